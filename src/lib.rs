@@ -17,6 +17,7 @@
 //! | [`text`], [`pci`], [`nvml_codes`], [`since`] | cleaning of untrusted text, PCI addresses, codes of NVML's errors, times as a person types them |
 //! | [`facts`] | what is read from a node, one file for each section |
 //! | `json_reader`, [`common_values`], `untrusted` | the JSON document: reading, common values, cleaning |
+//! | [`document_size`] | the maximum size of the document, and the sizes of its sections |
 //! | [`report`] | the document that `node-probe` prints: sections, their status and problems |
 //! | [`device_names`] | the names of one GPU in other sections |
 //! | [`xid`] | kernel log lines: parsers, events, catalogue |
@@ -29,6 +30,7 @@ pub mod action_rules;
 pub mod common_values;
 pub mod device_names;
 pub mod diagnosis;
+pub mod document_size;
 pub mod explanation;
 pub mod facts;
 mod json_reader;

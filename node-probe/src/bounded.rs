@@ -185,6 +185,22 @@ pub(crate) fn note(code: &str, path: &Path, why: impl Display, next_step: &str) 
     });
 }
 
+/// Cuts a list to `most` entries, and notes how many were left out. `what`: what the list has, in the plural.
+pub(crate) fn cut<T>(list: &mut Vec<T>, most: usize, what: &str) {
+    let all = list.len();
+    if all > most {
+        list.truncate(most);
+        note_cut(what, all, most);
+    }
+}
+
+/// Notes that only `most` of `all` are in the report.
+pub(crate) fn note_cut(what: &str, all: usize, most: usize) {
+    let why = format!("there are {all}, and the report has {most}");
+    let problem = Problem { what: what.to_owned(), why, code: "too_many".to_owned(), ..Problem::default() };
+    READER.with_borrow_mut(|reader| reader.note(problem));
+}
+
 /// The problems of the reads since the last call.
 pub(crate) fn take_problems() -> Vec<Problem> {
     READER.with_borrow_mut(|reader| {

@@ -12,6 +12,7 @@
 //! ```text
 //!   section        names of the sections
 //!   envelope       version and units of every report
+//!   document       the report as JSON, of limited size
 //!   request        what a run reads
 //!   hold           keeps the probe's container open
 //!   bounded        a deadline for every read, and what it could not read
@@ -47,6 +48,7 @@ mod child_task;
 mod cli;
 #[cfg(target_os = "linux")]
 mod collect;
+mod document;
 mod envelope;
 #[cfg(target_os = "linux")]
 mod files;
@@ -131,8 +133,8 @@ fn run_program(parse: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<I
             return ExitCode::SUCCESS;
         }
         Ok(Invocation::Release) => return if hold::release() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
-        Ok(Invocation::Read(request)) => answer(&report(&request, None), std::io::stdout().is_terminal()),
-        Ok(Invocation::Act(act)) => answer(&actions::run(&act, None), std::io::stdout().is_terminal()),
+        Ok(Invocation::Read(request)) => answer(report(&request, None), std::io::stdout().is_terminal()),
+        Ok(Invocation::Act(act)) => answer(actions::run(&act, None), std::io::stdout().is_terminal()),
         Err(outcome) => outcome,
     };
     let written = std::io::stdout().write_all(&outcome.stdout).and_then(|()| std::io::stdout().flush());
@@ -191,7 +193,7 @@ fn print_panic(panic: &str) {
         code: "defect".into(),
         gpu: None,
     };
-    let outcome = answer(&Report { error: Some(problem), ..blank() }, false);
+    let outcome = answer(Report { error: Some(problem), ..blank() }, false);
     let _ = std::io::stdout().write_all(&outcome.stdout);
     std::process::exit(outcome.exit_code)
 }
@@ -204,8 +206,8 @@ pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
         Ok(Invocation::Hold(_) | Invocation::Release) => {
             Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED }
         }
-        Ok(Invocation::Read(request)) => answer(&report(&request, replay), false),
-        Ok(Invocation::Act(act)) => answer(&actions::run(&act, replay), false),
+        Ok(Invocation::Read(request)) => answer(report(&request, replay), false),
+        Ok(Invocation::Act(act)) => answer(actions::run(&act, replay), false),
         Err(outcome) => outcome,
     }
 }
@@ -224,7 +226,7 @@ fn usage_outcome(error: UsageError) -> Outcome {
                 code: "usage".into(),
                 gpu: None,
             };
-            Outcome { stderr, ..answer(&Report { error: Some(problem), ..blank() }, false) }
+            Outcome { stderr, ..answer(Report { error: Some(problem), ..blank() }, false) }
         }
     }
 }
@@ -258,7 +260,8 @@ fn hardware(_: &Request) -> Report {
     Report { error: Some(problem), ..blank() }
 }
 
-fn answer(report: &Report, pretty: bool) -> Outcome {
+fn answer(report: Report, pretty: bool) -> Outcome {
+    let report = &document::fit(report);
     let document = if pretty { serde_json::to_vec_pretty(report) } else { serde_json::to_vec(report) };
     // A report has strings, numbers, lists and maps with string keys: writing it to memory cannot fail.
     let mut stdout = document.unwrap_or_default();

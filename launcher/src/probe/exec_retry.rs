@@ -299,6 +299,8 @@ pub(super) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, 
         probe_container.if_missing
     } else if why == exec_websocket::OUTPUT_TOO_LARGE {
         "The image contains another program of that name: use the right image with --image."
+    } else if why.starts_with(exec_websocket::OUTPUT_TOO_LARGE) {
+        "Use a probe image of this version. Its probe leaves out a section that is too large."
     } else if why == DELETED || why.starts_with("pods \"") && why.contains("\" not found") {
         "Another user or a controller deleted the probe pod: the audit log of the API server names it. Then try again."
     } else {

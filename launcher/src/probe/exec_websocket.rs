@@ -13,6 +13,7 @@ use futures_util::{Sink, SinkExt, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::Client;
 use kube::api::{AttachParams, Request};
+use syringe_core::document_size;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
@@ -22,10 +23,10 @@ const STDERR: u8 = 2;
 const STATUS: u8 = 3;
 const CLOSE: u8 = 255;
 
-/// Limit on standard output: ten times the largest report.
-const MAX_OUTPUT_BYTES: usize = 4 << 20;
-/// Message for a command that prints more.
-pub(crate) const OUTPUT_TOO_LARGE: &str = "it printed more than 4 MiB, which is more than any report";
+/// Limit on standard output. A probe leaves out what makes its report larger.
+const MAX_OUTPUT_BYTES: usize = document_size::MAX_BYTES;
+/// Begin of the message for a command that prints more.
+pub(crate) const OUTPUT_TOO_LARGE: &str = "it printed more than 4 MiB, which is more than a report may have";
 /// Limit on standard error, which is only quoted in messages.
 const MAX_STDERR_BYTES: usize = 4096;
 /// How long to wait for the status after a complete document. A process that is stuck in the driver never ends.
@@ -165,6 +166,17 @@ async fn keep_open(sink: &mut (impl Sink<Message> + Unpin), every: Duration) {
     }
 }
 
+/// Why a document is refused, with the section that grew.
+pub(super) fn too_large(document: &[u8]) -> String {
+    match document_size::largest_section(document) {
+        Some((name, size)) => {
+            let mebibytes = size as f64 / f64::from(1 << 20);
+            format!("{OUTPUT_TOO_LARGE}; its section {name} has {mebibytes:.1} MiB or more")
+        }
+        None => OUTPUT_TOO_LARGE.to_owned(),
+    }
+}
+
 /// A complete document is one line with its newline.
 fn is_document(stdout: &[u8]) -> bool {
     stdout.ends_with(b"}\n")
@@ -176,7 +188,7 @@ impl ExecOutput {
         let (channel, data) = frame.split_first()?;
         match *channel {
             STDOUT if self.stdout.len() + data.len() > MAX_OUTPUT_BYTES => {
-                Some(ExecEnd::Refused(OUTPUT_TOO_LARGE.to_owned()))
+                Some(ExecEnd::Refused(too_large(&self.stdout)))
             }
             STDOUT => {
                 self.stdout.extend_from_slice(data);
@@ -253,6 +265,18 @@ mod tests {
         assert_eq!(output.take(b"\x011}\n"), None);
         assert_eq!((output.stdout.as_slice(), output.stderr.as_str()), (b"{\"a\":1}\n".as_slice(), "warning"));
         let flood = [vec![1], vec![b' '; super::MAX_OUTPUT_BYTES]].concat();
-        assert!(matches!(output.take(&flood), Some(ExecEnd::Refused(_))));
+        let Some(ExecEnd::Refused(why)) = output.take(&flood) else { panic!("it is refused") };
+        assert_eq!(why, super::OUTPUT_TOO_LARGE, "it is no report");
+    }
+
+    #[test]
+    fn a_document_that_is_too_large_is_refused_with_the_section_that_grew() {
+        let mut output = ExecOutput::default();
+        let begin = r#"{"sections":{"inventory":{"status":"ok"},"processes":{"data":[""#;
+        assert_eq!(output.take(&[b"\x01", begin.as_bytes()].concat()), None);
+        let frame = [vec![1], vec![b'x'; 1 << 20]].concat();
+        assert_eq!([output.take(&frame), output.take(&frame), output.take(&frame)], [None, None, None]);
+        let Some(ExecEnd::Refused(why)) = output.take(&frame) else { panic!("it is refused") };
+        assert!(why.contains("section processes has 3.0 MiB or more"), "{why}");
     }
 }

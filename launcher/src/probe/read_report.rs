@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use syringe_core::document_size;
 use syringe_core::report::Report;
 use syringe_core::text::clean;
 use tokio::time::{Instant, sleep};
 
 use super::exec_retry;
-use super::exec_websocket::{ExecEnd, ExecOutput};
+use super::exec_websocket::{self, ExecEnd, ExecOutput};
 use super::probe_context::ProbeContext;
 use super::types::{ProbeContainer, Timings};
 use crate::error::Failure;
@@ -173,6 +174,10 @@ fn stuck(context: &ProbeContext, output: &ExecOutput) -> Option<String> {
 /// The report in what the probe printed.
 pub(super) fn parse(output: &ExecOutput) -> Result<Report, String> {
     let ExecOutput { stdout, stderr, ended, .. } = output;
+    // A log is cut at this size by the kubelet.
+    if stdout.len() >= document_size::MAX_BYTES {
+        return Err(exec_websocket::too_large(stdout));
+    }
     Report::from_node(stdout).map_err(|error| {
         let ending = match ended {
             ExecEnd::Disconnected => "the connection was cut".to_owned(),

@@ -14,9 +14,13 @@
 #[cfg(test)]
 mod blocked_read_tests;
 mod collector;
+#[cfg(test)]
+mod hostile_tree_tests;
 mod needed_sections;
 mod nvml_processes;
 mod source_threads;
+#[cfg(test)]
+mod test_node;
 
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};

@@ -48,10 +48,14 @@ pub(super) fn add(proc: &Path, processes: &mut [GpuProcess]) {
         let Ok(tids) = files::pids(&folder) else { continue };
         let mut checked = 0;
         for &tid in tids.iter().take(MAX_THREADS).take_while(|_| started.elapsed() < TIME) {
-            checked += 1;
             let folder = folder.join(tid.to_string());
             let look = read_thread(&folder).unwrap_or_default();
-            if look.waits && waiting.len() < MAX_WAITING {
+            // It cannot be read a second time: it counts as not checked.
+            if look.waits && waiting.len() >= MAX_WAITING {
+                continue;
+            }
+            checked += 1;
+            if look.waits {
                 waiting.push(Waiting { process: number, tid, folder, look });
             }
         }

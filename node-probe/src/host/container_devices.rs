@@ -21,7 +21,7 @@ use super::device_files::{self, DeviceList};
 use crate::child;
 use crate::child_task::{ChildTask, DeviceAccessRequest};
 use crate::paths::Paths;
-use crate::{cgroup, files};
+use crate::{bounded, cgroup, files};
 
 const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
 
@@ -84,8 +84,13 @@ fn is_stale(container_procs: &Path, probe_procs: &Path, name: &str) -> bool {
 }
 
 fn visible(process: &Path) -> Option<String> {
-    let environment = files::head(&process.join("environ"), files::SMALL).ok()?;
-    let value = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(VISIBLE))?;
+    let file = process.join("environ");
+    let environment = files::head(&file, files::SMALL).ok()?;
+    let value = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(VISIBLE));
+    if value.is_none() && environment.len() == files::SMALL {
+        bounded::note("too_long", &file, "only the first 64 KiB of the environment were read", "");
+    }
+    let value = value?;
     Some(clean(&String::from_utf8_lossy(value), 200))
 }
 
@@ -185,6 +190,22 @@ mod tests {
         assert_eq!(names, [("nvidia3", Access::Unknown), ("nvidiactl", Access::Unknown)]);
         // The tree has no cgroup for the probe.
         assert_eq!(problems.iter().map(|problem| problem.code.as_str()).collect::<Vec<_>>(), ["device_cgroup"]);
+    }
+
+    #[test]
+    fn the_cgroup_of_a_paused_container_is_not_entered() {
+        let tree = Tree::new();
+        tree.file("proc/20/cgroup", format!("0::/{SCOPE}\n")).file("proc/self/cgroup", "0::/probe\n");
+        tree.file("proc/20/root/dev/nvidia0", "");
+        let mut problems = Vec::new();
+        tree.file(&format!("sys/fs/cgroup/{SCOPE}/cgroup.events"), "populated 1\nfrozen 1\n");
+        let found = access(&tree.paths(), ID, &mut problems).expect("a container");
+        assert_eq!(found.devices[0].access, Access::Unknown);
+        assert!(problems[0].why.contains("paused"), "{problems:?}");
+        tree.file(&format!("sys/fs/cgroup/{SCOPE}/cgroup.events"), "populated 1\nfrozen 0\n");
+        problems.clear();
+        access(&tree.paths(), ID, &mut problems).expect("a container");
+        assert!(!problems[0].why.contains("paused"), "{problems:?}");
     }
 
     #[test]

@@ -13,14 +13,20 @@ use syringe_core::facts::kubelet::Allocation;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use crate::files;
 use crate::in_root::Root;
 use crate::paths::Paths;
+use crate::{bounded, files};
 
 /// Unlike the device manager's, this file follows the kubelet's root directory; k0s has another one.
 const STATE: [&str; 2] = ["var/lib/kubelet/dra_manager_state", "var/lib/k0s/kubelet/dra_manager_state"];
 
 const MAX_STATE: usize = 16 * 1024 * 1024;
+
+/// Maximum number of devices of one claim. The scheduler allocates up to 32.
+const MAX_DEVICES: usize = 64;
+
+/// Maximum number of pods that share a claim. The API server allows 256.
+const MAX_PODS: usize = 256;
 
 #[derive(Deserialize)]
 struct Checkpoint {
@@ -97,12 +103,14 @@ fn parse(text: &[u8]) -> io::Result<Vec<Claim>> {
 
 fn allocations(claim: Claim) -> Vec<Allocation> {
     let Claim { name, namespace, pods, drivers } = claim;
-    let pods: Vec<String> = pods.unwrap_or_default().into_keys().collect();
+    let mut pods: Vec<String> = pods.unwrap_or_default().into_keys().collect();
+    bounded::cut(&mut pods, MAX_PODS, "pods of one resource claim");
     let gpu_drivers = drivers.unwrap_or_default().into_iter().filter(|(driver, _)| hands_out_gpus(driver));
     gpu_drivers
         .flat_map(|(driver, Driver { devices })| {
-            let devices: Vec<String> =
-                devices.unwrap_or_default().iter().map(|device| clean(&device.name, 100)).collect();
+            let mut devices = devices.unwrap_or_default();
+            bounded::cut(&mut devices, MAX_DEVICES, "devices of one resource claim");
+            let devices: Vec<String> = devices.iter().map(|device| clean(&device.name, 100)).collect();
             let allocation = Allocation {
                 namespace: Some(clean(&namespace, 64)),
                 resource: clean(&driver, 100),

@@ -14,9 +14,9 @@ use syringe_core::text::clean;
 
 use super::dra;
 use super::pod_resources::{self, Devices, Held};
-use crate::files;
 use crate::in_root::Root;
 use crate::paths::Paths;
+use crate::{bounded, files};
 
 /// The folder of the device manager is fixed in the kubelet, independent of its root directory.
 const CHECKPOINT: &str = "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
@@ -26,6 +26,15 @@ const SOCKET: &str = "var/lib/kubelet/device-plugins/kubelet.sock";
 
 /// 250 pods with 8 devices and their responses are about 1 MiB.
 const MAX_CHECKPOINT: usize = 16 * 1024 * 1024;
+
+/// Maximum number of allocations. A node has up to some hundred pods.
+const MAX_ALLOCATIONS: usize = 2048;
+
+/// Maximum number of resources of GPUs. A node with every MIG profile has about ten.
+const MAX_RESOURCES: usize = 64;
+
+/// Maximum number of devices of one resource. 16 GPUs with 7 MIG devices have 112.
+const MAX_DEVICES: usize = 512;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -96,10 +105,12 @@ pub(crate) fn kubelet(paths: &Paths) -> Section<Kubelet> {
     };
     let mut allocations: Vec<Allocation> = held.into_iter().filter_map(allocation).chain(claims).collect();
     allocations.sort_by(|one, other| key(one).cmp(&key(other)));
+    bounded::cut(&mut allocations, MAX_ALLOCATIONS, "GPU allocations of the kubelet");
     let registered = registered.into_iter().filter(|of| is_gpu(&of.resource, &of.ids));
-    let registered = registered
+    let mut registered: Vec<RegisteredDevices> = registered
         .map(|of| RegisteredDevices { resource: clean(&of.resource, 100), devices: distinct(&of.ids) })
         .collect();
+    bounded::cut(&mut registered, MAX_RESOURCES, "GPU resources of the kubelet");
     Section::read(Kubelet { source: source.to_owned(), allocations, registered }, problems)
 }
 
@@ -169,7 +180,9 @@ fn is_gpu(resource: &str, ids: &[String]) -> bool {
 /// The distinct devices of the IDs, in order.
 fn distinct(ids: &[String]) -> Vec<String> {
     let devices: BTreeSet<&str> = ids.iter().map(|id| device(id)).collect();
-    devices.into_iter().map(|device| clean(device, 100)).collect()
+    let mut devices: Vec<String> = devices.into_iter().map(|device| clean(device, 100)).collect();
+    bounded::cut(&mut devices, MAX_DEVICES, "GPU devices of one resource");
+    devices
 }
 
 /// The device of an ID. The ID of a shared device ends with its replica: `GPU-…::3` (NVIDIA's plugin), `GPU-…-3`

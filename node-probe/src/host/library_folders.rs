@@ -1,5 +1,6 @@
 //! The library folders of an installed driver, on the platforms of Kubernetes nodes.
 
+use crate::bounded;
 use crate::in_root::Root;
 use crate::trusted_file;
 
@@ -36,6 +37,10 @@ const FOLDERS: [&str; 18] = [
     "run/opengl-driver/lib",
 ];
 
+/// Maximum number of lists of folders, and of folders. A distribution has about ten of each. The root may be that of a workload.
+const MAX_LISTS: usize = 64;
+const MAX_FOLDERS: usize = 128;
+
 /// The folders below `root` that may contain the driver's libraries: the known ones, then those of `ld.so.conf` if only
 /// root can change it. `foreign`: a root of a workload.
 pub(super) fn folders(root: &Root, foreign: bool) -> Vec<String> {
@@ -47,16 +52,20 @@ pub(super) fn folders(root: &Root, foreign: bool) -> Vec<String> {
             None => folders.push(folder),
         }
     }
-    let conf_d = children(root, "etc/ld.so.conf.d");
-    for file in ["etc/ld.so.conf".to_owned()].into_iter().chain(conf_d) {
+    let mut listed = vec!["etc/ld.so.conf".to_owned()];
+    listed.extend(children(root, "etc/ld.so.conf.d"));
+    bounded::cut(&mut listed, MAX_LISTS, "lists of library folders (/etc/ld.so.conf.d)");
+    for file in listed {
         let opened = trusted_file::open_in(root, &file, !foreign);
         let Some(text) = opened.ok().and_then(|file| file.text()) else { continue };
         for folder in text.lines().filter_map(|line| line.trim().strip_prefix('/')) {
-            if !folders.iter().any(|known| known == folder) {
+            // One more, so that a cut is seen.
+            if folders.len() <= MAX_FOLDERS && !folders.iter().any(|known| known == folder) {
                 folders.push(folder.to_owned());
             }
         }
     }
+    bounded::cut(&mut folders, MAX_FOLDERS, "library folders");
     folders
 }
 

@@ -8,8 +8,11 @@ use syringe_core::text::clean;
 
 use super::pci;
 use super::pcie_path::{self, Near, Place};
-use crate::files;
 use crate::paths::Paths;
+use crate::{bounded, files};
+
+/// Maximum number of devices, without virtual functions. A node has up to some 20; software devices can be added.
+const MAX_DEVICES: usize = 128;
 
 /// Every port of every RDMA device, ordered by device and port. `gpus`: NVML index and address.
 pub(super) fn read(paths: &Paths, gpus: &[(u32, PciAddress)]) -> Vec<NicPort> {
@@ -18,14 +21,12 @@ pub(super) fn read(paths: &Paths, gpus: &[(u32, PciAddress)]) -> Vec<NicPort> {
         .iter()
         .filter_map(|(index, address)| Some((*index, pcie_path::place(&pci::folder(paths, address))?)))
         .collect();
-    let devices = files::names(&class).unwrap_or_default();
+    let mut devices = files::names(&class).unwrap_or_default();
     // Virtual functions of a listed NIC add no facts, and there may be hundreds.
     let virtual_function = |device: &&String| files::exists(&class.join(device).join("device/physfn"));
-    devices
-        .iter()
-        .filter(|device| !virtual_function(device))
-        .flat_map(|device| ports(&class.join(device), device, &places))
-        .collect()
+    devices.retain(|device| !virtual_function(&device));
+    bounded::cut(&mut devices, MAX_DEVICES, "RDMA devices");
+    devices.iter().flat_map(|device| ports(&class.join(device), device, &places)).collect()
 }
 
 fn ports(folder: &Path, device: &str, gpus: &[(u32, Place)]) -> Vec<NicPort> {

@@ -65,6 +65,7 @@ pub(super) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<Nvi
     let mut processes: Vec<&Named> = named.iter().filter(of_stack).collect();
     // Processes of the node are first, because a pod can choose any process name.
     processes.sort_by_key(|process| !process.of_node());
+    bounded::cut(&mut processes, MAX_LISTED, "processes of NVIDIA's software for Kubernetes");
     Some(NvidiaStack {
         kubelet_started_at: kubelet.and_then(started),
         plugin_sockets,
@@ -72,7 +73,6 @@ pub(super) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<Nvi
         validations: listed(&host, VALIDATIONS, |_| true).unwrap_or_default(),
         processes: processes
             .into_iter()
-            .take(MAX_LISTED)
             .map(|process| StackProcess {
                 name: process.comm.to_owned(),
                 pid: process.pid,
@@ -91,8 +91,12 @@ fn sockets(host: &Root, folder: &str, but: &str) -> Option<Vec<TimestampedFile>>
 
 fn listed(host: &Root, folder: &str, wanted: impl Fn(&str) -> bool) -> Option<Vec<TimestampedFile>> {
     let names = host.find(folder)?.names().ok()?;
-    let wanted = names.into_iter().filter(|name| wanted(name)).take(MAX_LISTED);
-    let stamped = wanted.map(|name| TimestampedFile {
+    let mut names: Vec<String> = names.into_iter().filter(|name| wanted(name)).collect();
+    // NVIDIA's are never left out for others.
+    names.sort_by_key(|name| !name.contains("nvidia"));
+    bounded::cut(&mut names, MAX_LISTED, &format!("entries of {folder}"));
+    names.sort_unstable();
+    let stamped = names.into_iter().map(|name| TimestampedFile {
         at: host.find(&format!("{folder}/{name}")).and_then(|file| file.changed_at()),
         name: clean(&name, 100),
     });

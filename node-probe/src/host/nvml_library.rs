@@ -11,7 +11,7 @@ use super::{driver_version, library_folders};
 use crate::in_root::Root;
 use crate::paths::{Owner, Paths};
 use crate::trusted_file::{self, Distrust, TrustedFile};
-use crate::{cgroup, files};
+use crate::{bounded, cgroup, files};
 
 /// The SONAME of the library.
 const NAME: &str = "libnvidia-ml.so.1";
@@ -19,6 +19,9 @@ const NAME: &str = "libnvidia-ml.so.1";
 const PREFIX: &str = "libnvidia-ml.so.";
 /// Maximum bytes that are read of a memory map of a process.
 const MAX_MAPS_BYTES: usize = 4 << 20;
+
+/// Maximum number of versions of the library in one folder.
+const MAX_VERSIONS: usize = 16;
 
 /// Folders of container images and volumes: files of tenants, although root owns them.
 const IMAGES: [&str; 7] = [
@@ -94,7 +97,9 @@ fn search(root: &Root, loaded: Option<&str>, foreign: bool, found: &mut Vec<Libr
 fn versioned(root: &Root, folder: &str) -> Vec<String> {
     let names = root.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
     let is_library = |name: &String| name.strip_prefix(PREFIX).is_some_and(driver_version::is_version);
-    names.into_iter().filter(is_library).map(|name| format!("{folder}/{name}")).collect()
+    let mut names: Vec<String> = names.into_iter().filter(is_library).collect();
+    bounded::cut(&mut names, MAX_VERSIONS, "versions of the NVML library in one folder");
+    names.into_iter().map(|name| format!("{folder}/{name}")).collect()
 }
 
 fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {

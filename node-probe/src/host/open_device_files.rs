@@ -15,6 +15,9 @@ use crate::{bounded, files};
 /// stops.
 const TIME: Duration = Duration::from_secs(2);
 
+/// Maximum number of GPUs of one process. Files of this name in the `/dev` of a container can have any number.
+const MAX_MINORS: usize = 128;
+
 /// Descriptors between two checks of the clock.
 const BETWEEN_CHECKS: usize = 512;
 
@@ -76,6 +79,9 @@ fn minors(folder: &Path, started: Instant) -> io::Result<(BTreeSet<u32>, bool)> 
             }
             let target = fs::read_link(entry?.path());
             minors.extend(target.ok().and_then(|target| minor(target.to_str()?)));
+            if minors.len() > MAX_MINORS {
+                return Ok((minors, false));
+            }
         }
         Ok((minors, true))
     })

@@ -11,13 +11,16 @@ use syringe_core::report::{Problem, Section};
 use super::process::{self, ProcContext};
 use super::{blocked_threads, open_device_files};
 use crate::paths::Paths;
-use crate::{files, pid_namespace};
+use crate::{bounded, files, pid_namespace};
 
 /// Memory that the driver reserves on one GPU: up to about 0.5 GiB on an H100 with ECC.
 const OVERHEAD_BYTES: u64 = 600 * 1024 * 1024;
 
 /// An additional tolerance, as a divisor of the memory in use, for rounding in the lists of many processes.
 const OVERHEAD_PART: u64 = 100;
+
+/// Maximum number of processes of a report. A user could start some ten thousand that hold a GPU open.
+const MAX_PROCESSES: usize = 1024;
 
 /// The state of a process that NVML lists but `/proc` does not have: the kernel's letter for "dead".
 const GONE: &str = "X";
@@ -48,7 +51,11 @@ pub(crate) fn processes(
     for (pid, gpu_use) in uses {
         by_pid.entry(pid).or_default().push(gpu_use);
     }
-    let pids: BTreeSet<u32> = by_pid.keys().chain(held.keys()).copied().collect();
+    // Processes that NVML lists come first.
+    let others = held.keys().filter(|pid| !by_pid.contains_key(pid));
+    let mut pids: Vec<u32> = by_pid.keys().chain(others).copied().collect();
+    bounded::cut(&mut pids, MAX_PROCESSES, "processes with an open GPU");
+    pids.sort_unstable();
     let mut processes = Vec::new();
     for pid in pids {
         let uses = by_pid.remove(&pid).unwrap_or_default();

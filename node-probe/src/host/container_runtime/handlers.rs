@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use syringe_core::facts::container_runtime::RuntimeHandler;
 
+use crate::bounded;
 use crate::in_root::Root;
 
 /// Maximum number of handlers. A node with Kata, gVisor and NVIDIA's handlers has about ten.
@@ -14,7 +15,7 @@ pub(super) fn capped(handlers: BTreeMap<String, RuntimeHandler>) -> Vec<RuntimeH
     let mut handlers: Vec<RuntimeHandler> = handlers.into_values().collect();
     if handlers.len() > MAX_HANDLERS {
         handlers.sort_by_key(|handler| !handler.is_nvidia());
-        handlers.truncate(MAX_HANDLERS);
+        bounded::cut(&mut handlers, MAX_HANDLERS, "handlers of the container runtime");
     }
     handlers
 }

@@ -1,0 +1,104 @@
+//! Writes the report as one JSON document of limited size. A section that is too large for it becomes a problem with its size.
+
+use syringe_core::document_size::{MAX_BYTES, largest_section};
+use syringe_core::report::{Problem, Report, Section, Sections, Status};
+
+use crate::envelope::blank;
+use crate::section::SectionName;
+
+/// Number of sections.
+const SECTIONS: usize = SectionName::ALL.len();
+
+/// The report, without the sections that make it larger than a document may be.
+pub(crate) fn fit(report: Report) -> Report {
+    fit_into(report, MAX_BYTES)
+}
+
+fn fit_into(mut report: Report, most: usize) -> Report {
+    // One section each time, so that the others stay.
+    for _ in 0..=SECTIONS {
+        let Ok(document) = serde_json::to_vec(&report) else { return report };
+        // The newline.
+        if document.len() < most {
+            return report;
+        }
+        let Some((name, size)) = largest_section(&document) else { break };
+        let name = name.to_owned();
+        let problem = too_large(&name, size, most);
+        drop_section(&mut report.sections, &name, problem);
+    }
+    Report { error: Some(too_large("report", most, most)), ..blank() }
+}
+
+fn too_large(name: &str, size: usize, most: usize) -> Problem {
+    let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    Problem {
+        what: name.to_owned(),
+        why: format!("it has {:.1} MiB, and a report may have {:.1} MiB", mebibytes(size), mebibytes(most)),
+        next_step:
+            "Read the other sections. Look on the node for what grew: processes, device files, log lines of GPUs."
+                .into(),
+        gpu: None,
+        code: "too_large".into(),
+    }
+}
+
+fn drop_section(sections: &mut Sections, name: &str, problem: Problem) {
+    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid, health } = sections;
+    match name {
+        "inventory" => fail(inventory, problem),
+        "telemetry" => fail(telemetry, problem),
+        "topology" => fail(topology, problem),
+        "ecc" => fail(ecc, problem),
+        "processes" => fail(processes, problem),
+        "mig" => fail(mig, problem),
+        "kubelet" => fail(kubelet, problem),
+        "host" => fail(host, problem),
+        "xid" => fail(xid, problem),
+        _ => fail(health, problem),
+    }
+}
+
+fn fail<T>(section: &mut Option<Section<T>>, problem: Problem) {
+    let duration_ms = section.as_ref().map_or(0, |section| section.duration_ms);
+    *section = Some(Section { status: Status::Error, duration_ms, data: None, problems: vec![problem] });
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::facts::host::Host;
+    use syringe_core::facts::inventory::Inventory;
+
+    use super::*;
+
+    fn report(device_files: usize) -> Report {
+        let host = Host { device_nodes: vec!["nvidia".repeat(10); device_files], ..Host::default() };
+        let (host, inventory) =
+            (Some(Section::read(host, Vec::new())), Some(Section::read(Inventory::default(), Vec::new())));
+        Report { sections: Sections { host, inventory, ..Sections::default() }, ..Report::default() }
+    }
+
+    #[test]
+    fn a_section_that_grew_is_a_problem_with_its_size_and_the_others_stay() {
+        let fitted = fit(report(100_000));
+        assert!(serde_json::to_vec(&fitted).expect("JSON").len() < 2000);
+        let host = fitted.sections.host.expect("it is still named");
+        assert_eq!((host.status, host.data.is_none()), (Status::Error, true));
+        assert_eq!((host.problems[0].code.as_str(), host.problems[0].what.as_str()), ("too_large", "host"));
+        assert_eq!(host.problems[0].why, "it has 6.0 MiB, and a report may have 4.0 MiB");
+        assert_eq!(fitted.sections.inventory.map(|section| section.status), Some(Status::Ok));
+        assert_eq!(fitted.error, None);
+    }
+
+    #[test]
+    fn a_report_that_fits_is_not_changed() {
+        let report = report(1000);
+        assert_eq!(fit(report.clone()), report);
+    }
+
+    #[test]
+    fn what_is_too_large_without_sections_is_an_error() {
+        let report = Report { kernel_log: vec!["x".repeat(100); 100], ..Report::default() };
+        assert_eq!(fit_into(report, 4000).error.map(|error| error.code), Some("too_large".to_owned()));
+    }
+}

@@ -59,6 +59,9 @@ struct Expectation {
     /// Words of the summary.
     #[serde(default)]
     summary: Vec<String>,
+    /// Words of the list of what could not be read.
+    #[serde(default)]
+    unknown: Vec<String>,
     /// What Kubernetes says of the node.
     #[serde(default)]
     cluster: KubernetesFacts,
@@ -152,6 +155,9 @@ fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String
     }
     let missing = expected.summary.iter().filter(|words| !diagnosis.summary.contains(*words));
     complaints.extend(missing.map(|words| format!("no '{words}' in the summary: {}", diagnosis.summary)));
+    let missing = expected.unknown.iter().filter(|words| !diagnosis.unknown.iter().any(|one| one.why.contains(*words)));
+    complaints
+        .extend(missing.map(|words| format!("no '{words}' among what could not be read: {:?}", diagnosis.unknown)));
     let health = diagnosis::health(report);
     if health.status != expected.health {
         complaints.push(format!("health is {:?}, not {:?}", health.status, expected.health));

@@ -22,6 +22,8 @@ mod hostile;
 mod late;
 #[path = "wire/many.rs"]
 mod many;
+#[path = "wire/network.rs"]
+mod network;
 #[path = "wire/protocol.rs"]
 mod protocol;
 #[path = "wire/retries.rs"]

@@ -1,10 +1,24 @@
-//! Cuts lists to a number of bytes of JSON, and counts the entries left out.
+//! The size of an answer, and lists that are cut to a part of it.
+//!
+//! A widely used host moves a result above 50,000 characters to a file and shows the model 2 KB of it. Hosts count what they
+//! pass to the model. That is one copy of the answer: the JSON of `structuredContent` (Claude Code, Codex, Copilot CLI, VS
+//! Code) or the text block (other hosts). The limit here is on the larger form of a copy: the text block as JSON, in
+//! which each quotation mark of the answer takes two characters.
 
 use serde::Serialize;
 
-/// Cuts `list` to the entries whose JSON takes at most `most_bytes` together; returns how many were removed.
-pub(crate) fn truncate<T: Serialize>(list: &mut Vec<T>, most_bytes: usize) -> usize {
-    let mut left = most_bytes;
+/// Maximum number of characters of a copy of an answer, with its frame.
+pub(crate) const MAX_ANSWER: usize = 45_000;
+/// Characters around the answer in the list of content blocks: `[{"type":"text","text":""}]`, and a reserve.
+const FRAME: usize = 100;
+/// Maximum size of an answer, counted by [`size`].
+pub(crate) const MAX_SIZE: usize = MAX_ANSWER - FRAME;
+/// Maximum size of the lists that a tool cuts itself. The rest is for the other fields of the answer.
+pub(crate) const MAX_LISTS: usize = 38_000;
+
+/// Cuts `list` to the entries whose JSON takes at most `most` together; returns how many were removed.
+pub(crate) fn truncate<T: Serialize>(list: &mut Vec<T>, most: usize) -> usize {
+    let mut left = most;
     let fitting = list.iter().take_while(|entry| match left.checked_sub(size(entry) + 1) {
         Some(rest) => {
             left = rest;
@@ -18,12 +32,13 @@ pub(crate) fn truncate<T: Serialize>(list: &mut Vec<T>, most_bytes: usize) -> us
     omitted
 }
 
-/// Length of a value's JSON.
+/// Length of a value's JSON within a string of JSON, in bytes: never less than its characters.
 pub(crate) fn size(value: &impl Serialize) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
+            let escaped = bytes.iter().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+            self.0 += bytes.len() + escaped;
             Ok(bytes.len())
         }
 
@@ -44,8 +59,15 @@ mod tests {
     #[test]
     fn entries_that_fit_stay_and_the_others_are_counted() {
         let mut list = vec!["aaaa"; 10];
-        assert_eq!(size(&list[0]), 6);
-        assert_eq!(truncate(&mut list, 21), 7);
+        assert_eq!(size(&list[0]), 8);
+        assert_eq!(truncate(&mut list, 27), 7);
         assert_eq!(list.len(), 3);
+    }
+
+    #[test]
+    fn the_size_is_the_length_of_the_text_block() {
+        let value = serde_json::json!({"a": ["line\nof \"text\"", "back\\slash", 1.5, null], "ü": {}});
+        let text_block = serde_json::to_string(&value.to_string()).expect("JSON");
+        assert_eq!(size(&value), text_block.len() - 2);
     }
 }

@@ -5,8 +5,9 @@
 //!
 //! ```text
 //!   error                         failures
+//!   clock                         time that goes on during a suspend
 //!   user_dirs                     configuration and state directory
-//!   byte_budget, untrusted_text, schema, variant_name, text::table
+//!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::table
 //!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
 //!   settings                      flags, environment, file → validated settings
 //!   audit                         the audit log: line, file, table
@@ -31,8 +32,10 @@ pub mod audit;
 mod byte_budget;
 pub mod call;
 mod cli;
+mod clock;
 pub mod consent;
 mod error;
+mod fit_answer;
 pub mod fleet;
 pub mod kubernetes;
 pub mod mcp;

@@ -5,6 +5,8 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
+use crate::{fit_answer, untrusted_text};
+
 /// Schema of a tool's arguments.
 pub(crate) fn input<T: JsonSchema>() -> Value {
     let mut schema = SchemaSettings::draft2020_12()
@@ -26,7 +28,9 @@ pub(crate) fn output<T: JsonSchema>() -> Value {
         schema.remove(noise);
     }
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        properties.insert("quoted".into(), json!({ "type": "array", "items": { "type": "string" } }));
+        for list in [untrusted_text::QUOTED, fit_answer::TRUNCATED] {
+            properties.insert(list.into(), json!({ "type": "array", "items": { "type": "string" } }));
+        }
     }
     // An answer of two shapes is still an object. MCP requires the type at the root.
     schema.insert("type".into(), "object".into());

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use syringe_core::text::clean_keeping_lines;
 
 /// The field that names the others.
-const QUOTED: &str = "quoted";
+pub(crate) const QUOTED: &str = "quoted";
 
 /// Fields whose text nodes, tenants or users of the cluster wrote, or that quote it.
 const FIELDS: [&str; 97] = [

@@ -77,6 +77,17 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
+/// The files that could not be read, as text. They say nothing about a fault: perhaps no container asks for their devices.
+pub(super) fn unread_files(node: &Node<'_>) -> Option<String> {
+    runtime::of_node(node)?;
+    let files = &node.host()?.cdi.as_ref()?.unread;
+    let names: Vec<String> = files.iter().take(NAMED).map(|file| crate::text::clean(file, 160)).collect();
+    let more = files.len().checked_sub(names.len()).filter(|more| *more > 0);
+    let more = more.map(|more| format!(" and {more} more")).unwrap_or_default();
+    let what = "could not be read, or is no CDI specification that is understood: containers that ask for its devices do not start";
+    (!names.is_empty()).then(|| format!("{}{more} {what}", names.join(", ")))
+}
+
 /// The kind that NVIDIA's runtime uses.
 fn kind_of(toolkit: &ToolkitConfig) -> &str {
     toolkit.default_kind.as_deref().unwrap_or("nvidia.com/gpu")

@@ -159,12 +159,16 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         None => "Kubernetes capacity: no such resource",
     };
     let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, NVML lists {present}"));
-    if cluster.gpu_plugin_in_cluster == Some(false) {
+    // The kubelet keeps the resource of a device plugin that is gone, with 0.
+    if cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_none() {
         let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \
                       Operator in the cluster of {node}.";
         let draft = draft.with_evidence("no node of the cluster advertises GPUs or runs the device plugin");
         return Some(draft.with_severity(Severity::Info).with_action(super::ActionCode::None, advice));
     }
+    let before = "a device plugin advertised GPUs here before, and no node of the cluster runs one now";
+    let gone = (cluster.gpu_plugin_in_cluster == Some(false)).then(|| before.to_owned());
+    let draft = draft.with_all_evidence(gone);
     let unasked = cluster.gpu_dra.is_none().then_some("whether a DRA driver manages its GPUs is not known");
     let draft = draft.with_all_evidence(unasked.map(str::to_owned));
     // Then its driver, which is ready, may offer them.

@@ -103,7 +103,10 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
     let not_judged = unknown::not_judged(&node);
-    let in_part = node.judged_in_part();
+    let mut in_part = node.judged_in_part();
+    if unknown.iter().any(|one| one.section == "host") && !in_part.contains(&"host") {
+        in_part.push("host");
+    }
     let mut judged = node.judged();
     judged.retain(|section| !in_part.contains(section));
     let verdict = match worst {

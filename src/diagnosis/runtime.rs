@@ -119,6 +119,19 @@ fn used(cluster: &KubernetesFacts, runtime: &ContainerRuntime) -> Vec<Used> {
     used
 }
 
+/// A handler that a pod of the node uses, and that may be in a file which could not be read.
+pub(super) fn unread_handler(node: &Node<'_>) -> Option<String> {
+    let runtime = of_node(node).filter(|runtime| !runtime.complete)?;
+    let is_listed = |used: &Used| runtime.handlers.iter().any(|handler| handler.name == used.handler);
+    let used = used(node.kubernetes, runtime).into_iter().find(|used| !is_listed(used))?;
+    Some(format!(
+        "not all of the configuration of {} could be read: handler {} may be in the rest ({})",
+        evidence::data(&runtime.name),
+        evidence::data(&used.handler),
+        used.by
+    ))
+}
+
 /// Whether the default handler, or one that a pod of the node uses, is NVIDIA's.
 pub(super) fn uses_nvidia(node: &Node<'_>, runtime: &ContainerRuntime) -> bool {
     !used(node.kubernetes, runtime).is_empty() || default_of(runtime).is_some_and(RuntimeHandler::is_nvidia)

@@ -4,7 +4,7 @@
 //! several sections is one entry.
 
 use super::node::Node;
-use super::{Unknown, evidence, faults_ruled_out, kernel_log_coverage, memory};
+use super::{Unknown, cdi, evidence, faults_ruled_out, kernel_log_coverage, memory, nvidia_stack, runtime};
 use crate::report::{Report, Status};
 use crate::text::clean_keeping_end;
 
@@ -57,8 +57,14 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     let missing = faults_ruled_out::of(node).missing;
     let ecc_off = memory::ecc_off_of_unknown_products(node);
     let undecoded = kernel_log_coverage::undecoded(node);
-    let decisive =
-        short.is_some() || undecoded.is_some() || !missing.is_empty() || !ecc_off.is_empty() || undecided(node.report);
+    let slices = nvidia_stack::unread_slices(node);
+    let handler = runtime::unread_handler(node);
+    let decisive = short.is_some()
+        || undecoded.is_some()
+        || slices.is_some()
+        || !missing.is_empty()
+        || !ecc_off.is_empty()
+        || undecided(node.report);
     if !ecc_off.is_empty() {
         let why = format!(
             "ECC is off on {}; whether this is the default of the product is only known with the inventory (diagnose_gpu_node)",
@@ -69,6 +75,9 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     list.extend(missing.into_iter().map(|(section, why)| Unknown { section: section.to_owned(), gpu: None, why }));
     list.extend(undecoded.map(|why| Unknown { section: "xid".to_owned(), gpu: None, why }));
     list.extend(short.map(|why| Unknown { section: "xid".to_owned(), gpu: None, why }));
+    list.extend(slices.map(|why| Unknown { section: "kubernetes".to_owned(), gpu: None, why }));
+    let of_host = handler.into_iter().chain(cdi::unread_files(node));
+    list.extend(of_host.map(|why| Unknown { section: "host".to_owned(), gpu: None, why }));
     if list.len() > MAX {
         let more = list.len() - (MAX - 1);
         list.truncate(MAX - 1);

@@ -62,6 +62,8 @@ pub struct PodFacts {
     pub scheduler: Option<String>,
     /// Devices of its containers that its status (`allocatedResourcesStatus`) reports as unhealthy.
     pub unhealthy_devices: Vec<String>,
+    /// UIDs of the pods on its node that are not deleted and have not ended; `None` if they were not listed.
+    pub live_pod_uids: Option<Vec<String>>,
     /// The controller that could not create it, e.g. `Job train`. The pod then does not exist, and the other fields are empty.
     pub not_created_by: Option<String>,
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use demo_cluster::{Denial, ExecFault, Fixture, NodeFixture, StartFault};
+use demo_cluster::{AnswerFault, CountedFault, Denial, ExecFault, Fixture, NodeFixture, RequestFault, StartFault};
 use serde_json::{Value, json};
 use syringe_core::report::Report;
 use syringe_core::scenarios;
@@ -89,6 +89,31 @@ async fn at_the_deadline_the_answer_has_the_results_so_far() {
     assert_eq!(read + not_reached + count(&answer, "failed"), 8);
     assert_eq!(answer["not_reached"]["count"], not_reached);
     assert_eq!(bench.left_over().await, 0);
+}
+
+/// The deletion of a pod that takes long is no reason to drop what its probe read.
+#[tokio::test]
+async fn what_was_read_stays_if_the_deletion_is_slow() {
+    let bench = Bench::with(Fixture::of(fleet(3)), &["--call-timeout", "8"]).await;
+    let slow = RequestFault {
+        verb: Some("delete"),
+        resource: Some("pods"),
+        answer: CountedFault::always(AnswerFault::Slow(Duration::from_secs(12))),
+    };
+    bench.cluster.faults(|faults| faults.api.requests.push(slow));
+    let began = Instant::now();
+    let answer = bench.ask("get_gpu_inventory", json!({})).await;
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    assert_eq!((count(&answer, "read"), count(&answer, "failed")), (3, 0), "{answer}");
+    assert_eq!(answer["probes"]["deleted"], false);
+    let left = answer["left_behind"].as_array().unwrap();
+    assert!(left.len() == 3 && left[0].as_str().unwrap().contains("still being deleted"), "{left:?}");
+    // A call about one node, too.
+    let answer = bench.ask("get_gpu_inventory", json!({"node_name": "gpu-001"})).await;
+    assert_eq!(
+        (&answer["probe"]["deleted"], answer["inventory"]["gpus"].as_array().map(Vec::len)),
+        (&json!(false), Some(8))
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! The probe that is carried in: what can be wrong with the base image, the upload and the file.
 
-use demo_cluster::{Cluster, CountedFault, ExecFault, Fixture, Image, Tmp};
+use std::sync::Arc;
+
+use demo_cluster::{
+    Cluster, CountedFault, ExecFault, Fixture, Image, Invocation, Process, Programs, ShellImages, Streams, Tmp,
+};
 use k8s_openapi::api::core::v1::NodeStatus;
 
 use crate::support::{BUSYBOX, DEBIAN, Launcher, fixture, ours, probe_binary, with_image};
@@ -142,4 +146,33 @@ async fn a_command_that_closes_its_output_loses_the_end_of_its_input() {
     };
     assert_eq!(run("head -c 500000 > /tmp/f").await, 192 * 1024);
     assert_eq!(run("head -c 500000 > /tmp/f; sha256sum /tmp/f").await, 500_000);
+}
+
+/// A shell that does not read the upload, as behind a connection that passes almost nothing.
+struct ReadsNothing;
+
+impl Programs for ReadsNothing {
+    fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process> {
+        if invocation.argv.iter().any(|word| word.contains("exec sleep")) {
+            return ShellImages::default().start(invocation, streams);
+        }
+        Some(Box::pin(async move {
+            let _open = streams;
+            std::future::pending().await
+        }))
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_too_slow_says_how_fast_it_was() {
+    let cluster = Cluster::start(Fixture { programs: Arc::new(ReadsNothing), ..fixture() }).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let binary = folder.path().join("large");
+    // Larger than the buffers of the connection.
+    std::fs::write(&binary, [crate::support::program(62), vec![7; 24 << 20]].concat()).unwrap();
+    let flags = ["--via", "inject", "--probe-binary", binary.to_str().unwrap(), "--call-timeout", "25"];
+    let said = Launcher::start(&cluster, &flags).failure().await;
+    assert!(said.contains("kB were sent in") && said.contains("kB/s"), "{said}");
+    assert!(said.contains("--call-timeout") && !said.contains("kubelet"), "{said}");
+    assert_eq!(ours(&cluster), 0);
 }

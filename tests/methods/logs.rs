@@ -1,10 +1,84 @@
 //! The document from the pod's log, chosen or fallen back to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use demo_cluster::{AnswerFault, Cluster, CountedFault, Denial, ExecFault, Fixture, RequestFault, StartFault, Timing};
+use demo_cluster::{
+    AnswerFault, Cluster, CountedFault, Denial, ExecFault, Fixture, Invocation, NodeProbe, Process, Programs,
+    RequestFault, StartFault, Streams, Timing,
+};
 
 use crate::support::{Launcher, fixture, ours};
+
+/// A node-probe that prints its document and does not end, as with one thread in a driver that hangs.
+struct NeverEnds;
+
+impl Programs for NeverEnds {
+    fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process> {
+        let open = streams.stdout.clone();
+        let probe = NodeProbe.start(invocation, streams)?;
+        Some(Box::pin(async move {
+            probe.await;
+            let _open = open;
+            std::future::pending().await
+        }))
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_does_not_end_is_answered_from_what_it_printed() {
+    let cluster = Cluster::start(Fixture { programs: Arc::new(NeverEnds), ..fixture() }).await.unwrap();
+    let answer = Launcher::start(&cluster, &["--via", "logs"]).inventory().await.unwrap();
+    assert_eq!(answer["inventory"]["gpus"].as_array().map(Vec::len), Some(8));
+    assert_eq!(ours(&cluster), 0);
+}
+
+#[tokio::test]
+async fn the_log_is_read_again_after_resets_and_errors_of_a_server() {
+    let busy = AnswerFault::PlainText { code: 429, retry_after: Some(1) };
+    let gateway = AnswerFault::PlainText { code: 502, retry_after: None };
+    let page = AnswerFault::PlainText { code: 404, retry_after: None };
+    for answer in [AnswerFault::Closed, AnswerFault::InternalError, gateway, page, busy] {
+        let cluster = Cluster::start(fixture()).await.unwrap();
+        let armed = CountedFault::times(answer.clone(), 3);
+        let fault = RequestFault { verb: Some("get"), resource: Some("pods/log"), answer: armed };
+        cluster.faults(|faults| faults.api.requests.push(fault));
+        let launcher = Launcher::start(&cluster, &["--via", "logs"]);
+        launcher.inventory().await.unwrap_or_else(|failure| panic!("{answer:?}: {failure}"));
+        assert_eq!(ours(&cluster), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_never_served_is_the_failure_of_the_log() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let answer = CountedFault::always(AnswerFault::Closed);
+    let fault = RequestFault { verb: Some("get"), resource: Some("pods/log"), answer };
+    cluster.faults(|faults| faults.api.requests.push(fault));
+    let said = Launcher::start(&cluster, &["--via", "logs", "--call-timeout", "6"]).failure().await;
+    assert!(said.contains("Reading the log of pod") && said.contains("could not be read"), "{said}");
+    assert_eq!(ours(&cluster), 0);
+}
+
+/// Where no read of the pod succeeds, nothing is known of its container or of the kubelet.
+#[tokio::test]
+async fn a_connection_that_fails_is_not_a_container_that_did_not_start() {
+    for via in ["pod", "logs", "inject", "ephemeral"] {
+        let cluster = Cluster::start(fixture()).await.unwrap();
+        let fails = |resource| RequestFault {
+            verb: Some("get"),
+            resource: Some(resource),
+            answer: CountedFault::always(AnswerFault::Closed),
+        };
+        cluster.faults(|faults| faults.api.requests.extend([fails("pods"), fails("pods/exec"), fails("pods/log")]));
+        let said = Launcher::start(&cluster, &["--via", via, "--start-timeout", "1"]).failure().await;
+        assert!(said.contains("the connection failed") && said.contains("can be reached"), "{via}: {said}");
+        let (said, _) = said.split_once("Left behind").unwrap_or((&said, ""));
+        for wrong in ["did not start", "being created", "kubelet", "Your user needs"] {
+            assert!(!said.contains(wrong), "{via}: {wrong}: {said}");
+        }
+    }
+}
 
 #[tokio::test]
 async fn if_websockets_are_refused_the_log_is_read_and_the_answer_says_so() {
@@ -45,7 +119,7 @@ async fn if_no_read_of_the_pod_succeeds_the_last_failure_is_reported() {
     let fault = RequestFault { verb: Some("get"), resource: Some("pods"), answer };
     cluster.faults(|faults| faults.api.requests.push(fault));
     let said = Launcher::start(&cluster, &["--via", "logs", "--start-timeout", "1"]).failure().await;
-    assert!(said.contains("etcdserver: request timed out") && !said.contains("being created"), "{said}");
+    assert!(said.contains("etcdserver: request timed out") && !said.contains("did not start"), "{said}");
 }
 
 #[tokio::test]

@@ -187,9 +187,10 @@ DRA_DRIVER = {"namespace": "dra", "name": "gpu-kubelet-plugin-4x2k9", "component
               "containers": [{"name": "gpus", "ready": True, "state": {"kind": "running", "since": at(days=9)}}]}
 
 
-@variant("The same, and nobody could read the ResourceSlices: whether the GPUs are offered is not known.", "healthy",
+@variant("The same, and nobody could read the ResourceSlices: whether the GPUs are offered is not known.", "unknown",
          {"id": "gpus-not-advertised", "severity": "info", "evidence": ["whether a DRA driver manages its GPUs is not known"]},
-         must_not=["severity:warning", "severity:critical", "stack-broken-at-plugin", "class:hardware"],
+         must_not=["severity:warning", "severity:critical", "stack-broken-at-plugin", "class:hardware"], health="healthy",
+         unknown=["whether the DRA driver offers the GPUs"],
          cluster=cluster(capacity=None, gpu_plugin_in_cluster=True, nvidia_pods=[DRA_DRIVER]) | {"gpu_allocatable": None})
 def node_with_dra_of_unread_slices():
     return node_with_dra_alone()
@@ -202,6 +203,25 @@ def node_with_dra_of_unread_slices():
 def node_without_a_plugin():
     facts = stack((), "containerd", inotify={"max_user_instances": 128, "instances_of_root": 130})
     return with_facts(l40s(system="Ubuntu 24.04.3 LTS", work=False), nvidia_stack=facts)
+
+
+@variant("The DaemonSet of the only device plugin was deleted and the kubelet restarted: the resource is left with 0.",
+         "warning", {"id": "gpus-not-advertised", "evidence": ["a device plugin advertised GPUs here before"]},
+         must_not=["severity:critical", "class:hardware"], health="healthy",
+         cluster=cluster(capacity=0, gpu_plugin_in_cluster=False, nvidia_pods=[]))
+def node_whose_plugin_was_deleted():
+    node = l40s(system="Ubuntu 24.04.3 LTS", work=False)
+    node.sections["kubelet"]["data"]["registered"] = []
+    return with_facts(node, nvidia_stack=stack((), "containerd"))
+
+
+@variant("The same some minutes after a boot: the plugin may still be starting.", "healthy",
+         {"id": "gpus-not-advertised", "severity": "info"}, must_not=["severity:warning", "class:hardware"],
+         cluster=cluster(capacity=0, gpu_plugin_in_cluster=False, nvidia_pods=[]))
+def node_whose_plugin_may_still_start():
+    node = l40s(system="Ubuntu 24.04.3 LTS", work=False, uptime=400)
+    node.sections["kubelet"]["data"]["registered"] = []
+    return with_facts(node, nvidia_stack=stack((), "containerd"))
 
 
 FAILING = {"namespace": "kube-system", "name": "nvidia-device-plugin-8xk2p", "uid": uuid("stack", "nvidia-device-plugin"),

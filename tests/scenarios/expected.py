@@ -14,8 +14,8 @@ VARIANTS = {}
 EXPECTED = {}
 
 
-def variant(about, verdict, *must, health=None, more=False, must_not=(), summary=(), cluster=None):
-    """`must` contains `id`, `(id, gpu)` or a complete entry."""
+def variant(about, verdict, *must, health=None, more=False, must_not=(), summary=(), unknown=(), cluster=None):
+    """`must` contains `id`, `(id, gpu)` or a complete entry, `unknown` words of the list of what could not be read."""
     entries = [
         (
             {"id": entry}
@@ -33,6 +33,7 @@ def variant(about, verdict, *must, health=None, more=False, must_not=(), summary
         "more": more,
         "health": health or usual,
         "summary": list(summary),
+        "unknown": list(unknown),
         "cluster": cluster or {},
     }
     expectation = {key: value for key, value in expectation.items() if value or key in ("about", "verdict", "health")}

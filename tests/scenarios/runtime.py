@@ -43,6 +43,7 @@ def runtime_without_the_handler():
     "The same, but a file of the configuration could not be read: the handler may be in it.",
     "healthy",
     must_not=QUIET,
+    unknown=["not all of the configuration of containerd could be read: handler nvidia"],
     cluster=cluster(PLUGIN),
 )
 def runtime_of_which_a_part_is_unread():
@@ -335,6 +336,7 @@ def cdi_that_is_broken():
     "A specification of another vendor's tool could not be read; NVIDIA's own is there.",
     "healthy",
     must_not=QUIET + ["cdi-unreadable"],
+    unknown=["/etc/cdi/mine.yaml could not be read"],
     cluster=cluster(),
 )
 def cdi_beside_a_broken_one():

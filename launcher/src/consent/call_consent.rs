@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::prompt::{ConsentAnswer, HostAnswer, PendingQuestion, Prompt};
-use super::tokens::Tokens;
+use super::tokens::{TOKEN_LIFETIME, Tokens};
 
 /// How one call gets its consent.
 #[derive(Clone)]
@@ -30,9 +30,18 @@ impl Consent {
         self.answer.as_ref()
     }
 
-    /// Asks.
+    /// Asks. An agreement that comes later than a token would be valid is a no: the timer of the question stands still while
+    /// this computer is suspended.
     pub async fn ask(&self, plan: &str) -> ConsentAnswer {
-        self.ask.ask(plan).await
+        let asked = self.tokens.now();
+        let answer = self.ask.ask(plan).await;
+        let is_late = self.tokens.now().saturating_duration_since(asked) > TOKEN_LIFETIME;
+        match answer {
+            ConsentAnswer::Yes(_) if is_late => {
+                ConsentAnswer::No("the question was open for too long, while this computer was suspended".to_owned())
+            }
+            answer => answer,
+        }
     }
 
     /// The tokens of this process.
@@ -48,5 +57,25 @@ impl Consent {
     /// Takes the stored question.
     pub fn take_pending(&self) -> Option<PendingQuestion> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::consent::AlwaysYes;
+
+    #[tokio::test]
+    async fn an_agreement_after_a_suspend_is_a_no() {
+        let answer = async |seconds: u64| {
+            let (start, steps) = (Instant::now(), AtomicU64::new(0));
+            let clock = move || start + Duration::from_secs(seconds * steps.fetch_add(1, Ordering::Relaxed));
+            Consent::new(Arc::new(AlwaysYes), Arc::new(Tokens::with_clock(clock))).ask("plan").await
+        };
+        assert_eq!(answer(TOKEN_LIFETIME.as_secs()).await, ConsentAnswer::Yes("--yes"));
+        assert!(matches!(answer(TOKEN_LIFETIME.as_secs() + 1).await, ConsentAnswer::No(_)));
     }
 }

@@ -31,7 +31,7 @@ pub struct OpenToken {
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self::with_clock(Instant::now)
+        Self::with_clock(crate::clock::now)
     }
 }
 
@@ -39,6 +39,11 @@ impl Tokens {
     /// Tokens with another clock, for tests.
     pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         Self { clock: Box::new(clock), open: Mutex::default() }
+    }
+
+    /// The time by which tokens expire.
+    pub(super) fn now(&self) -> Instant {
+        (self.clock)()
     }
 
     /// A token for `content`, with the plan that its bearer saw. `Err`: this system has no randomness.

@@ -290,12 +290,12 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_nodes_fit_in_twenty_thousand_tokens_and_fifty_in_ten() {
-        for (nodes, most_bytes) in [(50, 40_000), (1000, 80_000), (5000, 80_000)] {
+    fn any_number_of_nodes_fits_in_an_answer() {
+        for nodes in [50, 1000, 5000] {
             let answer = answer(nodes);
-            let bytes = crate::byte_budget::size(&answer);
-            assert!(bytes <= most_bytes, "{nodes} nodes: {bytes} bytes");
-            assert!(bytes > most_bytes / 3, "{nodes} nodes: {bytes} bytes leave most of the room unused");
+            let size = crate::byte_budget::size(&answer);
+            assert!(size <= crate::byte_budget::MAX_SIZE, "{nodes} nodes: {size}");
+            assert!(size > crate::byte_budget::MAX_SIZE / 2, "{nodes} nodes: {size}: most of the space is unused");
             let NodeCounts { gpu_nodes, read, failed, skipped, not_reached, .. } = answer.totals;
             assert_eq!(read + failed + skipped + not_reached, gpu_nodes);
             assert_eq!(answer.nodes.len() + answer.nodes_omitted.unwrap_or(0), read);

@@ -17,6 +17,8 @@ use crate::node_reading::read_node::{NodeReading, NodeToRead};
 use crate::probe::Phase;
 use crate::settings::ProbeMethod;
 
+/// Additional time for a node if node-probe is uploaded to it: 4 MB at 130 kB/s.
+const UPLOAD_TIME: Duration = Duration::from_secs(30);
 /// Time of the call that is reserved for building the answer.
 const RESERVED_FOR_ANSWER: Duration = Duration::from_secs(1);
 /// With less time left no further pod is created, because it would be deleted before it could answer.
@@ -107,7 +109,8 @@ impl ParallelReads<'_> {
         if let Some(reason) = failure_backoff.skip_reason(server, &name, Instant::now()) {
             return NodeOutcome::Skipped(reason);
         }
-        let time = settings.node_time().min(left);
+        let upload = if settings.via == ProbeMethod::Inject { UPLOAD_TIME } else { Duration::ZERO };
+        let time = (settings.node_time() + upload).min(left);
         let known = NodeToRead { connection: self.connection, kubernetes: node, existing_pods: None, time };
         let read = read_node::read_with_object(quiet, known, self.tool, self.command.to_vec());
         // The probe task continues until its pod is deleted, even if nobody waits for it.

@@ -48,7 +48,8 @@ pub(crate) async fn read_fleet(
     let walk = ParallelReads { call, connection: &connection, tool, command };
     let outcomes = walk.run(nodes, node_row::from_reading).await;
     if call.cancel.is_cancelled() {
-        return Err(Failure::new("Reading the GPU nodes", "cancelled by the caller", "Call again."));
+        let failure = Failure::new("Reading the GPU nodes", "cancelled by the caller", "Call again.");
+        return Err(failure.leaving(left_behind(&outcomes)));
     }
     if let Some(failure) = common_failure(&outcomes) {
         return Err(failure);
@@ -100,15 +101,21 @@ fn common_failure(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Opti
         failures.len(),
         first.what
     );
-    let left: Vec<_> = failures.iter().filter_map(|failure| failure.left_behind.as_deref()).collect();
-    Some(Failure::new(what, &first.why, first.next_step.clone()).leaving(some_of(&left)))
+    let (left, deleted) = (left_behind(outcomes), failures.iter().any(|failure| failure.deleted));
+    Some(Failure::new(what, &first.why, first.next_step.clone()).deleted(deleted && left.is_none()).leaving(left))
 }
 
 /// The first entries of what is left behind, and the number of the others.
-fn some_of(left: &[&str]) -> Option<String> {
+fn left_behind(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Option<String> {
+    let of_node = |outcome: &'_ NodeOutcome<node_row::NodeRow>| match outcome {
+        NodeOutcome::Read(row) => row.left_behind.clone(),
+        NodeOutcome::Failed(failure) => failure.left_behind.clone(),
+        NodeOutcome::Skipped(_) | NodeOutcome::NotReached => None,
+    };
+    let left: Vec<String> = outcomes.iter().filter_map(|(_, outcome)| of_node(outcome)).collect();
     let more = left.len().checked_sub(MAX_LEFT).filter(|more| *more > 0);
     let more = more.map(|more| format!("; and {more} more like these (gpu-syringe sweep deletes them)"));
-    let named = left.iter().take(MAX_LEFT).copied().collect::<Vec<_>>().join("; ");
+    let named = left.iter().take(MAX_LEFT).cloned().collect::<Vec<_>>().join("; ");
     (!left.is_empty()).then(|| named + &more.unwrap_or_default())
 }
 

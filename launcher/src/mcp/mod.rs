@@ -6,5 +6,5 @@ mod resources;
 mod server;
 mod tool_definitions;
 
-pub use server::{Server, serve};
+pub use server::{Server, serve, tool_result};
 pub use tool_definitions::definitions;

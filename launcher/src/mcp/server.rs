@@ -197,14 +197,16 @@ impl ServerHandler for Server {
     }
 }
 
-/// The answer twice: some hosts show only the structured content, some only the text.
+/// The answer twice: some hosts pass only the structured content to the model, some only the text.
+pub fn tool_result(answer: Value) -> CallToolResult {
+    let mut result = CallToolResult::success(vec![ContentBlock::text(answer.to_string())]);
+    result.structured_content = Some(answer);
+    result
+}
+
 fn result(outcome: Result<RenderedAnswer, Failure>) -> CallToolResult {
     match outcome {
-        Ok(RenderedAnswer { json, .. }) => {
-            let mut result = CallToolResult::success(vec![ContentBlock::text(json.to_string())]);
-            result.structured_content = Some(json);
-            result
-        }
+        Ok(RenderedAnswer { json, .. }) => tool_result(json),
         // Without structured content: clients validate it against the output schema even for an error.
         Err(failure) => CallToolResult::error(vec![ContentBlock::text(clean_keeping_lines(&failure.to_string()))]),
     }

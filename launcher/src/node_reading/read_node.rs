@@ -257,7 +257,7 @@ async fn probe(call: &CallContext, connection: &Connection, request: ProbeReques
     let node = request.node.clone();
     let probed = call.prober.probe(connection, request, call.on_phase.clone(), call.cancel.clone()).await?;
     if let Some(problem) = &probed.report.error {
-        return Err(unusable(&node, problem).leaving(probed.left_behind));
+        return Err(unusable(&node, problem).deleted(probed.deleted).leaving(probed.left_behind));
     }
     Ok(probed)
 }
@@ -265,8 +265,9 @@ async fn probe(call: &CallContext, connection: &Connection, request: ProbeReques
 /// The section of a report, or the failure that it could not be read at all; with what the probe left, if it did. Empty
 /// where no probe ran: then the answer says so itself, and has what Kubernetes knows.
 pub(crate) fn section<T: Default>(note: &ProbeSummary, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
-    let ProbeSummary { node, left_behind, .. } = note;
-    data_of(node, name, section).map_err(|failure| failure.leaving(left_behind.clone()))
+    let ProbeSummary { node, left_behind, deleted, source, .. } = note;
+    data_of(node, name, section)
+        .map_err(|failure| failure.deleted(*deleted && *source != Source::Api).leaving(left_behind.clone()))
 }
 
 fn data_of<T: Default>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {

@@ -6,6 +6,12 @@ use syringe_core::text::clean;
 use super::types::ProbeContainer;
 use crate::settings::{ProbeMethod, Settings};
 
+/// Next step if the pod is not ours any more.
+pub(super) const BY_OTHERS: &str =
+    "Another user or a controller deleted the probe pod: the audit log of the API server names it. Then try again.";
+/// Exit code after SIGTERM.
+const TERMINATED: i32 = 143;
+
 /// Why the container will not run, and the next step; `None` while it may still start.
 pub(super) fn fatal_reason(
     pod: &Pod,
@@ -13,13 +19,18 @@ pub(super) fn fatal_reason(
     settings: &Settings,
 ) -> Option<(String, String)> {
     if let Some(end) = state_of(pod, &probe_container.container).and_then(|state| state.terminated.as_ref()) {
-        let reason = end_reason(end);
-        let next = if is_missing_program(&reason) {
-            probe_container.if_missing
-        } else {
-            "Check the kubelet log of the node for this pod."
+        let words = end_reason(end);
+        if pod.metadata.deletion_timestamp.is_some() {
+            return Some((format!("the pod was deleted; {words}"), BY_OTHERS.into()));
+        }
+        let next = match end.exit_code {
+            _ if is_missing_program(&words) => probe_container.if_missing,
+            TERMINATED => {
+                "The pod was deleted or evicted, or the node shuts down: see the events of the node. Then try again."
+            }
+            _ => "Check the kubelet log of the node for this pod.",
         };
-        return Some((reason, next.into()));
+        return Some((words, next.into()));
     }
     let status = pod.status.as_ref()?;
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
@@ -100,7 +111,37 @@ pub(super) fn is_missing_program(why: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_missing_program;
+    use super::*;
+
+    /// A pod whose container ended with this exit code.
+    fn ended(code: i32, deleted: bool) -> (String, String) {
+        let pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p", "deletionTimestamp": deleted.then_some("2026-11-21T02:00:00Z")},
+            "status": {"phase": "Failed", "containerStatuses": [{
+                "name": "probe", "ready": false, "restartCount": 0, "image": "i", "imageID": "",
+                "state": {"terminated": {"exitCode": code, "reason": "Error"}}
+            }]}
+        }));
+        let container = ProbeContainer {
+            namespace: "n".into(),
+            pod: "p".into(),
+            container: "probe".into(),
+            image: "i".into(),
+            if_missing: "",
+        };
+        let settings = Settings::from_args([]).expect("settings");
+        fatal_reason(&pod.expect("a pod"), &container, &settings).expect("a reason")
+    }
+
+    #[test]
+    fn a_pod_that_was_deleted_is_no_fault_of_the_kubelet() {
+        let (why, next) = ended(143, true);
+        assert!(why.contains("the pod was deleted") && next.contains("Another user"), "{why} {next}");
+        assert!(!next.contains("kubelet"), "{next}");
+        let (why, next) = ended(143, false);
+        assert!(why.contains("143") && next.contains("evicted") && !next.contains("kubelet"), "{why} {next}");
+        assert!(ended(1, false).1.contains("kubelet"));
+    }
 
     #[test]
     fn a_missing_program_is_told_from_a_missing_driver() {

@@ -1,6 +1,7 @@
 //! Ends an ephemeral container. Kubernetes cannot remove one: node-probe in it is told to exit.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -98,7 +99,8 @@ impl AddedContainer {
     async fn release(&self) -> bool {
         let ProbeContainer { namespace, pod, container, .. } = &self.probe_container;
         let argv = ["node-probe", "release"].map(str::to_owned);
-        let command = Command { namespace, pod, container, argv: &argv, input: &[] };
+        let sent = AtomicUsize::new(0);
+        let command = Command { namespace, pod, container, argv: &argv, input: &[], sent: &sent };
         let end = Instant::now() + END_TIME;
         let mut released = false;
         while Instant::now() < end {

@@ -1,6 +1,6 @@
 //! Exec with retries until the container runs. Watches the pod for reasons to stop retrying.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::error::Elapsed;
@@ -37,6 +37,8 @@ const REFUSED_FOR: Duration = Duration::from_secs(5);
 
 /// How often a websocket is refused before the method is given up: one refusal may be of a proxy that restarts.
 const MAX_REFUSALS: u32 = 3;
+/// The last error before the first attempt.
+const NO_ATTEMPT: &str = "no attempt was made";
 /// Why a pod that was deleted by somebody else does not run the probe.
 pub(super) const DELETED: &str = "the pod was deleted";
 /// Pause after a refusal.
@@ -53,19 +55,24 @@ pub(super) async fn exec(
     let waiting = Instant::now();
     let start_end = context.end.min(waiting + context.settings.start_time());
     let ProbeContainer { namespace, pod, container, .. } = probe_container;
-    let command = Command { namespace, pod, container, argv, input };
+    let sent = AtomicUsize::new(0);
+    let command = Command { namespace, pod, container, argv, input, sent: &sent };
     context.report(Phase::Start);
     let mut pause = FIRST_PAUSE;
     let mut looked = waiting;
     let mut seen_running: Option<Instant> = None;
-    let mut last = String::from("no attempt was made");
+    let mut last = String::from(NO_ATTEMPT);
     let mut refusals = 0;
     let mut busy = false;
     while Instant::now() < start_end {
         let attempt = Instant::now();
+        sent.store(0, Ordering::Relaxed);
         let attempted = exec_once(context, &command).await;
         busy = matches!(&attempted, Ok(Err(ExecError::Kube(error))) if is_busy(error));
         match attempted {
+            Err(_) if sent.load(Ordering::Relaxed) < input.len() => {
+                return Err(slow_upload(context, sent.load(Ordering::Relaxed), input.len(), attempt.elapsed()));
+            }
             Err(_) => {
                 context.note_process_stays("had not ended when the time of the call was over");
                 return Err(context.out_of_time("the probe did not finish"));
@@ -88,7 +95,7 @@ pub(super) async fn exec(
         }
         if looked.elapsed() >= LOOK_EVERY || pause >= LOOK_EVERY {
             looked = Instant::now();
-            if check_pod(context, probe_container).await? {
+            if check_pod(context, probe_container).await? == PodState::Running {
                 let since = *seen_running.get_or_insert(looked);
                 if since.elapsed() >= REFUSED_FOR && !busy {
                     return Err(no_websocket(context, &last));
@@ -98,6 +105,11 @@ pub(super) async fn exec(
         sleep(pause).await;
         let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, MAX_PAUSE);
         pause = (pause * 3 / 2).min(longest);
+    }
+    if last == NO_ATTEMPT {
+        let next = "Raise --call-timeout, or read fewer nodes in a call.";
+        let why = "the time of the call ended before the probe could be run";
+        return Err(Failure { next_step: next.to_owned(), ..context.out_of_time(why) });
     }
     Err(start_timed_out(context, probe_container, waiting.elapsed(), &last, busy).await)
 }
@@ -129,6 +141,24 @@ fn may_have_started(attempted: &Attempt) -> bool {
     }
 }
 
+/// The failure of an upload that the connection was too slow for.
+fn slow_upload(context: &ProbeContext, sent: usize, length: usize, took: Duration) -> Failure {
+    let kilobytes = |bytes: usize| bytes as f64 / 1000.0;
+    let seconds = took.as_secs_f64();
+    let why = format!(
+        "{:.0} of {:.0} kB were sent in {seconds:.1} s ({:.0} kB/s)",
+        kilobytes(sent),
+        kilobytes(length),
+        kilobytes(sent) / seconds
+    );
+    Failure::new(
+        format!("Uploading node-probe to node {}", context.request.node),
+        why,
+        "The connection to the API server is slow: raise --call-timeout, connect from a place closer to the cluster, or use \
+         --via pod, which uploads nothing.",
+    )
+}
+
 /// The same as `retry_pause`, and counts refused websockets: only several of them are an error.
 fn pause_after(
     context: &ProbeContext,
@@ -157,8 +187,9 @@ async fn start_timed_out(
         return Failure { next_step: next.to_owned(), ..context.out_of_time(last) };
     }
     match check_pod(context, probe_container).await {
-        Ok(true) => no_websocket(context, last),
-        Ok(false) => not_started_in_time(context, probe_container, waited, last).await,
+        Ok(PodState::Running) => no_websocket(context, last),
+        Ok(PodState::NotRunning) => not_started_in_time(context, probe_container, waited, last).await,
+        Ok(PodState::Unread(why)) => context.lost_contact(&format!("{last}; reading the pod failed: {why}")),
         Err(failure) => failure,
     }
 }
@@ -268,17 +299,29 @@ fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
     Failure::new(what, why, next).because_of(RejectionReason::Websockets)
 }
 
-/// Reads the status of the pod. An error if waiting is useless; otherwise whether the container runs.
-pub(super) async fn check_pod(context: &ProbeContext, probe_container: &ProbeContainer) -> Result<bool, Failure> {
+/// What the status of the pod tells while waiting is of use.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PodState {
+    Running,
+    NotRunning,
+    /// The pod could not be read, for this reason.
+    Unread(String),
+}
+
+/// Reads the status of the pod. An error if waiting is useless.
+pub(super) async fn check_pod(context: &ProbeContext, probe_container: &ProbeContainer) -> Result<PodState, Failure> {
     match timeout(LOOK_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
         Ok(Ok(Some(pod))) => match container_state::fatal_reason(&pod, probe_container, &context.settings) {
             Some((why, next)) => Err(not_started(context, probe_container, &why, next)),
-            None => Ok(container_state::state_of(&pod, &probe_container.container)
-                .is_some_and(|state| state.running.is_some())),
+            None => Ok(match container_state::state_of(&pod, &probe_container.container) {
+                Some(state) if state.running.is_some() => PodState::Running,
+                _ => PodState::NotRunning,
+            }),
         },
         Ok(Ok(None)) => Err(not_run(context, probe_container, DELETED)),
         // A failed read proves nothing; the next exec tells.
-        Ok(Err(_)) | Err(_) => Ok(false),
+        Ok(Err(error)) => Ok(PodState::Unread(kube_reason(&error))),
+        Err(_) => Ok(PodState::Unread(format!("no answer within {LOOK_TIME:?}"))),
     }
 }
 
@@ -302,7 +345,7 @@ pub(super) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, 
     } else if why.starts_with(exec_websocket::OUTPUT_TOO_LARGE) {
         "Use a probe image of this version. Its probe leaves out a section that is too large."
     } else if why == DELETED || why.starts_with("pods \"") && why.contains("\" not found") {
-        "Another user or a controller deleted the probe pod: the audit log of the API server names it. Then try again."
+        container_state::BY_OTHERS
     } else {
         "Check the kubelet and the container runtime of the node, and try again."
     };

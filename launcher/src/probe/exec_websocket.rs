@@ -7,6 +7,7 @@
 //!   channel 3, which follows all output. A lost connection is an error at once.
 //! - Pings: proxies close a connection that is silent while a slow probe reads.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{Sink, SinkExt, StreamExt};
@@ -32,8 +33,10 @@ const MAX_STDERR_BYTES: usize = 4096;
 /// How long to wait for the status after a complete document. A process that is stuck in the driver never ends.
 const STATUS_GRACE: Duration = Duration::from_secs(2);
 
-/// Interval of pings: a third of the minute after which proxies and load balancers close a silent connection.
-const PING_EVERY: Duration = Duration::from_secs(20);
+/// Interval of pings. Proxies and load balancers close a connection that is silent for a minute.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// A connection whose server answered a ping is dead after this silence: a firewall or a VPN dropped it.
+const DEAD_AFTER: Duration = Duration::from_secs(16);
 
 /// How much of standard input goes into one frame.
 const INPUT_FRAME_BYTES: usize = 32 << 10;
@@ -84,6 +87,8 @@ pub(crate) struct Command<'a> {
     pub(crate) argv: &'a [String],
     /// Standard input. Version 4 cannot signal its end: the command must know the length.
     pub(crate) input: &'a [u8],
+    /// Receives how many bytes of the input were sent.
+    pub(crate) sent: &'a AtomicUsize,
 }
 
 /// Runs a command and reads its output. `connect_time` limits the upgrade only; the caller sets a timeout for the rest.
@@ -94,7 +99,7 @@ pub(crate) async fn run(
     connect_time: Duration,
     started: impl FnOnce(),
 ) -> Result<ExecOutput, ExecError> {
-    let Command { namespace, pod, container, argv, input } = command;
+    let Command { namespace, pod, container, argv, input, sent } = command;
     // Always with standard input: without it some runtimes end the output after its first flush.
     let params = AttachParams::default().container(*container).stdin(true).stdout(true).stderr(true).tty(false);
     let path = <k8s_openapi::api::core::v1::Pod as kube::Resource>::url_path(&(), Some(namespace));
@@ -107,10 +112,11 @@ pub(crate) async fn run(
     let mut output = ExecOutput { half_close, ..ExecOutput::default() };
     {
         let mut writing = std::pin::pin!(async {
-            feed(&mut sink, input, half_close).await;
+            feed(&mut sink, input, half_close, sent).await;
             keep_open(&mut sink, PING_EVERY).await;
         });
         let mut written = false;
+        let mut answers_pings = false;
         loop {
             let grace = is_document(&output.stdout);
             let next = tokio::select! {
@@ -122,6 +128,7 @@ pub(crate) async fn run(
                     output.ended = ExecEnd::DocumentOnly;
                     break;
                 }
+                () = sleep(DEAD_AFTER), if answers_pings => break,
                 next = stream.next() => next,
             };
             match next {
@@ -131,7 +138,8 @@ pub(crate) async fn run(
                         break;
                     }
                 }
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Pong(_))) => answers_pings = true,
+                Some(Ok(Message::Ping(_) | Message::Text(_) | Message::Frame(_))) => {}
                 // Without a status the connection was cut, even if it was closed properly.
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
             }
@@ -142,7 +150,7 @@ pub(crate) async fn run(
 }
 
 /// Sends standard input and its end. A process that stops reading is not an error here: its status tells.
-async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close: bool) {
+async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close: bool, sent: &AtomicUsize) {
     for piece in input.chunks(INPUT_FRAME_BYTES) {
         let mut frame = Vec::with_capacity(piece.len() + 1);
         frame.push(STDIN);
@@ -150,6 +158,7 @@ async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close:
         if sink.send(Message::Binary(frame.into())).await.is_err() {
             return;
         }
+        sent.fetch_add(piece.len(), Ordering::Relaxed);
     }
     if half_close {
         let _ = sink.send(Message::Binary(Bytes::from_static(&[CLOSE, STDIN]))).await;

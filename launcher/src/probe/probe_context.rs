@@ -3,10 +3,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +16,7 @@ use super::audit_record::AuditRecord;
 use super::launcher_session::LauncherSession;
 use super::open_probes::OpenProbe;
 use super::pod_spec::{OPERATOR, ProbePod};
-use super::types::{OnPhase, Phase, ProbeRequest};
+use super::types::{OnPhase, Phase, ProbeRequest, ProbeResult};
 use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::settings::Settings;
@@ -32,6 +34,10 @@ pub(super) struct ProbeContext {
     pub(super) stop: CancellationToken,
     /// When reading must have ended.
     pub(super) end: Instant,
+    /// Takes the result if the deletion of the pod is not done at `answer_by`.
+    pub(super) early: Mutex<Option<oneshot::Sender<ProbeResult>>>,
+    /// When the caller gets a result that was read, even if the pod is still being deleted.
+    pub(super) answer_by: Instant,
     /// The record for the audit log.
     pub(super) record: Arc<AuditRecord>,
     /// Whether the node is changed. An action is neither repeated nor interrupted.
@@ -88,6 +94,15 @@ impl ProbeContext {
         ))
     }
 
+    /// Gives the caller a result before the pod is deleted.
+    pub(super) fn answer_early(&self, result: ProbeResult) {
+        let early = self.early.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(early) = early {
+            // Nobody waits for the answer of a call that was given up.
+            drop(early.send(result));
+        }
+    }
+
     /// Tells the caller about a phase. A panic of the callback must not leave a pod.
     pub(super) fn report(&self, phase: Phase) {
         let told = catch_unwind(AssertUnwindSafe(|| (self.on_phase)(phase)));
@@ -124,6 +139,33 @@ impl ProbeContext {
     pub(super) fn panicked(&self) -> Failure {
         let what = format!("Probing node {}", self.request.node);
         Failure::new(what, "gpu-syringe panicked", "This is a defect of gpu-syringe: please report it with its log.")
+    }
+
+    /// The failure of a probe of which nothing could be read: neither the pod nor an answer.
+    pub(super) fn lost_contact(&self, why: &str) -> Failure {
+        let server = &self.connection.server;
+        Failure::new(
+            format!("Probing node {} through {server}", self.request.node),
+            format!("the connection failed, so that it is unknown whether the probe ran: {why}"),
+            format!("Check that {server} can be reached from here (VPN, proxy, firewall), and try again."),
+        )
+    }
+
+    /// The failure of a probe whose deadline passed while this computer was suspended.
+    pub(super) fn suspended(&self, slept: Duration) -> Failure {
+        let (outcome, next) = if self.is_action && self.accepted.load(Ordering::Relaxed) {
+            ("; the action may have been done", "Check the node (diagnose_gpu_node) before the next step.")
+        } else {
+            ("", "Call again.")
+        };
+        Failure::new(
+            format!("Probing node {}", self.request.node),
+            format!(
+                "the deadline of the call passed while this computer was suspended for {} s, or its clock was set{outcome}",
+                slept.as_secs()
+            ),
+            next,
+        )
     }
 
     pub(super) fn stopped(&self) -> Failure {

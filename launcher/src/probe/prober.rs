@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +31,8 @@ pub(crate) const SETTLE_TIME: Duration = pod_lifecycle::CREATE_TIME
     .saturating_add(delete_pod::REMOVAL_TIME)
     .saturating_add(LATE_TIME_AT_END)
     .saturating_add(SLACK);
+/// Time for the deletion of a pod after the deadline of its probe. Then the caller gets the result that was read.
+const DELETION_TIME: Duration = Duration::from_millis(1500);
 /// See [`SETTLE_TIME`].
 const SLACK: Duration = Duration::from_secs(10);
 
@@ -99,6 +102,8 @@ impl Prober {
             settings: self.settings.clone(),
             session: self.session.clone(),
             end: Instant::now() + request.deadline,
+            answer_by: Instant::now() + request.deadline + DELETION_TIME,
+            early: Mutex::default(),
             request,
             on_phase,
             cancel: CancellationToken::new(),
@@ -135,9 +140,16 @@ impl Prober {
 
     async fn spawn(&self, context: ProbeContext) -> Result<ProbeResult, Failure> {
         let cache = self.cache.clone();
-        let task = self.session.tasks.spawn(run_probe(context, cache, self.slots.clone()));
+        let (early, early_result) = oneshot::channel();
+        let context = ProbeContext { early: Mutex::new(Some(early)), ..context };
+        let mut task = self.session.tasks.spawn(run_probe(context, cache, self.slots.clone()));
+        let ended = tokio::select! {
+            ended = &mut task => ended,
+            // The task goes on until the pod is deleted.
+            Ok(result) = early_result => return Ok(result),
+        };
         // A join error is a panic outside of the steps of the probe. It becomes a failure of this call, not of the server.
-        task.await.unwrap_or_else(|panic| {
+        ended.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))
         })
     }

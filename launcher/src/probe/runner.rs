@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::api_only;
 use super::methods::probe_steps::ProbeSteps;
@@ -17,6 +17,7 @@ use super::probe_context::ProbeContext;
 use super::probe_slots::ProbeSlots;
 use super::read_report::ReceivedReport;
 use super::types::{CleanUp, Phase, ProbeResult, Timings};
+use crate::clock;
 use crate::error::{Failure, RejectionReason};
 use crate::settings::ProbeMethod;
 
@@ -95,7 +96,7 @@ async fn run_pod_or_logs(context: &ProbeContext, cache: &ProberCache) -> Result<
         }
     };
     tracing::info!(why = %refused.why, "websockets are refused: reading the pod's log instead");
-    let left_behind = refused.left_behind;
+    let (left_behind, deleted) = (refused.left_behind, refused.deleted);
     let result = run(context, logs::Logs::new(context)).await;
     let join = |other: Option<String>| match (left_behind, other) {
         (Some(one), Some(other)) => Some(format!("{one}; {other}")),
@@ -112,6 +113,7 @@ async fn run_pod_or_logs(context: &ProbeContext, cache: &ProberCache) -> Result<
         }
         Err(mut failure) => {
             failure.left_behind = join(failure.left_behind);
+            failure.deleted = (failure.deleted || deleted) && failure.left_behind.is_none();
             Err(failure)
         }
     }
@@ -145,25 +147,60 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
             }
             () = context.cancel.cancelled() => Err(context.stopped()),
             () = context.stop.cancelled() => Err(context.stopped()),
+            slept = clock::suspended_beyond(context.end.saturating_duration_since(Instant::now())) => {
+                Err(context.suspended(slept))
+            }
         },
         Err(failure) => Err(failure),
     };
     let cleaning = Instant::now();
-    let CleanUp { pod, deleted, left_behind } = steps.clean_up(context).await;
+    let via = steps.method();
+    let clean_up = async {
+        let mut cleaning = std::pin::pin!(steps.clean_up(context));
+        if let Ok(received) = &read {
+            tokio::select! {
+                done = &mut cleaning => return done,
+                () = sleep_until(context.answer_by) => {
+                    timings.total = began.elapsed();
+                    context.answer_early(being_deleted(context, received, via, timings));
+                }
+            }
+        }
+        cleaning.await
+    };
+    let CleanUp { pod, deleted, left_behind } = clean_up.await;
     timings.remove = cleaning.elapsed();
     timings.total = began.elapsed();
     let process_left = context.process_left();
     match read {
         Ok(ReceivedReport { report, note }) => {
-            Ok(ProbeResult { report, via: steps.method(), pod, deleted, left_behind, process_left, timings, note })
+            Ok(ProbeResult { report, via, pod, deleted, left_behind, process_left, timings, note })
         }
         Err(failure) => {
             // The pod of this method acts as soon as it starts.
-            let acts_late = context.is_action && steps.method() == ProbeMethod::Logs && !is_created && !deleted;
+            let acts_late = context.is_action && via == ProbeMethod::Logs && !is_created && !deleted;
             let may_have_acted = context.action_sent.load(Ordering::Relaxed) || acts_late;
             let failure = if may_have_acted { failure.of_sent_action() } else { failure };
             Err(Failure { process_left, ..failure.leaving(left_behind).deleted(is_created && deleted) })
         }
+    }
+}
+
+/// The result of a probe whose pod is still being deleted.
+fn being_deleted(context: &ProbeContext, received: &ReceivedReport, via: ProbeMethod, timings: Timings) -> ProbeResult {
+    let left_behind = format!(
+        "the probe pod of node {} is still being deleted, which continues; gpu-syringe sweep deletes what is left",
+        context.request.node
+    );
+    ProbeResult {
+        report: received.report.clone(),
+        via,
+        pod: String::new(),
+        deleted: false,
+        left_behind: Some(left_behind),
+        process_left: context.process_left(),
+        timings,
+        note: received.note.clone(),
     }
 }
 

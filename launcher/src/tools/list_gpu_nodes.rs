@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::Unknown;
 use tokio::time::timeout_at;
 
-use crate::byte_budget;
+use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::error::Failure;
 use crate::kubernetes::model::dra::Dra;
@@ -22,9 +22,6 @@ use crate::kubernetes::model::node_labels::{is_gpu_node, label_number};
 use crate::kubernetes::read::{nodes, pods, resource_claims};
 use crate::text::table::{cell, counted, lines, new_table};
 use crate::tools::tool::Tool;
-
-/// Maximum bytes of the rows in one answer. The totals always count all nodes.
-const MAX_BYTES: usize = 48_000;
 
 /// The tool.
 pub struct ListGpuNodes;
@@ -230,9 +227,9 @@ impl GpuNodes {
     }
 
     fn set_summary(&mut self) {
-        self.nodes.sort_by_key(|node| (node.problems.is_empty(), node.name.clone()));
+        self.nodes.sort_by_cached_key(|node| (node.problems.is_empty(), node.ready, node.name.clone()));
         let troubled = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
-        let omitted = byte_budget::truncate(&mut self.nodes, MAX_BYTES);
+        let omitted = truncate(&mut self.nodes, MAX_LISTS);
         self.nodes_omitted = (omitted > 0).then_some(omitted);
         let hidden = troubled.saturating_sub(self.nodes.len());
         self.problems_omitted = (hidden > 0).then_some(hidden);

@@ -360,7 +360,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         let node = self.action.target().node_name;
         let what = format!("Running {} on node {node}", D::TOOL);
         if let Some(Problem { why, next_step, .. }) = &probed.report.error {
-            return Err(Failure::new(what, why, next_step).leaving(probed.left_behind));
+            return Err(Failure::new(what, why, next_step).deleted(probed.deleted).leaving(probed.left_behind));
         }
         let note = ProbeSummary::of_pod(node, &self.connection.context, &probed);
         match probed.report.action.take().and_then(D::from_action) {
@@ -370,6 +370,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
                 "the probe did not report the action",
                 "The image of the probe may be older than this gpu-syringe: use a newer one with --image.",
             )
+            .deleted(probed.deleted)
             .leaving(probed.left_behind)),
         }
     }

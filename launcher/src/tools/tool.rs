@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::untrusted_text;
+use crate::{fit_answer, untrusted_text};
 
 /// One tool.
 pub trait Tool: Send + Sync + 'static {
@@ -103,5 +103,6 @@ async fn run<T: Tool>(call: CallContext, args: Value) -> Result<RenderedAnswer, 
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
     untrusted_text::finish(&mut json);
+    fit_answer::fit(&mut json);
     Ok(RenderedAnswer { json, table: clean_keeping_lines(&T::table(&answer)), is_done: T::is_done(&answer) })
 }

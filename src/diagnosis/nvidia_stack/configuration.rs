@@ -160,8 +160,8 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
             ),
         None => draft.with_evidence("no pod of a device plugin or DRA driver is on the node").with_action(
             ActionCode::UpdateSoftware,
-            "Check why no device plugin is scheduled to {node}: the DaemonSet's nodeSelector, affinity and tolerations \
-             against the node's labels and taints.",
+            "Check why no device plugin is scheduled to {node}: whether its DaemonSet exists, and its nodeSelector, affinity \
+             and tolerations against the node's labels and taints.",
         ),
     }
 }

@@ -43,6 +43,13 @@ pub(super) fn stages(node: &Node<'_>, drafts: &[Draft]) -> Vec<StackStage> {
     stages::stages(node, drafts, broken.as_ref())
 }
 
+/// Why it is not known whether the GPUs are advertised, if only the ResourceSlices of a DRA driver could tell.
+pub(super) fn unread_slices(node: &Node<'_>) -> Option<String> {
+    let undecided = node.kubernetes.advertises_no_gpus() && advertised::may_advertise_by_dra(node);
+    let why = "the ResourceSlices could not be read: whether the DRA driver offers the GPUs of the node is not known";
+    (undecided && node.answering().next().is_some()).then(|| why.to_owned())
+}
+
 /// UID and container of the log that may contain the reason, according to the API.
 pub(super) fn log_to_read(node: &Node<'_>) -> Option<(String, String)> {
     broken::log_to_read(node).map(|(pod, container)| (pod.uid.clone(), container.to_owned()))

@@ -115,6 +115,15 @@ fn a_topology_refusal_counts_the_free_gpus_of_each_numa_node() {
 }
 
 #[test]
+fn a_topology_refusal_does_not_count_the_devices_of_deleted_pods() {
+    let pod = refused("TopologyAffinityError", "Resources cannot be allocated with Topology locality");
+    let pod = PodFacts { live_pod_uids: Some(vec!["another".into()]), ..pod };
+    let explained = explained(&pod, &machine(8, &[0, 1, 4]), &["another"]);
+    let evidence = explained.evidence.join("\n");
+    assert!(evidence.contains("free on gpu-2 now: 4 on NUMA node 0, 4 on NUMA node 1"), "{evidence}");
+}
+
+#[test]
 fn free_gpus_are_not_counted_where_they_are_shared_or_not_known() {
     let pod = refused("TopologyAffinityError", "Resources cannot be allocated with Topology locality");
     let mut shared = machine(8, &[0]);

@@ -38,7 +38,7 @@ pub(crate) fn timed_out(connection: &Connection, what: String) -> Failure {
     let Connection { server, .. } = connection;
     Failure::new(
         what,
-        format!("{server} did not answer within {:?}", retry::TRY_TIME),
+        format!("{server} did not answer within {:?}", retry::READ_TIME),
         format!("Check that {server} can be reached from here (VPN, proxy, firewall)."),
     )
 }

@@ -5,6 +5,7 @@ pub mod api_status;
 pub mod connection;
 pub mod contexts;
 pub mod credentials;
+mod fresh_pool;
 pub mod pagination;
 pub mod proxy;
 pub mod retry;

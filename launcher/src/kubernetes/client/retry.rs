@@ -15,9 +15,12 @@ use kube::core::Status;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Time for one read of the API, with all its tries.
-const READ_TIME: Duration = Duration::from_secs(8);
+pub(crate) const READ_TIME: Duration = Duration::from_secs(9);
 /// Time for one try, for servers that do not answer.
 pub(crate) const TRY_TIME: Duration = Duration::from_secs(5);
+/// How often a try may have no answer. The first may be sent on a connection that a change of the network has dropped; the
+/// next one gets a new connection.
+const MAX_UNANSWERED: u32 = 2;
 /// Pause if the server does not send `Retry-After`.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Maximum pause for a `Retry-After`.
@@ -33,8 +36,16 @@ where
     let end = Instant::now() + READ_TIME;
     let asking = async {
         let mut tries = 1;
+        let mut unanswered = 0;
         loop {
-            match timeout(TRY_TIME, ask()).await.ok()? {
+            let Ok(answer) = timeout(TRY_TIME, ask()).await else {
+                unanswered += 1;
+                if unanswered == MAX_UNANSWERED {
+                    return None;
+                }
+                continue;
+            };
+            match answer {
                 Err(error) => match retry_pause(&error) {
                     Some(pause) if is_busy(&error) || tries < MAX_TRIES => {
                         // The answer tells more than a timeout.

@@ -19,6 +19,7 @@ use kube::{Client, Config};
 use tower::util::AndThenLayer;
 use tower::{BoxError, ServiceBuilder};
 
+use super::fresh_pool::FreshPool;
 use super::retry_after_header;
 use super::server_clock::ServerClock;
 
@@ -48,7 +49,9 @@ pub(crate) fn client(config: Config, clock: &Arc<ServerClock>) -> Result<Client,
         .layer(config.extra_headers_layer()?)
         .and_then(move |response| read_headers(Arc::clone(&own_clock), response))
         .map_err(BoxError::from)
-        .service(legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector));
+        .service(FreshPool::new(move || {
+            legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector.clone())
+        }));
     Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
 

@@ -74,6 +74,7 @@ pub(crate) fn from_pod(pod: &Pod) -> PodFacts {
         pending_resource_claims: pending_resource_claims(pod),
         scheduler: scheduler(pod),
         unhealthy_devices,
+        live_pod_uids: None,
         not_created_by: None,
     }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use kube::core::Status;
 use serde::Deserialize;
 use syringe_core::diagnosis::Unknown;
 
 use crate::error::Failure;
 use crate::kubernetes::client::api_error::{request_failed, timed_out};
+use crate::kubernetes::client::api_status::is_not_a_status;
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::pagination::{self, Query};
 use crate::kubernetes::client::retry;
@@ -68,8 +70,8 @@ async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<O
             let is_served = |version: &&str| group.versions.iter().any(|served| served.version == *version);
             Ok(VERSIONS.into_iter().find(|version| is_served(version)))
         }
-        Some(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
-        Some(Err(kube::Error::Api(status))) if status.code == 403 => {
+        Some(Err(kube::Error::Api(status))) if is_unknown_group(&status) => Ok(None),
+        Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_not_a_status(&status) => {
             let why = format!("{}: {} (HTTP 403)", what(), status.message);
             unknown.push(Unknown { section: "dynamic resource allocation".into(), gpu: None, why });
             Ok(None)
@@ -77,6 +79,11 @@ async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<O
         Some(Err(error)) => Err(request_failed(connection, what(), &error)),
         None => Err(timed_out(connection, what())),
     }
+}
+
+/// Whether the API server does not know the API group. It answers that in plain text; so may a proxy, in other words.
+fn is_unknown_group(status: &Status) -> bool {
+    status.code == 404 && (!is_not_a_status(status) || status.message.trim() == "404 page not found")
 }
 
 async fn devices(

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
 use crate::error::{Failure, RejectionReason, kube_reason};
-use crate::kubernetes::client::api_error::{request_failed, timed_out};
-use crate::kubernetes::client::api_status::{is_conflict, is_not_a_status};
+use crate::kubernetes::client::api_error::{page_of_proxy, request_failed, timed_out};
+use crate::kubernetes::client::api_status::{is_conflict, is_not_a_status, is_page_of_proxy};
 use crate::kubernetes::client::retry;
 use crate::probe::end_container::{AddedContainer, FinalState};
 use crate::probe::late_pod::LATE_TIME;
@@ -158,6 +158,12 @@ impl Ephemeral {
             let next = format!("Check that {} can be reached, and try again.", context.connection.server);
             return Self::failed(context, why, next);
         };
+        if let kube::Error::Api(status) = error
+            && is_page_of_proxy(status)
+        {
+            let what = format!("Adding an ephemeral container on node {}", context.request.node);
+            return page_of_proxy(&context.connection, what, error);
+        }
         let why = kube_reason(error);
         if let Some((who, change)) = admission_policy::refused_by(&why, &open.namespace) {
             return Self::failed(context, format!("denied by {who}: {why}"), change)

@@ -1,6 +1,6 @@
 //! `--via logs`: the probe is the main process of the pod, and its document is read from the log of the pod.
 //!
-//! Needs `pods/log` in place of `pods/exec`, and no websocket. Up to a second slower, until the kubelet reports the end.
+//! Needs `pods/log` in place of `pods/exec`, and no websocket. Up to a second slower, until the kubelet reports the start.
 //! Log collectors of the cluster get a copy of the document.
 
 use std::sync::atomic::Ordering;
@@ -14,6 +14,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
 use crate::error::{Failure, kube_reason};
+use crate::kubernetes::client::api_status::is_not_a_status;
+use crate::kubernetes::client::retry::retry_pause;
 use crate::probe::pod_lifecycle::PodLifecycle;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::read_report::{self, ReceivedReport};
@@ -25,8 +27,8 @@ use crate::settings::ProbeMethod;
 const REQUEST_TIME: Duration = Duration::from_secs(8);
 /// Pause between two reads of the pod.
 const PAUSE: Duration = Duration::from_millis(100);
-/// State of a container that has not started.
-const CREATING: &str = "its container is being created";
+/// How long the log of a container that has ended may be incomplete: the runtime still writes what was printed last.
+const LOG_LAG: Duration = Duration::from_secs(2);
 /// Limit on the log: ten times the largest report.
 const MAX_LOG_BYTES: i64 = 4 << 20;
 /// Exit codes from here on come from a shell or a runtime, not from the probe.
@@ -35,101 +37,147 @@ const NOT_THE_PROBES: i32 = 125;
 /// A pod that prints the document to its log.
 pub(in crate::probe) struct Logs(PodLifecycle);
 
+/// What is known of the container while its document is awaited.
+#[derive(Default)]
+struct Progress {
+    /// When the container was first seen running or ended.
+    started: Option<Instant>,
+    /// When it was first seen ended, and how it ended.
+    ended: Option<(Instant, ContainerStateTerminated)>,
+    /// Why it will not print a document, with the next step.
+    fatal: Option<(String, String)>,
+    /// Why the last read of the pod failed, if it did.
+    look_failed: Option<String>,
+    /// Why the last log had no document, or could not be read.
+    last: String,
+    /// The last log could not be read, or was incomplete at first.
+    was_incomplete: Option<String>,
+}
+
 impl Logs {
     pub(in crate::probe) fn new(context: &ProbeContext) -> Self {
         Self(PodLifecycle::new(context.pod().running(node_probe(&context.request.command))))
     }
 
-    /// Waits until the probe has ended.
-    async fn ended(
-        &self,
+    /// Reads the pod.
+    async fn look(
         context: &ProbeContext,
         probe_container: &ProbeContainer,
-        timings: &mut Timings,
-    ) -> Result<ContainerStateTerminated, Failure> {
-        let began = Instant::now();
-        let start_end = context.end.min(began + context.settings.start_time());
-        let mut running = None;
-        let mut last = String::from(CREATING);
-        context.report(Phase::Start);
-        loop {
-            let look =
-                timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await;
-            match look {
-                Ok(Ok(None)) => {
-                    // It may have run since the last look.
-                    context.action_sent.store(context.is_action, Ordering::Relaxed);
-                    return Err(exec_retry::not_run(context, probe_container, exec_retry::DELETED));
-                }
-                Ok(Ok(Some(pod))) => {
-                    CREATING.clone_into(&mut last);
-                    let state = container_state::state_of(&pod, &probe_container.container);
-                    let end = state.and_then(|state| state.terminated.clone());
-                    if running.is_none() && state.is_some_and(|state| state.waiting.is_none()) {
-                        running = Some(Instant::now());
-                        context.action_sent.store(context.is_action, Ordering::Relaxed);
-                        context.report(Phase::Read);
-                    }
-                    if let Some(end) = end.filter(|end| end.exit_code < NOT_THE_PROBES) {
-                        let started = running.unwrap_or(began);
-                        (timings.start, timings.exec) = (started - began, started.elapsed());
-                        return Ok(end);
-                    }
-                    if let Some((why, next)) = container_state::fatal_reason(&pod, probe_container, &context.settings) {
-                        return Err(exec_retry::not_started(context, probe_container, &why, next));
-                    }
-                }
-                // A failed read proves nothing; the next one tells.
-                Ok(Err(error)) => last = format!("reading the pod failed: {}", kube_reason(&error)),
-                Err(_) => last = format!("reading the pod failed: no answer within {REQUEST_TIME:?}"),
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let look = timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await;
+        let failed = |why: String| Some(format!("reading pod {} failed: {why}", probe_container.pod));
+        match look {
+            Ok(Ok(None)) => {
+                // It may have run since the last look.
+                context.action_sent.store(context.is_action, Ordering::Relaxed);
+                return Err(exec_retry::not_run(context, probe_container, exec_retry::DELETED));
             }
-            let now = Instant::now();
-            if now >= context.end || (running.is_none() && now >= start_end) {
-                let waited = began.elapsed();
-                if last != CREATING {
-                    // The last look failed: it may have started.
+            Ok(Ok(Some(pod))) => {
+                progress.look_failed = None;
+                let state = container_state::state_of(&pod, &probe_container.container);
+                if progress.started.is_none() && state.is_some_and(|state| state.waiting.is_none()) {
+                    progress.started = Some(Instant::now());
                     context.action_sent.store(context.is_action, Ordering::Relaxed);
+                    context.report(Phase::Read);
                 }
-                return Err(match running {
-                    Some(_) => {
-                        context.note_process_stays("had not ended when the time of the call was over");
-                        context.out_of_time(&format!("the probe did not finish within {:.1} s", waited.as_secs_f64()))
-                    }
-                    None => exec_retry::not_started_in_time(context, probe_container, waited, &last).await,
-                });
+                let end = state.and_then(|state| state.terminated.clone());
+                progress.fatal = match &end {
+                    Some(end) if end.exit_code < NOT_THE_PROBES => None,
+                    _ => container_state::fatal_reason(&pod, probe_container, &context.settings),
+                };
+                if progress.ended.is_none() {
+                    progress.ended = end.map(|end| (Instant::now(), end));
+                }
+                // A container that never ran has no log.
+                if let (Some((why, next)), None) = (&progress.fatal, progress.started) {
+                    return Err(exec_retry::not_started(context, probe_container, why, next.clone()));
+                }
             }
-            sleep(PAUSE).await;
+            // A failed read proves nothing; the next one tells.
+            Ok(Err(error)) => progress.look_failed = failed(kube_reason(&error)),
+            Err(_) => progress.look_failed = failed(format!("no answer within {REQUEST_TIME:?}")),
         }
+        Ok(())
     }
 
-    async fn log(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Result<String, Failure> {
+    /// The document in the log as it is now; `Err` if no later log can have it. Failed requests are repeated.
+    async fn document(
+        context: &ProbeContext,
+        probe_container: &ProbeContainer,
+        progress: &mut Progress,
+    ) -> Result<Option<Report>, Failure> {
         let params = LogParams {
             container: Some(probe_container.container.clone()),
             limit_bytes: Some(MAX_LOG_BYTES),
             ..LogParams::default()
         };
-        let failed = |why: String, next: &str| {
-            Failure::new(
-                format!("Reading the log of pod {}/{}", probe_container.namespace, probe_container.pod),
-                why,
-                next,
-            )
-        };
-        match timeout(REQUEST_TIME, context.pods(&probe_container.namespace).logs(&probe_container.pod, &params)).await
-        {
-            Ok(Ok(log)) => Ok(log),
-            Ok(Err(error)) => {
-                let forbidden = matches!(&error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
-                let next = if forbidden {
-                    "Your user needs get on pods/log in that namespace: see deploy/rbac.yaml."
-                } else {
-                    "Check the kubelet of the node, which serves the log, and try again."
-                };
-                Err(failed(kube_reason(&error), next))
+        let reading = context.pods(&probe_container.namespace);
+        let why = match timeout(REQUEST_TIME, reading.logs(&probe_container.pod, &params)).await {
+            Ok(Ok(log)) => match parse(&log) {
+                Ok(report) => return Ok(Some(report)),
+                Err(why) => why,
+            },
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) && !is_not_a_status(&status) => {
+                let why = kube_reason(&kube::Error::Api(status));
+                let next = "Your user needs get on pods/log in that namespace: see deploy/rbac.yaml.";
+                return Err(reading_failed(probe_container, &why, next));
             }
-            Err(_) => Err(failed(format!("no answer within {REQUEST_TIME:?}"), "Try again.")),
+            Ok(Err(error)) => {
+                sleep(retry_pause(&error).unwrap_or(PAUSE)).await;
+                progress.last = format!("the log could not be read: {}", kube_reason(&error));
+                return Ok(None);
+            }
+            Err(_) => {
+                progress.last = format!("the log could not be read: no answer within {REQUEST_TIME:?}");
+                return Ok(None);
+            }
+        };
+        progress.last.clone_from(&why);
+        let Some((ended, end)) = progress.ended.as_ref() else { return Ok(None) };
+        progress.was_incomplete.get_or_insert(why.clone());
+        if ended.elapsed() < LOG_LAG {
+            return Ok(None);
+        }
+        Err(match &progress.fatal {
+            Some((words, next)) => exec_retry::not_started(context, probe_container, words, next.clone()),
+            None => read_report::incomplete(context, &format!("{why}; {}", container_state::end_reason(end))),
+        })
+    }
+
+    /// The failure of a document that did not come in time.
+    async fn late(
+        context: &ProbeContext,
+        probe_container: &ProbeContainer,
+        progress: &Progress,
+        waited: Duration,
+    ) -> Failure {
+        let Progress { started, ended, look_failed, last, .. } = progress;
+        if look_failed.is_some() {
+            // It may have started since the last look.
+            context.action_sent.store(context.is_action, Ordering::Relaxed);
+        }
+        match (started, look_failed) {
+            (None, Some(failed)) => context.lost_contact(failed),
+            (None, None) => {
+                let last = "its container is being created";
+                exec_retry::not_started_in_time(context, probe_container, waited, last).await
+            }
+            (Some(_), _) if ended.is_some() => {
+                let next = "Check the connection to the API server and the kubelet of the node, which serves the log, and try again.";
+                reading_failed(probe_container, last, next)
+            }
+            (Some(_), Some(failed)) => context.lost_contact(failed),
+            (Some(_), None) => {
+                context.note_process_stays("had not ended when the time of the call was over");
+                context.out_of_time(&format!("the probe did not finish within {:.1} s; {last}", waited.as_secs_f64()))
+            }
         }
     }
+}
+
+fn reading_failed(probe_container: &ProbeContainer, why: &str, next: &str) -> Failure {
+    Failure::new(format!("Reading the log of pod {}/{}", probe_container.namespace, probe_container.pod), why, next)
 }
 
 impl ProbeSteps for Logs {
@@ -141,22 +189,29 @@ impl ProbeSteps for Logs {
         self.0.create(context).await
     }
 
+    /// Reads the log until it has the document. The container may go on: a thread that is stuck in the driver keeps it alive.
     async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<ReceivedReport, Failure> {
         let probe_container = self.0.probe_container(NO_PROBE);
-        let end = self.ended(context, &probe_container, timings).await?;
-        let first = parse(&self.log(context, &probe_container).await?);
-        let why = match first {
-            Ok(report) => return Ok(ReceivedReport { report, note: None }),
-            Err(why) => why,
-        };
-        // The runtime may still be writing what the process printed last.
-        sleep(PAUSE).await;
-        match parse(&self.log(context, &probe_container).await?) {
-            Ok(report) => Ok(ReceivedReport {
-                report,
-                note: Some(format!("the log was incomplete at first ({why}); this is the second reading")),
-            }),
-            Err(why) => Err(read_report::incomplete(context, &format!("{why}; {}", container_state::end_reason(&end)))),
+        let began = Instant::now();
+        let start_end = context.end.min(began + context.settings.start_time());
+        let mut progress = Progress::default();
+        context.report(Phase::Start);
+        loop {
+            if progress.ended.is_none() {
+                Self::look(context, &probe_container, &mut progress).await?;
+            }
+            if let Some(started) = progress.started
+                && let Some(report) = Self::document(context, &probe_container, &mut progress).await?
+            {
+                (timings.start, timings.exec) = (started - began, started.elapsed());
+                let incomplete = |why| format!("the log was incomplete at first ({why})");
+                return Ok(ReceivedReport { report, note: progress.was_incomplete.map(incomplete) });
+            }
+            let now = Instant::now();
+            if now >= context.end || (progress.started.is_none() && now >= start_end) {
+                return Err(Self::late(context, &probe_container, &progress, began.elapsed()).await);
+            }
+            sleep(PAUSE).await;
         }
     }
 
@@ -169,7 +224,7 @@ impl ProbeSteps for Logs {
 fn parse(log: &str) -> Result<Report, String> {
     let mut why = format!("no document among the {} bytes of the log", log.len());
     for line in log.lines().rev().filter(|line| line.starts_with('{')) {
-        match serde_json::from_str(line) {
+        match Report::from_node(line.as_bytes()) {
             Ok(report) => return Ok(report),
             Err(error) => why = format!("the document in the log is incomplete ({error})"),
         }
@@ -180,6 +235,12 @@ fn parse(log: &str) -> Result<Report, String> {
 #[cfg(test)]
 mod tests {
     use super::parse;
+
+    #[test]
+    fn texts_of_the_document_are_cleaned() {
+        let line = "{\"probe_version\":\"9\",\"hostname\":\"a\u{202e}b\",\"sections\":{}}\n";
+        assert_eq!(parse(line).expect("a report").hostname.as_deref(), Some("a b"));
+    }
 
     #[test]
     fn the_document_is_found_among_other_lines_and_a_cut_one_is_not() {

@@ -1,0 +1,61 @@
+//! Time that goes on while this computer is suspended.
+//!
+//! On Linux and macOS `Instant`, and so every timer of tokio, stands still during a suspend, while pods, tokens and users go
+//! on. Only two limits depend on that: a consent must not outlive its time, and a call that was suspended beyond its
+//! deadline must say so. Both compare with the wall clock. A wall clock that is set forward ends them early, which is safe.
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime};
+
+/// A difference between the clocks from which on it is a suspend, or a clock that was set.
+const MIN_SUSPEND: Duration = Duration::from_secs(5);
+/// How often the clocks are compared.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// The current time, with the time that this computer was suspended since the first call.
+pub(crate) fn now() -> Instant {
+    static START: LazyLock<(Instant, SystemTime)> = LazyLock::new(|| (Instant::now(), SystemTime::now()));
+    let (monotonic, wall) = *START;
+    monotonic + monotonic.elapsed().max(wall.elapsed().unwrap_or_default())
+}
+
+/// Completes when `limit` has passed on the wall clock, but not on the monotonic one: after a suspend. Returns how long the
+/// suspend was.
+pub(crate) async fn suspended_beyond(limit: Duration) -> Duration {
+    suspended_beyond_by(limit, SystemTime::now).await
+}
+
+async fn suspended_beyond_by(limit: Duration, wall_clock: impl Fn() -> SystemTime) -> Duration {
+    let (wall, monotonic) = (wall_clock(), Instant::now());
+    loop {
+        tokio::time::sleep(CHECK_EVERY.min(limit)).await;
+        let passed = wall_clock().duration_since(wall).unwrap_or_default();
+        let suspended = passed.saturating_sub(monotonic.elapsed());
+        if suspended >= MIN_SUSPEND && passed >= limit {
+            return suspended;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_suspend_ends_what_it_outlasts_and_nothing_else() {
+        let (start, seconds) = (SystemTime::now(), AtomicU64::new(0));
+        let clock = || start + Duration::from_secs(seconds.load(Ordering::Relaxed));
+        let step = Duration::from_millis(5);
+        let short = tokio::time::timeout(10 * step, suspended_beyond_by(step, clock)).await;
+        assert!(short.is_err(), "no suspend");
+        let waiting = suspended_beyond_by(Duration::from_secs(60), clock);
+        seconds.store(50, Ordering::Relaxed);
+        assert!(tokio::time::timeout(10 * step, waiting).await.is_err(), "50 of 60 s");
+        let waiting = suspended_beyond_by(Duration::from_millis(20), || {
+            start + Duration::from_secs(100 * seconds.fetch_add(1, Ordering::Relaxed))
+        });
+        assert!(waiting.await >= Duration::from_secs(99));
+    }
+}

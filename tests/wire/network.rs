@@ -1,0 +1,127 @@
+//! Connections that a change of the network (VPN, sleep) drops silently: open at both ends, and nothing passes.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use demo_cluster::{CountedFault, ExecFault};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::bed::Bed;
+use crate::cleanup::{READ, on_gpu_1};
+use crate::support::client::Client;
+
+/// A proxy whose open connections can be frozen. New ones pass.
+struct Network {
+    address: String,
+    /// How many connections were opened.
+    opened: Arc<AtomicU64>,
+    /// The number of the last connection that is frozen.
+    frozen: watch::Sender<u64>,
+}
+
+impl Network {
+    async fn to(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (frozen, all) = watch::channel(0);
+        let opened = Arc::new(AtomicU64::new(0));
+        let counter = opened.clone();
+        // The cluster refuses requests that name another host.
+        let hosts = (address.clone(), server.clone());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let number = counter.fetch_add(1, Ordering::Relaxed) + 1;
+                let server = TcpStream::connect(&server).await.unwrap();
+                let (client_in, client_out) = client.into_split();
+                let (server_in, server_out) = server.into_split();
+                let same = (String::new(), String::new());
+                tokio::spawn(pass(client_in, server_out, hosts.clone(), number, all.clone()));
+                tokio::spawn(pass(server_in, client_out, same, number, all.clone()));
+            }
+        });
+        Self { address, opened, frozen }
+    }
+
+    /// From now on nothing passes through the connections that are open, and they stay open.
+    fn freeze(&self) {
+        self.frozen.send_replace(self.opened.load(Ordering::Relaxed));
+    }
+}
+
+/// A cluster and a session whose connections go through such a proxy.
+async fn through_a_network() -> (Bed, Network, Client) {
+    let bed = Bed::healthy().await;
+    let url = bed.cluster.url();
+    let server = url.trim_start_matches("http://").trim_end_matches('/');
+    let network = Network::to(server.to_owned()).await;
+    let config = bed.cluster.kubeconfig_yaml().replace(server, &network.address);
+    std::fs::write(bed.kubeconfig(), config).unwrap();
+    let client = bed.client().await;
+    (bed, network, client)
+}
+
+#[tokio::test]
+async fn a_call_on_a_dropped_connection_is_sent_again_on_a_new_one() {
+    let (bed, network, mut client) = through_a_network().await;
+    // Several connections at once: all of them are kept, and all of them are dropped.
+    let calls: Vec<_> = (0..6).map(|_| client.send_call("get_gpu_inventory", on_gpu_1())).collect();
+    for call in calls {
+        client.result(call).await.deleted();
+    }
+    network.freeze();
+    let began = Instant::now();
+    client.call("list_gpu_nodes", json!({})).await.success();
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    // The time-out is paid once.
+    let began = Instant::now();
+    client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    bed.until_bare().await;
+}
+
+#[tokio::test]
+async fn a_websocket_that_is_dropped_silently_is_found_by_its_pings() {
+    let (bed, network, mut client) = through_a_network().await;
+    bed.cluster.faults(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Hang)));
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.until_progress(call, READ).await;
+    // The server has answered a ping.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    network.freeze();
+    let answer = client.result(call).await;
+    let note = answer.deleted()["probe"]["note"].as_str().unwrap();
+    assert!(note.contains("the connection was cut") && note.contains("second"), "{note}");
+    bed.assert_bare(1);
+}
+
+async fn pass(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    (own_host, server_host): (String, String),
+    number: u64,
+    mut frozen: watch::Receiver<u64>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let read = tokio::select! {
+            read = from.read(&mut buffer) => Some(read?),
+            () = async { drop(frozen.wait_for(|last| number <= *last).await) } => None,
+        };
+        // Holds both halves open.
+        let Some(read) = read else { return std::future::pending().await };
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        match std::str::from_utf8(&buffer[..read]) {
+            Ok(request) if !own_host.is_empty() && request.contains(&own_host) => {
+                to.write_all(request.replace(&own_host, &server_host).as_bytes()).await?;
+            }
+            _ => to.write_all(&buffer[..read]).await?,
+        }
+    }
+}

@@ -338,4 +338,48 @@ mod tests {
         });
         assert_eq!(own.join().ok().flatten(), Some(true));
     }
+
+    /// The code of a file, without its tests and comments.
+    fn code(path: &Path) -> String {
+        let text = std::fs::read_to_string(path).expect("a source file");
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    }
+
+    fn sources(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+    }
+
+    #[test]
+    fn the_host_is_only_read_with_a_deadline() {
+        // These read in a closure of `in_time`, or in a child process that is killed after a time.
+        const OTHERS: [&str; 3] = ["open_device_files.rs", "nvidia_stack.rs", "container_devices.rs"];
+        const DIRECT: [&str; 12] = [
+            "fs::read",
+            "fs::metadata",
+            "fs::symlink_metadata",
+            "fs::canonicalize",
+            "fs::exists",
+            "File::open",
+            "OpenOptions",
+            ".exists()",
+            "\").is_dir()",
+            "\").is_file()",
+            ".read_link()",
+            ".output()",
+        ];
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let host = sources(&source.join("host")).into_iter();
+        let files = host.chain([source.join("paths.rs"), source.join("pid_namespace.rs")]);
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let read: Vec<PathBuf> =
+            files.filter(|path| !name(path).contains("tests") && !OTHERS.contains(&&*name(path))).collect();
+        assert!(read.len() > 30, "{read:?}");
+        for path in read {
+            let code = code(&path);
+            let direct = DIRECT.iter().find(|call| code.contains(**call));
+            assert_eq!(direct, None, "{}: use crate::files", path.display());
+        }
+    }
 }

@@ -57,6 +57,8 @@ pub(crate) struct NvmlRequest {
     pub(crate) gpu: Option<String>,
     /// Time for the answers.
     pub(crate) time_ms: u64,
+    /// Whether the driver has to initialize GPUs first, which takes seconds.
+    pub(crate) slow_start: bool,
     /// GPUs that are not called, by NVML index: another process hangs in a call on them, or crashed.
     pub(crate) without: Vec<u32>,
     /// Parts that are known already.

@@ -136,3 +136,41 @@ fn gpus_of_different_products_share_nothing() {
         assert_eq!((clocks[0], clocks[1], clocks[2]), (Some(1_980), Some(2_000), Some(1_980)), "{what}");
     }
 }
+
+/// Adds the driver's file about a GPU that nobody has open, without persistence mode.
+fn with_uninitialized_gpu(bench: &Bench) {
+    let folder = bench.directory.path().join("proc/driver/nvidia/gpus/0000:18:00.0");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let text = "GPU UUID: \t GPU-????????-????-????-????-????????????\nVideo BIOS: \t ??.??.??.??.??\n";
+    std::fs::write(folder.join("information"), text).expect("a file");
+}
+
+#[test]
+fn nvml_gets_more_time_where_the_driver_has_to_initialize_gpus() {
+    let slow = [("FAKE_NVML_SLOW", "nvmlInit_v2=2500,nvmlInitWithFlags=2500")];
+    let read = |bench: &Bench| {
+        let Run { report, took, .. } = bench.run(&["all", "--timeout-ms", "2000"], &slow);
+        (report.sections.inventory.expect("the section"), took)
+    };
+    let (inventory, took) = read(&two_gpus());
+    assert_eq!((inventory.status, inventory.problems[0].code.as_str()), (Status::Error, "timeout"));
+    assert!(took < std::time::Duration::from_millis(3_500), "{took:?}");
+    let bench = two_gpus();
+    with_uninitialized_gpu(&bench);
+    let (inventory, _) = read(&bench);
+    assert_eq!(inventory.status, Status::Ok, "{:?}", inventory.problems);
+    assert_eq!(data(Some(inventory)).gpus.len(), 2);
+}
+
+#[test]
+fn a_call_that_returns_after_all_costs_nothing() {
+    let bench = two_gpus();
+    let whole = bench.run(&["all"], &[]).report.sections;
+    // Longer than a call may take before the others are read, and shorter than the time for everything.
+    let slow = [("FAKE_NVML_SLOW", "nvmlDeviceGetTotalEccErrors:0=500,nvmlDeviceGetSerial:1=1300")];
+    let late = bench.run(&["all"], &slow).report.sections;
+    assert_eq!(data(late.ecc), data(whole.ecc));
+    assert_eq!(data(late.inventory), data(whole.inventory));
+    assert_eq!(data(late.topology), data(whole.topology));
+    assert_eq!(data(late.telemetry), data(whole.telemetry));
+}

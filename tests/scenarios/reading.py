@@ -117,3 +117,86 @@ def limits_in_tlimit_alone():
     own = data.get("unsupported", [{"gpus": [0, 1], "fields": []}])
     data["unsupported"] = [entry | {"fields": [*entry["fields"], *limits]} for entry in own]
     return node.report()
+
+
+DRIVER_HANGS = (
+    "The driver hangs on this GPU, or is very slow. Check for Xid 79, Xid 119 and processes in state D. If it happens again, "
+    "reboot the node."
+)
+
+
+def part_of(node, section):
+    """The data of a section that could be read in part."""
+    part = node.sections[section]
+    part["status"] = "partial"
+    part.setdefault("problems", [])
+    return part["data"], part["problems"]
+
+
+def hung(node, index, function, first, kept, identified=True):
+    """A call on one GPU did not return while section `first` was read; its entry there has the values `kept`."""
+    order = ["ecc", "telemetry", "inventory", "topology", "mig"]
+    names = ("index", "uuid", "pci_address") if identified else ()
+    for place, section in enumerate(order):
+        if place < order.index(first):
+            continue
+        data, problems = part_of(node, section)
+        keep = (*names, *(kept if section == first else ()))
+        entry = {key: value for key, value in node.gpu(section, index).items() if key in keep}
+        gpus = [gpu if gpu["index"] != index else entry for gpu in data["gpus"]]
+        data["gpus"] = [gpu for gpu in gpus if gpu]
+        if section != "mig":
+            who = {"uuid": entry["uuid"], "pci_address": entry.get("pci_address")} if identified else {}
+            data["lost"] = [{"index": index, **who, "code": "timeout"}]
+        why = f"NVML did not return from {function} within 7.3 s"
+        problems.append(problem(f"GPU {index}", why, "timeout", DRIVER_HANGS, index))
+
+
+@variant(
+    "A call on GPU 1 does not return while its error counters are read; a row remap of GPU 2 is pending.",
+    "critical",
+    {"id": "gpu-unresponsive", "gpu": 1, "evidence": ["nvmlDeviceGetSramEccErrorStatus"]},
+    ("row-remap-pending", 2),
+    more=True,
+    must_not=["nvml-not-answering", "gpu-missing-from-nvml", "gpu-off-bus", "severity:fatal"],
+    summary=["3 of 4"],
+)
+def gpu_hangs_in_one_call():
+    node = h100(count=4)
+    node.gpu("ecc", 2)["remapped_rows"] |= {"pending": True, "uncorrectable": 1}
+    hung(node, 1, "nvmlDeviceGetSramEccErrorStatus", "ecc", ("mode", "volatile", "aggregate"))
+    return node.report()
+
+
+@variant(
+    "NVML does not return the handle of GPU 1: neither its UUID nor its address is known from NVML.",
+    "critical",
+    {"id": "gpu-unresponsive", "gpu": 1, "evidence": ["nvmlDeviceGetHandleByIndex_v2"]},
+    more=True,
+    must_not=["nvml-not-answering", "gpu-missing-from-nvml", "class:hardware", "severity:fatal"],
+    summary=["3 of 4"],
+)
+def gpu_hangs_when_it_is_opened():
+    node = h100(count=4)
+    hung(node, 1, "nvmlDeviceGetHandleByIndex_v2", "ecc", (), identified=False)
+    return node.report()
+
+
+@variant(
+    "NVML answers slowly: the time was over before the connections of the last GPUs. That is no fault of a GPU.",
+    "unknown",
+    must_not=["gpu-unresponsive", "nvml-not-answering", "severity:warning", *ALARMS],
+)
+def nvml_slow():
+    node = h100(count=4)
+    data, problems = part_of(node, "topology")
+    late = ["fabric", "nvlinks.remote_pci_address", "pcie_replays"]
+    for index in (2, 3):
+        gpu = node.gpu("topology", index)
+        gpu |= {"fabric": None, "pcie_replays": None}
+        gpu["nvlinks"] = [group | {"remote_pci_address": None} for group in gpu["nvlinks"]]
+        what = f"{', '.join(late)} (nvmlDeviceGetNvLinkRemotePciInfo_v2, nvmlDeviceGetGpuFabricInfoV and 1 more)"
+        why = "not read in time: NVML answers slowly"
+        problems.append(problem(what, why, "not_reached", "Try again; NVML is slow or waits for another GPU.", index))
+    data["unread"] = [{"gpus": [2, 3], "fields": late}]
+    return node.report()

@@ -66,6 +66,7 @@ impl GpuReader {
             sections: Vec::new(),
             gpu: Some(uuid.to_owned()),
             time_ms: crate::envelope::millis(self.time * 9 / 10),
+            slow_start: false,
             without: Vec::new(),
             have: Vec::new(),
         };

@@ -323,6 +323,7 @@ mod tests {
             sections: Vec::new(),
             gpu: None,
             time_ms: 0,
+            slow_start: false,
             without: Vec::new(),
             have: Vec::new(),
         };

@@ -36,12 +36,16 @@ use self::collector::{Collector, LATE_PART};
 use self::needed_sections::NeededSections;
 use self::nvml_processes::NvmlProcesses;
 use self::source_threads::{nvml_request, start_threads};
+use crate::child_task::NvmlRequest;
 use crate::envelope::{blank, millis};
 use crate::nvml::GpuAddress;
 use crate::paths::Paths;
 use crate::request::Request;
 use crate::section::SectionName;
 use crate::{bounded, host};
+
+/// Time that the driver takes to initialize one GPU.
+const INITIALIZATION_TIME: Duration = Duration::from_secs(3);
 
 /// Reads what `request` asks for.
 pub(crate) fn collect(request: &Request) -> Report {
@@ -53,7 +57,10 @@ pub(crate) fn collect(request: &Request) -> Report {
     let needed = NeededSections { nothing_of_this_machine: foreign, ..NeededSections::of(&request.sections) };
     let (sender, results) = channel();
     // First, because it takes the longest. Started by this thread, because the child ends with the thread that started it.
-    let nvml_request = nvml_request(&needed, request, &paths, nvml_time(request.timeout));
+    let more = if needed.nvml() { initialization_time(&paths, request.timeout) } else { Duration::ZERO };
+    let timeout = request.timeout + more;
+    let nvml_request = nvml_request(&needed, request, &paths, nvml_time(timeout));
+    let nvml_request = NvmlRequest { slow_start: !more.is_zero(), ..nvml_request };
     let mut nvml = NvmlProcesses::new(nvml_request, sender.clone());
     if needed.nvml() {
         nvml.start();
@@ -61,8 +68,8 @@ pub(crate) fn collect(request: &Request) -> Report {
     let identity = host::identity(&paths);
     let mut problems = bounded::take_problems();
     start_threads(&needed, request, taken_at, &paths, &sender);
-    let mut collector = Collector::new(needed, sender, paths, nvml, started + request.timeout);
-    collector.wait(&results, started, request.timeout);
+    let mut collector = Collector::new(needed, sender, paths, nvml, started + timeout);
+    collector.wait(&results, started, timeout);
     bounded::begin(request.timeout / LATE_PART);
     let mut report = Report {
         hostname: identity.hostname,
@@ -84,6 +91,11 @@ pub(crate) fn collect(request: &Request) -> Report {
     finish(&mut report, whose, collector.addresses.as_deref(), &collector.paths, &request.sections);
     report.duration_ms = millis(started.elapsed());
     report
+}
+
+/// More time for a driver that has to initialize GPUs first: at most as much again, because the caller also has a limit.
+fn initialization_time(paths: &Paths, timeout: Duration) -> Duration {
+    (INITIALIZATION_TIME * host::uninitialized_gpus(paths)).min(timeout)
 }
 
 /// Time for NVML. The rest is for sending what it has not completed.

@@ -43,6 +43,7 @@ pub(super) fn nvml_request(needed: &NeededSections, request: &Request, paths: &P
         sections: needed.sections.clone(),
         gpu: None,
         time_ms: millis(time),
+        slow_start: false,
         without: Vec::new(),
         have: Vec::new(),
     }

@@ -10,6 +10,7 @@
 //!   processes        who uses the GPUs ── process, blocked_threads, open_device_files
 //!   action_facts     what an action needs of one process and one GPU
 //!   lost_gpus        facts about GPUs that do not respond
+//!   uninitialized_gpus   how many GPUs the driver has to initialize first
 //!   kubelet          device allocation ── dra, pod_resources (grpc, protobuf)
 //!   nvml_library     finds the driver's NVML library ── library_folders, trusted_file (what may be loaded or run)
 //!   files            bounded reads for all of them
@@ -26,6 +27,8 @@ mod dra;
 mod driver;
 mod driver_load;
 pub(crate) mod driver_version;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod grpc;
 mod kernel_module_file;
 mod kubelet;
@@ -45,6 +48,7 @@ mod scope;
 mod stack_log;
 mod system;
 mod topology;
+mod uninitialized_gpus;
 
 use syringe_core::facts::host::Host;
 use syringe_core::report::Section;
@@ -58,6 +62,7 @@ pub(crate) use self::process::{Stat, read_stat};
 pub(crate) use self::processes::processes;
 pub(crate) use self::scope::scope;
 pub(crate) use self::topology::{complete_topology, pci_topology};
+pub(crate) use self::uninitialized_gpus::uninitialized_gpus;
 use crate::files;
 use crate::paths::Paths;
 use crate::request::StackLogOf;

@@ -6,7 +6,7 @@ use syringe_core::facts::processes::GpuUse;
 
 use super::answer::GpuUses;
 use super::device_reader::DeviceReader;
-use super::errors::Kind;
+use super::errors::{Kind, NvmlError};
 use super::kept_answers::Function;
 use super::mig;
 use super::raw::{self, Process, ProcessList};
@@ -21,6 +21,8 @@ const LISTS: [(ProcessList, &str, &str); 3] = [
 const WHAT: &str = "processes";
 /// `NVML_VALUE_NOT_AVAILABLE` in a number of bytes.
 const NO_BYTES: u64 = u64::MAX;
+/// Maximum number of uses of one GPU. A full list has a problem.
+const MAX_USES: usize = 1024;
 /// No MIG instance.
 const NO_INSTANCE: u32 = u32::MAX;
 
@@ -29,6 +31,10 @@ const NO_INSTANCE: u32 = u32::MAX;
 /// NVML leaves out processes that are not visible there.
 pub(super) fn read(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, gpu: &mut GpuUses) {
     lists(device, reader, &mut gpu.uses);
+    if gpu.uses.len() >= MAX_USES {
+        let error = NvmlError::Unreadable(format!("more than {} uses are not listed", MAX_USES - 1));
+        reader.note_failure(LISTS[0].2, &error, &[WHAT]);
+    }
     gpu.memory_used = reader
         .call_ignoring_errors(Function::of_gpu("nvmlDeviceGetMemoryInfo_v2"), || raw::memory(device))
         .map(|memory| memory.used);
@@ -62,7 +68,7 @@ fn lists(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, uses: 
     }
 }
 
-/// A GPU without MIG has no instances, although some drivers return 0.
+/// Adds the processes of one list, up to [`MAX_USES`]. A GPU without MIG has no instances, although some drivers return 0.
 fn add(uses: &mut Vec<(u32, GpuUse)>, gpu: u32, kind: &str, processes: &[Process], is_mig: bool) {
     for process in processes.iter().filter(|process| process.pid != 0) {
         let instance = |id: u32| Some(id).filter(|id| is_mig && *id != NO_INSTANCE);
@@ -74,7 +80,7 @@ fn add(uses: &mut Vec<(u32, GpuUse)>, gpu: u32, kind: &str, processes: &[Process
             mig_compute_instance: instance(process.computeInstanceId),
         };
         let entry = (process.pid, entry);
-        if !uses.contains(&entry) {
+        if uses.len() < MAX_USES && !uses.contains(&entry) {
             uses.push(entry);
         }
     }
@@ -82,7 +88,7 @@ fn add(uses: &mut Vec<(u32, GpuUse)>, gpu: u32, kind: &str, processes: &[Process
 
 #[cfg(test)]
 mod tests {
-    use super::{NO_BYTES, NO_INSTANCE, Process, add};
+    use super::{MAX_USES, NO_BYTES, NO_INSTANCE, Process, add};
 
     #[test]
     fn unknown_memory_is_absent_and_not_a_huge_number() {
@@ -95,6 +101,15 @@ mod tests {
         let (pid, entry) = &uses[0];
         assert_eq!((*pid, entry.gpu, entry.memory_bytes, entry.mig_gpu_instance), (7, 2, None, None));
         assert_eq!((uses[1].1.memory_bytes, uses[1].1.mig_gpu_instance), (Some(1024), Some(3)));
+    }
+
+    #[test]
+    fn the_list_of_one_gpu_is_bounded() {
+        let mut uses = Vec::new();
+        let process = |pid| Process { pid, usedGpuMemory: 1024, gpuInstanceId: 0, computeInstanceId: 0 };
+        let all: Vec<_> = (1..=5_000).map(process).collect();
+        add(&mut uses, 2, "compute", &all, false);
+        assert_eq!(uses.len(), MAX_USES);
     }
 
     #[test]

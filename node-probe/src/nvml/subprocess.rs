@@ -21,6 +21,8 @@ use crate::child_task::{ChildTask, NvmlRequest};
 
 /// Maximum bytes of answers. 16 GPUs with all their links need some 300 KB.
 const MAX_BYTES: u64 = 32 << 20;
+/// Maximum bytes of one answer, which is about one GPU.
+const MAX_LINE: u64 = 4 << 20;
 /// Time for a process that has closed its output to end.
 const END_TIME: Duration = Duration::from_secs(1);
 /// Pause between two checks of that process.
@@ -135,7 +137,7 @@ impl Iterator for Answers {
 
     fn next(&mut self) -> Option<Answer> {
         let mut line = Vec::new();
-        self.0.read_until(b'\n', &mut line).ok()?;
+        (&mut self.0).take(MAX_LINE).read_until(b'\n', &mut line).ok()?;
         serde_json::from_slice(&line).ok()
     }
 }

@@ -56,7 +56,7 @@ fn take_output() -> io::Result<File> {
 
 fn answer(nvml_request: &NvmlRequest, output: &mut Output<impl Write>) -> Result<(), Problem> {
     let started = Instant::now();
-    let NvmlRequest { library, paths, gpu, time_ms, .. } = nvml_request;
+    let NvmlRequest { library, paths, gpu, time_ms, slow_start, .. } = nvml_request;
     let recorder = CallRecorder::into_standard_error().unwrap_or_default();
     let libraries = super::library::found(library.as_deref(), paths);
     if paths.owner == Owner::Workload {
@@ -71,7 +71,7 @@ fn answer(nvml_request: &NvmlRequest, output: &mut Output<impl Write>) -> Result
     let session = Session::open_one_of(libraries, nvml_request, recorder)?;
     let steps = step::plan(session.gpus.len(), nvml_request);
     let time = Duration::from_millis(*time_ms).saturating_sub(started.elapsed());
-    Supervisor::new(session, steps, gpu.as_deref(), time, output).run();
+    Supervisor::new(session, steps, gpu.as_deref(), time, *slow_start, output).run();
     Ok(())
 }
 

@@ -29,6 +29,8 @@ const NOBODY: u64 = 0;
 const STALL_PART: u32 = 8;
 /// The stall time is not shorter: a busy machine delays threads.
 const MIN_STALL: Duration = Duration::from_millis(200);
+/// The driver takes one to three seconds to initialize a GPU.
+const INITIALIZATION_TIME: Duration = Duration::from_secs(4);
 /// A call that has taken this part of the time at the deadline hangs. A shorter one may only be slow.
 pub(super) const HUNG_PART: u32 = 4;
 
@@ -40,6 +42,8 @@ pub(super) struct Supervisor<'a, W> {
     wanted: Option<&'a str>,
     deadline: Instant,
     stall: Duration,
+    /// Whether the opening of a GPU takes seconds.
+    slow_start: bool,
     hung: Duration,
     work: Arc<Mutex<Work>>,
     sender: Sender<Ended>,
@@ -48,6 +52,8 @@ pub(super) struct Supervisor<'a, W> {
     stuck: Vec<Stuck>,
     /// Steps of the GPUs of stuck calls.
     parked: Vec<Step>,
+    /// Pairs that were read without the GPU of a stuck call.
+    without_stuck: Vec<Step>,
     announced: bool,
     /// Whether the parent knows that NVML answers no call.
     told_blocked: bool,
@@ -85,6 +91,7 @@ impl<'a, W: Write> Supervisor<'a, W> {
         steps: VecDeque<Step>,
         wanted: Option<&'a str>,
         time: Duration,
+        slow_start: bool,
         output: &'a mut Output<W>,
     ) -> Self {
         let (sender, inbox) = channel();
@@ -95,6 +102,7 @@ impl<'a, W: Write> Supervisor<'a, W> {
             wanted,
             deadline: Instant::now() + time,
             stall: (time / STALL_PART).max(MIN_STALL),
+            slow_start,
             hung: (time / HUNG_PART).max(MIN_STALL),
             work: Arc::new(Mutex::new(work)),
             sender,
@@ -102,6 +110,7 @@ impl<'a, W: Write> Supervisor<'a, W> {
             threads: NOBODY,
             stuck: Vec::new(),
             parked: Vec::new(),
+            without_stuck: Vec::new(),
             announced: false,
             told_blocked: false,
         }
@@ -160,7 +169,12 @@ impl<'a, W: Write> Supervisor<'a, W> {
                 self.output.send(&Answer::Returned(gpu));
             }
             let back = self.parked.extract_if(.., |parked| parked.gpu() == step.gpu());
-            lock(&self.work).queue.extend(back);
+            let mut work = lock(&self.work);
+            // The pairs with this GPU were left out.
+            let now = work.current.as_ref().map(|(step, _)| *step).filter(|step| matches!(step, Step::Pairs(_)));
+            work.queue.extend(back.chain(std::mem::take(&mut self.without_stuck)).chain(now));
+        } else if !self.stuck.is_empty() && matches!(step, Step::Pairs(_)) {
+            self.without_stuck.push(step);
         }
         if let Some(answer) = answer {
             self.send(answer);
@@ -206,8 +220,12 @@ impl<'a, W: Write> Supervisor<'a, W> {
     /// Leaves a call that does not return to its thread, and puts the other steps of its GPU aside.
     fn leave_stuck(&mut self) {
         let mut work = lock(&self.work);
-        let is_stuck = |log: &CallLog| log.open_call().is_some_and(|call| call.duration() >= self.stall);
-        if !work.current.as_ref().is_some_and(|(_, log)| is_stuck(log)) {
+        let is_stuck = |(step, log): &(Step, Arc<CallLog>)| {
+            let initializes = self.slow_start && matches!(step, Step::Open(_));
+            let stall = if initializes { self.stall.max(INITIALIZATION_TIME) } else { self.stall };
+            log.open_call().is_some_and(|call| call.duration() >= stall)
+        };
+        if !work.current.as_ref().is_some_and(is_stuck) {
             return;
         }
         if let Some((step, _)) = self.blocking() {

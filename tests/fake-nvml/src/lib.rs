@@ -20,6 +20,7 @@
 //! | `FAKE_NVML_CRASH=FUNCTION[:GPU],…` | that call (on that GPU index) ends the process by SIGSEGV |
 //! | `FAKE_NVML_LOADED=PATH` | loading the library writes `/proc/self/status` of the process into that file |
 //! | `FAKE_NVML_DELAY_US=N` | every call takes N microseconds longer |
+//! | `FAKE_NVML_SLOW=FUNCTION[:GPU]=N,…` | that call (on that GPU index) takes N milliseconds longer |
 //! | `FAKE_NVML_LOCK=1` | calls wait for each other, so that one that never returns blocks all others |
 //! | `FAKE_NVML_HIDE=FUNCTION,…` | that function answers `FUNCTION_NOT_FOUND`, like a driver too old for it |
 //! | `FAKE_NVML_FAIL=FUNCTION[:GPU]=CODE,…` | that call answers this return code, e.g. 999; `field 164` for one field |

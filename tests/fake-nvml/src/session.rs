@@ -91,8 +91,17 @@ pub(crate) struct Switches {
     pub(crate) failures: Failures,
     /// How much longer every call takes.
     delay: Duration,
+    /// Functions that take longer, each on one GPU or on all, and for how long.
+    slow: Vec<(String, Option<u32>, Duration)>,
     /// Whether a call waits until no other is under way.
     lock: bool,
+}
+
+/// `FUNCTION[:GPU]=MILLISECONDS`.
+fn slow(item: &str) -> Option<(String, Option<u32>, Duration)> {
+    let (what, time) = item.split_once('=')?;
+    let (name, gpu) = what.split_once(':').map_or((what, None), |(name, gpu)| (name, gpu.parse().ok()));
+    Some((name.to_owned(), gpu, Duration::from_millis(time.parse().ok()?)))
 }
 
 impl Switches {
@@ -114,6 +123,7 @@ impl Switches {
             crash: calls("FAKE_NVML_CRASH"),
             hide: list("FAKE_NVML_HIDE"),
             delay: Duration::from_micros(micros),
+            slow: list("FAKE_NVML_SLOW").iter().filter_map(|item| slow(item)).collect(),
             lock: std::env::var_os("FAKE_NVML_LOCK").is_some(),
             failures: Failures::read(),
         }
@@ -125,6 +135,10 @@ impl Switches {
             return Err(nvmlReturn_enum_NVML_ERROR_FUNCTION_NOT_FOUND);
         }
         let _alone = self.lock.then(|| CALLS.lock().unwrap_or_else(PoisonError::into_inner));
+        let meant = |(name, only, _): &&(String, Option<u32>, _)| name == function && (only.is_none() || *only == gpu);
+        if let Some((.., more)) = self.slow.iter().find(meant) {
+            std::thread::sleep(*more);
+        }
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }

@@ -36,6 +36,9 @@ const INSTRUCTIONS: &str = "Reads NVIDIA GPU nodes of a Kubernetes cluster. list
 /// Maximum time that an answer waits for the progress notifications before it.
 const PROGRESS_TIME: Duration = Duration::from_secs(1);
 
+/// Time for a cancelled call to write the audit line of an action that it declines.
+const CANCEL_TIME: Duration = Duration::from_millis(200);
+
 /// The state of the server, shared by all requests.
 #[derive(Clone)]
 pub struct Server {
@@ -175,8 +178,16 @@ impl ServerHandler for Server {
         let (on_phase, all_sent) = progress(context.peer.clone(), context.meta.get_progress_token());
         let consent = elicitation::consent(&context, &request, self.tokens.clone());
         let call = self.call(on_phase, context.ct.clone(), consent.clone());
+        let cancelled = context.ct.clone();
         let arguments = Value::Object(request.arguments.unwrap_or_default());
-        let outcome = entry.call(call, arguments).await;
+        let outcome = tokio::select! {
+            biased;
+            outcome = entry.call(call, arguments) => outcome,
+            // Ends what the call waits for. Its probes are tasks of their own, which delete their pods.
+            () = async { cancelled.cancelled().await; tokio::time::sleep(CANCEL_TIME).await } => {
+                Err(Failure::new("The call", "cancelled by the caller", "Call again to get the answer."))
+            }
+        };
         // The protocol forbids progress after the answer.
         let _ = tokio::time::timeout(PROGRESS_TIME, all_sent).await;
         if let Some(pending) = consent.take_pending() {
@@ -205,15 +216,15 @@ fn result(outcome: Result<RenderedAnswer, Failure>) -> CallToolResult {
 fn progress(peer: Peer<RoleServer>, token: Option<ProgressToken>) -> (OnPhase, impl Future<Output = ()>) {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel::<Phase>();
     let send = tokio::spawn(async move {
-        let mut furthest = 0;
+        let mut furthest = None;
         while let Some(phase) = told.recv().await {
             let Some(token) = token.clone() else { continue };
             // A second attempt starts again, but progress must not decrease.
             let (done, total) = phase.position();
-            if done <= furthest {
+            if furthest.is_some_and(|furthest| done <= furthest) {
                 continue;
             }
-            furthest = done;
+            furthest = Some(done);
             let note = ProgressNotificationParam::new(token, done.into())
                 .with_total(total.into())
                 .with_message(phase.description());

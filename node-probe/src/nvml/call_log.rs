@@ -6,13 +6,14 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use super::errors::NvmlError;
 
 /// Number of calls that returned, in the whole process.
 static RETURNED: AtomicU64 = AtomicU64::new(0);
+
+/// The answer of a call: a `Result<T, NvmlError>` of its type. Without the type, the code exists once and not for each call.
+pub(super) type Answer = Arc<dyn Any + Send + Sync>;
 
 /// The calls of one step.
 #[derive(Default)]
@@ -20,7 +21,7 @@ pub(super) struct CallLog(Mutex<Calls>);
 
 #[derive(Default)]
 struct Calls {
-    answers: Vec<Box<dyn Any + Send>>,
+    answers: Vec<Answer>,
     open: Option<OpenCall>,
 }
 
@@ -46,31 +47,28 @@ impl OpenCall {
 }
 
 impl CallLog {
-    /// Makes a call and records its answer.
-    pub(super) fn record<T: Clone + Send + 'static>(
-        &self,
-        function: &'static str,
-        call: impl FnOnce() -> Result<T, NvmlError>,
-    ) -> Result<T, NvmlError> {
+    /// Notes that a call begins.
+    pub(super) fn begin(&self, function: &'static str) {
         let returned_before = RETURNED.load(Ordering::SeqCst);
         self.calls().open = Some(OpenCall { function, since: Instant::now(), returned_before });
-        let answer = call();
+    }
+
+    /// Notes the answer of the call that began.
+    pub(super) fn end(&self, answer: Answer) {
         RETURNED.fetch_add(1, Ordering::SeqCst);
         let mut calls = self.calls();
         calls.open = None;
-        calls.answers.push(Box::new(answer.clone()));
-        answer
+        calls.answers.push(answer);
     }
 
-    /// Records an answer that was known without a call.
-    pub(super) fn note<T: Clone + Send + 'static>(&self, answer: Result<T, NvmlError>) -> Result<T, NvmlError> {
-        self.calls().answers.push(Box::new(answer.clone()));
-        answer
+    /// Notes an answer that was known without a call.
+    pub(super) fn note(&self, answer: Answer) {
+        self.calls().answers.push(answer);
     }
 
     /// The answer at this place; `None` if there is none yet.
-    pub(super) fn answer<T: Clone + Send + 'static>(&self, place: usize) -> Option<Result<T, NvmlError>> {
-        self.calls().answers.get(place)?.downcast_ref::<Result<T, NvmlError>>().cloned()
+    pub(super) fn answer(&self, place: usize) -> Option<Answer> {
+        self.calls().answers.get(place).cloned()
     }
 
     /// The call that has not returned.
@@ -86,23 +84,25 @@ impl CallLog {
 
 #[cfg(test)]
 mod tests {
-    use super::{CallLog, NvmlError};
+    use std::sync::Arc;
+
+    use super::CallLog;
 
     #[test]
     fn answers_are_kept_in_order_and_the_open_call_is_known() {
         let log = CallLog::default();
-        assert_eq!(log.record("a", || Ok(1_u32)), Ok(1));
-        assert_eq!(log.record("b", || Err::<String, _>(NvmlError::NOT_SUPPORTED)), Err(NvmlError::NOT_SUPPORTED));
-        let _ = log.record("c", || {
-            let open = log.open_call().expect("under way");
-            assert_eq!((open.function, open.others_returned()), ("c", false));
-            CallLog::default().record("d", || Ok(())).expect("another thread's");
-            assert!(open.others_returned());
-            Ok(3_u8)
-        });
+        log.begin("a");
+        let open = log.open_call().expect("under way");
+        assert_eq!((open.function, open.others_returned()), ("a", false));
+        let other = CallLog::default();
+        other.begin("b");
+        other.end(Arc::new(()));
+        assert!(open.others_returned());
+        log.end(Arc::new(1_u32));
+        log.note(Arc::new(2_u8));
         assert!(log.open_call().is_none());
-        assert_eq!(log.answer::<u32>(0), Some(Ok(1)));
-        assert_eq!(log.answer::<String>(1), Some(Err(NvmlError::NOT_SUPPORTED)));
-        assert_eq!((log.answer::<u32>(2), log.answer::<u8>(3)), (None, None), "another type, and no answer");
+        assert_eq!(log.answer(0).and_then(|answer| answer.downcast_ref::<u32>().copied()), Some(1));
+        assert_eq!(log.answer(1).and_then(|answer| answer.downcast_ref::<u8>().copied()), Some(2));
+        assert!(log.answer(2).is_none());
     }
 }

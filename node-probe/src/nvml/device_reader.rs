@@ -6,10 +6,10 @@
 use std::cell::Cell;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use super::call_log::CallLog;
-use super::current_call::CallRecorder;
+use super::call_log::{Answer, CallLog};
+use super::current_call::{CallRecorder, CurrentCall};
 use super::errors::{Kind, NvmlError};
 use super::kept_answers::{Function, KeptAnswers, Lasting};
 
@@ -65,7 +65,7 @@ impl<'a> DeviceReader<'a> {
     }
 
     /// The value of one NVML call, or `None` and a note that `fields` (paths inside the GPU's entry) are missing.
-    pub(super) fn call<T: Clone + Send + 'static, E: Into<NvmlError>>(
+    pub(super) fn call<T: Clone + Send + Sync + 'static, E: Into<NvmlError>>(
         &mut self,
         function: impl Into<Function>,
         fields: &[&'static str],
@@ -82,7 +82,7 @@ impl<'a> DeviceReader<'a> {
     }
 
     /// The same for a value that some GPUs do not support: only a failure is noted.
-    pub(super) fn call_if_supported<T: Clone + Send + 'static, E: Into<NvmlError>>(
+    pub(super) fn call_if_supported<T: Clone + Send + Sync + 'static, E: Into<NvmlError>>(
         &mut self,
         function: impl Into<Function>,
         fields: &[&'static str],
@@ -113,7 +113,7 @@ impl<'a> DeviceReader<'a> {
     }
 
     /// The value of one NVML call whose errors are ignored, e.g. the remote end of an NVLink that is down.
-    pub(super) fn call_ignoring_errors<T: Clone + Send + 'static, E: Into<NvmlError>>(
+    pub(super) fn call_ignoring_errors<T: Clone + Send + Sync + 'static, E: Into<NvmlError>>(
         &self,
         function: impl Into<Function>,
         call: impl FnOnce() -> Result<T, E>,
@@ -122,45 +122,87 @@ impl<'a> DeviceReader<'a> {
     }
 
     /// One NVML call whose error the caller handles. A lost GPU is not called.
-    pub(super) fn try_call<T: Clone + Send + 'static, E: Into<NvmlError>>(
+    pub(super) fn try_call<T: Clone + Send + Sync + 'static, E: Into<NvmlError>>(
         &self,
         function: impl Into<Function>,
         call: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, NvmlError> {
-        if let Some(error) = self.context.gone.get() {
-            return Err(error.clone());
-        }
         let function = function.into();
-        let kept = match function.lasting {
+        match self.known(function) {
+            Some(Ok(answer)) => {
+                // A record of another type is one of another call.
+                let answer = answer.downcast_ref::<Result<T, NvmlError>>().cloned();
+                self.checked(answer.unwrap_or_else(|| Err(NvmlError::NotReached("not recorded".into()))))
+            }
+            Some(Err(error)) => self.checked(Err(error)),
+            None => {
+                let answer = {
+                    let _under_way = self.begin(function.name);
+                    call().map_err(Into::into)
+                };
+                self.end(function, Arc::new(answer.clone()), answer.as_ref().err());
+                self.checked(answer)
+            }
+        }
+    }
+
+    /// The answer without a call: the GPU is gone, or it was recorded or kept. `None` if NVML has to be called.
+    #[inline(never)]
+    fn known(&self, function: Function) -> Option<Result<Answer, NvmlError>> {
+        if let Some(error) = self.context.gone.get() {
+            return Some(Err(error.clone()));
+        }
+        let kept = || self.kept(function).and_then(|kept| kept.get(function));
+        match self.calls {
+            Calls::Made(log) => {
+                let answer = kept()?;
+                log.note(Arc::clone(&answer));
+                Some(Ok(answer))
+            }
+            Calls::Repeated(log, then) => {
+                let place = self.repeated.replace(self.repeated.get() + 1);
+                Some(log.answer(place).or_else(kept).ok_or_else(|| then.clone()))
+            }
+        }
+    }
+
+    /// Where the answers of a function are kept.
+    fn kept(&self, function: Function) -> Option<&'a KeptAnswers> {
+        match function.lasting {
             Lasting::Once => None,
             Lasting::OfGpu => Some(self.context.kept),
             // Without the identity of the product, it is the GPU's.
             Lasting::OfProduct => Some(self.context.of_product.unwrap_or(self.context.kept)),
-        };
-        let known = || kept.and_then(|kept| kept.get(function));
-        let result = match self.calls {
-            Calls::Made(log) => match known() {
-                Some(answer) => log.note(answer),
-                None => {
-                    let answer = log.record(function.name, || {
-                        let _under_way = self.context.recorder.record(function.name, self.context.gpu);
-                        call().map_err(Into::into)
-                    });
-                    kept.inspect(|kept| kept.keep(function, &answer));
-                    answer
-                }
-            },
-            Calls::Repeated(log, then) => {
-                let place = self.repeated.replace(self.repeated.get() + 1);
-                log.answer(place).or_else(known).unwrap_or_else(|| Err(then.clone()))
-            }
-        };
-        result.inspect_err(|error| {
-            if error.kind() == Kind::Gone {
-                // Already set if another call detected the loss first.
-                let _ = self.context.gone.set(error.clone());
-            }
-        })
+        }
+    }
+
+    #[inline(never)]
+    fn begin(&self, function: &'static str) -> CurrentCall<'a> {
+        if let Calls::Made(log) = self.calls {
+            log.begin(function);
+        }
+        self.context.recorder.record(function, self.context.gpu)
+    }
+
+    #[inline(never)]
+    fn end(&self, function: Function, answer: Answer, error: Option<&NvmlError>) {
+        if let Calls::Made(log) = self.calls {
+            log.end(Arc::clone(&answer));
+        }
+        if let Some(kept) = self.kept(function) {
+            kept.keep(function, answer, error);
+        }
+    }
+
+    /// Notes the loss of the GPU.
+    fn checked<T>(&self, answer: Result<T, NvmlError>) -> Result<T, NvmlError> {
+        if let Err(error) = &answer
+            && error.kind() == Kind::Gone
+        {
+            // Already set if another call detected the loss first.
+            let _ = self.context.gone.set(error.clone());
+        }
+        answer
     }
 
     /// Notes that `fields` are missing because `function` answered with `error`.

@@ -3,10 +3,10 @@
 //! NVML is slow where a driver is busy, so no question is asked twice. What the product determines (its clock and temperature
 //! limits, the number of its cores) is read from the first GPU with the same name, PCI device, subsystem and VBIOS.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::call_log::Answer;
 use super::errors::{Kind, NvmlError};
 
 /// Which answer of a function: its name, and the field for a function with arguments.
@@ -14,7 +14,7 @@ type Key = (&'static str, &'static str);
 
 /// The answers of one GPU or product.
 #[derive(Default)]
-pub(super) struct KeptAnswers(Mutex<BTreeMap<Key, Box<dyn Any + Send>>>);
+pub(super) struct KeptAnswers(Mutex<BTreeMap<Key, Answer>>);
 
 /// A function of NVML, and for how long its answer is kept.
 #[derive(Clone, Copy, Debug)]
@@ -55,42 +55,46 @@ impl Function {
 
 impl KeptAnswers {
     /// The answer, if it is known.
-    pub(super) fn get<T: Clone + 'static>(&self, function: Function) -> Option<Result<T, NvmlError>> {
+    pub(super) fn get(&self, function: Function) -> Option<Answer> {
         let answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.get(&(function.name, function.field))?.downcast_ref::<Result<T, NvmlError>>().cloned()
+        answers.get(&(function.name, function.field)).cloned()
     }
 
     /// Keeps a value, or that it is not supported. A failure may be that of one call.
-    pub(super) fn keep<T: Clone + Send + 'static>(&self, function: Function, answer: &Result<T, NvmlError>) {
-        if answer.as_ref().is_err_and(|error| error.kind() != Kind::Absent) {
+    pub(super) fn keep(&self, function: Function, answer: Answer, error: Option<&NvmlError>) {
+        if error.is_some_and(|error| error.kind() != Kind::Absent) {
             return;
         }
         // All ones, or a negative number: a defect of one GPU.
-        let number = (answer as &dyn Any).downcast_ref::<Result<u32, NvmlError>>();
+        let number = answer.downcast_ref::<Result<u32, NvmlError>>();
         if number.is_some_and(|number| number.as_ref().is_ok_and(|number| i32::try_from(*number).is_err())) {
             return;
         }
         let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.insert((function.name, function.field), Box::new(answer.clone()));
+        answers.insert((function.name, function.field), answer);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{Function, KeptAnswers, NvmlError};
 
     #[test]
     fn values_are_kept_by_field_and_failures_are_not() {
         let kept = KeptAnswers::default();
         let function = |field| Function::of_product("nvmlDeviceGetMaxClockInfo", field);
-        kept.keep(function("sm"), &Ok(1980_u32));
-        kept.keep(function("video"), &Err::<u32, _>(NvmlError::NOT_SUPPORTED));
-        kept.keep(function("memory"), &Err::<u32, _>(NvmlError::Code(999)));
-        assert_eq!(kept.get::<u32>(function("sm")), Some(Ok(1980)));
-        assert_eq!(kept.get::<u32>(function("video")), Some(Err(NvmlError::NOT_SUPPORTED)));
-        assert_eq!(kept.get::<u32>(function("memory")), None);
-        assert_eq!(kept.get::<u64>(function("sm")), None, "another type");
-        kept.keep(function("graphics"), &Ok(u32::MAX));
-        assert_eq!(kept.get::<u32>(function("graphics")), None, "a defect");
+        let keep = |field, answer: Result<u32, NvmlError>| {
+            let error = answer.clone().err();
+            kept.keep(function(field), Arc::new(answer), error.as_ref());
+        };
+        let get = |field| kept.get(function(field))?.downcast_ref::<Result<u32, NvmlError>>().cloned();
+        keep("sm", Ok(1980));
+        keep("video", Err(NvmlError::NOT_SUPPORTED));
+        keep("memory", Err(NvmlError::Code(999)));
+        keep("graphics", Ok(u32::MAX));
+        assert_eq!((get("sm"), get("video")), (Some(Ok(1980)), Some(Err(NvmlError::NOT_SUPPORTED))));
+        assert_eq!((get("memory"), get("graphics")), (None, None), "a failure, a defect");
     }
 }

@@ -142,7 +142,7 @@ impl LinkReader<'_, '_, '_> {
     }
 
     /// A value that drivers refuse on links that work: an error is no news, but that it was not asked for is.
-    fn far_end<T: Clone + Send + 'static>(
+    fn far_end<T: Clone + Send + Sync + 'static>(
         &mut self,
         function: &'static str,
         field: &'static str,

@@ -33,6 +33,8 @@ pub mod diagnosis;
 pub mod document_size;
 pub mod explanation;
 pub mod facts;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod json_reader;
 pub mod nvml_codes;
 pub mod pci;

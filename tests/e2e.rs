@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `GPU_SYRINGE_E2E_NAMESPACE` names the namespace (`gpu-syringe` by default; `deploy/` makes it). The node is the first one
-//! that is Ready; it needs no GPU. All of `deploy/` is installed, and data.image of its ConfigMap is that image, by digest.
+//! that is Ready; it needs no GPU. `GPU_SYRINGE_E2E_GPUS` says which GPUs it has. All of `deploy/` is installed, and data.image of its ConfigMap is that image, by digest.
 //! The kubeconfig is an administrator's: the tests of the policy impersonate a reader and make a namespace without a policy.
 #![allow(clippy::unwrap_used)]
 
@@ -53,6 +53,26 @@ async fn the_host_is_read_whether_it_has_gpus_or_not() {
     let host = answer["sections_read"].as_array().unwrap().iter().find(|looked| looked["section"] == "host").unwrap();
     assert_ne!(host["status"], "error", "{answer}");
     assert!(answer["detail"]["host"]["data"]["uptime_seconds"].as_u64() > Some(0), "{answer}");
+    site.assert_bare().await;
+}
+
+/// `GPU_SYRINGE_E2E_GPUS` is the product and the number of the node's GPUs: `NVIDIA H100 80GB HBM3,8`.
+#[tokio::test]
+#[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
+async fn the_gpus_that_nvml_shows_are_read() {
+    let Ok(expected) = std::env::var("GPU_SYRINGE_E2E_GPUS") else {
+        eprintln!("SKIPPED: GPU_SYRINGE_E2E_GPUS does not say which GPUs the node has");
+        return;
+    };
+    let (product, count) = expected.rsplit_once(',').unwrap();
+    let site = Site::open().await;
+    let answer = site.client().await.call("get_gpu_inventory", json!({"node_name": site.node})).await;
+    let gpus = answer.deleted()["inventory"]["gpus"].as_array().unwrap();
+    assert_eq!(gpus.len(), count.parse::<usize>().unwrap());
+    for gpu in gpus {
+        assert_eq!(gpu["name"], product, "{gpu}");
+        assert!(gpu["uuid"].as_str().is_some_and(|uuid| uuid.starts_with("GPU-")), "{gpu}");
+    }
     site.assert_bare().await;
 }
 

@@ -239,7 +239,11 @@ fn watch_signals(stop: CancellationToken, prober: Prober, serves: bool) {
 /// Names what is left on clusters, with the commands that delete it.
 fn name_left(prober: &Prober, serves: bool) {
     let left = prober.open_probes();
-    say(&format!("ended before everything was deleted; left: {}", left.len()), serves);
+    let what = match left.len() {
+        0 => "interrupted again, ended at once; no probe is left".to_owned(),
+        count => format!("ended before everything was deleted; left: {count}"),
+    };
+    say(&what, serves);
     left.iter().for_each(|one| say(one, serves));
 }
 

@@ -37,6 +37,8 @@ pub mod consent;
 mod error;
 mod fit_answer;
 pub mod fleet;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod kubernetes;
 pub mod mcp;
 mod node_reading;

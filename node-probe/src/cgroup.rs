@@ -6,17 +6,17 @@
 
 /// Pod and container of a cgroup path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Membership {
+pub(crate) struct Membership {
     /// Pod UID. A static pod has a hash of 32 digits in its place.
-    pub(super) pod_uid: Option<String>,
+    pub(crate) pod_uid: Option<String>,
     /// Container id, 64 hex digits.
-    pub(super) container_id: Option<String>,
+    pub(crate) container_id: Option<String>,
     /// `guaranteed`, `burstable`, `besteffort`.
-    pub(super) qos: Option<String>,
+    pub(crate) qos: Option<String>,
 }
 
 /// Reads the whole file: one line per hierarchy, `number:controllers:path`.
-pub(super) fn parse(text: &str) -> Membership {
+pub(crate) fn parse(text: &str) -> Membership {
     let memberships = paths(text).map(membership);
     // v1 has a line per controller, some of them at the root. The line with the most information counts.
     memberships.max_by_key(|found| (found.pod_uid.is_some(), found.container_id.is_some())).unwrap_or_default()
@@ -28,7 +28,7 @@ pub(super) fn parse(text: &str) -> Membership {
 pub(crate) fn names_pod(cgroup: &str) -> bool {
     let of_runtime = ["kubepods", "cri-containerd-", "crio-"].iter().any(|part| cgroup.contains(part));
     let is_uid = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
-    of_runtime || cgroup.split("/pod").skip(1).any(is_uid)
+    of_runtime || cgroup.split(['/', ':']).filter_map(|part| part.strip_prefix("pod")).any(is_uid)
 }
 
 /// Whether a process is certainly not in a container: stricter than [`names_pod`], which knows the kubelet's containers.
@@ -222,6 +222,14 @@ mod tests {
             ("nothing", String::new(), None, None, None),
             ("rubbish", "::\n:\npod".into(), None, None, None),
         ]);
+    }
+
+    #[test]
+    fn whatever_parses_as_a_pod_names_one() {
+        for text in [format!("0::pod{UID}/{ID}"), format!("0::/x:pod{UID}"), format!("0::/pod{UID}")] {
+            assert_eq!(parse(&text).pod_uid.as_deref(), Some(UID), "{text}");
+            assert!(names_pod(&text), "{text}");
+        }
     }
 
     #[test]

@@ -52,6 +52,10 @@ mod document;
 mod envelope;
 #[cfg(target_os = "linux")]
 mod files;
+#[cfg(all(target_os = "linux", any(test, fuzzing)))]
+mod fuzz_checks;
+#[cfg(all(target_os = "linux", any(test, fuzzing)))]
+pub mod fuzzing;
 mod hold;
 #[cfg(target_os = "linux")]
 mod host;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -128,6 +129,28 @@ impl Running {
         stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush()).expect("the program reads");
     }
 
+    /// Writes one line, unless the program has ended.
+    pub(crate) fn try_write(&mut self, line: &str) {
+        if let Some(stdin) = self.stdin.as_mut() {
+            let _ = stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush());
+        }
+    }
+
+    /// Waits for its end until `end`.
+    pub(crate) async fn exit_by(&mut self, end: Instant) -> Option<ExitStatus> {
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                // What it wrote last may still be on its way through the pipe.
+                while !self.log.is_finished() && Instant::now() < end {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                return Some(status);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        None
+    }
+
     /// Ends its standard input.
     pub(crate) fn close_stdin(&mut self) {
         drop(self.stdin.take());
@@ -135,8 +158,14 @@ impl Running {
 
     /// Sends it a signal by its name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
-        assert!(sent.expect("kill runs").success(), "SIG{name} could not be sent");
+        assert!(self.try_signal(name), "SIG{name} could not be sent");
+    }
+
+    /// The same, unless it has ended.
+    pub(crate) fn try_signal(&self, name: &str) -> bool {
+        let mut kill = Command::new("kill");
+        kill.args([format!("-{name}"), self.child.id().to_string()]).stderr(Stdio::null());
+        kill.status().expect("kill runs").success()
     }
 
     /// Waits for its end.

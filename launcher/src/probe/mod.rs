@@ -49,6 +49,8 @@ mod types;
 
 pub use audit_record::{ActionDetails, AuditRecord};
 pub use launcher_identity::LauncherIdentity;
+#[cfg(any(test, fuzzing))]
+pub use methods::archive;
 pub(crate) use methods::printed;
 pub(crate) use pod_spec::ONCE;
 pub use pod_spec::{CONTAINER, MANAGED_BY, ProbePod};

@@ -36,11 +36,15 @@ const MAX_FRAME: usize = 16 * 1024;
 /// A message without fields: not compressed, no bytes.
 const EMPTY_MESSAGE: [u8; 5] = [0; 5];
 
-/// Calls `path` (`/package.Service/Method`) with an empty request and returns the message of the answer, at most `most` bytes. `name`: the path of the
-/// socket for problems.
+/// Calls `path` (`/package.Service/Method`) with an empty request and returns the message of the answer, at most `most` bytes.
+/// `name`: the path of the socket for problems.
 pub(super) fn call(socket: &Path, name: &Path, path: &str, most: u32, time: Duration) -> io::Result<Vec<u8>> {
-    let mut connection =
-        Connection { stream: connect(socket, name)?, deadline: Instant::now() + time, most: most as usize };
+    call_on(connect(socket, name)?, path, most, time)
+}
+
+/// The same on a stream that is connected.
+pub(super) fn call_on(stream: UnixStream, path: &str, most: u32, time: Duration) -> io::Result<Vec<u8>> {
+    let mut connection = Connection { stream, deadline: Instant::now() + time, most: most as usize };
     connection.send(&request(path, most))?;
     message(&connection.answer()?)
 }

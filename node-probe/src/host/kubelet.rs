@@ -13,7 +13,7 @@ use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
 
 use super::dra;
-use super::pod_resources::{self, Devices, Held};
+use super::pod_resources::{self, Devices, Held, PodResources};
 use crate::in_root::Root;
 use crate::paths::Paths;
 use crate::{bounded, files};
@@ -44,7 +44,7 @@ struct Checkpoint {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Data {
+pub(super) struct Data {
     #[serde(default)]
     pod_device_entries: Option<Vec<Entry>>,
     #[serde(default)]
@@ -84,25 +84,25 @@ impl DeviceIds {
 pub(crate) fn kubelet(paths: &Paths) -> Section<Kubelet> {
     let mut problems = Vec::new();
     let claims = dra::claims(paths, &mut problems);
-    let (source, held, registered) = match read(paths) {
-        Ok(Data { pod_device_entries, registered_devices }) => {
-            let entries = pod_device_entries.unwrap_or_default().into_iter().map(Held::from);
-            let registered = registered_devices.unwrap_or_default().into_iter();
-            let registered = registered.map(|(resource, ids)| Devices { resource, ids: ids.unwrap_or_default() });
-            ("checkpoint", entries.collect(), registered.collect())
-        }
+    let (source, answer) = match read(paths) {
+        Ok(data) => ("checkpoint", PodResources::from(data)),
         Err(error) => match pod_resources::read(paths) {
-            Ok(answer) => ("pod_resources", answer.held, answer.registered),
+            Ok(answer) => ("pod_resources", answer),
             Err(refusal) => {
                 let problem = unreadable(&error, &refusal);
                 if claims.is_empty() {
                     return Section::failed(problem);
                 }
                 problems.push(problem);
-                ("claims", Vec::new(), Vec::new())
+                ("claims", PodResources::default())
             }
         },
     };
+    Section::read(facts(source, answer, claims), problems)
+}
+
+/// The devices of GPU resources, cleaned and in order.
+pub(super) fn facts(source: &str, PodResources { held, registered }: PodResources, claims: Vec<Allocation>) -> Kubelet {
     let mut allocations: Vec<Allocation> = held.into_iter().filter_map(allocation).chain(claims).collect();
     allocations.sort_by(|one, other| key(one).cmp(&key(other)));
     bounded::cut(&mut allocations, MAX_ALLOCATIONS, "GPU allocations of the kubelet");
@@ -111,7 +111,7 @@ pub(crate) fn kubelet(paths: &Paths) -> Section<Kubelet> {
         .map(|of| RegisteredDevices { resource: clean(&of.resource, 100), devices: distinct(&of.ids) })
         .collect();
     bounded::cut(&mut registered, MAX_RESOURCES, "GPU resources of the kubelet");
-    Section::read(Kubelet { source: source.to_owned(), allocations, registered }, problems)
+    Kubelet { source: source.to_owned(), allocations, registered }
 }
 
 fn read(paths: &Paths) -> io::Result<Data> {
@@ -121,8 +121,12 @@ fn read(paths: &Paths) -> io::Result<Data> {
         let kubelet_is_here = host.find_or_fail(SOCKET)?.is_some();
         return if kubelet_is_here { Ok(Data::default()) } else { Err(io::ErrorKind::NotFound.into()) };
     };
-    let text = file.whole(MAX_CHECKPOINT)?;
-    let Checkpoint { data } = serde_json::from_slice(&text)?;
+    parse(&file.whole(MAX_CHECKPOINT)?)
+}
+
+/// Reads the text of a checkpoint.
+pub(super) fn parse(text: &[u8]) -> io::Result<Data> {
+    let Checkpoint { data } = serde_json::from_slice(text)?;
     Ok(data)
 }
 
@@ -142,6 +146,15 @@ fn unreadable(error: &io::Error, refusal: &io::Error) -> Problem {
         ),
     };
     files::problem(code, what, format!("{error}; its pod-resources socket: {refusal}"), next_step)
+}
+
+impl From<Data> for PodResources {
+    fn from(Data { pod_device_entries, registered_devices }: Data) -> Self {
+        let held = pod_device_entries.unwrap_or_default().into_iter().map(Held::from).collect();
+        let registered = registered_devices.unwrap_or_default().into_iter();
+        let registered = registered.map(|(resource, ids)| Devices { resource, ids: ids.unwrap_or_default() }).collect();
+        Self { held, registered }
+    }
 }
 
 impl From<Entry> for Held {
@@ -179,8 +192,8 @@ fn is_gpu(resource: &str, ids: &[String]) -> bool {
 
 /// The distinct devices of the IDs, in order.
 fn distinct(ids: &[String]) -> Vec<String> {
-    let devices: BTreeSet<&str> = ids.iter().map(|id| device(id)).collect();
-    let mut devices: Vec<String> = devices.into_iter().map(|device| clean(device, 100)).collect();
+    let devices: BTreeSet<String> = ids.iter().map(|id| clean(device(id), 100)).collect();
+    let mut devices: Vec<String> = devices.into_iter().collect();
     bounded::cut(&mut devices, MAX_DEVICES, "GPU devices of one resource");
     devices
 }

@@ -27,6 +27,8 @@ mod dra;
 mod driver;
 mod driver_load;
 pub(crate) mod driver_version;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod grpc;
 mod kernel_module_file;
 mod kubelet;

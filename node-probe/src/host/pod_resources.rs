@@ -42,6 +42,7 @@ pub(super) struct Devices {
 }
 
 /// The devices of containers, and the registered healthy devices.
+#[derive(Default)]
 pub(super) struct PodResources {
     pub(super) held: Vec<Held>,
     pub(super) registered: Vec<Devices>,
@@ -69,7 +70,7 @@ pub(super) fn read(paths: &Paths) -> io::Result<PodResources> {
 }
 
 /// Parses `ListPodResourcesResponse`; `None` if it is not one.
-fn pods(answer: &[u8], uids: &BTreeMap<(String, String), Vec<String>>) -> Option<Vec<Held>> {
+pub(super) fn pods(answer: &[u8], uids: &BTreeMap<(String, String), Vec<String>>) -> Option<Vec<Held>> {
     let mut held = Vec::new();
     for pod in fields(answer, 1)? {
         let name = (text(pod, 2)?, text(pod, 1)?);
@@ -95,7 +96,7 @@ fn pods(answer: &[u8], uids: &BTreeMap<(String, String), Vec<String>>) -> Option
 }
 
 /// The `ContainerDevices` in field `number`: one for each resource and NUMA node, so the same resource may come again.
-fn devices(message: &[u8], number: u64) -> Option<Vec<Devices>> {
+pub(super) fn devices(message: &[u8], number: u64) -> Option<Vec<Devices>> {
     let mut by_resource: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for devices in fields(message, number)? {
         let ids = fields(devices, 2)?.into_iter().map(|id| String::from_utf8_lossy(id).into_owned());

@@ -101,7 +101,7 @@ pub(crate) fn become_in_root(journal: &Journal) -> std::io::Error {
 
 /// Entries in the order of journalctl: newest first.
 #[derive(Debug, Default)]
-struct Newest {
+pub(super) struct Newest {
     entries: u32,
     bytes: usize,
     /// Entries about GPUs. All others are only counted, and are pushed at once.
@@ -109,7 +109,7 @@ struct Newest {
 }
 
 impl Newest {
-    fn take(&mut self, line: &str, log: &mut EventLog) {
+    pub(super) fn take(&mut self, line: &str, log: &mut EventLog) {
         self.entries = self.entries.saturating_add(1);
         let Some(record) = record_parser::parse_line(line) else { return log.push_line(line) };
         if record.is_of_interest() {
@@ -121,7 +121,7 @@ impl Newest {
     }
 
     /// Pushes the kept entries, oldest first. Returns whether there may be older entries.
-    fn finish(self, log: &mut EventLog) -> bool {
+    pub(super) fn finish(self, log: &mut EventLog) -> bool {
         self.kept.iter().rev().for_each(|line| log.push_line(line));
         self.entries >= MAX_ENTRIES
     }

@@ -10,6 +10,8 @@
 //! No source waits for new records, and every source has a limit on time and size. The meaning of the lines is not known
 //! here. `syslog(2)` is not used: it has the same buffer, and no safe interface.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod journal;
 mod kmsg;
 mod lines;

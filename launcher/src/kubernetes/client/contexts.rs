@@ -58,6 +58,14 @@ impl Contexts {
         Self { source: Source::InMemory(Box::new(kubeconfig)), preferred, allowed: Vec::new(), cache: Mutex::default() }
     }
 
+    /// Contexts of which the default one has this connection.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_connection(connection: Connection) -> Self {
+        let connections = HashMap::from([(None, Arc::new(Mutex::new(Some(connection))))]);
+        let cache = Mutex::new(ClientCache { modified_at: Vec::new(), connections });
+        Self { cache, ..Self::in_memory(Kubeconfig::default(), None) }
+    }
+
     /// The same, with additional contexts that a tool argument may name.
     #[must_use]
     pub fn with_allowed(self, allowed: Vec<String>) -> Self {

@@ -8,4 +8,6 @@ pub(super) mod pod;
 mod pod_preview;
 pub(super) mod probe_steps;
 
+#[cfg(any(test, fuzzing))]
+pub use inject::fuzzing::archive;
 pub(crate) use pod_preview::printed;

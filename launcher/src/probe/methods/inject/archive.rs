@@ -26,7 +26,7 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    fn pack(path: &Path) -> std::io::Result<Self> {
+    pub(super) fn pack(path: &Path) -> std::io::Result<Self> {
         let program = std::fs::read(path)?;
         let mut header = tar::Header::new_ustar();
         header.set_size(program.len() as u64);

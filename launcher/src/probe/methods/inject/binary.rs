@@ -50,7 +50,7 @@ fn beside_this_program(architecture: &str) -> Vec<PathBuf> {
 }
 
 /// The architecture that a program is for.
-fn machine(path: &Path) -> Result<String, String> {
+pub(super) fn machine(path: &Path) -> Result<String, String> {
     let mut head = [0; HEAD_BYTES];
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).map_err(|error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => "it is not a program".to_owned(),

@@ -5,6 +5,10 @@
 mod archive;
 mod base_image;
 mod binary;
+#[cfg(any(test, fuzzing))]
+pub(in crate::probe) mod fuzzing;
+#[cfg(all(test, unix))]
+mod script_tests;
 mod upload;
 
 use std::sync::Arc;

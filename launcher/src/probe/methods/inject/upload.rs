@@ -15,7 +15,7 @@ pub(super) const DIRECTORY: &str = "/tmp";
 /// How the pod writes standard input to a file. The shell keeps standard output open and prints the hash last: containerd
 /// truncates the input of a command whose output closes early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum UploadMethod {
+pub(super) enum UploadMethod {
     /// `tar` after `head`: GNU tar reads to the end of its input, which version 4 of the protocol cannot signal.
     BoundedTar,
     /// `head` only, if the image has no tar.
@@ -25,10 +25,10 @@ enum UploadMethod {
 }
 
 /// In the order in which they are tried.
-const METHODS: [UploadMethod; 3] = [UploadMethod::BoundedTar, UploadMethod::Head, UploadMethod::Tar];
+pub(super) const METHODS: [UploadMethod; 3] = [UploadMethod::BoundedTar, UploadMethod::Head, UploadMethod::Tar];
 
 /// Result of one upload.
-enum UploadResult {
+pub(super) enum UploadResult {
     Whole,
     /// The image does not have this program.
     Lacking(&'static str),
@@ -37,7 +37,7 @@ enum UploadResult {
 }
 
 impl UploadMethod {
-    fn script(self, length: usize) -> String {
+    pub(super) fn script(self, length: usize) -> String {
         let file = format!("{DIRECTORY}/{NAME}");
         match self {
             Self::BoundedTar => format!("head -c {length} | tar -xmf - -C {DIRECTORY}; sha256sum {file}"),
@@ -46,14 +46,14 @@ impl UploadMethod {
         }
     }
 
-    fn input(self, archive: &Archive) -> std::io::Result<Vec<u8>> {
+    pub(super) fn input(self, archive: &Archive) -> std::io::Result<Vec<u8>> {
         match self {
             Self::BoundedTar | Self::Tar => archive.tar(),
             Self::Head => archive.program(),
         }
     }
 
-    fn programs(self) -> &'static [&'static str] {
+    pub(super) fn programs(self) -> &'static [&'static str] {
         match self {
             Self::BoundedTar => &["tar", "head"],
             Self::Head => &["head", "chmod"],
@@ -94,7 +94,9 @@ pub(super) async fn upload(
             match upload_result(method, &output, &archive.sha256) {
                 Ok(UploadResult::Whole) => return Ok(()),
                 Ok(UploadResult::Lacking(program)) => {
-                    lacking.push(program);
+                    if !lacking.contains(&program) {
+                        lacking.push(program);
+                    }
                     broken.clear();
                     break;
                 }
@@ -109,7 +111,6 @@ pub(super) async fn upload(
             );
         }
     }
-    lacking.dedup();
     failed(
         format!("base image {} lacks {}", probe_container.image, lacking.join(" and ")),
         "Name an image that has sh, sleep and head or tar with --base-image.",
@@ -117,7 +118,7 @@ pub(super) async fn upload(
 }
 
 /// Reads the result of an upload. An error if no other method would help.
-fn upload_result(
+pub(super) fn upload_result(
     method: UploadMethod,
     output: &ExecOutput,
     sha256: &str,
@@ -125,12 +126,14 @@ fn upload_result(
     let stderr = clean(&output.stderr, 300);
     let printed = String::from_utf8_lossy(&output.stdout);
     let hash = printed.split_whitespace().next().filter(|word| word.len() == 64);
-    if hash == Some(sha256) {
-        return Ok(UploadResult::Whole);
-    }
     let lacks = |program: &str| {
         output.stderr.lines().any(|line| line.contains(&format!("{program}: ")) && line.contains("not found"))
     };
+    let lacking = method.programs().iter().find(|program| lacks(program));
+    // Without chmod the file is whole and may not be executed, and the next method would find it there.
+    if hash == Some(sha256) && lacking.is_none() {
+        return Ok(UploadResult::Whole);
+    }
     if stderr.contains("Read-only file system") {
         let next = "Name a base image and a runtime that let a container write to its /tmp, or use --via pod.";
         return Err((format!("{DIRECTORY} of the base image is read-only: {stderr}"), next));
@@ -138,7 +141,7 @@ fn upload_result(
     if stderr.contains("No space left") {
         return Err((format!("the node's disk is full: {stderr}"), "Free space on the node's container storage."));
     }
-    if let Some(program) = method.programs().iter().find(|program| lacks(program)) {
+    if let Some(program) = lacking {
         return Ok(UploadResult::Lacking(program));
     }
     if lacks("sha256sum") {

@@ -1,0 +1,52 @@
+//! What must hold for any input: the bodies of the fuzz targets of this crate (`fuzz/`). The tests run them on the committed
+//! inputs.
+
+use crate::cgroup;
+pub use crate::host::fuzzing::{checkpoint, pod_resources};
+pub use crate::kernel_log::fuzzing::{journal, kmsg};
+
+/// `/proc/PID/cgroup` of a process and, after a line `--`, of the probe.
+pub fn cgroup(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (of_process, own) = text.split_once("\n--\n").unwrap_or((&text, "0::/\n"));
+    let cgroup::Membership { pod_uid, container_id, qos } = cgroup::parse(of_process);
+    let is_hex = |text: &str, digits: usize| {
+        text.len() - text.matches('-').count() == digits
+            && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+    };
+    assert!(pod_uid.as_deref().is_none_or(|uid| is_hex(uid, 32)), "{pod_uid:?}");
+    assert!(container_id.as_deref().is_none_or(|id| id.len() == 64 && is_hex(id, 64)), "{container_id:?}");
+    assert!(qos.is_none() || pod_uid.is_some(), "a class without a pod");
+    // Whoever is in a pod or container is never taken for a process of the node.
+    if pod_uid.is_some() {
+        assert!(cgroup::names_pod(of_process), "a pod that is not seen: {of_process:?}");
+        assert!(!cgroup::may_be_the_kubelets(of_process), "a pod that passes for the kubelet: {of_process:?}");
+        assert!(!cgroup::is_init_of_a_node(of_process, own), "a pod that passes for the init: {of_process:?}");
+    }
+    if pod_uid.is_some() || container_id.is_some() {
+        assert!(!cgroup::is_of_no_container(of_process), "a container that is not seen: {of_process:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// Runs a target on its committed inputs.
+    fn run(target: &str, body: fn(&[u8])) {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+        let inputs: Vec<_> =
+            std::fs::read_dir(&folder).expect("a corpus").map(|entry| entry.expect("an entry")).collect();
+        assert!(inputs.len() >= 10, "{} has only {} inputs", folder.display(), inputs.len());
+        for input in inputs {
+            body(&std::fs::read(input.path()).expect("an input"));
+        }
+    }
+
+    #[test]
+    fn the_inputs_of_every_corpus_keep_the_properties() {
+        run("kmsg", super::kmsg);
+        run("journal", super::journal);
+        run("checkpoint", super::checkpoint);
+        run("pod_resources", super::pod_resources);
+        run("cgroup", super::cgroup);
+    }
+}

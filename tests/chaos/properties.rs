@@ -1,0 +1,102 @@
+//! What must hold for every answer.
+
+use serde_json::Value;
+
+use super::plan::Step;
+
+/// Longest answer, in characters: hosts move longer ones into a file.
+const MAX_ANSWER: usize = 45_000;
+
+/// Something that must not be.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    pub(crate) step: Step,
+    /// The property.
+    pub(crate) what: &'static str,
+    pub(crate) detail: String,
+    /// What the proxy did.
+    pub(crate) faults: Vec<String>,
+}
+
+/// A property and what was found instead.
+pub(crate) type Found = (&'static str, String);
+
+/// Whether a text names a pod.
+pub(crate) fn is_named(text: &str, pod: &str) -> bool {
+    text.contains(pod)
+}
+
+/// Checks the result of a tool call.
+pub(crate) fn read_answer(result: &Value, wrong: impl Fn(&Value) -> Option<String>) -> Vec<Found> {
+    let mut found = Vec::new();
+    let text = result["content"][0]["text"].as_str().unwrap_or_default();
+    if text.chars().count() > MAX_ANSWER {
+        found.push(("size", format!("an answer of {} characters", text.chars().count())));
+    }
+    if result["isError"] == true {
+        found.extend(read_error(text));
+        return found;
+    }
+    let answer = &result["structuredContent"];
+    if serde_json::from_str::<Value>(text).ok().as_ref() != Some(answer) {
+        found.push(("halves", format!("the text is not the structured answer: {text:.200}")));
+    }
+    found.extend(check(answer, wrong));
+    found
+}
+
+/// Checks the end of a command.
+pub(crate) fn read_command(
+    code: Option<i32>,
+    stdout: &str,
+    said: &str,
+    interrupted_twice: bool,
+    wrong: impl Fn(&Value) -> Option<String>,
+) -> Vec<Found> {
+    if said.contains("panicked") {
+        return vec![("crash", said.to_owned())];
+    }
+    match code {
+        Some(0) => match serde_json::from_str(stdout) {
+            Ok(answer) => check(&answer, wrong),
+            Err(error) => vec![("half", format!("success with {error}: {stdout:.200}"))],
+        },
+        Some(1) if stdout.is_empty() => read_error(said),
+        Some(130) if interrupted_twice => Vec::new(),
+        Some(1) => {
+            serde_json::from_str::<Value>(stdout).err().map(|error| ("half", error.to_string())).into_iter().collect()
+        }
+        other => vec![("exit", format!("exit code {other:?}: {said}"))],
+    }
+}
+
+fn check(answer: &Value, wrong: impl Fn(&Value) -> Option<String>) -> Vec<Found> {
+    let mut found: Vec<Found> = wrong(answer).map(|why| ("wrong", why)).into_iter().collect();
+    let probe = &answer["probe"];
+    if probe["deleted"] == false && probe["left_behind"].is_null() {
+        found.push(("undeclared", format!("not deleted, and nothing left behind: {probe}")));
+    }
+    found
+}
+
+/// An error says what failed, why, and what to do.
+fn read_error(text: &str) -> Vec<Found> {
+    let mut found = Vec::new();
+    let text = text
+        .rsplit_once("gpu-syringe: ")
+        .filter(|(log, _)| log.is_empty() || log.ends_with('\n'))
+        .map_or(text, |(_, said)| said);
+    let (what, rest) = text.split_once(": ").unwrap_or_default();
+    let phase = what.rsplit('\n').next().unwrap_or_default();
+    if phase.split_whitespace().count() < 2 || !rest.contains("Next step: ") {
+        found.push(("error", format!("no phase or no next step: {text}")));
+    }
+    let step = rest.split("Next step: ").nth(1).unwrap_or_default();
+    if step.trim().is_empty() {
+        found.push(("error", format!("an empty next step: {text}")));
+    }
+    if text.chars().any(|character| character.is_control() && character != '\n') {
+        found.push(("error", format!("control characters: {text:?}")));
+    }
+    found
+}

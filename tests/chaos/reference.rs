@@ -1,0 +1,180 @@
+//! What each tool answers without faults, and whether another answer is as right.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::plan::{ASKING, PROBING, Step};
+use super::session::{Reply, Session};
+
+/// Fields of an answer that say how it was got, not what was found.
+const HOW: [&str; 2] = ["probe", "context"];
+
+/// The answers by tool and state of the node.
+#[derive(Debug, Default)]
+pub(crate) struct Reference {
+    answers: BTreeMap<(&'static str, bool), Value>,
+    /// Whether whole answers are compared: on a real node, values change from second to second.
+    whole: bool,
+}
+
+impl Reference {
+    /// Asks every tool twice; what differs between the answers is not compared.
+    pub(crate) async fn of(session: &mut Session, node: impl Fn(bool) -> String, whole: bool) -> Self {
+        let mut answers: BTreeMap<_, Value> = BTreeMap::new();
+        for round in 0..2 {
+            let mut calls = Vec::new();
+            for (healthy, tool) in
+                [true, false].into_iter().flat_map(|healthy| tools().map(move |tool| (healthy, tool)))
+            {
+                calls.push((healthy, tool, session.call(tool, &arguments(tool, &node(healthy)))));
+            }
+            for (healthy, tool, id) in calls {
+                let reply = session.reply(id, Instant::now() + Duration::from_secs(60)).await;
+                let Reply::Result(result) = reply else { panic!("{tool} without faults: {reply:?}") };
+                assert_ne!(result["isError"], true, "{tool} without faults: {result}");
+                let answer = comparable(&result["structuredContent"], &node(healthy));
+                match answers.get_mut(&(tool, healthy)) {
+                    Some(first) => mask_differences(first, &answer),
+                    None => drop(answers.insert((tool, healthy), answer)),
+                }
+            }
+            if round == 0 {
+                // So that ages in seconds differ.
+                tokio::time::sleep(Duration::from_millis(1_100)).await;
+            }
+        }
+        Self { answers, whole }
+    }
+
+    /// Why an answer is wrong. An answer that says that it is incomplete is right.
+    /// `disturbed`: the kubelet stopped meanwhile, which the answer may show.
+    pub(crate) fn wrong(&self, step: &Step, node: &str, answer: &Value, disturbed: bool) -> Option<String> {
+        let expected = &self.answers[&(step.tool, step.healthy)];
+        if step.tool == "list_gpu_nodes" {
+            // The nodes of the other workers may be stopped.
+            let count = |answer: &Value| answer["nodes"].as_array().map(Vec::len);
+            let differs = count(expected) != count(answer) && !is_incomplete(answer);
+            return differs.then(|| format!("{:?} nodes, not {:?}", count(answer), count(expected)));
+        }
+        let mut found = comparable(answer, node);
+        mask(&mut found, expected);
+        if &found == expected {
+            return None;
+        }
+        let verdict = |value: &Value| value["verdict"].as_str().unwrap_or_default().to_owned();
+        if verdict(&found) == "healthy" && verdict(expected) != "healthy" {
+            let admitted = ["unknown", "not_checked", "api"].map(|field| answer[field].to_string()).join(" ");
+            return Some(format!("healthy, not {}; it says: {admitted:.1000}", verdict(expected)));
+        }
+        if disturbed || (!self.whole && verdict(&found) == verdict(expected)) {
+            return None;
+        }
+        let admits = verdict(&found) == "unknown" || is_incomplete(answer);
+        (!admits).then(|| format!("differs: {}", difference(expected, &found, "")))
+    }
+}
+
+/// Whether an answer says that something could not be read.
+fn is_incomplete(answer: &Value) -> bool {
+    ["unknown", "not_checked", "not_read", "problems", "failed", "errors", "notes", "note", "limits"].iter().any(
+        |field| match &answer[*field] {
+            Value::Array(list) => !list.is_empty(),
+            Value::Object(fields) => !fields.is_empty(),
+            Value::String(text) => !text.is_empty(),
+            _ => false,
+        },
+    )
+}
+
+fn tools() -> impl Iterator<Item = &'static str> {
+    PROBING.into_iter().chain(ASKING)
+}
+
+/// The arguments of a call.
+pub(crate) fn arguments(tool: &str, node: &str) -> Value {
+    match tool {
+        "list_gpu_nodes" => serde_json::json!({}),
+        _ => serde_json::json!({"node_name": node}),
+    }
+}
+
+fn comparable(answer: &Value, node: &str) -> Value {
+    let mut answer = answer.clone();
+    if let Some(fields) = answer.as_object_mut() {
+        for how in HOW {
+            fields.shift_remove(how);
+        }
+    }
+    replace(&mut answer, node);
+    answer
+}
+
+/// Replaces the name of the node, which differs between workers.
+fn replace(value: &mut Value, node: &str) {
+    match value {
+        Value::String(text) => *text = text.replace(node, "NODE"),
+        Value::Array(list) => list.iter_mut().for_each(|value| replace(value, node)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| replace(value, node)),
+        _ => {}
+    }
+}
+
+/// Sets to null what differs.
+fn mask_differences(one: &mut Value, other: &Value) {
+    match (one, other) {
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            one.iter_mut().zip(other).for_each(|(one, other)| mask_differences(one, other));
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            for (name, value) in one {
+                mask_differences(value, other.get(name).unwrap_or(&Value::Null));
+            }
+        }
+        (one, other) if one != other => *one = Value::Null,
+        _ => {}
+    }
+}
+
+/// Sets to null what is null in `pattern`.
+fn mask(value: &mut Value, pattern: &Value) {
+    match (value, pattern) {
+        (value, Value::Null) => *value = Value::Null,
+        (Value::Array(list), Value::Array(pattern)) => {
+            list.iter_mut().zip(pattern).for_each(|(value, pattern)| mask(value, pattern));
+        }
+        (Value::Object(fields), Value::Object(pattern)) => {
+            for (name, value) in fields {
+                if let Some(pattern) = pattern.get(name) {
+                    mask(value, pattern);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The first difference, with its path.
+fn difference(expected: &Value, found: &Value, path: &str) -> String {
+    match (expected, found) {
+        (Value::Object(one), Value::Object(other)) => {
+            let names = one.keys().chain(other.keys().filter(|name| !one.contains_key(*name)));
+            for name in names {
+                let (one, other) = (one.get(name).unwrap_or(&Value::Null), other.get(name).unwrap_or(&Value::Null));
+                if one != other {
+                    return difference(one, other, &format!("{path}/{name}"));
+                }
+            }
+            String::new()
+        }
+        (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+            let at = one.iter().zip(other).position(|(one, other)| one != other).unwrap_or_default();
+            difference(&one[at], &other[at], &format!("{path}/{at}"))
+        }
+        _ => {
+            let short = |value: &Value| value.to_string().chars().take(300).collect::<String>();
+            format!("{path}: expected {}, found {}", short(expected), short(found))
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The pods that were ever created in a namespace, as the API server tells it in a watch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::{Api, ResourceExt};
+
+/// How long after its deadline a pod may still run: the kubelet looks every ten seconds, and then ends it gracefully.
+const GRACE: i64 = 30;
+/// Longest deadline of a probe that is not an action.
+const LONGEST_DEADLINE: i64 = 600;
+
+/// One pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) name: String,
+    created: Timestamp,
+    deadline_seconds: Option<i64>,
+    ended: Option<Timestamp>,
+    /// Whether it was reported as missing in the audit log.
+    reported: bool,
+}
+
+/// All pods by UID.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Truth(Arc<Mutex<BTreeMap<String, Seen>>>);
+
+impl Truth {
+    /// Starts to watch.
+    pub(crate) async fn of(pods: Api<Pod>) -> Self {
+        let truth = Self::default();
+        let first = pods.list(&ListParams::default()).await.expect("a list of pods");
+        let version = first.metadata.resource_version.unwrap_or_default();
+        tokio::spawn(truth.clone().watch(pods, version));
+        truth
+    }
+
+    async fn watch(self, pods: Api<Pod>, mut version: String) {
+        loop {
+            let Ok(stream) = pods.watch(&WatchParams::default().timeout(200), &version).await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let mut stream = stream.boxed();
+            while let Some(Ok(event)) = stream.next().await {
+                match event {
+                    WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
+                        version = pod.resource_version().unwrap_or(version);
+                        self.note(&pod, false);
+                    }
+                    WatchEvent::Deleted(pod) => {
+                        version = pod.resource_version().unwrap_or(version);
+                        self.note(&pod, true);
+                    }
+                    WatchEvent::Bookmark(mark) => version = mark.metadata.resource_version,
+                    WatchEvent::Error(_) => {
+                        // The version is too old: begin with what exists.
+                        let Ok(list) = pods.list(&ListParams::default()).await else { break };
+                        list.items.iter().for_each(|pod| self.note(pod, false));
+                        version = list.metadata.resource_version.unwrap_or_default();
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds a pod that was seen.
+    pub(crate) fn note(&self, pod: &Pod, deleted: bool) {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let over = deleted || matches!(phase, Some("Succeeded" | "Failed"));
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = all.entry(pod.uid().unwrap_or_default()).or_insert_with(|| Seen {
+            name: pod.name_any(),
+            created: pod.metadata.creation_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0),
+            deadline_seconds: pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds),
+            ended: None,
+            reported: false,
+        });
+        if over {
+            seen.ended.get_or_insert_with(Timestamp::now);
+        }
+    }
+
+    /// All pods so far.
+    pub(crate) fn pods(&self) -> Vec<Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The names of the pods that must be in the audit log: all but these.
+    pub(crate) fn unaudited(&self, but: &BTreeSet<String>) -> Vec<String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = all.iter().filter(|(uid, seen)| !but.contains(*uid) && !seen.reported);
+        wanted.map(|(_, seen)| seen.name.clone()).collect()
+    }
+
+    /// Does not name those of these that are deleted.
+    pub(crate) fn forgive_deleted(&self, names: &[String]) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let deleted = all.values_mut().filter(|seen| seen.ended.is_some() && names.contains(&seen.name));
+        deleted.for_each(|seen| seen.reported = true);
+    }
+
+    /// Does not name these again.
+    pub(crate) fn forgive(&self, names: &[String]) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values_mut().filter(|seen| names.contains(&seen.name)).for_each(|seen| seen.reported = true);
+    }
+
+    /// Pods that ran beyond their deadline, or have none.
+    pub(crate) fn beyond_deadline(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for Seen { name, created, deadline_seconds, ended, .. } in self.pods() {
+            let ran = ended.unwrap_or_else(Timestamp::now).duration_since(created).as_secs();
+            match deadline_seconds {
+                None => found.push(format!("{name} has no deadline")),
+                Some(limit) if limit > LONGEST_DEADLINE => found.push(format!("{name} has a deadline of {limit} s")),
+                Some(limit) if ran > limit + GRACE => {
+                    found.push(format!("{name} ran {ran} s, its deadline is {limit} s"))
+                }
+                Some(_) => {}
+            }
+        }
+        found
+    }
+}

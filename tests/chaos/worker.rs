@@ -1,0 +1,328 @@
+//! Does the steps of one worker, with launchers that have a home, a proxy and a namespace of their own.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt;
+use serde_json::Value;
+use tokio::time::sleep;
+
+use super::cluster::Site;
+use super::plan::{Event, Step, Way};
+use super::properties::{Violation, is_named, read_answer, read_command};
+use super::proxy::Proxy;
+use super::reference::{Reference, arguments};
+use super::session::{Reply, Session};
+use super::truth::Truth;
+use crate::support::launcher::{Launcher, Running};
+
+/// `--call-timeout` of the launchers, in seconds.
+pub(crate) const CALL_SECONDS: u64 = 12;
+/// `--start-timeout` of the launchers, in seconds.
+const START_SECONDS: u64 = 6;
+/// How long a call may take: its time, the creation of a pod and its deletion with all retries, on a busy machine.
+const ANSWER_TIME: Duration = Duration::from_secs(CALL_SECONDS + 40);
+/// How long a program may take to end after a second signal.
+const END_TIME: Duration = Duration::from_secs(5);
+/// How long a new launcher may take to delete the pods of one that was killed.
+const SWEEP_TIME: Duration = Duration::from_secs(20);
+
+/// One worker.
+pub(crate) struct Worker {
+    pub(crate) number: usize,
+    site: Arc<Site>,
+    proxy: Proxy,
+    truth: Truth,
+    home: tempfile::TempDir,
+    session: Option<Session>,
+    reference: Arc<Reference>,
+    /// Everything that launchers said of pods that may be left.
+    declared: String,
+    /// UIDs of pods whose launcher was killed.
+    orphans: BTreeSet<String>,
+    pub(crate) violations: Vec<Violation>,
+}
+
+impl Worker {
+    pub(crate) async fn new(number: usize, site: Arc<Site>, reference: Arc<Reference>) -> Self {
+        let proxy = Proxy::start(site.config.clone()).await;
+        let home = tempfile::tempdir().expect("a directory");
+        std::fs::write(home.path().join("config"), proxy.kubeconfig()).expect("a file");
+        let truth = Truth::of(site.pods_api(number)).await;
+        let (session, violations) = (None, Vec::new());
+        let (declared, orphans) = (String::new(), BTreeSet::new());
+        Self { number, site, proxy, truth, home, session, reference, declared, orphans, violations }
+    }
+
+    fn launcher(&self, via: &str) -> Launcher {
+        let launcher = Launcher::alone(self.home.path())
+            .env("KUBECONFIG", self.home.path().join("config"))
+            .env("GPU_SYRINGE_VIA", via)
+            .env("GPU_SYRINGE_CALL_TIMEOUT", CALL_SECONDS.to_string())
+            .env("GPU_SYRINGE_START_TIMEOUT", START_SECONDS.to_string());
+        self.site.configure(launcher, self.number)
+    }
+
+    /// A session with this method.
+    pub(crate) async fn session(&mut self, via: &'static str) -> Option<Session> {
+        if let Some(session) = self.session.take() {
+            if session.via == via {
+                return Some(session);
+            }
+            self.session = Some(session);
+            self.end_session(&Step::without_faults(via)).await;
+        }
+        Session::start(self.launcher(via), via, Duration::from_secs(20)).await
+    }
+
+    fn violated(&mut self, step: &Step, what: &'static str, detail: impl Into<String>) {
+        let faults = self.proxy.take_done();
+        let detail = detail.into();
+        eprintln!("VIOLATION step {}: {what}: {detail}", step.number);
+        self.violations.push(Violation { step: step.clone(), what, detail, faults });
+    }
+
+    /// Does one step, and checks what must hold after it.
+    pub(crate) async fn run(&mut self, step: &Step) {
+        self.sweep(step).await;
+        self.proxy.take_done();
+        match step.way {
+            Way::Mcp => self.run_calls(step).await,
+            Way::Command => self.run_command(step).await,
+        }
+        self.proxy.set(Vec::new());
+        for found in self.truth.beyond_deadline() {
+            self.violated(step, "deadline", found);
+        }
+        self.check_audit(step).await;
+    }
+
+    async fn run_calls(&mut self, step: &Step) {
+        let Some(mut session) = self.session(step.via).await else {
+            return self.violated(step, "session", "a server did not start");
+        };
+        self.proxy.set(step.rules.clone());
+        let node = self.site.node(self.number, step.healthy);
+        let count = if let Event::Together(count) = step.event { count } else { 1 };
+        let ids: Vec<_> = (0..count).map(|_| session.call(step.tool, &arguments(step.tool, &node))).collect();
+        let end = Instant::now() + ANSWER_TIME;
+        let cancelled = matches!(step.event, Event::Cancel(_));
+        self.disturb(step, &mut session.running).await;
+        if cancelled {
+            ids.iter().for_each(|id| session.cancel(*id));
+        }
+        let (mut ended, mut said) = (false, String::new());
+        for id in ids {
+            // A cancelled call has no answer, unless it came before.
+            let end = if cancelled { Instant::now() + Duration::from_millis(200) } else { end };
+            match session.reply(id, end).await {
+                Reply::Result(result) => {
+                    let disturbed = matches!(step.event, Event::KubeletStops(_));
+                    said.push_str(&result.to_string());
+                    let found = read_answer(&result, |answer| self.reference.wrong(step, &node, answer, disturbed));
+                    found.into_iter().for_each(|(what, detail)| self.violated(step, what, detail));
+                }
+                Reply::Error(error) => self.violated(step, "error", format!("a JSON-RPC error: {error}")),
+                Reply::Ended => ended = true,
+                Reply::Late if cancelled => {}
+                Reply::Late => self.violated(step, "hang", format!("no answer within {ANSWER_TIME:?}")),
+                Reply::NotProtocol(line) => self.violated(step, "protocol", line),
+            }
+        }
+        self.declared.push_str(&said);
+        let ends = matches!(step.event, Event::Signal(..) | Event::CloseStdin(_));
+        if ended && !ends {
+            self.violated(step, "crash", session.running.said());
+        }
+        self.session = Some(session);
+        if ends || ended {
+            self.end_session(step).await;
+        }
+        self.check_pods(step, cancelled).await;
+    }
+
+    async fn run_command(&mut self, step: &Step) {
+        let node = self.site.node(self.number, step.healthy);
+        let tool = step.tool.replace('_', "-");
+        let mut words = vec!["--output", "json", &tool];
+        if step.tool != "list_gpu_nodes" {
+            words.extend(["--node-name", &node]);
+        }
+        self.proxy.set(step.rules.clone());
+        let mut running = self.launcher(step.via).args(words).start();
+        running.close_stdin();
+        self.disturb(step, &mut running).await;
+        let killed = matches!(step.event, Event::Signal("KILL", ..));
+        let again = matches!(step.event, Event::Signal(_, _, Some(_)));
+        let time = if again || killed { END_TIME } else { ANSWER_TIME };
+        let Some(status) = running.exit_by(Instant::now() + time).await else {
+            let said = running.said();
+            self.violated(step, "hang", format!("the command did not end within {time:?}; it said: {said}"));
+            running.signal("KILL");
+            return self.adopt().await;
+        };
+        let mut stdout = String::new();
+        while let Some(line) = running.lines.recv().await {
+            stdout.push_str(&(line + "\n"));
+        }
+        let said = running.said();
+        self.declared.push_str(&(said.clone() + &stdout));
+        let interrupted = matches!(step.event, Event::Signal(..));
+        if killed || (interrupted && status.code().is_none() && said.is_empty()) {
+            // A signal may come before the program handles it.
+            return self.adopt().await;
+        }
+        let disturbed = matches!(step.event, Event::KubeletStops(_));
+        let compare = |answer: &Value| self.reference.wrong(step, &node, answer, disturbed);
+        let found = read_command(status.code(), &stdout, &said, again, compare);
+        found.into_iter().for_each(|(what, detail)| self.violated(step, what, detail));
+        self.check_pods(step, false).await;
+    }
+
+    /// Lets the event of a step happen.
+    async fn disturb(&mut self, step: &Step, running: &mut Running) {
+        match step.event {
+            Event::Nothing | Event::Together(_) => {}
+            Event::Cancel(after) => sleep(after).await,
+            Event::Signal(name, after, again) => {
+                sleep(after).await;
+                running.try_signal(name);
+                if let Some(again) = again {
+                    sleep(again).await;
+                    running.try_signal(name);
+                }
+            }
+            Event::CloseStdin(after) => {
+                sleep(after).await;
+                running.close_stdin();
+            }
+            Event::DeletePod(after, now) => {
+                sleep(after).await;
+                self.site.delete_pods(self.number, now).await;
+            }
+            Event::KubeletStops(time) => self.site.stop_kubelet(self.number, time).await,
+        }
+    }
+
+    /// Ends the session, which must end in time.
+    async fn end_session(&mut self, step: &Step) {
+        let Some(mut session) = self.session.take() else { return };
+        session.running.close_stdin();
+        let (killed, again) = match step.event {
+            Event::Signal("KILL", ..) => (true, false),
+            Event::Signal(_, _, again) => (false, again.is_some()),
+            _ => (false, false),
+        };
+        let time = if again || killed { END_TIME } else { ANSWER_TIME };
+        if session.running.exit_by(Instant::now() + time).await.is_none() {
+            self.violated(step, "hang", format!("the server did not end within {time:?}"));
+            session.running.signal("KILL");
+            self.adopt().await;
+        }
+        let said = session.running.said();
+        if said.contains("panicked") {
+            self.violated(step, "crash", said.clone());
+        }
+        self.declared.push_str(&said);
+        if killed {
+            self.adopt().await;
+        }
+    }
+
+    /// Takes the pods that exist for those of a launcher that was killed. It wrote no line about those that it had just deleted.
+    async fn adopt(&mut self) {
+        let log = self.audit_log();
+        let unwritten: Vec<_> =
+            self.truth.unaudited(&self.orphans).into_iter().filter(|name| !is_named(&log, name)).collect();
+        self.truth.forgive_deleted(&unwritten);
+        for pod in self.site.pods(self.number).await {
+            self.truth.note(&pod, false);
+            self.orphans.extend(pod.uid());
+        }
+    }
+
+    /// After an answer, every pod is deleted, or the launcher said that it may be left.
+    async fn check_pods(&mut self, step: &Step, background: bool) {
+        let end = Instant::now() + if background { ANSWER_TIME } else { Duration::ZERO };
+        loop {
+            let pods = self.site.pods(self.number).await;
+            let log = self.session.as_ref().map(|session| session.running.said()).unwrap_or_default();
+            let undeclared: Vec<_> = pods
+                .iter()
+                .filter(|pod| !self.orphans.contains(&pod.uid().unwrap_or_default()))
+                .map(ResourceExt::name_any)
+                .filter(|name| !is_named(&self.declared, name) && !is_named(&log, name))
+                .collect();
+            if undeclared.is_empty() {
+                return;
+            }
+            if Instant::now() >= end {
+                self.adopt().await;
+                return self.violated(step, "left", format!("undeclared: {}", undeclared.join(", ")));
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Before a step: what was left is swept by a new launcher.
+    async fn sweep(&mut self, step: &Step) {
+        self.proxy.set(Vec::new());
+        if self.site.pods(self.number).await.is_empty() {
+            return;
+        }
+        // Its own session spares the pods that it could not delete.
+        self.end_session(&Step::without_faults("pod")).await;
+        self.adopt().await;
+        self.session = Session::start(self.launcher("pod"), "pod", Duration::from_secs(20)).await;
+        let end = Instant::now() + SWEEP_TIME;
+        while !self.site.pods(self.number).await.is_empty() {
+            if Instant::now() >= end {
+                let names: Vec<_> = self.site.pods(self.number).await.iter().map(ResourceExt::name_any).collect();
+                self.violated(step, "sweep", format!("not swept within {SWEEP_TIME:?}: {}", names.join(", ")));
+                self.site.delete_pods(self.number, true).await;
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Every pod that was created is in the audit log.
+    async fn check_audit(&mut self, step: &Step) {
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let log = self.audit_log();
+            let missing: Vec<_> =
+                self.truth.unaudited(&self.orphans).into_iter().filter(|name| !is_named(&log, name)).collect();
+            if missing.is_empty() {
+                return;
+            }
+            if Instant::now() >= end {
+                self.violated(step, "audit", format!("not in the audit log: {}", missing.join(", ")));
+                return self.truth.forgive(&missing);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn audit_log(&self) -> String {
+        let folder: PathBuf = self.home.path().join("state/gpu-syringe");
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let audits = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains("audit")));
+        audits.map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect()
+    }
+
+    /// At the end: a last launcher sweeps, and nothing is left on the cluster; the pods of killed launchers are in the audit, too.
+    pub(crate) async fn finish(&mut self, last: &Step) {
+        self.end_session(&Step::without_faults("pod")).await;
+        self.sweep(last).await;
+        self.end_session(&Step::without_faults("pod")).await;
+        let left: Vec<_> = self.site.pods(self.number).await.iter().map(ResourceExt::name_any).collect();
+        if !left.is_empty() {
+            self.violated(last, "end", format!("left on the cluster: {}", left.join(", ")));
+        }
+        self.orphans.clear();
+        self.check_audit(last).await;
+    }
+}

@@ -9,9 +9,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use syringe_core::facts::LostGpu;
+use syringe_core::facts::ecc::Ecc;
 use syringe_core::report::{Report, Section, Source, Status};
 use syringe_core::scenarios;
 
+#[path = "node_probe/hung.rs"]
+mod hung;
 #[path = "node_probe/node_stack.rs"]
 mod node_stack;
 #[path = "node_probe/reading.rs"]
@@ -167,11 +170,10 @@ fn a_blocking_nvml_call_is_named_and_does_not_block_the_probe() {
     assert!(run.took < Duration::from_secs(10), "{:?}", run.took);
     assert_eq!(run.code, 0);
     let sections = run.report.sections;
-    assert_eq!(sections.inventory.expect("read before").status, Status::Ok);
     let ecc = sections.ecc.expect("the section");
     let problem = &ecc.problems[0];
-    assert_eq!((ecc.status, problem.code.as_str()), (Status::Error, "timeout"));
-    assert!(problem.why.contains("nvmlDeviceGetTotalEccErrors on GPU 3"), "{}", problem.why);
+    assert_eq!((ecc.status, problem.gpu, problem.code.as_str()), (Status::Partial, Some(3), "timeout"));
+    assert!(problem.why.contains("nvmlDeviceGetTotalEccErrors"), "{}", problem.why);
     assert!(sections.host.expect("host").data.is_some());
 
     let blocked_at_once = [("FAKE_NVML_BLOCK", "nvmlInit_v2,nvmlInitWithFlags")];
@@ -184,14 +186,20 @@ fn a_blocking_nvml_call_is_named_and_does_not_block_the_probe() {
 #[test]
 fn after_a_crash_of_nvml_only_the_remaining_values_are_missing() {
     let crash = [("FAKE_NVML_CRASH", "nvmlDeviceGetTotalEccErrors:3")];
-    let run = Bench::of("healthy-h100-8").run(&["all"], &crash);
+    let bench = Bench::of("healthy-h100-8");
+    let run = bench.run(&["all"], &crash);
     assert_eq!(run.code, 0);
     let sections = run.report.sections;
-    assert_eq!(data(sections.inventory).gpus.len(), 8, "read before");
-    assert_eq!(data(sections.telemetry).gpus.len(), 8, "read before");
     let ecc = sections.ecc.expect("the section");
     let problem = &ecc.problems[0];
-    assert_eq!((ecc.status, problem.code.as_str()), (Status::Error, "nvml_crashed"));
+    assert_eq!((ecc.status, problem.gpu, problem.code.as_str()), (Status::Partial, Some(3), "nvml_crashed"));
+    assert_eq!(
+        data(Some(ecc.clone())),
+        without(data(bench.facts.sections.ecc.clone()), 3),
+        "the others, by another process"
+    );
+    assert_eq!(data(sections.inventory).gpus.len(), 7);
+    assert_eq!(data(sections.telemetry).gpus.len(), 7);
     for words in ["signal 11", "nvmlDeviceGetTotalEccErrors on GPU 3"] {
         assert!(problem.why.contains(words), "{}", problem.why);
     }
@@ -211,6 +219,13 @@ fn after_a_crash_of_nvml_only_the_remaining_values_are_missing() {
             sections.host.and_then(|host| host.data).is_some() || sections.xid.and_then(|log| log.data).is_some();
         assert!(read, "{section} without NVML");
     }
+}
+
+/// The section without one GPU.
+fn without(mut ecc: Ecc, gpu: u32) -> Ecc {
+    ecc.gpus.retain(|entry| entry.index != gpu);
+    ecc.unsupported.iter_mut().for_each(|list| list.gpus.retain(|index| *index != gpu));
+    ecc
 }
 
 #[test]

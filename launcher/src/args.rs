@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::error::Failure;
 use crate::settings::Settings;
+use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
-use crate::settings::shown::{self, SettingValue};
 use crate::tools::analyze_xid_errors::XidArgs;
 use crate::tools::diagnose_gpu_node::DiagnoseArgs;
 use crate::tools::explain_gpu_pod::ExplainArgs;
@@ -34,14 +34,14 @@ pub(crate) struct Cli {
     pub(crate) settings: Settings,
     /// Output format, table or json; by default a table on a terminal and JSON in a pipe
     #[arg(long, global = true, value_name = "FORM")]
-    pub(crate) output: Option<Output>,
+    pub(crate) output: Option<OutputFormat>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 /// Format of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
+pub(crate) enum OutputFormat {
     /// For people.
     Table,
     /// For programs: the JSON that an AI host gets.
@@ -127,7 +127,7 @@ pub(crate) fn read(words: &[OsString]) -> Result<(Cli, Vec<SettingValue>), Failu
     let settings = Settings::augment_args(clap::Command::new("settings"));
     let file = FileValues::find(words, &settings)?;
     let matches = file.as_defaults(Cli::command()).get_matches_from(words);
-    let shown = shown::all(&settings, &matches, &file);
+    let shown = config_command::all(&settings, &matches, &file);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     Ok((cli, shown))
 }

@@ -8,17 +8,17 @@ use std::time::Duration;
 use syringe_core::text;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{self, Cli, Command, Output};
+use crate::args::{self, Cli, Command, OutputFormat};
 use crate::audit;
-use crate::call::Call;
-use crate::consent::{AlwaysYes, Consent, Prompt, Terminal};
+use crate::call::CallContext;
+use crate::consent::{AlwaysYes, Consent, Prompt, TerminalPrompt};
 use crate::error::Failure;
 use crate::kubernetes::Contexts;
 use crate::mcp::{Server, serve};
 use crate::probe::{self, OnPhase, Prober, SETTLE_TIME};
-use crate::settings::shown::{self, SettingValue};
+use crate::settings::config_command::{self, SettingValue};
 use crate::settings::{Mode, Settings};
-use crate::tools::{self, Rendered};
+use crate::tools::{self, RenderedAnswer};
 
 /// The command failed.
 const FAILED: u8 = 1;
@@ -89,7 +89,7 @@ async fn run(cli: Cli) -> Result<Done, Failure> {
     let demo = if settings.demo { Some(start_demo().await?) } else { None };
     #[cfg(feature = "demo")]
     let given = demo.as_ref().map(|cluster| {
-        Contexts::given(cluster.kubeconfig(), settings.context.clone()).allowing(settings.allow_context.clone())
+        Contexts::in_memory(cluster.kubeconfig(), settings.context.clone()).with_allowed(settings.allow_context.clone())
     });
     #[cfg(not(feature = "demo"))]
     let given = None;
@@ -106,7 +106,7 @@ async fn run(cli: Cli) -> Result<Done, Failure> {
 
 async fn dispatch(
     command: Command,
-    output: Option<Output>,
+    output: Option<OutputFormat>,
     settings: &Arc<Settings>,
     contexts: &Arc<Contexts>,
     prober: &Prober,
@@ -142,7 +142,7 @@ async fn dispatch(
             }
         }
         Command::Tool(command) => {
-            let ask: Arc<dyn Prompt> = if command.says_yes() { Arc::new(AlwaysYes) } else { Arc::new(Terminal) };
+            let ask: Arc<dyn Prompt> = if command.says_yes() { Arc::new(AlwaysYes) } else { Arc::new(TerminalPrompt) };
             let server = command.server();
             let (name, args) = command.into_call();
             let args = args.map_err(|error| Failure::new("Reading the arguments", error, "Please report this."))?;
@@ -152,11 +152,11 @@ async fn dispatch(
                 return Err(Failure::new(format!("Running {name}"), why, "Add --mode operator."));
             };
             let consent = Consent::new(ask, Arc::default());
-            let call = Call::new(settings.clone(), contexts.clone(), prober.clone(), consent);
-            let call = Call { on_phase: phases_on_terminal(), cancel: stop.clone(), server, ..call };
+            let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
+            let call = CallContext { on_phase: phases_on_terminal(), cancel: stop.clone(), server, ..call };
             let answer = until_stopped(entry.call(call, args), prober, stop).await;
             clear_phase();
-            let Rendered { json, table, is_done } = answer?;
+            let RenderedAnswer { json, table, is_done } = answer?;
             print(&if wants_json(output) { json.to_string() } else { table.trim_end().to_owned() })?;
             return Ok(Done::all(is_done));
         }
@@ -239,7 +239,7 @@ fn phases_on_terminal() -> OnPhase {
     let terminal = std::io::stderr().is_terminal();
     Arc::new(move |phase| {
         if terminal {
-            let words = phase.words();
+            let words = phase.description();
             let _ = write!(std::io::stderr(), "\r\x1b[2K{words} …");
             let (done, total) = phase.position();
             if done == total {
@@ -257,7 +257,7 @@ fn clear_phase() {
 }
 
 fn config_text(shown: &[SettingValue], json: bool) -> String {
-    if json { shown::json(shown).to_string() } else { shown::text(shown) }
+    if json { config_command::json(shown).to_string() } else { config_command::text(shown) }
 }
 
 fn swept_text(swept: &crate::probe::SweepResult, json: bool, namespace: &str) -> String {
@@ -277,9 +277,9 @@ fn swept_text(swept: &crate::probe::SweepResult, json: bool, namespace: &str) ->
     text
 }
 
-fn wants_json(output: Option<Output>) -> bool {
+fn wants_json(output: Option<OutputFormat>) -> bool {
     match output {
-        Some(output) => output == Output::Json,
+        Some(output) => output == OutputFormat::Json,
         None => !std::io::stdout().is_terminal(),
     }
 }

@@ -18,14 +18,14 @@ pub struct Failure {
     /// Whether a probe was created for the call and is certainly deleted.
     pub removed: bool,
     /// A cause that another probe method avoids.
-    pub(crate) obstacle: Option<Obstacle>,
+    pub(crate) obstacle: Option<RejectionReason>,
     /// Which nodes are expected to fail in the same way.
     pub(crate) scope: Scope,
 }
 
 /// An obstacle that another probe method avoids.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Obstacle {
+pub(crate) enum RejectionReason {
     /// This policy of the cluster denies the probe. `next_step` says what an administrator can change.
     Policy(String),
     /// A proxy between here and the API server refuses websockets.
@@ -69,7 +69,7 @@ impl Failure {
     }
 
     /// The same, with an obstacle that another probe method may avoid.
-    pub(crate) fn because_of(mut self, obstacle: Obstacle) -> Self {
+    pub(crate) fn because_of(mut self, obstacle: RejectionReason) -> Self {
         self.obstacle = Some(obstacle);
         self
     }

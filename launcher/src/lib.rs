@@ -6,17 +6,17 @@
 //! ```text
 //!   error                         failures
 //!   user_dirs                     configuration and state directory
-//!   byte_budget, quoted, schema, variant_name, text::table
+//!   byte_budget, untrusted_text, schema, variant_name, text::table
 //!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
 //!   settings                      flags, environment, file → validated settings
 //!   audit                         the audit log: line, file, table
 //!   consent                       question to the user, tokens
-//!   kubernetes::client            connection, credentials, proxy, retry, pages, API errors
-//!   kubernetes::model             resources, slim objects, DRA, allocation, conditions: no I/O
-//!   kubernetes::read              nodes, pods, events, claims, node logs
+//!   kubernetes::client            connection, credentials, proxy, retry, pagination, API errors
+//!   kubernetes::model             slim objects, DRA, requests, conditions, scheduler filters: no I/O
+//!   kubernetes::read              nodes, pods, events, ResourceClaims, node logs
 //!   probe                         pod on a node: create, exec, read, delete
 //!   call                          context of one call
-//!   reading                       node → probe → diagnosis
+//!   node_reading                  node → probe → diagnosis
 //!   answer, fleet                 answer about one node, about many
 //!   text                          answers → terminal
 //!   tools                         one file per tool; registry
@@ -36,13 +36,13 @@ mod error;
 pub mod fleet;
 pub mod kubernetes;
 pub mod mcp;
+mod node_reading;
 pub mod probe;
-mod quoted;
-mod reading;
 mod schema;
 pub mod settings;
 mod text;
 pub mod tools;
+mod untrusted_text;
 mod user_dirs;
 mod variant_name;
 

@@ -20,7 +20,7 @@ use std::process::{Command, Stdio};
 use rustix::net::{AddressFamily, sockopt};
 use rustix::process::Pid;
 
-use crate::task::Task;
+use crate::child_task::ChildTask;
 
 /// The file of this program, even if it was renamed or deleted.
 const PROGRAM: &str = "/proc/self/exe";
@@ -32,7 +32,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 /// # Errors
 ///
 /// If no socket can be created, or the task is too large for it.
-pub(crate) fn command(task: &Task) -> io::Result<Command> {
+pub(crate) fn command(task: &ChildTask) -> io::Result<Command> {
     let (ours, theirs) = UnixStream::pair()?;
     // Nobody reads yet: a task that does not fit must fail and not block.
     ours.set_nonblocking(true)?;
@@ -44,7 +44,7 @@ pub(crate) fn command(task: &Task) -> io::Result<Command> {
 }
 
 /// The task of this process; `None` if it was not started by [`command`].
-pub(crate) fn task() -> Option<Task> {
+pub(crate) fn task() -> Option<ChildTask> {
     let stdin = io::stdin();
     if !is_from_our_parent(stdin.as_fd()) {
         return None;

@@ -1,4 +1,4 @@
-//! Parses the command line of node-probe into a validated task.
+//! Parses the command line of node-probe into a validated [`Invocation`].
 //!
 //! There are two parsers. [`Shipped`] is for the program that runs on nodes: none of its options names a file, a program or a
 //! library, because anyone who may exec into the probe's container chooses them. [`Development`] adds the options that do.
@@ -58,14 +58,14 @@ struct Cli {
 
 /// Only events that ended after this
 #[derive(Args)]
-struct Window {
+struct WindowArgs {
     /// Only events that ended after this: 24h, 7d, or an RFC 3339 time
     #[arg(long, value_name = "WHEN")]
     since: Option<Since>,
 }
 
 #[derive(Args)]
-struct Look {
+struct ContainerArgs {
     /// Also read which devices this container can open (ID of the container runtime, 64 hex digits)
     #[arg(long, value_name = "ID")]
     container: Option<ContainerId>,
@@ -91,17 +91,17 @@ enum Command {
     /// Devices that the kubelet allocated, by container
     Kubelet,
     /// Driver, modules, device nodes, PCI, daemons
-    Host(Look),
+    Host(ContainerArgs),
     /// GPU events in the kernel log: Xid and others
-    Xid(Window),
+    Xid(WindowArgs),
     /// A score per GPU and for the node, with every deduction
     Health,
     /// Every section in one pass
     All {
         #[command(flatten)]
-        window: Window,
+        window: WindowArgs,
         #[command(flatten)]
-        look: Look,
+        container_args: ContainerArgs,
     },
     /// Several sections in one pass: inventory,kubelet,processes
     Read {
@@ -109,7 +109,7 @@ enum Command {
         #[arg(value_name = "SECTIONS", value_delimiter = ',', required = true, num_args = 1)]
         sections: Vec<SectionName>,
         #[command(flatten)]
-        look: Look,
+        container_args: ContainerArgs,
     },
     /// End a process that uses a GPU (needs --operator)
     Kill(Kill),
@@ -136,7 +136,7 @@ struct Kill {
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
     grace_seconds: u64,
     #[command(flatten)]
-    how: How,
+    action_args: ActionArgs,
 }
 
 #[derive(Args)]
@@ -154,11 +154,11 @@ struct Reset {
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=600))]
     reset_seconds: u64,
     #[command(flatten)]
-    how: How,
+    action_args: ActionArgs,
 }
 
 #[derive(Args)]
-struct How {
+struct ActionArgs {
     /// Check everything and print the plan, without acting
     #[arg(long)]
     plan: bool,
@@ -180,7 +180,7 @@ pub(crate) struct Hold {
 
 /// The task of a run.
 #[derive(Debug)]
-pub(crate) enum Task {
+pub(crate) enum Invocation {
     /// Read sections and print the report.
     Read(Box<Request>),
     /// Change the node and print the report about it.
@@ -201,13 +201,13 @@ pub(crate) enum UsageError {
 }
 
 /// Parses the arguments (without the program name) of the shipped program.
-pub(crate) fn shipped(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
+pub(crate) fn shipped(args: impl Iterator<Item = OsString>) -> Result<Invocation, UsageError> {
     let Shipped { cli } = parse(args)?;
     Ok(task(cli, Files::default(), false))
 }
 
 /// The same for the development program.
-pub(crate) fn development(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
+pub(crate) fn development(args: impl Iterator<Item = OsString>) -> Result<Invocation, UsageError> {
     let Development { files, cli } = parse(args)?;
     Ok(task(cli, files, true))
 }
@@ -226,15 +226,16 @@ fn parse<P: Parser>(args: impl Iterator<Item = OsString>) -> Result<P, UsageErro
     })
 }
 
-fn task(cli: Cli, files: Files, development: bool) -> Task {
+fn task(cli: Cli, files: Files, development: bool) -> Invocation {
     let Cli { timeout_ms, operator, command } = cli;
     let timeout = Duration::from_millis(timeout_ms);
     let nothing =
         Request { sections: Vec::new(), since: None, container: None, stack_log: None, timeout, files, development };
-    let read = |sections: Vec<SectionName>, since: Option<Since>, look: Option<Look>| {
-        let (container, stack_log) = look.map_or((None, None), |look| (look.container, look.stack_log));
+    let read = |sections: Vec<SectionName>, since: Option<Since>, container_args: Option<ContainerArgs>| {
+        let (container, stack_log) =
+            container_args.map_or((None, None), |container_args| (container_args.container, container_args.stack_log));
         let (container, stack_log) = (container.map(|id| id.0), stack_log.map(|name| name.0));
-        Task::Read(Box::new(Request { sections, since, container, stack_log, ..nothing.clone() }))
+        Invocation::Read(Box::new(Request { sections, since, container, stack_log, ..nothing.clone() }))
     };
     let one = |section| read(vec![section], None, None);
     match command {
@@ -246,20 +247,20 @@ fn task(cli: Cli, files: Files, development: bool) -> Task {
         Command::Mig => one(SectionName::Mig),
         Command::Kubelet => one(SectionName::Kubelet),
         Command::Health => one(SectionName::Health),
-        Command::Host(look) => read(vec![SectionName::Host], None, Some(look)),
+        Command::Host(container_args) => read(vec![SectionName::Host], None, Some(container_args)),
         Command::Xid(window) => read(vec![SectionName::Xid], window.since, None),
-        Command::All { window, look } => read(SectionName::ALL.to_vec(), window.since, Some(look)),
-        Command::Read { sections, look } => read(sections, None, Some(look)),
-        Command::Kill(Kill { gpu, pid, start_ticks, grace_seconds, how }) => {
-            let words = KillArguments { gpu: gpu.0, pid, start_ticks, grace_seconds, plan: how.plan };
-            Task::Act(Box::new(ActionRequest::kill(words, operator, how.once.map(|id| id.0), nothing)))
+        Command::All { window, container_args } => read(SectionName::ALL.to_vec(), window.since, Some(container_args)),
+        Command::Read { sections, container_args } => read(sections, None, Some(container_args)),
+        Command::Kill(Kill { gpu, pid, start_ticks, grace_seconds, action_args }) => {
+            let words = KillArguments { gpu: gpu.0, pid, start_ticks, grace_seconds, plan: action_args.plan };
+            Invocation::Act(Box::new(ActionRequest::kill(words, operator, action_args.once.map(|id| id.0), nothing)))
         }
-        Command::Reset(Reset { gpu, cordoned, drain_check, reset_seconds, how }) => {
-            let words = ResetArguments { gpu: gpu.0, plan: how.plan, cordoned, drain_check, reset_seconds };
-            Task::Act(Box::new(ActionRequest::reset(words, operator, how.once.map(|id| id.0), nothing)))
+        Command::Reset(Reset { gpu, cordoned, drain_check, reset_seconds, action_args }) => {
+            let words = ResetArguments { gpu: gpu.0, plan: action_args.plan, cordoned, drain_check, reset_seconds };
+            Invocation::Act(Box::new(ActionRequest::reset(words, operator, action_args.once.map(|id| id.0), nothing)))
         }
-        Command::Hold(hold) => Task::Hold(hold),
-        Command::Release => Task::Release,
+        Command::Hold(hold) => Invocation::Hold(hold),
+        Command::Release => Invocation::Release,
     }
 }
 

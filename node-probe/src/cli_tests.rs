@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::CommandFactory;
 
-use super::{Development, Shipped, Task, UsageError, development, shipped};
+use super::{Development, Invocation, Shipped, UsageError, development, shipped};
 
 fn words(line: &str) -> impl Iterator<Item = OsString> {
     line.split_whitespace().map(OsString::from)
@@ -44,7 +44,7 @@ fn the_shipped_program_has_no_option_that_names_a_library_a_root_a_program_or_a_
 fn the_name_of_a_log_cannot_leave_its_folder() {
     let uid = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc";
     for good in [format!("{uid}/nvidia-driver-ctr"), format!("{}/a", "0f".repeat(16))] {
-        assert!(matches!(shipped(words(&format!("all --stack-log {good}"))), Ok(Task::Read(_))), "{good}");
+        assert!(matches!(shipped(words(&format!("all --stack-log {good}"))), Ok(Invocation::Read(_))), "{good}");
     }
     for bad in [
         "",
@@ -128,7 +128,7 @@ fn the_commands_of_the_launcher_are_accepted() {
     ] {
         assert!(shipped(words(line)).is_ok(), "{line}: {}", refusal(line));
     }
-    let Ok(Task::Read(request)) = shipped(words("read inventory,ecc")) else { panic!("a request") };
+    let Ok(Invocation::Read(request)) = shipped(words("read inventory,ecc")) else { panic!("a request") };
     assert_eq!(request.sections.len(), 2);
     assert!(!request.development && request.files.root.is_none());
 }
@@ -158,7 +158,7 @@ fn errors_name_the_wrong_argument() {
 #[test]
 fn the_development_program_has_the_options_that_name_files() {
     let line = "--root /t --nvml-library /l.so xid --kernel-log /log --since 1h";
-    let Ok(Task::Read(request)) = development(words(line)) else { panic!("a request") };
+    let Ok(Invocation::Read(request)) = development(words(line)) else { panic!("a request") };
     assert!(request.development && request.files.kernel_log.is_some() && request.files.nvml_library.is_some());
     Development::command().debug_assert();
     Shipped::command().debug_assert();

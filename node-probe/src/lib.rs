@@ -16,11 +16,11 @@
 //!   hold           keeps the probe's container open
 //!   files          bounded reads of procfs, sysfs and /dev
 //!   in_root        files of a file system with untrusted links
-//!   trusted        files that only root can change: what may be loaded or run
+//!   trusted_file   files that only root can change: what may be loaded or run
 //!   cgroup         pod and container of a process
 //!   pid_namespace  whether process ids are the host's
 //!   paths          where the host's files are, and whose they are
-//!   task           what a child process does
+//!   child_task     what a child process does
 //!   child          starts this program again as a child process with a task
 //!   privileges     drops all privileges
 //!   host           procfs, sysfs, the host's files, the kubelet
@@ -39,6 +39,8 @@ mod actions;
 mod cgroup;
 #[cfg(target_os = "linux")]
 mod child;
+#[cfg(target_os = "linux")]
+mod child_task;
 mod cli;
 #[cfg(target_os = "linux")]
 mod collect;
@@ -63,12 +65,10 @@ mod privileges;
 mod replay;
 mod request;
 mod section;
-#[cfg(target_os = "linux")]
-mod task;
 #[cfg(test)]
 mod testing;
 #[cfg(target_os = "linux")]
-mod trusted;
+mod trusted_file;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -77,7 +77,7 @@ use std::time::Duration;
 
 use syringe_core::report::{Problem, Report, Sections, Source, Status};
 
-use crate::cli::{Task, UsageError};
+use crate::cli::{Invocation, UsageError};
 pub use crate::envelope::VERSION;
 use crate::envelope::blank;
 pub use crate::hold::RELEASE_FILE;
@@ -116,20 +116,20 @@ pub fn dev_main() -> ExitCode {
     run_program(cli::development)
 }
 
-fn run_program(parse: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<Task, UsageError>) -> ExitCode {
+fn run_program(parse: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<Invocation, UsageError>) -> ExitCode {
     #[cfg(target_os = "linux")]
     if let Some(task) = child::task() {
         return run_child(task);
     }
     std::panic::set_hook(Box::new(|panic| print_panic(&panic.to_string())));
     let outcome = match parse(std::env::args_os().skip(1)).map_err(usage_outcome) {
-        Ok(Task::Hold(hold)) => {
+        Ok(Invocation::Hold(hold)) => {
             hold::hold(Duration::from_secs(hold.seconds), hold.releasable);
             return ExitCode::SUCCESS;
         }
-        Ok(Task::Release) => return if hold::release() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
-        Ok(Task::Read(request)) => answer(&report(&request, None), std::io::stdout().is_terminal()),
-        Ok(Task::Act(act)) => answer(&actions::run(&act, None), std::io::stdout().is_terminal()),
+        Ok(Invocation::Release) => return if hold::release() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+        Ok(Invocation::Read(request)) => answer(&report(&request, None), std::io::stdout().is_terminal()),
+        Ok(Invocation::Act(act)) => answer(&actions::run(&act, None), std::io::stdout().is_terminal()),
         Err(outcome) => outcome,
     };
     let written = std::io::stdout().write_all(&outcome.stdout).and_then(|()| std::io::stdout().flush());
@@ -141,18 +141,20 @@ fn run_program(parse: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<T
 
 /// Runs the task of a child process.
 #[cfg(target_os = "linux")]
-fn run_child(task: task::Task) -> ExitCode {
+fn run_child(task: child_task::ChildTask) -> ExitCode {
     let not_started = |program: &str, error: &std::io::Error| {
         let _ = writeln!(std::io::stderr(), "{program} could not be run: {error}");
         ExitCode::from(NOT_STARTED)
     };
     match task {
-        task::Task::Nvml(questions) => nvml::serve(&questions),
-        task::Task::Journal(journal) => not_started("the host's journalctl", &kernel_log::become_in_root(&journal)),
-        task::Task::DriverTool(tool) => {
+        child_task::ChildTask::Nvml(request) => nvml::run_in_child(&request),
+        child_task::ChildTask::Journal(journal) => {
+            not_started("the host's journalctl", &kernel_log::become_in_root(&journal))
+        }
+        child_task::ChildTask::NvidiaSmi(tool) => {
             not_started(&tool.program.display().to_string(), &actions::replace_process(&tool))
         }
-        task::Task::DeviceAccess(request) => match host::container::answer(&request) {
+        child_task::ChildTask::DeviceAccessRequest(request) => match host::container_devices::check_access(&request) {
             Ok(answer) => {
                 let written = std::io::stdout().write_all(answer.as_bytes());
                 if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -184,9 +186,11 @@ fn print_panic(panic: &str) {
 pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     match cli::shipped(args.iter().map(OsString::from)).map_err(usage_outcome) {
         // These tasks have no output for the caller.
-        Ok(Task::Hold(_) | Task::Release) => Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED },
-        Ok(Task::Read(request)) => answer(&report(&request, replay), false),
-        Ok(Task::Act(act)) => answer(&actions::run(&act, replay), false),
+        Ok(Invocation::Hold(_) | Invocation::Release) => {
+            Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED }
+        }
+        Ok(Invocation::Read(request)) => answer(&report(&request, replay), false),
+        Ok(Invocation::Act(act)) => answer(&actions::run(&act, replay), false),
         Err(outcome) => outcome,
     }
 }

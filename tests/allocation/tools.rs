@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Parser;
 use demo_cluster::{Cluster, Fixture};
 use gpu_syringe::Failure;
-use gpu_syringe::call::Call;
+use gpu_syringe::call::CallContext;
 use gpu_syringe::consent::{Consent, NoPrompt};
 use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::probe::{OnPhase, Prober};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 /// A cluster and a launcher's state.
 pub(crate) struct Bench {
     pub(crate) cluster: Cluster,
-    call: Call,
+    call: CallContext,
 }
 
 #[derive(Parser)]
@@ -36,9 +36,9 @@ impl Bench {
         let cluster = Cluster::start(fixture).await.unwrap();
         let flags = Flags::parse_from(["gpu-syringe"].iter().chain(flags));
         let settings = Arc::new(flags.settings);
-        let contexts = Arc::new(Contexts::given(cluster.kubeconfig(), None));
+        let contexts = Arc::new(Contexts::in_memory(cluster.kubeconfig(), None));
         let prober = Prober::new(settings.clone(), CancellationToken::new());
-        let call = Call::new(settings, contexts, prober, Consent::new(Arc::new(NoPrompt), Arc::default()));
+        let call = CallContext::new(settings, contexts, prober, Consent::new(Arc::new(NoPrompt), Arc::default()));
         Self { cluster, call }
     }
 
@@ -49,7 +49,7 @@ impl Bench {
     pub(crate) async fn call_told(&self, tool: &str, args: Value, on_phase: OnPhase) -> Result<Value, Failure> {
         let tools = tools::all(Mode::ReadOnly);
         let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
-        let answer = entry.call(Call { on_phase, ..self.call.clone() }, args).await?;
+        let answer = entry.call(CallContext { on_phase, ..self.call.clone() }, args).await?;
         assert!(!answer.table.trim().is_empty(), "a table for people");
         Ok(answer.json)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use demo_cluster::{AnswerFault, Armed, Cluster, Denial, Fixture, RequestFault, StartFault, workload_pod};
+use demo_cluster::{AnswerFault, Cluster, CountedFault, Denial, Fixture, RequestFault, StartFault, workload_pod};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -90,7 +90,7 @@ async fn no_ephemeral_forbids_the_method_and_its_suggestion() {
 #[tokio::test]
 async fn a_failed_list_is_repeated_and_is_not_a_missing_permission() {
     let failing = |times| {
-        let answer = Armed::times(AnswerFault::InternalError, times);
+        let answer = CountedFault::times(AnswerFault::InternalError, times);
         RequestFault { verb: Some("list"), resource: Some("pods"), answer }
     };
     let cluster = Cluster::start(fixture()).await.unwrap();

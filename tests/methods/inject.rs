@@ -1,6 +1,6 @@
 //! The probe that is carried in: what can be wrong with the base image, the upload and the file.
 
-use demo_cluster::{Armed, Cluster, ExecFault, Fixture, Image, Tmp};
+use demo_cluster::{Cluster, CountedFault, ExecFault, Fixture, Image, Tmp};
 use k8s_openapi::api::core::v1::NodeStatus;
 
 use crate::support::{BUSYBOX, DEBIAN, Launcher, fixture, ours, probe_binary, with_image};
@@ -79,10 +79,10 @@ async fn a_read_only_or_noexec_directory_is_an_error() {
 async fn a_damaged_upload_is_sent_again_and_never_run() {
     for fault in [ExecFault::InputGarbled, ExecFault::InputCut { after_bytes: 200_000 }] {
         let cluster = Cluster::start(fixture()).await.unwrap();
-        cluster.faults(|faults| faults.on("gpu-1").exec = Some(Armed::once(fault.clone())));
+        cluster.faults(|faults| faults.on("gpu-1").exec = Some(CountedFault::once(fault.clone())));
         let answer = Launcher::start(&cluster, &["--via", "inject"]).inventory().await;
         assert!(answer.is_ok(), "{fault:?}: {answer:?}");
-        cluster.faults(|faults| faults.on("gpu-1").exec = Some(Armed::always(fault.clone())));
+        cluster.faults(|faults| faults.on("gpu-1").exec = Some(CountedFault::always(fault.clone())));
         let said = Launcher::start(&cluster, &["--via", "inject"]).failure().await;
         assert!(said.contains("arrived damaged, twice") && said.contains("SHA-256"), "{fault:?}: {said}");
         assert_eq!(ours(&cluster), 0);
@@ -121,10 +121,10 @@ async fn the_base_image_is_the_named_one_or_the_best_of_the_node() {
 /// Why the upload's scripts are as they are: containerd cuts the input of a command whose output goes into a file.
 #[tokio::test]
 async fn a_command_that_closes_its_output_loses_the_end_of_its_input() {
-    use demo_cluster::{Files, Invocation, Programs, Streams, Userland};
-    let userland = Userland::of([(DEBIAN, Image::debian())]);
+    use demo_cluster::{ContainerFiles, Invocation, Programs, ShellImages, Streams};
+    let userland = ShellImages::of([(DEBIAN, Image::debian())]);
     let run = async |script: &str| {
-        let files = Files::default();
+        let files = ContainerFiles::default();
         let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
         let (node, facts) = ("gpu-1".to_owned(), Default::default());
         let invocation = Invocation { argv, image: DEBIAN.to_owned(), node, facts, files: files.clone() };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use demo_cluster::{AnswerFault, Armed, Cluster, Denial, ExecFault, Fixture, RequestFault, StartFault, Timing};
+use demo_cluster::{AnswerFault, Cluster, CountedFault, Denial, ExecFault, Fixture, RequestFault, StartFault, Timing};
 
 use crate::support::{Launcher, fixture, ours};
 
@@ -10,7 +10,7 @@ use crate::support::{Launcher, fixture, ours};
 async fn if_websockets_are_refused_the_log_is_read_and_the_answer_says_so() {
     for code in [400, 403, 404, 501] {
         let cluster = Cluster::start(fixture()).await.unwrap();
-        cluster.faults(|faults| faults.everywhere.exec = Some(Armed::always(ExecFault::UpgradeRefused(code))));
+        cluster.faults(|faults| faults.everywhere.exec = Some(CountedFault::always(ExecFault::UpgradeRefused(code))));
         let launcher = Launcher::start(&cluster, &[]);
         let answer = launcher.inventory().await.unwrap_or_else(|failure| panic!("{code}: {failure}"));
         assert_eq!(answer["probe"]["via"], "logs", "{code}");
@@ -29,7 +29,7 @@ async fn one_refused_websocket_changes_nothing() {
     for code in [400, 404, 501] {
         for way in ["pod", "ephemeral", "inject"] {
             let cluster = Cluster::start(fixture()).await.unwrap();
-            cluster.faults(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::UpgradeRefused(code))));
+            cluster.faults(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::UpgradeRefused(code))));
             let launcher = Launcher::start(&cluster, &["--via", way]);
             let answer = launcher.inventory().await.unwrap_or_else(|failure| panic!("{way} {code}: {failure}"));
             assert_eq!(answer["probe"]["via"], way, "{code}");
@@ -41,7 +41,7 @@ async fn one_refused_websocket_changes_nothing() {
 #[tokio::test]
 async fn if_no_read_of_the_pod_succeeds_the_last_failure_is_reported() {
     let cluster = Cluster::start(fixture()).await.unwrap();
-    let answer = Armed::always(AnswerFault::InternalError);
+    let answer = CountedFault::always(AnswerFault::InternalError);
     let fault = RequestFault { verb: Some("get"), resource: Some("pods"), answer };
     cluster.faults(|faults| faults.api.requests.push(fault));
     let said = Launcher::start(&cluster, &["--via", "logs", "--start-timeout", "1"]).failure().await;
@@ -52,7 +52,7 @@ async fn if_no_read_of_the_pod_succeeds_the_last_failure_is_reported() {
 async fn the_page_of_a_proxy_is_no_proof_that_the_pod_was_deleted() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     let page = AnswerFault::PlainText { code: 404, retry_after: None };
-    let fault = RequestFault { verb: Some("get"), resource: Some("pods"), answer: Armed::times(page, 2) };
+    let fault = RequestFault { verb: Some("get"), resource: Some("pods"), answer: CountedFault::times(page, 2) };
     cluster.faults(|faults| faults.api.requests.push(fault));
     Launcher::start(&cluster, &["--via", "logs"]).inventory().await.unwrap();
     assert_eq!(ours(&cluster), 0);
@@ -61,7 +61,7 @@ async fn the_page_of_a_proxy_is_no_proof_that_the_pod_was_deleted() {
 #[tokio::test]
 async fn each_pod_of_a_call_has_its_line_in_the_audit_log() {
     let cluster = Cluster::start(fixture()).await.unwrap();
-    cluster.faults(|faults| faults.everywhere.exec = Some(Armed::always(ExecFault::UpgradeRefused(400))));
+    cluster.faults(|faults| faults.everywhere.exec = Some(CountedFault::always(ExecFault::UpgradeRefused(400))));
     let launcher = Launcher::start(&cluster, &[]);
     launcher.inventory().await.unwrap();
     let lines = launcher.prober.audit().read(10).unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use demo_cluster::{Armed, Cluster, ExecFault, ExecRefusals, Fixture, Timing};
+use demo_cluster::{Cluster, CountedFault, ExecFault, ExecRefusals, Fixture, Timing};
 use gpu_syringe::probe::Phase;
 use gpu_syringe::settings::Mode;
 use gpu_syringe::tools;
@@ -19,7 +19,7 @@ const WAYS: [&str; 4] = ["pod", "ephemeral", "inject", "logs"];
 
 /// The tools that answer from one probe of one node, and change nothing.
 pub(crate) fn node_tools() -> Vec<&'static str> {
-    let takes_a_node = |entry: &&tools::Entry| {
+    let takes_a_node = |entry: &&tools::ToolEntry| {
         let schema = (entry.input_schema)();
         let needs_no_more = schema["required"].as_array().is_none_or(|all| all.iter().all(|name| name == "node_name"));
         entry.probes && needs_no_more && schema["properties"].get("node_name").is_some()
@@ -119,7 +119,8 @@ async fn a_pod_that_somebody_deletes_is_no_fault_of_the_node() {
 async fn a_truncated_answer_is_requested_again() {
     for way in ["pod", "ephemeral"] {
         let cluster = Cluster::start(fixture()).await.unwrap();
-        cluster.faults(|faults| faults.on("gpu-1").exec = Some(Armed::once(ExecFault::Cut { after_bytes: 700 })));
+        cluster
+            .faults(|faults| faults.on("gpu-1").exec = Some(CountedFault::once(ExecFault::Cut { after_bytes: 700 })));
         let answer = Launcher::start(&cluster, &["--via", way]).inventory().await.unwrap();
         let note = answer["probe"]["note"].as_str().unwrap();
         assert!(note.contains("this is the second"), "{way}: {note}");

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use demo_cluster::{Cluster, Fixture, NodeFixture, Timing, Userland, workloads_of};
+use demo_cluster::{Cluster, Fixture, NodeFixture, ShellImages, Timing, workloads_of};
 use gpu_syringe::Failure;
-use gpu_syringe::audit::Audit;
-use gpu_syringe::call::Call;
+use gpu_syringe::audit::AuditLog;
+use gpu_syringe::call::CallContext;
 use gpu_syringe::consent::{AlwaysYes, Consent};
 use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::probe::{OnPhase, Prober};
@@ -35,7 +35,7 @@ pub(crate) fn node(name: &str, scenario: &str) -> NodeFixture {
 pub(crate) fn fixture() -> Fixture {
     let node = node("gpu-1", "ecc-remap-pending");
     let pods = workloads_of(&node);
-    Fixture { pods, programs: Arc::new(Userland::default()), ..Fixture::of([node]) }
+    Fixture { pods, programs: Arc::new(ShellImages::default()), ..Fixture::of([node]) }
 }
 
 /// A cluster whose base image is another one, under a name of its own.
@@ -44,7 +44,7 @@ pub(crate) fn with_image(image: demo_cluster::Image) -> Fixture {
     for node in &mut fixture.nodes {
         node.images = vec![DEBIAN.to_owned()];
     }
-    Fixture { programs: Arc::new(Userland::of([(DEBIAN, image)])), ..fixture }
+    Fixture { programs: Arc::new(ShellImages::of([(DEBIAN, image)])), ..fixture }
 }
 
 /// Slow enough to be cancelled half way.
@@ -94,10 +94,10 @@ impl Launcher {
         let usual = ["--probe-binary", binary.to_str().unwrap(), "--start-timeout", "5", "--call-timeout", "20"];
         // A word that is given replaces the usual one.
         let usual = usual.chunks(2).filter(|pair| !words.contains(&pair[0])).flatten();
-        let settings = Arc::new(Settings::from_words(usual.chain(words).copied()).unwrap());
-        let contexts = Arc::new(Contexts::given(cluster.kubeconfig(), None));
+        let settings = Arc::new(Settings::from_args(usual.chain(words).copied()).unwrap());
+        let contexts = Arc::new(Contexts::in_memory(cluster.kubeconfig(), None));
         let folder = tempfile::tempdir().unwrap();
-        let prober = Prober::new(settings.clone(), CancellationToken::new()).with_audit(Audit::at(folder.path()));
+        let prober = Prober::new(settings.clone(), CancellationToken::new()).with_audit(AuditLog::at(folder.path()));
         let cancel = CancellationToken::new();
         Self { settings, contexts, prober, cancel, on_phase: Arc::new(|_| ()), _folder: folder }
     }
@@ -106,9 +106,9 @@ impl Launcher {
         let tools = tools::all(self.settings.mode);
         let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
         let consent = Consent::new(Arc::new(AlwaysYes), Arc::default());
-        let call = Call::new(self.settings.clone(), self.contexts.clone(), self.prober.clone(), consent);
+        let call = CallContext::new(self.settings.clone(), self.contexts.clone(), self.prober.clone(), consent);
         entry
-            .call(Call { cancel: self.cancel.clone(), on_phase: self.on_phase.clone(), ..call }, args)
+            .call(CallContext { cancel: self.cancel.clone(), on_phase: self.on_phase.clone(), ..call }, args)
             .await
             .map(|rendered| rendered.json)
     }

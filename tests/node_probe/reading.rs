@@ -41,7 +41,7 @@ fn calls(bench: &Bench) -> Vec<String> {
 }
 
 /// Every function that the probe calls for GPU 1.
-fn functions_called(bench: &Bench) -> BTreeSet<String> {
+pub(crate) fn functions_called(bench: &Bench) -> BTreeSet<String> {
     calls(bench).iter().filter_map(|call| call.strip_suffix(" 1").map(str::to_owned)).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gpu_syringe::audit::Event;
+use gpu_syringe::audit::AuditEvent;
 use k8s_openapi::api::core::v1::Pod;
 use kube::config::KubeConfigOptions;
 use kube::{Api, Client, Config};
@@ -16,8 +16,8 @@ async fn every_probe_and_every_action_is_a_line() {
     bed.answer("get_gpu_inventory", &json!({"node_name": "busy"})).await;
     bed.answer("kill_gpu_process", &kill()).await;
     let lines = bed.audit();
-    let events: Vec<Event> = lines.iter().map(|line| line.event).collect();
-    assert_eq!(events, [Event::Probe, Event::Probe, Event::ActionStarted, Event::ActionEnded]);
+    let events: Vec<AuditEvent> = lines.iter().map(|line| line.event).collect();
+    assert_eq!(events, [AuditEvent::Probe, AuditEvent::Probe, AuditEvent::ActionStarted, AuditEvent::ActionEnded]);
     for line in &lines {
         assert_eq!((line.context.as_str(), line.user.as_deref(), line.node.as_str()), ("test", Some("alice"), "busy"));
         assert!(line.time.is_some() && !line.server.is_empty());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use demo_cluster::{Cluster, Fixture, Invocation, NodeFixture, NodeProbe, Process, Programs, Streams, Timing};
-use gpu_syringe::audit::{Audit, Line};
+use gpu_syringe::audit::{AuditLine, AuditLog};
 use gpu_syringe::consent::Tokens;
 use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::mcp::Server;
@@ -210,8 +210,8 @@ impl Bed {
         let state = tempfile::tempdir().unwrap();
         let folder = if no_audit { state.path().join("absent") } else { state.path().to_owned() };
         let settings = Arc::new(settings(&[&["--namespace", "default"], words].concat()));
-        let contexts = Arc::new(Contexts::given(cluster.kubeconfig(), None));
-        let prober = Prober::new(settings.clone(), CancellationToken::new()).with_audit(Audit::at(&folder));
+        let contexts = Arc::new(Contexts::in_memory(cluster.kubeconfig(), None));
+        let prober = Prober::new(settings.clone(), CancellationToken::new()).with_audit(AuditLog::at(&folder));
         let all = tools::all(settings.mode);
         let server = Server::new(settings, contexts, prober, all).with_tokens(tokens);
         let (ours, theirs) = tokio::io::duplex(1 << 16);
@@ -258,8 +258,8 @@ impl Bed {
         self.host.asked.lock().unwrap().clone()
     }
 
-    pub(crate) fn audit(&self) -> Vec<Line> {
-        Audit::at(self.state.path()).read(100).unwrap()
+    pub(crate) fn audit(&self) -> Vec<AuditLine> {
+        AuditLog::at(self.state.path()).read(100).unwrap()
     }
 }
 

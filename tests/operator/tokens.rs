@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use demo_cluster::{Armed, ExecFault};
-use gpu_syringe::audit::Event;
+use demo_cluster::{CountedFault, ExecFault};
+use gpu_syringe::audit::AuditEvent;
 use gpu_syringe::consent::Tokens;
 use serde_json::{Value, json};
 
@@ -79,7 +79,7 @@ async fn a_refused_token_is_a_line_of_the_audit_log() {
     let [line] = lines.as_slice() else { panic!("{lines:?}") };
     assert_eq!(
         (line.event, line.tool.as_str(), line.node.as_str()),
-        (Event::ActionRefused, "kill_gpu_process", "busy")
+        (AuditEvent::ActionRefused, "kill_gpu_process", "busy")
     );
     assert!(
         line.outcome.as_deref().is_some_and(|outcome| outcome.contains("refused: the token is unknown")),
@@ -140,8 +140,8 @@ async fn cut(setup: Setup, refused: u32) -> (Bed, Value) {
     let bed = Bed::new(setup).await;
     let token = token(&bed, "kill_gpu_process", &kill()).await;
     bed.cluster.faults(|faults| {
-        faults.on("busy").exec = Some(Armed::once(ExecFault::Cut { after_bytes: 1 }));
-        faults.everywhere.exec = Some(Armed::times(ExecFault::UpgradeRefused(400), refused));
+        faults.on("busy").exec = Some(CountedFault::once(ExecFault::Cut { after_bytes: 1 }));
+        faults.everywhere.exec = Some(CountedFault::times(ExecFault::UpgradeRefused(400), refused));
     });
     let answer = bed.answer("kill_gpu_process", &with(kill(), "token", token)).await;
     (bed, answer)
@@ -152,7 +152,7 @@ async fn an_action_never_changes_the_method_after_its_start() {
     let (bed, answer) = cut(Setup::default(), 1).await;
     assert_eq!((&answer["outcome"], &answer["probe"]["via"]), (&json!("simulated"), &json!("pod")), "{answer}");
     assert_eq!(bed.cluster.pods_created(), 2, "one for the plan, one for the action");
-    assert_eq!(bed.audit().iter().filter(|line| line.event == Event::ActionEnded).count(), 1);
+    assert_eq!(bed.audit().iter().filter(|line| line.event == AuditEvent::ActionEnded).count(), 1);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use demo_cluster::{Armed, ExecFault, StartFault};
+use demo_cluster::{CountedFault, ExecFault, StartFault};
 use serde_json::json;
 
 use crate::bed::{Bed, Prints, Stuck};
@@ -67,7 +67,7 @@ async fn the_pod_is_gone_when_the_program_is_not_node_probe() {
 
 #[tokio::test]
 async fn the_pod_is_gone_when_the_client_cancels_while_the_node_is_read() {
-    let bed = Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::Hang))).await;
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Hang))).await;
     let mut client = bed.client().await;
     let call = client.send_call("get_gpu_inventory", on_gpu_1());
     client.until_progress(call, READ).await;

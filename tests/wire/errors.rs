@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use demo_cluster::{AnswerFault, Armed, Denial, ExecFault, Fixture, RequestFault, StartFault};
+use demo_cluster::{AnswerFault, CountedFault, Denial, ExecFault, Fixture, RequestFault, StartFault};
 use serde_json::json;
 
 use crate::bed::{Bed, Fails, node};
@@ -87,7 +87,7 @@ async fn a_registry_that_does_not_answer_is_reported_and_a_runtime_that_hangs_is
 async fn a_rejection_by_an_admission_plugin_does_not_suggest_permissions() {
     let quota = "exceeded quota: small, requested: pods=1, used: pods=4, limited: pods=4";
     let bed = Bed::with(|faults| {
-        let answer = Armed::always(AnswerFault::Forbidden(quota.to_owned()));
+        let answer = CountedFault::always(AnswerFault::Forbidden(quota.to_owned()));
         faults.api.requests.push(RequestFault { verb: Some("create"), resource: Some("pods"), answer });
     })
     .await;
@@ -169,7 +169,7 @@ async fn the_page_of_a_proxy_is_reported_as_such() {
     for (verb, resource, code) in
         [("get", "nodes", 404), ("get", "nodes", 403), ("create", "pods", 404), ("create", "pods", 403)]
     {
-        let answer = Armed::always(AnswerFault::PlainText { code, retry_after: None });
+        let answer = CountedFault::always(AnswerFault::PlainText { code, retry_after: None });
         let fault = RequestFault { verb: Some(verb), resource: Some(resource), answer };
         let bed = Bed::with(|faults| faults.api.requests.push(fault)).await;
         let answer = inventory(&bed).await;

@@ -1,6 +1,6 @@
 //! Calls beside each other: each has its own pod, and each pod goes.
 
-use demo_cluster::{Armed, ExecFault, Fixture};
+use demo_cluster::{CountedFault, ExecFault, Fixture};
 use serde_json::json;
 
 use crate::bed::{Bed, node};
@@ -38,7 +38,7 @@ async fn many_calls_at_once_are_all_answered() {
 
 #[tokio::test]
 async fn a_cancelled_call_does_not_affect_a_concurrent_call() {
-    let bed = Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::Hang))).await;
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Hang))).await;
     let mut client = bed.client().await;
     let stuck = client.send_call("get_gpu_inventory", on_gpu_1());
     client.until_progress(stuck, READ).await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use demo_cluster::{AnswerFault, Armed, ExecFault, ExecRefusals, Fixture, RequestFault, Timing};
+use demo_cluster::{AnswerFault, CountedFault, ExecFault, ExecRefusals, Fixture, RequestFault, Timing};
 
 use crate::bed::{Bed, node};
 use crate::cleanup::on_gpu_1;
@@ -11,7 +11,8 @@ use crate::support::wait;
 #[tokio::test]
 async fn a_websocket_that_closes_once_is_opened_again_and_the_answer_says_so() {
     let bed =
-        Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::Cut { after_bytes: 1_000 }))).await;
+        Bed::with(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Cut { after_bytes: 1_000 })))
+            .await;
     let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
     let note = answer.removed()["probe"]["note"].as_str().unwrap();
     assert!(note.contains("the connection was cut after 1000 bytes") && note.contains("second"), "{note}");
@@ -21,7 +22,7 @@ async fn a_websocket_that_closes_once_is_opened_again_and_the_answer_says_so() {
 #[tokio::test]
 async fn an_answer_that_is_truncated_once_is_requested_again() {
     let fault = ExecFault::Truncated { after_bytes: 70 };
-    let bed = Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(fault))).await;
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(CountedFault::once(fault))).await;
     let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
     assert!(answer.removed()["probe"]["note"].is_string());
     bed.assert_bare(1);
@@ -29,7 +30,7 @@ async fn an_answer_that_is_truncated_once_is_requested_again() {
 
 /// The next `times` requests of this sort are answered with the fault.
 fn fault(verb: &'static str, resource: &'static str, answer: AnswerFault, times: u32) -> RequestFault {
-    RequestFault { verb: Some(verb), resource: Some(resource), answer: Armed::times(answer, times) }
+    RequestFault { verb: Some(verb), resource: Some(resource), answer: CountedFault::times(answer, times) }
 }
 
 async fn survives(faults: impl IntoIterator<Item = RequestFault>) {

@@ -1,6 +1,6 @@
 //! What a launcher that was killed left behind is swept, and nothing else.
 
-use demo_cluster::{AnswerFault, Armed, Denial, ExecFault, Fixture, RequestFault};
+use demo_cluster::{AnswerFault, CountedFault, Denial, ExecFault, Fixture, RequestFault};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::support::launcher::Launcher;
 
 /// A bed in which the first exec hangs, and a session that is in the middle of it.
 async fn in_mid_call() -> (Bed, Client) {
-    let bed = Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::Hang))).await;
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Hang))).await;
     let mut client = bed.client().await;
     let call = client.send_call("get_gpu_inventory", on_gpu_1());
     client.until_progress(call, READ).await;
@@ -59,7 +59,7 @@ async fn the_sweep_command_says_what_it_removed() {
 async fn the_sweep_command_does_not_take_the_page_of_a_proxy_for_a_deletion() {
     let (bed, name) = after_kill().await;
     let page = AnswerFault::PlainText { code: 404, retry_after: None };
-    let fault = RequestFault { verb: Some("delete"), resource: Some("pods"), answer: Armed::always(page) };
+    let fault = RequestFault { verb: Some("delete"), resource: Some("pods"), answer: CountedFault::always(page) };
     bed.cluster.faults(|faults| faults.api.requests.push(fault));
     let swept = bed.launcher().args(["sweep"]).run().await;
     assert_eq!(swept.code, Some(1), "{}", swept.stdout);

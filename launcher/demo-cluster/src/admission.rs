@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{Container, Namespace, Pod, PodSpec, PodStatus};
 
 use crate::api_error::{ApiError, Cause};
-use crate::identity;
-use crate::state::ClusterState;
+use crate::cluster_state::ClusterState;
+use crate::generated_metadata;
 
 /// The message of the API server for an invalid name.
 const SUBDOMAIN_MESSAGE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
@@ -20,7 +20,7 @@ pub(crate) fn validate(pod: &Pod, name: &str) -> Result<(), ApiError> {
     let mut invalid = |reason, field: &str, message: String| {
         causes.push(Cause { reason, field: field.to_owned(), message });
     };
-    if !identity::is_subdomain(name) {
+    if !generated_metadata::is_subdomain(name) {
         invalid("FieldValueInvalid", "metadata.name", format!("Invalid value: \"{name}\": {SUBDOMAIN_MESSAGE}"));
     }
     let containers = pod.spec.as_ref().map_or(&[][..], |spec| &spec.containers);

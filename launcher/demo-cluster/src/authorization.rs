@@ -4,11 +4,11 @@ use http::Response;
 use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SubjectAccessReviewStatus};
 
 use crate::api_error::ApiError;
+use crate::cluster_state::ClusterState;
 use crate::fixture::Denial;
 use crate::request_body::parse;
 use crate::request_info::RequestInfo;
 use crate::response::{Body, json};
-use crate::state::ClusterState;
 
 /// Whether a denial matches. `namespace` is `None` for a request to all namespaces.
 fn is_denied(denials: &[Denial], verb: &str, group: &str, resource: &str, namespace: Option<&str>) -> bool {

@@ -8,7 +8,7 @@ use syringe_core::report::Report;
 use syringe_core::scenarios;
 
 use crate::fixture::{Fixture, Timing};
-use crate::identity;
+use crate::generated_metadata;
 use crate::node_fixture::NodeFixture;
 use crate::workload::{workload_pod, workloads_of};
 
@@ -80,7 +80,7 @@ fn pending_pod() -> Pod {
 
 fn failed_scheduling() -> Event {
     let text = |text: &str| Some(text.to_owned());
-    let now = Some(Time(identity::now()));
+    let now = Some(Time(generated_metadata::now()));
     Event {
         metadata: ObjectMeta { name: text("finetune-0.1"), namespace: text(NAMESPACE), ..ObjectMeta::default() },
         involved_object: ObjectReference {

@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::version::Info;
 use serde_json::{Value, json};
 
 use crate::api_error::ApiError;
+use crate::cluster_state::ClusterState;
 use crate::response::{self, Body};
-use crate::state::ClusterState;
 
 /// A resource in discovery: name, kind, whether it is namespaced, verbs.
 type Resource = (&'static str, &'static str, bool, &'static [&'static str]);

@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::{EphemeralContainer, Pod, PodSpec};
 use serde_json::Value;
 
 use crate::api_error::{ApiError, Cause};
+use crate::cluster_state::ClusterState;
 use crate::request_body::parse;
 use crate::request_info::RequestInfo;
 use crate::response::{Body, json};
-use crate::state::ClusterState;
-use crate::{admission, kubelet, read};
+use crate::{admission, get_and_list, kubelet};
 
 /// The annotation of a static pod, which a kubelet runs from a file.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -23,7 +23,7 @@ pub(crate) fn serve(
     content: &str,
     body: &[u8],
 ) -> Result<Response<Body>, ApiError> {
-    let pod = read::find::<Pod>(state, info)?;
+    let pod = get_and_list::find::<Pod>(state, info)?;
     let wanted = match info.verb {
         "get" => return Ok(json(200, &*pod)),
         "update" => {
@@ -35,14 +35,14 @@ pub(crate) fn serve(
         "patch" => return Err(ApiError::UnsupportedMediaType("application/strategic-merge-patch+json")),
         _ => return Err(ApiError::MethodNotAllowed),
     };
-    let name = read::key(info).1;
+    let name = get_and_list::key(info).1;
     let added = validate(&pod, &wanted, &name)?;
     let mut extended = Pod::clone(&pod);
     extended.spec.get_or_insert_with(PodSpec::default).ephemeral_containers = Some(wanted);
     admission::check_pod_security(state, &extended, &name)?;
     let containers = extended.spec.and_then(|spec| spec.ephemeral_containers);
     let edited = state.store(|store| {
-        store.edit(&read::key(info), |pod: &mut Pod| {
+        store.edit(&get_and_list::key(info), |pod: &mut Pod| {
             pod.spec.get_or_insert_with(PodSpec::default).ephemeral_containers = containers;
         })
     });

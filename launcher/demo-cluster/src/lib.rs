@@ -5,9 +5,9 @@
 //! pod. It is not a general test double for Kubernetes. It stops when its [`Cluster`] is dropped.
 //!
 //! ```text
-//!   kube client ──HTTP/1.1, websocket──▶ server ─┬─ read, watch ──▶ store ◀── kubelet (one task per pod)
-//!                                                ├─ pods, ephemeral_containers ──▶│
-//!                                                └─ exec ──▶ programs ──▶ node_probe::run(facts of the node)
+//!   kube client ──HTTP/1.1, websocket──▶ http_server ─┬─ get_and_list, watch ──▶ store ◀── kubelet (one task per pod)
+//!                                                     ├─ pods, ephemeral_containers ──▶│
+//!                                                     └─ exec ──▶ programs ──▶ node_probe::run(facts of the node)
 //! ```
 //!
 //! The API server listens on 127.0.0.1, on a free port, without TLS. Each cluster has a random bearer token, which is in
@@ -18,17 +18,18 @@
 //! Each line imports only from the lines above it.
 //!
 //! ```text
-//!   identity, query, selector, files, response        names and time; parameters; selectors; files; HTTP responses
-//!   api_error, request_info, node_object               Status errors; what a request is about; a node's conditions
-//!   kinds, pod_status, gpu_operator                    stored kinds; the status of a pod; labels and resources of GPUs
-//!   access, request_body, collection, programs         token and Host; bodies; objects of one kind; programs of images
-//!   store, node_fixture, userland                      all objects; nodes of a fixture; images with a shell (tests)
-//!   workload, fixture, runtime, faults                 pods of a fixture; fixture; running containers; faults (tests)
-//!   state, demo                                        what server and kubelets share; the fixture of --demo
-//!   kubelet, backend, admission, authorization, read   pods on nodes; reaching a kubelet; checks; get and list
-//!   watch, pods, ephemeral_containers, exec            one part of the API each
-//!   logs, node_logs, discovery                         the same
-//!   server                                             connections and routing
+//!   generated_metadata, query, selector, response       names, UIDs, time; parameters; selectors; HTTP responses
+//!   container_files, api_error, request_info            files of a container; Status errors; verb and resource
+//!   node_object, kinds, pod_status, advertised_gpus     conditions; stored kinds; status of a pod; labels and resources
+//!   authentication, request_body, collection, programs  token and Host; bodies; objects of one kind; programs of images
+//!   store, node_fixture, shell_images                   all objects; nodes of a fixture; images with a shell (tests)
+//!   workload, fixture, container_runtime, faults        pods of a fixture; fixture; running containers; faults (tests)
+//!   cluster_state, demo                                 what server and kubelets share; the fixture of --demo
+//!   kubelet, kubelet_connection                         pods on nodes; the node and container of an exec or log
+//!   admission, authorization, get_and_list              checks of a request; get and list
+//!   watch, pods, ephemeral_containers, exec             one part of the API each
+//!   pod_logs, node_logs, discovery                      the same
+//!   http_server                                         connections and routing
 //! ```
 //!
 //! # Features
@@ -36,12 +37,15 @@
 //! `test-support`: faults that a test injects, container images with a shell, and the log of requests. The demo does not
 //! have them.
 
-mod access;
 mod admission;
+mod advertised_gpus;
 mod api_error;
+mod authentication;
 mod authorization;
-mod backend;
+mod cluster_state;
 mod collection;
+mod container_files;
+mod container_runtime;
 mod demo;
 mod discovery;
 mod ephemeral_containers;
@@ -49,33 +53,30 @@ mod exec;
 #[cfg(feature = "test-support")]
 mod faults;
 #[cfg(not(feature = "test-support"))]
-#[path = "no_faults.rs"]
+#[path = "faults_disabled.rs"]
 mod faults;
-mod files;
 mod fixture;
-mod gpu_operator;
-mod identity;
+mod generated_metadata;
+mod get_and_list;
+mod http_server;
 mod kinds;
 mod kubelet;
-mod logs;
+mod kubelet_connection;
 mod node_fixture;
 mod node_logs;
 mod node_object;
+mod pod_logs;
 mod pod_status;
 mod pods;
 mod programs;
 mod query;
-mod read;
 mod request_body;
 mod request_info;
 mod response;
-mod runtime;
 mod selector;
-mod server;
-mod state;
-mod store;
 #[cfg(feature = "test-support")]
-mod userland;
+mod shell_images;
+mod store;
 mod watch;
 mod workload;
 
@@ -90,19 +91,19 @@ use kube::config::{
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 
+pub use self::container_files::{ContainerFile, ContainerFiles};
 pub use self::demo::demo;
 #[cfg(feature = "test-support")]
-pub use self::faults::{AnswerFault, ApiFaults, Armed, ExecFault, Faults, NodeFaults, RequestFault, StartFault};
-pub use self::files::{File, Files};
+pub use self::faults::{AnswerFault, ApiFaults, CountedFault, ExecFault, Faults, NodeFaults, RequestFault, StartFault};
 pub use self::fixture::{Denial, ExecRefusals, Fixture, Timing};
 pub use self::node_fixture::NodeFixture;
 pub use self::programs::{Invocation, NodeProbe, Process, Programs, Streams};
 #[cfg(feature = "test-support")]
-pub use self::userland::{Image, Tmp, Userland};
+pub use self::shell_images::{Image, ShellImages, Tmp};
 pub use self::workload::{workload_pod, workloads_of};
 
-use self::access::Access;
-use self::state::ClusterState;
+use self::authentication::Authenticator;
+use self::cluster_state::ClusterState;
 
 /// A running cluster. It stops when this is dropped, with all connections and pods.
 pub struct Cluster {
@@ -120,8 +121,8 @@ impl Cluster {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let name = fixture.cluster_name.clone();
-        let state = Arc::new(ClusterState::new(fixture, Access::new(address)?));
-        state.spawn(server::accept(Arc::clone(&state), listener));
+        let state = Arc::new(ClusterState::new(fixture, Authenticator::new(address)?));
+        state.spawn(http_server::accept(Arc::clone(&state), listener));
         Ok(Self { state, address, name })
     }
 
@@ -134,7 +135,7 @@ impl Cluster {
     pub fn kubeconfig(&self) -> Kubeconfig {
         let name = self.name.clone();
         let user = self.state.user.clone();
-        let token = SecretString::from(self.state.access.token());
+        let token = SecretString::from(self.state.authenticator.token());
         let cluster = NamedClusterInfo { server: Some(self.url()), ..NamedClusterInfo::default() };
         let context = Context { cluster: name.clone(), user: Some(user.clone()), ..Context::default() };
         Kubeconfig {

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 use syringe_core::report::Report;
 
-use crate::{gpu_operator, node_object};
+use crate::{advertised_gpus, node_object};
 
 /// A node, and the facts that a probe reads on it.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl NodeFixture {
     /// A node with these facts, the labels of GPU feature discovery, and the resources of the device plugin. A GPU that NVML
     /// does not list is in the capacity, but not allocatable.
     pub fn from_facts(name: &str, facts: Report) -> Self {
-        let (labels, resources) = (gpu_operator::labels(&facts), gpu_operator::resources(&facts));
+        let (labels, resources) = (advertised_gpus::labels(&facts), advertised_gpus::resources(&facts));
         Self { labels, resources, ..Self::new(name, facts) }
     }
 

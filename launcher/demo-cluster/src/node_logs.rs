@@ -5,10 +5,10 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
 use crate::api_error::ApiError;
-use crate::backend;
+use crate::cluster_state::ClusterState;
+use crate::kubelet_connection;
 use crate::request_info::RequestInfo;
 use crate::response::{Body, plain_text};
-use crate::state::ClusterState;
 
 /// Serves a log file of a node.
 pub(crate) fn serve<B>(
@@ -17,7 +17,7 @@ pub(crate) fn serve<B>(
     request: &Request<B>,
 ) -> Result<Response<Body>, ApiError> {
     let node = info.name.as_deref().unwrap_or_default();
-    backend::check_reachable(state, node)?;
+    kubelet_connection::check_reachable(state, node)?;
     let path = request.uri().path();
     let name = path.split_once("/proxy/logs/").map(|(_, name)| name);
     let file = state.host(node).zip(name).and_then(|(host, name)| host.log_files.get(name));

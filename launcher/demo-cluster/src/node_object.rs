@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::identity;
+use crate::generated_metadata;
 
 /// The `Ready` condition of a node whose kubelet reports, or no longer does.
 pub(crate) fn ready_condition(is_reporting: bool) -> NodeCondition {
@@ -12,7 +12,7 @@ pub(crate) fn ready_condition(is_reporting: bool) -> NodeCondition {
     } else {
         ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
     };
-    let now = Some(Time(identity::now()));
+    let now = Some(Time(generated_metadata::now()));
     NodeCondition {
         type_: "Ready".to_owned(),
         status: status.to_owned(),

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::identity;
+use crate::generated_metadata;
 
 /// How a container ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Termination {
 }
 
 fn now() -> Time {
-    Time(identity::now())
+    Time(generated_metadata::now())
 }
 
 fn status(pod: &mut Pod) -> &mut PodStatus {

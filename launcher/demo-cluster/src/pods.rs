@@ -9,13 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Ti
 use serde_json::Value;
 
 use crate::api_error::ApiError;
+use crate::cluster_state::ClusterState;
 use crate::collection::{Key, key_of};
 use crate::query::Query;
 use crate::request_body::parse;
 use crate::request_info::RequestInfo;
 use crate::response::{Body, json};
-use crate::state::ClusterState;
-use crate::{admission, identity, kubelet, read};
+use crate::{admission, generated_metadata, get_and_list, kubelet};
 
 /// `create`.
 pub(crate) fn create(
@@ -60,8 +60,8 @@ fn ensure_name(state: &ClusterState, pod: &mut Pod) -> Result<String, ApiError> 
             let message = "name or generateName is required".to_owned();
             return Err(ApiError::BadRequest(format!("Pod is invalid: metadata.name: Required value: {message}")));
         };
-        let number = state.store(|store| store.next_identity());
-        metadata.name = Some(format!("{prefix}{}", identity::suffix(number)));
+        let number = state.store(|store| store.next_number());
+        metadata.name = Some(format!("{prefix}{}", generated_metadata::suffix(number)));
     }
     Ok(metadata.name.clone().unwrap_or_default())
 }
@@ -71,8 +71,8 @@ fn dry_run(state: &ClusterState, mut pod: Pod, name: &str) -> Result<Response<Bo
     if state.get::<Pod>(&key_of(&pod)).is_some() {
         return Err(ApiError::AlreadyExists { resource: "pods", name: name.to_owned() });
     }
-    pod.metadata.uid = Some(identity::uid(state.store(|store| store.next_identity())));
-    pod.metadata.creation_timestamp = Some(Time(identity::now()));
+    pod.metadata.uid = Some(generated_metadata::uid(state.store(|store| store.next_number())));
+    pod.metadata.creation_timestamp = Some(Time(generated_metadata::now()));
     Ok(json(201, &pod))
 }
 
@@ -86,13 +86,13 @@ pub(crate) fn patch(
     if !content.contains("merge-patch") {
         return Err(ApiError::UnsupportedMediaType("application/merge-patch+json"));
     }
-    let pod = read::find::<Pod>(state, info)?;
+    let pod = get_and_list::find::<Pod>(state, info)?;
     let bad_request = |error: serde_json::Error| ApiError::BadRequest(error.to_string());
     let mut value = serde_json::to_value(&*pod).map_err(bad_request)?;
     merge(&mut value, parse(body)?);
     let patched: Pod = serde_json::from_value(value).map_err(bad_request)?;
     let edited = state.store(|store| {
-        store.edit(&read::key(info), |pod: &mut Pod| {
+        store.edit(&get_and_list::key(info), |pod: &mut Pod| {
             pod.metadata.labels = patched.metadata.labels;
             pod.metadata.annotations = patched.metadata.annotations;
             if let (Some(spec), Some(new)) = (&mut pod.spec, patched.spec) {
@@ -101,7 +101,7 @@ pub(crate) fn patch(
             }
         })
     });
-    let edited = edited.ok_or(ApiError::NotFound { resource: "pods", name: read::key(info).1 })?;
+    let edited = edited.ok_or(ApiError::NotFound { resource: "pods", name: get_and_list::key(info).1 })?;
     Ok(json(200, &*edited))
 }
 
@@ -144,7 +144,7 @@ pub(crate) fn delete(
     body: &[u8],
 ) -> Result<Response<Body>, ApiError> {
     let options = delete_options(query, body)?;
-    Ok(json(200, &*remove(state, &read::key(info), &options)?))
+    Ok(json(200, &*remove(state, &get_and_list::key(info), &options)?))
 }
 
 /// `deletecollection`.
@@ -155,7 +155,7 @@ pub(crate) fn delete_collection(
     body: &[u8],
 ) -> Result<Response<Body>, ApiError> {
     let options = delete_options(query, body)?;
-    let selection = read::selection::<Pod>(info, query)?;
+    let selection = get_and_list::selection::<Pod>(info, query)?;
     let selected = state.store(|store| store.pods.page(&selection, None, None).items);
     let mut deleted = Vec::new();
     for pod in selected {
@@ -165,7 +165,7 @@ pub(crate) fn delete_collection(
             Err(refusal) => return Err(refusal),
         }
     }
-    Ok(read::list_response(ListMeta::default(), deleted))
+    Ok(get_and_list::list_response(ListMeta::default(), deleted))
 }
 
 /// Removes a pod, or marks it for termination by its kubelet.
@@ -184,7 +184,7 @@ fn remove(state: &Arc<ClusterState>, key: &Key, options: &DeleteOptions) -> Resu
         }
         let marked = store.edit(key, |pod: &mut Pod| {
             let seconds = jiff::SignedDuration::from_secs(grace);
-            let end = identity::now().checked_add(seconds).unwrap_or_else(|_| identity::now());
+            let end = generated_metadata::now().checked_add(seconds).unwrap_or_else(|_| generated_metadata::now());
             pod.metadata.deletion_timestamp.get_or_insert(Time(end));
             pod.metadata.deletion_grace_period_seconds = Some(grace);
         });

@@ -11,7 +11,7 @@ use node_probe::RELEASE_FILE;
 use syringe_core::report::Report;
 use tokio::sync::mpsc;
 
-use crate::files::{File, Files};
+use crate::container_files::{ContainerFile, ContainerFiles};
 
 /// Most bytes of output in one piece, as containerd reads them from a pipe.
 const PIECE: usize = 32 * 1024;
@@ -28,7 +28,7 @@ pub struct Invocation {
     /// The facts that a probe reads on that node.
     pub facts: Arc<Report>,
     /// The files of the container.
-    pub files: Files,
+    pub files: ContainerFiles,
 }
 
 /// The streams of a process. Dropping an output closes it.
@@ -72,7 +72,7 @@ impl Programs for NodeProbe {
             return None;
         }
         if arguments.first().is_some_and(|argument| argument == "release") {
-            invocation.files.put(RELEASE_FILE, File { bytes: Bytes::new(), executable: false });
+            invocation.files.put(RELEASE_FILE, ContainerFile { bytes: Bytes::new(), executable: false });
         }
         let (arguments, facts) = (arguments.to_vec(), Arc::clone(&invocation.facts));
         let run = tokio::task::spawn_blocking(move || node_probe::run(&arguments, Some(&facts)));

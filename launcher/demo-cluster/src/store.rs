@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use crate::collection::{Collection, Key};
-use crate::identity;
+use crate::generated_metadata;
 use crate::kinds::Kind;
 
 /// The objects of the cluster.
@@ -56,7 +56,7 @@ impl Store {
     }
 
     /// A number that was not used before. UIDs and generated names are derived from it.
-    pub(crate) fn next_identity(&mut self) -> u64 {
+    pub(crate) fn next_number(&mut self) -> u64 {
         self.identities += 1;
         self.identities
     }
@@ -64,11 +64,11 @@ impl Store {
     /// Stores `object`, and replaces the one with the same namespace and name. Sets UID and creation time if they are absent.
     pub(crate) fn put<K: Stored>(&mut self, mut object: K) -> Arc<K> {
         self.version += 1;
-        let identity = self.next_identity();
+        let identity = self.next_number();
         let metadata = object.metadata_mut();
         metadata.resource_version = Some(self.version.to_string());
-        metadata.uid.get_or_insert_with(|| identity::uid(identity));
-        metadata.creation_timestamp.get_or_insert_with(|| Time(identity::now()));
+        metadata.uid.get_or_insert_with(|| generated_metadata::uid(identity));
+        metadata.creation_timestamp.get_or_insert_with(|| Time(generated_metadata::now()));
         let object = Arc::new(object);
         let version = self.version;
         K::collection_mut(self).put(version, Arc::clone(&object));

@@ -15,14 +15,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::api_error::ApiError;
+use crate::cluster_state::ClusterState;
 use crate::collection::{Change, Selection};
+use crate::get_and_list;
 use crate::kinds::Kind;
 use crate::query::Query;
-use crate::read;
 use crate::request_info::RequestInfo;
 use crate::response::{self, Body};
 use crate::selector::Fields;
-use crate::state::ClusterState;
 use crate::store::Stored;
 
 /// How long a watch lasts without `timeoutSeconds`. A real API server uses 30 to 60 minutes.
@@ -60,7 +60,7 @@ pub(crate) fn watch<K: Stored>(
     info: &RequestInfo,
     query: &Query,
 ) -> Result<Response<Body>, ApiError> {
-    let mut selection = read::selection::<K>(info, query)?;
+    let mut selection = get_and_list::selection::<K>(info, query)?;
     if let Some(name) = &info.name {
         let one = format!("metadata.name={name}");
         selection.fields = Fields::parse(&one, K::FIELDS).map_err(ApiError::BadRequest)?;

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::report::Report;
 
-use crate::identity;
+use crate::generated_metadata;
 use crate::node_fixture::NodeFixture;
 
 /// The age of a pod without processes at the time of the facts.
@@ -24,7 +24,7 @@ const NAMESPACE: &str = "workloads";
 /// A running pod on `node` with `gpus` of `nvidia.com/gpu`.
 pub fn workload_pod(namespace: &str, name: &str, node: &str, gpus: u64) -> Pod {
     let held = (gpus > 0).then(|| ("nvidia.com/gpu".to_owned(), gpus));
-    pod(namespace, name, node, vec![container("main", held)], identity::now(), |_| None)
+    pod(namespace, name, node, vec![container("main", held)], generated_metadata::now(), |_| None)
 }
 
 /// The pods in the kubelet's allocations of a node's facts, with their UIDs, containers and resources. A pod whose name is
@@ -46,7 +46,7 @@ pub fn workloads_of(node: &NodeFixture) -> Vec<Pod> {
         let namespace = first.namespace.as_deref().unwrap_or(NAMESPACE);
         let name = first.pod.clone().unwrap_or_else(|| format!("{}-{}-{index}", node.name, main_name(first)));
         let containers = held.iter().map(|held| container(main_name(held), amount(held))).collect();
-        let since = started(facts, uid).unwrap_or_else(identity::now);
+        let since = started(facts, uid).unwrap_or_else(generated_metadata::now);
         let mut pod = pod(namespace, &name, &node.name, containers, since, |_| container_id(facts, uid));
         pod.metadata.uid = Some(uid.to_owned());
         pod

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::diagnosis::{ActionCode, Class, Severity, Verdict};
 
-use crate::answer::node_names::Names;
+use crate::answer::node_name_ranges::NodeNames;
 
 /// An answer about many nodes.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -18,7 +18,7 @@ pub struct FleetAnswer {
     /// The kubeconfig context.
     pub context: String,
     /// Numbers of nodes by result of the read.
-    pub totals: Totals,
+    pub totals: NodeCounts,
     /// Nodes that were read, by verdict.
     pub verdicts: BTreeMap<String, usize>,
     /// Sections that were judged, if not all: no verdict is then about a whole node.
@@ -50,7 +50,7 @@ pub struct FleetAnswer {
     pub skipped_omitted: Option<usize>,
     /// Nodes that were not read because of the time limit or `limit` of the call. Use a selector to read them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub not_reached: Option<Names>,
+    pub not_reached: Option<NodeNames>,
     /// Nodes with findings or differences, worst first. A node that is not here, nor in `failed`, `skipped` or `not_reached`, has no
     /// finding and does not differ from its model.
     pub nodes: Vec<NodeDetail>,
@@ -58,7 +58,7 @@ pub struct FleetAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes_omitted: Option<usize>,
     /// All nodes that were read, by model.
-    pub groups: Vec<Group>,
+    pub groups: Vec<ModelGroup>,
     /// Models left out for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub groups_omitted: Option<usize>,
@@ -69,12 +69,12 @@ pub struct FleetAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_behind_omitted: Option<usize>,
     /// How the nodes were read.
-    pub probes: ProbesNote,
+    pub probes: ProbesSummary,
 }
 
 /// Numbers of nodes by result of the read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Totals {
+pub struct NodeCounts {
     /// GPU nodes that match the selector.
     pub gpu_nodes: usize,
     /// Nodes that were read.
@@ -101,18 +101,18 @@ pub struct Outlier {
     /// The GPU model of these nodes.
     pub model: String,
     /// The nodes.
-    pub nodes: Names,
+    pub nodes: NodeNames,
 }
 
 /// Nodes of one GPU model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Group {
+pub struct ModelGroup {
     /// The model.
     pub model: String,
     /// GPUs of all these nodes.
     pub gpus: usize,
     /// The nodes.
-    pub nodes: Names,
+    pub nodes: NodeNames,
     /// The value on most of these nodes, by trait.
     pub usual: BTreeMap<&'static str, String>,
 }
@@ -129,7 +129,7 @@ pub struct FleetFinding {
     /// Short text.
     pub title: String,
     /// The nodes.
-    pub nodes: Names,
+    pub nodes: NodeNames,
     /// The action.
     pub action: ActionCode,
     /// The action as text.
@@ -140,7 +140,7 @@ pub struct FleetFinding {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FailedNodes {
     /// The nodes.
-    pub nodes: Names,
+    pub nodes: NodeNames,
     /// The cause.
     pub why: String,
     /// What to do next.
@@ -176,7 +176,7 @@ pub struct NodeDetail {
 
 /// How the nodes were read.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-pub struct ProbesNote {
+pub struct ProbesSummary {
     /// Nodes read at the same time.
     pub concurrency: u16,
     /// Whether every probe pod of this call is certainly deleted.

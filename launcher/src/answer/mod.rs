@@ -3,5 +3,5 @@
 pub(crate) mod fleet;
 pub(crate) mod node;
 pub(crate) mod node_description;
-pub(crate) mod node_names;
+pub(crate) mod node_name_ranges;
 pub(crate) mod one_or_many;

@@ -6,14 +6,14 @@ use syringe_core::diagnosis::{Diagnosis, Finding, Plan, Unknown, Verdict};
 use syringe_core::facts::kernel_log::Coverage;
 
 use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
-use crate::reading::probe_note::ProbeNote;
+use crate::node_reading::probe_summary::ProbeSummary;
 
 /// Maximum number of findings in one answer. The rest is counted.
 const MAX_FINDINGS: usize = 40;
 
 /// An answer about one node. `T` is the tool's own section.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Answer<T> {
+pub struct NodeAnswer<T> {
     /// The worst finding in the sections of `judged`; without one, how much was read: `healthy` (all), `no_fault_found`
     /// (only these sections, not the whole node), `unknown` (not enough).
     pub verdict: Verdict,
@@ -43,8 +43,8 @@ pub struct Answer<T> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
     /// Time windows that the kernel logs really cover.
-    #[serde(skip_serializing_if = "CoverageOf::is_empty")]
-    pub coverage: CoverageOf,
+    #[serde(skip_serializing_if = "LogCoverage::is_empty")]
+    pub coverage: LogCoverage,
     /// Facts from the Kubernetes API, if no probe could read the node. The section of the tool is then empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<Box<ApiOnlyFacts>>,
@@ -52,25 +52,25 @@ pub struct Answer<T> {
     #[serde(flatten)]
     pub section: T,
     /// How the facts were read.
-    pub probe: ProbeNote,
+    pub probe: ProbeSummary,
 }
 
 /// Time windows that were checked.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-pub struct CoverageOf {
+pub struct LogCoverage {
     /// Kernel logs.
     pub kernel_log: Vec<Coverage>,
 }
 
-impl CoverageOf {
+impl LogCoverage {
     fn is_empty(&self) -> bool {
         self.kernel_log.is_empty()
     }
 }
 
-impl<T> Answer<T> {
+impl<T> NodeAnswer<T> {
     /// Creates an answer.
-    pub fn new(diagnosis: Diagnosis, section: T, mut probe: ProbeNote) -> Self {
+    pub fn new(diagnosis: Diagnosis, section: T, mut probe: ProbeSummary) -> Self {
         let Diagnosis {
             verdict,
             summary,
@@ -97,7 +97,7 @@ impl<T> Answer<T> {
             plan,
             not_checked,
             unknown,
-            coverage: CoverageOf { kernel_log },
+            coverage: LogCoverage { kernel_log },
             kubernetes: probe.api_only.take(),
             section,
             probe,

@@ -10,17 +10,17 @@ use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::{Section, Sections};
 
 use crate::byte_budget;
-use crate::kubernetes::model::allocation::ResourceUse;
-use crate::kubernetes::model::conditions::{Condition, conditions, is_cordoned, is_ready};
+use crate::kubernetes::model::gpu_requests::ResourceUse;
+use crate::kubernetes::model::gpu_resource_names::Unit;
+use crate::kubernetes::model::node_conditions::{Condition, conditions, is_cordoned, is_ready};
 use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::model::node_labels::gpu_labels;
 use crate::kubernetes::model::pod_rows::PodRow;
 use crate::kubernetes::model::resolve_devices;
-use crate::kubernetes::model::resources::Unit;
 use crate::kubernetes::read::events::NodeEvent;
-use crate::kubernetes::read::node_view::NodeView;
-use crate::reading::probe_note::ProbeNote;
-use crate::reading::read_node::NodeReading;
+use crate::kubernetes::read::node_with_pods::NodeWithPods;
+use crate::node_reading::probe_summary::ProbeSummary;
+use crate::node_reading::read_node::NodeReading;
 
 /// Bytes of all pods of one answer.
 const MAX_POD_BYTES: usize = 16_000;
@@ -90,7 +90,7 @@ pub struct NodeDescription {
     pub stack: Vec<StackLink>,
     /// How the node was read, or how the probe failed; absent if no probe was created.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub probe: Option<ProbeNote>,
+    pub probe: Option<ProbeSummary>,
 }
 
 /// The node in numbers.
@@ -139,7 +139,7 @@ pub struct GpuRow {
 
 impl NodeDescription {
     /// The part of the description that comes from Kubernetes.
-    pub(crate) fn of(view: &NodeView, context: String) -> Self {
+    pub(crate) fn of(view: &NodeWithPods, context: String) -> Self {
         let node = &view.node;
         let resources = view.uses();
         let (capacity, allocatable) = node_gpus::offers(node, view.dra.as_ref());
@@ -182,7 +182,7 @@ impl NodeDescription {
 
     /// Adds the part that comes from the probe.
     pub(crate) fn add(&mut self, read: NodeReading) {
-        let NodeReading { report, diagnosis, note, live: _, cluster: _ } = read;
+        let NodeReading { report, diagnosis, note, existing_pods: _, cluster: _ } = read;
         let summary = &mut self.summary;
         // Without a running device plugin the node advertises no GPUs, although it has some.
         let found = found_gpus(&report.sections);

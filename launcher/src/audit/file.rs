@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::line::Line;
+use super::line::AuditLine;
 use crate::user_dirs::state_dir;
 
 /// Name of the file.
@@ -18,11 +18,11 @@ const KEPT: u32 = 5;
 
 /// The audit log file.
 #[derive(Clone, Debug)]
-pub struct Audit {
+pub struct AuditLog {
     file: Option<PathBuf>,
 }
 
-impl Audit {
+impl AuditLog {
     /// The log in the state directory of the user. Without this directory nothing is written, and no action is done.
     pub fn in_state_dir() -> Self {
         Self { file: state_dir().map(|directory| directory.join(FILE)) }
@@ -42,10 +42,10 @@ impl Audit {
     ///
     /// # Errors
     /// When there is no state directory, or writing fails.
-    pub fn write(&self, line: &Line) -> io::Result<()> {
+    pub fn write(&self, line: &AuditLine) -> io::Result<()> {
         let path =
             self.file.as_deref().ok_or_else(|| io::Error::other("there is no state directory (set XDG_STATE_HOME)"))?;
-        let mut text = serde_json::to_vec(&Line { time: Some(Timestamp::now()), ..line.clone() })?;
+        let mut text = serde_json::to_vec(&AuditLine { time: Some(Timestamp::now()), ..line.clone() })?;
         text.push(b'\n');
         let mut file = open_to_append(path)?;
         if file.metadata()?.len() >= MAX_BYTES {
@@ -62,9 +62,9 @@ impl Audit {
     ///
     /// # Errors
     /// When the file exists and cannot be read.
-    pub fn read(&self, most: usize) -> io::Result<Vec<Line>> {
+    pub fn read(&self, most: usize) -> io::Result<Vec<AuditLine>> {
         let Some(path) = self.file.as_deref() else { return Ok(Vec::new()) };
-        let mut lines: Vec<Line> = Vec::new();
+        let mut lines: Vec<AuditLine> = Vec::new();
         for path in (0..=KEPT).map(|number| rotated_file(path, number)) {
             let file = match File::open(&path) {
                 Ok(file) => file,
@@ -72,7 +72,7 @@ impl Audit {
                 Err(error) => return Err(error),
             };
             let texts = BufReader::new(file).lines().collect::<io::Result<Vec<_>>>()?;
-            let mut older: Vec<Line> = texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+            let mut older: Vec<AuditLine> = texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
             older.append(&mut lines);
             lines = older;
             if lines.len() >= most {
@@ -116,14 +116,14 @@ fn rotate(path: &Path) {
 mod tests {
     use super::*;
 
-    fn line(node: &str) -> Line {
-        Line { node: node.into(), tool: "get_gpu_inventory".into(), ..Line::default() }
+    fn line(node: &str) -> AuditLine {
+        AuditLine { node: node.into(), tool: "get_gpu_inventory".into(), ..AuditLine::default() }
     }
 
     #[test]
     fn lines_come_back_newest_last() {
         let folder = tempfile::tempdir().expect("a folder");
-        let audit = Audit::at(folder.path());
+        let audit = AuditLog::at(folder.path());
         assert_eq!(audit.read(10).expect("no file is no lines"), []);
         for number in 0..5 {
             audit.write(&line(&format!("gpu-{number}"))).expect("it can be written");
@@ -138,7 +138,7 @@ mod tests {
     fn nobody_else_can_read_it() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("a folder");
-        let audit = Audit::at(folder.path());
+        let audit = AuditLog::at(folder.path());
         let mode = || fs::metadata(folder.path().join(FILE)).expect("there").permissions().mode() & 0o777;
         audit.write(&line("gpu-1")).expect("it can be written");
         assert_eq!(mode(), 0o600);
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_long_file_is_rotated_and_still_read() {
         let folder = tempfile::tempdir().expect("a folder");
-        let audit = Audit::at(folder.path());
+        let audit = AuditLog::at(folder.path());
         audit.write(&line("old")).expect("it can be written");
         let filler = vec![b'\n'; usize::try_from(MAX_BYTES).expect("fits")];
         let mut file = OpenOptions::new().append(true).open(folder.path().join(FILE)).expect("there");
@@ -164,8 +164,8 @@ mod tests {
 
     #[test]
     fn without_a_state_directory_writing_is_an_error() {
-        assert!(Audit { file: None }.write(&line("gpu-1")).is_err());
+        assert!(AuditLog { file: None }.write(&line("gpu-1")).is_err());
         let folder = tempfile::tempdir().expect("a folder");
-        assert!(Audit::at(&folder.path().join("absent")).write(&line("gpu-1")).is_err());
+        assert!(AuditLog::at(&folder.path().join("absent")).write(&line("gpu-1")).is_err());
     }
 }

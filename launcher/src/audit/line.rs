@@ -7,7 +7,7 @@ use serde_json::Value;
 /// What a line is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub enum AuditEvent {
     /// A probe read a node.
     #[default]
     Probe,
@@ -24,11 +24,11 @@ pub enum Event {
 /// One line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Line {
+pub struct AuditLine {
     /// When it was written.
     pub time: Option<Timestamp>,
     /// What it is about.
-    pub event: Event,
+    pub event: AuditEvent,
     /// Kubeconfig context.
     pub context: String,
     /// Address of the API server.

@@ -1,7 +1,7 @@
 //! The audit log: every probe pod and every action is one line of JSON in `$XDG_STATE_HOME/gpu-syringe/audit.jsonl`.
 //!
 //! ```text
-//!   probe::Record (one call; a line per pod) ─▶ Line ─▶ Audit (append, mode 0600, rotate) ─▶ audit.jsonl, audit.jsonl.1, …
+//!   probe::AuditRecord (one call; a line per pod) ─▶ AuditLine ─▶ AuditLog (append, mode 0600, rotate) ─▶ audit.jsonl, audit.jsonl.1, …
 //!          └─▶ annotations of the pod: the cluster's own audit log has the same
 //! ```
 //!
@@ -11,6 +11,6 @@ mod file;
 mod line;
 mod show;
 
-pub use file::Audit;
-pub use line::{Event, Line};
+pub use file::AuditLog;
+pub use line::{AuditEvent, AuditLine};
 pub use show::table;

@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::line::Line;
+use super::line::AuditLine;
 use crate::text::table;
 
 /// The lines as a table, newest last.
-pub fn table(lines: &[Line]) -> String {
+pub fn table(lines: &[AuditLine]) -> String {
     let mut rows =
         table::new_table(["time (UTC)", "event", "context", "node", "tool", "pod", "consent", "outcome", "ms"]);
     for line in lines {
-        let Line { time, event, context, node, tool, pod, consent, outcome, removed, duration_ms, .. } = line;
+        let AuditLine { time, event, context, node, tool, pod, consent, outcome, removed, duration_ms, .. } = line;
         let event = serde_json::to_value(event).unwrap_or(Value::Null);
         let left = if *removed == Some(false) { " (pod NOT REMOVED)" } else { "" };
         rows.add_row([

@@ -25,7 +25,7 @@ struct NodeFailures {
 
 impl FailureBackoff {
     /// The reason to skip `node` at `now`; `None` to read it.
-    pub(crate) fn reason(&self, server: &str, node: &str, now: Instant) -> Option<String> {
+    pub(crate) fn skip_reason(&self, server: &str, node: &str, now: Instant) -> Option<String> {
         let known = self.lock();
         let failures = known.get(&(server.to_owned(), node.to_owned()))?;
         let ago = now.saturating_duration_since(failures.last);
@@ -34,7 +34,7 @@ impl FailureBackoff {
     }
 
     /// Records the result for `node`.
-    pub(crate) fn note(&self, server: &str, node: &str, failed: Option<&str>) {
+    pub(crate) fn record_result(&self, server: &str, node: &str, failed: Option<&str>) {
         let key = (server.to_owned(), node.to_owned());
         let mut known = self.lock();
         match failed {
@@ -66,18 +66,18 @@ mod tests {
     #[test]
     fn two_failures_in_a_row_skip_a_node_for_a_minute() {
         let failure_backoff = FailureBackoff::default();
-        let reason = |node, later| failure_backoff.reason("s", node, Instant::now() + later);
+        let reason = |node, later| failure_backoff.skip_reason("s", node, Instant::now() + later);
         let (now, soon) = (std::time::Duration::ZERO, PAUSE + PAUSE / 2);
-        failure_backoff.note("s", "a", Some("hung"));
+        failure_backoff.record_result("s", "a", Some("hung"));
         assert_eq!(reason("a", now), None);
-        failure_backoff.note("s", "a", Some("hung"));
+        failure_backoff.record_result("s", "a", Some("hung"));
         assert_eq!(reason("a", now).as_deref(), Some("failed 2 times in a row: hung"));
-        assert_eq!((reason("b", now), failure_backoff.reason("t", "a", Instant::now())), (None, None));
+        assert_eq!((reason("b", now), failure_backoff.skip_reason("t", "a", Instant::now())), (None, None));
         assert_eq!(reason("a", soon), None);
-        failure_backoff.note("s", "a", Some("hung"));
+        failure_backoff.record_result("s", "a", Some("hung"));
         assert!(reason("a", now).is_some(), "the third in a row pauses again at once");
-        failure_backoff.note("s", "a", None);
-        failure_backoff.note("s", "a", Some("hung"));
+        failure_backoff.record_result("s", "a", None);
+        failure_backoff.record_result("s", "a", Some("hung"));
         assert_eq!(reason("a", now), None, "a success in between begins anew");
     }
 }

@@ -1,7 +1,7 @@
 //! One call of a tool.
 
-mod context;
+mod call_context;
 mod failure_backoff;
 
-pub use context::Call;
+pub use call_context::CallContext;
 pub use failure_backoff::FailureBackoff;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::prompt::{ConsentAnswer, HostAnswer, Pending, Prompt};
+use super::prompt::{ConsentAnswer, HostAnswer, PendingQuestion, Prompt};
 use super::tokens::Tokens;
 
 /// How one call gets its consent.
@@ -11,7 +11,7 @@ pub struct Consent {
     ask: Arc<dyn Prompt>,
     tokens: Arc<Tokens>,
     answer: Option<HostAnswer>,
-    pending: Arc<Mutex<Option<Pending>>>,
+    pending: Arc<Mutex<Option<PendingQuestion>>>,
 }
 
 impl Consent {
@@ -41,12 +41,12 @@ impl Consent {
     }
 
     /// Stores a question, which is sent as the answer of this call.
-    pub fn set_pending(&self, pending: Pending) {
+    pub fn set_pending(&self, pending: PendingQuestion) {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
     }
 
     /// Takes the stored question.
-    pub fn take_pending(&self) -> Option<Pending> {
+    pub fn take_pending(&self) -> Option<PendingQuestion> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

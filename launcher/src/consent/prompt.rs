@@ -12,7 +12,7 @@ pub enum ConsentAnswer {
     /// There is nobody to ask.
     Nobody,
     /// The question is sent as the answer of the call, and the host calls again.
-    Later,
+    Deferred,
 }
 
 /// A way to ask the user.
@@ -50,7 +50,7 @@ pub struct HostAnswer {
 
 /// A question that goes out with the answer of a call.
 #[derive(Clone, Debug)]
-pub struct Pending {
+pub struct PendingQuestion {
     /// Token that brings the answer back.
     pub token: String,
     /// The plan in plain words.

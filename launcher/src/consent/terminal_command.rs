@@ -4,14 +4,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::settings::{Settings, to_words};
+use crate::settings::{Settings, to_args};
 
 /// Name of the program.
 const PROGRAM: &str = "gpu-syringe";
 
 /// The complete command, with the settings and kubeconfig of this launcher, and the context, node and API server of the plan. It
 /// shows the plan again and asks for consent.
-pub(crate) fn for_terminal(
+pub(crate) fn terminal_command_line(
     settings: &Settings,
     kubeconfig: Option<&str>,
     tool: &str,
@@ -20,7 +20,7 @@ pub(crate) fn for_terminal(
     server: Option<&str>,
 ) -> String {
     let mut words = vec![program()];
-    words.extend(to_words(settings));
+    words.extend(to_args(settings));
     words.push(tool.replace('_', "-"));
     words.extend(["--node-name".to_owned(), node.to_owned()]);
     for (name, value) in arguments.as_object().into_iter().flatten() {
@@ -59,10 +59,16 @@ mod tests {
     #[test]
     fn the_command_is_complete_and_whole_words_stay_whole() {
         let words = ["--mode", "operator", "--context", "o'clock; rm -rf /"];
-        let settings = Settings::from_words(words).expect("settings");
+        let settings = Settings::from_args(words).expect("settings");
         let arguments = json!({"gpu": "GPU-1", "start_ticks": 7});
-        let command =
-            for_terminal(&settings, Some("/a b:/c"), "kill_gpu_process", "gpu-1", &arguments, Some("https://k:6443"));
+        let command = terminal_command_line(
+            &settings,
+            Some("/a b:/c"),
+            "kill_gpu_process",
+            "gpu-1",
+            &arguments,
+            Some("https://k:6443"),
+        );
         assert_eq!(
             command,
             "KUBECONFIG='/a b:/c' gpu-syringe --context 'o'\\''clock; rm -rf /' --mode operator kill-gpu-process \

@@ -6,12 +6,12 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::prompt::{ConsentAnswer, Prompt};
-use super::tokens::LIFETIME;
+use super::tokens::TOKEN_LIFETIME;
 
 /// Asks on the terminal of the command.
-pub struct Terminal;
+pub struct TerminalPrompt;
 
-impl Prompt for Terminal {
+impl Prompt for TerminalPrompt {
     fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, ConsentAnswer> {
         let plan = plan.to_owned();
         Box::pin(async move {
@@ -26,8 +26,8 @@ impl Prompt for Terminal {
                 std::io::stdin().lock().read_line(&mut line).map(|_| line)
             });
             // The reading thread cannot be cancelled: it ends with the program.
-            match timeout(LIFETIME, read).await {
-                Err(_) => ConsentAnswer::No(format!("there was no answer within {} s", LIFETIME.as_secs())),
+            match timeout(TOKEN_LIFETIME, read).await {
+                Err(_) => ConsentAnswer::No(format!("there was no answer within {} s", TOKEN_LIFETIME.as_secs())),
                 Ok(Ok(Ok(line))) if line.trim().eq_ignore_ascii_case("yes") => ConsentAnswer::Yes("user (terminal)"),
                 Ok(_) => ConsentAnswer::No("the answer was not yes".to_owned()),
             }

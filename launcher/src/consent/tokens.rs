@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a token is valid: enough to read the plan, too short for the node to change much.
-pub const LIFETIME: Duration = Duration::from_secs(120);
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(120);
 /// Limit on open tokens. Beyond it the oldest is dropped.
 const MAX_TOKENS: usize = 64;
 /// Bytes of a token: cannot be guessed.
@@ -16,12 +16,12 @@ type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
 /// The open tokens of this process.
 pub struct Tokens {
     clock: Clock,
-    open: Mutex<HashMap<String, Granted>>,
+    open: Mutex<HashMap<String, OpenToken>>,
 }
 
 /// An open token: what it is bound to, the plan that was shown, and its expiry.
 #[derive(Clone, Debug)]
-pub struct Granted {
+pub struct OpenToken {
     /// What it is bound to.
     content: String,
     /// The plan that was shown, in plain words.
@@ -45,7 +45,7 @@ impl Tokens {
     ///
     /// # Errors
     /// The reason, in words.
-    pub fn give(&self, content: String, plan: &str) -> Result<String, String> {
+    pub fn issue(&self, content: String, plan: &str) -> Result<String, String> {
         let mut bytes = [0; BYTES];
         getrandom::fill(&mut bytes).map_err(|error| format!("the system has no random numbers: {error}"))?;
         let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -57,7 +57,7 @@ impl Tokens {
         {
             open.remove(&oldest);
         }
-        open.insert(token.clone(), Granted { content, plan: plan.to_owned(), until: now + LIFETIME });
+        open.insert(token.clone(), OpenToken { content, plan: plan.to_owned(), until: now + TOKEN_LIFETIME });
         Ok(token)
     }
 
@@ -65,13 +65,13 @@ impl Tokens {
     ///
     /// # Errors
     /// Why it is not valid.
-    pub fn redeem(&self, token: &str, content: &str) -> Result<Granted, String> {
+    pub fn redeem(&self, token: &str, content: &str) -> Result<OpenToken, String> {
         let now = (self.clock)();
         let granted = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(token);
         match granted {
             None => Err("the token is unknown: it was used before, expired, or is from another process".to_owned()),
             Some(granted) if granted.until <= now => {
-                Err(format!("the token has expired: it was valid for {} s", LIFETIME.as_secs()))
+                Err(format!("the token has expired: it was valid for {} s", TOKEN_LIFETIME.as_secs()))
             }
             Some(granted) if granted.content != content => {
                 Err("the token is for other content: another tool, node or argument".to_owned())
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_token_is_valid_once() {
         let (tokens, _) = tokens();
-        let token = tokens.give("kill 7".into(), "the plan").expect("randomness");
+        let token = tokens.issue("kill 7".into(), "the plan").expect("randomness");
         assert_eq!(token.len(), 2 * BYTES);
         assert_eq!(tokens.redeem(&token, "kill 7").expect("good").plan, "the plan");
         assert!(tokens.redeem(&token, "kill 7").is_err());
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_token_for_other_content_is_refused_and_dropped() {
         let (tokens, _) = tokens();
-        let token = tokens.give("kill 7".into(), "").expect("randomness");
+        let token = tokens.issue("kill 7".into(), "").expect("randomness");
         assert!(tokens.redeem(&token, "kill 8").expect_err("other").contains("other content"));
         assert!(tokens.redeem(&token, "kill 7").is_err(), "a wrong use is a use");
     }
@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn a_token_is_valid_for_two_minutes() {
         let (tokens, seconds) = tokens();
-        let first = tokens.give("a".into(), "").expect("randomness");
-        let second = tokens.give("a".into(), "").expect("randomness");
+        let first = tokens.issue("a".into(), "").expect("randomness");
+        let second = tokens.issue("a".into(), "").expect("randomness");
         seconds.store(119, Ordering::Relaxed);
         assert!(tokens.redeem(&first, "a").is_ok());
         seconds.store(120, Ordering::Relaxed);
@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn the_number_of_open_tokens_is_bounded() {
         let (tokens, _) = tokens();
-        let all: Vec<String> = (0..MAX_TOKENS + 10).map(|_| tokens.give("a".into(), "").expect("randomness")).collect();
+        let all: Vec<String> =
+            (0..MAX_TOKENS + 10).map(|_| tokens.issue("a".into(), "").expect("randomness")).collect();
         assert_eq!(tokens.open.lock().expect("ours").len(), MAX_TOKENS);
         assert!(tokens.redeem(all.last().expect("some"), "a").is_ok());
     }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syringe_core::diagnosis::{Finding, Severity, Verdict};
 
-use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeDetail, Outlier, ProbesNote, Totals};
-use crate::answer::node_names::Names;
-use crate::fleet::row::Row;
-use crate::fleet::walk::Outcome;
-use crate::fleet::{budget, compare};
+use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeCounts, NodeDetail, Outlier, ProbesSummary};
+use crate::answer::node_name_ranges::NodeNames;
+use crate::fleet::node_row::NodeRow;
+use crate::fleet::parallel_reads::NodeOutcome;
+use crate::fleet::{outliers, truncate_answer};
 use crate::variant_name::variant_name;
 
 /// Maximum number of findings of one node; the others are counted.
@@ -29,7 +29,7 @@ pub(crate) struct CallSummary {
 }
 
 /// Aggregates the outcomes of all nodes into one answer within its byte budget.
-pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, Outcome<Row>)>) -> FleetAnswer {
+pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, NodeOutcome<NodeRow>)>) -> FleetAnswer {
     let mut rows = Vec::new();
     let mut failed: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     let mut skipped: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
@@ -37,20 +37,20 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, Outcome<Row>)
     let mut left_behind = Vec::new();
     for (node, outcome) in outcomes {
         match outcome {
-            Outcome::Read(row) => rows.push(row),
-            Outcome::Failed(failure) => {
+            NodeOutcome::Read(row) => rows.push(row),
+            NodeOutcome::Failed(failure) => {
                 left_behind.extend(failure.left_behind);
                 let why = failure.why.replace(&node, "the node");
                 failed.entry((why, failure.next_step.replace(&node, "the node"))).or_default().push(node);
             }
-            Outcome::Skipped(why) => skipped.entry((why, String::new())).or_default().push(node),
-            Outcome::NotReached => not_reached.push(node),
+            NodeOutcome::Skipped(why) => skipped.entry((why, String::new())).or_default().push(node),
+            NodeOutcome::NotReached => not_reached.push(node),
         }
     }
     rows.sort_by(|left, right| right.verdict.cmp(&left.verdict).then_with(|| left.node.cmp(&right.node)));
     left_behind.extend(rows.iter().filter_map(|row| row.left_behind.clone()));
     let count = |all: &BTreeMap<_, Vec<String>>| all.values().map(Vec::len).sum();
-    let totals = Totals {
+    let totals = NodeCounts {
         gpu_nodes: about.gpu_nodes,
         read: rows.len(),
         failed: count(&failed),
@@ -58,7 +58,7 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, Outcome<Row>)
         not_reached: not_reached.len(),
         gpus: rows.iter().map(|row| row.gpus).sum(),
     };
-    let outliers = compare::outliers(&rows);
+    let outliers = outliers::outliers(&rows);
     let mut answer = FleetAnswer {
         verdict: verdict(&rows, &totals),
         summary: String::new(),
@@ -75,8 +75,9 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, Outcome<Row>)
         failed_omitted: None,
         skipped: reasons(skipped),
         skipped_omitted: None,
-        not_reached: (!not_reached.is_empty()).then(|| Names::of(not_reached.iter().map(String::as_str), NAMES_BYTES)),
-        groups: compare::groups(&rows),
+        not_reached: (!not_reached.is_empty())
+            .then(|| NodeNames::of(not_reached.iter().map(String::as_str), NAMES_BYTES)),
+        groups: outliers::groups(&rows),
         groups_omitted: None,
         probes: probes(&rows, about.concurrency, about.total_ms, left_behind.is_empty()),
         left_behind,
@@ -84,21 +85,21 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, Outcome<Row>)
         totals,
     };
     answer.summary = summary(&answer);
-    budget::fit(&mut answer);
+    truncate_answer::truncate_lists(&mut answer);
     answer
 }
 
-fn judged_only(rows: &[Row]) -> Vec<String> {
+fn judged_only(rows: &[NodeRow]) -> Vec<String> {
     rows.iter().map(|row| &row.judged_only).find(|sections| !sections.is_empty()).cloned().unwrap_or_default()
 }
 
-fn verdict(rows: &[Row], totals: &Totals) -> Verdict {
+fn verdict(rows: &[NodeRow], totals: &NodeCounts) -> Verdict {
     let worst = rows.iter().map(|row| row.verdict).max().unwrap_or(Verdict::Unknown);
     let all_read = totals.read == totals.gpu_nodes;
     if all_read { worst } else { worst.max(Verdict::Unknown) }
 }
 
-fn verdicts(rows: &[Row]) -> BTreeMap<String, usize> {
+fn verdicts(rows: &[NodeRow]) -> BTreeMap<String, usize> {
     let mut verdicts = BTreeMap::new();
     for row in rows {
         *verdicts.entry(variant_name(row.verdict)).or_default() += 1;
@@ -107,7 +108,7 @@ fn verdicts(rows: &[Row]) -> BTreeMap<String, usize> {
 }
 
 /// Findings of all nodes by ID. Findings with severity `info` are listed only with their node.
-fn findings(rows: &[Row]) -> Vec<FleetFinding> {
+fn findings(rows: &[NodeRow]) -> Vec<FleetFinding> {
     let mut by_id: BTreeMap<&str, (&Finding, &str, BTreeSet<&str>)> = BTreeMap::new();
     for row in rows {
         for finding in row.findings.iter().filter(|finding| finding.severity > Severity::Info) {
@@ -130,15 +131,15 @@ fn findings(rows: &[Row]) -> Vec<FleetFinding> {
         title: finding.title.clone(),
         action: finding.action.code,
         action_text: finding.action.text.replace(node, if nodes.len() > 1 { "the node" } else { node }) + plan(finding),
-        nodes: Names::of(nodes, NAMES_BYTES),
+        nodes: NodeNames::of(nodes, NAMES_BYTES),
     };
     let mut findings: Vec<_> = by_id.into_values().map(one).collect();
     findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), std::cmp::Reverse(finding.nodes.count)));
     findings
 }
 
-fn details(rows: &[Row], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDetail> {
-    let detail = |row: &Row| {
+fn details(rows: &[NodeRow], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDetail> {
+    let detail = |row: &NodeRow| {
         let differs: Vec<_> = outliers
             .iter()
             .filter(|(_, nodes)| nodes.contains(&row.node))
@@ -173,7 +174,7 @@ fn reasons(by_reason: BTreeMap<(String, String), Vec<String>>) -> Vec<FailedNode
     let mut reasons: Vec<_> = by_reason
         .into_iter()
         .map(|((why, next_step), nodes)| FailedNodes {
-            nodes: Names::of(nodes.iter().map(String::as_str), NAMES_BYTES),
+            nodes: NodeNames::of(nodes.iter().map(String::as_str), NAMES_BYTES),
             why,
             next_step,
         })
@@ -182,10 +183,10 @@ fn reasons(by_reason: BTreeMap<(String, String), Vec<String>>) -> Vec<FailedNode
     reasons
 }
 
-fn probes(rows: &[Row], concurrency: u16, total_ms: u64, removed: bool) -> ProbesNote {
+fn probes(rows: &[NodeRow], concurrency: u16, total_ms: u64, removed: bool) -> ProbesSummary {
     let mut times: Vec<u64> = rows.iter().map(|row| row.took_ms).collect();
     times.sort_unstable();
-    ProbesNote {
+    ProbesSummary {
         concurrency,
         removed,
         total_ms,
@@ -195,7 +196,7 @@ fn probes(rows: &[Row], concurrency: u16, total_ms: u64, removed: bool) -> Probe
 }
 
 fn summary(answer: &FleetAnswer) -> String {
-    let Totals { gpu_nodes, read, failed, skipped, not_reached, gpus } = answer.totals;
+    let NodeCounts { gpu_nodes, read, failed, skipped, not_reached, gpus } = answer.totals;
     let worst_first = [
         Verdict::Fatal,
         Verdict::Critical,
@@ -240,7 +241,7 @@ mod tests {
     use crate::error::Failure;
 
     /// A node with a value in every field.
-    fn troubled(number: usize) -> Row {
+    fn troubled(number: usize) -> NodeRow {
         let finding = |id: usize| Finding {
             id: format!("finding-{id}"),
             severity: Severity::Critical,
@@ -253,7 +254,7 @@ mod tests {
             },
             ..Finding::default()
         };
-        Row {
+        NodeRow {
             node: format!("ip-10-{}-{}-17.eu-central-1.compute.internal", number / 250, number % 250),
             verdict: Verdict::Critical,
             summary: "z".repeat(300),
@@ -273,9 +274,9 @@ mod tests {
 
     fn answer(nodes: usize) -> FleetAnswer {
         let outcome = |number: usize| match number % 10 {
-            8 => Outcome::Failed(Failure::new("Probing", format!("reason {number} {}", "w".repeat(150)), "Look.")),
-            9 => Outcome::Skipped(format!("failed 2 times in a row: reason {number}")),
-            _ => Outcome::Read(troubled(number)),
+            8 => NodeOutcome::Failed(Failure::new("Probing", format!("reason {number} {}", "w".repeat(150)), "Look.")),
+            9 => NodeOutcome::Skipped(format!("failed 2 times in a row: reason {number}")),
+            _ => NodeOutcome::Read(troubled(number)),
         };
         let outcomes = (0..nodes).map(|number| (format!("ip-10-0-{number}-17.internal"), outcome(number))).collect();
         let about = CallSummary {
@@ -295,7 +296,7 @@ mod tests {
             let bytes = crate::byte_budget::size(&answer);
             assert!(bytes <= most_bytes, "{nodes} nodes: {bytes} bytes");
             assert!(bytes > most_bytes / 3, "{nodes} nodes: {bytes} bytes leave most of the room unused");
-            let Totals { gpu_nodes, read, failed, skipped, not_reached, .. } = answer.totals;
+            let NodeCounts { gpu_nodes, read, failed, skipped, not_reached, .. } = answer.totals;
             assert_eq!(read + failed + skipped + not_reached, gpu_nodes);
             assert_eq!(answer.nodes.len() + answer.nodes_omitted.unwrap_or(0), read);
             let left = (0..nodes).filter(|number| number.is_multiple_of(10)).count();
@@ -305,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_summary_is_complete_if_no_node_was_read() {
-        let outcomes = vec![("a".to_owned(), Outcome::NotReached)];
+        let outcomes = vec![("a".to_owned(), NodeOutcome::NotReached)];
         let about =
             CallSummary { context: "c".into(), gpu_nodes: 1, beyond_limit: Vec::new(), concurrency: 8, total_ms: 1 };
         assert_eq!(aggregate(about, outcomes).summary, "0 of 1 GPU nodes read (0 GPUs). 1 not reached.");

@@ -5,6 +5,6 @@ pub mod client;
 pub mod model;
 pub mod read;
 
-pub use client::connect::Contexts;
 pub use client::connection::Connection;
 pub(crate) use client::connection::IN_CLUSTER;
+pub use client::contexts::Contexts;

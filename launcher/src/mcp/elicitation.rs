@@ -14,7 +14,7 @@ use rmcp::{ErrorData, RoleServer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::consent::{Consent, ConsentAnswer, HostAnswer, LIFETIME, NoPrompt, Pending, Prompt, Tokens};
+use crate::consent::{Consent, ConsentAnswer, HostAnswer, NoPrompt, PendingQuestion, Prompt, TOKEN_LIFETIME, Tokens};
 
 /// Key of the only question.
 const QUESTION: &str = "consent";
@@ -39,9 +39,9 @@ pub(super) fn consent(
     let forms = |can: ElicitationCapability| can.form.is_some() || can.url.is_none();
     let elicits = context.client_capabilities().and_then(|client| client.elicitation).is_some_and(forms);
     let ask: Arc<dyn Prompt> = match (modern, elicits) {
-        (true, true) => Arc::new(AskLater),
+        (true, true) => Arc::new(DeferredPrompt),
         (true, false) => Arc::new(NoPrompt),
-        (false, _) => Arc::new(Elicit { peer: context.peer.clone(), time: LIFETIME }),
+        (false, _) => Arc::new(Elicit { peer: context.peer.clone(), time: TOKEN_LIFETIME }),
     };
     Consent::new(ask, tokens).with_answer(answer(request))
 }
@@ -55,7 +55,7 @@ fn answer(request: &CallToolRequestParams) -> Option<HostAnswer> {
 }
 
 /// The answer of a call that requires the consent of the user.
-pub(super) fn input_required(pending: &Pending) -> Result<InputRequiredResult, ErrorData> {
+pub(super) fn input_required(pending: &PendingQuestion) -> Result<InputRequiredResult, ErrorData> {
     let requested_schema = ElicitationSchema::from_type::<Agreement>()
         .map_err(|error| ErrorData::internal_error(format!("the question's schema: {error}"), None))?;
     let form =
@@ -65,11 +65,11 @@ pub(super) fn input_required(pending: &Pending) -> Result<InputRequiredResult, E
 }
 
 /// The newer protocol: the question is the answer of the call.
-struct AskLater;
+struct DeferredPrompt;
 
-impl Prompt for AskLater {
+impl Prompt for DeferredPrompt {
     fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ConsentAnswer> {
-        Box::pin(async { ConsentAnswer::Later })
+        Box::pin(async { ConsentAnswer::Deferred })
     }
 }
 

@@ -15,15 +15,15 @@ use serde_json::Value;
 use syringe_core::text::tidy;
 use tokio_util::sync::CancellationToken;
 
-use super::definitions::definitions;
+use super::tool_definitions::definitions;
 use super::{elicitation, prompts, resources};
-use crate::call::{Call, FailureBackoff};
+use crate::call::{CallContext, FailureBackoff};
 use crate::consent::{Consent, Tokens};
 use crate::error::Failure;
 use crate::kubernetes::Contexts;
 use crate::probe::{OnPhase, Phase, Prober};
 use crate::settings::Settings;
-use crate::tools::{Entry, Rendered};
+use crate::tools::{RenderedAnswer, ToolEntry};
 
 /// Instructions for the model about the whole server.
 const INSTRUCTIONS: &str = "Reads NVIDIA GPU nodes of a Kubernetes cluster. list_gpu_nodes gives node names and creates nothing. \
@@ -42,14 +42,14 @@ pub struct Server {
     settings: Arc<Settings>,
     contexts: Arc<Contexts>,
     prober: Prober,
-    tools: Arc<Vec<Entry>>,
+    tools: Arc<Vec<ToolEntry>>,
     tokens: Arc<Tokens>,
     failure_backoff: Arc<FailureBackoff>,
 }
 
 impl Server {
     /// A server of these tools.
-    pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, prober: Prober, tools: Vec<Entry>) -> Self {
+    pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, prober: Prober, tools: Vec<ToolEntry>) -> Self {
         Self {
             settings,
             contexts,
@@ -65,10 +65,10 @@ impl Server {
         Self { tokens: Arc::new(tokens), ..self }
     }
 
-    fn call(&self, on_phase: OnPhase, cancel: CancellationToken, consent: Consent) -> Call {
+    fn call(&self, on_phase: OnPhase, cancel: CancellationToken, consent: Consent) -> CallContext {
         let Self { settings, contexts, prober, failure_backoff, .. } = self;
-        let call = Call::new(settings.clone(), contexts.clone(), prober.clone(), consent);
-        Call { on_phase, cancel, failure_backoff: failure_backoff.clone(), ..call }
+        let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
+        CallContext { on_phase, cancel, failure_backoff: failure_backoff.clone(), ..call }
     }
 }
 
@@ -187,9 +187,9 @@ impl ServerHandler for Server {
 }
 
 /// The answer twice: some hosts show only the structured content, some only the text.
-fn result(outcome: Result<Rendered, Failure>) -> CallToolResult {
+fn result(outcome: Result<RenderedAnswer, Failure>) -> CallToolResult {
     match outcome {
-        Ok(Rendered { json, .. }) => {
+        Ok(RenderedAnswer { json, .. }) => {
             let mut result = CallToolResult::success(vec![ContentBlock::text(json.to_string())]);
             result.structured_content = Some(json);
             result
@@ -212,8 +212,9 @@ fn progress(peer: Peer<RoleServer>, token: Option<ProgressToken>) -> (OnPhase, i
                 continue;
             }
             furthest = done;
-            let note =
-                ProgressNotificationParam::new(token, done.into()).with_total(total.into()).with_message(phase.words());
+            let note = ProgressNotificationParam::new(token, done.into())
+                .with_total(total.into())
+                .with_message(phase.description());
             let _ = peer.notify_progress(note).await;
         }
     });

@@ -9,7 +9,7 @@ use syringe_core::facts::action::Action;
 use syringe_core::text::clean;
 
 use super::types::{ProbeRequest, ProbeResult};
-use crate::audit::{Audit, Event, Line};
+use crate::audit::{AuditEvent, AuditLine, AuditLog};
 use crate::error::Failure;
 use crate::kubernetes::Connection;
 
@@ -18,7 +18,7 @@ const MAX_ANNOTATION: usize = 1500;
 
 /// What an action adds to a record.
 #[derive(Clone, Debug, Default)]
-pub struct ActionNote {
+pub struct ActionDetails {
     /// The tool's arguments.
     pub arguments: Value,
     /// What is to be done, in words.
@@ -31,9 +31,9 @@ pub struct ActionNote {
 
 /// The record of one call.
 #[derive(Debug)]
-pub struct Record {
-    audit: Arc<Audit>,
-    line: Line,
+pub struct AuditRecord {
+    audit: Arc<AuditLog>,
+    line: AuditLine,
     headline: Option<String>,
     is_action: bool,
     /// The pod that exists now.
@@ -48,18 +48,18 @@ struct Used {
     uid: Option<String>,
 }
 
-impl Record {
+impl AuditRecord {
     /// A record of reading a node, or with `action` of changing it.
     pub(crate) fn new(
-        audit: Arc<Audit>,
+        audit: Arc<AuditLog>,
         connection: &Connection,
         namespace: &str,
         request: &ProbeRequest,
-        action: Option<ActionNote>,
+        action: Option<ActionDetails>,
     ) -> Self {
         let is_action = action.is_some();
         let note = action.unwrap_or_default();
-        let line = Line {
+        let line = AuditLine {
             context: connection.context.clone(),
             server: connection.server.clone(),
             user: connection.user.clone(),
@@ -69,7 +69,7 @@ impl Record {
             namespace: namespace.to_owned(),
             plan: Some(note.plan).filter(|plan| !plan.is_empty()),
             consent: Some(note.consent).filter(|consent| !consent.is_empty()),
-            ..Line::default()
+            ..AuditLine::default()
         };
         let headline = Some(note.headline).filter(|headline| !headline.is_empty());
         Self { audit, line, headline, is_action, pod: Mutex::default() }
@@ -78,7 +78,7 @@ impl Record {
     /// The same as annotations of the pod: the API server's audit log keeps them together with the user. They have no text
     /// from the node, since everybody who may list pods can read them.
     pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
-        let Line { context, user, tool, arguments, consent, .. } = &self.line;
+        let AuditLine { context, user, tool, arguments, consent, .. } = &self.line;
         let entries = [
             ("tool", Some(tool.clone())),
             ("arguments", Some(arguments.to_string())),
@@ -101,7 +101,7 @@ impl Record {
 
     /// Writes the line before an action. If that fails, the action is not done.
     pub(crate) fn action_starts(&self) -> Result<(), Failure> {
-        self.audit.write(&Line { event: Event::ActionStarted, ..self.line.clone() }).map_err(|error| {
+        self.audit.write(&AuditLine { event: AuditEvent::ActionStarted, ..self.line.clone() }).map_err(|error| {
             Failure::new(
                 format!("Writing the audit log before {} on node {}", self.line.tool, self.line.node),
                 format!("{error}; nothing was done"),
@@ -112,16 +112,16 @@ impl Record {
 
     /// Writes the line of an action that a person declined.
     pub(crate) fn declined(&self, why: &str) {
-        self.not_begun(Event::ActionDeclined, format!("declined: {why}"));
+        self.not_begun(AuditEvent::ActionDeclined, format!("declined: {why}"));
     }
 
     /// Writes the line of an action whose consent is not valid.
     pub(crate) fn refused(&self, why: &str) {
-        self.not_begun(Event::ActionRefused, format!("refused: {why}"));
+        self.not_begun(AuditEvent::ActionRefused, format!("refused: {why}"));
     }
 
-    fn not_begun(&self, event: Event, outcome: String) {
-        let line = Line { event, outcome: Some(outcome), ..self.line.clone() };
+    fn not_begun(&self, event: AuditEvent, outcome: String) {
+        let line = AuditLine { event, outcome: Some(outcome), ..self.line.clone() };
         if let Err(error) = self.audit.write(&line) {
             tracing::warn!(%error, line = ?line, "the audit log could not be written");
         }
@@ -134,8 +134,8 @@ impl Record {
             Ok(probed) => Some(probed.removed),
             Err(failure) => used.as_ref().map(|_| failure.left_behind.is_none()),
         };
-        let mut line = Line {
-            event: if self.is_action { Event::ActionEnded } else { Event::Probe },
+        let mut line = AuditLine {
+            event: if self.is_action { AuditEvent::ActionEnded } else { AuditEvent::Probe },
             outcome: Some(outcome(result)),
             removed,
             duration_ms: Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),

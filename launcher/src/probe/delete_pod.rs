@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::types::CreateOutcome;
 use crate::error::kube_reason;
+use crate::kubernetes::client::api_status::{is_conflict, is_not_a_status, is_not_found};
 use crate::kubernetes::client::retry::{is_retryable, retry_after};
-use crate::kubernetes::client::status::{is_conflict, is_foreign, is_not_found};
 
 /// Time for a deletion with all retries. A shutdown waits for it.
 pub(super) const REMOVAL_TIME: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
             Ok(Err(kube::Error::Api(status))) if is_conflict(&status) && is_gone(pods, name, uid, end).await => {
                 return Ok(());
             }
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) && !is_foreign(&status) => {
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) && !is_not_a_status(&status) => {
                 let reason = format!("{} (HTTP {})", status.message, status.code);
                 return Err(DeleteError { reason, is_forbidden: status.code == 403 });
             }

@@ -7,13 +7,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::admission_policy;
 use super::container_state::{self, is_missing_program};
-use super::context::ProbeContext;
-use super::exec_websocket::{self, Command, Ended, ExecError, Output};
+use super::exec_websocket::{self, Command, ExecEnd, ExecError, ExecOutput};
 use super::pod_spec::CONTAINER;
+use super::probe_context::ProbeContext;
 use super::types::{Phase, ProbeContainer, Timings};
-use crate::error::{Failure, Obstacle, kube_reason};
+use crate::error::{Failure, RejectionReason, kube_reason};
+use crate::kubernetes::client::api_status::is_not_a_status;
 use crate::kubernetes::client::retry::{is_busy, retry_after};
-use crate::kubernetes::client::status::is_foreign;
 use crate::kubernetes::read::events;
 use crate::settings::ProbeMethod;
 
@@ -48,7 +48,7 @@ pub(super) async fn exec(
     argv: &[String],
     input: &[u8],
     timings: &mut Timings,
-) -> Result<Output, Failure> {
+) -> Result<ExecOutput, Failure> {
     let waiting = Instant::now();
     let start_end = context.end.min(waiting + context.settings.start_time());
     let ProbeContainer { namespace, pod, container, .. } = probe_container;
@@ -71,8 +71,8 @@ pub(super) async fn exec(
             Err(_) => return Err(context.out_of_time("the probe did not finish")),
             Ok(Ok(output)) => match output.ended {
                 // Up to Kubernetes 1.35 a container that does not run yet is reported as a status on the stream.
-                Ended::Refused(ref why) if not_yet(why) => last = why.clone(),
-                Ended::Refused(ref why) => return Err(not_run(context, probe_container, why)),
+                ExecEnd::Refused(ref why) if not_yet(why) => last = why.clone(),
+                ExecEnd::Refused(ref why) => return Err(not_run(context, probe_container, why)),
                 _ => {
                     context.accepted.store(true, Ordering::Relaxed);
                     timings.start += attempt - waiting;
@@ -110,7 +110,7 @@ fn pause_after(
 ) -> Result<Duration, Failure> {
     retry_pause(context, probe_container, error).or_else(|failure| {
         *refusals += 1;
-        let is_last = failure.obstacle != Some(Obstacle::Websockets) || *refusals >= MAX_REFUSALS;
+        let is_last = failure.obstacle != Some(RejectionReason::Websockets) || *refusals >= MAX_REFUSALS;
         if is_last { Err(failure) } else { Ok(REFUSAL_PAUSE) }
     })
 }
@@ -203,13 +203,13 @@ fn retry_pause(
         kube::Error::Api(status) if matches!(status.code, 429 | 503) => Ok(retry_after(status)),
         kube::Error::Api(_) if not_yet(&why) => Ok(FIRST_PAUSE),
         // Not an answer of the API server: a proxy in front of it answers, or the kubelet.
-        kube::Error::Api(status) if is_foreign(status) && is_final(status.code) => {
+        kube::Error::Api(status) if is_not_a_status(status) && is_final(status.code) => {
             Err(no_websocket(context, &why))
         }
         kube::Error::Api(status) => match status.code {
             403 if let Some((who, change)) = admission_policy::refused_by(&why, &probe_container.namespace) => {
                 let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
-                Err(Failure::new(what, format!("denied by {who}: {why}"), change).because_of(Obstacle::Policy(who)))
+                Err(Failure::new(what, format!("denied by {who}: {why}"), change).because_of(RejectionReason::Policy(who)))
             }
             401 | 403 => Err(Failure::new(
                 format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod),
@@ -237,7 +237,7 @@ fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
     }
     let next = "A proxy or load balancer in front of the API server rejects websockets: allow them, connect to the API server \
              directly, or use --via logs.";
-    Failure::new(what, why, next).because_of(Obstacle::Websockets)
+    Failure::new(what, why, next).because_of(RejectionReason::Websockets)
 }
 
 /// Reads the status of the pod. An error if waiting is useless; otherwise whether the container runs.
@@ -269,7 +269,7 @@ pub(super) fn not_started(
 pub(super) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, why: &str) -> Failure {
     let next = if is_missing_program(why) {
         probe_container.if_missing
-    } else if why == exec_websocket::FLOOD {
+    } else if why == exec_websocket::OUTPUT_TOO_LARGE {
         "The image contains another program of that name: use the right image with --image."
     } else if why == DELETED || why.starts_with("pods \"") && why.contains("\" not found") {
         "Another user or a controller deleted the probe pod: the audit log of the API server names it. Then try again."

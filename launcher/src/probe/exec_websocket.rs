@@ -25,7 +25,7 @@ const CLOSE: u8 = 255;
 /// Limit on standard output: ten times the largest report.
 const MAX_OUTPUT_BYTES: usize = 4 << 20;
 /// Message for a command that prints more.
-pub(crate) const FLOOD: &str = "it printed more than 4 MiB, which is more than any report";
+pub(crate) const OUTPUT_TOO_LARGE: &str = "it printed more than 4 MiB, which is more than any report";
 /// Limit on standard error, which is only quoted in messages.
 const MAX_STDERR_BYTES: usize = 4096;
 /// How long to wait for the status after a complete document. A process that is stuck in the driver never ends.
@@ -39,20 +39,20 @@ const INPUT_FRAME_BYTES: usize = 32 << 10;
 
 /// The output of one command.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Output {
+pub(crate) struct ExecOutput {
     /// Standard output, all of it unless `ended` says otherwise.
     pub(crate) stdout: Vec<u8>,
     /// The beginning of standard error.
     pub(crate) stderr: String,
     /// How it ended.
-    pub(crate) ended: Ended,
+    pub(crate) ended: ExecEnd,
     /// Whether the end of standard input could be signalled (version 5 of the protocol).
     pub(crate) half_close: bool,
 }
 
 /// How an exec ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum ExecEnd {
     /// With an exit code.
     Exit(i32),
     /// The runtime could not run it; its message.
@@ -61,7 +61,7 @@ pub(crate) enum Ended {
     DocumentOnly,
     /// The connection was lost first.
     #[default]
-    Cut,
+    Disconnected,
 }
 
 /// Why a command could not be started.
@@ -92,7 +92,7 @@ pub(crate) async fn run(
     command: &Command<'_>,
     connect_time: Duration,
     started: impl FnOnce(),
-) -> Result<Output, ExecError> {
+) -> Result<ExecOutput, ExecError> {
     let Command { namespace, pod, container, argv, input } = command;
     // Always with standard input: without it some runtimes end the output after its first flush.
     let params = AttachParams::default().container(*container).stdin(true).stdout(true).stderr(true).tty(false);
@@ -103,7 +103,7 @@ pub(crate) async fn run(
     started();
     let half_close = connection.supports_stream_close();
     let (mut sink, mut stream) = connection.into_stream().split();
-    let mut output = Output { half_close, ..Output::default() };
+    let mut output = ExecOutput { half_close, ..ExecOutput::default() };
     {
         let mut writing = std::pin::pin!(async {
             feed(&mut sink, input, half_close).await;
@@ -118,7 +118,7 @@ pub(crate) async fn run(
                     continue;
                 }
                 () = sleep(STATUS_GRACE), if grace => {
-                    output.ended = Ended::DocumentOnly;
+                    output.ended = ExecEnd::DocumentOnly;
                     break;
                 }
                 next = stream.next() => next,
@@ -170,12 +170,14 @@ fn is_document(stdout: &[u8]) -> bool {
     stdout.ends_with(b"}\n")
 }
 
-impl Output {
+impl ExecOutput {
     /// Takes one frame: a channel number and its bytes. `Some` when the frame was the last one.
-    fn take(&mut self, frame: &[u8]) -> Option<Ended> {
+    fn take(&mut self, frame: &[u8]) -> Option<ExecEnd> {
         let (channel, data) = frame.split_first()?;
         match *channel {
-            STDOUT if self.stdout.len() + data.len() > MAX_OUTPUT_BYTES => Some(Ended::Refused(FLOOD.to_owned())),
+            STDOUT if self.stdout.len() + data.len() > MAX_OUTPUT_BYTES => {
+                Some(ExecEnd::Refused(OUTPUT_TOO_LARGE.to_owned()))
+            }
             STDOUT => {
                 self.stdout.extend_from_slice(data);
                 None
@@ -192,18 +194,18 @@ impl Output {
 }
 
 /// Reads the status frame: success, an exit code, or the reason why the command could not run.
-fn ended(data: &[u8]) -> Ended {
+fn ended(data: &[u8]) -> ExecEnd {
     let Ok(status) = serde_json::from_slice::<Status>(data) else {
-        return Ended::Refused(syringe_core::text::clean(&String::from_utf8_lossy(data), 300));
+        return ExecEnd::Refused(syringe_core::text::clean(&String::from_utf8_lossy(data), 300));
     };
     if status.status.as_deref() == Some("Success") {
-        return Ended::Exit(0);
+        return ExecEnd::Exit(0);
     }
     let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
     let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
     match code.and_then(|cause| cause.message.as_deref()).and_then(|code| code.parse().ok()) {
-        Some(code) => Ended::Exit(code),
-        None => Ended::Refused(syringe_core::text::clean(&status.message.unwrap_or_default(), 300)),
+        Some(code) => ExecEnd::Exit(code),
+        None => ExecEnd::Refused(syringe_core::text::clean(&status.message.unwrap_or_default(), 300)),
     }
 }
 
@@ -215,7 +217,7 @@ mod tests {
     use futures_util::sink::unfold;
     use tokio_tungstenite::tungstenite::Message;
 
-    use super::{Ended, Output, ended, keep_open};
+    use super::{ExecEnd, ExecOutput, ended, keep_open};
 
     #[tokio::test]
     async fn a_silent_connection_is_pinged_until_nothing_can_be_sent() {
@@ -234,23 +236,23 @@ mod tests {
 
     #[test]
     fn exit_codes_come_from_the_status() {
-        assert_eq!(ended(br#"{"status":"Success"}"#), Ended::Exit(0));
+        assert_eq!(ended(br#"{"status":"Success"}"#), ExecEnd::Exit(0));
         let failed = br#"{"status":"Failure","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"137"}]}}"#;
-        assert_eq!(ended(failed), Ended::Exit(137));
+        assert_eq!(ended(failed), ExecEnd::Exit(137));
         let missing = br#"{"status":"Failure","message":"container not found (\"probe\")"}"#;
-        assert_eq!(ended(missing), Ended::Refused("container not found (\"probe\")".into()));
-        assert_eq!(ended(b"\x00\x01junk"), Ended::Refused("junk".into()));
+        assert_eq!(ended(missing), ExecEnd::Refused("container not found (\"probe\")".into()));
+        assert_eq!(ended(b"\x00\x01junk"), ExecEnd::Refused("junk".into()));
     }
 
     #[test]
     fn frames_go_to_their_channels_and_a_flood_is_stopped() {
-        let mut output = Output::default();
+        let mut output = ExecOutput::default();
         assert_eq!(output.take(b"\x01{\"a\":"), None);
         assert_eq!(output.take(b"\x02warning"), None);
         assert_eq!(output.take(b""), None);
         assert_eq!(output.take(b"\x011}\n"), None);
         assert_eq!((output.stdout.as_slice(), output.stderr.as_str()), (b"{\"a\":1}\n".as_slice(), "warning"));
         let flood = [vec![1], vec![b' '; super::MAX_OUTPUT_BYTES]].concat();
-        assert!(matches!(output.take(&flood), Some(Ended::Refused(_))));
+        assert!(matches!(output.take(&flood), Some(ExecEnd::Refused(_))));
     }
 }

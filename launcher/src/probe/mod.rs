@@ -1,12 +1,13 @@
 //! Probes: create a pod on a node, read one JSON document from it, delete the pod.
 //!
 //! ```text
-//!   types, target_container, random_name, owner      requests, results, names, who made a pod
+//!   types, target_container, random_name             requests, results, names
+//!   launcher_identity                                which launcher process created a pod
 //!   pod_spec, admission_policy, create_forbidden     the Pod object, and what to do when it is refused
 //!   audit_record                                     the audit log's line of one call
-//!   context                                          what one probe works with
+//!   probe_context                                    settings, request, deadline and connection of one probe
 //!   exec_websocket, container_state, exec_retry      exec, tried until the container runs
-//!   document                                         the JSON document in what the probe printed
+//!   read_report                                      the report in what the probe printed
 //!   delete_pod, pod_lifecycle, sweep                 create, delete, delete what killed launchers left
 //!   methods, api_only                                pod, ephemeral, inject, logs; a report without a probe
 //!   runner, prober                                   create, read, clean up; tasks that nothing cancels
@@ -19,26 +20,26 @@ mod admission_policy;
 pub(crate) mod api_only;
 mod audit_record;
 mod container_state;
-mod context;
 mod create_forbidden;
 mod delete_pod;
-mod document;
 mod exec_retry;
 mod exec_websocket;
+mod launcher_identity;
 mod methods;
-mod owner;
 mod pod_lifecycle;
 mod pod_spec;
+mod probe_context;
 mod prober;
 mod random_name;
+mod read_report;
 mod runner;
 mod sweep;
 mod target_container;
 mod types;
 
-pub use audit_record::{ActionNote, Record};
+pub use audit_record::{ActionDetails, AuditRecord};
+pub use launcher_identity::LauncherIdentity;
 pub(crate) use methods::printed;
-pub use owner::Owner;
 pub use pod_spec::{CONTAINER, MANAGED_BY, ProbePod};
 pub use prober::Prober;
 pub(crate) use prober::SETTLE_TIME;

@@ -5,15 +5,15 @@ use std::time::Duration;
 use kube::api::PostParams;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::context::ProbeContext;
 use super::delete_pod::delete_pod;
 use super::pod_spec::{CONTAINER, ProbePod};
+use super::probe_context::ProbeContext;
 use super::types::{CleanUp, CreateOutcome, Phase, ProbeContainer};
 use super::{admission_policy, create_forbidden};
-use crate::error::{Failure, Obstacle, kube_reason};
+use crate::error::{Failure, RejectionReason, kube_reason};
 use crate::kubernetes::client::api_error::page_of_proxy;
+use crate::kubernetes::client::api_status::is_page_of_proxy;
 use crate::kubernetes::client::retry::{is_closed, retry_pause};
-use crate::kubernetes::client::status::is_page_of_proxy;
 
 /// Time for the creation with all retries. Admission webhooks may be slow.
 pub(super) const CREATE_TIME: Duration = Duration::from_secs(10);
@@ -155,7 +155,8 @@ impl PodLifecycle {
         let namespace = &self.pod.namespace;
         let what = self.creating(context);
         if let Some((who, change)) = admission_policy::refused_by(&why, namespace) {
-            return Failure::new(what, format!("denied by {who}: {why}"), change).because_of(Obstacle::Policy(who));
+            return Failure::new(what, format!("denied by {who}: {why}"), change)
+                .because_of(RejectionReason::Policy(who));
         }
         let next = match code {
             Some(401) => {

@@ -11,9 +11,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::owner::Owner;
+use super::launcher_identity::LauncherIdentity;
 use super::random_name::probe_name;
-use crate::settings::{Pair, Settings};
+use crate::settings::{KeyValue, Settings};
 
 /// Name of the pod's only container.
 pub const CONTAINER: &str = "probe";
@@ -47,7 +47,7 @@ pub struct ProbePod {
 
 impl ProbePod {
     /// The pod for one call of `tool` on `node`.
-    pub fn new(settings: &Settings, owner: &Owner, node: &str, tool: &str) -> Self {
+    pub fn new(settings: &Settings, owner: &LauncherIdentity, node: &str, tool: &str) -> Self {
         let name = probe_name();
         let lifetime = settings.probe_lifetime().as_secs();
         // With a RuntimeClass the runtime adds the GPUs to an unprivileged container: no host namespace is needed.
@@ -106,7 +106,7 @@ impl ProbePod {
 
     /// The same pod with an image that is on the node, for --via inject.
     #[must_use]
-    pub(super) fn carrying_into(mut self, image: &str, hold: Vec<String>) -> Self {
+    pub(super) fn with_image(mut self, image: &str, hold: Vec<String>) -> Self {
         if let Some(container) = self.container() {
             container.image = Some(image.to_owned());
             // The image must be on the node: no pull.
@@ -127,7 +127,7 @@ impl ProbePod {
     }
 
     /// The same pod with more annotations.
-    pub(crate) fn annotated(mut self, annotations: BTreeMap<String, String>) -> Self {
+    pub(crate) fn with_annotations(mut self, annotations: BTreeMap<String, String>) -> Self {
         self.object.metadata.annotations.get_or_insert_default().extend(annotations);
         self
     }
@@ -197,7 +197,7 @@ fn tolerations(settings: &Settings) -> Vec<Toleration> {
     if given.is_empty() { vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }] } else { given }
 }
 
-fn labels(settings: &Settings, owner: &Owner, tool: &str) -> BTreeMap<String, String> {
+fn labels(settings: &Settings, owner: &LauncherIdentity, tool: &str) -> BTreeMap<String, String> {
     let own = [
         ("app.kubernetes.io/name", "node-probe"),
         ("app.kubernetes.io/managed-by", MANAGED_BY),
@@ -226,8 +226,8 @@ fn annotations(settings: &Settings) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn pairs(pairs: &[Pair]) -> impl Iterator<Item = (String, String)> {
-    pairs.iter().map(|Pair { key, value }| (key.clone(), value.clone()))
+fn pairs(pairs: &[KeyValue]) -> impl Iterator<Item = (String, String)> {
+    pairs.iter().map(|KeyValue { key, value }| (key.clone(), value.clone()))
 }
 
 fn pull_secrets(settings: &Settings) -> Option<Vec<LocalObjectReference>> {

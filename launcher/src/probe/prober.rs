@@ -8,14 +8,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::audit_record::{ActionNote, Record};
-use super::context::ProbeContext;
-use super::owner::Owner;
+use super::audit_record::{ActionDetails, AuditRecord};
+use super::launcher_identity::LauncherIdentity;
+use super::probe_context::ProbeContext;
 use super::runner::{ProberCache, run_probe};
 use super::sweep::{self, SweepResult};
 use super::types::{OnPhase, ProbeRequest, ProbeResult};
 use super::{delete_pod, pod_lifecycle};
-use crate::audit::Audit;
+use crate::audit::AuditLog;
 use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::settings::Settings;
@@ -31,11 +31,11 @@ const SLACK: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Prober {
     settings: Arc<Settings>,
-    owner: Arc<Owner>,
+    owner: Arc<LauncherIdentity>,
     cache: Arc<ProberCache>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    audit: Arc<Audit>,
+    audit: Arc<AuditLog>,
 }
 
 impl Prober {
@@ -43,21 +43,21 @@ impl Prober {
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
         Self {
             settings,
-            owner: Arc::new(Owner::claim()),
+            owner: Arc::new(LauncherIdentity::start_session()),
             cache: Arc::default(),
             tasks: TaskTracker::new(),
             stop,
-            audit: Arc::new(Audit::in_state_dir()),
+            audit: Arc::new(AuditLog::in_state_dir()),
         }
     }
 
     /// The same with another audit log.
-    pub fn with_audit(self, audit: Audit) -> Self {
+    pub fn with_audit(self, audit: AuditLog) -> Self {
         Self { audit: Arc::new(audit), ..self }
     }
 
     /// The audit log.
-    pub fn audit(&self) -> &Audit {
+    pub fn audit(&self) -> &AuditLog {
         &self.audit
     }
 
@@ -72,7 +72,7 @@ impl Prober {
         on_phase: OnPhase,
         cancel: CancellationToken,
     ) -> Result<ProbeResult, Failure> {
-        let record = Record::new(self.audit.clone(), connection, &self.settings.namespace, &request, None);
+        let record = AuditRecord::new(self.audit.clone(), connection, &self.settings.namespace, &request, None);
         let context = self.reading_context(connection, request, on_phase, record);
         self.spawn(ProbeContext { cancel, ..context }).await
     }
@@ -83,7 +83,7 @@ impl Prober {
         connection: &Connection,
         request: ProbeRequest,
         on_phase: OnPhase,
-        record: Record,
+        record: AuditRecord,
     ) -> ProbeContext {
         ProbeContext {
             connection: connection.clone(),
@@ -107,10 +107,10 @@ impl Prober {
         connection: &Connection,
         request: ProbeRequest,
         on_phase: OnPhase,
-        note: ActionNote,
+        note: ActionDetails,
     ) -> Result<ProbeResult, Failure> {
-        let settings = Arc::new(self.settings.lasting(request.deadline));
-        let record = Record::new(self.audit.clone(), connection, &settings.namespace, &request, Some(note));
+        let settings = Arc::new(self.settings.with_call_time(request.deadline));
+        let record = AuditRecord::new(self.audit.clone(), connection, &settings.namespace, &request, Some(note));
         // Taken before `stop` is checked: a program that ends later waits for this action.
         let _held = self.tasks.token();
         if self.stop.is_cancelled() {

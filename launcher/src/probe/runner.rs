@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::api_only;
-use super::context::ProbeContext;
-use super::document::Document;
-use super::methods::steps::ProbeSteps;
+use super::methods::probe_steps::ProbeSteps;
 use super::methods::{ephemeral, inject, logs, pod};
 use super::pod_spec::OPERATOR;
+use super::probe_context::ProbeContext;
+use super::read_report::ReceivedReport;
 use super::types::{CleanUp, Phase, ProbeResult, Timings};
-use crate::error::{Failure, Obstacle};
+use crate::error::{Failure, RejectionReason};
 use crate::settings::ProbeMethod;
 
 /// How long a refused websocket is remembered for an API server; then it is tried again.
@@ -72,8 +72,10 @@ async fn run_pod_or_logs(context: &ProbeContext, cache: &ProberCache) -> Result<
     let refused = if cache.refuses_websockets(server, Instant::now()) {
         Failure::new("Opening a websocket", "refused before", "")
     } else {
-        match run(context, pod::HeldPod::new(context)).await {
-            Err(failure) if failure.obstacle == Some(Obstacle::Websockets) && context.may_retry_with_another_pod() => {
+        match run(context, pod::ExecPod::new(context)).await {
+            Err(failure)
+                if failure.obstacle == Some(RejectionReason::Websockets) && context.may_retry_with_another_pod() =>
+            {
                 failure
             }
             done => return done,
@@ -134,7 +136,7 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
     timings.remove = cleaning.elapsed();
     timings.total = began.elapsed();
     match read {
-        Ok(Document { report, note }) => {
+        Ok(ReceivedReport { report, note }) => {
             Ok(ProbeResult { report, via: steps.method(), pod, removed, left_behind, timings, note })
         }
         Err(failure) => Err(failure.leaving(left_behind).removed(is_created && removed)),

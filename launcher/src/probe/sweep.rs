@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::delete_pod::delete_pod;
-use super::owner::Owner;
+use super::launcher_identity::LauncherIdentity;
 use super::pod_spec::{MANAGED_BY, OWNER_LABEL, SESSION_LABEL};
 use super::types::CreateOutcome;
 use crate::error::{Failure, kube_reason};
@@ -39,7 +39,7 @@ pub struct SweepResult {
 pub(crate) async fn sweep(
     connection: &Connection,
     namespace: &str,
-    owner: &Owner,
+    owner: &LauncherIdentity,
     stop: &CancellationToken,
 ) -> Result<SweepResult, Failure> {
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
@@ -72,7 +72,7 @@ pub(crate) async fn sweep(
 }
 
 /// Whether nobody waits for this pod: its launcher is dead, it has ended, or its deadline has long passed.
-fn is_expired(pod: &Pod, owner: &Owner, now: Timestamp) -> bool {
+fn is_expired(pod: &Pod, owner: &LauncherIdentity, now: Timestamp) -> bool {
     let label = |name| pod.labels().get(name).map(String::as_str).unwrap_or_default();
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
     let (made_by, session) = (label(OWNER_LABEL), label(SESSION_LABEL));

@@ -44,7 +44,7 @@ impl Phase {
     }
 
     /// Text for the user.
-    pub fn words(self) -> String {
+    pub fn description(self) -> String {
         match self {
             Self::Create => "creating the probe pod".into(),
             Self::Start => "waiting for the probe container to start".into(),

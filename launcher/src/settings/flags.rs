@@ -8,7 +8,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use k8s_openapi::api::core::v1::Node;
 
 use super::node_selector::{self, NodeSelector};
-use super::values::{self, Pair, PodRef, Tolerate};
+use super::value_parsers::{self, KeyValue, PodRef, TolerationArg};
 use crate::error::Failure;
 
 /// Image that contains `node-probe`.
@@ -62,7 +62,7 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_IMAGE", default_value = DEFAULT_IMAGE)]
     pub image: String,
     /// Digest of the image, replaces its tag (sha256:…)
-    #[arg(long, global = true, value_name = "DIGEST", env = "GPU_SYRINGE_IMAGE_DIGEST", value_parser = values::digest)]
+    #[arg(long, global = true, value_name = "DIGEST", env = "GPU_SYRINGE_IMAGE_DIGEST", value_parser = value_parsers::digest)]
     pub image_digest: Option<String>,
     /// Registry that replaces the registry of the image, with an optional path
     #[arg(long, global = true, value_name = "HOST", env = "GPU_SYRINGE_REGISTRY_MIRROR")]
@@ -81,10 +81,10 @@ pub struct Settings {
     pub image_pull_secret: Vec<String>,
     /// Additional label for probe pods (repeatable)
     #[arg(long, global = true, value_name = "KEY=VALUE", env = "GPU_SYRINGE_LABEL", value_delimiter = ',')]
-    pub label: Vec<Pair>,
+    pub label: Vec<KeyValue>,
     /// Additional annotation for probe pods (repeatable)
     #[arg(long, global = true, value_name = "KEY=VALUE", env = "GPU_SYRINGE_ANNOTATION", value_delimiter = ',')]
-    pub annotation: Vec<Pair>,
+    pub annotation: Vec<KeyValue>,
     /// Toleration of probe pods; by default they tolerate every taint (repeatable)
     #[arg(
         long,
@@ -93,7 +93,7 @@ pub struct Settings {
         env = "GPU_SYRINGE_TOLERATION",
         value_delimiter = ','
     )]
-    pub toleration: Vec<Tolerate>,
+    pub toleration: Vec<TolerationArg>,
     /// Time limit in seconds for the start of a probe pod, including the image pull
     #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_START_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub start_timeout: u64,
@@ -111,7 +111,7 @@ pub struct Settings {
     pub mode: Mode,
     /// Operator mode: refuse a reset while the node is schedulable or pods hold the GPU
     #[arg(long, global = true, value_name = "WHETHER", env = "GPU_SYRINGE_DRAIN_CHECK", default_value = "on")]
-    pub drain_check: Check,
+    pub drain_check: DrainCheck,
     /// Operator mode: if the host cannot ask its user, give the consent token to the model, which can redeem it at once
     #[arg(long, global = true, env = "GPU_SYRINGE_TOKEN_TO_MODEL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub token_to_model: bool,
@@ -119,7 +119,7 @@ pub struct Settings {
 
 /// Whether to check something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Check {
+pub enum DrainCheck {
     /// Check
     On,
     /// Do not check
@@ -143,7 +143,7 @@ pub enum ProbeMethod {
 
 impl ProbeMethod {
     /// The name in settings and answers.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Pod => "pod",
             Self::Ephemeral => "ephemeral",
@@ -193,7 +193,7 @@ impl Settings {
     ///
     /// # Errors
     /// When an argument is not valid.
-    pub fn from_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
+    pub fn from_args<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
         use clap::FromArgMatches;
         let command = Self::augment_args(clap::Command::new("gpu-syringe").no_binary_name(true));
         Self::from_arg_matches(&command.try_get_matches_from(words)?)
@@ -209,11 +209,11 @@ impl Settings {
 
     /// The image of the probe, with mirror and digest applied.
     pub fn probe_image(&self) -> String {
-        values::image(&self.image, self.registry_mirror.as_deref(), self.image_digest.as_deref())
+        value_parsers::image(&self.image, self.registry_mirror.as_deref(), self.image_digest.as_deref())
     }
 
     /// Refuses a node that no probe may be created on.
-    pub(crate) fn may_probe(&self, node: &Node) -> Result<(), Failure> {
+    pub(crate) fn check_node_allowed(&self, node: &Node) -> Result<(), Failure> {
         node_selector::check(self.allow_nodes.as_ref(), node)
     }
 
@@ -228,7 +228,7 @@ impl Settings {
     }
 
     /// The same settings for a call that may take `time`: its container must run as long.
-    pub fn lasting(&self, time: Duration) -> Self {
+    pub fn with_call_time(&self, time: Duration) -> Self {
         Self { call_timeout: self.call_timeout.max(time.as_secs()), ..self.clone() }
     }
 

@@ -1,14 +1,14 @@
 //! The settings of the person who starts gpu-syringe: flags, then environment, then one file, then defaults. Never a tool's
 //! argument.
 
+pub(crate) mod config_command;
 pub(crate) mod file;
 mod flags;
 mod node_selector;
-pub(crate) mod shown;
-mod to_words;
-mod values;
+mod to_args;
+mod value_parsers;
 
-pub use flags::{Check, DEFAULT_IMAGE, Mode, ProbeMethod, PullPolicy, Settings};
+pub use flags::{DEFAULT_IMAGE, DrainCheck, Mode, ProbeMethod, PullPolicy, Settings};
 pub use node_selector::NodeSelector;
-pub(crate) use to_words::to_words;
-pub use values::{Pair, PodRef, Tolerate};
+pub(crate) use to_args::to_args;
+pub use value_parsers::{KeyValue, PodRef, TolerationArg};

@@ -5,8 +5,8 @@ use syringe_core::diagnosis::{Finding, LinkState, Plan, StackLink};
 use syringe_core::facts::LostGpu;
 use syringe_core::nvml_codes;
 
-use crate::answer::node::Answer;
-use crate::reading::probe_note::ProbeNote;
+use crate::answer::node::NodeAnswer;
+use crate::node_reading::probe_summary::ProbeSummary;
 use crate::text::table::{cell, counted, second};
 use crate::variant_name::variant_name;
 
@@ -73,9 +73,18 @@ pub(crate) fn lost_lines(lost: &[LostGpu]) -> String {
 }
 
 /// Verdict, summary and findings: the first part of every answer about a node.
-pub(crate) fn head<T>(answer: &Answer<T>) -> String {
-    let Answer {
-        verdict, summary, findings, findings_omitted, plan, not_checked, unknown, coverage, kubernetes, ..
+pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> String {
+    let NodeAnswer {
+        verdict,
+        summary,
+        findings,
+        findings_omitted,
+        plan,
+        not_checked,
+        unknown,
+        coverage,
+        kubernetes,
+        ..
     } = answer;
     let mut text = format!("{}  {summary}\n", variant_name(verdict).replace('_', " ").to_uppercase());
     for finding in findings {
@@ -117,8 +126,8 @@ fn plan_lines(plan: &Plan) -> String {
 }
 
 /// Source of the facts, and what is left behind: the last part of every answer about a node.
-pub(crate) fn foot(note: &ProbeNote) -> String {
-    let ProbeNote { via, node, source, removed, left_behind, note, timings_ms, .. } = note;
+pub(crate) fn foot(note: &ProbeSummary) -> String {
+    let ProbeSummary { via, node, source, removed, left_behind, note, timings_ms, .. } = note;
     let gone = match (*removed, *via) {
         (_, "none") => "not created",
         (true, _) => "removed",

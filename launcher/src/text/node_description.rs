@@ -3,7 +3,7 @@
 use syringe_core::diagnosis::Finding;
 
 use crate::answer::node_description::{GpuRow, NodeDescription};
-use crate::kubernetes::model::conditions::Condition;
+use crate::kubernetes::model::node_conditions::Condition;
 use crate::kubernetes::read::events::NodeEvent;
 use crate::text::node_answer::{foot, stack_line};
 use crate::text::pod_allocation::{pods_table, resources_table};

@@ -1,6 +1,6 @@
 //! GPU resources of a node and the pods that use them, as tables.
 
-use crate::kubernetes::model::allocation::{Amounts, ResourceUse};
+use crate::kubernetes::model::gpu_requests::{ResourceCounts, ResourceUse};
 use crate::kubernetes::model::pod_rows::{ContainerRow, DeviceRow, PodRow};
 use crate::text::table::{cell, lines, new_table};
 
@@ -59,6 +59,6 @@ fn container_cells(container: &ContainerRow) -> [String; 4] {
     ]
 }
 
-fn amounts(amounts: &Amounts) -> Vec<String> {
+fn amounts(amounts: &ResourceCounts) -> Vec<String> {
     amounts.iter().map(|(name, count)| format!("{name}={count}")).collect()
 }

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelLog};
 use syringe_core::since::Since;
 
-use crate::answer::node::Answer;
-use crate::call::Call;
+use crate::answer::node::NodeAnswer;
+use crate::call::CallContext;
 use crate::error::Failure;
-use crate::reading::read_node;
-use crate::reading::read_node::ReadRequest;
+use crate::node_reading::read_node;
+use crate::node_reading::read_node::ReadRequest;
 use crate::text::node_answer::{foot, head};
 use crate::text::table::{cell, lines, new_table, second};
 use crate::tools::tool::Tool;
@@ -67,9 +67,9 @@ impl Tool for AnalyzeXidErrors {
         when and how often, whose fault it is, what to do. Says which time window the log really covers.";
     const PROBES: bool = true;
     type Args = XidArgs;
-    type Answer = Answer<XidSection>;
+    type Answer = NodeAnswer<XidSection>;
 
-    async fn call(call: Call, args: XidArgs) -> Result<Self::Answer, Failure> {
+    async fn call(call: CallContext, args: XidArgs) -> Result<Self::Answer, Failure> {
         let XidArgs { node_name, since, context } = args;
         let read =
             read_node::read(&call, context.as_deref(), &node_name, Self::NAME, ReadRequest::kernel_log(since)).await?;
@@ -79,7 +79,7 @@ impl Tool for AnalyzeXidErrors {
         let surplus = events.len().saturating_sub(MAX_EVENTS);
         events.drain(..surplus);
         events_omitted += surplus as u64;
-        Ok(Answer::new(
+        Ok(NodeAnswer::new(
             read.diagnosis,
             XidSection { events, events_omitted, since, events_before, untrusted_lines },
             read.note,

@@ -6,15 +6,15 @@ use syringe_core::report::Source;
 use syringe_core::text::clean;
 
 use crate::answer::node_description::NodeDescription;
-use crate::call::Call;
+use crate::call::CallContext;
 use crate::error::Failure;
 use crate::kubernetes::client::api_error::section_unknown;
-use crate::kubernetes::model::names;
-use crate::kubernetes::read::{events, node_view};
-use crate::reading::probe_note::ProbeNote;
-use crate::reading::read_node::{self, KnownNode};
+use crate::kubernetes::model::name_validation;
+use crate::kubernetes::read::{events, node_with_pods};
+use crate::node_reading::probe_summary::ProbeSummary;
+use crate::node_reading::read_node::{self, NodeToRead};
 use crate::text;
-use crate::tools::args::NodeArgs;
+use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 
 /// Maximum number of events in one answer, the newest.
@@ -32,13 +32,13 @@ impl Tool for DescribeGpuNode {
     type Args = NodeArgs;
     type Answer = NodeDescription;
 
-    async fn call(call: Call, args: NodeArgs) -> Result<NodeDescription, Failure> {
+    async fn call(call: CallContext, args: NodeArgs) -> Result<NodeDescription, Failure> {
         let NodeArgs { node_name, context } = args;
-        let what = format!("Looking at node {}", clean(&node_name, names::MAX_LENGTH));
-        let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
+        let what = format!("Looking at node {}", clean(&node_name, name_validation::MAX_LENGTH));
+        let connection = call.with_deadline(&what, call.contexts.connect(context.as_deref())).await?;
         let (view, events) = tokio::join!(
-            call.within(&what, node_view::read(&connection, &node_name)),
-            call.within(&what, events::of_node(&connection, &node_name))
+            call.with_deadline(&what, node_with_pods::read(&connection, &node_name)),
+            call.with_deadline(&what, events::of_node(&connection, &node_name))
         );
         let view = view?;
         let mut answer = NodeDescription::of(&view, connection.context.clone());
@@ -51,9 +51,13 @@ impl Tool for DescribeGpuNode {
             Err(failure) => answer.unknown.push(section_unknown("events", &failure)),
         }
         call.prober.sweep_in_background(&connection);
-        let known =
-            KnownNode { connection: &connection, kubernetes: &view.node, live: view.live_pods(), time: call.left() };
-        match read_node::read_known(&call, known, Self::NAME, vec!["all".into()]).await {
+        let known = NodeToRead {
+            connection: &connection,
+            kubernetes: &view.node,
+            existing_pods: view.existing_pods(),
+            time: call.time_left(),
+        };
+        match read_node::read_with_object(&call, known, Self::NAME, vec!["all".into()]).await {
             Ok(mut read) => {
                 if read.report.source == Source::Api
                     && let Err(why) = read.add_kernel_log(&call, &connection, &view.node, None).await
@@ -64,7 +68,8 @@ impl Tool for DescribeGpuNode {
             }
             Err(failure) => {
                 answer.unknown.push(section_unknown("probe", &failure));
-                answer.probe = ProbeNote::of_failed_probe(call.settings.via, &answer.node, &answer.context, &failure);
+                answer.probe =
+                    ProbeSummary::of_failed_probe(call.settings.via, &answer.node, &answer.context, &failure);
             }
         }
         answer.conclude();

@@ -8,10 +8,10 @@ use syringe_core::diagnosis::StackLink;
 use syringe_core::facts::health::{GpuHealth, HealthStatus};
 use syringe_core::report::{Sections, Status};
 
-use crate::answer::node::Answer;
-use crate::call::Call;
+use crate::answer::node::NodeAnswer;
+use crate::call::CallContext;
 use crate::error::Failure;
-use crate::reading::read_node;
+use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, head, stack_line};
 use crate::text::table::{cell, lines, new_table};
 use crate::tools::tool::Tool;
@@ -82,14 +82,14 @@ impl Tool for DiagnoseGpuNode {
         processes, driver setup), rules turn it into ranked findings with evidence and one action each. Use this first.";
     const PROBES: bool = true;
     type Args = DiagnoseArgs;
-    type Answer = Answer<DiagnosisSection>;
+    type Answer = NodeAnswer<DiagnosisSection>;
 
-    async fn call(call: Call, args: DiagnoseArgs) -> Result<Self::Answer, Failure> {
+    async fn call(call: CallContext, args: DiagnoseArgs) -> Result<Self::Answer, Failure> {
         let DiagnoseArgs { node_name, detail, context } = args;
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["all".into()]).await?;
         let sections = read.report.sections;
         let section = DiagnosisSection::of(sections, read.diagnosis.stack.clone(), detail);
-        Ok(Answer::new(read.diagnosis, section, read.note))
+        Ok(NodeAnswer::new(read.diagnosis, section, read.note))
     }
 
     fn table(answer: &Self::Answer) -> String {

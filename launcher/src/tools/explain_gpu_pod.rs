@@ -8,19 +8,19 @@ use syringe_core::diagnosis::{Diagnosis, Finding, Severity, StackLink, Unknown};
 use syringe_core::explanation::{self, Cause, Explanation, PodFacts};
 use syringe_core::report::Source;
 
-use crate::call::Call;
+use crate::call::CallContext;
 use crate::error::Failure;
 use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::model::conditions::is_ready;
-use crate::kubernetes::model::placement::{Candidate, requested};
-use crate::kubernetes::model::room;
+use crate::kubernetes::model::capacity_shortage;
+use crate::kubernetes::model::node_conditions::is_ready;
+use crate::kubernetes::model::scheduler_filters::{Candidate, requested};
 use crate::kubernetes::read::pod::ReadPod;
-use crate::kubernetes::read::{candidates, pod};
+use crate::kubernetes::read::{candidate_nodes, pod};
+use crate::node_reading::probe_summary::ProbeSummary;
+use crate::node_reading::read_node;
+use crate::node_reading::read_node::ReadRequest;
 use crate::probe::TargetContainer;
-use crate::reading::probe_note::ProbeNote;
-use crate::reading::read_node;
-use crate::reading::read_node::ReadRequest;
 use crate::text::node_answer::{foot, stack_line};
 use crate::text::table::second;
 use crate::tools::tool::Tool;
@@ -90,7 +90,7 @@ pub struct PodExplanation {
     pub candidates_omitted: Option<usize>,
     /// How the node was read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub probe: Option<ProbeNote>,
+    pub probe: Option<ProbeSummary>,
 }
 
 impl Tool for ExplainGpuPod {
@@ -102,14 +102,14 @@ impl Tool for ExplainGpuPod {
     type Args = ExplainArgs;
     type Answer = PodExplanation;
 
-    async fn call(call: Call, args: ExplainArgs) -> Result<PodExplanation, Failure> {
+    async fn call(call: CallContext, args: ExplainArgs) -> Result<PodExplanation, Failure> {
         let ExplainArgs { pod: name, namespace, context } = args;
         let reading = async {
             let connection = call.contexts.connect(context.as_deref()).await?;
             let read = pod::read(&connection, &namespace, &name).await?;
             Ok((connection, read))
         };
-        let (connection, read) = call.within("Reading the pod", reading).await?;
+        let (connection, read) = call.with_deadline("Reading the pod", reading).await?;
         let ReadPod { object, facts: mut pod, no_events } = read;
         let read = read_node_of(&call, &connection, object.as_ref(), &mut pod).await;
         let pending = PendingPod::read(&call, &connection, object.as_ref(), &mut pod).await;
@@ -197,17 +197,17 @@ impl Tool for ExplainGpuPod {
 
 /// Reads the pod's node; `Err` contains the reason why it could not be read.
 async fn read_node_of(
-    call: &Call,
+    call: &CallContext,
     connection: &Connection,
     object: Option<&Pod>,
     pod: &mut PodFacts,
 ) -> Result<read_node::NodeReading, String> {
     let Some(node) = pod.node.clone() else { return Err("it has no node".to_owned()) };
-    let object_of_node = read_node::look(call, connection, &node).await;
+    let object_of_node = read_node::read_node_object(call, connection, &node).await;
     pod.node_ready = object_of_node.as_ref().ok().map(is_ready);
     let ask = ReadRequest::everything_about(object.and_then(TargetContainer::first_with_gpu));
     let read = match object_of_node {
-        Ok(node) => read_node::read_or_ask_kubernetes(call, connection, &node, ExplainGpuPod::NAME, ask).await,
+        Ok(node) => read_node::read_or_api_only(call, connection, &node, ExplainGpuPod::NAME, ask).await,
         Err(failure) => Err(failure),
     };
     let read = read.map_err(|failure| failure.to_string())?;
@@ -227,7 +227,7 @@ struct NodePart {
     /// Number of findings left out of `findings`.
     omitted: usize,
     unknown: Vec<Unknown>,
-    probe: Option<ProbeNote>,
+    probe: Option<ProbeSummary>,
 }
 
 impl NodePart {
@@ -257,17 +257,17 @@ struct PendingPod {
 
 impl PendingPod {
     /// Reads the GPU nodes if the pod waits for one, and sets `pod.room`.
-    async fn read(call: &Call, connection: &Connection, object: Option<&Pod>, pod: &mut PodFacts) -> Self {
+    async fn read(call: &CallContext, connection: &Connection, object: Option<&Pod>, pod: &mut PodFacts) -> Self {
         let Some(object) = object.filter(|_| waits_for_nodes(pod)) else { return Self::default() };
-        let said = pod.message.clone();
-        let found = candidates::candidates(connection, object, said.as_deref());
-        let mut candidates = match call.within("Reading the GPU nodes", found).await {
+        let scheduler_message = pod.message.clone();
+        let found = candidate_nodes::candidates(connection, object, scheduler_message.as_deref());
+        let mut candidates = match call.with_deadline("Reading the GPU nodes", found).await {
             Ok(found) => found,
             Err(Failure { what, why, .. }) => {
                 return Self { not_listed: Some(format!("{what}: {why}")), ..Self::default() };
             }
         };
-        pod.room = room::of(&candidates, &requested(object), said.as_deref());
+        pod.room = capacity_shortage::find(&candidates, &requested(object), scheduler_message.as_deref());
         let omitted = candidates.len().saturating_sub(MAX_CANDIDATES);
         candidates.truncate(MAX_CANDIDATES);
         Self { candidates, omitted, not_listed: None }

@@ -4,17 +4,17 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::health::Health;
 
-use crate::answer::node::Answer;
+use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
-use crate::call::Call;
+use crate::call::CallContext;
 use crate::error::Failure;
 use crate::fleet;
 use crate::fleet::NodeSelection;
-use crate::reading::read_node;
+use crate::node_reading::read_node;
 use crate::text::fleet_answer;
 use crate::text::node_answer::{foot, head};
 use crate::text::table::{cell, lines, new_table};
-use crate::tools::args::FleetArgs;
+use crate::tools::common_args::FleetArgs;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 
@@ -37,17 +37,17 @@ impl Tool for GetGpuHealth {
     type Args = FleetArgs;
     type Answer = OneOrMany<HealthSection>;
 
-    async fn call(call: Call, args: FleetArgs) -> Result<Self::Answer, Failure> {
+    async fn call(call: CallContext, args: FleetArgs) -> Result<Self::Answer, Failure> {
         args.check()?;
         let FleetArgs { node_name, selector, limit, context } = args;
         let command = vec!["all".to_owned()];
         let Some(node_name) = node_name else {
             let selection = NodeSelection { context: context.as_deref(), selector: selector.as_deref(), limit };
-            return Ok(OneOrMany::Many(Box::new(fleet::survey(&call, selection, Self::NAME, &command).await?)));
+            return Ok(OneOrMany::Many(Box::new(fleet::read_fleet(&call, selection, Self::NAME, &command).await?)));
         };
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
         let health = read_node::section(&read.note, "health", read.report.sections.health)?;
-        Ok(OneOrMany::One(Box::new(Answer::new(read.diagnosis, HealthSection { health }, read.note))))
+        Ok(OneOrMany::One(Box::new(NodeAnswer::new(read.diagnosis, HealthSection { health }, read.note))))
     }
 
     fn table(answer: &Self::Answer) -> String {

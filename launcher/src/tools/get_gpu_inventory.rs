@@ -4,17 +4,17 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::inventory::Inventory;
 
-use crate::answer::node::Answer;
+use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
-use crate::call::Call;
+use crate::call::CallContext;
 use crate::error::Failure;
 use crate::fleet;
 use crate::fleet::NodeSelection;
-use crate::reading::read_node;
+use crate::node_reading::read_node;
 use crate::text::fleet_answer;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
 use crate::text::table::{cell, lines, new_table};
-use crate::tools::args::FleetArgs;
+use crate::tools::common_args::FleetArgs;
 use crate::tools::tool::Tool;
 
 /// The tool.
@@ -36,17 +36,17 @@ impl Tool for GetGpuInventory {
     type Args = FleetArgs;
     type Answer = OneOrMany<InventorySection>;
 
-    async fn call(call: Call, args: FleetArgs) -> Result<Self::Answer, Failure> {
+    async fn call(call: CallContext, args: FleetArgs) -> Result<Self::Answer, Failure> {
         args.check()?;
         let FleetArgs { node_name, selector, limit, context } = args;
         let command = vec!["inventory".to_owned()];
         let Some(node_name) = node_name else {
             let selection = NodeSelection { context: context.as_deref(), selector: selector.as_deref(), limit };
-            return Ok(OneOrMany::Many(Box::new(fleet::survey(&call, selection, Self::NAME, &command).await?)));
+            return Ok(OneOrMany::Many(Box::new(fleet::read_fleet(&call, selection, Self::NAME, &command).await?)));
         };
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
         let inventory = read_node::section(&read.note, "inventory", read.report.sections.inventory)?;
-        Ok(OneOrMany::One(Box::new(Answer::new(read.diagnosis, InventorySection { inventory }, read.note))))
+        Ok(OneOrMany::One(Box::new(NodeAnswer::new(read.diagnosis, InventorySection { inventory }, read.note))))
     }
 
     fn table(answer: &Self::Answer) -> String {

@@ -4,13 +4,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::telemetry::Telemetry;
 
-use crate::answer::node::Answer;
-use crate::call::Call;
+use crate::answer::node::NodeAnswer;
+use crate::call::CallContext;
 use crate::error::Failure;
-use crate::reading::read_node;
+use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
 use crate::text::table::{cell, lines, new_table};
-use crate::tools::args::NodeArgs;
+use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 
 /// The tool.
@@ -30,13 +30,13 @@ impl Tool for GetGpuTelemetry {
         utilization, memory use, PCIe link, and whether and why they throttle.";
     const PROBES: bool = true;
     type Args = NodeArgs;
-    type Answer = Answer<TelemetrySection>;
+    type Answer = NodeAnswer<TelemetrySection>;
 
-    async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
+    async fn call(call: CallContext, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["telemetry".into()]).await?;
         let telemetry = read_node::section(&read.note, "telemetry", read.report.sections.telemetry)?;
-        Ok(Answer::new(read.diagnosis, TelemetrySection { telemetry }, read.note))
+        Ok(NodeAnswer::new(read.diagnosis, TelemetrySection { telemetry }, read.note))
     }
 
     fn table(answer: &Self::Answer) -> String {

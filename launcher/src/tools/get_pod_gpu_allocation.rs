@@ -7,20 +7,20 @@ use syringe_core::diagnosis::{Finding, Unknown};
 use syringe_core::text::clean;
 
 use crate::byte_budget;
-use crate::call::Call;
+use crate::call::CallContext;
 use crate::error::Failure;
 use crate::kubernetes::client::api_error::section_unknown;
-use crate::kubernetes::model::allocation::ResourceUse;
-use crate::kubernetes::model::names;
+use crate::kubernetes::model::gpu_requests::ResourceUse;
+use crate::kubernetes::model::name_validation;
 use crate::kubernetes::model::pod_rows::PodRow;
 use crate::kubernetes::model::resolve_devices;
 use crate::kubernetes::model::resolve_devices::Leftovers;
-use crate::kubernetes::read::live_pods::LivePods;
-use crate::kubernetes::read::node_view;
-use crate::kubernetes::read::node_view::NodeView;
-use crate::reading::probe_note::ProbeNote;
-use crate::reading::read_node;
-use crate::reading::read_node::KnownNode;
+use crate::kubernetes::read::existing_pods::ExistingPods;
+use crate::kubernetes::read::node_with_pods;
+use crate::kubernetes::read::node_with_pods::NodeWithPods;
+use crate::node_reading::probe_summary::ProbeSummary;
+use crate::node_reading::read_node;
+use crate::node_reading::read_node::NodeToRead;
 use crate::text::node_answer::foot;
 use crate::text::pod_allocation::{pods_table, resources_table};
 use crate::tools::tool::Tool;
@@ -89,7 +89,7 @@ pub struct PodAllocation {
     pub leftovers: Leftovers,
     /// How the probe ran or failed. Absent without `resolve_devices`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub probe: Option<ProbeNote>,
+    pub probe: Option<ProbeSummary>,
 }
 
 impl Tool for GetPodGpuAllocation {
@@ -101,30 +101,30 @@ impl Tool for GetPodGpuAllocation {
     type Args = AllocationArgs;
     type Answer = PodAllocation;
 
-    async fn call(call: Call, args: AllocationArgs) -> Result<PodAllocation, Failure> {
+    async fn call(call: CallContext, args: AllocationArgs) -> Result<PodAllocation, Failure> {
         let AllocationArgs { node_name, namespace, resolve_devices, context } = args;
-        namespace.as_deref().map_or(Ok(()), names::check_namespace)?;
-        let what = format!("Looking at node {}", clean(&node_name, names::MAX_LENGTH));
-        let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
-        let mut view = call.within(&what, node_view::read(&connection, &node_name)).await?;
+        namespace.as_deref().map_or(Ok(()), name_validation::check_namespace)?;
+        let what = format!("Looking at node {}", clean(&node_name, name_validation::MAX_LENGTH));
+        let connection = call.with_deadline(&what, call.contexts.connect(context.as_deref())).await?;
+        let mut view = call.with_deadline(&what, node_with_pods::read(&connection, &node_name)).await?;
         let mut answer = PodAllocation::of(&view, node_name, connection.context.clone());
         answer.unknown.append(&mut view.unknown);
         if resolve_devices {
             call.prober.sweep_in_background(&connection);
-            let known = KnownNode {
+            let known = NodeToRead {
                 connection: &connection,
                 kubernetes: &view.node,
-                live: view.live_pods(),
-                time: call.left(),
+                existing_pods: view.existing_pods(),
+                time: call.time_left(),
             };
             let command = vec!["read".to_owned(), SECTIONS.to_owned()];
-            match read_node::read_known(&call, known, Self::NAME, command).await {
+            match read_node::read_with_object(&call, known, Self::NAME, command).await {
                 Ok(mut read) => {
-                    if let Some(live) = &read.live {
-                        live.name_static_pods(&mut read.report.sections);
+                    if let Some(existing_pods) = &read.existing_pods {
+                        existing_pods.replace_static_pod_uids(&mut read.report.sections);
                     }
-                    let live = read.live.as_ref().map(LivePods::names);
-                    answer.leftovers = resolve_devices::resolve(&mut answer.pods, live, &read.report.sections);
+                    let existing_pods = read.existing_pods.as_ref().map(ExistingPods::names);
+                    answer.leftovers = resolve_devices::resolve(&mut answer.pods, existing_pods, &read.report.sections);
                     answer.findings = read.diagnosis.findings;
                     answer.unknown.extend(read.diagnosis.unknown);
                     answer.probe = Some(read.note);
@@ -132,7 +132,7 @@ impl Tool for GetPodGpuAllocation {
                 Err(failure) => {
                     answer.unknown.push(section_unknown("devices", &failure));
                     answer.probe =
-                        ProbeNote::of_failed_probe(call.settings.via, &answer.node, &connection.context, &failure);
+                        ProbeSummary::of_failed_probe(call.settings.via, &answer.node, &connection.context, &failure);
                 }
             }
         }
@@ -168,7 +168,7 @@ impl Tool for GetPodGpuAllocation {
 }
 
 impl PodAllocation {
-    fn of(view: &NodeView, node: String, context: String) -> Self {
+    fn of(view: &NodeWithPods, node: String, context: String) -> Self {
         let resources = view.uses();
         let pods = view.rows();
         let words: Vec<_> = resources

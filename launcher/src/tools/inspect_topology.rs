@@ -4,13 +4,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::topology::{GpuTopology, Topology};
 
-use crate::answer::node::Answer;
-use crate::call::Call;
+use crate::answer::node::NodeAnswer;
+use crate::call::CallContext;
 use crate::error::Failure;
-use crate::reading::read_node;
+use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
 use crate::text::table::{cell, lines, new_table};
-use crate::tools::args::NodeArgs;
+use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 
 /// The tool.
@@ -30,13 +30,13 @@ impl Tool for InspectTopology {
         peer-to-peer matrix, PCIe path with speed and width, NUMA, nearby InfiniBand/RoCE ports.";
     const PROBES: bool = true;
     type Args = NodeArgs;
-    type Answer = Answer<TopologySection>;
+    type Answer = NodeAnswer<TopologySection>;
 
-    async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
+    async fn call(call: CallContext, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["topology".into()]).await?;
         let topology = read_node::section(&read.note, "topology", read.report.sections.topology)?;
-        Ok(Answer::new(read.diagnosis, TopologySection { topology }, read.note))
+        Ok(NodeAnswer::new(read.diagnosis, TopologySection { topology }, read.note))
     }
 
     fn table(answer: &Self::Answer) -> String {

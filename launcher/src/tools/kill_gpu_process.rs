@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome};
 use syringe_core::text::clean;
 
-use crate::call::Call;
+use crate::call::CallContext;
 use crate::error::Failure;
 use crate::kubernetes::Connection;
-use crate::kubernetes::read::pod_names;
+use crate::kubernetes::read::pod_description;
+use crate::tools::action_answer::ActionAnswer;
 use crate::tools::operator_action;
-use crate::tools::operator_action::{ActionAnswer, OperatorAction, Target};
+use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
 
 /// Default time between SIGTERM and SIGKILL.
@@ -70,7 +71,7 @@ impl Tool for KillGpuProcess {
     type Args = KillArgs;
     type Answer = ActionAnswer<KillAction>;
 
-    async fn call(call: Call, args: KillArgs) -> Result<Self::Answer, Failure> {
+    async fn call(call: CallContext, args: KillArgs) -> Result<Self::Answer, Failure> {
         operator_action::run(&call, &args).await
     }
 
@@ -90,7 +91,7 @@ impl KillArgs {
 }
 
 impl OperatorAction for KillArgs {
-    type Done = KillAction;
+    type Report = KillAction;
     const TOOL: &'static str = KillGpuProcess::NAME;
 
     fn target(&self) -> Target<'_> {
@@ -116,7 +117,7 @@ impl OperatorAction for KillArgs {
         operator_action::whole_gpu(Self::TOOL, &self.gpu)
     }
 
-    fn words(&self, _: &Call, _: &Node) -> Vec<String> {
+    fn probe_arguments(&self, _: &CallContext, _: &Node) -> Vec<String> {
         let numbers = [self.pid.to_string(), self.start_ticks.to_string(), self.grace().to_string()];
         let [pid, ticks, grace] = numbers;
         ["kill", "--gpu", &self.gpu, "--pid", &pid, "--start-ticks", &ticks, "--grace-seconds", &grace]
@@ -128,7 +129,7 @@ impl OperatorAction for KillArgs {
         Duration::from_secs(self.grace()) + CHECK_TIME
     }
 
-    fn of(action: Action) -> Option<KillAction> {
+    fn from_action(action: Action) -> Option<KillAction> {
         match action {
             Action::Kill(kill) => Some(*kill),
             Action::Reset(_) => None,
@@ -170,7 +171,7 @@ impl OperatorAction for KillArgs {
         (word.unwrap_or_default(), summary)
     }
 
-    async fn plan(&self, _: &Call, connection: &Connection, done: &KillAction) -> String {
+    async fn plan(&self, _: &CallContext, connection: &Connection, done: &KillAction) -> String {
         let Self { node_name, gpu, pid, .. } = self;
         let mut plan = format!("Kill process {pid}");
         let process = done.process.as_ref();
@@ -189,7 +190,7 @@ impl OperatorAction for KillArgs {
             plan.push_str(&format!("{} are in use on that GPU.\n", gibibytes(bytes)));
         }
         if let Some(uid) = process.and_then(|process| process.pod_uid.as_deref()) {
-            plan.push_str(&match pod_names::describe_pod(connection, node_name, uid).await {
+            plan.push_str(&match pod_description::describe_pod(connection, node_name, uid).await {
                 Some(pod) => format!("It belongs to pod {pod}\n"),
                 None => format!("It belongs to the pod with UID {}.\n", clean(uid, 40)),
             });

@@ -11,15 +11,15 @@ use syringe_core::diagnosis::Unknown;
 use tokio::time::timeout_at;
 
 use crate::byte_budget;
-use crate::call::Call;
+use crate::call::CallContext;
 use crate::error::Failure;
-use crate::kubernetes::model::allocation::{self, Amounts};
-use crate::kubernetes::model::conditions::{is_cordoned, is_ready};
 use crate::kubernetes::model::dra::Dra;
+use crate::kubernetes::model::gpu_requests::{self, ResourceCounts};
+use crate::kubernetes::model::gpu_resource_names::GPU_RESOURCE;
+use crate::kubernetes::model::node_conditions::{is_cordoned, is_ready};
 use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::model::node_labels::{is_gpu_node, label_number};
-use crate::kubernetes::model::resources::GPU_RESOURCE;
-use crate::kubernetes::read::{claims, nodes, pods};
+use crate::kubernetes::read::{nodes, pods, resource_claims};
 use crate::text::table::{cell, counted, lines, new_table};
 use crate::tools::tool::Tool;
 
@@ -52,7 +52,7 @@ pub struct GpuNodes {
     /// The kubeconfig context.
     pub context: String,
     /// All GPU nodes together.
-    pub totals: Totals,
+    pub totals: NodeCounts,
     /// GPU nodes, nodes with problems first.
     pub nodes: Vec<GpuNode>,
     /// Nodes left out of `nodes` for space; they have no problems unless `problems_omitted` says so.
@@ -68,7 +68,7 @@ pub struct GpuNodes {
 
 /// All GPU nodes together.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-pub struct Totals {
+pub struct NodeCounts {
     /// Nodes that were checked.
     pub nodes: u32,
     /// Nodes with GPUs.
@@ -76,12 +76,12 @@ pub struct Totals {
     /// GPU nodes that are Ready.
     pub gpu_nodes_ready: u32,
     /// GPU resources by name, capacity.
-    pub capacity: Amounts,
+    pub capacity: ResourceCounts,
     /// GPU resources by name, allocatable.
-    pub allocatable: Amounts,
+    pub allocatable: ResourceCounts,
     /// GPU resources by name, allocated. Absent if the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub allocated: Option<Amounts>,
+    pub allocated: Option<ResourceCounts>,
     /// GPU nodes by model.
     pub models: BTreeMap<String, u32>,
 }
@@ -106,12 +106,12 @@ pub struct GpuNode {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
     /// GPU resources (capacity). Devices of dynamic resource allocation have the name of their driver.
-    pub capacity: Amounts,
+    pub capacity: ResourceCounts,
     /// GPU resources (allocatable): less than the capacity if the device plugin reports unhealthy devices.
-    pub allocatable: Amounts,
+    pub allocatable: ResourceCounts,
     /// GPU resources (allocated). Absent if the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub allocated: Option<Amounts>,
+    pub allocated: Option<ResourceCounts>,
     /// Whether it is cordoned.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cordoned: bool,
@@ -129,20 +129,20 @@ impl Tool for ListGpuNodes {
     type Args = ListArgs;
     type Answer = GpuNodes;
 
-    async fn call(call: Call, args: ListArgs) -> Result<GpuNodes, Failure> {
+    async fn call(call: CallContext, args: ListArgs) -> Result<GpuNodes, Failure> {
         let ListArgs { selector, context } = args;
         // Reading all pods of a large cluster can take longer than the call; the answer does not wait for it.
-        let end = call.end - KEPT;
+        let end = call.end - RESERVED_FOR_ANSWER;
         let what = "Listing the GPU nodes";
-        let connection = call.within(what, call.contexts.connect(context.as_deref())).await?;
+        let connection = call.with_deadline(what, call.contexts.connect(context.as_deref())).await?;
         let mut unknown = Vec::new();
-        let dra = call.within(what, claims::read(&connection, None, &mut unknown)).await?;
+        let dra = call.with_deadline(what, resource_claims::read(&connection, None, &mut unknown)).await?;
         let dra_nodes: BTreeSet<&str> = dra.iter().flat_map(Dra::nodes).collect();
         let claimed = dra.as_ref().map(Dra::held).unwrap_or_default();
         let is_wanted = |node: &Node| is_gpu_node(node) || dra_nodes.contains(node.name_any().as_str());
         let row = |node: Node| GpuNode::of(&node, dra.as_ref());
         let collecting = nodes::collect(&connection, selector.as_deref(), is_wanted, row);
-        let (looked_at, rows) = call.within(what, collecting).await?;
+        let (looked_at, rows) = call.with_deadline(what, collecting).await?;
         let names = rows.iter().map(|row| row.name.clone()).collect();
         let held = timeout_at(end, pods::allocated_on(&connection, &names)).await;
         let held = match held.unwrap_or_else(|_| Err(out_of_time())) {
@@ -200,7 +200,7 @@ impl Tool for ListGpuNodes {
 }
 
 /// `8` for whole GPUs, `name=count` for any other resource.
-fn amounts(amounts: &Amounts) -> String {
+fn amounts(amounts: &ResourceCounts) -> String {
     let one = |(name, count): (&String, &u64)| match name.as_str() {
         GPU_RESOURCE => count.to_string(),
         name => format!("{name}={count}"),
@@ -209,7 +209,7 @@ fn amounts(amounts: &Amounts) -> String {
 }
 
 /// Time of a call that is reserved for building the answer.
-const KEPT: std::time::Duration = std::time::Duration::from_secs(2);
+const RESERVED_FOR_ANSWER: std::time::Duration = std::time::Duration::from_secs(2);
 
 fn out_of_time() -> Failure {
     Failure::new("Listing the pods", "the time of the call ended", "Select fewer nodes with a selector.")
@@ -220,10 +220,10 @@ impl GpuNodes {
         let totals = &mut self.totals;
         totals.gpu_nodes += 1;
         totals.gpu_nodes_ready += u32::from(row.ready);
-        allocation::add(&mut totals.capacity, &row.capacity);
-        allocation::add(&mut totals.allocatable, &row.allocatable);
+        gpu_requests::add(&mut totals.capacity, &row.capacity);
+        gpu_requests::add(&mut totals.allocatable, &row.allocatable);
         if let Some(allocated) = &row.allocated {
-            allocation::add(totals.allocated.get_or_insert_default(), allocated);
+            gpu_requests::add(totals.allocated.get_or_insert_default(), allocated);
         }
         *totals.models.entry(row.model.clone().unwrap_or_else(|| "unknown".into())).or_default() += 1;
         self.nodes.push(row);
@@ -236,7 +236,7 @@ impl GpuNodes {
         self.nodes_omitted = (omitted > 0).then_some(omitted);
         let hidden = troubled.saturating_sub(self.nodes.len());
         self.problems_omitted = (hidden > 0).then_some(hidden);
-        let Totals { nodes, gpu_nodes, gpu_nodes_ready, .. } = &self.totals;
+        let NodeCounts { nodes, gpu_nodes, gpu_nodes_ready, .. } = &self.totals;
         let gpu_nodes = counted(*gpu_nodes as usize, "GPU node");
         self.summary = format!(
             "{gpu_nodes} of {nodes} (context {}): {gpu_nodes_ready} Ready, {troubled} with problems reported by Kubernetes.",
@@ -247,7 +247,7 @@ impl GpuNodes {
 
 impl GpuNode {
     /// GPUs for a new pod: none on a node that is cordoned or not Ready. `None` if the pods are unknown.
-    fn free(&self) -> Option<Amounts> {
+    fn free(&self) -> Option<ResourceCounts> {
         let allocated = self.allocated.as_ref()?;
         let takes_pods = self.ready && !self.cordoned;
         let free = |(name, count): (&String, &u64)| {
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_cordoned_or_not_ready_node_has_no_free_gpus() {
-        let amounts = |count: u64| Amounts::from([(GPU_RESOURCE.to_owned(), count)]);
+        let amounts = |count: u64| ResourceCounts::from([(GPU_RESOURCE.to_owned(), count)]);
         let node = |ready, cordoned, allocated| GpuNode {
             ready,
             cordoned,
@@ -290,7 +290,7 @@ mod tests {
             ..GpuNode::default()
         };
         assert_eq!(node(true, false, Some(amounts(3))).free(), Some(amounts(5)));
-        assert_eq!(node(true, false, Some(Amounts::new())).free(), Some(amounts(8)));
+        assert_eq!(node(true, false, Some(ResourceCounts::new())).free(), Some(amounts(8)));
         assert_eq!(node(true, true, Some(amounts(3))).free(), Some(amounts(0)));
         assert_eq!(node(false, false, Some(amounts(3))).free(), Some(amounts(0)));
         assert_eq!(node(true, false, None).free(), None);

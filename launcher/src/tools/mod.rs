@@ -1,7 +1,8 @@
 //! The tools, one file each. They are the same for an MCP host and for the command line.
 
+mod action_answer;
 pub mod analyze_xid_errors;
-pub mod args;
+pub mod common_args;
 pub mod describe_gpu_node;
 pub mod diagnose_gpu_node;
 pub mod explain_gpu_pod;
@@ -18,7 +19,7 @@ pub mod reset_gpu;
 pub mod snapshot_ecc;
 pub mod tool;
 
-pub use args::{FleetArgs, NodeArgs};
+pub use common_args::{FleetArgs, NodeArgs};
 pub(crate) use operator_action::MAX_ACTION_TIME;
 pub use registry::all;
-pub use tool::{Entry, Rendered, Tool};
+pub use tool::{RenderedAnswer, Tool, ToolEntry};

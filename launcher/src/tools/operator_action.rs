@@ -5,64 +5,30 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
-use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::Value;
 use syringe_core::facts::action::Action;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use crate::call::Call;
+use crate::call::CallContext;
 use crate::consent;
-use crate::consent::{Bearer, ConsentAnswer, LIFETIME, Pending};
+use crate::consent::{ConsentAnswer, PendingQuestion, Redeemer, TOKEN_LIFETIME};
 use crate::error::Failure;
 use crate::kubernetes::read::nodes;
 use crate::kubernetes::{Connection, IN_CLUSTER};
-use crate::probe::{ActionNote, ProbeRequest, ProbeResult, Record, random_suffix};
-use crate::reading::probe_note::ProbeNote;
-use crate::reading::read_node::KEPT_FOR_REMOVAL;
+use crate::node_reading::probe_summary::ProbeSummary;
+use crate::node_reading::read_node::RESERVED_FOR_DELETION;
+use crate::probe::{ActionDetails, AuditRecord, ProbeRequest, ProbeResult, random_suffix};
 use crate::settings::{Mode, Settings};
+use crate::tools::action_answer::ActionAnswer;
 
 /// Maximum lifetime of the pod of an action. deploy/admission-policy.yaml allows at most 15 minutes.
 pub(crate) const MAX_ACTION_TIME: Duration = Duration::from_secs(840);
 
-/// The answer of a tool that changes a node. `T` is the report of the node.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct ActionAnswer<T> {
-    /// `awaiting_consent` (nothing was done: see `terminal_command` or `token`), `declined`, `refused`, or the outcome of the
-    /// action.
-    pub outcome: String,
-    /// One or two sentences.
-    pub summary: String,
-    /// The plan in plain words, to be shown to the user.
-    pub plan: String,
-    /// Command that the user runs in a terminal to see the plan again and carry it out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub terminal_command: Option<String>,
-    /// Pass it with the same arguments in a second call after the user agreed to the plan. Valid once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
-    /// How long the token is valid.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token_valid_seconds: Option<u64>,
-    /// Who agreed, and how.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub consent: Option<String>,
-    /// The report of the node: before and after.
-    pub action: Option<T>,
-    /// The probe that returned the report.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub probe: Option<ProbeNote>,
-    /// Whether it was done.
-    #[serde(skip)]
-    #[schemars(skip)]
-    pub(super) is_done: bool,
-}
-
 /// An action on a node.
 pub(super) trait OperatorAction: Sync {
     /// The report of the node about the action.
-    type Done: Clone + Send;
+    type Report: Clone + Send;
     /// Name of the tool.
     const TOOL: &'static str;
 
@@ -75,19 +41,24 @@ pub(super) trait OperatorAction: Sync {
     /// Rejects invalid arguments before anything is created.
     fn validate(&self) -> Result<(), Failure>;
     /// Arguments after `node-probe --operator`.
-    fn words(&self, call: &Call, kubernetes: &Node) -> Vec<String>;
+    fn probe_arguments(&self, call: &CallContext, kubernetes: &Node) -> Vec<String>;
     /// Time for the action on the node.
     fn time(&self) -> Duration;
     /// The report of the node, if it is about this action.
-    fn of(action: Action) -> Option<Self::Done>;
+    fn from_action(action: Action) -> Option<Self::Report>;
     /// Outcome and sentence for the report of the node.
-    fn outcome(&self, done: &Self::Done) -> (String, String);
+    fn outcome(&self, done: &Self::Report) -> (String, String);
     /// Whether the plan has no blockers, so that the user can be asked.
-    fn is_clear(done: &Self::Done) -> bool;
+    fn is_clear(done: &Self::Report) -> bool;
     /// Whether the action was done.
-    fn is_done(done: &Self::Done) -> bool;
+    fn is_done(done: &Self::Report) -> bool;
     /// The plan in plain words.
-    fn plan(&self, call: &Call, connection: &Connection, done: &Self::Done) -> impl Future<Output = String> + Send;
+    fn plan(
+        &self,
+        call: &CallContext,
+        connection: &Connection,
+        done: &Self::Report,
+    ) -> impl Future<Output = String> + Send;
 }
 
 /// The target of an action.
@@ -104,7 +75,7 @@ struct AgreedPlan {
 }
 
 /// Plans, asks, acts.
-pub(super) async fn run<D: OperatorAction>(call: &Call, action: &D) -> Result<ActionAnswer<D::Done>, Failure> {
+pub(super) async fn run<D: OperatorAction>(call: &CallContext, action: &D) -> Result<ActionAnswer<D::Report>, Failure> {
     let Target { node_name, context, token } = action.target();
     if call.settings.mode != Mode::Operator {
         let why = "gpu-syringe is in read-only mode";
@@ -112,11 +83,12 @@ pub(super) async fn run<D: OperatorAction>(call: &Call, action: &D) -> Result<Ac
     }
     action.validate()?;
     let what = format!("Looking at node {}", clean(node_name, 253));
-    let connection = call.within(&what, call.contexts.connect(context)).await?;
+    let connection = call.with_deadline(&what, call.contexts.connect(context)).await?;
     check_server(call, &connection, D::TOOL)?;
     call.prober.sweep_in_background(&connection);
-    let kubernetes = call.within(&what, read_actionable_node(call, &connection, node_name)).await?;
-    let content = consent::content(D::TOOL, &connection.server, &connection.context, node_name, &action.arguments());
+    let kubernetes = call.with_deadline(&what, read_actionable_node(call, &connection, node_name)).await?;
+    let content =
+        consent::token_binding(D::TOOL, &connection.server, &connection.context, node_name, &action.arguments());
     let mut session = ActionSession { call, action, connection: &connection, kubernetes, content };
     let agreed = match session.redeem(token)? {
         Some(Ok(agreed)) => agreed,
@@ -136,7 +108,7 @@ pub(super) async fn run<D: OperatorAction>(call: &Call, action: &D) -> Result<Ac
 }
 
 /// Refuses an API server that is not the one of `--server`.
-fn check_server(call: &Call, connection: &Connection, tool: &str) -> Result<(), Failure> {
+fn check_server(call: &CallContext, connection: &Connection, tool: &str) -> Result<(), Failure> {
     let Some(server) = call.server.as_deref().filter(|server| *server != connection.address()) else { return Ok(()) };
     let why =
         format!("context {} uses API server {}, not {}", connection.context, connection.address(), clean(server, 300));
@@ -144,16 +116,16 @@ fn check_server(call: &Call, connection: &Connection, tool: &str) -> Result<(), 
 }
 
 /// Reads the node. Fails if no action is possible on it.
-async fn read_actionable_node(call: &Call, connection: &Connection, name: &str) -> Result<Node, Failure> {
+async fn read_actionable_node(call: &CallContext, connection: &Connection, name: &str) -> Result<Node, Failure> {
     let node = nodes::read(connection, name).await?;
-    call.settings.may_probe(&node)?;
+    call.settings.check_node_allowed(&node)?;
     nodes::must_be_ready(&node)?;
     Ok(node)
 }
 
 /// One action on its node.
 struct ActionSession<'a, D> {
-    call: &'a Call,
+    call: &'a CallContext,
     action: &'a D,
     connection: &'a Connection,
     kubernetes: Node,
@@ -163,15 +135,15 @@ struct ActionSession<'a, D> {
 impl<D: OperatorAction> ActionSession<'_, D> {
     /// The consent in the call: a token, or the answer of the host's user.
     #[expect(clippy::type_complexity, reason = "no consent in the call; or agreed, or declined")]
-    fn redeem(&self, token: Option<&str>) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Done>>>, Failure> {
+    fn redeem(&self, token: Option<&str>) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Report>>>, Failure> {
         let answer = self.call.consent.answer();
         let Some(token) = answer.map(|answer| answer.token.as_str()).or(token) else { return Ok(None) };
-        let bearer = if answer.is_some() { Bearer::Host } else { Bearer::Model };
+        let bearer = if answer.is_some() { Redeemer::Host } else { Redeemer::Model };
         let redeemed = match bearer {
-            Bearer::Model if !self.call.settings.token_to_model => {
+            Redeemer::Model if !self.call.settings.token_to_model => {
                 Err("tokens from a model are not accepted (--token-to-model is not set)".to_owned())
             }
-            _ => self.call.consent.tokens().redeem(token, &consent::for_bearer(bearer, &self.content)),
+            _ => self.call.consent.tokens().redeem(token, &consent::bearer_binding(bearer, &self.content)),
         };
         let granted = redeemed.map_err(|why| {
             self.record(String::new()).refused(&why);
@@ -185,9 +157,9 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     }
 
     /// Makes the plan on the node, and asks for consent.
-    async fn ask(&self) -> Result<Result<AgreedPlan, Box<ActionAnswer<D::Done>>>, Failure> {
+    async fn ask(&self) -> Result<Result<AgreedPlan, Box<ActionAnswer<D::Report>>>, Failure> {
         let consent = &self.call.consent;
-        let (done, note) = self.look().await?;
+        let (done, note) = self.plan_on_node().await?;
         let Connection { context, server, .. } = self.connection;
         let plan = self.action.plan(self.call, self.connection, &done).await;
         let plan = format!("Context {context}, API server {server}.\n{plan}");
@@ -225,27 +197,27 @@ impl<D: OperatorAction> ActionSession<'_, D> {
                     ..answer
                 })));
             }
-            ConsentAnswer::Nobody | ConsentAnswer::Later => {}
+            ConsentAnswer::Nobody | ConsentAnswer::Deferred => {}
         }
-        let answer = self.await_consent(answer, plan, asked == ConsentAnswer::Later)?;
+        let answer = self.await_consent(answer, plan, asked == ConsentAnswer::Deferred)?;
         Ok(Err(Box::new(answer)))
     }
 
     /// The answer with a token: for the host, which asks its user (`later`), or for the model.
     fn await_consent(
         &self,
-        answer: ActionAnswer<D::Done>,
+        answer: ActionAnswer<D::Report>,
         plan: String,
         later: bool,
-    ) -> Result<ActionAnswer<D::Done>, Failure> {
+    ) -> Result<ActionAnswer<D::Report>, Failure> {
         let consent = &self.call.consent;
-        let bearer = if later { Bearer::Host } else { Bearer::Model };
+        let bearer = if later { Redeemer::Host } else { Redeemer::Model };
         let token = consent
             .tokens()
-            .give(consent::for_bearer(bearer, &self.content), &plan)
+            .issue(consent::bearer_binding(bearer, &self.content), &plan)
             .map_err(|why| Failure::new("Creating a token", why, "Run the command in a terminal instead."))?;
         if later {
-            consent.set_pending(Pending { token: token.clone(), plan });
+            consent.set_pending(PendingQuestion { token: token.clone(), plan });
         }
         Ok(ActionAnswer {
             outcome: "awaiting_consent".to_owned(),
@@ -253,17 +225,17 @@ impl<D: OperatorAction> ActionSession<'_, D> {
                 "Nothing was done. Show the plan to the user; only if they agree, call {} again with the same arguments and \
                  this token within {} s.",
                 D::TOOL,
-                LIFETIME.as_secs()
+                TOKEN_LIFETIME.as_secs()
             ),
             token: Some(token),
-            token_valid_seconds: Some(LIFETIME.as_secs()),
+            token_valid_seconds: Some(TOKEN_LIFETIME.as_secs()),
             ..answer
         })
     }
 
     /// The command that does the same in a terminal.
     fn terminal_command(&self) -> String {
-        let Call { settings, contexts, .. } = self.call;
+        let CallContext { settings, contexts, .. } = self.call;
         let Connection { context, .. } = self.connection;
         let mut settings = Settings::clone(settings);
         // Only the context of the plan; a service account has none.
@@ -271,24 +243,31 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         settings.allow_context.clear();
         // The demo cluster has another address after each start.
         let server = Some(self.connection.address()).filter(|_| !settings.is_demo());
-        let kubeconfig = contexts.of_environment();
+        let kubeconfig = contexts.kubeconfig_variable();
         let node = self.action.target().node_name;
-        consent::for_terminal(&settings, kubeconfig.as_deref(), D::TOOL, node, &self.action.arguments(), server)
+        consent::terminal_command_line(
+            &settings,
+            kubeconfig.as_deref(),
+            D::TOOL,
+            node,
+            &self.action.arguments(),
+            server,
+        )
     }
 
-    fn note(&self, plan: String, consent: String) -> ActionNote {
-        ActionNote { arguments: self.action.arguments(), plan, headline: self.action.headline(), consent }
+    fn note(&self, plan: String, consent: String) -> ActionDetails {
+        ActionDetails { arguments: self.action.arguments(), plan, headline: self.action.headline(), consent }
     }
 
     /// The audit record of an action that was not started.
-    fn record(&self, plan: String) -> Record {
+    fn record(&self, plan: String) -> AuditRecord {
         let request = self.request(Vec::new(), Duration::ZERO);
         let audit = std::sync::Arc::new(self.call.prober.audit().clone());
         let note = self.note(plan, String::new());
-        Record::new(audit, self.connection, &self.call.settings.namespace, &request, Some(note))
+        AuditRecord::new(audit, self.connection, &self.call.settings.namespace, &request, Some(note))
     }
 
-    fn declined(&self, plan: String, why: &str, probe: Option<ProbeNote>) -> ActionAnswer<D::Done> {
+    fn declined(&self, plan: String, why: &str, probe: Option<ProbeSummary>) -> ActionAnswer<D::Report> {
         self.record(plan.clone()).declined(why);
         ActionAnswer {
             outcome: "declined".to_owned(),
@@ -309,7 +288,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     }
 
     fn command(&self, more: &[&str]) -> Vec<String> {
-        let words = self.action.words(self.call, &self.kubernetes);
+        let words = self.action.probe_arguments(self.call, &self.kubernetes);
         std::iter::once("--operator".to_owned())
             .chain(words)
             .chain(more.iter().map(|word| (*word).to_owned()))
@@ -317,22 +296,22 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     }
 
     /// The plan, from the current state of the node.
-    async fn look(&self) -> Result<(D::Done, ProbeNote), Failure> {
-        let deadline = self.call.left().saturating_sub(KEPT_FOR_REMOVAL);
+    async fn plan_on_node(&self) -> Result<(D::Report, ProbeSummary), Failure> {
+        let deadline = self.call.time_left().saturating_sub(RESERVED_FOR_DELETION);
         let request = self.request(self.command(&["--plan"]), deadline);
-        let Call { prober, on_phase, cancel, .. } = self.call;
+        let CallContext { prober, on_phase, cancel, .. } = self.call;
         let probed = prober.probe(self.connection, request, on_phase.clone(), cancel.clone()).await?;
         self.read(probed)
     }
 
     /// Runs the action.
-    async fn act(&self, agreed: AgreedPlan) -> Result<ActionAnswer<D::Done>, Failure> {
+    async fn act(&self, agreed: AgreedPlan) -> Result<ActionAnswer<D::Report>, Failure> {
         let AgreedPlan { plan, how } = agreed;
         let id = random_suffix();
         let deadline = (self.call.settings.call_time() + self.action.time()).min(MAX_ACTION_TIME);
         let request = self.request(self.command(&["--once", &id]), deadline);
         let note = self.note(plan.clone(), how.clone());
-        let Call { prober, on_phase, .. } = self.call;
+        let CallContext { prober, on_phase, .. } = self.call;
         let probed = prober.act(self.connection, request, on_phase.clone(), note).await?;
         let (done, note) = self.read(probed)?;
         let (outcome, summary) = self.action.outcome(&done);
@@ -350,14 +329,14 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         })
     }
 
-    fn read(&self, mut probed: ProbeResult) -> Result<(D::Done, ProbeNote), Failure> {
+    fn read(&self, mut probed: ProbeResult) -> Result<(D::Report, ProbeSummary), Failure> {
         let node = self.action.target().node_name;
         let what = format!("Running {} on node {node}", D::TOOL);
         if let Some(Problem { why, next_step, .. }) = &probed.report.error {
             return Err(Failure::new(what, why, next_step).leaving(probed.left_behind));
         }
-        let note = ProbeNote::of_pod(node, &self.connection.context, &probed);
-        match probed.report.action.take().and_then(D::of) {
+        let note = ProbeSummary::of_pod(node, &self.connection.context, &probed);
+        match probed.report.action.take().and_then(D::from_action) {
             Some(done) => Ok((done, note)),
             None => Err(Failure::new(
                 what,

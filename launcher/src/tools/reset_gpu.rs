@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
 
-use crate::call::Call;
+use crate::call::CallContext;
 use crate::error::Failure;
 use crate::kubernetes::Connection;
-use crate::kubernetes::model::conditions::is_cordoned;
-use crate::settings::Check;
+use crate::kubernetes::model::node_conditions::is_cordoned;
+use crate::settings::DrainCheck;
+use crate::tools::action_answer::ActionAnswer;
 use crate::tools::operator_action;
-use crate::tools::operator_action::{ActionAnswer, OperatorAction, Target};
+use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
 
 /// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode. The rest is for the checks before and after.
@@ -58,7 +59,7 @@ impl Tool for ResetGpu {
     type Args = ResetArgs;
     type Answer = ActionAnswer<ResetAction>;
 
-    async fn call(call: Call, args: ResetArgs) -> Result<Self::Answer, Failure> {
+    async fn call(call: CallContext, args: ResetArgs) -> Result<Self::Answer, Failure> {
         operator_action::run(&call, &args).await
     }
 
@@ -72,7 +73,7 @@ impl Tool for ResetGpu {
 }
 
 impl OperatorAction for ResetArgs {
-    type Done = ResetAction;
+    type Report = ResetAction;
     const TOOL: &'static str = ResetGpu::NAME;
 
     fn target(&self) -> Target<'_> {
@@ -93,12 +94,12 @@ impl OperatorAction for ResetArgs {
         operator_action::whole_gpu(Self::TOOL, &self.gpu)
     }
 
-    fn words(&self, call: &Call, kubernetes: &Node) -> Vec<String> {
+    fn probe_arguments(&self, call: &CallContext, kubernetes: &Node) -> Vec<String> {
         let mut words = ["reset", "--gpu", &self.gpu].map(str::to_owned).to_vec();
         if is_cordoned(kubernetes) {
             words.push("--cordoned".to_owned());
         }
-        if call.settings.drain_check == Check::Off {
+        if call.settings.drain_check == DrainCheck::Off {
             words.extend(["--drain-check", "off"].map(str::to_owned));
         }
         words
@@ -108,7 +109,7 @@ impl OperatorAction for ResetArgs {
         TIME
     }
 
-    fn of(action: Action) -> Option<ResetAction> {
+    fn from_action(action: Action) -> Option<ResetAction> {
         match action {
             Action::Reset(reset) => Some(*reset),
             Action::Kill(_) => None,
@@ -128,7 +129,7 @@ impl OperatorAction for ResetArgs {
         (word.unwrap_or_default(), done.summary.clone())
     }
 
-    async fn plan(&self, _: &Call, _: &Connection, done: &ResetAction) -> String {
+    async fn plan(&self, _: &CallContext, _: &Connection, done: &ResetAction) -> String {
         let Self { node_name, gpu, .. } = self;
         let plan = &done.plan;
         let index = plan.index.map(|index| format!("GPU {index}, ")).unwrap_or_default();

@@ -4,13 +4,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::ecc::{Ecc, RemappedRows};
 
-use crate::answer::node::Answer;
-use crate::call::Call;
+use crate::answer::node::NodeAnswer;
+use crate::call::CallContext;
 use crate::error::Failure;
-use crate::reading::read_node;
+use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
 use crate::text::table::{cell, lines, new_table};
-use crate::tools::args::NodeArgs;
+use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 
@@ -31,13 +31,13 @@ impl Tool for SnapshotEcc {
         lifetime, SRAM threshold, row remapping with spare rows left, retired pages, and the recovery action that the driver recommends.";
     const PROBES: bool = true;
     type Args = NodeArgs;
-    type Answer = Answer<EccSection>;
+    type Answer = NodeAnswer<EccSection>;
 
-    async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
+    async fn call(call: CallContext, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["ecc".into()]).await?;
         let ecc = read_node::section(&read.note, "ecc", read.report.sections.ecc)?;
-        Ok(Answer::new(read.diagnosis, EccSection { ecc }, read.note))
+        Ok(NodeAnswer::new(read.diagnosis, EccSection { ecc }, read.note))
     }
 
     fn table(answer: &Self::Answer) -> String {

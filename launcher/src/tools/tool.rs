@@ -9,9 +9,9 @@ use serde_json::Value;
 use syringe_core::text::tidy;
 use tokio::time::Instant;
 
-use crate::call::Call;
+use crate::call::CallContext;
 use crate::error::Failure;
-use crate::quoted;
+use crate::untrusted_text;
 
 /// One tool.
 pub trait Tool: Send + Sync + 'static {
@@ -31,7 +31,7 @@ pub trait Tool: Send + Sync + 'static {
     type Answer: Serialize + JsonSchema + Send;
 
     /// Runs the tool.
-    fn call(call: Call, args: Self::Args) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+    fn call(call: CallContext, args: Self::Args) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 
     /// The answer as text for a terminal.
     fn table(answer: &Self::Answer) -> String;
@@ -44,7 +44,7 @@ pub trait Tool: Send + Sync + 'static {
 
 /// An answer in both formats.
 #[derive(Clone, Debug)]
-pub struct Rendered {
+pub struct RenderedAnswer {
     /// JSON, for a model or a pipe.
     pub json: Value,
     /// Text, for a terminal.
@@ -54,7 +54,7 @@ pub struct Rendered {
 }
 
 /// A tool with its types erased.
-pub struct Entry {
+pub struct ToolEntry {
     /// Name in MCP.
     pub name: &'static str,
     /// Title for people.
@@ -69,10 +69,10 @@ pub struct Entry {
     pub input_schema: fn() -> Value,
     /// JSON Schema of the answer.
     pub output_schema: fn() -> Value,
-    call: fn(Call, Value) -> BoxFuture<'static, Result<Rendered, Failure>>,
+    call: fn(CallContext, Value) -> BoxFuture<'static, Result<RenderedAnswer, Failure>>,
 }
 
-impl Entry {
+impl ToolEntry {
     /// The entry of a tool.
     pub fn of<T: Tool>() -> Self {
         Self {
@@ -88,20 +88,20 @@ impl Entry {
     }
 
     /// Runs the tool.
-    pub fn call(&self, call: Call, args: Value) -> BoxFuture<'static, Result<Rendered, Failure>> {
+    pub fn call(&self, call: CallContext, args: Value) -> BoxFuture<'static, Result<RenderedAnswer, Failure>> {
         (self.call)(call, args)
     }
 }
 
-async fn run<T: Tool>(call: Call, args: Value) -> Result<Rendered, Failure> {
+async fn run<T: Tool>(call: CallContext, args: Value) -> Result<RenderedAnswer, Failure> {
     let args = serde_json::from_value(args).map_err(|error| {
         Failure::new(format!("The arguments of {}", T::NAME), error, "Fix them: see the tool's input schema.")
     })?;
-    let call = Call { end: Instant::now() + call.settings.call_time(), ..call };
+    let call = CallContext { end: Instant::now() + call.settings.call_time(), ..call };
     let answer = T::call(call, args).await?;
     let mut json = serde_json::to_value(&answer).map_err(|error| {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
-    quoted::finish(&mut json);
-    Ok(Rendered { json, table: tidy(&T::table(&answer)), is_done: T::is_done(&answer) })
+    untrusted_text::finish(&mut json);
+    Ok(RenderedAnswer { json, table: tidy(&T::table(&answer)), is_done: T::is_done(&answer) })
 }

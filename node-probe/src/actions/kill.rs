@@ -16,9 +16,9 @@ use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle};
 use syringe_core::operator::protected::{self, Candidate};
 use syringe_core::report::Report;
 
-use super::gpu_view::{GpuReader, GpuView};
+use super::gpu_facts::{GpuFacts, GpuReader};
 use super::request::KillRequest;
-use super::stuck_process;
+use super::stuck_process_text;
 use crate::host::{self, Stat};
 use crate::paths::Paths;
 use crate::request::Request;
@@ -34,13 +34,13 @@ const MEMORY_PAUSE: Duration = Duration::from_millis(250);
 const MAX_ANCESTORS: usize = 64;
 
 /// Runs the kill request and reports the result.
-pub(super) fn run(order: &KillRequest, request: &Request) -> Report {
+pub(super) fn run(kill_request: &KillRequest, request: &Request) -> Report {
     let started = Instant::now();
     let taken_at = Timestamp::now();
     let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
     let identity = host::identity(&paths);
     let gpu_reader = GpuReader { paths, library: request.files.nvml_library.clone(), time: request.timeout / 2 };
-    let action = kill(order, &gpu_reader);
+    let action = kill(kill_request, &gpu_reader);
     Report {
         hostname: identity.hostname,
         boot_id: identity.boot_id,
@@ -52,13 +52,14 @@ pub(super) fn run(order: &KillRequest, request: &Request) -> Report {
     }
 }
 
-fn kill(order: &KillRequest, gpu_reader: &GpuReader) -> KillAction {
-    let checked = gpu(order, gpu_reader).and_then(|view| {
-        Target::open(order, &gpu_reader.paths).and_then(|target| target.check(order, &view, &gpu_reader.paths))
+fn kill(kill_request: &KillRequest, gpu_reader: &GpuReader) -> KillAction {
+    let checked = gpu(kill_request, gpu_reader).and_then(|view| {
+        Target::open(kill_request, &gpu_reader.paths)
+            .and_then(|target| target.check(kill_request, &view, &gpu_reader.paths))
     });
     match checked {
-        Ok(checked) if order.plan => checked.action,
-        Ok(checked) => checked.end(order, gpu_reader),
+        Ok(checked) if kill_request.plan => checked.action,
+        Ok(checked) => checked.end(kill_request, gpu_reader),
         Err(action) => *action,
     }
 }
@@ -77,8 +78,8 @@ struct Checked {
 /// The result of a request that ends early.
 type Early = Box<KillAction>;
 
-fn blank(order: &KillRequest) -> KillAction {
-    let KillRequest { gpu, pid, start_ticks, .. } = order;
+fn blank(kill_request: &KillRequest) -> KillAction {
+    let KillRequest { gpu, pid, start_ticks, .. } = kill_request;
     KillAction { gpu: gpu.clone(), pid: *pid, start_ticks: *start_ticks, ..KillAction::default() }
 }
 
@@ -89,13 +90,13 @@ fn refuse(action: KillAction, code: &str, why: impl Into<String>, next_step: &st
 
 /// The GPU of the request. A GPU that this node does not have is on another node, where the
 /// process ID means another process.
-fn gpu(order: &KillRequest, gpu_reader: &GpuReader) -> Result<GpuView, Early> {
-    let view = gpu_reader.read(&order.gpu).ok_or_else(|| {
-        let why = format!("this node has no GPU {}", order.gpu);
-        refuse(blank(order), "no_such_gpu", why, "Use the UUID from get_gpu_inventory.")
+fn gpu(kill_request: &KillRequest, gpu_reader: &GpuReader) -> Result<GpuFacts, Early> {
+    let view = gpu_reader.read(&kill_request.gpu).ok_or_else(|| {
+        let why = format!("this node has no GPU {}", kill_request.gpu);
+        refuse(blank(kill_request), "no_such_gpu", why, "Use the UUID from get_gpu_inventory.")
     })?;
     if view.uses.is_empty()
-        && let Some(unknown) = unknown_gpu(blank(order), &view)
+        && let Some(unknown) = unknown_gpu(blank(kill_request), &view)
     {
         return Err(unknown);
     }
@@ -103,7 +104,7 @@ fn gpu(order: &KillRequest, gpu_reader: &GpuReader) -> Result<GpuView, Early> {
 }
 
 /// A GPU whose device file is unknown to NVML and to the kernel module.
-fn unknown_gpu(action: KillAction, view: &GpuView) -> Option<Early> {
+fn unknown_gpu(action: KillAction, view: &GpuFacts) -> Option<Early> {
     let problem = view.problem.as_ref().filter(|_| view.minor.is_none())?;
     let why = format!("cannot determine which processes use the GPU: {}", problem.why);
     Some(refuse(action, "gpu_unknown", why, "Repair the driver first, or reboot the node."))
@@ -111,15 +112,15 @@ fn unknown_gpu(action: KillAction, view: &GpuView) -> Option<Early> {
 
 /// There is no process with this ID: it has ended if the probe sees all processes of the host; otherwise its state is
 /// unknown.
-fn absent(order: &KillRequest, paths: &Paths) -> Early {
+fn absent(kill_request: &KillRequest, paths: &Paths) -> Early {
     if pid_namespace::is_initial(&paths.proc) {
-        return gone(blank(order));
+        return gone(blank(kill_request));
     }
     let why = format!(
         "cannot determine whether PID {} exists: the probe does not run in the PID namespace of the host",
-        order.pid
+        kill_request.pid
     );
-    refuse(blank(order), "pid_namespace", why, "Run the probe in the PID namespace of the host (--via pod).")
+    refuse(blank(kill_request), "pid_namespace", why, "Run the probe in the PID namespace of the host (--via pod).")
 }
 
 fn gone(action: KillAction) -> Early {
@@ -129,24 +130,24 @@ fn gone(action: KillAction) -> Early {
 
 impl Target {
     /// Opens the process. All checks and signals use the open process.
-    fn open(order: &KillRequest, paths: &Paths) -> Result<Self, Early> {
-        let pid = order.pid;
+    fn open(kill_request: &KillRequest, paths: &Paths) -> Result<Self, Early> {
+        let pid = kill_request.pid;
         let number = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
         let Some(number) = number else {
             let refusal = protected::refusal(&Candidate { pid: pid.min(1), ..Candidate::default() });
-            return Err(Box::new(KillAction { outcome: KillOutcome::Refused, refusal, ..blank(order) }));
+            return Err(Box::new(KillAction { outcome: KillOutcome::Refused, refusal, ..blank(kill_request) }));
         };
         match pidfd_open(number, PidfdFlags::empty()) {
             Ok(process) => Ok(Self { process }),
-            Err(Errno::SRCH) => Err(absent(order, paths)),
+            Err(Errno::SRCH) => Err(absent(kill_request, paths)),
             Err(Errno::NOSYS) => Err(refuse(
-                blank(order),
+                blank(kill_request),
                 "kernel_too_old",
                 "this kernel has no pidfd_open (Linux 5.3), so a signal could reach another process",
                 "Delete the pod of the process instead.",
             )),
             Err(error) => Err(refuse(
-                blank(order),
+                blank(kill_request),
                 "not_a_process",
                 format!("PID {pid} could not be opened: {error}"),
                 "Use the ID of a process, not of a thread.",
@@ -155,30 +156,32 @@ impl Target {
     }
 
     /// Compares the process with the request, and with the processes that must not be ended.
-    fn check(self, order: &KillRequest, view: &GpuView, paths: &Paths) -> Result<Checked, Early> {
-        let mut action = blank(order);
-        let Some(stat) = host::read_stat(&paths.proc, order.pid) else { return Err(absent(order, paths)) };
-        if stat.start_ticks != Some(order.start_ticks) {
+    fn check(self, kill_request: &KillRequest, view: &GpuFacts, paths: &Paths) -> Result<Checked, Early> {
+        let mut action = blank(kill_request);
+        let Some(stat) = host::read_stat(&paths.proc, kill_request.pid) else {
+            return Err(absent(kill_request, paths));
+        };
+        if stat.start_ticks != Some(kill_request.start_ticks) {
             let why = match stat.start_ticks {
                 Some(ticks) => format!(
                     "PID {} now belongs to another process: it started at tick {ticks}, not {}",
-                    order.pid, order.start_ticks
+                    kill_request.pid, kill_request.start_ticks
                 ),
-                None => format!("the start time of PID {} could not be read", order.pid),
+                None => format!("the start time of PID {} could not be read", kill_request.pid),
             };
             return Err(refuse(action, "recycled_pid", why, "List the processes of the node again."));
         }
-        action.process = host::describe(paths, order.pid);
-        if let Some(refusal) = self.protected(order.pid, &stat, paths) {
+        action.process = host::describe(paths, kill_request.pid);
+        if let Some(refusal) = self.protected(kill_request.pid, &stat, paths) {
             return Err(Box::new(KillAction { outcome: KillOutcome::Refused, refusal: Some(refusal), ..action }));
         }
-        if is_zombie(paths, order.pid, &stat) {
+        if is_zombie(paths, kill_request.pid, &stat) {
             let parent = stat.parent.unwrap_or(0);
-            let why = format!("PID {} is a zombie: it has ended, and its GPU memory is free", order.pid);
+            let why = format!("PID {} is a zombie: it has ended, and its GPU memory is free", kill_request.pid);
             let next = format!("Its parent, PID {parent}, must reap it. Ending the parent also removes it.");
             return Err(refuse(action, "zombie", why, &next));
         }
-        self.on_gpu(order, action, view, paths)
+        self.on_gpu(kill_request, action, view, paths)
     }
 
     fn protected(&self, pid: u32, stat: &Stat, paths: &Paths) -> Option<Obstacle> {
@@ -199,9 +202,9 @@ impl Target {
     /// The process must use this GPU now: it is in a list of NVML, or has the device file open.
     fn on_gpu(
         self,
-        order: &KillRequest,
+        kill_request: &KillRequest,
         mut action: KillAction,
-        view: &GpuView,
+        view: &GpuFacts,
         paths: &Paths,
     ) -> Result<Checked, Early> {
         action.gpu_index = view.index;
@@ -213,22 +216,26 @@ impl Target {
             let minors = host::held_by(paths, pid).unwrap_or_default();
             view.minor.is_some_and(|minor| minors.contains(&minor))
         };
-        if listed(order.pid) {
+        if listed(kill_request.pid) {
             action.evidence.push("nvml".to_owned());
         }
-        if held(order.pid) {
+        if held(kill_request.pid) {
             action.evidence.push("device_file".to_owned());
         }
         action.children_on_gpu =
-            descendants(&paths.proc, order.pid).into_iter().filter(|pid| listed(*pid) || held(*pid)).collect();
+            descendants(&paths.proc, kill_request.pid).into_iter().filter(|pid| listed(*pid) || held(*pid)).collect();
         if let Some(process) = &mut action.process {
-            process.uses =
-                view.uses.iter().filter(|(pid, _)| *pid == order.pid).map(|(_, gpu_use)| gpu_use.clone()).collect();
+            process.uses = view
+                .uses
+                .iter()
+                .filter(|(pid, _)| *pid == kill_request.pid)
+                .map(|(_, gpu_use)| gpu_use.clone())
+                .collect();
         }
         if action.evidence.is_empty() {
             return Err(not_on_gpu(action, view));
         }
-        if let Some(why) = stuck_process::why(paths, order.pid) {
+        if let Some(why) = stuck_process_text::why(paths, kill_request.pid) {
             action.notes.push(format!("It waits in state D now: {why}."));
         }
         if !action.children_on_gpu.is_empty() {
@@ -265,7 +272,7 @@ impl Target {
     }
 }
 
-fn not_on_gpu(action: KillAction, view: &GpuView) -> Early {
+fn not_on_gpu(action: KillAction, view: &GpuFacts) -> Early {
     let pid = action.pid;
     if !action.children_on_gpu.is_empty() {
         let why = format!("PID {pid} does not use this GPU, but its descendants {:?} do", action.children_on_gpu);
@@ -281,14 +288,16 @@ fn not_on_gpu(action: KillAction, view: &GpuView) -> Early {
 
 impl Checked {
     /// Sends SIGTERM, waits, sends SIGKILL, waits, and checks the result.
-    fn end(self, order: &KillRequest, gpu_reader: &GpuReader) -> KillAction {
+    fn end(self, kill_request: &KillRequest, gpu_reader: &GpuReader) -> KillAction {
         let Self { target, mut action } = self;
         // A signal to a zombie succeeds, but is not the reason for its end.
         if target.wait(Duration::ZERO) {
             return *gone(action);
         }
         let began = Instant::now();
-        for (signal, name, time) in [(Signal::TERM, "SIGTERM", order.grace), (Signal::KILL, "SIGKILL", AFTER_SIGKILL)] {
+        for (signal, name, time) in
+            [(Signal::TERM, "SIGTERM", kill_request.grace), (Signal::KILL, "SIGKILL", AFTER_SIGKILL)]
+        {
             match target.signal(signal) {
                 Ok(true) => {}
                 // It ended on its own before the first signal, or directly after the wait for SIGTERM.
@@ -317,20 +326,20 @@ impl Checked {
             action.outcome = KillOutcome::Ended;
         } else {
             action.outcome = KillOutcome::Survived;
-            action.notes.push(stuck_process::survivor(&gpu_reader.paths, order.pid));
+            action.notes.push(stuck_process_text::survivor(&gpu_reader.paths, kill_request.pid));
         }
-        after(&mut action, order, gpu_reader);
+        after(&mut action, kill_request, gpu_reader);
         action
     }
 }
 
 /// Memory after the end of the process. The driver needs some time to free it.
-fn after(action: &mut KillAction, order: &KillRequest, gpu_reader: &GpuReader) {
+fn after(action: &mut KillAction, kill_request: &KillRequest, gpu_reader: &GpuReader) {
     let end = Instant::now() + MEMORY_TIME;
     loop {
-        let Some(view) = gpu_reader.read(&order.gpu) else { return };
+        let Some(view) = gpu_reader.read(&kill_request.gpu) else { return };
         action.memory_after_bytes = view.memory_used;
-        let listed = view.uses.iter().any(|(pid, _)| *pid == order.pid);
+        let listed = view.uses.iter().any(|(pid, _)| *pid == kill_request.pid);
         if !listed || action.outcome != KillOutcome::Ended {
             return;
         }

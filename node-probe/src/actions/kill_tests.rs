@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use syringe_core::facts::action::{KillAction, KillOutcome};
 
-use super::super::gpu_view::GpuReader;
+use super::super::gpu_facts::GpuReader;
 use super::super::request::KillRequest;
 use super::{Target, kill};
 use crate::host;
@@ -79,14 +79,14 @@ impl Node {
         GpuReader { paths: self.tree.paths(), library, time: Duration::from_secs(2) }
     }
 
-    fn order(&self, pid: u32, gpu: &str) -> KillRequest {
+    fn kill_request(&self, pid: u32, gpu: &str) -> KillRequest {
         let start_ticks =
             host::read_stat(&self.tree.paths().proc, pid).and_then(|stat| stat.start_ticks).expect("it runs");
         KillRequest { gpu: gpu.into(), pid, start_ticks, grace: Duration::from_secs(1), plan: false }
     }
 
     fn kill(&self, pid: u32) -> KillAction {
-        kill(&self.order(pid, GPU), &self.gpu_reader())
+        kill(&self.kill_request(pid, GPU), &self.gpu_reader())
     }
 }
 
@@ -137,7 +137,7 @@ fn a_plan_checks_everything_and_sends_nothing() {
     let node = Node::new();
     let mut process = node.shell("exec sleep 1000 < $0");
     until_called(process.pid(), "sleep");
-    let action = kill(&KillRequest { plan: true, ..node.order(process.pid(), GPU) }, &node.gpu_reader());
+    let action = kill(&KillRequest { plan: true, ..node.kill_request(process.pid(), GPU) }, &node.gpu_reader());
     assert_eq!(action.outcome, KillOutcome::Planned, "{action:?}");
     assert!(process.0.try_wait().expect("ours").is_none(), "it still runs");
 }
@@ -148,11 +148,11 @@ fn a_process_that_ends_between_check_and_signal_was_not_killed() {
         let node = Node::new();
         let mut process = node.shell("exec sleep 1000 < $0");
         until_called(process.pid(), "sleep");
-        let order = node.order(process.pid(), GPU);
+        let kill_request = node.kill_request(process.pid(), GPU);
         let (gpu_reader, paths) = (node.gpu_reader(), node.tree.paths());
-        let target = Target::open(&order, &paths).map_err(|action| *action).expect("it runs");
+        let target = Target::open(&kill_request, &paths).map_err(|action| *action).expect("it runs");
         let view = gpu_reader.read(GPU).expect("the GPU");
-        let checked = target.check(&order, &view, &paths).map_err(|action| *action).expect("it may be ended");
+        let checked = target.check(&kill_request, &view, &paths).map_err(|action| *action).expect("it may be ended");
         process.0.kill().expect("ours");
         if collected {
             process.0.wait().expect("ours");
@@ -162,7 +162,7 @@ fn a_process_that_ends_between_check_and_signal_was_not_killed() {
                 host::read_stat(&node.tree.paths().proc, pid).is_some_and(|stat| stat.state.as_deref() == Some("Z"))
             });
         }
-        let action = checked.end(&order, &node.gpu_reader());
+        let action = checked.end(&kill_request, &node.gpu_reader());
         assert_eq!((action.outcome, action.ended_by), (KillOutcome::AlreadyGone, None), "collected: {collected}");
     }
 }
@@ -171,10 +171,10 @@ fn a_process_that_ends_between_check_and_signal_was_not_killed() {
 fn a_process_that_ended_before_is_reported_as_gone() {
     let node = Node::new();
     let mut process = node.shell("exec sleep 1000 < $0");
-    let order = node.order(process.pid(), GPU);
+    let kill_request = node.kill_request(process.pid(), GPU);
     process.0.kill().expect("ours");
     process.0.wait().expect("ours");
-    assert_eq!(kill(&order, &node.gpu_reader()).outcome, KillOutcome::AlreadyGone);
+    assert_eq!(kill(&kill_request, &node.gpu_reader()).outcome, KillOutcome::AlreadyGone);
 }
 
 #[test]
@@ -183,10 +183,10 @@ fn an_id_that_this_pid_namespace_does_not_have_may_exist_on_the_host() {
     fs::remove_file(node.tree.path().join("proc/self/ns/pid")).expect("ours");
     node.tree.link("proc/self/ns/pid", "pid:[4026532201]");
     let mut process = node.shell("exec sleep 1000 < $0");
-    let order = node.order(process.pid(), GPU);
+    let kill_request = node.kill_request(process.pid(), GPU);
     process.0.kill().expect("ours");
     process.0.wait().expect("ours");
-    let action = kill(&order, &node.gpu_reader());
+    let action = kill(&kill_request, &node.gpu_reader());
     assert_eq!(code(&action), "pid_namespace", "{action:?}");
 }
 
@@ -194,10 +194,10 @@ fn an_id_that_this_pid_namespace_does_not_have_may_exist_on_the_host() {
 fn the_gpu_is_checked_before_the_process() {
     let node = Node::new();
     let mut process = node.shell("exec sleep 1000 < $0");
-    let order = node.order(process.pid(), "GPU-22222222");
+    let kill_request = node.kill_request(process.pid(), "GPU-22222222");
     process.0.kill().expect("ours");
     process.0.wait().expect("ours");
-    assert_eq!(code(&kill(&order, &node.gpu_reader())), "gpu_unknown", "not: it had ended");
+    assert_eq!(code(&kill(&kill_request, &node.gpu_reader())), "gpu_unknown", "not: it had ended");
 }
 
 #[test]
@@ -205,8 +205,8 @@ fn another_process_of_the_same_number_is_refused() {
     let node = Node::new();
     let mut process = node.shell("exec sleep 1000 < $0");
     until_called(process.pid(), "sleep");
-    let order = node.order(process.pid(), GPU);
-    let action = kill(&KillRequest { start_ticks: order.start_ticks - 1, ..order }, &node.gpu_reader());
+    let kill_request = node.kill_request(process.pid(), GPU);
+    let action = kill(&KillRequest { start_ticks: kill_request.start_ticks - 1, ..kill_request }, &node.gpu_reader());
     assert_eq!(code(&action), "recycled_pid");
     assert!(process.0.try_wait().expect("ours").is_none());
 }
@@ -260,12 +260,12 @@ fn a_process_of_another_gpu_or_of_none_is_refused() {
     let other = node.shell("exec sleep 1000 < $1");
     until_called(other.pid(), "sleep");
     assert_eq!(code(&node.kill(other.pid())), "no_gpu");
-    let order = node.order(other.pid(), OTHER);
-    assert_eq!(kill(&order, &node.gpu_reader()).outcome, KillOutcome::Ended, "on its own GPU it may be ended");
+    let kill_request = node.kill_request(other.pid(), OTHER);
+    assert_eq!(kill(&kill_request, &node.gpu_reader()).outcome, KillOutcome::Ended, "on its own GPU it may be ended");
     let none = node.shell("exec sleep 1000");
     until_called(none.pid(), "sleep");
     assert_eq!(code(&node.kill(none.pid())), "no_gpu");
-    let unknown = kill(&node.order(none.pid(), "GPU-22222222"), &node.gpu_reader());
+    let unknown = kill(&node.kill_request(none.pid(), "GPU-22222222"), &node.gpu_reader());
     assert_eq!(code(&unknown), "gpu_unknown", "without NVML a GPU that the kernel module does not list is not known");
 }
 
@@ -296,7 +296,7 @@ fn init_and_processes_of_the_probe_are_refused() {
     let node = Node::new();
     node.show(std::process::id());
     assert_eq!(code(&node.kill(std::process::id())), "protected");
-    let init = KillRequest { pid: 1, ..node.order(std::process::id(), GPU) };
+    let init = KillRequest { pid: 1, ..node.kill_request(std::process::id(), GPU) };
     assert_eq!(code(&kill(&init, &node.gpu_reader())), "protected");
 }
 
@@ -305,16 +305,18 @@ fn state_d_is_reported_and_the_signals_are_still_sent() {
     let node = Node::new();
     let process = node.shell("exec sleep 1000 < $0");
     until_called(process.pid(), "sleep");
-    let order = node.order(process.pid(), GPU);
+    let kill_request = node.kill_request(process.pid(), GPU);
     // The same process, with a stat file of our own in the node's `/proc`.
-    let folder = node.tree.path().join(format!("proc/{}", order.pid));
+    let folder = node.tree.path().join(format!("proc/{}", kill_request.pid));
     fs::remove_file(&folder).expect("the link");
-    let stat = fs::read_to_string(format!("/proc/{}/stat", order.pid)).expect("it runs");
+    let stat = fs::read_to_string(format!("/proc/{}/stat", kill_request.pid)).expect("it runs");
     let (name, rest) = stat.split_once(") ").expect("a name");
     let stat = format!("{name}) D{}", &rest[1..]);
-    node.tree.file(&format!("proc/{}/stat", order.pid), stat).file(&format!("proc/{}/comm", order.pid), "python3\n");
-    symlink(format!("/proc/{}/fd", order.pid), folder.join("fd")).expect("a link");
-    let action = kill(&order, &node.gpu_reader());
+    node.tree
+        .file(&format!("proc/{}/stat", kill_request.pid), stat)
+        .file(&format!("proc/{}/comm", kill_request.pid), "python3\n");
+    symlink(format!("/proc/{}/fd", kill_request.pid), folder.join("fd")).expect("a link");
+    let action = kill(&kill_request, &node.gpu_reader());
     assert_eq!(action.outcome, KillOutcome::Ended);
     assert!(action.notes.iter().any(|note| note.contains("state D")), "{:?}", action.notes);
     assert!(

@@ -4,7 +4,7 @@
 //! ```text
 //!   request ─▶ run ─┬─ facts file ─▶ replay (checks only)
 //!                   └─ allowed ──┬─▶ kill   pidfd ─ check ─ SIGTERM ─ SIGKILL ─ check again
-//!                                └─▶ reset  facts ─ plan ─ driver_tool (the host's nvidia-smi) ─ check again
+//!                                └─▶ reset  facts ─ plan ─ nvidia_smi (the host's program) ─ check again
 //! ```
 //!
 //! Each action prints the same document as the other commands, with the result in `action`.
@@ -12,21 +12,21 @@
 #[cfg(target_os = "linux")]
 mod allowed;
 #[cfg(target_os = "linux")]
-mod driver_tool;
+mod gpu_facts;
 #[cfg(target_os = "linux")]
-mod gpu_view;
+mod idempotency;
 #[cfg(target_os = "linux")]
 mod kill;
 #[cfg(target_os = "linux")]
-mod lock;
-#[cfg(target_os = "linux")]
-mod once;
+mod nvidia_smi;
 mod replay;
 mod request;
 #[cfg(target_os = "linux")]
 mod reset;
 #[cfg(target_os = "linux")]
-mod stuck_process;
+mod reset_lock;
+#[cfg(target_os = "linux")]
+mod stuck_process_text;
 #[cfg(target_os = "linux")]
 mod test_tree;
 #[cfg(target_os = "linux")]
@@ -37,7 +37,7 @@ use syringe_core::facts::action::Obstacle;
 use syringe_core::report::{Problem, Report};
 
 #[cfg(target_os = "linux")]
-pub(crate) use driver_tool::replace_process;
+pub(crate) use nvidia_smi::replace_process;
 pub(crate) use request::{ActionRequest, KillArguments, ResetArguments, Switch};
 
 /// Runs an action, or checks it against a facts file.
@@ -70,19 +70,19 @@ fn hardware(act: &ActionRequest) -> Report {
         return refused(&code, &why, &next_step);
     }
     let Some(id) = &act.once else { return carry_out(act) };
-    if let Err(problem) = once::claim(id) {
-        return once::outcome(id).unwrap_or_else(|| Report { error: Some(problem), ..crate::envelope::blank() });
+    if let Err(problem) = idempotency::claim(id) {
+        return idempotency::outcome(id).unwrap_or_else(|| Report { error: Some(problem), ..crate::envelope::blank() });
     }
     let report = carry_out(act);
-    once::keep(id, &report);
+    idempotency::keep(id, &report);
     report
 }
 
 #[cfg(target_os = "linux")]
 fn carry_out(act: &ActionRequest) -> Report {
     match &act.action {
-        request::ActionKind::Kill(order) => kill::run(order, &act.request),
-        request::ActionKind::Reset(order) => reset::run(order, &act.request),
+        request::ActionKind::Kill(request) => kill::run(request, &act.request),
+        request::ActionKind::Reset(request) => reset::run(request, &act.request),
     }
 }
 

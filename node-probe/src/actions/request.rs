@@ -104,7 +104,7 @@ impl ActionRequest {
     pub(crate) fn reset(words: ResetArguments, operator: bool, once: Option<String>, request: Request) -> Self {
         let ResetArguments { gpu, plan, cordoned, drain_check, reset_seconds } = words;
         let time = Duration::from_secs(reset_seconds);
-        let order = ResetRequest { gpu, plan, cordoned, drain_check: drain_check == Switch::On, time };
-        Self { operator, action: ActionKind::Reset(order), once, request }
+        let request_of_gpu = ResetRequest { gpu, plan, cordoned, drain_check: drain_check == Switch::On, time };
+        Self { operator, action: ActionKind::Reset(request_of_gpu), once, request }
     }
 }

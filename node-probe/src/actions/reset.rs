@@ -7,17 +7,17 @@ use syringe_core::facts::action::{Action, GpuNow, Obstacle, ResetAction, ResetOu
 use syringe_core::operator::reset_plan::{self, Conditions, ResetPlan};
 use syringe_core::report::{Report, Sections};
 
-use super::driver_tool::{DriverRoot, End};
-use super::lock::Lock;
+use super::nvidia_smi::{DriverRoot, End};
 use super::request::ResetRequest;
+use super::reset_lock::Lock;
 use super::test_tree;
 use super::verify;
+use crate::child_task::SmiCommand;
 use crate::collect;
 use crate::nvml;
 use crate::paths::Paths;
 use crate::request::Request;
 use crate::section::SectionName;
-use crate::task::Job;
 
 /// Time to switch persistence mode. Initializing or closing a GPU takes seconds.
 const PERSISTENCE_TIME: Duration = Duration::from_secs(60);
@@ -46,10 +46,10 @@ const SECTIONS: [SectionName; 8] = [
 const CHECKED: [SectionName; 4] = [SectionName::Inventory, SectionName::Topology, SectionName::Ecc, SectionName::Xid];
 
 /// Runs the reset request and reports the result. The facts of the plan are not in the report, because the plan names the relevant ones.
-pub(super) fn run(order: &ResetRequest, request: &Request) -> Report {
+pub(super) fn run(reset_request: &ResetRequest, request: &Request) -> Report {
     let started = Instant::now();
     let facts = facts(request, &SECTIONS);
-    let action = reset(order, request, &facts);
+    let action = reset(reset_request, request, &facts);
     Report {
         sections: Sections::default(),
         duration_ms: crate::envelope::millis(started.elapsed()),
@@ -62,8 +62,8 @@ fn facts(request: &Request, sections: &[SectionName]) -> Report {
     collect::collect(&request.of(sections.to_vec()))
 }
 
-fn reset(order: &ResetRequest, request: &Request, facts: &Report) -> ResetAction {
-    let ResetRequest { gpu, plan: only_plan, cordoned, drain_check, time } = order;
+fn reset(reset_request: &ResetRequest, request: &Request, facts: &Report) -> ResetAction {
+    let ResetRequest { gpu, plan: only_plan, cordoned, drain_check, time } = reset_request;
     let conditions = Conditions { cordoned: *cordoned, drain_check: *drain_check };
     let mut plan = reset_plan::plan(facts, gpu, conditions);
     let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
@@ -132,13 +132,13 @@ impl Execution<'_> {
         let gpu = self.plan.gpu.clone();
         let mut steps = Vec::new();
         if self.plan.persistence_mode {
-            let (step, end) = self.driver.run(Job::PersistenceOff, &gpu, PERSISTENCE_TIME, &self.lock.file);
+            let (step, end) = self.driver.run(SmiCommand::PersistenceOff, &gpu, PERSISTENCE_TIME, &self.lock.file);
             steps.push(step);
             if end != End::Code(0) {
                 return self.not_switched_off(end, steps);
             }
         }
-        let (step, end) = self.driver.run(Job::Reset, &gpu, self.time, &self.lock.file);
+        let (step, end) = self.driver.run(SmiCommand::Reset, &gpu, self.time, &self.lock.file);
         let said = step.said.clone();
         steps.push(step);
         let restored = !self.plan.persistence_mode || self.restore(end, &mut steps);
@@ -162,7 +162,7 @@ impl Execution<'_> {
         if last == End::Running {
             return false;
         }
-        let (step, end) = self.driver.run(Job::PersistenceOn, &self.plan.gpu, PERSISTENCE_TIME, &self.lock.file);
+        let (step, end) = self.driver.run(SmiCommand::PersistenceOn, &self.plan.gpu, PERSISTENCE_TIME, &self.lock.file);
         steps.push(step);
         end == End::Code(0)
     }

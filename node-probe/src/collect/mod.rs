@@ -6,17 +6,18 @@
 //!
 //! ```text
 //!   NVML thread     the answers of the process that calls NVML ───────────────────────────┐
-//!   host thread     host, kubelet                                                         ├─▶ Collected ─▶ Report
+//!   host thread     host, kubelet                                                         ├─▶ Collector ─▶ Report
 //!   log thread      kernel log                                                            │
 //!   process thread  (starts when NVML's lists have arrived or failed) ────────────────────┘
 //! ```
 
-mod collected;
-mod threads;
-mod wanted;
+mod collector;
+mod needed_sections;
+mod nvml_processes;
+mod source_threads;
 
 use std::sync::mpsc::channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use syringe_core::diagnosis;
@@ -25,9 +26,10 @@ use syringe_core::facts::topology;
 use syringe_core::report::{Extent, Report, Section, Sections, Source};
 use syringe_core::xid::LogOf;
 
-use self::collected::Collected;
-use self::threads::{start_nvml, start_threads};
-use self::wanted::Wanted;
+use self::collector::Collector;
+use self::needed_sections::NeededSections;
+use self::nvml_processes::NvmlProcesses;
+use self::source_threads::{nvml_request, start_threads};
 use crate::envelope::{blank, millis};
 use crate::host;
 use crate::nvml::GpuAddress;
@@ -41,22 +43,26 @@ pub(crate) fn collect(request: &Request) -> Report {
     let taken_at = Timestamp::now();
     let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
     let foreign = request.files.kernel_log.is_some() && request.sections == [SectionName::Xid];
-    let wanted = Wanted { nothing_of_this_machine: foreign, ..Wanted::of(&request.sections) };
+    let needed = NeededSections { nothing_of_this_machine: foreign, ..NeededSections::of(&request.sections) };
     let (sender, results) = channel();
     // First, because it takes the longest. Started by this thread, because the child ends with the thread that started it.
-    let nvml = wanted.nvml().then(|| start_nvml(&wanted, request, &paths, &sender)).flatten();
+    let nvml_request = nvml_request(&needed, request, &paths, nvml_time(request.timeout));
+    let mut nvml = NvmlProcesses::new(nvml_request, sender.clone());
+    if needed.nvml() {
+        nvml.start();
+    }
     let identity = host::identity(&paths);
-    start_threads(&wanted, request, taken_at, &paths, &sender);
-    let mut collected = Collected::new(wanted, sender, paths, nvml);
-    collected.wait(&results, started, request.timeout);
+    start_threads(&needed, request, taken_at, &paths, &sender);
+    let mut collector = Collector::new(needed, sender, paths, nvml);
+    collector.wait(&results, started, request.timeout);
     let mut report = Report {
         hostname: identity.hostname,
         boot_id: identity.boot_id,
         kernel: identity.kernel,
         taken_at: Some(taken_at),
         // A saved tree has no scope.
-        scope: request.files.root.is_none().then(|| host::scope(&collected.paths)).flatten(),
-        sections: collected.sections,
+        scope: request.files.root.is_none().then(|| host::scope(&collector.paths)).flatten(),
+        sections: collector.sections,
         ..blank()
     };
     if foreign {
@@ -64,9 +70,14 @@ pub(crate) fn collect(request: &Request) -> Report {
         report = Report { source: Source::File, hostname: None, boot_id: None, kernel: None, scope: None, ..report };
     }
     let whose = if request.files.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
-    finish(&mut report, whose, collected.addresses.as_deref(), &collected.paths, &request.sections);
+    finish(&mut report, whose, collector.addresses.as_deref(), &collector.paths, &request.sections);
     report.duration_ms = millis(started.elapsed());
     report
+}
+
+/// Time for NVML. The rest is for sending what it has not completed.
+fn nvml_time(timeout: Duration) -> Duration {
+    timeout.saturating_sub((timeout / 10).clamp(Duration::from_millis(50), Duration::from_millis(400)))
 }
 
 /// Joins the results of the threads, computes the health section, and removes sections that were not requested.

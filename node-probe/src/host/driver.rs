@@ -4,8 +4,8 @@
 
 use syringe_core::facts::host::DriverVersions;
 
-use super::libraries::{Library, libraries};
-use super::{driver_version, library_folders, module_file};
+use super::nvml_library::{Library, libraries};
+use super::{driver_version, kernel_module_file, library_folders};
 use crate::files;
 use crate::in_root::{self, HostFile, Root};
 use crate::paths::Paths;
@@ -48,8 +48,8 @@ pub(super) fn versions(paths: &Paths) -> DriverVersions {
     let kernel = files::text(&paths.proc.join("sys/kernel/osrelease"));
     let host = Root::open(&paths.host).ok();
     let roots: Vec<Root> = [first, second].iter().filter_map(|below| host.as_ref()?.below(below)).collect();
-    let in_roots = |kernel: &String| roots.iter().find_map(|root| module_file::version(root, kernel));
-    let listed = |kernel: &String| roots.iter().filter_map(|root| module_file::is_listed(root, kernel)).max();
+    let in_roots = |kernel: &String| roots.iter().find_map(|root| kernel_module_file::version(root, kernel));
+    let listed = |kernel: &String| roots.iter().filter_map(|root| kernel_module_file::is_listed(root, kernel)).max();
     DriverVersions {
         loaded,
         flavor: banner.as_deref().map(flavor),

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use syringe_core::facts::driver_load::{DriverLoad, SelinuxDenial};
 use syringe_core::text::clean;
 
-use super::{library_folders, module_file, process};
+use super::{kernel_module_file, library_folders, process};
 use crate::files;
 use crate::in_root::Root;
 use crate::paths::{Owner, Paths};
@@ -75,7 +75,7 @@ fn modules(host: &Root, load: &mut DriverLoad) {
         let Some(Ok(names)) = root.find("lib/modules").map(|folder| folder.names()) else { continue };
         load.modules_listed = true;
         for name in names.into_iter().take(MAX_KERNELS) {
-            let Some(has) = module_file::has_module(&root, &name) else { continue };
+            let Some(has) = kernel_module_file::has_module(&root, &name) else { continue };
             let list = if has { &mut load.kernels_with_module } else { &mut load.kernels_without_module };
             let name = clean(&name, 100);
             if !list.contains(&name) {

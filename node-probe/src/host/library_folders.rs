@@ -1,7 +1,7 @@
 //! The library folders of an installed driver, on the platforms of Kubernetes nodes.
 
 use crate::in_root::Root;
-use crate::trusted;
+use crate::trusted_file;
 
 /// Roots in which a driver may be installed, below the root of the host. The driver container of the GPU Operator is first: if it
 /// exists, its driver is the loaded one.
@@ -49,7 +49,7 @@ pub(super) fn folders(root: &Root, foreign: bool) -> Vec<String> {
     }
     let conf_d = children(root, "etc/ld.so.conf.d");
     for file in ["etc/ld.so.conf".to_owned()].into_iter().chain(conf_d) {
-        let opened = trusted::open_in(root, &file, !foreign);
+        let opened = trusted_file::open_in(root, &file, !foreign);
         let Some(text) = opened.ok().and_then(|file| file.text()) else { continue };
         for folder in text.lines().filter_map(|line| line.trim().strip_prefix('/')) {
             if !folders.iter().any(|known| known == folder) {

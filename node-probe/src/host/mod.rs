@@ -1,36 +1,39 @@
 //! Facts about a GPU node that need no NVML: procfs, sysfs, files of the host, the checkpoint of the kubelet.
 //!
 //! All reads start from [`Paths`], so that a saved file tree is read like a machine. Every wait has a time limit; only
-//! `container` starts a process, and only `pod_resources` opens a connection. A missing source only affects its own fields.
+//! `container_devices` starts a process, and only `pod_resources` opens a connection. A missing source only affects its own fields.
 //!
 //! ```text
-//!   mod        host section ── system, driver (module_file), pci, devices, daemons, container
-//!                              driver_load (module_file), runtime, cdi, node_stack, stack_log
-//!   topology   what sysfs adds ── pcie_path, nics
-//!   processes  who uses the GPUs ── process, threads, open_device_files
-//!   lost       facts about GPUs that do not respond
-//!   kubelet    device allocation ── dra, pod_resources (grpc, protobuf)
-//!   libraries  the driver's NVML library ── library_folders, trusted (what may be loaded or run)
-//!   files      bounded reads for all of them
+//!   mod              host section ── system, driver (kernel_module_file), pci, device_files, daemons, container_devices,
+//!                                    driver_load (kernel_module_file), container_runtime, cdi, node_stack, stack_log
+//!   topology         what sysfs adds ── pcie_path, nics
+//!   processes        who uses the GPUs ── process, blocked_threads, open_device_files
+//!   action_facts     what an action needs of one process and one GPU
+//!   lost_gpus        facts about GPUs that do not respond
+//!   kubelet          device allocation ── dra, pod_resources (grpc, protobuf)
+//!   nvml_library     finds the driver's NVML library ── library_folders, trusted_file (what may be loaded or run)
+//!   files            bounded reads for all of them
 //! ```
 
+mod action_facts;
+mod blocked_threads;
 mod cdi;
-pub(crate) mod container;
+pub(crate) mod container_devices;
+mod container_runtime;
 mod daemons;
-mod devices;
+mod device_files;
 mod dra;
 mod driver;
 mod driver_load;
 pub(crate) mod driver_version;
-mod for_actions;
 mod grpc;
+mod kernel_module_file;
 mod kubelet;
-pub(crate) mod libraries;
 mod library_folders;
-mod lost;
-mod module_file;
+mod lost_gpus;
 mod nics;
 mod node_stack;
+pub(crate) mod nvml_library;
 mod open_device_files;
 mod pci;
 mod pcie_path;
@@ -38,21 +41,19 @@ mod pod_resources;
 mod process;
 mod processes;
 mod protobuf;
-mod runtime;
 mod scope;
 mod stack_log;
 mod system;
-mod threads;
 mod topology;
 
 use syringe_core::facts::host::Host;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
-pub(crate) use self::for_actions::{describe, gpu_minor, held_by};
+pub(crate) use self::action_facts::{describe, gpu_minor, held_by};
 pub(crate) use self::kubelet::kubelet;
 pub(crate) use self::library_folders::DRIVER_ROOTS;
-pub(crate) use self::lost::name_lost;
+pub(crate) use self::lost_gpus::name_lost;
 pub(crate) use self::process::{Stat, read_stat};
 pub(crate) use self::processes::processes;
 pub(crate) use self::scope::scope;
@@ -81,7 +82,7 @@ pub(crate) fn identity(paths: &Paths) -> Identity {
 
 /// Containers to read in addition to the node.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Look<'a> {
+pub(crate) struct ContainerOptions<'a> {
     /// The id of a container whose devices are to be looked at.
     pub(crate) container: Option<&'a str>,
     /// A container whose log is to be read.
@@ -89,7 +90,7 @@ pub(crate) struct Look<'a> {
 }
 
 /// Reads the `host` section. `in_nvml` of the GPUs is set later, in `collect`.
-pub(crate) fn read(paths: &Paths, look: Look<'_>) -> Section<Host> {
+pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host> {
     let mut problems = Vec::new();
     let functions = pci::nvidia(paths).unwrap_or_else(|error| {
         let next_step = "Give the probe the sysfs of the host: a privileged pod has it at /sys.";
@@ -101,13 +102,13 @@ pub(crate) fn read(paths: &Paths, look: Look<'_>) -> Section<Host> {
         Vec::new()
     });
     let gpus: Vec<pci::Function> = functions.into_iter().filter(pci::Function::is_gpu).collect();
-    let nodes = devices::read(paths, &gpus, &modules);
-    let container = look.container.and_then(|id| container::access(paths, id, &mut problems));
-    let stack_log = look.stack_log.and_then(|of| stack_log::read(paths, of, &mut problems));
+    let nodes = device_files::read(paths, &gpus, &modules);
+    let container = options.container.and_then(|id| container_devices::access(paths, id, &mut problems));
+    let stack_log = options.stack_log.and_then(|of| stack_log::read(paths, of, &mut problems));
     let driver = driver::versions(paths);
     let (daemons, named) = daemons::read(paths);
     let driver_load = (!gpus.is_empty() && driver.loaded.is_none()).then(|| driver_load::read(paths)).flatten();
-    let (container_runtime, cdi_folders) = runtime::read(paths, &named).unzip();
+    let (container_runtime, cdi_folders) = container_runtime::read(paths, &named).unzip();
     let (memory_total_bytes, memory_available_bytes) = system::memory(paths);
     let host = Host {
         operating_system: system::operating_system(paths),
@@ -147,14 +148,14 @@ mod tests {
     fn a_machine_without_any_gpu_reads_without_a_problem() {
         let tree = Tree::new();
         tree.folder("sys/bus/pci/devices").file("proc/modules", "ext4 1 1 - Live 0x0\n");
-        let section = read(&tree.paths(), Look::default());
+        let section = read(&tree.paths(), ContainerOptions::default());
         assert_eq!(section.status, Status::Ok, "{:?}", section.problems);
         assert_eq!(section.data.expect("data").pci_gpus, []);
     }
 
     #[test]
     fn an_empty_tree_gives_problems_instead_of_no_gpus() {
-        let section = read(&Tree::new().paths(), Look::default());
+        let section = read(&Tree::new().paths(), ContainerOptions::default());
         assert_eq!(section.status, Status::Partial);
         let codes: Vec<&str> = section.problems.iter().map(|problem| problem.code.as_str()).collect();
         assert_eq!(codes, ["sysfs", "procfs"]);

@@ -9,7 +9,7 @@ use syringe_core::facts::processes::{GpuProcess, GpuUse, Processes, UnaccountedM
 use syringe_core::report::{Problem, Section};
 
 use super::process::{self, ProcContext};
-use super::{open_device_files, threads};
+use super::{blocked_threads, open_device_files};
 use crate::paths::Paths;
 use crate::{files, pid_namespace};
 
@@ -65,7 +65,7 @@ pub(crate) fn processes(
             processes.push(GpuProcess { uses, holds, ..process });
         }
     }
-    threads::look(&paths.proc, &mut processes);
+    blocked_threads::add(&paths.proc, &mut processes);
     problems.extend(processes.iter().filter_map(not_all_threads));
     Section::read(Processes { host_pid_namespace, processes, unaccounted_memory }, problems)
 }

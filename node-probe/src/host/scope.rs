@@ -4,7 +4,7 @@ use std::fs;
 
 use syringe_core::report::{Extent, Scope};
 
-use super::devices;
+use super::device_files;
 use crate::paths::{Owner, Paths};
 use crate::{files, pid_namespace};
 
@@ -27,8 +27,8 @@ fn sees_a_kubelet(paths: &Paths) -> bool {
 
 /// Whether there is a device file for each GPU of the driver. Without a driver no file is missing.
 fn gpus(paths: &Paths) -> Extent {
-    let Ok(addresses) = files::names(&paths.proc.join(devices::GPUS)) else { return Extent::Node };
-    let minor = |address: &String| devices::said_of(paths, address, "Device Minor")?.parse().ok();
+    let Ok(addresses) = files::names(&paths.proc.join(device_files::GPUS)) else { return Extent::Node };
+    let minor = |address: &String| device_files::driver_information(paths, address, "Device Minor")?.parse().ok();
     let minors: Vec<Option<u32>> = addresses.iter().map(minor).collect();
     if minors.contains(&None) {
         return Extent::Unknown;

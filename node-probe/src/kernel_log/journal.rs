@@ -19,8 +19,8 @@ use syringe_core::xid::{EventLog, record_parser};
 
 use super::lines::Lines;
 use crate::child;
-use crate::task::{Journal, Task};
-use crate::{files, in_root, trusted};
+use crate::child_task::{ChildTask, Journal};
+use crate::{files, in_root, trusted_file};
 
 /// Time limit: half of the default deadline of the probe.
 pub(super) const TIME: Duration = Duration::from_secs(4);
@@ -61,7 +61,7 @@ pub(super) fn exists(host: &Path) -> bool {
 ///
 /// `-k` is not used, because it means only this boot.
 pub(super) fn command(host: &Path, since: Option<Timestamp>, now: Timestamp) -> Option<Command> {
-    let trusted = |tool: &str| trusted::open(host, tool).ok();
+    let trusted = |tool: &str| trusted_file::open(host, tool).ok();
     let tool = ["usr/bin/journalctl", "bin/journalctl"].into_iter().find_map(trusted)?.path;
     let since = since.or_else(|| now.checked_sub(LOOK_BACK).ok()).unwrap_or(Timestamp::UNIX_EPOCH).as_second();
     if host == Path::new("/") {
@@ -72,7 +72,7 @@ pub(super) fn command(host: &Path, since: Option<Timestamp>, now: Timestamp) -> 
     }
     // In another root this program starts journalctl, because the image of the probe has no `chroot`.
     let tool = Path::new("/").join(tool.strip_prefix(host).ok()?);
-    child::command(&Task::Journal(Journal { root: host.to_owned(), tool, since })).ok()
+    child::command(&ChildTask::Journal(Journal { root: host.to_owned(), tool, since })).ok()
 }
 
 /// Sets a minimal environment, independent of the environment of the probe.

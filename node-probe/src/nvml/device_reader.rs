@@ -1,18 +1,34 @@
 //! Makes the NVML calls of one GPU and notes which fields could not be read.
 //!
 //! A lost GPU returns an error for every call. It is reported once and not called again, because each further call could block.
+//! A reader can also repeat the recorded calls of a step that did not end (see `call_log`).
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
+use super::call_log::CallLog;
+use super::current_call::CallRecorder;
 use super::errors::{Kind, NvmlError};
-use super::trace::Trace;
+
+/// Where the answers of a step come from.
+pub(super) enum Calls<'a> {
+    /// From NVML. They are recorded.
+    Made(&'a CallLog),
+    /// From the record of a step that did not end; every later call has this error.
+    Repeated(&'a CallLog, &'a NvmlError),
+}
 
 /// Makes NVML calls on one GPU and notes the fields that could not be read.
 pub(super) struct DeviceReader<'a> {
     pub(super) gpu: u32,
-    trace: &'a Trace,
+    /// Whether the calls concern one GPU.
+    of_gpu: bool,
+    recorder: &'a CallRecorder,
+    calls: Calls<'a>,
+    /// Number of recorded answers that were repeated.
+    repeated: Cell<usize>,
     /// Set when the GPU no longer responds; shared by all sections.
     pub(super) gone: &'a OnceLock<NvmlError>,
     /// Fields that are not supported.
@@ -29,8 +45,22 @@ pub(super) struct Failure {
 }
 
 impl<'a> DeviceReader<'a> {
-    pub(super) fn new(gpu: u32, trace: &'a Trace, gone: &'a OnceLock<NvmlError>) -> Self {
-        Self { gpu, trace, gone, unsupported: Vec::new(), failed: Vec::new() }
+    pub(super) fn new(gpu: u32, recorder: &'a CallRecorder, calls: Calls<'a>, gone: &'a OnceLock<NvmlError>) -> Self {
+        Self {
+            gpu,
+            of_gpu: true,
+            recorder,
+            calls,
+            repeated: Cell::new(0),
+            gone,
+            unsupported: Vec::new(),
+            failed: Vec::new(),
+        }
+    }
+
+    /// For calls about the installation as a whole.
+    pub(super) fn of_no_gpu(recorder: &'a CallRecorder, calls: Calls<'a>, gone: &'a OnceLock<NvmlError>) -> Self {
+        Self { of_gpu: false, ..Self::new(0, recorder, calls, gone) }
     }
 
     /// NVML index of the GPU.
@@ -39,37 +69,37 @@ impl<'a> DeviceReader<'a> {
     }
 
     /// The value of one NVML call, or `None` and a note that `fields` (paths inside the GPU's entry) are missing.
-    pub(super) fn ask<T, E: Into<NvmlError>>(
+    pub(super) fn call<T: Clone + Send + 'static, E: Into<NvmlError>>(
         &mut self,
         function: &'static str,
         fields: &[&'static str],
         call: impl FnOnce() -> Result<T, E>,
     ) -> Option<T> {
-        match self.attempt(function, call) {
+        match self.try_call(function, call) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.note(function, &error, fields);
+                self.note_error(function, &error, fields);
                 None
             }
         }
     }
 
     /// The same for a value that some GPUs do not support: only a failure is noted.
-    pub(super) fn ask_if_offered<T, E: Into<NvmlError>>(
+    pub(super) fn call_if_supported<T: Clone + Send + 'static, E: Into<NvmlError>>(
         &mut self,
         function: &'static str,
         fields: &[&'static str],
         call: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, NvmlError> {
-        self.attempt(function, call).inspect_err(|error| {
+        self.try_call(function, call).inspect_err(|error| {
             if error.kind() == Kind::Failed {
-                self.fail(function, error, fields);
+                self.note_failure(function, error, fields);
             }
         })
     }
 
     /// The value if it is in the range; otherwise `None` and a note that `field` is invalid.
-    pub(super) fn within<T: PartialOrd + Copy + Display>(
+    pub(super) fn check_range<T: PartialOrd + Copy + Display>(
         &mut self,
         function: &'static str,
         field: &'static str,
@@ -80,21 +110,21 @@ impl<'a> DeviceReader<'a> {
         if possible.contains(&value) {
             return Some(value);
         }
-        self.fail(function, &NvmlError::impossible(value), &[field]);
+        self.note_failure(function, &NvmlError::impossible(value), &[field]);
         None
     }
 
     /// The value of one NVML call whose errors are ignored, e.g. the remote end of an NVLink that is down.
-    pub(super) fn quietly<T, E: Into<NvmlError>>(
+    pub(super) fn call_ignoring_errors<T: Clone + Send + 'static, E: Into<NvmlError>>(
         &self,
         function: &'static str,
         call: impl FnOnce() -> Result<T, E>,
     ) -> Option<T> {
-        self.attempt(function, call).ok()
+        self.try_call(function, call).ok()
     }
 
     /// One NVML call whose error the caller handles. A lost GPU is not called.
-    pub(super) fn attempt<T, E: Into<NvmlError>>(
+    pub(super) fn try_call<T: Clone + Send + 'static, E: Into<NvmlError>>(
         &self,
         function: &'static str,
         call: impl FnOnce() -> Result<T, E>,
@@ -102,36 +132,40 @@ impl<'a> DeviceReader<'a> {
         if let Some(error) = self.gone.get() {
             return Err(error.clone());
         }
-        let result = {
-            let _under_way = self.trace.enter(function, Some(self.gpu));
-            call()
+        let result = match self.calls {
+            Calls::Made(log) => log.record(function, || {
+                let _under_way = self.recorder.record(function, self.of_gpu.then_some(self.gpu));
+                call().map_err(Into::into)
+            }),
+            Calls::Repeated(log, then) => {
+                let place = self.repeated.replace(self.repeated.get() + 1);
+                log.answer(place).unwrap_or_else(|| Err(then.clone()))
+            }
         };
-        result.map_err(|error| {
-            let error = error.into();
+        result.inspect_err(|error| {
             if error.kind() == Kind::Gone {
                 // Already set if another call detected the loss first.
                 let _ = self.gone.set(error.clone());
             }
-            error
         })
     }
 
     /// Notes that `fields` are missing because `function` answered with `error`.
-    pub(super) fn note(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
+    pub(super) fn note_error(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
         match error.kind() {
             Kind::Gone => {}
-            Kind::Absent => self.lack(fields),
-            Kind::Failed => self.fail(function, error, fields),
+            Kind::Absent => self.note_unsupported(fields),
+            Kind::Failed => self.note_failure(function, error, fields),
         }
     }
 
     /// Notes that the hardware or the driver does not support `fields`.
-    pub(super) fn lack(&mut self, fields: &[&'static str]) {
+    pub(super) fn note_unsupported(&mut self, fields: &[&'static str]) {
         add(&mut self.unsupported, fields);
     }
 
     /// Notes that `fields` are missing, as a failure even if `error` only means that they are not supported.
-    pub(super) fn fail(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
+    pub(super) fn note_failure(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
         match self.failed.iter_mut().find(|known| known.error == *error) {
             Some(known) => {
                 add(&mut known.functions, &[function]);

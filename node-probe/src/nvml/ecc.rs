@@ -3,17 +3,14 @@
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError, MemoryLocation};
 use syringe_core::facts::ecc::{
-    Ecc, ErrorCounts, GpuEcc, LocationErrors, RecoveryAction, RemapHistogram, RemappedRows, RetiredPages, SramErrors,
+    ErrorCounts, GpuEcc, LocationErrors, RecoveryAction, RemapHistogram, RemappedRows, RetiredPages, SramErrors,
 };
-use syringe_core::report::Section;
 
 use super::device_reader::DeviceReader;
 use super::errors::{Kind, NvmlError};
-use super::field_errors::{FieldErrors, with_duplicate_identities};
 use super::identity::Identity;
 use super::inventory::ecc_mode;
-use super::session::Session;
-use super::{fields, possible, raw};
+use super::{field_values, raw, value_ranges};
 
 /// `NVML_ERROR_CORRUPTED_INFOROM`.
 const CORRUPTED_INFOROM: u32 = 14;
@@ -32,24 +29,12 @@ const LOCATIONS: &[(MemoryLocation, &str)] = &[
 /// Number of locations that are read even if the total is zero: drivers differ in what the total includes.
 const ALWAYS_READ: usize = 2;
 
-impl Session {
-    /// Reads error counters, repairs and the recovery action of every GPU.
-    pub(crate) fn ecc(&self) -> Section<Ecc> {
-        let (gpus, field_errors) = self.each(entry, read);
-        let FieldErrors { unsupported, unread, lost, problems } =
-            with_duplicate_identities(field_errors, &gpus, |gpu| {
-                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
-            });
-        Section::read(Ecc { gpus, unsupported, unread, lost }, problems)
-    }
-}
-
-fn entry(gpu: Identity) -> GpuEcc {
+pub(super) fn entry(gpu: Identity) -> GpuEcc {
     let Identity { index, uuid, pci_address } = gpu;
     GpuEcc { index, uuid, pci_address, ..GpuEcc::default() }
 }
 
-fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuEcc) {
+pub(super) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuEcc) {
     gpu.mode = ecc_mode(device, reader, "mode");
     const VOLATILE: [&str; 3] = ["volatile.corrected", "volatile.uncorrected", "volatile.locations"];
     const AGGREGATE: [&str; 3] = ["aggregate.corrected", "aggregate.uncorrected", "aggregate.locations"];
@@ -58,12 +43,12 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuEcc) {
     gpu.sram = sram(device, reader);
     gpu.remapped_rows = remapped_rows(device, reader);
     gpu.retired_pages = retired_pages(device, reader);
-    let [action] = fields::of_gpu(device, reader, [(fields::RECOVERY_ACTION, "recovery_action")]);
+    let [action] = field_values::of_gpu(device, reader, [(field_values::RECOVERY_ACTION, "recovery_action")]);
     // An unknown number is still an action.
     gpu.recovery_action =
         action.map(|action| u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from));
     let repairs = ["channel_repair_pending", "tpc_repair_pending"];
-    let repairs = reader.ask("nvmlDeviceGetRepairStatus", &repairs, || raw::repair_status(device));
+    let repairs = reader.call("nvmlDeviceGetRepairStatus", &repairs, || raw::repair_status(device));
     (gpu.channel_repair_pending, gpu.tpc_repair_pending) = repairs.unzip();
     gpu.inforom_valid = inforom_valid(device, reader);
 }
@@ -77,8 +62,8 @@ fn counts(
 ) -> ErrorCounts {
     const FUNCTION: &str = "nvmlDeviceGetTotalEccErrors";
     let mut total = |kind, field| {
-        let total = reader.ask(FUNCTION, &[field], || device.total_ecc_errors(kind, *counter));
-        reader.within(FUNCTION, field, total, possible::COUNT)
+        let total = reader.call(FUNCTION, &[field], || device.total_ecc_errors(kind, *counter));
+        reader.check_range(FUNCTION, field, total, value_ranges::COUNT)
     };
     let corrected = total(MemoryError::Corrected, corrected);
     let uncorrected = total(MemoryError::Uncorrected, uncorrected);
@@ -95,7 +80,7 @@ fn counts(
     };
     let locations = locations.iter().filter_map(&mut errors).collect();
     if !offered && corrected.or(uncorrected).is_some() && !reader.has_failed(places) {
-        reader.lack(&[places]);
+        reader.note_unsupported(&[places]);
     }
     ErrorCounts { corrected, uncorrected, locations }
 }
@@ -108,10 +93,10 @@ fn location_count(
     path: &'static str,
 ) -> Result<Option<u64>, NvmlError> {
     const FUNCTION: &str = "nvmlDeviceGetMemoryErrorCounter";
-    let count = reader.ask_if_offered(FUNCTION, &[path], || device.memory_error_counter(kind, *counter, *location));
+    let count = reader.call_if_supported(FUNCTION, &[path], || device.memory_error_counter(kind, *counter, *location));
     match count {
         Ok(u64::MAX) => {
-            reader.fail(FUNCTION, &NvmlError::impossible(u64::MAX), &[path]);
+            reader.note_failure(FUNCTION, &NvmlError::impossible(u64::MAX), &[path]);
             Err(NvmlError::impossible(u64::MAX))
         }
         Ok(count) => Ok(Some(count)),
@@ -121,7 +106,7 @@ fn location_count(
 }
 
 fn sram(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<SramErrors> {
-    let status = reader.ask("nvmlDeviceGetSramEccErrorStatus", &["sram"], || raw::sram_ecc_status(device))?;
+    let status = reader.call("nvmlDeviceGetSramEccErrorStatus", &["sram"], || raw::sram_ecc_status(device))?;
     Some(SramErrors {
         threshold_exceeded: status.bThresholdExceeded != 0,
         volatile_corrected: status.volatileCor,
@@ -139,19 +124,20 @@ fn sram(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<SramErrors
 }
 
 fn remapped_rows(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<RemappedRows> {
-    let rows = reader.ask("nvmlDeviceGetRemappedRows", &["remapped_rows"], || raw::remapped_rows(device));
+    let rows = reader.call("nvmlDeviceGetRemappedRows", &["remapped_rows"], || raw::remapped_rows(device));
     let (correctable, uncorrectable, pending, failure_occurred) = rows?;
-    let histogram = reader
-        .ask("nvmlDeviceGetRowRemapperHistogram", &["remapped_rows.histogram"], || raw::row_remapper_histogram(device));
+    let histogram = reader.call("nvmlDeviceGetRowRemapperHistogram", &["remapped_rows.histogram"], || {
+        raw::row_remapper_histogram(device)
+    });
     let histogram = histogram.map(|[max, high, partial, low, none]| RemapHistogram { max, high, partial, low, none });
     Some(RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram })
 }
 
 fn retired_pages(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<RetiredPages> {
     let mut count =
-        |cause| reader.ask("nvmlDeviceGetRetiredPages_v2", &["retired_pages"], || raw::retired_pages(device, cause));
+        |cause| reader.call("nvmlDeviceGetRetiredPages_v2", &["retired_pages"], || raw::retired_pages(device, cause));
     let (single_bit, double_bit) = (count(0)?, count(1)?);
-    let pending = reader.ask("nvmlDeviceGetRetiredPagesPendingStatus", &["retired_pages.pending"], || {
+    let pending = reader.call("nvmlDeviceGetRetiredPagesPendingStatus", &["retired_pages.pending"], || {
         device.are_pages_pending_retired()
     });
     Some(RetiredPages { single_bit, double_bit, pending })
@@ -159,11 +145,11 @@ fn retired_pages(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<R
 
 /// A corrupted InfoROM is a result of this call and not a failure.
 fn inforom_valid(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<bool> {
-    match reader.attempt("nvmlDeviceValidateInforom", || device.validate_info_rom()) {
+    match reader.try_call("nvmlDeviceValidateInforom", || device.validate_info_rom()) {
         Ok(()) => Some(true),
         Err(NvmlError::Code(CORRUPTED_INFOROM)) => Some(false),
         Err(error) => {
-            reader.note("nvmlDeviceValidateInforom", &error, &["inforom_valid"]);
+            reader.note_error("nvmlDeviceValidateInforom", &error, &["inforom_valid"]);
             None
         }
     }

@@ -3,6 +3,8 @@
 //! There are three kinds. *Absent*: this hardware or driver does not have the value, which is not a defect. *Gone*: the GPU
 //! no longer responds, so it is not called again. *Failed*: everything else.
 
+use std::time::Duration;
+
 use nvml_wrapper::error::NvmlError as WrapperError;
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
 use syringe_core::nvml_codes;
@@ -23,6 +25,10 @@ pub(super) enum NvmlError {
     Unreadable(String),
     /// The dynamic loader could not open the library.
     Unloadable(String),
+    /// The call has not returned. Calls of the same GPU are no longer made.
+    Hung { function: &'static str, duration_ms: u64 },
+    /// The time was over before the call, for this reason.
+    NotReached(String),
 }
 
 /// What an error means for the report.
@@ -51,6 +57,8 @@ const fn meaning(number: u32, code: &'static str, kind: Kind, words: &'static st
 }
 
 const KERNEL_LOG: &str = "Check the kernel log (xid section) for messages of the driver about this GPU.";
+const HANGS: &str = "The driver hangs on this GPU, or is very slow. Check for Xid 79, Xid 119 and processes in state D. If it happens \
+                     again, reboot the node.";
 const RELOAD: &str = "The driver was replaced while the old kernel module is loaded: drain the node and reboot it, or \
                       unload and reload the nvidia modules.";
 
@@ -149,6 +157,11 @@ const FUNCTION_NOT_FOUND: u32 = 13;
 const LAST_NAMED: u32 = 22;
 
 impl NvmlError {
+    /// Whether the time was over before the call.
+    pub(super) fn is_not_reached(&self) -> bool {
+        matches!(self, Self::NotReached(_))
+    }
+
     /// NVML's `NVML_ERROR_NOT_SUPPORTED`.
     pub(super) const NOT_SUPPORTED: Self = Self::Code(3);
 
@@ -176,7 +189,8 @@ impl NvmlError {
         match self {
             Self::MissingFunction => Kind::Absent,
             Self::Code(_) => self.meaning().map_or(Kind::Failed, |meaning| meaning.kind),
-            Self::Unreadable(_) | Self::Unloadable(_) => Kind::Failed,
+            Self::Hung { .. } => Kind::Gone,
+            Self::Unreadable(_) | Self::Unloadable(_) | Self::NotReached(_) => Kind::Failed,
         }
     }
 
@@ -187,6 +201,8 @@ impl NvmlError {
             Self::Code(_) => self.meaning().map_or(nvml_codes::UNKNOWN, |meaning| meaning.code),
             Self::Unreadable(_) => nvml_codes::UNREADABLE,
             Self::Unloadable(_) => nvml_codes::LIBRARY_NOT_FOUND,
+            Self::Hung { .. } => nvml_codes::TIMEOUT,
+            Self::NotReached(_) => nvml_codes::NOT_REACHED,
         }
     }
 
@@ -197,7 +213,11 @@ impl NvmlError {
             (Self::Code(number), None) => format!("NVML: error {number}"),
             (Self::MissingFunction, _) => "NVML: the library of this driver does not have the function".into(),
             (Self::Unreadable(text), _) => format!("NVML's answer cannot be read: {text}"),
-            (Self::Unloadable(text), _) => text.clone(),
+            (Self::Unloadable(text) | Self::NotReached(text), _) => text.clone(),
+            (Self::Hung { function, duration_ms }, _) => {
+                let seconds = Duration::from_millis(*duration_ms).as_secs_f32();
+                format!("NVML did not return from {function} within {seconds:.1} s")
+            }
         }
     }
 
@@ -205,6 +225,8 @@ impl NvmlError {
     pub(super) fn problem(&self, what: impl Into<String>, gpu: Option<u32>) -> Problem {
         let next_step = match self {
             Self::MissingFunction => "Update the driver if this value is needed.",
+            Self::Hung { .. } => HANGS,
+            Self::NotReached(_) => "Try again; NVML is slow or waits for another GPU.",
             _ => self.meaning().map_or("", |meaning| meaning.next_step),
         };
         Problem { what: what.into(), why: self.why(), next_step: next_step.into(), gpu, code: self.code().into() }

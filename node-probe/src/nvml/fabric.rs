@@ -3,7 +3,7 @@
 use syringe_core::facts::topology::Fabric;
 
 use super::errors::NvmlError;
-use super::{labels, raw};
+use super::{enum_names, raw};
 
 /// `NVML_GPU_FABRIC_STATE_COMPLETED`.
 const FABRIC_COMPLETED: u32 = 3;
@@ -16,12 +16,12 @@ pub(super) fn describe(info: raw::FabricInfo) -> Fabric {
     let is_supported = info.state != FABRIC_NOT_SUPPORTED;
     let status = NvmlError::check(info.status).map_or_else(|error| error.code(), |()| "success");
     Fabric {
-        state: labels::fabric_state(info.state),
+        state: enum_names::fabric_state(info.state),
         status: is_completed.then(|| status.to_owned()),
         clique_id: is_completed.then_some(info.clique_id),
         cluster_uuid: uuid(info.cluster_uuid).filter(|_| is_completed),
-        health: info.health_summary.filter(|_| is_supported).map(labels::fabric_health),
-        health_issues: if is_supported { labels::fabric_issues(info.health_mask) } else { Vec::new() },
+        health: info.health_summary.filter(|_| is_supported).map(enum_names::fabric_health),
+        health_issues: if is_supported { enum_names::fabric_issues(info.health_mask) } else { Vec::new() },
     }
 }
 

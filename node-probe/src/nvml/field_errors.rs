@@ -7,6 +7,7 @@ use syringe_core::facts::{LostGpu, Unread, Unsupported};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::Problem;
 
+use super::answer::Missing;
 use super::device_reader::{DeviceReader, Failure, add};
 use super::errors::NvmlError;
 use super::identity::Identity;
@@ -28,40 +29,63 @@ pub(super) struct FieldErrors {
     pub(super) problems: Vec<Problem>,
 }
 
-impl FieldErrors {
-    /// Adds the missing fields of one GPU.
-    pub(super) fn take(&mut self, reader: DeviceReader<'_>, identity: &Identity) {
+impl Missing {
+    /// What a reader could not read of its GPU.
+    pub(super) fn of(reader: DeviceReader<'_>, identity: &Identity) -> Self {
         let DeviceReader { gpu, gone, unsupported, failed, .. } = reader;
-        let mut unread = Vec::new();
+        let (mut unread, mut problems) = (Vec::new(), Vec::new());
         for Failure { error, functions, fields } in failed {
             let what = format!("{} ({})", names(&fields, NAMED_FIELDS), names(&functions, NAMED_FUNCTIONS));
-            self.problems.push(error.problem(what, Some(gpu)));
+            problems.push(error.problem(what, Some(gpu)));
             add(&mut unread, &fields);
         }
+        let words = |fields: Vec<&str>| fields.into_iter().map(str::to_owned).collect();
+        let missing = Self { unread: words(unread), problems, ..Self::default() };
         match gone.get() {
             // Fields that a GPU lacked before it was lost say nothing about the hardware.
-            Some(error) => self.gone(identity, error),
-            None if unsupported.is_empty() => {}
-            None => self.lacks(gpu, unsupported.into_iter().map(str::to_owned).collect()),
-        }
-        let fields: Vec<String> = unread.into_iter().map(str::to_owned).collect();
-        match self.unread.iter_mut().find(|group| group.fields == fields) {
-            _ if fields.is_empty() => {}
-            Some(group) => group.gpus.push(gpu),
-            None => self.unread.push(Unread { gpus: vec![gpu], fields }),
+            Some(error) => missing.with_lost(identity, error),
+            None => Self { unsupported: words(unsupported), ..missing },
         }
     }
 
-    /// Adds a GPU that does not respond.
-    pub(super) fn gone(&mut self, gpu: &Identity, error: &NvmlError) {
+    /// A GPU without a handle.
+    pub(super) fn all(gpu: &Identity, error: &NvmlError) -> Self {
+        if error.is_not_reached() {
+            let problem = error.problem(format!("GPU {}", gpu.index), Some(gpu.index));
+            return Self { problems: vec![problem], ..Self::default() };
+        }
+        Self::default().with_lost(gpu, error)
+    }
+
+    fn with_lost(mut self, gpu: &Identity, error: &NvmlError) -> Self {
         let Identity { index, uuid, pci_address } = gpu.clone();
         self.problems.push(error.problem(format!("GPU {index}"), Some(index)));
         let code = error.code().to_owned();
-        self.lost.push(LostGpu { index: Some(index), uuid, pci_address, code, ..LostGpu::default() });
+        self.lost = Some(LostGpu { index: Some(index), uuid, pci_address, code, ..LostGpu::default() });
+        self
+    }
+}
+
+impl FieldErrors {
+    /// Adds the missing fields of one GPU.
+    pub(super) fn add(&mut self, gpu: u32, missing: Missing) {
+        let Missing { unsupported, unread, lost, problems } = missing;
+        self.problems.extend(problems);
+        self.lost.extend(lost);
+        match self.unsupported.iter_mut().find(|group| group.fields == unsupported) {
+            _ if unsupported.is_empty() => {}
+            Some(group) => group.gpus.push(gpu),
+            None => self.unsupported.push(Unsupported { gpus: vec![gpu], fields: unsupported }),
+        }
+        match self.unread.iter_mut().find(|group| group.fields == unread) {
+            _ if unread.is_empty() => {}
+            Some(group) => group.gpus.push(gpu),
+            None => self.unread.push(Unread { gpus: vec![gpu], fields: unread }),
+        }
     }
 
     /// Adds a problem for GPUs with the same identity. Their indices still differ.
-    fn twins<'g>(&mut self, what: &str, code: &str, gpus: impl Iterator<Item = (u32, Option<&'g str>)>) {
+    fn add_duplicates<'g>(&mut self, what: &str, code: &str, gpus: impl Iterator<Item = (u32, Option<&'g str>)>) {
         let mut sharing: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
         for (index, identity) in gpus {
             identity.into_iter().for_each(|identity| sharing.entry(identity).or_default().push(index));
@@ -79,13 +103,6 @@ impl FieldErrors {
             });
         }
     }
-
-    fn lacks(&mut self, gpu: u32, fields: Vec<String>) {
-        match self.unsupported.iter_mut().find(|group| group.fields == fields) {
-            Some(group) => group.gpus.push(gpu),
-            None => self.unsupported.push(Unsupported { gpus: vec![gpu], fields }),
-        }
-    }
 }
 
 /// The missing fields, with a problem for each UUID and each PCI address that several GPUs share.
@@ -95,9 +112,9 @@ pub(super) fn with_duplicate_identities<G>(
     identity: impl Fn(&G) -> (u32, Option<&str>, Option<&PciAddress>),
 ) -> FieldErrors {
     let uuids = gpus.iter().map(|gpu| (identity(gpu).0, identity(gpu).1));
-    field_errors.twins("UUID", "duplicate_uuid", uuids);
+    field_errors.add_duplicates("UUID", "duplicate_uuid", uuids);
     let addresses = gpus.iter().map(|gpu| (identity(gpu).0, identity(gpu).2.map(PciAddress::as_str)));
-    field_errors.twins("PCI address", "duplicate_pci_address", addresses);
+    field_errors.add_duplicates("PCI address", "duplicate_pci_address", addresses);
     field_errors
 }
 
@@ -114,8 +131,10 @@ fn names(all: &[&'static str], most: usize) -> String {
 mod tests {
     use std::sync::OnceLock;
 
-    use super::{DeviceReader, FieldErrors, Identity, NvmlError};
-    use crate::nvml::trace::Trace;
+    use super::{DeviceReader, FieldErrors, Identity, Missing, NvmlError};
+    use crate::nvml::call_log::CallLog;
+    use crate::nvml::current_call::CallRecorder;
+    use crate::nvml::device_reader::Calls;
 
     const LOST: NvmlError = NvmlError::Code(15);
     const UNKNOWN: NvmlError = NvmlError::Code(999);
@@ -130,18 +149,18 @@ mod tests {
 
     #[test]
     fn a_lost_gpu_is_one_problem_and_is_not_asked_again() {
-        let (trace, gone) = (Trace::default(), OnceLock::new());
-        let mut reader = DeviceReader::new(3, &trace, &gone);
-        assert_eq!(reader.ask("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED)), None);
-        assert_eq!(reader.ask("b", &["power.draw_milliwatts"], answer(LOST)), None);
+        let (recorder, log, gone) = (CallRecorder::default(), CallLog::default(), OnceLock::new());
+        let mut reader = DeviceReader::new(3, &recorder, Calls::Made(&log), &gone);
+        assert_eq!(reader.call("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED)), None);
+        assert_eq!(reader.call("b", &["power.draw_milliwatts"], answer(LOST)), None);
         let mut asked = false;
-        reader.ask("c", &["clocks.sm_mhz"], || {
+        reader.call("c", &["clocks.sm_mhz"], || {
             asked = true;
             Ok::<u32, NvmlError>(1)
         });
         assert!(!asked);
         let mut field_errors = FieldErrors::default();
-        field_errors.take(reader, &gpu(3));
+        field_errors.add(3, Missing::of(reader, &gpu(3)));
         assert_eq!(field_errors.problems.len(), 1);
         assert_eq!(
             (field_errors.problems[0].what.as_str(), field_errors.problems[0].code.as_str()),
@@ -153,15 +172,15 @@ mod tests {
 
     #[test]
     fn gpus_that_lack_the_same_fields_are_named_together() {
-        let (trace, gone) = (Trace::default(), OnceLock::new());
+        let (recorder, log, gone) = (CallRecorder::default(), CallLog::default(), OnceLock::new());
         let mut field_errors = FieldErrors::default();
         for index in 0..3 {
-            let mut reader = DeviceReader::new(index, &trace, &gone);
-            reader.ask("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED));
+            let mut reader = DeviceReader::new(index, &recorder, Calls::Made(&log), &gone);
+            reader.call("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED));
             if index == 2 {
-                reader.ask("b", &["module_id"], answer(NvmlError::MissingFunction));
+                reader.call("b", &["module_id"], answer(NvmlError::MissingFunction));
             }
-            field_errors.take(reader, &gpu(index));
+            field_errors.add(index, Missing::of(reader, &gpu(index)));
         }
         let groups: Vec<_> =
             field_errors.unsupported.iter().map(|group| (group.gpus.clone(), group.fields.len())).collect();
@@ -171,13 +190,13 @@ mod tests {
 
     #[test]
     fn one_cause_is_one_problem_that_names_its_fields() {
-        let (trace, gone) = (Trace::default(), OnceLock::new());
-        let mut reader = DeviceReader::new(0, &trace, &gone);
+        let (recorder, log, gone) = (CallRecorder::default(), CallLog::default(), OnceLock::new());
+        let mut reader = DeviceReader::new(0, &recorder, Calls::Made(&log), &gone);
         for field in ["a", "b", "c", "d", "e", "f", "g", "h"] {
-            reader.ask("x", &[field], answer(UNKNOWN));
+            reader.call("x", &[field], answer(UNKNOWN));
         }
         let mut field_errors = FieldErrors::default();
-        field_errors.take(reader, &gpu(0));
+        field_errors.add(0, Missing::of(reader, &gpu(0)));
         assert_eq!(field_errors.problems.len(), 1);
         assert_eq!(field_errors.problems[0].what, "a, b, c, d, e, f and 2 more (x)");
         assert_eq!(
@@ -189,14 +208,14 @@ mod tests {
 
     #[test]
     fn an_impossible_value_is_dropped_and_reported_once_for_each_value() {
-        let (trace, gone) = (Trace::default(), OnceLock::new());
-        let mut reader = DeviceReader::new(0, &trace, &gone);
-        assert_eq!(reader.within("x", "a", Some(100), 0..=100), Some(100));
-        assert_eq!(reader.within("x", "a", None, 0..=100), None);
-        assert_eq!(reader.within("x", "a", Some(u32::MAX), 0..=100), None);
-        assert_eq!(reader.within("y", "b", Some(u32::MAX), 0..=100), None);
+        let (recorder, log, gone) = (CallRecorder::default(), CallLog::default(), OnceLock::new());
+        let mut reader = DeviceReader::new(0, &recorder, Calls::Made(&log), &gone);
+        assert_eq!(reader.check_range("x", "a", Some(100), 0..=100), Some(100));
+        assert_eq!(reader.check_range("x", "a", None, 0..=100), None);
+        assert_eq!(reader.check_range("x", "a", Some(u32::MAX), 0..=100), None);
+        assert_eq!(reader.check_range("y", "b", Some(u32::MAX), 0..=100), None);
         let mut field_errors = FieldErrors::default();
-        field_errors.take(reader, &gpu(0));
+        field_errors.add(0, Missing::of(reader, &gpu(0)));
         let [problem] = field_errors.problems.as_slice() else { panic!("{:?}", field_errors.problems) };
         assert_eq!((problem.what.as_str(), problem.code.as_str()), ("a, b (x, y)", "unreadable"));
         assert!(problem.why.contains("4294967295"), "{}", problem.why);
@@ -206,7 +225,7 @@ mod tests {
     fn gpus_that_share_a_uuid_are_named() {
         let mut field_errors = FieldErrors::default();
         let uuids = [(0, Some("GPU-1")), (1, Some("GPU-2")), (2, None), (3, None), (4, Some("GPU-1"))];
-        field_errors.twins("UUID", "duplicate_uuid", uuids.into_iter());
+        field_errors.add_duplicates("UUID", "duplicate_uuid", uuids.into_iter());
         let [problem] = field_errors.problems.as_slice() else { panic!("{:?}", field_errors.problems) };
         assert_eq!((problem.what.as_str(), problem.code.as_str()), ("UUID of GPUs 0, 4", "duplicate_uuid"));
     }

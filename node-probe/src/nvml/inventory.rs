@@ -1,83 +1,52 @@
 //! The `inventory` section: identity and permanent properties of the GPUs.
 
 use std::ffi::c_char;
+use std::sync::OnceLock;
 
 use nvml_wrapper::enum_wrappers::device::InfoRom;
 use nvml_wrapper::error::NvmlError as WrapperError;
 use nvml_wrapper::{Device, cuda_driver_version_major, cuda_driver_version_minor};
 use syringe_core::facts::Mode;
-use syringe_core::facts::inventory::{
-    GpuInventory, InforomVersions, Inventory, LicensableFeature, Platform, VgpuLicense,
-};
+use syringe_core::facts::inventory::{GpuInventory, InforomVersions, LicensableFeature, Platform, VgpuLicense};
 use syringe_core::pci::PciAddress;
-use syringe_core::report::Section;
 use syringe_core::text::clean;
 
-use super::device_reader::DeviceReader;
-use super::errors::NvmlError;
-use super::field_errors::{FieldErrors, with_duplicate_identities};
+use super::answer::Versions;
+use super::device_reader::{Calls, DeviceReader};
 use super::identity::Identity;
 use super::session::{Session, text};
-use super::{labels, raw};
+use super::{enum_names, raw};
 
 /// Longest library path in a report.
 const PATH_TEXT: usize = 300;
 
 impl Session {
-    /// Reads the inventory: driver versions and every GPU's permanent properties.
-    pub(crate) fn inventory(&self) -> Section<Inventory> {
-        let (gpus, mut field_errors) = self.each(entry, read);
-        let nvml = self.nvml();
-        let driver = self
-            .version("driver_version", "nvmlSystemGetDriverVersion", &mut field_errors, || nvml.sys_driver_version());
-        let library =
-            self.version("nvml_version", "nvmlSystemGetNVMLVersion", &mut field_errors, || nvml.sys_nvml_version());
-        let cuda = self.version("cuda_version", "nvmlSystemGetCudaDriverVersion_v2", &mut field_errors, || {
+    /// Reads the versions of driver, library and CUDA.
+    pub(super) fn versions(&self, calls: Calls<'_>) -> Versions {
+        let (nvml, gone, mut problems) = (self.nvml(), OnceLock::new(), Vec::new());
+        let reader = DeviceReader::of_no_gpu(self.recorder(), calls, &gone);
+        let mut version = |field, function, call: &dyn Fn() -> Result<String, WrapperError>| {
+            let answer = reader.try_call(function, call);
+            let noted = answer.map_err(|error| problems.push(error.problem(format!("{field} ({function})"), None)));
+            noted.ok().and_then(|version| text(&version))
+        };
+        let driver = version("driver_version", "nvmlSystemGetDriverVersion", &|| nvml.sys_driver_version());
+        let library = version("nvml_version", "nvmlSystemGetNVMLVersion", &|| nvml.sys_nvml_version());
+        let cuda = version("cuda_version", "nvmlSystemGetCudaDriverVersion_v2", &|| {
             let version = nvml.sys_cuda_driver_version()?;
             Ok(format!("{}.{}", cuda_driver_version_major(version), cuda_driver_version_minor(version)))
         });
-        let FieldErrors { unsupported, unread, lost, problems } =
-            with_duplicate_identities(field_errors, &gpus, |gpu| {
-                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
-            });
-        let inventory = Inventory {
-            driver_version: driver,
-            nvml_version: library,
-            cuda_version: cuda,
-            nvml_library: Some(clean(&self.library().display().to_string(), PATH_TEXT)),
-            gpus,
-            unsupported,
-            unread,
-            lost,
-        };
-        Section::read(inventory, problems)
-    }
-
-    /// A version of the installation as a whole.
-    fn version(
-        &self,
-        field: &'static str,
-        function: &'static str,
-        field_errors: &mut FieldErrors,
-        call: impl FnOnce() -> Result<String, WrapperError>,
-    ) -> Option<String> {
-        let _under_way = self.trace().enter(function, None);
-        match call() {
-            Ok(version) => text(&version),
-            Err(error) => {
-                field_errors.problems.push(NvmlError::from(error).problem(field, None));
-                None
-            }
-        }
+        let path = clean(&self.library().display().to_string(), PATH_TEXT);
+        Versions { driver, nvml: library, cuda, library: path, problems }
     }
 }
 
-fn entry(gpu: Identity) -> GpuInventory {
+pub(super) fn entry(gpu: Identity) -> GpuInventory {
     let Identity { index, uuid, pci_address } = gpu;
     GpuInventory { index, uuid, pci_address, ..GpuInventory::default() }
 }
 
-fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
+pub(super) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     // Normally read when the session opened. Read again to note an error.
     if gpu.uuid.is_none() {
         gpu.uuid = string(reader, "nvmlDeviceGetUUID", "uuid", || device.uuid());
@@ -87,7 +56,7 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInvento
     firmware(device, reader, gpu);
     modes(device, reader, gpu);
     capacity(device, reader, gpu);
-    gpu.platform = reader.ask("nvmlDeviceGetPlatformInfo", &["platform"], || raw::platform_info(device)).map(|info| {
+    gpu.platform = reader.call("nvmlDeviceGetPlatformInfo", &["platform"], || raw::platform_info(device)).map(|info| {
         let serial = String::from_utf8_lossy(&info.chassisSerialNumber).into_owned();
         Platform {
             chassis_serial: text(serial.trim_end_matches('\0')),
@@ -106,26 +75,27 @@ fn place(number: u8) -> Option<u32> {
 
 fn product(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     gpu.name = string(reader, "nvmlDeviceGetName", "name", || device.name());
-    gpu.brand = reader.ask("nvmlDeviceGetBrand", &["brand"], || raw::brand(device)).map(labels::brand);
+    gpu.brand = reader.call("nvmlDeviceGetBrand", &["brand"], || raw::brand(device)).map(enum_names::brand);
     gpu.architecture = reader
-        .ask("nvmlDeviceGetArchitecture", &["architecture"], || raw::architecture(device))
-        .and_then(labels::architecture);
+        .call("nvmlDeviceGetArchitecture", &["architecture"], || raw::architecture(device))
+        .and_then(enum_names::architecture);
     gpu.compute_capability = reader
-        .ask("nvmlDeviceGetCudaComputeCapability", &["compute_capability"], || device.cuda_compute_capability())
+        .call("nvmlDeviceGetCudaComputeCapability", &["compute_capability"], || device.cuda_compute_capability())
         .map(|capability| format!("{}.{}", capability.major, capability.minor));
-    gpu.cores = reader.ask("nvmlDeviceGetNumGpuCores", &["cores"], || device.num_cores());
+    gpu.cores = reader.call("nvmlDeviceGetNumGpuCores", &["cores"], || device.num_cores());
 }
 
 fn board(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     gpu.serial = string(reader, "nvmlDeviceGetSerial", "serial", || device.serial());
     gpu.board_part_number =
         string(reader, "nvmlDeviceGetBoardPartNumber", "board_part_number", || device.board_part_number());
-    gpu.board_id = reader.ask("nvmlDeviceGetBoardId", &["board_id"], || device.board_id()).map(|id| format!("{id:#x}"));
-    gpu.minor_number = reader.ask("nvmlDeviceGetMinorNumber", &["minor_number"], || device.minor_number());
-    gpu.module_id = reader.ask("nvmlDeviceGetModuleId", &["module_id"], || raw::module_id(device));
+    gpu.board_id =
+        reader.call("nvmlDeviceGetBoardId", &["board_id"], || device.board_id()).map(|id| format!("{id:#x}"));
+    gpu.minor_number = reader.call("nvmlDeviceGetMinorNumber", &["minor_number"], || device.minor_number());
+    gpu.module_id = reader.call("nvmlDeviceGetModuleId", &["module_id"], || raw::module_id(device));
     let all = ["pci_device_id", "pci_subsystem_id", "pci_address"];
     let fields = if gpu.pci_address.is_none() { &all[..] } else { &all[..2] };
-    let pci = reader.ask("nvmlDeviceGetPciInfo_v3", fields, || device.pci_info());
+    let pci = reader.call("nvmlDeviceGetPciInfo_v3", fields, || device.pci_info());
     if let Some(pci) = pci {
         gpu.pci_address = gpu.pci_address.take().or_else(|| PciAddress::parse(&pci.bus_id));
         gpu.pci_device_id = Some(format!("{:08x}", pci.pci_device_id));
@@ -143,7 +113,7 @@ fn firmware(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInv
         power: string(reader, OBJECT, "inforom.power", || device.info_rom_version(InfoRom::Power)),
     };
     gpu.gsp_enabled = reader
-        .ask("nvmlDeviceGetGspFirmwareMode", &["gsp_enabled"], || device.gsp_firmware_mode())
+        .call("nvmlDeviceGetGspFirmwareMode", &["gsp_enabled"], || device.gsp_firmware_mode())
         .map(|mode| mode.enabled);
     // Without GSP there is no version; see `gsp_enabled`.
     if gpu.gsp_enabled != Some(false) {
@@ -154,21 +124,21 @@ fn firmware(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInv
 
 fn modes(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     gpu.persistence_mode =
-        reader.ask("nvmlDeviceGetPersistenceMode", &["persistence_mode"], || device.is_in_persistent_mode());
+        reader.call("nvmlDeviceGetPersistenceMode", &["persistence_mode"], || device.is_in_persistent_mode());
     gpu.compute_mode = reader
-        .ask("nvmlDeviceGetComputeMode", &["compute_mode"], || raw::compute_mode(device))
-        .map(labels::compute_mode);
+        .call("nvmlDeviceGetComputeMode", &["compute_mode"], || raw::compute_mode(device))
+        .map(enum_names::compute_mode);
     gpu.virtualization_mode = reader
-        .ask("nvmlDeviceGetVirtualizationMode", &["virtualization_mode"], || raw::virtualization_mode(device))
-        .map(labels::virtualization_mode);
+        .call("nvmlDeviceGetVirtualizationMode", &["virtualization_mode"], || raw::virtualization_mode(device))
+        .map(enum_names::virtualization_mode);
     if gpu.virtualization_mode.as_deref() == Some("vgpu") {
         gpu.vgpu_license = reader
-            .ask("nvmlDeviceGetGridLicensableFeatures_v4", &["vgpu_license"], || {
+            .call("nvmlDeviceGetGridLicensableFeatures_v4", &["vgpu_license"], || {
                 raw::license::licensable_features(device)
             })
             .map(|features| VgpuLicense { features: features.iter().map(licensable).collect() });
     }
-    gpu.display_active = reader.ask("nvmlDeviceGetDisplayActive", &["display_active"], || device.is_display_active());
+    gpu.display_active = reader.call("nvmlDeviceGetDisplayActive", &["display_active"], || device.is_display_active());
     gpu.mig_mode = mig_mode(device, reader, "mig_mode");
     gpu.ecc_mode = ecc_mode(device, reader, "ecc_mode");
 }
@@ -179,7 +149,7 @@ fn licensable(feature: &raw::license::Feature) -> LicensableFeature {
         text(&String::from_utf8_lossy(&bytes))
     };
     LicensableFeature {
-        name: labels::licensable(feature.featureCode),
+        name: enum_names::licensable(feature.featureCode),
         product: words(&feature.productName),
         enabled: feature.featureEnabled != 0,
         licensed: feature.featureState != 0,
@@ -189,32 +159,32 @@ fn licensable(feature: &raw::license::Feature) -> LicensableFeature {
 
 fn capacity(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     let fields = ["memory_total_bytes", "memory_reserved_bytes"];
-    let memory = reader.ask("nvmlDeviceGetMemoryInfo_v2", &fields, || raw::memory(device));
+    let memory = reader.call("nvmlDeviceGetMemoryInfo_v2", &fields, || raw::memory(device));
     if let Some(memory) = memory {
         gpu.memory_total_bytes = Some(memory.total);
         gpu.memory_reserved_bytes = memory.reserved;
         if memory.reserved.is_none() {
-            reader.lack(&["memory_reserved_bytes"]);
+            reader.note_unsupported(&["memory_reserved_bytes"]);
         }
     }
     gpu.bar1_total_bytes = reader
-        .ask("nvmlDeviceGetBAR1MemoryInfo", &["bar1_total_bytes"], || device.bar1_memory_info())
+        .call("nvmlDeviceGetBAR1MemoryInfo", &["bar1_total_bytes"], || device.bar1_memory_info())
         .map(|bar1| bar1.total);
     gpu.pcie_max_generation =
-        reader.ask("nvmlDeviceGetMaxPcieLinkGeneration", &["pcie_max_generation"], || device.max_pcie_link_gen());
+        reader.call("nvmlDeviceGetMaxPcieLinkGeneration", &["pcie_max_generation"], || device.max_pcie_link_gen());
     gpu.pcie_max_width =
-        reader.ask("nvmlDeviceGetMaxPcieLinkWidth", &["pcie_max_width"], || device.max_pcie_link_width());
+        reader.call("nvmlDeviceGetMaxPcieLinkWidth", &["pcie_max_width"], || device.max_pcie_link_width());
 }
 
 /// `nvmlDeviceGetMigMode`.
 pub(super) fn mig_mode(device: &Device<'_>, reader: &mut DeviceReader<'_>, field: &'static str) -> Option<Mode> {
-    let mode = reader.ask("nvmlDeviceGetMigMode", &[field], || device.mig_mode())?;
+    let mode = reader.call("nvmlDeviceGetMigMode", &[field], || device.mig_mode())?;
     Some(Mode { current: mode.current != 0, pending: mode.pending != 0 })
 }
 
 /// `nvmlDeviceGetEccMode`.
 pub(super) fn ecc_mode(device: &Device<'_>, reader: &mut DeviceReader<'_>, field: &'static str) -> Option<Mode> {
-    let mode = reader.ask("nvmlDeviceGetEccMode", &[field], || device.is_ecc_enabled())?;
+    let mode = reader.call("nvmlDeviceGetEccMode", &[field], || device.is_ecc_enabled())?;
     Some(Mode { current: mode.currently_enabled, pending: mode.pending_enabled })
 }
 
@@ -224,10 +194,10 @@ fn string(
     field: &'static str,
     call: impl FnOnce() -> Result<String, WrapperError>,
 ) -> Option<String> {
-    let raw = reader.ask(function, &[field], call)?;
+    let raw = reader.call(function, &[field], call)?;
     let value = offered(&raw);
     if value.is_none() {
-        reader.lack(&[field]);
+        reader.note_unsupported(&[field]);
     }
     value
 }

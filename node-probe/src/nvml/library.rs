@@ -1,4 +1,4 @@
-//! Opens `libnvidia-ml.so.1`, which `host::libraries` finds.
+//! Opens `libnvidia-ml.so.1`, which `host::nvml_library` finds.
 //!
 //! The library is loaded by the descriptor of the checked file, not by its path. It only needs an old
 //! glibc, which the probe has.
@@ -13,10 +13,10 @@ use nvml_wrapper::bitmasks::InitFlags;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
+use super::current_call::CallRecorder;
 use super::errors::NvmlError;
-use super::trace::Trace;
 use crate::host::driver_version;
-use crate::host::libraries::{self, Library};
+use crate::host::nvml_library::{self, Library};
 use crate::paths::Paths;
 use crate::privileges;
 
@@ -35,21 +35,26 @@ pub(super) enum Candidates {
 pub(super) fn found(explicit: Option<&Path>, paths: &Paths) -> Candidates {
     match explicit {
         Some(path) => Candidates::Named(path.to_owned()),
-        None => Candidates::Libraries(libraries::libraries(paths, driver_version::loaded(paths).as_deref())),
+        None => Candidates::Libraries(nvml_library::libraries(paths, driver_version::loaded(paths).as_deref())),
     }
 }
 
 /// Opens and initialises NVML. Returns it with its path.
-pub(super) fn open(found: Candidates, paths: &Paths, trace: &Trace) -> Result<(Nvml, PathBuf), Problem> {
+pub(super) fn open(
+    found: Candidates,
+    paths: &Paths,
+    recorder: &CallRecorder,
+    unattached: bool,
+) -> Result<(Nvml, PathBuf), Problem> {
     let mut tried: Vec<(PathBuf, NvmlError)> = Vec::new();
     match found {
-        Candidates::Named(path) => match start(&path, trace) {
+        Candidates::Named(path) => match start(&path, recorder, unattached) {
             Ok(nvml) => return Ok((nvml, path)),
             Err(error) => tried.push((path, error)),
         },
         Candidates::Libraries(first) => {
             // Last: read the memory map of every process, to find a library that is in use.
-            let mapped = std::iter::once_with(|| libraries::mapped_libraries(paths)).flatten();
+            let mapped = std::iter::once_with(|| nvml_library::mapped_libraries(paths)).flatten();
             for Library { path, file, foreign, .. } in first.into_iter().chain(mapped) {
                 if tried.iter().any(|(known, _)| *known == path) {
                     continue;
@@ -58,7 +63,7 @@ pub(super) fn open(found: Candidates, paths: &Paths, trace: &Trace) -> Result<(N
                     Ok(_) if foreign && !privileges::are_dropped() => Err(NvmlError::Unloadable(
                         "refused: the library belongs to a workload, and this process has privileges".into(),
                     )),
-                    Ok(file) => start(&file.as_path(), trace),
+                    Ok(file) => start(&file.as_path(), recorder, unattached),
                     Err(distrust) => Err(NvmlError::Unloadable(distrust.to_string())),
                 };
                 match started {
@@ -77,9 +82,9 @@ pub(super) fn open(found: Candidates, paths: &Paths, trace: &Trace) -> Result<(N
     Err(unopened(&tried, paths, driver_version::loaded(paths).as_deref()))
 }
 
-fn start(path: &Path, trace: &Trace) -> Result<Nvml, NvmlError> {
-    let _under_way = trace.enter("nvmlInit_v2", None);
-    initialise(path)
+fn start(path: &Path, recorder: &CallRecorder, unattached: bool) -> Result<Nvml, NvmlError> {
+    let _under_way = recorder.record("nvmlInit_v2", None);
+    initialise(path, unattached)
 }
 
 /// Whether another library file would get the same error, because it comes from the driver.
@@ -89,22 +94,25 @@ fn is_decisive(error: &NvmlError) -> bool {
 
 /// `dlopen` and `nvmlInit_v2`, with two fallbacks: a copy in memory if the file is on a `noexec`
 /// mount, and initialization that tolerates GPUs that do not attach.
-fn initialise(path: &Path) -> Result<Nvml, NvmlError> {
-    match initialise_file(path) {
+fn initialise(path: &Path, unattached: bool) -> Result<Nvml, NvmlError> {
+    match initialise_file(path, unattached) {
         Err(NvmlError::Unloadable(why)) if path.is_absolute() && is_noexec(&why) => {
             let Ok(copy) = copy_in_memory(path) else { return Err(NvmlError::Unloadable(why)) };
-            initialise_file(Path::new(&format!("/proc/self/fd/{}", copy.as_raw_fd())))
+            initialise_file(Path::new(&format!("/proc/self/fd/{}", copy.as_raw_fd())), unattached)
         }
         result => result,
     }
 }
 
-fn initialise_file(path: &Path) -> Result<Nvml, NvmlError> {
+fn initialise_file(path: &Path, unattached: bool) -> Result<Nvml, NvmlError> {
     let init = |flags| {
         let mut builder = Nvml::builder();
         builder.lib_path(path.as_os_str()).flags(flags).init().map_err(NvmlError::from)
     };
-    let nvml = match init(InitFlags::empty()) {
+    let usual = || init(InitFlags::empty());
+    // A driver that does not know the flag returns an error.
+    let first = if unattached { init(InitFlags::NO_ATTACH).or_else(|_| usual()) } else { usual() };
+    let nvml = match first {
         // 1, 9, 12, 18: no GPU is at fault.
         Err(error @ NvmlError::Code(code)) if ![1, 9, 12, 18].contains(&code) => {
             init(InitFlags::NO_GPUS).map_err(|_| error)?

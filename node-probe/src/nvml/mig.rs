@@ -1,48 +1,50 @@
 //! The `mig` section: MIG mode and the MIG devices.
 
 use nvml_wrapper::Device;
-use syringe_core::facts::mig::{GpuMig, Mig, MigDevice};
-use syringe_core::report::Section;
+use syringe_core::facts::mig::{GpuMig, MigDevice};
 
 use super::device_reader::DeviceReader;
-use super::errors::Kind;
-use super::field_errors::FieldErrors;
+use super::errors::{Kind, NvmlError};
 use super::identity::Identity;
 use super::inventory::mig_mode;
 use super::raw;
-use super::session::{Session, text};
+use super::session::text;
 
 /// Maximum number of MIG devices of one GPU; the hardware has seven slices.
 const MAX_DEVICES: u32 = 64;
 
-impl Session {
-    /// Reads MIG mode and devices of every GPU.
-    pub(crate) fn mig(&self) -> Section<Mig> {
-        let start = |gpu: Identity| GpuMig { index: gpu.index, uuid: gpu.uuid, ..GpuMig::default() };
-        let (gpus, field_errors) = self.each(start, read);
-        let FieldErrors { unsupported, unread, lost: _, problems } = field_errors;
-        Section::read(Mig { gpus, unsupported, unread }, problems)
-    }
+pub(super) fn entry(gpu: Identity) -> GpuMig {
+    GpuMig { index: gpu.index, uuid: gpu.uuid, ..GpuMig::default() }
 }
 
-fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuMig) {
+pub(super) fn read(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, gpu: &mut GpuMig) {
     gpu.mode = mig_mode(device, reader, "mode");
-    gpu.max_devices = reader.ask("nvmlDeviceGetMaxMigDeviceCount", &["max_devices"], || device.mig_device_count());
+    gpu.max_devices = reader.call("nvmlDeviceGetMaxMigDeviceCount", &["max_devices"], || device.mig_device_count());
     if gpu.mode.is_some_and(|mode| mode.current) {
-        let total = reader.quietly("nvmlDeviceGetMemoryInfo_v2", || raw::memory(device)).map(|memory| memory.total);
+        let total = reader
+            .call_ignoring_errors("nvmlDeviceGetMemoryInfo_v2", || raw::memory(device))
+            .map(|memory| memory.total);
         gpu.devices =
             devices(device, reader, gpu.max_devices).iter().map(|device| one_device(device, reader, total)).collect();
     }
 }
 
 /// The handles of a GPU's MIG devices. Their indices may have gaps.
-pub(super) fn devices<'n>(device: &Device<'n>, reader: &mut DeviceReader<'_>, most: Option<u32>) -> Vec<Device<'n>> {
+pub(super) fn devices(
+    device: &'static Device<'static>,
+    reader: &mut DeviceReader<'_>,
+    most: Option<u32>,
+) -> Vec<&'static Device<'static>> {
     let mut devices = Vec::new();
     for index in 0..most.unwrap_or(0).min(MAX_DEVICES) {
-        match reader.attempt("nvmlDeviceGetMigDeviceHandleByIndex", || device.mig_device_by_index(index)) {
+        let handle = || {
+            let device = device.mig_device_by_index(index).map_err(NvmlError::from)?;
+            Ok::<&'static Device<'static>, NvmlError>(Box::leak(Box::new(device)))
+        };
+        match reader.try_call("nvmlDeviceGetMigDeviceHandleByIndex", handle) {
             Ok(device) => devices.push(device),
             Err(error) if error.kind() == Kind::Failed => {
-                reader.fail("nvmlDeviceGetMigDeviceHandleByIndex", &error, &["devices"]);
+                reader.note_failure("nvmlDeviceGetMigDeviceHandleByIndex", &error, &["devices"]);
             }
             Err(_) => {}
         }
@@ -51,30 +53,30 @@ pub(super) fn devices<'n>(device: &Device<'n>, reader: &mut DeviceReader<'_>, mo
 }
 
 fn one_device(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu_bytes: Option<u64>) -> MigDevice {
-    let attributes = reader.ask(
+    let attributes = reader.call(
         "nvmlDeviceGetAttributes_v2",
         &["devices.gpu_slices", "devices.compute_slices", "devices.multiprocessors"],
         || device.attributes(),
     );
     let memory =
-        reader.ask("nvmlDeviceGetMemoryInfo_v2", &["devices.memory_total_bytes", "devices.memory_used_bytes"], || {
+        reader.call("nvmlDeviceGetMemoryInfo_v2", &["devices.memory_total_bytes", "devices.memory_used_bytes"], || {
             raw::memory(device)
         });
-    let name = reader.quietly("nvmlDeviceGetName", || device.name());
+    let name = reader.call_ignoring_errors("nvmlDeviceGetName", || device.name());
     let computed = attributes.as_ref().zip(gpu_bytes).and_then(|(attributes, gpu_bytes)| {
         let slices = (attributes.gpu_instance_slice_count, attributes.compute_instance_slice_count);
         profile(slices, attributes.memory_size_mb, gpu_bytes)
     });
     let profile = name.as_deref().and_then(named_profile).or(computed);
     if profile.is_none() {
-        reader.lack(&["devices.profile"]);
+        reader.note_unsupported(&["devices.profile"]);
     }
     MigDevice {
-        uuid: reader.ask("nvmlDeviceGetUUID", &["devices.uuid"], || device.uuid()).and_then(|uuid| text(&uuid)),
+        uuid: reader.call("nvmlDeviceGetUUID", &["devices.uuid"], || device.uuid()).and_then(|uuid| text(&uuid)),
         gpu_instance: reader
-            .ask("nvmlDeviceGetGpuInstanceId", &["devices.gpu_instance"], || raw::gpu_instance_id(device)),
+            .call("nvmlDeviceGetGpuInstanceId", &["devices.gpu_instance"], || raw::gpu_instance_id(device)),
         compute_instance: reader
-            .ask("nvmlDeviceGetComputeInstanceId", &["devices.compute_instance"], || raw::compute_instance_id(device)),
+            .call("nvmlDeviceGetComputeInstanceId", &["devices.compute_instance"], || raw::compute_instance_id(device)),
         profile,
         gpu_slices: attributes.as_ref().map(|attributes| attributes.gpu_instance_slice_count),
         compute_slices: attributes.as_ref().map(|attributes| attributes.compute_instance_slice_count),

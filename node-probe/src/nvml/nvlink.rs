@@ -8,8 +8,8 @@ use syringe_core::pci::PciAddress;
 
 use super::device_reader::DeviceReader;
 use super::errors::{Kind, NvmlError};
-use super::fields::{self, NVLINK_SPEED, NVLINK_SPEED_COMMON, NVLINK5_ERRORS};
-use super::{labels, raw};
+use super::field_values::{self, NVLINK_SPEED, NVLINK_SPEED_COMMON, NVLINK5_ERRORS};
+use super::{enum_names, raw};
 
 /// `NVML_NVLINK_MAX_LINKS` of the newest header. The list ends at the first number that NVML rejects.
 const MAX_LINKS: u32 = 36;
@@ -32,7 +32,7 @@ enum Link {
 
 /// Every NVLink that the GPU has.
 pub(super) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<NvlinkGroup> {
-    let architecture = reader.quietly("nvmlDeviceGetArchitecture", || raw::architecture(device));
+    let architecture = reader.call_ignoring_errors("nvmlDeviceGetArchitecture", || raw::architecture(device));
     let mut links = Vec::new();
     for number in 0..MAX_LINKS {
         let active = match state(device, reader, number) {
@@ -42,22 +42,22 @@ pub(super) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<N
             Link::End => break,
         };
         let mut link = one_link(device, reader, number, active);
-        link.version = link.version.map(|version| labels::nvlink_version(version, architecture));
+        link.version = link.version.map(|version| enum_names::nvlink_version(version, architecture));
         links.push(link);
     }
     if links.is_empty() {
-        reader.lack(&["nvlinks"]);
+        reader.note_unsupported(&["nvlinks"]);
     }
     group(links)
 }
 
 fn state(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32) -> Link {
     let link = device.link_wrapper_for(number);
-    match reader.attempt("nvmlDeviceGetNvLinkState", || link.is_active()) {
+    match reader.try_call("nvmlDeviceGetNvLinkState", || link.is_active()) {
         Ok(active) => Link::State(active),
         Err(NvmlError::NOT_SUPPORTED) => Link::Gap,
         Err(error) if error.kind() == Kind::Failed => {
-            reader.fail("nvmlDeviceGetNvLinkState", &error, &["nvlinks.active"]);
+            reader.note_failure("nvmlDeviceGetNvLinkState", &error, &["nvlinks.active"]);
             Link::Unreadable
         }
         Err(_) => Link::End,
@@ -67,8 +67,9 @@ fn state(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32) -> Lin
 /// One link. Missing values of an inactive link are ignored.
 fn one_link(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32, active: Option<bool>) -> NvlinkGroup {
     let link = device.link_wrapper_for(number);
-    let remote = reader.quietly("nvmlDeviceGetNvLinkRemotePciInfo_v2", || link.remote_pci_info());
-    let remote_type = reader.quietly("nvmlDeviceGetNvLinkRemoteDeviceType", || raw::nvlink_remote_type(device, number));
+    let remote = reader.call_ignoring_errors("nvmlDeviceGetNvLinkRemotePciInfo_v2", || link.remote_pci_info());
+    let remote_type =
+        reader.call_ignoring_errors("nvmlDeviceGetNvLinkRemoteDeviceType", || raw::nvlink_remote_type(device, number));
     let (speed, errors) = match active {
         // Field 90 is the common speed of the GPU's links; a link that is down has no speed.
         Some(false) => (None, counted_when_down(device, reader, number)),
@@ -77,9 +78,11 @@ fn one_link(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32, act
     NvlinkGroup {
         links: vec![number],
         active,
-        version: reader.quietly("nvmlDeviceGetNvLinkVersion", || link.version()).filter(|version| *version > 0),
+        version: reader
+            .call_ignoring_errors("nvmlDeviceGetNvLinkVersion", || link.version())
+            .filter(|version| *version > 0),
         speed_megabytes_per_second: speed,
-        remote_type: remote_type.map(|kind| labels::link_end(kind).to_owned()),
+        remote_type: remote_type.map(|kind| enum_names::link_end(kind).to_owned()),
         remote_pci_address: remote.and_then(|pci| PciAddress::parse(&pci.bus_id)).filter(is_somewhere),
         errors,
     }
@@ -88,7 +91,7 @@ fn one_link(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32, act
 /// Speed in megabytes per second. If the state of the link is unknown, only the field of the link is used.
 fn speed(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32, active: Option<bool>) -> Option<u32> {
     let ids: &[u32] = if active.is_some() { &[NVLINK_SPEED, NVLINK_SPEED_COMMON] } else { &[NVLINK_SPEED] };
-    let speeds = fields::of_link(device, reader, number, ids, "nvlinks.speed_megabytes_per_second");
+    let speeds = field_values::of_link(device, reader, number, ids, "nvlinks.speed_megabytes_per_second");
     u32::try_from(speeds.into_iter().flatten().find(|speed| *speed > 0)?).ok()
 }
 
@@ -106,27 +109,27 @@ fn errors(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32) -> BT
     let mut counts: Vec<(&str, Option<u64>)> = Vec::new();
     for (counter, name) in ERRORS {
         let ask = || raw::nvlink_error_counter(device, number, *counter);
-        match reader.ask_if_offered(COUNTER, &[COUNTERS], ask) {
+        match reader.call_if_supported(COUNTER, &[COUNTERS], ask) {
             // Blackwell and later have none of these; other GPUs lack the ECC counter only.
             Err(error) if counts.is_empty() && error.kind() == Kind::Absent => {
                 let ids: Vec<_> = NVLINK5_ERRORS.iter().map(|(id, _)| *id).collect();
-                let values = fields::of_link(device, reader, number, &ids, COUNTERS);
+                let values = field_values::of_link(device, reader, number, &ids, COUNTERS);
                 counts = NVLINK5_ERRORS.iter().map(|(_, name)| *name).zip(values).collect();
                 break;
             }
-            Ok(u64::MAX) => reader.fail(COUNTER, &NvmlError::impossible(u64::MAX), &[COUNTERS]),
+            Ok(u64::MAX) => reader.note_failure(COUNTER, &NvmlError::impossible(u64::MAX), &[COUNTERS]),
             answer => counts.push((name, answer.ok())),
         }
     }
     if counts.iter().all(|(_, count)| count.is_none()) && !reader.has_failed(COUNTERS) {
-        reader.lack(&[COUNTERS]);
+        reader.note_unsupported(&[COUNTERS]);
     }
     counted(counts)
 }
 
 /// The counters that a link returns although it is down.
 fn counted_when_down(device: &Device<'_>, reader: &DeviceReader<'_>, number: u32) -> BTreeMap<String, u64> {
-    let count = |counter| reader.quietly(COUNTER, || raw::nvlink_error_counter(device, number, counter));
+    let count = |counter| reader.call_ignoring_errors(COUNTER, || raw::nvlink_error_counter(device, number, counter));
     counted(ERRORS.iter().map(|(counter, name)| (*name, count(*counter).filter(|count| *count < u64::MAX))).collect())
 }
 

@@ -2,17 +2,18 @@
 
 use syringe_core::facts::topology::P2pLack;
 
+use super::answer::Pairs;
+use super::enum_names;
 use super::errors::{Kind, NvmlError};
-use super::labels;
 
 /// Peer-to-peer capabilities that matter to programs (`nvmlGpuP2PCapsIndex_t`).
 const CAPABILITIES: &[(u32, &str)] = &[(0, "read"), (1, "write"), (3, "atomics")];
 
-/// Peer-to-peer capabilities of all pairs.
+/// Peer-to-peer capabilities of the pairs of one GPU.
 #[derive(Default)]
 pub(super) struct PeerToPeer {
     /// Pairs that were read.
-    answered: u32,
+    pub(super) answered: u32,
     /// Capabilities that some pairs lack.
     pub(super) lacking: Vec<P2pLack>,
     /// Whether NVML does not support the call. It is then not called again.
@@ -23,21 +24,21 @@ pub(super) struct PeerToPeer {
 
 impl PeerToPeer {
     /// Reads each capability of one pair.
-    pub(super) fn ask(&mut self, gpus: [u32; 2], status: impl Fn(u32) -> Result<u32, NvmlError>) {
+    pub(super) fn read_pair(&mut self, gpus: [u32; 2], status: impl Fn(u32) -> Result<u32, NvmlError>) {
         for (capability, name) in CAPABILITIES {
             if self.absent {
                 return;
             }
-            match status(*capability).map(labels::p2p_status) {
+            match status(*capability).map(enum_names::p2p_status) {
                 Ok("ok") => {}
-                Ok(status) => self.lack(name, status, gpus),
-                Err(error) => return self.note(error),
+                Ok(status) => self.add_lack(name, status, gpus),
+                Err(error) => return self.note_error(error),
             }
         }
         self.answered += 1;
     }
 
-    fn lack(&mut self, capability: &str, status: &str, pair: [u32; 2]) {
+    fn add_lack(&mut self, capability: &str, status: &str, pair: [u32; 2]) {
         let same = |lack: &&mut P2pLack| lack.capability == capability && lack.status == status;
         match self.lacking.iter_mut().find(same) {
             Some(lack) => lack.pairs.push(pair),
@@ -47,7 +48,7 @@ impl PeerToPeer {
         }
     }
 
-    fn note(&mut self, error: NvmlError) {
+    fn note_error(&mut self, error: NvmlError) {
         match error.kind() {
             Kind::Absent => self.absent = true,
             // One of the two GPUs was lost, which other sections report.
@@ -58,8 +59,18 @@ impl PeerToPeer {
         }
     }
 
+    /// Adds the pairs of another GPU.
+    pub(super) fn add(&mut self, pairs: Pairs) {
+        let Pairs { words: _, answered, lacking, absent } = pairs;
+        self.answered = self.answered.saturating_add(answered);
+        self.absent |= absent;
+        for P2pLack { capability, status, pairs } in lacking {
+            pairs.into_iter().for_each(|pair| self.add_lack(&capability, &status, pair));
+        }
+    }
+
     /// The capabilities that all pairs have that were read.
-    pub(super) fn everywhere(&self) -> Vec<String> {
+    pub(super) fn common_to_all_pairs(&self) -> Vec<String> {
         let lacks = |name: &str| self.lacking.iter().any(|lack| lack.capability == name);
         let everywhere = |name: &&str| self.answered > 0 && !lacks(name);
         CAPABILITIES.iter().map(|(_, name)| *name).filter(everywhere).map(str::to_owned).collect()
@@ -73,9 +84,9 @@ mod tests {
     #[test]
     fn a_capability_that_one_pair_lacks_is_not_everywhere() {
         let mut peers = PeerToPeer::default();
-        peers.ask([0, 1], |_| Ok(0));
-        peers.ask([0, 2], |capability| Ok(if capability == 3 { 5 } else { 0 }));
-        assert_eq!(peers.everywhere(), ["read", "write"]);
+        peers.read_pair([0, 1], |_| Ok(0));
+        peers.read_pair([0, 2], |capability| Ok(if capability == 3 { 5 } else { 0 }));
+        assert_eq!(peers.common_to_all_pairs(), ["read", "write"]);
         assert_eq!(peers.lacking.len(), 1);
         assert_eq!(
             (peers.lacking[0].pairs.as_slice(), peers.lacking[0].status.as_str()),
@@ -85,19 +96,19 @@ mod tests {
 
     #[test]
     fn nothing_is_everywhere_where_nobody_answered() {
-        assert!(PeerToPeer::default().everywhere().is_empty());
+        assert!(PeerToPeer::default().common_to_all_pairs().is_empty());
         let mut peers = PeerToPeer::default();
-        peers.ask([0, 1], |_| Err(NvmlError::MissingFunction));
-        peers.ask([0, 2], |_| Ok(0));
-        assert!(peers.everywhere().is_empty() && peers.lacking.is_empty());
+        peers.read_pair([0, 1], |_| Err(NvmlError::MissingFunction));
+        peers.read_pair([0, 2], |_| Ok(0));
+        assert!(peers.common_to_all_pairs().is_empty() && peers.lacking.is_empty());
     }
 
     #[test]
     fn a_gpu_that_fails_does_not_hide_the_other_pairs() {
         let mut peers = PeerToPeer::default();
-        peers.ask([0, 1], |_| Err(NvmlError::Code(16)));
-        peers.ask([0, 2], |_| Ok(0));
-        assert_eq!(peers.everywhere().len(), 3);
+        peers.read_pair([0, 1], |_| Err(NvmlError::Code(16)));
+        peers.read_pair([0, 2], |_| Ok(0));
+        assert_eq!(peers.common_to_all_pairs().len(), 3);
         assert_eq!(peers.failed, Some(NvmlError::Code(16)));
     }
 }

@@ -3,13 +3,12 @@
 
 use nvml_wrapper::Device;
 use syringe_core::facts::processes::GpuUse;
-use syringe_core::report::Section;
 
+use super::answer::GpuUses;
 use super::device_reader::DeviceReader;
 use super::errors::Kind;
 use super::mig;
 use super::raw::{self, Process, ProcessList};
-use super::session::Session;
 
 /// The lists, in the order of the report.
 const LISTS: [(ProcessList, &str, &str); 3] = [
@@ -24,36 +23,37 @@ const NO_BYTES: u64 = u64::MAX;
 /// No MIG instance.
 const NO_INSTANCE: u32 = u32::MAX;
 
-impl Session {
-    /// Every use of a GPU by a process: the compute, graphics and MPS lists, including those of MIG instances. A process
-    /// that is in several lists has a use for each, with the same memory. Process IDs are those of the probe's
-    /// PID namespace, and NVML leaves out processes that are not visible there.
-    pub(crate) fn gpu_uses(&self) -> Section<Vec<(u32, GpuUse)>> {
-        let (uses, field_errors) = self.each(|_| Vec::new(), read);
-        Section::read(uses.into_iter().flatten().collect(), field_errors.problems)
-    }
+/// Reads every use of a GPU by a process: the compute, graphics and MPS lists, including those of MIG instances. A process
+/// that is in several lists has a use for each, with the same memory. Process IDs are those of the probe's PID namespace, and
+/// NVML leaves out processes that are not visible there.
+pub(super) fn read(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, gpu: &mut GpuUses) {
+    lists(device, reader, &mut gpu.uses);
+    gpu.memory_used =
+        reader.call_ignoring_errors("nvmlDeviceGetMemoryInfo_v2", || raw::memory(device)).map(|memory| memory.used);
+    gpu.minor = reader.call_ignoring_errors("nvmlDeviceGetMinorNumber", || device.minor_number());
 }
 
-fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, uses: &mut Vec<(u32, GpuUse)>) {
-    let mode = reader.ask_if_offered("nvmlDeviceGetMigMode", &[WHAT], || device.mig_mode());
+fn lists(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, uses: &mut Vec<(u32, GpuUse)>) {
+    let mode = reader.call_if_supported("nvmlDeviceGetMigMode", &[WHAT], || device.mig_mode());
     let is_mig = mode.is_ok_and(|mode| mode.current != 0);
     for (list, kind, function) in LISTS {
-        match reader.attempt(function, || raw::processes(device, list)) {
+        match reader.try_call(function, || raw::processes(device, list)) {
             Ok(processes) => add(uses, reader.gpu(), kind, &processes, is_mig),
             // Without the compute list, an empty answer would look like an idle GPU.
             Err(error) if list == ProcessList::Compute && error.kind() == Kind::Absent && !is_mig => {
-                reader.fail(function, &error, &[WHAT]);
+                reader.note_failure(function, &error, &[WHAT]);
             }
-            Err(error) if error.kind() == Kind::Failed => reader.fail(function, &error, &[WHAT]),
+            Err(error) if error.kind() == Kind::Failed => reader.note_failure(function, &error, &[WHAT]),
             Err(_) => {}
         }
     }
     // The GPU lists the processes of its MIG devices only for privileged callers.
     if is_mig && uses.is_empty() {
-        let most = reader.quietly("nvmlDeviceGetMaxMigDeviceCount", || device.mig_device_count());
+        let most = reader.call_ignoring_errors("nvmlDeviceGetMaxMigDeviceCount", || device.mig_device_count());
         for instance in mig::devices(device, reader, most) {
             for (list, kind, function) in LISTS {
-                let processes = reader.quietly(function, || raw::processes(&instance, list)).unwrap_or_default();
+                let processes =
+                    reader.call_ignoring_errors(function, || raw::processes(instance, list)).unwrap_or_default();
                 add(uses, reader.gpu(), kind, &processes, is_mig);
             }
         }

@@ -117,6 +117,7 @@ pub(super) fn ofa_utilization(device: &Device<'_>) -> Result<u32, NvmlError> {
 }
 
 /// Frame buffer in bytes.
+#[derive(Clone)]
 pub(super) struct Memory {
     pub(super) total: u64,
     /// Only the second version of the call tells it apart from `used`.
@@ -252,6 +253,7 @@ pub(super) fn retired_pages(device: &Device<'_>, cause: u32) -> Result<u32, Nvml
 }
 
 /// Registration of a GPU with the NVSwitch fabric.
+#[derive(Clone)]
 pub(super) struct FabricInfo {
     pub(super) cluster_uuid: [u8; 16],
     /// NVML return code of the registration; meaningful once completed.

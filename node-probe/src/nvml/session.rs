@@ -1,183 +1,190 @@
-//! NVML, opened once, and its GPUs. Sections read one GPU after the other with [`Session::each`].
+//! NVML, opened once, and its GPUs. A step reads one section of one GPU with [`Session::part`].
+//!
+//! A session lives as long as the process: a thread that hangs in a call keeps using it.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use nvml_wrapper::{Device, Nvml};
+use syringe_core::facts::topology::GpuTopology;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use super::device_reader::DeviceReader;
-use super::errors::{Kind, NvmlError};
-use super::field_errors::FieldErrors;
+use super::answer::{GpuAddress, Missing, Part};
+use super::current_call::CallRecorder;
+use super::device_reader::{Calls, DeviceReader};
+use super::errors::NvmlError;
 use super::identity::Identity;
 use super::library;
-use super::trace::Trace;
 use crate::paths::Paths;
 
 /// Maximum length of a text of NVML in a report; NVML's buffers have 96 bytes.
 const TEXT: usize = 96;
 /// Maximum number of GPUs. No node has more; a higher count of a driver is ignored.
-const MAX_GPUS: u32 = 128;
+pub(super) const MAX_GPUS: u32 = 128;
 
-/// NVML opened and initialised once. Dropping it shuts NVML down.
-pub(crate) struct Session {
-    nvml: Nvml,
+const HANDLE: &str = "nvmlDeviceGetHandleByIndex_v2";
+
+/// NVML opened and initialised once.
+pub(super) struct Session {
+    nvml: &'static Nvml,
     library: PathBuf,
-    trace: Trace,
-    gpus: Vec<Gpu>,
+    recorder: CallRecorder,
+    pub(super) gpus: Vec<Gpu>,
+    /// Whether NVML does not support peer-to-peer capabilities. They are then not asked for again.
+    pub(super) p2p_absent: AtomicBool,
 }
 
-/// One GPU that NVML lists.
-struct Gpu {
-    identity: Identity,
-    /// Why it cannot be read: there is no handle, or it was lost before the session opened.
-    closed: Option<NvmlError>,
+/// One GPU that NVML counts.
+pub(super) struct Gpu {
+    /// NVML index.
+    pub(super) index: u32,
+    opened: OnceLock<Opened>,
     /// Why it no longer responds, from the first such call.
-    gone: OnceLock<NvmlError>,
+    pub(super) gone: OnceLock<NvmlError>,
+    /// Whether a call on it does not return now.
+    pub(super) stuck: AtomicBool,
+    /// Its links, for the pairs.
+    pub(super) topology: OnceLock<GpuTopology>,
+}
+
+/// The identity of a GPU, and its handle or the reason why it has none.
+struct Opened {
+    identity: Identity,
+    device: Result<&'static Device<'static>, NvmlError>,
 }
 
 impl Session {
-    /// Initializes the first of these libraries that works, and lists its GPUs. `trace` records the current call.
+    /// Initializes the first of these libraries that works, and counts its GPUs. `trace` records the current call.
+    /// `unattached`: the initialization does not touch the GPUs.
     ///
     /// # Errors
     ///
     /// A problem that lists every library that was tried, with its error and the next step.
-    pub(super) fn open_one_of(libraries: library::Candidates, paths: &Paths, trace: &Trace) -> Result<Self, Problem> {
-        let (nvml, library) = library::open(libraries, paths, trace)?;
+    pub(super) fn open_one_of(
+        libraries: library::Candidates,
+        paths: &Paths,
+        recorder: CallRecorder,
+        unattached: bool,
+    ) -> Result<&'static Self, Problem> {
+        let (nvml, library) = library::open(libraries, paths, &recorder, unattached)?;
         let count = {
-            let _under_way = trace.enter("nvmlDeviceGetCount_v2", None);
+            let _under_way = recorder.record("nvmlDeviceGetCount_v2", None);
             nvml.device_count().map_err(|error| NvmlError::from(error).problem("number of GPUs", None))?
         };
-        let gpus = (0..count.min(MAX_GPUS)).map(|index| Gpu::open(&nvml, index, trace)).collect();
-        Ok(Self { nvml, library, trace: trace.clone(), gpus })
+        let gpu = |index| Gpu {
+            index,
+            opened: OnceLock::new(),
+            gone: OnceLock::new(),
+            stuck: AtomicBool::new(false),
+            topology: OnceLock::new(),
+        };
+        let gpus = (0..count.min(MAX_GPUS)).map(gpu).collect();
+        // Never dropped, because that would call nvmlShutdown.
+        let nvml = Box::leak(Box::new(nvml));
+        Ok(Box::leak(Box::new(Self { nvml, library, recorder, gpus, p2p_absent: AtomicBool::new(false) })))
     }
 
     /// Path of the library that is open.
-    pub(crate) fn library(&self) -> &Path {
+    pub(super) fn library(&self) -> &Path {
         &self.library
     }
 
-    /// Number of GPUs of NVML (`nvmlDeviceGetCount_v2`), including those that do not respond.
-    pub(crate) fn device_count(&self) -> usize {
-        self.gpus.len()
-    }
-
-    /// The GPUs that respond: PCI address, NVML index, UUID.
-    pub(crate) fn pci_addresses(&self) -> Vec<(PciAddress, u32, Option<String>)> {
-        let identities = self.gpus.iter().filter(|gpu| gpu.closed.is_none()).map(|gpu| &gpu.identity);
-        identities.filter_map(|gpu| Some((gpu.pci_address.clone()?, gpu.index, gpu.uuid.clone()))).collect()
-    }
-
-    /// Frame buffer in use (`nvmlDeviceGetMemoryInfo_v2`): NVML index and bytes, only GPUs that return it.
-    pub(crate) fn memory_used(&self) -> Vec<(u32, u64)> {
-        let used = |device: &Device<'_>, reader: &mut DeviceReader<'_>, used: &mut Option<u64>| {
-            *used =
-                reader.quietly("nvmlDeviceGetMemoryInfo_v2", || super::raw::memory(device)).map(|memory| memory.used);
-        };
-        self.numbers(used)
-    }
-
-    /// `/dev/nvidiaN` of each GPU (`nvmlDeviceGetMinorNumber`): NVML index and N, only GPUs that return it.
-    pub(crate) fn minor_numbers(&self) -> Vec<(u32, u32)> {
-        self.numbers(|device, reader, minor| {
-            *minor = reader.quietly("nvmlDeviceGetMinorNumber", || device.minor_number());
-        })
-    }
-
-    fn numbers<N>(&self, read: impl FnMut(&Device<'_>, &mut DeviceReader<'_>, &mut Option<N>)) -> Vec<(u32, N)> {
-        let mut indices = Vec::new();
-        let note = |gpu: Identity| {
-            indices.push(gpu.index);
-            None
-        };
-        let (numbers, _) = self.each(note, read);
-        indices.into_iter().zip(numbers).filter_map(|(index, number)| Some((index, number?))).collect()
-    }
-
     /// NVML, for calls without a GPU.
-    pub(super) fn nvml(&self) -> &Nvml {
-        &self.nvml
+    pub(super) fn nvml(&self) -> &'static Nvml {
+        self.nvml
     }
 
     /// Records the current call, for functions without a GPU.
-    pub(super) fn trace(&self) -> &Trace {
-        &self.trace
+    pub(super) fn recorder(&self) -> &CallRecorder {
+        &self.recorder
     }
 
-    /// Reads every GPU: `start` creates its entry from its identity, and `read` adds the values. A GPU without a handle has
-    /// no entry, and a GPU that stopped responding keeps the values read before. Both have a problem.
-    pub(super) fn each<T>(
-        &self,
-        mut start: impl FnMut(Identity) -> T,
-        mut read: impl FnMut(&Device<'_>, &mut DeviceReader<'_>, &mut T),
-    ) -> (Vec<T>, FieldErrors) {
-        let (mut entries, mut field_errors) = (Vec::new(), FieldErrors::default());
-        for gpu in &self.gpus {
-            if let Some(error) = &gpu.closed {
-                field_errors.gone(&gpu.identity, error);
-                continue;
-            }
-            let mut entry = start(gpu.identity.clone());
-            let mut reader = DeviceReader::new(gpu.identity.index, &self.trace, &gpu.gone);
-            match reader.attempt(HANDLE, || self.nvml.device_by_index(gpu.identity.index)) {
-                Ok(device) => read(&device, &mut reader, &mut entry),
-                Err(error) if error.kind() != Kind::Gone => field_errors.gone(&gpu.identity, &error),
-                Err(_) => {}
-            }
-            field_errors.take(reader, &gpu.identity);
-            entries.push(entry);
+    /// The GPUs that respond: PCI address, NVML index, UUID.
+    pub(super) fn pci_addresses(&self) -> Vec<GpuAddress> {
+        let opened = self.gpus.iter().filter_map(|gpu| gpu.opened.get()).filter(|gpu| gpu.device.is_ok());
+        let address =
+            |Identity { index, uuid, pci_address }: &Identity| Some((pci_address.clone()?, *index, uuid.clone()));
+        opened.filter_map(|gpu| address(&gpu.identity)).collect()
+    }
+
+    /// Opens one GPU. For the first process, the driver initializes the GPU, which can take seconds.
+    pub(super) fn open(&self, gpu: &Gpu, calls: Calls<'_>) {
+        let mut identity = Identity { index: gpu.index, ..Identity::default() };
+        let gone = OnceLock::new();
+        let reader = DeviceReader::new(gpu.index, &self.recorder, calls, &gone);
+        let device = reader.try_call(HANDLE, || {
+            let device = self.nvml.device_by_index(gpu.index).map_err(NvmlError::from)?;
+            Ok::<&'static Device<'static>, NvmlError>(Box::leak(Box::new(device)))
+        });
+        let mut not_reached = None;
+        if let Ok(device) = device {
+            let pci = reader.try_call("nvmlDeviceGetPciInfo_v3", || device.pci_info());
+            let uuid = reader.try_call("nvmlDeviceGetUUID", || device.uuid());
+            let errors = [pci.as_ref().err(), uuid.as_ref().err()];
+            not_reached = errors.into_iter().flatten().find(|error| error.is_not_reached()).cloned();
+            identity.pci_address = pci.ok().and_then(|pci| PciAddress::parse(&pci.bus_id));
+            identity.uuid = uuid.ok().and_then(|uuid| text(&uuid));
         }
-        (entries, field_errors)
+        // NVML may still return the handle of a lost GPU, but no values.
+        let device = match gone.get().or(not_reached.as_ref()) {
+            Some(error) => Err(error.clone()),
+            None => device,
+        };
+        // Already set if a call that was given up returned after all.
+        let _ = gpu.opened.set(Opened { identity, device });
     }
 
-    /// The handle of a GPU that responds, for calls with two GPUs.
-    pub(super) fn device(&self, index: u32) -> Option<Device<'_>> {
-        let gpu = self.gpus.iter().find(|gpu| gpu.identity.index == index)?;
-        let answers = gpu.closed.is_none() && gpu.gone.get().is_none();
-        if answers { self.nvml.device_by_index(index).ok() } else { None }
+    /// Reads one GPU's part of a section: `start` creates its entry from its identity, and `read` adds the values. A GPU that
+    /// stopped responding keeps the values read before.
+    pub(super) fn part<T>(
+        &self,
+        gpu: &Gpu,
+        calls: Calls<'_>,
+        start: impl FnOnce(Identity) -> T,
+        read: impl FnOnce(&'static Device<'static>, &mut DeviceReader<'_>, &mut T),
+    ) -> Part<T> {
+        let started = Instant::now();
+        let complete = matches!(calls, Calls::Made(_));
+        // A repetition must not tell the other threads that the GPU is gone.
+        let unshared = OnceLock::new();
+        let gone = if complete { &gpu.gone } else { &unshared };
+        let (entry, missing) = match gpu.opened.get() {
+            Some(Opened { identity, device: Ok(device) }) => {
+                let mut entry = start(identity.clone());
+                let mut reader = DeviceReader::new(gpu.index, &self.recorder, calls, gone);
+                read(device, &mut reader, &mut entry);
+                (Some(entry), Missing::of(reader, identity))
+            }
+            Some(Opened { identity, device: Err(error) }) => (None, Missing::all(identity, error)),
+            None => {
+                let identity = Identity { index: gpu.index, ..Identity::default() };
+                (None, Missing::all(&identity, &NvmlError::NotReached("the GPU was not opened".into())))
+            }
+        };
+        let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Part { gpu: gpu.index, entry, missing, complete, duration_us }
     }
 }
 
-const HANDLE: &str = "nvmlDeviceGetHandleByIndex_v2";
-
 impl Gpu {
-    /// Opens one GPU. For the first process, the driver initializes the GPU, which can take seconds.
-    fn open(nvml: &Nvml, index: u32, trace: &Trace) -> Self {
-        let mut gpu = Self { identity: Identity { index, ..Identity::default() }, closed: None, gone: OnceLock::new() };
-        let opened = {
-            let _under_way = trace.enter(HANDLE, Some(index));
-            nvml.device_by_index(index)
-        };
-        match opened {
-            Ok(device) => gpu.identify(&device, trace),
-            Err(error) => gpu.closed = Some(error.into()),
-        }
-        // NVML may still return the handle of a lost GPU, but no values.
-        if let Some(error) = gpu.gone.get() {
-            gpu.closed = Some(error.clone());
-        }
-        gpu
+    /// The handle of a GPU that responds, for calls with two GPUs.
+    pub(super) fn device(&self) -> Option<&'static Device<'static>> {
+        let device = self.opened.get()?.device.as_ref().ok()?;
+        (self.gone.get().is_none() && !self.stuck.load(Ordering::SeqCst)).then_some(*device)
     }
 
-    fn identify(&mut self, device: &Device<'_>, trace: &Trace) {
-        let index = self.identity.index;
-        let pci = {
-            let _under_way = trace.enter("nvmlDeviceGetPciInfo_v3", Some(index));
-            device.pci_info().map_err(NvmlError::from)
-        };
-        let uuid = {
-            let _under_way = trace.enter("nvmlDeviceGetUUID", Some(index));
-            device.uuid().map_err(NvmlError::from)
-        };
-        for error in [pci.as_ref().err(), uuid.as_ref().err()].into_iter().flatten() {
-            if error.kind() == Kind::Gone {
-                let _ = self.gone.set(error.clone());
-            }
-        }
-        self.identity.pci_address = pci.ok().and_then(|pci| PciAddress::parse(&pci.bus_id));
-        self.identity.uuid = uuid.ok().and_then(|uuid| text(&uuid));
+    /// Whether it has an entry in sections: it was opened.
+    pub(super) fn is_listed(&self) -> bool {
+        self.opened.get().is_some_and(|opened| opened.device.is_ok())
+    }
+
+    /// UUID.
+    pub(super) fn uuid(&self) -> Option<&str> {
+        self.opened.get()?.identity.uuid.as_deref()
     }
 }
 

@@ -6,18 +6,14 @@ use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{Clock, PerformancePolicy, TemperatureSensor, TemperatureThreshold};
 use nvml_wrapper::error::NvmlError as WrapperError;
 use syringe_core::facts::telemetry::{
-    Clocks, GpuTelemetry, MemoryUse, PcieLink, Power, Telemetry, Temperature, Throttling, TlimitThresholds,
-    Utilization, Violation,
+    Clocks, GpuTelemetry, MemoryUse, PcieLink, Power, Temperature, Throttling, TlimitThresholds, Utilization, Violation,
 };
-use syringe_core::report::Section;
 
 use super::device_reader::DeviceReader;
 use super::errors::{Kind, NvmlError};
-use super::field_errors::{FieldErrors, with_duplicate_identities};
-use super::fields::FIELD_VALUES;
+use super::field_values::FIELD_VALUES;
 use super::identity::Identity;
-use super::session::Session;
-use super::{fields, labels, possible, raw};
+use super::{enum_names, field_values, raw, value_ranges};
 
 /// `NVML_PSTATE_UNKNOWN`.
 const PSTATE_UNKNOWN: u32 = 32;
@@ -33,49 +29,37 @@ const POLICIES: &[(PerformancePolicy, &str)] = &[
     (PerformancePolicy::Reliability, "reliability"),
 ];
 
-impl Session {
-    /// Takes one reading of every GPU.
-    pub(crate) fn telemetry(&self) -> Section<Telemetry> {
-        let (gpus, field_errors) = self.each(entry, read);
-        let FieldErrors { unsupported, unread, lost, problems } =
-            with_duplicate_identities(field_errors, &gpus, |gpu| {
-                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
-            });
-        Section::read(Telemetry { gpus, unsupported, unread, lost }, problems)
-    }
-}
-
-fn entry(gpu: Identity) -> GpuTelemetry {
+pub(super) fn entry(gpu: Identity) -> GpuTelemetry {
     let Identity { index, uuid, pci_address } = gpu;
     GpuTelemetry { index, uuid, pci_address, ..GpuTelemetry::default() }
 }
 
-fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTelemetry) {
+pub(super) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTelemetry) {
     gpu.performance_state = performance_state(device, reader);
     // One call for the values that only have a field ID.
     let ids = [
-        fields::MEMORY_TEMPERATURE,
-        fields::POWER_INSTANT,
-        fields::PCIE_REPLAY_ROLLOVERS,
-        fields::SHUTDOWN_TLIMIT,
-        fields::SLOWDOWN_TLIMIT,
-        fields::MEMORY_MAX_TLIMIT,
-        fields::GPU_MAX_TLIMIT,
+        field_values::MEMORY_TEMPERATURE,
+        field_values::POWER_INSTANT,
+        field_values::PCIE_REPLAY_ROLLOVERS,
+        field_values::SHUTDOWN_TLIMIT,
+        field_values::SLOWDOWN_TLIMIT,
+        field_values::MEMORY_MAX_TLIMIT,
+        field_values::GPU_MAX_TLIMIT,
     ];
-    let [memory_celsius, instant, rollovers, limits @ ..] = fields::answers_of_gpu(device, reader, ids);
-    let memory_celsius = number(reader, "temperature.memory_celsius", memory_celsius, possible::CELSIUS);
-    let instant = number(reader, "power.instant_milliwatts", instant, possible::MILLIWATTS);
+    let [memory_celsius, instant, rollovers, limits @ ..] = field_values::answers_of_gpu(device, reader, ids);
+    let memory_celsius = number(reader, "temperature.memory_celsius", memory_celsius, value_ranges::CELSIUS);
+    let instant = number(reader, "power.instant_milliwatts", instant, value_ranges::MILLIWATTS);
     let tlimit_thresholds = tlimit_thresholds(reader, limits);
     gpu.temperature =
         temperature(device, reader, Temperature { memory_celsius, tlimit_thresholds, ..Temperature::default() });
     const FAN: &str = "nvmlDeviceGetFanSpeed_v2";
-    let fan = reader.ask(FAN, &["fan_percent"], || device.fan_speed(0));
-    gpu.fan_percent = reader.within(FAN, "fan_percent", fan, possible::FAN_PERCENT);
+    let fan = reader.call(FAN, &["fan_percent"], || device.fan_speed(0));
+    gpu.fan_percent = reader.check_range(FAN, "fan_percent", fan, value_ranges::FAN_PERCENT);
     gpu.power = power(device, reader, instant);
     gpu.clocks = clocks(device, reader);
     gpu.utilization = utilization(device, reader);
     gpu.memory = memory(device, reader);
-    let rollovers = number(reader, "pcie.replay_rollovers", rollovers, possible::SMALL_COUNT).map(u64::from);
+    let rollovers = number(reader, "pcie.replay_rollovers", rollovers, value_ranges::SMALL_COUNT).map(u64::from);
     gpu.pcie = pcie(device, reader, rollovers);
     gpu.throttling = throttling(device, reader);
 }
@@ -90,20 +74,20 @@ fn number<N>(
 where
     N: TryFrom<i128> + Into<i128> + Copy,
 {
-    let value = fields::noted(reader, answer, field);
+    let value = field_values::noted(reader, answer, field);
     let possible = (*possible.start()).into()..=(*possible.end()).into();
-    N::try_from(reader.within(FIELD_VALUES, field, value, possible)?).ok()
+    N::try_from(reader.check_range(FIELD_VALUES, field, value, possible)?).ok()
 }
 
 /// Fields 193 to 196. A GPU without any of them has one note for all four.
 fn tlimit_thresholds(reader: &mut DeviceReader<'_>, answers: [Result<i128, NvmlError>; 4]) -> Option<TlimitThresholds> {
     let is_absent = |answer: &Result<_, NvmlError>| answer.as_ref().is_err_and(|error| error.kind() == Kind::Absent);
     if answers.iter().all(is_absent) {
-        reader.lack(&["temperature.tlimit_thresholds"]);
+        reader.note_unsupported(&["temperature.tlimit_thresholds"]);
         return None;
     }
     let [shutdown, slowdown, memory_max, gpu_max] = answers;
-    let mut limit = |field, answer| number(reader, field, answer, possible::DEGREES);
+    let mut limit = |field, answer| number(reader, field, answer, value_ranges::DEGREES);
     let limits = TlimitThresholds {
         shutdown_celsius: limit("temperature.tlimit_thresholds.shutdown_celsius", shutdown),
         slowdown_celsius: limit("temperature.tlimit_thresholds.slowdown_celsius", slowdown),
@@ -116,19 +100,19 @@ fn tlimit_thresholds(reader: &mut DeviceReader<'_>, answers: [Result<i128, NvmlE
 /// 0 is the fastest. The driver's value "unknown" counts as not supported.
 fn performance_state(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u32> {
     const FUNCTION: &str = "nvmlDeviceGetPerformanceState";
-    let state = reader.ask(FUNCTION, &["performance_state"], || raw::performance_state(device))?;
+    let state = reader.call(FUNCTION, &["performance_state"], || raw::performance_state(device))?;
     if state == PSTATE_UNKNOWN {
-        reader.lack(&["performance_state"]);
+        reader.note_unsupported(&["performance_state"]);
         return None;
     }
-    reader.within(FUNCTION, "performance_state", Some(state), possible::PERFORMANCE_STATE)
+    reader.check_range(FUNCTION, "performance_state", Some(state), value_ranges::PERFORMANCE_STATE)
 }
 
 /// Adds the temperatures and limits that have their own functions to those from fields.
 fn temperature(device: &Device<'_>, reader: &mut DeviceReader<'_>, fields: Temperature) -> Temperature {
     let mut celsius = |function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
-        let value = reader.ask(function, &[field], call).map(u32::cast_signed);
-        reader.within(function, field, value, possible::CELSIUS)
+        let value = reader.call(function, &[field], call).map(u32::cast_signed);
+        reader.check_range(function, field, value, value_ranges::CELSIUS)
     };
     let gpu_celsius =
         celsius("nvmlDeviceGetTemperature", "temperature.gpu_celsius", &|| device.temperature(TemperatureSensor::Gpu));
@@ -145,8 +129,8 @@ fn temperature(device: &Device<'_>, reader: &mut DeviceReader<'_>, fields: Tempe
     };
     const MARGIN: &str = "nvmlDeviceGetMarginTemperature";
     let field = "temperature.tlimit_margin_celsius";
-    let margin = reader.ask(MARGIN, &[field], || raw::margin_temperature(device));
-    let margin = reader.within(MARGIN, field, margin, possible::DEGREES);
+    let margin = reader.call(MARGIN, &[field], || raw::margin_temperature(device));
+    let margin = reader.check_range(MARGIN, field, margin, value_ranges::DEGREES);
     let to_slowdown = match (temperature.slowdown_celsius, temperature.gpu_celsius) {
         (Some(slowdown), Some(now)) => slowdown.checked_sub(now),
         // Both are relative to the maximum operating temperature; the slowdown is above it.
@@ -160,8 +144,8 @@ fn temperature(device: &Device<'_>, reader: &mut DeviceReader<'_>, fields: Tempe
 
 fn power(device: &Device<'_>, reader: &mut DeviceReader<'_>, instant_milliwatts: Option<u32>) -> Power {
     let mut ask = |function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
-        let value = reader.ask(function, &[field], call);
-        reader.within(function, field, value, possible::MILLIWATTS)
+        let value = reader.call(function, &[field], call);
+        reader.check_range(function, field, value, value_ranges::MILLIWATTS)
     };
     let draw = ask("nvmlDeviceGetPowerUsage", "power.draw_milliwatts", &|| device.power_usage());
     let limit = ask("nvmlDeviceGetPowerManagementLimit", "power.limit_milliwatts", &|| device.power_management_limit());
@@ -171,29 +155,29 @@ fn power(device: &Device<'_>, reader: &mut DeviceReader<'_>, instant_milliwatts:
         device.power_management_limit_default()
     });
     const RANGE: &str = "nvmlDeviceGetPowerManagementLimitConstraints";
-    let range = reader.ask(RANGE, &["power.min_limit_milliwatts", "power.max_limit_milliwatts"], || {
+    let range = reader.call(RANGE, &["power.min_limit_milliwatts", "power.max_limit_milliwatts"], || {
         device.power_management_limit_constraints()
     });
     let (least, most) = range.map(|range| (range.min_limit, range.max_limit)).unzip();
     const ENERGY: &str = "nvmlDeviceGetTotalEnergyConsumption";
-    let energy = reader.ask(ENERGY, &["power.energy_millijoules"], || device.total_energy_consumption());
+    let energy = reader.call(ENERGY, &["power.energy_millijoules"], || device.total_energy_consumption());
     Power {
         draw_milliwatts: draw,
         instant_milliwatts,
         limit_milliwatts: limit,
         enforced_limit_milliwatts: enforced,
         default_limit_milliwatts: default,
-        min_limit_milliwatts: reader.within(RANGE, "power.min_limit_milliwatts", least, possible::MILLIWATTS),
-        max_limit_milliwatts: reader.within(RANGE, "power.max_limit_milliwatts", most, possible::MILLIWATTS),
-        energy_millijoules: reader.within(ENERGY, "power.energy_millijoules", energy, possible::COUNT),
+        min_limit_milliwatts: reader.check_range(RANGE, "power.min_limit_milliwatts", least, value_ranges::MILLIWATTS),
+        max_limit_milliwatts: reader.check_range(RANGE, "power.max_limit_milliwatts", most, value_ranges::MILLIWATTS),
+        energy_millijoules: reader.check_range(ENERGY, "power.energy_millijoules", energy, value_ranges::COUNT),
         margin_to_limit_milliwatts: enforced.zip(draw).map(|(limit, draw)| i64::from(limit) - i64::from(draw)),
     }
 }
 
 fn clocks(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Clocks {
     let mut ask = |function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
-        let value = reader.ask(function, &[field], call);
-        reader.within(function, field, value, possible::MHZ)
+        let value = reader.call(function, &[field], call);
+        reader.check_range(function, field, value, value_ranges::MHZ)
     };
     let now = "nvmlDeviceGetClockInfo";
     let max = "nvmlDeviceGetMaxClockInfo";
@@ -219,11 +203,11 @@ fn clocks(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Clocks {
 fn utilization(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Utilization {
     const RATES: &str = "nvmlDeviceGetUtilizationRates";
     let fields = ["utilization.gpu_percent", "utilization.memory_percent"];
-    let rates = reader.ask(RATES, &fields, || device.utilization_rates());
+    let rates = reader.call(RATES, &fields, || device.utilization_rates());
     let (gpu, memory) = rates.map(|rates| (rates.gpu, rates.memory)).unzip();
     let mut engine = |function, field, call: &dyn Fn() -> Result<u32, NvmlError>| {
-        let value = reader.ask(function, &[field], call);
-        reader.within(function, field, value, possible::PERCENT)
+        let value = reader.call(function, &[field], call);
+        reader.check_range(function, field, value, value_ranges::PERCENT)
     };
     let encoder = || device.encoder_utilization().map(|engine| engine.utilization).map_err(NvmlError::from);
     let decoder = || device.decoder_utilization().map(|engine| engine.utilization).map_err(NvmlError::from);
@@ -234,34 +218,34 @@ fn utilization(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Utilizatio
             raw::jpeg_utilization(device)
         }),
         ofa_percent: engine("nvmlDeviceGetOfaUtilization", "utilization.ofa_percent", &|| raw::ofa_utilization(device)),
-        gpu_percent: reader.within(RATES, fields[0], gpu, possible::PERCENT),
-        memory_percent: reader.within(RATES, fields[1], memory, possible::PERCENT),
+        gpu_percent: reader.check_range(RATES, fields[0], gpu, value_ranges::PERCENT),
+        memory_percent: reader.check_range(RATES, fields[1], memory, value_ranges::PERCENT),
     }
 }
 
 fn memory(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> MemoryUse {
     const MEMORY: &str = "nvmlDeviceGetMemoryInfo_v2";
     let fields = ["memory.total_bytes", "memory.reserved_bytes", "memory.used_bytes", "memory.free_bytes"];
-    let memory = reader.ask(MEMORY, &fields, || raw::memory(device));
+    let memory = reader.call(MEMORY, &fields, || raw::memory(device));
     if memory.as_ref().is_some_and(|memory| memory.reserved.is_none()) {
-        reader.lack(&["memory.reserved_bytes"]);
+        reader.note_unsupported(&["memory.reserved_bytes"]);
     }
     let fields = ["memory.bar1_total_bytes", "memory.bar1_used_bytes"];
     const BAR1: &str = "nvmlDeviceGetBAR1MemoryInfo";
-    let bar1 = reader.ask(BAR1, &fields, || device.bar1_memory_info());
+    let bar1 = reader.call(BAR1, &fields, || device.bar1_memory_info());
     let total = memory.as_ref().map(|memory| memory.total);
-    let total = reader.within(MEMORY, "memory.total_bytes", total, possible::COUNT);
+    let total = reader.check_range(MEMORY, "memory.total_bytes", total, value_ranges::COUNT);
     let bar1_total = bar1.as_ref().map(|bar1| bar1.total);
-    let bar1_total = reader.within(BAR1, "memory.bar1_total_bytes", bar1_total, possible::COUNT);
+    let bar1_total = reader.check_range(BAR1, "memory.bar1_total_bytes", bar1_total, value_ranges::COUNT);
     // No part can be larger than the total.
-    let mut part = |field, bytes| reader.within(MEMORY, field, bytes, 0..=total.unwrap_or(0));
+    let mut part = |field, bytes| reader.check_range(MEMORY, field, bytes, 0..=total.unwrap_or(0));
     MemoryUse {
         total_bytes: total,
         reserved_bytes: part("memory.reserved_bytes", memory.as_ref().and_then(|memory| memory.reserved)),
         used_bytes: part("memory.used_bytes", memory.as_ref().map(|memory| memory.used)),
         free_bytes: part("memory.free_bytes", memory.as_ref().map(|memory| memory.free)),
         bar1_total_bytes: bar1_total,
-        bar1_used_bytes: reader.within(
+        bar1_used_bytes: reader.check_range(
             BAR1,
             "memory.bar1_used_bytes",
             bar1.as_ref().map(|bar1| bar1.used),
@@ -272,10 +256,10 @@ fn memory(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> MemoryUse {
 
 fn pcie(device: &Device<'_>, reader: &mut DeviceReader<'_>, replay_rollovers: Option<u64>) -> PcieLink {
     let mut ask = |function, field, possible, call: &dyn Fn() -> Result<u32, WrapperError>| {
-        let value = reader.ask(function, &[field], call);
-        reader.within(function, field, value, possible)
+        let value = reader.call(function, &[field], call);
+        reader.check_range(function, field, value, possible)
     };
-    let (generations, lanes) = (possible::PCIE_GENERATION, possible::PCIE_LANES);
+    let (generations, lanes) = (value_ranges::PCIE_GENERATION, value_ranges::PCIE_LANES);
     PcieLink {
         generation: ask("nvmlDeviceGetCurrPcieLinkGeneration", "pcie.generation", generations.clone(), &|| {
             device.current_pcie_link_gen()
@@ -285,7 +269,7 @@ fn pcie(device: &Device<'_>, reader: &mut DeviceReader<'_>, replay_rollovers: Op
             device.max_pcie_link_gen()
         }),
         max_width: ask("nvmlDeviceGetMaxPcieLinkWidth", "pcie.max_width", lanes, &|| device.max_pcie_link_width()),
-        replays: ask("nvmlDeviceGetPcieReplayCounter", "pcie.replays", possible::SMALL_COUNT, &|| {
+        replays: ask("nvmlDeviceGetPcieReplayCounter", "pcie.replays", value_ranges::SMALL_COUNT, &|| {
             device.pcie_replay_counter()
         })
         .map(u64::from),
@@ -295,7 +279,7 @@ fn pcie(device: &Device<'_>, reader: &mut DeviceReader<'_>, replay_rollovers: Op
 
 fn throttling(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Throttling {
     let mask = reasons_mask(device, reader);
-    let (active, reasons) = mask.map(labels::clock_reasons).unzip();
+    let (active, reasons) = mask.map(enum_names::clock_reasons).unzip();
     Throttling {
         active,
         reasons: reasons.unwrap_or_default(),
@@ -307,18 +291,18 @@ fn throttling(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Throttling 
 fn reasons_mask(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u64> {
     const FUNCTION: &str = "nvmlDeviceGetCurrentClocksEventReasons";
     let fields = ["throttling.active", "throttling.reasons_mask"];
-    match reader.attempt(FUNCTION, || raw::clocks_event_reasons(device)) {
+    match reader.try_call(FUNCTION, || raw::clocks_event_reasons(device)) {
         // The name before R535, with the same bits.
         Err(NvmlError::MissingFunction) => {
-            reader.ask("nvmlDeviceGetCurrentClocksThrottleReasons", &fields, || raw::clocks_throttle_reasons(device))
+            reader.call("nvmlDeviceGetCurrentClocksThrottleReasons", &fields, || raw::clocks_throttle_reasons(device))
         }
         Ok(u64::MAX) => {
-            reader.fail(FUNCTION, &NvmlError::impossible(u64::MAX), &fields);
+            reader.note_failure(FUNCTION, &NvmlError::impossible(u64::MAX), &fields);
             None
         }
         Ok(mask) => Some(mask),
         Err(error) => {
-            reader.note(FUNCTION, &error, &fields);
+            reader.note_error(FUNCTION, &error, &fields);
             None
         }
     }
@@ -331,16 +315,16 @@ fn violations(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<Violati
     let field = "throttling.violations";
     let (mut violations, mut offered) = (Vec::new(), false);
     for (policy, word) in POLICIES {
-        let time = reader.ask_if_offered(FUNCTION, &[field], || device.violation_status(*policy)).ok();
+        let time = reader.call_if_supported(FUNCTION, &[field], || device.violation_status(*policy)).ok();
         offered |= time.is_some();
-        let time = reader.within(FUNCTION, field, time.map(|time| time.violation_time), possible::COUNT);
+        let time = reader.check_range(FUNCTION, field, time.map(|time| time.violation_time), value_ranges::COUNT);
         let duration_ms = time.unwrap_or(0) / NANOSECONDS_PER_MILLISECOND;
         if duration_ms > 0 {
             violations.push(Violation { policy: (*word).to_owned(), duration_ms });
         }
     }
     if !offered && !reader.has_failed(field) {
-        reader.lack(&[field]);
+        reader.note_unsupported(&[field]);
     }
     violations
 }

@@ -1,87 +1,85 @@
 //! The part of the `topology` section from NVML: NVLinks, fabric, peer-to-peer, nearness of GPUs to each other and
 //! to CPUs. NUMA nodes, PCIe paths and NICs come from sysfs.
 
-use nvml_wrapper::Device;
-use syringe_core::facts::Unsupported;
-use syringe_core::facts::topology::{GpuTopology, Topology};
-use syringe_core::report::Section;
+use std::sync::atomic::Ordering;
 
-use super::device_reader::DeviceReader;
-use super::field_errors::{FieldErrors, with_duplicate_identities};
+use nvml_wrapper::Device;
+use syringe_core::facts::topology::GpuTopology;
+
+use super::answer::{Pairs, Part};
+use super::device_reader::{Calls, DeviceReader};
 use super::identity::Identity;
 use super::peer_to_peer::PeerToPeer;
-use super::session::Session;
-use super::{fabric, labels, nvlink, possible, raw};
+use super::session::{Gpu, Session};
+use super::{enum_names, fabric, nvlink, raw, value_ranges};
 
 /// Words of the CPU mask for NVML: 4096 CPUs.
 const CPU_WORDS: usize = 64;
+/// Field of the peer-to-peer capabilities.
+const P2P: &str = "p2p";
+
 impl Session {
-    /// Reads NVML's part of the topology. `numa_node`, `pcie_path`, `nics` and `nvswitches` come from sysfs.
-    pub(crate) fn topology(&self) -> Section<Topology> {
-        let (gpus, mut field_errors) = self.each(entry, read);
-        let mut topology = Topology { gpus, ..Topology::default() };
-        self.relate(&mut topology, &mut field_errors);
-        let FieldErrors { unsupported, unread, lost, problems } =
-            with_duplicate_identities(field_errors, &topology.gpus, |gpu| {
-                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
-            });
-        Section::read(Topology { unsupported, unread, lost, ..topology }, problems)
-    }
-
-    /// Adds the facts about pairs of GPUs.
-    fn relate(&self, topology: &mut Topology, field_errors: &mut FieldErrors) {
-        let gpus = &topology.gpus;
-        let mut matrix = vec![vec![String::from("X"); gpus.len()]; gpus.len()];
-        let mut peers = PeerToPeer::default();
-        for (row, own) in gpus.iter().enumerate() {
-            for (column, other) in gpus.iter().enumerate().skip(row + 1) {
-                let devices = self.device(own.index).zip(self.device(other.index));
-                let word = self.nearness(own, other, devices.as_ref());
-                matrix[row][column].clone_from(&word);
-                matrix[column][row] = word;
-                if let Some((first, second)) = &devices {
-                    let _under_way = self.trace().enter("nvmlDeviceGetP2PStatus", Some(own.index));
-                    peers.ask([own.index, other.index], |capability| raw::p2p_status(first, second, capability));
+    /// Reads how a GPU is connected to those with a higher index.
+    pub(super) fn pairs(&self, gpu: &Gpu, calls: Calls<'_>) -> Part<Pairs> {
+        let others = self.gpus.iter().filter(|other| other.index > gpu.index && other.is_listed());
+        self.part(
+            gpu,
+            calls,
+            |_| Pairs::default(),
+            |device, reader, pairs| {
+                let mut peers = PeerToPeer { absent: self.p2p_absent.load(Ordering::Relaxed), ..PeerToPeer::default() };
+                for other in others {
+                    let far = other.device();
+                    pairs.words.push((other.index, connection(gpu, other, device, far, reader)));
+                    if let Some(far) = far {
+                        peers.read_pair([gpu.index, other.index], |capability| {
+                            reader.try_call("nvmlDeviceGetP2PStatus", || raw::p2p_status(device, far, capability))
+                        });
+                    }
                 }
-            }
-        }
-        topology.matrix = matrix;
-        topology.p2p_all_ok = peers.everywhere();
-        topology.p2p_lacking = peers.lacking;
-        if peers.absent {
-            let gpus = topology.gpus.iter().map(|gpu| gpu.index).collect();
-            field_errors.unsupported.push(Unsupported { gpus, fields: vec!["p2p".into()] });
-        }
-        let failed = peers.failed.map(|error| error.problem("p2p (nvmlDeviceGetP2PStatus)", None));
-        field_errors.problems.extend(failed);
-    }
-
-    /// How two GPUs are connected, in the terms of `nvidia-smi topo -m`.
-    fn nearness(&self, own: &GpuTopology, other: &GpuTopology, devices: Option<&(Device<'_>, Device<'_>)>) -> String {
-        if let Some(links) = nvlink::between(own, other) {
-            return format!("NV{links}");
-        }
-        let Some((first, second)) = devices else { return "?".into() };
-        let _under_way = self.trace().enter("nvmlDeviceGetTopologyCommonAncestor", Some(own.index));
-        raw::common_ancestor(first, second).map_or("?", labels::topology_level).into()
+                self.p2p_absent.fetch_or(peers.absent, Ordering::Relaxed);
+                if let Some(error) = &peers.failed {
+                    reader.note_failure("nvmlDeviceGetP2PStatus", error, &[P2P]);
+                }
+                (pairs.answered, pairs.lacking, pairs.absent) = (peers.answered, peers.lacking, peers.absent);
+            },
+        )
     }
 }
 
-fn entry(gpu: Identity) -> GpuTopology {
+/// How two GPUs are connected, in the terms of `nvidia-smi topo -m`.
+fn connection(
+    gpu: &Gpu,
+    other: &Gpu,
+    device: &Device<'_>,
+    far: Option<&Device<'_>>,
+    reader: &DeviceReader<'_>,
+) -> String {
+    let links = gpu.topology.get().zip(other.topology.get()).and_then(|(own, other)| nvlink::between(own, other));
+    if let Some(links) = links {
+        return format!("NV{links}");
+    }
+    let Some(far) = far else { return "?".into() };
+    let level =
+        reader.call_ignoring_errors("nvmlDeviceGetTopologyCommonAncestor", || raw::common_ancestor(device, far));
+    level.map_or("?", enum_names::topology_level).into()
+}
+
+pub(super) fn entry(gpu: Identity) -> GpuTopology {
     let Identity { index, uuid, pci_address } = gpu;
     GpuTopology { index, uuid, pci_address, ..GpuTopology::default() }
 }
 
-fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTopology) {
+pub(super) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTopology) {
     gpu.cpu_affinity = reader
-        .ask("nvmlDeviceGetCpuAffinity", &["cpu_affinity"], || device.cpu_affinity(CPU_WORDS))
+        .call("nvmlDeviceGetCpuAffinity", &["cpu_affinity"], || device.cpu_affinity(CPU_WORDS))
         .and_then(|mask| cpu_list(&mask));
     gpu.nvlinks = nvlink::links(device, reader);
     gpu.fabric =
-        reader.ask("nvmlDeviceGetGpuFabricInfoV", &["fabric"], || raw::fabric_info(device)).map(fabric::describe);
+        reader.call("nvmlDeviceGetGpuFabricInfoV", &["fabric"], || raw::fabric_info(device)).map(fabric::describe);
     const REPLAYS: &str = "nvmlDeviceGetPcieReplayCounter";
-    let replays = reader.ask(REPLAYS, &["pcie_replays"], || device.pcie_replay_counter());
-    gpu.pcie_replays = reader.within(REPLAYS, "pcie_replays", replays, possible::SMALL_COUNT).map(u64::from);
+    let replays = reader.call(REPLAYS, &["pcie_replays"], || device.pcie_replay_counter());
+    gpu.pcie_replays = reader.check_range(REPLAYS, "pcie_replays", replays, value_ranges::SMALL_COUNT).map(u64::from);
 }
 
 /// A CPU mask as ranges, e.g. `0-47,96-143`; `None` for no CPU.

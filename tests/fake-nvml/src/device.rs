@@ -1,4 +1,4 @@
-//! What a GPU is: names, numbers, firmware. Facts of the `inventory` section.
+//! Identity of a GPU: names, serial numbers, firmware versions. Facts of the `inventory` section.
 
 use std::ffi::{c_char, c_int, c_uint};
 
@@ -6,10 +6,10 @@ use nvml_wrapper_sys::bindings::*;
 use syringe_core::facts::inventory::LicensableFeature;
 use syringe_core::pci::PciAddress;
 
-use crate::call::{
+use crate::facts::{Gpu, hexadecimal, version_pair};
+use crate::ffi::{
     Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, ask, on_any, on_device, on_gpu, put, put_text, versioned,
 };
-use crate::facts::{Gpu, hexadecimal, version_pair};
 
 gpu_texts! {
     nvmlDeviceGetName => |gpu| {

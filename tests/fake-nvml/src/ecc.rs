@@ -5,8 +5,8 @@ use std::ffi::{c_uint, c_ulonglong};
 use nvml_wrapper_sys::bindings::*;
 use syringe_core::facts::ecc::{ErrorCounts, RetiredPages};
 
-use crate::call::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, put_list, versioned};
 use crate::facts::Gpu;
+use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, put_list, versioned};
 
 /// Distance of the made-up addresses of retired pages.
 const PAGE_SIZE: u64 = 4096;

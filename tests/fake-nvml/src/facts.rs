@@ -1,4 +1,4 @@
-//! The facts of one GPU, gathered from the sections of a report, and the words of a report as NVML's numbers.
+//! The facts of one GPU, collected from the sections of a report. Translates text of a report to NVML's numbers.
 
 use std::ffi::CStr;
 
@@ -12,7 +12,7 @@ use syringe_core::nvml_codes as codes;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
-use crate::call::Answer;
+use crate::ffi::Answer;
 
 /// The `inventory` section.
 pub(crate) fn inventory(report: &Report) -> Option<&Inventory> {

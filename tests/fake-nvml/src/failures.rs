@@ -1,4 +1,4 @@
-//! Calls and fields that fail on demand, and a list of all calls.
+//! Injected failures: calls and fields that return an error code. Also logs all calls.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
 
-use crate::call::Answer;
+use crate::ffi::Answer;
 
 /// What `FAKE_NVML_FAIL` and `FAKE_NVML_CALLS` ask for.
 #[derive(Default)]

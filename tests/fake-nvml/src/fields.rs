@@ -6,8 +6,8 @@ use std::ffi::c_int;
 use nvml_wrapper_sys::bindings::*;
 use syringe_core::facts::ecc::RecoveryAction;
 
-use crate::call::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, on_gpu};
 use crate::facts::Gpu;
+use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, on_gpu};
 use crate::{nvlink, session, telemetry};
 
 /// A field's value in one of NVML's types.

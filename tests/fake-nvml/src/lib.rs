@@ -7,7 +7,7 @@
 //! ```text
 //!   FAKE_NVML_FACTS=node.json ──▶ session ──▶ facts (one GPU's entry of every section)
 //!                                                 ▲
-//!   nvmlDeviceGet…(device, out) ──▶ call ─────────┘   system, device, telemetry, memory, fields, ecc, nvlink,
+//!   nvmlDeviceGet…(device, out) ──▶ ffi ──────────┘   system, device, telemetry, memory, fields, ecc, nvlink,
 //!                                                     topology, mig, processes: one file per family of functions
 //! ```
 //!
@@ -20,6 +20,7 @@
 //! | `FAKE_NVML_CRASH=FUNCTION[:GPU],…` | that call (on that GPU index) ends the process by SIGSEGV |
 //! | `FAKE_NVML_LOADED=PATH` | loading the library writes `/proc/self/status` of the process into that file |
 //! | `FAKE_NVML_DELAY_US=N` | every call takes N microseconds longer |
+//! | `FAKE_NVML_LOCK=1` | calls wait for each other, so that one that never returns blocks all others |
 //! | `FAKE_NVML_HIDE=FUNCTION,…` | that function answers `FUNCTION_NOT_FOUND`, like a driver too old for it |
 //! | `FAKE_NVML_FAIL=FUNCTION[:GPU]=CODE,…` | that call answers this return code, e.g. 999; `field 164` for one field |
 //! | `FAKE_NVML_CALLS=PATH` | every call is appended there, one line each |
@@ -37,7 +38,7 @@
 use std::path::PathBuf;
 
 #[macro_use]
-mod call;
+mod ffi;
 mod device;
 mod ecc;
 mod facts;
@@ -45,10 +46,10 @@ mod failures;
 mod fields;
 mod memory;
 mod mig;
+mod modes;
 mod nvlink;
 mod processes;
 mod session;
-mod settings;
 mod system;
 mod telemetry;
 mod topology;

@@ -1,10 +1,10 @@
-//! Frame buffer and BAR1, in use and in all. Facts of the `telemetry` section, the totals of `inventory` where it is
+//! Frame buffer and BAR1 memory: used and total. Facts of the `telemetry` section, or the totals of `inventory` if that is
 //! absent.
 
 use nvml_wrapper_sys::bindings::*;
 
-use crate::call::{Answer, NOT_SUPPORTED, Out, on_device, put, versioned};
 use crate::facts::Gpu;
+use crate::ffi::{Answer, NOT_SUPPORTED, Out, on_device, put, versioned};
 
 /// Frame buffer: all of it, the driver's share, free, used by processes.
 struct FrameBuffer {

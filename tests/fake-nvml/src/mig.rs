@@ -5,7 +5,7 @@ use std::ffi::c_uint;
 use nvml_wrapper_sys::bindings::*;
 use syringe_core::facts::mig::MigDevice;
 
-use crate::call::{INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, Out, handle, on_any, on_device, put};
+use crate::ffi::{INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, Out, handle, on_any, on_device, put};
 
 const MEBIBYTE: u64 = 1 << 20;
 

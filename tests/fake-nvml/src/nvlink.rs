@@ -1,13 +1,13 @@
-//! NVLinks: state, version, far end, errors; and the NVSwitch fabric. Facts of the `topology` section.
+//! NVLinks: state, version, remote device, errors; and the NVSwitch fabric. Facts of the `topology` section.
 
 use std::ffi::{c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::*;
 use syringe_core::facts::topology::{Fabric, NvlinkGroup};
 
-use crate::call::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, versioned};
 use crate::device::pci_info;
 use crate::facts::Gpu;
+use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, versioned};
 use crate::fields::Value;
 
 /// A `scopeId` that asks for the sum over all links.

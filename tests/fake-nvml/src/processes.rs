@@ -6,8 +6,8 @@ use nvml_wrapper_sys::bindings::*;
 use syringe_core::facts::processes::{GpuUse, Processes};
 use syringe_core::report::Report;
 
-use crate::call::{Answer, NOT_FOUND, NOT_SUPPORTED, on_device, on_system, put_list, put_text};
 use crate::facts::Gpu;
+use crate::ffi::{Answer, NOT_FOUND, NOT_SUPPORTED, on_device, on_system, put_list, put_text};
 
 /// What the driver writes where it does not know the memory: all ones.
 const NO_MEMORY: c_ulonglong = c_ulonglong::MAX;

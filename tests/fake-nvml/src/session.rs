@@ -1,5 +1,5 @@
-//! One session of the library, from the first `nvmlInit` to the last `nvmlShutdown`: the facts that it answers from and
-//! the switches that make it misbehave on purpose.
+//! One session of the library, from the first `nvmlInit` to the last `nvmlShutdown`: the facts that it answers from, and
+//! the faults that it injects.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use nvml_wrapper_sys::bindings::*;
 use syringe_core::report::{Report, Status};
 
-use crate::call::Answer;
 use crate::facts;
 use crate::failures::Failures;
+use crate::ffi::Answer;
 
 /// What lives between `nvmlInit` and `nvmlShutdown`.
 pub(crate) struct Session {
@@ -22,6 +22,9 @@ struct Users {
     count: u32,
     session: Option<Arc<Session>>,
 }
+
+/// Held by the call that is under way, with `FAKE_NVML_LOCK`.
+static CALLS: Mutex<()> = Mutex::new(());
 
 static USERS: Mutex<Users> = Mutex::new(Users { count: 0, session: None });
 
@@ -88,6 +91,8 @@ pub(crate) struct Switches {
     pub(crate) failures: Failures,
     /// How much longer every call takes.
     delay: Duration,
+    /// Whether a call waits until no other is under way.
+    lock: bool,
 }
 
 impl Switches {
@@ -109,6 +114,7 @@ impl Switches {
             crash: calls("FAKE_NVML_CRASH"),
             hide: list("FAKE_NVML_HIDE"),
             delay: Duration::from_micros(micros),
+            lock: std::env::var_os("FAKE_NVML_LOCK").is_some(),
             failures: Failures::read(),
         }
     }
@@ -118,6 +124,7 @@ impl Switches {
         if self.hide.iter().any(|hidden| hidden == function) {
             return Err(nvmlReturn_enum_NVML_ERROR_FUNCTION_NOT_FOUND);
         }
+        let _alone = self.lock.then(|| CALLS.lock().unwrap_or_else(PoisonError::into_inner));
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }

@@ -1,15 +1,15 @@
-//! Library, driver and handles: everything that is asked before a device is in hand.
+//! Functions without a device: library, driver, device count and device handles.
 
 use std::ffi::{c_char, c_int, c_uint};
 
 use nvml_wrapper_sys::bindings::*;
 use syringe_core::pci::PciAddress;
 
-use crate::call::{
+use crate::facts::{Gpu, error_text, gpu_count, inventory, version_pair};
+use crate::ffi::{
     INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, Out, finish, handle, in_session, on_system, put, put_text, resolve,
     text_argument,
 };
-use crate::facts::{Gpu, error_text, gpu_count, inventory, version_pair};
 use crate::session::{self, Session};
 
 #[unsafe(no_mangle)]

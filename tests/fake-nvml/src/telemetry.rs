@@ -1,12 +1,12 @@
-//! What a GPU does at this moment: temperatures, power, clocks, utilization, throttling. Facts of the `telemetry`
+//! Current state of a GPU: temperatures, power, clocks, utilization, throttling. Facts of the `telemetry`
 //! section.
 
 use std::ffi::{c_int, c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::*;
 
-use crate::call::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, versioned};
 use crate::facts::Gpu;
+use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, versioned};
 
 /// Every reason that the fake driver can name: bits 0 to 8.
 const SUPPORTED_REASONS: c_ulonglong = 0x1ff;

@@ -1,13 +1,13 @@
-//! How GPUs lie to each other and to CPUs. Facts of the `topology` section.
+//! How GPUs and CPUs are connected. Facts of the `topology` section.
 
 use std::ffi::{c_uint, c_ulong};
 
 use nvml_wrapper_sys::bindings::*;
 
-use crate::call::{
+use crate::facts::{Gpu, gpu_count, topology};
+use crate::ffi::{
     Answer, INSUFFICIENT_SIZE, INVALID_ARGUMENT, NOT_SUPPORTED, Out, array, ask, handle, on_gpu, put, put_list, resolve,
 };
-use crate::facts::{Gpu, gpu_count, topology};
 use crate::session;
 
 gpu_values! {

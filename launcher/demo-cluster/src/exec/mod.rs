@@ -22,16 +22,16 @@ use tokio_util::sync::CancellationToken;
 
 use self::session::{Session, Start, StreamOptions};
 use crate::api_error::ApiError;
-use crate::backend;
+use crate::cluster_state::ClusterState;
+use crate::container_runtime::ExecTargetError;
 use crate::faults::ExecInjection;
 use crate::fixture::ExecRefusals;
+use crate::get_and_list;
+use crate::kubelet_connection;
 use crate::programs::Invocation;
 use crate::query::Query;
-use crate::read;
 use crate::request_info::RequestInfo;
 use crate::response::{Body, full};
-use crate::runtime::ExecTargetError;
-use crate::state::ClusterState;
 
 /// The subprotocols, best first. Only with the first a client can close standard input.
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
@@ -43,17 +43,17 @@ pub(super) fn serve(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, ApiError> {
-    let pod = read::find::<Pod>(state, info)?;
-    let name = read::key(info).1;
-    let node = backend::node_name(&pod, &name)?.to_owned();
-    let container = backend::container_name(&pod, query.get("container"))?;
+    let pod = get_and_list::find::<Pod>(state, info)?;
+    let name = get_and_list::key(info).1;
+    let node = kubelet_connection::node_name(&pod, &name)?.to_owned();
+    let container = kubelet_connection::container_name(&pod, query.get("container"))?;
     let options = stream_options(query)?;
     let argv = query.all("command");
     if argv.is_empty() {
         return Err(ApiError::BadRequest("you must specify at least one command for the container".to_owned()));
     }
     let (protocol, accept) = handshake(request.headers(), state.half_close)?;
-    backend::check_reachable(state, &node)?;
+    kubelet_connection::check_reachable(state, &node)?;
     let running = state.runtime.running(&pod, &container);
     let start = match running {
         Ok(ended) => {

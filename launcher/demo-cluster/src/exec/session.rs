@@ -92,7 +92,7 @@ impl Session {
                 WriteEnd::Exited(code) => code,
                 WriteEnd::Killed => KILLED,
             };
-            if !injection.is_cut() {
+            if !injection.is_disconnected() {
                 finish(&mut sink, &channels::exit_status(injection.exit_code(code), &program)).await;
             }
         };

@@ -77,7 +77,7 @@ impl ExecInjection {
     }
 
     /// Whether the connection is closed without a status.
-    pub(crate) fn is_cut(&self) -> bool {
+    pub(crate) fn is_disconnected(&self) -> bool {
         matches!(self.0, Some(ExecFault::Cut { .. }))
     }
 

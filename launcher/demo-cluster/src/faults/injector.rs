@@ -1,4 +1,4 @@
-//! Applies the planned faults: the server and the kubelets call it for each request, pod start and exec. `no_faults.rs` replaces
+//! Applies the planned faults: the server and the kubelets call it for each request, pod start and exec. `faults_disabled.rs` replaces
 //! it in builds without the feature `test-support`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::exec::ExecInjection;
 use super::plan::Faults;
+use super::pod_start::StartInjection;
 use super::request::AnswerFault;
-use super::start::StartInjection;
 use crate::api_error::ApiError;
 use crate::node_object;
 use crate::request_info::RequestInfo;

@@ -4,19 +4,19 @@
 //!   armed ─▶ start, exec, request ─▶ plan (what a test edits) ─▶ injector (what the cluster asks)
 //! ```
 
-mod armed;
+mod counted_fault;
 mod exec;
 mod injector;
 mod plan;
+mod pod_start;
 mod request;
-mod start;
 
-pub use self::armed::Armed;
+pub use self::counted_fault::CountedFault;
 pub use self::exec::ExecFault;
 pub use self::plan::{ApiFaults, Faults, NodeFaults};
+pub use self::pod_start::StartFault;
 pub use self::request::{AnswerFault, RequestFault};
-pub use self::start::StartFault;
 
 pub(crate) use self::exec::ExecInjection;
 pub(crate) use self::injector::Injector;
-pub(crate) use self::start::StartInjection;
+pub(crate) use self::pod_start::StartInjection;

@@ -3,20 +3,20 @@
 //! Faults are deterministic: a fault applies always, or to the next n requests.
 //!
 //! ```
-//! use demo_cluster::{Armed, ExecFault, Faults};
+//! use demo_cluster::{CountedFault, ExecFault, Faults};
 //!
 //! let mut faults = Faults::default();
-//! faults.on("gpu-1").exec = Some(Armed::once(ExecFault::Cut { after_bytes: 1_000 }));
+//! faults.on("gpu-1").exec = Some(CountedFault::once(ExecFault::Cut { after_bytes: 1_000 }));
 //! faults.api.too_many_requests(2, 1);
 //! ```
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::armed::Armed;
+use super::counted_fault::CountedFault;
 use super::exec::ExecFault;
+use super::pod_start::StartFault;
 use super::request::{AnswerFault, RequestFault};
-use super::start::StartFault;
 
 /// The faults of the cluster. The default is none.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +35,11 @@ pub struct NodeFaults {
     /// The kubelet no longer reports: `Ready` is `Unknown`, new pods stay Pending, exec cannot reach it.
     pub not_ready: bool,
     /// Why a new pod does not run.
-    pub start: Option<Armed<StartFault>>,
+    pub start: Option<CountedFault<StartFault>>,
     /// The main process of a container is killed (`OOMKilled`) after it ran for this time.
-    pub main_process_killed: Option<Armed<Duration>>,
+    pub main_process_killed: Option<CountedFault<Duration>>,
     /// A fault of an exec.
-    pub exec: Option<Armed<ExecFault>>,
+    pub exec: Option<CountedFault<ExecFault>>,
 }
 
 /// Faults of the API server.
@@ -76,7 +76,11 @@ impl Faults {
         self.take(node, |faults| &mut faults.exec)
     }
 
-    fn take<T: Clone>(&mut self, node: &str, field: impl Fn(&mut NodeFaults) -> &mut Option<Armed<T>>) -> Option<T> {
+    fn take<T: Clone>(
+        &mut self,
+        node: &str,
+        field: impl Fn(&mut NodeFaults) -> &mut Option<CountedFault<T>>,
+    ) -> Option<T> {
         let own = self.nodes.get_mut(node).and_then(|faults| field(faults).as_mut()?.take());
         own.or_else(|| field(&mut self.everywhere).as_mut()?.take())
     }
@@ -85,26 +89,26 @@ impl Faults {
 impl ApiFaults {
     /// The next `times` requests are answered with 429.
     pub fn too_many_requests(&mut self, times: u32, retry_after_seconds: u32) {
-        self.add_for_any(Armed::times(AnswerFault::TooManyRequests(retry_after_seconds), times));
+        self.add_for_any(CountedFault::times(AnswerFault::TooManyRequests(retry_after_seconds), times));
     }
 
     /// The next `times` requests are answered with 500.
     pub fn internal_errors(&mut self, times: u32) {
-        self.add_for_any(Armed::times(AnswerFault::InternalError, times));
+        self.add_for_any(CountedFault::times(AnswerFault::InternalError, times));
     }
 
     /// Every answer is delayed by this time.
     pub fn slow(&mut self, delay: Duration) {
-        self.add_for_any(Armed::always(AnswerFault::Slow(delay)));
+        self.add_for_any(CountedFault::always(AnswerFault::Slow(delay)));
     }
 
     /// The next `times` deletions of a pod are answered with 500.
     pub fn failing_deletes(&mut self, times: u32) {
-        let answer = Armed::times(AnswerFault::InternalError, times);
+        let answer = CountedFault::times(AnswerFault::InternalError, times);
         self.requests.push(RequestFault { verb: Some("delete"), resource: Some("pods"), answer });
     }
 
-    fn add_for_any(&mut self, answer: Armed<AnswerFault>) {
+    fn add_for_any(&mut self, answer: CountedFault<AnswerFault>) {
         self.requests.push(RequestFault { verb: None, resource: None, answer });
     }
 
@@ -124,7 +128,7 @@ mod tests {
     fn a_fault_is_used_up_and_the_node_s_own_comes_first() {
         let mut faults = Faults::default();
         faults.everywhere.exec = Some(ExecFault::Hang.into());
-        faults.on("a").exec = Some(Armed::times(ExecFault::Forbidden, 2));
+        faults.on("a").exec = Some(CountedFault::times(ExecFault::Forbidden, 2));
         let taken: Vec<_> = (0..3).filter_map(|_| faults.take_exec("a")).collect();
         assert_eq!(taken, [ExecFault::Forbidden, ExecFault::Forbidden, ExecFault::Hang]);
         assert_eq!(faults.take_exec("b"), Some(ExecFault::Hang));

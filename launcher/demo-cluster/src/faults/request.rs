@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::armed::Armed;
+use super::counted_fault::CountedFault;
 
 /// A fault of the requests that match.
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ pub struct RequestFault {
     /// The resource as in RBAC rules (`pods`, `pods/exec`); `None`: any.
     pub resource: Option<&'static str>,
     /// What happens.
-    pub answer: Armed<AnswerFault>,
+    pub answer: CountedFault<AnswerFault>,
 }
 
 /// How a request is answered.

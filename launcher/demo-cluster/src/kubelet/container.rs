@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use super::container_config::ContainerConfig;
 use super::scheduled_pod::ScheduledPod;
+use crate::cluster_state::ClusterState;
 use crate::pod_status::{self, Termination};
 use crate::programs::{Invocation, Streams};
-use crate::state::ClusterState;
 
 /// Pieces of output in the channel to the log.
 const OUTPUT_CHANNEL: usize = 16;

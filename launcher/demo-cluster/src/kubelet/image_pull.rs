@@ -2,8 +2,8 @@
 
 use super::container_config::ContainerConfig;
 use super::scheduled_pod::ScheduledPod;
+use crate::cluster_state::ClusterState;
 use crate::pod_status;
-use crate::state::ClusterState;
 
 /// The containers whose image the node does not have and cannot pull.
 pub(super) fn unavailable<'a>(

@@ -10,11 +10,11 @@ use super::container;
 use super::container_config::ContainerConfig;
 use super::image_pull;
 use super::scheduled_pod::ScheduledPod;
+use crate::cluster_state::ClusterState;
 use crate::faults::StartInjection;
 use crate::fixture::Timing;
 use crate::node_object;
 use crate::pod_status;
-use crate::state::ClusterState;
 
 /// Starts a new pod.
 pub(crate) fn start_pod(state: &Arc<ClusterState>, pod: &Pod) {

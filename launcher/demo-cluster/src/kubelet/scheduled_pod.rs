@@ -5,10 +5,10 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Event, EventSource, Node, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
+use crate::cluster_state::ClusterState;
 use crate::collection::{Key, key_of};
-use crate::identity;
+use crate::generated_metadata;
 use crate::node_object;
-use crate::state::ClusterState;
 
 /// A pod that is assigned to a node, by its name, UID and node.
 #[derive(Clone)]
@@ -43,10 +43,10 @@ impl ScheduledPod {
 
     /// Records an event about the pod.
     pub(super) fn record_event(&self, state: &ClusterState, kind: &str, reason: &str, message: String) {
-        let now = Time(identity::now());
+        let now = Time(generated_metadata::now());
         let text = |text: &str| Some(text.to_owned());
         state.store(|store| {
-            let name = format!("{}.{}", self.key.1, identity::suffix(store.next_identity()));
+            let name = format!("{}.{}", self.key.1, generated_metadata::suffix(store.next_number()));
             store.put(Event {
                 metadata: ObjectMeta { name: Some(name), namespace: Some(self.key.0.clone()), ..ObjectMeta::default() },
                 involved_object: ObjectReference {

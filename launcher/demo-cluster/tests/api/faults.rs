@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use demo_cluster::{AnswerFault, Armed, Denial, ExecFault, Fixture, RequestFault, StartFault, Timing};
+use demo_cluster::{AnswerFault, CountedFault, Denial, ExecFault, Fixture, RequestFault, StartFault, Timing};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::Error;
@@ -70,7 +70,7 @@ async fn an_image_that_cannot_be_pulled_backs_off_with_events() {
 async fn a_pod_that_the_kubelet_rejects_has_failed() {
     let tainted = node("gpu-2").with_taint("broken", "NoExecute");
     let (cluster, client) = start(Fixture::of([node("gpu-1"), tainted])).await;
-    cluster.faults(|faults| faults.on("gpu-1").start = Some(Armed::once(StartFault::out_of_pods())));
+    cluster.faults(|faults| faults.on("gpu-1").start = Some(CountedFault::once(StartFault::out_of_pods())));
     create(&client, probe_on("gpu-1", "full")).await;
     let status = until_phase(&client, "full", "Failed").await.status.unwrap();
     assert_eq!(status.reason.as_deref(), Some("OutOfpods"));
@@ -125,7 +125,7 @@ async fn denied_requests_are_refused_and_a_review_shows_it() {
 async fn an_exec_is_cut_truncated_or_killed_in_the_middle() {
     let (cluster, client) = echo().await;
     let run = async |fault: ExecFault| {
-        cluster.faults(|faults| faults.on("gpu-1").exec = Some(Armed::once(fault)));
+        cluster.faults(|faults| faults.on("gpu-1").exec = Some(CountedFault::once(fault)));
         finish(exec(&client, "a", &["output", "100000"], &streams()).await).await
     };
     let cut = run(ExecFault::Cut { after_bytes: 1_000 }).await;
@@ -142,7 +142,7 @@ async fn an_exec_is_cut_truncated_or_killed_in_the_middle() {
 async fn an_exec_hangs_or_is_refused_or_is_not_upgraded() {
     let (cluster, client) = echo().await;
     finish(exec(&client, "a", &["output", "1"], &streams()).await).await;
-    let arm = |fault: ExecFault| cluster.faults(|faults| faults.on("gpu-1").exec = Some(Armed::once(fault)));
+    let arm = |fault: ExecFault| cluster.faults(|faults| faults.on("gpu-1").exec = Some(CountedFault::once(fault)));
     arm(ExecFault::Hang);
     let mut process = pods(&client).exec("a", ["output", "1"], &streams()).await.unwrap();
     let (mut stdout, mut byte) = (process.stdout().unwrap(), [0]);
@@ -164,7 +164,7 @@ async fn all_processes_of_a_pod_end_with_it() {
     let process = exec(&client, "a", &["echo"], &streams().stdin(true)).await;
     pods(&client).delete("a", &DeleteParams::default().grace_period(0)).await.unwrap();
     assert_eq!(finish(process).await.exit_code.as_deref(), Some("137"));
-    let killed = Armed::once(Duration::from_millis(30));
+    let killed = CountedFault::once(Duration::from_millis(30));
     cluster.faults(|faults| faults.on("gpu-1").main_process_killed = Some(killed));
     create(&client, probe_on("gpu-1", "b")).await;
     let status = until_phase(&client, "b", "Failed").await.status.unwrap();
@@ -175,7 +175,7 @@ async fn all_processes_of_a_pod_end_with_it() {
 #[tokio::test]
 async fn a_slow_start_delays_the_exec() {
     let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
-    let slow = Armed::once(StartFault::Slow(Duration::from_millis(300)));
+    let slow = CountedFault::once(StartFault::Slow(Duration::from_millis(300)));
     cluster.faults(|faults| faults.on("gpu-1").start = Some(slow));
     let before = Instant::now();
     create(&client, probe_on("gpu-1", "a")).await;
@@ -204,7 +204,7 @@ async fn request_faults_happen_the_given_number_of_times() {
     }
     pods(&client).delete("a", &DeleteParams::default().grace_period(0)).await.unwrap();
     let fault = |answer| RequestFault { verb: Some("get"), resource: Some("nodes"), answer };
-    let closed = fault(Armed::once(AnswerFault::Closed));
+    let closed = fault(CountedFault::once(AnswerFault::Closed));
     cluster.faults(|faults| faults.api.requests.push(closed));
     assert!(!matches!(nodes.get("gpu-1").await, Err(Error::Api(_)) | Ok(_)));
     cluster.faults(|faults| faults.api.slow(Duration::from_millis(200)));

@@ -3,9 +3,9 @@
 use syringe_core::diagnosis::Unknown;
 
 use crate::error::{Failure, kube_reason};
+use crate::kubernetes::client::api_status::is_page_of_proxy;
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
-use crate::kubernetes::client::status::is_page_of_proxy;
 
 /// A failed read of the API, with the address of the server and the next step.
 pub(crate) fn request_failed(connection: &Connection, what: String, error: &kube::Error) -> Failure {

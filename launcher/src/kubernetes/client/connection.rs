@@ -6,7 +6,7 @@ use kube::Client;
 /// Minimum remaining validity of a client certificate at the start of a call.
 const MIN_VALIDITY: SignedDuration = SignedDuration::from_mins(15);
 /// Separates the address of the API server from the address of its proxy.
-pub(super) const THROUGH: &str = " (through the proxy ";
+pub(super) const PROXY_NOTE_START: &str = " (through the proxy ";
 /// Name of the connection with the service account of a pod.
 pub(crate) const IN_CLUSTER: &str = "in-cluster";
 
@@ -26,7 +26,7 @@ pub struct Connection {
 impl Connection {
     /// Address of the API server alone.
     pub(crate) fn address(&self) -> &str {
-        self.server.split(THROUGH).next().unwrap_or_default()
+        self.server.split(PROXY_NOTE_START).next().unwrap_or_default()
     }
 
     /// Whether it can be used for another call: a client certificate of a plugin may expire.

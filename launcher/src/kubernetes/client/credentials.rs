@@ -25,7 +25,7 @@ const USUAL_FOLDERS: &[&str] = &[
 ];
 
 /// Disables standard input for the plugin of `user`, and replaces its program name by a path.
-pub(crate) fn disable_stdin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Failure> {
+pub(crate) fn prepare_plugin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Failure> {
     let Some(exec) = plugin_of(&mut kubeconfig.auth_infos, user) else { return Ok(()) };
     if exec.interactive_mode == Some(ExecInteractiveMode::Always) {
         return Err(Failure::new(

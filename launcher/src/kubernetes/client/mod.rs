@@ -1,12 +1,12 @@
 //! The client of the API server: connection, credentials, proxy, retries, pages, errors.
 
 pub mod api_error;
-pub mod connect;
+pub mod api_status;
 pub mod connection;
+pub mod contexts;
 pub mod credentials;
-pub mod pages;
+pub mod pagination;
 pub mod proxy;
 pub mod retry;
 pub mod retry_after_header;
-pub mod status;
 pub mod transport;

@@ -11,7 +11,7 @@ use syringe_core::text::clean;
 use crate::error::Failure;
 
 /// The proxy of the environment for `server`, if one applies to it.
-pub(crate) fn of_environment(server: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+pub(crate) fn from_environment(server: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
     let named = |upper: &str| {
         let either = variable(upper).filter(|value| !value.is_empty());
         either.or_else(|| variable(&upper.to_ascii_lowercase()).filter(|value| !value.is_empty()))
@@ -69,7 +69,7 @@ mod tests {
 
     fn chosen(server: &str, variables: &[(&str, &str)]) -> Option<String> {
         let value = |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
-        of_environment(&server.parse().expect("an address"), value)
+        from_environment(&server.parse().expect("an address"), value)
     }
 
     #[test]

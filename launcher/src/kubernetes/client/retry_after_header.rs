@@ -11,7 +11,7 @@ use kube::core::response::StatusDetails;
 use syringe_core::text::clean;
 use tower::BoxError;
 
-use super::status::FOREIGN;
+use super::api_status::NOT_A_STATUS;
 
 /// Limit on the body of such an answer.
 const MAX_BODY: usize = 64 << 10;
@@ -45,7 +45,7 @@ fn retry_after(parts: &Parts) -> Option<u32> {
 fn with_retry_after(body: &[u8], code: StatusCode, seconds: u32) -> Status {
     let mut status: Status = serde_json::from_slice(body).unwrap_or_else(|_| {
         let text = clean(&String::from_utf8_lossy(body), MAX_TEXT);
-        Status::failure(text.trim(), FOREIGN).with_code(code.as_u16())
+        Status::failure(text.trim(), NOT_A_STATUS).with_code(code.as_u16())
     });
     let none = StatusDetails {
         name: String::new(),

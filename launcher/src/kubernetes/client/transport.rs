@@ -19,11 +19,11 @@ use super::retry_after_header;
 /// Creates the client. Runs a credential plugin, and blocks.
 pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
     if config.proxy_url.is_some() {
-        return of_kube(config);
+        return kube_client(config);
     }
     let auth = config.auth_layer()?;
     if auth.is_none() && config.auth_info.exec.is_some() {
-        return of_kube(config);
+        return kube_client(config);
     }
     // The plugin returned a token, not a certificate: the connector must not run it again.
     let mut without_plugin = config.clone();
@@ -46,7 +46,7 @@ pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
 }
 
 /// kube's client, with the layer of `retry_after_header`.
-fn of_kube(config: Config) -> Result<Client, kube::Error> {
+fn kube_client(config: Config) -> Result<Client, kube::Error> {
     let builder = ClientBuilder::try_from(config)?;
     Ok(builder.with_layer(&AndThenLayer::new(retry_after_header::carry)).build())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::kubernetes::model::allocation::Amounts;
+use crate::kubernetes::model::gpu_requests::ResourceCounts;
 
 /// A device by its full name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,8 +94,8 @@ impl Dra {
     }
 
     /// Allocated amounts by node. A device counts once, also if several claims name it.
-    pub fn held(&self) -> HashMap<&str, Amounts> {
-        let mut held: HashMap<&str, Amounts> = HashMap::new();
+    pub fn held(&self) -> HashMap<&str, ResourceCounts> {
+        let mut held: HashMap<&str, ResourceCounts> = HashMap::new();
         for name in held_devices(self.claims.values()) {
             if let Some(device) = self.device(&name) {
                 *held.entry(&device.node).or_default().entry(device.resource(&name)).or_default() += 1;

@@ -1,21 +1,21 @@
 //! Types of Kubernetes objects, and functions that evaluate them. No I/O.
 
-pub mod allocation;
-pub mod conditions;
+pub mod capacity_shortage;
 pub mod dra;
 pub mod dra_objects;
-pub mod gpu_pods;
-pub mod gpu_stack;
-pub mod names;
+pub mod gpu_operator_labels;
+pub mod gpu_pod_facts;
+pub mod gpu_requests;
+pub mod gpu_resource_names;
+pub mod name_validation;
+pub mod node_conditions;
 pub mod node_gpus;
 pub mod node_labels;
-pub mod nvidia_pods;
-pub mod placement;
+pub mod nvidia_components;
+pub mod nvidia_pod_facts;
 pub mod pod_facts;
+pub mod pod_requests;
 pub mod pod_rows;
-pub mod requests;
 pub mod resolve_devices;
-pub mod resources;
-pub mod room;
+pub mod scheduler_filters;
 pub mod slim;
-pub mod stack_labels;

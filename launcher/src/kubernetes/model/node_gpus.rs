@@ -7,13 +7,13 @@ use kube::ResourceExt;
 use syringe_core::diagnosis::ClusterFacts;
 use syringe_core::text::clean;
 
-use crate::kubernetes::model::allocation;
-use crate::kubernetes::model::allocation::{Amounts, ResourceUse};
-use crate::kubernetes::model::conditions::{gpu_conditions, is_ready, ready_since};
 use crate::kubernetes::model::dra::Dra;
+use crate::kubernetes::model::gpu_operator_labels;
+use crate::kubernetes::model::gpu_requests;
+use crate::kubernetes::model::gpu_requests::{ResourceCounts, ResourceUse};
+use crate::kubernetes::model::gpu_resource_names::{GPU_RESOURCE, gpu_count, gpu_resources};
+use crate::kubernetes::model::node_conditions::{gpu_conditions, is_ready, ready_since};
 use crate::kubernetes::model::node_labels::{label_number, replicas};
-use crate::kubernetes::model::resources::{GPU_RESOURCE, gpu_count, gpu_resources};
-use crate::kubernetes::model::stack_labels;
 
 /// Labels that name the model, the surest first: GPU Feature Discovery, then the clouds'.
 const MODEL_LABELS: [&str; 4] = [
@@ -58,7 +58,7 @@ pub(crate) fn taints(node: &Node) -> Vec<String> {
 }
 
 /// Capacity and allocatable.
-pub(crate) fn offers(node: &Node, dra: Option<&Dra>) -> (Amounts, Amounts) {
+pub(crate) fn offers(node: &Node, dra: Option<&Dra>) -> (ResourceCounts, ResourceCounts) {
     let status = node.status.as_ref();
     let mut capacity = status.and_then(|status| status.capacity.as_ref()).map(gpu_resources).unwrap_or_default();
     let mut allocatable = status.and_then(|status| status.allocatable.as_ref()).map(gpu_resources).unwrap_or_default();
@@ -74,9 +74,9 @@ pub(crate) fn offers(node: &Node, dra: Option<&Dra>) -> (Amounts, Amounts) {
 }
 
 /// The use of each resource.
-pub(crate) fn uses(node: &Node, allocated: Option<&Amounts>, dra: Option<&Dra>) -> Vec<ResourceUse> {
+pub(crate) fn uses(node: &Node, allocated: Option<&ResourceCounts>, dra: Option<&Dra>) -> Vec<ResourceUse> {
     let (capacity, allocatable) = offers(node, dra);
-    allocation::uses(&capacity, &allocatable, allocated, |resource| replicas(node, resource))
+    gpu_requests::uses(&capacity, &allocatable, allocated, |resource| replicas(node, resource))
 }
 
 /// Number of physical GPUs: the largest of the label nvidia.com/gpu.count, the DRA devices and the capacity.
@@ -90,7 +90,7 @@ pub(crate) fn physical_gpus(node: &Node, uses: &[ResourceUse], dra: Option<&Dra>
 }
 
 /// Problems that Kubernetes reports.
-pub fn problems(node: &Node, capacity: &Amounts, allocatable: &Amounts) -> Vec<String> {
+pub fn problems(node: &Node, capacity: &ResourceCounts, allocatable: &ResourceCounts) -> Vec<String> {
     let mut problems = Vec::new();
     if !is_ready(node) {
         problems.push("not Ready".to_owned());
@@ -133,7 +133,7 @@ pub fn cluster_facts(node: &Node) -> ClusterFacts {
         ready_since: ready_since(node),
         os_image: info.map(|info| clean(&info.os_image, 120)),
         runtime_version: info.map(|info| clean(&info.container_runtime_version, 60)),
-        labels: stack_labels::of(node),
+        labels: gpu_operator_labels::from_node(node),
         // The other fields are not in the Node object.
         ..ClusterFacts::default()
     }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::text::clean;
 
-use crate::kubernetes::model::resources::is_gpu_resource;
+use crate::kubernetes::model::gpu_resource_names::is_gpu_resource;
 
 /// Whether a node has GPUs, according to its capacity, or to labels that remain if the device plugin is down.
 pub fn is_gpu_node(node: &Node) -> bool {

@@ -7,9 +7,9 @@ use kube::ResourceExt;
 use syringe_core::explanation::{ContainerFacts, ContainerState, PodEvent, PodFacts, Preemption};
 use syringe_core::text::{clean, clean_keeping_end};
 
-use crate::kubernetes::model::gpu_stack;
-use crate::kubernetes::model::placement;
-use crate::kubernetes::model::resources::{is_gpu_resource, requests_gpus};
+use crate::kubernetes::model::gpu_resource_names::{is_gpu_resource, requests_gpus};
+use crate::kubernetes::model::nvidia_components;
+use crate::kubernetes::model::scheduler_filters;
 use crate::kubernetes::model::slim::STATIC_UID;
 
 /// The phase of a pod that its controller could not create: Kubernetes has none for it.
@@ -22,7 +22,7 @@ const MAX_GATES: usize = 8;
 const NAME_CAP: usize = 320;
 
 /// The facts of a pod object, without its events.
-pub(crate) fn of(pod: &Pod) -> PodFacts {
+pub(crate) fn from_pod(pod: &Pod) -> PodFacts {
     let status = pod.status.clone().unwrap_or_default();
     let unhealthy_devices = unhealthy_devices(&status);
     let preemption = preemption(pod, status.nominated_node_name.as_deref());
@@ -60,8 +60,8 @@ pub(crate) fn of(pod: &Pod) -> PodFacts {
         scheduling_gates: gates.map(|gate| clean(&gate.name, NAME_CAP)).take(MAX_GATES).collect(),
         wants_gpus: wants_gpus(pod),
         gpu_containers: gpu_containers(pod),
-        is_gpu_stack: gpu_stack::is_part(pod),
-        is_device_plugin: gpu_stack::is_device_plugin(pod),
+        is_gpu_stack: nvidia_components::is_nvidia_component(pod),
+        is_device_plugin: nvidia_components::is_device_plugin(pod),
         gpus_requested: gpus_requested(pod),
         runtime_class: pod
             .spec
@@ -120,7 +120,7 @@ pub(crate) fn not_created(namespace: &str, name: &str, controller: String, event
 
 /// What the scheduler reserves for it of all GPU resources.
 fn gpus_requested(pod: &Pod) -> u64 {
-    let of_gpus = placement::requested(pod).into_iter().filter(|(resource, _)| is_gpu_resource(resource));
+    let of_gpus = scheduler_filters::requested(pod).into_iter().filter(|(resource, _)| is_gpu_resource(resource));
     of_gpus.map(|(_, thousandths)| u64::try_from(thousandths / 1000).unwrap_or(0)).sum()
 }
 
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     fn facts(pod: Value) -> PodFacts {
-        of(&serde_json::from_value(pod).expect("a pod"))
+        from_pod(&serde_json::from_value(pod).expect("a pod"))
     }
 
     fn pod(change: impl FnOnce(&mut Value)) -> PodFacts {

@@ -4,9 +4,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::text::clean;
 
-use crate::kubernetes::model::allocation::{self, Amounts, Role, effective_requests, holds, role_of_init};
 use crate::kubernetes::model::dra::Dra;
-use crate::kubernetes::model::names::container_id_without_scheme;
+use crate::kubernetes::model::gpu_requests::{
+    self, ContainerRole, ResourceCounts, effective_requests, holds_resources, role_of_init,
+};
+use crate::kubernetes::model::name_validation::container_id_without_scheme;
 use crate::kubernetes::model::slim::{Container, ContainerStatus, Pod, PodClaim};
 
 /// Maximum number of UUIDs from the annotations of one pod.
@@ -27,7 +29,7 @@ pub struct PodRow {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub terminating: bool,
     /// Resources that it holds. Empty if it has ended.
-    pub holds: Amounts,
+    pub holds: ResourceCounts,
     /// Its containers that request GPUs.
     pub containers: Vec<ContainerRow>,
     /// Its claims with allocated GPUs.
@@ -44,12 +46,12 @@ pub struct ContainerRow {
     /// Name.
     pub name: String,
     /// Kind of container.
-    pub role: Role,
+    pub role: ContainerRole,
     /// Requests.
-    pub requests: Amounts,
+    pub requests: ResourceCounts,
     /// Limits, if they differ from the requests.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub limits: Option<Amounts>,
+    pub limits: Option<ResourceCounts>,
     /// Its devices, according to the API or a probe.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceRow>,
@@ -124,7 +126,7 @@ pub struct ClaimDevice {
 /// The row of `pod`; `None` if it neither requests nor has GPUs.
 pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
     let claims: Vec<ClaimRow> = dra.map(|dra| claims(pod, dra)).unwrap_or_default();
-    let mains = pod.spec.containers.iter().map(|container| (container, Role::Main));
+    let mains = pod.spec.containers.iter().map(|container| (container, ContainerRole::Main));
     let inits = pod.spec.init_containers.iter().map(|container| (container, role_of_init(container)));
     let containers: Vec<_> =
         inits.chain(mains).filter_map(|(container, role)| container_row(pod, container, role, &claims)).collect();
@@ -139,15 +141,15 @@ pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
         uid: pod.metadata.uid.clone(),
         phase: clean(phase, 20),
         terminating: pod.metadata.deletion_timestamp.is_some(),
-        holds: if holds(phase) { effective_requests(pod) } else { Amounts::new() },
+        holds: if holds_resources(phase) { effective_requests(pod) } else { ResourceCounts::new() },
         containers,
-        claims: if holds(phase) { claims } else { Vec::new() },
+        claims: if holds_resources(phase) { claims } else { Vec::new() },
         annotated_uuids: uuids.iter().take(MAX_UUIDS).cloned().collect(),
     })
 }
 
-fn container_row(pod: &Pod, container: &Container, role: Role, claims: &[ClaimRow]) -> Option<ContainerRow> {
-    let requests = allocation::requests(container);
+fn container_row(pod: &Pod, container: &Container, role: ContainerRole, claims: &[ClaimRow]) -> Option<ContainerRow> {
+    let requests = gpu_requests::requests(container);
     let status = statuses(pod).find(|status| status.name == container.name);
     let mut devices: Vec<DeviceRow> = status.into_iter().flat_map(devices_of_status).collect();
     for named in &container.resources.claims {
@@ -183,7 +185,7 @@ pub(crate) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
 /// Devices in the container's status (KEP-4680), with their health.
 fn devices_of_status(status: &ContainerStatus) -> Vec<DeviceRow> {
     let of_gpus = status.allocated_resources_status.iter().filter(|one| {
-        crate::kubernetes::model::resources::is_gpu_resource(&one.name)
+        crate::kubernetes::model::gpu_resource_names::is_gpu_resource(&one.name)
             || (one.name.starts_with("claim:") && one.resources.iter().any(|device| device.resource_id.contains("gpu")))
     });
     let row = |device: &crate::kubernetes::model::slim::ResourceHealth| DeviceRow {

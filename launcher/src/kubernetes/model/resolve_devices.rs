@@ -12,7 +12,7 @@ use syringe_core::facts::processes::{GpuProcess, GpuUse};
 use syringe_core::report::{Section, Sections};
 use syringe_core::text::clean;
 
-use crate::kubernetes::model::allocation::{Amounts, Role};
+use crate::kubernetes::model::gpu_requests::{ContainerRole, ResourceCounts};
 use crate::kubernetes::model::pod_rows::{ContainerRow, DeviceRow, PodRow, ProcessRow};
 
 /// Allocations and processes that belong to no container of an existing pod.
@@ -68,10 +68,10 @@ struct Devices {
     mig: HashMap<(u32, u32, u32), String>,
 }
 
-/// Fills in devices and processes; returns those that belong to no container. Without `live_pods` no pod counts as deleted.
+/// Fills in devices and processes; returns those that belong to no container. Without `existing_pods` no pod counts as deleted.
 pub(crate) fn resolve(
     rows: &mut [PodRow],
-    live_pods: Option<&HashMap<String, String>>,
+    existing_pods: Option<&HashMap<String, String>>,
     sections: &Sections,
 ) -> Leftovers {
     let devices = Devices::of(Section::data_of(&sections.inventory), Section::data_of(&sections.mig));
@@ -79,13 +79,13 @@ pub(crate) fn resolve(
     for allocation in
         Section::data_of(&sections.kubelet).map(|kubelet| kubelet.allocations.as_slice()).unwrap_or_default()
     {
-        let is_gone = |live: &HashMap<String, String>| {
+        let is_gone = |existing_pods: &HashMap<String, String>| {
             let holder = allocation.holder();
-            !live.contains_key(&allocation.pod_uid) && !live.values().any(|name| *name == holder)
+            !existing_pods.contains_key(&allocation.pod_uid) && !existing_pods.values().any(|name| *name == holder)
         };
         match rows.iter_mut().find(|row| allocation.is_of(&row.uid, &row.namespace, &row.name)) {
             Some(row) => book(row, allocation, &devices),
-            None if live_pods.is_some_and(is_gone) => left.booked_for_gone_pods.push(StaleAllocation {
+            None if existing_pods.is_some_and(is_gone) => left.booked_for_gone_pods.push(StaleAllocation {
                 pod_uid: allocation.pod_uid.clone(),
                 pod: allocation.pod.is_some().then(|| allocation.holder()),
                 container: clean(&allocation.container, 63),
@@ -105,7 +105,8 @@ pub(crate) fn resolve(
             match holder(rows, process, &uuid) {
                 Some(device) => device.processes.push(row),
                 None => {
-                    let name = |uid| live_pods.and_then(|live| live.get(uid)).unwrap_or(uid).clone();
+                    let name =
+                        |uid| existing_pods.and_then(|existing_pods| existing_pods.get(uid)).unwrap_or(uid).clone();
                     let pod = process.pod_uid.as_ref().map(name);
                     left.processes.push(StrayProcess { process: row, uuid, pod });
                 }
@@ -134,8 +135,8 @@ fn book(row: &mut PodRow, allocation: &Allocation, devices: &Devices) {
     let at = at.unwrap_or_else(|| {
         row.containers.push(ContainerRow {
             name: clean(&allocation.container, 63),
-            role: Role::Main,
-            requests: Amounts::new(),
+            role: ContainerRole::Main,
+            requests: ResourceCounts::new(),
             limits: None,
             devices: Vec::new(),
             runtime_id: String::new(),

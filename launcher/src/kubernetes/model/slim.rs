@@ -1,4 +1,4 @@
-//! Kubernetes objects with the fields that an answer needs, and no others: a list of 50,000 pods passes through memory
+//! Nodes and pods with the fields that an answer needs, and no others: a list of 50,000 pods passes through memory
 //! page by page, and of each pod a few hundred bytes stay while its page is read.
 
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use syringe_core::diagnosis::NvidiaPod;
 
-use crate::kubernetes::model::resources::{count, is_gpu_resource};
+use crate::kubernetes::model::gpu_resource_names::{count, is_gpu_resource};
 
 /// Annotation with the UID by which the kubelet and cgroups know a static pod.
 pub(crate) const STATIC_UID: &str = "kubernetes.io/config.hash";
@@ -98,13 +98,13 @@ pub struct PodMetadata {
     /// When it was created.
     pub creation_timestamp: Option<String>,
     /// What created it.
-    pub owner_references: Vec<Owner>,
+    pub owner_references: Vec<OwnerReference>,
 }
 
 /// What created a pod.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Owner {
+pub struct OwnerReference {
     /// `DaemonSet`, `ReplicaSet`, `Node` for the mirror of a static pod, …
     pub kind: String,
 }
@@ -286,8 +286,8 @@ pub struct Gpus(pub BTreeMap<String, u64>);
 
 impl<'de> Deserialize<'de> for Gpus {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Amounts;
-        impl<'de> Visitor<'de> for Amounts {
+        struct GpusVisitor;
+        impl<'de> Visitor<'de> for GpusVisitor {
             type Value = Gpus;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -307,15 +307,15 @@ impl<'de> Deserialize<'de> for Gpus {
                 Ok(Gpus(gpus))
             }
         }
-        deserializer.deserialize_map(Amounts)
+        deserializer.deserialize_map(GpusVisitor)
     }
 }
 
 /// Keeps the UID of a static pod and the GPU UUIDs; drops every other annotation.
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Texts;
-        impl<'de> Visitor<'de> for Texts {
+        struct AnnotationsVisitor;
+        impl<'de> Visitor<'de> for AnnotationsVisitor {
             type Value = Annotations;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -335,7 +335,7 @@ impl<'de> Deserialize<'de> for Annotations {
                 Ok(kept)
             }
         }
-        deserializer.deserialize_map(Texts)
+        deserializer.deserialize_map(AnnotationsVisitor)
     }
 }
 

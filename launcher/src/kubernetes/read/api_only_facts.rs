@@ -15,9 +15,9 @@ use tokio::time::timeout;
 
 use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::model::conditions::{gpu_conditions, why_not_ready};
+use crate::kubernetes::model::gpu_resource_names::gpu_resources;
+use crate::kubernetes::model::node_conditions::{gpu_conditions, why_not_ready};
 use crate::kubernetes::model::node_labels::gpu_labels;
-use crate::kubernetes::model::resources::gpu_resources;
 use crate::kubernetes::model::slim::{Pod, PodMetadata};
 use crate::kubernetes::read::events;
 use crate::kubernetes::read::events::NodeEvent;
@@ -89,7 +89,8 @@ pub async fn read(connection: &Connection, node: &Node, time: Duration) -> ApiOn
         tokio::join!(within(time, events::of_node(connection, &name)), within(time, pods::on_node(connection, &name)));
     match events {
         Ok(events) => {
-            answer.events = events.iter().filter(|event| speaks_of_gpus(event)).take(MAX_ENTRIES).map(told).collect()
+            answer.events =
+                events.iter().filter(|event| is_about_gpus(event)).take(MAX_ENTRIES).map(event_line).collect()
         }
         Err(why) => answer.not_read.push(format!("events of the node: {why}")),
     }
@@ -107,12 +108,12 @@ async fn within<T>(time: Duration, list: impl Future<Output = Result<T, Failure>
     }
 }
 
-fn speaks_of_gpus(event: &NodeEvent) -> bool {
+fn is_about_gpus(event: &NodeEvent) -> bool {
     let text = format!("{} {}", event.reason, event.message).to_ascii_lowercase();
     ["xid", "nvrm", "gpu", "nvidia", "nvlink", "nvswitch", "dcgm"].iter().any(|word| text.contains(word))
 }
 
-fn told(event: &NodeEvent) -> String {
+fn event_line(event: &NodeEvent) -> String {
     let NodeEvent { reason, message, count, last, .. } = event;
     let at = last.map(|time| format!("{time} ")).unwrap_or_default();
     let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
@@ -121,17 +122,17 @@ fn told(event: &NodeEvent) -> String {
 
 /// `status.containerStatuses[].allocatedResourcesStatus` (KEP-4680) of the pods on the node.
 fn unhealthy_devices(pods: &[Pod]) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut event_line = Vec::new();
     for pod in pods {
         let PodMetadata { namespace, name, .. } = &pod.metadata;
         let resources = pod.status.container_statuses.iter().flat_map(|status| &status.allocated_resources_status);
         for resource in resources {
             for device in resource.resources.iter().filter(|device| device.health == "Unhealthy") {
                 let (resource, id) = (&resource.name, clean(&device.resource_id, MAX_TEXT));
-                told.push(format!("{resource} {id} is Unhealthy, allocated to pod {namespace}/{name}"));
+                event_line.push(format!("{resource} {id} is Unhealthy, allocated to pod {namespace}/{name}"));
             }
         }
     }
-    told.truncate(MAX_ENTRIES);
-    told
+    event_line.truncate(MAX_ENTRIES);
+    event_line
 }

@@ -1,4 +1,4 @@
-//! The facts about a node that the rules take from Kubernetes.
+//! The facts about one node that the rules take from the cluster's API.
 //!
 //! A node without `nvidia.com/gpu` in its capacity may have a broken device plugin, serve its GPUs by dynamic resource
 //! allocation (as an extended resource, too), or belong to a cluster that gives out no GPUs at all. Only such a node costs
@@ -12,24 +12,24 @@ use syringe_core::diagnosis::{ClusterFacts, NvidiaPod, PodWarning, first_failing
 use tokio::time::timeout;
 
 use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::model::resources::gpu_resources;
-use crate::kubernetes::model::{node_gpus, stack_labels};
-use crate::kubernetes::read::live_pods::LivePods;
-use crate::kubernetes::read::{claims, events, nodes, pods};
+use crate::kubernetes::model::gpu_resource_names::gpu_resources;
+use crate::kubernetes::model::{gpu_operator_labels, node_gpus};
+use crate::kubernetes::read::existing_pods::ExistingPods;
+use crate::kubernetes::read::{events, nodes, pods, resource_claims};
 
 /// Time limit for the additional requests. A diagnosis without their answers is still useful.
 const TIME: Duration = Duration::from_secs(5);
 
 /// Facts from the node object and from the pods on it, if they were listed.
-pub(crate) fn known(kubernetes: &Node, live: Option<&LivePods>) -> ClusterFacts {
+pub(crate) fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>) -> ClusterFacts {
     let mut facts = node_gpus::cluster_facts(kubernetes);
-    facts.nvidia_pods = live.map(|live| live.nvidia_pods().to_vec());
-    facts.runtime_classes = live.map(|live| live.runtime_classes().to_vec());
+    facts.nvidia_pods = existing_pods.map(|existing_pods| existing_pods.nvidia_pods().to_vec());
+    facts.runtime_classes = existing_pods.map(|existing_pods| existing_pods.runtime_classes().to_vec());
     facts
 }
 
 /// Adds facts that are neither in the node object nor in its pods.
-pub(crate) async fn complete(
+pub(crate) async fn add_from_api(
     connection: &Connection,
     kubernetes: &Node,
     mut facts: ClusterFacts,
@@ -44,13 +44,13 @@ pub(crate) async fn complete(
     let offers = facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources;
     // Each request has its own time limit, so that a long list of nodes does not prevent the others.
     let time = time.min(TIME);
-    let elsewhere = async { if offers { None } else { Some(elsewhere(connection, kubernetes, &facts).await) } };
+    let other_nodes = async { if offers { None } else { Some(other_nodes(connection, kubernetes, &facts).await) } };
     let by_dra = async { if offers { None } else { by_dra(connection, &name).await } };
-    let (warning, dra, elsewhere) =
-        tokio::join!(timeout(time, warning), timeout(time, by_dra), timeout(time, elsewhere));
-    let (warning, dra, elsewhere) = (warning.ok().flatten(), dra.ok().flatten(), elsewhere.ok().flatten());
+    let (warning, dra, other_nodes) =
+        tokio::join!(timeout(time, warning), timeout(time, by_dra), timeout(time, other_nodes));
+    let (warning, dra, other_nodes) = (warning.ok().flatten(), dra.ok().flatten(), other_nodes.ok().flatten());
     if !offers {
-        let Elsewhere { plugin, pci_label } = elsewhere.unwrap_or_default();
+        let OtherNodes { plugin, pci_label } = other_nodes.unwrap_or_default();
         (facts.gpu_dra, facts.gpu_plugin_in_cluster, facts.pci_label_elsewhere) = (dra, plugin, pci_label);
     }
     let pods = facts.nvidia_pods.iter_mut().flatten();
@@ -66,7 +66,7 @@ pub(crate) async fn complete(
 /// Whether a driver of dynamic resource allocation publishes GPUs of the node. `None`: not known.
 async fn by_dra(connection: &Connection, node: &str) -> Option<bool> {
     let mut unknown = Vec::new();
-    match claims::read(connection, Some(node), &mut unknown).await {
+    match resource_claims::read(connection, Some(node), &mut unknown).await {
         Ok(Some(dra)) => Some(dra.devices_on(node).next().is_some()),
         Ok(None) if unknown.is_empty() => Some(false),
         _ => None,
@@ -75,7 +75,7 @@ async fn by_dra(connection: &Connection, node: &str) -> Option<bool> {
 
 /// Facts from the other nodes of the cluster.
 #[derive(Default)]
-struct Elsewhere {
+struct OtherNodes {
     /// Whether NVIDIA GPUs are advertised in this cluster.
     plugin: Option<bool>,
     /// Whether another node has the label of node feature discovery for NVIDIA's PCI devices.
@@ -84,19 +84,19 @@ struct Elsewhere {
 
 /// GPUs are advertised in the cluster if the node has labels or a pod of the GPU Operator or GPU Feature Discovery, or if
 /// another node advertises GPUs.
-async fn elsewhere(connection: &Connection, kubernetes: &Node, facts: &ClusterFacts) -> Elsewhere {
+async fn other_nodes(connection: &Connection, kubernetes: &Node, facts: &ClusterFacts) -> OtherNodes {
     let here = kubernetes.labels().keys().any(|label| label.starts_with("nvidia.com/"))
         || has_plugin_pod(connection, kubernetes, facts).await.unwrap_or(false);
     let labelled = facts.labels.pci_present;
     if here && labelled {
-        return Elsewhere { plugin: Some(true), pci_label: None };
+        return OtherNodes { plugin: Some(true), pci_label: None };
     }
-    let tells = |node: &Node| offers(node) || stack_labels::has_pci_label(node);
-    let row = |node: Node| (offers(&node), stack_labels::has_pci_label(&node));
+    let tells = |node: &Node| offers(node) || gpu_operator_labels::has_pci_label(node);
+    let row = |node: Node| (offers(&node), gpu_operator_labels::has_pci_label(&node));
     let Ok((_, rows)) = nodes::collect(connection, None, tells, row).await else {
-        return Elsewhere { plugin: here.then_some(true), pci_label: None };
+        return OtherNodes { plugin: here.then_some(true), pci_label: None };
     };
-    Elsewhere {
+    OtherNodes {
         plugin: Some(here || rows.iter().any(|(offers, _)| *offers)),
         pci_label: Some(!labelled && rows.iter().any(|(_, labelled)| *labelled)),
     }

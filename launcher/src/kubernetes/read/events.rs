@@ -13,7 +13,7 @@ use syringe_core::text::{clean, clean_keeping_end};
 
 use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::client::pages::{self, Query};
+use crate::kubernetes::client::pagination::{self, Query};
 
 /// Maximum length of the message of a node's event, which a node wrote.
 const NODE_MESSAGE: usize = 300;
@@ -140,7 +140,7 @@ async fn newest(
             keep_newest(events, most);
         }
     };
-    let mut events = pages::fold(connection, &query, Vec::new, keep).await?;
+    let mut events = pagination::fold(connection, &query, Vec::new, keep).await?;
     keep_newest(&mut events, most);
     Ok(events)
 }

@@ -1,14 +1,14 @@
 //! Requests to the API server that read objects.
 
 pub mod api_only_facts;
-pub mod candidates;
-pub mod claims;
+pub mod candidate_nodes;
 pub mod cluster_facts;
 pub mod events;
-pub mod live_pods;
+pub mod existing_pods;
 pub mod node_log;
-pub mod node_view;
+pub mod node_with_pods;
 pub mod nodes;
 pub mod pod;
-pub mod pod_names;
+pub mod pod_description;
 pub mod pods;
+pub mod resource_claims;

@@ -7,14 +7,14 @@ use syringe_core::text::clean;
 use crate::error::Failure;
 use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::client::pages::{self, Query};
+use crate::kubernetes::client::pagination::{self, Query};
 use crate::kubernetes::client::retry;
-use crate::kubernetes::model::{conditions, names, slim};
+use crate::kubernetes::model::{name_validation, node_conditions, slim};
 
 /// Reads the node `name`.
 pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> {
-    let what = || format!("Reading node {}", clean(name, names::MAX_LENGTH));
-    if !names::is_subdomain(name) {
+    let what = || format!("Reading node {}", clean(name, name_validation::MAX_LENGTH));
+    if !name_validation::is_subdomain(name) {
         return Err(Failure::new(
             what(),
             "a node name contains only lower-case letters, digits, '-' and '.'",
@@ -36,7 +36,7 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
 
 /// Refuses a node that is not Ready: its kubelet would not start a probe pod.
 pub fn must_be_ready(node: &Node) -> Result<(), Failure> {
-    let Some(why) = conditions::why_not_ready(node) else { return Ok(()) };
+    let Some(why) = node_conditions::why_not_ready(node) else { return Ok(()) };
     Err(Failure::new(
         format!("Probing node {}", node.name_any()),
         format!("{why}; its kubelet would not start a pod, so nothing was created"),
@@ -54,7 +54,7 @@ pub(crate) async fn collect<R>(
 ) -> Result<(u32, Vec<R>), Failure> {
     let query = Query { what: "Listing the nodes", path: "/api/v1/nodes", labels: selector, fields: None };
     let fresh = || (0, Vec::new());
-    pages::fold(connection, &query, fresh, |(seen, rows), node: slim::Node| {
+    pagination::fold(connection, &query, fresh, |(seen, rows), node: slim::Node| {
         *seen += 1;
         let node = Node::from(node);
         if matches(&node) {

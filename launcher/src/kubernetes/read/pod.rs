@@ -8,7 +8,7 @@ use crate::error::Failure;
 use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
-use crate::kubernetes::model::{names, pod_facts};
+use crate::kubernetes::model::{name_validation, pod_facts};
 use crate::kubernetes::read::events;
 
 /// A pod that was read.
@@ -23,8 +23,8 @@ pub(crate) struct ReadPod {
 
 /// Reads the pod and its events.
 pub(crate) async fn read(connection: &Connection, namespace: &str, name: &str) -> Result<ReadPod, Failure> {
-    names::check_namespace(namespace)?;
-    names::check_pod_name(name)?;
+    name_validation::check_namespace(namespace)?;
+    name_validation::check_pod_name(name)?;
     let what = || format!("Reading pod {namespace}/{name}");
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
     let pod = retry::read(|| pods.get_opt(name))
@@ -43,7 +43,7 @@ pub(crate) async fn read(connection: &Connection, namespace: &str, name: &str) -
         })?;
         return Ok(ReadPod { object: None, facts, no_events: None });
     };
-    let mut facts = pod_facts::of(&pod);
+    let mut facts = pod_facts::from_pod(&pod);
     // Events are optional: a user who is not allowed to list them still gets an explanation.
     let no_events = match events::of_pod(connection, namespace, &pod.uid().unwrap_or_default()).await {
         Ok(events) => {

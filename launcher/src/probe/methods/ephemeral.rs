@@ -13,17 +13,17 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{NO_PROBE, node_probe};
-use super::steps::ProbeSteps;
-use crate::error::{Failure, Obstacle, kube_reason};
+use super::probe_steps::ProbeSteps;
+use crate::error::{Failure, RejectionReason, kube_reason};
 use crate::kubernetes::client::api_error::{request_failed, timed_out};
+use crate::kubernetes::client::api_status::{is_not_a_status, is_not_found};
 use crate::kubernetes::client::retry;
-use crate::kubernetes::client::status::{is_foreign, is_not_found};
-use crate::probe::context::ProbeContext;
-use crate::probe::document::{self, Document};
 use crate::probe::exec_retry::not_yet;
-use crate::probe::exec_websocket::{self, Command, Ended, ExecError};
+use crate::probe::exec_websocket::{self, Command, ExecEnd, ExecError};
 use crate::probe::pod_spec::OPERATOR;
+use crate::probe::probe_context::ProbeContext;
 use crate::probe::random_name::probe_name;
+use crate::probe::read_report::{self, ReceivedReport};
 use crate::probe::target_container::TargetContainer;
 use crate::probe::types::{CleanUp, Phase, ProbeContainer, Timings};
 use crate::probe::{admission_policy, container_state};
@@ -44,7 +44,7 @@ const MAX_PODS: u32 = 500;
 
 /// State of our container after the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum FinalState {
     /// Its pod was deleted.
     Gone,
     /// It has ended.
@@ -100,7 +100,7 @@ impl Ephemeral {
         let what = || format!("Listing the pods of node {node} to add an ephemeral container");
         let list = match retry::read(|| pods.list(&on_node)).await {
             Some(Ok(list)) => list.items,
-            Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_foreign(&status) => {
+            Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_not_a_status(&status) => {
                 let next = "Your user needs list on pods where the GPU pods are: see deploy/rbac.yaml.";
                 return Err(Self::failed(context, kube_reason(&kube::Error::Api(status)), next));
             }
@@ -156,9 +156,8 @@ impl Ephemeral {
         let namespace =
             self.probe_container.as_ref().map(|probe_container| probe_container.namespace.as_str()).unwrap_or_default();
         if let Some((who, change)) = admission_policy::refused_by(&why, namespace) {
-            return Err(
-                Self::failed(context, format!("denied by {who}: {why}"), change).because_of(Obstacle::Policy(who))
-            );
+            return Err(Self::failed(context, format!("denied by {who}: {why}"), change)
+                .because_of(RejectionReason::Policy(who)));
         }
         let next = match code {
             Some(403) => "Your user needs patch on pods/ephemeralcontainers in that namespace: see deploy/rbac.yaml.",
@@ -171,41 +170,43 @@ impl Ephemeral {
     }
 
     /// Reads the state of the container.
-    async fn fate(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Fate {
+    async fn final_state(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> FinalState {
         let pod =
             match timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
                 Ok(Ok(Some(pod))) => pod,
-                Ok(Ok(None)) => return Fate::Gone,
-                Ok(Err(_)) | Err(_) => return Fate::Unknown,
+                Ok(Ok(None)) => return FinalState::Gone,
+                Ok(Err(_)) | Err(_) => return FinalState::Unknown,
             };
         if self.uid.is_some() && pod.metadata.uid != self.uid {
-            return Fate::Gone;
+            return FinalState::Gone;
         }
         let state = container_state::state_of(&pod, &probe_container.container);
         // The status is updated late: it proves nothing once an exec was accepted.
         if context.accepted.load(Ordering::Relaxed) || state.is_some_and(|state| state.running.is_some()) {
-            return Fate::Unknown;
+            return FinalState::Unknown;
         }
         match state.is_some_and(|state| state.terminated.is_some()) {
-            true => Fate::Ended,
-            false if container_state::fatal_reason(&pod, probe_container, &context.settings).is_some() => Fate::Stuck,
-            false => Fate::Waits,
+            true => FinalState::Ended,
+            false if container_state::fatal_reason(&pod, probe_container, &context.settings).is_some() => {
+                FinalState::Stuck
+            }
+            false => FinalState::Waits,
         }
     }
 
     /// Ends the container, and returns its state.
-    async fn end(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Fate {
+    async fn end(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> FinalState {
         // Once an exec was accepted the container has started.
         if !context.accepted.load(Ordering::Relaxed) {
-            let fate = self.fate(context, probe_container).await;
-            if matches!(fate, Fate::Gone | Fate::Ended | Fate::Stuck) {
-                return fate;
+            let final_state = self.final_state(context, probe_container).await;
+            if matches!(final_state, FinalState::Gone | FinalState::Ended | FinalState::Stuck) {
+                return final_state;
             }
         }
         if Self::release(context, probe_container).await {
-            Fate::Ended
+            FinalState::Ended
         } else {
-            self.fate(context, probe_container).await
+            self.final_state(context, probe_container).await
         }
     }
 
@@ -221,12 +222,12 @@ impl Ephemeral {
             let gone = match timeout(END_TIME, run).await {
                 Ok(Ok(output)) => match output.ended {
                     // The command may be killed together with its container.
-                    Ended::Exit(0 | KILLED) | Ended::Cut => {
+                    ExecEnd::Exit(0 | KILLED) | ExecEnd::Disconnected => {
                         released = true;
                         false
                     }
-                    Ended::Exit(_) | Ended::DocumentOnly => false,
-                    Ended::Refused(why) => not_yet(&why),
+                    ExecEnd::Exit(_) | ExecEnd::DocumentOnly => false,
+                    ExecEnd::Refused(why) => not_yet(&why),
                 },
                 // The whole pod is gone.
                 Ok(Err(ExecError::Kube(kube::Error::Api(status)))) if is_not_found(&status) => return false,
@@ -268,13 +269,13 @@ impl ProbeSteps for Ephemeral {
         self.add(context, &pods, &container).await
     }
 
-    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
+    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<ReceivedReport, Failure> {
         let (Some(probe_container), Some(target)) = (&self.probe_container, &self.target) else {
             return Err(context.out_of_time("no container was added"));
         };
         let argv = node_probe(&target.add_container_option(&context.request.command));
-        let document = document::read(context, probe_container, &argv, timings).await?;
-        Ok(document.noting(Some(format!(
+        let document = read_report::read(context, probe_container, &argv, timings).await?;
+        Ok(document.with_note(Some(format!(
             "read from inside pod {}/{}, next to its container {}: with the NVML library of that pod, and only its \
                  processes and files, not those of the host",
             probe_container.namespace, probe_container.pod, target.container
@@ -292,12 +293,12 @@ impl ProbeSteps for Ephemeral {
         );
         let seconds = context.settings.probe_lifetime().as_secs();
         let what = match self.end(context, probe_container).await {
-            Fate::Gone => return CleanUp { pod: format!("{namespace}/{pod}"), removed: true, left_behind: None },
-            Fate::Ended => "has ended".to_owned(),
-            Fate::Stuck | Fate::Waits => {
+            FinalState::Gone => return CleanUp { pod: format!("{namespace}/{pod}"), removed: true, left_behind: None },
+            FinalState::Ended => "has ended".to_owned(),
+            FinalState::Stuck | FinalState::Waits => {
                 format!("has not started; if it starts, it exits on its own within {seconds} s")
             }
-            Fate::Unknown => format!("could not be stopped; it exits on its own within {seconds} s"),
+            FinalState::Unknown => format!("could not be stopped; it exits on its own within {seconds} s"),
         };
         let left = format!("ephemeral container {container} {what}; {stays}");
         CleanUp { pod: format!("{namespace}/{pod}"), removed: false, left_behind: Some(left) }

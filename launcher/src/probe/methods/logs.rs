@@ -11,11 +11,11 @@ use syringe_core::report::Report;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{NO_PROBE, node_probe};
-use super::steps::ProbeSteps;
+use super::probe_steps::ProbeSteps;
 use crate::error::{Failure, kube_reason};
-use crate::probe::context::ProbeContext;
-use crate::probe::document::{self, Document};
 use crate::probe::pod_lifecycle::PodLifecycle;
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::read_report::{self, ReceivedReport};
 use crate::probe::types::{CleanUp, Phase, ProbeContainer, Timings};
 use crate::probe::{container_state, exec_retry};
 use crate::settings::ProbeMethod;
@@ -128,22 +128,22 @@ impl ProbeSteps for Logs {
         self.0.create(context).await
     }
 
-    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
+    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<ReceivedReport, Failure> {
         let probe_container = self.0.probe_container(NO_PROBE);
         let end = self.ended(context, &probe_container, timings).await?;
         let first = parse(&self.log(context, &probe_container).await?);
         let why = match first {
-            Ok(report) => return Ok(Document { report, note: None }),
+            Ok(report) => return Ok(ReceivedReport { report, note: None }),
             Err(why) => why,
         };
         // The runtime may still be writing what the process printed last.
         sleep(PAUSE).await;
         match parse(&self.log(context, &probe_container).await?) {
-            Ok(report) => Ok(Document {
+            Ok(report) => Ok(ReceivedReport {
                 report,
                 note: Some(format!("the log was incomplete at first ({why}); this is the second reading")),
             }),
-            Err(why) => Err(document::incomplete(context, &format!("{why}; {}", container_state::end_words(&end)))),
+            Err(why) => Err(read_report::incomplete(context, &format!("{why}; {}", container_state::end_words(&end)))),
         }
     }
 

@@ -6,6 +6,6 @@ pub(super) mod inject;
 pub(super) mod logs;
 pub(super) mod pod;
 mod pod_preview;
-pub(super) mod steps;
+pub(super) mod probe_steps;
 
 pub(crate) use pod_preview::printed;

@@ -1,24 +1,24 @@
 //! `--via pod`: a privileged pod of the probe's image that waits, and one exec in it.
 
 use super::command::{NO_PROBE, node_probe};
-use super::steps::ProbeSteps;
+use super::probe_steps::ProbeSteps;
 use crate::error::Failure;
-use crate::probe::context::ProbeContext;
-use crate::probe::document::{self, Document};
 use crate::probe::pod_lifecycle::PodLifecycle;
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::read_report::{self, ReceivedReport};
 use crate::probe::types::{CleanUp, Timings};
 use crate::settings::ProbeMethod;
 
 /// A pod that waits while the probe runs in it.
-pub(in crate::probe) struct HeldPod(PodLifecycle);
+pub(in crate::probe) struct ExecPod(PodLifecycle);
 
-impl HeldPod {
+impl ExecPod {
     pub(in crate::probe) fn new(context: &ProbeContext) -> Self {
         Self(PodLifecycle::new(context.pod()))
     }
 }
 
-impl ProbeSteps for HeldPod {
+impl ProbeSteps for ExecPod {
     fn method(&self) -> ProbeMethod {
         ProbeMethod::Pod
     }
@@ -27,14 +27,18 @@ impl ProbeSteps for HeldPod {
         self.0.create(context).await
     }
 
-    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
-        let document =
-            document::read(context, &self.0.probe_container(NO_PROBE), &node_probe(&context.request.command), timings)
-                .await?;
+    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<ReceivedReport, Failure> {
+        let document = read_report::read(
+            context,
+            &self.0.probe_container(NO_PROBE),
+            &node_probe(&context.request.command),
+            timings,
+        )
+        .await?;
         let plain = context.settings.runtime_class.as_ref().map(|class| {
             format!("read in an unprivileged container with RuntimeClass {class}: NVML only, no kernel log and no host files")
         });
-        Ok(document.noting(plain))
+        Ok(document.with_note(plain))
     }
 
     async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {

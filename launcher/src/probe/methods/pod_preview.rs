@@ -3,22 +3,22 @@
 use super::command::node_probe;
 use super::inject;
 use crate::error::Failure;
-use crate::probe::owner::Owner;
+use crate::probe::launcher_identity::LauncherIdentity;
 use crate::probe::pod_spec::ProbePod;
 use crate::settings::{ProbeMethod, Settings};
 
 /// The pod that the probe method of the settings creates. With --via logs its command is that of the largest report.
 pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failure> {
-    let pod = ProbePod::new(settings, &Owner::claim(), node, "pod-spec");
+    let pod = ProbePod::new(settings, &LauncherIdentity::start_session(), node, "pod-spec");
     match settings.via {
         ProbeMethod::Pod => Ok(pod),
         ProbeMethod::Logs => Ok(pod.running(node_probe(&["all".to_owned()]))),
         ProbeMethod::Inject => {
-            Ok(inject::carrying(pod, settings.base_image.as_deref().unwrap_or("AN-IMAGE-OF-THE-NODE"), settings))
+            Ok(inject::upload_pod(pod, settings.base_image.as_deref().unwrap_or("AN-IMAGE-OF-THE-NODE"), settings))
         }
         ProbeMethod::Ephemeral | ProbeMethod::None => Err(Failure::new(
             "Printing the pod",
-            format!("--via {} creates no pod", settings.via.word()),
+            format!("--via {} creates no pod", settings.via.as_str()),
             "deploy/METHODS.md says what each method creates on the cluster.",
         )),
     }

@@ -1,4 +1,4 @@
-//! The library, opened through `nvml-wrapper`, says what the facts say.
+//! The library returns the values of the facts file.
 
 use crate::support::{Fake, facts, open, said};
 use nvml_wrapper::Device;

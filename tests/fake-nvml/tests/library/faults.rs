@@ -1,4 +1,4 @@
-//! The library refuses, blocks and fails as a real one does, where the facts or a switch say so.
+//! The library fails, blocks and crashes as the facts or a variable specify.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -113,6 +113,21 @@ fn a_blocked_call_never_returns_and_blocks_no_other() {
     assert!(power(1).is_ok());
     assert_eq!(waits.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout));
     assert!(fake.nvml.device_by_index(2).and_then(|device| device.uuid()).is_ok());
+}
+
+#[test]
+fn with_a_lock_a_blocked_call_blocks_all() {
+    let switches = [("FAKE_NVML_BLOCK", "nvmlDeviceGetPowerUsage:2"), ("FAKE_NVML_LOCK", "1")];
+    // Never dropped: the threads below keep using it.
+    let fake: &'static Fake = Box::leak(Box::new(open_with(&facts("healthy-h100-8"), &switches).expect("opens")));
+    let power = |index: u32| fake.nvml.device_by_index(index).and_then(|device| device.power_usage());
+    assert!(power(1).is_ok());
+    let (done, waits) = channel();
+    let first = done.clone();
+    std::thread::spawn(move || first.send(power(2).is_ok()));
+    assert_eq!(waits.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout));
+    std::thread::spawn(move || done.send(power(1).is_ok()));
+    assert_eq!(waits.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout));
 }
 
 /// A C caller's mistakes are answered, not obeyed.

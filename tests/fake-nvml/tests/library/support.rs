@@ -11,8 +11,8 @@ use syringe_core::scenarios;
 /// The environment belongs to the whole process: one library reads it at a time.
 static ENVIRONMENT: Mutex<()> = Mutex::new(());
 
-const SWITCHES: [&str; 5] =
-    ["FAKE_NVML_BLOCK", "FAKE_NVML_CALLS", "FAKE_NVML_DELAY_US", "FAKE_NVML_FAIL", "FAKE_NVML_HIDE"];
+const SWITCHES: [&str; 6] =
+    ["FAKE_NVML_BLOCK", "FAKE_NVML_CALLS", "FAKE_NVML_DELAY_US", "FAKE_NVML_FAIL", "FAKE_NVML_HIDE", "FAKE_NVML_LOCK"];
 
 /// A library of its own for one test: a copy of the file, so that the loader takes it for another library.
 pub(crate) struct Fake {

@@ -83,7 +83,7 @@ mod tests {
         let image = |name: &&str| ContainerImage { names: Some(vec![(*name).to_owned()]), size_bytes: None };
         let status = NodeStatus { images: Some(names.iter().map(image).collect()), ..NodeStatus::default() };
         let node = Node { status: Some(status), ..Node::default() };
-        choose(&Settings::from_words([]).expect("settings"), &node).ok()
+        choose(&Settings::from_args([]).expect("settings"), &node).ok()
     }
 
     #[test]

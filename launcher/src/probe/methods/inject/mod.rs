@@ -14,15 +14,15 @@ use k8s_openapi::api::core::v1::Node;
 use self::archive::Archive;
 pub(in crate::probe) use self::archive::Archives;
 use self::upload::DIRECTORY;
-use super::steps::ProbeSteps;
+use super::probe_steps::ProbeSteps;
 use crate::error::Failure;
 use crate::kubernetes::read::nodes;
-use crate::probe::context::ProbeContext;
-use crate::probe::document::{self, Document};
 use crate::probe::exec_retry;
-use crate::probe::exec_websocket::{Ended, Output};
+use crate::probe::exec_websocket::{ExecEnd, ExecOutput};
 use crate::probe::pod_lifecycle::PodLifecycle;
 use crate::probe::pod_spec::ProbePod;
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::read_report::{self, ReceivedReport};
 use crate::probe::types::{CleanUp, Timings};
 use crate::settings::{ProbeMethod, Settings};
 
@@ -70,12 +70,12 @@ impl ProbeSteps for Inject {
         // Checked before anything is created: the file, and its architecture.
         let binary = binary::find(&context.settings, &architecture)?;
         let archive = self.archives.of(&binary).await?;
-        let pod = carrying(context.pod(), &image, &context.settings);
+        let pod = upload_pod(context.pod(), &image, &context.settings);
         let created = self.created.insert(CreatedPod { pod: PodLifecycle::new(pod), archive });
         created.pod.create(context).await
     }
 
-    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
+    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<ReceivedReport, Failure> {
         let Some(CreatedPod { pod, archive }) = &self.created else {
             return Err(context.out_of_time("no pod was created"));
         };
@@ -85,13 +85,13 @@ impl ProbeSteps for Inject {
         let output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
         if !is_exit(&output, NOT_FOUND) {
             refused(context, &output)?;
-            return document::read_or_retry(context, output, &probe_container, &argv, timings).await;
+            return read_report::read_or_retry(context, output, &probe_container, &argv, timings).await;
         }
         let argv = shell_command(RUN_WITH_HOST_LOADER, &context.request.command);
         let output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
         refused(context, &output)?;
-        let document = document::read_or_retry(context, output, &probe_container, &argv, timings).await?;
-        Ok(document.noting(Some(format!(
+        let document = read_report::read_or_retry(context, output, &probe_container, &argv, timings).await?;
+        Ok(document.with_note(Some(format!(
             "{} has no loader for node-probe; it ran with the loader of the node",
             probe_container.image
         ))))
@@ -106,9 +106,9 @@ impl ProbeSteps for Inject {
 }
 
 /// The pod that waits while node-probe is uploaded and runs.
-pub(super) fn carrying(pod: ProbePod, image: &str, settings: &Settings) -> ProbePod {
+pub(super) fn upload_pod(pod: ProbePod, image: &str, settings: &Settings) -> ProbePod {
     let hold = format!("exec sleep {}", settings.probe_lifetime().as_secs());
-    pod.carrying_into(image, ["sh", "-c", &hold].map(str::to_owned).to_vec())
+    pod.with_image(image, ["sh", "-c", &hold].map(str::to_owned).to_vec())
 }
 
 /// `sh -c SCRIPT node-probe ARGUMENTS…`: the shell does not interpret the arguments.
@@ -117,16 +117,16 @@ fn shell_command(script: &str, command: &[String]) -> Vec<String> {
     start.into_iter().chain(command.iter().cloned()).collect()
 }
 
-fn is_closed_root(output: &Output) -> bool {
+fn is_closed_root(output: &ExecOutput) -> bool {
     CHROOT_FAILED.iter().any(|code| is_exit(output, *code)) && output.stderr.starts_with("chroot:")
 }
 
-fn is_exit(output: &Output, code: i32) -> bool {
-    output.stdout.is_empty() && output.ended == Ended::Exit(code)
+fn is_exit(output: &ExecOutput, code: i32) -> bool {
+    output.stdout.is_empty() && output.ended == ExecEnd::Exit(code)
 }
 
 /// The failure of a run that the shell or `chroot` refused.
-fn refused(context: &ProbeContext, output: &Output) -> Result<(), Failure> {
+fn refused(context: &ProbeContext, output: &ExecOutput) -> Result<(), Failure> {
     let said = syringe_core::text::clean(&output.stderr, 300);
     let failed = |why: String, next: &str| {
         Err(Failure::new(format!("Running the uploaded node-probe on node {}", context.request.node), why, next))

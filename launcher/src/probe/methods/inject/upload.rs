@@ -4,9 +4,9 @@ use syringe_core::text::clean;
 
 use super::archive::{Archive, NAME};
 use crate::error::Failure;
-use crate::probe::context::ProbeContext;
 use crate::probe::exec_retry;
-use crate::probe::exec_websocket::{Ended, Output};
+use crate::probe::exec_websocket::{ExecEnd, ExecOutput};
+use crate::probe::probe_context::ProbeContext;
 use crate::probe::types::{ProbeContainer, Timings};
 
 /// Directory of node-probe in the pod.
@@ -91,7 +91,7 @@ pub(super) async fn upload(
             let argv = ["sh", "-c", &method.script(input.len())].map(str::to_owned);
             let output = exec_retry::exec(context, probe_container, &argv, &input, timings).await?;
             half_close = output.half_close;
-            match arrived(method, &output, &archive.sha256) {
+            match upload_result(method, &output, &archive.sha256) {
                 Ok(UploadResult::Whole) => return Ok(()),
                 Ok(UploadResult::Lacking(program)) => {
                     lacking.push(program);
@@ -117,7 +117,11 @@ pub(super) async fn upload(
 }
 
 /// Reads the result of an upload. An error if no other method would help.
-fn arrived(method: UploadMethod, output: &Output, sha256: &str) -> Result<UploadResult, (String, &'static str)> {
+fn upload_result(
+    method: UploadMethod,
+    output: &ExecOutput,
+    sha256: &str,
+) -> Result<UploadResult, (String, &'static str)> {
     let said = clean(&output.stderr, 300);
     let printed = String::from_utf8_lossy(&output.stdout);
     let hash = printed.split_whitespace().next().filter(|word| word.len() == 64);
@@ -143,7 +147,7 @@ fn arrived(method: UploadMethod, output: &Output, sha256: &str) -> Result<Upload
     }
     let why = match (hash, &output.ended) {
         (Some(hash), _) => format!("its SHA-256 is {hash}, not {sha256}"),
-        (None, Ended::Cut) => "the connection was cut".to_owned(),
+        (None, ExecEnd::Disconnected) => "the connection was cut".to_owned(),
         (None, _) => format!("no hash was printed; the pod printed: {said}"),
     };
     Ok(UploadResult::Broken(why))
@@ -151,13 +155,14 @@ fn arrived(method: UploadMethod, output: &Output, sha256: &str) -> Result<Upload
 
 #[cfg(test)]
 mod tests {
-    use super::{UploadMethod, UploadResult, arrived};
-    use crate::probe::exec_websocket::{Ended, Output};
+    use super::{UploadMethod, UploadResult, upload_result};
+    use crate::probe::exec_websocket::{ExecEnd, ExecOutput};
 
     fn judged(stdout: &str, stderr: &str) -> String {
         let sha256 = "a".repeat(64);
-        let output = Output { stdout: stdout.into(), stderr: stderr.into(), ended: Ended::Exit(0), half_close: true };
-        match arrived(UploadMethod::BoundedTar, &output, &sha256) {
+        let output =
+            ExecOutput { stdout: stdout.into(), stderr: stderr.into(), ended: ExecEnd::Exit(0), half_close: true };
+        match upload_result(UploadMethod::BoundedTar, &output, &sha256) {
             Ok(UploadResult::Whole) => "whole".into(),
             Ok(UploadResult::Lacking(program)) => format!("lacks {program}"),
             Ok(UploadResult::Broken(why)) | Err((why, _)) => why,

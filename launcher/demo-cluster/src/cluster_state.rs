@@ -1,0 +1,149 @@
+//! The state of the cluster, which the API server and the kubelets share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use syringe_core::report::Report;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::authentication::Authenticator;
+use crate::collection::Key;
+use crate::container_runtime::Runtime;
+use crate::faults::Injector;
+use crate::fixture::{Denial, ExecRefusals, Fixture, Timing};
+use crate::node_fixture::NodeFixture;
+use crate::programs::Programs;
+use crate::store::{Store, Stored};
+
+/// The state of the cluster.
+pub(crate) struct ClusterState {
+    store: Mutex<Store>,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) injector: Injector,
+    /// Every request so far: `GET /api/v1/nodes`.
+    #[cfg(feature = "test-support")]
+    pub(crate) requests: Mutex<Vec<String>>,
+    /// Pods created through the API so far.
+    pub(crate) pods_created: AtomicU64,
+    /// The latest version of the store. Watches wait for a change.
+    pub(crate) changed: watch::Sender<u64>,
+    /// The containers that run, which the API shows later.
+    pub(crate) runtime: Runtime,
+    /// Cancelled when the `Cluster` is dropped; ends every task.
+    pub(crate) stop: CancellationToken,
+    pub(crate) timing: Timing,
+    pub(crate) exec_refusals: ExecRefusals,
+    pub(crate) half_close: bool,
+    pub(crate) denied: Vec<Denial>,
+    pub(crate) programs: Arc<dyn Programs>,
+    pub(crate) user: String,
+    pub(crate) version: String,
+    hosts: HashMap<String, Host>,
+}
+
+/// What the cluster knows about a node in addition to its `Node` object.
+pub(crate) struct Host {
+    pub(crate) facts: Arc<Report>,
+    pub(crate) images: Vec<String>,
+    pub(crate) unpullable_images: Vec<String>,
+    pub(crate) log_files: BTreeMap<String, String>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ClusterState {
+    /// The initial state that a fixture describes.
+    pub(crate) fn new(fixture: Fixture, authenticator: Authenticator) -> Self {
+        let Fixture {
+            cluster_name: _,
+            kubernetes_version,
+            user,
+            nodes,
+            pods,
+            events,
+            namespaces,
+            resource_claims,
+            resource_slices,
+            denied,
+            timing,
+            exec_refusals,
+            half_close,
+            programs,
+        } = fixture;
+        let mut store = Store::default();
+        (store.claims, store.slices) = (resource_claims, resource_slices);
+        for (index, node) in nodes.iter().enumerate() {
+            store.put(node.object(index, &kubernetes_version));
+        }
+        namespaces.into_iter().for_each(|namespace| drop(store.put(namespace)));
+        ["default", "kube-system"].into_iter().for_each(|name| store.ensure_namespace(name));
+        pods.into_iter().for_each(|pod| store.put_existing(pod));
+        events.into_iter().for_each(|event| store.put_existing(event));
+        let host = |NodeFixture { name, facts, images, unpullable_images, log_files, .. }| {
+            (name, Host { facts, images, unpullable_images, log_files })
+        };
+        Self {
+            changed: watch::Sender::new(store.version()),
+            store: Mutex::new(store),
+            authenticator,
+            injector: Injector::default(),
+            #[cfg(feature = "test-support")]
+            requests: Mutex::default(),
+            pods_created: AtomicU64::new(0),
+            runtime: Runtime::default(),
+            stop: CancellationToken::new(),
+            timing,
+            exec_refusals,
+            half_close,
+            denied,
+            programs,
+            user,
+            version: kubernetes_version,
+            hosts: nodes.into_iter().map(host).collect(),
+        }
+    }
+
+    /// Reads or changes the store, and wakes the watches after a change.
+    pub(crate) fn store<T>(&self, work: impl FnOnce(&mut Store) -> T) -> T {
+        let mut store = lock(&self.store);
+        let before = store.version();
+        let result = work(&mut store);
+        let after = store.version();
+        drop(store);
+        if after != before {
+            self.changed.send_replace(after);
+        }
+        result
+    }
+
+    /// The object with this key.
+    pub(crate) fn get<K: Stored>(&self, key: &Key) -> Option<Arc<K>> {
+        self.store(|store| K::collection(store).get(key).cloned())
+    }
+
+    /// The host of a node.
+    pub(crate) fn host(&self, node: &str) -> Option<&Host> {
+        self.hosts.get(node)
+    }
+
+    /// Adds a line to the request log.
+    #[cfg(feature = "test-support")]
+    pub(crate) fn log(&self, line: String) {
+        lock(&self.requests).push(line);
+    }
+
+    /// Starts a task that ends with the cluster.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+}

@@ -1,0 +1,55 @@
+//! The writable layer of a container.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+/// A file in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerFile {
+    /// The contents.
+    pub bytes: Bytes,
+    /// Whether the file has mode bits for execution.
+    pub executable: bool,
+}
+
+/// The files of one container. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct ContainerFiles(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    files: Mutex<BTreeMap<String, ContainerFile>>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self { files: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+impl ContainerFiles {
+    /// Writes a file.
+    pub fn put(&self, path: &str, file: ContainerFile) {
+        self.0.files.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), file);
+        self.0.changed.send_replace(());
+    }
+
+    /// A file, if it exists.
+    pub fn get(&self, path: &str) -> Option<ContainerFile> {
+        self.0.files.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+
+    /// Waits until the file exists.
+    pub(crate) async fn wait_for(&self, path: &str) {
+        let mut changed = self.0.changed.subscribe();
+        while self.get(path).is_none() {
+            if changed.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The kubelet as the API server reaches it for `exec` and `log`: on which node a pod is, which container a request means,
+//! and the error for a node that does not answer.
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+
+use crate::api_error::ApiError;
+use crate::cluster_state::ClusterState;
+use crate::node_object;
+
+/// The node of a pod.
+pub(crate) fn node_name<'a>(pod: &'a Pod, name: &str) -> Result<&'a str, ApiError> {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).filter(|node| !node.is_empty());
+    node.ok_or_else(|| ApiError::BadRequest(format!("pod {name} does not have a host assigned")))
+}
+
+/// The container that a request means: the requested one, or the only one.
+pub(crate) fn container_name(pod: &Pod, requested: Option<&str>) -> Result<String, ApiError> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let spec = pod.spec.as_ref();
+    let containers: Vec<&str> = spec.iter().flat_map(|spec| &spec.containers).map(|one| one.name.as_str()).collect();
+    let ephemeral = spec.and_then(|spec| spec.ephemeral_containers.as_deref()).unwrap_or_default();
+    match (requested, &containers[..]) {
+        (Some(requested), all) if all.contains(&requested) || ephemeral.iter().any(|one| one.name == requested) => {
+            Ok(requested.to_owned())
+        }
+        (Some(requested), _) => Err(ApiError::BadRequest(format!("container {requested} is not valid for pod {name}"))),
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, all) => Err(ApiError::BadRequest(format!(
+            "a container name must be specified for pod {name}, choose one of: [{}]",
+            all.join(" ")
+        ))),
+    }
+}
+
+/// Checks that the kubelet of a node answers.
+pub(crate) fn check_reachable(state: &ClusterState, node: &str) -> Result<(), ApiError> {
+    let object = state.get::<Node>(&(String::new(), node.to_owned()));
+    if object.as_ref().is_some_and(|node| node_object::is_ready(node)) {
+        return Ok(());
+    }
+    let address = object.map(|node| node_object::internal_ip(&node)).unwrap_or_default();
+    Err(ApiError::Internal(format!("error dialing backend: dial tcp {address}:10250: i/o timeout")))
+}

@@ -1,0 +1,16 @@
+//! A container, as its programs see it.
+
+use std::sync::Arc;
+
+use syringe_core::report::Report;
+
+use super::image::Image;
+use crate::container_files::ContainerFiles;
+
+/// The image, files and node of a container.
+#[derive(Clone)]
+pub(super) struct Container {
+    pub(super) image: Image,
+    pub(super) files: ContainerFiles,
+    pub(super) facts: Arc<Report>,
+}

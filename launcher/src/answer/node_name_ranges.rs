@@ -1,0 +1,105 @@
+//! Names of many nodes in a short form: `gpu-[001-120,130]` instead of 121 names.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// Nodes by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct NodeNames {
+    /// Number of nodes.
+    pub count: usize,
+    /// Their names, with ranges of numbers as `[first-last]`; truncated with `…` if there are too many.
+    pub names: String,
+}
+
+impl NodeNames {
+    /// Writes `names` in at most `most_bytes`.
+    pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>, most_bytes: usize) -> Self {
+        let mut count = 0;
+        let mut families: BTreeMap<(&str, usize, &str), Vec<u64>> = BTreeMap::new();
+        let mut words: Vec<String> = Vec::new();
+        for name in names {
+            count += 1;
+            match split(name) {
+                Some((start, digits, end, number)) => {
+                    families.entry((start, digits, end)).or_default().push(number);
+                }
+                None => words.push(name.to_owned()),
+            }
+        }
+        words.extend(families.into_iter().map(|((start, digits, end), numbers)| family(start, digits, end, numbers)));
+        words.sort();
+        Self { count, names: joined(&words, most_bytes) }
+    }
+}
+
+/// `gpu-007.west` → `gpu-`, 3 digits, `.west`, 7: the last number of the host name, without its domain.
+/// Numbers of the same length form one range, so that leading zeros are kept.
+fn split(name: &str) -> Option<(&str, usize, &str, u64)> {
+    let host = name.find('.').unwrap_or(name.len());
+    let end = name[..host].rfind(|character: char| character.is_ascii_digit())? + 1;
+    let start = name[..end].rfind(|character: char| !character.is_ascii_digit()).map_or(0, |at| at + 1);
+    let digits = &name[start..end];
+    Some((&name[..start], digits.len(), &name[end..], digits.parse().ok()?))
+}
+
+fn family(start: &str, width: usize, end: &str, mut numbers: Vec<u64>) -> String {
+    numbers.sort_unstable();
+    numbers.dedup();
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    if let [(first, last)] = runs[..]
+        && first == last
+    {
+        return format!("{start}{first:0width$}{end}");
+    }
+    let run = |(first, last): &(u64, u64)| match last - first {
+        0 => format!("{first:0width$}"),
+        _ => format!("{first:0width$}-{last:0width$}"),
+    };
+    format!("{start}[{}]{end}", runs.iter().map(run).collect::<Vec<_>>().join(","))
+}
+
+fn joined(words: &[String], most_bytes: usize) -> String {
+    let mut text = words.join(" ");
+    if text.len() > most_bytes {
+        let cut = (0..=most_bytes.saturating_sub(4)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let cut = text[..cut].rfind([' ', ',']).unwrap_or(cut);
+        text.truncate(cut);
+        text.push_str(" …");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NodeNames;
+
+    fn names(names: &[&str]) -> String {
+        NodeNames::of(names.iter().copied(), 60).names
+    }
+
+    #[test]
+    fn consecutive_numbers_become_ranges() {
+        assert_eq!(names(&["gpu-001", "gpu-003", "gpu-002", "gpu-007"]), "gpu-[001-003,007]");
+        assert_eq!(names(&["gpu-1", "gpu-2", "b", "gpu-3"]), "b gpu-[1-3]");
+        assert_eq!(names(&["ip-10-0-0-7.ec2", "ip-10-0-0-8.ec2"]), "ip-10-0-0-[7-8].ec2");
+        assert_eq!(names(&["gpu-7"]), "gpu-7");
+        assert_eq!(names(&["gpu-09", "gpu-10"]), "gpu-[09-10]");
+    }
+
+    #[test]
+    fn too_many_names_are_truncated_and_counted() {
+        let many: Vec<String> = (0..50).map(|number| format!("node-{}", number * 2 + 100)).collect();
+        let cut = NodeNames::of(many.iter().map(String::as_str), 40);
+        assert_eq!(cut.count, 50);
+        assert!(cut.names.len() <= 40 && cut.names.ends_with(" …"), "{}", cut.names);
+    }
+}

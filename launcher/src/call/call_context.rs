@@ -1,0 +1,71 @@
+//! The context of one call: settings, clusters, prober, deadline, cancellation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::call::failure_backoff::FailureBackoff;
+use crate::consent::Consent;
+use crate::error::Failure;
+use crate::kubernetes::Contexts;
+use crate::probe::{OnPhase, Prober};
+use crate::settings::Settings;
+
+/// The context of a call.
+#[derive(Clone)]
+pub struct CallContext {
+    /// Settings of this launcher.
+    pub settings: Arc<Settings>,
+    /// The clusters.
+    pub contexts: Arc<Contexts>,
+    /// Creates the probes.
+    pub prober: Prober,
+    /// Callback for each phase.
+    pub on_phase: OnPhase,
+    /// Fires when the caller no longer wants the answer.
+    pub cancel: CancellationToken,
+    /// How a tool that changes a node asks the user.
+    pub consent: Consent,
+    /// Nodes that failed recently, kept from call to call.
+    pub failure_backoff: Arc<FailureBackoff>,
+    /// Expected API server of an action (`--server`).
+    pub server: Option<String>,
+    /// End of the time for reading. Probe pods are deleted also after it. Set when the tool starts.
+    pub end: Instant,
+}
+
+impl CallContext {
+    /// A call without progress reports and without cancellation.
+    pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, prober: Prober, consent: Consent) -> Self {
+        Self {
+            end: Instant::now() + settings.call_time(),
+            settings,
+            contexts,
+            prober,
+            on_phase: Arc::new(|_| ()),
+            cancel: CancellationToken::new(),
+            consent,
+            failure_backoff: Arc::default(),
+            server: None,
+        }
+    }
+
+    /// Time that is left for reading.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// The result of `request`, or a failure at the end of the time.
+    pub(crate) async fn with_deadline<T>(
+        &self,
+        what: &str,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        timeout_at(self.end, request).await.unwrap_or_else(|_| {
+            let why = format!("it took longer than the {} s that a call may take", self.settings.call_timeout);
+            Err(Failure::new(what, why, "Read fewer nodes (one node, a selector), or raise --call-timeout."))
+        })
+    }
+}

@@ -1,0 +1,22 @@
+//! What a token is bound to: the action, its target, and who may redeem the token.
+
+use serde_json::{Value, json};
+
+/// Who redeems a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Redeemer {
+    /// The host, with its user's answer.
+    Host,
+    /// The model, as an argument.
+    Model,
+}
+
+/// What a token is bound to: equal texts mean the same action on the same target.
+pub fn token_binding(tool: &str, server: &str, context: &str, node: &str, arguments: &Value) -> String {
+    json!([tool, server, context, node, arguments]).to_string()
+}
+
+/// The same for one bearer, so that the model cannot redeem a token of the host.
+pub(crate) fn bearer_binding(bearer: Redeemer, content: &str) -> String {
+    format!("{bearer:?} {content}")
+}

@@ -1,0 +1,128 @@
+//! What is kept of the report of one node in an answer about many: verdict, findings, and the values that are compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt;
+use syringe_core::diagnosis::{Finding, Verdict};
+use syringe_core::facts::inventory::Inventory;
+use syringe_core::facts::telemetry::Telemetry;
+use syringe_core::facts::topology::Topology;
+use syringe_core::report::Section;
+
+use crate::kubernetes::model::node_gpus;
+use crate::node_reading::read_node::NodeReading;
+
+/// A node that was read.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeRow {
+    pub(crate) node: String,
+    pub(crate) verdict: Verdict,
+    pub(crate) summary: String,
+    /// Sections that were judged, if not all.
+    pub(crate) judged_only: Vec<String>,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) unknown: usize,
+    pub(crate) score: Option<u32>,
+    pub(crate) gpus: usize,
+    /// GPU model: only nodes of the same model are compared.
+    pub(crate) model: String,
+    /// Values that should be equal on every node of a model, by name.
+    pub(crate) traits: BTreeMap<&'static str, String>,
+    /// Temperature of the hottest GPU.
+    pub(crate) hottest_celsius: Option<i32>,
+    pub(crate) left_behind: Option<String>,
+    pub(crate) took_ms: u64,
+}
+
+/// Creates the row of a node.
+pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeReading) -> NodeRow {
+    let NodeReading { report, diagnosis, note, existing_pods: _, cluster: _ } = read;
+    let sections = report.sections;
+    let (inventory, telemetry, topology) = (
+        Section::into_data(sections.inventory),
+        Section::into_data(sections.telemetry),
+        Section::into_data(sections.topology),
+    );
+    let mut traits = BTreeMap::new();
+    let mut gpus = 0;
+    let mut model = None;
+    if let Some(inventory) = &inventory {
+        gpus = inventory.gpus.len();
+        model = inventory.gpus.iter().find_map(|gpu| gpu.name.clone());
+        of_inventory(inventory, &mut traits);
+    }
+    if let Some(telemetry) = &telemetry {
+        gpus = gpus.max(telemetry.gpus.len());
+        of_telemetry(telemetry, &mut traits);
+    }
+    if let Some(topology) = &topology {
+        of_topology(topology, &mut traits);
+    }
+    let hottest = telemetry.iter().flat_map(|all| &all.gpus).filter_map(|gpu| gpu.temperature.gpu_celsius).max();
+    let in_part = diagnosis.judged_in_part.into_iter().map(|section| format!("{section} (in part)"));
+    let judged = diagnosis.judged.into_iter().chain(in_part).collect();
+    NodeRow {
+        node: node.name_any(),
+        verdict: diagnosis.verdict,
+        summary: diagnosis.summary,
+        judged_only: if diagnosis.not_judged.is_empty() { Vec::new() } else { judged },
+        findings: diagnosis.findings,
+        unknown: diagnosis.unknown.len(),
+        score: Section::into_data(sections.health).and_then(|health| health.score),
+        gpus,
+        model: model.or_else(|| node_gpus::model(node, None)).unwrap_or_else(|| "unknown".into()),
+        traits,
+        hottest_celsius: hottest,
+        left_behind: note.left_behind,
+        took_ms: note.timings_ms.total,
+    }
+}
+
+/// The values of all GPUs of a node, each once: `96.00.74.00.01` or `96.00.74.00.01, 96.00.89.00.01`.
+fn all<T: ToString>(values: impl Iterator<Item = Option<T>>) -> Option<String> {
+    let distinct: BTreeSet<String> = values.flatten().map(|value| value.to_string()).collect();
+    (!distinct.is_empty()).then(|| distinct.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+fn on(mode: bool) -> &'static str {
+    if mode { "on" } else { "off" }
+}
+
+fn of_inventory(inventory: &Inventory, traits: &mut BTreeMap<&'static str, String>) {
+    let gpus = &inventory.gpus;
+    let values = [
+        ("gpus", Some(gpus.len().to_string())),
+        ("driver_version", inventory.driver_version.clone()),
+        ("cuda_version", inventory.cuda_version.clone()),
+        ("vbios_version", all(gpus.iter().map(|gpu| gpu.vbios_version.clone()))),
+        ("memory_gib", all(gpus.iter().map(|gpu| gpu.memory_total_bytes.map(|bytes| bytes >> 30)))),
+        ("ecc", all(gpus.iter().map(|gpu| gpu.ecc_mode.map(|mode| on(mode.current))))),
+        ("mig", all(gpus.iter().map(|gpu| gpu.mig_mode.map(|mode| on(mode.current))))),
+        ("persistence", all(gpus.iter().map(|gpu| gpu.persistence_mode.map(on)))),
+        ("gsp_firmware", all(gpus.iter().map(|gpu| gpu.gsp_firmware_version.clone()))),
+        ("pcie_max_generation", all(gpus.iter().map(|gpu| gpu.pcie_max_generation))),
+        ("pcie_max_lanes", all(gpus.iter().map(|gpu| gpu.pcie_max_width))),
+    ];
+    traits.extend(values.into_iter().filter_map(|(name, value)| Some((name, value?))));
+}
+
+/// Only values that do not depend on the load: an idle GPU lowers its PCIe generation, but not its lanes.
+fn of_telemetry(telemetry: &Telemetry, traits: &mut BTreeMap<&'static str, String>) {
+    let lanes = all(telemetry.gpus.iter().map(|gpu| gpu.pcie.width));
+    let limit = all(telemetry.gpus.iter().map(|gpu| gpu.power.enforced_limit_milliwatts.map(|limit| limit / 1000)));
+    let values = [("pcie_lanes", lanes), ("power_limit_watts", limit)];
+    traits.extend(values.into_iter().filter_map(|(name, value)| Some((name, value?))));
+}
+
+fn of_topology(topology: &Topology, traits: &mut BTreeMap<&'static str, String>) {
+    let up = topology.gpus.iter().map(|gpu| {
+        let links = gpu.nvlinks.iter().filter(|group| group.active == Some(true)).map(|group| group.links.len());
+        (!gpu.nvlinks.is_empty()).then(|| links.sum::<usize>())
+    });
+    let groups = topology.gpus.iter().flat_map(|gpu| &gpu.nvlinks).filter(|group| group.active == Some(true));
+    let values = [
+        ("nvlinks_up", all(up)),
+        ("nvlink_megabytes_per_second", all(groups.map(|group| group.speed_megabytes_per_second))),
+    ];
+    traits.extend(values.into_iter().filter_map(|(name, value)| Some((name, value?))));
+}

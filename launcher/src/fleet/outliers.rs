@@ -1,0 +1,147 @@
+//! Outliers: a node that differs from most nodes of its GPU model, and a GPU that is hotter than others.
+
+use std::collections::BTreeMap;
+
+use crate::answer::fleet::{ModelGroup, Outlier};
+use crate::answer::node_name_ranges::NodeNames;
+use crate::fleet::node_row::NodeRow;
+
+/// Minimum number of nodes of a model for a comparison.
+const MIN_NODES: usize = 3;
+/// A GPU is an outlier if it is this much hotter than the median of the hottest GPUs of all nodes …
+const HOTTER_BY_CELSIUS: i32 = 15;
+/// … and at least this hot, because the other nodes may be idle.
+const HOT_CELSIUS: i32 = 75;
+/// Maximum bytes of the names in one outlier.
+const NAMES_BYTES: usize = 240;
+
+/// Groups by model, the largest first.
+pub(crate) fn groups(rows: &[NodeRow]) -> Vec<ModelGroup> {
+    let mut groups: Vec<_> = by_model(rows)
+        .into_iter()
+        .map(|(model, rows)| ModelGroup {
+            model: model.to_owned(),
+            gpus: rows.iter().map(|row| row.gpus).sum(),
+            nodes: NodeNames::of(rows.iter().map(|row| row.node.as_str()), 600),
+            usual: traits(&rows).into_iter().filter_map(|name| Some((name, usual(&rows, name)?.to_owned()))).collect(),
+        })
+        .collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.nodes.count));
+    groups
+}
+
+/// Outliers with their nodes, those of the fewest nodes first.
+pub(crate) fn outliers(rows: &[NodeRow]) -> Vec<(Outlier, Vec<String>)> {
+    let mut outliers = Vec::new();
+    for (model, rows) in by_model(rows) {
+        if rows.len() < MIN_NODES {
+            continue;
+        }
+        for name in traits(&rows) {
+            let Some(usual) = usual(&rows, name) else { continue };
+            let mut others: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            for row in &rows {
+                if let Some(value) = row.traits.get(name).filter(|value| *value != usual) {
+                    others.entry(value).or_default().push(&row.node);
+                }
+            }
+            outliers.extend(
+                others
+                    .into_iter()
+                    .map(|(value, nodes)| outlier(name, value.to_owned(), usual.to_owned(), model, &nodes)),
+            );
+        }
+        outliers.extend(hot(model, &rows));
+    }
+    outliers.sort_by_key(|(outlier, _)| outlier.nodes.count);
+    outliers
+}
+
+fn outlier(what: &'static str, value: String, usual: String, model: &str, nodes: &[&str]) -> (Outlier, Vec<String>) {
+    let names = NodeNames::of(nodes.iter().copied(), NAMES_BYTES);
+    let outlier = Outlier { what, value, usual, model: model.to_owned(), nodes: names };
+    (outlier, nodes.iter().map(|name| (*name).to_owned()).collect())
+}
+
+fn by_model(rows: &[NodeRow]) -> BTreeMap<&str, Vec<&NodeRow>> {
+    let mut models: BTreeMap<&str, Vec<&NodeRow>> = BTreeMap::new();
+    for row in rows {
+        models.entry(&row.model).or_default().push(row);
+    }
+    models
+}
+
+fn traits(rows: &[&NodeRow]) -> std::collections::BTreeSet<&'static str> {
+    rows.iter().flat_map(|row| row.traits.keys().copied()).collect()
+}
+
+/// The value that more than half of the nodes have. `None` without such a majority.
+fn usual<'a>(rows: &[&'a NodeRow], name: &str) -> Option<&'a str> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows {
+        if let Some(value) = row.traits.get(name) {
+            *counts.entry(value).or_default() += 1;
+        }
+    }
+    let all: usize = counts.values().sum();
+    let (value, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+    (count * 2 > all).then_some(value)
+}
+
+fn hot(model: &str, rows: &[&NodeRow]) -> Option<(Outlier, Vec<String>)> {
+    let mut all: Vec<i32> = rows.iter().filter_map(|row| row.hottest_celsius).collect();
+    all.sort_unstable();
+    let median = *all.get(all.len() / 2)?;
+    let limit = HOT_CELSIUS.max(median + HOTTER_BY_CELSIUS);
+    let hot: Vec<&&NodeRow> =
+        rows.iter().filter(|row| row.hottest_celsius.is_some_and(|celsius| celsius >= limit)).collect();
+    let hottest = hot.iter().filter_map(|row| row.hottest_celsius).max()?;
+    let names: Vec<&str> = hot.iter().map(|row| row.node.as_str()).collect();
+    Some(outlier("hottest_celsius", format!("up to {hottest}"), format!("median {median}"), model, &names))
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::diagnosis::Verdict;
+
+    use super::*;
+
+    fn row(node: &str, gpus: usize, driver: &str, hottest: i32) -> NodeRow {
+        NodeRow {
+            node: node.into(),
+            verdict: Verdict::Healthy,
+            summary: String::new(),
+            judged_only: Vec::new(),
+            findings: Vec::new(),
+            unknown: 0,
+            score: None,
+            gpus,
+            model: "H100".into(),
+            traits: [("gpus", gpus.to_string()), ("driver_version", driver.to_owned())].into(),
+            hottest_celsius: Some(hottest),
+            left_behind: None,
+            took_ms: 1,
+        }
+    }
+
+    #[test]
+    fn a_node_with_seven_of_eight_gpus_and_an_old_driver_is_an_outlier() {
+        let rows = [row("a", 8, "570", 60), row("b", 8, "570", 61), row("c", 7, "570", 62), row("d", 8, "550", 88)];
+        let found = outliers(&rows);
+        let words: Vec<_> = found
+            .iter()
+            .map(|(one, _)| (one.what, one.value.as_str(), one.usual.as_str(), one.nodes.names.as_str()))
+            .collect();
+        assert!(words.contains(&("gpus", "7", "8", "c")));
+        assert!(words.contains(&("driver_version", "550", "570", "d")));
+        assert!(words.contains(&("hottest_celsius", "up to 88", "median 62", "d")));
+        assert_eq!(words.len(), 3);
+    }
+
+    #[test]
+    fn without_a_majority_there_is_no_usual_value() {
+        let rows = [row("a", 8, "570", 60), row("b", 8, "550", 61), row("c", 8, "535", 62)];
+        assert!(outliers(&rows).is_empty());
+        assert_eq!(groups(&rows)[0].usual.get("driver_version"), None);
+    }
+}

@@ -1,0 +1,140 @@
+//! Reads many nodes in parallel: a limited number at a time, each with a deadline, all within the deadline of the call.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use tokio::time::{Instant, timeout_at};
+
+use crate::call::CallContext;
+use crate::error::{Failure, Scope};
+use crate::kubernetes::Connection;
+use crate::kubernetes::model::node_conditions::is_ready;
+use crate::node_reading::read_node;
+use crate::node_reading::read_node::{NodeReading, NodeToRead};
+use crate::probe::Phase;
+use crate::settings::ProbeMethod;
+
+/// Time of the call that is reserved for building the answer.
+const RESERVED_FOR_ANSWER: Duration = Duration::from_secs(1);
+/// With less time left no further pod is created, because it would be deleted before it could answer.
+const MIN_TIME: Duration = Duration::from_secs(3);
+
+/// The result for one node.
+pub(crate) enum NodeOutcome<R> {
+    /// It was read.
+    Read(R),
+    /// Reading it failed.
+    Failed(Failure),
+    /// It was skipped, for this reason.
+    Skipped(String),
+    /// It was not tried within the time of the call.
+    NotReached,
+}
+
+impl<R> NodeOutcome<R> {
+    /// Whether it failed for a reason that applies to every node.
+    fn applies_to_cluster(&self) -> bool {
+        matches!(self, Self::Failed(Failure { scope: Scope::Cluster, .. }))
+    }
+}
+
+/// The nodes of one call, and how to read them.
+pub(crate) struct ParallelReads<'a> {
+    pub(crate) call: &'a CallContext,
+    pub(crate) connection: &'a Connection,
+    pub(crate) tool: &'static str,
+    pub(crate) command: &'a [String],
+}
+
+impl ParallelReads<'_> {
+    /// Reads `nodes` in their order and passes each report to `summarise`, so that a thousand reports are
+    /// never in memory together.
+    pub(crate) async fn run<R>(
+        &self,
+        nodes: Vec<Node>,
+        summarise: impl Fn(&Node, NodeReading) -> R + Copy,
+    ) -> Vec<(String, NodeOutcome<R>)> {
+        let total = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+        let mut outcomes: Vec<(String, NodeOutcome<R>)> = Vec::new();
+        let on_phase = &self.call.on_phase;
+        // The phases of concurrent probes would be mixed. The caller gets the number of nodes instead.
+        let quiet = CallContext { on_phase: std::sync::Arc::new(|_| ()), ..self.call.clone() };
+        let quiet = &quiet;
+        let at_once = usize::from(self.call.settings.concurrency);
+        let every_node_fails = &AtomicBool::new(false);
+        let mut visits = stream::iter(nodes)
+            .map(|node| async move {
+                if every_node_fails.load(Ordering::Relaxed) {
+                    return (node.name_any(), NodeOutcome::NotReached);
+                }
+                let outcome = self.one(quiet, &node, summarise).await;
+                (node.name_any(), outcome)
+            })
+            .buffer_unordered(at_once);
+        while let Some(outcome) = visits.next().await {
+            outcomes.push(outcome);
+            let done = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
+            on_phase(Phase::Nodes { done, total });
+            // Stop early for a failure of every node, such as a missing permission or an image that cannot be pulled.
+            if outcomes.len() == at_once.max(3) && outcomes.iter().all(|(_, outcome)| outcome.applies_to_cluster()) {
+                every_node_fails.store(true, Ordering::Relaxed);
+            }
+        }
+        outcomes
+    }
+
+    async fn one<R>(
+        &self,
+        quiet: &CallContext,
+        node: &Node,
+        summarise: impl Fn(&Node, NodeReading) -> R,
+    ) -> NodeOutcome<R> {
+        let settings = &self.call.settings;
+        let end = self.call.end - RESERVED_FOR_ANSWER;
+        let left = end.saturating_duration_since(Instant::now());
+        if left < MIN_TIME || self.call.cancel.is_cancelled() {
+            return NodeOutcome::NotReached;
+        }
+        if settings.via != ProbeMethod::None
+            && let Err(refusal) = settings.check_node_allowed(node)
+        {
+            return NodeOutcome::Skipped(refusal.why);
+        }
+        let (failure_backoff, server, name) = (&self.call.failure_backoff, &self.connection.server, node.name_any());
+        if let Some(reason) = failure_backoff.skip_reason(server, &name, Instant::now()) {
+            return NodeOutcome::Skipped(reason);
+        }
+        let time = settings.node_time().min(left);
+        let known = NodeToRead { connection: self.connection, kubernetes: node, existing_pods: None, time };
+        let read = read_node::read_with_object(quiet, known, self.tool, self.command.to_vec());
+        // The probe task continues until its pod is deleted, even if nobody waits for it.
+        let read = match timeout_at(end, read).await {
+            Ok(read) => read,
+            Err(_) => Err(Failure::new(
+                format!("Reading node {name}"),
+                "the time of the call ended while its probe pod was being deleted",
+                "Read this node in a call of its own.",
+            )
+            .leaving(Some(format!(
+                "the probe pod of node {name} in namespace {} may still exist: its deletion was in progress when the time ended, \
+                 and continues; the next call or gpu-syringe sweep deletes what is left",
+                settings.namespace
+            )))),
+        };
+        match read {
+            Ok(read) => {
+                failure_backoff.record_result(server, &name, None);
+                NodeOutcome::Read(summarise(node, read))
+            }
+            Err(failure) => {
+                if !self.call.cancel.is_cancelled() && is_ready(node) {
+                    failure_backoff.record_result(server, &name, Some(&failure.why));
+                }
+                NodeOutcome::Failed(failure)
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Lists all GPU nodes for a Pending pod, each with the reasons against it; those with the fewest reasons first.
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::ResourceExt;
+
+use crate::error::Failure;
+use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::client::pagination::{self, Query};
+use crate::kubernetes::model::node_labels::is_gpu_node;
+use crate::kubernetes::model::pod_requests::NodeRequests;
+use crate::kubernetes::model::scheduler_filters::{Candidate, candidate, requested};
+use crate::kubernetes::read::pods;
+
+/// Every GPU node of the cluster, those with the fewest reasons against them first.
+pub(crate) async fn candidates(
+    connection: &Connection,
+    pod: &Pod,
+    scheduler_message: Option<&str>,
+) -> Result<Vec<Candidate>, Failure> {
+    let query = Query { what: "Listing the nodes", path: "/api/v1/nodes", labels: None, fields: None };
+    let nodes = pagination::fold(connection, &query, Vec::new, |gpu_nodes: &mut Vec<Node>, node: Node| {
+        if is_gpu_node(&node) {
+            gpu_nodes.push(node);
+        }
+    });
+    let nodes = nodes.await?;
+    let names = nodes.iter().map(ResourceExt::name_any).collect();
+    let held = pods::requests_on(connection, &names).await?;
+    let wanted = requested(pod);
+    let mut candidates: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            let name = node.name_any();
+            let nobody = NodeRequests::default();
+            candidate(pod, node, &wanted, held.get(&name).unwrap_or(&nobody), scheduler_message)
+        })
+        .collect();
+    candidates.sort_by(|one, other| (one.against.len(), &one.node).cmp(&(other.against.len(), &other.node)));
+    Ok(candidates)
+}

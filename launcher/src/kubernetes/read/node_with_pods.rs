@@ -1,0 +1,86 @@
+//! Reads one node with its pods and claims.
+
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use syringe_core::diagnosis::Unknown;
+
+use crate::kubernetes::client::api_error::section_unknown;
+
+use crate::error::Failure;
+use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::model::dra::Dra;
+use crate::kubernetes::model::gpu_requests;
+use crate::kubernetes::model::gpu_requests::{ResourceCounts, ResourceUse};
+use crate::kubernetes::model::node_gpus;
+use crate::kubernetes::model::pod_rows;
+use crate::kubernetes::model::pod_rows::PodRow;
+use crate::kubernetes::model::slim::Pod;
+use crate::kubernetes::read::existing_pods::ExistingPods;
+use crate::kubernetes::read::{nodes, pods, resource_claims};
+
+/// A node with its pods and claims.
+pub(crate) struct NodeWithPods {
+    /// The node, all of it.
+    pub(crate) node: Node,
+    /// Its pods; `None` when they could not be read.
+    pub(crate) pods: Option<Vec<Pod>>,
+    /// Dynamic resource allocation.
+    pub(crate) dra: Option<Dra>,
+    /// What could not be read.
+    pub(crate) unknown: Vec<Unknown>,
+}
+
+/// Reads a node. Fails when there is no such node or the API server cannot be reached; pods and claims that may not be
+/// listed are unknown.
+pub(crate) async fn read(connection: &Connection, name: &str) -> Result<NodeWithPods, Failure> {
+    let mut unknown = Vec::new();
+    let (node, pods, dra) = tokio::join!(
+        nodes::read(connection, name),
+        pods::on_node(connection, name),
+        resource_claims::read(connection, Some(name), &mut unknown)
+    );
+    let node = node?;
+    let dra = dra.unwrap_or_else(|failure| {
+        unknown.push(section_unknown("dynamic resource allocation", &failure));
+        None
+    });
+    let pods = pods.map_err(|failure| unknown.push(section_unknown("pods", &failure))).ok();
+    Ok(NodeWithPods { node, pods, dra, unknown })
+}
+
+impl NodeWithPods {
+    /// Use of each resource; what pods hold is absent when they could not be read, and `unknown` says so.
+    pub(crate) fn uses(&self) -> Vec<ResourceUse> {
+        node_gpus::uses(&self.node, self.held().as_ref(), self.dra.as_ref())
+    }
+
+    /// What pods hold by requests and by claims.
+    pub(crate) fn held(&self) -> Option<ResourceCounts> {
+        let mut held = gpu_requests::allocated(self.pods.as_ref()?);
+        let claimed = self.dra.as_ref().map(Dra::held).unwrap_or_default();
+        held.extend(claimed.get(self.node.name_any().as_str()).cloned().unwrap_or_default());
+        Some(held)
+    }
+
+    /// Rows of the pods that have to do with GPUs, those that hold most first.
+    pub(crate) fn rows(&self) -> Vec<PodRow> {
+        let pods = self.pods.iter().flatten();
+        let mut rows: Vec<_> = pods.filter_map(|pod| pod_rows::row(pod, self.dra.as_ref())).collect();
+        rows.sort_by_key(|row| {
+            let held = row.holds.values().sum::<u64>() + row.claims.len() as u64;
+            (std::cmp::Reverse(held), row.namespace.clone(), row.name.clone())
+        });
+        rows
+    }
+
+    /// The pods that hold what they asked for. `None` when they could not be read: then of no pod it can be said that it is
+    /// gone.
+    pub(crate) fn existing_pods(&self) -> Option<ExistingPods> {
+        self.pods.as_deref().map(ExistingPods::from_pods)
+    }
+
+    /// GPUs that one could touch.
+    pub(crate) fn physical_gpus(&self, uses: &[ResourceUse]) -> u64 {
+        node_gpus::physical_gpus(&self.node, uses, self.dra.as_ref())
+    }
+}

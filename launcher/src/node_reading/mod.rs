@@ -1,0 +1,5 @@
+//! Reads a node: the node object, the probe, and the diagnosis.
+
+mod container_scope;
+pub(crate) mod probe_summary;
+pub(crate) mod read_node;

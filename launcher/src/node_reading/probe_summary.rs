@@ -1,0 +1,126 @@
+//! The field `probe` of an answer: how its facts were read, how long that took, and what remains in the cluster.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::report::{Report, Scope, Source};
+
+use crate::error::Failure;
+use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
+use crate::probe::{ProbeResult, Timings};
+use crate::settings::ProbeMethod;
+
+/// How the facts were read, and what remains in the cluster.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ProbeSummary {
+    /// The probe method.
+    pub via: &'static str,
+    /// The node.
+    pub node: String,
+    /// The kubeconfig context.
+    pub context: String,
+    /// `hardware`, `file` for replayed facts (the demo), or `api` if no probe ran.
+    pub source: Source,
+    /// Version of node-probe; empty if none ran.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// How much of the node the probe could see. Absent: all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// When the facts were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<jiff::Timestamp>,
+    /// Whether the probe was removed for certain.
+    pub removed: bool,
+    /// What remains in the cluster, and how to remove it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_behind: Option<String>,
+    /// Notes about the probe (a retry, a probe that did not end).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Duration of each phase.
+    pub timings_ms: TimingsMs,
+    /// The facts that replace those of a probe. They move to a field of the answer.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) api_only: Option<Box<ApiOnlyFacts>>,
+}
+
+/// Duration of each phase in milliseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
+pub struct TimingsMs {
+    /// Creation of the pod in the API.
+    pub create: u64,
+    /// From the creation to the start of the probe.
+    pub start: u64,
+    /// Until the report was complete.
+    pub exec: u64,
+    /// Until the pod was deleted.
+    pub remove: u64,
+    /// Total.
+    pub total: u64,
+}
+
+impl From<Timings> for TimingsMs {
+    fn from(timings: Timings) -> Self {
+        let Timings { create, start, exec, remove, total } = timings;
+        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            create: millis(create),
+            start: millis(start),
+            exec: millis(exec),
+            remove: millis(remove),
+            total: millis(total),
+        }
+    }
+}
+
+impl ProbeSummary {
+    /// The note for a probe that returned `report`.
+    pub fn of_pod(node: &str, context: &str, probed: &ProbeResult) -> Self {
+        let ProbeResult { report, via, removed, left_behind, timings, note, .. } = probed;
+        let Report { source, probe_version, taken_at, scope, .. } = report;
+        Self {
+            via: via.as_str(),
+            node: node.to_owned(),
+            context: context.to_owned(),
+            source: source.clone(),
+            version: syringe_core::text::clean(probe_version, 40),
+            scope: *scope,
+            taken_at: *taken_at,
+            removed: *removed,
+            left_behind: left_behind.clone(),
+            note: note.clone(),
+            timings_ms: (*timings).into(),
+            api_only: None,
+        }
+    }
+
+    /// The note if no probe ran, with the reason.
+    pub(crate) fn without_probe(node: &str, context: &str, note: String) -> Self {
+        Self {
+            via: ProbeMethod::None.as_str(),
+            node: node.to_owned(),
+            context: context.to_owned(),
+            source: Source::Api,
+            version: String::new(),
+            scope: None,
+            taken_at: Some(jiff::Timestamp::now()),
+            removed: true,
+            left_behind: None,
+            note: Some(note),
+            timings_ms: TimingsMs::default(),
+            api_only: None,
+        }
+    }
+
+    /// The note for a probe that returned no facts; `None` where none was created.
+    pub(crate) fn of_failed_probe(via: ProbeMethod, node: &str, context: &str, failure: &Failure) -> Option<Self> {
+        let Failure { why, removed, left_behind, .. } = failure;
+        if !removed && left_behind.is_none() {
+            return None;
+        }
+        let note = Self::without_probe(node, context, format!("the probe returned no facts: {why}"));
+        let via = via.as_str();
+        Some(Self { via, removed: left_behind.is_none(), left_behind: left_behind.clone(), ..note })
+    }
+}

@@ -1,0 +1,290 @@
+//! Reads one node: the node object, the probe, the diagnosis.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use syringe_core::diagnosis::{self, ClusterFacts, Diagnosis, first_failing_pod};
+use syringe_core::report::{Problem, Report, Section, Source};
+use syringe_core::since::Since;
+use syringe_core::text::clean;
+
+use crate::call::CallContext;
+use crate::error::{Failure, RejectionReason};
+use crate::kubernetes::Connection;
+use crate::kubernetes::client::api_error::section_unknown;
+use crate::kubernetes::model::node_conditions::is_ready;
+use crate::kubernetes::model::node_gpus;
+use crate::kubernetes::read::existing_pods::ExistingPods;
+use crate::kubernetes::read::{api_only_facts, cluster_facts, node_log, nodes};
+use crate::node_reading::container_scope;
+use crate::node_reading::probe_summary::ProbeSummary;
+use crate::probe::{ProbeRequest, ProbeResult, TargetContainer, api_only};
+use crate::settings::ProbeMethod;
+
+/// Time of a call that is reserved for the deletion of the pod.
+pub(crate) const RESERVED_FOR_DELETION: Duration = Duration::from_secs(2);
+
+/// The reason why no probe ran with `--via none`.
+const NOT_WANTED: &str = "gpu-syringe was started with --via none";
+
+/// Note about a kernel log without other facts for comparison.
+const LOG_FILES: &str = " The kernel's lines come from log files that its kubelet serves: whether what they tell of was mended \
+    since shows only where the driver logged that too (it was loaded again, a GPU was reset).";
+
+/// A node that was read.
+pub(crate) struct NodeReading {
+    pub(crate) report: Report,
+    pub(crate) diagnosis: Diagnosis,
+    pub(crate) note: ProbeSummary,
+    /// The pods on the node before or after the probe, if they could be listed.
+    pub(crate) existing_pods: Option<ExistingPods>,
+    /// Facts of Kubernetes about it.
+    pub(crate) cluster: ClusterFacts,
+}
+
+/// A node whose object was read.
+pub(crate) struct NodeToRead<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) kubernetes: &'a Node,
+    /// The pods on it, listed before the probe, if required.
+    pub(crate) existing_pods: Option<ExistingPods>,
+    /// Time for the probe, including the deletion of its pod.
+    pub(crate) time: Duration,
+}
+
+/// What a probe reads.
+pub(crate) struct ReadRequest {
+    /// Arguments of `node-probe`.
+    command: Vec<String>,
+    /// The container that the request is about.
+    target: Option<TargetContainer>,
+    /// Start of the requested kernel messages; all by default.
+    since: Option<Since>,
+}
+
+impl From<Vec<String>> for ReadRequest {
+    fn from(command: Vec<String>) -> Self {
+        Self { command, target: None, since: None }
+    }
+}
+
+impl ReadRequest {
+    /// Everything, and one container.
+    pub(crate) fn everything_about(target: Option<TargetContainer>) -> Self {
+        let command = vec!["all".to_owned()];
+        let command = target.as_ref().map_or(command.clone(), |target| target.add_container_option(&command));
+        Self { command, target, since: None }
+    }
+
+    /// The kernel messages.
+    pub(crate) fn kernel_log(since: Option<Since>) -> Self {
+        let mut command = vec!["xid".to_owned()];
+        command.extend(since.iter().flat_map(|since| ["--since".to_owned(), since.word()]));
+        Self { command, target: None, since }
+    }
+
+    /// Whether the answer contains kernel messages.
+    fn is_of_kernel_log(&self) -> bool {
+        self.command.first().is_some_and(|part| matches!(part.as_str(), "all" | "health" | "xid"))
+    }
+
+    /// Whether the answer needs all rules, including those about pods.
+    fn is_of_everything(&self) -> bool {
+        self.command.first().is_some_and(|part| part == "all")
+    }
+}
+
+/// Reads `node_name` with one probe.
+pub(crate) async fn read(
+    call: &CallContext,
+    context: Option<&str>,
+    node_name: &str,
+    tool: &'static str,
+    ask: impl Into<ReadRequest>,
+) -> Result<NodeReading, Failure> {
+    let connection = call.with_deadline(&reading_node(node_name), call.contexts.connect(context)).await?;
+    let kubernetes = read_node_object(call, &connection, node_name).await?;
+    read_or_api_only(call, &connection, &kubernetes, tool, ask).await
+}
+
+fn reading_node(node_name: &str) -> String {
+    format!("Looking at node {}", clean(node_name, 253))
+}
+
+/// Reads the node object, before the probe.
+pub(crate) async fn read_node_object(
+    call: &CallContext,
+    connection: &Connection,
+    node_name: &str,
+) -> Result<Node, Failure> {
+    call.prober.sweep_in_background(connection);
+    call.with_deadline(&reading_node(node_name), nodes::read(connection, node_name)).await
+}
+
+/// Reads a node whose object was read. If no probe can run, the result contains the facts of Kubernetes.
+pub(crate) async fn read_or_api_only(
+    call: &CallContext,
+    connection: &Connection,
+    kubernetes: &Node,
+    tool: &'static str,
+    ask: impl Into<ReadRequest>,
+) -> Result<NodeReading, Failure> {
+    let ask = ask.into();
+    let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
+    // Without a probe there are no processes to compare with pods.
+    let probed = call.settings.via != ProbeMethod::None && is_ready(kubernetes);
+    let listed = match ask.is_of_everything() && probed {
+        true => Some(ExistingPods::on_node(connection, &kubernetes.name_any(), call.time_left()).await),
+        false => None,
+    };
+    // If pods cannot be listed, only the rules about pods have no result.
+    let (existing_pods, not_listed) = match listed.transpose() {
+        Ok(existing_pods) => (existing_pods, None),
+        Err(failure) => (None, Some(failure)),
+    };
+    // Authentication and reading the node have used part of the call's time.
+    let known = NodeToRead { connection, kubernetes, existing_pods, time: call.time_left() };
+    let mut read = read_with_object(call, known, tool, ask).await?;
+    read.diagnosis.unknown.extend(not_listed.map(|failure| section_unknown("pods", &failure)));
+    if read.report.source == Source::Api {
+        let log = async {
+            if with_log { read.add_kernel_log(call, connection, kubernetes, since.as_ref()).await } else { Ok(()) }
+        };
+        let (mut facts, log) = tokio::join!(api_only_facts::read(connection, kubernetes, call.time_left()), log);
+        facts.not_read.extend(log.err());
+        read.note.api_only = Some(Box::new(facts));
+    }
+    Ok(read)
+}
+
+impl NodeReading {
+    /// To a node that no probe read: what the log files say that its kubelet serves. `Err`: why it says nothing.
+    pub(crate) async fn add_kernel_log(
+        &mut self,
+        call: &CallContext,
+        connection: &Connection,
+        kubernetes: &Node,
+        since: Option<&Since>,
+    ) -> Result<(), String> {
+        let failed = |why: String| format!("kernel lines in the node's log files: {why}");
+        // The log files of the kubelet are restricted to the same nodes as a probe.
+        call.settings.check_node_allowed(kubernetes).map_err(|refusal| failed(refusal.why))?;
+        let since = since.map(|since| since.resolve(jiff::Timestamp::now()));
+        let log = node_log::read(connection, &kubernetes.name_any(), since, call.time_left()).await;
+        let log = log.map_err(failed)?;
+        self.report.sections.xid = Some(Section::read(log, Vec::new()));
+        self.note.note.get_or_insert_default().push_str(LOG_FILES);
+        self.diagnosis = diagnosis::diagnose(&self.report, &self.cluster);
+        Ok(())
+    }
+}
+
+/// The same for a node whose object is at hand. Where no probe may go everything is unknown; what else Kubernetes knows is
+/// left to the caller.
+pub(crate) async fn read_with_object(
+    call: &CallContext,
+    known: NodeToRead<'_>,
+    tool: &'static str,
+    ask: impl Into<ReadRequest>,
+) -> Result<NodeReading, Failure> {
+    let NodeToRead { connection, kubernetes, existing_pods, time } = known;
+    if call.settings.via == ProbeMethod::None {
+        let next_step = "Start gpu-syringe with another --via to probe it.";
+        return Ok(without_probe(connection, kubernetes, NOT_WANTED, next_step));
+    }
+    call.settings.check_node_allowed(kubernetes)?;
+    nodes::must_be_ready(kubernetes)?;
+    let name = kubernetes.name_any();
+    let ReadRequest { mut command, target, since: _ } = ask.into();
+    let facts = cluster_facts::from_objects(kubernetes, existing_pods.as_ref());
+    if command.first().is_some_and(|part| part == "all") {
+        command.extend(stack_log(&facts).into_iter().flatten());
+    }
+    let deadline = time.saturating_sub(RESERVED_FOR_DELETION);
+    let request = ProbeRequest { node: name.clone(), command, tool, target, deadline };
+    let (probed, cluster) = tokio::join!(
+        probe(call, connection, request),
+        cluster_facts::add_from_api(connection, kubernetes, facts, deadline)
+    );
+    let probed = match probed {
+        Err(Failure { next_step, left_behind, obstacle: Some(RejectionReason::Policy(who)), .. }) => {
+            let mut read = without_probe(connection, kubernetes, &format!("{who} forbids it"), &next_step);
+            (read.note.removed, read.note.left_behind) = (left_behind.is_none(), left_behind);
+            return Ok(read);
+        }
+        probed => probed?,
+    };
+    let note = ProbeSummary::of_pod(&name, &connection.context, &probed);
+    let mut report = probed.report;
+    let existing_pods = match existing_pods {
+        Some(existing_pods) => {
+            existing_pods.with_second_list(connection, &name, &report.sections, call.time_left()).await
+        }
+        None => None,
+    };
+    if let Some(existing_pods) = &existing_pods {
+        existing_pods.add_pod_names(&mut report.sections);
+    }
+    let live_pod_uids = existing_pods.as_ref().map(ExistingPods::uids);
+    let gpu_pods = existing_pods.as_ref().map(|existing_pods| existing_pods.gpu_pods().to_vec());
+    let mut cluster = ClusterFacts { live_pod_uids, gpu_pods, ..cluster };
+    container_scope::limit_to_container(&mut report, &mut cluster);
+    let diagnosis = diagnosis::diagnose(&report, &cluster);
+    Ok(NodeReading { report, diagnosis, note, existing_pods, cluster })
+}
+
+/// The option of node-probe that names the log of the first container of NVIDIA's stack that does not start.
+fn stack_log(facts: &ClusterFacts) -> Option<[String; 2]> {
+    let (pod, container) = first_failing_pod(facts)?;
+    let plain = |text: &str, extra: fn(u8) -> bool| !text.is_empty() && text.len() <= 63 && text.bytes().all(extra);
+    let uid = plain(&pod.uid, |byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-');
+    let name = plain(container, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    (uid && name).then(|| ["--stack-log".to_owned(), format!("{}/{container}", pod.uid)])
+}
+
+/// The result for a node without a probe: all hardware facts are unknown, with the reason.
+fn without_probe(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> NodeReading {
+    let report = api_only::report(why, next_step);
+    let cluster = node_gpus::cluster_facts(kubernetes);
+    let diagnosis = diagnosis::diagnose(&report, &cluster);
+    let note = format!("No probe ran: {}. The hardware was not checked. {next_step}", why.trim_end_matches('.'));
+    let note = ProbeSummary::without_probe(&kubernetes.name_any(), &connection.context, note);
+    NodeReading { report, diagnosis, note, existing_pods: None, cluster }
+}
+
+async fn probe(call: &CallContext, connection: &Connection, request: ProbeRequest) -> Result<ProbeResult, Failure> {
+    let node = request.node.clone();
+    let probed = call.prober.probe(connection, request, call.on_phase.clone(), call.cancel.clone()).await?;
+    if let Some(problem) = &probed.report.error {
+        return Err(unusable(&node, problem).leaving(probed.left_behind));
+    }
+    Ok(probed)
+}
+
+/// The section of a report, or the failure that it could not be read at all; with what the probe left, if it did. Empty
+/// where no probe ran: then the answer says so itself, and has what Kubernetes knows.
+pub(crate) fn section<T: Default>(note: &ProbeSummary, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+    let ProbeSummary { node, left_behind, .. } = note;
+    data_of(node, name, section).map_err(|failure| failure.leaving(left_behind.clone()))
+}
+
+fn data_of<T: Default>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+    let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
+    let section = section.ok_or_else(missing)?;
+    let problem = section.problems.into_iter().next();
+    if problem.as_ref().is_some_and(|problem| problem.code == api_only::CODE) {
+        return Ok(T::default());
+    }
+    section.data.ok_or_else(|| match problem {
+        Some(problem) => unusable(node, &problem),
+        None => missing(),
+    })
+}
+
+const OLD_PROBE: &str = "The probe's image may be older than this launcher: name a newer one with --image.";
+
+fn unusable(node: &str, problem: &Problem) -> Failure {
+    let next = if problem.next_step.is_empty() { OLD_PROBE } else { &problem.next_step };
+    Failure::new(format!("Reading {} of node {node}", problem.what), &problem.why, next)
+}

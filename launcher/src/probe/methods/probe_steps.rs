@@ -1,0 +1,26 @@
+//! The steps that differ from one probe method to another.
+
+use crate::error::Failure;
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::read_report::ReceivedReport;
+use crate::probe::types::{CleanUp, Timings};
+use crate::settings::ProbeMethod;
+
+/// One probe by one method: create, read, clean up.
+pub(in crate::probe) trait ProbeSteps: Send + Sync {
+    /// Which method it is.
+    fn method(&self) -> ProbeMethod;
+
+    /// Creates on the cluster what the method needs. Never cancelled, so that what was created is always known.
+    fn create(&mut self, context: &ProbeContext) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Gets the document. Cancelled when the caller no longer wants it.
+    fn read(
+        &self,
+        context: &ProbeContext,
+        timings: &mut Timings,
+    ) -> impl Future<Output = Result<ReceivedReport, Failure>> + Send;
+
+    /// Deletes whatever `create` created, also when `create` failed. Never cancelled.
+    fn clean_up(&mut self, context: &ProbeContext) -> impl Future<Output = CleanUp> + Send;
+}

@@ -1,0 +1,83 @@
+//! The context of one probe: request, settings, connection, deadline and cancellation, from the creation of its pod to its
+//! deletion.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::audit_record::AuditRecord;
+use super::launcher_identity::LauncherIdentity;
+use super::pod_spec::{OPERATOR, ProbePod};
+use super::types::{OnPhase, ProbeRequest};
+use crate::error::Failure;
+use crate::kubernetes::Connection;
+use crate::settings::Settings;
+
+/// What one probe works with. Nothing cancels its task: it ends when what it created is removed.
+pub(super) struct ProbeContext {
+    pub(super) connection: Connection,
+    pub(super) settings: Arc<Settings>,
+    pub(super) owner: Arc<LauncherIdentity>,
+    pub(super) request: ProbeRequest,
+    pub(super) on_phase: OnPhase,
+    /// The caller no longer wants the answer.
+    pub(super) cancel: CancellationToken,
+    /// The program is ending.
+    pub(super) stop: CancellationToken,
+    /// When reading must have ended.
+    pub(super) end: Instant,
+    /// The record for the audit log.
+    pub(super) record: Arc<AuditRecord>,
+    /// Whether the node is changed. An action is neither repeated nor interrupted.
+    pub(super) is_action: bool,
+    /// Whether an exec was accepted: its program ran, or may have.
+    pub(super) accepted: AtomicBool,
+}
+
+impl ProbeContext {
+    /// The pod of a method that creates one.
+    pub(super) fn pod(&self) -> ProbePod {
+        let ProbeRequest { node, tool, .. } = &self.request;
+        let pod = ProbePod::new(&self.settings, &self.owner, node, tool).with_annotations(self.record.annotations());
+        if self.is_for_actions() { pod.for_actions() } else { pod }
+    }
+
+    /// Whether the command needs operator mode. The plan of an action does too.
+    pub(super) fn is_for_actions(&self) -> bool {
+        self.request.command.first().is_some_and(|word| word == OPERATOR)
+    }
+
+    /// The pods of a namespace.
+    pub(super) fn pods(&self, namespace: &str) -> Api<Pod> {
+        Api::namespaced(self.connection.client.clone(), namespace)
+    }
+
+    /// Whether the answer is no longer wanted.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.cancel.is_cancelled() || self.stop.is_cancelled()
+    }
+
+    /// Whether the probe may run again in another pod: it only reads, and no exec was accepted.
+    pub(super) fn may_retry_with_another_pod(&self) -> bool {
+        !self.is_action && !self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// The failure of a probe that ran out of time.
+    pub(super) fn out_of_time(&self, why: &str) -> Failure {
+        Failure::new(
+            format!("Probing node {}", self.request.node),
+            why,
+            "Check the kubelet of the node and the events of the pod, or raise --start-timeout and --call-timeout.",
+        )
+    }
+
+    pub(super) fn stopped(&self) -> Failure {
+        // On the command line both tokens fire at the end of the program.
+        let why = if self.stop.is_cancelled() { "gpu-syringe was interrupted" } else { "cancelled by the caller" };
+        Failure::new(format!("Probing node {}", self.request.node), why, "Call again to get the answer.")
+    }
+}

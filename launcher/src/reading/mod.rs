@@ -1,5 +1,0 @@
-//! Reads a node: the node object, the probe, and the diagnosis.
-
-mod container_scope;
-pub(crate) mod probe_note;
-pub(crate) mod read_node;

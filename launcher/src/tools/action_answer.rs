@@ -1,0 +1,39 @@
+//! The answer of a tool that changes a node: the plan and its consent, the outcome, the report of the node.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::node_reading::probe_summary::ProbeSummary;
+
+/// The answer of a tool that changes a node. `T` is the report of the node.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ActionAnswer<T> {
+    /// `awaiting_consent` (nothing was done: see `terminal_command` or `token`), `declined`, `refused`, or the outcome of the
+    /// action.
+    pub outcome: String,
+    /// One or two sentences.
+    pub summary: String,
+    /// The plan in plain words, to be shown to the user.
+    pub plan: String,
+    /// Command that the user runs in a terminal to see the plan again and carry it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminal_command: Option<String>,
+    /// Pass it with the same arguments in a second call after the user agreed to the plan. Valid once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// How long the token is valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_valid_seconds: Option<u64>,
+    /// Who agreed, and how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consent: Option<String>,
+    /// The report of the node: before and after.
+    pub action: Option<T>,
+    /// The probe that returned the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeSummary>,
+    /// Whether it was done.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(super) is_done: bool,
+}

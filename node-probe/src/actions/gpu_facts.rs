@@ -1,0 +1,108 @@
+//! The facts about one GPU that an action needs: identity, processes, memory in use. They come from NVML, which may hang: it is
+//! called in a separate process, and values that do not arrive in time are unknown.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use syringe_core::facts::processes::GpuUse;
+use syringe_core::report::Problem;
+
+use crate::child_task::NvmlRequest;
+use crate::host;
+use crate::nvml::{Answer, GpuState, NvmlProcess};
+use crate::paths::Paths;
+
+/// Time for the NVML process to end after it is killed.
+const END_TIME: Duration = Duration::from_millis(200);
+
+/// The state of a GPU at one moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GpuFacts {
+    /// NVML index.
+    pub(super) index: Option<u32>,
+    /// N of `/dev/nvidiaN`.
+    pub(super) minor: Option<u32>,
+    /// Frame buffer in use.
+    pub(super) memory_used: Option<u64>,
+    /// NVML's lists for this GPU.
+    pub(super) uses: Vec<(u32, GpuUse)>,
+    /// Why NVML gives no facts.
+    pub(super) problem: Option<Problem>,
+}
+
+/// Reads GPUs by their UUID.
+#[derive(Clone, Debug)]
+pub(super) struct GpuReader {
+    pub(super) paths: Paths,
+    pub(super) library: Option<PathBuf>,
+    pub(super) time: Duration,
+}
+
+impl GpuReader {
+    /// The GPU with this UUID; `None` if neither NVML nor the kernel module has such a GPU. If NVML does not answer, or has
+    /// lost the GPU, the files of the kernel module still name the device file.
+    pub(super) fn read(&self, uuid: &str) -> Option<GpuFacts> {
+        let problem = match self.ask(uuid) {
+            Ok(Some(GpuState { index, minor, memory_used, uses, problem })) => {
+                let minor = minor.or_else(|| host::gpu_minor(&self.paths, uuid));
+                return Some(GpuFacts { index: Some(index), minor, memory_used, uses, problem });
+            }
+            Ok(None) => None,
+            Err(problem) => Some(problem),
+        };
+        // A GPU that NVML lost, or all GPUs if NVML does not answer.
+        let minor = host::gpu_minor(&self.paths, uuid);
+        let known = minor.is_some() || problem.is_some();
+        known.then(|| GpuFacts { minor, problem: Some(problem.unwrap_or_else(unlisted)), ..GpuFacts::default() })
+    }
+
+    fn ask(&self, uuid: &str) -> Result<Option<GpuState>, Problem> {
+        let nvml_request = NvmlRequest {
+            library: self.library.clone(),
+            paths: self.paths.clone(),
+            sections: Vec::new(),
+            gpu: Some(uuid.to_owned()),
+            time_ms: crate::envelope::millis(self.time * 9 / 10),
+            without: Vec::new(),
+            have: Vec::new(),
+        };
+        let (process, answers) = NvmlProcess::start(nvml_request)?;
+        let (sender, receiver) = channel();
+        let asked = Arc::clone(&process);
+        thread::spawn(move || {
+            let answer = answers.into_iter().find_map(|answer| match answer {
+                Answer::Gpu(state) => Some(Ok(state)),
+                Answer::Failed(problem) => Some(Err(problem)),
+                _ => None,
+            });
+            let _ = sender.send(answer.unwrap_or_else(|| Err(asked.failure())));
+        });
+        let answer = receiver.recv_timeout(self.time).unwrap_or_else(|_| Err(self.timed_out(process.call())));
+        process.end(END_TIME);
+        answer
+    }
+
+    fn timed_out(&self, call: Option<String>) -> Problem {
+        let inside = call.map(|call| format!("; it is still in {call}")).unwrap_or_default();
+        Problem {
+            what: "NVML".into(),
+            why: format!("NVML did not answer within {:.1} s{inside}", self.time.as_secs_f32()),
+            next_step: "A GPU or driver that hangs blocks every reader. Reboot the node.".into(),
+            gpu: None,
+            code: "timeout".into(),
+        }
+    }
+}
+
+fn unlisted() -> Problem {
+    Problem {
+        what: "NVML".into(),
+        why: "NVML does not list this GPU, but the kernel module does: the GPU is lost".into(),
+        next_step: "Drain the node and reboot it.".into(),
+        gpu: None,
+        code: syringe_core::nvml_codes::GPU_LOST.into(),
+    }
+}

@@ -1,0 +1,116 @@
+//! The tasks of the child processes of this program. `child` starts them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::paths::Paths;
+use crate::section::SectionName;
+
+/// The task of a child process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ChildTask {
+    /// Call NVML.
+    Nvml(NvmlRequest),
+    /// Run journalctl of the host.
+    Journal(Journal),
+    /// Check which devices a container can open.
+    DeviceAccessRequest(DeviceAccessRequest),
+    /// Run nvidia-smi of the host.
+    NvidiaSmi(NvidiaSmi),
+}
+
+/// The journal of the host, and the start of the window.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Journal {
+    /// The host's root.
+    pub(crate) root: PathBuf,
+    /// journalctl, as seen below that root.
+    pub(crate) tool: PathBuf,
+    /// Start of the window, seconds since 1970.
+    pub(crate) since: i64,
+}
+
+/// The devices to check, and the cgroup.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DeviceAccessRequest {
+    /// `cgroup.procs` of the container.
+    pub(crate) container_procs: PathBuf,
+    /// `cgroup.procs` of the probe.
+    pub(crate) probe_procs: PathBuf,
+    /// The container's `/dev`.
+    pub(crate) folder: PathBuf,
+    /// Device files in it.
+    pub(crate) names: Vec<String>,
+}
+
+/// What to read from NVML.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NvmlRequest {
+    /// A library to load, instead of searching for it.
+    pub(crate) library: Option<PathBuf>,
+    /// The paths of the node.
+    pub(crate) paths: Paths,
+    /// Sections to read.
+    pub(crate) sections: Vec<SectionName>,
+    /// UUID of the GPU that an action needs.
+    pub(crate) gpu: Option<String>,
+    /// Time for the answers.
+    pub(crate) time_ms: u64,
+    /// GPUs that are not called, by NVML index: another process hangs in a call on them, or crashed.
+    pub(crate) without: Vec<u32>,
+    /// Parts that are known already.
+    pub(crate) have: Vec<(SectionName, u32)>,
+}
+
+/// Runs one of three fixed nvidia-smi commands below another root. This needs a child process, because the root
+/// directory is changed for a whole process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NvidiaSmi {
+    /// The host's root
+    pub(crate) host: PathBuf,
+    /// Root directory of the driver, below it
+    pub(crate) below: String,
+    /// nvidia-smi, as seen below that root
+    pub(crate) program: PathBuf,
+    /// Folder of the driver's libraries, if the loader does not know it
+    pub(crate) library_path: Option<String>,
+    /// UUID of the GPU
+    pub(crate) gpu: String,
+    /// What to do
+    pub(crate) job: SmiCommand,
+}
+
+/// The command for nvidia-smi.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum SmiCommand {
+    /// `--gpu-reset`
+    Reset,
+    /// `-pm 1`
+    PersistenceOn,
+    /// `-pm 0`
+    PersistenceOff,
+}
+
+impl ChildTask {
+    /// The process title.
+    pub(crate) fn title(&self) -> &'static str {
+        match self {
+            Self::Nvml(_) => "node-probe: NVML",
+            Self::Journal(_) => "node-probe: journal",
+            Self::DeviceAccessRequest(_) => "node-probe: devices of a container",
+            Self::NvidiaSmi(_) => "node-probe: nvidia-smi",
+        }
+    }
+}
+
+impl SmiCommand {
+    /// nvidia-smi's arguments.
+    pub(crate) fn arguments(self, gpu: &str) -> Vec<&str> {
+        match self {
+            Self::Reset => vec!["--gpu-reset", "-i", gpu],
+            Self::PersistenceOn => vec!["-i", gpu, "-pm", "1"],
+            Self::PersistenceOff => vec!["-i", gpu, "-pm", "0"],
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The sections that must be read for the requested ones: `health` needs all of them.
+
+use crate::section::SectionName;
+
+/// The sections to read.
+#[derive(Clone, Default)]
+pub(super) struct NeededSections {
+    pub(super) sections: Vec<SectionName>,
+    /// Only a saved log is read, without the GPUs of this machine.
+    pub(super) nothing_of_this_machine: bool,
+}
+
+impl NeededSections {
+    /// `health` is computed from all others.
+    pub(super) fn of(requested: &[SectionName]) -> Self {
+        let all = requested.contains(&SectionName::Health);
+        let sections = SectionName::ALL.into_iter().filter(|name| *name != SectionName::Health);
+        let sections = sections.filter(|name| all || requested.contains(name)).collect();
+        Self { sections, nothing_of_this_machine: false }
+    }
+
+    pub(super) fn has(&self, name: SectionName) -> bool {
+        self.sections.contains(&name)
+    }
+
+    /// Whether NVML is read. Kernel events and host devices use it, but do not need it.
+    pub(super) fn nvml(&self) -> bool {
+        !self.nothing_of_this_machine && self.sections.iter().any(|name| *name != SectionName::Kubelet)
+    }
+}

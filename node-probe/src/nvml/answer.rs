@@ -1,0 +1,110 @@
+//! What the NVML process sends to the probe: one line of JSON for each answer.
+//!
+//! A section is sent as one part for each GPU, as soon as it is read. A part that was interrupted has the values that arrived, and
+//! what is missing; a later part of the same GPU replaces it.
+
+use serde::{Deserialize, Serialize};
+use syringe_core::facts::LostGpu;
+use syringe_core::facts::ecc::GpuEcc;
+use syringe_core::facts::inventory::GpuInventory;
+use syringe_core::facts::mig::GpuMig;
+use syringe_core::facts::processes::GpuUse;
+use syringe_core::facts::telemetry::GpuTelemetry;
+use syringe_core::facts::topology::{GpuTopology, P2pLack};
+use syringe_core::pci::PciAddress;
+use syringe_core::report::Problem;
+
+/// PCI address, NVML index, UUID.
+pub(crate) type GpuAddress = (PciAddress, u32, Option<String>);
+
+/// An answer of NVML.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// NVML is open: the number of its GPUs, and those that have a PCI address.
+    Opened {
+        count: u32,
+        addresses: Vec<GpuAddress>,
+    },
+    /// NVML is not open, or the process failed.
+    Failed(Problem),
+    Versions(Versions),
+    Inventory(Part<GpuInventory>),
+    Telemetry(Part<GpuTelemetry>),
+    Ecc(Part<GpuEcc>),
+    Mig(Part<GpuMig>),
+    Topology(Part<GpuTopology>),
+    Pairs(Part<Pairs>),
+    Uses(Part<GpuUses>),
+    /// The requested GPU; `None` if NVML has no such GPU.
+    Gpu(Option<GpuState>),
+    /// NVML answers no call, because one on this GPU does not return. Another process may get answers.
+    Blocked(u32),
+    /// All answers were sent.
+    Done,
+}
+
+/// One GPU's part of a section.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Part<T> {
+    /// NVML index.
+    pub(crate) gpu: u32,
+    /// Its entry, unless it has no handle.
+    pub(crate) entry: Option<T>,
+    pub(crate) missing: Missing,
+    /// Whether all calls were made.
+    pub(crate) complete: bool,
+    pub(crate) duration_us: u64,
+}
+
+/// What a part does not have.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Missing {
+    /// Fields that are not supported.
+    pub(crate) unsupported: Vec<String>,
+    /// Fields that could not be read.
+    pub(crate) unread: Vec<String>,
+    /// Set if the GPU does not respond.
+    pub(crate) lost: Option<LostGpu>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Versions of the installation, and the path of the library.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Versions {
+    pub(crate) driver: Option<String>,
+    pub(crate) nvml: Option<String>,
+    pub(crate) cuda: Option<String>,
+    pub(crate) library: String,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// A GPU and the GPUs with a higher index: how each pair is connected.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Pairs {
+    /// Index of the other GPU, and the word of the matrix.
+    pub(crate) words: Vec<(u32, String)>,
+    /// Number of pairs whose capabilities were read.
+    pub(crate) answered: u32,
+    /// Capabilities that some of the pairs lack.
+    pub(crate) lacking: Vec<P2pLack>,
+    /// Whether NVML does not support the call.
+    pub(crate) absent: bool,
+}
+
+/// The processes that use one GPU, the memory in use, and N of `/dev/nvidiaN`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct GpuUses {
+    pub(crate) uses: Vec<(u32, GpuUse)>,
+    pub(crate) memory_used: Option<u64>,
+    pub(crate) minor: Option<u32>,
+}
+
+/// The facts about one GPU that an action needs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct GpuState {
+    pub(crate) index: u32,
+    pub(crate) minor: Option<u32>,
+    pub(crate) memory_used: Option<u64>,
+    pub(crate) uses: Vec<(u32, GpuUse)>,
+    pub(crate) problem: Option<Problem>,
+}

@@ -1,0 +1,151 @@
+//! One GPU hangs in one NVML function. What the probe promises then:
+//!
+//! - the document arrives in time;
+//! - the facts of the other GPUs are those of a run in which nothing hangs, also if the call holds a lock that all calls need;
+//! - of the GPU that hangs there is no value that was not read, and a problem names it with the function;
+//! - the diagnosis calls only that GPU unresponsive, and nothing healthy.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use syringe_core::diagnosis::{ClusterFacts, Verdict, diagnose};
+use syringe_core::report::Report;
+
+use crate::reading::functions_called;
+use crate::{Bench, Run};
+
+/// Time of each run.
+const TIMEOUT_MS: u64 = 2500;
+/// Number of runs at a time: each mostly waits.
+const AT_A_TIME: usize = 6;
+/// Sections with an entry for each GPU.
+const OF_GPUS: [&str; 5] = ["inventory", "telemetry", "topology", "ecc", "mig"];
+/// A call about two GPUs does not tell which of them hangs.
+const OF_PAIRS: [&str; 2] = ["nvmlDeviceGetP2PStatus", "nvmlDeviceGetTopologyCommonAncestor"];
+
+fn run(bench: &Bench, environment: &[(&str, &str)]) -> Run {
+    bench.run(&["all", "--timeout-ms", &TIMEOUT_MS.to_string()], environment)
+}
+
+/// The entries of a section, unfolded, as JSON.
+fn entries(report: &Report, section: &str) -> Vec<Value> {
+    let sections = &report.sections;
+    let value = match section {
+        "inventory" => sections.inventory.as_ref().and_then(|it| serde_json::to_value(&it.data.as_ref()?.gpus).ok()),
+        "telemetry" => sections.telemetry.as_ref().and_then(|it| serde_json::to_value(&it.data.as_ref()?.gpus).ok()),
+        "topology" => sections.topology.as_ref().and_then(|it| serde_json::to_value(&it.data.as_ref()?.gpus).ok()),
+        "ecc" => sections.ecc.as_ref().and_then(|it| serde_json::to_value(&it.data.as_ref()?.gpus).ok()),
+        _ => sections.mig.as_ref().and_then(|it| serde_json::to_value(&it.data.as_ref()?.gpus).ok()),
+    };
+    value.and_then(|value| value.as_array().cloned()).unwrap_or_default()
+}
+
+fn entry(report: &Report, section: &str, gpu: usize) -> Option<Value> {
+    entries(report, section).into_iter().find(|entry| entry["index"] == gpu)
+}
+
+/// The uses of other GPUs: process ID and use.
+fn uses_of_others(report: &Report, gpu: usize) -> BTreeSet<String> {
+    let data = report.sections.processes.as_ref().and_then(|section| section.data.as_ref()).expect("processes");
+    let uses = data.processes.iter().flat_map(|process| process.uses.iter().map(move |usage| (process.pid, usage)));
+    let others = uses.filter(|(_, usage)| usage.gpu as usize != gpu);
+    others.map(|(pid, usage)| format!("{pid} {usage:?}")).collect()
+}
+
+/// Whether each value of `read` is missing or that of `whole`.
+fn is_part_of(read: &Value, whole: &Value) -> bool {
+    match (read, whole) {
+        (Value::Null, _) => true,
+        (Value::Object(read), Value::Object(whole)) => {
+            read.iter().all(|(key, value)| is_part_of(value, whole.get(key).unwrap_or(&Value::Null)))
+        }
+        (Value::Array(read), Value::Array(whole)) => {
+            read.iter().all(|value| whole.iter().any(|one| is_part_of(value, one)))
+        }
+        _ => read == whole,
+    }
+}
+
+/// Every broken promise of a run in which a function hangs on a GPU.
+fn broken(healthy: &Report, run: &Run, function: &str, gpu: usize) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut expect = |holds: bool, what: String| {
+        if !holds {
+            broken.push(format!("{function}:{gpu}: {what}"));
+        }
+    };
+    let report = &run.report;
+    // Starting processes on a busy machine takes time, too.
+    let late = Duration::from_millis(TIMEOUT_MS) + Duration::from_secs(3);
+    expect(run.took < late, format!("took {:?}", run.took));
+    for section in OF_GPUS {
+        for other in (0..8).filter(|other| *other != gpu) {
+            let (read, whole) = (entry(report, section, other), entry(healthy, section, other));
+            expect(read == whole, format!("{section} of GPU {other}: {read:?} is not {whole:?}"));
+        }
+        let (read, whole) = (entry(report, section, gpu), entry(healthy, section, gpu).expect("an entry"));
+        expect(read.as_ref().is_none_or(|read| is_part_of(read, &whole)), format!("{section}: {read:?} of {whole}"));
+    }
+    expect(uses_of_others(report, gpu) == uses_of_others(healthy, gpu), "processes of the others".into());
+    let (read, whole) = (&report.sections.inventory, &healthy.sections.inventory);
+    let version = |section: &Option<syringe_core::report::Section<syringe_core::facts::inventory::Inventory>>| {
+        section.as_ref().and_then(|section| section.data.as_ref()?.driver_version.clone())
+    };
+    expect(version(read) == version(whole), "driver version".into());
+    let problems = report.sections.problems();
+    let names = problems
+        .iter()
+        .any(|(_, problem)| problem.gpu.is_some_and(|index| index as usize == gpu) && problem.why.contains(function));
+    expect(names, format!("not named: {problems:?}"));
+    let diagnosis = diagnose(report, &ClusterFacts::default());
+    expect(!matches!(diagnosis.verdict, Verdict::Healthy | Verdict::NoFaultFound), diagnosis.summary.clone());
+    let unresponsive: Vec<_> =
+        diagnosis.findings.iter().filter(|finding| finding.id == "gpu-unresponsive").map(|one| one.scope.gpu).collect();
+    let expected = if OF_PAIRS.contains(&function) { vec![] } else { vec![u32::try_from(gpu).ok()] };
+    expect(unresponsive == expected, format!("unresponsive: {unresponsive:?}"));
+    broken
+}
+
+/// Runs the cases some at a time, and returns every broken promise.
+fn broken_promises(cases: &[(String, usize)], more: &[(&str, &str)]) -> Vec<String> {
+    let bench = Bench::of("healthy-h100-8");
+    let healthy = run(&bench, &[]).report;
+    let (next, all) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some((function, gpu)) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let block = format!("{function}:{gpu}");
+                    let run = run(&bench, &[&[("FAKE_NVML_BLOCK", block.as_str())], more].concat());
+                    all.lock().expect("no panic").extend(broken(&healthy, &run, function, *gpu));
+                }
+            });
+        }
+    });
+    all.into_inner().expect("no panic")
+}
+
+/// Each function that is called for a GPU, on another GPU each.
+fn cases() -> Vec<(String, usize)> {
+    let functions = functions_called(&Bench::of("healthy-h100-8"));
+    assert!(functions.len() > 50, "{functions:?}");
+    functions.into_iter().enumerate().map(|(place, function)| (function, place % 8)).collect()
+}
+
+#[test]
+fn a_gpu_that_hangs_in_any_function_leaves_the_facts_of_the_others() {
+    // The last GPU of a pair has no call of its own.
+    let cases: Vec<_> = cases().into_iter().map(|(function, gpu)| (function, gpu.min(6))).collect();
+    let broken = broken_promises(&cases, &[]);
+    assert!(broken.is_empty(), "{} broken promises, e.g.\n{}", broken.len(), broken[..broken.len().min(8)].join("\n"));
+}
+
+#[test]
+fn a_hung_call_that_blocks_all_others_leaves_the_facts_of_the_others() {
+    let cases: Vec<_> = cases().into_iter().step_by(5).collect();
+    let broken = broken_promises(&cases, &[("FAKE_NVML_LOCK", "1")]);
+    assert!(broken.is_empty(), "{} broken promises, e.g.\n{}", broken.len(), broken[..broken.len().min(8)].join("\n"));
+}

@@ -267,6 +267,15 @@ impl<T> Section<T> {
         Self { status, duration_ms: 0, data: Some(data), problems }
     }
 
+    /// Adds problems. A section with problems is no longer complete.
+    pub fn add_problems(&mut self, problems: impl IntoIterator<Item = Problem>) {
+        let before = self.problems.len();
+        self.problems.extend(problems);
+        if self.status == Status::Ok && self.problems.len() > before {
+            self.status = Status::Partial;
+        }
+    }
+
     /// Returns the data of a section, if the section is present and has data.
     pub fn data_of(section: &Option<Self>) -> Option<&T> {
         section.as_ref()?.data.as_ref()

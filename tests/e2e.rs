@@ -36,7 +36,7 @@ async fn a_node_is_read_and_the_pod_is_deleted_with_both_protocols() {
         client.call("list_gpu_nodes", json!({})).await.success();
         let answer = client.call("analyze_xid_errors", json!({"node_name": site.node, "since": "24h"})).await;
         site.assert_bare().await;
-        let answer = answer.removed();
+        let answer = answer.deleted();
         assert_eq!(answer["probe"]["source"], "hardware");
         assert!(answer["coverage"]["kernel_log"].is_array(), "{answer}");
         client.close().await;
@@ -49,7 +49,7 @@ async fn the_host_is_read_whether_it_has_gpus_or_not() {
     let site = Site::open().await;
     let mut client = site.client().await;
     let answer = client.call("diagnose_gpu_node", json!({"node_name": site.node, "detail": true})).await;
-    let answer = answer.removed();
+    let answer = answer.deleted();
     let host = answer["looked_at"].as_array().unwrap().iter().find(|looked| looked["section"] == "host").unwrap();
     assert_ne!(host["status"], "error", "{answer}");
     assert!(answer["detail"]["host"]["data"]["uptime_seconds"].as_u64() > Some(0), "{answer}");
@@ -63,7 +63,7 @@ async fn two_calls_at_once_on_one_node_are_both_answered() {
     let mut client = site.client().await;
     let calls = [(); 2].map(|()| client.send_call("analyze_xid_errors", json!({"node_name": site.node})));
     for call in calls {
-        client.result(call).await.removed();
+        client.result(call).await.deleted();
     }
     site.assert_bare().await;
 }
@@ -117,7 +117,7 @@ async fn the_next_start_sweeps_the_pod_of_a_launcher_that_was_killed() {
     let left = site.pods().await;
     assert_eq!(left.len(), 1, "the kill came in time");
     let swept = site.launcher().args(["sweep"]).run().await.json();
-    assert_eq!(swept["removed"], json!(left), "{swept}");
+    assert_eq!(swept["deleted"], json!(left), "{swept}");
     site.assert_bare().await;
 }
 

@@ -13,6 +13,8 @@ use syringe_core::facts::ecc::Ecc;
 use syringe_core::report::{Report, Section, Source, Status};
 use syringe_core::scenarios;
 
+#[path = "node_probe/calls.rs"]
+mod calls;
 #[path = "node_probe/hung.rs"]
 mod hung;
 #[path = "node_probe/node_stack.rs"]

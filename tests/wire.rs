@@ -18,6 +18,8 @@ mod credentials;
 mod errors;
 #[path = "wire/hostile.rs"]
 mod hostile;
+#[path = "wire/late.rs"]
+mod late;
 #[path = "wire/many.rs"]
 mod many;
 #[path = "wire/protocol.rs"]

@@ -55,7 +55,7 @@ async fn run(directory: &Path, cluster: &Cluster, args: &[&str]) -> Ran {
     std::fs::write(&kubeconfig, cluster.kubeconfig_yaml()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-syringe"));
     command.args(["--output", "json", "--kubeconfig"]).arg(kubeconfig).args(args);
-    let words = args.join(" ");
+    let arguments = args.join(" ");
     tokio::task::spawn_blocking(move || {
         let out = tempfile::tempfile().unwrap();
         let began = Instant::now();
@@ -69,7 +69,7 @@ async fn run(directory: &Path, cluster: &Cluster, args: &[&str]) -> Ran {
             }
         };
         let time = began.elapsed();
-        assert!(status.success(), "{words}: {status}");
+        assert!(status.success(), "{arguments}: {status}");
         let text = read_back(out);
         Ran { answer: serde_json::from_str(&text).unwrap(), bytes: text.trim_end().len(), time, peak_mib }
     })

@@ -123,10 +123,10 @@ pub(crate) enum ToolCommand {
 }
 
 /// Parses the arguments, with the settings file as defaults. Ends the program for `--help` and for invalid arguments.
-pub(crate) fn read(words: &[OsString]) -> Result<(Cli, Vec<SettingValue>), Failure> {
+pub(crate) fn read(argv: &[OsString]) -> Result<(Cli, Vec<SettingValue>), Failure> {
     let settings = Settings::augment_args(clap::Command::new("settings"));
-    let file = FileValues::find(words, &settings)?;
-    let matches = file.as_defaults(Cli::command()).get_matches_from(words);
+    let file = FileValues::find(argv, &settings)?;
+    let matches = file.as_defaults(Cli::command()).get_matches_from(argv);
     let shown = config_command::all(&settings, &matches, &file);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     Ok((cli, shown))

@@ -22,6 +22,8 @@ use crate::tools::{self, RenderedAnswer};
 
 /// The command failed.
 const FAILED: u8 = 1;
+/// The command was interrupted twice: 128 plus SIGINT, as of a shell.
+const INTERRUPTED: u8 = 130;
 /// The same in operator mode: the program waits for a running action.
 const ACTION_SETTLE_TIME: Duration = tools::MAX_ACTION_TIME.saturating_add(SETTLE_TIME);
 /// Time for a cancelled call to send its error message after its pods are deleted.
@@ -33,8 +35,8 @@ const DEFAULT_LOG: &str = "warn,kube_client=off,rmcp=error";
 /// Runs the program.
 pub fn main() -> ExitCode {
     start_logging();
-    let words: Vec<_> = std::env::args_os().collect();
-    let (cli, shown) = match args::read(&words) {
+    let argv: Vec<_> = std::env::args_os().collect();
+    let (cli, shown) = match args::read(&argv) {
         Ok(read) => read,
         Err(failure) => return complain(&failure),
     };
@@ -47,18 +49,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(&Failure::new("Starting", error, "Free some memory or threads.")),
     };
-    let serves = matches!(cli.command, Command::Mcp);
-    let code = match runtime.block_on(run(cli)) {
-        Ok(Done::AsAsked) => ExitCode::SUCCESS,
-        // The answer already says what was not done.
-        Ok(Done::NotAll) => ExitCode::from(FAILED),
-        // Standard error of the server is a log: JSON lines only.
-        Err(failure) if serves => {
-            tracing::error!(failure = %text::tidy(&failure.to_string()), "ended");
-            ExitCode::from(FAILED)
-        }
-        Err(failure) => complain(&failure),
-    };
+    let code = runtime.block_on(run(cli));
     // A blocked read of standard input must not keep the process running. Everything else has been awaited.
     runtime.shutdown_background();
     code
@@ -79,11 +70,33 @@ impl Done {
     }
 }
 
-async fn run(cli: Cli) -> Result<Done, Failure> {
-    let Cli { settings, output, command } = cli;
+/// Runs the command, and waits until its pods are deleted.
+async fn run(cli: Cli) -> ExitCode {
     let stop = CancellationToken::new();
-    let prober = Prober::new(Arc::new(settings.clone()), stop.clone());
-    watch_signals(stop.clone());
+    let prober = Prober::new(Arc::new(cli.settings.clone()), stop.clone());
+    let serves = matches!(cli.command, Command::Mcp);
+    watch_signals(stop.clone(), prober.clone(), serves);
+    let settle_time = if cli.settings.mode == Mode::Operator { ACTION_SETTLE_TIME } else { SETTLE_TIME };
+    let code = match run_command(cli, &prober, &stop).await {
+        Ok(Done::AsAsked) => ExitCode::SUCCESS,
+        // The answer already says what was not done.
+        Ok(Done::NotAll) => ExitCode::from(FAILED),
+        // Standard error of the server is a log: JSON lines only.
+        Err(failure) if serves => {
+            tracing::error!(failure = %text::tidy(&failure.to_string()), "ended");
+            ExitCode::from(FAILED)
+        }
+        Err(failure) => complain(&failure),
+    };
+    stop.cancel();
+    if tokio::time::timeout(settle_time, prober.settle()).await.is_err() {
+        name_left(&prober, serves);
+    }
+    code
+}
+
+async fn run_command(cli: Cli, prober: &Prober, stop: &CancellationToken) -> Result<Done, Failure> {
+    let Cli { settings, output, command } = cli;
     // The demo cluster runs until this variable is dropped.
     #[cfg(feature = "demo")]
     let demo = if settings.demo { Some(start_demo().await?) } else { None };
@@ -94,12 +107,13 @@ async fn run(cli: Cli) -> Result<Done, Failure> {
     #[cfg(not(feature = "demo"))]
     let given = None;
     let contexts = Arc::new(given.unwrap_or_else(|| Contexts::new(&settings)));
-    let settle_time = if settings.mode == Mode::Operator { ACTION_SETTLE_TIME } else { SETTLE_TIME };
     let settings = Arc::new(settings);
-    let done = dispatch(command, output, &settings, &contexts, &prober, &stop).await;
-    stop.cancel();
-    if tokio::time::timeout(settle_time, prober.settle()).await.is_err() {
-        tracing::error!("ended before every probe pod was deleted; the next start deletes the rest");
+    let done = dispatch(command, output, &settings, &contexts, prober, stop).await;
+    // The demo cluster must outlive the pods.
+    #[cfg(feature = "demo")]
+    if demo.is_some() {
+        stop.cancel();
+        let _ = tokio::time::timeout(SETTLE_TIME, prober.settle()).await;
     }
     done
 }
@@ -200,38 +214,79 @@ fn sweep_at_start(contexts: Arc<Contexts>, prober: Prober) {
     });
 }
 
-/// SIGINT and SIGTERM cancel every call; the pods are deleted before the program ends.
-fn watch_signals(stop: CancellationToken) {
+/// The first SIGINT or SIGTERM cancels every call, and the pods are deleted before the program ends. The second ends it at
+/// once, after it named what is left.
+fn watch_signals(stop: CancellationToken, prober: Prober, serves: bool) {
     tokio::spawn(async move {
-        let interrupted = async {
-            // Without a handler the signal keeps its default action.
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            () = interrupted => {}
-            () = terminated() => {}
-        }
+        let mut signals = Signals::new();
+        signals.next().await;
         stop.cancel();
+        for node in prober.nodes_of_actions() {
+            let why = format!(
+                "waiting for the action on node {node}; interrupt again to end at once, which may interrupt it"
+            );
+            say(&why, serves);
+        }
+        signals.next().await;
+        name_left(&prober, serves);
+        std::process::exit(INTERRUPTED.into());
     });
 }
 
+/// Names what is left on clusters, with the commands that delete it.
+fn name_left(prober: &Prober, serves: bool) {
+    let left = prober.open_probes();
+    say(&format!("ended before everything was deleted; left: {}", left.len()), serves);
+    left.iter().for_each(|one| say(one, serves));
+}
+
+/// Writes a message for the user to standard error: of the server, a line of its log.
+fn say(message: &str, serves: bool) {
+    let message = text::tidy(message);
+    if serves {
+        tracing::error!("{message}");
+    } else {
+        clear_phase();
+        let _ = writeln!(std::io::stderr(), "gpu-syringe: {message}");
+    }
+}
+
+/// The signals that end the program.
 #[cfg(unix)]
-async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
+struct Signals(Vec<tokio::signal::unix::Signal>);
+
+#[cfg(unix)]
+impl Signals {
+    /// A signal without a handler keeps its default action.
+    fn new() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        Self(kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect())
+    }
+
+    async fn next(&mut self) {
+        std::future::poll_fn(|context| {
+            let came = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            if came { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
     }
 }
 
 #[cfg(not(unix))]
-async fn terminated() {
-    std::future::pending().await
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> Self {
+        Self
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Shows the phases on a terminal, and not in a pipe.
@@ -239,8 +294,8 @@ fn phases_on_terminal() -> OnPhase {
     let terminal = std::io::stderr().is_terminal();
     Arc::new(move |phase| {
         if terminal {
-            let words = phase.description();
-            let _ = write!(std::io::stderr(), "\r\x1b[2K{words} …");
+            let text = phase.description();
+            let _ = write!(std::io::stderr(), "\r\x1b[2K{text} …");
             let (done, total) = phase.position();
             if done == total {
                 clear_phase();
@@ -261,15 +316,15 @@ fn config_text(shown: &[SettingValue], json: bool) -> String {
 }
 
 fn swept_text(swept: &crate::probe::SweepResult, json: bool, namespace: &str) -> String {
-    let crate::probe::SweepResult { removed, kept, failed } = swept;
+    let crate::probe::SweepResult { deleted, kept, failed } = swept;
     if json {
-        return serde_json::json!({ "namespace": namespace, "removed": removed, "kept": kept, "failed": failed })
+        return serde_json::json!({ "namespace": namespace, "deleted": deleted, "kept": kept, "failed": failed })
             .to_string();
     }
     let mut text =
-        format!("namespace {namespace}: {} removed, {} in use, {} failed", removed.len(), kept.len(), failed.len());
-    for name in removed {
-        text.push_str(&format!("\n  removed {name}"));
+        format!("namespace {namespace}: {} deleted, {} in use, {} failed", deleted.len(), kept.len(), failed.len());
+    for name in deleted {
+        text.push_str(&format!("\n  deleted {name}"));
     }
     for (name, reason) in failed {
         text.push_str(&format!("\n  FAILED {name}: {reason}"));

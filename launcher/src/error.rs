@@ -15,8 +15,8 @@ pub struct Failure {
     pub next_step: String,
     /// What is or may be left on the cluster.
     pub left_behind: Option<String>,
-    /// Whether a probe was created for the call and is certainly deleted.
-    pub removed: bool,
+    /// Whether a probe pod was created for the call and its object is certainly deleted. Its container ends a moment later.
+    pub deleted: bool,
     /// A cause that another probe method avoids.
     pub(crate) obstacle: Option<RejectionReason>,
     /// Which nodes are expected to fail in the same way.
@@ -50,7 +50,7 @@ impl Failure {
             why,
             next_step: next_step.into(),
             left_behind: None,
-            removed: false,
+            deleted: false,
             obstacle: None,
             scope: Scope::Node,
         }
@@ -63,8 +63,8 @@ impl Failure {
     }
 
     /// The same, with whether the probe is deleted.
-    pub(crate) fn removed(mut self, removed: bool) -> Self {
-        self.removed = removed;
+    pub(crate) fn deleted(mut self, deleted: bool) -> Self {
+        self.deleted = deleted;
         self
     }
 
@@ -83,12 +83,12 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, why, next_step, left_behind, removed, obstacle: _, scope: _ } = self;
+        let Self { what, why, next_step, left_behind, deleted, obstacle: _, scope: _ } = self;
         let why = why.trim_end_matches('.');
         write!(formatter, "{what}: {why}.\nNext step: {next_step}")?;
         match left_behind {
             Some(left) => write!(formatter, "\nLeft behind: {left}"),
-            None if *removed => write!(formatter, "\nThe probe was removed."),
+            None if *deleted => write!(formatter, "\nThe probe pod was deleted."),
             None => Ok(()),
         }
     }

@@ -29,8 +29,39 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
     }
 }
 
+/// A directory for locks where the state directory cannot be used: `$XDG_RUNTIME_DIR/gpu-syringe`, or one in the directory for
+/// temporary files. Nothing in it has to last.
+pub(crate) fn lock_dir() -> Option<PathBuf> {
+    let runtime = etcetera::choose_base_strategy().ok().and_then(|base| base.runtime_dir());
+    let runtime = runtime.filter(|directory| directory.is_absolute()).map(|directory| directory.join(NAME));
+    // The name has the user, since other users have theirs beside it.
+    let temporary = std::env::temp_dir().join(format!("{NAME}-{}", user()?));
+    runtime.into_iter().chain([temporary]).find(|directory| {
+        // Another user can put a link into a directory for temporary files.
+        create(directory).and_then(|()| close_to_others(directory, fs::symlink_metadata(directory)?)).is_ok()
+    })
+}
+
+/// Identifies the user of this process: its user ID.
+#[cfg(unix)]
+fn user() -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    Some(tempfile::tempfile().ok()?.metadata().ok()?.uid().to_string())
+}
+
+/// The directory for temporary files is the user's own.
+#[cfg(not(unix))]
+fn user() -> Option<String> {
+    Some("locks".to_owned())
+}
+
 /// Creates a directory that only the user can enter. Refuses a directory of another user.
 fn make_private(directory: &Path) -> io::Result<()> {
+    create(directory)?;
+    close_to_others(directory, fs::metadata(directory)?)
+}
+
+fn create(directory: &Path) -> io::Result<()> {
     if let Some(parent) = directory.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -38,16 +69,20 @@ fn make_private(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
+}
+
+fn close_to_others(directory: &Path, metadata: fs::Metadata) -> io::Result<()> {
+    if !metadata.is_dir() {
+        return Err(io::Error::other("it is not a directory"));
+    }
+    #[cfg(not(unix))]
+    let _ = directory;
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
-        let metadata = fs::metadata(directory)?;
-        if !metadata.is_dir() {
-            return Err(io::Error::other("it is not a directory"));
-        }
         // A new file shows the user ID of this process.
         if tempfile::tempfile_in(directory)?.metadata()?.uid() != metadata.uid() {
             return Err(io::Error::other("it belongs to another user"));
@@ -78,6 +113,16 @@ mod tests {
         let file = base.path().join("file");
         fs::write(&file, "").expect("written");
         assert!(make_private(&file).is_err(), "not a directory");
+    }
+
+    #[test]
+    fn a_link_is_no_directory_for_locks() {
+        let base = tempfile::tempdir().expect("a directory");
+        let (target, link) = (base.path().join("target"), base.path().join("link"));
+        fs::create_dir(&target).expect("made");
+        std::os::unix::fs::symlink(&target, &link).expect("a link");
+        assert!(close_to_others(&link, fs::symlink_metadata(&link).expect("there")).is_err());
+        assert!(close_to_others(&target, fs::symlink_metadata(&target).expect("there")).is_ok());
     }
 
     /// Only root can create a directory of another user.

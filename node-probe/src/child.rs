@@ -15,7 +15,10 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, sockopt};
 use rustix::process::Pid;
@@ -24,8 +27,12 @@ use crate::child_task::ChildTask;
 
 /// The file of this program, even if it was renamed or deleted.
 const PROGRAM: &str = "/proc/self/exe";
-/// Maximum size of a task, which has paths and names.
+/// Maximum size of a task, which has paths and names, and of an output.
 const MAX_BYTES: u64 = 64 * 1024;
+/// Time for a process to end after it was killed, and for its last output.
+const KILL_TIME: Duration = Duration::from_millis(200);
+/// Pause between two checks of a process.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// The command that runs `task`. Its standard input is in use; the caller sets the outputs.
 ///
@@ -54,6 +61,53 @@ pub(crate) fn task() -> Option<ChildTask> {
     serde_json::from_slice(&text).ok()
 }
 
+/// Runs a command with a deadline. It is killed if it does not end in `time`.
+///
+/// # Errors
+///
+/// If it cannot be started, or does not end in time. A process that hangs in the kernel stays, and the error names it.
+pub(crate) fn output(mut command: Command, time: Duration) -> io::Result<Output> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
+    let status = match wait(&mut child, time)? {
+        Some(status) => status,
+        None => {
+            let _ = child.kill();
+            let mut why = format!("it did not end within {:.1} s", time.as_secs_f32());
+            if wait(&mut child, KILL_TIME)?.is_none() {
+                why.push_str(&format!(
+                    "; process {} of the probe hangs in the kernel and could not be killed: it stays until that call returns",
+                    child.id()
+                ));
+            }
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+    };
+    let text = |part: Receiver<Vec<u8>>| part.recv_timeout(KILL_TIME).unwrap_or_default();
+    Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
+}
+
+/// Reads an output in a thread: a full pipe would block the child.
+fn read_all(output: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = output.map(|output| output.take(MAX_BYTES).read_to_end(&mut text));
+        let _ = sender.send(text);
+    });
+    receiver
+}
+
+fn wait(child: &mut Child, time: Duration) -> io::Result<Option<ExitStatus>> {
+    let end = Instant::now() + time;
+    loop {
+        match child.try_wait()? {
+            None if Instant::now() < end => thread::sleep(PAUSE),
+            status => return Ok(status),
+        }
+    }
+}
+
 /// Changes the root directory of this process to `root`. Returns an empty standard input for a program below it, which may have no
 /// `/dev`.
 ///
@@ -79,4 +133,32 @@ fn runs_this_program(process: Pid) -> bool {
     let file = |path: &str| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     let ours = file(PROGRAM);
     ours.is_some() && ours == file(&format!("/proc/{}/exe", process.as_raw_nonzero()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::null());
+        command
+    }
+
+    #[test]
+    fn a_child_that_hangs_is_killed_in_time() {
+        let started = Instant::now();
+        let error = output(shell("exec sleep 60"), Duration::from_millis(100)).expect_err("it hangs");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(!error.to_string().contains("could not be killed"), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn outputs_and_status_are_returned_and_bounded() {
+        let done = output(shell("echo out; echo err >&2; exit 3"), Duration::from_secs(20)).expect("it ends");
+        assert_eq!((done.status.code(), done.stdout, done.stderr), (Some(3), b"out\n".to_vec(), b"err\n".to_vec()));
+        let flood = output(shell("head -c 300000 /dev/zero"), Duration::from_secs(20)).expect("it ends");
+        assert_eq!(flood.stdout.len() as u64, MAX_BYTES);
+    }
 }

@@ -1,16 +1,16 @@
-//! Reads of procfs, sysfs and `/dev` with a size limit, and `in_time` for reads that can block.
+//! Reads of procfs, sysfs and `/dev` with a limit on size and time. What a limit cuts is a problem of the section.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::mpsc::channel;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use syringe_core::report::Problem;
+
+use crate::bounded;
 
 /// Limit for files of procfs and sysfs, which are much smaller.
 pub(crate) const SMALL: usize = 64 * 1024;
@@ -18,39 +18,138 @@ pub(crate) const SMALL: usize = 64 * 1024;
 /// Maximum number of entries of a directory. `/proc` of a large node has some ten thousand.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Opens a file for reading without blocking, even if it is a FIFO or a device.
+/// Time for the entries of a directory. The rest is left out, so that a part is read before the deadline of the read.
+const LIST_TIME: Duration = Duration::from_millis(600);
+
+/// Why a FIFO or a socket is not read.
+const NOT_A_FILE: &str = "neither a regular file nor a device";
+
+/// Opens a file for reading without blocking. A FIFO or a socket in place of a file is a problem of the section.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let at = path.to_owned();
+    let file = bounded::in_time(path, move || open_now(&at));
+    note_kind(path, file)
+}
+
+/// The same without a deadline, for the helper thread.
+pub(crate) fn open_now(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_fifo() || kind.is_socket() { Err(io::Error::other(NOT_A_FILE)) } else { Ok(file) }
+}
+
+/// Notes a file of the wrong type.
+fn note_kind<T>(path: &Path, result: io::Result<T>) -> io::Result<T> {
+    result.inspect_err(|error| {
+        if error.kind() == io::ErrorKind::Other && error.to_string() == NOT_A_FILE {
+            bounded::note("not_a_file", path, NOT_A_FILE, "");
+        }
+    })
+}
+
+/// An open file whose reads have a deadline each. After one that blocks, no more is read.
+pub(crate) struct BoundedReader {
+    file: Option<File>,
+    path: PathBuf,
+}
+
+impl BoundedReader {
+    pub(crate) fn new(file: File, path: &Path) -> Self {
+        Self { file: Some(file), path: path.to_owned() }
+    }
+}
+
+impl Read for BoundedReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(mut file) = self.file.take() else { return Err(io::ErrorKind::TimedOut.into()) };
+        let mut data = vec![0; buffer.len()];
+        let (file, data, length) = bounded::in_time(&self.path, move || {
+            let length = file.read(&mut data)?;
+            Ok((file, data, length))
+        })?;
+        self.file = Some(file);
+        buffer.copy_from_slice(&data);
+        Ok(length)
+    }
 }
 
 /// The first `cap` bytes of a file.
 pub(crate) fn head(path: &Path, cap: usize) -> io::Result<Vec<u8>> {
-    let mut data = Vec::new();
-    open(path)?.take(u64::try_from(cap).unwrap_or(u64::MAX)).read_to_end(&mut data)?;
-    Ok(data)
+    head_of(path, path, cap, None)
 }
 
-/// The result of `read`, or `None` if it takes longer than `time`.
-pub(crate) fn in_time<T: Send + 'static>(time: Duration, read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || sender.send(read()));
-    receiver.recv_timeout(time).ok()
+/// The first `cap` bytes of the file `path`, which problems call `name`. `time`: less than the usual time.
+pub(crate) fn head_of(path: &Path, name: &Path, cap: usize, time: Option<Duration>) -> io::Result<Vec<u8>> {
+    let at = path.to_owned();
+    let read = move || {
+        let mut data = Vec::new();
+        open_now(&at)?.take(u64::try_from(cap).unwrap_or(u64::MAX)).read_to_end(&mut data)?;
+        Ok(data)
+    };
+    let result = match time {
+        Some(time) => bounded::in_time_of(time, name, read),
+        None => bounded::in_time(name, read),
+    };
+    note_kind(name, result)
 }
 
 /// A whole file; an error if it is longer than `cap`.
 pub(crate) fn whole(path: &Path, cap: usize) -> io::Result<Vec<u8>> {
-    let data = head(path, cap.saturating_add(1))?;
+    not_longer(head(path, cap.saturating_add(1))?, cap)
+}
+
+/// `data`, or an error if it is longer than `cap`.
+pub(crate) fn not_longer(data: Vec<u8>, cap: usize) -> io::Result<Vec<u8>> {
     if data.len() > cap {
         return Err(io::Error::other(format!("the file is longer than {cap} bytes")));
     }
     Ok(data)
 }
 
+/// Metadata of a file; of a link itself if it is one.
+pub(crate) fn link_metadata(path: &Path) -> io::Result<Metadata> {
+    let at = path.to_owned();
+    bounded::in_time(path, move || fs::symlink_metadata(at))
+}
+
+/// Metadata of a file, through links.
+pub(crate) fn metadata(path: &Path) -> io::Result<Metadata> {
+    let at = path.to_owned();
+    bounded::in_time(path, move || fs::metadata(at))
+}
+
+/// Whether there is something at `path`. `false` also if that is unknown, which is then a problem of the section.
+pub(crate) fn exists(path: &Path) -> bool {
+    metadata(path).is_ok()
+}
+
+/// The target of a link.
+pub(crate) fn link(path: &Path) -> io::Result<PathBuf> {
+    let at = path.to_owned();
+    bounded::in_time(path, move || fs::read_link(at))
+}
+
+/// The path without links.
+pub(crate) fn real_path(path: &Path) -> io::Result<PathBuf> {
+    let at = path.to_owned();
+    bounded::in_time(path, move || fs::canonicalize(at))
+}
+
+/// Whether root, or the user of the probe, owns the process with this folder.
+pub(crate) fn is_of_root(process: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    metadata(process).is_ok_and(|process| [0, own].contains(&process.uid()))
+}
+
 /// A small file as trimmed text; `None` if it cannot be read or is empty.
 pub(crate) fn text(path: &Path) -> Option<String> {
-    let data = head(path, SMALL).ok()?;
-    let text = String::from_utf8_lossy(&data);
+    trimmed(&head(path, SMALL).ok()?)
+}
+
+/// Text without surrounding blanks; `None` if it is empty.
+pub(crate) fn trimmed(data: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(data);
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }
@@ -66,14 +165,48 @@ pub(crate) fn hex(path: &Path) -> Option<u32> {
     u32::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16).ok()
 }
 
-/// The names in a directory, sorted.
+/// The names in a directory, sorted. If not all were read, that is a problem of the section.
 pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
-    let mut names: Vec<String> = fs::read_dir(folder)?
-        .take(MAX_ENTRIES)
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
-    names.sort_unstable();
-    Ok(names)
+    names_of(folder, folder)
+}
+
+/// The same for the folder `path`, which problems call `name`.
+pub(crate) fn names_of(path: &Path, name: &Path) -> io::Result<Vec<String>> {
+    Ok(entries_of(path, name)?.into_iter().map(|entry| entry.name).collect())
+}
+
+/// An entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) is_folder: bool,
+}
+
+/// The entries of a directory, sorted by name.
+pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
+    entries_of(folder, folder)
+}
+
+fn entries_of(path: &Path, name: &Path) -> io::Result<Vec<Entry>> {
+    let at = path.to_owned();
+    let (mut entries, cut) = bounded::in_time(name, move || {
+        let started = Instant::now();
+        let mut all = fs::read_dir(at)?;
+        let entry = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry.ok()?;
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            Some(Entry { name: entry.file_name().into_string().ok()?, is_folder })
+        };
+        let in_time = |(number, _): &(usize, _)| number % 512 != 511 || started.elapsed() < LIST_TIME;
+        let some = all.by_ref().take(MAX_ENTRIES).enumerate().take_while(in_time);
+        let entries: Vec<Entry> = some.filter_map(|(_, found)| entry(found)).collect();
+        Ok((entries, all.next().is_some()))
+    })?;
+    if cut {
+        bounded::note("too_many_entries", name, format!("only {} entries of the folder were read", entries.len()), "");
+    }
+    entries.sort_unstable();
+    Ok(entries)
 }
 
 /// The process ids in `/proc`, in order.
@@ -106,12 +239,6 @@ mod tests {
     use crate::testing::Tree;
 
     #[test]
-    fn a_slow_read_is_given_up_in_time() {
-        assert_eq!(in_time(Duration::from_secs(5), || 7), Some(7));
-        assert_eq!(in_time(Duration::from_millis(10), || thread::sleep(Duration::from_secs(5))), None);
-    }
-
-    #[test]
     fn a_file_above_its_cap_is_an_error_and_not_truncated() {
         let tree = Tree::new();
         tree.file("big", "123456");
@@ -127,5 +254,6 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
             .expect("a FIFO can be made in a temporary directory");
         assert_eq!(text(&path), None);
+        assert_eq!(bounded::take_problems().len(), 1, "it is a problem and not an empty file");
     }
 }

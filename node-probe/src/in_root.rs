@@ -6,17 +6,18 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use crate::files;
+use crate::{bounded, files};
 
 /// The limit of the kernel on links in one path.
 const MAX_LINKS: u32 = 40;
@@ -24,9 +25,9 @@ const MAX_LINKS: u32 = 40;
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// An open directory that is used as `/`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Root {
-    handle: OwnedFd,
+    handle: Arc<OwnedFd>,
     /// The directory as this process sees it.
     pub(crate) path: PathBuf,
 }
@@ -34,7 +35,8 @@ pub(crate) struct Root {
 /// An open file or folder below a root. It has not been read.
 #[derive(Debug)]
 pub(crate) struct HostFile {
-    handle: OwnedFd,
+    handle: Arc<OwnedFd>,
+    kind: FileType,
     /// Its path as this process sees it, for messages only.
     pub(crate) path: PathBuf,
 }
@@ -42,8 +44,9 @@ pub(crate) struct HostFile {
 impl Root {
     /// Opens a root. `path` is chosen by the probe, so links in it are followed.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let handle = openat(CWD, path, HANDLE | OFlags::DIRECTORY, Mode::empty())?;
-        Ok(Self { handle, path: path.to_owned() })
+        let at = path.to_owned();
+        let open = move || Ok(openat(CWD, at, HANDLE | OFlags::DIRECTORY, Mode::empty())?);
+        Ok(Self { handle: Arc::new(bounded::in_time(path, open)?), path: path.to_owned() })
     }
 
     /// A path to this directory by its descriptor, valid while this value exists.
@@ -51,10 +54,24 @@ impl Root {
         descriptor_path(&self.handle)
     }
 
-    /// The file or folder at `path`; `None` if it does not exist.
+    /// The file or folder at `path`; `None` if it does not exist, or cannot be reached.
     pub(crate) fn find(&self, path: &str) -> Option<HostFile> {
-        let (handle, below) = self.walk(path, |_, _| Ok::<(), Errno>(())).ok()?;
-        Some(HostFile { handle, path: self.path.join(below) })
+        self.find_or_fail(path).ok().flatten()
+    }
+
+    /// The file or folder at `path`; `None` if it does not exist.
+    pub(crate) fn find_or_fail(&self, path: &str) -> io::Result<Option<HostFile>> {
+        let (root, at) = (self.clone(), path.to_owned());
+        let found = bounded::in_time(&self.named(path), move || {
+            let (handle, below) = root.walk_now(&at, |_, _| Ok::<(), Errno>(()))?;
+            let kind = FileType::from_raw_mode(fstat(&handle)?.st_mode);
+            Ok(HostFile { handle: Arc::new(handle), kind, path: root.path.join(below) })
+        });
+        match found {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether there is something at `path`; `None`: that could not be told.
@@ -68,13 +85,28 @@ impl Root {
 
     /// The folder at `path` as a root of its own.
     pub(crate) fn below(&self, path: &str) -> Option<Self> {
-        let HostFile { handle, .. } = self.find(path).filter(|folder| folder.is(FileType::Directory))?;
+        let HostFile { handle, .. } = self.find(path).filter(|folder| folder.kind == FileType::Directory)?;
         Some(Self { handle, path: self.path.join(path) })
     }
 
     /// Opens one component of `path` after the other, including this directory, and calls `check` for each. Returns the file
     /// and its path below this root.
-    pub(crate) fn walk<E: From<Errno>>(
+    pub(crate) fn walk<E: From<Errno> + Send + 'static>(
+        &self,
+        path: &str,
+        check: impl Fn(&Stat, &Path) -> Result<(), E> + Send + 'static,
+    ) -> Result<(OwnedFd, PathBuf), E> {
+        let (root, at) = (self.clone(), path.to_owned());
+        let walked = bounded::in_time(&self.named(path), move || Ok(root.walk_now(&at, check)));
+        walked.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into()))
+    }
+
+    /// The path for messages.
+    fn named(&self, path: &str) -> PathBuf {
+        self.path.join(path.trim_start_matches('/'))
+    }
+
+    fn walk_now<E: From<Errno>>(
         &self,
         path: &str,
         check: impl Fn(&Stat, &Path) -> Result<(), E>,
@@ -123,50 +155,53 @@ impl Root {
 }
 
 impl HostFile {
-    fn is(&self, kind: FileType) -> bool {
-        fstat(&self.handle).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind)
-    }
-
     /// A path to this file by its descriptor, valid while this value exists.
     pub(crate) fn descriptor_path(&self) -> PathBuf {
         descriptor_path(&self.handle)
     }
 
-    /// Opens a regular file. Every other type is an error.
-    pub(crate) fn open(&self) -> io::Result<File> {
-        if !self.is(FileType::RegularFile) {
+    /// Opens a regular file and reads it, in one step with a deadline. Every other type of file is a problem of the section.
+    pub(crate) fn opened<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(File) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        if self.kind != FileType::RegularFile {
+            bounded::note("not_a_file", &self.path, "not a regular file", "");
             return Err(io::Error::other("not a regular file"));
         }
-        files::open(&self.descriptor_path())
+        // The helper has its own reference, so that the path by its descriptor stays valid.
+        let handle = Arc::clone(&self.handle);
+        bounded::in_time(&self.path, move || read(files::open_now(&descriptor_path(&handle))?))
     }
 
     /// The first `cap` bytes.
     pub(crate) fn head(&self, cap: usize) -> io::Result<Vec<u8>> {
-        let mut data = Vec::new();
-        self.open()?.take(u64::try_from(cap).unwrap_or(u64::MAX)).read_to_end(&mut data)?;
-        Ok(data)
+        self.opened(move |file| {
+            let mut data = Vec::new();
+            file.take(u64::try_from(cap).unwrap_or(u64::MAX)).read_to_end(&mut data)?;
+            Ok(data)
+        })
     }
 
     /// The whole file; an error where it is longer than `cap`.
     pub(crate) fn whole(&self, cap: usize) -> io::Result<Vec<u8>> {
-        self.open()?;
-        files::whole(&self.descriptor_path(), cap)
+        files::not_longer(self.head(cap.saturating_add(1))?, cap)
     }
 
     /// A small file as text; `None` where it cannot be read or is empty.
     pub(crate) fn text(&self) -> Option<String> {
-        self.open().ok()?;
-        files::text(&self.descriptor_path())
+        files::trimmed(&self.head(files::SMALL).ok()?)
     }
 
     /// The names in a folder, sorted.
     pub(crate) fn names(&self) -> io::Result<Vec<String>> {
-        files::names(&self.descriptor_path())
+        files::names_of(&self.descriptor_path(), &self.path)
     }
 
     /// When it was last written.
     pub(crate) fn modified(&self) -> Option<SystemTime> {
-        fs::metadata(self.descriptor_path()).and_then(|metadata| metadata.modified()).ok()
+        let file = Arc::clone(&self.handle);
+        bounded::in_time(&self.path, move || fs::metadata(descriptor_path(&file))?.modified()).ok()
     }
 
     /// The same, to the second.
@@ -177,12 +212,13 @@ impl HostFile {
 
     /// The last `cap` bytes, and whether the file begins before them.
     pub(crate) fn tail(&self, cap: u64) -> io::Result<(Vec<u8>, bool)> {
-        let mut file = self.open()?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(cap)))?;
-        let mut data = Vec::new();
-        file.take(cap).read_to_end(&mut data)?;
-        Ok((data, length > cap))
+        self.opened(move |mut file| {
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(cap)))?;
+            let mut data = Vec::new();
+            file.take(cap).read_to_end(&mut data)?;
+            Ok((data, length > cap))
+        })
     }
 }
 
@@ -250,7 +286,7 @@ mod tests {
         }
         for path in ["folder", "fifo"] {
             let file = find(tree.path(), path).expect("there");
-            assert!(file.open().is_err() && file.whole(9).is_err() && file.text().is_none(), "{path}");
+            assert!(file.opened(Ok).is_err() && file.whole(9).is_err() && file.text().is_none(), "{path}");
         }
     }
 }

@@ -14,7 +14,8 @@
 //!   envelope       version and units of every report
 //!   request        what a run reads
 //!   hold           keeps the probe's container open
-//!   files          bounded reads of procfs, sysfs and /dev
+//!   bounded        a deadline for every read, and what it could not read
+//!   files          reads of procfs, sysfs and /dev
 //!   in_root        files of a file system with untrusted links
 //!   trusted_file   files that only root can change: what may be loaded or run
 //!   cgroup         pod and container of a process
@@ -35,6 +36,8 @@
 //! The library exists so that the demo cluster can run the same code as a container. It is not a public API.
 
 mod actions;
+#[cfg(target_os = "linux")]
+mod bounded;
 #[cfg(target_os = "linux")]
 mod cgroup;
 #[cfg(target_os = "linux")]
@@ -135,13 +138,25 @@ fn run_program(parse: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<I
     let written = std::io::stdout().write_all(&outcome.stdout).and_then(|()| std::io::stdout().flush());
     let _ = std::io::stderr().write_all(&outcome.stderr);
     let code = if written.is_ok() { outcome.exit_code } else { NOTHING_READ };
-    // A thread that is stuck in the kernel must not keep the process and its exec stream open.
+    // A thread that hangs in the kernel keeps the process, and the files that it has open: end the exec stream before.
+    #[cfg(target_os = "linux")]
+    close_output();
     std::process::exit(code)
+}
+
+/// Closes standard output and error for all threads of this process.
+#[cfg(target_os = "linux")]
+fn close_output() {
+    if let Ok(nothing) = std::fs::File::options().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(&nothing);
+        let _ = rustix::stdio::dup2_stderr(&nothing);
+    }
 }
 
 /// Runs the task of a child process.
 #[cfg(target_os = "linux")]
 fn run_child(task: child_task::ChildTask) -> ExitCode {
+    bounded::read_directly();
     let not_started = |program: &str, error: &std::io::Error| {
         let _ = writeln!(std::io::stderr(), "{program} could not be run: {error}");
         ExitCode::from(NOT_STARTED)

@@ -9,8 +9,6 @@
 //! are not trusted ([`Owner::Workload`]). Namespaces and cgroups decide which case it is. If they do not decide,
 //! the root counts as a workload's.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -58,8 +56,8 @@ impl Paths {
 
 /// The root of the host, and its owner.
 fn host(proc: &Path) -> (PathBuf, Owner) {
-    let opens = |root: &Path| fs::read_dir(root.join("etc")).is_ok();
-    let mounts = |process: &str| fs::read_link(proc.join(process).join("ns/mnt")).ok();
+    let opens = |root: &Path| files::names(&root.join("etc")).is_ok();
+    let mounts = |process: &str| files::link(&proc.join(process).join("ns/mnt")).ok();
     let (own, init) = (PathBuf::from("/"), proc.join("1/root"));
     // Process 1 has the same mounts as the probe: the probe is on the node itself, or process 1 is in its own container.
     if mounts("self").is_some_and(|ours| mounts("1") == Some(ours)) {
@@ -85,10 +83,7 @@ fn kubelet_roots(proc: &Path) -> impl Iterator<Item = PathBuf> {
     let is_kubelet = |process: &PathBuf| {
         let text = |name: &str| files::text(&process.join(name));
         let may_be = |cgroup: String| cgroup::may_be_the_kubelets(&cgroup);
-        let roots = |process: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&process.uid());
-        text("comm").as_deref() == Some("kubelet")
-            && text("cgroup").is_some_and(may_be)
-            && fs::metadata(process).is_ok_and(roots)
+        text("comm").as_deref() == Some("kubelet") && text("cgroup").is_some_and(may_be) && files::is_of_root(process)
     };
     processes.filter(is_kubelet).map(|process| process.join("root"))
 }

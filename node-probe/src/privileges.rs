@@ -22,6 +22,10 @@ const MAX_CAPABILITIES: u32 = 64;
 ///
 /// If a privilege could not be dropped. The caller must then not run anything.
 pub(crate) fn drop_all() -> io::Result<()> {
+    // A library could make another thread run its code with the privileges of that thread.
+    if std::fs::read_dir("/proc/self/task")?.count() > 1 {
+        return Err(io::Error::other("the process has more than one thread"));
+    }
     for number in 0..MAX_CAPABILITIES {
         // Fails without privileges, and for capabilities that this kernel does not have.
         let _ = remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number));

@@ -15,6 +15,11 @@ impl Tree {
         Self(tempfile::tempdir().expect("a temporary directory"))
     }
 
+    /// An empty tree in memory, for tests with thousands of files. On a machine without it, like [`Tree::new`].
+    pub(crate) fn in_memory() -> Self {
+        tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::new(), Self)
+    }
+
     /// Its root.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat, fstat};
 
+use crate::bounded;
 use crate::files::{self, SMALL};
 use crate::in_root::Root;
 
@@ -63,7 +64,7 @@ impl TrustedFile {
 
     /// The text of a small file.
     pub(crate) fn text(&self) -> Option<String> {
-        let data = files::head(&self.as_path(), SMALL).ok()?;
+        let data = files::head_of(&self.as_path(), &self.path, SMALL, None).ok()?;
         Some(String::from_utf8_lossy(&data).into_owned())
     }
 }
@@ -84,8 +85,9 @@ pub(crate) fn open(root: &Path, path: &str) -> Result<TrustedFile, Distrust> {
 ///
 /// Names the component of the path and the reason.
 pub(crate) fn open_in(root: &Root, path: &str, strict: bool) -> Result<TrustedFile, Distrust> {
-    let (file, below) = root.walk(path, |stat, at| if strict { check(stat, at) } else { Ok(()) })?;
+    let (file, below) = root.walk(path, move |stat, at| if strict { check(stat, at) } else { Ok(()) })?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        bounded::note("not_a_file", &root.path.join(&below), "not a regular file", "");
         return Err(Distrust::Kind(below));
     }
     Ok(TrustedFile { file, path: root.path.join(below) })

@@ -33,7 +33,7 @@ async fn api_and_probe_facts_are_one_answer() {
     assert_eq!(answer["driver_version"], "570.124.06");
     assert_eq!((&answer["events"][0]["reason"], &answer["events"][0]["count"]), (&json!("XidCritical [0m"), &json!(3)));
     assert_eq!(answer["conditions"][0]["name"], "Ready");
-    assert_eq!(answer["probe"]["removed"], true);
+    assert_eq!(answer["probe"]["deleted"], true);
     assert_eq!(bench.left_over().await, 0);
 }
 
@@ -92,7 +92,7 @@ async fn if_the_probe_fails_the_answer_has_api_facts_and_what_is_left_behind() {
             assert!(!answer[more].as_array().unwrap().is_empty(), "{tool}");
             assert!(answer["unknown"][0]["why"].as_str().unwrap().contains("pods/exec"), "{tool}: {answer}");
             assert_eq!(
-                (&answer["probe"]["removed"], &answer["probe"]["via"]),
+                (&answer["probe"]["deleted"], &answer["probe"]["via"]),
                 (&json!(removed), &json!("pod")),
                 "{tool}"
             );

@@ -147,7 +147,7 @@ async fn resolve_devices_shows_the_gpu_and_processes_of_each_container() {
         assert_eq!((&device["source"], &device["gpu"]), (&json!("kubelet"), &json!(place)));
         assert_eq!(device["processes"][0]["pid"], 41210 + place);
     }
-    assert_eq!((&answer["probe"]["removed"], answer.get("leftovers")), (&json!(true), None));
+    assert_eq!((&answer["probe"]["deleted"], answer.get("leftovers")), (&json!(true), None));
     assert_eq!(bench.left_over().await, 0);
 }
 

@@ -20,7 +20,7 @@ async fn the_container_ends_and_the_answer_names_what_stays() {
     let cluster = Cluster::start(Fixture::of([node("gpu-1", "healthy-h100-8")]).with_pod(pod)).await.unwrap();
     let answer = Launcher::start(&cluster, &["--via", "ephemeral"]).inventory().await.unwrap();
     let probe = &answer["probe"];
-    assert_eq!((&probe["via"], &probe["removed"]), (&json!("ephemeral"), &json!(false)));
+    assert_eq!((&probe["via"], &probe["deleted"]), (&json!("ephemeral"), &json!(false)));
     let left = probe["left_behind"].as_str().unwrap();
     assert!(left.contains("has ended; its entry stays in the spec of pod ml/train-0"), "{left}");
     assert!(probe["note"].as_str().unwrap().contains("inside pod ml/train-0, next to its container main"));
@@ -149,5 +149,5 @@ async fn a_container_ends_with_its_pod() {
         Api::<Pod>::namespaced(client, "ml").delete("train-0", &params).await.unwrap();
     };
     let (said, ()) = tokio::join!(launcher.failure(), deleted);
-    assert!(!said.contains("Left behind") && said.contains("The probe was removed"), "{said}");
+    assert!(!said.contains("Left behind") && said.contains("The probe pod was deleted"), "{said}");
 }

@@ -17,7 +17,7 @@ async fn works_with(image: Image) -> String {
     let cluster = Cluster::start(with_image(image)).await.unwrap();
     let answer = Launcher::start(&cluster, &["--via", "inject"]).inventory().await;
     let answer = answer.unwrap_or_else(|failure| panic!("{failure}"));
-    assert_eq!((answer["probe"]["removed"].as_bool(), ours(&cluster)), (Some(true), 0));
+    assert_eq!((answer["probe"]["deleted"].as_bool(), ours(&cluster)), (Some(true), 0));
     answer["probe"]["note"].as_str().unwrap_or_default().to_owned()
 }
 

@@ -16,7 +16,7 @@ async fn if_websockets_are_refused_the_log_is_read_and_the_answer_says_so() {
         assert_eq!(answer["probe"]["via"], "logs", "{code}");
         let note = answer["probe"]["note"].as_str().unwrap();
         assert!(note.contains("websockets to") && note.contains("does not pass upgrades on"), "{note}");
-        assert_eq!((answer["probe"]["removed"].as_bool(), ours(&cluster)), (Some(true), 0));
+        assert_eq!((answer["probe"]["deleted"].as_bool(), ours(&cluster)), (Some(true), 0));
         // What was learnt is kept: the next call makes one pod, not two.
         let before = cluster.pods_created();
         launcher.inventory().await.unwrap();
@@ -68,8 +68,8 @@ async fn each_pod_of_a_call_has_its_line_in_the_audit_log() {
     let [first, second] = lines.as_slice() else { panic!("{lines:?}") };
     assert!(first.pod.is_some() && second.pod.is_some() && first.pod != second.pod, "{lines:?}");
     assert!(first.outcome.as_deref().unwrap().contains("failed"), "{first:?}");
-    assert_eq!((second.outcome.as_deref(), second.removed), (Some("answered"), Some(true)));
-    assert_eq!((first.removed, second.namespace.as_str()), (Some(true), "gpu-syringe"));
+    assert_eq!((second.outcome.as_deref(), second.deleted), (Some("answered"), Some(true)));
+    assert_eq!((first.deleted, second.namespace.as_str()), (Some(true), "gpu-syringe"));
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ async fn every_tool_gives_the_same_answer_with_every_method_and_leaves_nothing()
             let answer = launcher.call(tool, arguments(tool)).await;
             let answer = answer.unwrap_or_else(|failure| panic!("{tool} via {way}: {failure}"));
             assert_eq!(answer["probe"]["via"], way, "{tool}");
-            assert_eq!(answer["probe"]["removed"], way != "ephemeral", "{tool} via {way}: {}", answer["probe"]);
+            assert_eq!(answer["probe"]["deleted"], way != "ephemeral", "{tool} via {way}: {}", answer["probe"]);
             answers.push(substance(&answer));
             assert_eq!(ours(&cluster), 0, "{tool} via {way}");
         }
@@ -145,7 +145,7 @@ async fn every_method_reports_a_pod_that_cannot_be_deleted() {
         let denial = demo_cluster::Denial::of("delete", "pods");
         let cluster = Cluster::start(fixture().denying(denial)).await.unwrap();
         let answer = Launcher::start(&cluster, &["--via", way]).inventory().await.unwrap();
-        assert_eq!(answer["probe"]["removed"], false, "{way}");
+        assert_eq!(answer["probe"]["deleted"], false, "{way}");
         let left = answer["probe"]["left_behind"].as_str().unwrap();
         assert!(left.contains("kubectl -n gpu-syringe delete pod gpu-syringe-"), "{way}: {left}");
         assert_eq!(ours(&cluster), 1, "{way}");

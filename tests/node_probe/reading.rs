@@ -13,7 +13,7 @@ const NO_NEWS: [&str; 3] =
     ["nvmlDeviceGetNvLinkRemotePciInfo_v2", "nvmlDeviceGetNvLinkRemoteDeviceType", "nvmlDeviceGetNvLinkVersion"];
 
 /// The first two GPUs of the healthy H100 node: enough for every call, and quick.
-fn two_gpus() -> Bench {
+pub(crate) fn two_gpus() -> Bench {
     Bench::with("healthy-h100-8", |report| {
         let Sections { inventory, telemetry, topology, ecc, mig, processes, .. } = &mut report.sections;
         inventory.as_mut().expect("it").data.as_mut().expect("data").gpus.truncate(2);
@@ -25,7 +25,7 @@ fn two_gpus() -> Bench {
     })
 }
 
-fn with<T>(section: &mut Option<Section<T>>) -> &mut T {
+pub(crate) fn with<T>(section: &mut Option<Section<T>>) -> &mut T {
     section.as_mut().and_then(|section| section.data.as_mut()).expect("the section has data")
 }
 
@@ -34,7 +34,7 @@ fn problems_of(report: &Report, gpu: u32) -> Vec<&Problem> {
 }
 
 /// Every call of a run, in order: `nvmlDeviceGetSerial 3`.
-fn calls(bench: &Bench) -> Vec<String> {
+pub(crate) fn calls(bench: &Bench) -> Vec<String> {
     let path = bench.directory.path().join("calls");
     bench.run(&["all"], &[("FAKE_NVML_CALLS", path.to_str().expect("UTF-8"))]);
     std::fs::read_to_string(path).expect("calls").lines().map(str::to_owned).collect()
@@ -89,7 +89,7 @@ fn every_failed_field_is_a_problem_without_a_value() {
     assert_eq!(data(report.sections.ecc).gpus[1].recovery_action, None);
 }
 
-fn availability(report: &Report, section: &str, gpu: u32, path: &str) -> Availability {
+pub(crate) fn availability(report: &Report, section: &str, gpu: u32, path: &str) -> Availability {
     let Sections { telemetry, topology, ecc, .. } = &report.sections;
     match section {
         "telemetry" => Section::data_of(telemetry).expect("data").availability(gpu, path),
@@ -109,7 +109,7 @@ fn counters_that_are_refused_are_not_zero() {
         ("nvmlDeviceGetNvLinkErrorCounter", "topology", "nvlinks.errors"),
         ("nvmlDeviceGetViolationStatus", "telemetry", "throttling.violations"),
         ("nvmlDeviceGetCurrentClocksEventReasons", "telemetry", "throttling.reasons_mask"),
-        ("nvmlDeviceGetTemperatureThreshold", "telemetry", "temperature.slowdown_celsius"),
+        ("nvmlDeviceGetTemperature", "telemetry", "temperature.gpu_celsius"),
     ] {
         for code in [999, 4, 29] {
             let fail = format!("{function}:1={code}");
@@ -328,13 +328,6 @@ fn a_saved_kernel_log_is_not_of_the_machine_that_reads_it() {
     );
     let Run { report, .. } = bench.run(&["xid"], &[]);
     assert_eq!((report.source, report.hostname.as_deref()), (Source::Hardware, Some("my-laptop")));
-}
-
-/// Each call may wait for a driver that is busy. The number is that of eight H100 with NVLinks, all sections.
-#[test]
-fn a_node_of_eight_gpus_is_read_with_a_bounded_number_of_calls() {
-    let calls = calls(&Bench::of("healthy-h100-8")).len();
-    assert!(calls <= 2_600, "{calls} calls");
 }
 
 #[test]

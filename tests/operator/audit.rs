@@ -24,7 +24,7 @@ async fn every_probe_and_every_action_is_a_line() {
     }
     let [inventory, plan, started, ended] = lines.as_slice() else { panic!() };
     assert_eq!((inventory.tool.as_str(), &inventory.arguments), ("get_gpu_inventory", &json!(["inventory"])));
-    assert_eq!((inventory.outcome.as_deref(), inventory.removed), (Some("answered"), Some(true)));
+    assert_eq!((inventory.outcome.as_deref(), inventory.deleted), (Some("answered"), Some(true)));
     assert!(inventory.pod.is_some() && inventory.pod_uid.is_some() && inventory.duration_ms.is_some());
     assert_eq!(plan.outcome.as_deref(), Some("planned"));
     assert_eq!((&started.pod, &started.outcome), (&None, &None), "written before there is a pod");
@@ -32,7 +32,7 @@ async fn every_probe_and_every_action_is_a_line() {
         assert_eq!((&line.arguments["pid"], line.consent.as_deref()), (&json!(PID), Some("user (elicitation)")));
         assert!(line.plan.as_deref().is_some_and(|plan| plan.contains("Kill process")));
     }
-    assert_eq!((ended.outcome.as_deref(), ended.removed), (Some("simulated"), Some(true)));
+    assert_eq!((ended.outcome.as_deref(), ended.deleted), (Some("simulated"), Some(true)));
     assert!(ended.pod.is_some() && ended.pod != plan.pod && ended.pod_uid.is_some());
 }
 

@@ -36,9 +36,9 @@ impl Answer {
     }
 
     /// The answer of a probe that succeeded and left nothing behind.
-    pub(crate) fn removed(&self) -> &Value {
+    pub(crate) fn deleted(&self) -> &Value {
         let answer = self.success();
-        assert_eq!(answer["probe"]["removed"], true, "{}", answer["probe"]);
+        assert_eq!(answer["probe"]["deleted"], true, "{}", answer["probe"]);
         assert_eq!(answer["probe"].get("left_behind"), None);
         answer
     }

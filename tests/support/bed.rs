@@ -72,6 +72,13 @@ impl Bed {
         Client::start(self.launcher()).await
     }
 
+    /// The lines of the audit log, oldest first.
+    pub(crate) fn audit(&self) -> Vec<serde_json::Value> {
+        let file = self.home().join("state/gpu-syringe/audit.jsonl");
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
     /// The probe pods that exist.
     pub(crate) fn pods(&self) -> Vec<Pod> {
         self.cluster.pods(NAMESPACE)

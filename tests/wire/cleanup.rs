@@ -25,7 +25,7 @@ async fn the_pod_is_gone_when_a_call_has_succeeded() {
     let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
     // Not "soon": the answer that says so comes after the removal.
     bed.assert_bare(1);
-    let answer = answer.removed();
+    let answer = answer.deleted();
     assert_eq!(answer["inventory"]["gpus"].as_array().map(Vec::len), Some(8));
     assert_eq!(answer["probe"]["via"], "pod");
     assert_eq!(answer["probe"]["node"], "gpu-1");
@@ -75,7 +75,7 @@ async fn the_pod_is_gone_when_the_client_cancels_while_the_node_is_read() {
     client.cancel(call);
     bed.until_bare().await;
     // The session goes on, and the cancelled call gets no answer: the next one's comes first.
-    client.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     bed.assert_bare(2);
     client.close().await;
 }
@@ -119,7 +119,7 @@ async fn a_call_that_is_nearly_done_when_standard_input_ends_is_still_answered()
     let call = client.send_call("get_gpu_inventory", on_gpu_1());
     client.until_progress(call, START).await;
     client.program.close_stdin();
-    client.result(call).await.removed();
+    client.result(call).await.deleted();
     bed.assert_bare(1);
 }
 

@@ -50,7 +50,7 @@ async fn every_request_is_answered(bed: &Bed) {
     for call in calls {
         assert_eq!(client.result(call).await.success()["totals"]["nodes"], 1);
     }
-    client.result(probe).await.removed();
+    client.result(probe).await.deleted();
     client.close().await;
     let ran = std::fs::read_to_string(bed.home().join("ran")).unwrap();
     assert_eq!(ran.lines().count(), 1, "a run serves the session");
@@ -145,5 +145,5 @@ async fn a_plugin_that_is_not_in_path_is_found_in_the_usual_folders() {
     use_plugin(&bed, exec("syringe-test-auth", "IfAvailable"));
     // The thin search path of a desktop host.
     let launcher = Launcher::alone(bed.home()).env("KUBECONFIG", bed.kubeconfig()).env("PATH", "/usr/bin:/bin");
-    Client::start(launcher).await.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    Client::start(launcher).await.call("get_gpu_inventory", on_gpu_1()).await.deleted();
 }

@@ -101,7 +101,7 @@ async fn a_rejection_by_an_admission_plugin_does_not_suggest_permissions() {
 async fn an_image_that_cannot_be_pulled_is_an_error_in_the_kubelet_s_words() {
     let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::ImagePull.into())).await;
     let answer = inventory(&bed).await;
-    answer.error_with(&["ImagePull", "node-probe:", "--image-pull-secret", "The probe was removed."]);
+    answer.error_with(&["ImagePull", "node-probe:", "--image-pull-secret", "The probe pod was deleted."]);
     // The kubelet's own message, not its reason alone.
     assert!(
         answer.text.contains("failed to pull") || answer.text.contains("Back-off pulling image"),
@@ -187,7 +187,7 @@ async fn without_permission_to_delete_the_answer_names_the_pod_that_is_left() {
     let bed = Bed::of(Fixture::of(nodes).denying(Denial::of("delete", "pods"))).await;
     let answer = inventory(&bed).await;
     let probe = &answer.success()["probe"];
-    assert_eq!(probe["removed"], false);
+    assert_eq!(probe["deleted"], false);
     let left = probe["left_behind"].as_str().unwrap();
     let name = bed.pods()[0].metadata.name.clone().unwrap();
     assert!(left.contains(&format!("kubectl -n gpu-syringe delete pod {name}")) && left.contains("403"), "{left}");
@@ -200,7 +200,7 @@ async fn if_a_proxy_refuses_websockets_the_log_is_read_and_the_answer_says_so() 
         let began = Instant::now();
         let answer = inventory(&bed).await;
         assert!(began.elapsed() < CUT_IS_KNOWN, "{status}: {:?}", began.elapsed());
-        let probe = &answer.removed()["probe"];
+        let probe = &answer.deleted()["probe"];
         assert_eq!(probe["via"], "logs", "{status}");
         assert!(probe["note"].as_str().unwrap().contains("websocket"), "{status}: {probe}");
         // The pod that could not be talked to, and the one that answered.
@@ -244,7 +244,7 @@ async fn a_node_without_gpus_and_one_without_a_driver_are_answers_not_crashes() 
     let mut client = bed.client().await;
     for name in ["cpu-1", "gpu-1"] {
         let answer = client.call("analyze_xid_errors", json!({"node_name": name})).await;
-        assert_eq!(answer.removed()["events"], json!([]), "{name}");
+        assert_eq!(answer.deleted()["events"], json!([]), "{name}");
         let answer = client.call("get_gpu_inventory", json!({"node_name": name})).await;
         answer.error_with(&[name]);
     }

@@ -12,8 +12,8 @@ async fn two_calls_at_once_on_one_node_are_both_answered() {
     let mut client = bed.client().await;
     let first = client.send_call("get_gpu_inventory", on_gpu_1());
     let second = client.send_call("get_gpu_telemetry", on_gpu_1());
-    assert!(client.result(second).await.removed()["telemetry"].is_object());
-    assert!(client.result(first).await.removed()["inventory"].is_object());
+    assert!(client.result(second).await.deleted()["telemetry"].is_object());
+    assert!(client.result(first).await.deleted()["inventory"].is_object());
     bed.assert_bare(2);
 }
 
@@ -30,7 +30,7 @@ async fn many_calls_at_once_are_all_answered() {
         .collect();
     for (name, call) in calls {
         let answer = client.result(call).await;
-        assert_eq!(answer.removed()["probe"]["node"], name);
+        assert_eq!(answer.deleted()["probe"]["node"], name);
     }
     bed.assert_bare(24);
     client.close().await;
@@ -44,7 +44,7 @@ async fn a_cancelled_call_does_not_affect_a_concurrent_call() {
     client.until_progress(stuck, READ).await;
     let other = client.send_call("get_gpu_telemetry", on_gpu_1());
     client.cancel(stuck);
-    client.result(other).await.removed();
+    client.result(other).await.deleted();
     bed.until_bare().await;
 }
 

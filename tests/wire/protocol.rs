@@ -41,7 +41,7 @@ async fn tools_are_called_with_both_protocols() {
         let mut client = Client::start_in(era, bed.launcher()).await;
         let nodes = client.call("list_gpu_nodes", json!({})).await;
         assert_eq!(nodes.success()["nodes"][0]["name"], "gpu-1", "{era:?}");
-        client.call("get_gpu_telemetry", on_gpu_1()).await.removed();
+        client.call("get_gpu_telemetry", on_gpu_1()).await.deleted();
         client.close().await;
     }
     bed.assert_bare(2);
@@ -78,14 +78,14 @@ async fn progress_goes_up_and_ends_before_the_answer() {
     let bed = Bed::with(|faults| faults.everywhere.start = Some(slow.into())).await;
     let mut client = bed.client().await;
     let call = client.send_call("get_gpu_inventory", on_gpu_1());
-    client.result(call).await.removed();
+    client.result(call).await.deleted();
     let notes = client.progress_of(call);
     let steps: Vec<_> = notes.iter().filter_map(|note| note["progress"].as_f64()).collect();
     assert_eq!(steps, [1.0, 2.0, 3.0, 4.0]);
     assert!(notes.iter().all(|note| note["total"] == 4.0 && note["message"].is_string()), "{notes:?}");
     // A call that did not ask for progress gets none.
     let quiet = client.send("tools/call", json!({"name": "get_gpu_inventory", "arguments": on_gpu_1()}));
-    client.result(quiet).await.removed();
+    client.result(quiet).await.deleted();
     assert!(client.progress_of(quiet).is_empty());
 }
 
@@ -196,7 +196,7 @@ async fn an_unknown_tool_is_refused_with_the_names_of_all_tools() {
     assert!(message.contains("list_gpu_nodes") && !message.contains('\u{1b}'), "{message}");
     let answer = client.request("no/such/method", json!({})).await;
     assert_eq!(answer["error"]["code"], -32601, "{answer}");
-    client.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn invalid_lines_do_not_end_the_session() {
     let mut client = bed.client().await;
     client.program.write("hello?");
     client.program.write("");
-    client.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     client.close().await;
 }
 
@@ -234,9 +234,9 @@ async fn the_context_argument_exists_only_with_several_contexts() {
     let offered = json!(["embedded", "west"]);
     assert!(tools.iter().all(|tool| tool["inputSchema"]["properties"]["context"]["enum"] == offered), "{tools:?}");
     let answer = client.call("get_gpu_inventory", json!({"node_name": "gpu-1", "context": "west"})).await;
-    assert_eq!(answer.removed()["probe"]["context"], "west");
+    assert_eq!(answer.deleted()["probe"]["context"], "west");
     other.assert_bare(1);
-    client.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     bed.assert_bare(1);
     // A launcher that was not told so knows the one context alone.
     let tools = confined.tools().await;
@@ -244,14 +244,14 @@ async fn the_context_argument_exists_only_with_several_contexts() {
     let west = json!({"node_name": "gpu-1", "context": "west"});
     let refused = confined.call("get_gpu_inventory", west.clone()).await;
     refused.error_with(&["'west' is not one of", "embedded", "--allow-context west"]);
-    confined.call("get_gpu_inventory", json!({"node_name": "gpu-1", "context": "embedded"})).await.removed();
+    confined.call("get_gpu_inventory", json!({"node_name": "gpu-1", "context": "embedded"})).await.deleted();
     // And `--context` confines to that one, whatever is current.
     let mut pinned = Client::start(bed.launcher().args(["--context", "west"])).await;
     let embedded = json!({"node_name": "gpu-1", "context": "embedded"});
     pinned.call("get_gpu_inventory", embedded.clone()).await.error_with(&["'embedded' is not one of", "west"]);
     let mut any = Client::start(bed.launcher().args(["--context", "west", "--allow-context", "*"])).await;
     assert_eq!(any.tools().await[0]["inputSchema"]["properties"]["context"]["enum"], offered);
-    any.call("get_gpu_inventory", embedded).await.removed();
+    any.call("get_gpu_inventory", embedded).await.deleted();
     other.assert_bare(1);
 }
 
@@ -271,7 +271,7 @@ async fn control_plane_nodes_are_not_probed_by_default() {
     assert_eq!((&fleet["totals"]["read"], &fleet["totals"]["skipped"]), (&json!(1), &json!(1)), "{fleet}");
     bed.assert_bare(1);
     let mut told = Client::start(bed.launcher().args(["--allow-nodes", "node-role.kubernetes.io/control-plane"])).await;
-    told.call("get_gpu_inventory", on_master).await.removed();
+    told.call("get_gpu_inventory", on_master).await.deleted();
     told.call("get_gpu_inventory", on_gpu_1()).await.error_with(&["do not match --allow-nodes"]);
     bed.assert_bare(2);
 }
@@ -293,10 +293,10 @@ async fn commands_print_json_into_a_pipe_and_a_table_when_asked() {
     let bed = Bed::healthy().await;
     let words = ["get-gpu-inventory", "--node-name", "gpu-1"];
     let json = bed.launcher().args(words).run().await.json();
-    assert_eq!(json["probe"]["removed"], true);
+    assert_eq!(json["probe"]["deleted"], true);
     let table = bed.launcher().args(words).args(["--output", "table"]).run().await;
     assert_eq!(table.code, Some(0));
-    assert!(table.stdout.contains("NVIDIA H100") && table.stdout.contains("probe removed"), "{}", table.stdout);
+    assert!(table.stdout.contains("NVIDIA H100") && table.stdout.contains("probe pod deleted"), "{}", table.stdout);
     let nodes = bed.launcher().args(["list-gpu-nodes"]).run().await.json();
     assert_eq!(nodes["totals"]["gpu_nodes"], 1);
     bed.assert_bare(2);
@@ -308,7 +308,7 @@ async fn the_namespace_of_a_pod_to_explain_is_not_that_of_the_probe() {
     let bed = Bed::of(Fixture { pods: vec![job], ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await;
     let words = ["explain-gpu-pod", "--pod", "training", "--pod-namespace", "jobs"];
     let answer = bed.launcher().args(words).run().await.json();
-    assert_eq!((&answer["phase"], &answer["probe"]["removed"]), (&json!("Running"), &json!(true)), "{answer}");
+    assert_eq!((&answer["phase"], &answer["probe"]["deleted"]), (&json!("Running"), &json!(true)), "{answer}");
     let created = format!("POST /api/v1/namespaces/{NAMESPACE}/pods");
     let requests = bed.cluster.requests();
     assert!(requests.iter().any(|request| request.starts_with(&created)), "{requests:?}");

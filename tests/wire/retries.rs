@@ -14,7 +14,7 @@ async fn a_websocket_that_closes_once_is_opened_again_and_the_answer_says_so() {
         Bed::with(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Cut { after_bytes: 1_000 })))
             .await;
     let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
-    let note = answer.removed()["probe"]["note"].as_str().unwrap();
+    let note = answer.deleted()["probe"]["note"].as_str().unwrap();
     assert!(note.contains("the connection was cut after 1000 bytes") && note.contains("second"), "{note}");
     bed.assert_bare(1);
 }
@@ -24,7 +24,7 @@ async fn an_answer_that_is_truncated_once_is_requested_again() {
     let fault = ExecFault::Truncated { after_bytes: 70 };
     let bed = Bed::with(|faults| faults.everywhere.exec = Some(CountedFault::once(fault))).await;
     let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
-    assert!(answer.removed()["probe"]["note"].is_string());
+    assert!(answer.deleted()["probe"]["note"].is_string());
     bed.assert_bare(1);
 }
 
@@ -35,7 +35,7 @@ fn fault(verb: &'static str, resource: &'static str, answer: AnswerFault, times:
 
 async fn survives(faults: impl IntoIterator<Item = RequestFault>) {
     let bed = Bed::with(|all| all.api.requests.extend(faults)).await;
-    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     bed.assert_bare(1);
 }
 
@@ -62,7 +62,7 @@ async fn retry_after_of_an_answer_in_plain_text_is_honored() {
             let began = Instant::now();
             let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
             assert!(began.elapsed() >= Duration::from_secs(1), "{code} {verb} {resource}: {:?}", began.elapsed());
-            assert_eq!(answer.removed()["probe"]["via"], "pod", "{code} {verb} {resource}");
+            assert_eq!(answer.deleted()["probe"]["via"], "pod", "{code} {verb} {resource}");
             bed.assert_bare(1);
         }
     }
@@ -104,7 +104,7 @@ async fn the_page_of_a_proxy_is_no_proof_that_the_pod_does_not_exist() {
     let timing = Timing { container_start: Duration::from_millis(900), ..Timing::fast() };
     let bed = Bed::of(Fixture { timing, ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await;
     bed.cluster.faults(|faults| faults.api.requests.push(fault("get", "pods", page(404), 3)));
-    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     bed.assert_bare(1);
 }
 
@@ -127,6 +127,19 @@ async fn a_creation_that_succeeded_without_its_answer_is_used() {
     }
 }
 
+/// Of two calls that use the same ResourceQuota at the same time, the API server sends one away.
+#[tokio::test]
+async fn a_conflict_of_a_quota_is_repeated() {
+    survives([fault("create", "pods", AnswerFault::Conflict, 3)]).await;
+}
+
+/// A proxy that did not get the answer of the API server says so, and sends later requests on.
+#[tokio::test]
+async fn a_creation_whose_answer_never_comes_is_found() {
+    let gone = AnswerFault::Late(Duration::from_secs(2));
+    survives([fault("create", "pods", gone, 1)]).await;
+}
+
 #[tokio::test]
 async fn a_later_refusal_does_not_hide_an_earlier_creation() {
     let lost = fault("create", "pods", AnswerFault::Lost, 1);
@@ -144,14 +157,14 @@ async fn a_later_refusal_does_not_hide_an_earlier_creation() {
 #[tokio::test]
 async fn a_slow_api_server_is_awaited() {
     let bed = Bed::with(|faults| faults.api.slow(Duration::from_millis(300))).await;
-    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     bed.assert_bare(1);
 }
 
 #[tokio::test]
 async fn a_failed_deletion_is_repeated() {
     let bed = Bed::with(|faults| faults.api.failing_deletes(3)).await;
-    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     bed.assert_bare(1);
 }
 
@@ -170,7 +183,7 @@ async fn a_good_answer_says_what_is_left() {
     let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
     let probe = &answer.success()["probe"];
     let name = bed.pods()[0].metadata.name.clone().unwrap();
-    assert_eq!(probe["removed"], false);
+    assert_eq!(probe["deleted"], false);
     let left = probe["left_behind"].as_str().unwrap();
     assert!(left.contains(&format!("kubectl -n gpu-syringe delete pod {name}")) && left.contains("500"), "{left}");
 }
@@ -198,7 +211,7 @@ async fn a_slow_container_start_is_awaited_on_old_and_new_clusters() {
         let nodes = [node("gpu-1", "healthy-h100-8")];
         let bed = Bed::of(Fixture { exec_refusals, timing: Timing::default(), ..Fixture::of(nodes) }).await;
         let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
-        assert_eq!(answer.removed()["probe"].get("note"), None, "{exec_refusals:?}");
+        assert_eq!(answer.deleted()["probe"].get("note"), None, "{exec_refusals:?}");
         bed.assert_bare(1);
     }
 }

@@ -1,6 +1,6 @@
 //! Signals in mid-call: the pod is gone before the process is.
 
-use demo_cluster::{ExecFault, StartFault};
+use demo_cluster::{AnswerFault, ExecFault, RequestFault, StartFault};
 
 use crate::bed::Bed;
 use crate::cleanup::{NEVER, READ, START, on_gpu_1};
@@ -55,6 +55,48 @@ async fn the_pod_is_gone_after_ctrl_c_at_the_command_line() {
     bed.assert_bare(1);
     assert_eq!(status.code(), Some(1));
     assert!(running.said().contains("gpu-syringe was interrupted"), "{}", running.said());
+}
+
+/// The API server does not answer the deletion: only a second signal ends the program before its time.
+#[tokio::test]
+async fn a_second_ctrl_c_ends_at_once_and_names_what_is_left() {
+    for serves in [false, true] {
+        let bed = Bed::with(|faults| {
+            faults.everywhere.exec = Some(ExecFault::Hang.into());
+            let answer = AnswerFault::Slow(NEVER).into();
+            faults.api.requests.push(RequestFault { verb: Some("delete"), resource: Some("pods"), answer });
+        })
+        .await;
+        let words: &[&str] = if serves { &["mcp"] } else { &["get-gpu-inventory", "--node-name", "gpu-1"] };
+        let mut client = bed.client().await;
+        let mut running = bed.launcher().args(words.iter().copied()).start();
+        let program = if serves {
+            let call = client.send_call("get_gpu_inventory", on_gpu_1());
+            client.until_progress(call, READ).await;
+            &mut client.program
+        } else {
+            wait::until("the exec", async || {
+                bed.cluster.requests().iter().any(|one| one.contains("/exec")).then_some(())
+            })
+            .await;
+            &mut running
+        };
+        program.signal("INT");
+        wait::until("the deletion", async || {
+            bed.cluster.requests().iter().any(|one| one.starts_with("DELETE")).then_some(())
+        })
+        .await;
+        let began = std::time::Instant::now();
+        program.signal("INT");
+        assert_eq!(program.exit().await.code(), Some(130));
+        assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
+        let name = bed.pods()[0].metadata.name.clone().unwrap();
+        let command = format!("kubectl --context embedded -n gpu-syringe delete pod {name}");
+        assert!(program.said().contains(&command), "{}", program.said());
+        if serves {
+            client.log();
+        }
+    }
 }
 
 #[tokio::test]

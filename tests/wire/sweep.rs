@@ -1,6 +1,8 @@
 //! What a launcher that was killed left behind is swept, and nothing else.
 
-use demo_cluster::{AnswerFault, CountedFault, Denial, ExecFault, Fixture, RequestFault};
+use std::time::Duration;
+
+use demo_cluster::{AnswerFault, CountedFault, Denial, ExecFault, Faults, Fixture, RequestFault};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -12,7 +14,16 @@ use crate::support::launcher::Launcher;
 
 /// A bed in which the first exec hangs, and a session that is in the middle of it.
 async fn in_mid_call() -> (Bed, Client) {
-    let bed = Bed::with(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Hang))).await;
+    in_mid_call_with(|_| ()).await
+}
+
+/// The same, with more faults.
+async fn in_mid_call_with(faults: impl FnOnce(&mut Faults)) -> (Bed, Client) {
+    let bed = Bed::with(|all| {
+        all.everywhere.exec = Some(CountedFault::once(ExecFault::Hang));
+        faults(all);
+    })
+    .await;
     let mut client = bed.client().await;
     let call = client.send_call("get_gpu_inventory", on_gpu_1());
     client.until_progress(call, READ).await;
@@ -41,7 +52,7 @@ async fn the_next_server_sweeps_the_pod_of_one_that_was_killed() {
 async fn the_next_call_sweeps_the_pod_of_one_that_was_killed() {
     let (bed, _) = after_kill().await;
     let json = bed.launcher().args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await.json();
-    assert_eq!(json["probe"]["removed"], true);
+    assert_eq!(json["probe"]["deleted"], true);
     bed.assert_bare(2);
 }
 
@@ -49,10 +60,10 @@ async fn the_next_call_sweeps_the_pod_of_one_that_was_killed() {
 async fn the_sweep_command_says_what_it_removed() {
     let (bed, name) = after_kill().await;
     let swept = bed.launcher().args(["sweep"]).run().await.json();
-    assert_eq!(swept, json!({"namespace": NAMESPACE, "removed": [name], "kept": [], "failed": []}));
+    assert_eq!(swept, json!({"namespace": NAMESPACE, "deleted": [name], "kept": [], "failed": []}));
     bed.assert_bare(1);
     let table = bed.launcher().args(["--output", "table", "sweep"]).run().await;
-    assert_eq!(table.stdout, "namespace gpu-syringe: 0 removed, 0 in use, 0 failed\n");
+    assert_eq!(table.stdout, "namespace gpu-syringe: 0 deleted, 0 in use, 0 failed\n");
 }
 
 #[tokio::test]
@@ -64,7 +75,7 @@ async fn the_sweep_command_does_not_take_the_page_of_a_proxy_for_a_deletion() {
     let swept = bed.launcher().args(["sweep"]).run().await;
     assert_eq!(swept.code, Some(1), "{}", swept.stdout);
     let swept: Value = serde_json::from_str(&swept.stdout).unwrap();
-    assert_eq!((&swept["removed"], &swept["failed"][0][0]), (&json!([]), &json!(name)));
+    assert_eq!((&swept["deleted"], &swept["failed"][0][0]), (&json!([]), &json!(name)));
     assert!(swept["failed"][0][1].as_str().unwrap().contains("did not reach the API server"), "{swept}");
     assert_eq!(bed.pods().len(), 1);
 }
@@ -73,11 +84,11 @@ async fn the_sweep_command_does_not_take_the_page_of_a_proxy_for_a_deletion() {
 async fn the_pod_of_a_running_launcher_is_not_deleted() {
     let (bed, mut client) = in_mid_call().await;
     let swept = bed.launcher().args(["sweep"]).run().await.json();
-    assert_eq!(swept["removed"], json!([]));
+    assert_eq!(swept["deleted"], json!([]));
     assert_eq!(swept["kept"].as_array().map(Vec::len), Some(1));
     // Another server's first and each of its calls sweep, too.
     let mut other = bed.client().await;
-    other.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    other.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     assert_eq!(bed.pods().len(), 1);
     client.program.signal("TERM");
     client.program.exit().await;
@@ -90,7 +101,7 @@ async fn the_pod_of_a_launcher_on_another_machine_is_not_deleted() {
     let elsewhere = tempfile::tempdir().unwrap();
     let launcher = Launcher::alone(elsewhere.path()).env("KUBECONFIG", bed.kubeconfig());
     let swept: Value = launcher.args(["sweep"]).run().await.json();
-    assert_eq!((&swept["removed"], swept["kept"].as_array().map(Vec::len)), (&json!([]), Some(1)));
+    assert_eq!((&swept["deleted"], swept["kept"].as_array().map(Vec::len)), (&json!([]), Some(1)));
     assert_eq!(bed.pods().len(), 1);
 }
 
@@ -104,7 +115,7 @@ async fn a_pod_long_after_its_deadline_is_swept_by_every_launcher() {
     bed.cluster.add_pod(old);
     let launcher = Launcher::alone(elsewhere.path()).env("KUBECONFIG", bed.kubeconfig());
     let swept = launcher.args(["sweep"]).run().await.json();
-    assert_eq!(swept["removed"].as_array().map(Vec::len), Some(1), "{swept}");
+    assert_eq!(swept["deleted"].as_array().map(Vec::len), Some(1), "{swept}");
     bed.assert_bare(1);
 }
 
@@ -118,7 +129,7 @@ async fn pods_that_are_not_probes_are_never_swept() {
     .unwrap();
     bed.cluster.add_pod(stranger);
     let swept = bed.launcher().args(["sweep"]).run().await.json();
-    assert_eq!(swept["removed"].as_array().map(Vec::len), Some(1));
+    assert_eq!(swept["deleted"].as_array().map(Vec::len), Some(1));
     let left: Vec<_> = bed.pods().into_iter().filter_map(|pod| pod.metadata.name).collect();
     assert_eq!(left, ["stranger"]);
 }
@@ -128,7 +139,7 @@ async fn a_sweep_that_cannot_remove_says_why() {
     let fixture = Fixture::of([node("gpu-1", "healthy-h100-8")]).denying(Denial::of("delete", "pods"));
     let bed = Bed::of(fixture).await;
     let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
-    assert_eq!(answer.success()["probe"]["removed"], false);
+    assert_eq!(answer.success()["probe"]["deleted"], false);
     let name = bed.pods()[0].metadata.name.clone().unwrap();
     let ended = bed.launcher().args(["sweep"]).run().await;
     assert_eq!(ended.code, Some(1), "{}", ended.stdout);
@@ -136,4 +147,83 @@ async fn a_sweep_that_cannot_remove_says_why() {
     assert_eq!(swept["failed"][0][0], name);
     assert!(swept["failed"][0][1].as_str().unwrap().contains("403"), "{swept}");
     assert_eq!(bed.pods().len(), 1);
+}
+
+#[tokio::test]
+async fn every_swept_pod_has_an_audit_line() {
+    let (bed, name) = after_kill().await;
+    assert_eq!(bed.audit(), Vec::<Value>::new(), "a killed launcher writes none");
+    bed.launcher().args(["sweep"]).run().await.json();
+    let lines = bed.audit();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let line = &lines[0];
+    assert_eq!((&line["event"], &line["pod"], &line["deleted"]), (&json!("sweep"), &json!(name), &json!(true)));
+    assert_eq!((&line["node"], &line["tool"]), (&json!("gpu-1"), &json!("get_gpu_inventory")));
+    assert_eq!(line["outcome"], "swept: the launcher that created it has ended");
+    assert!(line["pod_uid"].is_string() && line["server"].is_string(), "{line}");
+}
+
+/// A read-only home directory, as in a container.
+#[tokio::test]
+async fn without_a_state_directory_the_next_launcher_sweeps_too() {
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Hang))).await;
+    let temporary = tempfile::tempdir().unwrap();
+    let launcher = || bed.launcher().env("XDG_STATE_HOME", "/dev/null").env("TMPDIR", temporary.path());
+    let mut client = Client::start(launcher()).await;
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.until_progress(call, READ).await;
+    let other = launcher().args(["sweep"]).run().await.json();
+    assert_eq!(other["deleted"], json!([]), "its launcher runs");
+    client.program.signal("KILL");
+    client.program.exit().await;
+    assert_eq!(bed.pods().len(), 1);
+    let swept = launcher().args(["sweep"]).run().await.json();
+    assert_eq!(swept["deleted"].as_array().map(Vec::len), Some(1), "{swept}");
+    bed.assert_bare(1);
+}
+
+/// The clock of this machine is ahead of the clock of the API server.
+#[tokio::test]
+async fn a_wrong_clock_deletes_no_pod_of_a_running_launcher() {
+    let (bed, mut client) = in_mid_call_with(|faults| faults.api.clock_behind = Duration::from_secs(1_200)).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let launcher = Launcher::alone(elsewhere.path()).env("KUBECONFIG", bed.kubeconfig());
+    let swept: Value = launcher.args(["sweep"]).run().await.json();
+    assert_eq!((&swept["deleted"], swept["kept"].as_array().map(Vec::len)), (&json!([]), Some(1)), "{swept}");
+    // The session itself sweeps with each call.
+    client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
+    assert_eq!(bed.pods().len(), 1);
+    client.program.signal("TERM");
+    client.program.exit().await;
+    bed.assert_bare(2);
+}
+
+/// The clock of this machine is behind: the age still counts by the API server.
+#[tokio::test]
+async fn the_age_of_a_pod_counts_by_the_clock_of_the_api_server() {
+    let (bed, _) = after_kill().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut old = bed.pods().remove(0);
+    let hours_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(3);
+    old.metadata.creation_timestamp = Some(Time(hours_ago));
+    bed.cluster.add_pod(old);
+    let swept = async || {
+        let launcher = Launcher::alone(elsewhere.path()).env("KUBECONFIG", bed.kubeconfig());
+        launcher.args(["sweep"]).run().await.json()["deleted"].as_array().map(Vec::len)
+    };
+    bed.cluster.faults(|faults| faults.api.clock_behind = Duration::from_secs(3 * 3_600));
+    assert_eq!(swept().await, Some(0), "newborn for the API server");
+    bed.cluster.faults(|faults| faults.api.clock_behind = Duration::ZERO);
+    assert_eq!(swept().await, Some(1));
+}
+
+#[tokio::test]
+async fn a_pod_that_its_own_call_could_not_delete_is_swept_by_the_next_call() {
+    let bed = Bed::with(|faults| faults.api.failing_deletes(100)).await;
+    let mut client = bed.client().await;
+    let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
+    assert_eq!(answer.success()["probe"]["deleted"], false);
+    bed.cluster.faults(|faults| faults.api.requests.clear());
+    client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
+    bed.until_bare().await;
 }

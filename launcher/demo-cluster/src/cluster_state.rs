@@ -25,6 +25,9 @@ pub(crate) struct ClusterState {
     /// Every request so far: `GET /api/v1/nodes`.
     #[cfg(feature = "test-support")]
     pub(crate) requests: Mutex<Vec<String>>,
+    /// Requests whose client waits for the answer.
+    #[cfg(feature = "test-support")]
+    pub(crate) in_service: InService,
     /// Pods created through the API so far.
     pub(crate) pods_created: AtomicU64,
     /// The latest version of the store. Watches wait for a change.
@@ -49,6 +52,24 @@ pub(crate) struct Host {
     pub(crate) images: Vec<String>,
     pub(crate) unpullable_images: Vec<String>,
     pub(crate) log_files: BTreeMap<String, String>,
+}
+
+/// How many requests are being served.
+#[cfg(feature = "test-support")]
+#[derive(Default)]
+pub(crate) struct InService(Arc<()>);
+
+#[cfg(feature = "test-support")]
+impl InService {
+    /// Counts a request until the value is dropped.
+    pub(crate) fn count(&self) -> Arc<()> {
+        Arc::clone(&self.0)
+    }
+
+    /// The number of requests.
+    pub(crate) fn number(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -93,6 +114,8 @@ impl ClusterState {
             injector: Injector::default(),
             #[cfg(feature = "test-support")]
             requests: Mutex::default(),
+            #[cfg(feature = "test-support")]
+            in_service: InService::default(),
             pods_created: AtomicU64::new(0),
             runtime: Runtime::default(),
             stop: CancellationToken::new(),

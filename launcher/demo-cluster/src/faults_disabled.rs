@@ -18,9 +18,16 @@ impl Injector {
         &self,
         _: Option<&RequestInfo>,
         _: &CancellationToken,
+        _: &CancellationToken,
         serving: impl Future<Output = Result<Response<Body>, ApiError>>,
     ) -> Result<Response<Body>, ApiError> {
         serving.await
+    }
+
+    pub(crate) fn set_date(&self, _: &mut Response<Body>) {}
+
+    pub(crate) fn clock_behind(&self) -> Duration {
+        Duration::ZERO
     }
 
     pub(crate) fn pod_security_level(&self) -> Option<String> {

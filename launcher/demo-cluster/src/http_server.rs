@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -58,16 +59,25 @@ async fn respond(state: &Arc<ClusterState>, request: Request<Incoming>, hang_up:
     }
     #[cfg(feature = "test-support")]
     state.log(format!("{} {}", request.method(), request.uri().path_and_query().map_or("/", |path| path.as_str())));
+    #[cfg(feature = "test-support")]
+    let _in_service = state.in_service.count();
+    let request = match request_body::read(request).await {
+        Ok(request) => request,
+        Err(error) => return error.response(),
+    };
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::of(request.method(), request.uri(), &query);
-    let serving = async {
-        match &info {
-            Some(info) => serve(state, info, &query, request).await,
-            None => discovery::serve(state, request.method(), request.uri().path()),
+    let (own, of_own) = (Arc::clone(state), info.clone());
+    let serving = async move {
+        match &of_own {
+            Some(info) => serve(&own, info, &query, request).await,
+            None => discovery::serve(&own, request.method(), request.uri().path()),
         }
     };
-    let served = state.injector.intercept(info.as_ref(), hang_up, serving).await;
-    served.unwrap_or_else(|error| error.response())
+    let served = state.injector.intercept(info.as_ref(), hang_up, &state.stop, serving).await;
+    let mut response = served.unwrap_or_else(|error| error.response());
+    state.injector.set_date(&mut response);
+    response
 }
 
 /// Serves a request to a resource.
@@ -75,7 +85,7 @@ async fn serve(
     state: &Arc<ClusterState>,
     info: &RequestInfo,
     query: &Query,
-    request: Request<Incoming>,
+    request: Request<Bytes>,
 ) -> Result<Response<Body>, ApiError> {
     authorization::authorize(state, info)?;
     let resource = info.full_resource();
@@ -86,22 +96,20 @@ async fn serve(
     let content = content.unwrap_or_default().to_owned();
     match (info.group.as_str(), info.version.as_str(), resource.as_str()) {
         ("", "v1", "pods") => match info.verb {
-            "create" => pods::create(state, info, query, &request_body::read(request).await?),
-            "patch" => pods::patch(state, info, &content, &request_body::read(request).await?),
-            "delete" => pods::delete(state, info, query, &request_body::read(request).await?),
-            "deletecollection" => pods::delete_collection(state, info, query, &request_body::read(request).await?),
+            "create" => pods::create(state, info, query, request.body()),
+            "patch" => pods::patch(state, info, &content, request.body()),
+            "delete" => pods::delete(state, info, query, request.body()),
+            "deletecollection" => pods::delete_collection(state, info, query, request.body()),
             _ => serve_read::<Pod>(state, info, query),
         },
         ("", "v1", "pods/log") if info.verb == "get" => pod_logs::serve(state, info, query).await,
-        ("", "v1", "pods/ephemeralcontainers") => {
-            ephemeral_containers::serve(state, info, &content, &request_body::read(request).await?)
-        }
+        ("", "v1", "pods/ephemeralcontainers") => ephemeral_containers::serve(state, info, &content, request.body()),
         ("", "v1", "nodes") => serve_read::<Node>(state, info, query),
         ("", "v1", "nodes/proxy") if info.verb == "get" => node_logs::serve(state, info, &request),
         ("", "v1", "events") => serve_read::<Event>(state, info, query),
         ("", "v1", "namespaces") => serve_read::<Namespace>(state, info, query),
         ("authorization.k8s.io", "v1", "selfsubjectaccessreviews") if info.verb == "create" => {
-            authorization::review(state, &request_body::read(request).await?)
+            authorization::review(state, request.body())
         }
         ("resource.k8s.io", "v1", "resourceclaims") if info.verb == "list" => {
             Ok(list_json(state, info, "ResourceClaimList", |store| &store.claims))

@@ -181,6 +181,12 @@ impl Cluster {
         self.state.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
+    /// How many requests are being served: their clients wait for an answer.
+    #[cfg(feature = "test-support")]
+    pub fn requests_in_service(&self) -> usize {
+        self.state.in_service.number()
+    }
+
     /// Changes a `Node` object, if it exists.
     pub fn edit_node(&self, name: &str, edit: impl FnOnce(&mut Node)) {
         self.state.store(|store| drop(store.edit(&(String::new(), name.to_owned()), edit)));

@@ -40,7 +40,8 @@ pub(crate) fn create(
     admission::check_pod_security(state, &pod, &name)?;
     admission::set_defaults(&mut pod);
     let metadata = &mut pod.metadata;
-    (metadata.uid, metadata.creation_timestamp, metadata.resource_version) = (None, None, None);
+    (metadata.uid, metadata.resource_version) = (None, None);
+    metadata.creation_timestamp = Some(Time(generated_metadata::now() - state.injector.clock_behind()));
     if query.get("dryRun").is_some() {
         return dry_run(state, pod, &name);
     }

@@ -1,4 +1,4 @@
-//! The body of a request: reading and parsing.
+//! The body of a request: reading and parsing. A body is read before its request is served.
 
 use bytes::Bytes;
 use http::Request;
@@ -11,10 +11,12 @@ use crate::api_error::ApiError;
 /// The largest accepted body, as in a real API server.
 const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 
-/// Reads a body.
-pub(crate) async fn read(request: Request<Incoming>) -> Result<Bytes, ApiError> {
-    let collected = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await;
-    collected.map(|body| body.to_bytes()).map_err(|error| ApiError::BadRequest(error.to_string()))
+/// The same request with its whole body.
+pub(crate) async fn read(request: Request<Incoming>) -> Result<Request<Bytes>, ApiError> {
+    let (parts, body) = request.into_parts();
+    let collected = Limited::new(body, MAX_BODY_BYTES).collect().await;
+    let bytes = collected.map(|body| body.to_bytes()).map_err(|error| ApiError::BadRequest(error.to_string()))?;
+    Ok(Request::from_parts(parts, bytes))
 }
 
 /// Parses a JSON body.

@@ -179,8 +179,8 @@ pub struct NodeDetail {
 pub struct ProbesSummary {
     /// Nodes read at the same time.
     pub concurrency: u16,
-    /// Whether every probe pod of this call is certainly deleted.
-    pub removed: bool,
+    /// Whether the object of every probe pod of this call is certainly deleted.
+    pub deleted: bool,
     /// Duration of the whole call.
     pub total_ms: u64,
     /// Median duration of a node.

@@ -142,11 +142,11 @@ impl NodeDescription {
     pub(crate) fn of(view: &NodeWithPods, context: String) -> Self {
         let node = &view.node;
         let resources = view.uses();
-        let (capacity, allocatable) = node_gpus::offers(node, view.dra.as_ref());
+        let (capacity, allocatable) = node_gpus::capacity_and_allocatable(node, view.dra.as_ref());
         let mut pods = view.rows();
         let omitted = byte_budget::truncate(&mut pods, MAX_POD_BYTES);
         let total_gpus = view.physical_gpus(&resources);
-        let (allocated_gpus, available_gpus) = touched(&resources, total_gpus).unzip();
+        let (allocated_gpus, available_gpus) = gpus_in_use(&resources, total_gpus).unzip();
         Self {
             summary: NodeSummary {
                 text: String::new(),
@@ -188,7 +188,7 @@ impl NodeDescription {
         let found = found_gpus(&report.sections);
         if found > summary.total_gpus {
             summary.total_gpus = found;
-            (summary.allocated_gpus, summary.available_gpus) = touched(&self.resources, found).unzip();
+            (summary.allocated_gpus, summary.available_gpus) = gpus_in_use(&self.resources, found).unzip();
         }
         if let (Some(allocated), Some(available)) = (&mut summary.allocated_gpus, &mut summary.available_gpus) {
             *allocated = (*allocated).max(resolve_devices::allocated_gpus(&report.sections)).min(summary.total_gpus);
@@ -229,7 +229,7 @@ impl NodeDescription {
     }
 
     /// Writes the summary and the verdict from both parts.
-    pub(crate) fn conclude(&mut self) {
+    pub(crate) fn set_summary(&mut self) {
         let Self { summary, findings, kubernetes_problems, ready, .. } = self;
         let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or_default();
         let found = match worst {
@@ -264,7 +264,7 @@ fn found_gpus(sections: &Sections) -> u64 {
 
 /// Whole GPUs that are allocated, and free ones. Shares and MIG devices count as the minimum number of GPUs that they need;
 /// `resources` has the exact numbers. `None` if the pods could not be read.
-fn touched(resources: &[ResourceUse], total: u64) -> Option<(u64, u64)> {
+fn gpus_in_use(resources: &[ResourceUse], total: u64) -> Option<(u64, u64)> {
     let mut held = 0;
     let mut free = 0;
     let mut in_parts = false;

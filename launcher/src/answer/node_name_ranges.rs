@@ -19,19 +19,19 @@ impl NodeNames {
     pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>, most_bytes: usize) -> Self {
         let mut count = 0;
         let mut families: BTreeMap<(&str, usize, &str), Vec<u64>> = BTreeMap::new();
-        let mut words: Vec<String> = Vec::new();
+        let mut ranges: Vec<String> = Vec::new();
         for name in names {
             count += 1;
             match split(name) {
                 Some((start, digits, end, number)) => {
                     families.entry((start, digits, end)).or_default().push(number);
                 }
-                None => words.push(name.to_owned()),
+                None => ranges.push(name.to_owned()),
             }
         }
-        words.extend(families.into_iter().map(|((start, digits, end), numbers)| family(start, digits, end, numbers)));
-        words.sort();
-        Self { count, names: joined(&words, most_bytes) }
+        ranges.extend(families.into_iter().map(|((start, digits, end), numbers)| family(start, digits, end, numbers)));
+        ranges.sort();
+        Self { count, names: joined(&ranges, most_bytes) }
     }
 }
 
@@ -67,12 +67,12 @@ fn family(start: &str, width: usize, end: &str, mut numbers: Vec<u64>) -> String
     format!("{start}[{}]{end}", runs.iter().map(run).collect::<Vec<_>>().join(","))
 }
 
-fn joined(words: &[String], most_bytes: usize) -> String {
-    let mut text = words.join(" ");
+fn joined(ranges: &[String], most_bytes: usize) -> String {
+    let mut text = ranges.join(" ");
     if text.len() > most_bytes {
-        let cut = (0..=most_bytes.saturating_sub(4)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        let cut = text[..cut].rfind([' ', ',']).unwrap_or(cut);
-        text.truncate(cut);
+        let end = (0..=most_bytes.saturating_sub(4)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let end = text[..end].rfind([' ', ',']).unwrap_or(end);
+        text.truncate(end);
         text.push_str(" …");
     }
     text
@@ -98,8 +98,8 @@ mod tests {
     #[test]
     fn too_many_names_are_truncated_and_counted() {
         let many: Vec<String> = (0..50).map(|number| format!("node-{}", number * 2 + 100)).collect();
-        let cut = NodeNames::of(many.iter().map(String::as_str), 40);
-        assert_eq!(cut.count, 50);
-        assert!(cut.names.len() <= 40 && cut.names.ends_with(" …"), "{}", cut.names);
+        let shortened = NodeNames::of(many.iter().map(String::as_str), 40);
+        assert_eq!(shortened.count, 50);
+        assert!(shortened.names.len() <= 40 && shortened.names.ends_with(" …"), "{}", shortened.names);
     }
 }

@@ -1,8 +1,10 @@
 //! The file of the audit log: append, rotate, read.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -15,6 +17,10 @@ const FILE: &str = "audit.jsonl";
 const MAX_BYTES: u64 = 5 << 20;
 /// Number of rotated files.
 const KEPT: u32 = 5;
+/// How long a line waits for other launchers that write.
+const LOCK_TIME: Duration = Duration::from_secs(3);
+/// Pause between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// The audit log file.
 #[derive(Clone, Debug)]
@@ -38,7 +44,16 @@ impl AuditLog {
         self.file.as_deref()
     }
 
-    /// Appends a line and syncs it to the disk.
+    /// The same as [`Self::write`], on a thread that may block: a disk can be slow.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn append(&self, line: AuditLine) -> io::Result<()> {
+        let log = self.clone();
+        tokio::task::spawn_blocking(move || log.write(&line)).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+    }
+
+    /// Appends a line and syncs it to the disk. Blocks.
     ///
     /// # Errors
     /// When there is no state directory, or writing fails.
@@ -47,6 +62,9 @@ impl AuditLog {
             self.file.as_deref().ok_or_else(|| io::Error::other("there is no state directory (set XDG_STATE_HOME)"))?;
         let mut text = serde_json::to_vec(&AuditLine { time: Some(Timestamp::now()), ..line.clone() })?;
         text.push(b'\n');
+        // Held until the line is written: two launchers that rotate together would drop a file that is hardly used, and a
+        // line must not go to a file that another launcher has just renamed.
+        let _lock = lock(path);
         let mut file = open_to_append(path)?;
         if file.metadata()?.len() >= MAX_BYTES {
             rotate(path);
@@ -80,6 +98,19 @@ impl AuditLog {
             }
         }
         Ok(lines.split_off(lines.len().saturating_sub(most)))
+    }
+}
+
+/// The lock for writing, on a file of its own. Without it after [`LOCK_TIME`]: a line is worth more than the order of files.
+fn lock(path: &Path) -> Option<File> {
+    let lock = open_to_append(&path.with_extension("lock")).ok()?;
+    let end = Instant::now() + LOCK_TIME;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Some(lock),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(LOCK_PAUSE),
+            Err(_) => return None,
+        }
     }
 }
 

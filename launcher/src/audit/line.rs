@@ -19,6 +19,8 @@ pub enum AuditEvent {
     ActionDeclined,
     /// The consent was not valid.
     ActionRefused,
+    /// What an earlier launcher left, or what came to be after its creation was given up, was deleted, or could not be.
+    Sweep,
 }
 
 /// One line.
@@ -48,6 +50,9 @@ pub struct AuditLine {
     /// Name of the pod; absent before it is created, and if none was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// Name of the ephemeral container in that pod; absent for a probe pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// UID of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
@@ -60,9 +65,9 @@ pub struct AuditLine {
     /// The outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
-    /// Whether the pod is certainly deleted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub removed: Option<bool>,
+    /// Whether the object of the pod is certainly deleted.
+    #[serde(alias = "removed", skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<bool>,
     /// How long it took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,

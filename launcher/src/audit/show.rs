@@ -10,9 +10,9 @@ pub fn table(lines: &[AuditLine]) -> String {
     let mut rows =
         table::new_table(["time (UTC)", "event", "context", "node", "tool", "pod", "consent", "outcome", "ms"]);
     for line in lines {
-        let AuditLine { time, event, context, node, tool, pod, consent, outcome, removed, duration_ms, .. } = line;
+        let AuditLine { time, event, context, node, tool, pod, consent, outcome, deleted, duration_ms, .. } = line;
         let event = serde_json::to_value(event).unwrap_or(Value::Null);
-        let left = if *removed == Some(false) { " (pod NOT REMOVED)" } else { "" };
+        let left = if *deleted == Some(false) { " (pod NOT DELETED)" } else { "" };
         rows.add_row([
             table::cell(time.map(table::second)),
             event.as_str().unwrap_or_default().replace('_', " "),

@@ -19,18 +19,18 @@ pub(crate) fn terminal_command_line(
     arguments: &Value,
     server: Option<&str>,
 ) -> String {
-    let mut words = vec![program()];
-    words.extend(to_args(settings));
-    words.push(tool.replace('_', "-"));
-    words.extend(["--node-name".to_owned(), node.to_owned()]);
+    let mut argv = vec![program()];
+    argv.extend(to_args(settings));
+    argv.push(tool.replace('_', "-"));
+    argv.extend(["--node-name".to_owned(), node.to_owned()]);
     for (name, value) in arguments.as_object().into_iter().flatten() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        words.extend([format!("--{}", name.replace('_', "-")), value]);
+        argv.extend([format!("--{}", name.replace('_', "-")), value]);
     }
-    words.extend(server.into_iter().flat_map(|server| ["--server".to_owned(), server.to_owned()]));
-    let command = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+    argv.extend(server.into_iter().flat_map(|server| ["--server".to_owned(), server.to_owned()]));
+    let command = argv.iter().map(|word| shell_quoted(word)).collect::<Vec<_>>().join(" ");
     match kubeconfig.filter(|_| settings.kubeconfig.is_none() && !settings.is_demo()) {
-        Some(files) => format!("KUBECONFIG={} {command}", quoted(files)),
+        Some(files) => format!("KUBECONFIG={} {command}", shell_quoted(files)),
         None => command,
     }
 }
@@ -42,7 +42,7 @@ fn program() -> String {
 }
 
 /// Quotes a word for a shell.
-fn quoted(word: &str) -> String {
+fn shell_quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@,+%".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
         return word.to_owned();
@@ -58,8 +58,8 @@ mod tests {
 
     #[test]
     fn the_command_is_complete_and_whole_words_stay_whole() {
-        let words = ["--mode", "operator", "--context", "o'clock; rm -rf /"];
-        let settings = Settings::from_args(words).expect("settings");
+        let argv = ["--mode", "operator", "--context", "o'clock; rm -rf /"];
+        let settings = Settings::from_args(argv).expect("settings");
         let arguments = json!({"gpu": "GPU-1", "start_ticks": 7});
         let command = terminal_command_line(
             &settings,

@@ -183,12 +183,12 @@ fn reasons(by_reason: BTreeMap<(String, String), Vec<String>>) -> Vec<FailedNode
     reasons
 }
 
-fn probes(rows: &[NodeRow], concurrency: u16, total_ms: u64, removed: bool) -> ProbesSummary {
+fn probes(rows: &[NodeRow], concurrency: u16, total_ms: u64, deleted: bool) -> ProbesSummary {
     let mut times: Vec<u64> = rows.iter().map(|row| row.took_ms).collect();
     times.sort_unstable();
     ProbesSummary {
         concurrency,
-        removed,
+        deleted,
         total_ms,
         median_node_ms: times.get(times.len() / 2).copied().unwrap_or(0),
         slowest_node_ms: times.last().copied().unwrap_or(0),
@@ -214,9 +214,9 @@ fn summary(answer: &FleetAnswer) -> String {
         .collect();
     let verdicts = if bad.is_empty() { String::new() } else { format!(": {}", bad.join(", ")) };
     let mut text = format!("{read} of {gpu_nodes} GPU nodes read ({gpus} GPUs){verdicts}.");
-    for (count, words) in [(failed, "failed"), (skipped, "skipped"), (not_reached, "not reached")] {
+    for (count, label) in [(failed, "failed"), (skipped, "skipped"), (not_reached, "not reached")] {
         if count > 0 {
-            text.push_str(&format!(" {count} {words}."));
+            text.push_str(&format!(" {count} {label}."));
         }
     }
     if !answer.judged_only.is_empty() {

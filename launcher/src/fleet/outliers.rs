@@ -128,14 +128,14 @@ mod tests {
     fn a_node_with_seven_of_eight_gpus_and_an_old_driver_is_an_outlier() {
         let rows = [row("a", 8, "570", 60), row("b", 8, "570", 61), row("c", 7, "570", 62), row("d", 8, "550", 88)];
         let found = outliers(&rows);
-        let words: Vec<_> = found
+        let values: Vec<_> = found
             .iter()
             .map(|(one, _)| (one.what, one.value.as_str(), one.usual.as_str(), one.nodes.names.as_str()))
             .collect();
-        assert!(words.contains(&("gpus", "7", "8", "c")));
-        assert!(words.contains(&("driver_version", "550", "570", "d")));
-        assert!(words.contains(&("hottest_celsius", "up to 88", "median 62", "d")));
-        assert_eq!(words.len(), 3);
+        assert!(values.contains(&("gpus", "7", "8", "c")));
+        assert!(values.contains(&("driver_version", "550", "570", "d")));
+        assert!(values.contains(&("hottest_celsius", "up to 88", "median 62", "d")));
+        assert_eq!(values.len(), 3);
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub(crate) async fn read_fleet(
 }
 
 fn has_problems(node: &Node) -> bool {
-    let (capacity, allocatable) = node_gpus::offers(node, None);
+    let (capacity, allocatable) = node_gpus::capacity_and_allocatable(node, None);
     !node_gpus::problems(node, &capacity, &allocatable).is_empty()
 }
 

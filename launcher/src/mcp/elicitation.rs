@@ -49,8 +49,9 @@ pub(super) fn consent(
 /// The answer of the host's user. Everything except `agree: true` is a no.
 fn answer(request: &CallToolRequestParams) -> Option<HostAnswer> {
     let token = request.request_state.clone()?;
-    let said = request.input_responses.as_ref().and_then(|responses| responses.get(QUESTION));
-    let accepted = said.is_some_and(|said| said["action"] == "accept" && said["content"]["agree"] == true);
+    let response = request.input_responses.as_ref().and_then(|responses| responses.get(QUESTION));
+    let accepted =
+        response.is_some_and(|response| response["action"] == "accept" && response["content"]["agree"] == true);
     Some(HostAnswer { token, accepted })
 }
 

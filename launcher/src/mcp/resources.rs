@@ -52,7 +52,7 @@ pub(super) fn read(uri: &str) -> Result<ReadResourceResult, ErrorData> {
 }
 
 fn index() -> Value {
-    let words = |entry: &XidEntry| {
+    let row = |entry: &XidEntry| {
         json!({
             "code": entry.code,
             "name": entry.name,
@@ -60,7 +60,7 @@ fn index() -> Value {
             "severity": format!("{:?}", entry.severity).to_lowercase(),
         })
     };
-    xids().map(words).collect()
+    xids().map(row).collect()
 }
 
 fn xid_entry(entry: &XidEntry) -> Value {

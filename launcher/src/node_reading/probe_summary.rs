@@ -29,8 +29,8 @@ pub struct ProbeSummary {
     /// When the facts were read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<jiff::Timestamp>,
-    /// Whether the probe was removed for certain.
-    pub removed: bool,
+    /// Whether the object of the probe pod is certainly deleted. The kubelet ends its container a moment later.
+    pub deleted: bool,
     /// What remains in the cluster, and how to remove it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_behind: Option<String>,
@@ -77,7 +77,7 @@ impl From<Timings> for TimingsMs {
 impl ProbeSummary {
     /// The note for a probe that returned `report`.
     pub fn of_pod(node: &str, context: &str, probed: &ProbeResult) -> Self {
-        let ProbeResult { report, via, removed, left_behind, timings, note, .. } = probed;
+        let ProbeResult { report, via, deleted, left_behind, timings, note, .. } = probed;
         let Report { source, probe_version, taken_at, scope, .. } = report;
         Self {
             via: via.as_str(),
@@ -87,7 +87,7 @@ impl ProbeSummary {
             version: syringe_core::text::clean(probe_version, 40),
             scope: *scope,
             taken_at: *taken_at,
-            removed: *removed,
+            deleted: *deleted,
             left_behind: left_behind.clone(),
             note: note.clone(),
             timings_ms: (*timings).into(),
@@ -105,7 +105,7 @@ impl ProbeSummary {
             version: String::new(),
             scope: None,
             taken_at: Some(jiff::Timestamp::now()),
-            removed: true,
+            deleted: true,
             left_behind: None,
             note: Some(note),
             timings_ms: TimingsMs::default(),
@@ -115,12 +115,12 @@ impl ProbeSummary {
 
     /// The note for a probe that returned no facts; `None` where none was created.
     pub(crate) fn of_failed_probe(via: ProbeMethod, node: &str, context: &str, failure: &Failure) -> Option<Self> {
-        let Failure { why, removed, left_behind, .. } = failure;
-        if !removed && left_behind.is_none() {
+        let Failure { why, deleted, left_behind, .. } = failure;
+        if !deleted && left_behind.is_none() {
             return None;
         }
         let note = Self::without_probe(node, context, format!("the probe returned no facts: {why}"));
         let via = via.as_str();
-        Some(Self { via, removed: left_behind.is_none(), left_behind: left_behind.clone(), ..note })
+        Some(Self { via, deleted: left_behind.is_none(), left_behind: left_behind.clone(), ..note })
     }
 }

@@ -210,7 +210,7 @@ pub(crate) async fn read_with_object(
     let probed = match probed {
         Err(Failure { next_step, left_behind, obstacle: Some(RejectionReason::Policy(who)), .. }) => {
             let mut read = without_probe(connection, kubernetes, &format!("{who} forbids it"), &next_step);
-            (read.note.removed, read.note.left_behind) = (left_behind.is_none(), left_behind);
+            (read.note.deleted, read.note.left_behind) = (left_behind.is_none(), left_behind);
             return Ok(read);
         }
         probed => probed?,

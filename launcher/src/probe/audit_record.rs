@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use syringe_core::facts::action::Action;
 use syringe_core::text::clean;
 
+use super::open_probes::OpenProbe;
 use super::types::{ProbeRequest, ProbeResult};
 use crate::audit::{AuditEvent, AuditLine, AuditLog};
 use crate::error::Failure;
@@ -43,8 +44,7 @@ pub struct AuditRecord {
 /// A pod that was created, or may have been. For an ephemeral container: the pod that it was added to.
 #[derive(Debug)]
 struct Used {
-    namespace: String,
-    name: String,
+    open: OpenProbe,
     uid: Option<String>,
 }
 
@@ -94,14 +94,15 @@ impl AuditRecord {
     }
 
     /// Records that the pod was created. Without a UID: it may have been.
-    pub(crate) fn created(&self, namespace: &str, name: &str, uid: Option<&str>) {
-        let used = Used { namespace: namespace.to_owned(), name: name.to_owned(), uid: uid.map(str::to_owned) };
+    pub(super) fn created(&self, open: &OpenProbe, uid: Option<&str>) {
+        let used = Used { open: open.clone(), uid: uid.map(str::to_owned) };
         *self.pod.lock().unwrap_or_else(PoisonError::into_inner) = Some(used);
     }
 
     /// Writes the line before an action. If that fails, the action is not done.
-    pub(crate) fn action_starts(&self) -> Result<(), Failure> {
-        self.audit.write(&AuditLine { event: AuditEvent::ActionStarted, ..self.line.clone() }).map_err(|error| {
+    pub(crate) async fn action_starts(&self) -> Result<(), Failure> {
+        let line = AuditLine { event: AuditEvent::ActionStarted, ..self.line.clone() };
+        self.audit.append(line).await.map_err(|error| {
             Failure::new(
                 format!("Writing the audit log before {} on node {}", self.line.tool, self.line.node),
                 format!("{error}; nothing was done"),
@@ -111,43 +112,52 @@ impl AuditRecord {
     }
 
     /// Writes the line of an action that a person declined.
-    pub(crate) fn declined(&self, why: &str) {
-        self.not_begun(AuditEvent::ActionDeclined, format!("declined: {why}"));
+    pub(crate) async fn declined(&self, why: &str) {
+        self.not_begun(AuditEvent::ActionDeclined, format!("declined: {why}")).await;
     }
 
     /// Writes the line of an action whose consent is not valid.
-    pub(crate) fn refused(&self, why: &str) {
-        self.not_begun(AuditEvent::ActionRefused, format!("refused: {why}"));
+    pub(crate) async fn refused(&self, why: &str) {
+        self.not_begun(AuditEvent::ActionRefused, format!("refused: {why}")).await;
     }
 
-    fn not_begun(&self, event: AuditEvent, outcome: String) {
-        let line = AuditLine { event, outcome: Some(outcome), ..self.line.clone() };
-        if let Err(error) = self.audit.write(&line) {
+    async fn not_begun(&self, event: AuditEvent, outcome: String) {
+        self.write(AuditLine { event, outcome: Some(outcome), ..self.line.clone() }).await;
+    }
+
+    /// Writes the line of a pod that came to be after its creation was given up, or never did.
+    pub(super) async fn late(&self, open: &OpenProbe, uid: Option<String>, outcome: &str, deleted: Option<bool>) {
+        let OpenProbe { namespace, pod, container, .. } = open.clone();
+        let outcome = Some(outcome.to_owned());
+        let line = AuditLine { event: AuditEvent::Sweep, namespace, outcome, deleted, ..self.line.clone() };
+        self.write(AuditLine { pod: Some(pod), pod_uid: uid, container, ..line }).await;
+    }
+
+    /// Where the line cannot be written, it goes to the log of the program.
+    async fn write(&self, line: AuditLine) {
+        if let Err(error) = self.audit.append(line.clone()).await {
             tracing::warn!(%error, line = ?line, "the audit log could not be written");
         }
     }
 
     /// Writes the line of a pod that is deleted, or of a call that created none. A second pod of the call gets its own line.
-    pub(crate) fn ended(&self, result: &Result<ProbeResult, Failure>, took: Duration) {
+    pub(crate) async fn ended(&self, result: &Result<ProbeResult, Failure>, took: Duration) {
         let used = self.pod.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let removed = match result {
-            Ok(probed) => Some(probed.removed),
+        let deleted = match result {
+            Ok(probed) => Some(probed.deleted),
             Err(failure) => used.as_ref().map(|_| failure.left_behind.is_none()),
         };
         let mut line = AuditLine {
             event: if self.is_action { AuditEvent::ActionEnded } else { AuditEvent::Probe },
             outcome: Some(outcome(result)),
-            removed,
+            deleted,
             duration_ms: Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
             ..self.line.clone()
         };
-        if let Some(Used { namespace, name, uid }) = used {
-            (line.namespace, line.pod, line.pod_uid) = (namespace, Some(name), uid);
+        if let Some(Used { open: OpenProbe { namespace, pod, container, .. }, uid }) = used {
+            (line.namespace, line.pod, line.pod_uid, line.container) = (namespace, Some(pod), uid, container);
         }
-        if let Err(error) = self.audit.write(&line) {
-            // The first line of an action was written. Its outcome goes to the log of the program instead.
-            tracing::warn!(%error, line = ?line, "the audit log could not be written");
-        }
+        self.write(line).await;
     }
 }
 

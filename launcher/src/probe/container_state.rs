@@ -13,13 +13,13 @@ pub(super) fn fatal_reason(
     settings: &Settings,
 ) -> Option<(String, String)> {
     if let Some(end) = state_of(pod, &probe_container.container).and_then(|state| state.terminated.as_ref()) {
-        let words = end_words(end);
-        let next = if is_missing_program(&words) {
+        let reason = end_reason(end);
+        let next = if is_missing_program(&reason) {
             probe_container.if_missing
         } else {
             "Check the kubelet log of the node for this pod."
         };
-        return Some((words, next.into()));
+        return Some((reason, next.into()));
     }
     let status = pod.status.as_ref()?;
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
@@ -53,7 +53,7 @@ pub(super) fn is_image_pull_failure(why: &str) -> bool {
 }
 
 /// Describes how a container ended.
-pub(super) fn end_words(end: &ContainerStateTerminated) -> String {
+pub(super) fn end_reason(end: &ContainerStateTerminated) -> String {
     let message = end.message.as_deref().map(|message| format!(", {}", clean(message, 400))).unwrap_or_default();
     format!(
         "the container ended: {} (exit code {}){message}",
@@ -104,12 +104,12 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_told_from_a_missing_driver() {
-        for words in [
+        for message in [
             "exec: \"node-probe\": executable file not found in $PATH",
             "exec: \"/usr/bin/node-probe\": stat /usr/bin/node-probe: no such file or directory",
             "crun: executable file `node-probe` not found in $PATH: No such file or directory",
         ] {
-            assert!(is_missing_program(words), "{words}");
+            assert!(is_missing_program(message), "{message}");
         }
         let hook = "error running prestart hook #0: exit status 1: nvidia-container-cli: initialization error: load library \
                     failed: libnvidia-ml.so.1: cannot open shared object file: no such file or directory";

@@ -45,8 +45,8 @@ pub(super) fn next_step(why: &str, namespace: &str) -> String {
             ),
         ),
     ];
-    let told = cases.into_iter().find(|(words, _)| why.contains(words));
-    told.map(|(_, next)| next).unwrap_or_else(|| {
+    let known_case = cases.into_iter().find(|(phrase, _)| why.contains(phrase));
+    known_case.map(|(_, next)| next).unwrap_or_else(|| {
         if why.contains("cannot create resource") {
             format!(
                 "Your user needs create, get and delete on pods and get and create on pods/exec in namespace {namespace}: \

@@ -30,9 +30,18 @@ pub(crate) struct DeleteError {
     pub(crate) is_forbidden: bool,
 }
 
+/// What the API server says about a pod that is to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deletion {
+    /// Its object existed and is deleted.
+    Deleted,
+    /// It does not exist. After an unknown outcome: it did not come to exist while it was waited for.
+    NotFound,
+}
+
 /// Deletes the pod `name`. With a UID a later pod of the same name is left alone; after an unknown outcome the pod is waited
 /// for, since it may still come to exist.
-pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutcome) -> Result<(), DeleteError> {
+pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutcome) -> Result<Deletion, DeleteError> {
     let uid = if let CreateOutcome::Created { uid } = outcome { uid.as_deref() } else { None };
     let params = DeleteParams {
         // Deletes at once, without waiting for the kubelet: the probe has nothing to shut down.
@@ -48,21 +57,22 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
         let mut asked = Duration::ZERO;
         match timeout_at(request_end(end), pods.delete(name, &params)).await {
             // Right: a Status, the object is deleted. Left: the object, deleted or terminating.
-            Ok(Ok(either::Either::Right(_))) => return Ok(()),
+            Ok(Ok(either::Either::Right(_))) => return Ok(Deletion::Deleted),
             Ok(Ok(either::Either::Left(_))) => {
                 if is_gone(pods, name, uid, end).await {
-                    return Ok(());
+                    return Ok(Deletion::Deleted);
                 }
                 reason = "the API server accepted the deletion, but the pod still exists".into();
             }
             Ok(Err(kube::Error::Api(status))) if is_not_found(&status) => {
-                if *outcome != CreateOutcome::Unknown || began.elapsed() >= UNSEEN_TIME {
-                    return Ok(());
+                let is_certain = matches!(outcome, CreateOutcome::Created { .. });
+                if is_certain || began.elapsed() >= UNSEEN_TIME {
+                    return Ok(Deletion::NotFound);
                 }
             }
             // Another pod has the name now, and ours is deleted. Other conflicts prove nothing.
             Ok(Err(kube::Error::Api(status))) if is_conflict(&status) && is_gone(pods, name, uid, end).await => {
-                return Ok(());
+                return Ok(Deletion::Deleted);
             }
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) && !is_not_a_status(&status) => {
                 let reason = format!("{} (HTTP {})", status.message, status.code);
@@ -119,6 +129,6 @@ mod tests {
             cluster.add_pod(workload_pod("default", "late", "gpu-1", 0));
         };
         let (gone, ()) = tokio::join!(delete_pod(&pods, "late", &CreateOutcome::Unknown), late);
-        assert_eq!((gone, cluster.pods("default").len()), (Ok(()), 0));
+        assert_eq!((gone, cluster.pods("default").len()), (Ok(Deletion::Deleted), 0));
     }
 }

@@ -53,7 +53,7 @@ pub(super) async fn exec(
     let start_end = context.end.min(waiting + context.settings.start_time());
     let ProbeContainer { namespace, pod, container, .. } = probe_container;
     let command = Command { namespace, pod, container, argv, input };
-    (context.on_phase)(Phase::Start);
+    context.report(Phase::Start);
     let mut pause = FIRST_PAUSE;
     let mut looked = waiting;
     let mut seen_running: Option<Instant> = None;
@@ -98,7 +98,7 @@ pub(super) async fn exec(
         let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, MAX_PAUSE);
         pause = (pause * 3 / 2).min(longest);
     }
-    Err(given_up(context, probe_container, waiting.elapsed(), &last, busy).await)
+    Err(start_timed_out(context, probe_container, waiting.elapsed(), &last, busy).await)
 }
 
 /// The same as `retry_pause`, and counts refused websockets: only several of them are an error.
@@ -116,7 +116,7 @@ fn pause_after(
 }
 
 /// The failure of a container that accepted no exec in time. `busy`: the API server limited the last request.
-async fn given_up(
+async fn start_timed_out(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
     waited: Duration,
@@ -287,7 +287,7 @@ fn is_final(code: u16) -> bool {
 /// Whether the message is one of API server, kubelet or runtime for a container that does not run yet.
 pub(super) fn not_yet(why: &str) -> bool {
     // Not "unable to upgrade connection": it precedes temporary and permanent causes.
-    const WORDS: [&str; 6] = [
+    const PHRASES: [&str; 6] = [
         "container not found",
         "pod does not exist",
         "does not have a host assigned",
@@ -295,5 +295,5 @@ pub(super) fn not_yet(why: &str) -> bool {
         "is not created or running",
         "dial tcp",
     ];
-    WORDS.iter().any(|words| why.contains(words))
+    PHRASES.iter().any(|phrase| why.contains(phrase))
 }

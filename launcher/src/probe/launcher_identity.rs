@@ -12,7 +12,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::random_name::random_suffix;
-use crate::user_dirs::state_dir;
+use crate::user_dirs::{lock_dir, state_dir};
 
 /// Age at which the lock file of a dead session is deleted.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
@@ -34,9 +34,9 @@ pub struct LauncherIdentity {
 }
 
 impl LauncherIdentity {
-    /// Starts a session. Without a writable state directory, pods are swept by their age only.
+    /// Starts a session. Without any directory that can be written, pods are swept by their age only.
     pub fn start_session() -> Self {
-        Self::start_session_in(state_dir(), &machine())
+        Self::start_session_in(state_dir().or_else(lock_dir), &machine())
     }
 
     fn start_session_in(directory: Option<PathBuf>, machine: &str) -> Self {

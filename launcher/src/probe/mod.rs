@@ -3,12 +3,13 @@
 //! ```text
 //!   types, target_container, random_name             requests, results, names
 //!   launcher_identity                                which launcher process created a pod
+//!   open_probes, launcher_session                    what may exist now; what all probes share
 //!   pod_spec, admission_policy, create_forbidden     the Pod object, and what to do when it is refused
 //!   audit_record                                     the audit log's line of one call
 //!   probe_context                                    settings, request, deadline and connection of one probe
 //!   exec_websocket, container_state, exec_retry      exec, tried until the container runs
 //!   read_report                                      the report in what the probe printed
-//!   delete_pod, pod_lifecycle, sweep                 create, delete, delete what killed launchers left
+//!   delete_pod, late_pod, pod_lifecycle, sweep       create, delete, delete what came late and what killed launchers left
 //!   methods, api_only                                pod, ephemeral, inject, logs; a report without a probe
 //!   runner, prober                                   create, read, clean up; tasks that nothing cancels
 //! ```
@@ -24,8 +25,11 @@ mod create_forbidden;
 mod delete_pod;
 mod exec_retry;
 mod exec_websocket;
+mod late_pod;
 mod launcher_identity;
+mod launcher_session;
 mod methods;
+mod open_probes;
 mod pod_lifecycle;
 mod pod_spec;
 mod probe_context;

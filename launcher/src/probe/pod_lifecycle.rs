@@ -2,21 +2,25 @@
 
 use std::time::Duration;
 
+use kube::ResourceExt;
 use kube::api::PostParams;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::delete_pod::delete_pod;
-use super::pod_spec::{CONTAINER, ProbePod};
+use super::delete_pod::{Deletion, delete_pod};
+use super::open_probes::OpenProbe;
+use super::pod_spec::{CONTAINER, ProbePod, SESSION_LABEL};
 use super::probe_context::ProbeContext;
 use super::types::{CleanUp, CreateOutcome, Phase, ProbeContainer};
-use super::{admission_policy, create_forbidden};
+use super::{admission_policy, create_forbidden, late_pod};
 use crate::error::{Failure, RejectionReason, kube_reason};
 use crate::kubernetes::client::api_error::page_of_proxy;
-use crate::kubernetes::client::api_status::is_page_of_proxy;
-use crate::kubernetes::client::retry::{is_closed, retry_pause};
+use crate::kubernetes::client::api_status::{is_already_exists, is_conflict, is_page_of_proxy};
+use crate::kubernetes::client::retry::{is_closed, is_not_sent, retry_pause};
 
 /// Time for the creation with all retries. Admission webhooks may be slow.
 pub(super) const CREATE_TIME: Duration = Duration::from_secs(10);
+/// Pause after a conflict.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 /// Time to check whether a pod exists when the answer to its creation was lost.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
@@ -24,11 +28,13 @@ const LOOK_TIME: Duration = Duration::from_secs(3);
 pub(super) struct PodLifecycle {
     pod: ProbePod,
     outcome: CreateOutcome,
+    /// Its entry among the open probes, from before the first request until it is deleted.
+    open: Option<OpenProbe>,
 }
 
 impl PodLifecycle {
     pub(super) fn new(pod: ProbePod) -> Self {
-        Self { pod, outcome: CreateOutcome::NotCreated }
+        Self { pod, outcome: CreateOutcome::NotCreated, open: None }
     }
 
     /// The container in which the probe runs.
@@ -44,8 +50,11 @@ impl PodLifecycle {
         }
     }
 
-    /// Creates the pod, with retries.
+    /// Creates the pod, with retries. The name stays the same, so that a retry never makes a second pod.
     pub(super) async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
+        let open = context.open_probe(&self.pod.namespace, &self.pod.name, None);
+        context.session.open.add(open.clone());
+        self.open = Some(open);
         let pods = context.pods(&self.pod.namespace);
         let params = PostParams::default();
         let end = Instant::now() + CREATE_TIME;
@@ -57,7 +66,10 @@ impl PodLifecycle {
                 }
                 Ok(Err(error)) => error,
                 Err(_) => {
-                    self.record_unknown(context);
+                    self.record_open(context, CreateOutcome::Unanswered);
+                    if self.is_found(context).await {
+                        return Ok(());
+                    }
                     let why = format!("{} did not answer within {CREATE_TIME:?}", context.connection.server);
                     return Err(self.not_created(context, why, None));
                 }
@@ -68,57 +80,57 @@ impl PodLifecycle {
                 let failure = page_of_proxy(&context.connection, self.creating(context), &error);
                 return Err(failure);
             }
-            let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
-            // The name is unique: if it is taken, an earlier attempt succeeded and its answer was lost.
-            if code == Some(409) && self.exists(context).await {
+            let may_exist = outcome_of(&error);
+            if let Some(outcome) = &may_exist {
+                self.record_open(context, outcome.clone());
+            }
+            let is_taken = matches!(&error, kube::Error::Api(status) if is_already_exists(status));
+            if (is_taken || may_exist.is_some() && is_closed(&error)) && self.is_found(context).await {
                 return Ok(());
             }
-            // A 4xx answer created nothing; after a server error or a lost connection the pod may exist.
-            if code.is_none_or(|code| code >= 500 || code == 409) {
-                self.record_unknown(context);
-            }
-            if is_closed(&error) && self.exists(context).await {
-                return Ok(());
-            }
-            // 429, a server that is starting, or a closed connection. A retry is safe, since the name stays the same.
-            if let Some(pause) = retry_pause(&error).filter(|pause| Instant::now() + *pause < end) {
+            // 429, a server that is starting, a quota that changed meanwhile, or a closed connection.
+            if let Some(pause) = create_pause(&error).filter(|pause| Instant::now() + *pause < end) {
                 tokio::select! {
                     () = sleep(pause) => {}
                     () = context.cancel.cancelled() => {}
                     () = context.stop.cancelled() => {}
                 }
-                if !context.is_given_up() {
+                if !context.is_cancelled() {
                     continue;
                 }
             }
+            let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
             return Err(self.not_created(context, kube_reason(&error), code));
         }
     }
 
     fn record_created(&mut self, context: &ProbeContext, uid: Option<String>) {
-        context.record.created(&self.pod.namespace, &self.pod.name, uid.as_deref());
+        if let Some(open) = &self.open {
+            context.record.created(open, uid.as_deref());
+        }
         self.outcome = CreateOutcome::Created { uid };
     }
 
-    /// A later refusal does not change this: the earlier attempt may have created the pod.
-    fn record_unknown(&mut self, context: &ProbeContext) {
-        context.record.created(&self.pod.namespace, &self.pod.name, None);
-        self.outcome = CreateOutcome::Unknown;
+    /// Records that the pod may exist. A later refusal does not change this: an earlier attempt may have created it.
+    fn record_open(&mut self, context: &ProbeContext, outcome: CreateOutcome) {
+        if let Some(open) = &self.open {
+            context.record.created(open, None);
+        }
+        if self.outcome != CreateOutcome::Unanswered {
+            self.outcome = outcome;
+        }
     }
 
-    /// Checks for a pod that an earlier attempt may have created.
-    async fn exists(&mut self, context: &ProbeContext) -> bool {
-        if self.outcome != CreateOutcome::Unknown {
-            return false;
-        }
+    /// Checks for the pod of an attempt whose answer was lost. Its labels tell it from a pod of somebody else.
+    async fn is_found(&mut self, context: &ProbeContext) -> bool {
         let pods = context.pods(&self.pod.namespace);
         match timeout(LOOK_TIME, pods.get_metadata_opt(&self.pod.name)).await {
-            Ok(Ok(Some(pod))) => {
+            Ok(Ok(Some(pod))) if pod.labels().get(SESSION_LABEL) == Some(&context.session.identity.session) => {
                 self.record_created(context, pod.metadata.uid);
                 true
             }
             // A failed read proves nothing.
-            Ok(Ok(None) | Err(_)) | Err(_) => false,
+            Ok(Ok(_) | Err(_)) | Err(_) => false,
         }
     }
 
@@ -126,17 +138,26 @@ impl PodLifecycle {
     pub(super) async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
         let ProbePod { name, namespace, .. } = &self.pod;
         let outcome = std::mem::replace(&mut self.outcome, CreateOutcome::NotCreated);
+        let open = self.open.take();
         if outcome == CreateOutcome::NotCreated {
-            return CleanUp { pod: name.clone(), removed: true, left_behind: None };
+            open.iter().for_each(|open| context.session.open.remove(open));
+            return CleanUp { pod: name.clone(), deleted: true, left_behind: None };
         }
-        (context.on_phase)(Phase::Remove);
-        let removed = delete_pod(&context.pods(namespace), name, &outcome).await;
-        let left_behind = removed.err().map(|reason| {
+        context.report(Phase::Remove);
+        let deletion = delete_pod(&context.pods(namespace), name, &outcome).await;
+        if let (Ok(Deletion::NotFound), CreateOutcome::Unanswered, Some(open)) = (&deletion, &outcome, &open) {
+            let left_behind = Some(late_pod::left_behind(open));
+            late_pod::look_in_background(context, open.clone());
+            return CleanUp { pod: name.clone(), deleted: false, left_behind };
+        }
+        // A pod that could not be deleted is no longer in use: the next sweep tries again.
+        open.iter().for_each(|open| context.session.open.remove(open));
+        let left_behind = deletion.err().map(|reason| {
             tracing::warn!(pod = %name, %reason, "the probe pod could not be deleted");
             let by = if reason.is_forbidden {
                 "a user who may delete pods there can run"
             } else {
-                "the next start of gpu-syringe deletes it, or run"
+                "the next call or start of gpu-syringe deletes it, or run"
             };
             format!(
                 "pod {namespace}/{name} could not be deleted ({reason}); it exits on its own within {} s; {by}: kubectl -n \
@@ -144,7 +165,7 @@ impl PodLifecycle {
                 context.settings.probe_lifetime().as_secs(),
             )
         });
-        CleanUp { pod: name.clone(), removed: left_behind.is_none(), left_behind }
+        CleanUp { pod: name.clone(), deleted: left_behind.is_none(), left_behind }
     }
 
     fn creating(&self, context: &ProbeContext) -> String {
@@ -169,5 +190,28 @@ impl PodLifecycle {
         let failure = Failure::new(what, why, next);
         // The namespace and the permissions are the same for every node.
         if matches!(code, Some(401 | 403 | 404)) { failure.cluster_wide() } else { failure }
+    }
+}
+
+/// Whether the pod may exist after this error; `None` if it was not created.
+fn outcome_of(error: &kube::Error) -> Option<CreateOutcome> {
+    match error {
+        // The name is unique: an earlier attempt succeeded, or a proxy sent this one twice.
+        kube::Error::Api(status) if is_already_exists(status) => Some(CreateOutcome::Unknown),
+        // A proxy gave up waiting; the API server may not have.
+        kube::Error::Api(status) if status.code == 504 => Some(CreateOutcome::Unanswered),
+        kube::Error::Api(status) if status.code >= 500 => Some(CreateOutcome::Unknown),
+        kube::Error::Api(_) => None,
+        error if is_not_sent(error) => None,
+        _ => Some(CreateOutcome::Unanswered),
+    }
+}
+
+/// Pause before the creation is repeated. A quota that was changed meanwhile is a conflict: nothing was created.
+fn create_pause(error: &kube::Error) -> Option<Duration> {
+    match error {
+        kube::Error::Api(status) if is_conflict(status) => Some(CONFLICT_PAUSE),
+        kube::Error::Api(status) if is_already_exists(status) => Some(CONFLICT_PAUSE),
+        error => retry_pause(error),
     }
 }

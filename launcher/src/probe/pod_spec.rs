@@ -24,7 +24,7 @@ pub(crate) const OWNER_LABEL: &str = "gpu-syringe.dev/owner";
 /// Label: which launcher process made the pod.
 pub(crate) const SESSION_LABEL: &str = "gpu-syringe.dev/session";
 /// Label: which tool the pod was made for.
-const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
+pub(super) const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
 /// Memory limit of the probe: ten times its measured use.
 const MEMORY_LIMIT: &str = "128Mi";
 /// User ID of a probe that is not privileged.

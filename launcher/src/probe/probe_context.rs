@@ -1,6 +1,7 @@
 //! The context of one probe: request, settings, connection, deadline and cancellation, from the creation of its pod to its
 //! deletion.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,9 +11,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::audit_record::AuditRecord;
-use super::launcher_identity::LauncherIdentity;
+use super::launcher_session::LauncherSession;
+use super::open_probes::OpenProbe;
 use super::pod_spec::{OPERATOR, ProbePod};
-use super::types::{OnPhase, ProbeRequest};
+use super::types::{OnPhase, Phase, ProbeRequest};
 use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::settings::Settings;
@@ -21,7 +23,7 @@ use crate::settings::Settings;
 pub(super) struct ProbeContext {
     pub(super) connection: Connection,
     pub(super) settings: Arc<Settings>,
-    pub(super) owner: Arc<LauncherIdentity>,
+    pub(super) session: LauncherSession,
     pub(super) request: ProbeRequest,
     pub(super) on_phase: OnPhase,
     /// The caller no longer wants the answer.
@@ -42,7 +44,8 @@ impl ProbeContext {
     /// The pod of a method that creates one.
     pub(super) fn pod(&self) -> ProbePod {
         let ProbeRequest { node, tool, .. } = &self.request;
-        let pod = ProbePod::new(&self.settings, &self.owner, node, tool).with_annotations(self.record.annotations());
+        let pod = ProbePod::new(&self.settings, &self.session.identity, node, tool)
+            .with_annotations(self.record.annotations());
         if self.is_for_actions() { pod.for_actions() } else { pod }
     }
 
@@ -51,13 +54,35 @@ impl ProbeContext {
         self.request.command.first().is_some_and(|word| word == OPERATOR)
     }
 
+    /// The entry of a pod, or of an ephemeral container in it, among the open probes.
+    pub(super) fn open_probe(&self, namespace: &str, pod: &str, container: Option<&str>) -> OpenProbe {
+        OpenProbe {
+            server: self.connection.server.clone(),
+            context: self.connection.context.clone(),
+            node: self.request.node.clone(),
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            container: container.map(str::to_owned),
+            lifetime_seconds: self.settings.probe_lifetime().as_secs(),
+            is_action: self.is_action,
+        }
+    }
+
+    /// Tells the caller about a phase. A panic of the callback must not leave a pod.
+    pub(super) fn report(&self, phase: Phase) {
+        let told = catch_unwind(AssertUnwindSafe(|| (self.on_phase)(phase)));
+        if told.is_err() {
+            tracing::error!(?phase, "the callback for a phase panicked");
+        }
+    }
+
     /// The pods of a namespace.
     pub(super) fn pods(&self, namespace: &str) -> Api<Pod> {
         Api::namespaced(self.connection.client.clone(), namespace)
     }
 
     /// Whether the answer is no longer wanted.
-    pub(super) fn is_given_up(&self) -> bool {
+    pub(super) fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled() || self.stop.is_cancelled()
     }
 

@@ -1,5 +1,6 @@
 //! Starts probes as tasks that nothing cancels, and waits for them at the end of the program.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::audit_record::{ActionDetails, AuditRecord};
+use super::late_pod::LATE_TIME_AT_END;
 use super::launcher_identity::LauncherIdentity;
+use super::launcher_session::LauncherSession;
 use super::probe_context::ProbeContext;
 use super::runner::{ProberCache, run_probe};
 use super::sweep::{self, SweepResult};
@@ -20,10 +23,12 @@ use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::settings::Settings;
 
-/// Longest time that the end of the program waits for pods: creation of one, and its deletion with all retries. The slack is
-/// for an ephemeral container, which takes more steps to end.
-pub(crate) const SETTLE_TIME: Duration =
-    pod_lifecycle::CREATE_TIME.saturating_add(delete_pod::REMOVAL_TIME).saturating_add(SLACK);
+/// Longest time that the end of the program waits for pods: creation of one, looking for one whose creation was not answered,
+/// and its deletion with all retries. The slack is for an ephemeral container, which takes more steps to end.
+pub(crate) const SETTLE_TIME: Duration = pod_lifecycle::CREATE_TIME
+    .saturating_add(delete_pod::REMOVAL_TIME)
+    .saturating_add(LATE_TIME_AT_END)
+    .saturating_add(SLACK);
 /// See [`SETTLE_TIME`].
 const SLACK: Duration = Duration::from_secs(10);
 
@@ -31,11 +36,8 @@ const SLACK: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Prober {
     settings: Arc<Settings>,
-    owner: Arc<LauncherIdentity>,
     cache: Arc<ProberCache>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    audit: Arc<AuditLog>,
+    session: LauncherSession,
 }
 
 impl Prober {
@@ -43,22 +45,26 @@ impl Prober {
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
         Self {
             settings,
-            owner: Arc::new(LauncherIdentity::start_session()),
             cache: Arc::default(),
-            tasks: TaskTracker::new(),
-            stop,
-            audit: Arc::new(AuditLog::in_state_dir()),
+            session: LauncherSession {
+                identity: Arc::new(LauncherIdentity::start_session()),
+                open: Arc::default(),
+                tasks: TaskTracker::new(),
+                stop,
+                audit: Arc::new(AuditLog::in_state_dir()),
+            },
         }
     }
 
     /// The same with another audit log.
     pub fn with_audit(self, audit: AuditLog) -> Self {
-        Self { audit: Arc::new(audit), ..self }
+        let session = LauncherSession { audit: Arc::new(audit), ..self.session };
+        Self { session, ..self }
     }
 
     /// The audit log.
     pub fn audit(&self) -> &AuditLog {
-        &self.audit
+        &self.session.audit
     }
 
     /// Reads a node.
@@ -72,7 +78,7 @@ impl Prober {
         on_phase: OnPhase,
         cancel: CancellationToken,
     ) -> Result<ProbeResult, Failure> {
-        let record = AuditRecord::new(self.audit.clone(), connection, &self.settings.namespace, &request, None);
+        let record = AuditRecord::new(self.session.audit.clone(), connection, &self.settings.namespace, &request, None);
         let context = self.reading_context(connection, request, on_phase, record);
         self.spawn(ProbeContext { cancel, ..context }).await
     }
@@ -88,12 +94,12 @@ impl Prober {
         ProbeContext {
             connection: connection.clone(),
             settings: self.settings.clone(),
-            owner: self.owner.clone(),
+            session: self.session.clone(),
             end: Instant::now() + request.deadline,
             request,
             on_phase,
             cancel: CancellationToken::new(),
-            stop: self.stop.clone(),
+            stop: self.session.stop.clone(),
             record: Arc::new(record),
             is_action: false,
             accepted: AtomicBool::new(false),
@@ -110,20 +116,21 @@ impl Prober {
         note: ActionDetails,
     ) -> Result<ProbeResult, Failure> {
         let settings = Arc::new(self.settings.with_call_time(request.deadline));
-        let record = AuditRecord::new(self.audit.clone(), connection, &settings.namespace, &request, Some(note));
+        let record =
+            AuditRecord::new(self.session.audit.clone(), connection, &settings.namespace, &request, Some(note));
         // Taken before `stop` is checked: a program that ends later waits for this action.
-        let _held = self.tasks.token();
-        if self.stop.is_cancelled() {
+        let _held = self.session.tasks.token();
+        if self.session.stop.is_cancelled() {
             return Err(Failure::new("The action", "gpu-syringe is shutting down", "Start it again and call again."));
         }
-        record.action_starts()?;
+        record.action_starts().await?;
         let context = self.reading_context(connection, request, on_phase, record);
         self.spawn(ProbeContext { settings, stop: CancellationToken::new(), is_action: true, ..context }).await
     }
 
     async fn spawn(&self, context: ProbeContext) -> Result<ProbeResult, Failure> {
         let cache = self.cache.clone();
-        let task = self.tasks.spawn(run_probe(context, cache));
+        let task = self.session.tasks.spawn(run_probe(context, cache));
         // A join error is a panic of the task. It becomes a failure of this call, not of the server.
         task.await.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))
@@ -132,16 +139,16 @@ impl Prober {
 
     /// Deletes what earlier launchers left in the namespace: our pods whose process is dead, and expired pods.
     pub async fn sweep(&self, connection: &Connection) -> Result<SweepResult, Failure> {
-        sweep::sweep(connection, &self.settings.namespace, &self.owner, &self.stop).await
+        sweep::sweep(connection, &self.settings.namespace, &self.session).await
     }
 
     /// The same in the background. The program waits for it before it ends.
     pub fn sweep_in_background(&self, connection: &Connection) {
         let (prober, connection) = (self.clone(), connection.clone());
-        self.tasks.spawn(async move {
+        self.session.tasks.spawn(async move {
             match prober.sweep(&connection).await {
-                Ok(swept) if !swept.removed.is_empty() => {
-                    tracing::info!(pods = ?swept.removed, "swept probe pods that an earlier launcher left");
+                Ok(swept) if !swept.deleted.is_empty() => {
+                    tracing::info!(pods = ?swept.deleted, "swept probe pods that an earlier launcher left");
                 }
                 Ok(_) => {}
                 Err(failure) => tracing::debug!(%failure, "sweep failed"),
@@ -149,9 +156,19 @@ impl Prober {
         });
     }
 
+    /// What may be on clusters now: a description of each, with the command that deletes or ends it.
+    pub fn open_probes(&self) -> Vec<String> {
+        self.session.open.descriptions()
+    }
+
+    /// Nodes that a running action changes.
+    pub(crate) fn nodes_of_actions(&self) -> BTreeSet<String> {
+        self.session.open.nodes_of_actions()
+    }
+
     /// Waits until every pod is deleted. Call after `stop`.
     pub async fn settle(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.session.tasks.close();
+        self.session.tasks.wait().await;
     }
 }

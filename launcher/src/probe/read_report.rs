@@ -82,11 +82,11 @@ pub(super) async fn read_or_retry(
 /// The failure of a program that ended with an error and printed nothing. A second run would do the same.
 fn failed_at_once(context: &ProbeContext, output: &ExecOutput) -> Option<Failure> {
     let ExecOutput { stdout, stderr, ended: ExecEnd::Exit(code @ 1..SIGNALLED), .. } = output else { return None };
-    let said = if stderr.is_empty() { "none".to_owned() } else { clean(stderr, 300) };
+    let error_output = if stderr.is_empty() { "none".to_owned() } else { clean(stderr, 300) };
     stdout.is_empty().then(|| {
         Failure::new(
             format!("Running the probe on node {}", context.request.node),
-            format!("it ended with exit code {code} and printed no document; error output: {said}"),
+            format!("it ended with exit code {code} and printed no document; error output: {error_output}"),
             match context.settings.via {
                 ProbeMethod::Inject => {
                     "It may not be compatible with the C library of the base image or the node: use another --base-image or \
@@ -178,7 +178,8 @@ pub(super) fn parse(output: &ExecOutput) -> Result<Report, String> {
             ExecEnd::Exit(code) => format!("the probe ended with exit code {code}"),
             ExecEnd::DocumentOnly | ExecEnd::Refused(_) => "the probe did not exit normally".to_owned(),
         };
-        let said = if stderr.is_empty() { String::new() } else { format!("; error output: {}", clean(stderr, 200)) };
-        format!("{ending} after {} bytes that are not a complete document ({error}){said}", stdout.len())
+        let error_output =
+            if stderr.is_empty() { String::new() } else { format!("; error output: {}", clean(stderr, 200)) };
+        format!("{ending} after {} bytes that are not a complete document ({error}){error_output}", stdout.len())
     })
 }

@@ -42,14 +42,14 @@ impl ProberCache {
 /// Runs one probe by the method of the settings. Where the websocket of `pod` is refused, `logs` takes its place.
 pub(super) async fn run_probe(context: ProbeContext, cache: Arc<ProberCache>) -> Result<ProbeResult, Failure> {
     if let Err(refusal) = check_host_access(&context) {
-        return refused(&context, refusal);
+        return refused(&context, refusal).await;
     }
     match context.settings.via {
         ProbeMethod::Pod => run_pod_or_logs(&context, &cache).await,
         ProbeMethod::Ephemeral => run(&context, ephemeral::Ephemeral::new()).await,
         ProbeMethod::Inject => run(&context, inject::Inject::new(cache.archives.clone())).await,
         ProbeMethod::Logs => run(&context, logs::Logs::new(&context)).await,
-        ProbeMethod::None => refused(&context, api_only::refusal(&context.request.node)),
+        ProbeMethod::None => refused(&context, api_only::refusal(&context.request.node)).await,
     }
 }
 
@@ -94,7 +94,7 @@ async fn run_pod_or_logs(context: &ProbeContext, cache: &ProberCache) -> Result<
             let note = format!("websockets to {server} fail ({}); the report was read from the pod's log", refused.why);
             result.note = Some(result.note.map_or(note.clone(), |more| format!("{note}; {more}")));
             result.left_behind = join(result.left_behind);
-            result.removed &= result.left_behind.is_none();
+            result.deleted &= result.left_behind.is_none();
             Ok(result)
         }
         Err(mut failure) => {
@@ -108,18 +108,18 @@ async fn run_pod_or_logs(context: &ProbeContext, cache: &ProberCache) -> Result<
 async fn run(context: &ProbeContext, steps: impl ProbeSteps) -> Result<ProbeResult, Failure> {
     let began = Instant::now();
     let result = run_steps(context, steps, began).await;
-    context.record.ended(&result, began.elapsed());
+    context.record.ended(&result, began.elapsed()).await;
     result
 }
 
 async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: Instant) -> Result<ProbeResult, Failure> {
     // No pod for a caller that gave up in the meantime, or when the program is ending: the program ends as soon as no
     // probe is left.
-    if context.is_given_up() {
+    if context.is_cancelled() {
         return Err(context.stopped());
     }
     let mut timings = Timings::default();
-    (context.on_phase)(Phase::Create);
+    context.report(Phase::Create);
     let created = steps.create(context).await;
     timings.create = began.elapsed();
     let is_created = created.is_ok();
@@ -132,21 +132,21 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
         Err(failure) => Err(failure),
     };
     let cleaning = Instant::now();
-    let CleanUp { pod, removed, left_behind } = steps.clean_up(context).await;
+    let CleanUp { pod, deleted, left_behind } = steps.clean_up(context).await;
     timings.remove = cleaning.elapsed();
     timings.total = began.elapsed();
     match read {
         Ok(ReceivedReport { report, note }) => {
-            Ok(ProbeResult { report, via: steps.method(), pod, removed, left_behind, timings, note })
+            Ok(ProbeResult { report, via: steps.method(), pod, deleted, left_behind, timings, note })
         }
-        Err(failure) => Err(failure.leaving(left_behind).removed(is_created && removed)),
+        Err(failure) => Err(failure.leaving(left_behind).deleted(is_created && deleted)),
     }
 }
 
 /// A call that is refused before anything is created. The audit log gets its line all the same.
-fn refused(context: &ProbeContext, refusal: Failure) -> Result<ProbeResult, Failure> {
+async fn refused(context: &ProbeContext, refusal: Failure) -> Result<ProbeResult, Failure> {
     let result = Err(refusal);
-    context.record.ended(&result, Duration::ZERO);
+    context.record.ended(&result, Duration::ZERO).await;
     result
 }
 

@@ -6,13 +6,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use syringe_core::text::clean;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
-use super::delete_pod::delete_pod;
+use super::delete_pod::{Deletion, delete_pod};
 use super::launcher_identity::LauncherIdentity;
-use super::pod_spec::{MANAGED_BY, OWNER_LABEL, SESSION_LABEL};
+use super::launcher_session::LauncherSession;
+use super::pod_spec::{MANAGED_BY, OWNER_LABEL, SESSION_LABEL, TOOL_LABEL};
 use super::types::CreateOutcome;
+use crate::audit::{AuditEvent, AuditLine};
 use crate::error::{Failure, kube_reason};
 use crate::kubernetes::Connection;
 
@@ -20,27 +22,25 @@ use crate::kubernetes::Connection;
 const LIST_TIME: Duration = Duration::from_secs(8);
 /// The same once the program is ending.
 const LIST_TIME_AT_END: Duration = Duration::from_secs(1);
-/// How long after its deadline a running pod is deleted. Generous, since clocks differ, and the pod may belong to a call of
-/// another user.
-const CLOCK_SLACK_SECONDS: i64 = 600;
+/// How long after its deadline a running pod is deleted. Generous, since it may belong to a call of another user.
+const SLACK_SECONDS: i64 = 600;
 
 /// What a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SweepResult {
     /// Pods that were deleted.
-    pub removed: Vec<String>,
+    pub deleted: Vec<String>,
     /// Pods that may belong to calls in progress.
     pub kept: Vec<String>,
     /// Pods that could not be deleted, with the reason.
     pub failed: Vec<(String, String)>,
 }
 
-/// Sweeps one namespace. After `stop` a slow list is not awaited.
+/// Sweeps one namespace. After the end of the program was requested, a slow list is not awaited.
 pub(crate) async fn sweep(
     connection: &Connection,
     namespace: &str,
-    owner: &LauncherIdentity,
-    stop: &CancellationToken,
+    session: &LauncherSession,
 ) -> Result<SweepResult, Failure> {
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
@@ -49,35 +49,74 @@ pub(crate) async fn sweep(
     // A cluster that does not answer must not delay the end of the program.
     let listing = tokio::select! {
         listing = timeout(LIST_TIME, pods.list(&ours)) => listing,
-        () = async { stop.cancelled().await; sleep(LIST_TIME_AT_END).await } => return Ok(SweepResult::default()),
+        () = async { session.stop.cancelled().await; sleep(LIST_TIME_AT_END).await } => return Ok(SweepResult::default()),
     };
     let list = listing
         .map_err(|_| Failure::new(what(), format!("no answer from {} within {LIST_TIME:?}", connection.server), next))?
         .map_err(|error| Failure::new(what(), kube_reason(&error), next))?;
-    let now = Timestamp::now();
+    let now = connection.clock.now();
     let mut swept = SweepResult::default();
     for pod in &list.items {
         let name = pod.name_any();
-        if !is_expired(pod, owner, now) {
+        let in_use = session.open.has_pod(&connection.server, namespace, &name);
+        let Some(why) = reason_to_delete(pod, &session.identity, now).filter(|_| !in_use) else {
             swept.kept.push(name);
             continue;
-        }
+        };
         let created = CreateOutcome::Created { uid: pod.metadata.uid.clone() };
         match delete_pod(&pods, &name, &created).await {
-            Ok(()) => swept.removed.push(name),
+            // Another launcher, or its own call, deleted it: that one writes the line.
+            Ok(Deletion::NotFound) => {}
+            Ok(Deletion::Deleted) => {
+                write_line(connection, session, pod, why).await;
+                swept.deleted.push(name);
+            }
             Err(reason) => swept.failed.push((name, reason.to_string())),
         }
     }
     Ok(swept)
 }
 
-/// Whether nobody waits for this pod: its launcher is dead, it has ended, or its deadline has long passed.
-fn is_expired(pod: &Pod, owner: &LauncherIdentity, now: Timestamp) -> bool {
-    let label = |name| pod.labels().get(name).map(String::as_str).unwrap_or_default();
+/// Why nobody waits for this pod; `None` if somebody may. `now` is the time of the API server, as the pod's creation time is.
+fn reason_to_delete(pod: &Pod, own: &LauncherIdentity, now: Option<Timestamp>) -> Option<&'static str> {
+    let (made_by, session) = (label(pod, OWNER_LABEL), label(pod, SESSION_LABEL));
+    if made_by == own.id && session == own.session {
+        // The caller spares the pods of running calls.
+        return Some("an earlier call of this launcher could not delete it");
+    }
+    if own.is_dead(made_by, session) {
+        return Some("the launcher that created it has ended");
+    }
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
-    let (made_by, session) = (label(OWNER_LABEL), label(SESSION_LABEL));
     let lifetime = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or(0);
-    let age = pod.creation_timestamp().map_or(0, |created| now.as_second() - created.0.as_second());
-    let ended = matches!(phase, "Succeeded" | "Failed") && age > lifetime;
-    owner.is_dead(made_by, session) || ended || age > lifetime + CLOCK_SLACK_SECONDS
+    let age = now?.as_second() - pod.creation_timestamp()?.0.as_second();
+    if matches!(phase, "Succeeded" | "Failed") && age > lifetime {
+        return Some("it has ended, and its deadline has passed");
+    }
+    (age > lifetime + SLACK_SECONDS).then_some("its deadline has long passed")
+}
+
+fn label<'a>(pod: &'a Pod, name: &str) -> &'a str {
+    pod.labels().get(name).map(String::as_str).unwrap_or_default()
+}
+
+/// Writes the audit line of a pod that was swept: its launcher may have been killed before it wrote one.
+async fn write_line(connection: &Connection, session: &LauncherSession, pod: &Pod, why: &str) {
+    let line = AuditLine {
+        event: AuditEvent::Sweep,
+        context: connection.context.clone(),
+        server: connection.server.clone(),
+        user: connection.user.clone(),
+        node: clean(pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default(), 253),
+        tool: clean(label(pod, TOOL_LABEL), 63),
+        namespace: pod.namespace().unwrap_or_default(),
+        pod: Some(pod.name_any()),
+        pod_uid: pod.metadata.uid.clone(),
+        outcome: Some(format!("swept: {why}")),
+        deleted: Some(true),
+        ..AuditLine::default()
+    };
+    if let Err(error) = session.audit.append(line.clone()).await {
+        tracing::warn!(%error, line = ?line, "the audit log could not be written");
+    }
 }

@@ -95,12 +95,12 @@ mod tests {
     fn the_container_with_the_gpu_is_found_and_named_to_the_probe() {
         let target = TargetContainer::first_with_gpu(&pod(|_| ())).expect("a container");
         assert_eq!((target.pod.as_str(), target.container.as_str()), ("train-0", "main"));
-        let words = |command: &[&str]| {
+        let with_option = |command: &[&str]| {
             target.add_container_option(&command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
         };
-        assert_eq!(words(&["all"]), ["all".to_owned(), OPTION.into(), "a1".repeat(32)]);
-        assert_eq!(words(&["inventory"]), ["inventory"]);
-        assert_eq!(words(&["all", OPTION, "x"]), ["all", OPTION, "x"]);
+        assert_eq!(with_option(&["all"]), ["all".to_owned(), OPTION.into(), "a1".repeat(32)]);
+        assert_eq!(with_option(&["inventory"]), ["inventory"]);
+        assert_eq!(with_option(&["all", OPTION, "x"]), ["all", OPTION, "x"]);
     }
 
     #[test]

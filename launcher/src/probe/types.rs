@@ -82,8 +82,8 @@ pub struct ProbeResult {
     pub via: ProbeMethod,
     /// Name of the pod that was used.
     pub pod: String,
-    /// Whether the pod is certainly deleted.
-    pub removed: bool,
+    /// Whether the object of the pod is certainly deleted. Its container ends a moment later.
+    pub deleted: bool,
     /// Why it is not, and what to do.
     pub left_behind: Option<String>,
     /// How long each phase took.
@@ -123,8 +123,8 @@ pub(super) struct ProbeContainer {
 pub(super) struct CleanUp {
     /// Name of the pod that was used.
     pub(super) pod: String,
-    /// Whether everything is certainly deleted.
-    pub(super) removed: bool,
+    /// Whether the object of the pod is certainly deleted.
+    pub(super) deleted: bool,
     /// What is left, and what to do about it.
     pub(super) left_behind: Option<String>,
 }
@@ -139,6 +139,8 @@ pub(super) enum CreateOutcome {
         /// Its UID: a later object of the same name has another one.
         uid: Option<String>,
     },
-    /// The answer was lost or left it open: it exists, will exist in a moment, or never will.
+    /// The answer left it open: it exists, will exist in a moment, or never will.
     Unknown,
+    /// No answer came: it may still be created at any time until the API server gives up the request.
+    Unanswered,
 }

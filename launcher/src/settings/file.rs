@@ -22,8 +22,9 @@ pub(crate) struct FileValues {
 
 impl FileValues {
     /// Reads the file that the arguments or the environment name, or else the default file if it exists.
-    pub(crate) fn find(words: &[OsString], settings: &Command) -> Result<Self, Failure> {
-        let named = named(words).or_else(|| std::env::var_os("GPU_SYRINGE_CONFIG").filter(|value| !value.is_empty()));
+    pub(crate) fn find(argv: &[OsString], settings: &Command) -> Result<Self, Failure> {
+        let named =
+            config_option(argv).or_else(|| std::env::var_os("GPU_SYRINGE_CONFIG").filter(|value| !value.is_empty()));
         let (path, required) = match named {
             Some(path) => (PathBuf::from(path), true),
             None => match default_path() {
@@ -49,10 +50,10 @@ impl FileValues {
                 let names: Vec<_> = names.filter(|name| !NOT_IN_FILES.contains(name)).collect();
                 return Err(wrong(path, format!("there is no setting '{key}'; there are: {}", names.join(", "))));
             }
-            let words = words_of(&value).ok_or_else(|| {
+            let texts = value_texts(&value).ok_or_else(|| {
                 wrong(path, format!("'{key}' must be a text, a number, true or false, or a list of those"))
             })?;
-            values.insert(id, words);
+            values.insert(id, texts);
         }
         let read = Self { path: Some(path.to_owned()), values };
         // Validated separately first, so that the message names the file and not a flag.
@@ -65,9 +66,9 @@ impl FileValues {
 
     /// The command with these values as its defaults.
     pub(crate) fn as_defaults(&self, mut command: Command) -> Command {
-        for (id, words) in &self.values {
-            let words = words.clone();
-            command = command.mut_arg(id, |arg| arg.default_values(words));
+        for (id, texts) in &self.values {
+            let texts = texts.clone();
+            command = command.mut_arg(id, |arg| arg.default_values(texts));
         }
         command
     }
@@ -79,40 +80,40 @@ impl FileValues {
 
     fn as_flags(&self, settings: &Command) -> Vec<String> {
         let mut flags = Vec::new();
-        for (id, words) in &self.values {
+        for (id, texts) in &self.values {
             let arg = settings.get_arguments().find(|arg| arg.get_id() == id.as_str());
             let switch = arg.is_some_and(|arg| matches!(arg.get_action(), ArgAction::SetTrue));
             let name = format!("--{}", id.replace('_', "-"));
-            match (switch, words.first().map(String::as_str)) {
+            match (switch, texts.first().map(String::as_str)) {
                 (true, Some("true")) => flags.push(name),
                 (true, Some("false")) => {}
-                (true, _) => flags.push(format!("{name}={}", words.join(","))),
-                (false, _) => flags.extend(words.iter().map(|word| format!("{name}={word}"))),
+                (true, _) => flags.push(format!("{name}={}", texts.join(","))),
+                (false, _) => flags.extend(texts.iter().map(|text| format!("{name}={text}"))),
             }
         }
         flags
     }
 }
 
-fn words_of(value: &toml::Value) -> Option<Vec<String>> {
+fn value_texts(value: &toml::Value) -> Option<Vec<String>> {
     match value {
         toml::Value::String(text) => Some(vec![text.clone()]),
         toml::Value::Integer(number) => Some(vec![number.to_string()]),
         toml::Value::Boolean(on) => Some(vec![on.to_string()]),
         toml::Value::Array(all) => {
-            let words: Option<Vec<Vec<String>>> = all.iter().map(words_of).collect();
-            words.map(|words| words.concat())
+            let texts: Option<Vec<Vec<String>>> = all.iter().map(value_texts).collect();
+            texts.map(|texts| texts.concat())
         }
         toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => None,
     }
 }
 
 /// The value of `--config FILE` or `--config=FILE`, before the arguments are parsed.
-fn named(words: &[OsString]) -> Option<OsString> {
-    let at = words.iter().position(|word| word.to_str().is_some_and(|word| word.starts_with("--config")))?;
-    let word = words[at].to_str()?;
+fn config_option(argv: &[OsString]) -> Option<OsString> {
+    let at = argv.iter().position(|word| word.to_str().is_some_and(|word| word.starts_with("--config")))?;
+    let word = argv[at].to_str()?;
     match word.strip_prefix("--config")? {
-        "" => words.get(at + 1).cloned(),
+        "" => argv.get(at + 1).cloned(),
         rest => rest.strip_prefix('=').map(OsString::from),
     }
 }
@@ -144,11 +145,11 @@ mod tests {
         FileValues::read(Path::new("config.toml"), text, &settings).map_err(|failure| failure.why)
     }
 
-    fn settings(text: &str, words: &[&str]) -> Settings {
+    fn settings(text: &str, argv: &[&str]) -> Settings {
         use clap::FromArgMatches;
         let file = read(text).expect("a good file");
         let command = Settings::augment_args(clap::Command::new("settings").no_binary_name(true));
-        let matches = file.as_defaults(command).try_get_matches_from(words).expect("good words");
+        let matches = file.as_defaults(command).try_get_matches_from(argv).expect("valid arguments");
         Settings::from_arg_matches(&matches).expect("settings")
     }
 

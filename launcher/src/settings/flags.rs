@@ -193,10 +193,10 @@ impl Settings {
     ///
     /// # Errors
     /// When an argument is not valid.
-    pub fn from_args<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
+    pub fn from_args<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
         use clap::FromArgMatches;
         let command = Self::augment_args(clap::Command::new("gpu-syringe").no_binary_name(true));
-        Self::from_arg_matches(&command.try_get_matches_from(words)?)
+        Self::from_arg_matches(&command.try_get_matches_from(args)?)
     }
 
     /// Whether the demo cluster is used. Never without the feature `demo`.

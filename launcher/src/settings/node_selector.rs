@@ -73,8 +73,8 @@ fn requirement(text: &str) -> Result<Expression, String> {
     };
     let key = |text: &str| word(text).and_then(|key| if key.is_empty() { Err(wrong()) } else { Ok(key) });
     let values = |text: &str| {
-        let inside = text.trim().strip_prefix('(').and_then(|text| text.strip_suffix(')')).ok_or_else(wrong)?;
-        inside.split(',').map(word).collect::<Result<_, _>>()
+        let list = text.trim().strip_prefix('(').and_then(|text| text.strip_suffix(')')).ok_or_else(wrong)?;
+        list.split(',').map(word).collect::<Result<_, _>>()
     };
     if let Some(name) = text.strip_prefix('!') {
         return Ok(Expression::DoesNotExist(key(name)?));
@@ -127,8 +127,8 @@ mod tests {
         serde_json::from_value(json!({"metadata": {"name": "gpu-1", "labels": labels}})).expect("a node")
     }
 
-    fn may(words: &[&str], node: &Node) -> bool {
-        let selector = words.get(1).map(|text| text.parse().expect("a selector"));
+    fn may(args: &[&str], node: &Node) -> bool {
+        let selector = args.get(1).map(|text| text.parse().expect("a selector"));
         check(selector.as_ref(), node).is_ok()
     }
 

@@ -82,7 +82,7 @@ fn groups(answer: &FleetAnswer) -> String {
 /// How the nodes were read, and what is left behind.
 fn foot(answer: &FleetAnswer) -> String {
     let probes = &answer.probes;
-    let gone = if probes.removed { "all probe pods deleted" } else { "NOT ALL PROBE PODS DELETED" };
+    let gone = if probes.deleted { "all probe pods deleted" } else { "NOT ALL PROBE PODS DELETED" };
     let mut text = format!(
         "\n{} ms, {} nodes at a time, median {} ms a node; {gone}\n",
         probes.total_ms, probes.concurrency, probes.median_node_ms

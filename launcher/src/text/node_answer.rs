@@ -127,20 +127,20 @@ fn plan_lines(plan: &Plan) -> String {
 
 /// Source of the facts, and what is left behind: the last part of every answer about a node.
 pub(crate) fn foot(note: &ProbeSummary) -> String {
-    let ProbeSummary { via, node, source, removed, left_behind, note, timings_ms, .. } = note;
-    let gone = match (*removed, *via) {
-        (_, "none") => "not created",
-        (true, _) => "removed",
+    let ProbeSummary { via, node, source, deleted, left_behind, note, timings_ms, .. } = note;
+    let gone = match (*deleted, *via) {
+        (_, "none") => "probe not created",
+        (true, _) => "probe pod deleted",
         // Its container has ended or will end. The entry that stays is described below.
-        (false, "ephemeral") => "not removable",
-        (false, _) => "NOT REMOVED",
+        (false, "ephemeral") => "probe container not deletable",
+        (false, _) => "probe pod NOT DELETED",
     };
     let source = match source {
         syringe_core::report::Source::Hardware => "hardware",
         syringe_core::report::Source::File => "a facts file",
         syringe_core::report::Source::Api => "the Kubernetes API alone",
     };
-    let mut text = format!("\n{node} via {via} in {} ms, read from {source}; probe {gone}\n", timings_ms.total);
+    let mut text = format!("\n{node} via {via} in {} ms, read from {source}; {gone}\n", timings_ms.total);
     for more in [note, left_behind].into_iter().flatten() {
         text.push_str(more);
         text.push('\n');

@@ -25,8 +25,8 @@ pub(crate) fn pods_table(pods: &[PodRow]) -> String {
     let mut rows = new_table(["pod", "phase", "holds", "container", "requests", "devices", "processes"]);
     for pod in pods {
         let phase = if pod.terminating { format!("{}, terminating", pod.phase) } else { pod.phase.clone() };
-        let claimed = pod.claims.iter().flat_map(|claim| &claim.devices).map(|device| device.device.clone());
-        let holds = amounts(&pod.holds).into_iter().chain(claimed).collect::<Vec<_>>().join(" ");
+        let claimed_devices = pod.claims.iter().flat_map(|claim| &claim.devices).map(|device| device.device.clone());
+        let holds = amounts(&pod.holds).into_iter().chain(claimed_devices).collect::<Vec<_>>().join(" ");
         let first = [format!("{}/{}", pod.namespace, pod.name), phase, holds];
         if pod.containers.is_empty() {
             rows.add_row([first.as_slice(), &[const { String::new() }; 4]].concat());

@@ -72,7 +72,7 @@ impl Tool for DescribeGpuNode {
                     ProbeSummary::of_failed_probe(call.settings.via, &answer.node, &answer.context, &failure);
             }
         }
-        answer.conclude();
+        answer.set_summary();
         Ok(answer)
     }
 

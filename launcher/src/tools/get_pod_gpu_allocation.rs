@@ -171,15 +171,15 @@ impl PodAllocation {
     fn of(view: &NodeWithPods, node: String, context: String) -> Self {
         let resources = view.uses();
         let pods = view.rows();
-        let words: Vec<_> = resources
+        let parts: Vec<_> = resources
             .iter()
             .filter_map(|one| Some(format!("{} of {} {} allocated", one.allocated?, one.allocatable, one.resource)))
             .collect();
         let holding = pods.iter().filter(|pod| !pod.holds.is_empty() || !pod.claims.is_empty()).count();
-        let summary = match (&view.pods, words.is_empty()) {
+        let summary = match (&view.pods, parts.is_empty()) {
             (None, _) => format!("The pods of node {node} could not be read: the allocation is unknown."),
             (_, true) => format!("Node {node} advertises no GPU resource; pods that request one: {holding}."),
-            _ => format!("Node {node}: {}; pods with GPUs: {holding}.", words.join(", ")),
+            _ => format!("Node {node}: {}; pods with GPUs: {holding}.", parts.join(", ")),
         };
         Self {
             summary,

@@ -93,14 +93,14 @@ fn links_up(gpu: &GpuTopology) -> String {
 
 fn link_errors(gpu: &GpuTopology) -> String {
     let erring = gpu.nvlinks.iter().filter(|group| !group.errors.is_empty());
-    let words: Vec<_> = erring
+    let parts: Vec<_> = erring
         .map(|group| {
             let links: Vec<_> = group.links.iter().map(u32::to_string).collect();
             let errors: Vec<_> = group.errors.iter().map(|(name, count)| format!("{name} {count}")).collect();
             format!("link {}: {}", links.join(","), errors.join(", "))
         })
         .collect();
-    words.join("; ")
+    parts.join("; ")
 }
 
 /// The matrix in the format of `nvidia-smi topo -m`.

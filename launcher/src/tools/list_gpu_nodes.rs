@@ -138,7 +138,7 @@ impl Tool for ListGpuNodes {
         let mut unknown = Vec::new();
         let dra = call.with_deadline(what, resource_claims::read(&connection, None, &mut unknown)).await?;
         let dra_nodes: BTreeSet<&str> = dra.iter().flat_map(Dra::nodes).collect();
-        let claimed = dra.as_ref().map(Dra::held).unwrap_or_default();
+        let held_by_claims = dra.as_ref().map(Dra::held).unwrap_or_default();
         let is_wanted = |node: &Node| is_gpu_node(node) || dra_nodes.contains(node.name_any().as_str());
         let row = |node: Node| GpuNode::of(&node, dra.as_ref());
         let collecting = nodes::collect(&connection, selector.as_deref(), is_wanted, row);
@@ -156,13 +156,13 @@ impl Tool for ListGpuNodes {
         for mut row in rows {
             row.allocated = held.as_ref().map(|held| {
                 let mut held = held.get(&row.name).cloned().unwrap_or_default();
-                held.extend(claimed.get(row.name.as_str()).cloned().unwrap_or_default());
+                held.extend(held_by_claims.get(row.name.as_str()).cloned().unwrap_or_default());
                 held
             });
             answer.add(row);
         }
         answer.totals.nodes = looked_at;
-        answer.conclude();
+        answer.set_summary();
         Ok(answer)
     }
 
@@ -229,7 +229,7 @@ impl GpuNodes {
         self.nodes.push(row);
     }
 
-    fn conclude(&mut self) {
+    fn set_summary(&mut self) {
         self.nodes.sort_by_key(|node| (node.problems.is_empty(), node.name.clone()));
         let troubled = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
         let omitted = byte_budget::truncate(&mut self.nodes, MAX_BYTES);
@@ -258,7 +258,7 @@ impl GpuNode {
     }
 
     fn of(node: &Node, dra: Option<&Dra>) -> Self {
-        let (capacity, allocatable) = node_gpus::offers(node, dra);
+        let (capacity, allocatable) = node_gpus::capacity_and_allocatable(node, dra);
         Self {
             name: node.name_any(),
             ready: is_ready(node),

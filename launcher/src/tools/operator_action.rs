@@ -90,7 +90,7 @@ pub(super) async fn run<D: OperatorAction>(call: &CallContext, action: &D) -> Re
     let content =
         consent::token_binding(D::TOOL, &connection.server, &connection.context, node_name, &action.arguments());
     let mut session = ActionSession { call, action, connection: &connection, kubernetes, content };
-    let agreed = match session.redeem(token)? {
+    let agreed = match session.redeem(token).await? {
         Some(Ok(agreed)) => agreed,
         Some(Err(declined)) => return Ok(declined),
         None => match session.ask().await? {
@@ -100,7 +100,7 @@ pub(super) async fn run<D: OperatorAction>(call: &CallContext, action: &D) -> Re
     };
     // A call that is cancelled while the question is open counts as declined, whatever the answer is.
     if call.cancel.is_cancelled() {
-        return Ok(session.declined(agreed.plan, "the call was cancelled", None));
+        return Ok(session.declined(agreed.plan, "the call was cancelled", None).await);
     }
     // The node may have changed while the question was open: no longer Ready, or no longer cordoned.
     session.kubernetes = read_actionable_node(call, &connection, node_name).await?;
@@ -134,8 +134,10 @@ struct ActionSession<'a, D> {
 
 impl<D: OperatorAction> ActionSession<'_, D> {
     /// The consent in the call: a token, or the answer of the host's user.
-    #[expect(clippy::type_complexity, reason = "no consent in the call; or agreed, or declined")]
-    fn redeem(&self, token: Option<&str>) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Report>>>, Failure> {
+    async fn redeem(
+        &self,
+        token: Option<&str>,
+    ) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Report>>>, Failure> {
         let answer = self.call.consent.answer();
         let Some(token) = answer.map(|answer| answer.token.as_str()).or(token) else { return Ok(None) };
         let bearer = if answer.is_some() { Redeemer::Host } else { Redeemer::Model };
@@ -145,12 +147,16 @@ impl<D: OperatorAction> ActionSession<'_, D> {
             }
             _ => self.call.consent.tokens().redeem(token, &consent::bearer_binding(bearer, &self.content)),
         };
-        let granted = redeemed.map_err(|why| {
-            self.record(String::new()).refused(&why);
-            Failure::new(format!("Running {}", D::TOOL), why, "Call again without a token to get a new plan.")
-        })?;
+        let granted = match redeemed {
+            Ok(granted) => granted,
+            Err(why) => {
+                self.record(String::new()).refused(&why).await;
+                let next = "Call again without a token to get a new plan.";
+                return Err(Failure::new(format!("Running {}", D::TOOL), why, next));
+            }
+        };
         Ok(Some(match answer {
-            Some(answer) if !answer.accepted => Err(self.declined(granted.plan, "the user declined", None)),
+            Some(answer) if !answer.accepted => Err(self.declined(granted.plan, "the user declined", None).await),
             Some(_) => Ok(AgreedPlan { plan: granted.plan, how: "user (input required)".to_owned() }),
             None => Ok(AgreedPlan { plan: granted.plan, how: "token".to_owned() }),
         }))
@@ -185,7 +191,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         };
         match asked {
             ConsentAnswer::Yes(how) => return Ok(Ok(AgreedPlan { plan, how: how.to_owned() })),
-            ConsentAnswer::No(why) => return Ok(Err(Box::new(self.declined(plan, &why, answer.probe)))),
+            ConsentAnswer::No(why) => return Ok(Err(Box::new(self.declined(plan, &why, answer.probe).await))),
             ConsentAnswer::Nobody if !self.call.settings.token_to_model => {
                 return Ok(Err(Box::new(ActionAnswer {
                     outcome: "awaiting_consent".to_owned(),
@@ -267,8 +273,8 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         AuditRecord::new(audit, self.connection, &self.call.settings.namespace, &request, Some(note))
     }
 
-    fn declined(&self, plan: String, why: &str, probe: Option<ProbeSummary>) -> ActionAnswer<D::Report> {
-        self.record(plan.clone()).declined(why);
+    async fn declined(&self, plan: String, why: &str, probe: Option<ProbeSummary>) -> ActionAnswer<D::Report> {
+        self.record(plan.clone()).declined(why).await;
         ActionAnswer {
             outcome: "declined".to_owned(),
             summary: format!("Nothing was done: {why}."),
@@ -288,9 +294,9 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     }
 
     fn command(&self, more: &[&str]) -> Vec<String> {
-        let words = self.action.probe_arguments(self.call, &self.kubernetes);
+        let arguments = self.action.probe_arguments(self.call, &self.kubernetes);
         std::iter::once("--operator".to_owned())
-            .chain(words)
+            .chain(arguments)
             .chain(more.iter().map(|word| (*word).to_owned()))
             .collect()
     }

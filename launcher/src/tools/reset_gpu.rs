@@ -95,14 +95,14 @@ impl OperatorAction for ResetArgs {
     }
 
     fn probe_arguments(&self, call: &CallContext, kubernetes: &Node) -> Vec<String> {
-        let mut words = ["reset", "--gpu", &self.gpu].map(str::to_owned).to_vec();
+        let mut args = ["reset", "--gpu", &self.gpu].map(str::to_owned).to_vec();
         if is_cordoned(kubernetes) {
-            words.push("--cordoned".to_owned());
+            args.push("--cordoned".to_owned());
         }
         if call.settings.drain_check == DrainCheck::Off {
-            words.extend(["--drain-check", "off"].map(str::to_owned));
+            args.extend(["--drain-check", "off"].map(str::to_owned));
         }
-        words
+        args
     }
 
     fn time(&self) -> Duration {

@@ -6,7 +6,6 @@
 //!
 //! Limits: this shows that the pod was created for actions, not who calls now. The policy decides who may exec `--operator`.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -23,8 +22,9 @@ pub(super) fn refusal() -> Option<Obstacle> {
 }
 
 fn refusal_in(proc: &Path, ours: u32) -> Option<Obstacle> {
-    let mounts = |pid: u32| fs::read_link(proc.join(format!("{pid}/ns/mnt"))).ok();
-    let program = |pid: u32| fs::metadata(proc.join(format!("{pid}/exe"))).ok().map(|file| (file.dev(), file.ino()));
+    let mounts = |pid: u32| files::link(&proc.join(format!("{pid}/ns/mnt"))).ok();
+    let program =
+        |pid: u32| files::metadata(&proc.join(format!("{pid}/exe"))).ok().map(|file| (file.dev(), file.ino()));
     let Some(own_mounts) = mounts(ours) else { return Some(unknown("its namespaces cannot be read")) };
     if mounts(1).as_ref() == Some(&own_mounts) && pid_namespace::is_initial(proc) {
         return None;
@@ -36,7 +36,7 @@ fn refusal_in(proc: &Path, ours: u32) -> Option<Obstacle> {
     let Some((_, main)) = in_container.filter_map(|pid| Some((started(pid)?, pid))).min() else {
         return Some(unknown("its main process cannot be found"));
     };
-    let words = fs::read(proc.join(main.to_string()).join("cmdline")).unwrap_or_default();
+    let words = files::head(&proc.join(main.to_string()).join("cmdline"), files::SMALL).unwrap_or_default();
     let (Some(of_main), Some(of_us)) = (program(main), program(ours)) else {
         return Some(unknown("what its main process runs cannot be read"));
     };

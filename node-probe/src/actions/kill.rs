@@ -159,6 +159,12 @@ impl Target {
     fn check(self, kill_request: &KillRequest, view: &GpuFacts, paths: &Paths) -> Result<Checked, Early> {
         let mut action = blank(kill_request);
         let Some(stat) = host::read_stat(&paths.proc, kill_request.pid) else {
+            // A read that blocks is no proof that the process has ended.
+            if pid_namespace::is_initial(&paths.proc) && !self.wait(Duration::ZERO) {
+                let why = format!("the state of PID {} could not be read, and it has not ended", kill_request.pid);
+                let next_step = "Check the node for processes in state D.";
+                return Err(refuse(action, "process_unreadable", why, next_step));
+            }
             return Err(absent(kill_request, paths));
         };
         if stat.start_ticks != Some(kill_request.start_ticks) {
@@ -186,8 +192,8 @@ impl Target {
 
     fn protected(&self, pid: u32, stat: &Stat, paths: &Paths) -> Option<Obstacle> {
         let folder = paths.proc.join(pid.to_string());
-        let comm = std::fs::read_to_string(folder.join("comm")).unwrap_or_default();
-        let executable = std::fs::read_link(folder.join("exe")).ok();
+        let comm = files::text(&folder.join("comm")).unwrap_or_default();
+        let executable = files::link(&folder.join("exe")).ok();
         let executable = executable.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
         protected::refusal(&Candidate {
             pid,
@@ -355,7 +361,7 @@ fn after(action: &mut KillAction, kill_request: &KillRequest, gpu_reader: &GpuRe
 
 /// A dead process that was not reaped. A program whose main thread has ended looks the same, but is alive.
 fn is_zombie(paths: &Paths, pid: u32, stat: &Stat) -> bool {
-    let threads = || std::fs::read_dir(paths.proc.join(pid.to_string()).join("task")).map_or(0, Iterator::count);
+    let threads = || files::names(&paths.proc.join(pid.to_string()).join("task")).map_or(0, |tasks| tasks.len());
     stat.state.as_deref() == Some("Z") && threads() <= 1
 }
 

@@ -11,13 +11,16 @@ use syringe_core::report::{Problem, Section, Sections};
 use super::needed_sections::NeededSections;
 use super::nvml_processes::NvmlProcesses;
 use super::source_threads::{SectionResult, deliver};
-use crate::host;
 use crate::nvml::{Answer, GpuAddress, Parts, Uses};
 use crate::paths::Paths;
 use crate::section::SectionName;
+use crate::{bounded, host};
 
 /// Time for the NVML process to end after it is killed. A process that hangs in the kernel stays.
 const END_TIME: Duration = Duration::from_millis(200);
+
+/// Part of the time that may be spent on reads after the deadline.
+pub(super) const LATE_PART: u32 = 4;
 
 /// The results so far.
 pub(super) struct Collector {
@@ -26,6 +29,8 @@ pub(super) struct Collector {
     /// The GPUs of NVML. `None` if NVML did not open in time or none of its GPUs responds; empty if it has no GPUs.
     pub(super) addresses: Option<Vec<GpuAddress>>,
     parts: Parts,
+    /// Time for everything.
+    timeout: Duration,
     nvml_problem: Option<Problem>,
     nvml_settled: bool,
     processes_started: bool,
@@ -34,6 +39,8 @@ pub(super) struct Collector {
     nvml: NvmlProcesses,
     /// NVML process that could not be killed.
     left_behind: Option<u32>,
+    /// When the report must be complete.
+    deadline: Instant,
 }
 
 impl Collector {
@@ -43,16 +50,19 @@ impl Collector {
         sender: Sender<SectionResult>,
         paths: Paths,
         nvml: NvmlProcesses,
+        deadline: Instant,
     ) -> Self {
         Self {
             needed,
             sender,
             paths,
             nvml,
+            deadline,
             left_behind: None,
             sections: Sections::default(),
             addresses: None,
             parts: Parts::default(),
+            timeout: Duration::ZERO,
             nvml_problem: None,
             nvml_settled: false,
             processes_started: false,
@@ -61,6 +71,7 @@ impl Collector {
 
     /// Receives results until all have arrived or the time is over. A missing result becomes a problem.
     pub(super) fn wait(&mut self, results: &Receiver<SectionResult>, started: Instant, timeout: Duration) {
+        self.timeout = timeout;
         if !self.needed.nvml() {
             self.nvml_settled = true;
         }
@@ -81,6 +92,8 @@ impl Collector {
         }
         let call = self.nvml.call();
         self.end_nvml(END_TIME);
+        // What replaces a missing section is read after the deadline.
+        bounded::begin(timeout / LATE_PART);
         // The NVML process had less time, and did not send what it had.
         let late = self.timed_out(SectionName::Inventory, timeout, call.as_deref());
         // It does not tell which GPU hangs.
@@ -148,10 +161,12 @@ impl Collector {
     /// Writes the sections of which NVML sent a part. A GPU whose part is missing has the problem `absent`.
     fn fill(&mut self, absent: &Problem) {
         let had_topology = self.sections.topology.is_some();
-        self.parts.fill(&self.needed.sections, absent, &mut self.sections);
-        let topology = self.sections.topology.as_mut().and_then(|section| section.data.as_mut());
-        if let Some(topology) = topology.filter(|_| !had_topology) {
-            host::complete_topology(&self.paths, topology);
+        self.parts.fill(&self.needed.sections, absent, self.timeout, &mut self.sections);
+        if let Some(section) = self.sections.topology.as_mut().filter(|_| !had_topology) {
+            if let Some(topology) = &mut section.data {
+                host::complete_topology(&self.paths, topology);
+            }
+            bounded::add_problems(section);
         }
         self.start_process_thread(Duration::ZERO);
     }
@@ -208,18 +223,19 @@ impl Collector {
         }
         self.processes_started = true;
         let (sender, paths) = (self.sender.clone(), self.paths.clone());
+        let time = self.deadline.saturating_duration_since(Instant::now());
         let absent = self.nvml_problem.clone().unwrap_or_else(|| {
             let call = self.nvml.call();
             self.timed_out(SectionName::Processes, waited, call.as_deref())
         });
-        let uses = self.parts.take_uses(&absent).unwrap_or_else(|| Uses {
+        let uses = self.parts.take_uses(&absent, self.timeout).unwrap_or_else(|| Uses {
             uses: Section::failed(absent),
             memory_used: Vec::new(),
             minors: Vec::new(),
         });
         thread::spawn(move || {
             let Uses { uses, memory_used, minors } = uses;
-            deliver(&sender, SectionResult::Processes, || host::processes(&paths, uses, &memory_used, &minors));
+            deliver(&sender, time, SectionResult::Processes, || host::processes(&paths, uses, &memory_used, &minors));
         });
     }
 
@@ -279,12 +295,15 @@ fn left_behind(process: u32) -> String {
 /// The part of the topology from PCI, which needs no driver.
 fn topology_without_nvml(paths: &Paths, problem: Problem) -> Section<Topology> {
     let gpus = host::pci_topology(paths);
-    if gpus.is_empty() {
-        return Section::failed(problem);
-    }
-    let mut topology = Topology { gpus, ..Topology::default() };
-    host::complete_topology(paths, &mut topology);
-    Section::read(topology, vec![problem])
+    let mut section = if gpus.is_empty() {
+        Section::failed(problem)
+    } else {
+        let mut topology = Topology { gpus, ..Topology::default() };
+        host::complete_topology(paths, &mut topology);
+        Section::read(topology, vec![problem])
+    };
+    bounded::add_problems(&mut section);
+    section
 }
 
 #[cfg(test)]
@@ -308,7 +327,7 @@ mod tests {
             have: Vec::new(),
         };
         let nvml = NvmlProcesses::new(questions, sender.clone());
-        let mut collector = Collector::new(NeededSections::default(), sender, nowhere, nvml);
+        let mut collector = Collector::new(NeededSections::default(), sender, nowhere, nvml, Instant::now());
         collector.left_behind = Some(4242);
         let why = |name| collector.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;
         assert!(

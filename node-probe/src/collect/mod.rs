@@ -11,6 +11,8 @@
 //!   process thread  (starts when NVML's lists have arrived or failed) ────────────────────┘
 //! ```
 
+#[cfg(test)]
+mod blocked_read_tests;
 mod collector;
 mod needed_sections;
 mod nvml_processes;
@@ -23,23 +25,24 @@ use jiff::Timestamp;
 use syringe_core::diagnosis;
 use syringe_core::facts::host::Host;
 use syringe_core::facts::topology;
-use syringe_core::report::{Extent, Report, Section, Sections, Source};
+use syringe_core::report::{Extent, Problem, Report, Section, Sections, Source};
 use syringe_core::xid::LogOf;
 
-use self::collector::Collector;
+use self::collector::{Collector, LATE_PART};
 use self::needed_sections::NeededSections;
 use self::nvml_processes::NvmlProcesses;
 use self::source_threads::{nvml_request, start_threads};
 use crate::envelope::{blank, millis};
-use crate::host;
 use crate::nvml::GpuAddress;
 use crate::paths::Paths;
 use crate::request::Request;
 use crate::section::SectionName;
+use crate::{bounded, host};
 
 /// Reads what `request` asks for.
 pub(crate) fn collect(request: &Request) -> Report {
     let started = Instant::now();
+    bounded::begin(request.timeout);
     let taken_at = Timestamp::now();
     let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
     let foreign = request.files.kernel_log.is_some() && request.sections == [SectionName::Xid];
@@ -52,9 +55,11 @@ pub(crate) fn collect(request: &Request) -> Report {
         nvml.start();
     }
     let identity = host::identity(&paths);
+    let mut problems = bounded::take_problems();
     start_threads(&needed, request, taken_at, &paths, &sender);
-    let mut collector = Collector::new(needed, sender, paths, nvml);
+    let mut collector = Collector::new(needed, sender, paths, nvml, started + request.timeout);
     collector.wait(&results, started, request.timeout);
+    bounded::begin(request.timeout / LATE_PART);
     let mut report = Report {
         hostname: identity.hostname,
         boot_id: identity.boot_id,
@@ -69,6 +74,8 @@ pub(crate) fn collect(request: &Request) -> Report {
         // A saved log may be from another machine.
         report = Report { source: Source::File, hostname: None, boot_id: None, kernel: None, scope: None, ..report };
     }
+    problems.extend(bounded::take_problems());
+    add_to_first(&mut report.sections, problems);
     let whose = if request.files.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
     finish(&mut report, whose, collector.addresses.as_deref(), &collector.paths, &request.sections);
     report.duration_ms = millis(started.elapsed());
@@ -77,7 +84,7 @@ pub(crate) fn collect(request: &Request) -> Report {
 
 /// Time for NVML. The rest is for sending what it has not completed.
 fn nvml_time(timeout: Duration) -> Duration {
-    timeout.saturating_sub((timeout / 10).clamp(Duration::from_millis(50), Duration::from_millis(400)))
+    timeout.saturating_sub((timeout / 6).clamp(Duration::from_millis(50), Duration::from_millis(500)))
 }
 
 /// Joins the results of the threads, computes the health section, and removes sections that were not requested.
@@ -94,12 +101,16 @@ fn finish(
         let ports = topology::ports_above_one_gpu(&here);
         syringe_core::xid::join(log, whose, addresses.unwrap_or_default(), &ports);
     }
+    if let Some(xid) = &mut report.sections.xid {
+        bounded::add_problems(xid);
+    }
     if let Some(host) = report.sections.host.as_mut().and_then(|section| section.data.as_mut()) {
         mark_listed(host, addresses);
     }
     if let Some(addresses) = addresses {
         let sees_all = report.scope.is_none_or(|scope| scope.gpus == Extent::Node);
         host::name_lost(paths, addresses, sees_all, &mut report.sections);
+        add_to_nvml(&mut report.sections, &bounded::take_problems());
     }
     if requested.contains(&SectionName::Health) {
         report.sections.health = Some(Section::read(diagnosis::health(report), Vec::new()));
@@ -116,6 +127,33 @@ fn finish(
     drop_if(kubelet, unasked(SectionName::Kubelet));
     drop_if(host, unasked(SectionName::Host));
     drop_if(xid, unasked(SectionName::Xid));
+}
+
+/// Adds problems of reads that belong to no section: to `host`, or the first section that was read.
+fn add_to_first(sections: &mut Sections, problems: Vec<Problem>) {
+    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid, health: _ } = sections;
+    let _ = add_to(host, &problems)
+        || add_to(inventory, &problems)
+        || add_to(telemetry, &problems)
+        || add_to(topology, &problems)
+        || add_to(ecc, &problems)
+        || add_to(processes, &problems)
+        || add_to(mig, &problems)
+        || add_to(kubelet, &problems)
+        || add_to(xid, &problems);
+}
+
+/// Adds problems to the sections that list lost GPUs.
+fn add_to_nvml(sections: &mut Sections, problems: &[Problem]) {
+    add_to(&mut sections.inventory, problems);
+    add_to(&mut sections.telemetry, problems);
+    add_to(&mut sections.topology, problems);
+    add_to(&mut sections.ecc, problems);
+}
+
+/// Adds problems to a section; `false` if there is no such section.
+fn add_to<T>(section: &mut Option<Section<T>>, problems: &[Problem]) -> bool {
+    section.as_mut().map(|section| section.add_problems(problems.iter().cloned())).is_some()
 }
 
 /// Sets for each GPU on the bus whether NVML lists it, if NVML answered.

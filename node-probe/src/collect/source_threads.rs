@@ -19,7 +19,7 @@ use crate::nvml::{Answer, Answers, NvmlProcess};
 use crate::paths::{Owner, Paths};
 use crate::request::Request;
 use crate::section::SectionName;
-use crate::{host, kernel_log};
+use crate::{bounded, host, kernel_log};
 
 /// The result of a thread.
 pub(super) enum SectionResult {
@@ -71,27 +71,29 @@ pub(super) fn start_threads(
     paths: &Paths,
     sender: &Sender<SectionResult>,
 ) {
-    if needed.has(SectionName::Host) || needed.has(SectionName::Kubelet) {
-        let (needed, paths, sender) = (needed.clone(), paths.clone(), sender.clone());
+    let time = request.timeout;
+    if needed.has(SectionName::Host) {
+        let (paths, sender) = (paths.clone(), sender.clone());
         let (container, stack_log) = (request.container.clone(), request.stack_log.clone());
         thread::spawn(move || {
-            if needed.has(SectionName::Host) {
-                let options = host::ContainerOptions { container: container.as_deref(), stack_log: stack_log.as_ref() };
-                deliver(&sender, |section| SectionResult::Host(Box::new(section)), || host::read(&paths, options));
-            }
-            if needed.has(SectionName::Kubelet) {
-                deliver(&sender, SectionResult::Kubelet, || match paths.owner {
-                    Owner::Node => host::kubelet(&paths),
-                    Owner::Workload => Section::failed(no_kubelet()),
-                });
-            }
+            let options = host::ContainerOptions { container: container.as_deref(), stack_log: stack_log.as_ref() };
+            deliver(&sender, time, |section| SectionResult::Host(Box::new(section)), || host::read(&paths, options));
+        });
+    }
+    if needed.has(SectionName::Kubelet) {
+        let (paths, sender) = (paths.clone(), sender.clone());
+        thread::spawn(move || {
+            deliver(&sender, time, SectionResult::Kubelet, || match paths.owner {
+                Owner::Node => host::kubelet(&paths),
+                Owner::Workload => Section::failed(no_kubelet()),
+            });
         });
     }
     if needed.has(SectionName::Xid) {
         let (paths, sender, file) = (paths.clone(), sender.clone(), request.files.kernel_log.clone());
         let since = request.since.as_ref().map(|since| since.resolve(taken_at));
         thread::spawn(move || {
-            deliver(&sender, SectionResult::Xid, || {
+            deliver(&sender, time, SectionResult::Xid, || {
                 let options = kernel_log::Options { since, journal: true };
                 match &file {
                     Some(file) => kernel_log::read_file(file, &options),
@@ -113,14 +115,17 @@ fn no_kubelet() -> Problem {
     }
 }
 
-/// Sends a section with its duration. After the deadline nobody receives it, which is not an error.
+/// Sends a section with its duration and the problems of its reads. After the deadline nobody receives it, which is not an error.
 pub(super) fn deliver<T>(
     sender: &Sender<SectionResult>,
+    time: Duration,
     result: impl FnOnce(Section<T>) -> SectionResult,
     read: impl FnOnce() -> Section<T>,
 ) {
     let started = Instant::now();
+    bounded::begin(time);
     let mut section = read();
+    bounded::add_problems(&mut section);
     section.duration_ms = millis(started.elapsed());
     let _ = sender.send(result(section));
 }

@@ -7,23 +7,26 @@
 //!   access ─▶ first_process, device_files ─▶ child process ─▶ cgroup.procs of the container ─▶ access(2) … ─▶ cgroup.procs of the probe
 //! ```
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::time::Duration;
 
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use super::device_files;
+use super::device_files::{self, DeviceList};
 use crate::child;
 use crate::child_task::{ChildTask, DeviceAccessRequest};
 use crate::paths::Paths;
 use crate::{cgroup, files};
 
 const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
+
+/// Time for the child process. It makes some hundred system calls.
+const CHILD_TIME: Duration = Duration::from_secs(2);
 
 /// Reads the devices of a container, even if its cgroup cannot be entered.
 pub(super) fn access(paths: &Paths, id: &str, problems: &mut Vec<Problem>) -> Option<ContainerAccess> {
@@ -39,7 +42,12 @@ pub(super) fn access(paths: &Paths, id: &str, problems: &mut Vec<Problem>) -> Op
     };
     let process = paths.proc.join(pid.to_string());
     let folder = process.join("root/dev");
-    let mut devices: Vec<ContainerDevice> = device_files::present(&folder)
+    let DeviceList { names, more } = device_files::list(&folder);
+    if more > 0 {
+        let why = format!("the container has {more} more device files; only {} were checked", names.len());
+        problems.push(files::problem("too_many_devices", format!("devices of container {id}"), why, ""));
+    }
+    let mut devices: Vec<ContainerDevice> = names
         .into_iter()
         .map(|name| ContainerDevice { stale: is_stale(&folder, &paths.dev, &name), name, access: Access::Unknown })
         .collect();
@@ -67,7 +75,7 @@ fn first_process(paths: &Paths, id: &str) -> Option<(u32, Option<String>)> {
 /// Whether both have a device of this name, but with different numbers.
 fn is_stale(container_procs: &Path, probe_procs: &Path, name: &str) -> bool {
     let device = |folder: &Path| {
-        let file = fs::symlink_metadata(folder.join(name)).ok()?;
+        let file = files::link_metadata(&folder.join(name)).ok()?;
         file.file_type().is_char_device().then(|| file.rdev())
     };
     device(container_procs)
@@ -86,17 +94,29 @@ fn access_in_cgroup(paths: &Paths, pid: u32, folder: &Path, devices: &[Container
     if devices.is_empty() {
         return Ok(Vec::new());
     }
+    let container_procs = procs(paths, &pid.to_string())?;
     let task = ChildTask::DeviceAccessRequest(DeviceAccessRequest {
-        container_procs: procs(paths, &pid.to_string())?,
+        container_procs: container_procs.clone(),
         probe_procs: procs(paths, "self")?,
         folder: folder.to_owned(),
         names: devices.iter().map(|device| device.name.clone()).collect(),
     });
-    let output = child::command(&task)?.stdout(Stdio::piped()).stderr(Stdio::piped()).output()?;
+    not_frozen(&container_procs)?;
+    let output = child::output(child::command(&task)?, CHILD_TIME)?;
     if !output.status.success() || output.stdout.len() != devices.len() {
         return Err(io::Error::other(clean(&String::from_utf8_lossy(&output.stderr), 200)));
     }
     Ok(output.stdout.iter().map(|answer| if *answer == b'y' { Access::Allowed } else { Access::Denied }).collect())
+}
+
+/// An error if the cgroup is frozen, as that of a paused container: a process that enters it would stop there. Only cgroup v2 has
+/// this file; v1 freezes in a hierarchy of its own, which the child does not enter.
+fn not_frozen(procs: &Path) -> io::Result<()> {
+    let events = files::text(&procs.with_file_name("cgroup.events")).unwrap_or_default();
+    if events.lines().any(|line| line == "frozen 1") {
+        return Err(io::Error::other("the container is paused: its cgroup is frozen"));
+    }
+    Ok(())
 }
 
 /// `cgroup.procs` of the hierarchy that controls devices.
@@ -124,6 +144,8 @@ fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
 /// Runs in the process that enters the cgroup: `y` or `n` for each device. Everything is opened before, so that almost
 /// nothing is charged to the memory of the container.
 pub(crate) fn check_access(request: &DeviceAccessRequest) -> io::Result<String> {
+    // A child that stops in the cgroup must not outlive the probe.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     let procs = |path: &Path| OpenOptions::new().write(true).open(path);
     let (mut container_procs, mut probe_procs) = (procs(&request.container_procs)?, procs(&request.probe_procs)?);
     let files: Vec<PathBuf> = request.names.iter().map(|name| request.folder.join(name)).collect();
@@ -201,7 +223,7 @@ mod tests {
         };
         assert_eq!(check_access(&request).expect("an answer"), "yn");
         for file in ["container_procs", "probe_procs"] {
-            assert_eq!(fs::read_to_string(at(file)).expect("it was written"), "0");
+            assert_eq!(std::fs::read_to_string(at(file)).expect("it was written"), "0");
         }
     }
 }

@@ -4,8 +4,7 @@
 //!
 //! Limits: only the name is checked, and outside the PID namespace of the host a daemon that is not visible may still run.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::ErrorKind;
 
 use syringe_core::facts::host::Daemons;
 
@@ -75,17 +74,24 @@ pub(super) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
     ];
     let mut named: Vec<Named> = Vec::new();
     let pids = files::pids(&paths.proc).unwrap_or_default();
+    let mut complete = true;
     for pid in &pids {
         let process = paths.proc.join(pid.to_string());
-        let Ok(comm) = files::head(&process.join("comm"), 32) else { continue };
+        let comm = match files::head(&process.join("comm"), 32) {
+            Ok(comm) => comm,
+            Err(error) => {
+                // The others have ended.
+                complete &= error.kind() != ErrorKind::TimedOut;
+                continue;
+            }
+        };
         let comm = comm.trim_ascii_end();
         if let Some(daemon) = daemons.iter_mut().find(|daemon| daemon.comm.as_bytes() == comm) {
             daemon.running = true;
         }
         if let Some(name) = NAMED.into_iter().find(|name| name.as_bytes() == comm) {
             let cgroup = files::text(&process.join("cgroup")).unwrap_or_default();
-            let of_root = |process: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&process.uid());
-            let of_root = fs::metadata(&process).is_ok_and(of_root);
+            let of_root = files::is_of_root(&process);
             let found = Named { comm: name, pid: *pid, cgroup, of_root };
             // Processes of pods never displace those of the node from the list.
             let alike = |other: &&Named| other.comm == name && other.of_node() == found.of_node();
@@ -94,7 +100,7 @@ pub(super) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
             }
         }
     }
-    let all_visible = !pids.is_empty() && pid_namespace::is_initial(&paths.proc);
+    let all_visible = complete && !pids.is_empty() && pid_namespace::is_initial(&paths.proc);
     let [persistenced, fabric_manager, imex, dcgm, mps] =
         daemons.map(|daemon| (daemon.running || all_visible).then_some(daemon.running));
     (Daemons { persistenced, fabric_manager, imex, dcgm, mps }, named)

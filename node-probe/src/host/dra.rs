@@ -13,8 +13,9 @@ use syringe_core::facts::kubelet::Allocation;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
+use crate::files;
+use crate::in_root::Root;
 use crate::paths::Paths;
-use crate::{files, in_root};
 
 /// Unlike the device manager's, this file follows the kubelet's root directory; k0s has another one.
 const STATE: [&str; 2] = ["var/lib/kubelet/dra_manager_state", "var/lib/k0s/kubelet/dra_manager_state"];
@@ -62,17 +63,27 @@ struct Device {
 
 /// One allocation per claim, pod and GPU driver. A node without claims has no file, which is not a problem.
 pub(super) fn claims(paths: &Paths, problems: &mut Vec<Problem>) -> Vec<Allocation> {
-    let Some(file) = STATE.iter().find_map(|path| in_root::find(&paths.host, path)) else { return Vec::new() };
-    match file.whole(MAX_STATE).and_then(|text| parse(&text)) {
+    match read(paths) {
         Ok(claims) => claims.into_iter().flat_map(allocations).collect(),
-        Err(error) => {
-            let what = format!("claims of dynamic resource allocation ({})", files::shown(&paths.host, &file.path));
+        Err((path, error)) => {
+            let what = format!("claims of dynamic resource allocation (/{path})");
             let next_step =
                 "GPUs of resource claims are missing here; see the status of the ResourceClaims in the API.";
             problems.push(files::problem("dra_state_unreadable", what, error, next_step));
             Vec::new()
         }
     }
+}
+
+/// The claims, or the path of the file that could not be read.
+fn read(paths: &Paths) -> Result<Vec<Claim>, (&'static str, io::Error)> {
+    let Ok(host) = Root::open(&paths.host) else { return Ok(Vec::new()) };
+    for path in STATE {
+        let found = host.find_or_fail(path).map_err(|error| (path, error))?;
+        let Some(file) = found else { continue };
+        return file.whole(MAX_STATE).and_then(|text| parse(&text)).map_err(|error| (path, error));
+    }
+    Ok(Vec::new())
 }
 
 fn parse(text: &[u8]) -> io::Result<Vec<Claim>> {

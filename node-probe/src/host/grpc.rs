@@ -10,6 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::bounded;
+
 /// Frame types.
 const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
@@ -34,12 +36,19 @@ const MAX_FRAME: usize = 16 * 1024;
 /// A message without fields: not compressed, no bytes.
 const EMPTY_MESSAGE: [u8; 5] = [0; 5];
 
-/// Calls `path` (`/package.Service/Method`) with an empty request and returns the message of the answer, at most `most` bytes.
-pub(super) fn call(socket: &Path, path: &str, most: u32, time: Duration) -> io::Result<Vec<u8>> {
+/// Calls `path` (`/package.Service/Method`) with an empty request and returns the message of the answer, at most `most` bytes. `name`: the path of the
+/// socket for problems.
+pub(super) fn call(socket: &Path, name: &Path, path: &str, most: u32, time: Duration) -> io::Result<Vec<u8>> {
     let mut connection =
-        Connection { stream: UnixStream::connect(socket)?, deadline: Instant::now() + time, most: most as usize };
+        Connection { stream: connect(socket, name)?, deadline: Instant::now() + time, most: most as usize };
     connection.send(&request(path, most))?;
     message(&connection.answer()?)
+}
+
+/// Connects. That blocks while a kubelet does not take the connections that wait.
+fn connect(socket: &Path, name: &Path) -> io::Result<UnixStream> {
+    let at = socket.to_owned();
+    bounded::in_time(name, move || UnixStream::connect(at))
 }
 
 /// All frames of the request, in one write. The flow control windows are set to `most` bytes, so that no updates are needed.
@@ -199,7 +208,7 @@ mod tests {
             stream.write_all(&said).expect("the caller listens");
             stream
         });
-        let answer = call(&socket, "/package.Service/Method", 1000, Duration::from_millis(200));
+        let answer = call(&socket, &socket, "/package.Service/Method", 1000, Duration::from_millis(200));
         drop(server.join());
         answer
     }

@@ -104,8 +104,11 @@ fn dkms_version(root: &Root, release: &str) -> Option<String> {
 
 /// `version=` of the `.modinfo` section, found with the ELF section table: reads some kilobytes of a file of up to 100 MB.
 fn modinfo_version(module: &HostFile) -> Option<String> {
-    let mut file = module.open().ok()?;
-    let header = at(&mut file, 0, 64)?;
+    module.opened(|mut file| Ok(version_in(&mut file))).ok()?
+}
+
+fn version_in(file: &mut File) -> Option<String> {
+    let header = at(file, 0, 64)?;
     // ELF, 64 bits, little endian, as on all machines with these drivers.
     if header.get(..6)? != [0x7f, b'E', b'L', b'F', 2, 1] {
         return None;
@@ -115,19 +118,19 @@ fn modinfo_version(module: &HostFile) -> Option<String> {
     if size != 64 || count == 0 || count > MAX_SECTIONS {
         return None;
     }
-    let sections = at(&mut file, table, size * count)?;
+    let sections = at(file, table, size * count)?;
     let section = |number: u64| {
         let start = usize::try_from(number * size).ok()?;
         sections.get(start..start.checked_add(64)?)
     };
     let names = section(names)?;
-    let names = at(&mut file, word(names, 0x18)?, word(names, 0x20)?.min(MAX_MODINFO))?;
+    let names = at(file, word(names, 0x18)?, word(names, 0x20)?.min(MAX_MODINFO))?;
     let modinfo = (0..count).filter_map(section).find(|section| {
         let name = section.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes));
         let name = name.and_then(|offset| names.get(usize::try_from(offset).ok()?..));
         name.is_some_and(|name| name.starts_with(b".modinfo\0"))
     })?;
-    let strings = at(&mut file, word(modinfo, 0x18)?, word(modinfo, 0x20)?.min(MAX_MODINFO))?;
+    let strings = at(file, word(modinfo, 0x18)?, word(modinfo, 0x20)?.min(MAX_MODINFO))?;
     let version = strings.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"version="))?;
     let version = std::str::from_utf8(version).ok()?;
     driver_version::is_version(version).then(|| version.to_owned())

@@ -14,8 +14,9 @@ use syringe_core::text::clean;
 
 use super::dra;
 use super::pod_resources::{self, Devices, Held};
+use crate::files;
+use crate::in_root::Root;
 use crate::paths::Paths;
-use crate::{files, in_root};
 
 /// The folder of the device manager is fixed in the kubelet, independent of its root directory.
 const CHECKPOINT: &str = "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
@@ -103,9 +104,10 @@ pub(crate) fn kubelet(paths: &Paths) -> Section<Kubelet> {
 }
 
 fn read(paths: &Paths) -> io::Result<Data> {
-    let Some(file) = in_root::find(&paths.host, CHECKPOINT) else {
+    let host = Root::open(&paths.host)?;
+    let Some(file) = host.find_or_fail(CHECKPOINT)? else {
         // The file is first written when a plugin registers. Without the socket, this is not the folder of a kubelet.
-        let kubelet_is_here = in_root::find(&paths.host, SOCKET).is_some();
+        let kubelet_is_here = host.find_or_fail(SOCKET)?.is_some();
         return if kubelet_is_here { Ok(Data::default()) } else { Err(io::ErrorKind::NotFound.into()) };
     };
     let text = file.whole(MAX_CHECKPOINT)?;

@@ -102,7 +102,7 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         Vec::new()
     });
     let gpus: Vec<pci::Function> = functions.into_iter().filter(pci::Function::is_gpu).collect();
-    let nodes = device_files::read(paths, &gpus, &modules);
+    let nodes = device_files::read(paths, &gpus, &modules, &mut problems);
     let container = options.container.and_then(|id| container_devices::access(paths, id, &mut problems));
     let stack_log = options.stack_log.and_then(|of| stack_log::read(paths, of, &mut problems));
     let driver = driver::versions(paths);

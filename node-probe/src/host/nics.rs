@@ -20,7 +20,7 @@ pub(super) fn read(paths: &Paths, gpus: &[(u32, PciAddress)]) -> Vec<NicPort> {
         .collect();
     let devices = files::names(&class).unwrap_or_default();
     // Virtual functions of a listed NIC add no facts, and there may be hundreds.
-    let virtual_function = |device: &&String| class.join(device).join("device/physfn").exists();
+    let virtual_function = |device: &&String| files::exists(&class.join(device).join("device/physfn"));
     devices
         .iter()
         .filter(|device| !virtual_function(device))

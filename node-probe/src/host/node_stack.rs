@@ -2,7 +2,8 @@
 //! validation files of the GPU Operator, processes, and the inotify limits that device plugins may reach.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use syringe_core::facts::node_stack::{Inotify, NodeStack, StackProcess, Stamped};
@@ -10,9 +11,9 @@ use syringe_core::text::clean;
 
 use super::daemons::Named;
 use super::process;
-use crate::files;
 use crate::in_root::Root;
 use crate::paths::{Owner, Paths};
+use crate::{bounded, files};
 
 /// The kubelet's folder for device plugins is fixed, independent of its root directory.
 const PLUGINS: &str = "/var/lib/kubelet/device-plugins";
@@ -32,6 +33,9 @@ const MAX_LISTED: usize = 16;
 
 /// Time limit for counting inotify instances: 100,000 descriptors take about 0.2 s.
 const COUNT_TIME: Duration = Duration::from_millis(400);
+
+/// Maximum number of descriptors of one process that are read.
+const MAX_DESCRIPTORS: usize = 10_000;
 
 /// Programs of the stack, by process name (`comm`); the others of [`Named`] are runtimes and kubelets.
 const KUBELETS: [&str; 4] = ["kubelet", "k3s-server", "k3s-agent", "kubelite"];
@@ -110,6 +114,20 @@ fn inotify(paths: &Paths, count: bool) -> Option<Inotify> {
     Some(Inotify { instances_of_root: (complete || (count && instances >= most)).then_some(instances), ..inotify })
 }
 
+/// Number of inotify descriptors in a `/proc/PID/fd`, and whether all were read.
+fn inotify_descriptors(folder: &Path) -> io::Result<(u64, bool)> {
+    let at = folder.to_owned();
+    bounded::in_time(folder, move || {
+        let mut descriptors = fs::read_dir(at)?;
+        let is_inotify = |entry: &fs::DirEntry| {
+            fs::read_link(entry.path())
+                .is_ok_and(|target| matches!(target.to_str(), Some("anon_inode:inotify" | "inotify")))
+        };
+        let found = descriptors.by_ref().take(MAX_DESCRIPTORS).filter_map(Result::ok).filter(is_inotify).count();
+        Ok((u64::try_from(found).unwrap_or(u64::MAX), descriptors.next().is_none()))
+    })
+}
+
 /// Number of inotify descriptors of root's processes, and whether all were read.
 fn instances_of_root(paths: &Paths, started: Instant) -> (u64, bool) {
     let Ok(pids) = files::pids(&paths.proc) else { return (0, false) };
@@ -119,23 +137,16 @@ fn instances_of_root(paths: &Paths, started: Instant) -> (u64, bool) {
             return (instances, false);
         }
         let process = paths.proc.join(pid.to_string());
-        let of_root = |process: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&process.uid());
-        if !fs::metadata(&process).is_ok_and(of_root) {
+        if !files::is_of_root(&process) {
             continue;
         }
-        let descriptors = match fs::read_dir(process.join("fd")) {
-            Ok(descriptors) => descriptors,
-            Err(error) => {
-                complete &= error.kind() != std::io::ErrorKind::PermissionDenied;
-                continue;
+        match inotify_descriptors(&process.join("fd")) {
+            Ok((found, all)) => {
+                instances += found;
+                complete &= all;
             }
-        };
-        let is_inotify = |entry: &fs::DirEntry| {
-            fs::read_link(entry.path())
-                .is_ok_and(|target| matches!(target.to_str(), Some("anon_inode:inotify" | "inotify")))
-        };
-        let found = descriptors.take(10_000).filter_map(Result::ok).filter(is_inotify).count();
-        instances += u64::try_from(found).unwrap_or(u64::MAX);
+            Err(error) => complete &= !matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::TimedOut),
+        }
     }
     (instances, complete)
 }

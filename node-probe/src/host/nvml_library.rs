@@ -5,8 +5,6 @@
 //! come from the probe's image and the runtime, and the same checks apply). It never comes from the root of another pod.
 //! If only the root of a pod is visible ([`Owner::Workload`]), its library is marked: see [`Library::foreign`].
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{driver_version, library_folders};
@@ -130,8 +128,7 @@ pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
     for pid in files::pids(&paths.proc).unwrap_or_default() {
         let process = paths.proc.join(pid.to_string());
         // An unprivileged user of the host can mount a file at any path in a user namespace.
-        let of_root = |process: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&process.uid());
-        if !fs::metadata(&process).is_ok_and(of_root) {
+        if !files::is_of_root(&process) {
             continue;
         }
         if !files::text(&process.join("cgroup")).is_some_and(|cgroup| cgroup::is_of_no_container(&cgroup)) {

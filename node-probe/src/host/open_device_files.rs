@@ -9,14 +9,14 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::files;
+use crate::{bounded, files};
 
 /// Time for the scan. A node with 3,000 processes and 100,000 descriptors takes about 0.2 s. After this time the scan
 /// stops.
 const TIME: Duration = Duration::from_secs(2);
 
 /// Descriptors between two checks of the clock.
-const BETWEEN_LOOKS: usize = 512;
+const BETWEEN_CHECKS: usize = 512;
 
 /// The result of the scan.
 #[derive(Debug, Default)]
@@ -43,9 +43,15 @@ pub(super) fn scan(proc: &Path) -> io::Result<Holders> {
             continue;
         }
         match minors(&proc.join(pid.to_string()).join("fd"), started) {
-            Ok(minors) if minors.is_empty() => {}
-            Ok(minors) => drop(holders.held.insert(pid, minors)),
+            Ok((minors, complete)) => {
+                holders.skipped += usize::from(!complete);
+                if !minors.is_empty() {
+                    holders.held.insert(pid, minors);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => holders.refused += 1,
+            // A problem of the section.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
             // The process has ended.
             Err(_) => {}
         }
@@ -55,19 +61,24 @@ pub(super) fn scan(proc: &Path) -> io::Result<Holders> {
 
 /// Minor numbers of the GPU device files that one process holds now.
 pub(super) fn held_by(proc: &Path, pid: u32) -> io::Result<BTreeSet<u32>> {
-    minors(&proc.join(pid.to_string()).join("fd"), Instant::now())
+    let (minors, complete) = minors(&proc.join(pid.to_string()).join("fd"), Instant::now())?;
+    if complete { Ok(minors) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
-fn minors(folder: &Path, started: Instant) -> io::Result<BTreeSet<u32>> {
-    let mut minors = BTreeSet::new();
-    for (number, entry) in fs::read_dir(folder)?.enumerate() {
-        if number % BETWEEN_LOOKS == BETWEEN_LOOKS - 1 && started.elapsed() > TIME {
-            break;
+/// The minor numbers in a `/proc/PID/fd`, and whether all descriptors were read in time.
+fn minors(folder: &Path, started: Instant) -> io::Result<(BTreeSet<u32>, bool)> {
+    let at = folder.to_owned();
+    bounded::in_time(folder, move || {
+        let mut minors = BTreeSet::new();
+        for (number, entry) in fs::read_dir(at)?.enumerate() {
+            if number % BETWEEN_CHECKS == BETWEEN_CHECKS - 1 && started.elapsed() > TIME {
+                return Ok((minors, false));
+            }
+            let target = fs::read_link(entry?.path());
+            minors.extend(target.ok().and_then(|target| minor(target.to_str()?)));
         }
-        let target = fs::read_link(entry?.path());
-        minors.extend(target.ok().and_then(|target| minor(target.to_str()?)));
-    }
-    Ok(minors)
+        Ok((minors, true))
+    })
 }
 
 /// `/dev/nvidia3`, also below another root, also deleted: 3.

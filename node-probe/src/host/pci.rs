@@ -51,7 +51,7 @@ pub(super) fn nvidia(paths: &Paths) -> io::Result<Vec<Function>> {
         .filter_map(|name| {
             let folder = bus.join(name);
             // By the SR-IOV standard, the vendor and device of a virtual function read as all ones, like those of a lost GPU.
-            if folder.join("physfn").exists() {
+            if files::link_metadata(&folder.join("physfn")).is_ok() {
                 return None;
             }
             let nvidia = files::hex(&folder.join("vendor")) == Some(NVIDIA);
@@ -118,7 +118,7 @@ pub(super) fn port_type(folder: &Path) -> Option<u8> {
 
 /// The last component of the target of a link.
 fn target_name(link: &Path) -> Option<String> {
-    let target = std::fs::read_link(link).ok()?;
+    let target = files::link(link).ok()?;
     Some(syringe_core::text::clean(target.file_name()?.to_str()?, 40))
 }
 

@@ -56,7 +56,7 @@ impl Near {
 
 /// The place of the device that `folder` (a link in `/sys/bus/pci/devices`, or any other into the tree) leads to.
 pub(super) fn place(folder: &Path) -> Option<Place> {
-    let real = std::fs::canonicalize(folder).ok()?;
+    let real = files::real_path(folder).ok()?;
     let mut chain = Vec::new();
     for folder in real.ancestors().take(MAX_HOPS) {
         let name = folder.file_name()?.to_str()?;

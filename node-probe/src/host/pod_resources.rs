@@ -51,7 +51,13 @@ pub(super) struct PodResources {
 pub(super) fn read(paths: &Paths) -> io::Result<PodResources> {
     let socket = SOCKET.iter().find_map(|path| in_root::find(&paths.host, path)).ok_or(io::ErrorKind::NotFound)?;
     let call = |method: &str| {
-        grpc::call(&socket.descriptor_path(), &format!("/v1.PodResourcesLister/{method}"), MAX_BYTES, CALL_TIME)
+        grpc::call(
+            &socket.descriptor_path(),
+            &socket.path,
+            &format!("/v1.PodResourcesLister/{method}"),
+            MAX_BYTES,
+            CALL_TIME,
+        )
     };
     let uids = uids(paths);
     let not_understood = || io::Error::other("the answer is not podresources.v1");

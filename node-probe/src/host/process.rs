@@ -52,7 +52,7 @@ pub(super) fn start_time(proc: &Path, boot: Option<i64>, pid: u32) -> Option<Tim
 /// The arguments of a process. They can contain secrets and must not be in a report.
 pub(super) fn arguments(proc: &Path, pid: u32) -> Option<Vec<String>> {
     let file = proc.join(pid.to_string()).join("cmdline");
-    let line = files::in_time(COMMAND_TIME, move || files::head(&file, MAX_COMMAND_BYTES))?.ok()?;
+    let line = files::head_of(&file, &file, MAX_COMMAND_BYTES, Some(COMMAND_TIME)).ok()?;
     let words = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
     Some(words.collect())
 }
@@ -168,7 +168,7 @@ fn command(folder: &Path) -> Option<String> {
     let file = folder.join("cmdline");
     // A thread that hangs in the driver may hold the lock of the memory map, although the state of the main thread does
     // not show it.
-    let line = files::in_time(COMMAND_TIME, move || files::head(&file, MAX_COMMAND_BYTES))?.ok()?;
+    let line = files::head_of(&file, &file, MAX_COMMAND_BYTES, Some(COMMAND_TIME)).ok()?;
     let line = syringe_core::text::command::shown(String::from_utf8_lossy(&line).split('\0'));
     (!line.is_empty()).then_some(line)
 }

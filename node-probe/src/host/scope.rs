@@ -1,7 +1,5 @@
 //! How much of the node the probe can see.
 
-use std::fs;
-
 use syringe_core::report::{Extent, Scope};
 
 use super::device_files;
@@ -33,7 +31,7 @@ fn gpus(paths: &Paths) -> Extent {
     if minors.contains(&None) {
         return Extent::Unknown;
     }
-    let here = |minor: u32| fs::exists(paths.dev.join(format!("nvidia{minor}"))).unwrap_or_default();
+    let here = |minor: u32| files::exists(&paths.dev.join(format!("nvidia{minor}")));
     if minors.into_iter().flatten().all(here) { Extent::Node } else { Extent::Container }
 }
 

@@ -89,7 +89,12 @@ pub(super) fn iommu(paths: &Paths) -> Option<bool> {
     match files::names(&paths.sys.join("class/iommu")) {
         Ok(names) => Some(!names.is_empty()),
         // The folder exists only if the kernel supports IOMMUs.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && paths.sys.join("class").is_dir() => Some(false),
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                && files::metadata(&paths.sys.join("class")).is_ok_and(|class| class.is_dir()) =>
+        {
+            Some(false)
+        }
         Err(_) => None,
     }
 }

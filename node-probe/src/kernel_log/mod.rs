@@ -43,6 +43,7 @@ const MAX_SAVED: usize = 64 * 1024 * 1024;
 /// The kernel's buffer, opened.
 struct Buffer {
     file: File,
+    path: PathBuf,
     /// Whether it is a device (on a machine) or a file (in a saved tree).
     live: bool,
 }
@@ -122,7 +123,7 @@ fn open_one(place: &Path) -> io::Result<Buffer> {
     let file = files::open(place)?;
     let kind = file.metadata()?.file_type();
     if kind.is_char_device() || kind.is_file() {
-        Ok(Buffer { file, live: kind.is_char_device() })
+        Ok(Buffer { file, path: place.to_owned(), live: kind.is_char_device() })
     } else {
         Err(io::Error::other("neither a device nor a file"))
     }
@@ -130,10 +131,10 @@ fn open_one(place: &Path) -> io::Result<Buffer> {
 
 /// Pushes the kernel's buffer. Returns whether it still had this boot's first record.
 fn kernel_buffer(buffer: Buffer, log: &mut EventLog, began: u64, problems: &mut Vec<Problem>) -> io::Result<bool> {
-    let Buffer { mut file, live } = buffer;
+    let Buffer { mut file, path, live } = buffer;
     log.source("/dev/kmsg");
     if !live {
-        let text = read_all(file)?;
+        let text = read_all(files::BoundedReader::new(file, &path))?;
         let mut lines = lines::Lines::default();
         lines.push(&text, |line| log.push_line(line));
         lines.finish(|line| log.push_line(line));
@@ -148,7 +149,7 @@ fn kernel_buffer(buffer: Buffer, log: &mut EventLog, began: u64, problems: &mut 
     Ok(drained.since_boot)
 }
 
-fn read_all(file: File) -> io::Result<Vec<u8>> {
+fn read_all(file: files::BoundedReader) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     io::Read::read_to_end(&mut io::Read::take(file, u64::try_from(MAX_SAVED).unwrap_or(u64::MAX)), &mut text)?;
     Ok(text)

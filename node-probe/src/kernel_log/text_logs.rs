@@ -71,12 +71,11 @@ fn zone(host: &Path) -> TimeZone {
 }
 
 fn push(file: &HostFile, log: &mut EventLog, zone: &TimeZone, now: Timestamp, deadline: Instant) -> io::Result<bool> {
-    let mut file = file.open()?;
-    let length = file.metadata()?.len();
-    let begun_inside = length > MAX_BYTES;
-    if begun_inside {
-        file.seek(SeekFrom::Start(length - MAX_BYTES))?;
-    }
+    let (opened, begun_inside) = file.opened(|mut file| {
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MAX_BYTES)))?;
+        Ok((file, length > MAX_BYTES))
+    })?;
     let (mut lines, mut chunk, mut without_year) = (Lines::default(), vec![0; CHUNK], false);
     // The first line after a seek is incomplete.
     let mut skip = begun_inside;
@@ -90,7 +89,7 @@ fn push(file: &HostFile, log: &mut EventLog, zone: &TimeZone, now: Timestamp, de
             log.push_record(&record);
         }
     };
-    let mut reader = file.take(MAX_BYTES);
+    let mut reader = files::BoundedReader::new(opened, &file.path).take(MAX_BYTES);
     while let Ok(length @ 1..) = reader.read(&mut chunk) {
         lines.push(chunk.get(..length).unwrap_or_default(), &mut line);
         if Instant::now() > deadline {

@@ -37,6 +37,14 @@ pub(crate) enum Answer {
     Uses(Part<GpuUses>),
     /// The requested GPU; `None` if NVML has no such GPU.
     Gpu(Option<GpuState>),
+    /// This function has not returned for this GPU after this time. Other GPUs are read.
+    Stuck {
+        gpu: u32,
+        function: String,
+        duration_ms: u64,
+    },
+    /// The call returned after all.
+    Returned(u32),
     /// NVML answers no call, because one on this GPU does not return. Another process may get answers.
     Blocked(u32),
     /// All answers were sent.

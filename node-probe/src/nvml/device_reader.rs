@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use super::call_log::CallLog;
 use super::current_call::CallRecorder;
 use super::errors::{Kind, NvmlError};
+use super::kept_answers::{Function, KeptAnswers, Lasting};
 
 /// Where the answers of a step come from.
 pub(super) enum Calls<'a> {
@@ -20,17 +21,26 @@ pub(super) enum Calls<'a> {
     Repeated(&'a CallLog, &'a NvmlError),
 }
 
+/// What the readers of one GPU share.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    /// NVML index; `None` for calls about the installation as a whole.
+    pub(super) gpu: Option<u32>,
+    pub(super) recorder: &'a CallRecorder,
+    /// Set when the GPU no longer responds.
+    pub(super) gone: &'a OnceLock<NvmlError>,
+    /// Answers that several sections use.
+    pub(super) kept: &'a KeptAnswers,
+    /// Answers that are the same for all GPUs of the product.
+    pub(super) of_product: Option<&'a KeptAnswers>,
+}
+
 /// Makes NVML calls on one GPU and notes the fields that could not be read.
 pub(super) struct DeviceReader<'a> {
-    pub(super) gpu: u32,
-    /// Whether the calls concern one GPU.
-    of_gpu: bool,
-    recorder: &'a CallRecorder,
+    pub(super) context: Context<'a>,
     calls: Calls<'a>,
     /// Number of recorded answers that were repeated.
     repeated: Cell<usize>,
-    /// Set when the GPU no longer responds; shared by all sections.
-    pub(super) gone: &'a OnceLock<NvmlError>,
     /// Fields that are not supported.
     pub(super) unsupported: Vec<&'static str>,
     /// Fields that failed, by cause.
@@ -45,40 +55,27 @@ pub(super) struct Failure {
 }
 
 impl<'a> DeviceReader<'a> {
-    pub(super) fn new(gpu: u32, recorder: &'a CallRecorder, calls: Calls<'a>, gone: &'a OnceLock<NvmlError>) -> Self {
-        Self {
-            gpu,
-            of_gpu: true,
-            recorder,
-            calls,
-            repeated: Cell::new(0),
-            gone,
-            unsupported: Vec::new(),
-            failed: Vec::new(),
-        }
-    }
-
-    /// For calls about the installation as a whole.
-    pub(super) fn of_no_gpu(recorder: &'a CallRecorder, calls: Calls<'a>, gone: &'a OnceLock<NvmlError>) -> Self {
-        Self { of_gpu: false, ..Self::new(0, recorder, calls, gone) }
+    pub(super) fn new(context: Context<'a>, calls: Calls<'a>) -> Self {
+        Self { context, calls, repeated: Cell::new(0), unsupported: Vec::new(), failed: Vec::new() }
     }
 
     /// NVML index of the GPU.
     pub(super) fn gpu(&self) -> u32 {
-        self.gpu
+        self.context.gpu.unwrap_or_default()
     }
 
     /// The value of one NVML call, or `None` and a note that `fields` (paths inside the GPU's entry) are missing.
     pub(super) fn call<T: Clone + Send + 'static, E: Into<NvmlError>>(
         &mut self,
-        function: &'static str,
+        function: impl Into<Function>,
         fields: &[&'static str],
         call: impl FnOnce() -> Result<T, E>,
     ) -> Option<T> {
+        let function = function.into();
         match self.try_call(function, call) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.note_error(function, &error, fields);
+                self.note_error(function.name, &error, fields);
                 None
             }
         }
@@ -87,13 +84,14 @@ impl<'a> DeviceReader<'a> {
     /// The same for a value that some GPUs do not support: only a failure is noted.
     pub(super) fn call_if_supported<T: Clone + Send + 'static, E: Into<NvmlError>>(
         &mut self,
-        function: &'static str,
+        function: impl Into<Function>,
         fields: &[&'static str],
         call: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, NvmlError> {
+        let function = function.into();
         self.try_call(function, call).inspect_err(|error| {
             if error.kind() == Kind::Failed {
-                self.note_failure(function, error, fields);
+                self.note_failure(function.name, error, fields);
             }
         })
     }
@@ -117,7 +115,7 @@ impl<'a> DeviceReader<'a> {
     /// The value of one NVML call whose errors are ignored, e.g. the remote end of an NVLink that is down.
     pub(super) fn call_ignoring_errors<T: Clone + Send + 'static, E: Into<NvmlError>>(
         &self,
-        function: &'static str,
+        function: impl Into<Function>,
         call: impl FnOnce() -> Result<T, E>,
     ) -> Option<T> {
         self.try_call(function, call).ok()
@@ -126,26 +124,41 @@ impl<'a> DeviceReader<'a> {
     /// One NVML call whose error the caller handles. A lost GPU is not called.
     pub(super) fn try_call<T: Clone + Send + 'static, E: Into<NvmlError>>(
         &self,
-        function: &'static str,
+        function: impl Into<Function>,
         call: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, NvmlError> {
-        if let Some(error) = self.gone.get() {
+        if let Some(error) = self.context.gone.get() {
             return Err(error.clone());
         }
+        let function = function.into();
+        let kept = match function.lasting {
+            Lasting::Once => None,
+            Lasting::OfGpu => Some(self.context.kept),
+            // Without the identity of the product, it is the GPU's.
+            Lasting::OfProduct => Some(self.context.of_product.unwrap_or(self.context.kept)),
+        };
+        let known = || kept.and_then(|kept| kept.get(function));
         let result = match self.calls {
-            Calls::Made(log) => log.record(function, || {
-                let _under_way = self.recorder.record(function, self.of_gpu.then_some(self.gpu));
-                call().map_err(Into::into)
-            }),
+            Calls::Made(log) => match known() {
+                Some(answer) => log.note(answer),
+                None => {
+                    let answer = log.record(function.name, || {
+                        let _under_way = self.context.recorder.record(function.name, self.context.gpu);
+                        call().map_err(Into::into)
+                    });
+                    kept.inspect(|kept| kept.keep(function, &answer));
+                    answer
+                }
+            },
             Calls::Repeated(log, then) => {
                 let place = self.repeated.replace(self.repeated.get() + 1);
-                log.answer(place).unwrap_or_else(|| Err(then.clone()))
+                log.answer(place).or_else(known).unwrap_or_else(|| Err(then.clone()))
             }
         };
         result.inspect_err(|error| {
             if error.kind() == Kind::Gone {
                 // Already set if another call detected the loss first.
-                let _ = self.gone.set(error.clone());
+                let _ = self.context.gone.set(error.clone());
             }
         })
     }

@@ -26,7 +26,7 @@ pub(super) enum NvmlError {
     /// The dynamic loader could not open the library.
     Unloadable(String),
     /// The call has not returned. Calls of the same GPU are no longer made.
-    Hung { function: &'static str, duration_ms: u64 },
+    Hung { function: String, duration_ms: u64 },
     /// The time was over before the call, for this reason.
     NotReached(String),
 }

@@ -32,7 +32,8 @@ pub(super) struct FieldErrors {
 impl Missing {
     /// What a reader could not read of its GPU.
     pub(super) fn of(reader: DeviceReader<'_>, identity: &Identity) -> Self {
-        let DeviceReader { gpu, gone, unsupported, failed, .. } = reader;
+        let gpu = reader.gpu();
+        let DeviceReader { context, unsupported, failed, .. } = reader;
         let (mut unread, mut problems) = (Vec::new(), Vec::new());
         for Failure { error, functions, fields } in failed {
             let what = format!("{} ({})", names(&fields, NAMED_FIELDS), names(&functions, NAMED_FUNCTIONS));
@@ -41,7 +42,7 @@ impl Missing {
         }
         let words = |fields: Vec<&str>| fields.into_iter().map(str::to_owned).collect();
         let missing = Self { unread: words(unread), problems, ..Self::default() };
-        match gone.get() {
+        match context.gone.get() {
             // Fields that a GPU lacked before it was lost say nothing about the hardware.
             Some(error) => missing.with_lost(identity, error),
             None => Self { unsupported: words(unsupported), ..missing },
@@ -134,10 +135,28 @@ mod tests {
     use super::{DeviceReader, FieldErrors, Identity, Missing, NvmlError};
     use crate::nvml::call_log::CallLog;
     use crate::nvml::current_call::CallRecorder;
-    use crate::nvml::device_reader::Calls;
+    use crate::nvml::device_reader::{Calls, Context};
+    use crate::nvml::kept_answers::KeptAnswers;
 
     const LOST: NvmlError = NvmlError::Code(15);
     const UNKNOWN: NvmlError = NvmlError::Code(999);
+
+    /// What a reader borrows.
+    #[derive(Default)]
+    struct Parts {
+        recorder: CallRecorder,
+        log: CallLog,
+        gone: OnceLock<NvmlError>,
+        kept: KeptAnswers,
+    }
+
+    impl Parts {
+        fn reader(&self, gpu: u32) -> DeviceReader<'_> {
+            let Self { recorder, log, gone, kept } = self;
+            let context = Context { gpu: Some(gpu), recorder, gone, kept, of_product: None };
+            DeviceReader::new(context, Calls::Made(log))
+        }
+    }
 
     fn gpu(index: u32) -> Identity {
         Identity { index, ..Identity::default() }
@@ -149,8 +168,8 @@ mod tests {
 
     #[test]
     fn a_lost_gpu_is_one_problem_and_is_not_asked_again() {
-        let (recorder, log, gone) = (CallRecorder::default(), CallLog::default(), OnceLock::new());
-        let mut reader = DeviceReader::new(3, &recorder, Calls::Made(&log), &gone);
+        let parts = Parts::default();
+        let mut reader = parts.reader(3);
         assert_eq!(reader.call("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED)), None);
         assert_eq!(reader.call("b", &["power.draw_milliwatts"], answer(LOST)), None);
         let mut asked = false;
@@ -172,10 +191,10 @@ mod tests {
 
     #[test]
     fn gpus_that_lack_the_same_fields_are_named_together() {
-        let (recorder, log, gone) = (CallRecorder::default(), CallLog::default(), OnceLock::new());
+        let parts = Parts::default();
         let mut field_errors = FieldErrors::default();
         for index in 0..3 {
-            let mut reader = DeviceReader::new(index, &recorder, Calls::Made(&log), &gone);
+            let mut reader = parts.reader(index);
             reader.call("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED));
             if index == 2 {
                 reader.call("b", &["module_id"], answer(NvmlError::MissingFunction));
@@ -190,8 +209,8 @@ mod tests {
 
     #[test]
     fn one_cause_is_one_problem_that_names_its_fields() {
-        let (recorder, log, gone) = (CallRecorder::default(), CallLog::default(), OnceLock::new());
-        let mut reader = DeviceReader::new(0, &recorder, Calls::Made(&log), &gone);
+        let parts = Parts::default();
+        let mut reader = parts.reader(0);
         for field in ["a", "b", "c", "d", "e", "f", "g", "h"] {
             reader.call("x", &[field], answer(UNKNOWN));
         }
@@ -208,8 +227,8 @@ mod tests {
 
     #[test]
     fn an_impossible_value_is_dropped_and_reported_once_for_each_value() {
-        let (recorder, log, gone) = (CallRecorder::default(), CallLog::default(), OnceLock::new());
-        let mut reader = DeviceReader::new(0, &recorder, Calls::Made(&log), &gone);
+        let parts = Parts::default();
+        let mut reader = parts.reader(0);
         assert_eq!(reader.check_range("x", "a", Some(100), 0..=100), Some(100));
         assert_eq!(reader.check_range("x", "a", None, 0..=100), None);
         assert_eq!(reader.check_range("x", "a", Some(u32::MAX), 0..=100), None);

@@ -101,9 +101,18 @@ pub(super) fn of_link(
     path: &'static str,
 ) -> Vec<Option<u64>> {
     let keys: Vec<_> = ids.iter().map(|id| FieldKey { id: *id, scope: link }).collect();
-    let Ok(answers) = reader.call_if_supported(FIELD_VALUES, &[path], || field_values(device, &keys)) else {
-        return vec![None; ids.len()];
-    };
+    match reader.call_if_supported(FIELD_VALUES, &[path], || field_values(device, &keys)) {
+        Ok(answers) => numbers(reader, answers.into_iter(), path),
+        Err(_) => vec![None; ids.len()],
+    }
+}
+
+/// The values of answers. An unsupported value is `None` without a note; a failure is noted under `path`.
+pub(super) fn numbers(
+    reader: &mut DeviceReader<'_>,
+    answers: impl Iterator<Item = Result<i128, NvmlError>>,
+    path: &'static str,
+) -> Vec<Option<u64>> {
     let number = |answer: Result<i128, NvmlError>| match answer.map(|value| (value, u64::try_from(value))) {
         // All ones is NVML's "not available", and the value of a device that left the bus.
         Ok((value, Err(_))) | Ok((value, Ok(u64::MAX))) => {
@@ -118,5 +127,5 @@ pub(super) fn of_link(
             None
         }
     };
-    answers.into_iter().map(number).collect()
+    answers.map(number).collect()
 }

@@ -12,8 +12,9 @@ use syringe_core::pci::PciAddress;
 use syringe_core::text::clean;
 
 use super::answer::Versions;
-use super::device_reader::{Calls, DeviceReader};
+use super::device_reader::{Calls, Context, DeviceReader};
 use super::identity::Identity;
+use super::kept_answers::{Function, KeptAnswers};
 use super::session::{Session, text};
 use super::{enum_names, raw};
 
@@ -23,8 +24,10 @@ const PATH_TEXT: usize = 300;
 impl Session {
     /// Reads the versions of driver, library and CUDA.
     pub(super) fn versions(&self, calls: Calls<'_>) -> Versions {
-        let (nvml, gone, mut problems) = (self.nvml(), OnceLock::new(), Vec::new());
-        let reader = DeviceReader::of_no_gpu(self.recorder(), calls, &gone);
+        let (nvml, gone, kept, mut problems) = (self.nvml(), OnceLock::new(), KeptAnswers::default(), Vec::new());
+        let recorder = self.recorder();
+        let context = Context { gpu: None, recorder, gone: &gone, kept: &kept, of_product: None };
+        let reader = DeviceReader::new(context, calls);
         let mut version = |field, function, call: &dyn Fn() -> Result<String, WrapperError>| {
             let answer = reader.try_call(function, call);
             let noted = answer.map_err(|error| problems.push(error.problem(format!("{field} ({function})"), None)));
@@ -74,15 +77,24 @@ fn place(number: u8) -> Option<u32> {
 }
 
 fn product(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
-    gpu.name = string(reader, "nvmlDeviceGetName", "name", || device.name());
-    gpu.brand = reader.call("nvmlDeviceGetBrand", &["brand"], || raw::brand(device)).map(enum_names::brand);
+    gpu.name = string(reader, Function::of_gpu("nvmlDeviceGetName"), "name", || device.name());
+    gpu.brand = reader
+        .call(Function::of_product("nvmlDeviceGetBrand", "brand"), &["brand"], || raw::brand(device))
+        .map(enum_names::brand);
     gpu.architecture = reader
-        .call("nvmlDeviceGetArchitecture", &["architecture"], || raw::architecture(device))
+        .call(Function::of_product("nvmlDeviceGetArchitecture", "architecture"), &["architecture"], || {
+            raw::architecture(device)
+        })
         .and_then(enum_names::architecture);
     gpu.compute_capability = reader
-        .call("nvmlDeviceGetCudaComputeCapability", &["compute_capability"], || device.cuda_compute_capability())
+        .call(
+            Function::of_product("nvmlDeviceGetCudaComputeCapability", "compute_capability"),
+            &["compute_capability"],
+            || device.cuda_compute_capability(),
+        )
         .map(|capability| format!("{}.{}", capability.major, capability.minor));
-    gpu.cores = reader.call("nvmlDeviceGetNumGpuCores", &["cores"], || device.num_cores());
+    gpu.cores =
+        reader.call(Function::of_product("nvmlDeviceGetNumGpuCores", "cores"), &["cores"], || device.num_cores());
 }
 
 fn board(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
@@ -91,11 +103,12 @@ fn board(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInvent
         string(reader, "nvmlDeviceGetBoardPartNumber", "board_part_number", || device.board_part_number());
     gpu.board_id =
         reader.call("nvmlDeviceGetBoardId", &["board_id"], || device.board_id()).map(|id| format!("{id:#x}"));
-    gpu.minor_number = reader.call("nvmlDeviceGetMinorNumber", &["minor_number"], || device.minor_number());
+    gpu.minor_number =
+        reader.call(Function::of_gpu("nvmlDeviceGetMinorNumber"), &["minor_number"], || device.minor_number());
     gpu.module_id = reader.call("nvmlDeviceGetModuleId", &["module_id"], || raw::module_id(device));
     let all = ["pci_device_id", "pci_subsystem_id", "pci_address"];
     let fields = if gpu.pci_address.is_none() { &all[..] } else { &all[..2] };
-    let pci = reader.call("nvmlDeviceGetPciInfo_v3", fields, || device.pci_info());
+    let pci = reader.call(Function::of_gpu("nvmlDeviceGetPciInfo_v3"), fields, || device.pci_info());
     if let Some(pci) = pci {
         gpu.pci_address = gpu.pci_address.take().or_else(|| PciAddress::parse(&pci.bus_id));
         gpu.pci_device_id = Some(format!("{:08x}", pci.pci_device_id));
@@ -104,7 +117,8 @@ fn board(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInvent
 }
 
 fn firmware(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
-    gpu.vbios_version = string(reader, "nvmlDeviceGetVbiosVersion", "vbios_version", || device.vbios_version());
+    gpu.vbios_version =
+        string(reader, Function::of_gpu("nvmlDeviceGetVbiosVersion"), "vbios_version", || device.vbios_version());
     const OBJECT: &str = "nvmlDeviceGetInforomVersion";
     gpu.inforom = InforomVersions {
         image: string(reader, "nvmlDeviceGetInforomImageVersion", "inforom.image", || device.info_rom_image_version()),
@@ -159,7 +173,7 @@ fn licensable(feature: &raw::license::Feature) -> LicensableFeature {
 
 fn capacity(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     let fields = ["memory_total_bytes", "memory_reserved_bytes"];
-    let memory = reader.call("nvmlDeviceGetMemoryInfo_v2", &fields, || raw::memory(device));
+    let memory = reader.call(Function::of_gpu("nvmlDeviceGetMemoryInfo_v2"), &fields, || raw::memory(device));
     if let Some(memory) = memory {
         gpu.memory_total_bytes = Some(memory.total);
         gpu.memory_reserved_bytes = memory.reserved;
@@ -168,29 +182,31 @@ fn capacity(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInv
         }
     }
     gpu.bar1_total_bytes = reader
-        .call("nvmlDeviceGetBAR1MemoryInfo", &["bar1_total_bytes"], || device.bar1_memory_info())
+        .call(Function::of_gpu("nvmlDeviceGetBAR1MemoryInfo"), &["bar1_total_bytes"], || device.bar1_memory_info())
         .map(|bar1| bar1.total);
     gpu.pcie_max_generation =
-        reader.call("nvmlDeviceGetMaxPcieLinkGeneration", &["pcie_max_generation"], || device.max_pcie_link_gen());
-    gpu.pcie_max_width =
-        reader.call("nvmlDeviceGetMaxPcieLinkWidth", &["pcie_max_width"], || device.max_pcie_link_width());
+        reader.call(Function::of_gpu("nvmlDeviceGetMaxPcieLinkGeneration"), &["pcie_max_generation"], || {
+            device.max_pcie_link_gen()
+        });
+    gpu.pcie_max_width = reader
+        .call(Function::of_gpu("nvmlDeviceGetMaxPcieLinkWidth"), &["pcie_max_width"], || device.max_pcie_link_width());
 }
 
 /// `nvmlDeviceGetMigMode`.
 pub(super) fn mig_mode(device: &Device<'_>, reader: &mut DeviceReader<'_>, field: &'static str) -> Option<Mode> {
-    let mode = reader.call("nvmlDeviceGetMigMode", &[field], || device.mig_mode())?;
+    let mode = reader.call(Function::of_gpu("nvmlDeviceGetMigMode"), &[field], || device.mig_mode())?;
     Some(Mode { current: mode.current != 0, pending: mode.pending != 0 })
 }
 
 /// `nvmlDeviceGetEccMode`.
 pub(super) fn ecc_mode(device: &Device<'_>, reader: &mut DeviceReader<'_>, field: &'static str) -> Option<Mode> {
-    let mode = reader.call("nvmlDeviceGetEccMode", &[field], || device.is_ecc_enabled())?;
+    let mode = reader.call(Function::of_gpu("nvmlDeviceGetEccMode"), &[field], || device.is_ecc_enabled())?;
     Some(Mode { current: mode.currently_enabled, pending: mode.pending_enabled })
 }
 
 fn string(
     reader: &mut DeviceReader<'_>,
-    function: &'static str,
+    function: impl Into<Function>,
     field: &'static str,
     call: impl FnOnce() -> Result<String, WrapperError>,
 ) -> Option<String> {

@@ -7,6 +7,7 @@ use super::device_reader::DeviceReader;
 use super::errors::{Kind, NvmlError};
 use super::identity::Identity;
 use super::inventory::mig_mode;
+use super::kept_answers::Function;
 use super::raw;
 use super::session::text;
 
@@ -22,7 +23,7 @@ pub(super) fn read(device: &'static Device<'static>, reader: &mut DeviceReader<'
     gpu.max_devices = reader.call("nvmlDeviceGetMaxMigDeviceCount", &["max_devices"], || device.mig_device_count());
     if gpu.mode.is_some_and(|mode| mode.current) {
         let total = reader
-            .call_ignoring_errors("nvmlDeviceGetMemoryInfo_v2", || raw::memory(device))
+            .call_ignoring_errors(Function::of_gpu("nvmlDeviceGetMemoryInfo_v2"), || raw::memory(device))
             .map(|memory| memory.total);
         gpu.devices =
             devices(device, reader, gpu.max_devices).iter().map(|device| one_device(device, reader, total)).collect();

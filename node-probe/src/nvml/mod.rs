@@ -9,11 +9,12 @@
 //!   value_ranges     the values that NVML's numbers can have
 //!   enum_names       the text for each number of NVML's enums
 //!   identity         the identity of a GPU
+//!   kept_answers     answers that are used more than once
 //!   device_reader    the calls of one GPU, and which fields could not be read
 //!   field_errors     the fields of a section that could not be read
 //!   library          opens libnvidia-ml.so.1, which host::nvml_library finds
 //!   session          the open library and its GPUs
-//!   field_values, fabric, peer_to_peer, nvlink        parts of sections
+//!   field_values, nvlink_fields, fabric, peer_to_peer, nvlink     parts of sections
 //!   inventory, telemetry, ecc, mig, processes, topology     one file per section
 //!   step             the steps of the reading, and their order
 //!   output           writes the answers
@@ -37,9 +38,11 @@ mod field_errors;
 mod field_values;
 mod identity;
 mod inventory;
+mod kept_answers;
 mod library;
 mod mig;
 mod nvlink;
+mod nvlink_fields;
 mod output;
 mod peer_to_peer;
 mod processes;

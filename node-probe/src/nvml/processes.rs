@@ -7,6 +7,7 @@ use syringe_core::facts::processes::GpuUse;
 use super::answer::GpuUses;
 use super::device_reader::DeviceReader;
 use super::errors::Kind;
+use super::kept_answers::Function;
 use super::mig;
 use super::raw::{self, Process, ProcessList};
 
@@ -28,13 +29,14 @@ const NO_INSTANCE: u32 = u32::MAX;
 /// NVML leaves out processes that are not visible there.
 pub(super) fn read(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, gpu: &mut GpuUses) {
     lists(device, reader, &mut gpu.uses);
-    gpu.memory_used =
-        reader.call_ignoring_errors("nvmlDeviceGetMemoryInfo_v2", || raw::memory(device)).map(|memory| memory.used);
-    gpu.minor = reader.call_ignoring_errors("nvmlDeviceGetMinorNumber", || device.minor_number());
+    gpu.memory_used = reader
+        .call_ignoring_errors(Function::of_gpu("nvmlDeviceGetMemoryInfo_v2"), || raw::memory(device))
+        .map(|memory| memory.used);
+    gpu.minor = reader.call_ignoring_errors(Function::of_gpu("nvmlDeviceGetMinorNumber"), || device.minor_number());
 }
 
 fn lists(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, uses: &mut Vec<(u32, GpuUse)>) {
-    let mode = reader.call_if_supported("nvmlDeviceGetMigMode", &[WHAT], || device.mig_mode());
+    let mode = reader.call_if_supported(Function::of_gpu("nvmlDeviceGetMigMode"), &[WHAT], || device.mig_mode());
     let is_mig = mode.is_ok_and(|mode| mode.current != 0);
     for (list, kind, function) in LISTS {
         match reader.try_call(function, || raw::processes(device, list)) {

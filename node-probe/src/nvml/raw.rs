@@ -35,6 +35,9 @@ macro_rules! call {
 }
 
 pub(super) mod license;
+mod links;
+
+pub(super) use self::links::{common_ancestor, nvlink_error_counter, nvlink_remote_type, p2p_status};
 
 /// A function that fills in one number.
 macro_rules! number {
@@ -145,7 +148,7 @@ pub(super) fn memory(device: &Device<'_>) -> Result<Memory, NvmlError> {
 }
 
 /// Where a field's value belongs: which field, and of which link or part of the GPU.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FieldKey {
     /// `NVML_FI_…`.
     pub(super) id: u32,
@@ -328,35 +331,6 @@ pub(super) fn platform_info(device: &Device<'_>) -> Result<sys::nvmlPlatformInfo
     };
     call!(device, nvmlDeviceGetPlatformInfo, &mut info)?;
     Ok(info)
-}
-
-/// `nvmlDeviceGetNvLinkRemoteDeviceType`.
-pub(super) fn nvlink_remote_type(device: &Device<'_>, link: u32) -> Result<u32, NvmlError> {
-    let mut kind = sys::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_UNKNOWN;
-    call!(device, nvmlDeviceGetNvLinkRemoteDeviceType, link, &mut kind)?;
-    Ok(kind)
-}
-
-/// `nvmlDeviceGetNvLinkErrorCounter`; `counter` is an `nvmlNvLinkErrorCounter_t`.
-pub(super) fn nvlink_error_counter(device: &Device<'_>, link: u32, counter: u32) -> Result<u64, NvmlError> {
-    let mut value = 0;
-    call!(device, nvmlDeviceGetNvLinkErrorCounter, link, counter, &mut value)?;
-    Ok(value)
-}
-
-/// `nvmlDeviceGetP2PStatus` between two GPUs; `capability` is an `nvmlGpuP2PCapsIndex_t`.
-pub(super) fn p2p_status(device: &Device<'_>, other: &Device<'_>, capability: u32) -> Result<u32, NvmlError> {
-    let mut status = 0;
-    // The other handle is as valid as the first: see `call!`.
-    call!(device, nvmlDeviceGetP2PStatus, other.handle(), capability, &mut status)?;
-    Ok(status)
-}
-
-/// `nvmlDeviceGetTopologyCommonAncestor` of two GPUs.
-pub(super) fn common_ancestor(device: &Device<'_>, other: &Device<'_>) -> Result<u32, NvmlError> {
-    let mut level = 0;
-    call!(device, nvmlDeviceGetTopologyCommonAncestor, other.handle(), &mut level)?;
-    Ok(level)
 }
 
 /// Which list of processes.

@@ -1,6 +1,7 @@
 //! Joins the answers of the NVML process to the sections of a report. A GPU whose part is missing is a problem of the section.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use syringe_core::facts::Unsupported;
 use syringe_core::facts::ecc::{Ecc, GpuEcc};
@@ -12,9 +13,11 @@ use syringe_core::facts::topology::{GpuTopology, Topology};
 use syringe_core::report::{Problem, Section, Sections};
 
 use super::answer::{Answer, GpuUses, Pairs, Part, Versions};
+use super::errors::NvmlError;
 use super::field_errors::{FieldErrors, with_duplicate_identities};
 use super::peer_to_peer::PeerToPeer;
 use super::session::MAX_GPUS;
+use super::supervisor::HUNG_PART;
 use crate::section::SectionName;
 
 /// The answers so far.
@@ -29,6 +32,8 @@ pub(crate) struct Parts {
     topology: OfGpus<GpuTopology>,
     pairs: OfGpus<Pairs>,
     uses: OfGpus<GpuUses>,
+    /// Calls that have not returned, by GPU, and since when.
+    stuck: BTreeMap<u32, (String, Instant)>,
 }
 
 /// NVML's process lists; the memory in use on each GPU; N of each `/dev/nvidiaN`.
@@ -37,6 +42,29 @@ pub(crate) struct Uses {
     pub(crate) uses: Section<Vec<(u32, GpuUse)>>,
     pub(crate) memory_used: Vec<(u32, u64)>,
     pub(crate) minors: Vec<(u32, u32)>,
+}
+
+/// Why parts are missing.
+struct Absent {
+    problem: Problem,
+    /// GPUs in whose calls NVML hangs, and why.
+    hung: Vec<(u32, NvmlError)>,
+}
+
+impl Absent {
+    /// Why the part of this GPU is missing.
+    fn of(&self, gpu: u32) -> Problem {
+        let what = format!("GPU {gpu}");
+        match self.hung_problem(gpu) {
+            Some(problem) => problem,
+            None => Problem { what, gpu: Some(gpu), ..self.problem.clone() },
+        }
+    }
+
+    fn hung_problem(&self, gpu: u32) -> Option<Problem> {
+        let (_, error) = self.hung.iter().find(|(hung, _)| *hung == gpu)?;
+        Some(error.problem(format!("GPU {gpu}"), Some(gpu)))
+    }
 }
 
 /// The parts of one section, by NVML index.
@@ -65,21 +93,20 @@ impl<T> OfGpus<T> {
     }
 
     /// `None` if no part arrived, although there are GPUs. A GPU without a part has the problem `absent`.
-    fn join(&mut self, count: Option<u32>, absent: &Problem) -> Option<Joined<T>> {
+    fn join(&mut self, count: Option<u32>, absent: &Absent) -> Option<Joined<T>> {
         let count = count.filter(|count| *count == 0 || !self.0.is_empty())?;
         let mut joined = Joined { entries: Vec::new(), field_errors: FieldErrors::default(), duration_ms: 0 };
         let mut duration_us = 0_u64;
         for gpu in 0..count {
             match self.0.remove(&gpu) {
                 Some(part) => {
+                    let hangs = absent.hung_problem(gpu).filter(|_| !part.complete);
+                    joined.field_errors.problems.extend(hangs);
                     joined.entries.extend(part.entry);
                     joined.field_errors.add(gpu, part.missing);
                     duration_us = duration_us.saturating_add(part.duration_us);
                 }
-                None => {
-                    let problem = Problem { what: format!("GPU {gpu}"), gpu: Some(gpu), ..absent.clone() };
-                    joined.field_errors.problems.push(problem);
-                }
+                None => joined.field_errors.problems.push(absent.of(gpu)),
             }
         }
         joined.duration_ms = duration_us / 1000;
@@ -102,6 +129,13 @@ impl Parts {
             Answer::Topology(part) => self.topology.add(part),
             Answer::Pairs(part) => self.pairs.add(part),
             Answer::Uses(part) => self.uses.add(part),
+            Answer::Stuck { gpu, function, duration_ms } => {
+                let since = Instant::now().checked_sub(Duration::from_millis(duration_ms));
+                self.stuck.insert(gpu, (function, since.unwrap_or_else(Instant::now)));
+            }
+            Answer::Returned(gpu) => {
+                self.stuck.remove(&gpu);
+            }
             Answer::Failed(_) | Answer::Gpu(_) | Answer::Blocked(_) | Answer::Done => {}
         }
     }
@@ -120,14 +154,26 @@ impl Parts {
             .collect()
     }
 
+    /// Why parts are missing. A call of less than `hung_after` may only be slow.
+    fn absent(&self, problem: &Problem, hung_after: Duration) -> Absent {
+        let hung = self.stuck.iter().filter(|(_, (_, since))| since.elapsed() >= hung_after);
+        let error = |(gpu, (function, since)): (&u32, &(String, Instant))| {
+            let duration_ms = crate::envelope::millis(since.elapsed());
+            (*gpu, NvmlError::Hung { function: function.clone(), duration_ms })
+        };
+        Absent { problem: problem.clone(), hung: hung.map(error).collect() }
+    }
+
     /// Whether the process lists of all GPUs arrived.
     pub(crate) fn has_all_uses(&self) -> bool {
         let complete = self.uses.0.values().filter(|part| part.complete).count();
         self.count.is_some_and(|count| usize::try_from(count) == Ok(complete))
     }
 
-    /// The process lists. A GPU without one has the problem `absent`. `None` if none arrived.
-    pub(crate) fn take_uses(&mut self, absent: &Problem) -> Option<Uses> {
+    /// The process lists. A GPU without one has the problem `absent`, or hangs if its call takes a part of `time`.
+    /// `None` if none arrived.
+    pub(crate) fn take_uses(&mut self, absent: &Problem, time: Duration) -> Option<Uses> {
+        let absent = &self.absent(absent, time / HUNG_PART);
         let (mut memory_used, mut minors) = (Vec::new(), Vec::new());
         for (gpu, part) in &self.uses.0 {
             let uses = part.entry.as_ref();
@@ -139,8 +185,10 @@ impl Parts {
         Some(Uses { uses: Section::read(uses, field_errors.problems), memory_used, minors })
     }
 
-    /// Writes the sections of which at least one part arrived.
-    pub(crate) fn fill(&mut self, wanted: &[SectionName], absent: &Problem, sections: &mut Sections) {
+    /// Writes the sections of which at least one part arrived. A GPU without a part has the problem `absent`, or hangs if its call
+    /// takes a part of `time`.
+    pub(crate) fn fill(&mut self, wanted: &[SectionName], absent: &Problem, time: Duration, sections: &mut Sections) {
+        let absent = &self.absent(absent, time / HUNG_PART);
         for name in wanted {
             match name {
                 SectionName::Inventory => fill(&mut sections.inventory, || self.inventory(absent)),
@@ -157,9 +205,9 @@ impl Parts {
         }
     }
 
-    fn inventory(&mut self, absent: &Problem) -> Option<Section<Inventory>> {
+    fn inventory(&mut self, absent: &Absent) -> Option<Section<Inventory>> {
         let Joined { entries: gpus, mut field_errors, duration_ms } = self.inventory.join(self.count, absent)?;
-        let not_sent = || Versions { problems: vec![absent.clone()], ..Versions::default() };
+        let not_sent = || Versions { problems: vec![absent.problem.clone()], ..Versions::default() };
         let Versions { driver, nvml, cuda, library, problems } = self.versions.take().unwrap_or_else(not_sent);
         field_errors.problems.extend(problems);
         let FieldErrors { unsupported, unread, lost, problems } =
@@ -179,7 +227,7 @@ impl Parts {
         Some(Section { duration_ms, ..Section::read(inventory, problems) })
     }
 
-    fn telemetry(&mut self, absent: &Problem) -> Option<Section<Telemetry>> {
+    fn telemetry(&mut self, absent: &Absent) -> Option<Section<Telemetry>> {
         let Joined { entries: gpus, field_errors, duration_ms } = self.telemetry.join(self.count, absent)?;
         let FieldErrors { unsupported, unread, lost, problems } =
             with_duplicate_identities(field_errors, &gpus, |gpu| {
@@ -188,7 +236,7 @@ impl Parts {
         Some(Section { duration_ms, ..Section::read(Telemetry { gpus, unsupported, unread, lost }, problems) })
     }
 
-    fn ecc(&mut self, absent: &Problem) -> Option<Section<Ecc>> {
+    fn ecc(&mut self, absent: &Absent) -> Option<Section<Ecc>> {
         let Joined { entries: gpus, field_errors, duration_ms } = self.ecc.join(self.count, absent)?;
         let FieldErrors { unsupported, unread, lost, problems } =
             with_duplicate_identities(field_errors, &gpus, |gpu| {
@@ -197,13 +245,13 @@ impl Parts {
         Some(Section { duration_ms, ..Section::read(Ecc { gpus, unsupported, unread, lost }, problems) })
     }
 
-    fn mig(&mut self, absent: &Problem) -> Option<Section<Mig>> {
+    fn mig(&mut self, absent: &Absent) -> Option<Section<Mig>> {
         let Joined { entries: gpus, field_errors, duration_ms } = self.mig.join(self.count, absent)?;
         let FieldErrors { unsupported, unread, lost: _, problems } = field_errors;
         Some(Section { duration_ms, ..Section::read(Mig { gpus, unsupported, unread }, problems) })
     }
 
-    fn topology(&mut self, absent: &Problem) -> Option<Section<Topology>> {
+    fn topology(&mut self, absent: &Absent) -> Option<Section<Topology>> {
         let Joined { entries: gpus, mut field_errors, duration_ms } = self.topology.join(self.count, absent)?;
         let mut topology = Topology { gpus, ..Topology::default() };
         let took = self.relate(&mut topology, &mut field_errors, absent);
@@ -216,7 +264,7 @@ impl Parts {
     }
 
     /// Adds the facts about pairs of GPUs. Returns how long it took to read them.
-    fn relate(&mut self, topology: &mut Topology, field_errors: &mut FieldErrors, absent: &Problem) -> u64 {
+    fn relate(&mut self, topology: &mut Topology, field_errors: &mut FieldErrors, absent: &Absent) -> u64 {
         let place = |index: u32| topology.gpus.iter().position(|gpu| gpu.index == index);
         let mut matrix = vec![vec![String::from("?"); topology.gpus.len()]; topology.gpus.len()];
         let mut peers = PeerToPeer::default();
@@ -225,8 +273,7 @@ impl Parts {
             let Some(row) = place(own.index) else { continue };
             matrix[row][row] = "X".into();
             let Some(part) = self.pairs.0.remove(&own.index) else {
-                let problem = Problem { what: "p2p".into(), gpu: Some(own.index), ..absent.clone() };
-                field_errors.problems.push(problem);
+                field_errors.problems.push(Problem { what: "p2p".into(), ..absent.of(own.index) });
                 continue;
             };
             duration_us = duration_us.saturating_add(part.duration_us);

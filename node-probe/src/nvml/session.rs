@@ -3,10 +3,11 @@
 //! A session lives as long as the process: a thread that hangs in a call keeps using it.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use nvml_wrapper::struct_wrappers::device::PciInfo;
 use nvml_wrapper::{Device, Nvml};
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::pci::PciAddress;
@@ -15,11 +16,13 @@ use syringe_core::text::clean;
 
 use super::answer::{GpuAddress, Missing, Part};
 use super::current_call::CallRecorder;
-use super::device_reader::{Calls, DeviceReader};
+use super::device_reader::{Calls, Context, DeviceReader};
 use super::errors::NvmlError;
 use super::identity::Identity;
+use super::kept_answers::{Function, KeptAnswers};
 use super::library;
-use crate::paths::Paths;
+use crate::child_task::NvmlRequest;
+use crate::section::SectionName;
 
 /// Maximum length of a text of NVML in a report; NVML's buffers have 96 bytes.
 const TEXT: usize = 96;
@@ -34,6 +37,9 @@ pub(super) struct Session {
     library: PathBuf,
     recorder: CallRecorder,
     pub(super) gpus: Vec<Gpu>,
+    /// Whether answers are kept for products: there are several GPUs, and a section has such values.
+    shares_products: bool,
+    products: Mutex<Vec<(Product, &'static KeptAnswers)>>,
     /// Whether NVML does not support peer-to-peer capabilities. They are then not asked for again.
     pub(super) p2p_absent: AtomicBool,
 }
@@ -45,6 +51,7 @@ pub(super) struct Gpu {
     opened: OnceLock<Opened>,
     /// Why it no longer responds, from the first such call.
     pub(super) gone: OnceLock<NvmlError>,
+    kept: KeptAnswers,
     /// Whether a call on it does not return now.
     pub(super) stuck: AtomicBool,
     /// Its links, for the pairs.
@@ -55,22 +62,26 @@ pub(super) struct Gpu {
 struct Opened {
     identity: Identity,
     device: Result<&'static Device<'static>, NvmlError>,
+    of_product: Option<&'static KeptAnswers>,
 }
+
+/// What tells two products apart: name, PCI device, subsystem, VBIOS.
+type Product = (String, u32, Option<u32>, String);
 
 impl Session {
     /// Initializes the first of these libraries that works, and counts its GPUs. `trace` records the current call.
-    /// `unattached`: the initialization does not touch the GPUs.
     ///
     /// # Errors
     ///
     /// A problem that lists every library that was tried, with its error and the next step.
     pub(super) fn open_one_of(
         libraries: library::Candidates,
-        paths: &Paths,
+        request: &NvmlRequest,
         recorder: CallRecorder,
-        unattached: bool,
     ) -> Result<&'static Self, Problem> {
-        let (nvml, library) = library::open(libraries, paths, &recorder, unattached)?;
+        let NvmlRequest { paths, sections, without, .. } = request;
+        // A GPU that hangs would also stop the initialization.
+        let (nvml, library) = library::open(libraries, paths, &recorder, !without.is_empty())?;
         let count = {
             let _under_way = recorder.record("nvmlDeviceGetCount_v2", None);
             nvml.device_count().map_err(|error| NvmlError::from(error).problem("number of GPUs", None))?
@@ -79,13 +90,17 @@ impl Session {
             index,
             opened: OnceLock::new(),
             gone: OnceLock::new(),
+            kept: KeptAnswers::default(),
             stuck: AtomicBool::new(false),
             topology: OnceLock::new(),
         };
-        let gpus = (0..count.min(MAX_GPUS)).map(gpu).collect();
+        let gpus: Vec<Gpu> = (0..count.min(MAX_GPUS)).map(gpu).collect();
+        let of_products = [SectionName::Inventory, SectionName::Telemetry];
+        let shares_products = gpus.len() > 1 && sections.iter().any(|section| of_products.contains(section));
         // Never dropped, because that would call nvmlShutdown.
         let nvml = Box::leak(Box::new(nvml));
-        Ok(Box::leak(Box::new(Self { nvml, library, recorder, gpus, p2p_absent: AtomicBool::new(false) })))
+        let (products, p2p_absent) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Box::leak(Box::new(Self { nvml, library, recorder, gpus, shares_products, products, p2p_absent })))
     }
 
     /// Path of the library that is open.
@@ -115,15 +130,16 @@ impl Session {
     pub(super) fn open(&self, gpu: &Gpu, calls: Calls<'_>) {
         let mut identity = Identity { index: gpu.index, ..Identity::default() };
         let gone = OnceLock::new();
-        let reader = DeviceReader::new(gpu.index, &self.recorder, calls, &gone);
+        let reader = DeviceReader::new(self.context(gpu, &gone, None), calls);
         let device = reader.try_call(HANDLE, || {
             let device = self.nvml.device_by_index(gpu.index).map_err(NvmlError::from)?;
             Ok::<&'static Device<'static>, NvmlError>(Box::leak(Box::new(device)))
         });
-        let mut not_reached = None;
+        let (mut not_reached, mut of_product) = (None, None);
         if let Ok(device) = device {
-            let pci = reader.try_call("nvmlDeviceGetPciInfo_v3", || device.pci_info());
+            let pci = reader.try_call(Function::of_gpu("nvmlDeviceGetPciInfo_v3"), || device.pci_info());
             let uuid = reader.try_call("nvmlDeviceGetUUID", || device.uuid());
+            of_product = pci.as_ref().ok().and_then(|pci| self.product(device, &reader, pci));
             let errors = [pci.as_ref().err(), uuid.as_ref().err()];
             not_reached = errors.into_iter().flatten().find(|error| error.is_not_reached()).cloned();
             identity.pci_address = pci.ok().and_then(|pci| PciAddress::parse(&pci.bus_id));
@@ -135,7 +151,33 @@ impl Session {
             None => device,
         };
         // Already set if a call that was given up returned after all.
-        let _ = gpu.opened.set(Opened { identity, device });
+        let _ = gpu.opened.set(Opened { identity, device, of_product });
+    }
+
+    /// The answers of the product of a GPU, if other GPUs may be of the same.
+    fn product(&self, device: &Device<'_>, reader: &DeviceReader<'_>, pci: &PciInfo) -> Option<&'static KeptAnswers> {
+        if !self.shares_products {
+            return None;
+        }
+        let name = reader.try_call(Function::of_gpu("nvmlDeviceGetName"), || device.name()).ok()?;
+        let vbios = reader.try_call(Function::of_gpu("nvmlDeviceGetVbiosVersion"), || device.vbios_version()).ok()?;
+        let product = (name, pci.pci_device_id, pci.pci_sub_system_id, vbios);
+        let mut products = self.products.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, answers)) = products.iter().find(|(known, _)| *known == product) {
+            return Some(*answers);
+        }
+        let answers: &'static KeptAnswers = Box::leak(Box::default());
+        products.push((product, answers));
+        Some(answers)
+    }
+
+    fn context<'a>(
+        &'a self,
+        gpu: &'a Gpu,
+        gone: &'a OnceLock<NvmlError>,
+        of_product: Option<&'a KeptAnswers>,
+    ) -> Context<'a> {
+        Context { gpu: Some(gpu.index), recorder: &self.recorder, gone, kept: &gpu.kept, of_product }
     }
 
     /// Reads one GPU's part of a section: `start` creates its entry from its identity, and `read` adds the values. A GPU that
@@ -153,13 +195,13 @@ impl Session {
         let unshared = OnceLock::new();
         let gone = if complete { &gpu.gone } else { &unshared };
         let (entry, missing) = match gpu.opened.get() {
-            Some(Opened { identity, device: Ok(device) }) => {
+            Some(Opened { identity, device: Ok(device), of_product }) => {
                 let mut entry = start(identity.clone());
-                let mut reader = DeviceReader::new(gpu.index, &self.recorder, calls, gone);
+                let mut reader = DeviceReader::new(self.context(gpu, gone, *of_product), calls);
                 read(device, &mut reader, &mut entry);
                 (Some(entry), Missing::of(reader, identity))
             }
-            Some(Opened { identity, device: Err(error) }) => (None, Missing::all(identity, error)),
+            Some(Opened { identity, device: Err(error), .. }) => (None, Missing::all(identity, error)),
             None => {
                 let identity = Identity { index: gpu.index, ..Identity::default() };
                 (None, Missing::all(&identity, &NvmlError::NotReached("the GPU was not opened".into())))

@@ -1,7 +1,7 @@
 //! The steps of the reading, and their order: each reads one section of one GPU.
 //!
 //! The order is that of the facts that say most about a fault, of all GPUs, so that a node whose NVML is slow or stops to answer
-//! still gives those: errors and repairs, processes, temperatures and clocks, then properties, connections, and the pairs of GPUs,
+//! still gives those: NVLinks (one call), errors and repairs, processes, temperatures and clocks, then properties, connections, and the pairs of GPUs,
 //! whose number grows with the square of the GPUs.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use super::call_log::CallLog;
 use super::device_reader::Calls;
 use super::errors::NvmlError;
 use super::session::{Gpu, Session};
-use super::{ecc, inventory, mig, processes, telemetry, topology};
+use super::{ecc, inventory, mig, nvlink, processes, telemetry, topology};
 use crate::child_task::NvmlRequest;
 use crate::section::SectionName;
 
@@ -20,6 +20,8 @@ use crate::section::SectionName;
 pub(super) enum Step {
     Open(usize),
     Versions,
+    /// The states and counters of NVLinks, for the topology.
+    Links(usize),
     Ecc(usize),
     Uses(usize),
     Telemetry(usize),
@@ -42,7 +44,8 @@ pub(super) fn plan(gpus: usize, nvml_request: &NvmlRequest) -> VecDeque<Step> {
     if wants(SectionName::Inventory) {
         steps.push_back(Step::Versions);
     }
-    let order: [(SectionName, StepOf); 7] = [
+    let order: [(SectionName, StepOf); 8] = [
+        (SectionName::Topology, Step::Links),
         (SectionName::Ecc, Step::Ecc),
         (SectionName::Processes, Step::Uses),
         (SectionName::Telemetry, Step::Telemetry),
@@ -65,6 +68,7 @@ impl Step {
         match self {
             Self::Versions => None,
             Self::Open(gpu)
+            | Self::Links(gpu)
             | Self::Ecc(gpu)
             | Self::Uses(gpu)
             | Self::Telemetry(gpu)
@@ -94,6 +98,10 @@ impl Step {
                 session.open(gpu, calls);
                 return None;
             }
+            Self::Links(_) => {
+                session.part(gpu, calls, |_| (), |device, reader, ()| nvlink::read_fields(device, reader));
+                return None;
+            }
             Self::Ecc(_) => Answer::Ecc(session.part(gpu, calls, ecc::entry, ecc::read)),
             Self::Uses(_) => Answer::Uses(session.part(gpu, calls, |_| GpuUses::default(), processes::read)),
             Self::Telemetry(_) => Answer::Telemetry(session.part(gpu, calls, telemetry::entry, telemetry::read)),
@@ -102,7 +110,7 @@ impl Step {
             Self::Pairs(_) => Answer::Pairs(session.pairs(gpu, calls)),
             Self::Topology(_) => {
                 let part = session.part(gpu, calls, topology::entry, topology::read);
-                if let Some(entry) = &part.entry {
+                if let Some(entry) = part.entry.as_ref().filter(|_| part.complete) {
                     // Already set if a call that was given up returned after all.
                     let _ = gpu.topology.set(entry.clone());
                 }

@@ -56,7 +56,7 @@ fn take_output() -> io::Result<File> {
 
 fn answer(nvml_request: &NvmlRequest, output: &mut Output<impl Write>) -> Result<(), Problem> {
     let started = Instant::now();
-    let NvmlRequest { library, paths, gpu, time_ms, without, .. } = nvml_request;
+    let NvmlRequest { library, paths, gpu, time_ms, .. } = nvml_request;
     let recorder = CallRecorder::into_standard_error().unwrap_or_default();
     let libraries = super::library::found(library.as_deref(), paths);
     if paths.owner == Owner::Workload {
@@ -68,7 +68,7 @@ fn answer(nvml_request: &NvmlRequest, output: &mut Output<impl Write>) -> Result
         // The change of the user has reset it.
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     }
-    let session = Session::open_one_of(libraries, paths, recorder, !without.is_empty())?;
+    let session = Session::open_one_of(libraries, nvml_request, recorder)?;
     let steps = step::plan(session.gpus.len(), nvml_request);
     let time = Duration::from_millis(*time_ms).saturating_sub(started.elapsed());
     Supervisor::new(session, steps, gpu.as_deref(), time, output).run();

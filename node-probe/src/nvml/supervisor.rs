@@ -30,7 +30,7 @@ const STALL_PART: u32 = 8;
 /// The stall time is not shorter: a busy machine delays threads.
 const MIN_STALL: Duration = Duration::from_millis(200);
 /// A call that has taken this part of the time at the deadline hangs. A shorter one may only be slow.
-const HUNG_PART: u32 = 4;
+pub(super) const HUNG_PART: u32 = 4;
 
 /// Reads all steps until the deadline.
 pub(super) struct Supervisor<'a, W> {
@@ -67,6 +67,8 @@ struct Stuck {
     thread: u64,
     step: Step,
     log: Arc<CallLog>,
+    /// Whether the parent knows that its call does not return.
+    is_told: bool,
 }
 
 /// A step that was read.
@@ -121,6 +123,7 @@ impl<'a, W: Write> Supervisor<'a, W> {
                 self.take(ended);
             }
             self.leave_stuck();
+            self.tell_stuck();
         }
     }
 
@@ -151,8 +154,11 @@ impl<'a, W: Write> Supervisor<'a, W> {
         let Ended { thread, step, answer } = ended;
         lock(&self.work).answers -= 1;
         if let Some(place) = self.stuck.iter().position(|stuck| stuck.thread == thread) {
-            self.stuck.swap_remove(place);
+            let stuck = self.stuck.swap_remove(place);
             self.mark_stuck(step, false);
+            if let Some(gpu) = index(step).filter(|_| stuck.is_told) {
+                self.output.send(&Answer::Returned(gpu));
+            }
             let back = self.parked.extract_if(.., |parked| parked.gpu() == step.gpu());
             lock(&self.work).queue.extend(back);
         }
@@ -217,11 +223,34 @@ impl<'a, W: Write> Supervisor<'a, W> {
         }
         drop(work);
         self.mark_stuck(step, true);
-        self.stuck.push(Stuck { thread, step, log });
+        // The opening cannot be repeated, and an action needs a complete answer.
+        if self.wanted.is_none() && !matches!(step, Step::Open(_)) {
+            let so_far = self.error(step, &log, Duration::MAX);
+            self.repeat(step, &log, &so_far);
+        }
+        self.stuck.push(Stuck { thread, step, log, is_told: false });
+    }
+
+    /// Tells the parent which calls do not return, and which did after all.
+    fn tell_stuck(&mut self) {
+        let Self { stuck, output, stall, .. } = self;
+        for Stuck { step, log, is_told, .. } in stuck {
+            let Some(gpu) = index(*step) else { continue };
+            let call = log.open_call().filter(|call| call.duration() >= *stall);
+            match (call, *is_told) {
+                (Some(call), false) => {
+                    let duration_ms = crate::envelope::millis(call.duration());
+                    output.send(&Answer::Stuck { gpu, function: call.function.to_owned(), duration_ms });
+                }
+                (None, true) => output.send(&Answer::Returned(gpu)),
+                (Some(_), true) | (None, false) => continue,
+            }
+            *is_told = !*is_told;
+        }
     }
 
     fn tell_blocked(&mut self, step: Step) {
-        let gpu = step.gpu().and_then(|gpu| u32::try_from(gpu).ok()).filter(|_| !self.told_blocked);
+        let gpu = index(step).filter(|_| !self.told_blocked);
         if let Some(gpu) = gpu {
             self.told_blocked = true;
             self.output.send(&Answer::Blocked(gpu));
@@ -248,7 +277,7 @@ impl<'a, W: Write> Supervisor<'a, W> {
         drop(work);
         let rest = self.reason();
         for Stuck { step, log, .. } in std::mem::take(&mut self.stuck) {
-            let error = self.error(step, &log);
+            let error = self.error(step, &log, self.hung);
             self.repeat(step, &log, &error);
             let of_gpu: Vec<Step> = self.parked.extract_if(.., |parked| parked.gpu() == step.gpu()).collect();
             of_gpu.into_iter().for_each(|step| self.repeat(step, &CallLog::default(), &error));
@@ -270,12 +299,12 @@ impl<'a, W: Write> Supervisor<'a, W> {
     }
 
     /// Why a step whose call did not return is not complete.
-    fn error(&self, step: Step, log: &CallLog) -> NvmlError {
+    fn error(&self, step: Step, log: &CallLog, hung: Duration) -> NvmlError {
         let Some(call) = log.open_call() else { return NvmlError::NotReached("the time was over".into()) };
         let duration_ms = crate::envelope::millis(call.duration());
         // A call about two GPUs does not tell which of them hangs.
-        if call.duration() >= self.hung && !matches!(step, Step::Pairs(_)) {
-            return NvmlError::Hung { function: call.function, duration_ms };
+        if call.duration() >= hung && !matches!(step, Step::Pairs(_)) {
+            return NvmlError::Hung { function: call.function.to_owned(), duration_ms };
         }
         NvmlError::NotReached(format!("{} had not returned after {duration_ms} ms", place(step, &call)))
     }
@@ -287,6 +316,11 @@ impl<'a, W: Write> Supervisor<'a, W> {
             None => "not read in time: NVML answers slowly".to_owned(),
         })
     }
+}
+
+/// NVML index of the GPU of a step.
+fn index(step: Step) -> Option<u32> {
+    u32::try_from(step.gpu()?).ok()
 }
 
 /// `nvmlDeviceGetUUID on GPU 3`.

@@ -13,6 +13,7 @@ use super::device_reader::DeviceReader;
 use super::errors::{Kind, NvmlError};
 use super::field_values::FIELD_VALUES;
 use super::identity::Identity;
+use super::kept_answers::Function;
 use super::{enum_names, field_values, raw, value_ranges};
 
 /// `NVML_PSTATE_UNKNOWN`.
@@ -110,14 +111,15 @@ fn performance_state(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Opti
 
 /// Adds the temperatures and limits that have their own functions to those from fields.
 fn temperature(device: &Device<'_>, reader: &mut DeviceReader<'_>, fields: Temperature) -> Temperature {
-    let mut celsius = |function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
+    let mut celsius = |function: Function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
         let value = reader.call(function, &[field], call).map(u32::cast_signed);
-        reader.check_range(function, field, value, value_ranges::CELSIUS)
+        reader.check_range(function.name, field, value, value_ranges::CELSIUS)
     };
-    let gpu_celsius =
-        celsius("nvmlDeviceGetTemperature", "temperature.gpu_celsius", &|| device.temperature(TemperatureSensor::Gpu));
+    let now = "nvmlDeviceGetTemperature".into();
+    let gpu_celsius = celsius(now, "temperature.gpu_celsius", &|| device.temperature(TemperatureSensor::Gpu));
     let mut threshold = |threshold: TemperatureThreshold, field| {
-        celsius("nvmlDeviceGetTemperatureThreshold", field, &|| device.temperature_threshold(threshold))
+        let function = Function::of_product("nvmlDeviceGetTemperatureThreshold", field);
+        celsius(function, field, &|| device.temperature_threshold(threshold))
     };
     let temperature = Temperature {
         gpu_celsius,
@@ -175,13 +177,14 @@ fn power(device: &Device<'_>, reader: &mut DeviceReader<'_>, instant_milliwatts:
 }
 
 fn clocks(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Clocks {
-    let mut ask = |function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
+    let mut ask = |function: fn(&'static str) -> Function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
+        let function = function(field);
         let value = reader.call(function, &[field], call);
-        reader.check_range(function, field, value, value_ranges::MHZ)
+        reader.check_range(function.name, field, value, value_ranges::MHZ)
     };
-    let now = "nvmlDeviceGetClockInfo";
-    let max = "nvmlDeviceGetMaxClockInfo";
-    let application = "nvmlDeviceGetApplicationsClock";
+    let now = |_| "nvmlDeviceGetClockInfo".into();
+    let max = |field| Function::of_product("nvmlDeviceGetMaxClockInfo", field);
+    let application = |_| "nvmlDeviceGetApplicationsClock".into();
     Clocks {
         graphics_mhz: ask(now, "clocks.graphics_mhz", &|| device.clock_info(Clock::Graphics)),
         sm_mhz: ask(now, "clocks.sm_mhz", &|| device.clock_info(Clock::SM)),
@@ -226,13 +229,13 @@ fn utilization(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Utilizatio
 fn memory(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> MemoryUse {
     const MEMORY: &str = "nvmlDeviceGetMemoryInfo_v2";
     let fields = ["memory.total_bytes", "memory.reserved_bytes", "memory.used_bytes", "memory.free_bytes"];
-    let memory = reader.call(MEMORY, &fields, || raw::memory(device));
+    let memory = reader.call(Function::of_gpu(MEMORY), &fields, || raw::memory(device));
     if memory.as_ref().is_some_and(|memory| memory.reserved.is_none()) {
         reader.note_unsupported(&["memory.reserved_bytes"]);
     }
     let fields = ["memory.bar1_total_bytes", "memory.bar1_used_bytes"];
     const BAR1: &str = "nvmlDeviceGetBAR1MemoryInfo";
-    let bar1 = reader.call(BAR1, &fields, || device.bar1_memory_info());
+    let bar1 = reader.call(Function::of_gpu(BAR1), &fields, || device.bar1_memory_info());
     let total = memory.as_ref().map(|memory| memory.total);
     let total = reader.check_range(MEMORY, "memory.total_bytes", total, value_ranges::COUNT);
     let bar1_total = bar1.as_ref().map(|bar1| bar1.total);
@@ -256,7 +259,7 @@ fn memory(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> MemoryUse {
 
 fn pcie(device: &Device<'_>, reader: &mut DeviceReader<'_>, replay_rollovers: Option<u64>) -> PcieLink {
     let mut ask = |function, field, possible, call: &dyn Fn() -> Result<u32, WrapperError>| {
-        let value = reader.call(function, &[field], call);
+        let value = reader.call(Function::of_gpu(function), &[field], call);
         reader.check_range(function, field, value, possible)
     };
     let (generations, lanes) = (value_ranges::PCIE_GENERATION, value_ranges::PCIE_LANES);

@@ -9,6 +9,7 @@ use syringe_core::facts::topology::GpuTopology;
 use super::answer::{Pairs, Part};
 use super::device_reader::{Calls, DeviceReader};
 use super::identity::Identity;
+use super::kept_answers::Function;
 use super::peer_to_peer::PeerToPeer;
 use super::session::{Gpu, Session};
 use super::{enum_names, fabric, nvlink, raw, value_ranges};
@@ -78,7 +79,7 @@ pub(super) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut
     gpu.fabric =
         reader.call("nvmlDeviceGetGpuFabricInfoV", &["fabric"], || raw::fabric_info(device)).map(fabric::describe);
     const REPLAYS: &str = "nvmlDeviceGetPcieReplayCounter";
-    let replays = reader.call(REPLAYS, &["pcie_replays"], || device.pcie_replay_counter());
+    let replays = reader.call(Function::of_gpu(REPLAYS), &["pcie_replays"], || device.pcie_replay_counter());
     gpu.pcie_replays = reader.check_range(REPLAYS, "pcie_replays", replays, value_ranges::SMALL_COUNT).map(u64::from);
 }
 

@@ -138,12 +138,37 @@ pub(crate) fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Option<Answer<Value>>
             group(gpu, scope).and_then(|group| group.active.ok_or(NOT_SUPPORTED)).map(|on| Value::Unsigned(on.into()))
         }
         166 => group(gpu, scope).and_then(|group| group.version.ok_or(NOT_SUPPORTED)).map(Value::Unsigned),
+        // NVML_FI_DEV_NVSWITCH_CONNECTED_LINK_COUNT
+        147 => groups(gpu).map(|groups| {
+            let switched = groups.iter().filter(|group| group.remote_type.as_deref() == Some("switch"));
+            Value::Unsigned(switched.map(|group| group.links.len() as u32).sum())
+        }),
+        // NVML_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_L0 and the like: one field for each of the first links.
+        32..=37 | 39..=44 | 46..=51 | 53..=58 | 96..=119 | 148..=159 => {
+            let (name, link) = counter_of_link(id);
+            counter(gpu, link, name, |group| !is_nvlink5(group))
+        }
         160..=163 => counter(gpu, scope, find(&NVLINK4_COUNTERS)?, |group| !is_nvlink5(group)),
         205..=222 => counter(gpu, scope, find(&NVLINK5_COUNTERS)?, is_nvlink5),
         // NVML_FI_DEV_NVLINK_COUNT_FEC_HISTORY_0 to _15
         235..=250 => counter(gpu, scope, &format!("fec_history_{}", id - 235), is_nvlink5),
         _ => return None,
     })
+}
+
+/// The counter and the link of a field that exists for each of the first twelve links.
+fn counter_of_link(id: u32) -> (&'static str, u32) {
+    match id {
+        32..=37 => ("crc_flit", id - 32),
+        39..=44 => ("crc_data", id - 39),
+        46..=51 => ("replay", id - 46),
+        53..=58 => ("recovery", id - 53),
+        96..=101 => ("crc_flit", id - 96 + 6),
+        102..=107 => ("crc_data", id - 102 + 6),
+        108..=113 => ("replay", id - 108 + 6),
+        114..=119 => ("recovery", id - 114 + 6),
+        _ => ("ecc", id - 148),
+    }
 }
 
 fn counter(gpu: &Gpu<'_>, scope: u32, name: &str, counts: fn(&NvlinkGroup) -> bool) -> Answer<Value> {

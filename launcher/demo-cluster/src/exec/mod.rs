@@ -11,8 +11,8 @@ mod session;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use tokio_tungstenite::WebSocketStream;
@@ -41,7 +41,7 @@ pub(super) fn serve(
     state: &Arc<ClusterState>,
     info: &RequestInfo,
     query: &Query,
-    request: Request<Incoming>,
+    request: Request<Bytes>,
 ) -> Result<Response<Body>, ApiError> {
     let pod = get_and_list::find::<Pod>(state, info)?;
     let name = get_and_list::key(info).1;

@@ -2,8 +2,11 @@
 //! it in builds without the feature `test-support`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::{HeaderValue, Response, header};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use k8s_openapi::api::core::v1::Node;
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +54,8 @@ impl Injector {
         &self,
         request: Option<&RequestInfo>,
         hang_up: &CancellationToken,
-        serving: impl Future<Output = Result<Response<Body>, ApiError>>,
+        stop: &CancellationToken,
+        serving: impl Future<Output = Result<Response<Body>, ApiError>> + Send + 'static,
     ) -> Result<Response<Body>, ApiError> {
         let (verb, resource) =
             request.map_or(("get", String::new()), |request| (request.verb, request.full_resource()));
@@ -88,7 +92,37 @@ impl Injector {
                 std::future::pending().await
             }
             Some(AnswerFault::Lost) => serving.await.and_then(|_| Err(timed_out())),
+            Some(AnswerFault::Late(delay)) => {
+                let stop = stop.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        _ = async { tokio::time::sleep(delay).await; serving.await } => {}
+                    }
+                });
+                std::future::pending().await
+            }
+            Some(AnswerFault::Conflict) => Err(ApiError::Conflict {
+                resource: "resourcequotas",
+                name: "quota".to_owned(),
+                reason: "the object has been modified; please apply your changes to the latest version and try again"
+                    .to_owned(),
+            }),
         }
+    }
+
+    /// Sets the `Date` of an answer, if the clock of the API server differs. Otherwise the HTTP server sets it.
+    pub(crate) fn set_date(&self, response: &mut Response<Body>) {
+        let behind = self.clock_behind();
+        let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&(Timestamp::now() - behind));
+        if let (false, Ok(date)) = (behind.is_zero(), date.map(|date| HeaderValue::from_str(&date))) {
+            response.headers_mut().extend(date.ok().map(|date| (header::DATE, date)));
+        }
+    }
+
+    /// How much the clock of the API server is behind the clock of this machine.
+    pub(crate) fn clock_behind(&self) -> Duration {
+        self.faults().api.clock_behind
     }
 
     /// The Pod Security level that every namespace enforces.

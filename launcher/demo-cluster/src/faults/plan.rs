@@ -49,6 +49,8 @@ pub struct ApiFaults {
     pub pod_security: bool,
     /// The next `continue` token is answered with 410, as if it were too old.
     pub expire_continue_once: bool,
+    /// The clock of the API server is behind the clock of this machine by this much: `Date` and creation times.
+    pub clock_behind: Duration,
     /// Faults of single requests; the first that matches is used.
     pub requests: Vec<RequestFault>,
 }

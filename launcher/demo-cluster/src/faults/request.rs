@@ -39,4 +39,8 @@ pub enum AnswerFault {
     ServedAndClosed,
     /// The request is served, and the answer is 500.
     Lost,
+    /// No answer is sent, and the request is served after this time, whether the client still waits or not: a proxy holds it.
+    Late(Duration),
+    /// 409 of an admission plugin whose object was changed meanwhile, as a ResourceQuota. Nothing is stored.
+    Conflict,
 }

@@ -50,8 +50,8 @@ impl ContainerConfig {
             ("pause", _) | ("sleep", Some("infinity")) => Some(Duration::MAX),
             ("sleep", Some(time)) => duration(time),
             ("node-probe", Some("hold")) => {
-                let words = arguments[1..].iter().flat_map(|argument| argument.split('='));
-                Some(words.filter_map(duration).next().unwrap_or(DEFAULT_HOLD))
+                let parts = arguments[1..].iter().flat_map(|argument| argument.split('='));
+                Some(parts.filter_map(duration).next().unwrap_or(DEFAULT_HOLD))
             }
             _ => None,
         }

@@ -30,9 +30,9 @@ impl Output {
 }
 
 /// Runs a command with piped input, or with the standard input of the shell.
-pub(super) async fn run(container: &Container, words: &[String], input: &mut Input, piped: Option<Vec<u8>>) -> Output {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let [program, arguments @ ..] = &words[..] else { return Output::default() };
+pub(super) async fn run(container: &Container, argv: &[String], input: &mut Input, piped: Option<Vec<u8>>) -> Output {
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    let [program, arguments @ ..] = &argv[..] else { return Output::default() };
     if program.starts_with('/') {
         return execute(container, program, arguments, container.image.glibc).await;
     }
@@ -80,8 +80,8 @@ pub(super) async fn run(container: &Container, words: &[String], input: &mut Inp
                 let reason = format!("chroot: can't change root directory to '{root}': Permission denied");
                 return Output::failed(1, reason);
             }
-            let inside = path.strip_prefix("/proc/4711/root").unwrap_or("/nowhere");
-            execute(container, inside, arguments, container.image.host_glibc).await
+            let path_in_container = path.strip_prefix("/proc/4711/root").unwrap_or("/nowhere");
+            execute(container, path_in_container, arguments, container.image.host_glibc).await
         }
         _ => Output::failed(1, format!("{program}: invalid arguments")),
     }

@@ -52,8 +52,8 @@ impl Programs for ShellImages {
         if !container.image.programs.contains(&base_name(argv.first()?)) {
             return None;
         }
-        let words: Vec<&str> = argv.iter().map(String::as_str).collect();
-        match words[..] {
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        match argv[..] {
             ["sh", "-c", script, ref arguments @ ..] => {
                 let arguments = arguments.iter().skip(1).map(|word| (*word).to_owned()).collect();
                 let shell = Shell::new(container, script, arguments);

@@ -42,11 +42,11 @@ impl Shell {
             let mut piped: Option<Vec<u8>> = None;
             let mut output = Vec::new();
             for command in &statement.commands {
-                let words = expand(command, &arguments, code);
-                if words.first().is_some_and(|word| word == "exit") {
-                    return words.get(1).and_then(|word| word.parse().ok()).unwrap_or(code);
+                let argv = expand(command, &arguments, code);
+                if argv.first().is_some_and(|word| word == "exit") {
+                    return argv.get(1).and_then(|word| word.parse().ok()).unwrap_or(code);
                 }
-                let output_of_command = commands::run(&container, &words, &mut input, piped.take()).await;
+                let output_of_command = commands::run(&container, &argv, &mut input, piped.take()).await;
                 let Output { stdout, stderr: errors, exit_code } = output_of_command;
                 if !errors.is_empty() {
                     let _ = stderr.send(errors.into()).await;
@@ -79,17 +79,17 @@ impl Statement {
             Some((before, after)) => (before, Some(after.trim().to_owned())),
             None => (text, None),
         };
-        let words = |command: &str| command.split_whitespace().map(str::to_owned).collect();
-        Self { commands: text.split('|').map(words).collect(), to }
+        let split = |command: &str| command.split_whitespace().map(str::to_owned).collect();
+        Self { commands: text.split('|').map(split).collect(), to }
     }
 }
 
 /// Expands `"$@"`, `$$` and `$?`, and removes `exec`, which has no effect here.
-fn expand(words: &[String], arguments: &[String], code: i32) -> Vec<String> {
-    let words = words.iter().filter(|word| *word != "exec");
+fn expand(argv: &[String], arguments: &[String], code: i32) -> Vec<String> {
+    let argv = argv.iter().filter(|word| *word != "exec");
     let one = |word: &String| match word.as_str() {
         "\"$@\"" => arguments.to_vec(),
         word => vec![word.replace("$$", PID).replace("$?", &code.to_string())],
     };
-    words.flat_map(one).collect()
+    argv.flat_map(one).collect()
 }

@@ -128,8 +128,8 @@ async fn an_exec_is_cut_truncated_or_killed_in_the_middle() {
         cluster.faults(|faults| faults.on("gpu-1").exec = Some(CountedFault::once(fault)));
         finish(exec(&client, "a", &["output", "100000"], &streams()).await).await
     };
-    let cut = run(ExecFault::Cut { after_bytes: 1_000 }).await;
-    assert_eq!((cut.stdout.len(), cut.status.is_none()), (1_000, true));
+    let disconnected = run(ExecFault::Cut { after_bytes: 1_000 }).await;
+    assert_eq!((disconnected.stdout.len(), disconnected.status.is_none()), (1_000, true));
     let truncated = run(ExecFault::Truncated { after_bytes: 2_000 }).await;
     assert_eq!((truncated.stdout.len(), truncated.success), (2_000, true));
     let killed = run(ExecFault::Killed { after_bytes: 10 }).await;
@@ -211,4 +211,46 @@ async fn request_faults_happen_the_given_number_of_times() {
     let before = Instant::now();
     nodes.get("gpu-1").await.unwrap();
     assert!(before.elapsed() >= Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn a_late_request_is_served_although_its_client_has_left() {
+    let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
+    let late = CountedFault::once(AnswerFault::Late(Duration::from_millis(300)));
+    let fault = RequestFault { verb: Some("create"), resource: Some("pods"), answer: late };
+    cluster.faults(|faults| faults.api.requests.push(fault));
+    let creating = async { pods(&client).create(&PostParams::default(), &probe_on("gpu-1", "a")).await };
+    assert!(tokio::time::timeout(Duration::from_millis(100), creating).await.is_err());
+    assert_eq!((cluster.pods(NAMESPACE).len(), cluster.pods_created()), (0, 0));
+    until("the pod", async || (cluster.pods(NAMESPACE).len() == 1).then_some(())).await;
+    until("the client left", async || (cluster.requests_in_service() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn the_clock_of_the_server_is_in_dates_and_creation_times() {
+    let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
+    cluster.faults(|faults| faults.api.clock_behind = Duration::from_secs(1_200));
+    create(&client, probe_on("gpu-1", "a")).await;
+    let created = pods(&client).get("a").await.unwrap().metadata.creation_timestamp.unwrap().0;
+    let request = http::Request::get("/version").body(kube::client::Body::empty()).unwrap();
+    let response = client.send(request).await.unwrap();
+    let date = response.headers()["date"].to_str().unwrap().to_owned();
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(&date).unwrap();
+    for time in [created, date] {
+        let behind = jiff::Timestamp::now().duration_since(time).as_secs();
+        assert!((1_200..1_230).contains(&behind), "{behind}");
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_of_a_quota_stores_nothing() {
+    let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
+    let answer = CountedFault::once(AnswerFault::Conflict);
+    cluster.faults(|faults| {
+        faults.api.requests.push(RequestFault { verb: Some("create"), resource: Some("pods"), answer });
+    });
+    let refusal = pods(&client).create(&PostParams::default(), &probe_on("gpu-1", "a")).await.unwrap_err();
+    assert_eq!((status(&refusal).code, status(&refusal).reason.as_str()), (409, "Conflict"));
+    assert!(status(&refusal).message.starts_with("Operation cannot be fulfilled on resourcequotas \"quota\""));
+    assert_eq!(cluster.pods_created(), 0);
 }

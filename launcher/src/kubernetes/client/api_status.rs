@@ -20,6 +20,11 @@ pub(crate) fn is_not_found(status: &Status) -> bool {
     status.code == 404 && status.reason == "NotFound"
 }
 
+/// Whether the API server states that an object of this name exists.
+pub(crate) fn is_already_exists(status: &Status) -> bool {
+    status.code == 409 && status.reason == "AlreadyExists"
+}
+
 /// Whether the API server states a conflict, such as a UID that differs from the one in the precondition.
 pub(crate) fn is_conflict(status: &Status) -> bool {
     status.code == 409 && status.reason == "Conflict"

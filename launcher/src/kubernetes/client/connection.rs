@@ -1,7 +1,11 @@
 //! A connection to one cluster.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
+
+use super::server_clock::ServerClock;
 
 /// Minimum remaining validity of a client certificate at the start of a call.
 const MIN_VALIDITY: SignedDuration = SignedDuration::from_mins(15);
@@ -21,6 +25,8 @@ pub struct Connection {
     pub user: Option<String>,
     /// The client.
     pub client: Client,
+    /// The time of the API server.
+    pub(crate) clock: Arc<ServerClock>,
 }
 
 impl Connection {

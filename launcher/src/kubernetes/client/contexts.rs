@@ -182,7 +182,9 @@ impl Contexts {
             server.push_str(&format!("{PROXY_NOTE_START}{})", proxy::shown(proxy)));
         }
         // A credential plugin runs inside this, and blocks.
-        let making = tokio::task::spawn_blocking(move || transport::client(config));
+        let clock = Arc::default();
+        let of_client = Arc::clone(&clock);
+        let making = tokio::task::spawn_blocking(move || transport::client(config, &of_client));
         let signing_in = || format!("Signing in to {server} (context {name})");
         let client = timeout(SIGN_IN_TIME, making)
             .await
@@ -202,7 +204,7 @@ impl Contexts {
                     "Run kubectl get nodes with that context to see whether the credentials still work.",
                 )
             })?;
-        Ok(Connection { context: name, server, user, client })
+        Ok(Connection { context: name, server, user, client, clock })
     }
 
     fn no_kubeconfig(&self, error: &KubeconfigError) -> Failure {

@@ -9,4 +9,5 @@ pub mod pagination;
 pub mod proxy;
 pub mod retry;
 pub mod retry_after_header;
+pub mod server_clock;
 pub mod transport;

@@ -10,6 +10,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+use hyper_util::client::legacy;
 use kube::core::Status;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -81,7 +82,7 @@ pub(crate) fn is_busy(error: &kube::Error) -> bool {
 /// a wrong address or a closed port stays so for seconds.
 pub(crate) fn is_closed(error: &kube::Error) -> bool {
     /// Of hyper, and of errors that are passed on as text.
-    const WORDS: [&str; 3] = ["connection closed", "reset", "broken pipe"];
+    const PHRASES: [&str; 3] = ["connection closed", "reset", "broken pipe"];
     const KINDS: [ErrorKind; 4] =
         [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::BrokenPipe];
     if !matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_)) {
@@ -91,15 +92,21 @@ pub(crate) fn is_closed(error: &kube::Error) -> bool {
     // rustls reports a connection that ends without close_notify, or in the handshake, as an unexpected end of file.
     let mut kinds = chain.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
     let reason = crate::error::kube_reason(error);
-    kinds.any(|kind| KINDS.contains(&kind)) || WORDS.iter().any(|words| reason.contains(words))
+    kinds.any(|kind| KINDS.contains(&kind)) || PHRASES.iter().any(|phrase| reason.contains(phrase))
+}
+
+/// Whether the connection could not be opened, so that no request was sent.
+pub(crate) fn is_not_sent(error: &kube::Error) -> bool {
+    let mut chain = std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
+    chain.any(|error| error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn error(kind: ErrorKind, words: &'static str) -> kube::Error {
-        kube::Error::Service(Box::new(io::Error::new(kind, words)))
+    fn error(kind: ErrorKind, message: &'static str) -> kube::Error {
+        kube::Error::Service(Box::new(io::Error::new(kind, message)))
     }
 
     #[test]

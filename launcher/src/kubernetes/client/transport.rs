@@ -5,6 +5,11 @@
 //! a second or more each; here it runs once. kube's client is used behind a proxy, and with a plugin that returns a
 //! certificate, because only kube knows when the certificate expires.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::{BodyExt, Either, Full};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -15,15 +20,17 @@ use tower::util::AndThenLayer;
 use tower::{BoxError, ServiceBuilder};
 
 use super::retry_after_header;
+use super::server_clock::ServerClock;
 
 /// Creates the client. Runs a credential plugin, and blocks.
-pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
+pub(crate) fn client(config: Config, clock: &Arc<ServerClock>) -> Result<Client, kube::Error> {
+    let own_clock = Arc::clone(clock);
     if config.proxy_url.is_some() {
-        return kube_client(config);
+        return kube_client(config, own_clock);
     }
     let auth = config.auth_layer()?;
     if auth.is_none() && config.auth_info.exec.is_some() {
-        return kube_client(config);
+        return kube_client(config, own_clock);
     }
     // The plugin returned a token, not a certificate: the connector must not run it again.
     let mut without_plugin = config.clone();
@@ -39,14 +46,29 @@ pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
         .layer(config.base_uri_layer())
         .option_layer(auth)
         .layer(config.extra_headers_layer()?)
-        .and_then(retry_after_header::carry)
+        .and_then(move |response| read_headers(Arc::clone(&own_clock), response))
         .map_err(BoxError::from)
         .service(legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector));
     Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
 
-/// kube's client, with the layer of `retry_after_header`.
-fn kube_client(config: Config) -> Result<Client, kube::Error> {
+/// kube's client, with the same layer for the headers of answers.
+fn kube_client(config: Config, clock: Arc<ServerClock>) -> Result<Client, kube::Error> {
     let builder = ClientBuilder::try_from(config)?;
-    Ok(builder.with_layer(&AndThenLayer::new(retry_after_header::carry)).build())
+    Ok(builder.with_layer(&AndThenLayer::new(move |response| read_headers(Arc::clone(&clock), response))).build())
+}
+
+/// Reads what kube drops: the `Date` of successful answers, and the `Retry-After` of others.
+async fn read_headers<B>(
+    clock: Arc<ServerClock>,
+    response: Response<B>,
+) -> Result<Response<Either<B, Full<Bytes>>>, BoxError>
+where
+    B: BodyExt<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    if response.status().is_success() {
+        clock.observe(response.headers());
+    }
+    retry_after_header::carry(response).await
 }

@@ -24,7 +24,7 @@ pub(crate) fn from_pods(pods: &[Pod]) -> Vec<GpuPod> {
 
 fn one(pod: &Pod) -> GpuPod {
     let (metadata, spec, status) = (&pod.metadata, &pod.spec, &pod.status);
-    let said = |text: &str, most| (!text.is_empty()).then(|| clean_keeping_end(text, most));
+    let cleaned = |text: &str, most| (!text.is_empty()).then(|| clean_keeping_end(text, most));
     let sidecars = spec.init_containers.iter().filter(|one| one.restart_policy.as_deref() == Some("Always"));
     let staying = || spec.containers.iter().chain(sidecars.clone());
     GpuPod {
@@ -34,10 +34,10 @@ fn one(pod: &Pod) -> GpuPod {
         phase: clean(&status.phase, 20),
         created: time(metadata.creation_timestamp.as_deref()),
         seen: time(status.start_time.as_deref()).or_else(|| time(metadata.creation_timestamp.as_deref())),
-        reason: said(&status.reason, NAME_CAP),
-        message: said(&status.message, MESSAGE_CAP),
+        reason: cleaned(&status.reason, NAME_CAP),
+        message: cleaned(&status.message, MESSAGE_CAP),
         deleting: metadata.deletion_timestamp.is_some(),
-        containers: staying().filter_map(|container| asking(pod, container)).collect(),
+        containers: staying().filter_map(|container| gpu_container(pod, container)).collect(),
         has_claims: !spec.resource_claims.is_empty() || !status.resource_claim_statuses.is_empty(),
         has_annotated_gpus: !metadata.annotations.uuids.is_empty(),
         sees_more: staying().filter_map(sees_more).take(MOST_NAMED).collect(),
@@ -49,7 +49,7 @@ fn time(text: Option<&str>) -> Option<Timestamp> {
     text?.parse().ok()
 }
 
-fn asking(pod: &Pod, container: &Container) -> Option<GpuContainer> {
+fn gpu_container(pod: &Pod, container: &Container) -> Option<GpuContainer> {
     let mut requests = container.resources.limits.0.clone();
     requests.extend(container.resources.requests.0.clone());
     requests.retain(|_, count| *count > 0);

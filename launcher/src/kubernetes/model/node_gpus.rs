@@ -58,7 +58,7 @@ pub(crate) fn taints(node: &Node) -> Vec<String> {
 }
 
 /// Capacity and allocatable.
-pub(crate) fn offers(node: &Node, dra: Option<&Dra>) -> (ResourceCounts, ResourceCounts) {
+pub(crate) fn capacity_and_allocatable(node: &Node, dra: Option<&Dra>) -> (ResourceCounts, ResourceCounts) {
     let status = node.status.as_ref();
     let mut capacity = status.and_then(|status| status.capacity.as_ref()).map(gpu_resources).unwrap_or_default();
     let mut allocatable = status.and_then(|status| status.allocatable.as_ref()).map(gpu_resources).unwrap_or_default();
@@ -75,7 +75,7 @@ pub(crate) fn offers(node: &Node, dra: Option<&Dra>) -> (ResourceCounts, Resourc
 
 /// The use of each resource.
 pub(crate) fn uses(node: &Node, allocated: Option<&ResourceCounts>, dra: Option<&Dra>) -> Vec<ResourceUse> {
-    let (capacity, allocatable) = offers(node, dra);
+    let (capacity, allocatable) = capacity_and_allocatable(node, dra);
     gpu_requests::uses(&capacity, &allocatable, allocated, |resource| replicas(node, resource))
 }
 

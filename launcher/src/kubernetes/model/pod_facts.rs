@@ -32,8 +32,8 @@ pub(crate) fn from_pod(pod: &Pod) -> PodFacts {
         scheduled.filter(|condition| condition.status != "True").and_then(|condition| condition.message.clone());
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
     let why_not = ready.filter(|condition| condition.status != "True").map(|condition| {
-        let words = [&condition.reason, &condition.message].map(|text| text.as_deref().unwrap_or_default());
-        clean_keeping_end(words.join(": ").trim_matches([':', ' ']), MESSAGE_CAP)
+        let parts = [&condition.reason, &condition.message].map(|text| text.as_deref().unwrap_or_default());
+        clean_keeping_end(parts.join(": ").trim_matches([':', ' ']), MESSAGE_CAP)
     });
     let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
     let containers = [status.init_container_statuses, status.container_statuses];
@@ -145,18 +145,18 @@ fn container(status: &core::ContainerStatus) -> ContainerFacts {
 }
 
 fn state(state: &core::ContainerState) -> ContainerState {
-    let words = |text: &Option<String>| clean_keeping_end(text.as_deref().unwrap_or_default(), MESSAGE_CAP);
+    let cleaned = |text: &Option<String>| clean_keeping_end(text.as_deref().unwrap_or_default(), MESSAGE_CAP);
     if let Some(ended) = &state.terminated {
         return ContainerState::Terminated {
             exit_code: ended.exit_code,
-            reason: words(&ended.reason),
-            message: words(&ended.message),
+            reason: cleaned(&ended.reason),
+            message: cleaned(&ended.message),
             started: time(ended.started_at.as_ref()),
             finished: time(ended.finished_at.as_ref()),
         };
     }
     if let Some(waiting) = &state.waiting {
-        return ContainerState::Waiting { reason: words(&waiting.reason), message: words(&waiting.message) };
+        return ContainerState::Waiting { reason: cleaned(&waiting.reason), message: cleaned(&waiting.message) };
     }
     match &state.running {
         Some(running) => ContainerState::Running { since: time(running.started_at.as_ref()) },

@@ -84,7 +84,7 @@ pub(crate) fn resolve(
             !existing_pods.contains_key(&allocation.pod_uid) && !existing_pods.values().any(|name| *name == holder)
         };
         match rows.iter_mut().find(|row| allocation.is_of(&row.uid, &row.namespace, &row.name)) {
-            Some(row) => book(row, allocation, &devices),
+            Some(row) => set_allocation(row, allocation, &devices),
             None if existing_pods.is_some_and(is_gone) => left.booked_for_gone_pods.push(StaleAllocation {
                 pod_uid: allocation.pod_uid.clone(),
                 pod: allocation.pod.is_some().then(|| allocation.holder()),
@@ -126,7 +126,7 @@ pub(crate) fn allocated_gpus(sections: &Sections) -> u64 {
 }
 
 /// Sets the kubelet's devices in the container's row. They replace those of the API.
-fn book(row: &mut PodRow, allocation: &Allocation, devices: &Devices) {
+fn set_allocation(row: &mut PodRow, allocation: &Allocation, devices: &Devices) {
     // A claim belongs to a pod; its devices are already in the row, from the API.
     if allocation.claim.is_some() || allocation.container.is_empty() {
         return;

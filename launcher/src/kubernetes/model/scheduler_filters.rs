@@ -281,7 +281,7 @@ mod tests {
             let required = json!({ "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [term] } });
             pod(json!({ "affinity": { "nodeAffinity": required } }))
         };
-        for (pod, node, held, words) in [
+        for (pod, node, held, expected) in [
             (pod(json!({})), node(json!({})), 5, "requests 4 nvidia.com/gpu; 3 of 8 free"),
             (pod(json!({})), node(json!({ "unschedulable": true })), 0, "cordoned"),
             (pod(json!({})), node(taint.clone()), 0, "team=vision:NoSchedule"),
@@ -290,7 +290,7 @@ mod tests {
             (affinity("gen", "Gt", json!(["5"])), node(json!({})), 0, "node affinity"),
         ] {
             let found = objections(pod, node, held);
-            assert!(found.len() == 1 && found[0].contains(words), "{words}: {found:?}");
+            assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
         }
         let tolerations = json!([{ "key": "team", "operator": "Exists" }]);
         assert!(objections(pod(json!({ "tolerations": tolerations })), node(taint), 0).is_empty());

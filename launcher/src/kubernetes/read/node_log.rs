@@ -180,9 +180,9 @@ fn modified(headers: &HeaderMap) -> Option<Timestamp> {
 /// The message of a refused request: a `Status` of the API server, or the plain text of a kubelet.
 fn refusal(status: StatusCode, body: &[u8]) -> String {
     let object: Option<kube::core::Status> = serde_json::from_slice(body).ok();
-    let words = object.map(|object| object.message).filter(|message| !message.is_empty());
-    let words = words.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
-    format!("{} (HTTP {})", clean(words.trim(), 300), status.as_u16())
+    let message = object.map(|object| object.message).filter(|message| !message.is_empty());
+    let message = message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    format!("{} (HTTP {})", clean(message.trim(), 300), status.as_u16())
 }
 
 #[cfg(test)]

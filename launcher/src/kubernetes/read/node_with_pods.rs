@@ -57,8 +57,8 @@ impl NodeWithPods {
     /// What pods hold by requests and by claims.
     pub(crate) fn held(&self) -> Option<ResourceCounts> {
         let mut held = gpu_requests::allocated(self.pods.as_ref()?);
-        let claimed = self.dra.as_ref().map(Dra::held).unwrap_or_default();
-        held.extend(claimed.get(self.node.name_any().as_str()).cloned().unwrap_or_default());
+        let held_by_claims = self.dra.as_ref().map(Dra::held).unwrap_or_default();
+        held.extend(held_by_claims.get(self.node.name_any().as_str()).cloned().unwrap_or_default());
         Some(held)
     }
 

@@ -59,12 +59,12 @@ pub(crate) async fn read(connection: &Connection, namespace: &str, name: &str) -
 /// the event, a name that the controller would use, or the name of the controller.
 async fn not_created(connection: &Connection, namespace: &str, name: &str) -> Option<PodFacts> {
     let refused = events::of_failed_creates(connection, namespace).await.ok()?;
-    let said = |refused: &&events::FailedCreate| refused.event.message.contains(&format!("\"{name}\""));
+    let names_the_pod = |refused: &&events::FailedCreate| refused.event.message.contains(&format!("\"{name}\""));
     // If the names of several controllers match, the longest one is used.
     let controls =
         |refused: &&events::FailedCreate| is_named_after(name, &refused.name) || is_named_after(&refused.name, name);
     let by_name = || refused.iter().filter(controls).max_by_key(|refused| refused.name.len());
-    let newest = refused.iter().rev().find(said).or_else(by_name)?;
+    let newest = refused.iter().rev().find(names_the_pod).or_else(by_name)?;
     let own = refused.iter().filter(|other| other.controller == newest.controller);
     let events = own.map(|refused| refused.event.clone()).collect();
     Some(pod_facts::not_created(namespace, name, newest.controller.clone(), events))

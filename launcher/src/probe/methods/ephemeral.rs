@@ -140,7 +140,8 @@ impl Ephemeral {
         let error = match timeout(REQUEST_TIME, patching).await {
             Ok(Ok(extended)) => {
                 let namespace = extended.namespace().unwrap_or_default();
-                context.record.created(&namespace, &pod, extended.metadata.uid.as_deref());
+                let open = context.open_probe(&namespace, &pod, Some(&container.name));
+                context.record.created(&open, extended.metadata.uid.as_deref());
                 (self.added, self.uid) = (true, extended.metadata.uid);
                 return Ok(());
             }
@@ -284,16 +285,16 @@ impl ProbeSteps for Ephemeral {
 
     async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
         let Some(probe_container) = self.probe_container.as_ref().filter(|_| self.added) else {
-            return CleanUp { pod: String::new(), removed: true, left_behind: None };
+            return CleanUp { pod: String::new(), deleted: true, left_behind: None };
         };
-        (context.on_phase)(Phase::Remove);
+        context.report(Phase::Remove);
         let ProbeContainer { namespace, pod, container, .. } = probe_container;
         let stays = format!(
             "its entry stays in the spec of pod {namespace}/{pod} until that pod is deleted, because Kubernetes cannot remove ephemeral containers"
         );
         let seconds = context.settings.probe_lifetime().as_secs();
         let what = match self.end(context, probe_container).await {
-            FinalState::Gone => return CleanUp { pod: format!("{namespace}/{pod}"), removed: true, left_behind: None },
+            FinalState::Gone => return CleanUp { pod: format!("{namespace}/{pod}"), deleted: true, left_behind: None },
             FinalState::Ended => "has ended".to_owned(),
             FinalState::Stuck | FinalState::Waits => {
                 format!("has not started; if it starts, it exits on its own within {seconds} s")
@@ -301,7 +302,7 @@ impl ProbeSteps for Ephemeral {
             FinalState::Unknown => format!("could not be stopped; it exits on its own within {seconds} s"),
         };
         let left = format!("ephemeral container {container} {what}; {stays}");
-        CleanUp { pod: format!("{namespace}/{pod}"), removed: false, left_behind: Some(left) }
+        CleanUp { pod: format!("{namespace}/{pod}"), deleted: false, left_behind: Some(left) }
     }
 }
 

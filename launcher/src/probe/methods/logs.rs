@@ -48,7 +48,7 @@ impl Logs {
         let start_end = context.end.min(began + context.settings.start_time());
         let mut running = None;
         let mut last = String::from("its container is being created");
-        (context.on_phase)(Phase::Start);
+        context.report(Phase::Start);
         loop {
             let look =
                 timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await;
@@ -60,7 +60,7 @@ impl Logs {
                     let end = state.and_then(|state| state.terminated.clone());
                     if running.is_none() && state.is_some_and(|state| state.waiting.is_none()) {
                         running = Some(Instant::now());
-                        (context.on_phase)(Phase::Read);
+                        context.report(Phase::Read);
                     }
                     if let Some(end) = end.filter(|end| end.exit_code < NOT_THE_PROBES) {
                         let started = running.unwrap_or(began);
@@ -143,7 +143,7 @@ impl ProbeSteps for Logs {
                 report,
                 note: Some(format!("the log was incomplete at first ({why}); this is the second reading")),
             }),
-            Err(why) => Err(read_report::incomplete(context, &format!("{why}; {}", container_state::end_words(&end)))),
+            Err(why) => Err(read_report::incomplete(context, &format!("{why}; {}", container_state::end_reason(&end)))),
         }
     }
 

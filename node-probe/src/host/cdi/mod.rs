@@ -4,7 +4,6 @@
 
 mod spec;
 
-use std::fs;
 use std::os::linux::fs::MetadataExt;
 use std::path::Path;
 
@@ -143,7 +142,7 @@ fn stale(dev: &Path, node: &DeviceNode) -> Option<StaleDevice> {
     let path = node.host_path.as_deref().unwrap_or(&node.path);
     let name = path.strip_prefix("/dev/").filter(|name| name.starts_with("nvidia") && !name.contains(".."))?;
     let in_spec = node.major.zip(node.minor).filter(|(major, _)| *major > 0);
-    let here = match fs::symlink_metadata(dev.join(name)) {
+    let here = match files::link_metadata(&dev.join(name)) {
         Ok(file) => Some((major(file.st_rdev()), minor(file.st_rdev()))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(_) => return None,

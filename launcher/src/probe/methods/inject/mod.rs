@@ -100,7 +100,7 @@ impl ProbeSteps for Inject {
     async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
         match &mut self.created {
             Some(created) => created.pod.clean_up(context).await,
-            None => CleanUp { pod: String::new(), removed: true, left_behind: None },
+            None => CleanUp { pod: String::new(), deleted: true, left_behind: None },
         }
     }
 }
@@ -127,25 +127,25 @@ fn is_exit(output: &ExecOutput, code: i32) -> bool {
 
 /// The failure of a run that the shell or `chroot` refused.
 fn refused(context: &ProbeContext, output: &ExecOutput) -> Result<(), Failure> {
-    let said = syringe_core::text::clean(&output.stderr, 300);
+    let stderr = syringe_core::text::clean(&output.stderr, 300);
     let failed = |why: String, next: &str| {
         Err(Failure::new(format!("Running the uploaded node-probe on node {}", context.request.node), why, next))
     };
     if is_exit(output, NOT_EXECUTABLE) {
         return failed(
-            format!("{DIRECTORY} of the base image does not let programs run (mounted noexec): {said}"),
+            format!("{DIRECTORY} of the base image does not let programs run (mounted noexec): {stderr}"),
             "Name another image with --base-image, or let the node's runtime mount containers without noexec.",
         );
     }
     if is_closed_root(output) {
         return failed(
-            format!("the base image has no loader for it, and the host's root cannot be entered: {said}"),
+            format!("the base image has no loader for it, and the host's root cannot be entered: {stderr}"),
             "Name a base image with glibc (debian, ubuntu, an NVIDIA one) with --base-image.",
         );
     }
     if is_exit(output, NOT_FOUND) {
         return failed(
-            format!("neither the base image nor the host has a loader for it (glibc 2.17 or newer): {said}"),
+            format!("neither the base image nor the host has a loader for it (glibc 2.17 or newer): {stderr}"),
             "Name a base image with glibc (debian, ubuntu, an NVIDIA one) with --base-image.",
         );
     }

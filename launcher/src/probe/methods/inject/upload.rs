@@ -122,7 +122,7 @@ fn upload_result(
     output: &ExecOutput,
     sha256: &str,
 ) -> Result<UploadResult, (String, &'static str)> {
-    let said = clean(&output.stderr, 300);
+    let stderr = clean(&output.stderr, 300);
     let printed = String::from_utf8_lossy(&output.stdout);
     let hash = printed.split_whitespace().next().filter(|word| word.len() == 64);
     if hash == Some(sha256) {
@@ -131,12 +131,12 @@ fn upload_result(
     let lacks = |program: &str| {
         output.stderr.lines().any(|line| line.contains(&format!("{program}: ")) && line.contains("not found"))
     };
-    if said.contains("Read-only file system") {
+    if stderr.contains("Read-only file system") {
         let next = "Name a base image and a runtime that let a container write to its /tmp, or use --via pod.";
-        return Err((format!("{DIRECTORY} of the base image is read-only: {said}"), next));
+        return Err((format!("{DIRECTORY} of the base image is read-only: {stderr}"), next));
     }
-    if said.contains("No space left") {
-        return Err((format!("the node's disk is full: {said}"), "Free space on the node's container storage."));
+    if stderr.contains("No space left") {
+        return Err((format!("the node's disk is full: {stderr}"), "Free space on the node's container storage."));
     }
     if let Some(program) = method.programs().iter().find(|program| lacks(program)) {
         return Ok(UploadResult::Lacking(program));
@@ -148,7 +148,7 @@ fn upload_result(
     let why = match (hash, &output.ended) {
         (Some(hash), _) => format!("its SHA-256 is {hash}, not {sha256}"),
         (None, ExecEnd::Disconnected) => "the connection was cut".to_owned(),
-        (None, _) => format!("no hash was printed; the pod printed: {said}"),
+        (None, _) => format!("no hash was printed; the pod printed: {stderr}"),
     };
     Ok(UploadResult::Broken(why))
 }

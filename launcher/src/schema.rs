@@ -1,9 +1,9 @@
-//! JSON Schemas of tool definitions: complete, and small.
+//! JSON Schemas of tool definitions: true, and small.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Schema of a tool's arguments.
 pub(crate) fn input<T: JsonSchema>() -> Value {
@@ -18,20 +18,85 @@ pub(crate) fn input<T: JsonSchema>() -> Value {
     schema.into()
 }
 
-/// Schema of a tool's answer, without descriptions (the names contain the units).
+/// Schema of a tool's answer: its fields, with their types and what they hold. A host sends it to the model with every
+/// request, so what is inside of a field is left out; every answer still matches.
 pub(crate) fn output<T: JsonSchema>() -> Value {
-    let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    let mut schema = generator.into_root_schema_for::<T>();
-    for noise in ["$schema", "title"] {
-        schema.remove(noise);
+    let schema =
+        Value::from(SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>());
+    let none = Map::new();
+    let definitions = schema["$defs"].as_object().unwrap_or(&none);
+    // An answer has one shape, or one of two: its fields are those of both, and it always has the fields that both require.
+    let shapes = alternatives(&schema)
+        .map_or_else(|| vec![&schema], |all| all.iter().map(|one| resolve(one, definitions)).collect());
+    let mut properties = Map::new();
+    for (name, field) in shapes.iter().filter_map(|shape| shape["properties"].as_object()).flatten() {
+        properties.entry(name).or_insert_with(|| outline(field, definitions));
     }
-    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        properties.insert("quoted".into(), json!({ "type": "array", "items": { "type": "string" } }));
+    properties
+        .insert("quoted".into(), json!({ "type": "array", "description": "Fields with text from nodes and tenants" }));
+    let requires = |shape: &Value, name: &Value| shape["required"].as_array().is_some_and(|names| names.contains(name));
+    let required: Vec<_> = properties
+        .keys()
+        .map(|name| json!(name))
+        .filter(|name| shapes.iter().all(|shape| requires(shape, name)))
+        .collect();
+    json!({ "type": "object", "properties": properties, "required": required })
+}
+
+/// Type and meaning of a field, without what is inside of it.
+fn outline(field: &Value, definitions: &Map<String, Value>) -> Value {
+    let mut outline = Map::new();
+    if let Some(described) =
+        field["description"].as_str().or_else(|| resolve(field, definitions)["description"].as_str())
+    {
+        outline.insert("description".into(), first_sentence(described).into());
     }
-    // An answer of two shapes is still an object. MCP requires the type at the root.
-    schema.insert("type".into(), "object".into());
-    RecursiveTransform(drop_prose).transform(&mut schema);
-    schema.into()
+    let (mut types, mut words) = (Vec::new(), Vec::new());
+    collect_types(field, definitions, &mut types, &mut words);
+    match types.as_slice() {
+        // Any value.
+        [] => {}
+        // The words say more than the type.
+        [only] if only == "string" && !words.is_empty() => drop(outline.insert("enum".into(), words.into())),
+        [only] => drop(outline.insert("type".into(), only.clone())),
+        several => drop(outline.insert("type".into(), several.into())),
+    }
+    outline.into()
+}
+
+/// The types that a field may have, and its words if it is one of a list.
+fn collect_types(field: &Value, definitions: &Map<String, Value>, types: &mut Vec<Value>, words: &mut Vec<Value>) {
+    let field = resolve(field, definitions);
+    if let Some(all) = alternatives(field) {
+        all.iter().for_each(|one| collect_types(one, definitions, types, words));
+        return;
+    }
+    words.extend(field["enum"].as_array().into_iter().flatten().cloned());
+    words.extend(field.get("const").cloned());
+    let named = match &field["type"] {
+        Value::Array(several) => several.clone(),
+        Value::Null => Vec::new(),
+        one => vec![one.clone()],
+    };
+    for one in named {
+        if !types.contains(&one) {
+            types.push(one);
+        }
+    }
+}
+
+fn alternatives(schema: &Value) -> Option<&Vec<Value>> {
+    ["anyOf", "oneOf"].iter().find_map(|word| schema[word].as_array())
+}
+
+fn resolve<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> &'a Value {
+    let name = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+    name.and_then(|name| definitions.get(name)).unwrap_or(schema)
+}
+
+fn first_sentence(text: &str) -> String {
+    let line = text.split("\n\n").next().unwrap_or(text).replace('\n', " ");
+    line.split(". ").next().unwrap_or(&line).trim_end_matches('.').to_owned()
 }
 
 /// An optional argument needs no `null` in its type.
@@ -46,10 +111,4 @@ fn drop_null_alternative(schema: &mut Schema) {
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");
     }
-}
-
-fn drop_prose(schema: &mut Schema) {
-    schema.remove("description");
-    schema.remove("format");
-    schema.remove("default");
 }

@@ -16,22 +16,23 @@
 //! |---|---|
 //! | [`text`], [`pci`], [`nvml_codes`], [`since`] | cleaning of untrusted text, PCI addresses, codes of NVML's errors, times as a person types them |
 //! | [`facts`] | what is read from a node, one file for each section |
-//! | `wire`, [`fold`], `untrusted` | the JSON document: reading, common values, cleaning |
+//! | `json_reader`, [`common_values`], `untrusted` | the JSON document: reading, common values, cleaning |
 //! | [`report`] | the document that `node-probe` prints: sections, their status and problems |
 //! | [`device_names`] | the names of one GPU in other sections |
 //! | [`xid`] | kernel log lines: parsers, events, catalogue |
-//! | [`operator`] | what operator mode may do: protected processes, the plan of a reset |
+//! | [`action_rules`] | what kill and reset may do: protected processes, the plan of a reset |
 //! | [`diagnosis`] | the rules |
 //! | [`explanation`] | why a pod failed, hangs or waits |
 #![forbid(unsafe_code)]
 
+pub mod action_rules;
+pub mod common_values;
 pub mod device_names;
 pub mod diagnosis;
 pub mod explanation;
 pub mod facts;
-pub mod fold;
+mod json_reader;
 pub mod nvml_codes;
-pub mod operator;
 pub mod pci;
 pub mod report;
 #[cfg(feature = "scenarios")]
@@ -39,10 +40,9 @@ pub mod scenarios;
 pub mod since;
 pub mod text;
 mod untrusted;
-mod wire;
 pub mod xid;
 
 pub use diagnosis::stack_log;
 
 /// Prefix of the name of every probe pod and ephemeral container. Random letters follow.
-pub const PROBE_NAME: &str = "gpu-syringe-";
+pub const PROBE_NAME_PREFIX: &str = "gpu-syringe-";

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
+use crate::common_values;
 use crate::facts::action::Action;
 use crate::facts::ecc::Ecc;
 use crate::facts::health::Health;
@@ -18,8 +19,7 @@ use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
 use crate::facts::telemetry::Telemetry;
 use crate::facts::topology::Topology;
-use crate::fold::{fold, unfold};
-use crate::{untrusted, wire};
+use crate::{json_reader, untrusted};
 
 /// Version of the schema of this document. It is incremented when a field changes its meaning or is removed, not when a
 /// field is added.
@@ -52,7 +52,7 @@ pub struct Report {
     pub duration_ms: u64,
     /// The part of the node that the probe could see. Absent: the whole node.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub scope: Option<Scope>,
+    pub scope: Option<ReportScope>,
     /// The requested sections.
     pub sections: Sections,
     /// In facts files only: raw kernel log records, one string each, in any format that `xid --kernel-log` reads. If
@@ -84,7 +84,7 @@ impl Report {
 
     /// Reads a document that a probe printed.
     pub fn from_json(document: &[u8]) -> Result<Self, serde_json::Error> {
-        wire::read(serde_json::from_slice(document)?)
+        json_reader::read(serde_json::from_slice(document)?)
     }
 
     /// Reads a document from a node, whose owner can write anything into it. All texts are cleaned, stripped of secrets
@@ -96,7 +96,7 @@ impl Report {
     pub fn from_node(document: &[u8]) -> Result<Self, serde_json::Error> {
         let mut value = serde_json::from_slice(document)?;
         untrusted::sanitize(&mut value)?;
-        wire::read(value)
+        json_reader::read(value)
     }
 }
 
@@ -104,7 +104,7 @@ impl Report {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
-pub struct Scope {
+pub struct ReportScope {
     /// GPUs that it could open: those of the node, or those of a container.
     pub gpus: Extent,
     /// Processes that it could see.
@@ -179,7 +179,7 @@ pub struct Sections {
 
 /// A section: its data, its status, and what could not be read.
 ///
-/// In JSON its data are [folded](crate::fold): `all_gpus` holds the values that are the same in all entries of `gpus`,
+/// In JSON its data are [folded](crate::common_values): `all_gpus` holds the values that are the same in all entries of `gpus`,
 /// and the lists within them work alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Section<T> {
@@ -210,7 +210,7 @@ impl<T: Serialize> Serialize for Section<T> {
         let Self { status, duration_ms, data, problems } = self;
         let mut data = data.as_ref().map(serde_json::to_value).transpose().map_err(ser::Error::custom)?;
         if let Some(data) = &mut data {
-            fold(data);
+            common_values::extract(data);
         }
         Document { status: *status, duration_ms: *duration_ms, data, problems: problems.clone() }.serialize(serializer)
     }
@@ -220,9 +220,9 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Section<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Document { status, duration_ms, mut data, problems } = Document::deserialize(deserializer)?;
         if let Some(data) = &mut data {
-            unfold(data);
+            common_values::restore(data);
         }
-        let data = data.map(wire::read).transpose().map_err(de::Error::custom)?;
+        let data = data.map(json_reader::read).transpose().map_err(de::Error::custom)?;
         Ok(Self { status, duration_ms, data, problems })
     }
 }

@@ -65,7 +65,7 @@ mod tests {
             let mut read = serde_json::to_value(scenario.report()).expect(scenario.name);
             // Reports are folded when they are written, scenarios are not.
             for section in read["sections"].as_object_mut().into_iter().flat_map(|sections| sections.values_mut()) {
-                crate::fold::unfold(&mut section["data"]);
+                crate::common_values::restore(&mut section["data"]);
             }
             assert_same(&written, &read, scenario.name);
         }

@@ -23,7 +23,7 @@ pub fn clean(text: &str, cap: usize) -> String {
 }
 
 /// Cleans text that was composed of clean parts. Line breaks and blanks are kept.
-pub fn tidy(text: &str) -> String {
+pub fn clean_keeping_lines(text: &str) -> String {
     let line = |line: &str| {
         let seen: String = line.chars().map(|character| if is_hidden(character) { ' ' } else { character }).collect();
         markdown::defuse(&secrets::redact(&seen)).into_owned()
@@ -82,7 +82,7 @@ pub fn clean_keeping_end(text: &str, cap: usize) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{clean, clean_keeping_end, is_hidden, tidy};
+    use super::{clean, clean_keeping_end, clean_keeping_lines, is_hidden};
 
     #[test]
     fn a_long_text_keeps_its_head_and_its_end() {
@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn tidying_keeps_lines_and_columns() {
         let table = " NODE   READY\n gpu-1  yes \n\n";
-        assert_eq!(tidy(table), table);
-        assert_eq!(tidy("a  \u{200b}b\n--token  x"), "a   b\n--token  [redacted]");
+        assert_eq!(clean_keeping_lines(table), table);
+        assert_eq!(clean_keeping_lines("a  \u{200b}b\n--token  x"), "a   b\n--token  [redacted]");
     }
 
     proptest! {

@@ -86,7 +86,7 @@ impl Rules {
             }
             match &mut value {
                 // The steps of an action are commands of the probe.
-                Value::String(line) if name == "command" && of != "steps" => *line = command::shown([line.as_str()]),
+                Value::String(line) if name == "command" && of != "steps" => *line = command::shorten([line.as_str()]),
                 value => self.apply(value, &name, cut)?,
             }
             fields.insert(name, value);

@@ -30,11 +30,11 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::Value;
 use syringe_core::diagnosis::{
-    self, Class, ClusterFacts, Diagnosis, Severity, Verdict, catalogue_of_rules, diagnose, gpu_addresses,
+    self, Class, Diagnosis, KubernetesFacts, Severity, Verdict, catalogue_of_rules, diagnose, gpu_addresses,
 };
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::{Problem, Report, Section};
-use syringe_core::xid::LogOf;
+use syringe_core::xid::LogOrigin;
 use syringe_core::xid::events::{Clock, EventLog, Options};
 
 /// What a scenario must come to.
@@ -61,7 +61,7 @@ struct Expectation {
     summary: Vec<String>,
     /// What Kubernetes says of the node.
     #[serde(default)]
-    cluster: ClusterFacts,
+    cluster: KubernetesFacts,
 }
 
 /// One finding that must be there.
@@ -109,7 +109,7 @@ fn replayed(mut report: Report) -> Report {
     log.source("facts file");
     report.kernel_log.iter().for_each(|record| log.push_line(record));
     let mut log = log.finish();
-    syringe_core::xid::join(&mut log, LogOf::ThisNode, &gpu_addresses(&report), &[]);
+    syringe_core::xid::join_gpus(&mut log, LogOrigin::ThisNode, &gpu_addresses(&report), &[]);
     report.sections.xid = Some(Section::read(log, Vec::new()));
     report
 }
@@ -213,7 +213,7 @@ fn says_nothing(value: &Value) -> bool {
 fn plain(mut report: Value) -> Value {
     let sections = report.get_mut("sections").and_then(Value::as_object_mut);
     let data = sections.into_iter().flat_map(|sections| sections.values_mut()).filter_map(|one| one.get_mut("data"));
-    data.for_each(syringe_core::fold::unfold);
+    data.for_each(syringe_core::common_values::restore);
     report
 }
 
@@ -257,7 +257,7 @@ fn no_scenario_has_unknown_fields() {
 fn every_failure_of_nvml_has_a_finding() {
     let (base, _) = &scenarios()["l40s-4-idle"];
     let grave = |report: &Report| {
-        let diagnosis = diagnose(report, &ClusterFacts::default());
+        let diagnosis = diagnose(report, &KubernetesFacts::default());
         diagnosis.findings.iter().any(|finding| finding.severity >= Severity::Critical)
     };
     for code in syringe_core::nvml_codes::FAILURES {
@@ -311,14 +311,14 @@ fn a_summary_of_one_section_is_about_that_section_only() {
     let mut telemetry = Report { kernel_log: Vec::new(), ..report.clone() };
     telemetry.sections =
         syringe_core::report::Sections { telemetry: report.sections.telemetry.clone(), ..Default::default() };
-    let diagnosis = diagnose(&telemetry, &ClusterFacts::default());
+    let diagnosis = diagnose(&telemetry, &KubernetesFacts::default());
     assert_eq!(diagnosis.verdict, Verdict::NoFaultFound, "{}", told(&diagnosis));
     assert_eq!(diagnosis.judged, ["telemetry"]);
     assert_eq!(diagnosis.not_judged.len(), 8);
     assert!(diagnosis.summary.contains("Only telemetry was checked"), "{}", diagnosis.summary);
     assert!(!diagnosis.summary.contains("Xid") && !diagnosis.summary.contains("memory"), "{}", diagnosis.summary);
     assert!(diagnosis.summary.contains("All 8 GPUs"), "{}", diagnosis.summary);
-    let nothing = diagnose(&Report::default(), &ClusterFacts::default());
+    let nothing = diagnose(&Report::default(), &KubernetesFacts::default());
     assert_eq!(nothing.verdict, Verdict::Unknown, "{}", told(&nothing));
 }
 
@@ -361,7 +361,7 @@ fn application_codes_alone_never_condemn_hardware() {
                     ..Default::default()
                 });
             }
-            let diagnosis = diagnose(&report, &ClusterFacts::default());
+            let diagnosis = diagnose(&report, &KubernetesFacts::default());
             for finding in &diagnosis.findings {
                 let limit = if pids == 1 { Severity::Info } else { Severity::Warning };
                 let condemned = finding.class == Class::Hardware && finding.severity > limit;

@@ -50,7 +50,7 @@ async fn the_host_is_read_whether_it_has_gpus_or_not() {
     let mut client = site.client().await;
     let answer = client.call("diagnose_gpu_node", json!({"node_name": site.node, "detail": true})).await;
     let answer = answer.deleted();
-    let host = answer["looked_at"].as_array().unwrap().iter().find(|looked| looked["section"] == "host").unwrap();
+    let host = answer["sections_read"].as_array().unwrap().iter().find(|looked| looked["section"] == "host").unwrap();
     assert_ne!(host["status"], "error", "{answer}");
     assert!(answer["detail"]["host"]["data"]["uptime_seconds"].as_u64() > Some(0), "{answer}");
     site.assert_bare().await;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use syringe_core::diagnosis::{Class, ClusterFacts, Rule, Severity, catalogue_of_rules};
+use syringe_core::diagnosis::{Class, KubernetesFacts, Rule, Severity, catalogue_of_rules};
 use syringe_core::facts::kernel_log::KernelLog;
 
 const CLASSES: [(Class, &str, &str); 6] = [
@@ -116,7 +116,7 @@ fn fields() -> BTreeMap<String, BTreeSet<String>> {
     // The kernel log of a scenario is lines; its section is what the parser makes of them.
     let log = KernelLog { events_omitted: 1, ..KernelLog::default() };
     names(&serde_json::to_value(log).expect("a log"), all.entry("xid".into()).or_default());
-    let cluster = serde_json::to_value(ClusterFacts::default()).expect("facts");
+    let cluster = serde_json::to_value(KubernetesFacts::default()).expect("facts");
     names(&cluster, all.entry("kubernetes".into()).or_default());
     all
 }

@@ -2,7 +2,7 @@
 //! tell, and no clear verdict over them.
 
 use jiff::Timestamp;
-use syringe_core::diagnosis::{ClusterFacts, Diagnosis, Verdict, diagnose};
+use syringe_core::diagnosis::{Diagnosis, KubernetesFacts, Verdict, diagnose};
 use syringe_core::facts::kernel_log::{KernelEventKind as Kind, KernelLog};
 use syringe_core::report::{Report, Section};
 use syringe_core::xid::{EventLog, Options};
@@ -27,7 +27,7 @@ fn read(lines: &[&str]) -> KernelLog {
 fn judge(log: KernelLog) -> Diagnosis {
     let mut report = Report { taken_at: Some(now()), ..Report::default() };
     report.sections.xid = Some(Section::read(log, Vec::new()));
-    diagnose(&report, &ClusterFacts::default())
+    diagnose(&report, &KubernetesFacts::default())
 }
 
 fn judged(lines: &[&str]) -> Diagnosis {

@@ -17,8 +17,8 @@ use syringe_core::scenarios;
 mod calls;
 #[path = "node_probe/hung.rs"]
 mod hung;
-#[path = "node_probe/node_stack.rs"]
-mod node_stack;
+#[path = "node_probe/nvidia_stack.rs"]
+mod nvidia_stack;
 #[path = "node_probe/reading.rs"]
 mod reading;
 

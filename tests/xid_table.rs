@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use syringe_core::xid::catalogue::{Ageing, Response, Severity, SxidEntry, XidEntry, sxids, xids};
-use syringe_core::xid::judgement::kinds;
+use syringe_core::xid::event_meaning::kinds;
 
 const HEAD: &str = "\
 # Xid and SXid codes
@@ -19,12 +19,12 @@ why.
 
 Severity is that of a new event. How it fades:
 
-| ages | meaning |
+| ageing | meaning |
 |---|---|
-| `day` | after 24 h it is information: what it warned of has come or has not |
-| `works` | where the GPU works again: a warning for a day, then information |
-| `works_day` | where the GPU works after a day: information |
-| `holds` | it describes a state: it holds |
+| `after_a_day` | after 24 h it is information: what it warned of has come or has not |
+| `when_working` | where the GPU works again: a warning for a day, then information |
+| `when_working_a_day` | where the GPU works after a day: information |
+| `never` | it describes a state: it holds |
 
 A reboot, a load of the driver and a reset of the GPU (Xid 154 that takes back a reset or reboot) end every event: it is
 history then. A GPU **works again** where NVML reads it, counts no uncorrected error since the driver was loaded, the driver
@@ -44,12 +44,12 @@ fn action(response: Response) -> &'static str {
     }
 }
 
-fn ages(ages: Ageing) -> &'static str {
-    match ages {
-        Ageing::Day => "day",
-        Ageing::Works => "works",
-        Ageing::WorksDay => "works_day",
-        Ageing::Holds => "holds",
+fn ageing(ageing: Ageing) -> &'static str {
+    match ageing {
+        Ageing::AfterADay => "after_a_day",
+        Ageing::WhenWorking => "when_working",
+        Ageing::WhenWorkingADay => "when_working_a_day",
+        Ageing::Never => "never",
     }
 }
 
@@ -64,7 +64,7 @@ fn cell(text: &str) -> String {
 fn document() -> String {
     let mut page = HEAD.to_owned();
     page.push_str(
-        "\n## Xid\n\n| code | name | class | severity | NVIDIA | action | ages | what to do | why it differs |\n",
+        "\n## Xid\n\n| code | name | class | severity | NVIDIA | action | ageing | what to do | why it differs |\n",
     );
     page.push_str("|---|---|---|---|---|---|---|---|---|\n");
     for XidEntry {
@@ -74,7 +74,7 @@ fn document() -> String {
         severity: grade,
         nvidia_action,
         response,
-        ages: fades,
+        ageing: fades,
         sre_action,
         differs,
         ..
@@ -82,30 +82,30 @@ fn document() -> String {
     {
         let class = format!("{class:?}").to_lowercase();
         let (nvidia, why) = (nvidia_action.unwrap_or("-"), differs.unwrap_or("-"));
-        let (grade, act, fades) = (severity(*grade), action(*response), ages(*fades));
+        let (grade, act, fades) = (severity(*grade), action(*response), ageing(*fades));
         let row =
             format!("| {code} | {name} | {class} | {grade} | {nvidia} | {act} | {fades} | {sre_action} | {why} |");
         page.push_str(&row);
         page.push('\n');
     }
     page.push_str("\n## Kinds of one Xid\n\nWhere the line itself decides, the first row that fits counts.\n\n");
-    page.push_str("| codes | where the line says | severity | action | ages | what to do | why |\n|---|---|---|---|---|---|---|\n");
+    page.push_str("| codes | where the line says | severity | action | ageing | what to do | why |\n|---|---|---|---|---|---|---|\n");
     for kind in kinds() {
         let (first, last) = kind.codes;
         let codes = if first == last { first.to_string() } else { format!("{first} to {last}") };
         let (grade, act, fades) =
-            (severity(kind.judgement.severity), action(kind.judgement.response), ages(kind.judgement.ages));
-        let (advice, why) = (kind.judgement.advice, kind.why.unwrap_or("-"));
+            (severity(kind.meaning.severity), action(kind.meaning.response), ageing(kind.meaning.ageing));
+        let (advice, why) = (kind.meaning.advice, kind.why.unwrap_or("-"));
         let condition = cell(kind.condition);
         let _ = writeln!(page, "| {codes} | `{condition}` | {grade} | {act} | {fades} | {advice} | {why} |");
     }
     page.push_str(
         "\n## SXid\n\nThe Fatal or Non-fatal word of a line outranks its row: Fatal is always fatal; Non-fatal is information, \
-         unless\nNVIDIA asks for something.\n\n| code | name | fatality | severity | NVIDIA | action | ages |\n|---|---|---|---|---|---|---|\n",
+         unless\nNVIDIA asks for something.\n\n| code | name | fatality | severity | NVIDIA | action | ageing |\n|---|---|---|---|---|---|---|\n",
     );
-    for SxidEntry { code, words, fatality, severity: grade, action: nvidia, response, ages: fades, .. } in sxids() {
+    for SxidEntry { code, words, fatality, severity: grade, action: nvidia, response, ageing: fades, .. } in sxids() {
         let fatality = fatality.map_or("-".to_owned(), |fatality| format!("{fatality:?}").to_lowercase());
-        let (grade, act, fades) = (severity(*grade), action(*response), ages(*fades));
+        let (grade, act, fades) = (severity(*grade), action(*response), ageing(*fades));
         let nvidia = nvidia.unwrap_or("-");
         let _ = writeln!(page, "| {code} | {words} | {fatality} | {grade} | {nvidia} | {act} | {fades} |");
     }

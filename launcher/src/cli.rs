@@ -83,7 +83,7 @@ async fn run(cli: Cli) -> ExitCode {
         Ok(Done::NotAll) => ExitCode::from(FAILED),
         // Standard error of the server is a log: JSON lines only.
         Err(failure) if serves => {
-            tracing::error!(failure = %text::tidy(&failure.to_string()), "ended");
+            tracing::error!(failure = %text::clean_keeping_lines(&failure.to_string()), "ended");
             ExitCode::from(FAILED)
         }
         Err(failure) => complain(&failure),
@@ -242,7 +242,7 @@ fn name_left(prober: &Prober, serves: bool) {
 
 /// Writes a message for the user to standard error: of the server, a line of its log.
 fn say(message: &str, serves: bool) {
-    let message = text::tidy(message);
+    let message = text::clean_keeping_lines(message);
     if serves {
         tracing::error!("{message}");
     } else {
@@ -349,7 +349,7 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 fn complain(failure: &Failure) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::tidy(&failure.to_string()));
+    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::clean_keeping_lines(&failure.to_string()));
     ExitCode::from(FAILED)
 }
 

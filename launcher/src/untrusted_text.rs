@@ -6,16 +6,15 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use syringe_core::text::tidy;
+use syringe_core::text::clean_keeping_lines;
 
 /// The field that names the others.
 const QUOTED: &str = "quoted";
 
 /// Fields whose text nodes, tenants or users of the cluster wrote, or that quote it.
-const FIELDS: [&str; 96] = [
+const FIELDS: [&str; 97] = [
     "action_text",
     "affected",
-    "against",
     "annotated_uuids",
     "architecture",
     "board_id",
@@ -76,6 +75,7 @@ const FIELDS: [&str; 96] = [
     "nvml_library",
     "nvml_version",
     "oem",
+    "open_device_files",
     "operating_system",
     "phase",
     "plan",
@@ -87,6 +87,7 @@ const FIELDS: [&str; 96] = [
     "raw",
     "reason",
     "reasons",
+    "reasons_against",
     "resource",
     "ruled_out",
     "said",
@@ -128,7 +129,7 @@ fn walk(value: &mut Value, name: &str, found: &mut BTreeSet<&'static str>) {
         Value::String(_) if AS_THEY_ARE.contains(&name) => {}
         Value::String(text) => {
             found.extend(known(name));
-            *text = tidy(text);
+            *text = clean_keeping_lines(text);
         }
         Value::Array(list) => list.iter_mut().for_each(|entry| walk(entry, name, found)),
         Value::Object(fields) => {

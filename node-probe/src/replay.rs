@@ -12,7 +12,7 @@ use syringe_core::facts::topology;
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Sections, Source};
 use syringe_core::text::clean;
 use syringe_core::xid;
-use syringe_core::xid::{Clock, EventLog, LogOf, Options};
+use syringe_core::xid::{Clock, EventLog, LogOrigin, Options};
 
 use crate::envelope::{VERSION, blank};
 use crate::request::Request;
@@ -122,21 +122,21 @@ fn kernel_log(facts: &Report, request: &Request) -> Section<KernelLog> {
     } else if facts.kernel_log.is_empty() {
         let mut saved = saved(SectionName::Xid, &facts.sections.xid);
         if let (Some(since), Some(log)) = (since, &mut saved.data) {
-            xid::since(log, since);
+            xid::drop_events_before(log, since);
         }
         saved
     } else {
         let mut log = parse(facts, since);
         if let Some(since) = since {
-            xid::since(&mut log, since);
+            xid::drop_events_before(&mut log, since);
         }
         Section::read(log, Vec::new())
     };
     if let Some(log) = &mut section.data {
         let links = Section::data_of(&facts.sections.topology);
         let ports = links.map(|links| topology::ports_above_one_gpu(&links.gpus)).unwrap_or_default();
-        let whose = if request.files.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
-        xid::join(log, whose, &diagnosis::gpu_addresses(facts), &ports);
+        let whose = if request.files.kernel_log.is_some() { LogOrigin::AnyNode } else { LogOrigin::ThisNode };
+        xid::join_gpus(log, whose, &diagnosis::gpu_addresses(facts), &ports);
     }
     section
 }

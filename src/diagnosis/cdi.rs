@@ -6,7 +6,7 @@
 use super::draft::Draft;
 use super::node::Node;
 use super::rules::rules;
-use super::{ActionCode, Severity, quote, runtime};
+use super::{ActionCode, Severity, evidence, runtime};
 use crate::facts::cdi::{Cdi, CdiSpec, StaleDevice};
 use crate::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
 
@@ -26,7 +26,7 @@ rules! {
             container-toolkit pod), then start the pods again. A restart of a pod alone gives it the same wrong devices.",
         means "A CDI specification names device numbers, libraries or a driver version that are not those of the \
             node: containers that get its devices fail at start or at their first CUDA call.",
-        reads "host.cdi, host.driver, host.container_runtime, host.node_stack";
+        reads "host.cdi, host.driver, host.container_runtime, host.nvidia_stack";
     NAMES_DIFFER: "cdi-names-differ" Critical Driver CDI_DOC,
         "The CDI specification does not have the device names that are asked for",
         UpdateSoftware "Generate the specification on {node} with these names (`nvidia-ctk cdi generate \
@@ -99,7 +99,7 @@ fn effective(cdi: &Cdi) -> Vec<&CdiSpec> {
 /// Whether devices of this kind are used on the node, as far as was read. The device plugin and the DRA driver have their own
 /// kinds, which are used only while they are registered with the kubelet.
 fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool {
-    let stack = node.host().and_then(|host| host.node_stack.as_ref());
+    let stack = node.host().and_then(|host| host.nvidia_stack.as_ref());
     let sockets =
         stack.into_iter().flat_map(|stack| stack.plugin_sockets.iter().chain(&stack.registry_sockets).flatten());
     let registered = || sockets.clone().any(|socket| socket.name.contains("nvidia"));
@@ -112,7 +112,8 @@ fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| crate::text::clean(file, 160)).collect();
     (!known && !files.is_empty()).then(|| {
         let unread = format!("could not be read, or is no specification that is understood: {}", files.join(", "));
-        let asks = format!("{}: mode = \"cdi\", kind {}", quote::data(&toolkit.path), quote::data(kind_of(toolkit)));
+        let asks =
+            format!("{}: mode = \"cdi\", kind {}", evidence::data(&toolkit.path), evidence::data(kind_of(toolkit)));
         Draft::on_node(UNREADABLE).with_evidence(unread).with_evidence(asks)
     })
 }
@@ -130,7 +131,7 @@ fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Optio
     })?;
     let path = |spec: &CdiSpec| crate::text::clean(&spec.path, 160);
     let named =
-        format!("{} and {} both have {}={}", path(one), path(other), quote::data(&one.kind), quote::data(device));
+        format!("{} and {} both have {}={}", path(one), path(other), evidence::data(&one.kind), evidence::data(device));
     let draft = Draft::on_node(CONFLICT).with_evidence(named);
     // A definition in a later folder replaces both.
     let redefined = cdi
@@ -149,11 +150,11 @@ fn missing(cdi: &Cdi, runtime: &ContainerRuntime, toolkit: &ToolkitConfig) -> Op
     if !cdi.specs.is_empty() || cdi.claim_specs > 0 || !cdi.unread.is_empty() {
         return None;
     }
-    let folders: Vec<String> = cdi.folders.iter().map(|folder| quote::data(folder)).collect();
+    let folders: Vec<String> = cdi.folders.iter().map(|folder| evidence::data(folder)).collect();
     let draft =
         Draft::on_node(MISSING).with_evidence(format!("no specification of NVIDIA devices in {}", folders.join(", ")));
-    let mode = format!("{}: mode = \"cdi\", kind {}", quote::data(&toolkit.path), quote::data(kind_of(toolkit)));
-    let handler = runtime.default_handler.as_deref().map(|name| format!("default handler {}", quote::data(name)));
+    let mode = format!("{}: mode = \"cdi\", kind {}", evidence::data(&toolkit.path), evidence::data(kind_of(toolkit)));
+    let handler = runtime.default_handler.as_deref().map(|name| format!("default handler {}", evidence::data(name)));
     Some(draft.with_evidence(mode).with_all_evidence(handler))
 }
 
@@ -172,26 +173,26 @@ fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Opt
         format!("{path} mounts {}{more}, which the node does not have", crate::text::clean(first, 120))
     });
     let version = version.zip(loaded).map(|(version, loaded)| {
-        format!("{path} is of driver {}, loaded is {}", quote::data(version), quote::data(loaded))
+        format!("{path} is of driver {}, loaded is {}", evidence::data(version), evidence::data(loaded))
     });
-    let written = spec.changed_at.map(|at| format!("written {}", quote::time(at)));
+    let written = spec.changed_at.map(|at| format!("written {}", evidence::time(at)));
     let draft = Draft::on_node(STALE_SPEC)
         .with_all_evidence(devices)
         .with_all_evidence(libraries)
         .with_all_evidence(version)
         .with_all_evidence(written);
     if is_used(node, &spec.kind, by_cdi) {
-        return Some(draft.with_evidence(format!("kind {}", quote::data(&spec.kind))));
+        return Some(draft.with_evidence(format!("kind {}", evidence::data(&spec.kind))));
     }
     Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, UNUSED))
 }
 
 /// `/dev/nvidia-uvm is 511:0 there, 508:0 on the node`.
 fn device(stale: &StaleDevice) -> String {
-    let path = quote::data(&stale.path);
+    let path = evidence::data(&stale.path);
     match (stale.in_spec.as_deref(), stale.on_node.as_deref()) {
         (Some(in_spec), Some(on_node)) => {
-            format!("{path} is {} there, {} on the node", quote::data(in_spec), quote::data(on_node))
+            format!("{path} is {} there, {} on the node", evidence::data(in_spec), evidence::data(on_node))
         }
         _ => format!("{path} is not on the node"),
     }
@@ -218,13 +219,13 @@ fn names_differ(node: &Node<'_>, effective: &[&CdiSpec], toolkit: &ToolkitConfig
         return None;
     }
     let path = specs.first().map(|spec| crate::text::clean(&spec.path, 160))?;
-    let names: Vec<String> = names.iter().take(NAMED).map(|name| quote::data(name)).collect();
+    let names: Vec<String> = names.iter().take(NAMED).map(|name| evidence::data(name)).collect();
     let draft = Draft::on_node(NAMES_DIFFER).with_evidence(format!("{path} has {} only", names.join(", ")));
     let asks = format!(
         "the device plugin gives out {}, asked for as {}={}",
-        quote::data(by_uuid),
-        quote::data(kind),
-        quote::data(by_uuid)
+        evidence::data(by_uuid),
+        evidence::data(kind),
+        evidence::data(by_uuid)
     );
-    Some(draft.with_evidence(asks).with_evidence(format!("{}: mode = \"cdi\"", quote::data(&toolkit.path))))
+    Some(draft.with_evidence(asks).with_evidence(format!("{}: mode = \"cdi\"", evidence::data(&toolkit.path))))
 }

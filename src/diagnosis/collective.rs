@@ -4,8 +4,8 @@
 //! works in registers only looks the same, so this reading is a finding only if another GPU is lost.
 
 use super::draft::Draft;
+use super::evidence;
 use super::node::{Gpu, Node};
-use super::quote;
 use super::rules::{DEBUG_DOC, rules};
 use super::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
 
@@ -42,7 +42,7 @@ pub(super) fn judge(node: &Node<'_>) -> Option<Draft> {
     let limit = |gpu: &&Gpu| node.telemetry_of(gpu).and_then(|now| now.power.enforced_limit_milliwatts);
     let most = waiting.iter().filter_map(watts).max().unwrap_or(0) / 1000;
     let limit = waiting.iter().filter_map(limit).min().unwrap_or(0) / 1000;
-    let gpus = quote::gpus(&labels);
+    let gpus = evidence::gpus(&labels);
     let draft = Draft::on_node(WAITS)
         .with_evidence(format!(
             "{gpus}: utilization of {BUSY_PERCENT} % or more, no memory traffic, at most {most} W of {limit} W"

@@ -1,8 +1,8 @@
 //! GPU device files of one container: GPUs that only this container cannot use.
 
 use super::draft::Draft;
+use super::evidence;
 use super::node::Node;
-use super::quote;
 use super::rules::{TOOLKIT_DOC, rules};
 use crate::facts::container::{Access, ContainerAccess, ContainerDevice};
 
@@ -41,7 +41,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let Some(container) = node.host().and_then(|host| host.container.as_ref()) else { return Vec::new() };
     let wanted = container.visible_devices.as_deref().filter(|value| !NO_GPU.contains(value));
     if let (Some(wanted), true) = (wanted, container.devices.is_empty()) {
-        let wanted = format!("NVIDIA_VISIBLE_DEVICES={}, but it has no /dev/nvidia*", quote::data(wanted));
+        let wanted = format!("NVIDIA_VISIBLE_DEVICES={}, but it has no /dev/nvidia*", evidence::data(wanted));
         return vec![about(NONE, container).with_evidence(wanted)];
     }
     let denied = |device: &&ContainerDevice| device.access == Access::Denied && !device.stale;
@@ -65,14 +65,14 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
 
 fn about(rule: super::Rule, container: &ContainerAccess) -> Draft {
     let id = container.container_id.get(..12).unwrap_or(&container.container_id);
-    let mut draft = Draft::on_node(rule).with_evidence(format!("container {}", quote::data(id)));
-    draft.scope.pod_uid = container.pod_uid.as_deref().map(quote::data);
+    let mut draft = Draft::on_node(rule).with_evidence(format!("container {}", evidence::data(id)));
+    draft.scope.pod_uid = container.pod_uid.as_deref().map(evidence::data);
     draft
 }
 
 /// `/dev/nvidia0, /dev/nvidiactl and 3 more`; `None` for no device.
 fn named<'a>(devices: impl Iterator<Item = &'a ContainerDevice>) -> Option<String> {
-    let names: Vec<String> = devices.map(|device| format!("/dev/{}", quote::data(&device.name))).collect();
+    let names: Vec<String> = devices.map(|device| format!("/dev/{}", evidence::data(&device.name))).collect();
     let shown = names.get(..NAMED.min(names.len()))?.join(", ");
     match names.len() {
         0 => None,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::node::{Gpu, Recovered};
 use super::rules::Rule;
-use super::{Action, ActionCode, Class, Finding, Scope, Severity, quote};
+use super::{Action, ActionCode, Class, Finding, Scope, Severity, evidence};
 use crate::facts::kernel_log::KernelEvent;
 use crate::pci::PciAddress;
 
@@ -77,7 +77,7 @@ impl Draft {
     /// Adds a kernel event.
     pub(super) fn with_event(mut self, event: &KernelEvent) -> Self {
         self.when = self.when.max(event.last);
-        self.with_evidence(quote::event(event))
+        self.with_evidence(evidence::event(event))
     }
 
     /// Adds several kernel events.
@@ -170,11 +170,11 @@ fn order(finding: &Finding) -> impl Ord + '_ {
 type Label = (Option<u32>, String);
 
 fn label(draft: &Draft) -> Label {
-    (draft.scope.gpu, quote::place(&draft.scope, draft.noun))
+    (draft.scope.gpu, evidence::place(&draft.scope, draft.noun))
 }
 
 fn single(draft: Draft, node: &str) -> Concluded {
-    let place = if draft.names_gpu() { quote::place(&draft.scope, draft.noun) } else { String::new() };
+    let place = if draft.names_gpu() { evidence::place(&draft.scope, draft.noun) } else { String::new() };
     let evidence = capped(draft.evidence.clone());
     let addresses = draft.scope.pci.iter().cloned().collect();
     named(draft, evidence, (place, addresses), node)
@@ -183,7 +183,7 @@ fn single(draft: Draft, node: &str) -> Concluded {
 fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
     let mut group: Vec<&Draft> = std::iter::once(&first).chain(&others).collect();
     group.sort_by(|left, right| left.scope.cmp(&right.scope));
-    let place = quote::gpus(&group.iter().map(|draft| label(draft)).collect::<Vec<_>>());
+    let place = evidence::gpus(&group.iter().map(|draft| label(draft)).collect::<Vec<_>>());
     // The same evidence about several GPUs becomes one line.
     let mut lines: Vec<(&str, Vec<Label>)> = Vec::new();
     for draft in &group {
@@ -194,7 +194,7 @@ fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
             }
         }
     }
-    let evidence = capped(lines.into_iter().map(|(text, gpus)| format!("{}: {text}", quote::gpus(&gpus))).collect());
+    let evidence = capped(lines.into_iter().map(|(text, gpus)| format!("{}: {text}", evidence::gpus(&gpus))).collect());
     let when = group.iter().filter_map(|draft| draft.when).max();
     let addresses = group.iter().filter_map(|draft| draft.scope.pci.clone()).collect();
     named(Draft { scope: Scope::default(), when, ..first }, evidence, (place, addresses), node)

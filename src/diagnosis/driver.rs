@@ -5,9 +5,9 @@
 
 use super::draft::Draft;
 use super::node::Node;
-use super::refused::{WRONG_DRIVER, wrong_driver};
+use super::refused_gpus::{WRONG_DRIVER, wrong_driver};
 use super::rules::{DEBUG_DOC, NVML_DOC, rules};
-use super::{ActionCode, Severity, driver_load, lost, quote};
+use super::{ActionCode, Severity, driver_not_loaded, evidence, lost};
 use crate::facts::host::DriverVersions;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;
@@ -73,14 +73,14 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     if nouveau {
         let all = host.map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
         let bound = all.iter().filter(|gpu| gpu.driver.as_deref() == Some("nouveau")).count();
-        let evidence = format!("nouveau is bound to {bound} of {}", quote::count(all.len(), "GPU"));
+        let evidence = format!("nouveau is bound to {bound} of {}", evidence::count(all.len(), "GPU"));
         return vec![Draft::on_node(NOUVEAU).with_evidence(evidence)];
     }
     let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
     if works {
         // It timed out later: NVML is busy, or a GPU hangs.
         let slow = node.nvml_problem(&[codes::TIMEOUT]).map(|problem| {
-            let words = format!("{}: {}", quote::data(&problem.what), quote::reason(&problem.why));
+            let words = format!("{}: {}", evidence::data(&problem.what), evidence::reason(&problem.why));
             let watch = "Run the diagnosis again in a minute. If NVML on {node} hangs again, drain the node and check the kernel log.";
             Draft::on_node(HANGS)
                 .with_severity(Severity::Warning)
@@ -123,23 +123,23 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     let unsupported: Vec<&KernelEvent> = node.timeline.of_kind(Kind::NotSupported).collect();
     // The reason takes the place of the fact that it explains.
     let reason = (rule.id == NOT_LOADED.id).then(|| match unsupported.as_slice() {
-        [] => driver_load::reason(node),
+        [] => driver_not_loaded::reason(node),
         events => Some(wrong_driver(Draft::on_node(WRONG_DRIVER), events)),
     });
     let explained = reason.flatten();
-    let background = if explained.is_some() { None } else { driver_load::background(node) };
+    let background = if explained.is_some() { None } else { driver_not_loaded::background(node) };
     let mut draft =
         explained.unwrap_or_else(|| Draft::on_node(rule)).with_all_evidence(background.filter(|_| not_loaded));
-    draft = draft.with_all_evidence(problem.map(|problem| quote::reason(&problem.why)));
+    draft = draft.with_all_evidence(problem.map(|problem| evidence::reason(&problem.why)));
     if let Some(driver) = driver {
         let versions = [("loaded module", &driver.loaded), ("library on disk", &driver.library)];
         let words = versions
-            .map(|(what, version)| format!("{what} {}", version.as_deref().map_or("none".to_owned(), quote::data)));
+            .map(|(what, version)| format!("{what} {}", version.as_deref().map_or("none".to_owned(), evidence::data)));
         draft = draft.with_evidence(words.join(", ")).with_all_evidence(module_of_kernel(node, driver));
     }
     let pci = node.host().map_or(0, |host| host.pci_gpus.len());
     if pci > 0 {
-        draft = draft.with_evidence(format!("PCI shows {}", quote::count(pci, "GPU")));
+        draft = draft.with_evidence(format!("PCI shows {}", evidence::count(pci, "GPU")));
     }
     if rule.id == HANGS.id && may_be_waking(node) {
         draft = draft.with_severity(Severity::Warning).with_action(ActionCode::Watch, WAKING).with_evidence(
@@ -147,7 +147,7 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
              the first initialization",
         );
     }
-    Some(draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(quote::event).take(1)))
+    Some(draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(evidence::event).take(1)))
 }
 
 /// Returns whether a module could be loaded, if none is loaded.
@@ -157,7 +157,7 @@ fn module_of_kernel(node: &Node<'_>, driver: &DriverVersions) -> Option<String> 
         .report
         .kernel
         .as_deref()
-        .map_or_else(|| "the running kernel".to_owned(), |kernel| format!("kernel {}", quote::data(kernel)));
+        .map_or_else(|| "the running kernel".to_owned(), |kernel| format!("kernel {}", evidence::data(kernel)));
     Some(match listed {
         true => format!("nvidia.ko for {kernel} is on disk"),
         false => format!("modules.dep of {kernel} lists no nvidia.ko: it was not built or installed"),
@@ -172,7 +172,7 @@ const WAKING: &str = "Run the diagnosis of {node} again in a minute, and start n
 fn may_be_waking(node: &Node<'_>) -> bool {
     let asleep = node.host().is_some_and(|host| host.daemons.persistenced == Some(false));
     let unused = node.processes().is_some_and(|section| {
-        section.processes.iter().all(|process| process.uses.is_empty() && process.holds.is_empty())
+        section.processes.iter().all(|process| process.uses.is_empty() && process.open_device_files.is_empty())
     });
     let trouble = [Kind::Xid, Kind::OffBus, Kind::HungTask, Kind::GspFailed, Kind::RmInitFailed];
     let quiet = node.kernel_log().is_some() && !node.timeline.current().any(|event| trouble.contains(&event.kind));
@@ -183,7 +183,7 @@ fn may_be_waking(node: &Node<'_>) -> bool {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::diagnosis::{ClusterFacts, diagnose};
+    use crate::diagnosis::{KubernetesFacts, diagnose};
     use crate::report::Report;
 
     /// The findings of a node whose NVML library was not found.
@@ -194,7 +194,7 @@ mod tests {
             sections["host"] = json!({"status": "ok", "data": host});
         }
         let report: Report = serde_json::from_value(json!({"sections": sections})).expect("a report");
-        let findings = diagnose(&report, &ClusterFacts::default()).findings;
+        let findings = diagnose(&report, &KubernetesFacts::default()).findings;
         findings.into_iter().map(|finding| finding.id).collect()
     }
 

@@ -3,7 +3,7 @@
 use super::draft::Draft;
 use super::driver;
 use super::node::Node;
-use super::refused::refused_without_address;
+use super::refused_gpus::refused_without_address;
 use super::rules::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 

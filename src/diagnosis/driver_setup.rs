@@ -3,7 +3,7 @@
 use super::draft::Draft;
 use super::node::Node;
 use super::rules::{DEBUG_DOC, NVML_DOC, rules};
-use super::{driver, quote};
+use super::{driver, evidence};
 
 rules! {
     UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "A different driver version is on disk",
@@ -25,14 +25,14 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     // NVML works, so the files may exist elsewhere (a driver container has its own /dev). This is no more than a
     // warning.
     if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {
-        let names: Vec<String> = host.device_nodes_missing.iter().take(8).map(|name| quote::data(name)).collect();
+        let names: Vec<String> = host.device_nodes_missing.iter().take(8).map(|name| evidence::data(name)).collect();
         drafts.push(Draft::on_node(DEVICE_NODES).with_evidence(format!("missing in /dev: {}", names.join(", "))));
     }
     if let (Some(loaded), false) = (&host.driver.loaded, broken) {
         let others = [("module on disk", &host.driver.module_on_disk), ("library on disk", &host.driver.library)];
         let differing = others.into_iter().filter_map(|(what, version)| {
             let version = version.as_ref().filter(|version| *version != loaded)?;
-            Some(format!("loaded {}, {what} {}", quote::data(loaded), quote::data(version)))
+            Some(format!("loaded {}, {what} {}", evidence::data(loaded), evidence::data(version)))
         });
         let differing: Vec<String> = differing.collect();
         if !differing.is_empty() {

@@ -3,7 +3,7 @@
 use super::draft::Draft;
 use super::node::Node;
 use super::rules::{FABRIC_DOC, rules};
-use super::{Severity, quote};
+use super::{Severity, evidence};
 
 rules! {
     NO_FABRIC_MANAGER: "fabric-manager-not-running" Critical Fabric FABRIC_DOC,
@@ -36,7 +36,7 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     } else {
         let waiting = states.iter().filter(|state| **state != "completed").count();
         draft.with_all_evidence(
-            (waiting > 0).then(|| format!("{} not registered with the fabric", quote::count(waiting, "GPU"))),
+            (waiting > 0).then(|| format!("{} not registered with the fabric", evidence::count(waiting, "GPU"))),
         )
     })
 }

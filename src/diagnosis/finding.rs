@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::stack_link::StackLink;
+use super::stack_stage::StackStage;
 use crate::facts::kernel_log::Coverage;
 use crate::pci::PciAddress;
 
@@ -38,10 +38,10 @@ pub struct Diagnosis {
     /// The kernel logs that were read, each with the time window that it covers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernel_log: Vec<Coverage>,
-    /// The way of the GPUs from the PCI bus to the scheduler, link by link. Empty for a node without GPUs. Answers show it in
+    /// The stages from the GPUs on the PCI bus to the scheduler. Empty for a node without GPUs. Answers show it in
     /// a section of their own.
     #[serde(skip)]
-    pub stack: Vec<StackLink>,
+    pub stack: Vec<StackStage>,
 }
 
 /// One finding.

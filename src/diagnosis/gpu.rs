@@ -3,7 +3,7 @@
 //! NVML may know a GPU (index, UUID, address), or only the PCI bus (address), or only a call that failed (index). They are
 //! joined here, so that no rule has to.
 
-use super::{Scope, quote};
+use super::{Scope, evidence};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::nvml_codes as codes;
 use crate::pci::PciAddress;
@@ -32,7 +32,7 @@ impl Gpu {
     /// `GPU 3 (0000:5d:00.0)`.
     pub(super) fn label(&self) -> String {
         let Self { index, pci, .. } = self;
-        quote::place(&Scope { gpu: *index, pci: pci.clone(), ..Scope::default() }, "GPU")
+        evidence::place(&Scope { gpu: *index, pci: pci.clone(), ..Scope::default() }, "GPU")
     }
 }
 

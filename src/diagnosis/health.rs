@@ -5,7 +5,7 @@
 use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::Rule;
-use super::{Class, Severity, cdi, container, limits, runtime, unknown, usage};
+use super::{Class, Severity, cdi, container, contradictions, runtime, unknown, usage};
 use crate::facts::health::{Deduction, GpuHealth, Health, HealthStatus};
 use crate::report::Status;
 
@@ -32,7 +32,7 @@ pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
     let (deductions, worst) = deductions(on_node);
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
-    let read = limits::not_judged(node).is_empty() && limits::contradictions(node).is_empty();
+    let read = unknown::not_judged(node).is_empty() && contradictions::list(node).is_empty();
     let certain = !unknown::list(node).1 && read && !gpus.is_empty();
     let gpu_status = gpus.iter().map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
     // A node without GPUs and without faults has no score.
@@ -70,7 +70,7 @@ fn is_certain(node: &Node<'_>, gpu: &Gpu) -> bool {
     let missing = sections
         .iter()
         .any(|(name, status)| matches!(*name, "inventory" | "ecc" | "telemetry" | "xid") && *status == Status::Error);
-    gpu.answers && !failed && !missing && !passed_on && unknown::not_judged(node).is_empty()
+    gpu.answers && !failed && !missing && !passed_on && unknown::not_requested(node).is_empty()
 }
 
 fn status(worst: Severity, certain: bool) -> HealthStatus {

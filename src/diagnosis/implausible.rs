@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::draft::Draft;
+use super::evidence;
 use super::node::{Gpu, Node};
-use super::quote;
 use super::rules::{NVML_DOC, rules};
 
 rules! {
@@ -49,7 +49,7 @@ fn same_identity(node: &Node<'_>) -> Option<Draft> {
     let mut holders: BTreeMap<String, Vec<(Option<u32>, String)>> = BTreeMap::new();
     for gpu in node.listed() {
         let names = [
-            gpu.uuid.as_ref().map(|uuid| format!("UUID {}", quote::data(uuid))),
+            gpu.uuid.as_ref().map(|uuid| format!("UUID {}", evidence::data(uuid))),
             gpu.pci.as_ref().map(|pci| format!("PCI address {}", pci.sysfs())),
         ];
         for name in names.into_iter().flatten() {
@@ -57,7 +57,7 @@ fn same_identity(node: &Node<'_>) -> Option<Draft> {
         }
     }
     let shared = holders.into_iter().filter(|(_, gpus)| gpus.len() > 1);
-    let lines: Vec<String> = shared.map(|(name, gpus)| format!("{}: {name}", quote::gpus(&gpus))).collect();
+    let lines: Vec<String> = shared.map(|(name, gpus)| format!("{}: {name}", evidence::gpus(&gpus))).collect();
     (!lines.is_empty()).then(|| Draft::on_node(SAME_IDENTITY).with_all_evidence(lines))
 }
 
@@ -82,7 +82,7 @@ fn impossible(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
             .filter(|draw| *draw > MAX_MILLIWATTS)
             .map(|draw| format!("power draw {} W", draw / 1000)),
         now.pcie.width.filter(|width| *width > MAX_LANES).map(|width| format!("PCIe x{width}")),
-        memory.map(|(used, total)| format!("{} of {} memory in use", quote::bytes(used), quote::bytes(total))),
+        memory.map(|(used, total)| format!("{} of {} memory in use", evidence::bytes(used), evidence::bytes(total))),
     ];
     values.into_iter().flatten().collect()
 }

@@ -5,10 +5,10 @@
 
 use super::draft::Draft;
 use super::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
-use super::refused::refused_at_load;
+use super::refused_gpus::refused_at_load;
 use super::rules::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
 use super::timeline::{concerns, follows, is_off_bus, is_xid};
-use super::{ActionCode, Severity, quote};
+use super::{ActionCode, Severity, evidence};
 use crate::device_names::DeviceNames;
 use crate::facts::host::PciGpu;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -77,19 +77,19 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     }
     if let Some(problem) = node.gpu_problem(gpu, &[codes::GPU_LOST, codes::GPU_NOT_FOUND]) {
         let draft =
-            Draft::on_gpu(LOST, gpu).with_evidence(quote::reason(&problem.why)).with_all_evidence(counted(node));
+            Draft::on_gpu(LOST, gpu).with_evidence(evidence::reason(&problem.why)).with_all_evidence(counted(node));
         return Some(draft.with_all_evidence(identity(node, gpu)));
     }
     if let Some(problem) = node.gpu_problem(gpu, &[codes::RESET_REQUIRED]) {
-        return Some(Draft::on_gpu(RESET_REQUIRED, gpu).with_evidence(quote::reason(&problem.why)));
+        return Some(Draft::on_gpu(RESET_REQUIRED, gpu).with_evidence(evidence::reason(&problem.why)));
     }
     if let Some(problem) = node.gpu_problem(gpu, &[codes::TIMEOUT]) {
-        return Some(Draft::on_gpu(UNRESPONSIVE, gpu).with_evidence(quote::reason(&problem.why)));
+        return Some(Draft::on_gpu(UNRESPONSIVE, gpu).with_evidence(evidence::reason(&problem.why)));
     }
     // Nothing could be read for another reason, usually `Unknown Error`.
     if let Some(problem) = node.gpu_problem(gpu, &codes::FAILURES).filter(|_| !gpu.answers) {
         return Some(
-            Draft::on_gpu(REFUSED, gpu).with_evidence(quote::reason(&problem.why)).with_all_evidence(counted(node)),
+            Draft::on_gpu(REFUSED, gpu).with_evidence(evidence::reason(&problem.why)).with_all_evidence(counted(node)),
         );
     }
     let listed = device.and_then(|device| unlisted(node, gpu, device));
@@ -132,8 +132,8 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
 fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
     let allocation = node.kubelet()?.allocations.iter().find(|allocation| names.match_allocation(allocation))?;
-    let pod = quote::data(&allocation.holder());
-    Some(format!("in use by pod {pod}, container {}", quote::data(&allocation.container)))
+    let pod = evidence::data(&allocation.holder());
+    Some(format!("in use by pod {pod}, container {}", evidence::data(&allocation.container)))
 }
 
 /// Returns the identity of the board, which an RMA needs: `UUID GPU-…, serial 16…`. NVML no longer reports it.
@@ -144,8 +144,8 @@ fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let serial = entry.and_then(|entry| entry.serial.as_ref()).or(logged);
     let slot = entry.and_then(|entry| entry.platform.as_ref()?.slot);
     let words = [
-        gpu.uuid.as_ref().map(|uuid| format!("UUID {}", quote::data(uuid))),
-        serial.map(|serial| format!("serial {}", quote::data(serial))),
+        gpu.uuid.as_ref().map(|uuid| format!("UUID {}", evidence::data(uuid))),
+        serial.map(|serial| format!("serial {}", evidence::data(serial))),
         slot.map(|slot| format!("slot {slot}")),
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
@@ -169,7 +169,7 @@ fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<St
     let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
     let quoted = node.timeline.current().filter(near).map(|event| {
         let place = event.pci_address.as_ref().map(|pci| format!(" on {}", pci.sysfs())).unwrap_or_default();
-        format!("shortly before: {}{place}", quote::event(event))
+        format!("shortly before: {}{place}", evidence::event(event))
     });
     quoted.take(2).collect()
 }
@@ -177,7 +177,7 @@ fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<St
 /// `NVML lists 7 GPUs, PCI lists 8`.
 fn counted(node: &Node<'_>) -> Option<String> {
     let (nvml, pci) = (node.inventory()?.gpus.len(), node.host()?.pci_gpus.len());
-    (nvml != pci).then(|| format!("NVML lists {}, PCI lists {pci}", quote::count(nvml, "GPU")))
+    (nvml != pci).then(|| format!("NVML lists {}, PCI lists {pci}", evidence::count(nvml, "GPU")))
 }
 
 /// A GPU on the bus that is missing from NVML, although NVML works.
@@ -192,7 +192,7 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
         // `driver` has a finding for it: the other driver is bound to all GPUs.
         Some("nouveau") => None,
         Some("nvidia") => Some(refused_at_load(node, gpu).unwrap_or_else(|| uninitialised(node, gpu))),
-        Some(other) => Some(Draft::on_gpu(NOT_BOUND, gpu).with_evidence(format!("bound to {}", quote::data(other)))),
+        Some(other) => Some(Draft::on_gpu(NOT_BOUND, gpu).with_evidence(format!("bound to {}", evidence::data(other)))),
         None if refused_at_load(node, gpu).is_some() => refused_at_load(node, gpu),
         None => Some(
             Draft::on_gpu(NOT_BOUND, gpu)
@@ -247,7 +247,7 @@ fn uninitialised_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
 fn uninitialised(node: &Node<'_>, gpu: &Gpu) -> Draft {
     let failed = |event: &&KernelEvent| says_init_failed(event) && concerns(event, gpu);
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
-    let probe = node.timeline.of_kind(Kind::ProbeFailed).map(quote::event);
+    let probe = node.timeline.of_kind(Kind::ProbeFailed).map(evidence::event);
     let rule = if events.is_empty() { NOT_IN_NVML } else { INIT_FAILED };
     Draft::on_gpu(rule, gpu)
         .with_events(events)

@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::node::{Gpu, Node, STALE_AFTER};
 use super::rules::{MEMORY_DOC, RETIREMENT_DOC, XID_DOC, rules};
 use super::timeline::{concerns, is_xid};
-use super::{ActionCode, Severity, quote};
+use super::{ActionCode, Severity, evidence};
 use crate::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
 use crate::facts::kernel_log::KernelEvent;
 
@@ -122,7 +122,7 @@ const PAGES_NEAR_LIMIT: u32 = 60;
 /// The RMA criterion of NVIDIA is more than 15 double-bit pages that still grow.
 const DOUBLE_BIT_PAGES: u32 = 15;
 
-/// Memory Xids of this family.
+/// Memory Xids of this group.
 pub(super) const CODES: [u32; 9] = [48, 63, 64, 92, 94, 95, 140, 171, 172];
 
 /// Memory Xids of uncorrected errors.
@@ -157,7 +157,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
 fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
     let RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram } = rows;
     let counts = format!("remapped rows: {uncorrectable} for uncorrectable, {correctable} for corrected errors");
-    let log = || node.timeline.xids(gpu, &[63, 64]).map(quote::event).take(2);
+    let log = || node.timeline.xids(gpu, &[63, 64]).map(evidence::event).take(2);
     let mut drafts = Vec::new();
     if *failure_occurred {
         let draft = Draft::on_gpu(REMAP_FAILED, gpu).with_evidence("NVML: row remapping failure flag set");
@@ -172,7 +172,7 @@ fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
     }
     let exhausted = histogram.as_ref().map_or(0, |histogram| histogram.none);
     if exhausted > 0 {
-        let banks = format!("{} without a spare row", quote::count(usize::try_from(exhausted).unwrap_or(0), "bank"));
+        let banks = format!("{} without a spare row", evidence::count(usize::try_from(exhausted).unwrap_or(0), "bank"));
         drafts.push(Draft::on_gpu(REMAP_SPARES, gpu).with_evidence(banks));
     }
     if *uncorrectable > 0 && drafts.is_empty() {
@@ -225,7 +225,8 @@ fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let invalid = node.ecc_of(gpu).is_some_and(|ecc| ecc.inforom_valid == Some(false));
     let checked = invalid.then(|| "NVML: the checksum of the InfoROM is wrong".to_owned());
     let refused = node.gpu_problem(gpu, &[crate::nvml_codes::CORRUPTED_INFOROM]);
-    let evidence: Vec<String> = checked.into_iter().chain(refused.map(|problem| quote::reason(&problem.why))).collect();
+    let evidence: Vec<String> =
+        checked.into_iter().chain(refused.map(|problem| evidence::reason(&problem.why))).collect();
     (!evidence.is_empty()).then(|| Draft::on_gpu(INFOROM, gpu).with_all_evidence(evidence))
 }
 
@@ -286,7 +287,7 @@ fn since_load(volatile: &ErrorCounts) -> Option<String> {
         .locations
         .iter()
         .filter(|place| place.uncorrected > 0)
-        .map(|place| format!("{} {}", place.uncorrected, quote::data(&place.location)))
+        .map(|place| format!("{} {}", place.uncorrected, evidence::data(&place.location)))
         .collect();
     let places = if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) };
     Some(format!("uncorrected since driver load: {uncorrected}{places}"))
@@ -384,7 +385,7 @@ fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let events: Vec<&KernelEvent> = node.timeline.xids(gpu, &[92]).collect();
     let corrected = node.ecc_of(gpu).and_then(|ecc| ecc.volatile.corrected);
     let corrected = corrected.map(|count| format!("corrected since driver load: {count}"));
-    let draft = || Draft::on_gpu(STORM, gpu).with_all_evidence(events.iter().map(|event| quote::event(event)));
+    let draft = || Draft::on_gpu(STORM, gpu).with_all_evidence(events.iter().map(|event| evidence::event(event)));
     (!events.is_empty()).then(|| draft().with_all_evidence(corrected).aged(node, gpu, &events, true))
 }
 

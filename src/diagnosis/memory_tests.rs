@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::{ClusterFacts, Finding, Severity, diagnose};
+use super::super::{Finding, KubernetesFacts, Severity, diagnose};
 use crate::report::Report;
 
 /// What is found of one GPU with these ECC facts, problems and kernel events.
@@ -18,7 +18,7 @@ fn findings(ecc: Value, problems: Value, events: Value) -> Vec<Finding> {
         "sections": {"inventory": of(json!({})), "telemetry": of(json!({"temperature": {"gpu_celsius": 40}})),
             "ecc": ecc, "xid": {"status": "ok", "data": {"events": events}}}}))
     .expect("a report");
-    diagnose(&report, &ClusterFacts::default()).findings
+    diagnose(&report, &KubernetesFacts::default()).findings
 }
 
 fn xid(code: u32, time: &str, more: Value) -> Value {

@@ -4,44 +4,48 @@
 //! Therefore a finding quotes its evidence, and values that could not be read are listed as unknown, never as healthy.
 //!
 //! ```text
-//!   Report ──▶ node (every GPU once) ──▶ families ──▶ drafts ──▶ recovery ──▶ plan ──▶ merged, named ──▶ Diagnosis
+//!   Report ──▶ node (every GPU once) ──▶ all_rules ──▶ drafts ──▶ recovery ──▶ plan ──▶ merged, named ──▶ Diagnosis
 //!              timeline (cause, history)  lost, xid, memory, …              └──▶ health (points per GPU)
-//!              claims (facts read of every GPU) ──▶ verdict and summary where nothing was found
+//!              faults_ruled_out (facts read of every GPU) ──▶ verdict and summary where nothing was found
 //! ```
 //!
-//! `healthy` requires every section, and every fact that the claims of the summary need. A report with fewer sections
+//! `healthy` requires every section, and every fact that the summary needs to rule out faults. A report with fewer sections
 //! gets `no_fault_found` at best, and its summary names the sections that were checked.
 
+mod all_rules;
 mod cdi;
-mod claims;
-mod cluster;
-mod cluster_facts;
 mod collective;
 mod container;
-mod coverage;
+mod contradictions;
 mod draft;
 mod driver;
-mod driver_load;
 mod driver_log;
+mod driver_not_loaded;
 mod driver_setup;
-mod event_judgement;
+mod event_severity;
+mod evidence;
 mod fabric_manager;
-mod families;
+mod faults_ruled_out;
 pub mod finding;
 mod gpu;
 pub mod gpu_pods;
 mod gsp;
 mod health;
 mod implausible;
-mod limits;
-#[cfg(test)]
-mod limits_tests;
+mod kernel_log_coverage;
+mod kubernetes_facts;
+mod kubernetes_gpus;
 mod lost;
 mod memory;
 mod mig;
 mod node;
-mod nvlink;
+mod not_checked;
+#[cfg(test)]
+mod not_checked_tests;
+mod nvidia_stack;
+mod nvlink_events;
 mod nvlink_state;
+mod other_devices;
 #[cfg(test)]
 mod past_events_tests;
 mod pcie;
@@ -51,15 +55,13 @@ mod plan;
 mod plan_tests;
 mod power;
 mod processes;
-mod quote;
 mod recovery;
-mod refused;
+mod refused_gpus;
 mod rules;
 mod runtime;
 mod siblings;
-mod stack;
-mod stack_link;
 pub mod stack_log;
+mod stack_stage;
 mod summary;
 mod thermal;
 mod timeline;
@@ -68,17 +70,17 @@ mod usage;
 mod xid;
 mod xid_history;
 
-pub use cluster_facts::{
-    ClusterFacts, Component, ContainerState, ContainerStateKind, GpuLabels, NvidiaContainer, NvidiaPod, PodWarning,
-    RuntimeClassUse,
-};
-pub use families::catalogue_of_rules;
+pub use all_rules::catalogue_of_rules;
 pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
 pub use gpu_pods::{GpuContainer, GpuPod};
+pub use kubernetes_facts::{
+    Component, ContainerStateKind, GpuLabels, KubernetesFacts, NvidiaContainer, NvidiaContainerState, NvidiaPod,
+    PodWarning, RuntimeClassUse,
+};
 pub(crate) use lost::precedes as precedes_bus_loss;
 pub use processes::{Stuck, stuck};
 pub use rules::Rule;
-pub use stack_link::{Link, LinkState, StackLink};
+pub use stack_stage::{StackStage, Stage, StageState};
 
 use crate::facts::health::Health;
 use crate::pci::PciAddress;
@@ -86,21 +88,21 @@ use crate::report::{Report, Section};
 use node::Node;
 
 /// Diagnoses a node from its report and the facts of the Kubernetes API.
-pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
-    let node = Node::new(report, cluster);
+pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
+    let node = Node::new(report, kubernetes);
     let (mut unknown, undecided) = unknown::list(&node);
-    let contradictions = limits::contradictions(&node);
+    let contradictions = contradictions::list(&node);
     let undecided = undecided || !contradictions.is_empty();
     unknown.extend(contradictions);
-    let mut drafts = families::drafts(&node);
-    let stack = stack::links(&node, &drafts);
+    let mut drafts = all_rules::drafts(&node);
+    let stack = nvidia_stack::stages(&node, &drafts);
     let plan = plan::make_plans(&node, &mut drafts);
     let concluded = draft::into_findings(drafts, &node.name);
     let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
     // A node without GPUs is not healthy.
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
-    let not_judged = limits::not_judged(&node);
+    let not_judged = unknown::not_judged(&node);
     let in_part = node.judged_in_part();
     let mut judged = node.judged();
     judged.retain(|section| !in_part.contains(section));
@@ -121,7 +123,7 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
         judged_in_part: words(in_part),
         not_judged: words(not_judged),
         plan,
-        not_checked: limits::of(&node),
+        not_checked: not_checked::list(&node),
         unknown,
         kernel_log,
         stack,
@@ -131,20 +133,20 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
 
 /// The first pod of NVIDIA's stack on the node that does not do its work, with the container whose log may say why: as far as
 /// Kubernetes alone tells.
-pub fn first_failing_pod(cluster: &ClusterFacts) -> Option<(&NvidiaPod, &str)> {
+pub fn first_failing_pod(kubernetes: &KubernetesFacts) -> Option<(&NvidiaPod, &str)> {
     let report = Report::default();
-    let node = Node::new(&report, cluster);
-    let (uid, container) = stack::log_wanted(&node)?;
-    let pod = cluster.nvidia_pods.as_ref()?.iter().find(|pod| pod.uid == uid)?;
+    let node = Node::new(&report, kubernetes);
+    let (uid, container) = nvidia_stack::log_to_read(&node)?;
+    let pod = kubernetes.nvidia_pods.as_ref()?.iter().find(|pod| pod.uid == uid)?;
     let container = pod.containers.iter().find(|one| one.name == container)?;
     Some((pod, container.name.as_str()))
 }
 
 /// Computes score and status of the node and of each GPU.
 pub fn health(report: &Report) -> Health {
-    let cluster = ClusterFacts::default();
-    let node = Node::new(report, &cluster);
-    health::score(&node, &families::drafts(&node))
+    let kubernetes = KubernetesFacts::default();
+    let node = Node::new(report, &kubernetes);
+    health::score(&node, &all_rules::drafts(&node))
 }
 
 /// Returns PCI address, index and UUID of every GPU in the inventory. Kernel events are joined to GPUs with them.

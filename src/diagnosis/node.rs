@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::ClusterFacts;
+use super::KubernetesFacts;
 pub(super) use super::gpu::Gpu;
 use super::gpu::gpus;
 use super::timeline::Timeline;
@@ -44,7 +44,7 @@ pub(super) enum Recovered {
 /// A report and the facts of the Kubernetes API, prepared for the rules.
 pub(super) struct Node<'a> {
     pub(super) report: &'a Report,
-    pub(super) cluster: &'a ClusterFacts,
+    pub(super) kubernetes: &'a KubernetesFacts,
     /// The node's name, or `the node`.
     pub(super) name: String,
     /// Time at which the facts were taken. All ages are relative to it.
@@ -56,11 +56,11 @@ pub(super) struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    pub(super) fn new(report: &'a Report, cluster: &'a ClusterFacts) -> Self {
-        let name = cluster.node.as_deref().or(report.hostname.as_deref()).unwrap_or(UNKNOWN_NODE_NAME);
+    pub(super) fn new(report: &'a Report, kubernetes: &'a KubernetesFacts) -> Self {
+        let name = kubernetes.node.as_deref().or(report.hostname.as_deref()).unwrap_or(UNKNOWN_NODE_NAME);
         let gpus = gpus(report);
         let timeline = Timeline::default();
-        let mut node = Self { report, cluster, name: clean(name, 63), now: report.taken_at, gpus, timeline };
+        let mut node = Self { report, kubernetes, name: clean(name, 63), now: report.taken_at, gpus, timeline };
         let working: Vec<Gpu> = node.gpus.iter().filter(|gpu| node.is_readable(gpu)).cloned().collect();
         node.timeline = Timeline::new(report, &working);
         node

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{FABRIC_DOC, XID_DOC, rules};
-use super::{Severity, fabric_manager, quote};
+use super::{Severity, evidence, fabric_manager};
 use crate::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 
 rules! {
@@ -126,7 +126,7 @@ pub(super) fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option
     }
     let mut links = silent;
     links.sort_unstable();
-    let evidence = format!("{up} of {expected} NVLinks up; inactive: {}", quote::ranges(&links));
+    let evidence = format!("{up} of {expected} NVLinks up; inactive: {}", evidence::ranges(&links));
     let severity = if has_switches { Severity::Critical } else { Severity::Warning };
     Some(Draft::on_gpu(DOWN, gpu).with_severity(severity).with_evidence(evidence))
 }
@@ -153,7 +153,7 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
         let Some((count, group)) = worst else { continue };
         let others = total.saturating_sub(*count) / u64::try_from(links.saturating_sub(1)).unwrap_or(0).max(1);
         let outlier = *count >= OUTLIER_LEAST && *count >= others.saturating_mul(OUTLIER_TIMES);
-        let words = format!("{}: {count} on links {}", quote::data(name), quote::ranges(&group.links));
+        let words = format!("{}: {count} on links {}", evidence::data(name), evidence::ranges(&group.links));
         if GRAVE_COUNTERS.contains(&name) || outlier {
             grave.push(words);
         } else {
@@ -174,8 +174,8 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
     let failed = status.as_deref().filter(|status| !matches!(*status, "success" | "not_supported"));
     let fault = match state.as_str() {
         "not_started" if !switched => None,
-        "in_progress" | "not_started" => Some(format!("fabric state: {}", quote::data(state))),
-        "completed" => failed.map(|status| format!("fabric registration failed: {}", quote::data(status))),
+        "in_progress" | "not_started" => Some(format!("fabric state: {}", evidence::data(state))),
+        "completed" => failed.map(|status| format!("fabric registration failed: {}", evidence::data(status))),
         _ => None,
     };
     if let Some(fault) = fault {
@@ -183,7 +183,7 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
         let managed = fabric_manager::fabric_manager(node).is_none();
         return managed.then(|| Draft::on_gpu(NOT_REGISTERED, gpu).with_evidence(fault));
     }
-    let issues: Vec<String> = health_issues.iter().take(6).map(|issue| quote::data(issue)).collect();
+    let issues: Vec<String> = health_issues.iter().take(6).map(|issue| evidence::data(issue)).collect();
     let evidence = |health: &str| format!("fabric health: {health} {}", issues.join(", ")).trim_end().to_owned();
     match health.as_deref() {
         Some("unhealthy") => Some(Draft::on_gpu(UNHEALTHY, gpu).with_evidence(evidence("unhealthy"))),

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{ActionCode, ClusterFacts, Diagnosis, Finding, Severity, diagnose};
+use super::{ActionCode, Diagnosis, Finding, KubernetesFacts, Severity, diagnose};
 use crate::report::{Report, Section};
 
 const NOW: &str = "2026-11-21T02:45:10Z";
@@ -56,7 +56,7 @@ fn working(events: &[Value]) -> Value {
 
 fn judged(report: &Value) -> Diagnosis {
     let report: Report = serde_json::from_value(report.clone()).expect("a report");
-    diagnose(&report, &ClusterFacts::default())
+    diagnose(&report, &KubernetesFacts::default())
 }
 
 fn finding(report: &Value, id: &str) -> Option<Finding> {
@@ -157,7 +157,7 @@ fn findings_from_driver_lines_fade_where_the_gpu_works() {
         (nameless("gsp_rate_limit", 0), "gsp-errors-logged"),
         (nameless("probe_failed", 0), "driver-probe-failed"),
         (nameless("peermem_error", 0), "peermem-error"),
-        (nameless("nic", 0), "nic-trouble"),
+        (nameless("nic", 0), "nic-problem"),
         (nameless("mce", 0), "machine-check"),
     ] {
         let at = |minutes: i64| {
@@ -261,7 +261,7 @@ fn healthy(events: Vec<Value>, unread_lines: u64) -> Diagnosis {
         json!({"source": "journal", "from": from, "to": taken_at, "records": 900, "unread_lines": unread_lines});
     let log = serde_json::from_value(json!({"events": events, "coverage": [coverage]})).expect("a log");
     report.sections.xid = Some(Section::read(log, Vec::new()));
-    diagnose(&report, &ClusterFacts::default())
+    diagnose(&report, &KubernetesFacts::default())
 }
 
 fn healthy_report() -> Report {

@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::node::{Gpu, Node, Recovered};
 use super::rules::{AER_DOC, DEBUG_DOC, rules};
 use super::timeline::{concerns, is_off_bus};
-use super::{Scope, lost, quote};
+use super::{Scope, evidence, lost};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::facts::topology::{GpuTopology, PcieHop};
 
@@ -26,7 +26,7 @@ rules! {
         CheckCabling "Check the switch, riser and cables above {gpu} on {node}. All GPUs below share that link.",
         means "A link between the GPU and the processor uses fewer lanes than both ends can.",
         reads "topology.pcie_path";
-    SLOT: "pcie-slot-below-gpu" Info Fabric DEBUG_DOC, "The slot supports less than the GPU",
+    SLOT: "pcie-slot-limits-gpu" Info Fabric DEBUG_DOC, "The slot supports less than the GPU",
         None "No action: the slots of {node} limit {gpu}.",
         means "The slot or the switch above the GPU offers fewer lanes or a lower generation than the GPU could use.",
         reads "topology.pcie_path, inventory.pcie_max_width";
@@ -199,7 +199,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     if !fatal.is_empty() || total("fatal") > 0 {
         // Without a log line the error is older than the log.
         let newest = fatal.iter().filter_map(|event| event.last).max();
-        let newest = newest.or_else(|| super::coverage::since(node).filter(|_| fatal.is_empty()));
+        let newest = newest.or_else(|| super::kernel_log_coverage::covered_since(node).filter(|_| fatal.is_empty()));
         let rests = node.recovered_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
         let draft = Draft::on_gpu(AER_FATAL, gpu).with_events(fatal).with_all_evidence(count("fatal"));
         drafts.push(draft.unless_recovered(rests));
@@ -275,7 +275,9 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
             draft.evidence.iter().map(move |line| format!("{place}{line}"))
         });
         let rule = drafts.first().map_or(ELSEWHERE, |draft| draft.rule);
-        return vec![Draft::on_node(rule).with_evidence(quote::count(drafts.len(), "device")).with_all_evidence(all)];
+        return vec![
+            Draft::on_node(rule).with_evidence(evidence::count(drafts.len(), "device")).with_all_evidence(all),
+        ];
     }
     drafts
 }

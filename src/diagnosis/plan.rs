@@ -7,7 +7,7 @@
 use super::draft::Draft;
 use super::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU};
 use super::node::{Gpu, Node};
-use super::{ActionCode, Plan, Severity, lost, memory, processes, quote};
+use super::{ActionCode, Plan, Severity, evidence, lost, memory, processes};
 
 /// A GPU's index, and its place in words.
 type Label = (Option<u32>, String);
@@ -72,18 +72,19 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     let verb = if gone.is_empty() && stuck.is_empty() { "reboot" } else { "power-cycle" };
     let places = |wanted: fn(&Draft) -> bool| -> Vec<Label> {
         let found = asks(drafts).filter(|draft| wanted(draft) && names_gpu(draft));
-        found.map(|draft| (draft.scope.gpu, quote::place(&draft.scope, draft.noun))).collect()
+        found.map(|draft| (draft.scope.gpu, evidence::place(&draft.scope, draft.noun))).collect()
     };
     let reset = distinct(places(|draft| is_reset(draft.action)));
     if !reset.is_empty() {
-        steps.push(format!("{} needs no separate reset: the {verb} resets it.", quote::gpus(&reset)));
+        steps.push(format!("{} needs no separate reset: the {verb} resets it.", evidence::gpus(&reset)));
     }
     steps.extend(afterwards(&places));
     let returned = places(|draft| draft.action == ActionCode::ContactVendor);
     gone.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
     if !gone.is_empty() {
-        let gpus: Vec<_> = gone.iter().map(|draft| (draft.scope.gpu, quote::place(&draft.scope, draft.noun))).collect();
-        steps.push(format!("If {} falls off the bus again, return it (RMA).", quote::gpus(&distinct(gpus))));
+        let gpus: Vec<_> =
+            gone.iter().map(|draft| (draft.scope.gpu, evidence::place(&draft.scope, draft.noun))).collect();
+        steps.push(format!("If {} falls off the bus again, return it (RMA).", evidence::gpus(&distinct(gpus))));
     }
     let affected = distinct(places(|draft| draft.severity >= Severity::Critical));
     let until_then = until_drain(node, &affected);
@@ -103,7 +104,7 @@ fn until_drain(node: &Node<'_>, affected: &[Label]) -> String {
     format!(
         "Work that does not use {} may continue until the drain. Stop jobs that use it now. Do not schedule new work on \
          {name}.",
-        quote::gpus(affected)
+        evidence::gpus(affected)
     )
 }
 
@@ -114,12 +115,12 @@ fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> 
     if !cabling.is_empty() {
         steps.push(format!(
             "While the node is down, check seating, power, cooling and cables of {}.",
-            quote::gpus(&cabling)
+            evidence::gpus(&cabling)
         ));
     }
     let vendor = distinct(places(|draft| draft.action == ActionCode::ContactVendor));
     if !vendor.is_empty() {
-        steps.push(format!("Run the NVIDIA field diagnostic on {} and return it (RMA).", quote::gpus(&vendor)));
+        steps.push(format!("Run the NVIDIA field diagnostic on {} and return it (RMA).", evidence::gpus(&vendor)));
     }
     steps
 }
@@ -210,7 +211,7 @@ fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
     }
     let named = |(plan, gpus): (Plan, Vec<Gpu>)| {
         let labels: Vec<Label> = gpus.iter().map(|gpu| (gpu.index, gpu.label())).collect();
-        let names = quote::gpus(&labels);
+        let names = evidence::gpus(&labels);
         let fill = |text: String| text.replace("{gpu}", &names).replace("{node}", node);
         let Plan { subject, action, until_then, steps, findings, .. } = plan;
         let steps = steps.into_iter().map(fill).collect();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ActionCode, ClusterFacts, Diagnosis, Finding, Severity, diagnose};
+use super::{ActionCode, Diagnosis, Finding, KubernetesFacts, Severity, diagnose};
 use crate::report::Report;
 
 const FIRST: &str = "00000000:18:00.0";
@@ -35,7 +35,7 @@ fn judged(events: &[Value], failed: bool, processes: &[Value]) -> Diagnosis {
         "processes": {"status": "ok", "data": {"host_pid_namespace": true, "processes": processes}},
         "xid": {"status": "ok", "data": {"events": events}}}}))
         .expect("a report");
-    diagnose(&report, &ClusterFacts::default())
+    diagnose(&report, &KubernetesFacts::default())
 }
 
 fn finding<'d>(diagnosis: &'d Diagnosis, id: &str) -> &'d Finding {

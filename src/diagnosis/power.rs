@@ -6,7 +6,7 @@
 use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{DEBUG_DOC, NVML_DOC, rules};
-use super::{Severity, quote};
+use super::{Severity, evidence};
 use crate::facts::clock_events::{self, FAULTS, HARDWARE_THERMAL, POWER_BRAKE, POWER_CAP, SLOWDOWN};
 use crate::facts::kernel_log::KernelEventKind as Kind;
 use crate::facts::telemetry::{GpuTelemetry, Power};
@@ -52,7 +52,9 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let unplugged = node.gpu_problem(gpu, &["insufficient_power"]);
-        drafts.extend(unplugged.map(|problem| Draft::on_gpu(NO_CABLE, gpu).with_evidence(quote::reason(&problem.why))));
+        drafts.extend(
+            unplugged.map(|problem| Draft::on_gpu(NO_CABLE, gpu).with_evidence(evidence::reason(&problem.why))),
+        );
         let Some(now) = node.telemetry_of(gpu) else { continue };
         drafts.extend(brake(gpu, now));
         drafts.extend(limit(gpu, &now.power));
@@ -76,7 +78,7 @@ fn brake(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     } else {
         return None;
     };
-    let words: Vec<String> = now.throttling.reasons.iter().take(4).map(|reason| quote::data(reason)).collect();
+    let words: Vec<String> = now.throttling.reasons.iter().take(4).map(|reason| evidence::data(reason)).collect();
     let words = if words.is_empty() { format!("mask {mask:#x}") } else { words.join(", ") };
     Some(
         Draft::on_gpu(rule, gpu)

@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::node::{Gpu, Node, STALE_AFTER};
 use super::rules::{DEBUG_DOC, rules};
 use super::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
-use super::{ActionCode, Severity, quote};
+use super::{ActionCode, Severity, evidence};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::facts::processes::{GpuProcess, Processes};
 
@@ -33,7 +33,7 @@ rules! {
             it is not needed.",
         means "A process that belongs to no pod holds GPU memory. Kubernetes gives the same GPU to pods.",
         reads "processes.processes";
-    GONE_POD: "process-of-gone-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
+    GONE_POD: "process-of-deleted-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
         Watch "If the process does not exit on its own, end it on {node}. Its pod no longer exists.",
         means "A process holds GPU memory, and its pod does not exist on the node any more.",
         reads "processes.processes, kubernetes.live_pod_uids";
@@ -90,18 +90,18 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
 }
 
 fn who(process: &GpuProcess) -> String {
-    let name = process.name.as_deref().map(|name| format!(" '{}'", quote::data(name))).unwrap_or_default();
+    let name = process.name.as_deref().map(|name| format!(" '{}'", evidence::data(name))).unwrap_or_default();
     format!("pid {}{name}", process.pid)
 }
 
 /// Returns `GPU 3: 42.0 GiB`, or the device files that it has open.
 fn uses(process: &GpuProcess) -> Option<String> {
     let uses = process.uses.iter().map(|usage| match usage.memory_bytes {
-        Some(bytes) => format!("GPU {}: {}", usage.gpu, quote::bytes(bytes)),
+        Some(bytes) => format!("GPU {}: {}", usage.gpu, evidence::bytes(bytes)),
         None => format!("GPU {}", usage.gpu),
     });
-    let holds = process.holds.iter().map(|file| format!("{} open", quote::data(file)));
-    let all: Vec<String> = uses.chain(holds).take(8).collect();
+    let open = process.open_device_files.iter().map(|file| format!("{} open", evidence::data(file)));
+    let all: Vec<String> = uses.chain(open).take(8).collect();
     (!all.is_empty()).then(|| all.join(", "))
 }
 
@@ -133,8 +133,8 @@ fn waits(process: &GpuProcess) -> Vec<String> {
         words.push("state D".to_owned());
     }
     let named = process.waiting_threads().take(3).map(|thread| {
-        let name = thread.name.as_deref().map(|name| format!(" '{}'", quote::data(name))).unwrap_or_default();
-        let place = thread.waits_in.as_deref().map(|place| format!(", waiting in {}", quote::data(place)));
+        let name = thread.name.as_deref().map(|name| format!(" '{}'", evidence::data(name))).unwrap_or_default();
+        let place = thread.waits_in.as_deref().map(|place| format!(", waiting in {}", evidence::data(place)));
         format!("thread {}{name} in state D{}", thread.tid, place.unwrap_or_default())
     });
     words.extend(named);
@@ -188,7 +188,7 @@ fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason
     if let Some(event) = hung {
         return Some(StuckReason::KernelEvent(event));
     }
-    let held = holds(node, process);
+    let held = open_unresponsive_gpu(node, process);
     let used = process.uses.iter().filter_map(|usage| node.gpu(usage.gpu)).cloned();
     let mut gpus: Vec<Gpu> = used.collect();
     gpus.extend(held);
@@ -213,11 +213,11 @@ pub(super) fn stuck_on(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
 
 /// Returns the GPU that does not respond, if the process has a device file open that belongs to no responding GPU. NVML
 /// does not list processes of a lost GPU.
-fn holds(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
+fn open_unresponsive_gpu(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
     let inventory = node.inventory()?;
     let minor = |file: &String| file.strip_prefix("/dev/nvidia")?.parse::<u32>().ok();
     let foreign = |number: u32| inventory.gpus.iter().all(|gpu| gpu.minor_number.is_some_and(|known| known != number));
-    process.holds.iter().filter_map(minor).find(|number| foreign(*number))?;
+    process.open_device_files.iter().filter_map(minor).find(|number| foreign(*number))?;
     let mut silent = node.gpus.iter().filter(|gpu| !gpu.answers);
     silent.next().filter(|_| silent.next().is_none()).cloned()
 }
@@ -234,7 +234,7 @@ pub enum Stuck {
 /// Returns whether a process in state D is stuck, the same for all tools. `None`: it is not in this state, or not
 /// listed.
 pub fn stuck(report: &crate::report::Report, pid: u32) -> Option<Stuck> {
-    let cluster = super::ClusterFacts::default();
+    let cluster = super::KubernetesFacts::default();
     let node = Node::new(report, &cluster);
     let process = node.processes()?.processes.iter().find(|process| process.pid == pid)?;
     process
@@ -294,15 +294,15 @@ fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
     if held < MIN_BYTES || service || dead {
         return None;
     }
-    match (&process.pod_uid, &node.cluster.live_pod_uids) {
-        (Some(uid), Some(live)) if !live.contains(uid) => {
-            Some(draft(GONE_POD, process).with_evidence(format!("pod {} does not exist on the node", quote::data(uid))))
-        }
+    match (&process.pod_uid, &node.kubernetes.live_pod_uids) {
+        (Some(uid), Some(live)) if !live.contains(uid) => Some(
+            draft(GONE_POD, process).with_evidence(format!("pod {} does not exist on the node", evidence::data(uid))),
+        ),
         (Some(_), _) => None,
         // On a machine without Kubernetes, processes have no pods.
         (None, _) => {
-            let kubernetes = node.cluster.node.is_some() || node.kubelet().is_some();
-            let user = process.user.as_deref().map(|user| format!("user {}", quote::data(user)));
+            let kubernetes = node.kubernetes.node.is_some() || node.kubelet().is_some();
+            let user = process.user.as_deref().map(|user| format!("user {}", evidence::data(user)));
             kubernetes
                 .then(|| draft(NO_POD, process).with_evidence("its cgroup belongs to no pod").with_all_evidence(user))
         }
@@ -321,7 +321,7 @@ fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
     }
     let rest = section.unaccounted_memory.iter().filter(|rest| !mig_enabled(rest.gpu));
     let drafts = rest.filter_map(|rest| {
-        let evidence = format!("{} used in addition to the listed processes", quote::bytes(rest.bytes));
+        let evidence = format!("{} used in addition to the listed processes", evidence::bytes(rest.bytes));
         Some(Draft::on_gpu(UNACCOUNTED, node.gpu(rest.gpu)?).with_evidence(evidence))
     });
     drafts.collect()

@@ -6,7 +6,7 @@
 use super::draft::Draft;
 use super::node::Node;
 use super::rules::{NVML_DOC, Rule, rules};
-use super::{ActionCode, Severity, quote};
+use super::{ActionCode, Severity, evidence};
 use crate::facts::ecc::RecoveryAction;
 
 rules! {
@@ -48,7 +48,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         let Some((action, event)) = node.recovery_action(gpu) else { continue };
         let Some(rule) = rule(action) else { continue };
         let words = match event {
-            Some(event) => quote::event(event),
+            Some(event) => evidence::event(event),
             None => format!("NVML recovery action: {}", action.label()),
         };
         let grave = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
@@ -82,7 +82,7 @@ fn rule(action: RecoveryAction) -> Option<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnosis::event_judgement;
+    use crate::diagnosis::event_severity;
     use crate::facts::kernel_log::KernelEvent;
 
     /// The catalogue and this file have the same action for every recommendation.
@@ -100,8 +100,7 @@ mod tests {
             let details = [("recovery_action".to_owned(), name.to_owned())].into();
             let event = KernelEvent { code: Some(154), details, ..KernelEvent::default() };
             let rule = rule(RecoveryAction::from(value)).expect("an action has a rule");
-            let found =
-                (event_judgement::severity(&event), event_judgement::action(event_judgement::of(&event).response));
+            let found = (event_severity::severity(&event), event_severity::action(event_severity::of(&event).response));
             assert_eq!(found, (rule.severity, rule.action), "{name}");
         }
     }

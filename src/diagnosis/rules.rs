@@ -1,7 +1,7 @@
 //! The constant part of a finding (id, title, highest severity, class, action, reference), in tables.
 //!
-//! Each family file begins with its table; `catalogue_of_rules` lists them all. Programs rely on the ids: an id does
-//! not change its meaning and is not reused. The functions of the family add what depends on the facts: evidence, and
+//! The file of each group begins with its table; `catalogue_of_rules` lists them all. Programs rely on the ids: an id does
+//! not change its meaning and is not reused. The functions of the group add what depends on the facts: evidence, and
 //! sometimes the severity.
 
 use super::{ActionCode, Class, Severity};
@@ -25,7 +25,7 @@ pub struct Rule {
     pub reference: Option<&'static str>,
     /// What a finding of it means, for `docs/findings.md`.
     pub meaning: &'static str,
-    /// The facts that it reads: fields of the report (`section.field`), fields of [`ClusterFacts`](super::ClusterFacts)
+    /// The facts that it reads: fields of the report (`section.field`), fields of [`KubernetesFacts`](super::KubernetesFacts)
     /// (`kubernetes.field`), kinds of kernel lines.
     pub reads: &'static str,
 }
@@ -61,7 +61,7 @@ pub(super) const TOOLKIT_ISSUE: Option<&str> = Some("https://github.com/NVIDIA/g
 /// NVIDIA on containers that lose their GPUs ("Unknown Error").
 pub(super) const TOOLKIT_DOC: Option<&str> = Some("https://github.com/NVIDIA/nvidia-docker/issues/1730");
 
-/// Declares the rules of a family: one constant for each rule, and `RULES` with all of them.
+/// Declares the rules of a group: one constant for each rule, and `RULES` with all of them.
 ///
 /// ```text
 /// NAME: "id" Severity Class REFERENCE, "title",
@@ -82,7 +82,7 @@ macro_rules! rules {
             meaning: concat!($($meaning)?),
             reads: concat!($($facts)?),
         };)*
-        /// The rules of this family.
+        /// The rules of this group.
         pub(super) const RULES: &[$crate::diagnosis::rules::Rule] = &[$($name),*];
     };
 }

@@ -7,8 +7,8 @@
 use super::draft::Draft;
 use super::node::Node;
 use super::rules::rules;
-use super::{ActionCode, ClusterFacts, Severity, quote};
-use crate::diagnosis::cluster_facts::{Component, RuntimeClassUse};
+use super::{ActionCode, KubernetesFacts, Severity, evidence};
+use crate::diagnosis::kubernetes_facts::{Component, RuntimeClassUse};
 use crate::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
 use crate::report::Extent;
 use jiff::SignedDuration;
@@ -65,7 +65,8 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let Some(runtime) = of_node(node).filter(|_| node.listed().next().is_some() && !is_booting(node)) else {
         return Vec::new();
     };
-    let mut drafts: Vec<Draft> = used(node.cluster, runtime).iter().filter_map(|used| handler(runtime, used)).collect();
+    let mut drafts: Vec<Draft> =
+        used(node.kubernetes, runtime).iter().filter_map(|used| handler(runtime, used)).collect();
     if drafts.is_empty() {
         drafts.extend(not_loaded(node, runtime));
         drafts.extend(plugin_runtime(node, runtime));
@@ -94,19 +95,19 @@ struct Used {
 }
 
 /// The default handler, and NVIDIA's handlers of the RuntimeClasses of pods on the node.
-fn used(cluster: &ClusterFacts, runtime: &ContainerRuntime) -> Vec<Used> {
+fn used(cluster: &KubernetesFacts, runtime: &ContainerRuntime) -> Vec<Used> {
     let default = runtime.default_handler.as_deref().map(|name| Used {
         handler: name.to_owned(),
         certain: true,
-        by: format!("{} is the default handler", quote::data(name)),
+        by: format!("{} is the default handler", evidence::data(name)),
     });
     let of_class = |class: &RuntimeClassUse| {
         let handler = class.handler.as_deref().unwrap_or(&class.name);
-        let pods: Vec<String> = class.pods.iter().take(2).map(|pod| quote::data(pod)).collect();
+        let pods: Vec<String> = class.pods.iter().take(2).map(|pod| evidence::data(pod)).collect();
         (handler.contains("nvidia") && !pods.is_empty()).then(|| Used {
             handler: handler.to_owned(),
             certain: class.handler.is_some(),
-            by: format!("RuntimeClass {} is named by {}", quote::data(&class.name), pods.join(", ")),
+            by: format!("RuntimeClass {} is named by {}", evidence::data(&class.name), pods.join(", ")),
         })
     };
     let mut used: Vec<Used> = cluster.runtime_classes.iter().flatten().filter_map(of_class).collect();
@@ -120,7 +121,7 @@ fn used(cluster: &ClusterFacts, runtime: &ContainerRuntime) -> Vec<Used> {
 
 /// Whether the default handler, or one that a pod of the node uses, is NVIDIA's.
 pub(super) fn uses_nvidia(node: &Node<'_>, runtime: &ContainerRuntime) -> bool {
-    !used(node.cluster, runtime).is_empty() || default_of(runtime).is_some_and(RuntimeHandler::is_nvidia)
+    !used(node.kubernetes, runtime).is_empty() || default_of(runtime).is_some_and(RuntimeHandler::is_nvidia)
 }
 
 fn default_of(runtime: &ContainerRuntime) -> Option<&RuntimeHandler> {
@@ -128,13 +129,13 @@ fn default_of(runtime: &ContainerRuntime) -> Option<&RuntimeHandler> {
 }
 
 fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
-    let name = quote::data(&used.handler);
+    let name = evidence::data(&used.handler);
     let Some(found) = runtime.handlers.iter().find(|handler| handler.name == used.handler) else {
         // A class of another name than its handler's, where NVIDIA's handler has another one.
         let other = !used.certain && runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
         return (runtime.complete && !other).then(|| {
             let others: Vec<String> =
-                runtime.handlers.iter().take(6).map(|handler| quote::data(&handler.name)).collect();
+                runtime.handlers.iter().take(6).map(|handler| evidence::data(&handler.name)).collect();
             let draft = Draft::on_node(HANDLER_MISSING).with_evidence(used.by.clone()).with_evidence(format!(
                 "{} has no handler {name}; it has {}",
                 configuration(runtime),
@@ -149,7 +150,7 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
         });
     };
     if found.binary_exists == Some(false) {
-        let binary = quote::data(found.binary.as_deref().unwrap_or_default());
+        let binary = evidence::data(found.binary.as_deref().unwrap_or_default());
         let missing = format!("{}: handler {name} runs {binary}, which does not exist", configuration(runtime));
         let draft = Draft::on_node(BINARY_MISSING).with_evidence(missing).with_evidence(used.by.clone());
         if !runtime.complete {
@@ -170,7 +171,7 @@ fn configuration(runtime: &ContainerRuntime) -> String {
     let main = runtime
         .config_path
         .as_deref()
-        .map_or_else(|| format!("the configuration of {}", quote::data(&runtime.name)), path);
+        .map_or_else(|| format!("the configuration of {}", evidence::data(&runtime.name)), path);
     let version = runtime.config_version.map(|version| format!(" (version {version})")).unwrap_or_default();
     let drop_ins: Vec<String> = runtime.drop_ins.iter().take(3).map(|file| path(file)).collect();
     let with = if drop_ins.is_empty() { String::new() } else { format!(" with {}", drop_ins.join(", ")) };
@@ -202,19 +203,19 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let file = runtime.config_changed_path.as_deref().map_or_else(|| configuration(runtime), path);
     let draft = Draft::on_node(NOT_LOADED).with_evidence(format!(
         "{file} was written {}, {} has been running since {}",
-        quote::time(changed),
-        quote::data(&runtime.name),
-        quote::time(started)
+        evidence::time(changed),
+        evidence::data(&runtime.name),
+        evidence::time(started)
     ));
-    let refused = node.cluster.nvidia_pods.iter().flatten().find_map(|pod| {
+    let refused = node.kubernetes.nvidia_pods.iter().flatten().find_map(|pod| {
         let warning = pod.warning.as_ref().filter(|warning| warning.message.contains(NO_RUNTIME))?;
         Some(format!(
             "pod {}: {}",
-            quote::data(&format!("{}/{}", pod.namespace, pod.name)),
-            quote::reason(&warning.message)
+            evidence::data(&format!("{}/{}", pod.namespace, pod.name)),
+            evidence::reason(&warning.message)
         ))
     });
-    if refused.is_some() || node.cluster.advertises_no_gpus() {
+    if refused.is_some() || node.kubernetes.advertises_no_gpus() {
         return Some(draft.with_all_evidence(refused));
     }
     let watch = "No action while pods with NVIDIA's handler start; if one fails with \"no runtime for\", restart the container \
@@ -229,22 +230,22 @@ fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> 
     let registered = node.kubelet()?.registered.iter().any(|of| of.resource.starts_with("nvidia.com/"));
     // If NVIDIA's runtime is not installed, the plugin gets the driver in another way, or there is another cause.
     let installed = runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
-    if !node.cluster.advertises_no_gpus() || registered || !installed {
+    if !node.kubernetes.advertises_no_gpus() || registered || !installed {
         return None;
     }
-    let now = node.cluster.read_at.or(node.now);
+    let now = node.kubernetes.read_at.or(node.now);
     let settled = |created: Option<jiff::Timestamp>| {
         now.zip(created).is_some_and(|(now, created)| now.duration_since(created) > SETTLING)
     };
-    let plugin = node.cluster.nvidia_pods.iter().flatten().find(|pod| {
+    let plugin = node.kubernetes.nvidia_pods.iter().flatten().find(|pod| {
         let runs = pod.phase == "Running" && pod.runtime_class.is_none() && !pod.deleting;
         pod.component == Component::DevicePlugin && runs && settled(pod.created)
     })?;
     let draft = Draft::on_node(PLUGIN_RUNTIME).with_severity(Severity::Critical);
-    let pod = quote::data(&format!("{}/{}", plugin.namespace, plugin.name));
+    let pod = evidence::data(&format!("{}/{}", plugin.namespace, plugin.name));
     let draft = draft.with_evidence(format!(
         "pod {pod} names no RuntimeClass; the default handler is {}",
-        quote::data(&default.name)
+        evidence::data(&default.name)
     ));
     let draft = draft
         .with_evidence(format!("{}; no resource nvidia.com/… is registered with the kubelet", configuration(runtime)));

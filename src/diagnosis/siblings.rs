@@ -9,7 +9,7 @@ use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::power::{self, LOADED_PERCENT};
 use super::rules::{DEBUG_DOC, Rule, rules};
-use super::{Severity, quote};
+use super::{Severity, evidence};
 use crate::facts::clock_events;
 
 rules! {
@@ -61,11 +61,11 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     for group in groups.into_values().filter(|group| group.len() >= MIN_GPUS) {
         let inventory = |gpu: &Gpu| node.inventory_of(gpu);
         // Several differing GPUs are another batch; a single one was replaced.
-        let vbios = odd(VBIOS, &group, |gpu| inventory(gpu)?.vbios_version.as_deref().map(quote::data));
+        let vbios = odd(VBIOS, &group, |gpu| inventory(gpu)?.vbios_version.as_deref().map(evidence::data));
         if let [_] = vbios.as_slice() {
             drafts.extend(vbios);
         }
-        drafts.extend(odd(MEMORY, &group, |gpu| Some(quote::bytes(inventory(gpu)?.memory_total_bytes?))));
+        drafts.extend(odd(MEMORY, &group, |gpu| Some(evidence::bytes(inventory(gpu)?.memory_total_bytes?))));
         drafts.extend(odd(POWER_LIMIT, &group, |gpu| {
             Some(format!("{} W", node.telemetry_of(gpu)?.power.limit_milliwatts? / 1000))
         }));

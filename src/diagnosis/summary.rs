@@ -2,7 +2,7 @@
 
 use super::draft::Concluded;
 use super::node::{Node, OF_NVML};
-use super::{Severity, Verdict, claims, coverage, limits, memory, nvlink, quote, unknown, xid};
+use super::{Severity, Verdict, evidence, faults_ruled_out, kernel_log_coverage, memory, nvlink_events, unknown, xid};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{self, Class};
 
@@ -12,7 +12,7 @@ pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) 
         concluded.iter().filter(|concluded| concluded.finding.severity > Severity::Info).collect();
     let text = match (notable.first(), verdict) {
         (Some(worst), _) => trouble(node, worst, &notable),
-        (None, Verdict::Healthy | Verdict::NoFaultFound) => looked_at(node, concluded),
+        (None, Verdict::Healthy | Verdict::NoFaultFound) => checked(node, concluded),
         (None, _) => undecided(node, concluded),
     };
     match judged(node, verdict) {
@@ -31,8 +31,8 @@ fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
     let judged: Vec<String> = node.judged().into_iter().map(named).collect();
     let (last, before) = judged.split_last()?;
     // Failed sections are listed elsewhere, but a verdict without findings must name them.
-    let all_asked = unknown::not_judged(node).is_empty();
-    if limits::not_judged(node).is_empty() || all_asked && verdict != Verdict::NoFaultFound {
+    let all_asked = unknown::not_requested(node).is_empty();
+    if unknown::not_judged(node).is_empty() || all_asked && verdict != Verdict::NoFaultFound {
         return None;
     }
     let (names, were) = match before {
@@ -44,7 +44,7 @@ fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
 
 fn trouble(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
     let place = if worst.place.is_empty() { String::new() } else { format!("{}: ", worst.place) };
-    let age = quote::ago(node.now, worst.when).map(|age| format!(", {age}")).unwrap_or_default();
+    let age = evidence::ago(node.now, worst.when).map(|age| format!(", {age}")).unwrap_or_default();
     let first = capital(&format!("{place}{}{age}.", worst.finding.title));
     let mut rest = Vec::new();
     if notable.len() > 1 {
@@ -52,7 +52,7 @@ fn trouble(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String
         others.dedup();
         let named = others.iter().take(3).copied().collect::<Vec<_>>().join(", ");
         let more = if others.len() > 3 { ", …" } else { "" };
-        rest.push(format!("{}: {named}{more}", quote::count(notable.len() - 1, "more finding")));
+        rest.push(format!("{}: {named}{more}", evidence::count(notable.len() - 1, "more finding")));
     }
     rest.extend(responding(node));
     if rest.is_empty() { first } else { format!("{first} {}.", capital(&rest.join("; "))) }
@@ -88,18 +88,18 @@ fn responding(node: &Node<'_>) -> Option<String> {
 }
 
 /// Returns what was checked without a finding. Only facts that were read are named.
-fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
+fn checked(node: &Node<'_>, concluded: &[Concluded]) -> String {
     let mut parts: Vec<String> = responding(node).into_iter().collect();
-    let mut clean = claims::of(node).made;
+    let mut clean = faults_ruled_out::of(node).ruled_out;
     let of_host = |(section, problem): &(&str, &crate::report::Problem)| *section == "host" && problem.gpu.is_none();
     let all_read = !node.report.sections.problems().iter().any(of_host);
     if all_read && node.host().is_some_and(|host| host.driver.loaded.is_some()) {
         clean.push(DRIVER_PROBLEM);
     }
-    // A claim must not contradict an event in the log, even if the event no longer counts.
+    // "No fault" must not contradict an event in the log, even if the event no longer counts.
     let told: Vec<&str> = node.timeline.current().filter_map(contradicts).collect();
     let unread = unread_lines(node) > 0;
-    clean.retain(|claim| !(told.contains(claim) || unread && *claim == DRIVER_PROBLEM));
+    clean.retain(|fault| !(told.contains(fault) || unread && *fault == DRIVER_PROBLEM));
     parts.extend(log(node));
     if !clean.is_empty() {
         parts.push(format!("no {}", clean.join(", no ")));
@@ -118,7 +118,7 @@ fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
 
 const DRIVER_PROBLEM: &str = "driver problem";
 
-/// Returns the claim that a kernel event contradicts.
+/// Returns the fault that a kernel event shows.
 fn contradicts(event: &KernelEvent) -> Option<&'static str> {
     match event.kind {
         Kind::GspFailed
@@ -128,14 +128,14 @@ fn contradicts(event: &KernelEvent) -> Option<&'static str> {
         | Kind::Uvm
         | Kind::Assertion
         | Kind::PeermemError => Some(DRIVER_PROBLEM),
-        Kind::NvlinkInitFailed | Kind::Sxid => Some(claims::NVLINK_FAULT),
+        Kind::NvlinkInitFailed | Kind::Sxid => Some(faults_ruled_out::NVLINK_FAULT),
         Kind::Xid => {
             let code = event.code?;
             let class = catalogue::xid(code).map(|entry| entry.class);
             if memory::UNCORRECTED_CODES.contains(&code) {
-                Some(claims::UNCORRECTED)
-            } else if nvlink::CODES.contains(&code) || class == Some(Class::Fabric) {
-                Some(claims::NVLINK_FAULT)
+                Some(faults_ruled_out::UNCORRECTED)
+            } else if nvlink_events::CODES.contains(&code) || class == Some(Class::Fabric) {
+                Some(faults_ruled_out::NVLINK_FAULT)
             } else {
                 (class == Some(Class::Driver)).then_some(DRIVER_PROBLEM)
             }
@@ -155,7 +155,7 @@ fn log(node: &Node<'_>) -> Option<String> {
     node.kernel_log()?;
     let asked = node.kernel_log().and_then(|log| log.since);
     let in_window = |event: &KernelEvent| asked.is_none_or(|asked| event.last.is_none_or(|last| last >= asked));
-    let read_from = coverage::since(node).map(|since| format!(" since {}", quote::time(since)));
+    let read_from = kernel_log_coverage::covered_since(node).map(|since| format!(" since {}", evidence::time(since)));
     // If past Xids are in the window, the text begins after them.
     let past = node.timeline.events.iter().filter(|event| event.fact.kind == Kind::Xid && in_window(event.fact));
     let past = past.rev().find_map(|event| event.history);
@@ -173,7 +173,7 @@ fn log(node: &Node<'_>) -> Option<String> {
         matches!(event.kind, Kind::Xid | Kind::Sxid) && event.code != Some(154) && in_window(event)
     };
     let found: Vec<&KernelEvent> = node.timeline.current().filter(counts).collect();
-    let other: Vec<&&KernelEvent> = found.iter().filter(|event| !xid::is_of_program(event)).collect();
+    let other: Vec<&&KernelEvent> = found.iter().filter(|event| !xid::is_application_or_info(event)).collect();
     if found.is_empty() {
         return Some(format!("no Xid{since}"));
     }
@@ -183,8 +183,8 @@ fn log(node: &Node<'_>) -> Option<String> {
     // Errors that no longer count are named.
     let mut names: Vec<String> = Vec::new();
     for event in other.iter().rev() {
-        let age = quote::ago(node.now, event.last).map(|age| format!(" ({age})")).unwrap_or_default();
-        let name = quote::event_name(event);
+        let age = evidence::ago(node.now, event.last).map(|age| format!(" ({age})")).unwrap_or_default();
+        let name = evidence::event_name(event);
         if !names.iter().any(|known| known.split(" (").next() == Some(name.as_str())) {
             names.push(format!("{name}{age}"));
         }
@@ -213,8 +213,8 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
     if !failed.is_empty() {
         parts.push(format!("not read or read in part: {}", failed.join(", ")));
     }
-    parts.extend(coverage::window_too_short(node));
-    let told = |note: &&Concluded| note.finding.id != coverage::SHORT.id;
+    parts.extend(kernel_log_coverage::window_too_short(node));
+    let told = |note: &&Concluded| note.finding.id != kernel_log_coverage::SHORT.id;
     let mut notes: Vec<String> = concluded.iter().filter(told).map(|note| note.finding.title.clone()).collect();
     notes.dedup();
     parts.extend(notes.into_iter().take(3));

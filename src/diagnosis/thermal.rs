@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{DEBUG_DOC, NVML_DOC, rules};
-use super::{Severity, quote};
+use super::{Severity, evidence};
 use crate::facts::clock_events::{self, HARDWARE_THERMAL, SOFTWARE_THERMAL};
 use crate::facts::telemetry::{GpuTelemetry, Temperature};
 
@@ -80,7 +80,7 @@ fn slowdown(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     } else {
         return None;
     };
-    let words: Vec<String> = now.throttling.reasons.iter().take(4).map(|reason| quote::data(reason)).collect();
+    let words: Vec<String> = now.throttling.reasons.iter().take(4).map(|reason| evidence::data(reason)).collect();
     let words = if words.is_empty() { format!("mask {mask:#x}") } else { words.join(", ") };
     Some(
         Draft::on_gpu(rule, gpu)
@@ -135,6 +135,6 @@ fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     }
     let notable = thermal.duration_ms.saturating_mul(NOTABLE_SHARE) >= counted_ms;
     let severity = if notable { Severity::Warning } else { Severity::Info };
-    let evidence = format!("thermal slowdown for {} since driver load", quote::span(lost));
+    let evidence = format!("thermal slowdown for {} since driver load", evidence::span(lost));
     Some(Draft::on_gpu(LOST_TIME, gpu).with_severity(severity).with_evidence(evidence))
 }

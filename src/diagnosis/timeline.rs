@@ -6,8 +6,8 @@
 
 use jiff::SignedDuration;
 
+use super::evidence;
 use super::gpu::Gpu;
-use super::quote;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::pci::PciAddress;
 use crate::report::{Report, Section};
@@ -31,7 +31,7 @@ const SAME_INSTANT: SignedDuration = SignedDuration::from_secs(2);
 /// Xids that report the end of a channel, whatever the cause.
 const TEARDOWN_CODES: [u32; 4] = [43, 45, 141, 174];
 
-/// Xids of GSP timeouts and errors. The family `gsp` reports them.
+/// Xids of GSP timeouts and errors. The group `gsp` reports them.
 pub(super) const GSP_CODES: [u32; 3] = [119, 120, 175];
 
 /// A kernel event with its cause.
@@ -105,7 +105,7 @@ impl<'a> Timeline<'a> {
         for event in &self.events {
             // The off-bus line without a code repeats its Xid 79.
             if event.cause.is_some_and(|cause| causes.contains(&cause)) && event.fact.kind != Kind::OffBus {
-                *counts.entry(quote::event_name(event.fact)).or_default() += event.fact.count.max(1);
+                *counts.entry(evidence::event_name(event.fact)).or_default() += event.fact.count.max(1);
             }
         }
         let words: Vec<String> = counts.into_iter().map(|(name, count)| format!("{name} ({count})")).collect();

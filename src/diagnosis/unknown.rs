@@ -4,7 +4,7 @@
 //! several sections is one entry.
 
 use super::node::Node;
-use super::{Unknown, claims, coverage, memory, quote};
+use super::{Unknown, evidence, faults_ruled_out, kernel_log_coverage, memory};
 use crate::report::{Report, Status};
 use crate::text::clean_keeping_end;
 
@@ -21,9 +21,17 @@ const WHY: usize = 240;
 const ALL: [&str; 9] = ["inventory", "telemetry", "topology", "ecc", "processes", "mig", "kubelet", "host", "xid"];
 
 /// Returns the sections that were not requested. For sections that could not be read see [`list`].
-pub(super) fn not_judged(node: &Node<'_>) -> Vec<&'static str> {
+pub(super) fn not_requested(node: &Node<'_>) -> Vec<&'static str> {
     let asked: Vec<&str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
     ALL.into_iter().filter(|section| !asked.contains(section)).collect()
+}
+
+/// Returns the sections that were not requested, and those of which nothing was read.
+pub(super) fn not_judged(node: &Node<'_>) -> Vec<&'static str> {
+    let mut sections = not_requested(node);
+    let asked: Vec<&'static str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
+    sections.extend(asked.into_iter().filter(|name| *name != "health" && !node.has(name)));
+    sections
 }
 
 /// Returns what could not be read, and whether this rules out `healthy`.
@@ -45,16 +53,16 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     }
     let mut list: Vec<Unknown> =
         entries.into_iter().map(|(sections, entry)| Unknown { section: sections.join(", "), ..entry }).collect();
-    let short = coverage::window_too_short(node);
-    let missing = claims::of(node).missing;
+    let short = kernel_log_coverage::window_too_short(node);
+    let missing = faults_ruled_out::of(node).missing;
     let ecc_off = memory::ecc_off_of_unknown_products(node);
-    let undecoded = coverage::undecoded(node);
+    let undecoded = kernel_log_coverage::undecoded(node);
     let decisive =
         short.is_some() || undecoded.is_some() || !missing.is_empty() || !ecc_off.is_empty() || undecided(node.report);
     if !ecc_off.is_empty() {
         let why = format!(
             "ECC is off on {}; whether this is the default of the product is only known with the inventory (diagnose_gpu_node)",
-            quote::gpus(&ecc_off)
+            evidence::gpus(&ecc_off)
         );
         list.push(Unknown { section: "ecc".to_owned(), gpu: None, why });
     }

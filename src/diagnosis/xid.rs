@@ -1,4 +1,4 @@
-//! Xids that no other family handles, by class: application, driver, hardware.
+//! Xids that no other group handles, by class: application, driver, hardware.
 //!
 //! The catalogue defines severity, action and ageing of a code. Applications cause 13, 31, 43, 45, 68 and similar
 //! codes. Such Xids indicate a GPU fault only if different workloads fail on one GPU and not on the others.
@@ -9,7 +9,7 @@ use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{Rule, XID_DOC, rules};
 use super::timeline::{GSP_CODES, concerns};
-use super::{event_judgement, quote};
+use super::{event_severity, evidence};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{self, Class as XidClass};
 
@@ -119,7 +119,7 @@ fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let draft = Draft::on_gpu(rule, gpu).with_all_evidence(suspicion.map(|(_, words)| words));
     let mut draft = draft.with_events(most_recent(&faults));
     if faults.len() > SHOWN {
-        draft = draft.with_evidence(format!("{total} in total, from {}", quote::count(pids(&faults).len(), "pid")));
+        draft = draft.with_evidence(format!("{total} in total, from {}", evidence::count(pids(&faults).len(), "pid")));
     }
     if lone_45 {
         draft = draft
@@ -140,7 +140,7 @@ fn pids(faults: &[(usize, &KernelEvent)]) -> BTreeSet<u32> {
 }
 
 /// Returns whether the code is an application fault or for information only.
-pub(super) fn is_of_program(event: &KernelEvent) -> bool {
+pub(super) fn is_application_or_info(event: &KernelEvent) -> bool {
     let class = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid).map(|entry| entry.class);
     matches!(class, Some(XidClass::Application | XidClass::Info))
 }
@@ -184,7 +184,7 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     }
     let (name, pids) = by_name.iter().max_by_key(|(_, pids)| pids.len())?;
     (pids.len() >= MANY_PROCESSES).then(|| {
-        let name = name.map_or("without a name".to_owned(), |name| format!("named '{}'", quote::data(name)));
+        let name = name.map_or("without a name".to_owned(), |name| format!("named '{}'", evidence::data(name)));
         (REPEATED, format!("{} processes {name} faulted on this GPU, almost none on another GPU", pids.len()))
     })
 }
@@ -199,7 +199,7 @@ fn common_place(faults: &[(usize, &KernelEvent)], pids: &BTreeSet<u32>) -> Optio
         }
     }
     let (gpc, tpc) = places.iter().find(|(_, pids)| pids.len() > 1)?.0;
-    Some(format!("always at GPC {}, TPC {}", quote::data(gpc), quote::data(tpc)))
+    Some(format!("always at GPC {}, TPC {}", evidence::data(gpc), evidence::data(tpc)))
 }
 
 fn pod_of<'a>(node: &Node<'a>, pid: u32) -> Option<&'a str> {
@@ -221,7 +221,7 @@ fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(Draft::on_gpu(KILLED, gpu).with_events(shown).with_evidence(consequences))
 }
 
-/// Xids that are neither application faults nor handled by another family, one finding for each code.
+/// Xids that are neither application faults nor handled by another group, one finding for each code.
 fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let mut by_code: BTreeMap<u32, Vec<(usize, &KernelEvent)>> = BTreeMap::new();
     for (at, event) in node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid)
@@ -234,10 +234,10 @@ fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     by_code.into_iter().filter_map(|(code, events)| of_code(node, gpu, code, &events)).collect()
 }
 
-/// Codes that other families handle.
+/// Codes that other groups handle.
 fn handled_elsewhere(code: u32) -> bool {
     super::memory::CODES.contains(&code)
-        || super::nvlink::CODES.contains(&code)
+        || super::nvlink_events::CODES.contains(&code)
         || GSP_CODES.contains(&code)
         || matches!(code, 79 | 143 | 154)
 }
@@ -247,10 +247,10 @@ fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent
     let rule = entry.map_or(Some(UNKNOWN_CODE), |entry| rule_for(code, entry.class))?;
     let facts: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
     let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
-    let judged = event_judgement::worst(&facts);
+    let judged = event_severity::worst(&facts);
     let mut draft = Draft::on_gpu(rule, gpu).with_events(facts.iter().copied());
     if let Some(entry) = entry {
-        draft = draft.with_evidence(format!("Xid {code}: {}", entry.name)).with_judgement(&judged);
+        draft = draft.with_evidence(format!("Xid {code}: {}", entry.name)).with_meaning(&judged);
     }
     Some(draft.aged(node, gpu, &facts, true).with_all_evidence(node.timeline.consequences(&positions)))
 }

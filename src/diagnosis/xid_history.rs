@@ -6,7 +6,7 @@ use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{XID_DOC, rules};
 use super::timeline::is_xid;
-use super::{ActionCode, Severity, event_judgement, quote};
+use super::{ActionCode, Severity, event_severity, evidence};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
@@ -35,7 +35,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
 /// Returns whether an Xid that occurs again after a boot indicates a broken GPU: fatal Xids and uncorrectable memory
 /// errors.
 fn is_severe(event: &KernelEvent) -> bool {
-    event.kind == Kind::Xid && (is_xid(event, &[48]) || event_judgement::severity(event) == Severity::Fatal)
+    event.kind == Kind::Xid && (is_xid(event, &[48]) || event_severity::severity(event) == Severity::Fatal)
 }
 
 /// A severe Xid of one GPU, with the boots in which it occurred.
@@ -101,7 +101,7 @@ fn history(node: &Node<'_>) -> Option<Draft> {
         node.timeline.events.iter().filter(|event| matches!(event.fact.kind, Kind::Xid | Kind::Sxid | Kind::OffBus))
     {
         let Some(why) = event.history else { continue };
-        let entry = past.entry((quote::event_name(event.fact), why)).or_default();
+        let entry = past.entry((evidence::event_name(event.fact), why)).or_default();
         entry.count += event.fact.count.max(1);
         entry.last = entry.last.max(event.fact.last);
         let pci = event.fact.pci_address.as_ref().map(|pci| pci.sysfs().to_owned());
@@ -110,9 +110,9 @@ fn history(node: &Node<'_>) -> Option<Draft> {
     let lines: Vec<String> = past
         .into_iter()
         .map(|((name, why), PastXids { count, last, places })| {
-            let when = last.map(|last| format!(", last {}", quote::time(last))).unwrap_or_default();
+            let when = last.map(|last| format!(", last {}", evidence::time(last))).unwrap_or_default();
             let places: Vec<String> = places.into_iter().take(4).collect();
-            format!("{name} ({}) {why}{when}, on {}", quote::times(count), places.join(", "))
+            format!("{name} ({}) {why}{when}, on {}", evidence::times(count), places.join(", "))
         })
         .collect();
     (!lines.is_empty()).then(|| Draft::on_node(PAST).with_all_evidence(lines))
@@ -121,7 +121,7 @@ fn history(node: &Node<'_>) -> Option<Draft> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnosis::ClusterFacts;
+    use crate::diagnosis::KubernetesFacts;
     use crate::facts::host::{Host, PciGpu};
     use crate::facts::inventory::{GpuInventory, Inventory};
     use crate::facts::kernel_log::KernelLog;
@@ -141,7 +141,7 @@ mod tests {
         let mut report = Report::default();
         report.sections.host = Some(Section::read(Host { pci_gpus, ..Host::default() }, Vec::new()));
         report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
-        let cluster = ClusterFacts::default();
+        let cluster = KubernetesFacts::default();
         recurring(&Node::new(&report, &cluster)).into_iter().map(|draft| draft.scope.uuid).collect()
     }
 
@@ -166,7 +166,7 @@ mod tests {
         let inventory = Inventory { gpus: vec![gpu], ..Inventory::default() };
         report.sections.inventory = Some(Section::read(inventory, Vec::new()));
         report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
-        let cluster = ClusterFacts::default();
+        let cluster = KubernetesFacts::default();
         let drafts = recurring(&Node::new(&report, &cluster));
         assert!(drafts.iter().all(|draft| draft.scope.uuid.as_deref() == Some("GPU-new")));
         drafts.len()

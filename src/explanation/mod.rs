@@ -7,34 +7,34 @@
 //! ```
 //!
 //! Pure functions, like the rules of [`diagnosis`](crate::diagnosis). The first cause with evidence is chosen, in the order
-//! of `CAUSES` in `causes/first.rs`.
+//! of `CAUSES` in `causes/evaluate.rs`.
 
 mod causes;
-mod facts;
+mod pod_facts;
 mod pod_on_node;
 #[cfg(test)]
 mod tests;
 mod timeline;
 mod types;
 
-pub use facts::{ContainerFacts, ContainerState, End, PodEvent, PodFacts, Preemption, Room};
-pub use types::{Cause, Certainty, Explanation, Moment};
+pub use pod_facts::{CapacityShortage, ContainerFacts, ContainerState, PodEvent, PodFacts, Preemption, Termination};
+pub use types::{Cause, Certainty, Explanation, TimelineEntry};
 
 use crate::diagnosis::Diagnosis;
 use crate::report::Report;
 use pod_on_node::PodOnNode;
 
 /// Maximum number of entries of a timeline. The newest are kept.
-const MAX_MOMENTS: usize = 40;
+const MAX_ENTRIES: usize = 40;
 
 /// Explains a pod. `node` is the report and diagnosis of its node; `None` if the pod has no node, or the node could not
 /// be read (`unread_reason`).
 pub fn explain(pod: &PodFacts, node: Option<(&Report, &Diagnosis)>, unread_reason: Option<&str>) -> Explanation {
     let on_node = PodOnNode::of(pod, node.map(|(report, _)| report));
-    let mut explanation = causes::first::cause(pod, &on_node, node, unread_reason);
-    let moments = timeline::of(pod, &on_node);
-    explanation.timeline_omitted = moments.len().saturating_sub(MAX_MOMENTS);
-    explanation.timeline = moments.into_iter().skip(explanation.timeline_omitted).collect();
+    let mut explanation = causes::evaluate::first_cause(pod, &on_node, node, unread_reason);
+    let entries = timeline::of(pod, &on_node);
+    explanation.timeline_omitted = entries.len().saturating_sub(MAX_ENTRIES);
+    explanation.timeline = entries.into_iter().skip(explanation.timeline_omitted).collect();
     explanation.devices = on_node.devices;
     explanation.pids = on_node.pids;
     explanation

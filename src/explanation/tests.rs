@@ -1,8 +1,8 @@
 //! One pod after another, each with what Kubernetes and its node say of it, and the cause that follows.
 
-mod admission;
 mod cdi;
 mod kubelet;
+mod kubelet_admission;
 mod process;
 mod scheduling;
 mod stack;
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use process::running;
 
 use super::{Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, explain};
-use crate::diagnosis::{ActionCode, ClusterFacts, Diagnosis, diagnose};
+use crate::diagnosis::{ActionCode, Diagnosis, KubernetesFacts, diagnose};
 use crate::facts::container::{Access, ContainerAccess, ContainerDevice};
 use crate::facts::host::Host;
 use crate::facts::inventory::{GpuInventory, Inventory};
@@ -113,7 +113,7 @@ fn node(events: Vec<KernelEvent>) -> Report {
 }
 
 fn cause_of(pod: &PodFacts, report: &Report) -> super::Explanation {
-    let diagnosis = diagnose(report, &ClusterFacts { node: Some("gpu-2".into()), ..ClusterFacts::default() });
+    let diagnosis = diagnose(report, &KubernetesFacts { node: Some("gpu-2".into()), ..KubernetesFacts::default() });
     explain(pod, Some((report, &diagnosis)), None)
 }
 

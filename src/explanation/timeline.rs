@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::facts::known;
+use super::pod_facts::known;
 use super::pod_on_node::PodOnNode;
-use super::{ContainerState, End, Moment, PodFacts};
+use super::{ContainerState, PodFacts, Termination, TimelineEntry};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::text::clean_keeping_end;
 
@@ -15,11 +15,11 @@ const TEXT_CAP: usize = 240;
 const MAX_BESIDE: usize = 8;
 
 /// Returns all entries with a known time, oldest first.
-pub(super) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<Moment> {
-    let mut moments = Vec::new();
+pub(super) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<TimelineEntry> {
+    let mut entries = Vec::new();
     let mut kubernetes = |time: Option<Timestamp>, what: String| {
         if let Some(time) = known(time) {
-            moments.push(Moment { time, source: "kubernetes".into(), what: clean_keeping_end(&what, TEXT_CAP) });
+            entries.push(TimelineEntry { time, source: "kubernetes".into(), what: clean_keeping_end(&what, TEXT_CAP) });
         }
     };
     kubernetes(pod.created, "pod created".into());
@@ -30,8 +30,8 @@ pub(super) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<Moment> {
             if let ContainerState::Running { since } = state {
                 kubernetes(*since, format!("container {} started", container.name));
             }
-            if let Some(end) = End::of(container, state, false) {
-                let End { container, exit_code, reason, started, finished, .. } = end;
+            if let Some(end) = Termination::of(container, state, false) {
+                let Termination { container, exit_code, reason, started, finished, .. } = end;
                 if end.never_ran() {
                     kubernetes(finished, format!("container {container} could not be started: {reason}"));
                 } else {
@@ -45,21 +45,21 @@ pub(super) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<Moment> {
         let times = if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
         kubernetes(event.time, format!("{}: {}{times}", event.reason, event.message));
     }
-    moments.extend(kernel(on_node));
+    entries.extend(kernel(on_node));
     // Entries with the same time keep the order in which they happen to a pod.
-    moments.sort_by_key(|moment| moment.time);
+    entries.sort_by_key(|moment| moment.time);
     let mut told = std::collections::HashSet::new();
-    moments.retain(|moment| told.insert((moment.time, moment.what.clone())));
-    moments
+    entries.retain(|moment| told.insert((moment.time, moment.what.clone())));
+    entries
 }
 
 /// Returns the entries of the kernel log. Those before and after the run have a note that they are no cause.
-fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = Moment> {
+fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = TimelineEntry> {
     let PodOnNode { own_events, node_events, bus_events, earlier_events, later_events, .. } = on_node;
     let told = |events: &'_ [KernelEvent], note: &'static str| {
         let moment = move |event: &KernelEvent| {
             let what = clean_keeping_end(&format!("{}{note}", line(event)), TEXT_CAP);
-            Some(Moment { time: event.first?, source: "kernel".into(), what })
+            Some(TimelineEntry { time: event.first?, source: "kernel".into(), what })
         };
         events.iter().filter_map(moment).collect::<Vec<_>>()
     };

@@ -27,7 +27,7 @@ pub struct Explanation {
     /// Processes of the pod on these GPUs that still exist.
     pub pids: Vec<u32>,
     /// Timeline, oldest first.
-    pub timeline: Vec<Moment>,
+    pub timeline: Vec<TimelineEntry>,
     /// Number of oldest entries that were omitted from `timeline`.
     #[serde(skip_serializing_if = "is_zero")]
     pub timeline_omitted: usize,
@@ -74,7 +74,7 @@ pub enum Certainty {
 /// One entry of the timeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Moment {
+pub struct TimelineEntry {
     /// Time.
     pub time: Timestamp,
     /// Source: `kubernetes` or `kernel`.

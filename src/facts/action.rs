@@ -114,10 +114,10 @@ pub struct ResetAction {
     pub plan: ResetPlan,
     /// The commands that were run, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub steps: Vec<StepDone>,
+    pub steps: Vec<CompletedStep>,
     /// The GPU after the reset; absent if no reset was started.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub now: Option<GpuNow>,
+    pub now: Option<GpuAfterReset>,
     /// What happened, and the state of the GPU, in one sentence.
     pub summary: String,
 }
@@ -202,7 +202,7 @@ pub enum ResetOutcome {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
-pub struct StepDone {
+pub struct CompletedStep {
     /// The command, e.g. `nvidia-smi --gpu-reset -i GPU-…`.
     pub command: String,
     /// Exit code; absent if the command did not finish or could not be started.
@@ -217,7 +217,7 @@ pub struct StepDone {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
-pub struct GpuNow {
+pub struct GpuAfterReset {
     /// Whether NVML lists a GPU with this UUID and can read it; `None` if NVML was not available.
     pub answers: Option<bool>,
     /// Whether a row remap is still pending.

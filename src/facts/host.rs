@@ -6,7 +6,7 @@ use super::cdi::Cdi;
 use super::container::ContainerAccess;
 use super::container_runtime::ContainerRuntime;
 use super::driver_load::DriverLoad;
-use super::node_stack::NodeStack;
+use super::nvidia_stack::NvidiaStack;
 use super::stack_log::StackLog;
 use crate::pci::PciAddress;
 
@@ -64,7 +64,7 @@ pub struct Host {
     pub driver_load: Option<DriverLoad>,
     /// What NVIDIA's software for Kubernetes left on the node.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub node_stack: Option<NodeStack>,
+    pub nvidia_stack: Option<NvidiaStack>,
     /// The end of the log of one container of that software, where the probe was told which.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack_log: Option<StackLog>,

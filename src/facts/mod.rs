@@ -18,7 +18,7 @@ pub mod inventory;
 pub mod kernel_log;
 pub mod kubelet;
 pub mod mig;
-pub mod node_stack;
+pub mod nvidia_stack;
 pub mod processes;
 pub mod stack_log;
 pub mod telemetry;

@@ -49,7 +49,7 @@ pub struct GpuProcess {
     pub uses: Vec<GpuUse>,
     /// GPU device files that it has open although NVML does not list it there (`/dev/nvidiaN`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub holds: Vec<String>,
+    pub open_device_files: Vec<String>,
     /// UID of the pod, from the cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
@@ -88,9 +88,9 @@ impl GpuProcess {
 #[serde(default)]
 pub struct Threads {
     /// Number of threads that were checked.
-    pub looked_at: u32,
+    pub checked: u32,
     /// Number of threads that were not checked, because of the limit or the deadline.
-    pub not_looked_at: u32,
+    pub not_checked: u32,
     /// Number of threads that were in state `D` at two readings a tenth of a second apart and did not run in between.
     pub uninterruptible: u32,
     /// The first of these threads.

@@ -19,7 +19,7 @@ pub struct Topology {
     pub matrix: Vec<Vec<String>>,
     /// Peer-to-peer capabilities that some pairs lack; see `p2p_all_ok`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub p2p_lacking: Vec<P2pLack>,
+    pub p2p_lacking: Vec<MissingP2p>,
     /// Capabilities that every pair of GPUs has (`read`, `write`, `atomics`).
     pub p2p_all_ok: Vec<String>,
     /// InfiniBand and RoCE ports.
@@ -140,7 +140,7 @@ pub struct PcieHop {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
-pub struct P2pLack {
+pub struct MissingP2p {
     /// `read`, `write` or `atomics`.
     pub capability: String,
     /// Reason in NVML: `chipset_not_supported`, `topology_not_supported`, `disabled_by_regkey`, `not_supported`,

@@ -68,7 +68,7 @@ const WORDS: [&str; 12] =
     ["auto", "true", "false", "half", "bf16", "fp8", "fp16", "fp32", "float16", "bfloat16", "float32", "gpu"];
 
 /// Shortens a command line. Applying it twice changes nothing.
-pub fn shown<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+pub fn shorten<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     // A program can put all words into one argument. Values with blanks are split and omitted.
     let mut words = words.into_iter().flat_map(str::split_whitespace).filter(|word| !word.is_empty());
     let Some(program) = words.next() else { return String::new() };
@@ -148,10 +148,10 @@ fn value<'a>(option: &str, given: &'a str) -> Option<&'a str> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::shown;
+    use super::shorten;
 
     fn of(line: &str) -> String {
-        shown([line])
+        shorten([line])
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
             assert_eq!(of(line), expected, "{line}");
             assert_eq!(of(expected), expected, "shown once, it stays");
         }
-        assert_eq!(shown(["python3", "run.py", "--prompt", "a b --c d"]), "python3 run.py --prompt … --c …");
+        assert_eq!(shorten(["python3", "run.py", "--prompt", "a b --c d"]), "python3 run.py --prompt … --c …");
     }
 
     proptest! {
@@ -191,9 +191,9 @@ mod tests {
                 .chain([secret.as_str()])
                 .chain(after.iter().map(String::as_str))
                 .collect();
-            let line = shown(words.iter().copied());
+            let line = shorten(words.iter().copied());
             prop_assert!(!line.contains("Zq9"), "{line}");
-            prop_assert_eq!(shown([line.as_str()]), line);
+            prop_assert_eq!(shorten([line.as_str()]), line);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! `docs/xid.md` is made from them.
 //!
 //! Limits: a row describes the usual case. If the line decides (64, 74, 144 to 150, 154, SXid), use
-//! [`super::judgement::judge`].
+//! [`super::event_meaning::of`].
 
 use std::sync::LazyLock;
 
@@ -71,13 +71,13 @@ pub enum Response {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ageing {
     /// Information after a day: the fault that it announced would have occurred.
-    Day,
+    AfterADay,
     /// If the GPU works again: a warning for a day, then information.
-    Works,
+    WhenWorking,
     /// If the GPU works after a day: information.
-    WorksDay,
+    WhenWorkingADay,
     /// It does not age, because it describes a state (a pending repair, a used spare, a halted device).
-    Holds,
+    Never,
 }
 
 /// Effect of a fatal SXid, from the Fabric Manager user guide.
@@ -111,7 +111,7 @@ pub struct XidEntry {
     /// What to do about it, in one word.
     pub response: Response,
     /// How it loses its weight.
-    pub ages: Ageing,
+    pub ageing: Ageing,
     /// The action on a Kubernetes node.
     pub sre_action: &'static str,
     /// Why severity or action differ from those of NVIDIA.
@@ -140,7 +140,7 @@ pub struct SxidEntry {
     /// What to do about it, in one word.
     pub response: Response,
     /// How it loses its weight.
-    pub ages: Ageing,
+    pub ageing: Ageing,
 }
 
 impl SxidEntry {
@@ -209,7 +209,7 @@ fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
         investigation,
         raises,
         response,
-        ages,
+        ageing,
         sre_action,
         differs,
         note,
@@ -235,7 +235,7 @@ fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
         nvidia_action: given(action),
         nvidia_investigation: given(investigation),
         response: response_of(response)?,
-        ages: ageing_of(ages)?,
+        ageing: ageing_of(ageing)?,
         sre_action,
         differs: given(differs),
         raises_recovery_action: raises == "yes",
@@ -244,7 +244,7 @@ fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
 }
 
 fn sxid_row(fields: Vec<&'static str>) -> Option<SxidEntry> {
-    let [code, mnemonic, fatality, severity, action, response, ages] = fields[..] else { return None };
+    let [code, mnemonic, fatality, severity, action, response, ageing] = fields[..] else { return None };
     Some(SxidEntry {
         code: code.parse().ok()?,
         mnemonic,
@@ -258,7 +258,7 @@ fn sxid_row(fields: Vec<&'static str>) -> Option<SxidEntry> {
         severity: severity_of(severity)?,
         action: given(action),
         response: response_of(response)?,
-        ages: ageing_of(ages)?,
+        ageing: ageing_of(ageing)?,
     })
 }
 
@@ -289,10 +289,10 @@ pub(super) fn response_of(word: &str) -> Option<Response> {
 
 pub(super) fn ageing_of(word: &str) -> Option<Ageing> {
     let found = match word {
-        "day" => Ageing::Day,
-        "works" => Ageing::Works,
-        "works_day" => Ageing::WorksDay,
-        "holds" => Ageing::Holds,
+        "after_a_day" => Ageing::AfterADay,
+        "when_working" => Ageing::WhenWorking,
+        "when_working_a_day" => Ageing::WhenWorkingADay,
+        "never" => Ageing::Never,
         _ => return None,
     };
     Some(found)

@@ -12,7 +12,7 @@ use crate::text::clean;
 use super::catalogue::{self, Class};
 use super::line::{Line, Parsed, Part};
 use super::line_parser;
-use super::moment::{Moment, timestamp};
+use super::line_time::{LineTime, timestamp};
 use super::xid_text;
 
 /// The longest raw line in a report.
@@ -107,7 +107,7 @@ pub(super) struct EventGroup {
     whole: u64,
     headers: u64,
     details: u64,
-    /// First and last time by [`Moment::order`].
+    /// First and last time by [`LineTime::order`].
     span: Option<(i64, i64)>,
     wall: Option<(i64, i64)>,
     uptime: Option<u64>,
@@ -153,7 +153,7 @@ impl EventGroup {
     }
 
     /// Counts one line.
-    pub(super) fn count(&mut self, variant: &Rc<Variant>, moment: Moment, place: u64) {
+    pub(super) fn count(&mut self, variant: &Rc<Variant>, moment: LineTime, place: u64) {
         let order = moment.order();
         if !self.bursts || self.starts_a_burst(order) {
             match variant.part {

@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use super::event_group::{self, EventGroup, Key, Variant};
 use super::known_text::KnownText;
 use super::line::Line;
-use super::moment::Moment;
+use super::line_time::LineTime;
 
 /// Maximum number of texts that are remembered. A storm has few. Further texts are parsed each time.
 const MAX_TEXTS: usize = 4096;
@@ -47,7 +47,7 @@ impl EventTable {
 
     /// Counts a text that was parsed before. `false`: it was not.
     #[inline]
-    pub(super) fn count_known(&mut self, text: &str, source: usize, moment: Moment, boot: usize) -> bool {
+    pub(super) fn count_known(&mut self, text: &str, source: usize, moment: LineTime, boot: usize) -> bool {
         let Some(known) = self.texts.get_mut(boot).and_then(|texts| texts.get_mut(text)) else { return false };
         if !known.is_in_another_log(source, moment) {
             known.note(source, moment);
@@ -60,7 +60,7 @@ impl EventTable {
     }
 
     /// Counts a line with a new text.
-    pub(super) fn add(&mut self, text: &str, line: Line, source: usize, moment: Moment, boot: usize) {
+    pub(super) fn add(&mut self, text: &str, line: Line, source: usize, moment: LineTime, boot: usize) {
         let variant = Rc::new(Variant::new(text, &line));
         let key = Key::of(line, boot);
         let group = match self.by_key.get(&key) {

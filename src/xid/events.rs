@@ -20,7 +20,7 @@ use super::harmless::{self, Meaning};
 use super::known_text::SAME_LINE;
 use super::line::Parsed;
 use super::line_parser;
-use super::moment::Moment;
+use super::line_time::LineTime;
 use super::multiline::{self, LineUse, PartialMessage};
 pub use super::options::{Clock, Options};
 use super::record::{Origin, Record};
@@ -29,7 +29,7 @@ use super::scan;
 use super::sources::Source;
 use super::suppressed::{self, Suppressed};
 use super::value_by_address::ValueByAddress;
-use super::xid_parts::XidParts;
+use super::xid_extra_lines::XidExtraLines;
 
 /// Maximum number of bytes of a text. The limit of the kernel is 1 KiB for a record.
 const TEXT_CAP: usize = 4096;
@@ -37,7 +37,7 @@ const TEXT_CAP: usize = 4096;
 /// The previous record. A line without prefixes may be its continuation.
 #[derive(Debug, Default)]
 struct PreviousRecord {
-    moment: Moment,
+    moment: LineTime,
     boot: usize,
     /// Who wrote it, if a text log shows that it may not be the kernel.
     origin: Option<Origin>,
@@ -59,14 +59,14 @@ pub struct EventLog {
     /// The boot ID of the last line as it was written, and its index.
     last_boot: Option<(String, usize)>,
     sources: Vec<Source>,
-    pending: Option<(PartialMessage, Moment, usize)>,
+    pending: Option<(PartialMessage, LineTime, usize)>,
     previous: PreviousRecord,
     uuids: ValueByAddress,
     serials: ValueByAddress,
     last_named_gpu: Option<PciAddress>,
     suppressed: Suppressed,
     /// Lines that belong to an Xid, which may follow.
-    parts: XidParts,
+    parts: XidExtraLines,
     untrusted: u64,
 }
 
@@ -89,7 +89,7 @@ impl EventLog {
             serials: ValueByAddress::default(),
             last_named_gpu: None,
             suppressed: Suppressed::default(),
-            parts: XidParts::default(),
+            parts: XidExtraLines::default(),
             untrusted: 0,
         }
     }
@@ -157,7 +157,7 @@ impl EventLog {
     }
 
     /// A line of no family: it is ignored, or it shows that lines are missing.
-    fn read_other(&mut self, text: &str, record: &Record<'_>, moment: Moment, boot: usize) {
+    fn read_other(&mut self, text: &str, record: &Record<'_>, moment: LineTime, boot: usize) {
         if let Some(lines) = suppressed::count(text) {
             self.suppressed.note(boot, moment);
             self.current_source(record).suppress(lines);
@@ -167,7 +167,7 @@ impl EventLog {
     }
 
     /// A line for which the format does not tell who wrote it. It is no event, but it must not be ignored.
-    fn read_unclear(&mut self, text: &str, moment: Moment, boot: usize) {
+    fn read_unclear(&mut self, text: &str, moment: LineTime, boot: usize) {
         match line_parser::parse(text) {
             Some(Parsed::Event(line)) if line.kind != KernelEventKind::DriverLoaded => {
                 self.last_source().count_unread(text);
@@ -180,7 +180,7 @@ impl EventLog {
     }
 
     /// A line about a GPU that is no event: harmless, part of the message of an Xid, or not recognized.
-    fn not_an_event(&mut self, text: &str, moment: Moment, boot: usize) {
+    fn not_an_event(&mut self, text: &str, moment: LineTime, boot: usize) {
         match harmless::meaning(text) {
             Meaning::Nothing => return,
             Meaning::Unknown => {}
@@ -237,7 +237,7 @@ impl EventLog {
     }
 
     /// Time and boot of a record.
-    fn time_and_boot(&mut self, record: &Record<'_>) -> (Moment, usize) {
+    fn time_and_boot(&mut self, record: &Record<'_>) -> (LineTime, usize) {
         let boot = record.boot_id.as_deref().map_or(0, |id| self.boot(id));
         let uptime = record.uptime_us.and_then(|uptime| i64::try_from(uptime).ok());
         let by_uptime = uptime.and_then(|uptime| self.boot_time?.checked_add(uptime)).filter(|_| boot == 0);
@@ -246,7 +246,7 @@ impl EventLog {
         // The wall-clock time of the journal is that of the reception. Within the running boot the uptime is exact.
         let exact = by_uptime.filter(|_| stamped.is_none() || record.boot_id.is_some());
         let wall = exact.or(stamped).or(by_delta);
-        let moment = Moment { wall, uptime: record.uptime_us };
+        let moment = LineTime { wall, uptime: record.uptime_us };
         let before_boot = wall.zip(self.boot_time).is_some_and(|(wall, boot)| wall.saturating_add(SAME_LINE) < boot);
         if record.boot_id.is_none() && before_boot { (moment, self.boot("earlier")) } else { (moment, boot) }
     }
@@ -272,7 +272,7 @@ impl EventLog {
     }
 
     /// Joins messages of several lines, then counts them.
-    fn assemble(&mut self, text: &str, moment: Moment, boot: usize) {
+    fn assemble(&mut self, text: &str, moment: LineTime, boot: usize) {
         if let Some((pending, began, of_boot)) = &mut self.pending {
             let (began, of_boot) = (*began, *of_boot);
             match pending.add_line(text) {
@@ -304,7 +304,7 @@ impl EventLog {
     }
 
     /// Counts one whole text.
-    fn observe(&mut self, text: &str, moment: Moment, boot: usize) {
+    fn observe(&mut self, text: &str, moment: LineTime, boot: usize) {
         let source = self.sources.len();
         if self.table.count_known(text, source, moment, boot) {
             return;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{Clock, EventLog, Options};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind, KernelLog};
 use crate::pci::PciAddress;
-use crate::xid::{LogOf, join, record_parser, since};
+use crate::xid::{LogOrigin, drop_events_before, join_gpus, record_parser};
 
 const BOOT: &str = "2025-02-23T16:00:00Z";
 
@@ -245,7 +245,7 @@ fn since_drops_what_ended_before_and_the_option_counts_only_what_came_after() {
         kmsg(2, 30, OFF_BUS),
     ];
     let mut log = read(&records);
-    since(&mut log, boot_time(25));
+    drop_events_before(&mut log, boot_time(25));
     assert_eq!((only(&log).code, only(&log).count), (Some(79), 2));
     assert_eq!(log.coverage[0].from, after_boot(25));
     let mut log = empty_with(Options { since: after_boot(25), ..Options::default() });
@@ -265,7 +265,12 @@ fn events_find_their_gpu_even_through_the_port_above_it() {
     assert_eq!(log.events[1].gpu_uuid.as_deref(), Some(uuid), "the log itself tells, even when the GPU is lost");
     assert_eq!(log.events[1].details.get("board_serial").map(String::as_str), Some("1653723052734"));
     let at = |text: &str| PciAddress::parse(text).expect("an address");
-    join(&mut log, LogOf::ThisNode, &[(at("3b:00.0"), 3, Some(uuid.to_owned()))], &[(at("3a:00.0"), at("3b:00.0"))]);
+    join_gpus(
+        &mut log,
+        LogOrigin::ThisNode,
+        &[(at("3b:00.0"), 3, Some(uuid.to_owned()))],
+        &[(at("3a:00.0"), at("3b:00.0"))],
+    );
     for event in &log.events {
         assert_eq!((event.gpu_index, event.gpu_uuid.as_deref()), (Some(3), Some(uuid)), "{}", event.raw);
     }
@@ -275,9 +280,9 @@ fn events_find_their_gpu_even_through_the_port_above_it() {
 const OLD_GPU: &str = "GPU-00000000-0000-0000-0000-000000000001";
 const NEW_GPU: &str = "GPU-00000000-0000-0000-0000-000000000002";
 
-fn identities(log: &mut KernelLog, whose: LogOf) -> Vec<(Option<u32>, Option<&str>)> {
+fn identities(log: &mut KernelLog, whose: LogOrigin) -> Vec<(Option<u32>, Option<&str>)> {
     let pci = PciAddress::parse("3b:00.0").expect("an address");
-    join(log, whose, &[(pci, 3, Some(NEW_GPU.to_owned()))], &[]);
+    join_gpus(log, whose, &[(pci, 3, Some(NEW_GPU.to_owned()))], &[]);
     log.events.iter().map(|event| (event.gpu_index, event.gpu_uuid.as_deref())).collect()
 }
 
@@ -298,15 +303,15 @@ fn an_event_of_an_earlier_boot_is_not_the_gpu_that_has_the_address_now() {
     push_kmsg(&mut log, &kmsg(1, 2, OFF_BUS));
     let mut log = log.finish();
     let expected = [(None, Some(OLD_GPU)), (Some(3), None), (Some(3), Some(NEW_GPU))];
-    assert_eq!(identities(&mut log, LogOf::ThisNode), expected, "each boot names its own GPU, or none");
+    assert_eq!(identities(&mut log, LogOrigin::ThisNode), expected, "each boot names its own GPU, or none");
 }
 
 #[test]
 fn events_of_a_given_file_are_not_joined_to_the_gpus_of_this_node() {
     let mut log = read(&[kmsg(0, 1, OFF_BUS)]);
-    assert_eq!(identities(&mut log, LogOf::Anyone), [(Some(3), None)]);
+    assert_eq!(identities(&mut log, LogOrigin::AnyNode), [(Some(3), None)]);
     let mut log = read(&[kmsg(0, 1, &format!("NVRM: GPU at PCI:0000:3b:00: {OLD_GPU}")), kmsg(1, 2, OFF_BUS)]);
-    assert_eq!(identities(&mut log, LogOf::Anyone), [(None, Some(OLD_GPU))], "its own word stands");
+    assert_eq!(identities(&mut log, LogOrigin::AnyNode), [(None, Some(OLD_GPU))], "its own word stands");
 }
 
 #[test]

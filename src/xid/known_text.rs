@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::event_group::Variant;
-use super::moment::Moment;
+use super::line_time::LineTime;
 
 /// Maximum difference between the times of the same line in two logs, in microseconds.
 pub(super) const SAME_LINE: i64 = 2_000_000;
@@ -42,13 +42,13 @@ impl KnownText {
     }
 
     /// Returns whether the text occurred in another log at that time.
-    pub(super) fn is_in_another_log(&self, source: usize, moment: Moment) -> bool {
+    pub(super) fn is_in_another_log(&self, source: usize, moment: LineTime) -> bool {
         let Some(time) = moment.order() else { return false };
         self.spans.iter().any(|span| span.source != source && span.is_near(time))
     }
 
     /// Records that the text occurred in `source` at that time.
-    pub(super) fn note(&mut self, source: usize, moment: Moment) {
+    pub(super) fn note(&mut self, source: usize, moment: LineTime) {
         let Some(time) = moment.order() else { return };
         let full = self.spans.len() >= MAX_SPANS;
         match self.spans.last_mut() {

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::line::Parsed;
-use super::{host, module_load, nvrm, pcie, sxid, xid_frame};
+use super::{module_refused, nvrm, other_kernel_lines, pcie, sxid, xid_frame};
 
 /// The parser of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub fn family(text: &str) -> Option<Family> {
         b'n' if text.starts_with("nvidia ") => Family::Pcie,
         b'n' if text.starts_with("nvidia-uvm: ") => Family::Uvm,
         b'n' if text.starts_with("nvidia: probe of ") => Family::Probe,
-        b'n' | b'L' | b'a' if module_load::is_of_module(text) => Family::ModuleLoad,
+        b'n' | b'L' | b'a' if module_refused::is_of_module(text) => Family::ModuleLoad,
         b'p' if text.starts_with("pcieport ") || text.starts_with("pci ") || text.starts_with("pciehp ") => {
             Family::Pcie
         }
@@ -196,12 +196,12 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
         Family::Uvm => nvrm::uvm(text).map(Parsed::Event),
         Family::Pcie => pcie::parse(text).map(Parsed::Event),
         Family::Probe => pcie::old_probe(text).map(Parsed::Event),
-        Family::ModuleLoad => module_load::parse(text).map(Parsed::Event),
-        Family::Nic => host::nic(text).map(Parsed::Event),
-        Family::MachineCheck => host::machine_check(text).map(Parsed::Event),
-        Family::Oom => host::out_of_memory(text).map(Parsed::Event),
-        Family::HungTask => host::hung_task(text).map(Parsed::Event),
-        Family::Crash => host::crash(text).map(Parsed::Event),
+        Family::ModuleLoad => module_refused::parse(text).map(Parsed::Event),
+        Family::Nic => other_kernel_lines::nic(text).map(Parsed::Event),
+        Family::MachineCheck => other_kernel_lines::machine_check(text).map(Parsed::Event),
+        Family::Oom => other_kernel_lines::out_of_memory(text).map(Parsed::Event),
+        Family::HungTask => other_kernel_lines::hung_task(text).map(Parsed::Event),
+        Family::Crash => other_kernel_lines::crash(text).map(Parsed::Event),
     }
 }
 

@@ -3,10 +3,10 @@
 //! ```text
 //!   kernel log record ──record──▶ text ──line──▶ what it says ──events──▶ KernelLog (facts)
 //!   (any spelling)                       │
-//!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, host: one family each
+//!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, other_kernel_lines: one kind of line each
 //! ```
 //!
-//! The meaning of a code and its action are in `data/*.tsv`: [`catalogue`] reads them, [`judgement`] applies them to
+//! The meaning of a code and its action are in `data/*.tsv`: [`catalogue`] reads them, [`event_meaning`] applies them to
 //! one event, `docs/xid.md` shows them.
 //!
 //! Frames are parsed strictly, because the name of a program must not look like a driver line. Texts are parsed
@@ -15,25 +15,26 @@
 
 pub mod catalogue;
 mod date_words;
+mod drop_events_before;
 mod event_group;
+pub mod event_meaning;
 mod event_table;
 pub mod events;
 mod harmless;
-mod host;
-pub mod identity;
+mod join_gpus;
 mod journal;
-pub mod judgement;
 mod known_text;
 pub mod line;
 pub mod line_parser;
+mod line_time;
 mod log_time;
-mod module_load;
-mod moment;
+mod module_refused;
 mod multiline;
 pub mod nvlink4;
 pub mod nvlink5;
 mod nvrm;
 mod options;
+mod other_kernel_lines;
 mod pcie;
 pub mod record;
 pub mod record_parser;
@@ -45,10 +46,11 @@ mod syslog;
 mod value_by_address;
 pub mod window;
 mod wrapped;
+mod xid_extra_lines;
 mod xid_frame;
-mod xid_parts;
 mod xid_text;
 
 pub use catalogue::{Class, Fatality, Severity, SxidEntry, XidEntry, sxid, sxids, xid, xids};
+pub use drop_events_before::drop_events_before;
 pub use events::{Clock, EventLog, Options};
-pub use identity::{LogOf, join, since};
+pub use join_gpus::{LogOrigin, join_gpus};

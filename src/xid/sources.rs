@@ -4,7 +4,7 @@ use crate::facts::kernel_log::Coverage;
 use crate::text::clean;
 
 use super::line_parser;
-use super::moment::timestamp;
+use super::line_time::timestamp;
 use super::record::{Origin, Record, WallTime};
 
 /// Maximum number of unrecognized lines that are kept as samples.

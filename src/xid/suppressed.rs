@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::facts::kernel_log::KernelEvent;
 
-use super::moment::Moment;
+use super::line_time::LineTime;
 use super::scan::decimal;
 
 /// A rate limit has windows of 5 s; the line is printed with the first message of the next one.
@@ -40,7 +40,7 @@ pub(super) fn count(text: &str) -> Option<u64> {
 }
 
 impl Suppressed {
-    pub(super) fn note(&mut self, boot: usize, moment: Moment) {
+    pub(super) fn note(&mut self, boot: usize, moment: LineTime) {
         let Some(wall) = moment.wall else {
             self.undated = true;
             return;

@@ -25,13 +25,13 @@ async fn stale_allocations_of_a_deleted_pod_are_found() {
     let bench = Bench::of(fixture).await;
     let answer = bench.ask("diagnose_gpu_node", json!({"node_name": "gpu-1"})).await;
     let found = ids(&answer, "findings");
-    for id in ["process-of-gone-pod", "allocation-stale"] {
+    for id in ["process-of-deleted-pod", "allocation-stale"] {
         assert_eq!(found.iter().filter(|found| *found == id).count(), 1, "{id}: {found:?}");
     }
     let said = answer["findings"].to_string();
     assert!(said.contains(gone.metadata.uid.as_deref().unwrap()), "{said}");
     let answer = bench.ask("explain_gpu_pod", json!({"pod": asked, "namespace": "workloads"})).await;
-    assert!(ids(&answer, "node_findings").contains(&"process-of-gone-pod".to_owned()), "{answer}");
+    assert!(ids(&answer, "node_findings").contains(&"process-of-deleted-pod".to_owned()), "{answer}");
 }
 
 #[tokio::test]

@@ -157,7 +157,7 @@ async fn no_pod_is_reported_as_deleted_if_pods_cannot_be_read() {
     let fixture = Fixture { pods: workloads_of(&gpu_1), ..Fixture::of([gpu_1]) };
     let bench = Bench::of(fixture.denying(Denial::of("list", "pods"))).await;
     let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1", "resolve_devices": true})).await;
-    assert_eq!(answer["leftovers"].get("booked_for_gone_pods"), None, "{}", answer["leftovers"]);
+    assert_eq!(answer["leftovers"].get("allocated_to_deleted_pods"), None, "{}", answer["leftovers"]);
     assert_eq!(answer["unknown"][0]["section"], "pods");
 }
 

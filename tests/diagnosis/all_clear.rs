@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use serde_json::Value;
-use syringe_core::diagnosis::{ClusterFacts, Diagnosis, Severity, Verdict, diagnose};
+use syringe_core::diagnosis::{Diagnosis, KubernetesFacts, Severity, Verdict, diagnose};
 use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind as Kind, KernelLog};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section, Sections, Status};
@@ -32,7 +32,7 @@ fn xid(code: u32, minutes: i64) -> KernelEvent {
 }
 
 fn judged(report: &Report) -> Diagnosis {
-    diagnose(report, &ClusterFacts::default())
+    diagnose(report, &KubernetesFacts::default())
 }
 
 /// The healthy node with these events in its log.
@@ -216,7 +216,7 @@ fn last_hour(line: &str) -> Diagnosis {
 /// The same log with the window of the last hour.
 fn narrowed(mut report: Report) -> Diagnosis {
     let since = report.taken_at.expect("a time") - SignedDuration::from_hours(1);
-    syringe_core::xid::since(log_of(&mut report).expect("a log"), since);
+    syringe_core::xid::drop_events_before(log_of(&mut report).expect("a log"), since);
     judged(&report)
 }
 

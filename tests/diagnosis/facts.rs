@@ -1,7 +1,9 @@
 //! Verdicts and findings from single facts: what was read, what was not, and what that allows to say.
 
 use serde_json::{Value, json};
-use syringe_core::diagnosis::{self, ActionCode, ClusterFacts, Diagnosis, Finding, Severity, Stuck, Verdict, diagnose};
+use syringe_core::diagnosis::{
+    self, ActionCode, Diagnosis, Finding, KubernetesFacts, Severity, Stuck, Verdict, diagnose,
+};
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::{Problem, Report, Section, Sections};
 
@@ -20,7 +22,7 @@ fn gpus<'v>(report: &'v mut Value, section: &str) -> &'v mut Vec<Value> {
 }
 
 pub(super) fn judged(report: &Report) -> Diagnosis {
-    diagnose(report, &ClusterFacts::default())
+    diagnose(report, &KubernetesFacts::default())
 }
 
 fn finding<'d>(diagnosis: &'d Diagnosis, id: &str) -> &'d Finding {
@@ -64,7 +66,7 @@ fn a_gpu_that_only_the_log_names_is_not_counted_as_one_more() {
         let line = AT.replace("5d:00", "5d:00.4") + " 31, pid=1, name=a, MMU Fault";
         value["kernel_log"].as_array_mut().expect("lines").push(json!(line));
     });
-    let cluster = ClusterFacts { gpu_capacity: Some(8), ..ClusterFacts::default() };
+    let cluster = KubernetesFacts { gpu_capacity: Some(8), ..KubernetesFacts::default() };
     let diagnosis = diagnose(&virtual_function, &cluster);
     assert!(diagnosis.summary.starts_with("All 8 GPUs"), "{}", diagnosis.summary);
     assert_eq!(diagnosis::health(&virtual_function).gpus.iter().filter(|gpu| gpu.index.is_some()).count(), 8);
@@ -201,24 +203,25 @@ fn a_report_without_sections_has_no_score() {
 #[test]
 fn gpus_without_a_resource_are_not_advertised() {
     let (report, _) = scenarios().remove("healthy-h100-8").expect("it");
-    let of = |cluster: ClusterFacts| {
-        let diagnosis = diagnose(&report, &ClusterFacts { node: Some("gpu-1".into()), ..cluster });
+    let of = |cluster: KubernetesFacts| {
+        let diagnosis = diagnose(&report, &KubernetesFacts { node: Some("gpu-1".into()), ..cluster });
         diagnosis
             .findings
             .into_iter()
             .find(|finding| finding.id == "gpus-not-advertised")
             .map(|finding| finding.severity)
     };
-    assert_eq!(of(ClusterFacts::default()), Some(Severity::Warning), "never registered");
-    assert_eq!(of(ClusterFacts { gpu_capacity: Some(0), ..ClusterFacts::default() }), Some(Severity::Warning));
-    assert_eq!(of(ClusterFacts { gpu_capacity: Some(8), ..ClusterFacts::default() }), None);
-    assert_eq!(of(ClusterFacts { gpu_dra: Some(true), ..ClusterFacts::default() }), None, "DRA");
-    assert_eq!(of(ClusterFacts { other_gpu_resources: true, ..ClusterFacts::default() }), None, "MIG, renamed");
-    let nobody = ClusterFacts { gpu_plugin_in_cluster: Some(false), gpu_dra: Some(false), ..ClusterFacts::default() };
+    assert_eq!(of(KubernetesFacts::default()), Some(Severity::Warning), "never registered");
+    assert_eq!(of(KubernetesFacts { gpu_capacity: Some(0), ..KubernetesFacts::default() }), Some(Severity::Warning));
+    assert_eq!(of(KubernetesFacts { gpu_capacity: Some(8), ..KubernetesFacts::default() }), None);
+    assert_eq!(of(KubernetesFacts { gpu_dra: Some(true), ..KubernetesFacts::default() }), None, "DRA");
+    assert_eq!(of(KubernetesFacts { other_gpu_resources: true, ..KubernetesFacts::default() }), None, "MIG, renamed");
+    let nobody =
+        KubernetesFacts { gpu_plugin_in_cluster: Some(false), gpu_dra: Some(false), ..KubernetesFacts::default() };
     assert_eq!(of(nobody), Some(Severity::Info), "no device plugin anywhere");
-    assert_eq!(diagnose(&report, &ClusterFacts::default()).verdict, Verdict::Healthy, "nobody asked Kubernetes");
+    assert_eq!(diagnose(&report, &KubernetesFacts::default()).verdict, Verdict::Healthy, "nobody asked Kubernetes");
     let (passed_on, expected) = scenarios().remove("passthrough").expect("it");
-    let cluster = ClusterFacts { node: Some("gpu-1".into()), gpu_capacity: None, ..expected.cluster };
+    let cluster = KubernetesFacts { node: Some("gpu-1".into()), gpu_capacity: None, ..expected.cluster };
     assert!(!has(&diagnose(&passed_on, &cluster), "gpus-not-advertised"));
 }
 

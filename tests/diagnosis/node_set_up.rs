@@ -1,7 +1,7 @@
 //! Container runtime, CDI and the reasons for an absent driver: what holds for all of their rules.
 
 use syringe_core::diagnosis::diagnose;
-use syringe_core::report::{Extent, Report, Scope, Section};
+use syringe_core::report::{Extent, Report, ReportScope, Section};
 
 use super::scenarios;
 
@@ -26,9 +26,9 @@ fn a_probe_in_a_container_says_nothing_of_the_nodes_runtime() {
         seen += usize::from(!ids(&report).is_empty());
         let inside = |scope| Report { scope: Some(scope), ..report.clone() };
         for scope in [
-            Scope { files: Extent::Container, ..Scope::default() },
-            Scope { files: Extent::Unknown, ..Scope::default() },
-            Scope { gpus: Extent::Container, ..Scope::default() },
+            ReportScope { files: Extent::Container, ..ReportScope::default() },
+            ReportScope { files: Extent::Unknown, ..ReportScope::default() },
+            ReportScope { gpus: Extent::Container, ..ReportScope::default() },
         ] {
             assert_eq!(ids(&inside(scope)), Vec::<String>::new(), "{name} {scope:?}");
         }

@@ -1,7 +1,7 @@
 //! Properties of `diagnose` that hold for every report.
 
 use proptest::prelude::*;
-use syringe_core::diagnosis::{self, ClusterFacts, diagnose};
+use syringe_core::diagnosis::{self, KubernetesFacts, diagnose};
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::report::Report;
 
@@ -23,8 +23,8 @@ pub(super) fn without(report: &Report, mask: u16) -> Report {
     report
 }
 
-pub(super) fn library() -> &'static [(Report, ClusterFacts)] {
-    static LIBRARY: std::sync::OnceLock<Vec<(Report, ClusterFacts)>> = std::sync::OnceLock::new();
+pub(super) fn library() -> &'static [(Report, KubernetesFacts)] {
+    static LIBRARY: std::sync::OnceLock<Vec<(Report, KubernetesFacts)>> = std::sync::OnceLock::new();
     LIBRARY.get_or_init(|| scenarios().into_values().map(|(report, expected)| (report, expected.cluster)).collect())
 }
 

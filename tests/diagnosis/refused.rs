@@ -1,6 +1,6 @@
 //! GPUs that the driver refuses, and limits of temperature: what one source alone may say.
 
-use syringe_core::diagnosis::{ClusterFacts, Diagnosis, Severity, Verdict, diagnose};
+use syringe_core::diagnosis::{Diagnosis, KubernetesFacts, Severity, Verdict, diagnose};
 use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind, KernelLog};
 use syringe_core::facts::telemetry::{Temperature, TlimitThresholds};
 use syringe_core::pci::PciAddress;
@@ -37,12 +37,12 @@ fn a_gpu_that_the_driver_refuses_is_found_in_the_log_alone() {
     for (kind, id) in kinds {
         for address in [Some("0000:38:00.0"), None] {
             let report = refusal(kind, address);
-            let alone = diagnose(&report, &ClusterFacts::default());
+            let alone = diagnose(&report, &KubernetesFacts::default());
             assert!(found(&alone, id), "{address:?}: {}", told(&alone));
             // The inventory alone does not show which GPUs are on the bus.
             let base = healthy();
             let sections = Sections { inventory: base.sections.inventory.clone(), ..report.sections.clone() };
-            let with_inventory = diagnose(&Report { sections, ..report.clone() }, &ClusterFacts::default());
+            let with_inventory = diagnose(&Report { sections, ..report.clone() }, &KubernetesFacts::default());
             assert!(found(&with_inventory, id), "{address:?}: {}", told(&with_inventory));
         }
     }
@@ -53,7 +53,7 @@ fn a_refusal_without_an_address_is_no_fault_if_every_gpu_responds() {
     let log = refusal(KernelEventKind::NotSupported, None).sections.xid;
     let mut report = healthy();
     report.sections.xid = log;
-    let diagnosis = diagnose(&report, &ClusterFacts::default());
+    let diagnosis = diagnose(&report, &KubernetesFacts::default());
     assert!(!found(&diagnosis, "driver-wrong-flavour"), "{}", told(&diagnosis));
 }
 
@@ -65,7 +65,7 @@ fn with(change: impl Fn(&mut Temperature)) -> Diagnosis {
         gpu.temperature.slowdown_celsius = None;
         change(&mut gpu.temperature);
     });
-    diagnose(&report, &ClusterFacts::default())
+    diagnose(&report, &KubernetesFacts::default())
 }
 
 #[test]

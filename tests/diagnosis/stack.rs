@@ -1,8 +1,8 @@
-//! NVIDIA's stack on a node: which link of the way to the scheduler is told as broken, and when nothing is said.
+//! NVIDIA's stack on a node: which stage on the path to the scheduler is told as broken, and when nothing is said.
 
 use serde_json::{Value, json};
 use syringe_core::diagnosis::{
-    ClusterFacts, Diagnosis, Link, LinkState, Severity, Verdict, diagnose, first_failing_pod,
+    Diagnosis, KubernetesFacts, Severity, Stage, StageState, Verdict, diagnose, first_failing_pod,
 };
 use syringe_core::report::{Report, Section};
 
@@ -44,8 +44,8 @@ fn crashing(report: &Report, component: &str) -> Value {
 }
 
 /// A node that Kubernetes was asked about: with capacity, or without.
-fn cluster(report: &Report, gpus: Option<u32>, pods: Vec<Value>) -> ClusterFacts {
-    let mut facts: ClusterFacts = serde_json::from_value(json!({"node": "gpu-1", "gpu_capacity": gpus, "gpu_allocatable": gpus,
+fn cluster(report: &Report, gpus: Option<u32>, pods: Vec<Value>) -> KubernetesFacts {
+    let mut facts: KubernetesFacts = serde_json::from_value(json!({"node": "gpu-1", "gpu_capacity": gpus, "gpu_allocatable": gpus,
         "gpu_dra": false, "gpu_plugin_in_cluster": true, "ready": true, "ready_since": ago(report, 125), "nvidia_pods": pods}))
     .expect("facts of the cluster");
     facts.read_at = report.taken_at;
@@ -57,8 +57,8 @@ fn ids(diagnosis: &Diagnosis) -> Vec<(&str, Severity)> {
     grave.map(|finding| (finding.id.as_str(), finding.severity)).collect()
 }
 
-fn states(diagnosis: &Diagnosis) -> Vec<(Link, LinkState)> {
-    diagnosis.stack.iter().map(|link| (link.link, link.state)).collect()
+fn states(diagnosis: &Diagnosis) -> Vec<(Stage, StageState)> {
+    diagnosis.stack.iter().map(|stage| (stage.stage, stage.state)).collect()
 }
 
 /// The node as the scenario has it, without devices in the kubelet's checkpoint.
@@ -78,7 +78,7 @@ fn the_first_broken_link_is_told_and_no_later_one() {
     let waits = |component, container| {
         pod(&report, component, container, json!({"state": {"kind": "running", "since": ago(&report, 60)}}))
     };
-    for (pods, id, link) in [
+    for (pods, id, stage) in [
         (
             vec![
                 crash("driver"),
@@ -86,17 +86,17 @@ fn the_first_broken_link_is_told_and_no_later_one() {
                 waits("device_plugin", "toolkit-validation"),
             ],
             "stack-broken-at-driver",
-            Link::Driver,
+            Stage::Driver,
         ),
         (
             vec![fine("driver"), crash("container_toolkit"), waits("device_plugin", "toolkit-validation")],
             "stack-broken-at-toolkit",
-            Link::Runtime,
+            Stage::Runtime,
         ),
         (
             vec![waits("container_toolkit", "driver-validation"), waits("device_plugin", "toolkit-validation")],
             "stack-broken-at-validator",
-            Link::Driver,
+            Stage::Driver,
         ),
         (
             vec![
@@ -105,20 +105,20 @@ fn the_first_broken_link_is_told_and_no_later_one() {
                 waits("device_plugin", "toolkit-validation"),
             ],
             "stack-broken-at-validator",
-            Link::Runtime,
+            Stage::Runtime,
         ),
         (
             vec![fine("container_toolkit"), crash("device_plugin"), crash("validator")],
             "stack-broken-at-plugin",
-            Link::Plugin,
+            Stage::Plugin,
         ),
-        (vec![crash("dra_driver")], "stack-broken-at-plugin", Link::Plugin),
-        (vec![fine("container_toolkit"), fine("device_plugin")], "stack-broken-at-plugin", Link::Plugin),
+        (vec![crash("dra_driver")], "stack-broken-at-plugin", Stage::Plugin),
+        (vec![fine("container_toolkit"), fine("device_plugin")], "stack-broken-at-plugin", Stage::Plugin),
     ] {
         let diagnosis = diagnose(&report, &cluster(&report, None, pods.clone()));
         assert_eq!(ids(&diagnosis), [(id, Severity::Critical)], "{pods:#?}");
-        let broken: Vec<_> = states(&diagnosis).into_iter().filter(|(_, state)| *state == LinkState::Broken).collect();
-        assert_eq!(broken, [(link, LinkState::Broken)], "{id}");
+        let broken: Vec<_> = states(&diagnosis).into_iter().filter(|(_, state)| *state == StageState::Broken).collect();
+        assert_eq!(broken, [(stage, StageState::Broken)], "{id}");
         let told = diagnosis.findings.iter().find(|finding| finding.id == id).expect(id);
         assert!(told.evidence.iter().any(|line| line.contains("Kubernetes capacity")), "{:?}", told.evidence);
     }
@@ -131,7 +131,7 @@ fn a_node_that_offers_its_gpus_has_a_warning_at_most() {
         vec![ready(&report, "container_toolkit"), ready(&report, "device_plugin"), crashing(&report, "validator")];
     let diagnosis = diagnose(&report, &cluster(&report, Some(8), pods));
     assert_eq!(ids(&diagnosis), [("stack-broken-at-validator", Severity::Warning)]);
-    assert!(diagnosis.stack.iter().all(|link| link.state == LinkState::Ok), "{:?}", diagnosis.stack);
+    assert!(diagnosis.stack.iter().all(|stage| stage.state == StageState::Ok), "{:?}", diagnosis.stack);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn what_may_still_be_starting_is_no_fault() {
         pod["created"] = json!(ago(&report, minutes));
         pod
     };
-    let of = |facts: &ClusterFacts| !ids(&diagnose(&report, facts)).is_empty();
+    let of = |facts: &KubernetesFacts| !ids(&diagnose(&report, facts)).is_empty();
     assert!(!of(&cluster(&report, None, vec![young("device_plugin", 2)])), "a pod of two minutes");
     assert!(of(&cluster(&report, None, vec![young("device_plugin", 20)])));
     let compiling = json!({"state": {"kind": "running", "since": ago(&report, 12)}});
@@ -177,13 +177,13 @@ fn devices_of_an_earlier_registration_are_no_registration() {
     let facts = cluster(&report, None, vec![crashing(&report, "device_plugin")]);
     let of = |report: &Report| {
         let diagnosis = diagnose(report, &facts);
-        diagnosis.stack.iter().find(|link| link.link == Link::Registration).map(|link| link.state)
+        diagnosis.stack.iter().find(|stage| stage.stage == Stage::Registration).map(|stage| stage.state)
     };
-    assert_eq!(of(&report), Some(LinkState::Unknown));
+    assert_eq!(of(&report), Some(StageState::Unknown));
     let mut looked = report.clone();
     let host = looked.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("host");
-    host.node_stack = serde_json::from_value(json!({"plugin_sockets": []})).expect("a stack");
-    assert_eq!(of(&looked), Some(LinkState::Blocked), "the plugin is the first broken link");
+    host.nvidia_stack = serde_json::from_value(json!({"plugin_sockets": []})).expect("a stack");
+    assert_eq!(of(&looked), Some(StageState::Blocked), "the plugin is the first broken stage");
 }
 
 #[test]
@@ -201,11 +201,11 @@ fn pods_that_are_replaced_say_nothing() {
 #[test]
 fn nothing_is_said_of_pods_that_were_not_read() {
     let report = unregistered();
-    let facts = ClusterFacts { nvidia_pods: None, ..cluster(&report, None, Vec::new()) };
+    let facts = KubernetesFacts { nvidia_pods: None, ..cluster(&report, None, Vec::new()) };
     let diagnosis = diagnose(&report, &facts);
     assert_eq!(ids(&diagnosis), [("gpus-not-advertised", Severity::Warning)]);
-    let plugin = diagnosis.stack.iter().find(|link| link.link == Link::Plugin).map(|link| link.state);
-    assert_eq!(plugin, Some(LinkState::Unknown));
+    let plugin = diagnosis.stack.iter().find(|stage| stage.stage == Stage::Plugin).map(|stage| stage.state);
+    assert_eq!(plugin, Some(StageState::Unknown));
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_finding_of_runtime_or_driver_is_the_reason_of_what_follows() {
     assert!(!grave.iter().any(|(id, _)| id.starts_with("stack-")), "{grave:?}");
     let told = &diagnosis.findings[0];
     assert!(told.evidence.iter().any(|line| line.contains("driver-a1")), "{:?}", told.evidence);
-    assert_eq!(states(&diagnosis)[1], (Link::Driver, LinkState::Broken));
+    assert_eq!(states(&diagnosis)[1], (Stage::Driver, StageState::Broken));
 }
 
 #[test]
@@ -235,13 +235,14 @@ fn a_cdi_file_that_was_not_understood_is_no_working_runtime() {
         let cdi = json!({"folders": ["/etc/cdi"], "specs": specs, "unread": unread});
         host.cdi = Some(serde_json::from_value(cdi).expect("specifications"));
         let facts = cluster(&report, Some(8), vec![ready(&report, "device_plugin")]);
-        let link = diagnose(&report, &facts).stack.into_iter().find(|link| link.link == Link::Runtime).expect("a link");
-        (link.state, link.evidence)
+        let stage =
+            diagnose(&report, &facts).stack.into_iter().find(|stage| stage.stage == Stage::Runtime).expect("a stage");
+        (stage.state, stage.evidence)
     };
     let spec = json!([{"path": "/etc/cdi/nvidia.yaml", "kind": "nvidia.com/gpu", "devices": ["0"]}]);
-    assert_eq!(runtime(spec, json!([])), (LinkState::Ok, "/etc/cdi/nvidia.yaml".to_owned()));
+    assert_eq!(runtime(spec, json!([])), (StageState::Ok, "/etc/cdi/nvidia.yaml".to_owned()));
     let (state, evidence) = runtime(json!([]), json!(["/etc/cdi/nvidia.yaml"]));
-    assert_eq!((state, evidence.as_str()), (LinkState::Unknown, "could not read /etc/cdi/nvidia.yaml"));
+    assert_eq!((state, evidence.as_str()), (StageState::Unknown, "could not read /etc/cdi/nvidia.yaml"));
 }
 
 #[test]
@@ -278,8 +279,8 @@ fn work_of_the_operator_that_goes_on_is_no_fault() {
     for (label, value, minutes, expected) in [
         (mig, "success", 9000, None),
         (mig, "pending", 6, None),
-        (mig, "pending", 40, Some("mig-manager-wedged")),
-        (mig, "failed", 40, Some("mig-manager-wedged")),
+        (mig, "pending", 40, Some("mig-manager-stuck")),
+        (mig, "failed", 40, Some("mig-manager-stuck")),
         (upgrade, "upgrade-done", 9000, None),
         (upgrade, "drain-required", 20, None),
         (upgrade, "drain-required", 90, Some("driver-upgrade-stuck")),
@@ -297,8 +298,9 @@ fn the_log_that_is_read_is_that_of_the_first_broken_pod() {
     let report = unregistered();
     let facts =
         cluster(&report, None, vec![crashing(&report, "device_plugin"), crashing(&report, "container_toolkit")]);
-    let named =
-        |facts: &ClusterFacts| first_failing_pod(facts).map(|(pod, container)| (pod.uid.clone(), container.to_owned()));
+    let named = |facts: &KubernetesFacts| {
+        first_failing_pod(facts).map(|(pod, container)| (pod.uid.clone(), container.to_owned()))
+    };
     assert_eq!(named(&facts), Some(("uid-container_toolkit".to_owned(), "main".to_owned())));
     let idle = cluster(&report, None, vec![ready(&report, "device_plugin")]);
     assert_eq!(named(&idle), Some(("uid-device_plugin".to_owned(), "main".to_owned())), "it runs, and offers nothing");
@@ -341,7 +343,7 @@ fn healthy_clusters_of_every_kind_stay_silent() {
     for (name, facts) in clusters {
         let diagnosis = diagnose(&report, &facts);
         assert_eq!(ids(&diagnosis), [], "{name}");
-        let bad = diagnosis.stack.iter().find(|link| !matches!(link.state, LinkState::Ok | LinkState::Unknown));
+        let bad = diagnosis.stack.iter().find(|stage| !matches!(stage.state, StageState::Ok | StageState::Unknown));
         assert_eq!(bad, None, "{name}");
     }
 }
@@ -356,6 +358,6 @@ fn gpus_of_virtual_machines_need_no_stack() {
     let diagnosis = diagnose(&report, &facts);
     assert!(!diagnosis.findings.iter().any(|finding| finding.id.starts_with("stack-")), "{:?}", ids(&diagnosis));
     let states = states(&diagnosis);
-    assert_eq!(states[0], (Link::Pci, LinkState::Ok));
-    assert!(states[1..].iter().all(|(_, state)| *state == LinkState::NotApplicable), "{states:?}");
+    assert_eq!(states[0], (Stage::Pci, StageState::Ok));
+    assert!(states[1..].iter().all(|(_, state)| *state == StageState::NotApplicable), "{states:?}");
 }

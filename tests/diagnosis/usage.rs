@@ -1,7 +1,7 @@
 //! The guards of the rules over given and used GPUs: each scenario with one change that must silence its finding.
 
 use jiff::SignedDuration;
-use syringe_core::diagnosis::{ClusterFacts, GpuPod, diagnose};
+use syringe_core::diagnosis::{GpuPod, KubernetesFacts, diagnose};
 use syringe_core::facts::Mode;
 use syringe_core::facts::ecc::RecoveryAction;
 use syringe_core::facts::kubelet::{Allocation, Kubelet};
@@ -11,7 +11,7 @@ use syringe_core::report::{Report, Section, Status};
 
 use crate::scenarios;
 
-type Change = (&'static str, fn(&mut Report, &mut ClusterFacts));
+type Change = (&'static str, fn(&mut Report, &mut KubernetesFacts));
 
 fn data<T>(section: &mut Option<Section<T>>) -> &mut T {
     section.as_mut().and_then(|section| section.data.as_mut()).expect("the section was read")
@@ -25,11 +25,11 @@ fn processes(report: &mut Report) -> &mut Processes {
     data(&mut report.sections.processes)
 }
 
-fn pods(cluster: &mut ClusterFacts) -> &mut Vec<GpuPod> {
+fn pods(cluster: &mut KubernetesFacts) -> &mut Vec<GpuPod> {
     cluster.gpu_pods.as_mut().expect("pods")
 }
 
-fn pod<'a>(cluster: &'a mut ClusterFacts, name: &str) -> &'a mut GpuPod {
+fn pod<'a>(cluster: &'a mut KubernetesFacts, name: &str) -> &'a mut GpuPod {
     pods(cluster).iter_mut().find(|pod| pod.name == name).expect("the pod")
 }
 
@@ -46,7 +46,7 @@ fn in_part<T>(section: &mut Option<Section<T>>) {
 fn silenced(scenario: &str, id: &str, changes: &[Change]) {
     let mut all = scenarios();
     let (report, expected) = all.remove(scenario).expect("the scenario");
-    let has = |report: &Report, cluster: &ClusterFacts| {
+    let has = |report: &Report, cluster: &KubernetesFacts| {
         diagnose(report, cluster).findings.iter().any(|finding| finding.id == id)
     };
     assert!(has(&report, &expected.cluster), "{scenario}: no {id}");
@@ -61,7 +61,7 @@ fn silenced(scenario: &str, id: &str, changes: &[Change]) {
 fn nobody_is_called_a_stranger_on_doubtful_facts() {
     silenced(
         "stranger-on-a-gpu",
-        "gpu-used-by-stranger",
+        "gpu-used-without-allocation",
         &[
             ("the allocations were read in part", |report, _| in_part(&mut report.sections.kubelet)),
             ("the allocations are claims alone", |report, _| kubelet(report).source = "claims".into()),
@@ -118,8 +118,8 @@ fn no_pod_lacks_its_gpu_on_doubtful_facts() {
 #[test]
 fn allocations_are_not_stale_without_a_second_attempt_and_pods_that_are_gone() {
     silenced(
-        "kubelet-books-stale",
-        "kubelet-books-stale",
+        "kubelet-allocations-not-released",
+        "kubelet-allocations-not-released",
         &[
             ("it is not known which pods live", |_, cluster| cluster.live_pod_uids = None),
             ("all pods with allocations live", |report, cluster| {
@@ -143,7 +143,7 @@ fn allocations_are_not_stale_without_a_second_attempt_and_pods_that_are_gone() {
 fn a_gpu_that_may_be_ill_is_rightly_withheld() {
     silenced(
         "plugin-withholds-a-working-gpu",
-        "device-sticky-unhealthy",
+        "working-gpu-marked-unhealthy",
         &[
             ("all GPUs are allocatable", |_, cluster| cluster.gpu_allocatable = cluster.gpu_capacity),
             ("the driver recommends a reset", |report, _| {
@@ -168,7 +168,7 @@ fn a_gpu_that_may_be_ill_is_rightly_withheld() {
 fn memory_that_is_divided_is_not_shared_out() {
     silenced(
         "time-sliced-gpu-is-full",
-        "gpu-memory-shared-out",
+        "shared-gpu-memory-full",
         &[
             ("MPS limits each client", |report, _| data(&mut report.sections.host).daemons.mps = Some(true)),
             ("MIG divides it", |report, _| {

@@ -8,7 +8,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::Value;
-use syringe_core::diagnosis::{ClusterFacts, Diagnosis, Finding, Severity, Verdict, diagnose};
+use syringe_core::diagnosis::{Diagnosis, Finding, KubernetesFacts, Severity, Verdict, diagnose};
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::report::{Problem, Report, Section, Sections};
@@ -35,7 +35,7 @@ enum OtherSections {
 
 /// How grave a finding about this event must be: as grave as the catalogue's tables say of it. `None`: it is information.
 fn least_severity(event: &KernelEvent, others: OtherSections) -> Option<Severity> {
-    let judged = xid::judgement::judge(event)?;
+    let judged = xid::event_meaning::of(event)?;
     let of_table = match judged.severity {
         xid::Severity::Info => return None,
         xid::Severity::Warning => Severity::Warning,
@@ -120,7 +120,7 @@ fn check_code(
         return Ok(false);
     }
     let Some(least) = least_severity(event, others) else { return Ok(true) };
-    let diagnosis = diagnose(&report, &ClusterFacts::default());
+    let diagnosis = diagnose(&report, &KubernetesFacts::default());
     let named = |finding: &Finding| {
         let code = format!("Xid {}", entry.code);
         finding.evidence.iter().any(|line| line.contains(&code)) || finding.title.contains(&code)

@@ -17,7 +17,7 @@ fn narrowed(report: &Report, back: SignedDuration) -> Report {
     };
     let since = part.taken_at.expect("a time") - back;
     let log: &mut KernelLog = part.sections.xid.as_mut().and_then(|section| section.data.as_mut()).expect("a log");
-    xid::since(log, since);
+    xid::drop_events_before(log, since);
     part
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use syringe_core::diagnosis::{ClusterFacts, Verdict, diagnose};
+use syringe_core::diagnosis::{KubernetesFacts, Verdict, diagnose};
 use syringe_core::report::{Report, Sections};
 
 use crate::reading::{calls, with};
@@ -118,7 +118,7 @@ fn broken(healthy: &Report, run: &Run, function: &str, gpu: usize) -> Vec<String
         .iter()
         .any(|(_, problem)| problem.gpu.is_some_and(|index| index as usize == gpu) && problem.why.contains(function));
     expect(names, format!("not named: {problems:?}"));
-    let diagnosis = diagnose(report, &ClusterFacts::default());
+    let diagnosis = diagnose(report, &KubernetesFacts::default());
     expect(!matches!(diagnosis.verdict, Verdict::Healthy | Verdict::NoFaultFound), diagnosis.summary.clone());
     let unresponsive: Vec<_> =
         diagnosis.findings.iter().filter(|finding| finding.id == "gpu-unresponsive").map(|one| one.scope.gpu).collect();

@@ -4,7 +4,7 @@ use demo_cluster::{Fixture, NodeFixture};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use syringe_core::facts::container_runtime::ContainerRuntime;
-use syringe_core::facts::node_stack::{Inotify, NodeStack};
+use syringe_core::facts::nvidia_stack::{Inotify, NvidiaStack};
 use syringe_core::facts::processes::GpuUse;
 use syringe_core::facts::stack_log::StackLog;
 use syringe_core::report::Report;
@@ -183,14 +183,14 @@ fn inotify() -> Case {
     let line = "failed to create FS watcher for /var/lib/kubelet/device-plugins/: too many open files";
     let full = |used| {
         let inotify = Inotify { max_user_instances: Some(128), max_user_watches: None, instances_of_root: Some(used) };
-        NodeStack { inotify: Some(inotify), ..NodeStack::default() }
+        NvidiaStack { inotify: Some(inotify), ..NvidiaStack::default() }
     };
     let mut node = with_log(PLUGIN, "nvidia-device-plugin", &[line]);
     let mut report = (*node.facts).clone();
-    section(&mut report.sections.host).node_stack = Some(full(128));
+    section(&mut report.sections.host).nvidia_stack = Some(full(128));
     node.facts = report.into();
     let mut quiet = facts("healthy-h100-8");
-    section(&mut quiet.sections.host).node_stack = Some(full(100));
+    section(&mut quiet.sections.host).nvidia_stack = Some(full(100));
     Case::of_node(22, with_pods(node, vec![plugin(waiting("CrashLoopBackOff", 14))]))
         .finding("inotify-limit-reached", &["128", "max_user_instances"])
         .finding("stack-broken-at-plugin", &["too many open files", "max_user_instances"])
@@ -329,6 +329,6 @@ fn mig() -> Case {
         cluster(labelled(node, state, value, time))
     };
     Case::of_node(38, paused("01:00:00", "pending"))
-        .finding("mig-manager-wedged", &["pending", "paused-for-mig-change", "all-1g.10gb"])
+        .finding("mig-manager-stuck", &["pending", "paused-for-mig-change", "all-1g.10gb"])
         .twin(paused("01:00:00", "success"))
 }

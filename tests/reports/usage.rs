@@ -10,27 +10,27 @@ use crate::cluster::{at, changed, cluster, facts, from_json, node, pod, scenario
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::of_node(14, stranger(true))
-            .finding("gpu-used-by-stranger", &["research/notebook", "GPU 3, allocated to", "is privileged"])
+            .finding("gpu-used-without-allocation", &["research/notebook", "GPU 3, allocated to", "is privileged"])
             .twin(stranger(false)),
         Case::of_node(15, started_early("02:00:05"))
             .finding("pod-without-its-gpu", &["research/train", "allocated no device"])
             .twin(started_early("02:44:50")),
         Case::of_node(19, refused(&["01:10:00", "02:20:00"]))
-            .finding("kubelet-books-stale", &["Requested: 1, Available: 0", "Restart the kubelet"])
+            .finding("kubelet-allocations-not-released", &["Requested: 1, Available: 0", "Restart the kubelet"])
             .never(&["look at the device plugin"])
             .twin(refused(&["02:20:00"])),
         Case::of_node(21, withheld(3, "plugin-withholds-a-working-gpu"))
-            .finding("device-sticky-unhealthy", &["Xid 109", "Restart the pod of the NVIDIA device plugin"])
+            .finding("working-gpu-marked-unhealthy", &["Xid 109", "Restart the pod of the NVIDIA device plugin"])
             .beside(&["context-switch-timeout", "xid-history"])
             .twin(withheld(4, "healthy-h100-8")),
         Case::of_node(37, scenario("vgpu-unlicensed"))
             .finding("vgpu-unlicensed", &["not licensed", "nvidia-gridd"])
             .twin(scenario("vgpu-licensed")),
         Case::of_node(58, scenario("old-processes-of-one-pod"))
-            .finding("gpu-memory-shared-out", &["has 5 processes on it", "End processes that are not needed"])
+            .finding("shared-gpu-memory-full", &["has 5 processes on it", "End processes that are not needed"])
             .twin(scenario("workers-of-one-server")),
         Case::of_node(59, scenario("time-sliced-gpu-is-full"))
-            .finding("gpu-memory-shared-out", &["time-slicing", "does not divide the memory"])
+            .finding("shared-gpu-memory-full", &["time-slicing", "does not divide the memory"])
             .twin(scenario("time-sliced-gpu-with-room")),
     ]
 }
@@ -57,7 +57,7 @@ fn started_early(time: &str) -> Fixture {
 
 /// Two GPUs are allocated to deleted pods, and the kubelet refused a pod at each of these times.
 fn refused(times: &[&str]) -> Fixture {
-    let node = node(facts("kubelet-books-stale"));
+    let node = node(facts("kubelet-allocations-not-released"));
     let mut fixture = cluster(node);
     fixture.pods.truncate(2);
     let message = "Pod was rejected: Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. \

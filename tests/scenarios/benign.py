@@ -272,7 +272,7 @@ def gb200_link_noise():
 @variant(
     "A PCIe 5 card in a PCIe 4 slot works as well as the slot allows.",
     "healthy",
-    ("pcie-slot-below-gpu", 0),
+    ("pcie-slot-limits-gpu", 0),
     must_not=["pcie-generation-low", "severity:warning"],
 )
 def slot_below_gpu():

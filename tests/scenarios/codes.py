@@ -138,7 +138,7 @@ def uvm_failed():
 @variant(
     "The kernel says things about NVIDIA that this version does not understand: they are shown, nothing is concluded.",
     "healthy",
-    {"id": "kernel-log-lines-not-understood", "evidence": ["2 of facts file", "a sentence that is new"]},
+    {"id": "kernel-log-lines-not-recognized", "evidence": ["2 of facts file", "a sentence that is new"]},
     must_not=ALARMS + ["severity:warning"],
 )
 def new_words_of_the_driver():
@@ -151,7 +151,7 @@ def new_words_of_the_driver():
 @variant(
     "An Xid in a frame that this version cannot decode: no all-clear.",
     "unknown",
-    "kernel-log-lines-not-understood",
+    "kernel-log-lines-not-recognized",
     must_not=ALARMS + ["severity:warning"],
 )
 def xid_in_a_new_frame():
@@ -177,7 +177,7 @@ def lines_suppressed():
 @variant(
     "Trouble of the driver's start is over where the GPU works: lines about its BAR and its flavour are no findings.",
     "healthy",
-    must_not=["gpu-memory-not-mapped", "driver-wrong-flavour", "uvm-fatal", "kernel-log-lines-not-understood"],
+    must_not=["gpu-memory-not-mapped", "driver-wrong-flavour", "uvm-fatal", "kernel-log-lines-not-recognized"],
 )
 def bar_assigned_later():
     node = l40s(count=2)

@@ -80,7 +80,7 @@ def node_of_k3s():
     node = l40s(system="Ubuntu 24.04.3 LTS")
     runtime = containerd("/var/lib/rancher/k3s/agent/etc/containerd/config.toml", 3, nvidia(),
                          nvidia("/usr/bin/nvidia-container-runtime.cdi", "nvidia-cdi"), mode="auto")
-    return with_facts(node, container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 @variant("RKE2 with the GPU Operator: the toolkit's handler lies in its drop-in.", "healthy", must_not=QUIET,
@@ -91,7 +91,7 @@ def node_of_rke2():
                          drop_ins=["/etc/containerd/conf.d/99-nvidia.toml"], mode="cdi")
     runtime["toolkit"] |= {"default_kind": "management.nvidia.com/gpu"}
     management = spec(node, "/var/run/cdi/management.nvidia.com-gpu.yaml", "management.nvidia.com/gpu")
-    return with_facts(node, container_runtime=runtime, cdi=cdi(management), node_stack=stack() | VALIDATED)
+    return with_facts(node, container_runtime=runtime, cdi=cdi(management), nvidia_stack=stack() | VALIDATED)
 
 
 @variant("Talos: containerd's configuration and the driver lie in places of their own; no handler is the default.", "healthy",
@@ -101,7 +101,7 @@ def node_of_talos():
     node.host()["driver"] |= {"library_path": "/usr/local/glibc/usr/lib/libnvidia-ml.so." + node.node.driver}
     runtime = containerd("/etc/cri/containerd.toml", 3, nvidia("/usr/local/bin/nvidia-container-runtime"),
                          drop_ins=["/etc/cri/conf.d/10-nvidia-container-runtime.part"], mode="auto")
-    return with_facts(node, container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 @variant("GKE: no NVIDIA runtime at all; Google's plugin mounts the driver from the host.", "healthy", must_not=QUIET,
@@ -112,7 +112,7 @@ def node_of_gke():
                          mode=None)
     facts = stack(("nvidiaGPU-1763000000.sock",), "nvidia-gpu-device-plugin", "nvidia-gpu-devi")
     return with_facts(node, operating_system="Container-Optimized OS from Google", container_toolkit=None, cdi_spec=None,
-                      container_runtime=runtime, cdi=cdi(), node_stack=facts)
+                      container_runtime=runtime, cdi=cdi(), nvidia_stack=facts)
 
 
 @variant("EKS, Amazon Linux 2023: NVIDIA's runtime is the default one.", "healthy", must_not=QUIET,
@@ -121,7 +121,7 @@ def node_of_eks():
     node = t4()
     runtime = containerd("/etc/containerd/config.toml", 3, nvidia(), default="nvidia", mode="cdi", cdi_enabled=True)
     return with_facts(node, operating_system="Amazon Linux 2023.9", container_runtime=runtime, cdi=cdi(spec(node)),
-                      node_stack=stack())
+                      nvidia_stack=stack())
 
 
 @variant("Bottlerocket: the device plugin is a service of the node, in no pod.", "healthy", must_not=QUIET,
@@ -131,7 +131,7 @@ def node_of_bottlerocket():
     runtime = containerd("/etc/containerd/config.toml", 3, nvidia("/x86_64-bottlerocket-linux-gnu/sys-root/usr/bin/nvidia-oci"),
                          default="nvidia", mode=None)
     return with_facts(node, operating_system="Bottlerocket OS 1.50.0 (aws-k8s-1.34-nvidia)", container_runtime=runtime,
-                      cdi=cdi(), node_stack=stack(pod=None))
+                      cdi=cdi(), nvidia_stack=stack(pod=None))
 
 
 PLUGIN_POD = {"namespace": "kube-system", "name": "nvidia-device-plugin-8xk2p", "component": "device_plugin", "phase": "Running",
@@ -144,7 +144,7 @@ PLUGIN_POD = {"namespace": "kube-system", "name": "nvidia-device-plugin-8xk2p", 
          cluster=cluster(capacity=1, name="gpu-t4-9", nvidia_pods=[PLUGIN_POD],
                          os_image="Bottlerocket OS 1.50.0 (aws-k8s-1.34-nvidia)"))
 def node_of_bottlerocket_with_one_plugin():
-    return with_facts(t4(), operating_system="Bottlerocket OS 1.50.0 (aws-k8s-1.34-nvidia)", cdi=cdi(), node_stack=stack())
+    return with_facts(t4(), operating_system="Bottlerocket OS 1.50.0 (aws-k8s-1.34-nvidia)", cdi=cdi(), nvidia_stack=stack())
 
 
 @variant("AKS: NVIDIA's runtime is the default one, by its full name.", "healthy", must_not=QUIET,
@@ -155,7 +155,7 @@ def node_of_aks():
                          {"name": "untrusted", "runtime_type": "io.containerd.runc.v2", "binary": HOST, "binary_exists": True},
                          default="nvidia-container-runtime", mode="auto")
     return with_facts(node, operating_system="Ubuntu 22.04.5 LTS", container_runtime=runtime, cdi=cdi(spec(node)),
-                      node_stack=stack())
+                      nvidia_stack=stack())
 
 
 @variant("OpenShift: CRI-O with the handler of the operator's toolkit, its configuration newer than the process.", "healthy",
@@ -169,7 +169,7 @@ def node_of_openshift():
         "started_at": at(days=9), "config_changed_at": at(days=2), "config_changed_path": "/etc/crio/crio.conf.d/99-nvidia.conf",
         "toolkit": {"path": "/usr/local/nvidia/toolkit/.config/nvidia-container-runtime/config.toml", "mode": "auto"},
     }
-    return with_facts(node, container_runtime=runtime, cdi=cdi(), node_stack=stack() | VALIDATED)
+    return with_facts(node, container_runtime=runtime, cdi=cdi(), nvidia_stack=stack() | VALIDATED)
 
 
 @variant("GPUs by dynamic resource allocation alone: no device plugin, no capacity, a specification for each claim.", "healthy",
@@ -180,7 +180,7 @@ def node_with_dra_alone():
     node.sections["kubelet"]["data"]["registered"] = []
     runtime = containerd("/etc/containerd/config.toml", 3, mode=None, cdi_enabled=True)
     facts = stack((), "dra", "gpu-kubelet-plu", registry_sockets=[{"name": "gpu.nvidia.com-reg.sock", "at": at(days=9)}])
-    return with_facts(node, container_runtime=runtime, cdi=cdi() | {"claim_specs": 3}, node_stack=facts)
+    return with_facts(node, container_runtime=runtime, cdi=cdi() | {"claim_specs": 3}, nvidia_stack=facts)
 
 
 DRA_DRIVER = {"namespace": "dra", "name": "gpu-kubelet-plugin-4x2k9", "component": "dra_driver", "phase": "Running", "ready": True,
@@ -201,7 +201,7 @@ def node_with_dra_of_unread_slices():
          cluster=cluster(capacity=None, gpu_plugin_in_cluster=False) | {"gpu_allocatable": None})
 def node_without_a_plugin():
     facts = stack((), "containerd", inotify={"max_user_instances": 128, "instances_of_root": 130})
-    return with_facts(l40s(system="Ubuntu 24.04.3 LTS", work=False), node_stack=facts)
+    return with_facts(l40s(system="Ubuntu 24.04.3 LTS", work=False), nvidia_stack=facts)
 
 
 FAILING = {"namespace": "kube-system", "name": "nvidia-device-plugin-8xk2p", "uid": uuid("stack", "nvidia-device-plugin"),
@@ -218,7 +218,7 @@ def plugin_that_fails_beside_many_watchers():
     facts = stack((), "containerd", inotify={"max_user_instances": 128, "instances_of_root": 130})
     log = {"pod_uid": FAILING["uid"], "container": "nvidia-device-plugin", "file": "9.log",
            "lines": ["Failed to initialize NVML: could not load NVML library."]}
-    return with_facts(l40s(system="Ubuntu 24.04.3 LTS", work=False), node_stack=facts, stack_log=log)
+    return with_facts(l40s(system="Ubuntu 24.04.3 LTS", work=False), nvidia_stack=facts, stack_log=log)
 
 
 @variant("GPUs for virtual machines: no driver, no module, no handler, and nothing that refuses one.", "unknown",
@@ -237,7 +237,7 @@ def node_for_virtual_machines():
                 "library_path": None},
         modules=["vfio_pci"], pci_gpus=pci, device_nodes=[], driver_load=load, cdi=cdi(),
         container_runtime=containerd("/etc/containerd/config.toml", 3, mode=None),
-        node_stack=stack(("kubevirt-AD102GL_L40S.sock",), "sandbox"))
+        nvidia_stack=stack(("kubevirt-AD102GL_L40S.sock",), "sandbox"))
 
 
 @variant("Booted three minutes ago: the toolkit has not written its handler yet, and the plugin is not registered.", "healthy",
@@ -246,4 +246,4 @@ def node_for_virtual_machines():
 def node_just_booted():
     node = l40s(system="Ubuntu 24.04.3 LTS", uptime=200)
     runtime = containerd("/etc/containerd/config.toml", 3, started_at=at(seconds=170), config_changed_at=at(seconds=20))
-    return with_facts(node, container_runtime=runtime, cdi=cdi(), node_stack=stack(()))
+    return with_facts(node, container_runtime=runtime, cdi=cdi(), nvidia_stack=stack(()))

@@ -69,7 +69,7 @@ def xid79_off_bus():
             "memory": 0, "watts": 187 + index, "degrees": 41 + index % 4, "mhz": 1980, "reasons": 0}
 
     processes = [trainer(node, index, training) for index in range(8)]
-    processes[3] |= {"uses": [], "holds": ["/dev/nvidia3"], "state": "D"}
+    processes[3] |= {"uses": [], "open_device_files": ["/dev/nvidia3"], "state": "D"}
     sections = training_sections(node, waiting, processes)
 
     fell = TAKEN_AT - timedelta(minutes=14, seconds=3)
@@ -289,7 +289,7 @@ def driver_mismatch():
                 f"version {node.driver}.  Please\\x0aNVRM: make sure that this kernel module and all NVIDIA "
                 "driver\\x0aNVRM: components have the same version.")
     running = node.process(190_233, "python3", SERVER, 2_811_004, [], "server-0", qos="burstable")
-    running |= {"holds": ["/dev/nvidia0"]}
+    running |= {"open_device_files": ["/dev/nvidia0"]}
     pci = [gpu | {"in_nvml": None} for gpu in node.host()["data"]["pci_gpus"]]
     return without_nvml(
         node, why, [*node.monitors(), running], node.kubelet([node.allocation("server-0", "vllm", [0])]),

@@ -412,7 +412,7 @@ class Node:
 
     def monitors(self):
         """Adds daemons that have the device files of the GPUs open and that NVML does not list."""
-        holds = {"holds": [f"/dev/nvidia{gpu['index']}" for gpu in self.gpus]}
+        holds = {"open_device_files": [f"/dev/nvidia{gpu['index']}" for gpu in self.gpus]}
         return [
             self.process(2204, "nvidia-persiste", "/usr/bin/nvidia-persistenced --user nvidia-persistenced", 16, [],
                          None, uid=127, user="nvidia-persistenced") | holds,

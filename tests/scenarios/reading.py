@@ -6,11 +6,11 @@ from expected import ALARMS, ago, h100, variant
 from node import problem
 
 
-def waiting_thread(process, tid, name, waits_in, looked_at=143):
+def waiting_thread(process, tid, name, waits_in, checked=143):
     """Adds a process with one thread in state D; the main thread sleeps."""
     process["threads"] = {
-        "looked_at": looked_at,
-        "not_looked_at": 0,
+        "checked": checked,
+        "not_checked": 0,
         "uninterruptible": 1,
         "examples": [{"tid": tid, "name": name, "waits_in": waits_in}],
     }

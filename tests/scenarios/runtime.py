@@ -17,7 +17,7 @@ def unregistered(**facts):
     """A node with two GPUs that work, and no device plugin at the kubelet."""
     node = l40s(work=False)
     node.sections["kubelet"]["data"]["registered"] = []
-    return with_facts(node, **({"cdi": cdi(), "node_stack": stack(())} | facts))
+    return with_facts(node, **({"cdi": cdi(), "nvidia_stack": stack(())} | facts))
 
 
 def plugin_pod(runtime_class=None, phase="Running", age=3):
@@ -47,7 +47,7 @@ def runtime_without_the_handler():
 )
 def runtime_of_which_a_part_is_unread():
     node = l40s()
-    return with_facts(node, container_runtime=containerd(CONFIG, 2, complete=False), cdi=cdi(), node_stack=stack())
+    return with_facts(node, container_runtime=containerd(CONFIG, 2, complete=False), cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -58,7 +58,7 @@ def runtime_of_which_a_part_is_unread():
 )
 def runtime_that_nobody_asks_for_nvidia():
     node = l40s()
-    return with_facts(node, container_runtime=containerd(CONFIG, 2, mode=None), cdi=cdi(), node_stack=stack())
+    return with_facts(node, container_runtime=containerd(CONFIG, 2, mode=None), cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -69,7 +69,7 @@ def runtime_that_nobody_asks_for_nvidia():
 )
 def runtime_class_of_another_name():
     node = l40s()
-    return with_facts(node, container_runtime=containerd(CONFIG, 2, nvidia()), cdi=cdi(), node_stack=stack())
+    return with_facts(node, container_runtime=containerd(CONFIG, 2, nvidia()), cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -95,7 +95,7 @@ def runtime_program_is_gone():
 )
 def runtime_program_of_a_part_of_the_files():
     runtime = containerd(CONFIG, 2, nvidia(TOOLKIT) | {"binary_exists": False}, complete=False)
-    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -106,7 +106,7 @@ def runtime_program_of_a_part_of_the_files():
 )
 def runtime_program_that_nobody_runs():
     runtime = containerd(CONFIG, 2, nvidia(TOOLKIT) | {"binary_exists": False})
-    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -124,9 +124,9 @@ def runtime_handler_without_a_type():
 
 
 @variant(
-    "The handler is in the file, and containerd runs since before it was written.",
+    "The handler is in the file, and containerd has been running since before it was written.",
     "warning",
-    {"id": "runtime-config-not-loaded", "evidence": [CONFIG, "containerd runs since"]},
+    {"id": "runtime-config-not-loaded", "evidence": [CONFIG, "containerd has been running since"]},
     must_not=NOT_HARDWARE,
     more=True,
     health="healthy",
@@ -145,7 +145,7 @@ def runtime_with_its_old_configuration():
 )
 def runtime_whose_file_was_touched():
     runtime = containerd(CONFIG, 2, nvidia(TOOLKIT), config_changed_at=at(hours=5))
-    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -158,7 +158,7 @@ def runtime_whose_file_was_touched():
     cluster=none_offered(nvidia_pods=[plugin_pod()]),
 )
 def plugin_in_the_wrong_runtime():
-    return unregistered(container_runtime=containerd(CONFIG, 2, nvidia()), node_stack=stack((), "plugin"))
+    return unregistered(container_runtime=containerd(CONFIG, 2, nvidia()), nvidia_stack=stack((), "plugin"))
 
 
 @variant(
@@ -169,7 +169,7 @@ def plugin_in_the_wrong_runtime():
 )
 def plugin_in_the_default_runtime():
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia")
-    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -193,7 +193,7 @@ def cdi_never_written():
 )
 def cdi_that_nobody_needs():
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="auto")
-    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 UVM = {"path": "/dev/nvidia-uvm", "in_spec": "511:0", "on_node": "507:0"}
@@ -210,7 +210,7 @@ UVM = {"path": "/dev/nvidia-uvm", "in_spec": "511:0", "on_node": "507:0"}
 def cdi_with_old_numbers():
     node = l40s()
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
-    return with_facts(node, container_runtime=runtime, cdi=cdi(spec(node, stale_devices=[UVM])), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(spec(node, stale_devices=[UVM])), nvidia_stack=stack())
 
 
 @variant(
@@ -224,7 +224,7 @@ def cdi_left_behind():
     node = l40s()
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="legacy")
     old = spec(node, "/etc/cdi/nvidia.yaml", stale_devices=[UVM], driver_version="550.90.07")
-    return with_facts(node, container_runtime=runtime, cdi=cdi(old), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(old), nvidia_stack=stack())
 
 
 @variant(
@@ -237,7 +237,7 @@ def cdi_replaced_by_a_later_one():
     node = l40s()
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
     specs = cdi(spec(node, "/etc/cdi/nvidia.yaml", driver_version="550.90.07"), spec(node))
-    return with_facts(node, container_runtime=runtime, cdi=specs, node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=specs, nvidia_stack=stack())
 
 
 @variant(
@@ -253,7 +253,7 @@ def cdi_of_the_driver_before():
     library = "/usr/lib/x86_64-linux-gnu/libcuda.so.550.90.07"
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
     old = spec(node, driver_version="550.90.07", missing_libraries=[library])
-    return with_facts(node, container_runtime=runtime, cdi=cdi(old), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(old), nvidia_stack=stack())
 
 
 @variant(
@@ -269,7 +269,7 @@ def cdi_with_other_names():
     runtime = containerd(CONFIG, 2, nvidia(TOOLKIT), mode="cdi")
     runtime["toolkit"] |= {"default_kind": "management.nvidia.com/gpu"}
     management = spec(node, "/var/run/cdi/management.nvidia.com-gpu.yaml", "management.nvidia.com/gpu", ["all"])
-    return with_facts(node, container_runtime=runtime, cdi=cdi(management), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(management), nvidia_stack=stack())
 
 
 @variant(
@@ -283,7 +283,7 @@ def cdi_of_the_operators_own():
     runtime = containerd(CONFIG, 2, nvidia(TOOLKIT), mode="cdi")
     runtime["toolkit"] |= {"default_kind": "nvidia.com/gpu"}
     management = spec(node, "/var/run/cdi/management.nvidia.com-gpu.yaml", "management.nvidia.com/gpu", ["all"])
-    return with_facts(node, container_runtime=runtime, cdi=cdi(management, spec(node)), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(management, spec(node)), nvidia_stack=stack())
 
 
 @variant(
@@ -299,7 +299,7 @@ def cdi_of_the_plugin_itself():
     management = spec(node, "/var/run/cdi/management.nvidia.com-gpu.yaml", "management.nvidia.com/gpu", ["all"])
     own = spec(node, "/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json", "k8s.device-plugin.nvidia.com/gpu",
                [gpu["uuid"] for gpu in node.node.gpus])
-    return with_facts(node, container_runtime=runtime, cdi=cdi(management, own), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(management, own), nvidia_stack=stack())
 
 
 @variant(
@@ -314,7 +314,7 @@ def cdi_written_twice():
     node = l40s()
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
     specs = cdi(spec(node, "/etc/cdi/nvidia.yaml"), spec(node, "/etc/cdi/other.yaml"))
-    return with_facts(node, container_runtime=runtime, cdi=specs, node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=specs, nvidia_stack=stack())
 
 
 @variant(
@@ -328,7 +328,7 @@ def cdi_written_twice():
 def cdi_that_is_broken():
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
     unread = cdi() | {"unread": ["/etc/cdi/nvidia.yaml"]}
-    return with_facts(l40s(), container_runtime=runtime, cdi=unread, node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=unread, nvidia_stack=stack())
 
 
 @variant(
@@ -340,7 +340,7 @@ def cdi_that_is_broken():
 def cdi_beside_a_broken_one():
     node = l40s()
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
-    return with_facts(node, container_runtime=runtime, cdi=cdi(spec(node)) | {"unread": ["/etc/cdi/mine.yaml"]}, node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(spec(node)) | {"unread": ["/etc/cdi/mine.yaml"]}, nvidia_stack=stack())
 
 
 @variant(
@@ -353,7 +353,7 @@ def cdi_beside_a_broken_one():
 )
 def runtime_that_will_lose_its_handler():
     runtime = containerd(CONFIG, 2, config_changed_at=at(hours=5))
-    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 OF_PLUGIN = {"path": "/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json", "kind": "k8s.device-plugin.nvidia.com/gpu"}
@@ -370,7 +370,7 @@ OF_PLUGIN = {"path": "/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json", "kind
 def cdi_of_a_plugin_that_was_not_restarted():
     node = l40s()
     old = spec(node, **OF_PLUGIN, driver_version="550.90.07")
-    return with_facts(node, container_runtime=containerd(CONFIG, 2), cdi=cdi(old), node_stack=stack())
+    return with_facts(node, container_runtime=containerd(CONFIG, 2), cdi=cdi(old), nvidia_stack=stack())
 
 
 @variant(
@@ -384,7 +384,7 @@ def cdi_of_a_plugin_that_is_gone():
     node = l40s(work=False)
     node.sections["kubelet"]["data"]["registered"] = []
     old = spec(node, **OF_PLUGIN, driver_version="550.90.07")
-    return with_facts(node, container_runtime=containerd(CONFIG, 2), cdi=cdi(old), node_stack=stack(()))
+    return with_facts(node, container_runtime=containerd(CONFIG, 2), cdi=cdi(old), nvidia_stack=stack(()))
 
 
 @variant(
@@ -396,4 +396,4 @@ def cdi_of_a_plugin_that_is_gone():
     cluster=none_offered(nvidia_pods=[plugin_pod() | {"name": "nvidia-gpu-device-plugin-small-cos-x7p2q"}]),
 )
 def plugin_without_any_nvidia_runtime():
-    return unregistered(container_runtime=containerd(CONFIG, 2, mode=None), node_stack=stack((), "plugin"))
+    return unregistered(container_runtime=containerd(CONFIG, 2, mode=None), nvidia_stack=stack((), "plugin"))

@@ -160,7 +160,7 @@ def process_without_pod():
 @variant(
     "A pod is gone, its process is not; another one is a zombie; and memory is in use that nobody claims.",
     "warning",
-    "process-of-gone-pod",
+    "process-of-deleted-pod",
     "process-zombie",
     ("memory-unaccounted", 1),
     health="degraded",
@@ -173,7 +173,7 @@ def process_without_pod():
 def leftovers():
     node = l40s(count=2)
     zombie = node.node.process(77_431, "python3", None, 900_100, [], "job-1", state="Z") | {
-        "holds": ["/dev/nvidia1"],
+        "open_device_files": ["/dev/nvidia1"],
         "parent_pid": 77_400,
     }
     node.sections["processes"] = node.node.processes(node.running + [zombie])

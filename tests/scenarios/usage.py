@@ -52,7 +52,7 @@ STRANGER = gpu_pod("notebook", count=0, age=timedelta(hours=40), sees_more=["its
 @variant(
     "A privileged pod that asked for no GPU works on the GPU of another pod.",
     "warning",
-    {"id": "gpu-used-by-stranger", "evidence": [
+    {"id": "gpu-used-without-allocation", "evidence": [
         "the kubelet has allocated no GPU to pod research/notebook", "GPU 3, allocated to", "is privileged"]},
     must_not=["process-outside-kubernetes", "class:hardware"],
     cluster=cluster(*jobs(), STRANGER),
@@ -65,7 +65,7 @@ def stranger_on_a_gpu():
 @variant(
     "The same pod with a share of that GPU: the device plugin gives it out in replicas.",
     "healthy",
-    must_not=ALARMS + ["gpu-used-by-stranger"],
+    must_not=ALARMS + ["gpu-used-without-allocation"],
     cluster=cluster(*jobs(), STRANGER | {"containers": gpu_pod("notebook")["containers"]}),
 )
 def neighbour_on_a_shared_gpu():
@@ -77,7 +77,7 @@ def neighbour_on_a_shared_gpu():
 @variant(
     "The same pod, which another scheduler placed: its annotations name the GPU, and the kubelet knows nothing of it.",
     "healthy",
-    must_not=ALARMS + ["gpu-used-by-stranger"],
+    must_not=ALARMS + ["gpu-used-without-allocation"],
     cluster=cluster(*jobs(), STRANGER | {"has_annotated_gpus": True}),
 )
 def gpu_from_another_scheduler():
@@ -89,7 +89,7 @@ def gpu_from_another_scheduler():
     "warning",
     {"id": "pod-without-its-gpu", "evidence": ["research/job-3 container main requests 1 nvidia.com/gpu",
                                                "allocated no device", "after the boot of the node"]},
-    must_not=["class:hardware", "gpu-used-by-stranger"],
+    must_not=["class:hardware", "gpu-used-without-allocation"],
     cluster=cluster(*jobs(3), gpu_pod("job-3", age=timedelta(seconds=7_140))),
     health="healthy",
 )
@@ -145,12 +145,12 @@ def allocated_to_deleted_pods():
 @variant(
     "The kubelet has two GPUs allocated to deleted pods, and refuses every pod that is sent to the node.",
     "critical",
-    {"id": "kubelet-books-stale", "evidence": ["2 devices allocated to pods that do not exist", "Requested: 1, Available: 0"]},
+    {"id": "kubelet-allocations-not-released", "evidence": ["2 devices allocated to pods that do not exist", "Requested: 1, Available: 0"]},
     must_not=["allocation-stale", "class:hardware", "gpus-not-allocatable"],
     cluster=cluster(*jobs(2), refused("retry-0", hours=2), refused("retry-1", minutes=40)),
     health="healthy",
 )
-def kubelet_books_stale():
+def kubelet_allocations_not_released():
     return allocated_to_deleted_pods()
 
 
@@ -158,7 +158,7 @@ def kubelet_books_stale():
     "One refusal: the pods may have ended after it, and the kubelet frees their GPUs at the next admission.",
     "healthy",
     "allocation-stale",
-    must_not=ALARMS + ["kubelet-books-stale"],
+    must_not=ALARMS + ["kubelet-allocations-not-released"],
     cluster=cluster(*jobs(2), refused("retry-0", hours=2)),
 )
 def allocations_of_ended_pods():
@@ -169,7 +169,7 @@ def allocations_of_ended_pods():
     "Two refusals of a boot two days ago; the pods that hold the two GPUs have ended a moment ago.",
     "healthy",
     "allocation-stale",
-    must_not=ALARMS + ["kubelet-books-stale"],
+    must_not=ALARMS + ["kubelet-allocations-not-released"],
     cluster=cluster(*jobs(2), refused("retry-0", hours=48), refused("retry-1", hours=47)),
 )
 def refusals_of_another_day():
@@ -197,7 +197,7 @@ def plugin_since(**age):
 @variant(
     "The device plugin has withheld a GPU since an Xid of three days ago, and the GPU works.",
     "warning",
-    {"id": "device-sticky-unhealthy", "gpu": 2, "evidence": [
+    {"id": "working-gpu-marked-unhealthy", "gpu": 2, "evidence": [
         "capacity 4, allocatable 3", "Xid 109", "nvidia-device-plugin-daemonset-x7k2p"]},
     must_not=["gpus-not-allocatable", "class:hardware"],
     cluster=cluster(allocatable=3, node="gpu-h100-9", nvidia_pods=plugin_since(days=9)),
@@ -211,7 +211,7 @@ def plugin_withholds_a_working_gpu():
     "The plugin was started again after that Xid: it withholds the GPU for another reason, which its log has.",
     "warning",
     "gpus-not-allocatable",
-    must_not=["device-sticky-unhealthy", "class:hardware"],
+    must_not=["working-gpu-marked-unhealthy", "class:hardware"],
     cluster=cluster(allocatable=3, node="gpu-h100-9", nvidia_pods=plugin_since(hours=5)),
     health="healthy",
 )
@@ -238,7 +238,7 @@ SERVICES = cluster(gpu_pod("chat"), gpu_pod("embed"), gpu_pod("dcgm", count=0, i
 @variant(
     "Two services on one time-sliced GPU, whose memory is used up.",
     "warning",
-    {"id": "gpu-memory-shared-out", "gpu": 0, "evidence": ["pod research/chat uses 32.2 GiB", "pod research/embed uses", "time-slicing"]},
+    {"id": "shared-gpu-memory-full", "gpu": 0, "evidence": ["pod research/chat uses 32.2 GiB", "pod research/embed uses", "time-slicing"]},
     must_not=["class:hardware", "memory-unaccounted"],
     cluster=SERVICES,
     health="healthy",
@@ -250,7 +250,7 @@ def time_sliced_gpu_is_full():
 @variant(
     "The same services with room left.",
     "healthy",
-    must_not=ALARMS + ["gpu-memory-shared-out"],
+    must_not=ALARMS + ["shared-gpu-memory-full"],
     cluster=SERVICES,
 )
 def time_sliced_gpu_with_room():
@@ -271,7 +271,7 @@ def workers(started):
 @variant(
     "Five processes of one pod that were started over days fill its GPU: left behind, or many workers.",
     "healthy",
-    {"id": "gpu-memory-shared-out", "gpu": 0, "severity": "info", "evidence": ["research/job-0 has 5 processes on it"]},
+    {"id": "shared-gpu-memory-full", "gpu": 0, "severity": "info", "evidence": ["research/job-0 has 5 processes on it"]},
     must_not=ALARMS,
     cluster=cluster(*jobs(1), capacity=1),
 )
@@ -282,7 +282,7 @@ def old_processes_of_one_pod():
 @variant(
     "Five workers that were started together fill the GPU of their pod: that is their work.",
     "healthy",
-    must_not=ALARMS + ["gpu-memory-shared-out"],
+    must_not=ALARMS + ["shared-gpu-memory-full"],
     cluster=cluster(*jobs(1), capacity=1),
 )
 def workers_of_one_server():

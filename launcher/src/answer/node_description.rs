@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::diagnosis::{Finding, Severity, StackLink, Unknown};
+use syringe_core::diagnosis::{Finding, Severity, StackStage, Unknown};
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::{Section, Sections};
 
@@ -87,7 +87,7 @@ pub struct NodeDescription {
     pub events_omitted: Option<usize>,
     /// The way of its GPUs from the PCI bus to the scheduler, link by link.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub stack: Vec<StackLink>,
+    pub stack: Vec<StackStage>,
     /// How the node was read, or how the probe failed; absent if no probe was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,

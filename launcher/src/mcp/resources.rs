@@ -73,7 +73,7 @@ fn xid_entry(entry: &XidEntry) -> Value {
         nvidia_action,
         nvidia_investigation,
         response: _,
-        ages: _,
+        ageing: _,
         sre_action,
         differs,
         raises_recovery_action,

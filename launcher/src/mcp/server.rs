@@ -12,7 +12,7 @@ use rmcp::model::{
 use rmcp::service::{Peer, RequestContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use serde_json::Value;
-use syringe_core::text::tidy;
+use syringe_core::text::clean_keeping_lines;
 use tokio_util::sync::CancellationToken;
 
 use super::tool_definitions::definitions;
@@ -195,7 +195,7 @@ fn result(outcome: Result<RenderedAnswer, Failure>) -> CallToolResult {
             result
         }
         // Without structured content: clients validate it against the output schema even for an error.
-        Err(failure) => CallToolResult::error(vec![ContentBlock::text(tidy(&failure.to_string()))]),
+        Err(failure) => CallToolResult::error(vec![ContentBlock::text(clean_keeping_lines(&failure.to_string()))]),
     }
 }
 

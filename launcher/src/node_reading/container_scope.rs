@@ -3,15 +3,15 @@
 //! GPUs that NVML does not list in a container are not missing on the node. Without this, a probe in a container without GPUs
 //! would report that the node has lost all GPUs.
 
-use syringe_core::diagnosis::{self, ClusterFacts};
-use syringe_core::report::{Extent, Problem, Report, Scope, Section, Status};
+use syringe_core::diagnosis::{self, KubernetesFacts};
+use syringe_core::report::{Extent, Problem, Report, ReportScope, Section, Status};
 
 /// Kind of a problem that is caused by the container, not the GPU. No rule uses it, so the section is unknown.
 const OUT_OF_SIGHT: &str = "out_of_sight";
 
 /// Removes facts from a report and from the cluster facts that cannot be compared inside a container.
-pub(crate) fn limit_to_container(report: &mut Report, cluster: &mut ClusterFacts) {
-    let Some(Scope { gpus, files, .. }) = report.scope else { return };
+pub(crate) fn limit_to_container(report: &mut Report, cluster: &mut KubernetesFacts) {
+    let Some(ReportScope { gpus, files, .. }) = report.scope else { return };
     let listed = Section::data_of(&report.sections.inventory).map_or(0, |inventory| inventory.gpus.len());
     // A privileged container has all device files.
     let blind = gpus != Extent::Node || (files != Extent::Node && listed == 0);
@@ -83,19 +83,19 @@ mod tests {
     fn confined(change: impl FnOnce(&mut Report)) -> diagnosis::Diagnosis {
         let mut report = scenarios::named("healthy-h100-8").expect("a scenario").report();
         change(&mut report);
-        let mut cluster = ClusterFacts {
+        let mut cluster = KubernetesFacts {
             node: Some("gpu-1".into()),
             gpu_capacity: Some(8),
             gpu_allocatable: Some(8),
             gpu_label_count: Some(8),
-            ..ClusterFacts::default()
+            ..KubernetesFacts::default()
         };
         limit_to_container(&mut report, &mut cluster);
         diagnosis::diagnose(&report, &cluster)
     }
 
-    fn in_a_container(gpus: Extent) -> Option<Scope> {
-        Some(Scope { gpus, processes: Extent::Container, files: Extent::Container })
+    fn in_a_container(gpus: Extent) -> Option<ReportScope> {
+        Some(ReportScope { gpus, processes: Extent::Container, files: Extent::Container })
     }
 
     #[test]

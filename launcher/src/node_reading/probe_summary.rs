@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::report::{Report, Scope, Source};
+use syringe_core::report::{Report, ReportScope, Source};
 
 use crate::error::Failure;
 use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
@@ -25,7 +25,7 @@ pub struct ProbeSummary {
     pub version: String,
     /// How much of the node the probe could see. Absent: all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub scope: Option<Scope>,
+    pub scope: Option<ReportScope>,
     /// When the facts were read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<jiff::Timestamp>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use syringe_core::diagnosis::{self, ClusterFacts, Diagnosis, first_failing_pod};
+use syringe_core::diagnosis::{self, Diagnosis, KubernetesFacts, first_failing_pod};
 use syringe_core::report::{Problem, Report, Section, Source};
 use syringe_core::since::Since;
 use syringe_core::text::clean;
@@ -40,7 +40,7 @@ pub(crate) struct NodeReading {
     /// The pods on the node before or after the probe, if they could be listed.
     pub(crate) existing_pods: Option<ExistingPods>,
     /// Facts of Kubernetes about it.
-    pub(crate) cluster: ClusterFacts,
+    pub(crate) cluster: KubernetesFacts,
 }
 
 /// A node whose object was read.
@@ -228,14 +228,14 @@ pub(crate) async fn read_with_object(
     }
     let live_pod_uids = existing_pods.as_ref().map(ExistingPods::uids);
     let gpu_pods = existing_pods.as_ref().map(|existing_pods| existing_pods.gpu_pods().to_vec());
-    let mut cluster = ClusterFacts { live_pod_uids, gpu_pods, ..cluster };
+    let mut cluster = KubernetesFacts { live_pod_uids, gpu_pods, ..cluster };
     container_scope::limit_to_container(&mut report, &mut cluster);
     let diagnosis = diagnosis::diagnose(&report, &cluster);
     Ok(NodeReading { report, diagnosis, note, existing_pods, cluster })
 }
 
 /// The option of node-probe that names the log of the first container of NVIDIA's stack that does not start.
-fn stack_log(facts: &ClusterFacts) -> Option<[String; 2]> {
+fn stack_log(facts: &KubernetesFacts) -> Option<[String; 2]> {
     let (pod, container) = first_failing_pod(facts)?;
     let plain = |text: &str, extra: fn(u8) -> bool| !text.is_empty() && text.len() <= 63 && text.bytes().all(extra);
     let uid = plain(&pod.uid, |byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-');

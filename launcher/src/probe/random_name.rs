@@ -1,10 +1,10 @@
 //! Random names: of probe pods, containers and sessions.
 
-use syringe_core::PROBE_NAME;
+use syringe_core::PROBE_NAME_PREFIX;
 
 /// The name of a new probe.
 pub(super) fn probe_name() -> String {
-    format!("{PROBE_NAME}{}", random_suffix())
+    format!("{PROBE_NAME_PREFIX}{}", random_suffix())
 }
 
 /// Ten letters and digits: 50 bits, so that no two pods ever share a name.

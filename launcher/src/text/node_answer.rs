@@ -1,7 +1,7 @@
 //! Answers about one node as text: findings first, then how the node was read.
 
 use comfy_table::Table;
-use syringe_core::diagnosis::{Finding, LinkState, Plan, StackLink};
+use syringe_core::diagnosis::{Finding, Plan, StackStage, StageState};
 use syringe_core::facts::LostGpu;
 use syringe_core::nvml_codes;
 
@@ -10,16 +10,16 @@ use crate::node_reading::probe_summary::ProbeSummary;
 use crate::text::table::{cell, counted, second};
 use crate::variant_name::variant_name;
 
-/// The links from the PCI bus to the scheduler in one line, if one of them is broken.
-pub(crate) fn stack_line(links: &[StackLink]) -> String {
-    if links.iter().all(|link| link.state != LinkState::Broken) {
+/// The stages from the PCI bus to the scheduler in one line, if one of them is broken.
+pub(crate) fn stack_line(stages: &[StackStage]) -> String {
+    if stages.iter().all(|stage| stage.state != StageState::Broken) {
         return String::new();
     }
-    let word = |link: &StackLink| {
-        let evidence = if link.state == LinkState::Broken { format!(" ({})", link.evidence) } else { String::new() };
-        format!("{} {}{evidence}", variant_name(link.link), variant_name(link.state))
+    let word = |stage: &StackStage| {
+        let evidence = if stage.state == StageState::Broken { format!(" ({})", stage.evidence) } else { String::new() };
+        format!("{} {}{evidence}", variant_name(stage.stage), variant_name(stage.state))
     };
-    format!("Stack: {}\n", links.iter().map(word).collect::<Vec<_>>().join(", "))
+    format!("Stack: {}\n", stages.iter().map(word).collect::<Vec<_>>().join(", "))
 }
 
 /// One row for each GPU in the order of NVML, including GPUs that do not respond. The first cell is the index of the GPU,

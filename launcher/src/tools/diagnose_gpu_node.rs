@@ -4,7 +4,7 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use syringe_core::diagnosis::StackLink;
+use syringe_core::diagnosis::StackStage;
 use syringe_core::facts::health::{GpuHealth, HealthStatus};
 use syringe_core::report::{Sections, Status};
 
@@ -42,7 +42,7 @@ pub struct DiagnoseArgs {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DiagnosisSection {
     /// Sections that were read, with their status.
-    pub looked_at: Vec<SectionStatus>,
+    pub sections_read: Vec<SectionStatus>,
     /// Number of GPUs that NVML or PCI shows.
     pub gpus: u32,
     /// Score of the node, 0 to 100. Absent if nothing was judged.
@@ -50,9 +50,9 @@ pub struct DiagnosisSection {
     pub score: Option<u32>,
     /// Status of the node.
     pub status: HealthStatus,
-    /// The way of the GPUs from the PCI bus to the scheduler, link by link. The first that is `broken` is the one to mend.
+    /// The stages from the GPUs on the PCI bus to the scheduler. Repair the first `broken` one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub stack: Vec<StackLink>,
+    pub stack: Vec<StackStage>,
     /// GPUs that are not healthy, with the reasons for lost points.
     pub affected_gpus: Vec<GpuHealth>,
     /// Every fact that was read, by section. Only with `detail`. `detail_omitted` names the sections that are left out.
@@ -95,7 +95,7 @@ impl Tool for DiagnoseGpuNode {
     fn table(answer: &Self::Answer) -> String {
         let section = &answer.section;
         let of = |label: &str, status: Status| {
-            let read = section.looked_at.iter().filter(|one| one.status == status);
+            let read = section.sections_read.iter().filter(|one| one.status == status);
             let names: Vec<_> = read.map(|one| one.section).collect();
             if names.is_empty() { String::new() } else { format!("{label}: {}\n", names.join(", ")) }
         };
@@ -122,15 +122,15 @@ impl Tool for DiagnoseGpuNode {
 }
 
 impl DiagnosisSection {
-    fn of(sections: Sections, stack: Vec<StackLink>, with_detail: bool) -> Self {
-        let looked_at =
+    fn of(sections: Sections, stack: Vec<StackStage>, with_detail: bool) -> Self {
+        let sections_read =
             sections.statuses().into_iter().map(|(section, status)| SectionStatus { section, status }).collect();
         let health = sections.health.clone().and_then(|section| section.data).unwrap_or_default();
         let gpus = u32::try_from(health.gpus.len()).unwrap_or(u32::MAX);
         let affected_gpus = health.gpus.into_iter().filter(|gpu| gpu.status != HealthStatus::Healthy).collect();
         let (detail, detail_omitted) = if with_detail { detail_of(sections) } else { (None, Vec::new()) };
         Self {
-            looked_at,
+            sections_read,
             gpus,
             score: health.score,
             status: health.status,

@@ -4,7 +4,7 @@ use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use syringe_core::diagnosis::{Diagnosis, Finding, Severity, StackLink, Unknown};
+use syringe_core::diagnosis::{Diagnosis, Finding, Severity, StackStage, Unknown};
 use syringe_core::explanation::{self, Cause, Explanation, PodFacts};
 use syringe_core::report::Source;
 
@@ -69,10 +69,10 @@ pub struct PodExplanation {
     /// Its node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// The links from the node's GPUs on the PCI bus to the scheduler, for a pod that needs GPUs. Repair the first `broken`
+    /// The stages from the GPUs of the node on the PCI bus to the scheduler, for a pod that needs GPUs. Repair the first `broken`
     /// link first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub stack: Vec<StackLink>,
+    pub stack: Vec<StackStage>,
     /// Findings about the node with the severity warning or higher, whatever their cause.
     pub node_findings: Vec<Finding>,
     /// Findings left out of `node_findings`; diagnose_gpu_node has all.
@@ -157,14 +157,14 @@ impl Tool for ExplainGpuPod {
         if answer.explanation.timeline_omitted > 0 {
             text.push_str(&format!("… {} older events left out\n", answer.explanation.timeline_omitted));
         }
-        for moment in timeline {
-            text.push_str(&format!("{}  {:<10}  {}\n", second(moment.time), moment.source, moment.what));
+        for entry in timeline {
+            text.push_str(&format!("{}  {:<10}  {}\n", second(entry.time), entry.source, entry.what));
         }
-        for Candidate { node, against, held_by, .. } in &answer.candidates {
-            let against = if against.is_empty() { NO_OBJECTION.to_owned() } else { against.join("; ") };
-            text.push_str(&format!("\n{node}: {against}"));
-            if !held_by.is_empty() {
-                text.push_str(&format!("\n    used by {}", held_by.join(", ")));
+        for Candidate { node, reasons_against, used_by, .. } in &answer.candidates {
+            let reasons = if reasons_against.is_empty() { NO_OBJECTION.to_owned() } else { reasons_against.join("; ") };
+            text.push_str(&format!("\n{node}: {reasons}"));
+            if !used_by.is_empty() {
+                text.push_str(&format!("\n    used by {}", used_by.join(", ")));
             }
         }
         if !answer.candidates.is_empty() {
@@ -221,7 +221,7 @@ async fn read_node_of(
 /// The part of the answer about the pod's node. Empty if the node was not read.
 #[derive(Default)]
 struct NodePart {
-    stack: Vec<StackLink>,
+    stack: Vec<StackStage>,
     /// Warnings and more severe findings, at most `MAX_FINDINGS`.
     findings: Vec<Finding>,
     /// Number of findings left out of `findings`.
@@ -256,7 +256,7 @@ struct PendingPod {
 }
 
 impl PendingPod {
-    /// Reads the GPU nodes if the pod waits for one, and sets `pod.room`.
+    /// Reads the GPU nodes if the pod waits for one, and sets `pod.capacity_shortage`.
     async fn read(call: &CallContext, connection: &Connection, object: Option<&Pod>, pod: &mut PodFacts) -> Self {
         let Some(object) = object.filter(|_| waits_for_nodes(pod)) else { return Self::default() };
         let scheduler_message = pod.message.clone();
@@ -267,7 +267,7 @@ impl PendingPod {
                 return Self { not_listed: Some(format!("{what}: {why}")), ..Self::default() };
             }
         };
-        pod.room = capacity_shortage::find(&candidates, &requested(object), scheduler_message.as_deref());
+        pod.capacity_shortage = capacity_shortage::find(&candidates, &requested(object), scheduler_message.as_deref());
         let omitted = candidates.len().saturating_sub(MAX_CANDIDATES);
         candidates.truncate(MAX_CANDIDATES);
         Self { candidates, omitted, not_listed: None }

@@ -152,7 +152,7 @@ impl Tool for GetPodGpuAllocation {
         if let Some(omitted) = answer.pods_omitted {
             text.push_str(&format!("… and {omitted} more pods\n"));
         }
-        for gone in &answer.leftovers.booked_for_gone_pods {
+        for gone in &answer.leftovers.allocated_to_deleted_pods {
             let pod = gone.pod.as_ref().unwrap_or(&gone.pod_uid);
             text.push_str(&format!("allocated to a pod that no longer exists ({pod}): {}\n", gone.devices.join(", ")));
         }

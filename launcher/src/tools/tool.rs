@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use syringe_core::text::tidy;
+use syringe_core::text::clean_keeping_lines;
 use tokio::time::Instant;
 
 use crate::call::CallContext;
@@ -103,5 +103,5 @@ async fn run<T: Tool>(call: CallContext, args: Value) -> Result<RenderedAnswer, 
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
     untrusted_text::finish(&mut json);
-    Ok(RenderedAnswer { json, table: tidy(&T::table(&answer)), is_done: T::is_done(&answer) })
+    Ok(RenderedAnswer { json, table: clean_keeping_lines(&T::table(&answer)), is_done: T::is_done(&answer) })
 }

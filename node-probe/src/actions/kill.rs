@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::Timespec;
+use syringe_core::action_rules::protected::{self, Candidate};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle};
-use syringe_core::operator::protected::{self, Candidate};
 use syringe_core::report::Report;
 
 use super::gpu_facts::{GpuFacts, GpuReader};

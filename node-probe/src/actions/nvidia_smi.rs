@@ -14,7 +14,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use syringe_core::facts::action::{Obstacle, StepDone};
+use syringe_core::facts::action::{CompletedStep, Obstacle};
 use syringe_core::text::clean;
 
 use crate::child;
@@ -106,7 +106,7 @@ impl DriverRoot {
     /// than a slow one. It continues while the container of the probe exists.
     ///
     /// The program also holds `lock` open, so that nobody else gets the lock while it runs.
-    pub(super) fn run(&self, job: SmiCommand, gpu: &str, time: Duration, lock: &File) -> (StepDone, End) {
+    pub(super) fn run(&self, job: SmiCommand, gpu: &str, time: Duration, lock: &File) -> (CompletedStep, End) {
         let started = Instant::now();
         let command = format!("nvidia-smi {}", job.arguments(gpu).join(" "));
         let (exit_code, said, end) = match self.start(job, gpu, lock) {
@@ -117,7 +117,7 @@ impl DriverRoot {
             Err(error) => (None, format!("could not be started: {error}"), End::NotStarted),
         };
         let duration_ms = crate::envelope::millis(started.elapsed());
-        (StepDone { command, exit_code, said: clean(&said, MAX_SAID), duration_ms }, end)
+        (CompletedStep { command, exit_code, said: clean(&said, MAX_SAID), duration_ms }, end)
     }
 
     fn start(&self, job: SmiCommand, gpu: &str, lock: &File) -> io::Result<Child> {

@@ -1,10 +1,10 @@
 //! An action on a facts file: checked by the same rules, without any effect.
 
+use syringe_core::action_rules::protected::{self, Candidate};
+use syringe_core::action_rules::reset_plan::{self, ResetConditions};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle, ResetAction, ResetOutcome};
 use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::processes::GpuProcess;
-use syringe_core::operator::protected::{self, Candidate};
-use syringe_core::operator::reset_plan::{self, Conditions};
 use syringe_core::report::{Report, Section, Sections, Source};
 
 use super::request::{ActionKind, ActionRequest, KillRequest, ResetRequest};
@@ -23,7 +23,7 @@ pub(super) fn replay(facts: &Report, act: &ActionRequest) -> Report {
 
 fn reset(order: &ResetRequest, facts: &Report) -> ResetAction {
     let ResetRequest { gpu, plan: only_plan, cordoned, drain_check, .. } = order;
-    let plan = reset_plan::plan(facts, gpu, Conditions { cordoned: *cordoned, drain_check: *drain_check });
+    let plan = reset_plan::plan(facts, gpu, ResetConditions { cordoned: *cordoned, drain_check: *drain_check });
     let (outcome, summary) = match plan.is_clear() {
         false => (ResetOutcome::Refused, plan.refusal()),
         true if *only_plan => (ResetOutcome::Planned, format!("GPU {gpu} can be reset now.")),
@@ -98,7 +98,7 @@ fn refusal(order: &KillRequest, process: &GpuProcess, gpu: &GpuInventory) -> Opt
 fn evidence(process: &GpuProcess, gpu: &GpuInventory) -> Vec<String> {
     let file = format!("/dev/nvidia{}", gpu.minor_number.unwrap_or(gpu.index));
     let listed = process.uses.iter().any(|gpu_use| gpu_use.gpu == gpu.index);
-    let ways = [(listed, "nvml"), (process.holds.contains(&file), "device_file")];
+    let ways = [(listed, "nvml"), (process.open_device_files.contains(&file), "device_file")];
     ways.into_iter().filter(|(there, _)| *there).map(|(_, way)| way.to_owned()).collect()
 }
 
@@ -136,7 +136,8 @@ mod tests {
         let gpu = GpuInventory { index: 1, minor_number: Some(3), ..GpuInventory::default() };
         let listed = || vec![GpuUse { gpu: 1, ..GpuUse::default() }];
         let held = |name: &str| vec![name.to_owned()];
-        let of = |uses, holds| evidence(&GpuProcess { uses, holds, ..GpuProcess::default() }, &gpu);
+        let of =
+            |uses, open_device_files| evidence(&GpuProcess { uses, open_device_files, ..GpuProcess::default() }, &gpu);
         assert_eq!(of(listed(), Vec::new()), ["nvml"]);
         assert_eq!(of(Vec::new(), held("/dev/nvidia3")), ["device_file"]);
         assert_eq!(of(listed(), held("/dev/nvidia3")), ["nvml", "device_file"]);

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use syringe_core::facts::action::{Action, GpuNow, Obstacle, ResetAction, ResetOutcome, StepDone};
-use syringe_core::operator::reset_plan::{self, Conditions, ResetPlan};
+use syringe_core::action_rules::reset_plan::{self, ResetConditions, ResetPlan};
+use syringe_core::facts::action::{Action, CompletedStep, GpuAfterReset, Obstacle, ResetAction, ResetOutcome};
 use syringe_core::report::{Report, Sections};
 
 use super::nvidia_smi::{DriverRoot, End};
@@ -64,7 +64,7 @@ fn facts(request: &Request, sections: &[SectionName]) -> Report {
 
 fn reset(reset_request: &ResetRequest, request: &Request, facts: &Report) -> ResetAction {
     let ResetRequest { gpu, plan: only_plan, cordoned, drain_check, time } = reset_request;
-    let conditions = Conditions { cordoned: *cordoned, drain_check: *drain_check };
+    let conditions = ResetConditions { cordoned: *cordoned, drain_check: *drain_check };
     let mut plan = reset_plan::plan(facts, gpu, conditions);
     let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
     let driver = match DriverRoot::find(&paths, request.files.root.is_some() && !test_tree::changes_root_in_tree()) {
@@ -158,7 +158,7 @@ impl Execution<'_> {
 
     /// Turns persistence mode on again; `false` if that failed. While nvidia-smi still works on the GPU, a second one would only
     /// wait for it.
-    fn restore(&self, last: End, steps: &mut Vec<StepDone>) -> bool {
+    fn restore(&self, last: End, steps: &mut Vec<CompletedStep>) -> bool {
         if last == End::Running {
             return false;
         }
@@ -168,7 +168,7 @@ impl Execution<'_> {
     }
 
     /// nvidia-smi failed or hung while it switched persistence mode off. The mode may be off anyway.
-    fn not_switched_off(self, end: End, mut steps: Vec<StepDone>) -> ResetAction {
+    fn not_switched_off(self, end: End, mut steps: Vec<CompletedStep>) -> ResetAction {
         let said = steps.last().map(|step| step.said.as_str()).unwrap_or_default();
         let why = match end {
             End::Running => "persistence mode was not switched off in time".to_owned(),
@@ -182,7 +182,7 @@ impl Execution<'_> {
     }
 
     /// The state of the GPU after the reset, with some time to become healthy.
-    fn look(&self, end: End) -> GpuNow {
+    fn look(&self, end: End) -> GpuAfterReset {
         let settle_end = Instant::now() + if end == End::Code(0) { SETTLE_TIME } else { Duration::ZERO };
         loop {
             let after = facts(self.request, &CHECKED);
@@ -195,7 +195,7 @@ impl Execution<'_> {
     }
 }
 
-fn summary(outcome: ResetOutcome, gpu: &str, now: &GpuNow, said: &str, time: Duration) -> String {
+fn summary(outcome: ResetOutcome, gpu: &str, now: &GpuAfterReset, said: &str, time: Duration) -> String {
     let state = match now.answers {
         Some(true) if verify::is_in_order(now) => "it responds and has no problem".to_owned(),
         Some(true) => format!("it responds, but: {}", verify::in_words(now)),

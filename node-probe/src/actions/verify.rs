@@ -1,16 +1,16 @@
 //! Whether a GPU is healthy after a reset: compares two reports, without a clock and without I/O.
 
-use syringe_core::facts::action::GpuNow;
+use syringe_core::action_rules::reset_plan::ResetPlan;
+use syringe_core::facts::action::GpuAfterReset;
 use syringe_core::facts::ecc::RecoveryAction;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::nvml_codes::GPU_LOST;
-use syringe_core::operator::reset_plan::ResetPlan;
 use syringe_core::report::{Problem, Report, Section};
 
 /// Compares the node before with the node after.
-pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuNow {
-    let mut now = GpuNow::default();
+pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuAfterReset {
+    let mut now = GpuAfterReset::default();
     let inventory = after.sections.inventory.as_ref();
     match inventory.and_then(|section| section.data.as_ref()) {
         Some(listed) => {
@@ -42,12 +42,12 @@ pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuNow
 }
 
 /// Whether everything was checked and nothing is wrong.
-pub(super) fn is_in_order(now: &GpuNow) -> bool {
+pub(super) fn is_in_order(now: &GpuAfterReset) -> bool {
     now.troubles.is_empty() && now.not_read.is_empty()
 }
 
 /// What is wrong, and what could not be checked.
-pub(super) fn in_words(now: &GpuNow) -> String {
+pub(super) fn in_words(now: &GpuAfterReset) -> String {
     let unread = (!now.not_read.is_empty()).then(|| format!("{} could not be read", now.not_read.join(", ")));
     now.troubles.iter().cloned().chain(unread).collect::<Vec<_>>().join("; ")
 }
@@ -59,7 +59,7 @@ fn whole<T>(section: &Option<Section<T>>, plan: &ResetPlan) -> bool {
 }
 
 /// NVLinks, fabric and PCIe lanes: no fewer than before.
-fn links(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
+fn links(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
     let of_gpu = |report: &'_ Report| -> Option<GpuTopology> {
         let topology = Section::data_of(&report.sections.topology)?;
         topology.gpus.iter().find(|gpu| gpu.uuid.as_deref() == Some(plan.gpu.as_str())).cloned()
@@ -86,7 +86,7 @@ fn links(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
     }
 }
 
-fn repairs(after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
+fn repairs(after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
     let of_gpu = Section::data_of(&after.sections.ecc)
         .and_then(|ecc| ecc.gpus.iter().find(|gpu| gpu.uuid.as_deref() == Some(plan.gpu.as_str())));
     if of_gpu.is_none() || !whole(&after.sections.ecc, plan) {
@@ -111,7 +111,7 @@ fn repairs(after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
 }
 
 /// Codes with more log lines than before the reset. This needs no common clock.
-fn new_xids(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
+fn new_xids(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
     let Some(log) = Section::data_of(&after.sections.xid) else {
         now.not_read.push("xid".to_owned());
         return;

@@ -26,7 +26,7 @@ use syringe_core::diagnosis;
 use syringe_core::facts::host::Host;
 use syringe_core::facts::topology;
 use syringe_core::report::{Extent, Problem, Report, Section, Sections, Source};
-use syringe_core::xid::LogOf;
+use syringe_core::xid::LogOrigin;
 
 use self::collector::{Collector, LATE_PART};
 use self::needed_sections::NeededSections;
@@ -76,7 +76,7 @@ pub(crate) fn collect(request: &Request) -> Report {
     }
     problems.extend(bounded::take_problems());
     add_to_first(&mut report.sections, problems);
-    let whose = if request.files.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
+    let whose = if request.files.kernel_log.is_some() { LogOrigin::AnyNode } else { LogOrigin::ThisNode };
     finish(&mut report, whose, collector.addresses.as_deref(), &collector.paths, &request.sections);
     report.duration_ms = millis(started.elapsed());
     report
@@ -90,16 +90,16 @@ fn nvml_time(timeout: Duration) -> Duration {
 /// Joins the results of the threads, computes the health section, and removes sections that were not requested.
 fn finish(
     report: &mut Report,
-    whose: LogOf,
+    whose: LogOrigin,
     addresses: Option<&[GpuAddress]>,
     paths: &Paths,
     requested: &[SectionName],
 ) {
     if let Some(log) = report.sections.xid.as_mut().and_then(|section| section.data.as_mut()) {
-        let mine = whose == LogOf::ThisNode || report.source == Source::Hardware;
+        let mine = whose == LogOrigin::ThisNode || report.source == Source::Hardware;
         let here = if mine { host::pci_topology(paths) } else { Vec::new() };
         let ports = topology::ports_above_one_gpu(&here);
-        syringe_core::xid::join(log, whose, addresses.unwrap_or_default(), &ports);
+        syringe_core::xid::join_gpus(log, whose, addresses.unwrap_or_default(), &ports);
     }
     if let Some(xid) = &mut report.sections.xid {
         bounded::add_problems(xid);

@@ -46,17 +46,17 @@ pub(super) fn add(proc: &Path, processes: &mut [GpuProcess]) {
     for (number, process) in processes.iter_mut().enumerate() {
         let folder = proc.join(process.pid.to_string()).join("task");
         let Ok(tids) = files::pids(&folder) else { continue };
-        let mut looked_at = 0;
+        let mut checked = 0;
         for &tid in tids.iter().take(MAX_THREADS).take_while(|_| started.elapsed() < TIME) {
-            looked_at += 1;
+            checked += 1;
             let folder = folder.join(tid.to_string());
             let look = read_thread(&folder).unwrap_or_default();
             if look.waits && waiting.len() < MAX_WAITING {
                 waiting.push(Waiting { process: number, tid, folder, look });
             }
         }
-        let not_looked_at = count(tids.len().saturating_sub(looked_at));
-        process.threads = Some(Threads { looked_at: count(looked_at), not_looked_at, ..Threads::default() });
+        let not_checked = count(tids.len().saturating_sub(checked));
+        process.threads = Some(Threads { checked: count(checked), not_checked, ..Threads::default() });
     }
     if !waiting.is_empty() {
         std::thread::sleep(PAUSE);
@@ -74,7 +74,7 @@ pub(super) fn add(proc: &Path, processes: &mut [GpuProcess]) {
         }
     }
     for process in processes {
-        process.threads = process.threads.take().filter(|all| all.uninterruptible > 0 || all.not_looked_at > 0);
+        process.threads = process.threads.take().filter(|all| all.uninterruptible > 0 || all.not_checked > 0);
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
         thread(&tree, 117, "D", 4);
         let process = looked(&tree);
         let threads = process.threads.clone().expect("one waits");
-        assert_eq!((threads.looked_at, threads.not_looked_at, threads.uninterruptible), (2, 0, 1));
+        assert_eq!((threads.checked, threads.not_checked, threads.uninterruptible), (2, 0, 1));
         let waits_in = Some("os_acquire_rwlock_write".to_owned());
         assert_eq!(threads.examples, [Thread { tid: 117, name: Some("cuda-EvtHandlr".into()), waits_in }]);
         assert!(process.is_uninterruptible() && process.has_task(117) && !process.has_task(118));
@@ -154,6 +154,6 @@ mod tests {
             tree.folder(&format!("proc/100/task/{}", 200 + tid));
         }
         let threads = looked(&tree).threads.expect("not all were looked at");
-        assert_eq!((threads.looked_at as usize, threads.not_looked_at, threads.uninterruptible), (MAX_THREADS, 5, 0));
+        assert_eq!((threads.checked as usize, threads.not_checked, threads.uninterruptible), (MAX_THREADS, 5, 0));
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   mod              host section ── system, driver (kernel_module_file), pci, device_files, daemons, container_devices,
-//!                                    driver_load (kernel_module_file), container_runtime, cdi, node_stack, stack_log
+//!                                    driver_load (kernel_module_file), container_runtime, cdi, nvidia_stack, stack_log
 //!   topology         what sysfs adds ── pcie_path, nics
 //!   processes        who uses the GPUs ── process, blocked_threads, open_device_files
 //!   action_facts     what an action needs of one process and one GPU
@@ -32,7 +32,7 @@ mod kubelet;
 mod library_folders;
 mod lost_gpus;
 mod nics;
-mod node_stack;
+mod nvidia_stack;
 pub(crate) mod nvml_library;
 mod open_device_files;
 mod pci;
@@ -131,7 +131,7 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         container_runtime,
         cdi: cdi::read(paths, cdi_folders.flatten()),
         driver_load,
-        node_stack: node_stack::read(paths, &named, !gpus.is_empty()),
+        nvidia_stack: nvidia_stack::read(paths, &named, !gpus.is_empty()),
         stack_log,
     };
     Section::read(host, problems)

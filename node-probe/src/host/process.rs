@@ -129,7 +129,7 @@ fn stat(text: &str) -> Stat {
     }
 }
 
-/// Describes one process, with empty `uses` and `holds`. `None` if the process does not exist.
+/// Describes one process, with empty `uses` and `open_device_files`. `None` if the process does not exist.
 pub(super) fn describe(proc: &Path, pid: u32, context: &ProcContext) -> Option<GpuProcess> {
     let folder = proc.join(pid.to_string());
     let Stat { state, parent, start_ticks, .. } = stat(&files::text(&folder.join("stat"))?);
@@ -149,7 +149,7 @@ pub(super) fn describe(proc: &Path, pid: u32, context: &ProcContext) -> Option<G
         state,
         threads: None,
         uses: Vec::new(),
-        holds: Vec::new(),
+        open_device_files: Vec::new(),
         pod_uid: groups.pod_uid,
         container_id: groups.container_id,
         qos: groups.qos,
@@ -169,7 +169,7 @@ fn command(folder: &Path) -> Option<String> {
     // A thread that hangs in the driver may hold the lock of the memory map, although the state of the main thread does
     // not show it.
     let line = files::head_of(&file, &file, MAX_COMMAND_BYTES, Some(COMMAND_TIME)).ok()?;
-    let line = syringe_core::text::command::shown(String::from_utf8_lossy(&line).split('\0'));
+    let line = syringe_core::text::command::shorten(String::from_utf8_lossy(&line).split('\0'));
     (!line.is_empty()).then_some(line)
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn processes(
     let mut processes = Vec::new();
     for pid in pids {
         let uses = by_pid.remove(&pid).unwrap_or_default();
-        let holds = held.get(&pid).map(|minors| unlisted(minors, &uses, gpu_minors)).unwrap_or_default();
+        let open_device_files = held.get(&pid).map(|minors| unlisted(minors, &uses, gpu_minors)).unwrap_or_default();
         let found = process::describe(&paths.proc, pid, &context);
         let process = found.unwrap_or_else(|| GpuProcess {
             pid,
@@ -61,8 +61,8 @@ pub(crate) fn processes(
             ..GpuProcess::default()
         });
         // Ignore a process that ended between the two reads.
-        if !uses.is_empty() || (!holds.is_empty() && process.state.as_deref() != Some(GONE)) {
-            processes.push(GpuProcess { uses, holds, ..process });
+        if !uses.is_empty() || (!open_device_files.is_empty() && process.state.as_deref() != Some(GONE)) {
+            processes.push(GpuProcess { uses, open_device_files, ..process });
         }
     }
     blocked_threads::add(&paths.proc, &mut processes);
@@ -72,8 +72,8 @@ pub(crate) fn processes(
 
 /// A problem for a process with so many threads that not all were checked.
 fn not_all_threads(process: &GpuProcess) -> Option<Problem> {
-    let threads = process.threads.as_ref().filter(|threads| threads.not_looked_at > 0)?;
-    let why = format!("{} were checked, {} were not", threads.looked_at, threads.not_looked_at);
+    let threads = process.threads.as_ref().filter(|threads| threads.not_checked > 0)?;
+    let why = format!("{} were checked, {} were not", threads.checked, threads.not_checked);
     Some(files::problem("threads_capped", format!("threads of pid {}", process.pid), why, ""))
 }
 
@@ -168,9 +168,9 @@ mod tests {
         let section = processes(&tree.paths(), uses, &[], &[(0, 4), (1, 5)]);
         assert_eq!(section.status, Status::Ok, "{:?}", section.problems);
         let found = section.data.expect("data").processes;
-        assert_eq!(found[0].holds, ["/dev/nvidia5"], "listed on GPU 0 (minor 4), so only the other one");
+        assert_eq!(found[0].open_device_files, ["/dev/nvidia5"], "listed on GPU 0 (minor 4), so only the other one");
         assert_eq!(
-            (found[1].pid, &found[1].uses, &found[1].holds),
+            (found[1].pid, &found[1].uses, &found[1].open_device_files),
             (200, &Vec::new(), &vec!["/dev/nvidia4".to_owned()])
         );
     }

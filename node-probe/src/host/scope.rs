@@ -1,6 +1,6 @@
 //! How much of the node the probe can see.
 
-use syringe_core::report::{Extent, Scope};
+use syringe_core::report::{Extent, ReportScope};
 
 use super::device_files;
 use crate::paths::{Owner, Paths};
@@ -11,11 +11,11 @@ use crate::{files, pid_namespace};
 const KUBELETS: [&str; 4] = ["kubelet", "k3s-server", "k3s-agent", "rke2"];
 
 /// `None` if the whole node is visible.
-pub(crate) fn scope(paths: &Paths) -> Option<Scope> {
+pub(crate) fn scope(paths: &Paths) -> Option<ReportScope> {
     let on_node = paths.owner == Owner::Node && (pid_namespace::is_initial(&paths.proc) || sees_a_kubelet(paths));
     let extent = |all: bool| if all { Extent::Node } else { Extent::Container };
-    let scope = Scope { gpus: gpus(paths), processes: extent(on_node), files: extent(on_node) };
-    (scope != Scope::default()).then_some(scope)
+    let scope = ReportScope { gpus: gpus(paths), processes: extent(on_node), files: extent(on_node) };
+    (scope != ReportScope::default()).then_some(scope)
 }
 
 fn sees_a_kubelet(paths: &Paths) -> bool {
@@ -63,7 +63,7 @@ mod tests {
     fn a_node_that_is_a_container_shows_its_kubelet() {
         let tree = Tree::new();
         tree.link("proc/self/ns/pid", "pid:[4026532199]").file("proc/1/comm", "systemd\n");
-        let files_and_processes = |scope: Option<Scope>| scope.map(|scope| (scope.processes, scope.files));
+        let files_and_processes = |scope: Option<ReportScope>| scope.map(|scope| (scope.processes, scope.files));
         assert_eq!(files_and_processes(scope(&tree.paths())), Some((CONTAINER, CONTAINER)));
         tree.file("proc/230/comm", "kubelet\n");
         assert_eq!(scope(&tree.paths()), None);
@@ -73,7 +73,7 @@ mod tests {
     fn a_container_with_some_of_the_gpus_says_so() {
         let tree = with_gpus(&[0, 1]);
         tree.link("proc/self/ns/pid", "pid:[4026531836]").file("dev/nvidia1", "");
-        assert_eq!(scope(&tree.paths()), Some(Scope { gpus: CONTAINER, processes: NODE, files: NODE }));
+        assert_eq!(scope(&tree.paths()), Some(ReportScope { gpus: CONTAINER, processes: NODE, files: NODE }));
         tree.file("proc/driver/nvidia/gpus/0000:09:00.0/information", "Model: x\n");
         assert_eq!(scope(&tree.paths()).map(|scope| scope.gpus), Some(Extent::Unknown));
     }

@@ -99,7 +99,7 @@ pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
     }
     facts.coverage.extend(pstore::coverage(paths));
     if let Some(since) = options.since {
-        xid::since(&mut facts, since);
+        xid::drop_events_before(&mut facts, since);
     }
     Section::read(facts, problems)
 }

@@ -63,7 +63,7 @@ pub(crate) fn read_file(path: &Path, options: &Options) -> Section<KernelLog> {
         let problem = push(reader, &name, &mut log)?;
         let mut log = log.finish();
         if let Some(since) = options.since {
-            xid::since(&mut log, since);
+            xid::drop_events_before(&mut log, since);
         }
         Ok((log, problem))
     });

@@ -10,7 +10,7 @@ use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::mig::GpuMig;
 use syringe_core::facts::processes::GpuUse;
 use syringe_core::facts::telemetry::GpuTelemetry;
-use syringe_core::facts::topology::{GpuTopology, P2pLack};
+use syringe_core::facts::topology::{GpuTopology, MissingP2p};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::Problem;
 
@@ -94,7 +94,7 @@ pub(crate) struct Pairs {
     /// Number of pairs whose capabilities were read.
     pub(crate) answered: u32,
     /// Capabilities that some of the pairs lack.
-    pub(crate) lacking: Vec<P2pLack>,
+    pub(crate) lacking: Vec<MissingP2p>,
     /// Whether NVML does not support the call.
     pub(crate) absent: bool,
 }

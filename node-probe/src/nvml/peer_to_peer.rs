@@ -1,6 +1,6 @@
 //! Peer-to-peer capabilities of pairs of GPUs.
 
-use syringe_core::facts::topology::P2pLack;
+use syringe_core::facts::topology::MissingP2p;
 
 use super::answer::Pairs;
 use super::enum_names;
@@ -15,7 +15,7 @@ pub(super) struct PeerToPeer {
     /// Pairs that were read.
     pub(super) answered: u32,
     /// Capabilities that some pairs lack.
-    pub(super) lacking: Vec<P2pLack>,
+    pub(super) lacking: Vec<MissingP2p>,
     /// Whether NVML does not support the call. It is then not called again.
     pub(super) absent: bool,
     /// The first error of a pair.
@@ -39,11 +39,15 @@ impl PeerToPeer {
     }
 
     fn add_lack(&mut self, capability: &str, status: &str, pair: [u32; 2]) {
-        let same = |lack: &&mut P2pLack| lack.capability == capability && lack.status == status;
+        let same = |lack: &&mut MissingP2p| lack.capability == capability && lack.status == status;
         match self.lacking.iter_mut().find(same) {
             Some(lack) => lack.pairs.push(pair),
             None => {
-                self.lacking.push(P2pLack { capability: capability.into(), status: status.into(), pairs: vec![pair] });
+                self.lacking.push(MissingP2p {
+                    capability: capability.into(),
+                    status: status.into(),
+                    pairs: vec![pair],
+                });
             }
         }
     }
@@ -64,7 +68,7 @@ impl PeerToPeer {
         let Pairs { words: _, answered, lacking, absent } = pairs;
         self.answered = self.answered.saturating_add(answered);
         self.absent |= absent;
-        for P2pLack { capability, status, pairs } in lacking {
+        for MissingP2p { capability, status, pairs } in lacking {
             pairs.into_iter().for_each(|pair| self.add_lack(&capability, &status, pair));
         }
     }

@@ -23,7 +23,7 @@ impl<'a> Allocations<'a> {
         let section = node.report.sections.kubelet.as_ref()?;
         let kubelet = section.data.as_ref()?;
         let whole = section.status == Status::Ok && matches!(kubelet.source.as_str(), "checkpoint" | "pod_resources");
-        let (pods, now) = (node.cluster.gpu_pods.as_deref()?, node.now?);
+        let (pods, now) = (node.kubernetes.gpu_pods.as_deref()?, node.now?);
         whole.then_some(Self { kubelet, pods, now })
     }
 

@@ -4,8 +4,8 @@
 
 use super::rules::{LICENSE_UNKNOWN, UNLICENSED};
 use crate::diagnosis::draft::Draft;
+use crate::diagnosis::evidence;
 use crate::diagnosis::node::{Gpu, Node};
-use crate::diagnosis::quote;
 use crate::facts::inventory::VgpuLicense;
 
 /// NVIDIA restricts an unlicensed vGPU from about 20 minutes after the start; fetching a license takes a minute or two.
@@ -35,8 +35,8 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         return None;
     }
     let said = in_use().map(|feature| {
-        let product = feature.product.as_deref().map(quote::data).unwrap_or_else(|| feature.name.clone());
-        let info = feature.info.as_deref().map(|info| format!(" ({})", quote::data(info))).unwrap_or_default();
+        let product = feature.product.as_deref().map(evidence::data).unwrap_or_else(|| feature.name.clone());
+        let info = feature.info.as_deref().map(|info| format!(" ({})", evidence::data(info))).unwrap_or_default();
         format!("{product}: not licensed{info}")
     });
     Some(Draft::on_gpu(UNLICENSED, gpu).with_evidence(mode).with_all_evidence(said))

@@ -4,8 +4,8 @@
 //!
 //! ```text
 //!   requests (API) ── allocations (kubelet) ── processes (NVML, cgroups) ── capacity and allocatable (API)
-//!          └ without_gpu ┘      └──── strangers ────┘
-//!                        stale_allocations, shared_memory            withheld
+//!          └ without_gpu ┘      └──── unallocated_use ────┘
+//!                        stale_allocations, shared_gpu_memory            marked_unhealthy
 //! ```
 //!
 //! The kubelet allocates devices before it starts a container, and the probe reads allocations and processes on the same node within
@@ -13,11 +13,11 @@
 
 mod allocations;
 mod license;
+mod marked_unhealthy;
 mod rules;
-mod shared_memory;
+mod shared_gpu_memory;
 mod stale_allocations;
-mod strangers;
-mod withheld;
+mod unallocated_use;
 mod without_gpu;
 
 use super::draft::Draft;
@@ -25,22 +25,22 @@ use super::node::Node;
 use super::rules::Rule;
 use allocations::Allocations;
 
-/// The rules of this family.
+/// The rules of this group.
 pub(super) const RULES: &[Rule] = rules::RULES;
 
 /// Findings about the use of GPUs.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = license::judge(node);
-    drafts.extend(shared_memory::judge(node));
+    drafts.extend(shared_gpu_memory::judge(node));
     if let Some(all) = Allocations::of(node) {
-        drafts.extend(strangers::judge(node, &all));
+        drafts.extend(unallocated_use::judge(node, &all));
         drafts.extend(without_gpu::judge(node, &all));
     }
     drafts
 }
 
-/// Runs after all families: replaces findings by more specific ones that explain them.
+/// Runs after all groups: replaces findings by more specific ones that explain them.
 pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
-    withheld::apply(node, drafts);
+    marked_unhealthy::apply(node, drafts);
     stale_allocations::apply(node, drafts);
 }

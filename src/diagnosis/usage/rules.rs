@@ -1,4 +1,4 @@
-//! The rules of this family.
+//! The rules of this group.
 
 use crate::diagnosis::rules::{NVML_DOC, PLUGIN_DOC, TOOLKIT_DOC, rules};
 
@@ -9,7 +9,7 @@ const SHARING_DOC: Option<&str> =
     Some("https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-sharing.html");
 
 rules! {
-    STRANGER: "gpu-used-by-stranger" Warning Application TOOLKIT_DOC, "A pod uses a GPU that is not allocated to it",
+    UNALLOCATED_USE: "gpu-used-without-allocation" Warning Application TOOLKIT_DOC, "A pod uses a GPU that is not allocated to it",
         Watch "Remove the settings that make all GPUs of {node} visible to the pod (privileged, NVIDIA_VISIBLE_DEVICES in its \
             specification or image), and request GPUs. To prevent it: set accept-nvidia-visible-devices-envvar-when-unprivileged to \
             false in the container toolkit.",
@@ -21,19 +21,19 @@ rules! {
         means "A container requests GPUs and runs, but the kubelet has allocated no device to it: it was started while the \
             device plugin was not registered, as after a reboot. It does not see a GPU.",
         reads "kubelet.allocations, kubelet.registered, kubernetes.gpu_pods";
-    STALE_ALLOCATIONS: "kubelet-books-stale" Critical Driver PLUGIN_DOC, "The kubelet refuses pods although GPUs are free",
+    STALE_ALLOCATIONS: "kubelet-allocations-not-released" Critical Driver PLUGIN_DOC, "The kubelet refuses pods although GPUs are free",
         UpdateSoftware "Restart the kubelet on {node} (systemctl restart kubelet): running pods continue. Then delete the \
             refused pods.",
         means "The kubelet still has devices allocated to deleted or ended pods, and did not release them when it admitted later pods. \
             It refuses pods that the scheduler sends to the node for these devices.",
         reads "kubelet.allocations, kubernetes.gpu_pods, kubernetes.live_pod_uids";
-    WITHHELD: "device-sticky-unhealthy" Warning Driver PLUGIN_DOC, "The device plugin does not advertise a GPU that works",
+    MARKED_UNHEALTHY: "working-gpu-marked-unhealthy" Warning Driver PLUGIN_DOC, "The device plugin does not advertise a GPU that works",
         UpdateSoftware "Restart the pod of the NVIDIA device plugin on {node}: it marks a GPU as unhealthy after an Xid and \
             does not revoke that.",
         means "Fewer GPUs are allocatable than the node has. The GPU that is not advertised responds, has no uncorrected \
             memory error, and no other finding requires an action.",
         reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubelet.registered, telemetry, ecc, xid";
-    SHARED_MEMORY: "gpu-memory-shared-out" Warning Application SHARING_DOC, "The memory of a shared GPU is nearly used up",
+    SHARED_MEMORY_FULL: "shared-gpu-memory-full" Warning Application SHARING_DOC, "The memory of a shared GPU is nearly used up",
         Watch "Limit the memory of each process on {gpu} of {node}, use fewer replicas, or use MIG or MPS with memory limits: \
             time-slicing does not divide the memory. End processes that are not needed any more.",
         means "Several pods, or several processes of one pod, share a GPU, and together they use nearly all of its memory. \

@@ -11,11 +11,11 @@ use jiff::SignedDuration;
 
 use super::allocations::{Allocations, SETTLE_TIME};
 use super::rules::STALE_ALLOCATIONS;
-use crate::diagnosis::cluster::STALE_ALLOCATION;
 use crate::diagnosis::draft::Draft;
+use crate::diagnosis::evidence;
 use crate::diagnosis::gpu_pods::GpuPod;
+use crate::diagnosis::kubernetes_gpus::STALE_ALLOCATION;
 use crate::diagnosis::node::Node;
-use crate::diagnosis::quote;
 
 /// Maximum age of a refusal. An older one is no evidence about the current allocations.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);
@@ -31,7 +31,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
 
 fn judge(node: &Node<'_>) -> Option<Draft> {
     let all = Allocations::of(node)?;
-    let live = node.cluster.live_pod_uids.as_ref()?;
+    let live = node.kubernetes.live_pod_uids.as_ref()?;
     let gone = all.kubelet.allocations.iter().filter(|one| !one.pod_uid.is_empty() && one.claim.is_none());
     let gone: Vec<_> = gone.filter(|one| !live.contains(&one.pod_uid)).collect();
     let mut refused: Vec<&GpuPod> = all.pods.iter().filter(|pod| pod.was_refused_devices()).collect();
@@ -47,20 +47,20 @@ fn judge(node: &Node<'_>) -> Option<Draft> {
     if gone.is_empty() || !tried_again || !is_recent {
         return None;
     }
-    let pods: BTreeSet<String> = gone.iter().map(|one| quote::data(&one.holder())).collect();
+    let pods: BTreeSet<String> = gone.iter().map(|one| evidence::data(&one.holder())).collect();
     let devices: usize = gone.iter().map(|one| one.replicas.map_or(one.devices.len(), |count| count as usize)).sum();
     let named = pods.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
     let more = if pods.len() > MAX_NAMED { format!(" and {} more", pods.len() - MAX_NAMED) } else { String::new() };
     let held = format!(
         "the kubelet has {} allocated to pods that do not exist or have ended: {named}{more}",
-        quote::count(devices, "device")
+        evidence::count(devices, "device")
     );
     let newest = refused.iter().rev().take(MAX_NAMED).map(|pod| {
-        let when = pod.seen.map(quote::time).unwrap_or_default();
-        let words = quote::reason(pod.message.as_deref().unwrap_or_default());
-        format!("pod {} refused {when}: {words}", quote::data(&pod.full_name()))
+        let when = pod.seen.map(evidence::time).unwrap_or_default();
+        let words = evidence::reason(pod.message.as_deref().unwrap_or_default());
+        format!("pod {} refused {when}: {words}", evidence::data(&pod.full_name()))
     });
-    let counts = node.cluster.gpu_capacity.zip(node.cluster.gpu_allocatable);
+    let counts = node.kubernetes.gpu_capacity.zip(node.kubernetes.gpu_allocatable);
     let counts =
         counts.map(|(capacity, allocatable)| format!("Kubernetes capacity {capacity}, allocatable {allocatable}"));
     Some(Draft::on_node(STALE_ALLOCATIONS).with_evidence(held).with_all_evidence(newest).with_all_evidence(counts))

@@ -3,9 +3,9 @@
 use super::allocations::Allocations;
 use super::rules::WITHOUT_GPU;
 use crate::diagnosis::draft::Draft;
+use crate::diagnosis::evidence;
 use crate::diagnosis::gpu_pods::{GpuContainer, GpuPod};
 use crate::diagnosis::node::Node;
-use crate::diagnosis::quote;
 
 pub(super) fn judge(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
     let running = all.pods.iter().filter(|pod| pod.phase == "Running" && !pod.deleting);
@@ -26,12 +26,12 @@ fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, containe
             || all.kubelet.allocations.iter().any(|one| one.resource == resource)
     };
     let (resource, count) = container.requests.iter().find(|(resource, count)| **count > 0 && registered(resource))?;
-    let name = quote::data(&pod.full_name());
+    let name = evidence::data(&pod.full_name());
     let asks = format!(
         "pod {name} container {} requests {count} {} and has run since {}",
-        quote::data(&container.name),
-        quote::data(resource),
-        quote::time(since)
+        evidence::data(&container.name),
+        evidence::data(resource),
+        evidence::time(since)
     );
     let mut draft = Draft::on_node(WITHOUT_GPU)
         .with_evidence(asks)
@@ -47,5 +47,5 @@ fn booted(node: &Node<'_>, since: jiff::Timestamp) -> Option<String> {
     let boot = node.now? - jiff::SignedDuration::from_secs(uptime);
     let after = since.duration_since(boot);
     (!after.is_negative() && after <= jiff::SignedDuration::from_mins(15))
-        .then(|| format!("{} after the boot of the node", quote::span(after)))
+        .then(|| format!("{} after the boot of the node", evidence::span(after)))
 }

@@ -10,7 +10,7 @@ use crate::explanation::timeline::line;
 use crate::explanation::{Cause, Certainty, Explanation};
 use crate::facts::kernel_log::KernelEvent;
 use crate::xid::catalogue::{self, Class};
-use crate::xid::judgement;
+use crate::xid::event_meaning;
 
 /// Classes of errors of a GPU, its links or its power supply.
 const OF_GPU: [Class; 4] = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
@@ -54,7 +54,7 @@ pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
 /// Events that stop the GPU, or the programs on it.
 fn grave(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
     let is_grave = |event: &&KernelEvent| {
-        judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical)
+        event_meaning::of(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical)
     };
     events.into_iter().filter(is_grave).collect()
 }
@@ -177,8 +177,8 @@ const ABOUT_STARTS: [&str; 14] = [
     "cdi-",
     "gpus-not-",
     "device-plugin-",
-    "device-sticky-",
-    "kubelet-books-",
+    "working-gpu-marked-",
+    "kubelet-allocations-",
     "allocation-",
     "vgpu-",
     "pod-without-",
@@ -232,7 +232,7 @@ fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &
 pub(super) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
     let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
     let own = |finding: &&Finding| finding.addresses.iter().any(|address| case.on_node.addresses.contains(address));
-    let finding = findings.iter().filter(|finding| finding.id == "gpu-memory-shared-out").find(own)?;
+    let finding = findings.iter().filter(|finding| finding.id == "shared-gpu-memory-full").find(own)?;
     // Exit codes from 128 are signals; a failed GPU memory allocation is an error of the program.
     let end = case.failed().filter(|end| (1..126).contains(&end.exit_code) && case.failed_container_had_gpus())?;
     let what = format!("container {} exited, and the memory of the GPU that it shares is used up", end.container);
@@ -245,4 +245,17 @@ pub(super) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
     let log = end.log_command(case.pod);
     explanation.action.text.push_str(&format!(" Check in its log whether it ran out of GPU memory: {log}."));
     Some(explanation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ABOUT_STARTS;
+    use crate::diagnosis::catalogue_of_rules;
+
+    #[test]
+    fn every_prefix_is_that_of_a_rule() {
+        for start in ABOUT_STARTS {
+            assert!(catalogue_of_rules().iter().any(|rule| rule.id.starts_with(start)), "{start}");
+        }
+    }
 }

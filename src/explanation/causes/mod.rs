@@ -1,16 +1,16 @@
-//! The causes of a pod's state. `first` evaluates them in order.
+//! The causes of a pod's state. `evaluate` tries them in order.
 //!
 //! An exit code above 128 is 128 plus the signal, as in POSIX shells and the kubelet. The class of an Xid in the catalogue
 //! determines its cause. The reasons of pods and containers are those of the kubelet and the scheduler.
 
-mod admission;
 mod cdi;
 mod creation;
 mod cuda;
-pub(super) mod first;
+pub(super) mod evaluate;
 mod gpu;
 mod image;
 mod kubelet;
+mod kubelet_admission;
 mod kubernetes;
 mod numa;
 mod process;
@@ -23,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::pod_on_node::PodOnNode;
 use super::timeline::line;
-use super::{Cause, Certainty, ContainerState, End, Explanation, PodEvent, PodFacts};
+use super::{Cause, Certainty, ContainerState, Explanation, PodEvent, PodFacts, Termination};
 use crate::diagnosis::{self, Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Scope, Severity, Stuck};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::facts::processes::GpuProcess;
@@ -66,12 +66,12 @@ impl Case<'_> {
     }
 
     /// The end of its container, if one ended.
-    fn ended(&self) -> Option<End<'_>> {
+    fn ended(&self) -> Option<Termination<'_>> {
         self.pod.end()
     }
 
     /// The end of its failed container. An init container that completed is not a failure.
-    fn failed(&self) -> Option<End<'_>> {
+    fn failed(&self) -> Option<Termination<'_>> {
         self.ended().filter(|end| end.exit_code != 0 || end.never_ran())
     }
 
@@ -225,7 +225,7 @@ fn quotes(events: &[&KernelEvent]) -> Vec<String> {
 }
 
 fn end_quote(case: &Case<'_>) -> Option<String> {
-    let End { container, exit_code, reason, message, finished, .. } = case.failed()?;
+    let Termination { container, exit_code, reason, message, finished, .. } = case.failed()?;
     let message = if message.is_empty() { String::new() } else { format!(": {message}") };
     let at = finished.map(|time| format!(" at {time:.0}")).unwrap_or_default();
     Some(format!("container {container} ended{at}: {reason}, exit code {exit_code}{message}"))

@@ -2,7 +2,7 @@
 
 use super::{ALL_CLASSES, Case, end_quote, quotes};
 use crate::diagnosis::{Action, ActionCode, Stuck};
-use crate::explanation::{Cause, Certainty, End, Explanation};
+use crate::explanation::{Cause, Certainty, Explanation, Termination};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::facts::processes::GpuProcess;
 
@@ -115,7 +115,7 @@ pub(super) fn zombie(case: &Case<'_>) -> Option<Explanation> {
 /// The program exited, and no other cause was found.
 pub(super) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let end = case.ended().filter(|end| end.exit_code != 0)?;
-    let End { container, exit_code, reason, .. } = end;
+    let Termination { container, exit_code, reason, .. } = end;
     let what = match exit_code {
         126 => "could not execute its command".to_owned(),
         127 => "did not find a command (exit code 127)".to_owned(),

@@ -2,7 +2,7 @@
 
 use super::Case;
 use crate::diagnosis::ActionCode;
-use crate::explanation::{Cause, Certainty, Explanation, Preemption, Room};
+use crate::explanation::{CapacityShortage, Cause, Certainty, Explanation, Preemption};
 
 /// Words of the scheduler's message, their meaning, and the action. The first match is used: reasons that apply to every node
 /// come before those that apply to some.
@@ -131,7 +131,7 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     }
     let event = case.events(&["FailedScheduling"]).next().map(|event| event.message.clone());
     let Some(message) = case.pod.message.clone().or(event) else {
-        if let Some(awaits) = claims_awaited(case) {
+        if let Some(awaits) = pending_resource_claims(case) {
             return Some(awaits);
         }
         let (what, action) = match &case.pod.scheduler {
@@ -174,7 +174,7 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
 fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let reasons = clauses(message);
     let fit = REASONS.iter().find(|(words, ..)| reasons.iter().any(|reason| reason.contains(words)));
-    let room = case.pod.room.as_ref();
+    let room = case.pod.capacity_shortage.as_ref();
     let meaning = room.and_then(|room| room.problem.as_deref()).or(fit.map(|(_, what, _)| *what));
     let what = match meaning {
         // The scheduler's counts show how many nodes have which problem.
@@ -182,10 +182,12 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         None => "no node fits yet".to_owned(),
     };
     let action = match room.filter(|room| !room.changes.is_empty()) {
-        Some(Room { changes, needs_all: true, .. }) => {
+        Some(CapacityShortage { changes, needs_all: true, .. }) => {
             format!("To start it, all of these are required: {}.", changes.join("; "))
         }
-        Some(Room { changes, .. }) => format!("To start it, one of these is required: {}.", changes.join("; ")),
+        Some(CapacityShortage { changes, .. }) => {
+            format!("To start it, one of these is required: {}.", changes.join("; "))
+        }
         None => fit
             .map_or(
                 "The scheduler's message gives the reason. The details of each GPU node are below.",
@@ -201,8 +203,8 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
 }
 
 /// Explains a pod whose claims do not exist. The scheduler ignores such a pod, and reports no reason.
-fn claims_awaited(case: &Case<'_>) -> Option<Explanation> {
-    let names = &case.pod.claims_awaited;
+fn pending_resource_claims(case: &Case<'_>) -> Option<Explanation> {
+    let names = &case.pod.pending_resource_claims;
     (!names.is_empty()).then(|| {
         let names = names.join(", ");
         let what =

@@ -9,7 +9,7 @@ use super::start_phrase::Phrase;
 use super::start_phrases::{self, NEEDS_NEWER_CUDA};
 use super::{Case, cdi, cuda, event_quote, image};
 use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Finding, Severity};
-use crate::explanation::facts::known as known_time;
+use crate::explanation::pod_facts::known as known_time;
 use crate::explanation::{Cause, Certainty, ContainerFacts, ContainerState, Explanation, PodEvent};
 use crate::report::Section;
 

@@ -1,7 +1,7 @@
 //! Pods that wait for a node: what the scheduler says is what is told.
 
 use super::{Cause, Certainty, ContainerFacts, PodEvent, PodFacts, explain, failed};
-use crate::explanation::{Preemption, Room};
+use crate::explanation::{CapacityShortage, Preemption};
 
 fn waiting(message: Option<&str>) -> PodFacts {
     PodFacts {
@@ -84,7 +84,7 @@ fn required_changes_contain_numbers() {
     let shortage = "requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7";
     let changes = vec!["free 2 nvidia.com/gpu on gpu-7".to_owned(), "uncordon gpu-8, which has 8 free".to_owned()];
     let pod = PodFacts {
-        room: Some(Room { shortage: shortage.into(), changes, ..Room::default() }),
+        capacity_shortage: Some(CapacityShortage { shortage: shortage.into(), changes, ..CapacityShortage::default() }),
         preemption: Preemption { priority: Some(100), class: Some("batch".into()), ..Preemption::default() },
         ..waiting(Some(message))
     };
@@ -104,14 +104,14 @@ fn required_changes_contain_numbers() {
 
 #[test]
 fn changes_that_are_all_required_are_named_as_such() {
-    let room = Room {
+    let room = CapacityShortage {
         problem: Some("no GPU node advertises nvidia.com/gpu".into()),
         shortage: "requests 1 nvidia.com/gpu on one node".into(),
         changes: vec!["run diagnose_gpu_node for gpu-1 to see why it advertises none".into()],
         needs_all: true,
     };
     let message = Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
-    let explained = explain(&PodFacts { room: Some(room), ..waiting(message) }, None, None);
+    let explained = explain(&PodFacts { capacity_shortage: Some(room), ..waiting(message) }, None, None);
     assert!(
         explained.summary.contains("no GPU node advertises nvidia.com/gpu (1 Insufficient"),
         "{}",
@@ -126,7 +126,7 @@ fn changes_that_are_all_required_are_named_as_such() {
 
 #[test]
 fn a_pod_whose_claims_do_not_exist_yet_is_told_which() {
-    let pod = PodFacts { claims_awaited: vec!["claim shared".into()], ..waiting(None) };
+    let pod = PodFacts { pending_resource_claims: vec!["claim shared".into()], ..waiting(None) };
     let explained = explain(&pod, None, None);
     assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, Certainty::Possible));
     assert!(explained.summary.contains("claim shared"), "{}", explained.summary);

@@ -25,7 +25,7 @@ fn explained(pod: &PodFacts, finding: Finding) -> Explanation {
 /// Findings of the stack at the severity that they have.
 const STACK: [(&str, Severity); 6] = [
     ("stack-broken-at-plugin", Severity::Critical),
-    ("kubelet-books-stale", Severity::Critical),
+    ("kubelet-allocations-not-released", Severity::Critical),
     ("cdi-stale", Severity::Critical),
     ("runtime-handler-missing", Severity::Critical),
     ("gpus-not-advertised", Severity::Warning),
@@ -85,7 +85,7 @@ fn a_pod_of_the_stack_is_explained_by_what_is_found_of_the_stack() {
 fn a_program_that_ends_on_a_full_shared_gpu_may_have_run_out_of_its_memory() {
     let on = |gpu: &str| {
         let addresses = vec![super::address(gpu)];
-        Finding { addresses, ..finding("gpu-memory-shared-out", Severity::Warning) }
+        Finding { addresses, ..finding("shared-gpu-memory-full", Severity::Warning) }
     };
     let own = explained(&failed(1, "Error"), on(super::OWN_GPU));
     assert_eq!((own.cause, own.certainty), (Cause::Node, Certainty::Possible), "{}", own.summary);

@@ -51,7 +51,7 @@ fn a_start_error_is_not_the_applications_and_keeps_its_reason() {
         assert!(explained.summary.contains(what), "{reason}: {}", explained.summary);
         assert!(explained.evidence.iter().any(|line| line.ends_with(reason)), "{reason}: {:?}", explained.evidence);
         assert!(!explained.action.text.contains("kubectl logs"), "{}", explained.action.text);
-        let first = explained.timeline.first().expect("moments").time;
+        let first = explained.timeline.first().expect("entries").time;
         assert!(first >= time("01:00:00"), "nothing began in 1970: {:?}", explained.timeline);
     }
 }
@@ -323,7 +323,7 @@ fn a_hook_that_fails_over_a_lost_gpu_is_the_gpu() {
     let lost = explain(&pod, Some((&report, &lost)), None);
     assert_eq!((lost.cause, lost.action.text.as_str()), (Cause::Gpu, "mend gpu-lost"), "{}", lost.summary);
     // A finding about another use of GPUs is no reason.
-    let other = explain(&pod, Some((&report, &with_findings(&[("gpu-used-by-stranger", "x")]))), None);
+    let other = explain(&pod, Some((&report, &with_findings(&[("gpu-used-without-allocation", "x")]))), None);
     assert_eq!(other.cause, Cause::Node, "{}", other.summary);
     assert!(!other.summary.contains("(x)"), "{}", other.summary);
 }

@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 
-use syringe_core::explanation::Room;
+use syringe_core::explanation::CapacityShortage;
 
 use crate::kubernetes::model::gpu_resource_names::is_gpu_resource;
 use crate::kubernetes::model::pod_requests::{self, MilliValues};
@@ -17,7 +17,11 @@ const MAX_CHANGES: usize = 4;
 
 /// The resources that a pod which requests `wanted` lacks on these nodes. `None` if the numbers do not explain why it is
 /// Pending.
-pub(crate) fn find(candidates: &[Candidate], wanted: &MilliValues, scheduler_message: Option<&str>) -> Option<Room> {
+pub(crate) fn find(
+    candidates: &[Candidate],
+    wanted: &MilliValues,
+    scheduler_message: Option<&str>,
+) -> Option<CapacityShortage> {
     let gpus = || wanted.keys().filter(|resource| is_gpu_resource(resource));
     if candidates.is_empty() || gpus().next().is_none() {
         return None;
@@ -75,7 +79,7 @@ struct Nodes<'a> {
 }
 
 impl Nodes<'_> {
-    fn room(&self) -> Room {
+    fn room(&self) -> CapacityShortage {
         let offered = |resource: &&&String| self.largest(resource) > 0;
         if let Some(resource) = self.scarce.iter().find(|resource| !offered(resource)) {
             return self.not_offered(resource);
@@ -91,9 +95,9 @@ impl Nodes<'_> {
             })
             .collect();
         if too_large.is_empty() {
-            return Room { problem: None, shortage, changes: self.changes(), needs_all: false };
+            return CapacityShortage { problem: None, shortage, changes: self.changes(), needs_all: false };
         }
-        Room { problem: None, shortage, changes: too_large, needs_all: true }
+        CapacityShortage { problem: None, shortage, changes: too_large, needs_all: true }
     }
 
     /// Maximum allocatable amount of a resource on one of the nodes.
@@ -102,7 +106,7 @@ impl Nodes<'_> {
     }
 
     /// No node has the resource: its name is wrong, or its device plugin does not work.
-    fn not_offered(&self, resource: &str) -> Room {
+    fn not_offered(&self, resource: &str) -> CapacityShortage {
         let mut others: Vec<&str> =
             self.candidates.iter().flat_map(|candidate| &candidate.offers).map(String::as_str).collect();
         others.sort_unstable();
@@ -123,7 +127,7 @@ impl Nodes<'_> {
             }
         };
         let asks = pod_requests::quantity_text(resource, amount(self.wanted, resource));
-        Room {
+        CapacityShortage {
             problem: Some(format!("no GPU node advertises {resource}")),
             shortage: match self.candidates {
                 [only] => format!("requests {asks}; {} advertises none", only.node),
@@ -224,7 +228,7 @@ impl Nodes<'_> {
             ((*resource).clone(), amount(self.wanted, resource).saturating_sub(free(best, resource).free))
         });
         let lacking = listed(lacking.filter(|(_, amount)| *amount > 0));
-        let holder = best.held_by.first()?;
+        let holder = best.used_by.first()?;
         Some(format!("free {lacking} on {} (used by {holder})", best.node))
     }
 
@@ -267,12 +271,19 @@ mod tests {
     const SHORT: &str = "0/6 nodes are available: 4 Insufficient nvidia.com/gpu, 2 node(s) were unschedulable.";
 
     fn node(name: &str, free: u128, rejections: Vec<RejectionReason>) -> Candidate {
-        let held_by = if free < 8 { vec![format!("ml/train-0 ({} {GPU})", 8 - free)] } else { Vec::new() };
+        let used_by = if free < 8 { vec![format!("ml/train-0 ({} {GPU})", 8 - free)] } else { Vec::new() };
         let free = BTreeMap::from([
             (GPU.to_owned(), FreeAmount { free: free * 1000, allocatable: 8000 }),
             ("cpu".to_owned(), FreeAmount { free: 32_000, allocatable: 64_000 }),
         ]);
-        Candidate { node: name.into(), against: Vec::new(), held_by, rejections, free, offers: vec![GPU.into()] }
+        Candidate {
+            node: name.into(),
+            reasons_against: Vec::new(),
+            used_by,
+            rejections,
+            free,
+            offers: vec![GPU.into()],
+        }
     }
 
     fn asks(gpus: u128) -> MilliValues {

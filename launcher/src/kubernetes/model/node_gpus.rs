@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use syringe_core::diagnosis::ClusterFacts;
+use syringe_core::diagnosis::KubernetesFacts;
 use syringe_core::text::clean;
 
 use crate::kubernetes::model::dra::Dra;
@@ -97,7 +97,7 @@ pub fn problems(node: &Node, capacity: &ResourceCounts, allocatable: &ResourceCo
     }
     // What dynamic resource allocation publishes is in these amounts, under its drivers' names.
     let offers_any = capacity.values().any(|count| *count > 0);
-    let facts = ClusterFacts { gpu_dra: Some(offers_any), ..cluster_facts(node) };
+    let facts = KubernetesFacts { gpu_dra: Some(offers_any), ..cluster_facts(node) };
     if facts.advertises_no_gpus() {
         problems.push(format!(
             "advertises no {GPU_RESOURCE}: the NVIDIA device plugin is not running, or finds no healthy GPU"
@@ -115,13 +115,13 @@ pub fn problems(node: &Node, capacity: &ResourceCounts, allocatable: &ResourceCo
 }
 
 /// What Kubernetes says about the node, as far as the rules use it.
-pub fn cluster_facts(node: &Node) -> ClusterFacts {
+pub fn cluster_facts(node: &Node) -> KubernetesFacts {
     let status = node.status.as_ref();
     let quantities = |read: fn(&k8s_openapi::api::core::v1::NodeStatus) -> Option<_>| status.and_then(read);
     let info = status.and_then(|status| status.node_info.as_ref());
     let replicas = label_number(node, "nvidia.com/gpu.replicas").filter(|replicas| *replicas > 1).unwrap_or(1);
     let gpus = |resources: Option<_>| resources.as_ref().and_then(gpu_count).map(|count| count / replicas);
-    ClusterFacts {
+    KubernetesFacts {
         node: Some(node.name_any()),
         gpu_capacity: gpus(quantities(|status| status.capacity.clone())),
         gpu_allocatable: gpus(quantities(|status| status.allocatable.clone())),
@@ -135,7 +135,7 @@ pub fn cluster_facts(node: &Node) -> ClusterFacts {
         runtime_version: info.map(|info| clean(&info.container_runtime_version, 60)),
         labels: gpu_operator_labels::from_node(node),
         // The other fields are not in the Node object.
-        ..ClusterFacts::default()
+        ..KubernetesFacts::default()
     }
 }
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use syringe_core::diagnosis::{
-    Component, ContainerState, ContainerStateKind, NvidiaContainer, NvidiaPod, RuntimeClassUse,
+    Component, ContainerStateKind, NvidiaContainer, NvidiaContainerState, NvidiaPod, RuntimeClassUse,
 };
 use syringe_core::text::{clean, clean_keeping_end};
 
@@ -145,16 +145,20 @@ fn one(container: &api::Container, init: bool, statuses: &[api::ContainerStatus]
     }
 }
 
-fn state(state: &api::ContainerState) -> Option<ContainerState> {
+fn state(state: &api::ContainerState) -> Option<NvidiaContainerState> {
     let word = |text: &Option<String>| text.as_deref().map(|text| clean(text, 80));
     let message = |text: &Option<String>| text.as_deref().map(|text| clean_keeping_end(text, MAX_MESSAGE));
     let time = |time: &Option<Time>| time.as_ref().map(|Time(time)| *time).filter(|time| *time > Timestamp::UNIX_EPOCH);
     if let Some(running) = &state.running {
         let since = time(&running.started_at);
-        return Some(ContainerState { kind: ContainerStateKind::Running, since, ..ContainerState::default() });
+        return Some(NvidiaContainerState {
+            kind: ContainerStateKind::Running,
+            since,
+            ..NvidiaContainerState::default()
+        });
     }
     if let Some(ended) = &state.terminated {
-        return Some(ContainerState {
+        return Some(NvidiaContainerState {
             kind: ContainerStateKind::Terminated,
             reason: word(&ended.reason),
             message: message(&ended.message),
@@ -164,7 +168,7 @@ fn state(state: &api::ContainerState) -> Option<ContainerState> {
     }
     let waiting = state.waiting.as_ref()?;
     let (reason, message) = (word(&waiting.reason), message(&waiting.message));
-    Some(ContainerState { reason, message, ..ContainerState::default() })
+    Some(NvidiaContainerState { reason, message, ..NvidiaContainerState::default() })
 }
 
 #[cfg(test)]

@@ -70,8 +70,8 @@ pub(crate) fn from_pod(pod: &Pod) -> PodFacts {
             .map(|name| clean(name, NAME_CAP)),
         runtime_handler: None,
         preemption,
-        room: None,
-        claims_awaited: claims_awaited(pod),
+        capacity_shortage: None,
+        pending_resource_claims: pending_resource_claims(pod),
         scheduler: scheduler(pod),
         unhealthy_devices,
         not_created_by: None,
@@ -94,7 +94,7 @@ fn unhealthy_devices(status: &core::PodStatus) -> Vec<String> {
 }
 
 /// Claims and claim templates of the pod that have no ResourceClaim yet.
-fn claims_awaited(pod: &Pod) -> Vec<String> {
+fn pending_resource_claims(pod: &Pod) -> Vec<String> {
     let made = pod.status.iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());
     let made: Vec<&str> =
         made.filter(|made| made.resource_claim_name.is_some()).map(|made| made.name.as_str()).collect();

@@ -20,7 +20,7 @@ use crate::kubernetes::model::pod_rows::{ContainerRow, DeviceRow, PodRow, Proces
 pub struct Leftovers {
     /// Devices that the kubelet still has allocated to deleted pods.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub booked_for_gone_pods: Vec<StaleAllocation>,
+    pub allocated_to_deleted_pods: Vec<StaleAllocation>,
     /// Processes on GPUs without an allocation: of the host, or of a container that accesses the GPU without one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<StrayProcess>,
@@ -29,7 +29,7 @@ pub struct Leftovers {
 impl Leftovers {
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
-        self.booked_for_gone_pods.is_empty() && self.processes.is_empty()
+        self.allocated_to_deleted_pods.is_empty() && self.processes.is_empty()
     }
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn resolve(
         };
         match rows.iter_mut().find(|row| allocation.is_of(&row.uid, &row.namespace, &row.name)) {
             Some(row) => set_allocation(row, allocation, &devices),
-            None if existing_pods.is_some_and(is_gone) => left.booked_for_gone_pods.push(StaleAllocation {
+            None if existing_pods.is_some_and(is_gone) => left.allocated_to_deleted_pods.push(StaleAllocation {
                 pod_uid: allocation.pod_uid.clone(),
                 pod: allocation.pod.is_some().then(|| allocation.holder()),
                 container: clean(&allocation.container, 63),

@@ -27,10 +27,10 @@ pub struct Candidate {
     /// Node name.
     pub node: String,
     /// Reasons against it. Empty: no check excludes it.
-    pub against: Vec<String>,
+    pub reasons_against: Vec<String>,
     /// Pods that use the missing resource there, the largest first: `namespace/name (8 nvidia.com/gpu)`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub held_by: Vec<String>,
+    pub used_by: Vec<String>,
     /// Reasons against it that do not depend on free resources.
     #[serde(skip)]
     pub(crate) rejections: Vec<RejectionReason>,
@@ -58,7 +58,7 @@ pub(crate) enum RejectionReason {
 }
 
 impl RejectionReason {
-    /// As a text for `against`.
+    /// As a text for `reasons_against`.
     fn text(&self) -> String {
         match self {
             Self::NotReady => "not Ready".to_owned(),
@@ -96,15 +96,15 @@ pub(crate) fn candidate(
     scheduler_message: Option<&str>,
 ) -> Candidate {
     let rejections = rejections(pod, node, scheduler_message);
-    let mut against: Vec<String> = rejections.iter().map(RejectionReason::text).collect();
+    let mut reasons_against: Vec<String> = rejections.iter().map(RejectionReason::text).collect();
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
     let free = free_of(allocatable, wanted, held);
     let (short, lacking) = by_resources(&free, wanted);
-    against.extend(short);
+    reasons_against.extend(short);
     let all = allocatable.map(pod_requests::milli_values).unwrap_or_default();
     let offers = all.into_iter().filter(|(name, amount)| is_gpu_resource(name) && *amount > 0);
     let offers = offers.map(|(name, _)| name).collect();
-    Candidate { node: node.name_any(), against, held_by: holders(held, &lacking), rejections, free, offers }
+    Candidate { node: node.name_any(), reasons_against, used_by: holders(held, &lacking), rejections, free, offers }
 }
 
 fn rejections(pod: &Pod, node: &Node, scheduler_message: Option<&str>) -> Vec<RejectionReason> {
@@ -160,21 +160,21 @@ fn free_of(
 
 /// The resources of which the node has too little, as texts and by name.
 fn by_resources(free: &BTreeMap<String, FreeAmount>, wanted: &MilliValues) -> (Vec<String>, Vec<String>) {
-    let (mut against, mut lacking) = (Vec::new(), Vec::new());
+    let (mut reasons_against, mut lacking) = (Vec::new(), Vec::new());
     for (resource, amount) in wanted {
         let FreeAmount { free, allocatable } = free.get(resource).copied().unwrap_or_default();
         if allocatable == 0 {
-            against.push(format!("has no {resource}"));
+            reasons_against.push(format!("has no {resource}"));
         } else if free < *amount {
             let [free, most] = [free, allocatable].map(|amount| pod_requests::amount_text(resource, amount));
-            against.push(format!(
+            reasons_against.push(format!(
                 "the pod requests {}; {free} of {most} free",
                 pod_requests::quantity_text(resource, *amount)
             ));
             lacking.push(resource.clone());
         }
     }
-    (against, lacking)
+    (reasons_against, lacking)
 }
 
 /// The pods that use most of the first missing resource, GPUs before other resources.
@@ -250,7 +250,7 @@ mod tests {
     }
 
     fn objections(pod: Value, node: Value, held: u128) -> Vec<String> {
-        of(pod, node, held, None).against
+        of(pod, node, held, None).reasons_against
     }
 
     fn pod(more: Value) -> Value {
@@ -311,14 +311,14 @@ mod tests {
 
     #[test]
     fn who_holds_the_gpus_is_said() {
-        assert_eq!(of(pod(json!({})), node(json!({})), 5, None).held_by, ["ml/train-0 (5 nvidia.com/gpu)"]);
-        assert!(of(pod(json!({})), node(json!({})), 4, None).held_by.is_empty(), "nothing is lacking");
+        assert_eq!(of(pod(json!({})), node(json!({})), 5, None).used_by, ["ml/train-0 (5 nvidia.com/gpu)"]);
+        assert!(of(pod(json!({})), node(json!({})), 4, None).used_by.is_empty(), "nothing is lacking");
     }
 
     #[test]
     fn a_taint_that_the_scheduler_does_not_name_is_no_obstacle() {
         let taint = json!({ "taints": [{ "key": "nvidia.com/gpu", "effect": "NoSchedule" }] });
-        let of = |scheduler_message| of(pod(json!({})), node(taint.clone()), 0, scheduler_message).against;
+        let of = |scheduler_message| of(pod(json!({})), node(taint.clone()), 0, scheduler_message).reasons_against;
         assert_eq!(of(None).len(), 1);
         assert_eq!(of(Some("0/3 nodes are available: 3 node(s) had untolerated taint {nvidia.com/gpu: }.")).len(), 1);
         assert!(of(Some("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")).is_empty());

@@ -35,6 +35,7 @@ pub(crate) async fn candidates(
             candidate(pod, node, &wanted, held.get(&name).unwrap_or(&nobody), scheduler_message)
         })
         .collect();
-    candidates.sort_by(|one, other| (one.against.len(), &one.node).cmp(&(other.against.len(), &other.node)));
+    candidates
+        .sort_by(|one, other| (one.reasons_against.len(), &one.node).cmp(&(other.reasons_against.len(), &other.node)));
     Ok(candidates)
 }

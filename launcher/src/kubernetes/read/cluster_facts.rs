@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use syringe_core::diagnosis::{ClusterFacts, NvidiaPod, PodWarning, first_failing_pod};
+use syringe_core::diagnosis::{KubernetesFacts, NvidiaPod, PodWarning, first_failing_pod};
 use tokio::time::timeout;
 
 use crate::kubernetes::client::connection::Connection;
@@ -21,7 +21,7 @@ use crate::kubernetes::read::{events, nodes, pods, resource_claims};
 const TIME: Duration = Duration::from_secs(5);
 
 /// Facts from the node object and from the pods on it, if they were listed.
-pub(crate) fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>) -> ClusterFacts {
+pub(crate) fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>) -> KubernetesFacts {
     let mut facts = node_gpus::cluster_facts(kubernetes);
     facts.nvidia_pods = existing_pods.map(|existing_pods| existing_pods.nvidia_pods().to_vec());
     facts.runtime_classes = existing_pods.map(|existing_pods| existing_pods.runtime_classes().to_vec());
@@ -32,9 +32,9 @@ pub(crate) fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPod
 pub(crate) async fn add_from_api(
     connection: &Connection,
     kubernetes: &Node,
-    mut facts: ClusterFacts,
+    mut facts: KubernetesFacts,
     time: Duration,
-) -> ClusterFacts {
+) -> KubernetesFacts {
     let name = kubernetes.name_any();
     let failing = first_failing_pod(&facts).map(|(pod, _)| pod.clone());
     let warning = async {
@@ -84,7 +84,7 @@ struct OtherNodes {
 
 /// GPUs are advertised in the cluster if the node has labels or a pod of the GPU Operator or GPU Feature Discovery, or if
 /// another node advertises GPUs.
-async fn other_nodes(connection: &Connection, kubernetes: &Node, facts: &ClusterFacts) -> OtherNodes {
+async fn other_nodes(connection: &Connection, kubernetes: &Node, facts: &KubernetesFacts) -> OtherNodes {
     let here = kubernetes.labels().keys().any(|label| label.starts_with("nvidia.com/"))
         || has_plugin_pod(connection, kubernetes, facts).await.unwrap_or(false);
     let labelled = facts.labels.pci_present;
@@ -103,7 +103,7 @@ async fn other_nodes(connection: &Connection, kubernetes: &Node, facts: &Cluster
 }
 
 /// Whether a pod on the node has a name of NVIDIA's software that advertises GPUs.
-async fn has_plugin_pod(connection: &Connection, kubernetes: &Node, facts: &ClusterFacts) -> Option<bool> {
+async fn has_plugin_pod(connection: &Connection, kubernetes: &Node, facts: &KubernetesFacts) -> Option<bool> {
     if let Some(pods) = facts.nvidia_pods.as_ref().filter(|pods| !pods.is_empty()) {
         return Some(!pods.is_empty());
     }

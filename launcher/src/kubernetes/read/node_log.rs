@@ -116,7 +116,7 @@ fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Time
     }
     let mut log = log.finish();
     if let Some(since) = since {
-        xid::since(&mut log, since);
+        xid::drop_events_before(&mut log, since);
     }
     for coverage in log.coverage.iter_mut().filter(|_| matches!(zone, Zone::Told(_))) {
         coverage.note = "local times: the time zone was computed from the modification time of the file".to_owned();

@@ -1,0 +1,81 @@
+//! A rule of [`super::reset_plan`]: GPUs that are connected by NVLink and can only be reset together.
+
+use super::reset_conditions::ResetConditions;
+use crate::facts::action::ResetPlan;
+use crate::facts::inventory::GpuInventory;
+use crate::facts::topology::GpuTopology;
+use crate::report::{Report, Section};
+
+/// Before Ampere, all connected GPUs must be reset together. On Ampere with NVSwitches, a single reset needs Fabric
+/// Manager. From Hopper on, each GPU can be reset alone.
+pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetPlan) {
+    let generation = Generation::of(gpu.architecture.as_deref());
+    if generation == Generation::HopperOn {
+        return;
+    }
+    let topology = Section::data_of(&facts.sections.topology);
+    let Some(own) = topology.and_then(|topology| topology.gpus.iter().find(|entry| entry.index == gpu.index)) else {
+        let why = "the NVLink connections of the GPU could not be read";
+        return plan.block("nvlink_unknown", why, "Try again, or reboot the node.");
+    };
+    let wired = |entry: &GpuTopology, to: &str| {
+        entry.nvlinks.iter().any(|group| group.active != Some(false) && group.remote_type.as_deref() == Some(to))
+    };
+    // A link without a remote type may be connected to a GPU or a switch.
+    let unclear = own
+        .nvlinks
+        .iter()
+        .any(|group| group.active != Some(false) && !matches!(group.remote_type.as_deref(), Some("gpu" | "switch")));
+    let (to_switch, to_gpu) = (wired(own, "switch"), wired(own, "gpu"));
+    if !to_switch && !to_gpu && !unclear {
+        return;
+    }
+    let others = topology.into_iter().flat_map(|topology| &topology.gpus).filter(|entry| entry.index != gpu.index);
+    let peers: Vec<u32> = others
+        .filter(|entry| entry.nvlinks.iter().any(|group| group.active != Some(false)))
+        .map(|entry| entry.index)
+        .collect();
+    let fabric_manager = Section::data_of(&facts.sections.host).and_then(|host| host.daemons.fabric_manager);
+    match generation {
+        Generation::Ampere if to_switch && fabric_manager == Some(true) => {}
+        Generation::Ampere if to_switch => {
+            plan.together_with = peers;
+            let state = if fabric_manager == Some(false) { "is not running" } else { "could not be checked" };
+            let why = format!(
+                "an Ampere GPU with NVSwitches can only be reset alone if Fabric Manager is running; it {state}"
+            );
+            plan.block("nvlink_group", why, "Start nvidia-fabricmanager on the node, or reboot the node.");
+        }
+        Generation::Ampere if to_gpu && !unclear => {}
+        _ => {
+            let why = format!(
+                "NVLink connects the GPU to GPUs {peers:?}, and on this architecture they must be reset together"
+            );
+            plan.together_with = peers;
+            plan.block(
+                "nvlink_group",
+                why,
+                "Drain the node and reset all of its GPUs there (nvidia-smi --gpu-reset), or reboot it.",
+            );
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Generation {
+    /// Up to Turing, and unknown architectures, for which the strictest rule applies.
+    BeforeAmpere,
+    Ampere,
+    HopperOn,
+}
+
+impl Generation {
+    fn of(architecture: Option<&str>) -> Self {
+        match architecture {
+            // Ada has no NVLink, so the rule for bridges never applies.
+            Some("Ampere" | "Ada") => Self::Ampere,
+            Some("Hopper" | "Blackwell" | "Rubin") => Self::HopperOn,
+            _ => Self::BeforeAmpere,
+        }
+    }
+}

@@ -5,6 +5,22 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
+/// Fields of most answers. The server's instructions explain them once.
+const EXPLAINED_ONCE: [&str; 12] = [
+    "context",
+    "coverage",
+    "findings",
+    "judged",
+    "judged_in_part",
+    "kubernetes",
+    "not_checked",
+    "not_judged",
+    "plan",
+    "probe",
+    "summary",
+    "unknown",
+];
+
 /// Schema of a tool's arguments.
 pub(crate) fn input<T: JsonSchema>() -> Value {
     let mut schema = SchemaSettings::draft2020_12()
@@ -30,10 +46,9 @@ pub(crate) fn output<T: JsonSchema>() -> Value {
         .map_or_else(|| vec![&schema], |all| all.iter().map(|one| resolve(one, definitions)).collect());
     let mut properties = Map::new();
     for (name, field) in shapes.iter().filter_map(|shape| shape["properties"].as_object()).flatten() {
-        properties.entry(name).or_insert_with(|| outline(field, definitions));
+        properties.entry(name).or_insert_with(|| outline(name, field, definitions));
     }
-    properties
-        .insert("quoted".into(), json!({ "type": "array", "description": "Fields with text from nodes and tenants" }));
+    properties.insert("quoted".into(), json!({ "type": "array" }));
     let requires = |shape: &Value, name: &Value| shape["required"].as_array().is_some_and(|names| names.contains(name));
     let required: Vec<_> = properties
         .keys()
@@ -44,12 +59,11 @@ pub(crate) fn output<T: JsonSchema>() -> Value {
 }
 
 /// Type and meaning of a field, without what is inside of it.
-fn outline(field: &Value, definitions: &Map<String, Value>) -> Value {
+fn outline(name: &str, field: &Value, definitions: &Map<String, Value>) -> Value {
     let mut outline = Map::new();
-    if let Some(described) =
-        field["description"].as_str().or_else(|| resolve(field, definitions)["description"].as_str())
-    {
-        outline.insert("description".into(), first_sentence(described).into());
+    let described = field["description"].as_str().or_else(|| resolve(field, definitions)["description"].as_str());
+    if let Some(described) = described.filter(|_| !EXPLAINED_ONCE.contains(&name) && !name.ends_with("_omitted")) {
+        outline.insert("description".into(), first_clause(described).into());
     }
     let (mut types, mut words) = (Vec::new(), Vec::new());
     collect_types(field, definitions, &mut types, &mut words);
@@ -94,9 +108,11 @@ fn resolve<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> &'a Va
     name.and_then(|name| definitions.get(name)).unwrap_or(schema)
 }
 
-fn first_sentence(text: &str) -> String {
-    let line = text.split("\n\n").next().unwrap_or(text).replace('\n', " ");
-    line.split(". ").next().unwrap_or(&line).trim_end_matches('.').to_owned()
+/// The first sentence, without what follows a semicolon or a colon.
+fn first_clause(text: &str) -> String {
+    let paragraph = text.split("\n\n").next().unwrap_or(text).replace('\n', " ");
+    let end = [". ", "; ", ": "].iter().filter_map(|mark| paragraph.find(mark)).min().unwrap_or(paragraph.len());
+    paragraph[..end].trim_end_matches('.').to_owned()
 }
 
 /// An optional argument needs no `null` in its type.

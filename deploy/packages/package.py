@@ -243,8 +243,8 @@ def krew(build: Build, made: dict[str, pathlib.Path]) -> None:
         "    its NVIDIA GPUs, driver and kernel, deletes the pod, and reports findings",
         "    with evidence. Installs nothing on the cluster.",
         "  caveats: |",
-        "    The probe is a privileged pod. `kubectl gpu-syringe doctor` checks the",
-        "    permissions and shows how to grant what is missing.",
+        "    The probe is a privileged pod. The README says which permissions and which",
+        "    namespace it needs. `kubectl gpu-syringe --demo list-gpu-nodes` needs none.",
         "  platforms:",
     ]
     for platform, path in made.items():
@@ -284,7 +284,6 @@ def homebrew(build: Build, made: dict[str, pathlib.Path]) -> None:
         *blocks,
         "  def install",
         f'    bin.install "{NAME}"',
-        f'    generate_completions_from_executable(bin/"{NAME}", "completion")',
         "  end",
         "",
         "  test do",

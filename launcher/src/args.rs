@@ -136,7 +136,7 @@ pub(crate) fn read(argv: &[OsString]) -> Result<(Cli, Vec<SettingValue>), Failur
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_args(|arg| {
         let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-        if empty { arg.env(None::<clap::builder::OsStr>) } else { arg }
+        if empty { arg.env(clap::builder::Resettable::Reset) } else { arg }
     })
 }
 

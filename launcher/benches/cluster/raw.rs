@@ -23,8 +23,8 @@ pub(crate) async fn connect(kubeconfig: &Path) -> Connection {
 pub(crate) async fn read(kubeconfig: &Path, paths: &[String]) -> (Duration, u64) {
     let began = Instant::now();
     let mut reads = tokio::task::JoinSet::new();
-    for path in paths.iter().cloned() {
-        let connection = connect(kubeconfig).await;
+    for path in paths {
+        let (connection, path) = (connect(kubeconfig).await, path.clone());
         reads.spawn(async move {
             let accept = "application/vnd.kubernetes.protobuf, application/json;q=0.9";
             let request = Request::get(&path).header(header::ACCEPT, accept).body(Body::empty()).unwrap();

@@ -232,6 +232,8 @@ fn watch_signals(stop: CancellationToken, prober: Prober, serves: bool) {
         }
         signals.next().await;
         name_left(&prober, serves);
+        // A call whose pod is already deleted still has to write its audit line.
+        let _ = tokio::time::timeout(FINAL_MESSAGE_TIME, prober.settle()).await;
         std::process::exit(INTERRUPTED.into());
     });
 }
@@ -245,6 +247,7 @@ fn name_left(prober: &Prober, serves: bool) {
     };
     say(&what, serves);
     left.iter().for_each(|one| say(one, serves));
+    prober.audit_open_probes();
 }
 
 /// Writes a message for the user to standard error: of the server, a line of its log.

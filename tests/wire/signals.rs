@@ -93,6 +93,8 @@ async fn a_second_ctrl_c_ends_at_once_and_names_what_is_left() {
         let name = bed.pods()[0].metadata.name.clone().unwrap();
         let command = format!("kubectl --context embedded -n gpu-syringe delete pod {name}");
         assert!(program.said().contains(&command), "{}", program.said());
+        let audited = bed.audit().iter().any(|line| line["pod"] == name.as_str() && line["deleted"] == false);
+        assert!(audited, "{:?}", bed.audit());
         if serves {
             client.log();
         }

@@ -81,6 +81,11 @@ impl OpenProbes {
         self.lock().iter().map(OpenProbe::description).collect()
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<OpenProbe> {
+        self.lock().iter().cloned().collect()
+    }
+
     /// Nodes that a running action changes.
     pub(super) fn nodes_of_actions(&self) -> BTreeSet<String> {
         self.lock().iter().filter(|open| open.is_action).map(|open| open.node.clone()).collect()

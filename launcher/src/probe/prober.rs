@@ -14,13 +14,14 @@ use super::audit_record::{ActionDetails, AuditRecord};
 use super::late_pod::LATE_TIME_AT_END;
 use super::launcher_identity::LauncherIdentity;
 use super::launcher_session::LauncherSession;
+use super::open_probes::OpenProbe;
 use super::probe_context::ProbeContext;
 use super::probe_slots::ProbeSlots;
 use super::runner::{ProberCache, run_probe};
 use super::sweep::{self, SweepResult};
 use super::types::{OnPhase, ProbeRequest, ProbeResult};
 use super::{delete_pod, pod_lifecycle};
-use crate::audit::AuditLog;
+use crate::audit::{AuditEvent, AuditLine, AuditLog};
 use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::settings::Settings;
@@ -180,6 +181,30 @@ impl Prober {
     /// What may be on clusters now: a description of each, with the command that deletes or ends it.
     pub fn open_probes(&self) -> Vec<String> {
         self.session.open.descriptions()
+    }
+
+    /// Writes an audit line for each of them: the program ends before their calls do.
+    pub fn audit_open_probes(&self) {
+        for OpenProbe { server, context, node, tool, namespace, pod, container, is_action, .. } in
+            self.session.open.all()
+        {
+            let line = AuditLine {
+                event: if is_action { AuditEvent::ActionEnded } else { AuditEvent::Probe },
+                outcome: Some("interrupted: the program ended before its pod was deleted".to_owned()),
+                deleted: Some(false),
+                pod: Some(pod),
+                server,
+                context,
+                node,
+                tool,
+                namespace,
+                container,
+                ..AuditLine::default()
+            };
+            if let Err(error) = self.audit().write(&line) {
+                tracing::warn!(%error, ?line, "the audit log could not be written");
+            }
+        }
     }
 
     /// Nodes that a running action changes.

@@ -110,9 +110,9 @@ fn comparable(answer: &Value, node: &str) -> Value {
         for how in HOW {
             fields.shift_remove(how);
         }
-        // The note belongs to `probe`, which is not compared.
+        // These belong to `probe`, which is not compared.
         if let Some(Value::Array(quoted)) = fields.get_mut("quoted") {
-            quoted.retain(|field| field != "note");
+            quoted.retain(|field| field != "note" && field != "left_behind");
         }
     }
     replace(&mut answer, node);

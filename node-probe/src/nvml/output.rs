@@ -10,9 +10,7 @@ pub(super) struct Output<W>(pub(super) W);
 impl<W: Write> Output<W> {
     /// Writes one answer.
     pub(super) fn send(&mut self, answer: &Answer) {
-        // Through a value, like the sections of the report: otherwise the program has the code of all facts twice.
-        let value = serde_json::to_value(answer).unwrap_or_default();
-        let mut line = serde_json::to_vec(&value).unwrap_or_default();
+        let mut line = serde_json::to_vec(answer).unwrap_or_default();
         line.push(b'\n');
         // On an error the parent no longer reads, and kills this process.
         let _ = self.0.write_all(&line);

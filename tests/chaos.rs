@@ -118,7 +118,6 @@ fn kind(healthy: bool) -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "takes half a minute on an idle machine"]
 async fn a_short_run_on_the_embedded_cluster() {
     let (seed, calls) = (number("CHAOS_SEED", 16), number("CHAOS_CALLS", 60) as usize);
     let options = Options { seed, calls, patient: false, inject: true };

@@ -9,6 +9,8 @@ mod audit;
 mod command;
 #[path = "operator/eras.rs"]
 mod eras;
+#[path = "operator/lost.rs"]
+mod lost;
 #[path = "operator/modes.rs"]
 mod modes;
 #[path = "operator/support.rs"]

@@ -126,10 +126,18 @@ pub(crate) enum ToolCommand {
 pub(crate) fn read(argv: &[OsString]) -> Result<(Cli, Vec<SettingValue>), Failure> {
     let settings = Settings::augment_args(clap::Command::new("settings"));
     let file = FileValues::find(argv, &settings)?;
-    let matches = file.as_defaults(Cli::command()).get_matches_from(argv);
+    let matches = without_empty_variables(file.as_defaults(Cli::command())).get_matches_from(argv);
     let shown = config_command::all(&settings, &matches, &file);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     Ok((cli, shown))
+}
+
+/// An empty variable counts as not set: desktop hosts pass an empty string for a setting that the user left empty.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| {
+        let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if empty { arg.env(clap::builder::Resettable::Reset) } else { arg }
+    })
 }
 
 impl ToolCommand {

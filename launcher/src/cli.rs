@@ -89,6 +89,9 @@ async fn run(cli: Cli) -> ExitCode {
         Err(failure) => complain(&failure),
     };
     stop.cancel();
+    if !serves && std::io::stderr().is_terminal() && !prober.open_probes().is_empty() {
+        say("waiting until everything is deleted; interrupt to end at once", serves);
+    }
     if tokio::time::timeout(settle_time, prober.settle()).await.is_err() {
         name_left(&prober, serves);
     }
@@ -320,15 +323,18 @@ fn config_text(shown: &[SettingValue], json: bool) -> String {
 }
 
 fn swept_text(swept: &crate::probe::SweepResult, json: bool, namespace: &str) -> String {
-    let crate::probe::SweepResult { deleted, kept, failed } = swept;
+    let crate::probe::SweepResult { deleted, kept, ended, failed } = swept;
     if json {
-        return serde_json::json!({ "namespace": namespace, "deleted": deleted, "kept": kept, "failed": failed })
+        return serde_json::json!({ "namespace": namespace, "deleted": deleted, "kept": kept, "ended": ended, "failed": failed })
             .to_string();
     }
     let mut text =
         format!("namespace {namespace}: {} deleted, {} in use, {} failed", deleted.len(), kept.len(), failed.len());
     for name in deleted {
         text.push_str(&format!("\n  deleted {name}"));
+    }
+    for name in ended {
+        text.push_str(&format!("\n  ended {name}"));
     }
     for (name, reason) in failed {
         text.push_str(&format!("\n  FAILED {name}: {reason}"));

@@ -17,6 +17,10 @@ pub struct Failure {
     pub left_behind: Option<String>,
     /// Whether a probe pod was created for the call and its object is certainly deleted. Its container ends a moment later.
     pub deleted: bool,
+    /// A process of the probe that is known to stay on the node, and how to find it.
+    pub process_left: Option<String>,
+    /// Whether an action was sent to the node, so that it may have been done.
+    pub(crate) may_have_acted: bool,
     /// A cause that another probe method avoids.
     pub(crate) obstacle: Option<RejectionReason>,
     /// Which nodes are expected to fail in the same way.
@@ -51,9 +55,16 @@ impl Failure {
             next_step: next_step.into(),
             left_behind: None,
             deleted: false,
+            process_left: None,
+            may_have_acted: false,
             obstacle: None,
             scope: Scope::Node,
         }
+    }
+
+    /// The same, with another next step.
+    pub(crate) fn with_next_step(self, next_step: &str) -> Self {
+        Self { next_step: next_step.to_owned(), ..self }
     }
 
     /// The same, with what could not be removed.
@@ -74,6 +85,24 @@ impl Failure {
         self
     }
 
+    /// The same for an action that was sent to its node: it may have been done.
+    pub(crate) fn of_sent_action(self) -> Self {
+        let why = format!("{}; the action was sent to the node and may have been done", self.why.trim_end_matches('.'));
+        let next_step = "Do not repeat it before you know the state of the node.".to_owned();
+        Self { why, next_step, may_have_acted: true, ..self }
+    }
+
+    /// The same, with what the node said after the action, and how to find out what happened.
+    pub(crate) fn with_state_afterwards(self, node: &str, state: &str) -> Self {
+        let why = format!("{}; {state}", self.why.trim_end_matches('.'));
+        let next_step = format!(
+            "Do not repeat it before you know what happened: run diagnose_gpu_node for node {node} and compare the health, the \
+             kernel log and the processes of the GPU with the plan. The audit log (gpu-syringe audit) has the action. A new call \
+             makes a new plan from the state of the node, and asks for consent again."
+        );
+        Self { why, next_step, ..self }
+    }
+
     /// The same for a failure that every node would have.
     pub(crate) fn cluster_wide(mut self) -> Self {
         self.scope = Scope::Cluster;
@@ -83,14 +112,16 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, why, next_step, left_behind, deleted, obstacle: _, scope: _ } = self;
+        let Self { what, why, next_step, left_behind, deleted, process_left, may_have_acted: _, obstacle: _, scope: _ } =
+            self;
         let why = why.trim_end_matches('.');
         write!(formatter, "{what}: {why}.\nNext step: {next_step}")?;
         match left_behind {
-            Some(left) => write!(formatter, "\nLeft behind: {left}"),
-            None if *deleted => write!(formatter, "\nThe probe pod was deleted."),
-            None => Ok(()),
+            Some(left) => write!(formatter, "\nLeft behind: {left}")?,
+            None if *deleted => write!(formatter, "\nThe probe pod was deleted.")?,
+            None => {}
         }
+        process_left.as_ref().map_or(Ok(()), |left| write!(formatter, "\nStill on the node: {left}"))
     }
 }
 

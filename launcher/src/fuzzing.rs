@@ -167,7 +167,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "not yet run on every tool"]
     fn arguments_of_the_corpus_keep_the_properties() {
         run("tool_arguments", super::tool_arguments);
     }

@@ -12,8 +12,8 @@
 //!   settings                      flags, environment, file → validated settings
 //!   audit                         the audit log: line, file, table
 //!   consent                       question to the user, tokens
-//!   kubernetes::client            connection, credentials, proxy, retry, pagination, API errors
-//!   kubernetes::model             slim objects, DRA, requests, conditions, scheduler filters: no I/O
+//!   kubernetes::client            connection, credentials, proxy, retry, lists, pagination, API errors
+//!   kubernetes::model             API objects, slim objects, DRA, requests, conditions, scheduler filters: no I/O
 //!   kubernetes::read              nodes, pods, events, ResourceClaims, node logs
 //!   probe                         pod on a node: create, exec, read, delete
 //!   call                          context of one call

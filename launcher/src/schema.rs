@@ -1,11 +1,27 @@
-//! JSON Schemas of tool definitions: complete, and small.
+//! JSON Schemas of tool definitions: true, and small.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{fit_answer, untrusted_text};
+
+/// Fields of most answers. The server's instructions explain them once.
+const EXPLAINED_ONCE: [&str; 12] = [
+    "context",
+    "coverage",
+    "findings",
+    "judged",
+    "judged_in_part",
+    "kubernetes",
+    "not_checked",
+    "not_judged",
+    "plan",
+    "probe",
+    "summary",
+    "unknown",
+];
 
 /// Schema of a tool's arguments.
 pub(crate) fn input<T: JsonSchema>() -> Value {
@@ -20,22 +36,87 @@ pub(crate) fn input<T: JsonSchema>() -> Value {
     schema.into()
 }
 
-/// Schema of a tool's answer, without descriptions (the names contain the units).
+/// Schema of a tool's answer: its fields, with their types and what they hold. A host sends it to the model with every
+/// request, so what is inside of a field is left out; every answer still matches.
 pub(crate) fn output<T: JsonSchema>() -> Value {
-    let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    let mut schema = generator.into_root_schema_for::<T>();
-    for noise in ["$schema", "title"] {
-        schema.remove(noise);
+    let schema =
+        Value::from(SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>());
+    let none = Map::new();
+    let definitions = schema["$defs"].as_object().unwrap_or(&none);
+    // An answer has one shape, or one of two: its fields are those of both, and it always has the fields that both require.
+    let shapes = alternatives(&schema)
+        .map_or_else(|| vec![&schema], |all| all.iter().map(|one| resolve(one, definitions)).collect());
+    let mut properties = Map::new();
+    for (name, field) in shapes.iter().filter_map(|shape| shape["properties"].as_object()).flatten() {
+        properties.entry(name).or_insert_with(|| outline(name, field, definitions));
     }
-    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        for list in [untrusted_text::QUOTED, fit_answer::TRUNCATED] {
-            properties.insert(list.into(), json!({ "type": "array", "items": { "type": "string" } }));
+    for list in [untrusted_text::QUOTED, fit_answer::TRUNCATED] {
+        properties.insert(list.into(), json!({ "type": "array" }));
+    }
+    let requires = |shape: &Value, name: &Value| shape["required"].as_array().is_some_and(|names| names.contains(name));
+    let required: Vec<_> = properties
+        .keys()
+        .map(|name| json!(name))
+        .filter(|name| shapes.iter().all(|shape| requires(shape, name)))
+        .collect();
+    json!({ "type": "object", "properties": properties, "required": required })
+}
+
+/// Type and meaning of a field, without what is inside of it.
+fn outline(name: &str, field: &Value, definitions: &Map<String, Value>) -> Value {
+    let mut outline = Map::new();
+    let described = field["description"].as_str().or_else(|| resolve(field, definitions)["description"].as_str());
+    if let Some(described) = described.filter(|_| !EXPLAINED_ONCE.contains(&name) && !name.ends_with("_omitted")) {
+        outline.insert("description".into(), first_clause(described).into());
+    }
+    let (mut types, mut words) = (Vec::new(), Vec::new());
+    collect_types(field, definitions, &mut types, &mut words);
+    match types.as_slice() {
+        // Any value.
+        [] => {}
+        // The words say more than the type.
+        [only] if only == "string" && !words.is_empty() => drop(outline.insert("enum".into(), words.into())),
+        [only] => drop(outline.insert("type".into(), only.clone())),
+        several => drop(outline.insert("type".into(), several.into())),
+    }
+    outline.into()
+}
+
+/// The types that a field may have, and its words if it is one of a list.
+fn collect_types(field: &Value, definitions: &Map<String, Value>, types: &mut Vec<Value>, words: &mut Vec<Value>) {
+    let field = resolve(field, definitions);
+    if let Some(all) = alternatives(field) {
+        all.iter().for_each(|one| collect_types(one, definitions, types, words));
+        return;
+    }
+    words.extend(field["enum"].as_array().into_iter().flatten().cloned());
+    words.extend(field.get("const").cloned());
+    let named = match &field["type"] {
+        Value::Array(several) => several.clone(),
+        Value::Null => Vec::new(),
+        one => vec![one.clone()],
+    };
+    for one in named {
+        if !types.contains(&one) {
+            types.push(one);
         }
     }
-    // An answer of two shapes is still an object. MCP requires the type at the root.
-    schema.insert("type".into(), "object".into());
-    RecursiveTransform(drop_prose).transform(&mut schema);
-    schema.into()
+}
+
+fn alternatives(schema: &Value) -> Option<&Vec<Value>> {
+    ["anyOf", "oneOf"].iter().find_map(|word| schema[word].as_array())
+}
+
+fn resolve<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> &'a Value {
+    let name = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+    name.and_then(|name| definitions.get(name)).unwrap_or(schema)
+}
+
+/// The first sentence, without what follows a semicolon or a colon.
+fn first_clause(text: &str) -> String {
+    let paragraph = text.split("\n\n").next().unwrap_or(text).replace('\n', " ");
+    let end = [". ", "; ", ": "].iter().filter_map(|mark| paragraph.find(mark)).min().unwrap_or(paragraph.len());
+    paragraph[..end].trim_end_matches('.').to_owned()
 }
 
 /// An optional argument needs no `null` in its type.
@@ -50,10 +131,4 @@ fn drop_null_alternative(schema: &mut Schema) {
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");
     }
-}
-
-fn drop_prose(schema: &mut Schema) {
-    schema.remove("description");
-    schema.remove("format");
-    schema.remove("default");
 }

@@ -71,30 +71,19 @@ fn codes(facts: Value, gpu: &str, conditions: ResetConditions) -> Vec<String> {
 const INVENTORY: &str = "/inventory/data/gpus/0";
 
 /// Name, facts, and blockers of a reset of the first GPU of a cordoned node.
-fn situations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
-    let gpu = |field: &str, value: Value| h100(&format!("{INVENTORY}/{field}"), value);
-    let use_of = |gpu: u32| json!({"uses": [{"gpu": gpu, "kind": "compute"}]});
-    let uses = |pid: u32, name: &str, state: &str, more: Value| {
-        h100("/processes/data/processes/-", process(pid, name, state, more))
-    };
-    let ampere = idle("Ampere");
-    let links = "/topology/data/gpus/0/nvlinks";
-    let link = |remote: &str, active: bool| json!([{"links": [0], "active": active, "remote_type": remote}]);
-    let mig_mode = json!({"current": true, "pending": true});
-    let allocation =
-        |device: &str| json!({"pod_uid": "0f8a", "container": "c", "resource": "nvidia.com/gpu", "devices": [device]});
-    let claim = |device: &str| json!({"pod_uid": "0f8a", "container": "", "resource": "gpu.nvidia.com", "claim": "c", "devices": [device]});
-    let holds = |name: &str, file: &str| uses(9, name, "S", json!({"open_device_files": [file]}));
-    let asked = |action: &str| h100("/ecc/data/gpus/0/recovery_action", json!(action));
-    let xid79 = |more: Value| {
-        let mut event = json!({"kind": "xid", "code": 79, "gpu_index": 0, "count": 1, "raw": "x"});
-        event.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-        h100("/xid/data/events/-", event)
-    };
-    let lacks = |field: &str| {
-        let facts = gpu(field, json!(null));
-        set(facts, "/inventory/data/unsupported", json!([{"gpus": [0, 1], "fields": [field]}]))
-    };
+type Situation = (&'static str, Value, Vec<&'static str>);
+
+/// An H100 whose inventory has another value of this field.
+fn gpu(field: &str, value: Value) -> Value {
+    h100(&format!("{INVENTORY}/{field}"), value)
+}
+
+fn situations() -> Vec<Situation> {
+    [presence(), allocations(), users(), modes(), nvlinks(), errors()].into_iter().flatten().collect()
+}
+
+/// The GPU is there, and the driver controls it.
+fn presence() -> Vec<Situation> {
     vec![
         ("an idle H100", idle("Hopper"), vec![]),
         ("an idle A100 with a fabric manager", idle("Ampere"), vec![]),
@@ -112,6 +101,15 @@ fn situations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
         ("a vGPU guest", gpu("virtualization_mode", json!("vgpu")), vec!["vgpu"]),
         ("a vGPU host", gpu("virtualization_mode", json!("host_vgpu")), vec!["vgpu"]),
         ("a virtual machine with the whole GPU", gpu("virtualization_mode", json!("passthrough")), vec![]),
+    ]
+}
+
+/// Pods and claims that have the GPU.
+fn allocations() -> Vec<Situation> {
+    let allocation =
+        |device: &str| json!({"pod_uid": "0f8a", "container": "c", "resource": "nvidia.com/gpu", "devices": [device]});
+    let claim = |device: &str| json!({"pod_uid": "0f8a", "container": "", "resource": "gpu.nvidia.com", "claim": "c", "devices": [device]});
+    vec![
         ("a pod has it", h100("/kubelet/data/allocations/-", allocation(GPU)), vec!["allocated"]),
         (
             "a pod has a replica of it",
@@ -130,6 +128,17 @@ fn situations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
             h100("/kubelet/problems", problem("dra_state_unreadable", None)),
             vec!["allocations_unknown"],
         ),
+    ]
+}
+
+/// Processes that use the GPU.
+fn users() -> Vec<Situation> {
+    let use_of = |gpu: u32| json!({"uses": [{"gpu": gpu, "kind": "compute"}]});
+    let uses = |pid: u32, name: &str, state: &str, more: Value| {
+        h100("/processes/data/processes/-", process(pid, name, state, more))
+    };
+    let holds = |name: &str, file: &str| uses(9, name, "S", json!({"open_device_files": [file]}));
+    vec![
         ("a job runs on it", uses(7, "python3", "S", use_of(0)), vec!["processes"]),
         ("a job runs on the other", uses(7, "python3", "S", use_of(1)), vec![]),
         ("a job hangs in the driver", uses(7, "python3", "D", use_of(0)), vec!["processes_stuck"]),
@@ -145,6 +154,19 @@ fn situations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
         ("half of the processes", h100("/processes/problems", problem("permission", None)), vec!["processes_unknown"]),
         ("MPS runs", h100("/host/data/daemons/mps", json!(true)), vec!["mps"]),
         ("MPS is not known", h100("/host/data/daemons/mps", json!(null)), vec!["mps_unknown"]),
+    ]
+}
+
+/// Displays, MIG, and changes that a reset makes.
+fn modes() -> Vec<Situation> {
+    let mig_mode = json!({"current": true, "pending": true});
+    let lacks = |field: &str| {
+        let facts = gpu(field, json!(null));
+        set(facts, "/inventory/data/unsupported", json!([{"gpus": [0, 1], "fields": [field]}]))
+    };
+    let allocation =
+        |device: &str| json!({"pod_uid": "0f8a", "container": "c", "resource": "nvidia.com/gpu", "devices": [device]});
+    vec![
         ("a display is on it", gpu("display_active", json!(true)), vec!["display"]),
         ("a display is not known", gpu("display_active", json!(null)), vec!["display_unknown"]),
         ("there are no displays", lacks("display_active"), vec![]),
@@ -172,6 +194,15 @@ fn situations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
             gpu("ecc_mode", json!({"current": true, "pending": false})),
             vec!["mode_change_pending"],
         ),
+    ]
+}
+
+/// GPUs that can only be reset together with others.
+fn nvlinks() -> Vec<Situation> {
+    let ampere = idle("Ampere");
+    let links = "/topology/data/gpus/0/nvlinks";
+    let link = |remote: &str, active: bool| json!([{"links": [0], "active": active, "remote_type": remote}]);
+    vec![
         (
             "A100, no fabric manager",
             set(ampere.clone(), "/host/data/daemons/fabric_manager", json!(false)),
@@ -196,6 +227,18 @@ fn situations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
             set(idle("Hopper"), &format!("{INVENTORY}/architecture"), json!(null)),
             vec!["nvlink_group"],
         ),
+    ]
+}
+
+/// Errors, and what the driver recommends.
+fn errors() -> Vec<Situation> {
+    let asked = |action: &str| h100("/ecc/data/gpus/0/recovery_action", json!(action));
+    let xid79 = |more: Value| {
+        let mut event = json!({"kind": "xid", "code": 79, "gpu_index": 0, "count": 1, "raw": "x"});
+        event.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        h100("/xid/data/events/-", event)
+    };
+    vec![
         ("errors and repairs are not known", without(idle("Hopper"), "ecc"), vec!["ecc_unknown"]),
         ("those of this GPU are not", h100("/ecc/problems", problem("unknown", Some(0))), vec!["ecc_unknown"]),
         ("those of the other are not", h100("/ecc/problems", problem("unknown", Some(1))), vec![]),

@@ -17,7 +17,7 @@ const CDI_DOC: Option<&str> =
 rules! {
     MISSING: "cdi-missing" Critical Driver CDI_DOC, "NVIDIA's runtime is in CDI mode, and there is no CDI specification",
         UpdateSoftware "Generate the specification on {node}: `nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml` (restart \
-            nvidia-cdi-refresh.service, or the container-toolkit pod of the GPU Operator), and see why it failed at boot.",
+            nvidia-cdi-refresh.service, or the container-toolkit pod of the GPU Operator), and find out why it failed at boot.",
         means "NVIDIA's runtime asks for CDI devices and no specification of NVIDIA devices exists: containers with \
             GPUs do not start, or have no device.",
         reads "host.cdi, host.container_runtime";
@@ -28,21 +28,21 @@ rules! {
             node: containers that get its devices fail at start or at their first CUDA call.",
         reads "host.cdi, host.driver, host.container_runtime, host.nvidia_stack";
     NAMES_DIFFER: "cdi-names-differ" Critical Driver CDI_DOC,
-        "The CDI specification does not have the device names that are asked for",
+        "The CDI specification does not have the requested device names",
         UpdateSoftware "Generate the specification on {node} with these names (`nvidia-ctk cdi generate \
-            --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy and the toolkit's CDI mode to fit \
+            --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy and the toolkit's CDI mode accordingly \
             (GPU Operator: the same version of toolkit and device plugin).",
-        means "The CDI specification that NVIDIA's runtime uses has no device of the names that the device plugin \
-            gives out: containers with GPUs do not start.",
+        means "The CDI specification that NVIDIA's runtime uses has no device with the names that the device plugin \
+            allocates: containers with GPUs do not start.",
         reads "host.cdi, host.container_runtime, kubelet.registered";
-    CONFLICT: "cdi-conflict" Critical Driver CDI_DOC, "Two CDI specifications of one folder have the same devices",
+    CONFLICT: "cdi-conflict" Critical Driver CDI_DOC, "Two CDI specifications of one folder define the same devices",
         UpdateSoftware "Keep one of the two files on {node} and remove the other: a device that two specifications of the same \
-            folder name is resolved for nobody.",
+            folder define is not available to any container.",
         means "Two CDI specifications in one folder define the same device, so no container gets it: \
             containers that ask for it do not start.",
         reads "host.cdi, host.container_runtime";
     UNREADABLE: "cdi-unreadable" Warning Driver CDI_DOC, "The CDI specification that NVIDIA's runtime needs could not be read",
-        UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, write it anew \
+        UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, generate it again \
             (`nvidia-ctk cdi generate --output=FILE`).",
         means "NVIDIA's runtime asks for CDI devices, and the only specifications could not be read: whether \
             containers with GPUs start is not known.",
@@ -122,7 +122,7 @@ fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     let known = cdi.specs.iter().any(|spec| spec.kind == kind_of(toolkit));
     let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| crate::text::clean(file, 160)).collect();
     (!known && !files.is_empty()).then(|| {
-        let unread = format!("could not be read, or is no specification that is understood: {}", files.join(", "));
+        let unread = format!("could not be read, or is not a valid specification: {}", files.join(", "));
         let asks =
             format!("{}: mode = \"cdi\", kind {}", evidence::data(&toolkit.path), evidence::data(kind_of(toolkit)));
         Draft::on_node(UNREADABLE).with_evidence(unread).with_evidence(asks)

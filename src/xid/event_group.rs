@@ -21,8 +21,8 @@ const RAW_CAP: usize = 320;
 /// Maximum number of different texts of one event whose details are combined.
 const MAX_VARIANTS: usize = 8;
 
-/// Maximum number of places (GPC, TPC, SM) of one event.
-const MAX_PLACES: usize = 16;
+/// Maximum number of locations (GPC, TPC, SM) of one event.
+const MAX_LOCATIONS: usize = 16;
 
 /// Maximum time between the lines of one fault, in microseconds.
 pub(super) const BURST: i64 = 1_000_000;
@@ -89,13 +89,13 @@ pub(super) struct Variant {
     pub(super) text: Rc<str>,
     part: Part,
     /// GPC, TPC and SM of a graphics exception.
-    place: Option<String>,
+    location: Option<String>,
 }
 
 impl Variant {
     pub(super) fn new(text: &str, line: &Line) -> Self {
-        let place = (line.code == Some(13)).then(|| xid_text::exception_place(text)).flatten();
-        Self { text: text.into(), part: line.part, place }
+        let location = (line.code == Some(13)).then(|| xid_text::exception_location(text)).flatten();
+        Self { text: text.into(), part: line.part, location }
     }
 }
 
@@ -112,11 +112,11 @@ pub(super) struct EventGroup {
     wall: Option<(i64, i64)>,
     uptime: Option<u64>,
     /// Sequence number of the newest line.
-    place: u64,
+    newest_line: u64,
     burst: Option<i64>,
     /// Texts with the time of their last line, newest last.
     variants: Vec<(i64, Rc<Variant>)>,
-    places: BTreeSet<String>,
+    locations: BTreeSet<String>,
 }
 
 impl EventGroup {
@@ -131,10 +131,10 @@ impl EventGroup {
             span: None,
             wall: None,
             uptime: None,
-            place: 0,
+            newest_line: 0,
             burst: None,
             variants: Vec::new(),
-            places: BTreeSet::new(),
+            locations: BTreeSet::new(),
         }
     }
 
@@ -148,12 +148,12 @@ impl EventGroup {
     }
 
     /// Returns the sequence number of its newest line.
-    pub(super) fn place(&self) -> u64 {
-        self.place
+    pub(super) fn newest_line(&self) -> u64 {
+        self.newest_line
     }
 
     /// Counts one line.
-    pub(super) fn count(&mut self, variant: &Rc<Variant>, moment: LineTime, place: u64) {
+    pub(super) fn count(&mut self, variant: &Rc<Variant>, moment: LineTime, line_number: u64) {
         let order = moment.order();
         if !self.bursts || self.starts_a_burst(order) {
             match variant.part {
@@ -165,7 +165,7 @@ impl EventGroup {
         self.span = widen(self.span, order);
         self.wall = widen(self.wall, moment.wall);
         self.uptime = self.uptime.max(moment.uptime);
-        self.place = self.place.max(place);
+        self.newest_line = self.newest_line.max(line_number);
         self.keep(variant, order.unwrap_or(0));
     }
 
@@ -194,10 +194,10 @@ impl EventGroup {
         if let Some((last, _)) = self.variants.iter_mut().find(|(_, known)| known.text == variant.text) {
             *last = order.max(*last);
         } else {
-            if let Some(place) = &variant.place {
-                self.places.insert(place.clone());
-                while self.places.len() > MAX_PLACES {
-                    self.places.pop_last();
+            if let Some(location) = &variant.location {
+                self.locations.insert(location.clone());
+                while self.locations.len() > MAX_LOCATIONS {
+                    self.locations.pop_last();
                 }
             }
             let in_order = self.variants.last().is_none_or(|(last, _)| *last < order);
@@ -239,9 +239,9 @@ impl EventGroup {
             self.wall = widen(widen(self.wall, Some(first)), Some(last));
         }
         self.uptime = self.uptime.max(part.uptime);
-        self.places.extend(part.places);
-        while self.places.len() > MAX_PLACES {
-            self.places.pop_last();
+        self.locations.extend(part.locations);
+        while self.locations.len() > MAX_LOCATIONS {
+            self.locations.pop_last();
         }
         for (order, variant) in part.variants {
             self.keep(&variant, order);
@@ -263,9 +263,9 @@ impl EventGroup {
                 details.extend(line.details.into_iter().map(|(name, value)| (name.to_owned(), value)));
             }
         }
-        if !self.places.is_empty() {
-            let places: Vec<String> = self.places.into_iter().collect();
-            details.insert("places".to_owned(), places.join("; "));
+        if !self.locations.is_empty() {
+            let locations: Vec<String> = self.locations.into_iter().collect();
+            details.insert("places".to_owned(), locations.join("; "));
         }
         let newest = self.variants.last().map_or("", |(_, variant)| &variant.text);
         KernelEvent {

@@ -202,7 +202,7 @@ impl EventLog {
         let (groups, omitted) = table.finish();
         let mut events: Vec<(u64, KernelEvent)> = Vec::with_capacity(groups.len());
         for group in groups {
-            let (boot, place) = (group.key.boot, group.place());
+            let (boot, newest_line) = (group.key.boot, group.newest_line());
             let mut event = group.into_event();
             event.boot_id = if boot == 0 { None } else { boots.get(boot).cloned() };
             if let Some(pci) = &event.pci_address {
@@ -212,7 +212,7 @@ impl EventLog {
                 }
             }
             event.count_is_lower_bound = suppressed.touches(boot, &event);
-            events.push((place, event));
+            events.push((newest_line, event));
         }
         events.sort_by(order);
         let events = events.into_iter().map(|(_, event)| event).collect();
@@ -343,14 +343,14 @@ fn cap(text: &str) -> &str {
 /// Newest last. Events with the same time have a fixed order. Recovery actions of one GPU (Xid 154) with the same time
 /// keep the order of the log, because the last one counts.
 fn order(a: &(u64, KernelEvent), b: &(u64, KernelEvent)) -> std::cmp::Ordering {
-    fn key((place, event): &(u64, KernelEvent)) -> impl Ord + '_ {
+    fn key((newest_line, event): &(u64, KernelEvent)) -> impl Ord + '_ {
         let of_recovery = event.kind == KernelEventKind::Xid && event.code == Some(154);
-        let place = if of_recovery { *place } else { 0 };
+        let newest_line = if of_recovery { *newest_line } else { 0 };
         let uptime = event.last_uptime_seconds.map_or(0, f64::to_bits);
         let process = (event.pid, &event.process, &event.boot_id);
         let mig = (event.mig_gpu_instance, event.mig_compute_instance);
         let kind = (event.kind, event.code, &event.pci_address);
-        ((event.last, uptime), kind, place, (mig, &event.sub_code), process, &event.raw)
+        ((event.last, uptime), kind, newest_line, (mig, &event.sub_code), process, &event.raw)
     }
     key(a).cmp(&key(b))
 }

@@ -265,12 +265,8 @@ fn events_find_their_gpu_even_through_the_port_above_it() {
     assert_eq!(log.events[1].gpu_uuid.as_deref(), Some(uuid), "the log itself tells, even when the GPU is lost");
     assert_eq!(log.events[1].details.get("board_serial").map(String::as_str), Some("1653723052734"));
     let at = |text: &str| PciAddress::parse(text).expect("an address");
-    join_gpus(
-        &mut log,
-        LogOrigin::ThisNode,
-        &[(at("3b:00.0"), 3, Some(uuid.to_owned()))],
-        &[(at("3a:00.0"), at("3b:00.0"))],
-    );
+    let (gpu, port) = ((at("3b:00.0"), 3, Some(uuid.to_owned())), (at("3a:00.0"), at("3b:00.0")));
+    join_gpus(&mut log, LogOrigin::ThisNode, &[gpu], &[port]);
     for event in &log.events {
         assert_eq!((event.gpu_index, event.gpu_uuid.as_deref()), (Some(3), Some(uuid)), "{}", event.raw);
     }
@@ -280,9 +276,9 @@ fn events_find_their_gpu_even_through_the_port_above_it() {
 const OLD_GPU: &str = "GPU-00000000-0000-0000-0000-000000000001";
 const NEW_GPU: &str = "GPU-00000000-0000-0000-0000-000000000002";
 
-fn identities(log: &mut KernelLog, whose: LogOrigin) -> Vec<(Option<u32>, Option<&str>)> {
+fn identities(log: &mut KernelLog, origin: LogOrigin) -> Vec<(Option<u32>, Option<&str>)> {
     let pci = PciAddress::parse("3b:00.0").expect("an address");
-    join_gpus(log, whose, &[(pci, 3, Some(NEW_GPU.to_owned()))], &[]);
+    join_gpus(log, origin, &[(pci, 3, Some(NEW_GPU.to_owned()))], &[]);
     log.events.iter().map(|event| (event.gpu_index, event.gpu_uuid.as_deref())).collect()
 }
 

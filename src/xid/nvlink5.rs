@@ -34,7 +34,7 @@ pub struct Decoded {
 
 /// What one line says, as it stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report<'a> {
+pub struct XidLine<'a> {
     /// The Xid, 144 to 150.
     pub xid: u32,
     /// The unit's name in the line (`RLW_REMAP`, `NETIR_LINK_EVT`).
@@ -81,17 +81,17 @@ pub fn link_down_reason(intr_info: u32) -> u32 {
     (intr_info >> 20) & 0x3f
 }
 
-/// Decodes one report. The line does not name the driver version: both layouts are tried, and the name of the unit
+/// Decodes one line. The line does not name the driver version: both layouts are tried, and the name of the unit
 /// shows which one fits.
-pub fn decode(report: &Report<'_>) -> Decoded {
-    let found = [false, true].into_iter().find_map(|new| best_row(report, new).map(|row| (row, new)));
+pub fn decode(line: &XidLine<'_>) -> Decoded {
+    let found = [false, true].into_iter().find_map(|new| best_row(line, new).map(|row| (row, new)));
     let new = found.is_some_and(|(_, new)| new);
     let sub_code = if new { sub_code_from_r575 } else { sub_code_before_r575 };
     Decoded {
         known: found.is_some(),
-        sub_code: sub_code(report.intr_info),
-        link_down_reason: (report.xid == 149).then(|| link_down_reason(report.intr_info)),
-        fatal: found.map_or(report.fatal.unwrap_or(false), |(row, _)| row.fatal),
+        sub_code: sub_code(line.intr_info),
+        link_down_reason: (line.xid == 149).then(|| link_down_reason(line.intr_info)),
+        fatal: found.map_or(line.fatal.unwrap_or(false), |(row, _)| row.fatal),
         action: found.map(|(row, _)| row.action),
         investigate: found.map(|(row, _)| row.investigate),
         origin: found.map(|(row, _)| row.origin),
@@ -99,24 +99,24 @@ pub fn decode(report: &Report<'_>) -> Decoded {
 }
 
 /// The worst row that matches: several status bits may be set at once.
-fn best_row(report: &Report<'_>, new_layout: bool) -> Option<&'static Row> {
-    TABLE.iter().filter(|row| row.matches(report, new_layout)).max_by_key(|row| (row.fatal, row.action != "IGNORE"))
+fn best_row(line: &XidLine<'_>, new_layout: bool) -> Option<&'static Row> {
+    TABLE.iter().filter(|row| row.matches(line, new_layout)).max_by_key(|row| (row.fatal, row.action != "IGNORE"))
 }
 
 impl Row {
-    fn matches(&self, report: &Report<'_>, new_layout: bool) -> bool {
+    fn matches(&self, line: &XidLine<'_>, new_layout: bool) -> bool {
         let pattern = if new_layout { &self.from_r575 } else { &self.before_r575 };
-        let bits = pattern.as_ref().is_none_or(|pattern| report.intr_info & pattern.mask == pattern.value);
+        let bits = pattern.as_ref().is_none_or(|pattern| line.intr_info & pattern.mask == pattern.value);
         // 149 and 150 report a state, the others a bit each.
         let status = match self.xid {
-            149 | 150 => report.error_status == self.status,
-            _ => report.error_status & self.status != 0,
+            149 | 150 => line.error_status == self.status,
+            _ => line.error_status & self.status != 0,
         };
-        self.xid == report.xid
-            && self.units.split(',').any(|unit| unit == report.unit)
+        self.xid == line.xid
+            && self.units.split(',').any(|unit| unit == line.unit)
             && bits
             && status
-            && report.fatal.is_none_or(|fatal| fatal == self.fatal)
+            && line.fatal.is_none_or(|fatal| fatal == self.fatal)
     }
 }
 
@@ -144,8 +144,8 @@ fn pattern(field: &str) -> Option<Pattern> {
 mod tests {
     use super::*;
 
-    fn report(xid: u32, unit: &str, fatal: bool, intr_info: u32, error_status: u32) -> Report<'_> {
-        Report { xid, unit, fatal: Some(fatal), intr_info, error_status }
+    fn line(xid: u32, unit: &str, fatal: bool, intr_info: u32, error_status: u32) -> XidLine<'_> {
+        XidLine { xid, unit, fatal: Some(fatal), intr_info, error_status }
     }
 
     #[test]
@@ -156,9 +156,9 @@ mod tests {
             let unit = row.units.split(',').next().unwrap_or_default();
             for (pattern, new) in [(&row.before_r575, false), (&row.from_r575, true)] {
                 let value = pattern.as_ref().map_or(0, |pattern| pattern.value);
-                let report = report(row.xid, unit, row.fatal, value, row.status);
-                assert!(row.matches(&report, new), "{} {unit} {value:08x} {:08x}", row.xid, row.status);
-                let decoded = decode(&report);
+                let line = line(row.xid, unit, row.fatal, value, row.status);
+                assert!(row.matches(&line, new), "{} {unit} {value:08x} {:08x}", row.xid, row.status);
+                let decoded = decode(&line);
                 assert_eq!((decoded.known, decoded.fatal), (true, row.fatal));
             }
         }
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_link_down_names_its_reason() {
-        let decoded = decode(&report(149, "NETIR_LINK_EVT", true, 0x0214_25c6, 0));
+        let decoded = decode(&line(149, "NETIR_LINK_EVT", true, 0x0214_25c6, 0));
         assert!(decoded.known && decoded.fatal);
         assert_eq!((decoded.sub_code, decoded.link_down_reason), (14, Some(33)));
         assert_eq!((decoded.action, decoded.investigate), (Some("RESET_GPU"), Some("INVESTIGATE_PEER_DEVICE")));
@@ -174,30 +174,30 @@ mod tests {
 
     #[test]
     fn a_harmless_row_is_ignore_and_a_conditional_one_refers_to_154() {
-        let pipe = decode(&report(145, "RLW_RXPIPE", false, 0x0409_a0c2, 8));
+        let pipe = decode(&line(145, "RLW_RXPIPE", false, 0x0409_a0c2, 8));
         assert_eq!((pipe.known, pipe.fatal, pipe.action), (true, false, Some("IGNORE")));
-        let track = decode(&report(145, "RLW_SRC_TRACK", false, 0x0408_68e2, 8));
+        let track = decode(&line(145, "RLW_SRC_TRACK", false, 0x0408_68e2, 8));
         assert_eq!((track.known, track.fatal, track.action), (true, false, Some("XID_154_EVAL")));
     }
 
     #[test]
     fn the_layout_is_the_one_that_the_unit_has_such_a_row_in() {
-        let new = report(144, "SAW_MVB", true, 0x0000_0001, 2);
+        let new = line(144, "SAW_MVB", true, 0x0000_0001, 2);
         assert!(best_row(&new, false).is_none(), "this is no pattern of a driver before R575");
         assert_eq!((decode(&new).known, decode(&new).sub_code), (true, 1));
     }
 
     #[test]
     fn an_unknown_row_falls_back_to_the_word_in_the_line() {
-        let fatal = decode(&report(146, "NEW_UNIT", true, 0xffff_ffff, 0xffff_ffff));
+        let fatal = decode(&line(146, "NEW_UNIT", true, 0xffff_ffff, 0xffff_ffff));
         assert_eq!((fatal.known, fatal.fatal, fatal.action), (false, true, None));
-        let disagreeing = decode(&report(144, "SAW_MVB", false, 0x21, 2));
+        let disagreeing = decode(&line(144, "SAW_MVB", false, 0x21, 2));
         assert_eq!((disagreeing.known, disagreeing.fatal), (false, false), "the row says fatal, the line does not");
     }
 
     #[test]
     fn of_several_status_bits_the_worst_row_counts() {
-        let both = Report { xid: 145, unit: "RLW_RSPCOL", fatal: None, intr_info: 0xa2, error_status: 3 };
+        let both = XidLine { xid: 145, unit: "RLW_RSPCOL", fatal: None, intr_info: 0xa2, error_status: 3 };
         assert!(decode(&both).fatal);
     }
 }

@@ -6,7 +6,7 @@
 
 use super::line::Line;
 use super::nvlink4;
-use super::nvlink5::{self, Report};
+use super::nvlink5::{self, XidLine};
 use super::scan::{after, decimal, decimal_after, hex, hex_after, signed, word, word_after};
 use crate::facts::ecc::RecoveryAction;
 
@@ -21,14 +21,14 @@ pub(super) fn sub_code(code: u32, text: &str) -> Option<String> {
         45 => decimal_after(text, "caused by previous Xid ").map(|cause| format!("caused_by_{cause}")),
         48 | 171 | 172 => memory_of(code, text).map(str::to_owned),
         63 | 64 => remap_state(code, text).map(str::to_owned),
-        74 | 136 => nvlink4_place(text),
+        74 | 136 => nvlink4_location(text),
         92 => single_bit_memory(text).map(str::to_owned),
         94 => Some("contained".to_owned()),
         95 => Some("uncontained".to_owned()),
         119 | 120 | 175 => gsp_function(text).map(capped),
-        144..=150 => nvlink5_place(code, text),
+        144..=150 => nvlink5_location(code, text),
         154 => recovery_kind(text),
-        156 | 157 | 160 | 161 => retired_place(text),
+        156 | 157 | 160 | 161 => retired_location(text),
         _ => None,
     }
 }
@@ -74,7 +74,7 @@ fn capped(word: &str) -> String {
 }
 
 /// Where a graphics exception was: `GPC 9 TPC 5 SM 0`.
-pub(super) fn exception_place(text: &str) -> Option<String> {
+pub(super) fn exception_location(text: &str) -> Option<String> {
     let place = after(text, "(GPC ")?;
     let (gpc, rest) = decimal(place)?;
     let tpc = decimal_after(rest, "TPC ")?;
@@ -175,7 +175,7 @@ fn nvlink4_link(text: &str) -> Option<u64> {
     decimal_after(text, "link ").or_else(|| decimal_after(text, "Link "))
 }
 
-fn nvlink4_place(text: &str) -> Option<String> {
+fn nvlink4_location(text: &str) -> Option<String> {
     match (nvlink4_link(text), text.contains("train")) {
         (Some(link), true) => Some(format!("link {link} training")),
         (Some(link), false) => Some(format!("link {link}")),
@@ -252,7 +252,7 @@ fn nvlink5_error(code: u32, text: &str, line: &mut Line) {
     let (intr_info, error_status) = (words.first().copied(), words.get(1).copied());
     let mut lost = fatal;
     if let (Some(intr_info), Some(error_status)) = (intr_info, error_status) {
-        let decoded = nvlink5::decode(&Report { xid: code, unit, fatal, intr_info, error_status });
+        let decoded = nvlink5::decode(&XidLine { xid: code, unit, fatal, intr_info, error_status });
         lost = Some(decoded.fatal);
         line.put("subcode_pre_r575", nvlink5::sub_code_before_r575(intr_info).to_string());
         line.put("subcode_r575", nvlink5::sub_code_from_r575(intr_info).to_string());
@@ -282,11 +282,11 @@ fn nvlink5_link(text: &str) -> Option<i64> {
 }
 
 /// A harmless event must not hide a fatal one of the same unit and link, so they have different sub-codes.
-fn nvlink5_place(code: u32, text: &str) -> Option<String> {
+fn nvlink5_location(code: u32, text: &str) -> Option<String> {
     let (unit, fatal) = nvlink5_head(text)?;
     let lost = match words(text)[..] {
         [intr_info, error_status, ..] => {
-            nvlink5::decode(&Report { xid: code, unit, fatal, intr_info, error_status }).fatal
+            nvlink5::decode(&XidLine { xid: code, unit, fatal, intr_info, error_status }).fatal
         }
         _ => fatal == Some(true),
     };
@@ -358,7 +358,7 @@ fn retirement(text: &str, line: &mut Line) {
     line.put_some("activated_by", activates);
 }
 
-fn retired_place(text: &str) -> Option<String> {
+fn retired_location(text: &str) -> Option<String> {
     match (decimal_after(text, "GPC "), decimal_after(text, "TPC "), channel_of(text)) {
         (Some(gpc), Some(tpc), _) => Some(format!("gpc {gpc} tpc {tpc}")),
         (Some(gpc), None, _) => Some(format!("gpc {gpc}")),

@@ -39,7 +39,7 @@ async fn without_the_list_of_pods_no_pod_is_reported_as_deleted() {
     let bench = Bench::of(of("ecc-remap-pending").denying(Denial::of("list", "pods"))).await;
     let answer = bench.ask("diagnose_gpu_node", json!({"node_name": "gpu-1"})).await;
     let found = ids(&answer, "findings");
-    assert!(!found.iter().any(|id| id.ends_with("gone-pod") || id == "allocation-stale"), "{found:?}");
+    assert!(!found.iter().any(|id| id.ends_with("deleted-pod") || id == "allocation-stale"), "{found:?}");
     let unknown = answer["unknown"].as_array().unwrap();
     assert!(unknown.iter().any(|one| one["section"] == "pods"), "{unknown:?}");
 }

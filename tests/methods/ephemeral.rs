@@ -87,6 +87,67 @@ async fn no_ephemeral_forbids_the_method_and_its_suggestion() {
     assert_eq!(answer["probe"]["via"], "ephemeral");
 }
 
+fn patch_fault(answer: impl Into<CountedFault<AnswerFault>>) -> RequestFault {
+    RequestFault { verb: Some("patch"), resource: Some("pods/ephemeralcontainers"), answer: answer.into() }
+}
+
+#[tokio::test]
+async fn a_failed_request_to_add_the_container_is_repeated_and_adds_one() {
+    let faults = [
+        AnswerFault::Lost,
+        AnswerFault::ServedAndClosed,
+        AnswerFault::Closed,
+        AnswerFault::InternalError,
+        AnswerFault::TooManyRequests(1),
+        AnswerFault::Conflict,
+        AnswerFault::PlainText { code: 503, retry_after: None },
+    ];
+    for answer in faults {
+        let cluster = {
+            let pod = workload_pod("ml", "train-0", "gpu-1", 8);
+            Cluster::start(Fixture::of([node("gpu-1", "healthy-h100-8")]).with_pod(pod)).await.unwrap()
+        };
+        cluster.faults(|faults| faults.api.requests.push(patch_fault(CountedFault::once(answer.clone()))));
+        let probed = Launcher::start(&cluster, &["--via", "ephemeral"]).inventory().await;
+        let left = probed.unwrap_or_else(|failure| panic!("{answer:?}: {failure}"))["probe"]["left_behind"].clone();
+        assert!(left.as_str().unwrap().contains("has ended"), "{answer:?}: {left}");
+        let added: usize = cluster.pods("ml").iter().map(|pod| ephemeral(pod).len()).sum();
+        assert_eq!(added, 1, "{answer:?}");
+    }
+}
+
+/// The state of the first ephemeral container that was added.
+fn state(cluster: &Cluster, namespace: &str) -> Option<k8s_openapi::api::core::v1::ContainerState> {
+    let pods = cluster.pods(namespace);
+    let status = pods.first()?.status.clone()?;
+    status.ephemeral_container_statuses?.into_iter().next()?.state
+}
+
+#[tokio::test]
+async fn a_container_whose_request_is_not_answered_is_declared_audited_and_ended_when_it_comes() {
+    let pod = workload_pod("ml", "train-0", "gpu-1", 8);
+    let cluster = Cluster::start(Fixture::of([node("gpu-1", "healthy-h100-8")]).with_pod(pod)).await.unwrap();
+    cluster.faults(|faults| faults.api.requests.push(patch_fault(AnswerFault::Late(Duration::from_secs(14)))));
+    let launcher = Launcher::start(&cluster, &["--via", "ephemeral"]);
+    let said = launcher.failure().await;
+    for words in ["did not answer within 10s", "may still be added to pod ml/train-0", "looks for it"] {
+        assert!(said.contains(words), "no '{words}' in: {said}");
+    }
+    assert_eq!(state(&cluster, "ml"), None);
+    let lines = launcher.audit();
+    let container = lines[0].container.clone();
+    assert_eq!((lines.len(), lines[0].pod.as_deref(), lines[0].deleted), (1, Some("train-0"), Some(false)));
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while state(&cluster, "ml").is_none_or(|state| state.terminated.is_none()) {
+        assert!(tokio::time::Instant::now() < end, "{:?}", state(&cluster, "ml"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    launcher.prober.settle().await;
+    let lines = launcher.audit();
+    assert_eq!((lines.len(), &lines[1].container), (2, &container), "{lines:?}");
+    assert!(container.is_some() && lines[1].outcome.as_deref().unwrap().contains("has ended"), "{lines:?}");
+}
+
 #[tokio::test]
 async fn a_failed_list_is_repeated_and_is_not_a_missing_permission() {
     let failing = |times| {

@@ -171,3 +171,19 @@ async fn an_action_is_refused_if_the_host_is_not_visible() {
         assert_eq!(ours(&cluster), 0, "{way}");
     }
 }
+
+/// A defect in a callback of the caller, or in this program.
+#[tokio::test]
+async fn a_panic_in_mid_call_leaves_no_pod_and_no_gap_in_the_audit_log() {
+    for way in ["pod", "inject"] {
+        let cluster = Cluster::start(fixture()).await.unwrap();
+        let mut launcher = Launcher::start(&cluster, &["--via", way]);
+        launcher.on_phase = Arc::new(|phase| assert_ne!(phase, Phase::Read, "a defect"));
+        let said = launcher.failure().await;
+        assert!(said.contains("panicked") && said.contains("The probe pod was deleted"), "{way}: {said}");
+        assert_eq!((ours(&cluster), cluster.pods_created()), (0, 1), "{way}");
+        let lines = launcher.audit();
+        assert_eq!((lines.len(), lines[0].deleted), (1, Some(true)), "{way}: {lines:?}");
+        assert!(lines[0].pod.is_some() && lines[0].outcome.as_deref().unwrap().contains("panicked"), "{lines:?}");
+    }
+}

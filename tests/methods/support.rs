@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use demo_cluster::{Cluster, Fixture, NodeFixture, ShellImages, Timing, workloads_of};
 use gpu_syringe::Failure;
-use gpu_syringe::audit::AuditLog;
+use gpu_syringe::audit::{AuditLine, AuditLog};
 use gpu_syringe::call::CallContext;
 use gpu_syringe::consent::{AlwaysYes, Consent};
 use gpu_syringe::kubernetes::Contexts;
@@ -85,7 +85,7 @@ pub(crate) struct Launcher {
     /// Told of each phase of a call.
     pub(crate) on_phase: OnPhase,
     /// Holds the audit log.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Launcher {
@@ -99,7 +99,7 @@ impl Launcher {
         let folder = tempfile::tempdir().unwrap();
         let prober = Prober::new(settings.clone(), CancellationToken::new()).with_audit(AuditLog::at(folder.path()));
         let cancel = CancellationToken::new();
-        Self { settings, contexts, prober, cancel, on_phase: Arc::new(|_| ()), _folder: folder }
+        Self { settings, contexts, prober, cancel, on_phase: Arc::new(|_| ()), folder }
     }
 
     pub(crate) async fn call(&self, tool: &str, args: Value) -> Result<Value, Failure> {
@@ -116,6 +116,11 @@ impl Launcher {
     /// The inventory of the fixture's node.
     pub(crate) async fn inventory(&self) -> Result<Value, Failure> {
         self.call("get_gpu_inventory", json!({ "node_name": "gpu-1" })).await
+    }
+
+    /// The lines of the audit log.
+    pub(crate) fn audit(&self) -> Vec<AuditLine> {
+        AuditLog::at(self.folder.path()).read(100).unwrap()
     }
 
     /// The words of a call that must fail.

@@ -40,6 +40,7 @@ impl Answer {
         let answer = self.success();
         assert_eq!(answer["probe"]["deleted"], true, "{}", answer["probe"]);
         assert_eq!(answer["probe"].get("left_behind"), None);
+        assert_eq!(answer["probe"].get("process_left"), None);
         answer
     }
 

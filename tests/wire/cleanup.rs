@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use demo_cluster::{CountedFault, ExecFault, StartFault};
+use demo_cluster::{
+    AnswerFault, CountedFault, ExecFault, Invocation, NodeProbe, Process, Programs, RequestFault, StartFault, Streams,
+};
 use serde_json::json;
 
 use crate::bed::{Bed, Prints, Stuck};
+use crate::support::wait;
 
 /// Number of the phase in which the probe runs.
 pub(crate) const READ: u64 = 3;
@@ -99,6 +102,54 @@ async fn a_call_that_is_cancelled_before_its_pod_exists_creates_none() {
     assert!(client.call("list_gpu_nodes", json!({})).await.success()["nodes"].is_array());
     client.close().await;
     bed.assert_bare(0);
+}
+
+/// Prints its document and does not exit, as a process with a thread that waits in the driver.
+struct StuckAfterAnswer;
+
+impl Programs for StuckAfterAnswer {
+    fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process> {
+        let stays = streams.stdout.clone();
+        let process = NodeProbe.start(invocation, streams)?;
+        let is_hold = invocation.argv.iter().any(|word| word == "hold");
+        Some(Box::pin(async move {
+            let code = process.await;
+            if !is_hold {
+                std::future::pending::<()>().await;
+            }
+            drop(stays);
+            code
+        }))
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_stays_on_the_node_is_told_from_a_pod_that_is_deleted() {
+    let bed = Bed::running(StuckAfterAnswer).await;
+    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+    let probe = &answer.success()["probe"];
+    assert_eq!((&probe["deleted"], probe.get("left_behind")), (&json!(true), None), "{probe}");
+    let left = probe["process_left"].as_str().unwrap_or_else(|| panic!("{probe}"));
+    for words in ["on node gpu-1", "did not exit", "until the driver answers or the node is rebooted", "ps -eo"] {
+        assert!(left.contains(words), "no '{words}' in: {left}");
+    }
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn a_cancelled_call_ends_what_it_waits_for() {
+    let bed = Bed::healthy().await;
+    let mut client = bed.client().await;
+    client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
+    wait::until("the sweep has ended", async || (bed.cluster.requests_in_service() == 0).then_some(())).await;
+    let answer = AnswerFault::Slow(NEVER).into();
+    let nodes = RequestFault { verb: Some("list"), resource: Some("nodes"), answer };
+    bed.cluster.faults(|faults| faults.api.requests.push(nodes));
+    let call = client.send_call("list_gpu_nodes", json!({}));
+    wait::until("the list", async || (bed.cluster.requests_in_service() > 0).then_some(())).await;
+    client.cancel(call);
+    let time = Duration::from_secs(2);
+    wait::within(time, "the list has ended", async || (bed.cluster.requests_in_service() == 0).then_some(())).await;
 }
 
 #[tokio::test]

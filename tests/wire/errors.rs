@@ -250,3 +250,13 @@ async fn a_node_without_gpus_and_one_without_a_driver_are_answers_not_crashes() 
     }
     bed.assert_bare(4);
 }
+
+#[tokio::test]
+async fn an_empty_variable_counts_as_not_set() {
+    let bed = Bed::healthy().await;
+    let empty = ["CONTEXT", "IMAGE_DIGEST", "NAMESPACE", "VIA", "START_TIMEOUT", "MODE", "ALLOW_NODES"];
+    let launcher = empty.iter().fold(bed.launcher(), |launcher, name| launcher.env(&format!("GPU_SYRINGE_{name}"), ""));
+    let ended = launcher.args(["get-gpu-telemetry", "--node-name", "gpu-1"]).run().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    bed.assert_bare(1);
+}

@@ -15,6 +15,8 @@ use crate::support::launcher::Launcher;
 const TOOLS: [&str; 4] = ["analyze_xid_errors", "get_gpu_inventory", "get_gpu_telemetry", "list_gpu_nodes"];
 /// What all definitions together may cost a model, in tokens of four bytes.
 const MOST_TOKENS: usize = 3_000;
+/// What `tools/list` may cost with the schemas of the answers.
+const MOST_BYTES: usize = 25_000;
 
 #[tokio::test]
 async fn tools_are_listed_with_no_kubeconfig_and_no_cluster_at_all() {
@@ -114,6 +116,42 @@ async fn a_tool_that_creates_a_pod_does_not_claim_to_be_read_only() {
         assert_eq!(tool["inputSchema"]["additionalProperties"], false, "{tool}");
         assert_eq!(tool["outputSchema"]["type"], "object");
     }
+}
+
+#[tokio::test]
+async fn the_list_of_tools_is_small() {
+    for mode in [&[][..], &["--mode", "operator"][..]] {
+        let home = tempfile::tempdir().unwrap();
+        let mut client = Client::start(Launcher::alone(home.path()).args(mode.iter().copied())).await;
+        let tools = client.tools().await;
+        let bytes = serde_json::to_string(&tools).unwrap().len();
+        assert!(bytes <= MOST_BYTES, "{mode:?}: {bytes} bytes");
+        // A field that says nothing is of no use: each has a type, words or a description.
+        for (name, field) in tools.iter().filter_map(|tool| tool["outputSchema"]["properties"].as_object()).flatten() {
+            assert!(["type", "enum", "description"].iter().any(|part| field.get(part).is_some()), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_tool_is_the_entry_for_each_kind_of_question() {
+    let home = tempfile::tempdir().unwrap();
+    let mut client = Client::start(Launcher::alone(home.path())).await;
+    let mut entries = Vec::new();
+    for tool in client.tools().await {
+        let words = tool["description"].as_str().unwrap().to_owned();
+        if let Some(at) = words.find("Start here for") {
+            entries
+                .push((tool["name"].as_str().unwrap().to_owned(), words[at..].split('.').next().unwrap().to_owned()));
+        }
+    }
+    let expected = [
+        ("diagnose_gpu_node", "Start here for a node"),
+        ("get_gpu_health", "Start here for a cluster"),
+        ("explain_gpu_pod", "Start here for a pod or job"),
+    ];
+    let entries: BTreeSet<_> = entries.iter().map(|(name, words)| (name.as_str(), words.as_str())).collect();
+    assert_eq!(entries, BTreeSet::from(expected));
 }
 
 #[tokio::test]

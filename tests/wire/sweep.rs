@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use demo_cluster::{AnswerFault, CountedFault, Denial, ExecFault, Faults, Fixture, RequestFault};
+use demo_cluster::{AnswerFault, CountedFault, Denial, ExecFault, Faults, Fixture, RequestFault, workload_pod};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use crate::bed::{Bed, NAMESPACE, node};
 use crate::cleanup::{READ, on_gpu_1};
 use crate::support::client::Client;
 use crate::support::launcher::Launcher;
+use crate::support::wait;
 
 /// A bed in which the first exec hangs, and a session that is in the middle of it.
 async fn in_mid_call() -> (Bed, Client) {
@@ -60,7 +61,7 @@ async fn the_next_call_sweeps_the_pod_of_one_that_was_killed() {
 async fn the_sweep_command_says_what_it_removed() {
     let (bed, name) = after_kill().await;
     let swept = bed.launcher().args(["sweep"]).run().await.json();
-    assert_eq!(swept, json!({"namespace": NAMESPACE, "deleted": [name], "kept": [], "failed": []}));
+    assert_eq!(swept, json!({"namespace": NAMESPACE, "deleted": [name], "kept": [], "ended": [], "failed": []}));
     bed.assert_bare(1);
     let table = bed.launcher().args(["--output", "table", "sweep"]).run().await;
     assert_eq!(table.stdout, "namespace gpu-syringe: 0 deleted, 0 in use, 0 failed\n");
@@ -226,4 +227,36 @@ async fn a_pod_that_its_own_call_could_not_delete_is_swept_by_the_next_call() {
     bed.cluster.faults(|faults| faults.api.requests.clear());
     client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     bed.until_bare().await;
+}
+
+/// An ephemeral container has no labels, and Kubernetes cannot delete it: only the file of its session names it.
+#[tokio::test]
+async fn the_next_sweep_ends_the_ephemeral_container_of_a_killed_launcher() {
+    let pod = workload_pod("ml", "train-0", "gpu-1", 8);
+    let bed = Bed::of(Fixture::of([node("gpu-1", "healthy-h100-8")]).with_pod(pod)).await;
+    bed.cluster.faults(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Hang)));
+    let mut client = Client::start(bed.launcher().args(["--via", "ephemeral"])).await;
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.until_progress(call, READ).await;
+    let running = bed.launcher().args(["sweep"]).run().await.json();
+    assert_eq!((&running["ended"], &running["failed"]), (&json!([]), &json!([])), "its launcher runs");
+    client.program.signal("KILL");
+    client.program.exit().await;
+    let swept = bed.launcher().args(["sweep"]).run().await.json();
+    let name = swept["ended"][0].as_str().unwrap_or_else(|| panic!("{swept}"));
+    assert!(name.starts_with("ml/train-0/gpu-syringe-"), "{name}");
+    wait::until("the container has ended", async || {
+        let status = bed.cluster.pods("ml").remove(0).status?;
+        status.ephemeral_container_statuses?.remove(0).state?.terminated
+    })
+    .await;
+    let lines = bed.audit();
+    assert_eq!(
+        (lines.len(), &lines[0]["event"], &lines[0]["pod"]),
+        (1, &json!("sweep"), &json!("train-0")),
+        "{lines:?}"
+    );
+    assert_eq!(format!("ml/train-0/{}", lines[0]["container"].as_str().unwrap()), name);
+    let again = bed.launcher().args(["sweep"]).run().await.json();
+    assert_eq!(again["ended"], json!([]));
 }

@@ -42,6 +42,9 @@ pub(crate) enum ApiError {
     /// 400.
     #[error("{0}")]
     BadRequest(String),
+    /// 406.
+    #[error("406: Not Acceptable\n\nAvailable representations: application/json, application/vnd.kubernetes.protobuf")]
+    NotAcceptable,
     /// 415.
     #[error("the body of the request was in an unknown format - accepted media types include: {0}")]
     UnsupportedMediaType(&'static str),
@@ -91,6 +94,7 @@ impl ApiError {
             Self::AdmissionDenied { .. } | Self::AuthorizationDenied { .. } => (403, "Forbidden"),
             Self::Invalid { .. } => (422, "Invalid"),
             Self::BadRequest(_) => (400, "BadRequest"),
+            Self::NotAcceptable => (406, "NotAcceptable"),
             Self::UnsupportedMediaType(_) => (415, "UnsupportedMediaType"),
             Self::Expired(_) => (410, "Expired"),
             Self::TooManyRequests { .. } => (429, "TooManyRequests"),

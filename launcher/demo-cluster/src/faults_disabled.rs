@@ -7,6 +7,7 @@ use http::Response;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_error::ApiError;
+use crate::negotiation::Accepted;
 use crate::request_info::RequestInfo;
 use crate::response::Body;
 
@@ -22,6 +23,10 @@ impl Injector {
         serving: impl Future<Output = Result<Response<Body>, ApiError>>,
     ) -> Result<Response<Body>, ApiError> {
         serving.await
+    }
+
+    pub(crate) fn accepted(&self, accepted: Accepted) -> Result<Accepted, ApiError> {
+        Ok(accepted)
     }
 
     pub(crate) fn set_date(&self, _: &mut Response<Body>) {}

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api_error::ApiError;
 use crate::cluster_state::ClusterState;
+use crate::negotiation::{self, Accepted};
 use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::response::{self, Body};
@@ -61,21 +62,32 @@ async fn respond(state: &Arc<ClusterState>, request: Request<Incoming>, hang_up:
     state.log(format!("{} {}", request.method(), request.uri().path_and_query().map_or("/", |path| path.as_str())));
     #[cfg(feature = "test-support")]
     let _in_service = state.in_service.count();
+    let accepted = match state.injector.accepted(Accepted::of(request.headers())) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return refusal.response(),
+    };
     let request = match request_body::read(request).await {
         Ok(request) => request,
         Err(error) => return error.response(),
     };
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::of(request.method(), request.uri(), &query);
+    // A watch is a stream of JSON here, and an exec is not a document.
+    let is_document =
+        info.as_ref().is_some_and(|info| matches!(info.verb, "get" | "list") && info.subresource.is_none());
     let (own, of_own) = (Arc::clone(state), info.clone());
     let serving = async move {
-        match &of_own {
+        let served = match &of_own {
             Some(info) => serve(&own, info, &query, request).await,
             None => discovery::serve(&own, request.method(), request.uri().path()),
-        }
+        }?;
+        Ok(if is_document { negotiation::negotiate(served, accepted).await } else { served })
     };
-    let served = state.injector.intercept(info.as_ref(), hang_up, &state.stop, serving).await;
-    let mut response = served.unwrap_or_else(|error| error.response());
+    let mut response = match state.injector.intercept(info.as_ref(), hang_up, &state.stop, serving).await {
+        Ok(response) => response,
+        Err(error) if is_document => negotiation::negotiate(error.response(), accepted).await,
+        Err(error) => error.response(),
+    };
     state.injector.set_date(&mut response);
     response
 }

@@ -21,6 +21,7 @@
 //!   generated_metadata, query, selector, response       names, UIDs, time; parameters; selectors; HTTP responses
 //!   container_files, api_error, request_info            files of a container; Status errors; verb and resource
 //!   node_object, kinds, pod_status, advertised_gpus     conditions; stored kinds; status of a pod; labels and resources
+//!   protobuf, negotiation                               objects in protobuf; the format that a client accepts
 //!   authentication, request_body, collection, programs  token and Host; bodies; objects of one kind; programs of images
 //!   store, node_fixture, shell_images                   all objects; nodes of a fixture; images with a shell (tests)
 //!   workload, fixture, container_runtime, faults        pods of a fixture; fixture; running containers; faults (tests)
@@ -62,6 +63,7 @@ mod http_server;
 mod kinds;
 mod kubelet;
 mod kubelet_connection;
+mod negotiation;
 mod node_fixture;
 mod node_logs;
 mod node_object;
@@ -69,6 +71,7 @@ mod pod_logs;
 mod pod_status;
 mod pods;
 mod programs;
+mod protobuf;
 mod query;
 mod request_body;
 mod request_info;
@@ -94,7 +97,9 @@ use tokio::net::TcpListener;
 pub use self::container_files::{ContainerFile, ContainerFiles};
 pub use self::demo::demo;
 #[cfg(feature = "test-support")]
-pub use self::faults::{AnswerFault, ApiFaults, CountedFault, ExecFault, Faults, NodeFaults, RequestFault, StartFault};
+pub use self::faults::{
+    AnswerFault, ApiFaults, CountedFault, ExecFault, Faults, NodeFaults, ProtobufRefusal, RequestFault, StartFault,
+};
 pub use self::fixture::{Denial, ExecRefusals, Fixture, Timing};
 pub use self::node_fixture::NodeFixture;
 pub use self::programs::{Invocation, NodeProbe, Process, Programs, Streams};
@@ -207,6 +212,12 @@ impl Cluster {
     pub fn compact(&self) {
         self.state.store(store::Store::compact);
     }
+}
+
+/// The object in the protobuf of Kubernetes; `None` for a kind that the cluster serves in JSON only.
+#[cfg(feature = "test-support")]
+pub fn in_protobuf(object: &serde_json::Value) -> Option<Vec<u8>> {
+    protobuf::encode(object)
 }
 
 impl Drop for Cluster {

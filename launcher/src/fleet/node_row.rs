@@ -73,7 +73,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
         model: model.or_else(|| node_gpus::model(node, None)).unwrap_or_else(|| "unknown".into()),
         traits,
         hottest_celsius: hottest,
-        left_behind: note.left_behind,
+        left_behind: note.left_behind.or(note.process_left),
         took_ms: note.timings_ms.total,
     }
 }

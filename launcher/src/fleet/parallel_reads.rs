@@ -65,7 +65,7 @@ impl ParallelReads<'_> {
         // The phases of concurrent probes would be mixed. The caller gets the number of nodes instead.
         let quiet = CallContext { on_phase: std::sync::Arc::new(|_| ()), ..self.call.clone() };
         let quiet = &quiet;
-        let at_once = usize::from(self.call.settings.concurrency);
+        let at_once = usize::from(self.call.settings.nodes_at_once());
         let every_node_fails = &AtomicBool::new(false);
         let mut visits = stream::iter(nodes)
             .map(|node| async move {

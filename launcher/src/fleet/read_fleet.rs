@@ -58,7 +58,7 @@ pub(crate) async fn read_fleet(
         context: connection.context.clone(),
         gpu_nodes,
         beyond_limit,
-        concurrency: call.settings.concurrency,
+        concurrency: call.settings.nodes_at_once(),
         total_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     Ok(aggregate::aggregate(about, outcomes))

@@ -34,6 +34,9 @@ pub struct ProbeSummary {
     /// What remains in the cluster, and how to remove it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_behind: Option<String>,
+    /// A process of the probe that is known to stay on the node although its pod is deleted, and how to find it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process_left: Option<String>,
     /// Notes about the probe (a retry, a probe that did not end).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -77,7 +80,7 @@ impl From<Timings> for TimingsMs {
 impl ProbeSummary {
     /// The note for a probe that returned `report`.
     pub fn of_pod(node: &str, context: &str, probed: &ProbeResult) -> Self {
-        let ProbeResult { report, via, deleted, left_behind, timings, note, .. } = probed;
+        let ProbeResult { report, via, deleted, left_behind, process_left, timings, note, .. } = probed;
         let Report { source, probe_version, taken_at, scope, .. } = report;
         Self {
             via: via.as_str(),
@@ -89,6 +92,7 @@ impl ProbeSummary {
             taken_at: *taken_at,
             deleted: *deleted,
             left_behind: left_behind.clone(),
+            process_left: process_left.clone(),
             note: note.clone(),
             timings_ms: (*timings).into(),
             api_only: None,
@@ -107,6 +111,7 @@ impl ProbeSummary {
             taken_at: Some(jiff::Timestamp::now()),
             deleted: true,
             left_behind: None,
+            process_left: None,
             note: Some(note),
             timings_ms: TimingsMs::default(),
             api_only: None,
@@ -115,12 +120,13 @@ impl ProbeSummary {
 
     /// The note for a probe that returned no facts; `None` where none was created.
     pub(crate) fn of_failed_probe(via: ProbeMethod, node: &str, context: &str, failure: &Failure) -> Option<Self> {
-        let Failure { why, deleted, left_behind, .. } = failure;
+        let Failure { why, deleted, left_behind, process_left, .. } = failure;
         if !deleted && left_behind.is_none() {
             return None;
         }
         let note = Self::without_probe(node, context, format!("the probe returned no facts: {why}"));
         let via = via.as_str();
-        Some(Self { via, deleted: left_behind.is_none(), left_behind: left_behind.clone(), ..note })
+        let (left_behind, process_left) = (left_behind.clone(), process_left.clone());
+        Some(Self { via, deleted: left_behind.is_none(), left_behind, process_left, ..note })
     }
 }

@@ -3,17 +3,18 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::admission_policy;
 use super::container_state::{self, is_missing_program};
 use super::exec_websocket::{self, Command, ExecEnd, ExecError, ExecOutput};
-use super::pod_spec::CONTAINER;
+use super::pod_spec::{CONTAINER, ONCE};
 use super::probe_context::ProbeContext;
 use super::types::{Phase, ProbeContainer, Timings};
 use crate::error::{Failure, RejectionReason, kube_reason};
 use crate::kubernetes::client::api_status::is_not_a_status;
-use crate::kubernetes::client::retry::{is_busy, retry_after};
+use crate::kubernetes::client::retry::{is_busy, is_not_sent, retry_after};
 use crate::kubernetes::read::events;
 use crate::settings::ProbeMethod;
 
@@ -66,16 +67,16 @@ pub(super) async fn exec(
     while Instant::now() < start_end {
         let attempt = Instant::now();
         sent.store(0, Ordering::Relaxed);
-        let on_phase = context.on_phase.clone();
-        let run =
-            exec_websocket::run(&context.connection.client, &command, UPGRADE_TIME, move || on_phase(Phase::Read));
-        let attempted = timeout(context.end.saturating_duration_since(attempt), run).await;
+        let attempted = exec_once(context, &command).await;
         busy = matches!(&attempted, Ok(Err(ExecError::Kube(error))) if is_busy(error));
         match attempted {
             Err(_) if sent.load(Ordering::Relaxed) < input.len() => {
                 return Err(slow_upload(context, sent.load(Ordering::Relaxed), input.len(), attempt.elapsed()));
             }
-            Err(_) => return Err(context.out_of_time("the probe did not finish")),
+            Err(_) => {
+                context.note_process_stays("had not ended when the time of the call was over");
+                return Err(context.out_of_time("the probe did not finish"));
+            }
             Ok(Ok(output)) => match output.ended {
                 // Up to Kubernetes 1.35 a container that does not run yet is reported as a status on the stream.
                 ExecEnd::Refused(ref why) if not_yet(why) => last = why.clone(),
@@ -111,6 +112,33 @@ pub(super) async fn exec(
         return Err(Failure { next_step: next.to_owned(), ..context.out_of_time(why) });
     }
     Err(start_timed_out(context, probe_container, waiting.elapsed(), &last, busy).await)
+}
+
+/// The result of one exec; `Elapsed` at the end of the time for reading.
+type Attempt = Result<Result<ExecOutput, ExecError>, Elapsed>;
+
+/// Runs the command once, and records whether an action may have been started.
+async fn exec_once(context: &ProbeContext, command: &Command<'_>) -> Attempt {
+    let on_phase = context.on_phase.clone();
+    let run = exec_websocket::run(&context.connection.client, command, UPGRADE_TIME, move || on_phase(Phase::Read));
+    let attempted = timeout_at(context.end, run).await;
+    if command.argv.iter().any(|word| word == ONCE) && may_have_started(&attempted) {
+        context.action_sent.store(true, Ordering::Relaxed);
+    }
+    attempted
+}
+
+/// Whether the command may have been started: it was not refused by the API server, the kubelet or the runtime.
+fn may_have_started(attempted: &Attempt) -> bool {
+    match attempted {
+        Ok(Ok(output)) => match &output.ended {
+            ExecEnd::Refused(why) => why == exec_websocket::OUTPUT_TOO_LARGE,
+            _ => true,
+        },
+        Ok(Err(ExecError::Kube(kube::Error::Api(_)))) => false,
+        Ok(Err(ExecError::Kube(error))) => !is_not_sent(error),
+        Ok(Err(ExecError::Timeout(_))) | Err(_) => true,
+    }
 }
 
 /// The failure of an upload that the connection was too slow for.

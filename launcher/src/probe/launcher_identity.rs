@@ -5,12 +5,14 @@
 //! ours and its lock can be taken, the process that created it has ended.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::open_probes::OpenProbe;
 use super::random_name::random_suffix;
 use crate::user_dirs::{lock_dir, state_dir};
 
@@ -18,6 +20,8 @@ use crate::user_dirs::{lock_dir, state_dir};
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 /// The same for a lock file of another machine, or from before a reboot: whether its process runs is not known here.
 const FORGET_OTHERS_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Longest list of ephemeral containers that is read.
+const MAX_LIST_BYTES: u64 = 1 << 20;
 /// Length of an owner identity.
 const ID_LENGTH: usize = 20;
 
@@ -29,8 +33,23 @@ pub struct LauncherIdentity {
     /// This process.
     pub session: String,
     directory: Option<PathBuf>,
-    /// Never read: dropping it releases the lock.
+    /// Holds the lock, and the ephemeral containers that this process has: one JSON list.
     lock: Option<File>,
+    containers: Mutex<Vec<OpenProbe>>,
+}
+
+/// The file of a session that has ended, with the ephemeral containers that it left. Locked, so that no other launcher ends
+/// them too.
+pub(super) struct EndedSession {
+    file: File,
+    pub(super) containers: Vec<OpenProbe>,
+}
+
+impl EndedSession {
+    /// Replaces the list.
+    pub(super) fn write(&self, left: &[OpenProbe]) -> io::Result<()> {
+        write_list(&self.file, left)
+    }
 }
 
 impl LauncherIdentity {
@@ -49,9 +68,27 @@ impl LauncherIdentity {
             Some((directory, id, lock))
         });
         match locked {
-            Some((directory, id, lock)) => Self { id, session, directory: Some(directory), lock: Some(lock) },
-            None => Self { id: random_suffix(), session, directory: None, lock: None },
+            Some((directory, id, lock)) => {
+                Self { id, session, directory: Some(directory), lock: Some(lock), containers: Mutex::default() }
+            }
+            None => Self { id: random_suffix(), session, directory: None, lock: None, containers: Mutex::default() },
         }
+    }
+
+    /// Changes the list of ephemeral containers in the file of this session. Blocks.
+    pub(super) fn write_containers(&self, change: impl FnOnce(&mut Vec<OpenProbe>)) -> io::Result<()> {
+        let mut containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut containers);
+        self.lock.as_ref().map_or(Ok(()), |file| write_list(file, &containers))
+    }
+
+    /// The ended sessions of this user and machine that left ephemeral containers. Blocks.
+    pub(super) fn ended_sessions(&self) -> Vec<EndedSession> {
+        let Some(directory) = &self.directory else { return Vec::new() };
+        let (ours, own) = (format!("session-{}-", self.id), lock_file(directory, &self.id, &self.session));
+        let files = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+        let others = files.filter(|file| file.file_name().to_string_lossy().starts_with(&ours) && file.path() != own);
+        others.filter_map(|file| ended_session(&file.path())).collect()
     }
 
     /// Whether the process that made a pod of `owner` and `session` is known to have ended.
@@ -80,6 +117,26 @@ impl Drop for LauncherIdentity {
     }
 }
 
+/// The session of this file; `None` if it runs, or left nothing.
+fn ended_session(path: &Path) -> Option<EndedSession> {
+    let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+    if file.metadata().ok()?.len() > MAX_LIST_BYTES {
+        return None;
+    }
+    file.try_lock().ok()?;
+    let containers: Vec<OpenProbe> = serde_json::from_reader(&file).ok()?;
+    (!containers.is_empty()).then_some(EndedSession { file, containers })
+}
+
+/// Writes the list in place, since the file is locked. The rest of a longer list is cut off afterwards.
+fn write_list(mut file: &File, containers: &[OpenProbe]) -> io::Result<()> {
+    let text = serde_json::to_vec(containers)?;
+    file.rewind()?;
+    file.write_all(&text)?;
+    file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
+    file.sync_data()
+}
+
 /// Creates a file that only the user can read.
 fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -106,7 +163,7 @@ fn identity(directory: &Path, machine: &str) -> Option<String> {
     let word = read().or_else(|| {
         // Two launchers may start for the first time together: the first link wins, and both read that file.
         let mine = directory.join(format!("owner.{}", random_suffix()));
-        io::Write::write_all(&mut create_private(&mine).ok()?, random_suffix().as_bytes()).ok()?;
+        create_private(&mine).ok()?.write_all(random_suffix().as_bytes()).ok()?;
         let _ = fs::hard_link(&mine, &file).or_else(|_| fs::copy(&mine, &file).map(|_| ()));
         let _ = fs::remove_file(&mine);
         read()

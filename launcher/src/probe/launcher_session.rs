@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::launcher_identity::LauncherIdentity;
-use super::open_probes::OpenProbes;
+use super::open_probes::{OpenProbe, OpenProbes};
 use crate::audit::AuditLog;
 
 /// What all probes of this process share.
@@ -19,4 +19,28 @@ pub(super) struct LauncherSession {
     /// The program is ending.
     pub(super) stop: CancellationToken,
     pub(super) audit: Arc<AuditLog>,
+}
+
+impl LauncherSession {
+    /// Records an ephemeral container before it is added. It is also written to the file of this session: no label tells the
+    /// next launcher of it, if this one is killed.
+    pub(super) async fn container_starts(&self, open: OpenProbe) {
+        self.open.add(open.clone());
+        self.write_containers(move |all| all.push(open)).await;
+    }
+
+    /// Records that an ephemeral container has ended, or was never added.
+    pub(super) async fn container_ended(&self, open: &OpenProbe) {
+        self.open.remove(open);
+        let open = open.clone();
+        self.write_containers(move |all| all.retain(|one| *one != open)).await;
+    }
+
+    async fn write_containers(&self, change: impl FnOnce(&mut Vec<OpenProbe>) + Send + 'static) {
+        let identity = self.identity.clone();
+        let written = tokio::task::spawn_blocking(move || identity.write_containers(change)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(%error, "the file of this session could not be written");
+        }
+    }
 }

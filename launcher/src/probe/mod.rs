@@ -9,8 +9,11 @@
 //!   probe_context                                    settings, request, deadline and connection of one probe
 //!   exec_websocket, container_state, exec_retry      exec, tried until the container runs
 //!   read_report                                      the report in what the probe printed
-//!   delete_pod, late_pod, pod_lifecycle, sweep       create, delete, delete what came late and what killed launchers left
+//!   delete_pod, end_container                        delete a pod, end an ephemeral container
+//!   late_pod, late_container                         the same for one that comes after its creation was given up
+//!   pod_lifecycle, sweep                             create and delete; delete what killed launchers left
 //!   methods, api_only                                pod, ephemeral, inject, logs; a report without a probe
+//!   probe_slots                                      the limit on probes in flight
 //!   runner, prober                                   create, read, clean up; tasks that nothing cancels
 //! ```
 //!
@@ -23,8 +26,10 @@ mod audit_record;
 mod container_state;
 mod create_forbidden;
 mod delete_pod;
+mod end_container;
 mod exec_retry;
 mod exec_websocket;
+mod late_container;
 mod late_pod;
 mod launcher_identity;
 mod launcher_session;
@@ -33,6 +38,7 @@ mod open_probes;
 mod pod_lifecycle;
 mod pod_spec;
 mod probe_context;
+mod probe_slots;
 mod prober;
 mod random_name;
 mod read_report;
@@ -46,6 +52,7 @@ pub use launcher_identity::LauncherIdentity;
 #[cfg(any(test, fuzzing))]
 pub use methods::archive;
 pub(crate) use methods::printed;
+pub(crate) use pod_spec::ONCE;
 pub use pod_spec::{CONTAINER, MANAGED_BY, ProbePod};
 pub use prober::Prober;
 pub(crate) use prober::SETTLE_TIME;

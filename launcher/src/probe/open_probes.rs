@@ -6,14 +6,18 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 /// A probe pod, or an ephemeral container in a pod of another owner.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct OpenProbe {
     /// Address of the API server.
     pub(super) server: String,
     /// Kubeconfig context, for a command that the user runs.
     pub(super) context: String,
     pub(super) node: String,
+    /// Tool of the call.
+    pub(super) tool: String,
     pub(super) namespace: String,
     pub(super) pod: String,
     /// The ephemeral container; `None` for a probe pod.

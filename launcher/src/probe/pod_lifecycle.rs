@@ -59,7 +59,11 @@ impl PodLifecycle {
         let params = PostParams::default();
         let end = Instant::now() + CREATE_TIME;
         loop {
-            let error = match timeout_at(end, pods.create(&params, &self.pod.object)).await {
+            // Until the answer is known, also if this task panics.
+            let before = std::mem::replace(&mut self.outcome, CreateOutcome::Unanswered);
+            let created = timeout_at(end, pods.create(&params, &self.pod.object)).await;
+            self.outcome = before;
+            let error = match created {
                 Ok(Ok(pod)) => {
                     self.record_created(context, pod.metadata.uid);
                     return Ok(());

@@ -31,6 +31,8 @@ const MEMORY_LIMIT: &str = "128Mi";
 const PLAIN_USER: i64 = 65_532;
 /// Option of node-probe that allows actions: of `hold`, and of the command that acts.
 pub(super) const OPERATOR: &str = "--operator";
+/// Option of node-probe that names one run of an action: with the same name it does not run a second time.
+pub(crate) const ONCE: &str = "--once";
 /// Kubernetes ends the pod this long after its own process should have ended.
 const DEADLINE_SLACK_SECONDS: u64 = 10;
 

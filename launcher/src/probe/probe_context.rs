@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -44,6 +44,10 @@ pub(super) struct ProbeContext {
     pub(super) is_action: bool,
     /// Whether an exec was accepted: its program ran, or may have.
     pub(super) accepted: AtomicBool,
+    /// Whether the action may have been started on the node.
+    pub(super) action_sent: AtomicBool,
+    /// Why the process of the probe may stay on the node after its pod is deleted.
+    pub(super) process_stays: OnceLock<&'static str>,
 }
 
 impl ProbeContext {
@@ -66,12 +70,28 @@ impl ProbeContext {
             server: self.connection.server.clone(),
             context: self.connection.context.clone(),
             node: self.request.node.clone(),
+            tool: self.request.tool.to_owned(),
             namespace: namespace.to_owned(),
             pod: pod.to_owned(),
             container: container.map(str::to_owned),
             lifetime_seconds: self.settings.probe_lifetime().as_secs(),
             is_action: self.is_action,
         }
+    }
+
+    /// Records that the process of the probe had not ended when its pod was deleted.
+    pub(super) fn note_process_stays(&self, why: &'static str) {
+        let _ = self.process_stays.set(why);
+    }
+
+    /// What may stay on the node, where, and how to find it.
+    pub(super) fn process_left(&self) -> Option<String> {
+        let (why, node) = (self.process_stays.get()?, &self.request.node);
+        Some(format!(
+            "node-probe on node {node} {why}. The kubelet kills it with its container, but a process that waits in the \
+             driver stays until the driver answers or the node is rebooted. To look for it on the node: \
+             ps -eo pid,stat,etime,args | grep node-probe"
+        ))
     }
 
     /// Gives the caller a result before the pod is deleted.
@@ -113,6 +133,12 @@ impl ProbeContext {
             why,
             "Check the kubelet of the node and the events of the pod, or raise --start-timeout and --call-timeout.",
         )
+    }
+
+    /// The failure of a probe in which the program has a defect.
+    pub(super) fn panicked(&self) -> Failure {
+        let what = format!("Probing node {}", self.request.node);
+        Failure::new(what, "gpu-syringe panicked", "This is a defect of gpu-syringe: please report it with its log.")
     }
 
     /// The failure of a probe of which nothing could be read: neither the pod nor an answer.

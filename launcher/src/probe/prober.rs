@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -15,6 +15,7 @@ use super::late_pod::LATE_TIME_AT_END;
 use super::launcher_identity::LauncherIdentity;
 use super::launcher_session::LauncherSession;
 use super::probe_context::ProbeContext;
+use super::probe_slots::ProbeSlots;
 use super::runner::{ProberCache, run_probe};
 use super::sweep::{self, SweepResult};
 use super::types::{OnPhase, ProbeRequest, ProbeResult};
@@ -40,6 +41,7 @@ const SLACK: Duration = Duration::from_secs(10);
 pub struct Prober {
     settings: Arc<Settings>,
     cache: Arc<ProberCache>,
+    slots: Arc<ProbeSlots>,
     session: LauncherSession,
 }
 
@@ -47,6 +49,7 @@ impl Prober {
     /// A prober with these settings. `stop` cancels every probe that reads: its pod is deleted at once. An action goes on.
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
         Self {
+            slots: Arc::new(ProbeSlots::new(settings.probes_in_flight())),
             settings,
             cache: Arc::default(),
             session: LauncherSession {
@@ -108,6 +111,8 @@ impl Prober {
             record: Arc::new(record),
             is_action: false,
             accepted: AtomicBool::new(false),
+            action_sent: AtomicBool::new(false),
+            process_stays: OnceLock::new(),
         }
     }
 
@@ -137,21 +142,25 @@ impl Prober {
         let cache = self.cache.clone();
         let (early, early_result) = oneshot::channel();
         let context = ProbeContext { early: Mutex::new(Some(early)), ..context };
-        let mut task = self.session.tasks.spawn(run_probe(context, cache));
+        let mut task = self.session.tasks.spawn(run_probe(context, cache, self.slots.clone()));
         let ended = tokio::select! {
             ended = &mut task => ended,
             // The task goes on until the pod is deleted.
             Ok(result) = early_result => return Ok(result),
         };
-        // A join error is a panic of the task. It becomes a failure of this call, not of the server.
+        // A join error is a panic outside of the steps of the probe. It becomes a failure of this call, not of the server.
         ended.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))
         })
     }
 
-    /// Deletes what earlier launchers left in the namespace: our pods whose process is dead, and expired pods.
+    /// Deletes what earlier launchers left: our pods in the namespace whose process is dead, expired pods, and ephemeral containers.
     pub async fn sweep(&self, connection: &Connection) -> Result<SweepResult, Failure> {
-        sweep::sweep(connection, &self.settings.namespace, &self.session).await
+        let of_pods = sweep::sweep(connection, &self.settings.namespace, &self.session).await;
+        // Also where the user may not list pods in that namespace.
+        let mut swept = of_pods.as_ref().cloned().unwrap_or_default();
+        sweep::sweep_containers(connection, &self.settings, &self.session, &mut swept).await;
+        of_pods.map(|_| swept)
     }
 
     /// The same in the background. The program waits for it before it ends.

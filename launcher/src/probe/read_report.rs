@@ -60,7 +60,7 @@ pub(super) async fn read_or_retry(
 ) -> Result<ReceivedReport, Failure> {
     let why = match parse(&output) {
         Ok(report) if context.is_action && is_under_way(&report) => "the first answer was lost".to_owned(),
-        Ok(report) => return Ok(ReceivedReport { report, note: stuck(&output) }),
+        Ok(report) => return Ok(ReceivedReport { report, note: stuck(context, &output) }),
         Err(why) => why,
     };
     if context.is_action {
@@ -74,7 +74,7 @@ pub(super) async fn read_or_retry(
     match parse(&output) {
         Ok(report) => {
             let retried = format!("the first answer was incomplete ({why}); this is the second");
-            Ok(ReceivedReport { report, note: stuck(&output).or(Some(retried)) })
+            Ok(ReceivedReport { report, note: stuck(context, &output).or(Some(retried)) })
         }
         Err(why) => Err(incomplete(context, &format!("{why}, twice"))),
     }
@@ -163,9 +163,10 @@ fn is_under_way(report: &Report) -> bool {
     report.error.as_ref().is_some_and(|problem| problem.code == ALREADY_RUN)
 }
 
-fn stuck(output: &ExecOutput) -> Option<String> {
+fn stuck(context: &ProbeContext, output: &ExecOutput) -> Option<String> {
     let stuck = output.ended == ExecEnd::DocumentOnly;
     stuck.then(|| {
+        context.note_process_stays("did not exit after it had answered: one of its threads is stuck in the driver");
         "the probe printed its document but did not exit: one of its threads is stuck in the driver".to_owned()
     })
 }

@@ -1,9 +1,12 @@
 //! Runs one probe: create, read, clean up, whatever fails. Chooses the method, and falls back from exec to the pod's log.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, sleep_until};
 
 use super::api_only;
@@ -11,6 +14,7 @@ use super::methods::probe_steps::ProbeSteps;
 use super::methods::{ephemeral, inject, logs, pod};
 use super::pod_spec::OPERATOR;
 use super::probe_context::ProbeContext;
+use super::probe_slots::ProbeSlots;
 use super::read_report::ReceivedReport;
 use super::types::{CleanUp, Phase, ProbeResult, Timings};
 use crate::clock;
@@ -41,10 +45,19 @@ impl ProberCache {
 }
 
 /// Runs one probe by the method of the settings. Where the websocket of `pod` is refused, `logs` takes its place.
-pub(super) async fn run_probe(context: ProbeContext, cache: Arc<ProberCache>) -> Result<ProbeResult, Failure> {
+pub(super) async fn run_probe(
+    context: ProbeContext,
+    cache: Arc<ProberCache>,
+    slots: Arc<ProbeSlots>,
+) -> Result<ProbeResult, Failure> {
     if let Err(refusal) = check_host_access(&context) {
         return refused(&context, refusal).await;
     }
+    // Held until the pod is deleted.
+    let _slot = match slots.take(&context).await {
+        Ok(slot) => slot,
+        Err(failure) => return refused(&context, failure).await,
+    };
     match context.settings.via {
         ProbeMethod::Pod => run_pod_or_logs(&context, &cache).await,
         ProbeMethod::Ephemeral => run(&context, ephemeral::Ephemeral::new()).await,
@@ -122,12 +135,16 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
     }
     let mut timings = Timings::default();
     context.report(Phase::Create);
-    let created = steps.create(context).await;
+    // A panic is a defect, and must leave neither a pod nor a missing line of the audit log.
+    let created =
+        AssertUnwindSafe(steps.create(context)).catch_unwind().await.unwrap_or_else(|_| Err(context.panicked()));
     timings.create = began.elapsed();
     let is_created = created.is_ok();
     let read = match created {
         Ok(()) => tokio::select! {
-            read = steps.read(context, &mut timings) => read,
+            read = AssertUnwindSafe(steps.read(context, &mut timings)).catch_unwind() => {
+                read.unwrap_or_else(|_| Err(context.panicked()))
+            }
             () = context.cancel.cancelled() => Err(context.stopped()),
             () = context.stop.cancelled() => Err(context.stopped()),
             slept = clock::suspended_beyond(context.end.saturating_duration_since(Instant::now())) => {
@@ -154,11 +171,18 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
     let CleanUp { pod, deleted, left_behind } = clean_up.await;
     timings.remove = cleaning.elapsed();
     timings.total = began.elapsed();
+    let process_left = context.process_left();
     match read {
         Ok(ReceivedReport { report, note }) => {
-            Ok(ProbeResult { report, via, pod, deleted, left_behind, timings, note })
+            Ok(ProbeResult { report, via, pod, deleted, left_behind, process_left, timings, note })
         }
-        Err(failure) => Err(failure.leaving(left_behind).deleted(is_created && deleted)),
+        Err(failure) => {
+            // The pod of this method acts as soon as it starts.
+            let acts_late = context.is_action && via == ProbeMethod::Logs && !is_created && !deleted;
+            let may_have_acted = context.action_sent.load(Ordering::Relaxed) || acts_late;
+            let failure = if may_have_acted { failure.of_sent_action() } else { failure };
+            Err(Failure { process_left, ..failure.leaving(left_behind).deleted(is_created && deleted) })
+        }
     }
 }
 
@@ -174,6 +198,7 @@ fn being_deleted(context: &ProbeContext, received: &ReceivedReport, via: ProbeMe
         pod: String::new(),
         deleted: false,
         left_behind: Some(left_behind),
+        process_left: context.process_left(),
         timings,
         note: received.note.clone(),
     }

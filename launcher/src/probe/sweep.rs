@@ -1,22 +1,28 @@
-//! Deletes the probe pods that killed launchers left behind.
+//! Deletes the probe pods that killed launchers left behind, and ends their ephemeral containers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use syringe_core::PROBE_NAME_PREFIX;
 use syringe_core::text::clean;
 use tokio::time::{sleep, timeout};
 
 use super::delete_pod::{Deletion, delete_pod};
+use super::end_container::{AddedContainer, FinalState};
 use super::launcher_identity::LauncherIdentity;
 use super::launcher_session::LauncherSession;
+use super::open_probes::OpenProbe;
 use super::pod_spec::{MANAGED_BY, OWNER_LABEL, SESSION_LABEL, TOOL_LABEL};
-use super::types::CreateOutcome;
+use super::types::{CreateOutcome, ProbeContainer};
 use crate::audit::{AuditEvent, AuditLine};
 use crate::error::{Failure, kube_reason};
 use crate::kubernetes::Connection;
+use crate::kubernetes::model::name_validation::is_subdomain;
+use crate::settings::Settings;
 
 /// Time for the list.
 const LIST_TIME: Duration = Duration::from_secs(8);
@@ -32,8 +38,91 @@ pub struct SweepResult {
     pub deleted: Vec<String>,
     /// Pods that may belong to calls in progress.
     pub kept: Vec<String>,
-    /// Pods that could not be deleted, with the reason.
+    /// Ephemeral containers that were ended: `namespace/pod/container`.
+    pub ended: Vec<String>,
+    /// Pods that could not be deleted, and containers that could not be ended, with the reason.
     pub failed: Vec<(String, String)>,
+}
+
+/// Ends the ephemeral containers of launchers that were killed. The files of their sessions name them: an ephemeral container
+/// has no labels, and its pod may be in any namespace.
+pub(crate) async fn sweep_containers(
+    connection: &Connection,
+    settings: &Arc<Settings>,
+    session: &LauncherSession,
+    swept: &mut SweepResult,
+) {
+    let identity = session.identity.clone();
+    let ended = tokio::task::spawn_blocking(move || identity.ended_sessions()).await.unwrap_or_default();
+    for one in ended {
+        let mut left = Vec::new();
+        for open in &one.containers {
+            let done = match open.container.as_deref().filter(|_| open.server == connection.server) {
+                _ if session.stop.is_cancelled() => false,
+                Some(container) => sweep_container(connection, settings, session, (open, container), swept).await,
+                // Of another cluster: the sweep of a call there ends it.
+                None => open.server == connection.server,
+            };
+            left.extend((!done).then(|| open.clone()));
+        }
+        if let Err(error) = one.write(&left) {
+            tracing::warn!(%error, "the file of an ended session could not be written");
+        }
+    }
+}
+
+/// Ends one container; returns whether it certainly has ended.
+async fn sweep_container(
+    connection: &Connection,
+    settings: &Arc<Settings>,
+    session: &LauncherSession,
+    (open, container): (&OpenProbe, &str),
+    swept: &mut SweepResult,
+) -> bool {
+    let OpenProbe { namespace, pod, node, tool, .. } = open;
+    let is_ours = container.starts_with(PROBE_NAME_PREFIX) && [container, pod, namespace].into_iter().all(is_subdomain);
+    if !is_ours {
+        return true;
+    }
+    let probe_container = ProbeContainer {
+        namespace: namespace.clone(),
+        pod: pod.clone(),
+        container: container.to_owned(),
+        image: String::new(),
+        if_missing: "",
+    };
+    let (client, settings) = (connection.client.clone(), settings.clone());
+    let state = AddedContainer { client, settings, probe_container, uid: None }.end(false).await;
+    let name = format!("{namespace}/{pod}/{container}");
+    let outcome = match state {
+        FinalState::Ended => "swept: the launcher that added it was killed; it has ended",
+        FinalState::Gone => "swept: the launcher that added it was killed; its pod was deleted",
+        FinalState::NotAdded => "swept: the launcher was killed before it was added",
+        FinalState::Stuck | FinalState::Waits => {
+            swept.kept.push(name);
+            return false;
+        }
+        FinalState::Unknown => {
+            let seconds = open.lifetime_seconds;
+            swept
+                .failed
+                .push((name, format!("it could not be ended; it exits on its own within {seconds} s of its start")));
+            return false;
+        }
+    };
+    if state == FinalState::Ended {
+        swept.ended.push(name);
+    }
+    let line = AuditLine {
+        node: clean(node, 253),
+        tool: clean(tool, 63),
+        namespace: namespace.clone(),
+        pod: Some(pod.clone()),
+        container: Some(container.to_owned()),
+        ..swept_line(connection, outcome.to_owned())
+    };
+    write(session, line).await;
+    true
 }
 
 /// Sweeps one namespace. After the end of the program was requested, a slow list is not awaited.
@@ -100,22 +189,32 @@ fn label<'a>(pod: &'a Pod, name: &str) -> &'a str {
     pod.labels().get(name).map(String::as_str).unwrap_or_default()
 }
 
-/// Writes the audit line of a pod that was swept: its launcher may have been killed before it wrote one.
+/// The audit line of a pod that was swept: its launcher may have been killed before it wrote one.
 async fn write_line(connection: &Connection, session: &LauncherSession, pod: &Pod, why: &str) {
     let line = AuditLine {
-        event: AuditEvent::Sweep,
-        context: connection.context.clone(),
-        server: connection.server.clone(),
-        user: connection.user.clone(),
         node: clean(pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default(), 253),
         tool: clean(label(pod, TOOL_LABEL), 63),
         namespace: pod.namespace().unwrap_or_default(),
         pod: Some(pod.name_any()),
         pod_uid: pod.metadata.uid.clone(),
-        outcome: Some(format!("swept: {why}")),
         deleted: Some(true),
-        ..AuditLine::default()
+        ..swept_line(connection, format!("swept: {why}"))
     };
+    write(session, line).await;
+}
+
+fn swept_line(connection: &Connection, outcome: String) -> AuditLine {
+    AuditLine {
+        event: AuditEvent::Sweep,
+        context: connection.context.clone(),
+        server: connection.server.clone(),
+        user: connection.user.clone(),
+        outcome: Some(outcome),
+        ..AuditLine::default()
+    }
+}
+
+async fn write(session: &LauncherSession, line: AuditLine) {
     if let Err(error) = session.audit.append(line.clone()).await {
         tracing::warn!(%error, line = ?line, "the audit log could not be written");
     }

@@ -11,6 +11,13 @@ use crate::settings::ProbeMethod;
 /// Progress of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Other probes of this launcher are in flight; the pod is created when one of them ends.
+    Queue {
+        /// How many calls wait before this one.
+        before: u32,
+        /// Maximum number of probes in flight.
+        limit: u16,
+    },
     /// The pod is being created.
     Create,
     /// The pod exists; its container is starting.
@@ -32,9 +39,10 @@ impl Phase {
     /// Number of phases of a call about one node.
     const OF_ONE_NODE: u32 = 4;
 
-    /// The number of the phase, from 1, and the number of phases.
+    /// The number of the phase, 0 while it waits to begin, and the number of phases.
     pub fn position(self) -> (u32, u32) {
         match self {
+            Self::Queue { .. } => (0, Self::OF_ONE_NODE),
             Self::Create => (1, Self::OF_ONE_NODE),
             Self::Start => (2, Self::OF_ONE_NODE),
             Self::Read => (3, Self::OF_ONE_NODE),
@@ -46,6 +54,9 @@ impl Phase {
     /// Text for the user.
     pub fn description(self) -> String {
         match self {
+            Self::Queue { before, limit } => {
+                format!("waiting: {limit} probes are in flight (--max-probes), and {before} more wait before this one")
+            }
             Self::Create => "creating the probe pod".into(),
             Self::Start => "waiting for the probe container to start".into(),
             Self::Read => "reading the node".into(),
@@ -86,6 +97,8 @@ pub struct ProbeResult {
     pub deleted: bool,
     /// Why it is not, and what to do.
     pub left_behind: Option<String>,
+    /// A process of the probe that is known to stay on the node, and how to find it.
+    pub process_left: Option<String>,
     /// How long each phase took.
     pub timings: Timings,
     /// Remarks about how the document was read (a retry, a probe that did not end).

@@ -14,6 +14,9 @@ use crate::error::Failure;
 /// Image that contains `node-probe`.
 pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
 
+/// Probes in flight without a setting: twice the nodes that one call reads at the same time.
+const DEFAULT_MAX_PROBES: u16 = 16;
+
 /// Settings of the launcher.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Settings")]
@@ -103,6 +106,9 @@ pub struct Settings {
     /// Number of nodes that are read at the same time
     #[arg(long, global = true, value_name = "NODES", env = "GPU_SYRINGE_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
+    /// Maximum number of probes in flight, in all calls together; by default 16, or --concurrency if that is more
+    #[arg(long, global = true, value_name = "PROBES", env = "GPU_SYRINGE_MAX_PROBES", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub max_probes: Option<u16>,
     /// Time limit in seconds for each node in a call about many nodes
     #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_NODE_TIMEOUT", default_value_t = 20, value_parser = clap::value_parser!(u64).range(3..=600))]
     pub node_timeout: u64,
@@ -230,6 +236,16 @@ impl Settings {
     /// The same settings for a call that may take `time`: its container must run as long.
     pub fn with_call_time(&self, time: Duration) -> Self {
         Self { call_timeout: self.call_timeout.max(time.as_secs()), ..self.clone() }
+    }
+
+    /// Maximum number of probes in flight.
+    pub fn probes_in_flight(&self) -> u16 {
+        self.max_probes.unwrap_or(DEFAULT_MAX_PROBES.max(self.concurrency))
+    }
+
+    /// Number of nodes that one call reads at the same time.
+    pub fn nodes_at_once(&self) -> u16 {
+        self.concurrency.min(self.probes_in_flight())
     }
 
     /// Time for one node of many.

@@ -31,10 +31,11 @@ impl ArgList {
         self.option(name, word(&|| value.to_possible_value()), word(&|| default.to_possible_value()));
     }
 
-    fn limits(&mut self, [start, call, node]: [u64; 3], concurrency: u16) {
+    fn limits(&mut self, [start, call, node]: [u64; 3], concurrency: u16, max_probes: Option<u16>) {
         self.option("start-timeout", start, 30);
         self.option("call-timeout", call, 45);
         self.option("concurrency", concurrency, 8);
+        self.maybe("max-probes", max_probes);
         self.option("node-timeout", node, 20);
     }
 
@@ -78,6 +79,7 @@ pub(crate) fn to_args(settings: &Settings) -> Vec<String> {
         start_timeout,
         call_timeout,
         concurrency,
+        max_probes,
         node_timeout,
         mode,
         drain_check,
@@ -105,7 +107,7 @@ pub(crate) fn to_args(settings: &Settings) -> Vec<String> {
     args.all("label", label);
     args.all("annotation", annotation);
     args.all("toleration", toleration);
-    args.limits([*start_timeout, *call_timeout, *node_timeout], *concurrency);
+    args.limits([*start_timeout, *call_timeout, *node_timeout], *concurrency, *max_probes);
     args.word("mode", *mode, Mode::ReadOnly);
     args.word("drain-check", *drain_check, DrainCheck::On);
     args.0

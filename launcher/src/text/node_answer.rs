@@ -127,7 +127,7 @@ fn plan_lines(plan: &Plan) -> String {
 
 /// Source of the facts, and what is left behind: the last part of every answer about a node.
 pub(crate) fn foot(note: &ProbeSummary) -> String {
-    let ProbeSummary { via, node, source, deleted, left_behind, note, timings_ms, .. } = note;
+    let ProbeSummary { via, node, source, deleted, left_behind, process_left, note, timings_ms, .. } = note;
     let gone = match (*deleted, *via) {
         (_, "none") => "probe not created",
         (true, _) => "probe pod deleted",
@@ -141,7 +141,7 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
         syringe_core::report::Source::Api => "the Kubernetes API alone",
     };
     let mut text = format!("\n{node} via {via} in {} ms, read from {source}; {gone}\n", timings_ms.total);
-    for more in [note, left_behind].into_iter().flatten() {
+    for more in [note, left_behind, process_left].into_iter().flatten() {
         text.push_str(more);
         text.push('\n');
     }

@@ -3,6 +3,7 @@
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use syringe_core::text::clean;
 
 use crate::error::Failure;
 
@@ -58,4 +59,18 @@ impl FleetArgs {
             _ => Ok(()),
         }
     }
+}
+
+/// Rejects a text that is not the UUID of a whole GPU.
+pub(super) fn whole_gpu(tool: &str, uuid: &str) -> Result<(), Failure> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if uuid.starts_with("GPU-") && uuid.len() <= 80 && uuid.bytes().all(plain) {
+        return Ok(());
+    }
+    let uuid = clean(uuid, 80);
+    Err(Failure::new(
+        format!("The arguments of {tool}"),
+        format!("'{uuid}' is not the UUID of a GPU"),
+        "Use the UUID (GPU-…) from get_gpu_inventory: an index changes when a GPU is lost.",
+    ))
 }

@@ -75,8 +75,8 @@ pub struct SectionStatus {
 impl Tool for DiagnoseGpuNode {
     const NAME: &'static str = "diagnose_gpu_node";
     const TITLE: &'static str = "Diagnose a GPU node";
-    const DESCRIPTION: &'static str = "What is wrong with a GPU node: one probe reads everything (NVML, kernel log, PCIe, NVLink, ECC, \
-        processes, driver setup), rules turn it into ranked findings with evidence and one action each. Use this first.";
+    const DESCRIPTION: &'static str = "What is wrong with a GPU node: Xid, lost GPU, ECC, NVLink, throttling, stuck process, driver or device plugin. \
+        Reads everything in one probe; ranked findings with evidence and actions. Start here for a node.";
     const PROBES: bool = true;
     type Args = DiagnoseArgs;
     type Answer = NodeAnswer<DiagnosisSection>;

@@ -97,7 +97,7 @@ impl Tool for ExplainGpuPod {
     const NAME: &'static str = "explain_gpu_pod";
     const TITLE: &'static str = "Explain a GPU pod";
     const DESCRIPTION: &'static str = "Why a pod failed, hangs or is Pending: exit codes, events and OOM from Kubernetes, Xids, ECC and \
-        stuck processes from its node, in one timeline. Says whether it was the application, the GPU, the node or the cluster.";
+        stuck processes from its node, in one timeline. Was it the application, the GPU, the node or the cluster? Start here for a pod or job.";
     const PROBES: bool = true;
     type Args = ExplainArgs;
     type Answer = PodExplanation;

@@ -31,8 +31,8 @@ pub struct HealthSection {
 impl Tool for GetGpuHealth {
     const NAME: &'static str = "get_gpu_health";
     const TITLE: &'static str = "Health of GPUs";
-    const DESCRIPTION: &'static str = "Health of one node's GPUs, or without node_name of all GPU nodes in one call: a score per GPU with the \
-        reason for each lost point; for many nodes the findings, the outliers, and the nodes that could not be read.";
+    const DESCRIPTION: &'static str = "Health of all GPU nodes in one call, or of one node: findings, outliers, nodes that could not be read; for one \
+        node a score per GPU with the reason for each lost point. Start here for a cluster.";
     const PROBES: bool = true;
     type Args = FleetArgs;
     type Answer = OneOrMany<HealthSection>;

@@ -15,9 +15,9 @@ use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::kubernetes::read::pod_description;
 use crate::tools::action_answer::ActionAnswer;
-use crate::tools::operator_action;
 use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
+use crate::tools::{common_args, operator_action};
 
 /// Default time between SIGTERM and SIGKILL.
 const DEFAULT_GRACE: u64 = 10;
@@ -114,7 +114,7 @@ impl OperatorAction for KillArgs {
             let why = format!("grace_seconds is {}, not 1 to {MAX_GRACE}", self.grace());
             return Err(Failure::new(format!("The arguments of {}", Self::TOOL), why, "Fix the argument."));
         }
-        operator_action::whole_gpu(Self::TOOL, &self.gpu)
+        common_args::whole_gpu(Self::TOOL, &self.gpu)
     }
 
     fn probe_arguments(&self, _: &CallContext, _: &Node) -> Vec<String> {
@@ -142,6 +142,16 @@ impl OperatorAction for KillArgs {
 
     fn is_done(done: &KillAction) -> bool {
         matches!(done.outcome, KillOutcome::Ended | KillOutcome::AlreadyGone | KillOutcome::Simulated)
+    }
+
+    fn state_afterwards(&self, done: &KillAction) -> String {
+        let pid = self.pid;
+        match (done.outcome, &done.refusal) {
+            (KillOutcome::Planned, _) => format!("process {pid} still runs and uses the GPU"),
+            (KillOutcome::AlreadyGone, _) => format!("process {pid} has ended"),
+            (_, Some(refusal)) => format!("process {pid} was not found as before: {}", refusal.why),
+            (_, None) => self.outcome(done).1,
+        }
     }
 
     fn outcome(&self, done: &KillAction) -> (String, String) {

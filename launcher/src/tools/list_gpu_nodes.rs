@@ -1,18 +1,21 @@
 //! `list_gpu_nodes`: which nodes have GPUs, from the Kubernetes API. No pod is created.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::pin::pin;
 
 use clap::Args;
+use futures_util::future::{Either, select};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::Unknown;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::gpu_requests::{self, ResourceCounts};
 use crate::kubernetes::model::gpu_resource_names::GPU_RESOURCE;
@@ -79,6 +82,10 @@ pub struct NodeCounts {
     /// GPU resources by name, allocated. Absent if the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated: Option<ResourceCounts>,
+    /// GPU resources by name, free for new pods: none of a node that is cordoned or not Ready. Absent if the pods could not be
+    /// read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free: Option<ResourceCounts>,
     /// GPU nodes by model.
     pub models: BTreeMap<String, u32>,
 }
@@ -121,28 +128,20 @@ impl Tool for ListGpuNodes {
     const NAME: &'static str = "list_gpu_nodes";
     const TITLE: &'static str = "List GPU nodes";
     const DESCRIPTION: &'static str = "GPU nodes from the Kubernetes API: model, count, driver, capacity, allocatable, allocated, cordon, \
-        taints, GPU conditions, totals. Creates no pod. Start here to find node names.";
+        taints, GPU conditions, totals. Creates no pod. Gives the names of nodes and says where GPUs are free.";
     const PROBES: bool = false;
     type Args = ListArgs;
     type Answer = GpuNodes;
 
     async fn call(call: CallContext, args: ListArgs) -> Result<GpuNodes, Failure> {
         let ListArgs { selector, context } = args;
-        // Reading all pods of a large cluster can take longer than the call; the answer does not wait for it.
-        let end = call.end - RESERVED_FOR_ANSWER;
         let what = "Listing the GPU nodes";
         let connection = call.with_deadline(what, call.contexts.connect(context.as_deref())).await?;
         let mut unknown = Vec::new();
-        let dra = call.with_deadline(what, resource_claims::read(&connection, None, &mut unknown)).await?;
-        let dra_nodes: BTreeSet<&str> = dra.iter().flat_map(Dra::nodes).collect();
+        let listing = list(&connection, selector.as_deref(), call.end - RESERVED_FOR_ANSWER, &mut unknown);
+        let Listed { dra, looked_at, rows, held } = call.with_deadline(what, listing).await?;
         let held_by_claims = dra.as_ref().map(Dra::held).unwrap_or_default();
-        let is_wanted = |node: &Node| is_gpu_node(node) || dra_nodes.contains(node.name_any().as_str());
-        let row = |node: Node| GpuNode::of(&node, dra.as_ref());
-        let collecting = nodes::collect(&connection, selector.as_deref(), is_wanted, row);
-        let (looked_at, rows) = call.with_deadline(what, collecting).await?;
-        let names = rows.iter().map(|row| row.name.clone()).collect();
-        let held = timeout_at(end, pods::allocated_on(&connection, &names)).await;
-        let held = match held.unwrap_or_else(|_| Err(out_of_time())) {
+        let held = match held {
             Ok(held) => Some(held),
             Err(Failure { what, why, .. }) => {
                 unknown.push(Unknown { section: "pods".into(), gpu: None, why: format!("{what}: {why}") });
@@ -208,6 +207,64 @@ fn amounts(amounts: &ResourceCounts) -> String {
 /// Time of a call that is reserved for building the answer.
 const RESERVED_FOR_ANSWER: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// What the API server tells.
+struct Listed {
+    dra: Option<Dra>,
+    /// Nodes that were checked.
+    looked_at: u32,
+    /// The GPU nodes, without what pods hold.
+    rows: Vec<GpuNode>,
+    /// What pods hold on each node.
+    held: Result<HashMap<String, ResourceCounts>, Failure>,
+}
+
+/// Lists the nodes and all pods at the same time. For few GPU nodes, the pods of each are listed as soon as the nodes are known,
+/// and the list that is complete first is used.
+async fn list(
+    connection: &Connection,
+    selector: Option<&str>,
+    end: Instant,
+    unknown: &mut Vec<Unknown>,
+) -> Result<Listed, Failure> {
+    // Reading all pods of a large cluster can take longer than the call; the answer does not wait for it.
+    let mut all_pods = pin!(before(end, pods::allocated(connection)));
+    let nodes = pin!(gpu_nodes(connection, selector, unknown));
+    let (nodes, held) = match select(nodes, all_pods.as_mut()).await {
+        Either::Left((nodes, _)) => (nodes?, None),
+        Either::Right((held, nodes)) => (nodes.await?, Some(held)),
+    };
+    let (dra, looked_at, rows) = nodes;
+    let names: BTreeSet<String> = rows.iter().map(|row| row.name.clone()).collect();
+    let held = match held {
+        Some(held) => held,
+        None if names.len() <= pods::FEW_NODES => {
+            let of_each = pin!(before(end, pods::allocated_on(connection, &names)));
+            select(all_pods, of_each).await.factor_first().0
+        }
+        None => all_pods.await,
+    };
+    Ok(Listed { dra, looked_at, rows, held })
+}
+
+/// Devices of dynamic resource allocation, number of nodes, and the GPU nodes.
+async fn gpu_nodes(
+    connection: &Connection,
+    selector: Option<&str>,
+    unknown: &mut Vec<Unknown>,
+) -> Result<(Option<Dra>, u32, Vec<GpuNode>), Failure> {
+    let dra = resource_claims::read(connection, None, unknown).await?;
+    let dra_nodes: BTreeSet<&str> = dra.iter().flat_map(Dra::nodes).collect();
+    let is_wanted = |node: &Node| is_gpu_node(node) || dra_nodes.contains(node.name_any().as_str());
+    let row = |node: Node| GpuNode::of(&node, dra.as_ref());
+    let (looked_at, rows) = nodes::collect(connection, selector, is_wanted, row).await?;
+    drop(dra_nodes);
+    Ok((dra, looked_at, rows))
+}
+
+async fn before<T>(end: Instant, pods: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    timeout_at(end, pods).await.unwrap_or_else(|_| Err(out_of_time()))
+}
+
 fn out_of_time() -> Failure {
     Failure::new("Listing the pods", "the time of the call ended", "Select fewer nodes with a selector.")
 }
@@ -222,6 +279,9 @@ impl GpuNodes {
         if let Some(allocated) = &row.allocated {
             gpu_requests::add(totals.allocated.get_or_insert_default(), allocated);
         }
+        if let Some(free) = row.free() {
+            gpu_requests::add(totals.free.get_or_insert_default(), &free);
+        }
         *totals.models.entry(row.model.clone().unwrap_or_else(|| "unknown".into())).or_default() += 1;
         self.nodes.push(row);
     }
@@ -233,11 +293,13 @@ impl GpuNodes {
         self.nodes_omitted = (omitted > 0).then_some(omitted);
         let hidden = troubled.saturating_sub(self.nodes.len());
         self.problems_omitted = (hidden > 0).then_some(hidden);
-        let NodeCounts { nodes, gpu_nodes, gpu_nodes_ready, .. } = &self.totals;
+        let NodeCounts { nodes, gpu_nodes, gpu_nodes_ready, free, allocatable, .. } = &self.totals;
+        let free = free.as_ref().map(|free| format!(" Free GPUs: {} of {}.", amounts(free), amounts(allocatable)));
         let gpu_nodes = counted(*gpu_nodes as usize, "GPU node");
         self.summary = format!(
-            "{gpu_nodes} of {nodes} (context {}): {gpu_nodes_ready} Ready, {troubled} with problems reported by Kubernetes.",
-            self.context
+            "{gpu_nodes} of {nodes} (context {}): {gpu_nodes_ready} Ready, {troubled} with problems reported by Kubernetes.{}",
+            self.context,
+            free.unwrap_or_default()
         );
     }
 }
@@ -291,5 +353,10 @@ mod tests {
         assert_eq!(node(true, true, Some(amounts(3))).free(), Some(amounts(0)));
         assert_eq!(node(false, false, Some(amounts(3))).free(), Some(amounts(0)));
         assert_eq!(node(true, false, None).free(), None);
+        let mut answer = GpuNodes::default();
+        answer.add(node(true, false, Some(amounts(3))));
+        answer.add(node(true, true, Some(amounts(3))));
+        answer.set_summary();
+        assert!(answer.summary.ends_with(" Free GPUs: 5 of 16."), "{}", answer.summary);
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use syringe_core::facts::action::Action;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
+use tokio_util::sync::CancellationToken;
 
 use crate::call::CallContext;
 use crate::consent;
@@ -18,12 +19,14 @@ use crate::kubernetes::read::nodes;
 use crate::kubernetes::{Connection, IN_CLUSTER};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::RESERVED_FOR_DELETION;
-use crate::probe::{ActionDetails, AuditRecord, ProbeRequest, ProbeResult, random_suffix};
+use crate::probe::{ActionDetails, AuditRecord, ONCE, ProbeRequest, ProbeResult, random_suffix};
 use crate::settings::{Mode, Settings};
 use crate::tools::action_answer::ActionAnswer;
 
 /// Maximum lifetime of the pod of an action. deploy/admission-policy.yaml allows at most 15 minutes.
 pub(crate) const MAX_ACTION_TIME: Duration = Duration::from_secs(840);
+/// Time to read the node after an action whose outcome is not known.
+const TIME_TO_LOOK_AFTERWARDS: Duration = Duration::from_secs(20);
 
 /// An action on a node.
 pub(super) trait OperatorAction: Sync {
@@ -52,6 +55,8 @@ pub(super) trait OperatorAction: Sync {
     fn is_clear(done: &Self::Report) -> bool;
     /// Whether the action was done.
     fn is_done(done: &Self::Report) -> bool;
+    /// What a plan that was made after a lost action says about the state of the GPU.
+    fn state_afterwards(&self, done: &Self::Report) -> String;
     /// The plan in plain words.
     fn plan(
         &self,
@@ -315,10 +320,13 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         let AgreedPlan { plan, how } = agreed;
         let id = random_suffix();
         let deadline = (self.call.settings.call_time() + self.action.time()).min(MAX_ACTION_TIME);
-        let request = self.request(self.command(&["--once", &id]), deadline);
+        let request = self.request(self.command(&[ONCE, &id]), deadline);
         let note = self.note(plan.clone(), how.clone());
         let CallContext { prober, on_phase, .. } = self.call;
-        let probed = prober.act(self.connection, request, on_phase.clone(), note).await?;
+        let probed = match prober.act(self.connection, request, on_phase.clone(), note).await {
+            Err(failure) if failure.may_have_acted => return Err(self.with_state_afterwards(failure).await),
+            probed => probed?,
+        };
         let (done, note) = self.read(probed)?;
         let (outcome, summary) = self.action.outcome(&done);
         Ok(ActionAnswer {
@@ -333,6 +341,19 @@ impl<D: OperatorAction> ActionSession<'_, D> {
             action: Some(done),
             probe: Some(note),
         })
+    }
+
+    /// The failure of an action that may have been done, with what the node says now. A second plan changes nothing.
+    async fn with_state_afterwards(&self, failure: Failure) -> Failure {
+        let node = self.action.target().node_name;
+        let request = self.request(self.command(&["--plan"]), TIME_TO_LOOK_AFTERWARDS);
+        let CallContext { prober, on_phase, .. } = self.call;
+        let looked = prober.probe(self.connection, request, on_phase.clone(), CancellationToken::new()).await;
+        let state = match looked.and_then(|probed| self.read(probed)) {
+            Ok((done, _)) => format!("the node said afterwards: {}", self.action.state_afterwards(&done)),
+            Err(look) => format!("the state of the node could not be read afterwards: {}", look.why),
+        };
+        failure.with_state_afterwards(node, &clean(&state, 900))
     }
 
     fn read(&self, mut probed: ProbeResult) -> Result<(D::Report, ProbeSummary), Failure> {
@@ -353,20 +374,6 @@ impl<D: OperatorAction> ActionSession<'_, D> {
             .leaving(probed.left_behind)),
         }
     }
-}
-
-/// Rejects a text that is not the UUID of a whole GPU.
-pub(super) fn whole_gpu(tool: &str, uuid: &str) -> Result<(), Failure> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    if uuid.starts_with("GPU-") && uuid.len() <= 80 && uuid.bytes().all(plain) {
-        return Ok(());
-    }
-    let uuid = clean(uuid, 80);
-    Err(Failure::new(
-        format!("The arguments of {tool}"),
-        format!("'{uuid}' is not the UUID of a GPU"),
-        "Use the UUID (GPU-…) from get_gpu_inventory: an index changes when a GPU is lost.",
-    ))
 }
 
 /// The answer as text.

@@ -15,9 +15,9 @@ use crate::kubernetes::Connection;
 use crate::kubernetes::model::node_conditions::is_cordoned;
 use crate::settings::DrainCheck;
 use crate::tools::action_answer::ActionAnswer;
-use crate::tools::operator_action;
 use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
+use crate::tools::{common_args, operator_action};
 
 /// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode. The rest is for the checks before and after.
 const TIME: Duration = Duration::from_secs(480);
@@ -91,7 +91,7 @@ impl OperatorAction for ResetArgs {
     }
 
     fn validate(&self) -> Result<(), Failure> {
-        operator_action::whole_gpu(Self::TOOL, &self.gpu)
+        common_args::whole_gpu(Self::TOOL, &self.gpu)
     }
 
     fn probe_arguments(&self, call: &CallContext, kubernetes: &Node) -> Vec<String> {
@@ -122,6 +122,21 @@ impl OperatorAction for ResetArgs {
 
     fn is_done(done: &ResetAction) -> bool {
         matches!(done.outcome, ResetOutcome::Reset | ResetOutcome::Simulated)
+    }
+
+    fn state_afterwards(&self, done: &ResetAction) -> String {
+        let plan = &done.plan;
+        let listed = match plan.index {
+            Some(index) => format!("NVML lists the GPU as GPU {index}"),
+            None => "NVML does not list the GPU".to_owned(),
+        };
+        let reasons = match plan.reasons.as_slice() {
+            [] => "no reason for a reset is known".to_owned(),
+            reasons => format!("reasons for a reset: {}", reasons.join("; ")),
+        };
+        let blockers: Vec<_> = plan.blockers.iter().map(|one| one.why.trim_end_matches('.')).collect();
+        let blockers = if blockers.is_empty() { String::new() } else { format!("; blockers: {}", blockers.join("; ")) };
+        format!("{listed}; {reasons}{blockers}")
     }
 
     fn outcome(&self, done: &ResetAction) -> (String, String) {

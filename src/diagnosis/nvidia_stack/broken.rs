@@ -20,7 +20,7 @@ const LINE: usize = 240;
 pub(super) struct Broken<'a> {
     pub(super) stage: Stage,
     pub(super) rule: Rule,
-    pub(super) trouble: FailingPod<'a>,
+    pub(super) failing_pod: FailingPod<'a>,
     /// Description in one line.
     pub(super) words: String,
 }
@@ -33,34 +33,34 @@ pub(super) fn first<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
     driver(node).or_else(|| toolkit(node)).or_else(|| validator(node)).or_else(|| plugin(node))
 }
 
-fn broken<'a>(stage: Stage, rule: Rule, trouble: FailingPod<'a>) -> Broken<'a> {
-    Broken { stage, rule, trouble, words: trouble.words() }
+fn broken<'a>(stage: Stage, rule: Rule, failing_pod: FailingPod<'a>) -> Broken<'a> {
+    Broken { stage, rule, failing_pod, words: failing_pod.words() }
 }
 
 fn driver<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
-    let trouble = pods::trouble(node, Component::Driver)?;
-    Some(broken(Stage::Driver, BROKEN_DRIVER, trouble))
+    let failing_pod = pods::failing_pod(node, Component::Driver)?;
+    Some(broken(Stage::Driver, BROKEN_DRIVER, failing_pod))
 }
 
 fn toolkit<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
-    let trouble = pods::trouble(node, Component::ContainerToolkit)?;
-    Some(match validated(&trouble) {
-        Some(stage) => broken(stage, BROKEN_VALIDATOR, trouble),
-        None => broken(Stage::Runtime, BROKEN_TOOLKIT, trouble),
+    let failing_pod = pods::failing_pod(node, Component::ContainerToolkit)?;
+    Some(match validated(&failing_pod) {
+        Some(stage) => broken(stage, BROKEN_VALIDATOR, failing_pod),
+        None => broken(Stage::Runtime, BROKEN_TOOLKIT, failing_pod),
     })
 }
 
 /// Checks the validator's pod. Its checks of CUDA and of the plugin run after the plugin has started.
 fn validator<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
-    let trouble = pods::trouble(node, Component::Validator)?;
-    let stage = validated(&trouble).unwrap_or(Stage::Plugin);
+    let failing_pod = pods::failing_pod(node, Component::Validator)?;
+    let stage = validated(&failing_pod).unwrap_or(Stage::Plugin);
     let cause = if stage == Stage::Plugin { plugin(node) } else { None };
-    Some(cause.unwrap_or_else(|| broken(stage, BROKEN_VALIDATOR, trouble)))
+    Some(cause.unwrap_or_else(|| broken(stage, BROKEN_VALIDATOR, failing_pod)))
 }
 
 /// The stage that a validation container of the GPU Operator checks.
-fn validated(trouble: &FailingPod<'_>) -> Option<Stage> {
-    match trouble.container_name() {
+fn validated(failing_pod: &FailingPod<'_>) -> Option<Stage> {
+    match failing_pod.container_name() {
         "driver-validation" => Some(Stage::Driver),
         "toolkit-validation" => Some(Stage::Runtime),
         "cuda-validation" | "plugin-validation" => Some(Stage::Plugin),
@@ -69,12 +69,13 @@ fn validated(trouble: &FailingPod<'_>) -> Option<Stage> {
 }
 
 fn plugin<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
-    let of = |component| pods::trouble(node, component);
-    let trouble = of(Component::DevicePlugin).or_else(|| of(Component::DraDriver).filter(|_| !advertises_gpus(node)));
-    if let Some(trouble) = trouble {
-        return Some(match validated(&trouble) {
-            Some(stage) => broken(stage, BROKEN_VALIDATOR, trouble),
-            None => broken(Stage::Plugin, BROKEN_PLUGIN, trouble),
+    let of = |component| pods::failing_pod(node, component);
+    let failing_pod =
+        of(Component::DevicePlugin).or_else(|| of(Component::DraDriver).filter(|_| !advertises_gpus(node)));
+    if let Some(failing_pod) = failing_pod {
+        return Some(match validated(&failing_pod) {
+            Some(stage) => broken(stage, BROKEN_VALIDATOR, failing_pod),
+            None => broken(Stage::Plugin, BROKEN_PLUGIN, failing_pod),
         });
     }
     if advertises_gpus(node) || node.answering().next().is_none() {
@@ -88,7 +89,7 @@ fn plugin<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
     let pod = idle.into_iter().find(|pod| pod.ready && has_run(node, pod))?;
     let container = pod.containers.iter().find(|container| !container.init);
     let words = format!("pod {} is running, but has registered no GPU with the kubelet", pods::name(pod));
-    Some(Broken { stage: Stage::Plugin, rule: BROKEN_PLUGIN, trouble: FailingPod { pod, container }, words })
+    Some(Broken { stage: Stage::Plugin, rule: BROKEN_PLUGIN, failing_pod: FailingPod { pod, container }, words })
 }
 
 /// Whether its containers have been running long enough to register.
@@ -102,7 +103,7 @@ fn has_run(node: &Node<'_>, pod: &NvidiaPod) -> bool {
 impl Broken<'_> {
     /// The phrase of the pod's log, if it is a known one.
     pub(super) fn phrase(&self, node: &Node<'_>) -> Option<&'static Phrase> {
-        let (_, phrase) = stack_log::most_telling(lines(log_of(node, self.trouble.pod)?))?;
+        let (_, phrase) = stack_log::most_telling(lines(log_of(node, self.failing_pod.pod)?))?;
         Some(phrase)
     }
 
@@ -116,29 +117,31 @@ impl Broken<'_> {
 
     /// Adds the pod's events and log, and the action.
     pub(super) fn explain(&self, node: &Node<'_>, draft: Draft) -> Draft {
-        let trouble = &self.trouble;
-        let draft = draft.with_all_evidence(trouble.warning());
-        let log = log_of(node, trouble.pod);
+        let failing_pod = &self.failing_pod;
+        let draft = draft.with_all_evidence(failing_pod.warning());
+        let log = log_of(node, failing_pod.pod);
         let told = log.and_then(|log| stack_log::most_telling(lines(log)));
         let draft = match (told, log) {
-            (Some((line, phrase)), _) => draft.with_evidence(format!("{}: {}", quoted(line, trouble), phrase.cause)),
-            (None, Some(log)) => draft.with_all_evidence(log.lines.last().map(|line| quoted(line, trouble))),
+            (Some((line, phrase)), _) => {
+                draft.with_evidence(format!("{}: {}", quoted(line, failing_pod), phrase.cause))
+            }
+            (None, Some(log)) => draft.with_all_evidence(log.lines.last().map(|line| quoted(line, failing_pod))),
             (None, None) => draft,
         };
-        let advice = advice(trouble, told.map(|(_, phrase)| phrase), &draft.advice);
+        let advice = advice(failing_pod, told.map(|(_, phrase)| phrase), &draft.advice);
         let action = told.map_or(draft.action, |(_, phrase)| phrase.action);
         draft.with_action(action, advice)
     }
 }
 
 /// The action of the phrase, else of the rule; then the commands.
-fn advice(trouble: &FailingPod<'_>, phrase: Option<&Phrase>, usual: &str) -> String {
+fn advice(failing_pod: &FailingPod<'_>, phrase: Option<&Phrase>, usual: &str) -> String {
     let mut advice = phrase.map_or(usual, |phrase| phrase.advice).to_owned();
-    if let Some(command) = trouble.log_command() {
+    if let Some(command) = failing_pod.log_command() {
         advice.push_str(&format!(" Log: {command}."));
     }
     if phrase.is_some() {
-        advice.push_str(&format!(" Then: {}.", pods::delete_command(trouble.pod)));
+        advice.push_str(&format!(" Then: {}.", pods::delete_command(failing_pod.pod)));
     }
     advice
 }
@@ -151,16 +154,16 @@ fn lines(log: &StackLog) -> impl Iterator<Item = &str> {
     log.telling.iter().chain(&log.lines).map(String::as_str)
 }
 
-fn quoted(line: &str, trouble: &FailingPod<'_>) -> String {
-    format!("log of {}: \"{}\"", evidence::data(trouble.container_name()), clean_keeping_end(line, LINE))
+fn quoted(line: &str, failing_pod: &FailingPod<'_>) -> String {
+    format!("log of {}: \"{}\"", evidence::data(failing_pod.container_name()), clean_keeping_end(line, LINE))
 }
 
 /// The container of NVIDIA's stack whose log may contain the reason why no GPU is advertised: of the first failing pod, of a
 /// device plugin that registered no GPU, or of the MIG manager.
 pub(super) fn log_to_read<'a>(node: &Node<'a>) -> Option<(&'a NvidiaPod, &'a str)> {
-    let named = |trouble: FailingPod<'a>| Some((trouble.pod, trouble.container?.name.as_str()));
+    let named = |failing_pod: FailingPod<'a>| Some((failing_pod.pod, failing_pod.container?.name.as_str()));
     if let Some(broken) = first(node) {
-        return named(broken.trouble);
+        return named(broken.failing_pod);
     }
     let labels = &node.kubernetes.labels;
     let unfinished = labels.mig_config_state.as_deref().is_some_and(|state| state != "success");

@@ -86,7 +86,7 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
 pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     let state = node.kubernetes.labels.driver_upgrade_state.as_deref().filter(|state| !state.is_empty())?;
     let age = at_least(node, UPGRADE_STATE);
-    let pod = pods::trouble(node, Component::Driver).filter(|_| pods::is_settled(node));
+    let pod = pods::failing_pod(node, Component::Driver).filter(|_| pods::is_settled(node));
     let long = |limit| age.is_some_and(|age| age >= limit);
     let stuck = match state {
         "upgrade-done" => false,
@@ -102,9 +102,9 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     let mut draft =
         Draft::on_node(UPGRADE_STUCK).with_evidence(format!("label {UPGRADE_STATE}={}{since}", evidence::data(state)));
     let mut advice = draft.advice.clone();
-    if let Some(trouble) = &pod {
-        draft = draft.with_evidence(trouble.words());
-        let log = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == trouble.pod.uid);
+    if let Some(failing_pod) = &pod {
+        draft = draft.with_evidence(failing_pod.words());
+        let log = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == failing_pod.pod.uid);
         let told =
             log.and_then(|log| stack_log::most_telling(log.telling.iter().chain(&log.lines).map(String::as_str)));
         if let Some((line, phrase)) = told {
@@ -112,8 +112,8 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
         }
         advice.push_str(&format!(
             " Log: {}. Then: {}.",
-            trouble.log_command().unwrap_or_default(),
-            pods::delete_command(trouble.pod)
+            failing_pod.log_command().unwrap_or_default(),
+            pods::delete_command(failing_pod.pod)
         ));
     }
     let action = draft.action;

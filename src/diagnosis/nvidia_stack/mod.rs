@@ -60,7 +60,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     if is_passed_through(node) {
         return;
     }
-    if starting::excuse(node, drafts) || !pods::is_settled(node) {
+    if starting::downgrade_findings(node, drafts) || !pods::is_settled(node) {
         return;
     }
     // A stuck upgrade is the reason why its driver pod does not start.
@@ -155,7 +155,9 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
     if let Some(words) = configuration::driver_is_off(node).filter(|_| unexplained) {
         return draft.with_evidence(words);
     }
-    let Some(broken) = broken.filter(|broken| broken.trouble.pod.component == Component::Driver) else { return draft };
+    let Some(broken) = broken.filter(|broken| broken.failing_pod.pod.component == Component::Driver) else {
+        return draft;
+    };
     let explained = broken.explain(node, draft.clone().with_evidence(broken.words.clone()));
     // A finding with a reason keeps its own action.
     if unexplained { explained } else { explained.with_action(draft.action, draft.advice) }

@@ -48,14 +48,14 @@ pub(super) fn of<'a>(node: &Node<'a>, component: Component) -> impl Iterator<Ite
 }
 
 /// The pod of a component that should be ready, if no pod of it is ready.
-pub(super) fn trouble<'a>(node: &Node<'a>, component: Component) -> Option<FailingPod<'a>> {
+pub(super) fn failing_pod<'a>(node: &Node<'a>, component: Component) -> Option<FailingPod<'a>> {
     if of(node, component).any(|pod| pod.ready) {
         return None;
     }
-    of(node, component).find_map(|pod| trouble_of(node, pod))
+    of(node, component).find_map(|pod| if_failing(node, pod))
 }
 
-fn trouble_of<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<FailingPod<'a>> {
+fn if_failing<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<FailingPod<'a>> {
     let age = |since: Option<Timestamp>| Some(now(node)?.duration_since(since?));
     let older = |since, than| age(since).is_some_and(|age| age >= than);
     let container = pod.containers.iter().find(|container| holds_up(container));

@@ -195,14 +195,14 @@ fn capacity(node: &Node<'_>) -> StackStage {
     match (cluster.node.as_ref(), cluster.gpu_capacity) {
         (None, _) => stage(Stage::Capacity, StageState::Unknown, ""),
         (_, Some(count)) if count > 0 => stage(Stage::Capacity, StageState::Ok, count.to_string()),
-        _ if advertises_gpus(node) => stage(Stage::Capacity, StageState::Ok, offered_otherwise(node)),
+        _ if advertises_gpus(node) => stage(Stage::Capacity, StageState::Ok, advertised_otherwise(node)),
         _ if may_advertise_by_dra(node) => stage(Stage::Capacity, StageState::Unknown, ""),
         (_, Some(_)) => stage(Stage::Capacity, StageState::Broken, "0"),
         (_, None) => stage(Stage::Capacity, StageState::Broken, "no such resource"),
     }
 }
 
-fn offered_otherwise(node: &Node<'_>) -> &'static str {
+fn advertised_otherwise(node: &Node<'_>) -> &'static str {
     match node.kubernetes.gpu_dra {
         Some(true) => "by dynamic resource allocation",
         _ => "under other resource names",

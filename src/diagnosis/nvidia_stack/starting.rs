@@ -8,7 +8,7 @@ use super::pods;
 use super::rules::{DRIVER_ABSENT, NOT_ADVERTISED};
 
 /// Reduces findings about components that may still be starting to information, and returns whether there was any.
-pub(super) fn excuse(node: &Node<'_>, drafts: &mut [Draft]) -> bool {
+pub(super) fn downgrade_findings(node: &Node<'_>, drafts: &mut [Draft]) -> bool {
     if advertises_gpus(node) {
         return false;
     }
@@ -41,7 +41,7 @@ fn on_its_way(node: &Node<'_>) -> Option<(String, Vec<&'static str>)> {
 
 /// A new pod of the component, or one that is not ready without a failure, if no other pod of it is ready or fails.
 fn starting<'a>(node: &Node<'a>, component: Component) -> Option<&'a NvidiaPod> {
-    if pods::trouble(node, component).is_some() {
+    if pods::failing_pod(node, component).is_some() {
         return None;
     }
     let mut all = pods::of(node, component);

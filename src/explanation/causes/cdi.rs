@@ -1,32 +1,32 @@
 //! Why the container runtime does not find a CDI device: compares the requested name with the specifications on the node.
 //!
-//! The runtime was asked for the device, so it does not matter here who uses CDI on the node. The files are those of now: a
-//! specification that has the device by now explains nothing.
+//! The error message names the device, so it is not checked here who uses CDI on the node. The specifications may have changed
+//! since the error: one that defines the device now is no reason.
 
 use crate::facts::cdi::{Cdi, CdiSpec};
 use crate::text::clean;
 
-/// What the node's specifications say, and what to do; `{node}` is the node.
+/// The reason in the specifications of the node, and the action. `{node}` stands for the name of the node.
 pub(super) struct Unresolved {
     pub(super) why: String,
     pub(super) advice: &'static str,
 }
 
-/// The probe lists no more devices of one specification.
+/// Maximum number of devices of one specification in a report.
 const LISTED: usize = 64;
-/// Names and files shown of one list.
+/// Maximum number of names or files in a text.
 const SHOWN: usize = 3;
 
-const WRITE: &str = "Write the CDI specification of {node} (`nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml`, or restart \
-                     the container-toolkit pod of the GPU Operator), and see why it was not written.";
-const REWRITE: &str = "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, write it anew \
+const GENERATE: &str = "Write the CDI specification of {node} (`nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml`, or restart \
+                     the container-toolkit pod of the GPU Operator), and find out why it was not written.";
+const REGENERATE: &str = "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, generate it again \
                        (`nvidia-ctk cdi generate --output=FILE`).";
-const ONE_OF_TWO: &str = "Keep one of the two files on {node} and remove the other: a device that two specifications of the same folder \
-                          name is resolved for nobody.";
-const SAME_NAMES: &str = "Write the specification on {node} with the names that are asked for (`nvidia-ctk cdi generate \
-                          --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy to fit.";
+const REMOVE_ONE: &str = "Keep one of the two files on {node} and remove the other: a device that two specifications of the same folder \
+                          define is not available to any container.";
+const USE_REQUESTED_NAMES: &str = "Write the specification on {node} with the requested names (`nvidia-ctk cdi generate \
+                          --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy accordingly.";
 
-/// `device` as the message names it: `nvidia.com/gpu=GPU-…`.
+/// Returns why no specification resolves `device`, which is named as in the message: `nvidia.com/gpu=GPU-…`.
 pub(super) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
     let (kind, name) = device.split_once('=')?;
     let vendor = kind.split('/').next().unwrap_or_default();
@@ -35,23 +35,23 @@ pub(super) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
         return None;
     }
     let of_kind: Vec<&CdiSpec> = cdi.specs.iter().filter(|spec| spec.kind == kind).collect();
-    let having: Vec<&CdiSpec> =
+    let defining: Vec<&CdiSpec> =
         of_kind.iter().copied().filter(|spec| spec.devices.iter().any(|device| device == name)).collect();
-    if let Some(winning) = having.last() {
-        // The later folder is used; of two in one folder none is used.
-        let other = having.iter().rev().skip(1).find(|spec| folder(spec) == folder(winning))?;
-        let why = format!("both {} and {} have it", path(other), path(winning));
-        return Some(Unresolved { why, advice: ONE_OF_TWO });
+    if let Some(last) = defining.last() {
+        // If two folders define the device, the later one is used. If two files of one folder define it, none is used.
+        let other = defining.iter().rev().skip(1).find(|spec| folder(spec) == folder(last))?;
+        let why = format!("both {} and {} define it", path(other), path(last));
+        return Some(Unresolved { why, advice: REMOVE_ONE });
     }
     if !cdi.unread.is_empty() {
         let files: Vec<String> = cdi.unread.iter().take(SHOWN).map(|file| clean(file, 160)).collect();
-        let why = format!("{} could not be read, or is no specification that is understood", files.join(", "));
-        return Some(Unresolved { why, advice: REWRITE });
+        let why = format!("{} could not be read, or is not a valid specification", files.join(", "));
+        return Some(Unresolved { why, advice: REGENERATE });
     }
     let Some(spec) = of_kind.last() else {
         let folders: Vec<String> = cdi.folders.iter().map(|folder| clean(folder, 160)).collect();
         let why = format!("no specification in {} has devices of the kind {}", folders.join(", "), clean(kind, 80));
-        return (!folders.is_empty()).then_some(Unresolved { why, advice: WRITE });
+        return (!folders.is_empty()).then_some(Unresolved { why, advice: GENERATE });
     };
     if of_kind.iter().any(|spec| spec.devices.len() >= LISTED) {
         return None;
@@ -63,7 +63,7 @@ pub(super) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
         [] => format!("{} has no device", path(spec)),
         _ => format!("{} has other names: {}{more}", path(spec), names.join(", ")),
     };
-    Some(Unresolved { why, advice: SAME_NAMES })
+    Some(Unresolved { why, advice: USE_REQUESTED_NAMES })
 }
 
 fn folder(spec: &CdiSpec) -> &str {

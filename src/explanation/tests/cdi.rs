@@ -36,7 +36,7 @@ fn explained(specs: Vec<CdiSpec>, unread: &[&str]) -> Explanation {
 }
 
 #[test]
-fn the_nodes_specifications_say_why_a_device_is_unknown() {
+fn the_specifications_of_the_node_explain_an_unknown_device() {
     let (etc, run) = ("/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.yaml");
     for (specs, unread, why, advice) in [
         (
@@ -45,12 +45,17 @@ fn the_nodes_specifications_say_why_a_device_is_unknown() {
             "no specification in /etc/cdi, /var/run/cdi has devices of the kind nvidia.com/gpu",
             "generate",
         ),
-        (vec![], vec![etc], "/etc/cdi/nvidia.yaml could not be read, or is no specification", "nvidia-ctk cdi list"),
+        (
+            vec![],
+            vec![etc],
+            "/etc/cdi/nvidia.yaml could not be read, or is not a valid specification",
+            "nvidia-ctk cdi list",
+        ),
         (vec![spec(run, &["0"])], vec![etc], "/etc/cdi/nvidia.yaml could not be read", "nvidia-ctk cdi list"),
         (
             vec![spec(etc, &[DEVICE, "all"]), spec("/etc/cdi/other.yaml", &[DEVICE])],
             vec![],
-            "both /etc/cdi/nvidia.yaml and /etc/cdi/other.yaml have it",
+            "both /etc/cdi/nvidia.yaml and /etc/cdi/other.yaml define it",
             "remove the other",
         ),
         (
@@ -76,7 +81,7 @@ fn specifications_that_have_the_device_explain_nothing() {
     for specs in [
         // It was written since the last attempt.
         vec![spec(etc, &[DEVICE])],
-        // Of two folders the later one wins.
+        // If two folders define the device, the later one is used.
         vec![spec(etc, &[DEVICE]), spec(run, &[DEVICE])],
         // More devices than the probe lists: it may be among the rest.
         vec![spec(etc, &many)],

@@ -1,10 +1,14 @@
 //! Applies the planned faults: the server and the kubelets call it for each request, pod start and exec. `faults_disabled.rs` replaces
 //! it in builds without the feature `test-support`.
 
+use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use http::{HeaderValue, Response, header};
+use http_body_util::{BodyExt, Collected, StreamBody};
+use hyper::body::Frame;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use k8s_openapi::api::core::v1::Node;
@@ -13,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use super::exec::ExecInjection;
 use super::plan::Faults;
 use super::pod_start::StartInjection;
-use super::request::AnswerFault;
+use super::request::{AnswerFault, ProtobufRefusal};
 use crate::api_error::ApiError;
+use crate::negotiation::Accepted;
 use crate::node_object;
 use crate::request_info::RequestInfo;
 use crate::response::{Body, plain_text};
@@ -91,6 +96,10 @@ impl Injector {
                 hang_up.cancel();
                 std::future::pending().await
             }
+            Some(AnswerFault::CutBody) => {
+                let (parts, body) = serving.await?.into_parts();
+                Ok(Response::from_parts(parts, cut(body, hang_up.clone()).await))
+            }
             Some(AnswerFault::Lost) => serving.await.and_then(|_| Err(timed_out())),
             Some(AnswerFault::Late(delay)) => {
                 let stop = stop.clone();
@@ -108,6 +117,17 @@ impl Injector {
                 reason: "the object has been modified; please apply your changes to the latest version and try again"
                     .to_owned(),
             }),
+        }
+    }
+
+    /// What the client accepts, as far as it reaches the server; or the refusal of protobuf.
+    pub(crate) fn accepted(&self, accepted: Accepted) -> Result<Accepted, ApiError> {
+        match self.faults().api.protobuf_refusal {
+            Some(ProtobufRefusal::NotAcceptable) if accepted.protobuf => {
+                Err(ApiError::PlainText { code: 406, text: "Not Acceptable\n".to_owned() })
+            }
+            Some(ProtobufRefusal::JsonInstead) => Ok(accepted.without_protobuf()),
+            _ => Ok(accepted),
         }
     }
 
@@ -153,4 +173,18 @@ impl Injector {
             None => std::future::pending().await,
         }
     }
+}
+
+/// The first half of a body; then the connection is closed.
+async fn cut(body: Body, hang_up: CancellationToken) -> Body {
+    let bytes = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+    let half = Frame::data(bytes.slice(..bytes.len() / 2));
+    let close = async move {
+        // The first half must be on its way.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        hang_up.cancel();
+        std::future::pending().await
+    };
+    let frames = stream::once(async { Ok::<_, Infallible>(half) }).chain(stream::once(close));
+    StreamBody::new(frames).boxed_unsync()
 }

@@ -15,7 +15,7 @@ pub use self::counted_fault::CountedFault;
 pub use self::exec::ExecFault;
 pub use self::plan::{ApiFaults, Faults, NodeFaults};
 pub use self::pod_start::StartFault;
-pub use self::request::{AnswerFault, RequestFault};
+pub use self::request::{AnswerFault, ProtobufRefusal, RequestFault};
 
 pub(crate) use self::exec::ExecInjection;
 pub(crate) use self::injector::Injector;

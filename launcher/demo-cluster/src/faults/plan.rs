@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::counted_fault::CountedFault;
 use super::exec::ExecFault;
 use super::pod_start::StartFault;
-use super::request::{AnswerFault, RequestFault};
+use super::request::{AnswerFault, ProtobufRefusal, RequestFault};
 
 /// The faults of the cluster. The default is none.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,8 @@ pub struct ApiFaults {
     pub pod_security: bool,
     /// The next `continue` token is answered with 410, as if it were too old.
     pub expire_continue_once: bool,
+    /// How protobuf is refused.
+    pub protobuf_refusal: Option<ProtobufRefusal>,
     /// The clock of the API server is behind the clock of this machine by this much: `Date` and creation times.
     pub clock_behind: Duration,
     /// Faults of single requests; the first that matches is used.

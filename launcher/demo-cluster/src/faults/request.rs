@@ -15,6 +15,15 @@ pub struct RequestFault {
     pub answer: CountedFault<AnswerFault>,
 }
 
+/// How a server, or a proxy in front of it, refuses protobuf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtobufRefusal {
+    /// Each request that accepts protobuf is answered with 406.
+    NotAcceptable,
+    /// Each request is answered in JSON.
+    JsonInstead,
+}
+
 /// How a request is answered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AnswerFault {
@@ -37,6 +46,8 @@ pub enum AnswerFault {
     Closed,
     /// The request is served, and the connection is closed without an answer.
     ServedAndClosed,
+    /// The request is served, and the connection is closed in the middle of the answer.
+    CutBody,
     /// The request is served, and the answer is 500.
     Lost,
     /// No answer is sent, and the request is served after this time, whether the client still waits or not: a proxy holds it.

@@ -185,3 +185,37 @@ async fn the_demo_has_gpu_nodes_with_problems_and_pods_with_gpus() {
     let about = events.list(&ListParams::default().fields("involvedObject.name=finetune-0")).await.unwrap();
     assert_eq!(about.items[0].reason.as_deref(), Some("FailedScheduling"));
 }
+
+/// Content type, code and body of an answer to a request with this `Accept`.
+async fn accepting(client: &kube::Client, path: &str, accept: &str) -> (String, u16, Vec<u8>) {
+    let request =
+        http::Request::get(path).header(http::header::ACCEPT, accept).body(kube::client::Body::empty()).unwrap();
+    let response = client.send(request).await.unwrap();
+    let (code, headers) = (response.status().as_u16(), response.headers().clone());
+    let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    (headers[http::header::CONTENT_TYPE].to_str().unwrap().to_owned(), code, bytes.to_vec())
+}
+
+#[tokio::test]
+async fn objects_and_errors_are_served_in_the_format_that_the_client_prefers() {
+    let protobuf = "application/vnd.kubernetes.protobuf";
+    let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
+    for accept in [protobuf, "application/vnd.kubernetes.protobuf, application/json;q=0.9"] {
+        let (content, code, bytes) = accepting(&client, "/api/v1/nodes", accept).await;
+        assert_eq!((content.as_str(), code, &bytes[..4]), (protobuf, 200, &b"k8s\0"[..]));
+        assert!(bytes.windows(5).any(|part| part == b"gpu-1"));
+        let (content, code, bytes) = accepting(&client, "/api/v1/nodes/gpu-9", accept).await;
+        assert_eq!((content.as_str(), code, &bytes[..4]), (protobuf, 404, &b"k8s\0"[..]));
+    }
+    let json = "application/json";
+    let (content, code, _) = accepting(&client, "/api/v1/nodes", "application/json, */*").await;
+    assert_eq!((content.as_str(), code), (json, 200));
+    // Events have no table: JSON where the client takes it, else 406.
+    let (content, code, _) =
+        accepting(&client, "/api/v1/events", "application/vnd.kubernetes.protobuf, application/json;q=0.5").await;
+    assert_eq!((content.as_str(), code), (json, 200));
+    assert_eq!(accepting(&client, "/api/v1/nodes", "text/html").await.1, 406);
+    cluster.faults(|faults| faults.api.protobuf_refusal = Some(demo_cluster::ProtobufRefusal::NotAcceptable));
+    assert_eq!(accepting(&client, "/api/v1/nodes", protobuf).await.1, 406);
+    assert_eq!(accepting(&client, "/api/v1/nodes", json).await.1, 200);
+}

@@ -1,5 +1,7 @@
 //! Converts failed requests to the API server into failures of the call.
 
+use std::time::Duration;
+
 use syringe_core::diagnosis::Unknown;
 
 use crate::error::{Failure, kube_reason};
@@ -35,10 +37,15 @@ pub(crate) fn page_of_proxy(connection: &Connection, what: String, error: &kube:
 
 /// The API server did not answer.
 pub(crate) fn timed_out(connection: &Connection, what: String) -> Failure {
+    silent(connection, what, retry::READ_TIME)
+}
+
+/// The API server did not answer, or went on with its answer, for this time.
+pub(crate) fn silent(connection: &Connection, what: String, time: Duration) -> Failure {
     let Connection { server, .. } = connection;
     Failure::new(
         what,
-        format!("{server} did not answer within {:?}", retry::READ_TIME),
+        format!("{server} did not answer within {time:?}"),
         format!("Check that {server} can be reached from here (VPN, proxy, firewall)."),
     )
 }

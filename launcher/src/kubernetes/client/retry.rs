@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Time for one read of the API, with all its tries.
 pub(crate) const READ_TIME: Duration = Duration::from_secs(9);
+/// Time for one list, with all its tries.
+const LONG_READ_TIME: Duration = Duration::from_secs(40);
 /// Time for one try, for servers that do not answer.
 pub(crate) const TRY_TIME: Duration = Duration::from_secs(5);
 /// How often a try may have no answer. The first may be sent on a connection that a change of the network has dropped; the
@@ -33,12 +35,31 @@ pub(crate) async fn read<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Re
 where
     Answer: Future<Output = kube::Result<T>>,
 {
-    let end = Instant::now() + READ_TIME;
+    read_within(TRY_TIME, READ_TIME, ask).await
+}
+
+/// The same for an answer that may take long, such as a large list on a slow connection. `ask` ends when no bytes come.
+pub(crate) async fn read_while_bytes_come<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Result<T>>
+where
+    Answer: Future<Output = kube::Result<T>>,
+{
+    read_within(LONG_READ_TIME, LONG_READ_TIME, ask).await
+}
+
+async fn read_within<T, Answer>(
+    try_time: Duration,
+    read_time: Duration,
+    ask: impl Fn() -> Answer,
+) -> Option<kube::Result<T>>
+where
+    Answer: Future<Output = kube::Result<T>>,
+{
+    let end = Instant::now() + read_time;
     let asking = async {
         let mut tries = 1;
         let mut unanswered = 0;
         loop {
-            let Ok(answer) = timeout(TRY_TIME, ask()).await else {
+            let Ok(answer) = timeout(try_time, ask()).await else {
                 unanswered += 1;
                 if unanswered == MAX_UNANSWERED {
                     return None;

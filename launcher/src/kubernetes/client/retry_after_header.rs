@@ -8,15 +8,12 @@ use http::{Response, StatusCode, header};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use kube::core::Status;
 use kube::core::response::StatusDetails;
-use syringe_core::text::clean;
 use tower::BoxError;
 
-use super::api_status::NOT_A_STATUS;
+use super::protobuf_status::status_of;
 
 /// Limit on the body of such an answer.
 const MAX_BODY: usize = 64 << 10;
-/// Longest text that is quoted from it.
-const MAX_TEXT: usize = 300;
 
 /// A layer for the client. Changes only answers 429 and 503 that have the header with a number of seconds.
 pub(crate) async fn carry<B>(response: Response<B>) -> Result<Response<Either<B, Full<Bytes>>>, BoxError>
@@ -43,10 +40,7 @@ fn retry_after(parts: &Parts) -> Option<u32> {
 
 /// The `Status` in the body, or one of its text.
 fn with_retry_after(body: &[u8], code: StatusCode, seconds: u32) -> Status {
-    let mut status: Status = serde_json::from_slice(body).unwrap_or_else(|_| {
-        let text = clean(&String::from_utf8_lossy(body), MAX_TEXT);
-        Status::failure(text.trim(), NOT_A_STATUS).with_code(code.as_u16())
-    });
+    let mut status = status_of(body, code);
     let none = StatusDetails {
         name: String::new(),
         group: String::new(),

@@ -1,9 +1,9 @@
 //! Facts about the GPU pods of a node, as the rules about allocated and used GPUs need them.
 
-use jiff::Timestamp;
 use syringe_core::diagnosis::{GpuContainer, GpuPod};
 use syringe_core::text::{clean, clean_keeping_end};
 
+use crate::kubernetes::model::api_objects::meta::Time;
 use crate::kubernetes::model::gpu_requests;
 use crate::kubernetes::model::slim::{Container, Pod};
 
@@ -32,21 +32,17 @@ fn one(pod: &Pod) -> GpuPod {
         name: clean(&metadata.name, NAME_CAP),
         uid: metadata.annotations.static_uid.clone().unwrap_or_else(|| metadata.uid.clone()),
         phase: clean(&status.phase, 20),
-        created: time(metadata.creation_timestamp.as_deref()),
-        seen: time(status.start_time.as_deref()).or_else(|| time(metadata.creation_timestamp.as_deref())),
+        created: metadata.created,
+        seen: status.start_time.and_then(Time::timestamp).or(metadata.created),
         reason: cleaned(&status.reason, NAME_CAP),
         message: cleaned(&status.message, MESSAGE_CAP),
-        deleting: metadata.deletion_timestamp.is_some(),
+        deleting: metadata.is_deleting,
         containers: staying().filter_map(|container| gpu_container(pod, container)).collect(),
         has_claims: !spec.resource_claims.is_empty() || !status.resource_claim_statuses.is_empty(),
         has_annotated_gpus: !metadata.annotations.uuids.is_empty(),
         sees_more: staying().filter_map(sees_more).take(MOST_NAMED).collect(),
         is_node_software: metadata.owner_references.iter().any(|owner| OF_THE_NODE.contains(&owner.kind.as_str())),
     }
-}
-
-fn time(text: Option<&str>) -> Option<Timestamp> {
-    text?.parse().ok()
 }
 
 fn gpu_container(pod: &Pod, container: &Container) -> Option<GpuContainer> {
@@ -56,17 +52,17 @@ fn gpu_container(pod: &Pod, container: &Container) -> Option<GpuContainer> {
     let statuses = pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses);
     let running =
         statuses.filter(|status| status.name == container.name).find_map(|status| status.state.running.as_ref());
-    let running_since = running.and_then(|running| time(running.started_at.as_deref()));
+    let running_since = running.and_then(|running| running.started_at?.timestamp());
     (!requests.is_empty()).then(|| GpuContainer { name: clean(&container.name, 63), requests, running_since })
 }
 
 /// Why a container may see GPUs that it did not request.
 fn sees_more(container: &Container) -> Option<String> {
     let name = clean(&container.name, 63);
-    if container.security_context.privileged == Some(true) {
+    if container.is_privileged {
         return Some(format!("its container {name} is privileged"));
     }
-    let value = container.visible_devices.0.as_deref().filter(|value| !matches!(*value, "" | "void" | "none"))?;
+    let value = container.visible_devices.as_deref().filter(|value| !matches!(*value, "void" | "none"))?;
     Some(format!("its container {name} sets NVIDIA_VISIBLE_DEVICES={}", clean(value, 80)))
 }
 
@@ -96,7 +92,7 @@ mod tests {
         let [only] = pods.as_slice() else { panic!("{pods:?}") };
         let [main] = only.containers.as_slice() else { panic!("{only:?}") };
         assert_eq!((main.name.as_str(), main.requests["nvidia.com/gpu"]), ("main", 2));
-        assert_eq!(main.running_since, time(Some("2026-11-21T02:00:07Z")));
+        assert_eq!(main.running_since, "2026-11-21T02:00:07Z".parse().ok());
         assert!(only.sees_more.is_empty() && !only.is_node_software && !only.has_claims);
     }
 
@@ -115,7 +111,7 @@ mod tests {
         let ended = |reason: &str| {
             pod(|pod| pod["status"] = json!({"phase": "Failed", "reason": reason, "message": "m", "startTime": null}))
         };
-        assert_eq!(ended("UnexpectedAdmissionError")[0].seen, time(Some("2026-11-21T02:00:00Z")));
+        assert_eq!(ended("UnexpectedAdmissionError")[0].seen, "2026-11-21T02:00:00Z".parse().ok());
         assert!(ended("Evicted").is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! Types of Kubernetes objects, and functions that evaluate them. No I/O.
 
+pub mod api_objects;
 pub mod capacity_shortage;
 pub mod dra;
 pub mod dra_objects;

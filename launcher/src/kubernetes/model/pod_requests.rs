@@ -5,57 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde::Deserialize;
 
+use crate::kubernetes::model::api_objects::meta::Quantities;
+use crate::kubernetes::model::api_objects::pod_requests::{PodRequests, Resources};
 use crate::kubernetes::model::gpu_requests;
+use crate::kubernetes::model::gpu_resource_names::is_gpu_resource;
 
 /// Thousandths of each resource, by name.
 pub(crate) type MilliValues = BTreeMap<String, u128>;
-
-/// The resource requests of a pod.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Pod {
-    metadata: Metadata,
-    spec: Spec,
-    status: Status,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Metadata {
-    namespace: String,
-    name: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Spec {
-    node_name: String,
-    containers: Vec<Container>,
-    init_containers: Vec<Container>,
-    overhead: Option<BTreeMap<String, Quantity>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Container {
-    restart_policy: Option<String>,
-    resources: Resources,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Resources {
-    requests: Option<BTreeMap<String, Quantity>>,
-    limits: Option<BTreeMap<String, Quantity>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Status {
-    phase: String,
-}
 
 /// The resources of a node that pods have requested.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +23,7 @@ pub(crate) struct NodeRequests {
     pub(crate) by_pod: Vec<(String, MilliValues)>,
 }
 
-impl Pod {
+impl PodRequests {
     /// Its effective requests: the larger of the sum of its containers and of any init container, with sidecars in both, plus
     /// the overhead of its RuntimeClass.
     pub(crate) fn requested(&self) -> MilliValues {
@@ -74,7 +31,7 @@ impl Pod {
         for container in &self.spec.init_containers {
             let mut now = running.clone();
             add(&mut now, &container.resources.requested());
-            if container.restart_policy.as_deref() == Some("Always") {
+            if container.restart_policy == "Always" {
                 running.clone_from(&now);
             }
             raise(&mut peak, &now);
@@ -83,7 +40,7 @@ impl Pod {
             add(&mut running, &container.resources.requested());
         }
         raise(&mut peak, &running);
-        add(&mut peak, &self.spec.overhead.as_ref().map(milli_values).unwrap_or_default());
+        add(&mut peak, &sent(&self.spec.overhead));
         peak.retain(|_, amount| *amount > 0);
         peak
     }
@@ -92,10 +49,24 @@ impl Pod {
 impl Resources {
     /// Without a request for a resource, its limit is the request.
     fn requested(&self) -> MilliValues {
-        let mut asks = self.limits.as_ref().map(milli_values).unwrap_or_default();
-        asks.extend(self.requests.as_ref().map(milli_values).unwrap_or_default());
+        let mut asks = sent(&self.limits);
+        asks.extend(sent(&self.requests));
         asks
     }
+}
+
+/// The GPU resources that a pod holds.
+pub(crate) fn gpus(pod: &PodRequests) -> gpu_requests::ResourceCounts {
+    let containers = || pod.spec.containers.iter().chain(&pod.spec.init_containers);
+    let names = |all: &Quantities| all.keys().any(|name| is_gpu_resource(name));
+    // Most pods of a large cluster request none.
+    if !gpu_requests::holds_resources(&pod.status.phase)
+        || !containers().any(|one| names(&one.resources.limits) || names(&one.resources.requests))
+    {
+        return gpu_requests::ResourceCounts::new();
+    }
+    let of_gpus = pod.requested().into_iter().filter(|(name, _)| is_gpu_resource(name));
+    of_gpus.map(|(name, thousandths)| (name, u64::try_from(thousandths / 1000).unwrap_or(u64::MAX))).collect()
 }
 
 fn add(total: &mut MilliValues, more: &MilliValues) {
@@ -113,7 +84,7 @@ fn raise(peak: &mut MilliValues, now: &MilliValues) {
 }
 
 /// Adds the requests of `pod` to its node, if the node is one of `nodes` and the pod has not ended.
-pub(crate) fn add_pod(held: &mut HashMap<String, NodeRequests>, nodes: &BTreeSet<String>, pod: Pod) {
+pub(crate) fn add_pod(held: &mut HashMap<String, NodeRequests>, nodes: &BTreeSet<String>, pod: PodRequests) {
     if !gpu_requests::holds_resources(&pod.status.phase) || !nodes.contains(&pod.spec.node_name) {
         return;
     }
@@ -126,6 +97,10 @@ pub(crate) fn add_pod(held: &mut HashMap<String, NodeRequests>, nodes: &BTreeSet
 /// Thousandths of each quantity. Invalid quantities are left out.
 pub(crate) fn milli_values(quantities: &BTreeMap<String, Quantity>) -> MilliValues {
     quantities.iter().filter_map(|(name, quantity)| Some((name.clone(), thousandths(&quantity.0)?))).collect()
+}
+
+fn sent(quantities: &Quantities) -> MilliValues {
+    quantities.iter().filter_map(|(name, quantity)| Some((name.clone(), thousandths(&quantity.text)?))).collect()
 }
 
 /// Parses `1`, `100m`, `1.5`, `2Gi`, `1e3` according to the API's rules for quantities; rounded up.
@@ -201,7 +176,7 @@ mod tests {
     #[test]
     fn a_pod_asks_for_the_most_that_it_needs_at_once() {
         let of = |cpu: &str| json!({"requests": {"cpu": cpu}});
-        let pod: Pod = serde_json::from_value(json!({"spec": {
+        let pod: PodRequests = serde_json::from_value(json!({"spec": {
             "initContainers": [
                 {"resources": of("4")},
                 {"restartPolicy": "Always", "resources": of("1")},

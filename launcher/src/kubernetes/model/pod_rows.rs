@@ -4,12 +4,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::text::clean;
 
+use crate::kubernetes::model::api_objects::pod::PodClaim;
+use crate::kubernetes::model::api_objects::pod_status::{ContainerStatus, ResourceHealth};
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::gpu_requests::{
     self, ContainerRole, ResourceCounts, effective_requests, holds_resources, role_of_init,
 };
 use crate::kubernetes::model::name_validation::container_id_without_scheme;
-use crate::kubernetes::model::slim::{Container, ContainerStatus, Pod, PodClaim};
+use crate::kubernetes::model::slim::{Container, Pod};
 
 /// Maximum number of UUIDs from the annotations of one pod.
 const MAX_UUIDS: usize = 128;
@@ -140,7 +142,7 @@ pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
         name: pod.metadata.name.clone(),
         uid: pod.metadata.uid.clone(),
         phase: clean(phase, 20),
-        terminating: pod.metadata.deletion_timestamp.is_some(),
+        terminating: pod.metadata.is_deleting,
         holds: if holds_resources(phase) { effective_requests(pod) } else { ResourceCounts::new() },
         containers,
         claims: if holds_resources(phase) { claims } else { Vec::new() },
@@ -188,7 +190,7 @@ fn devices_of_status(status: &ContainerStatus) -> Vec<DeviceRow> {
         crate::kubernetes::model::gpu_resource_names::is_gpu_resource(&one.name)
             || (one.name.starts_with("claim:") && one.resources.iter().any(|device| device.resource_id.contains("gpu")))
     });
-    let row = |device: &crate::kubernetes::model::slim::ResourceHealth| DeviceRow {
+    let row = |device: &ResourceHealth| DeviceRow {
         uuid: clean(&device.resource_id, 120),
         health: (!device.health.is_empty()).then(|| clean(&device.health, 20)),
         source: "pod_status",
@@ -201,7 +203,8 @@ fn claims(pod: &Pod, dra: &Dra) -> Vec<ClaimRow> {
     let namespace = &pod.metadata.namespace;
     let named = |claim: &PodClaim| {
         let made = pod.status.resource_claim_statuses.iter().find(|made| made.name == claim.name);
-        let name = claim.resource_claim_name.as_ref().or(made.and_then(|made| made.resource_claim_name.as_ref()))?;
+        let own = Some(&claim.resource_claim_name).filter(|name| !name.is_empty());
+        let name = own.or(made.map(|made| &made.resource_claim_name)).filter(|name| !name.is_empty())?;
         let found = dra.claim(namespace, name)?;
         let device = |given: &crate::kubernetes::model::dra::AllocatedDevice| ClaimDevice {
             driver: clean(&given.name.driver, 80),

@@ -13,6 +13,7 @@ use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::kubernetes::model::api_objects::pod_requests::PodRequests;
 use crate::kubernetes::model::gpu_resource_names::is_gpu_resource;
 use crate::kubernetes::model::node_conditions::{is_cordoned, is_ready};
 use crate::kubernetes::model::pod_requests;
@@ -83,7 +84,7 @@ pub(crate) struct FreeAmount {
 
 /// The requests of the pod.
 pub(crate) fn requested(pod: &Pod) -> MilliValues {
-    let slim = serde_json::to_value(pod).and_then(serde_json::from_value::<pod_requests::Pod>);
+    let slim = serde_json::to_value(pod).and_then(serde_json::from_value::<PodRequests>);
     slim.map(|pod| pod.requested()).unwrap_or_default()
 }
 

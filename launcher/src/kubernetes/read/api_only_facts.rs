@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::client::lists::Freshness;
 use crate::kubernetes::model::gpu_resource_names::gpu_resources;
 use crate::kubernetes::model::node_conditions::{gpu_conditions, why_not_ready};
 use crate::kubernetes::model::node_labels::gpu_labels;
@@ -85,8 +86,10 @@ pub async fn read(connection: &Connection, node: &Node, time: Duration) -> ApiOn
         ..ApiOnlyFacts::default()
     };
     let time = time.min(LIST_TIME);
-    let (events, pods) =
-        tokio::join!(within(time, events::of_node(connection, &name)), within(time, pods::on_node(connection, &name)));
+    let (events, pods) = tokio::join!(
+        within(time, events::of_node(connection, &name)),
+        within(time, pods::on_node(connection, &name, Freshness::Cached))
+    );
     match events {
         Ok(events) => {
             answer.events =

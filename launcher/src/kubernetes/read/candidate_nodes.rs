@@ -1,15 +1,14 @@
 //! Lists all GPU nodes for a Pending pod, each with the reasons against it; those with the fewest reasons first.
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::client::pagination::{self, Query};
 use crate::kubernetes::model::node_labels::is_gpu_node;
 use crate::kubernetes::model::pod_requests::NodeRequests;
 use crate::kubernetes::model::scheduler_filters::{Candidate, candidate, requested};
-use crate::kubernetes::read::pods;
+use crate::kubernetes::read::{nodes, pods};
 
 /// Every GPU node of the cluster, those with the fewest reasons against them first.
 pub(crate) async fn candidates(
@@ -17,13 +16,7 @@ pub(crate) async fn candidates(
     pod: &Pod,
     scheduler_message: Option<&str>,
 ) -> Result<Vec<Candidate>, Failure> {
-    let query = Query { what: "Listing the nodes", path: "/api/v1/nodes", labels: None, fields: None };
-    let nodes = pagination::fold(connection, &query, Vec::new, |gpu_nodes: &mut Vec<Node>, node: Node| {
-        if is_gpu_node(&node) {
-            gpu_nodes.push(node);
-        }
-    });
-    let nodes = nodes.await?;
+    let (_, nodes) = nodes::collect(connection, None, is_gpu_node, |node| node).await?;
     let names = nodes.iter().map(ResourceExt::name_any).collect();
     let held = pods::requests_on(connection, &names).await?;
     let wanted = requested(pod);

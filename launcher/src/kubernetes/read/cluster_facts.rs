@@ -12,6 +12,7 @@ use syringe_core::diagnosis::{KubernetesFacts, NvidiaPod, PodWarning, first_fail
 use tokio::time::timeout;
 
 use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::client::lists::Freshness;
 use crate::kubernetes::model::gpu_resource_names::gpu_resources;
 use crate::kubernetes::model::{gpu_operator_labels, node_gpus};
 use crate::kubernetes::read::existing_pods::ExistingPods;
@@ -112,7 +113,7 @@ async fn has_plugin_pod(connection: &Connection, kubernetes: &Node, facts: &Kube
         vendor
             && ["device-plugin", "operator", "feature-discovery", "dra-driver"].iter().any(|part| name.contains(part))
     };
-    let pods = pods::on_node(connection, &kubernetes.name_any()).await.ok()?;
+    let pods = pods::on_node(connection, &kubernetes.name_any(), Freshness::Cached).await.ok()?;
     Some(pods.iter().any(|pod| of_vendor(&pod.metadata.name)))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A pod may be created or deleted while the probe runs. So the pods are listed before the probe, and again after it if the
 //! report names a pod that is not in the first list. A pod in either list is not deleted. If a list could not be read, no pod
-//! is reported as deleted.
+//! is reported as deleted. The first list comes from the cache of the API server, the second is exact.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::client::lists::Freshness;
 use crate::kubernetes::model::slim::{Pod, PodMetadata};
 use crate::kubernetes::model::{gpu_pod_facts, gpu_requests, nvidia_pod_facts};
 use crate::kubernetes::read::pods;
@@ -55,8 +56,12 @@ impl ExistingPods {
 
     /// Lists the pods of a node within `time`, and within a few seconds.
     pub(crate) async fn on_node(connection: &Connection, node: &str, time: Duration) -> Result<Self, Failure> {
+        Self::list(connection, node, Freshness::Cached, time).await
+    }
+
+    async fn list(connection: &Connection, node: &str, freshness: Freshness, time: Duration) -> Result<Self, Failure> {
         let what = format!("Listing the pods on node {node}");
-        match timeout(time.min(LIST_TIME), pods::on_node(connection, node)).await {
+        match timeout(time.min(LIST_TIME), pods::on_node(connection, node, freshness)).await {
             Ok(pods) => Ok(Self::from_pods(&pods?)),
             Err(_) => Err(Failure::new(what, "the API server did not answer in time", "Try again.")),
         }
@@ -74,7 +79,7 @@ impl ExistingPods {
         if self.contain_all_pods_of(sections) {
             return Some(self);
         }
-        let Self { names, mirrors, gpu_pods, .. } = Self::on_node(connection, node, time).await.ok()?;
+        let Self { names, mirrors, gpu_pods, .. } = Self::list(connection, node, Freshness::Exact, time).await.ok()?;
         self.gpu_pods = gpu_pods;
         self.names.extend(names);
         self.mirrors.extend(mirrors);

@@ -8,6 +8,7 @@ use crate::kubernetes::client::api_error::section_unknown;
 
 use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::client::lists::Freshness;
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::gpu_requests;
 use crate::kubernetes::model::gpu_requests::{ResourceCounts, ResourceUse};
@@ -36,7 +37,7 @@ pub(crate) async fn read(connection: &Connection, name: &str) -> Result<NodeWith
     let mut unknown = Vec::new();
     let (node, pods, dra) = tokio::join!(
         nodes::read(connection, name),
-        pods::on_node(connection, name),
+        pods::on_node(connection, name, Freshness::Cached),
         resource_claims::read(connection, Some(name), &mut unknown)
     );
     let node = node?;

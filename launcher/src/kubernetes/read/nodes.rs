@@ -7,9 +7,10 @@ use syringe_core::text::clean;
 use crate::error::Failure;
 use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::client::pagination::{self, Query};
+use crate::kubernetes::client::lists::{self, Freshness};
+use crate::kubernetes::client::pagination::Query;
 use crate::kubernetes::client::retry;
-use crate::kubernetes::model::{name_validation, node_conditions, slim};
+use crate::kubernetes::model::{api_objects, name_validation, node_conditions};
 
 /// Reads the node `name`.
 pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> {
@@ -54,7 +55,7 @@ pub(crate) async fn collect<R>(
 ) -> Result<(u32, Vec<R>), Failure> {
     let query = Query { what: "Listing the nodes", path: "/api/v1/nodes", labels: selector, fields: None };
     let fresh = || (0, Vec::new());
-    pagination::fold(connection, &query, fresh, |(seen, rows), node: slim::Node| {
+    lists::fold(connection, &query, Freshness::Cached, fresh, |(seen, rows), node: api_objects::node::Node| {
         *seen += 1;
         let node = Node::from(node);
         if matches(&node) {

@@ -3,74 +3,66 @@
 //! Kubernetes cannot remove an ephemeral container from the spec of a pod: the container is ended, and the result names what
 //! stays. The probe sees NVML and the processes of that pod, not of the host.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{EphemeralContainer, Pod, SecurityContext};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
 use crate::error::{Failure, RejectionReason, kube_reason};
 use crate::kubernetes::client::api_error::{page_of_proxy, request_failed, timed_out};
-use crate::kubernetes::client::api_status::{is_not_a_status, is_not_found, is_page_of_proxy};
+use crate::kubernetes::client::api_status::{is_conflict, is_not_a_status, is_page_of_proxy};
 use crate::kubernetes::client::retry;
-use crate::probe::exec_retry::not_yet;
-use crate::probe::exec_websocket::{self, Command, ExecEnd, ExecError};
+use crate::probe::end_container::{AddedContainer, FinalState};
+use crate::probe::late_pod::LATE_TIME;
+use crate::probe::open_probes::OpenProbe;
 use crate::probe::pod_spec::OPERATOR;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::random_name::probe_name;
 use crate::probe::read_report::{self, ReceivedReport};
 use crate::probe::target_container::TargetContainer;
 use crate::probe::types::{CleanUp, Phase, ProbeContainer, Timings};
-use crate::probe::{admission_policy, container_state};
+use crate::probe::{admission_policy, late_container};
 use crate::settings::ProbeMethod;
 
 /// Pods in it are never chosen: only --ephemeral-pod can name one.
 const SYSTEM_NAMESPACE: &str = "kube-system";
-/// Time for one request.
+/// Time to add the container, with all retries.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
-/// Time for the container to end.
-const END_TIME: Duration = Duration::from_secs(5);
-/// Pause between two checks whether it has.
-const PAUSE: Duration = Duration::from_millis(60);
-/// Exit code of a process that was killed (128 + SIGKILL).
-const KILLED: i32 = 137;
+/// Pause after a conflict.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Several times the maximum number of pods on a node.
 const MAX_PODS: u32 = 500;
-
-/// State of our container after the probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FinalState {
-    /// Its pod was deleted.
-    Gone,
-    /// It has ended.
-    Ended,
-    /// It cannot start.
-    Stuck,
-    /// It has not started, and may start at any time.
-    Waits,
-    /// It runs, or its state is not known.
-    Unknown,
-}
 
 /// An ephemeral container in a pod of another owner.
 pub(in crate::probe) struct Ephemeral {
     probe_container: Option<ProbeContainer>,
     /// The container whose process namespace ours shares.
     target: Option<TargetContainer>,
-    /// Whether the container was added, or may have been.
-    added: bool,
-    /// UID of the pod, once it was.
+    added: Added,
+    /// UID of the pod, once the container was added.
     uid: Option<String>,
+    /// Its entry among the open probes, from before the first request.
+    open: Option<OpenProbe>,
+}
+
+/// Whether the container was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Added {
+    No,
+    Yes,
+    /// The answer was lost.
+    Unknown,
 }
 
 impl Ephemeral {
     pub(in crate::probe) fn new() -> Self {
-        Self { probe_container: None, target: None, added: false, uid: None }
+        Self { probe_container: None, target: None, added: Added::No, uid: None, open: None }
     }
 
     fn failed(context: &ProbeContext, why: impl std::fmt::Display, next: impl Into<String>) -> Failure {
@@ -127,128 +119,92 @@ impl Ephemeral {
         })
     }
 
-    async fn add(
-        &mut self,
-        context: &ProbeContext,
-        pods: &Api<Pod>,
-        container: &EphemeralContainer,
-    ) -> Result<(), Failure> {
-        let pod = self.probe_container.as_ref().map(|probe_container| probe_container.pod.clone()).unwrap_or_default();
+    /// Adds the container, with retries. A repeated patch changes nothing, since the name of the container stays the same.
+    async fn add(&mut self, context: &ProbeContext, container: &EphemeralContainer) -> Result<(), Failure> {
+        let Some(open) = self.open.clone() else { return Err(context.out_of_time("no pod was chosen")) };
+        // Before the request: the next launcher must find the container if this one is killed.
+        context.session.container_starts(open.clone()).await;
+        let pods = context.pods(&open.namespace);
         let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
         let params = PatchParams::default();
-        let patching = pods.patch_ephemeral_containers(&pod, &params, &patch);
-        let error = match timeout(REQUEST_TIME, patching).await {
-            Ok(Ok(extended)) => {
-                let namespace = extended.namespace().unwrap_or_default();
-                let open = context.open_probe(&namespace, &pod, Some(&container.name));
-                context.record.created(&open, extended.metadata.uid.as_deref());
-                (self.added, self.uid) = (true, extended.metadata.uid);
-                return Ok(());
+        let end = Instant::now() + REQUEST_TIME;
+        loop {
+            let patching = pods.patch_ephemeral_containers(&open.pod, &params, &patch);
+            let error = match timeout_at(end.min(Instant::now() + retry::TRY_TIME), patching).await {
+                Ok(Ok(extended)) => {
+                    context.record.created(&open, extended.metadata.uid.as_deref());
+                    (self.added, self.uid) = (Added::Yes, extended.metadata.uid);
+                    return Ok(());
+                }
+                Ok(Err(error)) => Some(error),
+                Err(_) => None,
+            };
+            if error.as_ref().is_none_or(may_be_added) {
+                context.record.created(&open, None);
+                self.added = Added::Unknown;
             }
-            Ok(Err(error)) => error,
-            Err(_) => {
-                self.added = true;
-                return Err(Self::failed(context, format!("no answer within {REQUEST_TIME:?}"), "Try again."));
+            let pause = error.as_ref().map_or(Some(Duration::ZERO), patch_pause);
+            if let Some(pause) = pause.filter(|pause| Instant::now() + *pause < end && !context.is_cancelled()) {
+                sleep(pause).await;
+                continue;
             }
+            return Err(Self::not_added(context, &open, error.as_ref()));
+        }
+    }
+
+    fn not_added(context: &ProbeContext, open: &OpenProbe, error: Option<&kube::Error>) -> Failure {
+        let Some(error) = error else {
+            let why = format!("{} did not answer within {REQUEST_TIME:?}", context.connection.server);
+            let next = format!("Check that {} can be reached, and try again.", context.connection.server);
+            return Self::failed(context, why, next);
         };
-        if let kube::Error::Api(status) = &error
+        if let kube::Error::Api(status) = error
             && is_page_of_proxy(status)
         {
             let what = format!("Adding an ephemeral container on node {}", context.request.node);
-            return Err(page_of_proxy(&context.connection, what, &error));
+            return page_of_proxy(&context.connection, what, error);
         }
-        let why = kube_reason(&error);
-        let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
-        self.added = code.is_none_or(|code| code >= 500);
-        let namespace =
-            self.probe_container.as_ref().map(|probe_container| probe_container.namespace.as_str()).unwrap_or_default();
-        if let Some((who, change)) = admission_policy::refused_by(&why, namespace) {
-            return Err(Self::failed(context, format!("denied by {who}: {why}"), change)
-                .because_of(RejectionReason::Policy(who)));
+        let why = kube_reason(error);
+        if let Some((who, change)) = admission_policy::refused_by(&why, &open.namespace) {
+            return Self::failed(context, format!("denied by {who}: {why}"), change)
+                .because_of(RejectionReason::Policy(who));
         }
-        let next = match code {
-            Some(403) => "Your user needs patch on pods/ephemeralcontainers in that namespace: see deploy/rbac.yaml.",
-            Some(404) => {
+        let next = match error {
+            kube::Error::Api(status) if status.code == 403 => {
+                "Your user needs patch on pods/ephemeralcontainers in that namespace: see deploy/rbac.yaml."
+            }
+            kube::Error::Api(status) if status.code == 404 => {
                 "The pod is gone, or the cluster is older than Kubernetes 1.25, which added ephemeral containers. Try again."
             }
             _ => "See the message, or name another pod with --ephemeral-pod.",
         };
-        Err(Self::failed(context, why, next))
+        Self::failed(context, why, next)
     }
 
-    /// Reads the state of the container.
-    async fn final_state(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> FinalState {
-        let pod =
-            match timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
-                Ok(Ok(Some(pod))) => pod,
-                Ok(Ok(None)) => return FinalState::Gone,
-                Ok(Err(_)) | Err(_) => return FinalState::Unknown,
-            };
-        if self.uid.is_some() && pod.metadata.uid != self.uid {
-            return FinalState::Gone;
-        }
-        let state = container_state::state_of(&pod, &probe_container.container);
-        // The status is updated late: it proves nothing once an exec was accepted.
-        if context.accepted.load(Ordering::Relaxed) || state.is_some_and(|state| state.running.is_some()) {
-            return FinalState::Unknown;
-        }
-        match state.is_some_and(|state| state.terminated.is_some()) {
-            true => FinalState::Ended,
-            false if container_state::fatal_reason(&pod, probe_container, &context.settings).is_some() => {
-                FinalState::Stuck
-            }
-            false => FinalState::Waits,
-        }
+    /// What the clean-up needs of the container, if it may exist.
+    fn added_container(&self, context: &ProbeContext) -> Option<AddedContainer> {
+        Some(AddedContainer {
+            client: context.connection.client.clone(),
+            settings: context.settings.clone(),
+            probe_container: self.probe_container.clone().filter(|_| self.added != Added::No)?,
+            uid: self.uid.clone(),
+        })
     }
+}
 
-    /// Ends the container, and returns its state.
-    async fn end(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> FinalState {
-        // Once an exec was accepted the container has started.
-        if !context.accepted.load(Ordering::Relaxed) {
-            let final_state = self.final_state(context, probe_container).await;
-            if matches!(final_state, FinalState::Gone | FinalState::Ended | FinalState::Stuck) {
-                return final_state;
-            }
-        }
-        if Self::release(context, probe_container).await {
-            FinalState::Ended
-        } else {
-            self.final_state(context, probe_container).await
-        }
+/// Whether the container may have been added although the request failed.
+fn may_be_added(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => status.code >= 500,
+        error => !retry::is_not_sent(error),
     }
+}
 
-    /// Tells the container to end; returns whether it certainly has.
-    async fn release(context: &ProbeContext, probe_container: &ProbeContainer) -> bool {
-        let ProbeContainer { namespace, pod, container, .. } = probe_container;
-        let argv = node_probe(&["release".to_owned()]);
-        let sent = AtomicUsize::new(0);
-        let command = Command { namespace, pod, container, argv: &argv, input: &[], sent: &sent };
-        let end = Instant::now() + END_TIME;
-        let mut released = false;
-        while Instant::now() < end {
-            let run = exec_websocket::run(&context.connection.client, &command, REQUEST_TIME, || ());
-            let gone = match timeout(END_TIME, run).await {
-                Ok(Ok(output)) => match output.ended {
-                    // The command may be killed together with its container.
-                    ExecEnd::Exit(0 | KILLED) | ExecEnd::Disconnected => {
-                        released = true;
-                        false
-                    }
-                    ExecEnd::Exit(_) | ExecEnd::DocumentOnly => false,
-                    ExecEnd::Refused(why) => not_yet(&why),
-                },
-                // The whole pod is gone.
-                Ok(Err(ExecError::Kube(kube::Error::Api(status)))) if is_not_found(&status) => return false,
-                Ok(Err(ExecError::Kube(error))) => not_yet(&kube_reason(&error)),
-                Ok(Err(ExecError::Timeout(_))) | Err(_) => false,
-            };
-            // Before the release a missing container may not have started yet.
-            if gone && released {
-                return true;
-            }
-            sleep(PAUSE).await;
-        }
-        false
+/// Pause before the request is repeated. A pod that was changed meanwhile is a conflict.
+fn patch_pause(error: &kube::Error) -> Option<Duration> {
+    match error {
+        kube::Error::Api(status) if is_conflict(status) => Some(PAUSE),
+        error => retry::retry_pause(error),
     }
 }
 
@@ -272,9 +228,9 @@ impl ProbeSteps for Ephemeral {
             image: container.image.clone().unwrap_or_default(),
             if_missing: NO_PROBE,
         });
-        let pods = context.pods(namespace);
+        self.open = Some(context.open_probe(namespace, pod, Some(&container.name)));
         self.target = Some(target);
-        self.add(context, &pods, &container).await
+        self.add(context, &container).await
     }
 
     async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<ReceivedReport, Failure> {
@@ -291,26 +247,56 @@ impl ProbeSteps for Ephemeral {
     }
 
     async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
-        let Some(probe_container) = self.probe_container.as_ref().filter(|_| self.added) else {
+        let Some(open) = self.open.take() else {
+            return CleanUp { pod: String::new(), deleted: true, left_behind: None };
+        };
+        let Some(added) = self.added_container(context) else {
+            context.session.container_ended(&open).await;
             return CleanUp { pod: String::new(), deleted: true, left_behind: None };
         };
         context.report(Phase::Remove);
-        let ProbeContainer { namespace, pod, container, .. } = probe_container;
-        let stays = format!(
-            "its entry stays in the spec of pod {namespace}/{pod} until that pod is deleted, because Kubernetes cannot remove ephemeral containers"
-        );
-        let seconds = context.settings.probe_lifetime().as_secs();
-        let what = match self.end(context, probe_container).await {
-            FinalState::Gone => return CleanUp { pod: format!("{namespace}/{pod}"), deleted: true, left_behind: None },
-            FinalState::Ended => "has ended".to_owned(),
-            FinalState::Stuck | FinalState::Waits => {
-                format!("has not started; if it starts, it exits on its own within {seconds} s")
-            }
-            FinalState::Unknown => format!("could not be stopped; it exits on its own within {seconds} s"),
-        };
-        let left = format!("ephemeral container {container} {what}; {stays}");
-        CleanUp { pod: format!("{namespace}/{pod}"), deleted: false, left_behind: Some(left) }
+        let accepted = context.accepted.load(Ordering::Relaxed);
+        let mut state = added.end(accepted).await;
+        if state == FinalState::NotAdded && self.added == Added::Yes {
+            state = FinalState::Gone;
+        }
+        let left_behind = left_behind(&open, state);
+        let deleted = left_behind.is_none();
+        let pod = format!("{}/{}", open.namespace, open.pod);
+        match state {
+            FinalState::Gone | FinalState::Ended => context.session.container_ended(&open).await,
+            _ => late_container::look_in_background(context, added, open),
+        }
+        CleanUp { pod, deleted, left_behind }
     }
+}
+
+/// What stays, and what becomes of it.
+fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
+    let OpenProbe { namespace, pod, container, lifetime_seconds: seconds, .. } = open;
+    let container = container.as_deref().unwrap_or_default();
+    let looks = format!("gpu-syringe looks for it for up to {} s and ends it", LATE_TIME.as_secs());
+    let what = match state {
+        FinalState::Gone => return None,
+        FinalState::NotAdded => {
+            return Some(format!(
+                "ephemeral container {container} may still be added to pod {namespace}/{pod}, since the request was not \
+                 answered: {looks}; it exits on its own within {seconds} s of its start"
+            ));
+        }
+        FinalState::Ended => "has ended".to_owned(),
+        FinalState::Stuck | FinalState::Waits => {
+            format!("has not started; if it starts, it exits on its own within {seconds} s, and {looks}")
+        }
+        FinalState::Unknown => format!(
+            "could not be stopped; it exits on its own within {seconds} s, and {looks}; to end it now: {}",
+            open.command()
+        ),
+    };
+    Some(format!(
+        "ephemeral container {container} {what}; its entry stays in the spec of pod {namespace}/{pod} until that pod is deleted, \
+         because Kubernetes cannot remove ephemeral containers"
+    ))
 }
 
 fn container(context: &ProbeContext, target: &str) -> EphemeralContainer {

@@ -3,6 +3,7 @@
 //! Needs `pods/log` in place of `pods/exec`, and no websocket. Up to a second slower, until the kubelet reports the start.
 //! Log collectors of the cluster get a copy of the document.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ContainerStateTerminated;
@@ -67,12 +68,17 @@ impl Logs {
         let look = timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await;
         let failed = |why: String| Some(format!("reading pod {} failed: {why}", probe_container.pod));
         match look {
-            Ok(Ok(None)) => return Err(exec_retry::not_run(context, probe_container, exec_retry::DELETED)),
+            Ok(Ok(None)) => {
+                // It may have run since the last look.
+                context.action_sent.store(context.is_action, Ordering::Relaxed);
+                return Err(exec_retry::not_run(context, probe_container, exec_retry::DELETED));
+            }
             Ok(Ok(Some(pod))) => {
                 progress.look_failed = None;
                 let state = container_state::state_of(&pod, &probe_container.container);
                 if progress.started.is_none() && state.is_some_and(|state| state.waiting.is_none()) {
                     progress.started = Some(Instant::now());
+                    context.action_sent.store(context.is_action, Ordering::Relaxed);
                     context.report(Phase::Read);
                 }
                 let end = state.and_then(|state| state.terminated.clone());
@@ -147,6 +153,10 @@ impl Logs {
         waited: Duration,
     ) -> Failure {
         let Progress { started, ended, look_failed, last, .. } = progress;
+        if look_failed.is_some() {
+            // It may have started since the last look.
+            context.action_sent.store(context.is_action, Ordering::Relaxed);
+        }
         match (started, look_failed) {
             (None, Some(failed)) => context.lost_contact(failed),
             (None, None) => {
@@ -159,6 +169,7 @@ impl Logs {
             }
             (Some(_), Some(failed)) => context.lost_contact(failed),
             (Some(_), None) => {
+                context.note_process_stays("had not ended when the time of the call was over");
                 context.out_of_time(&format!("the probe did not finish within {:.1} s; {last}", waited.as_secs_f64()))
             }
         }

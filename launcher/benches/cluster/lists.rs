@@ -1,0 +1,60 @@
+//! Tools that only read the API: compared with the same requests, whose answers are dropped.
+
+use std::time::Duration;
+
+use crate::options::Options;
+use crate::program::Program;
+use crate::raw;
+use crate::table::{Row, Table};
+
+/// Ratio to the requests alone.
+const TARGET: f64 = 1.25;
+/// Resident memory.
+const MAX_MIB: u64 = 64;
+/// Pods that hold resources of a node.
+const RUNNING: &str = "spec.nodeName!%3D%2Cstatus.phase!%3DSucceeded%2Cstatus.phase!%3DFailed";
+
+pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Table) {
+    let lists = vec![
+        "/api/v1/nodes?resourceVersion=0".to_owned(),
+        format!("/api/v1/pods?fieldSelector={RUNNING}&resourceVersion=0"),
+    ];
+    compare(options, program, table, &["list-gpu-nodes"], "both lists in protobuf", &lists).await;
+    let node = match &options.node {
+        Some(node) => node.clone(),
+        None => raw::ready_node(program.kubeconfig()).await,
+    };
+    let of_node = vec![
+        format!("/api/v1/nodes/{node}"),
+        format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&resourceVersion=0"),
+        format!("/api/v1/events?fieldSelector=involvedObject.kind%3DNode%2CinvolvedObject.name%3D{node}&limit=100"),
+    ];
+    let describe = ["describe-gpu-node", "--node-name", node.as_str(), "--via", "none"];
+    compare(options, program, table, &describe, "the requests about that node", &of_node).await;
+}
+
+async fn compare(
+    options: &Options,
+    program: &Program,
+    table: &mut Table,
+    command: &[&str],
+    against: &str,
+    paths: &[String],
+) {
+    let (mut measured, mut other, mut peak, mut bytes) = (Duration::MAX, Duration::MAX, None, 0);
+    for _ in 0..options.list_rounds {
+        let ran = program.run(command).await;
+        (measured, peak) = (measured.min(ran.time), peak.max(ran.peak_mib));
+        let (time, read) = raw::read(program.kubeconfig(), paths).await;
+        (other, bytes) = (other.min(time), read);
+    }
+    table.add(Row {
+        what: format!("`{}`", command[0]),
+        measured,
+        against: format!("{against} ({} MB)", bytes / 1_000_000),
+        other,
+        target: Some(TARGET),
+        peak_mib: peak,
+        max_mib: Some(MAX_MIB),
+    });
+}

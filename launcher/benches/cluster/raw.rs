@@ -1,0 +1,93 @@
+//! Requests without gpu-syringe: lists whose bytes are dropped, and the leanest pod.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use gpu_syringe::kubernetes::{Connection, Contexts};
+use gpu_syringe::settings::Settings;
+use http::{Request, header};
+use http_body_util::BodyExt;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{Api, AttachParams, DeleteParams, ListParams, PostParams};
+use kube::client::Body;
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+
+/// A new connection, with the transport of gpu-syringe: kube's own delays small frames.
+pub(crate) async fn connect(kubeconfig: &Path) -> Connection {
+    let settings = Settings::from_args(["--kubeconfig", kubeconfig.to_str().unwrap()]).unwrap();
+    Contexts::new(&settings).connect(None).await.unwrap()
+}
+
+/// Reads each path in protobuf, all at the same time and each on its own connection. Returns the bytes.
+pub(crate) async fn read(kubeconfig: &Path, paths: &[String]) -> (Duration, u64) {
+    let began = Instant::now();
+    let mut reads = tokio::task::JoinSet::new();
+    for path in paths {
+        let (connection, path) = (connect(kubeconfig).await, path.clone());
+        reads.spawn(async move {
+            let accept = "application/vnd.kubernetes.protobuf, application/json;q=0.9";
+            let request = Request::get(&path).header(header::ACCEPT, accept).body(Body::empty()).unwrap();
+            let mut body = connection.client.send(request).await.unwrap();
+            assert!(body.status().is_success(), "{path}: {}", body.status());
+            let mut bytes = 0;
+            while let Some(frame) = body.body_mut().frame().await {
+                bytes += frame.unwrap().data_ref().map_or(0, |data| data.len() as u64);
+            }
+            bytes
+        });
+    }
+    let bytes = reads.join_all().await.into_iter().sum();
+    (began.elapsed(), bytes)
+}
+
+/// The first node that is Ready.
+pub(crate) async fn ready_node(kubeconfig: &Path) -> String {
+    let client = connect(kubeconfig).await.client;
+    let nodes = Api::<Node>::all(client).list(&ListParams::default().limit(50)).await.unwrap();
+    let is_ready = |node: &&Node| {
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+        conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
+    };
+    nodes.items.iter().find(is_ready).and_then(|node| node.metadata.name.clone()).expect("a node that is Ready")
+}
+
+/// The leanest pod: created, asked for one document by an exec that is repeated until its container runs, and deleted.
+pub(crate) async fn lean_pod(
+    connection: &Connection,
+    namespace: &str,
+    node: &str,
+    image: &str,
+    argv: &[&str],
+) -> Duration {
+    let pods = Api::<Pod>::namespaced(connection.client.clone(), namespace);
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"generateName": "lean-", "labels": {"app": "gpu-syringe-bench"}},
+        "spec": {
+            "nodeName": node, "hostNetwork": true, "hostPID": true, "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0, "activeDeadlineSeconds": 60, "automountServiceAccountToken": false,
+            "enableServiceLinks": false, "tolerations": [{"operator": "Exists"}],
+            "containers": [{
+                "name": "probe", "image": image, "command": ["/usr/bin/node-probe", "hold", "--seconds", "30"],
+                "securityContext": {"privileged": true},
+            }],
+        },
+    }))
+    .unwrap();
+    let began = Instant::now();
+    let name = pods.create(&PostParams::default(), &pod).await.unwrap().metadata.name.unwrap();
+    let attach = AttachParams::default().stdin(false).stderr(false);
+    let mut exec = loop {
+        match pods.exec(&name, argv.iter().copied(), &attach).await {
+            Ok(exec) => break exec,
+            Err(_) if began.elapsed() < Duration::from_secs(20) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let mut out = Vec::new();
+    exec.stdout().unwrap().read_to_end(&mut out).await.unwrap();
+    pods.delete(&name, &DeleteParams::default().grace_period(0)).await.unwrap();
+    let time = began.elapsed();
+    assert!(out.ends_with(b"}\n") || out.ends_with(b"}"), "{}", String::from_utf8_lossy(&out));
+    time
+}

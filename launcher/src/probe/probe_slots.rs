@@ -1,0 +1,73 @@
+//! The limit on probes in flight for the whole process: a host that makes 60 calls at once must not start 60 privileged pods on
+//! one node. Calls beyond it wait, first come, first served.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout_at;
+
+use super::probe_context::ProbeContext;
+use super::types::Phase;
+use crate::error::Failure;
+
+/// With less time left no pod is created, because it would be deleted before it could answer.
+const MIN_TIME: Duration = Duration::from_secs(3);
+
+/// Slots for probes. The permit of a slot is held until the pod is deleted.
+#[derive(Debug)]
+pub(super) struct ProbeSlots {
+    /// Fair: serves in the order of the requests.
+    free: Arc<Semaphore>,
+    limit: u16,
+    waiting: AtomicU32,
+}
+
+impl ProbeSlots {
+    pub(super) fn new(limit: u16) -> Self {
+        Self { free: Arc::new(Semaphore::new(limit.into())), limit, waiting: AtomicU32::new(0) }
+    }
+
+    /// Takes a slot, or waits for one within the time of the call. Nothing was created if this fails.
+    pub(super) async fn take(&self, context: &ProbeContext) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(slot) = self.free.clone().try_acquire_owned() {
+            return Ok(slot);
+        }
+        let queued = Queued::new(&self.waiting);
+        context.report(Phase::Queue { before: queued.before, limit: self.limit });
+        let taken = tokio::select! {
+            taken = timeout_at(context.end - MIN_TIME, self.free.clone().acquire_owned()) => taken,
+            () = context.cancel.cancelled() => return Err(context.stopped()),
+            () = context.session.stop.cancelled() => return Err(context.stopped()),
+        };
+        // The semaphore is never closed.
+        taken.ok().and_then(Result::ok).ok_or_else(|| {
+            let limit = self.limit;
+            let why = format!(
+                "{limit} probes of this launcher were in flight until too little of the time of this call was left (--max-probes \
+                 {limit}); nothing was created"
+            );
+            context.out_of_time(&why).with_next_step("Call again with fewer calls at the same time, or raise --max-probes.")
+        })
+    }
+}
+
+/// A call that waits for a slot; dropped when it stops waiting.
+struct Queued<'a> {
+    waiting: &'a AtomicU32,
+    /// How many wait before it.
+    before: u32,
+}
+
+impl<'a> Queued<'a> {
+    fn new(waiting: &'a AtomicU32) -> Self {
+        Self { waiting, before: waiting.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -8,7 +8,11 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Vi
 use serde_json::{Error, Value};
 
 /// Reads a value.
-pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+///
+/// # Errors
+///
+/// If it is not a value of this type.
+pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     T::deserialize(Wire(value))
 }
 

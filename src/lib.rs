@@ -35,7 +35,7 @@ pub mod explanation;
 pub mod facts;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod json_reader;
+pub mod json_reader;
 pub mod nvml_codes;
 pub mod pci;
 pub mod report;

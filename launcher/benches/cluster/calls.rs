@@ -13,8 +13,8 @@ use crate::table::{Row, Table};
 use crate::{delay_proxy, raw};
 
 /// What the probe runs, in both.
-const TOOL: &str = "get_gpu_inventory";
-const ARGV: [&str; 2] = ["/usr/bin/node-probe", "inventory"];
+const TOOL: &str = "analyze_xid_errors";
+const ARGV: [&str; 2] = ["/usr/bin/node-probe", "xid"];
 /// One way to a distant cluster.
 const ONE_WAY: Duration = Duration::from_millis(50);
 /// Round trips that the protocol needs on a connection that is open: creation; TCP, TLS and upgrade of the websocket of the exec;
@@ -88,7 +88,7 @@ async fn distant(options: &Options, program: &Program, table: &mut Table, node: 
 async fn debug_node(options: &Options, program: &Program, table: &mut Table, node: &str, image: &str) {
     let (mut measured, mut other) = (Duration::MAX, Duration::MAX);
     for _ in 0..options.call_rounds {
-        measured = measured.min(program.run(&["get-gpu-inventory", "--node-name", node]).await.time);
+        measured = measured.min(program.run(&["analyze-xid-errors", "--node-name", node]).await.time);
         let Some(time) = block_in_place(|| kubectl_debug(program.kubeconfig(), &options.namespace, node, image)) else {
             println!("kubectl debug node is not measured: kubectl is missing or failed");
             return;
@@ -96,7 +96,7 @@ async fn debug_node(options: &Options, program: &Program, table: &mut Table, nod
         other = other.min(time);
     }
     table.add(Row {
-        what: "command `get-gpu-inventory`".to_owned(),
+        what: "command `analyze-xid-errors`".to_owned(),
         measured,
         against: "`kubectl debug node`, which leaves its pod".to_owned(),
         other,

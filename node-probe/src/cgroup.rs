@@ -102,10 +102,10 @@ fn pod_uid(part: &str) -> Option<String> {
         Some((above, uid)) if above.ends_with("kubepods") || above.contains("kubepods-") => uid.replace('_', "-"),
         _ => name.strip_prefix("pod")?.to_owned(),
     };
+    // The parts of a UUID; the hash of a static pod has one.
+    let parts: Vec<usize> = uid.split('-').map(str::len).collect();
     let hex = uid.bytes().filter(u8::is_ascii_hexdigit).count();
-    let dashes = uid.bytes().filter(|byte| *byte == b'-').count();
-    let shape = (uid.len() == 36 && dashes == 4) || (uid.len() == 32 && dashes == 0);
-    (shape && hex == 32).then_some(uid)
+    (hex == 32 && matches!(parts[..], [8, 4, 4, 4, 12] | [32])).then_some(uid)
 }
 
 /// 64 hex digits, with a runtime's prefix (`cri-containerd-`, `crio-`, `docker-`) and `.scope` around them.

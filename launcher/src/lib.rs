@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   error                         failures
+//!   exit_status, command_names    what a command's exit status says; names of the commands
 //!   clock                         time that goes on during a suspend
 //!   user_dirs                     configuration and state directory
 //!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::table
@@ -33,8 +34,10 @@ mod byte_budget;
 pub mod call;
 mod cli;
 mod clock;
+mod command_names;
 pub mod consent;
 mod error;
+mod exit_status;
 mod fit_answer;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]
@@ -53,3 +56,4 @@ mod variant_name;
 
 pub use cli::main;
 pub use error::Failure;
+pub use exit_status::{FailOn, Outcome};

@@ -64,7 +64,7 @@ fn next_step_of_ours(why: &str, namespace: &str) -> String {
     } else if why.contains("actions.gpu-syringe.dev") {
         format!("Ask an administrator to bind Role gpu-syringe-operator of namespace {namespace} to your user.")
     } else {
-        "The policy admits only the requests of --via pod and --via logs. For --via inject, use --namespace with a namespace \
+        "The policy admits only the requests of --via pod and --via logs. For --via inject, use --probe-namespace with a namespace \
          that the policy does not cover."
             .into()
     }

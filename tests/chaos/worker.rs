@@ -332,9 +332,12 @@ impl Worker {
         self.end_session(&Step::without_faults("pod")).await;
         self.sweep(last).await;
         self.end_session(&Step::without_faults("pod")).await;
-        let swept = self.launcher("pod").args(["sweep"]).run().await;
-        if swept.code != Some(0) {
-            self.violated(last, "end", format!("the last sweep failed: {}", swept.stderr));
+        let mut sweep = self.launcher("pod").args(["sweep"]).start();
+        sweep.close_stdin();
+        let status = sweep.exit_by(Instant::now() + ANSWER_TIME).await;
+        if status.and_then(|status| status.code()) != Some(0) {
+            let said = sweep.said();
+            self.violated(last, "end", format!("the last sweep failed: {said}"));
         }
         let left: Vec<_> = self.site.pods(self.number).await.iter().map(ResourceExt::name_any).collect();
         if !left.is_empty() {

@@ -28,6 +28,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(CALL_SECONDS + 40);
 const END_TIME: Duration = Duration::from_secs(5);
 /// How long a new launcher may take to delete the pods of one that was killed.
 const SWEEP_TIME: Duration = Duration::from_secs(20);
+/// How long a request of a launcher that was killed may take to arrive, and a pod to be seen in the watch.
+const ARRIVAL_TIME: Duration = Duration::from_millis(300);
 
 /// One worker.
 pub(crate) struct Worker {
@@ -42,6 +44,10 @@ pub(crate) struct Worker {
     declared: String,
     /// UIDs of pods whose launcher was killed.
     orphans: BTreeSet<String>,
+    /// Whether a launcher was killed since the audit log was checked.
+    was_killed: bool,
+    /// Pods of killed launchers that are not in the audit log yet: a later sweep writes their lines.
+    owed: BTreeSet<String>,
     pub(crate) violations: Vec<Violation>,
 }
 
@@ -52,8 +58,9 @@ impl Worker {
         std::fs::write(home.path().join("config"), proxy.kubeconfig()).expect("a file");
         let truth = Truth::of(site.pods_api(number)).await;
         let (session, violations) = (None, Vec::new());
-        let (declared, orphans) = (String::new(), BTreeSet::new());
-        Self { number, site, proxy, truth, home, session, reference, declared, orphans, violations }
+        let (declared, orphans, owed) = (String::new(), BTreeSet::new(), BTreeSet::new());
+        let was_killed = false;
+        Self { number, site, proxy, truth, home, session, reference, declared, orphans, was_killed, owed, violations }
     }
 
     fn launcher(&self, via: &str) -> Launcher {
@@ -161,7 +168,7 @@ impl Worker {
             let said = running.said();
             self.violated(step, "hang", format!("the command did not end within {time:?}; it said: {said}"));
             running.signal("KILL");
-            return self.adopt().await;
+            return self.adopt_of_killed().await;
         };
         let mut stdout = String::new();
         while let Some(line) = running.lines.recv().await {
@@ -172,7 +179,7 @@ impl Worker {
         let interrupted = matches!(step.event, Event::Signal(..));
         if killed || (interrupted && status.code().is_none() && said.is_empty()) {
             // A signal may come before the program handles it.
-            return self.adopt().await;
+            return self.adopt_of_killed().await;
         }
         let disturbed = matches!(step.event, Event::KubeletStops(_));
         let compare = |answer: &Value| self.reference.wrong(step, &node, answer, disturbed);
@@ -219,7 +226,7 @@ impl Worker {
         if session.running.exit_by(Instant::now() + time).await.is_none() {
             self.violated(step, "hang", format!("the server did not end within {time:?}"));
             session.running.signal("KILL");
-            self.adopt().await;
+            self.adopt_of_killed().await;
         }
         let said = session.running.said();
         if said.contains("panicked") {
@@ -227,16 +234,19 @@ impl Worker {
         }
         self.declared.push_str(&said);
         if killed {
-            self.adopt().await;
+            self.adopt_of_killed().await;
         }
     }
 
-    /// Takes the pods that exist for those of a launcher that was killed. It wrote no line about those that it had just deleted.
+    /// The same once the requests of a launcher that was killed have arrived.
+    async fn adopt_of_killed(&mut self) {
+        self.was_killed = true;
+        sleep(ARRIVAL_TIME).await;
+        self.adopt().await;
+    }
+
+    /// Takes the pods that exist for those of a launcher that has ended.
     async fn adopt(&mut self) {
-        let log = self.audit_log();
-        let unwritten: Vec<_> =
-            self.truth.unaudited(&self.orphans).into_iter().filter(|name| !is_named(&log, name)).collect();
-        self.truth.forgive_deleted(&unwritten);
         for pod in self.site.pods(self.number).await {
             self.truth.note(&pod, false);
             self.orphans.extend(pod.uid());
@@ -288,15 +298,19 @@ impl Worker {
         }
     }
 
-    /// Every pod that was created is in the audit log.
+    /// Every pod that was created is in the audit log, those of killed launchers after a later sweep.
     async fn check_audit(&mut self, step: &Step) {
-        let end = Instant::now() + Duration::from_secs(5);
+        let was_killed = std::mem::take(&mut self.was_killed);
+        let end = Instant::now() + if was_killed { ARRIVAL_TIME } else { Duration::from_secs(5) };
         loop {
             let log = self.audit_log();
-            let missing: Vec<_> =
-                self.truth.unaudited(&self.orphans).into_iter().filter(|name| !is_named(&log, name)).collect();
+            let missing = self.truth.unaudited(&self.orphans).into_iter();
+            let missing: Vec<_> = missing.filter(|name| !self.owed.contains(name) && !is_named(&log, name)).collect();
             if missing.is_empty() {
                 return;
+            }
+            if Instant::now() >= end && was_killed {
+                return self.owed.extend(missing);
             }
             if Instant::now() >= end {
                 self.violated(step, "audit", format!("not in the audit log: {}", missing.join(", ")));
@@ -318,11 +332,20 @@ impl Worker {
         self.end_session(&Step::without_faults("pod")).await;
         self.sweep(last).await;
         self.end_session(&Step::without_faults("pod")).await;
+        let mut sweep = self.launcher("pod").args(["sweep"]).start();
+        sweep.close_stdin();
+        let status = sweep.exit_by(Instant::now() + ANSWER_TIME).await;
+        if status.and_then(|status| status.code()) != Some(0) {
+            let said = sweep.said();
+            self.violated(last, "end", format!("the last sweep failed: {said}"));
+        }
         let left: Vec<_> = self.site.pods(self.number).await.iter().map(ResourceExt::name_any).collect();
         if !left.is_empty() {
             self.violated(last, "end", format!("left on the cluster: {}", left.join(", ")));
         }
         self.orphans.clear();
+        self.owed.clear();
+        self.was_killed = false;
         self.check_audit(last).await;
     }
 }

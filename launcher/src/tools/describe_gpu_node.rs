@@ -56,7 +56,7 @@ impl Tool for DescribeGpuNode {
         let known = NodeToRead {
             connection: &connection,
             kubernetes: &view.node,
-            existing_pods: view.existing_pods(),
+            existing_pods: Some(view.existing_pods()),
             time: call.time_left(),
         };
         match read_node::read_with_object(&call, known, Self::NAME, vec!["all".into()]).await {

@@ -122,7 +122,8 @@ impl Prober {
     /// The context of a probe of a test.
     #[cfg(test)]
     pub(super) fn test_context(&self, connection: &Connection, request: ProbeRequest) -> ProbeContext {
-        let record = AuditRecord::new(self.session.audit.clone(), connection, &self.settings.namespace, &request, None);
+        let record =
+            AuditRecord::new(self.session.audit.clone(), connection, &self.settings.probe_namespace, &request, None);
         self.reading_context(connection, request, Arc::new(|_| ()), record)
     }
 

@@ -34,7 +34,8 @@ pub(crate) fn names_pod(cgroup: &str) -> bool {
 /// Whether a process is certainly not in a container: stricter than [`names_pod`], which knows the kubelet's containers.
 /// A node that is itself a container has no such process.
 pub(crate) fn is_of_no_container(cgroup: &str) -> bool {
-    !cgroup.trim().is_empty() && !names_pod(cgroup) && !cgroup.split(['/', ':', '\n']).any(is_container)
+    let mut parts = cgroup.lines().flat_map(|line| line.split(['/', ':']));
+    !cgroup.trim().is_empty() && !names_pod(cgroup) && !parts.any(is_container)
 }
 
 /// Whether a process may be the kubelet of the node. A kubelet in a container has the container's name higher in the path.

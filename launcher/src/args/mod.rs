@@ -13,7 +13,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::Failure;
 use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
-use crate::settings::{OutputFormat, OutputSettings, Settings, all_settings};
+use crate::settings::{OutputSettings, Settings, all_settings};
 
 pub(crate) use tool_commands::{ToolCall, ToolCommand};
 pub(crate) use usage_error::wants_json;
@@ -140,11 +140,6 @@ impl Cli {
                 "Leave it out. The namespace of the probe pods is --probe-namespace.",
             )),
         }
-    }
-
-    /// The format of the answer, if one was chosen.
-    pub(crate) fn format(&self) -> Option<OutputFormat> {
-        self.output.output
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::Failure;
 use crate::settings::Settings;
 use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
+use crate::setup::SetupArgs;
 use crate::tools::analyze_xid_errors::XidArgs;
 use crate::tools::diagnose_gpu_node::DiagnoseArgs;
 use crate::tools::explain_gpu_pod::ExplainArgs;
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     PodSpec(PodSpec),
     /// Show every setting, its value, and where it came from
     Config,
+    /// Print, apply or remove what a cluster needs: namespace, permissions, quota, admission policy
+    Setup(SetupArgs),
     /// Delete probe pods that a killed gpu-syringe left behind
     Sweep,
     /// Show the audit log: every probe pod and every action of this launcher

@@ -18,6 +18,7 @@ use crate::mcp::{Server, serve};
 use crate::probe::{self, OnPhase, Prober, SETTLE_TIME};
 use crate::settings::config_command::{self, SettingValue};
 use crate::settings::{Mode, Settings};
+use crate::setup::{self, SetupArgs, SetupOutput};
 use crate::tools::{self, RenderedAnswer};
 
 /// The command failed.
@@ -142,6 +143,7 @@ async fn dispatch(
                 .map_err(|error| Failure::new("Writing the pod", error, "Please report this."))?;
             print(&text)?;
         }
+        Command::Setup(args) => return run_setup(&args, output, settings, contexts, prober, stop).await,
         Command::Sweep => {
             let sweeping = async { prober.sweep(&contexts.connect(None).await?).await };
             let swept = until_stopped(sweeping, prober, stop).await?;
@@ -179,6 +181,23 @@ async fn dispatch(
         }
     }
     Ok(Done::AsAsked)
+}
+
+async fn run_setup(
+    args: &SetupArgs,
+    output: Option<OutputFormat>,
+    settings: &Settings,
+    contexts: &Contexts,
+    prober: &Prober,
+    stop: &CancellationToken,
+) -> Result<Done, Failure> {
+    let prompt: &dyn Prompt = if args.yes { &AlwaysYes } else { &TerminalPrompt };
+    let SetupOutput { text, json, notes, is_done } =
+        until_stopped(setup::run(args, settings, contexts, prompt), prober, stop).await?;
+    // The manifests are YAML also in a pipe, for kubectl apply -f -.
+    print(&if output == Some(OutputFormat::Json) { json.to_string() } else { text })?;
+    notes.iter().for_each(|note| say(note, false));
+    Ok(Done::all(is_done))
 }
 
 /// The result of `work`, or a failure after a signal to end. Waits for pods in both cases: work with a pod reports

@@ -15,6 +15,7 @@
 //!   kubernetes::client            connection, credentials, proxy, retry, lists, pagination, API errors
 //!   kubernetes::model             API objects, slim objects, DRA, requests, conditions, scheduler filters: no I/O
 //!   kubernetes::read              nodes, pods, events, ResourceClaims, node logs
+//!   setup                         objects that a cluster needs for probes
 //!   probe                         pod on a node: create, exec, read, delete
 //!   call                          context of one call
 //!   node_reading                  node → probe → diagnosis
@@ -45,6 +46,7 @@ mod node_reading;
 pub mod probe;
 mod schema;
 pub mod settings;
+pub mod setup;
 mod text;
 pub mod tools;
 mod untrusted_text;

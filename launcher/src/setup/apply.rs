@@ -69,6 +69,9 @@ async fn wait_for_policy(connection: &Connection, namespace: &str) -> Result<(),
     ))
 }
 
+/// The answer if nothing rejects the pod.
+pub(crate) const ADMITTED: &str = "it is admitted";
+
 /// Whether a policy limits the pods of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PolicyState {
@@ -97,7 +100,7 @@ pub(crate) async fn check_policy(connection: &Connection, namespace: &str) -> Po
     });
     let reference = ObjectRef::new("Pod", Some(namespace), name);
     match objects::create(connection, &reference, &pod, Mode::DryRun).await {
-        Ok(_) => PolicyState::NotInEffect("it is admitted".to_owned()),
+        Ok(_) => PolicyState::NotInEffect(ADMITTED.to_owned()),
         Err(error) => {
             let reason = error.reason();
             let ours = format!("ValidatingAdmissionPolicy '{}'", cluster_name(PROBE_POLICY, namespace));

@@ -244,7 +244,7 @@ def krew(build: Build, made: dict[str, pathlib.Path]) -> None:
         "    with evidence. Installs nothing on the cluster.",
         "  caveats: |",
         "    The probe is a privileged pod. The README says which permissions and which",
-        "    namespace it needs. `kubectl gpu-syringe --demo list-gpu-nodes` needs none.",
+        "    namespace it needs. `kubectl gpu-syringe --demo nodes` needs none.",
         "  platforms:",
     ]
     for platform, path in made.items():
@@ -287,7 +287,7 @@ def homebrew(build: Build, made: dict[str, pathlib.Path]) -> None:
         "  end",
         "",
         "  test do",
-        f'    assert_match "gpu-2", shell_output("#{{bin}}/{NAME} --demo list-gpu-nodes --output json")',
+        f'    assert_match "gpu-2", shell_output("#{{bin}}/{NAME} --demo nodes -o json")',
         "  end",
         "end",
     ]

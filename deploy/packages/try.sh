@@ -20,7 +20,7 @@ ask() {
     shift
     mkdir -p "$work/home"
     local said
-    said=$(env -i PATH="$PATH" HOME="$work/home" "$@" --demo diagnose-gpu-node --node-name gpu-2 --output json || true)
+    said=$(env -i PATH="$PATH" HOME="$work/home" "$@" --demo diagnose gpu-2 -o json || true)
     if ! grep -q '"gpu-off-bus"' <<< "$said"; then
         echo "$name: no answer from the demo: ${said:0:300}" >&2
         exit 1

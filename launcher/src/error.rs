@@ -3,6 +3,7 @@
 use std::fmt;
 
 use kube::client::AuthError;
+use serde_json::{Value, json};
 
 /// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Failure {
     pub(crate) obstacle: Option<RejectionReason>,
     /// Which nodes are expected to fail in the same way.
     pub(crate) scope: Scope,
+    /// Whether the arguments or the settings are not valid, so that nothing was tried.
+    pub(crate) is_usage: bool,
 }
 
 /// An obstacle that another probe method avoids.
@@ -59,7 +62,23 @@ impl Failure {
             may_have_acted: false,
             obstacle: None,
             scope: Scope::Node,
+            is_usage: false,
         }
+    }
+
+    /// A failure of arguments or settings that are not valid.
+    pub(crate) fn usage(what: impl Into<String>, why: impl fmt::Display, next_step: impl Into<String>) -> Self {
+        Self { is_usage: true, ..Self::new(what, why, next_step) }
+    }
+
+    /// The failure as JSON, for a program that asked for JSON.
+    pub(crate) fn to_json(&self) -> Value {
+        let Self { what, why, next_step, left_behind, deleted, process_left, .. } = self;
+        json!({
+            "error": format!("{what}: {}", why.trim_end_matches('.')),
+            "next_step": next_step,
+            "probe": { "deleted": deleted, "left_behind": left_behind, "process_left": process_left },
+        })
     }
 
     /// The same, with another next step.
@@ -112,8 +131,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, why, next_step, left_behind, deleted, process_left, may_have_acted: _, obstacle: _, scope: _ } =
-            self;
+        let Self { what, why, next_step, left_behind, deleted, process_left, .. } = self;
         let why = why.trim_end_matches('.');
         write!(formatter, "{what}: {why}.\nNext step: {next_step}")?;
         match left_behind {

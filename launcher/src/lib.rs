@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   error                         failures
+//!   exit_status, command_names    what a command's exit status says; names of the commands
 //!   clock                         time that goes on during a suspend
 //!   user_dirs                     configuration and state directory
 //!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::table
@@ -17,6 +18,7 @@
 //!   kubernetes::read              nodes, pods, events, ResourceClaims, node logs
 //!   setup                         objects that a cluster needs for probes
 //!   probe                         pod on a node: create, exec, read, delete
+//!   doctor                        checks of everything that a probe needs
 //!   call                          context of one call
 //!   node_reading                  node → probe → diagnosis
 //!   answer, fleet                 answer about one node, about many
@@ -34,8 +36,11 @@ mod byte_budget;
 pub mod call;
 mod cli;
 mod clock;
+mod command_names;
 pub mod consent;
+mod doctor;
 mod error;
+mod exit_status;
 mod fit_answer;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]
@@ -55,3 +60,4 @@ mod variant_name;
 
 pub use cli::main;
 pub use error::Failure;
+pub use exit_status::{FailOn, Outcome};

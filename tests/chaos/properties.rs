@@ -57,15 +57,13 @@ pub(crate) fn read_command(
         return vec![("crash", said.to_owned())];
     }
     match code {
-        Some(0) => match serde_json::from_str(stdout) {
-            Ok(answer) => check(&answer, wrong),
-            Err(error) => vec![("half", format!("success with {error}: {stdout:.200}"))],
-        },
-        Some(1) if stdout.is_empty() => read_error(said),
         Some(130) if interrupted_twice => Vec::new(),
-        Some(1) => {
-            serde_json::from_str::<Value>(stdout).err().map(|error| ("half", error.to_string())).into_iter().collect()
-        }
+        Some(status @ (0 | 1 | 3 | 130)) => match serde_json::from_str::<Value>(stdout) {
+            Ok(answer) if answer.get("error").is_none() => check(&answer, wrong),
+            Ok(_) if status == 3 || status == 130 => read_error(said),
+            Ok(error) => vec![("exit", format!("exit code {status} with an error: {error}"))],
+            Err(error) => vec![("half", format!("exit code {status} with {error}: {stdout:.200}"))],
+        },
         other => vec![("exit", format!("exit code {other:?}: {said}"))],
     }
 }

@@ -41,7 +41,7 @@ async fn a_second_run_changes_nothing_and_a_probe_works_in_between() {
     let first = applied(&bed, &["--user", "alice"]).await;
     assert_eq!(only(&first, "created").len(), first.len(), "{first:?}");
     assert_eq!(first.len(), 8);
-    let answer = bed.launcher().args(["get-gpu-health", "--node-name", "gpu-1"]).run().await.json();
+    let answer = bed.launcher().args(["health", "gpu-1"]).run().await.json();
     assert_eq!(answer["probe"]["via"], "pod", "{answer}");
     let second = applied(&bed, &["--user", "alice"]).await;
     assert_eq!(only(&second, "unchanged").len(), second.len(), "{second:?}");
@@ -69,9 +69,9 @@ async fn hardened_admits_the_image_alone_and_keeps_its_parameter() {
     let again = applied(&bed, &[]).await;
     assert_eq!(only(&again, "unchanged").len(), again.len(), "{again:?}");
     assert!(again.iter().any(|(object, _)| object == "ConfigMap gpu-syringe-policy"), "{again:?}");
-    let admitted = bed.launcher().args(["--image", IMAGE, "get-gpu-health", "--node-name", "gpu-1"]).run().await;
+    let admitted = bed.launcher().args(["--image", IMAGE, "health", "gpu-1"]).run().await;
     assert_eq!(admitted.json()["probe"]["via"], "pod");
-    let other = bed.launcher().args(["get-gpu-health", "--node-name", "gpu-1"]).run().await.json();
+    let other = bed.launcher().args(["--fail-on", "never", "health", "gpu-1"]).run().await.json();
     assert_eq!(other["probe"]["via"], "none", "{other}");
     assert!(other["probe"]["note"].as_str().is_some_and(|note| note.contains("gpu-syringe-probe-only")), "{other}");
 }
@@ -82,7 +82,7 @@ async fn the_policy_is_removed_only_when_that_is_confirmed() {
     applied(&bed, &["--image", IMAGE]).await;
     let before = bed.cluster.objects();
     let refused = setup(&bed, &["--apply", "--yes", "--profile", "trial"]).await;
-    assert_eq!(refused.code, Some(1));
+    assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("--remove-policy"), "{}", refused.stderr);
     assert_eq!(bed.cluster.objects(), before);
     let done = applied(&bed, &["--profile", "trial", "--remove-policy"]).await;
@@ -115,7 +115,7 @@ async fn what_somebody_else_made_stays() {
     bed.cluster.add_object(json!({"kind": "ClusterRole", "apiVersion": "rbac.authorization.k8s.io/v1",
         "metadata": {"name": "gpu-syringe-read"}, "rules": []}));
     let removed = setup(&bed, &["--uninstall", "--yes"]).await.json();
-    assert!(removed["notes"].to_string().contains("ClusterRole gpu-syringe-read stays"), "{removed}");
+    assert!(removed["notes"].to_string().contains("somebody else made it (no label app.kubernetes.io/managed-by=gpu-syringe): ClusterRole gpu-syringe-read"), "{removed}");
     assert_eq!(bed.cluster.objects(), [("ClusterRole".to_owned(), "gpu-syringe-read".to_owned())]);
 }
 

@@ -29,7 +29,7 @@ async fn nothing_is_applied_where_a_permission_is_missing() {
     for (verb, resource, args) in cases {
         let bed = denying(&[(verb, resource)], false).await;
         let refused = setup(&bed, &[&["--apply", "--yes"], args].concat()).await;
-        assert_eq!(refused.code, Some(1), "{verb} {resource}");
+        assert_eq!(refused.code, Some(3), "{verb} {resource}");
         let words = refused.stderr;
         assert!(
             words.contains(resource) && words.contains("gpu-syringe setup > setup.yaml"),
@@ -45,7 +45,7 @@ async fn nothing_is_applied_where_a_permission_is_missing() {
 async fn permissions_that_the_user_does_not_hold_cannot_be_given() {
     let bed = denying(&[("escalate", "roles"), ("create", "pods/exec")], false).await;
     let refused = setup(&bed, &["--apply", "--yes"]).await;
-    assert_eq!(refused.code, Some(1));
+    assert_eq!(refused.code, Some(3));
     assert!(refused.stderr.contains("you may not create pods/exec in namespace gpu-syringe"), "{}", refused.stderr);
     assert_eq!(bed.cluster.objects(), []);
     let held = denying(&[("escalate", "roles")], false).await;
@@ -56,18 +56,18 @@ async fn permissions_that_the_user_does_not_hold_cannot_be_given() {
 async fn a_namespace_of_somebody_else_is_not_taken_over() {
     let bed = bare().await;
     for (name, words) in [("kube-system", "of the cluster itself"), ("default", "of the cluster itself")] {
-        let refused = bed.launcher().args(["--namespace", name, "setup", "--apply", "--yes"]).run().await;
+        let refused = bed.launcher().args(["--probe-namespace", name, "setup", "--apply", "--yes"]).run().await;
         assert!(refused.stderr.contains(words), "{}", refused.stderr);
     }
     let taken = denying(&[], true).await;
     taken.cluster.edit_namespace(NAMESPACE, |namespace| namespace.metadata.labels = None);
     let refused = setup(&taken, &["--apply", "--yes"]).await;
-    assert_eq!(refused.code, Some(1));
+    assert_eq!(refused.code, Some(3));
     assert!(refused.stderr.contains("was not made by gpu-syringe"), "{}", refused.stderr);
     assert!(refused.stderr.contains("kubectl label namespace gpu-syringe"), "{}", refused.stderr);
     assert_eq!(taken.cluster.objects(), []);
-    let invalid = bed.launcher().args(["--namespace", "A/../b", "setup"]).run().await;
-    assert_eq!(invalid.code, Some(1), "{}", invalid.stdout);
+    let invalid = bed.launcher().args(["--probe-namespace", "A/../b", "setup"]).run().await;
+    assert_eq!(invalid.code, Some(2), "{}", invalid.stdout);
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_conflict_names_the_field_and_its_manager() {
                      "labels": {"app.kubernetes.io/managed-by": "gpu-syringe"}},
         "data": {"image": "registry.test/other@sha256:2"}}));
     let refused = setup(&bed, &["--apply", "--yes", "--image", IMAGE]).await;
-    assert_eq!(refused.code, Some(1));
+    assert_eq!(refused.code, Some(3));
     for words in ["ConfigMap gpu-syringe-policy", "kubectl-edit", ".data.image", "--force-conflicts"] {
         assert!(refused.stderr.contains(words), "{words}: {}", refused.stderr);
     }
@@ -92,7 +92,7 @@ async fn hardened_needs_an_image_that_is_pinned() {
     let bed = bare().await;
     for args in [&["--profile", "hardened"][..], &["--profile", "hardened", "--image", "registry.test/node-probe:1"]] {
         let refused = setup(&bed, &[&["--apply", "--yes"], args].concat()).await;
-        assert_eq!(refused.code, Some(1));
+        assert_eq!(refused.code, Some(2));
         assert!(refused.stderr.contains("@sha256:DIGEST"), "{}", refused.stderr);
     }
     assert_eq!(bed.cluster.objects(), []);
@@ -105,7 +105,7 @@ async fn nothing_is_removed_where_a_permission_is_missing() {
     assert_eq!(setup(&bed, &["--apply", "--yes", "--image", IMAGE]).await.code, Some(0));
     let before = bed.cluster.objects();
     let refused = setup(&bed, &["--uninstall", "--yes"]).await;
-    assert_eq!(refused.code, Some(1));
+    assert_eq!(refused.code, Some(3));
     assert!(refused.stderr.contains("validatingadmissionpolicies"), "{}", refused.stderr);
     assert_eq!(bed.cluster.objects(), before);
 }

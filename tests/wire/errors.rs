@@ -65,7 +65,7 @@ async fn a_sandbox_that_cannot_be_created_is_an_error_with_the_event_of_the_pod(
     let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::NoSandbox(why.to_owned()).into())).await;
     let launcher = bed.launcher().env("GPU_SYRINGE_START_TIMEOUT", "1");
     let ended = launcher.args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.code, Some(3));
     assert!(ended.stderr.contains("FailedCreatePodSandBox") && ended.stderr.contains(why), "{}", ended.stderr);
     bed.assert_bare(1);
 }
@@ -76,7 +76,7 @@ async fn a_registry_that_does_not_answer_is_reported_and_a_runtime_that_hangs_is
         let bed = Bed::with(|faults| faults.everywhere.start = Some(fault.into())).await;
         let launcher = bed.launcher().env("GPU_SYRINGE_START_TIMEOUT", "1");
         let ended = launcher.args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
-        assert_eq!(ended.code, Some(1));
+        assert_eq!(ended.code, Some(3));
         assert_eq!(ended.stderr.contains("Pulling image"), is_pull, "{}", ended.stderr);
         assert_eq!(ended.stderr.contains("registry"), is_pull, "{}", ended.stderr);
         bed.assert_bare(1);
@@ -92,7 +92,7 @@ async fn a_rejection_by_an_admission_plugin_does_not_suggest_permissions() {
     })
     .await;
     let answer = inventory(&bed).await;
-    answer.error_with(&["exceeded quota: small", "raise it", "--namespace"]);
+    answer.error_with(&["exceeded quota: small", "raise it", "--probe-namespace"]);
     assert!(!answer.text.contains("rbac.yaml"), "{}", answer.text);
     bed.assert_bare(0);
 }
@@ -134,9 +134,9 @@ async fn a_namespace_that_denies_privileged_pods_gives_the_api_facts_and_names_t
 #[tokio::test]
 async fn a_missing_namespace_is_an_error_that_names_it() {
     let bed = Bed::healthy().await;
-    let launcher = bed.launcher().env("GPU_SYRINGE_NAMESPACE", "nowhere");
+    let launcher = bed.launcher().env("GPU_SYRINGE_PROBE_NAMESPACE", "nowhere");
     let ended = launcher.args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.code, Some(3));
     assert!(ended.stderr.contains("nowhere") && ended.stderr.contains("Next step"), "{}", ended.stderr);
     bed.assert_bare(0);
 }
@@ -254,7 +254,18 @@ async fn a_node_without_gpus_and_one_without_a_driver_are_answers_not_crashes() 
 #[tokio::test]
 async fn an_empty_variable_counts_as_not_set() {
     let bed = Bed::healthy().await;
-    let empty = ["CONTEXT", "IMAGE_DIGEST", "NAMESPACE", "VIA", "START_TIMEOUT", "MODE", "ALLOW_NODES"];
+    let empty = [
+        "CONTEXT",
+        "IMAGE_DIGEST",
+        "NAMESPACE",
+        "PROBE_NAMESPACE",
+        "OUTPUT",
+        "FAIL_ON",
+        "VIA",
+        "START_TIMEOUT",
+        "MODE",
+        "ALLOW_NODES",
+    ];
     let launcher = empty.iter().fold(bed.launcher(), |launcher, name| launcher.env(&format!("GPU_SYRINGE_{name}"), ""));
     let ended = launcher.args(["get-gpu-telemetry", "--node-name", "gpu-1"]).run().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);

@@ -74,7 +74,7 @@ async fn the_sweep_command_does_not_take_the_page_of_a_proxy_for_a_deletion() {
     let fault = RequestFault { verb: Some("delete"), resource: Some("pods"), answer: CountedFault::always(page) };
     bed.cluster.faults(|faults| faults.api.requests.push(fault));
     let swept = bed.launcher().args(["sweep"]).run().await;
-    assert_eq!(swept.code, Some(1), "{}", swept.stdout);
+    assert_eq!(swept.code, Some(3), "{}", swept.stdout);
     let swept: Value = serde_json::from_str(&swept.stdout).unwrap();
     assert_eq!((&swept["deleted"], &swept["failed"][0][0]), (&json!([]), &json!(name)));
     assert!(swept["failed"][0][1].as_str().unwrap().contains("did not reach the API server"), "{swept}");
@@ -143,7 +143,7 @@ async fn a_sweep_that_cannot_remove_says_why() {
     assert_eq!(answer.success()["probe"]["deleted"], false);
     let name = bed.pods()[0].metadata.name.clone().unwrap();
     let ended = bed.launcher().args(["sweep"]).run().await;
-    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+    assert_eq!(ended.code, Some(3), "{}", ended.stdout);
     let swept: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(swept["failed"][0][0], name);
     assert!(swept["failed"][0][1].as_str().unwrap().contains("403"), "{swept}");

@@ -127,6 +127,13 @@ async fn serve(
         ("authorization.k8s.io", "v1", "selfsubjectaccessreviews") if info.verb == "create" => {
             authorization::review(state, request.body())
         }
+        ("authentication.k8s.io", "v1", "selfsubjectreviews") if info.verb == "create" => {
+            let status = json!({"userInfo": {"username": state.user, "groups": ["system:authenticated"]}});
+            Ok(response::json(
+                201,
+                &json!({"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1", "status": status}),
+            ))
+        }
         ("resource.k8s.io", "v1", "resourceclaims") if info.verb == "list" => {
             Ok(list_json(state, info, "ResourceClaimList", |store| &store.claims))
         }

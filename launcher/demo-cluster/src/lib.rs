@@ -211,6 +211,21 @@ impl Cluster {
         self.state.store(|store| json_objects::put_existing(store, object));
     }
 
+    /// Removes an object of a set-up.
+    #[cfg(feature = "test-support")]
+    pub fn remove_object(&self, kind: &str, name: &str) {
+        self.state.store(|store| store.json.retain(|key, object| object.value["kind"] != kind || key.2 != name));
+    }
+
+    /// Adds a namespace, or replaces the one with the same name.
+    #[cfg(feature = "test-support")]
+    pub fn add_namespace(&self, mut namespace: k8s_openapi::api::core::v1::Namespace) {
+        let name = namespace.metadata.name.clone().unwrap_or_default();
+        let labels = namespace.metadata.labels.get_or_insert_default();
+        labels.insert("kubernetes.io/metadata.name".to_owned(), name);
+        self.state.store(|store| drop(store.put(namespace)));
+    }
+
     /// Changes a `Namespace` object, if it exists.
     #[cfg(feature = "test-support")]
     pub fn edit_namespace(&self, name: &str, edit: impl FnOnce(&mut k8s_openapi::api::core::v1::Namespace)) {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use syringe_core::diagnosis::{Diagnosis, Finding, Plan, Unknown, Verdict};
 use syringe_core::facts::kernel_log::Coverage;
 
+use crate::exit_status::Outcome;
 use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
 use crate::node_reading::probe_summary::ProbeSummary;
 
@@ -69,6 +70,16 @@ impl LogCoverage {
 }
 
 impl<T> NodeAnswer<T> {
+    /// What it found.
+    pub(crate) fn outcome(&self) -> Outcome {
+        Outcome::of_verdict(self.verdict)
+    }
+
+    /// The name of its node.
+    pub(crate) fn names(&self) -> Vec<String> {
+        vec![format!("node/{}", self.probe.node)]
+    }
+
     /// Creates an answer.
     pub fn new(diagnosis: Diagnosis, section: T, mut probe: ProbeSummary) -> Self {
         let Diagnosis {

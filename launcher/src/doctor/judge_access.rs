@@ -103,7 +103,7 @@ pub(super) fn permissions(observed: &Observed, settings: &Settings, mends: &Mend
         let Permission { grant, resource, verb } = permission;
         let id = permission_id(permission);
         let place = match grant.by {
-            GrantedBy::Reader | GrantedBy::Operator => format!("in namespace {}", settings.namespace),
+            GrantedBy::Reader | GrantedBy::Operator => format!("in namespace {}", settings.probe_namespace),
             GrantedBy::ClusterRead | GrantedBy::Ephemeral => "in all namespaces".to_owned(),
         };
         let what = format!("{verb} {resource} {place}");
@@ -145,7 +145,7 @@ pub(super) fn exec(observed: &Observed, settings: &Settings) -> Check {
             id,
             format!("something between here and the API server refuses websockets: {why}"),
             Mends::run(
-                "gpu-syringe --via logs diagnose-gpu-node --node-name NODE",
+                "gpu-syringe --via logs diagnose NODE",
                 "reads the answer from the log of the pod; or allow websockets in the proxy, or connect to the API server directly",
             ),
         ),

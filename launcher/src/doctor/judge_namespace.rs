@@ -31,14 +31,16 @@ enum Cause {
 }
 
 impl Cause {
-    fn of(reason: &str, code: u16) -> Self {
+    fn of(via: ProbeMethod, reason: &str, code: u16) -> Self {
         let has = |phrase: &str| reason.contains(phrase);
+        // No value of the parameter admits a shell of another image.
+        let is_of_parameter = via != ProbeMethod::Inject && is_of_parameter(reason);
         match () {
             () if code == 404 && has("namespaces") || has("being terminated") => Self::Namespace,
             () if has("violates PodSecurity") => Self::PodSecurity,
             () if has("exceeded quota") || has("failed quota") => Self::Quota,
             () if has("cannot create resource") => Self::Permission,
-            () if has("ValidatingAdmissionPolicy 'gpu-syringe-") && is_of_parameter(reason) => Self::Parameter,
+            () if has("ValidatingAdmissionPolicy 'gpu-syringe-") && is_of_parameter => Self::Parameter,
             () if has("ValidatingAdmissionPolicy 'gpu-syringe-") => Self::Policy,
             () => Self::Other,
         }
@@ -63,19 +65,19 @@ fn is_of_parameter(reason: &str) -> bool {
 }
 
 /// The rejections of the pods that this launcher could create.
-struct Rejections<'a>(Vec<(ProbeMethod, Cause, &'a str)>);
+struct Rejections<'a>(Vec<(Cause, &'a str)>);
 
 impl<'a> Rejections<'a> {
     fn of(observed: &'a Observed) -> Self {
         let rejected = observed.dry_runs.iter().filter_map(|(via, answer)| match answer {
-            DryRun::Rejected(reason, code) => Some((*via, Cause::of(reason, *code), reason.as_str())),
+            DryRun::Rejected(reason, code) => Some((Cause::of(*via, reason, *code), reason.as_str())),
             _ => None,
         });
         Self(rejected.collect())
     }
 
     fn by(&self, cause: Cause) -> Option<&'a str> {
-        self.0.iter().find(|(_, found, _)| *found == cause).map(|(_, _, reason)| *reason)
+        self.0.iter().find(|(found, _)| *found == cause).map(|(_, reason)| *reason)
     }
 }
 
@@ -108,8 +110,13 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<'_>
     if let Seen::Found(found) = &observed.namespace
         && found["metadata"]["deletionTimestamp"].is_string()
     {
-        let command = format!("kubectl wait --for=delete namespace/{name} --timeout=120s && {} setup --apply", mends.program());
-        return Check::failure(id, format!("namespace {name} is being deleted"), Mends::run(command, "then it is made again"));
+        let command =
+            format!("kubectl wait --for=delete namespace/{name} --timeout=120s && {} setup --apply", mends.program());
+        return Check::failure(
+            id,
+            format!("namespace {name} is being deleted"),
+            Mends::run(command, "then it is made again"),
+        );
     }
     if matches!(observed.namespace, Seen::Absent) || rejections.by(Cause::Namespace).is_some() {
         let mend = mends.setup("", "it makes the namespace, the permissions and a quota");
@@ -119,7 +126,7 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<'_>
         Seen::Found(_) => Check::ok(id, name),
         Seen::Unknown(why) => Check::undecided(id, why),
         // Readers may not read it; an answer to a pod in it shows that it exists.
-        Seen::Absent | Seen::Forbidden if observed.dry_runs.iter().any(|(_, run)| says_exists(run)) => {
+        Seen::Absent | Seen::Forbidden if observed.dry_runs.iter().any(|(via, run)| says_exists(*via, run)) => {
             Check::ok(id, format!("{name} (you may not read it; the API server admits pods to it)"))
         }
         Seen::Absent | Seen::Forbidden => Check::skipped(id, "you may not read it: see the permissions"),
@@ -127,10 +134,12 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<'_>
 }
 
 /// Whether the answer shows that the namespace exists: it comes from admission, after authorization.
-fn says_exists(run: &DryRun) -> bool {
+fn says_exists(via: ProbeMethod, run: &DryRun) -> bool {
     match run {
         DryRun::Admitted => true,
-        DryRun::Rejected(reason, code) => !matches!(Cause::of(reason, *code), Cause::Namespace | Cause::Permission),
+        DryRun::Rejected(reason, code) => {
+            !matches!(Cause::of(via, reason, *code), Cause::Namespace | Cause::Permission)
+        }
         DryRun::Unknown(_) => false,
     }
 }
@@ -141,7 +150,7 @@ fn pod_security(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<
         return Check::failure(id, reason, mends.label());
     }
     let level = observed.namespace.found().map(|found| found["metadata"]["labels"][LEVEL].as_str());
-    if !observed.dry_runs.iter().any(|(_, run)| says_exists(run)) {
+    if !observed.dry_runs.iter().any(|(via, run)| says_exists(*via, run)) {
         return Check::skipped(id, "no pod could be tried: see the permissions and the dry runs");
     }
     match level {
@@ -155,7 +164,11 @@ fn quota(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<'_>) ->
     let (id, name) = ("quota", mends.namespace());
     if let Some(reason) = rejections.by(Cause::Quota) {
         let command = format!("kubectl --namespace {name} describe quota");
-        return Check::failure(id, reason, Mends::run(command, "delete pods that are left (gpu-syringe sweep), or raise it"));
+        return Check::failure(
+            id,
+            reason,
+            Mends::run(command, "delete pods that are left (gpu-syringe sweep), or raise it"),
+        );
     }
     match &observed.quota {
         Seen::Found(quota) => {
@@ -202,7 +215,9 @@ fn policy(observed: &Observed, mends: &Mends<'_>) -> Check {
         Some(PolicyState::NotInEffect(_)) if is_denied(observed, MAY_CREATE) => {
             Check::skipped(id, "you may not create pods: see the permissions")
         }
-        Some(PolicyState::NotInEffect(answer)) => Check::skipped(id, format!("another rejection comes first: {answer}")),
+        Some(PolicyState::NotInEffect(answer)) => {
+            Check::skipped(id, format!("another rejection comes first: {answer}"))
+        }
         None => Check::undecided(id, "no answer in time"),
     }
 }
@@ -250,7 +265,7 @@ fn dry_runs(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<
             DryRun::Admitted => Check::ok(id, "the API server admits the pod"),
             DryRun::Unknown(why) => Check::undecided(id, why),
             DryRun::Rejected(reason, code) => {
-                let cause = Cause::of(reason, *code);
+                let cause = Cause::of(*via, reason, *code);
                 if let Some(other) = cause.id() {
                     return Check::skipped(id, format!("rejected: see {other}"));
                 }
@@ -259,7 +274,7 @@ fn dry_runs(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<
                 }
                 let is_failure = wanted.contains(via) && !works;
                 let next = probe::next_step_of_rejection(reason, mends.namespace());
-                let command = command_in(&next).unwrap_or_else(|| "gpu-syringe --via none list-gpu-nodes".to_owned());
+                let command = command_in(&next).unwrap_or_else(|| "gpu-syringe --via none nodes".to_owned());
                 Check::problem(is_failure, id, reason, Mends::run(command, next))
             }
         }
@@ -283,7 +298,10 @@ mod tests {
     fn the_command_of_a_next_step_is_found() {
         let cases = [
             ("Do it: kubectl label namespace x a=b (see y).", Some("kubectl label namespace x a=b")),
-            ("Grant it: oc adm policy add-scc-to-user privileged -z default -n ns", Some("oc adm policy add-scc-to-user privileged -z default -n ns")),
+            (
+                "Grant it: oc adm policy add-scc-to-user privileged -z default -n ns",
+                Some("oc adm policy add-scc-to-user privileged -z default -n ns"),
+            ),
             ("Ask an administrator.", None),
         ];
         for (next, command) in cases {

@@ -34,7 +34,7 @@ fn gpu_nodes(observed: &Observed) -> Check {
             "no node advertises GPUs or has a label of one",
             Mends::run(
                 "kubectl get nodes -L nvidia.com/gpu.present -o custom-columns=NODE:.metadata.name,GPUS:.status.capacity",
-                "without the device plugin and labels, name the node yourself: gpu-syringe diagnose-gpu-node --node-name NODE",
+                "without the device plugin and labels, name the node yourself: gpu-syringe diagnose NODE",
             ),
         ),
         Seen::Found(nodes) => {
@@ -43,7 +43,7 @@ fn gpu_nodes(observed: &Observed) -> Check {
             if ready > 0 {
                 return Check::ok(id, evidence);
             }
-            let note = "a probe needs a kubelet that works; describe-gpu-node shows what Kubernetes knows";
+            let note = "a probe needs a kubelet that works; describe shows what Kubernetes knows";
             Check::warning(id, evidence, Mends::run("kubectl get nodes", note))
         }
         Seen::Absent | Seen::Forbidden => Check::skipped(id, "you may not list nodes: see the permissions"),
@@ -70,21 +70,24 @@ fn image(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Check {
 
 fn image_on_nodes(observed: &Observed, settings: &Settings) -> Check {
     let id = "image-on-nodes";
-    let Seen::Found(nodes) = &observed.nodes else { return Check::skipped(id, "the nodes could not be read") };
+    let nodes = &observed.with_images;
     if nodes.is_empty() {
-        return Check::skipped(id, "there are no GPU nodes");
+        return Check::skipped(id, "no GPU node could be read");
     }
     let image = settings.probe_image();
     let having = nodes.iter().filter(|node| has_image(node, &image)).count();
     if having == nodes.len() {
-        return Check::ok(id, format!("all {having} GPU nodes have it"));
+        return Check::ok(id, format!("{having} of {having} GPU nodes that were read have it"));
     }
     let without = nodes.iter().find(|node| !has_image(node, &image)).map(ResourceExt::name_any).unwrap_or_default();
     Check::warning(
         id,
-        format!("{having} of {} GPU nodes report the image; {without} does not: the first probe pulls it", nodes.len()),
+        format!(
+            "{having} of {} GPU nodes that were read report the image; {without} does not: its first probe pulls it",
+            nodes.len()
+        ),
         Mends::run(
-            "gpu-syringe --via inject diagnose-gpu-node --node-name NODE",
+            "gpu-syringe --via inject diagnose NODE",
             "needs no image of the probe; a kubelet reports at most 50 images, so the node may have it nevertheless",
         ),
     )

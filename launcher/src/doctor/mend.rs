@@ -21,7 +21,7 @@ impl<'a> Mends<'a> {
 
     /// The namespace of the probes.
     pub(super) fn namespace(&self) -> &str {
-        &self.settings.namespace
+        &self.settings.probe_namespace
     }
 
     /// Any command, with a note.
@@ -31,10 +31,10 @@ impl<'a> Mends<'a> {
 
     /// The program with the settings that say where.
     pub(super) fn program(&self) -> String {
-        let Settings { namespace, context, .. } = self.settings;
+        let Settings { probe_namespace: namespace, context, .. } = self.settings;
         let mut words = vec!["gpu-syringe".to_owned()];
         if namespace != "gpu-syringe" {
-            words.extend(["--namespace".to_owned(), shell_quoted(namespace)]);
+            words.extend(["--probe-namespace".to_owned(), shell_quoted(namespace)]);
         }
         if let Some(context) = context {
             words.extend(["--context".to_owned(), shell_quoted(context)]);

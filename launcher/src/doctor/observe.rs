@@ -73,9 +73,14 @@ pub(super) struct Observed {
     pub(super) other_pod: Option<PolicyState>,
     pub(super) dry_runs: Vec<(ProbeMethod, DryRun)>,
     pub(super) exec: ExecAnswer,
-    /// GPU nodes.
+    /// GPU nodes, without their images.
     pub(super) nodes: Seen<Vec<Node>>,
+    /// Some of the GPU nodes, with the images that their kubelets report.
+    pub(super) with_images: Vec<Node>,
 }
+
+/// The number of nodes whose images are read.
+const NODES_WITH_IMAGES: usize = 8;
 
 /// The methods whose pod is checked.
 const METHODS: [ProbeMethod; 3] = [ProbeMethod::Pod, ProbeMethod::Logs, ProbeMethod::Inject];
@@ -93,12 +98,13 @@ pub(super) async fn version(connection: &Connection, end: Instant) -> Result<Str
 
 /// Asks all questions. None takes longer than until `end`.
 pub(super) async fn observe(connection: &Connection, settings: &Settings, end: Instant) -> Observed {
-    let namespace = settings.namespace.as_str();
+    let namespace = settings.probe_namespace.as_str();
     let of_cluster = |kind| ObjectRef::new(kind, None, &cluster_name(PROBE_POLICY, namespace));
     let nodes = read_nodes(connection, end).await;
     // The pod is the one that would be created: for a node that exists, if one is known.
-    let node = nodes.found().and_then(|nodes| nodes.first()?.metadata.name.clone()).unwrap_or_else(|| "NODE".to_owned());
-    let (user, permissions, found, policy, binding, parameter, quota, other_pod, dry_runs, exec) = tokio::join!(
+    let node =
+        nodes.found().and_then(|nodes| nodes.first()?.metadata.name.clone()).unwrap_or_else(|| "NODE".to_owned());
+    let (user, permissions, found, policy, binding, parameter, quota, other_pod, dry_runs, exec, with_images) = tokio::join!(
         user(connection, end),
         ask_permissions(connection, settings, end),
         read(connection, ObjectRef::new("Namespace", None, namespace), end),
@@ -109,6 +115,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
         async { timeout_at(end, check_policy(connection, namespace)).await.ok() },
         dry_runs(connection, settings, &node, end),
         try_exec(connection, namespace, end),
+        read_images(connection, &nodes, end),
     );
     // `Date` has whole seconds.
     let half = SignedDuration::from_millis(500);
@@ -126,6 +133,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
         dry_runs,
         exec,
         nodes,
+        with_images,
     }
 }
 
@@ -151,9 +159,8 @@ async fn ask_permissions(connection: &Connection, settings: &Settings, end: Inst
     let asked = permissions(&of).into_iter().map(async |permission| {
         let (resource, subresource) = permission.parts();
         let is_of_probes = matches!(permission.grant.by, GrantedBy::Reader | GrantedBy::Operator);
-        let namespace = is_of_probes.then_some(settings.namespace.as_str());
-        let access =
-            Access { verb: permission.verb, group: permission.grant.group, resource, subresource, namespace };
+        let namespace = is_of_probes.then_some(settings.probe_namespace.as_str());
+        let access = Access { verb: permission.verb, group: permission.grant.group, resource, subresource, namespace };
         let answer = match timeout_at(end, access::is_allowed(connection, &access)).await {
             Ok(Ok(allowed)) => Seen::Found(allowed),
             Ok(Err(error)) => Seen::Unknown(error.reason()),
@@ -185,8 +192,21 @@ async fn read_nodes(connection: &Connection, end: Instant) -> Seen<Vec<Node>> {
     }
 }
 
+/// The whole objects of the first GPU nodes: a list of all with their images would be large.
+async fn read_images(connection: &Connection, nodes: &Seen<Vec<Node>>, end: Instant) -> Vec<Node> {
+    let names =
+        nodes.found().into_iter().flatten().take(NODES_WITH_IMAGES).filter_map(|node| node.metadata.name.as_ref());
+    let reads = names.map(async |name| timeout_at(end, nodes::read(connection, name)).await.ok()?.ok());
+    futures_util::future::join_all(reads).await.into_iter().flatten().collect()
+}
+
 /// The exact pod of each method.
-async fn dry_runs(connection: &Connection, settings: &Settings, node: &str, end: Instant) -> Vec<(ProbeMethod, DryRun)> {
+async fn dry_runs(
+    connection: &Connection,
+    settings: &Settings,
+    node: &str,
+    end: Instant,
+) -> Vec<(ProbeMethod, DryRun)> {
     let each = METHODS.into_iter().map(async |via| {
         let settings = Settings { via, ..settings.clone() };
         let answer = match probe::printed(&settings, node) {

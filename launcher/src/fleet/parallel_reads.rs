@@ -124,7 +124,7 @@ impl ParallelReads<'_> {
             .leaving(Some(format!(
                 "the probe pod of node {name} in namespace {} may still exist: its deletion was in progress when the time ended, \
                  and continues; the next call or gpu-syringe sweep deletes what is left",
-                settings.namespace
+                settings.probe_namespace
             )))),
         };
         match read {

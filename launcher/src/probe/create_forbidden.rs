@@ -8,21 +8,21 @@ pub(super) fn next_step(why: &str, namespace: &str) -> String {
             "exceeded quota",
             format!(
                 "The quota of namespace {namespace} is used up: raise it (kubectl -n {namespace} describe quota), or use \
-                 another namespace (--namespace)."
+                 another namespace (--probe-namespace)."
             ),
         ),
         (
             "failed quota",
             format!(
                 "The quota requires requests and limits that the probe pod does not set: create a LimitRange with defaults in \
-                 namespace {namespace}, or use another namespace (--namespace)."
+                 namespace {namespace}, or use another namespace (--probe-namespace)."
             ),
         ),
         (
             "usage per ",
             format!(
                 "A LimitRange of namespace {namespace} does not allow the resources of the probe pod: change it, or use \
-                 another namespace (--namespace)."
+                 another namespace (--probe-namespace)."
             ),
         ),
         (
@@ -34,7 +34,7 @@ pub(super) fn next_step(why: &str, namespace: &str) -> String {
             "being terminated",
             format!(
                 "Namespace {namespace} is being deleted: wait until it is gone and create it again (kubectl apply -f \
-                 deploy/namespace.yaml), or use another namespace (--namespace)."
+                 deploy/namespace.yaml), or use another namespace (--probe-namespace)."
             ),
         ),
         (
@@ -55,7 +55,7 @@ pub(super) fn next_step(why: &str, namespace: &str) -> String {
         } else {
             format!(
                 "An admission plugin of the API server rejects the pod: ask an administrator of the cluster, or use another \
-         namespace than {namespace} (--namespace). Without a probe: --via none."
+         namespace than {namespace} (--probe-namespace). Without a probe: --via none."
             )
         }
     })

@@ -57,7 +57,7 @@ impl ProbePod {
         let object = Pod {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
-                namespace: Some(settings.namespace.clone()),
+                namespace: Some(settings.probe_namespace.clone()),
                 labels: Some(labels(settings, owner, tool)),
                 annotations: Some(annotations(settings)),
                 ..ObjectMeta::default()
@@ -84,7 +84,7 @@ impl ProbePod {
             }),
             status: None,
         };
-        Self { name, namespace: settings.namespace.clone(), object }
+        Self { name, namespace: settings.probe_namespace.clone(), object }
     }
 
     /// The same pod with `argv` as its main process.

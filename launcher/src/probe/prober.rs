@@ -85,7 +85,8 @@ impl Prober {
         on_phase: OnPhase,
         cancel: CancellationToken,
     ) -> Result<ProbeResult, Failure> {
-        let record = AuditRecord::new(self.session.audit.clone(), connection, &self.settings.namespace, &request, None);
+        let record =
+            AuditRecord::new(self.session.audit.clone(), connection, &self.settings.probe_namespace, &request, None);
         let context = self.reading_context(connection, request, on_phase, record);
         self.spawn(ProbeContext { cancel, ..context }).await
     }
@@ -128,7 +129,7 @@ impl Prober {
     ) -> Result<ProbeResult, Failure> {
         let settings = Arc::new(self.settings.with_call_time(request.deadline));
         let record =
-            AuditRecord::new(self.session.audit.clone(), connection, &settings.namespace, &request, Some(note));
+            AuditRecord::new(self.session.audit.clone(), connection, &settings.probe_namespace, &request, Some(note));
         // Taken before `stop` is checked: a program that ends later waits for this action.
         let _held = self.session.tasks.token();
         if self.session.stop.is_cancelled() {
@@ -157,7 +158,7 @@ impl Prober {
 
     /// Deletes what earlier launchers left: our pods in the namespace whose process is dead, expired pods, and ephemeral containers.
     pub async fn sweep(&self, connection: &Connection) -> Result<SweepResult, Failure> {
-        let of_pods = sweep::sweep(connection, &self.settings.namespace, &self.session).await;
+        let of_pods = sweep::sweep(connection, &self.settings.probe_namespace, &self.session).await;
         // Also where the user may not list pods in that namespace.
         let mut swept = of_pods.as_ref().cloned().unwrap_or_default();
         sweep::sweep_containers(connection, &self.settings, &self.session, &mut swept).await;

@@ -15,6 +15,13 @@ pub(crate) struct SettingValue {
     source: String,
 }
 
+impl SettingValue {
+    /// Its name in the settings file.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// Every setting of the command line, in the order of its help.
 pub(crate) fn all(settings: &Command, matches: &ArgMatches, file: &FileValues) -> Vec<SettingValue> {
     let shown = |arg: &clap::Arg| {
@@ -34,7 +41,7 @@ pub(crate) fn all(settings: &Command, matches: &ArgMatches, file: &FileValues) -
     settings.get_arguments().map(shown).collect()
 }
 
-/// As a JSON object: `{"namespace": {"value": "gpu-syringe", "from": "default"}, …}`.
+/// As a JSON object: `{"probe_namespace": {"value": "gpu-syringe", "from": "default"}, …}`.
 pub(crate) fn json(all: &[SettingValue]) -> Value {
     let entry = |shown: &SettingValue| {
         let value = match (&shown.values[..], shown.list) {

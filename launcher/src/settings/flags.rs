@@ -25,7 +25,7 @@ pub struct Settings {
     #[cfg(feature = "demo")]
     #[arg(long, global = true)]
     pub demo: bool,
-    /// File with settings, in TOML: `namespace = "gpu-tools"`; by default gpu-syringe/config.toml in the user's config directory
+    /// File with settings, in TOML: `probe_namespace = "gpu-tools"`; by default gpu-syringe/config.toml in the user's config directory
     #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_CONFIG")]
     pub config: Option<PathBuf>,
     /// Kubeconfig file; by default $KUBECONFIG, ~/.kube/config, then the service account of the pod
@@ -59,8 +59,14 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_RUNTIME_CLASS")]
     pub runtime_class: Option<String>,
     /// Namespace in which probe pods are created; it must admit privileged pods
-    #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_NAMESPACE", default_value = "gpu-syringe")]
-    pub namespace: String,
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "GPU_SYRINGE_PROBE_NAMESPACE",
+        default_value = "gpu-syringe"
+    )]
+    pub probe_namespace: String,
     /// Image of the probe; pin it by digest
     #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_IMAGE", default_value = DEFAULT_IMAGE)]
     pub image: String,

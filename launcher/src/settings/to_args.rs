@@ -67,7 +67,7 @@ pub(crate) fn to_args(settings: &Settings) -> Vec<String> {
         base_image,
         probe_binary,
         runtime_class,
-        namespace,
+        probe_namespace,
         image,
         image_digest,
         registry_mirror,
@@ -98,7 +98,7 @@ pub(crate) fn to_args(settings: &Settings) -> Vec<String> {
     args.maybe("base-image", base_image.as_ref());
     args.maybe("probe-binary", path(probe_binary));
     args.maybe("runtime-class", runtime_class.as_ref());
-    args.option("namespace", namespace, "gpu-syringe");
+    args.option("probe-namespace", probe_namespace, "gpu-syringe");
     args.option("image", image, DEFAULT_IMAGE);
     args.maybe("image-digest", image_digest.as_ref());
     args.maybe("registry-mirror", registry_mirror.as_ref());
@@ -139,7 +139,7 @@ mod tests {
             "/x/node-probe",
             "--runtime-class",
             "nvidia",
-            "--namespace",
+            "--probe-namespace",
             "tools",
             "--image",
             "x:1",

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::apply::{self, Applied, policy_objects};
 use super::installed::{Installed, check_name};
-use super::manifests::{Parameters, Profile, Subject};
+use super::manifests::{LABEL, Parameters, Profile, Subject};
 use super::objects::ObjectRef;
 use super::plan::{self, Change, Planned};
 use super::uninstall::{self, Removal};
@@ -57,6 +57,10 @@ pub(crate) struct SetupOutput {
     pub(crate) text: String,
     /// The same for programs.
     pub(crate) json: Value,
+    /// The objects.
+    pub(crate) names: Vec<String>,
+    /// Whether the text is a manifest.
+    pub(crate) is_manifest: bool,
     /// For standard error.
     pub(crate) notes: Vec<String>,
     /// Whether everything was done.
@@ -89,7 +93,7 @@ pub(crate) async fn run(
     contexts: &Contexts,
     prompt: &dyn Prompt,
 ) -> Result<SetupOutput, Failure> {
-    check_name(&settings.namespace)?;
+    check_name(&settings.probe_namespace)?;
     if args.uninstall {
         return remove(settings, &contexts.connect(None).await?, prompt).await;
     }
@@ -116,7 +120,7 @@ fn print(args: &SetupArgs, settings: &Settings) -> Result<SetupOutput, Failure> 
     notes.extend(args.binding_note());
     let text = parameters.yaml(profile).trim_end().to_owned();
     let json = json!({"apiVersion": "v1", "kind": "List", "items": items});
-    Ok(SetupOutput { text, json, notes, is_done: true })
+    Ok(SetupOutput { text, json, names: Vec::new(), is_manifest: true, notes, is_done: true })
 }
 
 /// What is about to be changed.
@@ -157,7 +161,7 @@ async fn apply(
     connection: &Connection,
     prompt: &dyn Prompt,
 ) -> Result<SetupOutput, Failure> {
-    let namespace = &settings.namespace;
+    let namespace = &settings.probe_namespace;
     let installed = Installed::read(connection, namespace).await?;
     installed.check_namespace(namespace)?;
     let mut parameters = args.parameters(settings);
@@ -166,7 +170,7 @@ async fn apply(
     check_image(profile, &parameters, &installed)?;
     let weakens = installed.has_policy && profile == Profile::Trial;
     if weakens && args.yes && !args.remove_policy {
-        return Err(Failure::new(
+        return Err(Failure::usage(
             format!("Setting up namespace {namespace} without its policy"),
             format!("the hardened profile is installed, and trial would remove its policy. {TRIAL_RISK}"),
             "To do it without a question, add --remove-policy to --yes.",
@@ -205,7 +209,7 @@ fn check_image(profile: Profile, parameters: &Parameters, installed: &Installed)
     if profile == Profile::Trial || !parameters.policy["image"].is_empty() || installed.image().is_some() {
         return Ok(());
     }
-    Err(Failure::new(
+    Err(Failure::usage(
         "Setting up the hardened profile",
         "no image is pinned by digest, and the policy would admit no probe",
         "Add --image REGISTRY/PATH@sha256:DIGEST, or use --profile trial, which needs no image.",
@@ -221,7 +225,7 @@ async fn ask(prompt: &dyn Prompt, plan: &str) -> Option<SetupOutput> {
     };
     let text = format!("{plan}\n\nNothing was changed: {why}.");
     let json = json!({"objects": [], "declined": why});
-    Some(SetupOutput { text, json, notes: Vec::new(), is_done: false })
+    Some(SetupOutput { text, json, names: Vec::new(), is_manifest: false, notes: Vec::new(), is_done: false })
 }
 
 fn report(
@@ -250,17 +254,19 @@ fn report(
         "context": connection.context, "server": connection.server, "profile": profile.map(Profile::as_str),
         "namespace": namespace, "objects": applied.iter().map(object).collect::<Vec<_>>(), "notes": notes,
     });
-    SetupOutput { text, json, notes, is_done: true }
+    let names = applied.iter().map(|(object, _)| format!("{}/{}", object.kind.to_lowercase(), object.name)).collect();
+    SetupOutput { text, json, names, is_manifest: false, notes, is_done: true }
 }
 
 async fn remove(settings: &Settings, connection: &Connection, prompt: &dyn Prompt) -> Result<SetupOutput, Failure> {
-    let namespace = &settings.namespace;
+    let namespace = &settings.probe_namespace;
     let found = uninstall::find(connection, namespace).await?;
-    let mut notes: Vec<_> = found
-        .others
-        .iter()
-        .map(|object| format!("{object} stays: it does not have the label of gpu-syringe, so somebody else made it."))
-        .collect();
+    let mut notes = Vec::new();
+    if !found.others.is_empty() {
+        let names: Vec<_> = found.others.iter().map(ToString::to_string).collect();
+        let label = format!("{}={}", LABEL.0, LABEL.1);
+        notes.push(format!("Not removed, because somebody else made it (no label {label}): {}", names.join(", ")));
+    }
     if !found.ours.is_empty() {
         let mut plan = format!("{}\nRemoves:\n", place(connection));
         for (object, _) in &found.ours {

@@ -81,7 +81,7 @@ impl Parameters {
             keys(&settings.annotation),
         ];
         let policy = KEYS.into_iter().zip(values).collect();
-        Self { namespace: settings.namespace.clone(), readers, operators, policy, example: false }
+        Self { namespace: settings.probe_namespace.clone(), readers, operators, policy, example: false }
     }
 
     /// The values of the files in `deploy/`.
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     fn parameters(namespace: &str, name: &str) -> Parameters {
-        let settings = Settings::from_args(["--namespace", namespace]).expect("settings");
+        let settings = Settings::from_args(["--probe-namespace", namespace]).expect("settings");
         let subject = Subject { kind: "User", name: name.to_owned() };
         Parameters::new(&settings, vec![subject], Vec::new())
     }

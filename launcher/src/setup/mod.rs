@@ -16,7 +16,6 @@ mod command;
 mod installed;
 pub(crate) mod manifests;
 pub(crate) mod objects;
-#[allow(dead_code, reason = "for doctor")]
 pub(crate) mod permissions;
 mod plan;
 mod uninstall;

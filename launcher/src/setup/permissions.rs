@@ -78,11 +78,6 @@ impl Permission {
     pub(crate) fn parts(&self) -> (&'static str, Option<&'static str>) {
         self.resource.split_once('/').map_or((self.resource, None), |(resource, sub)| (resource, Some(sub)))
     }
-
-    /// Whether it applies to the whole cluster.
-    pub(crate) fn is_cluster_wide(&self) -> bool {
-        self.grant.by == GrantedBy::ClusterRead
-    }
 }
 
 /// Every permission, in the order of the manifest.
@@ -233,7 +228,6 @@ mod tests {
         assert_eq!(named(&[GrantedBy::Operator]), ["create actions"]);
         let cluster = named(&[GrantedBy::ClusterRead]);
         assert_eq!(cluster[..3], ["get nodes", "list nodes", "get pods"]);
-        assert!(permissions(&[GrantedBy::ClusterRead]).iter().all(Permission::is_cluster_wide));
         assert_eq!(permissions(&[GrantedBy::Reader])[4].parts(), ("pods", Some("exec")));
     }
 

@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn every_object_of_the_manifests_is_removed() {
         for namespace in ["gpu-syringe", "trial"] {
-            let settings = Settings::from_args(["--namespace", namespace]).expect("settings");
+            let settings = Settings::from_args(["--probe-namespace", namespace]).expect("settings");
             let operators = vec![Subject { kind: "User", name: "u".to_owned() }];
             let manifests =
                 Parameters::new(&settings, Vec::new(), operators).objects(Profile::Hardened).expect("manifests");

@@ -1,6 +1,5 @@
 //! `analyze_xid_errors`: the lines of the kernel log about GPUs, and their meaning.
 
-use clap::Args;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use syringe_core::since::Since;
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;
 use crate::text::node_answer::{foot, head};
@@ -24,19 +24,16 @@ const MAX_EVENTS: usize = 60;
 pub struct AnalyzeXidErrors;
 
 /// Arguments.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct XidArgs {
     /// Kubernetes node
-    #[arg(long, value_name = "NODE")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// Duration back from now (24h, 7d) or RFC 3339 time; by default the whole log
-    #[arg(long, value_name = "WHEN")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Since>,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
@@ -121,6 +118,14 @@ impl Tool for AnalyzeXidErrors {
             _ => String::new(),
         };
         format!("{}{body}{omitted}{before}{untrusted}{}", head(answer), foot(&answer.probe))
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }
 

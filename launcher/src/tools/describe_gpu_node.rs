@@ -1,13 +1,15 @@
 //! `describe_gpu_node`: facts about one node from Kubernetes and from a probe. If no probe is possible, the
 //! answer has only the facts from Kubernetes, and the reason.
 
-use syringe_core::diagnosis::Unknown;
+use syringe_core::diagnosis::{Severity, Unknown};
+use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::Source;
 use syringe_core::text::clean;
 
 use crate::answer::node_description::NodeDescription;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::model::name_validation;
 use crate::kubernetes::read::{events, node_with_pods};
@@ -78,5 +80,20 @@ impl Tool for DescribeGpuNode {
 
     fn table(answer: &NodeDescription) -> String {
         text::node_description::text(answer)
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        let worst = answer.findings.iter().map(|finding| finding.severity).max();
+        match (answer.summary.overall_health, worst) {
+            (_, Some(severity @ (Severity::Critical | Severity::Fatal))) => Outcome::Found(severity),
+            (HealthStatus::Unhealthy, _) => Outcome::Found(Severity::Critical),
+            (HealthStatus::Degraded, _) => Outcome::Found(Severity::Warning),
+            (HealthStatus::Unknown, _) => Outcome::Unknown,
+            (HealthStatus::Healthy, _) => Outcome::NothingFound,
+        }
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        vec![format!("node/{}", answer.node)]
     }
 }

@@ -1,6 +1,5 @@
 //! `diagnose_gpu_node`: every section and every rule over one node, with one probe.
 
-use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,6 +10,7 @@ use syringe_core::report::{Sections, Status};
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, head, stack_line};
 use crate::text::table::{cell, lines, new_table};
@@ -21,19 +21,16 @@ use crate::variant_name::variant_name;
 pub struct DiagnoseGpuNode;
 
 /// Arguments.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiagnoseArgs {
     /// Kubernetes node
-    #[arg(long, value_name = "NODE")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// Also return every fact that was read (some 7,000 tokens for 8 GPUs)
-    #[arg(long)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detail: bool,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
@@ -115,6 +112,14 @@ impl Tool for DiagnoseGpuNode {
             text.push_str(&format!("\n{}", lines(&rows)));
         }
         text + &foot(&answer.probe)
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }
 

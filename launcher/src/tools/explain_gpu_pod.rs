@@ -1,6 +1,5 @@
 //! `explain_gpu_pod`: why a pod failed, hangs or is Pending, from the facts of Kubernetes and of its node.
 
-use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use syringe_core::report::Source;
 
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::model::capacity_shortage;
@@ -36,31 +36,28 @@ const MAX_CANDIDATES: usize = 30;
 pub struct ExplainGpuPod;
 
 /// Arguments.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainArgs {
     /// Pod
-    #[arg(long, value_name = "POD")]
     #[schemars(length(min = 1, max = 253))]
     pub pod: String,
-    /// Its namespace
-    #[arg(id = "pod_namespace", long = "pod-namespace", value_name = "NAMESPACE", default_value = "default")]
-    #[serde(default = "default_namespace")]
+    /// Its namespace; that of the kubeconfig context by default, or else `default`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
-    pub namespace: String,
+    pub namespace: Option<String>,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
-}
-
-fn default_namespace() -> String {
-    "default".into()
 }
 
 /// The answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PodExplanation {
+    /// Name of the pod.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) name: String,
     /// Cause, evidence, action, timeline.
     #[serde(flatten)]
     pub explanation: Explanation,
@@ -106,7 +103,8 @@ impl Tool for ExplainGpuPod {
         let ExplainArgs { pod: name, namespace, context } = args;
         let reading = async {
             let connection = call.contexts.connect(context.as_deref()).await?;
-            let read = pod::read(&connection, &namespace, &name).await?;
+            let namespace = namespace.as_deref().unwrap_or_else(|| connection.client.default_namespace());
+            let read = pod::read(&connection, namespace, &name).await?;
             Ok((connection, read))
         };
         let (connection, read) = call.with_deadline("Reading the pod", reading).await?;
@@ -131,6 +129,7 @@ impl Tool for ExplainGpuPod {
         unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));
         let PodFacts { phase, node, .. } = pod;
         Ok(PodExplanation {
+            name,
             explanation,
             phase,
             node,
@@ -197,6 +196,18 @@ impl Tool for ExplainGpuPod {
             text.push_str(&format!("\nUNKNOWN  {}: {}\n", unknown.section, unknown.why));
         }
         text + &answer.probe.as_ref().map(foot).unwrap_or_default()
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        match answer.explanation.cause {
+            Cause::None => Outcome::NothingFound,
+            Cause::Unknown => Outcome::Unknown,
+            Cause::Application | Cause::Gpu | Cause::Node | Cause::Cluster => Outcome::Found(Severity::Critical),
+        }
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        vec![format!("pod/{}", answer.name)]
     }
 }
 

@@ -8,6 +8,7 @@ use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::fleet;
 use crate::fleet::NodeSelection;
 use crate::node_reading::read_node;
@@ -69,5 +70,13 @@ impl Tool for GetGpuHealth {
         }
         let score = health.score.map_or_else(|| "not judged".to_owned(), |score| format!("{score} of 100"));
         format!("{}\nnode: {score}\n\n{}{}", head(answer), lines(&rows), foot(&answer.probe))
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }

@@ -8,6 +8,7 @@ use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::fleet;
 use crate::fleet::NodeSelection;
 use crate::node_reading::read_node;
@@ -88,5 +89,13 @@ impl Tool for GetGpuInventory {
         gpu_rows(&mut rows, answering, lost);
         let gone = lost_lines(lost);
         format!("{}\n{versions}\n\n{}{gone}{}", head(answer), lines(&rows), foot(&answer.probe))
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }

@@ -7,6 +7,7 @@ use syringe_core::facts::telemetry::Telemetry;
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
 use crate::text::table::{cell, lines, new_table};
@@ -83,5 +84,13 @@ impl Tool for GetGpuTelemetry {
         }
         gpu_rows(&mut rows, answering, lost);
         format!("{}\n{}{}{}", head(answer), lines(&rows), lost_lines(lost), foot(&answer.probe))
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }

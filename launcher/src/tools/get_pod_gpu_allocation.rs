@@ -1,6 +1,5 @@
 //! `get_pod_gpu_allocation`: which pods use the GPUs of a node; with `resolve_devices` also which GPU each pod has.
 
-use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Unknown};
@@ -9,6 +8,7 @@ use syringe_core::text::clean;
 use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::model::gpu_requests::ResourceUse;
 use crate::kubernetes::model::name_validation;
@@ -32,24 +32,20 @@ const SECTIONS: &str = "inventory,mig,kubelet,processes";
 pub struct GetPodGpuAllocation;
 
 /// Arguments.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllocationArgs {
     /// Kubernetes node
-    #[arg(long, value_name = "NODE")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// Show only the pods of this namespace; the totals are for the whole node
-    #[arg(id = "pod_namespace", long = "pod-namespace", value_name = "NAME")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
     /// Also read, with a probe, which GPU each container has and which processes run on it
-    #[arg(long)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resolve_devices: bool,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
@@ -161,6 +157,15 @@ impl Tool for GetPodGpuAllocation {
             ));
         }
         text + &answer.probe.as_ref().map(foot).unwrap_or_default()
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        let worst = answer.findings.iter().map(|finding| finding.severity).max();
+        worst.map_or(Outcome::NothingFound, Outcome::Found)
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.pods.iter().map(|pod| format!("pod/{}", pod.name)).collect()
     }
 }
 

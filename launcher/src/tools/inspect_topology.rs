@@ -7,6 +7,7 @@ use syringe_core::facts::topology::{GpuTopology, Topology};
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
 use crate::text::table::{cell, lines, new_table};
@@ -78,6 +79,14 @@ impl Tool for InspectTopology {
             ));
         }
         text + &foot(&answer.probe)
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }
 

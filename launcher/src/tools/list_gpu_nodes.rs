@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::pin;
 
-use clap::Args;
 use futures_util::future::{Either, select};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
@@ -15,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::gpu_requests::{self, ResourceCounts};
@@ -30,16 +30,14 @@ use crate::tools::tool::Tool;
 pub struct ListGpuNodes;
 
 /// Arguments.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListArgs {
     /// Label selector, e.g. nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3
-    #[arg(long, value_name = "SELECTOR")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 500))]
     pub selector: Option<String>,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
@@ -192,6 +190,15 @@ impl Tool for ListGpuNodes {
         let unknown: String =
             answer.unknown.iter().map(|unknown| format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why)).collect();
         format!("{}\n\n{}{omitted}{unknown}", answer.summary, lines(&rows))
+    }
+
+    fn outcome(_: &Self::Answer) -> Outcome {
+        // A list judges nothing.
+        Outcome::NothingFound
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.nodes.iter().map(|node| format!("node/{}", node.name)).collect()
     }
 }
 

@@ -275,7 +275,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         let request = self.request(Vec::new(), Duration::ZERO);
         let audit = std::sync::Arc::new(self.call.prober.audit().clone());
         let note = self.note(plan, String::new());
-        AuditRecord::new(audit, self.connection, &self.call.settings.namespace, &request, Some(note))
+        AuditRecord::new(audit, self.connection, &self.call.settings.probe_namespace, &request, Some(note))
     }
 
     async fn declined(&self, plan: String, why: &str, probe: Option<ProbeSummary>) -> ActionAnswer<D::Report> {

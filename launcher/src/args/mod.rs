@@ -47,9 +47,9 @@ pub(crate) enum Command {
     Mcp,
     /// Show every setting, its value, and where it came from
     Config,
-    /// Check everything that a probe needs, and show the commands that mend it
+    /// Check what probes need, and how to mend it
     Doctor(DoctorArgs),
-    /// Print, apply or remove what a cluster needs for probes
+    /// Namespace, permissions, policy: print or apply
     Setup(SetupArgs),
     /// Print the manifest of a probe pod, without creating the pod
     PodSpec(PodSpec),

@@ -14,7 +14,7 @@ use crate::doctor::DoctorArgs;
 use crate::error::Failure;
 use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
-use crate::settings::{OutputFormat, OutputSettings, Settings, all_settings};
+use crate::settings::{OutputSettings, Settings, all_settings};
 use crate::setup::SetupArgs;
 
 pub(crate) use tool_commands::{ToolCall, ToolCommand};
@@ -146,11 +146,6 @@ impl Cli {
                 "Leave it out. The namespace of the probe pods is --probe-namespace.",
             )),
         }
-    }
-
-    /// The format of the answer, if one was chosen.
-    pub(crate) fn format(&self) -> Option<OutputFormat> {
-        self.output.output
     }
 }
 

@@ -87,6 +87,9 @@ fn foot(answer: &FleetAnswer) -> String {
         "\n{} ms, {} nodes at a time, median {} ms a node; {gone}\n",
         probes.total_ms, probes.concurrency, probes.median_node_ms
     );
+    for line in &probes.passed_over {
+        text.push_str(&format!("passed over {line}\n"));
+    }
     for left in &answer.left_behind {
         text.push_str(&format!("{left}\n"));
     }

@@ -10,10 +10,12 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::doctor::DoctorArgs;
 use crate::error::Failure;
 use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
 use crate::settings::{OutputSettings, Settings, all_settings};
+use crate::setup::SetupArgs;
 
 pub(crate) use tool_commands::{ToolCall, ToolCommand};
 pub(crate) use usage_error::wants_json;
@@ -45,6 +47,10 @@ pub(crate) enum Command {
     Mcp,
     /// Show every setting, its value, and where it came from
     Config,
+    /// Check what probes need, and how to mend it
+    Doctor(DoctorArgs),
+    /// Namespace, permissions, policy: print or apply
+    Setup(SetupArgs),
     /// Print the manifest of a probe pod, without creating the pod
     PodSpec(PodSpec),
     /// Delete probe pods that a killed gpu-syringe left behind

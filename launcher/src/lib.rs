@@ -6,6 +6,7 @@
 //! ```text
 //!   error                         failures
 //!   clock                         time that goes on during a suspend
+//!   carried                       the node-probe programs inside this one
 //!   user_dirs                     configuration and state directory
 //!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::table
 //!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
@@ -31,6 +32,7 @@ mod args;
 pub mod audit;
 mod byte_budget;
 pub mod call;
+mod carried;
 mod cli;
 mod clock;
 pub mod consent;

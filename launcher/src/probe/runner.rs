@@ -50,6 +50,7 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
         },
         Err(failure) => Err(failure),
     };
+    let read = read.and_then(|received| check_version(context, received));
     let cleaning = Instant::now();
     let via = steps.method();
     let clean_up = async {
@@ -86,6 +87,16 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
             Err(Failure { process_left, via, ..failure.leaving(left_behind).deleted(is_created && deleted) })
         }
     }
+}
+
+/// Refuses a report of another schema: of fields with other names nothing would be read.
+fn check_version(context: &ProbeContext, received: ReceivedReport) -> Result<ReceivedReport, Failure> {
+    let Some(why) = received.report.other_version() else { return Ok(received) };
+    let next = match context.settings.via {
+        ProbeMethod::Inject => "Use the node-probe of this version of gpu-syringe (--probe-binary).",
+        _ => "Use the image of this version of gpu-syringe (--image).",
+    };
+    Err(Failure::new(format!("Reading the report from node {}", context.request.node), why, next))
 }
 
 /// Deletes the pods that a clean-up which panicked did not delete. An ephemeral container is left to the next launcher, which

@@ -16,7 +16,9 @@
 //!   kubernetes::client            connection, credentials, proxy, retry, lists, pagination, API errors
 //!   kubernetes::model             API objects, slim objects, DRA, requests, conditions, scheduler filters: no I/O
 //!   kubernetes::read              nodes, pods, events, ResourceClaims, node logs
+//!   setup                         objects that a cluster needs for probes
 //!   probe                         pod on a node: create, exec, read, delete
+//!   doctor                        checks of everything that a probe needs
 //!   call                          context of one call
 //!   node_reading                  node → probe → diagnosis
 //!   answer, fleet                 answer about one node, about many
@@ -36,6 +38,7 @@ mod cli;
 mod clock;
 mod command_names;
 pub mod consent;
+mod doctor;
 mod error;
 mod exit_status;
 mod fit_answer;
@@ -48,6 +51,7 @@ mod node_reading;
 pub mod probe;
 mod schema;
 pub mod settings;
+pub mod setup;
 mod text;
 pub mod tools;
 mod untrusted_text;

@@ -11,10 +11,12 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::Value;
 
+use crate::doctor::DoctorArgs;
 use crate::error::Failure;
 use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
 use crate::settings::{OutputFormat, OutputSettings, Settings, all_settings};
+use crate::setup::SetupArgs;
 
 pub(crate) use tool_commands::{ToolCall, ToolCommand};
 pub(crate) use usage_error::wants_json;
@@ -46,6 +48,10 @@ pub(crate) enum Command {
     Mcp,
     /// Show every setting, its value, and where it came from
     Config,
+    /// Check everything that a probe needs, and show the commands that mend it
+    Doctor(DoctorArgs),
+    /// Print, apply or remove what a cluster needs for probes
+    Setup(SetupArgs),
     /// Print the manifest of a probe pod, without creating the pod
     PodSpec(PodSpec),
     /// Delete probe pods that a killed gpu-syringe left behind

@@ -14,13 +14,15 @@ use crate::settings::OutputFormat;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output {
     format: OutputFormat,
+    /// Whether the format was asked for.
+    is_chosen: bool,
 }
 
 impl Output {
     /// The format that was chosen; by default a table on a terminal and JSON in a pipe.
     pub(super) fn new(chosen: Option<OutputFormat>) -> Self {
         let usual = if std::io::stdout().is_terminal() { OutputFormat::Table } else { OutputFormat::Json };
-        Self { format: chosen.unwrap_or(usual) }
+        Self { format: chosen.unwrap_or(usual), is_chosen: chosen.is_some() }
     }
 
     pub(super) fn is_json(self) -> bool {
@@ -50,7 +52,12 @@ impl Output {
     /// Prints a manifest: YAML if it was asked for, or else JSON.
     pub(super) fn print_manifest(self, manifest: &Value) -> Result<(), Failure> {
         let format = if self.format == OutputFormat::Yaml { OutputFormat::Yaml } else { OutputFormat::Json };
-        print(&Self { format }.structured(manifest)?)
+        print(&Self { format, ..self }.structured(manifest)?)
+    }
+
+    /// Prints manifests with their comments, unless JSON was asked for.
+    pub(super) fn print_manifests(self, json: &Value, yaml: &str) -> Result<(), Failure> {
+        if self.is_chosen && self.format == OutputFormat::Json { print(&self.structured(json)?) } else { print(yaml) }
     }
 
     fn structured(self, json: &Value) -> Result<String, Failure> {
@@ -84,6 +91,11 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
         Err(error) => Err(Failure::new("Writing the answer", error, "Check where standard output goes.")),
         Ok(()) => Ok(()),
     }
+}
+
+/// Prints a remark about an answer to standard error.
+pub(super) fn note(remark: &str) {
+    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::clean_keeping_lines(remark));
 }
 
 fn complain(failure: &Failure) {

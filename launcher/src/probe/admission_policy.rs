@@ -1,5 +1,7 @@
 //! Which policy of a cluster rejected a pod, and what an administrator can change.
 
+use super::create_forbidden;
+
 /// The policies in deploy/admission-policy.yaml.
 const OURS: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
 /// Name of the parameter of the policies. A rejection that names it is fixed there.
@@ -52,6 +54,11 @@ pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)>
         ));
     }
     None
+}
+
+/// The next step after a rejected creation of a pod, whatever rejected it.
+pub(crate) fn next_step_of_rejection(why: &str, namespace: &str) -> String {
+    refused_by(why, namespace).map_or_else(|| create_forbidden::next_step(why, namespace), |(_, change)| change)
 }
 
 /// The next step after a rejection by a policy of deploy/admission-policy.yaml.

@@ -47,6 +47,7 @@ mod sweep;
 mod target_container;
 mod types;
 
+pub(crate) use admission_policy::next_step_of_rejection;
 pub use audit_record::{ActionDetails, AuditRecord};
 pub use launcher_identity::LauncherIdentity;
 #[cfg(any(test, fuzzing))]

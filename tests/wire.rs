@@ -11,6 +11,8 @@ mod support;
 
 #[path = "wire/cleanup.rs"]
 mod cleanup;
+#[path = "wire/commands.rs"]
+mod commands;
 #[cfg(unix)]
 #[path = "wire/credentials.rs"]
 mod credentials;

@@ -121,6 +121,7 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     let kernel_log = node.kernel_log().map(|log| log.coverage.clone()).unwrap_or_default();
     Diagnosis {
         verdict,
+        undecided: undecided || nothing_read || no_gpu,
         summary: summary::write(&node, verdict, &concluded),
         judged: words(judged),
         judged_in_part: words(in_part),

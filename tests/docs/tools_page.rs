@@ -336,7 +336,7 @@ fn written() -> String {
          Each tool of the MCP server is also a command, with the same answer in JSON. A command has a short name; the name of the \
          tool works too, with underscores or dashes. There is one entry for each kind of question: `get_gpu_health` for a cluster, \
          `diagnose_gpu_node` for a node, `explain_gpu_pod` for a pod. Every tool also takes `context` if `--allow-context` permits \
-         more than one context; on the command line, `--context`.\n\n\
+         more than one context; on the command line, `--context`. [permissions.md](permissions.md) says what each permission is for.\n\n\
          | tool | command | creates a pod | question |\n|---|---|---|---|\n",
     );
     let entries = entries();

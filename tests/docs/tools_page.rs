@@ -9,14 +9,13 @@ use gpu_syringe::tools::{self, ToolEntry};
 use serde_json::{Map, Value, json};
 
 use crate::assert_current;
+use crate::markdown::root;
 
 /// What the text of a tool's page adds to its definition.
 struct About {
     tool: &'static str,
-    /// When a pod is created, if not always or never.
+    /// What it creates, if not one probe pod or nothing.
     creates: Option<&'static str>,
-    /// Permissions beyond those of its group.
-    permissions: &'static str,
     /// An example: the words of the command, and the arguments of the same call over MCP.
     command: &'static str,
     arguments: fn() -> Value,
@@ -27,8 +26,7 @@ struct About {
 const ABOUT: [About; 13] = [
     About {
         tool: "get_gpu_health",
-        creates: Some("one on each node that is read"),
-        permissions: "",
+        creates: Some("a probe pod on each node that is read, and deletes it"),
         command: "health",
         arguments: || json!({}),
         first: &["verdict", "summary", "nodes", "outliers", "failed", "skipped", "not_reached", "health", "findings"],
@@ -36,15 +34,13 @@ const ABOUT: [About; 13] = [
     About {
         tool: "diagnose_gpu_node",
         creates: None,
-        permissions: "",
         command: "diagnose gpu-2",
         arguments: || json!({ "node_name": "gpu-2" }),
         first: &["verdict", "summary", "findings", "plan", "unknown", "not_checked", "stack", "affected_gpus", "probe"],
     },
     About {
         tool: "explain_gpu_pod",
-        creates: Some("if the pod is on a node"),
-        permissions: "",
+        creates: Some("one probe pod, and deletes it, if the pod is on a node"),
         command: "explain gpu-2-trainer-0 -n workloads",
         arguments: || json!({ "pod": "gpu-2-trainer-0", "namespace": "workloads" }),
         first: &[
@@ -62,15 +58,13 @@ const ABOUT: [About; 13] = [
     About {
         tool: "list_gpu_nodes",
         creates: None,
-        permissions: "",
         command: "nodes -l nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3",
         arguments: || json!({ "selector": "nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3" }),
         first: &["summary", "nodes", "totals", "unknown"],
     },
     About {
         tool: "describe_gpu_node",
-        creates: Some("if that fails, the answer has the state in Kubernetes alone"),
-        permissions: "",
+        creates: Some("one probe pod, and deletes it; if that fails, the answer has the state in Kubernetes alone"),
         command: "describe gpu-2",
         arguments: || json!({ "node_name": "gpu-2" }),
         first: &[
@@ -88,16 +82,14 @@ const ABOUT: [About; 13] = [
     },
     About {
         tool: "get_pod_gpu_allocation",
-        creates: Some("only with `resolve_devices`"),
-        permissions: "",
+        creates: Some("one probe pod, and deletes it, only with `resolve_devices`"),
         command: "pods gpu-2 --resolve-devices",
         arguments: || json!({ "node_name": "gpu-2", "resolve_devices": true }),
         first: &["summary", "resources", "pods", "leftovers", "findings", "unknown"],
     },
     About {
         tool: "get_gpu_inventory",
-        creates: Some("one on each node that is read"),
-        permissions: "",
+        creates: Some("a probe pod on each node that is read, and deletes it"),
         command: "inventory gpu-2",
         arguments: || json!({ "node_name": "gpu-2" }),
         first: &["summary", "inventory", "groups", "outliers", "failed", "unknown"],
@@ -105,7 +97,6 @@ const ABOUT: [About; 13] = [
     About {
         tool: "get_gpu_telemetry",
         creates: None,
-        permissions: "",
         command: "telemetry gpu-2",
         arguments: || json!({ "node_name": "gpu-2" }),
         first: &["verdict", "summary", "findings", "telemetry", "unknown"],
@@ -113,7 +104,6 @@ const ABOUT: [About; 13] = [
     About {
         tool: "analyze_xid_errors",
         creates: None,
-        permissions: "",
         command: "xid gpu-2 --since 24h",
         arguments: || json!({ "node_name": "gpu-2", "since": "24h" }),
         first: &["verdict", "summary", "coverage", "events", "events_before", "findings", "plan", "untrusted_lines"],
@@ -121,7 +111,6 @@ const ABOUT: [About; 13] = [
     About {
         tool: "snapshot_ecc",
         creates: None,
-        permissions: "",
         command: "ecc gpu-3",
         arguments: || json!({ "node_name": "gpu-3" }),
         first: &["verdict", "summary", "findings", "plan", "ecc", "unknown"],
@@ -129,23 +118,20 @@ const ABOUT: [About; 13] = [
     About {
         tool: "inspect_topology",
         creates: None,
-        permissions: "",
         command: "topology gpu-2",
         arguments: || json!({ "node_name": "gpu-2" }),
         first: &["verdict", "summary", "findings", "topology", "unknown"],
     },
     About {
         tool: "kill_gpu_process",
-        creates: Some("two: one to check the process for the plan, one to end it"),
-        permissions: "`create` on `actions.gpu-syringe.dev` in the namespace of the probes, where the admission policy is installed",
+        creates: Some("two probe pods, and deletes them: one checks the process for the plan, the other ends it"),
         command: "kill-gpu-process gpu-2 --mode operator --gpu GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417 --pid 41213 --start-ticks 918273",
         arguments: || json!({ "node_name": "gpu-2", "gpu": "GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417", "pid": 41213, "start_ticks": 918_273 }),
         first: &["outcome", "summary", "plan", "terminal_command", "action", "consent"],
     },
     About {
         tool: "reset_gpu",
-        creates: Some("two: one to check the GPU for the plan, one to reset it"),
-        permissions: "`create` on `actions.gpu-syringe.dev` in the namespace of the probes, where the admission policy is installed",
+        creates: Some("two probe pods, and deletes them: one checks the GPU for the plan, the other resets it"),
         command: "reset-gpu gpu-3 --mode operator --gpu GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417",
         arguments: || json!({ "node_name": "gpu-3", "gpu": "GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417" }),
         first: &["outcome", "summary", "plan", "terminal_command", "action", "consent"],
@@ -153,8 +139,9 @@ const ABOUT: [About; 13] = [
 ];
 
 /// Fields that every answer may have: their schemas have no text, because the instructions of the server explain them once.
-const SHARED: [(&str, &str); 13] = [
-    ("summary", "one sentence; for `describe_gpu_node` an object with the numbers"),
+const SHARED: [(&str, &str); 14] = [
+    ("verdict", "the worst finding in the sections of `judged`; [answers.md](answers.md) explains the words"),
+    ("summary", "one sentence; of `describe_gpu_node` an object with numbers"),
     (
         "findings",
         "the findings, worst first: id, severity, scope, evidence, action; [findings.md](findings.md) has every id",
@@ -212,7 +199,9 @@ fn on_the_command_line(command: &clap::Command, argument: &str) -> String {
         (None, _) => {
             let positional =
                 command.get_positionals().find(|arg| !arg.is_hide_set()).unwrap_or_else(|| panic!("{argument}"));
-            format!("`{}`", value(positional).trim())
+            // A node, or something that is no argument of the tool.
+            let value = value(positional);
+            format!("`{}`", value.split('|').next().unwrap_or_default().trim())
         }
     }
 }
@@ -255,24 +244,21 @@ fn arguments_table(entry: &ToolEntry, command: &clap::Command) -> String {
     text
 }
 
-fn creates(entry: &ToolEntry, about: &About) -> String {
+fn creates(entry: &ToolEntry, about: &About) -> &'static str {
     match (entry.probes, about.creates) {
-        (false, _) => "nothing".into(),
-        (true, None) => "one probe pod, and deletes it".into(),
-        (true, Some(when)) if when.starts_with("if that fails") => format!("one probe pod, and deletes it; {when}"),
-        (true, Some(when)) => format!("a probe pod, and deletes it: {when}"),
+        (false, _) => "nothing",
+        (true, None) => "one probe pod, and deletes it",
+        (true, Some(what)) => what,
     }
 }
 
-fn permissions(entry: &ToolEntry, about: &About) -> String {
-    let mut text = "reads nodes, pods, events and resource claims".to_owned();
-    if entry.probes {
-        text.push_str("; for the pod, `create`, `get` and `delete` on `pods` and `get` and `create` on `pods/exec` in the namespace of the probes");
+/// The roles of docs/permissions.md.
+fn roles(entry: &ToolEntry) -> &'static str {
+    match (entry.probes, entry.destructive) {
+        (_, true) => "`gpu-syringe-read`, `gpu-syringe-reader`, `gpu-syringe-operator`",
+        (true, false) => "`gpu-syringe-read`, `gpu-syringe-reader`",
+        (false, false) => "`gpu-syringe-read`",
     }
-    if !about.permissions.is_empty() {
-        let _ = write!(text, "; {}", about.permissions);
-    }
-    text
 }
 
 fn kind(entry: &ToolEntry) -> &'static str {
@@ -289,14 +275,17 @@ fn fields_of(entry: &ToolEntry, about: &About) -> String {
     let line = |name: &&str| {
         let field = &schema["properties"][name];
         assert!(field.is_object(), "{} has no field {name}", entry.name);
-        let described = field["description"].as_str();
+        if shared.contains_key(*name) {
+            return None;
+        }
+        let described = field["description"].as_str().unwrap_or_else(|| panic!("{}: no text for {name}", entry.name));
         let words = field["enum"].as_array().map(|words| words.iter().filter_map(Value::as_str).collect::<Vec<_>>());
         let words = words.map(|words| format!(": `{}`", words.join("`, `"))).unwrap_or_default();
-        let text =
-            described.or(shared.get(name).copied()).unwrap_or_else(|| panic!("{}: no text for {name}", entry.name));
-        format!("- `{name}`: {}{words}", lower_first(text))
+        Some(format!("- `{name}`: {}{words}", lower_first(described)))
     };
-    about.first.iter().map(line).collect::<Vec<_>>().join("\n")
+    let names: Vec<_> = about.first.iter().map(|name| format!("`{name}`")).collect();
+    let own: Vec<_> = about.first.iter().filter_map(line).collect();
+    format!("Read in this order: {}.\n\n{}", names.join(", "), own.join("\n")).trim_end().to_owned()
 }
 
 fn lower_first(text: &str) -> String {
@@ -313,20 +302,32 @@ fn section(entry: &ToolEntry) -> String {
     let command = command_of(entry.name);
     let call = json!({ "name": entry.name, "arguments": (about.arguments)() });
     format!(
-        "## {}\n\n**{}.** {}\n\n{}\nCreates: {}.\nPermissions: {}.\nAccess: {}.\n\n```sh\ngpu-syringe {}\n```\n\n```json\n{call}\n```\n\n\
-         Read first:\n\n{}\n\n",
+        "## {}\n\n**{}.** {}\n\n{}\n- Creates: {}.\n- Roles: {}.\n- Access: {}.\n\n```sh\ngpu-syringe {}\n```\n\n\
+         ```json\n{call}\n```\n\n{}\n\n",
         entry.name,
         entry.title,
         entry.description,
         arguments_table(entry, &command),
         creates(entry, about),
-        permissions(entry, about),
+        roles(entry),
         kind(entry),
         about.command,
         fields_of(entry, about),
     )
-    .replace("\nPermissions:", "\\\nPermissions:")
-    .replace("\nAccess:", "\\\nAccess:")
+}
+
+/// The command with its argument, in brackets if it may be left out.
+fn usage(entry: &ToolEntry, command: &clap::Command) -> String {
+    let schema = (entry.input_schema)();
+    let target = ["node_name", "pod"].into_iter().find(|name| schema["properties"][name].is_object());
+    let value = target.map(|name| on_the_command_line(command, name).trim_matches('`').to_owned());
+    let is_required =
+        schema["required"].as_array().is_some_and(|names| names.iter().any(|name| name.as_str() == target));
+    match value {
+        None => command.get_name().to_owned(),
+        Some(value) if is_required => format!("{} {value}", command.get_name()),
+        Some(value) => format!("{} [{value}]", command.get_name()),
+    }
 }
 
 fn written() -> String {
@@ -336,20 +337,20 @@ fn written() -> String {
          Each tool of the MCP server is also a command, with the same answer in JSON. A command has a short name; the name of the \
          tool works too, with underscores or dashes. There is one entry for each kind of question: `get_gpu_health` for a cluster, \
          `diagnose_gpu_node` for a node, `explain_gpu_pod` for a pod. Every tool also takes `context` if `--allow-context` permits \
-         more than one context; on the command line, `--context`. [permissions.md](permissions.md) says what each permission is for.\n\n\
-         | tool | command | creates a pod | question |\n|---|---|---|---|\n",
+         more than one context; on the command line, `--context`. [permissions.md](permissions.md) lists the permissions of each role; without the roles of this project, the same permissions \
+         are needed.\n\n| tool | command | creates a pod |\n|---|---|---|\n",
     );
     let entries = entries();
     for entry in &entries {
         let about =
             ABOUT.iter().find(|about| about.tool == entry.name).unwrap_or_else(|| panic!("ABOUT lacks {}", entry.name));
-        let pod = match (entry.probes, about.creates) {
+        let pod = match (entry.probes, about.creates.and_then(|what| what.split_once(", and deletes it, "))) {
             (false, _) => "no",
-            (true, Some(when)) if when.starts_with("if the pod") || when.starts_with("only") => when,
-            (true, _) => "yes",
+            (true, Some((_, when))) => when,
+            (true, None) => "yes",
         };
         let name = entry.name;
-        let _ = writeln!(text, "| [`{name}`](#{name}) | `{}` | {pod} | {} |", command_of(name).get_name(), entry.title);
+        let _ = writeln!(text, "| [`{name}`](#{name}) | `{}` | {pod} |", usage(entry, &command_of(name)));
     }
     text.push_str("\nFields that most answers have:\n\n");
     for (name, about) in SHARED {
@@ -363,6 +364,18 @@ fn written() -> String {
 #[test]
 fn the_page_of_tools_is_current() {
     assert_current("docs/tools.md", &written());
+}
+
+#[test]
+fn the_words_of_a_verdict_are_explained() {
+    let text = std::fs::read_to_string(root().join("docs/answers.md")).unwrap();
+    let diagnose = entries().into_iter().find(|entry| entry.name == "diagnose_gpu_node").unwrap();
+    let schema = (diagnose.output_schema)();
+    let words = schema["properties"]["verdict"]["enum"].as_array().unwrap().clone();
+    assert!(words.len() > 4, "{words:?}");
+    for word in &words {
+        assert!(text.contains(&format!("\n| `{}` |", word.as_str().unwrap())), "docs/answers.md lacks {word}");
+    }
 }
 
 #[test]

@@ -63,9 +63,7 @@ fn arguments_of(line: &str) -> Option<Vec<String>> {
     let is_ours = |word: &String| word.rsplit('/').next() == Some("gpu-syringe");
     let after_dashes = || words.iter().position(|word| word == "--").map(|at| &words[at + 1..]);
     let rest = match words.first()?.as_str() {
-        "cargo" if words.get(1).is_some_and(|word| word == "run") && !words.contains(&"node-probe".to_owned()) => {
-            after_dashes()?
-        }
+        "cargo" if words.starts_with(&["cargo", "run", "-p", "gpu-syringe"].map(str::to_owned)) => after_dashes()?,
         "claude" => after_dashes()?.strip_prefix(&["gpu-syringe".to_owned()])?,
         "kubectl" if words.get(1).is_some_and(is_ours) => &words[2..],
         "npx" | "uvx" => words.iter().position(is_ours).map(|at| &words[at + 1..])?,
@@ -110,6 +108,18 @@ fn every_command_in_a_sentence_is_one_of_the_program() {
     }
     assert!(checked > 10, "{checked} commands");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Without the package, cargo does not know which of the programs it should run.
+#[test]
+fn every_cargo_run_names_its_package() {
+    for page in pages() {
+        let blocks = page.blocks.iter().flat_map(|block| block.text.lines());
+        let lines = blocks.chain(page.spans.iter().map(|span| span.text.as_str()));
+        for line in lines.filter(|line| line.contains("cargo run")) {
+            assert!(line.contains("cargo run -p "), "{}: {line}", page.path);
+        }
+    }
 }
 
 /// Configurations of MCP hosts: `{"command": "gpu-syringe", "args": ["mcp"]}`, in a block or in a sentence.

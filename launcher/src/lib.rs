@@ -8,7 +8,7 @@
 //!   exit_status, command_names    what a command's exit status says; names of the commands
 //!   clock                         time that goes on during a suspend
 //!   user_dirs                     configuration and state directory
-//!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::table
+//!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::{table, page, style}
 //!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
 //!   settings                      flags, environment, file → validated settings
 //!   audit                         the audit log: line, file, table
@@ -52,7 +52,7 @@ pub mod probe;
 mod schema;
 pub mod settings;
 pub mod setup;
-mod text;
+pub mod text;
 pub mod tools;
 mod untrusted_text;
 mod user_dirs;

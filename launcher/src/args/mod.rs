@@ -15,7 +15,7 @@ use crate::doctor::DoctorArgs;
 use crate::error::Failure;
 use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
-use crate::settings::{OutputFormat, OutputSettings, Settings, all_settings};
+use crate::settings::{OutputSettings, Settings, all_settings};
 use crate::setup::SetupArgs;
 
 pub(crate) use tool_commands::{ToolCall, ToolCommand};
@@ -48,9 +48,9 @@ pub(crate) enum Command {
     Mcp,
     /// Show every setting, its value, and where it came from
     Config,
-    /// Check everything that a probe needs, and show the commands that mend it
+    /// Check what probes need, and how to mend it
     Doctor(DoctorArgs),
-    /// Print, apply or remove what a cluster needs for probes
+    /// Namespace, permissions, policy: print or apply
     Setup(SetupArgs),
     /// Print the manifest of a probe pod, without creating the pod
     PodSpec(PodSpec),
@@ -164,11 +164,6 @@ impl Cli {
                 "Leave it out. The namespace of the probe pods is --probe-namespace.",
             )),
         }
-    }
-
-    /// The format of the answer, if one was chosen.
-    pub(crate) fn format(&self) -> Option<OutputFormat> {
-        self.output.output
     }
 }
 

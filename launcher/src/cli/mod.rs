@@ -5,6 +5,7 @@ mod output;
 mod progress;
 mod setup_command;
 mod signals;
+mod terminal;
 mod xid_code;
 
 use std::io::{IsTerminal, Write};
@@ -30,7 +31,8 @@ use crate::exit_status::{INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, Outcome, USAGE};
 use crate::kubernetes::Contexts;
 use crate::mcp::{Server, serve};
 use crate::probe::{self, Prober, SETTLE_TIME, SweepResult};
-use crate::settings::{Mode, OutputFormat, Settings, config_command};
+use crate::settings::{Mode, OutputFormat, OutputSettings, Settings, config_command};
+use crate::text::page::Page;
 use crate::tools::{self, RenderedAnswer};
 
 /// How long the program waits at its end, in operator mode: for a running action.
@@ -47,25 +49,29 @@ pub fn main() -> ExitCode {
     let argv: Vec<_> = std::env::args_os().collect();
     let Arguments { cli, settings } = match args::read(&argv) {
         Ok(Read::Command(arguments)) => *arguments,
-        Ok(Read::Text(text)) => return ended(output::print(text.trim_end()), Output::new(Some(OutputFormat::Table))),
+        Ok(Read::Text(text)) => {
+            return ended(output::print(text.trim_end()), Output::new(&OutputSettings::default()));
+        }
         Err(failure) => {
-            let chosen =
+            let format =
                 args::wants_json(&argv).map(|json| if json { OutputFormat::Json } else { OutputFormat::Table });
-            return ExitCode::from(Output::new(chosen).complain(&failure));
+            let settings = OutputSettings { output: format, ..OutputSettings::default() };
+            return ExitCode::from(Output::new(&settings).complain(&failure));
         }
     };
-    let output = Output::new(cli.format());
+    let output = Output::new(&cli.output);
     // These work without a cluster, and before anything is started.
     if let Command::Config = cli.command {
         let names: Vec<_> = settings.iter().map(|setting| setting.name().to_owned()).collect();
-        let printed = output.print(&config_command::json(&settings), &names, || config_command::text(&settings));
+        let printed =
+            output.print(&config_command::json(&settings), &names, || Page::from(config_command::text(&settings)));
         return ended(printed, output);
     }
     if let Command::Tool(command) = &cli.command
         && let Some(code) = command.xid_code()
     {
         let found = XidCode::of(code);
-        let print = |found: XidCode| output.print(&found.json(), &[], || found.text());
+        let print = |found: XidCode| output.print(&found.json(), &[], || found.page());
         return ended(found.and_then(print), output);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -168,7 +174,7 @@ async fn dispatch(
             let swept = until_stopped(sweeping, prober, stop).await?;
             let namespace = &settings.probe_namespace;
             let names: Vec<_> = swept.deleted.iter().map(|name| format!("pod/{name}")).collect();
-            output.print(&swept_json(&swept, namespace), &names, || swept_text(&swept, namespace))?;
+            output.print(&swept_json(&swept, namespace), &names, || Page::from(swept_text(&swept, namespace)))?;
             return Ok(if swept.failed.is_empty() { Outcome::NothingFound } else { Outcome::Unknown });
         }
         Command::Audit(args) => {
@@ -203,8 +209,8 @@ async fn run_tool(
     let call = CallContext { on_phase: phases_on_terminal(), cancel: stop.clone(), server, ..call };
     let answer = until_stopped(entry.call(call, arguments), prober, stop).await;
     clear_phase();
-    let RenderedAnswer { json, table, names, outcome } = answer?;
-    output.print(&json, &names, || table)?;
+    let RenderedAnswer { json, page, names, outcome } = answer?;
+    output.print(&json, &names, || page)?;
     Ok(outcome)
 }
 

@@ -2,13 +2,16 @@
 
 use std::io::{IsTerminal, Write};
 
+use anstream::{AutoStream, ColorChoice};
 use serde_json::{Value, json};
 use syringe_core::text;
 
+use super::terminal;
 use crate::audit::AuditLine;
 use crate::error::Failure;
 use crate::exit_status::{NOT_KNOWN, USAGE};
-use crate::settings::OutputFormat;
+use crate::settings::{ColorWhen, OutputFormat, OutputSettings};
+use crate::text::page::{Layout, Page};
 
 /// How answers are printed.
 #[derive(Clone, Copy, Debug)]
@@ -16,13 +19,23 @@ pub(super) struct Output {
     format: OutputFormat,
     /// Whether the format was asked for.
     is_chosen: bool,
+    layout: Layout,
+    color: ColorChoice,
 }
 
 impl Output {
-    /// The format that was chosen; by default a table on a terminal and JSON in a pipe.
-    pub(super) fn new(chosen: Option<OutputFormat>) -> Self {
+    /// Without a chosen format, a table on a terminal and JSON in a pipe.
+    pub(super) fn new(settings: &OutputSettings) -> Self {
         let usual = if std::io::stdout().is_terminal() { OutputFormat::Table } else { OutputFormat::Json };
-        Self { format: chosen.unwrap_or(usual), is_chosen: chosen.is_some() }
+        let format = settings.output.unwrap_or(usual);
+        let color = match settings.color {
+            ColorWhen::Auto => ColorChoice::Auto,
+            ColorWhen::Always => ColorChoice::AlwaysAnsi,
+            ColorWhen::Never => ColorChoice::Never,
+        };
+        let all_columns = format == OutputFormat::Wide;
+        let layout = Layout { width: terminal::width(), all_columns, ascii: terminal::is_ascii(), colored: true };
+        Self { format, is_chosen: settings.output.is_some(), layout, color }
     }
 
     pub(super) fn is_json(self) -> bool {
@@ -30,9 +43,9 @@ impl Output {
     }
 
     /// Prints an answer in the chosen format. `names` are the objects that it is about.
-    pub(super) fn print(self, json: &Value, names: &[String], table: impl FnOnce() -> String) -> Result<(), Failure> {
+    pub(super) fn print(self, json: &Value, names: &[String], page: impl FnOnce() -> Page) -> Result<(), Failure> {
         match self.format {
-            OutputFormat::Table | OutputFormat::Wide => print(table().trim_end()),
+            OutputFormat::Table | OutputFormat::Wide => self.print_page(&page()),
             OutputFormat::Name if names.is_empty() => Ok(()),
             OutputFormat::Name => print(&names.join("\n")),
             OutputFormat::Json | OutputFormat::Yaml => print(&self.structured(json)?),
@@ -40,13 +53,19 @@ impl Output {
     }
 
     /// Prints lines of a log: as JSON, one document for each line.
-    pub(super) fn print_lines(self, lines: &[AuditLine], table: impl FnOnce() -> String) -> Result<(), Failure> {
+    pub(super) fn print_lines(self, lines: &[AuditLine], page: impl FnOnce() -> Page) -> Result<(), Failure> {
         match self.format {
             OutputFormat::Json => lines.iter().try_for_each(|line| print(&json!(line).to_string())),
             OutputFormat::Yaml => print(&self.structured(&json!(lines))?),
-            OutputFormat::Table | OutputFormat::Wide => print(table().trim_end()),
+            OutputFormat::Table | OutputFormat::Wide => self.print_page(&page()),
             OutputFormat::Name => Err(Failure::usage("Printing the log", "its lines have no names", "Use -o json.")),
         }
+    }
+
+    /// Prints a text, with colours if the terminal shows them.
+    pub(super) fn print_page(self, page: &Page) -> Result<(), Failure> {
+        let text = page.print(&self.layout);
+        written(writeln!(AutoStream::new(std::io::stdout(), self.color), "{text}"))
     }
 
     /// Prints a manifest: YAML if it was asked for, or else JSON.
@@ -85,7 +104,11 @@ impl Output {
 
 /// Prints a text to standard output.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    match writeln!(std::io::stdout(), "{text}") {
+    written(writeln!(std::io::stdout(), "{text}"))
+}
+
+fn written(result: std::io::Result<()>) -> Result<(), Failure> {
+    match result {
         // The reader closed the pipe.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Failure::new("Writing the answer", error, "Check where standard output goes.")),

@@ -6,6 +6,7 @@ use crate::error::Failure;
 use crate::exit_status::Outcome;
 use crate::kubernetes::Contexts;
 use crate::settings::Settings;
+use crate::text::page::Page;
 use crate::setup::{self, SetupArgs, SetupOutput};
 
 /// Runs the command.
@@ -21,7 +22,7 @@ pub(super) async fn run(
     if is_manifest {
         output.print_manifests(&json, &text)?;
     } else {
-        output.print(&json, &names, || text)?;
+        output.print(&json, &names, || Page::from(text))?;
     }
     notes.iter().for_each(|text| note(text));
     Ok(if is_done { Outcome::NothingFound } else { Outcome::NotDone })

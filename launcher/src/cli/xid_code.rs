@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 use syringe_core::xid::event_meaning::{Kind, kinds};
-use syringe_core::xid::{SxidEntry, XidEntry, sxid, xid};
+use syringe_core::xid::{Severity, SxidEntry, XidEntry, sxid, xid};
 
 use crate::error::Failure;
+use crate::text::page::Page;
+use crate::text::style::{self, Paint};
 
 /// What the catalogue knows of a number. An Xid and an SXid may have the same number.
 pub(super) struct XidCode {
@@ -53,12 +55,12 @@ impl XidCode {
         json!({ "code": self.code, "xid": xid, "sxid": sxid })
     }
 
-    pub(super) fn text(&self) -> String {
-        let mut text = String::new();
+    pub(super) fn page(&self) -> Page {
+        let mut text = Page::default();
         let code = self.code;
         if let Some(entry) = self.xid {
             let XidEntry { mnemonic, name, class, severity, nvidia_action, nvidia_investigation, .. } = entry;
-            text.push_str(&format!("[{}] Xid {code}: {name} ({mnemonic})\n", lower(severity)));
+            text.push_str(&format!("[{}] Xid {code}: {name} ({mnemonic})\n", painted(*severity)));
             text.push_str(&format!("  Usual cause: {}\n", lower(class)));
             text.push_str(&format!("  → {}\n", entry.sre_action));
             for (label, value) in [
@@ -74,20 +76,27 @@ impl XidCode {
             text.push_str("\nThe first condition that the line of the kernel log meets decides:\n");
         }
         for kind in &self.kinds {
-            let (severity, advice) = (lower(kind.meaning.severity), kind.meaning.advice);
+            let (severity, advice) = (painted(kind.meaning.severity), kind.meaning.advice);
             text.push_str(&format!("  [{severity}] {}\n    → {advice}\n", kind.condition));
         }
         if let Some(entry) = self.sxid {
             let SxidEntry { mnemonic, words, severity, action, .. } = entry;
-            text.push_str(&format!(
-                "[{}] SXid {code}: {words} ({mnemonic})\n  → {}\n",
-                lower(severity),
-                entry.sre_action()
-            ));
+            let advice = entry.sre_action();
+            text.push_str(&format!("[{}] SXid {code}: {words} ({mnemonic})\n  → {advice}\n", painted(*severity)));
             text.push_str(&action.map(|action| format!("  NVIDIA: {action}\n")).unwrap_or_default());
         }
         text
     }
+}
+
+fn painted(severity: Severity) -> String {
+    let paint = match severity {
+        Severity::Info => None,
+        Severity::Warning => Some(Paint::Warning),
+        Severity::Critical => Some(Paint::Critical),
+        Severity::Fatal => Some(Paint::Fatal),
+    };
+    style::paint(&lower(severity), paint)
 }
 
 /// The name of a variant as in the tables of the catalogue.
@@ -100,13 +109,14 @@ mod tests {
     use syringe_core::xid::{sxids, xids};
 
     use super::*;
+    use crate::text::page::Layout;
 
     #[test]
     fn every_code_of_the_catalogue_is_explained() {
         let codes = xids().map(|entry| entry.code).chain(sxids().map(|entry| entry.code));
         for code in codes {
             let found = XidCode::of(code).expect("a code");
-            let text = found.text();
+            let text = found.page().print(&Layout::default());
             assert!(text.contains(&format!("id {code}: ")) && text.contains("→ "), "{text}");
             assert!(found.json()["xid"].is_object() || found.json()["sxid"].is_object());
         }
@@ -115,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_code_whose_line_decides_lists_the_kinds() {
-        let text = XidCode::of(154).expect("a code").text();
+        let text = XidCode::of(154).expect("a code").page().print(&Layout::default());
         assert!(text.contains("decides") && text.matches("    → ").count() > 1, "{text}");
     }
 }

@@ -104,7 +104,7 @@ pub(super) fn permissions(observed: &Observed, settings: &Settings, mends: &Mend
         let id = permission_id(permission);
         let place = match grant.by {
             GrantedBy::Reader | GrantedBy::Operator => format!("in namespace {}", settings.probe_namespace),
-            GrantedBy::ClusterRead | GrantedBy::Ephemeral => "in all namespaces".to_owned(),
+            GrantedBy::ClusterRead | GrantedBy::Ephemeral => "in the whole cluster".to_owned(),
         };
         let what = format!("{verb} {resource} {place}");
         match answer {

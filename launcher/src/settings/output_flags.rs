@@ -12,9 +12,24 @@ pub struct OutputSettings {
     /// Output format; by default a table on a terminal and JSON in a pipe
     #[arg(short = 'o', long, global = true, value_name = "FORMAT", env = "GPU_SYRINGE_OUTPUT")]
     pub output: Option<OutputFormat>,
+    /// When to use colours; auto: on a terminal, and not with NO_COLOR
+    #[arg(long, global = true, value_name = "WHEN", env = "GPU_SYRINGE_COLOR", default_value = "auto")]
+    pub color: ColorWhen,
     /// Least severity of a finding that makes the exit status 1
     #[arg(long, global = true, value_name = "SEVERITY", env = "GPU_SYRINGE_FAIL_ON", default_value = "critical")]
     pub fail_on: FailOn,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, if neither NO_COLOR nor TERM=dumb is set
+    #[default]
+    Auto,
+    /// Also in a pipe
+    Always,
+    /// Never
+    Never,
 }
 
 /// Format of an answer.

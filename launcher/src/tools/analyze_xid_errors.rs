@@ -13,7 +13,8 @@ use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;
 use crate::text::node_answer::{foot, head};
-use crate::text::table::{cell, lines, new_table, second};
+use crate::text::page::Page;
+use crate::text::table::{cell, new_table, second};
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 
@@ -83,10 +84,12 @@ impl Tool for AnalyzeXidErrors {
         ))
     }
 
-    fn table(answer: &Self::Answer) -> String {
+    fn page(answer: &Self::Answer) -> Page {
         let XidSection { events, events_omitted, since, events_before, untrusted_lines } = &answer.section;
         let mut rows =
-            new_table(["last (UTC)", "times", "what", "gpu", "pci address", "pid", "process", "kernel text"]);
+            new_table(["last (UTC)", "times", "what", "gpu", "pci address", "pid", "process", "kernel text"])
+                .optional(&["process", "pid"])
+                .note("kernel text");
         for event in events {
             let what = match event.code {
                 Some(code) => format!("{} {code}", kind_word(event)),
@@ -103,11 +106,10 @@ impl Tool for AnalyzeXidErrors {
                 event.raw.clone(),
             ]);
         }
-        let body = if events.is_empty() { String::new() } else { format!("\n{}", lines(&rows)) };
         let omitted =
             if *events_omitted > 0 { format!("… and {events_omitted} older events\n") } else { String::new() };
         let untrusted = if *untrusted_lines > 0 {
-            format!("{untrusted_lines} lines were written by a program, not by the kernel, and are ignored\n")
+            format!("Lines written by a program and not by the kernel, which were ignored: {untrusted_lines}\n")
         } else {
             String::new()
         };
@@ -117,7 +119,10 @@ impl Tool for AnalyzeXidErrors {
             }
             _ => String::new(),
         };
-        format!("{}{body}{omitted}{before}{untrusted}{}", head(answer), foot(&answer.probe))
+        let mut page = head(answer);
+        page.push_table(rows);
+        page.push_str(&format!("{omitted}{before}{untrusted}{}", foot(&answer.probe)));
+        page
     }
 
     fn outcome(answer: &Self::Answer) -> Outcome {

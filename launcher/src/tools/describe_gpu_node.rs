@@ -16,6 +16,7 @@ use crate::kubernetes::read::{events, node_with_pods};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::{self, NodeToRead};
 use crate::text;
+use crate::text::page::Page;
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 
@@ -78,8 +79,8 @@ impl Tool for DescribeGpuNode {
         Ok(answer)
     }
 
-    fn table(answer: &NodeDescription) -> String {
-        text::node_description::text(answer)
+    fn page(answer: &NodeDescription) -> Page {
+        text::node_description::page(answer)
     }
 
     fn outcome(answer: &Self::Answer) -> Outcome {

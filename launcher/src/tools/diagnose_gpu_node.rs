@@ -13,9 +13,10 @@ use crate::error::Failure;
 use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, head, stack_line};
-use crate::text::table::{cell, lines, new_table};
+use crate::text::page::Page;
+use crate::text::style::named;
+use crate::text::table::{cell, new_table};
 use crate::tools::tool::Tool;
-use crate::variant_name::variant_name;
 
 /// The tool.
 pub struct DiagnoseGpuNode;
@@ -86,7 +87,7 @@ impl Tool for DiagnoseGpuNode {
         Ok(NodeAnswer::new(read.diagnosis, section, read.note))
     }
 
-    fn table(answer: &Self::Answer) -> String {
+    fn page(answer: &Self::Answer) -> Page {
         let section = &answer.section;
         let of = |label: &str, status: Status| {
             let read = section.sections_read.iter().filter(|one| one.status == status);
@@ -94,10 +95,11 @@ impl Tool for DiagnoseGpuNode {
             if names.is_empty() { String::new() } else { format!("{label}: {}\n", names.join(", ")) }
         };
         let (complete, partial) = (of("Complete", Status::Ok), of("Partial", Status::Partial));
-        let mut text = format!("{}\n{complete}{partial}{}", head(answer), of("Failed", Status::Error));
+        let mut text = head(answer);
+        text.push_str(&format!("\n{complete}{partial}{}", of("Failed", Status::Error)));
         text.push_str(&stack_line(&section.stack));
         if !section.affected_gpus.is_empty() {
-            let mut rows = new_table(["gpu", "pci address", "score", "status", "because of"]);
+            let mut rows = new_table(["gpu", "pci address", "score", "status", "because of"]).note("because of");
             for gpu in &section.affected_gpus {
                 let because: Vec<_> =
                     gpu.deductions.iter().map(|lost| format!("{} (-{})", lost.finding, lost.points)).collect();
@@ -105,13 +107,14 @@ impl Tool for DiagnoseGpuNode {
                     cell(gpu.index),
                     cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
                     gpu.score.to_string(),
-                    variant_name(gpu.status),
+                    named(gpu.status),
                     because.join(", "),
                 ]);
             }
-            text.push_str(&format!("\n{}", lines(&rows)));
+            text.push_table(rows);
         }
-        text + &foot(&answer.probe)
+        text.push_str(&foot(&answer.probe));
+        text
     }
 
     fn outcome(answer: &Self::Answer) -> Outcome {

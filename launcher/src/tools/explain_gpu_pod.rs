@@ -22,6 +22,8 @@ use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;
 use crate::probe::TargetContainer;
 use crate::text::node_answer::{foot, stack_line};
+use crate::text::page::Page;
+use crate::text::style::{Paint, paint};
 use crate::text::table::second;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -143,9 +145,13 @@ impl Tool for ExplainGpuPod {
         })
     }
 
-    fn table(answer: &PodExplanation) -> String {
+    fn page(answer: &PodExplanation) -> Page {
         let Explanation { cause, certainty, summary, evidence, ruled_out, action, timeline, .. } = &answer.explanation;
-        let mut text = format!("{} ({})  {summary}\n\n", cause_word(*cause), variant_name(certainty));
+        let mut text = Page::from(format!(
+            "{} ({})  {summary}\n\n",
+            paint(cause_word(*cause), cause_paint(*cause)),
+            variant_name(certainty)
+        ));
         for line in evidence {
             text.push_str(&format!("    {line}\n"));
         }
@@ -156,7 +162,7 @@ impl Tool for ExplainGpuPod {
             text.push_str(&format!("\n  {line}\n"));
         }
         if !timeline.is_empty() {
-            text.push('\n');
+            text.push_str("\n");
         }
         if answer.explanation.timeline_omitted > 0 {
             text.push_str(&format!("… {} older events left out\n", answer.explanation.timeline_omitted));
@@ -172,7 +178,7 @@ impl Tool for ExplainGpuPod {
             }
         }
         if !answer.candidates.is_empty() {
-            text.push('\n');
+            text.push_str("\n");
         }
         if let Some(omitted) = answer.candidates_omitted {
             text.push_str(&format!("… and {omitted} more nodes\n"));
@@ -182,7 +188,7 @@ impl Tool for ExplainGpuPod {
             text.push_str(&format!("\n{stack}"));
         }
         if !answer.node_findings.is_empty() {
-            text.push('\n');
+            text.push_str("\n");
         }
         // One rule may have many findings. The JSON contains all of them.
         for alike in answer.node_findings.chunk_by(|one, other| one.id == other.id) {
@@ -193,9 +199,10 @@ impl Tool for ExplainGpuPod {
             text.push_str(&format!("… and {omitted} more findings on the node\n"));
         }
         for unknown in &answer.unknown {
-            text.push_str(&format!("\nUNKNOWN  {}: {}\n", unknown.section, unknown.why));
+            text.push_str(&format!("\n{}  {}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why));
         }
-        text + &answer.probe.as_ref().map(foot).unwrap_or_default()
+        text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
+        text
     }
 
     fn outcome(answer: &Self::Answer) -> Outcome {
@@ -302,6 +309,14 @@ fn waits_for_nodes(pod: &PodFacts) -> bool {
     let claim =
         pod.message.as_ref().is_some_and(|message| message.to_ascii_lowercase().contains("persistentvolumeclaim"));
     pod.node.is_none() && pod.phase == "Pending" && pod.scheduling_gates.is_empty() && !claim
+}
+
+fn cause_paint(cause: Cause) -> Paint {
+    match cause {
+        Cause::None => Paint::Good,
+        Cause::Unknown => Paint::Unknown,
+        Cause::Application | Cause::Gpu | Cause::Node | Cause::Cluster => Paint::Critical,
+    }
 }
 
 fn cause_word(cause: Cause) -> &'static str {

@@ -22,6 +22,7 @@ use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::NodeToRead;
 use crate::text::node_answer::foot;
+use crate::text::page::Page;
 use crate::text::pod_allocation::{pods_table, resources_table};
 use crate::tools::tool::Tool;
 
@@ -133,15 +134,13 @@ impl Tool for GetPodGpuAllocation {
         Ok(answer)
     }
 
-    fn table(answer: &PodAllocation) -> String {
-        let mut text = format!("{}\n", answer.summary);
+    fn page(answer: &PodAllocation) -> Page {
+        let mut text = Page::from(format!("{}\n", answer.summary));
         for unknown in &answer.unknown {
             text.push_str(&format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why));
         }
-        text.push_str(&format!("\n{}", resources_table(&answer.resources)));
-        if !answer.pods.is_empty() {
-            text.push_str(&format!("\n{}", pods_table(&answer.pods)));
-        }
+        text.push_table(resources_table(&answer.resources));
+        text.push_table(pods_table(&answer.pods));
         if let Some(omitted) = answer.pods_omitted {
             text.push_str(&format!("… and {omitted} more pods\n"));
         }
@@ -156,7 +155,8 @@ impl Tool for GetPodGpuAllocation {
                 stray.process.pid, stray.uuid
             ));
         }
-        text + &answer.probe.as_ref().map(foot).unwrap_or_default()
+        text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
+        text
     }
 
     fn outcome(answer: &Self::Answer) -> Outcome {

@@ -23,7 +23,9 @@ use crate::kubernetes::model::node_conditions::{is_cordoned, is_ready};
 use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::model::node_labels::{is_gpu_node, label_number};
 use crate::kubernetes::read::{nodes, pods, resource_claims};
-use crate::text::table::{cell, counted, lines, new_table};
+use crate::text::page::Page;
+use crate::text::style::{Paint, paint};
+use crate::text::table::{cell, counted, new_table};
 use crate::tools::tool::Tool;
 
 /// The tool.
@@ -160,19 +162,21 @@ impl Tool for ListGpuNodes {
         Ok(answer)
     }
 
-    fn table(answer: &GpuNodes) -> String {
+    fn page(answer: &GpuNodes) -> Page {
         let heads =
             ["node", "ready", "model", "gpus", "driver", "free", "allocated", "allocatable", "capacity", "problems"];
-        let mut rows = new_table(heads);
+        let mut rows =
+            new_table(heads).optional(&["driver", "gpus", "capacity", "allocatable", "model"]).note("problems");
         for node in &answer.nodes {
             let ready = match (node.ready, node.cordoned) {
                 (true, false) => "yes",
                 (true, true) => "yes, cordoned",
                 (false, _) => "NO",
             };
+            let ready = paint(ready, (!node.ready).then_some(Paint::Critical));
             rows.add_row([
                 node.name.clone(),
-                ready.into(),
+                ready,
                 cell(node.model.clone()),
                 cell(node.gpu_count),
                 cell(node.driver_version.clone()),
@@ -187,9 +191,15 @@ impl Tool for ListGpuNodes {
             answer.problems_omitted.map(|count| format!(", {count} of them with problems")).unwrap_or_default();
         let omitted =
             answer.nodes_omitted.map(|count| format!("… and {count} more nodes{troubled}\n")).unwrap_or_default();
-        let unknown: String =
-            answer.unknown.iter().map(|unknown| format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why)).collect();
-        format!("{}\n\n{}{omitted}{unknown}", answer.summary, lines(&rows))
+        let unknown: String = answer
+            .unknown
+            .iter()
+            .map(|unknown| format!("{}  {}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why))
+            .collect();
+        let mut page = Page::from(format!("{}\n", answer.summary));
+        page.push_table(rows);
+        page.push_str(&(omitted + &unknown));
+        page
     }
 
     fn outcome(_: &Self::Answer) -> Outcome {

@@ -14,6 +14,7 @@ use crate::exit_status::Outcome;
 use crate::kubernetes::Connection;
 use crate::kubernetes::model::node_conditions::is_cordoned;
 use crate::settings::DrainCheck;
+use crate::text::page::Page;
 use crate::tools::action_answer::ActionAnswer;
 use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
@@ -59,8 +60,8 @@ impl Tool for ResetGpu {
         operator_action::run(&call, &args).await
     }
 
-    fn table(answer: &Self::Answer) -> String {
-        operator_action::text(answer)
+    fn page(answer: &Self::Answer) -> Page {
+        operator_action::page(answer)
     }
 
     fn outcome(answer: &Self::Answer) -> Outcome {

@@ -6,12 +6,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use syringe_core::text::{clean, clean_keeping_lines};
+use syringe_core::text::clean;
 use tokio::time::Instant;
 
 use crate::call::CallContext;
 use crate::error::Failure;
 use crate::exit_status::Outcome;
+use crate::text::page::Page;
 use crate::{fit_answer, untrusted_text};
 
 /// Maximum length of a name: a type and the name of an object.
@@ -38,7 +39,7 @@ pub trait Tool: Send + Sync + 'static {
     fn call(call: CallContext, args: Self::Args) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 
     /// The answer as text for a terminal.
-    fn table(answer: &Self::Answer) -> String;
+    fn page(answer: &Self::Answer) -> Page;
 
     /// What the answer found: the exit status of a command.
     fn outcome(answer: &Self::Answer) -> Outcome;
@@ -53,7 +54,7 @@ pub struct RenderedAnswer {
     /// JSON, for a model or a pipe.
     pub json: Value,
     /// Text, for a terminal.
-    pub table: String,
+    pub page: Page,
     /// Names of the objects that it is about, as kubectl prints them.
     pub names: Vec<String>,
     /// What it found: the exit status of a command.
@@ -112,6 +113,5 @@ async fn run<T: Tool>(call: CallContext, args: Value) -> Result<RenderedAnswer, 
     untrusted_text::finish(&mut json);
     fit_answer::fit(&mut json);
     let names = T::names(&answer).iter().map(|name| clean(name, MAX_NAME)).collect();
-    let table = clean_keeping_lines(&T::table(&answer));
-    Ok(RenderedAnswer { json, table, names, outcome: T::outcome(&answer) })
+    Ok(RenderedAnswer { json, page: T::page(&answer), names, outcome: T::outcome(&answer) })
 }

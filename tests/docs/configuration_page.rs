@@ -34,7 +34,7 @@ const GROUPS: [(&str, &str, &[&str]); 7] = [
         "Time, and work at the same time.",
         &["start_timeout", "call_timeout", "node_timeout", "concurrency", "max_probes"],
     ),
-    ("Program", "The command line itself.", &["config", "demo", "output", "fail_on"]),
+    ("Program", "The command line itself.", &["config", "demo", "output", "color", "fail_on"]),
 ];
 
 /// Settings that limit what a model can do through the tools, with the limit. No argument of a tool changes a setting.
@@ -51,13 +51,14 @@ const LIMITS_A_MODEL: [(&str, &str); 9] = [
 ];
 
 /// Variables that are read besides the settings.
-const OTHER_VARIABLES: [(&str, &str); 5] = [
+const OTHER_VARIABLES: [(&str, &str); 6] = [
     ("KUBECONFIG", "the kubeconfig files, without `--kubeconfig`"),
     ("HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "the proxy to the API server; `proxy-url` of the kubeconfig comes first"),
     (
         "XDG_CONFIG_HOME, XDG_STATE_HOME",
         "the folders of the settings file and of the audit log (`gpu-syringe/audit.jsonl`)",
     ),
+    ("NO_COLOR", "no colours on a terminal, unless `--color always`"),
     ("GPU_SYRINGE_LOG", "what is logged on standard error: `info`, `debug`, `gpu_syringe=debug`; by default warnings"),
     ("PATH", "where credential plugins of the kubeconfig are searched, before the usual installation folders"),
 ];

@@ -29,7 +29,8 @@ pub(crate) async fn set_up(fixture: Fixture, args: &[&str]) -> Bed {
         }
     }
     bed.cluster.edit_node("gpu-1", |node| {
-        let images = json!([{"names": [IMAGE, "docker.io/library/debian:13"]}]);
+        let debian = format!("docker.io/library/debian@sha256:{}", "2".repeat(64));
+        let images = json!([{"names": [IMAGE]}, {"names": ["docker.io/library/debian:13", debian]}]);
         node.status.as_mut().unwrap().images = serde_json::from_value(images).unwrap();
     });
     bed
@@ -91,6 +92,11 @@ impl Answer {
 /// Runs the command with the image of the set-up.
 pub(crate) async fn doctor(bed: &Bed, args: &[&str]) -> Answer {
     let image = if args.contains(&"--image") { &[][..] } else { &["--image", IMAGE] };
-    let launcher = bed.launcher().args(["doctor", "-o", "json"]).args(image.iter().copied());
+    // The header of a program for amd64, which could be uploaded.
+    let program = bed.home().join("node-probe");
+    let header = [b"\x7fELF\x02\x01\x01".as_slice(), &[0; 9], &[3, 0, 62, 0]].concat();
+    std::fs::write(&program, header).unwrap();
+    let launcher = bed.launcher().env("GPU_SYRINGE_PROBE_BINARY", program);
+    let launcher = launcher.args(["doctor", "-o", "json"]).args(image.iter().copied());
     Answer::of(&launcher.args(args.iter().copied()).run().await)
 }

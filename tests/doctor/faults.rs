@@ -71,7 +71,8 @@ async fn what_stands_before_the_server_is_told_from_it() {
     check("page of a proxy", &doctor(&bed, &[]).await, &["server"], &[], "curl -vk");
     let bed = hardened().await;
     answering(&bed, "get", "pods/exec", AnswerFault::PlainText { code: 400, retry_after: None });
-    check("no websockets", &doctor(&bed, &[]).await, &["exec-websocket"], &[], "--via logs");
+    check("no websockets", &doctor(&bed, &["--via", "pod"]).await, &["exec-websocket"], &[], "--via logs");
+    check("no websockets: auto uses the log", &doctor(&bed, &[]).await, &[], &["exec-websocket"], "--via logs");
     let logs = doctor(&bed, &["--via", "logs"]).await;
     check("no websockets, and none needed", &logs, &[], &["exec-websocket"], "--via logs");
 }
@@ -134,7 +135,13 @@ async fn without_any_permission_every_one_is_named() {
 #[tokio::test]
 async fn the_namespace_and_what_it_admits() {
     let bare = Bed::of(fixture()).await;
-    check("no namespace", &doctor(&bare, &[]).await, &["namespace"], &["image-on-nodes"], "gpu-syringe setup --apply");
+    check(
+        "no namespace",
+        &doctor(&bare, &[]).await,
+        &["namespace"],
+        &["image-on-nodes", "inject"],
+        "gpu-syringe setup --apply",
+    );
     let bed = hardened().await;
     bed.cluster.edit_namespace(NAMESPACE, |namespace| {
         namespace.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-22T00:00:00Z")).unwrap();
@@ -158,7 +165,7 @@ async fn the_namespace_and_what_it_admits() {
     let webhook = "admission webhook \"validate.kyverno.svc-fail\" denied the request: no";
     answering(&bed, "create", "pods", AnswerFault::Forbidden(webhook.to_owned()));
     let answer = doctor(&bed, &[]).await;
-    check("webhook", &answer, &["dry-run-pod"], &["dry-run-inject", "dry-run-logs"], "gpu-syringe");
+    check("webhook", &answer, &["dry-run-inject", "dry-run-logs", "dry-run-pod"], &[], "gpu-syringe");
 }
 
 #[tokio::test]
@@ -188,6 +195,12 @@ async fn the_policy_and_its_parameter() {
     let bed = hardened().await;
     bed.cluster.remove_object("ConfigMap", "gpu-syringe-policy");
     check("no parameter", &doctor(&bed, &[]).await, &["policy-parameter"], &[], "setup --apply --profile hardened");
+    // The API server does not see it (kubernetes/kubernetes#130887).
+    let bed = hardened().await;
+    let blind = "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'gpu-syringe-probe-only' denied request: failed to \
+                 configure binding: no params found for policy binding with `Deny` parameterNotFoundAction";
+    answering(&bed, "create", "pods", AnswerFault::Forbidden(blind.to_owned()));
+    check("blind to the parameter", &doctor(&bed, &[]).await, &["policy-parameter"], &[], "kube-apiserver");
     let bed = hardened().await;
     let answer = doctor(&bed, &["--image", "registry.test/gpu/node-probe:1"]).await;
     let expected = format!("export GPU_SYRINGE_IMAGE={IMAGE}");
@@ -209,6 +222,16 @@ async fn nodes_and_image() {
     let bed = hardened().await;
     bed.cluster.edit_node("gpu-1", |node| node.status.as_mut().unwrap().images = None);
     check("no image", &doctor(&bed, &[]).await, &[], &["image-on-nodes"], "--via inject");
+    let trial = set_up(fixture(), &[]).await;
+    trial.cluster.edit_node("gpu-1", |node| node.status.as_mut().unwrap().images = None);
+    let upload = doctor(&trial, &["--via", "inject"]).await;
+    check(
+        "no base image",
+        &upload,
+        &["inject"],
+        &["policy"],
+        "gpu-syringe --via inject --base-image IMAGE diagnose gpu-1",
+    );
     let bed = hardened().await;
     check("unknown node", &doctor(&bed, &["--node", "gpu-9"]).await, &["node"], &[], "gpu-syringe nodes");
     bed.cluster.faults(|faults| faults.on("gpu-1").start = Some(CountedFault::always(StartFault::ImagePull)));

@@ -115,7 +115,12 @@ async fn what_somebody_else_made_stays() {
     bed.cluster.add_object(json!({"kind": "ClusterRole", "apiVersion": "rbac.authorization.k8s.io/v1",
         "metadata": {"name": "gpu-syringe-read"}, "rules": []}));
     let removed = setup(&bed, &["--uninstall", "--yes"]).await.json();
-    assert!(removed["notes"].to_string().contains("somebody else made it (no label app.kubernetes.io/managed-by=gpu-syringe): ClusterRole gpu-syringe-read"), "{removed}");
+    assert!(
+        removed["notes"].to_string().contains(
+            "somebody else made it (no label app.kubernetes.io/managed-by=gpu-syringe): ClusterRole gpu-syringe-read"
+        ),
+        "{removed}"
+    );
     assert_eq!(bed.cluster.objects(), [("ClusterRole".to_owned(), "gpu-syringe-read".to_owned())]);
 }
 

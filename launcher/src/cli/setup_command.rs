@@ -6,8 +6,8 @@ use crate::error::Failure;
 use crate::exit_status::Outcome;
 use crate::kubernetes::Contexts;
 use crate::settings::Settings;
-use crate::text::page::Page;
 use crate::setup::{self, SetupArgs, SetupOutput};
+use crate::text::page::Page;
 
 /// Runs the command.
 pub(super) async fn run(

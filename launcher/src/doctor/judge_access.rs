@@ -141,7 +141,12 @@ pub(super) fn exec(observed: &Observed, settings: &Settings) -> Check {
         ExecAnswer::Forbidden => Check::skipped(id, "you may not exec in this namespace: see the permissions"),
         ExecAnswer::Unknown(why) => Check::undecided(id, why),
         ExecAnswer::NotServer(why) => Check::problem(
-            settings.via != ProbeMethod::Logs && settings.via != ProbeMethod::None,
+            match settings.via {
+                ProbeMethod::Logs | ProbeMethod::None => false,
+                // Then it reads the log of the pod.
+                ProbeMethod::Auto => !settings.names_image(),
+                ProbeMethod::Pod | ProbeMethod::Inject | ProbeMethod::Ephemeral => true,
+            },
             id,
             format!("something between here and the API server refuses websockets: {why}"),
             Mends::run(

@@ -8,7 +8,7 @@ use super::mend::Mends;
 use super::observe::{DryRun, Observed, Seen};
 use crate::probe;
 use crate::settings::{ProbeMethod, Settings};
-use crate::setup::apply::PolicyState;
+use crate::setup::apply::{NO_PARAMS, PolicyState};
 use crate::setup::manifests::pinned_image;
 
 /// Label of the Pod Security level.
@@ -61,7 +61,7 @@ impl Cause {
 
 /// Whether another value in the ConfigMap would admit the pod.
 fn is_of_parameter(reason: &str) -> bool {
-    reason.contains("ConfigMap gpu-syringe-policy") || reason.contains("no params found")
+    reason.contains("ConfigMap gpu-syringe-policy") || reason.contains(NO_PARAMS)
 }
 
 /// The rejections of the pods that this launcher could create.
@@ -200,7 +200,9 @@ fn policy(observed: &Observed, mends: &Mends<'_>) -> Check {
         (Seen::Found(_), Seen::Absent) | (Seen::Absent, Seen::Found(_))
     );
     match &observed.other_pod {
-        Some(PolicyState::InEffect) => Check::ok(id, "the policy rejects a pod that is no probe"),
+        Some(PolicyState::InEffect | PolicyState::WithoutParameter) => {
+            Check::ok(id, "the policy rejects a pod that is no probe")
+        }
         Some(PolicyState::NotInEffect(answer)) if answer == crate::setup::apply::ADMITTED => {
             let evidence = format!(
                 "namespace {} admits every pod: whoever may create pods there has root on every node of the cluster",
@@ -227,6 +229,10 @@ fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settin
     let id = "policy-parameter";
     let image = observed.parameter.found().and_then(|found: &Value| found["data"]["image"].as_str());
     if let Some(reason) = rejections.by(Cause::Parameter) {
+        if reason.contains(NO_PARAMS) && image.is_some() {
+            let evidence = format!("{reason}; the ConfigMap exists, but the API server does not see it");
+            return Check::failure(id, evidence, restart());
+        }
         return Check::failure(id, reason, parameter_mend(image, settings, mends));
     }
     match (&observed.other_pod, image) {
@@ -234,6 +240,15 @@ fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settin
         (Some(PolicyState::InEffect), None) => Check::ok(id, "admits the image of this launcher"),
         _ => Check::skipped(id, "no policy is in effect"),
     }
+}
+
+/// An API server whose last policy with a ConfigMap was removed does not see later ConfigMaps (kubernetes/kubernetes#130887).
+fn restart() -> Mend {
+    Mends::run(
+        "sudo crictl stop --timeout 30 $(sudo crictl ps --quiet --name kube-apiserver)",
+        "on each control plane node; the kubelet starts it again. Until kubernetes/kubernetes#130887 is mended, an API server that \
+         had a policy with a ConfigMap and lost it sees no ConfigMap until it is restarted; no probe is admitted until then",
+    )
 }
 
 /// The launcher takes the image of the policy, or the policy that of the launcher.
@@ -248,9 +263,10 @@ fn parameter_mend(image: Option<&str>, settings: &Settings, mends: &Mends<'_>) -
 }
 
 /// The methods of which one must work with these settings.
-pub(super) fn wanted(settings: &Settings) -> Vec<ProbeMethod> {
+fn wanted(settings: &Settings) -> Vec<ProbeMethod> {
     match settings.via {
         ProbeMethod::None | ProbeMethod::Ephemeral => Vec::new(),
+        ProbeMethod::Auto => vec![ProbeMethod::Pod, ProbeMethod::Logs, ProbeMethod::Inject],
         method => vec![method],
     }
 }
@@ -258,7 +274,7 @@ pub(super) fn wanted(settings: &Settings) -> Vec<ProbeMethod> {
 fn dry_runs(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<Check> {
     let wanted = wanted(settings);
     let works = observed.dry_runs.iter().any(|(via, run)| wanted.contains(via) && matches!(run, DryRun::Admitted));
-    let has_policy = matches!(observed.other_pod, Some(PolicyState::InEffect));
+    let has_policy = observed.has_policy();
     let check = |(via, run): &(ProbeMethod, DryRun)| {
         let id = format!("dry-run-{}", via.as_str());
         match run {
@@ -269,7 +285,7 @@ fn dry_runs(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<
                 if let Some(other) = cause.id() {
                     return Check::skipped(id, format!("rejected: see {other}"));
                 }
-                if *via == ProbeMethod::Inject && has_policy && !wanted.contains(via) {
+                if *via == ProbeMethod::Inject && has_policy && settings.via != ProbeMethod::Inject {
                     return Check::skipped(id, "the policy admits no shell, as it should");
                 }
                 let is_failure = wanted.contains(via) && !works;

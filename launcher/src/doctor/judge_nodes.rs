@@ -4,26 +4,57 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 
 use super::check::Check;
-use super::judge_namespace::wanted;
 use super::mend::Mends;
 use super::observe::{Observed, Seen};
 use crate::kubernetes::model::node_conditions::is_ready;
+use crate::probe;
 use crate::settings::{DEFAULT_IMAGE, ProbeMethod, Settings};
-use crate::setup::apply::PolicyState;
 use crate::setup::manifests::pinned_image;
 
 /// All checks of this file.
 pub(super) fn checks(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<Check> {
-    let needs_image = wanted(settings).iter().any(|via| matches!(via, ProbeMethod::Pod | ProbeMethod::Logs));
+    let needs_image = match settings.via {
+        ProbeMethod::Pod | ProbeMethod::Logs | ProbeMethod::Ephemeral => true,
+        ProbeMethod::Auto => settings.names_image() || observed.has_policy(),
+        ProbeMethod::Inject | ProbeMethod::None => false,
+    };
     let mut checks = vec![gpu_nodes(observed)];
     if needs_image {
         checks.push(image(observed, settings, mends));
         checks.push(image_on_nodes(observed, settings));
     } else {
-        let why = format!("--via {} needs no image of the probe", settings.via.as_str());
+        let why = format!("--via {} needs no image of the probe, and none is named", settings.via.as_str());
         checks.extend(["image", "image-on-nodes"].map(|id| Check::skipped(id, &why)));
     }
+    checks.push(inject(observed, settings, needs_image));
     checks
+}
+
+/// Whether node-probe can be uploaded: a base image on the nodes, and a program for their architecture.
+fn inject(observed: &Observed, settings: &Settings, has_image: bool) -> Check {
+    let id = "inject";
+    if !matches!(settings.via, ProbeMethod::Auto | ProbeMethod::Inject) {
+        return Check::skipped(id, format!("--via {} uploads nothing", settings.via.as_str()));
+    }
+    if observed.has_policy() {
+        return Check::skipped(id, "the policy admits no shell, as it should");
+    }
+    let mut images = std::collections::BTreeSet::new();
+    for node in &observed.with_images {
+        match probe::inject_preview(settings, node) {
+            Ok(image) => drop(images.insert(image)),
+            Err(failure) => {
+                let evidence = format!("{}: {}", failure.what, failure.why);
+                let command = format!("gpu-syringe --via inject --base-image IMAGE diagnose {}", node.name_any());
+                return Check::problem(!has_image, id, evidence, Mends::run(command, failure.next_step));
+            }
+        }
+    }
+    let images: Vec<_> = images.into_iter().collect();
+    match images.first() {
+        Some(first) => Check::ok(id, format!("node-probe can be uploaded, into {first}")),
+        None => Check::skipped(id, "no GPU node could be read"),
+    }
 }
 
 fn gpu_nodes(observed: &Observed) -> Check {
@@ -57,7 +88,7 @@ fn image(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Check {
         return Check::ok(id, format!("{image}, pinned by digest"));
     }
     let image = settings.probe_image();
-    if matches!(observed.other_pod, Some(PolicyState::InEffect)) {
+    if observed.has_policy() {
         return Check::skipped(id, format!("{image} is not pinned by digest: see policy-parameter"));
     }
     let is_default = if image == DEFAULT_IMAGE { " (the default)" } else { "" };

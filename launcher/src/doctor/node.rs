@@ -1,6 +1,7 @@
 //! `--node`: one real probe, with the time of each phase.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +46,7 @@ pub(super) async fn probe(
         tool: "doctor",
         target: None,
         deadline: settings.call_time(),
+        upload_time: Duration::from_secs(15),
     };
     match prober.probe(connection, request, Arc::new(|_| ()), CancellationToken::new()).await {
         Err(failure) => {

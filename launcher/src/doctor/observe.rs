@@ -79,6 +79,13 @@ pub(super) struct Observed {
     pub(super) with_images: Vec<Node>,
 }
 
+impl Observed {
+    /// Whether a policy limits the pods of the namespace to the probe.
+    pub(super) fn has_policy(&self) -> bool {
+        matches!(self.other_pod, Some(PolicyState::InEffect | PolicyState::WithoutParameter))
+    }
+}
+
 /// The number of nodes whose images are read.
 const NODES_WITH_IMAGES: usize = 8;
 

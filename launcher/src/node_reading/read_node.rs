@@ -51,6 +51,8 @@ pub(crate) struct NodeToRead<'a> {
     pub(crate) existing_pods: Option<ExistingPods>,
     /// Time for the probe, including the deletion of its pod.
     pub(crate) time: Duration,
+    /// Additional time if node-probe is uploaded.
+    pub(crate) upload_time: Duration,
 }
 
 /// What a probe reads.
@@ -144,7 +146,8 @@ pub(crate) async fn read_or_api_only(
         Err(failure) => (None, Some(failure)),
     };
     // Authentication and reading the node have used part of the call's time.
-    let known = NodeToRead { connection, kubernetes, existing_pods, time: call.time_left() };
+    let known =
+        NodeToRead { connection, kubernetes, existing_pods, time: call.time_left(), upload_time: Duration::ZERO };
     let mut read = read_with_object(call, known, tool, ask).await?;
     read.diagnosis.unknown.extend(not_listed.map(|failure| section_unknown("pods", &failure)));
     if read.report.source == Source::Api {
@@ -188,7 +191,23 @@ pub(crate) async fn read_with_object(
     tool: &'static str,
     ask: impl Into<ReadRequest>,
 ) -> Result<NodeReading, Failure> {
-    let NodeToRead { connection, kubernetes, existing_pods, time } = known;
+    let NodeToRead { connection, kubernetes, .. } = known;
+    match read_or_refused(call, known, tool, ask).await {
+        Err(Failure { why, next_step, obstacle: Some(RejectionReason::NoMethod), .. }) => {
+            Ok(without_probe(connection, kubernetes, &why, &next_step))
+        }
+        read => read,
+    }
+}
+
+/// The same, but a failure where `--via auto` finds no method: of many nodes, the reason is said once.
+pub(crate) async fn read_or_refused(
+    call: &CallContext,
+    known: NodeToRead<'_>,
+    tool: &'static str,
+    ask: impl Into<ReadRequest>,
+) -> Result<NodeReading, Failure> {
+    let NodeToRead { connection, kubernetes, existing_pods, time, upload_time } = known;
     if call.settings.via == ProbeMethod::None {
         let next_step = "Start gpu-syringe with another --via to probe it.";
         return Ok(without_probe(connection, kubernetes, NOT_WANTED, next_step));
@@ -202,7 +221,7 @@ pub(crate) async fn read_with_object(
         command.extend(stack_log(&facts).into_iter().flatten());
     }
     let deadline = time.saturating_sub(RESERVED_FOR_DELETION);
-    let request = ProbeRequest { node: name.clone(), command, tool, target, deadline };
+    let request = ProbeRequest { node: name.clone(), command, tool, target, deadline, upload_time };
     let (probed, cluster) = tokio::join!(
         probe(call, connection, request),
         cluster_facts::add_from_api(connection, kubernetes, facts, deadline)

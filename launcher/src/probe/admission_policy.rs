@@ -1,6 +1,6 @@
 //! Which policy of a cluster rejected a pod, and what an administrator can change.
 
-use super::create_forbidden;
+use super::{create_forbidden, next_steps};
 
 /// The policies in deploy/admission-policy.yaml.
 const OURS: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
@@ -12,10 +12,7 @@ pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)>
     if let Some(level) = between(why, "violates PodSecurity \"", "\"") {
         return Some((
             format!("Pod Security \"{level}\" of namespace {namespace}"),
-            format!(
-                "Ask an administrator to admit privileged pods in that namespace: kubectl label namespace {namespace} \
-                 pod-security.kubernetes.io/enforce=privileged (see deploy/namespace.yaml)."
-            ),
+            next_steps::pod_security(namespace),
         ));
     }
     if why.contains("GKE Warden") || why.contains("autogke") || why.contains("Autopilot") {
@@ -63,7 +60,9 @@ pub(crate) fn next_step_of_rejection(why: &str, namespace: &str) -> String {
 
 /// The next step after a rejection by a policy of deploy/admission-policy.yaml.
 fn next_step_of_ours(why: &str, namespace: &str) -> String {
-    if why.contains(PARAMETER) || why.contains("no params found") {
+    if why.contains("data.image") || why.contains("no params found") {
+        next_steps::policy_image(namespace)
+    } else if why.contains(PARAMETER) {
         format!(
             "Ask an administrator to set the value that the message names in {PARAMETER} of namespace {namespace} \
              (deploy/policy-parameters.yaml) to the value that this launcher uses."

@@ -124,6 +124,17 @@ impl ProbePod {
         self
     }
 
+    /// The same pod with an image of the probe that is on the node.
+    #[must_use]
+    pub(super) fn with_present_image(mut self, image: &str) -> Self {
+        if let Some(container) = self.container() {
+            container.image = Some(image.to_owned());
+            // Nobody named this image to be pulled.
+            container.image_pull_policy = Some("Never".into());
+        }
+        self
+    }
+
     fn container(&mut self) -> Option<&mut Container> {
         self.object.spec.as_mut()?.containers.first_mut()
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -42,10 +42,16 @@ pub(super) struct ProbeContext {
     pub(super) record: Arc<AuditRecord>,
     /// Whether the node is changed. An action is neither repeated nor interrupted.
     pub(super) is_action: bool,
+    /// Told when the API server has admitted the pod.
+    pub(super) admitted: Notify,
     /// Whether an exec was accepted: its program ran, or may have.
     pub(super) accepted: AtomicBool,
     /// Whether the action may have been started on the node.
     pub(super) action_sent: AtomicBool,
+    /// The image of the probe that the node has, if no other is named.
+    pub(super) present_image: Option<String>,
+    /// Methods that were passed over and why, one line each.
+    pub(super) passed_over: Vec<String>,
     /// Why the process of the probe may stay on the node after its pod is deleted.
     pub(super) process_stays: OnceLock<&'static str>,
 }
@@ -56,6 +62,10 @@ impl ProbeContext {
         let ProbeRequest { node, tool, .. } = &self.request;
         let pod = ProbePod::new(&self.settings, &self.session.identity, node, tool)
             .with_annotations(self.record.annotations());
+        let pod = match &self.present_image {
+            Some(image) => pod.with_present_image(image),
+            None => pod,
+        };
         if self.is_for_actions() { pod.for_actions() } else { pod }
     }
 
@@ -109,6 +119,12 @@ impl ProbeContext {
         if told.is_err() {
             tracing::error!(?phase, "the callback for a phase panicked");
         }
+    }
+
+    /// Adds the time for the upload of node-probe.
+    pub(super) fn add_upload_time(&mut self) {
+        self.end += self.request.upload_time;
+        self.answer_by += self.request.upload_time;
     }
 
     /// The pods of a namespace.

@@ -5,19 +5,19 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::audit_record::{ActionDetails, AuditRecord};
+use super::dispatch::{ProberCache, run_probe};
 use super::late_pod::LATE_TIME_AT_END;
 use super::launcher_identity::LauncherIdentity;
 use super::launcher_session::LauncherSession;
 use super::open_probes::OpenProbe;
 use super::probe_context::ProbeContext;
 use super::probe_slots::ProbeSlots;
-use super::runner::{ProberCache, run_probe};
 use super::sweep::{self, SweepResult};
 use super::types::{OnPhase, ProbeRequest, ProbeResult};
 use super::{delete_pod, pod_lifecycle};
@@ -112,8 +112,11 @@ impl Prober {
             stop: self.session.stop.clone(),
             record: Arc::new(record),
             is_action: false,
+            admitted: Notify::new(),
             accepted: AtomicBool::new(false),
             action_sent: AtomicBool::new(false),
+            present_image: None,
+            passed_over: Vec::new(),
             process_stays: OnceLock::new(),
         }
     }
@@ -144,12 +147,14 @@ impl Prober {
         let cache = self.cache.clone();
         let (early, early_result) = oneshot::channel();
         let context = ProbeContext { early: Mutex::new(Some(early)), ..context };
-        let mut task = self.session.tasks.spawn(run_probe(context, cache, self.slots.clone()));
+        let connection = context.connection.clone();
+        let mut task = self.session.tasks.spawn(run_probe(context, cache.clone(), self.slots.clone()));
         let ended = tokio::select! {
             ended = &mut task => ended,
             // The task goes on until the pod is deleted.
-            Ok(result) = early_result => return Ok(result),
+            Ok(result) = early_result => return Ok(cache.with_new_lines(&connection, result)),
         };
+        let ended = ended.map(|result| result.map(|result| cache.with_new_lines(&connection, result)));
         // A join error is a panic outside of the steps of the probe. It becomes a failure of this call, not of the server.
         ended.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))

@@ -22,7 +22,7 @@ use crate::audit::{AuditEvent, AuditLine};
 use crate::error::{Failure, kube_reason};
 use crate::kubernetes::Connection;
 use crate::kubernetes::model::name_validation::is_subdomain;
-use crate::settings::Settings;
+use crate::settings::{ProbeMethod, Settings};
 
 /// Time for the list.
 const LIST_TIME: Duration = Duration::from_secs(8);
@@ -89,6 +89,7 @@ async fn sweep_container(
         pod: pod.clone(),
         container: container.to_owned(),
         image: String::new(),
+        method: ProbeMethod::Ephemeral,
         if_missing: "",
     };
     let (client, settings) = (connection.client.clone(), settings.clone());

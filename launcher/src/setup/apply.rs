@@ -13,7 +13,10 @@ use crate::error::Failure;
 use crate::kubernetes::Connection;
 
 /// How long to wait until the API server applies a new policy. It usually takes a second.
-const POLICY_TIME: Duration = Duration::from_secs(20);
+const POLICY_TIME: Duration = Duration::from_secs(12);
+/// For an API server that does not see the parameter.
+const BLIND: &str = "The policy is in effect, but the API server does not see its ConfigMap, and admits no probe: it had such a policy \
+     before and lost it (kubernetes/kubernetes#130887). Restart kube-apiserver; gpu-syringe doctor has the command.";
 /// Pause between two checks of it.
 const PAUSE: Duration = Duration::from_millis(250);
 /// The policies of the hardened profile.
@@ -28,13 +31,14 @@ pub(super) async fn apply(
     planned: &[Planned],
     namespace: &str,
     force: bool,
-) -> Result<Vec<Applied>, Failure> {
+) -> Result<(Vec<Applied>, Option<String>), Failure> {
     let mut applied = Vec::new();
+    let mut remark = None;
     let has_policy = planned.iter().any(|one| one.reference.kind == BINDING);
     let mut is_checked = false;
     for Planned { reference, manifest, change } in planned {
         if has_policy && !is_checked && reference.kind.ends_with("RoleBinding") {
-            wait_for_policy(connection, namespace).await?;
+            remark = wait_for_policy(connection, namespace).await?;
             is_checked = true;
         }
         if *change != Change::Unchanged {
@@ -43,7 +47,11 @@ pub(super) async fn apply(
         }
         applied.push((reference.clone(), *change));
     }
-    Ok(applied)
+    // Without bindings it was not checked yet.
+    if has_policy && !is_checked {
+        remark = wait_for_policy(connection, namespace).await?;
+    }
+    Ok((applied, remark))
 }
 
 fn so_far(applied: &[Applied]) -> String {
@@ -51,16 +59,22 @@ fn so_far(applied: &[Applied]) -> String {
     format!("{changed} objects were applied before it")
 }
 
-/// Waits until the policy rejects a pod that is no probe. Otherwise a user could create one in the first moment.
-async fn wait_for_policy(connection: &Connection, namespace: &str) -> Result<(), Failure> {
+/// Waits until the policy rejects a pod that is no probe. Otherwise a user could create one in the first moment. Returns a remark
+/// if it rejects every pod.
+async fn wait_for_policy(connection: &Connection, namespace: &str) -> Result<Option<String>, Failure> {
     let end = Instant::now() + POLICY_TIME;
     let mut answer = String::new();
+    let mut without_parameter = false;
     while Instant::now() < end {
         match check_policy(connection, namespace).await {
-            PolicyState::InEffect => return Ok(()),
-            PolicyState::NotInEffect(seen) => answer = seen,
+            PolicyState::InEffect => return Ok(None),
+            PolicyState::WithoutParameter => without_parameter = true,
+            PolicyState::NotInEffect(seen) => (answer, without_parameter) = (seen, false),
         }
         sleep(PAUSE).await;
+    }
+    if without_parameter {
+        return Ok(Some(BLIND.to_owned()));
     }
     Err(Failure::new(
         format!("Waiting until the policy of namespace {namespace} is in effect"),
@@ -69,6 +83,8 @@ async fn wait_for_policy(connection: &Connection, namespace: &str) -> Result<(),
     ))
 }
 
+/// Part of the message of a policy whose parameter does not exist, as far as the API server knows.
+pub(crate) const NO_PARAMS: &str = "no params found";
 /// The answer if nothing rejects the pod.
 pub(crate) const ADMITTED: &str = "it is admitted";
 
@@ -77,6 +93,8 @@ pub(crate) const ADMITTED: &str = "it is admitted";
 pub(crate) enum PolicyState {
     /// It rejects a pod that is no probe.
     InEffect,
+    /// It rejects every pod, because the API server does not see its parameter.
+    WithoutParameter,
     /// Something else was answered.
     NotInEffect(String),
 }
@@ -104,7 +122,11 @@ pub(crate) async fn check_policy(connection: &Connection, namespace: &str) -> Po
         Err(error) => {
             let reason = error.reason();
             let ours = format!("ValidatingAdmissionPolicy '{}'", cluster_name(PROBE_POLICY, namespace));
-            if reason.contains(&ours) { PolicyState::InEffect } else { PolicyState::NotInEffect(reason) }
+            match () {
+                () if reason.contains(&ours) && reason.contains(NO_PARAMS) => PolicyState::WithoutParameter,
+                () if reason.contains(&ours) => PolicyState::InEffect,
+                () => PolicyState::NotInEffect(reason),
+            }
         }
     }
 }

@@ -194,9 +194,9 @@ async fn apply(
             return Ok(declined);
         }
     }
-    let mut applied = apply::apply(connection, &intent.planned, namespace, args.force_conflicts).await?;
+    let (mut applied, remark) = apply::apply(connection, &intent.planned, namespace, args.force_conflicts).await?;
     applied.extend(uninstall::remove(connection, &intent.removal.ours).await?);
-    let mut notes = Vec::new();
+    let mut notes: Vec<_> = remark.into_iter().collect();
     if profile == Profile::Trial {
         notes.push(TRIAL_RISK.to_owned());
     }

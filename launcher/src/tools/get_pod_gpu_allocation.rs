@@ -1,5 +1,7 @@
 //! `get_pod_gpu_allocation`: which pods use the GPUs of a node; with `resolve_devices` also which GPU each pod has.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Unknown};
@@ -110,6 +112,7 @@ impl Tool for GetPodGpuAllocation {
                 kubernetes: &view.node,
                 existing_pods: view.existing_pods(),
                 time: call.time_left(),
+                upload_time: Duration::ZERO,
             };
             let command = vec!["read".to_owned(), SECTIONS.to_owned()];
             match read_node::read_with_object(&call, known, Self::NAME, command).await {

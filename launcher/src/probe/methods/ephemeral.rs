@@ -226,6 +226,7 @@ impl ProbeSteps for Ephemeral {
             pod: pod.clone(),
             container: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
+            method: self.method(),
             if_missing: NO_PROBE,
         });
         self.open = Some(context.open_probe(namespace, pod, Some(&container.name)));

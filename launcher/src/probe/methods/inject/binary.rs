@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::error::Failure;
+use crate::error::{Failure, RejectionReason};
 use crate::settings::Settings;
 
 /// The part of an ELF header that includes its machine.
@@ -15,7 +15,8 @@ const MACHINES: [(u16, &str); 5] = [(62, "amd64"), (183, "arm64"), (21, "ppc64le
 /// The file to upload to a node of this architecture.
 pub(super) fn find(settings: &Settings, architecture: &str) -> Result<PathBuf, Failure> {
     let failed = |why: String, next: &str| {
-        Err(Failure::new(format!("Finding a node-probe for {architecture} to upload"), why, next))
+        let what = format!("Finding a node-probe for {architecture} to upload");
+        Err(Failure::new(what, why, next).because_of(RejectionReason::Upload))
     };
     if let Some(path) = &settings.probe_binary {
         return match machine(path) {

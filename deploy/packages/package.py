@@ -19,6 +19,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -98,10 +99,11 @@ def copy(program: pathlib.Path, to: pathlib.Path) -> None:
 
 
 def archives(build: Build) -> dict[str, pathlib.Path]:
-    """One archive for each platform: the program and the license."""
+    """One archive for each platform: the program, the license, and the skill for coding agents."""
     made = {}
     for platform, program in build.programs.items():
         files = [(file_name(platform), program.read_bytes(), 0o755), ("LICENSE", (ROOT / "LICENSE").read_bytes(), 0o644)]
+        files.append((f"skill/{NAME}/SKILL.md", (ROOT / "deploy" / "skill" / NAME / "SKILL.md").read_bytes(), 0o644))
         # krew takes .zip and .tar.gz; Windows opens only the first without other programs.
         path = build.out / f"{NAME}-{platform}.{'zip' if platform.startswith('win32') else 'tar.gz'}"
         path.write_bytes(zip_bytes(files) if path.suffix == ".zip" else tar_bytes(files))
@@ -168,8 +170,9 @@ def wheels(build: Build) -> None:
             info.mkdir()
             tags = "".join(f"Tag: py3-none-{tag}\n" for tag in PLATFORMS[platform]["wheel"].split("."))
             (info / "WHEEL").write_text(f"Wheel-Version: 1.0\nGenerator: {NAME}\nRoot-Is-Purelib: false\n{tags}")
-            # The registry of MCP looks for the line `mcp-name` in the description.
-            readme = (ROOT / "README.md").read_text()
+            # PyPI does not resolve relative links. The registry of MCP looks for the line `mcp-name` in the description.
+            target = f"]({REPOSITORY}/blob/v{build.version}/"
+            readme = re.sub(r"\]\((?!https://|#)", target, (ROOT / "README.md").read_text())
             (info / "METADATA").write_text(
                 f"Metadata-Version: 2.4\nName: {NAME}\nVersion: {build.version}\nSummary: {SUMMARY}\n"
                 f"License-Expression: {LICENSE}\nLicense-File: LICENSE\nProject-URL: Source, {REPOSITORY}\n"
@@ -252,8 +255,8 @@ def krew(build: Build, made: dict[str, pathlib.Path]) -> None:
         "    its NVIDIA GPUs, driver and kernel, deletes the pod, and reports findings",
         "    with evidence. Installs nothing on the cluster.",
         "  caveats: |",
-        "    The probe is a privileged pod. The README says which permissions and which",
-        "    namespace it needs. `kubectl gpu-syringe --demo nodes` needs none.",
+        "    The probe is a privileged pod. `kubectl gpu-syringe doctor` says what your",
+        "    cluster lacks for it. `kubectl gpu-syringe --demo nodes` needs no cluster.",
         "  platforms:",
     ]
     for platform, path in made.items():

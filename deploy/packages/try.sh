@@ -43,6 +43,7 @@ ask() {
 mkdir "$work/archive"
 tar -xzf "$dist/gpu-syringe-$platform.tar.gz" -C "$work/archive"
 ask "archive" "$work/archive/gpu-syringe"
+grep -q '^name: gpu-syringe$' "$work/archive/skill/gpu-syringe/SKILL.md"
 
 # What krew does: a link named after the plugin, started by kubectl with the arguments.
 ln -s "$work/archive/gpu-syringe" "$work/archive/kubectl-gpu_syringe"

@@ -63,3 +63,11 @@ mod variant_name;
 pub use cli::main;
 pub use error::Failure;
 pub use exit_status::{FailOn, Outcome};
+
+/// The definition of the command line, from which tests write and check the documents.
+#[doc(hidden)]
+pub mod command_line {
+    pub use crate::args::{command, documented_call};
+    pub use crate::settings::all_settings;
+    pub use crate::settings::file::is_setting_of_files;
+}

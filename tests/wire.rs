@@ -11,6 +11,8 @@ mod support;
 
 #[path = "wire/cleanup.rs"]
 mod cleanup;
+#[path = "wire/commands.rs"]
+mod commands;
 #[cfg(unix)]
 #[path = "wire/credentials.rs"]
 mod credentials;
@@ -38,3 +40,5 @@ mod spec;
 mod sweep;
 #[path = "wire/unreachable.rs"]
 mod unreachable;
+#[path = "wire/unread_inputs.rs"]
+mod unread_inputs;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use kube::client::AuthError;
+use serde_json::{Value, json};
 
 /// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,19 +22,39 @@ pub struct Failure {
     pub process_left: Option<String>,
     /// Whether an action was sent to the node, so that it may have been done.
     pub(crate) may_have_acted: bool,
-    /// A cause that another probe method avoids.
+    /// Why this probe method does not work here, if that is the cause.
     pub(crate) obstacle: Option<RejectionReason>,
+    /// The probe method that failed.
+    pub(crate) via: Option<&'static str>,
     /// Which nodes are expected to fail in the same way.
     pub(crate) scope: Scope,
+    /// Whether the arguments or the settings are not valid, so that nothing was tried.
+    pub(crate) is_usage: bool,
 }
 
-/// An obstacle that another probe method avoids.
+/// Why a probe method does not work on a cluster or node. What is busy, late or cancelled is none of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RejectionReason {
     /// This policy of the cluster denies the probe. `next_step` says what an administrator can change.
     Policy(String),
+    /// The namespace of the probes does not exist.
+    Namespace,
+    /// The user may not create the pod.
+    CreateForbidden,
     /// A proxy between here and the API server refuses websockets.
     Websockets,
+    /// No exec was answered: by a proxy that drops websockets, or by a node that hangs.
+    ExecUnanswered,
+    /// The user may not exec.
+    ExecForbidden,
+    /// The user may not read logs.
+    LogForbidden,
+    /// The node does not have the image of the probe, and cannot pull it.
+    Image,
+    /// node-probe cannot be uploaded to this node: no image to run it in, or no program for its architecture.
+    Upload,
+    /// No method is left (`--via auto`).
+    NoMethod,
 }
 
 /// Which nodes a failure is about.
@@ -58,8 +79,25 @@ impl Failure {
             process_left: None,
             may_have_acted: false,
             obstacle: None,
+            via: None,
             scope: Scope::Node,
+            is_usage: false,
         }
+    }
+
+    /// A failure of arguments or settings that are not valid.
+    pub(crate) fn usage(what: impl Into<String>, why: impl fmt::Display, next_step: impl Into<String>) -> Self {
+        Self { is_usage: true, ..Self::new(what, why, next_step) }
+    }
+
+    /// The failure as JSON, for a program that asked for JSON.
+    pub(crate) fn to_json(&self) -> Value {
+        let Self { what, why, next_step, left_behind, deleted, process_left, .. } = self;
+        json!({
+            "error": format!("{what}: {}", why.trim_end_matches('.')),
+            "next_step": next_step,
+            "probe": { "deleted": deleted, "left_behind": left_behind, "process_left": process_left },
+        })
     }
 
     /// The same, with another next step.
@@ -112,8 +150,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, why, next_step, left_behind, deleted, process_left, may_have_acted: _, obstacle: _, scope: _ } =
-            self;
+        let Self { what, why, next_step, left_behind, deleted, process_left, .. } = self;
         let why = why.trim_end_matches('.');
         write!(formatter, "{what}: {why}.\nNext step: {next_step}")?;
         match left_behind {

@@ -42,6 +42,9 @@ pub struct Diagnosis {
     /// a section of their own.
     #[serde(skip)]
     pub stack: Vec<StackStage>,
+    /// Whether too little was read to rule out a worse finding than those in `findings`.
+    #[serde(skip)]
+    pub undecided: bool,
 }
 
 /// One finding.

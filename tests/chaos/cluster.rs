@@ -91,7 +91,7 @@ impl Site {
     /// The settings of a launcher for this cluster.
     pub(crate) fn configure(&self, launcher: Launcher, worker: usize) -> Launcher {
         let launcher = launcher
-            .env("GPU_SYRINGE_NAMESPACE", namespace_name(worker))
+            .env("GPU_SYRINGE_PROBE_NAMESPACE", namespace_name(worker))
             .env("GPU_SYRINGE_ALLOW_NODES", "*")
             .env("GPU_SYRINGE_BASE_IMAGE", DEBIAN)
             .env("GPU_SYRINGE_PROBE_BINARY", self.files.path().join("node-probe"));

@@ -1,5 +1,7 @@
 //! What must hold for every answer.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::plan::Step;
@@ -24,6 +26,13 @@ pub(crate) type Found = (&'static str, String);
 /// Whether a text names a pod.
 pub(crate) fn is_named(text: &str, pod: &str) -> bool {
     text.contains(pod)
+}
+
+/// The audit log of launchers with this state directory, with its rotated files.
+pub(crate) fn audit_log(state: &Path) -> String {
+    let files = std::fs::read_dir(state).into_iter().flatten().flatten().map(|entry| entry.path());
+    let audits = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains("audit")));
+    audits.map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect()
 }
 
 /// Checks the result of a tool call.
@@ -57,15 +66,13 @@ pub(crate) fn read_command(
         return vec![("crash", said.to_owned())];
     }
     match code {
-        Some(0) => match serde_json::from_str(stdout) {
-            Ok(answer) => check(&answer, wrong),
-            Err(error) => vec![("half", format!("success with {error}: {stdout:.200}"))],
-        },
-        Some(1) if stdout.is_empty() => read_error(said),
         Some(130) if interrupted_twice => Vec::new(),
-        Some(1) => {
-            serde_json::from_str::<Value>(stdout).err().map(|error| ("half", error.to_string())).into_iter().collect()
-        }
+        Some(status @ (0 | 1 | 3 | 130)) => match serde_json::from_str::<Value>(stdout) {
+            Ok(answer) if answer.get("error").is_none() => check(&answer, wrong),
+            Ok(_) if status == 3 || status == 130 => read_error(said),
+            Ok(error) => vec![("exit", format!("exit code {status} with an error: {error}"))],
+            Err(error) => vec![("half", format!("exit code {status} with {error}: {stdout:.200}"))],
+        },
         other => vec![("exit", format!("exit code {other:?}: {said}"))],
     }
 }

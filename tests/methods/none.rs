@@ -74,7 +74,7 @@ async fn nothing_is_created_and_every_hardware_section_is_unknown() {
 async fn if_a_policy_denies_probes_the_answer_names_it_and_the_next_step() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     cluster.faults(|faults| faults.api.pod_security = true);
-    let namespace = ["--namespace", "default"];
+    let namespace = ["--probe-namespace", "default"];
     for way in ["pod", "ephemeral", "inject", "logs"] {
         let launcher = Launcher::start(&cluster, &[&["--via", way], &namespace[..]].concat());
         let answer = launcher.inventory().await.unwrap_or_else(|failure| panic!("{way}: {failure}"));
@@ -91,7 +91,7 @@ async fn if_a_policy_denies_probes_the_answer_names_it_and_the_next_step() {
 async fn a_runtime_class_needs_no_privileges() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     cluster.faults(|faults| faults.api.pod_security = true);
-    let launcher = Launcher::start(&cluster, &["--runtime-class", "nvidia", "--namespace", "default"]);
+    let launcher = Launcher::start(&cluster, &["--runtime-class", "nvidia", "--probe-namespace", "default"]);
     let answer = launcher.inventory().await.unwrap();
     assert_eq!(answer["probe"]["via"], "pod");
     assert!(answer["probe"]["note"].as_str().unwrap().contains("RuntimeClass nvidia"));

@@ -21,13 +21,14 @@ fn config_shows_each_value_and_its_source() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join(".config/gpu-syringe");
     std::fs::create_dir_all(&directory).unwrap();
-    let text = "via = 'inject'\nnamespace = 'from-file'\nlabel = ['team=ml']\nimage = 'from-file:1'\n";
+    let text = "via = 'inject'\nprobe_namespace = 'from-file'\nlabel = ['team=ml']\nimage = 'from-file:1'\n";
     std::fs::write(directory.join("config.toml"), text).unwrap();
-    let environment = [("GPU_SYRINGE_NAMESPACE", "from-environment"), ("GPU_SYRINGE_IMAGE", "from-environment:1")];
+    let environment =
+        [("GPU_SYRINGE_PROBE_NAMESPACE", "from-environment"), ("GPU_SYRINGE_IMAGE", "from-environment:1")];
     let shown = json(&run(&["config", "--image", "from-flag:1"], home.path(), &environment));
     let of = |name: &str| (shown[name]["value"].clone(), shown[name]["from"].as_str().unwrap().to_owned());
     assert_eq!(of("image"), ("from-flag:1".into(), "--image".into()));
-    assert_eq!(of("namespace"), ("from-environment".into(), "GPU_SYRINGE_NAMESPACE".into()));
+    assert_eq!(of("probe_namespace"), ("from-environment".into(), "GPU_SYRINGE_PROBE_NAMESPACE".into()));
     let (via, from) = of("via");
     assert!(via == "inject" && from.ends_with("config.toml"), "{via} {from}");
     assert_eq!(shown["label"]["value"], serde_json::json!(["team=ml"]));
@@ -44,7 +45,7 @@ fn a_file_that_is_wrong_or_missing_is_named() {
     for words in [["config", "--config", file.to_str().unwrap()], ["config", "--config", "/nowhere.toml"]] {
         let output = run(&words, home.path(), &[]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(words[2]) && said.contains("Next step"), "{said}");
     }
 }
@@ -69,7 +70,7 @@ fn the_pod_has_what_the_settings_say() {
         "note=a=b",
         "--toleration",
         "dedicated=gpu:NoSchedule",
-        "--namespace",
+        "--probe-namespace",
         "tools",
     ];
     let pod = json(&run(&words, home.path(), &[]));

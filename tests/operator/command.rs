@@ -36,7 +36,7 @@ fn error(output: &Output) -> String {
 fn without_operator_mode_the_command_says_what_it_needs() {
     let state = tempfile::tempdir().unwrap();
     let output = run(state.path(), &texts(&kill(&[])));
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(error(&output).contains("--mode operator"), "{}", error(&output));
 }
 
@@ -64,7 +64,7 @@ fn another_api_server_than_the_one_that_was_named_is_refused() {
     let mut words = kill(&["--mode", "operator"]);
     words.extend(["--yes", "--server", "https://elsewhere:6443"].map(str::to_owned));
     let output = run(state.path(), &texts(&words));
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(error(&output).contains("not https://elsewhere:6443"), "{}", error(&output));
     assert!(!state.path().join("gpu-syringe/audit.jsonl").exists(), "no pod was created");
 }

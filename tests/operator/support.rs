@@ -209,7 +209,7 @@ impl Bed {
         let cluster = Arc::new(Cluster::start(fixture(programs)).await.unwrap());
         let state = tempfile::tempdir().unwrap();
         let folder = if no_audit { state.path().join("absent") } else { state.path().to_owned() };
-        let settings = Arc::new(settings(&[&["--namespace", "default"], words].concat()));
+        let settings = Arc::new(settings(&[&["--probe-namespace", "default"], words].concat()));
         let contexts = Arc::new(Contexts::in_memory(cluster.kubeconfig(), None));
         let prober = Prober::new(settings.clone(), CancellationToken::new()).with_audit(AuditLog::at(&folder));
         let all = tools::all(settings.mode);

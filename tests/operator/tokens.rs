@@ -55,8 +55,8 @@ async fn without_the_setting_the_model_gets_a_command_for_the_user_s_terminal_an
         let server = bed.cluster.url();
         for words in [
             "--context test ",
-            "--namespace default ",
-            "--mode operator kill-gpu-process --node-name busy ",
+            "--probe-namespace default ",
+            "--mode operator kill-gpu-process busy ",
             &format!("--gpu {} --pid 41210 --start-ticks 418000 --grace-seconds 10 ", crate::support::BUSY_GPU),
             &format!("--server {server}"),
         ] {

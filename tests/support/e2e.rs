@@ -68,7 +68,7 @@ impl Site {
         Launcher::inheriting(self.home.path())
             .env("KUBECONFIG", &self.kubeconfig)
             .env("GPU_SYRINGE_IMAGE", &self.image)
-            .env("GPU_SYRINGE_NAMESPACE", &self.namespace)
+            .env("GPU_SYRINGE_PROBE_NAMESPACE", &self.namespace)
             // The only node of a small cluster is of its control plane.
             .env("GPU_SYRINGE_ALLOW_NODES", "*")
     }

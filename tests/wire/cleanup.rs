@@ -45,7 +45,11 @@ async fn the_pod_is_gone_when_the_image_does_not_contain_node_probe() {
         .run()
         .await;
     bed.assert_bare(1);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+    assert_eq!(ended.code, Some(3));
+    let error: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(error["probe"]["deleted"], true);
+    assert!(error["error"].as_str().unwrap().contains("executable file not found"), "{error}");
+    assert!(error["next_step"].as_str().unwrap().contains("--image"), "{error}");
     assert!(ended.stderr.contains("executable file not found"), "{}", ended.stderr);
     assert!(ended.stderr.contains("--image"), "{}", ended.stderr);
 }
@@ -179,7 +183,7 @@ async fn the_pod_is_gone_when_the_call_s_time_is_over() {
     let bed = Bed::with(|faults| faults.everywhere.exec = Some(ExecFault::Hang.into())).await;
     let ended = bed.launcher().args(["--call-timeout", "5", "get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
     bed.assert_bare(1);
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.code, Some(3));
     assert!(ended.stderr.contains("did not finish") && ended.stderr.contains("--call-timeout"), "{}", ended.stderr);
 }
 
@@ -188,7 +192,7 @@ async fn the_pod_is_gone_when_its_container_does_not_start_in_time() {
     let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::Slow(NEVER).into())).await;
     let ended = bed.launcher().args(["--start-timeout", "1", "get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
     bed.assert_bare(1);
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.code, Some(3));
     // A busy machine waits longer than the limit.
     let waited = ended.stderr.split_once("did not start within ").expect("what was waited for").1;
     let (seconds, limit) = waited.split_once(" s, ").expect("seconds");

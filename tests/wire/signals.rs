@@ -53,7 +53,7 @@ async fn the_pod_is_gone_after_ctrl_c_at_the_command_line() {
     running.signal("INT");
     let status = running.exit().await;
     bed.assert_bare(1);
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(status.code(), Some(130));
     assert!(running.said().contains("gpu-syringe was interrupted"), "{}", running.said());
 }
 
@@ -111,7 +111,7 @@ async fn a_command_that_makes_no_pod_ends_at_once_with_ctrl_c() {
         let began = std::time::Instant::now();
         running.signal("INT");
         let status = running.exit().await;
-        assert_eq!(status.code(), Some(1), "{words:?}");
+        assert_eq!(status.code(), Some(130), "{words:?}");
         assert!(running.said().contains("gpu-syringe was interrupted"), "{words:?}: {}", running.said());
         assert!(began.elapsed() < std::time::Duration::from_secs(3), "{words:?}: {:?}", began.elapsed());
     }

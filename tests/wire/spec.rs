@@ -81,7 +81,7 @@ async fn each_method_prints_its_own_pod() {
     assert_eq!(inject["command"][0], "sh");
     for none in ["ephemeral", "none"] {
         let ended = print(none).await;
-        assert!(ended.code == Some(1) && ended.stderr.contains("creates no pod"), "{none}: {}", ended.stderr);
+        assert!(ended.code == Some(3) && ended.stderr.contains("creates no pod"), "{none}: {}", ended.stderr);
     }
 }
 

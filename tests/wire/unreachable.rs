@@ -102,6 +102,6 @@ async fn a_command_names_the_server(server: &str) {
     let began = Instant::now();
     let ended = launcher(home.path(), server).args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
     assert!(began.elapsed() < ERROR_COMES, "{:?}", began.elapsed());
-    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.code, Some(3));
     assert!(ended.stderr.contains(server), "{}", ended.stderr);
 }

@@ -88,7 +88,7 @@ async fn distant(options: &Options, program: &Program, table: &mut Table, node: 
 async fn debug_node(options: &Options, program: &Program, table: &mut Table, node: &str, image: &str) {
     let (mut measured, mut other) = (Duration::MAX, Duration::MAX);
     for _ in 0..options.call_rounds {
-        measured = measured.min(program.run(&["analyze-xid-errors", "--node-name", node]).await.time);
+        measured = measured.min(program.run(&["xid", node]).await.time);
         let Some(time) = block_in_place(|| kubectl_debug(program.kubeconfig(), &options.namespace, node, image)) else {
             println!("kubectl debug node is not measured: kubectl is missing or failed");
             return;

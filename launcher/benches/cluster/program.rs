@@ -28,7 +28,7 @@ pub(crate) struct Ran {
 
 impl Program {
     pub(crate) fn new(options: &Options, kubeconfig: PathBuf) -> Self {
-        let mut args = vec!["--namespace".to_owned(), options.namespace.clone()];
+        let mut args = vec!["--probe-namespace".to_owned(), options.namespace.clone()];
         args.extend(options.image.iter().flat_map(|image| ["--image".to_owned(), image.clone()]));
         Self { path: options.program.clone(), kubeconfig, args, home: tempfile::tempdir().unwrap() }
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use syringe_core::diagnosis::{ActionCode, Class, Severity, Verdict};
 
 use crate::answer::node_name_ranges::NodeNames;
+use crate::exit_status::Outcome;
 
 /// An answer about many nodes.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -70,6 +71,20 @@ pub struct FleetAnswer {
     pub left_behind_omitted: Option<usize>,
     /// How the nodes were read.
     pub probes: ProbesSummary,
+}
+
+impl FleetAnswer {
+    /// What it found. Nodes that were not read may be worse than what was found.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let found = Outcome::of_verdict(self.verdict);
+        let all_read = self.failed.is_empty() && self.skipped.is_empty() && self.not_reached.is_none();
+        if all_read { found } else { found.of_incomplete() }
+    }
+
+    /// The names of the nodes with findings or differences.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.nodes.iter().map(|one| format!("node/{}", one.node)).collect()
+    }
 }
 
 /// Numbers of nodes by result of the read.
@@ -187,6 +202,9 @@ pub struct ProbesSummary {
     pub median_node_ms: u64,
     /// Duration of the slowest node.
     pub slowest_node_ms: u64,
+    /// Methods that `--via auto` passed over and why, each only in the first answer that it concerns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<String>,
 }
 
 fn is_zero(count: &usize) -> bool {

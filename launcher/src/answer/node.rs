@@ -5,6 +5,7 @@ use serde::Serialize;
 use syringe_core::diagnosis::{Diagnosis, Finding, Plan, Unknown, Verdict};
 use syringe_core::facts::kernel_log::Coverage;
 
+use crate::exit_status::Outcome;
 use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
 use crate::node_reading::probe_summary::ProbeSummary;
 
@@ -14,6 +15,10 @@ const MAX_FINDINGS: usize = 40;
 /// An answer about one node. `T` is the tool's own section.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeAnswer<T> {
+    /// Whether too little was read to rule out a worse finding.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) undecided: bool,
     /// The worst finding in the sections of `judged`; without one, how much was read: `healthy` (all), `no_fault_found`
     /// (only these sections, not the whole node), `unknown` (not enough).
     pub verdict: Verdict,
@@ -69,6 +74,17 @@ impl LogCoverage {
 }
 
 impl<T> NodeAnswer<T> {
+    /// What it found.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let found = Outcome::of_verdict(self.verdict);
+        if self.undecided { found.of_incomplete() } else { found }
+    }
+
+    /// The name of its node.
+    pub(crate) fn names(&self) -> Vec<String> {
+        vec![format!("node/{}", self.probe.node)]
+    }
+
     /// Creates an answer.
     pub fn new(diagnosis: Diagnosis, section: T, mut probe: ProbeSummary) -> Self {
         let Diagnosis {
@@ -83,10 +99,12 @@ impl<T> NodeAnswer<T> {
             unknown,
             kernel_log,
             stack: _,
+            undecided,
         } = diagnosis;
         let omitted = findings.len().saturating_sub(MAX_FINDINGS);
         findings.truncate(MAX_FINDINGS);
         Self {
+            undecided,
             verdict,
             summary,
             judged,

@@ -3,12 +3,14 @@
 use serde_json::Value;
 
 use super::line::AuditLine;
+use crate::text::page::Page;
 use crate::text::table;
 
 /// The lines as a table, newest last.
-pub fn table(lines: &[AuditLine]) -> String {
+pub fn table(lines: &[AuditLine]) -> Page {
     let mut rows =
-        table::new_table(["time (UTC)", "event", "context", "node", "tool", "pod", "consent", "outcome", "ms"]);
+        table::new_table(["time (UTC)", "event", "context", "node", "tool", "pod", "consent", "outcome", "ms"])
+            .optional(&["ms", "context", "consent", "pod"]);
     for line in lines {
         let AuditLine { time, event, context, node, tool, pod, consent, outcome, deleted, duration_ms, .. } = line;
         let event = serde_json::to_value(event).unwrap_or(Value::Null);
@@ -25,5 +27,7 @@ pub fn table(lines: &[AuditLine]) -> String {
             table::cell(*duration_ms),
         ]);
     }
-    table::lines(&rows)
+    let mut page = Page::default();
+    page.push_table(rows);
+    page
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::command_names::command_of;
 use crate::settings::{Settings, to_args};
 
 /// Name of the program.
@@ -21,8 +22,7 @@ pub(crate) fn terminal_command_line(
 ) -> String {
     let mut argv = vec![program()];
     argv.extend(to_args(settings));
-    argv.push(tool.replace('_', "-"));
-    argv.extend(["--node-name".to_owned(), node.to_owned()]);
+    argv.extend([command_of(tool).to_owned(), node.to_owned()]);
     for (name, value) in arguments.as_object().into_iter().flatten() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         argv.extend([format!("--{}", name.replace('_', "-")), value]);
@@ -42,7 +42,7 @@ fn program() -> String {
 }
 
 /// Quotes a word for a shell.
-fn shell_quoted(word: &str) -> String {
+pub(crate) fn shell_quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@,+%".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
         return word.to_owned();
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(
             command,
             "KUBECONFIG='/a b:/c' gpu-syringe --context 'o'\\''clock; rm -rf /' --mode operator kill-gpu-process \
-             --node-name gpu-1 --gpu GPU-1 --start-ticks 7 --server https://k:6443"
+             gpu-1 --gpu GPU-1 --start-ticks 7 --server https://k:6443"
         );
     }
 }

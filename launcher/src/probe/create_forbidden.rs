@@ -1,5 +1,27 @@
 //! The next step after a 403 answer to the creation of a pod: a missing permission, or a rejection by an admission plugin.
 
+use super::next_steps;
+use crate::error::RejectionReason;
+
+/// Why no probe can be created, if that is so. A quota, a LimitRange and a namespace that is being deleted change on their own.
+pub(super) fn obstacle(why: &str) -> Option<RejectionReason> {
+    const OTHER_CAUSES: [&str; 6] = [
+        "exceeded quota",
+        "failed quota",
+        "usage per ",
+        "RuntimeClass ",
+        "being terminated",
+        "error looking up service account",
+    ];
+    let has_other_cause = !is_missing_permission(why) && OTHER_CAUSES.iter().any(|phrase| why.contains(phrase));
+    (!has_other_cause).then_some(RejectionReason::CreateForbidden)
+}
+
+/// Whether the message is that of the authorizer: a permission is missing.
+pub(super) fn is_missing_permission(why: &str) -> bool {
+    why.contains(" cannot ") && why.contains(" resource \"")
+}
+
 /// What an administrator or the user can change, from the message of the API server.
 pub(super) fn next_step(why: &str, namespace: &str) -> String {
     // Admission plugins write `pods "NAME" is forbidden: WHY`. The texts are those of Kubernetes 1.36.
@@ -8,21 +30,21 @@ pub(super) fn next_step(why: &str, namespace: &str) -> String {
             "exceeded quota",
             format!(
                 "The quota of namespace {namespace} is used up: raise it (kubectl -n {namespace} describe quota), or use \
-                 another namespace (--namespace)."
+                 another namespace (--probe-namespace)."
             ),
         ),
         (
             "failed quota",
             format!(
                 "The quota requires requests and limits that the probe pod does not set: create a LimitRange with defaults in \
-                 namespace {namespace}, or use another namespace (--namespace)."
+                 namespace {namespace}, or use another namespace (--probe-namespace)."
             ),
         ),
         (
             "usage per ",
             format!(
                 "A LimitRange of namespace {namespace} does not allow the resources of the probe pod: change it, or use \
-                 another namespace (--namespace)."
+                 another namespace (--probe-namespace)."
             ),
         ),
         (
@@ -34,7 +56,7 @@ pub(super) fn next_step(why: &str, namespace: &str) -> String {
             "being terminated",
             format!(
                 "Namespace {namespace} is being deleted: wait until it is gone and create it again (kubectl apply -f \
-                 deploy/namespace.yaml), or use another namespace (--namespace)."
+                 deploy/namespace.yaml), or use another namespace (--probe-namespace)."
             ),
         ),
         (
@@ -47,15 +69,12 @@ pub(super) fn next_step(why: &str, namespace: &str) -> String {
     ];
     let known_case = cases.into_iter().find(|(phrase, _)| why.contains(phrase));
     known_case.map(|(_, next)| next).unwrap_or_else(|| {
-        if why.contains("cannot create resource") {
-            format!(
-                "Your user needs create, get and delete on pods and get and create on pods/exec in namespace {namespace}: \
-                 see deploy/rbac.yaml. Without a probe: --via none."
-            )
+        if is_missing_permission(why) {
+            next_steps::permission_missing(namespace, why)
         } else {
             format!(
                 "An admission plugin of the API server rejects the pod: ask an administrator of the cluster, or use another \
-         namespace than {namespace} (--namespace). Without a probe: --via none."
+         namespace than {namespace} (--probe-namespace). Without a probe: --via none."
             )
         }
     })

@@ -12,6 +12,14 @@ use crate::user_dirs::config_dir;
 /// Settings that cannot be in a file.
 const NOT_IN_FILES: [&str; 2] = ["config", "demo"];
 
+/// Whether a settings file may have this setting.
+pub fn is_setting_of_files(id: &str) -> bool {
+    !NOT_IN_FILES.contains(&id)
+}
+
+/// The name of `probe_namespace` in earlier versions.
+const OLD_NAMESPACE: &str = "namespace";
+
 /// The values of a settings file, as command line arguments.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FileValues {
@@ -44,10 +52,16 @@ impl FileValues {
         let mut values = BTreeMap::new();
         for (key, value) in table {
             let id = key.replace('-', "_");
+            if id == OLD_NAMESPACE {
+                return Err(wrong(
+                    path,
+                    "'namespace' is named 'probe_namespace' now: it is the namespace of the probe pods",
+                ));
+            }
             let known = settings.get_arguments().any(|arg| arg.get_id() == id.as_str());
-            if !known || NOT_IN_FILES.contains(&id.as_str()) {
+            if !known || !is_setting_of_files(&id) {
                 let names = settings.get_arguments().map(|arg| arg.get_id().as_str());
-                let names: Vec<_> = names.filter(|name| !NOT_IN_FILES.contains(name)).collect();
+                let names: Vec<_> = names.filter(|name| is_setting_of_files(name)).collect();
                 return Err(wrong(path, format!("there is no setting '{key}'; there are: {}", names.join(", "))));
             }
             let texts = value_texts(&value).ok_or_else(|| {
@@ -124,7 +138,7 @@ fn default_path() -> Option<PathBuf> {
 }
 
 fn wrong(path: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::new(
+    Failure::usage(
         format!("Reading the settings file {}", path.display()),
         why,
         "Correct the file, or use another one (--config). gpu-syringe config shows the current settings.",
@@ -138,11 +152,11 @@ mod tests {
     use clap::Args;
 
     use super::FileValues;
+    use crate::settings::all_settings;
     use crate::settings::flags::Settings;
 
     fn read(text: &str) -> Result<FileValues, String> {
-        let settings = Settings::augment_args(clap::Command::new("settings"));
-        FileValues::read(Path::new("config.toml"), text, &settings).map_err(|failure| failure.why)
+        FileValues::read(Path::new("config.toml"), text, &all_settings()).map_err(|failure| failure.why)
     }
 
     fn settings(text: &str, argv: &[&str]) -> Settings {
@@ -155,20 +169,22 @@ mod tests {
 
     #[test]
     fn flags_override_the_file_and_the_file_overrides_the_defaults() {
-        let text = "namespace = 'tools'\ncall-timeout = 20\nlabel = ['team=a', 'cost=b']\nno_ephemeral = true\n";
+        let text = "probe_namespace = 'tools'\ncall-timeout = 20\nlabel = ['team=a', 'cost=b']\nno_ephemeral = true\n";
         let read = settings(text, &[]);
-        assert_eq!((read.namespace.as_str(), read.call_timeout, read.label.len()), ("tools", 20, 2));
+        assert_eq!((read.probe_namespace.as_str(), read.call_timeout, read.label.len()), ("tools", 20, 2));
         assert!(read.no_ephemeral);
-        let read = settings(text, &["--namespace", "mine"]);
-        assert_eq!((read.namespace.as_str(), read.start_timeout), ("mine", 30));
+        let read = settings(text, &["--probe-namespace", "mine"]);
+        assert_eq!((read.probe_namespace.as_str(), read.start_timeout), ("mine", 30));
     }
 
     #[test]
     fn an_error_names_the_wrong_key_or_value() {
         assert!(read("namespcae = 'x'").expect_err("unknown").contains("no setting 'namespcae'"));
         assert!(read("call_timeout = 'soon'").expect_err("no number").contains("soon"));
+        assert!(read("output = 'xml'").expect_err("no format").contains("xml") && read("output = 'yaml'").is_ok());
         assert!(read("via = 'magic'").expect_err("no way").contains("magic"));
+        assert!(read("namespace = 'x'").expect_err("old").contains("'probe_namespace'"));
         assert!(read("label = 1.5").expect_err("no word").contains("label"));
-        assert!(read("demo = true").is_err() && read("namespace = ").is_err());
+        assert!(read("demo = true").is_err() && read("probe_namespace = ").is_err());
     }
 }

@@ -1,14 +1,15 @@
 //! The answer about many nodes as text for a terminal.
 
 use crate::answer::fleet::FleetAnswer;
-use crate::text::table::{cell, counted, lines, new_table};
-use crate::variant_name::variant_name;
+use crate::text::page::Page;
+use crate::text::style::{Paint, headline, named, paint};
+use crate::text::table::{Rows, cell, counted, new_table};
 
 /// The answer as text.
-pub(crate) fn table(answer: &FleetAnswer) -> String {
-    let mut text = format!("{}  {}\n", variant_name(answer.verdict).to_uppercase(), answer.summary);
+pub(crate) fn page(answer: &FleetAnswer) -> Page {
+    let mut text = Page::from(format!("{}  {}\n", headline(answer.verdict), answer.summary));
     for finding in &answer.findings {
-        let severity = variant_name(finding.severity);
+        let severity = named(finding.severity);
         let nodes = &finding.nodes;
         text.push_str(&format!(
             "\n[{severity}] {} ({}), {}: {}\n",
@@ -20,33 +21,44 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
         text.push_str(&format!("  → {}\n", finding.action_text));
     }
     if !answer.outliers.is_empty() {
-        let mut rows = new_table(["differs in", "has", "usual", "model", "nodes"]);
+        let mut rows = new_table(["differs in", "has", "usual", "model", "nodes"]).optional(&["model"]).note("nodes");
         for one in &answer.outliers {
             let nodes = format!("{}: {}", one.nodes.count, one.nodes.names);
             rows.add_row([one.what.to_owned(), one.value.clone(), one.usual.clone(), one.model.clone(), nodes]);
         }
-        text.push_str(&format!("\n{}", lines(&rows)));
+        text.push_table(rows);
     }
     if !answer.nodes.is_empty() {
         let mut rows = new_table(["node", "verdict", "score", "findings", "differs"]);
         for one in &answer.nodes {
             rows.add_row([
                 one.node.clone(),
-                variant_name(one.verdict),
+                named(one.verdict),
                 cell(one.score),
                 one.findings.join("\n"),
                 one.differs.join("\n"),
             ]);
         }
-        text.push_str(&format!("\n{}", lines(&rows)));
+        text.push_table(rows);
     }
     for (heading, list) in [("FAILED", &answer.failed), ("SKIPPED", &answer.skipped)] {
         for one in list {
-            text.push_str(&format!("\n{heading}  {}: {}\n  {}\n", one.nodes.names, one.why, one.next_step));
+            text.push_str(&format!(
+                "\n{}  {}: {}\n  {}\n",
+                paint(heading, Paint::Unknown),
+                one.nodes.names,
+                one.why,
+                one.next_step
+            ));
         }
     }
     if let Some(names) = &answer.not_reached {
-        text.push_str(&format!("\nNOT REACHED  {}: {}\n", counted(names.count, "node"), names.names));
+        text.push_str(&format!(
+            "\n{}  {}: {}\n",
+            paint("NOT REACHED", Paint::Unknown),
+            counted(names.count, "node"),
+            names.names
+        ));
     }
     for (omitted, what) in [
         (answer.findings_omitted, "findings"),
@@ -60,12 +72,14 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
             text.push_str(&format!("… and {omitted} more {what}\n"));
         }
     }
-    text + &groups(answer) + &foot(answer)
+    text.push_table(groups(answer));
+    text.push_str(&foot(answer));
+    text
 }
 
 /// All nodes that were read, by model.
-fn groups(answer: &FleetAnswer) -> String {
-    let mut rows = new_table(["model", "nodes", "gpus", "driver", "names"]);
+fn groups(answer: &FleetAnswer) -> Rows {
+    let mut rows = new_table(["model", "nodes", "gpus", "driver", "names"]).optional(&["driver"]).note("names");
     for group in &answer.groups {
         let driver = group.usual.get("driver_version").cloned();
         rows.add_row([
@@ -76,17 +90,23 @@ fn groups(answer: &FleetAnswer) -> String {
             group.nodes.names.clone(),
         ]);
     }
-    format!("\n{}", lines(&rows))
+    rows
 }
 
 /// How the nodes were read, and what is left behind.
 fn foot(answer: &FleetAnswer) -> String {
     let probes = &answer.probes;
-    let gone = if probes.deleted { "all probe pods deleted" } else { "NOT ALL PROBE PODS DELETED" };
+    let gone =
+        if probes.deleted { "all probe pods deleted" } else { &paint("NOT ALL PROBE PODS DELETED", Paint::Fatal) };
     let mut text = format!(
-        "\n{} ms, {} nodes at a time, median {} ms a node; {gone}\n",
-        probes.total_ms, probes.concurrency, probes.median_node_ms
+        "\n{} ms, {} at a time, median {} ms a node; {gone}\n",
+        probes.total_ms,
+        counted(probes.concurrency.into(), "node"),
+        probes.median_node_ms
     );
+    for line in &probes.passed_over {
+        text.push_str(&format!("passed over {line}\n"));
+    }
     for left in &answer.left_behind {
         text.push_str(&format!("{left}\n"));
     }

@@ -3,5 +3,7 @@
 pub(crate) mod fleet_answer;
 pub(crate) mod node_answer;
 pub(crate) mod node_description;
+pub mod page;
 pub(crate) mod pod_allocation;
-pub(crate) mod table;
+pub(crate) mod style;
+pub mod table;

@@ -1,13 +1,14 @@
 //! Answers about one node as text: findings first, then how the node was read.
 
-use comfy_table::Table;
 use syringe_core::diagnosis::{Finding, Plan, StackStage, StageState};
 use syringe_core::facts::LostGpu;
 use syringe_core::nvml_codes;
 
 use crate::answer::node::NodeAnswer;
 use crate::node_reading::probe_summary::ProbeSummary;
-use crate::text::table::{cell, counted, second};
+use crate::text::page::Page;
+use crate::text::style::{Paint, headline, named, paint};
+use crate::text::table::{Rows, cell, counted, second};
 use crate::variant_name::variant_name;
 
 /// The stages from the PCI bus to the scheduler in one line, if one of them is broken.
@@ -24,13 +25,13 @@ pub(crate) fn stack_line(stages: &[StackStage]) -> String {
 
 /// One row for each GPU in the order of NVML, including GPUs that do not respond. The first cell is the index of the GPU,
 /// the second its PCI address, and the last one the state of a GPU that does not respond.
-pub(crate) fn gpu_rows<const N: usize>(rows: &mut Table, answering: Vec<(u32, [String; N])>, lost: &[LostGpu]) {
+pub(crate) fn gpu_rows<const N: usize>(rows: &mut Rows, answering: Vec<(u32, [String; N])>, lost: &[LostGpu]) {
     let is_lost = |index: u32| lost.iter().find(|gpu| gpu.index == Some(index));
     let mut all: Vec<(Option<u32>, [String; N])> = Vec::new();
     for (index, mut cells) in answering {
         // It was partly read before it was lost.
         if let (Some(gpu), Some(last)) = (is_lost(index), cells.last_mut()) {
-            *last = state_of(gpu).to_owned();
+            *last = paint(state_of(gpu), Paint::Fatal);
         }
         all.push((Some(index), cells));
     }
@@ -38,7 +39,7 @@ pub(crate) fn gpu_rows<const N: usize>(rows: &mut Table, answering: Vec<(u32, [S
     for gpu in lost.iter().filter(|gpu| gpu.index.is_none() || !listed.contains(&gpu.index)) {
         let mut cells = std::array::from_fn(|_| "-".to_owned());
         if let [first, second, .., last] = cells.as_mut_slice() {
-            (*first, *second, *last) = (cell(gpu.index), address_of(gpu), state_of(gpu).to_owned());
+            (*first, *second, *last) = (cell(gpu.index), address_of(gpu), paint(state_of(gpu), Paint::Fatal));
         }
         all.push((gpu.index, cells));
     }
@@ -67,13 +68,16 @@ pub(crate) fn lost_lines(lost: &[LostGpu]) -> String {
         let index = gpu.index.map_or_else(|| "GPU".to_owned(), |index| format!("GPU {index}"));
         let [uuid, serial, slot] = [uuid, serial, slot].map(|known| known.as_deref().unwrap_or("not known"));
         let address = address_of(gpu);
-        format!("{}  {index} at {address} ({code}): UUID {uuid}, serial {serial}, slot {slot}\n", state_of(gpu))
+        format!(
+            "{}  {index} at {address} ({code}): UUID {uuid}, serial {serial}, slot {slot}\n",
+            paint(state_of(gpu), Paint::Fatal)
+        )
     };
     lost.iter().map(line).collect()
 }
 
 /// Verdict, summary and findings: the first part of every answer about a node.
-pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> String {
+pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> Page {
     let NodeAnswer {
         verdict,
         summary,
@@ -86,7 +90,7 @@ pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> String {
         kubernetes,
         ..
     } = answer;
-    let mut text = format!("{}  {summary}\n", variant_name(verdict).replace('_', " ").to_uppercase());
+    let mut text = Page::from(format!("{}  {summary}\n", headline(*verdict)));
     for finding in findings {
         text.push_str(&finding_lines(finding));
     }
@@ -98,7 +102,7 @@ pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> String {
     }
     for unknown in unknown {
         let gpu = unknown.gpu.map(|gpu| format!(" of GPU {gpu}")).unwrap_or_default();
-        text.push_str(&format!("\nUNKNOWN  {}{gpu}: {}\n", unknown.section, unknown.why));
+        text.push_str(&format!("\n{}  {}{gpu}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why));
     }
     for line in kubernetes.iter().flat_map(|alone| alone.lines()) {
         text.push_str(&format!("\nKubernetes: {line}\n"));
@@ -127,13 +131,14 @@ fn plan_lines(plan: &Plan) -> String {
 
 /// Source of the facts, and what is left behind: the last part of every answer about a node.
 pub(crate) fn foot(note: &ProbeSummary) -> String {
-    let ProbeSummary { via, node, source, deleted, left_behind, process_left, note, timings_ms, .. } = note;
+    let ProbeSummary { via, node, source, deleted, left_behind, process_left, note, passed_over, timings_ms, .. } =
+        note;
     let gone = match (*deleted, *via) {
-        (_, "none") => "probe not created",
-        (true, _) => "probe pod deleted",
+        (_, "none") => "probe not created".to_owned(),
+        (true, _) => "probe pod deleted".to_owned(),
         // Its container has ended or will end. The entry that stays is described below.
-        (false, "ephemeral") => "probe container not deletable",
-        (false, _) => "probe pod NOT DELETED",
+        (false, "ephemeral") => "probe container not deletable".to_owned(),
+        (false, _) => paint("probe pod NOT DELETED", Paint::Fatal),
     };
     let source = match source {
         syringe_core::report::Source::Hardware => "hardware",
@@ -141,6 +146,9 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
         syringe_core::report::Source::Api => "the Kubernetes API alone",
     };
     let mut text = format!("\n{node} via {via} in {} ms, read from {source}; {gone}\n", timings_ms.total);
+    for line in passed_over {
+        text.push_str(&format!("passed over {line}\n"));
+    }
     for more in [note, left_behind, process_left].into_iter().flatten() {
         text.push_str(more);
         text.push('\n');
@@ -150,7 +158,7 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
 
 fn finding_lines(finding: &Finding) -> String {
     let Finding { id, severity, scope, title, evidence, action, .. } = finding;
-    let severity = variant_name(severity);
+    let severity = named(*severity);
     let place = match (scope.gpu, &scope.pci) {
         (Some(gpu), Some(pci)) => format!(" GPU {gpu} ({})", pci.sysfs()),
         (Some(gpu), None) => format!(" GPU {gpu}"),

@@ -2,11 +2,12 @@
 
 use crate::kubernetes::model::gpu_requests::{ResourceCounts, ResourceUse};
 use crate::kubernetes::model::pod_rows::{ContainerRow, DeviceRow, PodRow};
-use crate::text::table::{cell, lines, new_table};
+use crate::text::table::{Rows, cell, new_table};
 
 /// Use of each resource.
-pub(crate) fn resources_table(resources: &[ResourceUse]) -> String {
-    let mut rows = new_table(["resource", "capacity", "allocatable", "allocated", "available", "shares per gpu"]);
+pub(crate) fn resources_table(resources: &[ResourceUse]) -> Rows {
+    let mut rows = new_table(["resource", "capacity", "allocatable", "allocated", "available", "shares per gpu"])
+        .optional(&["capacity"]);
     for one in resources {
         rows.add_row([
             one.resource.clone(),
@@ -17,12 +18,16 @@ pub(crate) fn resources_table(resources: &[ResourceUse]) -> String {
             cell(one.replicas),
         ]);
     }
-    lines(&rows)
+    rows
 }
 
 /// Pods and their containers.
-pub(crate) fn pods_table(pods: &[PodRow]) -> String {
-    let mut rows = new_table(["pod", "phase", "holds", "container", "requests", "devices", "processes"]);
+pub(crate) fn pods_table(pods: &[PodRow]) -> Rows {
+    let mut rows = new_table(["pod", "phase", "holds", "container", "requests", "devices", "processes"]).optional(&[
+        "phase",
+        "requests",
+        "container",
+    ]);
     for pod in pods {
         let phase = if pod.terminating { format!("{}, terminating", pod.phase) } else { pod.phase.clone() };
         let claimed_devices = pod.claims.iter().flat_map(|claim| &claim.devices).map(|device| device.device.clone());
@@ -36,7 +41,7 @@ pub(crate) fn pods_table(pods: &[PodRow]) -> String {
             rows.add_row([start.as_slice(), &container_cells(container)].concat());
         }
     }
-    lines(&rows)
+    rows
 }
 
 fn container_cells(container: &ContainerRow) -> [String; 4] {

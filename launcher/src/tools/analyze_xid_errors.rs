@@ -1,6 +1,5 @@
 //! `analyze_xid_errors`: the lines of the kernel log about GPUs, and their meaning.
 
-use clap::Args;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,10 +9,12 @@ use syringe_core::since::Since;
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;
 use crate::text::node_answer::{foot, head};
-use crate::text::table::{cell, lines, new_table, second};
+use crate::text::page::Page;
+use crate::text::table::{cell, new_table, second};
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 
@@ -24,19 +25,16 @@ const MAX_EVENTS: usize = 60;
 pub struct AnalyzeXidErrors;
 
 /// Arguments.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct XidArgs {
     /// Kubernetes node
-    #[arg(long, value_name = "NODE")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// Duration back from now (24h, 7d) or RFC 3339 time; by default the whole log
-    #[arg(long, value_name = "WHEN")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Since>,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
@@ -86,10 +84,12 @@ impl Tool for AnalyzeXidErrors {
         ))
     }
 
-    fn table(answer: &Self::Answer) -> String {
+    fn page(answer: &Self::Answer) -> Page {
         let XidSection { events, events_omitted, since, events_before, untrusted_lines } = &answer.section;
         let mut rows =
-            new_table(["last (UTC)", "times", "what", "gpu", "pci address", "pid", "process", "kernel text"]);
+            new_table(["last (UTC)", "times", "what", "gpu", "pci address", "pid", "process", "kernel text"])
+                .optional(&["process", "pid"])
+                .note("kernel text");
         for event in events {
             let what = match event.code {
                 Some(code) => format!("{} {code}", kind_word(event)),
@@ -106,11 +106,10 @@ impl Tool for AnalyzeXidErrors {
                 event.raw.clone(),
             ]);
         }
-        let body = if events.is_empty() { String::new() } else { format!("\n{}", lines(&rows)) };
         let omitted =
             if *events_omitted > 0 { format!("… and {events_omitted} older events\n") } else { String::new() };
         let untrusted = if *untrusted_lines > 0 {
-            format!("{untrusted_lines} lines were written by a program, not by the kernel, and are ignored\n")
+            format!("Lines written by a program and not by the kernel, which were ignored: {untrusted_lines}\n")
         } else {
             String::new()
         };
@@ -120,7 +119,18 @@ impl Tool for AnalyzeXidErrors {
             }
             _ => String::new(),
         };
-        format!("{}{body}{omitted}{before}{untrusted}{}", head(answer), foot(&answer.probe))
+        let mut page = head(answer);
+        page.push_table(rows);
+        page.push_str(&format!("{omitted}{before}{untrusted}{}", foot(&answer.probe)));
+        page
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }
 

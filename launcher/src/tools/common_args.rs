@@ -1,6 +1,5 @@
 //! Arguments that several tools share.
 
-use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::text::clean;
@@ -8,40 +7,34 @@ use syringe_core::text::clean;
 use crate::error::Failure;
 
 /// Arguments of a tool that reads one node.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NodeArgs {
     /// Kubernetes node
-    #[arg(long, value_name = "NODE")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
 
 /// Arguments of a tool that reads one node, or all GPU nodes.
-#[derive(Args, Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FleetArgs {
     /// Node name (default: all GPU nodes)
-    #[arg(long, value_name = "NODE")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: Option<String>,
     /// Without node_name: only nodes with these labels
-    #[arg(long, value_name = "SELECTOR", conflicts_with = "node_name")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 500))]
     pub selector: Option<String>,
     /// Without node_name: at most this many nodes
-    #[arg(long, value_name = "NODES", conflicts_with = "node_name")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub limit: Option<u32>,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }

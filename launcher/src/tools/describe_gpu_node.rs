@@ -1,19 +1,24 @@
 //! `describe_gpu_node`: facts about one node from Kubernetes and from a probe. If no probe is possible, the
 //! answer has only the facts from Kubernetes, and the reason.
 
-use syringe_core::diagnosis::Unknown;
+use std::time::Duration;
+
+use syringe_core::diagnosis::{Severity, Unknown};
+use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::Source;
 use syringe_core::text::clean;
 
 use crate::answer::node_description::NodeDescription;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::model::name_validation;
 use crate::kubernetes::read::{events, node_with_pods};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::{self, NodeToRead};
 use crate::text;
+use crate::text::page::Page;
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 
@@ -54,8 +59,9 @@ impl Tool for DescribeGpuNode {
         let known = NodeToRead {
             connection: &connection,
             kubernetes: &view.node,
-            existing_pods: view.existing_pods(),
+            existing_pods: Some(view.existing_pods()),
             time: call.time_left(),
+            upload_time: Duration::ZERO,
         };
         match read_node::read_with_object(&call, known, Self::NAME, vec!["all".into()]).await {
             Ok(mut read) => {
@@ -76,7 +82,22 @@ impl Tool for DescribeGpuNode {
         Ok(answer)
     }
 
-    fn table(answer: &NodeDescription) -> String {
-        text::node_description::text(answer)
+    fn page(answer: &NodeDescription) -> Page {
+        text::node_description::page(answer)
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        let worst = answer.findings.iter().map(|finding| finding.severity).max();
+        match (answer.summary.overall_health, worst) {
+            (_, Some(severity @ (Severity::Critical | Severity::Fatal))) => Outcome::Found(severity),
+            (HealthStatus::Unhealthy, _) => Outcome::Found(Severity::Critical),
+            (HealthStatus::Degraded, _) => Outcome::Found(Severity::Warning),
+            (HealthStatus::Unknown, _) => Outcome::Unknown,
+            (HealthStatus::Healthy, _) => Outcome::NothingFound,
+        }
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        vec![format!("node/{}", answer.node)]
     }
 }

@@ -1,6 +1,5 @@
 //! `diagnose_gpu_node`: every section and every rule over one node, with one probe.
 
-use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,29 +10,28 @@ use syringe_core::report::{Sections, Status};
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, head, stack_line};
-use crate::text::table::{cell, lines, new_table};
+use crate::text::page::Page;
+use crate::text::style::named;
+use crate::text::table::{cell, new_table};
 use crate::tools::tool::Tool;
-use crate::variant_name::variant_name;
 
 /// The tool.
 pub struct DiagnoseGpuNode;
 
 /// Arguments.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiagnoseArgs {
     /// Kubernetes node
-    #[arg(long, value_name = "NODE")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// Also return every fact that was read (some 7,000 tokens for 8 GPUs)
-    #[arg(long)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detail: bool,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
@@ -89,7 +87,7 @@ impl Tool for DiagnoseGpuNode {
         Ok(NodeAnswer::new(read.diagnosis, section, read.note))
     }
 
-    fn table(answer: &Self::Answer) -> String {
+    fn page(answer: &Self::Answer) -> Page {
         let section = &answer.section;
         let of = |label: &str, status: Status| {
             let read = section.sections_read.iter().filter(|one| one.status == status);
@@ -97,10 +95,11 @@ impl Tool for DiagnoseGpuNode {
             if names.is_empty() { String::new() } else { format!("{label}: {}\n", names.join(", ")) }
         };
         let (complete, partial) = (of("Complete", Status::Ok), of("Partial", Status::Partial));
-        let mut text = format!("{}\n{complete}{partial}{}", head(answer), of("Failed", Status::Error));
+        let mut text = head(answer);
+        text.push_str(&format!("\n{complete}{partial}{}", of("Failed", Status::Error)));
         text.push_str(&stack_line(&section.stack));
         if !section.affected_gpus.is_empty() {
-            let mut rows = new_table(["gpu", "pci address", "score", "status", "because of"]);
+            let mut rows = new_table(["gpu", "pci address", "score", "status", "because of"]).note("because of");
             for gpu in &section.affected_gpus {
                 let because: Vec<_> =
                     gpu.deductions.iter().map(|lost| format!("{} (-{})", lost.finding, lost.points)).collect();
@@ -108,13 +107,22 @@ impl Tool for DiagnoseGpuNode {
                     cell(gpu.index),
                     cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
                     gpu.score.to_string(),
-                    variant_name(gpu.status),
+                    named(gpu.status),
                     because.join(", "),
                 ]);
             }
-            text.push_str(&format!("\n{}", lines(&rows)));
+            text.push_table(rows);
         }
-        text + &foot(&answer.probe)
+        text.push_str(&foot(&answer.probe));
+        text
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }
 

@@ -1,6 +1,5 @@
 //! `explain_gpu_pod`: why a pod failed, hangs or is Pending, from the facts of Kubernetes and of its node.
 
-use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use syringe_core::report::Source;
 
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::model::capacity_shortage;
@@ -22,6 +22,8 @@ use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;
 use crate::probe::TargetContainer;
 use crate::text::node_answer::{foot, stack_line};
+use crate::text::page::Page;
+use crate::text::style::{Paint, paint};
 use crate::text::table::second;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -36,31 +38,28 @@ const MAX_CANDIDATES: usize = 30;
 pub struct ExplainGpuPod;
 
 /// Arguments.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainArgs {
     /// Pod
-    #[arg(long, value_name = "POD")]
     #[schemars(length(min = 1, max = 253))]
     pub pod: String,
-    /// Its namespace
-    #[arg(id = "pod_namespace", long = "pod-namespace", value_name = "NAMESPACE", default_value = "default")]
-    #[serde(default = "default_namespace")]
+    /// Its namespace; that of the kubeconfig context by default, or else `default`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
-    pub namespace: String,
+    pub namespace: Option<String>,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
-}
-
-fn default_namespace() -> String {
-    "default".into()
 }
 
 /// The answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PodExplanation {
+    /// Name of the pod.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) name: String,
     /// Cause, evidence, action, timeline.
     #[serde(flatten)]
     pub explanation: Explanation,
@@ -81,7 +80,7 @@ pub struct PodExplanation {
     /// What could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
-    /// For a Pending pod: the GPU nodes with the reasons against each, most suitable first. An empty list of reasons means
+    /// The GPU nodes with the reasons against each, for a Pending pod, most suitable first. An empty list of reasons means
     /// that no check excludes the node; the scheduler may still exclude it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
@@ -106,7 +105,8 @@ impl Tool for ExplainGpuPod {
         let ExplainArgs { pod: name, namespace, context } = args;
         let reading = async {
             let connection = call.contexts.connect(context.as_deref()).await?;
-            let read = pod::read(&connection, &namespace, &name).await?;
+            let namespace = namespace.as_deref().unwrap_or_else(|| connection.client.default_namespace());
+            let read = pod::read(&connection, namespace, &name).await?;
             Ok((connection, read))
         };
         let (connection, read) = call.with_deadline("Reading the pod", reading).await?;
@@ -131,6 +131,7 @@ impl Tool for ExplainGpuPod {
         unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));
         let PodFacts { phase, node, .. } = pod;
         Ok(PodExplanation {
+            name,
             explanation,
             phase,
             node,
@@ -144,9 +145,13 @@ impl Tool for ExplainGpuPod {
         })
     }
 
-    fn table(answer: &PodExplanation) -> String {
+    fn page(answer: &PodExplanation) -> Page {
         let Explanation { cause, certainty, summary, evidence, ruled_out, action, timeline, .. } = &answer.explanation;
-        let mut text = format!("{} ({})  {summary}\n\n", cause_word(*cause), variant_name(certainty));
+        let mut text = Page::from(format!(
+            "{} ({})  {summary}\n\n",
+            paint(cause_word(*cause), cause_paint(*cause)),
+            variant_name(certainty)
+        ));
         for line in evidence {
             text.push_str(&format!("    {line}\n"));
         }
@@ -157,7 +162,7 @@ impl Tool for ExplainGpuPod {
             text.push_str(&format!("\n  {line}\n"));
         }
         if !timeline.is_empty() {
-            text.push('\n');
+            text.push_str("\n");
         }
         if answer.explanation.timeline_omitted > 0 {
             text.push_str(&format!("… {} older events left out\n", answer.explanation.timeline_omitted));
@@ -173,7 +178,7 @@ impl Tool for ExplainGpuPod {
             }
         }
         if !answer.candidates.is_empty() {
-            text.push('\n');
+            text.push_str("\n");
         }
         if let Some(omitted) = answer.candidates_omitted {
             text.push_str(&format!("… and {omitted} more nodes\n"));
@@ -183,7 +188,7 @@ impl Tool for ExplainGpuPod {
             text.push_str(&format!("\n{stack}"));
         }
         if !answer.node_findings.is_empty() {
-            text.push('\n');
+            text.push_str("\n");
         }
         // One rule may have many findings. The JSON contains all of them.
         for alike in answer.node_findings.chunk_by(|one, other| one.id == other.id) {
@@ -194,9 +199,22 @@ impl Tool for ExplainGpuPod {
             text.push_str(&format!("… and {omitted} more findings on the node\n"));
         }
         for unknown in &answer.unknown {
-            text.push_str(&format!("\nUNKNOWN  {}: {}\n", unknown.section, unknown.why));
+            text.push_str(&format!("\n{}  {}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why));
         }
-        text + &answer.probe.as_ref().map(foot).unwrap_or_default()
+        text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
+        text
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        match answer.explanation.cause {
+            Cause::None => Outcome::NothingFound,
+            Cause::Unknown => Outcome::Unknown,
+            Cause::Application | Cause::Gpu | Cause::Node | Cause::Cluster => Outcome::Found(Severity::Critical),
+        }
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        vec![format!("pod/{}", answer.name)]
     }
 }
 
@@ -291,6 +309,14 @@ fn waits_for_nodes(pod: &PodFacts) -> bool {
     let claim =
         pod.message.as_ref().is_some_and(|message| message.to_ascii_lowercase().contains("persistentvolumeclaim"));
     pod.node.is_none() && pod.phase == "Pending" && pod.scheduling_gates.is_empty() && !claim
+}
+
+fn cause_paint(cause: Cause) -> Paint {
+    match cause {
+        Cause::None => Paint::Good,
+        Cause::Unknown => Paint::Unknown,
+        Cause::Application | Cause::Gpu | Cause::Node | Cause::Cluster => Paint::Critical,
+    }
 }
 
 fn cause_word(cause: Cause) -> &'static str {

@@ -8,15 +8,17 @@ use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::fleet;
 use crate::fleet::NodeSelection;
 use crate::node_reading::read_node;
 use crate::text::fleet_answer;
 use crate::text::node_answer::{foot, head};
-use crate::text::table::{cell, lines, new_table};
+use crate::text::page::Page;
+use crate::text::style::named;
+use crate::text::table::{cell, new_table};
 use crate::tools::common_args::FleetArgs;
 use crate::tools::tool::Tool;
-use crate::variant_name::variant_name;
 
 /// The tool.
 pub struct GetGpuHealth;
@@ -50,24 +52,36 @@ impl Tool for GetGpuHealth {
         Ok(OneOrMany::One(Box::new(NodeAnswer::new(read.diagnosis, HealthSection { health }, read.note))))
     }
 
-    fn table(answer: &Self::Answer) -> String {
+    fn page(answer: &Self::Answer) -> Page {
         let answer = match answer {
             OneOrMany::One(answer) => answer,
-            OneOrMany::Many(answer) => return fleet_answer::table(answer),
+            OneOrMany::Many(answer) => return fleet_answer::page(answer),
         };
         let health = &answer.section.health;
-        let mut rows = new_table(["gpu", "pci address", "status", "score", "points lost"]);
+        let mut rows = new_table(["gpu", "pci address", "status", "score", "points lost"]).note("points lost");
         for gpu in &health.gpus {
             let lost: Vec<_> = gpu.deductions.iter().map(|one| format!("{} {}", one.points, one.finding)).collect();
             rows.add_row([
                 cell(gpu.index),
                 cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
-                variant_name(gpu.status),
+                named(gpu.status),
                 gpu.score.to_string(),
                 lost.join(", "),
             ]);
         }
         let score = health.score.map_or_else(|| "not judged".to_owned(), |score| format!("{score} of 100"));
-        format!("{}\nnode: {score}\n\n{}{}", head(answer), lines(&rows), foot(&answer.probe))
+        let mut page = head(answer);
+        page.push_str(&format!("\nnode: {score}\n"));
+        page.push_table(rows);
+        page.push_str(&foot(&answer.probe));
+        page
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }

@@ -8,12 +8,14 @@ use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::fleet;
 use crate::fleet::NodeSelection;
 use crate::node_reading::read_node;
 use crate::text::fleet_answer;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
-use crate::text::table::{cell, lines, new_table};
+use crate::text::page::Page;
+use crate::text::table::{cell, new_table};
 use crate::tools::common_args::FleetArgs;
 use crate::tools::tool::Tool;
 
@@ -49,10 +51,10 @@ impl Tool for GetGpuInventory {
         Ok(OneOrMany::One(Box::new(NodeAnswer::new(read.diagnosis, InventorySection { inventory }, read.note))))
     }
 
-    fn table(answer: &Self::Answer) -> String {
+    fn page(answer: &Self::Answer) -> Page {
         let answer = match answer {
             OneOrMany::One(answer) => answer,
-            OneOrMany::Many(answer) => return fleet_answer::table(answer),
+            OneOrMany::Many(answer) => return fleet_answer::page(answer),
         };
         let Inventory { driver_version, cuda_version, gpus, lost, .. } = &answer.section.inventory;
         let mut rows = new_table([
@@ -66,7 +68,8 @@ impl Tool for GetGpuInventory {
             "ecc",
             "mig",
             "persistence",
-        ]);
+        ])
+        .optional(&["vbios", "persistence", "serial", "mig", "ecc", "name"]);
         let on = |mode: Option<bool>| cell(mode.map(|on| if on { "on" } else { "off" }));
         let mut answering = Vec::new();
         for gpu in gpus {
@@ -86,7 +89,18 @@ impl Tool for GetGpuInventory {
         }
         let versions = format!("driver {}, CUDA {}", cell(driver_version.clone()), cell(cuda_version.clone()));
         gpu_rows(&mut rows, answering, lost);
-        let gone = lost_lines(lost);
-        format!("{}\n{versions}\n\n{}{gone}{}", head(answer), lines(&rows), foot(&answer.probe))
+        let mut page = head(answer);
+        page.push_str(&format!("\n{versions}\n"));
+        page.push_table(rows);
+        page.push_str(&(lost_lines(lost) + &foot(&answer.probe)));
+        page
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }

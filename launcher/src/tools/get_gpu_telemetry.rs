@@ -7,9 +7,11 @@ use syringe_core::facts::telemetry::Telemetry;
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
-use crate::text::table::{cell, lines, new_table};
+use crate::text::page::Page;
+use crate::text::table::{cell, new_table};
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 
@@ -39,7 +41,7 @@ impl Tool for GetGpuTelemetry {
         Ok(NodeAnswer::new(read.diagnosis, TelemetrySection { telemetry }, read.note))
     }
 
-    fn table(answer: &Self::Answer) -> String {
+    fn page(answer: &Self::Answer) -> Page {
         let mut rows = new_table([
             "gpu",
             "pci address",
@@ -56,7 +58,8 @@ impl Tool for GetGpuTelemetry {
             "used GiB",
             "PCIe",
             "clocks limited by",
-        ]);
+        ])
+        .optional(&["P", "margin °C", "of", "mem %", "PCIe", "limit W", "HBM °C"]);
         let Telemetry { gpus, lost, .. } = &answer.section.telemetry;
         let mut answering = Vec::new();
         for gpu in gpus {
@@ -82,6 +85,17 @@ impl Tool for GetGpuTelemetry {
             answering.push((gpu.index, cells));
         }
         gpu_rows(&mut rows, answering, lost);
-        format!("{}\n{}{}{}", head(answer), lines(&rows), lost_lines(lost), foot(&answer.probe))
+        let mut page = head(answer);
+        page.push_table(rows);
+        page.push_str(&(lost_lines(lost) + &foot(&answer.probe)));
+        page
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }

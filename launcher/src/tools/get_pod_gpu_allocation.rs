@@ -1,6 +1,7 @@
 //! `get_pod_gpu_allocation`: which pods use the GPUs of a node; with `resolve_devices` also which GPU each pod has.
 
-use clap::Args;
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Unknown};
@@ -9,6 +10,7 @@ use syringe_core::text::clean;
 use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::model::gpu_requests::ResourceUse;
 use crate::kubernetes::model::name_validation;
@@ -22,6 +24,7 @@ use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::NodeToRead;
 use crate::text::node_answer::foot;
+use crate::text::page::Page;
 use crate::text::pod_allocation::{pods_table, resources_table};
 use crate::tools::tool::Tool;
 
@@ -32,24 +35,20 @@ const SECTIONS: &str = "inventory,mig,kubelet,processes";
 pub struct GetPodGpuAllocation;
 
 /// Arguments.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllocationArgs {
     /// Kubernetes node
-    #[arg(long, value_name = "NODE")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// Show only the pods of this namespace; the totals are for the whole node
-    #[arg(id = "pod_namespace", long = "pod-namespace", value_name = "NAME")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
     /// Also read, with a probe, which GPU each container has and which processes run on it
-    #[arg(long)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resolve_devices: bool,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
@@ -111,8 +110,9 @@ impl Tool for GetPodGpuAllocation {
             let known = NodeToRead {
                 connection: &connection,
                 kubernetes: &view.node,
-                existing_pods: view.existing_pods(),
+                existing_pods: Some(view.existing_pods()),
                 time: call.time_left(),
+                upload_time: Duration::ZERO,
             };
             let command = vec!["read".to_owned(), SECTIONS.to_owned()];
             match read_node::read_with_object(&call, known, Self::NAME, command).await {
@@ -137,15 +137,13 @@ impl Tool for GetPodGpuAllocation {
         Ok(answer)
     }
 
-    fn table(answer: &PodAllocation) -> String {
-        let mut text = format!("{}\n", answer.summary);
+    fn page(answer: &PodAllocation) -> Page {
+        let mut text = Page::from(format!("{}\n", answer.summary));
         for unknown in &answer.unknown {
             text.push_str(&format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why));
         }
-        text.push_str(&format!("\n{}", resources_table(&answer.resources)));
-        if !answer.pods.is_empty() {
-            text.push_str(&format!("\n{}", pods_table(&answer.pods)));
-        }
+        text.push_table(resources_table(&answer.resources));
+        text.push_table(pods_table(&answer.pods));
         if let Some(omitted) = answer.pods_omitted {
             text.push_str(&format!("… and {omitted} more pods\n"));
         }
@@ -160,7 +158,17 @@ impl Tool for GetPodGpuAllocation {
                 stray.process.pid, stray.uuid
             ));
         }
-        text + &answer.probe.as_ref().map(foot).unwrap_or_default()
+        text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
+        text
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        let worst = answer.findings.iter().map(|finding| finding.severity).max();
+        worst.map_or(Outcome::NothingFound, Outcome::Found)
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.pods.iter().map(|pod| format!("pod/{}", pod.name)).collect()
     }
 }
 
@@ -174,7 +182,7 @@ impl PodAllocation {
             .collect();
         let holding = pods.iter().filter(|pod| !pod.holds.is_empty() || !pod.claims.is_empty()).count();
         let summary = match (&view.pods, parts.is_empty()) {
-            (None, _) => format!("The pods of node {node} could not be read: the allocation is unknown."),
+            (Err(_), _) => format!("The pods of node {node} could not be read: the allocation is unknown."),
             (_, true) => format!("Node {node} advertises no GPU resource; pods that request one: {holding}."),
             _ => format!("Node {node}: {}; pods with GPUs: {holding}.", parts.join(", ")),
         };

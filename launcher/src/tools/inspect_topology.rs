@@ -7,9 +7,11 @@ use syringe_core::facts::topology::{GpuTopology, Topology};
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
-use crate::text::table::{cell, lines, new_table};
+use crate::text::page::Page;
+use crate::text::table::{Rows, cell, new_table};
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 
@@ -39,7 +41,7 @@ impl Tool for InspectTopology {
         Ok(NodeAnswer::new(read.diagnosis, TopologySection { topology }, read.note))
     }
 
-    fn table(answer: &Self::Answer) -> String {
+    fn page(answer: &Self::Answer) -> Page {
         let Topology { gpus, matrix, nics, lost, .. } = &answer.section.topology;
         let mut rows =
             new_table(["gpu", "pci address", "numa", "nvlinks up", "nvlink errors", "fabric", "pcie now", "of"]);
@@ -62,9 +64,11 @@ impl Tool for InspectTopology {
             answering.push((gpu.index, cells));
         }
         gpu_rows(&mut rows, answering, lost);
-        let mut text = format!("{}\n{}{}", head(answer), lines(&rows), lost_lines(lost));
+        let mut text = head(answer);
+        text.push_table(rows);
+        text.push_str(&lost_lines(lost));
         if matrix.len() > 1 {
-            text.push_str(&format!("\n{}", matrix_lines(gpus, matrix)));
+            text.push_table(matrix_rows(gpus, matrix));
         }
         for port in nics {
             let rate = port.rate_gigabits_per_second.map(|rate| format!("{rate} Gb/s")).unwrap_or_default();
@@ -77,7 +81,16 @@ impl Tool for InspectTopology {
                 near.join(", ")
             ));
         }
-        text + &foot(&answer.probe)
+        text.push_str(&foot(&answer.probe));
+        text
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }
 
@@ -104,12 +117,11 @@ fn link_errors(gpu: &GpuTopology) -> String {
 }
 
 /// The matrix in the format of `nvidia-smi topo -m`.
-fn matrix_lines(gpus: &[GpuTopology], matrix: &[Vec<String>]) -> String {
-    let line = |name: String, cells: Vec<String>| {
-        let cells: Vec<_> = cells.iter().map(|cell| format!("{cell:<6}")).collect();
-        format!("{name:<6}{}", cells.concat()).trim_end().to_owned() + "\n"
-    };
+fn matrix_rows(gpus: &[GpuTopology], matrix: &[Vec<String>]) -> Rows {
     let names: Vec<_> = gpus.iter().map(|gpu| format!("GPU{}", gpu.index)).collect();
-    let head = line(String::new(), names.clone());
-    names.into_iter().zip(matrix).fold(head, |text, (name, row)| text + &line(name, row.clone()))
+    let mut rows = Rows::new([String::new()].into_iter().chain(names.clone()));
+    for (name, cells) in names.into_iter().zip(matrix) {
+        rows.add_row([name].into_iter().chain(cells.iter().cloned()));
+    }
+    rows
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use clap::Args;
 use k8s_openapi::api::core::v1::Node;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,8 +11,10 @@ use syringe_core::text::clean;
 
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::kubernetes::Connection;
 use crate::kubernetes::read::pod_description;
+use crate::text::page::Page;
 use crate::tools::action_answer::ActionAnswer;
 use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
@@ -30,34 +31,27 @@ const CHECK_TIME: Duration = Duration::from_secs(30);
 pub struct KillGpuProcess;
 
 /// Arguments.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KillArgs {
     /// Kubernetes node
-    #[arg(long, value_name = "NODE")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// UUID (GPU-…) of the GPU that the process uses
-    #[arg(long, value_name = "UUID")]
     #[schemars(length(min = 5, max = 80))]
     pub gpu: String,
     /// Process ID on the node
-    #[arg(long, value_name = "N")]
     pub pid: u32,
     /// start_ticks of the process from a report; a later process with the same ID is refused
-    #[arg(long, value_name = "TICKS")]
     pub start_ticks: u64,
     /// Seconds between SIGTERM and SIGKILL, 10 by default
-    #[arg(long, value_name = "SECONDS")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 60))]
     pub grace_seconds: Option<u64>,
     /// Token from an earlier answer of this tool
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
@@ -75,12 +69,16 @@ impl Tool for KillGpuProcess {
         operator_action::run(&call, &args).await
     }
 
-    fn table(answer: &Self::Answer) -> String {
-        operator_action::text(answer)
+    fn page(answer: &Self::Answer) -> Page {
+        operator_action::page(answer)
     }
 
-    fn is_done(answer: &Self::Answer) -> bool {
-        answer.is_done
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        if answer.is_done { Outcome::NothingFound } else { Outcome::NotDone }
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.probe.iter().map(|probe| format!("node/{}", probe.node)).collect()
     }
 }
 

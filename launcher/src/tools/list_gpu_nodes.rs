@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::pin;
 
-use clap::Args;
 use futures_util::future::{Either, select};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
@@ -15,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::gpu_requests::{self, ResourceCounts};
@@ -23,23 +23,23 @@ use crate::kubernetes::model::node_conditions::{is_cordoned, is_ready};
 use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::model::node_labels::{is_gpu_node, label_number};
 use crate::kubernetes::read::{nodes, pods, resource_claims};
-use crate::text::table::{cell, counted, lines, new_table};
+use crate::text::page::Page;
+use crate::text::style::{Paint, paint};
+use crate::text::table::{cell, counted, new_table};
 use crate::tools::tool::Tool;
 
 /// The tool.
 pub struct ListGpuNodes;
 
 /// Arguments.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListArgs {
     /// Label selector, e.g. nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3
-    #[arg(long, value_name = "SELECTOR")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 500))]
     pub selector: Option<String>,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
@@ -162,19 +162,21 @@ impl Tool for ListGpuNodes {
         Ok(answer)
     }
 
-    fn table(answer: &GpuNodes) -> String {
+    fn page(answer: &GpuNodes) -> Page {
         let heads =
             ["node", "ready", "model", "gpus", "driver", "free", "allocated", "allocatable", "capacity", "problems"];
-        let mut rows = new_table(heads);
+        let mut rows =
+            new_table(heads).optional(&["driver", "gpus", "capacity", "allocatable", "model"]).note("problems");
         for node in &answer.nodes {
             let ready = match (node.ready, node.cordoned) {
                 (true, false) => "yes",
                 (true, true) => "yes, cordoned",
                 (false, _) => "NO",
             };
+            let ready = paint(ready, (!node.ready).then_some(Paint::Critical));
             rows.add_row([
                 node.name.clone(),
-                ready.into(),
+                ready,
                 cell(node.model.clone()),
                 cell(node.gpu_count),
                 cell(node.driver_version.clone()),
@@ -189,9 +191,24 @@ impl Tool for ListGpuNodes {
             answer.problems_omitted.map(|count| format!(", {count} of them with problems")).unwrap_or_default();
         let omitted =
             answer.nodes_omitted.map(|count| format!("… and {count} more nodes{troubled}\n")).unwrap_or_default();
-        let unknown: String =
-            answer.unknown.iter().map(|unknown| format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why)).collect();
-        format!("{}\n\n{}{omitted}{unknown}", answer.summary, lines(&rows))
+        let unknown: String = answer
+            .unknown
+            .iter()
+            .map(|unknown| format!("{}  {}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why))
+            .collect();
+        let mut page = Page::from(format!("{}\n", answer.summary));
+        page.push_table(rows);
+        page.push_str(&(omitted + &unknown));
+        page
+    }
+
+    fn outcome(_: &Self::Answer) -> Outcome {
+        // A list judges nothing.
+        Outcome::NothingFound
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.nodes.iter().map(|node| format!("node/{}", node.name)).collect()
     }
 }
 

@@ -21,6 +21,7 @@ use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::RESERVED_FOR_DELETION;
 use crate::probe::{ActionDetails, AuditRecord, ONCE, ProbeRequest, ProbeResult, random_suffix};
 use crate::settings::{Mode, Settings};
+use crate::text::page::Page;
 use crate::tools::action_answer::ActionAnswer;
 
 /// Maximum lifetime of the pod of an action. deploy/admission-policy.yaml allows at most 15 minutes.
@@ -275,7 +276,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         let request = self.request(Vec::new(), Duration::ZERO);
         let audit = std::sync::Arc::new(self.call.prober.audit().clone());
         let note = self.note(plan, String::new());
-        AuditRecord::new(audit, self.connection, &self.call.settings.namespace, &request, Some(note))
+        AuditRecord::new(audit, self.connection, &self.call.settings.probe_namespace, &request, Some(note))
     }
 
     async fn declined(&self, plan: String, why: &str, probe: Option<ProbeSummary>) -> ActionAnswer<D::Report> {
@@ -295,7 +296,14 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     }
 
     fn request(&self, command: Vec<String>, deadline: Duration) -> ProbeRequest {
-        ProbeRequest { node: self.action.target().node_name.to_owned(), command, tool: D::TOOL, target: None, deadline }
+        ProbeRequest {
+            node: self.action.target().node_name.to_owned(),
+            command,
+            tool: D::TOOL,
+            target: None,
+            deadline,
+            upload_time: Duration::ZERO,
+        }
     }
 
     fn command(&self, more: &[&str]) -> Vec<String> {
@@ -377,7 +385,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
 }
 
 /// The answer as text.
-pub(super) fn text<T>(answer: &ActionAnswer<T>) -> String {
+pub(super) fn page<T>(answer: &ActionAnswer<T>) -> Page {
     let ActionAnswer { outcome, summary, plan, terminal_command, consent, probe, .. } = answer;
     let mut text = format!("{}  {summary}\n\n{plan}\n", outcome.to_uppercase().replace('_', " "));
     if let Some(command) = terminal_command {
@@ -389,5 +397,5 @@ pub(super) fn text<T>(answer: &ActionAnswer<T>) -> String {
     if let Some(note) = probe {
         text.push_str(&crate::text::node_answer::foot(note));
     }
-    text
+    Page::from(text)
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use clap::Args;
 use k8s_openapi::api::core::v1::Node;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,9 +10,11 @@ use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
 
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::kubernetes::Connection;
 use crate::kubernetes::model::node_conditions::is_cordoned;
 use crate::settings::DrainCheck;
+use crate::text::page::Page;
 use crate::tools::action_answer::ActionAnswer;
 use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
@@ -26,23 +27,19 @@ const TIME: Duration = Duration::from_secs(480);
 pub struct ResetGpu;
 
 /// Arguments.
-#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResetArgs {
     /// Kubernetes node
-    #[arg(long, value_name = "NODE")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// UUID of the GPU (GPU-…)
-    #[arg(long, value_name = "UUID")]
     #[schemars(length(min = 5, max = 80))]
     pub gpu: String,
     /// Token from an earlier answer of this tool
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// Kubeconfig context; the current one by default
-    #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
@@ -63,12 +60,16 @@ impl Tool for ResetGpu {
         operator_action::run(&call, &args).await
     }
 
-    fn table(answer: &Self::Answer) -> String {
-        operator_action::text(answer)
+    fn page(answer: &Self::Answer) -> Page {
+        operator_action::page(answer)
     }
 
-    fn is_done(answer: &Self::Answer) -> bool {
-        answer.is_done
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        if answer.is_done { Outcome::NothingFound } else { Outcome::NotDone }
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.probe.iter().map(|probe| format!("node/{}", probe.node)).collect()
     }
 }
 

@@ -7,9 +7,12 @@ use syringe_core::facts::ecc::{Ecc, RemappedRows};
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
-use crate::text::table::{cell, lines, new_table};
+use crate::text::page::Page;
+use crate::text::style::{Paint, paint};
+use crate::text::table::{cell, new_table};
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -40,7 +43,7 @@ impl Tool for SnapshotEcc {
         Ok(NodeAnswer::new(read.diagnosis, EccSection { ecc }, read.note))
     }
 
-    fn table(answer: &Self::Answer) -> String {
+    fn page(answer: &Self::Answer) -> Page {
         let mut rows = new_table([
             "gpu",
             "pci address",
@@ -49,16 +52,17 @@ impl Tool for SnapshotEcc {
             "uncorrected",
             "lifetime corr.",
             "lifetime uncorr.",
-            "remapped rows",
+            "rows remapped (corr. / uncorr.)",
             "pending",
             "failed",
             "driver recommends",
-        ]);
+        ])
+        .optional(&["ecc", "lifetime corr.", "lifetime uncorr.", "rows remapped (corr. / uncorr.)"]);
         let Ecc { gpus, lost, .. } = &answer.section.ecc;
         let mut answering = Vec::new();
         for gpu in gpus {
             let rows_of = |read: fn(&RemappedRows) -> String| cell(gpu.remapped_rows.as_ref().map(read));
-            let yes = |flag: bool| if flag { "YES" } else { "no" }.to_owned();
+            let yes = |flag: bool| if flag { paint("YES", Paint::Critical) } else { "no".to_owned() };
             let cells = [
                 gpu.index.to_string(),
                 cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
@@ -67,7 +71,7 @@ impl Tool for SnapshotEcc {
                 cell(gpu.volatile.uncorrected),
                 cell(gpu.aggregate.corrected),
                 cell(gpu.aggregate.uncorrected),
-                rows_of(|rows| format!("{} corr., {} uncorr.", rows.correctable, rows.uncorrectable)),
+                rows_of(|rows| format!("{} / {}", rows.correctable, rows.uncorrectable)),
                 gpu.remapped_rows.as_ref().map_or_else(|| "-".into(), |rows| yes(rows.pending)),
                 gpu.remapped_rows.as_ref().map_or_else(|| "-".into(), |rows| yes(rows.failure_occurred)),
                 cell(gpu.recovery_action.map(|action| variant_name(action).replace('_', " "))),
@@ -75,6 +79,17 @@ impl Tool for SnapshotEcc {
             answering.push((gpu.index, cells));
         }
         gpu_rows(&mut rows, answering, lost);
-        format!("{}\n{}{}{}", head(answer), lines(&rows), lost_lines(lost), foot(&answer.probe))
+        let mut page = head(answer);
+        page.push_table(rows);
+        page.push_str(&(lost_lines(lost) + &foot(&answer.probe)));
+        page
+    }
+
+    fn outcome(answer: &Self::Answer) -> Outcome {
+        answer.outcome()
+    }
+
+    fn names(answer: &Self::Answer) -> Vec<String> {
+        answer.names()
     }
 }

@@ -6,12 +6,17 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use syringe_core::text::clean_keeping_lines;
+use syringe_core::text::clean;
 use tokio::time::Instant;
 
 use crate::call::CallContext;
 use crate::error::Failure;
+use crate::exit_status::Outcome;
+use crate::text::page::Page;
 use crate::{fit_answer, untrusted_text};
+
+/// Maximum length of a name: a type and the name of an object.
+const MAX_NAME: usize = 260;
 
 /// One tool.
 pub trait Tool: Send + Sync + 'static {
@@ -34,12 +39,13 @@ pub trait Tool: Send + Sync + 'static {
     fn call(call: CallContext, args: Self::Args) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 
     /// The answer as text for a terminal.
-    fn table(answer: &Self::Answer) -> String;
+    fn page(answer: &Self::Answer) -> Page;
 
-    /// Whether the request was done. An action can have an answer without being done.
-    fn is_done(_: &Self::Answer) -> bool {
-        true
-    }
+    /// What the answer found: the exit status of a command.
+    fn outcome(answer: &Self::Answer) -> Outcome;
+
+    /// The names of the objects that the answer is about, as kubectl prints them: `node/gpu-1`.
+    fn names(answer: &Self::Answer) -> Vec<String>;
 }
 
 /// An answer in both formats.
@@ -48,9 +54,11 @@ pub struct RenderedAnswer {
     /// JSON, for a model or a pipe.
     pub json: Value,
     /// Text, for a terminal.
-    pub table: String,
-    /// Whether the request was done: the exit code of a command.
-    pub is_done: bool,
+    pub page: Page,
+    /// Names of the objects that it is about, as kubectl prints them.
+    pub names: Vec<String>,
+    /// What it found: the exit status of a command.
+    pub outcome: Outcome,
 }
 
 /// A tool with its types erased.
@@ -104,5 +112,6 @@ async fn run<T: Tool>(call: CallContext, args: Value) -> Result<RenderedAnswer, 
     })?;
     untrusted_text::finish(&mut json);
     fit_answer::fit(&mut json);
-    Ok(RenderedAnswer { json, table: clean_keeping_lines(&T::table(&answer)), is_done: T::is_done(&answer) })
+    let names = T::names(&answer).iter().map(|name| clean(name, MAX_NAME)).collect();
+    Ok(RenderedAnswer { json, page: T::page(&answer), names, outcome: T::outcome(&answer) })
 }

@@ -53,7 +53,7 @@ pub(crate) fn container_id_without_scheme(container_id: &str) -> &str {
 }
 
 fn refusal(what: &str, name: &str, why: &str) -> Failure {
-    Failure::new(format!("Looking for {what} '{}'", clean(name, 80)), why, "Fix the name. No request was sent.")
+    Failure::usage(format!("Looking for {what} '{}'", clean(name, 80)), why, "Fix the name. No request was sent.")
 }
 
 #[cfg(test)]

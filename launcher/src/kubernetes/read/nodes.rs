@@ -19,7 +19,7 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
         return Err(Failure::new(
             what(),
             "a node name contains only lower-case letters, digits, '-' and '.'",
-            "Run list_gpu_nodes (gpu-syringe list-gpu-nodes) to see node names.",
+            "Run list_gpu_nodes (gpu-syringe nodes) to see node names.",
         ));
     }
     let nodes: Api<Node> = Api::all(connection.client.clone());
@@ -28,7 +28,7 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
         Some(Ok(None)) => Err(Failure::new(
             what(),
             format!("there is no such node in context {} ({})", connection.context, connection.server),
-            "Run list_gpu_nodes (gpu-syringe list-gpu-nodes) to see node names.",
+            "Run list_gpu_nodes (gpu-syringe nodes) to see node names.",
         )),
         Some(Err(error)) => Err(request_failed(connection, what(), &error)),
         None => Err(timed_out(connection, what())),

@@ -37,7 +37,7 @@ pub(crate) async fn read(connection: &Connection, namespace: &str, name: &str) -
             Failure::new(
                 what(),
                 format!("there is no such pod in context {}", connection.context),
-                "Check name and namespace. A pod that was deleted is gone from the API: its events and the node's kernel log \
+                "Check the name and the namespace (on the command line: -n NAMESPACE). A pod that was deleted is gone from the API: its events and the node's kernel log \
                  (analyze_xid_errors) are what is left of it.",
             )
         })?;

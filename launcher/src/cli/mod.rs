@@ -1,30 +1,41 @@
 //! The command line: from arguments to exit status. The program ends only after every pod is deleted.
 
+mod doctor_command;
+mod output;
+mod progress;
+mod setup_command;
+mod signals;
+mod terminal;
+mod xid_code;
+
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use syringe_core::text;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{self, Cli, Command, OutputFormat};
+use crate::args::{self, Arguments, Cli, Command, Read, ToolCall, ToolCommand};
 use crate::audit;
 use crate::call::CallContext;
+use crate::cli::output::Output;
+use crate::cli::progress::{clear_phase, phases_on_terminal};
+use crate::cli::signals::Signals;
+use crate::cli::xid_code::XidCode;
+use crate::command_names::command_of;
 use crate::consent::{AlwaysYes, Consent, Prompt, TerminalPrompt};
 use crate::error::Failure;
+use crate::exit_status::{INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, Outcome, USAGE};
 use crate::kubernetes::Contexts;
 use crate::mcp::{Server, serve};
-use crate::probe::{self, OnPhase, Prober, SETTLE_TIME};
-use crate::settings::config_command::{self, SettingValue};
-use crate::settings::{Mode, Settings};
+use crate::probe::{self, Prober, SETTLE_TIME, SweepResult};
+use crate::settings::{Mode, OutputFormat, OutputSettings, Settings, config_command};
+use crate::text::page::Page;
 use crate::tools::{self, RenderedAnswer};
 
-/// The command failed.
-const FAILED: u8 = 1;
-/// The command was interrupted twice: 128 plus SIGINT, as of a shell.
-const INTERRUPTED: u8 = 130;
-/// The same in operator mode: the program waits for a running action.
+/// How long the program waits at its end, in operator mode: for a running action.
 const ACTION_SETTLE_TIME: Duration = tools::MAX_ACTION_TIME.saturating_add(SETTLE_TIME);
 /// Time for a cancelled call to send its error message after its pods are deleted.
 const FINAL_MESSAGE_TIME: Duration = Duration::from_millis(200);
@@ -36,57 +47,70 @@ const DEFAULT_LOG: &str = "warn,kube_client=off,rmcp=error";
 pub fn main() -> ExitCode {
     start_logging();
     let argv: Vec<_> = std::env::args_os().collect();
-    let (cli, shown) = match args::read(&argv) {
-        Ok(read) => read,
-        Err(failure) => return complain(&failure),
+    let Arguments { cli, settings } = match args::read(&argv) {
+        Ok(Read::Command(arguments)) => *arguments,
+        Ok(Read::Text(text)) => {
+            return ended(output::print(text.trim_end()), Output::new(&OutputSettings::default()));
+        }
+        Err(failure) => {
+            let format =
+                args::wants_json(&argv).map(|json| if json { OutputFormat::Json } else { OutputFormat::Table });
+            let settings = OutputSettings { output: format, ..OutputSettings::default() };
+            return ExitCode::from(Output::new(&settings).complain(&failure));
+        }
     };
-    // Works without a cluster, and before anything is started.
-    if matches!(cli.command, Command::Config) {
-        return print(&config_text(&shown, wants_json(cli.output)))
-            .map_or_else(|failure| complain(&failure), |()| ExitCode::SUCCESS);
+    let output = Output::new(&cli.output);
+    // These work without a cluster, and before anything is started.
+    if let Command::Config = cli.command {
+        let names: Vec<_> = settings.iter().map(|setting| setting.name().to_owned()).collect();
+        let printed =
+            output.print(&config_command::json(&settings), &names, || Page::from(config_command::text(&settings)));
+        return ended(printed, output);
+    }
+    if let Command::Tool(command) = &cli.command
+        && let Some(code) = command.xid_code()
+    {
+        let found = XidCode::of(code);
+        let print = |found: XidCode| output.print(&found.json(), &[], || found.page());
+        return ended(found.and_then(print), output);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(&Failure::new("Starting", error, "Free some memory or threads.")),
+        Err(error) => {
+            let failure = Failure::new("Starting", error, "Free some memory or threads.");
+            return ExitCode::from(output.complain(&failure));
+        }
     };
-    let code = runtime.block_on(run(cli));
+    let code = runtime.block_on(run(cli, output));
     // A blocked read of standard input must not keep the process running. Everything else has been awaited.
     runtime.shutdown_background();
-    code
+    ExitCode::from(code)
 }
 
-/// Outcome of a command that has answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Done {
-    /// Everything was done.
-    AsAsked,
-    /// An action was refused, declined or failed; a pod could not be swept.
-    NotAll,
-}
-
-impl Done {
-    fn all(all: bool) -> Self {
-        if all { Self::AsAsked } else { Self::NotAll }
-    }
+fn ended(printed: Result<(), Failure>, output: Output) -> ExitCode {
+    ExitCode::from(printed.map_or_else(|failure| output.complain(&failure), |()| NOTHING_FOUND))
 }
 
 /// Runs the command, and waits until its pods are deleted.
-async fn run(cli: Cli) -> ExitCode {
+async fn run(cli: Cli, output: Output) -> u8 {
     let stop = CancellationToken::new();
+    let interrupted = CancellationToken::new();
     let prober = Prober::new(Arc::new(cli.settings.clone()), stop.clone());
     let serves = matches!(cli.command, Command::Mcp);
-    watch_signals(stop.clone(), prober.clone(), serves);
+    let fail_on = cli.output.fail_on;
+    watch_signals([stop.clone(), interrupted.clone()], prober.clone(), serves);
     let settle_time = if cli.settings.mode == Mode::Operator { ACTION_SETTLE_TIME } else { SETTLE_TIME };
-    let code = match run_command(cli, &prober, &stop).await {
-        Ok(Done::AsAsked) => ExitCode::SUCCESS,
-        // The answer already says what was not done.
-        Ok(Done::NotAll) => ExitCode::from(FAILED),
+    let code = match run_command(cli, output, &prober, &stop).await {
+        Ok(outcome) => outcome.exit_status(fail_on),
         // Standard error of the server is a log: JSON lines only.
         Err(failure) if serves => {
             tracing::error!(failure = %text::clean_keeping_lines(&failure.to_string()), "ended");
-            ExitCode::from(FAILED)
+            if failure.is_usage { USAGE } else { NOT_KNOWN }
         }
-        Err(failure) => complain(&failure),
+        Err(failure) => {
+            let code = output.complain(&failure);
+            if interrupted.is_cancelled() { INTERRUPTED } else { code }
+        }
     };
     stop.cancel();
     if !serves && std::io::stderr().is_terminal() && !prober.open_probes().is_empty() {
@@ -98,8 +122,8 @@ async fn run(cli: Cli) -> ExitCode {
     code
 }
 
-async fn run_command(cli: Cli, prober: &Prober, stop: &CancellationToken) -> Result<Done, Failure> {
-    let Cli { settings, output, command } = cli;
+async fn run_command(cli: Cli, output: Output, prober: &Prober, stop: &CancellationToken) -> Result<Outcome, Failure> {
+    let Cli { settings, command, .. } = cli;
     // The demo cluster runs until this variable is dropped.
     #[cfg(feature = "demo")]
     let demo = if settings.demo { Some(start_demo().await?) } else { None };
@@ -123,62 +147,71 @@ async fn run_command(cli: Cli, prober: &Prober, stop: &CancellationToken) -> Res
 
 async fn dispatch(
     command: Command,
-    output: Option<OutputFormat>,
+    output: Output,
     settings: &Arc<Settings>,
     contexts: &Arc<Contexts>,
     prober: &Prober,
     stop: &CancellationToken,
-) -> Result<Done, Failure> {
+) -> Result<Outcome, Failure> {
     match command {
         Command::Mcp => {
             sweep_at_start(contexts.clone(), prober.clone());
             let server = Server::new(settings.clone(), contexts.clone(), prober.clone(), tools::all(settings.mode));
             serve(server, stop.clone()).await?;
         }
-        Command::Config => {}
-        Command::PodSpec(args) => {
-            let pod = probe::printed(settings, &args.node_name)?;
-            let text = serde_json::to_string_pretty(&pod.object)
-                .map_err(|error| Failure::new("Writing the pod", error, "Please report this."))?;
-            print(&text)?;
+        // Answered before anything is started.
+        Command::Config | Command::Help(_) => {}
+        Command::PodSpec(args) => output.print_manifest(&json!(probe::printed(settings, &args.node())?.object))?,
+        Command::Doctor(args) => {
+            let work = doctor_command::run(&args, output, settings, contexts, prober);
+            return until_stopped(work, prober, stop).await;
+        }
+        Command::Setup(args) => {
+            return until_stopped(setup_command::run(&args, output, settings, contexts), prober, stop).await;
         }
         Command::Sweep => {
             let sweeping = async { prober.sweep(&contexts.connect(None).await?).await };
             let swept = until_stopped(sweeping, prober, stop).await?;
-            print(&swept_text(&swept, wants_json(output), &settings.namespace))?;
-            return Ok(Done::all(swept.failed.is_empty()));
+            let namespace = &settings.probe_namespace;
+            let names: Vec<_> = swept.deleted.iter().map(|name| format!("pod/{name}")).collect();
+            output.print(&swept_json(&swept, namespace), &names, || Page::from(swept_text(&swept, namespace)))?;
+            return Ok(if swept.failed.is_empty() { Outcome::NothingFound } else { Outcome::Unknown });
         }
         Command::Audit(args) => {
             let lines = prober.audit().read(args.last).map_err(|error| {
                 Failure::new("Reading the audit log", error, "Look at $XDG_STATE_HOME/gpu-syringe/audit.jsonl.")
             })?;
-            if wants_json(output) {
-                lines.iter().try_for_each(|line| print(&serde_json::json!(line).to_string()))?;
-            } else {
-                print(audit::table(&lines).trim_end())?;
-            }
+            output.print_lines(&lines, || audit::table(&lines))?;
         }
-        Command::Tool(command) => {
-            let ask: Arc<dyn Prompt> = if command.says_yes() { Arc::new(AlwaysYes) } else { Arc::new(TerminalPrompt) };
-            let server = command.server();
-            let (name, args) = command.into_call();
-            let args = args.map_err(|error| Failure::new("Reading the arguments", error, "Please report this."))?;
-            let tools = tools::all(settings.mode);
-            let Some(entry) = tools.iter().find(|entry| entry.name == name) else {
-                let why = "this tool changes the node, and gpu-syringe is in read-only mode";
-                return Err(Failure::new(format!("Running {name}"), why, "Add --mode operator."));
-            };
-            let consent = Consent::new(ask, Arc::default());
-            let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
-            let call = CallContext { on_phase: phases_on_terminal(), cancel: stop.clone(), server, ..call };
-            let answer = until_stopped(entry.call(call, args), prober, stop).await;
-            clear_phase();
-            let RenderedAnswer { json, table, is_done } = answer?;
-            print(&if wants_json(output) { json.to_string() } else { table.trim_end().to_owned() })?;
-            return Ok(Done::all(is_done));
-        }
+        Command::Tool(command) => return run_tool(command, output, settings, contexts, prober, stop).await,
     }
-    Ok(Done::AsAsked)
+    Ok(Outcome::NothingFound)
+}
+
+/// Runs a tool and prints its answer.
+async fn run_tool(
+    command: ToolCommand,
+    output: Output,
+    settings: &Arc<Settings>,
+    contexts: &Arc<Contexts>,
+    prober: &Prober,
+    stop: &CancellationToken,
+) -> Result<Outcome, Failure> {
+    let ToolCall { tool, arguments, says_yes, server } = command.into_call()?;
+    let ask: Arc<dyn Prompt> = if says_yes { Arc::new(AlwaysYes) } else { Arc::new(TerminalPrompt) };
+    let tools = tools::all(settings.mode);
+    let Some(entry) = tools.iter().find(|entry| entry.name == tool) else {
+        let why = "it changes the node, and gpu-syringe is in read-only mode";
+        return Err(Failure::usage(format!("Running {}", command_of(tool)), why, "Add --mode operator."));
+    };
+    let consent = Consent::new(ask, Arc::default());
+    let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
+    let call = CallContext { on_phase: phases_on_terminal(), cancel: stop.clone(), server, ..call };
+    let answer = until_stopped(entry.call(call, arguments), prober, stop).await;
+    clear_phase();
+    let RenderedAnswer { json, page, names, outcome } = answer?;
+    output.print(&json, &names, || page)?;
+    Ok(outcome)
 }
 
 /// The result of `work`, or a failure after a signal to end. Waits for pods in both cases: work with a pod reports
@@ -219,10 +252,11 @@ fn sweep_at_start(contexts: Arc<Contexts>, prober: Prober) {
 
 /// The first SIGINT or SIGTERM cancels every call, and the pods are deleted before the program ends. The second ends it at
 /// once, after it named what is left.
-fn watch_signals(stop: CancellationToken, prober: Prober, serves: bool) {
+fn watch_signals([stop, interrupted]: [CancellationToken; 2], prober: Prober, serves: bool) {
     tokio::spawn(async move {
         let mut signals = Signals::new();
         signals.next().await;
+        interrupted.cancel();
         stop.cancel();
         for node in prober.nodes_of_actions() {
             let why = format!(
@@ -261,76 +295,13 @@ fn say(message: &str, serves: bool) {
     }
 }
 
-/// The signals that end the program.
-#[cfg(unix)]
-struct Signals(Vec<tokio::signal::unix::Signal>);
-
-#[cfg(unix)]
-impl Signals {
-    /// A signal without a handler keeps its default action.
-    fn new() -> Self {
-        use tokio::signal::unix::{SignalKind, signal};
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        Self(kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect())
-    }
-
-    async fn next(&mut self) {
-        std::future::poll_fn(|context| {
-            let came = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
-            if came { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-        })
-        .await;
-    }
+fn swept_json(swept: &SweepResult, namespace: &str) -> Value {
+    let SweepResult { deleted, kept, ended, failed } = swept;
+    json!({ "namespace": namespace, "deleted": deleted, "kept": kept, "ended": ended, "failed": failed })
 }
 
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> Self {
-        Self
-    }
-
-    async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// Shows the phases on a terminal, and not in a pipe.
-fn phases_on_terminal() -> OnPhase {
-    let terminal = std::io::stderr().is_terminal();
-    Arc::new(move |phase| {
-        if terminal {
-            let text = phase.description();
-            let _ = write!(std::io::stderr(), "\r\x1b[2K{text} …");
-            let (done, total) = phase.position();
-            if done == total {
-                clear_phase();
-            }
-        }
-    })
-}
-
-/// Clears the line of the last phase.
-fn clear_phase() {
-    if std::io::stderr().is_terminal() {
-        let _ = write!(std::io::stderr(), "\r\x1b[2K");
-    }
-}
-
-fn config_text(shown: &[SettingValue], json: bool) -> String {
-    if json { config_command::json(shown).to_string() } else { config_command::text(shown) }
-}
-
-fn swept_text(swept: &crate::probe::SweepResult, json: bool, namespace: &str) -> String {
-    let crate::probe::SweepResult { deleted, kept, ended, failed } = swept;
-    if json {
-        return serde_json::json!({ "namespace": namespace, "deleted": deleted, "kept": kept, "ended": ended, "failed": failed })
-            .to_string();
-    }
+fn swept_text(swept: &SweepResult, namespace: &str) -> String {
+    let SweepResult { deleted, kept, ended, failed } = swept;
     let mut text =
         format!("namespace {namespace}: {} deleted, {} in use, {} failed", deleted.len(), kept.len(), failed.len());
     for name in deleted {
@@ -343,27 +314,6 @@ fn swept_text(swept: &crate::probe::SweepResult, json: bool, namespace: &str) ->
         text.push_str(&format!("\n  FAILED {name}: {reason}"));
     }
     text
-}
-
-fn wants_json(output: Option<OutputFormat>) -> bool {
-    match output {
-        Some(output) => output == OutputFormat::Json,
-        None => !std::io::stdout().is_terminal(),
-    }
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    match writeln!(std::io::stdout(), "{text}") {
-        // The reader closed the pipe.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::new("Writing the answer", error, "Check where standard output goes.")),
-        Ok(()) => Ok(()),
-    }
-}
-
-fn complain(failure: &Failure) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::clean_keeping_lines(&failure.to_string()));
-    ExitCode::from(FAILED)
 }
 
 /// Logs are JSON lines on standard error: standard output is protocol.

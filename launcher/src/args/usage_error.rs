@@ -1,0 +1,119 @@
+//! The message for arguments that are not valid. clap's own usage lines and tips name settings and commands that do not help.
+
+use std::ffi::OsString;
+
+use clap::Command;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::help;
+use crate::error::Failure;
+
+/// Similarity from which a name is suggested for a misspelled one.
+const SIMILAR: f64 = 0.7;
+
+/// The failure for an error of the parser.
+pub(super) fn failure(command: &Command, error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let message: Vec<_> = text.lines().take_while(|line| !line.is_empty() && !line.starts_with("Usage:")).collect();
+    let why = message.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+    let sub = subcommand(command, &text);
+    let name = sub.map_or("", Command::get_name);
+    let suggestion = suggestion(command, sub, error).map(|word| format!("Did you mean {word}? ")).unwrap_or_default();
+    let next = match name {
+        "" => format!("{suggestion}gpu-syringe help shows the commands."),
+        name => format!("{suggestion}Usage: {}. Help: gpu-syringe {name} -h.", help::usage(name)),
+    };
+    let what = if name.is_empty() { "The arguments".to_owned() } else { format!("The arguments of {name}") };
+    Failure::usage(what, why.trim_start_matches("error: "), next)
+}
+
+/// The command whose arguments are wrong: the usage line of the parser names it.
+fn subcommand<'a>(command: &'a Command, text: &str) -> Option<&'a Command> {
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "))?;
+    usage.split_whitespace().find_map(|word| command.get_subcommands().find(|sub| sub.get_name() == word))
+}
+
+/// A name that is like the wrong one: one that begins with it, or the most similar one.
+fn suggestion(command: &Command, sub: Option<&Command>, error: &clap::Error) -> Option<String> {
+    let given = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let (wrong, names): (&str, Vec<String>) = match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let names = command.get_subcommands().flat_map(|sub| sub.get_name_and_visible_aliases());
+            (given(ContextKind::InvalidSubcommand)?, names.map(str::to_owned).collect())
+        }
+        ErrorKind::UnknownArgument => {
+            let arguments = command.get_arguments().chain(sub.into_iter().flat_map(Command::get_arguments));
+            let names = arguments.filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect();
+            (given(ContextKind::InvalidArg)?, names)
+        }
+        ErrorKind::InvalidValue => {
+            let Some(ContextValue::Strings(valid)) = error.get(ContextKind::ValidValue) else { return None };
+            (given(ContextKind::InvalidValue)?, valid.clone())
+        }
+        _ => return None,
+    };
+    if wrong.trim_start_matches('-').len() < 2 {
+        return None;
+    }
+    let longer = names.iter().find(|name| name.starts_with(wrong) || wrong.starts_with(name.as_str()));
+    let similar = || {
+        let rated = names.iter().map(|name| (strsim::normalized_damerau_levenshtein(wrong, name), name));
+        let best = rated.max_by(|one, other| one.0.total_cmp(&other.0));
+        best.filter(|(similarity, _)| *similarity >= SIMILAR).map(|(_, name)| name)
+    };
+    longer.or_else(similar).cloned()
+}
+
+/// Whether arguments that could not be parsed ask for JSON or YAML.
+pub(crate) fn wants_json(argv: &[OsString]) -> Option<bool> {
+    let words: Vec<_> = argv.iter().filter_map(|word| word.to_str()).collect();
+    let joined = |word: &str| {
+        let value = ["--output=", "-o=", "-o"].iter().find_map(|name| word.strip_prefix(name))?;
+        Some(value.to_owned()).filter(|value| !value.is_empty())
+    };
+    let pairs = words.windows(2).find(|pair| ["-o", "--output"].contains(&pair[0])).map(|pair| pair[1].to_owned());
+    let given = pairs.or_else(|| words.iter().find_map(|word| joined(word)));
+    let chosen = given.or_else(|| std::env::var("GPU_SYRINGE_OUTPUT").ok().filter(|value| !value.is_empty()))?;
+    Some(chosen == "json" || chosen == "yaml")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(words: &[&str]) -> String {
+        let command = super::super::command();
+        let argv = [&["gpu-syringe"], words].concat();
+        let error = command.clone().try_get_matches_from(argv).expect_err("invalid arguments");
+        failure(&command, &error).to_string()
+    }
+
+    #[test]
+    fn the_message_names_the_command_and_the_most_similar_name() {
+        assert!(said(&["diagnos", "gpu-1"]).contains("Did you mean diagnose?"));
+        assert!(said(&["xid", "gpu-1", "--sinc", "1h"]).contains("Did you mean --since?"));
+        assert!(said(&["health", "--selecto", "a=b"]).contains("Did you mean --selector?"));
+        assert!(said(&["nodes", "-o", "jsno"]).contains("Did you mean json?"));
+        let missing = said(&["diagnose"]);
+        assert!(missing.contains("gpu-syringe diagnose NODE [OPTIONS]") && !missing.contains("--image"), "{missing}");
+    }
+
+    #[test]
+    fn nothing_is_suggested_that_is_not_alike() {
+        for words in [&["--verbosity", "nodes"][..], &["list-pods"], &["nodes", "-x"]] {
+            assert!(!said(words).contains("Did you mean"), "{}", said(words));
+        }
+    }
+
+    #[test]
+    fn the_wish_for_json_is_found_in_arguments_that_are_not_valid() {
+        let wants = |words: &[&str]| wants_json(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(wants(&["x", "-o", "json", "--bad"]), Some(true));
+        assert_eq!(wants(&["x", "-ojson"]), Some(true));
+        assert_eq!(wants(&["x", "--output=yaml"]), Some(true));
+        assert_eq!(wants(&["x", "--output", "table"]), Some(false));
+    }
+}

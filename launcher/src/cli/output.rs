@@ -1,0 +1,126 @@
+//! Writes answers to standard output and messages to standard error.
+
+use std::io::{IsTerminal, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use serde_json::{Value, json};
+use syringe_core::text;
+
+use super::terminal;
+use crate::audit::AuditLine;
+use crate::error::Failure;
+use crate::exit_status::{NOT_KNOWN, USAGE};
+use crate::settings::{ColorWhen, OutputFormat, OutputSettings};
+use crate::text::page::{Layout, Page};
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    format: OutputFormat,
+    /// Whether the format was asked for.
+    is_chosen: bool,
+    layout: Layout,
+    color: ColorChoice,
+}
+
+impl Output {
+    /// Without a chosen format, a table on a terminal and JSON in a pipe.
+    pub(super) fn new(settings: &OutputSettings) -> Self {
+        let usual = if std::io::stdout().is_terminal() { OutputFormat::Table } else { OutputFormat::Json };
+        let format = settings.output.unwrap_or(usual);
+        let color = match settings.color {
+            ColorWhen::Auto => ColorChoice::Auto,
+            ColorWhen::Always => ColorChoice::AlwaysAnsi,
+            ColorWhen::Never => ColorChoice::Never,
+        };
+        let all_columns = format == OutputFormat::Wide;
+        let layout = Layout { width: terminal::width(), all_columns, ascii: terminal::is_ascii(), colored: true };
+        Self { format, is_chosen: settings.output.is_some(), layout, color }
+    }
+
+    pub(super) fn is_json(self) -> bool {
+        matches!(self.format, OutputFormat::Json | OutputFormat::Yaml)
+    }
+
+    /// Prints an answer in the chosen format. `names` are the objects that it is about.
+    pub(super) fn print(self, json: &Value, names: &[String], page: impl FnOnce() -> Page) -> Result<(), Failure> {
+        match self.format {
+            OutputFormat::Table | OutputFormat::Wide => self.print_page(&page()),
+            OutputFormat::Name if names.is_empty() => Ok(()),
+            OutputFormat::Name => print(&names.join("\n")),
+            OutputFormat::Json | OutputFormat::Yaml => print(&self.structured(json)?),
+        }
+    }
+
+    /// Prints lines of a log: as JSON, one document for each line.
+    pub(super) fn print_lines(self, lines: &[AuditLine], page: impl FnOnce() -> Page) -> Result<(), Failure> {
+        match self.format {
+            OutputFormat::Json => lines.iter().try_for_each(|line| print(&json!(line).to_string())),
+            OutputFormat::Yaml => print(&self.structured(&json!(lines))?),
+            OutputFormat::Table | OutputFormat::Wide => self.print_page(&page()),
+            OutputFormat::Name => Err(Failure::usage("Printing the log", "its lines have no names", "Use -o json.")),
+        }
+    }
+
+    /// Prints a text, with colours if the terminal shows them.
+    pub(super) fn print_page(self, page: &Page) -> Result<(), Failure> {
+        let text = page.print(&self.layout);
+        written(writeln!(AutoStream::new(std::io::stdout(), self.color), "{text}"))
+    }
+
+    /// Prints a manifest: YAML if it was asked for, or else JSON.
+    pub(super) fn print_manifest(self, manifest: &Value) -> Result<(), Failure> {
+        let format = if self.format == OutputFormat::Yaml { OutputFormat::Yaml } else { OutputFormat::Json };
+        print(&Self { format, ..self }.structured(manifest)?)
+    }
+
+    /// Prints manifests with their comments, unless JSON was asked for.
+    pub(super) fn print_manifests(self, json: &Value, yaml: &str) -> Result<(), Failure> {
+        if self.is_chosen && self.format == OutputFormat::Json { print(&self.structured(json)?) } else { print(yaml) }
+    }
+
+    fn structured(self, json: &Value) -> Result<String, Failure> {
+        let failed = |error: String| Failure::new("Writing the answer", error, "Please report this.");
+        if self.format == OutputFormat::Yaml {
+            let yaml = serde_saphyr::to_string(json).map_err(|error| failed(error.to_string()))?;
+            return Ok(yaml.trim_end().to_owned());
+        }
+        // A person reads it on a terminal, a program in a pipe.
+        let pretty = std::io::stdout().is_terminal();
+        let text = if pretty { serde_json::to_string_pretty(json) } else { serde_json::to_string(json) };
+        text.map_err(|error| failed(error.to_string()))
+    }
+
+    /// Prints the failure of a command, and returns the exit status.
+    pub(super) fn complain(self, failure: &Failure) -> u8 {
+        let on_stdout = self.is_json() && self.structured(&failure.to_json()).and_then(|text| print(&text)).is_ok();
+        // On one terminal, once is enough.
+        if !(on_stdout && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()) {
+            complain(failure);
+        }
+        if failure.is_usage { USAGE } else { NOT_KNOWN }
+    }
+}
+
+/// Prints a text to standard output.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    written(writeln!(std::io::stdout(), "{text}"))
+}
+
+fn written(result: std::io::Result<()>) -> Result<(), Failure> {
+    match result {
+        // The reader closed the pipe.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new("Writing the answer", error, "Check where standard output goes.")),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Prints a remark about an answer to standard error.
+pub(super) fn note(remark: &str) {
+    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::clean_keeping_lines(remark));
+}
+
+fn complain(failure: &Failure) {
+    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::clean_keeping_lines(&failure.to_string()));
+}

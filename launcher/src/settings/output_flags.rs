@@ -1,0 +1,53 @@
+//! Settings of the command line alone: how an answer is printed, and what the exit status says.
+
+use clap::{Args, Command, ValueEnum};
+
+use super::flags::Settings;
+use crate::exit_status::FailOn;
+
+/// How a command prints its answer.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Output")]
+pub struct OutputSettings {
+    /// Output format; by default a table on a terminal and JSON in a pipe
+    #[arg(short = 'o', long, global = true, value_name = "FORMAT", env = "GPU_SYRINGE_OUTPUT")]
+    pub output: Option<OutputFormat>,
+    /// When to use colours; auto: on a terminal, and not with NO_COLOR
+    #[arg(long, global = true, value_name = "WHEN", env = "GPU_SYRINGE_COLOR", default_value = "auto")]
+    pub color: ColorWhen,
+    /// Least severity of a finding that makes the exit status 1
+    #[arg(long, global = true, value_name = "SEVERITY", env = "GPU_SYRINGE_FAIL_ON", default_value = "critical")]
+    pub fail_on: FailOn,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, if neither NO_COLOR nor TERM=dumb is set
+    #[default]
+    Auto,
+    /// Also in a pipe
+    Always,
+    /// Never
+    Never,
+}
+
+/// Format of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// Text and tables that fit the terminal
+    Table,
+    /// Text and tables with all columns
+    Wide,
+    /// The JSON that an AI host gets
+    Json,
+    /// The same as YAML
+    Yaml,
+    /// Only the names: node/NAME, pod/NAME
+    Name,
+}
+
+/// Every setting, those of the launcher first.
+pub fn all_settings() -> Command {
+    OutputSettings::augment_args(Settings::augment_args(Command::new("settings")))
+}

@@ -1,0 +1,102 @@
+//! The command line as kubectl users type it, and the exit status as scripts read it.
+
+use demo_cluster::{ExecFault, Fixture, workload_pod};
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, NAMESPACE, node};
+
+/// Three nodes: one without a fault, one with a pending row remap (critical), one whose GPU fell off the bus (fatal).
+async fn three_nodes() -> Bed {
+    let facts = [("gpu-1", "healthy-h100-8"), ("gpu-2", "ecc-remap-pending"), ("gpu-3", "xid79-off-bus")];
+    Bed::of(Fixture::of(facts.map(|(name, scenario)| node(name, scenario)))).await
+}
+
+#[tokio::test]
+async fn the_exit_status_says_what_was_found() {
+    let bed = three_nodes().await;
+    for (words, status) in [
+        (&["nodes"][..], 0),
+        (&["ecc", "gpu-1"], 0),
+        (&["ecc", "gpu-2"], 1),
+        (&["diagnose", "gpu-3"], 1),
+        (&["diagnose", "gpu-2", "--fail-on", "fatal"], 0),
+        (&["diagnose", "gpu-3", "--fail-on", "fatal"], 1),
+        (&["diagnose", "gpu-3", "--fail-on", "never"], 0),
+        (&["health"], 1),
+        (&["health", "node/gpu-1", "--via", "none"], 3),
+        (&["diagnose", "gpu-9"], 3),
+        (&["diagnose"], 2),
+        (&["diagnose", "gpu-1", "--no-such-option"], 2),
+        (&["diagnose", "gpu-1", "-n", "ml"], 2),
+        (&["explain", "ml/train", "-n", "web"], 2),
+        (&["kill-gpu-process", "gpu-1", "--gpu", "GPU-1", "--pid", "1", "--start-ticks", "1"], 2),
+    ] {
+        let ended = bed.launcher().args(words.iter().copied()).run().await;
+        assert_eq!(ended.code, Some(status), "{words:?}: {} {}", ended.stdout, ended.stderr);
+        let printed: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let is_error = printed["error"].is_string() && printed["next_step"].is_string();
+        assert_eq!(is_error, !ended.stderr.is_empty(), "{words:?}: {printed} {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn an_error_is_json_only_where_json_is_printed() {
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(ExecFault::Hang.into())).await;
+    let ended = bed.launcher().args(["diagnose", "gpu-1", "-o", "json", "--call-timeout", "5"]).run().await;
+    let error: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.code, &error["probe"]["deleted"]), (Some(3), &json!(true)), "{error}");
+    let ended = bed.launcher().args(["diagnose", "gpu-9", "-o", "table"]).run().await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(3), ""));
+    assert!(ended.stderr.contains("gpu-syringe nodes"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn the_namespace_of_a_pod_is_that_of_the_context() {
+    let pods = vec![workload_pod("jobs", "training", "gpu-1", 1), workload_pod("default", "web", "gpu-1", 1)];
+    let bed = Bed::of(Fixture { pods, ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await;
+    let with_namespace = bed.home().join("with-namespace");
+    let kubeconfig = std::fs::read_to_string(bed.kubeconfig()).unwrap();
+    let mut kubeconfig: Value = serde_json::from_str(&kubeconfig).unwrap();
+    kubeconfig["contexts"][0]["context"]["namespace"] = json!("jobs");
+    std::fs::write(&with_namespace, kubeconfig.to_string()).unwrap();
+    let phase = async |kubeconfig: &std::path::Path, words: &[&str]| {
+        let launcher = bed.launcher().env("KUBECONFIG", kubeconfig).args(words.iter().copied());
+        launcher.run().await.json()["phase"].clone()
+    };
+    assert_eq!(phase(&with_namespace, &["explain", "training"]).await, "Running");
+    assert_eq!(phase(&with_namespace, &["explain", "web", "-n", "default"]).await, "Running");
+    assert_eq!(phase(&bed.kubeconfig(), &["explain", "web"]).await, "Running");
+    assert_eq!(phase(&bed.kubeconfig(), &["explain", "jobs/training"]).await, "Running");
+    assert_eq!(phase(&bed.kubeconfig(), &["-n", "jobs", "explain", "pod/training"]).await, "Running");
+    let ended = bed.launcher().args(["explain", "training"]).run().await;
+    assert!(ended.code == Some(3) && ended.stderr.contains("-n NAMESPACE"), "{}", ended.stderr);
+    // The probes stay in their own namespace.
+    let created = format!("POST /api/v1/namespaces/{NAMESPACE}/pods");
+    assert!(bed.cluster.requests().iter().any(|request| request.starts_with(&created)));
+}
+
+#[tokio::test]
+async fn names_and_yaml_are_printed_as_by_kubectl() {
+    let bed = three_nodes().await;
+    let names = bed.launcher().args(["nodes", "-o", "name"]).run().await.stdout;
+    let mut names: Vec<_> = names.lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["node/gpu-1", "node/gpu-2", "node/gpu-3"]);
+    let yaml = bed.launcher().args(["ecc", "node/gpu-2", "-oyaml"]).run().await.stdout;
+    let json = bed.launcher().args(["ecc", "gpu-2", "-ojson"]).run().await.json();
+    let read: Value = serde_saphyr::from_str(&yaml).unwrap();
+    assert_eq!((&read["findings"], &read["verdict"]), (&json["findings"], &json["verdict"]));
+}
+
+/// A setting with another meaning than before must not be taken for the new one.
+#[tokio::test]
+async fn the_old_names_of_the_probes_namespace_are_refused() {
+    let bed = Bed::healthy().await;
+    let by_variable = bed.launcher().env("GPU_SYRINGE_NAMESPACE", "tools").args(["nodes"]).run().await;
+    assert!(by_variable.code == Some(2) && by_variable.stderr.contains("GPU_SYRINGE_PROBE_NAMESPACE"));
+    let file = bed.home().join("settings.toml");
+    std::fs::write(&file, "namespace = 'tools'\n").unwrap();
+    let by_file = bed.launcher().args(["--config", file.to_str().unwrap(), "nodes"]).run().await;
+    assert!(by_file.code == Some(2) && by_file.stderr.contains("'probe_namespace'"), "{}", by_file.stderr);
+    bed.assert_bare(0);
+}

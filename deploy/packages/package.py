@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Builds the packages of a release from programs that are already built.
 
-    python3 deploy/packages/package.py --programs DIR --out DIR [--version 1.2.3]
+    python3 deploy/packages/package.py --programs DIR --probes DIR --out DIR [--version 1.2.3]
 
 DIR of --programs holds one folder for each platform that was built (linux-x64, linux-arm64, darwin-x64, darwin-arm64,
 win32-x64), with gpu-syringe or gpu-syringe.exe in it. Every package contains these same bytes, so one checksum holds for all.
+DIR of --probes holds node-probe-x86_64 and node-probe-aarch64, which each of the programs must carry (its feature `carry`).
 Needs npm (with network for the tool that packs .mcpb, unless --mcpb names it) and the Python package `wheel`.
 
 Writes archives and SHA256SUMS, npm packages, Python wheels, .mcpb bundles, the krew manifest, the Homebrew formula and
@@ -65,6 +66,14 @@ class Build:
         if not self.programs:
             sys.exit(f"{programs} has no program: expected {programs}/linux-x64/{NAME} or another of {', '.join(PLATFORMS)}")
         out.mkdir(parents=True, exist_ok=True)
+
+    def check_carried(self, probes: pathlib.Path) -> None:
+        """A package is for clusters without an image of the probe: the program has the SHA-256 of each node-probe inside."""
+        for name in ("node-probe-x86_64", "node-probe-aarch64"):
+            digest = sha256(probes / name).encode()
+            for platform, program in self.programs.items():
+                if digest not in program.read_bytes():
+                    sys.exit(f"{program} does not carry {name}: build it with --features carry and NODE_PROBE_DIR={probes}")
 
     def url(self, asset: str) -> str:
         return f"{REPOSITORY}/releases/download/v{self.version}/{asset}"
@@ -325,11 +334,13 @@ def workspace_version() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=pathlib.Path, required=True)
+    parser.add_argument("--probes", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--version", default=workspace_version())
     parser.add_argument("--mcpb", default="npx --yes @anthropic-ai/mcpb@2.1.2", help="the command that packs bundles")
     args = parser.parse_args()
     build = Build(args.programs, args.out, args.version, args.mcpb.split())
+    build.check_carried(args.probes)
     made = archives(build)
     npm(build)
     wheels(build)

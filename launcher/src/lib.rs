@@ -7,6 +7,7 @@
 //!   error                         failures
 //!   exit_status, command_names    what a command's exit status says; names of the commands
 //!   clock                         time that goes on during a suspend
+//!   carried                       the node-probe programs inside this one
 //!   user_dirs                     configuration and state directory
 //!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::{table, page, style}
 //!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
@@ -34,6 +35,7 @@ mod args;
 pub mod audit;
 mod byte_budget;
 pub mod call;
+mod carried;
 mod cli;
 mod clock;
 mod command_names;

@@ -119,7 +119,10 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<'_>
         );
     }
     if matches!(observed.namespace, Seen::Absent) || rejections.by(Cause::Namespace).is_some() {
-        let mend = mends.setup("", "it makes the namespace, the permissions and a quota");
+        let mend = mends.setup(
+            "",
+            "it makes the namespace, the permissions and a quota (trial; recommended: --profile hardened with --image)",
+        );
         return Check::failure(id, format!("there is no namespace {name}"), mend);
     }
     match &observed.namespace {

@@ -197,6 +197,9 @@ async fn apply(
     let (mut applied, remark) = apply::apply(connection, &intent.planned, namespace, args.force_conflicts).await?;
     applied.extend(uninstall::remove(connection, &intent.removal.ours).await?);
     let mut notes: Vec<_> = remark.into_iter().chain(apply::note_of_removed_policy(&applied)).collect();
+    if profile == Profile::Hardened && !installed.has_policy {
+        notes.extend(uninstall::note_of_older_pods(connection, namespace).await);
+    }
     if profile == Profile::Trial {
         notes.push(TRIAL_RISK.to_owned());
     }

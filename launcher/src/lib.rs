@@ -8,7 +8,7 @@
 //!   exit_status, command_names    what a command's exit status says; names of the commands
 //!   clock                         time that goes on during a suspend
 //!   user_dirs                     configuration and state directory
-//!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::{table, page, style}
+//!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::{layout, page, style, table}
 //!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
 //!   settings                      flags, environment, file → validated settings
 //!   audit                         the audit log: line, file, table
@@ -22,6 +22,7 @@
 //!   answer, fleet                 answer about one node, about many
 //!   text                          answers → terminal
 //!   tools                         one file per tool; registry
+//!   completion                    names of nodes and contexts for shells
 //!   mcp, args, cli                front ends
 //! ```
 //!
@@ -35,6 +36,7 @@ pub mod call;
 mod cli;
 mod clock;
 mod command_names;
+mod completion;
 pub mod consent;
 mod error;
 mod exit_status;

@@ -1,15 +1,18 @@
 //! The command line arguments of `gpu-syringe`.
 
 mod help;
+pub(crate) mod man;
 mod targets;
 mod tool_commands;
 mod usage_error;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::completion;
 use crate::error::Failure;
 use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
@@ -51,6 +54,11 @@ pub(crate) enum Command {
     Sweep,
     /// Show the audit log: every probe pod and every action of this launcher
     Audit(AuditArgs),
+    /// Print the completions for a shell: bash, zsh, fish, elvish, powershell
+    Completion(CompletionArgs),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Show the help of a command, or the settings: `help settings`
     Help(HelpArgs),
 }
@@ -77,6 +85,20 @@ pub(crate) struct AuditArgs {
     /// Number of lines to show, newest last
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub(crate) last: usize,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompletionArgs {
+    /// Name of the shell; for bash: source <(gpu-syringe completion bash)
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// Folder
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -125,7 +147,7 @@ pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
 
 /// The command with its help texts.
 pub(crate) fn command() -> clap::Command {
-    help::arrange(Cli::command())
+    completion::with_names(help::arrange(Cli::command()))
 }
 
 impl Cli {

@@ -102,6 +102,7 @@ const FIELDS: [&str; 98] = [
     "text",
     "troubles",
     "unhealthy_devices",
+    "used_by",
     "user",
     "usual",
     "uuid",

@@ -93,7 +93,7 @@ impl Tool for GpuProcesses {
         let what = format!("Looking at node {}", clean(&node_name, name_validation::MAX_LENGTH));
         let connection = call.with_deadline(&what, call.contexts.connect(context.as_deref())).await?;
         let kubernetes = read_node::read_node_object(&call, &connection, &node_name).await?;
-        let existing_pods = ExistingPods::on_node(&connection, &node_name, call.time_left()).await.ok();
+        let existing_pods = Some(ExistingPods::on_node(&connection, &node_name, call.time_left()).await);
         let known = NodeToRead {
             connection: &connection,
             kubernetes: &kubernetes,

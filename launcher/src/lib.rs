@@ -9,7 +9,7 @@
 //!   clock                         time that goes on during a suspend
 //!   carried                       the node-probe programs inside this one
 //!   user_dirs                     configuration and state directory
-//!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::{table, page, style}
+//!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::{layout, page, style, table}
 //!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
 //!   settings                      flags, environment, file → validated settings
 //!   audit                         the audit log: line, file, table
@@ -25,6 +25,7 @@
 //!   answer, fleet                 answer about one node, about many
 //!   text                          answers → terminal
 //!   tools                         one file per tool; registry
+//!   completion                    names of nodes and contexts for shells
 //!   mcp, args, cli                front ends
 //! ```
 //!
@@ -39,6 +40,7 @@ mod carried;
 mod cli;
 mod clock;
 mod command_names;
+mod completion;
 pub mod consent;
 mod doctor;
 mod error;

@@ -34,7 +34,11 @@ const GROUPS: [(&str, &str, &[&str]); 7] = [
         "Time, and work at the same time.",
         &["start_timeout", "call_timeout", "node_timeout", "concurrency", "max_probes"],
     ),
-    ("Program", "The command line itself.", &["config", "demo", "output", "color", "fail_on"]),
+    (
+        "Program",
+        "The command line itself.",
+        &["config", "demo", "output", "color", "fail_on", "quiet", "verbose", "log_format"],
+    ),
 ];
 
 /// Settings that limit what a model can do through the tools, with the limit. No argument of a tool changes a setting.

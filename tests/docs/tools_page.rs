@@ -358,7 +358,15 @@ fn written() -> String {
     }
     text.push('\n');
     entries.iter().for_each(|entry| text.push_str(&section(entry)));
-    text.trim_end().to_owned() + "\n"
+    text.push_str("## Other commands\n\n| command | what it does |\n|---|---|\n");
+    let all = command();
+    let is_of_a_tool =
+        |one: &&clap::Command| !entries.iter().any(|entry| one.get_all_aliases().any(|name| name == entry.name));
+    for one in all.get_subcommands().filter(|one| !one.is_hide_set()).filter(is_of_a_tool) {
+        let about = one.get_about().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(text, "| `{}` | {about} |", one.get_name());
+    }
+    text
 }
 
 #[test]

@@ -76,6 +76,19 @@ async fn hardened_admits_the_image_alone_and_keeps_its_parameter() {
     assert!(other["probe"]["note"].as_str().is_some_and(|note| note.contains("gpu-syringe-probe-only")), "{other}");
 }
 
+/// The policy cannot reject a pod that exists.
+#[tokio::test]
+async fn pods_that_are_older_than_the_policy_are_named() {
+    let bed = bare().await;
+    applied(&bed, &[]).await;
+    let pod = json!({"metadata": {"name": "left-over", "namespace": NAMESPACE}, "spec": {"containers": []}});
+    bed.cluster.add_pod(serde_json::from_value(pod).unwrap());
+    let answer = setup(&bed, &["--apply", "--yes", "--image", IMAGE]).await.json();
+    assert!(answer["notes"].to_string().contains("left-over"), "{answer}");
+    let again = setup(&bed, &["--apply", "--yes", "--image", IMAGE]).await.json();
+    assert!(!again["notes"].to_string().contains("left-over"), "{again}");
+}
+
 #[tokio::test]
 async fn the_policy_is_removed_only_when_that_is_confirmed() {
     let bed = bare().await;

@@ -1,9 +1,11 @@
 //! The cluster of `--demo`: three GPU nodes (one healthy, two with problems), a node without GPUs, and their workloads.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
     Event, EventSource, ObjectReference, Pod, PodCondition, PodSpec, PodStatus, Taint, Toleration,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde_json::Value;
 use syringe_core::report::Report;
 use syringe_core::scenarios;
 
@@ -25,7 +27,45 @@ const FAILED_SCHEDULING: &str = "0/4 nodes are available: 4 Insufficient nvidia.
 
 /// The fixture of `--demo`, with the timing of a real cluster.
 pub fn demo() -> Fixture {
-    let nodes: Vec<NodeFixture> = NODES.iter().map(|(name, scenario)| node(name, scenario)).collect();
+    let facts = NODES.map(|(name, scenario)| (name, facts_of(scenario)));
+    of_facts(facts)
+}
+
+/// The same as if its facts were read at this time. Otherwise they are older than the events of the cluster.
+pub fn demo_at(now: Timestamp) -> Fixture {
+    let facts = NODES.map(|(name, scenario)| (name, facts_of(scenario)));
+    let newest = facts.iter().filter_map(|(_, facts)| facts.taken_at).max();
+    let later = newest.map_or(SignedDuration::ZERO, |newest| now.duration_since(newest));
+    // Logs have whole seconds.
+    let later = SignedDuration::from_secs(later.as_secs());
+    of_facts(facts.map(|(name, facts)| (name, shifted(&facts, later).unwrap_or(facts))))
+}
+
+/// The facts with every time later by a duration.
+fn shifted(facts: &Report, later: SignedDuration) -> Option<Report> {
+    let mut document = serde_json::to_value(facts).ok()?;
+    shift_times(&mut document, later);
+    serde_json::from_value(document).ok()
+}
+
+fn shift_times(value: &mut Value, later: SignedDuration) {
+    match value {
+        Value::String(text) => {
+            let time = text.parse::<Timestamp>().ok().and_then(|time| time.checked_add(later).ok());
+            *text = time.map_or_else(|| std::mem::take(text), |time| time.to_string());
+        }
+        Value::Array(entries) => entries.iter_mut().for_each(|entry| shift_times(entry, later)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| shift_times(field, later)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn facts_of(scenario: &str) -> Report {
+    scenarios::named(scenario).map(scenarios::Scenario::report).unwrap_or_default()
+}
+
+fn of_facts<const N: usize>(facts: [(&'static str, Report); N]) -> Fixture {
+    let nodes: Vec<NodeFixture> = facts.into_iter().map(|(name, facts)| node(name, facts)).collect();
     let mut pods: Vec<Pod> = nodes.iter().flat_map(workloads_of).collect();
     pods.push(workload_pod("monitoring", "prometheus-0", "cpu-1", 0));
     pods.push(pending_pod());
@@ -39,8 +79,7 @@ pub fn demo() -> Fixture {
     }
 }
 
-fn node(name: &str, scenario: &str) -> NodeFixture {
-    let facts = scenarios::named(scenario).map(scenarios::Scenario::report).unwrap_or_default();
+fn node(name: &str, facts: Report) -> NodeFixture {
     // The host name of the scenario is that of another machine.
     let node = NodeFixture::from_facts(name, Report { hostname: Some(name.to_owned()), ..facts });
     if node.resources.is_empty() {
@@ -106,6 +145,19 @@ fn failed_scheduling() -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_facts_are_as_new_as_the_cluster_and_otherwise_the_same() {
+        let now: Timestamp = "2031-02-03T04:05:06Z".parse().expect("a time");
+        let (old, new) = (demo(), demo_at(now));
+        let taken = |fixture: &Fixture| fixture.nodes.iter().filter_map(|node| node.facts.taken_at).max();
+        let (before, after) = (taken(&old).expect("a time"), taken(&new).expect("a time"));
+        assert!(now.duration_since(after) < SignedDuration::from_secs(1), "{after}");
+        for (old, new) in old.nodes.iter().zip(&new.nodes) {
+            let back = shifted(&new.facts, before.duration_since(after)).expect("facts");
+            assert_eq!(serde_json::to_value(&back).ok(), serde_json::to_value(&*old.facts).ok(), "{}", old.name);
+        }
+    }
 
     #[test]
     fn the_nodes_of_the_demo_have_the_gpus_of_their_scenarios() {

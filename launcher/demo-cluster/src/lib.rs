@@ -99,7 +99,7 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 
 pub use self::container_files::{ContainerFile, ContainerFiles};
-pub use self::demo::demo;
+pub use self::demo::{demo, demo_at};
 #[cfg(feature = "test-support")]
 pub use self::faults::{
     AnswerFault, ApiFaults, CountedFault, ExecFault, Faults, NodeFaults, ProtobufRefusal, RequestFault, StartFault,

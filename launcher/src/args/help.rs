@@ -19,13 +19,24 @@ const GROUPS: [(&str, &[Usage]); 6] = [
             ("xid", "NODE|CODE"),
             ("telemetry", "NODE"),
             ("ecc", "NODE"),
+            ("processes", "NODE"),
             ("topology", "NODE"),
         ],
     ),
     ("Pod", &[("explain", "POD"), ("pods", "NODE")]),
     ("Change", &[("kill-gpu-process", "NODE"), ("reset-gpu", "NODE")]),
     ("Program", &[("doctor", ""), ("setup", ""), ("mcp", "")]),
-    (OTHERS, &[("config", ""), ("audit", ""), ("sweep", ""), ("pod-spec", "[NODE]"), ("help", "COMMAND")]),
+    (
+        OTHERS,
+        &[
+            ("config", ""),
+            ("audit", ""),
+            ("sweep", ""),
+            ("pod-spec", "[NODE]"),
+            ("completion", "SHELL"),
+            ("help", "COMMAND"),
+        ],
+    ),
 ];
 
 /// The group that has one line.

@@ -1,16 +1,19 @@
 //! The command line arguments of `gpu-syringe`.
 
 mod help;
+pub(crate) mod man;
 mod targets;
 mod tool_commands;
 mod usage_error;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::Value;
 
+use crate::completion;
 use crate::doctor::DoctorArgs;
 use crate::error::Failure;
 use crate::settings::config_command::{self, SettingValue};
@@ -58,6 +61,11 @@ pub(crate) enum Command {
     Sweep,
     /// Show the audit log: every probe pod and every action of this launcher
     Audit(AuditArgs),
+    /// Print the completions for a shell: bash, zsh, fish, elvish, powershell
+    Completion(CompletionArgs),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Show the help of a command, or the settings: `help settings`
     Help(HelpArgs),
 }
@@ -84,6 +92,20 @@ pub(crate) struct AuditArgs {
     /// Number of lines to show, newest last
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub(crate) last: usize,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompletionArgs {
+    /// Name of the shell; for bash: source <(gpu-syringe completion bash)
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// Folder
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -132,7 +154,7 @@ pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
 
 /// The command with its help texts.
 pub fn command() -> clap::Command {
-    help::arrange(Cli::command())
+    completion::with_names(help::arrange(Cli::command()))
 }
 
 /// Parses a command line of the documents: the call of the tool that it makes, if it runs one.
@@ -145,8 +167,8 @@ pub fn documented_call(argv: &[&str]) -> Result<Option<(&'static str, Value)>, c
     cli.check_namespace().map_err(rejected)?;
     match cli.command {
         Command::Tool(command) if command.xid_code().is_none() => {
-            let ToolCall { tool, arguments, .. } = command.into_call().map_err(rejected)?;
-            Ok(Some((tool, arguments)))
+            let ToolCall { entry, arguments, .. } = command.into_call().map_err(rejected)?;
+            Ok(Some((entry.name, arguments)))
         }
         _ => Ok(None),
     }

@@ -1,5 +1,7 @@
 //! The commands that run a tool, and the call of the tool that each one makes.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
@@ -14,11 +16,11 @@ use crate::tools::get_pod_gpu_allocation::AllocationArgs;
 use crate::tools::kill_gpu_process::KillArgs;
 use crate::tools::list_gpu_nodes::ListArgs;
 use crate::tools::reset_gpu::ResetArgs;
-use crate::tools::{FleetArgs, NodeArgs, Tool};
+use crate::tools::{FleetArgs, NodeArgs, Tool, ToolEntry};
 use crate::tools::{
     analyze_xid_errors, describe_gpu_node, diagnose_gpu_node, explain_gpu_pod, get_gpu_health, get_gpu_inventory,
-    get_gpu_telemetry, get_pod_gpu_allocation, inspect_topology, kill_gpu_process, list_gpu_nodes, reset_gpu,
-    snapshot_ecc,
+    get_gpu_telemetry, get_pod_gpu_allocation, gpu_processes, inspect_topology, kill_gpu_process, list_gpu_nodes,
+    reset_gpu, snapshot_ecc,
 };
 
 /// The tools. Each command also has the name of its tool, with dashes or underscores.
@@ -29,7 +31,7 @@ pub(crate) enum ToolCommand {
     Nodes(NodesArgs),
     /// Health of a node, or of all GPU nodes
     #[command(aliases = ["get-gpu-health", "get_gpu_health"])]
-    Health(FleetTarget),
+    Health(HealthCommand),
     /// GPUs of a node, or of all GPU nodes
     #[command(aliases = ["get-gpu-inventory", "get_gpu_inventory"])]
     Inventory(FleetTarget),
@@ -44,10 +46,13 @@ pub(crate) enum ToolCommand {
     Xid(XidCommand),
     /// Temperature, power, clocks, utilization
     #[command(visible_alias = "top", aliases = ["get-gpu-telemetry", "get_gpu_telemetry"])]
-    Telemetry(NodeTarget),
+    Telemetry(TelemetryCommand),
     /// Memory errors and row remaps
     #[command(aliases = ["snapshot-ecc", "snapshot_ecc"])]
     Ecc(NodeTarget),
+    /// Processes on the GPUs, and how to end them
+    #[command(alias = "ps")]
+    Processes(NodeTarget),
     /// PCIe, NVLink and NUMA topology
     #[command(aliases = ["inspect-topology", "inspect_topology"])]
     Topology(NodeTarget),
@@ -70,6 +75,33 @@ pub(crate) struct NodesArgs {
     /// Only nodes with these labels, e.g. nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
+    /// Only nodes with at least this many free GPUs
+    #[arg(long, value_name = "GPUS")]
+    free: Option<u64>,
+}
+
+/// Repeated readings.
+#[derive(Args, Debug)]
+struct WatchArgs {
+    /// Read again every SECONDS, 5 by default, until Ctrl-C; each reading is one probe
+    #[arg(short = 'w', long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "5", value_parser = clap::value_parser!(u64).range(2..=3600))]
+    watch: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HealthCommand {
+    #[command(flatten)]
+    target: FleetTarget,
+    #[command(flatten)]
+    watch: WatchArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TelemetryCommand {
+    #[command(flatten)]
+    target: NodeTarget,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 #[derive(Args, Debug)]
@@ -176,16 +208,17 @@ pub(crate) struct ResetCommand {
 }
 
 /// The call of a tool.
-#[derive(Debug)]
 pub(crate) struct ToolCall {
-    /// Name of the tool.
-    pub(crate) tool: &'static str,
+    /// The tool.
+    pub(crate) entry: ToolEntry,
     /// Its arguments as an AI host would send them.
     pub(crate) arguments: Value,
     /// Whether `--yes` was given.
     pub(crate) says_yes: bool,
     /// The value of `--server`.
     pub(crate) server: Option<String>,
+    /// Time between two readings, if it is to be called again and again.
+    pub(crate) watch: Option<Duration>,
 }
 
 impl ToolCall {
@@ -195,12 +228,16 @@ impl ToolCall {
     {
         let arguments = serde_json::to_value(arguments)
             .map_err(|error| Failure::new("Reading the arguments", error, "Please report this."))?;
-        Ok(Self { tool: T::NAME, arguments, says_yes: false, server: None })
+        Ok(Self { entry: ToolEntry::of::<T>(), arguments, says_yes: false, server: None, watch: None })
     }
 
     fn with(self, consent: ConsentArgs) -> Self {
         let ConsentArgs { yes, server } = consent;
         Self { says_yes: yes, server, ..self }
+    }
+
+    fn watched(self, watch: WatchArgs) -> Self {
+        Self { watch: watch.watch.map(Duration::from_secs), ..self }
     }
 }
 
@@ -216,10 +253,12 @@ impl ToolCommand {
     /// The call of the tool.
     pub(crate) fn into_call(self) -> Result<ToolCall, Failure> {
         match self {
-            Self::Nodes(NodesArgs { selector }) => {
-                ToolCall::of::<list_gpu_nodes::ListGpuNodes>(ListArgs { selector, context: None })
+            Self::Nodes(NodesArgs { selector, free }) => {
+                ToolCall::of::<list_gpu_nodes::ListGpuNodes>(ListArgs { selector, free, context: None })
             }
-            Self::Health(target) => ToolCall::of::<get_gpu_health::GetGpuHealth>(FleetArgs::from(target)),
+            Self::Health(HealthCommand { target, watch }) => {
+                Ok(ToolCall::of::<get_gpu_health::GetGpuHealth>(FleetArgs::from(target))?.watched(watch))
+            }
             Self::Inventory(target) => ToolCall::of::<get_gpu_inventory::GetGpuInventory>(FleetArgs::from(target)),
             Self::Diagnose(DiagnoseCommand { target, detail }) => {
                 let arguments = DiagnoseArgs { node_name: target.name(), detail, context: None };
@@ -230,7 +269,10 @@ impl ToolCommand {
                 let node_name = NodeTarget::of(node, node_name).name();
                 ToolCall::of::<analyze_xid_errors::AnalyzeXidErrors>(XidArgs { node_name, since, context: None })
             }
-            Self::Telemetry(target) => ToolCall::of::<get_gpu_telemetry::GetGpuTelemetry>(NodeArgs::from(target)),
+            Self::Telemetry(TelemetryCommand { target, watch }) => {
+                Ok(ToolCall::of::<get_gpu_telemetry::GetGpuTelemetry>(NodeArgs::from(target))?.watched(watch))
+            }
+            Self::Processes(target) => ToolCall::of::<gpu_processes::GpuProcesses>(NodeArgs::from(target)),
             Self::Ecc(target) => ToolCall::of::<snapshot_ecc::SnapshotEcc>(NodeArgs::from(target)),
             Self::Topology(target) => ToolCall::of::<inspect_topology::InspectTopology>(NodeArgs::from(target)),
             Self::Explain(ExplainCommand { target, namespace }) => {

@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn nothing_is_suggested_that_is_not_alike() {
-        for words in [&["--verbosity", "nodes"][..], &["list-pods"], &["nodes", "-x"]] {
+        for words in [&["--frobnicate", "nodes"][..], &["list-pods"], &["nodes", "-x"]] {
             assert!(!said(words).contains("Did you mean"), "{}", said(words));
         }
     }

@@ -1,6 +1,7 @@
 //! The command line: from arguments to exit status. The program ends only after every pod is deleted.
 
 mod doctor_command;
+mod logging;
 mod output;
 mod progress;
 mod setup_command;
@@ -21,10 +22,10 @@ use crate::args::{self, Arguments, Cli, Command, Read, ToolCall, ToolCommand};
 use crate::audit;
 use crate::call::CallContext;
 use crate::cli::output::Output;
-use crate::cli::progress::{clear_phase, phases_on_terminal};
 use crate::cli::signals::Signals;
 use crate::cli::xid_code::XidCode;
 use crate::command_names::command_of;
+use crate::completion;
 use crate::consent::{AlwaysYes, Consent, Prompt, TerminalPrompt};
 use crate::error::Failure;
 use crate::exit_status::{INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, Outcome, USAGE};
@@ -40,13 +41,12 @@ const ACTION_SETTLE_TIME: Duration = tools::MAX_ACTION_TIME.saturating_add(SETTL
 /// Time for a cancelled call to send its error message after its pods are deleted.
 const FINAL_MESSAGE_TIME: Duration = Duration::from_millis(200);
 
-/// Warnings, but not kube's message for each rejected exec: a starting pod causes a few.
-const DEFAULT_LOG: &str = "warn,kube_client=off,rmcp=error";
-
 /// Runs the program.
 pub fn main() -> ExitCode {
-    start_logging();
     let argv: Vec<_> = std::env::args_os().collect();
+    if completion::answer(args::command, &argv) {
+        return ExitCode::SUCCESS;
+    }
     let Arguments { cli, settings } = match args::read(&argv) {
         Ok(Read::Command(arguments)) => *arguments,
         Ok(Read::Text(text)) => {
@@ -60,12 +60,29 @@ pub fn main() -> ExitCode {
         }
     };
     let output = Output::new(&cli.output);
+    logging::start(&cli.output, matches!(cli.command, Command::Mcp));
+    if !cli.output.quiet {
+        progress::show();
+    }
     // These work without a cluster, and before anything is started.
     if let Command::Config = cli.command {
         let names: Vec<_> = settings.iter().map(|setting| setting.name().to_owned()).collect();
         let printed =
             output.print(&config_command::json(&settings), &names, || Page::from(config_command::text(&settings)));
         return ended(printed, output);
+    }
+    match &cli.command {
+        Command::Completion(args) => {
+            return ended(completion::script(&args.shell).and_then(|script| output::print(script.trim_end())), output);
+        }
+        Command::Man(args) => {
+            let written = args::man::write(&args.folder);
+            return ended(
+                written.and_then(|names| output.print(&json!(names), &names, || Page::from(names.join("\n")))),
+                output,
+            );
+        }
+        _ => {}
     }
     if let Command::Tool(command) = &cli.command
         && let Some(code) = command.xid_code()
@@ -160,7 +177,7 @@ async fn dispatch(
             serve(server, stop.clone()).await?;
         }
         // Answered before anything is started.
-        Command::Config | Command::Help(_) => {}
+        Command::Config | Command::Help(_) | Command::Completion(_) | Command::Man(_) => {}
         Command::PodSpec(args) => output.print_manifest(&json!(probe::printed(settings, &args.node())?.object))?,
         Command::Doctor(args) => {
             let work = doctor_command::run(&args, output, settings, contexts, prober);
@@ -197,21 +214,38 @@ async fn run_tool(
     prober: &Prober,
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
-    let ToolCall { tool, arguments, says_yes, server } = command.into_call()?;
-    let ask: Arc<dyn Prompt> = if says_yes { Arc::new(AlwaysYes) } else { Arc::new(TerminalPrompt) };
-    let tools = tools::all(settings.mode);
-    let Some(entry) = tools.iter().find(|entry| entry.name == tool) else {
+    let ToolCall { entry, arguments, says_yes, server, watch } = command.into_call()?;
+    if entry.destructive && settings.mode != Mode::Operator {
         let why = "it changes the node, and gpu-syringe is in read-only mode";
-        return Err(Failure::usage(format!("Running {}", command_of(tool)), why, "Add --mode operator."));
-    };
-    let consent = Consent::new(ask, Arc::default());
-    let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
-    let call = CallContext { on_phase: phases_on_terminal(), cancel: stop.clone(), server, ..call };
-    let answer = until_stopped(entry.call(call, arguments), prober, stop).await;
-    clear_phase();
-    let RenderedAnswer { json, page, names, outcome } = answer?;
-    output.print(&json, &names, || page)?;
-    Ok(outcome)
+        return Err(Failure::usage(format!("Running {}", command_of(entry.name)), why, "Add --mode operator."));
+    }
+    let ask: Arc<dyn Prompt> = if says_yes { Arc::new(AlwaysYes) } else { Arc::new(TerminalPrompt) };
+    let on_phase = progress::of_phases(settings.probe_image());
+    let mut last = None;
+    loop {
+        let consent = Consent::new(ask.clone(), Arc::default());
+        let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
+        let (on_phase, server) = (on_phase.clone(), server.clone());
+        let call = CallContext { on_phase, cancel: stop.clone(), server, ..call };
+        let answer = until_stopped(entry.call(call, arguments.clone()), prober, stop).await;
+        progress::clear();
+        let RenderedAnswer { json, page, names, outcome } = match (answer, last) {
+            (Ok(answer), _) => answer,
+            // Ctrl-C ends a watch: its answers are printed.
+            (Err(_), Some(outcome)) if stop.is_cancelled() => return Ok(outcome),
+            (Err(failure), _) => return Err(failure),
+        };
+        if let Some(pause) = watch {
+            output.begin_reading(pause, last.is_none())?;
+        }
+        output.print(&json, &names, || page)?;
+        last = Some(outcome);
+        let Some(pause) = watch else { return Ok(outcome) };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return Ok(outcome),
+        }
+    }
 }
 
 /// The result of `work`, or a failure after a signal to end. Waits for pods in both cases: work with a pod reports
@@ -235,7 +269,7 @@ async fn until_stopped<T>(
 
 #[cfg(feature = "demo")]
 async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
-    demo_cluster::Cluster::start(demo_cluster::demo()).await.map_err(|error| {
+    demo_cluster::Cluster::start(demo_cluster::demo_at(jiff::Timestamp::now())).await.map_err(|error| {
         Failure::new("Starting the demo cluster", error, "It needs a free port on the loopback interface.")
     })
 }
@@ -290,8 +324,7 @@ fn say(message: &str, serves: bool) {
     if serves {
         tracing::error!("{message}");
     } else {
-        clear_phase();
-        let _ = writeln!(std::io::stderr(), "gpu-syringe: {message}");
+        let _ = writeln!(progress::Messages, "gpu-syringe: {message}");
     }
 }
 
@@ -314,11 +347,4 @@ fn swept_text(swept: &SweepResult, namespace: &str) -> String {
         text.push_str(&format!("\n  FAILED {name}: {reason}"));
     }
     text
-}
-
-/// Logs are JSON lines on standard error: standard output is protocol.
-fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("GPU_SYRINGE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(DEFAULT_LOG));
-    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

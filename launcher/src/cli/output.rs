@@ -1,17 +1,19 @@
 //! Writes answers to standard output and messages to standard error.
 
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
 use serde_json::{Value, json};
 use syringe_core::text;
 
-use super::terminal;
+use super::{progress, terminal};
 use crate::audit::AuditLine;
 use crate::error::Failure;
 use crate::exit_status::{NOT_KNOWN, USAGE};
 use crate::settings::{ColorWhen, OutputFormat, OutputSettings};
-use crate::text::page::{Layout, Page};
+use crate::text::layout::Layout;
+use crate::text::page::Page;
 
 /// How answers are printed.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +61,18 @@ impl Output {
             OutputFormat::Yaml => print(&self.structured(&json!(lines))?),
             OutputFormat::Table | OutputFormat::Wide => self.print_page(&page()),
             OutputFormat::Name => Err(Failure::usage("Printing the log", "its lines have no names", "Use -o json.")),
+        }
+    }
+
+    /// Prints what separates a reading from the one before: on a terminal, the screen is cleared.
+    pub(super) fn begin_reading(self, pause: Duration, is_first: bool) -> Result<(), Failure> {
+        match self.format {
+            OutputFormat::Yaml if !is_first => print("---"),
+            OutputFormat::Table | OutputFormat::Wide if std::io::stdout().is_terminal() => {
+                print(&format!("\x1b[H\x1b[2JEvery {} s; Ctrl-C ends.\n", pause.as_secs()))
+            }
+            OutputFormat::Table | OutputFormat::Wide if !is_first => print(""),
+            _ => Ok(()),
         }
     }
 
@@ -122,5 +136,5 @@ pub(super) fn note(remark: &str) {
 }
 
 fn complain(failure: &Failure) {
-    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::clean_keeping_lines(&failure.to_string()));
+    let _ = writeln!(progress::Messages, "gpu-syringe: {}", text::clean_keeping_lines(&failure.to_string()));
 }

@@ -109,7 +109,7 @@ mod tests {
     use syringe_core::xid::{sxids, xids};
 
     use super::*;
-    use crate::text::page::Layout;
+    use crate::text::layout::Layout;
 
     #[test]
     fn every_code_of_the_catalogue_is_explained() {

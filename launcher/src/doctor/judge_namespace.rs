@@ -119,7 +119,10 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<'_>
         );
     }
     if matches!(observed.namespace, Seen::Absent) || rejections.by(Cause::Namespace).is_some() {
-        let mend = mends.setup("", "it makes the namespace, the permissions and a quota");
+        let mend = mends.setup(
+            "",
+            "it makes the namespace, the permissions and a quota (trial; recommended: --profile hardened with --image)",
+        );
         return Check::failure(id, format!("there is no namespace {name}"), mend);
     }
     match &observed.namespace {
@@ -229,9 +232,12 @@ fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settin
     let id = "policy-parameter";
     let image = observed.parameter.found().and_then(|found: &Value| found["data"]["image"].as_str());
     if let Some(reason) = rejections.by(Cause::Parameter) {
-        if reason.contains(NO_PARAMS) && image.is_some() {
-            let evidence = format!("{reason}; the ConfigMap exists, but the API server does not see it");
-            return Check::failure(id, evidence, restart());
+        if reason.contains(NO_PARAMS) {
+            let evidence = match &observed.parameter {
+                Seen::Found(_) => format!("{reason}; the ConfigMap exists, but the API server does not see it"),
+                _ => reason.to_owned(),
+            };
+            return Check::failure(id, evidence, without_parameter(&observed.parameter, mends));
         }
         return Check::failure(id, reason, parameter_mend(image, settings, mends));
     }
@@ -242,13 +248,24 @@ fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settin
     }
 }
 
-/// An API server whose last policy with a ConfigMap was removed does not see later ConfigMaps (kubernetes/kubernetes#130887).
-fn restart() -> Mend {
-    Mends::run(
-        "sudo crictl stop --timeout 30 $(sudo crictl ps --quiet --name kube-apiserver)",
-        "on each control plane node; the kubelet starts it again. Until kubernetes/kubernetes#130887 is mended, an API server that \
-         had a policy with a ConfigMap and lost it sees no ConfigMap until it is restarted; no probe is admitted until then",
-    )
+/// The ConfigMap does not exist, or the API server does not see it: one whose last policy with a ConfigMap was removed sees no
+/// ConfigMap any more until it is restarted (kubernetes/kubernetes#130887).
+fn without_parameter(parameter: &Seen<Value>, mends: &Mends<'_>) -> Mend {
+    const BLIND: &str = "an API server that had a policy with a ConfigMap and lost it sees no ConfigMap until kube-apiserver is \
+                         restarted (kubernetes/kubernetes#130887)";
+    match parameter {
+        Seen::Found(_) => Mends::run(
+            "sudo crictl stop --timeout 30 $(sudo crictl ps --quiet --name kube-apiserver)",
+            format!(
+                "on each control plane node, whose kubelet starts it again: {BLIND}; until then no probe is admitted"
+            ),
+        ),
+        Seen::Absent => mends.harden(),
+        Seen::Forbidden | Seen::Unknown(_) => {
+            let Mend { command, note } = mends.harden();
+            Mend { command, note: format!("{note}. If ConfigMap gpu-syringe-policy already exists: {BLIND}") }
+        }
+    }
 }
 
 /// The launcher takes the image of the policy, or the policy that of the launcher.
@@ -290,38 +307,10 @@ fn dry_runs(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<
                 }
                 let is_failure = wanted.contains(via) && !works;
                 let next = probe::next_step_of_rejection(reason, mends.namespace());
-                let command = command_in(&next).unwrap_or_else(|| "gpu-syringe --via none nodes".to_owned());
+                let command = Mends::command_in(&next).unwrap_or_else(|| "gpu-syringe --via none nodes".to_owned());
                 Check::problem(is_failure, id, reason, Mends::run(command, next))
             }
         }
     };
     observed.dry_runs.iter().map(check).collect()
-}
-
-/// The command in a next step: what follows a colon and names a program.
-fn command_in(next: &str) -> Option<String> {
-    let start = ["kubectl ", "oc ", "gpu-syringe "].iter().filter_map(|program| next.find(program)).min()?;
-    let rest = &next[start..];
-    let end = [" (", ")", ";", ". "].iter().filter_map(|end| rest.find(end)).min().unwrap_or(rest.len());
-    Some(rest[..end].trim_end_matches('.').to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_of_a_next_step_is_found() {
-        let cases = [
-            ("Do it: kubectl label namespace x a=b (see y).", Some("kubectl label namespace x a=b")),
-            (
-                "Grant it: oc adm policy add-scc-to-user privileged -z default -n ns",
-                Some("oc adm policy add-scc-to-user privileged -z default -n ns"),
-            ),
-            ("Ask an administrator.", None),
-        ];
-        for (next, command) in cases {
-            assert_eq!(command_in(next).as_deref(), command, "{next}");
-        }
-    }
 }

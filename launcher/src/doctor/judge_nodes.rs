@@ -15,7 +15,7 @@ use crate::setup::manifests::pinned_image;
 pub(super) fn checks(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<Check> {
     let needs_image = match settings.via {
         ProbeMethod::Pod | ProbeMethod::Logs | ProbeMethod::Ephemeral => true,
-        ProbeMethod::Auto => settings.names_image() || observed.has_policy(),
+        ProbeMethod::Auto => settings.names_image() || observed.has_policy() || is_on_a_node(observed, settings),
         ProbeMethod::Inject | ProbeMethod::None => false,
     };
     let mut checks = vec![gpu_nodes(observed)];
@@ -82,6 +82,11 @@ fn gpu_nodes(observed: &Observed) -> Check {
     }
 }
 
+fn is_on_a_node(observed: &Observed, settings: &Settings) -> bool {
+    let image = settings.probe_image();
+    observed.with_images.iter().any(|node| has_image(node, &image))
+}
+
 fn image(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Check {
     let id = "image";
     if let Some(image) = pinned_image(settings) {
@@ -90,6 +95,9 @@ fn image(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Check {
     let image = settings.probe_image();
     if observed.has_policy() {
         return Check::skipped(id, format!("{image} is not pinned by digest: see policy-parameter"));
+    }
+    if !settings.names_image() && settings.via == ProbeMethod::Auto {
+        return Check::ok(id, format!("none is named; --via auto uses {image} on nodes that have it"));
     }
     let is_default = if image == DEFAULT_IMAGE { " (the default)" } else { "" };
     Check::warning(

@@ -74,4 +74,32 @@ impl<'a> Mends<'a> {
             format!("{ADMINISTRATOR}; the probe reads devices and processes of the node, so its pod is privileged"),
         )
     }
+
+    /// The command in a next step: what follows a colon and names a program.
+    pub(super) fn command_in(next: &str) -> Option<String> {
+        let start = ["kubectl ", "oc ", "gpu-syringe "].iter().filter_map(|program| next.find(program)).min()?;
+        let rest = &next[start..];
+        let end = [" (", ")", ";", ". "].iter().filter_map(|end| rest.find(end)).min().unwrap_or(rest.len());
+        Some(rest[..end].trim_end_matches('.').to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_of_a_next_step_is_found() {
+        let cases = [
+            ("Do it: kubectl label namespace x a=b (see y).", Some("kubectl label namespace x a=b")),
+            (
+                "Grant it: oc adm policy add-scc-to-user privileged -z default -n ns",
+                Some("oc adm policy add-scc-to-user privileged -z default -n ns"),
+            ),
+            ("Ask an administrator.", None),
+        ];
+        for (next, command) in cases {
+            assert_eq!(Mends::command_in(next).as_deref(), command, "{next}");
+        }
+    }
 }

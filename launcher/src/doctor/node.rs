@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::check::{Check, Mend};
+use super::check::Check;
 use super::mend::Mends;
 use crate::error::Failure;
 use crate::kubernetes::Connection;
@@ -92,6 +92,7 @@ async fn check_node(name: &str, connection: &Connection, settings: &Settings) ->
 
 fn failed(id: &str, failure: &Failure) -> Check {
     let Failure { what, why, next_step, .. } = failure;
-    let mend = Mend { command: "gpu-syringe nodes".to_owned(), note: next_step.clone() };
+    let command = Mends::command_in(next_step).unwrap_or_else(|| "gpu-syringe nodes".to_owned());
+    let mend = Mends::run(command, next_step.clone());
     Check::failure(id, format!("{what}: {why}"), mend)
 }

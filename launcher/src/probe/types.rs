@@ -22,6 +22,8 @@ pub enum Phase {
     Create,
     /// The pod exists; its container is starting.
     Start,
+    /// The node pulls the image of the container.
+    Pull,
     /// The probe runs.
     Read,
     /// The pod is being deleted.
@@ -44,7 +46,7 @@ impl Phase {
         match self {
             Self::Queue { .. } => (0, Self::OF_ONE_NODE),
             Self::Create => (1, Self::OF_ONE_NODE),
-            Self::Start => (2, Self::OF_ONE_NODE),
+            Self::Start | Self::Pull => (2, Self::OF_ONE_NODE),
             Self::Read => (3, Self::OF_ONE_NODE),
             Self::Remove => (4, Self::OF_ONE_NODE),
             Self::Nodes { done, total } => (done, total),
@@ -59,6 +61,7 @@ impl Phase {
             }
             Self::Create => "creating the probe pod".into(),
             Self::Start => "waiting for the probe container to start".into(),
+            Self::Pull => "waiting for the node to pull the image".into(),
             Self::Read => "reading the node".into(),
             Self::Remove => "deleting the probe pod".into(),
             Self::Nodes { done, total } => format!("{done} of {total} nodes"),

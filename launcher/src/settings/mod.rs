@@ -11,6 +11,6 @@ mod value_parsers;
 
 pub use flags::{DEFAULT_IMAGE, DrainCheck, Mode, ProbeMethod, PullPolicy, Settings};
 pub use node_selector::NodeSelector;
-pub use output_flags::{ColorWhen, OutputFormat, OutputSettings, all_settings};
+pub use output_flags::{ColorWhen, LogFormat, OutputFormat, OutputSettings, all_settings};
 pub(crate) use to_args::to_args;
 pub use value_parsers::{KeyValue, PodRef, TolerationArg};

@@ -1,6 +1,7 @@
 //! Settings of the command line alone: how an answer is printed, and what the exit status says.
 
-use clap::{Args, Command, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, Command, ValueEnum};
 
 use super::flags::Settings;
 use crate::exit_status::FailOn;
@@ -18,6 +19,24 @@ pub struct OutputSettings {
     /// Least severity of a finding that makes the exit status 1
     #[arg(long, global = true, value_name = "SEVERITY", env = "GPU_SYRINGE_FAIL_ON", default_value = "critical")]
     pub fail_on: FailOn,
+    /// No progress on standard error; errors are still printed
+    #[arg(short = 'q', long, global = true, env = "GPU_SYRINGE_QUIET", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub quiet: bool,
+    /// Print each request to the API server with its status and time on standard error
+    #[arg(short = 'v', long, global = true, env = "GPU_SYRINGE_VERBOSE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub verbose: bool,
+    /// Format of log messages; by default text on a terminal, and JSON in a pipe and of the server
+    #[arg(long, global = true, value_name = "FORMAT", env = "GPU_SYRINGE_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// Format of log messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One object on each line
+    Json,
 }
 
 /// When to use colours.

@@ -131,6 +131,16 @@ pub(crate) async fn check_policy(connection: &Connection, namespace: &str) -> Po
     }
 }
 
+/// A remark about an API server that has lost its policy, if one was removed.
+pub(super) fn note_of_removed_policy(applied: &[Applied]) -> Option<String> {
+    let is_removed = applied.iter().any(|(object, change)| object.kind == BINDING && *change == Change::Deleted);
+    is_removed.then(|| {
+        "Before the hardened profile is set up again, restart kube-apiserver: an API server that lost its last policy with a \
+         ConfigMap may not see a new ConfigMap (kubernetes/kubernetes#130887)."
+            .to_owned()
+    })
+}
+
 /// The objects of the policy, in the order in which they are removed: the parameter first, without which no pod is admitted.
 pub(super) fn policy_objects(namespace: &str) -> Vec<ObjectRef> {
     let of = |kind: &'static str| {

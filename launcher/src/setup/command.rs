@@ -196,7 +196,10 @@ async fn apply(
     }
     let (mut applied, remark) = apply::apply(connection, &intent.planned, namespace, args.force_conflicts).await?;
     applied.extend(uninstall::remove(connection, &intent.removal.ours).await?);
-    let mut notes: Vec<_> = remark.into_iter().collect();
+    let mut notes: Vec<_> = remark.into_iter().chain(apply::note_of_removed_policy(&applied)).collect();
+    if profile == Profile::Hardened && !installed.has_policy {
+        notes.extend(uninstall::note_of_older_pods(connection, namespace).await);
+    }
     if profile == Profile::Trial {
         notes.push(TRIAL_RISK.to_owned());
     }
@@ -282,5 +285,6 @@ async fn remove(settings: &Settings, connection: &Connection, prompt: &dyn Promp
     }
     let removed = uninstall::remove(connection, &found.ours).await?;
     notes.extend(found.with_namespace.iter().map(|what| format!("{what} was deleted with the namespace.")));
+    notes.extend(apply::note_of_removed_policy(&removed));
     Ok(report(&removed, None, connection, namespace, notes))
 }

@@ -95,6 +95,19 @@ async fn contents(connection: &Connection, namespace: &str) -> Vec<String> {
     contents
 }
 
+/// The pods that were created before a policy was there, and that it cannot reject any more.
+pub(super) async fn note_of_older_pods(connection: &Connection, namespace: &str) -> Option<String> {
+    let pods = objects::list(connection, &ObjectRef::new("Pod", Some(namespace), "")).await.ok()?;
+    let names: Vec<_> = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "These pods are older than the policy, which does not limit them: {}. Delete them: kubectl --namespace {namespace} \
+             delete pods --all",
+            names.join(", ")
+        )
+    })
+}
+
 /// Deletes the objects one after the other. After the namespace it waits until its pods are gone.
 pub(super) async fn remove(connection: &Connection, ours: &[(ObjectRef, String)]) -> Result<Vec<Applied>, Failure> {
     let mut removed: Vec<Applied> = Vec::new();

@@ -1,6 +1,7 @@
 //! Answers as text for a terminal.
 
 pub(crate) mod fleet_answer;
+pub mod layout;
 pub(crate) mod node_answer;
 pub(crate) mod node_description;
 pub mod page;

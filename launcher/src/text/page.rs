@@ -1,8 +1,6 @@
 //! A text for people: prose and tables. Its lines are broken when it is printed, for the width of the terminal.
 
-use syringe_core::text::clean_keeping_lines;
-use textwrap::{Options, WordSeparator, WordSplitter};
-
+use super::layout::{Layout, broken, cleaned};
 use super::style;
 use super::table::Rows;
 
@@ -11,19 +9,6 @@ const MAX_PROSE: usize = 120;
 /// ASCII for the other characters that the texts of this program use.
 const IN_ASCII: [(char, &str); 8] =
     [('→', "->"), ('…', "..."), ('°', ""), ('≥', ">="), ('≤', "<="), ('×', "x"), ('·', "-"), ('–', "-")];
-
-/// How a page is printed.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Layout {
-    /// Columns of the terminal. `None`: nothing is broken or left out.
-    pub width: Option<usize>,
-    /// Show all columns of a table, however wide it becomes.
-    pub all_columns: bool,
-    /// Use ASCII only.
-    pub ascii: bool,
-    /// Use escape sequences for colours.
-    pub colored: bool,
-}
 
 /// A text of prose and tables.
 #[derive(Clone, Debug, Default)]
@@ -73,11 +58,6 @@ impl From<String> for Page {
     }
 }
 
-/// Text of a node or tenant must not change the terminal.
-pub(super) fn cleaned(text: &str) -> String {
-    style::map_plain(text, clean_keeping_lines)
-}
-
 fn wrapped(text: &str, width: Option<usize>) -> String {
     let Some(width) = width else { return text.to_owned() };
     let ends = text.ends_with('\n');
@@ -105,17 +85,6 @@ fn marker_width(body: &str, is_headline: bool) -> usize {
         _ if is_headline => 2,
         _ => 0,
     }
-}
-
-/// The lines of a text that is broken between words, and never inside of one.
-pub(super) fn broken(text: &str, width: usize, first: &str, hanging: &str) -> Vec<String> {
-    let options = Options::new(width)
-        .initial_indent(first)
-        .subsequent_indent(hanging)
-        .break_words(false)
-        .word_splitter(WordSplitter::NoHyphenation)
-        .word_separator(WordSeparator::AsciiSpace);
-    textwrap::wrap(text, options).into_iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
 fn in_ascii(text: &str) -> String {

@@ -2,7 +2,7 @@
 
 use textwrap::core::display_width;
 
-use super::page::{Layout, broken, cleaned};
+use super::layout::{Layout, broken, cleaned};
 use super::style::without_marks;
 
 /// Between two columns.

@@ -16,7 +16,7 @@ use crate::kubernetes::model::capacity_shortage;
 use crate::kubernetes::model::node_conditions::is_ready;
 use crate::kubernetes::model::scheduler_filters::{Candidate, requested};
 use crate::kubernetes::read::pod::ReadPod;
-use crate::kubernetes::read::{candidate_nodes, pod};
+use crate::kubernetes::read::{candidate_nodes, pod, pod_log};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;
@@ -63,6 +63,9 @@ pub struct PodExplanation {
     /// Cause, evidence, action, timeline.
     #[serde(flatten)]
     pub explanation: Explanation,
+    /// The end of the log of the container that failed, if you may read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_tail: Option<LogTail>,
     /// The pod's phase; `NotCreated` if its controller could not create it.
     pub phase: String,
     /// Its node.
@@ -90,6 +93,27 @@ pub struct PodExplanation {
     /// How the node was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,
+}
+
+/// The end of a container's log.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct LogTail {
+    /// The container.
+    pub container: String,
+    /// Whether it is the log before the last restart.
+    pub previous: bool,
+    /// Its last lines: data, not advice.
+    pub log_lines: Vec<String>,
+}
+
+impl LogTail {
+    /// The log of the container that failed. `None` if none failed, it never ran, or its log could not be read.
+    async fn read(connection: &Connection, pod: &PodFacts) -> Option<Self> {
+        let end = pod.end().filter(|end| end.exit_code != 0 && !end.never_ran())?;
+        let (container, previous) = (end.container.to_owned(), end.was_restarted);
+        let log_lines = pod_log::tail(connection, &pod.namespace, &pod.name, &container, previous).await?;
+        Some(Self { container, previous, log_lines })
+    }
 }
 
 impl Tool for ExplainGpuPod {
@@ -129,10 +153,12 @@ impl Tool for ExplainGpuPod {
         let PendingPod { candidates, omitted, not_listed } = pending;
         unknown.extend(no_events.map(|failure| section_unknown("events", &failure)));
         unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));
+        let log_tail = LogTail::read(&connection, &pod).await;
         let PodFacts { phase, node, .. } = pod;
         Ok(PodExplanation {
             name,
             explanation,
+            log_tail,
             phase,
             node,
             stack,
@@ -160,6 +186,11 @@ impl Tool for ExplainGpuPod {
         }
         for line in ruled_out {
             text.push_str(&format!("\n  {line}\n"));
+        }
+        if let Some(LogTail { container, previous, log_lines }) = &answer.log_tail {
+            let before = if *previous { ", before its last restart" } else { "" };
+            text.push_str(&format!("\nLog of container {container}{before}:\n"));
+            log_lines.iter().for_each(|line| text.push_str(&format!("    {line}\n")));
         }
         if !timeline.is_empty() {
             text.push_str("\n");

@@ -29,7 +29,7 @@ use crate::text::pod_allocation::{pods_table, resources_table};
 use crate::tools::tool::Tool;
 
 /// Sections that show which container has which device.
-const SECTIONS: &str = "inventory,mig,kubelet,processes";
+pub(super) const SECTIONS: &str = "inventory,mig,kubelet,processes";
 
 /// The tool.
 pub struct GetPodGpuAllocation;

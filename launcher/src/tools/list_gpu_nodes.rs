@@ -39,6 +39,10 @@ pub struct ListArgs {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 500))]
     pub selector: Option<String>,
+    /// Only nodes with at least this many free GPUs. Not an argument of models: they read `free` of the totals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub(crate) free: Option<u64>,
     /// Kubeconfig context; the current one by default
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
@@ -47,6 +51,9 @@ pub struct ListArgs {
 /// The answer.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuNodes {
+    /// Number of nodes with problems, listed or not.
+    #[serde(skip)]
+    with_problems: usize,
     /// One sentence.
     pub summary: String,
     /// The kubeconfig context.
@@ -134,7 +141,7 @@ impl Tool for ListGpuNodes {
     type Answer = GpuNodes;
 
     async fn call(call: CallContext, args: ListArgs) -> Result<GpuNodes, Failure> {
-        let ListArgs { selector, context } = args;
+        let ListArgs { selector, free, context } = args;
         let what = "Listing the GPU nodes";
         let connection = call.with_deadline(what, call.contexts.connect(context.as_deref())).await?;
         let mut unknown = Vec::new();
@@ -158,6 +165,9 @@ impl Tool for ListGpuNodes {
             answer.add(row);
         }
         answer.totals.nodes = looked_at;
+        if let Some(least) = free {
+            answer.keep_free(least)?;
+        }
         answer.set_summary();
         Ok(answer)
     }
@@ -300,15 +310,28 @@ impl GpuNodes {
             gpu_requests::add(totals.free.get_or_insert_default(), &free);
         }
         *totals.models.entry(row.model.clone().unwrap_or_else(|| "unknown".into())).or_default() += 1;
+        self.with_problems += usize::from(!row.problems.is_empty());
         self.nodes.push(row);
+    }
+
+    /// Keeps the nodes with at least `least` free GPUs, most first. The totals are still of all nodes.
+    fn keep_free(&mut self, least: u64) -> Result<(), Failure> {
+        if self.totals.allocated.is_none() && !self.nodes.is_empty() {
+            let next = "See the reason with gpu-syringe nodes.";
+            return Err(Failure::new("Counting the free GPUs", "the pods could not be read", next));
+        }
+        let free_of = |node: &GpuNode| node.free().map_or(0, |free| free.values().copied().max().unwrap_or(0));
+        self.nodes.retain(|node| free_of(node) >= least);
+        Ok(())
     }
 
     fn set_summary(&mut self) {
         self.nodes.sort_by_cached_key(|node| (node.problems.is_empty(), node.ready, node.name.clone()));
-        let troubled = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
+        let troubled = self.with_problems;
+        let listed = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
         let omitted = truncate(&mut self.nodes, MAX_LISTS);
         self.nodes_omitted = (omitted > 0).then_some(omitted);
-        let hidden = troubled.saturating_sub(self.nodes.len());
+        let hidden = listed.saturating_sub(self.nodes.len());
         self.problems_omitted = (hidden > 0).then_some(hidden);
         let NodeCounts { nodes, gpu_nodes, gpu_nodes_ready, free, allocatable, .. } = &self.totals;
         let free = free.as_ref().map(|free| format!(" Free GPUs: {} of {}.", amounts(free), amounts(allocatable)));
@@ -375,5 +398,9 @@ mod tests {
         answer.add(node(true, true, Some(amounts(3))));
         answer.set_summary();
         assert!(answer.summary.ends_with(" Free GPUs: 5 of 16."), "{}", answer.summary);
+        answer.keep_free(5).expect("the pods are known");
+        assert_eq!((answer.nodes.len(), answer.totals.gpu_nodes), (1, 2));
+        answer.keep_free(6).expect("the pods are known");
+        assert!(answer.nodes.is_empty());
     }
 }

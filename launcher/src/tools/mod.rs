@@ -10,6 +10,7 @@ pub mod get_gpu_health;
 pub mod get_gpu_inventory;
 pub mod get_gpu_telemetry;
 pub mod get_pod_gpu_allocation;
+pub mod gpu_processes;
 pub mod inspect_topology;
 pub mod kill_gpu_process;
 pub mod list_gpu_nodes;

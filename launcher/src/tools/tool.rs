@@ -18,6 +18,9 @@ use crate::{fit_answer, untrusted_text};
 /// Maximum length of a name: a type and the name of an object.
 const MAX_NAME: usize = 260;
 
+/// The field that says that an answer is about the demo cluster.
+const DEMO: &str = "demo";
+
 /// One tool.
 pub trait Tool: Send + Sync + 'static {
     /// Name in MCP. The command has dashes in place of underscores.
@@ -106,12 +109,18 @@ async fn run<T: Tool>(call: CallContext, args: Value) -> Result<RenderedAnswer, 
         Failure::new(format!("The arguments of {}", T::NAME), error, "Fix them: see the tool's input schema.")
     })?;
     let call = CallContext { end: Instant::now() + call.settings.call_time(), ..call };
+    let is_demo = call.settings.is_demo();
     let answer = T::call(call, args).await?;
     let mut json = serde_json::to_value(&answer).map_err(|error| {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
+    let mut page = T::page(&answer);
+    if let (true, Some(fields)) = (is_demo, json.as_object_mut()) {
+        fields.insert(DEMO.to_owned(), true.into());
+        page.push_str("\nThis is demo data, not a real cluster.\n");
+    }
     untrusted_text::finish(&mut json);
     fit_answer::fit(&mut json);
     let names = T::names(&answer).iter().map(|name| clean(name, MAX_NAME)).collect();
-    Ok(RenderedAnswer { json, page: T::page(&answer), names, outcome: T::outcome(&answer) })
+    Ok(RenderedAnswer { json, page, names, outcome: T::outcome(&answer) })
 }

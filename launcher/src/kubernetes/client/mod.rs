@@ -1,6 +1,7 @@
 //! The client of the API server: connection, credentials, proxy, retries, pages, errors.
 
 pub mod api_error;
+pub(crate) mod api_log;
 pub mod api_status;
 pub mod connection;
 pub mod contexts;

@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tower::util::AndThenLayer;
 use tower::{BoxError, ServiceBuilder, service_fn};
 
+use super::api_log::ApiLogLayer;
 use super::fresh_pool::FreshPool;
 use super::retry_after_header;
 use super::server_clock::ServerClock;
@@ -45,6 +46,7 @@ pub(crate) fn client(config: Config, clock: &Arc<ServerClock>) -> Result<Client,
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
     let service = ServiceBuilder::new()
+        .layer(ApiLogLayer)
         .layer(config.base_uri_layer())
         .option_layer(auth)
         .layer(config.extra_headers_layer()?)
@@ -78,7 +80,8 @@ fn kube_client(config: Config, clock: Arc<ServerClock>) -> Result<Client, kube::
 
 fn one_kube_client(config: Config, clock: Arc<ServerClock>) -> Result<Client, kube::Error> {
     let builder = ClientBuilder::try_from(config)?;
-    Ok(builder.with_layer(&AndThenLayer::new(move |response| read_headers(Arc::clone(&clock), response))).build())
+    let builder = builder.with_layer(&AndThenLayer::new(move |response| read_headers(Arc::clone(&clock), response)));
+    Ok(builder.with_layer(&ApiLogLayer).build())
 }
 
 /// Reads what kube drops: the `Date` of successful answers, and the `Retry-After` of others.

@@ -10,5 +10,6 @@ pub mod node_with_pods;
 pub mod nodes;
 pub mod pod;
 pub mod pod_description;
+pub mod pod_log;
 pub mod pods;
 pub mod resource_claims;

@@ -1,0 +1,27 @@
+//! Log messages on standard error.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+use super::progress::Messages;
+use crate::kubernetes::client::api_log;
+use crate::settings::{LogFormat, OutputSettings};
+
+/// Warnings, but not kube's message for each rejected exec: a starting pod causes a few.
+const DEFAULT_LOG: &str = "warn,kube_client=off,rmcp=error";
+
+/// Starts logging. The server writes JSON lines, and so does a command whose standard error is not a terminal.
+pub(super) fn start(settings: &OutputSettings, serves: bool) {
+    let filter = EnvFilter::try_from_env("GPU_SYRINGE_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
+    let filter = match format!("{}=debug", api_log::TARGET).parse() {
+        Ok(requests) if settings.verbose => filter.add_directive(requests),
+        _ => filter,
+    };
+    let usual = if std::io::stderr().is_terminal() && !serves { LogFormat::Text } else { LogFormat::Json };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Messages);
+    let _ = match settings.log_format.unwrap_or(usual) {
+        LogFormat::Json => log.json().try_init(),
+        LogFormat::Text => log.with_target(false).with_ansi(false).try_init(),
+    };
+}

@@ -1,0 +1,234 @@
+//! `gpu-syringe processes`: the processes on the GPUs of a node, each with the command that ends it. A command for people: models get the
+//! same facts from `get_pod_gpu_allocation` and `diagnose_gpu_node`.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::json;
+use syringe_core::diagnosis::Unknown;
+use syringe_core::facts::inventory::Inventory;
+use syringe_core::facts::processes::Processes;
+use syringe_core::text::clean;
+
+use crate::call::CallContext;
+use crate::consent;
+use crate::error::Failure;
+use crate::exit_status::Outcome;
+use crate::kubernetes::model::name_validation;
+use crate::kubernetes::read::existing_pods::ExistingPods;
+use crate::node_reading::probe_summary::ProbeSummary;
+use crate::node_reading::read_node::{self, NodeToRead};
+use crate::settings::{Mode, Settings};
+use crate::text::node_answer::foot;
+use crate::text::page::Page;
+use crate::text::style::{Paint, paint};
+use crate::text::table::{cell, new_table};
+use crate::tools::common_args::NodeArgs;
+use crate::tools::get_pod_gpu_allocation::{self, GetPodGpuAllocation};
+use crate::tools::kill_gpu_process::KillGpuProcess;
+use crate::tools::tool::Tool;
+
+/// The command.
+pub struct GpuProcesses;
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ProcessList {
+    /// One sentence.
+    pub summary: String,
+    /// The node.
+    pub node: String,
+    /// Processes by GPU. A process on two GPUs is listed twice.
+    pub processes: Vec<ProcessOnGpu>,
+    /// What could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
+    /// How the node was read.
+    pub probe: ProbeSummary,
+}
+
+/// A process on a GPU.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ProcessOnGpu {
+    /// NVML index of the GPU. Absent if the process only has a device file of a GPU open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<u32>,
+    /// UUID of the GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Process ID on the node.
+    pub pid: u32,
+    /// Start time in clock ticks since boot: with the pid, it identifies the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_ticks: Option<u64>,
+    /// Name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Scheduler state; no signal ends a process in state D.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// `namespace/name` of its pod, or the UID of a pod that no longer exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// GPU memory in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// The command that ends it, after a question to the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminal_command: Option<String>,
+}
+
+impl Tool for GpuProcesses {
+    const NAME: &'static str = "gpu_processes";
+    const TITLE: &'static str = "Processes on the GPUs of a node";
+    const DESCRIPTION: &'static str =
+        "Processes on the GPUs of a node, with their pods, and the command that ends each.";
+    const PROBES: bool = true;
+    type Args = NodeArgs;
+    type Answer = ProcessList;
+
+    async fn call(call: CallContext, args: NodeArgs) -> Result<ProcessList, Failure> {
+        let NodeArgs { node_name, context } = args;
+        let what = format!("Looking at node {}", clean(&node_name, name_validation::MAX_LENGTH));
+        let connection = call.with_deadline(&what, call.contexts.connect(context.as_deref())).await?;
+        let kubernetes = read_node::read_node_object(&call, &connection, &node_name).await?;
+        let existing_pods = Some(ExistingPods::on_node(&connection, &node_name, call.time_left()).await);
+        let known = NodeToRead {
+            connection: &connection,
+            kubernetes: &kubernetes,
+            existing_pods,
+            time: call.time_left(),
+            upload_time: Duration::ZERO,
+        };
+        let command = vec!["read".to_owned(), get_pod_gpu_allocation::SECTIONS.to_owned()];
+        // The admission policy knows the requests of the tools.
+        let mut read = read_node::read_with_object(&call, known, GetPodGpuAllocation::NAME, command).await?;
+        if let Some(existing_pods) = &read.existing_pods {
+            existing_pods.replace_static_pod_uids(&mut read.report.sections);
+        }
+        let inventory = read.report.sections.inventory.and_then(|section| section.data).unwrap_or_default();
+        let processes = read_node::section(&read.note, "processes", read.report.sections.processes)?;
+        let names = read.existing_pods.as_ref().map(|pods| pods.names().clone()).unwrap_or_default();
+        let pod_of = |uid: &String| names.get(uid).unwrap_or(uid).clone();
+        let mut listed = list(&inventory, &processes, pod_of);
+        for one in &mut listed {
+            one.terminal_command = kill_command(&call, &node_name, one);
+        }
+        let summary = format!("{} on the GPUs of {node_name}.", processes_of(&listed));
+        let unknown = read.diagnosis.unknown.into_iter().filter(|one| one.section.contains("processes")).collect();
+        Ok(ProcessList { summary, node: node_name, processes: listed, unknown, probe: read.note })
+    }
+
+    fn page(answer: &ProcessList) -> Page {
+        let mut page = Page::from(format!("{}\n", answer.summary));
+        let mut rows = new_table(["gpu", "pid", "start ticks", "name", "state", "used MiB", "pod"]).optional(&[
+            "state",
+            "name",
+            "start ticks",
+        ]);
+        for one in &answer.processes {
+            let hangs = one.state.as_deref() == Some("D");
+            rows.add_row([
+                cell(one.gpu),
+                one.pid.to_string(),
+                cell(one.start_ticks),
+                cell(one.name.clone()),
+                one.state.as_deref().map_or("-".to_owned(), |state| paint(state, hangs.then_some(Paint::Critical))),
+                cell(one.memory_bytes.map(|bytes| bytes >> 20)),
+                cell(one.pod.clone()),
+            ]);
+        }
+        page.push_table(rows);
+        for unknown in &answer.unknown {
+            page.push_str(&format!("{}  {}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why));
+        }
+        if answer.processes.iter().any(|one| one.terminal_command.is_some()) {
+            page.push_str("\nTo end one of them (this asks first):\n");
+        }
+        for one in &answer.processes {
+            page.push_str(&one.terminal_command.as_ref().map(|line| format!("  {line}\n")).unwrap_or_default());
+        }
+        page.push_str(&foot(&answer.probe));
+        page
+    }
+
+    fn outcome(_: &ProcessList) -> Outcome {
+        // A list judges nothing.
+        Outcome::NothingFound
+    }
+
+    fn names(answer: &ProcessList) -> Vec<String> {
+        let mut names: Vec<_> =
+            answer.processes.iter().filter_map(|one| Some(format!("pod/{}", one.pod.as_ref()?))).collect();
+        names.dedup();
+        names
+    }
+}
+
+fn processes_of(listed: &[ProcessOnGpu]) -> String {
+    let mut pids: Vec<_> = listed.iter().map(|one| one.pid).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    format!("{} process{}", pids.len(), if pids.len() == 1 { "" } else { "es" })
+}
+
+fn list(inventory: &Inventory, processes: &Processes, pod_of: impl Fn(&String) -> String) -> Vec<ProcessOnGpu> {
+    let uuid_of = |gpu: u32| inventory.gpus.iter().find(|one| one.index == gpu).and_then(|one| one.uuid.clone());
+    let mut listed = Vec::new();
+    for process in &processes.processes {
+        let row = |gpu: Option<u32>, memory_bytes: Option<u64>| ProcessOnGpu {
+            gpu,
+            uuid: gpu.and_then(uuid_of),
+            pid: process.pid,
+            start_ticks: process.start_ticks,
+            name: process.name.clone(),
+            state: process.state.clone(),
+            pod: process.pod_uid.as_ref().map(&pod_of),
+            memory_bytes,
+            terminal_command: None,
+        };
+        match process.uses.is_empty() {
+            true => listed.push(row(None, None)),
+            false => listed.extend(process.uses.iter().map(|of| row(Some(of.gpu), of.memory_bytes))),
+        }
+    }
+    listed.sort_by_key(|one| (one.gpu.is_none(), one.gpu, one.pid));
+    listed
+}
+
+/// The command that ends the process. `None` for one that no signal ends, or that cannot be identified.
+fn kill_command(call: &CallContext, node: &str, process: &ProcessOnGpu) -> Option<String> {
+    let (uuid, ticks) = (process.uuid.as_ref()?, process.start_ticks?);
+    if matches!(process.state.as_deref(), Some("D" | "X" | "Z")) {
+        return None;
+    }
+    let settings = Settings { mode: Mode::Operator, ..Settings::clone(&call.settings) };
+    let arguments = json!({ "gpu": uuid, "pid": process.pid, "start_ticks": ticks });
+    let kubeconfig = call.contexts.kubeconfig_variable();
+    Some(consent::terminal_command_line(&settings, kubeconfig.as_deref(), KillGpuProcess::NAME, node, &arguments, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_process_on_two_gpus_is_listed_for_each() {
+        let inventory = json!({"gpus": [{"index": 0, "uuid": "GPU-a"}, {"index": 1, "uuid": "GPU-b"}]});
+        let processes = json!({"host_pid_namespace": true, "processes": [
+            {"pid": 7, "start_ticks": 99, "pod_uid": "u", "uses": [
+                {"gpu": 1, "kind": "compute", "memory_bytes": 1048576}, {"gpu": 0, "kind": "compute"}]},
+            {"pid": 8, "uses": [], "open_device_files": ["/dev/nvidia0"]}
+        ]});
+        let inventory: Inventory = serde_json::from_value(inventory).expect("an inventory");
+        let processes: Processes = serde_json::from_value(processes).expect("processes");
+        let listed = list(&inventory, &processes, |uid| format!("ml/{uid}"));
+        let found: Vec<_> = listed.iter().map(|one| (one.gpu, one.uuid.as_deref(), one.pid)).collect();
+        assert_eq!(found, [(Some(0), Some("GPU-a"), 7), (Some(1), Some("GPU-b"), 7), (None, None, 8)]);
+        assert_eq!((listed[0].pod.as_deref(), listed[1].memory_bytes), (Some("ml/u"), Some(1 << 20)));
+        assert_eq!(processes_of(&listed), "2 processes");
+    }
+}

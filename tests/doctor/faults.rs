@@ -202,6 +202,11 @@ async fn the_policy_and_its_parameter() {
     answering(&bed, "create", "pods", AnswerFault::Forbidden(blind.to_owned()));
     check("blind to the parameter", &doctor(&bed, &[]).await, &["policy-parameter"], &[], "kube-apiserver");
     let bed = hardened().await;
+    let old = blind.split(": failed").next().unwrap().to_owned()
+        + ": the image of a probe must be the one in data.image of ConfigMap gpu-syringe-policy";
+    answering(&bed, "create", "pods", AnswerFault::Forbidden(old));
+    check("old parameter", &doctor(&bed, &[]).await, &["policy-parameter"], &[], "kube-apiserver");
+    let bed = hardened().await;
     let answer = doctor(&bed, &["--image", "registry.test/gpu/node-probe:1"]).await;
     let expected = format!("export GPU_SYRINGE_IMAGE={IMAGE}");
     check("no digest", &answer, &["policy-parameter"], &["image-on-nodes"], &expected);

@@ -7,6 +7,7 @@ use super::check::{Check, Mend, Status};
 use super::node::NodeProbe;
 use crate::exit_status::Outcome;
 use crate::kubernetes::Connection;
+use crate::text::style::{Paint, paint};
 
 /// Width of the column of ids.
 const ID_WIDTH: usize = 40;
@@ -82,17 +83,18 @@ impl Report {
         let mut text = String::new();
         for check in &self.checks {
             let Check { id, status, evidence, mend, undecided } = check;
-            let word = match status {
-                Status::Failure => "FAILURE",
-                Status::Warning => "WARNING",
-                Status::Ok => "ok",
-                Status::Skipped if *undecided => "UNKNOWN",
-                Status::Skipped => "skipped",
+            let problem = match status {
+                Status::Failure => Some(paint("FAILURE", Paint::Fatal)),
+                Status::Warning => Some(paint("WARNING", Paint::Warning)),
+                Status::Skipped if *undecided => Some(paint("UNKNOWN", Paint::Unknown)),
+                Status::Ok | Status::Skipped => None,
             };
-            if check.rank() < 3 {
-                text.push_str(&format!("{word:<8} {id}\n    {evidence}\n"));
-            } else {
-                text.push_str(&format!("{word:<8} {id:<ID_WIDTH$} {evidence}\n"));
+            match problem {
+                Some(word) => text.push_str(&format!("{word}  {id}\n    {evidence}\n")),
+                None => {
+                    let word = if *status == Status::Ok { "ok" } else { "skipped" };
+                    text.push_str(&format!("{word:<8} {id:<ID_WIDTH$} {evidence}\n"));
+                }
             }
             if let Some(Mend { command, note }) = mend {
                 text.push_str(&format!("    → {command}\n      {note}\n"));

@@ -135,13 +135,7 @@ async fn without_any_permission_every_one_is_named() {
 #[tokio::test]
 async fn the_namespace_and_what_it_admits() {
     let bare = Bed::of(fixture()).await;
-    check(
-        "no namespace",
-        &doctor(&bare, &[]).await,
-        &["namespace"],
-        &["image-on-nodes", "inject"],
-        "gpu-syringe setup --apply",
-    );
+    check("no namespace", &doctor(&bare, &[]).await, &["namespace"], &["image-on-nodes"], "gpu-syringe setup --apply");
     let bed = hardened().await;
     bed.cluster.edit_namespace(NAMESPACE, |namespace| {
         namespace.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-22T00:00:00Z")).unwrap();

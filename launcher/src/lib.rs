@@ -7,6 +7,7 @@
 //!   error                         failures
 //!   exit_status, command_names    what a command's exit status says; names of the commands
 //!   clock                         time that goes on during a suspend
+//!   carried                       the node-probe programs inside this one
 //!   user_dirs                     configuration and state directory
 //!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::{table, page, style}
 //!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
@@ -34,6 +35,7 @@ mod args;
 pub mod audit;
 mod byte_budget;
 pub mod call;
+mod carried;
 mod cli;
 mod clock;
 mod command_names;
@@ -61,3 +63,11 @@ mod variant_name;
 pub use cli::main;
 pub use error::Failure;
 pub use exit_status::{FailOn, Outcome};
+
+/// The definition of the command line, from which tests write and check the documents.
+#[doc(hidden)]
+pub mod command_line {
+    pub use crate::args::{command, documented_call};
+    pub use crate::settings::all_settings;
+    pub use crate::settings::file::is_setting_of_files;
+}

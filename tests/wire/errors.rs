@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use demo_cluster::{AnswerFault, CountedFault, Denial, ExecFault, Fixture, RequestFault, StartFault};
 use serde_json::json;
 
-use crate::bed::{Bed, Fails, node};
+use crate::bed::{Bed, Fails, Prints, node};
 use crate::cleanup::on_gpu_1;
 use crate::support::answer::Answer;
 use crate::support::client::Client;
@@ -277,4 +277,22 @@ async fn an_empty_variable_counts_as_not_set() {
     let ended = launcher.args(["get-gpu-telemetry", "--node-name", "gpu-1"]).run().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     bed.assert_bare(1);
+}
+
+/// The probe of another version: fields that were renamed would be missing without a word.
+#[tokio::test]
+async fn a_report_of_another_schema_version_is_an_error_that_names_it() {
+    for via in ["pod", "logs"] {
+        let old = r#"{"schema_version":1,"probe_version":"0.0.9","sections":{"inventory":{"status":"ok","data":{"gpus":[]}}}}"#;
+        let bed = Bed::running(Prints(old)).await;
+        let mut client = Client::start(bed.launcher().args(["--via", via])).await;
+        let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
+        answer.error_with(&[
+            "schema version is 1 (node-probe 0.0.9)",
+            "reads 2",
+            "--image",
+            "The probe pod was deleted",
+        ]);
+        bed.assert_bare(1);
+    }
 }

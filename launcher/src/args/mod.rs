@@ -9,6 +9,7 @@ use std::ffi::OsString;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde_json::Value;
 
 use crate::doctor::DoctorArgs;
 use crate::error::Failure;
@@ -130,8 +131,25 @@ pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
 }
 
 /// The command with its help texts.
-pub(crate) fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     help::arrange(Cli::command())
+}
+
+/// Parses a command line of the documents: the call of the tool that it makes, if it runs one.
+///
+/// # Errors
+/// When the program would reject it.
+pub fn documented_call(argv: &[&str]) -> Result<Option<(&'static str, Value)>, clap::Error> {
+    let rejected = |failure: Failure| clap::Error::raw(ErrorKind::ValueValidation, failure);
+    let cli = Cli::from_arg_matches(&command().try_get_matches_from(argv)?)?;
+    cli.check_namespace().map_err(rejected)?;
+    match cli.command {
+        Command::Tool(command) if command.xid_code().is_none() => {
+            let ToolCall { tool, arguments, .. } = command.into_call().map_err(rejected)?;
+            Ok(Some((tool, arguments)))
+        }
+        _ => Ok(None),
+    }
 }
 
 impl Cli {

@@ -55,7 +55,7 @@ impl PodLifecycle {
     /// Creates the pod, with retries. The name stays the same, so that a retry never makes a second pod.
     pub(super) async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
         let open = context.open_probe(&self.pod.namespace, &self.pod.name, None);
-        context.session.open.add(open.clone());
+        context.begin(open.clone()).await;
         self.open = Some(open);
         let pods = context.pods(&self.pod.namespace);
         let params = PostParams::default();

@@ -1,6 +1,6 @@
 //! The probe pod: exactly what is created on a node. `gpu-syringe pod-spec` prints it.
 //!
-//! The README gives the reason for each field.
+//! docs/probe-pod.md gives the reason for each field.
 
 use std::collections::BTreeMap;
 

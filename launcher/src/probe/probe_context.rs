@@ -40,6 +40,8 @@ pub(super) struct ProbeContext {
     pub(super) answer_by: Instant,
     /// The record for the audit log.
     pub(super) record: Arc<AuditRecord>,
+    /// What this call created, or tried to, and has no audit line for yet.
+    pub(super) begun: Mutex<Vec<OpenProbe>>,
     /// Whether the node is changed. An action is neither repeated nor interrupted.
     pub(super) is_action: bool,
     /// Told when the API server has admitted the pod.
@@ -86,6 +88,30 @@ impl ProbeContext {
             container: container.map(str::to_owned),
             lifetime_seconds: self.settings.probe_lifetime().as_secs(),
             is_action: self.is_action,
+        }
+    }
+
+    /// Records a probe before the request that creates its pod or container.
+    pub(super) async fn begin(&self, open: OpenProbe) {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).push(open.clone());
+        self.session.begin(open).await;
+    }
+
+    /// Leaves a probe to a task in the background, which writes its last audit line.
+    pub(super) fn leave_to_background(&self, open: &OpenProbe) {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| one != open);
+    }
+
+    /// What this call created, or tried to.
+    pub(super) fn begun(&self) -> Vec<OpenProbe> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// After the audit line of what this call created.
+    pub(super) async fn close(&self) {
+        let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
+        for open in &begun {
+            self.session.close(open).await;
         }
     }
 

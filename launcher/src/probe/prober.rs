@@ -111,6 +111,7 @@ impl Prober {
             cancel: CancellationToken::new(),
             stop: self.session.stop.clone(),
             record: Arc::new(record),
+            begun: Mutex::default(),
             is_action: false,
             admitted: Notify::new(),
             accepted: AtomicBool::new(false),
@@ -119,6 +120,14 @@ impl Prober {
             passed_over: Vec::new(),
             process_stays: OnceLock::new(),
         }
+    }
+
+    /// The context of a probe of a test.
+    #[cfg(test)]
+    pub(super) fn test_context(&self, connection: &Connection, request: ProbeRequest) -> ProbeContext {
+        let record =
+            AuditRecord::new(self.session.audit.clone(), connection, &self.settings.probe_namespace, &request, None);
+        self.reading_context(connection, request, Arc::new(|_| ()), record)
     }
 
     /// Changes a node: as [`Self::probe`], but only after the audit log has its line. Neither the caller nor the end of the
@@ -166,7 +175,7 @@ impl Prober {
         let of_pods = sweep::sweep(connection, &self.settings.probe_namespace, &self.session).await;
         // Also where the user may not list pods in that namespace.
         let mut swept = of_pods.as_ref().cloned().unwrap_or_default();
-        sweep::sweep_containers(connection, &self.settings, &self.session, &mut swept).await;
+        sweep::sweep_ended_sessions(connection, &self.settings, &self.session, &mut swept).await;
         of_pods.map(|_| swept)
     }
 

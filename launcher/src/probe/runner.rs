@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep_until};
 
+use super::delete_pod::delete_pod;
 use super::methods::probe_steps::ProbeSteps;
 use super::probe_context::ProbeContext;
 use super::read_report::ReceivedReport;
-use super::types::{CleanUp, Phase, ProbeResult, Timings};
+use super::types::{CleanUp, CreateOutcome, Phase, ProbeResult, Timings};
 use crate::clock;
 use crate::error::Failure;
 use crate::settings::ProbeMethod;
@@ -19,6 +20,7 @@ pub(super) async fn run(context: &ProbeContext, steps: impl ProbeSteps) -> Resul
     let began = Instant::now();
     let result = run_steps(context, steps, began).await;
     context.record.ended(&result, began.elapsed()).await;
+    context.close().await;
     result
 }
 
@@ -48,10 +50,11 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
         },
         Err(failure) => Err(failure),
     };
+    let read = read.and_then(|received| check_version(context, received));
     let cleaning = Instant::now();
     let via = steps.method();
     let clean_up = async {
-        let mut cleaning = std::pin::pin!(steps.clean_up(context));
+        let mut cleaning = std::pin::pin!(AssertUnwindSafe(steps.clean_up(context)).catch_unwind());
         if let Ok(received) = &read {
             tokio::select! {
                 done = &mut cleaning => return done,
@@ -63,7 +66,10 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
         }
         cleaning.await
     };
-    let CleanUp { pod, deleted, left_behind } = clean_up.await;
+    let CleanUp { pod, deleted, left_behind } = match clean_up.await {
+        Ok(cleaned) => cleaned,
+        Err(_) => clean_up_after_panic(context).await,
+    };
     timings.remove = cleaning.elapsed();
     timings.total = began.elapsed();
     let process_left = context.process_left();
@@ -83,11 +89,44 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
     }
 }
 
+/// Refuses a report of another schema: of fields with other names nothing would be read.
+fn check_version(context: &ProbeContext, received: ReceivedReport) -> Result<ReceivedReport, Failure> {
+    let Some(why) = received.report.other_version() else { return Ok(received) };
+    let next = match context.settings.via {
+        ProbeMethod::Inject => "Use the node-probe of this version of gpu-syringe (--probe-binary).",
+        _ => "Use the image of this version of gpu-syringe (--image).",
+    };
+    Err(Failure::new(format!("Reading the report from node {}", context.request.node), why, next))
+}
+
+/// Deletes the pods that a clean-up which panicked did not delete. An ephemeral container is left to the next launcher, which
+/// finds it in the file of this session.
+async fn clean_up_after_panic(context: &ProbeContext) -> CleanUp {
+    let mut left = Vec::new();
+    let mut name = String::new();
+    for open in context.begun() {
+        tracing::error!(pod = %open.pod, "the clean-up panicked: this is a defect of gpu-syringe, please report it");
+        let is_deleted = open.container.is_none()
+            && delete_pod(&context.pods(&open.namespace), &open.pod, &CreateOutcome::Unknown).await.is_ok();
+        if is_deleted {
+            context.session.open.remove(&open);
+        } else {
+            context.leave_to_background(&open);
+            left.push(open.description());
+        }
+        name = open.pod;
+    }
+    let left_behind = (!left.is_empty()).then(|| left.join("; "));
+    CleanUp { pod: name, deleted: left_behind.is_none(), left_behind }
+}
+
 /// The result of a probe whose pod is still being deleted.
 fn being_deleted(context: &ProbeContext, received: &ReceivedReport, via: ProbeMethod, timings: Timings) -> ProbeResult {
+    let begun: Vec<String> = context.begun().iter().map(|open| format!("{}/{}", open.namespace, open.pod)).collect();
     let left_behind = format!(
-        "the probe pod of node {} is still being deleted, which continues; gpu-syringe sweep deletes what is left",
-        context.request.node
+        "the probe pod of node {} ({}) is still being deleted, which continues; gpu-syringe sweep deletes what is left",
+        context.request.node,
+        begun.join(", ")
     );
     ProbeResult {
         report: received.report.clone(),
@@ -107,5 +146,70 @@ pub(super) fn join(one: Option<String>, other: Option<String>) -> Option<String>
     match (one, other) {
         (Some(one), Some(other)) => Some(format!("{one}; {other}")),
         (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use demo_cluster::{Cluster, Denial, Fixture, NodeFixture};
+    use syringe_core::scenarios;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::audit::AuditLog;
+    use crate::kubernetes::Contexts;
+    use crate::probe::pod_lifecycle::PodLifecycle;
+    use crate::probe::{ProbeRequest, Prober};
+    use crate::settings::Settings;
+
+    /// A method with a defect in its clean-up.
+    struct Defect(PodLifecycle);
+
+    impl ProbeSteps for Defect {
+        fn method(&self) -> ProbeMethod {
+            ProbeMethod::Pod
+        }
+
+        async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
+            self.0.create(context).await
+        }
+
+        async fn read(&self, context: &ProbeContext, _: &mut Timings) -> Result<ReceivedReport, Failure> {
+            Err(context.out_of_time("a test"))
+        }
+
+        async fn clean_up(&mut self, _: &ProbeContext) -> CleanUp {
+            panic!("a defect")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_clean_up_leaves_no_pod_or_names_it() {
+        for may_delete in [true, false] {
+            let facts = scenarios::named("healthy-h100-8").expect("a scenario").report();
+            let fixture = Fixture::of([NodeFixture::from_facts("gpu-1", facts)]);
+            let fixture = if may_delete { fixture } else { fixture.denying(Denial::of("delete", "pods")) };
+            let cluster = Cluster::start(fixture).await.expect("a free port");
+            let connection = Contexts::in_memory(cluster.kubeconfig(), None).connect(None).await.expect("a connection");
+            let settings = Arc::new(Settings::from_args([]).expect("the defaults"));
+            let folder = tempfile::tempdir().expect("a directory");
+            let log = AuditLog::at(folder.path());
+            let prober = Prober::new(settings, CancellationToken::new()).with_audit(log.clone());
+            let (node, deadline) = ("gpu-1".to_owned(), Duration::from_secs(20));
+            let command = vec!["xid".to_owned()];
+            let upload_time = Duration::ZERO;
+            let request = ProbeRequest { node, command, tool: "test", target: None, deadline, upload_time };
+            let context = prober.test_context(&connection, request);
+            let failure = run(&context, Defect(PodLifecycle::new(context.pod()))).await.expect_err("the read fails");
+            let (pods, lines) = (cluster.pods("gpu-syringe"), log.read(10).expect("the log"));
+            assert_eq!((pods.is_empty(), failure.deleted), (may_delete, may_delete), "{failure}");
+            assert_eq!((lines.len(), lines[0].deleted), (1, Some(may_delete)), "{lines:?}");
+            let name = lines[0].pod.clone().expect("the pod");
+            let named = failure.left_behind.is_some_and(|left| left.contains(&format!("delete pod {name}")));
+            assert_eq!(named, !may_delete);
+        }
     }
 }

@@ -59,7 +59,7 @@ impl Tool for DescribeGpuNode {
         let known = NodeToRead {
             connection: &connection,
             kubernetes: &view.node,
-            existing_pods: view.existing_pods(),
+            existing_pods: Some(view.existing_pods()),
             time: call.time_left(),
             upload_time: Duration::ZERO,
         };

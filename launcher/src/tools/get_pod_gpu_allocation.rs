@@ -110,7 +110,7 @@ impl Tool for GetPodGpuAllocation {
             let known = NodeToRead {
                 connection: &connection,
                 kubernetes: &view.node,
-                existing_pods: view.existing_pods(),
+                existing_pods: Some(view.existing_pods()),
                 time: call.time_left(),
                 upload_time: Duration::ZERO,
             };
@@ -182,7 +182,7 @@ impl PodAllocation {
             .collect();
         let holding = pods.iter().filter(|pod| !pod.holds.is_empty() || !pod.claims.is_empty()).count();
         let summary = match (&view.pods, parts.is_empty()) {
-            (None, _) => format!("The pods of node {node} could not be read: the allocation is unknown."),
+            (Err(_), _) => format!("The pods of node {node} could not be read: the allocation is unknown."),
             (_, true) => format!("Node {node} advertises no GPU resource; pods that request one: {holding}."),
             _ => format!("Node {node}: {}; pods with GPUs: {holding}.", parts.join(", ")),
         };

@@ -9,14 +9,16 @@ use crate::settings::Settings;
 
 /// Repositories whose images have a shell, best first: with glibc, then those that need the loader of the host. Registry and
 /// path must be equal: anybody who can push elsewhere could otherwise run a shell of their own in a privileged pod.
-const WITH_SHELL: [(&str, &[&str]); 12] = [
-    ("nvcr.io", &["nvidia/cuda", "nvidia/k8s/dcgm-exporter", "nvidia/driver", "nvidia/pytorch"]),
+const WITH_SHELL: [(&str, &[&str]); 13] = [
+    ("nvcr.io", &["nvidia/cuda", "nvidia/driver", "nvidia/pytorch"]),
     ("docker.io", &["nvidia/cuda", "library/ubuntu", "library/debian"]),
     ("public.ecr.aws", &["docker/library/ubuntu", "docker/library/debian", "amazonlinux/amazonlinux"]),
     ("docker.io", &["pytorch/pytorch", "library/rockylinux", "library/almalinux", "library/amazonlinux"]),
     ("registry.access.redhat.com", &["ubi9/ubi", "ubi8/ubi"]),
     ("registry.redhat.io", &["ubi9/ubi", "ubi8/ubi"]),
     ("mcr.microsoft.com", &["cbl-mariner/base/core", "azurelinux/base/core"]),
+    // Some of its tags have no shell.
+    ("nvcr.io", &["nvidia/k8s/dcgm-exporter"]),
     ("docker.io", &["library/busybox", "library/alpine"]),
     ("public.ecr.aws", &["docker/library/busybox", "docker/library/alpine"]),
     ("docker.io", &["calico/node"]),

@@ -56,6 +56,10 @@ impl PodLifecycle {
     pub(super) async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
         let open = context.open_probe(&self.pod.namespace, &self.pod.name, None);
         context.session.open.add(open.clone());
+        let containers = self.pod.object.spec.iter().flat_map(|spec| &spec.containers);
+        containers
+            .filter_map(|container| container.image.as_deref())
+            .for_each(|image| context.record.uses_image(image));
         self.open = Some(open);
         let pods = context.pods(&self.pod.namespace);
         let params = PostParams::default();

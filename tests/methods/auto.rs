@@ -90,7 +90,7 @@ fn cases() -> Vec<Case> {
             via: "none",
             pods: 0,
             passed: &["pod: no --image is set", "inject: no container runs privileged"],
-            says: &["--image REGISTRY/node-probe@sha256:DIGEST", "--base-image"],
+            says: &["--image REGISTRY/node-probe@sha256:DIGEST", "--base-image", "gpu-syringe doctor"],
             ..case("no image, and a trusted name without a digest", &[DEBIAN])
         },
         Case {

@@ -24,7 +24,7 @@ use super::methods::{logs, pod};
 use super::probe_context::ProbeContext;
 use super::runner::run;
 use super::types::ProbeResult;
-use super::{admission_policy, present_image};
+use super::{admission_policy, next_steps, present_image};
 use crate::error::{Failure, RejectionReason};
 use crate::kubernetes::read::nodes;
 use crate::settings::{ProbeMethod, Settings};
@@ -339,7 +339,11 @@ impl Search<'_> {
                 let mut steps: Vec<&str> = self.passed.iter().map(|passed| passed.reason.next_step.as_str()).collect();
                 steps.retain(|step| !step.is_empty());
                 steps.dedup();
-                Failure::new(what, lines.join("; "), steps.join(" Or: "))
+                let mut next_step = steps.join(" Or: ");
+                if !next_step.contains(next_steps::CHECK) {
+                    next_step = format!("{next_step} {}", next_steps::CHECK);
+                }
+                Failure::new(what, lines.join("; "), next_step)
             }
         };
         failure.because_of(RejectionReason::NoMethod).deleted(self.pods > 0)

@@ -1,5 +1,4 @@
 //! With the feature `carry`: puts the programs of `NODE_PROBE_DIR` into the launcher, compressed, with their SHA-256.
-#![expect(clippy::print_stdout, reason = "cargo reads the output of a build script")]
 
 #[cfg(feature = "carry")]
 mod carry {

@@ -12,7 +12,7 @@ use syringe_core::text::clean_keeping_lines;
 pub(crate) const QUOTED: &str = "quoted";
 
 /// Fields whose text nodes, tenants or users of the cluster wrote, or that quote it.
-const FIELDS: [&str; 99] = [
+const FIELDS: [&str; 100] = [
     "action_text",
     "affected",
     "annotated_uuids",
@@ -78,6 +78,7 @@ const FIELDS: [&str; 99] = [
     "oem",
     "open_device_files",
     "operating_system",
+    "passed_over",
     "phase",
     "plan",
     "pod",

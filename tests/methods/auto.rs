@@ -3,23 +3,29 @@
 use std::sync::Arc;
 
 use demo_cluster::{
-    AnswerFault, Cluster, CountedFault, Denial, ExecFault, Fixture, Image, PROBE_IMAGE, RequestFault, ShellImages,
-    StartFault,
+    AnswerFault, Cluster, CountedFault, Denial, ExecFault, Fixture, Image, RequestFault, ShellImages, StartFault,
 };
 
-use crate::support::{DEBIAN, DEBIAN_PINNED, Launcher, fixture, ours};
+use crate::auto_memory::creations;
+use crate::support::{DEBIAN, DEBIAN_PINNED, Launcher, OURS, fixture, ours, privileged_pod};
 
+/// An image of NVIDIA by digest.
+const DRIVER: &str = "nvcr.io/nvidia/driver@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 /// The image that the settings name.
 pub(crate) const NAMED: &str = "registry.example/node-probe:9";
 const POLICY: &str = "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'b' denied request: no probe is admitted \
     until ConfigMap gpu-syringe-policy of this namespace has the image in data.image: REGISTRY/PATH@sha256:DIGEST";
 const QUOTA: &str = "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1";
 
-/// A node with these images.
+/// A node with these images. Those with a digest run privileged on it, except the probe's.
 pub(crate) fn with_images(images: &[&str]) -> Fixture {
     let mut fixture = fixture();
     for node in &mut fixture.nodes {
         node.images = images.iter().map(|image| (*image).to_owned()).collect();
+    }
+    let pinned: Vec<_> = images.iter().filter(|image| image.contains('@') && !OURS.contains(image)).collect();
+    for (number, image) in pinned.into_iter().enumerate() {
+        fixture.pods.push(privileged_pod(&format!("agent-{number}"), "gpu-1", image));
     }
     fixture
 }
@@ -38,6 +44,8 @@ struct Case {
     passed: &'static [&'static str],
     /// How many pods were created.
     pods: u64,
+    /// How many more were asked for, and refused.
+    refused: u64,
     /// The method of the answer; `none` for one of the API alone, `error` for a call that fails.
     via: &'static str,
     /// What the answer, or the error, must say.
@@ -47,7 +55,7 @@ struct Case {
 fn case(situation: &'static str, images: &[&str]) -> Case {
     let none = |_: &mut demo_cluster::Faults| {};
     let fixture = with_images(images);
-    Case { situation, fixture, flags: &[], faults: none, passed: &[], pods: 1, via: "pod", says: &[] }
+    Case { situation, fixture, flags: &[], faults: none, passed: &[], pods: 1, refused: 0, via: "pod", says: &[] }
 }
 
 fn cases() -> Vec<Case> {
@@ -57,10 +65,12 @@ fn cases() -> Vec<Case> {
     let no_websocket = |faults: &mut demo_cluster::Faults| {
         faults.everywhere.exec = Some(CountedFault::always(ExecFault::UpgradeRefused(400)));
     };
+    let shell_less_driver =
+        Arc::new(ShellImages::of([(DRIVER, Image::distroless()), (DEBIAN_PINNED, Image::debian())]));
     let shell_less = Arc::new(ShellImages::of([(DEBIAN_PINNED, Image::distroless())]));
     let no_exec =
         |fixture: Fixture| fixture.denying(Denial::of("create", "pods/exec")).denying(Denial::of("get", "pods/exec"));
-    let both = [PROBE_IMAGE, DEBIAN_PINNED];
+    let both = [OURS[0], OURS[1], DEBIAN_PINNED];
     vec![
         // The image.
         case("the node has the image of this version", &both),
@@ -79,21 +89,42 @@ fn cases() -> Vec<Case> {
         Case {
             via: "none",
             pods: 0,
-            passed: &["pod: no --image is set", "inject: none of the 1 images"],
-            says: &["--image REGISTRY/node-probe@sha256:DIGEST", "--base-image"],
+            passed: &["pod: no --image is set", "inject: no container runs privileged"],
+            says: &["--image REGISTRY/node-probe@sha256:DIGEST", "--base-image", "gpu-syringe doctor"],
             ..case("no image, and a trusted name without a digest", &[DEBIAN])
         },
         Case {
             via: "none",
             pods: 0,
-            passed: &["pod: no --image is set", "inject: none of the 2 images"],
+            passed: &["pod: no --image is set", "inject: no container runs privileged"],
             ..case(
-                "another release of the probe, and an image of a workload",
-                &[
-                    "ghcr.io/gpu-syringe/node-probe:0.0.1",
-                    "nvcr.io/nvidia/pytorch@sha256:0000000000000000000000000000000000000000000000000000000000000000",
-                ],
+                "another release of the probe, and a trusted name that runs unprivileged",
+                &["ghcr.io/gpu-syringe/node-probe:0.0.1"],
             )
+        },
+        Case {
+            via: "none",
+            pods: 0,
+            passed: &["pod: no --image is set", "inject: no container runs privileged"],
+            ..case("the probe's image by its tag alone", &[OURS[0]])
+        },
+        Case {
+            fixture: Fixture { programs: shell_less_driver, ..with_images(&[DRIVER, DEBIAN_PINNED]) },
+            via: "inject",
+            pods: 2,
+            passed: &["pod: no --image is set", "inject: .*executable file"],
+            ..case("the first base image has no shell, the second has one", &[])
+        },
+        Case {
+            flags: &[
+                "--image",
+                "registry.example/node-probe@sha256:ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+            ],
+            faults: pull_fails,
+            via: "none",
+            passed: &["pod: ErrImagePull|ImagePullBackOff", "inject: the settings name the image by its digest"],
+            says: &["The pods that did not run the probe were deleted"],
+            ..case("an image that is named by its digest cannot be pulled", &[DEBIAN_PINNED])
         },
         Case {
             flags: &["--probe-binary", "/nowhere/node-probe"],
@@ -115,7 +146,7 @@ fn cases() -> Vec<Case> {
             flags: named,
             faults: pull_fails,
             via: "none",
-            passed: &["pod: ErrImagePull|ImagePullBackOff", "inject: none of the 1 images"],
+            passed: &["pod: ErrImagePull|ImagePullBackOff", "inject: no container runs privileged"],
             says: &["--image-pull-secret", "--base-image"],
             ..case("the named image cannot be pulled, and there is no base image", &[DEBIAN])
         },
@@ -131,6 +162,7 @@ fn cases() -> Vec<Case> {
             faults: |faults| faults.api.pod_security = true,
             via: "none",
             pods: 0,
+            refused: 1,
             passed: &["Pod Security \"baseline:latest\" of namespace gpu-syringe forbids it"],
             says: &[
                 "gpu-syringe setup --apply --profile hardened",
@@ -145,6 +177,7 @@ fn cases() -> Vec<Case> {
             faults: |faults| faults.api.requests.push(fault("create", "pods", AnswerFault::Forbidden(POLICY.into()))),
             via: "none",
             pods: 0,
+            refused: 1,
             passed: &["ValidatingAdmissionPolicy gpu-syringe-probe-only"],
             says: &["gpu-syringe setup --apply --profile hardened --image", "gpu-syringe doctor"],
             ..case("the policy admits another image", &both)
@@ -153,6 +186,7 @@ fn cases() -> Vec<Case> {
             faults: |faults| faults.api.requests.push(fault("create", "pods", AnswerFault::Forbidden(POLICY.into()))),
             via: "none",
             pods: 0,
+            refused: 1,
             passed: &["pod: no --image is set", "inject: ValidatingAdmissionPolicy gpu-syringe-probe-only"],
             says: &["gpu-syringe setup --apply --profile hardened --image", "gpu-syringe doctor"],
             ..case("the policy, and no image", &[DEBIAN_PINNED])
@@ -161,6 +195,7 @@ fn cases() -> Vec<Case> {
             fixture: Fixture { namespaces: Vec::new(), ..with_images(&both) },
             via: "none",
             pods: 0,
+            refused: 1,
             passed: &["namespaces \"gpu-syringe\" not found"],
             says: &["gpu-syringe setup --apply --profile hardened", "--profile trial", "gpu-syringe doctor"],
             ..case("the namespace does not exist", &[])
@@ -169,15 +204,17 @@ fn cases() -> Vec<Case> {
             fixture: with_images(&both).denying(Denial::of("create", "pods")),
             via: "none",
             pods: 0,
+            refused: 1,
             passed: &["pods is forbidden: User"],
-            says: &["setup --apply --profile hardened", "--user 'gpu-syringe'", "gpu-syringe doctor"],
+            says: &["gpu-syringe setup --apply", "--user gpu-syringe", "gpu-syringe doctor"],
             ..case("the user may not create pods", &[])
         },
         Case {
             faults: |faults| faults.api.requests.push(fault("create", "pods", AnswerFault::Forbidden("no".into()))),
             via: "none",
             pods: 0,
-            passed: &["pods \".*is forbidden: no"],
+            refused: 1,
+            passed: &["pod: pods \".*is forbidden: no"],
             ..case("an unknown admission plugin refuses", &both)
         },
         // No exec.
@@ -289,7 +326,7 @@ fn starts_with(text: &str, pattern: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_situation_has_its_methods_and_its_answer() {
-    for Case { situation, fixture, flags, faults, passed, pods, via, says } in cases() {
+    for Case { situation, fixture, flags, faults, passed, pods, refused, via, says } in cases() {
         let cluster = Cluster::start(fixture).await.unwrap();
         cluster.faults(faults);
         let launcher = Launcher::start(&cluster, flags);
@@ -320,9 +357,18 @@ async fn each_situation_has_its_methods_and_its_answer() {
             assert!(said.contains(words), "{situation}: no '{words}' in: {said}");
         }
         assert_eq!(cluster.pods_created(), pods, "{situation}: {said}");
+        if via != "error" {
+            assert_eq!(creations(&cluster), usize::try_from(pods + refused).unwrap(), "{situation}: {said}");
+        }
         launcher.prober.settle().await;
         let left = usize::from(said.contains("Left behind"));
         assert_eq!(ours(&cluster), left, "{situation}: {said}");
-        assert!(launcher.audit().len() >= 1, "{situation}: every call has its line");
+        let lines = launcher.audit();
+        assert_eq!(lines.iter().filter(|line| line.pod.is_some()).count() as u64, pods, "{situation}: {lines:?}");
+        assert!(
+            lines.iter().filter(|line| line.pod.is_some()).all(|line| line.image.is_some() && line.via.is_some()),
+            "{situation}"
+        );
+        assert!(!lines.is_empty(), "{situation}: every call has its line");
     }
 }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use demo_cluster::{Cluster, CountedFault, Denial, Fixture, PROBE_IMAGE, StartFault};
+use demo_cluster::{AnswerFault, Cluster, CountedFault, Denial, Fixture, RequestFault, StartFault};
 use gpu_syringe::probe::Phase;
 use serde_json::{Value, json};
 
 use crate::auto::{NAMED, with_images};
-use crate::support::{DEBIAN, DEBIAN_PINNED, Launcher, fixture, node, ours};
+use crate::support::{DEBIAN, DEBIAN_PINNED, Launcher, OURS, fixture, node, ours, privileged_pod};
 
 /// Requests that would create a pod.
-fn creations(cluster: &Cluster) -> usize {
+pub(crate) fn creations(cluster: &Cluster) -> usize {
     cluster.requests().iter().filter(|line| line.starts_with("POST") && line.contains("/pods")).count()
 }
 
@@ -20,9 +20,9 @@ async fn what_was_passed_over_is_said_once_and_not_tried_again() {
     // How many pods the first and the second call ask for.
     for (situation, fixture, flags, first, second) in [
         ("the image cannot be pulled", with_images(&[DEBIAN_PINNED]), named, 2, 1),
-        ("no exec", with_images(&[PROBE_IMAGE]).denying(Denial::of("get", "pods/exec")), &[][..], 2, 1),
-        ("no namespace", Fixture { namespaces: Vec::new(), ..with_images(&[PROBE_IMAGE]) }, &[], 1, 0),
-        ("no permission", with_images(&[PROBE_IMAGE]).denying(Denial::of("create", "pods")), &[], 1, 0),
+        ("no exec", with_images(&OURS).denying(Denial::of("get", "pods/exec")), &[][..], 2, 1),
+        ("no namespace", Fixture { namespaces: Vec::new(), ..with_images(&OURS) }, &[], 1, 0),
+        ("no permission", with_images(&OURS).denying(Denial::of("create", "pods")), &[], 1, 0),
     ] {
         let cluster = Cluster::start(fixture).await.unwrap();
         cluster.faults(|faults| {
@@ -47,7 +47,7 @@ async fn what_was_passed_over_is_said_once_and_not_tried_again() {
 
 #[tokio::test]
 async fn a_cancelled_call_tries_nothing_else() {
-    let cluster = Cluster::start(with_images(&[PROBE_IMAGE, DEBIAN_PINNED])).await.unwrap();
+    let cluster = Cluster::start(with_images(&[OURS[0], OURS[1], DEBIAN_PINNED])).await.unwrap();
     cluster.faults(|faults| faults.everywhere.start = Some(StartFault::ImagePull.into()));
     let mut launcher = Launcher::start(&cluster, &["--image", NAMED]);
     let cancel = launcher.cancel.clone();
@@ -70,7 +70,9 @@ fn many(images: &[&str]) -> Fixture {
         node.images = images.iter().map(|image| (*image).to_owned()).collect();
         node
     });
-    Fixture { nodes: nodes.collect(), pods: Vec::new(), ..one }
+    let agent = |number| privileged_pod(&format!("agent-{number}"), &format!("gpu-{number}"), DEBIAN_PINNED);
+    let pods = if images.contains(&DEBIAN_PINNED) { (0..30).map(agent).collect() } else { Vec::new() };
+    Fixture { nodes: nodes.collect(), pods, ..one }
 }
 
 async fn survey(launcher: &Launcher) -> Result<Value, String> {
@@ -79,10 +81,10 @@ async fn survey(launcher: &Launcher) -> Result<Value, String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_survey_asks_once_for_what_the_cluster_refuses() {
-    let no_namespace = Fixture { namespaces: Vec::new(), ..many(&[PROBE_IMAGE]) };
+    let no_namespace = Fixture { namespaces: Vec::new(), ..many(&OURS) };
     for (situation, fixture) in [
         ("no namespace", no_namespace),
-        ("no permission", many(&[PROBE_IMAGE]).denying(Denial::of("create", "pods"))),
+        ("no permission", many(&OURS).denying(Denial::of("create", "pods"))),
         ("no permission, no image", many(&[DEBIAN_PINNED]).denying(Denial::of("create", "pods"))),
     ] {
         let cluster = Cluster::start(fixture).await.unwrap();
@@ -100,13 +102,16 @@ async fn a_survey_asks_once_for_what_the_cluster_refuses() {
 async fn a_survey_reads_each_node_with_the_method_that_works_on_it() {
     let mut fixture = many(&[DEBIAN_PINNED]);
     for (number, node) in fixture.nodes.iter_mut().enumerate() {
-        match number % 3 {
-            0 => node.images = vec![PROBE_IMAGE.to_owned()],
-            1 => {}
-            _ => node.images = vec![DEBIAN.to_owned()],
+        if number % 3 != 1 {
+            fixture.pods.retain(|pod| pod.metadata.name.as_deref() != Some(&format!("agent-{number}")));
+            node.images = if number % 3 == 0 { OURS.map(str::to_owned).into() } else { vec![DEBIAN.to_owned()] };
         }
     }
+    // Has the image, and does not report it yet.
+    fixture.nodes[2].images = OURS.map(str::to_owned).into();
     let cluster = Cluster::start(fixture).await.unwrap();
+    let mut images = None;
+    cluster.edit_node("gpu-2", |node| images = node.status.as_mut().unwrap().images.take());
     let launcher = Launcher::start(&cluster, &[]);
     let answer = survey(&launcher).await.unwrap();
     assert_eq!((&answer["totals"]["read"], &answer["totals"]["failed"]), (&json!(20), &json!(10)), "{answer}");
@@ -114,42 +119,40 @@ async fn a_survey_reads_each_node_with_the_method_that_works_on_it() {
     assert!(answer["failed"][0]["next_step"].as_str().unwrap().contains("--base-image"), "{}", answer["failed"]);
     let passed = answer["probes"]["passed_over"].to_string();
     assert_eq!(passed.matches("pod: no --image is set").count(), 1, "said once for all nodes: {passed}");
-    assert_eq!((cluster.pods_created(), ours(&cluster)), (20, 0));
-    // The nodes without a method are asked again in the next call, since a mended node must be read at once.
-    cluster.edit_node("gpu-2", |node| {
-        let image =
-            k8s_openapi::api::core::v1::ContainerImage { names: Some(vec![PROBE_IMAGE.to_owned()]), size_bytes: None };
-        node.status.as_mut().unwrap().images.get_or_insert_default().push(image);
-    });
+    assert_eq!((creations(&cluster), ours(&cluster)), (20, 0));
+    // A node that was mended is read at once.
+    cluster.edit_node("gpu-2", |node| node.status.as_mut().unwrap().images = images.take());
     let answer = survey(&launcher).await.unwrap();
-    assert_eq!(answer["totals"]["failed"], 10, "gpu-2 reports an image that its kubelet does not have: {answer}");
+    assert_eq!((&answer["totals"]["read"], &answer["totals"]["failed"]), (&json!(21), &json!(9)), "{answer}");
+    assert_eq!((creations(&cluster), ours(&cluster)), (41, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_survey_learns_from_a_few_nodes_that_an_image_cannot_be_pulled() {
+async fn nodes_that_cannot_pull_an_image_do_not_change_the_method_of_the_others() {
     let mut fixture = many(&[DEBIAN_PINNED]);
-    fixture.nodes.iter_mut().for_each(|node| node.unpullable_images = vec![NAMED.to_owned()]);
+    fixture.nodes.iter_mut().take(4).for_each(|node| node.unpullable_images = vec![NAMED.to_owned()]);
     let cluster = Cluster::start(fixture).await.unwrap();
     let launcher = Launcher::start(&cluster, &["--image", NAMED]);
-    let answer = survey(&launcher).await.unwrap();
-    assert_eq!(answer["totals"]["read"], 30, "{answer}");
-    let wasted = cluster.pods_created() - 30;
-    assert!((3..=11).contains(&wasted), "{wasted} pods of the image");
-    assert_eq!(ours(&cluster), 0);
+    for (call, pods) in [(1, 34), (2, 64)] {
+        let answer = survey(&launcher).await.unwrap();
+        assert_eq!(answer["totals"]["read"], 30, "{answer}");
+        assert_eq!((creations(&cluster), ours(&cluster)), (pods, 0), "call {call}");
+    }
 }
 
+/// A user who may not act, and a policy that refuses the pod of an action, do not stop readers.
 #[tokio::test]
-async fn an_action_is_never_moved_to_another_pod() {
-    let cluster = Cluster::start(with_images(&[DEBIAN_PINNED])).await.unwrap();
-    let launcher = Launcher::start(&cluster, &["--image", NAMED, "--mode", "operator"]);
+async fn a_refused_pod_of_an_action_is_not_remembered_for_reads() {
+    let cluster = Cluster::start(with_images(&OURS)).await.unwrap();
+    let launcher = Launcher::start(&cluster, &["--mode", "operator"]);
+    let why = "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'b' denied request: needs the right to create \
+        actions.gpu-syringe.dev";
+    let answer = CountedFault::once(AnswerFault::Forbidden(why.to_owned()));
+    cluster.faults(|faults| {
+        faults.api.requests.push(RequestFault { verb: Some("create"), resource: Some("pods"), answer });
+    });
     let kill = json!({ "node_name": "gpu-1", "pid": 41_210, "gpu": "GPU-0", "start_ticks": 1 });
-    // The plan reads, and may use another method.
-    cluster.faults(|faults| faults.everywhere.start = Some(CountedFault::once(StartFault::ImagePull)));
-    let said = launcher
-        .call("kill_gpu_process", kill)
-        .await
-        .map_or_else(|failure| failure.to_string(), |answer| answer.to_string());
-    assert!(said.contains("41210"), "{said}");
-    assert!(cluster.pods_created() >= 2, "{said}");
-    assert_eq!(ours(&cluster), 0);
+    let said = launcher.call("kill_gpu_process", kill).await.expect_err("a refusal").to_string();
+    assert!(said.contains("gpu-syringe-operator"), "{said}");
+    assert_eq!(launcher.inventory().await.unwrap()["probe"]["via"], "pod");
 }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use demo_cluster::{Cluster, Fixture, NodeFixture, PROBE_IMAGE, ShellImages, Timing, workloads_of};
+use demo_cluster::{
+    Cluster, Fixture, NodeFixture, PROBE_IMAGE, PROBE_IMAGE_PINNED, ShellImages, Timing, workload_pod, workloads_of,
+};
 use gpu_syringe::Failure;
 use gpu_syringe::audit::{AuditLine, AuditLog};
 use gpu_syringe::call::CallContext;
@@ -13,6 +15,7 @@ use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::probe::{OnPhase, Prober};
 use gpu_syringe::settings::Settings;
 use gpu_syringe::tools;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use syringe_core::report::Report;
 use syringe_core::scenarios;
@@ -45,9 +48,21 @@ pub(crate) fn fixture() -> Fixture {
 pub(crate) fn with_image(image: demo_cluster::Image) -> Fixture {
     let mut fixture = fixture();
     for node in &mut fixture.nodes {
-        node.images = vec![PROBE_IMAGE.to_owned(), DEBIAN.to_owned()];
+        node.images = [PROBE_IMAGE, PROBE_IMAGE_PINNED, DEBIAN].map(str::to_owned).into();
     }
     Fixture { programs: Arc::new(ShellImages::of([(DEBIAN, image)])), ..fixture }
+}
+
+/// The image of the probe as a node reports it.
+pub(crate) const OURS: [&str; 2] = [PROBE_IMAGE, PROBE_IMAGE_PINNED];
+
+/// A pod of the cluster's software that runs this image privileged on a node.
+pub(crate) fn privileged_pod(name: &str, node: &str, image: &str) -> Pod {
+    let mut pod = workload_pod("kube-system", name, node, 0);
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.security_context.get_or_insert_default().privileged = Some(true);
+    pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].image_id = image.to_owned();
+    pod
 }
 
 /// Slow enough to be cancelled half way.

@@ -1,10 +1,11 @@
 //! The two-step way, for hosts that cannot ask their user.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use demo_cluster::{CountedFault, ExecFault};
+use demo_cluster::{AnswerFault, CountedFault, ExecFault, Faults, RequestFault, StartFault};
 use gpu_syringe::audit::AuditEvent;
 use gpu_syringe::consent::Tokens;
 use serde_json::{Value, json};
@@ -161,4 +162,39 @@ async fn an_action_whose_answer_was_lost_keeps_its_pod_until_the_outcome_is_know
     assert_eq!(answer["outcome"], json!("simulated"), "{answer}");
     assert!(answer["probe"]["note"].as_str().unwrap().contains("second request"), "{answer}");
     assert_eq!((bed.cluster.pods_created(), bed.cluster.pods("default").len()), (2, 0));
+}
+
+/// Whatever the pod of an action meets: one pod is asked for, and the action is sent at most once.
+#[tokio::test]
+async fn an_action_is_never_moved_to_another_pod() {
+    fn refused(faults: &mut Faults, why: &str) {
+        let answer = CountedFault::always(AnswerFault::Forbidden(why.to_owned()));
+        faults.api.requests.push(RequestFault { verb: Some("create"), resource: Some("pods"), answer });
+    }
+    let meets: [(&str, fn(&mut Faults)); 5] = [
+        ("no image", |faults| faults.on("busy").start = Some(StartFault::ImagePull.into())),
+        ("no websocket", |faults| faults.on("busy").exec = Some(ExecFault::UpgradeRefused(400).into())),
+        ("a lost answer", |faults| {
+            faults.on("busy").exec = Some(CountedFault::once(ExecFault::Cut { after_bytes: 1 }))
+        }),
+        ("a policy", |faults| refused(faults, "violates PodSecurity \"baseline:latest\": privileged")),
+        ("another refusal", |faults| refused(faults, "no")),
+    ];
+    for (what, fault) in meets {
+        let bed = Bed::new(Setup::default()).await;
+        let token = token(&bed, "kill_gpu_process", &kill()).await;
+        bed.cluster.faults(fault);
+        let said = format!("{:?}", bed.call("kill_gpu_process", &with(kill(), "token", token)).await);
+        // A second request with the same name asks for the outcome of the first.
+        let done = bed.done();
+        let runs: BTreeSet<_> =
+            done.iter().filter_map(|line| line.split_once("--once")).map(|(_, name)| name).collect();
+        assert!(runs.len() <= 1, "{what}: {done:?}");
+        assert!(
+            bed.cluster.pods_created() <= 3,
+            "{what}: the plan, the action, and a look at the node afterwards: {said}"
+        );
+        let acted = bed.audit().into_iter().filter(|line| line.event == AuditEvent::ActionEnded).count();
+        assert_eq!(acted, 1, "{what}: {said}");
+    }
 }

@@ -17,6 +17,10 @@ use crate::{advertised_gpus, node_object};
 /// The image of the probe of this version, which every node of a fixture has.
 pub const PROBE_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
 
+/// The same image by digest.
+pub const PROBE_IMAGE_PINNED: &str =
+    "ghcr.io/gpu-syringe/node-probe@sha256:eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
+
 /// A node, and the facts that a probe reads on it.
 #[derive(Clone, Debug)]
 pub struct NodeFixture {
@@ -64,7 +68,7 @@ impl NodeFixture {
             conditions: Vec::new(),
             unschedulable: false,
             resources: BTreeMap::new(),
-            images: vec![PROBE_IMAGE.to_owned()],
+            images: [PROBE_IMAGE, PROBE_IMAGE_PINNED].map(str::to_owned).into(),
             unpullable_images: Vec::new(),
             log_files: BTreeMap::new(),
             os_image: None,
@@ -116,7 +120,6 @@ impl NodeFixture {
         };
         let mut conditions = vec![node_object::ready_condition(true)];
         conditions.extend(self.conditions.clone());
-        let image = |name: &String| ContainerImage { names: Some(vec![name.clone()]), size_bytes: Some(12_000_000) };
         Node {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
@@ -139,10 +142,22 @@ impl NodeFixture {
                     NodeAddress { type_: "Hostname".to_owned(), address: self.name.clone() },
                 ]),
                 node_info: Some(self.system_info(version)),
-                images: (!self.images.is_empty()).then(|| self.images.iter().map(image).collect()),
+                images: (!self.images.is_empty()).then(|| self.reported_images()),
                 ..NodeStatus::default()
             }),
         }
+    }
+
+    /// One entry for each repository: a fixture has one image of it.
+    fn reported_images(&self) -> Vec<ContainerImage> {
+        let mut images: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for name in &self.images {
+            let untagged = name.split('@').next().unwrap_or_default();
+            let path_at = untagged.rfind('/').map_or(0, |at| at + 1);
+            let end = untagged[path_at..].find(':').map_or(untagged.len(), |at| path_at + at);
+            images.entry(&name[..end]).or_default().push(name.clone());
+        }
+        images.into_values().map(|names| ContainerImage { names: Some(names), size_bytes: Some(12_000_000) }).collect()
     }
 
     /// One entry for each label whose time is known.

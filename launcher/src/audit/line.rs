@@ -53,6 +53,12 @@ pub struct AuditLine {
     /// Name of the ephemeral container in that pod; absent for a probe pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
+    /// The probe method that created it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// The image that ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// UID of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,

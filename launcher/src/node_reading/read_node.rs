@@ -192,8 +192,12 @@ pub(crate) async fn read_with_object(
 ) -> Result<NodeReading, Failure> {
     let NodeToRead { connection, kubernetes, .. } = known;
     match read_or_refused(call, known, tool, ask).await {
-        Err(Failure { why, next_step, obstacle: Some(RejectionReason::NoMethod), .. }) => {
-            Ok(without_probe(connection, kubernetes, &why, &next_step))
+        Err(Failure { why, next_step, deleted, obstacle: Some(RejectionReason::NoMethod), .. }) => {
+            let mut read = without_probe(connection, kubernetes, &why, &next_step);
+            if deleted {
+                read.note.note.get_or_insert_default().push_str(" The pods that did not run the probe were deleted.");
+            }
+            Ok(read)
         }
         read => read,
     }

@@ -58,6 +58,16 @@ pub(crate) fn next_step_of_rejection(why: &str, namespace: &str) -> String {
     refused_by(why, namespace).map_or_else(|| create_forbidden::next_step(why, namespace), |(_, change)| change)
 }
 
+/// Whether this is a policy of deploy/admission-policy.yaml, by the name that [`refused_by`] returns.
+pub(super) fn is_ours(who: &str) -> bool {
+    OURS.iter().any(|name| who.starts_with(&format!("ValidatingAdmissionPolicy {name} ")))
+}
+
+/// Whether it refuses each privileged pod of the namespace, whatever its image and node.
+pub(super) fn is_for_all_pods(who: &str) -> bool {
+    ["Pod Security ", "GKE Autopilot", "OpenShift"].iter().any(|name| who.starts_with(name))
+}
+
 /// The next step after a rejection by a policy of deploy/admission-policy.yaml.
 fn next_step_of_ours(why: &str, namespace: &str) -> String {
     if why.contains("data.image") || why.contains("no params found") {

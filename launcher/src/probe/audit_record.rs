@@ -39,6 +39,8 @@ pub struct AuditRecord {
     is_action: bool,
     /// The pod that exists now.
     pod: Mutex<Option<Used>>,
+    /// The image of that pod.
+    image: Mutex<Option<String>>,
 }
 
 /// A pod that was created, or may have been. For an ephemeral container: the pod that it was added to.
@@ -72,7 +74,7 @@ impl AuditRecord {
             ..AuditLine::default()
         };
         let headline = Some(note.headline).filter(|headline| !headline.is_empty());
-        Self { audit, line, headline, is_action, pod: Mutex::default() }
+        Self { audit, line, headline, is_action, pod: Mutex::default(), image: Mutex::default() }
     }
 
     /// The same as annotations of the pod: the API server's audit log keeps them together with the user. They have no text
@@ -97,6 +99,11 @@ impl AuditRecord {
     pub(super) fn created(&self, open: &OpenProbe, uid: Option<&str>) {
         let used = Used { open: open.clone(), uid: uid.map(str::to_owned) };
         *self.pod.lock().unwrap_or_else(PoisonError::into_inner) = Some(used);
+    }
+
+    /// Records the image of the pod that is about to be created.
+    pub(super) fn uses_image(&self, image: &str) {
+        *self.image.lock().unwrap_or_else(PoisonError::into_inner) = Some(image.to_owned());
     }
 
     /// Writes the line before an action. If that fails, the action is not done.
@@ -154,8 +161,14 @@ impl AuditRecord {
             duration_ms: Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
             ..self.line.clone()
         };
+        let image = self.image.lock().unwrap_or_else(PoisonError::into_inner).take();
+        line.via = match result {
+            Ok(probed) => Some(probed.via.as_str().to_owned()),
+            Err(failure) => failure.via.map(str::to_owned),
+        };
         if let Some(Used { open: OpenProbe { namespace, pod, container, .. }, uid }) = used {
             (line.namespace, line.pod, line.pod_uid, line.container) = (namespace, Some(pod), uid, container);
+            line.image = image;
         }
         self.write(line).await;
     }

@@ -1,32 +1,33 @@
 //! `--via auto`: the first method that works, from the one that needs the least trust.
 //!
 //! ```text
-//!   the probe's image     named by a setting, or on the node           pod, or logs where no exec passes
-//!   node-probe uploaded   into a trusted image that the node has       inject
-//!   no probe              what the API server knows, and why           none
+//!   the probe's image     named by a setting, or on the node by digest    pod, or logs where no exec passes
+//!   node-probe uploaded   into an image that runs privileged there        inject
+//!   no probe              what the API server knows, and why              none
 //! ```
 //!
 //! The next method is tried only after a refusal that proves that nothing ran and that this method does not work here: see
 //! [`after`]. A policy, a missing permission and a missing namespace end the search: another pod would only look for a gap.
-//! What is busy, late, cancelled, or may have acted ends the call. An ephemeral container is never added: it would stay in
-//! the spec of a pod of somebody else, who could enter it.
+//! What is busy, late, cancelled, or may have acted ends the call. Where the user names an image by digest, nothing else runs.
+//! An ephemeral container is never added: it would stay in the spec of a pod of somebody else, who could enter it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
+use super::create_forbidden::is_missing_permission;
 use super::method_memory::{MethodMemory, Obstructed, Place, Reason};
-use super::methods::inject::{Archives, BaseImages, Inject};
+use super::methods::inject::{Archives, Inject, privileged_images};
 use super::methods::{logs, pod};
-use super::present_image;
 use super::probe_context::ProbeContext;
 use super::runner::run;
 use super::types::ProbeResult;
+use super::{admission_policy, next_steps, present_image};
 use crate::error::{Failure, RejectionReason};
 use crate::kubernetes::read::nodes;
-use crate::settings::ProbeMethod;
+use crate::settings::{ProbeMethod, Settings};
 
 /// With less time left no other method is tried.
 const MIN_TIME: Duration = Duration::from_secs(3);
@@ -52,20 +53,27 @@ enum Next {
     ApiOnly,
 }
 
-/// What is remembered of a failure, and what may follow; `None`: the call fails.
-fn after(obstacle: Option<&RejectionReason>, method: ProbeMethod) -> Option<(Obstructed, Next)> {
-    Some(match obstacle? {
+/// What is remembered of a failure, and what may follow; `None`: the call fails. `for_all`: the pod was one that every node gets.
+fn after(failure: &Failure, method: ProbeMethod, for_all: bool) -> Option<(Option<Obstructed>, Next)> {
+    let refused = |is_of_cluster: bool| (is_of_cluster.then_some(Obstructed::Pods), Next::ApiOnly);
+    Some(match failure.obstacle.as_ref()? {
         // No proof that the node does not hang.
         RejectionReason::ExecUnanswered | RejectionReason::NoMethod => return None,
+        RejectionReason::Namespace => refused(true),
+        RejectionReason::CreateForbidden => refused(is_missing_permission(&failure.why)),
+        RejectionReason::Policy(who) if admission_policy::is_for_all_pods(who) => refused(true),
         // The policy may admit the image of the probe.
-        RejectionReason::Policy(_) if method == ProbeMethod::Inject => (Obstructed::UploadPods, Next::ApiOnly),
-        RejectionReason::Policy(_) | RejectionReason::Namespace | RejectionReason::CreateForbidden => {
-            (Obstructed::Pods, Next::ApiOnly)
+        RejectionReason::Policy(who) if admission_policy::is_ours(who) && method == ProbeMethod::Inject => {
+            (Some(Obstructed::UploadPods), Next::ApiOnly)
         }
-        RejectionReason::Websockets | RejectionReason::ExecForbidden => (Obstructed::Exec, Next::Method),
-        RejectionReason::LogForbidden => (Obstructed::Logs, Next::Method),
-        RejectionReason::Image => (Obstructed::Image, Next::Method),
-        RejectionReason::Upload => (Obstructed::Upload, Next::Method),
+        // Another policy may be about an image or a node.
+        RejectionReason::Policy(who) => refused(for_all && admission_policy::is_ours(who)),
+        RejectionReason::Websockets => (Some(Obstructed::ExecOnNode), Next::Method),
+        RejectionReason::ExecForbidden => (Some(Obstructed::Exec), Next::Method),
+        RejectionReason::LogForbidden => (Some(Obstructed::Logs), Next::Method),
+        RejectionReason::Image => (Some(Obstructed::Image), Next::Method),
+        // What is missing here, and not on the node, is looked for again.
+        RejectionReason::Upload => (failure.deleted.then_some(Obstructed::Upload), Next::Method),
     })
 }
 
@@ -82,14 +90,14 @@ fn reason_of(failure: &Failure, server: &str) -> Reason {
 /// One search for a method.
 struct Search<'a> {
     context: ProbeContext,
+    cluster: String,
     memory: &'a MethodMemory,
     archives: Arc<Archives>,
     passed: Vec<PassedOver>,
-    deleted: bool,
+    /// Pods that were created and deleted.
+    pods: u32,
     /// Whether a pod was asked for.
     has_run: bool,
-    /// Other probes of the cluster wait while this is held.
-    first: Option<OwnedMutexGuard<()>>,
     began: Instant,
 }
 
@@ -99,19 +107,15 @@ pub(super) async fn run_auto(
     memory: &MethodMemory,
     archives: Arc<Archives>,
 ) -> Result<ProbeResult, Failure> {
-    let server = context.connection.server.clone();
-    let node = context.request.node.clone();
-    let first = memory.wait_for_first(Place { server: &server, node: &node }).await;
-    let began = Instant::now();
-    let mut search =
-        Search { context, memory, archives, passed: Vec::new(), deleted: false, has_run: false, first, began };
+    let (cluster, began) = (context.cluster(), Instant::now());
+    let mut search = Search { context, cluster, memory, archives, passed: Vec::new(), pods: 0, has_run: false, began };
     let found = search.run().await;
     search.finish(found).await
 }
 
 impl Search<'_> {
     fn place(&self) -> Place<'_> {
-        Place { server: &self.context.connection.server, node: &self.context.request.node }
+        Place { cluster: &self.cluster, node: &self.context.request.node }
     }
 
     fn known(&self, what: Obstructed) -> Option<Reason> {
@@ -126,55 +130,111 @@ impl Search<'_> {
 
     /// The result of the first method that works; `Ok(None)` if there is none.
     async fn run(&mut self) -> Result<Option<ProbeResult>, Failure> {
-        if let Some(reason) = self.known(Obstructed::Pods) {
-            self.pass_over(ProbeMethod::Pod, reason);
+        if self.is_refused() {
             return Ok(None);
         }
         if self.finds_image().await? {
-            for method in [ProbeMethod::Pod, ProbeMethod::Logs] {
-                match self.try_method(method, &[Obstructed::Image, obstruction_of(method)]).await? {
-                    Tried::Found(result) => return Ok(Some(result)),
-                    Tried::Passed => {}
+            let exec = [Obstructed::Image, Obstructed::Exec, Obstructed::ExecOnNode];
+            match self.try_method(ProbeMethod::Pod, &exec).await? {
+                Tried::Found(result) => return Ok(Some(*result)),
+                Tried::Ended => return Ok(None),
+                Tried::Passed => {}
+            }
+            // The log replaces exec, and nothing else.
+            if self.is_without_exec().is_some() {
+                match self.try_method(ProbeMethod::Logs, &[Obstructed::Image, Obstructed::Logs]).await? {
+                    Tried::Found(result) => return Ok(Some(*result)),
                     Tried::Ended => return Ok(None),
-                }
-                // The log replaces exec, and nothing else.
-                if self.known(Obstructed::Exec).is_none() {
-                    break;
+                    Tried::Passed => {}
                 }
             }
         }
-        match self
-            .try_method(ProbeMethod::Inject, &[Obstructed::Exec, Obstructed::UploadPods, Obstructed::Upload])
-            .await?
-        {
-            Tried::Found(result) => Ok(Some(result)),
-            Tried::Passed | Tried::Ended => Ok(None),
-        }
+        self.upload().await
+    }
+
+    /// Whether it is known that every pod is refused.
+    fn is_refused(&mut self) -> bool {
+        let reason = self.known(Obstructed::Pods);
+        let is_refused = reason.is_some();
+        reason.into_iter().for_each(|reason| self.pass_over(ProbeMethod::Pod, reason));
+        is_refused
+    }
+
+    fn is_without_exec(&self) -> Option<Reason> {
+        self.known(Obstructed::Exec).or_else(|| self.known(Obstructed::ExecOnNode))
     }
 
     /// Whether there is an image of the probe to start.
     async fn finds_image(&mut self) -> Result<bool, Failure> {
-        let (context, image) = (&self.context, self.context.settings.probe_image());
-        if context.settings.names_image() {
-            let now = Instant::now();
-            let uploads = self.known(Obstructed::UploadPods).is_none() && self.known(Obstructed::Exec).is_none();
-            let reason = self.memory.reason_of_many_nodes(self.place(), now).filter(|_| uploads);
-            if let Some(Reason { why, next_step }) = reason {
-                let why = format!("other nodes could not pull {image}: {why}");
-                self.pass_over(ProbeMethod::Pod, Reason { why, next_step });
-                return Ok(false);
-            }
+        let image = self.context.settings.probe_image();
+        if self.context.settings.names_image() {
             return Ok(true);
         }
-        let node = nodes::read(&context.connection, &context.request.node).await?;
+        let node = self.within_call(nodes::read(&self.context.connection, &self.context.request.node)).await?;
         self.context.present_image = present_image::find(&node, &image);
         if self.context.present_image.is_none() {
-            let why = format!("no --image is set, and the node does not report {image} among its images");
+            let why = format!("no --image is set, and the node does not report {image} with a digest among its images");
             let next_step =
                 "Name an image of node-probe that the node can pull: --image REGISTRY/node-probe@sha256:DIGEST.";
             self.pass_over(ProbeMethod::Pod, Reason { why, next_step: next_step.to_owned() });
         }
         Ok(self.context.present_image.is_some())
+    }
+
+    /// Uploads node-probe into one image after the other.
+    async fn upload(&mut self) -> Result<Option<ProbeResult>, Failure> {
+        let method = ProbeMethod::Inject;
+        let needs = [Obstructed::UploadPods, Obstructed::Upload];
+        let reason = self.is_without_exec().or_else(|| needs.iter().find_map(|what| self.known(*what)));
+        if let Some(reason) = reason.or_else(|| self.is_pinned()) {
+            self.pass_over(method, reason);
+            return Ok(None);
+        }
+        let found = match &self.context.settings.base_image {
+            Some(image) => Ok(vec![image.clone()]),
+            None => self.within_call(privileged_images::find(&self.context)).await,
+        };
+        let images = match found {
+            Ok(images) => images,
+            Err(failure) if failure.obstacle == Some(RejectionReason::Upload) => {
+                self.pass_over(method, reason_of(&failure, &self.context.connection.server));
+                return Ok(None);
+            }
+            Err(failure) => return Err(failure),
+        };
+        self.context.add_upload_time();
+        for image in images {
+            self.context.base_image = Some(image);
+            match self.try_method(method, &[]).await? {
+                Tried::Found(result) => return Ok(Some(*result)),
+                Tried::Ended => break,
+                // Websockets are refused with the next image as well.
+                Tried::Passed if self.is_without_exec().is_some() => break,
+                Tried::Passed => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Why no shell is started although it could be: the user names what may run.
+    fn is_pinned(&self) -> Option<Reason> {
+        let Settings { base_image, .. } = &*self.context.settings;
+        let is_pinned = self.context.settings.names_image() && self.context.settings.probe_image().contains('@');
+        (is_pinned && base_image.is_none()).then(|| Reason {
+            why: "the settings name the image by its digest, and nothing else may run".to_owned(),
+            next_step: "Start gpu-syringe without the digest, or with --base-image or --via inject.".to_owned(),
+        })
+    }
+
+    /// The result of a request, unless the call ends before.
+    async fn within_call<T>(&self, request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let context = &self.context;
+        tokio::select! {
+            read = request => read,
+            () = context.cancel.cancelled() => Err(context.stopped()),
+            () = context.stop.cancelled() => Err(context.stopped()),
+            () = sleep_until(context.end) => Err(context.out_of_time("the method was not chosen within the time of the call")),
+        }
     }
 
     /// Tries one method, unless it is known not to work.
@@ -183,14 +243,22 @@ impl Search<'_> {
             self.pass_over(method, reason);
             return Ok(Tried::Passed);
         }
-        self.has_run = true;
-        if method == ProbeMethod::Inject {
-            self.context.add_upload_time();
+        // Kept until a failure is remembered, for those who wait.
+        let mut first = self.memory.wait_for_first(self.place()).await;
+        if self.is_refused() {
+            return Ok(Tried::Ended);
         }
-        // Kept until the failure is remembered, for those who wait.
-        let mut first = self.first.take();
+        self.has_run = true;
         match self.run_method(method, &mut first).await {
-            Ok(result) => Ok(Tried::Found(result)),
+            Ok(result) => {
+                if method == ProbeMethod::Logs
+                    && let Some(reason) = self.known(Obstructed::ExecOnNode)
+                {
+                    self.memory.remember(self.place(), Obstructed::Exec, reason, Instant::now());
+                }
+                self.memory.forget(self.place(), disproved_by(method));
+                Ok(Tried::Found(Box::new(result)))
+            }
             Err(failure) => self.failed(method, failure),
         }
     }
@@ -205,7 +273,7 @@ impl Search<'_> {
             match method {
                 ProbeMethod::Pod => run(context, pod::ExecPod::new(context)).await,
                 ProbeMethod::Logs => run(context, logs::Logs::new(context)).await,
-                _ => run(context, Inject::new(self.archives.clone(), BaseImages::Pinned)).await,
+                _ => run(context, Inject::new(self.archives.clone(), context.base_image.clone())).await,
             }
         });
         tokio::select! {
@@ -220,36 +288,45 @@ impl Search<'_> {
     }
 
     fn failed(&mut self, method: ProbeMethod, failure: Failure) -> Result<Tried, Failure> {
-        let Some((what, next)) = after(failure.obstacle.as_ref(), method) else { return Err(failure) };
+        let for_all = method != ProbeMethod::Inject && self.context.settings.names_image();
+        let Some((what, next)) = after(&failure, method, for_all) else { return Err(failure) };
         let reason = reason_of(&failure, &self.context.connection.server);
-        self.memory.remember(self.place(), what, reason.clone(), Instant::now());
+        // A pod for an action needs more permissions than one that reads.
+        let is_remembered = !(self.context.is_for_actions() && next == Next::ApiOnly);
+        if let Some(what) = what.filter(|_| is_remembered) {
+            self.memory.remember(self.place(), what, reason.clone(), Instant::now());
+        }
         // An action is not repeated in another pod, and no second pod is made while the first may exist.
-        if self.context.is_action
-            || failure.may_have_acted
-            || failure.left_behind.is_some()
-            || self.context.is_cancelled()
-        {
+        let context = &self.context;
+        if context.is_action || failure.may_have_acted || failure.left_behind.is_some() || context.is_cancelled() {
             return Err(failure);
         }
-        self.deleted |= failure.deleted;
+        let may_follow = next == Next::Method && context.may_retry_with_another_pod();
+        if may_follow && context.end.saturating_duration_since(Instant::now()) < MIN_TIME {
+            // Another method might have read the node.
+            return Err(failure);
+        }
+        self.pods += u32::from(failure.deleted);
         self.pass_over(method, reason);
-        let is_late = self.context.end.saturating_duration_since(Instant::now()) < MIN_TIME;
-        let may_follow = next == Next::Method && self.context.may_retry_with_another_pod() && !is_late;
         Ok(if may_follow { Tried::Passed } else { Tried::Ended })
     }
 
     /// The result, or the failure of a node that no method reads.
     async fn finish(self, found: Result<Option<ProbeResult>, Failure>) -> Result<ProbeResult, Failure> {
-        if let Some(mut result) = found? {
-            result.timings.total = self.began.elapsed();
-            return Ok(result);
-        }
-        let refused = Err(self.no_method());
+        let failure = match found {
+            Ok(Some(mut result)) => {
+                result.timings.total = self.began.elapsed();
+                return Ok(result);
+            }
+            Ok(None) => self.no_method(),
+            Err(failure) => failure,
+        };
+        let failed = Err(failure);
         if !self.has_run {
             // A call that created nothing has its line in the audit log as well.
-            self.context.record.ended(&refused, self.began.elapsed()).await;
+            self.context.record.ended(&failed, self.began.elapsed()).await;
         }
-        refused
+        failed
     }
 
     fn no_method(&self) -> Failure {
@@ -262,21 +339,31 @@ impl Search<'_> {
                 let mut steps: Vec<&str> = self.passed.iter().map(|passed| passed.reason.next_step.as_str()).collect();
                 steps.retain(|step| !step.is_empty());
                 steps.dedup();
-                Failure::new(what, lines.join("; "), steps.join(" Or: "))
+                let mut next_step = steps.join(" Or: ");
+                if !next_step.contains(next_steps::CHECK) {
+                    next_step = format!("{next_step} {}", next_steps::CHECK);
+                }
+                Failure::new(what, lines.join("; "), next_step)
             }
         };
-        failure.because_of(RejectionReason::NoMethod).deleted(self.deleted)
+        failure.because_of(RejectionReason::NoMethod).deleted(self.pods > 0)
     }
 }
 
 /// How a method ended.
 enum Tried {
-    Found(ProbeResult),
+    Found(Box<ProbeResult>),
     Passed,
     Ended,
 }
 
-/// How a method gets its document.
-fn obstruction_of(method: ProbeMethod) -> Obstructed {
-    if method == ProbeMethod::Logs { Obstructed::Logs } else { Obstructed::Exec }
+/// What a success of this method proves to work.
+fn disproved_by(method: ProbeMethod) -> &'static [Obstructed] {
+    match method {
+        ProbeMethod::Logs => &[Obstructed::Pods, Obstructed::Image, Obstructed::Logs],
+        ProbeMethod::Inject => {
+            &[Obstructed::Pods, Obstructed::UploadPods, Obstructed::Upload, Obstructed::Exec, Obstructed::ExecOnNode]
+        }
+        _ => &[Obstructed::Pods, Obstructed::Image, Obstructed::Exec, Obstructed::ExecOnNode],
+    }
 }

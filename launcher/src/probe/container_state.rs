@@ -64,11 +64,30 @@ pub(super) fn is_image_pull_failure(why: &str) -> bool {
     ["ErrImagePull:", "ImagePullBackOff:", "InvalidImageName:"].iter().any(|reason| why.starts_with(reason))
 }
 
-/// Why the method does not work on this node, if it is for the image.
+/// Why the method does not work on this node, if it is for the image. A registry that is busy or does not answer is no such
+/// reason, and neither is a pull whose cause is not known.
 pub(super) fn image_obstacle(why: &str, method: ProbeMethod) -> Option<RejectionReason> {
-    let is_absent = is_image_pull_failure(why) || why.starts_with("ErrImageNeverPull:");
+    /// Of registries, resolvers and runtimes, when the image is not there or not for this node.
+    const FINAL: [&str; 9] = [
+        "not found",
+        "manifest unknown",
+        "denied",
+        "unauthorized",
+        "authorization failed",
+        "403 Forbidden",
+        "no such host",
+        "no match for platform",
+        "InvalidImageName:",
+    ];
+    let is_final = is_image_pull_failure(why) && FINAL.iter().any(|phrase| why.contains(phrase));
+    let is_absent = is_final || why.starts_with("ErrImageNeverPull:");
     match method {
-        ProbeMethod::Inject => (is_absent || is_missing_program(why)).then_some(RejectionReason::Upload),
+        ProbeMethod::Inject => {
+            // An image for another architecture, or one whose variables a hook of the runtime refuses.
+            let cannot_start = ["CreateContainerError:", "RunContainerError:", "the container ended: StartError"];
+            let is_unfit = cannot_start.iter().any(|reason| why.starts_with(reason)) || is_missing_program(why);
+            (is_absent || is_unfit).then_some(RejectionReason::Upload)
+        }
         _ => is_absent.then_some(RejectionReason::Image),
     }
 }
@@ -152,6 +171,33 @@ mod tests {
         let (why, next) = ended(143, false);
         assert!(why.contains("143") && next.contains("evicted") && !next.contains("kubelet"), "{why} {next}");
         assert!(ended(1, false).1.contains("kubelet"));
+    }
+
+    #[test]
+    fn only_an_image_that_is_not_there_is_a_reason_for_another_method() {
+        let of_pod = |why: &str| image_obstacle(why, ProbeMethod::Pod);
+        for why in [
+            "ErrImagePull: rpc error: code = NotFound desc = failed to resolve reference \"r/x:1\": r/x:1: not found",
+            "ImagePullBackOff: Back-off pulling image \"r/x:1\": ErrImagePull: pull access denied",
+            "ErrImagePull: dial tcp: lookup registry.example: no such host",
+            "ErrImageNeverPull: Container image \"r/x:1\" is not present with pull policy of Never",
+        ] {
+            assert_eq!(of_pod(why), Some(RejectionReason::Image), "{why}");
+        }
+        for why in [
+            "ErrImagePull: toomanyrequests: You have reached your pull rate limit",
+            "ErrImagePull: unexpected status from HEAD request: 503 Service Unavailable",
+            "ErrImagePull: dial tcp 10.0.0.1:443: i/o timeout",
+            "ErrImagePull: write /var/lib/containerd/x: no space left on device",
+            "ImagePullBackOff: Back-off pulling image \"r/x:1\"",
+            "OutOfpods: no room",
+            "the container ended: Error (exit code 1)",
+        ] {
+            assert_eq!(of_pod(why), None, "{why}");
+        }
+        let unfit = "RunContainerError: nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.8";
+        assert_eq!(image_obstacle(unfit, ProbeMethod::Inject), Some(RejectionReason::Upload));
+        assert_eq!(of_pod(unfit), None);
     }
 
     #[test]

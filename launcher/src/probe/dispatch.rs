@@ -8,10 +8,9 @@ use tokio::time::Instant;
 use super::api_only;
 use super::auto;
 use super::method_memory::{MethodMemory, Obstructed, Place, Reason};
-use super::methods::inject::BaseImages;
 use super::methods::{ephemeral, inject, logs, pod};
 use super::pod_spec::OPERATOR;
-use super::probe_context::ProbeContext;
+use super::probe_context::{ProbeContext, cluster_of};
 use super::probe_slots::ProbeSlots;
 use super::runner::{join, run};
 use super::types::ProbeResult;
@@ -31,7 +30,8 @@ pub(super) struct ProberCache {
 impl ProberCache {
     /// The result without lines that an earlier answer has had.
     pub(super) fn with_new_lines(&self, connection: &Connection, mut result: ProbeResult) -> ProbeResult {
-        result.passed_over.retain(|line| self.memory.is_new(&connection.server, line));
+        let cluster = cluster_of(connection);
+        result.passed_over.retain(|line| self.memory.is_new(&cluster, line));
         result
     }
 }
@@ -57,7 +57,7 @@ pub(super) async fn run_probe(
         ProbeMethod::Ephemeral => run(&context, ephemeral::Ephemeral::new()).await,
         ProbeMethod::Inject => {
             context.add_upload_time();
-            run(&context, inject::Inject::new(archives, BaseImages::Trusted)).await
+            run(&context, inject::Inject::new(archives, None)).await
         }
         ProbeMethod::Logs => run(&context, logs::Logs::new(&context)).await,
         ProbeMethod::None => refused(&context, api_only::refusal(&context.request.node)).await,
@@ -80,7 +80,8 @@ fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
 
 async fn run_pod_or_logs(context: &ProbeContext, memory: &MethodMemory) -> Result<ProbeResult, Failure> {
     let server = &context.connection.server;
-    let place = Place { server, node: &context.request.node };
+    let cluster = context.cluster();
+    let place = Place { cluster: &cluster, node: &context.request.node };
     let refused = match memory.reason(place, Obstructed::Exec, Instant::now()) {
         Some(Reason { why, .. }) => Failure::new("Opening a websocket", why, ""),
         None => match run(context, pod::ExecPod::new(context)).await {

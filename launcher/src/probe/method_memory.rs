@@ -13,9 +13,6 @@ const REFUSAL_TIME: Duration = Duration::from_secs(60);
 const LONG_TIME: Duration = Duration::from_secs(600);
 /// How long other probes wait for the first one of a cluster, which may be refused.
 const FIRST_TIME: Duration = Duration::from_secs(2);
-/// With so many nodes that cannot pull the image, the others are expected not to.
-const MANY_NODES: usize = 3;
-
 /// What does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Obstructed {
@@ -23,8 +20,10 @@ pub(super) enum Obstructed {
     Pods,
     /// The pod of inject, in the whole cluster: a policy.
     UploadPods,
-    /// Exec, in the whole cluster.
+    /// Exec, in the whole cluster: a permission, or a proxy behind which the log could be read.
     Exec,
+    /// Exec on one node: websockets were refused, perhaps by its kubelet.
+    ExecOnNode,
     /// Reading the log of a pod, in the whole cluster.
     Logs,
     /// The image of the probe, on one node.
@@ -36,13 +35,13 @@ pub(super) enum Obstructed {
 impl Obstructed {
     fn time(self) -> Duration {
         match self {
-            Self::Pods | Self::UploadPods => REFUSAL_TIME,
-            Self::Exec | Self::Logs | Self::Image | Self::Upload => LONG_TIME,
+            Self::Pods | Self::UploadPods | Self::Exec | Self::Logs => REFUSAL_TIME,
+            Self::ExecOnNode | Self::Image | Self::Upload => LONG_TIME,
         }
     }
 
     fn is_of_node(self) -> bool {
-        matches!(self, Self::Image | Self::Upload)
+        matches!(self, Self::ExecOnNode | Self::Image | Self::Upload)
     }
 }
 
@@ -56,13 +55,14 @@ pub(super) struct Reason {
 /// A node of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
-    pub(super) server: &'a str,
+    /// Context, API server and user: what one user is refused is not refused to another.
+    pub(super) cluster: &'a str,
     pub(super) node: &'a str,
 }
 
 #[derive(Debug, Hash, PartialEq, Eq)]
 struct Key {
-    server: String,
+    cluster: String,
     node: Option<String>,
     what: Obstructed,
 }
@@ -70,7 +70,7 @@ struct Key {
 impl Key {
     fn of(place: Place<'_>, what: Obstructed) -> Self {
         let node = what.is_of_node().then(|| place.node.to_owned());
-        Self { server: place.server.to_owned(), node, what }
+        Self { cluster: place.cluster.to_owned(), node, what }
     }
 }
 
@@ -105,27 +105,24 @@ impl MethodMemory {
         known.reasons.insert(Key::of(place, what), (reason, now));
     }
 
-    /// Why many nodes of the cluster cannot pull the image; `None` if they are few.
-    pub(super) fn reason_of_many_nodes(&self, place: Place<'_>, now: Instant) -> Option<Reason> {
-        let known = self.known();
-        let of_image = |(key, (_, since)): &(&Key, &(Reason, Instant))| {
-            key.what == Obstructed::Image && key.server == place.server && is_live(key.what, *since, now)
-        };
-        let mut alike = known.reasons.iter().filter(of_image);
-        let (_, (reason, _)) = alike.next()?;
-        (alike.count() + 1 >= MANY_NODES).then(|| reason.clone())
+    /// Forgets what a success disproves.
+    pub(super) fn forget(&self, place: Place<'_>, disproved: &[Obstructed]) {
+        let mut known = self.known();
+        for what in disproved {
+            known.reasons.remove(&Key::of(place, *what));
+        }
     }
 
     /// Records that the cluster admitted a pod.
     pub(super) fn remember_admitted(&self, place: Place<'_>, now: Instant) {
-        self.known().admitted.insert(place.server.to_owned(), now);
+        self.known().admitted.insert(place.cluster.to_owned(), now);
     }
 
     /// Waits for the first probe of a cluster, since what refuses it refuses all. The caller holds the guard while it probes.
     /// `None` if a pod was admitted before, or if the first one takes long.
     pub(super) async fn wait_for_first(&self, place: Place<'_>) -> Option<OwnedMutexGuard<()>> {
         let is_admitted = || {
-            let since = self.known().admitted.get(place.server).copied();
+            let since = self.known().admitted.get(place.cluster).copied();
             since.is_some_and(|since| since.elapsed() < LONG_TIME)
         };
         if is_admitted() {
@@ -133,15 +130,15 @@ impl MethodMemory {
         }
         let first = {
             let mut all = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-            all.entry(place.server.to_owned()).or_default().clone()
+            all.entry(place.cluster.to_owned()).or_default().clone()
         };
         let guard = timeout(FIRST_TIME, first.lock_owned()).await.ok()?;
         (!is_admitted()).then_some(guard)
     }
 
     /// Whether this line is said for the first time by this process.
-    pub(super) fn is_new(&self, server: &str, line: &str) -> bool {
-        self.known().said.insert(format!("{server} {line}"))
+    pub(super) fn is_new(&self, cluster: &str, line: &str) -> bool {
+        self.known().said.insert(format!("{cluster} {line}"))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -164,12 +161,13 @@ mod tests {
     #[test]
     fn what_is_of_the_cluster_holds_for_each_node_and_expires() {
         let (memory, now) = (MethodMemory::default(), Instant::now());
-        let place = |server, node| Place { server, node };
+        let place = |cluster, node| Place { cluster, node };
         let table = [
             (Obstructed::Pods, true, REFUSAL_TIME),
             (Obstructed::UploadPods, true, REFUSAL_TIME),
-            (Obstructed::Exec, true, LONG_TIME),
-            (Obstructed::Logs, true, LONG_TIME),
+            (Obstructed::Exec, true, REFUSAL_TIME),
+            (Obstructed::Logs, true, REFUSAL_TIME),
+            (Obstructed::ExecOnNode, false, LONG_TIME),
             (Obstructed::Image, false, LONG_TIME),
             (Obstructed::Upload, false, LONG_TIME),
         ];
@@ -184,23 +182,24 @@ mod tests {
     }
 
     #[test]
-    fn some_nodes_that_cannot_pull_an_image_are_not_yet_the_cluster() {
+    fn a_success_makes_it_forget_and_another_user_is_not_concerned() {
         let (memory, now) = (MethodMemory::default(), Instant::now());
-        for (number, node) in ["a", "b", "c"].into_iter().enumerate() {
-            let place = Place { server: "s", node };
-            assert_eq!(memory.reason_of_many_nodes(place, now), None, "{number}");
-            // The same node twice counts once.
-            memory.remember(place, Obstructed::Image, reason("no"), now);
-            memory.remember(place, Obstructed::Image, reason("no"), now);
-        }
-        assert!(memory.reason_of_many_nodes(Place { server: "s", node: "d" }, now).is_some());
-        assert_eq!(memory.reason_of_many_nodes(Place { server: "t", node: "d" }, now), None);
-        assert_eq!(memory.reason_of_many_nodes(Place { server: "s", node: "d" }, now + LONG_TIME), None);
+        let (reader, admin) = (Place { cluster: "s reader", node: "a" }, Place { cluster: "s admin", node: "a" });
+        memory.remember(reader, Obstructed::Pods, reason("no"), now);
+        memory.remember(reader, Obstructed::Image, reason("no"), now);
+        assert_eq!(memory.reason(admin, Obstructed::Pods, now), None);
+        memory.forget(Place { node: "b", ..reader }, &[Obstructed::Image]);
+        assert!(memory.reason(reader, Obstructed::Image, now).is_some(), "of another node");
+        memory.forget(reader, &[Obstructed::Pods, Obstructed::Image]);
+        assert_eq!(
+            (memory.reason(reader, Obstructed::Pods, now), memory.reason(reader, Obstructed::Image, now)),
+            (None, None)
+        );
     }
 
     #[tokio::test]
     async fn others_wait_for_the_first_probe_but_not_long() {
-        let (memory, place) = (MethodMemory::default(), Place { server: "s", node: "a" });
+        let (memory, place) = (MethodMemory::default(), Place { cluster: "s", node: "a" });
         let first = memory.wait_for_first(place).await;
         assert!(first.is_some());
         let began = Instant::now();

@@ -7,8 +7,12 @@ pub(super) const CHECK: &str = "Then check it: gpu-syringe doctor.";
 
 /// The command that an administrator runs.
 fn set_up(namespace: &str, profile: &str) -> String {
-    let other = if namespace == DEFAULT_NAMESPACE { String::new() } else { format!(" --probe-namespace {namespace}") };
-    format!("gpu-syringe setup --apply --profile {profile}{other}")
+    format!("gpu-syringe setup --apply --profile {profile}{}", other(namespace))
+}
+
+/// The option for another namespace than the default.
+fn other(namespace: &str) -> String {
+    if namespace == DEFAULT_NAMESPACE { String::new() } else { format!(" --probe-namespace {namespace}") }
 }
 
 /// Both profiles, the recommended one first.
@@ -37,14 +41,15 @@ pub(super) fn pod_security(namespace: &str) -> String {
 /// The user may not do what a probe needs. `why` is the message of the API server.
 pub(super) fn permission_missing(namespace: &str, why: &str) -> String {
     let user = why.split_once("User \"").and_then(|(_, rest)| rest.split_once('"')).map(|(user, _)| user);
-    let plain =
-        |user: &&str| !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_graphic() && !b"'\"\\".contains(&byte));
+    let plain = |user: &&str| {
+        !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":@._-".contains(&byte))
+    };
     let user = user.filter(plain).unwrap_or("USER");
     format!(
         "Your user needs create, get and delete on pods and get and create on pods/exec in namespace {namespace} \
-         (deploy/rbac.yaml). An administrator grants them: {} --image REGISTRY/node-probe@sha256:DIGEST --user '{user}'. {CHECK} \
-         Without a probe: --via none.",
-        set_up(namespace, "hardened")
+         (deploy/rbac.yaml). An administrator grants them: gpu-syringe setup --apply{} --user {user}. {CHECK} Without a probe: \
+         --via none.",
+        other(namespace)
     )
 }
 
@@ -65,10 +70,9 @@ mod tests {
     fn a_user_name_of_the_server_is_one_word_of_the_command() {
         let next = |why: &str| permission_missing("gpu-syringe", why);
         let why = "pods is forbidden: User \"system:serviceaccount:a:b\" cannot create resource \"pods\"";
-        assert!(next(why).contains("--profile hardened --image"), "{}", next(why));
-        assert!(next(why).contains("--user 'system:serviceaccount:a:b'"), "{}", next(why));
-        for hostile in ["User \"a' ; rm -rf ~ '\" cannot", "User \"\" cannot", "nobody", "User \"a\\\" cannot"] {
-            assert!(next(hostile).contains("--user 'USER'"), "{hostile}: {}", next(hostile));
+        assert!(next(why).contains("setup --apply --user system:serviceaccount:a:b. "), "{}", next(why));
+        for hostile in ["User \"a' ; rm -rf ~ '\" cannot", "User \"\" cannot", "nobody", "User \"a&calc\" cannot"] {
+            assert!(next(hostile).contains("--user USER. "), "{hostile}: {}", next(hostile));
         }
     }
 

@@ -55,6 +55,10 @@ impl PodLifecycle {
     /// Creates the pod, with retries. The name stays the same, so that a retry never makes a second pod.
     pub(super) async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
         let open = context.open_probe(&self.pod.namespace, &self.pod.name, None);
+        let containers = self.pod.object.spec.iter().flat_map(|spec| &spec.containers);
+        containers
+            .filter_map(|container| container.image.as_deref())
+            .for_each(|image| context.record.uses_image(image));
         context.begin(open.clone()).await;
         self.open = Some(open);
         let pods = context.pods(&self.pod.namespace);

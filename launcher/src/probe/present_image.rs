@@ -13,16 +13,15 @@ pub(super) fn reported(node: &Node) -> impl Iterator<Item = Names<'_>> {
     images.iter().map(|image| image.names.iter().flatten().map(String::as_str).collect())
 }
 
-/// The image of the probe among those of the node, by digest if the node reports one. The tag must be equal: everybody who may
-/// create pods on the node can have another release pulled to it.
+/// The image of the probe among those of the node, by its digest. Its tag must be equal: everybody who may create pods on the
+/// node can have another release pulled to it. A tag alone may be of an import: then the user names the image.
 pub(super) fn find(node: &Node, wanted: &str) -> Option<String> {
     let wanted = ImageReference::of(wanted)?;
     let found = |names: Names<'_>| {
         let images = names.into_iter().filter_map(ImageReference::of);
         let ours: Vec<_> = images.filter(|image| image.is_of(wanted.registry, wanted.path)).collect();
-        let tagged = ours.iter().find(|image| image.tag.is_some() && image.tag == wanted.tag)?;
-        let tag = || format!("{}/{}:{}", tagged.registry, tagged.path, tagged.tag.unwrap_or_default());
-        Some(ours.iter().find_map(ImageReference::pinned).unwrap_or_else(tag))
+        ours.iter().find(|image| image.tag.is_some() && image.tag == wanted.tag)?;
+        ours.iter().find_map(ImageReference::pinned)
     };
     reported(node).find_map(found)
 }
@@ -46,7 +45,7 @@ mod tests {
             find(&Node { status: Some(NodeStatus { images, ..NodeStatus::default() }), ..Node::default() }, tag)
         };
         assert_eq!(found(&[&["docker.io/library/debian:13"], &[&digest, tag]]), Some(digest.clone()));
-        assert_eq!(found(&[&[tag]]).as_deref(), Some(tag));
+        assert_eq!(found(&[&[tag]]), None, "a tag alone");
         // Another release, another repository, another registry, and a digest of which no tag is known.
         let other = "ghcr.io/gpu-syringe/node-probe:0.0.9";
         for names in [&[digest.as_str(), other][..], &[digest.as_str()], &["evil.example/gpu-syringe/node-probe:0.1.0"]]
@@ -54,7 +53,7 @@ mod tests {
             assert_eq!(found(&[names]), None, "{names:?}");
         }
         // The tag of one image and the digest of another are not one image.
-        assert_eq!(found(&[&[&digest], &[tag]]).as_deref(), Some(tag));
+        assert_eq!(found(&[&[&digest], &[tag]]), None);
         assert_eq!(found(&[]), None);
     }
 }

@@ -52,10 +52,17 @@ pub(super) struct ProbeContext {
     pub(super) action_sent: AtomicBool,
     /// The image of the probe that the node has, if no other is named.
     pub(super) present_image: Option<String>,
+    /// The base image that --via auto chose.
+    pub(super) base_image: Option<String>,
     /// Methods that were passed over and why, one line each.
     pub(super) passed_over: Vec<String>,
     /// Why the process of the probe may stay on the node after its pod is deleted.
     pub(super) process_stays: OnceLock<&'static str>,
+}
+
+/// Context, API server and user of a connection.
+pub(super) fn cluster_of(connection: &Connection) -> String {
+    format!("{} {} {}", connection.context, connection.server, connection.user.as_deref().unwrap_or_default())
 }
 
 impl ProbeContext {
@@ -145,6 +152,11 @@ impl ProbeContext {
         if told.is_err() {
             tracing::error!(?phase, "the callback for a phase panicked");
         }
+    }
+
+    /// Context, API server and user.
+    pub(super) fn cluster(&self) -> String {
+        cluster_of(&self.connection)
     }
 
     /// Adds the time for the upload of node-probe.

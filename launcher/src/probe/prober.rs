@@ -117,6 +117,7 @@ impl Prober {
             accepted: AtomicBool::new(false),
             action_sent: AtomicBool::new(false),
             present_image: None,
+            base_image: None,
             passed_over: Vec::new(),
             process_stays: OnceLock::new(),
         }

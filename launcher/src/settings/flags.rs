@@ -40,7 +40,7 @@ pub struct Settings {
     /// Label selector of the nodes that may be probed, or * for all; by default all except control plane nodes
     #[arg(long, global = true, value_name = "SELECTOR", env = "GPU_SYRINGE_ALLOW_NODES")]
     pub allow_nodes: Option<NodeSelector>,
-    /// How to reach the node; auto takes the safest method that works on the node (deploy/METHODS.md)
+    /// How to reach the node; auto takes the first method that works there (deploy/METHODS.md)
     #[arg(long, global = true, value_name = "METHOD", env = "GPU_SYRINGE_VIA", default_value = "auto")]
     pub via: ProbeMethod,
     /// Never add an ephemeral container to a running pod
@@ -141,7 +141,7 @@ pub enum DrainCheck {
 /// How to reach a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProbeMethod {
-    /// The probe's image where one is named or on the node, else inject with a trusted image of the node, else none
+    /// The probe's image where one is named or on the node, else inject with an image that runs privileged there, else none
     Auto,
     /// A privileged pod of the probe's image
     Pod,

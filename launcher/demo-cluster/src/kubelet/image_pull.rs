@@ -41,7 +41,8 @@ pub(super) async fn back_off(state: &ClusterState, pod_ref: &ScheduledPod, confi
     }
     tokio::time::sleep(state.timing.pull_back_off).await;
     for config in configs.iter().filter(|config| !config.never_pull) {
-        let back_off = format!("Back-off pulling image \"{}\"", config.image);
+        let image = &config.image;
+        let back_off = format!("Back-off pulling image \"{image}\": ErrImagePull: {image}: not found");
         pod_ref.record_event(state, "Normal", "BackOff", back_off.clone());
         pod_ref.record_event(state, "Warning", "Failed", "Error: ImagePullBackOff".to_owned());
         pod_ref.update(state, |pod| pod_status::waiting(pod, &config.name, "ImagePullBackOff", Some(back_off)));

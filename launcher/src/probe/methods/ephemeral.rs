@@ -229,6 +229,7 @@ impl ProbeSteps for Ephemeral {
             method: self.method(),
             if_missing: NO_PROBE,
         });
+        context.record.uses_image(container.image.as_deref().unwrap_or_default());
         self.open = Some(context.open_probe(namespace, pod, Some(&container.name)));
         self.target = Some(target);
         self.add(context, &container).await

@@ -26,40 +26,30 @@ const WITH_SHELL: [(&str, &[&str]); 13] = [
     ("registry.k8s.io", &["e2e-test-images/busybox"]),
 ];
 
-/// Of these, what `--via auto` does not choose: images of workloads, whose publishers run nothing privileged on a node.
-const NOT_AUTOMATIC: [(&str, &str); 2] = [("nvcr.io", "nvidia/pytorch"), ("docker.io", "pytorch/pytorch")];
-
-/// Which images of the node are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::probe) enum BaseImages {
-    /// Each from a trusted repository: the user asked for this method.
-    Trusted,
-    /// The same with a digest of that repository, and used by it, so that its content cannot change before the pod starts.
-    Pinned,
+/// The position of an image among them; behind all of them for another one.
+pub(super) fn rank(image: &ImageReference<'_>) -> usize {
+    repositories().position(|(registry, path)| image.is_of(registry, path)).unwrap_or(usize::MAX)
 }
 
-/// The image that the settings name, or the best that the node has.
-pub(super) fn choose(settings: &Settings, node: &Node, which: BaseImages) -> Result<String, Failure> {
+fn repositories() -> impl Iterator<Item = (&'static str, &'static str)> {
+    WITH_SHELL.iter().flat_map(|(registry, paths)| paths.iter().map(move |path| (*registry, *path)))
+}
+
+/// The image that the settings name, or the best that the node reports. Only for --via inject: a name does not prove what the
+/// image is, and the user who asks for the method accepts that.
+pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure> {
     if let Some(image) = &settings.base_image {
         return Ok(image.clone());
     }
     let reported: Vec<&str> = present_image::reported(node).flatten().collect();
-    let images: Vec<(&str, ImageReference<'_>)> =
-        reported.iter().filter_map(|name| Some((*name, ImageReference::of(name)?))).collect();
     let known = |registry: &str, path: &str| {
-        let of = images.iter().filter(|(_, image)| image.is_of(registry, path));
-        match which {
-            // A tag is more readable than a digest.
-            BaseImages::Trusted => of.min_by_key(|(name, _)| name.contains('@')).map(|(name, _)| (*name).to_owned()),
-            BaseImages::Pinned if NOT_AUTOMATIC.contains(&(registry, path)) => None,
-            BaseImages::Pinned => of.filter_map(|(_, image)| image.pinned()).min(),
-        }
+        let of = |name: &&&str| ImageReference::of(name).is_some_and(|image| image.is_of(registry, path));
+        // A tag is more readable than a digest.
+        reported.iter().filter(of).min_by_key(|name| name.contains('@')).map(|name| (*name).to_owned())
     };
-    let mut best = WITH_SHELL.iter().flat_map(|(registry, paths)| paths.iter().map(move |path| (*registry, *path)));
-    best.find_map(|(registry, path)| known(registry, path)).ok_or_else(|| {
+    repositories().find_map(|(registry, path)| known(registry, path)).ok_or_else(|| {
         let what = format!("Choosing a base image on node {}", node.metadata.name.as_deref().unwrap_or_default());
-        let by_digest = if which == BaseImages::Pinned { " and has a digest of it" } else { "" };
-        let why = format!("none of the {} images that the node reports is from a trusted repository{by_digest}", reported.len());
+        let why = format!("none of the {} images that the node reports is from a trusted repository", reported.len());
         let next = "Name an image with --base-image that you trust, that is on the node, and that has sh, sleep, and head or tar.";
         Failure::new(what, why, next).because_of(RejectionReason::Upload)
     })
@@ -69,18 +59,14 @@ pub(super) fn choose(settings: &Settings, node: &Node, which: BaseImages) -> Res
 mod tests {
     use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
 
-    use super::{BaseImages, WITH_SHELL, choose};
+    use super::choose;
     use crate::settings::Settings;
 
     fn chosen(names: &[&str]) -> Option<String> {
-        chosen_of(names, BaseImages::Trusted)
-    }
-
-    fn chosen_of(names: &[&str], which: BaseImages) -> Option<String> {
         let image = |name: &&str| ContainerImage { names: Some(vec![(*name).to_owned()]), size_bytes: None };
         let status = NodeStatus { images: Some(names.iter().map(image).collect()), ..NodeStatus::default() };
         let node = Node { status: Some(status), ..Node::default() };
-        choose(&Settings::from_args([]).expect("settings"), &node, which).ok()
+        choose(&Settings::from_args([]).expect("settings"), &node).ok()
     }
 
     #[test]
@@ -117,27 +103,6 @@ mod tests {
             "",
         ] {
             assert_eq!(chosen(&[name]), None, "{name}");
-            let pinned = format!("{}@sha256:{}", name.split('@').next().unwrap_or_default(), "a".repeat(64));
-            assert_eq!(chosen_of(&[name, &pinned], BaseImages::Pinned), None, "{pinned}");
         }
-    }
-
-    #[test]
-    fn an_automatic_choice_is_by_digest_and_of_a_publisher_that_runs_privileged_anyway() {
-        let digest = |repository: &str| format!("{repository}@sha256:{}", "a".repeat(64));
-        let pinned = |names: &[&str]| chosen_of(names, BaseImages::Pinned);
-        let debian = digest("docker.io/library/debian");
-        assert_eq!(pinned(&["docker.io/library/debian:13"]), None, "a tag alone may be of a local import");
-        assert_eq!(pinned(&["docker.io/library/debian:13", &debian]), Some(debian.clone()));
-        assert_eq!(pinned(&["docker.io/library/debian@sha256:ab"]), None);
-        let cuda = digest("nvcr.io/nvidia/cuda");
-        assert_eq!(pinned(&[&debian, &cuda]), Some(cuda));
-        for workload in ["nvcr.io/nvidia/pytorch", "docker.io/pytorch/pytorch"] {
-            assert_eq!(pinned(&[&digest(workload)]), None);
-            assert!(chosen(&[&digest(workload)]).is_some(), "{workload}");
-        }
-        let all =
-            WITH_SHELL.iter().flat_map(|(registry, paths)| paths.iter().map(move |path| format!("{registry}/{path}")));
-        assert_eq!(all.filter(|repository| pinned(&[&digest(repository)]).is_none()).count(), 2);
     }
 }

@@ -111,12 +111,14 @@ fn beside(program: &Path, architecture: &str) -> Result<PathBuf, String> {
     ];
     let mut refused = None;
     for path in names.iter().map(|name| folder.join(name)) {
-        if machine(&path).is_ok_and(|machine| machine == architecture) {
-            if is_trusted(&path, program) {
-                return Ok(path);
+        // Looked at before it is opened: another user may have made a pipe of that name.
+        if !is_trusted(&path, program) {
+            if path.symlink_metadata().is_ok() {
+                let why = "belongs to another user than gpu-syringe, others can write to it or its folder, or it is no program";
+                refused.get_or_insert(format!("{} {why}", path.display()));
             }
-            let why = "belongs to another user than gpu-syringe, or everybody may write to it";
-            refused.get_or_insert(format!("{} {why}", path.display()));
+        } else if machine(&path).is_ok_and(|machine| machine == architecture) {
+            return Ok(path);
         }
     }
     Err(refused.unwrap_or_else(|| format!("none of these in {} is one: {}", folder.display(), names.join(", "))))
@@ -127,15 +129,24 @@ fn beside(program: &Path, architecture: &str) -> Result<PathBuf, String> {
 #[cfg(unix)]
 fn is_trusted(path: &Path, program: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    const WRITABLE_BY_ALL: u32 = 0o002;
-    let (Ok(file), Ok(program)) = (std::fs::metadata(path), std::fs::metadata(program)) else { return false };
-    (file.uid() == program.uid() || file.uid() == 0) && file.mode() & WRITABLE_BY_ALL == 0
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    const EXECUTABLE: u32 = 0o100;
+    let of = |path: &Path| std::fs::symlink_metadata(path).ok();
+    let (Some(file), Some(folder), Ok(program)) = (of(path), path.parent().and_then(of), std::fs::metadata(program))
+    else {
+        return false;
+    };
+    let is_own = |uid: u32| uid == program.uid() || uid == 0;
+    // A browser saves a file without the permission to run it.
+    file.is_file() && is_own(file.uid()) && file.mode() & (WRITABLE_BY_OTHERS | EXECUTABLE) == EXECUTABLE
+        // Nobody else can put another file in its place.
+        && is_own(folder.uid()) && folder.mode() & WRITABLE_BY_OTHERS == 0
 }
 
-/// On other systems the folder of a program is not shared.
+/// On other systems the permissions are not looked at: the packages have the program inside.
 #[cfg(not(unix))]
 fn is_trusted(_: &Path, _: &Path) -> bool {
-    true
+    false
 }
 
 /// The architecture that a program is for.
@@ -179,6 +190,7 @@ mod tests {
         assert!(machine_of(b"MZ-a-windows-program-it-is").is_err() && machine_of(b"\x7fELF").is_err());
     }
 
+    #[cfg(unix)]
     #[test]
     fn the_program_of_the_architecture_is_found_beside_this_one() {
         for (name, number, finds) in [
@@ -194,7 +206,9 @@ mod tests {
             let directory = tempfile::tempdir().expect("a directory");
             let launcher = directory.path().join("gpu-syringe");
             std::fs::write(&launcher, b"launcher").expect("written");
-            std::fs::write(directory.path().join(name), elf(number)).expect("written");
+            let probe = directory.path().join(name);
+            std::fs::write(&probe, elf(number)).expect("written");
+            std::fs::set_permissions(&probe, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("changed");
             let found = beside(&launcher, "amd64");
             assert_eq!(found.is_ok(), finds, "{name} {number}: {found:?}");
         }
@@ -210,10 +224,20 @@ mod tests {
         let (launcher, probe) = (directory.path().join("gpu-syringe"), directory.path().join("node-probe"));
         std::fs::write(&launcher, b"launcher").expect("written");
         std::fs::write(&probe, elf(62)).expect("written");
-        for (mode, finds) in [(0o755, true), (0o775, true), (0o777, false), (0o702, false)] {
+        for (mode, finds) in [(0o755, true), (0o700, true), (0o775, false), (0o777, false), (0o644, false)] {
             std::fs::set_permissions(&probe, PermissionsExt::from_mode(mode)).expect("changed");
             assert_eq!(beside(&launcher, "amd64").is_ok(), finds, "{mode:o}");
         }
+        std::fs::set_permissions(&probe, PermissionsExt::from_mode(0o755)).expect("changed");
+        for (mode, finds) in [(0o777, false), (0o1777, false), (0o755, true)] {
+            std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(mode)).expect("changed");
+            assert_eq!(beside(&launcher, "amd64").is_ok(), finds, "the folder {mode:o}");
+        }
+        let aside = directory.path().join("aside");
+        std::fs::rename(&probe, &aside).expect("renamed");
+        std::os::unix::fs::symlink(&aside, &probe).expect("a link");
+        assert!(beside(&launcher, "amd64").is_err(), "a link");
+        std::fs::rename(&aside, &probe).expect("renamed");
         let root =
             std::fs::metadata(&probe).map(|file| std::os::unix::fs::MetadataExt::uid(&file) == 0).expect("a file");
         if root {

@@ -7,6 +7,7 @@ mod base_image;
 mod binary;
 #[cfg(any(test, fuzzing))]
 pub(in crate::probe) mod fuzzing;
+pub(in crate::probe) mod privileged_images;
 #[cfg(all(test, unix))]
 mod script_tests;
 mod upload;
@@ -17,7 +18,6 @@ use k8s_openapi::api::core::v1::Node;
 
 use self::archive::Archive;
 pub(in crate::probe) use self::archive::Archives;
-pub(in crate::probe) use self::base_image::BaseImages;
 use self::upload::DIRECTORY;
 use super::probe_steps::ProbeSteps;
 use crate::error::{Failure, RejectionReason};
@@ -49,7 +49,8 @@ const NO_SHELL: &str = "The base image has no shell: name one that has sh, sleep
 /// A pod into which node-probe is uploaded.
 pub(in crate::probe) struct Inject {
     archives: Arc<Archives>,
-    base_images: BaseImages,
+    /// The base image, if it is already chosen.
+    base_image: Option<String>,
     created: Option<CreatedPod>,
 }
 
@@ -59,8 +60,8 @@ struct CreatedPod {
 }
 
 impl Inject {
-    pub(in crate::probe) fn new(archives: Arc<Archives>, base_images: BaseImages) -> Self {
-        Self { archives, base_images, created: None }
+    pub(in crate::probe) fn new(archives: Arc<Archives>, base_image: Option<String>) -> Self {
+        Self { archives, base_image, created: None }
     }
 }
 
@@ -71,7 +72,10 @@ impl ProbeSteps for Inject {
 
     async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
         let node = nodes::read(&context.connection, &context.request.node).await?;
-        let image = base_image::choose(&context.settings, &node, self.base_images)?;
+        let image = match &self.base_image {
+            Some(image) => image.clone(),
+            None => base_image::choose(&context.settings, &node)?,
+        };
         let architecture = architecture(&node);
         // Checked before anything is created: the file, and its architecture.
         let binary = binary::find(&context.settings, &architecture)?;

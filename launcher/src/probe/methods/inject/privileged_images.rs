@@ -1,0 +1,151 @@
+//! Base images for `--via auto`: those of containers that run privileged on the node now.
+//!
+//! The names in `node.status.images` prove nothing: a mirror that answers for other registries, a registry that tenants can push
+//! to, or an import decides what a name means on a node. An image that runs privileged there is root on the node already, so
+//! that starting it once more gives nobody anything.
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::Api;
+use kube::api::ListParams;
+
+use super::base_image;
+use crate::error::{Failure, RejectionReason, kube_reason};
+use crate::kubernetes::client::api_error::{request_failed, timed_out};
+use crate::kubernetes::client::api_status::is_not_a_status;
+use crate::kubernetes::client::retry;
+use crate::probe::image_reference::ImageReference;
+use crate::probe::pod_spec::MANAGED_BY;
+use crate::probe::probe_context::ProbeContext;
+
+/// How many images are tried: some have no shell.
+const MAX_IMAGES: usize = 3;
+/// Several times the maximum number of pods on a node.
+const MAX_PODS: u32 = 500;
+/// Where the software of the cluster runs.
+const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "gpu-operator", "nvidia-gpu-operator"];
+
+/// The images by digest, the best first.
+pub(in crate::probe) async fn find(context: &ProbeContext) -> Result<Vec<String>, Failure> {
+    let node = &context.request.node;
+    let what = || format!("Looking for an image that runs privileged on node {node}");
+    let on_node = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(MAX_PODS);
+    let pods: Api<Pod> = Api::all(context.connection.client.clone());
+    let listed = match retry::read(|| pods.list(&on_node)).await {
+        Some(Ok(list)) => list.items,
+        Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_not_a_status(&status) => {
+            let why = kube_reason(&kube::Error::Api(status));
+            let next = "Your user needs list on pods in all namespaces (deploy/rbac.yaml), or name an image with --base-image.";
+            return Err(Failure::new(what(), why, next).because_of(RejectionReason::Upload));
+        }
+        Some(Err(error)) => return Err(request_failed(&context.connection, what(), &error)),
+        None => return Err(timed_out(&context.connection, what())),
+    };
+    let images = of_pods(&listed);
+    if images.is_empty() {
+        let why = "no container runs privileged there, so that no image of the node is known to be trusted";
+        let next = "Name an image with --base-image that you trust, that is on the node, and that has sh, sleep, and head or tar.";
+        return Err(Failure::new(what(), why, next).because_of(RejectionReason::Upload));
+    }
+    Ok(images)
+}
+
+fn of_pods(pods: &[Pod]) -> Vec<String> {
+    let mut images: Vec<(usize, bool, String)> =
+        pods.iter().filter(|pod| is_on_the_host(pod)).flat_map(of_pod).collect();
+    images.sort();
+    images.dedup();
+    images.into_iter().map(|(_, _, image)| image).take(MAX_IMAGES).collect()
+}
+
+/// Whether a privileged container of this pod is root on the node: not in a virtual machine or a sandbox of a RuntimeClass, and
+/// not in a user namespace.
+fn is_on_the_host(pod: &Pod) -> bool {
+    let managed_by = pod.metadata.labels.as_ref().and_then(|labels| labels.get("app.kubernetes.io/managed-by"));
+    pod.metadata.deletion_timestamp.is_none()
+        && managed_by.is_none_or(|name| name != MANAGED_BY)
+        && pod.spec.as_ref().is_some_and(|spec| spec.runtime_class_name.is_none() && spec.host_users != Some(false))
+}
+
+/// The images of the privileged containers that run, with their rank.
+fn of_pod(pod: &Pod) -> Vec<(usize, bool, String)> {
+    let privileged = |container: &&Container| {
+        container.security_context.as_ref().and_then(|context| context.privileged) == Some(true)
+    };
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let running: Vec<_> =
+        statuses.filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some())).collect();
+    let is_system = pod.metadata.namespace.as_deref().is_some_and(|namespace| SYSTEM_NAMESPACES.contains(&namespace));
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers
+        .filter(privileged)
+        .filter_map(|container| running.iter().find(|status| status.name == container.name))
+        .filter_map(|status| {
+            let image = ImageReference::of(status.image_id.trim_start_matches("docker-pullable://"))?;
+            Some((base_image::rank(&image), !is_system, image.pinned()?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::of_pods;
+
+    fn digest(repository: &str) -> String {
+        format!("{repository}@sha256:{}", "a".repeat(64))
+    }
+
+    /// A pod with one container of this image, changed by a merge of `spec` and `status`.
+    fn pod(image: &str, edit: impl FnOnce(&mut Value)) -> Value {
+        let mut pod = json!({
+            "metadata": {"name": "p", "namespace": "tools"},
+            "spec": {"containers": [{"name": "main", "securityContext": {"privileged": true}}]},
+            "status": {"containerStatuses": [{"name": "main", "image": "x", "imageID": image, "ready": true, "restartCount": 0,
+                "state": {"running": {}}}]},
+        });
+        edit(&mut pod);
+        pod
+    }
+
+    fn images(pods: Vec<Value>) -> Vec<String> {
+        let pods: Vec<_> = pods.into_iter().map(|pod| serde_json::from_value(pod).expect("a pod")).collect();
+        of_pods(&pods)
+    }
+
+    #[test]
+    fn only_what_is_root_on_the_node_now_is_taken_and_by_its_digest() {
+        let image = digest("registry.example/team/agent");
+        let taken = |edit: fn(&mut Value)| images(vec![pod(&image, edit)]).len();
+        assert_eq!(taken(|_| ()), 1);
+        assert_eq!(taken(|pod| pod["spec"]["containers"][0]["securityContext"]["privileged"] = json!(false)), 0);
+        assert_eq!(taken(|pod| pod["spec"]["containers"][0]["securityContext"] = Value::Null), 0);
+        assert_eq!(taken(|pod| pod["spec"]["hostPID"] = json!(true)), 1);
+        assert_eq!(taken(|pod| pod["spec"]["hostUsers"] = json!(false)), 0, "root of a user namespace");
+        assert_eq!(taken(|pod| pod["spec"]["runtimeClassName"] = json!("kata")), 0, "root of a virtual machine");
+        assert_eq!(taken(|pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")), 0);
+        let ours = json!({"app.kubernetes.io/managed-by": "gpu-syringe"});
+        assert_eq!(images(vec![pod(&image, |pod| pod["metadata"]["labels"] = ours)]).len(), 0);
+        for state in [json!({"waiting": {"reason": "CrashLoopBackOff"}}), json!({"terminated": {"exitCode": 1}})] {
+            assert_eq!(
+                images(vec![pod(&image, |pod| pod["status"]["containerStatuses"][0]["state"] = state)]).len(),
+                0
+            );
+        }
+        // The status of another container, and images without a digest of a repository.
+        assert_eq!(taken(|pod| pod["status"]["containerStatuses"][0]["name"] = json!("sidecar")), 0);
+        for id in ["docker.io/library/debian:13", "sha256:ab", "", &format!("sha256:{}", "a".repeat(64))] {
+            assert_eq!(images(vec![pod(id, |_| ())]).len(), 0, "{id}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_is_known_to_have_a_shell_comes_first_and_few_are_tried() {
+        let of = |repository: &str| pod(&digest(repository), |_| ());
+        let system = pod(&digest("registry.example/z"), |pod| pod["metadata"]["namespace"] = json!("kube-system"));
+        let all = vec![of("registry.example/a"), of("registry.example/b"), system, of("nvcr.io/nvidia/driver")];
+        let expected = ["nvcr.io/nvidia/driver", "registry.example/z", "registry.example/a"].map(digest);
+        assert_eq!(images(all), expected);
+        assert_eq!(images(vec![of("registry.example/a"), of("registry.example/a")]).len(), 1);
+    }
+}

@@ -95,7 +95,7 @@ step "administrator: setup without arguments keeps the profile" 0 '"profile":"ha
 run "$admin" setup --uninstall --yes
 step "administrator: uninstall" 0 '"kind":"Namespace","name":"gpu-syringe","result":"deleted"'
 kinds=namespaces,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings
-left=$(kubectl get "$kinds" -o name | grep gpu-syringe)
+left=$(kubectl get "$kinds" -o name | grep -E '/gpu-syringe(-(read|ephemeral|probe-only|exec-only|nothing-else))?$')
 [ -z "$left" ]
 step "nothing is left" 0 ''
 [ -z "$left" ] || echo "$left"

@@ -7,7 +7,6 @@ use super::check::Check;
 use super::mend::Mends;
 use super::observe::{Observed, Seen};
 use crate::kubernetes::model::node_conditions::is_ready;
-use crate::probe;
 use crate::settings::{DEFAULT_IMAGE, ProbeMethod, Settings};
 use crate::setup::manifests::pinned_image;
 
@@ -40,8 +39,8 @@ fn inject(observed: &Observed, settings: &Settings, has_image: bool) -> Check {
         return Check::skipped(id, "the policy admits no shell, as it should");
     }
     let mut images = std::collections::BTreeSet::new();
-    for node in &observed.with_images {
-        match probe::inject_preview(settings, node) {
+    for (node, image) in &observed.base_images {
+        match image {
             Ok(image) => drop(images.insert(image)),
             Err(failure) if has_image => {
                 let why = format!("not needed with an image of the probe, and not possible: {}", failure.why);
@@ -49,8 +48,8 @@ fn inject(observed: &Observed, settings: &Settings, has_image: bool) -> Check {
             }
             Err(failure) => {
                 let evidence = format!("{}: {}", failure.what, failure.why);
-                let command = format!("gpu-syringe --via inject --base-image IMAGE diagnose {}", node.name_any());
-                return Check::failure(id, evidence, Mends::run(command, failure.next_step));
+                let command = format!("gpu-syringe --via inject --base-image IMAGE diagnose {node}");
+                return Check::failure(id, evidence, Mends::run(command, failure.next_step.clone()));
             }
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::ResourceExt;
 use kube::api::{AttachParams, Request};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
@@ -77,6 +78,8 @@ pub(super) struct Observed {
     pub(super) nodes: Seen<Vec<Node>>,
     /// Some of the GPU nodes, with the images that their kubelets report.
     pub(super) with_images: Vec<Node>,
+    /// The image into which node-probe would be uploaded, on each of these nodes.
+    pub(super) base_images: Vec<(String, Result<String, Failure>)>,
 }
 
 impl Observed {
@@ -111,7 +114,19 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
     // The pod is the one that would be created: for a node that exists, if one is known.
     let node =
         nodes.found().and_then(|nodes| nodes.first()?.metadata.name.clone()).unwrap_or_else(|| "gpu-node".to_owned());
-    let (user, permissions, found, policy, binding, parameter, quota, other_pod, dry_runs, exec, with_images) = tokio::join!(
+    let (
+        user,
+        permissions,
+        found,
+        policy,
+        binding,
+        parameter,
+        quota,
+        other_pod,
+        dry_runs,
+        exec,
+        (with_images, base_images),
+    ) = tokio::join!(
         user(connection, end),
         ask_permissions(connection, settings, end),
         read(connection, ObjectRef::new("Namespace", None, namespace), end),
@@ -122,7 +137,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
         async { timeout_at(end, check_policy(connection, namespace)).await.ok() },
         dry_runs(connection, settings, &node, end),
         try_exec(connection, namespace, end),
-        read_images(connection, &nodes, end),
+        read_images(connection, settings, &nodes, end),
     );
     // `Date` has whole seconds.
     let half = SignedDuration::from_millis(500);
@@ -141,6 +156,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
         exec,
         nodes,
         with_images,
+        base_images,
     }
 }
 
@@ -200,11 +216,22 @@ async fn read_nodes(connection: &Connection, end: Instant) -> Seen<Vec<Node>> {
 }
 
 /// The whole objects of the first GPU nodes: a list of all with their images would be large.
-async fn read_images(connection: &Connection, nodes: &Seen<Vec<Node>>, end: Instant) -> Vec<Node> {
+async fn read_images(
+    connection: &Connection,
+    settings: &Settings,
+    nodes: &Seen<Vec<Node>>,
+    end: Instant,
+) -> (Vec<Node>, Vec<(String, Result<String, Failure>)>) {
     let names =
         nodes.found().into_iter().flatten().take(NODES_WITH_IMAGES).filter_map(|node| node.metadata.name.as_ref());
     let reads = names.map(async |name| timeout_at(end, nodes::read(connection, name)).await.ok()?.ok());
-    futures_util::future::join_all(reads).await.into_iter().flatten().collect()
+    let nodes: Vec<Node> = futures_util::future::join_all(reads).await.into_iter().flatten().collect();
+    let previews = nodes.iter().map(async |node| {
+        let image = timeout_at(end, probe::inject_preview(connection, settings, node)).await.ok()?;
+        Some((node.name_any(), image))
+    });
+    let base_images = futures_util::future::join_all(previews).await.into_iter().flatten().collect();
+    (nodes, base_images)
 }
 
 /// The exact pod of each method.

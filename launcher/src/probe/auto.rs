@@ -192,7 +192,10 @@ impl Search<'_> {
         }
         let found = match &self.context.settings.base_image {
             Some(image) => Ok(vec![image.clone()]),
-            None => self.within_call(privileged_images::find(&self.context)).await,
+            None => {
+                let find = privileged_images::find(&self.context.connection, &self.context.request.node);
+                self.within_call(find).await
+            }
         };
         let images = match found {
             Ok(images) => images,

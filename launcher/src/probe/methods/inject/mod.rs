@@ -21,6 +21,7 @@ pub(in crate::probe) use self::archive::Archives;
 use self::upload::DIRECTORY;
 use super::probe_steps::ProbeSteps;
 use crate::error::{Failure, RejectionReason};
+use crate::kubernetes::Connection;
 use crate::kubernetes::read::nodes;
 use crate::probe::exec_retry;
 use crate::probe::exec_websocket::{ExecEnd, ExecOutput};
@@ -116,9 +117,12 @@ impl ProbeSteps for Inject {
 }
 
 /// The base image that would be used on this node, if there is also a node-probe for it. Creates nothing.
-pub(crate) fn preview(settings: &Settings, node: &Node) -> Result<String, Failure> {
-    let which = if settings.via == ProbeMethod::Auto { BaseImages::Pinned } else { BaseImages::Trusted };
-    let image = base_image::choose(settings, node, which)?;
+pub(crate) async fn preview(connection: &Connection, settings: &Settings, node: &Node) -> Result<String, Failure> {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let image = match (settings.via, &settings.base_image) {
+        (ProbeMethod::Auto, None) => privileged_images::find(connection, name).await?.swap_remove(0),
+        _ => base_image::choose(settings, node)?,
+    };
     binary::find(settings, &architecture(node)).map(|_| image)
 }
 

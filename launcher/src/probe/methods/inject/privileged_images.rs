@@ -12,10 +12,10 @@ use super::base_image;
 use crate::error::{Failure, RejectionReason, kube_reason};
 use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::api_status::is_not_a_status;
+use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
 use crate::probe::image_reference::ImageReference;
 use crate::probe::pod_spec::MANAGED_BY;
-use crate::probe::probe_context::ProbeContext;
 
 /// How many images are tried: some have no shell.
 const MAX_IMAGES: usize = 3;
@@ -25,11 +25,10 @@ const MAX_PODS: u32 = 500;
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "gpu-operator", "nvidia-gpu-operator"];
 
 /// The images by digest, the best first.
-pub(in crate::probe) async fn find(context: &ProbeContext) -> Result<Vec<String>, Failure> {
-    let node = &context.request.node;
+pub(in crate::probe) async fn find(connection: &Connection, node: &str) -> Result<Vec<String>, Failure> {
     let what = || format!("Looking for an image that runs privileged on node {node}");
     let on_node = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(MAX_PODS);
-    let pods: Api<Pod> = Api::all(context.connection.client.clone());
+    let pods: Api<Pod> = Api::all(connection.client.clone());
     let listed = match retry::read(|| pods.list(&on_node)).await {
         Some(Ok(list)) => list.items,
         Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_not_a_status(&status) => {
@@ -37,8 +36,8 @@ pub(in crate::probe) async fn find(context: &ProbeContext) -> Result<Vec<String>
             let next = "Your user needs list on pods in all namespaces (deploy/rbac.yaml), or name an image with --base-image.";
             return Err(Failure::new(what(), why, next).because_of(RejectionReason::Upload));
         }
-        Some(Err(error)) => return Err(request_failed(&context.connection, what(), &error)),
-        None => return Err(timed_out(&context.connection, what())),
+        Some(Err(error)) => return Err(request_failed(connection, what(), &error)),
+        None => return Err(timed_out(connection, what())),
     };
     let images = of_pods(&listed);
     if images.is_empty() {

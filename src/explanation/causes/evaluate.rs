@@ -4,7 +4,7 @@ use super::{
     Case, CauseRule, MAX_EVIDENCE, creation, gpu, has_no_gpu, kubelet, kubelet_admission, kubernetes, process,
     scheduling, start, state,
 };
-use crate::diagnosis::Diagnosis;
+use crate::diagnosis::{Diagnosis, KubernetesInput};
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::{Cause, Certainty, Explanation, PodFacts};
 use crate::report::{Report, Source};
@@ -62,12 +62,19 @@ pub(crate) fn first_cause(
     let mut explanation = found.unwrap_or_else(|| case.explain(Cause::Unknown, Certainty::Possible, nothing));
     explanation.ruled_out = ruled_out(&case, &explanation, unread_reason);
     let inferred = explanation.certainty == Certainty::Likely;
-    if case.unread && inferred && matches!(explanation.cause, Cause::Application | Cause::None) && pod.wants_gpus {
-        // If the hardware was not read, a GPU fault is possible. What the kubelet or the scheduler reported is certain.
+    let is_partly_unread = case.unread || case.diagnosis.is_some_and(lacks_kubernetes_input);
+    if is_partly_unread && inferred && matches!(explanation.cause, Cause::Application | Cause::None) && pod.wants_gpus {
+        // If the hardware was not read, a GPU fault is possible; without the pods of the node, a fault of NVIDIA's stack. What the kubelet or the scheduler reported is certain.
         explanation.certainty = Certainty::Possible;
     }
     explanation.evidence.truncate(MAX_EVIDENCE);
     explanation
+}
+
+/// Whether Kubernetes did not say what rules over the node need.
+fn lacks_kubernetes_input(diagnosis: &Diagnosis) -> bool {
+    let inputs = KubernetesInput::ALL.map(KubernetesInput::section);
+    diagnosis.unknown.iter().any(|unknown| inputs.contains(&unknown.section.as_str()))
 }
 
 /// States that no GPU fault was found, or why a GPU fault is not ruled out.

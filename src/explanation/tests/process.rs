@@ -1,6 +1,7 @@
 //! Explanations from processes, exit codes and containers.
 
 use super::*;
+use crate::diagnosis::KubernetesInput;
 
 #[test]
 fn the_gpu_is_ruled_out_only_if_it_was_read() {
@@ -176,4 +177,17 @@ fn the_timeline_is_in_the_order_of_time() {
     assert!(times.is_sorted());
     let sources: Vec<_> = explained.timeline.iter().map(|moment| moment.source.as_str()).collect();
     assert_eq!(sources, ["kubernetes", "kubernetes", "kubernetes", "kernel", "kubernetes"]);
+}
+
+#[test]
+fn without_the_pods_of_the_node_no_problem_is_only_possible() {
+    let (pod, report) = running("S", Vec::new());
+    let whole = cause_of(&pod, &report);
+    assert_eq!((whole.cause, whole.certainty), (Cause::None, Certainty::Likely), "{}", whole.summary);
+    for input in KubernetesInput::ALL {
+        let mut facts = KubernetesFacts { node: Some("gpu-2".into()), ..KubernetesFacts::default() };
+        facts.forget(input, "HTTP 503".to_owned());
+        let part = explain(&pod, Some((&report, &diagnose(&report, &facts))), None);
+        assert_eq!((part.cause, part.certainty), (Cause::None, Certainty::Possible), "{input:?}: {}", part.summary);
+    }
 }

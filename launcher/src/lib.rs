@@ -17,8 +17,8 @@
 //!   kubernetes::client            connection, credentials, proxy, retry, lists, pagination, API errors
 //!   kubernetes::model             API objects, slim objects, DRA, requests, conditions, scheduler filters: no I/O
 //!   kubernetes::read              nodes, pods, events, ResourceClaims, node logs
-//!   setup                         objects that a cluster needs for probes
 //!   probe                         pod on a node: create, exec, read, delete
+//!   setup                         objects that a cluster needs for probes
 //!   doctor                        checks of everything that a probe needs
 //!   call                          context of one call
 //!   node_reading                  node → probe → diagnosis

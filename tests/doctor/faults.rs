@@ -135,13 +135,7 @@ async fn without_any_permission_every_one_is_named() {
 #[tokio::test]
 async fn the_namespace_and_what_it_admits() {
     let bare = Bed::of(fixture()).await;
-    check(
-        "no namespace",
-        &doctor(&bare, &[]).await,
-        &["namespace"],
-        &["image-on-nodes", "inject"],
-        "gpu-syringe setup --apply",
-    );
+    check("no namespace", &doctor(&bare, &[]).await, &["namespace"], &["image-on-nodes"], "gpu-syringe setup --apply");
     let bed = hardened().await;
     bed.cluster.edit_namespace(NAMESPACE, |namespace| {
         namespace.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-22T00:00:00Z")).unwrap();
@@ -201,6 +195,11 @@ async fn the_policy_and_its_parameter() {
                  configure binding: no params found for policy binding with `Deny` parameterNotFoundAction";
     answering(&bed, "create", "pods", AnswerFault::Forbidden(blind.to_owned()));
     check("blind to the parameter", &doctor(&bed, &[]).await, &["policy-parameter"], &[], "kube-apiserver");
+    let bed = hardened().await;
+    let old = blind.split(": failed").next().unwrap().to_owned()
+        + ": the image of a probe must be the one in data.image of ConfigMap gpu-syringe-policy";
+    answering(&bed, "create", "pods", AnswerFault::Forbidden(old));
+    check("old parameter", &doctor(&bed, &[]).await, &["policy-parameter"], &[], "kube-apiserver");
     let bed = hardened().await;
     let answer = doctor(&bed, &["--image", "registry.test/gpu/node-probe:1"]).await;
     let expected = format!("export GPU_SYRINGE_IMAGE={IMAGE}");

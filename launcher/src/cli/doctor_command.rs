@@ -7,7 +7,6 @@ use crate::exit_status::Outcome;
 use crate::kubernetes::Contexts;
 use crate::probe::Prober;
 use crate::settings::Settings;
-use crate::text::page::Page;
 
 /// Runs the command.
 pub(super) async fn run(
@@ -18,6 +17,6 @@ pub(super) async fn run(
     prober: &Prober,
 ) -> Result<Outcome, Failure> {
     let report = doctor::run(args, settings, contexts, prober).await;
-    output.print(&report.json(), &report.names(), || Page::from(report.text()))?;
+    output.print(&report.json(), &report.names(), || report.page())?;
     Ok(report.outcome())
 }

@@ -77,6 +77,11 @@ impl Check {
         if is_failure { Self::failure(id, evidence, mend) } else { Self::warning(id, evidence, mend) }
     }
 
+    /// Whether it is not as it should be, or not known.
+    pub(crate) fn is_problem(&self) -> bool {
+        matches!(self.status, Status::Failure | Status::Warning) || self.undecided
+    }
+
     /// Problems first.
     pub(crate) fn rank(&self) -> u8 {
         match self.status {

@@ -232,9 +232,11 @@ fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settin
     let id = "policy-parameter";
     let image = observed.parameter.found().and_then(|found: &Value| found["data"]["image"].as_str());
     if let Some(reason) = rejections.by(Cause::Parameter) {
-        if reason.contains(NO_PARAMS) {
+        // It names this image, and the API server decides by an older one.
+        let is_old = reason.contains("data.image") && image == Some(settings.probe_image().as_str());
+        if is_old || reason.contains(NO_PARAMS) {
             let evidence = match &observed.parameter {
-                Seen::Found(_) => format!("{reason}; the ConfigMap exists, but the API server does not see it"),
+                Seen::Found(_) => format!("{reason}; the ConfigMap is right, but the API server does not see it"),
                 _ => reason.to_owned(),
             };
             return Check::failure(id, evidence, without_parameter(&observed.parameter, mends));

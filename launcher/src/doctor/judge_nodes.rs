@@ -43,10 +43,14 @@ fn inject(observed: &Observed, settings: &Settings, has_image: bool) -> Check {
     for node in &observed.with_images {
         match probe::inject_preview(settings, node) {
             Ok(image) => drop(images.insert(image)),
+            Err(failure) if has_image => {
+                let why = format!("not needed with an image of the probe, and not possible: {}", failure.why);
+                return Check::skipped(id, why);
+            }
             Err(failure) => {
                 let evidence = format!("{}: {}", failure.what, failure.why);
                 let command = format!("gpu-syringe --via inject --base-image IMAGE diagnose {}", node.name_any());
-                return Check::problem(!has_image, id, evidence, Mends::run(command, failure.next_step));
+                return Check::failure(id, evidence, Mends::run(command, failure.next_step));
             }
         }
     }

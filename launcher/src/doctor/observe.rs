@@ -110,7 +110,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
     let nodes = read_nodes(connection, end).await;
     // The pod is the one that would be created: for a node that exists, if one is known.
     let node =
-        nodes.found().and_then(|nodes| nodes.first()?.metadata.name.clone()).unwrap_or_else(|| "NODE".to_owned());
+        nodes.found().and_then(|nodes| nodes.first()?.metadata.name.clone()).unwrap_or_else(|| "gpu-node".to_owned());
     let (user, permissions, found, policy, binding, parameter, quota, other_pod, dry_runs, exec, with_images) = tokio::join!(
         user(connection, end),
         ask_permissions(connection, settings, end),

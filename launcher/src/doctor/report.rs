@@ -7,9 +7,12 @@ use super::check::{Check, Mend, Status};
 use super::node::NodeProbe;
 use crate::exit_status::Outcome;
 use crate::kubernetes::Connection;
+use crate::text::page::Page;
+use crate::text::style::{Paint, paint};
+use crate::text::table::{counted, new_table};
 
-/// Width of the column of ids.
-const ID_WIDTH: usize = 40;
+/// How the ids of permissions begin.
+const PERMISSION: &str = "permission-";
 
 /// The result of the command.
 pub(crate) struct Report {
@@ -73,34 +76,46 @@ impl Report {
 
     /// The ids of the checks that are not as they should be.
     pub(crate) fn names(&self) -> Vec<String> {
-        let problems = self.checks.iter().filter(|check| check.rank() < 3);
+        let problems = self.checks.iter().filter(|check| check.is_problem());
         problems.map(|check| format!("check/{}", check.id)).collect()
     }
 
-    /// For a person.
-    pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        for check in &self.checks {
-            let Check { id, status, evidence, mend, undecided } = check;
+    /// For a person: problems in full, then a table of the rest.
+    pub(crate) fn page(&self) -> Page {
+        let mut page = Page::default();
+        for check in self.checks.iter().filter(|check| check.is_problem()) {
+            let Check { id, status, evidence, mend, .. } = check;
             let word = match status {
-                Status::Failure => "FAILURE",
-                Status::Warning => "WARNING",
-                Status::Ok => "ok",
-                Status::Skipped if *undecided => "UNKNOWN",
-                Status::Skipped => "skipped",
+                Status::Failure => paint("FAILURE", Paint::Fatal),
+                Status::Warning => paint("WARNING", Paint::Warning),
+                _ => paint("UNKNOWN", Paint::Unknown),
             };
-            if check.rank() < 3 {
-                text.push_str(&format!("{word:<8} {id}\n    {evidence}\n"));
-            } else {
-                text.push_str(&format!("{word:<8} {id:<ID_WIDTH$} {evidence}\n"));
-            }
+            page.push_str(&format!("{word}  {id}\n    {evidence}\n"));
             if let Some(Mend { command, note }) = mend {
-                text.push_str(&format!("    → {command}\n      {note}\n"));
+                page.push_str(&format!("    → {command}\n      {note}\n"));
             }
-            if check.rank() < 3 {
-                text.push('\n');
-            }
+            page.push_str("\n");
         }
+        let mut rows = new_table(["check", "result", "found"]).note("found");
+        let mut permissions = 0;
+        for Check { id, status, evidence, .. } in self.checks.iter().filter(|check| !check.is_problem()) {
+            if id.starts_with(PERMISSION) {
+                permissions += 1;
+                continue;
+            }
+            let result = if *status == Status::Ok { "ok" } else { "skipped" };
+            rows.add_row([id.clone(), result.to_owned(), evidence.clone()]);
+        }
+        if permissions > 0 {
+            let found = format!("{} that you have (-o json names them)", counted(permissions, "permission"));
+            rows.add_row([format!("{PERMISSION}…"), "ok".to_owned(), found]);
+        }
+        page.push_table(rows);
+        page.push_str(&format!("\n{} checks: {}", self.checks.len(), self.counts()));
+        page
+    }
+
+    fn counts(&self) -> String {
         let counts = [
             (self.count(|check| check.status == Status::Failure), "failed"),
             (self.count(|check| check.undecided), "unknown"),
@@ -108,8 +123,7 @@ impl Report {
             (self.count(|check| check.status == Status::Ok), "ok"),
             (self.count(|check| check.status == Status::Skipped && !check.undecided), "skipped"),
         ];
-        let counts: Vec<_> =
-            counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-        format!("{text}\n{} checks: {}", self.checks.len(), counts.join(", "))
+        let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+        counts.collect::<Vec<_>>().join(", ")
     }
 }

@@ -11,12 +11,14 @@ use super::objects::{self, Mode, ObjectRef};
 use super::plan::{Change, Planned};
 use crate::error::Failure;
 use crate::kubernetes::Connection;
+use crate::probe;
+use crate::settings::{ProbeMethod, Settings};
 
 /// How long to wait until the API server applies a new policy. It usually takes a second.
 const POLICY_TIME: Duration = Duration::from_secs(12);
 /// For an API server that does not see the parameter.
-const BLIND: &str = "The policy is in effect, but the API server does not see its ConfigMap, and admits no probe: it had such a policy \
-     before and lost it (kubernetes/kubernetes#130887). Restart kube-apiserver; gpu-syringe doctor has the command.";
+const BLIND: &str = "The policy is in effect, but the API server does not see its ConfigMap, or an old one: it had such a policy before \
+     and lost it (kubernetes/kubernetes#130887). Restart kube-apiserver; gpu-syringe doctor has the command.";
 /// Pause between two checks of it.
 const PAUSE: Duration = Duration::from_millis(250);
 /// The policies of the hardened profile.
@@ -29,16 +31,18 @@ pub(crate) type Applied = (ObjectRef, Change);
 pub(super) async fn apply(
     connection: &Connection,
     planned: &[Planned],
-    namespace: &str,
+    settings: &Settings,
     force: bool,
 ) -> Result<(Vec<Applied>, Option<String>), Failure> {
     let mut applied = Vec::new();
     let mut remark = None;
+    let parameter = planned.iter().find(|one| one.reference.kind == "ConfigMap");
+    let image = parameter.and_then(|one| one.manifest["data"]["image"].as_str()).unwrap_or_default().to_owned();
     let has_policy = planned.iter().any(|one| one.reference.kind == BINDING);
     let mut is_checked = false;
     for Planned { reference, manifest, change } in planned {
         if has_policy && !is_checked && reference.kind.ends_with("RoleBinding") {
-            remark = wait_for_policy(connection, namespace).await?;
+            remark = wait_for_policy(connection, settings, &image).await?;
             is_checked = true;
         }
         if *change != Change::Unchanged {
@@ -49,7 +53,7 @@ pub(super) async fn apply(
     }
     // Without bindings it was not checked yet.
     if has_policy && !is_checked {
-        remark = wait_for_policy(connection, namespace).await?;
+        remark = wait_for_policy(connection, settings, &image).await?;
     }
     Ok((applied, remark))
 }
@@ -61,14 +65,15 @@ fn so_far(applied: &[Applied]) -> String {
 
 /// Waits until the policy rejects a pod that is no probe. Otherwise a user could create one in the first moment. Returns a remark
 /// if it rejects every pod.
-async fn wait_for_policy(connection: &Connection, namespace: &str) -> Result<Option<String>, Failure> {
+async fn wait_for_policy(connection: &Connection, settings: &Settings, image: &str) -> Result<Option<String>, Failure> {
+    let namespace = &settings.probe_namespace;
     let end = Instant::now() + POLICY_TIME;
     let mut answer = String::new();
     let mut without_parameter = false;
     while Instant::now() < end {
         match check_policy(connection, namespace).await {
-            PolicyState::InEffect => return Ok(None),
-            PolicyState::WithoutParameter => without_parameter = true,
+            PolicyState::InEffect if is_current(connection, settings, image).await => return Ok(None),
+            PolicyState::InEffect | PolicyState::WithoutParameter => without_parameter = true,
             PolicyState::NotInEffect(seen) => (answer, without_parameter) = (seen, false),
         }
         sleep(PAUSE).await;
@@ -87,6 +92,22 @@ async fn wait_for_policy(connection: &Connection, namespace: &str) -> Result<Opt
 pub(crate) const NO_PARAMS: &str = "no params found";
 /// The answer if nothing rejects the pod.
 pub(crate) const ADMITTED: &str = "it is admitted";
+
+/// Whether the policy decides by this image, and not by that of an older ConfigMap.
+async fn is_current(connection: &Connection, settings: &Settings, image: &str) -> bool {
+    let settings = Settings {
+        via: ProbeMethod::Pod,
+        image: Some(image.to_owned()),
+        image_digest: None,
+        registry_mirror: None,
+        ..settings.clone()
+    };
+    let Ok(pod) = probe::printed(&settings, "gpu-node") else { return true };
+    let reference = ObjectRef::new("Pod", Some(&pod.namespace), &pod.name);
+    let answer = objects::create(connection, &reference, &json!(pod.object), Mode::DryRun).await;
+    // Another rejection says nothing about the image.
+    !answer.is_err_and(|error| error.reason().contains("data.image"))
+}
 
 /// Whether a policy limits the pods of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

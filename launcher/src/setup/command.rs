@@ -194,7 +194,7 @@ async fn apply(
             return Ok(declined);
         }
     }
-    let (mut applied, remark) = apply::apply(connection, &intent.planned, namespace, args.force_conflicts).await?;
+    let (mut applied, remark) = apply::apply(connection, &intent.planned, settings, args.force_conflicts).await?;
     applied.extend(uninstall::remove(connection, &intent.removal.ours).await?);
     let mut notes: Vec<_> = remark.into_iter().chain(apply::note_of_removed_policy(&applied)).collect();
     if profile == Profile::Hardened && !installed.has_policy {

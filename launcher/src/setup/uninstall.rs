@@ -20,7 +20,7 @@ const NAMESPACE_TIME: Duration = Duration::from_secs(90);
 /// Pause between two checks of it.
 const PAUSE: Duration = Duration::from_millis(500);
 /// What every namespace has without us.
-const OF_EVERY_NAMESPACE: [&str; 1] = ["kube-root-ca.crt"];
+const OF_EVERY_NAMESPACE: [&str; 2] = ["kube-root-ca.crt", "openshift-service-ca.crt"];
 
 /// What is removed, and what is not.
 #[derive(Default)]

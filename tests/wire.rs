@@ -30,6 +30,8 @@ mod network;
 mod protocol;
 #[path = "wire/retries.rs"]
 mod retries;
+#[path = "wire/shell.rs"]
+mod shell;
 #[cfg(unix)]
 #[path = "wire/signals.rs"]
 mod signals;

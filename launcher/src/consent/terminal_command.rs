@@ -35,9 +35,13 @@ pub(crate) fn terminal_command_line(
     }
 }
 
-/// The path of this program: it may not be in PATH of the terminal.
+/// The name of this program if it is in PATH, or else its path.
 fn program() -> String {
     let own = std::env::current_exe().ok().filter(|path| path.file_stem().is_some_and(|stem| stem == PROGRAM));
+    let in_path = which::which(PROGRAM).ok().and_then(|path| path.canonicalize().ok());
+    if own.is_some() && in_path == own {
+        return PROGRAM.to_owned();
+    }
     own.as_deref().and_then(Path::to_str).unwrap_or(PROGRAM).to_owned()
 }
 

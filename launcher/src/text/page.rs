@@ -17,6 +17,8 @@ pub struct Page(Vec<Block>);
 #[derive(Clone, Debug)]
 enum Block {
     Prose(String),
+    /// Lines to copy, which are not broken.
+    Command(String),
     Table(Rows),
 }
 
@@ -27,6 +29,11 @@ impl Page {
             Some(Block::Prose(prose)) => prose.push_str(text),
             _ => self.0.push(Block::Prose(text.to_owned())),
         }
+    }
+
+    /// Adds a command line to copy: it stays one line.
+    pub(crate) fn push_command(&mut self, line: &str) {
+        self.0.push(Block::Command(format!("  {line}\n")));
     }
 
     /// Adds a table and, if it has rows, an empty line before it.
@@ -43,6 +50,7 @@ impl Page {
         for block in &self.0 {
             match block {
                 Block::Prose(prose) => text.push_str(&wrapped(&cleaned(prose), layout.width)),
+                Block::Command(line) => text.push_str(&cleaned(line)),
                 Block::Table(rows) => text.push_str(&rows.lines(layout)),
             }
         }
@@ -117,6 +125,13 @@ mod tests {
         let lines = "  → Cordon the\n    node and\n    drain it\n  1. Cordon the\n     node now\n    evidence of\n    the finding";
         assert_eq!(page(text).print(&at(16)), lines);
         assert_eq!(page(text).print(&Layout::default()), text);
+    }
+
+    #[test]
+    fn a_command_stays_one_line() {
+        let mut text = page("To end it:\n");
+        text.push_command("gpu-syringe kill-gpu-process gpu-1 --pid 4711");
+        assert_eq!(text.print(&at(20)), "To end it:\n  gpu-syringe kill-gpu-process gpu-1 --pid 4711");
     }
 
     #[test]

@@ -7,8 +7,10 @@ use super::style::without_marks;
 
 /// Between two columns.
 const GAP: &str = "  ";
-/// Below this width, columns are left out before cells are broken.
+/// Below this width, a column of prose may be a line below its row.
 const NARROW: usize = 100;
+/// Longest cell for which other columns are left out, so that it is not broken.
+const MAX_WHOLE: usize = 40;
 /// Least width of a column of prose beside the others. With less, it is a line below its row.
 const MIN_NOTE: usize = 28;
 /// Indentation of such a line.
@@ -78,7 +80,9 @@ impl Rows {
         if let Some(place) = below {
             columns.remove(place);
         }
-        shrink(&mut columns, width.unwrap_or(usize::MAX));
+        // Heads are broken before cells.
+        shrink(&mut columns, width.unwrap_or(usize::MAX), |column| column.whole_cells);
+        shrink(&mut columns, width.unwrap_or(usize::MAX), |column| column.least);
         let head = columns.iter().map(|column| self.heads[column.index].as_str()).collect::<Vec<_>>();
         let mut text = grid(&head, &columns);
         for row in &self.rows {
@@ -100,13 +104,12 @@ impl Rows {
         let Some(width) = width else { return shown };
         let fits = |shown: &[usize]| {
             let columns: Vec<_> = shown.iter().map(|index| self.measure(*index)).collect();
-            // A narrow table is easier to read with fewer columns than with broken cells.
+            // A table is easier to read with fewer columns than with broken cells.
             let wanted = |column: &Column| match Some(column.index) == self.note {
                 // It may be a line below its row.
                 true if width < NARROW => 0,
                 true => MIN_NOTE.min(column.natural),
-                false if width < NARROW => column.natural,
-                false => column.least,
+                false => column.whole_cells,
             };
             columns.iter().map(wanted).sum::<usize>() + gaps(columns.len()) <= width
         };
@@ -135,7 +138,10 @@ impl Rows {
         let width = |text: &str| display_width(&without_marks(text, false));
         let natural = cells().flat_map(|cell| cell.split('\n')).map(width).max().unwrap_or(0);
         let least = cells().flat_map(|cell| cell.split_whitespace()).map(width).max().unwrap_or(0);
-        Column { index, natural, least, width: natural }
+        let values = || self.rows.iter().filter_map(move |row| row.get(index));
+        let longest = values().flat_map(|cell| cell.split('\n')).map(width).max().unwrap_or(0);
+        let whole_cells = longest.min(MAX_WHOLE).max(least);
+        Column { index, natural, least, whole_cells, width: natural }
     }
 }
 
@@ -146,6 +152,8 @@ struct Column {
     natural: usize,
     /// Width of its longest word.
     least: usize,
+    /// Width with which only its head and long cells are broken.
+    whole_cells: usize,
     width: usize,
 }
 
@@ -157,11 +165,11 @@ fn is_blank(cell: &str) -> bool {
     cell.is_empty() || cell == "-"
 }
 
-/// Makes the widest columns narrower until the table fits, but none narrower than its longest word.
-fn shrink(columns: &mut [Column], width: usize) {
+/// Makes the widest columns narrower until the table fits, but none narrower than `least`.
+fn shrink(columns: &mut [Column], width: usize, least: impl Fn(&Column) -> usize) {
     let space = gaps(columns.len());
     while columns.iter().map(|column| column.width).sum::<usize>() + space > width {
-        let widest = columns.iter_mut().filter(|column| column.width > column.least).max_by_key(|column| column.width);
+        let widest = columns.iter_mut().filter(|column| column.width > least(column)).max_by_key(|column| column.width);
         match widest {
             Some(column) => column.width -= 1,
             None => return,

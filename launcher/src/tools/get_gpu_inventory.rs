@@ -63,11 +63,12 @@ impl Tool for GetGpuInventory {
             "name",
             "uuid",
             "serial",
-            "memory GiB",
             "vbios",
             "ecc",
             "mig",
             "persistence",
+            // A lost GPU is named in the last column, which is always shown.
+            "memory GiB",
         ])
         .optional(&["vbios", "persistence", "serial", "mig", "ecc", "name"]);
         let on = |mode: Option<bool>| cell(mode.map(|on| if on { "on" } else { "off" }));
@@ -79,11 +80,11 @@ impl Tool for GetGpuInventory {
                 cell(gpu.name.clone()),
                 cell(gpu.uuid.clone()),
                 cell(gpu.serial.clone()),
-                cell(gpu.memory_total_bytes.map(|bytes| bytes >> 30)),
                 cell(gpu.vbios_version.clone()),
                 on(gpu.ecc_mode.map(|mode| mode.current)),
                 on(gpu.mig_mode.map(|mode| mode.current)),
                 on(gpu.persistence_mode),
+                cell(gpu.memory_total_bytes.map(|bytes| bytes >> 30)),
             ];
             answering.push((gpu.index, cells));
         }

@@ -147,7 +147,7 @@ impl Tool for GpuProcesses {
             page.push_str("\nTo end one of them (this asks first):\n");
         }
         for one in &answer.processes {
-            page.push_str(&one.terminal_command.as_ref().map(|line| format!("  {line}\n")).unwrap_or_default());
+            one.terminal_command.iter().for_each(|line| page.push_command(line));
         }
         page.push_str(&foot(&answer.probe));
         page

@@ -387,9 +387,10 @@ impl<D: OperatorAction> ActionSession<'_, D> {
 /// The answer as text.
 pub(super) fn page<T>(answer: &ActionAnswer<T>) -> Page {
     let ActionAnswer { outcome, summary, plan, terminal_command, consent, probe, .. } = answer;
-    let mut text = format!("{}  {summary}\n\n{plan}\n", outcome.to_uppercase().replace('_', " "));
+    let mut text = Page::from(format!("{}  {summary}\n\n{plan}\n", outcome.to_uppercase().replace('_', " ")));
     if let Some(command) = terminal_command {
-        text.push_str(&format!("\n{command}\n"));
+        text.push_str("\n");
+        text.push_command(command);
     }
     if let Some(how) = consent {
         text.push_str(&format!("\nagreed by: {how}\n"));
@@ -397,5 +398,5 @@ pub(super) fn page<T>(answer: &ActionAnswer<T>) -> Page {
     if let Some(note) = probe {
         text.push_str(&crate::text::node_answer::foot(note));
     }
-    Page::from(text)
+    text
 }

@@ -1,25 +1,41 @@
 #!/bin/sh
 # Builds the release version of node-probe: small, and for the oldest possible C library.
 #
+#   sh deploy/build-probe.sh [--glibc 2.17] [--arch aarch64]
+#
 # With cargo-zigbuild (`pip install ziglang cargo-zigbuild`) this is glibc 2.17, which is older than that of every GPU node. Without
 # it, this is the C library of the build machine. Prints the path, the size, and the newest symbol version that a node must have.
+# The program is target/probe/node-probe-ARCH, and for the architecture of this machine also target/probe/node-probe. To put it into
+# gpu-syringe, build both architectures and then the launcher with `--features carry` and NODE_PROBE_DIR="$PWD/target/probe".
 # Fails if the program is larger than 4 MB, is not position independent, or accepts an option of node-probe-dev. With --glibc 2.17 it
-# also fails if the program needs a newer symbol: zig does not report a version that it does not know.
+# also fails if the program needs a newer symbol: zig does not report a version that it does not know. A program for another
+# architecture needs cargo-zigbuild; it is not run, so that its options are only looked for.
 set -eu
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
-arch=$(uname -m)
+host=$(uname -m)
+arch=$host
 oldest=
-if [ "${1:-}" = --glibc ]; then oldest=$2; fi
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --glibc) oldest=$2 ;;
+        --arch) arch=$2 ;;
+        *) echo "unknown option $1" >&2; exit 2 ;;
+    esac
+    shift 2
+done
 flags="--locked --profile probe -p node-probe --bin node-probe"
+probe=$target/probe/node-probe-$arch
 if command -v cargo-zigbuild > /dev/null; then
     cargo-zigbuild build $flags --target "$arch-unknown-linux-gnu.2.17"
     mkdir -p "$target/probe"
-    cp "$target/$arch-unknown-linux-gnu/probe/node-probe" "$target/probe/node-probe"
+    cp "$target/$arch-unknown-linux-gnu/probe/node-probe" "$probe"
 else
+    [ "$arch" = "$host" ] || { echo "a program for $arch needs cargo-zigbuild" >&2; exit 1; }
     cargo build $flags
+    cp "$target/probe/node-probe" "$probe"
 fi
-probe=$target/probe/node-probe
+if [ "$arch" = "$host" ] && [ "$target/probe/node-probe" != "$probe" ]; then cp "$probe" "$target/probe/node-probe"; fi
 size=$(wc -c < "$probe")
 newest=$(grep -ao 'GLIBC_2\.[0-9]*' "$probe" | sort -t. -k2 -nu | tail -n 1)
 echo "$probe: $size bytes, needs $newest"
@@ -31,6 +47,7 @@ fi
 # ET_DYN: position independent.
 [ "$(od -An -tu2 -j16 -N2 "$probe" | tr -d ' ')" = 3 ] || { echo "not position independent" >&2; exit 1; }
 for option in --facts --nvml-library --root --kernel-log; do
+    [ "$arch" = "$host" ] || break
     code=0
     "$probe" "$option" /dev/null host > /dev/null 2>&1 || code=$?
     [ "$code" = 2 ] || { echo "it accepts $option" >&2; exit 1; }

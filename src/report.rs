@@ -19,11 +19,12 @@ use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
 use crate::facts::telemetry::Telemetry;
 use crate::facts::topology::Topology;
+use crate::text::clean;
 use crate::{json_reader, untrusted};
 
 /// Version of the schema of this document. It is incremented when a field changes its meaning or is removed, not when a
 /// field is added.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The result of one run of `node-probe`. Each run prints exactly one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -80,6 +81,19 @@ impl Report {
         }
         // What a text log has of all earlier boots has this id.
         events.iter().max_by_key(|event| event.last)?.boot_id.as_deref().filter(|boot| *boot != "earlier")
+    }
+
+    /// Why a document of another schema version cannot be used: fields that were renamed since would be lost without a word. A
+    /// document without a version was written by hand, and counts as one of this version.
+    pub fn other_version(&self) -> Option<String> {
+        let Self { schema_version: theirs, probe_version, .. } = self;
+        let by = if probe_version.is_empty() {
+            String::new()
+        } else {
+            format!(" (node-probe {})", clean(probe_version, 40))
+        };
+        let is_other = *theirs != 0 && *theirs != SCHEMA_VERSION;
+        is_other.then(|| format!("its schema version is {theirs}{by}, this program reads {SCHEMA_VERSION}"))
     }
 
     /// Reads a document that a probe printed.

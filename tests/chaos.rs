@@ -6,10 +6,14 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "chaos/actions.rs"]
+mod actions;
 #[path = "support/bed.rs"]
 mod bed;
 #[path = "chaos/cluster.rs"]
 mod cluster;
+#[path = "chaos/containers.rs"]
+mod containers;
 #[path = "chaos/fault.rs"]
 mod fault;
 #[path = "chaos/plan.rs"]
@@ -59,8 +63,13 @@ async fn run(site: Site, workers: usize, options: Options) {
     let site = Arc::new(site);
     let reference = {
         let mut worker = Worker::new(0, site.clone(), Arc::default()).await;
-        let mut session = worker.session("pod").await.expect("a server");
-        Arc::new(Reference::of(&mut session, |healthy| site.node(0, healthy), site.is_embedded()).await)
+        let mut reference = Reference::new(site.is_embedded());
+        let ways: &[&str] = if options.whole { &["pod", "ephemeral"] } else { &["pod"] };
+        for way in ways {
+            let mut session = worker.session(way).await.expect("a server");
+            reference.ask(&mut session, |healthy| site.node(0, healthy)).await;
+        }
+        Arc::new(reference)
     };
     let only: Option<usize> = std::env::var("CHAOS_STEP").ok().and_then(|step| step.parse().ok());
     let mut tasks = Vec::new();
@@ -120,7 +129,7 @@ fn kind(healthy: bool) -> &'static str {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_short_run_on_the_embedded_cluster() {
     let (seed, calls) = (number("CHAOS_SEED", 16), number("CHAOS_CALLS", 60) as usize);
-    let options = Options { seed, calls, patient: false, inject: true };
+    let options = Options { seed, calls, patient: false, whole: true };
     run(Site::embedded(WORKERS).await, WORKERS, options).await;
 }
 
@@ -129,7 +138,7 @@ async fn a_short_run_on_the_embedded_cluster() {
 async fn a_long_run_on_the_embedded_cluster() {
     let (seed, calls) = (number("CHAOS_SEED", fresh_seed()), number("CHAOS_CALLS", 2_000) as usize);
     let workers = number("CHAOS_WORKERS", WORKERS as u64) as usize;
-    run(Site::embedded(workers).await, workers, Options { seed, calls, patient: true, inject: true }).await;
+    run(Site::embedded(workers).await, workers, Options { seed, calls, patient: true, whole: true }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -139,5 +148,5 @@ async fn a_long_run_on_a_real_cluster() {
     let workers = number("CHAOS_WORKERS", 2) as usize;
     let named = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} names what this test needs"));
     let site = Site::real(&named("CHAOS_KUBECONFIG"), named("CHAOS_IMAGE"), workers).await;
-    run(site, workers, Options { seed, calls, patient: true, inject: false }).await;
+    run(site, workers, Options { seed, calls, patient: true, whole: false }).await;
 }

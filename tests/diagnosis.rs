@@ -7,6 +7,8 @@
 mod all_clear;
 #[path = "diagnosis/facts.rs"]
 mod facts;
+#[path = "diagnosis/kubernetes_inputs.rs"]
+mod kubernetes_inputs;
 #[path = "diagnosis/node_set_up.rs"]
 mod node_set_up;
 #[path = "diagnosis/properties.rs"]

@@ -1,6 +1,10 @@
 //! Every way to a node, driven against the demo cluster: the same tools give the same answers, and nothing is left.
 #![allow(clippy::unwrap_used)]
 
+#[path = "methods/auto.rs"]
+mod auto;
+#[path = "methods/auto_memory.rs"]
+mod auto_memory;
 #[path = "methods/ephemeral.rs"]
 mod ephemeral;
 #[path = "methods/inject.rs"]

@@ -42,3 +42,5 @@ mod spec;
 mod sweep;
 #[path = "wire/unreachable.rs"]
 mod unreachable;
+#[path = "wire/unread_inputs.rs"]
+mod unread_inputs;

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Builds the packages of a release from programs that are already built.
 
-    python3 deploy/packages/package.py --programs DIR --out DIR [--version 1.2.3]
+    python3 deploy/packages/package.py --programs DIR --probes DIR --out DIR [--version 1.2.3]
 
 DIR of --programs holds one folder for each platform that was built (linux-x64, linux-arm64, darwin-x64, darwin-arm64,
 win32-x64), with gpu-syringe or gpu-syringe.exe in it. Every package contains these same bytes, so one checksum holds for all.
+DIR of --probes holds node-probe-x86_64 and node-probe-aarch64, which each of the programs must carry (its feature `carry`).
 Needs npm (with network for the tool that packs .mcpb, unless --mcpb names it) and the Python package `wheel`.
 
 Writes archives and SHA256SUMS, npm packages, Python wheels, .mcpb bundles, the krew manifest, the Homebrew formula and
@@ -18,6 +19,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -65,6 +67,14 @@ class Build:
             sys.exit(f"{programs} has no program: expected {programs}/linux-x64/{NAME} or another of {', '.join(PLATFORMS)}")
         out.mkdir(parents=True, exist_ok=True)
 
+    def check_carried(self, probes: pathlib.Path) -> None:
+        """A package is for clusters without an image of the probe: the program has the SHA-256 of each node-probe inside."""
+        for name in ("node-probe-x86_64", "node-probe-aarch64"):
+            digest = sha256(probes / name).encode()
+            for platform, program in self.programs.items():
+                if digest not in program.read_bytes():
+                    sys.exit(f"{program} does not carry {name}: build it with --features carry and NODE_PROBE_DIR={probes}")
+
     def url(self, asset: str) -> str:
         return f"{REPOSITORY}/releases/download/v{self.version}/{asset}"
 
@@ -89,10 +99,11 @@ def copy(program: pathlib.Path, to: pathlib.Path) -> None:
 
 
 def archives(build: Build) -> dict[str, pathlib.Path]:
-    """One archive for each platform: the program and the license."""
+    """One archive for each platform: the program, the license, and the skill for coding agents."""
     made = {}
     for platform, program in build.programs.items():
         files = [(file_name(platform), program.read_bytes(), 0o755), ("LICENSE", (ROOT / "LICENSE").read_bytes(), 0o644)]
+        files.append((f"skill/{NAME}/SKILL.md", (ROOT / "deploy" / "skill" / NAME / "SKILL.md").read_bytes(), 0o644))
         # krew takes .zip and .tar.gz; Windows opens only the first without other programs.
         path = build.out / f"{NAME}-{platform}.{'zip' if platform.startswith('win32') else 'tar.gz'}"
         path.write_bytes(zip_bytes(files) if path.suffix == ".zip" else tar_bytes(files))
@@ -159,8 +170,9 @@ def wheels(build: Build) -> None:
             info.mkdir()
             tags = "".join(f"Tag: py3-none-{tag}\n" for tag in PLATFORMS[platform]["wheel"].split("."))
             (info / "WHEEL").write_text(f"Wheel-Version: 1.0\nGenerator: {NAME}\nRoot-Is-Purelib: false\n{tags}")
-            # The registry of MCP looks for the line `mcp-name` in the description.
-            readme = (ROOT / "README.md").read_text()
+            # PyPI does not resolve relative links. The registry of MCP looks for the line `mcp-name` in the description.
+            target = f"]({REPOSITORY}/blob/v{build.version}/"
+            readme = re.sub(r"\]\((?!https://|#)", target, (ROOT / "README.md").read_text())
             (info / "METADATA").write_text(
                 f"Metadata-Version: 2.4\nName: {NAME}\nVersion: {build.version}\nSummary: {SUMMARY}\n"
                 f"License-Expression: {LICENSE}\nLicense-File: LICENSE\nProject-URL: Source, {REPOSITORY}\n"
@@ -243,8 +255,8 @@ def krew(build: Build, made: dict[str, pathlib.Path]) -> None:
         "    its NVIDIA GPUs, driver and kernel, deletes the pod, and reports findings",
         "    with evidence. Installs nothing on the cluster.",
         "  caveats: |",
-        "    The probe is a privileged pod. The README says which permissions and which",
-        "    namespace it needs. `kubectl gpu-syringe --demo nodes` needs none.",
+        "    The probe is a privileged pod. `kubectl gpu-syringe doctor` says what your",
+        "    cluster lacks for it. `kubectl gpu-syringe --demo nodes` needs no cluster.",
         "  platforms:",
     ]
     for platform, path in made.items():
@@ -322,11 +334,13 @@ def workspace_version() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=pathlib.Path, required=True)
+    parser.add_argument("--probes", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--version", default=workspace_version())
     parser.add_argument("--mcpb", default="npx --yes @anthropic-ai/mcpb@2.1.2", help="the command that packs bundles")
     args = parser.parse_args()
     build = Build(args.programs, args.out, args.version, args.mcpb.split())
+    build.check_carried(args.probes)
     made = archives(build)
     npm(build)
     wheels(build)

@@ -25,6 +25,11 @@ ask() {
         echo "$name: no answer from the demo: ${said:0:300}" >&2
         exit 1
     fi
+    said=$(env -i PATH="$PATH" HOME="$work/home" "$@" config --output json)
+    if ! grep -q '"node_probe_x86_64"' <<< "$said" || ! grep -q '"node_probe_aarch64"' <<< "$said"; then
+        echo "$name: it carries no node-probe: ${said:0:300}" >&2
+        exit 1
+    fi
     # An MCP host: initialize, then the end of input.
     said=$(printf '%s\n' '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"try","version":"1"}}}' \
         | env -i PATH="$PATH" HOME="$work/home" "$@" --demo mcp)
@@ -38,6 +43,7 @@ ask() {
 mkdir "$work/archive"
 tar -xzf "$dist/gpu-syringe-$platform.tar.gz" -C "$work/archive"
 ask "archive" "$work/archive/gpu-syringe"
+grep -q '^name: gpu-syringe$' "$work/archive/skill/gpu-syringe/SKILL.md"
 
 # What krew does: a link named after the plugin, started by kubectl with the arguments.
 ln -s "$work/archive/gpu-syringe" "$work/archive/kubectl-gpu_syringe"

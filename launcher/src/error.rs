@@ -22,21 +22,39 @@ pub struct Failure {
     pub process_left: Option<String>,
     /// Whether an action was sent to the node, so that it may have been done.
     pub(crate) may_have_acted: bool,
-    /// A cause that another probe method avoids.
+    /// Why this probe method does not work here, if that is the cause.
     pub(crate) obstacle: Option<RejectionReason>,
+    /// The probe method that failed.
+    pub(crate) via: Option<&'static str>,
     /// Which nodes are expected to fail in the same way.
     pub(crate) scope: Scope,
     /// Whether the arguments or the settings are not valid, so that nothing was tried.
     pub(crate) is_usage: bool,
 }
 
-/// An obstacle that another probe method avoids.
+/// Why a probe method does not work on a cluster or node. What is busy, late or cancelled is none of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RejectionReason {
     /// This policy of the cluster denies the probe. `next_step` says what an administrator can change.
     Policy(String),
+    /// The namespace of the probes does not exist.
+    Namespace,
+    /// The user may not create the pod.
+    CreateForbidden,
     /// A proxy between here and the API server refuses websockets.
     Websockets,
+    /// No exec was answered: by a proxy that drops websockets, or by a node that hangs.
+    ExecUnanswered,
+    /// The user may not exec.
+    ExecForbidden,
+    /// The user may not read logs.
+    LogForbidden,
+    /// The node does not have the image of the probe, and cannot pull it.
+    Image,
+    /// node-probe cannot be uploaded to this node: no image to run it in, or no program for its architecture.
+    Upload,
+    /// No method is left (`--via auto`).
+    NoMethod,
 }
 
 /// Which nodes a failure is about.
@@ -61,6 +79,7 @@ impl Failure {
             process_left: None,
             may_have_acted: false,
             obstacle: None,
+            via: None,
             scope: Scope::Node,
             is_usage: false,
         }

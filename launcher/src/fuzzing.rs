@@ -15,6 +15,7 @@ use crate::audit::AuditLog;
 use crate::call::CallContext;
 use crate::consent::{Consent, NoPrompt};
 use crate::error::Failure;
+pub use crate::kubernetes::model::api_objects::list::fuzzing::object_list;
 use crate::kubernetes::{Connection, Contexts};
 use crate::probe::Prober;
 pub use crate::probe::archive;
@@ -149,17 +150,12 @@ fn assert_clear(failure: &Failure) {
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/committed_inputs.rs"]
+mod committed_inputs;
+
+#[cfg(test)]
 mod tests {
-    /// Runs a target on its committed inputs.
-    fn run(target: &str, body: fn(&[u8])) {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-        let inputs: Vec<_> =
-            std::fs::read_dir(&folder).expect("a corpus").map(|entry| entry.expect("an entry")).collect();
-        assert!(inputs.len() >= 10, "{} has only {} inputs", folder.display(), inputs.len());
-        for input in inputs {
-            body(&std::fs::read(input.path()).expect("an input"));
-        }
-    }
+    use super::committed_inputs::run;
 
     #[test]
     fn archives_of_the_corpus_keep_the_properties() {
@@ -169,5 +165,10 @@ mod tests {
     #[test]
     fn arguments_of_the_corpus_keep_the_properties() {
         run("tool_arguments", super::tool_arguments);
+    }
+
+    #[test]
+    fn lists_of_the_corpus_keep_the_properties() {
+        run("object_list", super::object_list);
     }
 }

@@ -7,6 +7,7 @@
 //!   error                         failures
 //!   exit_status, command_names    what a command's exit status says; names of the commands
 //!   clock                         time that goes on during a suspend
+//!   carried                       the node-probe programs inside this one
 //!   user_dirs                     configuration and state directory
 //!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::{layout, page, style, table}
 //!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
@@ -16,7 +17,9 @@
 //!   kubernetes::client            connection, credentials, proxy, retry, lists, pagination, API errors
 //!   kubernetes::model             API objects, slim objects, DRA, requests, conditions, scheduler filters: no I/O
 //!   kubernetes::read              nodes, pods, events, ResourceClaims, node logs
+//!   setup                         objects that a cluster needs for probes
 //!   probe                         pod on a node: create, exec, read, delete
+//!   doctor                        checks of everything that a probe needs
 //!   call                          context of one call
 //!   node_reading                  node → probe → diagnosis
 //!   answer, fleet                 answer about one node, about many
@@ -33,11 +36,13 @@ mod args;
 pub mod audit;
 mod byte_budget;
 pub mod call;
+mod carried;
 mod cli;
 mod clock;
 mod command_names;
 mod completion;
 pub mod consent;
+mod doctor;
 mod error;
 mod exit_status;
 mod fit_answer;
@@ -50,6 +55,7 @@ mod node_reading;
 pub mod probe;
 mod schema;
 pub mod settings;
+pub mod setup;
 pub mod text;
 pub mod tools;
 mod untrusted_text;
@@ -59,3 +65,11 @@ mod variant_name;
 pub use cli::main;
 pub use error::Failure;
 pub use exit_status::{FailOn, Outcome};
+
+/// The definition of the command line, from which tests write and check the documents.
+#[doc(hidden)]
+pub mod command_line {
+    pub use crate::args::{command, documented_call};
+    pub use crate::settings::all_settings;
+    pub use crate::settings::file::is_setting_of_files;
+}

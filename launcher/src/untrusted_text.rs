@@ -12,7 +12,7 @@ use syringe_core::text::clean_keeping_lines;
 pub(crate) const QUOTED: &str = "quoted";
 
 /// Fields whose text nodes, tenants or users of the cluster wrote, or that quote it.
-const FIELDS: [&str; 98] = [
+const FIELDS: [&str; 99] = [
     "action_text",
     "affected",
     "annotated_uuids",
@@ -102,6 +102,7 @@ const FIELDS: [&str; 98] = [
     "text",
     "troubles",
     "unhealthy_devices",
+    "used_by",
     "user",
     "usual",
     "uuid",

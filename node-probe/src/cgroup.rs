@@ -34,7 +34,8 @@ pub(crate) fn names_pod(cgroup: &str) -> bool {
 /// Whether a process is certainly not in a container: stricter than [`names_pod`], which knows the kubelet's containers.
 /// A node that is itself a container has no such process.
 pub(crate) fn is_of_no_container(cgroup: &str) -> bool {
-    !cgroup.trim().is_empty() && !names_pod(cgroup) && !cgroup.split(['/', ':', '\n']).any(is_container)
+    let mut parts = cgroup.lines().flat_map(|line| line.split(['/', ':']));
+    !cgroup.trim().is_empty() && !names_pod(cgroup) && !parts.any(is_container)
 }
 
 /// Whether a process may be the kubelet of the node. A kubelet in a container has the container's name higher in the path.
@@ -102,10 +103,10 @@ fn pod_uid(part: &str) -> Option<String> {
         Some((above, uid)) if above.ends_with("kubepods") || above.contains("kubepods-") => uid.replace('_', "-"),
         _ => name.strip_prefix("pod")?.to_owned(),
     };
+    // The parts of a UUID; the hash of a static pod has one.
+    let parts: Vec<usize> = uid.split('-').map(str::len).collect();
     let hex = uid.bytes().filter(u8::is_ascii_hexdigit).count();
-    let dashes = uid.bytes().filter(|byte| *byte == b'-').count();
-    let shape = (uid.len() == 36 && dashes == 4) || (uid.len() == 32 && dashes == 0);
-    (shape && hex == 32).then_some(uid)
+    (hex == 32 && matches!(parts[..], [8, 4, 4, 4, 12] | [32])).then_some(uid)
 }
 
 /// 64 hex digits, with a runtime's prefix (`cri-containerd-`, `crio-`, `docker-`) and `.scope` around them.

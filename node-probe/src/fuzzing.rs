@@ -29,17 +29,12 @@ pub fn cgroup(data: &[u8]) {
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/committed_inputs.rs"]
+mod committed_inputs;
+
+#[cfg(test)]
 mod tests {
-    /// Runs a target on its committed inputs.
-    fn run(target: &str, body: fn(&[u8])) {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-        let inputs: Vec<_> =
-            std::fs::read_dir(&folder).expect("a corpus").map(|entry| entry.expect("an entry")).collect();
-        assert!(inputs.len() >= 10, "{} has only {} inputs", folder.display(), inputs.len());
-        for input in inputs {
-            body(&std::fs::read(input.path()).expect("an input"));
-        }
-    }
+    use super::committed_inputs::run;
 
     #[test]
     fn the_inputs_of_every_corpus_keep_the_properties() {

@@ -37,9 +37,13 @@ pub(crate) fn load(path: &Path) -> Result<Report, Problem> {
     let text = fs::read(path).map_err(|error| failed(error.to_string(), "Use a readable file."))?;
     const MAKE_ONE: &str = "Make one with: node-probe all > FILE";
     let facts: Report = Report::from_json(&text).map_err(|error| failed(format!("not a report: {error}"), MAKE_ONE))?;
-    if facts.schema_version > SCHEMA_VERSION {
-        let why = format!("its schema version is {}, this program knows {SCHEMA_VERSION}", facts.schema_version);
-        return Err(failed(why, "Use a node-probe at least as new as the one that wrote it."));
+    if let Some(why) = facts.other_version() {
+        let next = if facts.schema_version > SCHEMA_VERSION {
+            "Use a node-probe at least as new as the one that wrote it."
+        } else {
+            "Use the version of node-probe that wrote it, or read the node again."
+        };
+        return Err(failed(why, next));
     }
     // A document without sections would replay as a node without faults.
     if facts.sections.statuses().is_empty() && facts.kernel_log.is_empty() {

@@ -20,7 +20,7 @@ fn idle(architecture: &str) -> Value {
     let linked = |index: u32, uuid: &str| json!({"index": index, "uuid": uuid, "nvlinks": [{"links": [0, 1], "active": true, "remote_type": "switch"}]});
     let on_bus = |index: u32| json!({"pci_address": format!("00000000:{:02x}:00.0", 0x3b + index), "driver": "nvidia", "answers": true});
     let ok = |data: Value| json!({"status": "ok", "data": data});
-    json!({"schema_version": 1, "sections": {
+    json!({"schema_version": 2, "sections": {
         "inventory": ok(json!({"gpus": [gpu(0, GPU), gpu(1, OTHER)]})),
         "topology": ok(json!({"gpus": [linked(0, GPU), linked(1, OTHER)]})),
         "ecc": ok(json!({"gpus": [{"index": 0, "uuid": GPU, "recovery_action": "none"}]})),

@@ -55,6 +55,9 @@ pub struct KubernetesFacts {
 
     /// Pods of the node with allocated resources, and pods that the kubelet refused.
     pub gpu_pods: Option<Vec<GpuPod>>,
+
+    /// What was asked of the API and not read. The rules that need it are not judged, so the node cannot be called healthy.
+    pub unread: Vec<UnreadInput>,
 }
 
 impl KubernetesFacts {
@@ -64,6 +67,59 @@ impl KubernetesFacts {
     pub fn advertises_no_gpus(&self) -> bool {
         let capacity = self.gpu_capacity.or_else(|| self.node.as_ref().map(|_| 0));
         capacity == Some(0) && !self.other_gpu_resources && self.gpu_dra != Some(true)
+    }
+
+    /// Removes what comes from `input`, and records that it was not read.
+    pub fn forget(&mut self, input: KubernetesInput, why: String) {
+        match input {
+            KubernetesInput::Pods => {
+                (self.live_pod_uids, self.gpu_pods, self.nvidia_pods, self.runtime_classes) = (None, None, None, None);
+            }
+            KubernetesInput::ResourceSlices => self.gpu_dra = None,
+            KubernetesInput::OtherNodes => (self.gpu_plugin_in_cluster, self.pci_label_elsewhere) = (None, None),
+            KubernetesInput::PodEvents => {
+                self.nvidia_pods.iter_mut().flatten().for_each(|pod| pod.warning = None);
+            }
+        }
+        self.unread.push(UnreadInput { input, why });
+    }
+}
+
+/// A part of these facts that was asked of the API and not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadInput {
+    /// What was not read.
+    pub input: KubernetesInput,
+    /// Why.
+    pub why: String,
+}
+
+/// What the facts are made of, besides the node object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KubernetesInput {
+    /// The pods on the node: `live_pod_uids`, `gpu_pods`, `nvidia_pods`, `runtime_classes`.
+    Pods,
+    /// The ResourceSlices of the node: `gpu_dra`.
+    ResourceSlices,
+    /// The other nodes of the cluster, and the pods that serve GPUs there: `gpu_plugin_in_cluster`, `pci_label_elsewhere`.
+    OtherNodes,
+    /// The events of the first pod of NVIDIA's stack that does not start: `nvidia_pods[].warning`.
+    PodEvents,
+}
+
+impl KubernetesInput {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pods, Self::ResourceSlices, Self::OtherNodes, Self::PodEvents];
+
+    /// Its name as a section of `unknown`.
+    pub fn section(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::ResourceSlices => "dynamic resource allocation",
+            Self::OtherNodes => "nodes",
+            Self::PodEvents => "events",
+        }
     }
 }
 

@@ -74,8 +74,8 @@ pub use all_rules::catalogue_of_rules;
 pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
 pub use gpu_pods::{GpuContainer, GpuPod};
 pub use kubernetes_facts::{
-    Component, ContainerStateKind, GpuLabels, KubernetesFacts, NvidiaContainer, NvidiaContainerState, NvidiaPod,
-    PodWarning, RuntimeClassUse,
+    Component, ContainerStateKind, GpuLabels, KubernetesFacts, KubernetesInput, NvidiaContainer, NvidiaContainerState,
+    NvidiaPod, PodWarning, RuntimeClassUse, UnreadInput,
 };
 pub(crate) use lost::precedes as precedes_bus_loss;
 pub use processes::{Stuck, stuck};

@@ -1,5 +1,7 @@
 //! Writes the summary: the worst finding, or what was checked if there is none.
 
+use std::collections::BTreeSet;
+
 use super::draft::Concluded;
 use super::node::{Node, OF_NVML};
 use super::{Severity, Verdict, evidence, faults_ruled_out, kernel_log_coverage, memory, nvlink_events, unknown, xid};
@@ -15,10 +17,16 @@ pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) 
         (None, Verdict::Healthy | Verdict::NoFaultFound) => checked(node, concluded),
         (None, _) => undecided(node, concluded),
     };
-    match judged(node, verdict) {
-        Some(judged) => format!("{text} {judged}"),
-        None => text,
-    }
+    let unread = notable.first().and_then(|_| unread_inputs(node));
+    std::iter::once(text).chain(judged(node, verdict)).chain(unread).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns a sentence about what Kubernetes did not say, beside a finding that may be the milder part of the trouble.
+fn unread_inputs(node: &Node<'_>) -> Option<String> {
+    let names: BTreeSet<&str> = node.kubernetes.unread.iter().map(|unread| unread.input.section()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    (!names.is_empty())
+        .then(|| format!("Not read in Kubernetes: {}; findings that need it are missing.", names.join(", ")))
 }
 
 /// Returns a sentence about the sections that were checked, if not all were.
@@ -71,7 +79,7 @@ fn responding(node: &Node<'_>) -> Option<String> {
         return None;
     }
     node.listed().next()?;
-    let names: std::collections::BTreeSet<&str> = node.listed().filter_map(|gpu| gpu.name.as_deref()).collect();
+    let names: BTreeSet<&str> = node.listed().filter_map(|gpu| gpu.name.as_deref()).collect();
     let product = match names.len() {
         1 => names.first().map(|name| format!(" ({name})")).unwrap_or_default(),
         _ => String::new(),
@@ -210,6 +218,9 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
         .filter(|(_, status)| *status != crate::report::Status::Ok)
         .map(|(name, _)| name)
         .collect();
+    let inputs = node.kubernetes.unread.iter().map(|unread| unread.input.section());
+    let mut failed: Vec<&str> = failed.into_iter().chain(inputs).collect();
+    failed.dedup();
     if !failed.is_empty() {
         parts.push(format!("not read or read in part: {}", failed.join(", ")));
     }

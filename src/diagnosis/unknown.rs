@@ -4,7 +4,9 @@
 //! several sections is one entry.
 
 use super::node::Node;
-use super::{Unknown, cdi, evidence, faults_ruled_out, kernel_log_coverage, memory, nvidia_stack, runtime};
+use super::{
+    Unknown, UnreadInput, cdi, evidence, faults_ruled_out, kernel_log_coverage, memory, nvidia_stack, runtime,
+};
 use crate::report::{Report, Status};
 use crate::text::clean_keeping_end;
 
@@ -51,8 +53,9 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
             None => entries.push((vec![section], Unknown { section: String::new(), gpu: problem.gpu, why })),
         }
     }
-    let mut list: Vec<Unknown> =
-        entries.into_iter().map(|(sections, entry)| Unknown { section: sections.join(", "), ..entry }).collect();
+    // First, since the list is cut off at its end.
+    let mut list: Vec<Unknown> = node.kubernetes.unread.iter().map(unread_input).collect();
+    list.extend(entries.into_iter().map(|(sections, entry)| Unknown { section: sections.join(", "), ..entry }));
     let short = kernel_log_coverage::window_too_short(node);
     let missing = faults_ruled_out::of(node).missing;
     let ecc_off = memory::ecc_off_of_unknown_products(node);
@@ -64,6 +67,7 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
         || slices.is_some()
         || !missing.is_empty()
         || !ecc_off.is_empty()
+        || !node.kubernetes.unread.is_empty()
         || undecided(node.report);
     if !ecc_off.is_empty() {
         let why = format!(
@@ -85,6 +89,11 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
         list.push(Unknown { section: "all".to_owned(), gpu: None, why });
     }
     (list, decisive)
+}
+
+/// The entry of an input from Kubernetes.
+fn unread_input(UnreadInput { input, why }: &UnreadInput) -> Unknown {
+    Unknown { section: input.section().to_owned(), gpu: None, why: clean_keeping_end(why, WHY) }
 }
 
 fn undecided(report: &Report) -> bool {

@@ -41,10 +41,9 @@ async fn api_and_probe_facts_are_one_answer() {
 async fn without_permission_to_probe_the_answer_has_only_api_facts_and_the_reason() {
     let bench = Bench::of(healthy().denying(Denial::of("create", "pods"))).await;
     let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
-    assert_eq!((answer.get("probe"), answer.get("gpus")), (None, None));
-    assert_eq!(answer["unknown"][0]["section"], "probe");
-    let why = answer["unknown"][0]["why"].as_str().unwrap();
-    assert!(why.contains("forbidden") && why.contains("rbac.yaml"), "{why}");
+    assert_eq!((&answer["probe"]["via"], answer.get("gpus")), (&json!("none"), None), "{answer}");
+    let note = answer["probe"]["note"].as_str().unwrap();
+    assert!(note.contains("forbidden") && note.contains("rbac.yaml"), "{note}");
     assert_eq!(answer["summary"]["overall_health"], "unknown");
     assert_eq!(answer["summary"]["allocated_gpus"], 8);
     assert_eq!(bench.cluster.pods_created(), 0);

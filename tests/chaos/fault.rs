@@ -15,6 +15,8 @@ pub(crate) enum Place {
     Exec,
     /// The log of a pod.
     Log,
+    /// The ephemeral containers of a pod.
+    Containers,
     /// Nodes, one or a list.
     Nodes,
     /// Everything else.
@@ -30,6 +32,7 @@ impl Place {
             ["api", "v1", "namespaces", _, "pods", _] => Self::Pod,
             ["api", "v1", "namespaces", _, "pods", _, "exec"] => Self::Exec,
             ["api", "v1", "namespaces", _, "pods", _, "log"] => Self::Log,
+            ["api", "v1", "namespaces", _, "pods", _, "ephemeralcontainers"] => Self::Containers,
             ["api", "v1", "nodes", ..] => Self::Nodes,
             _ => Self::Other,
         }
@@ -100,6 +103,7 @@ impl Rule {
             (None, Some(Place::Exec)),
             (None, Some(Place::Exec)),
             (None, Some(Place::Log)),
+            (None, Some(Place::Containers)),
             (Some("GET"), Some(Place::Pod)),
             (Some("GET"), Some(Place::Pods)),
             (Some("GET"), Some(Place::Nodes)),

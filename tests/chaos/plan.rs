@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::actions::KILL;
 use super::fault::Rule;
 use super::random::Random;
 
@@ -68,8 +69,8 @@ pub(crate) struct Options {
     pub(crate) calls: usize,
     /// Whether faults may cost many seconds.
     pub(crate) patient: bool,
-    /// Whether `--via inject` has a program and a base image.
-    pub(crate) inject: bool,
+    /// Whether the cluster has what every method and action needs: a base image, pods with GPUs, processes.
+    pub(crate) whole: bool,
 }
 
 impl Step {
@@ -84,13 +85,17 @@ impl Step {
         let random = &mut Random::of_step(options.seed, number);
         let patient = options.patient;
         let way = if random.percent(75) { Way::Mcp } else { Way::Command };
-        let via = match random.below(10) {
-            0..=5 => "pod",
-            6..=7 => "logs",
-            _ if options.inject => "inject",
+        let via = match random.below(20) {
+            0..=10 => "pod",
+            11..=14 => "logs",
+            15..=17 if options.whole => "inject",
+            18.. if options.whole => "ephemeral",
             _ => "pod",
         };
         let tool = if random.percent(88) { random.of(&PROBING) } else { random.of(&ASKING) };
+        // An ephemeral container does not see the host: actions are refused there.
+        let acts = options.whole && way == Way::Command && via != "ephemeral" && random.percent(15);
+        let tool = if acts { KILL } else { tool };
         let longest = Duration::from_millis(if patient { 3_000 } else { 500 });
         let event = match random.below(100) {
             0..=44 => Event::Nothing,

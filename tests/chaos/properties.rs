@@ -1,5 +1,7 @@
 //! What must hold for every answer.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::plan::Step;
@@ -24,6 +26,13 @@ pub(crate) type Found = (&'static str, String);
 /// Whether a text names a pod.
 pub(crate) fn is_named(text: &str, pod: &str) -> bool {
     text.contains(pod)
+}
+
+/// The audit log of launchers with this state directory, with its rotated files.
+pub(crate) fn audit_log(state: &Path) -> String {
+    let files = std::fs::read_dir(state).into_iter().flatten().flatten().map(|entry| entry.path());
+    let audits = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains("audit")));
+    audits.map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect()
 }
 
 /// Checks the result of a tool call.

@@ -5,24 +5,33 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::actions::{self, KILL};
 use super::plan::{ASKING, PROBING, Step};
 use super::session::{Reply, Session};
 
+/// The method that reads inside a pod of another owner, and sees less.
+const INSIDE: &str = "ephemeral";
 /// Fields of an answer that say how it was got, not what was found.
 const HOW: [&str; 2] = ["probe", "context"];
 
 /// The answers by tool and state of the node.
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
-    answers: BTreeMap<(&'static str, bool), Value>,
+    /// By method (whether it reads inside a pod), tool and state of the node.
+    answers: BTreeMap<(bool, &'static str, bool), Value>,
     /// Whether whole answers are compared: on a real node, values change from second to second.
     whole: bool,
 }
 
 impl Reference {
+    /// No answers yet.
+    pub(crate) fn new(whole: bool) -> Self {
+        Self { answers: BTreeMap::new(), whole }
+    }
+
     /// Asks every tool twice; what differs between the answers is not compared.
-    pub(crate) async fn of(session: &mut Session, node: impl Fn(bool) -> String, whole: bool) -> Self {
-        let mut answers: BTreeMap<_, Value> = BTreeMap::new();
+    pub(crate) async fn ask(&mut self, session: &mut Session, node: impl Fn(bool) -> String) {
+        let is_inside = session.via == INSIDE;
         for round in 0..2 {
             let mut calls = Vec::new();
             for (healthy, tool) in
@@ -34,11 +43,11 @@ impl Reference {
                 let reply = session.reply(id, Instant::now() + Duration::from_secs(60)).await;
                 let Reply::Result(result) = reply else { panic!("{tool} without faults: {reply:?}") };
                 // A real node without GPUs has no inventory: then every answer is an error.
-                assert!(!whole || result["isError"] != true, "{tool} without faults: {result}");
+                assert!(!self.whole || result["isError"] != true, "{tool} without faults: {result}");
                 let answer = comparable(&result["structuredContent"], &node(healthy));
-                match answers.get_mut(&(tool, healthy)) {
+                match self.answers.get_mut(&(is_inside, tool, healthy)) {
                     Some(first) => mask_differences(first, &answer),
-                    None => drop(answers.insert((tool, healthy), answer)),
+                    None => drop(self.answers.insert((is_inside, tool, healthy), answer)),
                 }
             }
             if round == 0 {
@@ -46,13 +55,15 @@ impl Reference {
                 tokio::time::sleep(Duration::from_millis(1_100)).await;
             }
         }
-        Self { answers, whole }
     }
 
     /// Why an answer is wrong. An answer that says that it is incomplete is right.
     /// `disturbed`: the kubelet stopped meanwhile, which the answer may show.
     pub(crate) fn wrong(&self, step: &Step, node: &str, answer: &Value, disturbed: bool) -> Option<String> {
-        let expected = &self.answers[&(step.tool, step.healthy)];
+        if step.tool == KILL {
+            return actions::wrong(step, answer);
+        }
+        let expected = &self.answers[&(step.via == INSIDE, step.tool, step.healthy)];
         if expected.is_null() {
             return Some("an answer, where there is none without faults".to_owned());
         }

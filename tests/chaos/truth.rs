@@ -99,13 +99,6 @@ impl Truth {
         wanted.map(|(_, seen)| seen.name.clone()).collect()
     }
 
-    /// Does not name those of these that are deleted.
-    pub(crate) fn forgive_deleted(&self, names: &[String]) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let deleted = all.values_mut().filter(|seen| seen.ended.is_some() && names.contains(&seen.name));
-        deleted.for_each(|seen| seen.reported = true);
-    }
-
     /// Does not name these again.
     pub(crate) fn forgive(&self, names: &[String]) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,6 @@
 //! Does the steps of one worker, with launchers that have a home, a proxy and a namespace of their own.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,9 +8,11 @@ use kube::ResourceExt;
 use serde_json::Value;
 use tokio::time::sleep;
 
+use super::actions::{self, KILL};
 use super::cluster::Site;
+use super::containers;
 use super::plan::{Event, Step, Way};
-use super::properties::{Violation, is_named, read_answer, read_command};
+use super::properties::{Violation, audit_log, is_named, read_answer, read_command};
 use super::proxy::Proxy;
 use super::reference::{Reference, arguments};
 use super::session::{Reply, Session};
@@ -28,6 +29,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(CALL_SECONDS + 40);
 const END_TIME: Duration = Duration::from_secs(5);
 /// How long a new launcher may take to delete the pods of one that was killed.
 const SWEEP_TIME: Duration = Duration::from_secs(20);
+/// How long a request of a launcher that was killed may take to arrive, and a pod to be seen in the watch.
+const ARRIVAL_TIME: Duration = Duration::from_millis(300);
 
 /// One worker.
 pub(crate) struct Worker {
@@ -42,6 +45,14 @@ pub(crate) struct Worker {
     declared: String,
     /// UIDs of pods whose launcher was killed.
     orphans: BTreeSet<String>,
+    /// Whether a launcher was killed since the audit log was checked.
+    was_killed: bool,
+    /// Ephemeral containers of the reference, whose audit log is another one.
+    foreign: BTreeSet<String>,
+    /// How many actions in the audit log have no end, since their launcher was killed.
+    actions_without_end: isize,
+    /// Pods of killed launchers that are not in the audit log yet: a later sweep writes their lines.
+    owed: BTreeSet<String>,
     pub(crate) violations: Vec<Violation>,
 }
 
@@ -52,8 +63,25 @@ impl Worker {
         std::fs::write(home.path().join("config"), proxy.kubeconfig()).expect("a file");
         let truth = Truth::of(site.pods_api(number)).await;
         let (session, violations) = (None, Vec::new());
-        let (declared, orphans) = (String::new(), BTreeSet::new());
-        Self { number, site, proxy, truth, home, session, reference, declared, orphans, violations }
+        let (declared, orphans, owed) = (String::new(), BTreeSet::new(), BTreeSet::new());
+        let (was_killed, actions_without_end) = (false, 0);
+        let foreign = containers::of_worker(&site, number).await.into_iter().map(|one| one.name).collect();
+        Self {
+            number,
+            site,
+            proxy,
+            truth,
+            home,
+            session,
+            reference,
+            declared,
+            orphans,
+            was_killed,
+            foreign,
+            actions_without_end,
+            owed,
+            violations,
+        }
     }
 
     fn launcher(&self, via: &str) -> Launcher {
@@ -96,6 +124,7 @@ impl Worker {
         for found in self.truth.beyond_deadline() {
             self.violated(step, "deadline", found);
         }
+        self.check_actions(step);
         self.check_audit(step).await;
     }
 
@@ -150,6 +179,10 @@ impl Worker {
         if step.tool != "list_gpu_nodes" {
             words.extend(["--node-name", &node]);
         }
+        if step.tool == KILL {
+            words.splice(0..0, ["--mode", "operator"]);
+            words.extend(actions::words());
+        }
         self.proxy.set(step.rules.clone());
         let mut running = self.launcher(step.via).args(words).start();
         running.close_stdin();
@@ -161,7 +194,7 @@ impl Worker {
             let said = running.said();
             self.violated(step, "hang", format!("the command did not end within {time:?}; it said: {said}"));
             running.signal("KILL");
-            return self.adopt().await;
+            return self.adopt_of_killed().await;
         };
         let mut stdout = String::new();
         while let Some(line) = running.lines.recv().await {
@@ -172,7 +205,7 @@ impl Worker {
         let interrupted = matches!(step.event, Event::Signal(..));
         if killed || (interrupted && status.code().is_none() && said.is_empty()) {
             // A signal may come before the program handles it.
-            return self.adopt().await;
+            return self.adopt_of_killed().await;
         }
         let disturbed = matches!(step.event, Event::KubeletStops(_));
         let compare = |answer: &Value| self.reference.wrong(step, &node, answer, disturbed);
@@ -219,7 +252,7 @@ impl Worker {
         if session.running.exit_by(Instant::now() + time).await.is_none() {
             self.violated(step, "hang", format!("the server did not end within {time:?}"));
             session.running.signal("KILL");
-            self.adopt().await;
+            self.adopt_of_killed().await;
         }
         let said = session.running.said();
         if said.contains("panicked") {
@@ -227,32 +260,45 @@ impl Worker {
         }
         self.declared.push_str(&said);
         if killed {
-            self.adopt().await;
+            self.adopt_of_killed().await;
         }
     }
 
-    /// Takes the pods that exist for those of a launcher that was killed. It wrote no line about those that it had just deleted.
+    /// The same once the requests of a launcher that was killed have arrived.
+    async fn adopt_of_killed(&mut self) {
+        self.was_killed = true;
+        sleep(ARRIVAL_TIME).await;
+        self.adopt().await;
+    }
+
+    /// Takes the pods that exist for those of a launcher that has ended.
     async fn adopt(&mut self) {
-        let log = self.audit_log();
-        let unwritten: Vec<_> =
-            self.truth.unaudited(&self.orphans).into_iter().filter(|name| !is_named(&log, name)).collect();
-        self.truth.forgive_deleted(&unwritten);
         for pod in self.site.pods(self.number).await {
             self.truth.note(&pod, false);
-            self.orphans.extend(pod.uid());
         }
+        self.orphans.extend(self.open().await.into_iter().map(|(key, _)| key));
+    }
+
+    /// Our pods that exist, and our ephemeral containers that run: key and name.
+    async fn open(&self) -> Vec<(String, String)> {
+        let pods = self.site.pods(self.number).await;
+        let pods = pods.iter().map(|pod| (pod.uid().unwrap_or_default(), pod.name_any()));
+        let containers = containers::of_worker(&self.site, self.number).await;
+        let running = containers.into_iter().filter(|one| one.is_open && !self.foreign.contains(&one.name));
+        pods.chain(running.map(|one| (one.name.clone(), one.name))).collect()
     }
 
     /// After an answer, every pod is deleted, or the launcher said that it may be left.
     async fn check_pods(&mut self, step: &Step, background: bool) {
         let end = Instant::now() + if background { ANSWER_TIME } else { Duration::ZERO };
         loop {
-            let pods = self.site.pods(self.number).await;
             let log = self.session.as_ref().map(|session| session.running.said()).unwrap_or_default();
-            let undeclared: Vec<_> = pods
-                .iter()
-                .filter(|pod| !self.orphans.contains(&pod.uid().unwrap_or_default()))
-                .map(ResourceExt::name_any)
+            let undeclared: Vec<_> = self
+                .open()
+                .await
+                .into_iter()
+                .filter(|(key, _)| !self.orphans.contains(key))
+                .map(|(_, name)| name)
                 .filter(|name| !is_named(&self.declared, name) && !is_named(&log, name))
                 .collect();
             if undeclared.is_empty() {
@@ -269,7 +315,7 @@ impl Worker {
     /// Before a step: what was left is swept by a new launcher.
     async fn sweep(&mut self, step: &Step) {
         self.proxy.set(Vec::new());
-        if self.site.pods(self.number).await.is_empty() {
+        if self.open().await.is_empty() {
             return;
         }
         // Its own session spares the pods that it could not delete.
@@ -277,9 +323,11 @@ impl Worker {
         self.adopt().await;
         self.session = Session::start(self.launcher("pod"), "pod", Duration::from_secs(20)).await;
         let end = Instant::now() + SWEEP_TIME;
-        while !self.site.pods(self.number).await.is_empty() {
+        while !self.open().await.is_empty() {
             if Instant::now() >= end {
-                let names: Vec<_> = self.site.pods(self.number).await.iter().map(ResourceExt::name_any).collect();
+                let names: Vec<_> = self.open().await.into_iter().map(|(_, name)| name).collect();
+                let containers = containers::of_worker(&self.site, self.number).await;
+                self.foreign.extend(containers.into_iter().filter(|one| one.is_open).map(|one| one.name));
                 self.violated(step, "sweep", format!("not swept within {SWEEP_TIME:?}: {}", names.join(", ")));
                 self.site.delete_pods(self.number, true).await;
                 return;
@@ -288,29 +336,43 @@ impl Worker {
         }
     }
 
-    /// Every pod that was created is in the audit log.
+    /// Every pod that was created is in the audit log, those of killed launchers after a later sweep.
     async fn check_audit(&mut self, step: &Step) {
-        let end = Instant::now() + Duration::from_secs(5);
+        let was_killed = std::mem::take(&mut self.was_killed);
+        let end = Instant::now() + if was_killed { ARRIVAL_TIME } else { Duration::from_secs(5) };
         loop {
             let log = self.audit_log();
-            let missing: Vec<_> =
-                self.truth.unaudited(&self.orphans).into_iter().filter(|name| !is_named(&log, name)).collect();
+            let containers = containers::of_worker(&self.site, self.number).await.into_iter().map(|one| one.name);
+            let containers = containers.filter(|name| !self.orphans.contains(name) && !self.foreign.contains(name));
+            let missing = self.truth.unaudited(&self.orphans).into_iter().chain(containers);
+            let missing: Vec<_> = missing.filter(|name| !self.owed.contains(name) && !is_named(&log, name)).collect();
             if missing.is_empty() {
                 return;
             }
+            if Instant::now() >= end && was_killed {
+                return self.owed.extend(missing);
+            }
             if Instant::now() >= end {
                 self.violated(step, "audit", format!("not in the audit log: {}", missing.join(", ")));
+                self.foreign.extend(missing.clone());
                 return self.truth.forgive(&missing);
             }
             sleep(Duration::from_millis(50)).await;
         }
     }
 
+    /// Every action that was begun has an end in the audit log, unless its launcher was killed.
+    fn check_actions(&mut self, step: &Step) {
+        let open = actions::without_end(&self.audit_log());
+        let may_be_cut = self.was_killed || matches!(step.event, Event::Signal(_, _, Some(_)));
+        if open != self.actions_without_end && !may_be_cut {
+            self.violated(step, "action", format!("{open} actions without an end, not {}", self.actions_without_end));
+        }
+        self.actions_without_end = open;
+    }
+
     fn audit_log(&self) -> String {
-        let folder: PathBuf = self.home.path().join("state/gpu-syringe");
-        let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let audits = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains("audit")));
-        audits.map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect()
+        audit_log(&self.home.path().join("state/gpu-syringe"))
     }
 
     /// At the end: a last launcher sweeps, and nothing is left on the cluster; the pods of killed launchers are in the audit, too.
@@ -318,11 +380,20 @@ impl Worker {
         self.end_session(&Step::without_faults("pod")).await;
         self.sweep(last).await;
         self.end_session(&Step::without_faults("pod")).await;
-        let left: Vec<_> = self.site.pods(self.number).await.iter().map(ResourceExt::name_any).collect();
+        let mut sweep = self.launcher("pod").args(["sweep"]).start();
+        sweep.close_stdin();
+        let status = sweep.exit_by(Instant::now() + ANSWER_TIME).await;
+        if status.and_then(|status| status.code()) != Some(0) {
+            let said = sweep.said();
+            self.violated(last, "end", format!("the last sweep failed: {said}"));
+        }
+        let left: Vec<_> = self.open().await.into_iter().map(|(_, name)| name).collect();
         if !left.is_empty() {
             self.violated(last, "end", format!("left on the cluster: {}", left.join(", ")));
         }
         self.orphans.clear();
+        self.owed.clear();
+        self.was_killed = false;
         self.check_audit(last).await;
     }
 }

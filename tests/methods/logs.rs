@@ -85,7 +85,7 @@ async fn if_websockets_are_refused_the_log_is_read_and_the_answer_says_so() {
     for code in [400, 403, 404, 501] {
         let cluster = Cluster::start(fixture()).await.unwrap();
         cluster.faults(|faults| faults.everywhere.exec = Some(CountedFault::always(ExecFault::UpgradeRefused(code))));
-        let launcher = Launcher::start(&cluster, &[]);
+        let launcher = Launcher::start(&cluster, &["--via", "pod"]);
         let answer = launcher.inventory().await.unwrap_or_else(|failure| panic!("{code}: {failure}"));
         assert_eq!(answer["probe"]["via"], "logs", "{code}");
         let note = answer["probe"]["note"].as_str().unwrap();
@@ -136,7 +136,7 @@ async fn the_page_of_a_proxy_is_no_proof_that_the_pod_was_deleted() {
 async fn each_pod_of_a_call_has_its_line_in_the_audit_log() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     cluster.faults(|faults| faults.everywhere.exec = Some(CountedFault::always(ExecFault::UpgradeRefused(400))));
-    let launcher = Launcher::start(&cluster, &[]);
+    let launcher = Launcher::start(&cluster, &["--via", "pod"]);
     launcher.inventory().await.unwrap();
     let lines = launcher.prober.audit().read(10).unwrap();
     let [first, second] = lines.as_slice() else { panic!("{lines:?}") };
@@ -150,7 +150,7 @@ async fn each_pod_of_a_call_has_its_line_in_the_audit_log() {
 async fn the_log_needs_no_exec() {
     let fixture = fixture().denying(Denial::of("get", "pods/exec")).denying(Denial::of("create", "pods/exec"));
     let cluster = Cluster::start(fixture).await.unwrap();
-    let said = Launcher::start(&cluster, &[]).failure().await;
+    let said = Launcher::start(&cluster, &["--via", "pod"]).failure().await;
     assert!(said.contains("pods/exec") && said.contains("--via logs"), "{said}");
     let answer = Launcher::start(&cluster, &["--via", "logs"]).inventory().await.unwrap();
     assert_eq!(answer["probe"]["via"], "logs");

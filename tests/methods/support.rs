@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use demo_cluster::{Cluster, Fixture, NodeFixture, ShellImages, Timing, workloads_of};
+use demo_cluster::{Cluster, Fixture, NodeFixture, PROBE_IMAGE, ShellImages, Timing, workloads_of};
 use gpu_syringe::Failure;
 use gpu_syringe::audit::{AuditLine, AuditLog};
 use gpu_syringe::call::CallContext;
@@ -21,13 +21,16 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const NAMESPACE: &str = "gpu-syringe";
 pub(crate) const DEBIAN: &str = "docker.io/library/debian:12";
+/// The same image by digest, as a node reports one that it pulled.
+pub(crate) const DEBIAN_PINNED: &str =
+    "docker.io/library/debian@sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
 pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:1.37";
 
 /// A node that fell into a state, with the images that inject needs.
 pub(crate) fn node(name: &str, scenario: &str) -> NodeFixture {
     let facts = Report { hostname: Some(name.to_owned()), ..scenarios::named(scenario).unwrap().report() };
     let mut node = NodeFixture::from_facts(name, facts);
-    node.images = vec![DEBIAN.to_owned(), BUSYBOX.to_owned()];
+    node.images.extend([DEBIAN.to_owned(), BUSYBOX.to_owned()]);
     node
 }
 
@@ -42,7 +45,7 @@ pub(crate) fn fixture() -> Fixture {
 pub(crate) fn with_image(image: demo_cluster::Image) -> Fixture {
     let mut fixture = fixture();
     for node in &mut fixture.nodes {
-        node.images = vec![DEBIAN.to_owned()];
+        node.images = vec![PROBE_IMAGE.to_owned(), DEBIAN.to_owned()];
     }
     Fixture { programs: Arc::new(ShellImages::of([(DEBIAN, image)])), ..fixture }
 }

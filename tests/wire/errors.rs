@@ -6,15 +6,22 @@ use std::time::{Duration, Instant};
 use demo_cluster::{AnswerFault, CountedFault, Denial, ExecFault, Fixture, RequestFault, StartFault};
 use serde_json::json;
 
-use crate::bed::{Bed, Fails, node};
+use crate::bed::{Bed, Fails, Prints, node};
 use crate::cleanup::on_gpu_1;
 use crate::support::answer::Answer;
+use crate::support::client::Client;
 
 /// A stream that was cut is known to be within this time.
 const CUT_IS_KNOWN: Duration = Duration::from_secs(5);
 
 async fn inventory(bed: &Bed) -> Answer {
     bed.client().await.call("get_gpu_inventory", on_gpu_1()).await
+}
+
+/// The same by the image of the probe alone: another method would answer.
+async fn by_image(bed: &Bed) -> Answer {
+    let mut client = Client::start(bed.launcher().args(["--via", "pod"])).await;
+    client.call("get_gpu_inventory", on_gpu_1()).await
 }
 
 async fn with_exec(fault: ExecFault) -> Bed {
@@ -100,7 +107,7 @@ async fn a_rejection_by_an_admission_plugin_does_not_suggest_permissions() {
 #[tokio::test]
 async fn an_image_that_cannot_be_pulled_is_an_error_in_the_kubelet_s_words() {
     let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::ImagePull.into())).await;
-    let answer = inventory(&bed).await;
+    let answer = by_image(&bed).await;
     answer.error_with(&["ImagePull", "node-probe:", "--image-pull-secret", "The probe pod was deleted."]);
     // The kubelet's own message, not its reason alone.
     assert!(
@@ -135,7 +142,7 @@ async fn a_namespace_that_denies_privileged_pods_gives_the_api_facts_and_names_t
 async fn a_missing_namespace_is_an_error_that_names_it() {
     let bed = Bed::healthy().await;
     let launcher = bed.launcher().env("GPU_SYRINGE_PROBE_NAMESPACE", "nowhere");
-    let ended = launcher.args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+    let ended = launcher.args(["--via", "pod", "get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
     assert_eq!(ended.code, Some(3));
     assert!(ended.stderr.contains("nowhere") && ended.stderr.contains("Next step"), "{}", ended.stderr);
     bed.assert_bare(0);
@@ -145,7 +152,7 @@ async fn a_missing_namespace_is_an_error_that_names_it() {
 async fn without_permission_to_create_pods_the_error_names_the_permission() {
     let nodes = [node("gpu-1", "healthy-h100-8")];
     let bed = Bed::of(Fixture::of(nodes).denying(Denial::of("create", "pods"))).await;
-    inventory(&bed).await.error_with(&["create", "pods/exec", "namespace gpu-syringe", "rbac.yaml", "403"]);
+    by_image(&bed).await.error_with(&["create", "pods/exec", "namespace gpu-syringe", "rbac.yaml", "403"]);
     bed.assert_bare(0);
 }
 
@@ -202,7 +209,7 @@ async fn if_a_proxy_refuses_websockets_the_log_is_read_and_the_answer_says_so() 
         assert!(began.elapsed() < CUT_IS_KNOWN, "{status}: {:?}", began.elapsed());
         let probe = &answer.deleted()["probe"];
         assert_eq!(probe["via"], "logs", "{status}");
-        assert!(probe["note"].as_str().unwrap().contains("websocket"), "{status}: {probe}");
+        assert!(probe["passed_over"][0].as_str().unwrap().contains("pod: websockets"), "{status}: {probe}");
         // The pod that could not be talked to, and the one that answered.
         bed.assert_bare(2);
     }
@@ -215,8 +222,8 @@ async fn if_a_proxy_answers_websockets_with_502_the_log_is_read_after_the_time_l
     let ended = launcher.run().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let answer: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
-    let note = answer["probe"]["note"].as_str().unwrap();
-    assert!(note.contains("502") && note.contains("websocket"), "{note}");
+    let passed = answer["probe"]["passed_over"][0].as_str().unwrap();
+    assert!(passed.contains("502") && passed.contains("pod: websockets"), "{passed}");
     bed.assert_bare(2);
 }
 
@@ -270,4 +277,22 @@ async fn an_empty_variable_counts_as_not_set() {
     let ended = launcher.args(["get-gpu-telemetry", "--node-name", "gpu-1"]).run().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     bed.assert_bare(1);
+}
+
+/// The probe of another version: fields that were renamed would be missing without a word.
+#[tokio::test]
+async fn a_report_of_another_schema_version_is_an_error_that_names_it() {
+    for via in ["pod", "logs"] {
+        let old = r#"{"schema_version":1,"probe_version":"0.0.9","sections":{"inventory":{"status":"ok","data":{"gpus":[]}}}}"#;
+        let bed = Bed::running(Prints(old)).await;
+        let mut client = Client::start(bed.launcher().args(["--via", via])).await;
+        let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
+        answer.error_with(&[
+            "schema version is 1 (node-probe 0.0.9)",
+            "reads 2",
+            "--image",
+            "The probe pod was deleted",
+        ]);
+        bed.assert_bare(1);
+    }
 }

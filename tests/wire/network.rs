@@ -25,7 +25,8 @@ struct Network {
 }
 
 impl Network {
-    async fn to(server: String) -> Self {
+    /// A proxy that passes bytes on to `server`; with `connects`, one that is asked for it with CONNECT.
+    async fn to(server: String, connects: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (frozen, all) = watch::channel(0);
@@ -34,7 +35,10 @@ impl Network {
         // The cluster refuses requests that name another host.
         let hosts = (address.clone(), server.clone());
         tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
+            while let Ok((mut client, _)) = listener.accept().await {
+                if connects {
+                    answer_connect(&mut client).await.unwrap();
+                }
                 let number = counter.fetch_add(1, Ordering::Relaxed) + 1;
                 let server = TcpStream::connect(&server).await.unwrap();
                 let (client_in, client_out) = client.into_split();
@@ -53,13 +57,30 @@ impl Network {
     }
 }
 
-/// A cluster and a session whose connections go through such a proxy.
-async fn through_a_network() -> (Bed, Network, Client) {
+/// Reads the head of a CONNECT request and answers it.
+async fn answer_connect(client: &mut TcpStream) -> io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await?);
+    }
+    assert!(head.starts_with(b"CONNECT "), "{}", String::from_utf8_lossy(&head));
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await
+}
+
+/// A cluster and a session whose connections go through such a proxy, which the kubeconfig may name as one.
+async fn through_a_network(as_proxy: bool) -> (Bed, Network, Client) {
     let bed = Bed::healthy().await;
     let url = bed.cluster.url();
     let server = url.trim_start_matches("http://").trim_end_matches('/');
-    let network = Network::to(server.to_owned()).await;
-    let config = bed.cluster.kubeconfig_yaml().replace(server, &network.address);
+    let network = Network::to(server.to_owned(), as_proxy).await;
+    let config = bed.cluster.kubeconfig_yaml();
+    let config = if as_proxy {
+        let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        config["clusters"][0]["cluster"]["proxy-url"] = json!(format!("http://{}", network.address));
+        config.to_string()
+    } else {
+        config.replace(server, &network.address)
+    };
     std::fs::write(bed.kubeconfig(), config).unwrap();
     let client = bed.client().await;
     (bed, network, client)
@@ -67,7 +88,13 @@ async fn through_a_network() -> (Bed, Network, Client) {
 
 #[tokio::test]
 async fn a_call_on_a_dropped_connection_is_sent_again_on_a_new_one() {
-    let (bed, network, mut client) = through_a_network().await;
+    for as_proxy in [false, true] {
+        dropped_connections_are_replaced(as_proxy).await;
+    }
+}
+
+async fn dropped_connections_are_replaced(as_proxy: bool) {
+    let (bed, network, mut client) = through_a_network(as_proxy).await;
     // Several connections at once: all of them are kept, and all of them are dropped.
     let calls: Vec<_> = (0..6).map(|_| client.send_call("get_gpu_inventory", on_gpu_1())).collect();
     for call in calls {
@@ -86,7 +113,7 @@ async fn a_call_on_a_dropped_connection_is_sent_again_on_a_new_one() {
 
 #[tokio::test]
 async fn a_websocket_that_is_dropped_silently_is_found_by_its_pings() {
-    let (bed, network, mut client) = through_a_network().await;
+    let (bed, network, mut client) = through_a_network(false).await;
     bed.cluster.faults(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Hang)));
     let call = client.send_call("get_gpu_inventory", on_gpu_1());
     client.until_progress(call, READ).await;

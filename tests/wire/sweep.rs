@@ -164,6 +164,77 @@ async fn every_swept_pod_has_an_audit_line() {
     assert!(line["pod_uid"].is_string() && line["server"].is_string(), "{line}");
 }
 
+/// The deletion is served, and its answer never comes.
+fn unanswered_deletion() -> RequestFault {
+    let answer = CountedFault::always(AnswerFault::Late(Duration::from_millis(10)));
+    RequestFault { verb: Some("delete"), resource: Some("pods"), answer }
+}
+
+/// Kills the launcher after its deletion is served, before it can write the audit line.
+async fn kill_after_deletion(bed: &Bed, program: &mut crate::support::launcher::Running) {
+    bed.until_bare().await;
+    program.signal("KILL");
+    program.exit().await;
+    assert_eq!(bed.audit(), Vec::<Value>::new(), "it was too slow to kill");
+}
+
+/// The lines that the next two sweeps have written.
+async fn lines_of_next_sweeps(bed: &Bed) -> Vec<Value> {
+    bed.cluster.faults(|faults| faults.api.requests.clear());
+    for _ in 0..2 {
+        bed.launcher().args(["sweep"]).run().await.json();
+    }
+    bed.audit()
+}
+
+#[tokio::test]
+async fn the_pod_of_a_launcher_that_was_killed_after_its_deletion_has_an_audit_line() {
+    for via in ["pod", "logs"] {
+        let bed = Bed::with(|faults| faults.api.requests.push(unanswered_deletion())).await;
+        let mut client = Client::start(bed.launcher().args(["--via", via])).await;
+        client.send_call("get_gpu_inventory", on_gpu_1());
+        wait::until("the pod", async || (bed.cluster.pods_created() > 0).then_some(())).await;
+        kill_after_deletion(&bed, &mut client.program).await;
+        let lines = lines_of_next_sweeps(&bed).await;
+        assert_eq!(lines.len(), 1, "{via}: {lines:?}");
+        assert!(lines[0]["pod"].as_str().is_some_and(|name| name.starts_with("gpu-syringe-")), "{via}: {lines:?}");
+        assert_eq!((&lines[0]["event"], &lines[0]["deleted"]), (&json!("sweep"), &json!(true)), "{via}: {lines:?}");
+        assert_eq!((&lines[0]["node"], &lines[0]["tool"]), (&json!("gpu-1"), &json!("get_gpu_inventory")), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_that_is_killed_after_its_deletion_leaves_the_audit_line_to_the_next() {
+    let (bed, name) = after_kill().await;
+    bed.cluster.faults(|faults| faults.api.requests.push(unanswered_deletion()));
+    let mut sweep = bed.launcher().args(["sweep"]).start();
+    kill_after_deletion(&bed, &mut sweep).await;
+    let lines = lines_of_next_sweeps(&bed).await;
+    assert_eq!((lines.len(), &lines[0]["pod"], &lines[0]["deleted"]), (1, &json!(name), &json!(true)), "{lines:?}");
+}
+
+/// The second attempt finds no pod: the first has deleted it.
+#[tokio::test]
+async fn a_sweep_whose_deletion_succeeded_without_its_answer_writes_the_audit_line() {
+    for lost in [AnswerFault::Lost, AnswerFault::ServedAndClosed] {
+        let (bed, name) = after_kill().await;
+        let answer = CountedFault::once(lost);
+        let fault = RequestFault { verb: Some("delete"), resource: Some("pods"), answer };
+        bed.cluster.faults(|faults| faults.api.requests.push(fault));
+        // Without the files of the sessions, as on another machine.
+        let state = bed.home().join("state/gpu-syringe");
+        for file in std::fs::read_dir(&state).unwrap().flatten() {
+            if file.file_name().to_string_lossy().starts_with("session-") {
+                std::fs::remove_file(file.path()).unwrap();
+            }
+        }
+        let swept = bed.launcher().args(["sweep"]).run().await.json();
+        let lines = bed.audit();
+        assert_eq!((&swept["deleted"], lines.len()), (&json!([name]), 1), "{swept} {lines:?}");
+        assert_eq!((&lines[0]["pod"], &lines[0]["deleted"]), (&json!(name), &json!(true)), "{lines:?}");
+    }
+}
+
 /// A read-only home directory, as in a container.
 #[tokio::test]
 async fn without_a_state_directory_the_next_launcher_sweeps_too() {

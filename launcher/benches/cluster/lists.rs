@@ -19,7 +19,7 @@ pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Ta
         "/api/v1/nodes?resourceVersion=0".to_owned(),
         format!("/api/v1/pods?fieldSelector={RUNNING}&resourceVersion=0"),
     ];
-    compare(options, program, table, &["nodes"], "both lists in protobuf", &lists).await;
+    compare(options, program, table, &["nodes"], "both lists in protobuf", &[lists]).await;
     let node = match &options.node {
         Some(node) => node.clone(),
         None => raw::ready_node(program.kubeconfig()).await,
@@ -30,7 +30,16 @@ pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Ta
         format!("/api/v1/events?fieldSelector=involvedObject.kind%3DNode%2CinvolvedObject.name%3D{node}&limit=100"),
     ];
     let describe = ["describe", node.as_str(), "--via", "none"];
-    compare(options, program, table, &describe, "the requests about that node", &of_node).await;
+    compare(options, program, table, &describe, "the requests about that node", &[of_node.clone()]).await;
+    let Some([namespace, pod, uid]) = raw::gpu_pod(program.kubeconfig(), &node).await else {
+        println!("explain is not measured: {node} has no pod with GPUs");
+        return;
+    };
+    let mut after = of_node;
+    after.push(format!("/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.uid%3D{uid}&limit=100"));
+    let steps = [vec![format!("/api/v1/namespaces/{namespace}/pods/{pod}")], after];
+    let explain = ["explain", &pod, "--namespace", &namespace, "--via", "none"];
+    compare(options, program, table, &explain, "the pod, then the requests about it and its node", &steps).await;
 }
 
 async fn compare(
@@ -39,13 +48,13 @@ async fn compare(
     table: &mut Table,
     command: &[&str],
     against: &str,
-    paths: &[String],
+    steps: &[Vec<String>],
 ) {
     let (mut measured, mut other, mut peak, mut bytes) = (Duration::MAX, Duration::MAX, None, 0);
     for _ in 0..options.list_rounds {
         let ran = program.run(command).await;
         (measured, peak) = (measured.min(ran.time), peak.max(ran.peak_mib));
-        let (time, read) = raw::read(program.kubeconfig(), paths).await;
+        let (time, read) = raw::read(program.kubeconfig(), steps).await;
         (other, bytes) = (other.min(time), read);
     }
     table.add(Row {

@@ -19,9 +19,18 @@ pub(crate) async fn connect(kubeconfig: &Path) -> Connection {
     Contexts::new(&settings).connect(None).await.unwrap()
 }
 
-/// Reads each path in protobuf, all at the same time and each on its own connection. Returns the bytes.
-pub(crate) async fn read(kubeconfig: &Path, paths: &[String]) -> (Duration, u64) {
+/// Reads each path in protobuf: one step after the other, the paths of a step at the same time and each on its own connection.
+/// Returns the bytes.
+pub(crate) async fn read(kubeconfig: &Path, steps: &[Vec<String>]) -> (Duration, u64) {
     let began = Instant::now();
+    let mut bytes = 0;
+    for paths in steps {
+        bytes += read_step(kubeconfig, paths).await;
+    }
+    (began.elapsed(), bytes)
+}
+
+async fn read_step(kubeconfig: &Path, paths: &[String]) -> u64 {
     let mut reads = tokio::task::JoinSet::new();
     for path in paths {
         let (connection, path) = (connect(kubeconfig).await, path.clone());
@@ -37,8 +46,21 @@ pub(crate) async fn read(kubeconfig: &Path, paths: &[String]) -> (Duration, u64)
             bytes
         });
     }
-    let bytes = reads.join_all().await.into_iter().sum();
-    (began.elapsed(), bytes)
+    reads.join_all().await.into_iter().sum()
+}
+
+/// A pod with GPUs on a node: namespace, name and UID.
+pub(crate) async fn gpu_pod(kubeconfig: &Path, node: &str) -> Option<[String; 3]> {
+    let client = connect(kubeconfig).await.client;
+    let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
+    let pods = Api::<Pod>::all(client).list(&on_node).await.unwrap().items;
+    let has_gpus = |pod: &&Pod| {
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let limits = containers.filter_map(|one| one.resources.as_ref()?.limits.as_ref());
+        limits.flat_map(|limits| limits.keys()).any(|name| name == "nvidia.com/gpu")
+    };
+    let found = pods.iter().find(has_gpus)?.metadata.clone();
+    Some([found.namespace?, found.name?, found.uid?])
 }
 
 /// The first node that is Ready.

@@ -30,6 +30,9 @@ pub(crate) enum ApiError {
     /// 409 for a precondition.
     #[error("Operation cannot be fulfilled on {resource} \"{name}\": {reason}")]
     Conflict { resource: &'static str, name: String, reason: String },
+    /// 409 of a server-side apply.
+    #[error("Apply failed with 1 conflict: conflict with \"kubectl-edit\" using v1: {field}")]
+    ApplyConflict { field: String },
     /// 403 of an admission controller.
     #[error("{resource} \"{name}\" is forbidden: {reason}")]
     AdmissionDenied { resource: &'static str, name: String, reason: String },
@@ -90,7 +93,7 @@ impl ApiError {
             Self::NotFound { .. } | Self::NoSuchPath => (404, "NotFound"),
             Self::MethodNotAllowed => (405, "MethodNotAllowed"),
             Self::AlreadyExists { .. } => (409, "AlreadyExists"),
-            Self::Conflict { .. } => (409, "Conflict"),
+            Self::Conflict { .. } | Self::ApplyConflict { .. } => (409, "Conflict"),
             Self::AdmissionDenied { .. } | Self::AuthorizationDenied { .. } => (403, "Forbidden"),
             Self::Invalid { .. } => (422, "Invalid"),
             Self::BadRequest(_) => (400, "BadRequest"),

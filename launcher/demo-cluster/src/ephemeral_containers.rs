@@ -23,32 +23,41 @@ pub(crate) fn serve(
     content: &str,
     body: &[u8],
 ) -> Result<Response<Body>, ApiError> {
-    let pod = get_and_list::find::<Pod>(state, info)?;
-    let wanted = match info.verb {
-        "get" => return Ok(json(200, &*pod)),
-        "update" => {
-            let new: Pod = parse(body)?;
-            new.spec.and_then(|spec| spec.ephemeral_containers).unwrap_or_default()
+    loop {
+        let pod = get_and_list::find::<Pod>(state, info)?;
+        let wanted = match info.verb {
+            "get" => return Ok(json(200, &*pod)),
+            "update" => {
+                let new: Pod = parse(body)?;
+                new.spec.and_then(|spec| spec.ephemeral_containers).unwrap_or_default()
+            }
+            "patch" if content.contains("strategic-merge-patch") => merge(containers(&pod), &parse(body)?)?,
+            "patch" if content.contains("merge-patch") => replace(containers(&pod), &parse(body)?)?,
+            "patch" => return Err(ApiError::UnsupportedMediaType("application/strategic-merge-patch+json")),
+            _ => return Err(ApiError::MethodNotAllowed),
+        };
+        let name = get_and_list::key(info).1;
+        let added = validate(&pod, &wanted, &name)?;
+        let mut extended = Pod::clone(&pod);
+        extended.spec.get_or_insert_with(PodSpec::default).ephemeral_containers = Some(wanted);
+        admission::check_pod_security(state, &extended, &name)?;
+        let new = extended.spec.and_then(|spec| spec.ephemeral_containers);
+        let mut is_current = false;
+        let edited = state.store(|store| {
+            store.edit(&get_and_list::key(info), |now: &mut Pod| {
+                is_current = containers(now) == containers(&pod);
+                if is_current {
+                    now.spec.get_or_insert_with(PodSpec::default).ephemeral_containers = new;
+                }
+            })
+        });
+        let edited = edited.ok_or(ApiError::NotFound { resource: "pods", name })?;
+        // Another request changed the list meanwhile: as an API server, try again with the new list.
+        if is_current {
+            kubelet::start_ephemeral_containers(state, &edited, added);
+            return Ok(json(200, &*edited));
         }
-        "patch" if content.contains("strategic-merge-patch") => merge(containers(&pod), &parse(body)?)?,
-        "patch" if content.contains("merge-patch") => replace(containers(&pod), &parse(body)?)?,
-        "patch" => return Err(ApiError::UnsupportedMediaType("application/strategic-merge-patch+json")),
-        _ => return Err(ApiError::MethodNotAllowed),
-    };
-    let name = get_and_list::key(info).1;
-    let added = validate(&pod, &wanted, &name)?;
-    let mut extended = Pod::clone(&pod);
-    extended.spec.get_or_insert_with(PodSpec::default).ephemeral_containers = Some(wanted);
-    admission::check_pod_security(state, &extended, &name)?;
-    let containers = extended.spec.and_then(|spec| spec.ephemeral_containers);
-    let edited = state.store(|store| {
-        store.edit(&get_and_list::key(info), |pod: &mut Pod| {
-            pod.spec.get_or_insert_with(PodSpec::default).ephemeral_containers = containers;
-        })
-    });
-    let edited = edited.ok_or(ApiError::NotFound { resource: "pods", name })?;
-    kubelet::start_ephemeral_containers(state, &edited, added);
-    Ok(json(200, &*edited))
+    }
 }
 
 fn containers(pod: &Pod) -> Vec<EphemeralContainer> {

@@ -68,7 +68,9 @@ fn probe_namespace() -> Namespace {
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some("gpu-syringe".to_owned());
     let label = ("pod-security.kubernetes.io/enforce".to_owned(), "privileged".to_owned());
-    namespace.metadata.labels = Some([label].into());
+    let ours = ("app.kubernetes.io/managed-by".to_owned(), "gpu-syringe".to_owned());
+    let name = ("kubernetes.io/metadata.name".to_owned(), "gpu-syringe".to_owned());
+    namespace.metadata.labels = Some([label, ours, name].into());
     namespace
 }
 

@@ -22,7 +22,8 @@ use crate::request_info::RequestInfo;
 use crate::response::{self, Body};
 use crate::store::{Store, Stored};
 use crate::{
-    authorization, discovery, ephemeral_containers, exec, get_and_list, node_logs, pod_logs, pods, request_body, watch,
+    authorization, discovery, ephemeral_containers, exec, get_and_list, json_objects, node_logs, pod_logs, pods,
+    request_body, watch,
 };
 
 /// Accepts connections until the cluster stops.
@@ -106,6 +107,9 @@ async fn serve(
     }
     let content = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content = content.unwrap_or_default().to_owned();
+    if let Some(served) = json_objects::serve(state, info, query, &content, request.body()) {
+        return served;
+    }
     match (info.group.as_str(), info.version.as_str(), resource.as_str()) {
         ("", "v1", "pods") => match info.verb {
             "create" => pods::create(state, info, query, request.body()),
@@ -122,6 +126,13 @@ async fn serve(
         ("", "v1", "namespaces") => serve_read::<Namespace>(state, info, query),
         ("authorization.k8s.io", "v1", "selfsubjectaccessreviews") if info.verb == "create" => {
             authorization::review(state, request.body())
+        }
+        ("authentication.k8s.io", "v1", "selfsubjectreviews") if info.verb == "create" => {
+            let status = json!({"userInfo": {"username": state.user, "groups": ["system:authenticated"]}});
+            Ok(response::json(
+                201,
+                &json!({"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1", "status": status}),
+            ))
         }
         ("resource.k8s.io", "v1", "resourceclaims") if info.verb == "list" => {
             Ok(list_json(state, info, "ResourceClaimList", |store| &store.claims))

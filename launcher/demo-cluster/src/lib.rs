@@ -23,11 +23,12 @@
 //!   node_object, kinds, pod_status, advertised_gpus     conditions; stored kinds; status of a pod; labels and resources
 //!   protobuf, negotiation                               objects in protobuf; the format that a client accepts
 //!   authentication, request_body, collection, programs  token and Host; bodies; objects of one kind; programs of images
-//!   store, node_fixture, shell_images                   all objects; nodes of a fixture; images with a shell (tests)
+//!   json_store, store, node_fixture, shell_images       all objects; nodes of a fixture; images with a shell (tests)
 //!   workload, fixture, container_runtime, faults        pods of a fixture; fixture; running containers; faults (tests)
 //!   cluster_state, demo                                 what server and kubelets share; the fixture of --demo
 //!   kubelet, kubelet_connection                         pods on nodes; the node and container of an exec or log
-//!   admission, authorization, get_and_list              checks of a request; get and list
+//!   admission, probe_policy, authorization              checks of a request
+//!   get_and_list, json_objects                          get and list; objects of a set-up as JSON
 //!   watch, pods, ephemeral_containers, exec             one part of the API each
 //!   pod_logs, node_logs, discovery                      the same
 //!   http_server                                         connections and routing
@@ -60,6 +61,8 @@ mod fixture;
 mod generated_metadata;
 mod get_and_list;
 mod http_server;
+mod json_objects;
+mod json_store;
 mod kinds;
 mod kubelet;
 mod kubelet_connection;
@@ -70,6 +73,7 @@ mod node_object;
 mod pod_logs;
 mod pod_status;
 mod pods;
+mod probe_policy;
 mod programs;
 mod protobuf;
 mod query;
@@ -101,7 +105,7 @@ pub use self::faults::{
     AnswerFault, ApiFaults, CountedFault, ExecFault, Faults, NodeFaults, ProtobufRefusal, RequestFault, StartFault,
 };
 pub use self::fixture::{Denial, ExecRefusals, Fixture, Timing};
-pub use self::node_fixture::NodeFixture;
+pub use self::node_fixture::{NodeFixture, PROBE_IMAGE};
 pub use self::programs::{Invocation, NodeProbe, Process, Programs, Streams};
 #[cfg(feature = "test-support")]
 pub use self::shell_images::{Image, ShellImages, Tmp};
@@ -200,6 +204,41 @@ impl Cluster {
     /// Adds a pod, or replaces the one with the same name. No kubelet runs it.
     pub fn add_pod(&self, pod: Pod) {
         self.state.store(|store| store.put_existing(pod));
+    }
+
+    /// Adds an object of a set-up (Role, ConfigMap, ResourceQuota, …), or replaces the one with the same name, as another field manager.
+    pub fn add_object(&self, object: serde_json::Value) {
+        self.state.store(|store| json_objects::put_existing(store, object));
+    }
+
+    /// Removes an object of a set-up.
+    #[cfg(feature = "test-support")]
+    pub fn remove_object(&self, kind: &str, name: &str) {
+        self.state.store(|store| store.json.retain(|key, object| object.value["kind"] != kind || key.2 != name));
+    }
+
+    /// Adds a namespace, or replaces the one with the same name.
+    #[cfg(feature = "test-support")]
+    pub fn add_namespace(&self, mut namespace: k8s_openapi::api::core::v1::Namespace) {
+        let name = namespace.metadata.name.clone().unwrap_or_default();
+        let labels = namespace.metadata.labels.get_or_insert_default();
+        labels.insert("kubernetes.io/metadata.name".to_owned(), name);
+        self.state.store(|store| drop(store.put(namespace)));
+    }
+
+    /// Changes a `Namespace` object, if it exists.
+    #[cfg(feature = "test-support")]
+    pub fn edit_namespace(&self, name: &str, edit: impl FnOnce(&mut k8s_openapi::api::core::v1::Namespace)) {
+        self.state.store(|store| drop(store.edit(&(String::new(), name.to_owned()), edit)));
+    }
+
+    /// The objects of a set-up: kind and name.
+    #[cfg(feature = "test-support")]
+    pub fn objects(&self) -> Vec<(String, String)> {
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let name =
+            |object: &json_store::JsonObject| (text(&object.value["kind"]), text(&object.value["metadata"]["name"]));
+        self.state.store(|store| store.json.values().map(name).collect())
     }
 
     /// Adds an event.

@@ -14,6 +14,9 @@ use syringe_core::report::Report;
 
 use crate::{advertised_gpus, node_object};
 
+/// The image of the probe of this version, which every node of a fixture has.
+pub const PROBE_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
+
 /// A node, and the facts that a probe reads on it.
 #[derive(Clone, Debug)]
 pub struct NodeFixture {
@@ -31,7 +34,7 @@ pub struct NodeFixture {
     pub unschedulable: bool,
     /// Capacity and allocatable by resource: `nvidia.com/gpu` → (8, 8).
     pub resources: BTreeMap<String, (u64, u64)>,
-    /// Images on the node.
+    /// Images on the node; by default the probe's.
     pub images: Vec<String>,
     /// Images that the node cannot pull.
     pub unpullable_images: Vec<String>,
@@ -61,7 +64,7 @@ impl NodeFixture {
             conditions: Vec::new(),
             unschedulable: false,
             resources: BTreeMap::new(),
-            images: Vec::new(),
+            images: vec![PROBE_IMAGE.to_owned()],
             unpullable_images: Vec::new(),
             log_files: BTreeMap::new(),
             os_image: None,

@@ -15,7 +15,7 @@ use crate::query::Query;
 use crate::request_body::parse;
 use crate::request_info::RequestInfo;
 use crate::response::{Body, json};
-use crate::{admission, generated_metadata, get_and_list, kubelet};
+use crate::{admission, generated_metadata, get_and_list, kubelet, probe_policy};
 
 /// `create`.
 pub(crate) fn create(
@@ -39,6 +39,7 @@ pub(crate) fn create(
     admission::validate(&pod, &name)?;
     admission::check_pod_security(state, &pod, &name)?;
     admission::set_defaults(&mut pod);
+    probe_policy::check(state, &pod, &name)?;
     let metadata = &mut pod.metadata;
     (metadata.uid, metadata.resource_version) = (None, None);
     metadata.creation_timestamp = Some(Time(generated_metadata::now() - state.injector.clock_behind()));

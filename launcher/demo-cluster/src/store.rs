@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::collection::{Collection, Key};
 use crate::generated_metadata;
+use crate::json_store::JsonObjects;
 use crate::kinds::Kind;
 
 /// The objects of the cluster.
@@ -24,6 +25,8 @@ pub(crate) struct Store {
     pub(crate) claims: Vec<Value>,
     /// See `claims`.
     pub(crate) slices: Vec<Value>,
+    /// Objects of a set-up.
+    pub(crate) json: JsonObjects,
 }
 
 /// A kind that the store has a collection of.
@@ -52,6 +55,12 @@ stored!(Pod => pods, Node => nodes, Event => events, Namespace => namespaces);
 impl Store {
     /// The resource version of the latest change.
     pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// A resource version for a change.
+    pub(crate) fn next_version(&mut self) -> u64 {
+        self.version += 1;
         self.version
     }
 

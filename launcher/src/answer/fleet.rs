@@ -202,6 +202,9 @@ pub struct ProbesSummary {
     pub median_node_ms: u64,
     /// Duration of the slowest node.
     pub slowest_node_ms: u64,
+    /// Methods that `--via auto` passed over and why, each only in the first answer that it concerns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<String>,
 }
 
 fn is_zero(count: &usize) -> bool {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::diagnosis::{Finding, Severity, StackStage, Unknown};
+use syringe_core::diagnosis::{Finding, KubernetesInput, Severity, StackStage, Unknown, Verdict};
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::{Section, Sections};
 
@@ -203,7 +203,10 @@ impl NodeDescription {
         }
         let telemetry = Section::into_data(telemetry).unwrap_or_default();
         let health = Section::into_data(health).unwrap_or_default();
-        self.summary.overall_health = health.status;
+        // The score of the probe knows nothing of what Kubernetes did not say.
+        let of_verdict =
+            if diagnosis.verdict == Verdict::Unknown { HealthStatus::Unknown } else { HealthStatus::Healthy };
+        self.summary.overall_health = health.status.max(of_verdict);
         let row = |gpu: syringe_core::facts::health::GpuHealth| {
             let now = telemetry.gpus.iter().find(|now| Some(now.index) == gpu.index);
             GpuRow {
@@ -222,7 +225,14 @@ impl NodeDescription {
         let omitted = self.findings.len().saturating_sub(MAX_FINDINGS);
         self.findings_omitted = (omitted > 0).then_some(omitted);
         self.findings.truncate(MAX_FINDINGS);
-        self.unknown.extend(diagnosis.unknown);
+        // The description reads these, too.
+        let shared = [KubernetesInput::Pods, KubernetesInput::ResourceSlices].map(KubernetesInput::section);
+        for unknown in diagnosis.unknown {
+            let is_known = self.unknown.iter().any(|known| known.section == unknown.section);
+            if !(is_known && shared.contains(&unknown.section.as_str())) {
+                self.unknown.push(unknown);
+            }
+        }
         self.stack = diagnosis.stack;
         self.summary.text = diagnosis.summary;
         self.probe = Some(note);

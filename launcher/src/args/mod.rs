@@ -11,12 +11,15 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde_json::Value;
 
 use crate::completion;
+use crate::doctor::DoctorArgs;
 use crate::error::Failure;
 use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
 use crate::settings::{OutputSettings, Settings, all_settings};
+use crate::setup::SetupArgs;
 
 pub(crate) use tool_commands::{ToolCall, ToolCommand};
 pub(crate) use usage_error::wants_json;
@@ -48,6 +51,10 @@ pub(crate) enum Command {
     Mcp,
     /// Show every setting, its value, and where it came from
     Config,
+    /// Check what probes need, and how to mend it
+    Doctor(DoctorArgs),
+    /// Namespace, permissions, policy: print or apply
+    Setup(SetupArgs),
     /// Print the manifest of a probe pod, without creating the pod
     PodSpec(PodSpec),
     /// Delete probe pods that a killed gpu-syringe left behind
@@ -146,8 +153,25 @@ pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
 }
 
 /// The command with its help texts.
-pub(crate) fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     completion::with_names(help::arrange(Cli::command()))
+}
+
+/// Parses a command line of the documents: the call of the tool that it makes, if it runs one.
+///
+/// # Errors
+/// When the program would reject it.
+pub fn documented_call(argv: &[&str]) -> Result<Option<(&'static str, Value)>, clap::Error> {
+    let rejected = |failure: Failure| clap::Error::raw(ErrorKind::ValueValidation, failure);
+    let cli = Cli::from_arg_matches(&command().try_get_matches_from(argv)?)?;
+    cli.check_namespace().map_err(rejected)?;
+    match cli.command {
+        Command::Tool(command) if command.xid_code().is_none() => {
+            let ToolCall { entry, arguments, .. } = command.into_call().map_err(rejected)?;
+            Ok(Some((entry.name, arguments)))
+        }
+        _ => Ok(None),
+    }
 }
 
 impl Cli {

@@ -1,8 +1,10 @@
 //! The command line: from arguments to exit status. The program ends only after every pod is deleted.
 
+mod doctor_command;
 mod logging;
 mod output;
 mod progress;
+mod setup_command;
 mod signals;
 mod terminal;
 mod xid_code;
@@ -177,6 +179,13 @@ async fn dispatch(
         // Answered before anything is started.
         Command::Config | Command::Help(_) | Command::Completion(_) | Command::Man(_) => {}
         Command::PodSpec(args) => output.print_manifest(&json!(probe::printed(settings, &args.node())?.object))?,
+        Command::Doctor(args) => {
+            let work = doctor_command::run(&args, output, settings, contexts, prober);
+            return until_stopped(work, prober, stop).await;
+        }
+        Command::Setup(args) => {
+            return until_stopped(setup_command::run(&args, output, settings, contexts), prober, stop).await;
+        }
         Command::Sweep => {
             let sweeping = async { prober.sweep(&contexts.connect(None).await?).await };
             let swept = until_stopped(sweeping, prober, stop).await?;

@@ -19,6 +19,8 @@ use crate::text::page::Page;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output {
     format: OutputFormat,
+    /// Whether the format was asked for.
+    is_chosen: bool,
     layout: Layout,
     color: ColorChoice,
 }
@@ -35,7 +37,7 @@ impl Output {
         };
         let all_columns = format == OutputFormat::Wide;
         let layout = Layout { width: terminal::width(), all_columns, ascii: terminal::is_ascii(), colored: true };
-        Self { format, layout, color }
+        Self { format, is_chosen: settings.output.is_some(), layout, color }
     }
 
     pub(super) fn is_json(self) -> bool {
@@ -86,6 +88,11 @@ impl Output {
         print(&Self { format, ..self }.structured(manifest)?)
     }
 
+    /// Prints manifests with their comments, unless JSON was asked for.
+    pub(super) fn print_manifests(self, json: &Value, yaml: &str) -> Result<(), Failure> {
+        if self.is_chosen && self.format == OutputFormat::Json { print(&self.structured(json)?) } else { print(yaml) }
+    }
+
     fn structured(self, json: &Value) -> Result<String, Failure> {
         let failed = |error: String| Failure::new("Writing the answer", error, "Please report this.");
         if self.format == OutputFormat::Yaml {
@@ -121,6 +128,11 @@ fn written(result: std::io::Result<()>) -> Result<(), Failure> {
         Err(error) => Err(Failure::new("Writing the answer", error, "Check where standard output goes.")),
         Ok(()) => Ok(()),
     }
+}
+
+/// Prints a remark about an answer to standard error.
+pub(super) fn note(remark: &str) {
+    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::clean_keeping_lines(remark));
 }
 
 fn complain(failure: &Failure) {

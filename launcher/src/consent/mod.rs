@@ -20,7 +20,7 @@ mod tokens;
 
 pub use call_consent::Consent;
 pub use prompt::{AlwaysYes, ConsentAnswer, HostAnswer, NoPrompt, PendingQuestion, Prompt};
-pub(crate) use terminal_command::terminal_command_line;
+pub(crate) use terminal_command::{shell_quoted, terminal_command_line};
 pub use terminal_prompt::TerminalPrompt;
 pub use token_binding::token_binding;
 pub(crate) use token_binding::{Redeemer, bearer_binding};

@@ -15,6 +15,8 @@ use crate::variant_name::variant_name;
 const FINDINGS_OF_NODE: usize = 4;
 /// Maximum bytes of a list of names.
 const NAMES_BYTES: usize = 400;
+/// Maximum number of lines about methods that were passed over.
+const PASSED_OVER: usize = 5;
 /// Maximum length of the summary of one node.
 const SENTENCE: usize = 240;
 
@@ -192,6 +194,7 @@ fn probes(rows: &[NodeRow], concurrency: u16, total_ms: u64, deleted: bool) -> P
         total_ms,
         median_node_ms: times.get(times.len() / 2).copied().unwrap_or(0),
         slowest_node_ms: times.last().copied().unwrap_or(0),
+        passed_over: rows.iter().flat_map(|row| &row.passed_over).take(PASSED_OVER).cloned().collect(),
     }
 }
 
@@ -268,6 +271,7 @@ mod tests {
             hottest_celsius: Some(60 + i32::try_from(number % 40).unwrap_or(0)),
             left_behind: (number.is_multiple_of(10))
                 .then(|| "pod gpu-syringe/gpu-syringe-abcdefghij could not be removed".into()),
+            passed_over: Vec::new(),
             took_ms: 900,
         }
     }

@@ -31,6 +31,7 @@ pub(crate) struct NodeRow {
     /// Temperature of the hottest GPU.
     pub(crate) hottest_celsius: Option<i32>,
     pub(crate) left_behind: Option<String>,
+    pub(crate) passed_over: Vec<String>,
     pub(crate) took_ms: u64,
 }
 
@@ -74,6 +75,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
         traits,
         hottest_celsius: hottest,
         left_behind: note.left_behind.or(note.process_left),
+        passed_over: note.passed_over,
         took_ms: note.timings_ms.total,
     }
 }

@@ -120,6 +120,7 @@ mod tests {
             traits: [("gpus", gpus.to_string()), ("driver_version", driver.to_owned())].into(),
             hottest_celsius: Some(hottest),
             left_behind: None,
+            passed_over: Vec::new(),
             took_ms: 1,
         }
     }

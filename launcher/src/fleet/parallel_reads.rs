@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::call::CallContext;
-use crate::error::{Failure, Scope};
+use crate::error::{Failure, RejectionReason, Scope};
 use crate::kubernetes::Connection;
 use crate::kubernetes::model::node_conditions::is_ready;
 use crate::node_reading::read_node;
@@ -109,10 +109,11 @@ impl ParallelReads<'_> {
         if let Some(reason) = failure_backoff.skip_reason(server, &name, Instant::now()) {
             return NodeOutcome::Skipped(reason);
         }
-        let upload = if settings.via == ProbeMethod::Inject { UPLOAD_TIME } else { Duration::ZERO };
-        let time = (settings.node_time() + upload).min(left);
-        let known = NodeToRead { connection: self.connection, kubernetes: node, existing_pods: None, time };
-        let read = read_node::read_with_object(quiet, known, self.tool, self.command.to_vec());
+        let time = settings.node_time().min(left);
+        let upload_time = UPLOAD_TIME.min(left - time);
+        let connection = self.connection;
+        let known = NodeToRead { connection, kubernetes: node, existing_pods: None, time, upload_time };
+        let read = read_node::read_or_refused(quiet, known, self.tool, self.command.to_vec());
         // The probe task continues until its pod is deleted, even if nobody waits for it.
         let read = match timeout_at(end, read).await {
             Ok(read) => read,
@@ -133,7 +134,9 @@ impl ParallelReads<'_> {
                 NodeOutcome::Read(summarise(node, read))
             }
             Err(failure) => {
-                if !self.call.cancel.is_cancelled() && is_ready(node) {
+                // A missing method costs nothing, and may be there a moment later.
+                let is_fault = failure.obstacle != Some(RejectionReason::NoMethod);
+                if is_fault && !self.call.cancel.is_cancelled() && is_ready(node) {
                     failure_backoff.record_result(server, &name, Some(&failure.why));
                 }
                 NodeOutcome::Failed(failure)

@@ -40,6 +40,9 @@ pub struct ProbeSummary {
     /// Notes about the probe (a retry, a probe that did not end).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Methods that `--via auto` passed over and why, each only in the first answer that it concerns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<String>,
     /// Duration of each phase.
     pub timings_ms: TimingsMs,
     /// The facts that replace those of a probe. They move to a field of the answer.
@@ -80,7 +83,7 @@ impl From<Timings> for TimingsMs {
 impl ProbeSummary {
     /// The note for a probe that returned `report`.
     pub fn of_pod(node: &str, context: &str, probed: &ProbeResult) -> Self {
-        let ProbeResult { report, via, deleted, left_behind, process_left, timings, note, .. } = probed;
+        let ProbeResult { report, via, deleted, left_behind, process_left, timings, note, passed_over, .. } = probed;
         let Report { source, probe_version, taken_at, scope, .. } = report;
         Self {
             via: via.as_str(),
@@ -94,6 +97,7 @@ impl ProbeSummary {
             left_behind: left_behind.clone(),
             process_left: process_left.clone(),
             note: note.clone(),
+            passed_over: passed_over.clone(),
             timings_ms: (*timings).into(),
             api_only: None,
         }
@@ -113,6 +117,7 @@ impl ProbeSummary {
             left_behind: None,
             process_left: None,
             note: Some(note),
+            passed_over: Vec::new(),
             timings_ms: TimingsMs::default(),
             api_only: None,
         }
@@ -125,7 +130,7 @@ impl ProbeSummary {
             return None;
         }
         let note = Self::without_probe(node, context, format!("the probe returned no facts: {why}"));
-        let via = via.as_str();
+        let via = failure.via.unwrap_or(via.as_str());
         let (left_behind, process_left) = (left_behind.clone(), process_left.clone());
         Some(Self { via, deleted: left_behind.is_none(), left_behind, process_left, ..note })
     }

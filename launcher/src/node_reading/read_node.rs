@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use syringe_core::diagnosis::{self, Diagnosis, KubernetesFacts, first_failing_pod};
+use syringe_core::diagnosis::{self, Diagnosis, KubernetesFacts, KubernetesInput, first_failing_pod};
 use syringe_core::report::{Problem, Report, Section, Source};
 use syringe_core::since::Since;
 use syringe_core::text::clean;
@@ -12,7 +12,7 @@ use syringe_core::text::clean;
 use crate::call::CallContext;
 use crate::error::{Failure, RejectionReason};
 use crate::kubernetes::Connection;
-use crate::kubernetes::client::api_error::section_unknown;
+use crate::kubernetes::client::api_error::unread_input;
 use crate::kubernetes::model::node_conditions::is_ready;
 use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::read::existing_pods::ExistingPods;
@@ -47,10 +47,12 @@ pub(crate) struct NodeReading {
 pub(crate) struct NodeToRead<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) kubernetes: &'a Node,
-    /// The pods on it, listed before the probe, if required.
-    pub(crate) existing_pods: Option<ExistingPods>,
+    /// The pods on it, listed before the probe, or why they could not be listed. `None`: they are not needed.
+    pub(crate) existing_pods: Option<Result<ExistingPods, Failure>>,
     /// Time for the probe, including the deletion of its pod.
     pub(crate) time: Duration,
+    /// Additional time if node-probe is uploaded.
+    pub(crate) upload_time: Duration,
 }
 
 /// What a probe reads.
@@ -138,15 +140,15 @@ pub(crate) async fn read_or_api_only(
         true => Some(ExistingPods::on_node(connection, &kubernetes.name_any(), call.time_left()).await),
         false => None,
     };
-    // If pods cannot be listed, only the rules about pods have no result.
-    let (existing_pods, not_listed) = match listed.transpose() {
-        Ok(existing_pods) => (existing_pods, None),
-        Err(failure) => (None, Some(failure)),
-    };
     // Authentication and reading the node have used part of the call's time.
-    let known = NodeToRead { connection, kubernetes, existing_pods, time: call.time_left() };
+    let known = NodeToRead {
+        connection,
+        kubernetes,
+        existing_pods: listed,
+        time: call.time_left(),
+        upload_time: Duration::ZERO,
+    };
     let mut read = read_with_object(call, known, tool, ask).await?;
-    read.diagnosis.unknown.extend(not_listed.map(|failure| section_unknown("pods", &failure)));
     if read.report.source == Source::Api {
         let log = async {
             if with_log { read.add_kernel_log(call, connection, kubernetes, since.as_ref()).await } else { Ok(()) }
@@ -188,7 +190,23 @@ pub(crate) async fn read_with_object(
     tool: &'static str,
     ask: impl Into<ReadRequest>,
 ) -> Result<NodeReading, Failure> {
-    let NodeToRead { connection, kubernetes, existing_pods, time } = known;
+    let NodeToRead { connection, kubernetes, .. } = known;
+    match read_or_refused(call, known, tool, ask).await {
+        Err(Failure { why, next_step, obstacle: Some(RejectionReason::NoMethod), .. }) => {
+            Ok(without_probe(connection, kubernetes, &why, &next_step))
+        }
+        read => read,
+    }
+}
+
+/// The same, but a failure where `--via auto` finds no method: of many nodes, the reason is said once.
+pub(crate) async fn read_or_refused(
+    call: &CallContext,
+    known: NodeToRead<'_>,
+    tool: &'static str,
+    ask: impl Into<ReadRequest>,
+) -> Result<NodeReading, Failure> {
+    let NodeToRead { connection, kubernetes, existing_pods, time, upload_time } = known;
     if call.settings.via == ProbeMethod::None {
         let next_step = "Start gpu-syringe with another --via to probe it.";
         return Ok(without_probe(connection, kubernetes, NOT_WANTED, next_step));
@@ -197,12 +215,17 @@ pub(crate) async fn read_with_object(
     nodes::must_be_ready(kubernetes)?;
     let name = kubernetes.name_any();
     let ReadRequest { mut command, target, since: _ } = ask.into();
+    // If pods cannot be listed, the rules about pods have no result.
+    let (existing_pods, mut not_listed) = match existing_pods.transpose() {
+        Ok(existing_pods) => (existing_pods, None),
+        Err(failure) => (None, Some(failure)),
+    };
     let facts = cluster_facts::from_objects(kubernetes, existing_pods.as_ref());
     if command.first().is_some_and(|part| part == "all") {
         command.extend(stack_log(&facts).into_iter().flatten());
     }
     let deadline = time.saturating_sub(RESERVED_FOR_DELETION);
-    let request = ProbeRequest { node: name.clone(), command, tool, target, deadline };
+    let request = ProbeRequest { node: name.clone(), command, tool, target, deadline, upload_time };
     let (probed, cluster) = tokio::join!(
         probe(call, connection, request),
         cluster_facts::add_from_api(connection, kubernetes, facts, deadline)
@@ -219,7 +242,8 @@ pub(crate) async fn read_with_object(
     let mut report = probed.report;
     let existing_pods = match existing_pods {
         Some(existing_pods) => {
-            existing_pods.with_second_list(connection, &name, &report.sections, call.time_left()).await
+            let both = existing_pods.with_second_list(connection, &name, &report.sections, call.time_left()).await;
+            both.map_err(|failure| not_listed = Some(failure)).ok()
         }
         None => None,
     };
@@ -229,6 +253,7 @@ pub(crate) async fn read_with_object(
     let live_pod_uids = existing_pods.as_ref().map(ExistingPods::uids);
     let gpu_pods = existing_pods.as_ref().map(|existing_pods| existing_pods.gpu_pods().to_vec());
     let mut cluster = KubernetesFacts { live_pod_uids, gpu_pods, ..cluster };
+    cluster.unread.extend(not_listed.map(|failure| unread_input(KubernetesInput::Pods, &failure)));
     container_scope::limit_to_container(&mut report, &mut cluster);
     let diagnosis = diagnosis::diagnose(&report, &cluster);
     Ok(NodeReading { report, diagnosis, note, existing_pods, cluster })

@@ -1,5 +1,7 @@
 //! Which policy of a cluster rejected a pod, and what an administrator can change.
 
+use super::{create_forbidden, next_steps};
+
 /// The policies in deploy/admission-policy.yaml.
 const OURS: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
 /// Name of the parameter of the policies. A rejection that names it is fixed there.
@@ -10,10 +12,7 @@ pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)>
     if let Some(level) = between(why, "violates PodSecurity \"", "\"") {
         return Some((
             format!("Pod Security \"{level}\" of namespace {namespace}"),
-            format!(
-                "Ask an administrator to admit privileged pods in that namespace: kubectl label namespace {namespace} \
-                 pod-security.kubernetes.io/enforce=privileged (see deploy/namespace.yaml)."
-            ),
+            next_steps::pod_security(namespace),
         ));
     }
     if why.contains("GKE Warden") || why.contains("autogke") || why.contains("Autopilot") {
@@ -54,9 +53,16 @@ pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)>
     None
 }
 
+/// The next step after a rejected creation of a pod, whatever rejected it.
+pub(crate) fn next_step_of_rejection(why: &str, namespace: &str) -> String {
+    refused_by(why, namespace).map_or_else(|| create_forbidden::next_step(why, namespace), |(_, change)| change)
+}
+
 /// The next step after a rejection by a policy of deploy/admission-policy.yaml.
 fn next_step_of_ours(why: &str, namespace: &str) -> String {
-    if why.contains(PARAMETER) || why.contains("no params found") {
+    if why.contains("data.image") || why.contains("no params found") {
+        next_steps::policy_image(namespace)
+    } else if why.contains(PARAMETER) {
         format!(
             "Ask an administrator to set the value that the message names in {PARAMETER} of namespace {namespace} \
              (deploy/policy-parameters.yaml) to the value that this launcher uses."

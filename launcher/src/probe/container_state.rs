@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 use syringe_core::text::clean;
 
 use super::types::ProbeContainer;
+use crate::error::RejectionReason;
 use crate::settings::{ProbeMethod, Settings};
 
 /// Next step if the pod is not ours any more.
@@ -42,7 +43,7 @@ pub(super) fn fatal_reason(
     let reason = waiting.reason.as_deref()?;
     let message = clean(waiting.message.as_deref().unwrap_or("no message"), 400);
     let next = match reason {
-        "ErrImageNeverPull" if settings.via == ProbeMethod::Inject => {
+        "ErrImageNeverPull" if probe_container.method == ProbeMethod::Inject => {
             "The node no longer has that image: name another image of the node with --base-image."
         }
         "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => {
@@ -61,6 +62,15 @@ pub(super) fn fatal_reason(
 /// Whether the reason is a failed image pull, which every node would have.
 pub(super) fn is_image_pull_failure(why: &str) -> bool {
     ["ErrImagePull:", "ImagePullBackOff:", "InvalidImageName:"].iter().any(|reason| why.starts_with(reason))
+}
+
+/// Why the method does not work on this node, if it is for the image.
+pub(super) fn image_obstacle(why: &str, method: ProbeMethod) -> Option<RejectionReason> {
+    let is_absent = is_image_pull_failure(why) || why.starts_with("ErrImageNeverPull:");
+    match method {
+        ProbeMethod::Inject => (is_absent || is_missing_program(why)).then_some(RejectionReason::Upload),
+        _ => is_absent.then_some(RejectionReason::Image),
+    }
 }
 
 /// Describes how a container ended.
@@ -127,6 +137,7 @@ mod tests {
             pod: "p".into(),
             container: "probe".into(),
             image: "i".into(),
+            method: ProbeMethod::Pod,
             if_missing: "",
         };
         let settings = Settings::from_args([]).expect("settings");

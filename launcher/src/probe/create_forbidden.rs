@@ -1,5 +1,27 @@
 //! The next step after a 403 answer to the creation of a pod: a missing permission, or a rejection by an admission plugin.
 
+use super::next_steps;
+use crate::error::RejectionReason;
+
+/// Why no probe can be created, if that is so. A quota, a LimitRange and a namespace that is being deleted change on their own.
+pub(super) fn obstacle(why: &str) -> Option<RejectionReason> {
+    const OTHER_CAUSES: [&str; 6] = [
+        "exceeded quota",
+        "failed quota",
+        "usage per ",
+        "RuntimeClass ",
+        "being terminated",
+        "error looking up service account",
+    ];
+    let has_other_cause = !is_missing_permission(why) && OTHER_CAUSES.iter().any(|phrase| why.contains(phrase));
+    (!has_other_cause).then_some(RejectionReason::CreateForbidden)
+}
+
+/// Whether the message is that of the authorizer: a permission is missing.
+pub(super) fn is_missing_permission(why: &str) -> bool {
+    why.contains(" cannot ") && why.contains(" resource \"")
+}
+
 /// What an administrator or the user can change, from the message of the API server.
 pub(super) fn next_step(why: &str, namespace: &str) -> String {
     // Admission plugins write `pods "NAME" is forbidden: WHY`. The texts are those of Kubernetes 1.36.
@@ -47,11 +69,8 @@ pub(super) fn next_step(why: &str, namespace: &str) -> String {
     ];
     let known_case = cases.into_iter().find(|(phrase, _)| why.contains(phrase));
     known_case.map(|(_, next)| next).unwrap_or_else(|| {
-        if why.contains("cannot create resource") {
-            format!(
-                "Your user needs create, get and delete on pods and get and create on pods/exec in namespace {namespace}: \
-                 see deploy/rbac.yaml. Without a probe: --via none."
-            )
+        if is_missing_permission(why) {
+            next_steps::permission_missing(namespace, why)
         } else {
             format!(
                 "An admission plugin of the API server rejects the pod: ask an administrator of the cluster, or use another \

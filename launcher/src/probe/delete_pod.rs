@@ -53,6 +53,8 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
     let end = began + REMOVAL_TIME;
     let mut pause = FIRST_PAUSE;
     let mut reason = String::from("no attempt was made");
+    // Whether an attempt without an answer may have deleted it.
+    let mut may_be_deleted = false;
     while Instant::now() < end {
         let mut asked = Duration::ZERO;
         match timeout_at(request_end(end), pods.delete(name, &params)).await {
@@ -67,7 +69,8 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
             Ok(Err(kube::Error::Api(status))) if is_not_found(&status) => {
                 let is_certain = matches!(outcome, CreateOutcome::Created { .. });
                 if is_certain || began.elapsed() >= UNSEEN_TIME {
-                    return Ok(Deletion::NotFound);
+                    let by_us = is_certain && may_be_deleted;
+                    return Ok(if by_us { Deletion::Deleted } else { Deletion::NotFound });
                 }
             }
             // Another pod has the name now, and ours is deleted. Other conflicts prove nothing.
@@ -84,9 +87,13 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
                 {
                     asked = retry_after(status);
                 }
+                may_be_deleted |= !matches!(&error, kube::Error::Api(status) if status.code < 500);
                 reason = kube_reason(&error);
             }
-            Err(_) => reason = "the API server did not answer in time".into(),
+            Err(_) => {
+                may_be_deleted = true;
+                reason = "the API server did not answer in time".into();
+            }
         }
         sleep(pause.max(asked)).await;
         pause = (pause * 2).min(Duration::from_secs(1));

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::admission_policy;
 use super::container_state::{self, is_missing_program};
+use super::create_forbidden::is_missing_permission;
 use super::exec_websocket::{self, Command, ExecEnd, ExecError, ExecOutput};
 use super::pod_spec::{CONTAINER, ONCE};
 use super::probe_context::ProbeContext;
@@ -67,11 +68,13 @@ pub(super) async fn exec(
     let mut refusals = 0;
     let mut busy = false;
     let mut asked_for_pull = false;
+    let mut answered = false;
     while Instant::now() < start_end {
         let attempt = Instant::now();
         sent.store(0, Ordering::Relaxed);
         let attempted = exec_once(context, &command).await;
         busy = matches!(&attempted, Ok(Err(ExecError::Kube(error))) if is_busy(error));
+        answered = matches!(&attempted, Ok(Err(ExecError::Kube(error))) if is_answer(error));
         match attempted {
             Err(_) if sent.load(Ordering::Relaxed) < input.len() => {
                 return Err(slow_upload(context, sent.load(Ordering::Relaxed), input.len(), attempt.elapsed()));
@@ -102,7 +105,7 @@ pub(super) async fn exec(
             if check_pod(context, probe_container).await? == PodState::Running {
                 let since = *seen_running.get_or_insert(looked);
                 if since.elapsed() >= REFUSED_FOR && !busy {
-                    return Err(no_websocket(context, &last));
+                    return Err(no_exec(context, &last, answered));
                 }
             }
         }
@@ -115,7 +118,12 @@ pub(super) async fn exec(
         let why = "the time of the call ended before the probe could be run";
         return Err(Failure { next_step: next.to_owned(), ..context.out_of_time(why) });
     }
-    Err(start_timed_out(context, probe_container, waiting.elapsed(), &last, busy).await)
+    if busy {
+        let next =
+            "The API server limits the number of requests: try again later, or with fewer calls at the same time.";
+        return Err(Failure { next_step: next.to_owned(), ..context.out_of_time(&last) });
+    }
+    Err(start_timed_out(context, probe_container, waiting.elapsed(), &last, answered).await)
 }
 
 /// Tells the caller, once, if a slow start is a pull of the image: the status of the pod does not show it.
@@ -189,21 +197,16 @@ fn pause_after(
     })
 }
 
-/// The failure of a container that accepted no exec in time. `busy`: the API server limited the last request.
+/// The failure of a container that accepted no exec in time. `answered`: the last request was refused.
 async fn start_timed_out(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
     waited: Duration,
     last: &str,
-    busy: bool,
+    answered: bool,
 ) -> Failure {
-    if busy {
-        let next =
-            "The API server limits the number of requests: try again later, or with fewer calls at the same time.";
-        return Failure { next_step: next.to_owned(), ..context.out_of_time(last) };
-    }
     match check_pod(context, probe_container).await {
-        Ok(PodState::Running) => no_websocket(context, last),
+        Ok(PodState::Running) => no_exec(context, last, answered),
         Ok(PodState::NotRunning) => not_started_in_time(context, probe_container, waited, last).await,
         Ok(PodState::Unread(why)) => context.lost_contact(&format!("{last}; reading the pod failed: {why}")),
         Err(failure) => failure,
@@ -284,15 +287,10 @@ fn retry_pause(
         kube::Error::Api(status) => match status.code {
             403 if let Some((who, change)) = admission_policy::refused_by(&why, &probe_container.namespace) => {
                 let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
-                Err(Failure::new(what, format!("denied by {who}: {why}"), change).because_of(RejectionReason::Policy(who)))
+                Err(Failure::new(what, format!("denied by {who}: {why}"), change)
+                    .because_of(RejectionReason::Policy(who)))
             }
-            401 | 403 => Err(Failure::new(
-                format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod),
-                why,
-                "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml). Without them, use --via \
-                 logs.",
-            )
-            .cluster_wide()),
+            401 | 403 => Err(exec_forbidden(probe_container, &why)),
             404 => Err(not_run(context, probe_container, &why)),
             400..500 => Err(no_websocket(context, &why)),
             _ => Ok(FIRST_PAUSE),
@@ -300,6 +298,14 @@ fn retry_pause(
         kube::Error::UpgradeConnection(_) => Err(no_websocket(context, &why)),
         _ => Ok(FIRST_PAUSE),
     }
+}
+
+fn exec_forbidden(probe_container: &ProbeContainer, why: &str) -> Failure {
+    let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
+    let next = "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml). Without them, use --via logs.";
+    // Any other refusal is of an admission plugin or of the credentials.
+    let obstacle = is_missing_permission(why).then_some(RejectionReason::ExecForbidden);
+    Failure { obstacle, ..Failure::new(what, why, next) }.cluster_wide()
 }
 
 fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
@@ -313,6 +319,25 @@ fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
     let next = "A proxy or load balancer in front of the API server rejects websockets: allow them, connect to the API server \
              directly, or use --via logs.";
     Failure::new(what, why, next).because_of(RejectionReason::Websockets)
+}
+
+/// The same for a running container. A proxy that drops websockets and a node that hangs look alike if neither answers.
+fn no_exec(context: &ProbeContext, why: &str, answered: bool) -> Failure {
+    let failure = no_websocket(context, why);
+    match failure.obstacle {
+        Some(_) if !answered => failure.because_of(RejectionReason::ExecUnanswered),
+        _ => failure,
+    }
+}
+
+/// Whether an exec was refused by an answer, and not by an error of the API server or of the connection.
+fn is_answer(error: &kube::Error) -> bool {
+    match error {
+        // Of a proxy: the API server and the kubelet answer with a Status.
+        kube::Error::Api(status) if is_not_a_status(status) && status.code == 502 => true,
+        kube::Error::Api(status) => is_final(status.code) && !not_yet(&status.message),
+        error => matches!(error, kube::Error::UpgradeConnection(_)),
+    }
 }
 
 /// What the status of the pod tells while waiting is of use.
@@ -348,8 +373,9 @@ pub(super) fn not_started(
     next: String,
 ) -> Failure {
     let what = format!("Starting the probe on node {} (image {})", context.request.node, probe_container.image);
-    let failure = Failure::new(what, why, next);
-    let no_image = context.settings.via != ProbeMethod::Inject && container_state::is_image_pull_failure(why);
+    let obstacle = container_state::image_obstacle(why, probe_container.method);
+    let failure = Failure { obstacle, ..Failure::new(what, why, next) };
+    let no_image = probe_container.method != ProbeMethod::Inject && container_state::is_image_pull_failure(why);
     if no_image { failure.cluster_wide() } else { failure }
 }
 
@@ -365,7 +391,8 @@ pub(super) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, 
     } else {
         "Check the kubelet and the container runtime of the node, and try again."
     };
-    Failure::new(format!("Running the probe on node {}", context.request.node), why, next)
+    let what = format!("Running the probe on node {}", context.request.node);
+    Failure { obstacle: container_state::image_obstacle(why, probe_container.method), ..Failure::new(what, why, next) }
 }
 
 /// Whether the status code of a proxy is permanent, as of one without websockets. A bad gateway may recover.

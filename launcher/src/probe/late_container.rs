@@ -14,6 +14,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Starts the task that looks for the container. The program waits for it before it ends.
 pub(super) fn look_in_background(context: &ProbeContext, added: AddedContainer, open: OpenProbe) {
     let (session, record) = (context.session.clone(), context.record.clone());
+    context.leave_to_background(&open);
     context.session.tasks.spawn(async move {
         let mut end = Instant::now() + LATE_TIME;
         let mut is_ending = false;
@@ -44,7 +45,7 @@ pub(super) fn look_in_background(context: &ProbeContext, added: AddedContainer, 
         record.late(&open, added.uid.clone(), &outcome, None).await;
         // What may still run stays in the file of this session: the next launcher ends it.
         if matches!(state, FinalState::Gone | FinalState::Ended | FinalState::NotAdded) {
-            session.container_ended(&open).await;
+            session.close(&open).await;
         } else {
             session.open.remove(&open);
         }

@@ -36,6 +36,7 @@ pub(super) fn left_behind(open: &OpenProbe) -> String {
 pub(super) fn look_in_background(context: &ProbeContext, open: OpenProbe) {
     let (pods, record) = (context.pods(&open.namespace), context.record.clone());
     let session = context.session.clone();
+    context.leave_to_background(&open);
     context.session.tasks.spawn(async move {
         let mut end = Instant::now() + LATE_TIME;
         let mut is_ending = false;
@@ -70,6 +71,6 @@ pub(super) fn look_in_background(context: &ProbeContext, open: OpenProbe) {
                 record.late(&open, uid, &outcome, Some(deletion.is_ok())).await;
             }
         }
-        session.open.remove(&open);
+        session.close(&open).await;
     });
 }

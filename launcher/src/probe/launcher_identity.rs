@@ -20,7 +20,7 @@ use crate::user_dirs::{lock_dir, state_dir};
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 /// The same for a lock file of another machine, or from before a reboot: whether its process runs is not known here.
 const FORGET_OTHERS_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Longest list of ephemeral containers that is read.
+/// Longest list of open probes that is read.
 const MAX_LIST_BYTES: u64 = 1 << 20;
 /// Length of an owner identity.
 const ID_LENGTH: usize = 20;
@@ -33,22 +33,23 @@ pub struct LauncherIdentity {
     /// This process.
     pub session: String,
     directory: Option<PathBuf>,
-    /// Holds the lock, and the ephemeral containers that this process has: one JSON list.
+    /// Holds the lock, and the probes of this process that have no audit line yet: one JSON list.
     lock: Option<File>,
-    containers: Mutex<Vec<OpenProbe>>,
+    unaudited: Mutex<Vec<OpenProbe>>,
 }
 
-/// The file of a session that has ended, with the ephemeral containers that it left. Locked, so that no other launcher ends
-/// them too.
+/// The file of a session that has ended, with the probes that it did not write an audit line for. Locked, so that no other
+/// launcher ends them too.
 pub(super) struct EndedSession {
     file: File,
-    pub(super) containers: Vec<OpenProbe>,
+    pub(super) unaudited: Vec<OpenProbe>,
 }
 
 impl EndedSession {
     /// Replaces the list.
     pub(super) fn write(&self, left: &[OpenProbe]) -> io::Result<()> {
-        write_list(&self.file, left)
+        write_list(&self.file, left)?;
+        self.file.sync_data()
     }
 }
 
@@ -69,20 +70,23 @@ impl LauncherIdentity {
         });
         match locked {
             Some((directory, id, lock)) => {
-                Self { id, session, directory: Some(directory), lock: Some(lock), containers: Mutex::default() }
+                Self { id, session, directory: Some(directory), lock: Some(lock), unaudited: Mutex::default() }
             }
-            None => Self { id: random_suffix(), session, directory: None, lock: None, containers: Mutex::default() },
+            None => Self { id: random_suffix(), session, directory: None, lock: None, unaudited: Mutex::default() },
         }
     }
 
-    /// Changes the list of ephemeral containers in the file of this session. Blocks.
-    pub(super) fn write_containers(&self, change: impl FnOnce(&mut Vec<OpenProbe>)) -> io::Result<()> {
-        let mut containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut containers);
-        self.lock.as_ref().map_or(Ok(()), |file| write_list(file, &containers))
+    /// Changes the list of probes without an audit line in the file of this session. Blocks. What is written outlives this
+    /// process at once; with an ephemeral container in it, also a power failure, since no label tells of that one.
+    pub(super) fn write_unaudited(&self, change: impl FnOnce(&mut Vec<OpenProbe>)) -> io::Result<()> {
+        let mut unaudited = self.unaudited.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut unaudited);
+        let Some(file) = &self.lock else { return Ok(()) };
+        write_list(file, &unaudited)?;
+        if unaudited.iter().any(|open| open.container.is_some()) { file.sync_data() } else { Ok(()) }
     }
 
-    /// The ended sessions of this user and machine that left ephemeral containers. Blocks.
+    /// The ended sessions of this user and machine that left probes without an audit line. Blocks.
     pub(super) fn ended_sessions(&self) -> Vec<EndedSession> {
         let Some(directory) = &self.directory else { return Vec::new() };
         let (ours, own) = (format!("session-{}-", self.id), lock_file(directory, &self.id, &self.session));
@@ -111,7 +115,8 @@ impl LauncherIdentity {
 impl Drop for LauncherIdentity {
     fn drop(&mut self) {
         drop(self.lock.take());
-        if let Some(directory) = &self.directory {
+        let is_done = self.unaudited.get_mut().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if let Some(directory) = self.directory.as_ref().filter(|_| is_done) {
             let _ = fs::remove_file(lock_file(directory, &self.id, &self.session));
         }
     }
@@ -124,17 +129,16 @@ fn ended_session(path: &Path) -> Option<EndedSession> {
         return None;
     }
     file.try_lock().ok()?;
-    let containers: Vec<OpenProbe> = serde_json::from_reader(&file).ok()?;
-    (!containers.is_empty()).then_some(EndedSession { file, containers })
+    let unaudited: Vec<OpenProbe> = serde_json::from_reader(&file).ok()?;
+    (!unaudited.is_empty()).then_some(EndedSession { file, unaudited })
 }
 
 /// Writes the list in place, since the file is locked. The rest of a longer list is cut off afterwards.
-fn write_list(mut file: &File, containers: &[OpenProbe]) -> io::Result<()> {
-    let text = serde_json::to_vec(containers)?;
+fn write_list(mut file: &File, list: &[OpenProbe]) -> io::Result<()> {
+    let text = if list.is_empty() { Vec::new() } else { serde_json::to_vec(list)? };
     file.rewind()?;
     file.write_all(&text)?;
-    file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
-    file.sync_data()
+    file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
 }
 
 /// Creates a file that only the user can read.
@@ -200,9 +204,11 @@ fn delete_stale_locks(directory: &Path, id: &str) {
         if !name.starts_with("session-") {
             continue;
         }
-        // A lock held on another machine may look free here if both share the directory.
-        let limit = if name.starts_with(&ours) { FORGET_AFTER } else { FORGET_OTHERS_AFTER };
-        let age = file.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+        let Ok(metadata) = file.metadata() else { continue };
+        // A lock held on another machine may look free here if both share the directory. A list is for the next sweep of its
+        // cluster.
+        let limit = if name.starts_with(&ours) && metadata.len() == 0 { FORGET_AFTER } else { FORGET_OTHERS_AFTER };
+        let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
         let dead = || File::open(file.path()).is_ok_and(|lock| lock.try_lock().is_ok());
         if age.is_some_and(|age| age > limit) && dead() {
             let _ = fs::remove_file(file.path());

@@ -22,23 +22,23 @@ pub(super) struct LauncherSession {
 }
 
 impl LauncherSession {
-    /// Records an ephemeral container before it is added. It is also written to the file of this session: no label tells the
-    /// next launcher of it, if this one is killed.
-    pub(super) async fn container_starts(&self, open: OpenProbe) {
+    /// Records a probe before the request that creates its pod or container. It is also written to the file of this session, so
+    /// that the next launcher ends it and writes its audit line, if this one is killed.
+    pub(super) async fn begin(&self, open: OpenProbe) {
         self.open.add(open.clone());
-        self.write_containers(move |all| all.push(open)).await;
+        self.write_unaudited(move |all| all.push(open)).await;
     }
 
-    /// Records that an ephemeral container has ended, or was never added.
-    pub(super) async fn container_ended(&self, open: &OpenProbe) {
+    /// Records that the audit line of a probe is written, and nothing of it is left or will be ended by this process.
+    pub(super) async fn close(&self, open: &OpenProbe) {
         self.open.remove(open);
         let open = open.clone();
-        self.write_containers(move |all| all.retain(|one| *one != open)).await;
+        self.write_unaudited(move |all| all.retain(|one| *one != open)).await;
     }
 
-    async fn write_containers(&self, change: impl FnOnce(&mut Vec<OpenProbe>) + Send + 'static) {
+    async fn write_unaudited(&self, change: impl FnOnce(&mut Vec<OpenProbe>) + Send + 'static) {
         let identity = self.identity.clone();
-        let written = tokio::task::spawn_blocking(move || identity.write_containers(change)).await;
+        let written = tokio::task::spawn_blocking(move || identity.write_unaudited(change)).await;
         if let Ok(Err(error)) = written {
             tracing::warn!(%error, "the file of this session could not be written");
         }

@@ -40,7 +40,7 @@ impl OpenProbe {
         }
     }
 
-    fn description(&self) -> String {
+    pub(super) fn description(&self) -> String {
         let Self { namespace, pod, container, lifetime_seconds, is_action, node, .. } = self;
         let what = container.as_ref().map(|name| format!("ephemeral container {name} in ")).unwrap_or_default();
         let acts =

@@ -11,11 +11,12 @@ use super::open_probes::OpenProbe;
 use super::pod_spec::{CONTAINER, ProbePod, SESSION_LABEL};
 use super::probe_context::ProbeContext;
 use super::types::{CleanUp, CreateOutcome, Phase, ProbeContainer};
-use super::{admission_policy, create_forbidden, late_pod};
+use super::{admission_policy, create_forbidden, late_pod, next_steps};
 use crate::error::{Failure, RejectionReason, kube_reason};
 use crate::kubernetes::client::api_error::page_of_proxy;
 use crate::kubernetes::client::api_status::{is_already_exists, is_conflict, is_page_of_proxy};
 use crate::kubernetes::client::retry::{is_closed, is_not_sent, retry_pause};
+use crate::settings::ProbeMethod;
 
 /// Time for the creation with all retries. Admission webhooks may be slow.
 pub(super) const CREATE_TIME: Duration = Duration::from_secs(10);
@@ -38,7 +39,7 @@ impl PodLifecycle {
     }
 
     /// The container in which the probe runs.
-    pub(super) fn probe_container(&self, if_missing: &'static str) -> ProbeContainer {
+    pub(super) fn probe_container(&self, method: ProbeMethod, if_missing: &'static str) -> ProbeContainer {
         let ProbePod { name, namespace, object } = &self.pod;
         let image = object.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone());
         ProbeContainer {
@@ -46,6 +47,7 @@ impl PodLifecycle {
             pod: name.clone(),
             container: CONTAINER.into(),
             image: image.unwrap_or_default(),
+            method,
             if_missing,
         }
     }
@@ -53,7 +55,7 @@ impl PodLifecycle {
     /// Creates the pod, with retries. The name stays the same, so that a retry never makes a second pod.
     pub(super) async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
         let open = context.open_probe(&self.pod.namespace, &self.pod.name, None);
-        context.session.open.add(open.clone());
+        context.begin(open.clone()).await;
         self.open = Some(open);
         let pods = context.pods(&self.pod.namespace);
         let params = PostParams::default();
@@ -112,6 +114,7 @@ impl PodLifecycle {
         if let Some(open) = &self.open {
             context.record.created(open, uid.as_deref());
         }
+        context.admitted.notify_one();
         self.outcome = CreateOutcome::Created { uid };
     }
 
@@ -188,10 +191,15 @@ impl PodLifecycle {
                 "The API server rejected your credentials: sign in again (check with kubectl get nodes in that context).".into()
             }
             Some(403) => create_forbidden::next_step(&why, namespace),
-            Some(404) => format!("Create the namespace: kubectl apply -f deploy/namespace.yaml ({namespace})."),
+            Some(404) => next_steps::namespace_missing(namespace),
             _ => format!("Check that {} can be reached, and try again.", context.connection.server),
         };
-        let failure = Failure::new(what, why, next);
+        let obstacle = match code {
+            Some(403) => create_forbidden::obstacle(&why),
+            Some(404) if why.contains("namespaces \"") => Some(RejectionReason::Namespace),
+            _ => None,
+        };
+        let failure = Failure { obstacle, ..Failure::new(what, why, next) };
         // The namespace and the permissions are the same for every node.
         if matches!(code, Some(401 | 403 | 404)) { failure.cluster_wide() } else { failure }
     }

@@ -1,6 +1,6 @@
 //! The probe pod: exactly what is created on a node. `gpu-syringe pod-spec` prints it.
 //!
-//! The README gives the reason for each field.
+//! docs/probe-pod.md gives the reason for each field.
 
 use std::collections::BTreeMap;
 
@@ -120,6 +120,17 @@ impl ProbePod {
         }
         if let Some(spec) = &mut self.object.spec {
             spec.image_pull_secrets = None;
+        }
+        self
+    }
+
+    /// The same pod with an image of the probe that is on the node.
+    #[must_use]
+    pub(super) fn with_present_image(mut self, image: &str) -> Self {
+        if let Some(container) = self.container() {
+            container.image = Some(image.to_owned());
+            // Nobody named this image to be pulled.
+            container.image_pull_policy = Some("Never".into());
         }
         self
     }

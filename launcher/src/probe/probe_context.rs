@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -40,12 +40,20 @@ pub(super) struct ProbeContext {
     pub(super) answer_by: Instant,
     /// The record for the audit log.
     pub(super) record: Arc<AuditRecord>,
+    /// What this call created, or tried to, and has no audit line for yet.
+    pub(super) begun: Mutex<Vec<OpenProbe>>,
     /// Whether the node is changed. An action is neither repeated nor interrupted.
     pub(super) is_action: bool,
+    /// Told when the API server has admitted the pod.
+    pub(super) admitted: Notify,
     /// Whether an exec was accepted: its program ran, or may have.
     pub(super) accepted: AtomicBool,
     /// Whether the action may have been started on the node.
     pub(super) action_sent: AtomicBool,
+    /// The image of the probe that the node has, if no other is named.
+    pub(super) present_image: Option<String>,
+    /// Methods that were passed over and why, one line each.
+    pub(super) passed_over: Vec<String>,
     /// Why the process of the probe may stay on the node after its pod is deleted.
     pub(super) process_stays: OnceLock<&'static str>,
 }
@@ -56,6 +64,10 @@ impl ProbeContext {
         let ProbeRequest { node, tool, .. } = &self.request;
         let pod = ProbePod::new(&self.settings, &self.session.identity, node, tool)
             .with_annotations(self.record.annotations());
+        let pod = match &self.present_image {
+            Some(image) => pod.with_present_image(image),
+            None => pod,
+        };
         if self.is_for_actions() { pod.for_actions() } else { pod }
     }
 
@@ -76,6 +88,30 @@ impl ProbeContext {
             container: container.map(str::to_owned),
             lifetime_seconds: self.settings.probe_lifetime().as_secs(),
             is_action: self.is_action,
+        }
+    }
+
+    /// Records a probe before the request that creates its pod or container.
+    pub(super) async fn begin(&self, open: OpenProbe) {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).push(open.clone());
+        self.session.begin(open).await;
+    }
+
+    /// Leaves a probe to a task in the background, which writes its last audit line.
+    pub(super) fn leave_to_background(&self, open: &OpenProbe) {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| one != open);
+    }
+
+    /// What this call created, or tried to.
+    pub(super) fn begun(&self) -> Vec<OpenProbe> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// After the audit line of what this call created.
+    pub(super) async fn close(&self) {
+        let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
+        for open in &begun {
+            self.session.close(open).await;
         }
     }
 
@@ -109,6 +145,12 @@ impl ProbeContext {
         if told.is_err() {
             tracing::error!(?phase, "the callback for a phase panicked");
         }
+    }
+
+    /// Adds the time for the upload of node-probe.
+    pub(super) fn add_upload_time(&mut self) {
+        self.end += self.request.upload_time;
+        self.answer_by += self.request.upload_time;
     }
 
     /// The pods of a namespace.

@@ -5,19 +5,19 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::audit_record::{ActionDetails, AuditRecord};
+use super::dispatch::{ProberCache, run_probe};
 use super::late_pod::LATE_TIME_AT_END;
 use super::launcher_identity::LauncherIdentity;
 use super::launcher_session::LauncherSession;
 use super::open_probes::OpenProbe;
 use super::probe_context::ProbeContext;
 use super::probe_slots::ProbeSlots;
-use super::runner::{ProberCache, run_probe};
 use super::sweep::{self, SweepResult};
 use super::types::{OnPhase, ProbeRequest, ProbeResult};
 use super::{delete_pod, pod_lifecycle};
@@ -111,11 +111,23 @@ impl Prober {
             cancel: CancellationToken::new(),
             stop: self.session.stop.clone(),
             record: Arc::new(record),
+            begun: Mutex::default(),
             is_action: false,
+            admitted: Notify::new(),
             accepted: AtomicBool::new(false),
             action_sent: AtomicBool::new(false),
+            present_image: None,
+            passed_over: Vec::new(),
             process_stays: OnceLock::new(),
         }
+    }
+
+    /// The context of a probe of a test.
+    #[cfg(test)]
+    pub(super) fn test_context(&self, connection: &Connection, request: ProbeRequest) -> ProbeContext {
+        let record =
+            AuditRecord::new(self.session.audit.clone(), connection, &self.settings.probe_namespace, &request, None);
+        self.reading_context(connection, request, Arc::new(|_| ()), record)
     }
 
     /// Changes a node: as [`Self::probe`], but only after the audit log has its line. Neither the caller nor the end of the
@@ -144,12 +156,14 @@ impl Prober {
         let cache = self.cache.clone();
         let (early, early_result) = oneshot::channel();
         let context = ProbeContext { early: Mutex::new(Some(early)), ..context };
-        let mut task = self.session.tasks.spawn(run_probe(context, cache, self.slots.clone()));
+        let connection = context.connection.clone();
+        let mut task = self.session.tasks.spawn(run_probe(context, cache.clone(), self.slots.clone()));
         let ended = tokio::select! {
             ended = &mut task => ended,
             // The task goes on until the pod is deleted.
-            Ok(result) = early_result => return Ok(result),
+            Ok(result) = early_result => return Ok(cache.with_new_lines(&connection, result)),
         };
+        let ended = ended.map(|result| result.map(|result| cache.with_new_lines(&connection, result)));
         // A join error is a panic outside of the steps of the probe. It becomes a failure of this call, not of the server.
         ended.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))
@@ -161,7 +175,7 @@ impl Prober {
         let of_pods = sweep::sweep(connection, &self.settings.probe_namespace, &self.session).await;
         // Also where the user may not list pods in that namespace.
         let mut swept = of_pods.as_ref().cloned().unwrap_or_default();
-        sweep::sweep_containers(connection, &self.settings, &self.session, &mut swept).await;
+        sweep::sweep_ended_sessions(connection, &self.settings, &self.session, &mut swept).await;
         of_pods.map(|_| swept)
     }
 

@@ -66,7 +66,7 @@ pub(super) async fn read_or_retry(
     if context.is_action {
         return outcome(context, probe_container, argv, timings, &why).await;
     }
-    if let Some(failure) = failed_at_once(context, &output) {
+    if let Some(failure) = failed_at_once(context, probe_container.method, &output) {
         return Err(failure);
     }
     tracing::info!(%why, "the probe's answer was incomplete; running it again");
@@ -76,19 +76,19 @@ pub(super) async fn read_or_retry(
             let retried = format!("the first answer was incomplete ({why}); this is the second");
             Ok(ReceivedReport { report, note: stuck(context, &output).or(Some(retried)) })
         }
-        Err(why) => Err(incomplete(context, &format!("{why}, twice"))),
+        Err(why) => Err(incomplete(context, probe_container.method, &format!("{why}, twice"))),
     }
 }
 
 /// The failure of a program that ended with an error and printed nothing. A second run would do the same.
-fn failed_at_once(context: &ProbeContext, output: &ExecOutput) -> Option<Failure> {
+fn failed_at_once(context: &ProbeContext, method: ProbeMethod, output: &ExecOutput) -> Option<Failure> {
     let ExecOutput { stdout, stderr, ended: ExecEnd::Exit(code @ 1..SIGNALLED), .. } = output else { return None };
     let error_output = if stderr.is_empty() { "none".to_owned() } else { clean(stderr, 300) };
     stdout.is_empty().then(|| {
         Failure::new(
             format!("Running the probe on node {}", context.request.node),
             format!("it ended with exit code {code} and printed no document; error output: {error_output}"),
-            match context.settings.via {
+            match method {
                 ProbeMethod::Inject => {
                     "It may not be compatible with the C library of the base image or the node: use another --base-image or \
                  --probe-binary."
@@ -142,11 +142,11 @@ fn outcome_unknown(context: &ProbeContext, why: &str) -> Failure {
 }
 
 /// The failure of an incomplete answer.
-pub(super) fn incomplete(context: &ProbeContext, why: &str) -> Failure {
+pub(super) fn incomplete(context: &ProbeContext, method: ProbeMethod, why: &str) -> Failure {
     Failure::new(
         format!("Reading the probe's answer from node {}", context.request.node),
         why,
-        match context.settings.via {
+        match method {
             ProbeMethod::Logs => {
                 "Check the container runtime and the disk of the node, which keeps the log, and try again."
             }

@@ -1,129 +1,26 @@
-//! Runs one probe: create, read, clean up, whatever fails. Chooses the method, and falls back from exec to the pod's log.
+//! Runs one probe by one method: create, read, clean up, whatever fails.
 
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep_until};
 
-use super::api_only;
+use super::delete_pod::delete_pod;
 use super::methods::probe_steps::ProbeSteps;
-use super::methods::{ephemeral, inject, logs, pod};
-use super::pod_spec::OPERATOR;
 use super::probe_context::ProbeContext;
-use super::probe_slots::ProbeSlots;
 use super::read_report::ReceivedReport;
-use super::types::{CleanUp, Phase, ProbeResult, Timings};
+use super::types::{CleanUp, CreateOutcome, Phase, ProbeResult, Timings};
 use crate::clock;
-use crate::error::{Failure, RejectionReason};
+use crate::error::Failure;
 use crate::settings::ProbeMethod;
 
-/// How long a refused websocket is remembered for an API server; then it is tried again.
-const REMEMBERED: Duration = Duration::from_secs(600);
-
-/// What a launcher keeps from call to call.
-#[derive(Debug, Default)]
-pub(super) struct ProberCache {
-    /// API servers that refused websockets, and when.
-    no_websockets: Mutex<HashMap<String, Instant>>,
-    /// Probe binaries that were packed for upload.
-    archives: Arc<inject::Archives>,
-}
-
-impl ProberCache {
-    fn refuses_websockets(&self, server: &str, now: Instant) -> bool {
-        let seen = self.no_websockets.lock().unwrap_or_else(PoisonError::into_inner).get(server).copied();
-        seen.is_some_and(|seen| now.saturating_duration_since(seen) < REMEMBERED)
-    }
-
-    fn remember_refused_websocket(&self, server: &str, now: Instant) {
-        self.no_websockets.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned(), now);
-    }
-}
-
-/// Runs one probe by the method of the settings. Where the websocket of `pod` is refused, `logs` takes its place.
-pub(super) async fn run_probe(
-    context: ProbeContext,
-    cache: Arc<ProberCache>,
-    slots: Arc<ProbeSlots>,
-) -> Result<ProbeResult, Failure> {
-    if let Err(refusal) = check_host_access(&context) {
-        return refused(&context, refusal).await;
-    }
-    // Held until the pod is deleted.
-    let _slot = match slots.take(&context).await {
-        Ok(slot) => slot,
-        Err(failure) => return refused(&context, failure).await,
-    };
-    match context.settings.via {
-        ProbeMethod::Pod => run_pod_or_logs(&context, &cache).await,
-        ProbeMethod::Ephemeral => run(&context, ephemeral::Ephemeral::new()).await,
-        ProbeMethod::Inject => run(&context, inject::Inject::new(cache.archives.clone())).await,
-        ProbeMethod::Logs => run(&context, logs::Logs::new(&context)).await,
-        ProbeMethod::None => refused(&context, api_only::refusal(&context.request.node)).await,
-    }
-}
-
-/// Refuses an action where the probe does not see the host: inside a pod a process ID of the host names another process.
-fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
-    let acts = context.request.command.iter().any(|word| word == OPERATOR);
-    let blind = context.settings.via == ProbeMethod::Ephemeral || context.settings.runtime_class.is_some();
-    if !acts || !blind {
-        return Ok(());
-    }
-    Err(Failure::new(
-        format!("Running {} on node {}", context.request.tool, context.request.node),
-        "the probe method of this launcher does not see the host's processes and devices; nothing was done",
-        "Start gpu-syringe with --via pod, inject or logs, and without --runtime-class.",
-    ))
-}
-
-async fn run_pod_or_logs(context: &ProbeContext, cache: &ProberCache) -> Result<ProbeResult, Failure> {
-    let server = &context.connection.server;
-    let refused = if cache.refuses_websockets(server, Instant::now()) {
-        Failure::new("Opening a websocket", "refused before", "")
-    } else {
-        match run(context, pod::ExecPod::new(context)).await {
-            Err(failure)
-                if failure.obstacle == Some(RejectionReason::Websockets) && context.may_retry_with_another_pod() =>
-            {
-                failure
-            }
-            done => return done,
-        }
-    };
-    tracing::info!(why = %refused.why, "websockets are refused: reading the pod's log instead");
-    let (left_behind, deleted) = (refused.left_behind, refused.deleted);
-    let result = run(context, logs::Logs::new(context)).await;
-    let join = |other: Option<String>| match (left_behind, other) {
-        (Some(one), Some(other)) => Some(format!("{one}; {other}")),
-        (one, other) => one.or(other),
-    };
-    match result {
-        Ok(mut result) => {
-            cache.remember_refused_websocket(server, Instant::now());
-            let note = format!("websockets to {server} fail ({}); the report was read from the pod's log", refused.why);
-            result.note = Some(result.note.map_or(note.clone(), |more| format!("{note}; {more}")));
-            result.left_behind = join(result.left_behind);
-            result.deleted &= result.left_behind.is_none();
-            Ok(result)
-        }
-        Err(mut failure) => {
-            failure.left_behind = join(failure.left_behind);
-            failure.deleted = (failure.deleted || deleted) && failure.left_behind.is_none();
-            Err(failure)
-        }
-    }
-}
-
 /// Creates, reads and cleans up; cleans up even when creating or reading failed. Writes the audit log's line.
-async fn run(context: &ProbeContext, steps: impl ProbeSteps) -> Result<ProbeResult, Failure> {
+pub(super) async fn run(context: &ProbeContext, steps: impl ProbeSteps) -> Result<ProbeResult, Failure> {
     let began = Instant::now();
     let result = run_steps(context, steps, began).await;
     context.record.ended(&result, began.elapsed()).await;
+    context.close().await;
     result
 }
 
@@ -153,10 +50,11 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
         },
         Err(failure) => Err(failure),
     };
+    let read = read.and_then(|received| check_version(context, received));
     let cleaning = Instant::now();
     let via = steps.method();
     let clean_up = async {
-        let mut cleaning = std::pin::pin!(steps.clean_up(context));
+        let mut cleaning = std::pin::pin!(AssertUnwindSafe(steps.clean_up(context)).catch_unwind());
         if let Ok(received) = &read {
             tokio::select! {
                 done = &mut cleaning => return done,
@@ -168,29 +66,67 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
         }
         cleaning.await
     };
-    let CleanUp { pod, deleted, left_behind } = clean_up.await;
+    let CleanUp { pod, deleted, left_behind } = match clean_up.await {
+        Ok(cleaned) => cleaned,
+        Err(_) => clean_up_after_panic(context).await,
+    };
     timings.remove = cleaning.elapsed();
     timings.total = began.elapsed();
     let process_left = context.process_left();
     match read {
         Ok(ReceivedReport { report, note }) => {
-            Ok(ProbeResult { report, via, pod, deleted, left_behind, process_left, timings, note })
+            let passed_over = context.passed_over.clone();
+            Ok(ProbeResult { report, via, pod, deleted, left_behind, process_left, timings, note, passed_over })
         }
         Err(failure) => {
             // The pod of this method acts as soon as it starts.
             let acts_late = context.is_action && via == ProbeMethod::Logs && !is_created && !deleted;
             let may_have_acted = context.action_sent.load(Ordering::Relaxed) || acts_late;
             let failure = if may_have_acted { failure.of_sent_action() } else { failure };
-            Err(Failure { process_left, ..failure.leaving(left_behind).deleted(is_created && deleted) })
+            let via = Some(via.as_str());
+            Err(Failure { process_left, via, ..failure.leaving(left_behind).deleted(is_created && deleted) })
         }
     }
 }
 
+/// Refuses a report of another schema: of fields with other names nothing would be read.
+fn check_version(context: &ProbeContext, received: ReceivedReport) -> Result<ReceivedReport, Failure> {
+    let Some(why) = received.report.other_version() else { return Ok(received) };
+    let next = match context.settings.via {
+        ProbeMethod::Inject => "Use the node-probe of this version of gpu-syringe (--probe-binary).",
+        _ => "Use the image of this version of gpu-syringe (--image).",
+    };
+    Err(Failure::new(format!("Reading the report from node {}", context.request.node), why, next))
+}
+
+/// Deletes the pods that a clean-up which panicked did not delete. An ephemeral container is left to the next launcher, which
+/// finds it in the file of this session.
+async fn clean_up_after_panic(context: &ProbeContext) -> CleanUp {
+    let mut left = Vec::new();
+    let mut name = String::new();
+    for open in context.begun() {
+        tracing::error!(pod = %open.pod, "the clean-up panicked: this is a defect of gpu-syringe, please report it");
+        let is_deleted = open.container.is_none()
+            && delete_pod(&context.pods(&open.namespace), &open.pod, &CreateOutcome::Unknown).await.is_ok();
+        if is_deleted {
+            context.session.open.remove(&open);
+        } else {
+            context.leave_to_background(&open);
+            left.push(open.description());
+        }
+        name = open.pod;
+    }
+    let left_behind = (!left.is_empty()).then(|| left.join("; "));
+    CleanUp { pod: name, deleted: left_behind.is_none(), left_behind }
+}
+
 /// The result of a probe whose pod is still being deleted.
 fn being_deleted(context: &ProbeContext, received: &ReceivedReport, via: ProbeMethod, timings: Timings) -> ProbeResult {
+    let begun: Vec<String> = context.begun().iter().map(|open| format!("{}/{}", open.namespace, open.pod)).collect();
     let left_behind = format!(
-        "the probe pod of node {} is still being deleted, which continues; gpu-syringe sweep deletes what is left",
-        context.request.node
+        "the probe pod of node {} ({}) is still being deleted, which continues; gpu-syringe sweep deletes what is left",
+        context.request.node,
+        begun.join(", ")
     );
     ProbeResult {
         report: received.report.clone(),
@@ -201,25 +137,79 @@ fn being_deleted(context: &ProbeContext, received: &ReceivedReport, via: ProbeMe
         process_left: context.process_left(),
         timings,
         note: received.note.clone(),
+        passed_over: context.passed_over.clone(),
     }
 }
 
-/// A call that is refused before anything is created. The audit log gets its line all the same.
-async fn refused(context: &ProbeContext, refusal: Failure) -> Result<ProbeResult, Failure> {
-    let result = Err(refusal);
-    context.record.ended(&result, Duration::ZERO).await;
-    result
+/// Two remarks as one.
+pub(super) fn join(one: Option<String>, other: Option<String>) -> Option<String> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(format!("{one}; {other}")),
+        (one, other) => one.or(other),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
 
-    #[test]
-    fn a_server_without_websockets_is_tried_again_after_some_minutes() {
-        let (cache, now) = (ProberCache::default(), Instant::now());
-        cache.remember_refused_websocket("s", now);
-        assert!(cache.refuses_websockets("s", now) && !cache.refuses_websockets("t", now));
-        assert!(!cache.refuses_websockets("s", now + REMEMBERED));
+    use demo_cluster::{Cluster, Denial, Fixture, NodeFixture};
+    use syringe_core::scenarios;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::audit::AuditLog;
+    use crate::kubernetes::Contexts;
+    use crate::probe::pod_lifecycle::PodLifecycle;
+    use crate::probe::{ProbeRequest, Prober};
+    use crate::settings::Settings;
+
+    /// A method with a defect in its clean-up.
+    struct Defect(PodLifecycle);
+
+    impl ProbeSteps for Defect {
+        fn method(&self) -> ProbeMethod {
+            ProbeMethod::Pod
+        }
+
+        async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
+            self.0.create(context).await
+        }
+
+        async fn read(&self, context: &ProbeContext, _: &mut Timings) -> Result<ReceivedReport, Failure> {
+            Err(context.out_of_time("a test"))
+        }
+
+        async fn clean_up(&mut self, _: &ProbeContext) -> CleanUp {
+            panic!("a defect")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_clean_up_leaves_no_pod_or_names_it() {
+        for may_delete in [true, false] {
+            let facts = scenarios::named("healthy-h100-8").expect("a scenario").report();
+            let fixture = Fixture::of([NodeFixture::from_facts("gpu-1", facts)]);
+            let fixture = if may_delete { fixture } else { fixture.denying(Denial::of("delete", "pods")) };
+            let cluster = Cluster::start(fixture).await.expect("a free port");
+            let connection = Contexts::in_memory(cluster.kubeconfig(), None).connect(None).await.expect("a connection");
+            let settings = Arc::new(Settings::from_args([]).expect("the defaults"));
+            let folder = tempfile::tempdir().expect("a directory");
+            let log = AuditLog::at(folder.path());
+            let prober = Prober::new(settings, CancellationToken::new()).with_audit(log.clone());
+            let (node, deadline) = ("gpu-1".to_owned(), Duration::from_secs(20));
+            let command = vec!["xid".to_owned()];
+            let upload_time = Duration::ZERO;
+            let request = ProbeRequest { node, command, tool: "test", target: None, deadline, upload_time };
+            let context = prober.test_context(&connection, request);
+            let failure = run(&context, Defect(PodLifecycle::new(context.pod()))).await.expect_err("the read fails");
+            let (pods, lines) = (cluster.pods("gpu-syringe"), log.read(10).expect("the log"));
+            assert_eq!((pods.is_empty(), failure.deleted), (may_delete, may_delete), "{failure}");
+            assert_eq!((lines.len(), lines[0].deleted), (1, Some(may_delete)), "{lines:?}");
+            let name = lines[0].pod.clone().expect("the pod");
+            let named = failure.left_behind.is_some_and(|left| left.contains(&format!("delete pod {name}")));
+            assert_eq!(named, !may_delete);
+        }
     }
 }

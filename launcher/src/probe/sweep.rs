@@ -22,7 +22,7 @@ use crate::audit::{AuditEvent, AuditLine};
 use crate::error::{Failure, kube_reason};
 use crate::kubernetes::Connection;
 use crate::kubernetes::model::name_validation::is_subdomain;
-use crate::settings::Settings;
+use crate::settings::{ProbeMethod, Settings};
 
 /// Time for the list.
 const LIST_TIME: Duration = Duration::from_secs(8);
@@ -44,9 +44,9 @@ pub struct SweepResult {
     pub failed: Vec<(String, String)>,
 }
 
-/// Ends the ephemeral containers of launchers that were killed. The files of their sessions name them: an ephemeral container
-/// has no labels, and its pod may be in any namespace.
-pub(crate) async fn sweep_containers(
+/// Ends what launchers that were killed have not written an audit line for, and writes it. The files of their sessions name it:
+/// an ephemeral container has no labels, and a pod may be deleted already, or be in another namespace.
+pub(crate) async fn sweep_ended_sessions(
     connection: &Connection,
     settings: &Arc<Settings>,
     session: &LauncherSession,
@@ -56,19 +56,59 @@ pub(crate) async fn sweep_containers(
     let ended = tokio::task::spawn_blocking(move || identity.ended_sessions()).await.unwrap_or_default();
     for one in ended {
         let mut left = Vec::new();
-        for open in &one.containers {
-            let done = match open.container.as_deref().filter(|_| open.server == connection.server) {
-                _ if session.stop.is_cancelled() => false,
-                Some(container) => sweep_container(connection, settings, session, (open, container), swept).await,
+        for open in &one.unaudited {
+            let done = match &open.container {
                 // Of another cluster: the sweep of a call there ends it.
-                None => open.server == connection.server,
+                _ if open.server != connection.server || session.stop.is_cancelled() => false,
+                Some(container) => sweep_container(connection, settings, session, (open, container), swept).await,
+                None => sweep_pod(connection, session, open, swept).await,
             };
             left.extend((!done).then(|| open.clone()));
         }
-        if let Err(error) = one.write(&left) {
+        let written = tokio::task::spawn_blocking(move || one.write(&left)).await;
+        if let Ok(Err(error)) = written {
             tracing::warn!(%error, "the file of an ended session could not be written");
         }
     }
+}
+
+/// Deletes a pod of an ended session; returns whether it is certainly deleted, with an audit line.
+async fn sweep_pod(
+    connection: &Connection,
+    session: &LauncherSession,
+    open: &OpenProbe,
+    swept: &mut SweepResult,
+) -> bool {
+    let OpenProbe { namespace, pod, node, tool, .. } = open;
+    let is_ours = pod.starts_with(PROBE_NAME_PREFIX) && [pod, namespace].into_iter().all(|name| is_subdomain(name));
+    if !is_ours || swept.deleted.contains(pod) {
+        return true;
+    }
+    if swept.failed.iter().any(|(failed, _)| failed == pod) {
+        return false;
+    }
+    let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
+    let outcome = match delete_pod(&pods, pod, &CreateOutcome::Created { uid: None }).await {
+        Ok(Deletion::Deleted) => {
+            swept.deleted.push(pod.clone());
+            "swept: the launcher that created it has ended"
+        }
+        Ok(Deletion::NotFound) => "swept: the launcher that created it was killed; the pod does not exist",
+        Err(reason) => {
+            swept.failed.push((pod.clone(), reason.to_string()));
+            return false;
+        }
+    };
+    let line = AuditLine {
+        node: clean(node, 253),
+        tool: clean(tool, 63),
+        namespace: namespace.clone(),
+        pod: Some(pod.clone()),
+        deleted: Some(true),
+        ..swept_line(connection, outcome.to_owned())
+    };
+    write(session, line).await;
+    true
 }
 
 /// Ends one container; returns whether it certainly has ended.
@@ -89,6 +129,7 @@ async fn sweep_container(
         pod: pod.clone(),
         container: container.to_owned(),
         image: String::new(),
+        method: ProbeMethod::Ephemeral,
         if_missing: "",
     };
     let (client, settings) = (connection.client.clone(), settings.clone());

@@ -85,6 +85,8 @@ pub struct ProbeRequest {
     pub target: Option<TargetContainer>,
     /// Time for everything but the deletion.
     pub deadline: Duration,
+    /// Additional time if node-probe is uploaded.
+    pub upload_time: Duration,
 }
 
 /// What a probe returned.
@@ -106,6 +108,8 @@ pub struct ProbeResult {
     pub timings: Timings,
     /// Remarks about how the document was read (a retry, a probe that did not end).
     pub note: Option<String>,
+    /// Methods that were passed over and why, each once for a launcher.
+    pub passed_over: Vec<String>,
 }
 
 /// Duration of each phase.
@@ -130,6 +134,8 @@ pub(super) struct ProbeContainer {
     pub(super) pod: String,
     pub(super) container: String,
     pub(super) image: String,
+    /// The method that created it.
+    pub(super) method: ProbeMethod,
     /// Next step if the image does not contain the program.
     pub(super) if_missing: &'static str,
 }

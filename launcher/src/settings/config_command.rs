@@ -5,6 +5,7 @@ use clap::{ArgMatches, Command};
 use serde_json::{Value, json};
 
 use super::file::FileValues;
+use crate::carried::{self, CarriedProgram};
 
 /// One setting with its current value.
 #[derive(Clone, Debug)]
@@ -38,7 +39,18 @@ pub(crate) fn all(settings: &Command, matches: &ArgMatches, file: &FileValues) -
         let values = raw.map(|value| value.to_string_lossy().into_owned()).collect();
         SettingValue { name: id.to_owned(), values, list: matches!(arg.get_action(), clap::ArgAction::Append), source }
     };
-    settings.get_arguments().map(shown).collect()
+    settings.get_arguments().map(shown).chain(carried()).collect()
+}
+
+/// The programs inside of this one, which no setting changes.
+fn carried() -> Vec<SettingValue> {
+    let shown = |program: &CarriedProgram| SettingValue {
+        name: format!("node_probe_{}", program.arch),
+        values: vec![format!("sha256:{}", program.sha256)],
+        list: false,
+        source: format!("inside gpu-syringe, {} bytes", program.size),
+    };
+    carried::programs().iter().map(shown).collect()
 }
 
 /// As a JSON object: `{"probe_namespace": {"value": "gpu-syringe", "from": "default"}, …}`.

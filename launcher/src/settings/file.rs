@@ -12,6 +12,11 @@ use crate::user_dirs::config_dir;
 /// Settings that cannot be in a file.
 const NOT_IN_FILES: [&str; 2] = ["config", "demo"];
 
+/// Whether a settings file may have this setting.
+pub fn is_setting_of_files(id: &str) -> bool {
+    !NOT_IN_FILES.contains(&id)
+}
+
 /// The name of `probe_namespace` in earlier versions.
 const OLD_NAMESPACE: &str = "namespace";
 
@@ -54,9 +59,9 @@ impl FileValues {
                 ));
             }
             let known = settings.get_arguments().any(|arg| arg.get_id() == id.as_str());
-            if !known || NOT_IN_FILES.contains(&id.as_str()) {
+            if !known || !is_setting_of_files(&id) {
                 let names = settings.get_arguments().map(|arg| arg.get_id().as_str());
-                let names: Vec<_> = names.filter(|name| !NOT_IN_FILES.contains(name)).collect();
+                let names: Vec<_> = names.filter(|name| is_setting_of_files(name)).collect();
                 return Err(wrong(path, format!("there is no setting '{key}'; there are: {}", names.join(", "))));
             }
             let texts = value_texts(&value).ok_or_else(|| {

@@ -11,7 +11,7 @@ use super::node_selector::{self, NodeSelector};
 use super::value_parsers::{self, KeyValue, PodRef, TolerationArg};
 use crate::error::Failure;
 
-/// Image that contains `node-probe`.
+/// Image that contains `node-probe`, if no other is named.
 pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
 
 /// Probes in flight without a setting: twice the nodes that one call reads at the same time.
@@ -40,8 +40,8 @@ pub struct Settings {
     /// Label selector of the nodes that may be probed, or * for all; by default all except control plane nodes
     #[arg(long, global = true, value_name = "SELECTOR", env = "GPU_SYRINGE_ALLOW_NODES")]
     pub allow_nodes: Option<NodeSelector>,
-    /// How to reach the node; use another method where a probe pod is not possible (deploy/METHODS.md)
-    #[arg(long, global = true, value_name = "METHOD", env = "GPU_SYRINGE_VIA", default_value = "pod")]
+    /// How to reach the node; auto takes the safest method that works on the node (deploy/METHODS.md)
+    #[arg(long, global = true, value_name = "METHOD", env = "GPU_SYRINGE_VIA", default_value = "auto")]
     pub via: ProbeMethod,
     /// Never add an ephemeral container to a running pod
     #[arg(long, global = true, env = "GPU_SYRINGE_NO_EPHEMERAL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
@@ -67,9 +67,9 @@ pub struct Settings {
         default_value = "gpu-syringe"
     )]
     pub probe_namespace: String,
-    /// Image of the probe; pin it by digest
-    #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_IMAGE", default_value = DEFAULT_IMAGE)]
-    pub image: String,
+    /// Image of the probe; pin it by digest. With --via auto no image is pulled unless it is named here
+    #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_IMAGE")]
+    pub image: Option<String>,
     /// Digest of the image, replaces its tag (sha256:…)
     #[arg(long, global = true, value_name = "DIGEST", env = "GPU_SYRINGE_IMAGE_DIGEST", value_parser = value_parsers::digest)]
     pub image_digest: Option<String>,
@@ -141,6 +141,8 @@ pub enum DrainCheck {
 /// How to reach a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProbeMethod {
+    /// The probe's image where one is named or on the node, else inject with a trusted image of the node, else none
+    Auto,
     /// A privileged pod of the probe's image
     Pod,
     /// An ephemeral container in a running GPU pod: for full nodes
@@ -157,6 +159,7 @@ impl ProbeMethod {
     /// The name in settings and answers.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Pod => "pod",
             Self::Ephemeral => "ephemeral",
             Self::Inject => "inject",
@@ -221,7 +224,13 @@ impl Settings {
 
     /// The image of the probe, with mirror and digest applied.
     pub fn probe_image(&self) -> String {
-        value_parsers::image(&self.image, self.registry_mirror.as_deref(), self.image_digest.as_deref())
+        let image = self.image.as_deref().unwrap_or(DEFAULT_IMAGE);
+        value_parsers::image(image, self.registry_mirror.as_deref(), self.image_digest.as_deref())
+    }
+
+    /// Whether a setting names the image of the probe.
+    pub fn names_image(&self) -> bool {
+        self.image.is_some() || self.image_digest.is_some() || self.registry_mirror.is_some()
     }
 
     /// Refuses a node that no probe may be created on.

@@ -11,7 +11,6 @@ mod value_parsers;
 
 pub use flags::{DEFAULT_IMAGE, DrainCheck, Mode, ProbeMethod, PullPolicy, Settings};
 pub use node_selector::NodeSelector;
-pub(crate) use output_flags::all_settings;
-pub use output_flags::{ColorWhen, LogFormat, OutputFormat, OutputSettings};
+pub use output_flags::{ColorWhen, LogFormat, OutputFormat, OutputSettings, all_settings};
 pub(crate) use to_args::to_args;
 pub use value_parsers::{KeyValue, PodRef, TolerationArg};

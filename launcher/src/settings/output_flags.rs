@@ -67,6 +67,6 @@ pub enum OutputFormat {
 }
 
 /// Every setting, those of the launcher first.
-pub(crate) fn all_settings() -> Command {
+pub fn all_settings() -> Command {
     OutputSettings::augment_args(Settings::augment_args(Command::new("settings")))
 }

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::flags::{DEFAULT_IMAGE, DrainCheck, Mode, ProbeMethod, PullPolicy, Settings};
+use super::flags::{DrainCheck, Mode, ProbeMethod, PullPolicy, Settings};
 
 /// Collects options that differ from their default.
 #[derive(Default)]
@@ -92,14 +92,14 @@ pub(crate) fn to_args(settings: &Settings) -> Vec<String> {
     args.maybe("context", context.as_ref());
     args.all("allow-context", allow_context);
     args.maybe("allow-nodes", allow_nodes.as_ref());
-    args.word("via", *via, ProbeMethod::Pod);
+    args.word("via", *via, ProbeMethod::Auto);
     args.switch("no-ephemeral", *no_ephemeral);
     args.maybe("ephemeral-pod", ephemeral_pod.as_ref());
     args.maybe("base-image", base_image.as_ref());
     args.maybe("probe-binary", path(probe_binary));
     args.maybe("runtime-class", runtime_class.as_ref());
     args.option("probe-namespace", probe_namespace, "gpu-syringe");
-    args.option("image", image, DEFAULT_IMAGE);
+    args.maybe("image", image.as_ref());
     args.maybe("image-digest", image_digest.as_ref());
     args.maybe("registry-mirror", registry_mirror.as_ref());
     args.word("image-pull-policy", *image_pull_policy, PullPolicy::IfNotPresent);

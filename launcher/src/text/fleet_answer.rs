@@ -104,6 +104,9 @@ fn foot(answer: &FleetAnswer) -> String {
         counted(probes.concurrency.into(), "node"),
         probes.median_node_ms
     );
+    for line in &probes.passed_over {
+        text.push_str(&format!("passed over {line}\n"));
+    }
     for left in &answer.left_behind {
         text.push_str(&format!("{left}\n"));
     }

@@ -131,7 +131,8 @@ fn plan_lines(plan: &Plan) -> String {
 
 /// Source of the facts, and what is left behind: the last part of every answer about a node.
 pub(crate) fn foot(note: &ProbeSummary) -> String {
-    let ProbeSummary { via, node, source, deleted, left_behind, process_left, note, timings_ms, .. } = note;
+    let ProbeSummary { via, node, source, deleted, left_behind, process_left, note, passed_over, timings_ms, .. } =
+        note;
     let gone = match (*deleted, *via) {
         (_, "none") => "probe not created".to_owned(),
         (true, _) => "probe pod deleted".to_owned(),
@@ -145,6 +146,9 @@ pub(crate) fn foot(note: &ProbeSummary) -> String {
         syringe_core::report::Source::Api => "the Kubernetes API alone",
     };
     let mut text = format!("\n{node} via {via} in {} ms, read from {source}; {gone}\n", timings_ms.total);
+    for line in passed_over {
+        text.push_str(&format!("passed over {line}\n"));
+    }
     for more in [note, left_behind, process_left].into_iter().flatten() {
         text.push_str(more);
         text.push('\n');

@@ -8,8 +8,8 @@ use crate::node_reading::probe_summary::ProbeSummary;
 /// The answer of a tool that changes a node. `T` is the report of the node.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ActionAnswer<T> {
-    /// `awaiting_consent` (nothing was done: see `terminal_command` or `token`), `declined`, `refused`, or the outcome of the
-    /// action.
+    /// `awaiting_consent`, `declined`, `refused`, or the outcome of the action. With `awaiting_consent` nothing was done: see
+    /// `terminal_command` or `token`.
     pub outcome: String,
     /// One or two sentences.
     pub summary: String,

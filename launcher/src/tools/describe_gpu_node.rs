@@ -1,6 +1,8 @@
 //! `describe_gpu_node`: facts about one node from Kubernetes and from a probe. If no probe is possible, the
 //! answer has only the facts from Kubernetes, and the reason.
 
+use std::time::Duration;
+
 use syringe_core::diagnosis::{Severity, Unknown};
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::Source;
@@ -57,8 +59,9 @@ impl Tool for DescribeGpuNode {
         let known = NodeToRead {
             connection: &connection,
             kubernetes: &view.node,
-            existing_pods: view.existing_pods(),
+            existing_pods: Some(view.existing_pods()),
             time: call.time_left(),
+            upload_time: Duration::ZERO,
         };
         match read_node::read_with_object(&call, known, Self::NAME, vec!["all".into()]).await {
             Ok(mut read) => {

@@ -83,7 +83,7 @@ pub struct PodExplanation {
     /// What could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
-    /// For a Pending pod: the GPU nodes with the reasons against each, most suitable first. An empty list of reasons means
+    /// The GPU nodes with the reasons against each, for a Pending pod, most suitable first. An empty list of reasons means
     /// that no check excludes the node; the scheduler may still exclude it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,

@@ -1,5 +1,7 @@
 //! `get_pod_gpu_allocation`: which pods use the GPUs of a node; with `resolve_devices` also which GPU each pod has.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Unknown};
@@ -108,8 +110,9 @@ impl Tool for GetPodGpuAllocation {
             let known = NodeToRead {
                 connection: &connection,
                 kubernetes: &view.node,
-                existing_pods: view.existing_pods(),
+                existing_pods: Some(view.existing_pods()),
                 time: call.time_left(),
+                upload_time: Duration::ZERO,
             };
             let command = vec!["read".to_owned(), SECTIONS.to_owned()];
             match read_node::read_with_object(&call, known, Self::NAME, command).await {
@@ -179,7 +182,7 @@ impl PodAllocation {
             .collect();
         let holding = pods.iter().filter(|pod| !pod.holds.is_empty() || !pod.claims.is_empty()).count();
         let summary = match (&view.pods, parts.is_empty()) {
-            (None, _) => format!("The pods of node {node} could not be read: the allocation is unknown."),
+            (Err(_), _) => format!("The pods of node {node} could not be read: the allocation is unknown."),
             (_, true) => format!("Node {node} advertises no GPU resource; pods that request one: {holding}."),
             _ => format!("Node {node}: {}; pods with GPUs: {holding}.", parts.join(", ")),
         };

@@ -1,6 +1,8 @@
 //! `gpu-syringe processes`: the processes on the GPUs of a node, each with the command that ends it. A command for people: models get the
 //! same facts from `get_pod_gpu_allocation` and `diagnose_gpu_node`.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -91,9 +93,14 @@ impl Tool for GpuProcesses {
         let what = format!("Looking at node {}", clean(&node_name, name_validation::MAX_LENGTH));
         let connection = call.with_deadline(&what, call.contexts.connect(context.as_deref())).await?;
         let kubernetes = read_node::read_node_object(&call, &connection, &node_name).await?;
-        let existing_pods = ExistingPods::on_node(&connection, &node_name, call.time_left()).await.ok();
-        let known =
-            NodeToRead { connection: &connection, kubernetes: &kubernetes, existing_pods, time: call.time_left() };
+        let existing_pods = ExistingPods::on_node(&connection, &node_name, call.time_left()).await;
+        let known = NodeToRead {
+            connection: &connection,
+            kubernetes: &kubernetes,
+            existing_pods: Some(existing_pods),
+            time: call.time_left(),
+            upload_time: Duration::ZERO,
+        };
         let command = vec!["read".to_owned(), get_pod_gpu_allocation::SECTIONS.to_owned()];
         // The admission policy knows the requests of the tools.
         let mut read = read_node::read_with_object(&call, known, GetPodGpuAllocation::NAME, command).await?;

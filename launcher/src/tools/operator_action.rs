@@ -296,7 +296,14 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     }
 
     fn request(&self, command: Vec<String>, deadline: Duration) -> ProbeRequest {
-        ProbeRequest { node: self.action.target().node_name.to_owned(), command, tool: D::TOOL, target: None, deadline }
+        ProbeRequest {
+            node: self.action.target().node_name.to_owned(),
+            command,
+            tool: D::TOOL,
+            target: None,
+            deadline,
+            upload_time: Duration::ZERO,
+        }
     }
 
     fn command(&self, more: &[&str]) -> Vec<String> {

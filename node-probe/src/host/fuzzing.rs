@@ -18,7 +18,7 @@ const MAX_ANSWER: u32 = 64 * 1024;
 pub fn checkpoint(data: &[u8]) {
     let Ok(read) = in_time(|| kubelet::parse(data)) else { return };
     // A cut checkpoint, without its last brace, is not read as a shorter one.
-    let end = data.iter().rposition(|byte| *byte == b'}').expect("an object ends");
+    let end = data.trim_ascii_end().len() - 1;
     assert!(kubelet::parse(&data[..end]).is_err(), "a cut checkpoint was read");
     assert_devices(read.into(), data.len());
 }

@@ -4,13 +4,15 @@
 #[derive(Clone, Debug, PartialEq)]
 pub struct CountedFault<T> {
     fault: T,
+    /// How many times it does not happen first.
+    skip: u32,
     left: Option<u32>,
 }
 
 impl<T: Clone> CountedFault<T> {
     /// Every time, until the faults are changed.
     pub fn always(fault: T) -> Self {
-        Self { fault, left: None }
+        Self { fault, skip: 0, left: None }
     }
 
     /// Once.
@@ -20,11 +22,20 @@ impl<T: Clone> CountedFault<T> {
 
     /// This many times.
     pub fn times(fault: T, times: u32) -> Self {
-        Self { fault, left: Some(times) }
+        Self { fault, skip: 0, left: Some(times) }
+    }
+
+    /// Every time but the first `skip` times.
+    pub fn after(skip: u32, fault: T) -> Self {
+        Self { fault, skip, left: None }
     }
 
     /// The fault, if it still happens; counts down.
     pub(super) fn take(&mut self) -> Option<T> {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return None;
+        }
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(1)?;
         }

@@ -152,7 +152,10 @@ impl Injector {
 
     /// Whether a `continue` token is too old.
     pub(crate) fn take_continue_expiry(&self) -> bool {
-        std::mem::take(&mut self.faults().api.expire_continue_once)
+        let left = &mut self.faults().api.expired_continues;
+        let is_expired = *left > 0;
+        *left = left.saturating_sub(1);
+        is_expired
     }
 
     /// What happens to a pod that starts on this node.

@@ -47,8 +47,8 @@ pub struct NodeFaults {
 pub struct ApiFaults {
     /// Every namespace enforces Pod Security `baseline`, whatever its labels say.
     pub pod_security: bool,
-    /// The next `continue` token is answered with 410, as if it were too old.
-    pub expire_continue_once: bool,
+    /// So many next `continue` tokens are answered with 410, as if they were too old.
+    pub expired_continues: u32,
     /// How protobuf is refused.
     pub protobuf_refusal: Option<ProtobufRefusal>,
     /// The clock of the API server is behind the clock of this machine by this much: `Date` and creation times.

@@ -22,6 +22,9 @@ use self::input::Input;
 use self::shell::Shell;
 use crate::programs::{Invocation, NodeProbe, Process, Programs, Streams, base_name};
 
+/// The image of Debian by a digest.
+const PINNED: &str = "docker.io/library/debian@sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
+
 /// Images by name. All other images are those of [`NodeProbe`].
 #[derive(Clone, Debug)]
 pub struct ShellImages {
@@ -32,6 +35,7 @@ impl Default for ShellImages {
     fn default() -> Self {
         Self::of([
             ("docker.io/library/debian:12", Image::debian()),
+            (PINNED, Image::debian()),
             ("docker.io/library/busybox:1.37", Image::busybox()),
         ])
     }

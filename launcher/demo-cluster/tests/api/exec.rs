@@ -6,6 +6,7 @@ use demo_cluster::{Cluster, ExecFault, ExecRefusals, Fixture, Timing};
 use futures_util::{SinkExt, StreamExt};
 use kube::api::{AttachParams, DeleteParams};
 use serde_json::json;
+use syringe_core::report::SCHEMA_VERSION;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
@@ -23,7 +24,7 @@ async fn an_exec_runs_the_real_probe_before_the_api_says_running() {
     let ran = finish(exec(&client, "a", &["/usr/bin/node-probe", "inventory"], &streams()).await).await;
     assert_eq!(phase(&pods(&client).get("a").await.unwrap()), "Pending");
     let report: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
-    assert_eq!((&report["schema_version"], &report["hostname"]), (&json!(1), &json!("gpu-1")));
+    assert_eq!((&report["schema_version"], &report["hostname"]), (&json!(SCHEMA_VERSION), &json!("gpu-1")));
     let ran = finish(exec(&client, "a", &["node-probe", "no-such-section"], &streams()).await).await;
     assert_eq!(ran.exit_code.as_deref(), Some("2"));
     assert_eq!(ran.status.unwrap().reason, "NonZeroExitCode");

@@ -176,7 +176,7 @@ async fn a_probe_that_is_the_main_process_leaves_its_document_in_the_log() {
     let followed = LogParams { follow: true, ..LogParams::default() };
     let log = pods(&client).logs("a", &followed).await.unwrap();
     let report: serde_json::Value = serde_json::from_str(&log).unwrap();
-    assert_eq!(report["schema_version"], 1);
+    assert_eq!(report["schema_version"], syringe_core::report::SCHEMA_VERSION);
     create(&client, probe_running("gpu-1", "b", &["node-probe", "no-such-section"])).await;
     until_phase(&client, "b", "Failed").await;
 }

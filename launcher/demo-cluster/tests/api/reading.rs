@@ -64,7 +64,7 @@ async fn a_page_whose_token_is_too_old_is_gone() {
     let (cluster, client) = start(Fixture::of((0..4).map(|number| node(&format!("gpu-{number}"))))).await;
     let api: Api<Node> = Api::all(client);
     let token = api.list(&ListParams::default().limit(2)).await.unwrap().metadata.continue_.unwrap();
-    cluster.faults(|faults| faults.api.expire_continue_once = true);
+    cluster.faults(|faults| faults.api.expired_continues = 1);
     let next = ListParams::default().limit(2).continue_token(&token);
     assert_eq!(status(&api.list(&next).await.unwrap_err()).code, 410);
     assert_eq!(api.list(&next).await.unwrap().items.len(), 2);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syringe_core::diagnosis::Unknown;
+use syringe_core::diagnosis::{KubernetesInput, Unknown, UnreadInput};
 
 use crate::error::{Failure, kube_reason};
 use crate::kubernetes::client::api_status::is_page_of_proxy;
@@ -52,6 +52,14 @@ pub(crate) fn silent(connection: &Connection, what: String, time: Duration) -> F
 
 /// A failure that leaves only a part of the answer unknown.
 pub(crate) fn section_unknown(section: &str, failure: &Failure) -> Unknown {
-    let Failure { what, why, next_step, .. } = failure;
-    Unknown { section: section.to_owned(), gpu: None, why: format!("{what}: {why}. {next_step}") }
+    Unknown { section: section.to_owned(), gpu: None, why: reason(failure) }
+}
+
+/// A failure to read what the rules need.
+pub(crate) fn unread_input(input: KubernetesInput, failure: &Failure) -> UnreadInput {
+    UnreadInput { input, why: reason(failure) }
+}
+
+fn reason(Failure { what, why, next_step, .. }: &Failure) -> String {
+    format!("{what}: {why}. {next_step}")
 }

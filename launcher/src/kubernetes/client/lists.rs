@@ -42,7 +42,7 @@ pub(crate) enum Freshness {
 /// What a server answers to a request for protobuf.
 enum ListAnswer<S> {
     Complete(S),
-    /// Another content type, 406, or a page of the list.
+    /// Another content type, 406, 410, or a page of the list.
     Refused,
     /// No byte for a long time.
     Silence,
@@ -100,6 +100,8 @@ async fn list<T: Message + Default, S>(
     let response = response?;
     match response.status() {
         StatusCode::NOT_ACCEPTABLE => return Ok(ListAnswer::Refused),
+        // The cache of the API server, or of a proxy, is too old: pages come from etcd.
+        StatusCode::GONE => return Ok(ListAnswer::Refused),
         status if !status.is_success() => return Err(failed(response).await),
         _ if !is_protobuf(&response) => return Ok(ListAnswer::Refused),
         _ => {}
@@ -209,6 +211,32 @@ mod tests {
             let before = lists(&cluster).len();
             assert_eq!(pods(&connection).await.expect("a list"), expected, "{answer:?}");
             assert_eq!(lists(&cluster).len(), before + 2, "{answer:?}");
+        }
+    }
+
+    /// Each page of a large list may expire, and so may the next attempt.
+    #[tokio::test]
+    async fn a_list_that_expires_is_started_again_a_few_times() {
+        let (cluster, connection) = start(fixture()).await;
+        let expected = pods(&connection).await.expect("a list");
+        for expiries in 1..=4 {
+            cluster.faults(|faults| {
+                faults.api.protobuf_refusal = Some(ProtobufRefusal::NotAcceptable);
+                faults.api.expired_continues = expiries;
+            });
+            let before = lists(&cluster).len();
+            let read = pods(&connection).await;
+            let first_pages = lists(&cluster).split_off(before);
+            let first_pages =
+                first_pages.iter().filter(|one| one.contains("limit") && !one.contains("continue")).count();
+            match read {
+                Ok(read) if expiries < 4 => assert_eq!((read, first_pages), (expected.clone(), expiries as usize + 1)),
+                Err(failure) if expiries == 4 => {
+                    assert!(failure.why.contains("expired 4 times") && failure.why.contains("410"), "{failure}");
+                    assert!(failure.next_step.contains("Try again"), "{failure}");
+                }
+                read => panic!("{expiries}: {read:?}"),
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Reads lists page by page: each page is processed and dropped before the next request.
 
 use kube::api::{ListParams, Request};
+use kube::core::Status;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -9,6 +10,8 @@ use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
 
+/// How often a list that expired on the API server is started again.
+const MAX_RESTARTS: u32 = 3;
 /// Objects in a page. Limits the memory for one answer of the API server.
 const PAGE: u32 = 100;
 /// What to list.
@@ -38,7 +41,7 @@ struct PageMetadata {
 }
 
 /// Reads every page and passes each object to `take`, with the state from `fresh`. If the list expires on the API server
-/// (410), starts again once with a new state.
+/// (410), starts again with a new state, a few times.
 pub(crate) async fn fold<T: DeserializeOwned, S>(
     connection: &Connection,
     query: &Query<'_>,
@@ -50,13 +53,16 @@ pub(crate) async fn fold<T: DeserializeOwned, S>(
     params.label_selector = query.labels.map(str::to_owned);
     params.field_selector = query.fields.map(str::to_owned);
     let mut state = fresh();
-    let mut restarted = false;
+    let mut restarts = 0;
     loop {
         let page = retry::read(|| page::<T>(connection, query.path, &params)).await;
         let page = match page.ok_or_else(|| timed_out(connection, what()))? {
             Ok(page) => page,
-            Err(kube::Error::Api(status)) if status.code == 410 && !restarted => {
-                restarted = true;
+            Err(kube::Error::Api(status)) if status.code == 410 => {
+                if restarts == MAX_RESTARTS {
+                    return Err(expired(connection, what(), &status));
+                }
+                restarts += 1;
                 state = fresh();
                 params.continue_token = None;
                 continue;
@@ -71,6 +77,18 @@ pub(crate) async fn fold<T: DeserializeOwned, S>(
             None => return Ok(state),
         }
     }
+}
+
+/// The API server keeps old versions of its objects for some minutes: pages that take longer expire.
+fn expired(connection: &Connection, what: String, status: &Status) -> Failure {
+    let why = format!(
+        "{}: the list expired {} times before its last page was read: {} (HTTP 410)",
+        connection.server,
+        MAX_RESTARTS + 1,
+        status.message
+    );
+    let next = "Try again on a faster connection, or ask about one node: its lists are short.";
+    Failure::new(what, why, next)
 }
 
 async fn page<T: DeserializeOwned>(

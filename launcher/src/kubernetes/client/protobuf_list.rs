@@ -185,7 +185,8 @@ fn header(bytes: &[u8]) -> Result<Option<Header>, ListError> {
         Ok::<_, ListError>(Some((value, available - rest.len())))
     };
     let Some((key, key_bytes)) = varint()? else { return Ok(None) };
-    let tag = u32::try_from(key >> 3).ok().filter(|tag| *tag > 0).ok_or_else(|| invalid("a field without number"))?;
+    let tag = u32::try_from(key).ok().map(|key| key >> 3).filter(|tag| *tag > 0);
+    let tag = tag.ok_or_else(|| invalid("a field without a valid number"))?;
     let kind = WireType::try_from(key & 7).map_err(invalid)?;
     let field = |is_message, bytes, length| Ok(Some(Header { tag, is_message, bytes, length }));
     match kind {

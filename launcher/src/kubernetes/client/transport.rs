@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use http_body_util::{BodyExt, Either, Full};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
@@ -16,8 +16,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
+use tokio::runtime::Handle;
 use tower::util::AndThenLayer;
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, ServiceBuilder, service_fn};
 
 use super::api_log::ApiLogLayer;
 use super::fresh_pool::FreshPool;
@@ -57,8 +58,27 @@ pub(crate) fn client(config: Config, clock: &Arc<ServerClock>) -> Result<Client,
     Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
 
-/// kube's client, with the same layer for the headers of answers.
+/// kube's client, with the same layer for the headers of answers. Its pool is replaced, too, unless that would run a credential
+/// plugin again.
 fn kube_client(config: Config, clock: Arc<ServerClock>) -> Result<Client, kube::Error> {
+    let first = one_kube_client(config.clone(), Arc::clone(&clock))?;
+    if config.auth_info.exec.is_some() {
+        return Ok(first);
+    }
+    let namespace = config.default_namespace.clone();
+    let pool = FreshPool::new(move || {
+        // A client starts a task. Where the program ends, there is no runtime for it, and no next request.
+        let fresh = Handle::try_current().ok().and_then(|_| one_kube_client(config.clone(), Arc::clone(&clock)).ok());
+        let client = fresh.unwrap_or_else(|| first.clone());
+        service_fn(move |request: Request<Body>| {
+            let client = client.clone();
+            async move { client.send(request).await }
+        })
+    });
+    Ok(ClientBuilder::new(pool, namespace).build())
+}
+
+fn one_kube_client(config: Config, clock: Arc<ServerClock>) -> Result<Client, kube::Error> {
     let builder = ClientBuilder::try_from(config)?;
     let builder = builder.with_layer(&AndThenLayer::new(move |response| read_headers(Arc::clone(&clock), response)));
     Ok(builder.with_layer(&ApiLogLayer).build())

@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use syringe_core::diagnosis::{KubernetesFacts, NvidiaPod, PodWarning, first_failing_pod};
+use syringe_core::diagnosis::{
+    KubernetesFacts, KubernetesInput, NvidiaPod, PodWarning, Unknown, UnreadInput, first_failing_pod,
+};
 use tokio::time::timeout;
 
+use crate::error::Failure;
+use crate::kubernetes::client::api_error::{silent, unread_input};
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::lists::Freshness;
 use crate::kubernetes::model::gpu_resource_names::gpu_resources;
@@ -20,6 +24,8 @@ use crate::kubernetes::read::{events, nodes, pods, resource_claims};
 
 /// Time limit for the additional requests. A diagnosis without their answers is still useful.
 const TIME: Duration = Duration::from_secs(5);
+/// Next step where dynamic resource allocation could not be read.
+const DRA_STEP: &str = "See deploy/rbac.yaml for the permissions.";
 
 /// Facts from the node object and from the pods on it, if they were listed.
 pub(crate) fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>) -> KubernetesFacts {
@@ -39,21 +45,29 @@ pub(crate) async fn add_from_api(
     let name = kubernetes.name_any();
     let failing = first_failing_pod(&facts).map(|(pod, _)| pod.clone());
     let warning = async {
-        let NvidiaPod { namespace, name, .. } = failing.as_ref()?;
-        events::newest_warning(connection, namespace, name).await.ok()?
+        let Some(NvidiaPod { namespace, name, .. }) = failing.as_ref() else { return Ok(None) };
+        events::newest_warning(connection, namespace, name).await
     };
     let offers = facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources;
     // Each request has its own time limit, so that a long list of nodes does not prevent the others.
     let time = time.min(TIME);
-    let other_nodes = async { if offers { None } else { Some(other_nodes(connection, kubernetes, &facts).await) } };
-    let by_dra = async { if offers { None } else { by_dra(connection, &name).await } };
-    let (warning, dra, other_nodes) =
-        tokio::join!(timeout(time, warning), timeout(time, by_dra), timeout(time, other_nodes));
-    let (warning, dra, other_nodes) = (warning.ok().flatten(), dra.ok().flatten(), other_nodes.ok().flatten());
+    let other_nodes =
+        async { if offers { Ok(OtherNodes::default()) } else { other_nodes(connection, kubernetes, &facts).await } };
+    let by_dra = async { if offers { Ok(None) } else { by_dra(connection, &name).await.map(Some) } };
+    let (warning, dra, other_nodes) = tokio::join!(
+        within(connection, time, "Listing the events of a pod of NVIDIA's stack", warning),
+        within(connection, time, "Listing resource slices", by_dra),
+        within(connection, time, "Listing the other nodes", other_nodes)
+    );
+    let mut unread = Vec::new();
+    let warning = or_unread(KubernetesInput::PodEvents, warning, &mut unread).flatten();
     if !offers {
-        let OtherNodes { plugin, pci_label } = other_nodes.unwrap_or_default();
-        (facts.gpu_dra, facts.gpu_plugin_in_cluster, facts.pci_label_elsewhere) = (dra, plugin, pci_label);
+        facts.gpu_dra = or_unread(KubernetesInput::ResourceSlices, dra, &mut unread).flatten();
+        let OtherNodes { plugin, pci_label } =
+            or_unread(KubernetesInput::OtherNodes, other_nodes, &mut unread).unwrap_or_default();
+        (facts.gpu_plugin_in_cluster, facts.pci_label_elsewhere) = (plugin, pci_label);
     }
+    facts.unread.extend(unread);
     let pods = facts.nvidia_pods.iter_mut().flatten();
     if let Some((pod, event)) =
         pods.into_iter().find(|pod| failing.as_ref().is_some_and(|one| one.uid == pod.uid)).zip(warning)
@@ -64,13 +78,30 @@ pub(crate) async fn add_from_api(
     facts
 }
 
-/// Whether a driver of dynamic resource allocation publishes GPUs of the node. `None`: not known.
-async fn by_dra(connection: &Connection, node: &str) -> Option<bool> {
+/// The result of a request, if it came within `time`.
+async fn within<T>(
+    connection: &Connection,
+    time: Duration,
+    what: &str,
+    request: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    timeout(time, request).await.unwrap_or_else(|_| Err(silent(connection, what.to_owned(), time)))
+}
+
+/// The result of a request; if it failed, the input is unread.
+fn or_unread<T>(input: KubernetesInput, read: Result<T, Failure>, unread: &mut Vec<UnreadInput>) -> Option<T> {
+    read.map_err(|failure| unread.push(unread_input(input, &failure))).ok()
+}
+
+/// Whether a driver of dynamic resource allocation publishes GPUs of the node.
+async fn by_dra(connection: &Connection, node: &str) -> Result<bool, Failure> {
     let mut unknown = Vec::new();
-    match resource_claims::read(connection, Some(node), &mut unknown).await {
-        Ok(Some(dra)) => Some(dra.devices_on(node).next().is_some()),
-        Ok(None) if unknown.is_empty() => Some(false),
-        _ => None,
+    match resource_claims::read(connection, Some(node), &mut unknown).await? {
+        Some(dra) => Ok(dra.devices_on(node).next().is_some()),
+        None => match unknown.pop() {
+            Some(Unknown { why, .. }) => Err(Failure::new("Reading dynamic resource allocation", why, DRA_STEP)),
+            None => Ok(false),
+        },
     }
 }
 
@@ -85,36 +116,42 @@ struct OtherNodes {
 
 /// GPUs are advertised in the cluster if the node has labels or a pod of the GPU Operator or GPU Feature Discovery, or if
 /// another node advertises GPUs.
-async fn other_nodes(connection: &Connection, kubernetes: &Node, facts: &KubernetesFacts) -> OtherNodes {
-    let here = kubernetes.labels().keys().any(|label| label.starts_with("nvidia.com/"))
-        || has_plugin_pod(connection, kubernetes, facts).await.unwrap_or(false);
+async fn other_nodes(
+    connection: &Connection,
+    kubernetes: &Node,
+    facts: &KubernetesFacts,
+) -> Result<OtherNodes, Failure> {
+    let is_labelled = kubernetes.labels().keys().any(|label| label.starts_with("nvidia.com/"));
+    let pod = if is_labelled { Ok(true) } else { has_plugin_pod(connection, kubernetes, facts).await };
+    let here = pod.as_ref().is_ok_and(|has| *has);
     let labelled = facts.labels.pci_present;
     if here && labelled {
-        return OtherNodes { plugin: Some(true), pci_label: None };
+        return Ok(OtherNodes { plugin: Some(true), pci_label: None });
     }
     let tells = |node: &Node| offers(node) || gpu_operator_labels::has_pci_label(node);
     let row = |node: Node| (offers(&node), gpu_operator_labels::has_pci_label(&node));
-    let Ok((_, rows)) = nodes::collect(connection, None, tells, row).await else {
-        return OtherNodes { plugin: here.then_some(true), pci_label: None };
-    };
-    OtherNodes {
-        plugin: Some(here || rows.iter().any(|(offers, _)| *offers)),
-        pci_label: Some(!labelled && rows.iter().any(|(_, labelled)| *labelled)),
+    let (_, rows) = nodes::collect(connection, None, tells, row).await?;
+    let plugin = here || rows.iter().any(|(offers, _)| *offers);
+    // That no node advertises GPUs does not show that no pod here does so.
+    if !plugin {
+        pod?;
     }
+    let pci_label = Some(!labelled && rows.iter().any(|(_, labelled)| *labelled));
+    Ok(OtherNodes { plugin: Some(plugin), pci_label })
 }
 
 /// Whether a pod on the node has a name of NVIDIA's software that advertises GPUs.
-async fn has_plugin_pod(connection: &Connection, kubernetes: &Node, facts: &KubernetesFacts) -> Option<bool> {
-    if let Some(pods) = facts.nvidia_pods.as_ref().filter(|pods| !pods.is_empty()) {
-        return Some(!pods.is_empty());
+async fn has_plugin_pod(connection: &Connection, kubernetes: &Node, facts: &KubernetesFacts) -> Result<bool, Failure> {
+    if facts.nvidia_pods.as_ref().is_some_and(|pods| !pods.is_empty()) {
+        return Ok(true);
     }
     let of_vendor = |name: &str| {
         let vendor = name.contains("nvidia") || name.contains("gpu");
         vendor
             && ["device-plugin", "operator", "feature-discovery", "dra-driver"].iter().any(|part| name.contains(part))
     };
-    let pods = pods::on_node(connection, &kubernetes.name_any(), Freshness::Cached).await.ok()?;
-    Some(pods.iter().any(|pod| of_vendor(&pod.metadata.name)))
+    let pods = pods::on_node(connection, &kubernetes.name_any(), Freshness::Cached).await?;
+    Ok(pods.iter().any(|pod| of_vendor(&pod.metadata.name)))
 }
 
 fn offers(node: &Node) -> bool {

@@ -67,7 +67,7 @@ impl ExistingPods {
         }
     }
 
-    /// Joins both lists, if the report names a pod that is not in this one. `None` if the second list could not be read: then no
+    /// Joins both lists, if the report names a pod that is not in this one. Fails if the second list could not be read: then no
     /// pod is reported as deleted.
     pub(crate) async fn with_second_list(
         mut self,
@@ -75,15 +75,15 @@ impl ExistingPods {
         node: &str,
         sections: &Sections,
         time: Duration,
-    ) -> Option<Self> {
+    ) -> Result<Self, Failure> {
         if self.contain_all_pods_of(sections) {
-            return Some(self);
+            return Ok(self);
         }
-        let Self { names, mirrors, gpu_pods, .. } = Self::list(connection, node, Freshness::Exact, time).await.ok()?;
+        let Self { names, mirrors, gpu_pods, .. } = Self::list(connection, node, Freshness::Exact, time).await?;
         self.gpu_pods = gpu_pods;
         self.names.extend(names);
         self.mirrors.extend(mirrors);
-        Some(self)
+        Ok(self)
     }
 
     fn contain_all_pods_of(&self, sections: &Sections) -> bool {
@@ -210,7 +210,7 @@ mod tests {
         assert!(!existing_pods.expect("a second list").names().contains_key("gone"));
         let (_cluster, forbidden) = cluster(fixture.denying(Denial::of("list", "pods"))).await;
         let existing_pods = before.with_second_list(&forbidden, "gpu-1", &report("young").sections, time).await;
-        assert_eq!(existing_pods, None, "nothing is said of any pod");
+        assert!(existing_pods.is_err(), "nothing is said of any pod");
     }
 
     #[test]

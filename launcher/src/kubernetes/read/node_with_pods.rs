@@ -23,8 +23,8 @@ use crate::kubernetes::read::{nodes, pods, resource_claims};
 pub(crate) struct NodeWithPods {
     /// The node, all of it.
     pub(crate) node: Node,
-    /// Its pods; `None` when they could not be read.
-    pub(crate) pods: Option<Vec<Pod>>,
+    /// Its pods, or why they could not be read.
+    pub(crate) pods: Result<Vec<Pod>, Failure>,
     /// Dynamic resource allocation.
     pub(crate) dra: Option<Dra>,
     /// What could not be read.
@@ -45,7 +45,7 @@ pub(crate) async fn read(connection: &Connection, name: &str) -> Result<NodeWith
         unknown.push(section_unknown("dynamic resource allocation", &failure));
         None
     });
-    let pods = pods.map_err(|failure| unknown.push(section_unknown("pods", &failure))).ok();
+    unknown.extend(pods.as_ref().err().map(|failure| section_unknown("pods", failure)));
     Ok(NodeWithPods { node, pods, dra, unknown })
 }
 
@@ -57,7 +57,7 @@ impl NodeWithPods {
 
     /// What pods hold by requests and by claims.
     pub(crate) fn held(&self) -> Option<ResourceCounts> {
-        let mut held = gpu_requests::allocated(self.pods.as_ref()?);
+        let mut held = gpu_requests::allocated(self.pods.as_ref().ok()?);
         let held_by_claims = self.dra.as_ref().map(Dra::held).unwrap_or_default();
         held.extend(held_by_claims.get(self.node.name_any().as_str()).cloned().unwrap_or_default());
         Some(held)
@@ -74,10 +74,9 @@ impl NodeWithPods {
         rows
     }
 
-    /// The pods that hold what they asked for. `None` when they could not be read: then of no pod it can be said that it is
-    /// gone.
-    pub(crate) fn existing_pods(&self) -> Option<ExistingPods> {
-        self.pods.as_deref().map(ExistingPods::from_pods)
+    /// The pods that hold what they asked for. If they could not be read, of no pod it can be said that it is gone.
+    pub(crate) fn existing_pods(&self) -> Result<ExistingPods, Failure> {
+        self.pods.as_deref().map(ExistingPods::from_pods).map_err(Clone::clone)
     }
 
     /// GPUs that one could touch.

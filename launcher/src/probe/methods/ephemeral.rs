@@ -123,7 +123,7 @@ impl Ephemeral {
     async fn add(&mut self, context: &ProbeContext, container: &EphemeralContainer) -> Result<(), Failure> {
         let Some(open) = self.open.clone() else { return Err(context.out_of_time("no pod was chosen")) };
         // Before the request: the next launcher must find the container if this one is killed.
-        context.session.container_starts(open.clone()).await;
+        context.begin(open.clone()).await;
         let pods = context.pods(&open.namespace);
         let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
         let params = PatchParams::default();
@@ -226,6 +226,7 @@ impl ProbeSteps for Ephemeral {
             pod: pod.clone(),
             container: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
+            method: self.method(),
             if_missing: NO_PROBE,
         });
         self.open = Some(context.open_probe(namespace, pod, Some(&container.name)));
@@ -251,7 +252,7 @@ impl ProbeSteps for Ephemeral {
             return CleanUp { pod: String::new(), deleted: true, left_behind: None };
         };
         let Some(added) = self.added_container(context) else {
-            context.session.container_ended(&open).await;
+            context.session.open.remove(&open);
             return CleanUp { pod: String::new(), deleted: true, left_behind: None };
         };
         context.report(Phase::Remove);
@@ -264,7 +265,7 @@ impl ProbeSteps for Ephemeral {
         let deleted = left_behind.is_none();
         let pod = format!("{}/{}", open.namespace, open.pod);
         match state {
-            FinalState::Gone | FinalState::Ended => context.session.container_ended(&open).await,
+            FinalState::Gone | FinalState::Ended => context.session.open.remove(&open),
             _ => late_container::look_in_background(context, added, open),
         }
         CleanUp { pod, deleted, left_behind }

@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
-use crate::error::{Failure, kube_reason};
+use crate::error::{Failure, RejectionReason, kube_reason};
 use crate::kubernetes::client::api_status::is_not_a_status;
 use crate::kubernetes::client::retry::retry_pause;
+use crate::probe::create_forbidden::is_missing_permission;
 use crate::probe::pod_lifecycle::PodLifecycle;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::read_report::{self, ReceivedReport};
@@ -121,7 +122,8 @@ impl Logs {
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) && !is_not_a_status(&status) => {
                 let why = kube_reason(&kube::Error::Api(status));
                 let next = "Your user needs get on pods/log in that namespace: see deploy/rbac.yaml.";
-                return Err(reading_failed(probe_container, &why, next));
+                let obstacle = is_missing_permission(&why).then_some(RejectionReason::LogForbidden);
+                return Err(Failure { obstacle, ..reading_failed(probe_container, &why, next) });
             }
             Ok(Err(error)) => {
                 sleep(retry_pause(&error).unwrap_or(PAUSE)).await;
@@ -141,7 +143,11 @@ impl Logs {
         }
         Err(match &progress.fatal {
             Some((words, next)) => exec_retry::not_started(context, probe_container, words, next.clone()),
-            None => read_report::incomplete(context, &format!("{why}; {}", container_state::end_reason(end))),
+            None => read_report::incomplete(
+                context,
+                probe_container.method,
+                &format!("{why}; {}", container_state::end_reason(end)),
+            ),
         })
     }
 
@@ -191,7 +197,7 @@ impl ProbeSteps for Logs {
 
     /// Reads the log until it has the document. The container may go on: a thread that is stuck in the driver keeps it alive.
     async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<ReceivedReport, Failure> {
-        let probe_container = self.0.probe_container(NO_PROBE);
+        let probe_container = self.0.probe_container(self.method(), NO_PROBE);
         let began = Instant::now();
         let start_end = context.end.min(began + context.settings.start_time());
         let mut progress = Progress::default();

@@ -10,4 +10,5 @@ pub(super) mod probe_steps;
 
 #[cfg(any(test, fuzzing))]
 pub use inject::fuzzing::archive;
+pub(crate) use inject::preview as inject_preview;
 pub(crate) use pod_preview::printed;

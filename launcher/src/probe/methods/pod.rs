@@ -30,7 +30,7 @@ impl ProbeSteps for ExecPod {
     async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<ReceivedReport, Failure> {
         let document = read_report::read(
             context,
-            &self.0.probe_container(NO_PROBE),
+            &self.0.probe_container(self.method(), NO_PROBE),
             &node_probe(&context.request.command),
             timings,
         )

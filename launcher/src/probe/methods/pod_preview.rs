@@ -11,7 +11,7 @@ use crate::settings::{ProbeMethod, Settings};
 pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failure> {
     let pod = ProbePod::new(settings, &LauncherIdentity::start_session(), node, "pod-spec");
     match settings.via {
-        ProbeMethod::Pod => Ok(pod),
+        ProbeMethod::Auto | ProbeMethod::Pod => Ok(pod),
         ProbeMethod::Logs => Ok(pod.running(node_probe(&["all".to_owned()]))),
         ProbeMethod::Inject => {
             Ok(inject::upload_pod(pod, settings.base_image.as_deref().unwrap_or("AN-IMAGE-OF-THE-NODE"), settings))

@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use sha2::{Digest, Sha256};
-
+use super::binary::ProbeBinary;
+use crate::carried::sha256;
 use crate::error::Failure;
 
 /// Name of the probe in the archive.
@@ -26,16 +25,14 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    pub(super) fn pack(path: &Path) -> std::io::Result<Self> {
-        let program = std::fs::read(path)?;
+    pub(super) fn pack(program: &[u8]) -> std::io::Result<Self> {
         let mut header = tar::Header::new_ustar();
         header.set_size(program.len() as u64);
         header.set_mode(0o700);
         let mut builder = tar::Builder::new(tempfile::tempfile()?);
-        builder.append_data(&mut header, NAME, program.as_slice())?;
+        builder.append_data(&mut header, NAME, program)?;
         let tar = builder.into_inner()?;
-        let sha256 = Sha256::digest(&program).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { sha256, size: program.len(), tar: Mutex::new(tar) })
+        Ok(Self { sha256: sha256(program), size: program.len(), tar: Mutex::new(tar) })
     }
 
     /// The whole archive.
@@ -56,12 +53,25 @@ impl Archive {
     }
 }
 
-/// Path, modification time and length of a file when it was packed.
+/// What tells one program from another without reading it: where it is, and of a file its modification time and length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
-    path: PathBuf,
+    place: ProbeBinary,
     modified: Option<SystemTime>,
     length: u64,
+}
+
+impl Stamp {
+    fn of(binary: &ProbeBinary) -> std::io::Result<Self> {
+        let (modified, length) = match binary {
+            ProbeBinary::File(path) => {
+                let metadata = std::fs::metadata(path)?;
+                (metadata.modified().ok(), metadata.len())
+            }
+            ProbeBinary::Carried(_) => (None, 0),
+        };
+        Ok(Self { place: binary.clone(), modified, length })
+    }
 }
 
 /// The archives so far, usually one for each architecture.
@@ -69,26 +79,25 @@ struct Stamp {
 pub(crate) struct Archives(Mutex<Vec<(Stamp, Arc<Archive>)>>);
 
 impl Archives {
-    /// The archive of this file. Packed again only if the file has changed.
-    pub(super) async fn of(&self, path: &Path) -> Result<Arc<Archive>, Failure> {
+    /// The archive of this program. Packed again only if its file has changed.
+    pub(super) async fn of(&self, binary: &ProbeBinary) -> Result<Arc<Archive>, Failure> {
         let failed = |why: String| {
-            let what = format!("Packing {} for the node", path.display());
+            let what = format!("Packing {binary} for the node");
             Failure::new(what, why, "Check that the file can be read and that the temporary directory has room for it.")
         };
-        let metadata = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
-        let stamp = Stamp { path: path.to_owned(), modified: metadata.modified().ok(), length: metadata.len() };
+        let stamp = Stamp::of(binary).map_err(|error| failed(error.to_string()))?;
         let packed = |all: &[(Stamp, Arc<Archive>)]| {
             all.iter().find(|(known, _)| *known == stamp).map(|(_, archive)| archive.clone())
         };
         if let Some(archive) = packed(&self.0.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(archive);
         }
-        let file = path.to_owned();
-        let packing = tokio::task::spawn_blocking(move || Archive::pack(&file)).await;
+        let packing = binary.clone();
+        let packing = tokio::task::spawn_blocking(move || Archive::pack(&packing.read()?)).await;
         let archive = packing.map_err(|panic| failed(panic.to_string()))?.map_err(|error| failed(error.to_string()))?;
         let archive = Arc::new(archive);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|(known, _)| known.path != stamp.path);
+        all.retain(|(known, _)| known.place != stamp.place);
         all.push((stamp, archive.clone()));
         Ok(archive)
     }
@@ -98,16 +107,16 @@ impl Archives {
 mod tests {
     use std::sync::Arc;
 
-    use super::Archives;
+    use super::{Archives, ProbeBinary};
 
     #[tokio::test]
     async fn a_program_is_packed_once_until_it_changes() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("node-probe");
         std::fs::write(&path, b"program").expect("written");
-        let archives = Archives::default();
-        let first = archives.of(&path).await.expect("an archive");
-        assert!(Arc::ptr_eq(&first, &archives.of(&path).await.expect("an archive")));
+        let (archives, binary) = (Archives::default(), ProbeBinary::File(path.clone()));
+        let first = archives.of(&binary).await.expect("an archive");
+        assert!(Arc::ptr_eq(&first, &archives.of(&binary).await.expect("an archive")));
         assert_eq!(first.program().expect("read"), b"program");
         let packed = first.tar().expect("read");
         let mut tar = tar::Archive::new(packed.as_slice());
@@ -117,7 +126,7 @@ mod tests {
             (Some("node-probe"), Some(0o700))
         );
         std::fs::write(&path, b"another program").expect("written");
-        let second = archives.of(&path).await.expect("an archive");
+        let second = archives.of(&binary).await.expect("an archive");
         assert_ne!(first.sha256, second.sha256);
     }
 }

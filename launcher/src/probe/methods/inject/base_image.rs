@@ -2,19 +2,23 @@
 
 use k8s_openapi::api::core::v1::Node;
 
-use crate::error::Failure;
+use crate::error::{Failure, RejectionReason};
+use crate::probe::image_reference::ImageReference;
+use crate::probe::present_image;
 use crate::settings::Settings;
 
 /// Repositories whose images have a shell, best first: with glibc, then those that need the loader of the host. Registry and
 /// path must be equal: anybody who can push elsewhere could otherwise run a shell of their own in a privileged pod.
-const WITH_SHELL: [(&str, &[&str]); 12] = [
-    ("nvcr.io", &["nvidia/cuda", "nvidia/k8s/dcgm-exporter", "nvidia/driver", "nvidia/pytorch"]),
+const WITH_SHELL: [(&str, &[&str]); 13] = [
+    ("nvcr.io", &["nvidia/cuda", "nvidia/driver", "nvidia/pytorch"]),
     ("docker.io", &["nvidia/cuda", "library/ubuntu", "library/debian"]),
     ("public.ecr.aws", &["docker/library/ubuntu", "docker/library/debian", "amazonlinux/amazonlinux"]),
     ("docker.io", &["pytorch/pytorch", "library/rockylinux", "library/almalinux", "library/amazonlinux"]),
     ("registry.access.redhat.com", &["ubi9/ubi", "ubi8/ubi"]),
     ("registry.redhat.io", &["ubi9/ubi", "ubi8/ubi"]),
     ("mcr.microsoft.com", &["cbl-mariner/base/core", "azurelinux/base/core"]),
+    // Some of its tags have no shell.
+    ("nvcr.io", &["nvidia/k8s/dcgm-exporter"]),
     ("docker.io", &["library/busybox", "library/alpine"]),
     ("public.ecr.aws", &["docker/library/busybox", "docker/library/alpine"]),
     ("docker.io", &["calico/node"]),
@@ -22,68 +26,61 @@ const WITH_SHELL: [(&str, &[&str]); 12] = [
     ("registry.k8s.io", &["e2e-test-images/busybox"]),
 ];
 
+/// Of these, what `--via auto` does not choose: images of workloads, whose publishers run nothing privileged on a node.
+const NOT_AUTOMATIC: [(&str, &str); 2] = [("nvcr.io", "nvidia/pytorch"), ("docker.io", "pytorch/pytorch")];
+
+/// Which images of the node are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::probe) enum BaseImages {
+    /// Each from a trusted repository: the user asked for this method.
+    Trusted,
+    /// The same with a digest of that repository, and used by it, so that its content cannot change before the pod starts.
+    Pinned,
+}
+
 /// The image that the settings name, or the best that the node has.
-pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure> {
+pub(super) fn choose(settings: &Settings, node: &Node, which: BaseImages) -> Result<String, Failure> {
     if let Some(image) = &settings.base_image {
         return Ok(image.clone());
     }
-    let images = node.status.as_ref().and_then(|status| status.images.as_deref()).unwrap_or_default();
-    let names: Vec<&str> = images.iter().flat_map(|image| image.names.iter().flatten()).map(String::as_str).collect();
+    let reported: Vec<&str> = present_image::reported(node).flatten().collect();
+    let images: Vec<(&str, ImageReference<'_>)> =
+        reported.iter().filter_map(|name| Some((*name, ImageReference::of(name)?))).collect();
     let known = |registry: &str, path: &str| {
-        let of = |name: &&&str| Repository::of(name) == Some(Repository { registry, path });
-        // A tag is more readable than a digest.
-        names.iter().filter(of).min_by_key(|name| name.contains('@')).copied()
+        let of = images.iter().filter(|(_, image)| image.is_of(registry, path));
+        match which {
+            // A tag is more readable than a digest.
+            BaseImages::Trusted => of.min_by_key(|(name, _)| name.contains('@')).map(|(name, _)| (*name).to_owned()),
+            BaseImages::Pinned if NOT_AUTOMATIC.contains(&(registry, path)) => None,
+            BaseImages::Pinned => of.filter_map(|(_, image)| image.pinned()).min(),
+        }
     };
-    let mut best = WITH_SHELL.iter().flat_map(|(registry, paths)| paths.iter().map(move |path| (registry, path)));
-    best.find_map(|(registry, path)| known(registry, path)).map(str::to_owned).ok_or_else(|| {
-        Failure::new(
-            format!("Choosing a base image on node {}", node.metadata.name.as_deref().unwrap_or_default()),
-            format!(
-                "none of the {} images that the node reports is from a trusted repository",
-                names.len()
-            ),
-            "Name an image with --base-image that you trust, that is on the node, and that has sh, sleep, and head or tar.",
-        )
+    let mut best = WITH_SHELL.iter().flat_map(|(registry, paths)| paths.iter().map(move |path| (*registry, *path)));
+    best.find_map(|(registry, path)| known(registry, path)).ok_or_else(|| {
+        let what = format!("Choosing a base image on node {}", node.metadata.name.as_deref().unwrap_or_default());
+        let by_digest = if which == BaseImages::Pinned { " and has a digest of it" } else { "" };
+        let why = format!("none of the {} images that the node reports is from a trusted repository{by_digest}", reported.len());
+        let next = "Name an image with --base-image that you trust, that is on the node, and that has sh, sleep, and head or tar.";
+        Failure::new(what, why, next).because_of(RejectionReason::Upload)
     })
-}
-
-/// Registry and path of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Repository<'a> {
-    registry: &'a str,
-    path: &'a str,
-}
-
-impl<'a> Repository<'a> {
-    /// Of a full reference, as kubelets report them: `registry/path[:tag][@digest]`. `None` for one without a registry, which
-    /// each runtime completes as it likes, and for what is no reference.
-    fn of(name: &'a str) -> Option<Self> {
-        let (name, digest) = name.split_once('@').map_or((name, None), |(name, digest)| (name, Some(digest)));
-        let (registry, rest) = name.split_once('/')?;
-        // A colon after the registry is a tag's.
-        let (path, tag) = rest.split_once(':').map_or((rest, None), |(path, tag)| (path, Some(tag)));
-        let of = |text: &str, more: &str| {
-            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.as_bytes().contains(&byte))
-        };
-        let is_host = registry.contains(['.', ':']) && of(registry, ".-:");
-        let is_whole =
-            of(path, "._-/") && tag.is_none_or(|tag| of(tag, "._-")) && digest.is_none_or(|hash| of(hash, ":+._-"));
-        (is_host && is_whole).then_some(Self { registry, path })
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
 
-    use super::choose;
+    use super::{BaseImages, WITH_SHELL, choose};
     use crate::settings::Settings;
 
     fn chosen(names: &[&str]) -> Option<String> {
+        chosen_of(names, BaseImages::Trusted)
+    }
+
+    fn chosen_of(names: &[&str], which: BaseImages) -> Option<String> {
         let image = |name: &&str| ContainerImage { names: Some(vec![(*name).to_owned()]), size_bytes: None };
         let status = NodeStatus { images: Some(names.iter().map(image).collect()), ..NodeStatus::default() };
         let node = Node { status: Some(status), ..Node::default() };
-        choose(&Settings::from_args([]).expect("settings"), &node).ok()
+        choose(&Settings::from_args([]).expect("settings"), &node, which).ok()
     }
 
     #[test]
@@ -120,6 +117,27 @@ mod tests {
             "",
         ] {
             assert_eq!(chosen(&[name]), None, "{name}");
+            let pinned = format!("{}@sha256:{}", name.split('@').next().unwrap_or_default(), "a".repeat(64));
+            assert_eq!(chosen_of(&[name, &pinned], BaseImages::Pinned), None, "{pinned}");
         }
+    }
+
+    #[test]
+    fn an_automatic_choice_is_by_digest_and_of_a_publisher_that_runs_privileged_anyway() {
+        let digest = |repository: &str| format!("{repository}@sha256:{}", "a".repeat(64));
+        let pinned = |names: &[&str]| chosen_of(names, BaseImages::Pinned);
+        let debian = digest("docker.io/library/debian");
+        assert_eq!(pinned(&["docker.io/library/debian:13"]), None, "a tag alone may be of a local import");
+        assert_eq!(pinned(&["docker.io/library/debian:13", &debian]), Some(debian.clone()));
+        assert_eq!(pinned(&["docker.io/library/debian@sha256:ab"]), None);
+        let cuda = digest("nvcr.io/nvidia/cuda");
+        assert_eq!(pinned(&[&debian, &cuda]), Some(cuda));
+        for workload in ["nvcr.io/nvidia/pytorch", "docker.io/pytorch/pytorch"] {
+            assert_eq!(pinned(&[&digest(workload)]), None);
+            assert!(chosen(&[&digest(workload)]).is_some(), "{workload}");
+        }
+        let all =
+            WITH_SHELL.iter().flat_map(|(registry, paths)| paths.iter().map(move |path| format!("{registry}/{path}")));
+        assert_eq!(all.filter(|repository| pinned(&[&digest(repository)]).is_none()).count(), 2);
     }
 }

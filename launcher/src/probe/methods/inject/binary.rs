@@ -1,10 +1,12 @@
 //! Finds a node-probe for the architecture of the node, which its ELF header tells.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::error::Failure;
+use crate::carried::{self, CarriedProgram};
+use crate::error::{Failure, RejectionReason};
 use crate::settings::Settings;
 
 /// The part of an ELF header that includes its machine.
@@ -12,14 +14,55 @@ const HEAD_BYTES: usize = 20;
 /// ELF machine numbers (`e_machine`) with the names of Kubernetes.
 const MACHINES: [(u16, &str); 5] = [(62, "amd64"), (183, "arm64"), (21, "ppc64le"), (22, "s390x"), (243, "riscv64")];
 
-/// The file to upload to a node of this architecture.
-pub(super) fn find(settings: &Settings, architecture: &str) -> Result<PathBuf, Failure> {
+/// A node-probe to upload.
+#[derive(Clone, Debug)]
+pub(super) enum ProbeBinary {
+    /// A file.
+    File(PathBuf),
+    /// A program inside of this one.
+    Carried(&'static CarriedProgram),
+}
+
+impl PartialEq for ProbeBinary {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(path), Self::File(other)) => path == other,
+            (Self::Carried(program), Self::Carried(other)) => program.sha256 == other.sha256,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for ProbeBinary {}
+
+impl fmt::Display for ProbeBinary {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(formatter, "{}", path.display()),
+            Self::Carried(program) => write!(formatter, "the node-probe for {} inside gpu-syringe", program.arch),
+        }
+    }
+}
+
+impl ProbeBinary {
+    /// The program.
+    pub(super) fn read(&self) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::File(path) => std::fs::read(path),
+            Self::Carried(program) => program.unpack().map_err(std::io::Error::other),
+        }
+    }
+}
+
+/// The program to upload to a node of this architecture.
+pub(super) fn find(settings: &Settings, architecture: &str) -> Result<ProbeBinary, Failure> {
     let failed = |why: String, next: &str| {
-        Err(Failure::new(format!("Finding a node-probe for {architecture} to upload"), why, next))
+        let what = format!("Finding a node-probe for {architecture} to upload");
+        Err(Failure::new(what, why, next).because_of(RejectionReason::Upload))
     };
     if let Some(path) = &settings.probe_binary {
         return match machine(path) {
-            Ok(machine) if machine == architecture => Ok(path.clone()),
+            Ok(machine) if machine == architecture => Ok(ProbeBinary::File(path.clone())),
             Ok(machine) => failed(
                 format!("{} is for {machine}, the node is {architecture}", path.display()),
                 "Name the node-probe of the node's architecture with --probe-binary.",
@@ -30,23 +73,69 @@ pub(super) fn find(settings: &Settings, architecture: &str) -> Result<PathBuf, F
             ),
         };
     }
-    let candidates = beside_this_program(architecture);
-    if let Some(path) = candidates.iter().find(|path| machine(path).is_ok_and(|machine| machine == architecture)) {
-        return Ok(path.clone());
+    let uname = uname(architecture);
+    if let Some(program) = carried::programs().iter().find(|program| program.arch == uname) {
+        return Ok(ProbeBinary::Carried(program));
     }
-    let names: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
-    failed(
-        format!("none of these is one: {}", names.join(", ")),
-        "Put it there, or name it with --probe-binary (cargo build -p node-probe --release builds it).",
-    )
+    let program = std::env::current_exe().unwrap_or_default();
+    match beside(&program, architecture) {
+        Ok(path) => Ok(ProbeBinary::File(path)),
+        Err(why) => failed(
+            why,
+            "Put it there, or name it with --probe-binary (sh deploy/build-probe.sh builds it). The packages of gpu-syringe have \
+             it inside.",
+        ),
+    }
 }
 
-fn beside_this_program(architecture: &str) -> Vec<PathBuf> {
-    let program = std::env::current_exe().ok();
-    let directory = program.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
-    [format!("node-probe-linux-{architecture}"), format!("node-probe-{architecture}"), "node-probe".to_owned()]
-        .map(|name| directory.join(name))
-        .into()
+/// The architecture as the names of programs have it.
+fn uname(architecture: &str) -> &str {
+    match architecture {
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        other => other,
+    }
+}
+
+/// The node-probe in the folder of `program`.
+fn beside(program: &Path, architecture: &str) -> Result<PathBuf, String> {
+    // Never the current directory: somebody else may have put a file there.
+    let Some(folder) = program.parent().filter(|folder| folder.is_absolute()) else {
+        return Err("the folder of gpu-syringe is not known".to_owned());
+    };
+    let names = [
+        format!("node-probe-linux-{architecture}"),
+        format!("node-probe-{architecture}"),
+        format!("node-probe-{}", uname(architecture)),
+        "node-probe".to_owned(),
+    ];
+    let mut refused = None;
+    for path in names.iter().map(|name| folder.join(name)) {
+        if machine(&path).is_ok_and(|machine| machine == architecture) {
+            if is_trusted(&path, program) {
+                return Ok(path);
+            }
+            let why = "belongs to another user than gpu-syringe, or everybody may write to it";
+            refused.get_or_insert(format!("{} {why}", path.display()));
+        }
+    }
+    Err(refused.unwrap_or_else(|| format!("none of these in {} is one: {}", folder.display(), names.join(", "))))
+}
+
+/// Whether whoever owns this program, or root, is the only one who can have written the file: it runs as root on nodes, and a
+/// folder such as /tmp has files of others.
+#[cfg(unix)]
+fn is_trusted(path: &Path, program: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    const WRITABLE_BY_ALL: u32 = 0o002;
+    let (Ok(file), Ok(program)) = (std::fs::metadata(path), std::fs::metadata(program)) else { return false };
+    (file.uid() == program.uid() || file.uid() == 0) && file.mode() & WRITABLE_BY_ALL == 0
+}
+
+/// On other systems the folder of a program is not shared.
+#[cfg(not(unix))]
+fn is_trusted(_: &Path, _: &Path) -> bool {
+    true
 }
 
 /// The architecture that a program is for.
@@ -68,7 +157,13 @@ pub(super) fn machine(path: &Path) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::machine;
+    use std::path::Path;
+
+    use super::{beside, machine};
+
+    fn elf(machine: u8) -> Vec<u8> {
+        [b"\x7fELF\x02\x01".as_slice(), &[0; 12], &[machine, 0]].concat()
+    }
 
     #[test]
     fn a_program_says_itself_what_it_is_for() {
@@ -78,10 +173,53 @@ mod tests {
             std::fs::write(&path, bytes).expect("written");
             machine(&path)
         };
-        let elf = |machine: u8| [b"\x7fELF\x02\x01".as_slice(), &[0; 12], &[machine, 0]].concat();
         assert_eq!(machine_of(&elf(62)).as_deref(), Ok("amd64"));
         assert_eq!(machine_of(&elf(183)).as_deref(), Ok("arm64"));
         assert_eq!(machine_of(&elf(8)).as_deref(), Ok("ELF machine 8"));
         assert!(machine_of(b"MZ-a-windows-program-it-is").is_err() && machine_of(b"\x7fELF").is_err());
+    }
+
+    #[test]
+    fn the_program_of_the_architecture_is_found_beside_this_one() {
+        for (name, number, finds) in [
+            ("node-probe", 62, true),
+            ("node-probe-x86_64", 62, true),
+            ("node-probe-amd64", 62, true),
+            ("node-probe-linux-amd64", 62, true),
+            ("node-probe-aarch64", 183, false),
+            // A name that does not say what it is.
+            ("node-probe-x86_64", 183, false),
+            ("node-probe-dev", 62, false),
+        ] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let launcher = directory.path().join("gpu-syringe");
+            std::fs::write(&launcher, b"launcher").expect("written");
+            std::fs::write(directory.path().join(name), elf(number)).expect("written");
+            let found = beside(&launcher, "amd64");
+            assert_eq!(found.is_ok(), finds, "{name} {number}: {found:?}");
+        }
+        assert!(beside(Path::new("gpu-syringe"), "amd64").is_err(), "never the current directory");
+        assert!(beside(Path::new(""), "amd64").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_can_write_is_not_taken() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("a directory");
+        let (launcher, probe) = (directory.path().join("gpu-syringe"), directory.path().join("node-probe"));
+        std::fs::write(&launcher, b"launcher").expect("written");
+        std::fs::write(&probe, elf(62)).expect("written");
+        for (mode, finds) in [(0o755, true), (0o775, true), (0o777, false), (0o702, false)] {
+            std::fs::set_permissions(&probe, PermissionsExt::from_mode(mode)).expect("changed");
+            assert_eq!(beside(&launcher, "amd64").is_ok(), finds, "{mode:o}");
+        }
+        let root =
+            std::fs::metadata(&probe).map(|file| std::os::unix::fs::MetadataExt::uid(&file) == 0).expect("a file");
+        if root {
+            std::fs::set_permissions(&probe, PermissionsExt::from_mode(0o755)).expect("changed");
+            std::os::unix::fs::chown(&probe, Some(65_534), None).expect("changed");
+            assert!(beside(&launcher, "amd64").expect_err("of another user").contains("another user"));
+        }
     }
 }

@@ -17,9 +17,10 @@ use k8s_openapi::api::core::v1::Node;
 
 use self::archive::Archive;
 pub(in crate::probe) use self::archive::Archives;
+pub(in crate::probe) use self::base_image::BaseImages;
 use self::upload::DIRECTORY;
 use super::probe_steps::ProbeSteps;
-use crate::error::Failure;
+use crate::error::{Failure, RejectionReason};
 use crate::kubernetes::read::nodes;
 use crate::probe::exec_retry;
 use crate::probe::exec_websocket::{ExecEnd, ExecOutput};
@@ -48,6 +49,7 @@ const NO_SHELL: &str = "The base image has no shell: name one that has sh, sleep
 /// A pod into which node-probe is uploaded.
 pub(in crate::probe) struct Inject {
     archives: Arc<Archives>,
+    base_images: BaseImages,
     created: Option<CreatedPod>,
 }
 
@@ -57,8 +59,8 @@ struct CreatedPod {
 }
 
 impl Inject {
-    pub(in crate::probe) fn new(archives: Arc<Archives>) -> Self {
-        Self { archives, created: None }
+    pub(in crate::probe) fn new(archives: Arc<Archives>, base_images: BaseImages) -> Self {
+        Self { archives, base_images, created: None }
     }
 }
 
@@ -69,7 +71,7 @@ impl ProbeSteps for Inject {
 
     async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
         let node = nodes::read(&context.connection, &context.request.node).await?;
-        let image = base_image::choose(&context.settings, &node)?;
+        let image = base_image::choose(&context.settings, &node, self.base_images)?;
         let architecture = architecture(&node);
         // Checked before anything is created: the file, and its architecture.
         let binary = binary::find(&context.settings, &architecture)?;
@@ -83,7 +85,7 @@ impl ProbeSteps for Inject {
         let Some(CreatedPod { pod, archive }) = &self.created else {
             return Err(context.out_of_time("no pod was created"));
         };
-        let probe_container = pod.probe_container(NO_SHELL);
+        let probe_container = pod.probe_container(self.method(), NO_SHELL);
         upload::upload(context, &probe_container, archive, timings).await?;
         let argv = shell_command(RUN, &context.request.command);
         let output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
@@ -107,6 +109,13 @@ impl ProbeSteps for Inject {
             None => CleanUp { pod: String::new(), deleted: true, left_behind: None },
         }
     }
+}
+
+/// The base image that would be used on this node, if there is also a node-probe for it. Creates nothing.
+pub(crate) fn preview(settings: &Settings, node: &Node) -> Result<String, Failure> {
+    let which = if settings.via == ProbeMethod::Auto { BaseImages::Pinned } else { BaseImages::Trusted };
+    let image = base_image::choose(settings, node, which)?;
+    binary::find(settings, &architecture(node)).map(|_| image)
 }
 
 /// The pod that waits while node-probe is uploaded and runs.
@@ -133,7 +142,8 @@ fn is_exit(output: &ExecOutput, code: i32) -> bool {
 fn refused(context: &ProbeContext, output: &ExecOutput) -> Result<(), Failure> {
     let stderr = syringe_core::text::clean(&output.stderr, 300);
     let failed = |why: String, next: &str| {
-        Err(Failure::new(format!("Running the uploaded node-probe on node {}", context.request.node), why, next))
+        let what = format!("Running the uploaded node-probe on node {}", context.request.node);
+        Err(Failure::new(what, why, next).because_of(RejectionReason::Upload))
     };
     if is_exit(output, NOT_EXECUTABLE) {
         return failed(

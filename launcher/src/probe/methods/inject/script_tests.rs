@@ -130,10 +130,7 @@ fn wait(child: &mut Child, shell: &str, script: &str) -> i32 {
 }
 
 fn archive(program: &[u8]) -> Archive {
-    let folder = tempfile::tempdir().expect("a directory");
-    let path = folder.path().join("program");
-    fs::write(&path, program).expect("a file");
-    Archive::pack(&path).expect("an archive")
+    Archive::pack(program).expect("an archive")
 }
 
 /// Bytes that look like no text.

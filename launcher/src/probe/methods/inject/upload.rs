@@ -3,7 +3,7 @@
 use syringe_core::text::clean;
 
 use super::archive::{Archive, NAME};
-use crate::error::Failure;
+use crate::error::{Failure, RejectionReason};
 use crate::probe::exec_retry;
 use crate::probe::exec_websocket::{ExecEnd, ExecOutput};
 use crate::probe::probe_context::ProbeContext;
@@ -11,6 +11,9 @@ use crate::probe::types::{ProbeContainer, Timings};
 
 /// Directory of node-probe in the pod.
 pub(super) const DIRECTORY: &str = "/tmp";
+
+/// How the reason begins that no other image would change.
+const DISK_FULL: &str = "the node's disk is full";
 
 /// How the pod writes standard input to a file. The shell keeps standard output open and prints the hash last: containerd
 /// truncates the input of a command whose output closes early.
@@ -101,7 +104,11 @@ pub(super) async fn upload(
                     break;
                 }
                 Ok(UploadResult::Broken(why)) => broken = why,
-                Err((why, next)) => return failed(why, next),
+                Err((why, next)) => {
+                    let is_image = !why.starts_with(DISK_FULL);
+                    let obstacle = is_image.then_some(RejectionReason::Upload);
+                    return failed(why, next).map_err(|failure| Failure { obstacle, ..failure });
+                }
             }
         }
         if !broken.is_empty() {
@@ -115,6 +122,7 @@ pub(super) async fn upload(
         format!("base image {} lacks {}", probe_container.image, lacking.join(" and ")),
         "Name an image that has sh, sleep and head or tar with --base-image.",
     )
+    .map_err(|failure| failure.because_of(RejectionReason::Upload))
 }
 
 /// Reads the result of an upload. An error if no other method would help.
@@ -139,7 +147,7 @@ pub(super) fn upload_result(
         return Err((format!("{DIRECTORY} of the base image is read-only: {stderr}"), next));
     }
     if stderr.contains("No space left") {
-        return Err((format!("the node's disk is full: {stderr}"), "Free space on the node's container storage."));
+        return Err((format!("{DISK_FULL}: {stderr}"), "Free space on the node's container storage."));
     }
     if let Some(program) = lacking {
         return Ok(UploadResult::Lacking(program));

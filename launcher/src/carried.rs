@@ -1,0 +1,78 @@
+//! The node-probe programs inside this program (feature `carry`).
+
+use sha2::{Digest, Sha256};
+
+/// A program, compressed.
+#[derive(Debug)]
+pub(crate) struct CarriedProgram {
+    /// Its architecture: `x86_64` or `aarch64`.
+    pub(crate) arch: &'static str,
+    /// SHA-256 of the program, in hexadecimal digits.
+    pub(crate) sha256: &'static str,
+    /// Its size in bytes.
+    pub(crate) size: usize,
+    deflated: &'static [u8],
+}
+
+/// Empty without the feature.
+#[cfg(feature = "carry")]
+const PROGRAMS: &[CarriedProgram] = include!(concat!(env!("OUT_DIR"), "/carried.rs"));
+/// Empty without the feature.
+#[cfg(not(feature = "carry"))]
+const PROGRAMS: &[CarriedProgram] = &[];
+
+/// The programs that are carried.
+pub(crate) fn programs() -> &'static [CarriedProgram] {
+    PROGRAMS
+}
+
+impl CarriedProgram {
+    /// The program.
+    ///
+    /// # Errors
+    /// When the file of this program is damaged.
+    pub(crate) fn unpack(&self) -> Result<Vec<u8>, String> {
+        let program = inflate(self.deflated, self.size)?;
+        let sha256 = sha256(&program);
+        if sha256 != self.sha256 {
+            return Err(format!("its SHA-256 is {sha256}, not {}", self.sha256));
+        }
+        Ok(program)
+    }
+}
+
+/// SHA-256 in hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(feature = "carry")]
+fn inflate(deflated: &[u8], size: usize) -> Result<Vec<u8>, String> {
+    miniz_oxide::inflate::decompress_to_vec_with_limit(deflated, size).map_err(|error| error.to_string())
+}
+
+#[cfg(not(feature = "carry"))]
+fn inflate(deflated: &[u8], size: usize) -> Result<Vec<u8>, String> {
+    Err(format!("this program cannot unpack {} bytes to {size}", deflated.len()))
+}
+
+#[cfg(all(test, feature = "carry"))]
+mod tests {
+    use super::{CarriedProgram, programs};
+
+    #[test]
+    fn what_is_unpacked_is_what_the_hash_names() {
+        let names: Vec<_> = programs().iter().map(|program| program.arch).collect();
+        assert_eq!(names, ["x86_64", "aarch64"]);
+        for carried in programs() {
+            let program = carried.unpack().expect("a program");
+            assert_eq!(program.len(), carried.size);
+            assert!(program.starts_with(b"\x7fELF"));
+            let cut = CarriedProgram { deflated: &carried.deflated[..100], ..*carried };
+            assert!(cut.unpack().is_err());
+            let zeros = "0".repeat(64);
+            let other = CarriedProgram { sha256: Box::leak(zeros.into_boxed_str()), ..*carried };
+            assert!(other.unpack().expect_err("another program").contains("SHA-256"));
+        }
+    }
+}

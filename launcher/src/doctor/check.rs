@@ -1,0 +1,90 @@
+//! One check: what was looked at, what was found, and the command that mends it.
+
+use serde::Serialize;
+use syringe_core::text::clean;
+
+/// Limit on the evidence of a check, which quotes the API server.
+const MAX_EVIDENCE: usize = 400;
+
+/// The result of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    /// As it should be.
+    Ok,
+    /// gpu-syringe works, with a restriction or a risk.
+    Warning,
+    /// gpu-syringe does not work until this is mended.
+    Failure,
+    /// Not checked: it does not matter here, or another check failed first.
+    Skipped,
+}
+
+/// What mends a failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Mend {
+    /// A command that can be pasted.
+    pub(crate) command: String,
+    /// Who runs it, and what it means.
+    pub(crate) note: String,
+}
+
+/// One check.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Check {
+    /// A stable name.
+    pub(crate) id: String,
+    pub(crate) status: Status,
+    /// What was found.
+    pub(crate) evidence: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mend: Option<Mend>,
+    /// It matters, and was not answered: neither good nor bad.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) undecided: bool,
+}
+
+impl Check {
+    fn new(id: impl Into<String>, status: Status, evidence: impl AsRef<str>) -> Self {
+        let evidence = clean(evidence.as_ref(), MAX_EVIDENCE);
+        Self { id: id.into(), status, evidence, mend: None, undecided: false }
+    }
+
+    pub(crate) fn ok(id: impl Into<String>, evidence: impl AsRef<str>) -> Self {
+        Self::new(id, Status::Ok, evidence)
+    }
+
+    /// Not checked, for this reason.
+    pub(crate) fn skipped(id: impl Into<String>, evidence: impl AsRef<str>) -> Self {
+        Self::new(id, Status::Skipped, evidence)
+    }
+
+    /// It could not be told.
+    pub(crate) fn undecided(id: impl Into<String>, evidence: impl AsRef<str>) -> Self {
+        Self { undecided: true, ..Self::new(id, Status::Skipped, evidence) }
+    }
+
+    pub(crate) fn warning(id: impl Into<String>, evidence: impl AsRef<str>, mend: Mend) -> Self {
+        Self { mend: Some(mend), ..Self::new(id, Status::Warning, evidence) }
+    }
+
+    pub(crate) fn failure(id: impl Into<String>, evidence: impl AsRef<str>, mend: Mend) -> Self {
+        Self { mend: Some(mend), ..Self::new(id, Status::Failure, evidence) }
+    }
+
+    /// A failure, or a warning where gpu-syringe can do without.
+    pub(crate) fn problem(is_failure: bool, id: impl Into<String>, evidence: impl AsRef<str>, mend: Mend) -> Self {
+        if is_failure { Self::failure(id, evidence, mend) } else { Self::warning(id, evidence, mend) }
+    }
+
+    /// Problems first.
+    pub(crate) fn rank(&self) -> u8 {
+        match self.status {
+            Status::Failure => 0,
+            Status::Skipped if self.undecided => 1,
+            Status::Warning => 2,
+            Status::Ok => 3,
+            Status::Skipped => 4,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The command `gpu-syringe doctor`: runs all checks within a bounded time.
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::{Instant, timeout_at};
+
+use super::check::Check;
+use super::mend::Mends;
+use super::node::{self, NodeProbe};
+use super::observe::{self, observe};
+use super::report::Report;
+use super::{judge_access, judge_namespace, judge_nodes};
+use crate::kubernetes::{Connection, Contexts};
+use crate::probe::Prober;
+use crate::settings::Settings;
+
+/// Time for all checks without a node. A credential plugin counts.
+const TIME: Duration = Duration::from_secs(15);
+
+/// Arguments of the command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Also probe this node once, and show how long each phase takes
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+}
+
+/// Runs all checks. What cannot be checked is a result, and not an error.
+pub(crate) async fn run(args: &DoctorArgs, settings: &Settings, contexts: &Contexts, prober: &Prober) -> Report {
+    let end = Instant::now() + TIME;
+    let connection = match timeout_at(end, contexts.connect(None)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(failure)) => return Report::of(None, vec![judge_access::no_connection(&failure)], None),
+        Err(_) => {
+            let why = format!("the connection was not ready within {TIME:?} (a credential plugin that waits?)");
+            let mend = Mends::run("kubectl get nodes", "with the same context; sign in if it asks for it");
+            return Report::of(None, vec![Check::failure("credentials", why, mend)], None);
+        }
+    };
+    let mut checks = vec![judge_access::connected(&connection)];
+    let version = match observe::version(&connection, end).await {
+        Ok(version) => version,
+        Err(error) => {
+            checks.push(judge_access::no_server(&connection, error.as_ref()));
+            return Report::of(Some(&connection), checks, None);
+        }
+    };
+    checks.push(Check::ok("server", format!("{} answers", connection.server)));
+    let observed = observe(&connection, settings, end).await;
+    let mends = Mends::new(settings, observed.user.as_deref());
+    checks.push(judge_access::version(&version, &mends));
+    checks.push(judge_access::clock(&observed));
+    checks.extend(judge_access::permissions(&observed, settings, &mends));
+    checks.extend(judge_namespace::checks(&observed, settings, &mends));
+    checks.push(judge_access::exec(&observed, settings));
+    checks.extend(judge_nodes::checks(&observed, settings, &mends));
+    let probe = probe(args, &connection, settings, prober, &mut checks).await;
+    Report::of(Some(&connection), checks, probe)
+}
+
+async fn probe(
+    args: &DoctorArgs,
+    connection: &Connection,
+    settings: &Settings,
+    prober: &Prober,
+    checks: &mut Vec<Check>,
+) -> Option<NodeProbe> {
+    let (more, probe) = node::probe(args.node.as_deref()?, connection, settings, prober).await;
+    checks.extend(more);
+    probe
+}

@@ -1,0 +1,97 @@
+//! `--node`: one real probe, with the time of each phase.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::check::{Check, Mend};
+use super::mend::Mends;
+use crate::error::Failure;
+use crate::kubernetes::Connection;
+use crate::kubernetes::read::nodes;
+use crate::probe::{ProbeRequest, Prober};
+use crate::settings::{ProbeMethod, Settings};
+
+/// A probe that was made.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct NodeProbe {
+    pub(crate) node: String,
+    pub(crate) via: &'static str,
+    /// Whether the object of the pod is certainly deleted.
+    pub(crate) deleted: bool,
+    /// Milliseconds of each phase: create, start, exec, remove, total.
+    pub(crate) timings_ms: [(&'static str, u128); 5],
+}
+
+/// Reads the node object, and probes the node.
+pub(super) async fn probe(
+    name: &str,
+    connection: &Connection,
+    settings: &Settings,
+    prober: &Prober,
+) -> (Vec<Check>, Option<NodeProbe>) {
+    if let Err(failure) = check_node(name, connection, settings).await {
+        return (vec![failed("node", &failure), Check::skipped("probe", "see node")], None);
+    }
+    let mut checks = vec![Check::ok("node", format!("{name} is Ready"))];
+    if settings.via == ProbeMethod::None {
+        checks.push(Check::skipped("probe", "--via none creates no probe"));
+        return (checks, None);
+    }
+    let request = ProbeRequest {
+        node: name.to_owned(),
+        command: vec!["inventory".to_owned()],
+        tool: "doctor",
+        target: None,
+        deadline: settings.call_time(),
+        upload_time: Duration::from_secs(15),
+    };
+    match prober.probe(connection, request, Arc::new(|_| ()), CancellationToken::new()).await {
+        Err(failure) => {
+            checks.push(failed("probe", &failure));
+            (checks, None)
+        }
+        Ok(result) => {
+            let timings = result.timings;
+            let phases = [
+                ("create", timings.create),
+                ("start", timings.start),
+                ("exec", timings.exec),
+                ("remove", timings.remove),
+                ("total", timings.total),
+            ];
+            let probe = NodeProbe {
+                node: name.to_owned(),
+                via: result.via.as_str(),
+                deleted: result.deleted,
+                timings_ms: phases.map(|(phase, time)| (phase, time.as_millis())),
+            };
+            checks.push(match &result.left_behind {
+                None => Check::ok("probe", probe.text()),
+                Some(left) => Check::warning("probe", left, Mends::run("gpu-syringe sweep", "deletes what is left")),
+            });
+            (checks, Some(probe))
+        }
+    }
+}
+
+impl NodeProbe {
+    fn text(&self) -> String {
+        let phases: Vec<_> = self.timings_ms.iter().map(|(phase, time)| format!("{phase} {time} ms")).collect();
+        format!("read {} via {}: {}", self.node, self.via, phases.join(", "))
+    }
+}
+
+async fn check_node(name: &str, connection: &Connection, settings: &Settings) -> Result<(), Failure> {
+    let node = nodes::read(connection, name).await?;
+    settings.check_node_allowed(&node)?;
+    nodes::must_be_ready(&node)
+}
+
+fn failed(id: &str, failure: &Failure) -> Check {
+    let Failure { what, why, next_step, .. } = failure;
+    let mend = Mend { command: "gpu-syringe nodes".to_owned(), note: next_step.clone() };
+    Check::failure(id, format!("{what}: {why}"), mend)
+}

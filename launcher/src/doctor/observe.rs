@@ -1,0 +1,274 @@
+//! Asks the API server everything that the checks need, in parallel. Creates nothing: pods are dry runs.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{AttachParams, Request};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::{Failure, kube_reason};
+use crate::kubernetes::Connection;
+use crate::kubernetes::client::api_status::{is_not_a_status, is_page_of_proxy};
+use crate::kubernetes::model::node_labels::is_gpu_node;
+use crate::kubernetes::read::nodes;
+use crate::probe;
+use crate::settings::{Mode, ProbeMethod, Settings};
+use crate::setup::access::{self, Access};
+use crate::setup::apply::{PolicyState, check_policy};
+use crate::setup::manifests::{PARAMETER, PROBE_POLICY, cluster_name};
+use crate::setup::objects::{self, ObjectRef, RequestError};
+use crate::setup::permissions::{GrantedBy, Permission, permissions};
+
+/// The answer to a question, as far as one came.
+#[derive(Clone, Debug)]
+pub(super) enum Seen<T> {
+    Found(T),
+    Absent,
+    /// The user may not ask.
+    Forbidden,
+    /// No answer, or one that says nothing.
+    Unknown(String),
+}
+
+impl<T> Seen<T> {
+    pub(super) fn found(&self) -> Option<&T> {
+        if let Self::Found(value) = self { Some(value) } else { None }
+    }
+}
+
+/// The answer of the API server to a pod that is not created.
+#[derive(Clone, Debug)]
+pub(super) enum DryRun {
+    Admitted,
+    /// Rejected with this message and HTTP status.
+    Rejected(String, u16),
+    Unknown(String),
+}
+
+/// The answer to an exec in a pod that does not exist.
+#[derive(Clone, Debug)]
+pub(super) enum ExecAnswer {
+    /// The API server answered.
+    Server,
+    /// Something else answered.
+    NotServer(String),
+    Forbidden,
+    Unknown(String),
+}
+
+/// What the API server answered.
+pub(super) struct Observed {
+    pub(super) user: Option<String>,
+    /// How far the clock of this machine is ahead of the API server's.
+    pub(super) ahead: Option<SignedDuration>,
+    pub(super) permissions: Vec<(Permission, Seen<bool>)>,
+    pub(super) namespace: Seen<Value>,
+    pub(super) policy: Seen<Value>,
+    pub(super) binding: Seen<Value>,
+    pub(super) parameter: Seen<Value>,
+    pub(super) quota: Seen<Value>,
+    /// What happens to a pod that is no probe; `None` if there was no answer.
+    pub(super) other_pod: Option<PolicyState>,
+    pub(super) dry_runs: Vec<(ProbeMethod, DryRun)>,
+    pub(super) exec: ExecAnswer,
+    /// GPU nodes, without their images.
+    pub(super) nodes: Seen<Vec<Node>>,
+    /// Some of the GPU nodes, with the images that their kubelets report.
+    pub(super) with_images: Vec<Node>,
+}
+
+impl Observed {
+    /// Whether a policy limits the pods of the namespace to the probe.
+    pub(super) fn has_policy(&self) -> bool {
+        matches!(self.other_pod, Some(PolicyState::InEffect | PolicyState::WithoutParameter))
+    }
+}
+
+/// The number of nodes whose images are read.
+const NODES_WITH_IMAGES: usize = 8;
+
+/// The methods whose pod is checked.
+const METHODS: [ProbeMethod; 3] = [ProbeMethod::Pod, ProbeMethod::Logs, ProbeMethod::Inject];
+/// The reason of a question that was not answered before the end of the whole time.
+const LATE: &str = "no answer in time";
+
+/// Reads the version of the API server, and its name of the user.
+pub(super) async fn version(connection: &Connection, end: Instant) -> Result<String, Option<kube::Error>> {
+    match timeout_at(end, connection.client.apiserver_version()).await {
+        Ok(Ok(info)) => Ok(info.git_version),
+        Ok(Err(error)) => Err(Some(error)),
+        Err(_) => Err(None),
+    }
+}
+
+/// Asks all questions. None takes longer than until `end`.
+pub(super) async fn observe(connection: &Connection, settings: &Settings, end: Instant) -> Observed {
+    let namespace = settings.probe_namespace.as_str();
+    let of_cluster = |kind| ObjectRef::new(kind, None, &cluster_name(PROBE_POLICY, namespace));
+    let nodes = read_nodes(connection, end).await;
+    // The pod is the one that would be created: for a node that exists, if one is known.
+    let node =
+        nodes.found().and_then(|nodes| nodes.first()?.metadata.name.clone()).unwrap_or_else(|| "NODE".to_owned());
+    let (user, permissions, found, policy, binding, parameter, quota, other_pod, dry_runs, exec, with_images) = tokio::join!(
+        user(connection, end),
+        ask_permissions(connection, settings, end),
+        read(connection, ObjectRef::new("Namespace", None, namespace), end),
+        read(connection, of_cluster("ValidatingAdmissionPolicy"), end),
+        read(connection, of_cluster("ValidatingAdmissionPolicyBinding"), end),
+        read(connection, ObjectRef::new("ConfigMap", Some(namespace), PARAMETER), end),
+        read(connection, ObjectRef::new("ResourceQuota", Some(namespace), "gpu-syringe"), end),
+        async { timeout_at(end, check_policy(connection, namespace)).await.ok() },
+        dry_runs(connection, settings, &node, end),
+        try_exec(connection, namespace, end),
+        read_images(connection, &nodes, end),
+    );
+    // `Date` has whole seconds.
+    let half = SignedDuration::from_millis(500);
+    let ahead = connection.clock.now().map(|server| Timestamp::now().duration_since(server) - half);
+    Observed {
+        user,
+        ahead,
+        permissions,
+        namespace: found,
+        policy,
+        binding,
+        parameter,
+        quota,
+        other_pod,
+        dry_runs,
+        exec,
+        nodes,
+        with_images,
+    }
+}
+
+/// The name by which the API server knows the user (Kubernetes 1.28).
+async fn user(connection: &Connection, end: Instant) -> Option<String> {
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+    let request = http::Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(review.to_string().into_bytes())
+        .ok()?;
+    let answer: Value = timeout_at(end, connection.client.request(request)).await.ok()?.ok()?;
+    answer["status"]["userInfo"]["username"].as_str().map(|name| syringe_core::text::clean(name, 200))
+}
+
+async fn ask_permissions(connection: &Connection, settings: &Settings, end: Instant) -> Vec<(Permission, Seen<bool>)> {
+    let mut of = vec![GrantedBy::Reader, GrantedBy::ClusterRead];
+    if settings.mode == Mode::Operator {
+        of.push(GrantedBy::Operator);
+    }
+    if settings.via == ProbeMethod::Ephemeral {
+        of.push(GrantedBy::Ephemeral);
+    }
+    let asked = permissions(&of).into_iter().map(async |permission| {
+        let (resource, subresource) = permission.parts();
+        let is_of_probes = matches!(permission.grant.by, GrantedBy::Reader | GrantedBy::Operator);
+        let namespace = is_of_probes.then_some(settings.probe_namespace.as_str());
+        let access = Access { verb: permission.verb, group: permission.grant.group, resource, subresource, namespace };
+        let answer = match timeout_at(end, access::is_allowed(connection, &access)).await {
+            Ok(Ok(allowed)) => Seen::Found(allowed),
+            Ok(Err(error)) => Seen::Unknown(error.reason()),
+            Err(_) => Seen::Unknown(LATE.to_owned()),
+        };
+        (permission, answer)
+    });
+    futures_util::future::join_all(asked).await
+}
+
+async fn read(connection: &Connection, object: ObjectRef, end: Instant) -> Seen<Value> {
+    match timeout_at(end, objects::get(connection, &object)).await {
+        Ok(Ok(Some(value))) => Seen::Found(value),
+        Ok(Ok(None)) => Seen::Absent,
+        Ok(Err(error)) if error.code() == Some(403) => Seen::Forbidden,
+        Ok(Err(error)) => Seen::Unknown(error.reason()),
+        Err(_) => Seen::Unknown(LATE.to_owned()),
+    }
+}
+
+async fn read_nodes(connection: &Connection, end: Instant) -> Seen<Vec<Node>> {
+    // The other questions need time too.
+    let end = end.min(Instant::now() + (end - Instant::now()) / 2);
+    match timeout_at(end, nodes::collect(connection, None, is_gpu_node, |node| node)).await {
+        Ok(Ok((_, nodes))) => Seen::Found(nodes),
+        Ok(Err(Failure { why, .. })) if why.contains("HTTP 403") => Seen::Forbidden,
+        Ok(Err(Failure { why, .. })) => Seen::Unknown(why),
+        Err(_) => Seen::Unknown(LATE.to_owned()),
+    }
+}
+
+/// The whole objects of the first GPU nodes: a list of all with their images would be large.
+async fn read_images(connection: &Connection, nodes: &Seen<Vec<Node>>, end: Instant) -> Vec<Node> {
+    let names =
+        nodes.found().into_iter().flatten().take(NODES_WITH_IMAGES).filter_map(|node| node.metadata.name.as_ref());
+    let reads = names.map(async |name| timeout_at(end, nodes::read(connection, name)).await.ok()?.ok());
+    futures_util::future::join_all(reads).await.into_iter().flatten().collect()
+}
+
+/// The exact pod of each method.
+async fn dry_runs(
+    connection: &Connection,
+    settings: &Settings,
+    node: &str,
+    end: Instant,
+) -> Vec<(ProbeMethod, DryRun)> {
+    let each = METHODS.into_iter().map(async |via| {
+        let settings = Settings { via, ..settings.clone() };
+        let answer = match probe::printed(&settings, node) {
+            Ok(pod) => dry_run(connection, &pod.namespace, &pod.object, end).await,
+            Err(failure) => DryRun::Unknown(failure.why),
+        };
+        (via, answer)
+    });
+    futures_util::future::join_all(each).await
+}
+
+async fn dry_run(connection: &Connection, namespace: &str, pod: &Pod, end: Instant) -> DryRun {
+    let reference = ObjectRef::new("Pod", Some(namespace), pod.metadata.name.as_deref().unwrap_or_default());
+    let Ok(pod) = serde_json::to_value(pod) else { return DryRun::Unknown("the pod cannot be written".to_owned()) };
+    let created = objects::create(connection, &reference, &pod, objects::Mode::DryRun);
+    match timeout_at(end, created).await {
+        Ok(Ok(_)) => DryRun::Admitted,
+        Ok(Err(RequestError::Kube(kube::Error::Api(status)))) if !is_not_a_status(&status) && status.code < 500 => {
+            DryRun::Rejected(kube_reason(&kube::Error::Api(status.clone())), status.code)
+        }
+        Ok(Err(error)) => DryRun::Unknown(error.reason()),
+        Err(_) => DryRun::Unknown(LATE.to_owned()),
+    }
+}
+
+/// Longest time for the upgrade.
+const EXEC_TIME: Duration = Duration::from_secs(6);
+
+/// Opens an exec in a pod that does not exist. The API server answers this with 404 and a `Status`, after everything between
+/// here and it let the upgrade pass.
+async fn try_exec(connection: &Connection, namespace: &str, end: Instant) -> ExecAnswer {
+    let path = <Pod as kube::Resource>::url_path(&(), Some(namespace));
+    let params = AttachParams::default().container(probe::CONTAINER).stdin(true).stdout(true).stderr(true).tty(false);
+    // A command that the policy admits.
+    let request = match Request::new(path).exec("gpu-syringe-doctor", ["node-probe", "inventory"], &params) {
+        Ok(request) => request,
+        Err(error) => return ExecAnswer::Unknown(error.to_string()),
+    };
+    let end = end.min(Instant::now() + EXEC_TIME);
+    match timeout_at(end, connection.client.connect(request)).await {
+        Ok(Err(kube::Error::Api(status))) if is_page_of_proxy(&status) => {
+            ExecAnswer::NotServer(kube_reason(&kube::Error::Api(status)))
+        }
+        Ok(Err(kube::Error::Api(status))) if is_not_a_status(&status) => {
+            ExecAnswer::Unknown(kube_reason(&kube::Error::Api(status)))
+        }
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 && !status.message.contains("ValidatingAdmission") => {
+            ExecAnswer::Forbidden
+        }
+        Ok(Err(kube::Error::Api(status))) if status.code >= 500 => {
+            ExecAnswer::Unknown(kube_reason(&kube::Error::Api(status)))
+        }
+        Ok(Ok(_) | Err(kube::Error::Api(_))) => ExecAnswer::Server,
+        Ok(Err(error @ kube::Error::UpgradeConnection(_))) => ExecAnswer::NotServer(kube_reason(&error)),
+        Ok(Err(error)) => ExecAnswer::Unknown(kube_reason(&error)),
+        Err(_) => ExecAnswer::NotServer("the upgrade to a websocket was not answered".to_owned()),
+    }
+}

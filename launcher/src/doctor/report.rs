@@ -1,0 +1,115 @@
+//! The result of all checks, as text and as JSON.
+
+use serde_json::{Map, Value, json};
+use syringe_core::diagnosis::Severity;
+
+use super::check::{Check, Mend, Status};
+use super::node::NodeProbe;
+use crate::exit_status::Outcome;
+use crate::kubernetes::Connection;
+
+/// Width of the column of ids.
+const ID_WIDTH: usize = 40;
+
+/// The result of the command.
+pub(crate) struct Report {
+    place: Option<(String, String)>,
+    /// Problems first.
+    checks: Vec<Check>,
+    probe: Option<NodeProbe>,
+}
+
+impl Report {
+    pub(super) fn of(connection: Option<&Connection>, mut checks: Vec<Check>, probe: Option<NodeProbe>) -> Self {
+        // Stable: within a rank the order of the checks.
+        checks.sort_by_key(Check::rank);
+        let place = connection.map(|connection| (connection.context.clone(), connection.server.clone()));
+        Self { place, checks, probe }
+    }
+
+    fn count(&self, is_counted: impl Fn(&Check) -> bool) -> usize {
+        self.checks.iter().filter(|check| is_counted(check)).count()
+    }
+
+    fn status(&self) -> &'static str {
+        match self.outcome() {
+            Outcome::Found(Severity::Critical) => "failure",
+            Outcome::Unknown => "unknown",
+            Outcome::Found(_) => "warning",
+            _ => "ok",
+        }
+    }
+
+    /// For the exit status: a failure is critical.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let has = |status: Status| self.checks.iter().any(|check| check.status == status);
+        match () {
+            () if has(Status::Failure) => Outcome::Found(Severity::Critical),
+            () if self.checks.iter().any(|check| check.undecided) => Outcome::Unknown,
+            () if has(Status::Warning) => Outcome::Found(Severity::Warning),
+            () => Outcome::NothingFound,
+        }
+    }
+
+    /// For programs.
+    pub(crate) fn json(&self) -> Value {
+        let mut json = Map::new();
+        json.insert("status".to_owned(), self.status().into());
+        if let Some((context, server)) = &self.place {
+            json.insert("context".to_owned(), context.as_str().into());
+            json.insert("server".to_owned(), server.as_str().into());
+        }
+        json.insert("checks".to_owned(), json!(self.checks));
+        if let Some(NodeProbe { node, via, deleted, timings_ms }) = &self.probe {
+            let timings: Map<_, _> =
+                timings_ms.iter().map(|(phase, time)| ((*phase).to_owned(), json!(*time as u64))).collect();
+            json.insert(
+                "probe".to_owned(),
+                json!({"node": node, "via": via, "deleted": deleted, "timings_ms": timings}),
+            );
+        }
+        Value::Object(json)
+    }
+
+    /// The ids of the checks that are not as they should be.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let problems = self.checks.iter().filter(|check| check.rank() < 3);
+        problems.map(|check| format!("check/{}", check.id)).collect()
+    }
+
+    /// For a person.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        for check in &self.checks {
+            let Check { id, status, evidence, mend, undecided } = check;
+            let word = match status {
+                Status::Failure => "FAILURE",
+                Status::Warning => "WARNING",
+                Status::Ok => "ok",
+                Status::Skipped if *undecided => "UNKNOWN",
+                Status::Skipped => "skipped",
+            };
+            if check.rank() < 3 {
+                text.push_str(&format!("{word:<8} {id}\n    {evidence}\n"));
+            } else {
+                text.push_str(&format!("{word:<8} {id:<ID_WIDTH$} {evidence}\n"));
+            }
+            if let Some(Mend { command, note }) = mend {
+                text.push_str(&format!("    → {command}\n      {note}\n"));
+            }
+            if check.rank() < 3 {
+                text.push('\n');
+            }
+        }
+        let counts = [
+            (self.count(|check| check.status == Status::Failure), "failed"),
+            (self.count(|check| check.undecided), "unknown"),
+            (self.count(|check| check.status == Status::Warning), "with a warning"),
+            (self.count(|check| check.status == Status::Ok), "ok"),
+            (self.count(|check| check.status == Status::Skipped && !check.undecided), "skipped"),
+        ];
+        let counts: Vec<_> =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+        format!("{text}\n{} checks: {}", self.checks.len(), counts.join(", "))
+    }
+}

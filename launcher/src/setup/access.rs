@@ -1,0 +1,47 @@
+//! Asks the API server what the user may do (SelfSubjectAccessReview). Every user may ask this about itself.
+
+use std::time::Duration;
+
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use kube::Api;
+use kube::api::PostParams;
+use tokio::time::timeout;
+
+use super::objects::RequestError;
+use crate::kubernetes::Connection;
+
+/// Time for one question.
+const TIME: Duration = Duration::from_secs(9);
+
+/// A question.
+pub(crate) struct Access<'a> {
+    pub(crate) verb: &'a str,
+    pub(crate) group: &'a str,
+    pub(crate) resource: &'a str,
+    pub(crate) subresource: Option<&'a str>,
+    /// `None` for all namespaces, and for objects without one.
+    pub(crate) namespace: Option<&'a str>,
+}
+
+/// Whether the user may do it.
+pub(crate) async fn is_allowed(connection: &Connection, access: &Access<'_>) -> Result<bool, RequestError> {
+    let Access { verb, group, resource, subresource, namespace } = access;
+    let attributes = ResourceAttributes {
+        verb: Some((*verb).to_owned()),
+        group: Some((*group).to_owned()),
+        resource: Some((*resource).to_owned()),
+        subresource: subresource.map(str::to_owned),
+        namespace: namespace.map(str::to_owned),
+        ..ResourceAttributes::default()
+    };
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() },
+        ..SelfSubjectAccessReview::default()
+    };
+    let api = Api::<SelfSubjectAccessReview>::all(connection.client.clone());
+    match timeout(TIME, api.create(&PostParams::default(), &review)).await {
+        Ok(Ok(review)) => Ok(review.status.is_some_and(|status| status.allowed)),
+        Ok(Err(error)) => Err(RequestError::Kube(error)),
+        Err(_) => Err(RequestError::Timeout),
+    }
+}

@@ -1,0 +1,141 @@
+//! Applies a plan, the policy before the permissions, and removes the policy if the profile has none.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::installed::{BINDING, failed};
+use super::manifests::{PARAMETER, PROBE_POLICY, cluster_name};
+use super::objects::{self, Mode, ObjectRef};
+use super::plan::{Change, Planned};
+use crate::error::Failure;
+use crate::kubernetes::Connection;
+
+/// How long to wait until the API server applies a new policy. It usually takes a second.
+const POLICY_TIME: Duration = Duration::from_secs(12);
+/// For an API server that does not see the parameter.
+const BLIND: &str = "The policy is in effect, but the API server does not see its ConfigMap, and admits no probe: it had such a policy \
+     before and lost it (kubernetes/kubernetes#130887). Restart kube-apiserver; gpu-syringe doctor has the command.";
+/// Pause between two checks of it.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The policies of the hardened profile.
+pub(super) const POLICIES: [&str; 3] = [PROBE_POLICY, "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
+
+/// What was done with an object.
+pub(crate) type Applied = (ObjectRef, Change);
+
+/// Applies every object of a plan. Permissions come last, after the policy is in effect.
+pub(super) async fn apply(
+    connection: &Connection,
+    planned: &[Planned],
+    namespace: &str,
+    force: bool,
+) -> Result<(Vec<Applied>, Option<String>), Failure> {
+    let mut applied = Vec::new();
+    let mut remark = None;
+    let has_policy = planned.iter().any(|one| one.reference.kind == BINDING);
+    let mut is_checked = false;
+    for Planned { reference, manifest, change } in planned {
+        if has_policy && !is_checked && reference.kind.ends_with("RoleBinding") {
+            remark = wait_for_policy(connection, namespace).await?;
+            is_checked = true;
+        }
+        if *change != Change::Unchanged {
+            let result = objects::apply(connection, reference, manifest, Mode::Real, force).await;
+            result.map_err(|error| failed(&format!("Applying {reference} ({})", so_far(&applied)), &error))?;
+        }
+        applied.push((reference.clone(), *change));
+    }
+    // Without bindings it was not checked yet.
+    if has_policy && !is_checked {
+        remark = wait_for_policy(connection, namespace).await?;
+    }
+    Ok((applied, remark))
+}
+
+fn so_far(applied: &[Applied]) -> String {
+    let changed = applied.iter().filter(|(_, change)| *change != Change::Unchanged).count();
+    format!("{changed} objects were applied before it")
+}
+
+/// Waits until the policy rejects a pod that is no probe. Otherwise a user could create one in the first moment. Returns a remark
+/// if it rejects every pod.
+async fn wait_for_policy(connection: &Connection, namespace: &str) -> Result<Option<String>, Failure> {
+    let end = Instant::now() + POLICY_TIME;
+    let mut answer = String::new();
+    let mut without_parameter = false;
+    while Instant::now() < end {
+        match check_policy(connection, namespace).await {
+            PolicyState::InEffect => return Ok(None),
+            PolicyState::WithoutParameter => without_parameter = true,
+            PolicyState::NotInEffect(seen) => (answer, without_parameter) = (seen, false),
+        }
+        sleep(PAUSE).await;
+    }
+    if without_parameter {
+        return Ok(Some(BLIND.to_owned()));
+    }
+    Err(Failure::new(
+        format!("Waiting until the policy of namespace {namespace} is in effect"),
+        format!("after {POLICY_TIME:?} the API server still answers a pod that is no probe with: {answer}"),
+        "No user was given permissions. Look at kubectl get validatingadmissionpolicybinding, then run the same command again.",
+    ))
+}
+
+/// Part of the message of a policy whose parameter does not exist, as far as the API server knows.
+pub(crate) const NO_PARAMS: &str = "no params found";
+/// The answer if nothing rejects the pod.
+pub(crate) const ADMITTED: &str = "it is admitted";
+
+/// Whether a policy limits the pods of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PolicyState {
+    /// It rejects a pod that is no probe.
+    InEffect,
+    /// It rejects every pod, because the API server does not see its parameter.
+    WithoutParameter,
+    /// Something else was answered.
+    NotInEffect(String),
+}
+
+/// Sends a dry run of a pod that the policy must reject.
+pub(crate) async fn check_policy(connection: &Connection, namespace: &str) -> PolicyState {
+    let name = "gpu-syringe-no-probe";
+    // Valid at every Pod Security level, so that nothing else rejects it.
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "none", "image": "registry.invalid/none",
+                "resources": {"limits": {"memory": "1Mi", "cpu": "1m"}},
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    });
+    let reference = ObjectRef::new("Pod", Some(namespace), name);
+    match objects::create(connection, &reference, &pod, Mode::DryRun).await {
+        Ok(_) => PolicyState::NotInEffect(ADMITTED.to_owned()),
+        Err(error) => {
+            let reason = error.reason();
+            let ours = format!("ValidatingAdmissionPolicy '{}'", cluster_name(PROBE_POLICY, namespace));
+            match () {
+                () if reason.contains(&ours) && reason.contains(NO_PARAMS) => PolicyState::WithoutParameter,
+                () if reason.contains(&ours) => PolicyState::InEffect,
+                () => PolicyState::NotInEffect(reason),
+            }
+        }
+    }
+}
+
+/// The objects of the policy, in the order in which they are removed: the parameter first, without which no pod is admitted.
+pub(super) fn policy_objects(namespace: &str) -> Vec<ObjectRef> {
+    let of = |kind: &'static str| {
+        POLICIES.iter().map(move |name| ObjectRef::new(kind, None, &cluster_name(name, namespace)))
+    };
+    let parameter = ObjectRef::new("ConfigMap", Some(namespace), PARAMETER);
+    std::iter::once(parameter).chain(of(BINDING)).chain(of("ValidatingAdmissionPolicy")).collect()
+}

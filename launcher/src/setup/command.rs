@@ -1,0 +1,286 @@
+//! The command `gpu-syringe setup`: prints the manifests, applies them, or removes what they made.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::apply::{self, Applied, policy_objects};
+use super::installed::{Installed, check_name};
+use super::manifests::{LABEL, Parameters, Profile, Subject};
+use super::objects::ObjectRef;
+use super::plan::{self, Change, Planned};
+use super::uninstall::{self, Removal};
+use crate::consent::{ConsentAnswer, Prompt};
+use crate::error::Failure;
+use crate::kubernetes::{Connection, Contexts};
+use crate::settings::Settings;
+
+/// What the trial profile permits. A user must know it before it is applied.
+const TRIAL_RISK: &str = "Without the policy, whoever may create pods in this namespace has root on every node of the cluster: \
+     nothing limits what a privileged pod runs. Use the trial profile on test clusters or with users who are administrators \
+     anyway; --profile hardened --image REGISTRY/PATH@sha256:DIGEST is recommended.";
+
+/// Arguments of the command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SetupArgs {
+    /// How much is set up; by default hardened with an --image that is pinned by digest, trial without
+    #[arg(long, value_name = "PROFILE")]
+    profile: Option<Profile>,
+    /// User who may use gpu-syringe (repeatable); without a user or group no binding is made
+    #[arg(long, value_name = "NAME")]
+    user: Vec<String>,
+    /// Group whose users may use gpu-syringe (repeatable)
+    #[arg(long, value_name = "NAME")]
+    group: Vec<String>,
+    /// These users and groups may also kill a process and reset a GPU
+    #[arg(long)]
+    operator: bool,
+    /// Apply the manifests instead of printing them
+    #[arg(long, conflicts_with = "uninstall")]
+    apply: bool,
+    /// Remove everything that setup made, with the namespace
+    #[arg(long)]
+    uninstall: bool,
+    /// Skip the confirmation prompt
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Take over fields that somebody else set to other values
+    #[arg(long, requires = "apply")]
+    force_conflicts: bool,
+    /// Confirm that --profile trial removes an installed policy
+    #[arg(long, requires = "apply")]
+    remove_policy: bool,
+}
+
+/// The result of the command.
+pub(crate) struct SetupOutput {
+    /// For standard output.
+    pub(crate) text: String,
+    /// The same for programs.
+    pub(crate) json: Value,
+    /// The objects.
+    pub(crate) names: Vec<String>,
+    /// Whether the text is a manifest.
+    pub(crate) is_manifest: bool,
+    /// For standard error.
+    pub(crate) notes: Vec<String>,
+    /// Whether everything was done.
+    pub(crate) is_done: bool,
+}
+
+impl SetupArgs {
+    fn subjects(&self) -> Vec<Subject> {
+        let users = self.user.iter().map(|name| Subject { kind: "User", name: name.clone() });
+        users.chain(self.group.iter().map(|name| Subject { kind: "Group", name: name.clone() })).collect()
+    }
+
+    fn parameters(&self, settings: &Settings) -> Parameters {
+        let (readers, operators) =
+            if self.operator { (Vec::new(), self.subjects()) } else { (self.subjects(), Vec::new()) };
+        Parameters::new(settings, readers, operators)
+    }
+
+    /// A line about the bindings, if there are none.
+    fn binding_note(&self) -> Option<String> {
+        let none = self.user.is_empty() && self.group.is_empty();
+        none.then(|| "No user or group is named, so no binding is made: add --user NAME or --group NAME.".to_owned())
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(
+    args: &SetupArgs,
+    settings: &Settings,
+    contexts: &Contexts,
+    prompt: &dyn Prompt,
+) -> Result<SetupOutput, Failure> {
+    check_name(&settings.probe_namespace)?;
+    if args.uninstall {
+        return remove(settings, &contexts.connect(None).await?, prompt).await;
+    }
+    if args.apply {
+        return apply(args, settings, &contexts.connect(None).await?, prompt).await;
+    }
+    print(args, settings)
+}
+
+fn print(args: &SetupArgs, settings: &Settings) -> Result<SetupOutput, Failure> {
+    let parameters = args.parameters(settings);
+    let has_image = !parameters.policy["image"].is_empty();
+    let profile = args.profile.unwrap_or(if has_image { Profile::Hardened } else { Profile::Trial });
+    let items = parameters.objects(profile)?;
+    let mut notes = vec![format!("Profile {}; nothing was changed. --apply applies this.", profile.as_str())];
+    match profile {
+        Profile::Trial => notes.push(TRIAL_RISK.to_owned()),
+        Profile::Hardened if !has_image => notes.push(
+            "The policy admits no probe until data.image of the ConfigMap names the image: add --image REGISTRY/PATH@sha256:DIGEST."
+                .to_owned(),
+        ),
+        Profile::Hardened => {}
+    }
+    notes.extend(args.binding_note());
+    let text = parameters.yaml(profile).trim_end().to_owned();
+    let json = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    Ok(SetupOutput { text, json, names: Vec::new(), is_manifest: true, notes, is_done: true })
+}
+
+/// What is about to be changed.
+struct Intent {
+    profile: Profile,
+    planned: Vec<Planned>,
+    /// The policy that the profile does not have.
+    removal: Removal,
+}
+
+impl Intent {
+    fn is_empty(&self) -> bool {
+        self.removal.ours.is_empty() && self.planned.iter().all(|one| one.change == Change::Unchanged)
+    }
+
+    fn text(&self, connection: &Connection, namespace: &str) -> String {
+        let mut text = format!("{}\nProfile {}, namespace {namespace}:\n", place(connection), self.profile.as_str());
+        for Planned { reference, change, .. } in self.planned.iter().filter(|one| one.change != Change::Unchanged) {
+            text.push_str(&format!("  {:<7} {reference}\n", change.verb()));
+        }
+        for (object, _) in &self.removal.ours {
+            text.push_str(&format!("  {:<7} {object}\n", Change::Deleted.verb()));
+        }
+        if self.profile == Profile::Trial {
+            text.push_str(TRIAL_RISK);
+        }
+        text.trim_end().to_owned()
+    }
+}
+
+fn place(connection: &Connection) -> String {
+    format!("Context {} ({})", connection.context, connection.server)
+}
+
+async fn apply(
+    args: &SetupArgs,
+    settings: &Settings,
+    connection: &Connection,
+    prompt: &dyn Prompt,
+) -> Result<SetupOutput, Failure> {
+    let namespace = &settings.probe_namespace;
+    let installed = Installed::read(connection, namespace).await?;
+    installed.check_namespace(namespace)?;
+    let mut parameters = args.parameters(settings);
+    let profile = args.profile.unwrap_or_else(|| installed.profile(&parameters));
+    installed.keep(&mut parameters);
+    check_image(profile, &parameters, &installed)?;
+    let weakens = installed.has_policy && profile == Profile::Trial;
+    if weakens && args.yes && !args.remove_policy {
+        return Err(Failure::usage(
+            format!("Setting up namespace {namespace} without its policy"),
+            format!("the hardened profile is installed, and trial would remove its policy. {TRIAL_RISK}"),
+            "To do it without a question, add --remove-policy to --yes.",
+        ));
+    }
+    let planned = plan::plan(connection, parameters.objects(profile)?, args.force_conflicts).await?;
+    let removal =
+        if weakens { uninstall::select(connection, policy_objects(namespace)).await? } else { Removal::default() };
+    let intent = Intent { profile, planned, removal };
+    if !intent.is_empty() {
+        if weakens && !args.remove_policy {
+            let question = format!(
+                "Namespace {namespace} is set up as hardened. Profile trial removes the policy that limits its pods to the probe.\n\
+                 {TRIAL_RISK}"
+            );
+            if let Some(declined) = ask(prompt, &question).await {
+                return Ok(declined);
+            }
+        }
+        if let Some(declined) = ask(prompt, &intent.text(connection, namespace)).await {
+            return Ok(declined);
+        }
+    }
+    let (mut applied, remark) = apply::apply(connection, &intent.planned, namespace, args.force_conflicts).await?;
+    applied.extend(uninstall::remove(connection, &intent.removal.ours).await?);
+    let mut notes: Vec<_> = remark.into_iter().collect();
+    if profile == Profile::Trial {
+        notes.push(TRIAL_RISK.to_owned());
+    }
+    notes.extend(args.binding_note());
+    Ok(report(&applied, Some(profile), connection, namespace, notes))
+}
+
+/// The hardened profile without an image would admit no probe at all.
+fn check_image(profile: Profile, parameters: &Parameters, installed: &Installed) -> Result<(), Failure> {
+    if profile == Profile::Trial || !parameters.policy["image"].is_empty() || installed.image().is_some() {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        "Setting up the hardened profile",
+        "no image is pinned by digest, and the policy would admit no probe",
+        "Add --image REGISTRY/PATH@sha256:DIGEST, or use --profile trial, which needs no image.",
+    ))
+}
+
+/// Asks, and returns the answer of a command that was declined.
+async fn ask(prompt: &dyn Prompt, plan: &str) -> Option<SetupOutput> {
+    let why = match prompt.ask(plan).await {
+        ConsentAnswer::Yes(_) => return None,
+        ConsentAnswer::No(why) => why,
+        ConsentAnswer::Nobody | ConsentAnswer::Deferred => "there is nobody to ask".to_owned(),
+    };
+    let text = format!("{plan}\n\nNothing was changed: {why}.");
+    let json = json!({"objects": [], "declined": why});
+    Some(SetupOutput { text, json, names: Vec::new(), is_manifest: false, notes: Vec::new(), is_done: false })
+}
+
+fn report(
+    applied: &[Applied],
+    profile: Option<Profile>,
+    connection: &Connection,
+    namespace: &str,
+    notes: Vec<String>,
+) -> SetupOutput {
+    let line = |(object, change): &Applied| format!("{:<9}  {object}", change.as_str());
+    let lines: Vec<_> = applied.iter().map(line).collect();
+    let mut text = lines.join("\n");
+    if applied.is_empty() {
+        text = format!("Nothing of a set-up is in namespace {namespace}.");
+    } else if profile.is_some() {
+        text.push_str("\n\nNext: gpu-syringe doctor");
+    }
+    let object = |(ObjectRef { kind, namespace, name }, change): &Applied| {
+        let mut object = json!({"kind": kind, "name": name, "result": change.as_str()});
+        if let Some(namespace) = namespace {
+            object["namespace"] = namespace.as_str().into();
+        }
+        object
+    };
+    let json = json!({
+        "context": connection.context, "server": connection.server, "profile": profile.map(Profile::as_str),
+        "namespace": namespace, "objects": applied.iter().map(object).collect::<Vec<_>>(), "notes": notes,
+    });
+    let names = applied.iter().map(|(object, _)| format!("{}/{}", object.kind.to_lowercase(), object.name)).collect();
+    SetupOutput { text, json, names, is_manifest: false, notes, is_done: true }
+}
+
+async fn remove(settings: &Settings, connection: &Connection, prompt: &dyn Prompt) -> Result<SetupOutput, Failure> {
+    let namespace = &settings.probe_namespace;
+    let found = uninstall::find(connection, namespace).await?;
+    let mut notes = Vec::new();
+    if !found.others.is_empty() {
+        let names: Vec<_> = found.others.iter().map(ToString::to_string).collect();
+        let label = format!("{}={}", LABEL.0, LABEL.1);
+        notes.push(format!("Not removed, because somebody else made it (no label {label}): {}", names.join(", ")));
+    }
+    if !found.ours.is_empty() {
+        let mut plan = format!("{}\nRemoves:\n", place(connection));
+        for (object, _) in &found.ours {
+            plan.push_str(&format!("  delete  {object}\n"));
+        }
+        for what in &found.with_namespace {
+            plan.push_str(&format!("  delete  {what} (in namespace {namespace})\n"));
+        }
+        plan.push_str(&notes.join("\n"));
+        if let Some(declined) = ask(prompt, plan.trim_end()).await {
+            return Ok(declined);
+        }
+    }
+    let removed = uninstall::remove(connection, &found.ours).await?;
+    notes.extend(found.with_namespace.iter().map(|what| format!("{what} was deleted with the namespace.")));
+    Ok(report(&removed, None, connection, namespace, notes))
+}

@@ -1,0 +1,158 @@
+//! What a cluster has of a set-up: the objects that exist, and the values that an administrator set in them.
+
+use serde_json::Value;
+
+use super::manifests::{LABEL, PARAMETER, PROBE_POLICY, Parameters, Profile, Subject, cluster_name};
+use super::objects::{self, ObjectRef, RequestError};
+use super::permissions::GrantedBy;
+use crate::error::Failure;
+use crate::kubernetes::Connection;
+use crate::kubernetes::model::name_validation::check_namespace;
+
+/// Namespaces of the cluster itself, and of whoever names none.
+const SYSTEM: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// What exists.
+pub(super) struct Installed {
+    pub(super) namespace: Option<Value>,
+    /// Whether new pods of the namespace are limited to the probe.
+    pub(super) has_policy: bool,
+    parameter: Option<Value>,
+    /// Bindings with their subjects: of readers, of operators.
+    readers: Vec<Subject>,
+    operators: Vec<Subject>,
+}
+
+impl Installed {
+    /// Reads what exists for this namespace.
+    pub(super) async fn read(connection: &Connection, namespace: &str) -> Result<Self, Failure> {
+        let get = async |object: ObjectRef| {
+            objects::get(connection, &object).await.map_err(|error| failed(&format!("Reading {object}"), &error))
+        };
+        let binding = ObjectRef::new(BINDING, None, &cluster_name(PROBE_POLICY, namespace));
+        let role_binding = |of: GrantedBy| ObjectRef::new("RoleBinding", Some(namespace), of.role());
+        let (found, policy, parameter, readers, operators) = tokio::try_join!(
+            get(ObjectRef::new("Namespace", None, namespace)),
+            get(binding),
+            get(ObjectRef::new("ConfigMap", Some(namespace), PARAMETER)),
+            get(role_binding(GrantedBy::Reader)),
+            get(role_binding(GrantedBy::Operator)),
+        )?;
+        let (all, operators) = (subjects(readers.as_ref()), subjects(operators.as_ref()));
+        let readers = all.into_iter().filter(|subject| !operators.contains(subject)).collect();
+        Ok(Self { namespace: found, has_policy: policy.is_some(), parameter, readers, operators })
+    }
+
+    /// Refuses a namespace that somebody else uses: its pods could then be privileged, and `--uninstall` would delete them.
+    pub(super) fn check_namespace(&self, name: &str) -> Result<(), Failure> {
+        let what = || format!("Setting up namespace {name}");
+        match &self.namespace {
+            Some(found) if found["metadata"]["deletionTimestamp"].is_string() => Err(Failure::new(
+                what(),
+                "it is being deleted",
+                format!("Wait until it is gone (kubectl wait --for=delete namespace/{name}), then run setup again."),
+            )),
+            Some(found) if !is_ours(found) => Err(Failure::new(
+                what(),
+                "it exists and was not made by gpu-syringe; setup would admit privileged pods to it",
+                format!(
+                    "Name another namespace. If it is meant for the probes alone, hand it over: kubectl label namespace {name} \
+                     {}={} (setup --uninstall then deletes it, with all that it contains).",
+                    LABEL.0, LABEL.1
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The image that the policy admits now.
+    pub(super) fn image(&self) -> Option<&str> {
+        self.parameter.as_ref()?["data"]["image"].as_str().filter(|image| !image.is_empty())
+    }
+
+    /// Keeps what an administrator set and the command line does not name: values of the policy, and subjects of bindings.
+    pub(super) fn keep(&self, parameters: &mut Parameters) {
+        for (key, value) in &mut parameters.policy {
+            let installed = self.parameter.as_ref().and_then(|found| found["data"][*key].as_str());
+            if value.is_empty()
+                && let Some(installed) = installed
+            {
+                *value = installed.to_owned();
+            }
+        }
+        if parameters.readers.is_empty() && parameters.operators.is_empty() {
+            return;
+        }
+        for subject in &self.operators {
+            if !parameters.operators.contains(subject) {
+                parameters.operators.push(subject.clone());
+            }
+        }
+        for subject in &self.readers {
+            if !parameters.readers.contains(subject) && !parameters.operators.contains(subject) {
+                parameters.readers.push(subject.clone());
+            }
+        }
+        parameters.readers.retain(|subject| !parameters.operators.contains(subject));
+    }
+
+    /// The profile to set up if the command line names none.
+    pub(super) fn profile(&self, parameters: &Parameters) -> Profile {
+        let has_image = parameters.policy.get("image").is_some_and(|image| !image.is_empty());
+        if self.has_policy || has_image { Profile::Hardened } else { Profile::Trial }
+    }
+}
+
+/// Refuses a name that is not one, and the namespaces of the cluster itself.
+pub(super) fn check_name(name: &str) -> Result<(), Failure> {
+    check_namespace(name)?;
+    if !SYSTEM.contains(&name) {
+        return Ok(());
+    }
+    let why = "it is a namespace of the cluster itself; the probes need one of their own";
+    let next = "Name another namespace, or leave the option out (gpu-syringe).";
+    Err(Failure::new(format!("Using namespace {name} for probes"), why, next))
+}
+
+/// Kind of the object that puts a policy into effect.
+pub(super) const BINDING: &str = "ValidatingAdmissionPolicyBinding";
+
+/// Whether an object is of a set-up.
+pub(super) fn is_ours(object: &Value) -> bool {
+    object["metadata"]["labels"][LABEL.0] == LABEL.1
+}
+
+fn subjects(binding: Option<&Value>) -> Vec<Subject> {
+    let each = binding.and_then(|binding| binding["subjects"].as_array()).into_iter().flatten();
+    let subject = |subject: &Value| {
+        let name = subject["name"].as_str()?.to_owned();
+        match subject["kind"].as_str()? {
+            "User" => Some(Subject { kind: "User", name }),
+            "Group" => Some(Subject { kind: "Group", name }),
+            // RBAC knows a service account by this user name too.
+            "ServiceAccount" => {
+                let namespace = subject["namespace"].as_str()?;
+                Some(Subject { kind: "User", name: format!("system:serviceaccount:{namespace}:{name}") })
+            }
+            _ => None,
+        }
+    };
+    each.filter_map(subject).collect()
+}
+
+/// A failed request of the set-up, with who can help.
+pub(super) fn failed(what: &str, error: &RequestError) -> Failure {
+    let next = match error.code() {
+        Some(401) => "Sign in again: the credentials of this context are no longer accepted.",
+        Some(403) => {
+            "An administrator of the cluster must run it, or apply what gpu-syringe setup prints (gpu-syringe setup > setup.yaml; \
+             kubectl apply -f setup.yaml)."
+        }
+        Some(404) => {
+            "This API server does not have the kind: policies need Kubernetes 1.30 or later (--profile trial works without)."
+        }
+        Some(_) => "See the message of the API server. What was applied before stays; run the same command again.",
+        None => "Check the connection (gpu-syringe doctor), and run the same command again.",
+    };
+    error.failure(what.to_owned(), next)
+}

@@ -1,0 +1,274 @@
+//! The manifests: the files of `deploy/` with the values of one set-up. What `gpu-syringe setup` prints and what it applies is the
+//! same text, so that `kubectl apply` has the same result.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::permissions::{self, GrantedBy};
+use crate::error::Failure;
+use crate::settings::Settings;
+
+const NAMESPACE: &str = include_str!("templates/namespace.yaml");
+const PARAMETERS: &str = include_str!("templates/policy-parameters.yaml");
+const POLICY: &str = include_str!("templates/admission-policy.yaml");
+const RBAC: &str = include_str!("templates/rbac.yaml");
+
+/// The namespace of a set-up whose objects have no suffix.
+const DEFAULT_NAMESPACE: &str = "gpu-syringe";
+/// Label of every object of a set-up, and its value.
+pub(crate) const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "gpu-syringe");
+/// Name of the ConfigMap with the parameters of the policy.
+pub(crate) const PARAMETER: &str = "gpu-syringe-policy";
+/// Name of the policy that decides about new pods, without the suffix.
+pub(crate) const PROBE_POLICY: &str = "gpu-syringe-probe-only";
+/// The keys of that ConfigMap.
+const KEYS: [&str; 6] = ["image", "runtimeClassName", "priorityClassName", "imagePullSecrets", "labels", "annotations"];
+
+/// How much is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// Namespace, permissions and quota: a probe needs no image of its own. Users of it have root on the nodes
+    Trial,
+    /// The same, and a policy that admits only the probe, from one image by digest (recommended)
+    Hardened,
+}
+
+impl Profile {
+    /// The name on the command line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Trial => "trial",
+            Self::Hardened => "hardened",
+        }
+    }
+}
+
+/// A user or group of a binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Subject {
+    /// `User` or `Group`.
+    pub(crate) kind: &'static str,
+    pub(crate) name: String,
+}
+
+/// The values of one set-up.
+#[derive(Clone, Debug)]
+pub(crate) struct Parameters {
+    pub(crate) namespace: String,
+    pub(crate) readers: Vec<Subject>,
+    pub(crate) operators: Vec<Subject>,
+    /// The data of the ConfigMap of the policy.
+    pub(crate) policy: BTreeMap<&'static str, String>,
+    /// Whether the subjects stand for those of the reader of the file.
+    pub(crate) example: bool,
+}
+
+impl Parameters {
+    /// The values that fit these settings: the pod that they create is the one that the policy admits.
+    pub(crate) fn new(settings: &Settings, readers: Vec<Subject>, operators: Vec<Subject>) -> Self {
+        let keys = |pairs: &[crate::settings::KeyValue]| {
+            pairs.iter().map(|pair| pair.key.as_str()).collect::<Vec<_>>().join(",")
+        };
+        let values = [
+            pinned_image(settings).unwrap_or_default(),
+            settings.runtime_class.clone().unwrap_or_default(),
+            String::new(),
+            settings.image_pull_secret.join(","),
+            keys(&settings.label),
+            keys(&settings.annotation),
+        ];
+        let policy = KEYS.into_iter().zip(values).collect();
+        Self { namespace: settings.probe_namespace.clone(), readers, operators, policy, example: false }
+    }
+
+    /// The values of the files in `deploy/`.
+    fn of_the_files() -> Self {
+        let group = |name: &str| vec![Subject { kind: "Group", name: name.to_owned() }];
+        Self {
+            namespace: DEFAULT_NAMESPACE.to_owned(),
+            readers: group("gpu-readers"),
+            operators: group("gpu-operators"),
+            policy: KEYS.into_iter().map(|key| (key, String::new())).collect(),
+            example: true,
+        }
+    }
+
+    /// The name of an object of the whole cluster: each namespace has its own.
+    pub(crate) fn cluster_name(&self, name: &str) -> String {
+        cluster_name(name, &self.namespace)
+    }
+
+    fn fill(&self, template: &str) -> String {
+        let suffix = self.cluster_name("");
+        let namespace = match self.namespace.as_str() {
+            DEFAULT_NAMESPACE => DEFAULT_NAMESPACE.to_owned(),
+            // A name such as 123 or true is text.
+            name => quoted(name),
+        };
+        let mut text = template.replace("@NAMESPACE@", &namespace).replace("@SUFFIX@", &suffix);
+        for (key, value) in &self.policy {
+            text = text.replace(&format!("@{key}@"), &quoted(value));
+        }
+        text
+    }
+
+    /// `rbac.yaml`.
+    fn rbac(&self) -> String {
+        let note = if self.example { " Set your groups in the bindings at the end." } else { "" };
+        // Before the values are filled in: a name may contain what looks like a placeholder.
+        let template = RBAC
+            .replace("@BINDINGS_NOTE@", note)
+            .replace("@RULES_READER@", &permissions::rules(GrantedBy::Reader))
+            .replace("@RULES_OPERATOR@", &permissions::rules(GrantedBy::Operator))
+            .replace("@RULES_CLUSTER@", &permissions::rules(GrantedBy::ClusterRead))
+            .replace("@RULES_EPHEMERAL@", &permissions::rules(GrantedBy::Ephemeral));
+        let filled = self.fill(&template);
+        let Some((roles, _)) = filled.split_once("@BINDINGS@") else { return filled };
+        format!("{roles}{}", self.bindings())
+    }
+
+    fn bindings(&self) -> String {
+        let both: Vec<_> = self.readers.iter().chain(&self.operators).collect();
+        let operators: Vec<_> = self.operators.iter().collect();
+        [(GrantedBy::Reader, &both), (GrantedBy::Operator, &operators), (GrantedBy::ClusterRead, &both)]
+            .into_iter()
+            .filter(|(_, subjects)| !subjects.is_empty())
+            .map(|(of, subjects)| self.binding(of, subjects))
+            .collect()
+    }
+
+    fn binding(&self, of: GrantedBy, subjects: &[&Subject]) -> String {
+        let (role, kind) = (of.role(), of.kind());
+        let (name, place) = match kind {
+            "Role" => (role.to_owned(), self.fill("  namespace: @NAMESPACE@\n")),
+            _ => (self.cluster_name(role), String::new()),
+        };
+        let (label, value) = LABEL;
+        let mut text = format!(
+            "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}Binding\nmetadata:\n  name: {name}\n{place}  labels:\n    \
+             {label}: {value}\nroleRef:\n  apiGroup: rbac.authorization.k8s.io\n  kind: {kind}\n  name: {name}\nsubjects:\n"
+        );
+        let hint = if self.example { " # replace with your group" } else { "" };
+        for Subject { kind, name } in subjects {
+            let name = if self.example { name.clone() } else { quoted(name) };
+            let _ = writeln!(text, "  - apiGroup: rbac.authorization.k8s.io\n    kind: {kind}\n    name: {name}{hint}");
+        }
+        text
+    }
+
+    /// The files of a profile, in the order in which they are applied: the policy before the permissions.
+    pub(crate) fn files(&self, profile: Profile) -> Vec<(&'static str, String)> {
+        let mut files = vec![("namespace.yaml", self.fill(NAMESPACE))];
+        if profile == Profile::Hardened {
+            files.push(("policy-parameters.yaml", self.fill(PARAMETERS)));
+            files.push(("admission-policy.yaml", self.fill(POLICY)));
+        }
+        files.push(("rbac.yaml", self.rbac()));
+        files
+    }
+
+    /// The same as one document.
+    pub(crate) fn yaml(&self, profile: Profile) -> String {
+        self.files(profile).into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("---\n")
+    }
+
+    /// The same as objects.
+    pub(crate) fn objects(&self, profile: Profile) -> Result<Vec<Value>, Failure> {
+        let mut objects = Vec::new();
+        for (name, text) in self.files(profile) {
+            let parsed: Result<Vec<Value>, _> = serde_saphyr::from_multiple(&text);
+            objects.extend(parsed.map_err(|error| {
+                Failure::new(format!("Making {name}"), error, "This is a defect of gpu-syringe: please report it.")
+            })?);
+        }
+        Ok(objects)
+    }
+}
+
+/// The name of an object of the whole cluster that belongs to the set-up of this namespace.
+pub(crate) fn cluster_name(name: &str, namespace: &str) -> String {
+    if namespace == DEFAULT_NAMESPACE { name.to_owned() } else { format!("{name}-{namespace}") }
+}
+
+/// The image of the settings, if it is pinned by digest.
+pub(crate) fn pinned_image(settings: &Settings) -> Option<String> {
+    Some(settings.probe_image()).filter(|image| image.contains("@sha256:"))
+}
+
+/// As a string of YAML: a string of JSON is one.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// The files of `deploy/`, which are generated.
+#[must_use]
+pub fn deploy_files() -> Vec<(&'static str, String)> {
+    Parameters::of_the_files().files(Profile::Hardened)
+}
+
+/// The table of the permissions in `docs/permissions.md`, which is generated.
+#[must_use]
+pub fn permissions_table() -> String {
+    permissions::table()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(namespace: &str, name: &str) -> Parameters {
+        let settings = Settings::from_args(["--probe-namespace", namespace]).expect("settings");
+        let subject = Subject { kind: "User", name: name.to_owned() };
+        Parameters::new(&settings, vec![subject], Vec::new())
+    }
+
+    /// Names that YAML, the placeholders or the CEL of the policy could take for something else.
+    #[test]
+    fn a_name_stays_the_name_that_was_given() {
+        for name in
+            ["true", "123", "a: b", "x\n- y", "@BINDINGS@", "@image@", "\"", "#", "{}", "{{", "u@example.com", "é"]
+        {
+            for namespace in ["gpu-syringe", "123", "true", "null", "on"] {
+                let parameters = parameters(namespace, name);
+                for profile in [Profile::Trial, Profile::Hardened] {
+                    let objects = parameters.objects(profile).expect("manifests");
+                    let named = |kind: &str| {
+                        objects.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"))
+                    };
+                    assert_eq!(named("RoleBinding")["subjects"][0]["name"], name);
+                    assert_eq!(named("RoleBinding")["metadata"]["namespace"], namespace);
+                    assert_eq!(named("Namespace")["metadata"]["name"], namespace);
+                    assert!(objects.iter().all(|object| object["metadata"]["labels"][LABEL.0] == LABEL.1));
+                    let text = parameters.yaml(profile);
+                    let again: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");
+                    assert_eq!(again, objects);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_namespaces_share_no_object() {
+        let ids = |namespace: &str| {
+            let objects = parameters(namespace, "u").objects(Profile::Hardened).expect("manifests");
+            let id = |object: &Value| {
+                let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+                (object["kind"].to_string(), text("namespace"), text("name"))
+            };
+            objects.iter().map(id).collect::<std::collections::BTreeSet<_>>()
+        };
+        let (one, other) = (ids("gpu-syringe"), ids("trial"));
+        assert_eq!((one.len(), one.intersection(&other).count()), (15, 0), "{one:?}");
+    }
+
+    #[test]
+    fn without_a_user_there_is_no_binding() {
+        let settings = Settings::from_args([]).expect("settings");
+        let objects = Parameters::new(&settings, Vec::new(), Vec::new()).objects(Profile::Trial).expect("manifests");
+        let kinds: Vec<_> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
+        assert_eq!(kinds, ["Namespace", "ResourceQuota", "Role", "Role", "ClusterRole", "ClusterRole"]);
+    }
+}

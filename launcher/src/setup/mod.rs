@@ -1,0 +1,24 @@
+//! `gpu-syringe setup`: the objects that a cluster needs for probes, made from one source.
+//!
+//! ```text
+//!   permissions                    every permission, with its reason: RBAC, docs and doctor
+//!   templates/, manifests          the files of deploy/ with the values of one set-up
+//!   objects, access                requests: read, server-side apply, delete; what the user may do
+//!   installed                      what the cluster has
+//!   plan                           dry run of every object
+//!   apply, uninstall               apply in order; remove in order
+//!   command                        arguments, questions, report
+//! ```
+
+pub(crate) mod access;
+pub(crate) mod apply;
+mod command;
+mod installed;
+pub(crate) mod manifests;
+pub(crate) mod objects;
+pub(crate) mod permissions;
+mod plan;
+mod uninstall;
+
+pub(crate) use command::{SetupArgs, SetupOutput, run};
+pub use manifests::{deploy_files, permissions_table};

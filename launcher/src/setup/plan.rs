@@ -1,0 +1,196 @@
+//! What setting up would change: a server-side dry run of every object before the first is applied.
+
+use serde_json::Value;
+
+use super::access::{self, Access};
+use super::installed::failed;
+use super::objects::{self, Mode, ObjectRef, RequestError};
+use crate::error::Failure;
+use crate::kubernetes::Connection;
+
+/// What happens to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Created,
+    Changed,
+    Unchanged,
+    Deleted,
+}
+
+impl Change {
+    /// As a result.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// As a plan.
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            Self::Created => "create",
+            Self::Changed => "change",
+            Self::Unchanged => "leave",
+            Self::Deleted => "delete",
+        }
+    }
+}
+
+/// An object that is to be applied.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) reference: ObjectRef,
+    pub(super) manifest: Value,
+    pub(super) change: Change,
+}
+
+/// Checks every object with a dry run. Nothing is changed, and a failure names every object that is refused.
+pub(super) async fn plan(connection: &Connection, manifests: Vec<Value>, force: bool) -> Result<Vec<Planned>, Failure> {
+    let checks = manifests.iter().filter_map(|manifest| Some((ObjectRef::of(manifest)?, manifest)));
+    let checked = futures_util::future::join_all(checks.map(async |(reference, manifest)| {
+        let change = check(connection, &reference, manifest, force).await;
+        (reference, manifest.clone(), change)
+    }));
+    let (mut planned, mut refused) = (Vec::new(), Vec::new());
+    for (reference, manifest, change) in checked.await {
+        match change {
+            Ok(change) => planned.push(Planned { reference, manifest, change }),
+            Err(error) => refused.push((reference, error)),
+        }
+    }
+    if refused.is_empty() { Ok(planned) } else { Err(refusal(&refused)) }
+}
+
+async fn check(
+    connection: &Connection,
+    reference: &ObjectRef,
+    manifest: &Value,
+    force: bool,
+) -> Result<Change, RequestError> {
+    let before = objects::get(connection, reference).await?;
+    match objects::apply(connection, reference, manifest, Mode::DryRun, force).await {
+        Ok(after) => Ok(compare(before.as_ref(), &after)),
+        // The namespace is created first. Until then only the permissions can be checked.
+        Err(error) if error.is_without_namespace() => {
+            let namespace = reference.namespace.as_deref();
+            let (group, resource) = reference.resource();
+            for verb in ["create", "patch"] {
+                let access = Access { verb, group, resource, subresource: None, namespace };
+                if !access::is_allowed(connection, &access).await? {
+                    return Err(missing(verb, resource, namespace));
+                }
+            }
+            check_escalation(connection, reference, manifest).await?;
+            Ok(Change::Created)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Nobody may create a Role with permissions that they do not have, unless they may `escalate`.
+async fn check_escalation(
+    connection: &Connection,
+    reference: &ObjectRef,
+    manifest: &Value,
+) -> Result<(), RequestError> {
+    let namespace = reference.namespace.as_deref();
+    let (group, resource) = reference.resource();
+    let verb = match reference.kind {
+        "Role" => "escalate",
+        "RoleBinding" => "bind",
+        _ => return Ok(()),
+    };
+    let of = if verb == "bind" { "roles" } else { resource };
+    let access = Access { verb, group, resource: of, subresource: None, namespace };
+    if access::is_allowed(connection, &access).await? || verb == "bind" {
+        // Whether the permissions of the role are held is checked with the role.
+        return Ok(());
+    }
+    let words = |value: &Value| {
+        let all = value.as_array().into_iter().flatten();
+        all.filter_map(|word| word.as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    for rule in manifest["rules"].as_array().into_iter().flatten() {
+        for group in words(&rule["apiGroups"]) {
+            for full in words(&rule["resources"]) {
+                let (resource, subresource) =
+                    full.split_once('/').map_or((full.as_str(), None), |(resource, sub)| (resource, Some(sub)));
+                for verb in words(&rule["verbs"]) {
+                    let access = Access { verb: &verb, group: &group, resource, subresource, namespace };
+                    if !access::is_allowed(connection, &access).await? {
+                        return Err(missing(&verb, &full, namespace));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The error of a permission that the API server says is missing.
+fn missing(verb: &str, resource: &str, namespace: Option<&str>) -> RequestError {
+    let place = namespace.map_or_else(|| "the cluster".to_owned(), |name| format!("namespace {name}"));
+    let message = format!("you may not {verb} {resource} in {place}");
+    RequestError::Kube(kube::Error::Api(Box::new(kube::core::Status::failure(&message, "Forbidden").with_code(403))))
+}
+
+/// What a dry run would change. Times, versions and managers differ in every answer.
+fn compare(before: Option<&Value>, after: &Value) -> Change {
+    let Some(before) = before else { return Change::Created };
+    if content(before) == content(after) { Change::Unchanged } else { Change::Changed }
+}
+
+fn content(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"]
+            .iter()
+            .for_each(|field| drop(metadata.remove(*field)));
+        let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+        let last = "kubectl.kubernetes.io/last-applied-configuration";
+        annotations.into_iter().for_each(|annotations| drop(annotations.remove(last)));
+    }
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    object
+}
+
+/// One failure for all objects that were refused, and nothing was changed.
+fn refusal(refused: &[(ObjectRef, RequestError)]) -> Failure {
+    let each = refused.iter().map(|(reference, error)| format!("{reference}: {}", error.reason()));
+    let why = each.collect::<Vec<_>>().join("; ");
+    let what = format!("Setting up ({} of the objects are refused; nothing was changed)", refused.len());
+    let conflicts = refused.iter().any(|(_, error)| error.code() == Some(409));
+    let Some((_, first)) = refused.iter().find(|(_, error)| error.code() == Some(403)).or_else(|| refused.first())
+    else {
+        return Failure::new(what, why, "Run it again.");
+    };
+    let next_step = if conflicts && first.code() == Some(409) {
+        "Somebody else set these fields to other values. Keep them with the same values in your manifests, or take the fields \
+         over with --force-conflicts."
+            .to_owned()
+    } else {
+        failed("", first).next_step
+    };
+    Failure::new(what, why, next_step)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_difference_that_a_person_sees_is_a_change() {
+        let object = |version: &str, data: &str| json!({"metadata": {"name": "a", "resourceVersion": version, "managedFields": [version]}, "data": {"image": data}});
+        let stored = object("1", "x");
+        assert_eq!(compare(Some(&stored), &object("2", "x")), Change::Unchanged);
+        assert_eq!(compare(Some(&stored), &object("1", "y")), Change::Changed);
+        assert_eq!(compare(None, &stored), Change::Created);
+    }
+}

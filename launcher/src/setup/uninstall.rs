@@ -1,0 +1,164 @@
+//! Removes a set-up, in an order that leaves no unguarded moment: first the permissions of users, then the namespace with its
+//! pods, and the policy of that namespace last.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::apply::{Applied, policy_objects};
+use super::installed::{failed, is_ours};
+use super::manifests::{PARAMETER, cluster_name};
+use super::objects::{self, Mode, ObjectRef};
+use super::permissions::GrantedBy;
+use super::plan::Change;
+use crate::error::Failure;
+use crate::kubernetes::Connection;
+
+/// How long to wait until the namespace is gone.
+const NAMESPACE_TIME: Duration = Duration::from_secs(90);
+/// Pause between two checks of it.
+const PAUSE: Duration = Duration::from_millis(500);
+/// What every namespace has without us.
+const OF_EVERY_NAMESPACE: [&str; 1] = ["kube-root-ca.crt"];
+
+/// What is removed, and what is not.
+#[derive(Default)]
+pub(super) struct Removal {
+    /// Objects that are ours, with their UIDs, in the order of their removal.
+    pub(super) ours: Vec<(ObjectRef, String)>,
+    /// Objects of these names that somebody else made.
+    pub(super) others: Vec<ObjectRef>,
+    /// What else the namespace contains, which is deleted with it.
+    pub(super) with_namespace: Vec<String>,
+}
+
+/// Every object of a set-up, in the order of their removal.
+fn all(namespace: &str) -> Vec<ObjectRef> {
+    let of_namespace = |kind, name| ObjectRef::new(kind, Some(namespace), name);
+    let of_cluster = |kind, name| ObjectRef::new(kind, None, &cluster_name(name, namespace));
+    let (reader, operator) = (GrantedBy::Reader.role(), GrantedBy::Operator.role());
+    let (read, ephemeral) = (GrantedBy::ClusterRead.role(), GrantedBy::Ephemeral.role());
+    let mut all = vec![
+        of_namespace("RoleBinding", reader),
+        of_namespace("RoleBinding", operator),
+        of_cluster("ClusterRoleBinding", read),
+        of_namespace("Role", reader),
+        of_namespace("Role", operator),
+        of_namespace("ResourceQuota", "gpu-syringe"),
+        ObjectRef::new("Namespace", None, namespace),
+        of_cluster("ClusterRole", read),
+        of_cluster("ClusterRole", ephemeral),
+    ];
+    all.extend(policy_objects(namespace));
+    all
+}
+
+/// Looks for the objects of the set-up, and checks with dry runs that they may be deleted. Changes nothing.
+pub(super) async fn find(connection: &Connection, namespace: &str) -> Result<Removal, Failure> {
+    let removal = select(connection, all(namespace)).await?;
+    let has_namespace = removal.ours.iter().any(|(object, _)| object.kind == "Namespace");
+    let with_namespace = if has_namespace { contents(connection, namespace).await } else { Vec::new() };
+    Ok(Removal { with_namespace, ..removal })
+}
+
+/// Those of the objects that exist and may be deleted.
+pub(super) async fn select(connection: &Connection, objects: Vec<ObjectRef>) -> Result<Removal, Failure> {
+    let mut removal = Removal::default();
+    let reads = objects.iter().map(async |object| objects::get(connection, object).await);
+    for (object, found) in objects.iter().zip(futures_util::future::join_all(reads).await) {
+        let found = found.map_err(|error| failed(&format!("Reading {object}"), &error))?;
+        match found {
+            Some(found) if is_ours(&found) => {
+                removal.ours.push((object.clone(), found["metadata"]["uid"].as_str().unwrap_or_default().to_owned()));
+            }
+            Some(_) => removal.others.push(object.clone()),
+            None => {}
+        }
+    }
+    for (object, uid) in &removal.ours {
+        let checked = objects::delete(connection, object, uid, Mode::DryRun).await;
+        checked.map_err(|error| failed(&format!("Deleting {object} (nothing was changed)"), &error))?;
+    }
+    Ok(removal)
+}
+
+/// What is in the namespace besides the set-up, as far as the user may list it.
+async fn contents(connection: &Connection, namespace: &str) -> Vec<String> {
+    let mut contents = Vec::new();
+    for kind in ["Pod", "ConfigMap"] {
+        let Ok(found) = objects::list(connection, &ObjectRef::new(kind, Some(namespace), "")).await else { continue };
+        let name = |object: &Value| object["metadata"]["name"].as_str().map(str::to_owned);
+        let foreign = |name: &String| name != PARAMETER && !OF_EVERY_NAMESPACE.contains(&name.as_str());
+        contents.extend(found.iter().filter_map(name).filter(foreign).map(|name| format!("{kind} {name}")));
+    }
+    contents
+}
+
+/// Deletes the objects one after the other. After the namespace it waits until its pods are gone.
+pub(super) async fn remove(connection: &Connection, ours: &[(ObjectRef, String)]) -> Result<Vec<Applied>, Failure> {
+    let mut removed: Vec<Applied> = Vec::new();
+    for (object, uid) in ours {
+        let deleted = objects::delete(connection, object, uid, Mode::Real).await;
+        deleted.map_err(|error| failed(&format!("Deleting {object} ({} were deleted)", removed.len()), &error))?;
+        if object.kind == "Namespace" {
+            wait_until_gone(connection, object, uid).await?;
+        }
+        removed.push((object.clone(), Change::Deleted));
+    }
+    Ok(removed)
+}
+
+async fn wait_until_gone(connection: &Connection, namespace: &ObjectRef, uid: &str) -> Result<(), Failure> {
+    let end = Instant::now() + NAMESPACE_TIME;
+    loop {
+        let found = objects::get(connection, namespace).await;
+        let found = found.map_err(|error| failed(&format!("Waiting until {namespace} is gone"), &error))?;
+        if found.is_none_or(|found| found["metadata"]["uid"] != uid) {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            let name = &namespace.name;
+            return Err(Failure::new(
+                format!("Waiting until {namespace} is gone"),
+                format!("it still exists after {NAMESPACE_TIME:?}; its policy stays until then"),
+                format!(
+                    "See what holds it: kubectl get namespace {name} -o yaml (conditions), then run the same command again."
+                ),
+            ));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use crate::setup::manifests::{Parameters, Profile, Subject};
+
+    /// What is applied is what is removed.
+    #[test]
+    fn every_object_of_the_manifests_is_removed() {
+        for namespace in ["gpu-syringe", "trial"] {
+            let settings = Settings::from_args(["--probe-namespace", namespace]).expect("settings");
+            let operators = vec![Subject { kind: "User", name: "u".to_owned() }];
+            let manifests =
+                Parameters::new(&settings, Vec::new(), operators).objects(Profile::Hardened).expect("manifests");
+            let applied: Vec<_> = manifests.iter().filter_map(ObjectRef::of).collect();
+            let removed = all(namespace);
+            assert_eq!(applied.len(), manifests.len());
+            assert!(applied.iter().all(|object| removed.contains(object)), "{applied:?} {removed:?}");
+            assert_eq!(applied.len(), removed.len());
+        }
+    }
+
+    #[test]
+    fn users_lose_their_permissions_first_and_the_policy_is_removed_last() {
+        let all = all("gpu-syringe");
+        let at = |kind: &str| all.iter().position(|object| object.kind == kind).expect("it is removed");
+        assert!(all[..3].iter().all(|object| object.kind.ends_with("RoleBinding")));
+        assert!(at("Namespace") < at("ValidatingAdmissionPolicyBinding"));
+        assert!(at("ValidatingAdmissionPolicyBinding") < at("ValidatingAdmissionPolicy"));
+    }
+}

@@ -1,0 +1,47 @@
+//! What Kubernetes was asked and did not say: no verdict gets better by it, and the answer names it.
+
+use syringe_core::diagnosis::{KubernetesFacts, KubernetesInput, Verdict, diagnose};
+
+use super::scenarios;
+
+const WHY: &str = "the API server answered 503";
+
+/// From the best to the worst.
+fn rank(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Healthy => 0,
+        Verdict::NoFaultFound => 1,
+        Verdict::Unknown => 2,
+        Verdict::Warning => 3,
+        Verdict::Critical => 4,
+        Verdict::Fatal => 5,
+    }
+}
+
+fn without(cluster: &KubernetesFacts, input: KubernetesInput) -> KubernetesFacts {
+    let mut cluster = cluster.clone();
+    cluster.forget(input, WHY.to_owned());
+    cluster
+}
+
+#[test]
+fn no_verdict_is_better_without_an_input_and_the_input_is_named() {
+    let mut wrong = Vec::new();
+    let mut lost = 0;
+    for (name, (report, expected)) in scenarios() {
+        let whole = diagnose(&report, &expected.cluster);
+        for input in KubernetesInput::ALL {
+            let part = diagnose(&report, &without(&expected.cluster, input));
+            lost += usize::from(whole.findings.len() > part.findings.len());
+            let named = part.unknown.iter().any(|one| one.section == input.section() && one.why.contains(WHY));
+            // `unknown` says that there may be a fault. A milder fault that is left says that there may be worse.
+            let admits = part.verdict == Verdict::Unknown || part.summary.contains("Not read in Kubernetes");
+            let better = rank(part.verdict) < rank(whole.verdict) && !admits;
+            if better || !named || rank(part.verdict) < rank(Verdict::Unknown) {
+                wrong.push(format!("{name} without {input:?}: {:?}, with it {:?}", part.verdict, whole.verdict));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(lost >= 8, "only {lost} cases lose a finding: the test shows little");
+}

@@ -1,0 +1,13 @@
+//! `gpu-syringe doctor`: each fault has exactly the expected failing checks, and a command that mends it; a healthy cluster has none.
+
+#[path = "support/bed.rs"]
+mod bed;
+#[path = "support/mod.rs"]
+mod support;
+
+#[path = "doctor/cluster.rs"]
+mod cluster;
+#[path = "doctor/faults.rs"]
+mod faults;
+#[path = "doctor/healthy.rs"]
+mod healthy;

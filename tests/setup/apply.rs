@@ -1,0 +1,143 @@
+//! What is applied to a cluster, and what is left after `--uninstall`.
+
+use demo_cluster::Fixture;
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, NAMESPACE, node};
+use crate::support::launcher::Ended;
+
+pub(crate) const IMAGE: &str =
+    "registry.test/gpu/node-probe@sha256:1111111111111111111111111111111111111111111111111111111111111111";
+
+/// A cluster that never had a set-up.
+pub(crate) async fn bare() -> Bed {
+    Bed::of(Fixture { namespaces: Vec::new(), ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await
+}
+
+/// Runs the command with `--output json`.
+pub(crate) async fn setup(bed: &Bed, args: &[&str]) -> Ended {
+    bed.launcher().args(["setup", "--output", "json"]).args(args.iter().copied()).run().await
+}
+
+/// The results of an `--apply --yes`, by kind and name.
+async fn applied(bed: &Bed, args: &[&str]) -> Vec<(String, String)> {
+    let answer = setup(bed, &[&["--apply", "--yes"], args].concat()).await.json();
+    results(&answer)
+}
+
+fn results(answer: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let objects = answer["objects"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    objects.iter().map(|one| (format!("{} {}", text(&one["kind"]), text(&one["name"])), text(&one["result"]))).collect()
+}
+
+fn only(results: &[(String, String)], result: &str) -> Vec<String> {
+    results.iter().filter(|(_, found)| found == result).map(|(object, _)| object.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_second_run_changes_nothing_and_a_probe_works_in_between() {
+    let bed = bare().await;
+    let first = applied(&bed, &["--user", "alice"]).await;
+    assert_eq!(only(&first, "created").len(), first.len(), "{first:?}");
+    assert_eq!(first.len(), 8);
+    let answer = bed.launcher().args(["health", "gpu-1"]).run().await.json();
+    assert_eq!(answer["probe"]["via"], "pod", "{answer}");
+    let second = applied(&bed, &["--user", "alice"]).await;
+    assert_eq!(only(&second, "unchanged").len(), second.len(), "{second:?}");
+}
+
+#[tokio::test]
+async fn a_second_user_is_added_and_the_first_one_stays() {
+    let bed = bare().await;
+    applied(&bed, &["--user", "alice"]).await;
+    let second = applied(&bed, &["--group", "operators", "--operator"]).await;
+    assert_eq!(only(&second, "created"), ["RoleBinding gpu-syringe-operator"]);
+    assert_eq!(only(&second, "changed"), ["RoleBinding gpu-syringe-reader", "ClusterRoleBinding gpu-syringe-read"]);
+    // The same again, and without any name: nobody loses a permission.
+    for args in [&["--user", "alice"][..], &[]] {
+        let third = applied(&bed, args).await;
+        assert_eq!(only(&third, "unchanged").len(), third.len(), "{third:?}");
+    }
+}
+
+#[tokio::test]
+async fn hardened_admits_the_image_alone_and_keeps_its_parameter() {
+    let bed = bare().await;
+    applied(&bed, &["--image", IMAGE]).await;
+    // Neither a profile nor an image: the installed ones stay.
+    let again = applied(&bed, &[]).await;
+    assert_eq!(only(&again, "unchanged").len(), again.len(), "{again:?}");
+    assert!(again.iter().any(|(object, _)| object == "ConfigMap gpu-syringe-policy"), "{again:?}");
+    let admitted = bed.launcher().args(["--image", IMAGE, "health", "gpu-1"]).run().await;
+    assert_eq!(admitted.json()["probe"]["via"], "pod");
+    let other = bed.launcher().args(["--fail-on", "never", "health", "gpu-1"]).run().await.json();
+    assert_eq!(other["probe"]["via"], "none", "{other}");
+    assert!(other["probe"]["note"].as_str().is_some_and(|note| note.contains("gpu-syringe-probe-only")), "{other}");
+}
+
+#[tokio::test]
+async fn the_policy_is_removed_only_when_that_is_confirmed() {
+    let bed = bare().await;
+    applied(&bed, &["--image", IMAGE]).await;
+    let before = bed.cluster.objects();
+    let refused = setup(&bed, &["--apply", "--yes", "--profile", "trial"]).await;
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("--remove-policy"), "{}", refused.stderr);
+    assert_eq!(bed.cluster.objects(), before);
+    let done = applied(&bed, &["--profile", "trial", "--remove-policy"]).await;
+    assert_eq!(only(&done, "deleted").len(), 7, "{done:?}");
+    assert!(!bed.cluster.objects().iter().any(|(kind, _)| kind.contains("Policy")), "{:?}", bed.cluster.objects());
+}
+
+#[tokio::test]
+async fn nothing_is_left_after_the_removal() {
+    for args in [&["--user", "alice"][..], &["--image", IMAGE, "--group", "g", "--operator"]] {
+        let bed = bare().await;
+        applied(&bed, args).await;
+        bed.cluster.add_object(json!({"kind": "ConfigMap", "apiVersion": "v1",
+            "metadata": {"name": "notes", "namespace": NAMESPACE}}));
+        let removed = setup(&bed, &["--uninstall", "--yes"]).await.json();
+        assert!(removed["notes"].to_string().contains("ConfigMap notes"), "{removed}");
+        let order: Vec<_> = results(&removed).into_iter().map(|(object, _)| object).collect();
+        assert!(order[0].starts_with("RoleBinding"), "{order:?}");
+        assert_eq!(bed.cluster.objects(), []);
+        let again = setup(&bed, &["--uninstall", "--yes"]).await.json();
+        assert_eq!(results(&again), []);
+    }
+}
+
+/// Objects of the same name that somebody else made stay.
+#[tokio::test]
+async fn what_somebody_else_made_stays() {
+    let bed = bare().await;
+    applied(&bed, &[]).await;
+    bed.cluster.add_object(json!({"kind": "ClusterRole", "apiVersion": "rbac.authorization.k8s.io/v1",
+        "metadata": {"name": "gpu-syringe-read"}, "rules": []}));
+    let removed = setup(&bed, &["--uninstall", "--yes"]).await.json();
+    assert!(
+        removed["notes"].to_string().contains(
+            "somebody else made it (no label app.kubernetes.io/managed-by=gpu-syringe): ClusterRole gpu-syringe-read"
+        ),
+        "{removed}"
+    );
+    assert_eq!(bed.cluster.objects(), [("ClusterRole".to_owned(), "gpu-syringe-read".to_owned())]);
+}
+
+/// There is no terminal to ask on.
+#[tokio::test]
+async fn without_a_yes_nothing_is_changed() {
+    let bed = bare().await;
+    for args in [&["--apply"][..], &["--apply", "--image", IMAGE]] {
+        let asked = setup(&bed, args).await;
+        assert_eq!(asked.code, Some(1), "{}", asked.stderr);
+        assert!(asked.stdout.contains("--yes"), "{}", asked.stdout);
+    }
+    assert_eq!(bed.cluster.objects(), []);
+    assert!(!bed.cluster.requests().iter().any(|request| is_change(request)), "{:?}", bed.cluster.requests());
+}
+
+/// Whether a request of the log changes something.
+pub(crate) fn is_change(request: &str) -> bool {
+    !request.starts_with("GET") && !request.contains("dryRun=All") && !request.contains("selfsubjectaccessreviews")
+}

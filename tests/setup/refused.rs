@@ -1,0 +1,111 @@
+//! Faults of a set-up: nothing is half applied, and the message says who can do what.
+
+use demo_cluster::{Denial, Fixture};
+use serde_json::json;
+
+use crate::apply::{IMAGE, bare, is_change, setup};
+use crate::bed::{Bed, NAMESPACE, node};
+
+async fn denying(denials: &[(&str, &str)], namespaces: bool) -> Bed {
+    let mut fixture = Fixture::of([node("gpu-1", "healthy-h100-8")]);
+    if !namespaces {
+        fixture.namespaces.clear();
+    }
+    fixture.denied = denials.iter().map(|(verb, resource)| Denial::of(verb, resource)).collect();
+    Bed::of(fixture).await
+}
+
+/// Each permission that is missing, also one that only matters late, stops the set-up before the first change.
+#[tokio::test]
+async fn nothing_is_applied_where_a_permission_is_missing() {
+    let cases = [
+        ("patch", "namespaces", &[][..]),
+        ("patch", "resourcequotas", &[]),
+        ("create", "rolebindings", &["--user", "u"]),
+        ("patch", "clusterrolebindings", &["--user", "u"]),
+        ("patch", "validatingadmissionpolicies", &["--image", IMAGE]),
+        ("get", "configmaps", &[]),
+    ];
+    for (verb, resource, args) in cases {
+        let bed = denying(&[(verb, resource)], false).await;
+        let refused = setup(&bed, &[&["--apply", "--yes"], args].concat()).await;
+        assert_eq!(refused.code, Some(3), "{verb} {resource}");
+        let words = refused.stderr;
+        assert!(
+            words.contains(resource) && words.contains("gpu-syringe setup > setup.yaml"),
+            "{verb} {resource}: {words}"
+        );
+        assert!(!bed.cluster.requests().iter().any(|request| is_change(request)), "{:?}", bed.cluster.requests());
+        assert_eq!(bed.cluster.objects(), [], "{verb} {resource}");
+    }
+}
+
+/// A Role may not have permissions that its author lacks. While the namespace does not exist, a dry run cannot tell.
+#[tokio::test]
+async fn permissions_that_the_user_does_not_hold_cannot_be_given() {
+    let bed = denying(&[("escalate", "roles"), ("create", "pods/exec")], false).await;
+    let refused = setup(&bed, &["--apply", "--yes"]).await;
+    assert_eq!(refused.code, Some(3));
+    assert!(refused.stderr.contains("you may not create pods/exec in namespace gpu-syringe"), "{}", refused.stderr);
+    assert_eq!(bed.cluster.objects(), []);
+    let held = denying(&[("escalate", "roles")], false).await;
+    assert_eq!(setup(&held, &["--apply", "--yes"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_namespace_of_somebody_else_is_not_taken_over() {
+    let bed = bare().await;
+    for (name, words) in [("kube-system", "of the cluster itself"), ("default", "of the cluster itself")] {
+        let refused = bed.launcher().args(["--probe-namespace", name, "setup", "--apply", "--yes"]).run().await;
+        assert!(refused.stderr.contains(words), "{}", refused.stderr);
+    }
+    let taken = denying(&[], true).await;
+    taken.cluster.edit_namespace(NAMESPACE, |namespace| namespace.metadata.labels = None);
+    let refused = setup(&taken, &["--apply", "--yes"]).await;
+    assert_eq!(refused.code, Some(3));
+    assert!(refused.stderr.contains("was not made by gpu-syringe"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("kubectl label namespace gpu-syringe"), "{}", refused.stderr);
+    assert_eq!(taken.cluster.objects(), []);
+    let invalid = bed.launcher().args(["--probe-namespace", "A/../b", "setup"]).run().await;
+    assert_eq!(invalid.code, Some(2), "{}", invalid.stdout);
+}
+
+#[tokio::test]
+async fn a_conflict_names_the_field_and_its_manager() {
+    let bed = bare().await;
+    assert_eq!(setup(&bed, &["--apply", "--yes", "--image", IMAGE]).await.code, Some(0));
+    bed.cluster.add_object(json!({"kind": "ConfigMap", "apiVersion": "v1",
+        "metadata": {"name": "gpu-syringe-policy", "namespace": NAMESPACE,
+                     "labels": {"app.kubernetes.io/managed-by": "gpu-syringe"}},
+        "data": {"image": "registry.test/other@sha256:2"}}));
+    let refused = setup(&bed, &["--apply", "--yes", "--image", IMAGE]).await;
+    assert_eq!(refused.code, Some(3));
+    for words in ["ConfigMap gpu-syringe-policy", "kubectl-edit", ".data.image", "--force-conflicts"] {
+        assert!(refused.stderr.contains(words), "{words}: {}", refused.stderr);
+    }
+    let forced = setup(&bed, &["--apply", "--yes", "--image", IMAGE, "--force-conflicts"]).await;
+    assert_eq!(forced.code, Some(0), "{}", forced.stderr);
+}
+
+#[tokio::test]
+async fn hardened_needs_an_image_that_is_pinned() {
+    let bed = bare().await;
+    for args in [&["--profile", "hardened"][..], &["--profile", "hardened", "--image", "registry.test/node-probe:1"]] {
+        let refused = setup(&bed, &[&["--apply", "--yes"], args].concat()).await;
+        assert_eq!(refused.code, Some(2));
+        assert!(refused.stderr.contains("@sha256:DIGEST"), "{}", refused.stderr);
+    }
+    assert_eq!(bed.cluster.objects(), []);
+}
+
+/// Without the permission to remove the last object, nothing is removed.
+#[tokio::test]
+async fn nothing_is_removed_where_a_permission_is_missing() {
+    let bed = denying(&[("delete", "validatingadmissionpolicies")], false).await;
+    assert_eq!(setup(&bed, &["--apply", "--yes", "--image", IMAGE]).await.code, Some(0));
+    let before = bed.cluster.objects();
+    let refused = setup(&bed, &["--uninstall", "--yes"]).await;
+    assert_eq!(refused.code, Some(3));
+    assert!(refused.stderr.contains("validatingadmissionpolicies"), "{}", refused.stderr);
+    assert_eq!(bed.cluster.objects(), before);
+}

@@ -55,7 +55,7 @@ const LIMITS_A_MODEL: [(&str, &str); 9] = [
 ];
 
 /// Variables that are read besides the settings.
-const OTHER_VARIABLES: [(&str, &str); 6] = [
+const OTHER_VARIABLES: [(&str, &str); 8] = [
     ("KUBECONFIG", "the kubeconfig files, without `--kubeconfig`"),
     ("HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "the proxy to the API server; `proxy-url` of the kubeconfig comes first"),
     (

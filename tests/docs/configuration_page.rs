@@ -55,7 +55,7 @@ const LIMITS_A_MODEL: [(&str, &str); 9] = [
 ];
 
 /// Variables that are read besides the settings.
-const OTHER_VARIABLES: [(&str, &str); 6] = [
+const OTHER_VARIABLES: [(&str, &str); 8] = [
     ("KUBECONFIG", "the kubeconfig files, without `--kubeconfig`"),
     ("HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "the proxy to the API server; `proxy-url` of the kubeconfig comes first"),
     (
@@ -63,6 +63,8 @@ const OTHER_VARIABLES: [(&str, &str); 6] = [
         "the folders of the settings file and of the audit log (`gpu-syringe/audit.jsonl`)",
     ),
     ("NO_COLOR", "no colours on a terminal, unless `--color always`"),
+    ("COLUMNS", "width of a table in a pipe"),
+    ("LC_ALL, LC_CTYPE, LANG", "`C` or `POSIX`: texts in ASCII"),
     ("GPU_SYRINGE_LOG", "what is logged on standard error: `info`, `debug`, `gpu_syringe=debug`; by default warnings"),
     ("PATH", "where credential plugins of the kubeconfig are searched, before the usual installation folders"),
 ];

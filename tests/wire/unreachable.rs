@@ -83,6 +83,14 @@ async fn the_demo_cluster_is_reached_without_the_proxy() {
     }
 }
 
+#[tokio::test]
+async fn a_server_without_a_scheme_is_an_error_and_no_panic() {
+    let home = tempfile::tempdir().unwrap();
+    let ended = launcher(home.path(), "127.0.0.1:6443").args(["nodes"]).run().await;
+    assert_eq!(ended.code, Some(3));
+    assert!(ended.stderr.contains("has no https://") && !ended.stderr.contains("panicked"), "{}", ended.stderr);
+}
+
 /// A server that takes connections and reads nothing: spoken to in the clear, with TLS, and by a command.
 #[tokio::test]
 async fn a_server_that_never_answers_is_named() {

@@ -36,7 +36,9 @@ fn pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
 fn page(command: Command) -> std::io::Result<(String, Vec<u8>)> {
     let name = format!("{}.1", command.get_name());
     let mut text = Vec::new();
-    Man::new(command.version(env!("CARGO_PKG_VERSION")).disable_help_flag(true)).render(&mut text)?;
+    Man::new(command.disable_help_flag(true).disable_version_flag(true))
+        .source(concat!("gpu-syringe ", env!("CARGO_PKG_VERSION")))
+        .render(&mut text)?;
     Ok((name, text))
 }
 

@@ -15,7 +15,7 @@ const SIMILAR: f64 = 0.7;
 pub(super) fn failure(command: &Command, error: &clap::Error) -> Failure {
     let text = error.render().to_string();
     let message: Vec<_> = text.lines().take_while(|line| !line.is_empty() && !line.starts_with("Usage:")).collect();
-    let why = message.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+    let why = message.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").replace(['<', '>'], "");
     let sub = subcommand(command, &text);
     let name = sub.map_or("", Command::get_name);
     let suggestion = suggestion(command, sub, error).map(|word| format!("Did you mean {word}? ")).unwrap_or_default();
@@ -98,7 +98,12 @@ mod tests {
         assert!(said(&["health", "--selecto", "a=b"]).contains("Did you mean --selector?"));
         assert!(said(&["nodes", "-o", "jsno"]).contains("Did you mean json?"));
         let missing = said(&["diagnose"]);
-        assert!(missing.contains("gpu-syringe diagnose NODE [OPTIONS]") && !missing.contains("--image"), "{missing}");
+        assert!(
+            missing.contains("provided: NODE.")
+                && missing.contains("diagnose NODE [OPTIONS]")
+                && !missing.contains("--image"),
+            "{missing}"
+        );
     }
 
     #[test]

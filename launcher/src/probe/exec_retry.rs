@@ -12,6 +12,7 @@ use super::create_forbidden::is_missing_permission;
 use super::exec_websocket::{self, Command, ExecEnd, ExecError, ExecOutput};
 use super::pod_spec::{CONTAINER, ONCE};
 use super::probe_context::ProbeContext;
+use super::pull_progress;
 use super::types::{Phase, ProbeContainer, Timings};
 use crate::error::{Failure, RejectionReason, kube_reason};
 use crate::kubernetes::client::api_status::is_not_a_status;
@@ -31,8 +32,6 @@ const MAX_PAUSE: Duration = Duration::from_millis(400);
 const PART_OF_WAIT: u32 = 16;
 /// How often the status of the pod is read.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A container that has not started by then may wait for its image.
-const SLOW_START: Duration = Duration::from_secs(2);
 /// Time for one read of the pod or its events.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 /// How long an exec may be refused after the container was seen running. Then something else refuses it.
@@ -101,7 +100,7 @@ pub(super) async fn exec(
         }
         if looked.elapsed() >= LOOK_EVERY || pause >= LOOK_EVERY {
             looked = Instant::now();
-            tell_pull(context, probe_container, waiting.elapsed(), &mut asked_for_pull).await;
+            pull_progress::tell_pull(context, probe_container, waiting.elapsed(), &mut asked_for_pull).await;
             if check_pod(context, probe_container).await? == PodState::Running {
                 let since = *seen_running.get_or_insert(looked);
                 if since.elapsed() >= REFUSED_FOR && !busy {
@@ -124,18 +123,6 @@ pub(super) async fn exec(
         return Err(Failure { next_step: next.to_owned(), ..context.out_of_time(&last) });
     }
     Err(start_timed_out(context, probe_container, waiting.elapsed(), &last, answered).await)
-}
-
-/// Tells the caller, once, if a slow start is a pull of the image: the status of the pod does not show it.
-async fn tell_pull(context: &ProbeContext, probe_container: &ProbeContainer, waited: Duration, asked: &mut bool) {
-    if *asked || waited < SLOW_START || probe_container.container != CONTAINER {
-        return;
-    }
-    *asked = true;
-    let looking = events::unfinished_pull(&context.connection, &probe_container.namespace, &probe_container.pod);
-    if let Ok(Ok(Some(_))) = timeout(LOOK_TIME, looking).await {
-        context.report(Phase::Pull);
-    }
 }
 
 /// The result of one exec; `Elapsed` at the end of the time for reading.

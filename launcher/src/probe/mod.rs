@@ -50,6 +50,7 @@ mod present_image;
 mod probe_context;
 mod probe_slots;
 mod prober;
+mod pull_progress;
 mod random_name;
 mod read_report;
 mod runner;

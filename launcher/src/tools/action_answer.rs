@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::node_reading::probe_summary::ProbeSummary;
+use crate::text::node_answer::foot;
+use crate::text::page::Page;
 
 /// The answer of a tool that changes a node. `T` is the report of the node.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -36,4 +38,21 @@ pub struct ActionAnswer<T> {
     #[serde(skip)]
     #[schemars(skip)]
     pub(super) is_done: bool,
+}
+
+/// The answer as text.
+pub(super) fn page<T>(answer: &ActionAnswer<T>) -> Page {
+    let ActionAnswer { outcome, summary, plan, terminal_command, consent, probe, .. } = answer;
+    let mut text = Page::from(format!("{}  {summary}\n\n{plan}\n", outcome.to_uppercase().replace('_', " ")));
+    if let Some(command) = terminal_command {
+        text.push_str("\n");
+        text.push_command(command);
+    }
+    if let Some(how) = consent {
+        text.push_str(&format!("\nagreed by: {how}\n"));
+    }
+    if let Some(note) = probe {
+        text.push_str(&foot(note));
+    }
+    text
 }

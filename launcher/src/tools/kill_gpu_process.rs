@@ -15,7 +15,7 @@ use crate::exit_status::Outcome;
 use crate::kubernetes::Connection;
 use crate::kubernetes::read::pod_description;
 use crate::text::page::Page;
-use crate::tools::action_answer::ActionAnswer;
+use crate::tools::action_answer::{self, ActionAnswer};
 use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
 use crate::tools::{common_args, operator_action};
@@ -70,7 +70,7 @@ impl Tool for KillGpuProcess {
     }
 
     fn page(answer: &Self::Answer) -> Page {
-        operator_action::page(answer)
+        action_answer::page(answer)
     }
 
     fn outcome(answer: &Self::Answer) -> Outcome {

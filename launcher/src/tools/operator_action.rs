@@ -21,7 +21,6 @@ use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::RESERVED_FOR_DELETION;
 use crate::probe::{ActionDetails, AuditRecord, ONCE, ProbeRequest, ProbeResult, random_suffix};
 use crate::settings::{Mode, Settings};
-use crate::text::page::Page;
 use crate::tools::action_answer::ActionAnswer;
 
 /// Maximum lifetime of the pod of an action. deploy/admission-policy.yaml allows at most 15 minutes.
@@ -382,21 +381,4 @@ impl<D: OperatorAction> ActionSession<'_, D> {
             .leaving(probed.left_behind)),
         }
     }
-}
-
-/// The answer as text.
-pub(super) fn page<T>(answer: &ActionAnswer<T>) -> Page {
-    let ActionAnswer { outcome, summary, plan, terminal_command, consent, probe, .. } = answer;
-    let mut text = Page::from(format!("{}  {summary}\n\n{plan}\n", outcome.to_uppercase().replace('_', " ")));
-    if let Some(command) = terminal_command {
-        text.push_str("\n");
-        text.push_command(command);
-    }
-    if let Some(how) = consent {
-        text.push_str(&format!("\nagreed by: {how}\n"));
-    }
-    if let Some(note) = probe {
-        text.push_str(&crate::text::node_answer::foot(note));
-    }
-    text
 }

@@ -20,6 +20,10 @@ pub(crate) fn request_failed(connection: &Connection, what: String, error: &kube
             "Sign in again: the credentials of this context are no longer accepted.".to_owned()
         }
         kube::Error::Api(_) => "Try again. See the message of the API server.".to_owned(),
+        _ if kube_reason(error).contains("invalid peer certificate") => {
+            "Check certificate-authority of the cluster in the kubeconfig, and whether a proxy replaces certificates."
+                .to_owned()
+        }
         _ => format!("Check that {} can be reached from here (VPN, proxy, firewall).", connection.server),
     };
     Failure::new(what, format!("{}: {}", connection.server, kube_reason(error)), next)

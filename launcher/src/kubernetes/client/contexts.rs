@@ -292,6 +292,12 @@ async fn from_kubeconfig(
         let next = "Fix the kubeconfig, or HTTPS_PROXY and NO_PROXY.";
         Failure::new(format!("Reading kubeconfig context '{chosen}'"), error, next)
     })?;
+    // kube's client panics without one.
+    if config.cluster_url.scheme().is_none() {
+        let why = format!("the server {} has no https:// before it", clean(&config.cluster_url.to_string(), 300));
+        let next = "Write the whole URL of the server into the kubeconfig.";
+        return Err(Failure::new(format!("Reading kubeconfig context '{chosen}'"), why, next));
+    }
     let environment_proxy = || proxy::from_environment(&config.cluster_url, |name| std::env::var(name).ok());
     let proxy = own_proxy.filter(|proxy| !proxy.is_empty()).or_else(environment_proxy);
     config.proxy_url = proxy.map(|proxy| proxy::parse(&proxy)).transpose()?;

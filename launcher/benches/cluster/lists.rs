@@ -28,6 +28,7 @@ pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Ta
         format!("/api/v1/nodes/{node}"),
         format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&resourceVersion=0"),
         format!("/api/v1/events?fieldSelector=involvedObject.kind%3DNode%2CinvolvedObject.name%3D{node}&limit=100"),
+        format!("/apis/resource.k8s.io/v1/resourceslices?fieldSelector=spec.nodeName%3D{node}&limit=100"),
     ];
     let describe = ["describe", node.as_str(), "--via", "none"];
     compare(options, program, table, &describe, "the requests about that node", &[of_node.clone()]).await;
@@ -54,7 +55,7 @@ async fn compare(
     for _ in 0..options.list_rounds {
         let ran = program.run(command).await;
         (measured, peak) = (measured.min(ran.time), peak.max(ran.peak_mib));
-        let (time, read) = raw::read(program.kubeconfig(), steps).await;
+        let (time, read) = raw::read_in_process(program.kubeconfig(), steps).await;
         (other, bytes) = (other.min(time), read);
     }
     table.add(Row {

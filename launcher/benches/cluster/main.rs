@@ -26,6 +26,12 @@ use table::Table;
 fn main() {
     let options = Options::parse_args();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let Some(steps) = &options.read {
+        let kubeconfig = options.kubeconfig.clone().unwrap();
+        let steps: Vec<Vec<String>> = serde_json::from_str(steps).unwrap();
+        println!("{}", runtime.block_on(raw::read(&kubeconfig, &steps)));
+        return;
+    }
     let table = runtime.block_on(measure(&options));
     println!("{table}");
     assert!(!table.has_missed_target(), "a target is missed");

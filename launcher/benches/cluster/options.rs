@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// The program that is measured
     #[arg(long, default_value = env!("CARGO_BIN_EXE_gpu-syringe"))]
     pub(crate) program: PathBuf,
+    /// Reads these paths (steps of paths, in JSON), prints the bytes, and measures nothing
+    #[arg(long, hide = true)]
+    pub(crate) read: Option<String>,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,

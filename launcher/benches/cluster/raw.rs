@@ -13,21 +13,31 @@ use kube::client::Body;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
+use crate::program::run_timed;
+
 /// A new connection, with the transport of gpu-syringe: kube's own delays small frames.
 pub(crate) async fn connect(kubeconfig: &Path) -> Connection {
     let settings = Settings::from_args(["--kubeconfig", kubeconfig.to_str().unwrap()]).unwrap();
     Contexts::new(&settings).connect(None).await.unwrap()
 }
 
-/// Reads each path in protobuf: one step after the other, the paths of a step at the same time and each on its own connection.
-/// Returns the bytes.
-pub(crate) async fn read(kubeconfig: &Path, steps: &[Vec<String>]) -> (Duration, u64) {
-    let began = Instant::now();
+/// Reads each path in protobuf, in a process of its own, as gpu-syringe is one. Returns the bytes.
+pub(crate) async fn read_in_process(kubeconfig: &Path, steps: &[Vec<String>]) -> (Duration, u64) {
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.arg("--kubeconfig").arg(kubeconfig).arg("--read").arg(serde_json::to_string(steps).unwrap());
+    command.stdout(out.reopen().unwrap());
+    let (time, _) = run_timed(command).await;
+    (time, std::fs::read_to_string(out.path()).unwrap().trim().parse().unwrap())
+}
+
+/// Reads each path: one step after the other, the paths of a step at the same time and each on its own connection.
+pub(crate) async fn read(kubeconfig: &Path, steps: &[Vec<String>]) -> u64 {
     let mut bytes = 0;
     for paths in steps {
         bytes += read_step(kubeconfig, paths).await;
     }
-    (began.elapsed(), bytes)
+    bytes
 }
 
 async fn read_step(kubeconfig: &Path, paths: &[String]) -> u64 {

@@ -1,5 +1,7 @@
 //! `gpu-syringe doctor`: each fault has exactly the expected failing checks, and a command that mends it; a healthy cluster has none.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/bed.rs"]
 mod bed;
 #[path = "support/mod.rs"]

@@ -3,6 +3,8 @@
 //!
 //! `INSTA_UPDATE=always cargo test -p gpu-syringe --test setup generated` writes the generated files.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "setup/apply.rs"]
 mod apply;
 #[path = "support/bed.rs"]

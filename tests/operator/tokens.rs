@@ -171,7 +171,8 @@ async fn an_action_is_never_moved_to_another_pod() {
         let answer = CountedFault::always(AnswerFault::Forbidden(why.to_owned()));
         faults.api.requests.push(RequestFault { verb: Some("create"), resource: Some("pods"), answer });
     }
-    let meets: [(&str, fn(&mut Faults)); 5] = [
+    type Cause = fn(&mut Faults);
+    let meets: [(&str, Cause); 5] = [
         ("no image", |faults| faults.on("busy").start = Some(StartFault::ImagePull.into())),
         ("no websocket", |faults| faults.on("busy").exec = Some(ExecFault::UpgradeRefused(400).into())),
         ("a lost answer", |faults| {

@@ -17,9 +17,9 @@ fn root() -> PathBuf {
 /// Compares a file with what it must be, or writes it.
 fn check(path: &Path, expected: &str) {
     if std::env::var("INSTA_UPDATE").is_ok_and(|value| value == "always") {
-        std::fs::write(path, expected).unwrap();
+        std::fs::write(path, expected).expect("a file of the project");
     }
-    let found = std::fs::read_to_string(path).unwrap();
+    let found = std::fs::read_to_string(path).expect("a file of the project");
     assert!(found == expected, "{} is out of date: run this test with INSTA_UPDATE=always", path.display());
 }
 
@@ -36,7 +36,7 @@ fn generated_manifests_are_those_of_deploy() {
 #[test]
 fn generated_permissions_are_those_of_the_documentation() {
     let path = root().join("docs/permissions.md");
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = std::fs::read_to_string(&path).expect("a page");
     let (before, rest) = text.split_once(MARKS.0).expect("the first mark");
     let (_, after) = rest.split_once(MARKS.1).expect("the last mark");
     let table = gpu_syringe::setup::permissions_table();
@@ -45,10 +45,10 @@ fn generated_permissions_are_those_of_the_documentation() {
 
 /// The documents that the command prints, without any cluster.
 async fn printed(args: &[&str]) -> Vec<Value> {
-    let home = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().expect("a directory");
     let ended = Launcher::alone(home.path()).args(["setup"]).args(args.iter().copied()).run().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&ended.stdout).unwrap();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&ended.stdout).expect("YAML");
     let json = Launcher::alone(home.path()).args(["setup", "--output", "json"]).args(args.iter().copied()).run().await;
     assert_eq!(json.json()["items"].as_array(), Some(&documents), "{args:?}");
     documents

@@ -31,7 +31,7 @@ pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Ta
         format!("/apis/resource.k8s.io/v1/resourceslices?fieldSelector=spec.nodeName%3D{node}&limit=100"),
     ];
     let describe = ["describe", node.as_str(), "--via", "none"];
-    compare(options, program, table, &describe, "the requests about that node", &[of_node.clone()]).await;
+    compare(options, program, table, &describe, "the requests about that node", std::slice::from_ref(&of_node)).await;
     let Some([namespace, pod, uid]) = raw::gpu_pod(program.kubeconfig(), &node).await else {
         println!("explain is not measured: {node} has no pod with GPUs");
         return;

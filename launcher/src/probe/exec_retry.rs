@@ -7,8 +7,8 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::admission_policy;
-use super::container_state::{self, is_missing_program};
-use super::create_forbidden::is_missing_permission;
+use super::container_state;
+use super::exec_failure::{DELETED, exec_forbidden, no_exec, no_websocket, not_run, not_started, slow_upload};
 use super::exec_websocket::{self, Command, ExecEnd, ExecError, ExecOutput};
 use super::pod_spec::{CONTAINER, ONCE};
 use super::probe_context::ProbeContext;
@@ -18,7 +18,6 @@ use crate::error::{Failure, RejectionReason, kube_reason};
 use crate::kubernetes::client::api_status::is_not_a_status;
 use crate::kubernetes::client::retry::{is_busy, is_not_sent, retry_after};
 use crate::kubernetes::read::events;
-use crate::settings::ProbeMethod;
 
 /// Time for an exec request to be upgraded.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
@@ -41,8 +40,6 @@ const REFUSED_FOR: Duration = Duration::from_secs(5);
 const MAX_REFUSALS: u32 = 3;
 /// The last error before the first attempt.
 const NO_ATTEMPT: &str = "no attempt was made";
-/// Why a pod that was deleted by somebody else does not run the probe.
-pub(super) const DELETED: &str = "the pod was deleted";
 /// Pause after a refusal.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
 
@@ -150,24 +147,6 @@ fn may_have_started(attempted: &Attempt) -> bool {
         Ok(Err(ExecError::Kube(error))) => !is_not_sent(error),
         Ok(Err(ExecError::Timeout(_))) | Err(_) => true,
     }
-}
-
-/// The failure of an upload that the connection was too slow for.
-fn slow_upload(context: &ProbeContext, sent: usize, length: usize, took: Duration) -> Failure {
-    let kilobytes = |bytes: usize| bytes as f64 / 1000.0;
-    let seconds = took.as_secs_f64();
-    let why = format!(
-        "{:.0} of {:.0} kB were sent in {seconds:.1} s ({:.0} kB/s)",
-        kilobytes(sent),
-        kilobytes(length),
-        kilobytes(sent) / seconds
-    );
-    Failure::new(
-        format!("Uploading node-probe to node {}", context.request.node),
-        why,
-        "The connection to the API server is slow: raise --call-timeout, connect from a place closer to the cluster, or use \
-         --via pod, which uploads nothing.",
-    )
 }
 
 /// The same as `retry_pause`, and counts refused websockets: only several of them are an error.
@@ -287,36 +266,6 @@ fn retry_pause(
     }
 }
 
-fn exec_forbidden(probe_container: &ProbeContainer, why: &str) -> Failure {
-    let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
-    let next = "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml). Without them, use --via logs.";
-    // Any other refusal is of an admission plugin or of the credentials.
-    let obstacle = is_missing_permission(why).then_some(RejectionReason::ExecForbidden);
-    Failure { obstacle, ..Failure::new(what, why, next) }.cluster_wide()
-}
-
-fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
-    let what = format!("Opening a websocket to node {} through {}", context.request.node, context.connection.server);
-    if why.contains("dial") {
-        // The log is read through the kubelet as well: no other method helps.
-        let next = "The API server cannot reach the kubelet of the node (port 10250): check the firewall between them, or \
-             konnectivity.";
-        return Failure::new(what, why, next);
-    }
-    let next = "A proxy or load balancer in front of the API server rejects websockets: allow them, connect to the API server \
-             directly, or use --via logs.";
-    Failure::new(what, why, next).because_of(RejectionReason::Websockets)
-}
-
-/// The same for a running container. A proxy that drops websockets and a node that hangs look alike if neither answers.
-fn no_exec(context: &ProbeContext, why: &str, answered: bool) -> Failure {
-    let failure = no_websocket(context, why);
-    match failure.obstacle {
-        Some(_) if !answered => failure.because_of(RejectionReason::ExecUnanswered),
-        _ => failure,
-    }
-}
-
 /// Whether an exec was refused by an answer, and not by an error of the API server or of the connection.
 fn is_answer(error: &kube::Error) -> bool {
     match error {
@@ -351,35 +300,6 @@ pub(super) async fn check_pod(context: &ProbeContext, probe_container: &ProbeCon
         Ok(Err(error)) => Ok(PodState::Unread(kube_reason(&error))),
         Err(_) => Ok(PodState::Unread(format!("no answer within {LOOK_TIME:?}"))),
     }
-}
-
-pub(super) fn not_started(
-    context: &ProbeContext,
-    probe_container: &ProbeContainer,
-    why: &str,
-    next: String,
-) -> Failure {
-    let what = format!("Starting the probe on node {} (image {})", context.request.node, probe_container.image);
-    let obstacle = container_state::image_obstacle(why, probe_container.method);
-    let failure = Failure { obstacle, ..Failure::new(what, why, next) };
-    let no_image = probe_container.method != ProbeMethod::Inject && container_state::is_image_pull_failure(why);
-    if no_image { failure.cluster_wide() } else { failure }
-}
-
-pub(super) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, why: &str) -> Failure {
-    let next = if is_missing_program(why) {
-        probe_container.if_missing
-    } else if why == exec_websocket::OUTPUT_TOO_LARGE {
-        "The image contains another program of that name: use the right image with --image."
-    } else if why.starts_with(exec_websocket::OUTPUT_TOO_LARGE) {
-        "Use a probe image of this version. Its probe leaves out a section that is too large."
-    } else if why == DELETED || why.starts_with("pods \"") && why.contains("\" not found") {
-        container_state::BY_OTHERS
-    } else {
-        "Check the kubelet and the container runtime of the node, and try again."
-    };
-    let what = format!("Running the probe on node {}", context.request.node);
-    Failure { obstacle: container_state::image_obstacle(why, probe_container.method), ..Failure::new(what, why, next) }
 }
 
 /// Whether the status code of a proxy is permanent, as of one without websockets. A bad gateway may recover.

@@ -33,6 +33,7 @@ mod create_forbidden;
 mod delete_pod;
 mod dispatch;
 mod end_container;
+mod exec_failure;
 mod exec_retry;
 mod exec_websocket;
 mod image_reference;

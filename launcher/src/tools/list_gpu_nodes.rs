@@ -18,7 +18,6 @@ use crate::exit_status::Outcome;
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::gpu_requests::{self, ResourceCounts};
-use crate::kubernetes::model::gpu_resource_names::GPU_RESOURCE;
 use crate::kubernetes::model::node_conditions::{is_cordoned, is_ready};
 use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::model::node_labels::{is_gpu_node, label_number};
@@ -190,10 +189,10 @@ impl Tool for ListGpuNodes {
                 cell(node.model.clone()),
                 cell(node.gpu_count),
                 cell(node.driver_version.clone()),
-                cell(node.free().map(|free| amounts(&free))),
-                cell(node.allocated.as_ref().map(amounts)),
-                amounts(&node.allocatable),
-                amounts(&node.capacity),
+                cell(node.free().map(|free| gpu_requests::text(&free))),
+                cell(node.allocated.as_ref().map(gpu_requests::text)),
+                gpu_requests::text(&node.allocatable),
+                gpu_requests::text(&node.capacity),
                 node.problems.join("; "),
             ]);
         }
@@ -220,15 +219,6 @@ impl Tool for ListGpuNodes {
     fn names(answer: &Self::Answer) -> Vec<String> {
         answer.nodes.iter().map(|node| format!("node/{}", node.name)).collect()
     }
-}
-
-/// `8` for whole GPUs, `name=count` for any other resource.
-fn amounts(amounts: &ResourceCounts) -> String {
-    let one = |(name, count): (&String, &u64)| match name.as_str() {
-        GPU_RESOURCE => count.to_string(),
-        name => format!("{name}={count}"),
-    };
-    amounts.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 /// Time of a call that is reserved for building the answer.
@@ -334,7 +324,9 @@ impl GpuNodes {
         let hidden = listed.saturating_sub(self.nodes.len());
         self.problems_omitted = (hidden > 0).then_some(hidden);
         let NodeCounts { nodes, gpu_nodes, gpu_nodes_ready, free, allocatable, .. } = &self.totals;
-        let free = free.as_ref().map(|free| format!(" Free GPUs: {} of {}.", amounts(free), amounts(allocatable)));
+        let free = free
+            .as_ref()
+            .map(|free| format!(" Free GPUs: {} of {}.", gpu_requests::text(free), gpu_requests::text(allocatable)));
         let gpu_nodes = counted(*gpu_nodes as usize, "GPU node");
         self.summary = format!(
             "{gpu_nodes} of {nodes} (context {}): {gpu_nodes_ready} Ready, {troubled} with problems reported by Kubernetes.{}",
@@ -377,6 +369,7 @@ impl GpuNode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kubernetes::model::gpu_resource_names::GPU_RESOURCE;
 
     #[test]
     fn a_cordoned_or_not_ready_node_has_no_free_gpus() {

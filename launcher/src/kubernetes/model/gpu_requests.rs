@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::kubernetes::model::gpu_resource_names::{Unit, unit};
+use crate::kubernetes::model::gpu_resource_names::{GPU_RESOURCE, Unit, unit};
 use crate::kubernetes::model::slim::{Container, Pod};
 
 /// Amounts by resource name.
@@ -136,6 +136,15 @@ fn raise(peak: &mut ResourceCounts, now: &ResourceCounts) {
         let highest = peak.entry(name.clone()).or_default();
         *highest = (*highest).max(*count);
     }
+}
+
+/// `8` for whole GPUs, `name=count` for any other resource.
+pub(crate) fn text(amounts: &ResourceCounts) -> String {
+    let one = |(name, count): (&String, &u64)| match name.as_str() {
+        GPU_RESOURCE => count.to_string(),
+        name => format!("{name}={count}"),
+    };
+    amounts.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

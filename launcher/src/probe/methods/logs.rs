@@ -21,7 +21,7 @@ use crate::probe::pod_lifecycle::PodLifecycle;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::read_report::{self, ReceivedReport};
 use crate::probe::types::{CleanUp, Phase, ProbeContainer, Timings};
-use crate::probe::{container_state, exec_retry};
+use crate::probe::{container_state, exec_failure, exec_retry};
 use crate::settings::ProbeMethod;
 
 /// Time for one request.
@@ -72,7 +72,7 @@ impl Logs {
             Ok(Ok(None)) => {
                 // It may have run since the last look.
                 context.action_sent.store(context.is_action, Ordering::Relaxed);
-                return Err(exec_retry::not_run(context, probe_container, exec_retry::DELETED));
+                return Err(exec_failure::not_run(context, probe_container, exec_failure::DELETED));
             }
             Ok(Ok(Some(pod))) => {
                 progress.look_failed = None;
@@ -92,7 +92,7 @@ impl Logs {
                 }
                 // A container that never ran has no log.
                 if let (Some((why, next)), None) = (&progress.fatal, progress.started) {
-                    return Err(exec_retry::not_started(context, probe_container, why, next.clone()));
+                    return Err(exec_failure::not_started(context, probe_container, why, next.clone()));
                 }
             }
             // A failed read proves nothing; the next one tells.
@@ -142,7 +142,7 @@ impl Logs {
             return Ok(None);
         }
         Err(match &progress.fatal {
-            Some((words, next)) => exec_retry::not_started(context, probe_container, words, next.clone()),
+            Some((words, next)) => exec_failure::not_started(context, probe_container, words, next.clone()),
             None => read_report::incomplete(
                 context,
                 probe_container.method,

@@ -28,17 +28,23 @@ pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Ta
         format!("/api/v1/nodes/{node}"),
         format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}&resourceVersion=0"),
         format!("/api/v1/events?fieldSelector=involvedObject.kind%3DNode%2CinvolvedObject.name%3D{node}&limit=100"),
+        "/apis/resource.k8s.io".to_owned(),
+    ];
+    // The slices need the version of the API, and the log is asked for where the node shows no faults.
+    let then = vec![
         format!("/apis/resource.k8s.io/v1/resourceslices?fieldSelector=spec.nodeName%3D{node}&limit=100"),
+        format!("/api/v1/nodes/{node}{}", raw::LOG),
     ];
     let describe = ["describe", node.as_str(), "--via", "none"];
-    compare(options, program, table, &describe, "the requests about that node", std::slice::from_ref(&of_node)).await;
+    let steps = [of_node.clone(), then.clone()];
+    compare(options, program, table, &describe, "the requests about that node", &steps).await;
     let Some([namespace, pod, uid]) = raw::gpu_pod(program.kubeconfig(), &node).await else {
         println!("explain is not measured: {node} has no pod with GPUs");
         return;
     };
     let mut after = of_node;
     after.push(format!("/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.uid%3D{uid}&limit=100"));
-    let steps = [vec![format!("/api/v1/namespaces/{namespace}/pods/{pod}")], after];
+    let steps = [vec![format!("/api/v1/namespaces/{namespace}/pods/{pod}")], after, then];
     let explain = ["explain", &pod, "--namespace", &namespace, "--via", "none"];
     compare(options, program, table, &explain, "the pod, then the requests about it and its node", &steps).await;
 }

@@ -22,9 +22,9 @@ use crate::kubernetes::read::events;
 /// Time for an exec request to be upgraded.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
 /// First pause between two attempts. A container with a cached image runs after some 170 ms.
-const FIRST_PAUSE: Duration = Duration::from_millis(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause at first: most containers start within a second.
-const YOUNG_PAUSE: Duration = Duration::from_millis(60);
+const YOUNG_PAUSE: Duration = Duration::from_millis(30);
 /// Longest pause later.
 const MAX_PAUSE: Duration = Duration::from_millis(400);
 /// A pause is at most this fraction of the time waited so far.

@@ -154,3 +154,18 @@ async fn without_a_yes_nothing_is_changed() {
 pub(crate) fn is_change(request: &str) -> bool {
     !request.starts_with("GET") && !request.contains("dryRun=All") && !request.contains("selfsubjectaccessreviews")
 }
+
+/// Without its policy, a namespace that stays would admit every privileged pod.
+#[tokio::test]
+async fn the_policy_stays_with_a_namespace_that_somebody_else_took_over() {
+    let bed = bare().await;
+    applied(&bed, &["--image", IMAGE, "--user", "alice"]).await;
+    bed.cluster.edit_namespace(NAMESPACE, |namespace| namespace.metadata.labels = None);
+    let removed = setup(&bed, &["--uninstall", "--yes"]).await.json();
+    let left = bed.cluster.objects();
+    let kinds = |kind: &str| left.iter().filter(|(found, _)| found == kind).count();
+    assert_eq!(kinds("ValidatingAdmissionPolicyBinding"), 3, "{left:?}");
+    assert_eq!(kinds("ValidatingAdmissionPolicy"), 3, "{left:?}");
+    assert_eq!((kinds("ConfigMap"), kinds("RoleBinding"), kinds("ClusterRoleBinding")), (1, 0, 0), "{left:?}");
+    assert!(removed["notes"].to_string().contains("Kept, because namespace"), "{removed}");
+}

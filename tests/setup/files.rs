@@ -27,7 +27,7 @@ fn check(path: &Path, expected: &str) {
 fn generated_manifests_are_those_of_deploy() {
     let files = gpu_syringe::setup::deploy_files();
     let names: Vec<_> = files.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["namespace.yaml", "policy-parameters.yaml", "admission-policy.yaml", "rbac.yaml"]);
+    assert_eq!(names, ["admission-policy.yaml", "namespace.yaml", "policy-parameters.yaml", "rbac.yaml"]);
     for (name, text) in files {
         check(&root().join("deploy").join(name), &text);
     }

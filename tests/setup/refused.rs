@@ -32,7 +32,7 @@ async fn nothing_is_applied_where_a_permission_is_missing() {
         assert_eq!(refused.code, Some(3), "{verb} {resource}");
         let words = refused.stderr;
         assert!(
-            words.contains(resource) && words.contains("gpu-syringe setup > setup.yaml"),
+            words.contains(resource) && words.contains("An administrator of the cluster must run the same command"),
             "{verb} {resource}: {words}"
         );
         assert!(!bed.cluster.requests().iter().any(|request| is_change(request)), "{:?}", bed.cluster.requests());
@@ -108,4 +108,37 @@ async fn nothing_is_removed_where_a_permission_is_missing() {
     assert_eq!(refused.code, Some(3));
     assert!(refused.stderr.contains("validatingadmissionpolicies"), "{}", refused.stderr);
     assert_eq!(bed.cluster.objects(), before);
+}
+
+/// An image by its tag would silently mean the trial profile, which nobody asked for.
+#[tokio::test]
+async fn what_would_give_more_than_was_asked_for_is_a_usage_error() {
+    let bed = bare().await;
+    for (args, words) in [
+        (&["--apply", "--yes", "--image", "registry.test/node-probe:1", "--user", "u"][..], "not pinned by digest"),
+        (&["--apply", "--yes", "--group", "system:authenticated"], "too many would have root"),
+        (&["--apply", "--yes", "--user", "system:anonymous"], "too many would have root"),
+        (&["--uninstall", "--yes", "--user", "alice"], "--user"),
+        (&["--uninstall", "--yes", "--profile", "trial"], "--profile"),
+    ] {
+        let refused = setup(&bed, args).await;
+        assert_eq!(refused.code, Some(2), "{args:?}: {}", refused.stdout);
+        assert!(refused.stderr.contains(words), "{args:?}: {}", refused.stderr);
+    }
+    assert_eq!(bed.cluster.objects(), []);
+    let asked = setup(&bed, &["--apply", "--yes", "--profile", "trial", "--image", "registry.test/node-probe:1"]).await;
+    assert_eq!(asked.code, Some(0), "{}", asked.stderr);
+}
+
+/// Who may write bindings in the namespace must not reach the whole cluster by the next set-up.
+#[tokio::test]
+async fn subjects_of_a_binding_of_somebody_else_get_nothing() {
+    let bed = bare().await;
+    assert_eq!(setup(&bed, &["--apply", "--yes"]).await.code, Some(0));
+    bed.cluster.add_object(json!({"kind": "RoleBinding", "apiVersion": "rbac.authorization.k8s.io/v1",
+        "metadata": {"name": "gpu-syringe-reader", "namespace": NAMESPACE},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "gpu-syringe-reader"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}]}));
+    let plan = setup(&bed, &["--apply", "--user", "alice", "--force-conflicts"]).await;
+    assert!(plan.stdout.contains("alice") && !plan.stdout.contains("mallory"), "{}", plan.stdout);
 }

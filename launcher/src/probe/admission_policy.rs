@@ -4,6 +4,8 @@ use super::{create_forbidden, next_steps};
 
 /// The policies in deploy/admission-policy.yaml.
 const OURS: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
+/// What follows the name of one of them.
+const SHIPPED: &str = "(deploy/admission-policy.yaml)";
 /// Name of the parameter of the policies. A rejection that names it is fixed there.
 const PARAMETER: &str = "ConfigMap gpu-syringe-policy";
 
@@ -33,8 +35,10 @@ pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)>
         ));
     }
     if let Some(name) = between(why, "ValidatingAdmissionPolicy '", "'") {
-        if OURS.contains(&name) {
-            let policy = format!("ValidatingAdmissionPolicy {name} (deploy/admission-policy.yaml)");
+        // The set-up of another namespace than gpu-syringe has its name as a suffix.
+        let plain = name.strip_suffix(&format!("-{namespace}")).unwrap_or(name);
+        if OURS.contains(&name) || OURS.contains(&plain) {
+            let policy = format!("ValidatingAdmissionPolicy {name} {SHIPPED}");
             return Some((policy, next_step_of_ours(why, namespace)));
         }
         return Some((
@@ -60,7 +64,7 @@ pub(crate) fn next_step_of_rejection(why: &str, namespace: &str) -> String {
 
 /// Whether this is a policy of deploy/admission-policy.yaml, by the name that [`refused_by`] returns.
 pub(super) fn is_ours(who: &str) -> bool {
-    OURS.iter().any(|name| who.starts_with(&format!("ValidatingAdmissionPolicy {name} ")))
+    who.ends_with(SHIPPED)
 }
 
 /// Whether it refuses each privileged pod of the namespace, whatever its image and node.

@@ -2,10 +2,11 @@
 
 use clap::Args;
 use serde_json::{Value, json};
+use syringe_core::text::clean_keeping_lines;
 
 use super::apply::{self, Applied, policy_objects};
 use super::installed::{Installed, check_name};
-use super::manifests::{LABEL, Parameters, Profile, Subject};
+use super::manifests::{LABEL, Parameters, Profile, Subject, pinned_image};
 use super::objects::ObjectRef;
 use super::plan::{self, Change, Planned};
 use super::uninstall::{self, Removal};
@@ -16,8 +17,18 @@ use crate::settings::Settings;
 
 /// What the trial profile permits. A user must know it before it is applied.
 const TRIAL_RISK: &str = "Without the policy, whoever may create pods in this namespace has root on every node of the cluster: \
-     nothing limits what a privileged pod runs. Use the trial profile on test clusters or with users who are administrators \
+     nothing limits what a privileged pod runs. This includes the control plane, and hardening later takes back nothing that such \
+     a pod has done. Use the trial profile on test clusters or with users who are administrators \
      anyway; --profile hardened --image REGISTRY/PATH@sha256:DIGEST is recommended.";
+
+/// Users and groups that are not of the people who operate a cluster.
+const ANYBODY: [&str; 5] = [
+    "system:authenticated",
+    "system:unauthenticated",
+    "system:anonymous",
+    "system:serviceaccounts",
+    "system:nodes",
+];
 
 /// Arguments of the command.
 #[derive(Args, Clone, Debug)]
@@ -38,7 +49,7 @@ pub(crate) struct SetupArgs {
     #[arg(long, conflicts_with = "uninstall")]
     apply: bool,
     /// Remove everything that setup made, with the namespace
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["profile", "user", "group", "operator"])]
     uninstall: bool,
     /// Skip the confirmation prompt
     #[arg(long)]
@@ -79,6 +90,30 @@ impl SetupArgs {
         Parameters::new(settings, readers, operators)
     }
 
+    /// Refuses groups and users that anybody is.
+    fn check_subjects(&self) -> Result<(), Failure> {
+        match self.user.iter().chain(&self.group).find(|name| ANYBODY.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) => Err(Failure::usage(
+                "Binding the permissions",
+                format!("{name} is not a user or group of your own: too many would have root on the nodes"),
+                "Name the users or the group of the people who operate GPU nodes.",
+            )),
+        }
+    }
+
+    /// An image that is named by a tag must not silently mean the trial profile.
+    fn check_pinned(&self, settings: &Settings) -> Result<(), Failure> {
+        if !settings.names_image() || pinned_image(settings).is_some() || self.profile == Some(Profile::Trial) {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            "Setting up the hardened profile",
+            format!("the image {} is not pinned by digest, and the policy admits an image by its digest alone", settings.probe_image()),
+            "Add the digest (--image REGISTRY/PATH@sha256:DIGEST), or use --profile trial.",
+        ))
+    }
+
     /// A line about the bindings, if there are none.
     fn binding_note(&self) -> Option<String> {
         let none = self.user.is_empty() && self.group.is_empty();
@@ -94,12 +129,14 @@ pub(crate) async fn run(
     prompt: &dyn Prompt,
 ) -> Result<SetupOutput, Failure> {
     check_name(&settings.probe_namespace)?;
+    args.check_subjects()?;
     if args.uninstall {
         return remove(settings, &contexts.connect(None).await?, prompt).await;
     }
     if args.apply {
         return apply(args, settings, &contexts.connect(None).await?, prompt).await;
     }
+    args.check_pinned(settings)?;
     print(args, settings)
 }
 
@@ -138,8 +175,8 @@ impl Intent {
 
     fn text(&self, connection: &Connection, namespace: &str) -> String {
         let mut text = format!("{}\nProfile {}, namespace {namespace}:\n", place(connection), self.profile.as_str());
-        for Planned { reference, change, .. } in self.planned.iter().filter(|one| one.change != Change::Unchanged) {
-            text.push_str(&format!("  {:<7} {reference}\n", change.verb()));
+        for Planned { reference, change, manifest } in self.planned.iter().filter(|one| one.change != Change::Unchanged) {
+            text.push_str(&format!("  {:<7} {reference}{}\n", change.verb(), what_it_grants(manifest)));
         }
         for (object, _) in &self.removal.ours {
             text.push_str(&format!("  {:<7} {object}\n", Change::Deleted.verb()));
@@ -148,6 +185,18 @@ impl Intent {
             text.push_str(TRIAL_RISK);
         }
         text.trim_end().to_owned()
+    }
+}
+
+/// The subjects of a binding, or the image that the policy admits.
+fn what_it_grants(manifest: &Value) -> String {
+    let subjects = manifest["subjects"].as_array().into_iter().flatten();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let names: Vec<_> = subjects.map(|one| format!("{} {}", text(&one["kind"]), text(&one["name"]))).collect();
+    match manifest["data"]["image"].as_str() {
+        Some(image) if !image.is_empty() => format!(" (image {image})"),
+        _ if names.is_empty() => String::new(),
+        _ => format!(" for {}", names.join(", ")),
     }
 }
 
@@ -162,6 +211,7 @@ async fn apply(
     prompt: &dyn Prompt,
 ) -> Result<SetupOutput, Failure> {
     let namespace = &settings.probe_namespace;
+    args.check_pinned(settings)?;
     let installed = Installed::read(connection, namespace).await?;
     installed.check_namespace(namespace)?;
     let mut parameters = args.parameters(settings);
@@ -221,13 +271,15 @@ fn check_image(profile: Profile, parameters: &Parameters, installed: &Installed)
 
 /// Asks, and returns the answer of a command that was declined.
 async fn ask(prompt: &dyn Prompt, plan: &str) -> Option<SetupOutput> {
-    let why = match prompt.ask(plan).await {
+    // It quotes names of the cluster.
+    let plan = clean_keeping_lines(plan);
+    let why = match prompt.ask(&plan).await {
         ConsentAnswer::Yes(_) => return None,
         ConsentAnswer::No(why) => why,
         ConsentAnswer::Nobody | ConsentAnswer::Deferred => "there is nobody to ask".to_owned(),
     };
     let text = format!("{plan}\n\nNothing was changed: {why}.");
-    let json = json!({"objects": [], "declined": why});
+    let json = json!({"objects": [], "declined": why, "plan": plan});
     Some(SetupOutput { text, json, names: Vec::new(), is_manifest: false, notes: Vec::new(), is_done: false })
 }
 
@@ -269,6 +321,14 @@ async fn remove(settings: &Settings, connection: &Connection, prompt: &dyn Promp
         let names: Vec<_> = found.others.iter().map(ToString::to_string).collect();
         let label = format!("{}={}", LABEL.0, LABEL.1);
         notes.push(format!("Not removed, because somebody else made it (no label {label}): {}", names.join(", ")));
+    }
+    if !found.kept.is_empty() {
+        let names: Vec<_> = found.kept.iter().map(ToString::to_string).collect();
+        notes.push(format!(
+            "Kept, because namespace {namespace} stays and would otherwise admit every pod: {}. Delete the namespace first, or \
+             give it the label back.",
+            names.join(", ")
+        ));
     }
     if !found.ours.is_empty() {
         let mut plan = format!("{}\nRemoves:\n", place(connection));

@@ -38,9 +38,13 @@ impl Installed {
             get(role_binding(GrantedBy::Reader)),
             get(role_binding(GrantedBy::Operator)),
         )?;
-        let (all, operators) = (subjects(readers.as_ref()), subjects(operators.as_ref()));
+        // Of a binding of somebody else nobody gets permissions.
+        let of_ours = |binding: Option<Value>| subjects(binding.filter(is_ours).as_ref());
+        let (all, operators) = (of_ours(readers), of_ours(operators));
         let readers = all.into_iter().filter(|subject| !operators.contains(subject)).collect();
-        Ok(Self { namespace: found, has_policy: policy.is_some(), parameter, readers, operators })
+        // One object of the policy that is left says that this set-up was meant to be hardened.
+        let has_policy = policy.is_some() || parameter.is_some();
+        Ok(Self { namespace: found, has_policy, parameter, readers, operators })
     }
 
     /// Refuses a namespace that somebody else uses: its pods could then be privileged, and `--uninstall` would delete them.
@@ -145,8 +149,8 @@ pub(super) fn failed(what: &str, error: &RequestError) -> Failure {
     let next = match error.code() {
         Some(401) => "Sign in again: the credentials of this context are no longer accepted.",
         Some(403) => {
-            "An administrator of the cluster must run it, or apply what gpu-syringe setup prints (gpu-syringe setup > setup.yaml; \
-             kubectl apply -f setup.yaml)."
+            "An administrator of the cluster must run the same command. With kubectl: the same arguments without --apply print the \
+             manifests for kubectl apply -f."
         }
         Some(404) => {
             "This API server does not have the kind: policies need Kubernetes 1.30 or later (--profile trial works without)."

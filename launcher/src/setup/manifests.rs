@@ -159,12 +159,16 @@ impl Parameters {
         text
     }
 
-    /// The files of a profile, in the order in which they are applied: the policy before the permissions.
+    /// The files of a profile, in the order in which they are applied: the policy before the namespace that it limits, and before
+    /// the permissions.
     pub(crate) fn files(&self, profile: Profile) -> Vec<(&'static str, String)> {
-        let mut files = vec![("namespace.yaml", self.fill(NAMESPACE))];
+        let mut files = Vec::new();
+        if profile == Profile::Hardened {
+            files.push(("admission-policy.yaml", self.fill(POLICY)));
+        }
+        files.push(("namespace.yaml", self.fill(NAMESPACE)));
         if profile == Profile::Hardened {
             files.push(("policy-parameters.yaml", self.fill(PARAMETERS)));
-            files.push(("admission-policy.yaml", self.fill(POLICY)));
         }
         files.push(("rbac.yaml", self.rbac()));
         files

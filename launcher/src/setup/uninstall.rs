@@ -29,6 +29,8 @@ pub(super) struct Removal {
     pub(super) ours: Vec<(ObjectRef, String)>,
     /// Objects of these names that somebody else made.
     pub(super) others: Vec<ObjectRef>,
+    /// Objects that are ours and stay, because the namespace that they protect stays.
+    pub(super) kept: Vec<ObjectRef>,
     /// What else the namespace contains, which is deleted with it.
     pub(super) with_namespace: Vec<String>,
 }
@@ -56,7 +58,14 @@ fn all(namespace: &str) -> Vec<ObjectRef> {
 
 /// Looks for the objects of the set-up, and checks with dry runs that they may be deleted. Changes nothing.
 pub(super) async fn find(connection: &Connection, namespace: &str) -> Result<Removal, Failure> {
-    let removal = select(connection, all(namespace)).await?;
+    let mut removal = select(connection, all(namespace)).await?;
+    // Without its policy and quota, a namespace that stays would admit every privileged pod.
+    if removal.others.iter().any(|object| object.kind == "Namespace") {
+        let protects = |object: &ObjectRef| object.kind == "ResourceQuota" || policy_objects(namespace).contains(object);
+        let (kept, ours) = removal.ours.into_iter().partition(|(object, _)| protects(object));
+        removal.ours = ours;
+        removal.kept = kept.into_iter().map(|(object, _): (ObjectRef, String)| object).collect();
+    }
     let has_namespace = removal.ours.iter().any(|(object, _)| object.kind == "Namespace");
     let with_namespace = if has_namespace { contents(connection, namespace).await } else { Vec::new() };
     Ok(Removal { with_namespace, ..removal })

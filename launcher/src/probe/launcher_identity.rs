@@ -59,7 +59,7 @@ impl LauncherIdentity {
         Self::start_session_in(state_dir().or_else(lock_dir), &machine())
     }
 
-    fn start_session_in(directory: Option<PathBuf>, machine: &str) -> Self {
+    pub(super) fn start_session_in(directory: Option<PathBuf>, machine: &str) -> Self {
         let session = random_suffix();
         let locked = directory.and_then(|directory| {
             let id = identity(&directory, machine)?;

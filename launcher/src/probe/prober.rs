@@ -69,6 +69,14 @@ impl Prober {
         Self { session, ..self }
     }
 
+    /// The same with the file of its session in another directory than the user's.
+    #[cfg(test)]
+    pub(super) fn with_session_in(self, directory: std::path::PathBuf) -> Self {
+        let identity = Arc::new(LauncherIdentity::start_session_in(Some(directory), "test"));
+        let session = LauncherSession { identity, ..self.session };
+        Self { session, ..self }
+    }
+
     /// The audit log.
     pub fn audit(&self) -> &AuditLog {
         &self.session.audit

@@ -22,13 +22,8 @@ const TRIAL_RISK: &str = "Without the policy, whoever may create pods in this na
      anyway; --profile hardened --image REGISTRY/PATH@sha256:DIGEST is recommended.";
 
 /// Users and groups that are not of the people who operate a cluster.
-const ANYBODY: [&str; 5] = [
-    "system:authenticated",
-    "system:unauthenticated",
-    "system:anonymous",
-    "system:serviceaccounts",
-    "system:nodes",
-];
+const ANYBODY: [&str; 5] =
+    ["system:authenticated", "system:unauthenticated", "system:anonymous", "system:serviceaccounts", "system:nodes"];
 
 /// Arguments of the command.
 #[derive(Args, Clone, Debug)]
@@ -109,7 +104,10 @@ impl SetupArgs {
         }
         Err(Failure::usage(
             "Setting up the hardened profile",
-            format!("the image {} is not pinned by digest, and the policy admits an image by its digest alone", settings.probe_image()),
+            format!(
+                "the image {} is not pinned by digest, and the policy admits an image by its digest alone",
+                settings.probe_image()
+            ),
             "Add the digest (--image REGISTRY/PATH@sha256:DIGEST), or use --profile trial.",
         ))
     }
@@ -175,7 +173,8 @@ impl Intent {
 
     fn text(&self, connection: &Connection, namespace: &str) -> String {
         let mut text = format!("{}\nProfile {}, namespace {namespace}:\n", place(connection), self.profile.as_str());
-        for Planned { reference, change, manifest } in self.planned.iter().filter(|one| one.change != Change::Unchanged) {
+        for Planned { reference, change, manifest } in self.planned.iter().filter(|one| one.change != Change::Unchanged)
+        {
             text.push_str(&format!("  {:<7} {reference}{}\n", change.verb(), what_it_grants(manifest)));
         }
         for (object, _) in &self.removal.ours {

@@ -61,7 +61,8 @@ pub(super) async fn find(connection: &Connection, namespace: &str) -> Result<Rem
     let mut removal = select(connection, all(namespace)).await?;
     // Without its policy and quota, a namespace that stays would admit every privileged pod.
     if removal.others.iter().any(|object| object.kind == "Namespace") {
-        let protects = |object: &ObjectRef| object.kind == "ResourceQuota" || policy_objects(namespace).contains(object);
+        let protects =
+            |object: &ObjectRef| object.kind == "ResourceQuota" || policy_objects(namespace).contains(object);
         let (kept, ours) = removal.ours.into_iter().partition(|(object, _)| protects(object));
         removal.ours = ours;
         removal.kept = kept.into_iter().map(|(object, _): (ObjectRef, String)| object).collect();

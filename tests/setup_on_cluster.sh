@@ -5,7 +5,7 @@
 #   KUBECONFIG=FILE NODE=NAME IMAGE=REPOSITORY@sha256:DIGEST tests/setup_on_cluster.sh target/debug/gpu-syringe
 #
 # KUBECONFIG is of a cluster-admin, and the cluster signs client certificates. Namespace gpu-syringe must not exist. The node has
-# the image, and an image from a trusted repository with a shell. node-probe lies beside gpu-syringe. Restart the API server before a
+# the image, and runs a privileged container whose image has a shell and a C library. node-probe lies beside gpu-syringe. Restart the API server before a
 # second run: it removes the last policy with a ConfigMap (kubernetes/kubernetes#130887).
 set -uo pipefail
 program=$(realpath "$1")

@@ -179,6 +179,12 @@ async fn the_policy_and_its_parameter() {
         bed.cluster.remove_object(kind, "gpu-syringe-probe-only");
         check(kind, &doctor(&bed, &[]).await, &["policy"], &[], "setup --apply --profile hardened");
     }
+    // The others limit what runs in a probe: a probe alone does not show that they are there.
+    for name in ["gpu-syringe-exec-only", "gpu-syringe-nothing-else"] {
+        let bed = hardened().await;
+        bed.cluster.remove_object("ValidatingAdmissionPolicyBinding", name);
+        check(name, &doctor(&bed, &[]).await, &["policy"], &[], "setup --apply --profile hardened");
+    }
     let other =
         "registry.test/other/node-probe@sha256:2222222222222222222222222222222222222222222222222222222222222222";
     for image in ["", other] {

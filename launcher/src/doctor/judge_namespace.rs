@@ -203,6 +203,13 @@ fn policy(observed: &Observed, mends: &Mends<'_>) -> Check {
         (Seen::Found(_), Seen::Absent) | (Seen::Absent, Seen::Found(_))
     );
     match &observed.other_pod {
+        Some(PolicyState::InEffect | PolicyState::WithoutParameter) if !observed.missing_policies.is_empty() => {
+            let missing = observed.missing_policies.join(", ");
+            let evidence = format!(
+                "the policy rejects a pod that is no probe, but a part of it is missing, which limits what runs in a probe: {missing}"
+            );
+            Check::failure(id, evidence, mends.harden())
+        }
         Some(PolicyState::InEffect | PolicyState::WithoutParameter) => {
             Check::ok(id, "the policy rejects a pod that is no probe")
         }

@@ -17,7 +17,7 @@ use crate::kubernetes::read::nodes;
 use crate::probe;
 use crate::settings::{Mode, ProbeMethod, Settings};
 use crate::setup::access::{self, Access};
-use crate::setup::apply::{PolicyState, check_policy};
+use crate::setup::apply::{POLICIES, PolicyState, check_policy};
 use crate::setup::manifests::{PARAMETER, PROBE_POLICY, cluster_name};
 use crate::setup::objects::{self, ObjectRef, RequestError};
 use crate::setup::permissions::{GrantedBy, Permission, permissions};
@@ -68,6 +68,8 @@ pub(super) struct Observed {
     pub(super) namespace: Seen<Value>,
     pub(super) policy: Seen<Value>,
     pub(super) binding: Seen<Value>,
+    /// The policies and bindings of the hardened profile that do not exist; empty also if they may not be read.
+    pub(super) missing_policies: Vec<String>,
     pub(super) parameter: Seen<Value>,
     pub(super) quota: Seen<Value>,
     /// What happens to a pod that is no probe; `None` if there was no answer.
@@ -120,6 +122,8 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
         found,
         policy,
         binding,
+        missing_policies,
+        missing_policies,
         parameter,
         quota,
         other_pod,
@@ -132,6 +136,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
         read(connection, ObjectRef::new("Namespace", None, namespace), end),
         read(connection, of_cluster("ValidatingAdmissionPolicy"), end),
         read(connection, of_cluster("ValidatingAdmissionPolicyBinding"), end),
+        missing_policies(connection, namespace, end),
         read(connection, ObjectRef::new("ConfigMap", Some(namespace), PARAMETER), end),
         read(connection, ObjectRef::new("ResourceQuota", Some(namespace), "gpu-syringe"), end),
         async { timeout_at(end, check_policy(connection, namespace)).await.ok() },
@@ -232,6 +237,19 @@ async fn read_images(
     });
     let base_images = futures_util::future::join_all(previews).await.into_iter().flatten().collect();
     (nodes, base_images)
+}
+
+/// The objects of the hardened profile's policies that the API server does not have.
+async fn missing_policies(connection: &Connection, namespace: &str, end: Instant) -> Vec<String> {
+    let of = |kind: &'static str| {
+        POLICIES.iter().map(move |name| ObjectRef::new(kind, None, &cluster_name(name, namespace)))
+    };
+    let objects = of("ValidatingAdmissionPolicy").chain(of("ValidatingAdmissionPolicyBinding"));
+    let reads = objects.map(async |object| {
+        let name = object.to_string();
+        matches!(read(connection, object, end).await, Seen::Absent).then_some(name)
+    });
+    futures_util::future::join_all(reads).await.into_iter().flatten().collect()
 }
 
 /// The exact pod of each method.

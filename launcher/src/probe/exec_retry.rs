@@ -29,8 +29,10 @@ const YOUNG_PAUSE: Duration = Duration::from_millis(30);
 const MAX_PAUSE: Duration = Duration::from_millis(400);
 /// A pause is at most this fraction of the time waited so far.
 const PART_OF_WAIT: u32 = 16;
-/// How often the status of the pod is read.
+/// How often the status of the pod is read at first. A pull of minutes is not asked about twice a second.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often it is read later.
+const MAX_LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// Time for one read of the pod or its events.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 /// How long an exec may be refused after the container was seen running. Then something else refuses it.
@@ -95,7 +97,8 @@ pub(super) async fn exec(
                 pause = pause.max(pause_after(context, probe_container, &error, &mut refusals)?);
             }
         }
-        if looked.elapsed() >= LOOK_EVERY || pause >= LOOK_EVERY {
+        let look_every = (waiting.elapsed() / PART_OF_WAIT).clamp(LOOK_EVERY, MAX_LOOK_PAUSE);
+        if looked.elapsed() >= look_every || pause >= LOOK_EVERY {
             looked = Instant::now();
             pull_progress::tell_pull(context, probe_container, waiting.elapsed(), &mut asked_for_pull).await;
             if check_pod(context, probe_container).await? == PodState::Running {

@@ -22,7 +22,7 @@ const BLIND: &str = "The policy is in effect, but the API server does not see it
 /// Pause between two checks of it.
 const PAUSE: Duration = Duration::from_millis(250);
 /// The policies of the hardened profile.
-pub(super) const POLICIES: [&str; 3] = [PROBE_POLICY, "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
+pub(crate) const POLICIES: [&str; 3] = [PROBE_POLICY, "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
 
 /// What was done with an object.
 pub(crate) type Applied = (ObjectRef, Change);

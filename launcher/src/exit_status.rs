@@ -16,6 +16,15 @@ pub enum Outcome {
     NotDone,
 }
 
+/// What a command needs of an answer besides its content.
+pub trait CommandAnswer {
+    /// What it found: the exit status.
+    fn outcome(&self) -> Outcome;
+
+    /// The names of the objects that it is about, as kubectl prints them: `node/gpu-1`.
+    fn names(&self) -> Vec<String>;
+}
+
 /// The least severity of a finding that the exit status reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum FailOn {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use syringe_core::diagnosis::{ActionCode, Class, Severity, Verdict};
 
 use crate::answer::node_name_ranges::NodeNames;
-use crate::exit_status::Outcome;
+use crate::exit_status::{CommandAnswer, Outcome};
 
 /// An answer about many nodes.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -73,16 +73,16 @@ pub struct FleetAnswer {
     pub probes: ProbesSummary,
 }
 
-impl FleetAnswer {
-    /// What it found. Nodes that were not read may be worse than what was found.
-    pub(crate) fn outcome(&self) -> Outcome {
+impl CommandAnswer for FleetAnswer {
+    /// Nodes that were not read may be worse than what was found.
+    fn outcome(&self) -> Outcome {
         let found = Outcome::of_verdict(self.verdict);
         let all_read = self.failed.is_empty() && self.skipped.is_empty() && self.not_reached.is_none();
         if all_read { found } else { found.of_incomplete() }
     }
 
-    /// The names of the nodes with findings or differences.
-    pub(crate) fn names(&self) -> Vec<String> {
+    /// Those of the nodes with findings or differences.
+    fn names(&self) -> Vec<String> {
         self.nodes.iter().map(|one| format!("node/{}", one.node)).collect()
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use syringe_core::diagnosis::{Diagnosis, Finding, Plan, Unknown, Verdict};
 use syringe_core::facts::kernel_log::Coverage;
 
-use crate::exit_status::Outcome;
+use crate::exit_status::{CommandAnswer, Outcome};
 use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
 use crate::node_reading::probe_summary::ProbeSummary;
 
@@ -73,18 +73,18 @@ impl LogCoverage {
     }
 }
 
-impl<T> NodeAnswer<T> {
-    /// What it found.
-    pub(crate) fn outcome(&self) -> Outcome {
+impl<T> CommandAnswer for NodeAnswer<T> {
+    fn outcome(&self) -> Outcome {
         let found = Outcome::of_verdict(self.verdict);
         if self.undecided { found.of_incomplete() } else { found }
     }
 
-    /// The name of its node.
-    pub(crate) fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<String> {
         vec![format!("node/{}", self.probe.node)]
     }
+}
 
+impl<T> NodeAnswer<T> {
     /// Creates an answer.
     pub fn new(diagnosis: Diagnosis, section: T, mut probe: ProbeSummary) -> Self {
         let Diagnosis {

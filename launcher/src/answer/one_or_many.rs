@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::answer::fleet::FleetAnswer;
 use crate::answer::node::NodeAnswer;
-use crate::exit_status::Outcome;
+use crate::exit_status::{CommandAnswer, Outcome};
 
 /// The answer of a tool that reads one node, or all of them.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -17,17 +17,15 @@ pub enum OneOrMany<T> {
     Many(Box<FleetAnswer>),
 }
 
-impl<T> OneOrMany<T> {
-    /// What it found.
-    pub(crate) fn outcome(&self) -> Outcome {
+impl<T> CommandAnswer for OneOrMany<T> {
+    fn outcome(&self) -> Outcome {
         match self {
             Self::One(answer) => answer.outcome(),
             Self::Many(answer) => answer.outcome(),
         }
     }
 
-    /// The name of the node, or of the nodes with findings or differences.
-    pub(crate) fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<String> {
         match self {
             Self::One(answer) => answer.names(),
             Self::Many(answer) => answer.names(),

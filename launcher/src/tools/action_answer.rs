@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::text::node_answer::foot;
 use crate::text::page::Page;
@@ -38,6 +39,16 @@ pub struct ActionAnswer<T> {
     #[serde(skip)]
     #[schemars(skip)]
     pub(super) is_done: bool,
+}
+
+impl<T> CommandAnswer for ActionAnswer<T> {
+    fn outcome(&self) -> Outcome {
+        if self.is_done { Outcome::NothingFound } else { Outcome::NotDone }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.probe.iter().map(|probe| format!("node/{}", probe.node)).collect()
+    }
 }
 
 /// The answer as text.

@@ -9,7 +9,6 @@ use syringe_core::since::Since;
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;
 use crate::text::node_answer::{foot, head};
@@ -123,14 +122,6 @@ impl Tool for AnalyzeXidErrors {
         page.push_table(rows);
         page.push_str(&format!("{omitted}{before}{untrusted}{}", foot(&answer.probe)));
         page
-    }
-
-    fn outcome(answer: &Self::Answer) -> Outcome {
-        answer.outcome()
-    }
-
-    fn names(answer: &Self::Answer) -> Vec<String> {
-        answer.names()
     }
 }
 

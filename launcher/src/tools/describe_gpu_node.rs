@@ -11,7 +11,7 @@ use syringe_core::text::clean;
 use crate::answer::node_description::NodeDescription;
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
+use crate::exit_status::{CommandAnswer, Outcome};
 use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::model::name_validation;
 use crate::kubernetes::read::{events, node_with_pods};
@@ -85,10 +85,12 @@ impl Tool for DescribeGpuNode {
     fn page(answer: &NodeDescription) -> Page {
         text::node_description::page(answer)
     }
+}
 
-    fn outcome(answer: &Self::Answer) -> Outcome {
-        let worst = answer.findings.iter().map(|finding| finding.severity).max();
-        match (answer.summary.overall_health, worst) {
+impl CommandAnswer for NodeDescription {
+    fn outcome(&self) -> Outcome {
+        let worst = self.findings.iter().map(|finding| finding.severity).max();
+        match (self.summary.overall_health, worst) {
             (_, Some(severity @ (Severity::Critical | Severity::Fatal))) => Outcome::Found(severity),
             (HealthStatus::Unhealthy, _) => Outcome::Found(Severity::Critical),
             (HealthStatus::Degraded, _) => Outcome::Found(Severity::Warning),
@@ -97,7 +99,7 @@ impl Tool for DescribeGpuNode {
         }
     }
 
-    fn names(answer: &Self::Answer) -> Vec<String> {
-        vec![format!("node/{}", answer.node)]
+    fn names(&self) -> Vec<String> {
+        vec![format!("node/{}", self.node)]
     }
 }

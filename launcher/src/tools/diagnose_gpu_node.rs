@@ -10,7 +10,6 @@ use syringe_core::report::{Sections, Status};
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, head, stack_line};
 use crate::text::page::Page;
@@ -115,14 +114,6 @@ impl Tool for DiagnoseGpuNode {
         }
         text.push_str(&foot(&answer.probe));
         text
-    }
-
-    fn outcome(answer: &Self::Answer) -> Outcome {
-        answer.outcome()
-    }
-
-    fn names(answer: &Self::Answer) -> Vec<String> {
-        answer.names()
     }
 }
 

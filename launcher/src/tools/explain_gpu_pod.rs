@@ -9,7 +9,7 @@ use syringe_core::report::Source;
 
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
+use crate::exit_status::{CommandAnswer, Outcome};
 use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::model::capacity_shortage;
@@ -235,17 +235,19 @@ impl Tool for ExplainGpuPod {
         text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
         text
     }
+}
 
-    fn outcome(answer: &Self::Answer) -> Outcome {
-        match answer.explanation.cause {
+impl CommandAnswer for PodExplanation {
+    fn outcome(&self) -> Outcome {
+        match self.explanation.cause {
             Cause::None => Outcome::NothingFound,
             Cause::Unknown => Outcome::Unknown,
             Cause::Application | Cause::Gpu | Cause::Node | Cause::Cluster => Outcome::Found(Severity::Critical),
         }
     }
 
-    fn names(answer: &Self::Answer) -> Vec<String> {
-        vec![format!("pod/{}", answer.name)]
+    fn names(&self) -> Vec<String> {
+        vec![format!("pod/{}", self.name)]
     }
 }
 

@@ -8,7 +8,6 @@ use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
 use crate::fleet;
 use crate::fleet::NodeSelection;
 use crate::node_reading::read_node;
@@ -75,13 +74,5 @@ impl Tool for GetGpuHealth {
         page.push_table(rows);
         page.push_str(&foot(&answer.probe));
         page
-    }
-
-    fn outcome(answer: &Self::Answer) -> Outcome {
-        answer.outcome()
-    }
-
-    fn names(answer: &Self::Answer) -> Vec<String> {
-        answer.names()
     }
 }

@@ -8,7 +8,6 @@ use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
 use crate::fleet;
 use crate::fleet::NodeSelection;
 use crate::node_reading::read_node;
@@ -95,13 +94,5 @@ impl Tool for GetGpuInventory {
         page.push_table(rows);
         page.push_str(&(lost_lines(lost) + &foot(&answer.probe)));
         page
-    }
-
-    fn outcome(answer: &Self::Answer) -> Outcome {
-        answer.outcome()
-    }
-
-    fn names(answer: &Self::Answer) -> Vec<String> {
-        answer.names()
     }
 }

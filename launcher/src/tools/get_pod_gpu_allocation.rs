@@ -10,7 +10,7 @@ use syringe_core::text::clean;
 use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
+use crate::exit_status::{CommandAnswer, Outcome};
 use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::model::gpu_requests::ResourceUse;
 use crate::kubernetes::model::name_validation;
@@ -161,14 +161,16 @@ impl Tool for GetPodGpuAllocation {
         text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
         text
     }
+}
 
-    fn outcome(answer: &Self::Answer) -> Outcome {
-        let worst = answer.findings.iter().map(|finding| finding.severity).max();
+impl CommandAnswer for PodAllocation {
+    fn outcome(&self) -> Outcome {
+        let worst = self.findings.iter().map(|finding| finding.severity).max();
         worst.map_or(Outcome::NothingFound, Outcome::Found)
     }
 
-    fn names(answer: &Self::Answer) -> Vec<String> {
-        answer.pods.iter().map(|pod| format!("pod/{}", pod.name)).collect()
+    fn names(&self) -> Vec<String> {
+        self.pods.iter().map(|pod| format!("pod/{}", pod.name)).collect()
     }
 }
 

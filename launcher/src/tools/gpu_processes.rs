@@ -14,7 +14,7 @@ use syringe_core::text::clean;
 use crate::call::CallContext;
 use crate::consent;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
+use crate::exit_status::{CommandAnswer, Outcome};
 use crate::kubernetes::model::name_validation;
 use crate::kubernetes::read::existing_pods::ExistingPods;
 use crate::node_reading::probe_summary::ProbeSummary;
@@ -152,15 +152,17 @@ impl Tool for GpuProcesses {
         page.push_str(&foot(&answer.probe));
         page
     }
+}
 
-    fn outcome(_: &ProcessList) -> Outcome {
+impl CommandAnswer for ProcessList {
+    fn outcome(&self) -> Outcome {
         // A list judges nothing.
         Outcome::NothingFound
     }
 
-    fn names(answer: &ProcessList) -> Vec<String> {
+    fn names(&self) -> Vec<String> {
         let mut names: Vec<_> =
-            answer.processes.iter().filter_map(|one| Some(format!("pod/{}", one.pod.as_ref()?))).collect();
+            self.processes.iter().filter_map(|one| Some(format!("pod/{}", one.pod.as_ref()?))).collect();
         names.dedup();
         names
     }

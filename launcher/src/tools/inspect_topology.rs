@@ -7,7 +7,6 @@ use syringe_core::facts::topology::{GpuTopology, Topology};
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
 use crate::text::page::Page;
@@ -83,14 +82,6 @@ impl Tool for InspectTopology {
         }
         text.push_str(&foot(&answer.probe));
         text
-    }
-
-    fn outcome(answer: &Self::Answer) -> Outcome {
-        answer.outcome()
-    }
-
-    fn names(answer: &Self::Answer) -> Vec<String> {
-        answer.names()
     }
 }
 

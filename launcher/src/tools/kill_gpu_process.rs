@@ -11,7 +11,6 @@ use syringe_core::text::clean;
 
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
 use crate::kubernetes::Connection;
 use crate::kubernetes::read::pod_description;
 use crate::text::page::Page;
@@ -71,14 +70,6 @@ impl Tool for KillGpuProcess {
 
     fn page(answer: &Self::Answer) -> Page {
         action_answer::page(answer)
-    }
-
-    fn outcome(answer: &Self::Answer) -> Outcome {
-        if answer.is_done { Outcome::NothingFound } else { Outcome::NotDone }
-    }
-
-    fn names(answer: &Self::Answer) -> Vec<String> {
-        answer.probe.iter().map(|probe| format!("node/{}", probe.node)).collect()
     }
 }
 

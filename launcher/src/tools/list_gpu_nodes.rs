@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
+use crate::exit_status::{CommandAnswer, Outcome};
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::gpu_requests::{self, ResourceCounts};
@@ -210,14 +210,16 @@ impl Tool for ListGpuNodes {
         page.push_str(&(omitted + &unknown));
         page
     }
+}
 
-    fn outcome(_: &Self::Answer) -> Outcome {
+impl CommandAnswer for GpuNodes {
+    fn outcome(&self) -> Outcome {
         // A list judges nothing.
         Outcome::NothingFound
     }
 
-    fn names(answer: &Self::Answer) -> Vec<String> {
-        answer.nodes.iter().map(|node| format!("node/{}", node.name)).collect()
+    fn names(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| format!("node/{}", node.name)).collect()
     }
 }
 

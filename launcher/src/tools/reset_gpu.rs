@@ -10,7 +10,6 @@ use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
 
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
 use crate::kubernetes::Connection;
 use crate::kubernetes::model::node_conditions::is_cordoned;
 use crate::settings::DrainCheck;
@@ -62,14 +61,6 @@ impl Tool for ResetGpu {
 
     fn page(answer: &Self::Answer) -> Page {
         action_answer::page(answer)
-    }
-
-    fn outcome(answer: &Self::Answer) -> Outcome {
-        if answer.is_done { Outcome::NothingFound } else { Outcome::NotDone }
-    }
-
-    fn names(answer: &Self::Answer) -> Vec<String> {
-        answer.probe.iter().map(|probe| format!("node/{}", probe.node)).collect()
     }
 }
 

@@ -7,7 +7,6 @@ use syringe_core::facts::ecc::{Ecc, RemappedRows};
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
 use crate::text::page::Page;
@@ -83,13 +82,5 @@ impl Tool for SnapshotEcc {
         page.push_table(rows);
         page.push_str(&(lost_lines(lost) + &foot(&answer.probe)));
         page
-    }
-
-    fn outcome(answer: &Self::Answer) -> Outcome {
-        answer.outcome()
-    }
-
-    fn names(answer: &Self::Answer) -> Vec<String> {
-        answer.names()
     }
 }

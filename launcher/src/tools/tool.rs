@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::exit_status::Outcome;
+use crate::exit_status::{CommandAnswer, Outcome};
 use crate::text::page::Page;
 use crate::{fit_answer, untrusted_text};
 
@@ -36,19 +36,13 @@ pub trait Tool: Send + Sync + 'static {
     /// Arguments, all validated before anything is created.
     type Args: DeserializeOwned + Serialize + JsonSchema + Send;
     /// The answer.
-    type Answer: Serialize + JsonSchema + Send;
+    type Answer: CommandAnswer + Serialize + JsonSchema + Send;
 
     /// Runs the tool.
     fn call(call: CallContext, args: Self::Args) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 
     /// The answer as text for a terminal.
     fn page(answer: &Self::Answer) -> Page;
-
-    /// What the answer found: the exit status of a command.
-    fn outcome(answer: &Self::Answer) -> Outcome;
-
-    /// The names of the objects that the answer is about, as kubectl prints them: `node/gpu-1`.
-    fn names(answer: &Self::Answer) -> Vec<String>;
 }
 
 /// An answer in both formats.
@@ -121,6 +115,6 @@ async fn run<T: Tool>(call: CallContext, args: Value) -> Result<RenderedAnswer, 
     }
     untrusted_text::finish(&mut json);
     fit_answer::fit(&mut json);
-    let names = T::names(&answer).iter().map(|name| clean(name, MAX_NAME)).collect();
-    Ok(RenderedAnswer { json, page, names, outcome: T::outcome(&answer) })
+    let names = answer.names().iter().map(|name| clean(name, MAX_NAME)).collect();
+    Ok(RenderedAnswer { json, page, names, outcome: answer.outcome() })
 }

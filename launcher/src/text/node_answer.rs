@@ -8,7 +8,7 @@ use crate::answer::node::NodeAnswer;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::text::page::Page;
 use crate::text::style::{Paint, headline, named, paint};
-use crate::text::table::{Rows, cell, counted, second};
+use crate::text::table::{Rows, cell, counted, pci_cell, second};
 use crate::variant_name::variant_name;
 
 /// The stages from the PCI bus to the scheduler in one line, if one of them is broken.
@@ -23,9 +23,21 @@ pub(crate) fn stack_line(stages: &[StackStage]) -> String {
     format!("Stack: {}\n", stages.iter().map(word).collect::<Vec<_>>().join(", "))
 }
 
+/// Adds the table of the GPUs, and a line for each that does not respond.
+pub(crate) fn push_gpus<const N: usize>(
+    page: &mut Page,
+    mut rows: Rows,
+    answering: Vec<(u32, [String; N])>,
+    lost: &[LostGpu],
+) {
+    gpu_rows(&mut rows, answering, lost);
+    page.push_table(rows);
+    page.push_str(&lost_lines(lost));
+}
+
 /// One row for each GPU in the order of NVML, including GPUs that do not respond. The first cell is the index of the GPU,
 /// the second its PCI address, and the last one the state of a GPU that does not respond.
-pub(crate) fn gpu_rows<const N: usize>(rows: &mut Rows, answering: Vec<(u32, [String; N])>, lost: &[LostGpu]) {
+fn gpu_rows<const N: usize>(rows: &mut Rows, answering: Vec<(u32, [String; N])>, lost: &[LostGpu]) {
     let is_lost = |index: u32| lost.iter().find(|gpu| gpu.index == Some(index));
     let mut all: Vec<(Option<u32>, [String; N])> = Vec::new();
     for (index, mut cells) in answering {
@@ -58,11 +70,11 @@ fn state_of(gpu: &LostGpu) -> &'static str {
 }
 
 fn address_of(gpu: &LostGpu) -> String {
-    cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned()))
+    pci_cell(gpu.pci_address.as_ref())
 }
 
 /// One line for each GPU that does not respond, with its identity for an RMA.
-pub(crate) fn lost_lines(lost: &[LostGpu]) -> String {
+fn lost_lines(lost: &[LostGpu]) -> String {
     let line = |gpu: &LostGpu| {
         let LostGpu { uuid, serial, slot, code, .. } = gpu;
         let index = gpu.index.map_or_else(|| "GPU".to_owned(), |index| format!("GPU {index}"));

@@ -1,5 +1,6 @@
 //! Tables that fit the terminal: columns are left out and cells are broken between words, but never inside of one.
 
+use syringe_core::pci::PciAddress;
 use textwrap::core::display_width;
 
 use super::layout::{Layout, broken, cleaned};
@@ -201,6 +202,11 @@ fn grid(cells: &[&str], columns: &[Column]) -> String {
 /// `-` for an unknown value.
 pub(crate) fn cell<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
+/// A PCI address as sysfs names it.
+pub(crate) fn pci_cell(address: Option<&PciAddress>) -> String {
+    cell(address.map(PciAddress::sysfs))
 }
 
 /// A time rounded to seconds.

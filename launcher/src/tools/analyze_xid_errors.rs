@@ -13,7 +13,7 @@ use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;
 use crate::text::node_answer::{foot, head};
 use crate::text::page::Page;
-use crate::text::table::{cell, new_table, second};
+use crate::text::table::{cell, new_table, pci_cell, second};
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 
@@ -99,7 +99,7 @@ impl Tool for AnalyzeXidErrors {
                 if event.count_is_lower_bound { format!("≥ {}", event.count) } else { event.count.to_string() },
                 what,
                 cell(event.gpu_index),
-                cell(event.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                pci_cell(event.pci_address.as_ref()),
                 cell(event.pid),
                 cell(event.process.clone()),
                 event.raw.clone(),

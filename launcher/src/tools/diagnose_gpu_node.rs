@@ -14,7 +14,7 @@ use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, head, stack_line};
 use crate::text::page::Page;
 use crate::text::style::named;
-use crate::text::table::{cell, new_table};
+use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::tool::Tool;
 
 /// The tool.
@@ -104,7 +104,7 @@ impl Tool for DiagnoseGpuNode {
                     gpu.deductions.iter().map(|lost| format!("{} (-{})", lost.finding, lost.points)).collect();
                 rows.add_row([
                     cell(gpu.index),
-                    cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                    pci_cell(gpu.pci_address.as_ref()),
                     gpu.score.to_string(),
                     named(gpu.status),
                     because.join(", "),

@@ -15,7 +15,7 @@ use crate::text::fleet_answer;
 use crate::text::node_answer::{foot, head};
 use crate::text::page::Page;
 use crate::text::style::named;
-use crate::text::table::{cell, new_table};
+use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::FleetArgs;
 use crate::tools::tool::Tool;
 
@@ -62,7 +62,7 @@ impl Tool for GetGpuHealth {
             let lost: Vec<_> = gpu.deductions.iter().map(|one| format!("{} {}", one.points, one.finding)).collect();
             rows.add_row([
                 cell(gpu.index),
-                cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                pci_cell(gpu.pci_address.as_ref()),
                 named(gpu.status),
                 gpu.score.to_string(),
                 lost.join(", "),

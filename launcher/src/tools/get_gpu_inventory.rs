@@ -12,9 +12,9 @@ use crate::fleet;
 use crate::fleet::NodeSelection;
 use crate::node_reading::read_node;
 use crate::text::fleet_answer;
-use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
+use crate::text::node_answer::{foot, head, push_gpus};
 use crate::text::page::Page;
-use crate::text::table::{cell, new_table};
+use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::FleetArgs;
 use crate::tools::tool::Tool;
 
@@ -56,7 +56,7 @@ impl Tool for GetGpuInventory {
             OneOrMany::Many(answer) => return fleet_answer::page(answer),
         };
         let Inventory { driver_version, cuda_version, gpus, lost, .. } = &answer.section.inventory;
-        let mut rows = new_table([
+        let rows = new_table([
             "gpu",
             "pci address",
             "name",
@@ -75,7 +75,7 @@ impl Tool for GetGpuInventory {
         for gpu in gpus {
             let cells = [
                 gpu.index.to_string(),
-                cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                pci_cell(gpu.pci_address.as_ref()),
                 cell(gpu.name.clone()),
                 cell(gpu.uuid.clone()),
                 cell(gpu.serial.clone()),
@@ -88,11 +88,10 @@ impl Tool for GetGpuInventory {
             answering.push((gpu.index, cells));
         }
         let versions = format!("driver {}, CUDA {}", cell(driver_version.clone()), cell(cuda_version.clone()));
-        gpu_rows(&mut rows, answering, lost);
         let mut page = head(answer);
         page.push_str(&format!("\n{versions}\n"));
-        page.push_table(rows);
-        page.push_str(&(lost_lines(lost) + &foot(&answer.probe)));
+        push_gpus(&mut page, rows, answering, lost);
+        page.push_str(&foot(&answer.probe));
         page
     }
 }

@@ -8,9 +8,9 @@ use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
 use crate::node_reading::read_node;
-use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
+use crate::text::node_answer::{foot, head, push_gpus};
 use crate::text::page::Page;
-use crate::text::table::{cell, new_table};
+use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 
@@ -41,7 +41,7 @@ impl Tool for GetGpuTelemetry {
     }
 
     fn page(answer: &Self::Answer) -> Page {
-        let mut rows = new_table([
+        let rows = new_table([
             "gpu",
             "pci address",
             "P",
@@ -66,7 +66,7 @@ impl Tool for GetGpuTelemetry {
             let link = gpu.pcie.generation.zip(gpu.pcie.width);
             let cells = [
                 gpu.index.to_string(),
-                cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                pci_cell(gpu.pci_address.as_ref()),
                 cell(gpu.performance_state),
                 cell(gpu.temperature.gpu_celsius),
                 cell(gpu.temperature.memory_celsius),
@@ -83,10 +83,9 @@ impl Tool for GetGpuTelemetry {
             ];
             answering.push((gpu.index, cells));
         }
-        gpu_rows(&mut rows, answering, lost);
         let mut page = head(answer);
-        page.push_table(rows);
-        page.push_str(&(lost_lines(lost) + &foot(&answer.probe)));
+        push_gpus(&mut page, rows, answering, lost);
+        page.push_str(&foot(&answer.probe));
         page
     }
 }

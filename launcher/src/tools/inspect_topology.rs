@@ -8,9 +8,9 @@ use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
 use crate::node_reading::read_node;
-use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
+use crate::text::node_answer::{foot, head, push_gpus};
 use crate::text::page::Page;
-use crate::text::table::{Rows, cell, new_table};
+use crate::text::table::{Rows, cell, new_table, pci_cell};
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 
@@ -42,8 +42,7 @@ impl Tool for InspectTopology {
 
     fn page(answer: &Self::Answer) -> Page {
         let Topology { gpus, matrix, nics, lost, .. } = &answer.section.topology;
-        let mut rows =
-            new_table(["gpu", "pci address", "numa", "nvlinks up", "nvlink errors", "fabric", "pcie now", "of"]);
+        let rows = new_table(["gpu", "pci address", "numa", "nvlinks up", "nvlink errors", "fabric", "pcie now", "of"]);
         let mut answering = Vec::new();
         for gpu in gpus {
             let hop = gpu.pcie_path.first();
@@ -52,7 +51,7 @@ impl Tool for InspectTopology {
             };
             let cells = [
                 gpu.index.to_string(),
-                cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                pci_cell(gpu.pci_address.as_ref()),
                 cell(gpu.numa_node),
                 links_up(gpu),
                 link_errors(gpu),
@@ -62,10 +61,8 @@ impl Tool for InspectTopology {
             ];
             answering.push((gpu.index, cells));
         }
-        gpu_rows(&mut rows, answering, lost);
         let mut text = head(answer);
-        text.push_table(rows);
-        text.push_str(&lost_lines(lost));
+        push_gpus(&mut text, rows, answering, lost);
         if matrix.len() > 1 {
             text.push_table(matrix_rows(gpus, matrix));
         }

@@ -8,10 +8,10 @@ use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::error::Failure;
 use crate::node_reading::read_node;
-use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
+use crate::text::node_answer::{foot, head, push_gpus};
 use crate::text::page::Page;
 use crate::text::style::{Paint, paint};
-use crate::text::table::{cell, new_table};
+use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -43,7 +43,7 @@ impl Tool for SnapshotEcc {
     }
 
     fn page(answer: &Self::Answer) -> Page {
-        let mut rows = new_table([
+        let rows = new_table([
             "gpu",
             "pci address",
             "ecc",
@@ -64,7 +64,7 @@ impl Tool for SnapshotEcc {
             let yes = |flag: bool| if flag { paint("YES", Paint::Critical) } else { "no".to_owned() };
             let cells = [
                 gpu.index.to_string(),
-                cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                pci_cell(gpu.pci_address.as_ref()),
                 cell(gpu.mode.map(|mode| if mode.current { "on" } else { "off" })),
                 cell(gpu.volatile.corrected),
                 cell(gpu.volatile.uncorrected),
@@ -77,10 +77,9 @@ impl Tool for SnapshotEcc {
             ];
             answering.push((gpu.index, cells));
         }
-        gpu_rows(&mut rows, answering, lost);
         let mut page = head(answer);
-        page.push_table(rows);
-        page.push_str(&(lost_lines(lost) + &foot(&answer.probe)));
+        push_gpus(&mut page, rows, answering, lost);
+        page.push_str(&foot(&answer.probe));
         page
     }
 }

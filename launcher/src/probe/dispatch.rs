@@ -9,7 +9,6 @@ use super::api_only;
 use super::auto;
 use super::method_memory::{MethodMemory, Obstructed, Place, Reason};
 use super::methods::{ephemeral, inject, logs, pod};
-use super::pod_spec::OPERATOR;
 use super::probe_context::{ProbeContext, cluster_of};
 use super::probe_slots::ProbeSlots;
 use super::runner::{join, run};
@@ -67,9 +66,8 @@ pub(super) async fn run_probe(
 
 /// Refuses an action where the probe does not see the host: inside a pod a process ID of the host names another process.
 fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
-    let acts = context.request.command.iter().any(|word| word == OPERATOR);
     let blind = context.settings.via == ProbeMethod::Ephemeral || context.settings.runtime_class.is_some();
-    if !acts || !blind {
+    if !context.is_for_actions() || !blind {
         return Ok(());
     }
     Err(Failure::new(

@@ -10,7 +10,7 @@ use super::admission_policy;
 use super::container_state;
 use super::exec_failure::{DELETED, exec_forbidden, no_exec, no_websocket, not_run, not_started, slow_upload};
 use super::exec_websocket::{self, Command, ExecEnd, ExecError, ExecOutput};
-use super::pod_spec::{CONTAINER, ONCE};
+use super::pod_spec::CONTAINER;
 use super::probe_context::ProbeContext;
 use super::pull_progress;
 use super::types::{Phase, ProbeContainer, Timings};
@@ -134,7 +134,8 @@ async fn exec_once(context: &ProbeContext, command: &Command<'_>) -> Attempt {
     let on_phase = context.on_phase.clone();
     let run = exec_websocket::run(&context.connection.client, command, UPGRADE_TIME, move || on_phase(Phase::Read));
     let attempted = timeout_at(context.end, run).await;
-    if command.argv.iter().any(|word| word == ONCE) && may_have_started(&attempted) {
+    // The upload, which has input, starts no action.
+    if context.is_action && command.input.is_empty() && may_have_started(&attempted) {
         context.action_sent.store(true, Ordering::Relaxed);
     }
     attempted

@@ -65,7 +65,6 @@ pub use launcher_identity::LauncherIdentity;
 #[cfg(any(test, fuzzing))]
 pub use methods::archive;
 pub(crate) use methods::{inject_preview, printed};
-pub(crate) use pod_spec::ONCE;
 pub use pod_spec::{CONTAINER, MANAGED_BY, ProbePod};
 pub use prober::Prober;
 pub(crate) use prober::SETTLE_TIME;

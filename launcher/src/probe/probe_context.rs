@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::audit_record::AuditRecord;
 use super::launcher_session::LauncherSession;
 use super::open_probes::OpenProbe;
-use super::pod_spec::{OPERATOR, ProbePod};
+use super::pod_spec::{self, ProbePod};
 use super::types::{OnPhase, Phase, ProbeRequest, ProbeResult};
 use crate::settings::Settings;
 use kube_read::Connection;
@@ -75,12 +75,12 @@ impl ProbeContext {
             Some(image) => pod.with_present_image(image),
             None => pod,
         };
-        if self.is_for_actions() { pod.for_actions() } else { pod }
+        if self.is_for_actions() { pod.running(pod_spec::hold(&self.settings, true)) } else { pod }
     }
 
     /// Whether the command needs operator mode. The plan of an action does too.
     pub(super) fn is_for_actions(&self) -> bool {
-        self.request.command.first().is_some_and(|word| word == OPERATOR)
+        self.request.command.is_for_actions()
     }
 
     /// The entry of a pod, or of an ephemeral container in it, among the open probes.

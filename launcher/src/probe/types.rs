@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use syringe_core::probe_command::ProbeCommand;
 use syringe_core::report::Report;
 
 use super::target_container::TargetContainer;
@@ -77,8 +78,8 @@ pub type OnPhase = Arc<dyn Fn(Phase) + Send + Sync>;
 pub struct ProbeRequest {
     /// Node to read.
     pub node: String,
-    /// Arguments of `node-probe`.
-    pub command: Vec<String>,
+    /// The command of `node-probe`.
+    pub command: ProbeCommand,
     /// Tool that asks, for the labels of the pod.
     pub tool: &'static str,
     /// The container that the question is about.

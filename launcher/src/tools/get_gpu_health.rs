@@ -18,6 +18,7 @@ use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::FleetArgs;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
+use syringe_core::probe_command::ReadCommand;
 
 /// The tool.
 pub struct GetGpuHealth;
@@ -41,7 +42,7 @@ impl Tool for GetGpuHealth {
     async fn call(call: CallContext, args: FleetArgs) -> Result<Self::Answer, Failure> {
         args.check()?;
         let FleetArgs { node_name, selector, limit, context } = args;
-        let command = vec!["all".to_owned()];
+        let command = ReadCommand::everything();
         let Some(node_name) = node_name else {
             let selection = NodeSelection { context: context.as_deref(), selector: selector.as_deref(), limit };
             return Ok(OneOrMany::Many(Box::new(fleet::read_fleet(&call, selection, Self::NAME, &command).await?)));

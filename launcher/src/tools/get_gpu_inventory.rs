@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::inventory::Inventory;
+use syringe_core::probe_command::ReadCommand;
+use syringe_core::section_name::SectionName;
 
 use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
@@ -40,13 +42,13 @@ impl Tool for GetGpuInventory {
     async fn call(call: CallContext, args: FleetArgs) -> Result<Self::Answer, Failure> {
         args.check()?;
         let FleetArgs { node_name, selector, limit, context } = args;
-        let command = vec!["inventory".to_owned()];
+        let command = ReadCommand::from(SectionName::Inventory);
         let Some(node_name) = node_name else {
             let selection = NodeSelection { context: context.as_deref(), selector: selector.as_deref(), limit };
             return Ok(OneOrMany::Many(Box::new(fleet::read_fleet(&call, selection, Self::NAME, &command).await?)));
         };
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
-        let inventory = read_node::section(&read.note, "inventory", read.report.sections.inventory)?;
+        let inventory = read_node::section(&read.note, SectionName::Inventory, read.report.sections.inventory)?;
         Ok(OneOrMany::One(Box::new(NodeAnswer::new(read.diagnosis, InventorySection { inventory }, read.note))))
     }
 

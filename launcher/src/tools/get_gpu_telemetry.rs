@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::telemetry::Telemetry;
+use syringe_core::section_name::SectionName;
 
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
@@ -35,8 +36,8 @@ impl Tool for GetGpuTelemetry {
 
     async fn call(call: CallContext, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
-        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["telemetry".into()]).await?;
-        let telemetry = read_node::section(&read.note, "telemetry", read.report.sections.telemetry)?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, SectionName::Telemetry).await?;
+        let telemetry = read_node::section(&read.note, SectionName::Telemetry, read.report.sections.telemetry)?;
         Ok(NodeAnswer::new(read.diagnosis, TelemetrySection { telemetry }, read.note))
     }
 

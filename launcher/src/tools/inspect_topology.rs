@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::topology::{GpuTopology, Topology};
+use syringe_core::section_name::SectionName;
 
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
@@ -35,8 +36,8 @@ impl Tool for InspectTopology {
 
     async fn call(call: CallContext, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
-        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["topology".into()]).await?;
-        let topology = read_node::section(&read.note, "topology", read.report.sections.topology)?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, SectionName::Topology).await?;
+        let topology = read_node::section(&read.note, SectionName::Topology, read.report.sections.topology)?;
         Ok(NodeAnswer::new(read.diagnosis, TopologySection { topology }, read.note))
     }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::ecc::{Ecc, RemappedRows};
+use syringe_core::section_name::SectionName;
 
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
@@ -37,8 +38,8 @@ impl Tool for SnapshotEcc {
 
     async fn call(call: CallContext, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
-        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["ecc".into()]).await?;
-        let ecc = read_node::section(&read.note, "ecc", read.report.sections.ecc)?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, SectionName::Ecc).await?;
+        let ecc = read_node::section(&read.note, SectionName::Ecc, read.report.sections.ecc)?;
         Ok(NodeAnswer::new(read.diagnosis, EccSection { ecc }, read.note))
     }
 

@@ -51,6 +51,7 @@ mod topology;
 mod uninitialized_gpus;
 
 use syringe_core::facts::host::Host;
+use syringe_core::probe_command::{ContainerId, StackContainer};
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
@@ -65,7 +66,6 @@ pub(crate) use self::topology::{complete_topology, pci_topology};
 pub(crate) use self::uninitialized_gpus::uninitialized_gpus;
 use crate::files;
 use crate::paths::Paths;
-use crate::request::StackLogOf;
 
 /// The identity of a node and its boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,9 +89,9 @@ pub(crate) fn identity(paths: &Paths) -> Identity {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ContainerOptions<'a> {
     /// The id of a container whose devices are to be looked at.
-    pub(crate) container: Option<&'a str>,
+    pub(crate) container: Option<&'a ContainerId>,
     /// A container whose log is to be read.
-    pub(crate) stack_log: Option<&'a StackLogOf>,
+    pub(crate) stack_log: Option<&'a StackContainer>,
 }
 
 /// Reads the `host` section. `in_nvml` of the GPUs is set later, in `collect`.
@@ -108,7 +108,7 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
     });
     let gpus: Vec<pci::Function> = functions.into_iter().filter(pci::Function::is_gpu).collect();
     let nodes = device_files::read(paths, &gpus, &modules, &mut problems);
-    let container = options.container.and_then(|id| container_devices::access(paths, id, &mut problems));
+    let container = options.container.and_then(|id| container_devices::access(paths, id.as_str(), &mut problems));
     let stack_log = options.stack_log.and_then(|of| stack_log::read(paths, of, &mut problems));
     let driver = driver::versions(paths);
     let (daemons, named) = daemons::read(paths);

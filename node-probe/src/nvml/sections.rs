@@ -11,6 +11,7 @@ use syringe_core::facts::processes::GpuUse;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::facts::topology::{GpuTopology, Topology};
 use syringe_core::report::{Problem, Section, Sections};
+use syringe_core::section_name::SectionName;
 
 use super::answer::{Answer, GpuUses, Pairs, Part, Versions};
 use super::errors::NvmlError;
@@ -18,7 +19,6 @@ use super::field_errors::{FieldErrors, with_duplicate_identities};
 use super::peer_to_peer::PeerToPeer;
 use super::session::MAX_GPUS;
 use super::supervisor::HUNG_PART;
-use crate::section::SectionName;
 
 /// The answers so far.
 #[derive(Default)]

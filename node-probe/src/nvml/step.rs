@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use syringe_core::section_name::SectionName;
+
 use super::answer::{Answer, GpuUses};
 use super::call_log::CallLog;
 use super::device_reader::Calls;
@@ -13,7 +15,6 @@ use super::errors::NvmlError;
 use super::session::{Gpu, Session};
 use super::{ecc, inventory, mig, nvlink, processes, telemetry, topology};
 use crate::child_task::NvmlRequest;
-use crate::section::SectionName;
 
 /// What to read of one GPU (by its place), or of the installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use kube::api::LogParams;
 use syringe_core::report::Report;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
 use crate::probe::create_forbidden::is_missing_permission;
+use crate::probe::next_steps::NO_PROBE;
 use crate::probe::pod_lifecycle::PodLifecycle;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::read_report::{self, ReceivedReport};
@@ -58,7 +58,7 @@ struct Progress {
 
 impl Logs {
     pub(in crate::probe) fn new(context: &ProbeContext) -> Self {
-        Self(PodLifecycle::new(context.pod().running(node_probe(&context.request.command))))
+        Self(PodLifecycle::new(context.pod().running(context.request.command.argv())))
     }
 
     /// Reads the pod.

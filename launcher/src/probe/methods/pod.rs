@@ -1,7 +1,7 @@
 //! `--via pod`: a privileged pod of the probe's image that waits, and one exec in it.
 
-use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
+use crate::probe::next_steps::NO_PROBE;
 use crate::probe::pod_lifecycle::PodLifecycle;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::read_report::{self, ReceivedReport};
@@ -31,7 +31,7 @@ impl ProbeSteps for ExecPod {
         let document = read_report::read(
             context,
             &self.0.probe_container(self.method(), NO_PROBE),
-            &node_probe(&context.request.command),
+            &context.request.command.argv(),
             timings,
         )
         .await?;

@@ -8,10 +8,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::container_state;
-use super::exec_retry::not_yet;
-use super::exec_websocket::{self, Command, ExecEnd, ExecError};
-use super::types::ProbeContainer;
+use crate::probe::exec::container_state;
+use crate::probe::exec::retry::not_yet;
+use crate::probe::exec::websocket as exec_websocket;
+use crate::probe::exec::websocket::{Command, ExecEnd, ExecError};
+use crate::probe::result::ProbeContainer;
 use crate::settings::Settings;
 use kube_read::client::api_status::is_not_found;
 use kube_read::failure::kube_reason;
@@ -27,7 +28,7 @@ const KILLED: i32 = 137;
 
 /// State of our container after the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FinalState {
+pub(crate) enum FinalState {
     /// Its pod was deleted.
     Gone,
     /// The pod does not have it.
@@ -44,17 +45,17 @@ pub(super) enum FinalState {
 
 /// An ephemeral container of a probe.
 #[derive(Clone)]
-pub(super) struct AddedContainer {
-    pub(super) client: Client,
-    pub(super) settings: Arc<Settings>,
-    pub(super) probe_container: ProbeContainer,
+pub(crate) struct AddedContainer {
+    pub(crate) client: Client,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) probe_container: ProbeContainer,
     /// UID of the pod, once the container was added.
-    pub(super) uid: Option<String>,
+    pub(crate) uid: Option<String>,
 }
 
 impl AddedContainer {
     /// Reads its state. `accepted`: an exec in it was accepted.
-    pub(super) async fn final_state(&self, accepted: bool) -> FinalState {
+    pub(crate) async fn final_state(&self, accepted: bool) -> FinalState {
         let ProbeContainer { namespace, pod, container, .. } = &self.probe_container;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let pod = match timeout(REQUEST_TIME, pods.get_opt(pod)).await {
@@ -84,7 +85,7 @@ impl AddedContainer {
     }
 
     /// Ends it, and returns its state.
-    pub(super) async fn end(&self, accepted: bool) -> FinalState {
+    pub(crate) async fn end(&self, accepted: bool) -> FinalState {
         // Once an exec was accepted the container has started.
         if !accepted {
             let state = self.final_state(false).await;

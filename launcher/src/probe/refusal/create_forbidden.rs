@@ -1,10 +1,10 @@
 //! The next step after a 403 answer to the creation of a pod: a missing permission, or a rejection by an admission plugin.
 
-use super::next_steps;
+use crate::probe::refusal::next_steps;
 use kube_read::failure::RejectionReason;
 
 /// Why no probe can be created, if that is so. A quota, a LimitRange and a namespace that is being deleted change on their own.
-pub(super) fn obstacle(why: &str) -> Option<RejectionReason> {
+pub(crate) fn obstacle(why: &str) -> Option<RejectionReason> {
     const OTHER_CAUSES: [&str; 6] = [
         "exceeded quota",
         "failed quota",
@@ -18,12 +18,12 @@ pub(super) fn obstacle(why: &str) -> Option<RejectionReason> {
 }
 
 /// Whether the message is that of the authorizer: a permission is missing.
-pub(super) fn is_missing_permission(why: &str) -> bool {
+pub(crate) fn is_missing_permission(why: &str) -> bool {
     why.contains(" cannot ") && why.contains(" resource \"")
 }
 
 /// What an administrator or the user can change, from the message of the API server.
-pub(super) fn next_step(why: &str, namespace: &str) -> String {
+pub(crate) fn next_step(why: &str, namespace: &str) -> String {
     // Admission plugins write `pods "NAME" is forbidden: WHY`. The texts are those of Kubernetes 1.36.
     let cases = [
         (

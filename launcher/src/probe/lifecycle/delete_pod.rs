@@ -7,13 +7,13 @@ use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::types::CreateOutcome;
+use crate::probe::result::CreateOutcome;
 use kube_read::client::api_status::{is_conflict, is_not_a_status, is_not_found};
 use kube_read::client::retry::{is_retryable, retry_after};
 use kube_read::failure::kube_reason;
 
 /// Time for a deletion with all retries. A shutdown waits for it.
-pub(super) const REMOVAL_TIME: Duration = Duration::from_secs(10);
+pub(crate) const REMOVAL_TIME: Duration = Duration::from_secs(10);
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(3);
 /// How long a pod may take to appear when the answer to its creation was lost.

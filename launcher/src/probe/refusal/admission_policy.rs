@@ -1,6 +1,6 @@
 //! Which policy of a cluster rejected a pod, and what an administrator can change.
 
-use super::{create_forbidden, next_steps};
+use crate::probe::refusal::{create_forbidden, next_steps};
 
 /// The policies in deploy/admission-policy.yaml.
 const OURS: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
@@ -10,7 +10,7 @@ const SHIPPED: &str = "(deploy/admission-policy.yaml)";
 const PARAMETER: &str = "ConfigMap gpu-syringe-policy";
 
 /// Names the policy behind an API server's refusal; `None` where it is none.
-pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)> {
+pub(crate) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)> {
     if let Some(level) = between(why, "violates PodSecurity \"", "\"") {
         return Some((
             format!("Pod Security \"{level}\" of namespace {namespace}"),
@@ -63,12 +63,12 @@ pub(crate) fn next_step_of_rejection(why: &str, namespace: &str) -> String {
 }
 
 /// Whether this is a policy of deploy/admission-policy.yaml, by the name that [`refused_by`] returns.
-pub(super) fn is_ours(who: &str) -> bool {
+pub(crate) fn is_ours(who: &str) -> bool {
     who.ends_with(SHIPPED)
 }
 
 /// Whether it refuses each privileged pod of the namespace, whatever its image and node.
-pub(super) fn is_for_all_pods(who: &str) -> bool {
+pub(crate) fn is_for_all_pods(who: &str) -> bool {
     ["Pod Security ", "GKE Autopilot", "OpenShift"].iter().any(|name| who.starts_with(name))
 }
 

@@ -6,12 +6,14 @@ use kube::ResourceExt;
 use kube::api::PostParams;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::delete_pod::{Deletion, delete_pod};
-use super::open_probes::OpenProbe;
-use super::pod_spec::{CONTAINER, ProbePod, SESSION_LABEL};
-use super::probe_context::ProbeContext;
-use super::types::{CleanUp, CreateOutcome, Phase, ProbeContainer};
-use super::{admission_policy, create_forbidden, late_pod, next_steps};
+use crate::probe::lifecycle::delete_pod::{Deletion, delete_pod};
+use crate::probe::lifecycle::late_pod;
+use crate::probe::lifecycle::open_probes::OpenProbe;
+use crate::probe::lifecycle::pod_spec::{CONTAINER, ProbePod, SESSION_LABEL};
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::refusal::{admission_policy, create_forbidden, next_steps};
+use crate::probe::request::Phase;
+use crate::probe::result::{CleanUp, CreateOutcome, ProbeContainer};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 use kube_read::client::api_error::page_of_proxy;
@@ -20,14 +22,14 @@ use kube_read::client::retry::{is_closed, is_not_sent, retry_pause};
 use kube_read::failure::{RejectionReason, kube_reason};
 
 /// Time for the creation with all retries. Admission webhooks may be slow.
-pub(super) const CREATE_TIME: Duration = Duration::from_secs(10);
+pub(crate) const CREATE_TIME: Duration = Duration::from_secs(10);
 /// Pause after a conflict.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 /// Time to check whether a pod exists when the answer to its creation was lost.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
 /// A pod that is created for one call.
-pub(super) struct PodLifecycle {
+pub(crate) struct PodLifecycle {
     pod: ProbePod,
     outcome: CreateOutcome,
     /// Its entry among the open probes, from before the first request until it is deleted.
@@ -35,12 +37,12 @@ pub(super) struct PodLifecycle {
 }
 
 impl PodLifecycle {
-    pub(super) fn new(pod: ProbePod) -> Self {
+    pub(crate) fn new(pod: ProbePod) -> Self {
         Self { pod, outcome: CreateOutcome::NotCreated, open: None }
     }
 
     /// The container in which the probe runs.
-    pub(super) fn probe_container(&self, method: ProbeMethod, if_missing: &'static str) -> ProbeContainer {
+    pub(crate) fn probe_container(&self, method: ProbeMethod, if_missing: &'static str) -> ProbeContainer {
         let ProbePod { name, namespace, object } = &self.pod;
         let image = object.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone());
         ProbeContainer {
@@ -54,7 +56,7 @@ impl PodLifecycle {
     }
 
     /// Creates the pod, with retries. The name stays the same, so that a retry never makes a second pod.
-    pub(super) async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
+    pub(crate) async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
         let open = context.open_probe(&self.pod.namespace, &self.pod.name, None);
         let containers = self.pod.object.spec.iter().flat_map(|spec| &spec.containers);
         containers
@@ -147,7 +149,7 @@ impl PodLifecycle {
     }
 
     /// Deletes the pod.
-    pub(super) async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
+    pub(crate) async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
         let ProbePod { name, namespace, .. } = &self.pod;
         let outcome = std::mem::replace(&mut self.outcome, CreateOutcome::NotCreated);
         let open = self.open.take();

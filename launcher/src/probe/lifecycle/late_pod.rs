@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::delete_pod::delete_pod;
-use super::open_probes::OpenProbe;
-use super::probe_context::ProbeContext;
-use super::types::CreateOutcome;
+use crate::probe::lifecycle::delete_pod::delete_pod;
+use crate::probe::lifecycle::open_probes::OpenProbe;
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::result::CreateOutcome;
 
 /// How long after its creation was given up a pod may still be created: an API server ends a request after 60 s.
-pub(super) const LATE_TIME: Duration = Duration::from_secs(70);
+pub(crate) const LATE_TIME: Duration = Duration::from_secs(70);
 /// The same once the program is ending.
-pub(super) const LATE_TIME_AT_END: Duration = Duration::from_secs(20);
+pub(crate) const LATE_TIME_AT_END: Duration = Duration::from_secs(20);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Time for one look.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
 /// What the failure says about it.
-pub(super) fn left_behind(open: &OpenProbe) -> String {
+pub(crate) fn left_behind(open: &OpenProbe) -> String {
     let OpenProbe { namespace, pod, lifetime_seconds, .. } = open;
     format!(
         "pod {namespace}/{pod} may still be created, since its creation was not answered: gpu-syringe looks for it for up to \
@@ -33,7 +33,7 @@ pub(super) fn left_behind(open: &OpenProbe) -> String {
 }
 
 /// Starts the task that looks for the pod. The program waits for it before it ends.
-pub(super) fn look_in_background(context: &ProbeContext, open: OpenProbe) {
+pub(crate) fn look_in_background(context: &ProbeContext, open: OpenProbe) {
     let (pods, record) = (context.pods(&open.namespace), context.record.clone());
     let session = context.session.clone();
     context.leave_to_background(&open);

@@ -176,7 +176,7 @@ async fn keep_open(sink: &mut (impl Sink<Message> + Unpin), every: Duration) {
 }
 
 /// Why a document is refused, with the section that grew.
-pub(super) fn too_large(document: &[u8]) -> String {
+pub(crate) fn too_large(document: &[u8]) -> String {
     match document_size::largest_section(document) {
         Some((name, size)) => {
             let mebibytes = size as f64 / f64::from(1 << 20);

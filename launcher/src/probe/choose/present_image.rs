@@ -2,20 +2,20 @@
 
 use k8s_openapi::api::core::v1::Node;
 
-use super::image_reference::ImageReference;
+use crate::probe::choose::image_reference::ImageReference;
 
 /// The names of one image.
-pub(super) type Names<'a> = Vec<&'a str>;
+pub(crate) type Names<'a> = Vec<&'a str>;
 
 /// The images that a node reports: at most 50, the largest, with at most five names each.
-pub(super) fn reported(node: &Node) -> impl Iterator<Item = Names<'_>> {
+pub(crate) fn reported(node: &Node) -> impl Iterator<Item = Names<'_>> {
     let images = node.status.as_ref().and_then(|status| status.images.as_deref()).unwrap_or_default();
     images.iter().map(|image| image.names.iter().flatten().map(String::as_str).collect())
 }
 
 /// The image of the probe among those of the node, by its digest. Its tag must be equal: everybody who may create pods on the
 /// node can have another release pulled to it. A tag alone may be of an import: then the user names the image.
-pub(super) fn find(node: &Node, wanted: &str) -> Option<String> {
+pub(crate) fn find(node: &Node, wanted: &str) -> Option<String> {
     let wanted = ImageReference::of(wanted)?;
     let found = |names: Names<'_>| {
         let images = names.into_iter().filter_map(ImageReference::of);

@@ -3,7 +3,7 @@
 use syringe_core::PROBE_NAME_PREFIX;
 
 /// The name of a new probe.
-pub(super) fn probe_name() -> String {
+pub(crate) fn probe_name() -> String {
     format!("{PROBE_NAME_PREFIX}{}", random_suffix())
 }
 

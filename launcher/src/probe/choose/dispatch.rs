@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::api_only;
-use super::auto;
-use super::method_memory::{MethodMemory, Obstructed, Place, Reason};
-use super::methods::{ephemeral, inject, logs, pod};
-use super::pod_spec::OPERATOR;
-use super::probe_context::{ProbeContext, cluster_of};
-use super::probe_slots::ProbeSlots;
-use super::runner::{join, run};
-use super::types::ProbeResult;
+use crate::probe::api_only;
+use crate::probe::choose::auto;
+use crate::probe::choose::method_memory::{MethodMemory, Obstructed, Place, Reason};
+use crate::probe::lifecycle::pod_spec::OPERATOR;
+use crate::probe::methods::{ephemeral, inject, logs, pod};
+use crate::probe::probe_context::{ProbeContext, cluster_of};
+use crate::probe::probe_slots::ProbeSlots;
+use crate::probe::result::ProbeResult;
+use crate::probe::runner::{join, run};
 use crate::settings::ProbeMethod;
 use kube_read::Connection;
 use kube_read::Failure;
@@ -21,7 +21,7 @@ use kube_read::failure::RejectionReason;
 
 /// What a launcher keeps from call to call.
 #[derive(Debug, Default)]
-pub(super) struct ProberCache {
+pub(crate) struct ProberCache {
     /// Methods that do not work.
     memory: MethodMemory,
     /// Probe binaries that were packed for upload.
@@ -30,7 +30,7 @@ pub(super) struct ProberCache {
 
 impl ProberCache {
     /// The result without lines that an earlier answer has had.
-    pub(super) fn with_new_lines(&self, connection: &Connection, mut result: ProbeResult) -> ProbeResult {
+    pub(crate) fn with_new_lines(&self, connection: &Connection, mut result: ProbeResult) -> ProbeResult {
         let cluster = cluster_of(connection);
         result.passed_over.retain(|line| self.memory.is_new(&cluster, line));
         result
@@ -38,7 +38,7 @@ impl ProberCache {
 }
 
 /// Runs one probe by the method of the settings. Where the websocket of `pod` is refused, `logs` takes its place.
-pub(super) async fn run_probe(
+pub(crate) async fn run_probe(
     mut context: ProbeContext,
     cache: Arc<ProberCache>,
     slots: Arc<ProbeSlots>,

@@ -5,16 +5,16 @@ const SHA256_DIGITS: usize = 64;
 
 /// A full reference: `registry/path[:tag][@digest]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ImageReference<'a> {
-    pub(super) registry: &'a str,
-    pub(super) path: &'a str,
-    pub(super) tag: Option<&'a str>,
-    pub(super) digest: Option<&'a str>,
+pub(crate) struct ImageReference<'a> {
+    pub(crate) registry: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) tag: Option<&'a str>,
+    pub(crate) digest: Option<&'a str>,
 }
 
 impl<'a> ImageReference<'a> {
     /// `None` for a name without a registry, which each runtime completes as it likes, and for what is no reference.
-    pub(super) fn of(name: &'a str) -> Option<Self> {
+    pub(crate) fn of(name: &'a str) -> Option<Self> {
         let (name, digest) = name.split_once('@').map_or((name, None), |(name, digest)| (name, Some(digest)));
         let (registry, rest) = name.split_once('/')?;
         // A colon after the registry is a tag's.
@@ -29,12 +29,12 @@ impl<'a> ImageReference<'a> {
     }
 
     /// Whether registry and path are equal.
-    pub(super) fn is_of(&self, registry: &str, path: &str) -> bool {
+    pub(crate) fn is_of(&self, registry: &str, path: &str) -> bool {
         self.registry == registry && self.path == path
     }
 
     /// The reference that names the content, without a tag; `None` without a SHA-256.
-    pub(super) fn pinned(&self) -> Option<String> {
+    pub(crate) fn pinned(&self) -> Option<String> {
         let digest = self.digest?;
         let digits = digest.strip_prefix("sha256:")?;
         let is_whole = digits.len() == SHA256_DIGITS

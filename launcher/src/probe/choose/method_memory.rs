@@ -15,7 +15,7 @@ const LONG_TIME: Duration = Duration::from_secs(600);
 const FIRST_TIME: Duration = Duration::from_secs(2);
 /// What does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Obstructed {
+pub(crate) enum Obstructed {
     /// Any pod, in the whole cluster: the namespace, a permission or a policy.
     Pods,
     /// The pod of inject, in the whole cluster: a policy.
@@ -47,17 +47,17 @@ impl Obstructed {
 
 /// Why a method was not used, and what to do so that it can be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reason {
-    pub(super) why: String,
-    pub(super) next_step: String,
+pub(crate) struct Reason {
+    pub(crate) why: String,
+    pub(crate) next_step: String,
 }
 
 /// A node of a cluster.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// Context, API server and user: what one user is refused is not refused to another.
-    pub(super) cluster: &'a str,
-    pub(super) node: &'a str,
+    pub(crate) cluster: &'a str,
+    pub(crate) node: &'a str,
 }
 
 #[derive(Debug, Hash, PartialEq, Eq)]
@@ -85,7 +85,7 @@ struct Known {
 
 /// What was learnt.
 #[derive(Debug, Default)]
-pub(super) struct MethodMemory {
+pub(crate) struct MethodMemory {
     known: Mutex<Known>,
     /// For each API server: held by the first probe.
     first: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -93,20 +93,20 @@ pub(super) struct MethodMemory {
 
 impl MethodMemory {
     /// Why this does not work there at `now`; `None` to try it.
-    pub(super) fn reason(&self, place: Place<'_>, what: Obstructed, now: Instant) -> Option<Reason> {
+    pub(crate) fn reason(&self, place: Place<'_>, what: Obstructed, now: Instant) -> Option<Reason> {
         let known = self.known();
         let (reason, since) = known.reasons.get(&Key::of(place, what))?;
         is_live(what, *since, now).then(|| reason.clone())
     }
 
-    pub(super) fn remember(&self, place: Place<'_>, what: Obstructed, reason: Reason, now: Instant) {
+    pub(crate) fn remember(&self, place: Place<'_>, what: Obstructed, reason: Reason, now: Instant) {
         let mut known = self.known();
         known.reasons.retain(|key, (_, since)| is_live(key.what, *since, now));
         known.reasons.insert(Key::of(place, what), (reason, now));
     }
 
     /// Forgets what a success disproves.
-    pub(super) fn forget(&self, place: Place<'_>, disproved: &[Obstructed]) {
+    pub(crate) fn forget(&self, place: Place<'_>, disproved: &[Obstructed]) {
         let mut known = self.known();
         for what in disproved {
             known.reasons.remove(&Key::of(place, *what));
@@ -114,13 +114,13 @@ impl MethodMemory {
     }
 
     /// Records that the cluster admitted a pod.
-    pub(super) fn remember_admitted(&self, place: Place<'_>, now: Instant) {
+    pub(crate) fn remember_admitted(&self, place: Place<'_>, now: Instant) {
         self.known().admitted.insert(place.cluster.to_owned(), now);
     }
 
     /// Waits for the first probe of a cluster, since what refuses it refuses all. The caller holds the guard while it probes.
     /// `None` if a pod was admitted before, or if the first one takes long.
-    pub(super) async fn wait_for_first(&self, place: Place<'_>) -> Option<OwnedMutexGuard<()>> {
+    pub(crate) async fn wait_for_first(&self, place: Place<'_>) -> Option<OwnedMutexGuard<()>> {
         let is_admitted = || {
             let since = self.known().admitted.get(place.cluster).copied();
             since.is_some_and(|since| since.elapsed() < LONG_TIME)
@@ -137,7 +137,7 @@ impl MethodMemory {
     }
 
     /// Whether this line is said for the first time by this process.
-    pub(super) fn is_new(&self, cluster: &str, line: &str) -> bool {
+    pub(crate) fn is_new(&self, cluster: &str, line: &str) -> bool {
         self.known().said.insert(format!("{cluster} {line}"))
     }
 

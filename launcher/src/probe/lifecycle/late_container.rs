@@ -3,16 +3,16 @@
 
 use tokio::time::{Duration, Instant, sleep};
 
-use super::end_container::{AddedContainer, FinalState};
-use super::late_pod::{LATE_TIME, LATE_TIME_AT_END};
-use super::open_probes::OpenProbe;
-use super::probe_context::ProbeContext;
+use crate::probe::lifecycle::end_container::{AddedContainer, FinalState};
+use crate::probe::lifecycle::late_pod::{LATE_TIME, LATE_TIME_AT_END};
+use crate::probe::lifecycle::open_probes::OpenProbe;
+use crate::probe::probe_context::ProbeContext;
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Starts the task that looks for the container. The program waits for it before it ends.
-pub(super) fn look_in_background(context: &ProbeContext, added: AddedContainer, open: OpenProbe) {
+pub(crate) fn look_in_background(context: &ProbeContext, added: AddedContainer, open: OpenProbe) {
     let (session, record) = (context.session.clone(), context.record.clone());
     context.leave_to_background(&open);
     context.session.tasks.spawn(async move {

@@ -10,27 +10,27 @@ use serde::{Deserialize, Serialize};
 
 /// A probe pod, or an ephemeral container in a pod of another owner.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct OpenProbe {
+pub(crate) struct OpenProbe {
     /// Address of the API server.
-    pub(super) server: String,
+    pub(crate) server: String,
     /// Kubeconfig context, for a command that the user runs.
-    pub(super) context: String,
-    pub(super) node: String,
+    pub(crate) context: String,
+    pub(crate) node: String,
     /// Tool of the call.
-    pub(super) tool: String,
-    pub(super) namespace: String,
-    pub(super) pod: String,
+    pub(crate) tool: String,
+    pub(crate) namespace: String,
+    pub(crate) pod: String,
     /// The ephemeral container; `None` for a probe pod.
-    pub(super) container: Option<String>,
+    pub(crate) container: Option<String>,
     /// How long it runs if nobody ends it.
-    pub(super) lifetime_seconds: u64,
+    pub(crate) lifetime_seconds: u64,
     /// Whether it changes its node.
-    pub(super) is_action: bool,
+    pub(crate) is_action: bool,
 }
 
 impl OpenProbe {
     /// The command that deletes or ends it.
-    pub(super) fn command(&self) -> String {
+    pub(crate) fn command(&self) -> String {
         let Self { context, namespace, pod, container, .. } = self;
         match container {
             None => format!("kubectl --context {context} -n {namespace} delete pod {pod} --ignore-not-found"),
@@ -40,7 +40,7 @@ impl OpenProbe {
         }
     }
 
-    pub(super) fn description(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         let Self { namespace, pod, container, lifetime_seconds, is_action, node, .. } = self;
         let what = container.as_ref().map(|name| format!("ephemeral container {name} in ")).unwrap_or_default();
         let acts =
@@ -54,40 +54,40 @@ impl OpenProbe {
 
 /// The open probes of this process.
 #[derive(Debug, Default)]
-pub(super) struct OpenProbes(Mutex<BTreeSet<OpenProbe>>);
+pub(crate) struct OpenProbes(Mutex<BTreeSet<OpenProbe>>);
 
 impl OpenProbes {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<OpenProbe>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, probe: OpenProbe) {
+    pub(crate) fn add(&self, probe: OpenProbe) {
         self.lock().insert(probe);
     }
 
-    pub(super) fn remove(&self, probe: &OpenProbe) {
+    pub(crate) fn remove(&self, probe: &OpenProbe) {
         self.lock().remove(probe);
     }
 
     /// Whether this process may still use the pod.
-    pub(super) fn has_pod(&self, server: &str, namespace: &str, pod: &str) -> bool {
+    pub(crate) fn has_pod(&self, server: &str, namespace: &str, pod: &str) -> bool {
         self.lock().iter().any(|open| {
             open.container.is_none() && open.pod == pod && open.namespace == namespace && open.server == server
         })
     }
 
     /// A description of each, with the command that ends it.
-    pub(super) fn descriptions(&self) -> Vec<String> {
+    pub(crate) fn descriptions(&self) -> Vec<String> {
         self.lock().iter().map(OpenProbe::description).collect()
     }
 
     /// All of them.
-    pub(super) fn all(&self) -> Vec<OpenProbe> {
+    pub(crate) fn all(&self) -> Vec<OpenProbe> {
         self.lock().iter().cloned().collect()
     }
 
     /// Nodes that a running action changes.
-    pub(super) fn nodes_of_actions(&self) -> BTreeSet<String> {
+    pub(crate) fn nodes_of_actions(&self) -> BTreeSet<String> {
         self.lock().iter().filter(|open| open.is_action).map(|open| open.node.clone()).collect()
     }
 }

@@ -5,32 +5,32 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::launcher_identity::LauncherIdentity;
-use super::open_probes::{OpenProbe, OpenProbes};
 use crate::audit::AuditLog;
+use crate::probe::lifecycle::launcher_identity::LauncherIdentity;
+use crate::probe::lifecycle::open_probes::{OpenProbe, OpenProbes};
 
 /// What all probes of this process share.
 #[derive(Clone)]
-pub(super) struct LauncherSession {
-    pub(super) identity: Arc<LauncherIdentity>,
-    pub(super) open: Arc<OpenProbes>,
+pub(crate) struct LauncherSession {
+    pub(crate) identity: Arc<LauncherIdentity>,
+    pub(crate) open: Arc<OpenProbes>,
     /// Every task that may have a pod. The program waits for them before it ends.
-    pub(super) tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
     /// The program is ending.
-    pub(super) stop: CancellationToken,
-    pub(super) audit: Arc<AuditLog>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) audit: Arc<AuditLog>,
 }
 
 impl LauncherSession {
     /// Records a probe before the request that creates its pod or container. It is also written to the file of this session, so
     /// that the next launcher ends it and writes its audit line, if this one is killed.
-    pub(super) async fn begin(&self, open: OpenProbe) {
+    pub(crate) async fn begin(&self, open: OpenProbe) {
         self.open.add(open.clone());
         self.write_unaudited(move |all| all.push(open)).await;
     }
 
     /// Records that the audit line of a probe is written, and nothing of it is left or will be ended by this process.
-    pub(super) async fn close(&self, open: &OpenProbe) {
+    pub(crate) async fn close(&self, open: &OpenProbe) {
         self.open.remove(open);
         let open = open.clone();
         self.write_unaudited(move |all| all.retain(|one| *one != open)).await;

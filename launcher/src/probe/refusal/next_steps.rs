@@ -3,7 +3,7 @@
 /// The namespace of a set-up without `--probe-namespace`.
 const DEFAULT_NAMESPACE: &str = "gpu-syringe";
 /// The last step.
-pub(super) const CHECK: &str = "Then check it: gpu-syringe doctor.";
+pub(crate) const CHECK: &str = "Then check it: gpu-syringe doctor.";
 
 /// The command that an administrator runs.
 fn set_up(namespace: &str, profile: &str) -> String {
@@ -25,12 +25,12 @@ fn set_up_either(namespace: &str) -> String {
 }
 
 /// The namespace of the probes does not exist.
-pub(super) fn namespace_missing(namespace: &str) -> String {
+pub(crate) fn namespace_missing(namespace: &str) -> String {
     format!("An administrator creates namespace {namespace}: {}. {CHECK}", set_up_either(namespace))
 }
 
 /// The namespace does not admit privileged pods.
-pub(super) fn pod_security(namespace: &str) -> String {
+pub(crate) fn pod_security(namespace: &str) -> String {
     format!(
         "Ask an administrator to admit privileged pods in that namespace: {}; the label alone: kubectl label namespace \
          {namespace} pod-security.kubernetes.io/enforce=privileged. {CHECK}",
@@ -39,7 +39,7 @@ pub(super) fn pod_security(namespace: &str) -> String {
 }
 
 /// The user may not do what a probe needs. `why` is the message of the API server.
-pub(super) fn permission_missing(namespace: &str, why: &str) -> String {
+pub(crate) fn permission_missing(namespace: &str, why: &str) -> String {
     let user = why.split_once("User \"").and_then(|(_, rest)| rest.split_once('"')).map(|(user, _)| user);
     let plain = |user: &&str| {
         !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":@._-".contains(&byte))
@@ -54,7 +54,7 @@ pub(super) fn permission_missing(namespace: &str, why: &str) -> String {
 }
 
 /// The policy of deploy/ names no image, or another one.
-pub(super) fn policy_image(namespace: &str) -> String {
+pub(crate) fn policy_image(namespace: &str) -> String {
     format!(
         "Ask an administrator to set the image that the policy admits: {} --image REGISTRY/node-probe@sha256:DIGEST. Then start \
          gpu-syringe with the same --image. {CHECK}",

@@ -6,14 +6,16 @@ use std::time::Duration;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::admission_policy;
-use super::container_state;
-use super::exec_failure::{DELETED, exec_forbidden, no_exec, no_websocket, not_run, not_started, slow_upload};
-use super::exec_websocket::{self, Command, ExecEnd, ExecError, ExecOutput};
-use super::pod_spec::{CONTAINER, ONCE};
-use super::probe_context::ProbeContext;
-use super::pull_progress;
-use super::types::{Phase, ProbeContainer, Timings};
+use crate::probe::exec::container_state;
+use crate::probe::exec::failure::{DELETED, exec_forbidden, no_exec, no_websocket, not_run, not_started, slow_upload};
+use crate::probe::exec::pull_progress;
+use crate::probe::exec::websocket as exec_websocket;
+use crate::probe::exec::websocket::{Command, ExecEnd, ExecError, ExecOutput};
+use crate::probe::lifecycle::pod_spec::{CONTAINER, ONCE};
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::refusal::admission_policy;
+use crate::probe::request::Phase;
+use crate::probe::result::{ProbeContainer, Timings};
 use kube_read::Failure;
 use kube_read::client::api_status::is_not_a_status;
 use kube_read::client::retry::{is_busy, is_not_sent, retry_after};
@@ -47,7 +49,7 @@ const NO_ATTEMPT: &str = "no attempt was made";
 const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs one command, and retries until the container accepts it. Reads the status of the pod in between.
-pub(super) async fn exec(
+pub(crate) async fn exec(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
     argv: &[String],
@@ -184,7 +186,7 @@ async fn start_timed_out(
 }
 
 /// The failure of a container that did not start in time, with the newest warning of the pod, or else the `last` error.
-pub(super) async fn not_started_in_time(
+pub(crate) async fn not_started_in_time(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
     waited: Duration,
@@ -282,7 +284,7 @@ fn is_answer(error: &kube::Error) -> bool {
 
 /// What the status of the pod tells while waiting is of use.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum PodState {
+pub(crate) enum PodState {
     Running,
     NotRunning,
     /// The pod could not be read, for this reason.
@@ -290,7 +292,7 @@ pub(super) enum PodState {
 }
 
 /// Reads the status of the pod. An error if waiting is useless.
-pub(super) async fn check_pod(context: &ProbeContext, probe_container: &ProbeContainer) -> Result<PodState, Failure> {
+pub(crate) async fn check_pod(context: &ProbeContext, probe_container: &ProbeContainer) -> Result<PodState, Failure> {
     match timeout(LOOK_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
         Ok(Ok(Some(pod))) => match container_state::fatal_reason(&pod, probe_container, &context.settings) {
             Some((why, next)) => Err(not_started(context, probe_container, &why, next)),
@@ -312,7 +314,7 @@ fn is_final(code: u16) -> bool {
 }
 
 /// Whether the message is one of API server, kubelet or runtime for a container that does not run yet.
-pub(super) fn not_yet(why: &str) -> bool {
+pub(crate) fn not_yet(why: &str) -> bool {
     // Not "unable to upgrade connection": it precedes temporary and permanent causes.
     const PHRASES: [&str; 6] = [
         "container not found",

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::open_probes::OpenProbe;
-use super::random_name::random_suffix;
+use crate::probe::lifecycle::open_probes::OpenProbe;
+use crate::probe::lifecycle::random_name::random_suffix;
 use crate::user_dirs::{lock_dir, state_dir};
 
 /// Age at which the lock file of a dead session is deleted.
@@ -40,14 +40,14 @@ pub struct LauncherIdentity {
 
 /// The file of a session that has ended, with the probes that it did not write an audit line for. Locked, so that no other
 /// launcher ends them too.
-pub(super) struct EndedSession {
+pub(crate) struct EndedSession {
     file: File,
-    pub(super) unaudited: Vec<OpenProbe>,
+    pub(crate) unaudited: Vec<OpenProbe>,
 }
 
 impl EndedSession {
     /// Replaces the list.
-    pub(super) fn write(&self, left: &[OpenProbe]) -> io::Result<()> {
+    pub(crate) fn write(&self, left: &[OpenProbe]) -> io::Result<()> {
         write_list(&self.file, left)?;
         self.file.sync_data()
     }
@@ -59,7 +59,7 @@ impl LauncherIdentity {
         Self::start_session_in(state_dir().or_else(lock_dir), &machine())
     }
 
-    pub(super) fn start_session_in(directory: Option<PathBuf>, machine: &str) -> Self {
+    pub(crate) fn start_session_in(directory: Option<PathBuf>, machine: &str) -> Self {
         let session = random_suffix();
         let locked = directory.and_then(|directory| {
             let id = identity(&directory, machine)?;
@@ -78,7 +78,7 @@ impl LauncherIdentity {
 
     /// Changes the list of probes without an audit line in the file of this session. Blocks. What is written outlives this
     /// process at once; with an ephemeral container in it, also a power failure, since no label tells of that one.
-    pub(super) fn write_unaudited(&self, change: impl FnOnce(&mut Vec<OpenProbe>)) -> io::Result<()> {
+    pub(crate) fn write_unaudited(&self, change: impl FnOnce(&mut Vec<OpenProbe>)) -> io::Result<()> {
         let mut unaudited = self.unaudited.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut unaudited);
         let Some(file) = &self.lock else { return Ok(()) };
@@ -87,7 +87,7 @@ impl LauncherIdentity {
     }
 
     /// The ended sessions of this user and machine that left probes without an audit line. Blocks.
-    pub(super) fn ended_sessions(&self) -> Vec<EndedSession> {
+    pub(crate) fn ended_sessions(&self) -> Vec<EndedSession> {
         let Some(directory) = &self.directory else { return Vec::new() };
         let (ours, own) = (format!("session-{}-", self.id), lock_file(directory, &self.id, &self.session));
         let files = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);

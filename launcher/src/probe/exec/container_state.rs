@@ -3,18 +3,18 @@
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use syringe_core::text::clean;
 
-use super::types::ProbeContainer;
+use crate::probe::result::ProbeContainer;
 use crate::settings::{ProbeMethod, Settings};
 use kube_read::failure::RejectionReason;
 
 /// Next step if the pod is not ours any more.
-pub(super) const BY_OTHERS: &str =
+pub(crate) const BY_OTHERS: &str =
     "Another user or a controller deleted the probe pod: the audit log of the API server names it. Then try again.";
 /// Exit code after SIGTERM.
 const TERMINATED: i32 = 143;
 
 /// Why the container will not run, and the next step; `None` while it may still start.
-pub(super) fn fatal_reason(
+pub(crate) fn fatal_reason(
     pod: &Pod,
     probe_container: &ProbeContainer,
     settings: &Settings,
@@ -60,13 +60,13 @@ pub(super) fn fatal_reason(
 }
 
 /// Whether the reason is a failed image pull, which every node would have.
-pub(super) fn is_image_pull_failure(why: &str) -> bool {
+pub(crate) fn is_image_pull_failure(why: &str) -> bool {
     ["ErrImagePull:", "ImagePullBackOff:", "InvalidImageName:"].iter().any(|reason| why.starts_with(reason))
 }
 
 /// Why the method does not work on this node, if it is for the image. A registry that is busy or does not answer is no such
 /// reason, and neither is a pull whose cause is not known.
-pub(super) fn image_obstacle(why: &str, method: ProbeMethod) -> Option<RejectionReason> {
+pub(crate) fn image_obstacle(why: &str, method: ProbeMethod) -> Option<RejectionReason> {
     /// Of registries, resolvers and runtimes, when the image is not there or not for this node.
     const FINAL: [&str; 9] = [
         "not found",
@@ -93,7 +93,7 @@ pub(super) fn image_obstacle(why: &str, method: ProbeMethod) -> Option<Rejection
 }
 
 /// Describes how a container ended.
-pub(super) fn end_reason(end: &ContainerStateTerminated) -> String {
+pub(crate) fn end_reason(end: &ContainerStateTerminated) -> String {
     let message = end.message.as_deref().map(|message| format!(", {}", clean(message, 400))).unwrap_or_default();
     format!(
         "the container ended: {} (exit code {}){message}",
@@ -103,7 +103,7 @@ pub(super) fn end_reason(end: &ContainerStateTerminated) -> String {
 }
 
 /// The state of a container, ephemeral ones included.
-pub(super) fn state_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerState> {
+pub(crate) fn state_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerState> {
     let status = pod.status.as_ref()?;
     let mut all = status.container_statuses.iter().chain(&status.ephemeral_container_statuses).flatten();
     let named = |one: &&ContainerStatus| one.name == container;
@@ -132,7 +132,7 @@ fn after_rejection(reason: &str, settings: &Settings) -> String {
 }
 
 /// Whether the message of the runtime is about a program that the image does not contain.
-pub(super) fn is_missing_program(why: &str) -> bool {
+pub(crate) fn is_missing_program(why: &str) -> bool {
     // A hook of the runtime may also miss a file: the libraries of the driver.
     let program = why.contains("executable file") && why.contains("not found");
     program || why.contains("exec: \"") && why.contains("no such file or directory")

@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::launcher_identity::LauncherIdentity;
-use super::random_name::probe_name;
+use crate::probe::lifecycle::launcher_identity::LauncherIdentity;
+use crate::probe::lifecycle::random_name::probe_name;
 use crate::settings::{KeyValue, Settings};
 
 /// Name of the pod's only container.
@@ -24,13 +24,13 @@ pub(crate) const OWNER_LABEL: &str = "gpu-syringe.dev/owner";
 /// Label: which launcher process made the pod.
 pub(crate) const SESSION_LABEL: &str = "gpu-syringe.dev/session";
 /// Label: which tool the pod was made for.
-pub(super) const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
+pub(crate) const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
 /// Memory limit of the probe: ten times its measured use.
 const MEMORY_LIMIT: &str = "128Mi";
 /// User ID of a probe that is not privileged.
 const PLAIN_USER: i64 = 65_532;
 /// Option of node-probe that allows actions: of `hold`, and of the command that acts.
-pub(super) const OPERATOR: &str = "--operator";
+pub(crate) const OPERATOR: &str = "--operator";
 /// Option of node-probe that names one run of an action: with the same name it does not run a second time.
 pub(crate) const ONCE: &str = "--once";
 /// Kubernetes ends the pod this long after its own process should have ended.
@@ -89,7 +89,7 @@ impl ProbePod {
 
     /// The same pod with `argv` as its main process.
     #[must_use]
-    pub(super) fn running(mut self, argv: Vec<String>) -> Self {
+    pub(crate) fn running(mut self, argv: Vec<String>) -> Self {
         if let Some(container) = self.container() {
             container.command = Some(argv);
         }
@@ -99,7 +99,7 @@ impl ProbePod {
     /// The same pod for an action. node-probe refuses an action in a container whose main process lacks the option, and the
     /// admission policy checks it.
     #[must_use]
-    pub(super) fn for_actions(mut self) -> Self {
+    pub(crate) fn for_actions(mut self) -> Self {
         if let Some(command) = self.container().and_then(|container| container.command.as_mut()) {
             command.push(OPERATOR.into());
         }
@@ -108,7 +108,7 @@ impl ProbePod {
 
     /// The same pod with an image that is on the node, for --via inject.
     #[must_use]
-    pub(super) fn with_image(mut self, image: &str, hold: Vec<String>) -> Self {
+    pub(crate) fn with_image(mut self, image: &str, hold: Vec<String>) -> Self {
         if let Some(container) = self.container() {
             container.image = Some(image.to_owned());
             // The image must be on the node: no pull.
@@ -126,7 +126,7 @@ impl ProbePod {
 
     /// The same pod with an image of the probe that is on the node.
     #[must_use]
-    pub(super) fn with_present_image(mut self, image: &str) -> Self {
+    pub(crate) fn with_present_image(mut self, image: &str) -> Self {
         if let Some(container) = self.container() {
             container.image = Some(image.to_owned());
             // Nobody named this image to be pulled.

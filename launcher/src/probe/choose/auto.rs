@@ -17,14 +17,15 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep_until};
 
-use super::create_forbidden::is_missing_permission;
-use super::method_memory::{MethodMemory, Obstructed, Place, Reason};
-use super::methods::inject::{Archives, Inject, privileged_images};
-use super::methods::{logs, pod};
-use super::probe_context::ProbeContext;
-use super::runner::run;
-use super::types::ProbeResult;
-use super::{admission_policy, next_steps, present_image};
+use crate::probe::choose::method_memory::{MethodMemory, Obstructed, Place, Reason};
+use crate::probe::choose::present_image;
+use crate::probe::methods::inject::{Archives, Inject, privileged_images};
+use crate::probe::methods::{logs, pod};
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::refusal::create_forbidden::is_missing_permission;
+use crate::probe::refusal::{admission_policy, next_steps};
+use crate::probe::result::ProbeResult;
+use crate::probe::runner::run;
 use crate::settings::{ProbeMethod, Settings};
 use kube_read::Failure;
 use kube_read::failure::RejectionReason;
@@ -103,7 +104,7 @@ struct Search<'a> {
 }
 
 /// Runs one probe by the first method that works.
-pub(super) async fn run_auto(
+pub(crate) async fn run_auto(
     context: ProbeContext,
     memory: &MethodMemory,
     archives: Arc<Archives>,

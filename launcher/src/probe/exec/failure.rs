@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use super::container_state::{self, is_missing_program};
-use super::create_forbidden::is_missing_permission;
-use super::exec_websocket;
-use super::probe_context::ProbeContext;
-use super::types::ProbeContainer;
+use crate::probe::exec::container_state;
+use crate::probe::exec::container_state::is_missing_program;
+use crate::probe::exec::websocket as exec_websocket;
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::refusal::create_forbidden::is_missing_permission;
+use crate::probe::result::ProbeContainer;
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 use kube_read::failure::RejectionReason;
 
 /// Why a pod that was deleted by somebody else does not run the probe.
-pub(super) const DELETED: &str = "the pod was deleted";
+pub(crate) const DELETED: &str = "the pod was deleted";
 
 /// The failure of an upload that the connection was too slow for.
-pub(super) fn slow_upload(context: &ProbeContext, sent: usize, length: usize, took: Duration) -> Failure {
+pub(crate) fn slow_upload(context: &ProbeContext, sent: usize, length: usize, took: Duration) -> Failure {
     let kilobytes = |bytes: usize| bytes as f64 / 1000.0;
     let seconds = took.as_secs_f64();
     let why = format!(
@@ -32,7 +33,7 @@ pub(super) fn slow_upload(context: &ProbeContext, sent: usize, length: usize, to
     )
 }
 
-pub(super) fn exec_forbidden(probe_container: &ProbeContainer, why: &str) -> Failure {
+pub(crate) fn exec_forbidden(probe_container: &ProbeContainer, why: &str) -> Failure {
     let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
     let next = "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml). Without them, use --via logs.";
     // Any other refusal is of an admission plugin or of the credentials.
@@ -40,7 +41,7 @@ pub(super) fn exec_forbidden(probe_container: &ProbeContainer, why: &str) -> Fai
     Failure { obstacle, ..Failure::new(what, why, next) }.cluster_wide()
 }
 
-pub(super) fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
+pub(crate) fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
     let what = format!("Opening a websocket to node {} through {}", context.request.node, context.connection.server);
     if why.contains("dial") {
         // The log is read through the kubelet as well: no other method helps.
@@ -54,7 +55,7 @@ pub(super) fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
 }
 
 /// The same for a running container. A proxy that drops websockets and a node that hangs look alike if neither answers.
-pub(super) fn no_exec(context: &ProbeContext, why: &str, answered: bool) -> Failure {
+pub(crate) fn no_exec(context: &ProbeContext, why: &str, answered: bool) -> Failure {
     let failure = no_websocket(context, why);
     match failure.obstacle {
         Some(_) if !answered => failure.because_of(RejectionReason::ExecUnanswered),
@@ -62,7 +63,7 @@ pub(super) fn no_exec(context: &ProbeContext, why: &str, answered: bool) -> Fail
     }
 }
 
-pub(super) fn not_started(
+pub(crate) fn not_started(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
     why: &str,
@@ -75,7 +76,7 @@ pub(super) fn not_started(
     if no_image { failure.cluster_wide() } else { failure }
 }
 
-pub(super) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, why: &str) -> Failure {
+pub(crate) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, why: &str) -> Failure {
     let next = if is_missing_program(why) {
         probe_container.if_missing
     } else if why == exec_websocket::OUTPUT_TOO_LARGE {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::pod_spec::CONTAINER;
-use super::probe_context::ProbeContext;
-use super::types::{Phase, ProbeContainer};
+use crate::probe::lifecycle::pod_spec::CONTAINER;
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::request::Phase;
+use crate::probe::result::ProbeContainer;
 use kube_read::reads::events;
 
 /// A container that has not started by then may wait for its image.
@@ -15,7 +16,7 @@ const SLOW_START: Duration = Duration::from_secs(2);
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
 /// Tells the caller, once, if a slow start is a pull of the image: the status of the pod does not show it.
-pub(super) async fn tell_pull(
+pub(crate) async fn tell_pull(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
     waited: Duration,

@@ -7,10 +7,11 @@ use syringe_core::report::Report;
 use syringe_core::text::clean;
 use tokio::time::{Instant, sleep};
 
-use super::exec_retry;
-use super::exec_websocket::{self, ExecEnd, ExecOutput};
-use super::probe_context::ProbeContext;
-use super::types::{ProbeContainer, Timings};
+use crate::probe::exec::retry as exec_retry;
+use crate::probe::exec::websocket as exec_websocket;
+use crate::probe::exec::websocket::{ExecEnd, ExecOutput};
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::result::{ProbeContainer, Timings};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 
@@ -22,15 +23,15 @@ const SIGNALLED: i32 = 128;
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// A document and how it was read.
-pub(super) struct ReceivedReport {
-    pub(super) report: Report,
+pub(crate) struct ReceivedReport {
+    pub(crate) report: Report,
     /// Remarks about how it was read.
-    pub(super) note: Option<String>,
+    pub(crate) note: Option<String>,
 }
 
 impl ReceivedReport {
     /// The same, with one more remark.
-    pub(super) fn with_note(mut self, note: Option<String>) -> Self {
+    pub(crate) fn with_note(mut self, note: Option<String>) -> Self {
         self.note = match (self.note, note) {
             (Some(one), Some(other)) => Some(format!("{other}; {one}")),
             (one, other) => one.or(other),
@@ -40,7 +41,7 @@ impl ReceivedReport {
 }
 
 /// Runs the probe as soon as the container is running, and reads its document.
-pub(super) async fn read(
+pub(crate) async fn read(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
     argv: &[String],
@@ -51,7 +52,7 @@ pub(super) async fn read(
 }
 
 /// The document in `output`; if it is incomplete, the document of a second run.
-pub(super) async fn read_or_retry(
+pub(crate) async fn read_or_retry(
     context: &ProbeContext,
     output: ExecOutput,
     probe_container: &ProbeContainer,
@@ -142,7 +143,7 @@ fn outcome_unknown(context: &ProbeContext, why: &str) -> Failure {
 }
 
 /// The failure of an incomplete answer.
-pub(super) fn incomplete(context: &ProbeContext, method: ProbeMethod, why: &str) -> Failure {
+pub(crate) fn incomplete(context: &ProbeContext, method: ProbeMethod, why: &str) -> Failure {
     Failure::new(
         format!("Reading the probe's answer from node {}", context.request.node),
         why,
@@ -172,7 +173,7 @@ fn stuck(context: &ProbeContext, output: &ExecOutput) -> Option<String> {
 }
 
 /// The report in what the probe printed.
-pub(super) fn parse(output: &ExecOutput) -> Result<Report, String> {
+pub(crate) fn parse(output: &ExecOutput) -> Result<Report, String> {
     let ExecOutput { stdout, stderr, ended, .. } = output;
     // A log is cut at this size by the kubelet.
     if stdout.len() >= document_size::MAX_BYTES {

@@ -10,10 +10,9 @@ use crate::rule::evidence;
 use crate::rules::gpu::memory;
 use crate::rules::links::nvlink_events;
 use crate::rules::log::{coverage as kernel_log_coverage, xid};
-use syringe_core::classification::Severity;
+use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
-use syringe_core::kernel_log::catalogue::Class;
 
 /// Writes the summary of a diagnosis.
 pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) -> String {
@@ -147,7 +146,7 @@ fn contradicts(event: &KernelEvent) -> Option<&'static str> {
         Kind::NvlinkInitFailed | Kind::Sxid => Some(faults_ruled_out::NVLINK_FAULT),
         Kind::Xid => {
             let code = event.code?;
-            let class = catalogue::xid(code).map(|entry| entry.class);
+            let class = catalogue::xid(code).and_then(|entry| entry.class);
             if memory::UNCORRECTED_CODES.contains(&code) {
                 Some(faults_ruled_out::UNCORRECTED)
             } else if nvlink_events::CODES.contains(&code) || class == Some(Class::Fabric) {

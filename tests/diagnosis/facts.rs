@@ -176,7 +176,7 @@ fn a_log_of_hardware_faults_is_not_clear_and_one_section_says_so() {
     let diagnosis = judged(&part);
     assert!(diagnosis.verdict >= Verdict::Critical, "{}", told(&diagnosis));
     assert!(diagnosis.summary.contains("Only xid was checked"), "{}", diagnosis.summary);
-    assert_eq!(diagnosis.judged, ["xid"]);
+    assert_eq!(diagnosis.checked, ["xid"]);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_healthy_answer_names_its_limits() {
     let (report, _) = scenarios().remove("healthy-h100-8").expect("it");
     let diagnosis = judged(&report);
     assert!(
-        diagnosis.judged.len() + diagnosis.judged_in_part.len() == 9 && diagnosis.not_judged.is_empty(),
+        diagnosis.checked.len() + diagnosis.partly_checked.len() == 9 && diagnosis.not_requested.is_empty(),
         "{}",
         told(&diagnosis)
     );

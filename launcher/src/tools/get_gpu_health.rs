@@ -68,7 +68,7 @@ impl Tool for GetGpuHealth {
                 lost.join(", "),
             ]);
         }
-        let score = health.score.map_or_else(|| "not judged".to_owned(), |score| format!("{score} of 100"));
+        let score = health.score.map_or_else(|| "not checked".to_owned(), |score| format!("{score} of 100"));
         let mut page = head(answer);
         page.push_str(&format!("\nnode: {score}\n"));
         page.push_table(rows);

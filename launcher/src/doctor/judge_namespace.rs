@@ -1,6 +1,7 @@
 //! Checks of the namespace of the probes: Pod Security, quota, policy, and the dry runs of the pods.
 
-use serde_json::Value;
+use kube::ResourceExt;
+use kube::core::DynamicObject;
 
 use super::check::{Check, Mend};
 use super::judge_access::is_denied;
@@ -108,7 +109,7 @@ fn missing_namespace(observed: &Observed, rejections: &Rejections<'_>) -> Option
 fn namespace(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<'_>) -> Check {
     let (id, name) = ("namespace", mends.namespace());
     if let Seen::Found(found) = &observed.namespace
-        && found["metadata"]["deletionTimestamp"].is_string()
+        && found.metadata.deletion_timestamp.is_some()
     {
         let command =
             format!("kubectl wait --for=delete namespace/{name} --timeout=120s && {} setup --apply", mends.program());
@@ -152,7 +153,7 @@ fn pod_security(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<
     if let Some(reason) = rejections.by(Cause::PodSecurity) {
         return Check::failure(id, reason, mends.label());
     }
-    let level = observed.namespace.found().map(|found| found["metadata"]["labels"][LEVEL].as_str());
+    let level = observed.namespace.found().map(|found| found.labels().get(LEVEL).map(String::as_str));
     if !observed.dry_runs.iter().any(|(via, run)| says_exists(*via, run)) {
         return Check::skipped(id, "no pod could be tried: see the permissions and the dry runs");
     }
@@ -175,8 +176,8 @@ fn quota(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<'_>) ->
     }
     match &observed.quota {
         Seen::Found(quota) => {
-            let of = |field: &str| quota["status"][field]["pods"].as_str().map(str::to_owned);
-            let hard = quota["spec"]["hard"]["pods"].as_str().map(str::to_owned);
+            let of = |field: &str| quota.data["status"][field]["pods"].as_str().map(str::to_owned);
+            let hard = quota.data["spec"]["hard"]["pods"].as_str().map(str::to_owned);
             let used = of("used").unwrap_or_else(|| "?".to_owned());
             Check::ok(id, format!("{used} of {} pods", hard.unwrap_or_else(|| "?".to_owned())))
         }
@@ -237,7 +238,7 @@ fn policy(observed: &Observed, mends: &Mends<'_>) -> Check {
 /// Whether the parameter of the policy fits the settings of this launcher.
 fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settings, mends: &Mends<'_>) -> Check {
     let id = "policy-parameter";
-    let image = observed.parameter.found().and_then(|found: &Value| found["data"]["image"].as_str());
+    let image = observed.parameter.found().and_then(|found| found.data["data"]["image"].as_str());
     if let Some(reason) = rejections.by(Cause::Parameter) {
         // It names this image, and the API server decides by an older one.
         let is_old = reason.contains("data.image") && image == Some(settings.probe_image().as_str());
@@ -259,7 +260,7 @@ fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settin
 
 /// The ConfigMap does not exist, or the API server does not see it: one whose last policy with a ConfigMap was removed sees no
 /// ConfigMap any more until it is restarted (kubernetes/kubernetes#130887).
-fn without_parameter(parameter: &Seen<Value>, mends: &Mends<'_>) -> Mend {
+fn without_parameter(parameter: &Seen<DynamicObject>, mends: &Mends<'_>) -> Mend {
     const BLIND: &str = "an API server that had a policy with a ConfigMap and lost it sees no ConfigMap until kube-apiserver is \
                          restarted (kubernetes/kubernetes#130887)";
     match parameter {

@@ -1,4 +1,4 @@
-//! `docs/xid.md` is made from the tables in `src/xid/data`, and this keeps it current: run it with `INSTA_UPDATE=always`
+//! `docs/xid.md` is made from the tables in `src/kernel_log/data`, and this keeps it current: run it with `INSTA_UPDATE=always`
 //! after a change of a table.
 
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use syringe_core::kernel_log::event_meaning::kinds;
 const HEAD: &str = "\
 # Xid and SXid codes
 
-Made from `src/xid/data/*.tsv` by `tests/xid_table.rs`. Change the tables, not this file.
+Made from `src/kernel_log/data/*.tsv` by `tests/xid_table.rs`. Change the tables, not this file.
 
 **NVIDIA** is the immediate action of [NVIDIA's Xid catalogue](https://docs.nvidia.com/deploy/xid-errors/), for SXids that
 of the [Fabric Manager guide](https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/); `-` where they give

@@ -289,7 +289,7 @@ async fn a_report_of_another_schema_version_is_an_error_that_names_it() {
         let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
         answer.error_with(&[
             "schema version is 1 (node-probe 0.0.9)",
-            "reads 2",
+            "reads 3",
             "--image",
             "The probe pod was deleted",
         ]);

@@ -1,11 +1,11 @@
-//! The commands that mend what a check finds.
+//! The commands that fix what a check finds.
 
-use super::check::Mend;
+use super::check::Fix;
 use crate::consent::shell_quoted;
 use crate::settings::Settings;
 
 /// Makes commands with the namespace and context of this launcher.
-pub(super) struct Mends<'a> {
+pub(super) struct Fixes<'a> {
     settings: &'a Settings,
     /// The name by which the API server knows the user.
     user: Option<&'a str>,
@@ -14,7 +14,7 @@ pub(super) struct Mends<'a> {
 /// Who has to run a command.
 const ADMINISTRATOR: &str = "an administrator of the cluster runs it";
 
-impl<'a> Mends<'a> {
+impl<'a> Fixes<'a> {
     pub(super) fn new(settings: &'a Settings, user: Option<&'a str>) -> Self {
         Self { settings, user }
     }
@@ -25,8 +25,8 @@ impl<'a> Mends<'a> {
     }
 
     /// Any command, with a note.
-    pub(super) fn run(command: impl Into<String>, note: impl Into<String>) -> Mend {
-        Mend { command: command.into(), note: note.into() }
+    pub(super) fn run(command: impl Into<String>, note: impl Into<String>) -> Fix {
+        Fix { command: command.into(), note: note.into() }
     }
 
     /// The program with the settings that say where.
@@ -43,21 +43,21 @@ impl<'a> Mends<'a> {
     }
 
     /// `gpu-syringe setup --apply` with these words.
-    pub(super) fn setup(&self, words: &str, note: &str) -> Mend {
+    pub(super) fn setup(&self, words: &str, note: &str) -> Fix {
         let words = if words.is_empty() { String::new() } else { format!(" {words}") };
         let note = if note.is_empty() { ADMINISTRATOR.to_owned() } else { format!("{ADMINISTRATOR}: {note}") };
         Self::run(format!("{} setup --apply{words}", self.program()), note)
     }
 
     /// Grants the permissions to this user.
-    pub(super) fn grant(&self, operator: bool) -> Mend {
+    pub(super) fn grant(&self, operator: bool) -> Fix {
         let user = self.user.map_or_else(|| "NAME".to_owned(), shell_quoted);
         let operator = if operator { " --operator" } else { "" };
         self.setup(&format!("--user {user}{operator}"), "it grants every permission of docs/permissions.md")
     }
 
     /// Installs the policy, or gives it the image of this launcher.
-    pub(super) fn harden(&self) -> Mend {
+    pub(super) fn harden(&self) -> Fix {
         let image = crate::setup::manifests::pinned_image(self.settings);
         let image = image.map_or_else(|| "REGISTRY/PATH@sha256:DIGEST".to_owned(), |image| shell_quoted(&image));
         self.setup(
@@ -67,7 +67,7 @@ impl<'a> Mends<'a> {
     }
 
     /// Admits privileged pods in the namespace.
-    pub(super) fn label(&self) -> Mend {
+    pub(super) fn label(&self) -> Fix {
         let namespace = self.namespace();
         Self::run(
             format!("kubectl label --overwrite namespace {namespace} pod-security.kubernetes.io/enforce=privileged"),
@@ -99,7 +99,7 @@ mod tests {
             ("Ask an administrator.", None),
         ];
         for (next, command) in cases {
-            assert_eq!(Mends::command_in(next).as_deref(), command, "{next}");
+            assert_eq!(Fixes::command_in(next).as_deref(), command, "{next}");
         }
     }
 }

@@ -15,7 +15,7 @@ use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Source};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 
-use crate::envelope::{VERSION, blank};
+use crate::document::{VERSION, blank};
 use crate::request::Request;
 
 /// Maximum size of a facts file. A full report of 16 GPUs has 100 KB; saved kernel logs can be long.

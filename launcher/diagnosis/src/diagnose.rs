@@ -28,19 +28,19 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     // A node without GPUs is not healthy.
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
-    let not_judged = unknown::not_judged(&node);
-    let mut in_part = node.judged_in_part();
+    let not_requested = unknown::unchecked_sections(&node);
+    let mut in_part = node.partly_checked();
     if unknown.iter().any(|one| one.section == SectionName::Host.as_str()) && !in_part.contains(&SectionName::Host) {
         in_part.push(SectionName::Host);
     }
-    let mut judged = node.judged();
-    judged.retain(|section| !in_part.contains(section));
+    let mut checked = node.checked();
+    checked.retain(|section| !in_part.contains(section));
     let verdict = match worst {
         Severity::Fatal => Verdict::Fatal,
         Severity::Critical => Verdict::Critical,
         Severity::Warning => Verdict::Warning,
         Severity::Info if undecided || nothing_read || no_gpu => Verdict::Unknown,
-        Severity::Info if !not_judged.is_empty() => Verdict::NoFaultFound,
+        Severity::Info if !not_requested.is_empty() => Verdict::NoFaultFound,
         Severity::Info => Verdict::Healthy,
     };
     let kernel_log = node.kernel_log().map(|log| log.coverage.clone()).unwrap_or_default();
@@ -48,9 +48,9 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
         verdict,
         undecided: undecided || nothing_read || no_gpu,
         summary: summary::write(&node, verdict, &concluded),
-        judged,
-        judged_in_part: in_part,
-        not_judged,
+        checked,
+        partly_checked: in_part,
+        not_requested,
         plan,
         not_checked: not_checked::list(&node),
         unknown,

@@ -10,7 +10,7 @@ use syringe_core::section_name::SectionName;
 
 use super::source_threads::{SectionResult, start_nvml};
 use crate::child_task::NvmlRequest;
-use crate::envelope::millis;
+use crate::document::millis;
 use crate::nvml::NvmlProcess;
 
 /// The processes of one read.

@@ -15,7 +15,7 @@ use syringe_core::section_name::SectionName;
 
 use super::needed_sections::NeededSections;
 use crate::child_task::NvmlRequest;
-use crate::envelope::millis;
+use crate::document::millis;
 use crate::nvml::{Answer, Answers, NvmlProcess};
 use crate::paths::{Owner, Paths};
 use crate::request::Request;

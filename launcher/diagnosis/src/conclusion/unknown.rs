@@ -40,7 +40,7 @@ pub(crate) fn not_requested(node: &Node<'_>) -> Vec<SectionName> {
 }
 
 /// Returns the sections that were not requested, and those of which nothing was read.
-pub(crate) fn not_judged(node: &Node<'_>) -> Vec<SectionName> {
+pub(crate) fn unchecked_sections(node: &Node<'_>) -> Vec<SectionName> {
     let mut sections = not_requested(node);
     let requested = node.report.sections.statuses().into_iter().map(|(name, _)| name);
     sections.extend(requested.filter(|name| !node.has(*name)));

@@ -106,22 +106,22 @@ impl<'a> Node<'a> {
 
     /// Returns whether a section was read, at least in part.
     pub(crate) fn has(&self, section: SectionName) -> bool {
-        self.judged().contains(&section)
+        self.checked().contains(&section)
     }
 
     /// Returns the sections that were read, at least in part.
-    pub(crate) fn judged(&self) -> Vec<SectionName> {
+    pub(crate) fn checked(&self) -> Vec<SectionName> {
         let sections = &self.report.sections;
         let read = sections.statuses().into_iter().filter(|(_, status)| *status != Status::Error);
         read.map(|(name, _)| name).filter(|name| sections.get(*name).has_data()).collect()
     }
 
     /// Returns the sections that were read in part.
-    pub(crate) fn judged_in_part(&self) -> Vec<SectionName> {
-        let judged = self.judged();
+    pub(crate) fn partly_checked(&self) -> Vec<SectionName> {
+        let checked = self.checked();
         let statuses = self.report.sections.statuses().into_iter();
         statuses
-            .filter(|(name, status)| *status == Status::Partial && judged.contains(name))
+            .filter(|(name, status)| *status == Status::Partial && checked.contains(name))
             .map(|(name, _)| name)
             .collect()
     }

@@ -1,11 +1,12 @@
 //! `--via pod`: a privileged pod of the probe's image that waits, and one exec in it.
 
 use super::probe_steps::ProbeSteps;
-use crate::probe::next_steps::NO_PROBE;
-use crate::probe::pod_lifecycle::PodLifecycle;
+use crate::probe::exec::read_report;
+use crate::probe::exec::read_report::ReceivedReport;
+use crate::probe::lifecycle::pod_lifecycle::PodLifecycle;
 use crate::probe::probe_context::ProbeContext;
-use crate::probe::read_report::{self, ReceivedReport};
-use crate::probe::types::{CleanUp, Timings};
+use crate::probe::refusal::next_steps::NO_PROBE;
+use crate::probe::result::{CleanUp, Timings};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 

@@ -3,8 +3,8 @@
 use syringe_core::probe_command::{ProbeCommand, ReadCommand};
 
 use super::inject;
-use crate::probe::launcher_identity::LauncherIdentity;
-use crate::probe::pod_spec::ProbePod;
+use crate::probe::lifecycle::launcher_identity::LauncherIdentity;
+use crate::probe::lifecycle::pod_spec::ProbePod;
 use crate::settings::{ProbeMethod, Settings};
 use kube_read::Failure;
 

@@ -26,6 +26,7 @@ mod exit_status;
 mod fit_answer;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/checks/launcher.rs"]
 pub mod fuzzing;
 pub mod mcp;
 mod node_reading;

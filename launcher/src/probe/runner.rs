@@ -142,14 +142,6 @@ fn being_deleted(context: &ProbeContext, received: &ReceivedReport, via: ProbeMe
     }
 }
 
-/// Two remarks as one.
-pub(super) fn join(one: Option<String>, other: Option<String>) -> Option<String> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(format!("{one}; {other}")),
-        (one, other) => one.or(other),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

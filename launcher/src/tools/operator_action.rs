@@ -22,6 +22,7 @@ use crate::tools::action_answer::ActionAnswer;
 use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::client::connection::IN_CLUSTER;
+use kube_read::failure::Cause;
 use kube_read::reads::nodes;
 
 /// Maximum lifetime of the pod of an action. deploy/admission-policy.yaml allows at most 15 minutes.
@@ -332,7 +333,9 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         let note = self.note(plan.clone(), how.clone());
         let CallContext { prober, on_phase, .. } = self.call;
         let probed = match prober.act(self.connection, request, on_phase.clone(), note).await {
-            Err(failure) if failure.may_have_acted => return Err(self.with_state_afterwards(failure).await),
+            Err(failure) if failure.cause == Cause::ActionSent => {
+                return Err(self.with_state_afterwards(failure).await);
+            }
             probed => probed?,
         };
         let (done, note) = self.read(probed)?;

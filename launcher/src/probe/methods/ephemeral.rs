@@ -32,7 +32,7 @@ use kube_read::Failure;
 use kube_read::client::api_error::{page_of_proxy, request_failed, timed_out};
 use kube_read::client::api_status::{is_conflict, is_not_a_status, is_page_of_proxy};
 use kube_read::client::retry;
-use kube_read::failure::{RejectionReason, kube_reason};
+use kube_read::failure::kube_reason;
 
 /// Pods in it are never chosen: only --ephemeral-pod can name one.
 const SYSTEM_NAMESPACE: &str = "kube-system";
@@ -169,9 +169,8 @@ impl Ephemeral {
             return page_of_proxy(&context.connection, what, error);
         }
         let why = kube_reason(error);
-        if let Some((who, change)) = admission_policy::refused_by(&why, &open.namespace) {
-            return Self::failed(context, format!("denied by {who}: {why}"), change)
-                .because_of(RejectionReason::Policy(who));
+        if let Some(denial) = admission_policy::denial(&why, &open.namespace) {
+            return denial.failure(format!("Adding an ephemeral container on node {}", context.request.node), &why);
         }
         let next = match error {
             kube::Error::Api(status) if status.code == 403 => {

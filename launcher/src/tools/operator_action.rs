@@ -327,7 +327,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     /// Runs the action.
     async fn act(&self, agreed: AgreedPlan) -> Result<ActionAnswer<D::Report>, Failure> {
         let AgreedPlan { plan, how } = agreed;
-        let id = random_suffix();
+        let id = random_suffix()?;
         let deadline = (self.call.settings.call_time() + self.action.time()).min(MAX_ACTION_TIME);
         let request = self.request(self.command(&[ONCE, &id]), deadline);
         let note = self.note(plan.clone(), how.clone());

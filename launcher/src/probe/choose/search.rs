@@ -313,9 +313,10 @@ impl Search<'_> {
         let mut running = std::pin::pin!(async {
             match method {
                 ProbeMethod::Logs => runner::run(context, Logs::new(context)).await,
-                ProbeMethod::Ephemeral => runner::run(context, Ephemeral::new()).await,
+                ProbeMethod::Ephemeral => runner::run(context, Ok(Ephemeral::new())).await,
                 ProbeMethod::Inject => {
-                    runner::run(context, Inject::new(self.archives.clone(), context.base_image.clone())).await
+                    let inject = Inject::new(self.archives.clone(), context.base_image.clone());
+                    runner::run(context, Ok(inject)).await
                 }
                 ProbeMethod::Pod | ProbeMethod::Auto | ProbeMethod::None => {
                     runner::run(context, ExecPod::new(context)).await

@@ -7,7 +7,7 @@ use kube::api::PostParams;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::probe::lifecycle::delete_pod::{Deletion, delete_pod};
-use crate::probe::lifecycle::late_pod;
+use crate::probe::lifecycle::late::{self, LATE_TIME, LateObject};
 use crate::probe::lifecycle::open_probes::OpenProbe;
 use crate::probe::lifecycle::pod_spec::{CONTAINER, ProbePod, SESSION_LABEL};
 use crate::probe::probe_context::ProbeContext;
@@ -160,8 +160,14 @@ impl PodLifecycle {
         context.report(Phase::Remove);
         let deletion = delete_pod(&context.pods(namespace), name, &outcome).await;
         if let (Ok(Deletion::NotFound), CreateOutcome::Unanswered, Some(open)) = (&deletion, &outcome, &open) {
-            let left_behind = Some(late_pod::left_behind(open));
-            late_pod::look_in_background(context, open.clone());
+            let left_behind = Some(format!(
+                "pod {namespace}/{name} may still be created, since its creation was not answered: gpu-syringe looks for it for \
+                 up to {} s and deletes it; it exits on its own within {} s of its start. To make sure: {}",
+                LATE_TIME.as_secs(),
+                open.lifetime_seconds,
+                open.command()
+            ));
+            late::end_in_background(context, LateObject::Pod(context.pods(namespace)), open.clone());
             return CleanUp { pod: name.clone(), deleted: false, left_behind };
         }
         // A pod that could not be deleted is no longer in use: the next sweep tries again.

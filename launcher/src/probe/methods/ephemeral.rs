@@ -17,8 +17,7 @@ use super::probe_steps::ProbeSteps;
 use crate::probe::exec::read_report;
 use crate::probe::exec::read_report::ReceivedReport;
 use crate::probe::lifecycle::end_container::{AddedContainer, FinalState};
-use crate::probe::lifecycle::late_container;
-use crate::probe::lifecycle::late_pod::LATE_TIME;
+use crate::probe::lifecycle::late::{self, LATE_TIME, LateObject};
 use crate::probe::lifecycle::open_probes::OpenProbe;
 use crate::probe::lifecycle::pod_spec::OPERATOR;
 use crate::probe::lifecycle::random_name::probe_name;
@@ -222,7 +221,7 @@ impl ProbeSteps for Ephemeral {
             return Err(Self::failed(context, "--no-ephemeral forbids it", next));
         }
         let target = Self::choose(context).await?;
-        let container = container(context, &target.container);
+        let container = container(context, &target.container)?;
         let TargetContainer { namespace, pod, .. } = &target;
         self.probe_container = Some(ProbeContainer {
             namespace: namespace.clone(),
@@ -270,7 +269,7 @@ impl ProbeSteps for Ephemeral {
         let pod = format!("{}/{}", open.namespace, open.pod);
         match state {
             FinalState::Gone | FinalState::Ended => context.session.open.remove(&open),
-            _ => late_container::look_in_background(context, added, open),
+            _ => late::end_in_background(context, LateObject::Container(added), open),
         }
         CleanUp { pod, deleted, left_behind }
     }
@@ -304,12 +303,12 @@ fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
     ))
 }
 
-fn container(context: &ProbeContext, target: &str) -> EphemeralContainer {
+fn container(context: &ProbeContext, target: &str) -> Result<EphemeralContainer, Failure> {
     let lifetime = context.settings.probe_lifetime().as_secs().to_string();
     let mut hold = ["hold", "--releasable", "--seconds", &lifetime].map(str::to_owned).to_vec();
     hold.extend(context.is_for_actions().then(|| OPERATOR.to_owned()));
-    EphemeralContainer {
-        name: probe_name(),
+    Ok(EphemeralContainer {
+        name: probe_name()?,
         image: Some(context.settings.probe_image()),
         image_pull_policy: Some(context.settings.image_pull_policy.as_str().into()),
         command: Some(node_probe(&hold)),
@@ -323,5 +322,5 @@ fn container(context: &ProbeContext, target: &str) -> EphemeralContainer {
             ..SecurityContext::default()
         }),
         ..EphemeralContainer::default()
-    }
+    })
 }

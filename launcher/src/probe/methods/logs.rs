@@ -60,8 +60,9 @@ struct Progress {
 }
 
 impl Logs {
-    pub(in crate::probe) fn new(context: &ProbeContext) -> Self {
-        Self(PodLifecycle::new(context.pod().running(node_probe(&context.request.command))))
+    pub(in crate::probe) fn new(context: &ProbeContext) -> Result<Self, Failure> {
+        let argv = node_probe(&context.request.command);
+        context.pod().map(|pod| Self(PodLifecycle::new(pod.running(argv))))
     }
 
     /// Reads the pod.

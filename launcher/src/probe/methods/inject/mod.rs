@@ -83,7 +83,7 @@ impl ProbeSteps for Inject {
         // Checked before anything is created: the file, and its architecture.
         let binary = binary::find(&context.settings, &architecture)?;
         let archive = self.archives.of(&binary).await?;
-        let pod = upload_pod(context.pod(), &image, &context.settings);
+        let pod = upload_pod(context.pod()?, &image, &context.settings);
         let created = self.created.insert(CreatedPod { pod: PodLifecycle::new(pod), archive });
         created.pod.create(context).await
     }

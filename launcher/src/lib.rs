@@ -46,6 +46,7 @@ pub use exit_status::{FailOn, Outcome};
 #[doc(hidden)]
 pub mod command_line {
     pub use crate::args::{command, documented_call};
+    pub use crate::command_names::command_of;
     pub use crate::settings::all_settings;
     pub use crate::settings::file::is_setting_of_files;
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct Unknown {
     /// Section of the report.
+    #[cfg_attr(feature = "schema", schemars(extend("x-text" = "own")))]
     pub section: String,
     /// NVML index, if it is about one GPU.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,7 @@
 //!   clock                         time that goes on during a suspend
 //!   carried                       the node-probe programs inside this one
 //!   user_dirs                     configuration and state directory
-//!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::{layout, page, style, table}
+//!   byte_budget, fit_answer, untrusted_text, schema, answer_shape, variant_name, text::{layout, page, style, table}
 //!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
 //!   settings                      flags, environment, file → validated settings
 //!   audit                         the audit log: line, file, table
@@ -34,6 +34,7 @@
 mod answer;
 mod args;
 pub mod audit;
+mod answer_shape;
 mod byte_budget;
 pub mod call;
 mod carried;

@@ -27,12 +27,15 @@ pub struct NodeAnswer<T> {
     pub summary: String,
     /// Sections that were read in full and judged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-text" = "own"))]
     pub judged: Vec<String>,
     /// Sections of which a part could not be read. `unknown` says which. The rest of the section was judged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-text" = "own"))]
     pub judged_in_part: Vec<String>,
     /// Sections that this tool does not read. `diagnose_gpu_node` reads all sections.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-text" = "own"))]
     pub not_judged: Vec<String>,
     /// Worst first.
     pub findings: Vec<Finding>,

@@ -9,6 +9,7 @@ use serde_json::Value;
 use syringe_core::text::clean;
 use tokio::time::Instant;
 
+use crate::answer_shape::{AnswerShape, schema_of};
 use crate::call::CallContext;
 use crate::exit_status::{CommandAnswer, Outcome};
 use crate::text::page::Page;
@@ -74,7 +75,9 @@ pub struct ToolEntry {
     pub input_schema: fn() -> Value,
     /// JSON Schema of the answer.
     pub output_schema: fn() -> Value,
-    call: fn(CallContext, Value) -> BoxFuture<'static, Result<RenderedAnswer, Failure>>,
+    /// The whole schema of the answer.
+    pub(crate) answer_schema: fn() -> Value,
+    call: fn(CallContext, Value, AnswerShape) -> BoxFuture<'static, Result<RenderedAnswer, Failure>>,
 }
 
 impl ToolEntry {
@@ -88,17 +91,18 @@ impl ToolEntry {
             destructive: T::DESTRUCTIVE,
             input_schema: crate::schema::input::<T::Args>,
             output_schema: crate::schema::output::<T::Answer>,
-            call: |call, args| run::<T>(call, args).boxed(),
+            answer_schema: schema_of::<T::Answer>,
+            call: |call, args, shape| run::<T>(call, args, shape).boxed(),
         }
     }
 
     /// Runs the tool.
     pub fn call(&self, call: CallContext, args: Value) -> BoxFuture<'static, Result<RenderedAnswer, Failure>> {
-        (self.call)(call, args)
+        (self.call)(call, args, AnswerShape::from_schema(&(self.answer_schema)()))
     }
 }
 
-async fn run<T: Tool>(call: CallContext, args: Value) -> Result<RenderedAnswer, Failure> {
+async fn run<T: Tool>(call: CallContext, args: Value, shape: AnswerShape) -> Result<RenderedAnswer, Failure> {
     let args = serde_json::from_value(args).map_err(|error| {
         Failure::new(format!("The arguments of {}", T::NAME), error, "Fix them: see the tool's input schema.")
     })?;
@@ -108,13 +112,13 @@ async fn run<T: Tool>(call: CallContext, args: Value) -> Result<RenderedAnswer, 
     let mut json = serde_json::to_value(&answer).map_err(|error| {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
+    untrusted_text::finish(&mut json, &shape);
     let mut page = T::page(&answer);
     if let (true, Some(fields)) = (is_demo, json.as_object_mut()) {
         fields.insert(DEMO.to_owned(), true.into());
         page.push_str("\nThis is demo data, not a real cluster.\n");
     }
-    untrusted_text::finish(&mut json);
-    fit_answer::fit(&mut json);
+    fit_answer::fit(&mut json, &shape);
     let names = answer.names().iter().map(|name| clean(name, MAX_NAME)).collect();
     Ok(RenderedAnswer { json, page, names, outcome: answer.outcome() })
 }

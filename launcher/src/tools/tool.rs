@@ -34,8 +34,8 @@ pub trait Tool: Send + Sync + 'static {
     const PROBES: bool;
     /// Whether it changes a node. Such a tool exists only in operator mode.
     const DESTRUCTIVE: bool = false;
-    /// Arguments, all validated before anything is created.
-    type Args: DeserializeOwned + Serialize + JsonSchema + Send;
+    /// Arguments of the tool and of its command, all validated before anything is created.
+    type Args: clap::Args + Clone + DeserializeOwned + Serialize + JsonSchema + Send + Sync;
     /// The answer.
     type Answer: CommandAnswer + Serialize + JsonSchema + Send;
 
@@ -73,11 +73,9 @@ pub struct ToolEntry {
     pub destructive: bool,
     /// JSON Schema of the arguments.
     pub input_schema: fn() -> Value,
-    /// JSON Schema of the answer.
-    pub output_schema: fn() -> Value,
-    /// The whole schema of the answer.
+    /// The whole JSON Schema of the answer, with definitions.
     pub(crate) answer_schema: fn() -> Value,
-    call: fn(CallContext, Value, AnswerShape) -> BoxFuture<'static, Result<RenderedAnswer, Failure>>,
+    call: fn(CallContext, Value) -> BoxFuture<'static, Result<RenderedAnswer, Failure>>,
 }
 
 impl ToolEntry {
@@ -90,28 +88,37 @@ impl ToolEntry {
             probes: T::PROBES,
             destructive: T::DESTRUCTIVE,
             input_schema: crate::schema::input::<T::Args>,
-            output_schema: crate::schema::output::<T::Answer>,
             answer_schema: schema_of::<T::Answer>,
-            call: |call, args, shape| run::<T>(call, args, shape).boxed(),
+            call: |call, args| async { run::<T>(call, parsed::<T>(args)?).await }.boxed(),
         }
+    }
+
+    /// The short JSON Schema of the answer that hosts get.
+    pub fn output_schema(&self) -> Value {
+        crate::schema::output(&(self.answer_schema)())
     }
 
     /// Runs the tool.
     pub fn call(&self, call: CallContext, args: Value) -> BoxFuture<'static, Result<RenderedAnswer, Failure>> {
-        (self.call)(call, args, AnswerShape::from_schema(&(self.answer_schema)()))
+        (self.call)(call, args)
     }
 }
 
-async fn run<T: Tool>(call: CallContext, args: Value, shape: AnswerShape) -> Result<RenderedAnswer, Failure> {
-    let args = serde_json::from_value(args).map_err(|error| {
+fn parsed<T: Tool>(args: Value) -> Result<T::Args, Failure> {
+    serde_json::from_value(args).map_err(|error| {
         Failure::new(format!("The arguments of {}", T::NAME), error, "Fix them: see the tool's input schema.")
-    })?;
+    })
+}
+
+/// Runs the tool and renders its answer.
+pub(crate) async fn run<T: Tool>(call: CallContext, args: T::Args) -> Result<RenderedAnswer, Failure> {
     let call = CallContext { end: Instant::now() + call.settings.call_time(), ..call };
     let is_demo = call.settings.is_demo();
     let answer = T::call(call, args).await?;
     let mut json = serde_json::to_value(&answer).map_err(|error| {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
+    let shape = AnswerShape::from_schema(&schema_of::<T::Answer>());
     untrusted_text::finish(&mut json, &shape);
     let mut page = T::page(&answer);
     if let (true, Some(fields)) = (is_demo, json.as_object_mut()) {

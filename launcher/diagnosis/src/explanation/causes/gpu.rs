@@ -179,7 +179,7 @@ const ABOUT_STARTS: [&str; 14] = [
     "kubelet-allocations-",
     "allocation-",
     "vgpu-",
-    "pod-without-",
+    "pod-gpu-not-",
 ];
 
 fn is_about_starts(finding: &Finding) -> bool {

@@ -75,16 +75,20 @@ pub(crate) fn output(mut command: Command, time: Duration) -> io::Result<Output>
             let _ = child.kill();
             let mut why = format!("it did not end within {:.1} s", time.as_secs_f32());
             if wait(&mut child, KILL_TIME)?.is_none() {
-                why.push_str(&format!(
-                    "; process {} of the probe hangs in the kernel and could not be killed: it stays until that call returns",
-                    child.id()
-                ));
+                why.push_str(&left_behind(child.id()));
             }
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
     };
     let text = |part: Receiver<Vec<u8>>| part.recv_timeout(KILL_TIME).unwrap_or_default();
     Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
+}
+
+/// Text for a process that cannot be killed.
+pub(crate) fn left_behind(process: u32) -> String {
+    format!(
+        "; process {process} of the probe hangs in the kernel and could not be killed: it stays until that call returns"
+    )
 }
 
 /// Reads an output in a thread: a full pipe would block the child.

@@ -1,9 +1,11 @@
 //! The tasks of the child processes of this program. `child` starts them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::document::millis;
 use crate::paths::Paths;
 use crate::section::SectionName;
 
@@ -59,7 +61,7 @@ pub(crate) struct NvmlRequest {
     pub(crate) time_ms: u64,
     /// Whether the driver has to initialize GPUs first, which takes seconds.
     pub(crate) slow_start: bool,
-    /// GPUs that are not called, by NVML index: another process hangs in a call on them, or crashed.
+    /// GPUs that are left out, by NVML index: another process hangs in a call on them, or crashed.
     pub(crate) without: Vec<u32>,
     /// Parts that are known already.
     pub(crate) have: Vec<(SectionName, u32)>,
@@ -92,6 +94,22 @@ pub(crate) enum SmiCommand {
     PersistenceOn,
     /// `-pm 0`
     PersistenceOff,
+}
+
+impl NvmlRequest {
+    /// A request for nothing yet.
+    pub(crate) fn new(paths: Paths, time: Duration) -> Self {
+        Self {
+            library: None,
+            paths,
+            sections: Vec::new(),
+            gpu: None,
+            time_ms: millis(time),
+            slow_start: false,
+            without: Vec::new(),
+            have: Vec::new(),
+        }
+    }
 }
 
 impl ChildTask {

@@ -84,7 +84,7 @@ pub(in crate::nvml) fn open(
 }
 
 fn start(path: &Path, recorder: &CallRecorder, unattached: bool) -> Result<Nvml, NvmlError> {
-    let _under_way = recorder.record("nvmlInit_v2", None);
+    let _current = recorder.record("nvmlInit_v2", None, None);
     initialise(path, unattached)
 }
 

@@ -48,11 +48,6 @@ struct LinkReader<'d, 'r, 'a> {
     is_nvlink5: bool,
 }
 
-/// Reads state, versions and counters of all links in one call. They are used when the links are read.
-pub(in crate::nvml) fn read_fields(device: &Device<'_>, reader: &DeviceReader<'_>) {
-    LinkFields::read(device, reader);
-}
-
 /// Every NVLink that the GPU has.
 pub(in crate::nvml) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<NvlinkGroup> {
     let architecture = Function::of_product("nvmlDeviceGetArchitecture", "architecture");
@@ -142,8 +137,8 @@ impl LinkReader<'_, '_, '_> {
         }
     }
 
-    /// A value that drivers refuse on links that work: an error is no news, but that it was not asked for is.
-    fn far_end<T: Clone + Send + Sync + 'static>(
+    /// A value that drivers refuse on links that work: such an error is expected. A call that was not made is noted.
+    fn far_end<T: Clone + 'static>(
         &mut self,
         function: &'static str,
         field: &'static str,

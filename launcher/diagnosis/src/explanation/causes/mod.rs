@@ -156,14 +156,8 @@ impl Case<'_> {
     }
 }
 
-const ALL_CLASSES: [Class; 6] = [
-    Class::Hardware,
-    Class::Fabric,
-    Class::Thermal,
-    Class::Power,
-    Class::Driver,
-    Class::Application,
-];
+const ALL_CLASSES: [Class; 6] =
+    [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power, Class::Driver, Class::Application];
 
 /// The current state in a few words: phase, containers and processes.
 fn state(pod: &PodFacts, on_node: &PodOnNode) -> String {

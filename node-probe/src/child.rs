@@ -41,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// If no socket can be created, or the task is too large for it.
 pub(crate) fn command(task: &ChildTask) -> io::Result<Command> {
     let (ours, theirs) = UnixStream::pair()?;
-    // Nobody reads yet: a task that does not fit must fail and not block.
+    // There is no reader yet: a task that does not fit must fail and not block.
     ours.set_nonblocking(true)?;
     (&ours).write_all(&serde_json::to_vec(task)?)?;
     // The executable of a test is not this program: it would run all tests again.

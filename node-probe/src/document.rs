@@ -10,7 +10,6 @@ use crate::section::SectionName;
 /// The version in reports.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Number of sections.
 const SECTIONS: usize = SectionName::ALL.len();
 
 /// A report without any section.

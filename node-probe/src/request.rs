@@ -1,4 +1,4 @@
-//! What a run reads: sections, time window, container, and in the development program the files that replace the
+//! The request of a run: sections, time window, container, and in the development program the files that replace the
 //! machine.
 
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The same request with these sections, for an action.
+    /// This request with other sections, for an action.
     pub(crate) fn of(&self, sections: Vec<SectionName>) -> Self {
         let files = Files { kernel_log: None, ..self.files.clone() };
         Self { sections, since: None, container: None, stack_log: None, files, ..self.clone() }

@@ -9,7 +9,6 @@ use crate::request::Request;
 pub(crate) struct KillArguments {
     /// UUID of the GPU that the process uses
     pub(crate) gpu: String,
-    /// Process id
     pub(crate) pid: u32,
     /// start_ticks of the process as the processes section reported it: another process of the same number is refused
     pub(crate) start_ticks: u64,
@@ -33,7 +32,6 @@ pub(crate) struct ResetArguments {
     pub(crate) reset_seconds: u64,
 }
 
-/// On or off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Switch {
     #[default]
@@ -53,20 +51,17 @@ impl FromStr for Switch {
     }
 }
 
-/// A validated action.
 #[derive(Debug)]
 pub(crate) struct ActionRequest {
     /// Whether `--operator` was given.
     pub(crate) operator: bool,
-    /// What to do.
     pub(crate) action: ActionKind,
     /// ID of the action, so that a repeated call does not run it again.
     pub(crate) once: Option<String>,
-    /// Where the facts come from, and how long reading may take.
+    /// The source of the facts, and the time limit of the read.
     pub(crate) request: Request,
 }
 
-/// What to do.
 #[derive(Debug)]
 pub(crate) enum ActionKind {
     Kill(KillRequest),

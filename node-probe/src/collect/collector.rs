@@ -42,7 +42,6 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// Starts without results.
     pub(super) fn new(
         needed: NeededSections,
         sender: Sender<SectionResult>,
@@ -90,7 +89,7 @@ impl Collector {
         }
         let call = self.nvml.call();
         self.end_nvml(END_TIME);
-        // What replaces a missing section is read after the deadline.
+        // Replacements of missing sections are read after the deadline.
         bounded::begin(timeout / LATE_PART);
         let late = self.timed_out(SectionName::Inventory, timeout, call.as_deref());
         // This does not show which GPU hangs.
@@ -100,7 +99,7 @@ impl Collector {
         }
     }
 
-    /// Ends the NVML process, if the kernel allows it. Closing a GPU that nobody else has open takes seconds,
+    /// Ends the NVML process, if the kernel allows it. Closing a GPU that no other process has open takes seconds,
     /// which is not awaited if everything was read.
     fn end_nvml(&mut self, time: Duration) {
         self.left_behind = self.nvml.end(time);

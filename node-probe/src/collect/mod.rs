@@ -44,7 +44,7 @@ use crate::{bounded, host};
 /// Time that the driver takes to initialize one GPU.
 const INITIALIZATION_TIME: Duration = Duration::from_secs(3);
 
-/// Reads what `request` asks for.
+/// Reads the sections of `request`.
 pub(crate) fn collect(request: &Request) -> Report {
     let started = Instant::now();
     bounded::begin(request.timeout);
@@ -63,7 +63,7 @@ pub(crate) fn collect(request: &Request) -> Report {
         ..NvmlRequest::new(paths.clone(), nvml_time(timeout))
     };
     let messages = sender.clone();
-    // After the end of the read nobody receives them.
+    // After the end of the read there is no receiver.
     let mut nvml = NvmlProcesses::new(nvml_request, move |message| {
         let _ = messages.send(SectionResult::Nvml(Box::new(message)));
     });

@@ -80,7 +80,7 @@ fn no_kubelet() -> Problem {
     }
 }
 
-/// Sends a section with its duration and the problems of its reads. After the deadline nobody receives it, which is not an error.
+/// Sends a section with its duration and the problems of its reads. After the deadline there is no receiver, which is not an error.
 pub(super) fn deliver<T>(
     sender: &Sender<SectionResult>,
     time: Duration,

@@ -1,4 +1,4 @@
-//! What the NVML process sends to the probe: one line of JSON for each answer.
+//! The messages of the NVML process to the probe: one line of JSON for each answer.
 //!
 //! A section is sent as one part for each GPU, as soon as it is read. A part that was not complete in time has the values that arrived,
 //! and what is missing; a later part of the same GPU replaces it.
@@ -80,7 +80,7 @@ fn read_entry<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -
     json_reader::read(serde_json::Value::deserialize(deserializer)?).map_err(de::Error::custom)
 }
 
-/// What a part does not have.
+/// The values that a part does not have.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Missing {
     /// Fields that are not supported.

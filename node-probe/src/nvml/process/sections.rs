@@ -143,7 +143,6 @@ impl<T> OfGpus<T> {
 }
 
 impl Parts {
-    /// Adds an answer.
     pub(super) fn add(&mut self, answer: Answer) {
         match answer {
             Answer::Opened { count, addresses } => {

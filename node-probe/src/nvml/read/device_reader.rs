@@ -13,7 +13,7 @@ use super::cache::{Answer, Cache, Cached, Function};
 use crate::nvml::current_call::CallRecorder;
 use crate::nvml::errors::{Kind, NvmlError};
 
-/// What the readers of one GPU share.
+/// The values that all readers of one GPU share.
 #[derive(Clone, Copy)]
 pub(in crate::nvml) struct Context<'a> {
     /// NVML index; `None` for calls about the installation as a whole.

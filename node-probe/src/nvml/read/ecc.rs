@@ -14,7 +14,7 @@ use crate::nvml::errors::{Kind, NvmlError};
 /// `NVML_ERROR_CORRUPTED_INFOROM`.
 const CORRUPTED_INFOROM: u32 = 14;
 
-/// Locations and their words in the report. The first two are all that Ampere and later know.
+/// Locations and their words in the report. Ampere and later have only the first two.
 const LOCATIONS: &[(MemoryLocation, &str)] = &[
     (MemoryLocation::Device, "dram"),
     (MemoryLocation::SRAM, "sram"),

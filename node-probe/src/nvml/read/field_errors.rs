@@ -25,12 +25,12 @@ pub(in crate::nvml) struct FieldErrors {
     pub(in crate::nvml) unread: Vec<Unread>,
     /// GPUs that do not respond, or no longer respond.
     pub(in crate::nvml) lost: Vec<LostGpu>,
-    /// What failed, and why.
+    /// The failures, with their causes.
     pub(in crate::nvml) problems: Vec<Problem>,
 }
 
 impl Missing {
-    /// What a reader could not read of its GPU.
+    /// The fields that a reader could not read.
     pub(in crate::nvml) fn of(reader: DeviceReader<'_>, identity: &Identity) -> Self {
         let gpu = reader.gpu();
         let DeviceReader { context, unsupported, failed, .. } = reader;
@@ -43,7 +43,7 @@ impl Missing {
         let words = |fields: Vec<&str>| fields.into_iter().map(str::to_owned).collect();
         let missing = Self { unread: words(unread), problems, ..Self::default() };
         match context.gone.get() {
-            // Fields that a GPU lacked before it was lost say nothing about the hardware.
+            // A GPU that is being lost may reject fields that the hardware has.
             Some(error) => missing.with_lost(identity, error),
             None => Self { unsupported: words(unsupported), ..missing },
         }
@@ -140,7 +140,7 @@ mod tests {
     const LOST: NvmlError = NvmlError::Code(15);
     const UNKNOWN: NvmlError = NvmlError::Code(999);
 
-    /// What a reader borrows.
+    /// The values that a reader borrows.
     #[derive(Default)]
     struct Parts {
         recorder: CallRecorder,

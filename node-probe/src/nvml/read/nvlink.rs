@@ -27,7 +27,6 @@ const ERRORS: &[(u32, &str)] = &[(2, "crc_flit"), (3, "crc_data"), (0, "replay")
 
 /// The meaning of the answer for a link number.
 enum Link {
-    /// The link exists.
     State(bool),
     /// It exists, but its state could not be read.
     Unreadable,
@@ -59,7 +58,7 @@ pub(in crate::nvml) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>)
     }
     for link in &mut links {
         link.version = match &architecture {
-            // What the number means is not known.
+            // The meaning of the number depends on the architecture.
             Err(error) if error.kind() == Kind::Gone || error.is_not_reached() => None,
             known => link.version.map(|version| enum_names::nvlink_version(version, known.clone().ok())),
         };

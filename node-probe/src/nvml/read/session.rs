@@ -48,7 +48,6 @@ pub(in crate::nvml) struct Session {
     pub(in crate::nvml) p2p_absent: Cell<bool>,
 }
 
-/// One GPU.
 pub(in crate::nvml) struct Gpu {
     pub(in crate::nvml) identity: Identity,
     /// Its handle, or the reason why it has none.

@@ -53,7 +53,7 @@ impl Session {
     }
 }
 
-/// How two GPUs are connected, in the terms of `nvidia-smi topo -m`.
+/// The connection of two GPUs, in the terms of `nvidia-smi topo -m`.
 fn connection(
     gpu: &Gpu,
     other: &Gpu,

@@ -15,6 +15,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use demo_cluster::{Fixture, Timing, demo, workloads_of};
+use gpu_syringe::command_line::command_of;
 use insta::{assert_json_snapshot, assert_snapshot};
 use node_probe::SectionName;
 use serde_json::{Value, json};
@@ -133,10 +134,10 @@ async fn every_table_of_the_demo() {
     let bed = Bed::of(Fixture { timing: Timing::fast(), ..demo() }).await;
     let mut client = bed.client().await;
     let nodes = ["gpu-1", "gpu-2", "gpu-3"];
-    let mut commands = vec![("list_gpu_nodes".to_owned(), vec!["list-gpu-nodes".to_owned()])];
+    let mut commands = vec![("list_gpu_nodes".to_owned(), vec!["nodes".to_owned()])];
     for tool in client.tools().await {
         let Some(tool) = tool_of_one_node(&tool) else { continue };
-        let words = |node: &str| [tool.replace('_', "-"), "--node-name".into(), node.into()].to_vec();
+        let words = |node: &str| [command_of(tool).to_owned(), node.to_owned()].to_vec();
         commands.extend(nodes.map(|node| (format!("{node}.{tool}"), words(node))));
     }
     for (name, words) in commands {
@@ -182,7 +183,7 @@ async fn every_pod_of_the_demo_explained() {
 async fn every_kind_of_pod_explained() {
     let bed = Bed::of(pods::fixture()).await;
     for name in pods::NAMES {
-        let words = ["explain-gpu-pod", "--pod", name, "--pod-namespace", pods::NAMESPACE, "--output", "table"];
+        let words = ["explain", name, "-n", pods::NAMESPACE, "--output", "table"];
         let words = words.into_iter().chain(["--fail-on", "never"]);
         let ended = bed.launcher().args(words).run().await;
         assert_eq!(ended.code, Some(0), "{name}: {}", ended.stderr);

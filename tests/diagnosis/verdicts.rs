@@ -39,16 +39,11 @@ enum OtherSections {
 /// How grave a finding about this event must be: as grave as the catalogue's tables say of it. `None`: it is information.
 fn least_severity(event: &KernelEvent, others: OtherSections) -> Option<Severity> {
     let judged = xid::event_meaning::of(event)?;
-    let of_table = match judged.severity {
-        xid::Severity::Info => return None,
-        xid::Severity::Warning => Severity::Warning,
-        xid::Severity::Critical => Severity::Critical,
-        xid::Severity::Fatal => Severity::Fatal,
-    };
     match (event.code?, others) {
+        _ if judged.severity == Severity::Info => None,
         // NVML's own answer of now, which is `none`, has taken the recommendation back.
         (154, OtherSections::Everything) => None,
-        _ => Some(of_table),
+        _ => Some(judged.severity),
     }
 }
 

@@ -36,7 +36,8 @@ fn code(path: &Path) -> String {
 
 /// The paths behind `crate::` in a file: `input::node::Node`.
 fn paths(code: &str) -> Vec<&str> {
-    let ends = |text: &str| text.find(|next: char| !next.is_alphanumeric() && !"_:".contains(next)).unwrap_or(text.len());
+    let ends =
+        |text: &str| text.find(|next: char| !next.is_alphanumeric() && !"_:".contains(next)).unwrap_or(text.len());
     code.split("crate::").skip(1).map(|rest| &rest[..ends(rest)]).collect()
 }
 
@@ -76,7 +77,9 @@ fn no_folder_names_a_rule_of_another_one_by_its_id() {
         .iter()
         .filter_map(|path| Some((group_folder(path)?, code(path))))
         .collect();
-    for path in ["conclusion", "input", "rule", "rules"].iter().flat_map(|folder| files(&Path::new(SOURCE).join(folder))) {
+    for path in
+        ["conclusion", "input", "rule", "rules"].iter().flat_map(|folder| files(&Path::new(SOURCE).join(folder)))
+    {
         if path.ends_with("stack_log/phrases.rs") {
             continue;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use gpu_syringe::command_line::{command, documented_call};
+use gpu_syringe::command_line::{self, command, documented_call};
 use gpu_syringe::settings::Mode;
 use gpu_syringe::tools::{self, ToolEntry};
 use serde_json::{Map, Value, json};
@@ -180,8 +180,8 @@ fn entries() -> Vec<ToolEntry> {
 
 /// The command that runs a tool: it has the name of the tool as an alias.
 fn command_of(tool: &str) -> clap::Command {
-    let is_it = |command: &&clap::Command| command.get_all_aliases().any(|alias| alias == tool);
-    command().get_subcommands().find(is_it).unwrap_or_else(|| panic!("no command has the alias {tool}")).clone()
+    let name = command_line::command_of(tool);
+    command().find_subcommand(name).unwrap_or_else(|| panic!("no command is named {name}")).clone()
 }
 
 /// How an argument is given on the command line.
@@ -337,8 +337,8 @@ fn written() -> String {
     let mut text = String::from(
         "# Tools\n\n\
          This page is generated from the definitions of the tools and of the command line by `tests/docs/tools_page.rs`.\n\n\
-         Each tool of the MCP server is also a command, with the same answer in JSON. A command has a short name; the name of the \
-         tool works too, with underscores or dashes. There is one entry for each kind of question: `get_gpu_health` for a cluster, \
+         Each tool of the MCP server is also a command, with the same answer in JSON. \
+         There is one entry for each kind of question: `get_gpu_health` for a cluster, \
          `diagnose_gpu_node` for a node, `explain_gpu_pod` for a pod. Every tool also takes `context` if `--allow-context` permits \
          more than one context; on the command line, `--context`. [permissions.md](permissions.md) lists the permissions of each role; without the roles of this project, the same permissions \
          are needed.\n\n| tool | command | creates a pod |\n|---|---|---|\n",
@@ -363,9 +363,9 @@ fn written() -> String {
     entries.iter().for_each(|entry| text.push_str(&section(entry)));
     text.push_str("## Other commands\n\n| command | what it does |\n|---|---|\n");
     let all = command();
-    let is_of_a_tool =
-        |one: &&clap::Command| !entries.iter().any(|entry| one.get_all_aliases().any(|name| name == entry.name));
-    for one in all.get_subcommands().filter(|one| !one.is_hide_set()).filter(is_of_a_tool) {
+    let is_of_no_tool =
+        |one: &&clap::Command| !entries.iter().any(|entry| command_line::command_of(entry.name) == one.get_name());
+    for one in all.get_subcommands().filter(|one| !one.is_hide_set()).filter(is_of_no_tool) {
         let about = one.get_about().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(text, "| `{}` | {about} |", one.get_name());
     }

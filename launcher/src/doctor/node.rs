@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::check::Check;
-use super::mend::Mends;
+use super::fix::Fixes;
 use crate::probe::{ProbeRequest, Prober};
 use crate::settings::{ProbeMethod, Settings};
 use kube_read::Connection;
@@ -70,7 +70,7 @@ pub(super) async fn probe(
             };
             checks.push(match &result.left_behind {
                 None => Check::ok("probe", probe.text()),
-                Some(left) => Check::warning("probe", left, Mends::run("gpu-syringe sweep", "deletes what is left")),
+                Some(left) => Check::warning("probe", left, Fixes::run("gpu-syringe sweep", "deletes what is left")),
             });
             (checks, Some(probe))
         }
@@ -92,7 +92,7 @@ async fn check_node(name: &str, connection: &Connection, settings: &Settings) ->
 
 fn failed(id: &str, failure: &Failure) -> Check {
     let Failure { what, why, next_step, .. } = failure;
-    let command = Mends::command_in(next_step).unwrap_or_else(|| "gpu-syringe nodes".to_owned());
-    let mend = Mends::run(command, next_step.clone());
-    Check::failure(id, format!("{what}: {why}"), mend)
+    let command = Fixes::command_in(next_step).unwrap_or_else(|| "gpu-syringe nodes".to_owned());
+    let fix = Fixes::run(command, next_step.clone());
+    Check::failure(id, format!("{what}: {why}"), fix)
 }

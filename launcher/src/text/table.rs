@@ -29,8 +29,8 @@ pub struct Rows {
 }
 
 /// A table with these column heads.
-pub(crate) fn new_table<const N: usize>(heads: [&str; N]) -> Rows {
-    Rows::new(heads.iter().map(|head| head.to_uppercase()))
+pub(crate) fn new_table<'a>(heads: impl IntoIterator<Item = &'a str>) -> Rows {
+    Rows::new(heads.into_iter().map(str::to_uppercase))
 }
 
 impl Rows {
@@ -57,6 +57,11 @@ impl Rows {
 
     fn column(&self, head: &str) -> Option<usize> {
         self.heads.iter().position(|known| *known == head.to_uppercase())
+    }
+
+    /// Number of columns.
+    pub(crate) fn width(&self) -> usize {
+        self.heads.len()
     }
 
     /// Adds a row.

@@ -7,15 +7,14 @@ use serde::Serialize;
 use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
-use crate::fleet;
-use crate::fleet::NodeSelection;
-use crate::node_reading::read_node;
+use crate::node_reading::read_node::NodeReading;
 use crate::text::fleet_answer;
 use crate::text::node_answer::{foot, head};
 use crate::text::page::Page;
 use crate::text::style::named;
 use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::FleetArgs;
+use crate::tools::one_or_many;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 
@@ -39,16 +38,11 @@ impl Tool for GetGpuHealth {
     type Answer = OneOrMany<HealthSection>;
 
     async fn call(call: CallContext, args: FleetArgs) -> Result<Self::Answer, Failure> {
-        args.check()?;
-        let FleetArgs { node_name, selector, limit, context } = args;
-        let command = vec!["all".to_owned()];
-        let Some(node_name) = node_name else {
-            let selection = NodeSelection { context: context.as_deref(), selector: selector.as_deref(), limit };
-            return Ok(OneOrMany::Many(Box::new(fleet::read_fleet(&call, selection, Self::NAME, &command).await?)));
+        let answer = |read: NodeReading| {
+            let health = read.diagnosis.health.clone();
+            Ok(NodeAnswer::new(read.diagnosis, HealthSection { health }, read.note))
         };
-        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
-        let health = read.diagnosis.health.clone();
-        Ok(OneOrMany::One(Box::new(NodeAnswer::new(read.diagnosis, HealthSection { health }, read.note))))
+        one_or_many::read(&call, args, Self::NAME, vec!["all".to_owned()], answer).await
     }
 
     fn page(answer: &Self::Answer) -> Page {

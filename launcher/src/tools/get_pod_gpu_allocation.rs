@@ -17,6 +17,7 @@ use crate::node_reading::read_node::NodeToRead;
 use crate::text::node_answer::foot;
 use crate::text::page::Page;
 use crate::text::pod_allocation::{pods_table, resources_table};
+use crate::tools::common_args::{NODE_HELP, node_name};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
@@ -36,21 +37,27 @@ pub(super) const SECTIONS: &str = "inventory,mig,kubelet,processes";
 pub struct GetPodGpuAllocation;
 
 /// Arguments.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllocationArgs {
     /// Kubernetes node
+    #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// Show only the pods of this namespace; the totals are for the whole node
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(short = 'n', long, value_name = "NAMESPACE")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
     /// Also read, with a probe, which GPU each container has and which processes run on it
+    #[arg(long)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resolve_devices: bool,
+    /// Pods of all namespaces, which is the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    #[serde(skip)]
+    pub all_namespaces: bool,
     /// Kubeconfig context; the current one by default
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub context: Option<String>,
 }
 
@@ -99,7 +106,7 @@ impl Tool for GetPodGpuAllocation {
     type Answer = PodAllocation;
 
     async fn call(call: CallContext, args: AllocationArgs) -> Result<PodAllocation, Failure> {
-        let AllocationArgs { node_name, namespace, resolve_devices, context } = args;
+        let AllocationArgs { node_name, namespace, resolve_devices, all_namespaces: _, context } = args;
         namespace.as_deref().map_or(Ok(()), name_validation::check_namespace)?;
         let what = format!("Looking at node {}", clean(&node_name, name_validation::MAX_LENGTH));
         let connection = call.with_deadline(&what, call.contexts.connect(context.as_deref())).await?;

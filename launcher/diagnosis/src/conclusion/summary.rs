@@ -9,10 +9,9 @@ use crate::evidence;
 use crate::finding::Verdict;
 use crate::input::node::{Node, OF_NVML};
 use crate::input::{log_window, xids};
-use syringe_core::classification::Severity;
+use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
-use syringe_core::kernel_log::catalogue::Class;
 
 /// Writes the summary of a diagnosis.
 pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded], faults: &FaultsRuledOut) -> String {
@@ -146,7 +145,7 @@ fn contradicts(event: &KernelEvent) -> Option<&'static str> {
         Kind::NvlinkInitFailed | Kind::Sxid => Some(NVLINK_FAULT),
         Kind::Xid => {
             let code = event.code?;
-            let class = catalogue::xid(code).map(|entry| entry.class);
+            let class = catalogue::xid(code).and_then(|entry| entry.class);
             if xids::UNCORRECTED_MEMORY.contains(&code) {
                 Some(UNCORRECTED)
             } else if xids::NVLINK.contains(&code) || class == Some(Class::Fabric) {

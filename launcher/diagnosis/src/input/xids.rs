@@ -1,8 +1,8 @@
 //! Xids by subject.
 
+use syringe_core::classification::Class;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
-use syringe_core::kernel_log::catalogue::Class;
 
 /// Memory errors and repairs.
 pub(crate) const MEMORY: [u32; 9] = [48, 63, 64, 92, 94, 95, 140, 171, 172];
@@ -18,6 +18,6 @@ pub(crate) const GSP: [u32; 3] = [119, 120, 175];
 
 /// Returns whether the event is an Xid that applications cause, or that is for information only.
 pub(crate) fn is_application_or_info(event: &KernelEvent) -> bool {
-    let class = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid).map(|entry| entry.class);
-    matches!(class, Some(Class::Application | Class::Info))
+    let entry = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid);
+    entry.is_some_and(|entry| matches!(entry.class, None | Some(Class::Application)))
 }

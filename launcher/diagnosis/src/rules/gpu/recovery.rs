@@ -115,7 +115,7 @@ mod tests {
             let details = [("recovery_action".to_owned(), name.to_owned())].into();
             let event = KernelEvent { code: Some(154), details, ..KernelEvent::default() };
             let rule = rule(RecoveryAction::from(value)).expect("an action has a rule");
-            let found = (aging::severity(&event), aging::action(aging::of(&event).response));
+            let found = (aging::severity(&event), aging::of(&event).action);
             assert_eq!(found, (rule.severity, rule.action), "{name}");
         }
     }

@@ -3,6 +3,7 @@
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::{KubernetesFacts, NvidiaPod};
 use syringe_core::report::Report;
+use syringe_core::section_name::SectionName;
 
 use crate::conclusion::{contradictions, health, merge, not_checked, plan, ruled_out, stack_stages, summary, unknown};
 use crate::finding::{Diagnosis, Verdict};
@@ -28,8 +29,9 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
     let mut partly_checked = node.partly_checked();
-    if unknown.iter().any(|one| one.section == "host") && !partly_checked.contains(&"host") {
-        partly_checked.push("host");
+    let host = SectionName::Host;
+    if unknown.iter().any(|one| one.section == host.as_str()) && !partly_checked.contains(&host) {
+        partly_checked.push(host);
     }
     let mut checked = node.checked();
     checked.retain(|section| !partly_checked.contains(section));
@@ -41,15 +43,14 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
         Severity::Info if !not_requested.is_empty() => Verdict::NoFaultFound,
         Severity::Info => Verdict::Healthy,
     };
-    let words = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
     let kernel_log = node.kernel_log().map(|log| log.coverage.clone()).unwrap_or_default();
     Diagnosis {
         verdict,
         undecided: undecided || nothing_read || no_gpu,
         summary: summary::write(&node, verdict, &concluded, &faults),
-        checked: words(checked),
-        partly_checked: words(partly_checked),
-        not_requested: words(not_requested),
+        checked,
+        partly_checked,
+        not_requested,
         plan,
         not_checked: not_checked::list(&node, &faults),
         unknown,

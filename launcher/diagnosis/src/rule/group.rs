@@ -3,6 +3,7 @@
 use crate::input::node::Node;
 use crate::rule::declaration::Rule;
 use crate::rule::draft::Draft;
+use syringe_core::unknown::Unknown;
 
 /// A group of rules. Each file in `rules/` has one, and the `mod.rs` of its folder lists it.
 pub(crate) struct RuleGroup {
@@ -16,8 +17,7 @@ pub(crate) struct RuleGroup {
 
 /// A fact that was not read.
 pub(crate) struct Unread {
-    pub(crate) section: &'static str,
-    pub(crate) why: String,
+    pub(crate) fact: Unknown,
     /// Whether the node cannot be called healthy without the fact.
     pub(crate) decides: bool,
 }

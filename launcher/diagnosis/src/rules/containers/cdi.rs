@@ -12,6 +12,8 @@ use crate::rules::containers::runtime;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::cdi::{Cdi, CdiSpec, StaleDevice};
 use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
 
 /// NVIDIA on CDI.
 const CDI_DOC: Option<&str> =
@@ -94,7 +96,7 @@ fn unread_files(node: &Node<'_>) -> Vec<Unread> {
         "{} could not be read, or is no CDI specification that is understood: containers that ask for its devices do not start",
         evidence::some(&names, NAMED)
     );
-    vec![Unread { section: "host", why, decides: false }]
+    vec![Unread { fact: Unknown::new(SectionName::Host, why), decides: false }]
 }
 
 fn path(text: &str) -> String {

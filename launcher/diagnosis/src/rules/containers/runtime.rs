@@ -16,6 +16,8 @@ use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::kubernetes::node::{Component, RuntimeClassUse};
 use syringe_core::report::Extent;
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
 
 /// NVIDIA on configuring container runtimes.
 const RUNTIME_DOC: Option<&str> =
@@ -131,17 +133,15 @@ fn unread_handler(node: &Node<'_>) -> Vec<Unread> {
     let Some(runtime) = of_node(node).filter(|runtime| !runtime.complete) else { return Vec::new() };
     let is_listed = |used: &Used| runtime.handlers.iter().any(|handler| handler.name == used.handler);
     let used = used(node.kubernetes, runtime).into_iter().find(|used| !is_listed(used));
-    let unread = used.map(|used| Unread {
-        section: "host",
-        why: format!(
+    let why = used.map(|used| {
+        format!(
             "not all of the configuration of {} could be read: handler {} may be in the rest ({})",
             evidence::data(&runtime.name),
             evidence::data(&used.handler),
             used.by
-        ),
-        decides: false,
+        )
     });
-    unread.into_iter().collect()
+    why.into_iter().map(|why| Unread { fact: Unknown::new(SectionName::Host, why), decides: false }).collect()
 }
 
 /// Whether the default handler, or one that a pod of the node uses, is NVIDIA's.

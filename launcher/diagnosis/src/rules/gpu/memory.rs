@@ -13,6 +13,8 @@ use crate::rule::group::{RuleGroup, Unread};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
 use syringe_core::facts::kernel_log::KernelEvent;
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
 
 rules! {
     REMAP_FAILED: "row-remap-failed" Fatal Hardware MEMORY_DOC, "Row remapping failed: no spare row left",
@@ -378,7 +380,7 @@ fn unread_product(node: &Node<'_>) -> Vec<Unread> {
         "ECC is off on {}; whether this is the default of the product is only known with the inventory (diagnose_gpu_node)",
         evidence::gpus(&gpus)
     );
-    vec![Unread { section: "ecc", why, decides: true }]
+    vec![Unread { fact: Unknown::new(SectionName::Ecc, why), decides: true }]
 }
 
 /// On workstation and consumer boards, ECC is disabled by default or not supported.

@@ -10,6 +10,8 @@ use crate::rule::draft::Draft;
 use crate::rule::group::{RuleGroup, Unread};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::Coverage;
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
 
 rules! {
     SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers only a short time",
@@ -84,7 +86,7 @@ fn unrecognized(node: &Node<'_>) -> Option<Draft> {
 /// Errors in the log that could not be parsed, and a window that is too short.
 fn unread_log(node: &Node<'_>) -> Vec<Unread> {
     let reasons = undecoded(node).into_iter().chain(why_too_short(node));
-    reasons.map(|why| Unread { section: "xid", why, decides: true }).collect()
+    reasons.map(|why| Unread { fact: Unknown::new(SectionName::Xid, why), decides: true }).collect()
 }
 
 /// Returns the number of errors in the log that could not be parsed, with a sample.

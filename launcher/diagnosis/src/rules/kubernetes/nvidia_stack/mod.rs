@@ -19,6 +19,7 @@ use crate::stack_stage::Stage;
 use rules::{MIG_MANAGER_STUCK, RULES, UPGRADE_STUCK};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::Component;
+use syringe_core::unknown::Unknown;
 
 pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_refine(refine).with_unread(unread_slices);
 
@@ -43,7 +44,7 @@ fn unread_slices(node: &Node<'_>) -> Vec<Unread> {
         return Vec::new();
     }
     let why = "the ResourceSlices could not be read: whether the DRA driver offers the GPUs of the node is not known";
-    vec![Unread { section: "kubernetes", why: why.to_owned(), decides: true }]
+    vec![Unread { fact: Unknown::new("kubernetes", why.to_owned()), decides: true }]
 }
 
 /// Keeps only the finding about the first broken stage.

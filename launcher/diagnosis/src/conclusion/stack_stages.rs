@@ -6,22 +6,18 @@
 //!
 //! The state of a stage is only what was read. A stage that fails because of an earlier stage is `blocked`, not `broken`.
 
+use crate::evidence;
 use crate::input::node::Node;
+use crate::input::stack::{Broken, plugin_service, pods};
+use crate::rule::declaration::About;
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
-use crate::rules::kubernetes::nvidia_stack::advertised::{
-    advertises_gpus, is_passed_through, may_advertise_by_dra, plugin_service,
-};
-use crate::rules::kubernetes::nvidia_stack::broken::Broken;
-use crate::rules::kubernetes::nvidia_stack::pods;
-use crate::rules::kubernetes::nvidia_stack::rules::{DRIVER_RULES, is_runtime_rule};
 use crate::stack_stage::{StackStage, Stage, StageState};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 use syringe_core::report::Extent;
 
-/// Returns all stages of the node, with the first broken one. Empty for a node without GPUs.
-pub(super) fn stages(node: &Node<'_>, drafts: &[Draft], broken: Option<&Broken<'_>>) -> Vec<StackStage> {
+/// Returns all stages of the node. Empty for a node without GPUs.
+pub(crate) fn list(node: &Node<'_>, drafts: &[Draft]) -> Vec<StackStage> {
     // Inside a container, the devices and the capacity of the node cannot be compared.
     let limited = node.report.scope.as_ref().is_some_and(|scope| scope.gpus != Extent::Node);
     let nothing = node.host().is_some_and(|host| host.pci_gpus.is_empty()) && node.listed().next().is_none();
@@ -29,7 +25,7 @@ pub(super) fn stages(node: &Node<'_>, drafts: &[Draft], broken: Option<&Broken<'
         return Vec::new();
     }
     let mut stages = vec![pci(node)];
-    if is_passed_through(node) {
+    if node.is_passed_through() {
         let words = "the GPUs are bound to vfio-pci, for virtual machines";
         stages.extend(AFTER_PCI.map(|stage| StackStage {
             stage,
@@ -47,7 +43,7 @@ pub(super) fn stages(node: &Node<'_>, drafts: &[Draft], broken: Option<&Broken<'
         capacity(node),
         allocatable(node),
     ]);
-    if let Some(broken) = broken {
+    if let Some(broken) = node.stack.broken.as_ref().filter(|_| !node.stack.advertises_gpus) {
         mark(&mut stages, broken);
     }
     block_later(&mut stages);
@@ -61,13 +57,11 @@ fn stage(stage: Stage, state: StageState, evidence: impl Into<String>) -> StackS
     StackStage { stage, state, evidence: evidence.into() }
 }
 
-/// Sets stages to broken according to the findings.
+/// Sets the stage of a component that does not work to broken.
 fn mark(stages: &mut [StackStage], broken: &Broken<'_>) {
     let Some(stage) = stages.iter_mut().find(|stage| stage.stage == broken.stage) else { return };
     stage.state = StageState::Broken;
-    if !broken.words.is_empty() {
-        stage.evidence.clone_from(&broken.words);
-    }
+    stage.evidence.clone_from(&broken.description);
 }
 
 /// Only the first broken stage is a fault.
@@ -89,7 +83,7 @@ fn pci(node: &Node<'_>) -> StackStage {
 }
 
 fn driver(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
-    let found = drafts.iter().find(|draft| is_driver_fault(draft));
+    let found = drafts.iter().find(|draft| draft.severity >= Severity::Critical && draft.rule.about.is_driver());
     if node.answering().next().is_some() {
         let version = node.inventory().and_then(|inventory| inventory.driver_version.as_deref());
         return stage(Stage::Driver, StageState::Ok, version.map(evidence::data).unwrap_or_default());
@@ -101,12 +95,8 @@ fn driver(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
     }
 }
 
-fn is_driver_fault(draft: &Draft) -> bool {
-    draft.severity >= Severity::Critical && DRIVER_RULES.contains(&draft.rule.id)
-}
-
 fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
-    let fault = |draft: &&Draft| draft.severity >= Severity::Warning && is_runtime_rule(draft.rule.id);
+    let fault = |draft: &&Draft| draft.severity >= Severity::Warning && draft.rule.about == About::ContainerRuntime;
     if let Some(draft) = drafts.iter().find(fault) {
         return stage(Stage::Runtime, StageState::Broken, draft.rule.id);
     }
@@ -148,7 +138,7 @@ fn plugin(node: &Node<'_>) -> StackStage {
         (_, Some(words)) => stage(Stage::Plugin, StageState::Ok, words),
         (Some(pod), None) => stage(Stage::Plugin, StageState::Broken, format!("pod {} is not ready", pods::name(pod))),
         // It may be a service of the node; then the later stages show that it works.
-        (None, None) if advertises_gpus(node) => {
+        (None, None) if node.stack.advertises_gpus => {
             stage(Stage::Plugin, StageState::Ok, "the node advertises its devices")
         }
         (None, None) if node.kubernetes.nvidia_pods.is_some() => {
@@ -167,11 +157,11 @@ fn registration(node: &Node<'_>) -> StackStage {
         return stage(Stage::Registration, StageState::Ok, "a ResourceSlice has the GPUs");
     }
     let registered = registered_devices(node);
-    if advertises_gpus(node) {
+    if node.stack.advertises_gpus {
         let words = registered.filter(|count| *count > 0).map(|count| evidence::count(count, "device"));
         return stage(Stage::Registration, StageState::Ok, words.unwrap_or_default());
     }
-    if may_advertise_by_dra(node) {
+    if node.stack.may_advertise_by_dra {
         return stage(Stage::Registration, StageState::Unknown, "");
     }
     let sockets =
@@ -199,8 +189,8 @@ fn capacity(node: &Node<'_>) -> StackStage {
     match (cluster.node.as_ref(), cluster.gpu_capacity) {
         (None, _) => stage(Stage::Capacity, StageState::Unknown, ""),
         (_, Some(count)) if count > 0 => stage(Stage::Capacity, StageState::Ok, count.to_string()),
-        _ if advertises_gpus(node) => stage(Stage::Capacity, StageState::Ok, advertised_otherwise(node)),
-        _ if may_advertise_by_dra(node) => stage(Stage::Capacity, StageState::Unknown, ""),
+        _ if node.stack.advertises_gpus => stage(Stage::Capacity, StageState::Ok, advertised_otherwise(node)),
+        _ if node.stack.may_advertise_by_dra => stage(Stage::Capacity, StageState::Unknown, ""),
         (_, Some(_)) => stage(Stage::Capacity, StageState::Broken, "0"),
         (_, None) => stage(Stage::Capacity, StageState::Broken, "no such resource"),
     }
@@ -221,8 +211,8 @@ fn allocatable(node: &Node<'_>) -> StackStage {
         }
         (Some(_), Some(count)) => stage(Stage::Allocatable, StageState::Ok, count.to_string()),
         (None, _) if cluster.node.is_none() => stage(Stage::Allocatable, StageState::Unknown, ""),
-        (None, _) if advertises_gpus(node) => stage(Stage::Allocatable, StageState::Ok, ""),
-        (None, _) if may_advertise_by_dra(node) => stage(Stage::Allocatable, StageState::Unknown, ""),
+        (None, _) if node.stack.advertises_gpus => stage(Stage::Allocatable, StageState::Ok, ""),
+        (None, _) if node.stack.may_advertise_by_dra => stage(Stage::Allocatable, StageState::Unknown, ""),
         (None, _) => stage(Stage::Allocatable, StageState::Broken, "0"),
         (Some(_), None) => stage(Stage::Allocatable, StageState::Unknown, ""),
     }

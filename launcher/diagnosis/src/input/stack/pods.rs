@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::evidence;
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, NvidiaContainer, NvidiaPod};
 use syringe_core::text::{clean, clean_keeping_end};
 
@@ -20,20 +20,20 @@ const NAME: usize = 253;
 
 /// A pod that does not become ready.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FailingPod<'a> {
+pub(crate) struct FailingPod<'a> {
     /// The pod.
-    pub(super) pod: &'a NvidiaPod,
+    pub(crate) pod: &'a NvidiaPod,
     /// The container that prevents it from becoming ready, if known.
-    pub(super) container: Option<&'a NvidiaContainer>,
+    pub(crate) container: Option<&'a NvidiaContainer>,
 }
 
 /// The current time, for ages.
-pub(super) fn now(node: &Node<'_>) -> Option<Timestamp> {
+pub(crate) fn now(node: &Node<'_>) -> Option<Timestamp> {
     node.now.or(node.kubernetes.read_at)
 }
 
 /// Whether the node has been Ready for long enough that its pods should have started.
-pub(super) fn is_settled(node: &Node<'_>) -> bool {
+pub(crate) fn is_settled(node: &Node<'_>) -> bool {
     let up = node.host().and_then(|host| host.uptime_seconds);
     let booting = up.is_some_and(|up| up < NODE_STARTING.as_secs().unsigned_abs());
     let ready_for = now(node).zip(node.kubernetes.ready_since).map(|(now, since)| now.duration_since(since));
@@ -43,13 +43,13 @@ pub(super) fn is_settled(node: &Node<'_>) -> bool {
 }
 
 /// The pods of a component, without deleted and ended ones.
-pub(super) fn of<'a>(node: &Node<'a>, component: Component) -> impl Iterator<Item = &'a NvidiaPod> {
+pub(crate) fn of<'a>(node: &Node<'a>, component: Component) -> impl Iterator<Item = &'a NvidiaPod> {
     let pods = node.kubernetes.nvidia_pods.as_deref().unwrap_or_default();
     pods.iter().filter(move |pod| pod.component == component && !pod.deleting && pod.phase != "Succeeded")
 }
 
 /// The pod of a component that should be ready, if no pod of it is ready.
-pub(super) fn failing_pod<'a>(node: &Node<'a>, component: Component) -> Option<FailingPod<'a>> {
+pub(crate) fn failing_pod<'a>(node: &Node<'a>, component: Component) -> Option<FailingPod<'a>> {
     if of(node, component).any(|pod| pod.ready) {
         return None;
     }
@@ -94,22 +94,22 @@ fn fails(container: &NvidiaContainer) -> bool {
 
 impl FailingPod<'_> {
     /// Name of the container that prevents the pod from becoming ready.
-    pub(super) fn container_name(&self) -> &str {
+    pub(crate) fn container_name(&self) -> &str {
         self.container.map_or("", |container| container.name.as_str())
     }
 
     /// The state of the pod in one line.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         let Self { pod, container } = self;
-        let pod_words = format!("pod {}", name(pod));
+        let pod_name = format!("pod {}", name(pod));
         let Some(container) = container else {
             let reason =
                 pod.reason.as_deref().map(|reason| format!(" ({})", evidence::data(reason))).unwrap_or_default();
             let message = pod.message.as_deref().map(|message| format!(": {}", cut(message))).unwrap_or_default();
-            return format!("{pod_words} is {}{reason}{message}", evidence::data(&pod.phase));
+            return format!("{pod_name} is {}{reason}{message}", evidence::data(&pod.phase));
         };
         let kind = if container.init { "init container" } else { "container" };
-        format!("{pod_words}: {kind} {} {}", clean(&container.name, NAME), self.state(container))
+        format!("{pod_name}: {kind} {} {}", clean(&container.name, NAME), self.state(container))
     }
 
     fn state(&self, container: &NvidiaContainer) -> String {
@@ -142,13 +142,13 @@ impl FailingPod<'_> {
     }
 
     /// The newest warning event of the pod.
-    pub(super) fn warning(&self) -> Option<String> {
+    pub(crate) fn warning(&self) -> Option<String> {
         let warning = self.pod.warning.as_ref()?;
         Some(format!("event {}: {}", evidence::data(&warning.reason), cut(&warning.message)))
     }
 
     /// The command that shows the log, if there is a log.
-    pub(super) fn log_command(&self) -> Option<String> {
+    pub(crate) fn log_command(&self) -> Option<String> {
         let container = self.container?;
         let started = container.restarts > 0 || container.state.kind != ContainerStateKind::Waiting;
         started.then(|| {
@@ -161,12 +161,12 @@ impl FailingPod<'_> {
 }
 
 /// The command after which the controller recreates the pod.
-pub(super) fn delete_command(pod: &NvidiaPod) -> String {
+pub(crate) fn delete_command(pod: &NvidiaPod) -> String {
     format!("kubectl -n {} delete pod {}", clean(&pod.namespace, NAME), clean(&pod.name, NAME))
 }
 
 /// `namespace/name`.
-pub(super) fn name(pod: &NvidiaPod) -> String {
+pub(crate) fn name(pod: &NvidiaPod) -> String {
     format!("{}/{}", clean(&pod.namespace, NAME), clean(&pod.name, NAME))
 }
 
@@ -179,7 +179,7 @@ fn cut(message: &str) -> String {
 }
 
 /// Whether something started at least a minimum time ago.
-pub(super) fn is_older(node: &Node<'_>, since: Option<Timestamp>) -> bool {
+pub(crate) fn is_older(node: &Node<'_>, since: Option<Timestamp>) -> bool {
     let age = now(node).zip(since).map(|(now, since)| now.duration_since(since));
     age.is_some_and(|age| age >= STARTING)
 }

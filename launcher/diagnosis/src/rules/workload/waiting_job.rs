@@ -3,11 +3,13 @@
 //! A collective operation (NCCL) waits in a spinning kernel, which NVML counts as 100 % utilization. A kernel that
 //! works in registers only looks the same, so this reading is a finding only if another GPU is lost.
 
+use crate::evidence;
 use crate::input::node::{Gpu, Node};
-use crate::input::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
+use crate::input::timeline::{concerns, is_off_bus, is_xid};
+use crate::input::xids;
 use crate::rule::declaration::{DEBUG_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 
 rules! {
     WAITS: "job-waits-for-lost-gpu" Warning Application DEBUG_DOC, "Other GPUs wait for a lost GPU",
@@ -30,8 +32,14 @@ const MAX_POWER_PERCENT: u32 = 40;
 /// A single spinning GPU may have another reason.
 const MIN_GPUS: usize = 2;
 
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
+    waiting(node).into_iter().collect()
+}
+
 /// One finding for all GPUs that wait.
-pub(crate) fn judge(node: &Node<'_>) -> Option<Draft> {
+fn waiting(node: &Node<'_>) -> Option<Draft> {
     let gone = node.gpus.iter().find(|gpu| is_gone(node, gpu))?;
     let waiting: Vec<&Gpu> = node.answering().filter(|gpu| *gpu != gone && spins(node, gpu)).collect();
     if waiting.len() < MIN_GPUS {
@@ -54,7 +62,7 @@ pub(crate) fn judge(node: &Node<'_>) -> Option<Draft> {
 
 fn is_gone(node: &Node<'_>, gpu: &Gpu) -> bool {
     let fell = |event: &syringe_core::facts::kernel_log::KernelEvent| {
-        (is_off_bus(event) || is_xid(event, &GSP_CODES)) && concerns(event, gpu)
+        (is_off_bus(event) || is_xid(event, &xids::GSP)) && concerns(event, gpu)
     };
     !node.is_readable(gpu) && (!gpu.from_log && !gpu.answers || node.timeline.current().any(fell))
 }

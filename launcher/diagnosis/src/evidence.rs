@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::finding::Scope;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::facts::processes::GpuProcess;
 use syringe_core::text::{clean, clean_keeping_end};
 
 /// Maximum length of a process name, reason or version in evidence.
@@ -64,6 +65,21 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// Formats a list of names: `a, b and 3 more`.
+pub(crate) fn some(names: &[String], most: usize) -> String {
+    let shown = names.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// Formats a process: `pid 7 'python3'`.
+pub(crate) fn process(process: &GpuProcess) -> String {
+    let name = process.name.as_deref().map(|name| format!(" '{}'", data(name))).unwrap_or_default();
+    format!("pid {}{name}", process.pid)
+}
+
 /// Formats a scope: `GPU 3 (0000:5d:00.0)`. `noun` is the type of the device at the address.
 pub(crate) fn place(scope: &Scope, noun: &str) -> String {
     match (scope.gpu, &scope.pci) {
@@ -74,8 +90,11 @@ pub(crate) fn place(scope: &Scope, noun: &str) -> String {
     }
 }
 
-/// Formats a list of GPUs: `GPUs 0-3, 7`. GPUs without an index are listed by their labels.
-pub(crate) fn gpus(labels: &[(Option<u32>, String)]) -> String {
+/// Index and name of a GPU.
+pub(crate) type Label = (Option<u32>, String);
+
+/// Formats a list of GPUs: `GPUs 0-3, 7`. GPUs without an index are listed by their names.
+pub(crate) fn gpus(labels: &[Label]) -> String {
     let mut indices: Vec<u32> = labels.iter().filter_map(|(index, _)| *index).collect();
     indices.sort_unstable();
     indices.dedup();

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::evidence;
+use crate::input::gpu::POSSIBLE_CELSIUS;
 use crate::input::node::{Gpu, Node};
 use crate::rule::declaration::{NVML_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 
 rules! {
     SAME_IDENTITY: "gpu-identity-ambiguous" Warning Driver NVML_DOC, "Several GPUs report the same identity",
@@ -24,17 +26,15 @@ rules! {
         reads "telemetry, ecc (problems)";
 }
 
-/// Possible temperatures of a GPU.
-pub(crate) const CELSIUS: std::ops::RangeInclusive<i32> = -20..=150;
-
 /// No board draws more: 10 kW.
 const MAX_MILLIWATTS: u32 = 10_000_000;
 
 /// PCIe has no wider link.
 const MAX_LANES: u32 = 32;
 
-/// Checks the identities and the values of all GPUs.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = same_identity(node).into_iter().collect();
     for gpu in &node.gpus {
         let values = impossible(node, gpu);
@@ -76,7 +76,10 @@ fn impossible(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
         share("decoder", use_of.decoder_percent),
         share("JPEG engine", use_of.jpeg_percent),
         share("optical flow engine", use_of.ofa_percent),
-        now.temperature.gpu_celsius.filter(|celsius| !CELSIUS.contains(celsius)).map(|celsius| format!("{celsius} °C")),
+        now.temperature
+            .gpu_celsius
+            .filter(|celsius| !POSSIBLE_CELSIUS.contains(celsius))
+            .map(|celsius| format!("{celsius} °C")),
         now.power
             .draw_milliwatts
             .filter(|draw| *draw > MAX_MILLIWATTS)

@@ -14,7 +14,7 @@ use crate::byte_budget::{MAX_SIZE, size};
 pub(crate) const TRUNCATED: &str = "truncated";
 /// Fields whose keys are data: entries may be left out, unlike fields of a struct.
 const MAPS: [&str; 10] =
-    ["allocatable", "allocated", "capacity", "detail", "details", "errors", "labels", "models", "usual", "verdicts"];
+    ["allocatable", "allocated", "capacity", "detail", "details", "errors", "labels", "models", "common", "verdicts"];
 /// The map whose omitted keys are listed, not counted.
 const NAMED: &str = "detail";
 /// Texts that lose their meaning if they are shortened.

@@ -9,14 +9,14 @@ use crate::{fit_answer, untrusted_text};
 
 /// Fields of most answers. The server's instructions explain them once.
 const EXPLAINED_ONCE: [&str; 12] = [
+    "checked",
     "context",
     "coverage",
     "findings",
-    "judged",
-    "judged_in_part",
     "kubernetes",
     "not_checked",
-    "not_judged",
+    "not_requested",
+    "partly_checked",
     "plan",
     "probe",
     "summary",

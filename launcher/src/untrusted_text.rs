@@ -105,7 +105,7 @@ const FIELDS: [&str; 100] = [
     "unhealthy_devices",
     "used_by",
     "user",
-    "usual",
+    "common",
     "uuid",
     "value",
     "vbios_version",
@@ -137,7 +137,7 @@ fn walk(value: &mut Value, name: &str, found: &mut BTreeSet<&'static str>) {
         Value::Array(list) => list.iter_mut().for_each(|entry| walk(entry, name, found)),
         Value::Object(fields) => {
             // The names of labels and of a line's details are text of others as well.
-            let is_map = known(name).is_some_and(|name| matches!(name, "labels" | "details" | "models" | "usual"));
+            let is_map = known(name).is_some_and(|name| matches!(name, "labels" | "details" | "models" | "common"));
             if is_map && !fields.is_empty() {
                 found.extend(known(name));
             }

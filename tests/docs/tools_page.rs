@@ -140,7 +140,7 @@ const ABOUT: [About; 13] = [
 
 /// Fields that every answer may have: their schemas have no text, because the instructions of the server explain them once.
 const SHARED: [(&str, &str); 14] = [
-    ("verdict", "the worst finding in the sections of `judged`; [answers.md](answers.md) explains the words"),
+    ("verdict", "the worst finding in the sections of `checked`; [answers.md](answers.md) explains the words"),
     ("summary", "one sentence; of `describe_gpu_node` an object with numbers"),
     (
         "findings",
@@ -150,7 +150,10 @@ const SHARED: [(&str, &str); 14] = [
         "plan",
         "the steps for each GPU or node, in order; for a tool that changes a node, the text that the user agrees to",
     ),
-    ("judged", "the sections of the report that the verdict covers; `judged_in_part` and `not_judged` name the others"),
+    (
+        "checked",
+        "the sections of the report that the verdict covers; `partly_checked` and `not_requested` name the others",
+    ),
     ("unknown", "what could not be read, with the reason and the next step; it never counts as healthy"),
     ("not_checked", "what one reading cannot show"),
     ("coverage", "the time that the kernel log covers"),

@@ -1,12 +1,13 @@
 //! The command line: from arguments to exit status. The program ends only after every pod is deleted.
 
+pub(crate) mod command_names;
 mod doctor_command;
+pub(crate) mod exit_status;
 mod logging;
 mod output;
 mod progress;
 mod setup_command;
 mod signals;
-mod terminal;
 mod xid_code;
 
 use std::io::{IsTerminal, Write};
@@ -21,17 +22,17 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{self, Arguments, Cli, Command, Read, ToolCall};
 use crate::audit;
 use crate::call::CallContext;
+use crate::cli::command_names::command_of;
+use crate::cli::exit_status::{INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, Outcome, USAGE};
 use crate::cli::output::Output;
 use crate::cli::signals::Signals;
 use crate::cli::xid_code::XidCode;
-use crate::command_names::command_of;
 use crate::completion;
 use crate::consent::{AlwaysYes, Consent, Prompt, TerminalPrompt};
-use crate::exit_status::{INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, Outcome, USAGE};
 use crate::mcp::{Server, serve};
 use crate::probe::{self, Prober, SETTLE_TIME, SweepResult};
 use crate::settings::{Mode, OutputFormat, OutputSettings, Settings, config_command};
-use crate::text::page::Page;
+use crate::terminal::page::Page;
 use crate::tools::{self, RenderedAnswer};
 use kube_read::Contexts;
 use kube_read::Failure;

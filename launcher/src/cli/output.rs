@@ -7,12 +7,13 @@ use anstream::{AutoStream, ColorChoice};
 use serde_json::{Value, json};
 use syringe_core::text;
 
-use super::{progress, terminal};
+use super::progress;
 use crate::audit::AuditLine;
-use crate::exit_status::{NOT_KNOWN, USAGE};
+use crate::cli::exit_status::{NOT_KNOWN, USAGE};
 use crate::settings::{ColorWhen, OutputFormat, OutputSettings};
-use crate::text::layout::Layout;
-use crate::text::page::Page;
+use crate::terminal::detect;
+use crate::terminal::layout::Layout;
+use crate::terminal::page::Page;
 use kube_read::Failure;
 
 /// How answers are printed.
@@ -28,15 +29,15 @@ pub(super) struct Output {
 impl Output {
     /// Without a chosen format, a table on a terminal and JSON in a pipe.
     pub(super) fn new(settings: &OutputSettings) -> Self {
-        let usual = if std::io::stdout().is_terminal() { OutputFormat::Table } else { OutputFormat::Json };
-        let format = settings.output.unwrap_or(usual);
+        let default = if std::io::stdout().is_terminal() { OutputFormat::Table } else { OutputFormat::Json };
+        let format = settings.output.unwrap_or(default);
         let color = match settings.color {
             ColorWhen::Auto => ColorChoice::Auto,
             ColorWhen::Always => ColorChoice::AlwaysAnsi,
             ColorWhen::Never => ColorChoice::Never,
         };
         let all_columns = format == OutputFormat::Wide;
-        let layout = Layout { width: terminal::width(), all_columns, ascii: terminal::is_ascii(), colored: true };
+        let layout = Layout { width: detect::width(), all_columns, ascii: detect::is_ascii(), colored: true };
         Self { format, is_chosen: settings.output.is_some(), layout, color }
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::terminal;
 use crate::probe::{OnPhase, Phase};
+use crate::terminal::detect;
 
 /// Time between two pictures of the spinner.
 const TICK: Duration = Duration::from_millis(100);
@@ -54,7 +54,7 @@ fn style(template: &str) -> ProgressStyle {
     let seconds = |state: &indicatif::ProgressState, text: &mut dyn std::fmt::Write| {
         let _ = write!(text, "{} s", state.elapsed().as_secs());
     };
-    let (spinner, bar) = if terminal::is_ascii() { (ASCII_SPINNER, "#- ") } else { (SPINNER, "█░ ") };
+    let (spinner, bar) = if detect::is_ascii() { (ASCII_SPINNER, "#- ") } else { (SPINNER, "█░ ") };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
     style.with_key("seconds", seconds).tick_chars(spinner).progress_chars(bar)
 }

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use syringe_core::kernel_log::event_meaning::{Kind, kinds};
 use syringe_core::kernel_log::{Severity, SxidEntry, XidEntry, sxid, xid};
 
-use crate::text::page::Page;
-use crate::text::style::{self, Paint};
+use crate::terminal::page::Page;
+use crate::terminal::style;
+use crate::terminal::style::Paint;
 use kube_read::Failure;
 
 /// What the catalogue knows of a number. An Xid and an SXid may have the same number.
@@ -109,7 +110,7 @@ mod tests {
     use syringe_core::kernel_log::{sxids, xids};
 
     use super::*;
-    use crate::text::layout::Layout;
+    use crate::terminal::layout::Layout;
 
     #[test]
     fn every_code_of_the_catalogue_is_explained() {

@@ -5,10 +5,10 @@ use syringe_core::classification::Severity;
 
 use super::check::{Check, Fix, Status};
 use super::node::NodeProbe;
-use crate::exit_status::Outcome;
-use crate::text::page::Page;
-use crate::text::style::{Paint, paint};
-use crate::text::table::{counted, new_table};
+use crate::cli::exit_status::Outcome;
+use crate::terminal::page::Page;
+use crate::terminal::style::{Paint, paint};
+use crate::terminal::table::{counted, new_table};
 use kube_read::Connection;
 
 /// How the ids of permissions begin.

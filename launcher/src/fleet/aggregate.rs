@@ -67,7 +67,7 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, NodeOutcome<N
         summary: String::new(),
         context: about.context,
         verdicts: verdicts(&rows),
-        judged_only: judged_only(&rows),
+        only_checked: only_checked(&rows),
         findings: findings(&rows),
         findings_omitted: None,
         nodes: details(&rows, &outliers),
@@ -92,8 +92,8 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, NodeOutcome<N
     answer
 }
 
-fn judged_only(rows: &[NodeRow]) -> Vec<String> {
-    rows.iter().map(|row| &row.judged_only).find(|sections| !sections.is_empty()).cloned().unwrap_or_default()
+fn only_checked(rows: &[NodeRow]) -> Vec<String> {
+    rows.iter().map(|row| &row.only_checked).find(|sections| !sections.is_empty()).cloned().unwrap_or_default()
 }
 
 fn verdict(rows: &[NodeRow], totals: &NodeCounts) -> Verdict {
@@ -146,7 +146,7 @@ fn details(rows: &[NodeRow], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDet
         let differs: Vec<_> = outliers
             .iter()
             .filter(|(_, nodes)| nodes.contains(&row.node))
-            .map(|(outlier, _)| format!("{} {} (usual: {})", outlier.what, outlier.value, outlier.usual))
+            .map(|(outlier, _)| format!("{} {} (common: {})", outlier.what, outlier.value, outlier.common))
             .collect();
         if row.verdict <= Verdict::NoFaultFound && differs.is_empty() {
             return None;
@@ -223,13 +223,13 @@ fn summary(answer: &FleetAnswer) -> String {
             text.push_str(&format!(" {count} {label}."));
         }
     }
-    if !answer.judged_only.is_empty() {
-        text.push_str(&format!(" Only these sections were judged: {}.", answer.judged_only.join(", ")));
+    if !answer.only_checked.is_empty() {
+        text.push_str(&format!(" Only these sections were checked: {}.", answer.only_checked.join(", ")));
     }
     if let Some(outlier) = answer.outliers.first() {
-        let Outlier { what, value, usual, nodes, .. } = outlier;
+        let Outlier { what, value, common, nodes, .. } = outlier;
         text.push_str(&format!(
-            " {} outliers, the first: {what} {value} (usual: {usual}) on {}.",
+            " {} outliers, the first: {what} {value} (common: {common}) on {}.",
             answer.outliers.len(),
             nodes.names
         ));
@@ -263,7 +263,7 @@ mod tests {
             node: format!("ip-10-{}-{}-17.eu-central-1.compute.internal", number / 250, number % 250),
             verdict: Verdict::Critical,
             summary: "z".repeat(300),
-            judged_only: Vec::new(),
+            only_checked: Vec::new(),
             findings: (0..12).map(|id| finding(id * 7 + number % 40)).collect(),
             unknown: 3,
             score: Some(0),

@@ -4,7 +4,7 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Command, ValueEnum};
 
 use super::flags::Settings;
-use crate::exit_status::FailOn;
+use crate::cli::exit_status::FailOn;
 
 /// How a command prints its answer.
 #[derive(Args, Clone, Debug, Default)]

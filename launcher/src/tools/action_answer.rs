@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::exit_status::{CommandAnswer, Outcome};
+use crate::answer::node_page::foot;
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
-use crate::text::node_answer::foot;
-use crate::text::page::Page;
+use crate::terminal::page::Page;
 
 /// The answer of a tool that changes a node. `T` is the report of the node.
 #[derive(Clone, Debug, Serialize, JsonSchema)]

@@ -4,15 +4,15 @@ use diagnosis::health::Health;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::answer::fleet_page as fleet_answer;
 use crate::answer::node::NodeAnswer;
+use crate::answer::node_page::{foot, head};
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
 use crate::node_reading::read_node::NodeReading;
-use crate::text::fleet_answer;
-use crate::text::node_answer::{foot, head};
-use crate::text::page::Page;
-use crate::text::style::named;
-use crate::text::table::{cell, new_table, pci_cell};
+use crate::terminal::page::Page;
+use crate::terminal::style::named;
+use crate::terminal::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::FleetArgs;
 use crate::tools::one_or_many;
 use crate::tools::tool::Tool;
@@ -62,7 +62,7 @@ impl Tool for GetGpuHealth {
                 lost.join(", "),
             ]);
         }
-        let score = health.score.map_or_else(|| "not judged".to_owned(), |score| format!("{score} of 100"));
+        let score = health.score.map_or_else(|| "not checked".to_owned(), |score| format!("{score} of 100"));
         let mut page = head(answer);
         page.push_str(&format!("\nnode: {score}\n"));
         page.push_table(rows);

@@ -13,10 +13,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
-use crate::exit_status::{CommandAnswer, Outcome};
-use crate::text::page::Page;
-use crate::text::style::{Paint, paint};
-use crate::text::table::{cell, counted, new_table};
+use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::terminal::page::Page;
+use crate::terminal::style::{Paint, paint};
+use crate::terminal::table::{cell, counted, new_table};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 use kube_read::client::connection::Connection;
@@ -216,7 +216,7 @@ impl Tool for ListGpuNodes {
 
 impl CommandAnswer for GpuNodes {
     fn outcome(&self) -> Outcome {
-        // A list judges nothing.
+        // A list has no verdict.
         Outcome::NothingFound
     }
 

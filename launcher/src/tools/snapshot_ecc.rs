@@ -7,8 +7,8 @@ use syringe_core::facts::ecc::{Ecc, GpuEcc, RemappedRows};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
 
-use crate::text::style::{Paint, paint};
-use crate::text::table::cell;
+use crate::terminal::style::{Paint, paint};
+use crate::terminal::table::cell;
 use crate::tools::gpu_section::{Column, GpuSection};
 use crate::variant_name::variant_name;
 

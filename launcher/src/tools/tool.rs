@@ -10,8 +10,8 @@ use syringe_core::text::clean;
 use tokio::time::Instant;
 
 use crate::call::CallContext;
-use crate::exit_status::{CommandAnswer, Outcome};
-use crate::text::page::Page;
+use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::terminal::page::Page;
 use crate::{fit_answer, untrusted_text};
 use kube_read::Failure;
 

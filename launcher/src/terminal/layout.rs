@@ -3,7 +3,7 @@
 use syringe_core::text::clean_keeping_lines;
 use textwrap::{Options, WordSeparator, WordSplitter};
 
-use super::style;
+use crate::terminal::style;
 
 /// How a page is printed.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use terminal_size::Width;
 
 /// The width of the terminal at standard output, or else of `COLUMNS`. `None` in a pipe: lines are as long as they are.
-pub(super) fn width() -> Option<usize> {
+pub(crate) fn width() -> Option<usize> {
     let terminal = terminal_size::terminal_size_of(std::io::stdout()).map(|(Width(width), _)| usize::from(width));
     let columns = || std::env::var("COLUMNS").ok()?.parse().ok();
     terminal.or_else(columns).filter(|width| *width >= MIN_WIDTH)
@@ -15,7 +15,7 @@ pub(super) fn width() -> Option<usize> {
 const MIN_WIDTH: usize = 40;
 
 /// Whether the locale has no characters but those of ASCII.
-pub(super) fn is_ascii() -> bool {
+pub(crate) fn is_ascii() -> bool {
     is_ascii_locale(|name| std::env::var_os(name))
 }
 

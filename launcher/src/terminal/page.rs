@@ -1,8 +1,8 @@
 //! A text for people: prose and tables. Its lines are broken when it is printed, for the width of the terminal.
 
-use super::layout::{Layout, broken, cleaned};
-use super::style;
-use super::table::Rows;
+use crate::terminal::layout::{Layout, broken, cleaned};
+use crate::terminal::style;
+use crate::terminal::table::Rows;
 
 /// Longest line of prose on a wide terminal.
 const MAX_PROSE: usize = 120;
@@ -109,7 +109,7 @@ fn in_ascii(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::style::{Paint, paint};
+    use crate::terminal::style::{Paint, paint};
 
     fn page(text: &str) -> Page {
         Page::from(text.to_owned())

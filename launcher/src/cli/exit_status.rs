@@ -7,7 +7,7 @@ use syringe_core::classification::Severity;
 /// The result of an answer in the terms of the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing was found, or the answer judges nothing.
+    /// Nothing was found, or the answer has no verdict.
     NothingFound,
     /// The worst finding.
     Found(Severity),

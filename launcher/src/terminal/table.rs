@@ -3,8 +3,8 @@
 use syringe_core::pci::PciAddress;
 use textwrap::core::display_width;
 
-use super::layout::{Layout, broken, cleaned};
-use super::style::without_marks;
+use crate::terminal::layout::{Layout, broken, cleaned};
+use crate::terminal::style::without_marks;
 
 /// Between two columns.
 const GAP: &str = "  ";

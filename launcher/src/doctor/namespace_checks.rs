@@ -3,8 +3,8 @@
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
+use super::access_checks::is_denied;
 use super::check::{Check, Fix};
-use super::judge_access::is_denied;
 use super::fix::Fixes;
 use super::observe::{DryRun, Observed, Seen};
 use crate::probe;

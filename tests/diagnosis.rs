@@ -323,8 +323,8 @@ fn a_summary_of_one_section_is_about_that_section_only() {
         syringe_core::report::Sections { telemetry: report.sections.telemetry.clone(), ..Default::default() };
     let diagnosis = diagnose(&telemetry, &KubernetesFacts::default());
     assert_eq!(diagnosis.verdict, Verdict::NoFaultFound, "{}", told(&diagnosis));
-    assert_eq!(diagnosis.judged, ["telemetry"]);
-    assert_eq!(diagnosis.not_judged.len(), 8);
+    assert_eq!(diagnosis.checked, ["telemetry"]);
+    assert_eq!(diagnosis.not_requested.len(), 8);
     assert!(diagnosis.summary.contains("Only telemetry was checked"), "{}", diagnosis.summary);
     assert!(!diagnosis.summary.contains("Xid") && !diagnosis.summary.contains("memory"), "{}", diagnosis.summary);
     assert!(diagnosis.summary.contains("All 8 GPUs"), "{}", diagnosis.summary);

@@ -1,22 +1,14 @@
 //! The launcher of gpu-syringe: runs next to an AI host or a person, with a kubeconfig. Creates a probe on a node, reads the
 //! document that it prints, deletes it.
 //!
-//! Each line imports only from the lines above it:
-//!
-//! ```text
-//!   clock, carried, user_dirs      time during a suspend; the node-probe programs inside this one; directories of the user
-//!   byte_budget, fit_answer, untrusted_text, schema, variant_name
-//!                                  the JSON of an answer: size, marks of untrusted text, schema
-//!   terminal                       tables and pages of text
-//!   settings                       flags, environment, file → validated settings
-//!   audit, consent                 audit log; question to the user, tokens
-//!   probe                          pod on a node: create, exec, read, delete
-//!   setup, doctor                  objects that a cluster needs for probes; checks of everything that a probe needs
-//!   call, node_reading             context of one call; node → probe → diagnosis
-//!   answer, fleet                  answers about one node and about many, and their pages
-//!   tools                          one file per tool; registry
-//!   completion, mcp, args, cli     front ends; `cli::exit_status` and `cli::command_names` are also used below
-//! ```
+//! - `probe`: a pod on a node: create, exec, read, delete
+//! - `node_reading`: a node, its probe and the diagnosis of both
+//! - `answer`, `fleet`: the answer about one node, about many
+//! - `tools`: one file per tool; `call` has the context of one call
+//! - `mcp`, `args`, `cli`, `completion`: front ends
+//! - `settings`, `setup`, `doctor`: configuration, the objects that a cluster needs, and checks of both
+//! - `consent`, `audit`: consent of the user to an action, and the log of what was done
+//! - `terminal`: tables and pages of text
 
 mod answer;
 mod args;

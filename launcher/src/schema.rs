@@ -9,14 +9,14 @@ use crate::{fit_answer, untrusted_text};
 
 /// Fields of most answers. The server's instructions explain them once.
 const EXPLAINED_ONCE: [&str; 12] = [
-    "checked",
     "context",
     "coverage",
     "findings",
+    "checked",
+    "partly_checked",
     "kubernetes",
     "not_checked",
     "not_requested",
-    "partly_checked",
     "plan",
     "probe",
     "summary",

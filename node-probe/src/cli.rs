@@ -23,7 +23,7 @@ const MAX_UUID: usize = 80;
 ///
 /// Exit status: 0 answered (also in part), 1 nothing could be read, 2 wrong usage; the document is printed in each case.
 #[derive(Parser)]
-#[command(name = "node-probe", version = crate::envelope::VERSION, disable_help_subcommand = true)]
+#[command(name = "node-probe", version = crate::document::VERSION, disable_help_subcommand = true)]
 pub(crate) struct Shipped {
     #[command(flatten)]
     cli: Cli,
@@ -35,7 +35,7 @@ pub(crate) struct Shipped {
 ///
 /// Exit status: 0 answered (also in part), 1 nothing could be read, 2 wrong usage; the document is printed in each case.
 #[derive(Parser)]
-#[command(name = "node-probe-dev", version = crate::envelope::VERSION, disable_help_subcommand = true)]
+#[command(name = "node-probe-dev", version = crate::document::VERSION, disable_help_subcommand = true)]
 pub(crate) struct Development {
     #[command(flatten)]
     files: Files,

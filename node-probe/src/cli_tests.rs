@@ -169,6 +169,6 @@ fn help_is_text_and_not_a_document() {
     let Err(UsageError::Text(help)) = shipped(words("--help")) else { panic!("help") };
     assert!(help.contains("inventory") && !help.contains("nvml-library") && !help.contains("--root"), "{help}");
     assert!(
-        matches!(shipped(words("--version")), Err(UsageError::Text(text)) if text.contains(crate::envelope::VERSION))
+        matches!(shipped(words("--version")), Err(UsageError::Text(text)) if text.contains(crate::document::VERSION))
     );
 }

@@ -1,13 +1,27 @@
-//! Writes the report as one JSON document of limited size. A section that is too large for it becomes a problem with its size.
+//! The report as one JSON document of limited size: its versions and units. A section that is too large becomes a problem with its size.
+
+use std::time::Duration;
 
 use syringe_core::document_size::{MAX_BYTES, largest_section};
-use syringe_core::report::{Problem, Report, Section, Sections, Status};
+use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Sections, Status};
 
-use crate::envelope::blank;
 use crate::section::SectionName;
+
+/// The version in reports.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Number of sections.
 const SECTIONS: usize = SectionName::ALL.len();
+
+/// A report without any section.
+pub(crate) fn blank() -> Report {
+    Report { schema_version: SCHEMA_VERSION, probe_version: VERSION.into(), ..Report::default() }
+}
+
+/// A duration in milliseconds, the unit of reports.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// The report, without the sections that make it larger than a document may be.
 pub(crate) fn fit(report: Report) -> Report {

@@ -11,8 +11,7 @@
 //!
 //! ```text
 //!   section        names of the sections
-//!   envelope       version and units of every report
-//!   document       the report as JSON, of limited size
+//!   document       the report as JSON, of limited size; its version and units
 //!   request        what a run reads
 //!   hold           keeps the probe's container open
 //!   bounded        a deadline for every read, and what it could not read
@@ -20,7 +19,6 @@
 //!   in_root        files of a file system with untrusted links
 //!   trusted_file   files that only root can change: what may be loaded or run
 //!   cgroup         pod and container of a process
-//!   pid_namespace  whether process ids are the host's
 //!   paths          where the host's files are, and whose they are
 //!   child_task     what a child process does
 //!   child          starts this program again as a child process with a task
@@ -49,7 +47,6 @@ mod cli;
 #[cfg(target_os = "linux")]
 mod collect;
 mod document;
-mod envelope;
 #[cfg(target_os = "linux")]
 mod files;
 #[cfg(all(target_os = "linux", any(test, fuzzing)))]
@@ -68,8 +65,6 @@ mod nvml;
 #[cfg(target_os = "linux")]
 mod paths;
 #[cfg(target_os = "linux")]
-mod pid_namespace;
-#[cfg(target_os = "linux")]
 mod privileges;
 mod replay;
 mod request;
@@ -87,8 +82,8 @@ use std::time::Duration;
 use syringe_core::report::{Problem, Report, Sections, Source, Status};
 
 use crate::cli::{Invocation, UsageError};
-pub use crate::envelope::VERSION;
-use crate::envelope::blank;
+pub use crate::document::VERSION;
+use crate::document::blank;
 pub use crate::hold::RELEASE_FILE;
 use crate::request::Request;
 pub use crate::section::SectionName;
@@ -175,16 +170,18 @@ fn run_child(task: child_task::ChildTask) -> ExitCode {
         child_task::ChildTask::NvidiaSmi(tool) => {
             not_started(&tool.program.display().to_string(), &actions::replace_process(&tool))
         }
-        child_task::ChildTask::DeviceAccessRequest(request) => match host::container_devices::check_access(&request) {
-            Ok(answer) => {
-                let written = std::io::stdout().write_all(answer.as_bytes());
-                if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        child_task::ChildTask::DeviceAccessRequest(request) => {
+            match host::runtime::container_devices::check_access(&request) {
+                Ok(answer) => {
+                    let written = std::io::stdout().write_all(answer.as_bytes());
+                    if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+                }
+                Err(error) => {
+                    let _ = write!(std::io::stderr(), "{error}");
+                    ExitCode::FAILURE
+                }
             }
-            Err(error) => {
-                let _ = write!(std::io::stderr(), "{error}");
-                ExitCode::FAILURE
-            }
-        },
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use syringe_core::kernel_log::{Clock, EventLog, LogOrigin, Options};
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Sections, Source};
 use syringe_core::text::clean;
 
-use crate::envelope::{VERSION, blank};
+use crate::document::{VERSION, blank};
 use crate::request::Request;
 use crate::section::SectionName;
 

@@ -105,7 +105,7 @@ def bar_not_assigned():
 @variant(
     "The open kernel modules do not support the card in the second slot.",
     "fatal",
-    {"id": "driver-wrong-flavour", "evidence": ["needs_proprietary_module"]},
+    {"id": "driver-wrong-kernel-module-type", "evidence": ["needs_proprietary_module"]},
     must_not=["gpu-init-failed", "gpu-not-bound", "class:hardware"],
 )
 def wrong_module_flavour():
@@ -123,7 +123,7 @@ def wrong_module_flavour():
 @variant(
     "Unified memory failed for good: no CUDA program can start.",
     "fatal",
-    {"id": "uvm-fatal", "evidence": ["nvidia-uvm error"]},
+    {"id": "uvm-fatal-error", "evidence": ["nvidia-uvm error"]},
     must_not=["class:hardware"],
 )
 def uvm_failed():
@@ -177,7 +177,7 @@ def lines_suppressed():
 @variant(
     "Trouble of the driver's start is over where the GPU works: lines about its BAR and its flavour are no findings.",
     "healthy",
-    must_not=["gpu-memory-not-mapped", "driver-wrong-flavour", "uvm-fatal", "kernel-log-lines-not-recognized"],
+    must_not=["gpu-memory-not-mapped", "driver-wrong-kernel-module-type", "uvm-fatal-error", "kernel-log-lines-not-recognized"],
 )
 def bar_assigned_later():
     node = l40s(count=2)

@@ -118,7 +118,7 @@ def fabric_unhealthy():
     "critical",
     {"id": "thermal-slowdown-hardware", "gpu": 1, "evidence": ["87 °C"]},
     ("memory-too-hot", 1),
-    must_not=["class:hardware", "gpu-too-hot", "sibling-hotter"],
+    must_not=["class:hardware", "gpu-too-hot", "gpu-hotter-than-peers"],
 )
 def thermal_slowdown():
     def load(index):
@@ -154,7 +154,7 @@ def power_limit_lowered():
     "Clocks of GPU 2 are locked low under load.",
     "warning",
     ("clocks-low-under-load", 2),
-    must_not=["sibling-clocks-lower"],
+    must_not=["gpu-clocks-below-peers"],
 )
 def clocks_locked():
     return h100(
@@ -195,7 +195,7 @@ def pcie_aer():
     return node.report()
 
 
-@variant("GPU 3 is far hotter than its siblings at the same power.", "warning", ("sibling-hotter", 3))
+@variant("GPU 3 is far hotter than its siblings at the same power.", "warning", ("gpu-hotter-than-peers", 3))
 def hot_sibling():
     return h100(load=lambda index: training(index) | ({"degrees": 79} if index == 3 else {})).report()
 
@@ -217,7 +217,7 @@ def nvlink_errors():
     "The machine around the GPUs is in trouble: machine checks, a network card without power.",
     "warning",
     "machine-check",
-    "nic-insufficient-power",
+    "nic-power-missing",
     health="degraded",
 )
 def machine_trouble():

@@ -87,7 +87,7 @@ def gpu_from_another_scheduler():
 @variant(
     "After a reboot the kubelet started a pod before the device plugin had registered: it runs without its GPU.",
     "warning",
-    {"id": "pod-without-its-gpu", "evidence": ["research/job-3 container main requests 1 nvidia.com/gpu",
+    {"id": "pod-gpu-not-allocated", "evidence": ["research/job-3 container main requests 1 nvidia.com/gpu",
                                                "allocated no device", "after the boot of the node"]},
     must_not=["class:hardware", "gpu-used-without-allocation"],
     cluster=cluster(*jobs(3), gpu_pod("job-3", age=timedelta(seconds=7_140))),
@@ -104,7 +104,7 @@ def running_pod_without_gpu():
 @variant(
     "The same pod started 30 seconds ago: the reports need not agree yet.",
     "healthy",
-    must_not=ALARMS + ["pod-without-its-gpu"],
+    must_not=ALARMS + ["pod-gpu-not-allocated"],
     cluster=cluster(*jobs(3), gpu_pod("job-3", age=timedelta(seconds=30))),
 )
 def young_pod_without_gpu():
@@ -118,7 +118,7 @@ def young_pod_without_gpu():
 @variant(
     "The same pod got its GPU by a claim that Kubernetes made for the extended resource.",
     "healthy",
-    must_not=ALARMS + ["pod-without-its-gpu"],
+    must_not=ALARMS + ["pod-gpu-not-allocated"],
     cluster=cluster(*jobs(3), gpu_pod("job-3", age=timedelta(seconds=7_140), has_claims=True)),
 )
 def extended_resource_by_claim():

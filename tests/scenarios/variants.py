@@ -57,7 +57,7 @@ variant(
         "evidence": ["Xid 79 (1 time)", "NVML lists 7 GPUs, PCI lists 8", "Xid 45 (9)"],
     },
     "process-stuck",
-    {"id": "collective-waits", "evidence": ["GPUs 0-2, 4-7"]},
+    {"id": "job-waits-for-lost-gpu", "evidence": ["GPUs 0-2, 4-7"]},
     must_not=["application-fault", "allocated-gpu-missing", "pcie-errors-fatal", "gpu-lost"],
     summary=["GPU 3", "14 min ago", "7 of 8"],
     cluster={"node": "gpu-h100-2", "gpu_capacity": 8},

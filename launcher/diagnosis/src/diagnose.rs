@@ -27,19 +27,19 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     // A node without GPUs is not healthy.
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
-    let not_judged = unknown::not_judged(&node);
-    let mut in_part = node.judged_in_part();
+    let not_requested = unknown::unchecked_sections(&node);
+    let mut in_part = node.partly_checked();
     if unknown.iter().any(|one| one.section == "host") && !in_part.contains(&"host") {
         in_part.push("host");
     }
-    let mut judged = node.judged();
-    judged.retain(|section| !in_part.contains(section));
+    let mut checked = node.checked();
+    checked.retain(|section| !in_part.contains(section));
     let verdict = match worst {
         Severity::Fatal => Verdict::Fatal,
         Severity::Critical => Verdict::Critical,
         Severity::Warning => Verdict::Warning,
         Severity::Info if undecided || nothing_read || no_gpu => Verdict::Unknown,
-        Severity::Info if !not_judged.is_empty() => Verdict::NoFaultFound,
+        Severity::Info if !not_requested.is_empty() => Verdict::NoFaultFound,
         Severity::Info => Verdict::Healthy,
     };
     let words = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
@@ -48,9 +48,9 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
         verdict,
         undecided: undecided || nothing_read || no_gpu,
         summary: summary::write(&node, verdict, &concluded),
-        judged: words(judged),
-        judged_in_part: words(in_part),
-        not_judged: words(not_judged),
+        checked: words(checked),
+        partly_checked: words(in_part),
+        not_requested: words(not_requested),
         plan,
         not_checked: not_checked::list(&node),
         unknown,

@@ -25,7 +25,7 @@ pub struct FleetAnswer {
     pub verdicts: BTreeMap<String, usize>,
     /// Sections that were checked, if not all: no verdict is then about a whole node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub only_checked: Vec<String>,
+    pub checked_only: Vec<String>,
     /// Findings of all nodes, worst first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<FleetFinding>,

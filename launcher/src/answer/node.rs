@@ -91,9 +91,9 @@ impl<T> NodeAnswer<T> {
         let Diagnosis {
             verdict,
             summary,
-            judged: checked,
-            judged_in_part: partly_checked,
-            not_judged: not_requested,
+            checked,
+            partly_checked,
+            not_requested,
             mut findings,
             plan,
             not_checked,

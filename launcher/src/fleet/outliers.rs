@@ -114,7 +114,7 @@ mod tests {
             node: node.into(),
             verdict: Verdict::Healthy,
             summary: String::new(),
-            only_checked: Vec::new(),
+            checked_only: Vec::new(),
             findings: Vec::new(),
             unknown: 0,
             score: None,

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use syringe_core::facts::action::Action;
 use syringe_core::text::clean;
 
-use super::open_probes::OpenProbe;
-use super::types::{ProbeRequest, ProbeResult};
 use crate::audit::{AuditEvent, AuditLine, AuditLog};
+use crate::probe::lifecycle::open_probes::OpenProbe;
+use crate::probe::request::ProbeRequest;
+use crate::probe::result::ProbeResult;
 use kube_read::Connection;
 use kube_read::Failure;
 

@@ -13,10 +13,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::audit_record::AuditRecord;
-use super::launcher_session::LauncherSession;
-use super::open_probes::OpenProbe;
-use super::pod_spec::{OPERATOR, ProbePod};
-use super::types::{OnPhase, Phase, ProbeRequest, ProbeResult};
+use crate::probe::lifecycle::launcher_session::LauncherSession;
+use crate::probe::lifecycle::open_probes::OpenProbe;
+use crate::probe::lifecycle::pod_spec::{OPERATOR, ProbePod};
+use crate::probe::request::{OnPhase, Phase, ProbeRequest};
+use crate::probe::result::ProbeResult;
 use crate::settings::Settings;
 use kube_read::Connection;
 use kube_read::Failure;

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep_until};
 
-use super::delete_pod::delete_pod;
 use super::methods::probe_steps::ProbeSteps;
 use super::probe_context::ProbeContext;
-use super::read_report::ReceivedReport;
-use super::types::{CleanUp, CreateOutcome, Phase, ProbeResult, Timings};
 use crate::clock;
+use crate::probe::exec::read_report::ReceivedReport;
+use crate::probe::lifecycle::delete_pod::delete_pod;
+use crate::probe::request::Phase;
+use crate::probe::result::{CleanUp, CreateOutcome, ProbeResult, Timings};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 
@@ -160,7 +161,7 @@ mod tests {
 
     use super::*;
     use crate::audit::AuditLog;
-    use crate::probe::pod_lifecycle::PodLifecycle;
+    use crate::probe::lifecycle::pod_lifecycle::PodLifecycle;
     use crate::probe::{ProbeRequest, Prober};
     use crate::settings::Settings;
     use kube_read::Contexts;

@@ -22,7 +22,7 @@ use super::stuck_process_text;
 use crate::host::{self, Stat};
 use crate::paths::Paths;
 use crate::request::Request;
-use crate::{files, pid_namespace};
+use crate::{files, paths};
 
 /// Time for a process to end after SIGKILL. A process that remains hangs in the kernel.
 const AFTER_SIGKILL: Duration = Duration::from_secs(10);
@@ -46,9 +46,9 @@ pub(super) fn run(kill_request: &KillRequest, request: &Request) -> Report {
         boot_id: identity.boot_id,
         kernel: identity.kernel,
         taken_at: Some(taken_at),
-        duration_ms: crate::envelope::millis(started.elapsed()),
+        duration_ms: crate::document::millis(started.elapsed()),
         action: Some(Action::Kill(Box::new(action))),
-        ..crate::envelope::blank()
+        ..crate::document::blank()
     }
 }
 
@@ -113,7 +113,7 @@ fn unknown_gpu(action: KillAction, view: &GpuFacts) -> Option<Early> {
 /// There is no process with this ID: it has ended if the probe sees all processes of the host; otherwise its state is
 /// unknown.
 fn absent(kill_request: &KillRequest, paths: &Paths) -> Early {
-    if pid_namespace::is_initial(&paths.proc) {
+    if paths::is_initial_pid_namespace(&paths.proc) {
         return gone(blank(kill_request));
     }
     let why = format!(
@@ -160,7 +160,7 @@ impl Target {
         let mut action = blank(kill_request);
         let Some(stat) = host::read_stat(&paths.proc, kill_request.pid) else {
             // A read that blocks is no proof that the process has ended.
-            if pid_namespace::is_initial(&paths.proc) && !self.wait(Duration::ZERO) {
+            if paths::is_initial_pid_namespace(&paths.proc) && !self.wait(Duration::ZERO) {
                 let why = format!("the state of PID {} could not be read, and it has not ended", kill_request.pid);
                 let next_step = "Check the node for processes in state D.";
                 return Err(refuse(action, "process_unreadable", why, next_step));
@@ -216,7 +216,7 @@ impl Target {
         action.gpu_index = view.index;
         action.memory_before_bytes = view.memory_used;
         // NVML reports IDs of this PID namespace, old drivers IDs of the host: they only count if both are the same.
-        let numbers_agree = pid_namespace::is_initial(&paths.proc);
+        let numbers_agree = paths::is_initial_pid_namespace(&paths.proc);
         let listed = |pid: u32| numbers_agree && view.uses.iter().any(|(on, _)| *on == pid);
         let held = |pid: u32| {
             let minors = host::held_by(paths, pid).unwrap_or_default();
@@ -327,7 +327,7 @@ impl Checked {
                 break;
             }
         }
-        action.waited_ms = Some(crate::envelope::millis(began.elapsed()));
+        action.waited_ms = Some(crate::document::millis(began.elapsed()));
         if action.ended_by.is_some() {
             action.outcome = KillOutcome::Ended;
         } else {

@@ -49,7 +49,7 @@ pub(crate) fn run(act: &ActionRequest, replay: Option<&Report>) -> Report {
         (Some(facts), _) => replay::replay(facts, act),
         (None, Some(path)) => match crate::replay::load(path) {
             Ok(facts) => replay::replay(&facts, act),
-            Err(problem) => Report { error: Some(problem), ..crate::envelope::blank() },
+            Err(problem) => Report { error: Some(problem), ..crate::document::blank() },
         },
         (None, None) => hardware(act),
     }
@@ -71,7 +71,7 @@ fn hardware(act: &ActionRequest) -> Report {
     }
     let Some(id) = &act.once else { return carry_out(act) };
     if let Err(problem) = idempotency::claim(id) {
-        return idempotency::outcome(id).unwrap_or_else(|| Report { error: Some(problem), ..crate::envelope::blank() });
+        return idempotency::outcome(id).unwrap_or_else(|| Report { error: Some(problem), ..crate::document::blank() });
     }
     let report = carry_out(act);
     idempotency::keep(id, &report);
@@ -94,5 +94,5 @@ fn hardware(_: &ActionRequest) -> Report {
 fn refused(code: &str, why: &str, next_step: &str) -> Report {
     let problem =
         Problem { what: "action".into(), why: why.into(), next_step: next_step.into(), gpu: None, code: code.into() };
-    Report { error: Some(problem), ..crate::envelope::blank() }
+    Report { error: Some(problem), ..crate::document::blank() }
 }

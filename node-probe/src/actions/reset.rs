@@ -52,7 +52,7 @@ pub(super) fn run(reset_request: &ResetRequest, request: &Request) -> Report {
     let action = reset(reset_request, request, &facts);
     Report {
         sections: Sections::default(),
-        duration_ms: crate::envelope::millis(started.elapsed()),
+        duration_ms: crate::document::millis(started.elapsed()),
         action: Some(Action::Reset(Box::new(action))),
         ..facts
     }

@@ -36,7 +36,7 @@ use self::needed_sections::NeededSections;
 use self::nvml_processes::NvmlProcesses;
 use self::source_threads::{nvml_request, start_threads};
 use crate::child_task::NvmlRequest;
-use crate::envelope::{blank, millis};
+use crate::document::{blank, millis};
 use crate::nvml::GpuAddress;
 use crate::paths::Paths;
 use crate::request::Request;

@@ -9,7 +9,7 @@ use syringe_core::report::Problem;
 
 use super::source_threads::{SectionResult, start_nvml};
 use crate::child_task::NvmlRequest;
-use crate::envelope::millis;
+use crate::document::millis;
 use crate::nvml::NvmlProcess;
 use crate::section::SectionName;
 

@@ -14,7 +14,7 @@ use syringe_core::report::{Problem, Section};
 
 use super::needed_sections::NeededSections;
 use crate::child_task::NvmlRequest;
-use crate::envelope::millis;
+use crate::document::millis;
 use crate::nvml::{Answer, Answers, NvmlProcess};
 use crate::paths::{Owner, Paths};
 use crate::request::Request;

@@ -35,7 +35,7 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
     let (deductions, worst) = deductions(on_node);
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
-    let read = unknown::not_judged(node).is_empty() && contradictions::list(node).is_empty();
+    let read = unknown::unchecked_sections(node).is_empty() && contradictions::list(node).is_empty();
     let certain = !unknown::list(node).1 && read && !gpus.is_empty();
     let gpu_status = gpus.iter().map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
     // A node without GPUs and without faults has no score.

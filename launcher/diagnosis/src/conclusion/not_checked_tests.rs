@@ -69,6 +69,6 @@ fn a_section_that_was_read_in_part_is_not_called_judged() {
         "ecc": {"status": "ok", "data": {"gpus": []}}}}))
     .expect("a report");
     let told = diagnose(&report, &KubernetesFacts::default());
-    assert_eq!((told.judged, told.judged_in_part), (vec!["ecc".to_owned()], vec!["telemetry".to_owned()]));
+    assert_eq!((told.checked, told.partly_checked), (vec!["ecc".to_owned()], vec!["telemetry".to_owned()]));
     assert!(told.summary.contains("telemetry (in part)"), "{}", told.summary);
 }

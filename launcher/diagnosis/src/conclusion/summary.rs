@@ -10,10 +10,9 @@ use crate::rule::evidence;
 use crate::rules::gpu::memory;
 use crate::rules::links::nvlink_events;
 use crate::rules::log::{coverage as kernel_log_coverage, xid};
-use syringe_core::classification::Severity;
+use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
-use syringe_core::kernel_log::catalogue::Class;
 
 /// Writes the summary of a diagnosis.
 pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) -> String {
@@ -25,7 +24,7 @@ pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) 
         (None, _) => undecided(node, concluded),
     };
     let unread = notable.first().and_then(|_| unread_inputs(node));
-    std::iter::once(text).chain(judged(node, verdict)).chain(unread).collect::<Vec<_>>().join(" ")
+    std::iter::once(text).chain(coverage(node, verdict)).chain(unread).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns a sentence about what Kubernetes did not say, beside a finding that may be the milder part of the trouble.
@@ -37,17 +36,17 @@ fn unread_inputs(node: &Node<'_>) -> Option<String> {
 }
 
 /// Returns a sentence about the sections that were checked, if not all were.
-fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
-    let in_part = node.judged_in_part();
+fn coverage(node: &Node<'_>, verdict: Verdict) -> Option<String> {
+    let in_part = node.partly_checked();
     let named = |section: &'static str| match in_part.contains(&section) {
         true => format!("{section} (in part)"),
         false => section.to_owned(),
     };
-    let judged: Vec<String> = node.judged().into_iter().map(named).collect();
-    let (last, before) = judged.split_last()?;
+    let checked: Vec<String> = node.checked().into_iter().map(named).collect();
+    let (last, before) = checked.split_last()?;
     // Failed sections are listed elsewhere, but a verdict without findings must name them.
     let all_asked = unknown::not_requested(node).is_empty();
-    if unknown::not_judged(node).is_empty() || all_asked && verdict != Verdict::NoFaultFound {
+    if unknown::unchecked_sections(node).is_empty() || all_asked && verdict != Verdict::NoFaultFound {
         return None;
     }
     let (names, were) = match before {
@@ -147,7 +146,7 @@ fn contradicts(event: &KernelEvent) -> Option<&'static str> {
         Kind::NvlinkInitFailed | Kind::Sxid => Some(faults_ruled_out::NVLINK_FAULT),
         Kind::Xid => {
             let code = event.code?;
-            let class = catalogue::xid(code).map(|entry| entry.class);
+            let class = catalogue::xid(code).and_then(|entry| entry.class);
             if memory::UNCORRECTED_CODES.contains(&code) {
                 Some(faults_ruled_out::UNCORRECTED)
             } else if nvlink_events::CODES.contains(&code) || class == Some(Class::Fabric) {

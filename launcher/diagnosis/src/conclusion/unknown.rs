@@ -34,7 +34,7 @@ pub(crate) fn not_requested(node: &Node<'_>) -> Vec<&'static str> {
 }
 
 /// Returns the sections that were not requested, and those of which nothing was read.
-pub(crate) fn not_judged(node: &Node<'_>) -> Vec<&'static str> {
+pub(crate) fn unchecked_sections(node: &Node<'_>) -> Vec<&'static str> {
     let mut sections = not_requested(node);
     let asked: Vec<&'static str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
     sections.extend(asked.into_iter().filter(|name| !node.has(name)));

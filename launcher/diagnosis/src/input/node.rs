@@ -104,22 +104,22 @@ impl<'a> Node<'a> {
 
     /// Returns whether a section was read, at least in part.
     pub(crate) fn has(&self, section: &str) -> bool {
-        self.judged().contains(&section)
+        self.checked().contains(&section)
     }
 
     /// Returns the sections that were read, at least in part.
-    pub(crate) fn judged(&self) -> Vec<&'static str> {
+    pub(crate) fn checked(&self) -> Vec<&'static str> {
         let read = self.report.sections.statuses().into_iter();
-        let judged = |(name, status): &(&str, Status)| *status != Status::Error && self.has_data(name);
-        read.filter(judged).map(|(name, _)| name).collect()
+        let checked = |(name, status): &(&str, Status)| *status != Status::Error && self.has_data(name);
+        read.filter(checked).map(|(name, _)| name).collect()
     }
 
     /// Returns the sections that were read in part.
-    pub(crate) fn judged_in_part(&self) -> Vec<&'static str> {
-        let judged = self.judged();
+    pub(crate) fn partly_checked(&self) -> Vec<&'static str> {
+        let checked = self.checked();
         let statuses = self.report.sections.statuses().into_iter();
         statuses
-            .filter(|(name, status)| *status == Status::Partial && judged.contains(name))
+            .filter(|(name, status)| *status == Status::Partial && checked.contains(name))
             .map(|(name, _)| name)
             .collect()
     }

@@ -2,10 +2,11 @@
 
 use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
-use crate::probe::pod_lifecycle::PodLifecycle;
+use crate::probe::exec::read_report;
+use crate::probe::exec::read_report::ReceivedReport;
+use crate::probe::lifecycle::pod_lifecycle::PodLifecycle;
 use crate::probe::probe_context::ProbeContext;
-use crate::probe::read_report::{self, ReceivedReport};
-use crate::probe::types::{CleanUp, Timings};
+use crate::probe::result::{CleanUp, Timings};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 

@@ -2,8 +2,8 @@
 
 use super::command::node_probe;
 use super::inject;
-use crate::probe::launcher_identity::LauncherIdentity;
-use crate::probe::pod_spec::ProbePod;
+use crate::probe::lifecycle::launcher_identity::LauncherIdentity;
+use crate::probe::lifecycle::pod_spec::ProbePod;
 use crate::settings::{ProbeMethod, Settings};
 use kube_read::Failure;
 

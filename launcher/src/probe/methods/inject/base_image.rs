@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::Node;
 
-use crate::probe::image_reference::ImageReference;
-use crate::probe::present_image;
+use crate::probe::choose::image_reference::ImageReference;
+use crate::probe::choose::present_image;
 use crate::settings::Settings;
 use kube_read::Failure;
 use kube_read::failure::RejectionReason;

@@ -9,8 +9,8 @@ use kube::Api;
 use kube::api::ListParams;
 
 use super::base_image;
-use crate::probe::image_reference::ImageReference;
-use crate::probe::pod_spec::MANAGED_BY;
+use crate::probe::choose::image_reference::ImageReference;
+use crate::probe::lifecycle::pod_spec::MANAGED_BY;
 use kube_read::Failure;
 use kube_read::client::api_error::{request_failed, timed_out};
 use kube_read::client::api_status::is_not_a_status;

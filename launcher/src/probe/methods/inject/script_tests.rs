@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::upload::{DIRECTORY, METHODS, UploadMethod, UploadResult, upload_result};
 use super::{Archive, RUN, RUN_WITH_HOST_LOADER};
-use crate::probe::exec_websocket::{ExecEnd, ExecOutput};
+use crate::probe::exec::websocket::{ExecEnd, ExecOutput};
 
 /// Longest run of a script.
 const TIME: Duration = Duration::from_secs(20);

@@ -3,10 +3,10 @@
 use syringe_core::text::clean;
 
 use super::archive::{Archive, NAME};
-use crate::probe::exec_retry;
-use crate::probe::exec_websocket::{ExecEnd, ExecOutput};
+use crate::probe::exec::retry as exec_retry;
+use crate::probe::exec::websocket::{ExecEnd, ExecOutput};
 use crate::probe::probe_context::ProbeContext;
-use crate::probe::types::{ProbeContainer, Timings};
+use crate::probe::result::{ProbeContainer, Timings};
 use kube_read::Failure;
 use kube_read::failure::RejectionReason;
 
@@ -168,7 +168,7 @@ pub(super) fn upload_result(
 #[cfg(test)]
 mod tests {
     use super::{UploadMethod, UploadResult, upload_result};
-    use crate::probe::exec_websocket::{ExecEnd, ExecOutput};
+    use crate::probe::exec::websocket::{ExecEnd, ExecOutput};
 
     fn judged(stdout: &str, stderr: &str) -> String {
         let sha256 = "a".repeat(64);

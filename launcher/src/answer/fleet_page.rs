@@ -93,7 +93,7 @@ fn groups(answer: &FleetAnswer) -> Rows {
     rows
 }
 
-/// How the nodes were read, and what is left behind.
+/// Method of the reads, and objects that are left behind.
 fn foot(answer: &FleetAnswer) -> String {
     let probes = &answer.probes;
     let gone =

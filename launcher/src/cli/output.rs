@@ -16,11 +16,11 @@ use crate::terminal::layout::Layout;
 use crate::terminal::page::Page;
 use kube_read::Failure;
 
-/// How answers are printed.
+/// Format and layout of printed answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output {
     format: OutputFormat,
-    /// Whether the format was asked for.
+    /// The user chose the format.
     is_chosen: bool,
     layout: Layout,
     color: ColorChoice,
@@ -65,7 +65,7 @@ impl Output {
         }
     }
 
-    /// Prints what separates a reading from the one before: on a terminal, the screen is cleared.
+    /// Separates two readings of `--watch`: clears the screen of a terminal.
     pub(super) fn begin_reading(self, pause: Duration, is_first: bool) -> Result<(), Failure> {
         match self.format {
             OutputFormat::Yaml if !is_first => print("---"),
@@ -83,13 +83,13 @@ impl Output {
         written(writeln!(AutoStream::new(std::io::stdout(), self.color), "{text}"))
     }
 
-    /// Prints a manifest: YAML if it was asked for, or else JSON.
+    /// Prints a manifest as YAML if the user chose it, or else as JSON.
     pub(super) fn print_manifest(self, manifest: &Value) -> Result<(), Failure> {
         let format = if self.format == OutputFormat::Yaml { OutputFormat::Yaml } else { OutputFormat::Json };
         print(&Self { format, ..self }.structured(manifest)?)
     }
 
-    /// Prints manifests with their comments, unless JSON was asked for.
+    /// Prints manifests with their comments, or as JSON if the user chose it.
     pub(super) fn print_manifests(self, json: &Value, yaml: &str) -> Result<(), Failure> {
         if self.is_chosen && self.format == OutputFormat::Json { print(&self.structured(json)?) } else { print(yaml) }
     }

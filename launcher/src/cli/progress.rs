@@ -1,4 +1,4 @@
-//! What the program does, on a terminal: a spinner with the phase and its seconds, or a bar over many nodes. Nothing in a pipe.
+//! Progress on a terminal: a spinner with the phase and its seconds, or a bar for many nodes. No progress in a pipe.
 
 use std::io::Write;
 use std::sync::{Arc, LazyLock};
@@ -9,9 +9,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::probe::{OnPhase, Phase};
 use crate::terminal::detect;
 
-/// Time between two pictures of the spinner.
+/// Time between two frames of the spinner.
 const TICK: Duration = Duration::from_millis(100);
-/// The last picture is that of a spinner that has ended.
+/// The last frame is that of a spinner that has ended.
 const SPINNER: &str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ";
 const ASCII_SPINNER: &str = "-\\|/ ";
 
@@ -65,7 +65,7 @@ pub(super) fn clear() {
     BAR.finish_and_clear();
 }
 
-/// Standard error for messages, which the progress does not overwrite.
+/// Standard error for messages. The progress does not overwrite them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Messages;
 

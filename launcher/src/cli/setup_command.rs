@@ -1,4 +1,4 @@
-//! `gpu-syringe setup`: asks, and prints what was done.
+//! `gpu-syringe setup`: asks for confirmation and prints the result.
 
 use super::output::{Output, note};
 use crate::cli::exit_status::Outcome;

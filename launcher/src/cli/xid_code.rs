@@ -1,4 +1,4 @@
-//! `gpu-syringe xid CODE`: what the catalogue knows of an Xid or SXid, without a cluster.
+//! `gpu-syringe xid CODE`: explains an Xid or SXid from the catalogue, without a cluster.
 
 use serde_json::{Value, json};
 use syringe_core::classification::Severity;
@@ -10,7 +10,7 @@ use crate::terminal::style;
 use crate::terminal::style::Paint;
 use kube_read::Failure;
 
-/// What the catalogue knows of a number. An Xid and an SXid may have the same number.
+/// The entries of the catalogue for a number. An Xid and an SXid may have the same number.
 pub(super) struct XidCode {
     code: u32,
     xid: Option<&'static XidEntry>,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   check, fix                                        one result; the commands
-//!   observe                                            all questions to the API server; no pod is created
+//!   observe                                            all requests to the API server; no pod is created
 //!   access_checks, namespace_checks, node_checks         answers → checks: no I/O
 //!   node                                               one real probe (--node)
 //!   report, command                                    text and JSON; arguments, time limit

@@ -38,7 +38,7 @@ pub(crate) enum NodeOutcome<R> {
 }
 
 impl<R> NodeOutcome<R> {
-    /// Whether it failed for a reason that applies to every node.
+    /// The read failed for a reason that applies to every node.
     fn applies_to_cluster(&self) -> bool {
         matches!(self, Self::Failed(Failure { scope: Scope::Cluster, .. }))
     }

@@ -23,7 +23,7 @@ enum Block {
 }
 
 impl Page {
-    /// Adds prose. A line that begins with blanks keeps them where it is broken.
+    /// Adds prose. The continuation of a wrapped line keeps its indentation.
     pub(crate) fn push_str(&mut self, text: &str) {
         match self.0.last_mut() {
             Some(Block::Prose(prose)) => prose.push_str(text),
@@ -82,7 +82,7 @@ fn wrapped_line(line: &str, width: usize) -> String {
     broken(body, width.min(MAX_PROSE), &first, &hanging).join("\n")
 }
 
-/// How far the second line of a paragraph is indented: as its text after `→`, `1.` or a headline.
+/// Indentation of the second line of a paragraph: that of its text after `→`, `1.` or a headline.
 fn marker_width(body: &str, is_headline: bool) -> usize {
     let word = body.split(' ').next().unwrap_or_default();
     let is_number = word.strip_suffix('.').is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));

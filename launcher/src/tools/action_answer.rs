@@ -35,7 +35,7 @@ pub struct ActionAnswer<T> {
     /// The probe that returned the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,
-    /// Whether it was done.
+    /// The action was done.
     #[serde(skip)]
     #[schemars(skip)]
     pub(super) is_done: bool,

@@ -332,7 +332,7 @@ struct PendingPod {
     candidates: Vec<Candidate>,
     /// Nodes left out of `candidates`.
     omitted: usize,
-    /// Why the nodes could not be listed.
+    /// Reason why the nodes could not be listed.
     not_listed: Option<String>,
 }
 
@@ -359,7 +359,7 @@ impl PendingPod {
 const NO_OBJECTION: &str =
     "no reason found; see the scheduler's message above (not checked: claims' devices, volumes, pod affinity, quota)";
 
-/// Whether it waits for a node, and not for a scheduling gate or a volume claim.
+/// The pod waits for a node, and not for a scheduling gate or a volume claim.
 fn waits_for_nodes(pod: &PodFacts) -> bool {
     let claim =
         pod.message.as_ref().is_some_and(|message| message.to_ascii_lowercase().contains("persistentvolumeclaim"));

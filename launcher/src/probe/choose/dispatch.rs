@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use crate::probe::api_only;
 use crate::probe::choose::auto;
 use crate::probe::choose::method_memory::{MethodMemory, Obstructed, Place, Reason};
-use crate::probe::lifecycle::pod_spec::OPERATOR;
 use crate::probe::methods::{ephemeral, inject, logs, pod};
 use crate::probe::probe_context::{ProbeContext, cluster_of};
 use crate::probe::probe_slots::ProbeSlots;
@@ -67,9 +66,8 @@ pub(crate) async fn run_probe(
 
 /// Refuses an action where the probe does not see the host: inside a pod a process ID of the host names another process.
 fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
-    let acts = context.request.command.iter().any(|word| word == OPERATOR);
     let blind = context.settings.via == ProbeMethod::Ephemeral || context.settings.runtime_class.is_some();
-    if !acts || !blind {
+    if !context.is_for_actions() || !blind {
         return Ok(());
     }
     Err(Failure::new(

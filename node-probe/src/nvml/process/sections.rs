@@ -11,6 +11,7 @@ use syringe_core::facts::processes::GpuUse;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::facts::topology::{GpuTopology, Topology};
 use syringe_core::report::{Problem, Section, Sections};
+use syringe_core::section_name::SectionName;
 
 use super::supervisor::HUNG_PART;
 use crate::nvml::answer::{Answer, GpuUses, Pairs, Part, Versions};
@@ -18,7 +19,6 @@ use crate::nvml::errors::NvmlError;
 use crate::nvml::read::field_errors::{FieldErrors, with_duplicate_identities};
 use crate::nvml::read::peer_to_peer::PeerToPeer;
 use crate::nvml::read::session::MAX_GPUS;
-use crate::section::SectionName;
 
 /// The answers so far.
 #[derive(Default)]

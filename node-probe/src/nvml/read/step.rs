@@ -4,6 +4,8 @@
 //! still gives those: NVLinks (one call), errors and repairs, processes, temperatures and clocks, then properties, connections, and the pairs of GPUs,
 //! whose number grows with the square of the GPUs.
 
+use syringe_core::section_name::SectionName;
+
 use std::collections::VecDeque;
 
 use super::device_reader::Calls;
@@ -13,7 +15,6 @@ use crate::child_task::NvmlRequest;
 use crate::nvml::answer::{Answer, GpuUses};
 use crate::nvml::errors::NvmlError;
 use crate::nvml::process::call_log::CallLog;
-use crate::section::SectionName;
 
 /// What to read of one GPU (by its place), or of the installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

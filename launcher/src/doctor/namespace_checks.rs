@@ -4,7 +4,6 @@ use kube::ResourceExt;
 use kube::core::DynamicObject;
 
 use super::access_checks::is_denied;
-use super::access_checks::is_denied;
 use super::check::{Check, Fix};
 use super::fix::Fixes;
 use super::observe::{DryRun, Observed, Seen};

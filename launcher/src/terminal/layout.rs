@@ -1,11 +1,11 @@
-//! How a text is printed, and how its lines are broken.
+//! Layout of printed text, and line wrapping.
 
 use syringe_core::text::clean_keeping_lines;
 use textwrap::{Options, WordSeparator, WordSplitter};
 
-use super::style;
+use crate::terminal::style;
 
-/// How a page is printed.
+/// Layout of a printed page.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Layout {
     /// Columns of the terminal. `None`: nothing is broken or left out.
@@ -23,7 +23,7 @@ pub(super) fn cleaned(text: &str) -> String {
     style::map_plain(text, clean_keeping_lines)
 }
 
-/// The lines of a text that is broken between words, and never inside of one.
+/// Wraps a text between words, never inside a word.
 pub(super) fn broken(text: &str, width: usize, first: &str, hanging: &str) -> Vec<String> {
     let options = Options::new(width)
         .initial_indent(first)

@@ -29,7 +29,7 @@ pub(super) fn checks(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>
     checks
 }
 
-/// Whether node-probe can be uploaded: a base image on the nodes, and a program for their architecture.
+/// An upload of node-probe needs a base image on the nodes, and a program for their architecture.
 fn inject(observed: &Observed, settings: &Settings, has_image: bool) -> Check {
     let id = "inject";
     if !matches!(settings.via, ProbeMethod::Auto | ProbeMethod::Inject) {
@@ -135,7 +135,7 @@ fn image_on_nodes(observed: &Observed, settings: &Settings) -> Check {
     )
 }
 
-/// Whether the kubelet reports the image: by the same name, or by the same digest of the same repository.
+/// The kubelet reports the image by the same name, or by the same digest of the same repository.
 fn has_image(node: &Node, image: &str) -> bool {
     let by_digest = image.split_once('@').map(|(name, digest)| {
         let start = name.rfind('/').map_or(0, |slash| slash + 1);

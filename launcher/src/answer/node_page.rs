@@ -7,9 +7,9 @@ use syringe_core::nvml_codes;
 
 use crate::answer::node::NodeAnswer;
 use crate::node_reading::probe_summary::ProbeSummary;
-use crate::text::page::Page;
-use crate::text::style::{Paint, headline, named, paint};
-use crate::text::table::{Rows, cell, counted, pci_cell, second};
+use crate::terminal::page::Page;
+use crate::terminal::style::{Paint, headline, named, paint};
+use crate::terminal::table::{Rows, cell, counted, pci_cell, second};
 use crate::variant_name::variant_name;
 
 /// The stages from the PCI bus to the scheduler in one line, if one of them is broken.

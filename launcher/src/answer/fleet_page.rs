@@ -1,9 +1,9 @@
 //! The answer about many nodes as text for a terminal.
 
 use crate::answer::fleet::FleetAnswer;
-use crate::text::page::Page;
-use crate::text::style::{Paint, headline, named, paint};
-use crate::text::table::{Rows, cell, counted, new_table};
+use crate::terminal::page::Page;
+use crate::terminal::style::{Paint, headline, named, paint};
+use crate::terminal::table::{Rows, cell, counted, new_table};
 
 /// The answer as text.
 pub(crate) fn page(answer: &FleetAnswer) -> Page {
@@ -21,10 +21,10 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
         text.push_str(&format!("  → {}\n", finding.action_text));
     }
     if !answer.outliers.is_empty() {
-        let mut rows = new_table(["differs in", "has", "usual", "model", "nodes"]).optional(&["model"]).note("nodes");
+        let mut rows = new_table(["differs in", "has", "common", "model", "nodes"]).optional(&["model"]).note("nodes");
         for one in &answer.outliers {
             let nodes = format!("{}: {}", one.nodes.count, one.nodes.names);
-            rows.add_row([one.what.to_owned(), one.value.clone(), one.usual.clone(), one.model.clone(), nodes]);
+            rows.add_row([one.what.to_owned(), one.value.clone(), one.common.clone(), one.model.clone(), nodes]);
         }
         text.push_table(rows);
     }
@@ -81,7 +81,7 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
 fn groups(answer: &FleetAnswer) -> Rows {
     let mut rows = new_table(["model", "nodes", "gpus", "driver", "names"]).optional(&["driver"]).note("names");
     for group in &answer.groups {
-        let driver = group.usual.get("driver_version").cloned();
+        let driver = group.common.get("driver_version").cloned();
         rows.add_row([
             group.model.clone(),
             group.nodes.count.to_string(),
@@ -93,7 +93,7 @@ fn groups(answer: &FleetAnswer) -> Rows {
     rows
 }
 
-/// How the nodes were read, and what is left behind.
+/// Method of the reads, and objects that are left behind.
 fn foot(answer: &FleetAnswer) -> String {
     let probes = &answer.probes;
     let gone =

@@ -3,11 +3,11 @@
 use diagnosis::finding::Finding;
 
 use crate::answer::node_description::{GpuRow, NodeDescription};
-use crate::text::node_answer::{foot, stack_line};
-use crate::text::page::Page;
-use crate::text::pod_allocation::{pods_table, resources_table};
-use crate::text::style::{Paint, headline, named, paint};
-use crate::text::table::{Rows, cell, new_table, second};
+use crate::answer::node_page::{foot, stack_line};
+use crate::answer::pod_tables::{pods_table, resources_table};
+use crate::terminal::page::Page;
+use crate::terminal::style::{Paint, headline, named, paint};
+use crate::terminal::table::{Rows, cell, new_table, second};
 use kube_read::objects::node_conditions::Condition;
 use kube_read::reads::events::NodeEvent;
 

@@ -34,7 +34,7 @@ pub(super) fn connected(connection: &Connection) -> Check {
     Check::ok("kubeconfig", format!("context {context}, {server}{user}"))
 }
 
-/// Why the API server did not tell its version.
+/// The API server did not return its version.
 pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) -> Check {
     let Connection { server, .. } = connection;
     let reach = || {
@@ -119,14 +119,14 @@ pub(super) fn permissions(observed: &Observed, settings: &Settings, fixes: &Fixe
                     fixes.grant(grant.by == GrantedBy::Operator),
                 )
             }
-            Seen::Absent | Seen::Forbidden => Check::undecided(id, format!("{what}: the API server does not say")),
+            Seen::Absent | Seen::Forbidden => Check::undecided(id, format!("{what}: the API server does not answer")),
             Seen::Unknown(why) => Check::undecided(id, format!("{what}: {why}")),
         }
     };
     observed.permissions.iter().map(check).collect()
 }
 
-/// Whether the user lacks a permission.
+/// The user lacks a permission.
 pub(super) fn is_denied(observed: &Observed, id: &str) -> bool {
     observed
         .permissions
@@ -134,7 +134,7 @@ pub(super) fn is_denied(observed: &Observed, id: &str) -> bool {
         .any(|(permission, answer)| matches!(answer, Seen::Found(false)) && permission_id(permission) == id)
 }
 
-/// Whether an exec reaches the API server.
+/// An exec must reach the API server.
 pub(super) fn exec(observed: &Observed, settings: &Settings) -> Check {
     let id = "exec-websocket";
     match &observed.exec {

@@ -1,6 +1,6 @@
 //! GPU resources of a node and the pods that use them, as tables.
 
-use crate::text::table::{Rows, cell, new_table};
+use crate::terminal::table::{Rows, cell, new_table};
 use kube_read::objects::gpu_requests::{ResourceCounts, ResourceUse};
 use kube_read::objects::pod_rows::{ContainerRow, DeviceRow, PodRow};
 

@@ -1,16 +1,16 @@
-//! Tables that fit the terminal: columns are left out and cells are broken between words, but never inside of one.
+//! Tables that fit the terminal: columns are left out, and cells are wrapped between words, never inside a word.
 
 use syringe_core::pci::PciAddress;
 use textwrap::core::display_width;
 
-use super::layout::{Layout, broken, cleaned};
-use super::style::without_marks;
+use crate::terminal::layout::{Layout, broken, cleaned};
+use crate::terminal::style::without_marks;
 
 /// Between two columns.
 const GAP: &str = "  ";
 /// Below this width, a column of prose may be a line below its row.
 const NARROW: usize = 100;
-/// Longest cell for which other columns are left out, so that it is not broken.
+/// Other columns are left out to keep cells up to this width on one line.
 const MAX_WHOLE: usize = 40;
 /// Least width of a column of prose beside the others. With less, it is a line below its row.
 const MIN_NOTE: usize = 28;
@@ -69,7 +69,7 @@ impl Rows {
         self.rows.push(cells.into_iter().map(|cell| cleaned(&cell)).collect());
     }
 
-    /// Whether it has no rows. Such a table is not printed.
+    /// A table without rows is not printed.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -86,7 +86,7 @@ impl Rows {
         if let Some(place) = below {
             columns.remove(place);
         }
-        // Heads are broken before cells.
+        // Heads are wrapped before cells.
         shrink(&mut columns, width.unwrap_or(usize::MAX), |column| column.whole_cells);
         shrink(&mut columns, width.unwrap_or(usize::MAX), |column| column.least);
         let head = columns.iter().map(|column| self.heads[column.index].as_str()).collect::<Vec<_>>();
@@ -110,7 +110,7 @@ impl Rows {
         let Some(width) = width else { return shown };
         let fits = |shown: &[usize]| {
             let columns: Vec<_> = shown.iter().map(|index| self.measure(*index)).collect();
-            // A table is easier to read with fewer columns than with broken cells.
+            // A table is easier to read with fewer columns than with wrapped cells.
             let wanted = |column: &Column| match Some(column.index) == self.note {
                 // It may be a line below its row.
                 true if width < NARROW => 0,
@@ -131,7 +131,7 @@ impl Rows {
         shown
     }
 
-    /// Where the column of prose is, if the others leave it too little space.
+    /// The position of the column of prose if the others leave it too little space.
     fn note_below(&self, shown: &[usize], columns: &[Column], width: usize) -> Option<usize> {
         let place = shown.iter().position(|index| Some(*index) == self.note)?;
         let others: usize = columns.iter().enumerate().filter(|(at, _)| *at != place).map(|(_, one)| one.least).sum();
@@ -158,7 +158,7 @@ struct Column {
     natural: usize,
     /// Width of its longest word.
     least: usize,
-    /// Width with which only its head and long cells are broken.
+    /// Width at which only its head and long cells are wrapped.
     whole_cells: usize,
     width: usize,
 }

@@ -3,9 +3,9 @@
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 
+use super::access_checks::is_denied;
 use super::check::{Check, Fix};
 use super::fix::Fixes;
-use super::judge_access::is_denied;
 use super::observe::{DryRun, Observed, Seen};
 use crate::probe;
 use crate::settings::{ProbeMethod, Settings};
@@ -17,7 +17,7 @@ const LEVEL: &str = "pod-security.kubernetes.io/enforce";
 /// The check of the permission to create pods.
 const MAY_CREATE: &str = "permission-probe-create-pods";
 
-/// What rejects the pod of a method, by the id of the check that reports it.
+/// Cause of the rejection of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Namespace,
@@ -47,7 +47,7 @@ impl Cause {
         }
     }
 
-    /// The check that says what to do.
+    /// The id of the check that reports the cause.
     fn id(self) -> Option<&'static str> {
         match self {
             Self::Namespace => Some("namespace"),
@@ -60,7 +60,7 @@ impl Cause {
     }
 }
 
-/// Whether another value in the ConfigMap would admit the pod.
+/// Another value in the ConfigMap would admit the pod.
 fn is_of_parameter(reason: &str) -> bool {
     reason.contains("ConfigMap gpu-syringe-policy") || reason.contains(NO_PARAMS)
 }
@@ -130,15 +130,15 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>
         Seen::Found(_) => Check::ok(id, name),
         Seen::Unknown(why) => Check::undecided(id, why),
         // Readers may not read it; an answer to a pod in it shows that it exists.
-        Seen::Absent | Seen::Forbidden if observed.dry_runs.iter().any(|(via, run)| says_exists(*via, run)) => {
+        Seen::Absent | Seen::Forbidden if observed.dry_runs.iter().any(|(via, run)| shows_namespace(*via, run)) => {
             Check::ok(id, format!("{name} (you may not read it; the API server admits pods to it)"))
         }
         Seen::Absent | Seen::Forbidden => Check::skipped(id, "you may not read it: see the permissions"),
     }
 }
 
-/// Whether the answer shows that the namespace exists: it comes from admission, after authorization.
-fn says_exists(via: ProbeMethod, run: &DryRun) -> bool {
+/// The answer comes from admission, after authorization, so the namespace exists.
+fn shows_namespace(via: ProbeMethod, run: &DryRun) -> bool {
     match run {
         DryRun::Admitted => true,
         DryRun::Rejected(reason, code) => {
@@ -154,7 +154,7 @@ fn pod_security(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<
         return Check::failure(id, reason, fixes.label());
     }
     let level = observed.namespace.found().map(|found| found.labels().get(LEVEL).map(String::as_str));
-    if !observed.dry_runs.iter().any(|(via, run)| says_exists(*via, run)) {
+    if !observed.dry_runs.iter().any(|(via, run)| shows_namespace(*via, run)) {
         return Check::skipped(id, "no pod could be tried: see the permissions and the dry runs");
     }
     match level {
@@ -191,7 +191,7 @@ fn quota(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) ->
     }
 }
 
-/// Whether the policy limits the pods of the namespace.
+/// The policy must limit the pods of the namespace.
 fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
     let id = "policy";
     let state = match (&observed.policy, &observed.binding) {
@@ -220,7 +220,7 @@ fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
                 fixes.namespace()
             );
             if half || state == Some(true) {
-                let why = if half { "it is installed by half" } else { "it is installed, but has no effect" };
+                let why = if half { "it is partially installed" } else { "it is installed, but has no effect" };
                 return Check::failure(id, format!("{evidence}; {why}"), fixes.harden());
             }
             Check::warning(id, format!("{evidence} (trial profile)"), fixes.harden())
@@ -235,7 +235,7 @@ fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
     }
 }
 
-/// Whether the parameter of the policy fits the settings of this launcher.
+/// The parameter of the policy must match the settings of this launcher.
 fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settings, fixes: &Fixes<'_>) -> Check {
     let id = "policy-parameter";
     let image = observed.parameter.found().and_then(|found| found.data["data"]["image"].as_str());

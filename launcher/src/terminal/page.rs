@@ -1,8 +1,8 @@
 //! A text for people: prose and tables. Its lines are broken when it is printed, for the width of the terminal.
 
-use super::layout::{Layout, broken, cleaned};
-use super::style;
-use super::table::Rows;
+use crate::terminal::layout::{Layout, broken, cleaned};
+use crate::terminal::style;
+use crate::terminal::table::Rows;
 
 /// Longest line of prose on a wide terminal.
 const MAX_PROSE: usize = 120;
@@ -23,7 +23,7 @@ enum Block {
 }
 
 impl Page {
-    /// Adds prose. A line that begins with blanks keeps them where it is broken.
+    /// Adds prose. The continuation of a wrapped line keeps its indentation.
     pub(crate) fn push_str(&mut self, text: &str) {
         match self.0.last_mut() {
             Some(Block::Prose(prose)) => prose.push_str(text),
@@ -82,7 +82,7 @@ fn wrapped_line(line: &str, width: usize) -> String {
     broken(body, width.min(MAX_PROSE), &first, &hanging).join("\n")
 }
 
-/// How far the second line of a paragraph is indented: as its text after `→`, `1.` or a headline.
+/// Indentation of the second line of a paragraph: that of its text after `→`, `1.` or a headline.
 fn marker_width(body: &str, is_headline: bool) -> usize {
     let word = body.split(' ').next().unwrap_or_default();
     let is_number = word.strip_suffix('.').is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
@@ -109,7 +109,7 @@ fn in_ascii(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::style::{Paint, paint};
+    use crate::terminal::style::{Paint, paint};
 
     fn page(text: &str) -> Page {
         Page::from(text.to_owned())

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::flags::{DrainCheck, Mode, ProbeMethod, PullPolicy, Settings};
+use crate::settings::flags::{DrainCheck, Mode, ProbeMethod, PullPolicy, Settings};
 
 /// Collects options that differ from their default.
 #[derive(Default)]
@@ -51,7 +51,7 @@ fn path(path: &Option<std::path::PathBuf>) -> Option<String> {
 }
 
 /// The arguments that produce these settings. Defaults are left out.
-pub(crate) fn to_args(settings: &Settings) -> Vec<String> {
+pub(crate) fn as_command_line(settings: &Settings) -> Vec<String> {
     // Without `..`: a new setting does not compile until it is handled.
     let Settings {
         #[cfg(feature = "demo")]
@@ -171,10 +171,10 @@ mod tests {
             "off",
         ];
         let settings = Settings::from_args(given).expect("settings");
-        let args = to_args(&settings);
+        let args = as_command_line(&settings);
         let again = Settings::from_args(args.iter().map(String::as_str)).expect("settings");
         assert_eq!(format!("{again:?}"), format!("{settings:?}"));
         assert_eq!(args.len(), given.len());
-        assert_eq!(to_args(&Settings::from_args([]).expect("settings")), Vec::<String>::new());
+        assert_eq!(as_command_line(&Settings::from_args([]).expect("settings")), Vec::<String>::new());
     }
 }

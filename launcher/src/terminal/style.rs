@@ -8,7 +8,7 @@ use syringe_core::classification::Severity;
 
 use crate::variant_name::variant_name;
 
-/// How a word is shown.
+/// Colour of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Paint {
     /// Out of service, or lost.
@@ -44,9 +44,8 @@ impl Paint {
     }
 }
 
-/// A word of an answer that has a colour.
+/// A value that is printed in a colour.
 pub(crate) trait HasPaint: Copy + Serialize {
-    /// Its colour.
     fn paint(self) -> Option<Paint>;
 }
 
@@ -96,7 +95,7 @@ pub(crate) fn named(value: impl HasPaint) -> String {
     paint(&variant_name(value), value.paint())
 }
 
-/// The same as the first word of an answer: `NO FAULT FOUND`.
+/// The name as the headline of an answer, painted: `NO FAULT FOUND`.
 pub(crate) fn headline(value: impl HasPaint) -> String {
     paint(&variant_name(value).replace('_', " ").to_uppercase(), value.paint())
 }

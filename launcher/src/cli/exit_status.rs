@@ -1,4 +1,4 @@
-//! What an answer found, and the exit status for it.
+//! The outcome of an answer, and the exit status of a command.
 
 use clap::ValueEnum;
 use diagnosis::finding::Verdict;
@@ -7,7 +7,7 @@ use syringe_core::classification::Severity;
 /// The result of an answer in the terms of the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing was found, or the answer judges nothing.
+    /// Nothing was found, or the answer has no verdict.
     NothingFound,
     /// The worst finding.
     Found(Severity),
@@ -17,16 +17,16 @@ pub enum Outcome {
     NotDone,
 }
 
-/// What a command needs of an answer besides its content.
+/// Outcome and names of an answer, for a command.
 pub trait CommandAnswer {
-    /// What it found: the exit status.
+    /// The outcome, which becomes the exit status.
     fn outcome(&self) -> Outcome;
 
-    /// The names of the objects that it is about, as kubectl prints them: `node/gpu-1`.
+    /// The names of the objects, as kubectl prints them: `node/gpu-1`.
     fn names(&self) -> Vec<String>;
 }
 
-/// The least severity of a finding that the exit status reports.
+/// The lowest severity for which a command exits with status 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum FailOn {
     /// Warnings and worse
@@ -52,7 +52,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome of an answer of which a part could not be read: below a critical finding, nothing is certain.
+    /// The outcome of an answer that is incomplete: without a critical finding, it is unknown.
     #[must_use]
     pub fn of_incomplete(self) -> Self {
         match self {

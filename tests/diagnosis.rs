@@ -21,6 +21,8 @@ mod stack;
 mod usage;
 #[path = "diagnosis/verdicts.rs"]
 mod verdicts;
+#[path = "diagnosis/walls.rs"]
+mod walls;
 #[path = "diagnosis/window.rs"]
 mod window;
 

@@ -1,0 +1,54 @@
+//! The nodes of `base/*.json`, as they are.
+
+use crate::prelude::*;
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        healthy(
+            "healthy-h100-8",
+            "Eight GPUs train: full load, 99 % of the memory in use, power at the limit. No fault.",
+        )
+        .must_not(QUIET)
+        .summary(["All 8 GPUs", "no Xid since"])
+        .cluster(cluster("gpu-h100-1").gpus(8).with("gpu_label_count", 8)),
+        healthy("healthy-t4-1", "One T4 in a virtual machine, with page retirement instead of row remapping.")
+            .must_not(ALARMS),
+        healthy("a100-mig-8", "MIG is enabled: utilization and row remapping are not available, which is no fault.")
+            .must_not(ALARMS)
+            .must_not(["mig-without-instances", "memory-unaccounted"]),
+        healthy(
+            "gb200-4",
+            "A compute tray of a rack: no NVSwitch and no Fabric Manager here, and no margin but T.Limit.",
+        )
+        .must_not(ALARMS)
+        .must_not(["fabric-manager-not-running"]),
+        healthy("l40s-4-idle", "Idle GPUs reduce their PCIe generation.")
+            .must_not(ALARMS)
+            .must_not(["pcie-generation-low"]),
+        fatal("xid79-off-bus", "GPU 3 fell off the bus. Nine Xid 45 follow from it, and a process hangs.")
+            .must(finding("gpu-off-bus").gpu(3).severity("fatal").evidence([
+                "Xid 79 (1 time)",
+                "NVML lists 7 GPUs, PCI lists 8",
+                "Xid 45 (9)",
+            ]))
+            .must("process-stuck")
+            .must(finding("collective-waits").evidence(["GPUs 0-2, 4-7"]))
+            .must_not(["application-fault", "allocated-gpu-missing", "pcie-errors-fatal", "gpu-lost"])
+            .summary(["GPU 3", "14 min ago", "7 of 8"])
+            .cluster(cluster("gpu-h100-2").with("gpu_capacity", 8)),
+        critical("ecc-remap-pending", "A contained memory error. The row remap is pending until a reset.")
+            .must(finding("row-remap-pending").gpu(5).evidence(["Xid 63"]))
+            .must(finding("ecc-contained").gpu(5).evidence(["Xid 94", "Xid 48", "Xid 45 (3)"]))
+            .must_not(["severity:fatal", "application-fault", "ecc-uncontained", "row-remap-failed"]),
+        fatal("no-driver", "GPUs are on PCI, and no kernel module is loaded.")
+            .must("driver-not-loaded")
+            .must_not(["class:hardware", "gpu-missing-from-nvml"]),
+        fatal("driver-mismatch", "The library was updated while the old module is loaded.")
+            .must(finding("driver-version-mismatch").evidence(["570.124.06", "570.133.20"]))
+            .must_not(["class:hardware", "client-version-mismatch"]),
+        unknown("no-gpu", "A worker without GPUs: no fault, and nothing that can be called healthy.")
+            .must("not-a-gpu-node")
+            .must_not(QUIET)
+            .must_not(["driver-not-loaded"]),
+    ]
+}

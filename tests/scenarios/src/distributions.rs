@@ -1,0 +1,289 @@
+//! Healthy nodes of different distributions, and nodes with unusual parts of NVIDIA's software: nothing of their set-up is a fault.
+
+use serde_json::{Value, json};
+use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
+use syringe_core::facts::nvidia_stack::NvidiaStack;
+use syringe_core::facts::stack_log::StackLog;
+
+use crate::driver_load::passed_through;
+use crate::kubernetes::{Cluster, nvidia_pod, with};
+use crate::prelude::*;
+use crate::stack::{
+    CONFIG, HOST, RuntimeChanges as _, TOOLKIT, containerd, file_of_nine_days, handler, nvidia, nvidia_named,
+    plugin_stack, spec, spec_at, stack, stack_with_many_watchers, validated,
+};
+
+const UBUNTU: &str = "Ubuntu 24.04.3 LTS";
+const BOTTLEROCKET: &str = "Bottlerocket OS 1.50.0 (aws-k8s-1.34-nvidia)";
+const PLUGIN: &str = "kube-system/nvidia-device-plugin-x7p2q";
+const OPERATOR_PLUGIN: &str = "gpu-operator/nvidia-device-plugin-daemonset-x7p2q";
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        healthy("node-of-k3s", "k3s: its own containerd found NVIDIA's runtime on the host. Pods use the RuntimeClass.")
+            .must_not(QUIET)
+            .cluster(l40s_cluster().gpus(2).runtime_class("nvidia", [PLUGIN]))
+            .node(|| {
+                let cdi_handler = nvidia_named("nvidia-cdi", "/usr/bin/nvidia-container-runtime.cdi");
+                let path = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
+                healthy_l40s(UBUNTU, containerd(path, 3, [nvidia(HOST), cdi_handler]))
+            }),
+        healthy("node-of-rke2", "RKE2 with the GPU Operator: the handler of the toolkit is in its drop-in file.")
+            .must_not(QUIET)
+            .cluster(l40s_cluster().gpus(2).runtime_class("nvidia", [OPERATOR_PLUGIN]))
+            .node(|| {
+                let kind = "management.nvidia.com/gpu";
+                let path = "/var/lib/rancher/rke2/agent/etc/containerd/config.toml";
+                let runtime = containerd(path, 3, [nvidia(TOOLKIT)])
+                    .with_drop_in("/etc/containerd/conf.d/99-nvidia.toml")
+                    .with_mode("cdi")
+                    .with_default_kind(kind);
+                healthy_l40s("SUSE Linux Enterprise Server 15 SP6", runtime)
+                    .cdi([spec_at("/var/run/cdi/management.nvidia.com-gpu.yaml", kind)])
+                    .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
+            }),
+        healthy("node-of-talos", "Talos: configuration of containerd and driver are in other folders. No handler of NVIDIA is the default.")
+            .must_not(QUIET)
+            .cluster(l40s_cluster().gpus(2).runtime_class("nvidia", [PLUGIN]))
+            .node(|| {
+                let runtime =
+                    containerd("/etc/cri/containerd.toml", 3, [nvidia("/usr/local/bin/nvidia-container-runtime")])
+                        .with_drop_in("/etc/cri/conf.d/10-nvidia-container-runtime.part");
+                let library = "/usr/local/glibc/usr/lib/libnvidia-ml.so.570.124.06";
+                healthy_l40s("", runtime)
+                    .system("Talos (v1.11.3)", "6.12.48-talos")
+                    .host(|host| host.driver.library_path = text(library))
+            }),
+        healthy("node-of-gke", "GKE: NVIDIA's runtime is not installed. Google's plugin mounts the driver from the host.")
+            .must_not(QUIET)
+            .cluster(t4_cluster())
+            .node(|| {
+                let runtime = containerd(CONFIG, 2, [handler("gvisor", "io.containerd.runsc.v1", None)]).without_toolkit();
+                let sockets = ["nvidiaGPU-1763000000.sock"];
+                healthy_t4("Container-Optimized OS from Google", runtime)
+                    .nvidia_stack(stack(sockets, "nvidia-gpu-devi", Some("nvidia-gpu-device-plugin")))
+                    .host(|host| (host.container_toolkit, host.cdi_spec) = (None, None))
+            }),
+        healthy("node-of-eks", "EKS with Amazon Linux 2023: NVIDIA's runtime is the default one.")
+            .must_not(QUIET)
+            .cluster(t4_cluster())
+            .node(|| {
+                let runtime = containerd(CONFIG, 3, [nvidia(HOST)]).with_default("nvidia").with_mode("cdi");
+                healthy_t4("Amazon Linux 2023.9", ContainerRuntime { cdi_enabled: Some(true), ..runtime }).cdi([spec()])
+            }),
+        healthy("node-of-bottlerocket", "Bottlerocket: the device plugin is a service of the node, in no pod.")
+            .must_not(QUIET)
+            .cluster(t4_cluster())
+            .node(|| {
+                let binary = "/x86_64-bottlerocket-linux-gnu/sys-root/usr/bin/nvidia-oci";
+                healthy_t4(BOTTLEROCKET, containerd(CONFIG, 3, [nvidia(binary)]).with_default("nvidia").without_toolkit())
+                    .nvidia_stack(stack(["nvidia-gpu.sock"], "nvidia-device-p", None))
+            }),
+        healthy("node-of-bottlerocket-with-one-plugin", "Bottlerocket whose own device plugin does not run: that of a DaemonSet is the only one.")
+            .must_not(QUIET)
+            .must_not(["two-device-plugins"])
+            .cluster(t4_cluster().with("os_image", BOTTLEROCKET).with("nvidia_pods", json!([
+                with(
+                    nvidia_pod("kube-system", "nvidia-device-plugin-8xk2p", "device_plugin", "nvidia-device-plugin"),
+                    json!({ "owner": "nvidia-device-plugin" }),
+                )
+            ])))
+            .node(|| {
+                t4().operating_system(BOTTLEROCKET).cdi([]).nvidia_stack(plugin_stack(["nvidia-gpu.sock"]))
+            }),
+        healthy("node-of-aks", "AKS: NVIDIA's runtime is the default one, with its full name.")
+            .must_not(QUIET)
+            .cluster(t4_cluster())
+            .node(|| {
+                let name = "nvidia-container-runtime";
+                let handlers = [nvidia_named(name, HOST), nvidia_named("untrusted", HOST)];
+                healthy_t4("Ubuntu 22.04.5 LTS", containerd(CONFIG, 2, handlers).with_default(name)).cdi([spec()])
+            }),
+        healthy("node-of-openshift", "OpenShift: CRI-O with the handler of the operator's toolkit. Its configuration is newer than the process.")
+            .must_not(QUIET)
+            .cluster(
+                l40s_cluster()
+                    .gpus(2)
+                    .runtime_class("nvidia", ["nvidia-gpu-operator/nvidia-device-plugin-daemonset-x7p2q"]),
+            )
+            .node(|| {
+                healthy_l40s("Red Hat Enterprise Linux CoreOS 9.6.20251103-0", cri_o())
+                    .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
+            }),
+        healthy("node-with-dra-alone", "Dynamic resource allocation without a device plugin: no capacity, and a specification for each claim.")
+            .must_not(QUIET)
+            .cluster(l40s_cluster().with("gpu_dra", true))
+            .node(with_dra),
+        unknown("node-with-dra-of-unread-slices", "The same, and the ResourceSlices could not be read: whether the GPUs are offered is not known.")
+            .must(finding("gpus-not-advertised").severity("info").evidence([
+                "whether a DRA driver manages its GPUs is not known",
+            ]))
+            .must_not(["severity:warning", "severity:critical", "stack-broken-at-plugin", "class:hardware"])
+            .healthy_gpus()
+            .unknown("whether the DRA driver offers the GPUs")
+            .cluster(l40s_cluster().with("nvidia_pods", {
+                json!([nvidia_pod("dra", "gpu-kubelet-plugin-4x2k9", "dra_driver", "gpus")])
+            }))
+            .node(with_dra),
+        healthy("node-without-a-plugin", "No device plugin in the cluster: the GPUs are used without Kubernetes. Root has the most inotify instances allowed.")
+            .must(finding("gpus-not-advertised").severity("info"))
+            .must_not(["severity:warning", "inotify-limit-reached", "class:hardware"])
+            .cluster(l40s_cluster().with("gpu_plugin_in_cluster", false))
+            .node(|| {
+                l40s(2).without_jobs().operating_system(UBUNTU).nvidia_stack(stack_with_many_watchers())
+            }),
+        warning("node-whose-plugin-was-deleted", "The DaemonSet of the only device plugin was deleted, and the kubelet restarted: the capacity is 0.")
+            .must(finding("gpus-not-advertised").evidence(["a device plugin advertised GPUs here before"]))
+            .must_not(["severity:critical", "class:hardware"])
+            .healthy_gpus()
+            .cluster(without_plugin_pods())
+            .node(|| l40s(2).without_jobs().without_plugin()),
+        healthy("node-whose-plugin-may-still-start", "The same some minutes after a boot: the device plugin can still be starting.")
+            .must(finding("gpus-not-advertised").severity("info"))
+            .must_not(["severity:warning", "class:hardware"])
+            .cluster(without_plugin_pods())
+            .node(|| l40s(2).uptime(400).without_jobs().without_plugin()),
+        critical("plugin-that-fails-beside-many-watchers", "The log of the failing device plugin has another reason than the inotify instances, of which many are in use.")
+            .must(finding("stack-broken-at-plugin").evidence(["could not load NVML library"]))
+            .must_not(["inotify-limit-reached", "class:hardware"])
+            .healthy_gpus()
+            .cluster(l40s_cluster().with("nvidia_pods", json!([failing_plugin()])))
+            .node(|| {
+                let log = StackLog {
+                    pod_uid: uuid(&["stack", "nvidia-device-plugin"]),
+                    container: "nvidia-device-plugin".to_owned(),
+                    file: text("9.log"),
+                    lines: vec!["Failed to initialize NVML: could not load NVML library.".to_owned()],
+                    ..StackLog::default()
+                };
+                l40s(2)
+                    .without_jobs()
+                    .operating_system(UBUNTU)
+                    .nvidia_stack(stack_with_many_watchers())
+                    .host(|host| host.stack_log = Some(log))
+            }),
+        unknown("node-for-virtual-machines", "GPUs for virtual machines: no driver, no module, no handler, and nothing that refuses one.")
+            .must_not(["driver-not-loaded", "driver-not-built-for-kernel", "severity:warning", "class:hardware"])
+            .more()
+            .cluster(cluster("kubevirt-3").with("other_gpu_resources", true))
+            .node(|| {
+                let load = syringe_core::facts::driver_load::DriverLoad {
+                    secure_boot: Some(true),
+                    lockdown: text("integrity"),
+                    modules_listed: true,
+                    kernels_with_module: vec!["6.8.0-86-generic".to_owned()],
+                    kernels_without_module: vec!["5.15.0-131-generic".to_owned()],
+                    ..Default::default()
+                };
+                passed_through()
+                    .container_runtime(containerd(CONFIG, 3, []).without_toolkit())
+                    .cdi([])
+                    .nvidia_stack(stack(["kubevirt-AD102GL_L40S.sock"], "nvidia-device-p", Some("sandbox")))
+                    .host(|host| (host.driver.module_listed, host.driver_load) = (Some(false), Some(load)))
+            }),
+        healthy("node-just-booted", "Booted three minutes ago: the toolkit has not written its handler, and the plugin is not registered.")
+            .must_not(QUIET)
+            .cluster(
+                l40s_cluster()
+                    .gpus(2)
+                    .runtime_class("nvidia", [OPERATOR_PLUGIN])
+                    .with("ready", true)
+                    .with("ready_since", ago(seconds(100)).to_string())
+                    .with("read_at", ago(seconds(0)).to_string()),
+            )
+            .node(|| {
+                let (started_at, config_changed_at) = (Some(ago(seconds(170))), Some(ago(seconds(20))));
+                let runtime = ContainerRuntime { started_at, config_changed_at, ..containerd(CONFIG, 3, []) };
+                healthy_l40s(UBUNTU, runtime).uptime(200).nvidia_stack(plugin_stack([]))
+            }),
+    ]
+}
+
+/// A cluster with a device plugin, and the node without capacity for GPUs.
+fn l40s_cluster() -> Cluster {
+    cluster("gpu-l40s-9").with("gpu_plugin_in_cluster", true).with("runtime_classes", json!([]))
+}
+
+fn t4_cluster() -> Cluster {
+    cluster("gpu-t4-9").gpus(1).with("gpu_plugin_in_cluster", true).with("runtime_classes", json!([]))
+}
+
+/// No pod of a device plugin, and a capacity of 0, which a device plugin left.
+fn without_plugin_pods() -> Cluster {
+    l40s_cluster().gpus(0).with("gpu_plugin_in_cluster", false).with("nvidia_pods", json!([]))
+}
+
+fn healthy_l40s(operating_system: &str, runtime: ContainerRuntime) -> Node {
+    with_plugin(l40s(2).operating_system(operating_system), runtime)
+}
+
+fn healthy_t4(operating_system: &str, runtime: ContainerRuntime) -> Node {
+    with_plugin(t4().operating_system(operating_system), runtime)
+}
+
+fn with_plugin(node: Node, runtime: ContainerRuntime) -> Node {
+    node.container_runtime(runtime).cdi([]).nvidia_stack(plugin_stack(["nvidia-gpu.sock"]))
+}
+
+fn cri_o() -> ContainerRuntime {
+    let drop_ins = ["/etc/crio/crio.conf.d/00-default", "/etc/crio/crio.conf.d/99-nvidia.conf"].map(str::to_owned);
+    ContainerRuntime {
+        name: "cri-o".to_owned(),
+        complete: true,
+        default_handler: text("crun"),
+        handlers: vec![
+            handler("crun", "oci", None),
+            handler("nvidia", "oci", Some(TOOLKIT)),
+            handler("runc", "oci", None),
+        ],
+        started_at: Some(ago(days(9))),
+        config_changed_at: Some(ago(days(2))),
+        config_changed_path: Some(drop_ins[1].clone()),
+        drop_ins: drop_ins.to_vec(),
+        toolkit: Some(ToolkitConfig {
+            path: "/usr/local/nvidia/toolkit/.config/nvidia-container-runtime/config.toml".to_owned(),
+            mode: text("auto"),
+            default_kind: None,
+        }),
+        ..ContainerRuntime::default()
+    }
+}
+
+/// GPUs by dynamic resource allocation, without a device plugin.
+fn with_dra() -> Node {
+    let registry_sockets = Some(vec![file_of_nine_days("gpu.nvidia.com-reg.sock")]);
+    let runtime = ContainerRuntime { cdi_enabled: Some(true), ..containerd(CONFIG, 3, []).without_toolkit() };
+    healthy_l40s(UBUNTU, runtime)
+        .without_jobs()
+        .nothing_registered()
+        .nvidia_stack(NvidiaStack { registry_sockets, ..stack([], "gpu-kubelet-plu", Some("dra")) })
+        .host(|host| host.cdi.get_or_insert_default().claim_specs = 3)
+}
+
+fn failing_plugin() -> Value {
+    json!({
+        "namespace": "kube-system",
+        "name": "nvidia-device-plugin-8xk2p",
+        "uid": uuid(&["stack", "nvidia-device-plugin"]),
+        "component": "device_plugin",
+        "owner": "nvidia-device-plugin",
+        "phase": "Running",
+        "created": ago(days(2)).to_string(),
+        "containers": [{
+            "name": "nvidia-device-plugin",
+            "restarts": 9,
+            "state": { "kind": "waiting", "reason": "CrashLoopBackOff" },
+        }],
+    })
+}
+
+impl Node {
+    /// No device plugin is registered, and none runs.
+    fn without_plugin(self) -> Self {
+        self.operating_system(UBUNTU).nothing_registered().nvidia_stack(stack(
+            [],
+            "nvidia-device-p",
+            Some("containerd"),
+        ))
+    }
+}

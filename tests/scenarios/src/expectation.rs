@@ -1,0 +1,200 @@
+//! A scenario and what is expected of its diagnosis.
+
+use serde_json::Value;
+use syringe_core::facts::health::HealthStatus;
+use syringe_core::report::Report;
+
+use crate::kubernetes::Cluster;
+use crate::node::Node;
+
+/// Classes and severities that a node without a fault of its hardware has no finding of.
+pub(crate) const ALARMS: [&str; 3] = ["class:hardware", "severity:critical", "severity:fatal"];
+
+/// The same, and no warning.
+pub(crate) const QUIET: [&str; 4] = ["class:hardware", "severity:warning", "severity:critical", "severity:fatal"];
+
+/// One node in one state.
+#[derive(Debug)]
+pub struct Scenario {
+    /// The name, in kebab case.
+    pub name: &'static str,
+    /// The state of the node, and what the diagnosis must make of it.
+    pub about: &'static str,
+    /// The expected diagnosis.
+    pub expected: Expectation,
+    build: Build,
+}
+
+#[derive(Debug)]
+enum Build {
+    /// A file of `base`, as it is.
+    Base(&'static str),
+    Node(fn() -> Node),
+}
+
+/// The expected diagnosis of a scenario. Verdicts, severities and classes have their names in JSON, because their types belong to
+/// the diagnosis, which this crate does not know.
+#[derive(Clone, Debug, Default)]
+pub struct Expectation {
+    /// The verdict.
+    pub verdict: &'static str,
+    /// Findings that must appear.
+    pub must: Vec<Must>,
+    /// Ids, classes (`class:hardware`) and severities (`severity:critical`) of findings that must not appear.
+    pub must_not: Vec<&'static str>,
+    /// Whether other findings above `info` may appear.
+    pub more: bool,
+    /// The status of the node in the health section.
+    pub health: HealthStatus,
+    /// Parts of the summary.
+    pub summary: Vec<&'static str>,
+    /// Parts of the list of what could not be read.
+    pub unknown: Vec<&'static str>,
+    /// What the Kubernetes API says about the node: `KubernetesFacts` of the diagnosis, in JSON.
+    pub cluster: Value,
+}
+
+/// A finding that must appear.
+#[derive(Clone, Debug, Default)]
+pub struct Must {
+    /// Id of the rule.
+    pub id: &'static str,
+    /// NVML index of the GPU, if the finding must be about this GPU.
+    pub gpu: Option<u32>,
+    /// Severity, if it must be this one.
+    pub severity: Option<&'static str>,
+    /// Parts of the evidence.
+    pub evidence: Vec<&'static str>,
+}
+
+impl Scenario {
+    /// Makes the report of the node.
+    ///
+    /// # Panics
+    /// If the scenario changes a part of a node that the node does not have.
+    pub fn report(&self) -> Report {
+        match self.build {
+            Build::Base(name) => syringe_core::scenarios::named(name).expect("a base scenario").report(),
+            Build::Node(build) => build().report(),
+        }
+    }
+
+    fn new(name: &'static str, about: &'static str, verdict: &'static str, health: HealthStatus) -> Self {
+        let cluster = Value::Object(serde_json::Map::new());
+        let expected = Expectation { verdict, health, cluster, ..Expectation::default() };
+        Self { name, about, expected, build: Build::Base(name) }
+    }
+
+    /// Adds a finding that must appear: an id, an id with a GPU, or [`finding`].
+    pub(crate) fn must(mut self, must: impl Into<Must>) -> Self {
+        self.expected.must.push(must.into());
+        self
+    }
+
+    pub(crate) fn must_not<const N: usize>(mut self, ids: [&'static str; N]) -> Self {
+        self.expected.must_not.extend(ids);
+        self
+    }
+
+    /// Allows other findings above `info`.
+    pub(crate) fn more(mut self) -> Self {
+        self.expected.more = true;
+        self
+    }
+
+    /// Replaces the status of the health section that is usual for the verdict.
+    pub(crate) fn health(mut self, health: HealthStatus) -> Self {
+        self.expected.health = health;
+        self
+    }
+
+    pub(crate) fn healthy_gpus(self) -> Self {
+        self.health(HealthStatus::Healthy)
+    }
+
+    pub(crate) fn summary<const N: usize>(mut self, words: [&'static str; N]) -> Self {
+        self.expected.summary.extend(words);
+        self
+    }
+
+    pub(crate) fn unknown(mut self, words: &'static str) -> Self {
+        self.expected.unknown.push(words);
+        self
+    }
+
+    pub(crate) fn cluster(mut self, cluster: Cluster) -> Self {
+        self.expected.cluster = cluster.into();
+        self
+    }
+
+    /// Sets the node. Without it, the node is the file of `base` with the name of the scenario.
+    pub(crate) fn node(mut self, build: fn() -> Node) -> Self {
+        self.build = Build::Node(build);
+        self
+    }
+
+    /// Takes the file of another base scenario.
+    pub(crate) fn base(mut self, name: &'static str) -> Self {
+        self.build = Build::Base(name);
+        self
+    }
+}
+
+/// A node without a fault. The diagnosis may tell more, at most as information.
+pub(crate) fn healthy(name: &'static str, about: &'static str) -> Scenario {
+    Scenario::new(name, about, "healthy", HealthStatus::Healthy)
+}
+
+/// A node of which not enough was read.
+pub(crate) fn unknown(name: &'static str, about: &'static str) -> Scenario {
+    Scenario::new(name, about, "unknown", HealthStatus::Unknown)
+}
+
+/// A node whose worst finding is a warning.
+pub(crate) fn warning(name: &'static str, about: &'static str) -> Scenario {
+    Scenario::new(name, about, "warning", HealthStatus::Degraded)
+}
+
+/// A node whose worst finding is critical.
+pub(crate) fn critical(name: &'static str, about: &'static str) -> Scenario {
+    Scenario::new(name, about, "critical", HealthStatus::Unhealthy)
+}
+
+/// A node whose worst finding is fatal.
+pub(crate) fn fatal(name: &'static str, about: &'static str) -> Scenario {
+    Scenario::new(name, about, "fatal", HealthStatus::Unhealthy)
+}
+
+/// A finding that must appear, for details beyond its id and GPU.
+pub(crate) fn finding(id: &'static str) -> Must {
+    Must { id, ..Must::default() }
+}
+
+impl Must {
+    pub(crate) fn gpu(mut self, index: u32) -> Self {
+        self.gpu = Some(index);
+        self
+    }
+
+    pub(crate) fn severity(mut self, severity: &'static str) -> Self {
+        self.severity = Some(severity);
+        self
+    }
+
+    pub(crate) fn evidence<const N: usize>(mut self, parts: [&'static str; N]) -> Self {
+        self.evidence.extend(parts);
+        self
+    }
+}
+
+impl From<&'static str> for Must {
+    fn from(id: &'static str) -> Self {
+        finding(id)
+    }
+}
+
+impl From<(&'static str, u32)> for Must {
+    fn from((id, gpu): (&'static str, u32)) -> Self {
+        finding(id).gpu(gpu)
+    }
+}

@@ -1,0 +1,85 @@
+//! Scenarios: reports of nodes in one state each, with the diagnosis that is expected of them.
+//!
+//! ```text
+//!   base/NAME.json ──▶ Node (a healthy node) ──▶ changes of a fault ──▶ Report ─┐
+//!                                                                               ├─▶ diagnosis, compared by the tests
+//!                                                            Expectation ───────┘
+//! ```
+//!
+//! The modules of scenarios, by subject:
+//!
+//! | module | subject |
+//! |---|---|
+//! | `base` | the nodes of `base/*.json`, as they are |
+//! | `benign` | nodes that look faulty but have no fault |
+//! | `codes` | the meaning of single codes and log lines |
+//! | `gpus` | faults of one GPU |
+//! | `links` | NVLink, PCIe, temperature, power, other devices |
+//! | `software` | driver, processes and configuration |
+//! | `driver_load` | why the driver's module is not loaded |
+//! | `runtime` | container runtime and CDI |
+//! | `distributions` | nodes of different distributions |
+//! | `usage` | what pods requested, were given and use |
+//! | `reading` | values that could not be read, and faults that only threads show |
+//!
+//! All products are real. All identities and incidents are invented.
+
+mod base;
+mod benign;
+mod codes;
+mod distributions;
+mod driver_load;
+mod expectation;
+mod gpus;
+mod identity;
+mod kernel_log;
+mod kubernetes;
+mod links;
+mod load;
+mod node;
+mod nvml_section;
+mod reading;
+mod runtime;
+mod software;
+mod stack;
+mod usage;
+
+use std::sync::LazyLock;
+
+pub use expectation::{Expectation, Must, Scenario};
+
+/// What most modules of scenarios use.
+mod prelude {
+    pub(crate) use crate::expectation::{ALARMS, QUIET, Scenario, critical, fatal, finding, healthy, unknown, warning};
+    pub(crate) use crate::identity::{ago, days, hours, minutes, seconds, text, uuid};
+    pub(crate) use crate::kubernetes::cluster;
+    pub(crate) use crate::node::{MIB, Node, UNKNOWN, a100, gb200, h100, l40s, on_gpu, problem, process, t4};
+    pub(crate) use crate::nvml_section::Part;
+}
+
+static ALL: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
+    let subjects = [
+        base::scenarios(),
+        benign::scenarios(),
+        codes::scenarios(),
+        gpus::scenarios(),
+        links::scenarios(),
+        software::scenarios(),
+        driver_load::scenarios(),
+        runtime::scenarios(),
+        distributions::scenarios(),
+        usage::scenarios(),
+        reading::scenarios(),
+    ];
+    subjects.into_iter().flatten().collect()
+});
+
+/// Returns every scenario.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    ALL.iter()
+}
+
+/// Returns the scenario of this name.
+pub fn named(name: &str) -> Option<&'static Scenario> {
+    all().find(|scenario| scenario.name == name)
+}

@@ -1,0 +1,318 @@
+//! Nodes whose GPUs are not used as they were allocated: requests, allocations of the kubelet, processes and capacity differ.
+//!
+//! Each fault has a scenario that is as similar as possible and has no fault.
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
+use syringe_core::facts::kubelet::Allocation;
+
+use crate::kubernetes::{Cluster, nvidia_container, nvidia_pod, with};
+use crate::load::{Load, idle};
+use crate::node::{a10, pod_uid};
+use crate::prelude::*;
+
+const NODE: &str = "gpu-l40s-9";
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        warning("stranger-on-a-gpu", "A privileged pod without a request for GPUs works on the GPU of another pod.")
+            .must(finding("gpu-used-without-allocation").evidence([
+                "the kubelet has allocated no GPU to pod research/notebook",
+                "GPU 3, allocated to",
+                "is privileged",
+            ]))
+            .must_not(["process-outside-kubernetes", "class:hardware"])
+            .healthy_gpus()
+            .cluster(pods(4, jobs(4).chain([stranger()])))
+            .node(notebook),
+        healthy(
+            "neighbour-on-a-shared-gpu",
+            "The same pod with a replica of that GPU, which the device plugin shares.",
+        )
+        .must_not(ALARMS)
+        .must_not(["gpu-used-without-allocation"])
+        .cluster(pods(4, jobs(4).chain([with(stranger(), json!({ "containers": requests(hours(240)) }))])))
+        .node(|| {
+            let node = notebook();
+            let shared = Allocation { replicas: Some(1), ..node.allocation("notebook", 3) };
+            node.kubelet(|kubelet| kubelet.allocations.push(shared))
+        }),
+        healthy(
+            "gpu-from-another-scheduler",
+            "Another scheduler placed the same pod: its annotations have the GPU, and the kubelet does not know of it.",
+        )
+        .must_not(ALARMS)
+        .must_not(["gpu-used-without-allocation"])
+        .cluster(pods(4, jobs(4).chain([with(stranger(), json!({ "has_annotated_gpus": true }))])))
+        .node(notebook),
+        warning(
+            "running-pod-without-gpu",
+            "After a reboot the kubelet started a pod before the device plugin registered: the pod has no GPU.",
+        )
+        .must(finding("pod-without-its-gpu").evidence([
+            "research/job-3 container main requests 1 nvidia.com/gpu",
+            "allocated no device",
+            "after the boot of the node",
+        ]))
+        .must_not(["class:hardware", "gpu-used-without-allocation"])
+        .healthy_gpus()
+        .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(7_140))])))
+        .node(|| three_allocated().without_job(3)),
+        healthy("young-pod-without-gpu", "The same pod started 30 seconds ago: API and kubelet may still differ.")
+            .must_not(ALARMS)
+            .must_not(["pod-without-its-gpu"])
+            .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(30))])))
+            .node(|| three_allocated().without_job(3)),
+        healthy(
+            "extended-resource-by-claim",
+            "The same pod got its GPU through a claim that Kubernetes made for the extended resource.",
+        )
+        .must_not(ALARMS)
+        .must_not(["pod-without-its-gpu"])
+        .cluster(pods(4, jobs(3).chain([with(gpu_pod("job-3", seconds(7_140)), json!({ "has_claims": true }))])))
+        .node(|| {
+            let node = three_allocated();
+            let claim = Allocation {
+                container: String::new(),
+                resource: "gpu.nvidia.com".to_owned(),
+                claim: text("job-3-gpu"),
+                devices: vec!["gpu-3".to_owned()],
+                ..node.allocation("job-3", 3)
+            };
+            node.kubelet(|kubelet| kubelet.allocations.push(claim))
+        }),
+        critical(
+            "kubelet-allocations-not-released",
+            "The kubelet has two GPUs allocated to deleted pods, and refuses every new pod.",
+        )
+        .must(
+            finding("kubelet-allocations-not-released")
+                .evidence(["2 devices allocated to pods that do not exist", "Requested: 1, Available: 0"]),
+        )
+        .must_not(["allocation-stale", "class:hardware", "gpus-not-allocatable"])
+        .healthy_gpus()
+        .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(2)), refused("retry-1", minutes(40))])))
+        .node(|| l40s(4).without_job(2).without_job(3)),
+        healthy(
+            "allocations-of-ended-pods",
+            "One refusal: the pods may have ended after it. The kubelet releases their GPUs at the next admission.",
+        )
+        .must("allocation-stale")
+        .must_not(ALARMS)
+        .must_not(["kubelet-allocations-not-released"])
+        .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(2))])))
+        .node(|| l40s(4).without_job(2).without_job(3)),
+        healthy("refusals-of-another-day", "Two refusals two days ago. The pods with the two GPUs ended a moment ago.")
+            .must("allocation-stale")
+            .must_not(ALARMS)
+            .must_not(["kubelet-allocations-not-released"])
+            .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(48)), refused("retry-1", hours(47))])))
+            .node(|| l40s(4).without_job(2).without_job(3)),
+        warning(
+            "plugin-withholds-a-working-gpu",
+            "The device plugin has withheld a GPU since an Xid of three days ago. The GPU works.",
+        )
+        .must(finding("working-gpu-marked-unhealthy").gpu(2).evidence([
+            "capacity 4, allocatable 3",
+            "Xid 109",
+            "nvidia-device-plugin-daemonset-x7k2p",
+        ]))
+        .must_not(["gpus-not-allocatable", "class:hardware"])
+        .healthy_gpus()
+        .cluster(three_allocatable(days(9)))
+        .node(one_withheld),
+        warning(
+            "restarted-plugin-withholds-a-gpu",
+            "The device plugin restarted after that Xid: it withholds the GPU for another reason.",
+        )
+        .must("gpus-not-allocatable")
+        .must_not(["working-gpu-marked-unhealthy", "class:hardware"])
+        .healthy_gpus()
+        .cluster(three_allocatable(hours(5)))
+        .node(one_withheld),
+        warning("time-sliced-gpu-is-full", "Two services use all memory of one time-sliced GPU.")
+            .must(finding("shared-gpu-memory-full").gpu(0).evidence([
+                "pod research/chat uses 32.2 GiB",
+                "pod research/embed uses",
+                "time-slicing",
+            ]))
+            .must_not(["class:hardware", "memory-unaccounted"])
+            .healthy_gpus()
+            .cluster(services())
+            .node(|| two_services(11_900)),
+        healthy("time-sliced-gpu-with-room", "The same services, and some memory is free.")
+            .must_not(ALARMS)
+            .must_not(["shared-gpu-memory-full"])
+            .cluster(services())
+            .node(|| two_services(7_000)),
+        healthy(
+            "old-processes-of-one-pod",
+            "Five processes of one pod, started over days, fill its GPU: left behind, or many workers.",
+        )
+        .must(
+            finding("shared-gpu-memory-full")
+                .gpu(0)
+                .severity("info")
+                .evidence(["research/job-0 has 5 processes on it"]),
+        )
+        .must_not(ALARMS)
+        .cluster(pods(1, jobs(1)))
+        .node(|| workers([4_180, 90_100, 180_400, 260_000, 700_000])),
+        healthy(
+            "workers-of-one-server",
+            "Five workers, started together, fill the GPU of their pod: that is their work.",
+        )
+        .must_not(ALARMS)
+        .must_not(["shared-gpu-memory-full"])
+        .cluster(pods(1, jobs(1)))
+        .node(|| workers([4_180, 4_181, 4_183, 4_183, 4_190])),
+        critical(
+            "vgpu-unlicensed",
+            "A vGPU without a license: its performance is restricted some minutes after the start.",
+        )
+        .must(finding("vgpu-unlicensed").gpu(0).evidence(["NVIDIA RTX Virtual Workstation: not licensed"]))
+        .must_not(["class:hardware"])
+        .node(|| vgpu(false).uptime(86_400)),
+        healthy("vgpu-licensed", "The same vGPU with a license.")
+            .must_not(ALARMS)
+            .must_not(["vgpu-unlicensed", "vgpu-license-unknown"])
+            .node(|| vgpu(true).uptime(86_400)),
+        healthy("vgpu-just-booted", "The same vGPU without a license five minutes after the boot.")
+            .must_not(ALARMS)
+            .must_not(["vgpu-unlicensed"])
+            .node(|| vgpu(false).uptime(300)),
+    ]
+}
+
+// ---- what Kubernetes says
+
+/// The container of a pod that requests one GPU and has run for so long.
+fn requests(age: SignedDuration) -> Value {
+    json!([{ "name": "main", "requests": { "nvidia.com/gpu": 1 }, "running_since": ago(age).to_string() }])
+}
+
+/// A running pod, started so long ago, that requests one GPU.
+fn gpu_pod(name: &str, age: SignedDuration) -> Value {
+    json!({
+        "namespace": "research",
+        "name": name,
+        "uid": pod_uid(NODE, name),
+        "phase": "Running",
+        "created": ago(age + seconds(5)).to_string(),
+        "seen": ago(age + seconds(4)).to_string(),
+        "containers": requests(age),
+    })
+}
+
+/// The pods of the jobs, and DCGM.
+fn jobs(count: u32) -> impl Iterator<Item = Value> {
+    let fields = json!({ "is_node_software": true, "sees_more": ["its container main is privileged"] });
+    let dcgm = with(without_request("dcgm", days(10)), fields);
+    (0..count).map(|index| gpu_pod(&format!("job-{index}"), days(10))).chain([dcgm])
+}
+
+fn without_request(name: &str, age: SignedDuration) -> Value {
+    with(gpu_pod(name, age), json!({ "containers": [] }))
+}
+
+/// A privileged pod that requests no GPU.
+fn stranger() -> Value {
+    let fields = json!({ "sees_more": ["its container main is privileged"] });
+    with(without_request("notebook", hours(40)), fields)
+}
+
+/// A pod that the kubelet refused so long ago.
+fn refused(name: &str, age: SignedDuration) -> Value {
+    let message = "Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. Requested: 1, Available: 0, \
+                   which is unexpected";
+    let fields = json!({ "phase": "Failed", "reason": "UnexpectedAdmissionError", "message": message });
+    with(without_request(name, age), fields)
+}
+
+/// A node with this capacity, and these pods.
+fn pods(capacity: u32, pods: impl Iterator<Item = Value>) -> Cluster {
+    let pods = Vec::from_iter(pods);
+    let is_live = |pod: &&Value| pod["phase"] == "Running";
+    let live = Vec::from_iter(pods.iter().filter(is_live).map(|pod| pod["uid"].clone()));
+    cluster(NODE).gpus(capacity).with("gpu_label_count", capacity).with("live_pod_uids", live).with("gpu_pods", pods)
+}
+
+fn services() -> Cluster {
+    let dcgm = with(without_request("dcgm", days(10)), json!({ "is_node_software": true }));
+    pods(1, [gpu_pod("chat", days(10)), gpu_pod("embed", days(10)), dcgm].into_iter())
+}
+
+/// Three of four GPUs are allocatable. The device plugin has run for so long.
+fn three_allocatable(age: SignedDuration) -> Cluster {
+    let name = "nvidia-device-plugin-daemonset-x7k2p";
+    let plugin = with(
+        nvidia_pod("gpu-operator", name, "device_plugin", "nvidia-device-plugin"),
+        json!({ "containers": [nvidia_container("nvidia-device-plugin", age)] }),
+    );
+    pods(4, std::iter::empty())
+        .with("node", "gpu-h100-9")
+        .with("gpu_allocatable", 3)
+        .with("nvidia_pods", json!([plugin]))
+}
+
+// ---- nodes
+
+/// A notebook uses the GPU of a job.
+fn notebook() -> Node {
+    let process = process(77_120, "python3", "/usr/bin/python3 -m ipykernel", 902_000, on_gpu(3, 4_812 * MIB));
+    l40s(4).running(Some("notebook"), process)
+}
+
+/// Two hours after a boot, three of four GPUs are allocated.
+fn three_allocated() -> Node {
+    let node = l40s(4).uptime(7_200);
+    node.kubelet(|kubelet| kubelet.allocations.truncate(3))
+}
+
+/// GPU 2 had an Xid three days ago, works, and the device plugin does not offer it.
+fn one_withheld() -> Node {
+    let message = "Ch 00000008, errorString CTX SWITCH TIMEOUT, Info 0x1c009";
+    h100(4)
+        .idle()
+        .xid(ago(days(3)), 2, 109, "pid=38117, name=python3", message)
+        .kubelet(|kubelet| drop(kubelet.registered[0].devices.remove(2)))
+}
+
+/// One GPU without load, of which so much memory is in use.
+fn with_used_memory(mib: u64) -> Node {
+    l40s(1).without_processes().loads(|index, load| *load = Load { used: mib as f64 / 46_068.0, ..idle(index) })
+}
+
+/// Two services share GPU 0.
+fn two_services(second_mib: u64) -> Node {
+    let node = with_used_memory(33_000 + second_mib + 523);
+    let shares = ["chat", "embed"].map(|pod| Allocation { replicas: Some(1), ..node.allocation(pod, 0) });
+    let server = "python3 -m vllm.entrypoints.api_server";
+    node.running(Some("chat"), process(41_210, "python3", server, 4_180, on_gpu(0, 33_000 * MIB)))
+        .running(Some("embed"), process(41_377, "python3", "python3 serve.py", 88_000, on_gpu(0, second_mib * MIB)))
+        .allocations(shares)
+}
+
+/// Five processes of one pod fill GPU 0. They started so many seconds after the boot.
+fn workers(started: [u64; 5]) -> Node {
+    started.into_iter().zip(50_000..).fold(with_used_memory(5 * 8_900 + 523), |node, (started, pid)| {
+        node.running(Some("job-0"), process(pid, "python3", "python3 serve.py", started, on_gpu(0, 8_900 * MIB)))
+    })
+}
+
+/// A virtual machine with an A10 as a vGPU.
+fn vgpu(is_licensed: bool) -> Node {
+    let info = if is_licensed { "Licensed" } else { "Unlicensed (Unrestricted)" };
+    let feature = LicensableFeature {
+        name: "rtx".to_owned(),
+        product: text("NVIDIA RTX Virtual Workstation"),
+        enabled: true,
+        licensed: is_licensed,
+        info: text(info),
+    };
+    a10().inventory(0, |gpu| {
+        gpu.virtualization_mode = text("vgpu");
+        gpu.vgpu_license = Some(VgpuLicense { features: vec![feature] });
+    })
+}

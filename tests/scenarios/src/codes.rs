@@ -8,7 +8,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(("nvlink-warning", 0))
             .must_not(["nvlink-fault"])
             .node(|| h100(2).xid(ago(hours(1)), 0, 137, UNKNOWN, "NVLink: privilege error")),
-        healthy("gsp-timeout-of-last-week", "GSP timed out six days ago. The GPU works, and the driver recommends no action.")
+        healthy("gsp-timeout-of-last-week", "GSP timed out six days ago, and the GPU works.")
             .must(finding("gsp-failed").gpu(0).severity("info").evidence(["NVML can read the GPU"]))
             .must_not(["severity:warning", "severity:critical", "severity:fatal"])
             .node(|| l40s(2).gsp_timeout(ago(days(6)), 0, 40_981)),
@@ -16,7 +16,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(("xid-hardware", 0))
             .must_not(["severity:critical", "severity:fatal"])
             .node(|| h100(2).xid(ago(days(6)), 0, 160, UNKNOWN, "Channel repair recorded, reset to activate")),
-        warning("peer-to-peer-was-drained", "The end of peer-to-peer work (recovery action 3 to 0) is no reset: the error before it counts.")
+        warning("peer-to-peer-was-drained", "The end of peer-to-peer work is no reset of the GPU.")
             .must(finding("ecc-contained").gpu(0).severity("warning"))
             .must_not(["xid-history"])
             .node(|| {
@@ -25,7 +25,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .recovery_changed(ago(hours(6)), 0, "0x0 (None) to 0x3 (Drain P2P)")
                     .recovery_changed(ago(hours(2)), 0, "0x3 (Drain P2P) to 0x0 (None)")
             }),
-        warning("forty-jobs-fault-on-one-gpu", "Forty jobs with one program fail on GPU 1. One failure on GPU 0 does not clear GPU 1.")
+        warning("forty-jobs-fault-on-one-gpu", "Forty jobs fail on GPU 1. One failure on GPU 0 clears nothing.")
             .must(finding("application-faults-repeat-on-one-gpu").gpu(1).evidence(["40 processes named 'python3'"]))
             .must_not(["application-faults-on-one-gpu"])
             .node(|| {
@@ -71,7 +71,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     "NVRM: nvGpuOpsReportFatalError: uvm encountered global fatal error 0x60, requiring os reboot to recover.";
                 l40s(2).kernel_line(ago(minutes(40)), line)
             }),
-        healthy("new-words-of-the-driver", "Lines of NVIDIA's driver that this version does not recognize are shown. Nothing is concluded.")
+        healthy("new-words-of-the-driver", "Unknown lines of the driver are shown. Nothing is concluded.")
             .must(finding("kernel-log-lines-not-recognized").evidence(["2 of facts file", "a sentence that is new"]))
             .must_not(QUIET)
             .node(|| {
@@ -79,7 +79,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .kernel_line(ago(minutes(40)), "NVRM: a sentence that is new")
                     .kernel_line(ago(minutes(20)), "nvidia: a sentence of the module loader")
             }),
-        unknown("xid-in-a-new-frame", "An Xid in a format that this version does not recognize: the node cannot be called healthy.")
+        unknown("xid-in-a-new-frame", "An Xid in an unknown format: the node cannot be called healthy.")
             .must("kernel-log-lines-not-recognized")
             .must_not(QUIET)
             .node(|| {

@@ -20,14 +20,17 @@ const OPERATOR_PLUGIN: &str = "gpu-operator/nvidia-device-plugin-daemonset-x7p2q
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        healthy("node-of-k3s", "k3s: its own containerd found NVIDIA's runtime on the host. Pods use the RuntimeClass.")
-            .must_not(QUIET)
-            .cluster(l40s_cluster().gpus(2).runtime_class("nvidia", [PLUGIN]))
-            .node(|| {
-                let cdi_handler = nvidia_named("nvidia-cdi", "/usr/bin/nvidia-container-runtime.cdi");
-                let path = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
-                healthy_l40s(UBUNTU, containerd(path, 3, [nvidia(HOST), cdi_handler]))
-            }),
+        healthy(
+            "node-of-k3s",
+            "k3s: its own containerd found NVIDIA's runtime on the host. Pods use the RuntimeClass.",
+        )
+        .must_not(QUIET)
+        .cluster(l40s_cluster().gpus(2).runtime_class("nvidia", [PLUGIN]))
+        .node(|| {
+            let cdi_handler = nvidia_named("nvidia-cdi", "/usr/bin/nvidia-container-runtime.cdi");
+            let path = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
+            healthy_l40s(UBUNTU, containerd(path, 3, [nvidia(HOST), cdi_handler]))
+        }),
         healthy("node-of-rke2", "RKE2 with the GPU Operator: the handler of the toolkit is in its drop-in file.")
             .must_not(QUIET)
             .cluster(l40s_cluster().gpus(2).runtime_class("nvidia", [OPERATOR_PLUGIN]))
@@ -42,7 +45,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .cdi([spec_at("/var/run/cdi/management.nvidia.com-gpu.yaml", kind)])
                     .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
             }),
-        healthy("node-of-talos", "Talos: configuration of containerd and driver are in other folders. No handler of NVIDIA is the default.")
+        healthy("node-of-talos", "Talos: configuration and driver are in other folders.")
             .must_not(QUIET)
             .cluster(l40s_cluster().gpus(2).runtime_class("nvidia", [PLUGIN]))
             .node(|| {
@@ -54,11 +57,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .system("Talos (v1.11.3)", "6.12.48-talos")
                     .host(|host| host.driver.library_path = text(library))
             }),
-        healthy("node-of-gke", "GKE: NVIDIA's runtime is not installed. Google's plugin mounts the driver from the host.")
+        healthy("node-of-gke", "GKE: no runtime of NVIDIA. The plugin mounts the driver from the host.")
             .must_not(QUIET)
             .cluster(t4_cluster())
             .node(|| {
-                let runtime = containerd(CONFIG, 2, [handler("gvisor", "io.containerd.runsc.v1", None)]).without_toolkit();
+                let runtime =
+                    containerd(CONFIG, 2, [handler("gvisor", "io.containerd.runsc.v1", None)]).without_toolkit();
                 let sockets = ["nvidiaGPU-1763000000.sock"];
                 healthy_t4("Container-Optimized OS from Google", runtime)
                     .nvidia_stack(stack(sockets, "nvidia-gpu-devi", Some("nvidia-gpu-device-plugin")))
@@ -76,21 +80,22 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(t4_cluster())
             .node(|| {
                 let binary = "/x86_64-bottlerocket-linux-gnu/sys-root/usr/bin/nvidia-oci";
-                healthy_t4(BOTTLEROCKET, containerd(CONFIG, 3, [nvidia(binary)]).with_default("nvidia").without_toolkit())
-                    .nvidia_stack(stack(["nvidia-gpu.sock"], "nvidia-device-p", None))
+                healthy_t4(
+                    BOTTLEROCKET,
+                    containerd(CONFIG, 3, [nvidia(binary)]).with_default("nvidia").without_toolkit(),
+                )
+                .nvidia_stack(stack(["nvidia-gpu.sock"], "nvidia-device-p", None))
             }),
-        healthy("node-of-bottlerocket-with-one-plugin", "Bottlerocket whose own device plugin does not run: that of a DaemonSet is the only one.")
-            .must_not(QUIET)
-            .must_not(["two-device-plugins"])
-            .cluster(t4_cluster().with("os_image", BOTTLEROCKET).with("nvidia_pods", json!([
-                with(
+        healthy("node-of-bottlerocket-with-one-plugin", "Bottlerocket with the plugin of a DaemonSet alone.")
+            .must_not(warnings_and(["two-device-plugins"]))
+            .cluster(t4_cluster().with("os_image", BOTTLEROCKET).with(
+                "nvidia_pods",
+                json!([with(
                     nvidia_pod("kube-system", "nvidia-device-plugin-8xk2p", "device_plugin", "nvidia-device-plugin"),
                     json!({ "owner": "nvidia-device-plugin" }),
-                )
-            ])))
-            .node(|| {
-                t4().operating_system(BOTTLEROCKET).cdi([]).nvidia_stack(plugin_stack(["nvidia-gpu.sock"]))
-            }),
+                )]),
+            ))
+            .node(|| t4().operating_system(BOTTLEROCKET).cdi([]).nvidia_stack(plugin_stack(["nvidia-gpu.sock"]))),
         healthy("node-of-aks", "AKS: NVIDIA's runtime is the default one, with its full name.")
             .must_not(QUIET)
             .cluster(t4_cluster())
@@ -99,7 +104,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let handlers = [nvidia_named(name, HOST), nvidia_named("untrusted", HOST)];
                 healthy_t4("Ubuntu 22.04.5 LTS", containerd(CONFIG, 2, handlers).with_default(name)).cdi([spec()])
             }),
-        healthy("node-of-openshift", "OpenShift: CRI-O with the handler of the operator's toolkit. Its configuration is newer than the process.")
+        healthy("node-of-openshift", "OpenShift: CRI-O, with a configuration newer than its process.")
             .must_not(QUIET)
             .cluster(
                 l40s_cluster()
@@ -110,59 +115,62 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 healthy_l40s("Red Hat Enterprise Linux CoreOS 9.6.20251103-0", cri_o())
                     .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
             }),
-        healthy("node-with-dra-alone", "Dynamic resource allocation without a device plugin: no capacity, and a specification for each claim.")
+        healthy("node-with-dra-alone", "Dynamic resource allocation (DRA) without a device plugin.")
             .must_not(QUIET)
             .cluster(l40s_cluster().with("gpu_dra", true))
             .node(with_dra),
-        unknown("node-with-dra-of-unread-slices", "The same, and the ResourceSlices could not be read: whether the GPUs are offered is not known.")
-            .must(finding("gpus-not-advertised").severity("info").evidence([
-                "whether a DRA driver manages its GPUs is not known",
-            ]))
+        unknown("node-with-dra-of-unread-slices", "The same, and the ResourceSlices could not be read.")
+            .must(
+                finding("gpus-not-advertised")
+                    .severity("info")
+                    .evidence(["whether a DRA driver manages its GPUs is not known"]),
+            )
             .must_not(["severity:warning", "severity:critical", "stack-broken-at-plugin", "class:hardware"])
-            .healthy_gpus()
+            .health(HealthStatus::Healthy)
             .unknown("whether the DRA driver offers the GPUs")
-            .cluster(l40s_cluster().with("nvidia_pods", {
-                json!([nvidia_pod("dra", "gpu-kubelet-plugin-4x2k9", "dra_driver", "gpus")])
-            }))
+            .cluster(
+                l40s_cluster().with("nvidia_pods", {
+                    json!([nvidia_pod("dra", "gpu-kubelet-plugin-4x2k9", "dra_driver", "gpus")])
+                }),
+            )
             .node(with_dra),
-        healthy("node-without-a-plugin", "No device plugin in the cluster: the GPUs are used without Kubernetes. Root has the most inotify instances allowed.")
+        healthy("node-without-a-plugin", "The GPUs are used without Kubernetes: no device plugin.")
             .must(finding("gpus-not-advertised").severity("info"))
             .must_not(["severity:warning", "inotify-limit-reached", "class:hardware"])
             .cluster(l40s_cluster().with("gpu_plugin_in_cluster", false))
-            .node(|| {
-                l40s(2).without_jobs().operating_system(UBUNTU).nvidia_stack(stack_with_many_watchers())
-            }),
-        warning("node-whose-plugin-was-deleted", "The DaemonSet of the only device plugin was deleted, and the kubelet restarted: the capacity is 0.")
+            .node(|| l40s(2).without_jobs().operating_system(UBUNTU).nvidia_stack(stack_with_many_watchers())),
+        warning_for_pods("node-whose-plugin-was-deleted", "The only device plugin was deleted: the capacity is 0.")
             .must(finding("gpus-not-advertised").evidence(["a device plugin advertised GPUs here before"]))
             .must_not(["severity:critical", "class:hardware"])
-            .healthy_gpus()
             .cluster(without_plugin_pods())
             .node(|| l40s(2).without_jobs().without_plugin()),
-        healthy("node-whose-plugin-may-still-start", "The same some minutes after a boot: the device plugin can still be starting.")
+        healthy("node-whose-plugin-may-still-start", "The same some minutes after a boot: a plugin may start.")
             .must(finding("gpus-not-advertised").severity("info"))
             .must_not(["severity:warning", "class:hardware"])
             .cluster(without_plugin_pods())
             .node(|| l40s(2).uptime(400).without_jobs().without_plugin()),
-        critical("plugin-that-fails-beside-many-watchers", "The log of the failing device plugin has another reason than the inotify instances, of which many are in use.")
-            .must(finding("stack-broken-at-plugin").evidence(["could not load NVML library"]))
-            .must_not(["inotify-limit-reached", "class:hardware"])
-            .healthy_gpus()
-            .cluster(l40s_cluster().with("nvidia_pods", json!([failing_plugin()])))
-            .node(|| {
-                let log = StackLog {
-                    pod_uid: uuid(&["stack", "nvidia-device-plugin"]),
-                    container: "nvidia-device-plugin".to_owned(),
-                    file: text("9.log"),
-                    lines: vec!["Failed to initialize NVML: could not load NVML library.".to_owned()],
-                    ..StackLog::default()
-                };
-                l40s(2)
-                    .without_jobs()
-                    .operating_system(UBUNTU)
-                    .nvidia_stack(stack_with_many_watchers())
-                    .host(|host| host.stack_log = Some(log))
-            }),
-        unknown("node-for-virtual-machines", "GPUs for virtual machines: no driver, no module, no handler, and nothing that refuses one.")
+        critical_for_pods(
+            "plugin-that-fails-beside-many-watchers",
+            "The log of the plugin has another reason than inotify.",
+        )
+        .must(finding("stack-broken-at-plugin").evidence(["could not load NVML library"]))
+        .must_not(["inotify-limit-reached", "class:hardware"])
+        .cluster(l40s_cluster().with("nvidia_pods", json!([failing_plugin()])))
+        .node(|| {
+            let log = StackLog {
+                pod_uid: uuid(&["stack", "nvidia-device-plugin"]),
+                container: "nvidia-device-plugin".to_owned(),
+                file: text("9.log"),
+                lines: vec!["Failed to initialize NVML: could not load NVML library.".to_owned()],
+                ..StackLog::default()
+            };
+            l40s(2)
+                .without_jobs()
+                .operating_system(UBUNTU)
+                .nvidia_stack(stack_with_many_watchers())
+                .host(|host| host.stack_log = Some(log))
+        }),
+        unknown("node-for-virtual-machines", "GPUs for virtual machines: no driver, and nothing refuses one.")
             .must_not(["driver-not-loaded", "driver-not-built-for-kernel", "severity:warning", "class:hardware"])
             .more()
             .cluster(cluster("kubevirt-3").with("other_gpu_resources", true))
@@ -181,7 +189,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .nvidia_stack(stack(["kubevirt-AD102GL_L40S.sock"], "nvidia-device-p", Some("sandbox")))
                     .host(|host| (host.driver.module_listed, host.driver_load) = (Some(false), Some(load)))
             }),
-        healthy("node-just-booted", "Booted three minutes ago: the toolkit has not written its handler, and the plugin is not registered.")
+        healthy("node-just-booted", "Booted three minutes ago: toolkit and plugin are not ready yet.")
             .must_not(QUIET)
             .cluster(
                 l40s_cluster()

@@ -12,7 +12,7 @@ const RED_HAT: &str = "Red Hat Enterprise Linux 9.6 (Plow)";
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        fatal("secure-boot-refuses-the-module", "Secure Boot is on, and the kernel trusts no signature of the module.")
+        fatal("secure-boot-refuses-the-module", "Secure Boot is on. The kernel trusts no signature of the module.")
             .must(finding("driver-refused-by-secure-boot").evidence([
                 "unavailable key",
                 "Secure Boot on",
@@ -36,46 +36,34 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .refused("Loading of module with unavailable key is rejected")
                     .host(|host| host.stack_log = Some(log))
             }),
-        fatal(
-            "lockdown-refuses-the-module",
-            "The kernel is locked down without the variable of Secure Boot, and logs that it refuses the module.",
-        )
-        .must(finding("driver-refused-by-secure-boot").evidence(["lockdown"]))
-        .must_not(ONLY)
-        .node(|| {
-            without_module(DriverLoad { lockdown: text("integrity"), ..built() })
-                .refused("Lockdown: modprobe: unsigned module loading is restricted; see man kernel_lockdown.7")
-        }),
-        fatal(
-            "secure-boot-and-no-refusal",
-            "Secure Boot is on, and nothing says that it refused the module: the reason is not known.",
-        )
-        .must(finding("driver-not-loaded").evidence(["Secure Boot on"]))
-        .must_not(["driver-refused-by-secure-boot", "class:hardware"])
-        .node(|| without_module(secure_boot())),
-        fatal(
-            "selinux-refuses-the-module",
-            "SELinux does not let the driver container load the module. The audit log has the record.",
-        )
-        .must(finding("driver-refused-by-selinux").evidence(["module_load", "SELinux is enforcing"]))
-        .must_not(ONLY)
-        .node(|| {
-            let denial = Some(SelinuxDenial { at: Some(ago(minutes(80))), record: denial(0) });
-            let load = DriverLoad { selinux: text("enforcing"), selinux_denial: denial, ..built() };
-            without_module(load).operating_system(RED_HAT)
-        }),
-        fatal(
-            "selinux-is-permissive",
-            "SELinux is permissive and only logs denials. The driver is not loaded for another reason.",
-        )
-        .must("driver-not-loaded")
-        .must_not(["driver-refused-by-selinux", "class:hardware"])
-        .node(|| {
-            without_module(DriverLoad { selinux: text("permissive"), ..built() })
-                .operating_system(RED_HAT)
-                .refused(&format!("audit: type=1400 audit(1763688000.123:45): {}", denial(1)))
-        }),
-        fatal("module-of-the-kernel-before", "The kernel was updated, and only the kernel before has the module.")
+        fatal("lockdown-refuses-the-module", "The kernel is locked down without Secure Boot.")
+            .must(finding("driver-refused-by-secure-boot").evidence(["lockdown"]))
+            .must_not(ONLY)
+            .node(|| {
+                without_module(DriverLoad { lockdown: text("integrity"), ..built() })
+                    .refused("Lockdown: modprobe: unsigned module loading is restricted; see man kernel_lockdown.7")
+            }),
+        fatal("secure-boot-and-no-refusal", "Secure Boot is on, and nothing says that it is the reason.")
+            .must(finding("driver-not-loaded").evidence(["Secure Boot on"]))
+            .must_not(["driver-refused-by-secure-boot", "class:hardware"])
+            .node(|| without_module(secure_boot())),
+        fatal("selinux-refuses-the-module", "SELinux does not let the driver container load the module.")
+            .must(finding("driver-refused-by-selinux").evidence(["module_load", "SELinux is enforcing"]))
+            .must_not(ONLY)
+            .node(|| {
+                let denial = Some(SelinuxDenial { at: Some(ago(minutes(80))), record: denial(0) });
+                let load = DriverLoad { selinux: text("enforcing"), selinux_denial: denial, ..built() };
+                without_module(load).operating_system(RED_HAT)
+            }),
+        fatal("selinux-is-permissive", "SELinux only logs. The driver is not loaded for another reason.")
+            .must("driver-not-loaded")
+            .must_not(["driver-refused-by-selinux", "class:hardware"])
+            .node(|| {
+                without_module(DriverLoad { selinux: text("permissive"), ..built() })
+                    .operating_system(RED_HAT)
+                    .refused(&format!("audit: type=1400 audit(1763688000.123:45): {}", denial(1)))
+            }),
+        fatal("module-of-the-kernel-before", "The kernel was updated, and only the one before has a module.")
             .must(
                 finding("driver-not-built-for-kernel")
                     .evidence(["no nvidia.ko for the running kernel 6.8.0-88-generic", "6.8.0-86"]),
@@ -86,17 +74,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     (host.driver.module_on_disk, host.driver.module_listed) = (None, Some(false));
                 })
             }),
-        fatal(
-            "module-of-no-kernel",
-            "No kernel of the node has the module: a container brings the driver, or it was never installed.",
-        )
-        .must("driver-not-loaded")
-        .must_not(["driver-not-built-for-kernel", "class:hardware"])
-        .node(|| {
-            without_module(kernels(&[], &[EARLIER, RUNNING])).host(|host| {
-                (host.driver.module_on_disk, host.driver.module_listed) = (None, Some(false));
-            })
-        }),
+        fatal("module-of-no-kernel", "No kernel of the node has the module.")
+            .must("driver-not-loaded")
+            .must_not(["driver-not-built-for-kernel", "class:hardware"])
+            .node(|| {
+                without_module(kernels(&[], &[EARLIER, RUNNING])).host(|host| {
+                    (host.driver.module_on_disk, host.driver.module_listed) = (None, Some(false));
+                })
+            }),
         fatal("module-of-another-kernel", "The module was built for another kernel than the running one.")
             .must(finding("driver-not-built-for-kernel").evidence(["version_magic", "6.8.0-86"]))
             .must_not(ONLY)
@@ -179,10 +164,10 @@ impl Node {
     }
 
     /// Replaces why NVML is not available.
-    fn for_the_reason(self, problem: &syringe_core::report::Problem) -> Self {
+    fn for_the_reason(self, problem: &Problem) -> Self {
         self.change_problems(|own| {
             let what = std::mem::take(&mut own.what);
-            *own = syringe_core::report::Problem { what, ..problem.clone() };
+            *own = Problem { what, ..problem.clone() };
         })
     }
 

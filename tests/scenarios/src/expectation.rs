@@ -1,6 +1,6 @@
 //! A scenario and what is expected of its diagnosis.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::Report;
 
@@ -12,6 +12,16 @@ pub(crate) const ALARMS: [&str; 3] = ["class:hardware", "severity:critical", "se
 
 /// The same, and no warning.
 pub(crate) const QUIET: [&str; 4] = ["class:hardware", "severity:warning", "severity:critical", "severity:fatal"];
+
+/// [`ALARMS`], and more.
+pub(crate) fn alarms_and<const N: usize>(more: [&'static str; N]) -> impl Iterator<Item = &'static str> {
+    ALARMS.into_iter().chain(more)
+}
+
+/// [`QUIET`], and more.
+pub(crate) fn warnings_and<const N: usize>(more: [&'static str; N]) -> impl Iterator<Item = &'static str> {
+    QUIET.into_iter().chain(more)
+}
 
 /// One node in one state.
 #[derive(Debug)]
@@ -79,20 +89,14 @@ impl Scenario {
         }
     }
 
-    fn new(name: &'static str, about: &'static str, verdict: &'static str, health: HealthStatus) -> Self {
-        let cluster = Value::Object(serde_json::Map::new());
-        let expected = Expectation { verdict, health, cluster, ..Expectation::default() };
-        Self { name, about, expected, build: Build::Base(name) }
-    }
-
     /// Adds a finding that must appear: an id, an id with a GPU, or [`finding`].
     pub(crate) fn must(mut self, must: impl Into<Must>) -> Self {
         self.expected.must.push(must.into());
         self
     }
 
-    pub(crate) fn must_not<const N: usize>(mut self, ids: [&'static str; N]) -> Self {
-        self.expected.must_not.extend(ids);
+    pub(crate) fn must_not(mut self, words: impl IntoIterator<Item = &'static str>) -> Self {
+        self.expected.must_not.extend(words);
         self
     }
 
@@ -106,10 +110,6 @@ impl Scenario {
     pub(crate) fn health(mut self, health: HealthStatus) -> Self {
         self.expected.health = health;
         self
-    }
-
-    pub(crate) fn healthy_gpus(self) -> Self {
-        self.health(HealthStatus::Healthy)
     }
 
     pub(crate) fn summary<const N: usize>(mut self, words: [&'static str; N]) -> Self {
@@ -140,29 +140,33 @@ impl Scenario {
     }
 }
 
-/// A node without a fault. The diagnosis may tell more, at most as information.
-pub(crate) fn healthy(name: &'static str, about: &'static str) -> Scenario {
-    Scenario::new(name, about, "healthy", HealthStatus::Healthy)
+/// Functions that start a scenario, one for each verdict.
+macro_rules! verdicts {
+    ($($(#[$doc:meta])* $function:ident: $verdict:literal, $health:ident;)*) => {$(
+        $(#[$doc])*
+        pub(crate) fn $function(name: &'static str, about: &'static str) -> Scenario {
+            let (health, cluster) = (HealthStatus::$health, Value::Object(Map::new()));
+            let expected = Expectation { verdict: $verdict, health, cluster, ..Expectation::default() };
+            Scenario { name, about, expected, build: Build::Base(name) }
+        }
+    )*};
 }
 
-/// A node of which not enough was read.
-pub(crate) fn unknown(name: &'static str, about: &'static str) -> Scenario {
-    Scenario::new(name, about, "unknown", HealthStatus::Unknown)
-}
-
-/// A node whose worst finding is a warning.
-pub(crate) fn warning(name: &'static str, about: &'static str) -> Scenario {
-    Scenario::new(name, about, "warning", HealthStatus::Degraded)
-}
-
-/// A node whose worst finding is critical.
-pub(crate) fn critical(name: &'static str, about: &'static str) -> Scenario {
-    Scenario::new(name, about, "critical", HealthStatus::Unhealthy)
-}
-
-/// A node whose worst finding is fatal.
-pub(crate) fn fatal(name: &'static str, about: &'static str) -> Scenario {
-    Scenario::new(name, about, "fatal", HealthStatus::Unhealthy)
+verdicts! {
+    /// No fault. The diagnosis may tell something, as information.
+    healthy: "healthy", Healthy;
+    /// Not enough was read.
+    unknown: "unknown", Unknown;
+    /// The worst finding is a warning about GPUs or the node.
+    warning: "warning", Degraded;
+    /// The worst finding is a warning about pods. The GPUs have no fault.
+    warning_for_pods: "warning", Healthy;
+    /// The worst finding is critical.
+    critical: "critical", Unhealthy;
+    /// The worst finding is critical and about pods. The GPUs have no fault.
+    critical_for_pods: "critical", Healthy;
+    /// The worst finding is fatal.
+    fatal: "fatal", Unhealthy;
 }
 
 /// A finding that must appear, for details beyond its id and GPU.

@@ -22,38 +22,34 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .kernel_line(when, "NVRM: GPU 0000:38:00.0: rm_init_adapter failed, device minor number 1")
                     .not_in_nvml(1)
             }),
-        fatal(
-            "off-bus-at-probe",
-            "GPU 1 was off the bus when the driver probed it. The driver logs this before its first own line.",
-        )
-        .must(finding("gpu-off-bus").evidence(["fallen off the bus", "NVML lists 3 GPUs, PCI lists 4"]))
-        .must_not(["xid-history"])
-        .node(|| {
-            l40s(4)
-                .driver_start_line(
-                    "NVRM: The NVIDIA GPU 0000:38:00.0\\x0aNVRM: (PCI ID: 10de:26b9) installed in this system \
+        fatal("off-bus-at-probe", "GPU 1 was off the bus when the driver probed it.")
+            .must(finding("gpu-off-bus").evidence(["fallen off the bus", "NVML lists 3 GPUs, PCI lists 4"]))
+            .must_not(["xid-history"])
+            .node(|| {
+                l40s(4)
+                    .driver_start_line(
+                        "NVRM: The NVIDIA GPU 0000:38:00.0\\x0aNVRM: (PCI ID: 10de:26b9) installed in this system \
                          has\\x0aNVRM: fallen off the bus and is not responding to commands.",
-                )
-                .driver_start_line("NVRM: The NVIDIA probe routine failed for 1 device(s).")
-                .not_bound(1)
-                .no_gpu_lost()
-        }),
+                    )
+                    .driver_start_line("NVRM: The NVIDIA probe routine failed for 1 device(s).")
+                    .not_bound(1)
+                    .no_gpu_lost()
+            }),
         fatal("missing-from-nvml", "GPU 2 is on PCI and not in NVML, and no line tells the reason.")
             .must("gpu-missing-from-nvml")
             .must_not(["gpu-init-failed"])
             .node(|| l40s(4).not_in_nvml(2)),
-        fatal("all-gpus-gone", "Neither PCI nor NVML lists a GPU, and Kubernetes has a capacity of eight.")
+        fatal("all-gpus-gone", "Neither PCI nor NVML lists a GPU. Kubernetes counted eight.")
             .must(finding("no-gpus-found").evidence(["capacity: 8"]))
             .must_not(["not-a-gpu-node"])
             .more()
-            .health(syringe_core::facts::health::HealthStatus::Unknown)
+            .health(HealthStatus::Unknown)
             .cluster(
                 cluster("gpu-h100-4").with("gpu_capacity", 8).with("gpu_allocatable", 0).with("gpu_label_count", 8),
             )
             .base("no-gpu"),
-        critical("gpu-gone-from-pci", "Kubernetes counted four GPUs. PCI and NVML list three.")
+        critical_for_pods("gpu-gone-from-pci", "Kubernetes counted four GPUs. PCI and NVML list three.")
             .must(finding("gpu-count-low").evidence(["capacity: 4"]))
-            .healthy_gpus()
             .cluster(cluster("gpu-l40s-9").gpus(4))
             .node(|| l40s(3)),
         critical("gpu-hangs", "NVML calls about GPU 1 do not return.")
@@ -63,7 +59,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let timeout = problem("NVML: Timeout", "timeout", "Look at the kernel log.");
                 l40s(2).unreadable_gpu([Part::Telemetry, Part::Ecc], 1, timeout)
             }),
-        critical("gpu-cannot-be-opened", "NVML counts GPU 1 and cannot open it, because of an unknown error.")
+        critical("gpu-cannot-be-opened", "NVML counts GPU 1 and cannot open it.")
             .must(("gpu-cannot-be-opened", 1))
             .must_not(["class:hardware", "nvml-failed"])
             .node(|| {
@@ -76,21 +72,18 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 l40s(2).unreadable(Part::ALL, why).nvml_not_available()
             },
         ),
-        warning(
-            "nvml-wakes-up",
-            "NVML is slow and nothing keeps the GPUs initialized: it may be the first initialization.",
-        )
-        .must(finding("nvml-not-answering").severity("warning").evidence(["first initialization"]))
-        .must_not(["class:hardware", "severity:critical"])
-        .node(|| {
-            let why = "NVML did not answer within 8.0 s; it is still inside nvmlInit_v2";
-            l40s(2)
-                .unreadable(Part::ALL, problem(why, "timeout", "Ask again."))
-                .nvml_not_available()
-                .allocations([])
-                .processes(|section| section.processes.clear())
-                .host(|host| (host.daemons.persistenced, host.daemons.dcgm) = (Some(false), Some(false)))
-        }),
+        warning("nvml-wakes-up", "NVML is slow, possibly because it initializes the GPUs.")
+            .must(finding("nvml-not-answering").severity("warning").evidence(["first initialization"]))
+            .must_not(["class:hardware", "severity:critical"])
+            .node(|| {
+                let why = "NVML did not answer within 8.0 s; it is still inside nvmlInit_v2";
+                l40s(2)
+                    .unreadable(Part::ALL, problem(why, "timeout", "Ask again."))
+                    .nvml_not_available()
+                    .allocations([])
+                    .processes(|section| section.processes.clear())
+                    .host(|host| (host.daemons.persistenced, host.daemons.dcgm) = (Some(false), Some(false)))
+            }),
         fatal("remap-failed", "A row remap failed, because no spare row is left.")
             .must(finding("row-remap-failed").gpu(0).severity("fatal"))
             .must(("row-remap-spares-used", 0))
@@ -164,12 +157,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .xid(ago(minutes(40)), 1, 79, UNKNOWN, "GPU has fallen off the bus.")
                     .journal_line_of_earlier_boot(ago(days(14)), earlier)
             }),
-        warning(
-            "ecc-counted-without-xid",
-            "Uncorrected errors were counted since the driver was loaded, and the log has no Xid.",
-        )
-        .must(finding("ecc-uncorrected").gpu(1).severity("warning").evidence(["since driver load: 2 (2 sram)"]))
-        .node(|| h100(2).ecc(1, |gpu| (gpu.volatile, gpu.aggregate) = (errors("sram", 0, 2), errors("sram", 0, 2)))),
+        warning("ecc-counted-without-xid", "Uncorrected errors were counted, and the log has no Xid.")
+            .must(finding("ecc-uncorrected").gpu(1).severity("warning").evidence(["since driver load: 2 (2 sram)"]))
+            .node(|| {
+                h100(2).ecc(1, |gpu| (gpu.volatile, gpu.aggregate) = (errors("sram", 0, 2), errors("sram", 0, 2)))
+            }),
         critical("reset-required", "NVML says that GPU 0 requires a reset.").must(("gpu-reset-required", 0)).node(
             || {
                 let why = problem("NVML: GPU requires reset", "reset_required", "Reset it.");

@@ -50,7 +50,13 @@ pub use expectation::{Expectation, Must, Scenario};
 
 /// What most modules of scenarios use.
 mod prelude {
-    pub(crate) use crate::expectation::{ALARMS, QUIET, Scenario, critical, fatal, finding, healthy, unknown, warning};
+    pub(crate) use syringe_core::facts::health::HealthStatus;
+    pub(crate) use syringe_core::report::Problem;
+
+    pub(crate) use crate::expectation::{ALARMS, QUIET, Scenario, alarms_and, warnings_and};
+    pub(crate) use crate::expectation::{
+        critical, critical_for_pods, fatal, finding, healthy, unknown, warning, warning_for_pods,
+    };
     pub(crate) use crate::identity::{ago, days, hours, minutes, seconds, text, uuid};
     pub(crate) use crate::kubernetes::cluster;
     pub(crate) use crate::node::{MIB, Node, UNKNOWN, a100, gb200, h100, l40s, on_gpu, problem, process, t4};

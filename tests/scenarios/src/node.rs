@@ -14,7 +14,6 @@ use syringe_core::facts::processes::{GpuProcess, GpuUse, Processes};
 use syringe_core::facts::telemetry::GpuTelemetry;
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::facts::{LostGpu, Mode, Unread};
-use syringe_core::pci::PciAddress;
 use syringe_core::report::{Problem, Report, Section};
 
 use crate::identity::{TAKEN_AT, hash, seconds, serial, text, uuid};
@@ -72,19 +71,8 @@ pub(crate) fn gb200(count: u32) -> Node {
     Node::like("gb200-4", "gb200-a07-t09", count, &["0-71", "72-143"]).idle().uptime(UPTIME)
 }
 
-/// A virtual machine with an A10 as a vGPU.
-pub(crate) fn a10() -> Node {
-    let load = Load { gpu: 3, memory: 1, used: 0.1, watts: 62, degrees: 41, mhz: Some(1695), ..Load::default() };
-    Node::like("healthy-t4-1", "gpu-a10-9", 1, &["0-35"])
-        .system("Ubuntu 22.04.5 LTS", "5.15.0-131-generic")
-        .driver("550.144.06", "12.4")
-        .product_a10()
-        .working(|_| load.clone())
-        .uptime(UPTIME)
-}
-
 /// The uptime of most nodes: twelve days.
-const UPTIME: u64 = 1_036_815;
+pub(crate) const UPTIME: u64 = 1_036_815;
 
 /// The CPUs of most nodes.
 const TWO_SOCKETS: [&str; 2] = ["0-55,112-167", "56-111,168-223"];
@@ -241,47 +229,6 @@ impl Node {
         })
     }
 
-    /// Turns the T4 of a virtual machine into an A10.
-    fn product_a10(self) -> Self {
-        let address = PciAddress::parse("2:00:00.0");
-        let total = Some(24_512 * MIB);
-        self.inventory(0, |gpu| {
-            (gpu.name, gpu.brand) = (text("NVIDIA A10-24Q"), text("NVIDIA RTX Virtual Workstation"));
-            (gpu.architecture, gpu.compute_capability) = (text("Ampere"), text("8.6"));
-            (gpu.board_part_number, gpu.pci_address) = (text("900-2G133-0020-000"), address.clone());
-            (gpu.pci_device_id, gpu.pci_subsystem_id) = (text("223610de"), text("148210de"));
-            (gpu.memory_total_bytes, gpu.memory_reserved_bytes) = (total, Some(0));
-            (gpu.cores, gpu.pcie_max_generation) = (Some(9216), Some(4));
-        })
-        .telemetry(0, |gpu| {
-            gpu.pci_address.clone_from(&address);
-            let watts = |watts: u32| Some(watts * 1000);
-            let power = &mut gpu.power;
-            (power.min_limit_milliwatts, power.max_limit_milliwatts) = (watts(100), watts(150));
-            (power.limit_milliwatts, power.enforced_limit_milliwatts) = (watts(150), watts(150));
-            (power.default_limit_milliwatts, power.instant_milliwatts) = (watts(150), watts(150));
-            let clocks = &mut gpu.clocks;
-            (clocks.max_graphics_mhz, clocks.max_sm_mhz, clocks.application_graphics_mhz) =
-                (Some(1695), Some(1695), Some(1695));
-            (clocks.max_memory_mhz, clocks.application_memory_mhz, clocks.max_video_mhz) =
-                (Some(6251), Some(6251), Some(1530));
-            (gpu.utilization.jpeg_percent, gpu.utilization.ofa_percent) = (Some(0), Some(0));
-            (gpu.memory.total_bytes, gpu.memory.reserved_bytes) = (total, Some(0));
-            gpu.pcie.max_generation = Some(4);
-        })
-        .supported_telemetry(&["power.instant_milliwatts", "utilization.jpeg_percent", "utilization.ofa_percent"])
-        .ecc(0, |gpu| gpu.pci_address.clone_from(&address))
-        .topology(0, |gpu| {
-            gpu.pci_address.clone_from(&address);
-            gpu.pcie_path[0].pci_address.clone_from(&address);
-            (gpu.pcie_path[0].generation, gpu.pcie_path[0].max_generation) = (Some(4), Some(4));
-        })
-        .host(|host| {
-            host.driver.flavor = text("open");
-            (host.pci_gpus[0].pci_address, host.pci_gpus[0].device_id) = (address.clone(), text("2236"));
-        })
-    }
-
     /// Ends all work: the GPUs are idle, and no pod has one.
     pub(crate) fn idle(self) -> Self {
         self.loads(|index, load| *load = idle(index)).without_jobs()
@@ -337,13 +284,6 @@ impl Node {
     pub(crate) fn unsupported_telemetry<const N: usize>(mut self, fields: [String; N]) -> Self {
         let lists = &mut data(&mut self.report.sections.telemetry).unsupported;
         lists.iter_mut().for_each(|list| list.fields.extend(fields.clone()));
-        self
-    }
-
-    /// Removes fields from those that the driver does not support.
-    fn supported_telemetry(mut self, fields: &[&str]) -> Self {
-        let lists = &mut data(&mut self.report.sections.telemetry).unsupported;
-        lists.iter_mut().for_each(|list| list.fields.retain(|field| !fields.contains(&field.as_str())));
         self
     }
 

@@ -7,18 +7,15 @@ use crate::prelude::*;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        critical("stuck-worker-thread", "A CUDA thread hangs in the driver, and the first thread of its process sleeps.")
-            .must(finding("process-stuck").gpu(1).evidence([
-                "pid 41211",
-                "thread 41390 'cuda-EvtHandlr' in state D",
-            ]))
+        critical("stuck-worker-thread", "A CUDA thread hangs in the driver. The first thread sleeps.")
+            .must(finding("process-stuck").gpu(1).evidence(["pid 41211", "thread 41390 'cuda-EvtHandlr' in state D"]))
             .must_not(["process-uninterruptible", "class:hardware"])
             .node(|| {
                 h100(2)
                     .job(1, |process| wait(process, 41_390, "cuda-EvtHandlr", "os_acquire_rwlock_write"))
                     .kernel_line(ago(minutes(9)), BLOCKED)
             }),
-        fatal("stuck-worker-thread-after-gsp-timeout", "GSP of GPU 1 does not respond. Only a worker thread shows that its process hangs.")
+        fatal("stuck-worker-thread-after-gsp-timeout", "GSP hangs. Only a thread shows that the process does.")
             .must(finding("gsp-failed").gpu(1).evidence(["uninterruptible processes: pid 41211"]))
             .must(finding("process-stuck").gpu(1).evidence(["thread 41390"]))
             .must_not(["process-uninterruptible"])
@@ -28,7 +25,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .gsp_timeout(ago(minutes(8)), 1, 41_211)
                     .gsp_timeout(ago(minutes(8)) + seconds(6), 1, 41_211)
             }),
-        critical("killed-with-a-stuck-thread", "A process was killed: its first thread is a zombie, and another thread hangs in the driver.")
+        critical("killed-with-a-stuck-thread", "A killed process is a zombie with a thread that hangs.")
             .must(finding("process-stuck").evidence(["thread 41390"]))
             .must_not(["process-zombie"])
             .node(|| {
@@ -41,18 +38,17 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         healthy("thread-waits-for-a-disk", "The thread of a data loader waits for a disk, which is no fault.")
             .must("process-uninterruptible")
-            .must_not(["process-stuck"])
-            .must_not(QUIET)
+            .must_not(warnings_and(["process-stuck"]))
             .node(|| h100(2).job(1, |process| wait(process, 41_402, "pt_data_worker", "folio_wait_bit_common"))),
-        unknown("counters-refused", "NVML returns an error for the error counters of GPU 1: nothing is known about its errors.")
-            .must_not(QUIET)
-            .node(|| {
+        unknown("counters-refused", "NVML returns an error for the error counters of GPU 1.").must_not(QUIET).node(
+            || {
                 let counters = ["volatile.locations", "aggregate.locations"];
                 h100(2)
                     .unread(Part::Ecc, 1, "nvmlDeviceGetMemoryErrorCounter", &counters)
                     .unread(Part::Telemetry, 1, "nvmlDeviceGetViolationStatus", &["throttling.violations"])
                     .unread(Part::Topology, 1, "nvmlDeviceGetNvLinkErrorCounter", &["nvlinks.errors"])
-            }),
+            },
+        ),
         healthy("limits-in-tlimit-alone", "A driver that returns the limits of a Hopper only as T.Limit.")
             .must_not(QUIET)
             .node(|| {
@@ -69,7 +65,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     })
                     .unsupported_telemetry(fields)
             }),
-        critical("gpu-hangs-in-one-call", "A call about the error counters of GPU 1 does not return. A row remap of GPU 2 is pending.")
+        critical("gpu-hangs-in-one-call", "A call about the error counters of GPU 1 does not return.")
             .must(finding("gpu-unresponsive").gpu(1).evidence(["nvmlDeviceGetSramEccErrorStatus"]))
             .must(("row-remap-pending", 2))
             .more()
@@ -83,23 +79,24 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 node.hung(1, "nvmlDeviceGetSramEccErrorStatus", true)
                     .ecc(1, |gpu| (gpu.mode, gpu.volatile, gpu.aggregate) = (mode, volatile, aggregate))
             }),
-        critical("gpu-hangs-when-it-is-opened", "The call for the handle of GPU 1 does not return: NVML gives neither its UUID nor its address.")
+        critical("gpu-hangs-when-it-is-opened", "The call for the handle of GPU 1 does not return.")
             .must(finding("gpu-unresponsive").gpu(1).evidence(["nvmlDeviceGetHandleByIndex_v2"]))
             .more()
             .must_not(["nvml-not-answering", "gpu-missing-from-nvml", "class:hardware", "severity:fatal"])
             .summary(["3 of 4"])
             .node(|| h100(4).hung(1, "nvmlDeviceGetHandleByIndex_v2", false)),
-        unknown("nvml-slow", "NVML responds slowly: the time was over before the connections of the last GPUs. That is no fault of a GPU.")
-            .must_not(QUIET)
-            .must_not(["gpu-unresponsive", "nvml-not-answering"])
+        unknown("nvml-slow", "NVML responds too slowly to read everything, which is no fault of a GPU.")
+            .must_not(warnings_and(["gpu-unresponsive", "nvml-not-answering"]))
             .node(|| {
-                [2, 3].into_iter().fold(h100(4), |node, gpu| {
-                    node.topology(gpu, |gpu| {
-                        (gpu.fabric, gpu.pcie_replays) = (None, None);
-                        gpu.nvlinks.iter_mut().for_each(|group| group.remote_pci_address = None);
+                [2, 3]
+                    .into_iter()
+                    .fold(h100(4), |node, gpu| {
+                        node.topology(gpu, |gpu| {
+                            (gpu.fabric, gpu.pcie_replays) = (None, None);
+                            gpu.nvlinks.iter_mut().for_each(|group| group.remote_pci_address = None);
+                        })
                     })
-                })
-                .not_reached([2, 3])
+                    .not_reached([2, 3])
             }),
     ]
 }
@@ -134,11 +131,7 @@ impl Node {
                 ..identity.clone()
             });
             let problem = problem(&why, "timeout", next_step);
-            section.add_problem(syringe_core::report::Problem {
-                what: format!("GPU {gpu}"),
-                gpu: Some(gpu),
-                ..problem
-            });
+            section.add_problem(Problem { what: format!("GPU {gpu}"), gpu: Some(gpu), ..problem });
         }
         self
     }
@@ -152,7 +145,7 @@ impl Node {
         for gpu in gpus {
             let next_step = "Try again; NVML is slow or waits for another GPU.";
             let problem = problem("not read in time: NVML answers slowly", "not_reached", next_step);
-            section.add_problem(syringe_core::report::Problem { what: what.clone(), gpu: Some(gpu), ..problem });
+            section.add_problem(Problem { what: what.clone(), gpu: Some(gpu), ..problem });
         }
         let fields = fields.map(str::to_owned).to_vec();
         section.add_unread(syringe_core::facts::Unread { gpus: gpus.to_vec(), fields });

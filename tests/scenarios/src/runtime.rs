@@ -19,247 +19,181 @@ const OF_PLUGIN: (&str, &str) =
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        critical(
+        critical_for_pods(
             "runtime-without-the-handler",
-            "The operator's pods use the handler nvidia. The configuration of containerd was rewritten without it.",
+            "The configuration lost the handler that pods of the operator use.",
         )
         .must(finding("runtime-handler-missing").evidence(["has no handler nvidia; it has runc", PLUGIN]))
         .must_not(NOT_HARDWARE)
         .must_not(["runtime-config-not-loaded"])
         .more()
-        .healthy_gpus()
         .cluster(none_offered().runtime_class("nvidia", [PLUGIN]))
         .node(|| unregistered(containerd(CONFIG, 2, []))),
-        healthy(
-            "runtime-of-which-a-part-is-unread",
-            "The same, and a file of the configuration could not be read: it can contain the handler.",
-        )
-        .must_not(QUIET)
-        .unknown("not all of the configuration of containerd could be read: handler nvidia")
-        .cluster(offered().runtime_class("nvidia", [PLUGIN]))
-        .node(|| registered(containerd(CONFIG, 2, []).partly_read())),
-        healthy(
-            "runtime-that-nobody-asks-for-nvidia",
-            "No pod of the node uses the RuntimeClass, and nothing is missing.",
-        )
-        .must_not(QUIET)
-        .cluster(offered())
-        .node(|| registered(containerd(CONFIG, 2, []).without_toolkit())),
-        healthy(
-            "runtime-class-of-another-name",
-            "The RuntimeClass has another name than the handler, and could not be read: no alarm.",
-        )
-        .must_not(QUIET)
-        .cluster(offered().runtime_class("nvidia-gpu", [PLUGIN]))
-        .node(|| registered(containerd(CONFIG, 2, [nvidia(HOST)]))),
-        critical(
-            "runtime-program-is-gone",
-            "The toolkit was removed from the node. The configuration still has its program.",
-        )
-        .must(finding("runtime-binary-missing").evidence([TOOLKIT]))
-        .must_not(NOT_HARDWARE)
-        .more()
-        .healthy_gpus()
-        .cluster(none_offered().runtime_class("nvidia", [PLUGIN]))
-        .node(|| unregistered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).without_binary())),
-        warning(
-            "runtime-program-of-a-part-of-the-files",
-            "The same, and a file that can have another program could not be read.",
-        )
-        .must(finding("runtime-binary-missing").severity("warning").evidence(["not all of the configuration was read"]))
-        .must_not(NOT_HARDWARE)
-        .must_not(["severity:critical"])
-        .healthy_gpus()
-        .cluster(offered().runtime_class("nvidia", [PLUGIN]))
-        .node(|| registered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).without_binary().partly_read())),
-        healthy("runtime-program-that-nobody-runs", "The program of a handler that no pod uses does not exist.")
+        healthy("runtime-of-which-a-part-is-unread", "The same, and an unread file can have the handler.")
+            .must_not(QUIET)
+            .unknown("not all of the configuration of containerd could be read: handler nvidia")
+            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .node(|| registered(containerd(CONFIG, 2, []).partly_read())),
+        healthy("runtime-that-nobody-asks-for-nvidia", "No pod uses the RuntimeClass, and nothing is missing.")
+            .must_not(QUIET)
+            .cluster(offered())
+            .node(|| registered(containerd(CONFIG, 2, []).without_toolkit())),
+        healthy("runtime-class-of-another-name", "The RuntimeClass has another name than the handler.")
+            .must_not(QUIET)
+            .cluster(offered().runtime_class("nvidia-gpu", [PLUGIN]))
+            .node(|| registered(containerd(CONFIG, 2, [nvidia(HOST)]))),
+        critical_for_pods("runtime-program-is-gone", "The toolkit was removed. The configuration has its program.")
+            .must(finding("runtime-binary-missing").evidence([TOOLKIT]))
+            .must_not(NOT_HARDWARE)
+            .more()
+            .cluster(none_offered().runtime_class("nvidia", [PLUGIN]))
+            .node(|| unregistered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).without_binary())),
+        warning_for_pods("runtime-program-of-a-part-of-the-files", "The same, and not all files could be read.")
+            .must(
+                finding("runtime-binary-missing")
+                    .severity("warning")
+                    .evidence(["not all of the configuration was read"]),
+            )
+            .must_not(NOT_HARDWARE)
+            .must_not(["severity:critical"])
+            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .node(|| registered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).without_binary().partly_read())),
+        healthy("runtime-program-that-nobody-runs", "The program of an unused handler does not exist.")
             .must_not(QUIET)
             .cluster(offered())
             .node(|| registered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).without_binary())),
-        critical(
-            "runtime-handler-without-a-type",
-            "containerd 2 with a drop-in of an older toolkit: the handler has no runtime_type, so no pod can start.",
-        )
-        .must(finding("runtime-handler-incomplete").evidence(["no runtime_type", "99-nvidia.toml"]))
-        .must_not(NOT_HARDWARE)
-        .more()
-        .healthy_gpus()
-        .cluster(none_offered().runtime_class("nvidia", [PLUGIN]))
-        .node(|| {
-            let handler = RuntimeHandler { runtime_type: None, ..nvidia(TOOLKIT) };
-            unregistered(containerd(CONFIG, 3, [handler]).with_drop_in("/etc/containerd/conf.d/99-nvidia.toml"))
-        }),
-        warning(
-            "runtime-with-its-old-configuration",
-            "The file has the handler, and containerd started before it was written.",
-        )
-        .must(finding("runtime-config-not-loaded").evidence([CONFIG, "containerd has been running since"]))
-        .must_not(NOT_HARDWARE)
-        .more()
-        .healthy_gpus()
-        .cluster(none_offered().runtime_class("nvidia", [PLUGIN]))
-        .node(|| unregistered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).changed_since_start())),
-        healthy(
-            "runtime-whose-file-was-touched",
-            "The configuration file is newer than the process of containerd, and the node offers its GPUs.",
-        )
-        .must(finding("runtime-config-not-loaded").severity("info"))
-        .must_not(QUIET)
-        .cluster(offered().runtime_class("nvidia", [PLUGIN]))
-        .node(|| registered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).changed_since_start())),
-        critical(
-            "plugin-in-the-wrong-runtime",
-            "The device plugin uses no RuntimeClass, and the default handler is runc: it finds no GPU.",
-        )
-        .must(
-            finding("runtime-class-missing-on-plugin").evidence(["names no RuntimeClass; the default handler is runc"]),
-        )
-        .must_not(NOT_HARDWARE)
-        .more()
-        .healthy_gpus()
-        .cluster(none_offered().with("nvidia_pods", json!([plugin_pod("nvidia-device-plugin-x7p2q")])))
-        .node(|| {
-            unregistered(containerd(CONFIG, 2, [nvidia(HOST)])).nvidia_stack(stack(
-                [],
-                "nvidia-device-p",
-                Some("plugin"),
-            ))
-        }),
-        healthy("plugin-in-the-default-runtime", "The same device plugin, and NVIDIA's runtime is the default one.")
+        critical_for_pods("runtime-handler-without-a-type", "A drop-in of an older toolkit: no runtime_type.")
+            .must(finding("runtime-handler-incomplete").evidence(["no runtime_type", "99-nvidia.toml"]))
+            .must_not(NOT_HARDWARE)
+            .more()
+            .cluster(none_offered().runtime_class("nvidia", [PLUGIN]))
+            .node(|| {
+                let handler = RuntimeHandler { runtime_type: None, ..nvidia(TOOLKIT) };
+                unregistered(containerd(CONFIG, 3, [handler]).with_drop_in("/etc/containerd/conf.d/99-nvidia.toml"))
+            }),
+        warning_for_pods("runtime-with-its-old-configuration", "containerd started before the handler was written.")
+            .must(finding("runtime-config-not-loaded").evidence([CONFIG, "containerd has been running since"]))
+            .must_not(NOT_HARDWARE)
+            .more()
+            .cluster(none_offered().runtime_class("nvidia", [PLUGIN]))
+            .node(|| unregistered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).changed_since_start())),
+        healthy("runtime-whose-file-was-touched", "The file is newer than containerd. The node offers its GPUs.")
+            .must(finding("runtime-config-not-loaded").severity("info"))
             .must_not(QUIET)
-            .must_not(["runtime-class-missing-on-plugin"])
+            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .node(|| registered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).changed_since_start())),
+        critical_for_pods("plugin-in-the-wrong-runtime", "The plugin uses the handler runc, and finds no GPU.")
+            .must(
+                finding("runtime-class-missing-on-plugin")
+                    .evidence(["names no RuntimeClass; the default handler is runc"]),
+            )
+            .must_not(NOT_HARDWARE)
+            .more()
+            .cluster(none_offered().with("nvidia_pods", json!([plugin_pod("nvidia-device-plugin-x7p2q")])))
+            .node(|| {
+                unregistered(containerd(CONFIG, 2, [nvidia(HOST)])).nvidia_stack(stack(
+                    [],
+                    "nvidia-device-p",
+                    Some("plugin"),
+                ))
+            }),
+        healthy("plugin-in-the-default-runtime", "The same plugin, with NVIDIA's runtime as default.")
+            .must_not(warnings_and(["runtime-class-missing-on-plugin"]))
             .cluster(offered().with("nvidia_pods", json!([plugin_pod("nvidia-device-plugin-x7p2q")])))
             .node(|| registered(containerd(CONFIG, 2, [nvidia(HOST)]).with_default("nvidia"))),
-        critical("cdi-never-written", "The specification was not written at boot, and NVIDIA's runtime needs it.")
+        critical_for_pods("cdi-never-written", "There is no specification, and NVIDIA's runtime needs one.")
             .must(finding("cdi-missing").evidence(["/etc/cdi", "mode = \"cdi\""]))
             .must_not(NOT_HARDWARE)
             .more()
-            .healthy_gpus()
             .cluster(none_offered())
             .node(|| unregistered(default_runtime("cdi"))),
         healthy("cdi-that-nobody-needs", "There is no specification, and NVIDIA's runtime needs none.")
             .must_not(QUIET)
             .cluster(offered())
             .node(|| registered(default_runtime("auto"))),
-        critical(
-            "cdi-with-old-numbers",
-            "The driver was reloaded and nvidia-uvm has another number. The specification has the old one.",
-        )
-        .must(finding("cdi-stale").evidence(["/dev/nvidia-uvm is 511:0 there, 507:0 on the node"]))
-        .must_not(NOT_HARDWARE)
-        .healthy_gpus()
-        .cluster(offered())
-        .node(|| registered(default_runtime("cdi")).cdi([with_old_number(spec())])),
-        healthy(
-            "cdi-left-behind",
-            "An old specification is in /etc/cdi and not used: NVIDIA's runtime has the mode legacy.",
-        )
-        .must(finding("cdi-stale").severity("info"))
-        .must_not(QUIET)
-        .cluster(offered())
-        .node(|| {
-            let old = of_earlier_driver(with_old_number(spec_at("/etc/cdi/nvidia.yaml", "nvidia.com/gpu")));
-            registered(default_runtime("legacy")).cdi([old])
-        }),
-        healthy(
-            "cdi-replaced-by-a-later-one",
-            "The current specification in /var/run/cdi replaces the old one in /etc/cdi.",
-        )
-        .must_not(QUIET)
-        .must_not(["cdi-stale"])
-        .cluster(offered())
-        .node(|| {
-            let old = of_earlier_driver(spec_at("/etc/cdi/nvidia.yaml", "nvidia.com/gpu"));
-            registered(default_runtime("cdi")).cdi([old, spec()])
-        }),
-        critical(
-            "cdi-of-the-driver-before",
-            "The driver was updated, and the specification mounts the libraries of the earlier one.",
-        )
-        .must(finding("cdi-stale").evidence(["libcuda.so.550.90.07", "of driver 550.90.07"]))
-        .must_not(NOT_HARDWARE)
-        .healthy_gpus()
-        .cluster(offered())
-        .node(|| {
-            let missing_libraries = vec!["/usr/lib/x86_64-linux-gnu/libcuda.so.550.90.07".to_owned()];
-            registered(default_runtime("cdi")).cdi([CdiSpec { missing_libraries, ..of_earlier_driver(spec()) }])
-        }),
-        critical(
-            "cdi-with-other-names",
-            "The operator's specification has only the device `all`, and the device plugin allocates GPUs by UUID.",
-        )
-        .must(
-            finding("cdi-names-differ")
-                .evidence(["management.nvidia.com-gpu.yaml has all only", "management.nvidia.com/gpu=GPU-"]),
-        )
-        .must_not(NOT_HARDWARE)
-        .healthy_gpus()
-        .cluster(offered().runtime_class("nvidia", [PLUGIN]))
-        .node(|| registered(operator_runtime("management.nvidia.com/gpu")).cdi([management()])),
-        healthy(
-            "cdi-of-the-operators-own",
-            "The same specification is for the operator's own containers. Others get their GPUs by UUID.",
-        )
-        .must_not(QUIET)
-        .must_not(["cdi-names-differ"])
-        .cluster(offered().runtime_class("nvidia", [PLUGIN]))
-        .node(|| registered(operator_runtime("nvidia.com/gpu")).cdi([management(), spec()])),
-        healthy(
-            "cdi-of-the-plugin-itself",
-            "The device plugin has its own specification. It does not use that of the operator.",
-        )
-        .must_not(QUIET)
-        .must_not(["cdi-names-differ"])
-        .cluster(offered().runtime_class("nvidia", [PLUGIN]))
-        .node(|| {
-            let node = registered(operator_runtime("management.nvidia.com/gpu"));
-            let devices = node.gpu_uuids();
-            node.cdi([management(), CdiSpec { devices, ..spec_at(OF_PLUGIN.0, OF_PLUGIN.1) }])
-        }),
-        critical("cdi-written-twice", "Two tools wrote a specification of the same devices to one folder.")
+        critical_for_pods("cdi-with-old-numbers", "The specification has an earlier number of nvidia-uvm.")
+            .must(finding("cdi-stale").evidence(["/dev/nvidia-uvm is 511:0 there, 507:0 on the node"]))
+            .must_not(NOT_HARDWARE)
+            .cluster(offered())
+            .node(|| registered(default_runtime("cdi")).cdi([with_old_number(spec())])),
+        healthy("cdi-left-behind", "An old specification that NVIDIA's runtime does not use.")
+            .must(finding("cdi-stale").severity("info"))
+            .must_not(QUIET)
+            .cluster(offered())
+            .node(|| {
+                let old = of_earlier_driver(with_old_number(spec_at("/etc/cdi/nvidia.yaml", "nvidia.com/gpu")));
+                registered(default_runtime("legacy")).cdi([old])
+            }),
+        healthy("cdi-replaced-by-a-later-one", "A specification in /var/run/cdi replaces an old one.")
+            .must_not(warnings_and(["cdi-stale"]))
+            .cluster(offered())
+            .node(|| {
+                let old = of_earlier_driver(spec_at("/etc/cdi/nvidia.yaml", "nvidia.com/gpu"));
+                registered(default_runtime("cdi")).cdi([old, spec()])
+            }),
+        critical_for_pods("cdi-of-the-driver-before", "The specification mounts libraries of the earlier driver.")
+            .must(finding("cdi-stale").evidence(["libcuda.so.550.90.07", "of driver 550.90.07"]))
+            .must_not(NOT_HARDWARE)
+            .cluster(offered())
+            .node(|| {
+                let missing_libraries = vec!["/usr/lib/x86_64-linux-gnu/libcuda.so.550.90.07".to_owned()];
+                registered(default_runtime("cdi")).cdi([CdiSpec { missing_libraries, ..of_earlier_driver(spec()) }])
+            }),
+        critical_for_pods("cdi-with-other-names", "The specification has `all` only. The plugin allocates UUIDs.")
+            .must(
+                finding("cdi-names-differ")
+                    .evidence(["management.nvidia.com-gpu.yaml has all only", "management.nvidia.com/gpu=GPU-"]),
+            )
+            .must_not(NOT_HARDWARE)
+            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .node(|| registered(operator_runtime("management.nvidia.com/gpu")).cdi([management()])),
+        healthy("cdi-of-the-operators-own", "The same, for the operator's own containers only.")
+            .must_not(warnings_and(["cdi-names-differ"]))
+            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .node(|| registered(operator_runtime("nvidia.com/gpu")).cdi([management(), spec()])),
+        healthy("cdi-of-the-plugin-itself", "The same, and the plugin has its own specification.")
+            .must_not(warnings_and(["cdi-names-differ"]))
+            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .node(|| {
+                let node = registered(operator_runtime("management.nvidia.com/gpu"));
+                let devices = node.gpu_uuids();
+                node.cdi([management(), CdiSpec { devices, ..spec_at(OF_PLUGIN.0, OF_PLUGIN.1) }])
+            }),
+        critical_for_pods("cdi-written-twice", "Two specifications in one folder have the same devices.")
             .must(
                 finding("cdi-conflict")
                     .evidence(["/etc/cdi/nvidia.yaml and /etc/cdi/other.yaml both have nvidia.com/gpu=0"]),
             )
             .must_not(NOT_HARDWARE)
-            .healthy_gpus()
             .cluster(offered())
             .node(|| {
                 let specs = ["/etc/cdi/nvidia.yaml", "/etc/cdi/other.yaml"].map(|path| spec_at(path, "nvidia.com/gpu"));
                 registered(default_runtime("cdi")).cdi(specs)
             }),
-        warning("cdi-that-is-broken", "The specification that NVIDIA's runtime needs is not valid YAML.")
+        warning_for_pods("cdi-that-is-broken", "The specification that NVIDIA's runtime needs is no valid YAML.")
             .must(finding("cdi-unreadable").evidence(["/etc/cdi/nvidia.yaml"]))
             .must_not(NOT_HARDWARE)
             .must_not(["cdi-missing"])
-            .healthy_gpus()
             .cluster(offered())
             .node(|| registered(default_runtime("cdi")).cdi_unread("/etc/cdi/nvidia.yaml")),
-        healthy(
-            "cdi-beside-a-broken-one",
-            "A specification of another vendor could not be read. That of NVIDIA is there.",
-        )
-        .must_not(QUIET)
-        .must_not(["cdi-unreadable"])
-        .unknown("/etc/cdi/mine.yaml could not be read")
-        .cluster(offered())
-        .node(|| registered(default_runtime("cdi")).cdi([spec()]).cdi_unread("/etc/cdi/mine.yaml")),
-        warning(
-            "runtime-that-will-lose-its-handler",
-            "The handler was removed from the file. Pods start until containerd restarts.",
-        )
-        .must(finding("runtime-handler-missing").severity("warning").evidence(["written after the runtime started"]))
-        .must_not(NOT_HARDWARE)
-        .healthy_gpus()
-        .cluster(offered().runtime_class("nvidia", [PLUGIN]))
-        .node(|| registered(containerd(CONFIG, 2, []).changed_since_start())),
-        critical(
+        healthy("cdi-beside-a-broken-one", "A specification of another vendor could not be read.")
+            .must_not(warnings_and(["cdi-unreadable"]))
+            .unknown("/etc/cdi/mine.yaml could not be read")
+            .cluster(offered())
+            .node(|| registered(default_runtime("cdi")).cdi([spec()]).cdi_unread("/etc/cdi/mine.yaml")),
+        warning_for_pods("runtime-that-will-lose-its-handler", "The handler was removed after containerd started.")
+            .must(
+                finding("runtime-handler-missing").severity("warning").evidence(["written after the runtime started"]),
+            )
+            .must_not(NOT_HARDWARE)
+            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .node(|| registered(containerd(CONFIG, 2, []).changed_since_start())),
+        critical_for_pods(
             "cdi-of-a-plugin-that-was-not-restarted",
-            "The device plugin's own specification is older than the loaded driver: its libraries do not exist.",
+            "The plugin's specification is older than the driver.",
         )
         .must(finding("cdi-stale").evidence(["k8s.device-plugin.nvidia.com-gpu.json", "of driver 550.90.07"]))
         .must_not(NOT_HARDWARE)
-        .healthy_gpus()
         .cluster(offered())
         .node(|| registered(containerd(CONFIG, 2, [])).cdi([of_earlier_driver(spec_at(OF_PLUGIN.0, OF_PLUGIN.1))])),
         healthy("cdi-of-a-plugin-that-is-gone", "The same file of a device plugin that was removed.")
@@ -269,21 +203,19 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(|| {
                 unregistered(containerd(CONFIG, 2, [])).cdi([of_earlier_driver(spec_at(OF_PLUGIN.0, OF_PLUGIN.1))])
             }),
-        critical(
-            "plugin-without-any-nvidia-runtime",
-            "GKE's device plugin is not registered. It does not need NVIDIA's runtime, which is not installed.",
-        )
-        .must_not(["runtime-class-missing-on-plugin", "class:hardware"])
-        .more()
-        .healthy_gpus()
-        .cluster(none_offered().with("nvidia_pods", json!([plugin_pod("nvidia-gpu-device-plugin-small-cos-x7p2q")])))
-        .node(|| {
-            unregistered(containerd(CONFIG, 2, []).without_toolkit()).nvidia_stack(stack(
-                [],
-                "nvidia-device-p",
-                Some("plugin"),
-            ))
-        }),
+        critical_for_pods("plugin-without-any-nvidia-runtime", "GKE's plugin is not registered. It needs no runtime.")
+            .must_not(["runtime-class-missing-on-plugin", "class:hardware"])
+            .more()
+            .cluster(
+                none_offered().with("nvidia_pods", json!([plugin_pod("nvidia-gpu-device-plugin-small-cos-x7p2q")])),
+            )
+            .node(|| {
+                unregistered(containerd(CONFIG, 2, []).without_toolkit()).nvidia_stack(stack(
+                    [],
+                    "nvidia-device-p",
+                    Some("plugin"),
+                ))
+            }),
     ]
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must("gsp-failed-on-several")
             .must_not(["class:hardware"])
             .node(|| (0..2).fold(h100(2), |node, gpu| node.gsp_timeout(ago(minutes(8)), gpu, 41_210 + gpu))),
-        critical("old-driver-recovered", "A driver before R565 does not log a reset of a GPU. A GPU that works and has no new errors was reset.")
+        critical("old-driver-recovered", "A driver before R565 does not log resets. Working GPUs had one.")
             .must(finding("gsp-failed").gpu(0).severity("warning").evidence(["NVML can read the GPU"]))
             .must(finding("ecc-uncontained").gpu(1).severity("info").evidence(["Xid 95", "NVML can read the GPU"]))
             .must(finding("ecc-double-bit").gpu(2).severity("critical").evidence(["uncorrected since driver load: 1"]))
@@ -72,7 +72,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 (stray.uid, stray.user) = (Some(1007), text("kim"));
                 l40s(2).running(None, stray)
             }),
-        warning("leftovers", "The process of a deleted pod still runs, another one is a zombie, and no process accounts for some memory.")
+        warning("leftovers", "A process of a deleted pod, a zombie, and memory that no process has.")
             .must("process-of-deleted-pod")
             .must("process-zombie")
             .must(("memory-unaccounted", 1))
@@ -87,7 +87,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     section.unaccounted_memory = vec![UnaccountedMemory { gpu: 1, bytes: 20_480 * MIB }];
                 })
             }),
-        warning("mig-unfinished", "MIG is enabled without instances on GPU 0. On GPU 1 the mode is pending until a reset.")
+        warning("mig-unfinished", "MIG is enabled without instances on GPU 0, and pending on GPU 1.")
             .must(("mig-without-instances", 0))
             .must(("mig-mode-pending", 1))
             .must_not(["class:hardware"])
@@ -95,11 +95,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let mode = Some(Mode { current, pending: true });
                 node.mig(gpu, |gpu| gpu.mode = mode).inventory(gpu, |gpu| gpu.mig_mode = mode)
             })),
-        warning("kubernetes-condition", "A monitor set a condition of the node, and the device plugin withholds one GPU.")
+        warning_for_pods("kubernetes-condition", "A monitor set a condition, and the plugin withholds one GPU.")
             .must("kubernetes-gpu-condition")
             .must("gpus-not-allocatable")
             .must_not(["class:hardware"])
-            .healthy_gpus()
             .cluster(
                 cluster("gpu-l40s-9")
                     .with("gpu_capacity", 2)
@@ -107,7 +106,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .with("gpu_conditions", json!(["GpuMemWatch: GpuMemError, DCGM_FR_VOLATILE_DBE_DETECTED"])),
             )
             .node(|| l40s(2)),
-        critical("allocated-gpu-missing", "A pod has a GPU that NVML does not list, and the device plugin still offers it.")
+        critical("allocated-gpu-missing", "A pod has a GPU that NVML does not list.")
             .must("allocated-gpu-missing")
             .must("device-plugin-stale")
             .node(|| {
@@ -117,7 +116,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     kubelet.registered[0].devices.push(missing);
                 })
             }),
-        warning("suspicious-faults", "Different programs fail on GPU 1 only, always at the same TPC. That is no proof of a fault.")
+        warning("suspicious-faults", "Different programs fail on GPU 1 only, always at the same TPC.")
             .must(finding("application-faults-on-one-gpu").gpu(1).severity("warning").evidence(["GPC 3, TPC 2"]))
             .node(|| {
                 let message = "Graphics SM Warp Exception on (GPC 3, TPC 2, SM 1): Illegal Address";
@@ -126,7 +125,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.xid(ago(hours(7 - 2 * place)), 1, 13, &process, message)
                 })
             }),
-        unknown("log-too-short", "The kernel log covers only the last eleven minutes: the node cannot be called healthy.")
+        unknown("log-too-short", "The kernel log covers only the last eleven minutes.")
             .must("kernel-log-short")
             .must_not(ALARMS)
             .summary(["covers only the last"])
@@ -160,23 +159,20 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let missing = ["nvidia1", "nvidia-uvm"].map(str::to_owned);
                 l40s(2).host(|host| host.device_nodes_missing = missing.to_vec())
             }),
-        critical("container-denied", "A reload of systemd denied a container its GPUs. The GPUs have no fault, and others can use them.")
+        critical_for_pods("container-denied", "A reload of systemd denied a container its GPUs.")
             .must(finding("container-device-denied").evidence(["/dev/nvidia1, /dev/nvidiactl", "Unknown Error"]))
             .must_not(["class:hardware", "container-device-stale"])
-            .healthy_gpus()
             .node(|| {
                 let denied = ["nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"];
                 container("GPU-1", &denied.map(|name| (name, Access::Denied, false)))
             }),
-        critical("container-without-devices", "A container requests GPUs and runs without NVIDIA's runtime.")
+        critical_for_pods("container-without-devices", "A container requests GPUs and runs without NVIDIA's runtime.")
             .must(finding("container-without-devices").evidence(["NVIDIA_VISIBLE_DEVICES=all"]))
             .must_not(["class:hardware"])
-            .healthy_gpus()
             .node(|| container("all", &[])),
-        critical("container-stale", "The driver was reloaded while a container ran: nvidia-uvm has another number now.")
+        critical_for_pods("container-stale", "The driver was reloaded while a container ran: nvidia-uvm has another number now.")
             .must(finding("container-device-stale").evidence(["/dev/nvidia-uvm"]))
             .must_not(["class:hardware", "container-device-denied"])
-            .healthy_gpus()
             .node(|| {
                 container("GPU-0", &[
                     ("nvidia0", Access::Allowed, false),

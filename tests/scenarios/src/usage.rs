@@ -6,49 +6,41 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
 use syringe_core::facts::kubelet::Allocation;
+use syringe_core::pci::PciAddress;
 
 use crate::kubernetes::{Cluster, nvidia_container, nvidia_pod, with};
 use crate::load::{Load, idle};
-use crate::node::{a10, pod_uid};
+use crate::node::pod_uid;
 use crate::prelude::*;
 
 const NODE: &str = "gpu-l40s-9";
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        warning("stranger-on-a-gpu", "A privileged pod without a request for GPUs works on the GPU of another pod.")
+        warning_for_pods("stranger-on-a-gpu", "A privileged pod without a request works on the GPU of another pod.")
             .must(finding("gpu-used-without-allocation").evidence([
                 "the kubelet has allocated no GPU to pod research/notebook",
                 "GPU 3, allocated to",
                 "is privileged",
             ]))
             .must_not(["process-outside-kubernetes", "class:hardware"])
-            .healthy_gpus()
             .cluster(pods(4, jobs(4).chain([stranger()])))
             .node(notebook),
-        healthy(
-            "neighbour-on-a-shared-gpu",
-            "The same pod with a replica of that GPU, which the device plugin shares.",
-        )
-        .must_not(ALARMS)
-        .must_not(["gpu-used-without-allocation"])
-        .cluster(pods(4, jobs(4).chain([with(stranger(), json!({ "containers": requests(hours(240)) }))])))
-        .node(|| {
-            let node = notebook();
-            let shared = Allocation { replicas: Some(1), ..node.allocation("notebook", 3) };
-            node.kubelet(|kubelet| kubelet.allocations.push(shared))
-        }),
-        healthy(
-            "gpu-from-another-scheduler",
-            "Another scheduler placed the same pod: its annotations have the GPU, and the kubelet does not know of it.",
-        )
-        .must_not(ALARMS)
-        .must_not(["gpu-used-without-allocation"])
-        .cluster(pods(4, jobs(4).chain([with(stranger(), json!({ "has_annotated_gpus": true }))])))
-        .node(notebook),
-        warning(
+        healthy("neighbour-on-a-shared-gpu", "The same pod with a replica of that GPU, which is shared.")
+            .must_not(alarms_and(["gpu-used-without-allocation"]))
+            .cluster(pods(4, jobs(4).chain([with(stranger(), json!({ "containers": requests(hours(240)) }))])))
+            .node(|| {
+                let node = notebook();
+                let shared = Allocation { replicas: Some(1), ..node.allocation("notebook", 3) };
+                node.kubelet(|kubelet| kubelet.allocations.push(shared))
+            }),
+        healthy("gpu-from-another-scheduler", "The same pod, placed by another scheduler.")
+            .must_not(alarms_and(["gpu-used-without-allocation"]))
+            .cluster(pods(4, jobs(4).chain([with(stranger(), json!({ "has_annotated_gpus": true }))])))
+            .node(notebook),
+        warning_for_pods(
             "running-pod-without-gpu",
-            "After a reboot the kubelet started a pod before the device plugin registered: the pod has no GPU.",
+            "After a reboot a pod started before the device plugin registered.",
         )
         .must(finding("pod-without-its-gpu").evidence([
             "research/job-3 container main requests 1 nvidia.com/gpu",
@@ -56,131 +48,94 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             "after the boot of the node",
         ]))
         .must_not(["class:hardware", "gpu-used-without-allocation"])
-        .healthy_gpus()
         .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(7_140))])))
         .node(|| three_allocated().without_job(3)),
-        healthy("young-pod-without-gpu", "The same pod started 30 seconds ago: API and kubelet may still differ.")
-            .must_not(ALARMS)
-            .must_not(["pod-without-its-gpu"])
+        healthy("young-pod-without-gpu", "The same pod started 30 seconds ago: it may still get its GPU.")
+            .must_not(alarms_and(["pod-without-its-gpu"]))
             .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(30))])))
             .node(|| three_allocated().without_job(3)),
-        healthy(
-            "extended-resource-by-claim",
-            "The same pod got its GPU through a claim that Kubernetes made for the extended resource.",
-        )
-        .must_not(ALARMS)
-        .must_not(["pod-without-its-gpu"])
-        .cluster(pods(4, jobs(3).chain([with(gpu_pod("job-3", seconds(7_140)), json!({ "has_claims": true }))])))
-        .node(|| {
-            let node = three_allocated();
-            let claim = Allocation {
-                container: String::new(),
-                resource: "gpu.nvidia.com".to_owned(),
-                claim: text("job-3-gpu"),
-                devices: vec!["gpu-3".to_owned()],
-                ..node.allocation("job-3", 3)
-            };
-            node.kubelet(|kubelet| kubelet.allocations.push(claim))
-        }),
-        critical(
-            "kubelet-allocations-not-released",
-            "The kubelet has two GPUs allocated to deleted pods, and refuses every new pod.",
-        )
-        .must(
-            finding("kubelet-allocations-not-released")
-                .evidence(["2 devices allocated to pods that do not exist", "Requested: 1, Available: 0"]),
-        )
-        .must_not(["allocation-stale", "class:hardware", "gpus-not-allocatable"])
-        .healthy_gpus()
-        .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(2)), refused("retry-1", minutes(40))])))
-        .node(|| l40s(4).without_job(2).without_job(3)),
-        healthy(
-            "allocations-of-ended-pods",
-            "One refusal: the pods may have ended after it. The kubelet releases their GPUs at the next admission.",
-        )
-        .must("allocation-stale")
-        .must_not(ALARMS)
-        .must_not(["kubelet-allocations-not-released"])
-        .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(2))])))
-        .node(|| l40s(4).without_job(2).without_job(3)),
-        healthy("refusals-of-another-day", "Two refusals two days ago. The pods with the two GPUs ended a moment ago.")
+        healthy("extended-resource-by-claim", "The same pod got its GPU through a resource claim.")
+            .must_not(alarms_and(["pod-without-its-gpu"]))
+            .cluster(pods(4, jobs(3).chain([with(gpu_pod("job-3", seconds(7_140)), json!({ "has_claims": true }))])))
+            .node(|| {
+                let node = three_allocated();
+                let claim = Allocation {
+                    container: String::new(),
+                    resource: "gpu.nvidia.com".to_owned(),
+                    claim: text("job-3-gpu"),
+                    devices: vec!["gpu-3".to_owned()],
+                    ..node.allocation("job-3", 3)
+                };
+                node.kubelet(|kubelet| kubelet.allocations.push(claim))
+            }),
+        critical_for_pods("kubelet-allocations-not-released", "The kubelet refuses pods: deleted ones have the GPUs.")
+            .must(
+                finding("kubelet-allocations-not-released")
+                    .evidence(["2 devices allocated to pods that do not exist", "Requested: 1, Available: 0"]),
+            )
+            .must_not(["allocation-stale", "class:hardware", "gpus-not-allocatable"])
+            .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(2)), refused("retry-1", minutes(40))])))
+            .node(|| l40s(4).without_job(2).without_job(3)),
+        healthy("allocations-of-ended-pods", "One refusal: the pods may have ended after it.")
             .must("allocation-stale")
-            .must_not(ALARMS)
-            .must_not(["kubelet-allocations-not-released"])
+            .must_not(alarms_and(["kubelet-allocations-not-released"]))
+            .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(2))])))
+            .node(|| l40s(4).without_job(2).without_job(3)),
+        healthy("refusals-of-another-day", "Two refusals of another day. The pods ended a moment ago.")
+            .must("allocation-stale")
+            .must_not(alarms_and(["kubelet-allocations-not-released"]))
             .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(48)), refused("retry-1", hours(47))])))
             .node(|| l40s(4).without_job(2).without_job(3)),
-        warning(
-            "plugin-withholds-a-working-gpu",
-            "The device plugin has withheld a GPU since an Xid of three days ago. The GPU works.",
-        )
-        .must(finding("working-gpu-marked-unhealthy").gpu(2).evidence([
-            "capacity 4, allocatable 3",
-            "Xid 109",
-            "nvidia-device-plugin-daemonset-x7k2p",
-        ]))
-        .must_not(["gpus-not-allocatable", "class:hardware"])
-        .healthy_gpus()
-        .cluster(three_allocatable(days(9)))
-        .node(one_withheld),
-        warning(
-            "restarted-plugin-withholds-a-gpu",
-            "The device plugin restarted after that Xid: it withholds the GPU for another reason.",
-        )
-        .must("gpus-not-allocatable")
-        .must_not(["working-gpu-marked-unhealthy", "class:hardware"])
-        .healthy_gpus()
-        .cluster(three_allocatable(hours(5)))
-        .node(one_withheld),
-        warning("time-sliced-gpu-is-full", "Two services use all memory of one time-sliced GPU.")
+        warning_for_pods("plugin-withholds-a-working-gpu", "The plugin has withheld a working GPU since an Xid.")
+            .must(finding("working-gpu-marked-unhealthy").gpu(2).evidence([
+                "capacity 4, allocatable 3",
+                "Xid 109",
+                "nvidia-device-plugin-daemonset-x7k2p",
+            ]))
+            .must_not(["gpus-not-allocatable", "class:hardware"])
+            .cluster(three_allocatable(days(9)))
+            .node(one_withheld),
+        warning_for_pods("restarted-plugin-withholds-a-gpu", "The plugin restarted after that Xid.")
+            .must("gpus-not-allocatable")
+            .must_not(["working-gpu-marked-unhealthy", "class:hardware"])
+            .cluster(three_allocatable(hours(5)))
+            .node(one_withheld),
+        warning_for_pods("time-sliced-gpu-is-full", "Two services use all memory of one time-sliced GPU.")
             .must(finding("shared-gpu-memory-full").gpu(0).evidence([
                 "pod research/chat uses 32.2 GiB",
                 "pod research/embed uses",
                 "time-slicing",
             ]))
             .must_not(["class:hardware", "memory-unaccounted"])
-            .healthy_gpus()
             .cluster(services())
             .node(|| two_services(11_900)),
         healthy("time-sliced-gpu-with-room", "The same services, and some memory is free.")
-            .must_not(ALARMS)
-            .must_not(["shared-gpu-memory-full"])
+            .must_not(alarms_and(["shared-gpu-memory-full"]))
             .cluster(services())
             .node(|| two_services(7_000)),
-        healthy(
-            "old-processes-of-one-pod",
-            "Five processes of one pod, started over days, fill its GPU: left behind, or many workers.",
-        )
-        .must(
-            finding("shared-gpu-memory-full")
-                .gpu(0)
-                .severity("info")
-                .evidence(["research/job-0 has 5 processes on it"]),
-        )
-        .must_not(ALARMS)
-        .cluster(pods(1, jobs(1)))
-        .node(|| workers([4_180, 90_100, 180_400, 260_000, 700_000])),
-        healthy(
-            "workers-of-one-server",
-            "Five workers, started together, fill the GPU of their pod: that is their work.",
-        )
-        .must_not(ALARMS)
-        .must_not(["shared-gpu-memory-full"])
-        .cluster(pods(1, jobs(1)))
-        .node(|| workers([4_180, 4_181, 4_183, 4_183, 4_190])),
-        critical(
-            "vgpu-unlicensed",
-            "A vGPU without a license: its performance is restricted some minutes after the start.",
-        )
-        .must(finding("vgpu-unlicensed").gpu(0).evidence(["NVIDIA RTX Virtual Workstation: not licensed"]))
-        .must_not(["class:hardware"])
-        .node(|| vgpu(false).uptime(86_400)),
-        healthy("vgpu-licensed", "The same vGPU with a license.")
+        healthy("old-processes-of-one-pod", "Five processes of one pod, started over days, fill its GPU.")
+            .must(
+                finding("shared-gpu-memory-full")
+                    .gpu(0)
+                    .severity("info")
+                    .evidence(["research/job-0 has 5 processes on it"]),
+            )
             .must_not(ALARMS)
-            .must_not(["vgpu-unlicensed", "vgpu-license-unknown"])
+            .cluster(pods(1, jobs(1)))
+            .node(|| workers([4_180, 90_100, 180_400, 260_000, 700_000])),
+        healthy("workers-of-one-server", "Five workers of one pod, started together, fill its GPU.")
+            .must_not(alarms_and(["shared-gpu-memory-full"]))
+            .cluster(pods(1, jobs(1)))
+            .node(|| workers([4_180, 4_181, 4_183, 4_183, 4_190])),
+        critical("vgpu-unlicensed", "A vGPU without a license becomes slow some minutes after the start.")
+            .must(finding("vgpu-unlicensed").gpu(0).evidence(["NVIDIA RTX Virtual Workstation: not licensed"]))
+            .must_not(["class:hardware"])
+            .node(|| vgpu(false).uptime(86_400)),
+        healthy("vgpu-licensed", "The same vGPU with a license.")
+            .must_not(alarms_and(["vgpu-unlicensed", "vgpu-license-unknown"]))
             .node(|| vgpu(true).uptime(86_400)),
         healthy("vgpu-just-booted", "The same vGPU without a license five minutes after the boot.")
-            .must_not(ALARMS)
-            .must_not(["vgpu-unlicensed"])
+            .must_not(alarms_and(["vgpu-unlicensed"]))
             .node(|| vgpu(false).uptime(300)),
     ]
 }
@@ -301,18 +256,30 @@ fn workers(started: [u64; 5]) -> Node {
     })
 }
 
-/// A virtual machine with an A10 as a vGPU.
+/// A virtual machine with an A10 as a vGPU. All but the identity of the GPU is that of a T4.
 fn vgpu(is_licensed: bool) -> Node {
-    let info = if is_licensed { "Licensed" } else { "Unlicensed (Unrestricted)" };
+    let address = PciAddress::parse("2:00:00.0");
     let feature = LicensableFeature {
         name: "rtx".to_owned(),
         product: text("NVIDIA RTX Virtual Workstation"),
         enabled: true,
         licensed: is_licensed,
-        info: text(info),
+        info: text(if is_licensed { "Licensed" } else { "Unlicensed (Unrestricted)" }),
     };
-    a10().inventory(0, |gpu| {
-        gpu.virtualization_mode = text("vgpu");
-        gpu.vgpu_license = Some(VgpuLicense { features: vec![feature] });
-    })
+    Node::like("healthy-t4-1", "gpu-a10-9", 1, &["0-35"])
+        .driver("550.144.06", "12.4")
+        .working(|_| Load { gpu: 3, memory: 1, used: 0.1, watts: 12, degrees: 41, ..Load::default() })
+        .inventory(0, |gpu| {
+            (gpu.name, gpu.brand) = (text("NVIDIA A10-24Q"), text("NVIDIA RTX Virtual Workstation"));
+            (gpu.architecture, gpu.compute_capability) = (text("Ampere"), text("8.6"));
+            (gpu.virtualization_mode, gpu.pci_address) = (text("vgpu"), address.clone());
+            gpu.vgpu_license = Some(VgpuLicense { features: vec![feature] });
+        })
+        .telemetry(0, |gpu| gpu.pci_address.clone_from(&address))
+        .ecc(0, |gpu| gpu.pci_address.clone_from(&address))
+        .topology(0, |gpu| {
+            gpu.pci_address.clone_from(&address);
+            gpu.pcie_path[0].pci_address.clone_from(&address);
+        })
+        .host(|host| host.pci_gpus[0].pci_address.clone_from(&address))
 }

@@ -108,6 +108,9 @@ fn equal() {
         diff(&no_null(c), &no_null(x.cluster.clone()), "cluster", &mut out);
         let facts: syringe_core::diagnosis::KubernetesFacts = serde_json::from_value(x.cluster.clone()).unwrap();
         let d = |r: Report| serde_json::to_string(&syringe_core::diagnosis::diagnose(&replayed(r), &facts)).unwrap();
+        if name == "node-just-booted" {
+            println!("{}\n{}", d(old.clone()), d(new.clone()));
+        }
         if !out.is_empty() && d(old) == d(new) {
             println!("## {name}: the same diagnosis");
             out.truncate(2);

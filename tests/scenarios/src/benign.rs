@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use syringe_core::facts::Mode;
+use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::topology::NvlinkGroup;
 
 use crate::driver_load::passed_through;
@@ -53,9 +54,13 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(("application-fault", 0))
             .must_not(["class:hardware", "severity:warning"])
             .node(|| {
-                l40s(2)
-                    .xid(ago(hours(2)), 0, 68, "pid=41210, name=ffmpeg", "NVDEC0 Exception: errorcode 0x1")
-                    .xid(ago(hours(5)), 0, 45, "pid=33001, name=ffmpeg", "Ch 00000010")
+                l40s(2).xid(ago(hours(2)), 0, 68, "pid=41210, name=ffmpeg", "NVDEC0 Exception: errorcode 0x1").xid(
+                    ago(hours(5)),
+                    0,
+                    45,
+                    "pid=33001, name=ffmpeg",
+                    "Ch 00000010",
+                )
             }),
         healthy("oom-kill", "The kernel killed a process because of its memory use. Its channels ended with it.")
             .must(finding("application-killed").gpu(0).evidence(["out-of-memory kill", "Xid 45"]))
@@ -86,22 +91,23 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let lines = [
                     "NVRM: Xid (PCI:0000:18:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.",
                     "NVRM: Xid (PCI:0000:18:00): 45, pid=812, name=python3, Ch 00000008",
-                    "NVRM: Xid (PCI:0000:2a:00): 31, pid=911, name=python3, Ch 00000008, intr 00000000. MMU Fault: ENGINE GRAPHICS",
+                    "NVRM: Xid (PCI:0000:2a:00): 31, pid=911, name=python3, Ch 00000008, intr 00000000. MMU Fault: \
+                     ENGINE GRAPHICS",
                 ];
                 let times = (0..).map(|place| ago(hours(9)) + jiff::SignedDuration::from_millis(place));
-                lines.into_iter().zip(times).fold(h100(2).uptime(5_400), |node, (line, when)| {
-                    node.journal_line_of_earlier_boot(when, line)
-                })
+                lines
+                    .into_iter()
+                    .zip(times)
+                    .fold(h100(2).uptime(5_400), |node, (line, when)| node.journal_line_of_earlier_boot(when, line))
             }),
         healthy("driver-reloaded", "The driver was reloaded after an uncontained error, which ended the fault.")
             .must("xid-history")
             .must_not(["ecc-uncontained", "severity:critical", "severity:fatal"])
             .node(|| {
-                let loaded =
-                    "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build  (builder@buildhost)";
+                let module = "Open Kernel Module for x86_64  570.124.06  Release Build  (builder@buildhost)";
                 h100(2)
                     .xid(ago(hours(30)), 1, 95, UNKNOWN, "Uncontained: LTC TAG (0x2,0x0). RST: Yes, D-RST: No")
-                    .kernel_line(ago(hours(29)), loaded)
+                    .kernel_line(ago(hours(29)), format!("NVRM: loading NVIDIA UNIX {module}"))
             }),
         healthy("gpu-was-reset", "A GPU reset ended the fault: the driver no longer recommends an action.")
             .must("xid-history")
@@ -116,8 +122,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(("nvlink-event", 0))
             .must_not(["nvlink-fault"])
             .node(|| {
-                let event = "RLW_RXPIPE Nonfatal XC0 i0 Link 03 (0x0409a0c2 0x00000008 0x00000000 0x00000000 0x00000000 0x00000000)";
-                [4, 44, 91].into_iter().fold(gb200(2), |node, minute| node.xid(ago(minutes(minute)), 0, 145, UNKNOWN, event))
+                let event = |node: Node, minute| {
+                    let message = nvlink_5("RLW_RXPIPE Nonfatal XC0 i0 Link 03", "0x0409a0c2 0x00000008");
+                    node.xid(ago(minutes(minute)), 0, 145, UNKNOWN, &message)
+                };
+                [4, 44, 91].into_iter().fold(gb200(2), event)
             }),
         healthy("slot-below-gpu", "A card of PCIe 5 in a slot of PCIe 4 has the full speed of the slot.")
             .must(("pcie-slot-limits-gpu", 0))
@@ -134,8 +143,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must("kernel-log-untrusted-lines")
             .must_not(alarms_and(["gpu-off-bus"]))
             .node(|| {
-                let line = "NVRM: Xid (PCI:0000:18:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.";
-                h100(2).line_of_program(line)
+                let xid = format!("79, {UNKNOWN}, GPU has fallen off the bus.");
+                h100(2).line_of_program(&format!("NVRM: Xid (PCI:0000:18:00): {xid}"))
             }),
         unknown("passthrough", "The GPUs are passed through to virtual machines, which is no fault.")
             .must_not(["driver-not-loaded", "severity:warning", "class:hardware"])
@@ -145,10 +154,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must("process-uninterruptible")
             .must_not(["process-stuck"])
             .node(|| h100(2).job(1, |process| process.state = text("D"))),
-        healthy("ecc-off-by-default", "ECC is disabled by default on workstation cards.").must_not(["ecc-disabled"]).node(|| {
-            let workstation = |node: Node, index| node.ecc_off(index).inventory(index, |gpu| gpu.name = text("NVIDIA RTX A6000"));
-            (0..2).fold(l40s(2), workstation)
-        }),
+        healthy("ecc-off-by-default", "ECC is disabled by default on workstation cards.")
+            .must_not(["ecc-disabled"])
+            .node(|| {
+                let workstation = |gpu: &mut GpuInventory| gpu.name = text("NVIDIA RTX A6000");
+                l40s(2).ecc_off(0).ecc_off(1).inventory(0, workstation).inventory(1, workstation)
+            }),
         healthy("stale-warning", "An old warning without consequences is information.")
             .must(finding("xid-driver").gpu(0).severity("info"))
             .node(|| l40s(2).xid(ago(days(6)), 0, 38, UNKNOWN, "FECS watchdog timeout")),
@@ -180,6 +191,11 @@ pub(crate) fn links_down(links: impl IntoIterator<Item = u32>) -> NvlinkGroup {
     }
 }
 
+/// The message of an Xid about an NVLink 5.
+pub(crate) fn nvlink_5(event: &str, words: &str) -> String {
+    format!("{event} ({words} 0x00000000 0x00000000 0x00000000 0x00000000)")
+}
+
 /// One of the failures of a program on all GPUs.
 fn crash(node: Node, gpu: u32, round: u32) -> Node {
     let when = ago(minutes(3 * i64::from(round) + 2));
@@ -202,7 +218,7 @@ fn crash(node: Node, gpu: u32, round: u32) -> Node {
 /// The kernel killed a process, and the driver ended its channel.
 fn killed_for_memory() -> Node {
     let when = ago(minutes(32));
-    let killed = "Out of memory: Killed process 51234 (python3) total-vm:912345678kB, anon-rss:501234567kB, file-rss:0kB, \
-                  shmem-rss:0kB, UID:0 pgtables:1234kB oom_score_adj:979";
+    let killed = "Out of memory: Killed process 51234 (python3) total-vm:912345678kB, anon-rss:501234567kB, \
+                  file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:1234kB oom_score_adj:979";
     h100(2).kernel_line(when, killed).xid(when + seconds(3), 0, 43, "pid=51234, name=python3", "Ch 00000008")
 }

@@ -44,8 +44,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(|| {
                 l40s(4)
                     .driver_start_line(
-                        "NVRM: This PCI I/O region assigned to your NVIDIA device is invalid:\\x0aNVRM: BAR1 is 0M @ 0x0 \
-                         (PCI:0000:38:00.0)",
+                        "NVRM: This PCI I/O region assigned to your NVIDIA device is invalid:\\x0aNVRM: BAR1 is 0M \
+                         @ 0x0 (PCI:0000:38:00.0)",
                     )
                     .driver_start_line("nvidia 0000:38:00.0: probe with driver nvidia failed with error -1")
                     .driver_start_line("NVRM: The NVIDIA probe routine failed for 1 device(s).")
@@ -57,9 +57,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(|| {
                 l40s(4)
                     .driver_start_line(
-                        "NVRM: The NVIDIA GPU 0000:38:00.0 (PCI ID: 10de:1db6)\\x0aNVRM: installed in this system is not \
-                         supported by open\\x0aNVRM: nvidia.ko because it does not include the required GPU\\x0aNVRM: \
-                         System Processor (GSP).",
+                        "NVRM: The NVIDIA GPU 0000:38:00.0 (PCI ID: 10de:1db6)\\x0aNVRM: installed in this system is \
+                         not supported by open\\x0aNVRM: nvidia.ko because it does not include the required GPU\\x0a\
+                         NVRM: System Processor (GSP).",
                     )
                     .not_bound(1)
             }),
@@ -67,9 +67,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("uvm-fatal").evidence(["nvidia-uvm error"]))
             .must_not(["class:hardware"])
             .node(|| {
-                let line =
-                    "NVRM: nvGpuOpsReportFatalError: uvm encountered global fatal error 0x60, requiring os reboot to recover.";
-                l40s(2).kernel_line(ago(minutes(40)), line)
+                let error = "uvm encountered global fatal error 0x60, requiring os reboot to recover.";
+                l40s(2).kernel_line(ago(minutes(40)), format!("NVRM: nvGpuOpsReportFatalError: {error}"))
             }),
         healthy("new-words-of-the-driver", "Unknown lines of the driver are shown. Nothing is concluded.")
             .must(finding("kernel-log-lines-not-recognized").evidence(["2 of facts file", "a sentence that is new"]))

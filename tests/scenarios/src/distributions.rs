@@ -1,4 +1,4 @@
-//! Healthy nodes of different distributions, and nodes with unusual parts of NVIDIA's software: nothing of their set-up is a fault.
+//! Nodes of different distributions, and nodes with unusual parts of NVIDIA's software. Their set-up is no fault.
 
 use serde_json::{Value, json};
 use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};

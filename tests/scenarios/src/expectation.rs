@@ -42,7 +42,7 @@ enum Build {
     Node(fn() -> Node),
 }
 
-/// The expected diagnosis of a scenario. Verdicts, severities and classes have their names in JSON, because their types belong to
+/// The expected diagnosis of a scenario. Verdicts, severities and classes are the names in JSON: their types belong to
 /// the diagnosis, which this crate does not know.
 #[derive(Clone, Debug, Default)]
 pub struct Expectation {

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use syringe_core::report::{Report, Section};
 
-/// Lines of the boot: seconds, priority, text. A line with `{gpu}` or `{device}` is there for each GPU. Priority 30 is systemd.
+/// Lines of the boot: seconds, priority, text. A line with `{gpu}` is written for each GPU. Priority 30 is systemd.
 const BOOT: &str = r#"0 5 Linux version {kernel} (builder@buildhost) (gcc 11.4.0) #141 SMP
 0 6 Command line: BOOT_IMAGE=/boot/vmlinuz-{kernel} root=LABEL=root ro console=tty1 console=ttyS0
 0 6 {firmware}

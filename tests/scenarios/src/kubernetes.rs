@@ -1,5 +1,5 @@
-//! What the Kubernetes API says about a node. The type (`KubernetesFacts`) belongs to the diagnosis, so it is JSON here; a test of
-//! the diagnosis checks the names of the fields.
+//! What the Kubernetes API says about a node. The type (`KubernetesFacts`) belongs to the diagnosis, so it is JSON here. A
+//! test of the diagnosis checks the names of the fields.
 
 use serde_json::{Map, Value, json};
 

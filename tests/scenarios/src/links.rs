@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use syringe_core::facts::topology::Fabric;
+use syringe_core::facts::topology::{Fabric, NvlinkGroup};
 
-use crate::benign::links_down;
+use crate::benign::{links_down, nvlink_5};
 use crate::prelude::*;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -14,7 +14,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(|| {
                 h100(4).topology(2, |gpu| {
                     gpu.nvlinks.iter_mut().for_each(|group| group.links.retain(|link| *link != 5));
-                    gpu.nvlinks.push(syringe_core::facts::topology::NvlinkGroup { version: Some(4), ..links_down([5]) });
+                    gpu.nvlinks.push(NvlinkGroup { version: Some(4), ..links_down([5]) });
                 })
             }),
         critical("fabric-manager-down", "Fabric Manager is not running, and the GPUs are not registered.")
@@ -51,14 +51,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["application-fault"])
             .node(|| {
                 let when = ago(minutes(18));
-                let down = "NETIR_LINK_EVT Fatal XC0 i0 Link 11 (0x021425c6 0x00000000 0x00000000 0x00000000 0x00000000 \
-                            0x00000000)";
-                let remap = "RLW_REMAP Nonfatal XC0 i0 Link 11 (0x00000004 0x00000004 0x00000000 0x00000000 0x00000000 \
-                             0x00000000)";
+                let down = nvlink_5("NETIR_LINK_EVT Fatal XC0 i0 Link 11", "0x021425c6 0x00000000");
+                let remap = nvlink_5("RLW_REMAP Nonfatal XC0 i0 Link 11", "0x00000004 0x00000004");
                 gb200(2)
-                    .xid(when, 1, 149, UNKNOWN, down)
-                    .xid(when + seconds(2), 1, 145, UNKNOWN, remap)
-                    .xid(when + seconds(9), 1, 145, UNKNOWN, remap)
+                    .xid(when, 1, 149, UNKNOWN, &down)
+                    .xid(when + seconds(2), 1, 145, UNKNOWN, &remap)
+                    .xid(when + seconds(9), 1, 145, UNKNOWN, &remap)
                     .xid(when + seconds(10), 1, 45, "pid=30119, name=python3", "Ch 00000008")
             }),
         critical("fabric-unhealthy", "The health of the fabric says that GPU 0 has an unhealthy route.")
@@ -74,15 +72,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("thermal-slowdown-hardware").gpu(1).evidence(["87 °C"]))
             .must(("memory-too-hot", 1))
             .must_not(["class:hardware", "gpu-too-hot", "sibling-hotter"])
-            .node(|| {
-                h100(4).load(1, |load| (load.degrees, load.reasons, load.mhz) = (87, Some(0x48), Some(1005)))
-            }),
+            .node(|| h100(4).load(1, |load| (load.degrees, load.reasons, load.mhz) = (87, Some(0x48), Some(1005)))),
         critical("power-brake", "The power supply slows down all GPUs.")
             .must(finding("power-brake").evidence(["GPUs 0-3"]))
             .must_not(["class:thermal"])
-            .node(|| {
-                h100(4).loads(|_, load| (load.reasons, load.mhz, load.watts) = (Some(0x88), Some(660), 301))
-            }),
+            .node(|| h100(4).loads(|_, load| (load.reasons, load.mhz, load.watts) = (Some(0x88), Some(660), 301))),
         warning("power-limit-lowered", "The power limit of all GPUs was reduced to two thirds.")
             .must("power-limit-lowered")
             .must_not(["class:hardware"])
@@ -101,19 +95,18 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         critical("pcie-width", "The PCIe link of GPU 0 has 8 of 16 lanes.")
             .must(finding("pcie-width-degraded").gpu(0).evidence(["x8 of x16"]))
             .node(|| {
-                l40s(2)
-                    .telemetry(0, |gpu| gpu.pcie.width = Some(8))
-                    .topology(0, |gpu| gpu.pcie_path[0].width = Some(8))
+                l40s(2).telemetry(0, |gpu| gpu.pcie.width = Some(8)).topology(0, |gpu| gpu.pcie_path[0].width = Some(8))
             }),
         warning("pcie-generation", "The PCIe link of GPU 1 stays at generation 1 under load.")
             .must(("pcie-generation-low", 1))
             .node(|| l40s(2).telemetry(1, |gpu| gpu.pcie.generation = Some(1))),
         critical("pcie-aer", "The PCIe port above GPU 1 has fatal errors.").must(("pcie-errors-fatal", 1)).node(|| {
-            let line = "pcieport 0000:28:00.0: PCIe Bus Error: severity=Uncorrectable (Fatal), type=Data Link Layer, (Receiver ID)";
+            let error = "PCIe Bus Error: severity=Uncorrectable (Fatal), type=Data Link Layer, (Receiver ID)";
+            let line = format!("pcieport 0000:28:00.0: {error}");
             let counted = BTreeMap::from([("correctable".to_owned(), 212), ("fatal".to_owned(), 2)]);
             h100(2)
                 .topology(1, |gpu| gpu.pcie_path[1].aer = counted)
-                .kernel_line(ago(minutes(71)), line)
+                .kernel_line(ago(minutes(71)), line.clone())
                 .kernel_line(ago(minutes(71)), line)
         }),
         warning("hot-sibling", "GPU 3 is much hotter than its siblings at the same power.")

@@ -1,7 +1,7 @@
 //! A node that a scenario changes.
 //!
-//! It starts as a healthy node: the first GPUs of a file of `base`, with another name and other work. Every method makes one change
-//! and returns the node.
+//! It starts as a healthy node: the first GPUs of a file of `base`, with another name and other work. Each method makes
+//! one change and returns the node.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -78,7 +78,7 @@ pub(crate) const UPTIME: u64 = 1_036_815;
 const TWO_SOCKETS: [&str; 2] = ["0-55,112-167", "56-111,168-223"];
 
 impl Node {
-    /// The first `count` GPUs of a base node, without work, as a node with another name. `cpus` are those of each NUMA node.
+    /// The first GPUs of a base node, without work, as a node with another name. `cpus` are those of each NUMA node.
     pub(crate) fn like(base: &str, name: &str, count: u32, cpus: &[&str]) -> Self {
         let mut report = syringe_core::scenarios::named(base).expect("a base scenario").report();
         report.hostname = text(name);

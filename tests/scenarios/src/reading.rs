@@ -110,11 +110,11 @@ fn wait(process: &mut GpuProcess, tid: u32, name: &str, waits_in: &str) {
 }
 
 impl Node {
-    /// A call about a GPU does not return, so that nothing more is read of it. If the call is not the first one, its identity is known.
+    /// A call about a GPU does not return, so nothing more is read of it.
     fn hung(mut self, gpu: u32, function: &str, is_identified: bool) -> Self {
         let why = format!("NVML did not return from {function} within 7.3 s");
-        let next_step = "The driver hangs on this GPU, or is very slow. Check for Xid 79, Xid 119 and processes in state D. If it \
-                         happens again, reboot the node.";
+        let next_step = "The driver hangs on this GPU, or is very slow. Check for Xid 79, Xid 119 and processes in \
+                         state D. If it happens again, reboot the node.";
         let identity = if is_identified { self.lost_row(gpu, "") } else { LostGpu::default() };
         let uuid = is_identified.then(|| self.gpu_uuids().swap_remove(gpu as usize));
         for part in Part::ALL {

@@ -1,4 +1,4 @@
-//! Container runtime and CDI: nodes whose driver works and whose containers do not get their GPUs, and nodes that look like them.
+//! Container runtime and CDI: nodes with a working driver whose containers get no GPUs, and nodes that look like them.
 
 use serde_json::{Value, json};
 use syringe_core::facts::cdi::{CdiSpec, StaleDevice};

@@ -16,8 +16,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must("process-stuck")
             .must_not(["gsp-failed-on-several", "class:hardware"])
             .node(|| {
-                let limited = "NVRM: Rate limiting GSP RPC error prints for GPU at PCI:0000:2a:00 (printing 1 of every 30).  \
-                               The GPU likely needs to be reset.";
+                let limited = "NVRM: Rate limiting GSP RPC error prints for GPU at PCI:0000:2a:00 (printing 1 of every \
+                               30).  The GPU likely needs to be reset.";
                 [0, 6, 12]
                     .into_iter()
                     .fold(h100(2), |node, second| node.gsp_timeout(ago(minutes(8)) + seconds(second), 1, 41_211))
@@ -76,9 +76,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must("process-of-deleted-pod")
             .must("process-zombie")
             .must(("memory-unaccounted", 1))
-            .cluster(cluster("gpu-l40s-9").with("gpu_capacity", 2).with("live_pod_uids", {
-                json!([pod_uid("gpu-l40s-9", "job-1"), pod_uid("gpu-l40s-9", "dcgm")])
-            }))
+            .cluster(
+                cluster("gpu-l40s-9")
+                    .with("gpu_capacity", 2)
+                    .with("live_pod_uids", { json!([pod_uid("gpu-l40s-9", "job-1"), pod_uid("gpu-l40s-9", "dcgm")]) }),
+            )
             .node(|| {
                 let mut zombie = process(77_431, "python3", "", 900_100, Vec::new());
                 (zombie.command, zombie.state, zombie.parent_pid) = (None, text("Z"), Some(77_400));
@@ -91,10 +93,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(("mig-without-instances", 0))
             .must(("mig-mode-pending", 1))
             .must_not(["class:hardware"])
-            .node(|| [(0, true), (1, false)].into_iter().fold(a100(2).idle(), |node, (gpu, current)| {
-                let mode = Some(Mode { current, pending: true });
-                node.mig(gpu, |gpu| gpu.mode = mode).inventory(gpu, |gpu| gpu.mig_mode = mode)
-            })),
+            .node(|| {
+                [(0, true), (1, false)].into_iter().fold(a100(2).idle(), |node, (gpu, current)| {
+                    let mode = Some(Mode { current, pending: true });
+                    node.mig(gpu, |gpu| gpu.mode = mode).inventory(gpu, |gpu| gpu.mig_mode = mode)
+                })
+            }),
         warning_for_pods("kubernetes-condition", "A monitor set a condition, and the plugin withholds one GPU.")
             .must("kubernetes-gpu-condition")
             .must("gpus-not-allocatable")
@@ -170,15 +174,18 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("container-without-devices").evidence(["NVIDIA_VISIBLE_DEVICES=all"]))
             .must_not(["class:hardware"])
             .node(|| container("all", &[])),
-        critical_for_pods("container-stale", "The driver was reloaded while a container ran: nvidia-uvm has another number now.")
+        critical_for_pods("container-stale", "The driver was reloaded: nvidia-uvm has another number now.")
             .must(finding("container-device-stale").evidence(["/dev/nvidia-uvm"]))
             .must_not(["class:hardware", "container-device-denied"])
             .node(|| {
-                container("GPU-0", &[
-                    ("nvidia0", Access::Allowed, false),
-                    ("nvidiactl", Access::Allowed, false),
-                    ("nvidia-uvm", Access::Denied, true),
-                ])
+                container(
+                    "GPU-0",
+                    &[
+                        ("nvidia0", Access::Allowed, false),
+                        ("nvidiactl", Access::Allowed, false),
+                        ("nvidia-uvm", Access::Denied, true),
+                    ],
+                )
             }),
         healthy("container-fine", "The probe checked a container that can open the devices that it was given.")
             .must_not(ALARMS)
@@ -193,7 +200,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// The probe was given a container. Each device has a name, the access, and whether the node has another device with this name.
+/// The probe was given a container. Each device has a name, the access, and whether it is another one on the node now.
 fn container(visible_devices: &str, devices: &[(&str, Access, bool)]) -> Node {
     let device =
         |&(name, access, stale): &(&str, Access, bool)| ContainerDevice { name: name.to_owned(), access, stale };

@@ -32,7 +32,7 @@ pub(crate) fn nvidia(binary: &str) -> RuntimeHandler {
     nvidia_named("nvidia", binary)
 }
 
-/// containerd with these handlers and `runc`, which is the default one. NVIDIA's runtime is installed, with the mode `auto`.
+/// containerd with these handlers and `runc`, the default one. NVIDIA's runtime is installed, with the mode `auto`.
 pub(crate) fn containerd<const N: usize>(path: &str, version: u32, handlers: [RuntimeHandler; N]) -> ContainerRuntime {
     let mut handlers = Vec::from_iter(handlers.into_iter().chain([handler("runc", "io.containerd.runc.v2", None)]));
     handlers.sort_by(|one, other| one.name.cmp(&other.name));
@@ -128,7 +128,7 @@ pub(crate) fn plugin_stack<const N: usize>(sockets: [&str; N]) -> NvidiaStack {
     stack(sockets, "nvidia-device-p", Some("nvidia-device-plugin"))
 }
 
-/// What NVIDIA's software left on a node: sockets of device plugins and one process. `pod` is absent for a service of the node.
+/// What NVIDIA's software left on a node: sockets of device plugins and one process. Without a pod it is a service.
 pub(crate) fn stack<const N: usize>(sockets: [&str; N], process: &str, pod: Option<&str>) -> NvidiaStack {
     NvidiaStack {
         kubelet_started_at: Some(ago(days(9))),
@@ -171,7 +171,7 @@ impl Node {
         self.host(|host| host.container_runtime = Some(runtime))
     }
 
-    /// Sets the CDI specifications. One without devices gets all GPUs of the node, one without a version that of the driver.
+    /// Sets the CDI specifications. By default they have all GPUs of the node, and the version of its driver.
     pub(crate) fn cdi<const N: usize>(self, mut specs: [CdiSpec; N]) -> Self {
         let numbers = (0..self.gpu_count()).map(|index| index.to_string());
         let names: Vec<String> = numbers.chain(self.gpu_uuids()).chain(["all".to_owned()]).collect();

@@ -1,4 +1,4 @@
-//! Nodes whose GPUs are not used as they were allocated: requests, allocations of the kubelet, processes and capacity differ.
+//! Nodes whose GPUs are not used as they were allocated: requests, allocations, processes and capacity differ.
 //!
 //! Each fault has a scenario that is as similar as possible and has no fault.
 
@@ -179,8 +179,8 @@ fn stranger() -> Value {
 
 /// A pod that the kubelet refused so long ago.
 fn refused(name: &str, age: SignedDuration) -> Value {
-    let message = "Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. Requested: 1, Available: 0, \
-                   which is unexpected";
+    let message = "Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. Requested: 1, \
+                   Available: 0, which is unexpected";
     let fields = json!({ "phase": "Failed", "reason": "UnexpectedAdmissionError", "message": message });
     with(without_request(name, age), fields)
 }

@@ -9,8 +9,8 @@ use crate::driver_load::passed_through;
 use crate::kubernetes::{Cluster, nvidia_pod, with};
 use crate::prelude::*;
 use crate::stack::{
-    CONFIG, HOST, RuntimeChanges as _, TOOLKIT, containerd, file_of_nine_days, handler, nvidia, nvidia_named,
-    plugin_stack, spec, spec_at, stack, stack_with_many_watchers, validated,
+    CONFIG, HOST, Runtime, TOOLKIT, containerd, file_of_nine_days, handler, nvidia, nvidia_named, plugin_stack, spec,
+    spec_at, stack, stack_with_many_watchers, validated,
 };
 
 const UBUNTU: &str = "Ubuntu 24.04.3 LTS";
@@ -38,9 +38,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let kind = "management.nvidia.com/gpu";
                 let path = "/var/lib/rancher/rke2/agent/etc/containerd/config.toml";
                 let runtime = containerd(path, 3, [nvidia(TOOLKIT)])
-                    .with_drop_in("/etc/containerd/conf.d/99-nvidia.toml")
-                    .with_mode("cdi")
-                    .with_default_kind(kind);
+                    .drop_in("/etc/containerd/conf.d/99-nvidia.toml")
+                    .mode("cdi")
+                    .kind(kind);
                 healthy_l40s("SUSE Linux Enterprise Server 15 SP6", runtime)
                     .cdi([spec_at("/var/run/cdi/management.nvidia.com-gpu.yaml", kind)])
                     .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
@@ -51,7 +51,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(|| {
                 let runtime =
                     containerd("/etc/cri/containerd.toml", 3, [nvidia("/usr/local/bin/nvidia-container-runtime")])
-                        .with_drop_in("/etc/cri/conf.d/10-nvidia-container-runtime.part");
+                        .drop_in("/etc/cri/conf.d/10-nvidia-container-runtime.part");
                 let library = "/usr/local/glibc/usr/lib/libnvidia-ml.so.570.124.06";
                 healthy_l40s("", runtime)
                     .system("Talos (v1.11.3)", "6.12.48-talos")
@@ -72,8 +72,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(QUIET)
             .cluster(t4_cluster())
             .node(|| {
-                let runtime = containerd(CONFIG, 3, [nvidia(HOST)]).with_default("nvidia").with_mode("cdi");
-                healthy_t4("Amazon Linux 2023.9", ContainerRuntime { cdi_enabled: Some(true), ..runtime }).cdi([spec()])
+                let runtime = containerd(CONFIG, 3, [nvidia(HOST)]).default_handler("nvidia").mode("cdi");
+                healthy_t4("Amazon Linux 2023.9", runtime.with(|runtime| runtime.cdi_enabled = Some(true)))
+                    .cdi([spec()])
             }),
         healthy("node-of-bottlerocket", "Bottlerocket: the device plugin is a service of the node, in no pod.")
             .must_not(QUIET)
@@ -82,7 +83,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let binary = "/x86_64-bottlerocket-linux-gnu/sys-root/usr/bin/nvidia-oci";
                 healthy_t4(
                     BOTTLEROCKET,
-                    containerd(CONFIG, 3, [nvidia(binary)]).with_default("nvidia").without_toolkit(),
+                    containerd(CONFIG, 3, [nvidia(binary)]).default_handler("nvidia").without_toolkit(),
                 )
                 .nvidia_stack(stack(["nvidia-gpu.sock"], "nvidia-device-p", None))
             }),
@@ -102,7 +103,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(|| {
                 let name = "nvidia-container-runtime";
                 let handlers = [nvidia_named(name, HOST), nvidia_named("untrusted", HOST)];
-                healthy_t4("Ubuntu 22.04.5 LTS", containerd(CONFIG, 2, handlers).with_default(name)).cdi([spec()])
+                healthy_t4("Ubuntu 22.04.5 LTS", containerd(CONFIG, 2, handlers).default_handler(name)).cdi([spec()])
             }),
         healthy("node-of-openshift", "OpenShift: CRI-O, with a configuration newer than its process.")
             .must_not(QUIET)
@@ -129,9 +130,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .health(HealthStatus::Healthy)
             .unknown("whether the DRA driver offers the GPUs")
             .cluster(
-                l40s_cluster().with("nvidia_pods", {
-                    json!([nvidia_pod("dra", "gpu-kubelet-plugin-4x2k9", "dra_driver", "gpus")])
-                }),
+                l40s_cluster()
+                    .with("nvidia_pods", json!([nvidia_pod("dra", "gpu-kubelet-plugin-4x2k9", "dra_driver", "gpus")])),
             )
             .node(with_dra),
         healthy("node-without-a-plugin", "The GPUs are used without Kubernetes: no device plugin.")
@@ -200,8 +200,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .with("read_at", ago(seconds(0)).to_string()),
             )
             .node(|| {
-                let (started_at, config_changed_at) = (Some(ago(seconds(170))), Some(ago(seconds(20))));
-                let runtime = ContainerRuntime { started_at, config_changed_at, ..containerd(CONFIG, 3, []) };
+                let runtime = containerd(CONFIG, 3, []).with(|runtime| {
+                    runtime.started_at = Some(ago(seconds(170)));
+                    runtime.config_changed_at = Some(ago(seconds(20)));
+                });
                 healthy_l40s(UBUNTU, runtime).uptime(200).nvidia_stack(plugin_stack([]))
             }),
     ]
@@ -221,21 +223,21 @@ fn without_plugin_pods() -> Cluster {
     l40s_cluster().gpus(0).with("gpu_plugin_in_cluster", false).with("nvidia_pods", json!([]))
 }
 
-fn healthy_l40s(operating_system: &str, runtime: ContainerRuntime) -> Node {
+fn healthy_l40s(operating_system: &str, runtime: Runtime) -> Node {
     with_plugin(l40s(2).operating_system(operating_system), runtime)
 }
 
-fn healthy_t4(operating_system: &str, runtime: ContainerRuntime) -> Node {
+fn healthy_t4(operating_system: &str, runtime: Runtime) -> Node {
     with_plugin(t4().operating_system(operating_system), runtime)
 }
 
-fn with_plugin(node: Node, runtime: ContainerRuntime) -> Node {
+fn with_plugin(node: Node, runtime: Runtime) -> Node {
     node.container_runtime(runtime).cdi([]).nvidia_stack(plugin_stack(["nvidia-gpu.sock"]))
 }
 
-fn cri_o() -> ContainerRuntime {
+fn cri_o() -> Runtime {
     let drop_ins = ["/etc/crio/crio.conf.d/00-default", "/etc/crio/crio.conf.d/99-nvidia.conf"].map(str::to_owned);
-    ContainerRuntime {
+    Runtime(ContainerRuntime {
         name: "cri-o".to_owned(),
         complete: true,
         default_handler: text("crun"),
@@ -254,13 +256,13 @@ fn cri_o() -> ContainerRuntime {
             default_kind: None,
         }),
         ..ContainerRuntime::default()
-    }
+    })
 }
 
 /// GPUs by dynamic resource allocation, without a device plugin.
 fn with_dra() -> Node {
     let registry_sockets = Some(vec![file_of_nine_days("gpu.nvidia.com-reg.sock")]);
-    let runtime = ContainerRuntime { cdi_enabled: Some(true), ..containerd(CONFIG, 3, []).without_toolkit() };
+    let runtime = containerd(CONFIG, 3, []).without_toolkit().with(|runtime| runtime.cdi_enabled = Some(true));
     healthy_l40s(UBUNTU, runtime)
         .without_jobs()
         .nothing_registered()

@@ -38,11 +38,14 @@ mod links;
 mod load;
 mod node;
 mod nvml_section;
+mod products;
 mod reading;
 mod runtime;
 mod software;
 mod stack;
+mod unread;
 mod usage;
+mod work;
 
 use std::sync::LazyLock;
 
@@ -58,9 +61,13 @@ mod prelude {
         critical, critical_for_pods, fatal, finding, healthy, unknown, warning, warning_for_pods,
     };
     pub(crate) use crate::identity::{ago, days, hours, minutes, seconds, text, uuid};
+    pub(crate) use crate::kernel_log::UNKNOWN;
     pub(crate) use crate::kubernetes::cluster;
-    pub(crate) use crate::node::{MIB, Node, UNKNOWN, a100, gb200, h100, l40s, on_gpu, problem, process, t4};
+    pub(crate) use crate::node::{MIB, Node};
     pub(crate) use crate::nvml_section::Part;
+    pub(crate) use crate::products::{a100, gb200, h100, l40s, t4};
+    pub(crate) use crate::unread::problem;
+    pub(crate) use crate::work::{on_gpu, process};
 }
 
 static ALL: LazyLock<Vec<Scenario>> = LazyLock::new(|| {

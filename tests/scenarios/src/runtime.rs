@@ -2,13 +2,12 @@
 
 use serde_json::{Value, json};
 use syringe_core::facts::cdi::{CdiSpec, StaleDevice};
-use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
+use syringe_core::facts::container_runtime::RuntimeHandler;
 
 use crate::kubernetes::Cluster;
 use crate::prelude::*;
 use crate::stack::{
-    CONFIG, HOST, RuntimeChanges as _, TOOLKIT, containerd, nvidia, of_earlier_driver, plugin_stack, spec, spec_at,
-    stack,
+    CONFIG, HOST, Runtime, TOOLKIT, containerd, nvidia, of_earlier_driver, plugin_stack, spec, spec_at, stack,
 };
 
 const PLUGIN: &str = "gpu-operator/nvidia-device-plugin-daemonset-x7p2q";
@@ -69,7 +68,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(none_offered().runtime_class("nvidia", [PLUGIN]))
             .node(|| {
                 let handler = RuntimeHandler { runtime_type: None, ..nvidia(TOOLKIT) };
-                unregistered(containerd(CONFIG, 3, [handler]).with_drop_in("/etc/containerd/conf.d/99-nvidia.toml"))
+                unregistered(containerd(CONFIG, 3, [handler]).drop_in("/etc/containerd/conf.d/99-nvidia.toml"))
             }),
         warning_for_pods("runtime-with-its-old-configuration", "containerd started before the handler was written.")
             .must(finding("runtime-config-not-loaded").evidence([CONFIG, "containerd has been running since"]))
@@ -100,7 +99,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         healthy("plugin-in-the-default-runtime", "The same plugin, with NVIDIA's runtime as default.")
             .must_not(warnings_and(["runtime-class-missing-on-plugin"]))
             .cluster(offered().with("nvidia_pods", json!([plugin_pod("nvidia-device-plugin-x7p2q")])))
-            .node(|| registered(containerd(CONFIG, 2, [nvidia(HOST)]).with_default("nvidia"))),
+            .node(|| registered(containerd(CONFIG, 2, [nvidia(HOST)]).default_handler("nvidia"))),
         critical_for_pods("cdi-never-written", "There is no specification, and NVIDIA's runtime needs one.")
             .must(finding("cdi-missing").evidence(["/etc/cdi", "mode = \"cdi\""]))
             .must_not(NOT_HARDWARE)
@@ -230,23 +229,23 @@ fn none_offered() -> Cluster {
 }
 
 /// A node with two GPUs that the device plugin registered.
-fn registered(runtime: ContainerRuntime) -> Node {
+fn registered(runtime: Runtime) -> Node {
     l40s(2).container_runtime(runtime).cdi([]).nvidia_stack(plugin_stack(["nvidia-gpu.sock"]))
 }
 
 /// A node with two GPUs that work, and without a registered device plugin.
-fn unregistered(runtime: ContainerRuntime) -> Node {
+fn unregistered(runtime: Runtime) -> Node {
     registered(runtime).without_jobs().nothing_registered().nvidia_stack(plugin_stack([]))
 }
 
 /// containerd whose default handler is NVIDIA's runtime, with this mode.
-fn default_runtime(mode: &str) -> ContainerRuntime {
-    containerd(CONFIG, 2, [nvidia(HOST)]).with_default("nvidia").with_mode(mode)
+fn default_runtime(mode: &str) -> Runtime {
+    containerd(CONFIG, 2, [nvidia(HOST)]).default_handler("nvidia").mode(mode)
 }
 
 /// containerd with the toolkit of the GPU Operator, which uses CDI devices of this kind.
-fn operator_runtime(kind: &str) -> ContainerRuntime {
-    containerd(CONFIG, 2, [nvidia(TOOLKIT)]).with_mode("cdi").with_default_kind(kind)
+fn operator_runtime(kind: &str) -> Runtime {
+    containerd(CONFIG, 2, [nvidia(TOOLKIT)]).mode("cdi").kind(kind)
 }
 
 /// The operator's specification for its own containers.

@@ -6,8 +6,8 @@ use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 use syringe_core::facts::processes::UnaccountedMemory;
 
 use crate::driver_load::without_driver;
-use crate::node::pod_uid;
 use crate::prelude::*;
+use crate::work::pod_uid;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -79,7 +79,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(
                 cluster("gpu-l40s-9")
                     .with("gpu_capacity", 2)
-                    .with("live_pod_uids", { json!([pod_uid("gpu-l40s-9", "job-1"), pod_uid("gpu-l40s-9", "dcgm")]) }),
+                    .with("live_pod_uids", json!([pod_uid("gpu-l40s-9", "job-1"), pod_uid("gpu-l40s-9", "dcgm")])),
             )
             .node(|| {
                 let mut zombie = process(77_431, "python3", "", 900_100, Vec::new());

@@ -33,10 +33,10 @@ pub(crate) fn nvidia(binary: &str) -> RuntimeHandler {
 }
 
 /// containerd with these handlers and `runc`, the default one. NVIDIA's runtime is installed, with the mode `auto`.
-pub(crate) fn containerd<const N: usize>(path: &str, version: u32, handlers: [RuntimeHandler; N]) -> ContainerRuntime {
+pub(crate) fn containerd<const N: usize>(path: &str, version: u32, handlers: [RuntimeHandler; N]) -> Runtime {
     let mut handlers = Vec::from_iter(handlers.into_iter().chain([handler("runc", "io.containerd.runc.v2", None)]));
     handlers.sort_by(|one, other| one.name.cmp(&other.name));
-    ContainerRuntime {
+    Runtime(ContainerRuntime {
         name: "containerd".to_owned(),
         config_path: text(path),
         config_version: Some(version),
@@ -52,60 +52,57 @@ pub(crate) fn containerd<const N: usize>(path: &str, version: u32, handlers: [Ru
             default_kind: None,
         }),
         ..ContainerRuntime::default()
-    }
+    })
 }
 
-/// Changes of a container runtime.
-pub(crate) trait RuntimeChanges {
-    fn with_default(self, handler: &str) -> Self;
-    fn with_drop_in(self, path: &str) -> Self;
-    fn with_mode(self, mode: &str) -> Self;
-    /// The kind of the CDI devices that NVIDIA's runtime uses.
-    fn with_default_kind(self, kind: &str) -> Self;
-    /// NVIDIA's runtime is not installed.
-    fn without_toolkit(self) -> Self;
-    /// The program of the handlers with a program does not exist.
-    fn without_binary(self) -> Self;
-    /// The configuration was written five hours ago, after the runtime started.
-    fn changed_since_start(self) -> Self;
-    /// A file of the configuration could not be read.
-    fn partly_read(self) -> Self;
-}
+/// A container runtime, whose configuration can be changed.
+pub(crate) struct Runtime(pub(crate) ContainerRuntime);
 
-impl RuntimeChanges for ContainerRuntime {
-    fn with_default(self, handler: &str) -> Self {
-        Self { default_handler: text(handler), ..self }
-    }
-
-    fn with_drop_in(self, path: &str) -> Self {
-        Self { drop_ins: vec![path.to_owned()], config_changed_path: text(path), ..self }
-    }
-
-    fn with_mode(self, mode: &str) -> Self {
-        Self { toolkit: self.toolkit.map(|toolkit| ToolkitConfig { mode: text(mode), ..toolkit }), ..self }
-    }
-
-    fn with_default_kind(self, kind: &str) -> Self {
-        Self { toolkit: self.toolkit.map(|toolkit| ToolkitConfig { default_kind: text(kind), ..toolkit }), ..self }
-    }
-
-    fn without_toolkit(self) -> Self {
-        Self { toolkit: None, ..self }
-    }
-
-    fn without_binary(mut self) -> Self {
-        for handler in self.handlers.iter_mut().filter(|handler| handler.binary.is_some()) {
-            handler.binary_exists = Some(false);
-        }
+impl Runtime {
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut ContainerRuntime)) -> Self {
+        change(&mut self.0);
         self
     }
 
-    fn changed_since_start(self) -> Self {
-        Self { config_changed_at: Some(ago(hours(5))), ..self }
+    pub(crate) fn default_handler(self, name: &str) -> Self {
+        self.with(|runtime| runtime.default_handler = text(name))
     }
 
-    fn partly_read(self) -> Self {
-        Self { complete: false, ..self }
+    pub(crate) fn drop_in(self, path: &str) -> Self {
+        self.with(|runtime| (runtime.drop_ins, runtime.config_changed_path) = (vec![path.to_owned()], text(path)))
+    }
+
+    /// The mode of NVIDIA's runtime.
+    pub(crate) fn mode(self, mode: &str) -> Self {
+        self.with(|runtime| runtime.toolkit.get_or_insert_default().mode = text(mode))
+    }
+
+    /// The kind of the CDI devices that NVIDIA's runtime uses.
+    pub(crate) fn kind(self, kind: &str) -> Self {
+        self.with(|runtime| runtime.toolkit.get_or_insert_default().default_kind = text(kind))
+    }
+
+    /// NVIDIA's runtime is not installed.
+    pub(crate) fn without_toolkit(self) -> Self {
+        self.with(|runtime| runtime.toolkit = None)
+    }
+
+    /// The programs of the handlers do not exist.
+    pub(crate) fn without_binary(self) -> Self {
+        self.with(|runtime| {
+            let handlers = runtime.handlers.iter_mut().filter(|handler| handler.binary.is_some());
+            handlers.for_each(|handler| handler.binary_exists = Some(false));
+        })
+    }
+
+    /// The configuration was written five hours ago, after the runtime started.
+    pub(crate) fn changed_since_start(self) -> Self {
+        self.with(|runtime| runtime.config_changed_at = Some(ago(hours(5))))
+    }
+
+    /// A file of the configuration could not be read.
+    pub(crate) fn partly_read(self) -> Self {
+        self.with(|runtime| runtime.complete = false)
     }
 }
 
@@ -167,8 +164,8 @@ pub(crate) fn file_of_nine_days(name: &str) -> TimestampedFile {
 }
 
 impl Node {
-    pub(crate) fn container_runtime(self, runtime: ContainerRuntime) -> Self {
-        self.host(|host| host.container_runtime = Some(runtime))
+    pub(crate) fn container_runtime(self, runtime: Runtime) -> Self {
+        self.host(|host| host.container_runtime = Some(runtime.0))
     }
 
     /// Sets the CDI specifications. By default they have all GPUs of the node, and the version of its driver.

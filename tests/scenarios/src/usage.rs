@@ -10,8 +10,8 @@ use syringe_core::pci::PciAddress;
 
 use crate::kubernetes::{Cluster, nvidia_container, nvidia_pod, with};
 use crate::load::{Load, idle};
-use crate::node::pod_uid;
 use crate::prelude::*;
+use crate::work::pod_uid;
 
 const NODE: &str = "gpu-l40s-9";
 

@@ -9,8 +9,8 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
 use syringe_core::facts::kernel_log::KernelLog;
-use syringe_core::xid::record_parser::parse_kmsg;
-use syringe_core::xid::{Clock, EventLog, Options};
+use syringe_core::kernel_log::record_parser::parse_kmsg;
+use syringe_core::kernel_log::{Clock, EventLog, Options};
 
 /// What a busy Kubernetes node's kernel says, most often first. None of it concerns a GPU.
 const NOISE: [&str; 14] = [

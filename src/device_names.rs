@@ -1,6 +1,7 @@
 //! The names of a GPU and its MIG devices in the kubelet, device plugins and resource claims.
 
 use crate::facts::kubelet::Allocation;
+use crate::pci::PciAddress;
 use crate::report::{Report, Section};
 
 /// The names of one GPU.
@@ -48,6 +49,13 @@ impl<'a> DeviceNames<'a> {
             || named("nvidia", self.minor.or(self.index), '/')
             || (claimed && (named("gpu-", self.minor, '-') || named("gpu-", self.index, '-')))
     }
+}
+
+/// Returns PCI address, index and UUID of every GPU in the inventory. Kernel events are joined to GPUs with them.
+pub fn gpu_addresses(report: &Report) -> Vec<(PciAddress, u32, Option<String>)> {
+    let inventory = Section::data_of(&report.sections.inventory);
+    let gpus = inventory.map(|inventory| inventory.gpus.as_slice()).unwrap_or_default();
+    gpus.iter().filter_map(|gpu| Some((gpu.pci_address.clone()?, gpu.index, gpu.uuid.clone()))).collect()
 }
 
 #[cfg(test)]

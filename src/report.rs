@@ -10,7 +10,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use crate::common_values;
 use crate::facts::action::Action;
 use crate::facts::ecc::Ecc;
-use crate::facts::health::Health;
 use crate::facts::host::Host;
 use crate::facts::inventory::Inventory;
 use crate::facts::kernel_log::KernelLog;
@@ -24,7 +23,7 @@ use crate::{json_reader, untrusted};
 
 /// Version of the schema of this document. It is incremented when a field changes its meaning or is removed, not when a
 /// field is added.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// The result of one run of `node-probe`. Each run prints exactly one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -186,9 +185,6 @@ pub struct Sections {
     /// Xids and other kernel log lines about GPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xid: Option<Section<KernelLog>>,
-    /// Score and status, computed from the sections above.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub health: Option<Section<Health>>,
 }
 
 /// A section: its data, its status, and what could not be read.
@@ -309,7 +305,7 @@ impl<T> Section<T> {
 impl Sections {
     /// Returns the name and status of every section that is present.
     pub fn statuses(&self) -> Vec<(&'static str, Status)> {
-        let Self { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid, health } = self;
+        let Self { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid } = self;
         [
             ("inventory", inventory.as_ref().map(|section| section.status)),
             ("telemetry", telemetry.as_ref().map(|section| section.status)),
@@ -320,7 +316,6 @@ impl Sections {
             ("kubelet", kubelet.as_ref().map(|section| section.status)),
             ("host", host.as_ref().map(|section| section.status)),
             ("xid", xid.as_ref().map(|section| section.status)),
-            ("health", health.as_ref().map(|section| section.status)),
         ]
         .into_iter()
         .filter_map(|(name, status)| Some((name, status?)))
@@ -332,7 +327,7 @@ impl Sections {
         fn of<'a, T>(name: &'static str, section: &'a Option<Section<T>>) -> Vec<(&'static str, &'a Problem)> {
             section.iter().flat_map(|section| &section.problems).map(|problem| (name, problem)).collect()
         }
-        let Self { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid, health } = self;
+        let Self { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid } = self;
         [
             of("inventory", inventory),
             of("telemetry", telemetry),
@@ -343,7 +338,6 @@ impl Sections {
             of("kubelet", kubelet),
             of("host", host),
             of("xid", xid),
-            of("health", health),
         ]
         .concat()
     }

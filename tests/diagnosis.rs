@@ -27,17 +27,19 @@ mod window;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use diagnosis::finding::{Diagnosis, Verdict};
+use diagnosis::health::HealthStatus;
+use diagnosis::{catalogue_of_rules, diagnose};
 use insta::assert_json_snapshot;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::Value;
-use syringe_core::diagnosis::{
-    self, Class, Diagnosis, KubernetesFacts, Severity, Verdict, catalogue_of_rules, diagnose, gpu_addresses,
-};
-use syringe_core::facts::health::HealthStatus;
+use syringe_core::classification::{Class, Severity};
+use syringe_core::device_names::gpu_addresses;
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::kernel_log::LogOrigin;
+use syringe_core::kernel_log::events::{Clock, EventLog, Options};
 use syringe_core::report::{Problem, Report, Section};
-use syringe_core::xid::LogOrigin;
-use syringe_core::xid::events::{Clock, EventLog, Options};
 
 /// What a scenario must come to.
 #[derive(Debug, Deserialize)]
@@ -82,7 +84,7 @@ struct Must {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scenarios")
 }
 
 /// Every scenario: its report as the rules see it, and its expectation.
@@ -114,7 +116,7 @@ fn replayed(mut report: Report) -> Report {
     log.source("facts file");
     report.kernel_log.iter().for_each(|record| log.push_line(record));
     let mut log = log.finish();
-    syringe_core::xid::join_gpus(&mut log, LogOrigin::ThisNode, &gpu_addresses(&report), &[]);
+    syringe_core::kernel_log::join_gpus(&mut log, LogOrigin::ThisNode, &gpu_addresses(&report), &[]);
     report.sections.xid = Some(Section::read(log, Vec::new()));
     report
 }
@@ -160,7 +162,7 @@ fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String
     let missing = expected.unknown.iter().filter(|words| !diagnosis.unknown.iter().any(|one| one.why.contains(*words)));
     complaints
         .extend(missing.map(|words| format!("no '{words}' among what could not be read: {:?}", diagnosis.unknown)));
-    let health = diagnosis::health(report);
+    let health = diagnosis.health.clone();
     if health.status != expected.health {
         complaints.push(format!("health is {:?}, not {:?}", health.status, expected.health));
     }

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use diagnosis::Rule;
+use diagnosis::catalogue_of_rules;
 use serde_json::Value;
-use syringe_core::diagnosis::{Class, KubernetesFacts, Rule, Severity, catalogue_of_rules};
+use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::KernelLog;
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
 
 const CLASSES: [(Class, &str, &str); 6] = [
     (Class::Hardware, "Hardware", "The GPU, its memory or its board."),
@@ -22,7 +25,7 @@ const CLASSES: [(Class, &str, &str); 6] = [
 ];
 
 fn path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/findings.md")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/findings.md")
 }
 
 fn severity(severity: Severity) -> &'static str {

@@ -4,11 +4,11 @@
 
 use serde_json::Value;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
+use syringe_core::kernel_log::line::{Line, Parsed};
+use syringe_core::kernel_log::record::Origin;
+use syringe_core::kernel_log::{EventLog, Options};
+use syringe_core::kernel_log::{line_parser, record_parser};
 use syringe_core::pci::PciAddress;
-use syringe_core::xid::line::{Line, Parsed};
-use syringe_core::xid::record::Origin;
-use syringe_core::xid::{EventLog, Options};
-use syringe_core::xid::{line_parser, record_parser};
 
 /// Fields of a sample that are no answers.
 const NO_ANSWERS: [&str; 5] = ["line", "then", "note", "source", "sample_kind"];

@@ -1,11 +1,13 @@
 //! Lines that may be GPU errors, in spellings or words that are not understood or not believed: no event where nobody can
 //! tell, and no clear verdict over them.
 
+use diagnosis::diagnose;
+use diagnosis::finding::{Diagnosis, Verdict};
 use jiff::Timestamp;
-use syringe_core::diagnosis::{Diagnosis, KubernetesFacts, Verdict, diagnose};
 use syringe_core::facts::kernel_log::{KernelEventKind as Kind, KernelLog};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::kernel_log::{EventLog, Options};
 use syringe_core::report::{Report, Section};
-use syringe_core::xid::{EventLog, Options};
 
 const NOW: &str = "2026-11-21T03:01:07Z";
 const XID: &str = "NVRM: Xid (PCI:0000:5d:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.";

@@ -6,7 +6,7 @@ mod spellings;
 
 use jiff::Timestamp;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind, KernelLog};
-use syringe_core::xid::{EventLog, Options};
+use syringe_core::kernel_log::{EventLog, Options};
 
 use spellings::FORMATS;
 

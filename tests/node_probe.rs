@@ -160,7 +160,6 @@ fn without_nvml_the_other_sections_are_read() {
         assert_eq!((inventory.status, inventory.problems[0].code.as_str()), (Status::Error, code));
         assert!(!inventory.problems[0].next_step.is_empty());
         assert!(sections.host.expect("host").data.is_some(), "{scenario}");
-        assert!(sections.health.is_some(), "{scenario}");
     }
 }
 
@@ -207,7 +206,7 @@ fn after_a_crash_of_nvml_only_the_remaining_values_are_missing() {
     }
     assert!(!problem.next_step.is_empty());
     assert_eq!(sections.mig.expect("the section").problems[0].code, "nvml_crashed");
-    assert!(sections.processes.is_some() && sections.health.is_some());
+    assert!(sections.processes.is_some());
     assert!(sections.host.expect("host").data.is_some());
 
     let at_once = [("FAKE_NVML_CRASH", "nvmlInit_v2,nvmlInitWithFlags")];
@@ -301,8 +300,8 @@ fn a_facts_file_that_cannot_be_used_says_why() {
     let older = file("older.json", old);
     let empty = file("empty.json", "{}");
     let answer = file("answer.json", r#"{"verdict":"healthy","summary":"","findings":[],"probe":{"via":"pod"}}"#);
-    let other = file("other.json", r#"{"schema_version":2,"sections":{"inventry":{"status":"ok"}}}"#);
-    let failed = file("failed.json", r#"{"schema_version":2,"error":{"why":"no section","code":"usage"}}"#);
+    let other = file("other.json", r#"{"schema_version":3,"sections":{"inventry":{"status":"ok"}}}"#);
+    let failed = file("failed.json", r#"{"schema_version":3,"error":{"why":"no section","code":"usage"}}"#);
     for (path, words) in [
         ("/nonexistent.json", "No such file"),
         (&broken, "not a report"),

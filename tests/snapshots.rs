@@ -58,8 +58,8 @@ fn facts_files() -> Vec<(String, Report)> {
 }
 
 #[test]
-fn every_section_of_every_scenario_of_the_library() {
-    for scenario in scenarios::all() {
+fn every_section_of_a_healthy_and_of_a_broken_node() {
+    for scenario in ["healthy-h100-8", "xid79-off-bus"].map(|name| scenarios::named(name).unwrap()) {
         for name in SectionName::ALL {
             let section = section(&scenario.report(), name);
             let folder = format!("sections/{}", scenario.name);
@@ -68,28 +68,14 @@ fn every_section_of_every_scenario_of_the_library() {
     }
 }
 
-#[test]
-fn derived_sections_of_every_other_scenario() {
-    for (scenario, facts) in facts_files() {
-        if scenarios::named(&scenario).is_some() {
-            continue;
-        }
-        let worked_out = json!({
-            "xid": section(&facts, SectionName::Xid),
-            "health": section(&facts, SectionName::Health),
-        });
-        bind("worked_out", || assert_json_snapshot!(scenario, worked_out));
-    }
-}
-
-/// Why the two tests above may leave out the other sections of the other scenarios.
+/// Why snapshots of two scenarios are enough: all other sections are replayed as they were saved.
 #[test]
 fn every_other_section_is_replayed_unchanged() {
     for (scenario, facts) in facts_files() {
         let saved = serde_json::to_value(&facts.sections).unwrap();
         for name in SectionName::ALL {
             if let Some(saved) = saved.get(name.word())
-                && !matches!(name, SectionName::Xid | SectionName::Health)
+                && name != SectionName::Xid
             {
                 assert_eq!(&section(&facts, name), saved, "{scenario}: {}", name.word());
             }
@@ -111,8 +97,8 @@ fn steady(mut answer: Value) -> Value {
 }
 
 #[tokio::test]
-async fn every_tool_for_every_scenario_of_the_library() {
-    let names: Vec<_> = scenarios::all().iter().map(|scenario| scenario.name).collect();
+async fn every_tool_for_five_nodes() {
+    let names = ["healthy-h100-8", "a100-mig-8", "ecc-remap-pending", "no-driver", "xid79-off-bus"];
     let nodes: Vec<_> = names.iter().map(|name| node(name, name)).collect();
     let pods = nodes.iter().flat_map(workloads_of).collect();
     let bed = Bed::of(Fixture { pods, ..Fixture::of(nodes) }).await;
@@ -120,9 +106,9 @@ async fn every_tool_for_every_scenario_of_the_library() {
     let mut calls = Vec::new();
     for tool in client.tools().await {
         let tool = tool_of_one_node(&tool).map(str::to_owned);
-        for name in tool.iter().flat_map(|_| &names) {
+        for name in tool.iter().flat_map(|_| names) {
             let tool = tool.clone().unwrap();
-            calls.push((tool.clone(), *name, client.send_call(&tool, json!({"node_name": name}))));
+            calls.push((tool.clone(), name, client.send_call(&tool, json!({"node_name": name}))));
         }
     }
     for (tool, name, call) in calls {

@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use syringe_core::xid::catalogue::{Ageing, Response, Severity, SxidEntry, XidEntry, sxids, xids};
-use syringe_core::xid::event_meaning::kinds;
+use syringe_core::kernel_log::catalogue::{Ageing, Response, Severity, SxidEntry, XidEntry, sxids, xids};
+use syringe_core::kernel_log::event_meaning::kinds;
 
 const HEAD: &str = "\
 # Xid and SXid codes

@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| syringe_core::fuzzing::report(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| diagnosis::fuzzing::report(data));

@@ -11,11 +11,10 @@ use clap_complete::env::Shells;
 use kube::ResourceExt;
 use tokio::time::timeout;
 
-use crate::error::Failure;
-use crate::kubernetes::Contexts;
-use crate::kubernetes::model::node_labels::is_gpu_node;
-use crate::kubernetes::read::nodes;
 use crate::settings::Settings;
+use kube_read::Failure;
+use kube_read::objects::node_labels::is_gpu_node;
+use kube_read::reads::nodes;
 
 /// The variable by which a shell asks for completions.
 pub(crate) const VARIABLE: &str = "COMPLETE";
@@ -94,13 +93,13 @@ fn settings() -> Option<Settings> {
 fn context_names() -> Vec<CompletionCandidate> {
     let Some(settings) = settings() else { return Vec::new() };
     let every = Settings { allow_context: vec!["*".to_owned()], ..settings };
-    Contexts::new(&every).names().into_iter().map(CompletionCandidate::new).collect()
+    every.contexts().names().into_iter().map(CompletionCandidate::new).collect()
 }
 
 fn node_names() -> Vec<CompletionCandidate> {
     let asking = async {
         let settings = settings()?;
-        let connection = Contexts::new(&settings).connect(None).await.ok()?;
+        let connection = settings.contexts().connect(None).await.ok()?;
         nodes::collect(&connection, None, is_gpu_node, |node| node.name_any()).await.ok()
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };

@@ -1,7 +1,8 @@
 //! What an answer found, and the exit status for it.
 
 use clap::ValueEnum;
-use syringe_core::diagnosis::{Severity, Verdict};
+use diagnosis::finding::Verdict;
+use syringe_core::classification::Severity;
 
 /// The result of an answer in the terms of the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,13 +14,12 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::AuditLog;
 use crate::call::CallContext;
 use crate::consent::{Consent, NoPrompt};
-use crate::error::Failure;
-pub use crate::kubernetes::model::api_objects::list::fuzzing::object_list;
-use crate::kubernetes::{Connection, Contexts};
 use crate::probe::Prober;
 pub use crate::probe::archive;
 use crate::settings::{Mode, Settings};
 use crate::tools;
+use kube_read::Failure;
+use kube_read::{Connection, Contexts};
 
 /// Time for one call: nothing is waited for.
 const TIME: Duration = Duration::from_secs(5);
@@ -165,10 +164,5 @@ mod tests {
     #[test]
     fn arguments_of_the_corpus_keep_the_properties() {
         run("tool_arguments", super::tool_arguments);
-    }
-
-    #[test]
-    fn lists_of_the_corpus_keep_the_properties() {
-        run("object_list", super::object_list);
     }
 }

@@ -43,13 +43,11 @@ mod command_names;
 mod completion;
 pub mod consent;
 mod doctor;
-mod error;
 mod exit_status;
 mod fit_answer;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-pub mod kubernetes;
 pub mod mcp;
 mod node_reading;
 pub mod probe;
@@ -63,7 +61,6 @@ mod user_dirs;
 mod variant_name;
 
 pub use cli::main;
-pub use error::Failure;
 pub use exit_status::{FailOn, Outcome};
 
 /// The definition of the command line, from which tests write and check the documents.

@@ -94,8 +94,6 @@ enum Command {
     Host(ContainerArgs),
     /// GPU events in the kernel log: Xid and others
     Xid(WindowArgs),
-    /// A score per GPU and for the node, with every deduction
-    Health,
     /// Every section in one pass
     All {
         #[command(flatten)]
@@ -246,7 +244,6 @@ fn task(cli: Cli, files: Files, development: bool) -> Invocation {
         Command::Processes => one(SectionName::Processes),
         Command::Mig => one(SectionName::Mig),
         Command::Kubelet => one(SectionName::Kubelet),
-        Command::Health => one(SectionName::Health),
         Command::Host(container_args) => read(vec![SectionName::Host], None, Some(container_args)),
         Command::Xid(window) => read(vec![SectionName::Xid], window.since, None),
         Command::All { window, container_args } => read(SectionName::ALL.to_vec(), window.since, Some(container_args)),

@@ -44,7 +44,7 @@ fn too_large(name: &str, size: usize, most: usize) -> Problem {
 }
 
 fn drop_section(sections: &mut Sections, name: &str, problem: Problem) {
-    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid, health } = sections;
+    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid } = sections;
     match name {
         "inventory" => fail(inventory, problem),
         "telemetry" => fail(telemetry, problem),
@@ -54,8 +54,7 @@ fn drop_section(sections: &mut Sections, name: &str, problem: Problem) {
         "mig" => fail(mig, problem),
         "kubelet" => fail(kubelet, problem),
         "host" => fail(host, problem),
-        "xid" => fail(xid, problem),
-        _ => fail(health, problem),
+        _ => fail(xid, problem),
     }
 }
 

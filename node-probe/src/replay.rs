@@ -6,13 +6,13 @@ use std::fs;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
-use syringe_core::diagnosis;
+use syringe_core::device_names::gpu_addresses;
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::facts::topology;
+use syringe_core::kernel_log as xid;
+use syringe_core::kernel_log::{Clock, EventLog, LogOrigin, Options};
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Sections, Source};
 use syringe_core::text::clean;
-use syringe_core::xid;
-use syringe_core::xid::{Clock, EventLog, LogOrigin, Options};
 
 use crate::envelope::{VERSION, blank};
 use crate::request::Request;
@@ -97,12 +97,6 @@ fn copy(name: SectionName, facts: &Report, request: &Request, into: &mut Section
         SectionName::Kubelet => into.kubelet = Some(saved(name, &from.kubelet)),
         SectionName::Host => into.host = Some(saved(name, &from.host)),
         SectionName::Xid => into.xid = Some(kernel_log(facts, request)),
-        SectionName::Health => {
-            let mut all = from.clone();
-            all.xid = Some(kernel_log(facts, request));
-            let facts = Report { sections: all, ..facts.clone() };
-            into.health = Some(Section::read(diagnosis::health(&facts), Vec::new()));
-        }
     }
 }
 
@@ -140,7 +134,7 @@ fn kernel_log(facts: &Report, request: &Request) -> Section<KernelLog> {
         let links = Section::data_of(&facts.sections.topology);
         let ports = links.map(|links| topology::ports_above_one_gpu(&links.gpus)).unwrap_or_default();
         let whose = if request.files.kernel_log.is_some() { LogOrigin::AnyNode } else { LogOrigin::ThisNode };
-        xid::join_gpus(log, whose, &diagnosis::gpu_addresses(facts), &ports);
+        xid::join_gpus(log, whose, &gpu_addresses(facts), &ports);
     }
     section
 }

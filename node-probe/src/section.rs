@@ -21,13 +21,11 @@ pub enum SectionName {
     Host,
     /// Kernel events.
     Xid,
-    /// Score and status, computed from all others.
-    Health,
 }
 
 impl SectionName {
     /// Every section, in the order of the report.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::Inventory,
         Self::Telemetry,
         Self::Topology,
@@ -37,7 +35,6 @@ impl SectionName {
         Self::Kubelet,
         Self::Host,
         Self::Xid,
-        Self::Health,
     ];
 
     /// The name in commands and in the report.
@@ -52,7 +49,6 @@ impl SectionName {
             Self::Kubelet => "kubelet",
             Self::Host => "host",
             Self::Xid => "xid",
-            Self::Health => "health",
         }
     }
 }

@@ -40,7 +40,3 @@ fn steps(plan: &ResetPlan) -> Vec<String> {
     steps.push("check: the GPU responds, no remap is pending, the driver recommends no action, no new Xid".to_owned());
     steps
 }
-
-#[cfg(test)]
-#[path = "reset_plan_tests.rs"]
-mod tests;

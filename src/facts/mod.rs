@@ -12,11 +12,11 @@ pub mod container;
 pub mod container_runtime;
 pub mod driver_load;
 pub mod ecc;
-pub mod health;
 pub mod host;
 pub mod inventory;
 pub mod kernel_log;
 pub mod kubelet;
+pub mod kubernetes;
 pub mod mig;
 pub mod nvidia_stack;
 pub mod processes;
@@ -118,11 +118,11 @@ macro_rules! availability_of {
         impl $section {
             /// Returns the availability of `field` (a path inside the entry of the GPU) for the GPU with this NVML
             /// index. A GPU without an entry was not read.
-            pub fn availability(&self, gpu: u32, field: &str) -> super::Availability {
+            pub fn availability(&self, gpu: u32, field: &str) -> $crate::facts::Availability {
                 if !self.gpus.iter().any(|entry| entry.index == gpu) {
-                    return super::Availability::Unread;
+                    return $crate::facts::Availability::Unread;
                 }
-                super::availability(&self.unsupported, &self.unread, &self.lost, gpu, field)
+                $crate::facts::availability(&self.unsupported, &self.unread, &self.lost, gpu, field)
             }
         }
     };

@@ -24,3 +24,35 @@ pub struct StackLog {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub telling: Vec<String>,
 }
+
+/// Words of a line about a failure, in lower case.
+const FAILURE_WORDS: &[&str] = &[
+    "error",
+    "fail",
+    "fatal",
+    "panic",
+    "cannot",
+    "could not",
+    "unable",
+    "denied",
+    "refused",
+    "not found",
+    "no such",
+    "timed out",
+    "too many",
+    "incompatible",
+    "in use",
+    "no devices",
+    "no space",
+    "must be",
+    "did not",
+    "requires",
+    "rejected",
+    "invalid",
+];
+
+/// Returns whether a line is about a failure. Such lines are kept even if they are not among the last ones.
+pub fn names_failure(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    FAILURE_WORDS.iter().any(|word| line.contains(word))
+}

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use clap::Parser;
 use demo_cluster::{Cluster, Fixture};
-use gpu_syringe::Failure;
 use gpu_syringe::call::CallContext;
 use gpu_syringe::consent::{Consent, NoPrompt};
-use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::probe::{OnPhase, Prober};
 use gpu_syringe::settings::{Mode, Settings};
 use gpu_syringe::tools;
+use kube_read::Contexts;
+use kube_read::Failure;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 

@@ -1,9 +1,12 @@
 //! What an all-clear must not be said over: an error that was logged, a hole in the log, a section that was not read.
 
+use diagnosis::diagnose;
+use diagnosis::finding::{Diagnosis, Verdict};
 use jiff::SignedDuration;
 use serde_json::Value;
-use syringe_core::diagnosis::{Diagnosis, KubernetesFacts, Severity, Verdict, diagnose};
+use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind as Kind, KernelLog};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section, Sections, Status};
 
@@ -216,7 +219,7 @@ fn last_hour(line: &str) -> Diagnosis {
 /// The same log with the window of the last hour.
 fn narrowed(mut report: Report) -> Diagnosis {
     let since = report.taken_at.expect("a time") - SignedDuration::from_hours(1);
-    syringe_core::xid::drop_events_before(log_of(&mut report).expect("a log"), since);
+    syringe_core::kernel_log::drop_events_before(log_of(&mut report).expect("a log"), since);
     judged(&report)
 }
 

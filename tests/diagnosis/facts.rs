@@ -1,10 +1,12 @@
 //! Verdicts and findings from single facts: what was read, what was not, and what that allows to say.
 
+use diagnosis::diagnose;
+use diagnosis::finding::{Diagnosis, Finding, Verdict};
+use diagnosis::health::HealthStatus;
+
 use serde_json::{Value, json};
-use syringe_core::diagnosis::{
-    self, ActionCode, Diagnosis, Finding, KubernetesFacts, Severity, Stuck, Verdict, diagnose,
-};
-use syringe_core::facts::health::HealthStatus;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::{Problem, Report, Section, Sections};
 
 use super::{plain, replayed, scenarios, told};
@@ -69,7 +71,15 @@ fn a_gpu_that_only_the_log_names_is_not_counted_as_one_more() {
     let cluster = KubernetesFacts { gpu_capacity: Some(8), ..KubernetesFacts::default() };
     let diagnosis = diagnose(&virtual_function, &cluster);
     assert!(diagnosis.summary.starts_with("All 8 GPUs"), "{}", diagnosis.summary);
-    assert_eq!(diagnosis::health(&virtual_function).gpus.iter().filter(|gpu| gpu.index.is_some()).count(), 8);
+    assert_eq!(
+        diagnose(&virtual_function, &KubernetesFacts::default())
+            .health
+            .gpus
+            .iter()
+            .filter(|gpu| gpu.index.is_some())
+            .count(),
+        8
+    );
 }
 
 #[test]
@@ -187,15 +197,15 @@ fn a_healthy_answer_names_its_limits() {
 
 #[test]
 fn a_report_without_sections_has_no_score() {
-    let health = diagnosis::health(&Report::default());
+    let health = diagnose(&Report::default(), &KubernetesFacts::default()).health;
     assert_eq!((health.score, health.status), (None, HealthStatus::Unknown));
     let (whole, _) = scenarios().remove("healthy-h100-8").expect("it");
-    assert_eq!(diagnosis::health(&whole).score, Some(100));
+    assert_eq!(diagnose(&whole, &KubernetesFacts::default()).health.score, Some(100));
     let part = Report {
         sections: Sections { telemetry: whole.sections.telemetry.clone(), ..Sections::default() },
         ..Report::default()
     };
-    assert_eq!(diagnosis::health(&part).status, HealthStatus::Unknown);
+    assert_eq!(diagnose(&part, &KubernetesFacts::default()).health.status, HealthStatus::Unknown);
 }
 
 // ---- what Kubernetes offers
@@ -346,18 +356,18 @@ fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
 fn every_tool_judges_a_stuck_process_alike() {
     let stuck = |report: &Report| diagnosis::stuck(report, 41213);
     let (whole, _) = scenarios().remove("xid79-off-bus").expect("it");
-    assert_eq!(stuck(&whole), Some(Stuck::Permanent), "the kernel says so");
+    assert_eq!(stuck(&whole), Some(diagnosis::Stuck::Permanent), "the kernel says so");
     let silent = changed("xid79-off-bus", |value| {
         value["kernel_log"] = json!([]);
         value["sections"].as_object_mut().expect("sections").remove("xid");
     });
-    assert_eq!(stuck(&silent), Some(Stuck::Permanent), "it holds the device of a GPU that does not answer");
+    assert_eq!(stuck(&silent), Some(diagnosis::Stuck::Permanent), "it holds the device of a GPU that does not answer");
     assert!(has(&judged(&silent), "process-stuck"));
     assert_eq!(diagnosis::stuck(&whole, 41210), None, "state S");
     let (moment, _) = scenarios().remove("momentary-d-state").expect("it");
     let waiting = moment.sections.processes.as_ref().and_then(|section| section.data.as_ref()).expect("processes");
     let pid = waiting.processes.iter().find(|process| process.state.as_deref() == Some("D")).expect("one").pid;
-    assert_eq!(diagnosis::stuck(&moment, pid), Some(Stuck::Possible));
+    assert_eq!(diagnosis::stuck(&moment, pid), Some(diagnosis::Stuck::Possible));
 }
 
 // ---- one plan

@@ -1,6 +1,8 @@
 //! What Kubernetes was asked and did not say: no verdict gets better by it, and the answer names it.
 
-use syringe_core::diagnosis::{KubernetesFacts, KubernetesInput, Verdict, diagnose};
+use diagnosis::diagnose;
+use diagnosis::finding::Verdict;
+use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput};
 
 use super::scenarios;
 

@@ -1,6 +1,6 @@
 //! Container runtime, CDI and the reasons for an absent driver: what holds for all of their rules.
 
-use syringe_core::diagnosis::diagnose;
+use diagnosis::diagnose;
 use syringe_core::report::{Extent, Report, ReportScope, Section};
 
 use super::scenarios;

@@ -1,8 +1,9 @@
 //! Properties of `diagnose` that hold for every report.
 
+use diagnosis::diagnose;
 use proptest::prelude::*;
-use syringe_core::diagnosis::{self, KubernetesFacts, diagnose};
 use syringe_core::facts::kernel_log::KernelLog;
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::Report;
 
 use super::{assert_consistent, scenarios};
@@ -40,7 +41,7 @@ proptest! {
         let (report, cluster) = at.get(library());
         let report = without(report, mask);
         assert_consistent("subset", &diagnose(&report, cluster));
-        diagnosis::health(&report);
+        let _ = diagnose(&report, &KubernetesFacts::default()).health;
     }
 
     #[test]

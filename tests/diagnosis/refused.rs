@@ -1,7 +1,10 @@
 //! GPUs that the driver refuses, and limits of temperature: what one source alone may say.
 
-use syringe_core::diagnosis::{Diagnosis, KubernetesFacts, Severity, Verdict, diagnose};
+use diagnosis::diagnose;
+use diagnosis::finding::{Diagnosis, Verdict};
+use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind, KernelLog};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::telemetry::{Temperature, TlimitThresholds};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section, Sections};

@@ -1,9 +1,11 @@
 //! NVIDIA's stack on a node: which stage on the path to the scheduler is told as broken, and when nothing is said.
 
+use diagnosis::finding::{Diagnosis, Verdict};
+use diagnosis::stack_stage::{Stage, StageState};
+use diagnosis::{diagnose, first_failing_pod};
 use serde_json::{Value, json};
-use syringe_core::diagnosis::{
-    Diagnosis, KubernetesFacts, Severity, Stage, StageState, Verdict, diagnose, first_failing_pod,
-};
+use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::{Report, Section};
 
 use super::{folder, replayed};

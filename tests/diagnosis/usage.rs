@@ -1,10 +1,12 @@
 //! The guards of the rules over given and used GPUs: each scenario with one change that must silence its finding.
 
+use diagnosis::diagnose;
 use jiff::SignedDuration;
-use syringe_core::diagnosis::{GpuPod, KubernetesFacts, diagnose};
 use syringe_core::facts::Mode;
 use syringe_core::facts::ecc::RecoveryAction;
 use syringe_core::facts::kubelet::{Allocation, Kubelet};
+use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::mig::MigDevice;
 use syringe_core::facts::processes::{GpuProcess, Processes};
 use syringe_core::report::{Report, Section, Status};

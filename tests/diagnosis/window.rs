@@ -1,10 +1,10 @@
 //! Diagnoses of a log that was narrowed to a time window (`--since`).
 
+use diagnosis::finding::Verdict;
 use jiff::SignedDuration;
-use syringe_core::diagnosis::Verdict;
 use syringe_core::facts::kernel_log::KernelLog;
+use syringe_core::kernel_log as xid;
 use syringe_core::report::{Report, Sections};
-use syringe_core::xid;
 
 use super::facts::{has, judged};
 use super::{scenarios, told};

@@ -7,15 +7,15 @@ use std::time::Duration;
 use demo_cluster::{
     Cluster, Fixture, NodeFixture, PROBE_IMAGE, PROBE_IMAGE_PINNED, ShellImages, Timing, workload_pod, workloads_of,
 };
-use gpu_syringe::Failure;
 use gpu_syringe::audit::{AuditLine, AuditLog};
 use gpu_syringe::call::CallContext;
 use gpu_syringe::consent::{AlwaysYes, Consent};
-use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::probe::{OnPhase, Prober};
 use gpu_syringe::settings::Settings;
 use gpu_syringe::tools;
 use k8s_openapi::api::core::v1::Pod;
+use kube_read::Contexts;
+use kube_read::Failure;
 use serde_json::{Value, json};
 use syringe_core::report::Report;
 use syringe_core::scenarios;

@@ -50,7 +50,7 @@ pub(crate) fn facts() -> Value {
     };
     let ok = |data: Value| json!({"status": "ok", "data": data});
     let both = |entry: &dyn Fn(u32, &str) -> Value| ok(json!({"gpus": [entry(0, GPU), entry(1, OTHER)]}));
-    json!({"schema_version": 2, "sections": {"inventory": both(&gpu), "ecc": both(&ecc), "telemetry": both(&memory),
+    json!({"schema_version": 3, "sections": {"inventory": both(&gpu), "ecc": both(&ecc), "telemetry": both(&memory),
         "mig": ok(json!({"gpus": [{"index": 0, "uuid": GPU, "mode": {"current": false, "pending": false}}]})),
         "processes": ok(json!({"host_pid_namespace": true, "processes": []}))}})
 }

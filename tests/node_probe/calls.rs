@@ -79,10 +79,10 @@ fn a_slow_nvml_costs_the_least_telling_values() {
     };
     assert!(topology.gpus.iter().all(|gpu| up(gpu) == 18), "the links of all GPUs are known");
     assert_eq!(topology.availability(23, "nvlinks.remote_pci_address"), Availability::Unread);
-    let diagnosis = syringe_core::diagnosis::diagnose(&report, &Default::default());
+    let diagnosis = diagnosis::diagnose(&report, &Default::default());
     let hung: Vec<_> = diagnosis.findings.iter().filter(|finding| finding.id == "gpu-unresponsive").collect();
     assert!(hung.is_empty(), "slow is not hung: {hung:?}");
-    assert_eq!(diagnosis.verdict, syringe_core::diagnosis::Verdict::Unknown, "{}", diagnosis.summary);
+    assert_eq!(diagnosis.verdict, diagnosis::finding::Verdict::Unknown, "{}", diagnosis.summary);
 }
 
 #[test]

@@ -10,8 +10,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use diagnosis::diagnose;
+use diagnosis::finding::Verdict;
 use serde_json::Value;
-use syringe_core::diagnosis::{KubernetesFacts, Verdict, diagnose};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::{Report, Sections};
 
 use crate::reading::{calls, with};

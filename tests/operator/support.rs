@@ -7,11 +7,11 @@ use clap::Parser;
 use demo_cluster::{Cluster, Fixture, Invocation, NodeFixture, NodeProbe, Process, Programs, Streams, Timing};
 use gpu_syringe::audit::{AuditLine, AuditLog};
 use gpu_syringe::consent::Tokens;
-use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::mcp::Server;
 use gpu_syringe::probe::Prober;
 use gpu_syringe::settings::Settings;
 use gpu_syringe::tools;
+use kube_read::Contexts;
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult,
     ElicitationAction, ElicitationCapability, ErrorData, Implementation, ProtocolVersion,

@@ -482,7 +482,7 @@ class Node:
 
     def report(self, sections):
         return {
-            "schema_version": 2, "probe_version": "0.1.0", "source": "file", "hostname": self.name,
+            "schema_version": 3, "probe_version": "0.1.0", "source": "file", "hostname": self.name,
             "boot_id": uuid(self.name, "boot"), "kernel": self.kernel, "taken_at": stamp(TAKEN_AT),
             "duration_ms": 40 + sum(section["duration_ms"] for section in sections.values()), "sections": sections,
             "kernel_log": self.log.records(),

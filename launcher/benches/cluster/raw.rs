@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use gpu_syringe::kubernetes::{Connection, Contexts};
 use gpu_syringe::settings::Settings;
 use http::{Request, header};
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, AttachParams, DeleteParams, ListParams, PostParams};
 use kube::client::Body;
+use kube_read::Connection;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
@@ -21,7 +21,7 @@ pub(crate) const LOG: &str = "/proxy/logs/kern.log";
 /// A new connection, with the transport of gpu-syringe: kube's own delays small frames.
 pub(crate) async fn connect(kubeconfig: &Path) -> Connection {
     let settings = Settings::from_args(["--kubeconfig", kubeconfig.to_str().unwrap()]).unwrap();
-    Contexts::new(&settings).connect(None).await.unwrap()
+    settings.contexts().connect(None).await.unwrap()
 }
 
 /// Reads each path in protobuf, in a process of its own, as gpu-syringe is one. Returns the bytes.

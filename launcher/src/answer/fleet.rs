@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use diagnosis::finding::Verdict;
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::diagnosis::{ActionCode, Class, Severity, Verdict};
+use syringe_core::classification::{ActionCode, Class, Severity};
 
 use crate::answer::node_name_ranges::NodeNames;
 use crate::exit_status::{CommandAnswer, Outcome};

@@ -1,13 +1,14 @@
 //! The answer about one node: findings with evidence, the tool's own section, how it was read.
 
+use diagnosis::finding::{Diagnosis, Finding, Plan, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::diagnosis::{Diagnosis, Finding, Plan, Unknown, Verdict};
 use syringe_core::facts::kernel_log::Coverage;
+use syringe_core::unknown::Unknown;
 
 use crate::exit_status::{CommandAnswer, Outcome};
-use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
 use crate::node_reading::probe_summary::ProbeSummary;
+use kube_read::reads::api_only_facts::ApiOnlyFacts;
 
 /// Maximum number of findings in one answer. The rest is counted.
 const MAX_FINDINGS: usize = 40;
@@ -99,6 +100,7 @@ impl<T> NodeAnswer<T> {
             unknown,
             kernel_log,
             stack: _,
+            health: _,
             undecided,
         } = diagnosis;
         let omitted = findings.len().saturating_sub(MAX_FINDINGS);

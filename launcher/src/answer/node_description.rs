@@ -2,25 +2,29 @@
 
 use std::collections::BTreeMap;
 
+use diagnosis::finding::{Finding, Verdict};
+use diagnosis::health::HealthStatus;
+use diagnosis::stack_stage::StackStage;
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::diagnosis::{Finding, KubernetesInput, Severity, StackStage, Unknown, Verdict};
-use syringe_core::facts::health::HealthStatus;
+use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::node::KubernetesInput;
 use syringe_core::report::{Section, Sections};
+use syringe_core::unknown::Unknown;
 
 use crate::byte_budget;
-use crate::kubernetes::model::gpu_requests::ResourceUse;
-use crate::kubernetes::model::gpu_resource_names::Unit;
-use crate::kubernetes::model::node_conditions::{Condition, conditions, is_cordoned, is_ready};
-use crate::kubernetes::model::node_gpus;
-use crate::kubernetes::model::node_labels::gpu_labels;
-use crate::kubernetes::model::pod_rows::PodRow;
-use crate::kubernetes::model::resolve_devices;
-use crate::kubernetes::read::events::NodeEvent;
-use crate::kubernetes::read::node_with_pods::NodeWithPods;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::NodeReading;
+use kube_read::objects::gpu_requests::ResourceUse;
+use kube_read::objects::gpu_resource_names::Unit;
+use kube_read::objects::node_conditions::{Condition, conditions, is_cordoned, is_ready};
+use kube_read::objects::node_facts as node_gpus;
+use kube_read::objects::node_labels::gpu_labels;
+use kube_read::objects::pod_rows::PodRow;
+use kube_read::objects::resolve_devices;
+use kube_read::reads::events::NodeEvent;
+use kube_read::reads::node_with_pods::NodeWithPods;
 
 /// Bytes of all pods of one answer.
 const MAX_POD_BYTES: usize = 16_000;
@@ -194,7 +198,7 @@ impl NodeDescription {
             *allocated = (*allocated).max(resolve_devices::allocated_gpus(&report.sections)).min(summary.total_gpus);
             *available = (*available).min(summary.total_gpus - *allocated);
         }
-        let Sections { inventory, telemetry, health, .. } = report.sections;
+        let Sections { inventory, telemetry, .. } = report.sections;
         if let Some(inventory) = Section::into_data(inventory) {
             self.driver_version = inventory.driver_version.or(self.driver_version.take());
             self.cuda_version = inventory.cuda_version;
@@ -202,12 +206,11 @@ impl NodeDescription {
             self.model = model.or(self.model.take());
         }
         let telemetry = Section::into_data(telemetry).unwrap_or_default();
-        let health = Section::into_data(health).unwrap_or_default();
-        // The score of the probe knows nothing of what Kubernetes did not say.
+        let health = diagnosis.health;
         let of_verdict =
             if diagnosis.verdict == Verdict::Unknown { HealthStatus::Unknown } else { HealthStatus::Healthy };
         self.summary.overall_health = health.status.max(of_verdict);
-        let row = |gpu: syringe_core::facts::health::GpuHealth| {
+        let row = |gpu: diagnosis::health::GpuHealth| {
             let now = telemetry.gpus.iter().find(|now| Some(now.index) == gpu.index);
             GpuRow {
                 index: gpu.index,

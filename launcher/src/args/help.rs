@@ -2,8 +2,8 @@
 
 use clap::Command;
 
-use crate::error::Failure;
 use crate::settings::all_settings;
+use kube_read::Failure;
 
 /// Name of a command, and its arguments in a usage line.
 type Usage = (&'static str, &'static str);

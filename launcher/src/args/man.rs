@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Command;
 use clap_mangen::Man;
 
-use crate::error::Failure;
+use kube_read::Failure;
 
 /// Writes a page for the program and one for each command into a folder. Returns the names of the files.
 pub(crate) fn write(folder: &Path) -> Result<Vec<String>, Failure> {

@@ -15,11 +15,11 @@ use serde_json::Value;
 
 use crate::completion;
 use crate::doctor::DoctorArgs;
-use crate::error::Failure;
 use crate::settings::config_command::{self, SettingValue};
 use crate::settings::file::FileValues;
 use crate::settings::{OutputSettings, Settings, all_settings};
 use crate::setup::SetupArgs;
+use kube_read::Failure;
 
 pub(crate) use tool_commands::{ToolCall, ToolCommand};
 pub(crate) use usage_error::wants_json;

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use crate::error::Failure;
 use crate::tools::{FleetArgs, NodeArgs};
+use kube_read::Failure;
 
 /// Resource types that kubectl prints and accepts before a name.
 const NODE_TYPES: [&str; 3] = ["node/", "nodes/", "no/"];

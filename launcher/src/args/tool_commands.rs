@@ -8,7 +8,6 @@ use serde_json::Value;
 use syringe_core::since::Since;
 
 use super::targets::{FleetTarget, NodeTarget, PodTarget};
-use crate::error::Failure;
 use crate::tools::analyze_xid_errors::XidArgs;
 use crate::tools::diagnose_gpu_node::DiagnoseArgs;
 use crate::tools::explain_gpu_pod::ExplainArgs;
@@ -22,6 +21,7 @@ use crate::tools::{
     get_gpu_telemetry, get_pod_gpu_allocation, gpu_processes, inspect_topology, kill_gpu_process, list_gpu_nodes,
     reset_gpu, snapshot_ecc,
 };
+use kube_read::Failure;
 
 /// The tools. Each command also has the name of its tool, with dashes or underscores.
 #[derive(Debug, Subcommand)]

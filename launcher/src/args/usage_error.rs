@@ -6,7 +6,7 @@ use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::help;
-use crate::error::Failure;
+use kube_read::Failure;
 
 /// Similarity from which a name is suggested for a misspelled one.
 const SIMILAR: f64 = 0.7;

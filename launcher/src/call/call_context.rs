@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::call::failure_backoff::FailureBackoff;
 use crate::consent::Consent;
-use crate::error::Failure;
-use crate::kubernetes::Contexts;
 use crate::probe::{OnPhase, Prober};
 use crate::settings::Settings;
+use kube_read::Contexts;
+use kube_read::Failure;
 
 /// The context of a call.
 #[derive(Clone)]

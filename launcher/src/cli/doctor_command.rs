@@ -2,11 +2,11 @@
 
 use super::output::Output;
 use crate::doctor::{self, DoctorArgs};
-use crate::error::Failure;
 use crate::exit_status::Outcome;
-use crate::kubernetes::Contexts;
 use crate::probe::Prober;
 use crate::settings::Settings;
+use kube_read::Contexts;
+use kube_read::Failure;
 
 /// Runs the command.
 pub(super) async fn run(

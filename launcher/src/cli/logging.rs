@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 use super::progress::Messages;
-use crate::kubernetes::client::api_log;
 use crate::settings::{LogFormat, OutputSettings};
+use kube_read::client::api_log;
 
 /// Warnings, but not kube's message for each rejected exec: a starting pod causes a few.
 const DEFAULT_LOG: &str = "warn,kube_client=off,rmcp=error";

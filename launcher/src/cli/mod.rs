@@ -27,14 +27,14 @@ use crate::cli::xid_code::XidCode;
 use crate::command_names::command_of;
 use crate::completion;
 use crate::consent::{AlwaysYes, Consent, Prompt, TerminalPrompt};
-use crate::error::Failure;
 use crate::exit_status::{INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, Outcome, USAGE};
-use crate::kubernetes::Contexts;
 use crate::mcp::{Server, serve};
 use crate::probe::{self, Prober, SETTLE_TIME, SweepResult};
 use crate::settings::{Mode, OutputFormat, OutputSettings, Settings, config_command};
 use crate::text::page::Page;
 use crate::tools::{self, RenderedAnswer};
+use kube_read::Contexts;
+use kube_read::Failure;
 
 /// How long the program waits at its end, in operator mode: for a running action.
 const ACTION_SETTLE_TIME: Duration = tools::MAX_ACTION_TIME.saturating_add(SETTLE_TIME);
@@ -150,7 +150,7 @@ async fn run_command(cli: Cli, output: Output, prober: &Prober, stop: &Cancellat
     });
     #[cfg(not(feature = "demo"))]
     let given = None;
-    let contexts = Arc::new(given.unwrap_or_else(|| Contexts::new(&settings)));
+    let contexts = Arc::new(given.unwrap_or_else(|| settings.contexts()));
     let settings = Arc::new(settings);
     let done = dispatch(command, output, &settings, &contexts, prober, stop).await;
     // The demo cluster must outlive the pods.

@@ -9,11 +9,11 @@ use syringe_core::text;
 
 use super::{progress, terminal};
 use crate::audit::AuditLine;
-use crate::error::Failure;
 use crate::exit_status::{NOT_KNOWN, USAGE};
 use crate::settings::{ColorWhen, OutputFormat, OutputSettings};
 use crate::text::layout::Layout;
 use crate::text::page::Page;
+use kube_read::Failure;
 
 /// How answers are printed.
 #[derive(Clone, Copy, Debug)]

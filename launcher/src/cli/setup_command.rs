@@ -2,12 +2,12 @@
 
 use super::output::{Output, note};
 use crate::consent::{AlwaysYes, Prompt, TerminalPrompt};
-use crate::error::Failure;
 use crate::exit_status::Outcome;
-use crate::kubernetes::Contexts;
 use crate::settings::Settings;
 use crate::setup::{self, SetupArgs, SetupOutput};
 use crate::text::page::Page;
+use kube_read::Contexts;
+use kube_read::Failure;
 
 /// Runs the command.
 pub(super) async fn run(

@@ -1,12 +1,12 @@
 //! `gpu-syringe xid CODE`: what the catalogue knows of an Xid or SXid, without a cluster.
 
 use serde_json::{Value, json};
-use syringe_core::xid::event_meaning::{Kind, kinds};
-use syringe_core::xid::{Severity, SxidEntry, XidEntry, sxid, xid};
+use syringe_core::kernel_log::event_meaning::{Kind, kinds};
+use syringe_core::kernel_log::{Severity, SxidEntry, XidEntry, sxid, xid};
 
-use crate::error::Failure;
 use crate::text::page::Page;
 use crate::text::style::{self, Paint};
+use kube_read::Failure;
 
 /// What the catalogue knows of a number. An Xid and an SXid may have the same number.
 pub(super) struct XidCode {
@@ -106,7 +106,7 @@ fn lower(variant: impl std::fmt::Debug) -> String {
 
 #[cfg(test)]
 mod tests {
-    use syringe_core::xid::{sxids, xids};
+    use syringe_core::kernel_log::{sxids, xids};
 
     use super::*;
     use crate::text::layout::Layout;

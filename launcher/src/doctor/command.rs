@@ -11,9 +11,9 @@ use super::node::{self, NodeProbe};
 use super::observe::{self, observe};
 use super::report::Report;
 use super::{judge_access, judge_namespace, judge_nodes};
-use crate::kubernetes::{Connection, Contexts};
 use crate::probe::Prober;
 use crate::settings::Settings;
+use kube_read::{Connection, Contexts};
 
 /// Time for all checks without a node. A credential plugin counts.
 const TIME: Duration = Duration::from_secs(15);

@@ -5,11 +5,12 @@ use jiff::SignedDuration;
 use super::check::Check;
 use super::mend::Mends;
 use super::observe::{ExecAnswer, Observed, Seen};
-use crate::error::{Failure, kube_reason};
-use crate::kubernetes::Connection;
-use crate::kubernetes::client::api_status::is_page_of_proxy;
 use crate::settings::{ProbeMethod, Settings};
 use crate::setup::permissions::{GrantedBy, Permission};
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::client::api_status::is_page_of_proxy;
+use kube_read::failure::kube_reason;
 
 /// Clocks that differ by more make ages and times of logs wrong.
 const MAX_SKEW: SignedDuration = SignedDuration::from_secs(30);

@@ -6,9 +6,9 @@ use kube::ResourceExt;
 use super::check::Check;
 use super::mend::Mends;
 use super::observe::{Observed, Seen};
-use crate::kubernetes::model::node_conditions::is_ready;
 use crate::settings::{DEFAULT_IMAGE, ProbeMethod, Settings};
 use crate::setup::manifests::pinned_image;
+use kube_read::objects::node_conditions::is_ready;
 
 /// All checks of this file.
 pub(super) fn checks(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<Check> {

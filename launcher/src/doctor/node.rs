@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::check::Check;
 use super::mend::Mends;
-use crate::error::Failure;
-use crate::kubernetes::Connection;
-use crate::kubernetes::read::nodes;
 use crate::probe::{ProbeRequest, Prober};
 use crate::settings::{ProbeMethod, Settings};
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::reads::nodes;
 
 /// A probe that was made.
 #[derive(Clone, Debug, Serialize)]

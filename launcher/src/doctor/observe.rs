@@ -9,11 +9,6 @@ use kube::api::{AttachParams, Request};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use crate::error::{Failure, kube_reason};
-use crate::kubernetes::Connection;
-use crate::kubernetes::client::api_status::{is_not_a_status, is_page_of_proxy};
-use crate::kubernetes::model::node_labels::is_gpu_node;
-use crate::kubernetes::read::nodes;
 use crate::probe;
 use crate::settings::{Mode, ProbeMethod, Settings};
 use crate::setup::access::{self, Access};
@@ -21,6 +16,12 @@ use crate::setup::apply::{POLICIES, PolicyState, check_policy};
 use crate::setup::manifests::{PARAMETER, PROBE_POLICY, cluster_name};
 use crate::setup::objects::{self, ObjectRef, RequestError};
 use crate::setup::permissions::{GrantedBy, Permission, permissions};
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::client::api_status::{is_not_a_status, is_page_of_proxy};
+use kube_read::failure::kube_reason;
+use kube_read::objects::node_labels::is_gpu_node;
+use kube_read::reads::nodes;
 
 /// The answer to a question, as far as one came.
 #[derive(Clone, Debug)]

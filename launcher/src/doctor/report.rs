@@ -1,15 +1,15 @@
 //! The result of all checks, as text and as JSON.
 
 use serde_json::{Map, Value, json};
-use syringe_core::diagnosis::Severity;
+use syringe_core::classification::Severity;
 
 use super::check::{Check, Mend, Status};
 use super::node::NodeProbe;
 use crate::exit_status::Outcome;
-use crate::kubernetes::Connection;
 use crate::text::page::Page;
 use crate::text::style::{Paint, paint};
 use crate::text::table::{counted, new_table};
+use kube_read::Connection;
 
 /// How the ids of permissions begin.
 const PERMISSION: &str = "permission-";

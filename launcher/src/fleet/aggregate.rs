@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syringe_core::diagnosis::{Finding, Severity, Verdict};
+use diagnosis::finding::{Finding, Verdict};
+use syringe_core::classification::Severity;
 
 use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeCounts, NodeDetail, Outlier, ProbesSummary};
 use crate::answer::node_name_ranges::NodeNames;
@@ -238,10 +239,11 @@ fn summary(answer: &FleetAnswer) -> String {
 
 #[cfg(test)]
 mod tests {
-    use syringe_core::diagnosis::{Action, ActionCode, Scope};
+    use diagnosis::finding::{Action, Scope};
+    use syringe_core::classification::ActionCode;
 
     use super::*;
-    use crate::error::Failure;
+    use kube_read::Failure;
 
     /// A node with a value in every field.
     fn troubled(number: usize) -> NodeRow {

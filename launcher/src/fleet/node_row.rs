@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use diagnosis::finding::{Finding, Verdict};
 use kube::ResourceExt;
-use syringe_core::diagnosis::{Finding, Verdict};
 use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::Topology;
 use syringe_core::report::Section;
 
-use crate::kubernetes::model::node_gpus;
 use crate::node_reading::read_node::NodeReading;
+use kube_read::objects::node_facts as node_gpus;
 
 /// A node that was read.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
         judged_only: if diagnosis.not_judged.is_empty() { Vec::new() } else { judged },
         findings: diagnosis.findings,
         unknown: diagnosis.unknown.len(),
-        score: Section::into_data(sections.health).and_then(|health| health.score),
+        score: diagnosis.health.score,
         gpus,
         model: model.or_else(|| node_gpus::model(node, None)).unwrap_or_else(|| "unknown".into()),
         traits,

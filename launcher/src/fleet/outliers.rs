@@ -102,7 +102,7 @@ fn hot(model: &str, rows: &[&NodeRow]) -> Option<(Outlier, Vec<String>)> {
 
 #[cfg(test)]
 mod tests {
-    use syringe_core::diagnosis::Verdict;
+    use diagnosis::finding::Verdict;
 
     use super::*;
 

@@ -9,13 +9,14 @@ use kube::ResourceExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::call::CallContext;
-use crate::error::{Failure, RejectionReason, Scope};
-use crate::kubernetes::Connection;
-use crate::kubernetes::model::node_conditions::is_ready;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::{NodeReading, NodeToRead};
 use crate::probe::Phase;
 use crate::settings::ProbeMethod;
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::failure::{RejectionReason, Scope};
+use kube_read::objects::node_conditions::is_ready;
 
 /// Additional time for a node if node-probe is uploaded to it: 4 MB at 130 kB/s.
 const UPLOAD_TIME: Duration = Duration::from_secs(30);

@@ -6,11 +6,12 @@ use tokio::time::Instant;
 
 use crate::answer::fleet::FleetAnswer;
 use crate::call::CallContext;
-use crate::error::{Failure, Scope};
 use crate::fleet::parallel_reads::{NodeOutcome, ParallelReads};
 use crate::fleet::{aggregate, node_row};
-use crate::kubernetes::model::{node_gpus, node_labels};
-use crate::kubernetes::read::nodes;
+use kube_read::Failure;
+use kube_read::failure::Scope;
+use kube_read::objects::{node_facts as node_gpus, node_labels};
+use kube_read::reads::nodes;
 
 /// Maximum number of pods left behind that one failure names. The rest is counted.
 const MAX_LEFT: usize = 5;

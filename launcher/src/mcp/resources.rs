@@ -3,7 +3,7 @@
 use rmcp::ErrorData;
 use rmcp::model::{ReadResourceResult, Resource, ResourceContents, ResourceTemplate};
 use serde_json::{Value, json};
-use syringe_core::xid::catalogue::{SxidEntry, XidEntry, sxid, xid, xids};
+use syringe_core::kernel_log::catalogue::{SxidEntry, XidEntry, sxid, xid, xids};
 
 /// All codes in one table.
 const INDEX: &str = "xid://catalogue";

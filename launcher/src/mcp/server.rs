@@ -19,11 +19,11 @@ use super::tool_definitions::definitions;
 use super::{elicitation, prompts, resources};
 use crate::call::{CallContext, FailureBackoff};
 use crate::consent::{Consent, Tokens};
-use crate::error::Failure;
-use crate::kubernetes::Contexts;
 use crate::probe::{OnPhase, Phase, Prober};
 use crate::settings::Settings;
 use crate::tools::{RenderedAnswer, ToolEntry};
+use kube_read::Contexts;
+use kube_read::Failure;
 
 /// Instructions for the model about the whole server.
 const INSTRUCTIONS: &str = "Finds out why NVIDIA GPU work on Kubernetes is stuck, slow, pending or failing: Xid errors, GPU lost, ECC, \

@@ -3,7 +3,7 @@
 //! GPUs that NVML does not list in a container are not missing on the node. Without this, a probe in a container without GPUs
 //! would report that the node has lost all GPUs.
 
-use syringe_core::diagnosis::{self, KubernetesFacts};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::{Extent, Problem, Report, ReportScope, Section, Status};
 
 /// Kind of a problem that is caused by the container, not the GPU. No rule uses it, so the section is unknown.
@@ -51,10 +51,6 @@ pub(crate) fn limit_to_container(report: &mut Report, cluster: &mut KubernetesFa
         mark_unknown(&mut sections.ecc);
         mark_unknown(&mut sections.mig);
     }
-    // The score of the probe is for the unmodified report.
-    if sections.health.is_some() {
-        report.sections.health = Some(Section::read(diagnosis::health(report), Vec::new()));
-    }
 }
 
 /// Sets a requested section without data to unknown.
@@ -74,8 +70,9 @@ fn mark_unknown<T>(section: &mut Option<Section<T>>) {
 
 #[cfg(test)]
 mod tests {
+    use diagnosis::finding::Verdict;
     use serde_json::json;
-    use syringe_core::diagnosis::{Severity, Verdict};
+    use syringe_core::classification::Severity;
     use syringe_core::scenarios;
 
     use super::*;

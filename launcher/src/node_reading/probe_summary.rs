@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::report::{Report, ReportScope, Source};
 
-use crate::error::Failure;
-use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
 use crate::probe::{ProbeResult, Timings};
 use crate::settings::ProbeMethod;
+use kube_read::Failure;
+use kube_read::reads::api_only_facts::ApiOnlyFacts;
 
 /// How the facts were read, and what remains in the cluster.
 #[derive(Clone, Debug, Serialize, JsonSchema)]

@@ -2,25 +2,28 @@
 
 use std::time::Duration;
 
+use diagnosis::finding::Diagnosis;
+use diagnosis::first_failing_pod;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use syringe_core::diagnosis::{self, Diagnosis, KubernetesFacts, KubernetesInput, first_failing_pod};
+use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput};
 use syringe_core::report::{Problem, Report, Section, Source};
 use syringe_core::since::Since;
 use syringe_core::text::clean;
 
 use crate::call::CallContext;
-use crate::error::{Failure, RejectionReason};
-use crate::kubernetes::Connection;
-use crate::kubernetes::client::api_error::unread_input;
-use crate::kubernetes::model::node_conditions::is_ready;
-use crate::kubernetes::model::node_gpus;
-use crate::kubernetes::read::existing_pods::ExistingPods;
-use crate::kubernetes::read::{api_only_facts, cluster_facts, node_log, nodes};
 use crate::node_reading::container_scope;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::probe::{ProbeRequest, ProbeResult, TargetContainer, api_only};
 use crate::settings::ProbeMethod;
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::client::api_error::unread_input;
+use kube_read::failure::RejectionReason;
+use kube_read::objects::node_conditions::is_ready;
+use kube_read::objects::node_facts as node_gpus;
+use kube_read::reads::existing_pods::ExistingPods;
+use kube_read::reads::{api_only_facts, cluster_facts, node_log, nodes};
 
 /// Time of a call that is reserved for the deletion of the pod.
 pub(crate) const RESERVED_FOR_DELETION: Duration = Duration::from_secs(2);
@@ -88,7 +91,7 @@ impl ReadRequest {
 
     /// Whether the answer contains kernel messages.
     fn is_of_kernel_log(&self) -> bool {
-        self.command.first().is_some_and(|part| matches!(part.as_str(), "all" | "health" | "xid"))
+        self.command.first().is_some_and(|part| matches!(part.as_str(), "all" | "xid"))
     }
 
     /// Whether the answer needs all rules, including those about pods.
@@ -225,6 +228,7 @@ pub(crate) async fn read_or_refused(
         Err(failure) => (None, Some(failure)),
     };
     let facts = cluster_facts::from_objects(kubernetes, existing_pods.as_ref());
+    let failing = first_failing_pod(&facts).map(|(pod, _)| pod.clone());
     if command.first().is_some_and(|part| part == "all") {
         command.extend(stack_log(&facts).into_iter().flatten());
     }
@@ -232,7 +236,7 @@ pub(crate) async fn read_or_refused(
     let request = ProbeRequest { node: name.clone(), command, tool, target, deadline, upload_time };
     let (probed, cluster) = tokio::join!(
         probe(call, connection, request),
-        cluster_facts::add_from_api(connection, kubernetes, facts, deadline)
+        cluster_facts::add_from_api(connection, kubernetes, facts, failing, deadline)
     );
     let probed = match probed {
         Err(Failure { next_step, left_behind, obstacle: Some(RejectionReason::Policy(who)), .. }) => {

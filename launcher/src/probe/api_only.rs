@@ -2,7 +2,7 @@
 
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Sections, Source};
 
-use crate::error::Failure;
+use kube_read::Failure;
 
 /// Code of the problem that every section has.
 pub(crate) const CODE: &str = "no_probe";
@@ -28,7 +28,6 @@ pub(crate) fn report(why: &str, next_step: &str) -> Report {
         kubelet: failed("kubelet", why, next_step),
         host: failed("host", why, next_step),
         xid: failed("xid", why, next_step),
-        health: failed("health", why, next_step),
     };
     Report {
         schema_version: SCHEMA_VERSION,

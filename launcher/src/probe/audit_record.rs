@@ -11,8 +11,8 @@ use syringe_core::text::clean;
 use super::open_probes::OpenProbe;
 use super::types::{ProbeRequest, ProbeResult};
 use crate::audit::{AuditEvent, AuditLine, AuditLog};
-use crate::error::Failure;
-use crate::kubernetes::Connection;
+use kube_read::Connection;
+use kube_read::Failure;
 
 /// Longest text in an annotation. Kubernetes allows 256 KiB; nobody reads that much.
 const MAX_ANNOTATION: usize = 1500;

@@ -25,9 +25,10 @@ use super::probe_context::ProbeContext;
 use super::runner::run;
 use super::types::ProbeResult;
 use super::{admission_policy, next_steps, present_image};
-use crate::error::{Failure, RejectionReason};
-use crate::kubernetes::read::nodes;
 use crate::settings::{ProbeMethod, Settings};
+use kube_read::Failure;
+use kube_read::failure::RejectionReason;
+use kube_read::reads::nodes;
 
 /// With less time left no other method is tried.
 const MIN_TIME: Duration = Duration::from_secs(3);

@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 use syringe_core::text::clean;
 
 use super::types::ProbeContainer;
-use crate::error::RejectionReason;
 use crate::settings::{ProbeMethod, Settings};
+use kube_read::failure::RejectionReason;
 
 /// Next step if the pod is not ours any more.
 pub(super) const BY_OTHERS: &str =

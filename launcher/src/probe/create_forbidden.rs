@@ -1,7 +1,7 @@
 //! The next step after a 403 answer to the creation of a pod: a missing permission, or a rejection by an admission plugin.
 
 use super::next_steps;
-use crate::error::RejectionReason;
+use kube_read::failure::RejectionReason;
 
 /// Why no probe can be created, if that is so. A quota, a LimitRange and a namespace that is being deleted change on their own.
 pub(super) fn obstacle(why: &str) -> Option<RejectionReason> {

@@ -8,9 +8,9 @@ use kube::api::{DeleteParams, Preconditions};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::types::CreateOutcome;
-use crate::error::kube_reason;
-use crate::kubernetes::client::api_status::{is_conflict, is_not_a_status, is_not_found};
-use crate::kubernetes::client::retry::{is_retryable, retry_after};
+use kube_read::client::api_status::{is_conflict, is_not_a_status, is_not_found};
+use kube_read::client::retry::{is_retryable, retry_after};
+use kube_read::failure::kube_reason;
 
 /// Time for a deletion with all retries. A shutdown waits for it.
 pub(super) const REMOVAL_TIME: Duration = Duration::from_secs(10);

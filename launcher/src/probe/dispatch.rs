@@ -14,9 +14,10 @@ use super::probe_context::{ProbeContext, cluster_of};
 use super::probe_slots::ProbeSlots;
 use super::runner::{join, run};
 use super::types::ProbeResult;
-use crate::error::{Failure, RejectionReason};
-use crate::kubernetes::Connection;
 use crate::settings::ProbeMethod;
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::failure::RejectionReason;
 
 /// What a launcher keeps from call to call.
 #[derive(Debug, Default)]

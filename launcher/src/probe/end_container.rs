@@ -12,9 +12,9 @@ use super::container_state;
 use super::exec_retry::not_yet;
 use super::exec_websocket::{self, Command, ExecEnd, ExecError};
 use super::types::ProbeContainer;
-use crate::error::kube_reason;
-use crate::kubernetes::client::api_status::is_not_found;
 use crate::settings::Settings;
+use kube_read::client::api_status::is_not_found;
+use kube_read::failure::kube_reason;
 
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(10);

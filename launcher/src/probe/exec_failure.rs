@@ -7,8 +7,9 @@ use super::create_forbidden::is_missing_permission;
 use super::exec_websocket;
 use super::probe_context::ProbeContext;
 use super::types::ProbeContainer;
-use crate::error::{Failure, RejectionReason};
 use crate::settings::ProbeMethod;
+use kube_read::Failure;
+use kube_read::failure::RejectionReason;
 
 /// Why a pod that was deleted by somebody else does not run the probe.
 pub(super) const DELETED: &str = "the pod was deleted";

@@ -14,10 +14,11 @@ use super::pod_spec::{CONTAINER, ONCE};
 use super::probe_context::ProbeContext;
 use super::pull_progress;
 use super::types::{Phase, ProbeContainer, Timings};
-use crate::error::{Failure, RejectionReason, kube_reason};
-use crate::kubernetes::client::api_status::is_not_a_status;
-use crate::kubernetes::client::retry::{is_busy, is_not_sent, retry_after};
-use crate::kubernetes::read::events;
+use kube_read::Failure;
+use kube_read::client::api_status::is_not_a_status;
+use kube_read::client::retry::{is_busy, is_not_sent, retry_after};
+use kube_read::failure::{RejectionReason, kube_reason};
+use kube_read::reads::events;
 
 /// Time for an exec request to be upgraded.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);

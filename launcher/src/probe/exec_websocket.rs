@@ -72,7 +72,7 @@ pub(crate) enum ExecEnd {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExecError {
     /// The API server or a proxy refused.
-    #[error("{}", crate::error::kube_reason(.0))]
+    #[error("{}", kube_read::failure::kube_reason(.0))]
     Kube(#[from] kube::Error),
     /// No answer to the upgrade.
     #[error("the API server did not answer the exec request within {0:?}")]

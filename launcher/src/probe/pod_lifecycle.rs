@@ -12,11 +12,12 @@ use super::pod_spec::{CONTAINER, ProbePod, SESSION_LABEL};
 use super::probe_context::ProbeContext;
 use super::types::{CleanUp, CreateOutcome, Phase, ProbeContainer};
 use super::{admission_policy, create_forbidden, late_pod, next_steps};
-use crate::error::{Failure, RejectionReason, kube_reason};
-use crate::kubernetes::client::api_error::page_of_proxy;
-use crate::kubernetes::client::api_status::{is_already_exists, is_conflict, is_page_of_proxy};
-use crate::kubernetes::client::retry::{is_closed, is_not_sent, retry_pause};
 use crate::settings::ProbeMethod;
+use kube_read::Failure;
+use kube_read::client::api_error::page_of_proxy;
+use kube_read::client::api_status::{is_already_exists, is_conflict, is_page_of_proxy};
+use kube_read::client::retry::{is_closed, is_not_sent, retry_pause};
+use kube_read::failure::{RejectionReason, kube_reason};
 
 /// Time for the creation with all retries. Admission webhooks may be slow.
 pub(super) const CREATE_TIME: Duration = Duration::from_secs(10);

@@ -17,9 +17,9 @@ use super::launcher_session::LauncherSession;
 use super::open_probes::OpenProbe;
 use super::pod_spec::{OPERATOR, ProbePod};
 use super::types::{OnPhase, Phase, ProbeRequest, ProbeResult};
-use crate::error::Failure;
-use crate::kubernetes::Connection;
 use crate::settings::Settings;
+use kube_read::Connection;
+use kube_read::Failure;
 
 /// What one probe works with. Nothing cancels its task: it ends when what it created is removed.
 pub(super) struct ProbeContext {

@@ -10,7 +10,7 @@ use tokio::time::timeout_at;
 
 use super::probe_context::ProbeContext;
 use super::types::Phase;
-use crate::error::Failure;
+use kube_read::Failure;
 
 /// With less time left no pod is created, because it would be deleted before it could answer.
 const MIN_TIME: Duration = Duration::from_secs(3);

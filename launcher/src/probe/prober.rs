@@ -22,9 +22,9 @@ use super::sweep::{self, SweepResult};
 use super::types::{OnPhase, ProbeRequest, ProbeResult};
 use super::{delete_pod, pod_lifecycle};
 use crate::audit::{AuditEvent, AuditLine, AuditLog};
-use crate::error::Failure;
-use crate::kubernetes::Connection;
 use crate::settings::Settings;
+use kube_read::Connection;
+use kube_read::Failure;
 
 /// Longest time that the end of the program waits for pods: creation of one, looking for one whose creation was not answered,
 /// and its deletion with all retries. The slack is for an ephemeral container, which takes more steps to end.

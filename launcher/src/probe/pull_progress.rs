@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::pod_spec::CONTAINER;
 use super::probe_context::ProbeContext;
 use super::types::{Phase, ProbeContainer};
-use crate::kubernetes::read::events;
+use kube_read::reads::events;
 
 /// A container that has not started by then may wait for its image.
 const SLOW_START: Duration = Duration::from_secs(2);

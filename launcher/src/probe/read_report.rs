@@ -11,8 +11,8 @@ use super::exec_retry;
 use super::exec_websocket::{self, ExecEnd, ExecOutput};
 use super::probe_context::ProbeContext;
 use super::types::{ProbeContainer, Timings};
-use crate::error::Failure;
 use crate::settings::ProbeMethod;
+use kube_read::Failure;
 
 /// Code of the problem by which a probe refuses an action that was started before.
 const ALREADY_RUN: &str = "already_run";

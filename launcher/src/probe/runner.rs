@@ -12,8 +12,8 @@ use super::probe_context::ProbeContext;
 use super::read_report::ReceivedReport;
 use super::types::{CleanUp, CreateOutcome, Phase, ProbeResult, Timings};
 use crate::clock;
-use crate::error::Failure;
 use crate::settings::ProbeMethod;
+use kube_read::Failure;
 
 /// Creates, reads and cleans up; cleans up even when creating or reading failed. Writes the audit log's line.
 pub(super) async fn run(context: &ProbeContext, steps: impl ProbeSteps) -> Result<ProbeResult, Failure> {
@@ -160,10 +160,10 @@ mod tests {
 
     use super::*;
     use crate::audit::AuditLog;
-    use crate::kubernetes::Contexts;
     use crate::probe::pod_lifecycle::PodLifecycle;
     use crate::probe::{ProbeRequest, Prober};
     use crate::settings::Settings;
+    use kube_read::Contexts;
 
     /// A method with a defect in its clean-up.
     struct Defect(PodLifecycle);

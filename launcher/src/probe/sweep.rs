@@ -19,10 +19,11 @@ use super::open_probes::OpenProbe;
 use super::pod_spec::{MANAGED_BY, OWNER_LABEL, SESSION_LABEL, TOOL_LABEL};
 use super::types::{CreateOutcome, ProbeContainer};
 use crate::audit::{AuditEvent, AuditLine};
-use crate::error::{Failure, kube_reason};
-use crate::kubernetes::Connection;
-use crate::kubernetes::model::name_validation::is_subdomain;
 use crate::settings::{ProbeMethod, Settings};
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::failure::kube_reason;
+use kube_read::objects::name_validation::is_subdomain;
 
 /// Time for the list.
 const LIST_TIME: Duration = Duration::from_secs(8);

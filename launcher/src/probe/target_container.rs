@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
 
-use crate::kubernetes::model::gpu_resource_names::requests_gpus;
-use crate::kubernetes::model::name_validation::container_id_without_scheme;
+use kube_read::objects::gpu_resource_names::requests_gpus;
+use kube_read::objects::name_validation::container_id_without_scheme;
 
 /// Annotation of a static pod, which cannot have ephemeral containers.
 const MIRROR: &str = "kubernetes.io/config.mirror";

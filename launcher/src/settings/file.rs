@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Command};
 
-use crate::error::Failure;
 use crate::user_dirs::config_dir;
+use kube_read::Failure;
 
 /// Settings that cannot be in a file.
 const NOT_IN_FILES: [&str; 2] = ["config", "demo"];

@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use k8s_openapi::api::core::v1::Node;
+use kube_read::Contexts;
 
 use super::node_selector::{self, NodeSelector};
 use super::value_parsers::{self, KeyValue, PodRef, TolerationArg};
-use crate::error::Failure;
+use kube_read::Failure;
 
 /// Image that contains `node-probe`, if no other is named.
 pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
@@ -212,6 +213,11 @@ impl Settings {
         use clap::FromArgMatches;
         let command = Self::augment_args(clap::Command::new("gpu-syringe").no_binary_name(true));
         Self::from_arg_matches(&command.try_get_matches_from(args)?)
+    }
+
+    /// The contexts of the kubeconfig that the settings name.
+    pub fn contexts(&self) -> Contexts {
+        Contexts::new(self.kubeconfig.as_deref(), self.context.clone(), self.allow_context.clone())
     }
 
     /// Whether the demo cluster is used. Never without the feature `demo`.

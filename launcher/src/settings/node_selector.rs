@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use kube::core::{Expression, Selector, SelectorExt};
 
-use crate::error::Failure;
+use kube_read::Failure;
 
 /// Labels and taint keys of control plane nodes.
 const CONTROL_PLANE: [&str; 3] =

@@ -8,7 +8,7 @@ use kube::api::PostParams;
 use tokio::time::timeout;
 
 use super::objects::RequestError;
-use crate::kubernetes::Connection;
+use kube_read::Connection;
 
 /// Time for one question.
 const TIME: Duration = Duration::from_secs(9);

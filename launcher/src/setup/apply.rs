@@ -9,10 +9,10 @@ use super::installed::{BINDING, failed};
 use super::manifests::{PARAMETER, PROBE_POLICY, cluster_name};
 use super::objects::{self, Mode, ObjectRef};
 use super::plan::{Change, Planned};
-use crate::error::Failure;
-use crate::kubernetes::Connection;
 use crate::probe;
 use crate::settings::{ProbeMethod, Settings};
+use kube_read::Connection;
+use kube_read::Failure;
 
 /// How long to wait until the API server applies a new policy. It usually takes a second.
 const POLICY_TIME: Duration = Duration::from_secs(12);

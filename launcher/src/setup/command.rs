@@ -11,9 +11,9 @@ use super::objects::ObjectRef;
 use super::plan::{self, Change, Planned};
 use super::uninstall::{self, Removal};
 use crate::consent::{ConsentAnswer, Prompt};
-use crate::error::Failure;
-use crate::kubernetes::{Connection, Contexts};
 use crate::settings::Settings;
+use kube_read::Failure;
+use kube_read::{Connection, Contexts};
 
 /// What the trial profile permits. A user must know it before it is applied.
 const TRIAL_RISK: &str = "Without the policy, whoever may create pods in this namespace has root on every node of the cluster: \

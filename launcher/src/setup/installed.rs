@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::manifests::{LABEL, PARAMETER, PROBE_POLICY, Parameters, Profile, Subject, cluster_name};
 use super::objects::{self, ObjectRef, RequestError};
 use super::permissions::GrantedBy;
-use crate::error::Failure;
-use crate::kubernetes::Connection;
-use crate::kubernetes::model::name_validation::check_namespace;
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::objects::name_validation::check_namespace;
 
 /// Namespaces of the cluster itself, and of whoever names none.
 const SYSTEM: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];

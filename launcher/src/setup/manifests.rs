@@ -8,8 +8,8 @@ use clap::ValueEnum;
 use serde_json::Value;
 
 use super::permissions::{self, GrantedBy};
-use crate::error::Failure;
 use crate::settings::Settings;
+use kube_read::Failure;
 
 const NAMESPACE: &str = include_str!("templates/namespace.yaml");
 const PARAMETERS: &str = include_str!("templates/policy-parameters.yaml");

@@ -6,9 +6,10 @@ use http::{Method, Request};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::error::{Failure, kube_reason};
-use crate::kubernetes::Connection;
-use crate::kubernetes::client::api_status::is_not_found;
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::client::api_status::is_not_found;
+use kube_read::failure::kube_reason;
 
 /// Field manager of server-side apply.
 const MANAGER: &str = "gpu-syringe";

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::access::{self, Access};
 use super::installed::failed;
 use super::objects::{self, Mode, ObjectRef, RequestError};
-use crate::error::Failure;
-use crate::kubernetes::Connection;
+use kube_read::Connection;
+use kube_read::Failure;
 
 /// What happens to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

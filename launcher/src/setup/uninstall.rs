@@ -12,8 +12,8 @@ use super::manifests::{PARAMETER, cluster_name};
 use super::objects::{self, Mode, ObjectRef};
 use super::permissions::GrantedBy;
 use super::plan::Change;
-use crate::error::Failure;
-use crate::kubernetes::Connection;
+use kube_read::Connection;
+use kube_read::Failure;
 
 /// How long to wait until the namespace is gone.
 const NAMESPACE_TIME: Duration = Duration::from_secs(90);

@@ -1,6 +1,7 @@
 //! Answers about one node as text: findings first, then how the node was read.
 
-use syringe_core::diagnosis::{Finding, Plan, StackStage, StageState};
+use diagnosis::finding::{Finding, Plan};
+use diagnosis::stack_stage::{StackStage, StageState};
 use syringe_core::facts::LostGpu;
 use syringe_core::nvml_codes;
 

@@ -1,15 +1,15 @@
 //! The description of a node as text.
 
-use syringe_core::diagnosis::Finding;
+use diagnosis::finding::Finding;
 
 use crate::answer::node_description::{GpuRow, NodeDescription};
-use crate::kubernetes::model::node_conditions::Condition;
-use crate::kubernetes::read::events::NodeEvent;
 use crate::text::node_answer::{foot, stack_line};
 use crate::text::page::Page;
 use crate::text::pod_allocation::{pods_table, resources_table};
 use crate::text::style::{Paint, headline, named, paint};
 use crate::text::table::{Rows, cell, new_table, second};
+use kube_read::objects::node_conditions::Condition;
+use kube_read::reads::events::NodeEvent;
 
 /// The description as text.
 pub(crate) fn page(answer: &NodeDescription) -> Page {

@@ -1,8 +1,8 @@
 //! GPU resources of a node and the pods that use them, as tables.
 
-use crate::kubernetes::model::gpu_requests::{ResourceCounts, ResourceUse};
-use crate::kubernetes::model::pod_rows::{ContainerRow, DeviceRow, PodRow};
 use crate::text::table::{Rows, cell, new_table};
+use kube_read::objects::gpu_requests::{ResourceCounts, ResourceUse};
+use kube_read::objects::pod_rows::{ContainerRow, DeviceRow, PodRow};
 
 /// Use of each resource.
 pub(crate) fn resources_table(resources: &[ResourceUse]) -> Rows {

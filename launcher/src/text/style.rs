@@ -1,9 +1,10 @@
 //! Colour by severity. A painted word carries invisible marks until it is printed, so that layout and cleaning see plain text.
 
 use anstyle::{AnsiColor, Style};
+use diagnosis::finding::Verdict;
+use diagnosis::health::HealthStatus;
 use serde::Serialize;
-use syringe_core::diagnosis::{Severity, Verdict};
-use syringe_core::facts::health::HealthStatus;
+use syringe_core::classification::Severity;
 
 use crate::variant_name::variant_name;
 

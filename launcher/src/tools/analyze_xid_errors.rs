@@ -8,7 +8,6 @@ use syringe_core::since::Since;
 
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
-use crate::error::Failure;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;
 use crate::text::node_answer::{foot, head};
@@ -16,6 +15,7 @@ use crate::text::page::Page;
 use crate::text::table::{cell, new_table, pci_cell, second};
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
+use kube_read::Failure;
 
 /// Maximum number of events in one answer, the newest. The rest is counted.
 const MAX_EVENTS: usize = 60;

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::text::clean;
 
-use crate::error::Failure;
+use kube_read::Failure;
 
 /// Arguments of a tool that reads one node.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

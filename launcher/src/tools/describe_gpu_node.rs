@@ -3,24 +3,25 @@
 
 use std::time::Duration;
 
-use syringe_core::diagnosis::{Severity, Unknown};
-use syringe_core::facts::health::HealthStatus;
+use diagnosis::health::HealthStatus;
+use syringe_core::classification::Severity;
 use syringe_core::report::Source;
 use syringe_core::text::clean;
+use syringe_core::unknown::Unknown;
 
 use crate::answer::node_description::NodeDescription;
 use crate::call::CallContext;
-use crate::error::Failure;
 use crate::exit_status::{CommandAnswer, Outcome};
-use crate::kubernetes::client::api_error::section_unknown;
-use crate::kubernetes::model::name_validation;
-use crate::kubernetes::read::{events, node_with_pods};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::{self, NodeToRead};
 use crate::text;
 use crate::text::page::Page;
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
+use kube_read::Failure;
+use kube_read::client::api_error::section_unknown;
+use kube_read::objects::name_validation;
+use kube_read::reads::{events, node_with_pods};
 
 /// Maximum number of events in one answer, the newest.
 const MAX_EVENTS: usize = 15;

@@ -1,21 +1,22 @@
 //! `diagnose_gpu_node`: every section and every rule over one node, with one probe.
 
+use diagnosis::Diagnosis;
+use diagnosis::health::{GpuHealth, HealthStatus};
+use diagnosis::stack_stage::StackStage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use syringe_core::diagnosis::StackStage;
-use syringe_core::facts::health::{GpuHealth, HealthStatus};
 use syringe_core::report::{Sections, Status};
 
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
-use crate::error::Failure;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, head, stack_line};
 use crate::text::page::Page;
 use crate::text::style::named;
 use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::tool::Tool;
+use kube_read::Failure;
 
 /// The tool.
 pub struct DiagnoseGpuNode;
@@ -82,7 +83,7 @@ impl Tool for DiagnoseGpuNode {
         let DiagnoseArgs { node_name, detail, context } = args;
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["all".into()]).await?;
         let sections = read.report.sections;
-        let section = DiagnosisSection::of(sections, read.diagnosis.stack.clone(), detail);
+        let section = DiagnosisSection::of(sections, &read.diagnosis, detail);
         Ok(NodeAnswer::new(read.diagnosis, section, read.note))
     }
 
@@ -118,10 +119,10 @@ impl Tool for DiagnoseGpuNode {
 }
 
 impl DiagnosisSection {
-    fn of(sections: Sections, stack: Vec<StackStage>, with_detail: bool) -> Self {
+    fn of(sections: Sections, diagnosis: &Diagnosis, with_detail: bool) -> Self {
         let sections_read =
             sections.statuses().into_iter().map(|(section, status)| SectionStatus { section, status }).collect();
-        let health = sections.health.clone().and_then(|section| section.data).unwrap_or_default();
+        let health = diagnosis.health.clone();
         let gpus = u32::try_from(health.gpus.len()).unwrap_or(u32::MAX);
         let affected_gpus = health.gpus.into_iter().filter(|gpu| gpu.status != HealthStatus::Healthy).collect();
         let detail = if with_detail { detail_of(sections) } else { None };
@@ -130,7 +131,7 @@ impl DiagnosisSection {
             gpus,
             score: health.score,
             status: health.status,
-            stack,
+            stack: diagnosis.stack.clone(),
             affected_gpus,
             detail,
             detail_omitted: Vec::new(),
@@ -139,8 +140,6 @@ impl DiagnosisSection {
 }
 
 /// The sections as the probe printed them. The largest are left out if the answer would be too long.
-fn detail_of(mut sections: Sections) -> Option<Value> {
-    // The findings and `affected_gpus` have its content.
-    sections.health = None;
+fn detail_of(sections: Sections) -> Option<Value> {
     serde_json::to_value(sections).ok()
 }

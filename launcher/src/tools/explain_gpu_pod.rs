@@ -1,22 +1,19 @@
 //! `explain_gpu_pod`: why a pod failed, hangs or is Pending, from the facts of Kubernetes and of its node.
 
+use diagnosis::explanation;
+use diagnosis::explanation::types::{Cause, Explanation};
+use diagnosis::finding::{Diagnosis, Finding};
+use diagnosis::stack_stage::StackStage;
 use k8s_openapi::api::core::v1::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use syringe_core::diagnosis::{Diagnosis, Finding, Severity, StackStage, Unknown};
-use syringe_core::explanation::{self, Cause, Explanation, PodFacts};
+use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::report::Source;
+use syringe_core::unknown::Unknown;
 
 use crate::call::CallContext;
-use crate::error::Failure;
 use crate::exit_status::{CommandAnswer, Outcome};
-use crate::kubernetes::client::api_error::section_unknown;
-use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::model::capacity_shortage;
-use crate::kubernetes::model::node_conditions::is_ready;
-use crate::kubernetes::model::scheduler_filters::{Candidate, requested};
-use crate::kubernetes::read::pod::ReadPod;
-use crate::kubernetes::read::{candidate_nodes, pod, pod_log};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;
@@ -27,6 +24,14 @@ use crate::text::style::{Paint, paint};
 use crate::text::table::second;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
+use kube_read::Failure;
+use kube_read::client::api_error::section_unknown;
+use kube_read::client::connection::Connection;
+use kube_read::objects::capacity_shortage;
+use kube_read::objects::node_conditions::is_ready;
+use kube_read::objects::scheduler_filters::{Candidate, requested};
+use kube_read::reads::pod::ReadPod;
+use kube_read::reads::{candidate_nodes, pod, pod_log};
 
 /// Maximum number of findings about the node in one answer.
 const MAX_FINDINGS: usize = 8;

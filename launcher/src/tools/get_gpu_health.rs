@@ -1,13 +1,12 @@
 //! `get_gpu_health`: a score for each GPU with the reasons for lost points, for one node or for all.
 
+use diagnosis::health::Health;
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::facts::health::Health;
 
 use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
-use crate::error::Failure;
 use crate::fleet;
 use crate::fleet::NodeSelection;
 use crate::node_reading::read_node;
@@ -18,6 +17,7 @@ use crate::text::style::named;
 use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::FleetArgs;
 use crate::tools::tool::Tool;
+use kube_read::Failure;
 
 /// The tool.
 pub struct GetGpuHealth;
@@ -47,7 +47,7 @@ impl Tool for GetGpuHealth {
             return Ok(OneOrMany::Many(Box::new(fleet::read_fleet(&call, selection, Self::NAME, &command).await?)));
         };
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
-        let health = read_node::section(&read.note, "health", read.report.sections.health)?;
+        let health = read.diagnosis.health.clone();
         Ok(OneOrMany::One(Box::new(NodeAnswer::new(read.diagnosis, HealthSection { health }, read.note))))
     }
 

@@ -7,7 +7,6 @@ use syringe_core::facts::inventory::Inventory;
 use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
-use crate::error::Failure;
 use crate::fleet;
 use crate::fleet::NodeSelection;
 use crate::node_reading::read_node;
@@ -17,6 +16,7 @@ use crate::text::page::Page;
 use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::FleetArgs;
 use crate::tools::tool::Tool;
+use kube_read::Failure;
 
 /// The tool.
 pub struct GetGpuInventory;

@@ -6,13 +6,13 @@ use syringe_core::facts::telemetry::Telemetry;
 
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
-use crate::error::Failure;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, head, push_gpus};
 use crate::text::page::Page;
 use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
+use kube_read::Failure;
 
 /// The tool.
 pub struct GetGpuTelemetry;

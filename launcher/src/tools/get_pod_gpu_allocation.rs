@@ -2,24 +2,15 @@
 
 use std::time::Duration;
 
+use diagnosis::finding::Finding;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use syringe_core::diagnosis::{Finding, Unknown};
 use syringe_core::text::clean;
+use syringe_core::unknown::Unknown;
 
 use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
-use crate::error::Failure;
 use crate::exit_status::{CommandAnswer, Outcome};
-use crate::kubernetes::client::api_error::section_unknown;
-use crate::kubernetes::model::gpu_requests::ResourceUse;
-use crate::kubernetes::model::name_validation;
-use crate::kubernetes::model::pod_rows::PodRow;
-use crate::kubernetes::model::resolve_devices;
-use crate::kubernetes::model::resolve_devices::Leftovers;
-use crate::kubernetes::read::existing_pods::ExistingPods;
-use crate::kubernetes::read::node_with_pods;
-use crate::kubernetes::read::node_with_pods::NodeWithPods;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::NodeToRead;
@@ -27,6 +18,16 @@ use crate::text::node_answer::foot;
 use crate::text::page::Page;
 use crate::text::pod_allocation::{pods_table, resources_table};
 use crate::tools::tool::Tool;
+use kube_read::Failure;
+use kube_read::client::api_error::section_unknown;
+use kube_read::objects::gpu_requests::ResourceUse;
+use kube_read::objects::name_validation;
+use kube_read::objects::pod_rows::PodRow;
+use kube_read::objects::resolve_devices;
+use kube_read::objects::resolve_devices::Leftovers;
+use kube_read::reads::existing_pods::ExistingPods;
+use kube_read::reads::node_with_pods;
+use kube_read::reads::node_with_pods::NodeWithPods;
 
 /// Sections that show which container has which device.
 pub(super) const SECTIONS: &str = "inventory,mig,kubelet,processes";

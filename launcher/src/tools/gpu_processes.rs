@@ -6,17 +6,14 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use syringe_core::diagnosis::Unknown;
 use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::processes::Processes;
 use syringe_core::text::clean;
+use syringe_core::unknown::Unknown;
 
 use crate::call::CallContext;
 use crate::consent;
-use crate::error::Failure;
 use crate::exit_status::{CommandAnswer, Outcome};
-use crate::kubernetes::model::name_validation;
-use crate::kubernetes::read::existing_pods::ExistingPods;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::{self, NodeToRead};
 use crate::settings::{Mode, Settings};
@@ -28,6 +25,9 @@ use crate::tools::common_args::NodeArgs;
 use crate::tools::get_pod_gpu_allocation::{self, GetPodGpuAllocation};
 use crate::tools::kill_gpu_process::KillGpuProcess;
 use crate::tools::tool::Tool;
+use kube_read::Failure;
+use kube_read::objects::name_validation;
+use kube_read::reads::existing_pods::ExistingPods;
 
 /// The command.
 pub struct GpuProcesses;

@@ -10,14 +10,14 @@ use syringe_core::facts::action::{Action, KillAction, KillOutcome};
 use syringe_core::text::clean;
 
 use crate::call::CallContext;
-use crate::error::Failure;
-use crate::kubernetes::Connection;
-use crate::kubernetes::read::pod_description;
 use crate::text::page::Page;
 use crate::tools::action_answer::{self, ActionAnswer};
 use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
 use crate::tools::{common_args, operator_action};
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::reads::pod_description;
 
 /// Default time between SIGTERM and SIGKILL.
 const DEFAULT_GRACE: u64 = 10;

@@ -8,24 +8,25 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use syringe_core::diagnosis::Unknown;
+use syringe_core::unknown::Unknown;
 use tokio::time::{Instant, timeout_at};
 
 use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
-use crate::error::Failure;
 use crate::exit_status::{CommandAnswer, Outcome};
-use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::model::dra::Dra;
-use crate::kubernetes::model::gpu_requests::{self, ResourceCounts};
-use crate::kubernetes::model::node_conditions::{is_cordoned, is_ready};
-use crate::kubernetes::model::node_gpus;
-use crate::kubernetes::model::node_labels::{is_gpu_node, label_number};
-use crate::kubernetes::read::{nodes, pods, resource_claims};
 use crate::text::page::Page;
 use crate::text::style::{Paint, paint};
 use crate::text::table::{cell, counted, new_table};
 use crate::tools::tool::Tool;
+use kube_read::Failure;
+use kube_read::client::connection::Connection;
+use kube_read::objects::dra::Dra;
+use kube_read::objects::gpu_requests;
+use kube_read::objects::gpu_requests::ResourceCounts;
+use kube_read::objects::node_conditions::{is_cordoned, is_ready};
+use kube_read::objects::node_facts as node_gpus;
+use kube_read::objects::node_labels::{is_gpu_node, label_number};
+use kube_read::reads::{nodes, pods, resource_claims};
 
 /// The tool.
 pub struct ListGpuNodes;
@@ -371,7 +372,7 @@ impl GpuNode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubernetes::model::gpu_resource_names::GPU_RESOURCE;
+    use kube_read::objects::gpu_resource_names::GPU_RESOURCE;
 
     #[test]
     fn a_cordoned_or_not_ready_node_has_no_free_gpus() {

@@ -14,14 +14,15 @@ use tokio_util::sync::CancellationToken;
 use crate::call::CallContext;
 use crate::consent;
 use crate::consent::{ConsentAnswer, PendingQuestion, Redeemer, TOKEN_LIFETIME};
-use crate::error::Failure;
-use crate::kubernetes::read::nodes;
-use crate::kubernetes::{Connection, IN_CLUSTER};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::RESERVED_FOR_DELETION;
 use crate::probe::{ActionDetails, AuditRecord, ONCE, ProbeRequest, ProbeResult, random_suffix};
 use crate::settings::{Mode, Settings};
 use crate::tools::action_answer::ActionAnswer;
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::client::connection::IN_CLUSTER;
+use kube_read::reads::nodes;
 
 /// Maximum lifetime of the pod of an action. deploy/admission-policy.yaml allows at most 15 minutes.
 pub(crate) const MAX_ACTION_TIME: Duration = Duration::from_secs(840);

@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
 
 use crate::call::CallContext;
-use crate::error::Failure;
-use crate::kubernetes::Connection;
-use crate::kubernetes::model::node_conditions::is_cordoned;
 use crate::settings::DrainCheck;
 use crate::text::page::Page;
 use crate::tools::action_answer::{self, ActionAnswer};
 use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
 use crate::tools::{common_args, operator_action};
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::objects::node_conditions::is_cordoned;
 
 /// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode. The rest is for the checks before and after.
 const TIME: Duration = Duration::from_secs(480);

@@ -6,7 +6,6 @@ use syringe_core::facts::ecc::{Ecc, RemappedRows};
 
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
-use crate::error::Failure;
 use crate::node_reading::read_node;
 use crate::text::node_answer::{foot, head, push_gpus};
 use crate::text::page::Page;
@@ -15,6 +14,7 @@ use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
+use kube_read::Failure;
 
 /// The tool.
 pub struct SnapshotEcc;

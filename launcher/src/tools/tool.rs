@@ -10,10 +10,10 @@ use syringe_core::text::clean;
 use tokio::time::Instant;
 
 use crate::call::CallContext;
-use crate::error::Failure;
 use crate::exit_status::{CommandAnswer, Outcome};
 use crate::text::page::Page;
 use crate::{fit_answer, untrusted_text};
+use kube_read::Failure;
 
 /// Maximum length of a name: a type and the name of an object.
 const MAX_NAME: usize = 260;

@@ -12,8 +12,7 @@ use crate::section::SectionName;
 
 /// Checks the action against `facts`.
 pub(super) fn replay(facts: &Report, act: &ActionRequest) -> Report {
-    let everything = SectionName::ALL.into_iter().filter(|name| *name != SectionName::Health).collect();
-    let facts = crate::replay::replay(facts, &act.request.of(everything));
+    let facts = crate::replay::replay(facts, &act.request.of(SectionName::ALL.to_vec()));
     let action = match &act.action {
         ActionKind::Kill(order) => Action::Kill(Box::new(kill(order, &facts))),
         ActionKind::Reset(order) => Action::Reset(Box::new(reset(order, &facts))),

@@ -1,12 +1,10 @@
-//! What the diagnosis says of a process that takes no signal: the same rule for the action as for every answer.
+//! Why a process does not end: its state, and whether the kernel reports it as blocked.
 
-use jiff::Timestamp;
-use syringe_core::diagnosis::{self, Stuck};
-use syringe_core::facts::processes::{GpuProcess, Processes};
-use syringe_core::report::{Report, Section, Sections};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
+use syringe_core::facts::processes::GpuProcess;
 
 use crate::paths::Paths;
-use crate::{host, kernel_log, pid_namespace};
+use crate::{host, kernel_log};
 
 /// Why a process did not end.
 pub(super) fn survivor(paths: &Paths, pid: u32) -> String {
@@ -17,30 +15,29 @@ pub(super) fn survivor(paths: &Paths, pid: u32) -> String {
 
 /// What its wait in state D means for a signal; `None`: it does not wait.
 pub(super) fn why(paths: &Paths, pid: u32) -> Option<&'static str> {
-    judged(paths, pid).map(waiting)
+    is_blocked(paths, pid).map(explain_wait)
 }
 
-/// What the diagnosis says of a process that waits in state D, from its threads and the kernel's log. `None`: it does not.
-fn judged(paths: &Paths, pid: u32) -> Option<Stuck> {
+/// Returns whether the kernel log names a thread of a process in state D as blocked. `None`: it is not in that state.
+fn is_blocked(paths: &Paths, pid: u32) -> Option<bool> {
     let process = host::describe(paths, pid).filter(GpuProcess::is_uninterruptible)?;
-    let host_pid_namespace = pid_namespace::is_initial(&paths.proc);
-    let processes = Processes { host_pid_namespace, processes: vec![process], ..Processes::default() };
-    let xid = kernel_log::read(paths, &kernel_log::Options { since: None, journal: false });
-    let sections =
-        Sections { processes: Some(Section::read(processes, Vec::new())), xid: Some(xid), ..Sections::default() };
+    let log = kernel_log::read(paths, &kernel_log::Options { since: None, journal: false });
+    let events = log.data.map(|log| log.events).unwrap_or_default();
     let boot_id = host::identity(paths).boot_id;
-    diagnosis::stuck(&Report { boot_id, taken_at: Some(Timestamp::now()), sections, ..Report::default() }, pid)
+    // The pid may have belonged to another process before.
+    let is_of_process =
+        |event: &&KernelEvent| event.boot_id == boot_id && (event.last.is_none() || event.last >= process.started_at);
+    let names_task = |event: &KernelEvent| event.pid.is_some_and(|task| process.has_task(task));
+    let blocked = |event: &&KernelEvent| event.kind == KernelEventKind::HungTask && names_task(event);
+    Some(events.iter().filter(blocked).any(|event| is_of_process(&event)))
 }
 
-fn waiting(stuck: Stuck) -> &'static str {
-    match stuck {
-        Stuck::Permanent => {
-            "the kernel reports that it is blocked, and no signal ends it; drain the node and power-cycle it"
-        }
-        Stuck::Possible => {
-            "it receives no signal until the wait in the kernel ends; if it still waits in a minute, the driver hangs, and \
-             only a reboot of the node ends the process"
-        }
+fn explain_wait(blocked: bool) -> &'static str {
+    if blocked {
+        "the kernel reports that it is blocked, and no signal ends it; drain the node and power-cycle it"
+    } else {
+        "it receives no signal until the wait in the kernel ends; if it still waits in a minute, the driver hangs, and \
+         only a reboot of the node ends the process"
     }
 }
 
@@ -56,17 +53,14 @@ mod tests {
             let stat = format!("{pid} (job) {state} 1 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0");
             tree.file(&format!("proc/{pid}/stat"), stat);
         }
-        assert_eq!(why(&tree.paths(), 77), Some(waiting(Stuck::Possible)));
+        assert_eq!(why(&tree.paths(), 77), Some(explain_wait(false)));
         assert_eq!(why(&tree.paths(), 78), None);
     }
 
     #[test]
     fn only_what_the_kernel_reports_is_called_blocked_for_good() {
-        assert!(
-            waiting(Stuck::Permanent).contains("the kernel reports")
-                && waiting(Stuck::Permanent).contains("power-cycle")
-        );
-        let perhaps = waiting(Stuck::Possible);
+        assert!(explain_wait(true).contains("the kernel reports") && explain_wait(true).contains("power-cycle"));
+        let perhaps = explain_wait(false);
         assert!(perhaps.contains("in a minute") && !perhaps.contains("drain"), "one look proves nothing: {perhaps}");
     }
 }

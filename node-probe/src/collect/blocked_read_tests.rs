@@ -25,7 +25,7 @@ const TRIES: usize = 4;
 fn report(tree: &Tree) -> (Value, Duration) {
     let files = Files { root: Some(tree.path().to_owned()), ..Files::default() };
     let stack_log = Some(StackLogOf { pod_uid: POD.into(), container: "plugin".into() });
-    let sections = SectionName::ALL.into_iter().filter(|name| *name != SectionName::Health).collect();
+    let sections = SectionName::ALL.to_vec();
     let request = Request {
         sections,
         since: None,

@@ -207,11 +207,7 @@ impl Collector {
                 SectionName::Mig => sections.mig = Some(Section::failed(problem)),
                 SectionName::Topology => sections.topology = Some(topology_without_nvml(&self.paths, problem)),
                 // These need no NVML.
-                SectionName::Processes
-                | SectionName::Kubelet
-                | SectionName::Host
-                | SectionName::Xid
-                | SectionName::Health => {}
+                SectionName::Processes | SectionName::Kubelet | SectionName::Host | SectionName::Xid => {}
             }
         }
     }
@@ -253,7 +249,6 @@ impl Collector {
             SectionName::Kubelet => sections.kubelet = Some(Section::failed(problem)),
             SectionName::Host => sections.host = Some(Section::failed(problem)),
             SectionName::Xid => sections.xid = Some(Section::failed(problem)),
-            SectionName::Health => {}
         }
     }
 

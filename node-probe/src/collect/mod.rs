@@ -26,11 +26,10 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use syringe_core::diagnosis;
 use syringe_core::facts::host::Host;
 use syringe_core::facts::topology;
+use syringe_core::kernel_log::LogOrigin;
 use syringe_core::report::{Extent, Problem, Report, Section, Sections, Source};
-use syringe_core::xid::LogOrigin;
 
 use self::collector::{Collector, LATE_PART};
 use self::needed_sections::NeededSections;
@@ -103,7 +102,7 @@ fn nvml_time(timeout: Duration) -> Duration {
     timeout.saturating_sub((timeout / 6).clamp(Duration::from_millis(50), Duration::from_millis(500)))
 }
 
-/// Joins the results of the threads, computes the health section, and removes sections that were not requested.
+/// Joins the results of the threads, and removes sections that were not requested.
 fn finish(
     report: &mut Report,
     whose: LogOrigin,
@@ -115,7 +114,7 @@ fn finish(
         let mine = whose == LogOrigin::ThisNode || report.source == Source::Hardware;
         let here = if mine { host::pci_topology(paths) } else { Vec::new() };
         let ports = topology::ports_above_one_gpu(&here);
-        syringe_core::xid::join_gpus(log, whose, addresses.unwrap_or_default(), &ports);
+        syringe_core::kernel_log::join_gpus(log, whose, addresses.unwrap_or_default(), &ports);
     }
     if let Some(xid) = &mut report.sections.xid {
         bounded::add_problems(xid);
@@ -128,11 +127,7 @@ fn finish(
         host::name_lost(paths, addresses, sees_all, &mut report.sections);
         add_to_nvml(&mut report.sections, &bounded::take_problems());
     }
-    if requested.contains(&SectionName::Health) {
-        report.sections.health = Some(Section::read(diagnosis::health(report), Vec::new()));
-    }
-    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid, health: _ } =
-        &mut report.sections;
+    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid } = &mut report.sections;
     let unasked = |name| !requested.contains(&name);
     drop_if(inventory, unasked(SectionName::Inventory));
     drop_if(telemetry, unasked(SectionName::Telemetry));
@@ -147,7 +142,7 @@ fn finish(
 
 /// Adds problems of reads that belong to no section: to `host`, or the first section that was read.
 fn add_to_first(sections: &mut Sections, problems: Vec<Problem>) {
-    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid, health: _ } = sections;
+    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid } = sections;
     let _ = add_to(host, &problems)
         || add_to(inventory, &problems)
         || add_to(telemetry, &problems)

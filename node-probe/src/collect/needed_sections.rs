@@ -1,4 +1,4 @@
-//! The sections that must be read for the requested ones: `health` needs all of them.
+//! The sections that must be read for the requested ones.
 
 use crate::section::SectionName;
 
@@ -11,11 +11,8 @@ pub(super) struct NeededSections {
 }
 
 impl NeededSections {
-    /// `health` is computed from all others.
     pub(super) fn of(requested: &[SectionName]) -> Self {
-        let all = requested.contains(&SectionName::Health);
-        let sections = SectionName::ALL.into_iter().filter(|name| *name != SectionName::Health);
-        let sections = sections.filter(|name| all || requested.contains(name)).collect();
+        let sections = SectionName::ALL.into_iter().filter(|name| requested.contains(name)).collect();
         Self { sections, nothing_of_this_machine: false }
     }
 

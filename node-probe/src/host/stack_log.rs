@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use syringe_core::facts::stack_log::StackLog;
+use syringe_core::facts::stack_log::{StackLog, names_failure};
 use syringe_core::report::Problem;
 use syringe_core::text::clean_keeping_end;
 
@@ -51,23 +51,6 @@ const LINE_CAP: usize = 400;
 /// Maximum number of restarts whose logs are read: the kubelet keeps one or two.
 const MAX_FILES: usize = 3;
 
-/// Words that indicate a failure, for lines that the table of known phrases does not contain.
-const WORDS: [&str; 13] = [
-    "error",
-    "fail",
-    "fatal",
-    "panic",
-    "cannot",
-    "could not",
-    "unable",
-    "denied",
-    "refused",
-    "not found",
-    "no such",
-    "timed out",
-    "too many",
-];
-
 /// Reads the log. If it cannot be read, the result is a problem with the reason.
 pub(super) fn read(paths: &Paths, of: &StackLogOf, problems: &mut Vec<Problem>) -> Option<StackLog> {
     let what = || format!("log of container {} of pod {}", of.container, of.pod_uid);
@@ -102,7 +85,7 @@ pub(super) fn read(paths: &Paths, of: &StackLogOf, problems: &mut Vec<Problem>) 
     let changed_at = logs.first().and_then(|(_, file)| file.changed_at());
     let lines = last_lines(&logs);
     let (before, last) = lines.split_at(lines.len().saturating_sub(LAST));
-    let mut telling: Vec<&String> = before.iter().filter(|line| is_telling(line)).collect();
+    let mut telling: Vec<&String> = before.iter().filter(|line| names_failure(line)).collect();
     telling.drain(..telling.len().saturating_sub(MAX_TELLING));
     let shown = |line: &String| clean_keeping_end(line, LINE_CAP);
     Some(StackLog {
@@ -187,11 +170,6 @@ fn message(line: &str) -> (String, bool) {
         }
         _ => (line.to_owned(), false),
     }
-}
-
-fn is_telling(line: &str) -> bool {
-    let lower_case = line.to_ascii_lowercase();
-    WORDS.iter().any(|word| lower_case.contains(word)) || syringe_core::stack_log::explain(line).is_some()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
 use syringe_core::facts::kernel_log::KernelLog;
-use syringe_core::xid::{EventLog, Options};
+use syringe_core::kernel_log::{EventLog, Options};
 
 use super::journal::Newest;
 use super::kmsg;

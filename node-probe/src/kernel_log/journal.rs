@@ -13,9 +13,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use syringe_core::kernel_log::{EventLog, record_parser};
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
-use syringe_core::xid::{EventLog, record_parser};
 
 use super::lines::Lines;
 use crate::child;
@@ -213,7 +213,7 @@ fn failed(why: String) -> Problem {
 mod tests {
     use super::*;
     use crate::testing::Tree;
-    use syringe_core::xid::Options;
+    use syringe_core::kernel_log::Options;
 
     const ENTRY: &str = r#"{"__REALTIME_TIMESTAMP":"1740327858123456","_BOOT_ID":"c0ffee","_TRANSPORT":"kernel","SYSLOG_FACILITY":"0","MESSAGE":"NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus."}"#;
 

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use syringe_core::xid::{Clock, EventLog, record_parser};
+use syringe_core::kernel_log::{Clock, EventLog, record_parser};
 
 /// Initial size of the buffer. Records have up to 8 KiB, or more with long dictionaries.
 const BUFFER: usize = 16 * 1024;
@@ -82,7 +82,7 @@ pub(super) fn drain(device: &mut impl Read, log: &mut EventLog, began: u64, time
 #[cfg(test)]
 mod tests {
     use super::*;
-    use syringe_core::xid::Options;
+    use syringe_core::kernel_log::Options;
 
     const LONG: Duration = Duration::from_secs(60);
 

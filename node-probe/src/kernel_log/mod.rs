@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   kmsg ─────────┐ this boot, as far back as the ring buffer reaches
-//!   journal ──────┼─▶ EventLog (syringe_core::xid) ─▶ KernelLog, each line once
+//!   journal ──────┼─▶ EventLog (syringe_core::kernel_log) ─▶ KernelLog, each line once
 //!   text_logs ────┘ earlier boots: the journal, else a text log
 //!   saved ────────▶ the same, from one file
 //! ```
@@ -29,9 +29,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use syringe_core::facts::kernel_log::{Coverage, KernelLog};
+use syringe_core::kernel_log as xid;
+use syringe_core::kernel_log::window::{CUT_BEFORE, JOURNAL};
+use syringe_core::kernel_log::{Clock, EventLog};
 use syringe_core::report::{Problem, Section};
-use syringe_core::xid::window::{CUT_BEFORE, JOURNAL};
-use syringe_core::xid::{self, Clock, EventLog};
 
 pub(crate) use self::journal::become_in_root;
 pub(crate) use self::options::Options;

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use syringe_core::facts::kernel_log::KernelLog;
+use syringe_core::kernel_log as xid;
+use syringe_core::kernel_log::EventLog;
 use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
-use syringe_core::xid::{self, EventLog};
 
 use super::lines::Lines;
 use super::options::Options;

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use syringe_core::xid::EventLog;
-use syringe_core::xid::record::WallTime;
-use syringe_core::xid::record_parser;
-use syringe_core::xid::window::TEXT_LOGS;
+use syringe_core::kernel_log::EventLog;
+use syringe_core::kernel_log::record::WallTime;
+use syringe_core::kernel_log::record_parser;
+use syringe_core::kernel_log::window::TEXT_LOGS;
 
 use super::lines::Lines;
 use crate::files;
@@ -104,7 +104,7 @@ fn push(file: &HostFile, log: &mut EventLog, zone: &TimeZone, now: Timestamp, de
 mod tests {
     use super::*;
     use crate::testing::Tree;
-    use syringe_core::xid::Options;
+    use syringe_core::kernel_log::Options;
 
     fn now() -> Timestamp {
         "2026-11-21T00:00:00Z".parse().expect("a time")

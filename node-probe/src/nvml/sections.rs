@@ -196,11 +196,7 @@ impl Parts {
                 SectionName::Ecc => fill(&mut sections.ecc, || self.ecc(absent)),
                 SectionName::Mig => fill(&mut sections.mig, || self.mig(absent)),
                 SectionName::Topology => fill(&mut sections.topology, || self.topology(absent)),
-                SectionName::Processes
-                | SectionName::Kubelet
-                | SectionName::Host
-                | SectionName::Xid
-                | SectionName::Health => {}
+                SectionName::Processes | SectionName::Kubelet | SectionName::Host | SectionName::Xid => {}
             }
         }
     }

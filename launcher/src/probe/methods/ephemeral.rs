@@ -14,10 +14,6 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
-use crate::error::{Failure, RejectionReason, kube_reason};
-use crate::kubernetes::client::api_error::{page_of_proxy, request_failed, timed_out};
-use crate::kubernetes::client::api_status::{is_conflict, is_not_a_status, is_page_of_proxy};
-use crate::kubernetes::client::retry;
 use crate::probe::end_container::{AddedContainer, FinalState};
 use crate::probe::late_pod::LATE_TIME;
 use crate::probe::open_probes::OpenProbe;
@@ -29,6 +25,11 @@ use crate::probe::target_container::TargetContainer;
 use crate::probe::types::{CleanUp, Phase, ProbeContainer, Timings};
 use crate::probe::{admission_policy, late_container};
 use crate::settings::ProbeMethod;
+use kube_read::Failure;
+use kube_read::client::api_error::{page_of_proxy, request_failed, timed_out};
+use kube_read::client::api_status::{is_conflict, is_not_a_status, is_page_of_proxy};
+use kube_read::client::retry;
+use kube_read::failure::{RejectionReason, kube_reason};
 
 /// Pods in it are never chosen: only --ephemeral-pod can name one.
 const SYSTEM_NAMESPACE: &str = "kube-system";

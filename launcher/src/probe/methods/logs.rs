@@ -13,9 +13,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
-use crate::error::{Failure, RejectionReason, kube_reason};
-use crate::kubernetes::client::api_status::is_not_a_status;
-use crate::kubernetes::client::retry::retry_pause;
 use crate::probe::create_forbidden::is_missing_permission;
 use crate::probe::pod_lifecycle::PodLifecycle;
 use crate::probe::probe_context::ProbeContext;
@@ -23,6 +20,10 @@ use crate::probe::read_report::{self, ReceivedReport};
 use crate::probe::types::{CleanUp, Phase, ProbeContainer, Timings};
 use crate::probe::{container_state, exec_failure, exec_retry};
 use crate::settings::ProbeMethod;
+use kube_read::Failure;
+use kube_read::client::api_status::is_not_a_status;
+use kube_read::client::retry::retry_pause;
+use kube_read::failure::{RejectionReason, kube_reason};
 
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(8);

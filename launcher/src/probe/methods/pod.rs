@@ -2,12 +2,12 @@
 
 use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
-use crate::error::Failure;
 use crate::probe::pod_lifecycle::PodLifecycle;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::read_report::{self, ReceivedReport};
 use crate::probe::types::{CleanUp, Timings};
 use crate::settings::ProbeMethod;
+use kube_read::Failure;
 
 /// A pod that waits while the probe runs in it.
 pub(in crate::probe) struct ExecPod(PodLifecycle);

@@ -2,10 +2,10 @@
 
 use super::command::node_probe;
 use super::inject;
-use crate::error::Failure;
 use crate::probe::launcher_identity::LauncherIdentity;
 use crate::probe::pod_spec::ProbePod;
 use crate::settings::{ProbeMethod, Settings};
+use kube_read::Failure;
 
 /// The pod that the probe method of the settings creates. With --via logs its command is that of the largest report.
 pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failure> {

@@ -1,10 +1,10 @@
 //! The steps that differ from one probe method to another.
 
-use crate::error::Failure;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::read_report::ReceivedReport;
 use crate::probe::types::{CleanUp, Timings};
 use crate::settings::ProbeMethod;
+use kube_read::Failure;
 
 /// One probe by one method: create, read, clean up.
 pub(in crate::probe) trait ProbeSteps: Send + Sync {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::binary::ProbeBinary;
 use crate::carried::sha256;
-use crate::error::Failure;
+use kube_read::Failure;
 
 /// Name of the probe in the archive.
 pub(super) const NAME: &str = "node-probe";

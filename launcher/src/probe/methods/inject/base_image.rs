@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::core::v1::Node;
 
-use crate::error::{Failure, RejectionReason};
 use crate::probe::image_reference::ImageReference;
 use crate::probe::present_image;
 use crate::settings::Settings;
+use kube_read::Failure;
+use kube_read::failure::RejectionReason;
 
 /// Repositories whose images have a shell, best first: with glibc, then those that need the loader of the host. Registry and
 /// path must be equal: anybody who can push elsewhere could otherwise run a shell of their own in a privileged pod.

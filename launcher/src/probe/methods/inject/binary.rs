@@ -6,8 +6,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::carried::{self, CarriedProgram};
-use crate::error::{Failure, RejectionReason};
 use crate::settings::Settings;
+use kube_read::Failure;
+use kube_read::failure::RejectionReason;
 
 /// The part of an ELF header that includes its machine.
 const HEAD_BYTES: usize = 20;

@@ -20,9 +20,6 @@ use self::archive::Archive;
 pub(in crate::probe) use self::archive::Archives;
 use self::upload::DIRECTORY;
 use super::probe_steps::ProbeSteps;
-use crate::error::{Failure, RejectionReason};
-use crate::kubernetes::Connection;
-use crate::kubernetes::read::nodes;
 use crate::probe::exec_retry;
 use crate::probe::exec_websocket::{ExecEnd, ExecOutput};
 use crate::probe::pod_lifecycle::PodLifecycle;
@@ -31,6 +28,10 @@ use crate::probe::probe_context::ProbeContext;
 use crate::probe::read_report::{self, ReceivedReport};
 use crate::probe::types::{CleanUp, Timings};
 use crate::settings::{ProbeMethod, Settings};
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::failure::RejectionReason;
+use kube_read::reads::nodes;
 
 /// Runs the probe with the base image's own loader.
 const RUN: &str = r#"exec /tmp/node-probe "$@""#;

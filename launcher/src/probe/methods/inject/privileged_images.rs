@@ -9,13 +9,14 @@ use kube::Api;
 use kube::api::ListParams;
 
 use super::base_image;
-use crate::error::{Failure, RejectionReason, kube_reason};
-use crate::kubernetes::client::api_error::{request_failed, timed_out};
-use crate::kubernetes::client::api_status::is_not_a_status;
-use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::client::retry;
 use crate::probe::image_reference::ImageReference;
 use crate::probe::pod_spec::MANAGED_BY;
+use kube_read::Failure;
+use kube_read::client::api_error::{request_failed, timed_out};
+use kube_read::client::api_status::is_not_a_status;
+use kube_read::client::connection::Connection;
+use kube_read::client::retry;
+use kube_read::failure::{RejectionReason, kube_reason};
 
 /// How many images are tried: some have no shell.
 const MAX_IMAGES: usize = 3;

@@ -3,11 +3,12 @@
 use syringe_core::text::clean;
 
 use super::archive::{Archive, NAME};
-use crate::error::{Failure, RejectionReason};
 use crate::probe::exec_retry;
 use crate::probe::exec_websocket::{ExecEnd, ExecOutput};
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::types::{ProbeContainer, Timings};
+use kube_read::Failure;
+use kube_read::failure::RejectionReason;
 
 /// Directory of node-probe in the pod.
 pub(super) const DIRECTORY: &str = "/tmp";

@@ -1,0 +1,71 @@
+//! Properties of the diagnosis of any report: the body of its fuzz target. The tests run it on the committed inputs.
+
+use serde_json::Value;
+use syringe_core::facts::kubernetes::KubernetesFacts;
+use syringe_core::report::{Report, Section};
+
+use crate::{Verdict, diagnose};
+use common::{assert_clean, in_time};
+
+#[path = "common.rs"]
+mod common;
+
+/// Longest text in what is printed: the limit of `Report::from_node`.
+const MAX_TEXT: usize = 1000;
+/// Bytes of one diagnosis without those of the report.
+const MAX_DIAGNOSIS: usize = 4 << 20;
+
+fn without_texts(value: Value) -> Value {
+    match value {
+        Value::String(_) => Value::Null,
+        Value::Array(list) => list.into_iter().map(without_texts).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, without_texts(value))).collect(),
+        other => other,
+    }
+}
+
+/// A document that a node printed, and its diagnosis.
+pub fn report(data: &[u8]) {
+    let Ok(report) = in_time(|| Report::from_node(data)) else { return };
+    let value = serde_json::to_value(&report).expect("a report is JSON");
+    assert_clean(&value, MAX_TEXT);
+    let document = serde_json::to_vec(&report).expect("a report is JSON");
+    for cut in [document.len() / 3, document.len() - 1] {
+        assert!(Report::from_node(&document[..cut]).is_err(), "a cut document was read");
+    }
+    let again = Report::from_node(&document).expect("what was written is read");
+    // Cleaning is not idempotent: the mark of a secret joins what stood beside it.
+    let again = without_texts(serde_json::to_value(&again).expect("a report is JSON"));
+    assert_eq!(again, without_texts(value), "what was written is read as something else");
+    let kubernetes = KubernetesFacts::default();
+    let diagnosis = in_time(|| diagnose(&report, &kubernetes));
+    let text = serde_json::to_vec(&diagnosis).expect("a diagnosis is JSON");
+    assert!(text.len() <= MAX_DIAGNOSIS + 16 * document.len(), "a diagnosis of {} bytes", text.len());
+    if diagnosis.verdict == Verdict::Healthy {
+        healthy(report);
+    }
+}
+
+/// A healthy report without one of the sections that decide is not healthy.
+fn healthy(report: Report) {
+    assert!(Section::data_of(&report.sections.inventory).is_some_and(|inventory| !inventory.gpus.is_empty()));
+    let kubernetes = KubernetesFacts::default();
+    for section in diagnose(&report, &kubernetes).judged {
+        let mut value = serde_json::to_value(&report).expect("a report is JSON");
+        value["sections"].as_object_mut().expect("sections").shift_remove(&section);
+        let less = Report::from_node(value.to_string().as_bytes()).expect("a report");
+        assert_ne!(diagnose(&less, &kubernetes).verdict, Verdict::Healthy, "healthy without {section}");
+    }
+}
+
+#[cfg(test)]
+#[path = "../committed_inputs.rs"]
+mod committed_inputs;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn reports_of_the_corpus_keep_the_properties() {
+        super::committed_inputs::run("report", super::report);
+    }
+}

@@ -1,0 +1,13 @@
+//! Conclusions from all findings: plan, health, summary, unknown and unchecked facts.
+
+pub(crate) mod contradictions;
+pub(crate) mod health;
+pub(crate) mod not_checked;
+#[cfg(test)]
+mod not_checked_tests;
+pub(crate) mod plan;
+#[cfg(test)]
+mod plan_tests;
+pub(crate) mod ruled_out;
+pub(crate) mod summary;
+pub(crate) mod unknown;

@@ -1,0 +1,53 @@
+//! Lists what a diagnosis does not check (`not_checked`): it reads values once and runs no test.
+
+use crate::conclusion::ruled_out as faults_ruled_out;
+use crate::input::node::Node;
+use crate::rule::evidence;
+use crate::rules::log::coverage as kernel_log_coverage;
+
+/// The list, shortest entries first.
+pub(crate) fn list(node: &Node<'_>) -> Vec<String> {
+    let mut entries = Vec::new();
+    if node.judged().is_empty() {
+        return entries;
+    }
+    entries.push("no test was run on the GPUs (run dcgmi diag for that)".to_owned());
+    entries.push("counters were read once: whether they grow is not known".to_owned());
+    entries.extend(transfers(node).into_iter().map(str::to_owned));
+    entries.extend(before_the_log(node));
+    let not_offered = faults_ruled_out::of(node).not_offered;
+    entries.extend(not_offered.into_iter().map(|fact| format!("{fact}: not checked")));
+    entries
+}
+
+/// What decides how fast data moves between GPUs and to the network, and is not read.
+fn transfers(node: &Node<'_>) -> Vec<&'static str> {
+    let Some(topology) = node.topology() else { return Vec::new() };
+    let on_pcie_alone = topology.gpus.len() > 1 && topology.gpus.iter().all(|gpu| gpu.nvlinks.is_empty());
+    let mut entries = Vec::new();
+    if on_pcie_alone {
+        entries.push("PCIe ACS, which can slow down transfers between GPUs, is not checked");
+    }
+    if !topology.nics.is_empty() {
+        entries.push("GPUDirect RDMA (nvidia_peermem, DMA-BUF) is not checked");
+    }
+    entries
+}
+
+/// The kernel log before its start is not known, so repetitions cannot be detected.
+fn before_the_log(node: &Node<'_>) -> Option<String> {
+    let log = node.kernel_log()?;
+    let Some(since) = kernel_log_coverage::covered_since(node) else {
+        return Some("the start of the kernel log is not known".to_owned());
+    };
+    let asked = log.since.is_some_and(|asked| asked >= since);
+    let older = match (log.events_before, asked) {
+        (0, true) => " (the requested window)".to_owned(),
+        (count, true) => format!(
+            " (the requested window; {} before it omitted)",
+            evidence::count(usize::try_from(count).unwrap_or(usize::MAX), "event")
+        ),
+        _ => String::new(),
+    };
+    Some(format!("kernel log before {}{older}: earlier events are not known", evidence::time(since)))
+}

@@ -1,0 +1,252 @@
+//! Makes one plan for each GPU or for the node: which work may continue, and the steps in order.
+//!
+//! Each rule has its own action. Two rules about one GPU can contradict each other ("other work may continue", "drain
+//! the work"), or one can require a reboot that a process of another finding blocks. If several findings require an
+//! action, the strongest one leads, the texts of the others refer to the plan, and the steps are listed once.
+
+use crate::finding::Plan;
+use crate::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU};
+use crate::input::node::{Gpu, Node};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::gpu::{memory, unusable as lost};
+use crate::rules::workload::processes;
+use syringe_core::classification::{ActionCode, Severity};
+
+/// A GPU's index, and its place in words.
+type Label = (Option<u32>, String);
+
+/// Makes the plans, and adapts the texts of the drafts to them.
+pub(crate) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
+    if asks(drafts).any(|draft| draft.action == ActionCode::DrainAndReboot) {
+        return of_node(node, drafts).into_iter().collect();
+    }
+    let mut plans: Vec<(Gpu, Plan)> = Vec::new();
+    for gpu in &node.gpus {
+        plans.extend(of_gpu(gpu, drafts).map(|plan| (gpu.clone(), plan)));
+    }
+    grouped(plans, &node.name)
+}
+
+/// Returns the drafts that require an action now.
+fn asks(drafts: &[Draft]) -> impl Iterator<Item = &Draft> {
+    drafts.iter().filter(|draft| draft.severity > Severity::Info && draft.action >= ActionCode::RestartPod)
+}
+
+fn is_reset(action: ActionCode) -> bool {
+    matches!(action, ActionCode::ResetGpu | ActionCode::DrainAndReset)
+}
+
+fn is(draft: &Draft, rule: crate::rule::declaration::Rule) -> bool {
+    draft.rule.id == rule.id
+}
+
+/// The plan of a node that needs a reboot, which includes the resets of its GPUs.
+fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
+    let findings = ids(asks(drafts));
+    if asks(drafts).count() < 2 {
+        return None;
+    }
+    let reboots = || asks(drafts).filter(|draft| draft.action == ActionCode::DrainAndReboot);
+    let mut gone: Vec<&Draft> = reboots().filter(|draft| is(draft, lost::OFF_BUS) || is(draft, lost::LOST)).collect();
+    let stuck: Vec<String> = reboots()
+        .filter(|draft| is(draft, processes::STUCK))
+        .filter_map(|draft| draft.scope.pid)
+        .map(|pid| pid.to_string())
+        .collect();
+    let mut steps = vec!["Cordon {node}.".to_owned()];
+    let name = &node.name;
+    steps.push(if stuck.is_empty() {
+        "Drain {node}.".to_owned()
+    } else {
+        format!("Drain {{node}}. Do not wait for pid {}: no signal ends it.", listed(&stuck))
+    });
+    steps.push(
+        match (gone.is_empty(), stuck.is_empty()) {
+            (false, true) => {
+                "Power-cycle {node}: a reset or a plain reboot may not bring back a GPU that fell off the bus."
+            }
+            (true, true) => "Reboot {node}.",
+            (_, false) => {
+                "Power-cycle {node} (BMC): a plain reboot can wait forever for a process that no signal ends."
+            }
+        }
+        .to_owned(),
+    );
+    let verb = if gone.is_empty() && stuck.is_empty() { "reboot" } else { "power-cycle" };
+    let places = |wanted: fn(&Draft) -> bool| -> Vec<Label> {
+        let found = asks(drafts).filter(|draft| wanted(draft) && names_gpu(draft));
+        found.map(|draft| (draft.scope.gpu, evidence::place(&draft.scope, draft.noun))).collect()
+    };
+    let reset = distinct(places(|draft| is_reset(draft.action)));
+    if !reset.is_empty() {
+        steps.push(format!("{} needs no separate reset: the {verb} resets it.", evidence::gpus(&reset)));
+    }
+    steps.extend(afterwards(&places));
+    let returned = places(|draft| draft.action == ActionCode::ContactVendor);
+    gone.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
+    if !gone.is_empty() {
+        let gpus: Vec<_> =
+            gone.iter().map(|draft| (draft.scope.gpu, evidence::place(&draft.scope, draft.noun))).collect();
+        steps.push(format!("If {} falls off the bus again, return it (RMA).", evidence::gpus(&distinct(gpus))));
+    }
+    let affected = distinct(places(|draft| draft.severity >= Severity::Critical));
+    let until_then = until_drain(node, &affected);
+    let what = format!("the {verb} of {{node}}");
+    refer_to_plan(drafts.iter_mut(), ActionCode::DrainAndReboot, &what, verb);
+    let steps = steps.into_iter().map(|step| step.replace("{node}", name)).collect();
+    let subject = name.clone();
+    Some(Plan { subject, action: ActionCode::DrainAndReboot, until_then, steps, findings, addresses: Vec::new() })
+}
+
+/// Returns which work may continue until the drain.
+fn until_drain(node: &Node<'_>, affected: &[Label]) -> String {
+    let name = &node.name;
+    if affected.is_empty() || node.listed().count() <= affected.len() {
+        return format!("Do not schedule new work on {name}; the drain ends the running work.");
+    }
+    format!(
+        "Work that does not use {} may continue until the drain. Stop jobs that use it now. Do not schedule new work on \
+         {name}.",
+        evidence::gpus(affected)
+    )
+}
+
+/// Returns the steps for hardware repairs, which come last.
+fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> {
+    let mut steps = Vec::new();
+    let cabling = distinct(places(|draft| draft.action == ActionCode::CheckCabling));
+    if !cabling.is_empty() {
+        steps.push(format!(
+            "While the node is down, check seating, power, cooling and cables of {}.",
+            evidence::gpus(&cabling)
+        ));
+    }
+    let vendor = distinct(places(|draft| draft.action == ActionCode::ContactVendor));
+    if !vendor.is_empty() {
+        steps.push(format!("Run the NVIDIA field diagnostic on {} and return it (RMA).", evidence::gpus(&vendor)));
+    }
+    steps
+}
+
+/// A GPU that is reset, or returned.
+fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
+    let of_it = |draft: &&Draft| draft.is_on(gpu);
+    let findings = ids(asks(drafts).filter(of_it));
+    let asked = || asks(drafts).filter(of_it);
+    let returned = asked().any(|draft| draft.action == ActionCode::ContactVendor);
+    let reset = asked().any(|draft| is_reset(draft.action));
+    let watches = |draft: &Draft| draft.action == ActionCode::Watch && draft.severity > Severity::Info;
+    let other_text =
+        drafts.iter().any(|draft| draft.is_on(gpu) && (draft.action == ActionCode::RestartPod || watches(draft)));
+    if !(reset || returned) || (findings.len() < 2 && !other_text) {
+        return None;
+    }
+    let contained = asked().any(|draft| is(draft, memory::CONTAINED));
+    let worst = asked().map(|draft| draft.severity).max()?;
+    let may_go_on = contained && worst < Severity::Fatal;
+    let until_then = if may_go_on {
+        "Restart the affected application. Other work on {gpu} may continue until the drain; do not schedule new work on it."
+    } else {
+        "Do not schedule new work on {gpu}, and stop its running work now. Work on other GPUs of {node} may continue."
+    };
+    let mut steps = vec!["Cordon {node}, so that {gpu} gets no new work.".to_owned()];
+    if reset {
+        steps.push(if may_go_on {
+            "Reset {gpu} when its work has finished, at the latest at the next drain.".to_owned()
+        } else {
+            "Stop the work on {gpu}, then reset {gpu}.".to_owned()
+        });
+        steps.push("If the reset fails or a process does not end, drain and power-cycle {node}.".to_owned());
+    }
+    if asked().any(|draft| draft.action == ActionCode::CheckCabling) {
+        steps.push("When {node} is drained, check seating, power, cooling and cables of {gpu}.".to_owned());
+    }
+    if returned {
+        steps.push("Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).".to_owned());
+    }
+    let action = if returned { ActionCode::ContactVendor } else { ActionCode::DrainAndReset };
+    let of_gpu = drafts.iter_mut().filter(|draft| draft.is_on(gpu));
+    refer_to_plan(of_gpu, action, &format!("{PLAN_OF_GPU} {{gpu}}"), "reset");
+    let (subject, until_then) = ("{gpu}".to_owned(), until_then.to_owned());
+    Some(Plan { subject, action, until_then, steps, findings, addresses: Vec::new() })
+}
+
+/// Adapts the texts of the drafts, so that none of them contradicts the plan.
+fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
+    for draft in drafts {
+        let text = match draft.action {
+            // A fault of an application still needs attention; the plan says which work may continue.
+            ActionCode::RestartPod if draft.severity == Severity::Info => {
+                format!(
+                    "Check the log of the application; this does not indicate a fault of {{gpu}}. Otherwise follow {what}."
+                )
+            }
+            ActionCode::RestartPod => format!("Stop the work of the pod and start it elsewhere; then follow {what}."),
+            ActionCode::Watch if draft.severity > Severity::Info && draft.scope.gpu.is_some() => {
+                format!("No separate action: follow {what}.")
+            }
+            action if is_reset(action) && lead == ActionCode::DrainAndReboot => {
+                format!("No separate reset: {what} includes it. Until then do not schedule new work on {{gpu}}.")
+            }
+            ActionCode::DrainAndReboot if draft.severity > Severity::Info => {
+                format!("Cordon and drain {{node}}, then {verb} it, as described in {PLAN_FOR_NODE} {{node}}.")
+            }
+            action if is_reset(action) && draft.severity > Severity::Info => {
+                format!("Do not schedule new work on {{gpu}} of {{node}} and reset it, as described in {ITS_PLAN}.")
+            }
+            _ => continue,
+        };
+        if is_reset(draft.action) || draft.action == ActionCode::DrainAndReboot {
+            draft.action = if lead == ActionCode::DrainAndReboot { lead } else { draft.action };
+        }
+        draft.advice = text;
+    }
+}
+
+/// Merges identical plans of several GPUs.
+fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
+    let mut groups: Vec<(Plan, Vec<Gpu>)> = Vec::new();
+    for (gpu, plan) in plans {
+        match groups.iter_mut().find(|(first, _)| *first == plan) {
+            Some((_, gpus)) => gpus.push(gpu),
+            None => groups.push((plan, vec![gpu])),
+        }
+    }
+    let named = |(plan, gpus): (Plan, Vec<Gpu>)| {
+        let labels: Vec<Label> = gpus.iter().map(|gpu| (gpu.index, gpu.label())).collect();
+        let names = evidence::gpus(&labels);
+        let fill = |text: String| text.replace("{gpu}", &names).replace("{node}", node);
+        let Plan { subject, action, until_then, steps, findings, .. } = plan;
+        let steps = steps.into_iter().map(fill).collect();
+        let addresses = gpus.into_iter().filter_map(|gpu| gpu.pci).collect();
+        Plan { subject: fill(subject), action, until_then: fill(until_then), steps, findings, addresses }
+    };
+    groups.into_iter().map(named).collect()
+}
+
+fn names_gpu(draft: &Draft) -> bool {
+    draft.scope.gpu.is_some() || draft.scope.pci.is_some()
+}
+
+fn ids<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
+    let mut ids: Vec<String> = drafts.map(|draft| draft.rule.id.to_owned()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn distinct(mut labels: Vec<Label>) -> Vec<Label> {
+    labels.sort_unstable();
+    labels.dedup();
+    // A finding about a process may have the index of the GPU without its address. The longer name is used for both.
+    let full: Vec<u32> = labels.iter().filter(|(_, text)| text.contains('(')).filter_map(|(index, _)| *index).collect();
+    labels.retain(|(index, text)| text.contains('(') || !index.is_some_and(|index| full.contains(&index)));
+    labels
+}
+
+fn listed(pids: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let more = if pids.len() > SHOWN { format!(" and {} more", pids.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", pids.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,118 @@
+//! Tests of the texts of plans: no finding contradicts the plan of its GPU.
+
+use serde_json::{Value, json};
+
+use crate::diagnose;
+use crate::finding::{Diagnosis, Finding};
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::report::Report;
+
+const FIRST: &str = "00000000:18:00.0";
+const SECOND: &str = "00000000:2a:00.0";
+
+/// An Xid a minute before the facts were taken.
+fn xid(code: u32, pci: &str, pid: u32) -> Value {
+    let time = "2026-11-21T02:44:10Z";
+    json!({"kind": "xid", "code": code, "pci_address": pci, "pid": pid, "process": "job", "count": 1, "first": time,
+        "last": time})
+}
+
+/// A node with two GPUs that respond, these events, and this in the row remapper of the first GPU.
+fn judged(events: &[Value], failed: bool, processes: &[Value]) -> Diagnosis {
+    let gpu = |index: u32, pci: &str, more: Value| {
+        let mut gpu = json!({"index": index, "uuid": format!("GPU-{index}"), "pci_address": pci});
+        gpu.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        gpu
+    };
+    let both =
+        |more: Value| json!({"status": "ok", "data": {"gpus": [gpu(0, FIRST, more.clone()), gpu(1, SECOND, more)]}});
+    let mut ecc = both(json!({"volatile": {"uncorrected": 0}}));
+    if failed {
+        ecc["data"]["gpus"][0]["remapped_rows"] =
+            json!({"correctable": 0, "uncorrectable": 8, "pending": false, "failure_occurred": true});
+    }
+    let report: Report =
+        serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1", "sections": {
+        "inventory": both(json!({})), "telemetry": both(json!({"temperature": {"gpu_celsius": 40}})), "ecc": ecc,
+        "processes": {"status": "ok", "data": {"host_pid_namespace": true, "processes": processes}},
+        "xid": {"status": "ok", "data": {"events": events}}}}))
+        .expect("a report");
+    diagnose(&report, &KubernetesFacts::default())
+}
+
+fn finding<'d>(diagnosis: &'d Diagnosis, id: &str) -> &'d Finding {
+    diagnosis.findings.iter().find(|finding| finding.id == id).unwrap_or_else(|| panic!("no {id}: {diagnosis:#?}"))
+}
+
+#[test]
+fn an_application_fault_beside_a_reset_does_not_say_that_other_work_may_continue() {
+    let alone = judged(&[xid(31, FIRST, 7)], false, &[]);
+    assert!(finding(&alone, "application-fault").action.text.contains("other work may continue"));
+    let both = judged(&[xid(31, FIRST, 7), xid(62, FIRST, 8)], false, &[]);
+    let action = &finding(&both, "application-fault").action.text;
+    assert!(action.contains("Check the log of the application") && action.contains("follow"), "{action}");
+    assert!(!action.contains("may continue") && !action.contains("Stop the work"), "{action}");
+    let elsewhere = judged(&[xid(31, FIRST, 7), xid(62, SECOND, 8)], false, &[]);
+    assert!(finding(&elsewhere, "application-fault").action.text.contains("other work may continue"));
+}
+
+#[test]
+fn a_warning_beside_a_reset_has_no_action_of_its_own() {
+    let alone = judged(&[xid(63, FIRST, 7)], false, &[]);
+    assert!(finding(&alone, "row-remap-recorded").action.text.contains("Reset it at the next drain"));
+    let both = judged(&[xid(63, FIRST, 7), xid(62, FIRST, 8)], false, &[]);
+    let action = &finding(&both, "row-remap-recorded").action;
+    assert_eq!(action.code, ActionCode::Watch);
+    assert!(action.text.starts_with("No separate action: follow"), "{}", action.text);
+}
+
+#[test]
+fn work_may_continue_beside_a_contained_error_only() {
+    let until_then = |events: &[Value]| {
+        let [plan] = judged(events, false, &[]).plan.try_into().expect("one plan");
+        plan.until_then
+    };
+    let contained = until_then(&[xid(94, FIRST, 7), xid(63, FIRST, 7)]);
+    assert!(contained.contains("may continue until the drain"), "{contained}");
+    let worse = until_then(&[xid(94, FIRST, 7), xid(63, FIRST, 7), xid(62, FIRST, 8)]);
+    assert!(worse.contains("stop its running work now"), "{worse}");
+}
+
+#[test]
+fn a_gpu_that_is_returned_is_not_returned_on_a_condition_too() {
+    let processes = [json!({"pid": 9, "state": "D", "uses": [{"gpu": 1, "memory_bytes": 1}]})];
+    let steps = |failed| {
+        let diagnosis = judged(&[xid(79, FIRST, 7), xid(79, SECOND, 9)], failed, &processes);
+        let [plan] = diagnosis.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {diagnosis:#?}"));
+        assert!(diagnosis.findings.iter().any(|finding| finding.severity == Severity::Fatal));
+        plan.steps
+    };
+    let again = |steps: &[String], gpu: &str| {
+        steps.iter().any(|step| step.contains("falls off the bus again") && step.contains(gpu))
+    };
+    let good = steps(false);
+    assert!(again(&good, "0") && again(&good, "1"), "{good:#?}");
+    let bad = steps(true);
+    assert!(bad.iter().any(|step| step.contains("field diagnostic on GPU 0")), "{bad:#?}");
+    assert!(!again(&bad, FIRST.trim_start_matches("0000")) && again(&bad, "GPU 1"), "{bad:#?}");
+}
+
+#[test]
+fn a_gpu_is_named_once_in_a_step() {
+    let processes = [json!({"pid": 9, "state": "D", "uses": [{"gpu": 0, "memory_bytes": 1}]})];
+    let diagnosis = judged(&[xid(79, FIRST, 7), xid(62, SECOND, 8)], false, &processes);
+    let [plan] = diagnosis.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {diagnosis:#?}"));
+    for text in plan.steps.iter().chain([&plan.until_then]) {
+        assert!(text.matches("GPU 0").count() <= 1, "{text}");
+    }
+    assert!(plan.steps.iter().any(|step| step.contains("Do not wait for pid 9")), "{:#?}", plan.steps);
+    // A plain reboot waits for a process that no signal ends.
+    let hangs = judged(&[xid(119, FIRST, 9), xid(62, SECOND, 8)], false, &processes);
+    let [plan] = hangs.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {hangs:#?}"));
+    assert!(plan.steps.iter().any(|step| step.starts_with("Power-cycle n1 (BMC)")), "{:#?}", plan.steps);
+    // A finding of the process counts its GPU a second time: the other GPU still has work that may continue.
+    let only = judged(&[xid(79, FIRST, 7)], false, &processes);
+    let [plan] = only.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {only:#?}"));
+    assert!(plan.until_then.starts_with("Work that does not use GPU 0"), "{}", plan.until_then);
+}

@@ -1,0 +1,186 @@
+//! Faults that a healthy summary rules out ("no throttling"), and the facts that this needs.
+//!
+//! A fault is ruled out if its fact was read on every GPU. If the hardware does not support the fact, the fault is listed
+//! as not checked. If the fact is missing without a reason, the verdict is `unknown`: a report without the fact does not
+//! show that the GPU is healthy.
+
+use crate::input::node::{Gpu, Node};
+use crate::rule::evidence;
+use crate::rules::gpu::{implausible, thermal};
+use syringe_core::facts::Availability;
+use syringe_core::facts::topology::GpuTopology;
+
+/// Availability of one fact of one GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FactState {
+    /// It was read.
+    Read,
+    /// The driver does not support it on this GPU.
+    NotOffered,
+    /// It is missing, and no reason is given.
+    Missing,
+}
+
+/// A fault that a healthy summary can rule out.
+struct Fault {
+    /// The section that holds the fact.
+    section: &'static str,
+    /// Its name in the summary: `no {words}`.
+    words: &'static str,
+    /// Whether the fact was read.
+    is_read: fn(&Node<'_>, &Gpu) -> bool,
+    /// Fields with the fact: groups of fields, one group is sufficient, and all fields of that group are needed. The
+    /// fact is not supported if each group has an unsupported field.
+    sources: &'static [&'static [&'static str]],
+}
+
+/// The fault that the error counters show.
+pub(crate) const UNCORRECTED: &str = "uncorrected memory error since driver load";
+
+/// The fault that the links show.
+pub(crate) const NVLINK_FAULT: &str = "NVLink fault";
+
+const FAULTS: &[Fault] = &[
+    Fault {
+        section: "ecc",
+        words: "pending memory repair",
+        is_read: |node, gpu| {
+            node.ecc_of(gpu).is_some_and(|ecc| {
+                ecc.remapped_rows.is_some() || ecc.retired_pages.as_ref().is_some_and(|pages| pages.pending.is_some())
+            })
+        },
+        sources: &[&["remapped_rows"], &["retired_pages"]],
+    },
+    Fault {
+        section: "ecc",
+        words: "recovery action recommended by the driver",
+        is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.recovery_action.is_some()),
+        sources: &[&["recovery_action"]],
+    },
+    Fault {
+        section: "ecc",
+        words: UNCORRECTED,
+        is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.volatile.uncorrected.is_some()),
+        sources: &[&["volatile.uncorrected"]],
+    },
+    Fault {
+        section: "telemetry",
+        words: "throttling",
+        is_read: |node, gpu| {
+            let throttling = node.telemetry_of(gpu).map(|now| &now.throttling);
+            throttling.is_some_and(|now| now.reasons_mask.is_some() || now.active.is_some())
+        },
+        sources: &[&["throttling.reasons_mask"]],
+    },
+    Fault {
+        section: "telemetry",
+        words: "overheating",
+        is_read: |node, gpu| {
+            node.telemetry_of(gpu).is_some_and(|now| {
+                let now = &now.temperature;
+                let limit = now.slowdown_celsius.is_some_and(|limit| thermal::PLAUSIBLE.contains(&limit));
+                // A margin is only useful with the threshold on the same scale.
+                let threshold = now.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
+                let margin = now.tlimit_margin_celsius.is_some() && threshold.is_some();
+                now.gpu_celsius.is_some_and(|celsius| implausible::CELSIUS.contains(&celsius)) && (limit || margin)
+            })
+        },
+        sources: &[
+            &["temperature.slowdown_celsius"],
+            &["temperature.tlimit_margin_celsius", "temperature.tlimit_thresholds.slowdown_celsius"],
+        ],
+    },
+    Fault {
+        section: "topology",
+        words: NVLINK_FAULT,
+        is_read: |node, gpu| {
+            node.topology_of(gpu).is_some_and(links_read)
+                && gpu.index.is_some_and(|index| {
+                    // The section lists paths of links that could not be read.
+                    ["nvlinks", "nvlinks.active"]
+                        .iter()
+                        .all(|field| node.availability("topology", index, field) == Availability::Read)
+                })
+        },
+        sources: &[&["nvlinks"]],
+    },
+    Fault {
+        section: "topology",
+        words: "missing PCIe lane",
+        is_read: |node, gpu| {
+            let hop = node.topology_of(gpu).and_then(|topology| topology.pcie_path.first());
+            let link = node.telemetry_of(gpu).map(|now| &now.pcie);
+            hop.is_some_and(|hop| hop.width.is_some() && hop.max_width.is_some())
+                || link.is_some_and(|link| link.width.is_some() && link.max_width.is_some())
+        },
+        sources: &[&["pcie_path"]],
+    },
+];
+
+fn links_read(topology: &GpuTopology) -> bool {
+    !topology.nvlinks.is_empty() && topology.nvlinks.iter().all(|group| group.active.is_some())
+}
+
+/// The faults of a node, by what is known about them.
+#[derive(Debug, Default)]
+pub(crate) struct FaultsRuledOut {
+    /// Faults that no GPU that responds has.
+    pub(crate) ruled_out: Vec<&'static str>,
+    /// Facts that the hardware does not support: `throttling (not offered by GPUs 0-6)`.
+    pub(crate) not_offered: Vec<String>,
+    /// Section and text of facts that are missing without a reason.
+    pub(crate) missing: Vec<(&'static str, String)>,
+}
+
+/// Checks every fault for every GPU that responds.
+pub(crate) fn of(node: &Node<'_>) -> FaultsRuledOut {
+    let mut faults = FaultsRuledOut::default();
+    let gpus: Vec<&Gpu> = node.answering().collect();
+    if gpus.is_empty() {
+        return faults;
+    }
+    for fault in FAULTS.iter().filter(|fault| node.has(fault.section)) {
+        let of = |wanted: FactState| -> Vec<(Option<u32>, String)> {
+            let found = gpus.iter().filter(|gpu| fact_state(node, gpu, fault) == wanted);
+            found.map(|gpu| (gpu.index, gpu.label())).collect()
+        };
+        let (missing, not_offered) = (of(FactState::Missing), of(FactState::NotOffered));
+        if missing.is_empty() && not_offered.is_empty() {
+            faults.ruled_out.push(fault.words);
+        }
+        if !missing.is_empty() {
+            faults.missing.push((
+                fault.section,
+                format!("{} could not be ruled out for {}", fault.words, evidence::gpus(&missing)),
+            ));
+        }
+        // It is normal that PCIe cards have no NVLink.
+        let no_links_at_all = fault.words == NVLINK_FAULT && not_offered.len() == gpus.len();
+        if !not_offered.is_empty() && !no_links_at_all {
+            faults.not_offered.push(format!("{} (not offered by {})", fault.words, evidence::gpus(&not_offered)));
+        }
+    }
+    faults
+}
+
+fn fact_state(node: &Node<'_>, gpu: &Gpu, fault: &Fault) -> FactState {
+    let lacks = |field: &str| {
+        gpu.index.is_some_and(|index| node.availability(fault.section, index, field) == Availability::Unsupported)
+    };
+    if (fault.is_read)(node, gpu) {
+        FactState::Read
+    } else if fault.sources.iter().all(|fields| fields.iter().any(|field| lacks(field)))
+        || has_no_links(node, gpu, fault)
+    {
+        FactState::NotOffered
+    } else {
+        FactState::Missing
+    }
+}
+
+/// A GPU without links in NVML has no NVLink. The topology of a node without NVML has no information about links.
+fn has_no_links(node: &Node<'_>, gpu: &Gpu, fault: &Fault) -> bool {
+    fault.section == "topology"
+        && fault.sources == [["nvlinks"]]
+        && node.topology_of(gpu).is_some_and(|topology| topology.nvlinks.is_empty())
+}

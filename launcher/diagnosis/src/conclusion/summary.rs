@@ -1,0 +1,244 @@
+//! Writes the summary: the worst finding, or what was checked if there is none.
+
+use std::collections::BTreeSet;
+
+use crate::conclusion::{ruled_out as faults_ruled_out, unknown};
+use crate::finding::Verdict;
+use crate::input::node::{Node, OF_NVML};
+use crate::rule::draft::Concluded;
+use crate::rule::evidence;
+use crate::rules::gpu::memory;
+use crate::rules::links::nvlink_events;
+use crate::rules::log::{coverage as kernel_log_coverage, xid};
+use syringe_core::classification::Severity;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::catalogue;
+use syringe_core::kernel_log::catalogue::Class;
+
+/// Writes the summary of a diagnosis.
+pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) -> String {
+    let notable: Vec<&Concluded> =
+        concluded.iter().filter(|concluded| concluded.finding.severity > Severity::Info).collect();
+    let text = match (notable.first(), verdict) {
+        (Some(worst), _) => trouble(node, worst, &notable),
+        (None, Verdict::Healthy | Verdict::NoFaultFound) => checked(node, concluded),
+        (None, _) => undecided(node, concluded),
+    };
+    let unread = notable.first().and_then(|_| unread_inputs(node));
+    std::iter::once(text).chain(judged(node, verdict)).chain(unread).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns a sentence about what Kubernetes did not say, beside a finding that may be the milder part of the trouble.
+fn unread_inputs(node: &Node<'_>) -> Option<String> {
+    let names: BTreeSet<&str> = node.kubernetes.unread.iter().map(|unread| unread.input.section()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    (!names.is_empty())
+        .then(|| format!("Not read in Kubernetes: {}; findings that need it are missing.", names.join(", ")))
+}
+
+/// Returns a sentence about the sections that were checked, if not all were.
+fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
+    let in_part = node.judged_in_part();
+    let named = |section: &'static str| match in_part.contains(&section) {
+        true => format!("{section} (in part)"),
+        false => section.to_owned(),
+    };
+    let judged: Vec<String> = node.judged().into_iter().map(named).collect();
+    let (last, before) = judged.split_last()?;
+    // Failed sections are listed elsewhere, but a verdict without findings must name them.
+    let all_asked = unknown::not_requested(node).is_empty();
+    if unknown::not_judged(node).is_empty() || all_asked && verdict != Verdict::NoFaultFound {
+        return None;
+    }
+    let (names, were) = match before {
+        [] => (last.clone(), "was"),
+        _ => (format!("{} and {last}", before.join(", ")), "were"),
+    };
+    Some(format!("Only {names} {were} checked; the rest of the node was not."))
+}
+
+fn trouble(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
+    let place = if worst.place.is_empty() { String::new() } else { format!("{}: ", worst.place) };
+    let age = evidence::ago(node.now, worst.when).map(|age| format!(", {age}")).unwrap_or_default();
+    let first = capital(&format!("{place}{}{age}.", worst.finding.title));
+    let mut rest = Vec::new();
+    if notable.len() > 1 {
+        let mut others: Vec<&str> = notable.iter().skip(1).map(|other| other.finding.id.as_str()).collect();
+        others.dedup();
+        let named = others.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+        let more = if others.len() > 3 { ", …" } else { "" };
+        rest.push(format!("{}: {named}{more}", evidence::count(notable.len() - 1, "more finding")));
+    }
+    rest.extend(responding(node));
+    if rest.is_empty() { first } else { format!("{first} {}.", capital(&rest.join("; "))) }
+}
+
+fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+/// `all 8 GPUs (NVIDIA H100 80GB HBM3) respond`, `7 of 8 GPUs (…) respond`.
+fn responding(node: &Node<'_>) -> Option<String> {
+    // Without a section of NVML no GPU was asked to respond.
+    let asked: Vec<&str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
+    if !OF_NVML.iter().any(|section| asked.contains(section)) {
+        return None;
+    }
+    node.listed().next()?;
+    let names: BTreeSet<&str> = node.listed().filter_map(|gpu| gpu.name.as_deref()).collect();
+    let product = match names.len() {
+        1 => names.first().map(|name| format!(" ({name})")).unwrap_or_default(),
+        _ => String::new(),
+    };
+    let (responding, listed) = (node.answering().count(), node.listed().count());
+    Some(match (responding, listed) {
+        (1, 1) => format!("the GPU{product} responds"),
+        (0, 1) => format!("the GPU{product} does not respond"),
+        (responding, listed) if responding == listed => format!("all {listed} GPUs{product} respond"),
+        (0, listed) => format!("none of {listed} GPUs{product} responds"),
+        (1, listed) => format!("1 of {listed} GPUs{product} responds"),
+        (responding, listed) => format!("{responding} of {listed} GPUs{product} respond"),
+    })
+}
+
+/// Returns what was checked without a finding. Only facts that were read are named.
+fn checked(node: &Node<'_>, concluded: &[Concluded]) -> String {
+    let mut parts: Vec<String> = responding(node).into_iter().collect();
+    let mut clean = faults_ruled_out::of(node).ruled_out;
+    let of_host =
+        |(section, problem): &(&str, &syringe_core::report::Problem)| *section == "host" && problem.gpu.is_none();
+    let all_read = !node.report.sections.problems().iter().any(of_host);
+    if all_read && node.host().is_some_and(|host| host.driver.loaded.is_some()) {
+        clean.push(DRIVER_PROBLEM);
+    }
+    // "No fault" must not contradict an event in the log, even if the event no longer counts.
+    let told: Vec<&str> = node.timeline.current().filter_map(contradicts).collect();
+    let unread = unread_lines(node) > 0;
+    clean.retain(|fault| !(told.contains(fault) || unread && *fault == DRIVER_PROBLEM));
+    parts.extend(log(node));
+    if !clean.is_empty() {
+        parts.push(format!("no {}", clean.join(", no ")));
+    }
+    let mut notes: Vec<&str> = concluded.iter().map(|note| note.finding.id.as_str()).collect();
+    notes.dedup();
+    if !notes.is_empty() {
+        parts.push(format!("informational findings: {}", notes.join(", ")));
+    }
+    if parts.is_empty() {
+        "No fault was found in the sections that were read.".to_owned()
+    } else {
+        capital(&format!("{}.", parts.join("; ")))
+    }
+}
+
+const DRIVER_PROBLEM: &str = "driver problem";
+
+/// Returns the fault that a kernel event shows.
+fn contradicts(event: &KernelEvent) -> Option<&'static str> {
+    match event.kind {
+        Kind::GspFailed
+        | Kind::GspRateLimit
+        | Kind::RmInitFailed
+        | Kind::ProbeFailed
+        | Kind::Uvm
+        | Kind::Assertion
+        | Kind::PeermemError => Some(DRIVER_PROBLEM),
+        Kind::NvlinkInitFailed | Kind::Sxid => Some(faults_ruled_out::NVLINK_FAULT),
+        Kind::Xid => {
+            let code = event.code?;
+            let class = catalogue::xid(code).map(|entry| entry.class);
+            if memory::UNCORRECTED_CODES.contains(&code) {
+                Some(faults_ruled_out::UNCORRECTED)
+            } else if nvlink_events::CODES.contains(&code) || class == Some(Class::Fabric) {
+                Some(faults_ruled_out::NVLINK_FAULT)
+            } else {
+                (class == Some(Class::Driver)).then_some(DRIVER_PROBLEM)
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Returns the number of lines about NVIDIA that were not recognized.
+fn unread_lines(node: &Node<'_>) -> u64 {
+    let logs = node.kernel_log().map(|log| log.coverage.as_slice()).unwrap_or_default();
+    logs.iter().fold(0, |sum, log| sum.saturating_add(log.unread_lines))
+}
+
+/// `no Xid since 2026-11-19T08:00:12Z`.
+fn log(node: &Node<'_>) -> Option<String> {
+    node.kernel_log()?;
+    let asked = node.kernel_log().and_then(|log| log.since);
+    let in_window = |event: &KernelEvent| asked.is_none_or(|asked| event.last.is_none_or(|last| last >= asked));
+    let read_from = kernel_log_coverage::covered_since(node).map(|since| format!(" since {}", evidence::time(since)));
+    // If past Xids are in the window, the text begins after them.
+    let past = node.timeline.events.iter().filter(|event| event.fact.kind == Kind::Xid && in_window(event.fact));
+    let past = past.rev().find_map(|event| event.history);
+    let mut since = past.map(|past| past.replacen("before", " since", 1)).or(read_from).unwrap_or_default();
+    match unread_lines(node) {
+        0 => {}
+        1 => since.push_str(" (1 line about NVIDIA was not recognized)"),
+        lines => since.push_str(&format!(" ({lines} lines about NVIDIA were not recognized)")),
+    }
+    // Omitted events may be Xids.
+    if node.kernel_log().is_some_and(|log| log.events_omitted > 0) {
+        return None;
+    }
+    let counts = |event: &&KernelEvent| {
+        matches!(event.kind, Kind::Xid | Kind::Sxid) && event.code != Some(154) && in_window(event)
+    };
+    let found: Vec<&KernelEvent> = node.timeline.current().filter(counts).collect();
+    let other: Vec<&&KernelEvent> = found.iter().filter(|event| !xid::is_application_or_info(event)).collect();
+    if found.is_empty() {
+        return Some(format!("no Xid{since}"));
+    }
+    if other.is_empty() {
+        return Some(format!("no hardware or driver Xid{since}"));
+    }
+    // Errors that no longer count are named.
+    let mut names: Vec<String> = Vec::new();
+    for event in other.iter().rev() {
+        let age = evidence::ago(node.now, event.last).map(|age| format!(" ({age})")).unwrap_or_default();
+        let name = evidence::event_name(event);
+        if !names.iter().any(|known| known.split(" (").next() == Some(name.as_str())) {
+            names.push(format!("{name}{age}"));
+        }
+    }
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    names.truncate(NAMED);
+    Some(format!("logged, no longer active: {}{more}", names.join(", ")))
+}
+
+/// Maximum number of Xids in a summary.
+const NAMED: usize = 3;
+
+fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
+    if node.listed().next().is_none() && node.host().is_some() {
+        return format!("No NVIDIA GPU was found on {}.", node.name);
+    }
+    let mut parts: Vec<String> = responding(node).into_iter().collect();
+    let failed: Vec<&str> = node
+        .report
+        .sections
+        .statuses()
+        .into_iter()
+        .filter(|(_, status)| *status != syringe_core::report::Status::Ok)
+        .map(|(name, _)| name)
+        .collect();
+    let inputs = node.kubernetes.unread.iter().map(|unread| unread.input.section());
+    let mut failed: Vec<&str> = failed.into_iter().chain(inputs).collect();
+    failed.dedup();
+    if !failed.is_empty() {
+        parts.push(format!("not read or read in part: {}", failed.join(", ")));
+    }
+    parts.extend(kernel_log_coverage::window_too_short(node));
+    let told = |note: &&Concluded| note.finding.id != kernel_log_coverage::SHORT.id;
+    let mut notes: Vec<String> = concluded.iter().filter(told).map(|note| note.finding.title.clone()).collect();
+    notes.dedup();
+    parts.extend(notes.into_iter().take(3));
+    if parts.is_empty() {
+        return "No section could be read.".to_owned();
+    }
+    format!("The node cannot be called healthy, because not enough was read. {}.", capital(&parts.join("; ")))
+}

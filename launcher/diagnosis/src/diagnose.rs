@@ -1,0 +1,73 @@
+//! The diagnosis of a node: all rules on its facts, and the conclusions from their findings.
+
+use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::{KubernetesFacts, NvidiaPod};
+use syringe_core::report::Report;
+
+use crate::conclusion::{contradictions, health, not_checked, plan, summary, unknown};
+use crate::finding::{Diagnosis, Verdict};
+use crate::input::node::Node;
+use crate::rule::draft;
+use crate::rules;
+use crate::rules::kubernetes::nvidia_stack;
+
+/// Diagnoses a node from its report and the facts of the Kubernetes API.
+pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
+    let node = Node::new(report, kubernetes);
+    let (mut unknown, undecided) = unknown::list(&node);
+    let contradictions = contradictions::list(&node);
+    let undecided = undecided || !contradictions.is_empty();
+    unknown.extend(contradictions);
+    let mut drafts = rules::drafts(&node);
+    let stack = nvidia_stack::stages(&node, &drafts);
+    let health = health::score(&node, &drafts);
+    let plan = plan::make_plans(&node, &mut drafts);
+    let concluded = draft::into_findings(drafts, &node.name);
+    let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
+    // A node without GPUs is not healthy.
+    let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
+    let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
+    let not_judged = unknown::not_judged(&node);
+    let mut in_part = node.judged_in_part();
+    if unknown.iter().any(|one| one.section == "host") && !in_part.contains(&"host") {
+        in_part.push("host");
+    }
+    let mut judged = node.judged();
+    judged.retain(|section| !in_part.contains(section));
+    let verdict = match worst {
+        Severity::Fatal => Verdict::Fatal,
+        Severity::Critical => Verdict::Critical,
+        Severity::Warning => Verdict::Warning,
+        Severity::Info if undecided || nothing_read || no_gpu => Verdict::Unknown,
+        Severity::Info if !not_judged.is_empty() => Verdict::NoFaultFound,
+        Severity::Info => Verdict::Healthy,
+    };
+    let words = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+    let kernel_log = node.kernel_log().map(|log| log.coverage.clone()).unwrap_or_default();
+    Diagnosis {
+        verdict,
+        undecided: undecided || nothing_read || no_gpu,
+        summary: summary::write(&node, verdict, &concluded),
+        judged: words(judged),
+        judged_in_part: words(in_part),
+        not_judged: words(not_judged),
+        plan,
+        not_checked: not_checked::list(&node),
+        unknown,
+        kernel_log,
+        stack,
+        health,
+        findings: concluded.into_iter().map(|concluded| concluded.finding).collect(),
+    }
+}
+
+/// The first pod of NVIDIA's stack on the node that does not do its work, with the container whose log may say why: as far as
+/// Kubernetes alone tells.
+pub fn first_failing_pod(kubernetes: &KubernetesFacts) -> Option<(&NvidiaPod, &str)> {
+    let report = Report::default();
+    let node = Node::new(&report, kubernetes);
+    let (uid, container) = nvidia_stack::log_to_read(&node)?;
+    let pod = kubernetes.nvidia_pods.as_ref()?.iter().find(|pod| pod.uid == uid)?;
+    let container = pod.containers.iter().find(|one| one.name == container)?;
+    Some((pod, container.name.as_str()))
+}

@@ -1,0 +1,75 @@
+//! Why the container runtime does not find a CDI device: compares the requested name with the specifications on the node.
+//!
+//! The error message names the device, so it is not checked here who uses CDI on the node. The specifications may have changed
+//! since the error: one that defines the device now is no reason.
+
+use syringe_core::facts::cdi::{Cdi, CdiSpec};
+use syringe_core::text::clean;
+
+/// The reason in the specifications of the node, and the action. `{node}` stands for the name of the node.
+pub(crate) struct Unresolved {
+    pub(crate) why: String,
+    pub(crate) advice: &'static str,
+}
+
+/// Maximum number of devices of one specification in a report.
+const LISTED: usize = 64;
+/// Maximum number of names or files in a text.
+const SHOWN: usize = 3;
+
+const GENERATE: &str = "Write the CDI specification of {node} (`nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml`, or restart \
+                     the container-toolkit pod of the GPU Operator), and find out why it was not written.";
+const REGENERATE: &str = "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, generate it again \
+                       (`nvidia-ctk cdi generate --output=FILE`).";
+const REMOVE_ONE: &str = "Keep one of the two files on {node} and remove the other: a device that two specifications of the same folder \
+                          define is not available to any container.";
+const USE_REQUESTED_NAMES: &str = "Write the specification on {node} with the requested names (`nvidia-ctk cdi generate \
+                          --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy accordingly.";
+
+/// Returns why no specification resolves `device`, which is named as in the message: `nvidia.com/gpu=GPU-…`.
+pub(crate) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
+    let (kind, name) = device.split_once('=')?;
+    let vendor = kind.split('/').next().unwrap_or_default();
+    // The probe lists no specification of another vendor.
+    if vendor != "nvidia.com" && !vendor.ends_with(".nvidia.com") {
+        return None;
+    }
+    let of_kind: Vec<&CdiSpec> = cdi.specs.iter().filter(|spec| spec.kind == kind).collect();
+    let defining: Vec<&CdiSpec> =
+        of_kind.iter().copied().filter(|spec| spec.devices.iter().any(|device| device == name)).collect();
+    if let Some(last) = defining.last() {
+        // If two folders define the device, the later one is used. If two files of one folder define it, none is used.
+        let other = defining.iter().rev().skip(1).find(|spec| folder(spec) == folder(last))?;
+        let why = format!("both {} and {} define it", path(other), path(last));
+        return Some(Unresolved { why, advice: REMOVE_ONE });
+    }
+    if !cdi.unread.is_empty() {
+        let files: Vec<String> = cdi.unread.iter().take(SHOWN).map(|file| clean(file, 160)).collect();
+        let why = format!("{} could not be read, or is not a valid specification", files.join(", "));
+        return Some(Unresolved { why, advice: REGENERATE });
+    }
+    let Some(spec) = of_kind.last() else {
+        let folders: Vec<String> = cdi.folders.iter().map(|folder| clean(folder, 160)).collect();
+        let why = format!("no specification in {} has devices of the kind {}", folders.join(", "), clean(kind, 80));
+        return (!folders.is_empty()).then_some(Unresolved { why, advice: GENERATE });
+    };
+    if of_kind.iter().any(|spec| spec.devices.len() >= LISTED) {
+        return None;
+    }
+    let names: Vec<String> = spec.devices.iter().take(SHOWN).map(|name| clean(name, 80)).collect();
+    let more =
+        if spec.devices.len() > SHOWN { format!(" and {} more", spec.devices.len() - SHOWN) } else { String::new() };
+    let why = match names.as_slice() {
+        [] => format!("{} has no device", path(spec)),
+        _ => format!("{} has other names: {}{more}", path(spec), names.join(", ")),
+    };
+    Some(Unresolved { why, advice: USE_REQUESTED_NAMES })
+}
+
+fn folder(spec: &CdiSpec) -> &str {
+    spec.path.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+fn path(spec: &CdiSpec) -> String {
+    clean(&spec.path, 160)
+}

@@ -1,0 +1,164 @@
+//! Pods that their controller could not create: quota, admission, a priority class that does not exist.
+//!
+//! Such a pod does not exist in the API: the API server refused it, and its controller (a Job, a ReplicaSet, …) reports that
+//! in an event. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger, RuntimeClass, PodSecurity).
+
+use crate::explanation::causes::{Case, event_quote};
+use crate::explanation::types::{Cause, Certainty, Explanation};
+use syringe_core::classification::ActionCode;
+use syringe_core::facts::kubernetes::pod::PodEvent;
+
+/// Words of the API server's message, cause, meaning and action.
+const REASONS: [(&str, Cause, &str, &str); 7] = [
+    (
+        "failed quota:",
+        Cause::Application,
+        "a ResourceQuota of its namespace requires requests or limits that it does not set",
+        "Set the requests and limits that the message names.",
+    ),
+    (
+        "no PriorityClass with name",
+        Cause::Application,
+        "its PriorityClass does not exist",
+        "Create the PriorityClass, or correct priorityClassName.",
+    ),
+    (
+        "RuntimeClass",
+        Cause::Cluster,
+        "its RuntimeClass does not exist",
+        "Create the RuntimeClass (the GPU Operator does), or correct runtimeClassName.",
+    ),
+    (
+        "violates PodSecurity",
+        Cause::Application,
+        "its namespace enforces a Pod Security level that it does not meet",
+        "Change the fields that the message names, or use another Pod Security level for the namespace.",
+    ),
+    (
+        "admission webhook",
+        Cause::Cluster,
+        "an admission webhook denied it",
+        "Resolve the error of the webhook in the message.",
+    ),
+    (
+        "error looking up service account",
+        Cause::Application,
+        "its service account does not exist",
+        "Create the service account, or correct its name.",
+    ),
+    (
+        "maximum ",
+        Cause::Application,
+        "it requests more than a LimitRange of its namespace allows",
+        "Request less, or have the LimitRange raised.",
+    ),
+];
+
+/// Explains a pod that does not exist because its controller could not create it.
+pub(crate) fn not_created(case: &Case<'_>) -> Option<Explanation> {
+    let controller = case.pod.not_created_by.as_ref()?;
+    let event = case.events(&["FailedCreate"]).next()?;
+    let message = &event.message;
+    let name = &case.pod.name;
+    // The message names the refused pod; a controller uses a new name each time.
+    let named = |event: &PodEvent| event.message.contains(&format!("\"{name}\""));
+    let itself = case.events(&["FailedCreate"]).any(named) || controller.split(' ').nth(1) == Some(name);
+    let certainty = if itself { Certainty::Certain } else { Certainty::Likely };
+    let what = |what: &str| format!("there is no such pod: {controller} could not create it: {what}");
+    if let Some(quota) = Quota::of(message) {
+        let (short, changes) = (quota.in_words(), quota.changes());
+        return Some(
+            case.explain(Cause::Cluster, certainty, what(&short))
+                .with_evidence([event_quote(event)])
+                .with_action(ActionCode::None, changes),
+        );
+    }
+    let known = REASONS.iter().find(|(words, ..)| message.contains(words));
+    let (cause, meaning, action) = match known {
+        Some((_, cause, meaning, action)) => (*cause, *meaning, *action),
+        None => (Cause::Cluster, "the API server refused it", "Resolve the error in the message."),
+    };
+    Some(
+        case.explain(cause, certainty, what(meaning))
+            .with_evidence([event_quote(event)])
+            .with_action(ActionCode::None, action),
+    )
+}
+
+/// An exhausted ResourceQuota, as the API server reports it: `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4, used:
+/// requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8`.
+struct Quota<'m> {
+    name: &'m str,
+    /// Resources that are exhausted: name, requested, used, limited.
+    short: Vec<[&'m str; 4]>,
+}
+
+impl<'m> Quota<'m> {
+    fn of(message: &'m str) -> Option<Self> {
+        let (_, rest) = message.split_once("exceeded quota: ")?;
+        let (name, rest) = rest.split_once(", requested: ")?;
+        let (requested, rest) = rest.split_once(", used: ")?;
+        let (used, limited) = rest.split_once(", limited: ")?;
+        let amount = |list: &'m str, resource: &str| {
+            list.split(',').filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == resource)
+        };
+        let asked = requested.split(',').filter_map(|pair| pair.trim().split_once('='));
+        let short = asked.filter_map(|(resource, asks)| {
+            Some([resource, asks, amount(used, resource)?.1, amount(limited, resource)?.1])
+        });
+        let short: Vec<_> = short.collect();
+        (!short.is_empty()).then_some(Self { name, short })
+    }
+
+    fn in_words(&self) -> String {
+        let each = self.short.iter().map(|[resource, asks, used, limited]| {
+            format!("the pod requests {asks} {resource}, and {used} of {limited} are in use")
+        });
+        format!("ResourceQuota {} is used up: {}", self.name, each.collect::<Vec<_>>().join("; "))
+    }
+
+    /// The required changes, with numbers if the amounts are integers.
+    fn changes(&self) -> String {
+        let each = self.short.iter().map(|[resource, asks, used, limited]| {
+            let numbers = [asks, used, limited].map(|text| text.parse::<u64>().ok());
+            let [Some(asks), Some(used), Some(limited)] = numbers else {
+                return format!("free {resource} in the namespace, request less, or raise the quota.");
+            };
+            let (left, lacking) = (limited.saturating_sub(used), (used + asks).saturating_sub(limited));
+            let less = if left > 0 { format!("request at most {left}, ") } else { String::new() };
+            format!("free {lacking} {resource} in the namespace, {less}or raise the quota to {}.", used + asks)
+        });
+        let text = each.collect::<Vec<_>>().join(" ");
+        let first = text.chars().next().map(|first| first.to_ascii_uppercase());
+        first.into_iter().chain(text.chars().skip(1)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Quota;
+
+    #[test]
+    fn an_exhausted_quota_is_explained_with_numbers() {
+        let message = "Error creating: pods \"train-x7k2p\" is forbidden: exceeded quota: gpus, requested: \
+            requests.nvidia.com/gpu=4, used: requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8";
+        let quota = Quota::of(message).expect("a quota");
+        let words = "ResourceQuota gpus is used up: the pod requests 4 requests.nvidia.com/gpu, and 6 of 8 are in use";
+        assert_eq!(quota.in_words(), words);
+        let changes = "Free 2 requests.nvidia.com/gpu in the namespace, request at most 2, or raise the quota to 10.";
+        assert_eq!(quota.changes(), changes);
+        let full = message.replace("used: requests.nvidia.com/gpu=6", "used: requests.nvidia.com/gpu=8");
+        let changes = Quota::of(&full).expect("a quota").changes();
+        assert_eq!(changes, "Free 4 requests.nvidia.com/gpu in the namespace, or raise the quota to 12.");
+        assert!(Quota::of("exceeded quota: gpus").is_none());
+    }
+
+    #[test]
+    fn amounts_with_units_are_quoted_as_they_are() {
+        let message = "exceeded quota: mem, requested: limits.cpu=1,limits.memory=64Gi, used: limits.cpu=1500m,\
+            limits.memory=500Gi, limited: limits.cpu=2,limits.memory=512Gi";
+        let quota = Quota::of(message).expect("a quota");
+        assert!(quota.in_words().contains("64Gi limits.memory, and 500Gi of 512Gi are in use"), "{}", quota.in_words());
+        assert!(quota.changes().starts_with("Free limits.cpu in the namespace"), "{}", quota.changes());
+    }
+}

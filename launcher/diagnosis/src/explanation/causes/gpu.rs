@@ -1,0 +1,265 @@
+//! Causes from kernel events and findings: a failed GPU, the driver or the node, and GPU code of the program.
+//!
+//! An event is a cause only if it precedes the end and matches it: the same device, the same process if the error affects one
+//! process only, and a time while the failed container ran. Other events are shown, but are not the cause.
+
+use crate::explanation::causes::{Case, end_quote, quotes};
+use crate::explanation::pod_on_node::affects_one_process;
+use crate::explanation::timeline::line;
+use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::finding::Finding;
+use syringe_core::classification::{ActionCode, Class as FindingClass, Severity};
+use syringe_core::facts::kernel_log::KernelEvent;
+use syringe_core::kernel_log::catalogue;
+use syringe_core::kernel_log::catalogue::Class;
+use syringe_core::kernel_log::event_meaning;
+
+/// Classes of errors of a GPU, its links or its power supply.
+const OF_GPU: [Class; 4] = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
+
+/// The same for findings.
+pub(crate) const FINDINGS_OF_GPU: [FindingClass; 4] =
+    [FindingClass::Hardware, FindingClass::Fabric, FindingClass::Thermal, FindingClass::Power];
+
+pub(crate) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
+    if case.pod.phase == "Succeeded" {
+        return None;
+    }
+    let xids = grave(case.own_xids(&OF_GPU));
+    let findings = case.findings(&FINDINGS_OF_GPU);
+    let (certainty, what) = if xids.is_empty() {
+        by_state(case, &findings)?
+    } else {
+        let gone = findings.iter().any(|finding| finding.severity == Severity::Fatal);
+        (certainty_of(case, &xids), if gone { "its GPU failed" } else { "its GPU had an error" })
+    };
+    let title = findings.first().map(|finding| finding.title.clone());
+    let title = title.or_else(|| xids.first().map(|event| line(event))).unwrap_or_default();
+    let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
+    let unmet =
+        (!case.failed_container_had_gpus()).then(|| "the container that terminated does not use the GPUs".to_owned());
+    let ended = end_quote(case).filter(|_| case.failed().is_some());
+    Some(
+        case.explain(Cause::Gpu, certainty, format!("{what}: {title}"))
+            .with_evidence(quotes(&xids))
+            .with_evidence(quoted)
+            .with_evidence(unmet)
+            .with_evidence(ended)
+            .with_plan_or(
+                case.plan(),
+                ActionCode::RestartPod,
+                format!("Restart the pod on another GPU, and diagnose {}.", case.node),
+            ),
+    )
+}
+
+/// Events that stop the GPU, or the programs on it.
+fn grave(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
+    let is_grave = |event: &&KernelEvent| {
+        event_meaning::of(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical)
+    };
+    events.into_iter().filter(is_grave).collect()
+}
+
+/// `Certain` if an error affects all processes on the GPU, or names a process of the pod. An error that affects one process,
+/// and names an unknown one, may have affected a process of the pod that has ended.
+fn certainty_of(case: &Case<'_>, xids: &[&KernelEvent]) -> Certainty {
+    let matches = |event: &&KernelEvent| {
+        !affects_one_process(event) || event.pid.is_none() || case.on_node.names_own_process(event)
+    };
+    if !case.failed_container_had_gpus() {
+        Certainty::Possible
+    } else if case.may_be_of_others(xids) || !xids.iter().any(matches) {
+        Certainty::Likely
+    } else {
+        Certainty::Certain
+    }
+}
+
+/// The cause according to the state of its GPUs, if no error occurred while the pod ran.
+fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'static str)> {
+    let worst = findings.first()?;
+    let on_node = case.on_node;
+    let has_gpu_error = |events: &[KernelEvent]| {
+        events
+            .iter()
+            .any(|event| OF_GPU.iter().any(|class| crate::explanation::causes::class_of(event) == Some(*class)))
+    };
+    let (earlier, later) = (has_gpu_error(&on_node.earlier_events), has_gpu_error(&on_node.later_events));
+    let failed = case.failed().is_some() || case.pod.phase == "Failed";
+    match (worst.severity, failed) {
+        // An error after the end did not cause it.
+        _ if later && !earlier => None,
+        // No program works on such a GPU, whenever the fault occurred.
+        (Severity::Fatal, _) => Some((Certainty::Likely, "its GPU is out of service")),
+        (_, true) if earlier => {
+            Some((Certainty::Possible, "its GPU had a fault before the pod started, and still has it"))
+        }
+        (_, true) => Some((Certainty::Likely, "its GPU has a fault")),
+        // The running pod is not affected: `no_problem` reports the finding.
+        (_, false) if earlier => None,
+        (_, false) => Some((Certainty::Possible, "it is running on a GPU that has a fault")),
+    }
+}
+
+pub(crate) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
+    let xids = grave(case.own_xids(&[Class::Driver]));
+    if xids.is_empty() || case.pod.phase == "Succeeded" {
+        return None;
+    }
+    let certainty = if case.failed_container_had_gpus() { Certainty::Certain } else { Certainty::Possible };
+    Some(
+        case.explain(Cause::Node, certainty, "the driver or the firmware of the GPU failed while it was running")
+            .with_evidence(quotes(&xids))
+            .with_plan_or(
+                case.plan(),
+                ActionCode::DrainAndReset,
+                format!(
+                    "Drain {} and reset the GPU. If it happens again, check the driver and firmware versions.",
+                    case.node
+                ),
+            ),
+    )
+}
+
+/// Explains a pod with a finding of its own: its GPU is missing, or its container cannot open the GPU.
+pub(crate) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
+    let own = |finding: &&Finding| finding.scope.pod_uid.as_ref() == Some(&case.pod.uid);
+    // `stuck` explains findings about a process.
+    let finding = case.severe_findings().filter(own).find(|finding| finding.scope.pid.is_none())?;
+    if case.pod.phase == "Succeeded" {
+        return None;
+    }
+    let title = &finding.title;
+    let cause = if finding.class == FindingClass::Hardware { Cause::Gpu } else { Cause::Node };
+    let mut explanation = case
+        .explain(cause, Certainty::Certain, format!("it cannot use its GPUs: {title}"))
+        .with_evidence([format!("finding {}: {title}", finding.id)])
+        .with_evidence(finding.evidence.iter().cloned())
+        .with_evidence(end_quote(case));
+    explanation.action = case.action_for(finding);
+    Some(explanation)
+}
+
+pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
+    let xids = case.own_xids(&[Class::Application]);
+    if xids.is_empty() || case.pod.phase == "Succeeded" {
+        return None;
+    }
+    let failed = case.failed().is_some() || case.pod.phase == "Failed";
+    let what = if failed {
+        "its own GPU code caused a fault"
+    } else {
+        "one of its processes caused a GPU fault, and the pod continues"
+    };
+    let matches = xids.iter().any(|event| event.pid.is_none() || case.on_node.names_own_process(event));
+    // A terminated container has no process left to compare.
+    let gone = case.on_node.processes.is_empty();
+    let meets = failed && case.failed_container_had_gpus() && !case.may_be_of_others(&xids) && (matches || gone);
+    let certainty = if meets { Certainty::Likely } else { Certainty::Possible };
+    Some(
+        case.explain(Cause::Application, certainty, what)
+            .with_evidence(quotes(&xids))
+            .with_evidence(end_quote(case))
+            .with_plan_or(
+                case.plan(),
+                ActionCode::RestartPod,
+                "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1). The GPU can stay in service.",
+            ),
+    )
+}
+
+/// Prefixes of the ids of findings about the advertising of GPUs and the start of containers. They do not explain the end of a
+/// program that ran, because it had its GPU.
+const ABOUT_STARTS: [&str; 14] = [
+    "stack-",
+    "two-device-plugins",
+    "mig-manager-",
+    "driver-upgrade-",
+    "inotify-",
+    "runtime-",
+    "cdi-",
+    "gpus-not-",
+    "device-plugin-",
+    "working-gpu-marked-",
+    "kubelet-allocations-",
+    "allocation-",
+    "vgpu-",
+    "pod-without-",
+];
+
+fn is_about_starts(finding: &Finding) -> bool {
+    ABOUT_STARTS.iter().any(|start| finding.id.starts_with(start))
+}
+
+/// Explains a pod by a finding about its node that affects every GPU program.
+pub(crate) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
+    let pod = case.pod;
+    // The pods of NVIDIA's software request no GPU, but depend on the driver.
+    if pod.phase == "Succeeded" || !(pod.wants_gpus || pod.is_gpu_stack) {
+        return None;
+    }
+    // Most of these findings do not affect a pod that already has its GPU.
+    let suffers = case.failed().is_some() || (pod.is_gpu_stack && pod.ready == Some(false));
+    let mut findings = case.findings(&[FindingClass::Driver]);
+    findings.extend(case.findings_of_node());
+    if pod.is_gpu_stack {
+        findings.extend(of_the_stack(case, suffers));
+    } else if pod.has_run() {
+        findings.retain(|finding| !is_about_starts(finding));
+    }
+    let first = findings.first()?;
+    let certainty = if suffers { Certainty::Likely } else { Certainty::Possible };
+    let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
+    let mut explanation = case
+        .explain(Cause::Node, certainty, format!("its node {} has a problem: {}", case.node, first.title))
+        .with_evidence(quoted)
+        .with_evidence(first.evidence.iter().take(2).cloned())
+        .with_evidence(end_quote(case));
+    explanation.action = case.action_for(first);
+    Some(explanation)
+}
+
+/// Warnings about NVIDIA's software, for a pod of it: those that name the pod, all of them if the pod fails, and for the
+/// device plugin those about advertised GPUs.
+fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &'c Finding> {
+    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
+    let name = case.pod.name.as_str();
+    findings.iter().filter(move |finding| {
+        let names_it = finding.evidence.iter().any(|line| line.contains(name));
+        let offers = case.pod.is_device_plugin && finding.id.starts_with("gpus-not-");
+        finding.severity == Severity::Warning && is_about_starts(finding) && (suffers || names_it || offers)
+    })
+}
+
+/// Explains a program that exited on a shared GPU whose memory is used up.
+pub(crate) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
+    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
+    let own = |finding: &&Finding| finding.addresses.iter().any(|address| case.on_node.addresses.contains(address));
+    let finding = findings.iter().filter(|finding| finding.id == "shared-gpu-memory-full").find(own)?;
+    // Exit codes from 128 are signals; a failed GPU memory allocation is an error of the program.
+    let end = case.failed().filter(|end| (1..126).contains(&end.exit_code) && case.failed_container_had_gpus())?;
+    let what = format!("container {} exited, and the memory of the GPU that it shares is used up", end.container);
+    let mut explanation = case
+        .explain(Cause::Node, Certainty::Possible, what)
+        .with_evidence([format!("finding {}: {}", finding.id, finding.title)])
+        .with_evidence(finding.evidence.iter().take(3).cloned())
+        .with_evidence(end_quote(case));
+    explanation.action = case.action_for(finding);
+    let log = end.log_command(case.pod);
+    explanation.action.text.push_str(&format!(" Check in its log whether it ran out of GPU memory: {log}."));
+    Some(explanation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ABOUT_STARTS;
+    use crate::catalogue_of_rules;
+
+    #[test]
+    fn every_prefix_is_that_of_a_rule() {
+        for start in ABOUT_STARTS {
+            assert!(catalogue_of_rules().iter().any(|rule| rule.id.starts_with(start)), "{start}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Causes that the kubelet reports while a pod runs: failed probes, readiness, and device allocations.
+
+use jiff::SignedDuration;
+
+use crate::explanation::causes::{Case, event_quote};
+use crate::explanation::types::{Cause, Certainty, Explanation};
+use syringe_core::classification::ActionCode;
+use syringe_core::facts::kubernetes::pod::PodEvent;
+
+/// Longest time from the kubelet's decision to the end of the container: the grace period, which may be minutes.
+const MAX_GRACE: SignedDuration = SignedDuration::from_mins(15);
+
+/// Minimum age of a container. The kubelet allocates devices before it starts a container, but a report can be older than that.
+const SETTLED: SignedDuration = SignedDuration::from_mins(1);
+
+/// A container that the kubelet killed because its liveness or startup probe failed.
+pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
+    let kill = case.events(&["Killing"]).find_map(|event| Some((event, failed_probe(&event.message)?)));
+    let (kill, probe) = kill?;
+    let end = case.ended().filter(|end| is_about(kill, end.container))?;
+    // An event long before or after belongs to another termination.
+    let near =
+        kill.time.zip(end.finished).is_none_or(|(killed, ended)| ended.duration_since(killed).abs() <= MAX_GRACE);
+    let failure = case.events(&["Unhealthy"]).find(|event| failed_probe(&event.message) == Some(probe));
+    near.then(|| {
+        let container = end.container;
+        let what = format!("the kubelet killed container {container}, because its {probe} probe failed");
+        case.explain(Cause::Application, Certainty::Certain, what)
+            .with_evidence([event_quote(kill)])
+            .with_evidence(failure.map(event_quote))
+            .with_evidence(crate::explanation::causes::end_quote(case))
+            .with_action(
+                ActionCode::RestartPod,
+                format!(
+                    "Check in its log why it did not respond ({}). If it is only slow, add a startupProbe, or give the \
+                     {probe} probe more time.",
+                    end.log_command(case.pod)
+                ),
+            )
+    })
+}
+
+/// `liveness` or `startup`, where a message is about the failure of such a probe.
+fn failed_probe(message: &str) -> Option<&'static str> {
+    let message = message.to_ascii_lowercase();
+    ["liveness", "startup"]
+        .into_iter()
+        .find(|probe| message.contains(&format!("{probe} probe")) && message.contains("fail"))
+}
+
+/// Whether an event is about this container, according to its field or its message.
+fn is_about(event: &PodEvent, container: &str) -> bool {
+    match event.container() {
+        Some(name) => name == container,
+        None => event.message.split_whitespace().any(|word| word == container),
+    }
+}
+
+/// Explains a running container that requests GPUs, and to which the kubelet allocated none.
+pub(crate) fn no_gpu_allocated(case: &Case<'_>) -> Option<Explanation> {
+    let (pod, on_node) = (case.pod, case.on_node);
+    let now = case.report?.taken_at?;
+    let settled = |since: Option<jiff::Timestamp>| since.is_some_and(|since| now.duration_since(since) >= SETTLED);
+    let (name, _) =
+        pod.running().find(|(name, since)| pod.gpu_containers.iter().any(|asks| asks == name) && settled(*since))?;
+    let none = on_node.allocations_read && on_node.allocations.is_empty() && on_node.processes.is_empty();
+    (none && pod.phase == "Running").then(|| {
+        let what = format!("its container {name} requests GPUs, and the kubelet has allocated none to it");
+        case.explain(Cause::Node, Certainty::Likely, what)
+            .with_evidence([format!("the kubelet on {} has allocated no device to this pod", case.node)])
+            .with_action(
+                ActionCode::RestartPod,
+                format!(
+                    "Delete the pod, so that the kubelet of {} allocates devices to it: it was started while the device \
+                     plugin was not registered, as after a reboot.",
+                    case.node
+                ),
+            )
+    })
+}
+
+/// Explains a pod with a device that its device plugin reports as unhealthy, if there is no other cause.
+pub(crate) fn device_unhealthy(case: &Case<'_>) -> Option<Explanation> {
+    let devices = &case.pod.unhealthy_devices;
+    if devices.is_empty() || case.pod.phase == "Succeeded" {
+        return None;
+    }
+    let names = devices.join(", ");
+    let node = case.node;
+    Some(
+        case.explain(
+            Cause::Gpu,
+            Certainty::Possible,
+            format!("the device plugin reports one of its GPUs as unhealthy: {names}"),
+        )
+        .with_evidence([format!("pod status: allocatedResourcesStatus: {names} Unhealthy")])
+        .with_evidence(crate::explanation::causes::end_quote(case))
+        .with_plan_or(
+            case.plan(),
+            ActionCode::Watch,
+            format!("Check the Xids of that GPU (analyze_xid_errors for {node}), and the device plugin's log."),
+        ),
+    )
+}
+
+/// Explains a pod that runs and is not Ready.
+pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
+    if case.pod.phase != "Running" || case.pod.ready != Some(false) || case.pod.deleted.is_some() {
+        return None;
+    }
+    let failure = case.events(&["Unhealthy"]).find(|event| event.message.to_ascii_lowercase().contains("readiness"));
+    let (certainty, what) = match failure {
+        Some(event) if event.count > 1 => {
+            (Certainty::Likely, format!("its readiness probe fails ({} times)", event.count))
+        }
+        Some(_) => (Certainty::Likely, "its readiness probe fails".to_owned()),
+        None => (Certainty::Possible, "it runs and is not Ready; the reason was not found".to_owned()),
+    };
+    let name = case.pod.running().next().map_or("", |(name, _)| name);
+    let logs = format!("kubectl logs -n {} {} -c {name}", case.pod.namespace, case.pod.name);
+    Some(
+        case.explain(Cause::Application, certainty, what)
+            .with_evidence(case.pod.not_ready.as_ref().map(|why| format!("condition Ready: {why}")))
+            .with_evidence(failure.map(event_quote))
+            .with_action(
+                ActionCode::Watch,
+                format!("Check its readiness probe, and why the program does not respond ({logs})."),
+            ),
+    )
+}

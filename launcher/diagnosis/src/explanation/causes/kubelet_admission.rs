@@ -1,0 +1,258 @@
+//! Pods that the kubelet's device manager or topology manager refused to admit.
+//!
+//! Source of the messages: `pkg/kubelet/cm/devicemanager/manager.go` and `pkg/kubelet/cm/topologymanager`. A refused pod has
+//! failed for good: its controller creates another; a pod without a controller remains in the phase Failed.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::explanation::causes::{Case, numa};
+use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::finding::{Action, Finding};
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kubelet::Kubelet;
+use syringe_core::report::Section;
+
+/// A device plugin usually registers within this time after the boot of its node.
+const AFTER_BOOT: SignedDuration = SignedDuration::from_mins(20);
+
+/// Findings that make a device plugin fail for every pod of the node: it cannot read the topology of the GPUs from NVML.
+const LOST: [&str; 4] = ["gpu-off-bus", "gpu-lost", "gpu-unresponsive", "gpu-cannot-be-opened"];
+
+/// The finding that the kubelet refuses pods because of allocations of deleted pods. Such allocations alone prove nothing: the
+/// kubelet releases them when it admits the next pod.
+const STALE_ALLOCATIONS: [&str; 1] = ["kubelet-allocations-not-released"];
+
+/// The meaning of an admission error.
+struct Refusal {
+    cause: Cause,
+    what: String,
+    evidence: Vec<String>,
+    action: Action,
+}
+
+impl Refusal {
+    fn of_node(what: impl Into<String>, action: impl Into<String>) -> Self {
+        let action = Action { code: ActionCode::RestartPod, text: action.into() };
+        Self { cause: Cause::Node, what: what.into(), evidence: Vec::new(), action }
+    }
+}
+
+/// Explains a pod that the kubelet's device manager or topology manager refused.
+pub(crate) fn refused(case: &Case<'_>) -> Option<Explanation> {
+    let message = case.pod.message.clone().unwrap_or_default();
+    let reason = case.pod.reason.as_deref()?;
+    let refusal = match reason {
+        "UnexpectedAdmissionError" => devices(case, &message),
+        "TopologyAffinityError" => topology(case),
+        _ => return None,
+    };
+    let Refusal { cause, what, evidence, action } = refusal;
+    let mut explanation = case
+        .explain(cause, Certainty::Certain, what)
+        .with_evidence([format!("pod status: {reason}: {message}")])
+        .with_evidence(evidence);
+    explanation.action = action;
+    Some(explanation)
+}
+
+/// The meaning of a message of the device manager.
+fn devices(case: &Case<'_>, message: &str) -> Refusal {
+    let node = case.node;
+    if message.contains("requested number of devices unavailable") {
+        return none_free(case, message);
+    }
+    if message.contains("cannot allocate unregistered device") || message.contains("no healthy devices present") {
+        return none_registered(case, message);
+    }
+    if message.contains("previously allocated devices are no longer healthy") {
+        let what = "a device that was allocated to it before is no longer healthy";
+        let action = format!("Recreate the pod. Check which GPU of {node} the device plugin reports as unhealthy.");
+        return explained_by(case, &LOST, Refusal::of_node(what, action));
+    }
+    if message.contains("maximum request size for shared resources") {
+        let action = Action {
+            code: ActionCode::None,
+            text: "Request one replica: the device plugin is configured to refuse more (failRequestsGreaterThanOne)."
+                .to_owned(),
+        };
+        let what = "it requests several replicas of a shared GPU, which give no more than one".to_owned();
+        return Refusal { cause: Cause::Application, what, evidence: Vec::new(), action };
+    }
+    if let Some(lost) = finding(case, &LOST) {
+        let what = format!("the device plugin could not choose GPUs for it: {}", lost.title);
+        let evidence = quote(lost);
+        return Refusal { cause: Cause::Gpu, what, evidence, action: case.action_for(lost) };
+    }
+    let action = format!("Check the device plugin's log on {node}, then recreate the pod.");
+    let refusal = Refusal::of_node("the device plugin could not allocate its devices", action);
+    explained_by(case, &["cdi-", "stack-", "device-plugin"], refusal)
+}
+
+/// The kubelet has too few free devices.
+fn none_free(case: &Case<'_>, message: &str) -> Refusal {
+    let node = case.node;
+    let kubelet = case.report.and_then(|report| Section::data_of(&report.sections.kubelet));
+    let counts = kubelet.and_then(|kubelet| counts(kubelet, message));
+    let counted = counts.as_ref().map(|counts| {
+        let Counts { resource, registered, allocated } = counts;
+        format!("the kubelet on {node} has {allocated} of {registered} {resource} allocated now")
+    });
+    let numbers = between(message, "Requested:").zip(between(message, "Available:"));
+    let numbers = numbers.map(|(asked, free)| format!(": {asked} requested, {free} available")).unwrap_or_default();
+    let what = format!("the kubelet has fewer free devices than it requests{numbers}");
+    let restart = format!("Restart the kubelet of {node} (systemctl restart kubelet), then recreate the pod.");
+    if let Some(stale) = finding(case, &STALE_ALLOCATIONS) {
+        let mut refusal = Refusal::of_node(format!("{what}; the kubelet counts devices of deleted pods"), restart);
+        refusal.evidence = quote(stale).into_iter().chain(counted).collect();
+        return refusal;
+    }
+    let free = counts.as_ref().map(|counts| counts.registered.saturating_sub(counts.allocated));
+    let mut refusal = match free {
+        Some(0) => Refusal::of_node(
+            format!("{what}; all of them are allocated"),
+            format!("Recreate the pod: the scheduler will choose a node with free GPUs; {node} has none."),
+        ),
+        Some(free) => Refusal::of_node(
+            what,
+            format!(
+                "Recreate the pod. According to the kubelet's checkpoint, {free} are free now. If it is refused again, the state of the \
+                 kubelet is stale: restart the kubelet of {node} (systemctl restart kubelet)."
+            ),
+        ),
+        None => Refusal::of_node(
+            what,
+            format!(
+                "Recreate the pod. If Kubernetes shows more free GPUs on {node} than the message does, the allocations of the \
+                 kubelet are stale: restart the kubelet of {node} (systemctl restart kubelet)."
+            ),
+        ),
+    };
+    refusal.evidence.extend(counted);
+    refusal
+}
+
+/// Devices of one resource: how many are registered, and how many are allocated to containers.
+struct Counts<'a> {
+    resource: &'a str,
+    registered: usize,
+    allocated: usize,
+}
+
+/// The kubelet's numbers for the resource that a message names. `None` for shared resources: the checkpoint counts their
+/// replicas as one device.
+fn counts<'a>(kubelet: &'a Kubelet, message: &str) -> Option<Counts<'a>> {
+    let named = message.split_once("unavailable for ")?.1.split_whitespace().next()?.trim_end_matches('.');
+    let offers = kubelet.registered.iter().find(|registered| registered.resource == named)?;
+    let held = kubelet.allocations.iter().filter(|allocation| allocation.resource == named);
+    if held.clone().any(|allocation| allocation.replicas.is_some()) {
+        return None;
+    }
+    let allocated: std::collections::BTreeSet<&String> = held.flat_map(|allocation| &allocation.devices).collect();
+    Some(Counts { resource: &offers.resource, registered: offers.devices.len(), allocated: allocated.len() })
+}
+
+/// No device plugin had registered, or none of its devices was healthy.
+fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
+    let node = case.node;
+    let what = if message.contains("unregistered") {
+        "no device plugin was registered when the kubelet tried to admit it"
+    } else {
+        "no healthy device was registered when the kubelet tried to admit it"
+    };
+    let boot = case.booted();
+    let after = boot.zip(refused_at(case)).map(|(boot, refused)| refused.duration_since(boot));
+    if let Some((boot, after)) = boot.zip(after).filter(|(_, after)| (SignedDuration::ZERO..AFTER_BOOT).contains(after))
+    {
+        let text = format!(
+            "Delete the pod, so that it is recreated: after a boot the kubelet admits pods before the device plugin of \
+             {node} has registered."
+        );
+        let what = format!("its node had just booted, and {what}");
+        let mut refusal = Refusal::of_node(what, text);
+        let seconds = after.as_secs();
+        refusal.evidence.push(format!("{node} booted at {boot:.0}, {seconds} s before the pod was refused"));
+        return refusal;
+    }
+    let action = format!(
+        "Recreate the pod when the device plugin of {node} has registered. If it was registered, check the devices that it \
+         reports as unhealthy."
+    );
+    explained_by(
+        case,
+        &["stack-", "device-plugin", "gpus-not-advertised", "gpus-not-allocatable"],
+        Refusal::of_node(what, action),
+    )
+}
+
+/// When the kubelet refused the pod: by its event, else when it first saw the pod.
+fn refused_at(case: &Case<'_>) -> Option<Timestamp> {
+    let event = case.events(&["UnexpectedAdmissionError"]).find_map(|event| event.time);
+    event.or(case.pod.scheduled)
+}
+
+/// The topology manager found no NUMA node, or set of NUMA nodes, with all requested resources.
+fn topology(case: &Case<'_>) -> Refusal {
+    let node = case.node;
+    let wanted = case.pod.gpus_requested;
+    let free = case.report.and_then(|report| numa::free_gpus(report, case.pod.live_pod_uids.as_deref()));
+    let what = "the kubelet's topology manager found no NUMA node with all resources that it requests";
+    let policy = format!("the topologyManagerPolicy of the kubelet of {node} (single-numa-node, restricted)");
+    let Some(free) = free.filter(|_| wanted > 0) else {
+        let action = format!(
+            "Recreate the pod on another node, or when GPUs of one NUMA node of {node} are free; {policy} refuses GPUs of several."
+        );
+        return Refusal::of_node(what, action);
+    };
+    let (most, total) = (free.values().copied().max().unwrap_or(0), free.values().sum::<u64>());
+    let listed: Vec<String> = free.iter().map(|(numa, count)| format!("{count} on NUMA node {numa}")).collect();
+    let listed = listed.join(", ");
+    let mut refusal = if most >= wanted {
+        let action = format!(
+            "Recreate the pod: {node} has {wanted} free GPUs on one NUMA node now. If it is refused again, its CPUs, memory or \
+             other devices do not fit there; {policy} requires all resources on one NUMA node."
+        );
+        Refusal::of_node(what, action)
+    } else if total >= wanted {
+        let action = format!(
+            "Recreate the pod on a node with {wanted} free GPUs of one NUMA node, free {} more on one of {node}, or request at \
+             most {most}; {policy} refuses GPUs of several.",
+            wanted - most
+        );
+        Refusal::of_node(format!("{what}: {total} GPUs are free, at most {most} of them on one"), action)
+    } else {
+        let action = format!("Recreate the pod on a node with {wanted} free GPUs: {node} has {total}.");
+        Refusal::of_node(what, action)
+    };
+    refusal.evidence.push(format!("it requests {wanted} GPUs; free on {node} now: {listed}"));
+    refusal
+}
+
+/// The most severe finding whose id starts with one of these prefixes.
+fn finding<'c>(case: &'c Case<'_>, starts: &[&str]) -> Option<&'c Finding> {
+    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
+    findings.iter().find(|finding| starts.iter().any(|start| finding.id.starts_with(start)))
+}
+
+/// Adds a finding that gives the reason of a refusal. Its action replaces that of the refusal.
+fn explained_by(case: &Case<'_>, starts: &[&str], refusal: Refusal) -> Refusal {
+    let Some(finding) = finding(case, starts).filter(|finding| finding.severity > Severity::Info) else {
+        return refusal;
+    };
+    let what = format!("{} ({})", refusal.what, finding.title);
+    let Action { code, text } = case.action_for(finding);
+    let action = Action { code, text: format!("{text} Then recreate the pod.") };
+    Refusal { what, evidence: quote(finding), action, ..refusal }
+}
+
+/// Title and first evidence of a finding.
+fn quote(finding: &Finding) -> Vec<String> {
+    let title = format!("finding {}: {}", finding.id, finding.title);
+    std::iter::once(title).chain(finding.evidence.first().cloned()).collect()
+}
+
+/// The number after a word: `Requested: 1, Available: 0`.
+fn between<'m>(message: &'m str, word: &str) -> Option<&'m str> {
+    let rest = message.split_once(word)?.1.trim_start();
+    let number = &rest[..rest.find(|next: char| !next.is_ascii_digit()).unwrap_or(rest.len())];
+    (!number.is_empty()).then_some(number)
+}

@@ -1,0 +1,253 @@
+//! The causes of a pod's state. `evaluate` tries them in order.
+//!
+//! An exit code above 128 is 128 plus the signal, as in POSIX shells and the kubelet. The class of an Xid in the catalogue
+//! determines its cause. The reasons of pods and containers are those of the kubelet and the scheduler.
+
+mod cdi;
+mod creation;
+mod cuda;
+pub(crate) mod evaluate;
+mod gpu;
+mod image;
+mod kubelet;
+mod kubelet_admission;
+mod kubernetes;
+mod numa;
+mod process;
+mod scheduling;
+mod start;
+mod start_phrase;
+mod start_phrases;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate as diagnosis;
+use crate::explanation::pod_on_node::PodOnNode;
+use crate::explanation::timeline::line;
+use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::finding::{Action, Diagnosis, Finding, Scope};
+use crate::rules::workload::processes::Stuck;
+use syringe_core::classification::{ActionCode, Class as FindingClass, Severity};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
+use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent, PodFacts, Termination};
+use syringe_core::facts::processes::GpuProcess;
+use syringe_core::kernel_log::catalogue;
+use syringe_core::kernel_log::catalogue::Class;
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Report, Section};
+use syringe_core::text::clean_keeping_end;
+
+/// Maximum number of evidence lines in one explanation.
+const MAX_EVIDENCE: usize = 8;
+
+/// Maximum length of one evidence line. A container runtime nests its errors, the reason last, so the middle is cut.
+const MAX_QUOTE: usize = 400;
+
+/// Maximum length of a summary: a scheduler's message may list many reasons.
+const MAX_SUMMARY: usize = 600;
+
+/// The input of all causes.
+struct Case<'a> {
+    pod: &'a PodFacts,
+    on_node: &'a PodOnNode,
+    diagnosis: Option<&'a Diagnosis>,
+    report: Option<&'a Report>,
+    /// The pod and its state, as the summary names it.
+    name: String,
+    /// Name of its node, for texts.
+    node: &'a str,
+    /// Whether the node was not read by a probe.
+    unread: bool,
+    /// Whether the node was read and has no GPU.
+    node_has_none: bool,
+}
+
+type CauseRule = fn(&Case<'_>) -> Option<Explanation>;
+
+impl Case<'_> {
+    fn explain(&self, cause: Cause, certainty: Certainty, what: impl AsRef<str>) -> Explanation {
+        let summary = clean_keeping_end(&format!("{}: {}.", self.name, what.as_ref()), MAX_SUMMARY);
+        Explanation { cause, certainty, summary, ..Explanation::default() }
+    }
+
+    /// The end of its container, if one ended.
+    fn ended(&self) -> Option<Termination<'_>> {
+        self.pod.end()
+    }
+
+    /// The end of its failed container. An init container that completed is not a failure.
+    fn failed(&self) -> Option<Termination<'_>> {
+        self.ended().filter(|end| end.exit_code != 0 || end.never_ran())
+    }
+
+    /// Its events of these reasons, newest first.
+    fn events<'c>(&'c self, reasons: &'c [&str]) -> impl Iterator<Item = &'c PodEvent> {
+        let of_it = move |event: &&PodEvent| reasons.contains(&event.reason.as_str()) && !event.is_ours();
+        self.pod.events.iter().rev().filter(of_it)
+    }
+
+    /// When its node booted.
+    fn booted(&self) -> Option<Timestamp> {
+        let report = self.report?;
+        let uptime = Section::data_of(&report.sections.host)?.uptime_seconds?;
+        report.taken_at?.checked_sub(SignedDuration::from_secs(i64::try_from(uptime).ok()?)).ok()
+    }
+
+    /// Its processes in this scheduler state.
+    fn processes_in<'c>(&'c self, state: &'c str) -> impl Iterator<Item = &'c GpuProcess> {
+        self.on_node.processes.iter().filter(move |process| process.state.as_deref() == Some(state))
+    }
+
+    /// Whether the failed container had one of its GPUs. If the kubelet names no container, any of them may have had it.
+    fn failed_container_had_gpus(&self) -> bool {
+        let holders = &self.on_node.holders;
+        self.failed().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
+    }
+
+    /// The action of the most severe finding about its GPUs.
+    fn plan(&self) -> Option<Action> {
+        self.findings(&ALL_CLASSES).first().map(|finding| self.action_for(finding))
+    }
+
+    /// The action of a finding according to the plan of the diagnosis, so that the explanation recommends the same.
+    fn action_for(&self, finding: &Finding) -> Action {
+        let gpus: Vec<PciAddress> = self.on_node.addresses.iter().cloned().collect();
+        self.diagnosis.map_or_else(|| finding.action.clone(), |diagnosis| diagnosis.action_for(finding, &gpus))
+    }
+
+    /// What the diagnosis reports about a process that waits in the kernel.
+    fn stuck(&self, process: &GpuProcess) -> Option<Stuck> {
+        diagnosis::stuck(self.report?, process.pid)
+    }
+
+    /// Kernel events about this pod whose code has one of these classes in the catalogue.
+    fn own_xids(&self, classes: &[Class]) -> Vec<&KernelEvent> {
+        self.on_node
+            .own_events
+            .iter()
+            .filter(|event| class_of(event).is_some_and(|class| classes.contains(&class)))
+            .collect()
+    }
+
+    /// Whether events on its GPUs may be about pods that share them: none names one of its processes.
+    fn may_be_of_others(&self, events: &[&KernelEvent]) -> bool {
+        self.on_node.shares && !events.iter().any(|event| self.on_node.names_own_process(event))
+    }
+
+    /// Critical and fatal findings about the node.
+    fn severe_findings(&self) -> impl Iterator<Item = &Finding> {
+        let findings = self.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
+        findings.iter().filter(|finding| finding.severity >= Severity::Critical)
+    }
+
+    /// Findings about the pod's GPUs.
+    fn findings(&self, classes: &[FindingClass]) -> Vec<&Finding> {
+        let own = |finding: &&Finding| finding.addresses.iter().any(|address| self.on_node.addresses.contains(address));
+        self.severe_findings().filter(|finding| classes.contains(&finding.class)).filter(own).collect()
+    }
+
+    /// Findings about the node as a whole, not about one GPU, process or pod.
+    fn findings_of_node(&self) -> Vec<&Finding> {
+        let whole = |finding: &&Finding| {
+            let Scope { node: _, gpu, uuid, pci, pid, pod_uid } = &finding.scope;
+            let anything = gpu.is_some() || uuid.is_some() || pci.is_some() || pid.is_some() || pod_uid.is_some();
+            !anything && finding.addresses.is_empty()
+        };
+        self.severe_findings().filter(whole).collect()
+    }
+}
+
+const ALL_CLASSES: [FindingClass; 6] = [
+    FindingClass::Hardware,
+    FindingClass::Fabric,
+    FindingClass::Thermal,
+    FindingClass::Power,
+    FindingClass::Driver,
+    FindingClass::Application,
+];
+
+/// The current state in a few words: phase, containers and processes.
+fn state(pod: &PodFacts, on_node: &PodOnNode) -> String {
+    let mut words = vec![if pod.phase.is_empty() { "phase unknown".to_owned() } else { pod.phase.clone() }];
+    if pod.deleted.is_some() {
+        words.push("being deleted".into());
+    }
+    if pod.phase == "Running" && pod.ready == Some(false) {
+        words.push("not Ready".into());
+    }
+    let waiting = pod.containers.iter().find_map(|container| match &container.state {
+        ContainerState::Waiting { reason, .. } if !reason.is_empty() => Some(reason.clone()),
+        _ => None,
+    });
+    words.extend(waiting);
+    let restarts: u32 = pod.containers.iter().map(|container| container.restarts).sum();
+    match restarts {
+        0 => {}
+        1 => words.push("1 restart".into()),
+        more => words.push(format!("{more} restarts")),
+    }
+    if pod.phase == "Running" {
+        let hung = on_node.processes.iter().filter(|process| process.state.as_deref() == Some("D"));
+        words.extend(hung.take(2).map(|process| format!("pid {} in state D", process.pid)));
+    }
+    words.join(", ")
+}
+
+impl Explanation {
+    fn with_evidence(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
+        self.evidence.extend(evidence.into_iter().map(|line| clean_keeping_end(&line, MAX_QUOTE)));
+        self
+    }
+
+    /// Sets the action of a finding if there is one, else this action.
+    fn with_plan_or(mut self, plan: Option<Action>, code: ActionCode, text: impl Into<String>) -> Self {
+        self.action = plan.unwrap_or_else(|| Action { code, text: text.into() });
+        self
+    }
+
+    fn with_action(mut self, code: ActionCode, text: impl Into<String>) -> Self {
+        self.action = Action { code, text: text.into() };
+        self
+    }
+}
+
+fn class_of(event: &KernelEvent) -> Option<Class> {
+    match event.kind {
+        KernelEventKind::Xid => catalogue::xid(event.code?).map(|entry| entry.class),
+        KernelEventKind::OffBus => Some(Class::Hardware),
+        KernelEventKind::Sxid => Some(Class::Fabric),
+        KernelEventKind::RmInitFailed | KernelEventKind::GspFailed => Some(Class::Driver),
+        _ => None,
+    }
+}
+
+fn quotes(events: &[&KernelEvent]) -> Vec<String> {
+    let quote = |event: &&KernelEvent| {
+        let time = event.first.map(|time| format!("{time:.0}")).unwrap_or_default();
+        format!("kernel {time}: {}", line(event))
+    };
+    events.iter().map(quote).collect()
+}
+
+fn end_quote(case: &Case<'_>) -> Option<String> {
+    let Termination { container, exit_code, reason, message, finished, .. } = case.failed()?;
+    let message = if message.is_empty() { String::new() } else { format!(": {message}") };
+    let at = finished.map(|time| format!(" at {time:.0}")).unwrap_or_default();
+    Some(format!("container {container} ended{at}: {reason}, exit code {exit_code}{message}"))
+}
+
+/// An event as evidence.
+fn event_quote(event: &PodEvent) -> String {
+    let PodEvent { time, reason, message, count, .. } = event;
+    let at = time.map(|time| format!(" {time:.0}")).unwrap_or_default();
+    let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
+    format!("event{at} {reason}{times}: {message}")
+}
+
+/// Whether PCI or NVML was read, and lists no GPU.
+fn has_no_gpu(report: &Report) -> bool {
+    let on_pci = Section::data_of(&report.sections.host).map(|host| host.pci_gpus.len());
+    let in_nvml = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.len());
+    let counts: Vec<usize> = on_pci.into_iter().chain(in_nvml).collect();
+    !counts.is_empty() && counts.iter().all(|count| *count == 0)
+}

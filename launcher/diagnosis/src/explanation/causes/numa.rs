@@ -1,0 +1,30 @@
+//! Free GPUs by NUMA node, from which the kubelet's topology manager chooses.
+
+use std::collections::BTreeMap;
+
+use syringe_core::device_names::DeviceNames;
+use syringe_core::facts::kubelet::Allocation;
+use syringe_core::report::{Report, Section};
+
+/// Number of GPUs of each NUMA node that are allocated to no container. `None` if that is not known: the kubelet's allocations
+/// or the NUMA node of a GPU were not read, or GPUs are shared or partitioned.
+/// The kubelet releases allocations of deleted pods, of those that are not in `live`, before it looks for free GPUs.
+pub(crate) fn free_gpus(report: &Report, live: Option<&[String]>) -> Option<BTreeMap<u32, u64>> {
+    let kubelet = Section::data_of(&report.sections.kubelet)?;
+    let topology = Section::data_of(&report.sections.topology)?;
+    let partitioned =
+        Section::data_of(&report.sections.mig).is_some_and(|mig| mig.gpus.iter().any(|gpu| !gpu.devices.is_empty()));
+    let shared = kubelet.allocations.iter().any(|held| held.replicas.is_some());
+    if kubelet.source == "claims" || partitioned || shared || topology.gpus.is_empty() {
+        return None;
+    }
+    let is_stale =
+        |held: &Allocation| !held.pod_uid.is_empty() && live.is_some_and(|live| !live.contains(&held.pod_uid));
+    let mut free = BTreeMap::new();
+    for gpu in &topology.gpus {
+        let count: &mut u64 = free.entry(gpu.numa_node?).or_default();
+        let names = DeviceNames::of(report, Some(gpu.index), gpu.uuid.as_deref());
+        *count += u64::from(!kubelet.allocations.iter().any(|held| !is_stale(held) && names.match_allocation(held)));
+    }
+    Some(free)
+}

@@ -1,0 +1,289 @@
+//! Why a pod is not scheduled, from the messages of the scheduler.
+
+use crate::explanation::causes::Case;
+use crate::explanation::types::{Cause, Certainty, Explanation};
+use syringe_core::classification::ActionCode;
+use syringe_core::facts::kubernetes::pod::{CapacityShortage, Preemption};
+
+/// Words of the scheduler's message, their meaning, and the action. The first match is used: reasons that apply to every node
+/// come before those that apply to some.
+const REASONS: [(&str, &str, &str); 26] = [
+    (
+        "unbound immediate PersistentVolumeClaims",
+        "one of its PersistentVolumeClaims is not bound",
+        "Check why the claim is not bound (kubectl describe pvc).",
+    ),
+    (
+        "to create the resourceclaim",
+        "one of its ResourceClaims is not created yet",
+        "Check that its ResourceClaimTemplate exists (kubectl get resourceclaimtemplates).",
+    ),
+    (
+        "resourceclaim",
+        "one of its ResourceClaims is missing or cannot be allocated",
+        "Compare the request of the claim with the free devices (kubectl describe resourceclaim).",
+    ),
+    (
+        "cannot allocate all claims",
+        "its ResourceClaims cannot be allocated",
+        "Compare the requests of the claims with the free devices.",
+    ),
+    (
+        "pod group",
+        "its pod group cannot be scheduled as a whole",
+        "The group needs resources for all of its pods at the same time. Check the PodGroup's status; the resources of each node are below.",
+    ),
+    (
+        "Insufficient nvidia.com/",
+        "too few GPUs are free",
+        "Free GPUs (the pods that use them are below), or request fewer.",
+    ),
+    (
+        "Insufficient memory",
+        "too little memory is free",
+        "Request less memory than a node below has in total, or add a larger node. If a node is large enough, free memory there.",
+    ),
+    (
+        "Insufficient cpu",
+        "too little CPU is free",
+        "Request less CPU than a node below has in total, or add a larger node. If a node is large enough, free CPU there.",
+    ),
+    (
+        "Insufficient ",
+        "too little of a resource is free",
+        "Check below which nodes have that resource, or request less of it.",
+    ),
+    (
+        "volume node affinity conflict",
+        "its volume is accessible from other nodes only",
+        "Use a volume in the zone or on the node that has GPUs.",
+    ),
+    (
+        "available persistent volumes to bind",
+        "no PersistentVolume fits its claim on these nodes",
+        "Provide a volume of the StorageClass on the GPU nodes, or use a StorageClass that provisions one there.",
+    ),
+    (
+        "exceed max volume count",
+        "the nodes have reached their maximum number of attached volumes",
+        "Use fewer volumes, or other nodes.",
+    ),
+    ("untolerated taint", "it does not tolerate the taints of the nodes", "Add a toleration, or remove the taint."),
+    ("had taint", "it does not tolerate the taints of the nodes", "Add a toleration, or remove the taint."),
+    (
+        "node affinity/selector",
+        "no node matches its nodeSelector or node affinity",
+        "Correct its nodeSelector or affinity, or label a node.",
+    ),
+    (
+        "existing pods anti-affinity",
+        "the podAntiAffinity of running pods excludes it",
+        "Check the podAntiAffinity of the pods on the nodes below, or use other nodes.",
+    ),
+    ("anti-affinity", "its podAntiAffinity allows no node", "Relax its podAntiAffinity, or add a node."),
+    (
+        "pod affinity",
+        "its podAffinity allows no node",
+        "Check that the pods that its podAffinity selects are running, and that their nodes have free resources.",
+    ),
+    (
+        "topology spread constraints (missing required label)",
+        "no node has the topologyKey label of its topology spread constraints",
+        "Add the topologyKey label to the nodes, or correct topologyKey in its topologySpreadConstraints.",
+    ),
+    (
+        "topology spread constraints",
+        "its topology spread constraints allow no node",
+        "Raise maxSkew of its topologySpreadConstraints, use ScheduleAnyway, or free resources in the domain with the \
+         fewest pods.",
+    ),
+    ("topology spread", "its topology spread constraints allow no node", "Check its topologySpreadConstraints."),
+    ("free ports", "the host ports that it requests are in use", "Use other host ports, or none."),
+    (
+        "Too many pods",
+        "the nodes have reached their maximum number of pods",
+        "Use other nodes, or raise the kubelet's maxPods.",
+    ),
+    ("unschedulable", "the nodes are cordoned", "Check why the nodes were cordoned, then uncordon a node."),
+    (
+        "no nodes available to schedule pods",
+        "the cluster has no schedulable node",
+        "Add a node, or check why none is registered.",
+    ),
+    (
+        "ExceedsGPUQuota",
+        "the GPU quota of its namespace is used up",
+        "Free GPUs in the namespace, or have its quota raised.",
+    ),
+];
+
+pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
+    if case.pod.phase != "Pending" || case.pod.node.is_some() {
+        return None;
+    }
+    let gates = &case.pod.scheduling_gates;
+    if !gates.is_empty() {
+        let what = format!("it has a scheduling gate: {}", gates.join(", "));
+        return Some(case.explain(Cause::Cluster, Certainty::Certain, what).with_action(
+            ActionCode::Watch,
+            "Check why the controller that set the gate (a queue such as Kueue, an operator) has not removed it: the scheduler \
+             ignores the pod until then.",
+        ));
+    }
+    let event = case.events(&["FailedScheduling"]).next().map(|event| event.message.clone());
+    let Some(message) = case.pod.message.clone().or(event) else {
+        if let Some(awaits) = pending_resource_claims(case) {
+            return Some(awaits);
+        }
+        let (what, action) = match &case.pod.scheduler {
+            Some(name) => (
+                format!("its scheduler, {name}, has reported no reason"),
+                format!(
+                    "Check that a scheduler with the name {name} is running (schedulerName). The pod may be in its queue."
+                ),
+            ),
+            None => (
+                "no scheduler has reported a reason".to_owned(),
+                "Check that the scheduler is running. The pod may be in a queue.".to_owned(),
+            ),
+        };
+        return Some(case.explain(Cause::Cluster, Certainty::Possible, what).with_action(ActionCode::Watch, action));
+    };
+    if let Some(claim) = missing_claim(&message) {
+        let what = format!("it waits for PersistentVolumeClaim {claim}, which does not exist");
+        return Some(
+            case.explain(Cause::Application, Certainty::Certain, what)
+                .with_evidence([format!("scheduler: {message}")])
+                .with_action(ActionCode::None, "Create the claim, or correct its name in the pod."),
+        );
+    }
+    if let Some(node) = &case.pod.preemption.nominated_node {
+        let what = format!("pods of lower priority are being preempted on {node} for it");
+        return Some(
+            case.explain(Cause::Cluster, Certainty::Certain, what)
+                .with_evidence([format!("scheduler: {message}")])
+                .with_action(
+                    ActionCode::Watch,
+                    format!("Wait until they have terminated on {node} (their grace period)."),
+                ),
+        );
+    }
+    Some(no_node_fits(case, &message))
+}
+
+/// Explains a pod that fits on no node: the scheduler's reasons, the resources of the nodes, and the required changes.
+fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
+    let reasons = clauses(message);
+    let fit = REASONS.iter().find(|(words, ..)| reasons.iter().any(|reason| reason.contains(words)));
+    let room = case.pod.capacity_shortage.as_ref();
+    let meaning = room.and_then(|room| room.problem.as_deref()).or(fit.map(|(_, what, _)| *what));
+    let what = match meaning {
+        // The scheduler's counts show how many nodes have which problem.
+        Some(what) => format!("no node fits: {what} ({})", reasons.join("; ")),
+        None => "no node fits yet".to_owned(),
+    };
+    let action = match room.filter(|room| !room.changes.is_empty()) {
+        Some(CapacityShortage { changes, needs_all: true, .. }) => {
+            format!("To start it, all of these are required: {}.", changes.join("; "))
+        }
+        Some(CapacityShortage { changes, .. }) => {
+            format!("To start it, one of these is required: {}.", changes.join("; "))
+        }
+        None => fit
+            .map_or(
+                "The scheduler's message gives the reason. The details of each GPU node are below.",
+                |(.., action)| action,
+            )
+            .to_owned(),
+    };
+    case.explain(Cause::Cluster, Certainty::Certain, what)
+        .with_evidence(room.map(|room| room.shortage.clone()))
+        .with_evidence([format!("scheduler: {message}")])
+        .with_evidence(no_preemption(&case.pod.preemption, message))
+        .with_action(ActionCode::Watch, action)
+}
+
+/// Explains a pod whose claims do not exist. The scheduler ignores such a pod, and reports no reason.
+fn pending_resource_claims(case: &Case<'_>) -> Option<Explanation> {
+    let names = &case.pod.pending_resource_claims;
+    (!names.is_empty()).then(|| {
+        let names = names.join(", ");
+        let what =
+            format!("the scheduler has not processed it; one possible reason is a missing ResourceClaim: {names}");
+        case.explain(Cause::Cluster, Certainty::Possible, what).with_action(
+            ActionCode::Watch,
+            format!(
+                "Check that these exist (kubectl get resourceclaims,resourceclaimtemplates -n {}).",
+                case.pod.namespace
+            ),
+        )
+    })
+}
+
+/// Why the pod does not preempt others, if the scheduler reports that.
+fn no_preemption(preemption: &Preemption, message: &str) -> Option<String> {
+    let priority = match (&preemption.class, preemption.priority) {
+        (Some(class), Some(priority)) => format!("priority class {class}, {priority}"),
+        (None, Some(priority)) => format!("priority {priority}"),
+        (Some(class), None) => format!("priority class {class}"),
+        (None, None) => return None,
+    };
+    if preemption.never {
+        return Some(format!("its preemptionPolicy is Never: it preempts no pod ({priority})"));
+    }
+    let tried = message.contains("No preemption victims found");
+    tried.then(|| {
+        format!("preemption of pods with a lower priority would not free enough resources for it ({priority})")
+    })
+}
+
+/// `persistentvolumeclaim "models" not found`
+fn missing_claim(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("persistentvolumeclaim \"")?;
+    let (name, rest) = rest.split_once('"')?;
+    rest.trim_start().starts_with("not found").then(|| name.to_owned())
+}
+
+/// Texts that follow the reasons in the scheduler's message.
+const ENDS: [&str; 5] =
+    [". preemption:", ". Preemption", ". no new claims to deallocate", ". still not schedulable", ". not found"];
+
+/// `0/4 nodes are available: 1 Insufficient memory, 3 node(s) had untolerated taint {a: b}. preemption: …` → its two reasons.
+fn clauses(message: &str) -> Vec<String> {
+    let reasons = message.split_once("nodes are available: ").map_or(message, |(_, rest)| rest);
+    let end = ENDS.iter().filter_map(|mark| reasons.find(mark)).min();
+    let reasons = reasons[..end.unwrap_or(reasons.len())].trim_end_matches('.');
+    let mut clauses: Vec<String> = Vec::new();
+    for part in reasons.split(", ") {
+        match clauses.last_mut() {
+            // A taint's value may have a comma.
+            Some(last) if !part.starts_with(|first: char| first.is_ascii_digit()) => *last = format!("{last}, {part}"),
+            _ => clauses.push(part.to_owned()),
+        }
+    }
+    clauses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{clauses, missing_claim};
+
+    #[test]
+    fn a_message_is_split_into_its_reasons() {
+        let message = "0/4 nodes are available: 1 Insufficient memory, 3 node(s) had untolerated taint {a: b, c}. \
+            preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.";
+        assert_eq!(clauses(message), ["1 Insufficient memory", "3 node(s) had untolerated taint {a: b, c}"]);
+        assert_eq!(clauses("0/1 nodes are available: 1 Insufficient cpu."), ["1 Insufficient cpu"]);
+        let newer = "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable, preemption: 0/1 nodes are \
+            available: 1 Preemption is not helpful for scheduling.";
+        assert_eq!(clauses(newer), ["1 cannot allocate all claims"]);
+        assert_eq!(clauses("x"), ["x"]);
+    }
+
+    #[test]
+    fn a_missing_claim_is_named() {
+        let message = "0/4 nodes are available: persistentvolumeclaim \"models\" not found. preemption: …";
+        assert_eq!(missing_claim(message).as_deref(), Some("models"));
+        assert_eq!(missing_claim("persistentvolumeclaim \"models\" is being deleted"), None);
+    }
+}

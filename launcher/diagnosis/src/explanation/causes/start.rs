@@ -1,0 +1,317 @@
+//! Why a container could not be started, from its waiting state, its termination message, or events.
+//!
+//! Only messages of the kubelet and the container runtime are used, never the output of a program. The newest message is used,
+//! and none about a container that has started since. A finding about the same part of the node gives the reason and the action.
+
+use jiff::Timestamp;
+
+use crate::explanation::causes::start_phrase::Phrase;
+use crate::explanation::causes::start_phrases;
+use crate::explanation::causes::start_phrases::NEEDS_NEWER_CUDA;
+use crate::explanation::causes::{Case, cdi, cuda, event_quote, image};
+use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::finding::{Action, Finding};
+use syringe_core::classification::{ActionCode, Class as FindingClass, Severity};
+use syringe_core::facts::kubernetes::pod::known as known_time;
+use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent};
+use syringe_core::report::Section;
+
+/// Reasons of events about a container, sandbox, volume or device that could not be created.
+const EVENTS: [&str; 7] = [
+    "Failed",
+    "FailedCreatePodSandBox",
+    "FailedPrepareDynamicResources",
+    "FailedMount",
+    "FailedAttachVolume",
+    "FailedMapVolume",
+    "FailedCreatePodContainer",
+];
+
+/// Reasons with one meaning, and what to do.
+const REASONS: [(&str, Cause, &str, &str); 6] = [
+    ("ErrImagePull", Cause::Application, "the image of container {container} cannot be pulled", IMAGE),
+    ("ImagePullBackOff", Cause::Application, "the image of container {container} cannot be pulled", IMAGE),
+    (
+        "ErrImageNeverPull",
+        Cause::Application,
+        "the image of container {container} is not on the node, and its pull policy is Never",
+        IMAGE,
+    ),
+    ("InvalidImageName", Cause::Application, "the image name of container {container} is not valid", IMAGE),
+    (
+        "CreateContainerConfigError",
+        Cause::Application,
+        "container {container} refers to a Secret or ConfigMap that does not exist",
+        "Create the object that the message names, or correct the pod.",
+    ),
+    (
+        "PostStartHookError",
+        Cause::Application,
+        "the postStart hook of container {container} failed",
+        "Correct the hook. This is not a GPU problem.",
+    ),
+];
+
+const IMAGE: &str = "Correct the image name, or add the pull secret to the pod. This is not a GPU problem.";
+
+const NO_DRIVER_IMAGE: &str = "Choose a version that has an image for the operating system and kernel of {node} (the end of the \
+     tag names them), or correct the repository of the image.";
+
+/// Waiting reasons which mean that the container runtime refused the container.
+const REFUSED: [&str; 4] = ["CreateContainerError", "RunContainerError", "CreatePodSandboxError", "StartError"];
+
+/// The waiting reason after every termination, whatever the cause was.
+const CRASH_LOOP: &str = "CrashLoopBackOff";
+
+/// Number of evidence lines that are quoted from a finding.
+const FINDING_LINES: usize = 2;
+
+/// A container that does not run, with the messages of the kubelet and the container runtime.
+struct Attempt<'a> {
+    container: &'a str,
+    reason: &'a str,
+    /// Messages, newest first.
+    said: Vec<String>,
+    /// The newest event about it, unless the container has started since.
+    event: Option<&'a PodEvent>,
+    /// Whether the container failed to start, so that nothing of it ran.
+    never_ran: bool,
+}
+
+/// Explains a container that could not be started for a known reason.
+pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
+    let attempt = attempt(case)?;
+    let known = REASONS.iter().find(|(reason, ..)| *reason == attempt.reason);
+    if let Some((_, cause, what, action)) = known {
+        let what = what.replace("{container}", attempt.container);
+        let pull = attempt.said.iter().find_map(|said| image::known(said)).filter(|_| *action == IMAGE);
+        if let Some(pull) = pull {
+            let action = match (case.pod.is_gpu_stack, pull.cause) {
+                // The operator makes the tag of the driver version, the distribution and the kernel.
+                (true, Cause::Application) => NO_DRIVER_IMAGE,
+                _ => pull.action,
+            };
+            return Some(
+                case.explain(pull.cause, Certainty::Certain, format!("{what}: {}", pull.what))
+                    .with_evidence(attempt.said)
+                    .with_action(ActionCode::None, action.replace("{node}", case.node)),
+            );
+        }
+        return Some(
+            case.explain(*cause, Certainty::Certain, what)
+                .with_evidence(attempt.said)
+                .with_action(ActionCode::None, *action),
+        );
+    }
+    let (phrase, said) = attempt.said.iter().find_map(|said| Some((start_phrases::known(said)?, said)))?;
+    let finding = finding_behind(case, phrase);
+    let applied = apply_phrase(case, phrase, said, finding);
+    let what = format!("container {} could not be started: {}", attempt.container, applied.what);
+    let finding_lines = finding.into_iter().flat_map(|finding| {
+        let title = format!("finding {}: {}", finding.id, finding.title);
+        std::iter::once(title).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
+    });
+    // A lost GPU can be the reason for a driver error that the hook reports.
+    let of_gpu = finding.is_some_and(|finding| finding.class == FindingClass::Hardware);
+    let cause = if of_gpu { Cause::Gpu } else { phrase.cause };
+    let mut explanation = case
+        .explain(cause, Certainty::Certain, what)
+        .with_evidence(attempt.said.iter().cloned())
+        .with_evidence(applied.evidence)
+        .with_evidence(runtime_class(case, phrase))
+        .with_evidence(rebooted_since(case, phrase))
+        .with_evidence(finding_lines);
+    explanation.action = applied.action;
+    Some(explanation)
+}
+
+/// A phrase, applied to this pod.
+struct ApplicablePhrase {
+    what: String,
+    evidence: Option<String>,
+    action: Action,
+}
+
+fn apply_phrase(case: &Case<'_>, phrase: &Phrase, said: &str, finding: Option<&Finding>) -> ApplicablePhrase {
+    let action = || Action { code: phrase.code, text: phrase.action.replace("{node}", case.node) };
+    if phrase.words.contains(&NEEDS_NEWER_CUDA)
+        && let Some(applied) = compare_cuda(case, said)
+    {
+        return applied;
+    }
+    let meaning = phrase.meaning(said);
+    match finding {
+        Some(finding) => ApplicablePhrase {
+            what: format!("{meaning} ({})", finding.title),
+            evidence: None,
+            action: case.action_for(finding),
+        },
+        None => match unresolved_cdi(case, phrase, said) {
+            Some(found) => ApplicablePhrase {
+                what: format!("{meaning}; {}", found.why),
+                evidence: None,
+                action: Action { code: phrase.code, text: found.advice.replace("{node}", case.node) },
+            },
+            None => ApplicablePhrase { what: meaning, evidence: None, action: action() },
+        },
+    }
+}
+
+/// Why the node's CDI specifications do not have the device of the message.
+fn unresolved_cdi(case: &Case<'_>, phrase: &Phrase, said: &str) -> Option<cdi::Unresolved> {
+    let device = phrase.unresolved_cdi_device(said)?;
+    let host = Section::data_of(&case.report?.sections.host)?;
+    cdi::why_unresolved(host.cdi.as_ref()?, &device)
+}
+
+/// Compares the CUDA version that the image needs with the node's driver, and names the first driver that supports it.
+fn compare_cuda(case: &Case<'_>, said: &str) -> Option<ApplicablePhrase> {
+    let needed = cuda::required(said)?;
+    let (major, minor) = needed;
+    let node = case.node;
+    let inventory = case.report.and_then(|report| Section::data_of(&report.sections.inventory));
+    let driver = inventory.and_then(|inventory| inventory.driver_version.as_ref().zip(inventory.cuda_version.as_ref()));
+    let would_do = match cuda::first_driver(needed) {
+        Some(first) => format!("update the driver of {node} to {first} or newer"),
+        None => format!("update the driver of {node} to one that supports CUDA {major}.{minor}"),
+    };
+    let (has, offers) = match driver {
+        Some((driver, offers)) => {
+            (format!("driver {driver} of {node} supports CUDA {offers} at most"), offers.as_str())
+        }
+        None => (format!("the driver of {node} supports less"), "of its driver"),
+    };
+    if driver.and_then(|(_, offers)| cuda::version(offers)).is_some_and(|offers| offers >= needed) {
+        let (driver, offers) = driver?;
+        let text = format!("Delete the pod, so that it restarts with the current driver of {node}.");
+        return Some(ApplicablePhrase {
+            what: format!(
+                "its image needs CUDA {major}.{minor}, which the driver of its node did not support at the time of the start"
+            ),
+            evidence: Some(format!("driver {driver} of {node} supports CUDA {offers} now")),
+            action: Action { code: ActionCode::RestartPod, text },
+        });
+    }
+    let text = format!("Use an image for CUDA {offers} or older, or {would_do}.");
+    Some(ApplicablePhrase {
+        what: format!("its image needs CUDA {major}.{minor}, and {has}"),
+        evidence: driver.map(|_| has),
+        action: Action { code: ActionCode::UpdateSoftware, text },
+    })
+}
+
+/// The finding about the part of the node that the phrase is about. It gives the reason.
+fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding> {
+    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
+    let about = |start: &&str| {
+        findings.iter().find(|finding| finding.severity > Severity::Info && finding.id.starts_with(*start))
+    };
+    phrase.findings.iter().find_map(about)
+}
+
+/// The pod's RuntimeClass, if the error is about a runtime handler.
+fn runtime_class(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
+    let about_runtime = phrase.findings.iter().any(|start| start.starts_with("runtime"));
+    let class = case.pod.runtime_class.as_ref().filter(|_| about_runtime)?;
+    Some(match &case.pod.runtime_handler {
+        Some(handler) => format!("the pod's RuntimeClass {class} has the handler {handler}"),
+        None => format!("the pod's RuntimeClass is {class}"),
+    })
+}
+
+/// States that the node booted after the pod was scheduled to it, if the phrase is about files that a boot removes.
+fn rebooted_since(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
+    let booted = case.booted().filter(|_| phrase.is_lost_at_boot())?;
+    let scheduled = known_time(case.pod.scheduled)?;
+    (booted > scheduled).then(|| format!("{} booted at {booted:.0}, after the pod was scheduled to it", case.node))
+}
+
+/// Explains a container that could not be started for an unknown reason.
+pub(crate) fn cannot_start_for_another_reason(case: &Case<'_>) -> Option<Explanation> {
+    let attempt = attempt(case)?;
+    let refused = attempt.never_ran || REFUSED.contains(&attempt.reason);
+    let (cause, what) = match attempt.event.map(|event| event.reason.as_str()) {
+        _ if refused => (Cause::Node, format!("the container runtime could not start container {}", attempt.container)),
+        Some("FailedMount" | "FailedAttachVolume" | "FailedMapVolume") => {
+            (Cause::Cluster, "one of its volumes cannot be mounted".to_owned())
+        }
+        Some("FailedPrepareDynamicResources") => {
+            (Cause::Node, "its node could not prepare the devices of its ResourceClaims".to_owned())
+        }
+        Some(_) if is_creating(attempt.reason) => {
+            (Cause::Node, "its node could not create its sandbox or one of its containers".to_owned())
+        }
+        // The container is being created, and no failure was reported.
+        _ => return None,
+    };
+    Some(case.explain(cause, Certainty::Certain, what).with_evidence(attempt.said).with_action(
+        ActionCode::Watch,
+        format!("Resolve the error in the message. A container that did not start has no log (node {}).", case.node),
+    ))
+}
+
+fn is_creating(reason: &str) -> bool {
+    matches!(reason, "ContainerCreating" | "PodInitializing" | CRASH_LOOP | "")
+}
+
+/// The first container that is waiting, or that terminated before it ran.
+fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
+    let runs = |name: &str| case.pod.running().any(|(running, _)| running == name);
+    let end = case.ended().filter(|end| end.never_ran() && !runs(end.container));
+    let waiting: Vec<_> = case.pod.containers.iter().filter_map(waits).collect();
+    // A crash loop is also a waiting state, but its message gives no reason.
+    let refused = waiting.iter().find(|(_, reason, _)| *reason != CRASH_LOOP).copied();
+    let event = case.events(&EVENTS).next().filter(|event| !is_history(case, event));
+    // A container that crashed before, and now cannot be created.
+    let looping = || {
+        let container = event?.container()?;
+        waiting.iter().find(|(name, ..)| *name == container).copied()
+    };
+    let (container, reason) = match (&end, refused) {
+        (Some(end), _) => (end.container, end.reason),
+        (None, Some((container, reason, _))) => (container, reason),
+        (None, None) => looping().map(|(container, reason, _)| (container, reason))?,
+    };
+    let mut dated = Vec::new();
+    if let Some(end) = end.as_ref().filter(|end| !end.message.is_empty()) {
+        let words =
+            format!("container {}: {}, exit code {}: {}", end.container, end.reason, end.exit_code, end.message);
+        dated.push((end.finished, words));
+    }
+    dated.extend(event.map(|event| (known_time(event.time), event_quote(event))));
+    dated.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    // The message of a waiting state is current.
+    let now = refused.filter(|(.., message)| !message.is_empty());
+    let now = now.map(|(container, reason, message)| format!("container {container}: {reason}: {message}"));
+    let said = now.into_iter().chain(dated.into_iter().map(|(_, words)| words)).collect();
+    Some(Attempt { container, reason, said, event, never_ran: end.is_some() })
+}
+
+/// Name, reason and message of a waiting container.
+fn waits(container: &ContainerFacts) -> Option<(&str, &str, &str)> {
+    match &container.state {
+        ContainerState::Waiting { reason, message } => Some((&container.name, reason, message)),
+        _ => None,
+    }
+}
+
+/// Whether the container of an event has started since. An event about the whole pod is outdated once any container ran.
+fn is_history(case: &Case<'_>, event: &PodEvent) -> bool {
+    let about = |container: &&ContainerFacts| event.container().is_none_or(|name| name == container.name);
+    let Some(time) = known_time(event.time) else {
+        return case.pod.containers.iter().filter(about).any(|container| started(&container.state).is_some());
+    };
+    case.pod.containers.iter().filter(about).any(|container| {
+        let runs_since = started(&container.state).is_some_and(|start| start >= time);
+        runs_since || container.last.as_ref().and_then(started).is_some_and(|start| start > time)
+    })
+}
+
+/// When a container started, if its state contains that.
+fn started(state: &ContainerState) -> Option<Timestamp> {
+    match state {
+        ContainerState::Running { since } => known_time(*since),
+        ContainerState::Terminated { started, .. } => known_time(*started),
+        ContainerState::Waiting { .. } | ContainerState::Unknown => None,
+    }
+}

@@ -1,0 +1,40 @@
+//! Explains why a pod failed, hangs or waits, from the facts of Kubernetes and of the node.
+//!
+//! ```text
+//!   PodFacts (Kubernetes) ─┐
+//!   Report (the node)      ├─▶ on_node: its GPUs, its processes, its lifetime ─▶ causes ─▶ Explanation
+//!   Diagnosis (the rules)  ┘                                                  └─▶ timeline
+//! ```
+//!
+//! Pure functions, like the rules of [`diagnosis`](crate). The first cause with evidence is chosen, in the order
+//! of `CAUSES` in `causes/evaluate.rs`.
+
+mod causes;
+mod pod_on_node;
+#[cfg(test)]
+mod tests;
+mod timeline;
+pub mod types;
+
+pub use types::{Cause, Certainty, Explanation, TimelineEntry};
+
+use crate::finding::Diagnosis;
+use pod_on_node::PodOnNode;
+use syringe_core::facts::kubernetes::PodFacts;
+use syringe_core::report::Report;
+
+/// Maximum number of entries of a timeline. The newest are kept.
+const MAX_ENTRIES: usize = 40;
+
+/// Explains a pod. `node` is the report and diagnosis of its node; `None` if the pod has no node, or the node could not
+/// be read (`unread_reason`).
+pub fn explain(pod: &PodFacts, node: Option<(&Report, &Diagnosis)>, unread_reason: Option<&str>) -> Explanation {
+    let on_node = PodOnNode::of(pod, node.map(|(report, _)| report));
+    let mut explanation = causes::evaluate::first_cause(pod, &on_node, node, unread_reason);
+    let entries = timeline::of(pod, &on_node);
+    explanation.timeline_omitted = entries.len().saturating_sub(MAX_ENTRIES);
+    explanation.timeline = entries.into_iter().skip(explanation.timeline_omitted).collect();
+    explanation.devices = on_node.devices;
+    explanation.pids = on_node.pids;
+    explanation
+}

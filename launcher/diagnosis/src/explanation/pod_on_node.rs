@@ -1,0 +1,218 @@
+//! The facts of the node about a pod: its GPUs, its processes, and kernel events about them during its run.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::rules::gpu::unusable::precedes as precedes_bus_loss;
+use syringe_core::device_names::DeviceNames;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
+use syringe_core::facts::kubelet::Allocation;
+use syringe_core::facts::kubernetes::pod::PodFacts;
+use syringe_core::facts::processes::GpuProcess;
+use syringe_core::kernel_log::catalogue;
+use syringe_core::kernel_log::catalogue::Class;
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Report, Section};
+
+/// A kernel line can be logged shortly after the exit that it explains, and the kubelet reports whole seconds.
+const SLACK: SignedDuration = SignedDuration::from_secs(30);
+
+/// The facts of the node about a pod.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PodOnNode {
+    /// Allocations of the kubelet to its containers.
+    pub(crate) allocations: Vec<Allocation>,
+    /// UUIDs of its GPUs or MIG devices, or their names in the device plugin.
+    pub(crate) devices: Vec<String>,
+    /// GPU instances of its MIG devices.
+    pub(crate) mig_instances: BTreeSet<u32>,
+    /// Whether other pods may share its GPUs, with time-slicing or MPS.
+    pub(crate) shares: bool,
+    /// PCI addresses of its GPUs.
+    pub(crate) addresses: BTreeSet<PciAddress>,
+    /// Ids of its GPU processes that still exist.
+    pub(crate) pids: Vec<u32>,
+    /// Those processes.
+    pub(crate) processes: Vec<GpuProcess>,
+    /// Kernel events during its run about its GPUs or processes.
+    pub(crate) own_events: Vec<KernelEvent>,
+    /// Kernel events during its run about any GPU of the node, if its own GPUs are not known.
+    pub(crate) node_events: Vec<KernelEvent>,
+    /// Kernel events about its GPUs before its run, which cannot have affected it.
+    pub(crate) earlier_events: Vec<KernelEvent>,
+    /// Kernel events about its GPUs after its end, which cannot be the cause.
+    pub(crate) later_events: Vec<KernelEvent>,
+    /// PCIe errors and lost links shortly before one of its GPUs fell off the bus, often of the port above it.
+    pub(crate) bus_events: Vec<KernelEvent>,
+    /// Whether the device allocations of the kubelet were read.
+    pub(crate) allocations_read: bool,
+    /// Names of the containers that use its devices; empty if not known.
+    pub(crate) holders: BTreeSet<String>,
+    /// Whether the kernel log covers its lifetime.
+    pub(crate) log_covers: bool,
+}
+
+impl PodOnNode {
+    pub(crate) fn of(pod: &PodFacts, report: Option<&Report>) -> Self {
+        let Some(report) = report else { return Self::default() };
+        let sections = &report.sections;
+        let mut on_node = Self::default();
+        if let Some(kubelet) = Section::data_of(&sections.kubelet) {
+            let own =
+                kubelet.allocations.iter().filter(|allocation| allocation.is_of(&pod.uid, &pod.namespace, &pod.name));
+            on_node.allocations = own.cloned().collect();
+            on_node.devices = on_node.allocations.iter().flat_map(|allocation| allocation.devices.clone()).collect();
+            on_node.allocations_read = matches!(kubelet.source.as_str(), "checkpoint" | "pod_resources");
+            let of_containers = on_node.allocations.iter().all(|allocation| !allocation.container.is_empty());
+            let holders = on_node.allocations.iter().filter(|_| of_containers);
+            on_node.holders = holders.map(|allocation| allocation.container.clone()).collect();
+        }
+        if let Some(processes) = Section::data_of(&sections.processes) {
+            let own = processes.processes.iter().filter(|process| process.pod_uid.as_deref() == Some(&pod.uid));
+            on_node.processes = own.cloned().collect();
+            on_node.pids = on_node.processes.iter().map(|process| process.pid).collect();
+        }
+        on_node.find_instances(report);
+        on_node.find_addresses(report);
+        on_node.find_events(pod, report);
+        on_node.devices.sort();
+        on_node.devices.dedup();
+        on_node
+    }
+
+    fn find_instances(&mut self, report: &Report) {
+        let mig = Section::data_of(&report.sections.mig).into_iter().flat_map(|mig| &mig.gpus);
+        let own = mig
+            .flat_map(|gpu| &gpu.devices)
+            .filter(|device| device.uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid)));
+        self.mig_instances = own.filter_map(|device| device.gpu_instance).collect();
+        self.shares = self
+            .allocations
+            .iter()
+            .any(|held| held.replicas.is_some() || held.devices.iter().any(|device| device.contains("/vgpu")));
+    }
+
+    fn find_addresses(&mut self, report: &Report) {
+        let sections = &report.sections;
+        let used: BTreeSet<u32> =
+            self.processes.iter().flat_map(|process| &process.uses).map(|gpu_use| gpu_use.gpu).collect();
+        let inventory = Section::data_of(&sections.inventory);
+        for gpu in inventory.iter().flat_map(|inventory| &inventory.gpus) {
+            let names = DeviceNames::of(report, Some(gpu.index), gpu.uuid.as_deref());
+            let held = self.allocations.iter().any(|allocation| names.match_allocation(allocation));
+            if let (true, Some(address)) = (held || used.contains(&gpu.index), &gpu.pci_address) {
+                self.addresses.insert(address.clone());
+            }
+        }
+        // A lost GPU is in no inventory, but its UUID may be in the kernel log.
+        let log = Section::data_of(&sections.xid);
+        // In an earlier boot it may have been at another address.
+        for event in log.iter().flat_map(|log| &log.events).filter(|event| event.boot_id.is_none()) {
+            let named = event.gpu_uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid));
+            if let (true, Some(address)) = (named, &event.pci_address) {
+                self.addresses.insert(address.clone());
+            }
+        }
+    }
+
+    /// Returns whether an event about a GPU of the pod belongs to another pod: another MIG instance, or a process of
+    /// another pod.
+    fn is_of_another(&self, event: &KernelEvent, report: &Report) -> bool {
+        let elsewhere = event
+            .mig_gpu_instance
+            .is_some_and(|instance| !self.mig_instances.is_empty() && !self.mig_instances.contains(&instance));
+        let processes = Section::data_of(&report.sections.processes).into_iter().flat_map(|all| &all.processes);
+        let mut others = processes.filter(|process| !self.pids.contains(&process.pid));
+        elsewhere || (affects_one_process(event) && others.any(|process| Some(process.pid) == event.pid))
+    }
+
+    /// Returns whether the event names a running process of the pod that had started before the event.
+    pub(crate) fn names_own_process(&self, event: &KernelEvent) -> bool {
+        let started_by = |started: Option<Timestamp>| started.zip(event.last).is_none_or(|(start, last)| start <= last);
+        self.processes.iter().any(|process| Some(process.pid) == event.pid && started_by(process.started_at))
+    }
+
+    fn find_events(&mut self, pod: &PodFacts, report: &Report) {
+        let Some(log) = Section::data_of(&report.sections.xid) else { return };
+        let (from, to) = pod.run();
+        let now = report.taken_at;
+        self.log_covers = from
+            .zip(to.or(now))
+            .zip(now)
+            .is_some_and(|((from, to), now)| syringe_core::kernel_log::window::covers(&log.coverage, from, to, now));
+        for event in &log.events {
+            let own_gpu = event.pci_address.as_ref().is_some_and(|address| self.addresses.contains(address));
+            let own = match killed_cgroup(event) {
+                // The process has ended, and its pid may be reused, so the cgroup is compared.
+                Some(cgroup) => !pod.uid.is_empty() && cgroup.replace('_', "-").contains(&pod.uid),
+                None => self.names_own_process(event) || (own_gpu && !self.is_of_another(event, report)),
+            };
+            match when(event, from, to) {
+                Some(Position::During) if own => self.own_events.push(event.clone()),
+                Some(Position::During) if self.addresses.is_empty() && speaks_of_gpus(event) => {
+                    self.node_events.push(event.clone());
+                }
+                // In an earlier boot another GPU may have been at this address.
+                Some(Position::Before) if own_gpu && event.boot_id.is_none() => self.earlier_events.push(event.clone()),
+                Some(Position::After) if own_gpu => self.later_events.push(event.clone()),
+                _ => {}
+            }
+        }
+        self.find_bus_events(log.events.as_slice(), report);
+    }
+
+    /// Finds PCIe errors shortly before one of its GPUs fell off the bus. A lost GPU has no path, so the port above it
+    /// is only known by the time. Errors of a port above only another GPU belong to that GPU.
+    fn find_bus_events(&mut self, events: &[KernelEvent], report: &Report) {
+        let falls: Vec<&KernelEvent> = self.own_events.iter().filter(|event| event.is_off_bus()).collect();
+        let topology = Section::data_of(&report.sections.topology).into_iter().flat_map(|topology| &topology.gpus);
+        let elsewhere: BTreeSet<&PciAddress> = topology
+            .filter(|gpu| gpu.pci_address.as_ref().is_some_and(|address| !self.addresses.contains(address)))
+            .flat_map(|gpu| gpu.pcie_path.iter().filter_map(|hop| hop.pci_address.as_ref()).chain(&gpu.pci_address))
+            .collect();
+        // Without a time it is not known whether the GPU was lost during the run.
+        let precedes = |event: &KernelEvent| {
+            falls.iter().filter(|fall| fall.first.is_some()).any(|fall| precedes_bus_loss(event, fall))
+        };
+        let near = events.iter().filter(|event| precedes(event) && !self.own_events.contains(event));
+        let near = near.filter(|event| event.pci_address.as_ref().is_none_or(|address| !elsewhere.contains(address)));
+        self.bus_events = near.cloned().collect();
+    }
+}
+
+/// Returns the cgroup of the OOM-killed process.
+fn killed_cgroup(event: &KernelEvent) -> Option<&String> {
+    event.details.get("task_memcg").filter(|_| event.kind == KernelEventKind::OomKill)
+}
+
+/// Returns whether an Xid affects only the process that it names: application faults, and a contained memory error.
+pub(crate) fn affects_one_process(event: &KernelEvent) -> bool {
+    let entry = event.code.filter(|_| event.kind == KernelEventKind::Xid).and_then(catalogue::xid);
+    event.code == Some(94) || entry.is_some_and(|entry| entry.class == Class::Application)
+}
+
+/// The position of an event relative to a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Position {
+    Before,
+    During,
+    After,
+}
+
+/// Returns the position of an event. `None`: it has no times.
+fn when(event: &KernelEvent, from: Option<Timestamp>, to: Option<Timestamp>) -> Option<Position> {
+    let (first, last) = event.first.zip(event.last)?;
+    if from.is_some_and(|from| last < from) {
+        return Some(Position::Before);
+    }
+    let before_end = to.is_none_or(|to| to.checked_add(SLACK).is_ok_and(|to| first <= to));
+    Some(if before_end { Position::During } else { Position::After })
+}
+
+fn speaks_of_gpus(event: &KernelEvent) -> bool {
+    matches!(
+        event.kind,
+        KernelEventKind::Xid | KernelEventKind::OffBus | KernelEventKind::Sxid | KernelEventKind::RmInitFailed
+    )
+}

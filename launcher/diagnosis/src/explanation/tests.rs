@@ -1,0 +1,326 @@
+//! One pod after another, each with what Kubernetes and its node say of it, and the cause that follows.
+
+mod cdi;
+mod kubelet;
+mod kubelet_admission;
+mod process;
+mod scheduling;
+mod stack;
+mod start;
+mod time;
+
+use jiff::Timestamp;
+
+use process::running;
+
+use crate::diagnose;
+use crate::explanation::explain;
+use crate::explanation::types::{Cause, Certainty};
+use crate::finding::Diagnosis;
+use syringe_core::classification::ActionCode;
+use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
+use syringe_core::facts::host::Host;
+use syringe_core::facts::inventory::{GpuInventory, Inventory};
+use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind, KernelLog};
+use syringe_core::facts::kubelet::{Allocation, Kubelet};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, PodFacts};
+use syringe_core::facts::mig::{GpuMig, Mig, MigDevice};
+use syringe_core::facts::processes::{GpuProcess, Processes};
+use syringe_core::facts::topology::{Fabric, GpuTopology, Topology};
+use syringe_core::nvml_codes::VERSION_MISMATCH;
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Problem, Report, Section, Sections};
+
+const POD: &str = "11111111-2222-3333-4444-555555555555";
+const OWN_GPU: &str = "0000:5d:00.0";
+const OTHER_GPU: &str = "0000:9a:00.0";
+
+fn time(text: &str) -> Timestamp {
+    format!("2026-11-21T{text}Z").parse().expect("a time")
+}
+
+fn address(text: &str) -> PciAddress {
+    PciAddress::parse(text).expect("an address")
+}
+
+/// A pod that began at 02:00 and failed at 02:30 with this exit code.
+fn failed(exit_code: i32, reason: &str) -> PodFacts {
+    let state = ContainerState::Terminated {
+        exit_code,
+        reason: reason.into(),
+        message: String::new(),
+        started: Some(time("02:00:05")),
+        finished: Some(time("02:30:00")),
+    };
+    PodFacts {
+        namespace: "research".into(),
+        name: "train-0".into(),
+        uid: POD.into(),
+        node: Some("gpu-2".into()),
+        node_ready: Some(true),
+        phase: if exit_code == 0 { "Succeeded" } else { "Failed" }.into(),
+        created: Some(time("01:59:50")),
+        scheduled: Some(time("02:00:00")),
+        containers: vec![ContainerFacts { name: "main".into(), state, ..ContainerFacts::default() }],
+        wants_gpus: true,
+        gpu_containers: vec!["main".into()],
+        ..PodFacts::default()
+    }
+}
+
+fn xid(code: u32, at: &str, gpu: &str, pid: Option<u32>) -> KernelEvent {
+    KernelEvent {
+        kind: KernelEventKind::Xid,
+        code: Some(code),
+        name: syringe_core::kernel_log::xid(code).map(|entry| entry.name.into()),
+        pci_address: Some(address(gpu)),
+        pid,
+        count: 1,
+        first: Some(time(at)),
+        last: Some(time(at)),
+        raw: format!("NVRM: Xid {code}"),
+        ..KernelEvent::default()
+    }
+}
+
+/// A node whose kubelet gave the pod one of two GPUs, and whose kernel said these things since midnight.
+fn node(events: Vec<KernelEvent>) -> Report {
+    let gpu = |index, uuid: &str, pci| GpuInventory {
+        index,
+        uuid: Some(uuid.into()),
+        pci_address: Some(address(pci)),
+        persistence_mode: Some(true),
+        ..GpuInventory::default()
+    };
+    let inventory =
+        Inventory { gpus: vec![gpu(0, "GPU-own", OWN_GPU), gpu(1, "GPU-other", OTHER_GPU)], ..Inventory::default() };
+    let held = Allocation {
+        pod_uid: POD.into(),
+        container: "main".into(),
+        resource: "nvidia.com/gpu".into(),
+        devices: vec!["GPU-own".into()],
+        ..Allocation::default()
+    };
+    let coverage = Coverage { from: Some(time("00:00:00")), to: Some(time("02:40:00")), ..Coverage::default() };
+    let log = KernelLog { coverage: vec![coverage], events, ..KernelLog::default() };
+    let sections = Sections {
+        inventory: Some(Section::read(inventory, Vec::new())),
+        kubelet: Some(Section::read(
+            Kubelet { source: "checkpoint".into(), allocations: vec![held], ..Kubelet::default() },
+            Vec::new(),
+        )),
+        xid: Some(Section::read(log, Vec::new())),
+        processes: Some(Section::read(Processes { host_pid_namespace: true, ..Processes::default() }, Vec::new())),
+        ..Sections::default()
+    };
+    Report { taken_at: Some(time("02:40:00")), sections, ..Report::default() }
+}
+
+fn cause_of(pod: &PodFacts, report: &Report) -> crate::explanation::types::Explanation {
+    let diagnosis = diagnose(report, &KubernetesFacts { node: Some("gpu-2".into()), ..KubernetesFacts::default() });
+    explain(pod, Some((report, &diagnosis)), None)
+}
+
+#[test]
+fn an_xid_of_the_hardware_on_its_own_gpu_is_the_gpu() {
+    let explained = cause_of(&failed(134, "Error"), &node(vec![xid(79, "02:29:58", OWN_GPU, None)]));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Certain), "{}", explained.summary);
+    assert!(explained.evidence.iter().any(|line| line.contains("Xid 79")), "{:?}", explained.evidence);
+    assert_eq!(explained.devices, ["GPU-own"]);
+}
+
+#[test]
+fn a_gpu_is_its_own_by_whatever_name_the_device_plugin_has_for_it() {
+    let mut report = node(vec![xid(79, "02:29:58", OWN_GPU, None)]);
+    let inventory = report.sections.inventory.as_mut().and_then(|section| section.data.as_mut());
+    inventory.expect("an inventory").gpus[0].minor_number = Some(0);
+    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+    kubelet.expect("a kubelet").allocations[0].devices = vec!["nvidia0/gi1".into()];
+    let explained = cause_of(&failed(134, "Error"), &report);
+    assert_eq!(explained.cause, Cause::Gpu, "{}", explained.summary);
+}
+
+#[test]
+fn the_same_xid_on_a_gpu_that_it_did_not_have_is_not_its_cause() {
+    let explained = cause_of(&failed(1, "Error"), &node(vec![xid(79, "02:29:58", OTHER_GPU, None)]));
+    assert_eq!(explained.cause, Cause::Application, "{}", explained.summary);
+}
+
+#[test]
+fn the_same_xid_before_or_after_its_life_is_not_its_cause() {
+    for at in ["01:00:00", "02:35:00"] {
+        let mut report = node(vec![xid(94, at, OWN_GPU, None)]);
+        report.sections.inventory = None;
+        report.sections.kubelet = None;
+        let explained = cause_of(&failed(1, "Error"), &report);
+        assert_eq!(explained.cause, Cause::Application, "{at}: {}", explained.summary);
+    }
+}
+
+#[test]
+fn an_application_xid_is_the_application_and_clears_the_gpu() {
+    for code in [13, 31, 43, 45] {
+        let explained = cause_of(&failed(1, "Error"), &node(vec![xid(code, "02:29:59", OWN_GPU, Some(7))]));
+        assert_eq!(explained.cause, Cause::Application, "Xid {code}: {}", explained.summary);
+        assert!(
+            explained.ruled_out.iter().any(|line| line.starts_with("GPU: no hardware")),
+            "{:?}",
+            explained.ruled_out
+        );
+    }
+}
+
+#[test]
+fn a_gsp_timeout_is_the_node() {
+    let explained = cause_of(&failed(1, "Error"), &node(vec![xid(119, "02:29:00", OWN_GPU, Some(7))]));
+    assert_eq!(explained.cause, Cause::Node, "{}", explained.summary);
+}
+
+/// Eight GPUs, the first of them the pod's, in a fabric that took none.
+fn node_without_fabric() -> Report {
+    let mut report = node(Vec::new());
+    let fabric = Fabric { state: "not_started".into(), ..Fabric::default() };
+    let gpus: Vec<GpuTopology> = (0..8)
+        .map(|index| GpuTopology {
+            index,
+            uuid: Some(if index == 0 { "GPU-own".into() } else { format!("GPU-{index}") }),
+            pci_address: Some(if index == 0 { address(OWN_GPU) } else { address(&format!("0000:a{index}:00.0")) }),
+            fabric: Some(fabric.clone()),
+            ..GpuTopology::default()
+        })
+        .collect();
+    let inventory = gpus.iter().map(|gpu| GpuInventory {
+        index: gpu.index,
+        uuid: gpu.uuid.clone(),
+        pci_address: gpu.pci_address.clone(),
+        persistence_mode: Some(true),
+        ..GpuInventory::default()
+    });
+    let inventory = Inventory { gpus: inventory.collect(), ..Inventory::default() };
+    let switches = vec![PciAddress::parse("0000:01:00.0").expect("an address")];
+    let topology = Topology { gpus, nvswitches: switches, ..Topology::default() };
+    report.sections.inventory = Some(Section::read(inventory, Vec::new()));
+    report.sections.topology = Some(Section::read(topology, Vec::new()));
+    report
+}
+
+#[test]
+fn a_finding_about_all_gpus_is_one_about_its_own() {
+    let explained = cause_of(&failed(1, "Error"), &node_without_fabric());
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Likely), "{}", explained.summary);
+    assert!(explained.evidence.iter().any(|line| line.contains("fabric-not-registered")), "{:?}", explained.evidence);
+}
+
+#[test]
+fn a_node_whose_driver_cannot_be_used_is_the_cause_and_not_the_program() {
+    let mut report = node(Vec::new());
+    let why = Problem { why: "NVML: no".into(), code: VERSION_MISMATCH.into(), ..Problem::default() };
+    report.sections.inventory = Some(Section::failed(why));
+    let explained = cause_of(&failed(1, "Error"), &report);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Likely), "{}", explained.summary);
+    assert_eq!(explained.action.code, ActionCode::DrainAndReboot);
+    let without_gpus = PodFacts { wants_gpus: false, ..failed(1, "Error") };
+    assert_eq!(cause_of(&without_gpus, &report).cause, Cause::Application, "it needs no driver");
+    let ended = cause_of(&failed(0, "Completed"), &report);
+    assert_eq!(ended.cause, Cause::None, "{}", ended.summary);
+}
+
+#[test]
+fn out_of_memory_is_distinguished_from_a_gpu_fault() {
+    let explained = cause_of(&failed(137, "OOMKilled"), &node(vec![xid(45, "02:30:01", OWN_GPU, Some(7))]));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Likely), "the kubelet's word");
+    assert!(explained.summary.contains("host memory"), "{}", explained.summary);
+}
+
+/// The kernel killed a process of this cgroup because this ran out.
+fn oom_kill(constraint: &str, cgroup: &str) -> KernelEvent {
+    let details = [("constraint", constraint), ("task_memcg", cgroup)];
+    KernelEvent {
+        kind: KernelEventKind::OomKill,
+        code: None,
+        pci_address: None,
+        details: details.map(|(name, value)| (name.into(), value.into())).into(),
+        ..xid(0, "02:29:59", OWN_GPU, Some(7))
+    }
+}
+
+#[test]
+fn the_kernel_line_tells_whose_memory_ran_out() {
+    let own = format!("/kubepods.slice/kubepods-pod{}.slice/cri-containerd-1.scope", POD.replace('-', "_"));
+    let of = |constraint: &str, cgroup: &str, reason: &str| {
+        let explained = cause_of(&failed(137, reason), &node(vec![oom_kill(constraint, cgroup)]));
+        (explained.cause, explained.certainty)
+    };
+    assert_eq!(of("CONSTRAINT_NONE", &own, "OOMKilled"), (Cause::Node, Certainty::Certain));
+    assert_eq!(of("CONSTRAINT_MEMCG", &own, "OOMKilled"), (Cause::Application, Certainty::Certain));
+    let other = own.replace("1111", "9999");
+    assert_eq!(of("CONSTRAINT_NONE", &other, "OOMKilled"), (Cause::Application, Certainty::Likely));
+    let nobody = (Cause::Unknown, Certainty::Possible);
+    assert_eq!(of("CONSTRAINT_NONE", &other, "Error"), nobody, "another pod's kill explains nothing");
+}
+
+/// A node whose GPU the pod shares with another one, whose process is pid 9.
+fn shared(events: Vec<KernelEvent>) -> Report {
+    let mut report = node(events);
+    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+    kubelet.expect("a kubelet").allocations[0].replicas = Some(1);
+    let other = GpuProcess { pid: 9, pod_uid: Some("9999".into()), ..GpuProcess::default() };
+    let processes = Processes { host_pid_namespace: true, processes: vec![other], ..Processes::default() };
+    report.sections.processes = Some(Section::read(processes, Vec::new()));
+    report
+}
+
+#[test]
+fn who_shares_a_gpu_does_not_answer_for_the_others() {
+    let of = |event| cause_of(&failed(1, "Error"), &shared(vec![event]));
+    let fault = of(xid(31, "02:29:58", OWN_GPU, Some(9)));
+    assert!(fault.summary.contains("exit code 1"), "a fault of the other pod: {}", fault.summary);
+    let nobody = of(xid(31, "02:29:58", OWN_GPU, Some(8)));
+    assert_eq!((nobody.cause, nobody.certainty), (Cause::Application, Certainty::Possible), "{}", nobody.summary);
+    let gone = of(xid(79, "02:29:58", OWN_GPU, Some(9)));
+    assert_eq!(gone.cause, Cause::Gpu, "a GPU that is gone is gone for all: {}", gone.summary);
+}
+
+#[test]
+fn an_error_of_another_mig_instance_is_not_its_own() {
+    let device = |uuid: &str, instance| MigDevice {
+        uuid: Some(uuid.into()),
+        gpu_instance: Some(instance),
+        ..MigDevice::default()
+    };
+    let cause = |instance| {
+        let event = KernelEvent { mig_gpu_instance: Some(instance), ..xid(94, "02:29:58", OWN_GPU, None) };
+        let mut report = node(vec![event]);
+        let devices = vec![device("MIG-own", 1), device("MIG-other", 2)];
+        let gpu = GpuMig { index: 0, devices, ..GpuMig::default() };
+        report.sections.mig = Some(Section::read(Mig { gpus: vec![gpu], ..Mig::default() }, Vec::new()));
+        let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+        kubelet.expect("a kubelet").allocations[0].devices = vec!["MIG-own".into()];
+        // The rules speak of the GPU as a whole.
+        explain(&failed(1, "Error"), Some((&report, &Diagnosis::default())), None).cause
+    };
+    assert_eq!((cause(1), cause(2)), (Cause::Gpu, Cause::Application));
+}
+
+#[test]
+fn an_init_containers_first_try_does_not_hide_how_the_pod_ended() {
+    let mut pod = failed(3, "Error");
+    let ended = |exit_code| ContainerState::Terminated {
+        exit_code,
+        reason: "Error".into(),
+        message: String::new(),
+        started: None,
+        finished: Some(time("02:00:03")),
+    };
+    let init = ContainerFacts { name: "init".into(), state: ended(0), last: Some(ended(1)), restarts: 1 };
+    pod.containers.insert(0, init);
+    let explained = cause_of(&pod, &node(Vec::new()));
+    assert!(explained.summary.contains("container main"), "{}", explained.summary);
+}
+
+#[test]
+fn sxids_and_xids_are_separate_numbers() {
+    let event = KernelEvent { kind: KernelEventKind::Sxid, ..xid(20034, "02:29:58", OWN_GPU, None) };
+    assert!(crate::explanation::timeline::line(&event).starts_with("SXid 20034"));
+}

@@ -1,0 +1,193 @@
+//! Explanations from processes, exit codes and containers.
+
+use crate::explanation::tests::*;
+use syringe_core::facts::kubernetes::node::KubernetesInput;
+
+#[test]
+fn the_gpu_is_ruled_out_only_if_it_was_read() {
+    let said = |pod: &PodFacts, report: &Report| cause_of(pod, report).ruled_out[0].clone();
+    let mut forgotten = node(Vec::new());
+    forgotten.sections.kubelet = None;
+    assert!(said(&failed(1, "Error"), &forgotten).starts_with("GPU fault not ruled out"));
+    let without = PodFacts { wants_gpus: false, ..failed(1, "Error") };
+    assert_eq!(said(&without, &forgotten), "GPU: this pod requests no GPU");
+    forgotten.sections.inventory = Some(Section::read(Inventory::default(), Vec::new()));
+    assert_eq!(said(&failed(1, "Error"), &forgotten), "GPU fault not ruled out: the node lists no GPU");
+}
+
+#[test]
+fn a_container_that_cannot_open_its_gpus_is_the_explanation_whether_the_pod_runs_or_failed() {
+    let lost = |pod_uid: &str| {
+        let device = ContainerDevice { name: "nvidiactl".into(), access: Access::Denied, ..ContainerDevice::default() };
+        let container = ContainerAccess {
+            container_id: "0123456789abcdef".into(),
+            pod_uid: Some(pod_uid.into()),
+            devices: vec![device],
+            ..ContainerAccess::default()
+        };
+        let mut report = node(Vec::new());
+        let host = Host { container: Some(container), ..Host::default() };
+        report.sections.host = Some(Section::read(host, Vec::new()));
+        report
+    };
+    let runs = PodFacts { phase: "Running".into(), ..failed(1, "Error") };
+    for pod in [failed(1, "Error"), runs] {
+        let explained = cause_of(&pod, &lost(POD));
+        assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Certain), "{explained:?}");
+        assert!(explained.summary.contains("lost access to its GPUs"), "{}", explained.summary);
+        assert!(explained.evidence.iter().any(|line| line.contains("/dev/nvidiactl")), "{explained:?}");
+        assert_eq!(explained.action.code, ActionCode::RestartPod);
+    }
+    let mut gone = node(Vec::new());
+    let kubelet = gone.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("a checkpoint");
+    kubelet.allocations[0].devices = vec!["GPU-00000000-0000-0000-0000-000000000000".into()];
+    let explained = cause_of(&failed(1, "Error"), &gone);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Certain), "{explained:?}");
+    assert!(explained.summary.contains("is allocated a GPU that is missing"), "{}", explained.summary);
+    let other = cause_of(&failed(1, "Error"), &lost("22222222-2222-3333-4444-555555555555"));
+    assert_eq!(other.cause, Cause::Application, "{other:?}");
+}
+
+#[test]
+fn events_of_our_own_probe_are_not_in_the_timeline() {
+    let started = |field: &str| PodEvent {
+        time: Some(time("02:10:00")),
+        reason: "Started".into(),
+        message: format!("Started container: {field}"),
+        count: 1,
+        field: field.into(),
+    };
+    let fields = ["spec.containers{main}", "spec.ephemeralContainers{gpu-syringe-abcdefghij}", ""];
+    let pod = PodFacts { events: fields.map(started).to_vec(), ..failed(1, "Error") };
+    let told = cause_of(&pod, &node(Vec::new())).timeline;
+    let started = told.iter().filter(|moment| moment.what.starts_with("Started:")).count();
+    assert_eq!(started, 2, "{told:?}");
+    assert!(!told.iter().any(|moment| moment.what.contains("gpu-syringe-")));
+}
+
+#[test]
+fn exit_codes_are_read_as_signals() {
+    let (program, nobody) = ((Cause::Application, Certainty::Likely), (Cause::Unknown, Certainty::Possible));
+    for (code, word, whose) in [
+        (134, "SIGABRT", program),
+        (139, "SIGSEGV", program),
+        (3, "exit code 3", program),
+        // A program does not send itself these two.
+        (137, "SIGKILL", nobody),
+        (143, "SIGTERM", nobody),
+    ] {
+        let explained = cause_of(&failed(code, "Error"), &node(Vec::new()));
+        assert_eq!((explained.cause, explained.certainty), whose, "{code}");
+        assert!(explained.summary.contains(word), "{}", explained.summary);
+    }
+}
+
+#[test]
+fn without_the_node_the_gpu_is_not_cleared() {
+    let explained = explain(&failed(1, "Error"), None, Some("pods is forbidden"));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Possible));
+    assert!(explained.ruled_out[0].contains("forbidden"), "{:?}", explained.ruled_out);
+}
+
+/// A running pod, and its node with one process of it in this state.
+pub(crate) fn running(state: &str, events: Vec<KernelEvent>) -> (PodFacts, Report) {
+    let mut report = node(events);
+    let process = GpuProcess { pid: 7, state: Some(state.into()), pod_uid: Some(POD.into()), ..GpuProcess::default() };
+    let processes = Processes { host_pid_namespace: true, processes: vec![process], ..Processes::default() };
+    report.sections.processes = Some(Section::read(processes, Vec::new()));
+    let container = ContainerFacts {
+        name: "main".into(),
+        state: ContainerState::Running { since: Some(time("02:00:05")) },
+        ..ContainerFacts::default()
+    };
+    let ready = Some(true);
+    (PodFacts { phase: "Running".into(), ready, containers: vec![container], ..failed(1, "Error") }, report)
+}
+
+#[test]
+fn a_process_in_state_d_is_stuck_when_the_kernel_says_so() {
+    let hung = |pid| KernelEvent {
+        kind: KernelEventKind::HungTask,
+        code: None,
+        pci_address: None,
+        ..xid(0, "02:20:00", OWN_GPU, Some(pid))
+    };
+    for events in [vec![hung(7)], vec![xid(119, "02:20:00", OWN_GPU, Some(7))]] {
+        let (pod, report) = running("D", events);
+        let explained = cause_of(&pod, &report);
+        assert_eq!((explained.cause, explained.pids.as_slice()), (Cause::Node, &[7][..]), "{}", explained.summary);
+        assert!(explained.certainty != Certainty::Possible, "{}", explained.summary);
+    }
+}
+
+#[test]
+fn one_look_at_state_d_drains_no_node() {
+    let (pod, report) = running("D", Vec::new());
+    let explained = cause_of(&pod, &report);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Possible), "{}", explained.summary);
+    assert_eq!(explained.action.code, ActionCode::Watch);
+    let (pod, report) = running("S", Vec::new());
+    assert_eq!(cause_of(&pod, &report).cause, Cause::None);
+}
+
+#[test]
+fn a_zombie_is_explained() {
+    let (pod, report) = running("Z", Vec::new());
+    let explained = cause_of(&pod, &report);
+    assert_eq!((explained.cause, explained.action.code), (Cause::Application, ActionCode::RestartPod));
+    let (pod, report) = running("X", Vec::new());
+    assert_eq!(cause_of(&pod, &report).cause, Cause::None);
+}
+
+#[test]
+fn kubernetes_own_reasons_come_first() {
+    let waiting = PodFacts {
+        phase: "Pending".into(),
+        node: None,
+        message: Some("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.".into()),
+        containers: Vec::new(),
+        ..failed(1, "Error")
+    };
+    assert_eq!(explain(&waiting, None, None).cause, Cause::Cluster);
+    let evicted = PodFacts { reason: Some("Evicted".into()), ..failed(137, "Error") };
+    assert_eq!(cause_of(&evicted, &node(Vec::new())).cause, Cause::Node);
+    let event = PodEvent {
+        time: Some(time("02:29:59")),
+        reason: "Preempted".into(),
+        message: "by pod research/urgent".into(),
+        count: 1,
+        ..PodEvent::default()
+    };
+    let preempted = PodFacts { events: vec![event], ..failed(143, "Error") };
+    assert_eq!(cause_of(&preempted, &node(Vec::new())).cause, Cause::Cluster);
+    let away = PodFacts { node_ready: Some(false), ..failed(1, "Error") };
+    assert_eq!(explain(&away, None, Some("node is not Ready")).cause, Cause::Node);
+}
+
+#[test]
+fn a_pod_that_completed_has_no_problem() {
+    let explained = cause_of(&failed(0, "Completed"), &node(vec![xid(79, "02:10:00", OWN_GPU, None)]));
+    assert_eq!(explained.cause, Cause::None, "{}", explained.summary);
+}
+
+#[test]
+fn the_timeline_is_in_the_order_of_time() {
+    let explained = cause_of(&failed(134, "Error"), &node(vec![xid(79, "02:29:58", OWN_GPU, None)]));
+    let times: Vec<_> = explained.timeline.iter().map(|moment| moment.time).collect();
+    assert!(times.is_sorted());
+    let sources: Vec<_> = explained.timeline.iter().map(|moment| moment.source.as_str()).collect();
+    assert_eq!(sources, ["kubernetes", "kubernetes", "kubernetes", "kernel", "kubernetes"]);
+}
+
+#[test]
+fn without_the_pods_of_the_node_no_problem_is_only_possible() {
+    let (pod, report) = running("S", Vec::new());
+    let whole = cause_of(&pod, &report);
+    assert_eq!((whole.cause, whole.certainty), (Cause::None, Certainty::Likely), "{}", whole.summary);
+    for input in KubernetesInput::ALL {
+        let mut facts = KubernetesFacts { node: Some("gpu-2".into()), ..KubernetesFacts::default() };
+        facts.forget(input, "HTTP 503".to_owned());
+        let part = explain(&pod, Some((&report, &diagnose(&report, &facts))), None);
+        assert_eq!((part.cause, part.certainty), (Cause::None, Certainty::Possible), "{input:?}: {}", part.summary);
+    }
+}

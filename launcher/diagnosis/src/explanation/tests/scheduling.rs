@@ -1,0 +1,178 @@
+//! Pods that wait for a node: what the scheduler says is what is told.
+
+use crate::explanation::tests::{Cause, Certainty, ContainerFacts, PodEvent, PodFacts, explain, failed};
+use syringe_core::facts::kubernetes::pod::{CapacityShortage, Preemption};
+
+fn waiting(message: Option<&str>) -> PodFacts {
+    PodFacts {
+        phase: "Pending".into(),
+        node: None,
+        node_ready: None,
+        scheduled: None,
+        message: message.map(str::to_owned),
+        containers: Vec::<ContainerFacts>::new(),
+        ..failed(1, "Error")
+    }
+}
+
+#[test]
+fn each_reason_of_the_scheduler_is_quoted() {
+    for (message, cause, what, action) in [
+        (
+            "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: 0/4 nodes are available: 4 No preemption \
+          victims found for incoming pod.",
+            Cause::Cluster,
+            "too few GPUs",
+            "Free GPUs",
+        ),
+        ("0/4 nodes are available: 4 Insufficient memory.", Cause::Cluster, "too little memory", "less memory"),
+        (
+            "0/4 nodes are available: 4 Insufficient amd.com/gpu.",
+            Cause::Cluster,
+            "4 Insufficient amd.com/gpu",
+            "have that resource",
+        ),
+        (
+            "0/4 nodes are available: persistentvolumeclaim \"models\" not found. preemption: 0/4 nodes are available: 4 \
+          Preemption is not helpful for scheduling.",
+            Cause::Application,
+            "PersistentVolumeClaim models, which does not exist",
+            "Create the claim",
+        ),
+        (
+            "0/4 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+            Cause::Cluster,
+            "is not bound",
+            "describe pvc",
+        ),
+        (
+            "0/4 nodes are available: 1 node(s) were unschedulable, 3 node(s) had untolerated taint {team: vision}.",
+            Cause::Cluster,
+            "does not tolerate",
+            "toleration",
+        ),
+        (
+            "0/4 nodes are available: 4 node(s) didn't match Pod's node affinity/selector.",
+            Cause::Cluster,
+            "nodeSelector or node affinity",
+            "nodeSelector",
+        ),
+    ] {
+        let explained = explain(&waiting(Some(message)), None, None);
+        assert_eq!((explained.cause, explained.certainty), (cause, Certainty::Certain), "{}", explained.summary);
+        assert!(explained.summary.contains(what), "{message}: {}", explained.summary);
+        assert!(explained.action.text.contains(action), "{message}: {}", explained.action.text);
+        let gpus = message.contains("nvidia.com/gpu");
+        assert_eq!(explained.action.text.contains("Free GPUs"), gpus, "{message}: {}", explained.action.text);
+    }
+}
+
+#[test]
+fn a_scheduling_gate_and_a_silent_scheduler_are_explained() {
+    let gated = PodFacts { scheduling_gates: vec!["kueue.x-k8s.io/admission".into()], ..waiting(None) };
+    let explained = explain(&gated, None, None);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, Certainty::Certain));
+    assert!(explained.summary.contains("kueue.x-k8s.io/admission"), "{}", explained.summary);
+    let silent = explain(&waiting(None), None, None);
+    assert_eq!((silent.cause, silent.certainty), (Cause::Cluster, Certainty::Possible), "{}", silent.summary);
+}
+
+#[test]
+fn required_changes_contain_numbers() {
+    let message = "0/6 nodes are available: 2 node(s) were unschedulable, 4 Insufficient nvidia.com/gpu. preemption: 0/6 nodes \
+        are available: 4 No preemption victims found for incoming pod.";
+    let shortage = "requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7";
+    let changes = vec!["free 2 nvidia.com/gpu on gpu-7".to_owned(), "uncordon gpu-8, which has 8 free".to_owned()];
+    let pod = PodFacts {
+        capacity_shortage: Some(CapacityShortage { shortage: shortage.into(), changes, ..CapacityShortage::default() }),
+        preemption: Preemption { priority: Some(100), class: Some("batch".into()), ..Preemption::default() },
+        ..waiting(Some(message))
+    };
+    let explained = explain(&pod, None, None);
+    assert_eq!(explained.evidence[0], shortage);
+    let action =
+        "To start it, one of these is required: free 2 nvidia.com/gpu on gpu-7; uncordon gpu-8, which has 8 free.";
+    assert_eq!(explained.action.text, action);
+    let priority = |line: &String| line.contains("lower priority") && line.contains("batch, 100");
+    assert!(explained.evidence.iter().any(priority), "{:?}", explained.evidence);
+    // The scheduler does not speak of victims: priority explains nothing.
+    let said = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: 1 Preemption is \
+        not helpful for scheduling.";
+    let explained = explain(&PodFacts { message: Some(said.into()), ..pod }, None, None);
+    assert!(!explained.evidence.iter().any(|line| line.contains("priority")), "{:?}", explained.evidence);
+}
+
+#[test]
+fn changes_that_are_all_required_are_named_as_such() {
+    let room = CapacityShortage {
+        problem: Some("no GPU node advertises nvidia.com/gpu".into()),
+        shortage: "requests 1 nvidia.com/gpu on one node".into(),
+        changes: vec!["run diagnose_gpu_node for gpu-1 to see why it advertises none".into()],
+        needs_all: true,
+    };
+    let message = Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
+    let explained = explain(&PodFacts { capacity_shortage: Some(room), ..waiting(message) }, None, None);
+    assert!(
+        explained.summary.contains("no GPU node advertises nvidia.com/gpu (1 Insufficient"),
+        "{}",
+        explained.summary
+    );
+    assert!(
+        explained.action.text.starts_with("To start it, all of these are required: run diagnose"),
+        "{}",
+        explained.action.text
+    );
+}
+
+#[test]
+fn a_pod_whose_claims_do_not_exist_yet_is_told_which() {
+    let pod = PodFacts { pending_resource_claims: vec!["claim shared".into()], ..waiting(None) };
+    let explained = explain(&pod, None, None);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, Certainty::Possible));
+    assert!(explained.summary.contains("claim shared"), "{}", explained.summary);
+}
+
+#[test]
+fn a_pod_for_which_others_are_preempted_only_waits() {
+    let preemption = Preemption { nominated_node: Some("gpu-3".into()), ..Preemption::default() };
+    let pod = PodFacts { preemption, ..waiting(Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")) };
+    let explained = explain(&pod, None, None);
+    assert!(explained.summary.contains("being preempted on gpu-3"), "{}", explained.summary);
+}
+
+/// A pod that its controller could not create, with what the controller says.
+fn refused(name: &str, message: &str) -> PodFacts {
+    let event = PodEvent { reason: "FailedCreate".into(), message: message.into(), count: 1, ..PodEvent::default() };
+    PodFacts {
+        namespace: "research".into(),
+        name: name.into(),
+        phase: "NotCreated".into(),
+        not_created_by: Some("Job train".into()),
+        events: vec![event],
+        ..PodFacts::default()
+    }
+}
+
+#[test]
+fn a_pod_that_a_quota_kept_from_being_created_is_told_with_the_quotas_numbers() {
+    let message = "Error creating: pods \"train-x7k2p\" is forbidden: exceeded quota: gpus, requested: \
+        requests.nvidia.com/gpu=4, used: requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8";
+    for (name, certainty) in
+        [("train-x7k2p", Certainty::Certain), ("train", Certainty::Certain), ("train-aaaaa", Certainty::Likely)]
+    {
+        let explained = explain(&refused(name, message), None, None);
+        assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, certainty), "{name}");
+        let what = "Job train could not create it: ResourceQuota gpus is used up: the pod requests 4 requests.nvidia.com/gpu, and 6 of \
+                    8 are in use";
+        assert!(explained.summary.contains(what), "{}", explained.summary);
+        assert!(explained.action.text.contains("raise the quota to 10"), "{}", explained.action.text);
+    }
+    let class = explain(
+        &refused("train", "pods \"train-\" is forbidden: no PriorityClass with name high was found"),
+        None,
+        None,
+    );
+    assert!(class.summary.contains("its PriorityClass does not exist"), "{}", class.summary);
+    let other = explain(&refused("train", "Internal error occurred: a webhook timed out"), None, None);
+    assert!(other.summary.contains("the API server refused it"), "{}", other.summary);
+}

@@ -1,0 +1,80 @@
+//! The types of an explanation: cause, certainty, evidence, timeline.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::finding::Action;
+
+/// Why a pod failed, hangs or waits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Explanation {
+    /// Where the cause is.
+    pub cause: Cause,
+    /// Certainty of the cause.
+    pub certainty: Certainty,
+    /// The explanation in one sentence.
+    pub summary: String,
+    /// Evidence for the cause.
+    pub evidence: Vec<String>,
+    /// What was checked and ruled out, and what could not be ruled out.
+    pub ruled_out: Vec<String>,
+    /// The recommended action.
+    pub action: Action,
+    /// UUIDs of the GPUs or MIG devices of the pod, if the node still knows them.
+    pub devices: Vec<String>,
+    /// Processes of the pod on these GPUs that still exist.
+    pub pids: Vec<u32>,
+    /// Timeline, oldest first.
+    pub timeline: Vec<TimelineEntry>,
+    /// Number of oldest entries that were omitted from `timeline`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timeline_omitted: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// Where the cause is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The program in the pod, or its configuration.
+    Application,
+    /// The GPU of the pod, or a link of that GPU.
+    Gpu,
+    /// The node: driver, kernel, memory, kubelet.
+    Node,
+    /// The cluster: scheduling, quota, preemption, images.
+    Cluster,
+    /// No problem was found.
+    None,
+    /// The cause was not found.
+    #[default]
+    Unknown,
+}
+
+/// Certainty of a cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Certainty {
+    /// The kernel, the kubelet or the driver reported it for this pod or its GPU.
+    Certain,
+    /// Time and place match, and no other cause was found.
+    Likely,
+    /// Possible; facts that would confirm it could not be read.
+    #[default]
+    Possible,
+}
+
+/// One entry of the timeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct TimelineEntry {
+    /// Time.
+    pub time: Timestamp,
+    /// Source: `kubernetes` or `kernel`.
+    pub source: String,
+    /// What happened.
+    pub what: String,
+}

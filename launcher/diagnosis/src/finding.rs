@@ -1,0 +1,187 @@
+//! The types of a diagnosis: findings with evidence and action, plans, verdict.
+
+use serde::{Deserialize, Serialize};
+use syringe_core::classification::{ActionCode, Class, Severity};
+use syringe_core::unknown::Unknown;
+
+use crate::health::Health;
+
+use crate::stack_stage::StackStage;
+use syringe_core::facts::kernel_log::Coverage;
+use syringe_core::pci::PciAddress;
+
+/// The diagnosis of one node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Diagnosis {
+    /// Severity of the worst finding. If no finding is above `info`, it depends on how much was read.
+    pub verdict: Verdict,
+    /// The diagnosis in one or two sentences.
+    pub summary: String,
+    /// Sections of the report that were read in full and evaluated. The verdict is about these and `judged_in_part` only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judged: Vec<String>,
+    /// Sections that were read in part: see `unknown`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judged_in_part: Vec<String>,
+    /// Sections that were not requested. The verdict does not cover them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_judged: Vec<String>,
+    /// The findings, worst first.
+    pub findings: Vec<Finding>,
+    /// One plan for each GPU or node that several findings are about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<Plan>,
+    /// Limits of the verdict: what cannot be read, or is not supported by these GPUs or this log.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_checked: Vec<String>,
+    /// What could not be read. Nothing is concluded from missing values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
+    /// The kernel logs that were read, each with the time window that it covers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kernel_log: Vec<Coverage>,
+    /// The stages from the GPUs on the PCI bus to the scheduler. Empty for a node without GPUs. Answers show it in
+    /// a section of their own.
+    #[serde(skip)]
+    pub stack: Vec<StackStage>,
+    /// Score and status of the node and of each GPU. `get_gpu_health` shows it.
+    #[serde(skip)]
+    pub health: Health,
+    /// Whether too little was read to rule out a worse finding than those in `findings`.
+    #[serde(skip)]
+    pub undecided: bool,
+}
+
+/// One finding.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Finding {
+    /// Stable id, e.g. `gpu-off-bus`.
+    pub id: String,
+    /// The severity.
+    pub severity: Severity,
+    /// What is at fault.
+    pub class: Class,
+    /// The node, GPU, process or pod that the finding is about.
+    pub scope: Scope,
+    /// PCI addresses of the GPUs that the finding is about. A finding about several GPUs has an empty scope and lists
+    /// them in its evidence; these addresses join it to the GPUs.
+    #[serde(skip)]
+    pub addresses: Vec<PciAddress>,
+    /// A short title.
+    pub title: String,
+    /// The facts behind the finding, with their values and times.
+    pub evidence: Vec<String>,
+    /// The recommended action.
+    pub action: Action,
+    /// Documentation that the rule is based on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+/// The object that a finding is about. Empty for the node as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Scope {
+    /// Kubernetes node, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// NVML index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<u32>,
+    /// GPU or MIG UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// PCI address of the GPU or switch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pci: Option<PciAddress>,
+    /// Process id on the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// UID of the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+}
+
+/// A recommended action.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Action {
+    /// Code of the action.
+    pub code: ActionCode,
+    /// The action as a text, with the names of GPU and node.
+    pub text: String,
+}
+
+/// Phrases by which a text refers to the plan of a GPU, to that of the node, and to that of the place that it has named.
+pub(crate) const PLAN_OF_GPU: &str = "the plan of";
+pub(crate) const PLAN_FOR_NODE: &str = "the plan for";
+pub(crate) const ITS_PLAN: &str = "its plan";
+
+impl Action {
+    /// Returns whether the text refers to a plan, so that an answer with this action must contain the plan.
+    pub fn refers_to_plan(&self) -> bool {
+        [PLAN_OF_GPU, PLAN_FOR_NODE, ITS_PLAN].iter().any(|words| self.text.contains(words))
+    }
+}
+
+/// The plan for a GPU or for the node. It replaces the actions of its findings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Plan {
+    /// Name of the GPU or node.
+    pub subject: String,
+    /// The strongest action of its findings.
+    pub action: ActionCode,
+    /// Which work may continue until the first disruptive step.
+    pub until_then: String,
+    /// The steps, in order.
+    pub steps: Vec<String>,
+    /// Ids of the findings that the plan resolves.
+    pub findings: Vec<String>,
+    /// PCI addresses of its GPUs; empty for a plan of the node.
+    #[serde(skip)]
+    pub addresses: Vec<PciAddress>,
+}
+
+impl Plan {
+    /// Returns the plan as one action: which work may continue, then the steps.
+    pub fn as_action(&self) -> Action {
+        let steps = std::iter::once(&self.until_then).chain(&self.steps).map(String::as_str);
+        Action { code: self.action, text: steps.collect::<Vec<_>>().join(" ") }
+    }
+}
+
+impl Diagnosis {
+    /// Returns the plan that resolves a finding, or else the action of the finding. `gpus` are the GPUs in question,
+    /// because the plans of two GPUs can resolve findings with the same id.
+    pub fn action_for(&self, finding: &Finding, gpus: &[PciAddress]) -> Action {
+        let answers = |plan: &&Plan| {
+            let about = plan.addresses.is_empty() || plan.addresses.iter().any(|address| gpus.contains(address));
+            about && plan.findings.contains(&finding.id)
+        };
+        self.plan.iter().find(answers).map_or_else(|| finding.action.clone(), Plan::as_action)
+    }
+}
+
+/// The verdict about a node.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// No finding is above `info`, all sections were requested, and those that decide about health were read.
+    Healthy,
+    /// No finding is above `info`, but not all sections were requested. Nothing is known about the others.
+    NoFaultFound,
+    /// Not enough was read for `healthy`.
+    #[default]
+    Unknown,
+    /// The worst finding is a warning.
+    Warning,
+    /// The worst finding is critical.
+    Critical,
+    /// The worst finding is fatal.
+    Fatal,
+}

@@ -1,0 +1,68 @@
+//! The `health` section: a score with the reason for each lost point. It is computed from the other sections.
+
+use serde::{Deserialize, Serialize};
+
+use syringe_core::pci::PciAddress;
+
+/// Score and status of the node and of each GPU.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Health {
+    /// Score of the node: that of its worst GPU, minus the points for findings about the whole node. `None` if no GPU
+    /// is known and no fault was found.
+    pub score: Option<u32>,
+    /// Status of the node.
+    pub status: HealthStatus,
+    /// Deductions for the node as a whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deductions: Vec<Deduction>,
+    /// One entry per GPU in NVML, on the PCI bus or in the kernel log.
+    pub gpus: Vec<GpuHealth>,
+}
+
+/// Health of one GPU.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct GpuHealth {
+    /// NVML index; `None` for a GPU that NVML does not list.
+    pub index: Option<u32>,
+    /// UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// PCI address.
+    pub pci_address: Option<PciAddress>,
+    /// 100: no fault; 0: not usable.
+    pub score: u32,
+    /// Status.
+    pub status: HealthStatus,
+    /// Deductions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deductions: Vec<Deduction>,
+}
+
+/// Deducted points and the reason.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Deduction {
+    /// Points.
+    pub points: u32,
+    /// Id of the finding.
+    pub finding: String,
+    /// The reason.
+    pub why: String,
+}
+
+/// Health status. `Unknown` is not healthy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthStatus {
+    /// No fault was found, and enough was read for this conclusion.
+    Healthy,
+    /// Not enough was read for a conclusion.
+    #[default]
+    Unknown,
+    /// The GPU works, but has a defect.
+    Degraded,
+    /// The GPU should not get new work.
+    Unhealthy,
+}

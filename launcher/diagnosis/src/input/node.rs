@@ -1,0 +1,284 @@
+//! The report as the rules see it: sections by name, each GPU once, and whether a GPU has recovered from past events.
+
+use jiff::{SignedDuration, Timestamp};
+
+pub(crate) use crate::input::gpu::Gpu;
+use crate::input::gpu::gpus;
+use crate::input::timeline::Timeline;
+use syringe_core::facts::Availability;
+use syringe_core::facts::ecc::{Ecc, GpuEcc, RecoveryAction};
+use syringe_core::facts::host::{Host, PciGpu};
+use syringe_core::facts::inventory::{GpuInventory, Inventory};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
+use syringe_core::facts::kubelet::Kubelet;
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::facts::mig::Mig;
+use syringe_core::facts::processes::Processes;
+use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
+use syringe_core::facts::topology::{GpuTopology, Topology};
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Problem, Report, Section, Status};
+use syringe_core::text::clean;
+
+/// Name of a node without a known name.
+pub(crate) const UNKNOWN_NODE_NAME: &str = "the node";
+
+/// Sections that are read from NVML.
+pub(crate) const OF_NVML: [&str; 5] = ["inventory", "telemetry", "topology", "ecc", "mig"];
+
+/// Counters and responses can be older than an event by this time.
+pub(crate) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
+
+/// A warning older than this without a reset is past: the fault that it announced would have occurred.
+pub(crate) const STALE_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+/// How long ago a GPU recovered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recovered {
+    /// The event was in the last day: it may occur again.
+    Recently,
+    /// The event is older.
+    LongAgo,
+}
+
+/// A report and the facts of the Kubernetes API, prepared for the rules.
+pub(crate) struct Node<'a> {
+    pub(crate) report: &'a Report,
+    pub(crate) kubernetes: &'a KubernetesFacts,
+    /// The node's name, or `the node`.
+    pub(crate) name: String,
+    /// Time at which the facts were taken. All ages are relative to it.
+    pub(crate) now: Option<Timestamp>,
+    /// GPUs in NVML by index, then those that only PCI shows, then those that only the kernel log names.
+    pub(crate) gpus: Vec<Gpu>,
+    /// Kernel events with their causes.
+    pub(crate) timeline: Timeline<'a>,
+}
+
+impl<'a> Node<'a> {
+    pub(crate) fn new(report: &'a Report, kubernetes: &'a KubernetesFacts) -> Self {
+        let name = kubernetes.node.as_deref().or(report.hostname.as_deref()).unwrap_or(UNKNOWN_NODE_NAME);
+        let gpus = gpus(report);
+        let timeline = Timeline::default();
+        let mut node = Self { report, kubernetes, name: clean(name, 63), now: report.taken_at, gpus, timeline };
+        let working: Vec<Gpu> = node.gpus.iter().filter(|gpu| node.is_readable(gpu)).cloned().collect();
+        node.timeline = Timeline::new(report, &working);
+        node
+    }
+
+    pub(crate) fn inventory(&self) -> Option<&'a Inventory> {
+        Section::data_of(&self.report.sections.inventory)
+    }
+
+    pub(crate) fn telemetry(&self) -> Option<&'a Telemetry> {
+        Section::data_of(&self.report.sections.telemetry)
+    }
+
+    pub(crate) fn topology(&self) -> Option<&'a Topology> {
+        Section::data_of(&self.report.sections.topology)
+    }
+
+    pub(crate) fn ecc(&self) -> Option<&'a Ecc> {
+        Section::data_of(&self.report.sections.ecc)
+    }
+
+    pub(crate) fn mig(&self) -> Option<&'a Mig> {
+        Section::data_of(&self.report.sections.mig)
+    }
+
+    pub(crate) fn processes(&self) -> Option<&'a Processes> {
+        Section::data_of(&self.report.sections.processes)
+    }
+
+    pub(crate) fn kubelet(&self) -> Option<&'a Kubelet> {
+        Section::data_of(&self.report.sections.kubelet)
+    }
+
+    pub(crate) fn host(&self) -> Option<&'a Host> {
+        Section::data_of(&self.report.sections.host)
+    }
+
+    pub(crate) fn kernel_log(&self) -> Option<&'a KernelLog> {
+        Section::data_of(&self.report.sections.xid)
+    }
+
+    /// Returns whether a section was read, at least in part.
+    pub(crate) fn has(&self, section: &str) -> bool {
+        self.judged().contains(&section)
+    }
+
+    /// Returns the sections that were read, at least in part.
+    pub(crate) fn judged(&self) -> Vec<&'static str> {
+        let read = self.report.sections.statuses().into_iter();
+        let judged = |(name, status): &(&str, Status)| *status != Status::Error && self.has_data(name);
+        read.filter(judged).map(|(name, _)| name).collect()
+    }
+
+    /// Returns the sections that were read in part.
+    pub(crate) fn judged_in_part(&self) -> Vec<&'static str> {
+        let judged = self.judged();
+        let statuses = self.report.sections.statuses().into_iter();
+        statuses
+            .filter(|(name, status)| *status == Status::Partial && judged.contains(name))
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    fn has_data(&self, section: &str) -> bool {
+        match section {
+            "inventory" => self.inventory().is_some(),
+            "telemetry" => self.telemetry().is_some(),
+            "topology" => self.topology().is_some(),
+            "ecc" => self.ecc().is_some(),
+            "processes" => self.processes().is_some(),
+            "mig" => self.mig().is_some(),
+            "kubelet" => self.kubelet().is_some(),
+            "host" => self.host().is_some(),
+            "xid" => self.kernel_log().is_some(),
+            _ => true,
+        }
+    }
+
+    /// Returns the availability of a field of the GPU with this NVML index.
+    pub(crate) fn availability(&self, section: &str, gpu: u32, field: &str) -> Availability {
+        let told = match section {
+            "inventory" => self.inventory().map(|section| section.availability(gpu, field)),
+            "telemetry" => self.telemetry().map(|section| section.availability(gpu, field)),
+            "topology" => self.topology().map(|section| section.availability(gpu, field)),
+            "ecc" => self.ecc().map(|section| section.availability(gpu, field)),
+            _ => None,
+        };
+        told.unwrap_or(Availability::Unread)
+    }
+
+    /// Returns all problems of all sections.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = &'a Problem> {
+        self.report.sections.problems().into_iter().map(|(_, problem)| problem)
+    }
+
+    /// Returns the first problem with one of these codes that is about NVML as a whole.
+    pub(crate) fn nvml_problem(&self, codes: &[&str]) -> Option<&'a Problem> {
+        let problems = self.report.sections.problems().into_iter();
+        problems
+            .filter(|(section, problem)| OF_NVML.contains(section) && problem.gpu.is_none())
+            .map(|(_, problem)| problem)
+            .find(|problem| codes.contains(&problem.code.as_str()))
+    }
+
+    /// Returns the first problem with one of these codes that is about this GPU.
+    pub(crate) fn gpu_problem(&self, gpu: &Gpu, codes: &[&str]) -> Option<&'a Problem> {
+        self.problems()
+            .find(|problem| problem.gpu.is_some() && problem.gpu == gpu.index && codes.contains(&problem.code.as_str()))
+    }
+
+    /// Returns the GPU with this NVML index.
+    pub(crate) fn gpu(&self, index: u32) -> Option<&Gpu> {
+        self.gpus.iter().find(|gpu| gpu.index == Some(index))
+    }
+
+    /// Returns the entry of a GPU in `inventory`.
+    pub(crate) fn inventory_of(&self, gpu: &Gpu) -> Option<&'a GpuInventory> {
+        self.inventory()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
+    }
+
+    /// Returns the entry of a GPU in `telemetry`.
+    pub(crate) fn telemetry_of(&self, gpu: &Gpu) -> Option<&'a GpuTelemetry> {
+        self.telemetry()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
+    }
+
+    /// Returns the entry of a GPU in `ecc`.
+    pub(crate) fn ecc_of(&self, gpu: &Gpu) -> Option<&'a GpuEcc> {
+        self.ecc()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
+    }
+
+    /// Returns the entry of a GPU in `topology`.
+    pub(crate) fn topology_of(&self, gpu: &Gpu) -> Option<&'a GpuTopology> {
+        self.topology()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
+    }
+
+    /// Returns the entry of a GPU on the PCI bus.
+    pub(crate) fn pci_of(&self, gpu: &Gpu) -> Option<&'a PciGpu> {
+        self.host()?.pci_gpus.iter().find(|entry| entry.pci_address.is_some() && entry.pci_address == gpu.pci)
+    }
+
+    /// Returns the GPUs in NVML or on the PCI bus. Only these are counted.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = &Gpu> {
+        self.gpus.iter().filter(|gpu| !gpu.from_log)
+    }
+
+    /// Returns the time of the last driver load, if the log has it. Volatile counters start there.
+    pub(crate) fn driver_loaded(&self) -> Option<Timestamp> {
+        self.timeline.of_kind(KernelEventKind::DriverLoaded).filter_map(|event| event.last).max()
+    }
+
+    /// Returns for how many seconds the driver has counted: since it was loaded, or at most since boot.
+    pub(crate) fn counted_seconds(&self) -> Option<u64> {
+        let uptime = self.host().and_then(|host| host.uptime_seconds);
+        let loaded = self.age(self.driver_loaded()).and_then(|age| u64::try_from(age.as_secs()).ok());
+        match (loaded, uptime) {
+            (Some(loaded), Some(uptime)) => Some(loaded.min(uptime)),
+            (loaded, uptime) => loaded.or(uptime),
+        }
+    }
+
+    /// Returns the GPUs that respond in NVML.
+    pub(crate) fn answering(&self) -> impl Iterator<Item = &Gpu> {
+        self.gpus.iter().filter(|gpu| gpu.answers)
+    }
+
+    /// Returns the GPU below a PCIe device, which is a port of its path or the GPU itself.
+    pub(crate) fn gpu_below(&self, address: &PciAddress) -> Option<&Gpu> {
+        let on_path = |gpu: &&Gpu| {
+            let path = self.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
+            path.iter().any(|hop| hop.pci_address.as_ref() == Some(address))
+        };
+        self.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(address)).or_else(|| {
+            // If several GPUs are below a port, the port belongs to none of them.
+            let mut below = self.gpus.iter().filter(on_path);
+            below.next().filter(|_| below.next().is_none())
+        })
+    }
+
+    /// Returns whether NVML can read the GPU now.
+    pub(crate) fn is_readable(&self, gpu: &Gpu) -> bool {
+        gpu.answers && self.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some())
+    }
+
+    /// Returns whether a GPU with these severe events works again: NVML can read it, it counts no uncorrected error
+    /// since the driver was loaded, and the driver recommends no action (in NVML from R570 on, in Xid 154 from R565
+    /// on).
+    pub(crate) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
+        self.recovered_since(gpu, events.iter().filter_map(|event| event.last).max())
+    }
+
+    /// The same for an event at this time.
+    pub(crate) fn recovered_since(&self, gpu: &Gpu, last: Option<Timestamp>) -> Option<Recovered> {
+        if self.has_recovery_action(gpu) {
+            return None;
+        }
+        let age = self.age(last)?;
+        let works = self.is_readable(gpu) && self.ecc_of(gpu)?.uncorrected_since_load() == Some(0);
+        (works && age > SETTLE_TIME).then_some(if age > STALE_AFTER { Recovered::LongAgo } else { Recovered::Recently })
+    }
+
+    /// Returns the recovery action in NVML, or else that of the last Xid 154.
+    pub(crate) fn recovery_action(&self, gpu: &Gpu) -> Option<(RecoveryAction, Option<&'a KernelEvent>)> {
+        if let Some(action) = self.ecc_of(gpu).and_then(|ecc| ecc.recovery_action) {
+            return Some((action, None));
+        }
+        let last = self.timeline.xids(gpu, &[154]).last()?;
+        // An unknown recovery action is still a recovery action.
+        let value = last.details.get("recovery_to").and_then(|value| value.parse::<u32>().ok());
+        Some((value.map_or(RecoveryAction::Unknown, RecoveryAction::from), Some(last)))
+    }
+
+    /// Returns whether the driver recommends a recovery action for a GPU.
+    pub(crate) fn has_recovery_action(&self, gpu: &Gpu) -> bool {
+        self.recovery_action(gpu).is_some_and(|(action, _)| action != RecoveryAction::None)
+    }
+
+    /// Returns the age of a time.
+    pub(crate) fn age(&self, then: Option<Timestamp>) -> Option<SignedDuration> {
+        Some(self.now?.duration_since(then?))
+    }
+}

@@ -1,0 +1,368 @@
+//! Kernel events in the order of time: which event is the cause of which, and which belong to the past.
+//!
+//! An Xid 79 is followed by dozens of Xid 45, and a link that goes down by errors of all its users. One finding with
+//! the cause replaces findings about all of them. Events from before the last boot or driver load say nothing about the
+//! current state of the GPU.
+
+use jiff::SignedDuration;
+
+use crate::input::gpu::Gpu;
+use crate::rule::evidence;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Report, Section};
+
+/// A channel that is torn down (45) or reset (43) within this time after another Xid of the GPU is its consequence. The
+/// Xid catalogue says "follow the other Xid". 30 s is enough for a driver that tears down hundreds of channels.
+const TEARDOWN: SignedDuration = SignedDuration::from_secs(30);
+
+/// After the loss of a GPU, the driver runs into timeouts for minutes. If the GPU has recovered, later events are new.
+pub(crate) const AFTERMATH: SignedDuration = SignedDuration::from_mins(10);
+
+/// NVLink errors within this time after a link-down are consequences (NVLink workflow of NVIDIA).
+const LINK_DOWN: SignedDuration = SignedDuration::from_secs(30);
+
+/// The channels of an OOM-killed process are torn down shortly after the kill. A core dump can take a minute.
+const KILL: SignedDuration = SignedDuration::from_secs(60);
+
+/// Records of the same moment can have timestamps in any order.
+const SAME_INSTANT: SignedDuration = SignedDuration::from_secs(2);
+
+/// Xids that report the end of a channel, whatever the cause.
+const TEARDOWN_CODES: [u32; 4] = [43, 45, 141, 174];
+
+/// Xids of GSP timeouts and errors. The group `gsp` reports them.
+pub(crate) const GSP_CODES: [u32; 3] = [119, 120, 175];
+
+/// A kernel event with its cause.
+pub(crate) struct Event<'a> {
+    pub(crate) fact: &'a KernelEvent,
+    /// Why it belongs to the past: it was before the last boot, driver load or GPU reset.
+    pub(crate) history: Option<&'static str>,
+    /// Index of its cause in the timeline.
+    pub(crate) cause: Option<usize>,
+}
+
+/// All events, oldest first. The order does not depend on the order in the report.
+#[derive(Default)]
+pub(crate) struct Timeline<'a> {
+    pub(crate) events: Vec<Event<'a>>,
+}
+
+impl<'a> Timeline<'a> {
+    /// `working`: the GPUs that NVML can read.
+    pub(crate) fn new(report: &'a Report, working: &[Gpu]) -> Self {
+        let log = Section::data_of(&report.sections.xid);
+        let mut facts: Vec<&KernelEvent> = log.map(|log| log.events.iter().collect()).unwrap_or_default();
+        facts.sort_by(|left, right| order(left).cmp(&order(right)));
+        let running = report.running_boot();
+        let history: Vec<Option<&'static str>> = facts.iter().map(|fact| past(fact, &facts, running)).collect();
+        // A driver load does not bring a GPU back to the bus.
+        let gone = |fact: &KernelEvent, why: &str| {
+            let by_load = why == BEFORE_LOAD && is_off_bus(fact) && !is_of_probe(fact);
+            by_load && !working.iter().any(|gpu| concerns(fact, gpu))
+        };
+        let history: Vec<Option<&'static str>> =
+            facts.iter().zip(history).map(|(fact, why)| why.filter(|why| !gone(fact, why))).collect();
+        let recovered = |fall: &KernelEvent| is_off_bus(fall) && working.iter().any(|gpu| concerns(fall, gpu));
+        let recovered: Vec<bool> = facts.iter().map(|fact| recovered(fact)).collect();
+        let events = facts.iter().enumerate().map(|(at, fact)| {
+            let causes = facts.iter().enumerate().filter(|(other, cause)| {
+                let same_time = history[*other].is_some() == history[at].is_some();
+                *other != at && same_time && explains(cause, fact, recovered[*other])
+            });
+            let cause = causes.map(|(other, _)| other).min_by_key(|&other| rank(facts[other]));
+            Event { fact, history: history[at], cause }
+        });
+        Self { events: events.collect() }
+    }
+
+    /// Returns the current events without a cause, with their indices.
+    pub(crate) fn unexplained(&self) -> impl Iterator<Item = (usize, &'a KernelEvent)> {
+        let open = self.events.iter().enumerate().filter(|(_, event)| event.history.is_none() && event.cause.is_none());
+        open.map(|(at, event)| (at, event.fact))
+    }
+
+    /// Returns all current events.
+    pub(crate) fn current(&self) -> impl Iterator<Item = &'a KernelEvent> {
+        self.events.iter().filter(|event| event.history.is_none()).map(|event| event.fact)
+    }
+
+    /// Returns the current events of one kind.
+    pub(crate) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &'a KernelEvent> {
+        self.current().filter(move |event| event.kind == kind)
+    }
+
+    /// Returns the current Xids of one GPU with one of these codes.
+    pub(crate) fn xids<'b>(&'b self, gpu: &'b Gpu, codes: &'b [u32]) -> impl Iterator<Item = &'a KernelEvent> + 'b {
+        self.of_kind(Kind::Xid)
+            .filter(|event| event.code.is_some_and(|code| codes.contains(&code)) && concerns(event, gpu))
+    }
+
+    /// `follow-on errors: Xid 119 (2), Xid 45 (9)`.
+    pub(crate) fn consequences(&self, causes: &[usize]) -> Option<String> {
+        let mut counts: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
+        for event in &self.events {
+            // The off-bus line without a code repeats its Xid 79.
+            if event.cause.is_some_and(|cause| causes.contains(&cause)) && event.fact.kind != Kind::OffBus {
+                *counts.entry(evidence::event_name(event.fact)).or_default() += event.fact.count.max(1);
+            }
+        }
+        let words: Vec<String> = counts.into_iter().map(|(name, count)| format!("{name} ({count})")).collect();
+        (!words.is_empty()).then(|| format!("follow-on errors: {}", words.join(", ")))
+    }
+}
+
+/// Returns whether an event is about this GPU, and not about another GPU that was at its address.
+pub(crate) fn concerns(event: &KernelEvent, gpu: &Gpu) -> bool {
+    if is_of_another(event, gpu) {
+        return false;
+    }
+    match (&event.pci_address, &gpu.pci) {
+        (Some(address), Some(pci)) => address == pci,
+        _ => event.gpu_index.is_some() && event.gpu_index == gpu.index,
+    }
+}
+
+/// Returns whether the log names another GPU.
+pub(crate) fn is_of_another(event: &KernelEvent, gpu: &Gpu) -> bool {
+    event.gpu_uuid.as_ref().zip(gpu.uuid.as_ref()).is_some_and(|(said, known)| said != known)
+}
+
+/// Returns whether an event is an Xid with one of these codes.
+pub(crate) fn is_xid(event: &KernelEvent, codes: &[u32]) -> bool {
+    event.is_xid(codes)
+}
+
+/// Returns whether the GPU fell off the bus: Xid 79, or the line without a code (old drivers, and at probe).
+pub(crate) fn is_off_bus(event: &KernelEvent) -> bool {
+    event.is_off_bus()
+}
+
+/// Returns whether a link went down: NETIR link events of NVLink 5, training failures.
+fn is_link_down(event: &KernelEvent) -> bool {
+    let sub = event.sub_code.as_deref().unwrap_or_default();
+    is_xid(event, &[149]) && sub.starts_with("NETIR_LINK_EVT")
+}
+
+/// Sorts by time. Recovery actions of one GPU (Xid 154) with the same time keep the order of the log, because the last
+/// one counts.
+fn order(event: &KernelEvent) -> impl Ord + '_ {
+    let KernelEvent { kind, code, pci_address, sub_code, pid, process, boot_id, first, last, count, raw, .. } = event;
+    let uptime = event.last_uptime_seconds.filter(|_| last.is_none()).map_or(0, f64::to_bits);
+    let rest = (!is_xid(event, &[154])).then_some((pid, sub_code, process, boot_id, count, raw));
+    (last, uptime, rest.and(first.as_ref()), kind, code, pci_address, rest)
+}
+
+/// Of several causes the most severe one is chosen: the loss of the GPU, then the first event.
+fn rank(cause: &KernelEvent) -> impl Ord + '_ {
+    let grave = match cause {
+        cause if is_xid(cause, &[79]) => 0,
+        cause if is_off_bus(cause) => 1,
+        cause if cause.kind == Kind::OomKill => 2,
+        cause if is_link_down(cause) => 3,
+        _ => 4,
+    };
+    (grave, cause.first, cause.code, cause.sub_code.as_deref(), cause.pid)
+}
+
+const BEFORE_LOAD: &str = "before the driver was last loaded";
+
+fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Option<&'static str> {
+    if event.boot_id.is_some() && event.boot_id.as_deref() != running {
+        return Some("before the last boot");
+    }
+    let last = event.last?;
+    let same_boot = || all.iter().filter(|other| other.boot_id.is_none() || other.boot_id.as_deref() == running);
+    // Driver loads of one version are one event with the times of the first and the last one.
+    let loads = same_boot().filter(|other| other.kind == Kind::DriverLoaded).flat_map(|load| {
+        let earlier = load.first.filter(|_| load.count > 1);
+        [earlier, load.last].into_iter().flatten()
+    });
+    // The driver logs its load after it has probed its devices: the next load belongs to the event.
+    let own = usize::from(is_of_probe(event));
+    if loads.filter(|load| *load > last).count() > own {
+        return Some(BEFORE_LOAD);
+    }
+    let resets = same_boot().filter(|other| was_reset(other) && same_gpu(other, event));
+    let reset = resets.filter_map(|other| other.last).max();
+    (reset.is_some_and(|reset| last < reset)).then_some("before the GPU was last reset")
+}
+
+/// Returns whether the driver withdraws a recommendation that only a reset resolves. Draining peer-to-peer traffic (3)
+/// or recovering the IMEX domain (5) does not reset a GPU.
+fn was_reset(event: &KernelEvent) -> bool {
+    let value = |name: &str| event.details.get(name).map(String::as_str);
+    is_xid(event, &[154])
+        && value("recovery_to") == Some("0")
+        && matches!(value("recovery_from"), Some("1" | "2" | "4" | "6" | "7"))
+}
+
+/// Returns whether the driver logs this event during its load, before the line about the load.
+fn is_of_probe(event: &KernelEvent) -> bool {
+    let of_probe = event.kind == Kind::OffBus && event.sub_code.as_deref() == Some("probe");
+    of_probe || matches!(event.kind, Kind::ProbeFailed | Kind::BarUnassigned | Kind::NotSupported)
+}
+
+fn same_gpu(left: &KernelEvent, right: &KernelEvent) -> bool {
+    fn place(event: &KernelEvent) -> Option<&PciAddress> {
+        event.pci_address.as_ref()
+    }
+    match (place(left), place(right)) {
+        (Some(left), Some(right)) => left == right,
+        _ => left.gpu_index.is_some() && left.gpu_index == right.gpu_index,
+    }
+}
+
+/// Returns whether `effect` is within `window` after `cause`. Events without times are assumed to belong together.
+pub(crate) fn follows(cause: &KernelEvent, effect: &KernelEvent, window: Option<SignedDuration>) -> bool {
+    let (Some(begun), Some(ended)) = (cause.first.or(cause.last), cause.last) else { return true };
+    let (Some(first), Some(last)) = (effect.first.or(effect.last), effect.last) else { return true };
+    let begins_after = first.duration_since(begun) >= -SAME_INSTANT;
+    begins_after && window.is_none_or(|window| last.duration_since(ended) <= window)
+}
+
+/// Returns whether `cause` explains `effect`. `recovered`: whether the GPU that fell off the bus works again.
+fn explains(cause: &KernelEvent, effect: &KernelEvent, recovered: bool) -> bool {
+    if cause.boot_id != effect.boot_id {
+        return false;
+    }
+    let code = effect.code.filter(|_| effect.kind == Kind::Xid);
+    let teardown = code.is_some_and(|code| TEARDOWN_CODES.contains(&code));
+    let same_process = cause.pid.is_some() && cause.pid == effect.pid;
+    match cause.kind {
+        // All later driver lines about a lost GPU are consequences, until it has recovered.
+        _ if is_off_bus(cause) && same_gpu(cause, effect) => {
+            // PCIe errors come before the loss and are quoted as such.
+            let of_bus = matches!(effect.kind, Kind::Aer | Kind::PcieLink);
+            let weaker = !is_off_bus(effect) || (is_xid(cause, &[79]) && !is_xid(effect, &[79]));
+            !of_bus && weaker && follows(cause, effect, recovered.then_some(AFTERMATH))
+        }
+        // The channels of a killed or crashed process are torn down.
+        Kind::OomKill | Kind::Segfault => teardown && same_process && follows(cause, effect, Some(KILL)),
+        Kind::Xid if is_link_down(cause) && same_gpu(cause, effect) => {
+            let follow_up =
+                !is_link_down(effect) && matches!(code, Some(74 | 108 | 136 | 137 | 144..=150 | 155 | 43 | 45));
+            follow_up && follows(cause, effect, Some(LINK_DOWN))
+        }
+        Kind::Xid if teardown && same_gpu(cause, effect) => {
+            let named = effect.details.get("caused_by").and_then(|text| text.parse::<u32>().ok());
+            let primary = cause.code.is_some_and(|code| !TEARDOWN_CODES.contains(&code) && code != 154);
+            primary && (named == cause.code || follows(cause, effect, Some(TEARDOWN)))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use syringe_core::facts::kernel_log::KernelLog;
+
+    const START: i64 = 1_795_229_000;
+
+    fn xid(code: u32, second: i64) -> KernelEvent {
+        let time = Timestamp::from_second(START + second).ok();
+        KernelEvent {
+            code: Some(code),
+            pci_address: PciAddress::parse("5d:00.0"),
+            count: 1,
+            first: time,
+            last: time,
+            ..KernelEvent::default()
+        }
+    }
+
+    fn report(events: Vec<KernelEvent>) -> Report {
+        let mut report = Report { boot_id: Some("now".into()), ..Report::default() };
+        report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
+        report
+    }
+
+    fn open(report: &Report) -> Vec<u32> {
+        open_with(report, &[])
+    }
+
+    /// With these GPUs working now.
+    fn open_with(report: &Report, working: &[Gpu]) -> Vec<u32> {
+        Timeline::new(report, working).unexplained().filter_map(|(_, event)| event.code).collect()
+    }
+
+    #[test]
+    fn all_events_after_the_loss_of_a_gpu_are_consequences() {
+        assert_eq!(open(&report(vec![xid(45, 9000), xid(79, 0), xid(119, 3), xid(31, 600)])), [79]);
+        let before = report(vec![xid(31, -600), xid(79, 0)]);
+        assert_eq!(open(&before), [31, 79], "what was before is none");
+        let elsewhere = KernelEvent { pci_address: PciAddress::parse("9a:00.0"), ..xid(45, 3) };
+        assert_eq!(open(&report(vec![xid(79, 0), elsewhere])), [79, 45], "nor what another GPU does");
+    }
+
+    #[test]
+    fn events_long_after_a_gpu_recovered_are_new() {
+        let at = |address| Gpu { pci: PciAddress::parse(address), ..Gpu::default() };
+        let report = report(vec![xid(79, 0), xid(119, 300), xid(95, 500_000)]);
+        assert_eq!(open_with(&report, &[at("5d:00.0")]), [79, 95]);
+        assert_eq!(open_with(&report, &[at("9a:00.0")]), [79], "another one works");
+    }
+
+    #[test]
+    fn a_teardown_belongs_to_the_error_of_the_half_minute_before() {
+        assert_eq!(open(&report(vec![xid(94, 0), xid(45, 29)])), [94]);
+        assert_eq!(open(&report(vec![xid(94, 0), xid(45, 31)])), [94, 45]);
+        let mut named = xid(45, 3600);
+        named.details.insert("caused_by".into(), "94".into());
+        assert_eq!(open(&report(vec![xid(94, 0), named])), [94], "the line itself names its cause");
+        assert_eq!(open(&report(vec![xid(43, 0), xid(45, 1)])), [43, 45], "a teardown causes no teardown");
+    }
+
+    #[test]
+    fn a_killed_process_explains_its_own_channels_only() {
+        let kill = KernelEvent { kind: Kind::OomKill, code: None, pci_address: None, pid: Some(7), ..xid(0, 0) };
+        let of = |pid| KernelEvent { pid: Some(pid), ..xid(43, 2) };
+        assert_eq!(open(&report(vec![kill.clone(), of(7)])), [0; 0]);
+        assert_eq!(open(&report(vec![kill, of(8)])), [43]);
+    }
+
+    #[test]
+    fn driver_lines_during_the_probe_belong_to_the_next_load() {
+        let of = |kind, sub: Option<&str>, second| KernelEvent {
+            kind,
+            code: None,
+            sub_code: sub.map(str::to_owned),
+            ..xid(0, second)
+        };
+        let present = |events: Vec<KernelEvent>| {
+            Timeline::new(&report(events), &[]).events.iter().map(|event| event.history.is_none()).collect::<Vec<_>>()
+        };
+        let loaded = |second| of(Kind::DriverLoaded, None, second);
+        let failed = || of(Kind::ProbeFailed, Some("failed"), 9);
+        assert_eq!(present(vec![failed(), of(Kind::OffBus, Some("probe"), 9), loaded(10)]), [true; 3]);
+        assert_eq!(present(vec![failed(), loaded(10), loaded(60)]), [false, false, true]);
+        let twice = KernelEvent { count: 2, first: loaded(10).first, ..loaded(60) };
+        assert_eq!(present(vec![failed(), twice]), [false, true], "loads of one version are one event");
+        let lost = report(vec![of(Kind::OffBus, None, 9), loaded(10)]);
+        let history = |working: &[Gpu]| Timeline::new(&lost, working).events[0].history.is_some();
+        assert!(!history(&[]), "a load brings no GPU back");
+        assert!(history(&[Gpu { pci: PciAddress::parse("5d:00.0"), ..Gpu::default() }]), "it works again");
+    }
+
+    #[test]
+    fn history_ends_with_the_boot_the_driver_load_and_the_reset() {
+        let earlier = KernelEvent { boot_id: Some("before".into()), ..xid(79, -90_000) };
+        let same = KernelEvent { boot_id: Some("now".into()), ..xid(31, 5) };
+        assert_eq!(open(&report(vec![earlier, same])), [31]);
+        let loaded = KernelEvent { kind: Kind::DriverLoaded, code: None, pci_address: None, ..xid(0, 10) };
+        assert_eq!(open(&report(vec![xid(95, 9), loaded, xid(48, 11)])), [48]);
+        let mut reset = xid(154, 10);
+        reset.details.insert("recovery_to".into(), "0".into());
+        for (from, open_codes) in [("1", vec![154]), ("4", vec![154]), ("3", vec![95, 154]), ("5", vec![95, 154])] {
+            reset.details.insert("recovery_from".into(), from.into());
+            assert_eq!(open(&report(vec![xid(95, 9), reset.clone()])), open_codes, "from {from}");
+        }
+        reset.details.insert("recovery_from".into(), "1".into());
+        let elsewhere = KernelEvent { pci_address: PciAddress::parse("9a:00.0"), ..xid(95, 9) };
+        assert_eq!(open(&report(vec![elsewhere, reset])), [95, 154], "another GPU's reset cures nothing");
+    }
+}

@@ -1,0 +1,42 @@
+//! Turns the facts of a GPU node into findings, a plan, and the explanation of a pod. Pure functions, no I/O.
+//!
+//! Each rule avoids two errors: an alarm about healthy hardware, and a healthy verdict without having read the facts.
+//! Therefore a finding quotes its evidence, and values that could not be read are listed as unknown, never as healthy.
+//!
+//! ```text
+//!   Report ──▶ input (every GPU once, timeline) ──▶ rules ──▶ drafts ──▶ conclusion ──▶ Diagnosis
+//!                                                                        plan, health, summary, unknown, not checked
+//!   PodFacts, Report, Diagnosis ──▶ explanation ──▶ Explanation
+//! ```
+//!
+//! `healthy` requires every section, and every fact that the summary needs to rule out faults. A report with fewer sections
+//! gets `no_fault_found` at best, and its summary names the sections that were checked.
+//!
+//! | folder | content | may use |
+//! |---|---|---|
+//! | `input/` | the facts as a rule sees them | |
+//! | `rule/` | how a rule is written: declaration, draft of a finding, evidence, age | `input/` |
+//! | `rules/` | the rules, one folder for each subject | `input/`, `rule/`, its own folder |
+//! | `conclusion/` | merged findings, plan, health, summary, unknown, not checked | `input/`, `rule/` |
+//! | [`explanation`] | why a pod failed, hangs or waits | all |
+#![forbid(unsafe_code)]
+
+mod conclusion;
+mod diagnose;
+pub mod explanation;
+pub mod finding;
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/checks/diagnosis.rs"]
+pub mod fuzzing;
+pub mod health;
+mod input;
+mod rule;
+mod rules;
+pub mod stack_stage;
+
+pub use diagnose::{diagnose, first_failing_pod};
+pub use finding::{Action, Diagnosis, Finding, Plan, Scope, Verdict};
+pub use rule::declaration::Rule;
+pub use rules::catalogue_of_rules;
+pub use rules::workload::processes::{Stuck, stuck};
+pub use stack_stage::{StackStage, Stage, StageState};

@@ -1,0 +1,271 @@
+//! Severity, action and ageing of kernel events, from the Xid catalogue.
+//!
+//! "Recovered" means the same for every code: see [`Node::recovered`]. The catalogue (`src/xid/data`) defines which
+//! codes use it.
+
+use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
+use crate::rule::draft::Draft;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::catalogue::{Ageing, Response, Severity as Grade};
+use syringe_core::kernel_log::event_meaning;
+use syringe_core::kernel_log::event_meaning::EventMeaning;
+
+/// For codes that are newer than the catalogue.
+const UNKNOWN: EventMeaning = EventMeaning {
+    severity: Grade::Warning,
+    response: Response::Watch,
+    ageing: Ageing::AfterADay,
+    advice: "Look the code up in NVIDIA's catalogue; it is newer than this tool",
+};
+
+/// What one event means while it is new.
+pub(crate) fn of(event: &KernelEvent) -> EventMeaning {
+    event_meaning::of(event).unwrap_or(EventMeaning { ageing: without_code(event.kind), ..UNKNOWN })
+}
+
+/// Ageing of lines without a code. A driver line about a GPU counts until that GPU works again. A line about the rest
+/// of the machine counts for a limited time.
+fn without_code(kind: Kind) -> Ageing {
+    match kind {
+        Kind::OffBus | Kind::GspFailed | Kind::GspRateLimit | Kind::ProbeFailed => Ageing::WhenWorking,
+        _ => Ageing::AfterADay,
+    }
+}
+
+/// Returns whether every GPU of the node works again after an event that names no GPU.
+fn all_recovered(node: &Node<'_>, events: &[&KernelEvent]) -> Option<Recovered> {
+    let recovered = node.listed().map(|gpu| node.recovered(gpu, events)).collect::<Option<Vec<Recovered>>>()?;
+    // All have the age of the event.
+    recovered.first().copied()
+}
+
+/// How grave one event is while it is new.
+pub(crate) fn severity(event: &KernelEvent) -> Severity {
+    grade(of(event).severity)
+}
+
+/// Returns the meaning with the highest severity; if equal, the one that ages last.
+pub(crate) fn worst(events: &[&KernelEvent]) -> EventMeaning {
+    events.iter().map(|event| of(event)).max_by_key(|judged| (judged.severity, judged.ageing)).unwrap_or(UNKNOWN)
+}
+
+fn grade(grade: Grade) -> Severity {
+    match grade {
+        Grade::Info => Severity::Info,
+        Grade::Warning => Severity::Warning,
+        Grade::Critical => Severity::Critical,
+        Grade::Fatal => Severity::Fatal,
+    }
+}
+
+/// The action in the words of a finding.
+pub(crate) fn action(response: Response) -> ActionCode {
+    match response {
+        Response::None => ActionCode::None,
+        Response::Watch => ActionCode::Watch,
+        Response::RestartPod => ActionCode::RestartPod,
+        Response::UpdateSoftware => ActionCode::UpdateSoftware,
+        Response::DrainAndReset => ActionCode::DrainAndReset,
+        Response::DrainAndReboot => ActionCode::DrainAndReboot,
+        Response::CheckCabling => ActionCode::CheckCabling,
+        Response::ContactVendor => ActionCode::ContactVendor,
+    }
+}
+
+/// The text with a small first letter, for the middle of a sentence. Abbreviations such as `NVML` are not changed.
+fn uncapitalized(text: &str) -> String {
+    let mut characters = text.chars();
+    match (characters.next(), characters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(characters).collect(),
+        _ => text.to_owned(),
+    }
+}
+
+impl Draft {
+    /// Sets severity and action from the catalogue.
+    pub(crate) fn with_meaning(self, judged: &EventMeaning) -> Self {
+        let advice = format!("{{gpu}} of {{node}}: {}.", uncapitalized(judged.advice));
+        self.with_severity(grade(judged.severity)).with_action(action(judged.response), advice)
+    }
+
+    /// Lowers the severity of old events. `works`: whether the other facts allow this.
+    pub(crate) fn aged(self, node: &Node<'_>, gpu: &Gpu, events: &[&KernelEvent], works: bool) -> Self {
+        let newest = events.iter().filter_map(|event| event.last).max();
+        match worst(events).ageing {
+            Ageing::AfterADay if node.age(newest).is_some_and(|age| age > STALE_AFTER) => {
+                self.with_severity(Severity::Info)
+            }
+            Ageing::WhenWorking if works => self.unless_recovered(node.recovered(gpu, events)),
+            Ageing::WhenWorkingADay if works => {
+                let recovered = node.recovered(gpu, events);
+                self.unless_recovered(recovered.filter(|recovered| *recovered == Recovered::LongAgo))
+            }
+            _ => self,
+        }
+    }
+
+    /// The same for events without a GPU.
+    pub(crate) fn aged_on_node(self, node: &Node<'_>, events: &[&KernelEvent]) -> Self {
+        let newest = events.iter().filter_map(|event| event.last).max();
+        let ageing = worst(events).ageing;
+        let recovered = match ageing {
+            Ageing::AfterADay if node.age(newest).is_some_and(|age| age > STALE_AFTER) => {
+                return self.with_severity(Severity::Info);
+            }
+            Ageing::WhenWorking => all_recovered(node, events),
+            Ageing::WhenWorkingADay => all_recovered(node, events).filter(|recovered| *recovered == Recovered::LongAgo),
+            Ageing::AfterADay | Ageing::Never => None,
+        };
+        let Some(recovered) = recovered else { return self };
+        let severity = if recovered == Recovered::Recently { Severity::Warning } else { Severity::Info };
+        self.with_severity(severity).with_evidence("all GPUs of the node work now").with_action(
+            ActionCode::Watch,
+            "No action now: all GPUs of {node} work. Watch whether the kernel logs it again.",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::diagnose;
+    use crate::finding::Finding;
+    use syringe_core::classification::{ActionCode, Severity};
+    use syringe_core::facts::kubernetes::node::KubernetesFacts;
+    use syringe_core::report::Report;
+
+    /// The findings of a node with one GPU that works, whose kernel said this `minutes` ago. The driver reports
+    /// `recovery_action`, or does not know that call.
+    fn findings(code: u32, details: Value, minutes: i64, recovery_action: Option<&str>) -> Vec<Finding> {
+        let when = ago(minutes);
+        let event = json!({"kind": "xid", "code": code, "pci_address": "00000000:5d:00.0", "count": 1,
+            "first": when, "last": when, "details": details});
+        of_event(event, recovery_action)
+    }
+
+    /// The findings of a node with one GPU that works and this event in its log.
+    fn of_event(event: Value, recovery_action: Option<&str>) -> Vec<Finding> {
+        let now = NOW;
+        let of = |more: Value| {
+            let mut gpu = json!({"index": 0, "uuid": "GPU-1", "pci_address": "00000000:5d:00.0"});
+            gpu.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            json!({"status": "ok", "data": {"gpus": [gpu]}})
+        };
+        let log = json!({"events": [event]});
+        let report: Report = serde_json::from_value(json!({"taken_at": now, "sections": {
+            "inventory": of(json!({})), "telemetry": of(json!({"temperature": {"gpu_celsius": 40}})),
+            "ecc": of(json!({"recovery_action": recovery_action, "volatile": {"uncorrected": 0}})),
+            "xid": {"status": "ok", "data": log}}}))
+        .expect("a report");
+        diagnose(&report, &KubernetesFacts::default()).findings
+    }
+
+    const DAYS: i64 = 24 * 60;
+    const NOW: &str = "2026-11-21T02:45:10Z";
+
+    fn ago(minutes: i64) -> String {
+        let now: jiff::Timestamp = NOW.parse().expect("a time");
+        (now - jiff::SignedDuration::from_mins(minutes)).to_string()
+    }
+
+    fn worst_of(found: &[Finding]) -> Severity {
+        found.iter().map(|finding| finding.severity).max().unwrap_or_default()
+    }
+
+    #[test]
+    fn faults_of_the_bus_and_of_a_switch_age_if_the_gpus_work() {
+        for event in [
+            json!({"kind": "aer", "sub_code": "uncorrected_fatal", "pci_address": "00000000:5d:00.0"}),
+            json!({"kind": "sxid", "code": 20034, "pci_address": "00000000:05:00.0"}),
+            json!({"kind": "sxid", "code": 10004, "pci_address": "00000000:05:00.0",
+                "details": {"nv_severity": "Non-fatal"}}),
+        ] {
+            let at = |minutes| {
+                let mut event = event.clone();
+                event["first"] = ago(minutes).into();
+                event["last"] = ago(minutes).into();
+                worst_of(&of_event(event, Some("none")))
+            };
+            assert!(at(60) >= Severity::Critical, "{event}");
+            assert_eq!(at(6 * DAYS), Severity::Info, "{event}");
+        }
+    }
+
+    fn worst(code: u32, details: Value, minutes: i64, recovery_action: Option<&str>) -> Severity {
+        worst_of(&findings(code, details, minutes, recovery_action))
+    }
+
+    #[test]
+    fn recovered_means_the_same_with_every_driver() {
+        for code in [119, 95, 48, 109, 62, 149] {
+            let with = |minutes, action| worst(code, json!({}), minutes, action);
+            assert_eq!(with(6 * DAYS, Some("none")), Severity::Info, "{code}: six days ago, and it works");
+            assert_eq!(with(6 * DAYS, Some("none")), with(6 * DAYS, None), "{code}");
+            assert_eq!(with(60, Some("none")), with(60, None), "{code}");
+            assert!(with(5, None) >= Severity::Critical, "{code} is not settled yet");
+            assert!(with(6 * DAYS, Some("gpu_reset")) >= Severity::Critical, "{code}: the driver still asks");
+        }
+    }
+
+    #[test]
+    fn a_state_holds_until_a_reset() {
+        for code in [160, 161, 177, 157, 156] {
+            assert!(worst(code, json!({}), 6 * DAYS, Some("none")) >= Severity::Warning, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_old_warning_is_information() {
+        for (code, details) in [
+            (137, json!({})),
+            (155, json!({})),
+            (108, json!({})),
+            (92, json!({})),
+            (74, json!({"register_class": "secondary"})),
+            (145, json!({"action": "XID_154_EVAL", "fatal": "false"})),
+        ] {
+            assert_eq!(worst(code, details.clone(), 60, None), Severity::Warning, "{code}");
+            assert_eq!(worst(code, details, 2 * DAYS, None), Severity::Info, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_finding_has_the_action_of_the_catalogue() {
+        for (code, action) in [
+            (137, ActionCode::Watch),
+            (155, ActionCode::Watch),
+            (157, ActionCode::Watch),
+            (167, ActionCode::DrainAndReboot),
+            (173, ActionCode::DrainAndReboot),
+            (168, ActionCode::DrainAndReboot),
+            (151, ActionCode::DrainAndReboot),
+            (78, ActionCode::UpdateSoftware),
+            (109, ActionCode::DrainAndReset),
+            (54, ActionCode::CheckCabling),
+        ] {
+            let found = findings(code, json!({}), 5, None);
+            let finding = found.iter().find(|finding| finding.severity > Severity::Info);
+            assert_eq!(finding.map(|finding| finding.action.code), Some(action), "{code}: {found:#?}");
+        }
+        let cold = findings(110, json!({}), 5, None);
+        assert!(cold.iter().any(|finding| finding.action.text.contains("power-cycle")), "{cold:#?}");
+    }
+
+    /// Every code, as a GPU's only line: nothing of it is lost, whichever group judges it.
+    #[test]
+    fn every_code_has_a_finding_of_its_severity() {
+        for entry in
+            syringe_core::kernel_log::xids().filter(|entry| entry.severity > syringe_core::kernel_log::Severity::Info)
+        {
+            // What 154 says depends on its details; without any there is nothing to be said.
+            let details = if entry.code == 154 { json!({"recovery_to": "1"}) } else { json!({}) };
+            let expected = match entry.code {
+                154 => Severity::Critical,
+                _ => super::grade(entry.severity),
+            };
+            assert!(worst(entry.code, details, 5, None) >= expected, "{}", entry.code);
+        }
+    }
+}

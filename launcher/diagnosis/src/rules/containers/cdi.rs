@@ -1,0 +1,244 @@
+//! Compares CDI specifications with the node and with the users of their devices.
+//!
+//! A specification that is not used may be outdated without a problem. So the rules check whether NVIDIA's runtime is in CDI
+//! mode, and which component the specification belongs to. If two specifications define a device, the later folder is used.
+
+use crate::input::node::Node;
+use crate::rule::declaration::rules;
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::containers::runtime;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::cdi::{Cdi, CdiSpec, StaleDevice};
+use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
+
+/// NVIDIA on CDI.
+const CDI_DOC: Option<&str> =
+    Some("https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/cdi-support.html");
+
+rules! {
+    MISSING: "cdi-missing" Critical Driver CDI_DOC, "NVIDIA's runtime is in CDI mode, and there is no CDI specification",
+        UpdateSoftware "Generate the specification on {node}: `nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml` (restart \
+            nvidia-cdi-refresh.service, or the container-toolkit pod of the GPU Operator), and find out why it failed at boot.",
+        means "NVIDIA's runtime asks for CDI devices and no specification of NVIDIA devices exists: containers with \
+            GPUs do not start, or have no device.",
+        reads "host.cdi, host.container_runtime";
+    STALE_SPEC: "cdi-stale" Critical Driver CDI_DOC, "A CDI specification names devices or libraries that are not on the node",
+        UpdateSoftware "Regenerate the specification on {node} (`nvidia-ctk cdi generate --output=FILE`, or restart the \
+            container-toolkit pod), then start the pods again. A restart of a pod alone gives it the same wrong devices.",
+        means "A CDI specification names device numbers, libraries or a driver version that are not those of the \
+            node: containers that get its devices fail at start or at their first CUDA call.",
+        reads "host.cdi, host.driver, host.container_runtime, host.nvidia_stack";
+    NAMES_DIFFER: "cdi-names-differ" Critical Driver CDI_DOC,
+        "The CDI specification does not have the requested device names",
+        UpdateSoftware "Generate the specification on {node} with these names (`nvidia-ctk cdi generate \
+            --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy and the toolkit's CDI mode accordingly \
+            (GPU Operator: the same version of toolkit and device plugin).",
+        means "The CDI specification that NVIDIA's runtime uses has no device with the names that the device plugin \
+            allocates: containers with GPUs do not start.",
+        reads "host.cdi, host.container_runtime, kubelet.registered";
+    CONFLICT: "cdi-conflict" Critical Driver CDI_DOC, "Two CDI specifications of one folder define the same devices",
+        UpdateSoftware "Keep one of the two files on {node} and remove the other: a device that two specifications of the same \
+            folder define is not available to any container.",
+        means "Two CDI specifications in one folder define the same device, so no container gets it: \
+            containers that ask for it do not start.",
+        reads "host.cdi, host.container_runtime";
+    UNREADABLE: "cdi-unreadable" Warning Driver CDI_DOC, "The CDI specification that NVIDIA's runtime needs could not be read",
+        UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, generate it again \
+            (`nvidia-ctk cdi generate --output=FILE`).",
+        means "NVIDIA's runtime asks for CDI devices, and the only specifications could not be read: whether \
+            containers with GPUs start is not known.",
+        reads "host.cdi, host.container_runtime";
+}
+
+/// Maximum number of names from one list.
+const NAMED: usize = 3;
+
+/// Findings about the CDI specifications. Names are compared only if there is no other finding.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let cdi = node.host().and_then(|host| host.cdi.as_ref());
+    let (Some(runtime), Some(cdi)) = (runtime::of_node(node), cdi) else { return Vec::new() };
+    // Without a driver no specification can be correct; without GPU containers none is needed.
+    let driver_works = node.answering().next().is_some();
+    if !driver_works || runtime::is_booting(node) {
+        return Vec::new();
+    }
+    let by_cdi = runtime
+        .toolkit
+        .as_ref()
+        .filter(|toolkit| toolkit.mode.as_deref() == Some("cdi") && runtime::uses_nvidia(node, runtime));
+    let effective = effective(cdi);
+    let missing = by_cdi.and_then(|toolkit| missing(cdi, runtime, toolkit));
+    let mut drafts: Vec<Draft> = missing.into_iter().collect();
+    drafts.extend(by_cdi.and_then(|toolkit| unreadable(cdi, toolkit)));
+    drafts.extend(conflict(node, cdi, by_cdi));
+    drafts.extend(effective.iter().filter_map(|spec| stale(node, spec, by_cdi)));
+    if drafts.is_empty() {
+        drafts.extend(by_cdi.and_then(|toolkit| names_differ(node, &effective, toolkit)));
+    }
+    drafts
+}
+
+/// The files that could not be read, as text. They say nothing about a fault: perhaps no container asks for their devices.
+pub(crate) fn unread_files(node: &Node<'_>) -> Option<String> {
+    runtime::of_node(node)?;
+    let files = &node.host()?.cdi.as_ref()?.unread;
+    let names: Vec<String> = files.iter().take(NAMED).map(|file| syringe_core::text::clean(file, 160)).collect();
+    let more = files.len().checked_sub(names.len()).filter(|more| *more > 0);
+    let more = more.map(|more| format!(" and {more} more")).unwrap_or_default();
+    let what = "could not be read, or is no CDI specification that is understood: containers that ask for its devices do not start";
+    (!names.is_empty()).then(|| format!("{}{more} {what}", names.join(", ")))
+}
+
+/// The kind that NVIDIA's runtime uses.
+fn kind_of(toolkit: &ToolkitConfig) -> &str {
+    toolkit.default_kind.as_deref().unwrap_or("nvidia.com/gpu")
+}
+
+/// Specifications without those whose devices a later one redefines.
+fn effective(cdi: &Cdi) -> Vec<&CdiSpec> {
+    let shadowed = |at: usize, spec: &CdiSpec| {
+        let later = cdi.specs.get(at + 1..).unwrap_or_default();
+        let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+        later.iter().any(|other| {
+            other.kind == spec.kind
+                && folder(&other.path) != folder(&spec.path)
+                && spec.devices.iter().all(|device| other.devices.contains(device))
+        })
+    };
+    cdi.specs.iter().enumerate().filter(|(at, spec)| !shadowed(*at, spec)).map(|(_, spec)| spec).collect()
+}
+
+/// Whether devices of this kind are used on the node, as far as was read. The device plugin and the DRA driver have their own
+/// kinds, which are used only while they are registered with the kubelet.
+fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool {
+    let stack = node.host().and_then(|host| host.nvidia_stack.as_ref());
+    let sockets =
+        stack.into_iter().flat_map(|stack| stack.plugin_sockets.iter().chain(&stack.registry_sockets).flatten());
+    let registered = || sockets.clone().any(|socket| socket.name.contains("nvidia"));
+    (kind.starts_with("k8s.") && registered()) || by_cdi.is_some_and(|toolkit| kind_of(toolkit) == kind)
+}
+
+/// No readable specification has the devices, but one could not be read.
+fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
+    let known = cdi.specs.iter().any(|spec| spec.kind == kind_of(toolkit));
+    let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| syringe_core::text::clean(file, 160)).collect();
+    (!known && !files.is_empty()).then(|| {
+        let unread = format!("could not be read, or is not a valid specification: {}", files.join(", "));
+        let asks =
+            format!("{}: mode = \"cdi\", kind {}", evidence::data(&toolkit.path), evidence::data(kind_of(toolkit)));
+        Draft::on_node(UNREADABLE).with_evidence(unread).with_evidence(asks)
+    })
+}
+
+/// Two files of the same folder and kind that define the same device. Of two folders, the later one is used.
+fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Option<Draft> {
+    let folder = |spec: &CdiSpec| spec.path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
+    let pairs = cdi.specs.iter().enumerate().flat_map(|(at, one)| {
+        let rest = cdi.specs.get(at + 1..).unwrap_or_default();
+        rest.iter().filter(move |other| other.kind == one.kind).map(move |other| (one, other))
+    });
+    let (one, other, device) = pairs.filter(|(one, other)| folder(one) == folder(other)).find_map(|(one, other)| {
+        let common = one.devices.iter().find(|device| other.devices.contains(device))?;
+        Some((one, other, common))
+    })?;
+    let path = |spec: &CdiSpec| syringe_core::text::clean(&spec.path, 160);
+    let named =
+        format!("{} and {} both have {}={}", path(one), path(other), evidence::data(&one.kind), evidence::data(device));
+    let draft = Draft::on_node(CONFLICT).with_evidence(named);
+    // A definition in a later folder replaces both.
+    let redefined = cdi
+        .specs
+        .iter()
+        .any(|spec| spec.kind == one.kind && folder(spec) != folder(one) && spec.devices.contains(device));
+    let unused = redefined || !is_used(node, &one.kind, by_cdi);
+    Some(if unused { draft.with_severity(Severity::Info).with_action(ActionCode::None, UNUSED) } else { draft })
+}
+
+/// Action for a specification without a known user.
+const UNUSED: &str = "Nothing, unless containers on {node} ask for devices of this CDI kind: as far as was read, none does. Write the \
+                      specification anew (`nvidia-ctk cdi generate`) before you use it.";
+
+fn missing(cdi: &Cdi, runtime: &ContainerRuntime, toolkit: &ToolkitConfig) -> Option<Draft> {
+    if !cdi.specs.is_empty() || cdi.claim_specs > 0 || !cdi.unread.is_empty() {
+        return None;
+    }
+    let folders: Vec<String> = cdi.folders.iter().map(|folder| evidence::data(folder)).collect();
+    let draft =
+        Draft::on_node(MISSING).with_evidence(format!("no specification of NVIDIA devices in {}", folders.join(", ")));
+    let mode = format!("{}: mode = \"cdi\", kind {}", evidence::data(&toolkit.path), evidence::data(kind_of(toolkit)));
+    let handler = runtime.default_handler.as_deref().map(|name| format!("default handler {}", evidence::data(name)));
+    Some(draft.with_evidence(mode).with_all_evidence(handler))
+}
+
+fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Option<Draft> {
+    let loaded = node.host().and_then(|host| host.driver.loaded.as_deref());
+    let version = spec.driver_version.as_deref().filter(|version| loaded.is_some_and(|loaded| loaded != *version));
+    let missing = spec.missing_libraries.as_slice();
+    if spec.stale_devices.is_empty() && missing.is_empty() && version.is_none() {
+        return None;
+    }
+    let path = syringe_core::text::clean(&spec.path, 160);
+    let devices: Vec<String> = spec.stale_devices.iter().take(NAMED).map(device).collect();
+    let devices = (!devices.is_empty()).then(|| format!("{path}: {}", devices.join("; ")));
+    let libraries = missing.first().map(|first| {
+        let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
+        format!("{path} mounts {}{more}, which the node does not have", syringe_core::text::clean(first, 120))
+    });
+    let version = version.zip(loaded).map(|(version, loaded)| {
+        format!("{path} is of driver {}, loaded is {}", evidence::data(version), evidence::data(loaded))
+    });
+    let written = spec.changed_at.map(|at| format!("written {}", evidence::time(at)));
+    let draft = Draft::on_node(STALE_SPEC)
+        .with_all_evidence(devices)
+        .with_all_evidence(libraries)
+        .with_all_evidence(version)
+        .with_all_evidence(written);
+    if is_used(node, &spec.kind, by_cdi) {
+        return Some(draft.with_evidence(format!("kind {}", evidence::data(&spec.kind))));
+    }
+    Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, UNUSED))
+}
+
+/// `/dev/nvidia-uvm is 511:0 there, 508:0 on the node`.
+fn device(stale: &StaleDevice) -> String {
+    let path = evidence::data(&stale.path);
+    match (stale.in_spec.as_deref(), stale.on_node.as_deref()) {
+        (Some(in_spec), Some(on_node)) => {
+            format!("{path} is {} there, {} on the node", evidence::data(in_spec), evidence::data(on_node))
+        }
+        _ => format!("{path} is not on the node"),
+    }
+}
+
+/// The device plugin allocates GPUs by UUID or index, and the specification has neither, only `all`.
+fn names_differ(node: &Node<'_>, effective: &[&CdiSpec], toolkit: &ToolkitConfig) -> Option<Draft> {
+    let kind = kind_of(toolkit);
+    let specs: Vec<&&CdiSpec> = effective.iter().filter(|spec| spec.kind == kind).collect();
+    let names: Vec<&str> = specs.iter().flat_map(|spec| &spec.devices).map(String::as_str).collect();
+    let gives: Vec<&str> = node.kubelet()?.registered.iter().flat_map(|of| &of.devices).map(String::as_str).collect();
+    let by_uuid = gives.iter().find(|device| device.starts_with("GPU-") || device.starts_with("MIG-"))?;
+    // A plugin that writes a specification of its own asks for the devices of that one.
+    let of_plugin = |spec: &&&CdiSpec| {
+        spec.kind.starts_with("k8s.device-plugin.") && spec.devices.iter().any(|device| device == by_uuid)
+    };
+    if effective.iter().any(|spec| of_plugin(&spec)) {
+        return None;
+    }
+    let fits = |name: &str| {
+        name.starts_with("GPU-") || name.starts_with("MIG-") || name.bytes().any(|byte| byte.is_ascii_digit())
+    };
+    if names.is_empty() || names.iter().any(|name| fits(name)) || !node.host()?.cdi.as_ref()?.unread.is_empty() {
+        return None;
+    }
+    let path = specs.first().map(|spec| syringe_core::text::clean(&spec.path, 160))?;
+    let names: Vec<String> = names.iter().take(NAMED).map(|name| evidence::data(name)).collect();
+    let draft = Draft::on_node(NAMES_DIFFER).with_evidence(format!("{path} has {} only", names.join(", ")));
+    let asks = format!(
+        "the device plugin gives out {}, asked for as {}={}",
+        evidence::data(by_uuid),
+        evidence::data(kind),
+        evidence::data(by_uuid)
+    );
+    Some(draft.with_evidence(asks).with_evidence(format!("{}: mode = \"cdi\"", evidence::data(&toolkit.path))))
+}

@@ -1,0 +1,82 @@
+//! GPU device files of one container: GPUs that only this container cannot use.
+
+use crate::input::node::Node;
+use crate::rule::declaration::{TOOLKIT_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
+
+rules! {
+    DENIED: "container-device-denied" Critical Driver TOOLKIT_DOC, "A container lost access to its GPUs",
+        RestartPod "Restart the pod to restore access; the GPUs are healthy. A systemd reload removes the access \
+            again, unless the container toolkit on {node} uses CDI, or /dev/char has links to the NVIDIA devices \
+            (nvidia-ctk system create-dev-char-symlinks).",
+        means "The device cgroup of a container does not allow the GPU devices that it has, as after a reload of \
+            systemd. New CUDA calls in it fail.",
+        reads "host.container";
+    NONE: "container-without-devices" Critical Driver TOOLKIT_DOC,
+        "A container that requests GPUs has no GPU device files",
+        UpdateSoftware "Check on {node} that containers run with the NVIDIA runtime or CDI (runtimeClassName, \
+            configuration of the runtime), then restart the pod.",
+        means "A container is to see GPUs by NVIDIA_VISIBLE_DEVICES, but has no device file of one: it was started \
+            without NVIDIA's runtime.",
+        reads "host.container";
+    STALE_AFTER: "container-device-stale" Critical Driver TOOLKIT_DOC,
+        "A container has device files from an earlier driver load",
+        RestartPod "Restart the pod on {node}: the device numbers changed when the driver was loaded, and the \
+            container still has the old ones.",
+        means "The device files in a container have other numbers than those of the node. The container cannot open \
+            the GPU.",
+        reads "host.container";
+}
+
+/// Devices named in one line of evidence.
+const NAMED: usize = 4;
+
+/// Values of `NVIDIA_VISIBLE_DEVICES` that request no GPU.
+const NO_GPU: [&str; 3] = ["", "none", "void"];
+
+/// Findings about devices that the container should be able to open, but cannot.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let Some(container) = node.host().and_then(|host| host.container.as_ref()) else { return Vec::new() };
+    let wanted = container.visible_devices.as_deref().filter(|value| !NO_GPU.contains(value));
+    if let (Some(wanted), true) = (wanted, container.devices.is_empty()) {
+        let wanted = format!("NVIDIA_VISIBLE_DEVICES={}, but it has no /dev/nvidia*", evidence::data(wanted));
+        return vec![about(NONE, container).with_evidence(wanted)];
+    }
+    let denied = |device: &&ContainerDevice| device.access == Access::Denied && !device.stale;
+    let mut drafts = Vec::new();
+    if let Some(named) = named(container.devices.iter().filter(denied)) {
+        let denied = format!("its device cgroup denies {named}, which is in its /dev");
+        drafts.push(
+            about(DENIED, container)
+                .with_evidence(denied)
+                .with_evidence("programs in it get the NVML error \"Unknown Error\""),
+        );
+    }
+    if let Some(named) = named(container.devices.iter().filter(|device| device.stale)) {
+        drafts.push(
+            about(STALE_AFTER, container)
+                .with_evidence(format!("{named}: differs from the device with this name on the node")),
+        );
+    }
+    drafts
+}
+
+fn about(rule: crate::rule::declaration::Rule, container: &ContainerAccess) -> Draft {
+    let id = container.container_id.get(..12).unwrap_or(&container.container_id);
+    let mut draft = Draft::on_node(rule).with_evidence(format!("container {}", evidence::data(id)));
+    draft.scope.pod_uid = container.pod_uid.as_deref().map(evidence::data);
+    draft
+}
+
+/// `/dev/nvidia0, /dev/nvidiactl and 3 more`; `None` for no device.
+fn named<'a>(devices: impl Iterator<Item = &'a ContainerDevice>) -> Option<String> {
+    let names: Vec<String> = devices.map(|device| format!("/dev/{}", evidence::data(&device.name))).collect();
+    let shown = names.get(..NAMED.min(names.len()))?.join(", ");
+    match names.len() {
+        0 => None,
+        count if count > NAMED => Some(format!("{shown} and {} more", count - NAMED)),
+        _ => Some(shown),
+    }
+}

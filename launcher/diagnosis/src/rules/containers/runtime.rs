@@ -1,0 +1,268 @@
+//! Compares the container runtime with the requirements of the node's pods: missing handlers, missing programs, and a
+//! configuration that the running process has not loaded.
+//!
+//! The rules check only handlers that are used: of a RuntimeClass of a pod on the node, and the default. Facts that could not
+//! be read are unknown: the rules conclude nothing from an incomplete list of handlers.
+
+use crate::input::node::Node;
+use crate::rule::declaration::rules;
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use jiff::SignedDuration;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::facts::kubernetes::node::{Component, RuntimeClassUse};
+use syringe_core::report::Extent;
+
+/// NVIDIA on configuring container runtimes.
+const RUNTIME_DOC: Option<&str> =
+    Some("https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html");
+
+rules! {
+    HANDLER_MISSING: "runtime-handler-missing" Critical Driver RUNTIME_DOC,
+        "The container runtime has no handler for a RuntimeClass that pods use",
+        UpdateSoftware "Configure NVIDIA's runtime on {node} (`nvidia-ctk runtime configure`, or restart the container-toolkit \
+            pod of the GPU Operator), in the file that this runtime reads, and restart the runtime.",
+        means "A pod names a RuntimeClass, or the default is a handler, that the container runtime's configuration \
+            does not have: such pods do not start.",
+        reads "host.container_runtime, kubernetes.runtime_classes";
+    BINARY_MISSING: "runtime-binary-missing" Critical Driver RUNTIME_DOC,
+        "The program of a container runtime handler is not on the node",
+        UpdateSoftware "Install the NVIDIA container toolkit on {node} (GPU Operator: restart its container-toolkit pod), or \
+            correct the path in the runtime's configuration and restart the runtime.",
+        means "A handler that is used runs a program that is not on the node: pods with this handler do not start.",
+        reads "host.container_runtime, kubernetes.runtime_classes";
+    HANDLER_INCOMPLETE: "runtime-handler-incomplete" Critical Driver RUNTIME_DOC,
+        "A container runtime handler has no runtime_type",
+        UpdateSoftware "Set runtime_type = \"io.containerd.runc.v2\" for the handler on {node}, in the file that names it, and \
+            restart containerd: no pod with this handler can start. Update the NVIDIA container toolkit that wrote it.",
+        means "A handler that is used has no runtime_type in containerd's configuration: pods with this handler do \
+            not start.",
+        reads "host.container_runtime, kubernetes.runtime_classes";
+    NOT_LOADED: "runtime-config-not-loaded" Warning Driver RUNTIME_DOC,
+        "The container runtime runs with an older configuration than its file",
+        UpdateSoftware "Restart the container runtime on {node}: it reads its configuration only when it starts.",
+        means "The container runtime's configuration was written after the runtime started, which reads it only at \
+            its start: handlers of the file may be unknown to it.",
+        reads "host.container_runtime, kubernetes.gpu_capacity, kubernetes.nvidia_pods";
+    PLUGIN_RUNTIME: "runtime-class-missing-on-plugin" Critical Driver RUNTIME_DOC,
+        "The device plugin runs without NVIDIA's runtime, so it sees no GPU",
+        UpdateSoftware "Set runtimeClassName: nvidia for the device plugin (Helm: --set runtimeClassName=nvidia), or make \
+            NVIDIA's runtime the default one on {node} (`nvidia-ctk runtime configure --set-as-default`) and restart the \
+            runtime.",
+        means "The device plugin's container runs with a handler that gives it neither libraries nor devices of the \
+            driver: it finds no GPU, and the node offers none.",
+        reads "host.container_runtime, kubelet.registered, kubernetes.nvidia_pods, kubernetes.gpu_capacity";
+}
+
+/// A configuration that was written less than this ago may be loaded soon.
+const SETTLING: SignedDuration = SignedDuration::from_mins(5);
+
+/// A node that booted less than this ago may still be configuring its runtime.
+const BOOTING_SECONDS: u64 = 600;
+
+/// One finding for each handler that cannot work, then for the configuration as a whole.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let Some(runtime) = of_node(node).filter(|_| node.listed().next().is_some() && !is_booting(node)) else {
+        return Vec::new();
+    };
+    let mut drafts: Vec<Draft> =
+        used(node.kubernetes, runtime).iter().filter_map(|used| handler(runtime, used)).collect();
+    if drafts.is_empty() {
+        drafts.extend(not_loaded(node, runtime));
+        drafts.extend(plugin_runtime(node, runtime));
+    }
+    drafts
+}
+
+/// The runtime of the node, where the files of the node were read, and not those of a container.
+pub(crate) fn of_node<'a>(node: &Node<'a>) -> Option<&'a ContainerRuntime> {
+    let all = node.report.scope.is_none_or(|scope| scope.files == Extent::Node && scope.gpus == Extent::Node);
+    node.host().filter(|_| all)?.container_runtime.as_ref()
+}
+
+/// Whether the node booted recently.
+pub(crate) fn is_booting(node: &Node<'_>) -> bool {
+    node.host().and_then(|host| host.uptime_seconds).is_some_and(|uptime| uptime < BOOTING_SECONDS)
+}
+
+/// A handler that is used on the node.
+struct Used {
+    handler: String,
+    /// Whether the name is certain. It is not if the RuntimeClass could not be read.
+    certain: bool,
+    /// Its user, as evidence.
+    by: String,
+}
+
+/// The default handler, and NVIDIA's handlers of the RuntimeClasses of pods on the node.
+fn used(cluster: &KubernetesFacts, runtime: &ContainerRuntime) -> Vec<Used> {
+    let default = runtime.default_handler.as_deref().map(|name| Used {
+        handler: name.to_owned(),
+        certain: true,
+        by: format!("{} is the default handler", evidence::data(name)),
+    });
+    let of_class = |class: &RuntimeClassUse| {
+        let handler = class.handler.as_deref().unwrap_or(&class.name);
+        let pods: Vec<String> = class.pods.iter().take(2).map(|pod| evidence::data(pod)).collect();
+        (handler.contains("nvidia") && !pods.is_empty()).then(|| Used {
+            handler: handler.to_owned(),
+            certain: class.handler.is_some(),
+            by: format!("RuntimeClass {} is named by {}", evidence::data(&class.name), pods.join(", ")),
+        })
+    };
+    let mut used: Vec<Used> = cluster.runtime_classes.iter().flatten().filter_map(of_class).collect();
+    used.extend(
+        default.filter(|default| {
+            default.handler.contains("nvidia") && !used.iter().any(|of| of.handler == default.handler)
+        }),
+    );
+    used
+}
+
+/// A handler that a pod of the node uses, and that may be in a file which could not be read.
+pub(crate) fn unread_handler(node: &Node<'_>) -> Option<String> {
+    let runtime = of_node(node).filter(|runtime| !runtime.complete)?;
+    let is_listed = |used: &Used| runtime.handlers.iter().any(|handler| handler.name == used.handler);
+    let used = used(node.kubernetes, runtime).into_iter().find(|used| !is_listed(used))?;
+    Some(format!(
+        "not all of the configuration of {} could be read: handler {} may be in the rest ({})",
+        evidence::data(&runtime.name),
+        evidence::data(&used.handler),
+        used.by
+    ))
+}
+
+/// Whether the default handler, or one that a pod of the node uses, is NVIDIA's.
+pub(crate) fn uses_nvidia(node: &Node<'_>, runtime: &ContainerRuntime) -> bool {
+    !used(node.kubernetes, runtime).is_empty() || default_of(runtime).is_some_and(RuntimeHandler::is_nvidia)
+}
+
+fn default_of(runtime: &ContainerRuntime) -> Option<&RuntimeHandler> {
+    runtime.handlers.iter().find(|handler| Some(&handler.name) == runtime.default_handler.as_ref())
+}
+
+fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
+    let name = evidence::data(&used.handler);
+    let Some(found) = runtime.handlers.iter().find(|handler| handler.name == used.handler) else {
+        // A class of another name than its handler's, where NVIDIA's handler has another one.
+        let other = !used.certain && runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
+        return (runtime.complete && !other).then(|| {
+            let others: Vec<String> =
+                runtime.handlers.iter().take(6).map(|handler| evidence::data(&handler.name)).collect();
+            let draft = Draft::on_node(HANDLER_MISSING).with_evidence(used.by.clone()).with_evidence(format!(
+                "{} has no handler {name}; it has {}",
+                configuration(runtime),
+                others.join(", ")
+            ));
+// The running process is older than the file, and may still have the handler.
+            if is_newer_than_process(runtime) {
+                let older = "the file was written after the runtime started: until its next start it may still have the handler";
+                return draft.with_severity(Severity::Warning).with_evidence(older);
+            }
+            draft
+        });
+    };
+    if found.binary_exists == Some(false) {
+        let binary = evidence::data(found.binary.as_deref().unwrap_or_default());
+        let missing = format!("{}: handler {name} runs {binary}, which does not exist", configuration(runtime));
+        let draft = Draft::on_node(BINARY_MISSING).with_evidence(missing).with_evidence(used.by.clone());
+        if !runtime.complete {
+            let unread = "not all of the configuration was read: another file may name another program";
+            return Some(draft.with_severity(Severity::Warning).with_evidence(unread));
+        }
+        return Some(draft);
+    }
+    let incomplete = runtime.name == "containerd" && runtime.complete && found.runtime_type.is_none();
+    incomplete.then(|| {
+        let lacks = format!("{}: handler {name} has no runtime_type", configuration(runtime));
+        Draft::on_node(HANDLER_INCOMPLETE).with_evidence(lacks).with_evidence(used.by.clone())
+    })
+}
+
+/// `/etc/containerd/config.toml (version 3) and /etc/containerd/conf.d/99-nvidia.toml`.
+fn configuration(runtime: &ContainerRuntime) -> String {
+    let main = runtime
+        .config_path
+        .as_deref()
+        .map_or_else(|| format!("the configuration of {}", evidence::data(&runtime.name)), path);
+    let version = runtime.config_version.map(|version| format!(" (version {version})")).unwrap_or_default();
+    let drop_ins: Vec<String> = runtime.drop_ins.iter().take(3).map(|file| path(file)).collect();
+    let with = if drop_ins.is_empty() { String::new() } else { format!(" with {}", drop_ins.join(", ")) };
+    format!("{main}{version}{with}")
+}
+
+fn path(text: &str) -> String {
+    syringe_core::text::clean(text, 160)
+}
+
+/// Whether the file was written after the process read it. CRI-O reloads its handlers on a signal.
+fn is_newer_than_process(runtime: &ContainerRuntime) -> bool {
+    let times = runtime.config_changed_at.zip(runtime.started_at);
+    let newer = times.is_some_and(|(changed, started)| changed.duration_since(started) > SignedDuration::from_secs(2));
+    newer && runtime.name == "containerd"
+}
+
+/// The runtime's error about a missing handler.
+const NO_RUNTIME: &str = "no runtime for";
+
+/// The file is newer than the process. That alone is not a fault. It is one if the node advertises no GPU, or if a pod of
+/// NVIDIA's stack failed because the runtime does not have a handler of the file.
+fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
+    let (changed, started) = (runtime.config_changed_at?, runtime.started_at?);
+    let settled = node.age(Some(changed)).is_some_and(|age| age > SETTLING);
+    if !is_newer_than_process(runtime) || !settled || !uses_nvidia(node, runtime) {
+        return None;
+    }
+    let file = runtime.config_changed_path.as_deref().map_or_else(|| configuration(runtime), path);
+    let draft = Draft::on_node(NOT_LOADED).with_evidence(format!(
+        "{file} was written {}, {} has been running since {}",
+        evidence::time(changed),
+        evidence::data(&runtime.name),
+        evidence::time(started)
+    ));
+    let refused = node.kubernetes.nvidia_pods.iter().flatten().find_map(|pod| {
+        let warning = pod.warning.as_ref().filter(|warning| warning.message.contains(NO_RUNTIME))?;
+        Some(format!(
+            "pod {}: {}",
+            evidence::data(&format!("{}/{}", pod.namespace, pod.name)),
+            evidence::reason(&warning.message)
+        ))
+    });
+    if refused.is_some() || node.kubernetes.advertises_no_gpus() {
+        return Some(draft.with_all_evidence(refused));
+    }
+    let watch = "No action while pods with NVIDIA's handler start; if one fails with \"no runtime for\", restart the container \
+                 runtime of {node}: it reads its configuration only when it starts.";
+    Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, watch))
+}
+
+/// A device plugin in a container of the default handler sees neither the driver libraries nor the devices, if that handler is
+/// not NVIDIA's. A plugin that gets them in another way (a volume of the driver root, as on GKE) registers, and is excluded.
+fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
+    let default = default_of(runtime).filter(|default| runtime.complete && !default.is_nvidia())?;
+    let registered = node.kubelet()?.registered.iter().any(|of| of.resource.starts_with("nvidia.com/"));
+    // If NVIDIA's runtime is not installed, the plugin gets the driver in another way, or there is another cause.
+    let installed = runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
+    if !node.kubernetes.advertises_no_gpus() || registered || !installed {
+        return None;
+    }
+    let now = node.kubernetes.read_at.or(node.now);
+    let settled = |created: Option<jiff::Timestamp>| {
+        now.zip(created).is_some_and(|(now, created)| now.duration_since(created) > SETTLING)
+    };
+    let plugin = node.kubernetes.nvidia_pods.iter().flatten().find(|pod| {
+        let runs = pod.phase == "Running" && pod.runtime_class.is_none() && !pod.deleting;
+        pod.component == Component::DevicePlugin && runs && settled(pod.created)
+    })?;
+    let draft = Draft::on_node(PLUGIN_RUNTIME).with_severity(Severity::Critical);
+    let pod = evidence::data(&format!("{}/{}", plugin.namespace, plugin.name));
+    let draft = draft.with_evidence(format!(
+        "pod {pod} names no RuntimeClass; the default handler is {}",
+        evidence::data(&default.name)
+    ));
+    let draft = draft
+        .with_evidence(format!("{}; no resource nvidia.com/… is registered with the kubelet", configuration(runtime)));
+    Some(draft.with_action(ActionCode::UpdateSoftware, PLUGIN_RUNTIME.advice))
+}

@@ -1,0 +1,84 @@
+//! Driver lines in the kernel log that are not Xids.
+
+use crate::input::node::Node;
+use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rules::driver::driver_unusable;
+use crate::rules::gpu::refused_gpus::refused_without_address;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+
+rules! {
+    PROBE_FAILED: "driver-probe-failed" Warning Driver DEBUG_DOC, "The driver failed to probe a device",
+        UpdateSoftware "Check the kernel log of {node} at the time of the driver load: another driver or a failed \
+            card prevented the probe.",
+        means "The driver could not take a device at its load.",
+        reads "xid: driver lines";
+    API_MISMATCH: "client-version-mismatch" Info Driver NVML_DOC,
+        "A client with a different driver version was rejected",
+        UpdateSoftware "Find the container on {node} that ships its own NVIDIA libraries. The container toolkit must \
+            inject those of the node.",
+        means "A program with libraries of another driver version tried to use the driver and was refused.",
+        reads "xid: driver lines";
+    PEERMEM: "peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
+        UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF. GPUDirect RDMA may \
+            not work.",
+        means "nvidia-peermem logged errors. Transfers between GPUs and network cards can be slow or fail.",
+        reads "xid: nvidia-peermem lines";
+    UVM_FATAL: "uvm-fatal" Fatal Driver XID_DOC, "The unified memory driver (nvidia-uvm) failed permanently",
+        DrainAndReboot "Drain and reboot {node}, or unload and load all nvidia modules. Until then no CUDA program \
+            can start.",
+        means "The part of the driver that manages unified memory has failed, and no new CUDA program can start.",
+        reads "xid: nvidia-uvm lines";
+    UVM_ERRORS: "uvm-errors-logged" Info Driver XID_DOC, "nvidia-uvm logged errors",
+        Watch "No action by itself; it can explain failing CUDA programs on {node}. If the errors repeat, update the \
+            driver.",
+        means "nvidia-uvm logged errors from which it recovered.",
+        reads "xid: nvidia-uvm lines";
+    ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
+        Watch "No action by itself; it can explain driver problems on {node}. If it repeats, update the driver.",
+        means "The driver logged that an internal check failed. Alone it has no consequence.",
+        reads "xid: assertion lines";
+}
+
+/// Findings from these lines.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let broken = driver_unusable::is_broken(node);
+    let table = [
+        (Kind::PeermemError, PEERMEM, false),
+        (Kind::Assertion, ASSERTION, false),
+        (Kind::ApiMismatch, API_MISMATCH, true),
+        (Kind::ProbeFailed, PROBE_FAILED, true),
+    ];
+    let mut drafts: Vec<Draft> = uvm(node);
+    if !broken {
+        drafts.extend(refused_without_address(node));
+    }
+    for (kind, rule, evidence_of_other) in table {
+        // If there is a finding about the driver as a whole, these lines are its evidence, not findings.
+        let silent = node.inventory().is_some() && node.listed().any(|gpu| !gpu.answers);
+        if evidence_of_other && (broken || silent) || kind == Kind::ProbeFailed && is_passed_through(node) {
+            continue;
+        }
+        let lines: Vec<&KernelEvent> = node.timeline.of_kind(kind).collect();
+        if !lines.is_empty() {
+            drafts.push(Draft::on_node(rule).with_events(lines.iter().copied()).aged_on_node(node, &lines));
+        }
+    }
+    drafts
+}
+
+/// Returns whether all devices that the driver could not probe are bound to vfio-pci.
+fn is_passed_through(node: &Node<'_>) -> bool {
+    let gpus = node.host().map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
+    let bound_to = |driver: &str| gpus.iter().filter(|gpu| gpu.driver.as_deref() == Some(driver)).count();
+    let passed_through = bound_to("vfio-pci");
+    passed_through > 0 && passed_through + bound_to("nvidia") == gpus.len()
+}
+
+/// Errors of the nvidia-uvm module. A fatal error lasts until the modules are loaded again.
+fn uvm(node: &Node<'_>) -> Vec<Draft> {
+    let (fatal, other): (Vec<&KernelEvent>, Vec<&KernelEvent>) =
+        node.timeline.of_kind(Kind::Uvm).partition(|event| event.sub_code.as_deref() == Some("fatal"));
+    let groups = [(UVM_FATAL, fatal), (UVM_ERRORS, other)].into_iter().filter(|(_, events)| !events.is_empty());
+    groups.map(|(rule, events)| Draft::on_node(rule).with_events(events)).collect()
+}

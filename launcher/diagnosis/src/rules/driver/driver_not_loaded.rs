@@ -1,0 +1,153 @@
+//! Why the nvidia module is not loaded, where the node tells: the reason takes the place of `driver-not-loaded`.
+//!
+//! Of several reasons the one counts that would be met first: no module for this kernel, then its signature, SELinux, and a module
+//! that was built for another kernel. Lines of the kernel count for the running boot only.
+
+use crate::input::node::Node;
+use crate::rule::declaration::rules;
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::driver_load::DriverLoad;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+
+/// The kernel on the signatures of modules.
+const SIGNING_DOC: Option<&str> = Some("https://docs.kernel.org/admin-guide/module-signing.html");
+/// The GPU Operator's guide to trouble with its components.
+const OPERATOR_DOC: Option<&str> =
+    Some("https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/troubleshooting.html");
+
+rules! {
+    SECURE_BOOT: "driver-refused-by-secure-boot" Fatal Driver SIGNING_DOC,
+        "The kernel refused a module: it has no signature that the kernel trusts",
+        UpdateSoftware "Sign the nvidia module with a key that {node} trusts (mokutil --import), use a driver package or \
+            precompiled driver image with signed modules, or turn Secure Boot off in the firmware of {node}.",
+        means "The kernel takes only modules with a signature that it trusts (Secure Boot or lockdown) and refused \
+            one, and the nvidia module is not loaded: no pod on the node gets a GPU.",
+        reads "host.driver, host.pci_gpus, xid: module_refused, host.driver_load";
+    SELINUX: "driver-refused-by-selinux" Fatal Driver OPERATOR_DOC, "SELinux denied the load of the nvidia module",
+        UpdateSoftware "Allow the driver container of {node} to load modules: run it privileged, and install the \
+            distribution's container-selinux policy. `ausearch -m avc -c modprobe` shows the denials; label the module \
+            file again with `restorecon -R /lib/modules`.",
+        means "SELinux denied a program the load of the nvidia module, and the module is not loaded: no pod on the \
+            node gets a GPU.",
+        reads "host.driver, host.pci_gpus, host.driver_load, xid: module_refused";
+    NOT_BUILT: "driver-not-built-for-kernel" Fatal Driver OPERATOR_DOC, "No nvidia module fits the running kernel",
+        UpdateSoftware "Build or install the nvidia module for the running kernel of {node} (`dkms autoinstall`, or the \
+            driver package for this kernel), or boot a kernel that has one; then keep kernel and driver updates together.",
+        means "The nvidia module exists for other kernels than the one that runs, usually after an update of the \
+            kernel: no pod on the node gets a GPU.",
+        reads "host.driver, host.driver_load, xid: module_refused";
+}
+
+/// The reason, where the facts tell one. The driver must be known not to be loaded.
+pub(crate) fn reason(node: &Node<'_>) -> Option<Draft> {
+    let load = node.host().and_then(|host| host.driver_load.as_ref());
+    not_built(node, load).or_else(|| unsigned(node, load)).or_else(|| selinux(node, load)).or_else(|| misfit(node))
+}
+
+/// The same where only the kernel log was read: the module may have been loaded in another way.
+pub(crate) fn reason_of_log(node: &Node<'_>) -> Option<Draft> {
+    let log_alone = node.host().is_none() && node.inventory().is_none();
+    let draft = reason(node).filter(|_| log_alone)?;
+    Some(draft.with_severity(Severity::Warning).with_evidence("whether the nvidia module is loaded now was not read"))
+}
+
+fn refused<'a>(node: &'a Node<'_>, reasons: &[&str]) -> Vec<&'a KernelEvent> {
+    let of_reason = |event: &&KernelEvent| event.sub_code.as_deref().is_some_and(|reason| reasons.contains(&reason));
+    node.timeline.of_kind(Kind::ModuleRefused).filter(of_reason).collect()
+}
+
+/// The running kernel has no module, and another kernel has one: an update of the kernel without one of the driver.
+fn not_built(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
+    let (load, kernel) = (load?, node.report.kernel.as_deref()?);
+    let others: Vec<String> = load
+        .kernels_with_module
+        .iter()
+        .filter(|other| *other != kernel)
+        .take(3)
+        .map(|other| evidence::data(other))
+        .collect();
+    let none_here = load.kernels_without_module.iter().any(|other| other == kernel);
+    let listed = node.host().and_then(|host| host.driver.module_listed) == Some(true);
+    if others.is_empty() || !none_here || listed {
+        return None;
+    }
+    let kernel = evidence::data(kernel);
+    let draft = Draft::on_node(NOT_BUILT).with_evidence(format!(
+        "/lib/modules: no nvidia.ko for the running kernel {kernel}; there is one for {}",
+        others.join(", ")
+    ));
+    let advice = format!(
+        "Build or install the nvidia module for kernel {kernel} on {{node}} (`dkms autoinstall -k {kernel}`, or the driver \
+         package for this kernel), or boot {{node}} with {}; then keep kernel and driver updates together.",
+        others.first()?
+    );
+    Some(draft.with_action(ActionCode::UpdateSoftware, advice))
+}
+
+fn unsigned(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
+    let events = refused(node, &["unsigned", "lockdown"]);
+    if events.is_empty() {
+        return None;
+    }
+    let rules = load.map(rules_of_kernel).unwrap_or_default();
+    let rules = (!rules.is_empty()).then(|| rules.join(", "));
+    Some(
+        Draft::on_node(SECURE_BOOT)
+            .with_events(events.iter().copied())
+            .with_all_evidence(said(&events))
+            .with_all_evidence(rules),
+    )
+}
+
+/// The kernel's own words: they say what is wrong with the signature.
+fn said(events: &[&KernelEvent]) -> Option<String> {
+    events.last().map(|event| format!("the line: {}", evidence::reason(&event.raw)))
+}
+
+/// What the kernel demands of a module.
+fn rules_of_kernel(load: &DriverLoad) -> Vec<String> {
+    let secure_boot = load.secure_boot.map(|on| format!("Secure Boot {}", if on { "on" } else { "off" }));
+    let lockdown = load.lockdown.as_deref().map(|mode| format!("kernel lockdown {}", evidence::data(mode)));
+    let enforced = (load.signature_enforced == Some(true)).then(|| "module signatures enforced".to_owned());
+    [secure_boot, lockdown, enforced].into_iter().flatten().collect()
+}
+
+/// A denial in the kernel log, or in the audit log where a daemon takes the records. Either must be of a module of NVIDIA's.
+fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
+    let permissive = load.is_some_and(|load| load.selinux.as_deref().is_some_and(|mode| mode != "enforcing"));
+    if permissive {
+        return None;
+    }
+    let events: Vec<&KernelEvent> =
+        refused(node, &["selinux"]).into_iter().filter(|event| event.raw.contains("nvidia")).collect();
+    let denial = load.and_then(|load| load.selinux_denial.as_ref()).filter(|denial| denial.record.contains("nvidia"));
+    let record = denial.map(|denial| {
+        let when = denial.at.map(|at| format!(" {}", evidence::time(at))).unwrap_or_default();
+        format!("audit log{when}: {}", evidence::reason(&denial.record))
+    });
+    if events.is_empty() && record.is_none() {
+        return None;
+    }
+    let mode = load.and_then(|load| load.selinux.as_deref()).map(|mode| format!("SELinux is {}", evidence::data(mode)));
+    let draft = Draft::on_node(SELINUX).with_events(events.iter().copied()).with_all_evidence(said(&events));
+    Some(draft.with_all_evidence(record).with_all_evidence(mode))
+}
+
+/// The module exists, but was built for another kernel.
+fn misfit(node: &Node<'_>) -> Option<Draft> {
+    let events = refused(node, &["symbol_version", "version_magic"]);
+    if events.is_empty() {
+        return None;
+    }
+    Some(Draft::on_node(NOT_BUILT).with_events(events.iter().copied()).with_all_evidence(said(&events)))
+}
+
+/// The kernel's requirements for modules, as evidence if the driver is not loaded for another or an unknown reason.
+pub(crate) fn background(node: &Node<'_>) -> Option<String> {
+    let load = node.host()?.driver_load.as_ref()?;
+    let strict = load.secure_boot == Some(true) || load.lockdown.as_deref().is_some_and(|mode| mode != "none");
+    let rules = rules_of_kernel(load).join(", ");
+    (strict && !rules.is_empty()).then(|| format!("{rules}: only signed modules can be loaded"))
+}

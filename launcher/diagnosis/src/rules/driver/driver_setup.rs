@@ -1,0 +1,44 @@
+//! Configuration of the driver: device files, and a version on disk that differs from the loaded one.
+
+use crate::input::node::Node;
+use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::driver::driver_unusable;
+
+rules! {
+    UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "A different driver version is on disk",
+        None "No action now. Plan a drain of {node}: the version on disk is loaded at the next reboot.",
+        means "The driver version on disk differs from the loaded one and takes over at the next load.",
+        reads "host.driver";
+    DEVICE_NODES: "device-nodes-missing" Warning Driver DEBUG_DOC, "GPU device files are missing",
+        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the \
+            component that creates them.",
+        means "The driver works, and files in /dev that programs need to open a GPU are missing.",
+        reads "host.device_nodes, inventory.gpus";
+}
+
+/// Findings about the configuration, for a driver that works.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    let Some(host) = node.host() else { return drafts };
+    let broken = driver_unusable::is_broken(node);
+    // NVML works, so the files may exist elsewhere (a driver container has its own /dev). This is no more than a
+    // warning.
+    if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {
+        let names: Vec<String> = host.device_nodes_missing.iter().take(8).map(|name| evidence::data(name)).collect();
+        drafts.push(Draft::on_node(DEVICE_NODES).with_evidence(format!("missing in /dev: {}", names.join(", "))));
+    }
+    if let (Some(loaded), false) = (&host.driver.loaded, broken) {
+        let others = [("module on disk", &host.driver.module_on_disk), ("library on disk", &host.driver.library)];
+        let differing = others.into_iter().filter_map(|(what, version)| {
+            let version = version.as_ref().filter(|version| *version != loaded)?;
+            Some(format!("loaded {}, {what} {}", evidence::data(loaded), evidence::data(version)))
+        });
+        let differing: Vec<String> = differing.collect();
+        if !differing.is_empty() {
+            drafts.push(Draft::on_node(UPDATE_PENDING).with_all_evidence(differing));
+        }
+    }
+    drafts
+}

@@ -1,0 +1,395 @@
+//! Memory errors and repairs, from the counters, the row remapper and the memory Xids.
+//!
+//! The state in NVML has priority over the log: an Xid 63 means that a repair was recorded, and only NVML tells whether
+//! it is pending. Aggregate counters are the history of the board, not its current state.
+
+use crate::input::node::{Gpu, Node, STALE_AFTER};
+use crate::input::timeline::{concerns, is_xid};
+use crate::rule::declaration::{MEMORY_DOC, RETIREMENT_DOC, XID_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
+use syringe_core::facts::kernel_log::KernelEvent;
+
+rules! {
+    REMAP_FAILED: "row-remap-failed" Fatal Hardware MEMORY_DOC, "Row remapping failed: no spare row left",
+        ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).",
+        means "The GPU has no spare row left for a bad row of its memory. The bad row stays in use.",
+        reads "ecc.remapped_rows, xid: 64";
+    REMAP_PENDING: "row-remap-pending" Critical Hardware MEMORY_DOC,
+        "Row remap pending: takes effect after a GPU reset",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the remap then takes effect. No RMA is \
+            needed.",
+        means "The GPU has found a bad row of its memory and replaces it at the next reset. Until then the row stays \
+            in use.",
+        reads "ecc.remapped_rows, xid: 63, 64";
+    REMAP_MANY: "row-remap-many" Critical Hardware MEMORY_DOC, "A very large number of rows is remapped",
+        ContactVendor "Plan to return {gpu} of {node} (RMA): its memory keeps degrading.",
+        means "So many rows were replaced that NVIDIA accepts the return of the board.",
+        reads "ecc.remapped_rows";
+    REMAP_SPARES: "row-remap-spares-used" Warning Hardware MEMORY_DOC, "Memory banks without spare rows",
+        Watch "No action now. The next bad row in such a bank of {gpu} cannot be repaired: plan to replace the GPU.",
+        means "Some memory banks have used all their spare rows. A further bad row there cannot be replaced.",
+        reads "ecc.remapped_rows";
+    REMAP_DONE: "row-remap-done" Info Hardware MEMORY_DOC, "Bad memory rows were repaired",
+        None "No action: the repair of {gpu} succeeded.",
+        means "Bad rows were replaced in the past. The memory works as before.",
+        reads "ecc.remapped_rows";
+    REMAP_UNVERIFIED: "row-remap-recorded" Warning Hardware MEMORY_DOC, "The driver recorded a memory repair",
+        Watch "Check whether a remap of {gpu} is pending or failed (snapshot_ecc). Reset it at the next drain.",
+        means "The driver recorded that it will replace a bad row, and the counters could not be read.",
+        reads "xid: 63";
+    REMAP_NOT_RECORDED: "row-remap-not-recorded" Critical Hardware XID_DOC,
+        "The driver could not record a memory repair",
+        DrainAndReset "Drain {node}, reset {gpu}, then run the NVIDIA field diagnostic. If the repair fails again, \
+            return the GPU (RMA).",
+        means "The driver could not record the repair of a bad row: it is lost at the next reset.",
+        reads "xid: 64";
+    SRAM_THRESHOLD: "sram-threshold-exceeded" Fatal Hardware MEMORY_DOC, "Too many uncorrected SRAM errors",
+        ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).",
+        means "The uncorrected errors of the GPU's SRAM are above NVIDIA's limit for a return.",
+        reads "ecc.sram";
+    UNCONTAINED: "ecc-uncontained" Fatal Hardware MEMORY_DOC, "Uncontained memory error",
+        DrainAndReset "Do not schedule new work on {gpu} of {node}, drain it and reset it: other processes may have \
+            read corrupted data.",
+        means "A memory error reached programs that it does not belong to. Results of all of them can be wrong.",
+        reads "xid: 95";
+    CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
+        DrainAndReset "Restart the affected application; other work on {gpu} may continue. Do not schedule new work on {gpu} of \
+            {node}, and reset it at the next drain.",
+        means "A memory error that could not be corrected ended the program that used the memory. Other programs were \
+            not affected.",
+        reads "xid: 48, 94, ecc.volatile";
+    DOUBLE_BIT: "ecc-double-bit" Critical Hardware XID_DOC, "Uncorrectable memory error",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
+        means "A memory error could not be corrected (Xid 48). The program that used the memory was ended.",
+        reads "xid: 48, ecc.volatile";
+    UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC,
+        "Uncorrected memory errors since the driver was loaded",
+        Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs. Reset it at the next drain of {node}.",
+        means "The GPU counts memory errors that could not be corrected since the driver was loaded, and no Xid tells \
+            more.",
+        reads "ecc.volatile";
+    STORM: "ecc-correctable-storm" Warning Hardware XID_DOC, "Very many corrected memory errors",
+        Watch "No immediate action: corrected errors do not affect data. Watch {gpu} for row remaps, and run a \
+            diagnostic at the next drain.",
+        means "The GPU corrects very many memory errors. Uncorrectable errors often follow.",
+        reads "ecc.volatile, xid: 92";
+    HISTORY: "ecc-history" Info Hardware MEMORY_DOC, "Memory errors over the lifetime of the board",
+        None "No action: the lifetime counters of {gpu} do not grow, and there is no error since the driver was \
+            loaded.",
+        means "The GPU counted memory errors in its life, none of them since the driver was loaded.",
+        reads "ecc.aggregate";
+    PAGES_PENDING: "retired-pages-pending" Critical Hardware RETIREMENT_DOC,
+        "Page retirement pending: takes effect after a reset or driver reload",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it, or reload the driver.",
+        means "A page of memory with an error is taken out of use at the next reboot.",
+        reads "ecc.retired_pages";
+    PAGES_LIMIT: "retired-pages-limit" Fatal Hardware RETIREMENT_DOC, "The limit of retired pages is reached",
+        ContactVendor "Return {gpu} of {node} (RMA): no more pages can be retired.",
+        means "As many pages are retired as NVIDIA accepts for a return of the board.",
+        reads "ecc.retired_pages";
+    PAGES_MANY: "retired-pages-many" Warning Hardware RETIREMENT_DOC, "Many pages retired for double-bit errors",
+        Watch "Watch {gpu}: more such pages within a week are a reason for an RMA.",
+        means "Many pages are retired for uncorrectable errors. The limit is near.",
+        reads "ecc.retired_pages";
+    ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is disabled",
+        UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained. \
+            Without ECC, memory errors are neither detected nor repaired.",
+        means "ECC is off on a GPU that has it: memory errors are neither corrected nor noticed.",
+        reads "ecc.mode, inventory.ecc_mode";
+    ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "ECC mode change pending: takes effect after a reboot",
+        DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.",
+        means "ECC will be switched on or off at the next reboot or reset.",
+        reads "ecc.mode";
+    INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM is corrupted",
+        ContactVendor "Have {gpu} of {node} inspected: its stored counters and settings are not reliable.",
+        means "The checksum of the board's own store of settings and counters does not match.",
+        reads "ecc.inforom_valid, xid";
+    REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC,
+        "Hardware repair pending: takes effect after a GPU reset",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the repair then takes effect.",
+        means "The GPU can repair a memory channel or a processing cluster at the next reset.",
+        reads "ecc.channel_repair_pending, ecc.tpc_repair_pending";
+}
+
+/// DCGM fails a GPU at this number of rows remapped for uncorrectable errors, which is the whole reserve.
+const MAX_REMAPS: u32 = 512;
+
+/// The limit of retired pages is 64. From 60 on it is close.
+const PAGES_NEAR_LIMIT: u32 = 60;
+
+/// The RMA criterion of NVIDIA is more than 15 double-bit pages that still grow.
+const DOUBLE_BIT_PAGES: u32 = 15;
+
+/// Memory Xids of this group.
+pub(crate) const CODES: [u32; 9] = [48, 63, 64, 92, 94, 95, 140, 171, 172];
+
+/// Memory Xids of uncorrected errors.
+pub(crate) const UNCORRECTED_CODES: [u32; 6] = [48, 94, 95, 140, 171, 172];
+
+/// Memory findings of every GPU.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for gpu in &node.gpus {
+        let ecc = node.ecc_of(gpu);
+        if let Some(ecc) = ecc {
+            ecc.remapped_rows.iter().for_each(|rows| drafts.extend(remapped(node, gpu, rows)));
+            ecc.retired_pages.iter().for_each(|pages| drafts.extend(retired(gpu, pages)));
+            ecc.sram.iter().for_each(|sram| drafts.extend(sram_threshold(gpu, sram)));
+            drafts.extend(repairs_waiting(gpu, ecc));
+        }
+        let events = errors(node, gpu);
+        // If there is an Xid, the counters are its evidence. Otherwise they are a separate finding.
+        match (events, ecc) {
+            (Some(draft), _) => drafts.push(draft),
+            (None, Some(ecc)) => drafts.extend(counted(gpu, ecc)),
+            (None, None) => {}
+        }
+        drafts.extend(repairs(node, gpu, ecc));
+        drafts.extend(mode(node, gpu));
+        drafts.extend(storm(node, gpu));
+        drafts.extend(inforom(node, gpu));
+    }
+    drafts
+}
+
+fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
+    let RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram } = rows;
+    let counts = format!("remapped rows: {uncorrectable} for uncorrectable, {correctable} for corrected errors");
+    let log = || node.timeline.xids(gpu, &[63, 64]).map(evidence::event).take(2);
+    let mut drafts = Vec::new();
+    if *failure_occurred {
+        let draft = Draft::on_gpu(REMAP_FAILED, gpu).with_evidence("NVML: row remapping failure flag set");
+        drafts.push(draft.with_evidence(counts.clone()).with_all_evidence(log()));
+    }
+    if *pending {
+        let draft = Draft::on_gpu(REMAP_PENDING, gpu).with_evidence("NVML: row remap pending");
+        drafts.push(draft.with_evidence(counts.clone()).with_all_evidence(log()));
+    }
+    if *uncorrectable >= MAX_REMAPS {
+        drafts.push(Draft::on_gpu(REMAP_MANY, gpu).with_evidence(counts.clone()));
+    }
+    let exhausted = histogram.as_ref().map_or(0, |histogram| histogram.none);
+    if exhausted > 0 {
+        let banks = format!("{} without a spare row", evidence::count(usize::try_from(exhausted).unwrap_or(0), "bank"));
+        drafts.push(Draft::on_gpu(REMAP_SPARES, gpu).with_evidence(banks));
+    }
+    if *uncorrectable > 0 && drafts.is_empty() {
+        drafts.push(Draft::on_gpu(REMAP_DONE, gpu).with_evidence(counts).with_evidence("none pending, none failed"));
+    }
+    drafts
+}
+
+fn retired(gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
+    let RetiredPages { single_bit, double_bit, pending } = *pages;
+    let counts = format!("retired pages: {double_bit} for double-bit, {single_bit} for single-bit errors");
+    let mut drafts = Vec::new();
+    if pending == Some(true) {
+        drafts.push(
+            Draft::on_gpu(PAGES_PENDING, gpu)
+                .with_evidence("NVML: page retirement pending")
+                .with_evidence(counts.clone()),
+        );
+    }
+    if single_bit.saturating_add(double_bit) >= PAGES_NEAR_LIMIT {
+        drafts.push(Draft::on_gpu(PAGES_LIMIT, gpu).with_evidence(counts).with_evidence("the limit is 64"));
+    } else if double_bit > DOUBLE_BIT_PAGES {
+        drafts.push(Draft::on_gpu(PAGES_MANY, gpu).with_evidence(counts));
+    }
+    drafts
+}
+
+fn sram_threshold(gpu: &Gpu, sram: &SramErrors) -> Option<Draft> {
+    let uncorrected = sram.aggregate_uncorrected_parity.saturating_add(sram.aggregate_uncorrected_secded);
+    sram.threshold_exceeded.then(|| {
+        Draft::on_gpu(SRAM_THRESHOLD, gpu)
+            .with_evidence("NVML: SRAM uncorrected error threshold exceeded")
+            .with_evidence(format!("{uncorrected} uncorrected SRAM errors over the lifetime of the board"))
+    })
+}
+
+/// Repairs that wait for a reset.
+fn repairs_waiting(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
+    let waiting = [(ecc.channel_repair_pending, "channel repair"), (ecc.tpc_repair_pending, "TPC repair")];
+    let waiting: Vec<String> = waiting
+        .into_iter()
+        .filter(|(pending, _)| *pending == Some(true))
+        .map(|(_, what)| format!("NVML: {what} pending"))
+        .collect();
+    (!waiting.is_empty()).then(|| Draft::on_gpu(REPAIR_PENDING, gpu).with_all_evidence(waiting))
+}
+
+/// The InfoROM: NVML has a check, and other calls fail if it is corrupted. Both are one finding.
+fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let invalid = node.ecc_of(gpu).is_some_and(|ecc| ecc.inforom_valid == Some(false));
+    let checked = invalid.then(|| "NVML: the checksum of the InfoROM is wrong".to_owned());
+    let refused = node.gpu_problem(gpu, &[syringe_core::nvml_codes::CORRUPTED_INFOROM]);
+    let evidence: Vec<String> =
+        checked.into_iter().chain(refused.map(|problem| evidence::reason(&problem.why))).collect();
+    (!evidence.is_empty()).then(|| Draft::on_gpu(INFOROM, gpu).with_all_evidence(evidence))
+}
+
+/// The most severe memory error in the log, with related lines as evidence: 95 and 140 before 94 before 48.
+fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    // Errors of a GPU that falls off the bus are evidence of that fault.
+    let open: Vec<(usize, &KernelEvent)> =
+        node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu)).collect();
+    let found = |codes: &[u32]| -> Vec<&KernelEvent> {
+        open.iter().map(|(_, event)| *event).filter(|event| is_xid(event, codes)).collect()
+    };
+    let (uncontained, contained, double_bit) = (found(&[95, 140]), found(&[94]), found(&[48, 171, 172]));
+    let rule = if uncontained.iter().any(|event| escaped(event)) {
+        UNCONTAINED
+    } else if !contained.is_empty() {
+        CONTAINED
+    } else if !double_bit.is_empty() {
+        DOUBLE_BIT
+    } else {
+        return None;
+    };
+    let events: Vec<&KernelEvent> = uncontained.into_iter().chain(contained).chain(double_bit).collect();
+    let positions: Vec<usize> =
+        open.iter().filter(|(_, event)| is_xid(event, &CODES)).map(|(position, _)| *position).collect();
+    let mut draft = Draft::on_gpu(rule, gpu).with_events(events.iter().copied());
+    draft = draft.with_all_evidence(node.timeline.consequences(&positions));
+    if let Some(ecc) = node.ecc_of(gpu) {
+        draft = draft.with_all_evidence(since_load(&ecc.volatile));
+        let failed = ecc.remapped_rows.as_ref().is_some_and(|rows| rows.failure_occurred);
+        draft = if failed || node.timeline.xids(gpu, &[64]).any(exhausted) {
+            draft.with_action(
+                ActionCode::ContactVendor,
+                "Drain {node}, reset {gpu}, run the NVIDIA field diagnostic and return the GPU (RMA): the repair failed.",
+            )
+        } else {
+            draft.aged(node, gpu, &events, true)
+        };
+    }
+    Some(draft)
+}
+
+/// Xid 140 lists counters. If all are zero (or negative, which occurs), no error escaped.
+fn escaped(event: &KernelEvent) -> bool {
+    let counters: Vec<i64> =
+        ["dram", "ltc", "mmu", "pcie"].iter().filter_map(|name| event.details.get(*name)?.parse().ok()).collect();
+    event.code != Some(140) || counters.is_empty() || counters.iter().any(|&count| count > 0)
+}
+
+/// Returns whether an Xid 64 means that no spare rows are left. "Already pending" and "reserved row" do not.
+fn exhausted(event: &KernelEvent) -> bool {
+    let state = event.details.get("row_remap").map(String::as_str);
+    matches!(state, Some("table_full" | "bank_spares_used"))
+}
+
+fn since_load(volatile: &ErrorCounts) -> Option<String> {
+    let uncorrected = volatile.uncorrected.filter(|&count| count > 0)?;
+    let places: Vec<String> = volatile
+        .locations
+        .iter()
+        .filter(|place| place.uncorrected > 0)
+        .map(|place| format!("{} {}", place.uncorrected, evidence::data(&place.location)))
+        .collect();
+    let places = if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) };
+    Some(format!("uncorrected since driver load: {uncorrected}{places}"))
+}
+
+/// Counters without an Xid.
+fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
+    let lifetime = ecc.aggregate.uncorrected.filter(|&count| count > 0);
+    let lifetime_words = lifetime.map(|count| format!("uncorrected over the lifetime of the board: {count}"));
+    if let Some(evidence) = since_load(&ecc.volatile) {
+        return Some(Draft::on_gpu(UNCORRECTED, gpu).with_evidence(evidence).with_all_evidence(lifetime_words));
+    }
+    if let Some(sram) = ecc.uncorrected_since_load().filter(|&count| count > 0) {
+        let evidence = format!("uncorrected SRAM errors since driver load: {sram}");
+        return Some(Draft::on_gpu(UNCORRECTED, gpu).with_evidence(evidence).with_all_evidence(lifetime_words));
+    }
+    // Without the volatile counter it is not known that the errors are old.
+    ecc.volatile.uncorrected?;
+    let draft = Draft::on_gpu(HISTORY, gpu).with_all_evidence(lifetime_words.clone());
+    lifetime_words.map(|_| draft.with_evidence("uncorrected since driver load: 0"))
+}
+
+/// For Xid 63 and 64 the state of the remapper in NVML is used. If NVML has no state, or counts no repair, the Xids are
+/// a separate finding.
+fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
+    let rows = ecc.and_then(|ecc| ecc.remapped_rows.as_ref());
+    let pages = ecc.and_then(|ecc| ecc.retired_pages.as_ref());
+    let of_rows = rows
+        .map(|rows| rows.pending || rows.failure_occurred || rows.uncorrectable.saturating_add(rows.correctable) > 0);
+    let of_pages = pages
+        .filter(|pages| pages.pending.is_some())
+        .map(|pages| pages.pending == Some(true) || pages.single_bit.saturating_add(pages.double_bit) > 0);
+    let counted = of_rows.or(of_pages);
+    let failures: Vec<&KernelEvent> = node
+        .timeline
+        .xids(gpu, &[64])
+        .filter(|event| event.details.get("row_remap").is_none_or(|state| state != "already_pending"))
+        .collect();
+    if !failures.is_empty() && !rows.is_some_and(|rows| rows.failure_occurred) {
+        return Some(Draft::on_gpu(REMAP_NOT_RECORDED, gpu).with_events(failures));
+    }
+    let mut recorded = node.timeline.xids(gpu, &[63, 64]).peekable();
+    if counted == Some(true) || recorded.peek().is_none() {
+        return None;
+    }
+    let newest = node.timeline.xids(gpu, &[63, 64]).filter_map(|event| event.last).max();
+    let draft = Draft::on_gpu(REMAP_UNVERIFIED, gpu).with_events(recorded);
+    if counted.is_none() {
+        return Some(draft.with_evidence("the remap state was not read from NVML"));
+    }
+    // The row was recorded after the driver was loaded, but NVML counts none: either a reset that the log does not show
+    // applied it, or NVML has not counted it yet.
+    let settled = node.age(newest).is_some_and(|age| age > STALE_AFTER);
+    let severity = if settled { Severity::Info } else { Severity::Warning };
+    let watch =
+        "Read the remap state of {gpu} of {node} again (snapshot_ecc): a repair was recorded, but NVML counts none.";
+    Some(
+        draft
+            .with_evidence("NVML counts no completed and no pending repair")
+            .with_severity(severity)
+            .with_action(ActionCode::Watch, watch),
+    )
+}
+
+/// ECC is disabled on a board that supports it, or the mode is about to change.
+fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let inventory = node.inventory_of(gpu);
+    let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode).or_else(|| inventory.and_then(|gpu| gpu.ecc_mode))?;
+    if mode.current != mode.pending {
+        let word = |on: bool| if on { "on" } else { "off" };
+        let evidence = format!("ECC is {}, {} after the next reboot", word(mode.current), word(mode.pending));
+        return Some(Draft::on_gpu(ECC_PENDING, gpu).with_evidence(evidence));
+    }
+    // If the product is not known, `unknown` has an entry.
+    (!mode.current && gpu.name.is_some() && !leaves_factory_without_ecc(gpu))
+        .then(|| Draft::on_gpu(ECC_OFF, gpu).with_evidence("ECC mode off"))
+}
+
+/// Returns the GPUs with ECC disabled and an unknown product: on some products this is the default, on others a fault.
+pub(crate) fn ecc_off_of_unknown_products(node: &Node<'_>) -> Vec<(Option<u32>, String)> {
+    let off = |gpu: &&Gpu| {
+        let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode);
+        gpu.name.is_none() && mode.is_some_and(|mode| !mode.current && !mode.pending)
+    };
+    node.gpus.iter().filter(off).map(|gpu| (gpu.index, gpu.label())).collect()
+}
+
+/// On workstation and consumer boards, ECC is disabled by default or not supported.
+fn leaves_factory_without_ecc(gpu: &Gpu) -> bool {
+    let name = gpu.name.as_deref().unwrap_or("RTX");
+    ["GeForce", "RTX", "Quadro", "TITAN"].iter().any(|brand| name.contains(brand))
+}
+
+fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let events: Vec<&KernelEvent> = node.timeline.xids(gpu, &[92]).collect();
+    let corrected = node.ecc_of(gpu).and_then(|ecc| ecc.volatile.corrected);
+    let corrected = corrected.map(|count| format!("corrected since driver load: {count}"));
+    let draft = || Draft::on_gpu(STORM, gpu).with_all_evidence(events.iter().map(|event| evidence::event(event)));
+    (!events.is_empty()).then(|| draft().with_all_evidence(corrected).aged(node, gpu, &events, true))
+}
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

@@ -1,0 +1,41 @@
+//! MIG: pending mode changes, and GPUs with MIG enabled but without instances.
+
+use crate::input::node::{Gpu, Node};
+use crate::rule::declaration::{MIG_DOC, rules};
+use crate::rule::draft::Draft;
+use syringe_core::facts::Mode;
+
+rules! {
+    PENDING: "mig-mode-pending" Warning Driver MIG_DOC, "MIG mode change pending: takes effect after a reset",
+        DrainAndReset "Reset {gpu} of {node} when it is drained. Until then the old MIG mode applies.",
+        means "MIG will be switched on or off at the next reset of the GPU.",
+        reads "mig.mode";
+    EMPTY: "mig-without-instances" Warning Driver MIG_DOC, "MIG is enabled, but no instance exists",
+        UpdateSoftware "Create MIG instances on {gpu} of {node} (MIG manager, nvidia-smi mig -cgi), or disable MIG. \
+            In this state no workload can use the GPU.",
+        means "MIG is on and no instance exists: nothing of the GPU can be used.",
+        reads "mig.mode, mig.devices";
+}
+
+/// MIG findings of every GPU.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect()
+}
+
+fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let section = node.mig().and_then(|mig| mig.gpus.iter().find(|entry| Some(entry.index) == gpu.index));
+    let mode =
+        section.and_then(|entry| entry.mode).or_else(|| node.inventory_of(gpu).and_then(|entry| entry.mig_mode))?;
+    let Mode { current, pending } = mode;
+    let word = |on: bool| if on { "on" } else { "off" };
+    if current != pending {
+        let evidence = format!("MIG is {}, {} after the next reset", word(current), word(pending));
+        return Some(Draft::on_gpu(PENDING, gpu).with_evidence(evidence));
+    }
+    // Only the section tells that there are no instances: if the maximum number was not read, the list is not reliable.
+    let listed = section.is_some_and(|entry| entry.max_devices.is_some() && entry.devices.is_empty());
+    let failed = node.report.sections.mig.iter().flat_map(|section| &section.problems);
+    let failed = failed.into_iter().any(|problem| problem.gpu.is_none() || problem.gpu == gpu.index);
+    let empty = current && listed && !failed;
+    empty.then(|| Draft::on_gpu(EMPTY, gpu).with_evidence("MIG mode on, 0 MIG devices"))
+}

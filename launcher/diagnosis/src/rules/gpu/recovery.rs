@@ -1,0 +1,108 @@
+//! The recovery action that the driver recommends for a GPU: in NVML (R570 and later) and in Xid 154 (R565 and later).
+//!
+//! It has priority over the action of a rule. If another finding about the GPU exists, the recommendation is added to
+//! it; otherwise it is a separate finding.
+
+use crate::input::node::Node;
+use crate::rule::declaration::{NVML_DOC, Rule, rules};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::ecc::RecoveryAction;
+
+rules! {
+    RESET: "recovery-gpu-reset" Critical Hardware NVML_DOC, "The driver recommends: GPU reset",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
+        means "The driver recommends a reset of the GPU.",
+        reads "ecc.recovery_action, xid: 154";
+    REBOOT: "recovery-node-reboot" Fatal Hardware NVML_DOC, "The driver recommends: node reboot",
+        DrainAndReboot "Cordon, drain and reboot {node}. A reset of {gpu} is not sufficient.",
+        means "The driver recommends a reboot of the node.",
+        reads "ecc.recovery_action, xid: 154";
+    BUS_RESET: "recovery-bus-reset" Critical Hardware NVML_DOC, "The driver recommends: bus reset",
+        DrainAndReboot "Cordon, drain and reboot {node}. A reset of {gpu} is not sufficient, and a bus reset affects \
+            all devices on that bus.",
+        means "The driver recommends a reset of the bus of the GPU.",
+        reads "ecc.recovery_action, xid: 154";
+    DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver recommends: drain and reset",
+        DrainAndReset "Do not schedule new work on {gpu} of {node}, let unaffected work finish, then reset it.",
+        means "The driver recommends that no new work starts on the GPU and that it is reset.",
+        reads "ecc.recovery_action, xid: 154";
+    DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver recommends: drain peer-to-peer traffic",
+        DrainAndReset "Stop the peer-to-peer workloads on {gpu} of {node} and check again. If the recommendation \
+            remains, reset the GPU.",
+        means "The driver recommends to end work that uses peer-to-peer transfers.",
+        reads "ecc.recovery_action, xid: 154";
+    IMEX: "recovery-imex" Critical Fabric NVML_DOC, "The driver recommends: recover the IMEX domain",
+        UpdateSoftware "Restart nvidia-imex on all nodes of this IMEX domain, including {node}.",
+        means "The driver recommends to recover the IMEX domain of the node.",
+        reads "ecc.recovery_action, xid: 154";
+    OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver recommends an unknown recovery action",
+        Watch "The driver is newer than this tool. Run nvidia-smi -q on {node} to see the recovery action of {gpu}.",
+        means "The driver recommends an action that this version does not know.",
+        reads "ecc.recovery_action, xid: 154";
+}
+
+/// Adds the recommendation of the driver to the findings of each GPU.
+pub(crate) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    for gpu in &node.gpus {
+        let Some((action, event)) = node.recovery_action(gpu) else { continue };
+        let Some(rule) = rule(action) else { continue };
+        let words = match event {
+            Some(event) => evidence::event(event),
+            None => format!("NVML recovery action: {}", action.label()),
+        };
+        let grave = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
+        match drafts.iter_mut().filter(grave).max_by_key(|draft| draft.severity) {
+            Some(draft) => join(draft, rule, words),
+            None => drafts.push(Draft::on_gpu(rule, gpu).with_evidence(words)),
+        }
+    }
+}
+
+/// The actions RMA and reboot are kept. Weaker actions are replaced by the recommendation.
+fn join(draft: &mut Draft, rule: Rule, words: String) {
+    let keeps = matches!(draft.action, ActionCode::ContactVendor | ActionCode::DrainAndReboot);
+    let joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));
+    *draft = if keeps || draft.action == rule.action { joined } else { joined.with_action(rule.action, rule.advice) };
+}
+
+fn rule(action: RecoveryAction) -> Option<Rule> {
+    match action {
+        RecoveryAction::None => None,
+        RecoveryAction::GpuReset => Some(RESET),
+        RecoveryAction::BusReset => Some(BUS_RESET),
+        RecoveryAction::NodeReboot | RecoveryAction::SystemReboot => Some(REBOOT),
+        RecoveryAction::DrainP2p => Some(DRAIN_P2P),
+        RecoveryAction::DrainAndReset => Some(DRAIN_RESET),
+        RecoveryAction::RecoverImex => Some(IMEX),
+        RecoveryAction::Unknown => Some(OTHER),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::aging as event_severity;
+    use syringe_core::facts::kernel_log::KernelEvent;
+
+    /// The catalogue and this file have the same action for every recommendation.
+    #[test]
+    fn the_kinds_of_154_are_the_rules_of_this_file() {
+        for (value, name) in [
+            (1, "gpu_reset"),
+            (2, "node_reboot"),
+            (3, "drain_p2p"),
+            (4, "drain_and_reset"),
+            (5, "recover_imex"),
+            (6, "bus_reset"),
+            (7, "system_reboot"),
+        ] {
+            let details = [("recovery_action".to_owned(), name.to_owned())].into();
+            let event = KernelEvent { code: Some(154), details, ..KernelEvent::default() };
+            let rule = rule(RecoveryAction::from(value)).expect("an action has a rule");
+            let found = (event_severity::severity(&event), event_severity::action(event_severity::of(&event).response));
+            assert_eq!(found, (rule.severity, rule.action), "{name}");
+        }
+    }
+}

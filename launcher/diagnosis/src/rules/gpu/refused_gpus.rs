@@ -1,0 +1,71 @@
+//! GPUs that the driver refuses when it loads: unsupported ones, and those without a usable memory region.
+//!
+//! The driver logs the reason, which determines the solution. `lost` and `driver` decide when these lines are a
+//! finding.
+
+use crate::input::node::{Gpu, Node};
+use crate::input::timeline::concerns;
+use crate::rule::declaration::{DEBUG_DOC, rules};
+use crate::rule::draft::Draft;
+use syringe_core::classification::ActionCode;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+
+rules! {
+    NOT_MAPPED: "gpu-memory-not-mapped" Fatal Driver DEBUG_DOC,
+        "The firmware assigned no usable memory region (BAR) to the GPU",
+        UpdateSoftware "Enable 'Above 4G Decoding' (and large BARs) in the firmware of {node}, or boot it with \
+            pci=realloc. The driver cannot start {gpu} without its BAR.",
+        means "The firmware of the server gave the GPU no region for its memory (BAR), so that the driver refuses it.",
+        reads "xid: driver lines";
+    WRONG_DRIVER: "driver-wrong-flavour" Fatal Driver DEBUG_DOC, "The installed driver does not support the GPU",
+        UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other flavor of its \
+            kernel modules.",
+        means "The installed kernel module does not support this GPU: the open one does not support GPUs before \
+            Turing, the closed one none from Blackwell on.",
+        reads "xid: driver lines, host.driver";
+}
+
+/// Returns the logged reason why the driver refused a GPU. It replaces the general advice.
+pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let of = |kind| -> Vec<&KernelEvent> { node.timeline.of_kind(kind).filter(|event| concerns(event, gpu)).collect() };
+    let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
+    if !unsupported.is_empty() {
+        return Some(wrong_driver(Draft::on_gpu(WRONG_DRIVER, gpu), &unsupported));
+    }
+    (!unmapped.is_empty()).then(|| Draft::on_gpu(NOT_MAPPED, gpu).with_events(unmapped))
+}
+
+/// Lines that refuse a GPU without naming it. They are ignored if NVML responds for every GPU on the bus.
+pub(crate) fn refused_without_address(node: &Node<'_>) -> Vec<Draft> {
+    let both_read = node.inventory().is_some() && node.host().is_some();
+    if both_read && node.listed().all(|gpu| gpu.answers) {
+        return Vec::new();
+    }
+    let of = |kind| -> Vec<&KernelEvent> {
+        node.timeline.of_kind(kind).filter(|event| event.pci_address.is_none() && event.gpu_index.is_none()).collect()
+    };
+    let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
+    let unsupported = (!unsupported.is_empty()).then(|| wrong_driver(Draft::on_node(WRONG_DRIVER), &unsupported));
+    let unmapped = (!unmapped.is_empty()).then(|| Draft::on_node(NOT_MAPPED).with_events(unmapped));
+    unsupported.into_iter().chain(unmapped).collect()
+}
+
+/// Adds the lines about an unsupported GPU, and the solution that they name.
+pub(crate) fn wrong_driver(draft: Draft, events: &[&KernelEvent]) -> Draft {
+    let why = events.iter().find_map(|event| event.sub_code.as_deref()).unwrap_or_default();
+    let advice = match why {
+        "needs_open_module" => {
+            "Install the open kernel modules of the driver on {node} (GPU Operator: driver.kernelModuleType=open): {gpu} \
+             requires them."
+        }
+        "needs_proprietary_module" => {
+            "Install the proprietary kernel modules of the driver on {node} (GPU Operator: \
+             driver.kernelModuleType=proprietary): {gpu} has no GSP, which the open modules require."
+        }
+        "needs_legacy_driver" => {
+            "Install the legacy driver that the kernel log of {node} names: the installed driver is too new for {gpu}."
+        }
+        _ => WRONG_DRIVER.advice,
+    };
+    draft.with_events(events.iter().copied()).with_action(ActionCode::UpdateSoftware, advice)
+}

@@ -1,0 +1,142 @@
+//! Temperature: active thermal slowdowns, temperatures at their limits, and time in thermal slowdown since the driver
+//! was loaded.
+//!
+//! A low margin alone is no finding: some H100 firmware reports a `T.Limit` margin of zero or below on a healthy, cool
+//! GPU. A finding needs a temperature at an absolute limit, or a slowdown that the driver reports. From Ada on, drivers
+//! may report the margin only: then it counts if the GPU is warm.
+
+use jiff::SignedDuration;
+
+use crate::input::node::{Gpu, Node};
+use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use syringe_core::classification::Severity;
+use syringe_core::facts::clock_events;
+use syringe_core::facts::clock_events::{HARDWARE_THERMAL, SOFTWARE_THERMAL};
+use syringe_core::facts::telemetry::{GpuTelemetry, Temperature};
+
+rules! {
+    HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware thermal slowdown",
+        CheckCabling "Check airflow, fans, coolant and inlet temperature of {node} at {gpu}. Move work to other GPUs \
+            until it has cooled down.",
+        means "The GPU slows itself down because of its temperature.",
+        reads "telemetry.clocks, telemetry.temperature";
+    SOFTWARE: "thermal-slowdown-software" Warning Thermal NVML_DOC, "Software thermal slowdown",
+        CheckCabling "Check airflow, fans and inlet temperature of {node} at {gpu}. The driver reduces the clocks of \
+            the GPU.",
+        means "The driver slows the GPU down because of its temperature.",
+        reads "telemetry.clocks, telemetry.temperature";
+    TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU is at its temperature limit",
+        CheckCabling "Check the cooling of {gpu} on {node} now. At the shutdown limit the GPU switches itself off.",
+        means "The GPU is at the temperature at which it slows down or above.",
+        reads "telemetry.temperature";
+    MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory is at its temperature limit",
+        CheckCabling "Check the cooling of {gpu} on {node}. Hot memory causes memory errors.",
+        means "The memory of the GPU is at its highest operating temperature or above.",
+        reads "telemetry.temperature";
+    LOST_TIME: "thermal-time-lost" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
+        CheckCabling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.",
+        means "The GPU was slowed down for its temperature for a noticeable part of the time since the driver was \
+            loaded.",
+        reads "telemetry.clocks";
+}
+
+/// A GPU that is closer than this to its slowdown limit is a finding.
+const NEAR_CELSIUS: i32 = 5;
+
+/// No data center GPU has a slowdown limit below this: a used-up margin at a lower temperature is a quirk of the
+/// firmware.
+const WARM_CELSIUS: i32 = 75;
+
+/// Plausible temperatures. Failed sensors report values outside of this range.
+pub(crate) const PLAUSIBLE: std::ops::RangeInclusive<i32> = 1..=150;
+
+/// Thermal slowdown for at least one in this many seconds is a finding.
+const NOTABLE_SHARE: u64 = 20;
+
+/// Shorter slowdowns are normal.
+const LEAST: SignedDuration = SignedDuration::from_mins(10);
+
+/// Thermal findings of every GPU.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for gpu in &node.gpus {
+        let Some(now) = node.telemetry_of(gpu) else { continue };
+        let slowed = slowdown(gpu, now);
+        // Then the temperature is evidence of the slowdown, not another finding.
+        let limits = limits(gpu, &now.temperature);
+        drafts.extend(limits.into_iter().filter(|draft| slowed.is_none() || draft.rule != TOO_HOT));
+        drafts.extend(slowed);
+        drafts.extend(lost_time(node, gpu, now));
+    }
+    drafts
+}
+
+fn slowdown(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
+    let mask = clock_events::mask_of(&now.throttling);
+    let rule = if mask & HARDWARE_THERMAL != 0 {
+        HARDWARE
+    } else if mask & SOFTWARE_THERMAL != 0 {
+        SOFTWARE
+    } else {
+        return None;
+    };
+    let words: Vec<String> = now.throttling.reasons.iter().take(4).map(|reason| evidence::data(reason)).collect();
+    let words = if words.is_empty() { format!("mask {mask:#x}") } else { words.join(", ") };
+    Some(
+        Draft::on_gpu(rule, gpu)
+            .with_evidence(format!("clock event reasons: {words}"))
+            .with_all_evidence(temperature(&now.temperature)),
+    )
+}
+
+fn temperature(now: &Temperature) -> Option<String> {
+    let celsius = now.gpu_celsius?;
+    let limit = now.slowdown_celsius.map(|limit| format!(", slowdown at {limit} °C")).unwrap_or_default();
+    let memory = now.memory_celsius.map(|memory| format!(", memory {memory} °C")).unwrap_or_default();
+    Some(format!("GPU {celsius} °C{limit}{memory}"))
+}
+
+fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
+    let pairs = [
+        (TOO_HOT, now.gpu_celsius, now.slowdown_celsius),
+        (MEMORY_TOO_HOT, now.memory_celsius, now.memory_max_celsius),
+    ];
+    let mut drafts = Vec::new();
+    for (rule, celsius, limit) in pairs {
+        let (Some(celsius), Some(limit)) = (celsius, limit) else { continue };
+        if !PLAUSIBLE.contains(&celsius) || !PLAUSIBLE.contains(&limit) || celsius < limit - NEAR_CELSIUS {
+            continue;
+        }
+        let severity = if celsius >= limit { Severity::Critical } else { Severity::Warning };
+        drafts.push(
+            Draft::on_gpu(rule, gpu).with_severity(severity).with_evidence(format!("{celsius} °C, limit {limit} °C")),
+        );
+    }
+    let margin = now.tlimit_margin_celsius.filter(|margin| *margin <= 0 && now.slowdown_celsius.is_none());
+    let warm = now.gpu_celsius.filter(|celsius| (WARM_CELSIUS..=*PLAUSIBLE.end()).contains(celsius));
+    if let (Some(margin), Some(celsius)) = (margin, warm) {
+        let slowdown = now.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
+        let reached = slowdown.is_some_and(|limit| margin <= limit);
+        let limit = slowdown.map(|limit| format!(", slowdown at {limit} °C")).unwrap_or_default();
+        let severity = if reached { Severity::Critical } else { Severity::Warning };
+        let evidence = format!("{celsius} °C, T.Limit margin {margin} °C{limit}");
+        drafts.push(Draft::on_gpu(TOO_HOT, gpu).with_severity(severity).with_evidence(evidence));
+    }
+    drafts
+}
+
+/// Counters show slowdowns between two readings.
+fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
+    let counted_ms = node.counted_seconds()?.saturating_mul(1000);
+    let thermal = now.throttling.violations.iter().find(|violation| violation.policy == "thermal")?;
+    let lost = SignedDuration::from_millis(i64::try_from(thermal.duration_ms).ok()?);
+    if lost < LEAST || counted_ms == 0 {
+        return None;
+    }
+    let notable = thermal.duration_ms.saturating_mul(NOTABLE_SHARE) >= counted_ms;
+    let severity = if notable { Severity::Warning } else { Severity::Info };
+    let evidence = format!("thermal slowdown for {} since driver load", evidence::span(lost));
+    Some(Draft::on_gpu(LOST_TIME, gpu).with_severity(severity).with_evidence(evidence))
+}

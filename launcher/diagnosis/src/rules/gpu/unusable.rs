@@ -1,0 +1,283 @@
+//! GPUs that cannot be used: fell off the bus, lost, not initialized, or bound to another driver.
+//!
+//! For each GPU the PCI bus, NVML and the kernel log are compared. Each GPU gets one finding, the most certain one.
+//! GPUs that are missing only in Kubernetes are in `cluster`.
+
+use crate::input::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
+use crate::input::timeline::{concerns, follows, is_off_bus, is_xid};
+use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::gpu::refused_gpus::refused_at_load;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::device_names::DeviceNames;
+use syringe_core::facts::host::PciGpu;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::nvml_codes as codes;
+
+rules! {
+    OFF_BUS: "gpu-off-bus" Fatal Hardware XID_DOC, "GPU fell off the PCIe bus",
+        DrainAndReboot "Cordon and drain {node}, then power-cycle it (a reset cannot reach {gpu}). If it happens \
+            again, return the GPU (RMA).",
+        means "The GPU does not answer on the PCIe bus any more (Xid 79). Its processes have lost it.",
+        reads "xid: 79, host.pci_gpus, inventory.gpus";
+    LOST: "gpu-lost" Fatal Hardware NVML_DOC, "NVML reports the GPU as lost",
+        DrainAndReboot "Cordon and drain {node}, then power-cycle it. If {gpu} is lost again, return it (RMA).",
+        means "NVML reports that the GPU is lost. It answers no call until the node is restarted.",
+        reads "inventory, telemetry, ecc (problems)";
+    INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialize the GPU",
+        DrainAndReboot "Drain and reboot {node}. If {gpu} still does not initialize, check power and firmware, then \
+            contact the vendor.",
+        means "The driver found the GPU and could not initialize it (RmInitAdapter). The GPU is not usable.",
+        reads "xid: RmInitAdapter lines, inventory.gpus";
+    NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus is missing from NVML",
+        DrainAndReboot "Drain and reboot {node}. If {gpu} is still missing, check its power and seating.",
+        means "The GPU is on the PCI bus and bound to the driver, and NVML does not list it.",
+        reads "host.pci_gpus, inventory.gpus";
+    RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML reports that the GPU requires a reset",
+        DrainAndReset "Drain the workloads on {gpu} of {node}, then reset it.",
+        means "NVML refuses calls to the GPU until it is reset.",
+        reads "inventory, telemetry, ecc (problems)";
+    UNRESPONSIVE: "gpu-unresponsive" Critical Driver DEBUG_DOC, "Calls to the GPU do not return",
+        DrainAndReboot "Drain and reboot {node}: a driver that hangs on {gpu} rarely recovers.",
+        means "Calls to this GPU did not return within the time limit.",
+        reads "inventory, telemetry, ecc (problems)";
+    REFUSED: "gpu-cannot-be-opened" Critical Driver NVML_DOC, "NVML lists the GPU but cannot open it",
+        DrainAndReboot "Check the kernel log of {node} for {gpu}, and its power cables. Then drain and reboot {node}.",
+        means "NVML counts the GPU and cannot open it.",
+        reads "inventory (problems)";
+    NOT_BOUND: "gpu-not-bound" Warning Driver DEBUG_DOC, "GPU without a driver",
+        UpdateSoftware "Find out why the nvidia driver is not bound to {gpu} on {node} (kernel log at driver load), \
+            then bind it.",
+        means "The GPU is on the PCI bus, and no driver is bound to it.",
+        reads "host.pci_gpus";
+    PASSTHROUGH: "gpu-passthrough" Info Driver None, "GPU is passed through to virtual machines",
+        None "No action: {gpu} is bound to vfio-pci. Containers cannot use GPUs of virtual machines.",
+        means "The GPU is bound to vfio-pci for virtual machines. Containers of this node cannot use it.",
+        reads "host.pci_gpus";
+}
+
+/// PCIe errors within this time before a GPU fell off the bus are evidence of that fault.
+const PRECEDING_WINDOW: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
+
+/// Returns one finding for each GPU that cannot be used.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect();
+    drafts.extend(off_bus_elsewhere(node));
+    drafts.extend(uninitialised_somewhere(node, &drafts));
+    drafts
+}
+
+fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let device = node.pci_of(gpu);
+    let silent = device.is_some_and(|device| device.answers == Some(false));
+    let events: Vec<(usize, &KernelEvent)> =
+        node.timeline.unexplained().filter(|(_, event)| is_off_bus(event) && concerns(event, gpu)).collect();
+    if silent || !events.is_empty() {
+        return Some(off_bus(node, gpu, &events, silent));
+    }
+    if let Some(problem) = node.gpu_problem(gpu, &[codes::GPU_LOST, codes::GPU_NOT_FOUND]) {
+        let draft =
+            Draft::on_gpu(LOST, gpu).with_evidence(evidence::reason(&problem.why)).with_all_evidence(counted(node));
+        return Some(draft.with_all_evidence(identity(node, gpu)));
+    }
+    if let Some(problem) = node.gpu_problem(gpu, &[codes::RESET_REQUIRED]) {
+        return Some(Draft::on_gpu(RESET_REQUIRED, gpu).with_evidence(evidence::reason(&problem.why)));
+    }
+    if let Some(problem) = node.gpu_problem(gpu, &[codes::TIMEOUT]) {
+        return Some(Draft::on_gpu(UNRESPONSIVE, gpu).with_evidence(evidence::reason(&problem.why)));
+    }
+    // Nothing could be read for another reason, usually `Unknown Error`.
+    if let Some(problem) = node.gpu_problem(gpu, &codes::FAILURES).filter(|_| !gpu.answers) {
+        return Some(
+            Draft::on_gpu(REFUSED, gpu).with_evidence(evidence::reason(&problem.why)).with_all_evidence(counted(node)),
+        );
+    }
+    let listed = device.and_then(|device| unlisted(node, gpu, device));
+    // If the bus or NVML was not read, the driver line is the only information about the GPU.
+    let unread = !gpu.answers && (node.inventory().is_none() || device.is_none());
+    listed.or_else(|| refused_at_load(node, gpu).filter(|_| unread)).or_else(|| init_failed(node, gpu))
+}
+
+fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent: bool) -> Draft {
+    let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
+    let mut draft = Draft::on_gpu(OFF_BUS, gpu).with_events(events.iter().map(|(_, event)| *event));
+    if silent {
+        draft = draft.with_evidence("its PCI configuration space returns all ones");
+    }
+    if gpu.from_log && node.host().is_some() {
+        draft = draft.with_evidence("it is no longer on the PCI bus");
+    }
+    // It fell off the bus and responds again, because somebody reset the bus. The cause is still unknown. A response
+    // may be older than the loss.
+    let settled = node.age(draft.when).is_none_or(|age| age > SETTLE_TIME);
+    if node.is_readable(gpu) && !silent && settled {
+        draft = draft.with_severity(Severity::Critical).with_evidence("NVML can read it again").with_action(
+            ActionCode::DrainAndReset,
+            "Drain the workloads on {gpu} of {node} and reset it: it fell off the bus and responds again. If it happens again, \
+             return the GPU (RMA).",
+        );
+        let events: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
+        draft = draft.aged(node, gpu, &events, true);
+    } else {
+        draft = draft.with_all_evidence(counted(node));
+    }
+    draft
+        .with_all_evidence(node.timeline.consequences(&positions))
+        .with_all_evidence(identity(node, gpu))
+        .with_all_evidence(holder(node, gpu))
+        .with_all_evidence(preceding_errors(node, events))
+}
+
+/// Returns the pod that uses the GPU.
+fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
+    let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
+    let allocation = node.kubelet()?.allocations.iter().find(|allocation| names.match_allocation(allocation))?;
+    let pod = evidence::data(&allocation.holder());
+    Some(format!("in use by pod {pod}, container {}", evidence::data(&allocation.container)))
+}
+
+/// Returns the identity of the board, which an RMA needs: `UUID GPU-…, serial 16…`. NVML no longer reports it.
+fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
+    let of_gpu = |event: &&KernelEvent| concerns(event, gpu);
+    let logged = node.timeline.current().filter(of_gpu).find_map(|event| event.details.get("board_serial"));
+    let entry = node.inventory_of(gpu);
+    let serial = entry.and_then(|entry| entry.serial.as_ref()).or(logged);
+    let slot = entry.and_then(|entry| entry.platform.as_ref()?.slot);
+    let words = [
+        gpu.uuid.as_ref().map(|uuid| format!("UUID {}", evidence::data(uuid))),
+        serial.map(|serial| format!("serial {}", evidence::data(serial))),
+        slot.map(|slot| format!("slot {slot}")),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    (!words.is_empty()).then(|| format!("identity: {}", words.join(", ")))
+}
+
+/// Returns whether a PCIe error or a lost link belongs to a GPU that fell off the bus shortly after.
+pub(crate) fn is_preceding_error(node: &Node<'_>, event: &KernelEvent) -> bool {
+    node.timeline.current().any(|fall| is_off_bus(fall) && precedes(event, fall))
+}
+
+/// Returns whether a PCIe error or a lost link occurred shortly before a GPU fell off the bus (`fall`).
+pub(crate) fn precedes(event: &KernelEvent, fall: &KernelEvent) -> bool {
+    let kind = matches!(event.kind, Kind::Aer | Kind::PcieLink)
+        && event.sub_code.as_deref().is_none_or(|sub| sub != "bandwidth_limited");
+    kind && event.last.is_some() && follows(event, fall, Some(PRECEDING_WINDOW))
+}
+
+/// Returns PCIe errors and lost links shortly before.
+fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<String> {
+    let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
+    let quoted = node.timeline.current().filter(near).map(|event| {
+        let place = event.pci_address.as_ref().map(|pci| format!(" on {}", pci.sysfs())).unwrap_or_default();
+        format!("shortly before: {}{place}", evidence::event(event))
+    });
+    quoted.take(2).collect()
+}
+
+/// `NVML lists 7 GPUs, PCI lists 8`.
+fn counted(node: &Node<'_>) -> Option<String> {
+    let (nvml, pci) = (node.inventory()?.gpus.len(), node.host()?.pci_gpus.len());
+    (nvml != pci).then(|| format!("NVML lists {}, PCI lists {pci}", evidence::count(nvml, "GPU")))
+}
+
+/// A GPU on the bus that is missing from NVML, although NVML works.
+fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
+    let inventory = node.inventory()?;
+    let listed = gpu.index.is_some() || inventory.gpus.iter().any(|other| other.pci_address == gpu.pci);
+    if listed || device.in_nvml == Some(true) {
+        return None;
+    }
+    match device.driver.as_deref() {
+        Some("vfio-pci") => Some(passthrough(gpu)),
+        // `driver` has a finding for it: the other driver is bound to all GPUs.
+        Some("nouveau") => None,
+        Some("nvidia") => Some(refused_at_load(node, gpu).unwrap_or_else(|| uninitialised(node, gpu))),
+        Some(other) => Some(Draft::on_gpu(NOT_BOUND, gpu).with_evidence(format!("bound to {}", evidence::data(other)))),
+        None if refused_at_load(node, gpu).is_some() => refused_at_load(node, gpu),
+        None => Some(
+            Draft::on_gpu(NOT_BOUND, gpu)
+                .with_evidence("on the PCI bus, no driver is bound")
+                .with_all_evidence(counted(node)),
+        ),
+    }
+}
+
+/// A GPU bound to vfio-pci.
+pub(crate) fn passthrough(gpu: &Gpu) -> Draft {
+    Draft::on_gpu(PASSTHROUGH, gpu).with_evidence("bound to vfio-pci")
+}
+
+fn says_init_failed(event: &KernelEvent) -> bool {
+    event.kind == Kind::RmInitFailed || is_xid(event, &[143])
+}
+
+/// The log reports that the driver could not initialize the GPU. If NVML can read it, a later attempt succeeded.
+fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let failed = |event: &&KernelEvent| says_init_failed(event) && concerns(event, gpu);
+    let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
+    let newest = events.iter().filter_map(|event| event.last).max();
+    let draft = Draft::on_gpu(INIT_FAILED, gpu).with_events(events.iter().copied());
+    let works = node.is_readable(gpu) && !events.iter().any(|event| event.kind == Kind::Xid);
+    if events.is_empty() {
+        return None;
+    }
+    if !works {
+        return Some(draft.unless_recovered(node.recovered(gpu, &events)));
+    }
+    let old = node.age(newest).is_some_and(|age| age > STALE_AFTER);
+    let severity = if old { Severity::Info } else { Severity::Warning };
+    let watch = "No action now: NVML can read {gpu} of {node}. Watch whether it fails to initialize again.";
+    Some(draft.with_severity(severity).with_evidence("NVML can read it now").with_action(ActionCode::Watch, watch))
+}
+
+/// Older drivers name the GPU in these lines by its minor number, or not at all.
+fn uninitialised_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
+    let told = drafts.iter().any(|draft| draft.rule.id == INIT_FAILED.id || draft.rule.id == NOT_IN_NVML.id);
+    let nameless = node.timeline.of_kind(Kind::RmInitFailed).filter(|event| event.pci_address.is_none());
+    let events: Vec<&KernelEvent> = nameless.collect();
+    let all_read = node.listed().next().is_some() && node.listed().all(|gpu| node.is_readable(gpu));
+    (!events.is_empty() && !told && !all_read).then(|| {
+        Draft::on_node(INIT_FAILED)
+            .with_events(events)
+            .with_evidence("the log line does not name the GPU")
+            .with_severity(Severity::Critical)
+    })
+}
+
+fn uninitialised(node: &Node<'_>, gpu: &Gpu) -> Draft {
+    let failed = |event: &&KernelEvent| says_init_failed(event) && concerns(event, gpu);
+    let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
+    let probe = node.timeline.of_kind(Kind::ProbeFailed).map(evidence::event);
+    let rule = if events.is_empty() { NOT_IN_NVML } else { INIT_FAILED };
+    Draft::on_gpu(rule, gpu)
+        .with_events(events)
+        .with_evidence("bound to the nvidia driver on PCI, missing from NVML")
+        .with_all_evidence(counted(node))
+        .with_all_evidence(probe)
+}
+
+/// GPUs that fell off the bus and that no other source knows: the report has no `host` section, or the device is gone
+/// from PCI.
+fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    let unknown = node
+        .timeline
+        .unexplained()
+        .filter(|(_, event)| is_off_bus(event) && !node.gpus.iter().any(|gpu| concerns(event, gpu)));
+    for (at, event) in unknown {
+        let gpu = Gpu {
+            index: event.gpu_index,
+            uuid: event.gpu_uuid.clone(),
+            pci: event.pci_address.clone(),
+            ..Gpu::default()
+        };
+        if drafts.iter().any(|draft| draft.is_on(&gpu)) {
+            continue;
+        }
+        let gone = node.host().is_some().then(|| "it is no longer on the PCI bus".to_owned());
+        let draft = Draft::on_gpu(OFF_BUS, &gpu).with_event(event).with_all_evidence(gone);
+        drafts.push(draft.with_all_evidence(node.timeline.consequences(&[at])));
+    }
+    drafts
+}

@@ -1,0 +1,252 @@
+//! Compares the GPUs in Kubernetes and the kubelet with the GPUs of the node.
+//!
+//! A node on which all GPUs have disappeared has no finding about a GPU. Therefore the number of GPUs is compared with
+//! the PCI bus (in `lost`), the capacity, the labels, and the allocations of the kubelet.
+
+use crate::input::node::Node;
+use crate::rule::declaration::{DEBUG_DOC, PLUGIN_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::node::Component;
+use syringe_core::report::Problem;
+use syringe_core::text::clean;
+
+rules! {
+    NONE_FOUND: "no-gpus-found" Fatal Hardware DEBUG_DOC, "No GPU found on a node that should have GPUs",
+        DrainAndReboot "Drain and reboot {node}. If PCI still shows no GPU, check the machine or its instance type.",
+        means "Kubernetes counts GPUs on the node, but neither NVML nor the PCI bus shows one. No pod can use a GPU \
+            there.",
+        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count";
+    FEWER: "gpu-count-low" Critical Hardware DEBUG_DOC, "Fewer GPUs than Kubernetes expects",
+        DrainAndReboot "Drain and reboot {node}. If a GPU is still missing, check its seating and power.",
+        means "Fewer GPUs are known to NVML and PCI than Kubernetes counted. Pods can be sent to GPUs that do not \
+            exist any more.",
+        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count";
+    NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "The node has no NVIDIA GPU",
+        None "No action: {node} has no NVIDIA GPU, and nothing indicates that it should.",
+        means "The node has no NVIDIA GPU, and Kubernetes does not expect one.",
+        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity";
+    UNALLOCATABLE: "gpus-not-allocatable" Warning Driver PLUGIN_DOC, "Not all GPUs are allocatable",
+        Watch "Check the log of the device plugin on {node} for devices that it marks unhealthy, and the other \
+            findings.",
+        means "The device plugin reports some GPUs as unhealthy, so that fewer GPUs are allocatable than the node \
+            has.",
+        reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable";
+    NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs are not advertised to Kubernetes",
+        UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?",
+        means "GPUs respond, but Kubernetes advertises none of them: no pod that requests a GPU can run on the node.",
+        reads "inventory.gpus, kubernetes.gpu_capacity, kubernetes.other_gpu_resources, kubernetes.gpu_dra, \
+            kubernetes.gpu_plugin_in_cluster, kubernetes.nvidia_pods";
+    ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC,
+        "A pod is allocated a GPU that is missing",
+        RestartPod "Restart the pod when {node} has its GPU back, or move the pod to another node.",
+        means "The kubelet has allocated to a pod a GPU or MIG device that NVML does not list. CUDA fails in that pod.",
+        reads "kubelet.allocations, inventory.gpus, mig.gpus";
+    STALE_DEVICES: "device-plugin-stale" Warning Driver PLUGIN_DOC,
+        "The device plugin advertises GPUs that do not exist",
+        UpdateSoftware "Restart the NVIDIA device plugin on {node}.",
+        means "The device plugin advertises GPUs or MIG devices that NVML does not list. A pod that gets one of them \
+            cannot start.",
+        reads "kubelet.registered, inventory.gpus, mig.gpus";
+    STALE_ALLOCATION: "allocation-stale" Info Driver PLUGIN_DOC, "The kubelet still lists allocations of deleted pods",
+        Watch "No action: the kubelet releases them when it admits the next pod on {node}.",
+        means "The kubelet still has GPUs allocated to pods that do not exist or have ended. It releases them when it admits \
+            the next pod with devices.",
+        reads "kubelet.allocations, kubernetes.live_pod_uids";
+    CONDITION: "kubernetes-gpu-condition" Warning Driver None, "A node condition reports a GPU problem",
+        Watch "Compare it with the other findings of {node}: another monitor set this condition.",
+        means "A monitor, such as node-problem-detector, set a condition of the node about a GPU problem.",
+        reads "kubernetes.gpu_conditions";
+}
+
+/// Devices named in one line of evidence.
+const NAMED: usize = 4;
+
+/// Counts, allocations, conditions.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = counts(node);
+    drafts.extend(offers(node));
+    drafts.extend(kubelet(node));
+    if !node.kubernetes.gpu_conditions.is_empty() {
+        let conditions = node.kubernetes.gpu_conditions.iter().map(|text| evidence::reason(text));
+        drafts.push(Draft::on_node(CONDITION).with_all_evidence(conditions));
+    }
+    drafts
+}
+
+/// Returns whether any GPU has MIG enabled: then Kubernetes does not count whole GPUs.
+fn has_mig(node: &Node<'_>) -> bool {
+    let section = node.mig().is_some_and(|mig| mig.gpus.iter().any(|gpu| gpu.mode.is_some_and(|mode| mode.current)));
+    section
+        || node.inventory().is_some_and(|all| all.gpus.iter().any(|gpu| gpu.mig_mode.is_some_and(|mode| mode.current)))
+}
+
+/// Returns the number of GPUs that Kubernetes expects, and its source.
+fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
+    let capacity = node.kubernetes.gpu_capacity.filter(|_| !has_mig(node)).map(|count| (count, "capacity"));
+    let label = node.kubernetes.gpu_label_count.map(|count| (count, "label nvidia.com/gpu.count"));
+    // If they are equal, the capacity is named, because it is better known.
+    label.into_iter().chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
+}
+
+fn counts(node: &Node<'_>) -> Vec<Draft> {
+    let on_pci = node.host().map(|host| host.pci_gpus.len());
+    let in_nvml = node.inventory().map(|inventory| inventory.gpus.len());
+    let nobody = in_nvml.unwrap_or(0) == 0 && on_pci.unwrap_or(0) == 0;
+    let looked = on_pci.is_some() || in_nvml.is_some();
+    let counted = [
+        seen("NVML lists", in_nvml, "NVML", node.report.sections.inventory.as_ref().map(|section| &section.problems)),
+        seen("PCI shows", on_pci, "the PCI bus", node.report.sections.host.as_ref().map(|section| &section.problems)),
+    ];
+    match expected(node) {
+        Some((count, who)) if looked && nobody => {
+            vec![
+                Draft::on_node(NONE_FOUND)
+                    .with_evidence(format!("Kubernetes {who}: {count}"))
+                    .with_all_evidence(counted),
+            ]
+        }
+        // If PCI was not read, a failure of NVML does not show that hardware is missing.
+        None if nobody && on_pci.is_some() => vec![Draft::on_node(NOT_GPU_NODE).with_all_evidence(counted)],
+        Some((count, who)) => {
+            let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
+            // GPUs that do not respond have their own finding.
+            let fewer = known > 0 && known < count;
+            let draft = || {
+                Draft::on_node(FEWER)
+                    .with_evidence(format!("Kubernetes {who}: {count}"))
+                    .with_all_evidence(counted.clone())
+            };
+            fewer.then(draft).into_iter().collect()
+        }
+        None => Vec::new(),
+    }
+}
+
+/// Returns the number of GPUs in a source as text, or why there is no number.
+fn seen(says: &str, count: Option<usize>, witness: &str, problems: Option<&Vec<Problem>>) -> String {
+    match (count, problems) {
+        (Some(count), _) => format!("{says} {}", evidence::count(count, "GPU")),
+        (None, None) => format!("{witness} was not read"),
+        (None, Some(problems)) => {
+            let why = problems.first().map(|problem| format!(": {}", clean(&problem.why, 160))).unwrap_or_default();
+            format!("{witness} could not be read{why}")
+        }
+    }
+}
+
+fn offers(node: &Node<'_>) -> Option<Draft> {
+    let present = u32::try_from(node.answering().count()).unwrap_or(u32::MAX);
+    if node.kubernetes.advertises_no_gpus() {
+        return not_advertised(node, present);
+    }
+    let capacity = node.kubernetes.gpu_capacity.filter(|capacity| *capacity > 0)?;
+    let allocatable = node.kubernetes.gpu_allocatable?;
+    (allocatable < capacity).then(|| {
+        Draft::on_node(UNALLOCATABLE)
+            .with_evidence(format!("Kubernetes capacity {capacity}, allocatable {allocatable}"))
+    })
+}
+
+/// GPUs that work, but are not advertised to Kubernetes.
+fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
+    let cluster = node.kubernetes;
+    // MIG devices are other resources.
+    if present == 0 || has_mig(node) {
+        return None;
+    }
+    let capacity = match cluster.gpu_capacity {
+        Some(_) => "Kubernetes capacity: 0",
+        None => "Kubernetes capacity: no such resource",
+    };
+    let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, NVML lists {present}"));
+    // The kubelet keeps the resource of a device plugin that is gone, with 0.
+    if cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_none() {
+        let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \
+                      Operator in the cluster of {node}.";
+        let draft = draft.with_evidence("no node of the cluster advertises GPUs or runs the device plugin");
+        return Some(
+            draft.with_severity(Severity::Info).with_action(syringe_core::classification::ActionCode::None, advice),
+        );
+    }
+    let before = "a device plugin advertised GPUs here before, and no node of the cluster runs one now";
+    let gone = (cluster.gpu_plugin_in_cluster == Some(false)).then(|| before.to_owned());
+    let draft = draft.with_all_evidence(gone);
+    let unasked = cluster.gpu_dra.is_none().then_some("whether a DRA driver manages its GPUs is not known");
+    let draft = draft.with_all_evidence(unasked.map(str::to_owned));
+    // Then its driver, which is ready, may offer them.
+    let mut pods = cluster.nvidia_pods.iter().flatten();
+    if unasked.is_some() && pods.any(|pod| pod.component == Component::DraDriver && pod.ready) {
+        let advice = "Check with `kubectl get resourceslices` whether the DRA driver offers the GPUs of {node}.";
+        return Some(
+            draft.with_severity(Severity::Info).with_action(syringe_core::classification::ActionCode::Watch, advice),
+        );
+    }
+    Some(draft)
+}
+
+/// Compares the allocations of the kubelet with the GPUs in NVML.
+fn kubelet(node: &Node<'_>) -> Vec<Draft> {
+    let Some(kubelet) = node.kubelet() else { return Vec::new() };
+    let mut drafts = Vec::new();
+    for allocation in &kubelet.allocations {
+        let missing: Vec<&str> =
+            allocation.devices.iter().map(String::as_str).filter(|device| is_missing(node, device)).collect();
+        if !missing.is_empty() {
+            let names = missing.iter().take(NAMED).map(|name| evidence::data(name)).collect::<Vec<_>>().join(", ");
+            let who = format!(
+                "pod {}, container {}: {names}",
+                evidence::data(&allocation.holder()),
+                evidence::data(&allocation.container)
+            );
+            let mut draft = Draft::on_node(ALLOCATED_MISSING).with_evidence(who).with_evidence("NVML does not list it");
+            draft.scope.pod_uid = Some(allocation.pod_uid.clone()).filter(|uid| !uid.is_empty());
+            draft.scope.uuid = missing.first().map(|name| evidence::data(name));
+            drafts.push(draft);
+        }
+    }
+    for registered in &kubelet.registered {
+        let missing: Vec<String> = registered
+            .devices
+            .iter()
+            .filter(|device| is_missing(node, device))
+            .take(NAMED)
+            .map(|name| evidence::data(name))
+            .collect();
+        if !missing.is_empty() {
+            let resource = evidence::data(&registered.resource);
+            drafts.push(Draft::on_node(STALE_DEVICES).with_evidence(format!("{resource}: {}", missing.join(", "))));
+        }
+    }
+    if let Some(live) = &node.kubernetes.live_pod_uids {
+        let known = kubelet.allocations.iter().filter(|allocation| !allocation.pod_uid.is_empty());
+        let gone = known.filter(|allocation| !live.contains(&allocation.pod_uid));
+        let gone: Vec<String> = gone.map(|allocation| format!("pod {}", evidence::data(&allocation.pod_uid))).collect();
+        if !gone.is_empty() {
+            drafts.push(Draft::on_node(STALE_ALLOCATION).with_all_evidence(gone).with_severity(Severity::Info));
+        }
+    }
+    drafts
+}
+
+/// Returns whether a device id is a GPU or MIG device that NVML should list, but does not.
+fn is_missing(node: &Node<'_>, device: &str) -> bool {
+    let id = device.split("::").next().unwrap_or(device);
+    // A lost GPU has its own finding, and its allocation is no second one. If the UUID of the lost GPU is not known, an
+    // unlisted device may be that GPU.
+    let may_be = |uuid: Option<&str>| uuid.is_none_or(|uuid| uuid == id);
+    if node.gpus.iter().any(|gpu| !gpu.answers && may_be(gpu.uuid.as_deref())) {
+        return false;
+    }
+    let complete = node.inventory().filter(|inventory| !inventory.gpus.is_empty());
+    if id.starts_with("GPU-") {
+        return complete.is_some_and(|inventory| inventory.gpus.iter().all(|gpu| gpu.uuid.as_deref() != Some(id)));
+    }
+    let on = node.mig().filter(|mig| !mig.gpus.is_empty());
+    id.starts_with("MIG-")
+        && on.is_some_and(|mig| {
+            let mut devices = mig.gpus.iter().flat_map(|gpu| &gpu.devices);
+            devices.all(|device| device.uuid.as_deref() != Some(id))
+        })
+}

@@ -1,0 +1,169 @@
+//! The configuration of NVIDIA's stack on the node: components that are missing or deployed twice, and exhausted limits.
+
+use jiff::SignedDuration;
+
+use crate::input::node::Node;
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::kubernetes::nvidia_stack::advertised::{advertises_gpus, plugin_service};
+use crate::rules::kubernetes::nvidia_stack::pods;
+use crate::rules::kubernetes::nvidia_stack::rules::{INOTIFY, NOT_DEPLOYED, RUNTIME_RESTARTED, TWO_PLUGINS};
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
+
+/// Minimum number of restarts of the toolkit for a finding.
+const RESTARTS: u32 = 3;
+/// The toolkit restarts the runtime within seconds of its start.
+const TOGETHER: SignedDuration = SignedDuration::from_mins(2);
+/// A runtime that started within this time after the boot was started by the boot.
+const BOOT: SignedDuration = SignedDuration::from_mins(10);
+
+/// A GPU node that node feature discovery did not label, in a cluster whose other GPU nodes have that label: the operator
+/// deploys nothing there. `evidence`: why the GPUs are not usable.
+pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
+    let cluster = node.kubernetes;
+    let on_pci = node.host().is_some_and(|host| !host.pci_gpus.is_empty());
+    let nothing_here = cluster
+        .nvidia_pods
+        .as_ref()
+        .is_some_and(|pods| pods.iter().all(|pod| matches!(pod.component, Component::Other | Component::Monitoring)));
+    // Node feature discovery may run in a cluster without GPU workloads.
+    let somebody_deploys = cluster.gpu_plugin_in_cluster == Some(true) && cluster.pci_label_elsewhere == Some(true);
+    let unlabelled = !cluster.labels.pci_present && somebody_deploys;
+    if !on_pci
+        || !nothing_here
+        || !unlabelled
+        || advertises_gpus(node)
+        || evidence.is_empty()
+        || !pods::is_settled(node)
+    {
+        return None;
+    }
+    let why = if cluster.labels.feature_discovery {
+        "node feature discovery labelled the node, and not its NVIDIA PCI devices"
+    } else {
+        "the node has no label of node feature discovery"
+    };
+    Some(
+        Draft::on_node(NOT_DEPLOYED)
+            .with_severity(Severity::Critical)
+            .with_evidence(
+                "label feature.node.kubernetes.io/pci-10de.present is missing; other nodes of the cluster have it",
+            )
+            .with_evidence(why)
+            .with_evidence("no pod of NVIDIA's driver, toolkit or device plugin is on the node")
+            .with_all_evidence(evidence.iter().cloned()),
+    )
+}
+
+/// A label or setting that disables the installation of the driver on this node.
+pub(super) fn driver_is_off(node: &Node<'_>) -> Option<String> {
+    let labels = &node.kubernetes.labels;
+    if labels.gke_driver_version.as_deref() == Some("disabled") {
+        return Some(
+            "label cloud.google.com/gke-gpu-driver-version=disabled: GKE installs no driver on this node pool"
+                .to_owned(),
+        );
+    }
+    let value = labels.deploy.get("driver").filter(|value| *value != "true")?;
+    Some(format!("label nvidia.com/gpu.deploy.driver={}: the operator installs no driver here", evidence::data(value)))
+}
+
+/// Finds two device plugins for the same GPUs: two DaemonSets, or one in addition to the plugin of the node image.
+pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
+    let running: Vec<_> = pods::of(node, Component::DevicePlugin)
+        .filter(|pod| pod.ready && pod.containers.iter().all(|one| one.init || pods::is_older(node, one.state.since)))
+        .collect();
+    let first = running.first()?;
+    let other = running.iter().find(|pod| pod.owner != first.owner || pod.namespace != first.namespace);
+    let service = plugin_service(node);
+    // Where the node's processes were read, the built-in plugin would be among them.
+    let unread = node.host().is_none_or(|host| host.nvidia_stack.is_none());
+    let built_in =
+        node.kubernetes.os_image.as_deref().filter(|image| unread && is_bottlerocket(image) && advertises_gpus(node));
+    let evidence = match (other, service, built_in) {
+        (Some(other), ..) => format!("pods {} and {} are both running", pods::name(first), pods::name(other)),
+        (None, Some(process), _) => {
+            format!("pod {} is running in addition to process {process} of the node", pods::name(first))
+        }
+        (None, None, Some(image)) if image.contains("nvidia") => {
+            format!("pod {} runs on {}, which has a device plugin built in", pods::name(first), evidence::data(image))
+        }
+        _ => return None,
+    };
+    Some(Draft::on_node(TWO_PLUGINS).with_evidence(evidence))
+}
+
+/// `Bottlerocket OS 1.20.0 (aws-k8s-1.30-nvidia)`.
+fn is_bottlerocket(image: &str) -> bool {
+    image.starts_with("Bottlerocket")
+}
+
+/// Finds nodes on which root has no inotify instance left, and no device plugin started.
+pub(super) fn inotify(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
+    let inotify = node.host()?.nvidia_stack.as_ref()?.inotify.as_ref()?;
+    let (most, used) = inotify.max_user_instances.zip(inotify.instances_of_root)?;
+    if used < most || advertises_gpus(node) || !pods::is_settled(node) {
+        return None;
+    }
+    let words = format!("root holds {used} inotify instances, fs.inotify.max_user_instances is {most}");
+    Some(Draft::on_node(INOTIFY).with_evidence(words).with_all_evidence(evidence.iter().cloned()))
+}
+
+/// Finds a toolkit that restarts repeatedly, and restarts the container runtime each time.
+pub(super) fn runtime_restarted(node: &Node<'_>) -> Option<Draft> {
+    let started = node.host()?.container_runtime.as_ref()?.started_at?;
+    let boot =
+        pods::now(node)?.checked_sub(SignedDuration::from_secs(i64::try_from(node.host()?.uptime_seconds?).ok()?));
+    if started.duration_since(boot.ok()?) < BOOT {
+        return None;
+    }
+    let (pod, container) = pods::of(node, Component::ContainerToolkit)
+        .flat_map(|pod| pod.containers.iter().map(move |container| (pod, container)))
+        .find(|(_, container)| !container.init && container.restarts >= RESTARTS)?;
+    let states = [Some(&container.state), container.last.as_ref()].into_iter().flatten();
+    let together = |since: jiff::Timestamp| started.duration_since(since).abs() <= TOGETHER;
+    let running = |kind| matches!(kind, ContainerStateKind::Running | ContainerStateKind::Terminated);
+    let mut times = states.filter(|state| running(state.kind)).filter_map(|state| state.since);
+    if !times.any(together) {
+        return None;
+    }
+    Some(
+        Draft::on_node(RUNTIME_RESTARTED)
+            .with_evidence(format!("pod {} was restarted {} times", pods::name(pod), container.restarts))
+            .with_evidence(format!("the container runtime started at {}, together with it", evidence::time(started))),
+    )
+}
+
+/// Adds the known reasons to a finding about GPUs that are not advertised, if no pod fails.
+pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
+    let cluster = node.kubernetes;
+    if draft.severity == Severity::Info {
+        return draft;
+    }
+    if let Some(value) = cluster.labels.deploy.get("device-plugin").filter(|value| *value != "true") {
+        let advice = "Set the label nvidia.com/gpu.deploy.device-plugin=true on {node}, or leave it if no pod is to use its GPUs.";
+        return draft
+            .with_evidence(format!("label nvidia.com/gpu.deploy.device-plugin={}", evidence::data(value)))
+            .with_action(ActionCode::UpdateSoftware, advice);
+    }
+    let Some(pods) = &cluster.nvidia_pods else { return draft };
+    let plugin = pods.iter().any(|pod| matches!(pod.component, Component::DevicePlugin | Component::DraDriver));
+    if plugin || plugin_service(node).is_some() {
+        return draft;
+    }
+    match cluster.os_image.as_deref().filter(|image| is_bottlerocket(image)) {
+        Some(image) => draft
+            .with_evidence(format!("{} has a device plugin built in, and it does not run", evidence::data(image)))
+            .with_action(
+                ActionCode::UpdateSoftware,
+                "Restart the built-in device plugin of {node} (apiclient exec admin: systemctl restart \
+                 nvidia-k8s-device-plugin), or reboot the node; update Bottlerocket if it happens again.",
+            ),
+        None => draft.with_evidence("no pod of a device plugin or DRA driver is on the node").with_action(
+            ActionCode::UpdateSoftware,
+            "Check why no device plugin is scheduled to {node}: whether its DaemonSet exists, and its nodeSelector, affinity \
+             and tolerations against the node's labels and taints.",
+        ),
+    }
+}

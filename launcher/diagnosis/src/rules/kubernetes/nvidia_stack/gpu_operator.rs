@@ -1,0 +1,164 @@
+//! Operations of the GPU Operator that do not finish: a change of the MIG layout, an upgrade of the driver.
+
+use jiff::SignedDuration;
+
+use crate::input::node::Node;
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::kubernetes::nvidia_stack::advertised::advertises_gpus;
+use crate::rules::kubernetes::nvidia_stack::pods;
+use crate::rules::kubernetes::nvidia_stack::rules::{MIG_MANAGER_STUCK, UPGRADE_STUCK};
+use crate::rules::kubernetes::stack_log;
+use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::node::Component;
+use syringe_core::text::clean_keeping_end;
+
+/// Maximum time of a MIG change: the MIG manager waits five minutes for pods to end, and then resets the GPUs.
+const MIG_CHANGE: SignedDuration = SignedDuration::from_mins(15);
+/// Maximum time of an upgrade, which drains a node and compiles modules.
+const UPGRADE: SignedDuration = SignedDuration::from_mins(60);
+/// Maximum time in the queue: the operator upgrades few nodes at the same time.
+const QUEUE: SignedDuration = SignedDuration::from_hours(24);
+/// Maximum number of processes in one line.
+const HOLDERS: usize = 4;
+/// Maximum length of a log line in the evidence.
+const LINE: usize = 240;
+
+const MIG_STATE: &str = "nvidia.com/mig.config.state";
+const UPGRADE_STATE: &str = "nvidia.com/gpu-driver-upgrade-state";
+const MIG_PAUSED: &str = "paused-for-mig-change";
+
+/// Finds a change of the MIG layout that failed, or does not finish.
+pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
+    if !pods::is_settled(node) {
+        return None;
+    }
+    let labels = &node.kubernetes.labels;
+    let paused: Vec<&str> =
+        labels.deploy.iter().filter(|(_, value)| *value == MIG_PAUSED).map(|(name, _)| name.as_str()).collect();
+    let state = labels.mig_config_state.as_deref();
+    let wedged = match state {
+        Some("failed") => at_least(node, MIG_STATE).is_none_or(|age| age >= SignedDuration::from_mins(5)),
+        Some("pending" | "rebooting") => at_least(node, MIG_STATE).is_some_and(|age| age >= MIG_CHANGE),
+        _ => {
+            let name = paused.first().map(|name| format!("nvidia.com/gpu.deploy.{name}"));
+            name.and_then(|name| at_least(node, &name)).is_some_and(|age| age >= MIG_CHANGE)
+        }
+    };
+    if !wedged {
+        return None;
+    }
+    let severity = if advertises_gpus(node) { Severity::Warning } else { Severity::Critical };
+    let mut draft = Draft::on_node(MIG_MANAGER_STUCK).with_severity(severity);
+    if let Some(state) = state {
+        let age =
+            at_least(node, MIG_STATE).map(|age| format!(", unchanged for {}", evidence::span(age))).unwrap_or_default();
+        let config = labels.mig_config.as_deref().map(|config| format!(" (mig.config={})", evidence::data(config)));
+        draft = draft.with_evidence(format!(
+            "label {MIG_STATE}={}{age}{}",
+            evidence::data(state),
+            config.unwrap_or_default()
+        ));
+    }
+    if !paused.is_empty() {
+        let names = paused.iter().map(|name| evidence::data(name)).collect::<Vec<_>>().join(", ");
+        draft = draft.with_evidence(format!("labels gpu.deploy.* are still {MIG_PAUSED}: {names}"));
+    }
+    let layout = labels.mig_config.as_deref().map_or_else(|| "LAYOUT".to_owned(), evidence::data);
+    let mut advice = draft.advice.replace("LAYOUT", &layout);
+    if let Some(pod) = pods::of(node, Component::MigManager).next() {
+        advice.push_str(&format!(
+            " Log: kubectl -n {} logs {}.",
+            evidence::data(&pod.namespace),
+            evidence::name(&pod.name)
+        ));
+        let log = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == pod.uid);
+        let told =
+            log.and_then(|log| stack_log::most_telling(log.telling.iter().chain(&log.lines).map(String::as_str)));
+        if let Some((line, phrase)) = told {
+            let line = clean_keeping_end(line, LINE);
+            draft = draft.with_evidence(format!("log of the MIG manager: \"{line}\": {}", phrase.cause));
+        }
+    }
+    let action = draft.action;
+    Some(draft.with_action(action, advice))
+}
+
+/// Finds an upgrade of the driver that failed, or does not finish.
+pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
+    let state = node.kubernetes.labels.driver_upgrade_state.as_deref().filter(|state| !state.is_empty())?;
+    let age = at_least(node, UPGRADE_STATE);
+    let pod = pods::failing_pod(node, Component::Driver).filter(|_| pods::is_settled(node));
+    let long = |limit| age.is_some_and(|age| age >= limit);
+    let stuck = match state {
+        "upgrade-done" => false,
+        "upgrade-failed" => true,
+        // The node may be in the queue, unless its driver pod already fails.
+        "upgrade-required" => (pod.is_some() && age.is_none_or(|age| age >= UPGRADE)) || long(QUEUE),
+        _ => long(UPGRADE),
+    };
+    if !stuck {
+        return None;
+    }
+    let since = age.map(|age| format!(", unchanged for {}", evidence::span(age))).unwrap_or_default();
+    let mut draft =
+        Draft::on_node(UPGRADE_STUCK).with_evidence(format!("label {UPGRADE_STATE}={}{since}", evidence::data(state)));
+    let mut advice = draft.advice.clone();
+    if let Some(failing_pod) = &pod {
+        draft = draft.with_evidence(failing_pod.words());
+        let log = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == failing_pod.pod.uid);
+        let told =
+            log.and_then(|log| stack_log::most_telling(log.telling.iter().chain(&log.lines).map(String::as_str)));
+        if let Some((line, phrase)) = told {
+            draft = draft.with_evidence(format!("its log: \"{}\": {}", clean_keeping_end(line, LINE), phrase.cause));
+        }
+        advice.push_str(&format!(
+            " Log: {}. Then: {}.",
+            failing_pod.log_command().unwrap_or_default(),
+            pods::delete_command(failing_pod.pod)
+        ));
+    }
+    let action = draft.action;
+    Some(draft.with_all_evidence(holders(node)).with_action(action, advice))
+}
+
+/// The processes that keep the modules in use.
+fn holders(node: &Node<'_>) -> Vec<String> {
+    let processes = node.processes().map(|section| section.processes.as_slice()).unwrap_or_default();
+    let holding = processes.iter().filter(|process| !process.uses.is_empty() || !process.open_device_files.is_empty());
+    let names: Vec<String> = holding
+        .map(|process| {
+            let name = process.name.as_deref().map(|name| format!(" '{}'", evidence::data(name))).unwrap_or_default();
+            let owner = match process.pod_uid.as_deref() {
+                Some(uid) => format!("pod {}", evidence::data(pod_name(node, uid))),
+                None => "no pod".to_owned(),
+            };
+            format!("pid {}{name} ({owner})", process.pid)
+        })
+        .collect();
+    let mut lines = Vec::new();
+    if !names.is_empty() {
+        let more = names.len().saturating_sub(HOLDERS);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        lines.push(format!(
+            "GPUs are in use by {}{more}",
+            names.iter().take(HOLDERS).cloned().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let count = node.host().and_then(|host| host.driver.module_use_count).filter(|count| *count > 0);
+    lines.extend(count.map(|count| format!("the loaded nvidia module has a use count of {count}")));
+    lines
+}
+
+/// `namespace/name` of a pod of the node, else its UID.
+fn pod_name<'a>(node: &Node<'a>, uid: &'a str) -> &'a str {
+    let allocations = node.kubelet().map(|kubelet| kubelet.allocations.as_slice()).unwrap_or_default();
+    let named = allocations.iter().find(|allocation| allocation.pod_uid == uid);
+    named.and_then(|allocation| allocation.pod.as_deref()).unwrap_or(uid)
+}
+
+/// Minimum time since the last change of the label.
+fn at_least(node: &Node<'_>, label: &str) -> Option<SignedDuration> {
+    let since = *node.kubernetes.labels.unchanged_since.get(label)?;
+    Some(pods::now(node)?.duration_since(since)).filter(|age| !age.is_negative())
+}

@@ -1,0 +1,96 @@
+//! A GPU that works but is not advertised, because the device plugin once marked it as unhealthy.
+//!
+//! The checkpoint of the kubelet lists the devices that the plugin marks as healthy, so the missing one can be named. The
+//! finding replaces `gpus-not-allocatable` if there is no other finding about that GPU.
+
+use crate::input::node::{Gpu, Node, SETTLE_TIME};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::kubernetes::gpus::UNALLOCATABLE;
+use crate::rules::kubernetes::usage::rules::MARKED_UNHEALTHY;
+use syringe_core::classification::Severity;
+use syringe_core::device_names::DeviceNames;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
+use syringe_core::facts::kubelet::Allocation;
+use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
+use syringe_core::report::Status;
+
+pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    let Some(at) = drafts.iter().position(|draft| draft.rule.id == UNALLOCATABLE.id) else { return };
+    let Some(withheld) = withheld(node) else { return };
+    let blamed = |gpu: &Gpu| {
+        drafts
+            .iter()
+            .any(|draft| draft.severity > Severity::Info && draft.rule.id != UNALLOCATABLE.id && draft.is_on(gpu))
+    };
+    if withheld.iter().any(|gpu| blamed(gpu) || !works(node, gpu)) {
+        return;
+    }
+    let counts = drafts.remove(at).evidence;
+    for gpu in withheld {
+        let device = gpu.uuid.as_deref().map(evidence::data).unwrap_or_default();
+        let draft = Draft::on_gpu(MARKED_UNHEALTHY, gpu)
+            .with_all_evidence(counts.clone())
+            .with_evidence(format!("the device plugin does not advertise {device}"))
+            .with_evidence("NVML reads the GPU now, and no uncorrected error is counted since the driver was loaded");
+        let draft = match last_xid(node, gpu) {
+            Some(event) => draft.with_event(event),
+            None => draft,
+        };
+        drafts.push(draft.with_all_evidence(plugin(node)));
+    }
+}
+
+/// The GPUs that are not registered, if their number is that of the GPUs that are not allocatable.
+fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
+    let kubelet =
+        node.report.sections.kubelet.as_ref().filter(|section| section.status == Status::Ok)?.data.as_ref()?;
+    let whole = ["nvidia.com/gpu", "nvidia.com/gpu.shared"];
+    let mut registered = kubelet.registered.iter().filter(|one| whole.contains(&one.resource.as_str()));
+    let offered = Allocation { devices: registered.next()?.devices.clone(), ..Allocation::default() };
+    let missing: Vec<&Gpu> = node
+        .answering()
+        .filter(|gpu| !DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref()).match_allocation(&offered))
+        .collect();
+    let (capacity, allocatable) = (node.kubernetes.gpu_capacity?, node.kubernetes.gpu_allocatable?);
+    (!offered.devices.is_empty() && missing.len() == capacity.checked_sub(allocatable)? as usize).then_some(missing)
+}
+
+/// Whether the GPU has worked for some time, and the plugin has not restarted since the last Xid. A restarted plugin marks all
+/// GPUs as healthy.
+fn works(node: &Node<'_>, gpu: &Gpu) -> bool {
+    let now = node.is_readable(gpu)
+        && !node.has_recovery_action(gpu)
+        && node.ecc_of(gpu).is_some_and(|ecc| ecc.uncorrected_since_load() == Some(0));
+    let Some(event) = last_xid(node, gpu) else {
+        let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
+        return now && uptime.is_some_and(|uptime| uptime >= SETTLE_TIME.as_secs());
+    };
+    let settled = node.age(event.last).is_some_and(|age| age > SETTLE_TIME);
+    let restarted = plugin_started(node).zip(event.last).is_some_and(|(started, last)| started > last);
+    now && settled && !restarted
+}
+
+fn last_xid<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<&'a KernelEvent> {
+    let own = |event: &&KernelEvent| event.kind == KernelEventKind::Xid && event.pci_address == gpu.pci;
+    let of_boot = node.kernel_log()?.events.iter().filter(|event| event.boot_id.is_none());
+    of_boot.filter(own).max_by_key(|event| event.last)
+}
+
+fn plugin_started(node: &Node<'_>) -> Option<jiff::Timestamp> {
+    let pods = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| pod.component == Component::DevicePlugin);
+    let containers = pods.flat_map(|pod| &pod.containers).filter(|container| !container.init);
+    let running = containers.filter(|container| container.state.kind == ContainerStateKind::Running);
+    running.filter_map(|container| container.state.since).max()
+}
+
+/// Names the plugin's pod, for the restart.
+fn plugin(node: &Node<'_>) -> Option<String> {
+    let mut pods = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| pod.component == Component::DevicePlugin);
+    let pod = pods.next()?;
+    Some(format!(
+        "the device plugin on the node is pod {}/{}",
+        evidence::data(&pod.namespace),
+        evidence::data(&pod.name)
+    ))
+}

@@ -1,0 +1,46 @@
+//! Compares requested, allocated, used and advertised GPUs.
+//!
+//! Each rule joins at least two of these, and has no finding if one of them was not read completely:
+//!
+//! ```text
+//!   requests (API) ── allocations (kubelet) ── processes (NVML, cgroups) ── capacity and allocatable (API)
+//!          └ without_gpu ┘      └──── unallocated_use ────┘
+//!                        stale_allocations, shared_gpu_memory            marked_unhealthy
+//! ```
+//!
+//! The kubelet allocates devices before it starts a container, and the probe reads allocations and processes on the same node within
+//! milliseconds. So a container that has run for a minute is in the allocations; a second reading would say the same.
+
+mod allocations;
+mod license;
+mod marked_unhealthy;
+mod rules;
+mod shared_gpu_memory;
+mod stale_allocations;
+mod unallocated_use;
+mod without_gpu;
+
+use crate::input::node::Node;
+use crate::rule::declaration::Rule;
+use crate::rule::draft::Draft;
+use allocations::Allocations;
+
+/// The rules of this group.
+pub(crate) const RULES: &[Rule] = rules::RULES;
+
+/// Findings about the use of GPUs.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = license::judge(node);
+    drafts.extend(shared_gpu_memory::judge(node));
+    if let Some(all) = Allocations::of(node) {
+        drafts.extend(unallocated_use::judge(node, &all));
+        drafts.extend(without_gpu::judge(node, &all));
+    }
+    drafts
+}
+
+/// Runs after all groups: replaces findings by more specific ones that explain them.
+pub(crate) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    marked_unhealthy::apply(node, drafts);
+    stale_allocations::apply(node, drafts);
+}

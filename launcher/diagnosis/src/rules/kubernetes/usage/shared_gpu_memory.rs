@@ -1,0 +1,122 @@
+//! GPUs whose memory several pods, or several processes of one pod, have used up.
+//!
+//! Excluded: MIG and MPS, which partition the memory, and processes of unknown pods, which have findings of their own.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use crate::input::node::{Gpu, Node};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::kubernetes::usage::rules::SHARED_MEMORY_FULL;
+use crate::rules::workload::processes::{MIN_BYTES, is_service};
+use syringe_core::classification::Severity;
+use syringe_core::device_names::DeviceNames;
+use syringe_core::facts::processes::GpuProcess;
+
+/// The memory counts as used up if less than this part is free. An inference server with a fixed share leaves more.
+const FREE_PERCENT: u64 = 5;
+/// Number of processes of one pod on one GPU that is unusually high.
+const MANY: usize = 3;
+/// Maximum difference between the start times of the workers of one program. Leftover processes are older.
+const APART: SignedDuration = SignedDuration::from_hours(1);
+/// Maximum number of users of one GPU in the evidence.
+const MAX_NAMED: usize = 6;
+
+/// A process with its memory on one GPU.
+type Use<'a> = (&'a GpuProcess, u64);
+
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let divided = node.host().is_none_or(|host| host.daemons.mps == Some(true));
+    let whole = node.processes().filter(|section| section.host_pid_namespace && !divided);
+    if whole.is_none() {
+        return Vec::new();
+    }
+    node.answering().filter(|gpu| !has_mig(node, gpu)).filter_map(|gpu| of_gpu(node, gpu)).collect()
+}
+
+fn has_mig(node: &Node<'_>, gpu: &Gpu) -> bool {
+    node.inventory_of(gpu).is_none_or(|entry| entry.mig_mode.is_some_and(|mode| mode.current))
+}
+
+fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let memory = &node.telemetry_of(gpu)?.memory;
+    let (total, free) = (memory.total_bytes?, memory.free_bytes?);
+    if free.saturating_mul(100) >= total.saturating_mul(FREE_PERCENT) {
+        return None;
+    }
+    let mut by_pod: BTreeMap<&str, Vec<Use<'_>>> = BTreeMap::new();
+    for process in &node.processes()?.processes {
+        let held = process.uses.iter().filter(|usage| Some(usage.gpu) == gpu.index && usage.kind != "mps");
+        let held: u64 = held.filter_map(|usage| usage.memory_bytes).sum();
+        if let Some(pod) = process.pod_uid.as_deref().filter(|_| held >= MIN_BYTES && !is_service(process)) {
+            by_pod.entry(pod).or_default().push((process, held));
+        }
+    }
+    let draft = || {
+        Draft::on_gpu(SHARED_MEMORY_FULL, gpu).with_evidence(format!(
+            "{} of {} are free",
+            evidence::bytes(free),
+            evidence::bytes(total)
+        ))
+    };
+    match by_pod.len() {
+        0 => None,
+        1 => by_pod.into_values().find(|uses| pile_up(uses)).map(|uses| {
+            // The workers of one server may look the same.
+            draft().with_severity(Severity::Info).with_all_evidence(processes(node, &uses))
+        }),
+        _ => {
+            let mut pods: Vec<_> = by_pod.into_iter().collect();
+            pods.sort_by_key(|(_, uses)| std::cmp::Reverse(sum(uses)));
+            let named = pods.iter().take(MAX_NAMED).map(|(uid, uses)| {
+                format!("pod {} uses {} ({})", name(node, uid), evidence::bytes(sum(uses)), number(uses))
+            });
+            Some(draft().with_all_evidence(named).with_all_evidence(replicas(node, gpu)))
+        }
+    }
+}
+
+fn sum(uses: &[Use<'_>]) -> u64 {
+    uses.iter().map(|(_, held)| held).fold(0, |sum, held| sum.saturating_add(*held))
+}
+
+fn number(uses: &[Use<'_>]) -> String {
+    if uses.len() == 1 { "1 process".to_owned() } else { format!("{} processes", uses.len()) }
+}
+
+/// Whether there are many processes of one program that did not start at the same time.
+fn pile_up(uses: &[Use<'_>]) -> bool {
+    let started = || uses.iter().filter_map(|(process, _)| process.started_at);
+    let apart = started().min().zip(started().max()).is_some_and(|(first, last)| last.duration_since(first) >= APART);
+    let names: Vec<_> = uses.iter().map(|(process, _)| &process.name).collect();
+    uses.len() >= MANY && apart && names.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+fn processes(node: &Node<'_>, uses: &[Use<'_>]) -> Vec<String> {
+    let mut uses = uses.to_vec();
+    uses.sort_by_key(|(process, _)| process.started_at);
+    let pod = uses.first().and_then(|(process, _)| process.pod_uid.as_deref()).unwrap_or_default();
+    let first = format!("pod {} has {} on it", name(node, pod), number(&uses));
+    let each = uses.iter().take(MAX_NAMED).map(|(process, held)| {
+        let program = process.name.as_deref().map(|name| format!(" '{}'", evidence::data(name))).unwrap_or_default();
+        let since = process.started_at.map(|at| format!(", started {}", evidence::time(at))).unwrap_or_default();
+        format!("pid {}{program}: {}{since}", process.pid, evidence::bytes(*held))
+    });
+    std::iter::once(first).chain(each).collect()
+}
+
+/// `namespace/name`, else the UID.
+fn name(node: &Node<'_>, uid: &str) -> String {
+    let pods = node.kubernetes.gpu_pods.iter().flatten();
+    let known = pods.into_iter().find(|pod| pod.uid == uid).map(|pod| pod.full_name());
+    evidence::data(&known.unwrap_or_else(|| uid.to_owned()))
+}
+
+fn replicas(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
+    let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
+    let mut allocations = node.kubelet()?.allocations.iter();
+    let shared = allocations.any(|allocation| allocation.replicas.is_some() && names.match_allocation(allocation));
+    shared.then(|| "the device plugin advertises replicas of the GPU (time-slicing), which share its memory".to_owned())
+}

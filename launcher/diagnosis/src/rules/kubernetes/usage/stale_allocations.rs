@@ -1,0 +1,67 @@
+//! Allocations of deleted pods that the kubelet does not release.
+//!
+//! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. They are a fault
+//! if they still exist after such an admission. A pod may have ended after that admission, so one refusal is not sufficient:
+//! required are two refusals a minute apart, or a refusal and a later pod with devices. Refused pods remain in the API for
+//! days, so the last refusal must be recent: pods that ended since then are normal.
+
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
+
+use crate::input::node::Node;
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::kubernetes::gpus::STALE_ALLOCATION;
+use crate::rules::kubernetes::usage::allocations::{Allocations, SETTLE_TIME};
+use crate::rules::kubernetes::usage::rules::STALE_ALLOCATIONS;
+use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
+
+/// Maximum age of a refusal. An older one is no evidence about the current allocations.
+const RECENT: SignedDuration = SignedDuration::from_hours(1);
+
+/// Maximum number of pods and refusals in the evidence.
+const MAX_NAMED: usize = 4;
+
+pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    let Some(draft) = judge(node) else { return };
+    drafts.retain(|draft| draft.rule.id != STALE_ALLOCATION.id);
+    drafts.push(draft);
+}
+
+fn judge(node: &Node<'_>) -> Option<Draft> {
+    let all = Allocations::of(node)?;
+    let live = node.kubernetes.live_pod_uids.as_ref()?;
+    let gone = all.kubelet.allocations.iter().filter(|one| !one.pod_uid.is_empty() && one.claim.is_none());
+    let gone: Vec<_> = gone.filter(|one| !live.contains(&one.pod_uid)).collect();
+    let mut refused: Vec<&GpuPod> = all.pods.iter().filter(|pod| pod.was_refused_devices()).collect();
+    refused.sort_by_key(|pod| pod.seen);
+    let first = refused.first()?.seen?;
+    let last = refused.last()?.seen?;
+    let allocated_later = all.pods.iter().any(|pod| {
+        let started = pod.containers.iter().filter_map(|container| container.running_since).min();
+        started.is_some_and(|started| started.duration_since(first) >= SETTLE_TIME) && all.of_pod(pod).next().is_some()
+    });
+    let tried_again = last.duration_since(first) >= SETTLE_TIME || allocated_later;
+    let is_recent = node.now?.duration_since(last) <= RECENT;
+    if gone.is_empty() || !tried_again || !is_recent {
+        return None;
+    }
+    let pods: BTreeSet<String> = gone.iter().map(|one| evidence::data(&one.holder())).collect();
+    let devices: usize = gone.iter().map(|one| one.replicas.map_or(one.devices.len(), |count| count as usize)).sum();
+    let named = pods.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let more = if pods.len() > MAX_NAMED { format!(" and {} more", pods.len() - MAX_NAMED) } else { String::new() };
+    let held = format!(
+        "the kubelet has {} allocated to pods that do not exist or have ended: {named}{more}",
+        evidence::count(devices, "device")
+    );
+    let newest = refused.iter().rev().take(MAX_NAMED).map(|pod| {
+        let when = pod.seen.map(evidence::time).unwrap_or_default();
+        let words = evidence::reason(pod.message.as_deref().unwrap_or_default());
+        format!("pod {} refused {when}: {words}", evidence::data(&pod.full_name()))
+    });
+    let counts = node.kubernetes.gpu_capacity.zip(node.kubernetes.gpu_allocatable);
+    let counts =
+        counts.map(|(capacity, allocatable)| format!("Kubernetes capacity {capacity}, allocatable {allocatable}"));
+    Some(Draft::on_node(STALE_ALLOCATIONS).with_evidence(held).with_all_evidence(newest).with_all_evidence(counts))
+}

@@ -1,0 +1,108 @@
+//! Processes on GPUs that are not allocated to their pods.
+//!
+//! Excluded: programs of the node itself, pods of the node's software, pods whose GPUs another scheduler assigned, pods with
+//! a claim whose devices are not known, and GPUs of a reservation pod for other pods (Run:ai, KAI). MIG devices of one GPU are
+//! not distinguished here.
+
+use std::collections::BTreeMap;
+
+use crate::input::node::Node;
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::kubernetes::usage::allocations::Allocations;
+use crate::rules::kubernetes::usage::rules::UNALLOCATED_USE;
+use crate::rules::workload::processes::{MIN_BYTES, is_service};
+use syringe_core::device_names::DeviceNames;
+use syringe_core::facts::kubelet::Allocation;
+use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
+use syringe_core::facts::processes::{GpuProcess, GpuUse};
+
+/// Name prefixes of pods that reserve a GPU for other pods.
+const RESERVATIONS: [&str; 2] = ["gpu-reservation", "runai-reservation"];
+
+/// Maximum number of uses of one pod in the evidence.
+const MAX_USES: usize = 4;
+
+/// A process on one GPU.
+type Use<'a> = (&'a GpuProcess, &'a GpuUse);
+
+pub(super) fn judge(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
+    let Some(section) = node.processes().filter(|section| section.host_pid_namespace) else { return Vec::new() };
+    let mut strangers: BTreeMap<&str, (&GpuPod, Vec<Use<'_>>)> = BTreeMap::new();
+    for process in &section.processes {
+        let Some(pod) = suspect(all, process) else { continue };
+        let own: Vec<&Allocation> = all.of_pod(pod).collect();
+        if (pod.has_claims && own.iter().all(|allocation| allocation.claim.is_none()))
+            || !own.iter().all(|one| known(node, one))
+        {
+            continue;
+        }
+        let foreign = process.uses.iter().filter(|usage| {
+            let names = DeviceNames::of(node.report, Some(usage.gpu), None);
+            let given = own.iter().any(|allocation| names.match_allocation(allocation));
+            let large = usage.memory_bytes.is_some_and(|bytes| bytes >= MIN_BYTES);
+            large && !given && !holders(all, &names).any(is_reservation)
+        });
+        let foreign: Vec<_> = foreign.map(|usage| (process, usage)).collect();
+        if !foreign.is_empty() {
+            strangers.entry(&pod.uid).or_insert((pod, Vec::new())).1.extend(foreign);
+        }
+    }
+    strangers.into_values().map(|(pod, uses)| draft(node, all, pod, &uses)).collect()
+}
+
+/// The pod of a process, unless the pod is excluded.
+fn suspect<'a>(all: &Allocations<'a>, process: &GpuProcess) -> Option<&'a GpuPod> {
+    let uid = process.pod_uid.as_deref()?;
+    let settled = all.is_settled(process.started_at) && !is_service(process) && process.state.as_deref() != Some("Z");
+    let pod = all.pods.iter().find(|pod| pod.uid == uid)?;
+    let open = pod.phase == "Running" && !pod.deleting && !pod.is_node_software && !pod.has_annotated_gpus;
+    (settled && open && all.is_settled(pod.created)).then_some(pod)
+}
+
+/// Whether every device of an allocation is a known GPU of this node.
+fn known(node: &Node<'_>, allocation: &Allocation) -> bool {
+    allocation.devices.iter().all(|device| {
+        let alone = Allocation { devices: vec![device.clone()], ..allocation.clone() };
+        let is = |gpu: &crate::input::node::Gpu| {
+            DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref()).match_allocation(&alone)
+        };
+        node.gpus.iter().any(is)
+    })
+}
+
+fn holders<'a>(all: &Allocations<'a>, names: &DeviceNames<'_>) -> impl Iterator<Item = &'a Allocation> {
+    all.kubelet.allocations.iter().filter(|allocation| names.match_allocation(allocation))
+}
+
+fn is_reservation(allocation: &Allocation) -> bool {
+    allocation.pod.as_ref().is_some_and(|pod| RESERVATIONS.iter().any(|start| pod.starts_with(start)))
+}
+
+fn draft(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, uses: &[Use<'_>]) -> Draft {
+    let given: Vec<String> = all.of_pod(pod).flat_map(|allocation| allocation.devices.clone()).collect();
+    let name = evidence::data(&pod.full_name());
+    let given = match given.as_slice() {
+        [] => format!("the kubelet has allocated no GPU to pod {name}"),
+        devices => format!("the kubelet has allocated {} to pod {name}", evidence::data(&devices.join(", "))),
+    };
+    let mut draft = Draft::on_node(UNALLOCATED_USE).with_evidence(given);
+    for (process, usage) in uses.iter().take(MAX_USES) {
+        let names = DeviceNames::of(node.report, Some(usage.gpu), None);
+        let holders: Vec<String> =
+            holders(all, &names).map(|allocation| evidence::data(&allocation.holder())).collect();
+        let whose = match holders.as_slice() {
+            [] => "allocated to no pod".to_owned(),
+            all => format!("allocated to {}", all.join(", ")),
+        };
+        let program = process.name.as_deref().map(|name| format!(" '{}'", evidence::data(name))).unwrap_or_default();
+        let memory = usage.memory_bytes.map(evidence::bytes).unwrap_or_default();
+        draft = draft
+            .with_evidence(format!("its pid {}{program} uses {memory} of GPU {}, {whose}", process.pid, usage.gpu));
+    }
+    if uses.len() > MAX_USES {
+        draft = draft.with_evidence(format!("and {} more uses", uses.len() - MAX_USES));
+    }
+    draft.scope.pod_uid = Some(pod.uid.clone());
+    draft.with_all_evidence(pod.sees_more.iter().map(|why| evidence::data(why)))
+}

@@ -1,0 +1,51 @@
+//! Running containers that request GPUs and have none.
+
+use crate::input::node::Node;
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::kubernetes::usage::allocations::Allocations;
+use crate::rules::kubernetes::usage::rules::WITHOUT_GPU;
+use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
+
+pub(super) fn judge(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
+    let running = all.pods.iter().filter(|pod| pod.phase == "Running" && !pod.deleting);
+    let containers = running.flat_map(|pod| pod.containers.iter().map(move |container| (pod, container)));
+    containers.filter_map(|(pod, container)| without_device(node, all, pod, container)).collect()
+}
+
+fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, container: &GpuContainer) -> Option<Draft> {
+    let since = container.running_since.filter(|since| all.is_settled(Some(*since)))?;
+    let mut own = all.of_pod(pod);
+    // A resource that a claim provides is allocated as a claim of the pod.
+    if own.any(|allocation| allocation.claim.is_some() || allocation.container == container.name) {
+        return None;
+    }
+    // The kubelet allocates only what a device plugin registered; an administrator may add any other resource to a node.
+    let registered = |resource: &str| {
+        all.kubelet.registered.iter().any(|one| one.resource == resource)
+            || all.kubelet.allocations.iter().any(|one| one.resource == resource)
+    };
+    let (resource, count) = container.requests.iter().find(|(resource, count)| **count > 0 && registered(resource))?;
+    let name = evidence::data(&pod.full_name());
+    let asks = format!(
+        "pod {name} container {} requests {count} {} and has run since {}",
+        evidence::data(&container.name),
+        evidence::data(resource),
+        evidence::time(since)
+    );
+    let mut draft = Draft::on_node(WITHOUT_GPU)
+        .with_evidence(asks)
+        .with_evidence("the kubelet has allocated no device to it")
+        .with_all_evidence(booted(node, since));
+    draft.scope.pod_uid = Some(pod.uid.clone());
+    Some(draft)
+}
+
+/// When the node was booted, where that was shortly before.
+fn booted(node: &Node<'_>, since: jiff::Timestamp) -> Option<String> {
+    let uptime = i64::try_from(node.host()?.uptime_seconds?).ok()?;
+    let boot = node.now? - jiff::SignedDuration::from_secs(uptime);
+    let after = since.duration_since(boot);
+    (!after.is_negative() && after <= jiff::SignedDuration::from_mins(15))
+        .then(|| format!("{} after the boot of the node", evidence::span(after)))
+}

@@ -1,0 +1,43 @@
+//! Fabric Manager, which NVSwitches need.
+
+use crate::input::node::Node;
+use crate::rule::declaration::{FABRIC_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use syringe_core::classification::Severity;
+
+rules! {
+    NO_FABRIC_MANAGER: "fabric-manager-not-running" Critical Fabric FABRIC_DOC,
+        "Fabric Manager is not running on an NVSwitch system",
+        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on \
+            GPUs that are not registered.",
+        means "The board has NVSwitches, and Fabric Manager does not run. CUDA cannot initialize on the GPUs.",
+        reads "topology.nvswitches, topology.fabric, host.daemons";
+}
+
+/// Finding about Fabric Manager.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    fabric_manager(node).into_iter().collect()
+}
+
+/// NVSwitches on the PCI bus of the node need Fabric Manager on the node. On racks (GB200) it runs elsewhere.
+pub(crate) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
+    let (topology, host) = (node.topology()?, node.host()?);
+    if topology.nvswitches.is_empty() || host.daemons.fabric_manager != Some(false) {
+        return None;
+    }
+    let states: Vec<&str> = topology.gpus.iter().filter_map(|gpu| Some(gpu.fabric.as_ref()?.state.as_str())).collect();
+    let registered = !states.is_empty() && states.iter().all(|state| *state == "completed");
+    let switches = u32::try_from(topology.nvswitches.len()).unwrap_or(u32::MAX);
+    let draft = Draft::on_node(NO_FABRIC_MANAGER)
+        .with_evidence(format!("{switches} NVSwitches on PCI, nv-fabricmanager is not running"));
+    Some(if registered {
+        // Running work continues, but a GPU cannot be used again after a reset.
+        draft.with_severity(Severity::Warning).with_evidence("all GPUs are still registered with the fabric")
+    } else {
+        let waiting = states.iter().filter(|state| **state != "completed").count();
+        draft.with_all_evidence(
+            (waiting > 0).then(|| format!("{} not registered with the fabric", evidence::count(waiting, "GPU"))),
+        )
+    })
+}

@@ -1,0 +1,269 @@
+//! NVLink and NVSwitch in the kernel log: Xids, SXids, and links that did not start.
+//!
+//! A fatal SXid and the Xid 74 of the GPU on that port are one event, seen from both ends.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use crate::finding::Scope;
+use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
+use crate::input::timeline::{concerns, follows, is_xid};
+use crate::rule::declaration::{FABRIC_DOC, Rule, XID_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::{aging as event_severity, evidence};
+use crate::rules::links::nvlink_state::{active, down, links_are_down};
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::catalogue;
+use syringe_core::kernel_log::catalogue::Ageing;
+
+rules! {
+    FAULT: "nvlink-fault" Fatal Fabric XID_DOC, "NVLink fault",
+        DrainAndReset "Drain {node} and reset {gpu}. If the same link fails again, check board and cables.",
+        means "An NVLink of the GPU failed. Jobs over several GPUs fail or hang.",
+        reads "xid: 74, 144 to 150";
+    SWITCH: "nvswitch-fault" Fatal Fabric FABRIC_DOC, "NVSwitch fault",
+        DrainAndReset "Drain {node}, then reset all its GPUs and NVSwitches together. If it repeats, contact the \
+            vendor.",
+        means "An NVSwitch reported a fatal error. The GPUs on it cannot reach each other.",
+        reads "xid: SXid";
+    SWITCH_HOT: "nvswitch-thermal" Critical Thermal FABRIC_DOC, "NVSwitch is too hot",
+        CheckCabling "Check cooling and airflow of the NVSwitches of {node}.",
+        means "An NVSwitch reported that it is too hot.",
+        reads "xid: SXid";
+    WATCHED: "nvlink-warning" Warning Fabric XID_DOC, "NVLink or NVSwitch error that needs no reset",
+        Watch "Watch whether it repeats on the same link of {gpu} on {node}.",
+        means "NVLink or an NVSwitch reported an error that does not ask for a reset by itself.",
+        reads "xid: 74, 144 to 150, SXid";
+    MINOR: "nvlink-event" Info Fabric XID_DOC, "NVLink or NVSwitch event without consequences",
+        Watch "No action by itself. Watch whether events of {gpu} on {node} become frequent.",
+        means "NVLink or an NVSwitch reported an event without consequence.",
+        reads "xid: 74, 144 to 150, SXid";
+    INIT: "nvlink-init-failed" Warning Fabric FABRIC_DOC, "NVLink did not initialize",
+        DrainAndReset "Drain {node} and reset {gpu}. On systems with NVSwitches, Fabric Manager must run.",
+        means "An NVLink could not be initialized when the driver was loaded.",
+        reads "xid: NVLink lines";
+}
+
+/// NVLink Xids of this group. The catalogue handles 121 and 173 (C2C).
+pub(crate) const CODES: [u32; 13] = [74, 108, 136, 137, 144, 145, 146, 147, 148, 149, 150, 155, 166];
+
+/// Maximum time between the reports of both ends of a link.
+const SAME_FAULT: SignedDuration = SignedDuration::from_secs(10);
+
+/// Findings from SXids, Xids and other lines about NVLink.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    let handled: Vec<usize> = switches(node, &mut drafts);
+    for gpu in &node.gpus {
+        drafts.extend(faults(node, gpu, &handled));
+        drafts.extend(init_failed(node, gpu));
+    }
+    drafts.extend(init_failed_somewhere(node));
+    drafts
+}
+
+/// Most of these lines name a GPU by an internal number only.
+fn init_failed_somewhere(node: &Node<'_>) -> Option<Draft> {
+    let nameless = node.timeline.of_kind(Kind::NvlinkInitFailed).filter(|event| event.pci_address.is_none());
+    let lines: Vec<&KernelEvent> = nameless.collect();
+    let fine = |gpu: &Gpu| {
+        node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0)
+    };
+    let all_up = node.topology().is_some() && node.answering().all(fine);
+    (!lines.is_empty() && !all_up).then(|| Draft::on_node(INIT).with_events(lines))
+}
+
+/// Address of a switch, and severity and rule of what it reported.
+type SwitchAndGrade = (Option<String>, Severity, &'static str);
+
+/// Adds a finding for the SXids of each switch, and returns the GPU events that they explain.
+fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
+    let mut handled = Vec::new();
+    let mut by_switch: BTreeMap<SwitchAndGrade, (Rule, Vec<&KernelEvent>)> = BTreeMap::new();
+    for (_, event) in node.timeline.unexplained().filter(|(_, event)| event.kind == Kind::Sxid) {
+        let pci = event.pci_address.as_ref().map(ToString::to_string);
+        let rule = switch_rule(event);
+        by_switch.entry((pci, event_severity::severity(event), rule.id)).or_insert((rule, Vec::new())).1.push(event);
+    }
+    for ((_, severity, _), (rule, events)) in by_switch {
+        let here = Draft { noun: "NVSwitch", ..Draft::on_node(rule) }.with_severity(severity);
+        let mut draft =
+            events.iter().fold(here, |draft, event| draft.with_time_of(event).with_evidence(quote_sxid(event)));
+        draft.scope = Scope { pci: events.first().and_then(|event| event.pci_address.clone()), ..Scope::default() };
+        if rule.id == WATCHED.id {
+            draft = draft.with_meaning(&event_severity::worst(&events));
+        }
+        let ends = node.timeline.unexplained().filter(|(_, end)| {
+            is_xid(end, &CODES) && severity == Severity::Fatal && events.iter().any(|event| together(event, end))
+        });
+        let mut ours = Vec::new();
+        for (at, end) in ends {
+            ours.push(at);
+            draft = draft.with_evidence(format!("other end: {}{}", place(end), evidence::event(end)));
+        }
+        draft = draft.with_all_evidence(node.timeline.consequences(&ours));
+        drafts.push(rested(node, draft, &events));
+        handled.append(&mut ours);
+    }
+    handled
+}
+
+fn switch_rule(event: &KernelEvent) -> Rule {
+    let hot = event.code.and_then(catalogue::sxid).is_some_and(|entry| entry.action == Some("CHECK_COOLING"));
+    match event_severity::severity(event) {
+        Severity::Info => MINOR,
+        Severity::Warning => WATCHED,
+        Severity::Critical if hot => SWITCH_HOT,
+        _ => SWITCH,
+    }
+}
+
+/// NVML does not read the state of a switch. An old fault of a switch is lowered to `info` if all GPUs and their links
+/// work.
+fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
+    let newest = events.iter().filter_map(|event| event.last).max();
+    let long_ago = node.age(newest).is_some_and(|age| age > STALE_AFTER);
+    let works = |gpu: &Gpu| node.recovered_since(gpu, newest) == Some(Recovered::LongAgo) && !links_are_down(node, gpu);
+    match event_severity::worst(events).ageing {
+        Ageing::AfterADay if long_ago => draft.with_severity(Severity::Info),
+        Ageing::WhenWorking | Ageing::WhenWorkingADay if !node.gpus.is_empty() && node.gpus.iter().all(works) => draft
+            .with_severity(Severity::Info)
+            .with_evidence("all GPUs of the node and their NVLinks work now")
+            .with_action(ActionCode::Watch, "No action now: the GPUs of {node} and their NVLinks work again."),
+        _ => draft,
+    }
+}
+
+fn place(event: &KernelEvent) -> String {
+    match (event.gpu_index, &event.pci_address) {
+        (Some(index), _) => format!("GPU {index}, "),
+        (None, Some(pci)) => format!("{}, ", pci.sysfs()),
+        (None, None) => String::new(),
+    }
+}
+
+fn together(left: &KernelEvent, right: &KernelEvent) -> bool {
+    let timed = left.last.is_some() && right.last.is_some();
+    timed && (follows(left, right, Some(SAME_FAULT)) || follows(right, left, Some(SAME_FAULT)))
+}
+
+fn quote_sxid(event: &KernelEvent) -> String {
+    let words = event.code.and_then(catalogue::sxid).map(|entry| format!(" {}", entry.words)).unwrap_or_default();
+    format!("{}{words}", evidence::event(event))
+}
+
+/// NVLink Xids of one GPU that no switch explains, one finding for each severity.
+fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
+    let events: Vec<(usize, &KernelEvent)> = node
+        .timeline
+        .unexplained()
+        .filter(|(at, event)| is_xid(event, &CODES) && concerns(event, gpu) && !handled.contains(at))
+        .collect();
+    let mut drafts = Vec::new();
+    for severity in [Severity::Fatal, Severity::Critical, Severity::Warning, Severity::Info] {
+        let of_grade: Vec<(usize, &KernelEvent)> =
+            events.iter().filter(|(_, event)| event_severity::severity(event) == severity).copied().collect();
+        if of_grade.is_empty() {
+            continue;
+        }
+        let positions: Vec<usize> = of_grade.iter().map(|(at, _)| *at).collect();
+        let facts: Vec<&KernelEvent> = of_grade.iter().map(|(_, event)| *event).collect();
+        let rule = match severity {
+            Severity::Info => MINOR,
+            Severity::Warning => WATCHED,
+            Severity::Critical | Severity::Fatal => FAULT,
+        };
+        let both = facts.iter().find_map(|event| other_end(node, gpu, event));
+        let draft = facts
+            .iter()
+            .fold(Draft::on_gpu(rule, gpu), |draft, event| draft.with_time_of(event).with_evidence(quote_xid(event)));
+        drafts.push(
+            draft
+                .with_meaning(&event_severity::worst(&facts))
+                .aged(node, gpu, &facts, !links_are_down(node, gpu))
+                .with_all_evidence(both)
+                .with_all_evidence(node.timeline.consequences(&positions)),
+        );
+    }
+    drafts
+}
+
+fn quote_xid(event: &KernelEvent) -> String {
+    let detail = |name: &str| event.details.get(name).map(|value| evidence::data(value));
+    let class =
+        detail("register_class").map(|class| format!(", error class from registers: {class}")).unwrap_or_default();
+    let reason = detail("link_down_reason").filter(|_| event.code == Some(149));
+    let reason = reason.map(|reason| format!(", link-down reason {reason}")).unwrap_or_default();
+    format!("{}{class}{reason}", evidence::event(event))
+}
+
+/// If both ends report, the fault is in the cable or board between them. If one end reports, it is in that device.
+fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
+    let mut ends = node
+        .timeline
+        .of_kind(Kind::Xid)
+        .filter(|other| is_xid(other, &CODES) && !concerns(other, gpu) && together(other, event));
+    ends.next().map(|end| format!("{}at the same time: {}", place(end), evidence::event(end)))
+}
+
+fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let lines: Vec<String> = node
+        .timeline
+        .of_kind(Kind::NvlinkInitFailed)
+        .filter(|event| concerns(event, gpu))
+        .map(evidence::event)
+        .collect();
+    // If the links are up, the fault is over.
+    let up = node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0);
+    (!lines.is_empty() && !up).then(|| Draft::on_gpu(INIT, gpu).with_all_evidence(lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose;
+    use syringe_core::facts::kernel_log::KernelLog;
+    use syringe_core::facts::kubernetes::node::KubernetesFacts;
+    use syringe_core::pci::PciAddress;
+    use syringe_core::report::{Report, Section};
+
+    fn event(kind: Kind, code: u32, pci: &str, second: i64) -> KernelEvent {
+        let time = jiff::Timestamp::from_second(1_795_229_000 + second).ok();
+        let pci_address = PciAddress::parse(pci);
+        KernelEvent { kind, code: Some(code), pci_address, count: 1, first: time, last: time, ..KernelEvent::default() }
+    }
+
+    fn fatal(code: u32, pci: &str, second: i64) -> KernelEvent {
+        let mut event = event(Kind::Sxid, code, pci, second);
+        event.details.insert("nv_severity".into(), "Fatal".into());
+        event
+    }
+
+    #[test]
+    fn errors_of_one_switch_are_not_evidence_of_another() {
+        let events = vec![
+            fatal(20034, "0000:05:00.0", 0),
+            event(Kind::Xid, 74, "0000:5d:00.0", 1),
+            event(Kind::Xid, 45, "0000:5d:00.0", 2),
+            fatal(20034, "0000:06:00.0", 900),
+        ];
+        let mut report = Report::default();
+        report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
+        let findings = diagnose(&report, &KubernetesFacts::default()).findings;
+        let explains = |pci: &str| {
+            let of_switch = |finding: &&crate::finding::Finding| finding.scope.pci == PciAddress::parse(pci);
+            let switch = findings.iter().find(of_switch).expect("a finding of the switch");
+            switch.evidence.iter().any(|line| line.contains("follow-on errors"))
+        };
+        assert!(explains("0000:05:00.0") && !explains("0000:06:00.0"), "{findings:#?}");
+    }
+
+    #[test]
+    fn the_word_of_the_line_has_priority_over_the_catalogue() {
+        let hot = event(Kind::Sxid, 10004, "0000:05:00.0", 0);
+        let hot_fatal = fatal(10004, "0000:05:00.0", 0);
+        assert_eq!((switch_rule(&hot).id, switch_rule(&hot_fatal).id), (SWITCH_HOT.id, SWITCH.id));
+    }
+}

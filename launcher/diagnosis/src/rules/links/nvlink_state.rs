@@ -1,0 +1,196 @@
+//! NVLink and fabric as NVML reads them now: links that are down, error counters, registration with the fabric.
+//!
+//! NVML lists more links than a board uses, so "inactive" alone is no fault. The other GPUs of the node show how many
+//! links should be up.
+
+use std::collections::BTreeMap;
+
+use crate::input::node::{Gpu, Node};
+use crate::rule::declaration::{FABRIC_DOC, XID_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::links::fabric_manager;
+use syringe_core::classification::Severity;
+use syringe_core::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
+
+rules! {
+    DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down",
+        DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.",
+        means "Links are down that are up on GPUs of the same model, or that the model has on such a board.",
+        reads "topology.nvlinks";
+    ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "High NVLink error counters",
+        Watch "Read the counters of {gpu} again later: only growing counters indicate a fault. If they grow, check \
+            seating and cables.",
+        means "The error counters of one GPU's NVLinks are far above those of its siblings, or count grave errors.",
+        reads "topology.nvlinks";
+    COUNTED: "nvlink-errors-counted" Info Fabric XID_DOC, "NVLink errors were counted and recovered",
+        None "No action now: these are totals since the driver was loaded. If NCCL is slow, read the counters of \
+            {gpu} again and compare.",
+        means "NVLink counted errors from which it recovered.",
+        reads "topology.nvlinks";
+    NOT_REGISTERED: "fabric-not-registered" Critical Fabric FABRIC_DOC,
+        "GPU is not registered with the NVSwitch fabric",
+        UpdateSoftware "Restart Fabric Manager on {node} (on racks: IMEX and the NVLink manager), in the version of \
+            the driver. CUDA cannot start on {gpu}.",
+        means "The GPU is not registered with the NVSwitch fabric. CUDA cannot initialize on it (error 802).",
+        reads "topology.fabric";
+    UNHEALTHY: "fabric-unhealthy" Critical Fabric FABRIC_DOC, "The fabric reports problems for the GPU",
+        CheckCabling "Drain {node}. Check its NVSwitch trays, cables and fabric configuration, then reset {gpu}.",
+        means "The fabric reports a problem for the GPU: degraded bandwidth, a route, or its configuration.",
+        reads "topology.fabric";
+    LIMITED: "fabric-limited" Warning Fabric FABRIC_DOC, "The fabric has limited capacity",
+        CheckCabling "Check the NVLinks of {gpu} on {node} at the next maintenance. The bandwidth is reduced.",
+        means "The fabric works, with less capacity than it has.",
+        reads "topology.fabric";
+}
+
+/// Number of links that an SXM board of each architecture uses. PCIe cards have fewer; there, only the other GPUs
+/// count.
+const WIRED: [(&str, u32); 4] = [("Volta", 6), ("Ampere", 12), ("Hopper", 18), ("Blackwell", 18)];
+
+/// A count is high if it is this many times that of the other links, and at least the minimum below.
+const OUTLIER_TIMES: u64 = 10;
+const OUTLIER_LEAST: u64 = 100;
+
+/// Counters for which one error is too many: the link was retrained, or retraining failed.
+const GRAVE_COUNTERS: [&str; 4] = ["recovery", "link_recovery_failed", "ecc", "malformed_packets"];
+
+/// Findings about links and fabric.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for gpu in node.answering() {
+        let Some(topology) = node.topology_of(gpu) else { continue };
+        drafts.extend(down(node, gpu, topology));
+        drafts.extend(counters(gpu, topology));
+        let switched = on_switch(topology) || node.topology().is_some_and(|all| !all.nvswitches.is_empty());
+        drafts.extend(topology.fabric.as_ref().and_then(|fabric| registration(node, gpu, fabric, switched)));
+    }
+    drafts
+}
+
+pub(crate) fn links_are_down(node: &Node<'_>, gpu: &Gpu) -> bool {
+    node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_some())
+}
+
+pub(crate) fn active(topology: &GpuTopology) -> u32 {
+    let groups = topology.nvlinks.iter().filter(|group| group.active == Some(true));
+    u32::try_from(groups.map(|group| group.links.len()).sum::<usize>()).unwrap_or(0)
+}
+
+/// Returns whether the links of this GPU model are connected to switches: NVSwitches are on the PCI bus, a link of the
+/// same GPU model names one, the fabric has registered such a GPU, or the links are NVLink 5, which requires switches
+/// (on racks they are on no PCI bus of the node). A GPU on which all links are down does not show this.
+fn is_switched(node: &Node<'_>, gpu: &Gpu) -> bool {
+    let siblings =
+        || node.answering().filter(|other| other.name == gpu.name).filter_map(|other| node.topology_of(other));
+    let registered = |topology: &GpuTopology| {
+        topology
+            .fabric
+            .as_ref()
+            .is_some_and(|fabric| fabric.state == "completed" && fabric.status.as_deref() != Some("not_supported"))
+    };
+    let nvlink_5 = |topology: &GpuTopology| {
+        topology
+            .nvlinks
+            .iter()
+            .any(|group| group.active == Some(true) && group.version.is_some_and(|version| version >= 5))
+    };
+    node.topology().is_some_and(|all| !all.nvswitches.is_empty())
+        || siblings().any(|topology| on_switch(topology) || registered(topology) || nvlink_5(topology))
+}
+
+fn on_switch(topology: &GpuTopology) -> bool {
+    topology.nvlinks.iter().any(|group| group.remote_type.as_deref() == Some("switch"))
+}
+
+/// Fewer links are up than on the other GPUs, or than an NVSwitch board uses.
+pub(crate) fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
+    let up = active(topology);
+    let listed: usize = topology.nvlinks.iter().map(|group| group.links.len()).sum();
+    let siblings = node.answering().filter(|other| other.name == gpu.name).filter_map(|other| node.topology_of(other));
+    let most = siblings.map(active).max().unwrap_or(up);
+    let architecture = node.inventory_of(gpu).and_then(|inventory| inventory.architecture.as_deref());
+    let wired = WIRED.iter().find(|(name, _)| architecture == Some(*name)).map_or(0, |(_, links)| *links);
+    let has_switches = is_switched(node, gpu);
+    let wired = if has_switches { wired.min(u32::try_from(listed).unwrap_or(0)) } else { 0 };
+    let expected = most.max(wired);
+    let silent: Vec<u32> = topology
+        .nvlinks
+        .iter()
+        .filter(|group| group.active == Some(false))
+        .flat_map(|group| group.links.iter().copied())
+        .collect();
+    // No link is up and there are no switches: a card without a bridge. MIG mode disables the links of an A100.
+    let unbridged = up == 0 && !has_switches;
+    let cut = node.inventory_of(gpu).and_then(|inventory| inventory.mig_mode).is_some_and(|mode| mode.current);
+    if up >= expected || silent.is_empty() || unbridged || cut {
+        return None;
+    }
+    let mut links = silent;
+    links.sort_unstable();
+    let evidence = format!("{up} of {expected} NVLinks up; inactive: {}", evidence::ranges(&links));
+    let severity = if has_switches { Severity::Critical } else { Severity::Warning };
+    Some(Draft::on_gpu(DOWN, gpu).with_severity(severity).with_evidence(evidence))
+}
+
+/// Totals since the driver was loaded. A single reading does not show whether they grow, so only severe or outlying
+/// counters are a finding.
+fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
+    let mut by_name: BTreeMap<&str, Vec<(u64, &NvlinkGroup)>> = BTreeMap::new();
+    for group in &topology.nvlinks {
+        for (name, &count) in group.errors.iter().filter(|(_, count)| **count > 0) {
+            by_name.entry(name).or_default().push((count, group));
+        }
+    }
+    let links: usize = topology.nvlinks.iter().map(|group| group.links.len()).sum();
+    let mut grave = Vec::new();
+    let mut counted = Vec::new();
+    for (name, groups) in by_name {
+        // Corrected errors, which are normal on NVLink 5.
+        if name.contains("fec") || name.contains("symbol") || name.ends_with("successful") || name.contains("ber") {
+            continue;
+        }
+        let total: u64 = groups.iter().fold(0, |sum, (count, _)| sum.saturating_add(*count));
+        let worst = groups.iter().max_by_key(|(count, _)| *count);
+        let Some((count, group)) = worst else { continue };
+        let others = total.saturating_sub(*count) / u64::try_from(links.saturating_sub(1)).unwrap_or(0).max(1);
+        let outlier = *count >= OUTLIER_LEAST && *count >= others.saturating_mul(OUTLIER_TIMES);
+        let words = format!("{}: {count} on links {}", evidence::data(name), evidence::ranges(&group.links));
+        if GRAVE_COUNTERS.contains(&name) || outlier {
+            grave.push(words);
+        } else {
+            counted.push(words);
+        }
+    }
+    match (grave.is_empty(), counted.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(Draft::on_gpu(COUNTED, gpu).with_all_evidence(counted)),
+        (false, _) => Some(Draft::on_gpu(ERRORS, gpu).with_all_evidence(grave).with_evidence("since driver load")),
+    }
+}
+
+/// `switched`: whether there is a switch to register with. On a single GPU in a virtual machine registration never
+/// starts.
+fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> Option<Draft> {
+    let Fabric { state, status, health, health_issues, .. } = fabric;
+    let failed = status.as_deref().filter(|status| !matches!(*status, "success" | "not_supported"));
+    let fault = match state.as_str() {
+        "not_started" if !switched => None,
+        "in_progress" | "not_started" => Some(format!("fabric state: {}", evidence::data(state))),
+        "completed" => failed.map(|status| format!("fabric registration failed: {}", evidence::data(status))),
+        _ => None,
+    };
+    if let Some(fault) = fault {
+        // Without Fabric Manager no GPU can register; `fabric_manager` has a finding for this.
+        let managed = fabric_manager::fabric_manager(node).is_none();
+        return managed.then(|| Draft::on_gpu(NOT_REGISTERED, gpu).with_evidence(fault));
+    }
+    let issues: Vec<String> = health_issues.iter().take(6).map(|issue| evidence::data(issue)).collect();
+    let evidence = |health: &str| format!("fabric health: {health} {}", issues.join(", ")).trim_end().to_owned();
+    match health.as_deref() {
+        Some("unhealthy") => Some(Draft::on_gpu(UNHEALTHY, gpu).with_evidence(evidence("unhealthy"))),
+        Some("limited_capacity") => Some(Draft::on_gpu(LIMITED, gpu).with_evidence(evidence("limited capacity"))),
+        _ if !issues.is_empty() => Some(Draft::on_gpu(LIMITED, gpu).with_evidence(evidence("issues:"))),
+        _ => None,
+    }
+}

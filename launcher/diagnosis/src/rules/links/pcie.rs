@@ -1,0 +1,285 @@
+//! The PCIe link: missing lanes, low generation under load, a slot that limits the GPU, errors on the path.
+//!
+//! An idle GPU lowers the generation of its link to save power, so the generation is checked under load only. The
+//! number of lanes does not change in normal operation. An error is often logged for the port above the GPU.
+
+use crate::finding::Scope;
+use crate::input::node::{Gpu, Node, Recovered};
+use crate::input::timeline::{concerns, is_off_bus};
+use crate::rule::declaration::{AER_DOC, DEBUG_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use crate::rules::gpu::unusable as lost;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::facts::topology::{GpuTopology, PcieHop};
+
+rules! {
+    WIDTH: "pcie-width-degraded" Critical Fabric DEBUG_DOC, "PCIe link runs with fewer lanes",
+        CheckCabling "Drain {node}, reseat {gpu} or its riser and cables. If the lanes do not return, replace the \
+            slot, then the GPU.",
+        means "The PCIe link of the GPU uses fewer lanes than GPU and slot can. Transfers are slower by that factor.",
+        reads "topology.pcie_path, telemetry.pcie, inventory.pcie_max_width";
+    GENERATION: "pcie-generation-low" Warning Fabric DEBUG_DOC, "PCIe link is slow under load",
+        CheckCabling "Reboot {node} when it is drained. If the link of {gpu} is slow again, check riser, cables and \
+            BIOS settings.",
+        means "The PCIe link of the GPU stays at a lower generation under load.",
+        reads "telemetry.pcie, inventory.pcie_max_generation, telemetry.utilization";
+    PATH: "pcie-path-degraded" Warning Fabric DEBUG_DOC, "A PCIe link above the GPU runs with fewer lanes",
+        CheckCabling "Check the switch, riser and cables above {gpu} on {node}. All GPUs below share that link.",
+        means "A link between the GPU and the processor uses fewer lanes than both ends can.",
+        reads "topology.pcie_path";
+    SLOT: "pcie-slot-limits-gpu" Info Fabric DEBUG_DOC, "The slot supports less than the GPU",
+        None "No action: the slots of {node} limit {gpu}.",
+        means "The slot or the switch above the GPU offers fewer lanes or a lower generation than the GPU could use.",
+        reads "topology.pcie_path, inventory.pcie_max_width";
+    AER_FATAL: "pcie-errors-fatal" Critical Fabric AER_DOC, "Fatal PCIe errors",
+        CheckCabling "Drain and reboot {node}. Check seating, riser and cables of {gpu}, then the slot.",
+        means "PCIe reported fatal errors of the GPU or of a port above it.",
+        reads "xid: PCIe errors (AER)";
+    AER_NONFATAL: "pcie-errors-uncorrected" Warning Fabric AER_DOC, "Uncorrected PCIe errors",
+        CheckCabling "Watch {gpu} on {node}. If the count grows, check seating, riser and cables.",
+        means "PCIe reported errors of the GPU or of a port above it that it could not correct.",
+        reads "xid: PCIe errors (AER)";
+    AER_CORRECTED: "pcie-errors-corrected" Warning Fabric AER_DOC, "Many corrected PCIe errors",
+        CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance.",
+        means "PCIe corrected very many errors of the GPU or of a port above it: the link is poor.",
+        reads "xid: PCIe errors (AER)";
+    UNATTRIBUTED: "pcie-errors-unattributed" Warning Fabric AER_DOC, "Uncorrected PCIe errors, possibly above a GPU",
+        CheckCabling "Find out what is connected below that port of {node} (lspci -t); this was not read. If it is a \
+            GPU, check its seating, riser and cables.",
+        means "PCIe reported uncorrected errors of a port whose devices are not known. It can be above a GPU.",
+        reads "xid: PCIe errors (AER), topology.pcie_path";
+    ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is not a GPU",
+        Watch "No action for the GPUs of {node}, unless a GPU is connected below that port.",
+        means "PCIe reported errors of a device that has nothing to do with a GPU.",
+        reads "xid: PCIe errors (AER), topology.pcie_path";
+    LINK_LOST: "pcie-link-lost" Critical Fabric DEBUG_DOC, "The PCIe link of the GPU went down",
+        CheckCabling "Drain {node}, power-cycle it, and check seating and power of {gpu}.",
+        means "The kernel reported that the PCIe link of the GPU went down.",
+        reads "xid: PCIe slots";
+    LINK_UNATTRIBUTED: "pcie-link-lost-unattributed" Warning Fabric DEBUG_DOC,
+        "A PCIe link went down, possibly of a GPU",
+        CheckCabling "Find out what is connected below that port of {node} (lspci -t); this was not read. If it is a \
+            GPU, check its seating and power.",
+        means "The kernel reported that a PCIe link went down whose device is not known. It can be that of a GPU.",
+        reads "xid: PCIe slots";
+    REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
+        CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.",
+        means "The PCIe link of the GPU had to repeat many transfers: the link is poor.",
+        reads "telemetry.pcie";
+}
+
+/// Utilization at which the link must run at its full generation.
+const LOADED_PERCENT: u32 = 30;
+
+/// At boot, the scan of the bus causes a few "unsupported request" errors, which are normal.
+const USUAL_NONFATAL: u64 = 10;
+
+/// Corrected errors have no effect, but this number indicates a bad link.
+const MANY_CORRECTED: u64 = 1000;
+
+/// Limit of replays per minute and lane in DCGM, in hundredths, for generation 1 to 6.
+const REPLAYS_PER_LANE: [u64; 6] = [15, 30, 48, 96, 192, 384];
+
+/// Link findings of every GPU.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for gpu in &node.gpus {
+        // Link errors of a GPU that fell off the bus are a consequence.
+        let left = |event: &&KernelEvent| is_off_bus(event) && concerns(event, gpu);
+        let gone = node.timeline.current().filter(left).any(|event| node.recovered(gpu, &[event]).is_none());
+        if gone {
+            continue;
+        }
+        drafts.extend(link(node, gpu));
+        drafts.extend(width_by_sysfs(node, gpu));
+        if let Some(topology) = node.topology_of(gpu) {
+            drafts.extend(path(gpu, topology));
+        }
+        drafts.extend(replays(node, gpu));
+        drafts.extend(errors(node, gpu));
+    }
+    drafts.extend(elsewhere(node));
+    drafts.extend(links_elsewhere(node));
+    drafts
+}
+
+fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let now = node.telemetry_of(gpu)?;
+    let pcie = &now.pcie;
+    if let (Some(width), Some(most)) = (pcie.width, pcie.max_width)
+        && width < most
+        && width > 0
+    {
+        return Some(Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most}")));
+    }
+    let (generation, most) = (pcie.generation?, pcie.max_generation?);
+    let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
+    (generation < most && generation > 0).then(|| {
+        Draft::on_gpu(GENERATION, gpu).with_evidence(format!("generation {generation} of {most} at {load} % load"))
+    })
+}
+
+/// The link of the GPU from sysfs, if NVML does not report its width.
+fn width_by_sysfs(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    if node.telemetry_of(gpu).is_some_and(|now| now.pcie.width.is_some() && now.pcie.max_width.is_some()) {
+        return None;
+    }
+    let [device, port, ..] = node.topology_of(gpu)?.pcie_path.as_slice() else { return None };
+    let (width, most) = (device.width?, device.max_width?.min(port.max_width?));
+    (width < most && width > 0).then(|| Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most} (sysfs)")))
+}
+
+/// Compares the slot with the GPU, and checks the links above.
+fn path(gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
+    let hops = &topology.pcie_path;
+    let mut drafts = Vec::new();
+    if let [device, port, ..] = hops.as_slice() {
+        let below = |port: Option<u32>, device: Option<u32>| {
+            port.zip(device).filter(|(port, device)| port < device && *port > 0)
+        };
+        if let Some((slot, own)) = below(port.max_generation, device.max_generation) {
+            drafts
+                .push(Draft::on_gpu(SLOT, gpu).with_evidence(format!("slot generation {slot}, GPU generation {own}")));
+        } else if let Some((slot, own)) = below(port.max_width, device.max_width) {
+            drafts.push(Draft::on_gpu(SLOT, gpu).with_evidence(format!("slot x{slot}, GPU x{own}")));
+        }
+    }
+    // A link between two bridges has an upstream port at its lower end.
+    for pair in hops.windows(2).skip(1) {
+        let [lower, upper] = pair else { continue };
+        let possible = lower.max_width.zip(upper.max_width).map(|(lower, upper)| lower.min(upper));
+        let is_link = lower.kind == "switch_upstream";
+        if let (Some(width), Some(most), true) = (lower.width, possible, is_link)
+            && width < most
+            && width > 0
+        {
+            drafts.push(Draft::on_gpu(PATH, gpu).with_evidence(format!("x{width} of x{most}{}", at(lower))));
+        }
+    }
+    drafts
+}
+
+fn at(hop: &PcieHop) -> String {
+    hop.pci_address.as_ref().map(|pci| format!(" at {}", pci.sysfs())).unwrap_or_default()
+}
+
+/// The average since the driver was loaded (at most since boot) is a lower bound of the rate.
+fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let pcie = &node.telemetry_of(gpu)?.pcie;
+    let (replays, lanes) = (pcie.replays?, u64::from(pcie.width?));
+    let generation = usize::try_from(pcie.max_generation.or(pcie.generation)?).ok()?;
+    let allowed = REPLAYS_PER_LANE.get(generation.checked_sub(1)?)?;
+    let minutes = (node.counted_seconds()? / 60).max(1);
+    let high = replays.saturating_mul(100) > allowed.saturating_mul(lanes).saturating_mul(minutes);
+    let from = if node.driver_loaded().is_some() { "since the driver was loaded" } else { "at most since boot" };
+    high.then(|| Draft::on_gpu(REPLAYS, gpu).with_evidence(format!("{replays} replays in {minutes} min, {from}")))
+}
+
+/// AER errors from the counters of the path and from the kernel log.
+fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
+    let hops = node.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
+    // The GPU and its port. Devices above are shared with others.
+    let near = hops.iter().take(2);
+    let total = |kind: &str| near.clone().filter_map(|hop| hop.aer.get(kind)).max().copied().unwrap_or(0);
+    let events: Vec<&KernelEvent> =
+        node.timeline.current().filter(|event| below(node, event).is_some_and(|below| below == gpu)).collect();
+    let lines = |kinds: &[&str]| -> Vec<&KernelEvent> {
+        let wanted = |event: &&&KernelEvent| event.sub_code.as_deref().is_some_and(|sub| kinds.contains(&sub));
+        events.iter().filter(|event| event.kind == Kind::Aer).filter(wanted).copied().collect()
+    };
+    let (fatal, nonfatal) = (
+        lines(&["uncorrected_fatal", "cannot_recover", "recovery_failed"]),
+        lines(&["uncorrected_nonfatal", "uncorrected"]),
+    );
+    let corrected = lines(&["corrected"]);
+    let corrected_lines: u64 = corrected.iter().map(|event| event.count).sum();
+    let count = |kind: &str| {
+        Some(total(kind)).filter(|&count| count > 0).map(|count| format!("AER counters since boot: {count} {kind}"))
+    };
+    let mut drafts = Vec::new();
+    if !fatal.is_empty() || total("fatal") > 0 {
+        // Without a log line the error is older than the log.
+        let newest = fatal.iter().filter_map(|event| event.last).max();
+        let newest = newest.or_else(|| crate::rules::log::coverage::covered_since(node).filter(|_| fatal.is_empty()));
+        let rests = node.recovered_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
+        let draft = Draft::on_gpu(AER_FATAL, gpu).with_events(fatal).with_all_evidence(count("fatal"));
+        drafts.push(draft.unless_recovered(rests));
+    }
+    if !nonfatal.is_empty() || total("nonfatal") > USUAL_NONFATAL {
+        drafts.push(Draft::on_gpu(AER_NONFATAL, gpu).with_events(nonfatal).with_all_evidence(count("nonfatal")));
+    }
+    if corrected_lines.max(total("correctable")) >= MANY_CORRECTED {
+        drafts.push(Draft::on_gpu(AER_CORRECTED, gpu).with_events(corrected).with_all_evidence(count("correctable")));
+    }
+    let lost: Vec<&KernelEvent> = events.iter().filter(|event| is_link_lost(event)).copied().collect();
+    if !lost.is_empty() {
+        let newest = lost.iter().filter_map(|event| event.last).max();
+        let rests = node.recovered_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
+        drafts.push(Draft::on_gpu(LINK_LOST, gpu).with_events(lost).unless_recovered(rests));
+    }
+    drafts
+}
+
+fn is_link_lost(event: &KernelEvent) -> bool {
+    event.kind == Kind::PcieLink
+        && matches!(event.sub_code.as_deref(), Some("link_down" | "card_not_present" | "power_state"))
+}
+
+/// Links that went down at addresses of no known GPU. The kernel names the driver of a device that it cannot wake.
+fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    let lines =
+        node.timeline.of_kind(Kind::PcieLink).filter(|event| is_link_lost(event) && below(node, event).is_none());
+    for event in lines.filter(|event| !lost::is_preceding_error(node, event)) {
+        let rule = match event.raw.starts_with("nvidia ") {
+            true => LINK_LOST,
+            // If the paths of the GPUs were read, the port belongs to another device.
+            false if node.topology().is_some() => continue,
+            false => LINK_UNATTRIBUTED,
+        };
+        let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
+        let noun = if rule.id == LINK_LOST.id { "GPU" } else { "device" };
+        match drafts.iter_mut().find(|draft| draft.scope == scope && draft.rule.id == rule.id) {
+            Some(draft) => *draft = draft.clone().with_event(event),
+            None => drafts.push(Draft { scope, noun, ..Draft::on_node(rule).with_event(event) }),
+        }
+    }
+    drafts
+}
+
+/// Returns the GPU that a line about a PCIe device is about.
+fn below<'n>(node: &'n Node<'_>, event: &KernelEvent) -> Option<&'n Gpu> {
+    if !matches!(event.kind, Kind::Aer | Kind::PcieLink) {
+        return None;
+    }
+    event.gpu_index.and_then(|index| node.gpu(index)).or_else(|| node.gpu_below(event.pci_address.as_ref()?))
+}
+
+/// Errors of ports and devices above no known GPU.
+fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    let lines = node.timeline.of_kind(Kind::Aer).filter(|event| below(node, event).is_none());
+    let grave =
+        lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !lost::is_preceding_error(node, event));
+    for event in grave {
+        let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
+        // If the paths of the GPUs were not read, a GPU may be below.
+        let rule = if node.topology().is_some() { ELSEWHERE } else { UNATTRIBUTED };
+        match drafts.iter_mut().find(|draft| draft.scope == scope) {
+            Some(draft) => *draft = draft.clone().with_event(event),
+            None => drafts.push(Draft { scope, noun: "device", ..Draft::on_node(rule).with_event(event) }),
+        }
+    }
+    if drafts.len() > 1 {
+        let all = drafts.iter().flat_map(|draft| {
+            let place = draft.scope.pci.as_ref().map(|pci| format!("{}: ", pci.sysfs())).unwrap_or_default();
+            draft.evidence.iter().map(move |line| format!("{place}{line}"))
+        });
+        let rule = drafts.first().map_or(ELSEWHERE, |draft| draft.rule);
+        return vec![
+            Draft::on_node(rule).with_evidence(evidence::count(drafts.len(), "device")).with_all_evidence(all),
+        ];
+    }
+    drafts
+}

@@ -1,0 +1,324 @@
+//! Findings about the kernel log itself: how far back it was read, gaps, omitted and unrecognized lines.
+//!
+//! "No Xid" is only true for the time window that was read. A window of minutes on a machine that has been running for
+//! weeks does not show that there were no Xids.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::input::node::Node;
+use crate::rule::declaration::{DEBUG_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use syringe_core::classification::Severity;
+use syringe_core::facts::kernel_log::Coverage;
+use syringe_core::kernel_log::window;
+
+rules! {
+    SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers only a short time",
+        Watch "Look for older Xids of {node} where logs are stored (journal, log system), or enlarge the kernel \
+            buffer (log_buf_len).",
+        means "The kernel log that could be read begins recently. Older events are not known.",
+        reads "xid.coverage, host.uptime_seconds";
+    LOST: "kernel-log-lost-records" Info Driver None, "Kernel log records were overwritten",
+        Watch "Event counts from the kernel log of {node} are lower bounds.",
+        means "The kernel overwrote records of its log before they were read. Events may be missing.",
+        reads "xid.coverage";
+    OMITTED: "kernel-log-events-omitted" Info Driver None, "The kernel log has more events than fit in a report",
+        Watch "The oldest events of {node} were omitted. Request a shorter time window.",
+        means "The report holds a limited number of events, and there were more.",
+        reads "xid.events_omitted";
+    UNTRUSTED: "kernel-log-untrusted-lines" Info Driver None, "A program wrote lines that look like GPU errors",
+        Watch "These lines were ignored. Find the program that writes to /dev/kmsg on {node} (a fault-injection \
+            test?).",
+        means "A program other than the kernel wrote lines that look like GPU errors. They are not used.",
+        reads "xid";
+    UNREAD: "kernel-log-lines-not-recognized" Info Driver None, "Kernel log lines about NVIDIA were not recognized",
+        Watch "Read the quoted lines of {node}. They did not affect the verdict.",
+        means "The kernel log has lines about NVIDIA in words that this version does not know.",
+        reads "xid";
+    SUPPRESSED: "kernel-log-suppressed-lines" Info Driver None, "The kernel suppressed log lines",
+        Watch "Event counts from the kernel log of {node} are lower bounds.",
+        means "The kernel or the driver limits the rate of its messages and left some out.",
+        reads "xid";
+}
+
+/// In a shorter window, the Xid that caused a job failure may already have been overwritten.
+const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
+
+/// Findings about the window and the gaps of the log.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> =
+        window_too_short(node).map(|words| Draft::on_node(SHORT).with_evidence(words)).into_iter().collect();
+    if let Some(log) = node.kernel_log() {
+        let sum =
+            |of: fn(&Coverage) -> u64| log.coverage.iter().fold(0_u64, |sum, source| sum.saturating_add(of(source)));
+        let lost = sum(|source| source.lost_records);
+        let counts = [
+            (LOST, lost, "records overwritten before they could be read"),
+            (OMITTED, log.events_omitted, "events omitted"),
+            (UNTRUSTED, log.untrusted_lines, "lines that the kernel did not write"),
+            (SUPPRESSED, sum(|source| source.suppressed_lines), "lines suppressed by a rate limit"),
+        ];
+        for (rule, count, words) in counts {
+            if count > 0 {
+                drafts.push(Draft::on_node(rule).with_evidence(format!("{count} {words}")));
+            }
+        }
+    }
+    drafts.extend(unread(node));
+    drafts
+}
+
+/// Lines about NVIDIA that were not recognized are shown, so that a person can read them.
+fn unread(node: &Node<'_>) -> Option<Draft> {
+    let logs = node.kernel_log()?.coverage.iter().filter(|log| log.unread_lines > 0);
+    let lines = logs.flat_map(|log| {
+        let count = format!("{} of {}", log.unread_lines, evidence::data(&log.source));
+        let samples = log
+            .unread_samples
+            .iter()
+            .map(|sample| format!("kernel line: {}", syringe_core::text::clean(sample, SAMPLE)));
+        std::iter::once(count).chain(samples)
+    });
+    let lines: Vec<String> = lines.collect();
+    (!lines.is_empty()).then(|| Draft::on_node(UNREAD).with_all_evidence(lines))
+}
+
+/// Returns a text if the log has errors that could not be parsed, so that the verdict cannot be `healthy`.
+pub(crate) fn undecoded(node: &Node<'_>) -> Option<String> {
+    let log = node.kernel_log()?;
+    let errors = log.coverage.iter().map(|source| source.unread_errors).max().unwrap_or(0);
+    let sample = log.coverage.iter().flat_map(|source| &source.unread_samples).next();
+    let sample = sample.map(|sample| format!(": {}", syringe_core::text::clean(sample, SAMPLE))).unwrap_or_default();
+    let lines = if errors == 1 { "line" } else { "lines" };
+    (errors > 0).then(|| format!("{errors} kernel {lines} that may report a GPU error could not be parsed{sample}"))
+}
+
+/// Phrases of advice that depend on whether something happened before.
+const AGAIN: [&str; 6] = ["happens again", "fails again", "repeat", "second loss", "lost again", "comes back"];
+
+/// Adds a sentence to advice about a repetition if the log does not show whether it happened before.
+pub(crate) fn add_start_of_log(node: &Node<'_>, drafts: &mut [Draft]) {
+    let Some(limit) = untold(node) else { return };
+    let of_event = |draft: &&mut Draft| draft.when.is_some() && draft.severity >= Severity::Warning;
+    for draft in drafts.iter_mut().filter(of_event) {
+        if AGAIN.iter().any(|words| draft.advice.contains(words)) {
+            draft.advice.push_str(&format!(" {limit}, so earlier occurrences are not known."));
+        }
+    }
+}
+
+/// Returns a clause about the start of the log, if the log does not cover the time before.
+fn untold(node: &Node<'_>) -> Option<String> {
+    let log = node.kernel_log()?;
+    let begins = log.coverage.iter().filter_map(|source| source.from).min()?;
+    if let Some(asked) = log.since.filter(|asked| begins <= *asked) {
+        return Some(format!(
+            "The kernel log was read from {} on, the start of the requested window",
+            evidence::time(asked)
+        ));
+    }
+    begins_at_boot(node).map(|begins| format!("The kernel log begins at the last boot ({})", evidence::time(begins)))
+}
+
+/// Returns the start of the log if it begins at the last boot.
+fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
+    let log = node.kernel_log()?;
+    if log.events.iter().any(|event| event.boot_id.is_some() && event.boot_id != node.report.boot_id) {
+        return None;
+    }
+    let begins = log.coverage.iter().filter_map(|source| source.from).min()?;
+    let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
+    let booted = node.now.zip(uptime).map(|(now, uptime)| now - SignedDuration::from_secs(uptime));
+    // Timestamps of the same moment differ because the clock of the kernel drifts.
+    let since_boot = booted.is_some_and(|booted| begins >= booted - SignedDuration::from_mins(5));
+    let complete = log
+        .coverage
+        .iter()
+        .filter(|source| source.from.is_some())
+        .all(|source| source.complete_since_boot == Some(true));
+    (since_boot || complete).then_some(begins)
+}
+
+/// The longest line that a finding quotes.
+const SAMPLE: usize = 200;
+
+/// Returns the time from which on the log was read without a gap until the facts were taken.
+pub(crate) fn covered_since(node: &Node<'_>) -> Option<Timestamp> {
+    let log = node.kernel_log()?;
+    // If a window was requested, the text is about that window.
+    window::reach(&log.coverage, node.now?).map(|reach| log.since.map_or(reach, |asked| asked.max(reach)))
+}
+
+/// Returns whether the log covers the whole requested window.
+fn covers_what_was_asked(node: &Node<'_>) -> bool {
+    node.kernel_log().and_then(|log| log.since).zip(covered_since(node)).is_some_and(|(asked, since)| since <= asked)
+}
+
+/// Returns why the log is too short for "no Xid"; `None` if it is long enough or begins at boot.
+pub(crate) fn window_too_short(node: &Node<'_>) -> Option<String> {
+    let logs = node.kernel_log()?.coverage.as_slice();
+    if let Some(why) = without_times(logs) {
+        return Some(why.to_owned());
+    }
+    let now = node.now?;
+    let Some(since) = covered_since(node) else {
+        let ended = window::last_before(logs, now)?;
+        return Some(format!("the kernel log ends {} before now", evidence::span(now.duration_since(ended))));
+    };
+    let complete = logs.iter().any(|log| log.complete_since_boot == Some(true));
+    let window = now.duration_since(since);
+    let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
+    // Just booted: there is no more to read.
+    let since_boot = uptime.is_some_and(|uptime| window.as_secs() + 60 >= uptime);
+    if complete || since_boot || window >= SHORTEST || covers_what_was_asked(node) {
+        return None;
+    }
+    let uptime =
+        uptime.map(|uptime| format!(", uptime of the node: {}", evidence::span(SignedDuration::from_secs(uptime))));
+    let hole = window::last_before(logs, since).map(|ended| {
+        let hole = evidence::span(since.duration_since(ended));
+        format!("; there is a gap of {hole} before that, older records end {}", evidence::time(ended))
+    });
+    let reach = evidence::span(window);
+    Some(format!(
+        "the kernel log covers only the last {reach}{}{}",
+        uptime.unwrap_or_default(),
+        hole.unwrap_or_default()
+    ))
+}
+
+/// Returns why logs without timestamps cover no window. A log that begins at boot (a saved `dmesg`) needs no
+/// timestamps.
+fn without_times(logs: &[Coverage]) -> Option<&'static str> {
+    if logs.is_empty() || logs.iter().any(|log| log.from.is_some()) {
+        return None;
+    }
+    if logs.iter().all(|log| log.records == 0) {
+        return Some("the kernel log has no records of the kernel");
+    }
+    let from_boot = logs.iter().any(|log| log.complete_since_boot == Some(true));
+    (!from_boot).then_some("the records of the kernel log have no timestamps")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnose;
+    use crate::finding::Verdict;
+    use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelLog};
+    use syringe_core::facts::kubernetes::node::KubernetesFacts;
+    use syringe_core::report::{Report, Section};
+
+    /// A healthy node whose kernel logs are these.
+    fn with(coverage: Vec<Coverage>) -> crate::finding::Diagnosis {
+        let mut report: Report =
+            serde_json::from_str(include_str!("../../../../../tests/scenarios/healthy-h100-8.json"))
+                .expect("the scenario");
+        report.kernel_log.clear();
+        report.sections.xid = Some(Section::read(KernelLog { coverage, ..KernelLog::default() }, Vec::new()));
+        diagnose(&report, &KubernetesFacts::default())
+    }
+
+    /// A healthy node whose kernel logs are these: source, first and last record.
+    fn judged(logs: &[(&str, &str, &str)]) -> crate::finding::Diagnosis {
+        let coverage = |&(source, from, to): &(&str, &str, &str)| Coverage {
+            source: source.to_owned(),
+            from: from.parse().ok(),
+            to: to.parse().ok(),
+            complete_since_boot: (source == "/dev/kmsg").then_some(false),
+            ..Coverage::default()
+        };
+        with(logs.iter().map(coverage).collect())
+    }
+
+    // The facts of the scenario are of 2026-11-21T02:45:10Z.
+    const OLD: (&str, &str, &str) = ("/var/log/syslog", "2026-11-01T00:00:00Z", "2026-11-17T00:00:00Z");
+
+    #[test]
+    fn no_xid_is_claimed_only_back_to_the_first_gap() {
+        let told = judged(&[OLD, ("/dev/kmsg", "2026-11-21T00:45:10Z", "2026-11-21T02:40:00Z")]);
+        assert_eq!(told.verdict, Verdict::Healthy);
+        assert!(told.summary.contains("no Xid since 2026-11-21T00:45:10Z"), "{}", told.summary);
+    }
+
+    #[test]
+    fn an_old_log_does_not_make_a_short_one_long_enough() {
+        let told = judged(&[OLD, ("/dev/kmsg", "2026-11-21T02:30:10Z", "2026-11-21T02:40:00Z")]);
+        assert_eq!(told.verdict, Verdict::Unknown);
+        assert!(told.unknown[0].why.contains("a gap of 4 d"), "{:?}", told.unknown);
+    }
+
+    #[test]
+    fn a_log_that_ended_days_ago_does_not_cover_the_present() {
+        let told = judged(&[OLD]);
+        assert_eq!(told.verdict, Verdict::Unknown);
+        assert!(told.unknown[0].why.contains("ends 4 d before now"), "{:?}", told.unknown);
+    }
+
+    #[test]
+    fn advice_about_a_repetition_names_the_start_of_the_log() {
+        // The node of the scenario runs for 12 days.
+        let with_loss = |from: &str, earlier: bool| {
+            let mut report: Report =
+                serde_json::from_str(include_str!("../../../../../tests/scenarios/healthy-h100-8.json"))
+                    .expect("the scenario");
+            report.kernel_log.clear();
+            let last = "2026-11-21T02:44:00Z".parse().ok();
+            let pci_address = syringe_core::pci::PciAddress::parse("18:00.0");
+            let lost =
+                KernelEvent { code: Some(79), pci_address, count: 1, first: last, last, ..KernelEvent::default() };
+            let mut events = vec![lost.clone()];
+            if earlier {
+                let (pci_address, boot_id) =
+                    (syringe_core::pci::PciAddress::parse("2a:00.0"), Some("before".to_owned()));
+                events.push(KernelEvent { code: Some(43), pci_address, boot_id, ..lost });
+            }
+            let source =
+                Coverage { source: "journal".into(), from: from.parse().ok(), to: last, ..Coverage::default() };
+            let log = KernelLog { coverage: vec![source], events, ..KernelLog::default() };
+            report.sections.xid = Some(Section::read(log, Vec::new()));
+            let findings = diagnose(&report, &KubernetesFacts::default()).findings;
+            let loss = findings.into_iter().find(|finding| finding.id == "gpu-off-bus").expect("the loss");
+            assert!(loss.action.text.contains("If it happens again"));
+            loss.action.text.contains("earlier occurrences are not known")
+        };
+        assert!(with_loss("2026-11-20T02:44:00Z", false), "it begins after the boot");
+        assert!(!with_loss("2026-10-01T00:00:00Z", false), "it begins weeks before the boot");
+        assert!(!with_loss("2026-11-20T02:44:00Z", true), "it has lines of an earlier boot");
+    }
+
+    #[test]
+    fn an_error_that_could_not_be_decoded_forbids_an_all_clear() {
+        let log = |unread_lines, unread_errors| {
+            let from = "2026-11-01T00:00:00Z".parse().ok();
+            let to = "2026-11-21T02:40:00Z".parse().ok();
+            let unread_samples = vec!["NVRM: Xid (new frame): 79".to_owned()];
+            let log =
+                Coverage { source: "journal".into(), from, to, unread_lines, unread_errors, ..Coverage::default() };
+            with(vec![Coverage { unread_samples, ..log }])
+        };
+        let shown = log(4, 0);
+        assert_eq!(shown.verdict, Verdict::Healthy, "chat is shown, and proves nothing");
+        assert!(shown.findings.iter().any(|finding| finding.id == "kernel-log-lines-not-recognized"));
+        let undecoded = log(4, 1);
+        assert_eq!(undecoded.verdict, Verdict::Unknown);
+        assert!(undecoded.unknown[0].why.contains("new frame"), "{:?}", undecoded.unknown);
+    }
+
+    #[test]
+    fn a_log_without_records_or_times_is_not_healthy() {
+        let log = |records, complete_since_boot| {
+            let source = "/var/log/kern.log".to_owned();
+            with(vec![Coverage { source, records, complete_since_boot, ..Coverage::default() }])
+        };
+        let empty = log(0, None);
+        assert_eq!(empty.verdict, Verdict::Unknown);
+        assert!(empty.unknown[0].why.contains("has no records"), "{:?}", empty.unknown);
+        let undated = log(900, Some(false));
+        assert_eq!(undated.verdict, Verdict::Unknown);
+        assert!(undated.unknown[0].why.contains("have no timestamps"), "{:?}", undated.unknown);
+        let from_boot = log(900, Some(true));
+        assert_eq!(from_boot.verdict, Verdict::Healthy, "a saved dmesg with all of its boot");
+        assert!(from_boot.summary.contains("no Xid; "), "{}", from_boot.summary);
+    }
+}

@@ -1,0 +1,311 @@
+//! Tests of findings that rest on kernel events of the past: what a GPU that works again still says, and what it does not.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::diagnose;
+use crate::finding::{Diagnosis, Finding};
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::report::{Report, Section};
+
+const NOW: &str = "2026-11-21T02:45:10Z";
+const GPU: &str = "00000000:5d:00.0";
+const HOUR: i64 = 60;
+const DAY: i64 = 24 * HOUR;
+
+fn ago(minutes: i64) -> String {
+    let now: Timestamp = NOW.parse().expect("a time");
+    (now - SignedDuration::from_mins(minutes)).to_string()
+}
+
+/// An event of this kind `minutes` ago at the GPU's address.
+fn event(kind: &str, minutes: i64) -> Value {
+    json!({"kind": kind, "pci_address": GPU, "count": 1, "first": ago(minutes), "last": ago(minutes)})
+}
+
+fn xid(code: u32, minutes: i64) -> Value {
+    let mut event = event("xid", minutes);
+    event["code"] = code.into();
+    event
+}
+
+/// The same without an address.
+fn nameless(kind: &str, minutes: i64) -> Value {
+    let mut event = event(kind, minutes);
+    event.as_object_mut().expect("an object").remove("pci_address");
+    event
+}
+
+fn ok(data: &Value) -> Value {
+    json!({"status": "ok", "data": data})
+}
+
+/// A node with one GPU that works, and this kernel log.
+fn working(events: &[Value]) -> Value {
+    let of = |more: Value| {
+        let mut gpu = json!({"index": 0, "uuid": "GPU-1", "pci_address": GPU});
+        gpu.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        ok(&json!({"gpus": [gpu]}))
+    };
+    json!({"taken_at": NOW, "sections": {
+        "inventory": of(json!({"minor_number": 0})),
+        "telemetry": of(json!({"temperature": {"gpu_celsius": 40}})),
+        "ecc": of(json!({"volatile": {"uncorrected": 0}})),
+        "host": ok(&json!({"pci_gpus": [{"pci_address": GPU, "driver": "nvidia", "in_nvml": true, "answers": true}],
+            "driver": {"loaded": "570.124.06"}})),
+        "xid": ok(&json!({"events": events}))}})
+}
+
+fn judged(report: &Value) -> Diagnosis {
+    let report: Report = serde_json::from_value(report.clone()).expect("a report");
+    diagnose(&report, &KubernetesFacts::default())
+}
+
+fn finding(report: &Value, id: &str) -> Option<Finding> {
+    judged(report).findings.into_iter().find(|finding| finding.id == id)
+}
+
+fn severity(report: &Value, id: &str) -> Option<Severity> {
+    finding(report, id).map(|finding| finding.severity)
+}
+
+/// A process of the GPU in state D.
+fn with_waiting_process(mut report: Value, waits_in: Option<&str>) -> Value {
+    let thread = json!({"tid": 7, "state": "D", "waits_in": waits_in});
+    let process = json!({"pid": 7, "name": "python3", "state": "D", "uses": [{"gpu": 0}],
+        "threads": {"total": 1, "uninterruptible": 1, "examples": [thread]}});
+    report["sections"]["processes"] = ok(&json!({"host_pid_namespace": true, "processes": [process]}));
+    report
+}
+
+#[test]
+fn a_gsp_timeout_that_the_gpu_recovered_from_proves_no_stuck_process() {
+    let at = |minutes| with_waiting_process(working(&[xid(119, minutes)]), None);
+    let old = judged(&at(6 * DAY));
+    assert!(old.findings.iter().all(|finding| finding.severity == Severity::Info), "{:#?}", old.findings);
+    assert_eq!(severity(&at(6 * DAY), "process-uninterruptible"), Some(Severity::Info));
+    assert_eq!(severity(&at(5), "process-stuck"), Some(Severity::Critical), "not settled yet");
+    assert_eq!(severity(&at(5), "gsp-failed"), Some(Severity::Fatal));
+    let mut asks = at(6 * DAY);
+    asks["sections"]["ecc"]["data"]["gpus"][0]["recovery_action"] = "gpu_reset".into();
+    assert_eq!(severity(&asks, "process-stuck"), Some(Severity::Critical), "the driver still asks for a reset");
+}
+
+#[test]
+fn unknown_error_counters_are_no_recovery() {
+    let mut report = working(&[xid(119, 6 * DAY)]);
+    assert_eq!(severity(&report, "gsp-failed"), Some(Severity::Info));
+    report["sections"]["ecc"]["data"]["gpus"][0]["volatile"] = json!({});
+    assert_eq!(severity(&report, "gsp-failed"), Some(Severity::Fatal), "the counter was not read");
+    let mut sram = working(&[xid(119, 6 * DAY)]);
+    sram["sections"]["ecc"]["data"]["gpus"][0]["volatile"] = json!({});
+    sram["sections"]["ecc"]["data"]["gpus"][0]["sram"] = json!({"volatile_uncorrected_parity": 0});
+    assert_eq!(severity(&sram, "gsp-failed"), Some(Severity::Fatal), "SRAM alone is not all memory");
+}
+
+#[test]
+fn a_blocked_task_that_ended_requires_no_action() {
+    let at = |minutes, host_pid_namespace| {
+        let mut task = nameless("hung_task", minutes);
+        task["process"] = "nvidia-smi".into();
+        task["pid"] = 4242.into();
+        let mut report = working(&[task]);
+        report["sections"]["processes"] = ok(&json!({"host_pid_namespace": host_pid_namespace, "processes": []}));
+        finding(&report, "process-stuck").expect("a finding")
+    };
+    let gone = at(3 * DAY, true);
+    assert_eq!((gone.severity, gone.action.code), (Severity::Info, ActionCode::Watch), "{gone:#?}");
+    assert!(!gone.action.text.contains("power-cycle"), "{}", gone.action.text);
+    let fresh = at(5, true);
+    assert_eq!((fresh.severity, fresh.action.code), (Severity::Warning, ActionCode::DrainAndReboot));
+    let hidden = at(3 * DAY, false);
+    assert_eq!(hidden.severity, Severity::Warning, "a probe that does not see the host's processes misses none");
+}
+
+#[test]
+fn a_blocked_task_of_the_disk_is_not_the_drivers() {
+    let of = |name: &str| {
+        let mut task = nameless("hung_task", 5);
+        task["process"] = name.into();
+        task["pid"] = 4242.into();
+        let mut report = working(&[task]);
+        report["sections"]["processes"] = ok(&json!({"host_pid_namespace": true, "processes": []}));
+        finding(&report, "process-stuck").is_some()
+    };
+    assert!(of("nvidia-smi") && of("nv_queue") && of("nv-hostengine"));
+    assert!(!of("nvme-wq") && !of("nvmet_wq"));
+}
+
+#[test]
+fn a_wait_for_an_nvme_disk_is_outside_the_driver() {
+    let advice = |waits_in| {
+        let report = with_waiting_process(working(&[]), Some(waits_in));
+        finding(&report, "process-uninterruptible").expect("a finding").action.text
+    };
+    for place in ["nvme_submit_sync_cmd", "nvmem_reg_read", "nvdimm_bus_lock", "nfs_wait_bit_killable"] {
+        assert!(advice(place).contains("does not wait in the NVIDIA driver"), "{place}");
+    }
+    for place in ["nvidia_ioctl", "nv_open_device", "_nv000123rm", "uvm_ioctl", "os_acquire_mutex", "nvlink_lib_x"] {
+        assert!(!advice(place).contains("does not wait in the NVIDIA driver"), "{place}");
+    }
+}
+
+#[test]
+fn findings_from_driver_lines_fade_where_the_gpu_works() {
+    for (event, id) in [
+        (event("gsp_failed", 0), "gsp-errors-logged"),
+        (nameless("gsp_failed", 0), "gsp-errors-logged"),
+        (event("gsp_rate_limit", 0), "gsp-errors-logged"),
+        (nameless("gsp_rate_limit", 0), "gsp-errors-logged"),
+        (nameless("probe_failed", 0), "driver-probe-failed"),
+        (nameless("peermem_error", 0), "peermem-error"),
+        (nameless("nic", 0), "nic-problem"),
+        (nameless("mce", 0), "machine-check"),
+    ] {
+        let at = |minutes: i64| {
+            let mut event = event.clone();
+            event["first"] = ago(minutes).into();
+            event["last"] = ago(minutes).into();
+            working(&[event])
+        };
+        let fresh = judged(&at(5));
+        assert_eq!(severity(&at(5), id), Some(Severity::Warning), "{id} {:#?}", fresh.findings);
+        assert!(fresh.summary.contains("5 min ago"), "{id}: {}", fresh.summary);
+        assert_eq!(severity(&at(6 * DAY), id), Some(Severity::Info), "{id}");
+    }
+}
+
+#[test]
+fn a_driver_line_about_a_gpu_that_does_not_answer_stays() {
+    for kind in ["gsp_failed", "gsp_rate_limit", "probe_failed"] {
+        for line in [event(kind, 6 * DAY), nameless(kind, 6 * DAY)] {
+            let mut report = working(&[line]);
+            report["sections"] = json!({"xid": report["sections"]["xid"]});
+            let worst = judged(&report).findings.iter().map(|finding| finding.severity).max();
+            assert!(worst >= Some(Severity::Warning), "{kind}: nothing says that the GPU works");
+        }
+    }
+}
+
+#[test]
+fn a_gpu_that_came_back_after_it_left_the_bus_needs_no_power_cycle() {
+    for line in [xid(79, 6 * DAY), event("off_bus", 6 * DAY), xid(79, 2 * HOUR)] {
+        let found = judged(&working(std::slice::from_ref(&line)));
+        for finding in &found.findings {
+            let text = &finding.action.text;
+            assert!(!text.contains("power-cycle") && !text.contains("cannot reach"), "{line}: {text}");
+            assert!(finding.severity <= Severity::Warning, "{line}: {finding:#?}");
+        }
+        assert!(found.findings.iter().any(|finding| finding.id == "gpu-off-bus"), "{line}: it stays told");
+    }
+    // It answers, and counts errors: work on it is not safe, and a reset can reach it.
+    let mut doubtful = working(&[xid(79, 6 * DAY)]);
+    doubtful["sections"]["ecc"]["data"]["gpus"][0]["volatile"] = json!({"uncorrected": 3});
+    let doubtful = finding(&doubtful, "gpu-off-bus").expect("a finding");
+    assert_eq!((doubtful.severity, doubtful.action.code), (Severity::Critical, ActionCode::DrainAndReset));
+    assert!(!doubtful.action.text.contains("cannot reach"), "{}", doubtful.action.text);
+    // It does not answer.
+    let mut gone = working(&[xid(79, 6 * DAY)]);
+    gone["sections"]["telemetry"]["data"]["gpus"] = json!([]);
+    let gone = finding(&gone, "gpu-off-bus").expect("a finding");
+    assert_eq!((gone.severity, gone.action.code), (Severity::Fatal, ActionCode::DrainAndReboot));
+    assert!(finding(&working(&[xid(79, 5)]), "gpu-off-bus").is_some_and(|finding| finding.severity == Severity::Fatal));
+}
+
+#[test]
+fn a_lost_gpu_explains_its_gsp_errors() {
+    for limit in [event("gsp_rate_limit", 4), nameless("gsp_rate_limit", 4), event("gsp_failed", 4)] {
+        assert_eq!(finding(&working(&[xid(79, 5), limit.clone()]), "gsp-errors-logged"), None, "{limit}");
+    }
+    let other = json!({"kind": "gsp_rate_limit", "pci_address": "00000000:9a:00.0", "count": 1, "first": ago(4),
+        "last": ago(4)});
+    assert!(finding(&working(&[xid(79, 5), other]), "gsp-errors-logged").is_some(), "of another GPU");
+    assert!(finding(&working(&[event("gsp_rate_limit", 4)]), "gsp-errors-logged").is_some());
+}
+
+#[test]
+fn a_gpu_that_is_passed_through_is_no_failed_probe() {
+    let with = |drivers: &[Option<&str>]| {
+        let gpus: Vec<Value> = drivers
+            .iter()
+            .enumerate()
+            .map(|(at, driver)| json!({"pci_address": format!("00000000:{at:02x}:00.0"), "driver": driver}))
+            .collect();
+        let mut line = nameless("probe_failed", 5);
+        line["sub_code"] = "not_called".into();
+        let report = json!({"taken_at": NOW, "sections": {
+            "host": ok(&json!({"pci_gpus": gpus, "driver": {"loaded": "570.124.06"}})),
+            "xid": ok(&json!({"events": [line]}))}});
+        finding(&report, "driver-probe-failed").is_some()
+    };
+    assert!(!with(&[Some("vfio-pci"), Some("nvidia")]), "it is held for virtual machines on purpose");
+    assert!(!with(&[Some("vfio-pci")]));
+    assert!(with(&[Some("nvidia"), None]), "nothing holds it");
+    assert!(with(&[Some("vfio-pci"), None]), "one is held on purpose, another one by nobody");
+}
+
+/// A healthy node of eight GPUs with these kernel events, and so many lines about NVIDIA that were not understood.
+fn healthy(events: Vec<Value>, unread_lines: u64) -> Diagnosis {
+    let mut report = healthy_report();
+    let taken_at = report.taken_at.expect("a time");
+    let now: Timestamp = NOW.parse().expect("a time");
+    // The times of the events are counted back from the time of the report.
+    let moved = |mut event: Value| {
+        for field in ["first", "last"] {
+            let time: Timestamp = event[field].as_str().and_then(|time| time.parse().ok()).expect("a time");
+            event[field] = (taken_at - now.duration_since(time)).to_string().into();
+        }
+        event
+    };
+    let events: Vec<Value> = events.into_iter().map(moved).collect();
+    let from = taken_at - SignedDuration::from_hours(24 * 30);
+    let coverage =
+        json!({"source": "journal", "from": from, "to": taken_at, "records": 900, "unread_lines": unread_lines});
+    let log = serde_json::from_value(json!({"events": events, "coverage": [coverage]})).expect("a log");
+    report.sections.xid = Some(Section::read(log, Vec::new()));
+    diagnose(&report, &KubernetesFacts::default())
+}
+
+fn healthy_report() -> Report {
+    let text = include_str!("../../../../../tests/scenarios/healthy-h100-8.json");
+    let mut report: Report = serde_json::from_str(text).expect("the scenario");
+    report.kernel_log.clear();
+    report
+}
+
+#[test]
+fn a_healthy_summary_denies_nothing_that_it_names() {
+    let report = healthy_report();
+    let inventory = report.sections.inventory.as_ref().and_then(|section| section.data.as_ref()).expect("an inventory");
+    let address = json!(inventory.gpus[0].pci_address);
+    let at = |mut event: Value| {
+        event["pci_address"] = address.clone();
+        event
+    };
+    let clean = healthy(vec![], 0).summary;
+    for clause in ["no Xid since", "driver problem", "no NVLink fault", "no uncorrected memory error"] {
+        assert!(clean.contains(clause), "{clause}: {clean}");
+    }
+    for (code, denied) in [(119, "driver problem"), (74, "NVLink fault"), (95, "uncorrected memory error")] {
+        let found = healthy(vec![at(xid(code, 6 * DAY))], 0);
+        assert!(found.findings.iter().all(|finding| finding.severity == Severity::Info), "{code}: {found:#?}");
+        assert!(found.summary.contains(&format!("Xid {code}")), "{}", found.summary);
+        assert!(!found.summary.contains(denied), "{}", found.summary);
+    }
+    for line in [at(event("gsp_failed", 6 * DAY)), nameless("peermem_error", 6 * DAY), nameless("assertion", 5)] {
+        let found = healthy(vec![line], 0);
+        assert!(!found.summary.contains("driver problem"), "{}", found.summary);
+    }
+    let program = healthy(vec![at(xid(13, 5))], 0).summary;
+    assert!(program.contains("driver problem"), "a program's fault is no problem of the driver: {program}");
+}
+
+#[test]
+fn lines_that_were_not_understood_are_excepted_from_no_xid() {
+    let found = healthy(vec![], 3);
+    assert!(!found.summary.contains("driver problem"), "{}", found.summary);
+    assert!(found.summary.contains("no Xid") && found.summary.contains("3 lines"), "{}", found.summary);
+    let understood = healthy(vec![], 0).summary;
+    assert!(!understood.contains("lines"), "{understood}");
+}

@@ -1,0 +1,270 @@
+//! Xids that no other group handles, by class: application, driver, hardware.
+//!
+//! The catalogue defines severity, action and ageing of a code. Applications cause 13, 31, 43, 45, 68 and similar
+//! codes. Such Xids indicate a GPU fault only if different workloads fail on one GPU and not on the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::input::node::{Gpu, Node};
+use crate::input::timeline::{GSP_CODES, concerns};
+use crate::rule::declaration::{Rule, XID_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::{aging as event_severity, evidence};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::catalogue;
+use syringe_core::kernel_log::catalogue::Class as XidClass;
+
+rules! {
+    APPLICATION: "application-fault" Info Application XID_DOC, "An application caused a GPU fault",
+        RestartPod "Check the log of the application. Nothing indicates a fault of {gpu} of {node}; other work may \
+            continue.",
+        means "A program made an error on the GPU, such as an access to a wrong address. The GPU is not at fault.",
+        reads "xid: 13, 31, 43, 45, 68 and others";
+    KILLED: "application-killed" Info Application XID_DOC, "A process on the GPU was killed or crashed",
+        RestartPod "Find out why the process ended (memory limit, crash). Nothing indicates a fault of {gpu} of \
+            {node}.",
+        means "A process that used the GPU was killed or crashed, as for lack of host memory.",
+        reads "xid: OOM lines, crash lines";
+    SUSPECT: "application-faults-on-one-gpu" Warning Hardware XID_DOC, "Different workloads fault on one GPU only",
+        Watch "Run one of these workloads on another GPU of {node}. If it fails on {gpu} only, run a diagnostic on \
+            that GPU (dcgmi diag).",
+        means "Different programs fault on one GPU and not on its siblings: the GPU may be at fault.",
+        reads "xid: 13, 31 and others, inventory.gpus";
+    REPEATED: "application-faults-repeat-on-one-gpu" Warning Hardware XID_DOC,
+        "Many processes with the same name fault on one GPU only",
+        Watch "The cause is a workload that restarts, or the GPU. Run it on another GPU of {node}. If it fails on \
+            {gpu} only, run a diagnostic on that GPU (dcgmi diag).",
+        means "Many processes of one program fault on one GPU and not on its siblings: program or GPU may be at \
+            fault.",
+        reads "xid: 13, 31 and others, inventory.gpus";
+    CONTEXT_SWITCH: "context-switch-timeout" Critical Driver XID_DOC, "Context-switch timeout",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
+        means "The GPU could not switch from one program to the next in time (Xid 109).",
+        reads "xid: 109";
+    DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If it repeats, update the driver.",
+        means "The driver or the firmware of the GPU reported an error of its own.",
+        reads "xid";
+    HARDWARE: "xid-hardware" Fatal Hardware XID_DOC, "Hardware error",
+        DrainAndReset "Drain the workloads on {gpu} of {node}, reset it and run a diagnostic. If it repeats, contact \
+            the vendor.",
+        means "The driver reported an error of the hardware of the GPU.",
+        reads "xid";
+    FABRIC: "xid-fabric" Fatal Fabric XID_DOC, "NVLink or C2C error",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
+        means "The driver reported an error of NVLink or of the link between CPU and GPU.",
+        reads "xid";
+    THERMAL: "xid-thermal" Warning Thermal XID_DOC, "Thermal event",
+        CheckCabling "Check cooling and airflow of {gpu} on {node}.",
+        means "The driver reported a thermal event.",
+        reads "xid";
+    POWER: "xid-power" Critical Power XID_DOC, "Power event",
+        CheckCabling "Check the power supply and power cables of {gpu} on {node}.",
+        means "The driver reported a power event.",
+        reads "xid";
+    UNKNOWN_CODE: "xid-unknown" Warning Driver XID_DOC, "Unknown Xid",
+        Watch "Look up the code in the Xid catalog of NVIDIA; it is newer than this tool.",
+        means "The driver reported an Xid that this version does not know.",
+        reads "xid";
+}
+
+/// Application faults that broken hardware can also cause.
+const SUSPICIOUS_CODES: [u32; 2] = [13, 31];
+
+/// Number of processes with the same name from which on their faults are a pattern. It can be one workload that
+/// restarts, or many jobs.
+const MANY_PROCESSES: usize = 20;
+
+/// A workload that also fails on other GPUs is the cause itself, unless it fails on this GPU this many times as often.
+const FAR_MORE: usize = 4;
+
+/// Findings from Xids, per GPU and for addresses that no GPU has.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for gpu in gpus(node) {
+        drafts.extend(applications(node, &gpu));
+        drafts.extend(killed(node, &gpu));
+        drafts.extend(other_codes(node, &gpu));
+    }
+    drafts
+}
+
+/// Returns the GPUs, including those that only an Xid names.
+fn gpus(node: &Node<'_>) -> Vec<Gpu> {
+    let mut places = node.gpus.clone();
+    for event in node.timeline.of_kind(Kind::Xid) {
+        if !places.iter().any(|gpu| concerns(event, gpu)) {
+            let (index, uuid, pci) = (event.gpu_index, event.gpu_uuid.clone(), event.pci_address.clone());
+            places.push(Gpu { index, uuid, pci, ..Gpu::default() });
+        }
+    }
+    places
+}
+
+/// Application faults on one GPU as one finding, with a check for a hardware fault.
+fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let faults: Vec<(usize, &KernelEvent)> = node
+        .timeline
+        .unexplained()
+        .filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid && is_application(event))
+        .collect();
+    if faults.is_empty() {
+        return None;
+    }
+    let codes: BTreeSet<u32> = faults.iter().filter_map(|(_, event)| event.code).collect();
+    let lone_45 = codes.iter().all(|code| *code == 45);
+    let total: u64 = faults.iter().map(|(_, event)| event.count.max(1)).sum();
+    let positions: Vec<usize> = faults.iter().map(|(at, _)| *at).collect();
+    let suspicion = suspicion(node, gpu, &faults);
+    let rule = suspicion.as_ref().map_or(APPLICATION, |(rule, _)| *rule);
+    let draft = Draft::on_gpu(rule, gpu).with_all_evidence(suspicion.map(|(_, words)| words));
+    let mut draft = draft.with_events(most_recent(&faults));
+    if faults.len() > SHOWN {
+        draft = draft.with_evidence(format!("{total} in total, from {}", evidence::count(pids(&faults).len(), "pid")));
+    }
+    if lone_45 {
+        draft = draft
+            .with_evidence("no other Xid before it: the process was killed, or exited with work pending on the GPU");
+    }
+    Some(draft.with_all_evidence(node.timeline.consequences(&positions)))
+}
+
+/// Maximum number of application faults in the evidence.
+const SHOWN: usize = 3;
+
+fn most_recent<'a>(faults: &[(usize, &'a KernelEvent)]) -> Vec<&'a KernelEvent> {
+    faults.iter().rev().take(SHOWN).map(|(_, event)| *event).collect()
+}
+
+fn pids(faults: &[(usize, &KernelEvent)]) -> BTreeSet<u32> {
+    faults.iter().filter_map(|(_, event)| event.pid).collect()
+}
+
+/// Returns whether the code is an application fault or for information only.
+pub(crate) fn is_application_or_info(event: &KernelEvent) -> bool {
+    let class = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid).map(|entry| entry.class);
+    matches!(class, Some(XidClass::Application | XidClass::Info))
+}
+
+fn is_application(event: &KernelEvent) -> bool {
+    event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == XidClass::Application)
+}
+
+/// Returns why the GPU may be the cause of application faults. This is never more than a suspicion.
+///
+/// A workload that restarts has a new pid each time, so the same name is no second indication, unless there are very
+/// many processes. A workload that fails on several GPUs is the cause itself.
+fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Option<(Rule, String)> {
+    let suspicious = |event: &KernelEvent| event.code.is_some_and(|code| SUSPICIOUS_CODES.contains(&code));
+    let elsewhere: Vec<&KernelEvent> = node
+        .timeline
+        .of_kind(Kind::Xid)
+        .filter(|event| suspicious(event) && event.pid.is_some() && !concerns(event, gpu))
+        .collect();
+    let mut by_name: BTreeMap<Option<&str>, BTreeSet<u32>> = BTreeMap::new();
+    for (_, event) in faults.iter().filter(|(_, event)| suspicious(event)) {
+        if let Some(pid) = event.pid {
+            by_name.entry(event.process.as_deref()).or_default().insert(pid);
+        }
+    }
+    by_name.retain(|name, pids| {
+        let same = elsewhere.iter().filter(|event| event.process.as_deref() == *name);
+        same.filter_map(|event| event.pid).collect::<BTreeSet<u32>>().len() * FAR_MORE <= pids.len()
+    });
+    let pids: BTreeSet<u32> = by_name.values().flatten().copied().collect();
+    if pids.len() < 2 {
+        return None;
+    }
+    let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
+    let place = common_place(faults, &pids);
+    let place_words = place.as_ref().map(|place| format!(", {place}")).unwrap_or_default();
+    // A missing name is no second workload: old drivers print no names.
+    if by_name.keys().flatten().count() > 1 || pods.len() > 1 || place.is_some() {
+        let words = format!("{} different processes faulted on this GPU and on no other{place_words}", pids.len());
+        return Some((SUSPECT, words));
+    }
+    let (name, pids) = by_name.iter().max_by_key(|(_, pids)| pids.len())?;
+    (pids.len() >= MANY_PROCESSES).then(|| {
+        let name = name.map_or("without a name".to_owned(), |name| format!("named '{}'", evidence::data(name)));
+        (REPEATED, format!("{} processes {name} faulted on this GPU, almost none on another GPU", pids.len()))
+    })
+}
+
+/// Returns the part of the GPU in which different processes faulted.
+fn common_place(faults: &[(usize, &KernelEvent)], pids: &BTreeSet<u32>) -> Option<String> {
+    let mut places: BTreeMap<(&String, &String), BTreeSet<u32>> = BTreeMap::new();
+    for (_, event) in faults {
+        let pid = event.pid.filter(|pid| pids.contains(pid));
+        if let (Some(gpc), Some(tpc), Some(pid)) = (event.details.get("gpc"), event.details.get("tpc"), pid) {
+            places.entry((gpc, tpc)).or_default().insert(pid);
+        }
+    }
+    let (gpc, tpc) = places.iter().find(|(_, pids)| pids.len() > 1)?.0;
+    Some(format!("always at GPC {}, TPC {}", evidence::data(gpc), evidence::data(tpc)))
+}
+
+fn pod_of<'a>(node: &Node<'a>, pid: u32) -> Option<&'a str> {
+    let process = node.processes()?.processes.iter().find(|process| process.pid == pid)?;
+    process.pod_uid.as_deref()
+}
+
+/// Xid 43 and 45 of a process that was killed or crashed. The finding is about the kill.
+fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let mut kills: Vec<usize> = Vec::new();
+    for event in node.timeline.events.iter().filter(|event| event.history.is_none() && concerns(event.fact, gpu)) {
+        let cause = event
+            .cause
+            .filter(|&cause| matches!(node.timeline.events[cause].fact.kind, Kind::OomKill | Kind::Segfault));
+        kills.extend(cause.filter(|cause| !kills.contains(cause)));
+    }
+    let shown = kills.iter().take(SHOWN).map(|&at| node.timeline.events[at].fact);
+    let consequences = node.timeline.consequences(&kills)?;
+    Some(Draft::on_gpu(KILLED, gpu).with_events(shown).with_evidence(consequences))
+}
+
+/// Xids that are neither application faults nor handled by another group, one finding for each code.
+fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
+    let mut by_code: BTreeMap<u32, Vec<(usize, &KernelEvent)>> = BTreeMap::new();
+    for (at, event) in node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid)
+    {
+        let Some(code) = event.code.filter(|&code| !handled_elsewhere(code) && !is_application(event)) else {
+            continue;
+        };
+        by_code.entry(code).or_default().push((at, event));
+    }
+    by_code.into_iter().filter_map(|(code, events)| of_code(node, gpu, code, &events)).collect()
+}
+
+/// Codes that other groups handle.
+fn handled_elsewhere(code: u32) -> bool {
+    crate::rules::gpu::memory::CODES.contains(&code)
+        || crate::rules::links::nvlink_events::CODES.contains(&code)
+        || GSP_CODES.contains(&code)
+        || matches!(code, 79 | 143 | 154)
+}
+
+fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent)]) -> Option<Draft> {
+    let entry = catalogue::xid(code);
+    let rule = entry.map_or(Some(UNKNOWN_CODE), |entry| rule_for(code, entry.class))?;
+    let facts: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
+    let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
+    let judged = event_severity::worst(&facts);
+    let mut draft = Draft::on_gpu(rule, gpu).with_events(facts.iter().copied());
+    if let Some(entry) = entry {
+        draft = draft.with_evidence(format!("Xid {code}: {}", entry.name)).with_meaning(&judged);
+    }
+    Some(draft.aged(node, gpu, &facts, true).with_all_evidence(node.timeline.consequences(&positions)))
+}
+
+fn rule_for(code: u32, class: XidClass) -> Option<Rule> {
+    match (code, class) {
+        (109, _) => Some(CONTEXT_SWITCH),
+        (_, XidClass::Info) => None,
+        (_, XidClass::Application) => Some(APPLICATION),
+        (_, XidClass::Driver) => Some(DRIVER),
+        (_, XidClass::Hardware) => Some(HARDWARE),
+        (_, XidClass::Fabric) => Some(FABRIC),
+        (_, XidClass::Thermal) => Some(THERMAL),
+        (_, XidClass::Power) => Some(POWER),
+    }
+}

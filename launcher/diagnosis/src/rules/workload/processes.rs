@@ -1,0 +1,329 @@
+//! GPU processes outside of pods, processes that cannot be killed, and memory that no process accounts for.
+//!
+//! State D is no fault by itself: a process in a driver call can be in this state for a moment. It is stuck if the
+//! kernel reports it, or if its GPU is lost.
+
+use crate::input::node::{Gpu, Node, STALE_AFTER};
+use crate::input::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
+use crate::rule::declaration::{DEBUG_DOC, rules};
+use crate::rule::draft::Draft;
+use crate::rule::evidence;
+use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::facts::processes::{GpuProcess, Processes};
+
+rules! {
+    STUCK: "process-stuck" Critical Driver DEBUG_DOC, "A process hangs in the driver and cannot be killed",
+        DrainAndReboot "Drain and power-cycle {node}: no signal reaches a process that waits for the driver, and a plain \
+            reboot can wait for it.",
+        means "A process waits in the driver and cannot be ended, because the kernel says so or because its GPU is \
+            gone.",
+        reads "processes.processes, xid";
+    WAITING: "process-uninterruptible" Info Driver DEBUG_DOC, "A process is in uninterruptible sleep at this moment",
+        Watch "No signal ends the process in this state. Check again in a minute: if it is still in this state, the \
+            driver hangs on {node}, and only a reboot helps.",
+        means "A process waits in the kernel and no signal ends it at this moment. Each call into the driver can look \
+            like this.",
+        reads "processes.processes";
+    ZOMBIE: "process-zombie" Warning Application DEBUG_DOC, "GPU process is a zombie",
+        RestartPod "Restart the pod, or end the parent process on {node}, which must reap the zombie.",
+        means "A process has ended, and its parent has not collected it. It can keep device files open.",
+        reads "processes.processes";
+    NO_POD: "process-outside-kubernetes" Warning Application None, "GPU memory is used by a process outside of pods",
+        Watch "Find out who started the process on {node}: Kubernetes may allocate the same GPU to pods. End it if \
+            it is not needed.",
+        means "A process that belongs to no pod holds GPU memory. Kubernetes gives the same GPU to pods.",
+        reads "processes.processes";
+    GONE_POD: "process-of-deleted-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
+        Watch "If the process does not exit on its own, end it on {node}. Its pod no longer exists.",
+        means "A process holds GPU memory, and its pod does not exist on the node any more.",
+        reads "processes.processes, kubernetes.live_pod_uids";
+    UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory is used, but no process accounts for it",
+        DrainAndReset "Look for processes in other PID namespaces and for MPS servers on {node}. If there are none, \
+            reset {gpu} when it is drained.",
+        means "More GPU memory is in use than the listed processes hold.",
+        reads "processes.unaccounted_memory";
+    PARTIAL: "process-list-partial" Info Driver None, "The process list is incomplete",
+        Watch "Run the probe in the PID namespace of the host (hostPID) on {node}. Without it, NVML omits processes.",
+        means "The process list is not complete, because the probe does not run in the host's PID namespace.",
+        reads "processes.host_pid_namespace";
+}
+
+/// Processes with less GPU memory than this are monitors.
+pub(crate) const MIN_BYTES: u64 = 64 << 20;
+
+/// Services of the node that may use GPUs (`comm`, at most 15 bytes).
+const SERVICES: [&str; 16] = [
+    "nvidia-persiste",
+    "nv-hostengine",
+    "dcgm-exporter",
+    "nv-fabricmanage",
+    "nvidia-imex",
+    "nvidia-cuda-mps",
+    "nvidia-device-p",
+    "gpu-feature-dis",
+    "nvidia-mig-mana",
+    "nvidia-smi",
+    "node-probe",
+    "gpud",
+    "Xorg",
+    "Xwayland",
+    "gnome-shell",
+    "nvidia-powerd",
+];
+
+/// Findings about processes.
+pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    if let Some(section) = node.processes() {
+        for process in &section.processes {
+            drafts.extend(state(node, process));
+            drafts.extend(owner(node, process));
+        }
+        drafts.extend(memory(node, section));
+        if !section.host_pid_namespace {
+            drafts
+                .push(Draft::on_node(PARTIAL).with_evidence("the probe does not run in the PID namespace of the host"));
+        }
+    }
+    drafts.extend(blocked(node));
+    drafts
+}
+
+fn who(process: &GpuProcess) -> String {
+    let name = process.name.as_deref().map(|name| format!(" '{}'", evidence::data(name))).unwrap_or_default();
+    format!("pid {}{name}", process.pid)
+}
+
+/// Returns `GPU 3: 42.0 GiB`, or the device files that it has open.
+fn uses(process: &GpuProcess) -> Option<String> {
+    let uses = process.uses.iter().map(|usage| match usage.memory_bytes {
+        Some(bytes) => format!("GPU {}: {}", usage.gpu, evidence::bytes(bytes)),
+        None => format!("GPU {}", usage.gpu),
+    });
+    let open = process.open_device_files.iter().map(|file| format!("{} open", evidence::data(file)));
+    let all: Vec<String> = uses.chain(open).take(8).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+fn draft(rule: crate::rule::declaration::Rule, process: &GpuProcess) -> Draft {
+    let mut draft = Draft::on_node(rule).with_evidence(who(process)).with_all_evidence(uses(process));
+    draft.scope.pid = Some(process.pid);
+    draft.scope.pod_uid.clone_from(&process.pod_uid);
+    if let [only] = process.uses.as_slice() {
+        draft.scope.gpu = Some(only.gpu);
+    }
+    draft
+}
+
+fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
+    // After a kill, the first thread is a zombie while another thread may still hang in the driver.
+    if process.is_uninterruptible() {
+        return Some(uninterruptible(node, process));
+    }
+    (process.state.as_deref() == Some("Z")).then(|| {
+        let parent = process.parent_pid.map(|parent| format!("parent: pid {parent}"));
+        draft(ZOMBIE, process).with_evidence("state Z").with_all_evidence(parent)
+    })
+}
+
+/// Returns `state D` for the first thread, or the other threads in that state and where they wait.
+fn waits(process: &GpuProcess) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    if process.state.as_deref() == Some("D") {
+        words.push("state D".to_owned());
+    }
+    let named = process.waiting_threads().take(3).map(|thread| {
+        let name = thread.name.as_deref().map(|name| format!(" '{}'", evidence::data(name))).unwrap_or_default();
+        let place = thread.waits_in.as_deref().map(|place| format!(", waiting in {}", evidence::data(place)));
+        format!("thread {}{name} in state D{}", thread.tid, place.unwrap_or_default())
+    });
+    words.extend(named);
+    let all = process.threads.as_ref().map_or(0, |threads| threads.uninterruptible);
+    if all > 3 {
+        words.push(format!("{all} threads in state D"));
+    }
+    words
+}
+
+fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
+    let base = |rule| draft(rule, process).with_all_evidence(waits(process));
+    match stuck_reason(node, process) {
+        Some(StuckReason::KernelEvent(event)) => base(STUCK).with_event(event),
+        Some(StuckReason::GpuNotResponding(gpu)) => {
+            base(STUCK).with_evidence(format!("it uses {}, which does not respond", gpu.label()))
+        }
+        None if waits_outside_driver(process) => base(WAITING).with_action(
+            ActionCode::Watch,
+            "No signal ends the process in this state. It does not wait in the NVIDIA driver: if it is still in this state \
+             in a minute, check disk and network of {node}.",
+        ),
+        None => base(WAITING),
+    }
+}
+
+/// Returns whether it is known where all its threads wait, and none waits in the NVIDIA driver.
+fn waits_outside_driver(process: &GpuProcess) -> bool {
+    const OF_DRIVER: [&str; 4] = ["_nv", "uvm", "os_", "rm_"];
+    let of_driver = |place: &str| is_named_nv(place) || OF_DRIVER.iter().any(|prefix| place.starts_with(prefix));
+    let mut places = process.waiting_threads().map(|thread| thread.waits_in.as_deref()).peekable();
+    places.peek().is_some() && places.all(|place| place.is_some_and(|place| !of_driver(place)))
+}
+
+/// Returns whether the name is that of an NVIDIA function or task. Other names of the kernel also begin with `nv`: NVMe
+/// disks and non-volatile memory.
+fn is_named_nv(name: &str) -> bool {
+    const OF_KERNEL: [&str; 4] = ["nvme", "nvmet", "nvdimm", "nvram"];
+    name.starts_with("nv") && !OF_KERNEL.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The reason why a process in state D is stuck.
+enum StuckReason<'a> {
+    KernelEvent(&'a KernelEvent),
+    GpuNotResponding(Gpu),
+}
+
+/// Returns the reason, the same for all tools: the kernel reports the task, or a GPU of the process is lost or hangs.
+fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason<'a>> {
+    let hung = node.timeline.of_kind(Kind::HungTask).find(|event| event.pid.is_some_and(|task| process.has_task(task)));
+    if let Some(event) = hung {
+        return Some(StuckReason::KernelEvent(event));
+    }
+    let held = open_unresponsive_gpu(node, process);
+    let used = process.uses.iter().filter_map(|usage| node.gpu(usage.gpu)).cloned();
+    let mut gpus: Vec<Gpu> = used.collect();
+    gpus.extend(held);
+    let fault = gpus.iter().find_map(|gpu| {
+        let grave = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &GSP_CODES)) && concerns(event, gpu);
+        // An error from which the GPU has recovered blocks no process.
+        node.timeline.current().filter(grave).find(|event| node.recovered(gpu, &[*event]).is_none())
+    });
+    let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
+    fault.map(StuckReason::KernelEvent).or_else(gone)
+}
+
+/// Returns the stuck processes of a GPU.
+pub(crate) fn stuck_on(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
+    let of_gpu = |process: &&GpuProcess| {
+        process.uses.is_empty() || process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index)
+    };
+    let all = node.processes().into_iter().flat_map(|section| &section.processes).filter(of_gpu);
+    let stuck = |process: &&GpuProcess| process.is_uninterruptible() && stuck_reason(node, process).is_some();
+    all.filter(stuck).map(|process| process.pid).collect()
+}
+
+/// Returns the GPU that does not respond, if the process has a device file open that belongs to no responding GPU. NVML
+/// does not list processes of a lost GPU.
+fn open_unresponsive_gpu(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
+    let inventory = node.inventory()?;
+    let minor = |file: &String| file.strip_prefix("/dev/nvidia")?.parse::<u32>().ok();
+    let foreign = |number: u32| inventory.gpus.iter().all(|gpu| gpu.minor_number.is_some_and(|known| known != number));
+    process.open_device_files.iter().filter_map(minor).find(|number| foreign(*number))?;
+    let mut silent = node.gpus.iter().filter(|gpu| !gpu.answers);
+    silent.next().filter(|_| silent.next().is_none()).cloned()
+}
+
+/// Whether a process in state D is stuck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stuck {
+    /// The process may continue. A second reading shows whether it does.
+    Possible,
+    /// The process is stuck: no signal ends it, only a reboot.
+    Permanent,
+}
+
+/// Returns whether a process in state D is stuck, the same for all tools. `None`: it is not in this state, or not
+/// listed.
+pub fn stuck(report: &syringe_core::report::Report, pid: u32) -> Option<Stuck> {
+    let cluster = syringe_core::facts::kubernetes::node::KubernetesFacts::default();
+    let node = Node::new(report, &cluster);
+    let process = node.processes()?.processes.iter().find(|process| process.pid == pid)?;
+    process
+        .is_uninterruptible()
+        .then(|| if stuck_reason(&node, process).is_some() { Stuck::Permanent } else { Stuck::Possible })
+}
+
+/// Blocked tasks of NVIDIA programs in the kernel log that the process list does not show.
+fn blocked(node: &Node<'_>) -> Vec<Draft> {
+    let listed = |pid: Option<u32>| {
+        let has = |process: &GpuProcess| pid.is_some_and(|task| process.has_task(task));
+        node.processes().is_some_and(|section| section.processes.iter().any(has))
+    };
+    let of_driver = |event: &&KernelEvent| {
+        event.process.as_deref().is_some_and(|name| is_named_nv(name) || name.starts_with("cuda"))
+    };
+    let unlisted = || node.timeline.of_kind(Kind::HungTask).filter(|event| !listed(event.pid));
+    let events: Vec<&KernelEvent> = unlisted().filter(of_driver).collect();
+    // If the processes were not read, any blocked task may use a GPU.
+    let others: Vec<&KernelEvent> =
+        unlisted().filter(|event| !of_driver(event) && node.processes().is_none()).collect();
+    let mut drafts = Vec::new();
+    if !events.is_empty() {
+        let newest = events.iter().filter_map(|event| event.last).max();
+        // A complete process list of the host no longer shows it. Other lists omit processes.
+        let complete = node.processes().is_some_and(|section| section.host_pid_namespace);
+        let over = complete && node.age(newest).is_some_and(|age| age > STALE_AFTER);
+        let draft = Draft::on_node(STUCK).with_events(events);
+        drafts.push(if over {
+            draft
+                .with_severity(Severity::Info)
+                .with_evidence("it is no longer in the process list of the node")
+                .with_action(
+                    ActionCode::Watch,
+                    "No action now. Watch whether the kernel of {node} reports blocked tasks again.",
+                )
+        } else {
+            draft.with_severity(Severity::Warning)
+        });
+    }
+    if !others.is_empty() {
+        let draft = Draft::on_node(WAITING).with_events(others);
+        drafts.push(draft.with_evidence("GPU processes were not read"));
+    }
+    drafts
+}
+
+/// Whether it is a program of the node itself.
+pub(crate) fn is_service(process: &GpuProcess) -> bool {
+    process.name.as_deref().is_some_and(|name| SERVICES.iter().any(|service| name.starts_with(service)))
+}
+
+fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
+    let held: u64 = process.uses.iter().filter_map(|usage| usage.memory_bytes).fold(0, u64::saturating_add);
+    let service = is_service(process);
+    let dead = process.state.as_deref() == Some("Z");
+    if held < MIN_BYTES || service || dead {
+        return None;
+    }
+    match (&process.pod_uid, &node.kubernetes.live_pod_uids) {
+        (Some(uid), Some(live)) if !live.contains(uid) => Some(
+            draft(GONE_POD, process).with_evidence(format!("pod {} does not exist on the node", evidence::data(uid))),
+        ),
+        (Some(_), _) => None,
+        // On a machine without Kubernetes, processes have no pods.
+        (None, _) => {
+            let kubernetes = node.kubernetes.node.is_some() || node.kubelet().is_some();
+            let user = process.user.as_deref().map(|user| format!("user {}", evidence::data(user)));
+            kubernetes
+                .then(|| draft(NO_POD, process).with_evidence("its cgroup belongs to no pod").with_all_evidence(user))
+        }
+    }
+}
+
+fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
+    let shared = node.host().is_some_and(|host| host.daemons.mps == Some(true));
+    let mig_enabled = |index: u32| {
+        let mig = node.mig().and_then(|mig| mig.gpus.iter().find(|gpu| gpu.index == index));
+        mig.is_some_and(|gpu| gpu.mode.is_some_and(|mode| mode.current))
+    };
+    // With MPS the server owns the memory, with MIG the instances do, and without hostPID the list is incomplete.
+    if shared || !section.host_pid_namespace {
+        return Vec::new();
+    }
+    let rest = section.unaccounted_memory.iter().filter(|rest| !mig_enabled(rest.gpu));
+    let drafts = rest.filter_map(|rest| {
+        let evidence = format!("{} used in addition to the listed processes", evidence::bytes(rest.bytes));
+        Some(Draft::on_gpu(UNACCOUNTED, node.gpu(rest.gpu)?).with_evidence(evidence))
+    });
+    drafts.collect()
+}

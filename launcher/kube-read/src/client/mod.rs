@@ -1,0 +1,18 @@
+//! The client of the API server: connection, credentials, proxy, retries, pages, errors.
+
+pub mod api_error;
+pub mod api_log;
+pub mod api_status;
+pub mod connection;
+pub mod contexts;
+pub mod credentials;
+mod fresh_pool;
+pub mod lists;
+pub mod pagination;
+pub mod protobuf_list;
+pub mod protobuf_status;
+pub mod proxy;
+pub mod retry;
+pub mod retry_after_header;
+pub mod server_clock;
+pub mod transport;

@@ -1,0 +1,101 @@
+//! Reads lists page by page: each page is processed and dropped before the next request.
+
+use kube::api::{ListParams, Request};
+use kube::core::Status;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::Failure;
+use crate::client::api_error::{request_failed, timed_out};
+use crate::client::connection::Connection;
+use crate::client::retry;
+
+/// How often a list that expired on the API server is started again.
+const MAX_RESTARTS: u32 = 3;
+/// Objects in a page. Limits the memory for one answer of the API server.
+const PAGE: u32 = 100;
+/// What to list.
+pub struct Query<'a> {
+    /// Text for messages: `Listing nodes`.
+    pub what: &'a str,
+    /// `/api/v1/nodes`.
+    pub path: &'a str,
+    /// Label selector.
+    pub labels: Option<&'a str>,
+    /// Field selector.
+    pub fields: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Page<T> {
+    #[serde(default)]
+    metadata: PageMetadata,
+    // An empty list of a Go program can be null.
+    items: Option<Vec<T>>,
+}
+
+#[derive(Default, Deserialize)]
+struct PageMetadata {
+    #[serde(rename = "continue", default)]
+    next: Option<String>,
+}
+
+/// Reads every page and passes each object to `take`, with the state from `fresh`. If the list expires on the API server
+/// (410), starts again with a new state, a few times.
+pub async fn fold<T: DeserializeOwned, S>(
+    connection: &Connection,
+    query: &Query<'_>,
+    fresh: impl Fn() -> S,
+    mut take: impl FnMut(&mut S, T),
+) -> Result<S, Failure> {
+    let what = || format!("{} of context {}", query.what, connection.context);
+    let mut params = ListParams::default().limit(PAGE);
+    params.label_selector = query.labels.map(str::to_owned);
+    params.field_selector = query.fields.map(str::to_owned);
+    let mut state = fresh();
+    let mut restarts = 0;
+    loop {
+        let page = retry::read(|| page::<T>(connection, query.path, &params)).await;
+        let page = match page.ok_or_else(|| timed_out(connection, what()))? {
+            Ok(page) => page,
+            Err(kube::Error::Api(status)) if status.code == 410 => {
+                if restarts == MAX_RESTARTS {
+                    return Err(expired(connection, what(), &status));
+                }
+                restarts += 1;
+                state = fresh();
+                params.continue_token = None;
+                continue;
+            }
+            Err(error) => return Err(request_failed(connection, what(), &error)),
+        };
+        for item in page.items.unwrap_or_default() {
+            take(&mut state, item);
+        }
+        match page.metadata.next.filter(|token| !token.is_empty()) {
+            Some(token) => params.continue_token = Some(token),
+            None => return Ok(state),
+        }
+    }
+}
+
+/// The API server keeps old versions of its objects for some minutes: pages that take longer expire.
+fn expired(connection: &Connection, what: String, status: &Status) -> Failure {
+    let why = format!(
+        "{}: the list expired {} times before its last page was read: {} (HTTP 410)",
+        connection.server,
+        MAX_RESTARTS + 1,
+        status.message
+    );
+    let next = "Try again on a faster connection, or ask about one node: its lists are short.";
+    Failure::new(what, why, next)
+}
+
+async fn page<T: DeserializeOwned>(
+    connection: &Connection,
+    path: &str,
+    params: &ListParams,
+) -> Result<Page<T>, kube::Error> {
+    let request = Request::new(path).list(params).map_err(kube::Error::BuildRequest)?;
+    connection.client.request(request).await
+}

@@ -1,0 +1,165 @@
+//! Retries of reads: a request that a busy or restarting API server rejects is repeated within the time of one read. A server
+//! that cannot be reached fails at once.
+//!
+//! Answers 429 are repeated as long as that time permits, and other errors a few times.
+//!
+//! kube's `RetryPolicy` is not used. It is a layer of the client: it also repeats the creation of a pod, has no limit for one
+//! try or for all of them, waits for as long as a `Retry-After` says, and repeats neither 500, 502 nor a closed connection.
+
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use hyper_util::client::legacy;
+use kube::core::Status;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// Time for one read of the API, with all its tries.
+pub const READ_TIME: Duration = Duration::from_secs(9);
+/// Time for one list, with all its tries.
+const LONG_READ_TIME: Duration = Duration::from_secs(40);
+/// Time for one try, for servers that do not answer.
+pub const TRY_TIME: Duration = Duration::from_secs(5);
+/// How often a try may have no answer. The first may be sent on a connection that a change of the network has dropped; the
+/// next one gets a new connection.
+const MAX_UNANSWERED: u32 = 2;
+/// Pause if the server does not send `Retry-After`.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Maximum pause for a `Retry-After`.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Maximum number of tries that do not end with 429.
+const MAX_TRIES: u32 = 4;
+
+/// Reads, with retries. `None` when there was no answer in time.
+pub async fn read<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Result<T>>
+where
+    Answer: Future<Output = kube::Result<T>>,
+{
+    read_within(TRY_TIME, READ_TIME, ask).await
+}
+
+/// The same for an answer that may take long, such as a large list on a slow connection. `ask` ends when no bytes come.
+pub async fn read_while_bytes_come<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Result<T>>
+where
+    Answer: Future<Output = kube::Result<T>>,
+{
+    read_within(LONG_READ_TIME, LONG_READ_TIME, ask).await
+}
+
+async fn read_within<T, Answer>(
+    try_time: Duration,
+    read_time: Duration,
+    ask: impl Fn() -> Answer,
+) -> Option<kube::Result<T>>
+where
+    Answer: Future<Output = kube::Result<T>>,
+{
+    let end = Instant::now() + read_time;
+    let asking = async {
+        let mut tries = 1;
+        let mut unanswered = 0;
+        loop {
+            let Ok(answer) = timeout(try_time, ask()).await else {
+                unanswered += 1;
+                if unanswered == MAX_UNANSWERED {
+                    return None;
+                }
+                continue;
+            };
+            match answer {
+                Err(error) => match retry_pause(&error) {
+                    Some(pause) if is_busy(&error) || tries < MAX_TRIES => {
+                        // The answer tells more than a timeout.
+                        if Instant::now() + pause >= end {
+                            return Some(Err(error));
+                        }
+                        tries += u32::from(!is_busy(&error));
+                        sleep(pause).await;
+                    }
+                    _ => return Some(Err(error)),
+                },
+                answer => return Some(answer),
+            }
+        }
+    };
+    timeout_at(end, asking).await.ok().flatten()
+}
+
+/// Pause before the next try; `None` for an error that is not retried.
+pub fn retry_pause(error: &kube::Error) -> Option<Duration> {
+    match error {
+        kube::Error::Api(status) => is_retryable(status).then(|| retry_after(status)),
+        // An open connection was closed: the API server restarts, or an idle connection timed out.
+        error => is_closed(error).then_some(PAUSE),
+    }
+}
+
+/// Too many requests, or a server that is starting or stopping.
+pub fn is_retryable(status: &Status) -> bool {
+    matches!(status.code, 429 | 500 | 502 | 503 | 504)
+}
+
+/// The `Retry-After` of the server, within limits.
+pub fn retry_after(status: &Status) -> Duration {
+    let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(asked.into()).clamp(PAUSE, MAX_RETRY_AFTER)
+}
+
+/// Whether the server limits the number of requests.
+pub fn is_busy(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 429)
+}
+
+/// Whether an open connection was closed before the answer was complete. A connection that cannot be opened is another error:
+/// a wrong address or a closed port stays so for seconds.
+pub fn is_closed(error: &kube::Error) -> bool {
+    /// Of hyper, and of errors that are passed on as text.
+    const PHRASES: [&str; 3] = ["connection closed", "reset", "broken pipe"];
+    const KINDS: [ErrorKind; 4] =
+        [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::BrokenPipe];
+    if !matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_)) {
+        return false;
+    }
+    let chain = std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
+    // rustls reports a connection that ends without close_notify, or in the handshake, as an unexpected end of file.
+    let mut kinds = chain.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let reason = crate::failure::kube_reason(error);
+    kinds.any(|kind| KINDS.contains(&kind)) || PHRASES.iter().any(|phrase| reason.contains(phrase))
+}
+
+/// Whether the connection could not be opened, so that no request was sent.
+pub fn is_not_sent(error: &kube::Error) -> bool {
+    let mut chain = std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
+    chain.any(|error| error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: ErrorKind, message: &'static str) -> kube::Error {
+        kube::Error::Service(Box::new(io::Error::new(kind, message)))
+    }
+
+    #[test]
+    fn a_closed_connection_is_told_from_one_that_cannot_be_opened() {
+        let closed = [
+            error(ErrorKind::UnexpectedEof, "peer closed connection without sending TLS close_notify"),
+            error(ErrorKind::UnexpectedEof, "tls handshake eof"),
+            error(ErrorKind::ConnectionReset, "Connection reset by peer (os error 104)"),
+            error(ErrorKind::BrokenPipe, "Broken pipe (os error 32)"),
+            kube::Error::Service("connection closed before message completed".into()),
+        ];
+        for error in closed {
+            assert_eq!(retry_pause(&error), Some(PAUSE), "{error:?}");
+        }
+        let unreachable = [
+            error(ErrorKind::ConnectionRefused, "Connection refused (os error 111)"),
+            error(ErrorKind::TimedOut, "deadline has elapsed"),
+            error(ErrorKind::InvalidData, "invalid peer certificate: UnknownIssuer"),
+        ];
+        for error in unreachable {
+            assert_eq!(retry_pause(&error), None, "{error:?}");
+        }
+    }
+}

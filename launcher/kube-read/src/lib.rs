@@ -1,0 +1,17 @@
+//! Reads the Kubernetes API for gpu-syringe.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`failure`] | a failed call: what failed, why, the next step |
+//! | [`client`] | connection, credentials, proxy, retries, lists, errors of the API |
+//! | [`objects`] | nodes, pods and claims as types, and what follows from them. No I/O |
+//! | [`reads`] | the requests: nodes, pods, events, claims, node logs |
+
+pub mod client;
+pub mod failure;
+pub mod objects;
+pub mod reads;
+
+pub use client::connection::Connection;
+pub use client::contexts::Contexts;
+pub use failure::Failure;

@@ -1,0 +1,149 @@
+//! A node without its images, addresses and managed fields.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use prost::Message;
+use serde::Deserialize;
+
+use crate::objects::api_objects::meta::{Quantities, Time, given, quantities, time};
+
+/// A node.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    /// Name and labels.
+    #[prost(message, required, tag = "1")]
+    pub metadata: NodeMetadata,
+    /// Taints.
+    #[prost(message, required, tag = "2")]
+    pub spec: NodeSpec,
+    /// Resources and conditions.
+    #[prost(message, required, tag = "3")]
+    pub status: NodeStatus,
+}
+
+/// Name and labels of a node.
+#[derive(Clone, PartialEq, Eq, Message, Deserialize)]
+#[serde(default)]
+pub struct NodeMetadata {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// All labels: those that --allow-nodes selects by may be any.
+    #[prost(btree_map = "string, string", tag = "11")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Where pods may be placed.
+#[derive(Clone, PartialEq, Eq, Message, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// Cordoned.
+    #[prost(bool, tag = "4")]
+    pub unschedulable: bool,
+    /// Taints.
+    #[prost(message, repeated, tag = "5")]
+    pub taints: Vec<Taint>,
+}
+
+/// A taint.
+#[derive(Clone, PartialEq, Eq, Message, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Taint {
+    /// Key.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// Value.
+    #[prost(string, tag = "2")]
+    pub value: String,
+    /// Effect.
+    #[prost(string, tag = "3")]
+    pub effect: String,
+    /// Since when.
+    #[prost(message, optional, tag = "4")]
+    pub time_added: Option<Time>,
+}
+
+/// Resources and conditions of a node.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    /// What it has.
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub capacity: Quantities,
+    /// What pods may use.
+    #[prost(btree_map = "string, message", tag = "2")]
+    pub allocatable: Quantities,
+    /// Conditions.
+    #[prost(message, repeated, tag = "4")]
+    pub conditions: Vec<NodeCondition>,
+}
+
+/// A condition of a node.
+#[derive(Clone, PartialEq, Eq, Message, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeCondition {
+    /// `Ready`, `DiskPressure`, …
+    #[prost(string, tag = "1")]
+    #[serde(rename = "type")]
+    pub name: String,
+    /// `True`, `False`, `Unknown`.
+    #[prost(string, tag = "2")]
+    pub status: String,
+    /// When it was reported last.
+    #[prost(message, optional, tag = "3")]
+    pub last_heartbeat_time: Option<Time>,
+    /// When it changed last.
+    #[prost(message, optional, tag = "4")]
+    pub last_transition_time: Option<Time>,
+    /// The reason in one word.
+    #[prost(string, tag = "5")]
+    pub reason: String,
+    /// The reason as text.
+    #[prost(string, tag = "6")]
+    pub message: String,
+}
+
+impl From<Node> for api::Node {
+    fn from(Node { metadata, spec, status }: Node) -> Self {
+        let some = |labels: BTreeMap<_, _>| Some(labels).filter(|labels| !labels.is_empty());
+        let taints: Vec<_> = spec.taints.into_iter().map(api::Taint::from).collect();
+        let conditions: Vec<_> = status.conditions.into_iter().map(api::NodeCondition::from).collect();
+        Self {
+            metadata: ObjectMeta { name: Some(metadata.name), labels: some(metadata.labels), ..ObjectMeta::default() },
+            spec: Some(api::NodeSpec {
+                taints: Some(taints).filter(|taints| !taints.is_empty()),
+                unschedulable: spec.unschedulable.then_some(true),
+                ..api::NodeSpec::default()
+            }),
+            status: Some(api::NodeStatus {
+                capacity: quantities(status.capacity),
+                allocatable: quantities(status.allocatable),
+                conditions: Some(conditions).filter(|conditions| !conditions.is_empty()),
+                ..api::NodeStatus::default()
+            }),
+        }
+    }
+}
+
+impl From<Taint> for api::Taint {
+    fn from(Taint { key, value, effect, time_added }: Taint) -> Self {
+        Self { key, value: given(value), effect, time_added: time(time_added) }
+    }
+}
+
+impl From<NodeCondition> for api::NodeCondition {
+    fn from(condition: NodeCondition) -> Self {
+        let NodeCondition { name, status, last_heartbeat_time, last_transition_time, reason, message } = condition;
+        Self {
+            type_: name,
+            status,
+            last_heartbeat_time: time(last_heartbeat_time),
+            last_transition_time: time(last_transition_time),
+            reason: given(reason),
+            message: given(message),
+        }
+    }
+}

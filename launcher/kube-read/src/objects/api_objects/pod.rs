@@ -1,0 +1,156 @@
+//! A pod in the list of one node.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+use serde::Deserialize;
+
+use crate::objects::api_objects::meta::{Owner, Quantities, Time};
+use crate::objects::api_objects::pod_status::PodStatus;
+
+/// A pod.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// Its identity.
+    #[prost(message, required, tag = "1")]
+    pub metadata: PodMetadata,
+    /// Its specification.
+    #[prost(message, required, tag = "2")]
+    pub spec: PodSpec,
+    /// Its status.
+    #[prost(message, required, tag = "3")]
+    pub status: PodStatus,
+}
+
+/// Identity of a pod.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodMetadata {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Namespace.
+    #[prost(string, tag = "3")]
+    pub namespace: String,
+    /// UID.
+    #[prost(string, tag = "5")]
+    pub uid: String,
+    /// When it was created.
+    #[prost(message, optional, tag = "8")]
+    pub creation_timestamp: Option<Time>,
+    /// Set while it is being deleted.
+    #[prost(message, optional, tag = "9")]
+    pub deletion_timestamp: Option<Time>,
+    /// Labels.
+    #[prost(btree_map = "string, string", tag = "11")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    #[prost(btree_map = "string, string", tag = "12")]
+    pub annotations: BTreeMap<String, String>,
+    /// What created it.
+    #[prost(message, repeated, tag = "13")]
+    pub owner_references: Vec<Owner>,
+}
+
+/// Specification of a pod.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodSpec {
+    /// Containers.
+    #[prost(message, repeated, tag = "2")]
+    pub containers: Vec<Container>,
+    /// Node; empty while it waits for one.
+    #[prost(string, tag = "10")]
+    pub node_name: String,
+    /// Init containers and sidecars.
+    #[prost(message, repeated, tag = "20")]
+    pub init_containers: Vec<Container>,
+    /// RuntimeClass.
+    #[prost(string, tag = "29")]
+    pub runtime_class_name: String,
+    /// Claims of dynamic resource allocation.
+    #[prost(message, repeated, tag = "39")]
+    pub resource_claims: Vec<PodClaim>,
+}
+
+/// A container.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Container {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Image.
+    #[prost(string, tag = "2")]
+    pub image: String,
+    /// Environment variables.
+    #[prost(message, repeated, tag = "7")]
+    pub env: Vec<Variable>,
+    /// Requests, limits and claims.
+    #[prost(message, required, tag = "8")]
+    pub resources: Resources,
+    /// Whether it is privileged.
+    #[prost(message, required, tag = "15")]
+    pub security_context: SecurityContext,
+    /// `Always` on an init container makes it a sidecar.
+    #[prost(string, tag = "24")]
+    pub restart_policy: String,
+}
+
+/// An environment variable.
+#[derive(Clone, PartialEq, Eq, Message, Deserialize)]
+#[serde(default)]
+pub struct Variable {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Value; empty if it comes from elsewhere. It can be a secret.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// Requests, limits and claims of a container.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// Limits.
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub limits: Quantities,
+    /// Requests.
+    #[prost(btree_map = "string, message", tag = "2")]
+    pub requests: Quantities,
+    /// Names of the pod's claims that it uses.
+    #[prost(message, repeated, tag = "3")]
+    pub claims: Vec<Named>,
+}
+
+/// Something with a name.
+#[derive(Clone, PartialEq, Eq, Message, Deserialize)]
+#[serde(default)]
+pub struct Named {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// Rights of a container.
+#[derive(Clone, PartialEq, Eq, Message, Deserialize)]
+#[serde(default)]
+pub struct SecurityContext {
+    /// Whether it has all rights of the host, and all its devices.
+    #[prost(bool, tag = "2")]
+    pub privileged: bool,
+}
+
+/// A claim as the pod names it.
+#[derive(Clone, PartialEq, Eq, Message, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodClaim {
+    /// Name inside the pod.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Name of the ResourceClaim.
+    #[prost(string, tag = "3")]
+    pub resource_claim_name: String,
+}

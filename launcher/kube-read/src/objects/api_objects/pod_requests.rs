@@ -1,0 +1,84 @@
+//! A pod in a list of all pods of the cluster: only what it requests, and where.
+
+use prost::Message;
+use serde::Deserialize;
+
+use crate::objects::api_objects::meta::Quantities;
+
+/// The requests of a pod.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub struct PodRequests {
+    /// Its name.
+    #[prost(message, required, tag = "1")]
+    pub metadata: Identity,
+    /// Its containers.
+    #[prost(message, required, tag = "2")]
+    pub spec: Spec,
+    /// Its phase.
+    #[prost(message, required, tag = "3")]
+    pub status: Status,
+}
+
+/// Name and namespace.
+#[derive(Clone, PartialEq, Eq, Message, Deserialize)]
+#[serde(default)]
+pub struct Identity {
+    /// Name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Namespace.
+    #[prost(string, tag = "3")]
+    pub namespace: String,
+}
+
+/// Containers and node.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Spec {
+    /// Containers.
+    #[prost(message, repeated, tag = "2")]
+    pub containers: Vec<Container>,
+    /// Node; empty while it waits for one.
+    #[prost(string, tag = "10")]
+    pub node_name: String,
+    /// Init containers and sidecars.
+    #[prost(message, repeated, tag = "20")]
+    pub init_containers: Vec<Container>,
+    /// Overhead of its RuntimeClass.
+    #[prost(btree_map = "string, message", tag = "32")]
+    pub overhead: Quantities,
+}
+
+/// The resources of a container.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Container {
+    /// Requests and limits.
+    #[prost(message, required, tag = "8")]
+    pub resources: Resources,
+    /// `Always` on an init container makes it a sidecar.
+    #[prost(string, tag = "24")]
+    pub restart_policy: String,
+}
+
+/// Requests and limits.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// Limits.
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub limits: Quantities,
+    /// Requests.
+    #[prost(btree_map = "string, message", tag = "2")]
+    pub requests: Quantities,
+}
+
+/// Phase.
+#[derive(Clone, PartialEq, Eq, Message, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// `Pending`, `Running`, `Succeeded`, `Failed`.
+    #[prost(string, tag = "1")]
+    pub phase: String,
+}

@@ -1,0 +1,390 @@
+//! Explains why a Pending pod does not fit: compares its requests with the free resources of the GPU nodes, and lists the
+//! required changes.
+//!
+//! Only for pods that request GPUs, because only GPU nodes are read. Only resources that the scheduler's message names are
+//! compared: a pod that waits for a volume does not lack GPUs.
+
+use std::cmp::Reverse;
+
+use syringe_core::facts::kubernetes::pod::CapacityShortage;
+
+use crate::objects::gpu_resource_names::is_gpu_resource;
+use crate::objects::pod_requests;
+use crate::objects::pod_requests::MilliValues;
+use crate::objects::scheduler_filters::{Candidate, FreeAmount, RejectionReason};
+
+/// Maximum number of changes.
+const MAX_CHANGES: usize = 4;
+
+/// The resources that a pod which requests `wanted` lacks on these nodes. `None` if the numbers do not explain why it is
+/// Pending.
+pub fn find(
+    candidates: &[Candidate],
+    wanted: &MilliValues,
+    scheduler_message: Option<&str>,
+) -> Option<CapacityShortage> {
+    let gpus = || wanted.keys().filter(|resource| is_gpu_resource(resource));
+    if candidates.is_empty() || gpus().next().is_none() {
+        return None;
+    }
+    let open: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.rejections.is_empty()).collect();
+    let mut scarce = scarce(&open, wanted, scheduler_message);
+    if scarce.is_empty() && open.is_empty() && names_rejections(scheduler_message) {
+        // All nodes are excluded for other reasons: show the free GPUs of those nodes.
+        scarce.extend(gpus().next());
+    }
+    let nodes = Nodes { candidates, open, scarce, wanted };
+    (!nodes.scarce.is_empty()).then(|| nodes.room())
+}
+
+/// Whether the scheduler's message has reasons other than resources, or is missing.
+fn names_rejections(scheduler_message: Option<&str>) -> bool {
+    let words = ["unschedulable", "taint", "node affinity/selector", "not ready", "NotReady"];
+    scheduler_message.is_none_or(|scheduler_message| words.iter().any(|word| scheduler_message.contains(word)))
+}
+
+/// The resources that are insufficient according to the scheduler, GPUs before others.
+fn scarce<'w>(open: &[&Candidate], wanted: &'w MilliValues, scheduler_message: Option<&str>) -> Vec<&'w String> {
+    let short = |resource: &&String| {
+        let amount = amount(wanted, resource);
+        let named = scheduler_message
+            .is_none_or(|scheduler_message| scheduler_message.contains(&format!("Insufficient {resource}")));
+        named && open.iter().any(|candidate| free(candidate, resource).free < amount)
+    };
+    let mut scarce: Vec<&String> = wanted.keys().filter(short).collect();
+    scarce.sort_by_key(|resource| !is_gpu_resource(resource));
+    scarce
+}
+
+fn amount(wanted: &MilliValues, resource: &str) -> u128 {
+    wanted.get(resource).copied().unwrap_or(0)
+}
+
+fn free(candidate: &Candidate, resource: &str) -> FreeAmount {
+    candidate.free.get(resource).copied().unwrap_or_default()
+}
+
+/// `4 nvidia.com/gpu and 64 cpu`.
+fn listed(amounts: impl Iterator<Item = (String, u128)>) -> String {
+    amounts.map(|(resource, amount)| pod_requests::quantity_text(&resource, amount)).collect::<Vec<_>>().join(" and ")
+}
+
+/// The nodes with the insufficient resources.
+struct Nodes<'a> {
+    candidates: &'a [Candidate],
+    /// Nodes that are excluded by resources only.
+    open: Vec<&'a Candidate>,
+    /// The first decides what is counted.
+    scarce: Vec<&'a String>,
+    wanted: &'a MilliValues,
+}
+
+impl Nodes<'_> {
+    fn room(&self) -> CapacityShortage {
+        let offered = |resource: &&&String| self.largest(resource) > 0;
+        if let Some(resource) = self.scarce.iter().find(|resource| !offered(resource)) {
+            return self.not_offered(resource);
+        }
+        let shortage = self.shortage();
+        let too_large: Vec<String> = self
+            .scarce
+            .iter()
+            .filter(|resource| self.largest(resource) < amount(self.wanted, resource))
+            .map(|resource| {
+                let most = pod_requests::quantity_text(resource, self.largest(resource));
+                format!("request at most {most} on one node: no GPU node has more")
+            })
+            .collect();
+        if too_large.is_empty() {
+            return CapacityShortage { problem: None, shortage, changes: self.changes(), needs_all: false };
+        }
+        CapacityShortage { problem: None, shortage, changes: too_large, needs_all: true }
+    }
+
+    /// Maximum allocatable amount of a resource on one of the nodes.
+    fn largest(&self, resource: &str) -> u128 {
+        self.candidates.iter().map(|candidate| free(candidate, resource).allocatable).max().unwrap_or(0)
+    }
+
+    /// No node has the resource: its name is wrong, or its device plugin does not work.
+    fn not_offered(&self, resource: &str) -> CapacityShortage {
+        let mut others: Vec<&str> =
+            self.candidates.iter().flat_map(|candidate| &candidate.offers).map(String::as_str).collect();
+        others.sort_unstable();
+        others.dedup();
+        let change = match (others.as_slice(), self.candidates.first()) {
+            ([], Some(first)) if is_gpu_resource(resource) => {
+                format!(
+                    "run diagnose_gpu_node for {} to see why it advertises none (device plugin, driver)",
+                    first.node
+                )
+            }
+            ([], _) => format!("add a node that advertises {resource}"),
+            (others, _) => {
+                format!(
+                    "request a resource that the GPU nodes advertise ({}), or configure a node to advertise {resource}",
+                    others.join(", ")
+                )
+            }
+        };
+        let asks = pod_requests::quantity_text(resource, amount(self.wanted, resource));
+        CapacityShortage {
+            problem: Some(format!("no GPU node advertises {resource}")),
+            shortage: match self.candidates {
+                [only] => format!("requests {asks}; {} advertises none", only.node),
+                all => format!("requests {asks}; none of the {} GPU nodes advertises any", all.len()),
+            },
+            changes: vec![change],
+            needs_all: true,
+        }
+    }
+
+    /// `requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7; 3 nodes are full, 2 cordoned`.
+    fn shortage(&self) -> String {
+        let asks = listed(self.scarce.iter().map(|resource| ((*resource).clone(), amount(self.wanted, resource))));
+        let mut parts = vec![format!("requests {asks} on one node")];
+        if self.open.is_empty() {
+            parts.push("every GPU node is excluded for another reason".to_owned());
+        }
+        for resource in self.scarce.iter().filter(|_| !self.open.is_empty()) {
+            let of_which = if self.scarce.len() > 1 { format!(" of {resource}") } else { String::new() };
+            match self.roomiest(resource) {
+                Some(best) if free(best, resource).free > 0 => {
+                    let most = pod_requests::amount_text(resource, free(best, resource).free);
+                    parts.push(format!("the most{of_which} that any GPU node has free is {most}, on {}", best.node));
+                }
+                _ => parts.push(format!("no eligible GPU node has any{of_which} free")),
+            }
+        }
+        let counts = self.counts();
+        if !counts.is_empty() {
+            parts.push(counts.join(", "));
+        }
+        parts.join("; ")
+    }
+
+    /// The open node with most of the resource free; of several the first by name.
+    fn roomiest(&self, resource: &str) -> Option<&Candidate> {
+        let order = |candidate: &&&Candidate| (free(candidate, resource).free, Reverse(candidate.node.clone()));
+        self.open.iter().max_by_key(order).copied()
+    }
+
+    /// Number of excluded nodes by reason. A node counts once, for its first reason.
+    fn counts(&self) -> Vec<String> {
+        let first = |candidate: &&Candidate| candidate.rejections.first().cloned();
+        let closed: Vec<RejectionReason> = self.candidates.iter().filter_map(|candidate| first(&candidate)).collect();
+        let number = |is: fn(&RejectionReason) -> bool| closed.iter().filter(|rejection| is(rejection)).count();
+        let none_free =
+            |candidate: &&&Candidate| self.scarce.first().is_some_and(|resource| free(candidate, resource).free == 0);
+        let counted = [
+            (self.open.iter().filter(none_free).count(), "full"),
+            (number(|rejection| *rejection == RejectionReason::Cordoned), "cordoned"),
+            (number(|rejection| *rejection == RejectionReason::NotReady), "not Ready"),
+            (number(|rejection| matches!(rejection, RejectionReason::Taint(_))), "tainted"),
+            (
+                number(|rejection| matches!(rejection, RejectionReason::Label(_) | RejectionReason::Affinity)),
+                "not selected",
+            ),
+        ];
+        let counted = counted.iter().filter(|(count, _)| *count > 0).enumerate();
+        let words = counted.map(|(at, (count, word))| match (at, count) {
+            (0, 1) => format!("1 node is {word}"),
+            (0, _) => format!("{count} nodes are {word}"),
+            _ => format!("{count} {word}"),
+        });
+        words.collect()
+    }
+
+    /// Changes of which each would be sufficient to start the pod.
+    fn changes(&self) -> Vec<String> {
+        let best = self.nearest();
+        let mut changes: Vec<String> = best.and_then(|best| self.free_more(best)).into_iter().collect();
+        changes.extend(self.lift_rejections());
+        let lacks = |best: &Candidate| {
+            let short = self.scarce.iter().map(|resource| ((*resource).clone(), free(best, resource).free));
+            let short: Vec<_> = short.filter(|(resource, free)| *free < amount(self.wanted, resource)).collect();
+            short.iter().all(|(_, free)| *free > 0).then(|| listed(short.into_iter()))
+        };
+        changes.extend(best.and_then(lacks).map(|most| format!("request at most {most}")));
+        changes.truncate(MAX_CHANGES);
+        changes
+    }
+
+    /// The open node that is large enough and lacks least: fewest resources, then most of the first one free.
+    fn nearest(&self) -> Option<&Candidate> {
+        let large = |candidate: &&&Candidate| {
+            self.scarce.iter().all(|resource| free(candidate, resource).allocatable >= amount(self.wanted, resource))
+        };
+        let order = |candidate: &&&Candidate| {
+            let short = |resource: &&&String| free(candidate, resource).free < amount(self.wanted, resource);
+            let first = self.scarce.first().map(|resource| free(candidate, resource).free);
+            (Reverse(self.scarce.iter().filter(short).count()), first, Reverse(candidate.node.clone()))
+        };
+        self.open.iter().filter(large).max_by_key(order).copied()
+    }
+
+    /// The amount to free on a node, with the pod that uses most of it.
+    fn free_more(&self, best: &Candidate) -> Option<String> {
+        let lacking = self.scarce.iter().map(|resource| {
+            ((*resource).clone(), amount(self.wanted, resource).saturating_sub(free(best, resource).free))
+        });
+        let lacking = listed(lacking.filter(|(_, amount)| *amount > 0));
+        let holder = best.used_by.first()?;
+        Some(format!("free {lacking} on {} (used by {holder})", best.node))
+    }
+
+    /// For each kind of obstacle, the first node that has enough free resources and no other obstacle.
+    fn lift_rejections(&self) -> Vec<String> {
+        let has_room = |candidate: &&Candidate| {
+            self.wanted.iter().all(|(resource, amount)| free(candidate, resource).free >= *amount)
+        };
+        let mut lifted: Vec<(std::mem::Discriminant<RejectionReason>, String)> = Vec::new();
+        for candidate in self.candidates.iter().filter(has_room) {
+            let [rejection] = candidate.rejections.as_slice() else { continue };
+            let kind = std::mem::discriminant(rejection);
+            if !lifted.iter().any(|(known, _)| *known == kind) {
+                let free = self.scarce.iter().map(|resource| ((*resource).clone(), free(candidate, resource).free));
+                lifted.push((kind, format!("{}, which has {} free", remedy(rejection, &candidate.node), listed(free))));
+            }
+        }
+        lifted.into_iter().map(|(_, change)| change).collect()
+    }
+}
+
+/// The change that removes an obstacle.
+fn remedy(rejection: &RejectionReason, node: &str) -> String {
+    match rejection {
+        RejectionReason::NotReady => format!("repair {node} (not Ready)"),
+        RejectionReason::Cordoned => format!("uncordon {node}"),
+        RejectionReason::Taint(taint) => format!("tolerate the taint {taint} of {node}"),
+        RejectionReason::Label(label) => format!("add the label {label} to {node}"),
+        RejectionReason::Affinity => format!("change its node affinity so that it matches {node}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const GPU: &str = "nvidia.com/gpu";
+    const SHORT: &str = "0/6 nodes are available: 4 Insufficient nvidia.com/gpu, 2 node(s) were unschedulable.";
+
+    fn node(name: &str, free: u128, rejections: Vec<RejectionReason>) -> Candidate {
+        let used_by = if free < 8 { vec![format!("ml/train-0 ({} {GPU})", 8 - free)] } else { Vec::new() };
+        let free = BTreeMap::from([
+            (GPU.to_owned(), FreeAmount { free: free * 1000, allocatable: 8000 }),
+            ("cpu".to_owned(), FreeAmount { free: 32_000, allocatable: 64_000 }),
+        ]);
+        Candidate {
+            node: name.into(),
+            reasons_against: Vec::new(),
+            used_by,
+            rejections,
+            free,
+            offers: vec![GPU.into()],
+        }
+    }
+
+    fn asks(gpus: u128) -> MilliValues {
+        MilliValues::from([(GPU.to_owned(), gpus * 1000)])
+    }
+
+    #[test]
+    fn what_is_free_and_what_would_help_is_told_in_numbers() {
+        let mut nodes = vec![node("gpu-7", 2, Vec::new()), node("gpu-8", 8, vec![RejectionReason::Cordoned])];
+        nodes.extend(["gpu-1", "gpu-2", "gpu-3"].map(|name| node(name, 0, Vec::new())));
+        nodes.push(node("gpu-9", 0, vec![RejectionReason::Cordoned]));
+        let room = find(&nodes, &asks(4), Some(SHORT)).expect("a shortage");
+        let words = "requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7; 3 nodes are \
+                     full, 2 cordoned";
+        assert_eq!((room.shortage.as_str(), room.needs_all), (words, false));
+        let changes = [
+            "free 2 nvidia.com/gpu on gpu-7 (used by ml/train-0 (6 nvidia.com/gpu))",
+            "uncordon gpu-8, which has 8 nvidia.com/gpu free",
+            "request at most 2 nvidia.com/gpu",
+        ];
+        assert_eq!(room.changes, changes);
+    }
+
+    #[test]
+    fn more_than_any_node_has_cannot_be_freed() {
+        let room = find(&[node("gpu-1", 4, Vec::new())], &asks(16), Some(SHORT)).expect("a shortage");
+        assert_eq!(room.changes, ["request at most 8 nvidia.com/gpu on one node: no GPU node has more"]);
+        let mut both = asks(16);
+        both.insert("cpu".into(), 96_000);
+        let scheduler_message = "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient nvidia.com/gpu.";
+        let room = find(&[node("gpu-1", 4, Vec::new())], &both, Some(scheduler_message)).expect("a shortage");
+        assert!(room.needs_all && room.changes.len() == 2, "{room:?}");
+        let words = "requests 16 nvidia.com/gpu and 96 cpu on one node; the most of nvidia.com/gpu that any GPU node has free \
+                     is 4, on gpu-1; the most of cpu that any GPU node has free is 32, on gpu-1";
+        assert_eq!(room.shortage, words);
+    }
+
+    #[test]
+    fn all_that_a_node_lacks_has_to_be_freed() {
+        let mut both = asks(4);
+        both.insert("cpu".into(), 48_000);
+        let scheduler_message = "0/2 nodes are available: 2 Insufficient cpu, 1 Insufficient nvidia.com/gpu.";
+        let room = find(&[node("gpu-1", 2, Vec::new()), node("gpu-2", 5, Vec::new())], &both, Some(scheduler_message))
+            .expect("a shortage");
+        // gpu-2 has the GPUs, and lacks CPUs alone.
+        assert_eq!(room.changes[0], "free 16 cpu on gpu-2 (used by ml/train-0 (3 nvidia.com/gpu))");
+        assert_eq!(room.changes[1], "request at most 32 cpu");
+    }
+
+    #[test]
+    fn a_resource_that_no_node_offers_is_no_shortage() {
+        let mut dead = node("gpu-1", 0, Vec::new());
+        dead.free = BTreeMap::new();
+        dead.offers.clear();
+        let room =
+            find(&[dead], &asks(1), Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")).expect("none");
+        assert_eq!(room.problem.as_deref(), Some("no GPU node advertises nvidia.com/gpu"));
+        assert!(room.changes[0].contains("run diagnose_gpu_node for gpu-1"), "{room:?}");
+        let mig = MilliValues::from([("nvidia.com/mig-1g.10gb".to_owned(), 1000)]);
+        let scheduler_message = "0/1 nodes are available: 1 Insufficient nvidia.com/mig-1g.10gb.";
+        let room = find(&[node("gpu-1", 8, Vec::new())], &mig, Some(scheduler_message)).expect("none");
+        assert!(
+            room.changes[0].contains("request a resource that the GPU nodes advertise (nvidia.com/gpu)"),
+            "{room:?}"
+        );
+    }
+
+    #[test]
+    fn nodes_that_are_closed_are_counted_by_their_reason() {
+        let taint = || RejectionReason::Taint("team=vision:NoSchedule".into());
+        let nodes = [
+            node("gpu-1", 8, vec![taint()]),
+            node("gpu-2", 8, vec![RejectionReason::NotReady]),
+            node("gpu-3", 8, vec![RejectionReason::Label("zone=b".into())]),
+        ];
+        let scheduler_message =
+            "0/3 nodes are available: 1 node(s) had untolerated taint {team: vision}, 2 node(s) were not ready.";
+        let room = find(&nodes, &asks(4), Some(scheduler_message)).expect("closed nodes");
+        let words = "requests 4 nvidia.com/gpu on one node; every GPU node is excluded for another reason; 1 node is not Ready, 1 tainted, 1 not \
+                     selected";
+        assert_eq!(room.shortage, words);
+        assert_eq!(
+            room.changes[0],
+            "tolerate the taint team=vision:NoSchedule of gpu-1, which has 8 nvidia.com/gpu free"
+        );
+        assert_eq!(room.changes.len(), 3);
+    }
+
+    #[test]
+    fn what_the_scheduler_does_not_name_is_not_claimed() {
+        let nodes = [node("gpu-1", 2, Vec::new())];
+        let volume = "0/1 nodes are available: 1 node(s) had volume node affinity conflict.";
+        assert_eq!(find(&nodes, &asks(4), Some(volume)), None);
+        assert!(find(&nodes, &asks(4), Some(SHORT)).is_some());
+        let memory = MilliValues::from([("memory".to_owned(), 1000)]);
+        assert_eq!(
+            find(&nodes, &memory, Some("1 Insufficient memory")),
+            None,
+            "it may run on nodes that are not listed"
+        );
+        assert_eq!(find(&[node("gpu-1", 8, Vec::new())], &asks(4), Some(SHORT)), None, "there is room since");
+    }
+}

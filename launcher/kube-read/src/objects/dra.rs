@@ -1,0 +1,132 @@
+//! Dynamic resource allocation: the devices that drivers publish, and the devices that claims have allocated.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::objects::gpu_requests::ResourceCounts;
+
+/// A device by its full name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceName {
+    /// Driver, e.g. `gpu.nvidia.com`.
+    pub driver: String,
+    /// Pool; NVIDIA's driver has one per node.
+    pub pool: String,
+    /// Name in the pool, e.g. `gpu-3`.
+    pub device: String,
+}
+
+/// A device as its driver publishes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Node that it is on.
+    pub node: String,
+    /// GPU or MIG UUID.
+    pub uuid: Option<String>,
+    /// `gpu`, `mig`, `vfio`, as the driver says.
+    pub kind: Option<String>,
+    /// Product name.
+    pub product: Option<String>,
+    /// Driver version.
+    pub driver_version: Option<String>,
+    /// Taints that the driver put on it: `key=value:effect`.
+    pub taints: Vec<String>,
+}
+
+/// A claim and its allocated devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Devices.
+    pub devices: Vec<AllocatedDevice>,
+    /// Pods that may use it now, by name.
+    pub reserved_for: Vec<String>,
+}
+
+/// A device that is allocated to a claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllocatedDevice {
+    /// The device.
+    pub name: DeviceName,
+    /// Admin access: the claim may use the device for monitoring, and other claims can hold it at the same time.
+    pub admin_access: bool,
+}
+
+/// The GPUs of dynamic resource allocation.
+#[derive(Clone, Debug, Default)]
+pub struct Dra {
+    by_node: HashMap<String, BTreeMap<DeviceName, Device>>,
+    node_of: HashMap<DeviceName, String>,
+    claims: HashMap<(String, String), Claim>,
+}
+
+impl Dra {
+    /// From devices and claims.
+    pub fn new(devices: BTreeMap<DeviceName, Device>, claims: HashMap<(String, String), Claim>) -> Self {
+        let mut dra = Self { claims, ..Self::default() };
+        for (name, device) in devices {
+            dra.node_of.insert(name.clone(), device.node.clone());
+            dra.by_node.entry(device.node.clone()).or_default().insert(name, device);
+        }
+        dra
+    }
+
+    /// Nodes that have devices.
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.by_node.keys().map(String::as_str)
+    }
+
+    /// Devices of one node.
+    pub fn devices_on(&self, node: &str) -> impl Iterator<Item = (&DeviceName, &Device)> {
+        self.by_node.get(node).into_iter().flatten()
+    }
+
+    /// A device by its name.
+    pub fn device(&self, name: &DeviceName) -> Option<&Device> {
+        self.by_node.get(self.node_of.get(name)?)?.get(name)
+    }
+
+    /// A claim with allocated devices.
+    pub fn claim(&self, namespace: &str, name: &str) -> Option<&Claim> {
+        self.claims.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// Allocated amounts by node. A device counts once, also if several claims name it.
+    pub fn held(&self) -> HashMap<&str, ResourceCounts> {
+        let mut held: HashMap<&str, ResourceCounts> = HashMap::new();
+        for name in held_devices(self.claims.values()) {
+            if let Some(device) = self.device(&name) {
+                *held.entry(&device.node).or_default().entry(device.resource(&name)).or_default() += 1;
+            }
+        }
+        held
+    }
+}
+
+impl Device {
+    /// The resource name under which devices of this kind are counted: the driver's name for whole GPUs, another for MIG devices.
+    pub fn resource(&self, name: &DeviceName) -> String {
+        match self.kind.as_deref() {
+            None | Some("gpu") => name.driver.clone(),
+            Some(kind) => format!("{}/{kind}", name.driver),
+        }
+    }
+
+    /// Whether it is a physical GPU.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.kind.as_deref(), None | Some("gpu"))
+    }
+}
+
+/// Whether a driver's devices are GPUs. NVIDIA's other driver (`compute-domain.nvidia.com`) publishes IMEX channels.
+pub fn is_gpu_driver(driver: &str) -> bool {
+    driver.contains("gpu") && driver.contains("nvidia")
+}
+
+/// The allocated devices, each once. Devices with `adminAccess` do not count: they remain available.
+pub fn held_devices<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> BTreeSet<DeviceName> {
+    let devices = claims.into_iter().flat_map(|claim| &claim.devices);
+    devices.filter(|device| !device.admin_access).map(|device| device.name.clone()).collect()
+}

@@ -1,0 +1,211 @@
+//! A pod as far as it holds GPUs. Of the annotations and the environment only what is about GPUs is kept: the rest can be
+//! secret.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use syringe_core::facts::kubernetes::node::NvidiaPod;
+
+use crate::objects::api_objects::meta::{Owner, Quantities, Time, given};
+use crate::objects::api_objects::pod as sent;
+use crate::objects::api_objects::pod::{Named, PodClaim};
+use crate::objects::api_objects::pod_status::PodStatus;
+use crate::objects::gpu_resource_names::{count, is_gpu_resource};
+
+/// Annotation with the UID by which the kubelet and cgroups know a static pod.
+pub const STATIC_UID: &str = "kubernetes.io/config.hash";
+
+/// A pod, as far as it holds GPUs.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(test, derive(serde::Deserialize), serde(from = "sent::Pod"))]
+pub struct Pod {
+    /// Who it is.
+    pub metadata: PodMetadata,
+    /// What it asks for.
+    pub spec: PodSpec,
+    /// What became of it.
+    pub status: PodStatus,
+    /// The pod as a part of NVIDIA's stack, if it is one.
+    pub nvidia: Option<Box<NvidiaPod>>,
+}
+
+/// Identity of a pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodMetadata {
+    /// Name.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// UID: what kubelet and cgroups know it by.
+    pub uid: String,
+    /// Whether it is being deleted; it holds its devices until it is gone.
+    pub is_deleting: bool,
+    /// What its annotations say that matters here.
+    pub annotations: Annotations,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// What created it.
+    pub owner_references: Vec<Owner>,
+}
+
+/// What matters of a pod's annotations.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Annotations {
+    /// GPU and MIG UUIDs (HAMi, Volcano and others write them).
+    pub uuids: Vec<String>,
+    /// UID by which kubelet and cgroups know a static pod: the API has another one for its mirror.
+    pub static_uid: Option<String>,
+}
+
+/// What a pod asks for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodSpec {
+    /// Its containers.
+    pub containers: Vec<Container>,
+    /// Containers that run before them, and sidecars.
+    pub init_containers: Vec<Container>,
+    /// Claims of dynamic resource allocation.
+    pub resource_claims: Vec<PodClaim>,
+    /// RuntimeClass that it names.
+    pub runtime_class_name: Option<String>,
+}
+
+/// One container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Container {
+    /// Name.
+    pub name: String,
+    /// `Always` on an init container makes it a sidecar.
+    pub restart_policy: Option<String>,
+    /// Its GPU resources.
+    pub resources: Resources,
+    /// Whether it has all rights of the host, and all its devices.
+    pub is_privileged: bool,
+    /// Value of the variable `NVIDIA_VISIBLE_DEVICES`.
+    pub visible_devices: Option<String>,
+}
+
+/// GPU resources of a container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resources {
+    /// Requests.
+    pub requests: Gpus,
+    /// Limits.
+    pub limits: Gpus,
+    /// Names of the pod's claims that it uses.
+    pub claims: Vec<Named>,
+}
+
+/// Amounts of GPU resources by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Gpus(pub BTreeMap<String, u64>);
+
+impl From<sent::Pod> for Pod {
+    fn from(sent::Pod { metadata, spec, status }: sent::Pod) -> Self {
+        let sent::PodMetadata { name, namespace, uid, annotations, owner_references, .. } = metadata;
+        let containers = |all: Vec<sent::Container>| all.into_iter().map(Container::from).collect();
+        Self {
+            metadata: PodMetadata {
+                name,
+                namespace,
+                uid,
+                is_deleting: metadata.deletion_timestamp.is_some(),
+                annotations: Annotations::of(annotations),
+                created: metadata.creation_timestamp.and_then(Time::timestamp),
+                owner_references,
+            },
+            spec: PodSpec {
+                containers: containers(spec.containers),
+                init_containers: containers(spec.init_containers),
+                resource_claims: spec.resource_claims,
+                runtime_class_name: given(spec.runtime_class_name),
+            },
+            status,
+            nvidia: None,
+        }
+    }
+}
+
+impl From<sent::Container> for Container {
+    fn from(container: sent::Container) -> Self {
+        let sent::Container { name, env, resources, security_context, restart_policy, image: _ } = container;
+        let visible_devices = env.into_iter().find(|variable| variable.name == "NVIDIA_VISIBLE_DEVICES");
+        Self {
+            name,
+            restart_policy: given(restart_policy),
+            resources: Resources {
+                requests: Gpus::among(resources.requests),
+                limits: Gpus::among(resources.limits),
+                claims: resources.claims,
+            },
+            is_privileged: security_context.privileged,
+            visible_devices: visible_devices.and_then(|variable| given(variable.value)),
+        }
+    }
+}
+
+impl Gpus {
+    /// The GPU resources among `quantities`.
+    fn among(quantities: Quantities) -> Self {
+        let gpus = quantities.into_iter().filter(|(name, _)| is_gpu_resource(name));
+        Self(gpus.map(|(name, quantity)| (name, count(&quantity.text))).collect())
+    }
+}
+
+impl Annotations {
+    /// Keeps the UID of a static pod and the GPU UUIDs.
+    fn of(annotations: BTreeMap<String, String>) -> Self {
+        let mut kept = Self::default();
+        for (name, text) in annotations {
+            if name == STATIC_UID {
+                kept.static_uid = Some(text);
+            } else if !name.starts_with("kubectl.kubernetes.io/") {
+                // last-applied-configuration is what a user requested, not an allocation.
+                uuids_in(&text, &mut kept.uuids);
+            }
+        }
+        kept
+    }
+}
+
+/// Adds each `GPU-…` and `MIG-…` UUID in `text`, once.
+fn uuids_in(text: &str, uuids: &mut Vec<String>) {
+    /// `8-4-4-4-12` hexadecimal digits.
+    const UUID_LENGTH: usize = 36;
+    for (start, _) in text.match_indices("GPU-").chain(text.match_indices("MIG-")) {
+        let Some(uuid) = text.get(start..start + 4 + UUID_LENGTH) else { continue };
+        let shape = |(at, byte): (usize, u8)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        };
+        if uuid.bytes().skip(4).enumerate().all(shape) && !uuids.iter().any(|known| known == uuid) {
+            uuids.push(uuid.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Gpus, Pod};
+
+    #[test]
+    fn a_pod_keeps_its_gpus_and_the_uuids_of_its_annotations() {
+        let uuid = "GPU-f632d18c-0e6a-418b-a0c2-b2d54a0e1ddd";
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p", "annotations": {
+                "hami.io/vgpu-devices-allocated": format!("{uuid},NVIDIA,2000,30:;{uuid},NVIDIA,1,1:;"),
+                "kubectl.kubernetes.io/last-applied-configuration": "GPU-00000000-0e6a-418b-a0c2-b2d54a0e1ddd",
+                "note": "GPU-less MIG-rate",
+                "kubernetes.io/config.hash": "5d1f",
+            }},
+            "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "2", "nvidia.com/gpu": "2"}}}]},
+        }))
+        .expect("a pod");
+        assert_eq!(pod.metadata.annotations.uuids, [uuid]);
+        assert_eq!(pod.metadata.annotations.static_uid.as_deref(), Some("5d1f"));
+        assert_eq!(pod.spec.containers[0].resources.requests, Gpus([("nvidia.com/gpu".to_owned(), 2)].into()));
+    }
+}

@@ -1,0 +1,213 @@
+//! The GPU requests of pods in whole units, added up as the scheduler does, and the use of each GPU resource of a node.
+//!
+//! A pod holds, of each resource, the larger of what its containers need together and what any of its init containers
+//! needs; a sidecar (an init container with `restartPolicy: Always`) stays and counts for both. A pod that has ended
+//! holds nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::objects::gpu_pod::{Container, Pod};
+use crate::objects::gpu_resource_names::{GPU_RESOURCE, Unit, unit};
+
+/// Amounts by resource name.
+pub type ResourceCounts = BTreeMap<String, u64>;
+
+/// How a container takes part in its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerRole {
+    /// Runs as long as the pod.
+    Main,
+    /// Runs before the others and ends.
+    Init,
+    /// Starts before the others and stays.
+    Sidecar,
+}
+
+/// One resource of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ResourceUse {
+    /// Name, e.g. `nvidia.com/gpu`; for dynamic resource allocation the driver's.
+    pub resource: String,
+    /// What one unit is.
+    pub unit: Unit,
+    /// Units that the node has.
+    pub capacity: u64,
+    /// Units that may be given out: those that the device plugin calls healthy.
+    pub allocatable: u64,
+    /// Units that pods hold. Absent when the pods could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated: Option<u64>,
+    /// Units left. Absent when the pods could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available: Option<u64>,
+    /// Units per GPU, where GPUs are shared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+}
+
+/// Whether a pod in this phase holds devices. One that is being deleted still does.
+pub fn holds_resources(phase: &str) -> bool {
+    !matches!(phase, "Succeeded" | "Failed")
+}
+
+/// What one container requests: a resource without a request is requested as much as it is limited.
+pub fn requests(container: &Container) -> ResourceCounts {
+    let mut amounts = container.resources.limits.0.clone();
+    amounts.extend(container.resources.requests.0.clone());
+    amounts.retain(|_, count| *count > 0);
+    amounts
+}
+
+/// How an init container takes part.
+pub fn role_of_init(container: &Container) -> ContainerRole {
+    if container.restart_policy.as_deref() == Some("Always") { ContainerRole::Sidecar } else { ContainerRole::Init }
+}
+
+/// What a pod holds by its containers' requests, whatever its phase.
+pub fn effective_requests(pod: &Pod) -> ResourceCounts {
+    let mut running = ResourceCounts::new();
+    let mut peak = ResourceCounts::new();
+    for container in &pod.spec.init_containers {
+        let mut now = running.clone();
+        add(&mut now, &requests(container));
+        if role_of_init(container) == ContainerRole::Sidecar {
+            running.clone_from(&now);
+        }
+        raise(&mut peak, &now);
+    }
+    for container in &pod.spec.containers {
+        add(&mut running, &requests(container));
+    }
+    raise(&mut peak, &running);
+    peak
+}
+
+/// What all pods hold together.
+pub fn allocated<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> ResourceCounts {
+    let mut total = ResourceCounts::new();
+    for pod in pods.into_iter().filter(|pod| holds_resources(&pod.status.phase)) {
+        add(&mut total, &effective_requests(pod));
+    }
+    total
+}
+
+/// The use of each resource of a node. `allocated` is `None` where the pods could not be read; `replicas` says into how many
+/// shares a GPU is cut, by resource.
+pub fn uses(
+    capacity: &ResourceCounts,
+    allocatable: &ResourceCounts,
+    allocated: Option<&ResourceCounts>,
+    replicas: impl Fn(&str) -> u32,
+) -> Vec<ResourceUse> {
+    let names = capacity.keys().chain(allocatable.keys());
+    let names: BTreeSet<&String> = names.chain(allocated.into_iter().flat_map(BTreeMap::keys)).collect();
+    let of = |amounts: &ResourceCounts, name: &str| amounts.get(name).copied().unwrap_or(0);
+    let one = |name: &String| {
+        let replicas = replicas(name);
+        let (allocatable, allocated) = (of(allocatable, name), allocated.map(|allocated| of(allocated, name)));
+        ResourceUse {
+            resource: name.clone(),
+            unit: unit(name, replicas),
+            capacity: of(capacity, name),
+            allocatable,
+            allocated,
+            available: allocated.map(|allocated| allocatable.saturating_sub(allocated)),
+            replicas: (replicas > 1).then_some(replicas),
+        }
+    };
+    // A renamed resource stays in the status with capacity 0.
+    names.into_iter().map(one).filter(|one| one.capacity > 0 || one.allocated > Some(0)).collect()
+}
+
+/// Adds `more` to `total`.
+pub fn add(total: &mut ResourceCounts, more: &ResourceCounts) {
+    for (name, count) in more {
+        let sum = total.entry(name.clone()).or_default();
+        *sum = sum.saturating_add(*count);
+    }
+}
+
+fn raise(peak: &mut ResourceCounts, now: &ResourceCounts) {
+    for (name, count) in now {
+        let highest = peak.entry(name.clone()).or_default();
+        *highest = (*highest).max(*count);
+    }
+}
+
+/// `8` for whole GPUs, `name=count` for any other resource.
+pub fn text(amounts: &ResourceCounts) -> String {
+    let one = |(name, count): (&String, &u64)| match name.as_str() {
+        GPU_RESOURCE => count.to_string(),
+        name => format!("{name}={count}"),
+    };
+    amounts.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const GPU: &str = "nvidia.com/gpu";
+
+    fn pod(phase: &str, init: &[(u64, bool)], main: &[u64]) -> Pod {
+        let container = |gpus: u64| json!({"name": "c", "resources": {"limits": {GPU: gpus.to_string(), "cpu": "1"}}});
+        let init: Vec<_> = init
+            .iter()
+            .map(|(gpus, sidecar)| {
+                let mut container = container(*gpus);
+                if *sidecar {
+                    container["restartPolicy"] = json!("Always");
+                }
+                container
+            })
+            .collect();
+        let main: Vec<_> = main.iter().map(|gpus| container(*gpus)).collect();
+        let value = json!({"spec": {"initContainers": init, "containers": main}, "status": {"phase": phase}});
+        serde_json::from_value(value).expect("a pod")
+    }
+
+    #[test]
+    fn a_pod_holds_the_larger_of_its_beginning_and_its_rest() {
+        const INIT: bool = false;
+        const SIDECAR: bool = true;
+        /// What it shows, GPUs of each init container and whether it is a sidecar, of each container, and those held.
+        type Case = (&'static str, &'static [(u64, bool)], &'static [u64], u64);
+        let cases: &[Case] = &[
+            ("containers add up", &[], &[1, 2], 3),
+            ("init smaller than main", &[(1, INIT)], &[2], 2),
+            ("init larger than main", &[(4, INIT)], &[1, 1], 4),
+            ("inits one after the other", &[(3, INIT), (2, INIT)], &[1], 3),
+            ("a sidecar stays", &[(1, SIDECAR)], &[2], 3),
+            ("an init beside a sidecar that started before it", &[(1, SIDECAR), (4, INIT)], &[2], 5),
+            ("an init before the sidecar has ended when it starts", &[(4, INIT), (1, SIDECAR)], &[2], 4),
+            ("two sidecars", &[(1, SIDECAR), (1, SIDECAR)], &[1], 3),
+            ("nothing asked", &[(0, INIT)], &[0], 0),
+        ];
+        for (case, init, main, held) in cases {
+            let amounts = effective_requests(&pod("Running", init, main));
+            assert_eq!(amounts.get(GPU).copied().unwrap_or(0), *held, "{case}");
+        }
+    }
+
+    #[test]
+    fn pods_that_ended_hold_nothing() {
+        let pods = ["Pending", "Running", "Succeeded", "Failed", "Unknown"].map(|phase| pod(phase, &[], &[1]));
+        assert_eq!(allocated(&pods)[GPU], 3);
+    }
+
+    #[test]
+    fn shares_and_left_over_names() {
+        let amounts = |pairs: &[(&str, u64)]| pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        let capacity = amounts(&[(GPU, 0), ("nvidia.com/gpu.shared", 32)]);
+        let allocated = amounts(&[("nvidia.com/gpu.shared", 5)]);
+        let uses = uses(&capacity, &capacity, Some(&allocated), |_| 4);
+        assert_eq!(uses.len(), 1);
+        assert_eq!((uses[0].available, uses[0].replicas, uses[0].unit), (Some(27), Some(4), Unit::Share));
+    }
+}

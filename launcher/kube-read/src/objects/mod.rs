@@ -1,0 +1,22 @@
+//! Types of Kubernetes objects, and functions that evaluate them. No I/O.
+
+pub mod api_objects;
+pub mod capacity_shortage;
+pub mod dra;
+pub mod dra_objects;
+pub mod gpu_operator_labels;
+pub mod gpu_pod;
+pub mod gpu_pod_facts;
+pub mod gpu_requests;
+pub mod gpu_resource_names;
+pub mod name_validation;
+pub mod node_conditions;
+pub mod node_facts;
+pub mod node_labels;
+pub mod nvidia_components;
+pub mod nvidia_pod_facts;
+pub mod pod_facts;
+pub mod pod_requests;
+pub mod pod_rows;
+pub mod resolve_devices;
+pub mod scheduler_filters;

@@ -1,0 +1,78 @@
+//! Validates names of Kubernetes objects, before they become part of a request path.
+
+use syringe_core::text::clean;
+
+use crate::Failure;
+
+/// Maximum length of the name of a node or a pod (a DNS subdomain).
+pub const MAX_LENGTH: usize = 253;
+/// Maximum length of the name of a namespace (a DNS label).
+const MAX_LABEL: usize = 63;
+
+/// Whether it is a valid name of a node or a pod.
+pub fn is_subdomain(name: &str) -> bool {
+    name.len() <= MAX_LENGTH && name.split('.').all(|part| is_label(part, MAX_LENGTH))
+}
+
+fn is_label(name: &str, longest: usize) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty()
+        && name.len() <= longest
+        && name.bytes().all(plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// Refuses invalid names of pods.
+pub fn check_pod_name(name: &str) -> Result<(), Failure> {
+    if is_subdomain(name) {
+        return Ok(());
+    }
+    Err(refusal(
+        "pod",
+        name,
+        "a pod name contains only lower-case letters, digits, '-' and '.', at most 253 characters",
+    ))
+}
+
+/// Refuses invalid names of namespaces.
+pub fn check_namespace(name: &str) -> Result<(), Failure> {
+    if is_label(name, MAX_LABEL) {
+        return Ok(());
+    }
+    Err(refusal(
+        "namespace",
+        name,
+        "a namespace name contains only lower-case letters, digits and '-', at most 63 characters",
+    ))
+}
+
+/// Removes the name of the runtime: `containerd://abc` → `abc`, as in the names of cgroups.
+pub fn container_id_without_scheme(container_id: &str) -> &str {
+    container_id.rsplit('/').next().unwrap_or_default()
+}
+
+fn refusal(what: &str, name: &str, why: &str) -> Failure {
+    Failure::usage(format!("Looking for {what} '{}'", clean(name, 80)), why, "Fix the name. No request was sent.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_kubernetes_allows_becomes_part_of_a_path() {
+        for good in ["a", "gpu-1", "ip-10-0-0-1.eu-central-1.compute.internal", "7"] {
+            assert!(is_subdomain(good) && check_pod_name(good).is_ok(), "{good}");
+        }
+        let long = "a".repeat(254);
+        for bad in ["", ".", "..", "-a", "a-", "a/b", "a?b", "A", "a..b", "a%2fb", "a b", &long] {
+            assert!(check_pod_name(bad).is_err() && check_namespace(bad).is_err(), "{bad}");
+        }
+        assert!(
+            check_namespace("a.b").is_err()
+                && check_namespace(&"a".repeat(64)).is_err()
+                && check_namespace("gpu-tools").is_ok()
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! The state of a node: readiness, cordon, and conditions with their ages.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::text::clean;
+
+/// Maximum number of conditions of one node that are about GPUs.
+const MAX_GPU_CONDITIONS: usize = 32;
+/// Maximum number of conditions of one node; nodes have far fewer.
+const MAX_CONDITIONS: usize = 64;
+
+/// A condition of the node.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Condition {
+    /// Name.
+    pub name: String,
+    /// `True`, `False`, `Unknown`.
+    pub status: String,
+    /// Reason, one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Message; only of a condition that is not in its healthy state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Time since the last transition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_seconds: Option<i64>,
+}
+
+/// The conditions of a node, with their ages.
+pub fn conditions(node: &Node) -> Vec<Condition> {
+    let conditions = reported(node);
+    let trouble = gpu_conditions(node);
+    let now = Timestamp::now();
+    let one = |condition: &NodeCondition| {
+        let as_it_should = match condition.type_.as_str() {
+            "Ready" => condition.status == "True",
+            name if trouble.iter().any(|text| text.starts_with(&format!("{name} is "))) => false,
+            name if ["Pressure", "Unavailable"].iter().any(|end| name.ends_with(end)) => condition.status == "False",
+            _ => true,
+        };
+        let message = condition.message.as_deref().filter(|_| !as_it_should).map(|text| clean(text, 200));
+        let since = condition.last_transition_time.as_ref();
+        Condition {
+            name: clean(&condition.type_, 80),
+            status: clean(&condition.status, 20),
+            reason: condition.reason.as_deref().map(|reason| clean(reason, 80)),
+            message: message.filter(|text| !text.is_empty()),
+            for_seconds: since.map(|since| (now.as_second() - since.0.as_second()).max(0)),
+        }
+    };
+    conditions.iter().take(MAX_CONDITIONS).map(one).collect()
+}
+
+/// Conditions that are about GPUs and not in their healthy state: `type: reason, message`.
+///
+/// NVSentinel, node-problem-detector and the GPU Operator set conditions whose `True` means a problem; for a few, `True` is
+/// the healthy state.
+pub fn gpu_conditions(node: &Node) -> Vec<String> {
+    let conditions = reported(node);
+    let is_about_gpus = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        ["gpu", "xid", "nvlink", "nvidia", "nvswitch", "dcgm", "acceleratedhardware"]
+            .iter()
+            .any(|word| name.contains(word))
+    };
+    conditions
+        .iter()
+        .filter(|condition| is_about_gpus(&condition.type_))
+        .filter(|condition| {
+            let healthy_when_true = ["Ready", "Healthy", "OK"].iter().any(|end| condition.type_.ends_with(end));
+            condition.status != if healthy_when_true { "True" } else { "False" }
+        })
+        .take(MAX_GPU_CONDITIONS)
+        .map(|condition| {
+            let reason = condition.reason.as_deref().unwrap_or("no reason");
+            let message = clean(condition.message.as_deref().unwrap_or_default(), 160);
+            let (name, status, reason) = (clean(&condition.type_, 80), clean(&condition.status, 20), clean(reason, 80));
+            format!("{name} is {status}: {reason}, {message}")
+        })
+        .collect()
+}
+
+/// Whether the kubelet reports Ready. A node without the condition is not Ready.
+pub fn is_ready(node: &Node) -> bool {
+    why_not_ready(node).is_none()
+}
+
+/// Since when the node has been Ready, or not.
+pub fn ready_since(node: &Node) -> Option<Timestamp> {
+    let condition = reported(node).iter().find(|condition| condition.type_ == "Ready")?;
+    condition.last_transition_time.as_ref().map(|time| time.0)
+}
+
+/// Why the node is not Ready: `Ready is False since <time> (<reason>: <message>)`. `None` for a Ready node.
+pub fn why_not_ready(node: &Node) -> Option<String> {
+    let Some(condition) = reported(node).iter().find(|condition| condition.type_ == "Ready") else {
+        return Some("it reports no Ready condition".to_owned());
+    };
+    if condition.status == "True" {
+        return None;
+    }
+    let reason = condition.reason.as_deref().unwrap_or("no reason given");
+    let message = clean(condition.message.as_deref().unwrap_or_default(), 200);
+    let since = condition.last_transition_time.as_ref().map(|time| format!(" since {}", time.0)).unwrap_or_default();
+    Some(format!("Ready is {}{since} ({reason}: {message})", condition.status))
+}
+
+/// Whether the node is cordoned (`spec.unschedulable`).
+pub fn is_cordoned(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
+}
+
+fn reported(node: &Node) -> &[NodeCondition] {
+    node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_condition_that_is_true_makes_a_node_ready() {
+        let of = |conditions: serde_json::Value| -> Node {
+            serde_json::from_value(json!({"metadata": {"name": "gpu-1"}, "status": {"conditions": conditions}}))
+                .expect("a node")
+        };
+        assert!(is_ready(&of(json!([{"type": "Ready", "status": "True"}]))));
+        for status in ["False", "Unknown"] {
+            let node = of(json!([{"type": "Ready", "status": status, "reason": "KubeletDown", "message": "stopped"}]));
+            let why = why_not_ready(&node).expect("a reason");
+            assert!(!is_ready(&node) && why == format!("Ready is {status} (KubeletDown: stopped)"), "{why}");
+        }
+        let other = of(json!([{"type": "DiskPressure", "status": "True"}]));
+        assert!(!is_ready(&other) && !is_ready(&Node::default()));
+    }
+}

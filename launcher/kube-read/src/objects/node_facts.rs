@@ -1,0 +1,164 @@
+//! The GPUs of one node by Kubernetes' own account: what it has, what it may give out, what pods hold. Device plugins and
+//! dynamic resource allocation speak different languages; here both become amounts by name.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::text::clean;
+
+use crate::objects::dra::Dra;
+use crate::objects::gpu_operator_labels;
+use crate::objects::gpu_requests;
+use crate::objects::gpu_requests::{ResourceCounts, ResourceUse};
+use crate::objects::gpu_resource_names::{GPU_RESOURCE, gpu_count, gpu_resources};
+use crate::objects::node_conditions::{gpu_conditions, is_ready, ready_since};
+use crate::objects::node_labels::{label_number, replicas};
+
+/// Labels that name the model, the surest first: GPU Feature Discovery, then the clouds'.
+const MODEL_LABELS: [&str; 4] = [
+    "nvidia.com/gpu.product",
+    "cloud.google.com/gke-accelerator",
+    "k8s.amazonaws.com/accelerator",
+    "karpenter.k8s.aws/instance-gpu-name",
+];
+
+/// The GPU's model.
+pub fn model(node: &Node, dra: Option<&Dra>) -> Option<String> {
+    let labelled = MODEL_LABELS.iter().find_map(|name| node.labels().get(*name));
+    labelled.map(|value| clean(value, 80)).or_else(|| {
+        let name = node.name_any();
+        dra?.devices_on(&name).find_map(|(_, device)| device.product.clone())
+    })
+}
+
+/// The driver's version from the labels of GPU Feature Discovery: one label since 0.16, three before.
+pub fn driver_version(node: &Node, dra: Option<&Dra>) -> Option<String> {
+    let label = |name: &str| node.labels().get(name).map(|value| clean(value, 40));
+    let in_parts = || {
+        let parts = ["major", "minor", "rev"].map(|part| label(&format!("nvidia.com/cuda.driver.{part}")));
+        let parts: Vec<_> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+        (!parts.is_empty()).then(|| parts.join("."))
+    };
+    let published = || {
+        let name = node.name_any();
+        dra?.devices_on(&name).find_map(|(_, device)| device.driver_version.clone())
+    };
+    label("nvidia.com/cuda.driver-version.full").or_else(in_parts).or_else(published)
+}
+
+/// Taints, `key=value:effect`.
+pub fn taints(node: &Node) -> Vec<String> {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let text = |key: &str, value: &str, effect: &str| match value {
+        "" => format!("{key}:{effect}"),
+        value => format!("{key}={value}:{effect}"),
+    };
+    taints.iter().map(|taint| text(&taint.key, taint.value.as_deref().unwrap_or_default(), &taint.effect)).collect()
+}
+
+/// Capacity and allocatable.
+pub fn capacity_and_allocatable(node: &Node, dra: Option<&Dra>) -> (ResourceCounts, ResourceCounts) {
+    let status = node.status.as_ref();
+    let mut capacity = status.and_then(|status| status.capacity.as_ref()).map(gpu_resources).unwrap_or_default();
+    let mut allocatable = status.and_then(|status| status.allocatable.as_ref()).map(gpu_resources).unwrap_or_default();
+    if let Some(dra) = dra {
+        for (name, device) in dra.devices_on(&node.name_any()) {
+            let resource = device.resource(name);
+            let unusable = device.taints.iter().any(|taint| !taint.ends_with(":None"));
+            *allocatable.entry(resource.clone()).or_default() += u64::from(!unusable);
+            *capacity.entry(resource).or_default() += 1;
+        }
+    }
+    (capacity, allocatable)
+}
+
+/// The use of each resource.
+pub fn uses(node: &Node, allocated: Option<&ResourceCounts>, dra: Option<&Dra>) -> Vec<ResourceUse> {
+    let (capacity, allocatable) = capacity_and_allocatable(node, dra);
+    gpu_requests::uses(&capacity, &allocatable, allocated, |resource| replicas(node, resource))
+}
+
+/// Number of physical GPUs: the largest of the label nvidia.com/gpu.count, the DRA devices and the capacity.
+pub fn physical_gpus(node: &Node, uses: &[ResourceUse], dra: Option<&Dra>) -> u64 {
+    let counted = label_number(node, "nvidia.com/gpu.count").map(u64::from);
+    let name = node.name_any();
+    let published = dra.map_or(0, |dra| dra.devices_on(&name).filter(|(_, device)| device.is_whole()).count() as u64);
+    let whole = uses.iter().filter(|one| one.resource == GPU_RESOURCE || one.resource == "nvidia.com/gpu.shared");
+    let offered = whole.map(|one| one.capacity / u64::from(one.replicas.unwrap_or(1))).max().unwrap_or(0);
+    counted.unwrap_or(0).max(published).max(offered)
+}
+
+/// Problems that Kubernetes reports.
+pub fn problems(node: &Node, capacity: &ResourceCounts, allocatable: &ResourceCounts) -> Vec<String> {
+    let mut problems = Vec::new();
+    if !is_ready(node) {
+        problems.push("not Ready".to_owned());
+    }
+    // What dynamic resource allocation publishes is in these amounts, under its drivers' names.
+    let offers_any = capacity.values().any(|count| *count > 0);
+    let facts = KubernetesFacts { gpu_dra: Some(offers_any), ..cluster_facts(node) };
+    if facts.advertises_no_gpus() {
+        problems.push(format!(
+            "advertises no {GPU_RESOURCE}: the NVIDIA device plugin is not running, or finds no healthy GPU"
+        ));
+    }
+    for (resource, has) in capacity {
+        let gives = allocatable.get(resource).copied().unwrap_or(0);
+        if gives < *has {
+            let what = if resource == GPU_RESOURCE { "GPUs" } else { resource };
+            problems.push(format!("device plugin reports {} of {has} {what} unhealthy", has - gives));
+        }
+    }
+    problems.extend(gpu_conditions(node));
+    problems
+}
+
+/// What Kubernetes says about the node, as far as the rules use it.
+pub fn cluster_facts(node: &Node) -> KubernetesFacts {
+    let status = node.status.as_ref();
+    let quantities = |read: fn(&k8s_openapi::api::core::v1::NodeStatus) -> Option<_>| status.and_then(read);
+    let info = status.and_then(|status| status.node_info.as_ref());
+    let replicas = label_number(node, "nvidia.com/gpu.replicas").filter(|replicas| *replicas > 1).unwrap_or(1);
+    let gpus = |resources: Option<_>| resources.as_ref().and_then(gpu_count).map(|count| count / replicas);
+    KubernetesFacts {
+        node: Some(node.name_any()),
+        gpu_capacity: gpus(quantities(|status| status.capacity.clone())),
+        gpu_allocatable: gpus(quantities(|status| status.allocatable.clone())),
+        gpu_label_count: label_number(node, "nvidia.com/gpu.count"),
+        other_gpu_resources: offers_others(node),
+        gpu_conditions: gpu_conditions(node),
+        read_at: Some(Timestamp::now()),
+        ready: Some(is_ready(node)),
+        ready_since: ready_since(node),
+        os_image: info.map(|info| clean(&info.os_image, 120)),
+        runtime_version: info.map(|info| clean(&info.container_runtime_version, 60)),
+        labels: gpu_operator_labels::from_node(node),
+        // The other fields are not in the Node object.
+        ..KubernetesFacts::default()
+    }
+}
+
+/// Whether the node has GPU resources other than nvidia.com/gpu (MIG, renamed).
+fn offers_others(node: &Node) -> bool {
+    let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
+    let resources = capacity.map(gpu_resources).unwrap_or_default();
+    resources.iter().any(|(name, count)| *count > 0 && name != GPU_RESOURCE && name != "nvidia.com/gpu.shared")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn gpus_under_another_name_are_told_from_none() {
+        let of = |capacity: serde_json::Value| {
+            let node = json!({"metadata": {"name": "gpu-1"}, "status": {"capacity": capacity}});
+            cluster_facts(&serde_json::from_value(node).expect("a node")).other_gpu_resources
+        };
+        assert!(of(json!({"nvidia.com/mig-1g.10gb": "7"})) && of(json!({"nvidia.com/GA102GL_A10": "1"})));
+        assert!(!of(json!({"nvidia.com/gpu": "8", "cpu": "64"})) && !of(json!({"nvidia.com/mig-1g.10gb": "0"})));
+    }
+}

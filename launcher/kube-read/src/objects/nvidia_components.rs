@@ -1,0 +1,105 @@
+//! Recognizes pods of NVIDIA's software (device plugin, driver, DCGM …). They request no GPU, but need the driver.
+//!
+//! They have labels of the GPU Operator, the Helm charts or the cloud providers' DaemonSets, or known images.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+/// Labels that name a component.
+const LABELS: [&str; 5] = ["app", "app.kubernetes.io/name", "app.kubernetes.io/component", "k8s-app", "name"];
+
+/// Values of those labels, or prefixes of them.
+const COMPONENTS: [&str; 21] = [
+    "nvidia-driver-daemonset",
+    "nvidia-driver-installer",
+    "nvidia-driver",
+    "nvidia-vgpu-manager",
+    "nvidia-container-toolkit",
+    "nvidia-device-plugin",
+    "nvidia-gpu-device-plugin",
+    "nvidia-operator-validator",
+    "nvidia-cuda-validator",
+    "nvidia-plugin-validator",
+    "gpu-feature-discovery",
+    "nvidia-mig-manager",
+    "nvidia-dcgm",
+    "dcgm-exporter",
+    "nvidia-node-status-exporter",
+    "nvidia-fabricmanager",
+    "nvidia-dra-driver",
+    "nvidia-sandbox-validator",
+    "nvidia-sandbox-device-plugin",
+    "nvidia-kubevirt-gpu-device-plugin",
+    "nvidia-vfio-manager",
+];
+
+/// Parts of image names.
+const IMAGES: [&str; 9] = [
+    "nvcr.io/nvidia/driver",
+    "nvcr.io/nvidia/k8s-device-plugin",
+    "nvcr.io/nvidia/k8s/container-toolkit",
+    "nvcr.io/nvidia/cloud-native/gpu-operator-validator",
+    "nvcr.io/nvidia/cloud-native/k8s-mig-manager",
+    "nvcr.io/nvidia/gpu-feature-discovery",
+    "nvcr.io/nvidia/k8s/dcgm-exporter",
+    "nvcr.io/nvidia/k8s-dra-driver-gpu",
+    "registry.k8s.io/dra-driver-nvidia/",
+];
+
+/// Whether the pod belongs to this software. A label alone is not sufficient: the pod must also have a controller of the
+/// node's software.
+pub fn is_nvidia_component(pod: &Pod) -> bool {
+    let by_label =
+        component_labels(pod).into_iter().any(|value| COMPONENTS.iter().any(|component| value.starts_with(component)));
+    let containers =
+        pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let by_image = containers
+        .filter_map(|container| container.image.as_deref())
+        .any(|image| IMAGES.iter().any(|known| image.starts_with(known)));
+    let controlled = pod
+        .owner_references()
+        .iter()
+        .any(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "ClusterPolicy" | "NVIDIADriver" | "Node"));
+    controlled && (by_label || by_image)
+}
+
+/// The values of the labels that name components.
+pub fn component_labels(pod: &Pod) -> Vec<&str> {
+    let labels = pod.labels();
+    LABELS.iter().filter_map(|label| labels.get(*label)).map(String::as_str).collect()
+}
+
+/// Whether the pod is NVIDIA's device plugin, according to its component label.
+pub fn is_device_plugin(pod: &Pod) -> bool {
+    let of_plugin = |label: &&str| {
+        let named = ["nvidia-device-plugin", "nvidia-gpu-device-plugin"].iter().any(|name| label.starts_with(name));
+        named && !label.starts_with("nvidia-device-plugin-mps")
+    };
+    is_nvidia_component(pod) && component_labels(pod).iter().any(of_plugin)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_software_is_known_by_label_or_image_and_its_controller() {
+        let pod = |labels: serde_json::Value, image: &str, owner: &str| -> Pod {
+            let owner = json!([{"apiVersion": "apps/v1", "kind": owner, "name": "x", "uid": "u"}]);
+            let metadata = json!({"name": "p", "labels": labels, "ownerReferences": owner});
+            let spec = json!({"containers": [{"name": "c", "image": image}]});
+            serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a pod")
+        };
+        let plugin = json!({"app": "nvidia-device-plugin-daemonset"});
+        assert!(is_nvidia_component(&pod(plugin.clone(), "x", "DaemonSet")));
+        assert!(is_nvidia_component(&pod(json!({}), "nvcr.io/nvidia/k8s-device-plugin:v0.17.1", "DaemonSet")));
+        assert!(is_device_plugin(&pod(plugin.clone(), "x", "DaemonSet")));
+        let mps = json!({"app": "nvidia-device-plugin-mps-control-daemon"});
+        assert!(!is_device_plugin(&pod(mps, "x", "DaemonSet")));
+        assert!(!is_device_plugin(&pod(plugin.clone(), "x", "ReplicaSet")));
+        assert!(!is_nvidia_component(&pod(plugin, "x", "ReplicaSet")), "anybody may write a label");
+        assert!(!is_nvidia_component(&pod(json!({"app": "trainer"}), "nvcr.io/nvidia/pytorch:25.01-py3", "DaemonSet")));
+    }
+}

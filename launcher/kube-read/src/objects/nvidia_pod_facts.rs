@@ -1,0 +1,222 @@
+//! Facts about the pods of NVIDIA's software, as the rules need them: the component of each pod, and its containers' states.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use syringe_core::facts::kubernetes::node::{
+    Component, ContainerStateKind, NvidiaContainer, NvidiaContainerState, NvidiaPod, RuntimeClassUse,
+};
+use syringe_core::text::{clean, clean_keeping_end};
+
+use crate::objects::gpu_pod::Pod;
+use crate::objects::{gpu_requests, nvidia_components};
+
+/// Maximum length of a message. The reason is at its end.
+const MAX_MESSAGE: usize = 400;
+/// Maximum length of a name or image.
+const MAX_NAME: usize = 253;
+/// Maximum number of containers of one pod.
+const MAX_CONTAINERS: usize = 16;
+
+/// Maximum number of RuntimeClasses of one node, and of pods named for each.
+const MAX_CLASSES: usize = 16;
+const MAX_PODS: usize = 4;
+
+/// Components by container name or image. The images of the device plugin and the DRA driver contain several programs, so
+/// names come first.
+const CONTAINERS: [(&str, Component); 13] = [
+    ("mps-control-daemon", Component::Other),
+    ("gpu-feature-discovery", Component::FeatureDiscovery),
+    ("nvidia-device-plugin", Component::DevicePlugin),
+    ("nvidia-gpu-device-plugin", Component::DevicePlugin),
+    ("nvidia-driver-ctr", Component::Driver),
+    ("nvidia-gpu-driver", Component::Driver),
+    ("nvidia-container-toolkit-ctr", Component::ContainerToolkit),
+    ("nvidia-operator-validator", Component::Validator),
+    ("nvidia-mig-manager", Component::MigManager),
+    ("dcgm", Component::Monitoring),
+    ("nvidia-dcgm", Component::Monitoring),
+    ("nvidia-sandbox-device-plugin", Component::SandboxDevicePlugin),
+    ("nvidia-vgpu-manager", Component::VgpuManager),
+];
+
+/// Components by label value, or its prefix.
+const LABELS: [(&str, Component); 17] = [
+    ("nvidia-driver-daemonset", Component::Driver),
+    ("nvidia-driver-installer", Component::Driver),
+    ("nvidia-driver", Component::Driver),
+    ("nvidia-container-toolkit", Component::ContainerToolkit),
+    ("nvidia-device-plugin-mps", Component::Other),
+    ("nvidia-device-plugin", Component::DevicePlugin),
+    ("nvidia-gpu-device-plugin", Component::DevicePlugin),
+    ("nvidia-dra-driver", Component::DraDriver),
+    ("nvidia-operator-validator", Component::Validator),
+    ("gpu-feature-discovery", Component::FeatureDiscovery),
+    ("nvidia-mig-manager", Component::MigManager),
+    ("nvidia-sandbox-device-plugin", Component::SandboxDevicePlugin),
+    ("nvidia-kubevirt-gpu-device-plugin", Component::SandboxDevicePlugin),
+    ("nvidia-vgpu-manager", Component::VgpuManager),
+    ("nvidia-vfio-manager", Component::VgpuManager),
+    ("nvidia-dcgm", Component::Monitoring),
+    ("dcgm-exporter", Component::Monitoring),
+];
+
+/// The facts of a pod, if it belongs to NVIDIA's software.
+pub fn nvidia_pod(pod: &api::Pod) -> Option<NvidiaPod> {
+    if !nvidia_components::is_nvidia_component(pod) {
+        return None;
+    }
+    let status = pod.status.clone().unwrap_or_default();
+    let is_ready = |condition: &api::PodCondition| condition.type_ == "Ready" && condition.status == "True";
+    Some(NvidiaPod {
+        namespace: clean(&pod.namespace().unwrap_or_default(), MAX_NAME),
+        name: clean(&pod.name_any(), MAX_NAME),
+        uid: clean(&pod.uid().unwrap_or_default(), MAX_NAME),
+        component: component(pod),
+        owner: pod.owner_references().first().map(|owner| clean(&owner.name, MAX_NAME)).unwrap_or_default(),
+        phase: clean(status.phase.as_deref().unwrap_or_default(), 20),
+        reason: status.reason.as_deref().map(|reason| clean(reason, 80)),
+        message: status.message.as_deref().map(|message| clean_keeping_end(message, MAX_MESSAGE)),
+        created: pod.creation_timestamp().map(|Time(time)| time),
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        runtime_class: pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.clone()),
+        ready: status.conditions.iter().flatten().any(is_ready),
+        containers: containers(pod),
+        warning: None,
+    })
+}
+
+/// The RuntimeClasses of pods that have not ended.
+pub fn runtime_classes(pods: &[Pod]) -> Vec<RuntimeClassUse> {
+    let mut classes: Vec<RuntimeClassUse> = Vec::new();
+    for pod in pods.iter().filter(|pod| gpu_requests::holds_resources(&pod.status.phase)) {
+        let Some(name) = pod.spec.runtime_class_name.as_deref() else { continue };
+        let name = clean(name, MAX_NAME);
+        let at = classes.iter().position(|class| class.name == name).unwrap_or_else(|| {
+            classes.push(RuntimeClassUse { name, ..RuntimeClassUse::default() });
+            classes.len() - 1
+        });
+        if let Some(class) = classes.get_mut(at).filter(|class| class.pods.len() < MAX_PODS) {
+            let pod = format!("{}/{}", pod.metadata.namespace, pod.metadata.name);
+            class.pods.push(clean(&pod, 2 * MAX_NAME));
+        }
+    }
+    classes.truncate(MAX_CLASSES);
+    classes
+}
+
+fn component(pod: &api::Pod) -> Component {
+    let names = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.as_str());
+    let by_container = names
+        .into_iter()
+        .find_map(|name| CONTAINERS.iter().find(|(known, _)| name.starts_with(known)).map(|(_, component)| *component));
+    let labels = nvidia_components::component_labels(pod);
+    let by_label = || {
+        labels.into_iter().find_map(|value| {
+            LABELS.iter().find(|(known, _)| value.starts_with(known)).map(|(_, component)| *component)
+        })
+    };
+    by_container.or_else(by_label).unwrap_or_default()
+}
+
+fn containers(pod: &api::Pod) -> Vec<NvidiaContainer> {
+    let (spec, status) = (pod.spec.clone().unwrap_or_default(), pod.status.clone().unwrap_or_default());
+    let init_statuses = status.init_container_statuses.unwrap_or_default();
+    let statuses = status.container_statuses.unwrap_or_default();
+    // A sidecar (`restartPolicy: Always`) runs as long as the containers.
+    let init = spec.init_containers.iter().flatten().map(|container| {
+        let sidecar = container.restart_policy.as_deref() == Some("Always");
+        one(container, !sidecar, &init_statuses)
+    });
+    init.chain(spec.containers.iter().map(|container| one(container, false, &statuses))).take(MAX_CONTAINERS).collect()
+}
+
+fn one(container: &api::Container, init: bool, statuses: &[api::ContainerStatus]) -> NvidiaContainer {
+    let status = statuses.iter().find(|status| status.name == container.name);
+    NvidiaContainer {
+        name: clean(&container.name, MAX_NAME),
+        init,
+        image: clean(container.image.as_deref().unwrap_or_default(), MAX_NAME),
+        ready: status.is_some_and(|status| status.ready),
+        restarts: status.map_or(0, |status| u32::try_from(status.restart_count).unwrap_or(0)),
+        state: status.and_then(|status| state(status.state.as_ref()?)).unwrap_or_default(),
+        last: status.and_then(|status| state(status.last_state.as_ref()?)),
+    }
+}
+
+fn state(state: &api::ContainerState) -> Option<NvidiaContainerState> {
+    let word = |text: &Option<String>| text.as_deref().map(|text| clean(text, 80));
+    let message = |text: &Option<String>| text.as_deref().map(|text| clean_keeping_end(text, MAX_MESSAGE));
+    let time = |time: &Option<Time>| time.as_ref().map(|Time(time)| *time).filter(|time| *time > Timestamp::UNIX_EPOCH);
+    if let Some(running) = &state.running {
+        let since = time(&running.started_at);
+        return Some(NvidiaContainerState {
+            kind: ContainerStateKind::Running,
+            since,
+            ..NvidiaContainerState::default()
+        });
+    }
+    if let Some(ended) = &state.terminated {
+        return Some(NvidiaContainerState {
+            kind: ContainerStateKind::Terminated,
+            reason: word(&ended.reason),
+            message: message(&ended.message),
+            exit_code: Some(ended.exit_code),
+            since: time(&ended.finished_at),
+        });
+    }
+    let waiting = state.waiting.as_ref()?;
+    let (reason, message) = (word(&waiting.reason), message(&waiting.message));
+    Some(NvidiaContainerState { reason, message, ..NvidiaContainerState::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(labels: serde_json::Value, containers: &[(&str, &str)]) -> api::Pod {
+        let containers: Vec<_> = containers.iter().map(|(name, image)| json!({"name": name, "image": image})).collect();
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "ds", "uid": "u"}]);
+        let metadata = json!({"name": "p", "namespace": "n", "labels": labels, "ownerReferences": owner});
+        serde_json::from_value(json!({"metadata": metadata, "spec": {"containers": containers}})).expect("a pod")
+    }
+
+    #[test]
+    fn programs_that_share_an_image_are_told_apart() {
+        let image = "nvcr.io/nvidia/k8s-device-plugin:v0.17.1";
+        for (labels, container, component) in [
+            (
+                json!({"app.kubernetes.io/name": "nvidia-device-plugin"}),
+                "nvidia-device-plugin-ctr",
+                Component::DevicePlugin,
+            ),
+            (json!({"app.kubernetes.io/name": "nvidia-device-plugin"}), "mps-control-daemon-ctr", Component::Other),
+            (json!({"app": "gpu-feature-discovery"}), "gpu-feature-discovery", Component::FeatureDiscovery),
+            (json!({"k8s-app": "nvidia-gpu-device-plugin"}), "plugin", Component::DevicePlugin),
+            (json!({"app.kubernetes.io/name": "nvidia-dra-driver-gpu"}), "gpus", Component::DraDriver),
+        ] {
+            let found = nvidia_pod(&pod(labels.clone(), &[(container, image)])).map(|pod| pod.component);
+            assert_eq!(found, Some(component), "{labels} {container}");
+        }
+        assert_eq!(nvidia_pod(&pod(json!({"app": "trainer"}), &[("main", "nvcr.io/nvidia/pytorch:25.01")])), None);
+    }
+
+    #[test]
+    fn the_states_of_containers_are_kept_with_the_end_of_their_messages() {
+        let mut failing = pod(json!({"app": "nvidia-device-plugin-daemonset"}), &[("nvidia-device-plugin", "x")]);
+        let message = format!("{}no runtime for \"nvidia\" is configured", "frame: ".repeat(200));
+        let status = json!({"phase": "Pending", "conditions": [{"type": "Ready", "status": "False"}],
+            "containerStatuses": [{"name": "nvidia-device-plugin", "image": "", "imageID": "", "ready": false, "restartCount": 7,
+                "state": {"waiting": {"reason": "CrashLoopBackOff", "message": message}},
+                "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-11-21T02:00:00Z"}}}]});
+        failing.status = Some(serde_json::from_value(status).expect("a status"));
+        let read = nvidia_pod(&failing).expect("a pod of the stack");
+        let container = &read.containers[0];
+        assert!(!read.ready && container.restarts == 7);
+        assert_eq!(container.last.as_ref().and_then(|last| last.exit_code), Some(1));
+        assert!(container.state.message.as_deref().is_some_and(|text| text.ends_with("is configured")));
+    }
+}

@@ -1,0 +1,252 @@
+//! One pod as an explanation needs it: status and containers, in the core's own types.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{self as core, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, PodFacts, Preemption};
+use syringe_core::text::{clean, clean_keeping_end};
+
+use crate::objects::gpu_pod::STATIC_UID;
+use crate::objects::gpu_resource_names::{is_gpu_resource, requests_gpus};
+use crate::objects::nvidia_components;
+use crate::objects::scheduler_filters;
+
+/// The phase of a pod that its controller could not create: Kubernetes has none for it.
+const NOT_CREATED: &str = "NotCreated";
+/// Longest message that is kept: of longer ones the head and the end, where runtimes write the reason.
+const MESSAGE_CAP: usize = 1000;
+/// Scheduling gates that are named.
+const MAX_GATES: usize = 8;
+/// Longest name of a field or a gate.
+const NAME_CAP: usize = 320;
+
+/// The facts of a pod object, without its events.
+pub fn from_pod(pod: &Pod) -> PodFacts {
+    let status = pod.status.clone().unwrap_or_default();
+    let unhealthy_devices = unhealthy_devices(&status);
+    let preemption = preemption(pod, status.nominated_node_name.as_deref());
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled");
+    let waits =
+        scheduled.filter(|condition| condition.status != "True").and_then(|condition| condition.message.clone());
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+    let why_not = ready.filter(|condition| condition.status != "True").map(|condition| {
+        let parts = [&condition.reason, &condition.message].map(|text| text.as_deref().unwrap_or_default());
+        clean_keeping_end(parts.join(": ").trim_matches([':', ' ']), MESSAGE_CAP)
+    });
+    let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
+    let containers = [status.init_container_statuses, status.container_statuses];
+    PodFacts {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        // The kubelet knows a static pod by another UID than its mirror in the API has.
+        uid: pod.annotations().get(STATIC_UID).cloned().or_else(|| pod.uid()).unwrap_or_default(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
+        node_ready: None,
+        phase: clean(&status.phase.unwrap_or_default(), 20),
+        reason: status.reason.map(|reason| clean(&reason, 80)),
+        message: status.message.or(waits).map(|message| clean_keeping_end(&message, MESSAGE_CAP)),
+        created: time(pod.metadata.creation_timestamp.as_ref()),
+        scheduled: scheduled
+            .filter(|condition| condition.status == "True")
+            .and_then(|condition| time(condition.last_transition_time.as_ref()))
+            .or(time(status.start_time.as_ref())),
+        deleted: time(pod.metadata.deletion_timestamp.as_ref()),
+        containers: containers.into_iter().flatten().flatten().map(|status| container(&status)).collect(),
+        events: Vec::new(),
+        ready: ready.map(|condition| condition.status == "True"),
+        not_ready: why_not.filter(|why| !why.is_empty()),
+        scheduling_gates: gates.map(|gate| clean(&gate.name, NAME_CAP)).take(MAX_GATES).collect(),
+        wants_gpus: wants_gpus(pod),
+        gpu_containers: gpu_containers(pod),
+        is_gpu_stack: nvidia_components::is_nvidia_component(pod),
+        is_device_plugin: nvidia_components::is_device_plugin(pod),
+        gpus_requested: gpus_requested(pod),
+        runtime_class: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.runtime_class_name.as_ref())
+            .map(|name| clean(name, NAME_CAP)),
+        runtime_handler: None,
+        preemption,
+        capacity_shortage: None,
+        pending_resource_claims: pending_resource_claims(pod),
+        scheduler: scheduler(pod),
+        unhealthy_devices,
+        live_pod_uids: None,
+        not_created_by: None,
+    }
+}
+
+/// The scheduler that it names, where that is not the default one.
+fn scheduler(pod: &Pod) -> Option<String> {
+    let name = pod.spec.as_ref()?.scheduler_name.as_deref()?;
+    (name != "default-scheduler").then(|| clean(name, NAME_CAP))
+}
+
+/// Devices that the status of its containers calls unhealthy.
+fn unhealthy_devices(status: &core::PodStatus) -> Vec<String> {
+    let containers = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let resources = containers.flat_map(|container| container.allocated_resources_status.iter().flatten());
+    let devices = resources.flat_map(|resource| resource.resources.iter().flatten());
+    let unhealthy = devices.filter(|device| device.health.as_deref() == Some("Unhealthy"));
+    unhealthy.map(|device| clean(&device.resource_id, NAME_CAP)).take(MAX_GATES).collect()
+}
+
+/// Claims and claim templates of the pod that have no ResourceClaim yet.
+fn pending_resource_claims(pod: &Pod) -> Vec<String> {
+    let made = pod.status.iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());
+    let made: Vec<&str> =
+        made.filter(|made| made.resource_claim_name.is_some()).map(|made| made.name.as_str()).collect();
+    let claims = pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten());
+    let names = claims.filter(|claim| !made.contains(&claim.name.as_str())).filter_map(|claim| {
+        let of_template = claim.resource_claim_template_name.as_ref().map(|name| format!("claim of template {name}"));
+        claim.resource_claim_name.as_ref().map(|name| format!("claim {name}")).or(of_template)
+    });
+    names.map(|name| clean(&name, NAME_CAP)).take(MAX_GATES).collect()
+}
+
+/// A pod that `controller` could not create: there is its name, and what the controller's events say.
+pub fn not_created(namespace: &str, name: &str, controller: String, events: Vec<PodEvent>) -> PodFacts {
+    PodFacts {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        phase: NOT_CREATED.to_owned(),
+        events,
+        not_created_by: Some(controller),
+        ..PodFacts::default()
+    }
+}
+
+/// What the scheduler reserves for it of all GPU resources.
+fn gpus_requested(pod: &Pod) -> u64 {
+    let of_gpus = scheduler_filters::requested(pod).into_iter().filter(|(resource, _)| is_gpu_resource(resource));
+    of_gpus.map(|(_, thousandths)| u64::try_from(thousandths / 1000).unwrap_or(0)).sum()
+}
+
+fn preemption(pod: &Pod, nominated_node: Option<&str>) -> Preemption {
+    let spec = pod.spec.as_ref();
+    let name = |name: &str| clean(name, NAME_CAP);
+    Preemption {
+        priority: spec.and_then(|spec| spec.priority),
+        class: spec.and_then(|spec| spec.priority_class_name.as_deref()).map(name),
+        never: spec.and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never"),
+        nominated_node: nominated_node.filter(|node| !node.is_empty()).map(name),
+    }
+}
+
+fn container(status: &core::ContainerStatus) -> ContainerFacts {
+    ContainerFacts {
+        name: clean(&status.name, 63),
+        state: status.state.as_ref().map(state).unwrap_or_default(),
+        last: status.last_state.as_ref().map(state).filter(|state| *state != ContainerState::Unknown),
+        restarts: u32::try_from(status.restart_count).unwrap_or(0),
+    }
+}
+
+fn state(state: &core::ContainerState) -> ContainerState {
+    let cleaned = |text: &Option<String>| clean_keeping_end(text.as_deref().unwrap_or_default(), MESSAGE_CAP);
+    if let Some(ended) = &state.terminated {
+        return ContainerState::Terminated {
+            exit_code: ended.exit_code,
+            reason: cleaned(&ended.reason),
+            message: cleaned(&ended.message),
+            started: time(ended.started_at.as_ref()),
+            finished: time(ended.finished_at.as_ref()),
+        };
+    }
+    if let Some(waiting) = &state.waiting {
+        return ContainerState::Waiting { reason: cleaned(&waiting.reason), message: cleaned(&waiting.message) };
+    }
+    match &state.running {
+        Some(running) => ContainerState::Running { since: time(running.started_at.as_ref()) },
+        None => ContainerState::Unknown,
+    }
+}
+
+fn wants_gpus(pod: &Pod) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers.any(requests_gpus) || spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())
+}
+
+/// Containers that ask a device plugin for GPUs and stay: of these the kubelet must have booked devices. A claim that a
+/// pod was given for an extended resource is booked as a claim, and the footprint knows it.
+fn gpu_containers(pod: &Pod) -> Vec<String> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let stays = |container: &&core::Container| container.restart_policy.as_deref() == Some("Always");
+    let sidecars = spec.init_containers.iter().flatten().filter(stays);
+    spec.containers.iter().chain(sidecars).filter(|one| requests_gpus(one)).map(|one| one.name.clone()).collect()
+}
+
+/// 1970 is what the API gives to a container that never started.
+fn time(time: Option<&Time>) -> Option<Timestamp> {
+    time.map(|time| time.0).filter(|time| time.as_second() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn facts(pod: Value) -> PodFacts {
+        from_pod(&serde_json::from_value(pod).expect("a pod"))
+    }
+
+    fn pod(change: impl FnOnce(&mut Value)) -> PodFacts {
+        let mut pod = json!({
+            "metadata": {"name": "train-0", "namespace": "ml", "uid": "u1"},
+            "spec": {"containers": [
+                {"name": "main", "resources": {"limits": {"nvidia.com/gpu": "2"}}},
+                {"name": "proxy", "resources": {"limits": {"cpu": "1", "nvidia.com/gpu": "0"}}},
+            ]},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        change(&mut pod);
+        facts(pod)
+    }
+
+    #[test]
+    fn the_containers_that_ask_for_gpus_are_known() {
+        let plain = pod(|_| ());
+        assert_eq!((plain.gpu_containers.as_slice(), plain.ready), (["main".to_owned()].as_slice(), Some(true)));
+        let inits = pod(|pod| {
+            let limits = json!({"limits": {"nvidia.com/gpu": "1"}});
+            pod["spec"]["initContainers"] = json!([
+                {"name": "warm", "resources": limits}, {"name": "side", "restartPolicy": "Always", "resources": limits},
+            ]);
+        });
+        assert_eq!(inits.gpu_containers, ["main", "side"], "what ends holds nothing");
+        let other = pod(|pod| pod["spec"]["containers"][0]["resources"] = json!({"limits": {"amd.com/gpu": "1"}}));
+        assert!(!other.wants_gpus && other.gpu_containers.is_empty());
+    }
+
+    #[test]
+    fn readiness_gates_and_static_pods_are_read() {
+        let unready = pod(|pod| {
+            pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "ContainersNotReady",
+                "message": "containers with unready status: [main]"}]);
+            pod["spec"]["schedulingGates"] = json!([{"name": "kueue.x-k8s.io/admission"}]);
+            pod["metadata"]["annotations"] = json!({STATIC_UID: "5d1f"});
+        });
+        assert_eq!(unready.ready, Some(false));
+        assert_eq!(unready.not_ready.as_deref(), Some("ContainersNotReady: containers with unready status: [main]"));
+        assert_eq!((unready.scheduling_gates[0].as_str(), unready.uid.as_str()), ("kueue.x-k8s.io/admission", "5d1f"));
+        assert_eq!(pod(|pod| pod["status"]["conditions"] = json!([])).ready, None);
+    }
+
+    #[test]
+    fn a_start_that_never_was_has_no_time_and_its_message_keeps_its_end() {
+        let message = format!("failed to create containerd task: {}: the reason", "frame: ".repeat(300));
+        let facts = pod(|pod| {
+            pod["status"]["containerStatuses"] = json!([{"name": "main", "image": "", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"terminated": {"exitCode": 128, "reason": "StartError", "message": message,
+                "startedAt": "1970-01-01T00:00:00Z", "finishedAt": "2026-11-21T02:00:09Z"}}}]);
+        });
+        let end = facts.end().expect("an end");
+        assert!(end.never_ran() && end.started.is_none() && end.finished.is_some(), "{end:?}");
+        assert!(end.message.ends_with("the reason") && end.message.starts_with("failed to create"), "{}", end.message);
+    }
+}

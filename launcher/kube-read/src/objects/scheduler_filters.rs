@@ -1,0 +1,328 @@
+//! Checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters. Collects the reasons
+//! against the node.
+//!
+//! Checked: readiness, cordon, taints, node selector, the labels of required node affinity, and every requested resource. Not
+//! checked: devices of claims, pod affinity, topology spread, volumes, quota; so a node without a reason against it *may*
+//! fit. The scheduler's message has priority: a reason that it does not name is not reported.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::ResourceExt;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::objects::api_objects::pod_requests::PodRequests;
+use crate::objects::gpu_resource_names::is_gpu_resource;
+use crate::objects::node_conditions::{is_cordoned, is_ready};
+use crate::objects::pod_requests;
+use crate::objects::pod_requests::{MilliValues, NodeRequests};
+
+/// Maximum number of pods that are named as users of one node's resources.
+const MAX_HOLDERS: usize = 4;
+
+/// A GPU node and the reasons against it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Candidate {
+    /// Node name.
+    pub node: String,
+    /// Reasons against it. Empty: no check excludes it.
+    pub reasons_against: Vec<String>,
+    /// Pods that use the missing resource there, the largest first: `namespace/name (8 nvidia.com/gpu)`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub used_by: Vec<String>,
+    /// Reasons against it that do not depend on free resources.
+    #[serde(skip)]
+    pub rejections: Vec<RejectionReason>,
+    /// Free and allocatable amount of each requested resource.
+    #[serde(skip)]
+    pub free: BTreeMap<String, FreeAmount>,
+    /// GPU resources that the node advertises.
+    #[serde(skip)]
+    pub offers: Vec<String>,
+}
+
+/// A reason why a pod does not fit on a node, apart from resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RejectionReason {
+    /// The node is not Ready.
+    NotReady,
+    /// The node is cordoned.
+    Cordoned,
+    /// A taint that the pod does not tolerate: `key=value:effect`.
+    Taint(String),
+    /// A label that the pod's nodeSelector requires: `key=value`.
+    Label(String),
+    /// The pod's required node affinity.
+    Affinity,
+}
+
+impl RejectionReason {
+    /// As a text for `reasons_against`.
+    fn text(&self) -> String {
+        match self {
+            Self::NotReady => "not Ready".to_owned(),
+            Self::Cordoned => "cordoned".to_owned(),
+            Self::Taint(taint) => format!("taint {taint}"),
+            Self::Label(label) => {
+                format!("the node does not have label {label}, which the pod's nodeSelector requires")
+            }
+            Self::Affinity => "the pod's required node affinity does not match its labels".to_owned(),
+        }
+    }
+}
+
+/// Thousandths of one resource on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FreeAmount {
+    /// Free amount.
+    pub free: u128,
+    /// Allocatable amount.
+    pub allocatable: u128,
+}
+
+/// The requests of the pod.
+pub fn requested(pod: &Pod) -> MilliValues {
+    let slim = serde_json::to_value(pod).and_then(serde_json::from_value::<PodRequests>);
+    slim.map(|pod| pod.requested()).unwrap_or_default()
+}
+
+/// Checks `node` as a candidate for `pod`, which requests `wanted`. `held`: the requests of the node's pods.
+pub fn candidate(
+    pod: &Pod,
+    node: &Node,
+    wanted: &MilliValues,
+    held: &NodeRequests,
+    scheduler_message: Option<&str>,
+) -> Candidate {
+    let rejections = rejections(pod, node, scheduler_message);
+    let mut reasons_against: Vec<String> = rejections.iter().map(RejectionReason::text).collect();
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let free = free_of(allocatable, wanted, held);
+    let (short, lacking) = by_resources(&free, wanted);
+    reasons_against.extend(short);
+    let all = allocatable.map(pod_requests::milli_values).unwrap_or_default();
+    let offers = all.into_iter().filter(|(name, amount)| is_gpu_resource(name) && *amount > 0);
+    let offers = offers.map(|(name, _)| name).collect();
+    Candidate { node: node.name_any(), reasons_against, used_by: holders(held, &lacking), rejections, free, offers }
+}
+
+fn rejections(pod: &Pod, node: &Node, scheduler_message: Option<&str>) -> Vec<RejectionReason> {
+    let default = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&default);
+    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+    let mut rejections = Vec::new();
+    if !is_ready(node) {
+        rejections.push(RejectionReason::NotReady);
+    }
+    let cordoned = is_cordoned(node);
+    if cordoned {
+        rejections.push(RejectionReason::Cordoned);
+    }
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    // A cordon is also a taint, and was reported above. The scheduler checks taints before resources: if its message names no
+    // taint, no taint excludes a node, e.g. because an admission plugin added a toleration.
+    let unnamed = scheduler_message.is_some_and(|scheduler_message| {
+        scheduler_message.contains("nodes are available:") && !scheduler_message.contains("taint")
+    });
+    let passed = |taint: &Taint| unnamed || (cordoned && taint.key == "node.kubernetes.io/unschedulable");
+    rejections.extend(taints.iter().filter(|taint| !passed(taint) && is_not_tolerated(taint, tolerations)).map(
+        |taint| {
+            let value = taint.value.as_deref().unwrap_or_default();
+            RejectionReason::Taint(format!("{}={value}:{}", taint.key, taint.effect))
+        },
+    ));
+    let labels = spec.node_selector.iter().flatten().filter(|(name, value)| node.labels().get(*name) != Some(*value));
+    rejections.extend(labels.map(|(name, value)| RejectionReason::Label(format!("{name}={value}"))));
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    if let Some(required) = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref())
+        && !required.node_selector_terms.iter().any(|term| matches_term(term, node))
+    {
+        rejections.push(RejectionReason::Affinity);
+    }
+    rejections
+}
+
+/// Free and allocatable amount of each requested resource on the node.
+fn free_of(
+    allocatable: Option<&BTreeMap<String, Quantity>>,
+    wanted: &MilliValues,
+    held: &NodeRequests,
+) -> BTreeMap<String, FreeAmount> {
+    let all = allocatable.map(pod_requests::milli_values).unwrap_or_default();
+    let of = |resource: &String| {
+        let allocatable = all.get(resource).copied().unwrap_or(0);
+        let free = allocatable.saturating_sub(held.total.get(resource).copied().unwrap_or(0));
+        (resource.clone(), FreeAmount { free, allocatable })
+    };
+    wanted.keys().map(of).collect()
+}
+
+/// The resources of which the node has too little, as texts and by name.
+fn by_resources(free: &BTreeMap<String, FreeAmount>, wanted: &MilliValues) -> (Vec<String>, Vec<String>) {
+    let (mut reasons_against, mut lacking) = (Vec::new(), Vec::new());
+    for (resource, amount) in wanted {
+        let FreeAmount { free, allocatable } = free.get(resource).copied().unwrap_or_default();
+        if allocatable == 0 {
+            reasons_against.push(format!("has no {resource}"));
+        } else if free < *amount {
+            let [free, most] = [free, allocatable].map(|amount| pod_requests::amount_text(resource, amount));
+            reasons_against.push(format!(
+                "the pod requests {}; {free} of {most} free",
+                pod_requests::quantity_text(resource, *amount)
+            ));
+            lacking.push(resource.clone());
+        }
+    }
+    (reasons_against, lacking)
+}
+
+/// The pods that use most of the first missing resource, GPUs before other resources.
+fn holders(held: &NodeRequests, lacking: &[String]) -> Vec<String> {
+    let Some(resource) = lacking.iter().find(|name| is_gpu_resource(name)).or(lacking.first()) else {
+        return Vec::new();
+    };
+    let amount = |asks: &MilliValues| asks.get(resource).copied().unwrap_or(0);
+    let mut pods: Vec<_> = held.by_pod.iter().filter(|(_, asks)| amount(asks) > 0).collect();
+    pods.sort_by_key(|(name, asks)| (std::cmp::Reverse(amount(asks)), name.clone()));
+    let more = pods.len().saturating_sub(MAX_HOLDERS);
+    let mut named: Vec<_> = pods
+        .iter()
+        .take(MAX_HOLDERS)
+        .map(|(name, asks)| format!("{name} ({})", pod_requests::quantity_text(resource, amount(asks))))
+        .collect();
+    if more > 0 {
+        named.push(format!("{more} more pods"));
+    }
+    named
+}
+
+fn is_not_tolerated(taint: &Taint, tolerations: &[Toleration]) -> bool {
+    let tolerated = |toleration: &Toleration| {
+        let effect = toleration.effect.as_deref().unwrap_or_default();
+        let key = toleration.key.as_deref().unwrap_or_default();
+        let exists = toleration.operator.as_deref() == Some("Exists");
+        let value = toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
+        (effect.is_empty() || effect == taint.effect)
+            && (key == taint.key || key.is_empty() && exists)
+            && (exists || value)
+    };
+    matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerations.iter().any(tolerated)
+}
+
+/// Whether a node matches all expressions of a term. In Kubernetes, a term without expressions matches no node.
+fn matches_term(term: &NodeSelectorTerm, node: &Node) -> bool {
+    let labels = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    let name = node.name_any();
+    (!labels.is_empty() || !fields.is_empty())
+        && labels.iter().all(|one| matches_requirement(one, node.labels().get(&one.key).map(String::as_str)))
+        && fields.iter().all(|one| matches_requirement(one, (one.key == "metadata.name").then_some(name.as_str())))
+}
+
+fn matches_requirement(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let listed = value.is_some_and(|value| values.iter().any(|one| one == value));
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
+    let bound = number(values.first().map(String::as_str));
+    match requirement.operator.as_str() {
+        "In" => listed,
+        "NotIn" => !listed,
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => number(value).zip(bound).is_some_and(|(value, bound)| value > bound),
+        "Lt" => number(value).zip(bound).is_some_and(|(value, bound)| value < bound),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn of(pod: Value, node: Value, held: u128, scheduler_message: Option<&str>) -> Candidate {
+        let (pod, node): (Pod, Node) = (serde_json::from_value(pod).unwrap(), serde_json::from_value(node).unwrap());
+        let gpus = MilliValues::from([("nvidia.com/gpu".to_owned(), held * 1000)]);
+        let held = NodeRequests { total: gpus.clone(), by_pod: vec![("ml/train-0".to_owned(), gpus)] };
+        candidate(&pod, &node, &requested(&pod), &held, scheduler_message)
+    }
+
+    fn objections(pod: Value, node: Value, held: u128) -> Vec<String> {
+        of(pod, node, held, None).reasons_against
+    }
+
+    fn pod(more: Value) -> Value {
+        let limits = json!({ "limits": { "nvidia.com/gpu": "4" } });
+        let mut spec = json!({ "containers": [{ "name": "main", "resources": limits }] });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "metadata": { "name": "p" }, "spec": spec })
+    }
+
+    fn node(spec: Value) -> Value {
+        let labels = json!({ "zone": "a", "gen": "5" });
+        let ready = json!([{ "type": "Ready", "status": "True" }]);
+        let allocatable = json!({ "nvidia.com/gpu": "8", "memory": "512Gi" });
+        let status = json!({ "conditions": ready, "allocatable": allocatable });
+        json!({ "metadata": { "name": "gpu-1", "labels": labels }, "spec": spec, "status": status })
+    }
+
+    #[test]
+    fn a_node_with_room_has_nothing_against_it() {
+        assert!(objections(pod(json!({})), node(json!({})), 4).is_empty());
+    }
+
+    #[test]
+    fn each_objection_is_said() {
+        let taint = json!({ "taints": [{ "key": "team", "value": "vision", "effect": "NoSchedule" }] });
+        let affinity = |key: &str, operator: &str, values: Value| {
+            let term = json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] });
+            let required = json!({ "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [term] } });
+            pod(json!({ "affinity": { "nodeAffinity": required } }))
+        };
+        for (pod, node, held, expected) in [
+            (pod(json!({})), node(json!({})), 5, "requests 4 nvidia.com/gpu; 3 of 8 free"),
+            (pod(json!({})), node(json!({ "unschedulable": true })), 0, "cordoned"),
+            (pod(json!({})), node(taint.clone()), 0, "team=vision:NoSchedule"),
+            (pod(json!({ "nodeSelector": { "zone": "b" } })), node(json!({})), 0, "zone=b"),
+            (affinity("zone", "In", json!(["b", "c"])), node(json!({})), 0, "node affinity"),
+            (affinity("gen", "Gt", json!(["5"])), node(json!({})), 0, "node affinity"),
+        ] {
+            let found = objections(pod, node, held);
+            assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
+        }
+        let tolerations = json!([{ "key": "team", "operator": "Exists" }]);
+        assert!(objections(pod(json!({ "tolerations": tolerations })), node(taint), 0).is_empty());
+        assert!(objections(affinity("zone", "NotIn", json!(["b"])), node(json!({})), 0).is_empty());
+    }
+
+    #[test]
+    fn every_resource_that_the_pod_asks_for_is_compared() {
+        let asks = |resource: &str, amount: &str| {
+            let requests = json!({ "requests": { resource: amount } });
+            pod(json!({ "containers": [{ "name": "main", "resources": requests }] }))
+        };
+        let memory = objections(asks("memory", "900Gi"), node(json!({})), 0);
+        assert_eq!(memory, ["the pod requests 900.0 GiB memory; 512.0 GiB of 512.0 GiB free"]);
+        assert_eq!(objections(asks("amd.com/gpu", "1"), node(json!({})), 0), ["has no amd.com/gpu"]);
+        assert!(objections(asks("memory", "100Gi"), node(json!({})), 0).is_empty());
+    }
+
+    #[test]
+    fn who_holds_the_gpus_is_said() {
+        assert_eq!(of(pod(json!({})), node(json!({})), 5, None).used_by, ["ml/train-0 (5 nvidia.com/gpu)"]);
+        assert!(of(pod(json!({})), node(json!({})), 4, None).used_by.is_empty(), "nothing is lacking");
+    }
+
+    #[test]
+    fn a_taint_that_the_scheduler_does_not_name_is_no_obstacle() {
+        let taint = json!({ "taints": [{ "key": "nvidia.com/gpu", "effect": "NoSchedule" }] });
+        let of = |scheduler_message| of(pod(json!({})), node(taint.clone()), 0, scheduler_message).reasons_against;
+        assert_eq!(of(None).len(), 1);
+        assert_eq!(of(Some("0/3 nodes are available: 3 node(s) had untolerated taint {nvidia.com/gpu: }.")).len(), 1);
+        assert!(of(Some("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")).is_empty());
+        assert_eq!(of(Some("skip schedule deleting pod")).len(), 1, "it says nothing of nodes");
+    }
+}

@@ -1,0 +1,159 @@
+//! The facts about one node that the rules take from the cluster's API.
+//!
+//! A node without `nvidia.com/gpu` in its capacity may have a broken device plugin, serve its GPUs by dynamic resource
+//! allocation (as an extended resource, too), or belong to a cluster that gives out no GPUs at all. Only such a node costs
+//! further requests, and a pod of NVIDIA's stack that does not start one for its newest event.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput, NvidiaPod, PodWarning, UnreadInput};
+use syringe_core::unknown::Unknown;
+use tokio::time::timeout;
+
+use crate::Failure;
+use crate::client::api_error::{silent, unread_input};
+use crate::client::connection::Connection;
+use crate::client::lists::Freshness;
+use crate::objects::gpu_resource_names::gpu_resources;
+use crate::objects::{gpu_operator_labels, node_facts as node_gpus};
+use crate::reads::existing_pods::ExistingPods;
+use crate::reads::{events, nodes, pods, resource_claims};
+
+/// Time limit for the additional requests. A diagnosis without their answers is still useful.
+const TIME: Duration = Duration::from_secs(5);
+/// Next step where dynamic resource allocation could not be read.
+const DRA_STEP: &str = "See deploy/rbac.yaml for the permissions.";
+
+/// Facts from the node object and from the pods on it, if they were listed.
+pub fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>) -> KubernetesFacts {
+    let mut facts = node_gpus::cluster_facts(kubernetes);
+    facts.nvidia_pods = existing_pods.map(|existing_pods| existing_pods.nvidia_pods().to_vec());
+    facts.runtime_classes = existing_pods.map(|existing_pods| existing_pods.runtime_classes().to_vec());
+    facts
+}
+
+/// Adds facts that are neither in the node object nor in its pods. `failing`: the pod of NVIDIA's stack whose events are read.
+pub async fn add_from_api(
+    connection: &Connection,
+    kubernetes: &Node,
+    mut facts: KubernetesFacts,
+    failing: Option<NvidiaPod>,
+    time: Duration,
+) -> KubernetesFacts {
+    let name = kubernetes.name_any();
+    let warning = async {
+        let Some(NvidiaPod { namespace, name, .. }) = failing.as_ref() else { return Ok(None) };
+        events::newest_warning(connection, namespace, name).await
+    };
+    let offers = facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources;
+    // Each request has its own time limit, so that a long list of nodes does not prevent the others.
+    let time = time.min(TIME);
+    let other_nodes =
+        async { if offers { Ok(OtherNodes::default()) } else { other_nodes(connection, kubernetes, &facts).await } };
+    let by_dra = async { if offers { Ok(None) } else { by_dra(connection, &name).await.map(Some) } };
+    let (warning, dra, other_nodes) = tokio::join!(
+        within(connection, time, "Listing the events of a pod of NVIDIA's stack", warning),
+        within(connection, time, "Listing resource slices", by_dra),
+        within(connection, time, "Listing the other nodes", other_nodes)
+    );
+    let mut unread = Vec::new();
+    let warning = or_unread(KubernetesInput::PodEvents, warning, &mut unread).flatten();
+    if !offers {
+        facts.gpu_dra = or_unread(KubernetesInput::ResourceSlices, dra, &mut unread).flatten();
+        let OtherNodes { plugin, pci_label } =
+            or_unread(KubernetesInput::OtherNodes, other_nodes, &mut unread).unwrap_or_default();
+        (facts.gpu_plugin_in_cluster, facts.pci_label_elsewhere) = (plugin, pci_label);
+    }
+    facts.unread.extend(unread);
+    let pods = facts.nvidia_pods.iter_mut().flatten();
+    if let Some((pod, event)) =
+        pods.into_iter().find(|pod| failing.as_ref().is_some_and(|one| one.uid == pod.uid)).zip(warning)
+    {
+        let events::NodeEvent { reason, message, count, last, severity: _ } = event;
+        pod.warning = Some(PodWarning { reason, message, count, last });
+    }
+    facts
+}
+
+/// The result of a request, if it came within `time`.
+async fn within<T>(
+    connection: &Connection,
+    time: Duration,
+    what: &str,
+    request: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    timeout(time, request).await.unwrap_or_else(|_| Err(silent(connection, what.to_owned(), time)))
+}
+
+/// The result of a request; if it failed, the input is unread.
+fn or_unread<T>(input: KubernetesInput, read: Result<T, Failure>, unread: &mut Vec<UnreadInput>) -> Option<T> {
+    read.map_err(|failure| unread.push(unread_input(input, &failure))).ok()
+}
+
+/// Whether a driver of dynamic resource allocation publishes GPUs of the node.
+async fn by_dra(connection: &Connection, node: &str) -> Result<bool, Failure> {
+    let mut unknown = Vec::new();
+    match resource_claims::read(connection, Some(node), &mut unknown).await? {
+        Some(dra) => Ok(dra.devices_on(node).next().is_some()),
+        None => match unknown.pop() {
+            Some(Unknown { why, .. }) => Err(Failure::new("Reading dynamic resource allocation", why, DRA_STEP)),
+            None => Ok(false),
+        },
+    }
+}
+
+/// Facts from the other nodes of the cluster.
+#[derive(Default)]
+struct OtherNodes {
+    /// Whether NVIDIA GPUs are advertised in this cluster.
+    plugin: Option<bool>,
+    /// Whether another node has the label of node feature discovery for NVIDIA's PCI devices.
+    pci_label: Option<bool>,
+}
+
+/// GPUs are advertised in the cluster if the node has labels or a pod of the GPU Operator or GPU Feature Discovery, or if
+/// another node advertises GPUs.
+async fn other_nodes(
+    connection: &Connection,
+    kubernetes: &Node,
+    facts: &KubernetesFacts,
+) -> Result<OtherNodes, Failure> {
+    let is_labelled = kubernetes.labels().keys().any(|label| label.starts_with("nvidia.com/"));
+    let pod = if is_labelled { Ok(true) } else { has_plugin_pod(connection, kubernetes, facts).await };
+    let here = pod.as_ref().is_ok_and(|has| *has);
+    let labelled = facts.labels.pci_present;
+    if here && labelled {
+        return Ok(OtherNodes { plugin: Some(true), pci_label: None });
+    }
+    let tells = |node: &Node| offers(node) || gpu_operator_labels::has_pci_label(node);
+    let row = |node: Node| (offers(&node), gpu_operator_labels::has_pci_label(&node));
+    let (_, rows) = nodes::collect(connection, None, tells, row).await?;
+    let plugin = here || rows.iter().any(|(offers, _)| *offers);
+    // That no node advertises GPUs does not show that no pod here does so.
+    if !plugin {
+        pod?;
+    }
+    let pci_label = Some(!labelled && rows.iter().any(|(_, labelled)| *labelled));
+    Ok(OtherNodes { plugin: Some(plugin), pci_label })
+}
+
+/// Whether a pod on the node has a name of NVIDIA's software that advertises GPUs.
+async fn has_plugin_pod(connection: &Connection, kubernetes: &Node, facts: &KubernetesFacts) -> Result<bool, Failure> {
+    if facts.nvidia_pods.as_ref().is_some_and(|pods| !pods.is_empty()) {
+        return Ok(true);
+    }
+    let of_vendor = |name: &str| {
+        let vendor = name.contains("nvidia") || name.contains("gpu");
+        vendor
+            && ["device-plugin", "operator", "feature-discovery", "dra-driver"].iter().any(|part| name.contains(part))
+    };
+    let pods = pods::on_node(connection, &kubernetes.name_any(), Freshness::Cached).await?;
+    Ok(pods.iter().any(|pod| of_vendor(&pod.metadata.name)))
+}
+
+fn offers(node: &Node) -> bool {
+    let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
+    capacity.is_some_and(|resources| gpu_resources(resources).values().any(|count| *count > 0))
+}

@@ -1,0 +1,250 @@
+//! Reads events of a node and of a pod, from the kubelet, the scheduler, node-problem-detector and controllers.
+//!
+//! Every list goes through one function: it follows pages, counts `series` as well as `count`, and keeps the newest.
+
+use std::cmp::Reverse;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use syringe_core::facts::kubernetes::pod::PodEvent;
+use syringe_core::text::{clean, clean_keeping_end};
+
+use crate::Failure;
+use crate::client::connection::Connection;
+use crate::client::pagination;
+use crate::client::pagination::Query;
+
+/// Maximum length of the message of a node's event, which a node wrote.
+const NODE_MESSAGE: usize = 300;
+/// Maximum length of the message of a pod's event. Longer ones lose the middle, because runtimes write the reason at the end.
+const POD_MESSAGE: usize = 1000;
+/// Maximum length of a field path.
+const FIELD: usize = 320;
+/// Maximum number of events of one object; the newest are kept. By default, an API server keeps events for an hour.
+const MAX_NODE_EVENTS: usize = 500;
+/// The same for a pod.
+const MAX_POD_EVENTS: usize = 50;
+/// Events about pods that could not be created, of a namespace.
+const MAX_REFUSALS: usize = 100;
+
+/// An event.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct NodeEvent {
+    /// `Normal` or `Warning`.
+    pub severity: String,
+    /// In one word.
+    pub reason: String,
+    /// In words. Text from the node: data, not advice.
+    pub message: String,
+    /// How often.
+    pub count: u32,
+    /// When last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Timestamp>,
+}
+
+/// The events of a node, newest first.
+pub async fn of_node(connection: &Connection, node: &str) -> Result<Vec<NodeEvent>, Failure> {
+    let fields = format!("involvedObject.kind=Node,involvedObject.name={node}");
+    let what = format!("Listing the events of node {node}");
+    let events = newest(connection, "/api/v1/events", &fields, &what, MAX_NODE_EVENTS).await?;
+    Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
+}
+
+/// The newest events of the pod with this UID, oldest first.
+pub async fn of_pod(connection: &Connection, namespace: &str, uid: &str) -> Result<Vec<PodEvent>, Failure> {
+    let path = format!("/api/v1/namespaces/{namespace}/events");
+    let what = format!("Listing the events of the pod in namespace {namespace}");
+    let mut events = newest(connection, &path, &format!("involvedObject.uid={uid}"), &what, MAX_POD_EVENTS).await?;
+    // Stable: events of the same second keep the order of the API server.
+    events.sort_by_key(SlimEvent::last);
+    Ok(events.into_iter().map(SlimEvent::into_pod_event).collect())
+}
+
+/// An event of a controller that could not create a pod.
+pub struct FailedCreate {
+    /// Kind and name of the controller: `Job train`.
+    pub controller: String,
+    /// Its name alone.
+    pub name: String,
+    /// What it says.
+    pub event: PodEvent,
+}
+
+/// What controllers of a namespace say about pods that they could not create, oldest first.
+pub async fn of_failed_creates(connection: &Connection, namespace: &str) -> Result<Vec<FailedCreate>, Failure> {
+    let path = format!("/api/v1/namespaces/{namespace}/events");
+    let what = format!("Listing the events of controllers in namespace {namespace}");
+    let mut events = newest(connection, &path, "reason=FailedCreate", &what, MAX_REFUSALS).await?;
+    events.sort_by_key(SlimEvent::last);
+    let refused = |event: SlimEvent| {
+        let InvolvedObject { kind, name, .. } = &event.involved_object;
+        let [kind, name] = [kind, name].map(|text| clean(text.as_deref().unwrap_or_default(), FIELD));
+        FailedCreate { controller: format!("{kind} {name}"), name, event: event.into_pod_event() }
+    };
+    Ok(events.into_iter().map(refused).collect())
+}
+
+/// The newest warning about a pod, if any: why it does not start.
+pub async fn newest_warning(connection: &Connection, namespace: &str, pod: &str) -> Result<Option<NodeEvent>, Failure> {
+    Ok(newest_of_severity(connection, namespace, pod, "Warning", 1).await?.into_iter().next())
+}
+
+/// The message of the kubelet about the image that it pulls for a pod, if it has not pulled it yet.
+pub async fn unfinished_pull(connection: &Connection, namespace: &str, pod: &str) -> Result<Option<String>, Failure> {
+    let events = newest_of_severity(connection, namespace, pod, "Normal", MAX_POD_EVENTS).await?;
+    // Not by their order: events of the same second have none.
+    let is_later = |event: &NodeEvent| ["Pulled", "Created", "Started"].contains(&event.reason.as_str());
+    if events.iter().any(is_later) {
+        return Ok(None);
+    }
+    Ok(events.into_iter().find(|event| event.reason == "Pulling").map(|event| event.message))
+}
+
+async fn newest_of_severity(
+    connection: &Connection,
+    namespace: &str,
+    pod: &str,
+    severity: &str,
+    most: usize,
+) -> Result<Vec<NodeEvent>, Failure> {
+    let path = format!("/api/v1/namespaces/{namespace}/events");
+    let fields = format!("involvedObject.name={pod},type={severity}");
+    let what = format!("Listing the events of pod {namespace}/{pod}");
+    let events = newest(connection, &path, &fields, &what, most).await?;
+    Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
+}
+
+/// The newest `most` events over all pages, newest first.
+async fn newest(
+    connection: &Connection,
+    path: &str,
+    fields: &str,
+    what: &str,
+    most: usize,
+) -> Result<Vec<SlimEvent>, Failure> {
+    let query = Query { what, path, labels: None, fields: Some(fields) };
+    let keep = |events: &mut Vec<SlimEvent>, event| {
+        events.push(event);
+        // Twice as many as are kept: sorting at each event would cost more than the list.
+        if events.len() >= 2 * most.max(64) {
+            keep_newest(events, most);
+        }
+    };
+    let mut events = pagination::fold(connection, &query, Vec::new, keep).await?;
+    keep_newest(&mut events, most);
+    Ok(events)
+}
+
+/// Newest first, `most` of them. Events of the same time keep the order of the API server.
+fn keep_newest(events: &mut Vec<SlimEvent>, most: usize) {
+    events.sort_by_key(|event| Reverse(event.last()));
+    events.truncate(most);
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct SlimEvent {
+    #[serde(rename = "type")]
+    severity: Option<String>,
+    reason: Option<String>,
+    message: Option<String>,
+    count: Option<u32>,
+    first_timestamp: Option<Time>,
+    last_timestamp: Option<Time>,
+    event_time: Option<MicroTime>,
+    series: Option<Series>,
+    involved_object: InvolvedObject,
+}
+
+/// Newer reporters count repeats here.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Series {
+    count: u32,
+    last_observed_time: Option<MicroTime>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct InvolvedObject {
+    kind: Option<String>,
+    name: Option<String>,
+    field_path: Option<String>,
+}
+
+impl SlimEvent {
+    /// The latest of its times. 1970 is what the API gives for a time that was never set.
+    fn last(&self) -> Option<Timestamp> {
+        let series = self.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
+        let micro = [series, self.event_time.as_ref()].into_iter().flatten().map(|time| time.0);
+        let plain = [self.last_timestamp.as_ref(), self.first_timestamp.as_ref()].into_iter().flatten();
+        micro.chain(plain.map(|time| time.0)).filter(|time| time.as_second() > 0).max()
+    }
+
+    fn count(&self) -> u32 {
+        let series = self.series.as_ref().map_or(0, |series| series.count);
+        self.count.unwrap_or(0).max(series).max(1)
+    }
+
+    fn into_node_event(self) -> NodeEvent {
+        NodeEvent {
+            severity: clean(self.severity.as_deref().unwrap_or_default(), 20),
+            reason: clean(self.reason.as_deref().unwrap_or_default(), 60),
+            message: clean(self.message.as_deref().unwrap_or_default(), NODE_MESSAGE),
+            count: self.count(),
+            last: self.last(),
+        }
+    }
+
+    fn into_pod_event(self) -> PodEvent {
+        PodEvent {
+            time: self.last(),
+            reason: clean(self.reason.as_deref().unwrap_or_default(), 80),
+            message: clean_keeping_end(self.message.as_deref().unwrap_or_default(), POD_MESSAGE),
+            count: self.count(),
+            field: clean(self.involved_object.field_path.as_deref().unwrap_or_default(), FIELD),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(value: serde_json::Value) -> SlimEvent {
+        serde_json::from_value(value).expect("an event")
+    }
+
+    #[test]
+    fn a_series_counts_and_dates_an_event_for_nodes_and_pods_alike() {
+        let repeated = || {
+            event(json!({
+                "type": "Warning", "reason": "Unhealthy", "message": "probe failed", "count": null,
+                "eventTime": "2026-11-21T02:00:00.000000Z",
+                "series": {"count": 12, "lastObservedTime": "2026-11-21T02:10:00.000000Z"},
+            }))
+        };
+        let (node, pod) = (repeated().into_node_event(), repeated().into_pod_event());
+        assert_eq!((node.count, pod.count), (12, 12));
+        assert_eq!(node.last, pod.time);
+        assert_eq!(node.last, "2026-11-21T02:10:00Z".parse().ok());
+    }
+
+    #[test]
+    fn the_newest_are_kept() {
+        let at = |minute: u32| {
+            event(json!({"reason": minute.to_string(),
+            "lastTimestamp": format!("2026-11-21T02:{minute:02}:00Z")}))
+        };
+        let mut events: Vec<_> = [7, 3, 59, 12].into_iter().map(at).collect();
+        keep_newest(&mut events, 2);
+        let reasons: Vec<_> = events.iter().map(|event| event.reason.as_deref().unwrap_or_default()).collect();
+        assert_eq!(reasons, ["59", "12"]);
+        assert_eq!(event(json!({"firstTimestamp": "1970-01-01T00:00:00Z"})).last(), None);
+    }
+}

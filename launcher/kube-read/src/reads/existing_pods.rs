@@ -1,0 +1,227 @@
+//! The pods that exist on a node while it is probed. Allocations and processes of other pods are leftovers.
+//!
+//! A pod may be created or deleted while the probe runs. So the pods are listed before the probe, and again after it if the
+//! report names a pod that is not in the first list. A pod in either list is not deleted. If a list could not be read, no pod
+//! is reported as deleted. The first list comes from the cache of the API server, the second is exact.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
+use syringe_core::facts::kubernetes::node::{NvidiaPod, RuntimeClassUse};
+use syringe_core::report::{Section, Sections};
+use tokio::time::timeout;
+
+use crate::Failure;
+use crate::client::connection::Connection;
+use crate::client::lists::Freshness;
+use crate::objects::gpu_pod::{Pod, PodMetadata};
+use crate::objects::{gpu_pod_facts, gpu_requests, nvidia_pod_facts};
+use crate::reads::pods;
+
+/// Time limit for one list.
+const LIST_TIME: Duration = Duration::from_secs(5);
+
+/// `namespace/name` of each pod with allocated resources, by UID; a static pod by both of its UIDs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExistingPods {
+    names: HashMap<String, String>,
+    /// UID of a static pod in the API, by its UID in the kubelet.
+    mirrors: HashMap<String, String>,
+    /// Pods of NVIDIA's stack, including failed ones, from the first list.
+    nvidia_pods: Vec<NvidiaPod>,
+    /// RuntimeClasses of the pods.
+    runtime_classes: Vec<RuntimeClassUse>,
+    /// The same pods, and those that the kubelet refused, with their requests, from the newest list.
+    gpu_pods: Vec<GpuPod>,
+}
+
+impl ExistingPods {
+    /// Those among `pods`.
+    pub fn from_pods(pods: &[Pod]) -> Self {
+        let nvidia_pods = pods.iter().filter_map(|pod| pod.nvidia.as_deref().cloned()).collect();
+        let runtime_classes = nvidia_pod_facts::runtime_classes(pods);
+        let mut existing_pods =
+            Self { gpu_pods: gpu_pod_facts::from_pods(pods), nvidia_pods, runtime_classes, ..Self::default() };
+        for pod in pods.iter().filter(|pod| gpu_requests::holds_resources(&pod.status.phase)) {
+            let PodMetadata { namespace, name, uid, annotations, .. } = &pod.metadata;
+            let name = format!("{namespace}/{name}");
+            existing_pods.names.insert(uid.clone(), name.clone());
+            if let Some(static_uid) = &annotations.static_uid {
+                existing_pods.names.insert(static_uid.clone(), name);
+                existing_pods.mirrors.insert(static_uid.clone(), uid.clone());
+            }
+        }
+        existing_pods
+    }
+
+    /// Lists the pods of a node within `time`, and within a few seconds.
+    pub async fn on_node(connection: &Connection, node: &str, time: Duration) -> Result<Self, Failure> {
+        Self::list(connection, node, Freshness::Cached, time).await
+    }
+
+    async fn list(connection: &Connection, node: &str, freshness: Freshness, time: Duration) -> Result<Self, Failure> {
+        let what = format!("Listing the pods on node {node}");
+        match timeout(time.min(LIST_TIME), pods::on_node(connection, node, freshness)).await {
+            Ok(pods) => Ok(Self::from_pods(&pods?)),
+            Err(_) => Err(Failure::new(what, "the API server did not answer in time", "Try again.")),
+        }
+    }
+
+    /// Joins both lists, if the report names a pod that is not in this one. Fails if the second list could not be read: then no
+    /// pod is reported as deleted.
+    pub async fn with_second_list(
+        mut self,
+        connection: &Connection,
+        node: &str,
+        sections: &Sections,
+        time: Duration,
+    ) -> Result<Self, Failure> {
+        if self.contain_all_pods_of(sections) {
+            return Ok(self);
+        }
+        let Self { names, mirrors, gpu_pods, .. } = Self::list(connection, node, Freshness::Exact, time).await?;
+        self.gpu_pods = gpu_pods;
+        self.names.extend(names);
+        self.mirrors.extend(mirrors);
+        Ok(self)
+    }
+
+    fn contain_all_pods_of(&self, sections: &Sections) -> bool {
+        let booked = Section::data_of(&sections.kubelet).into_iter().flat_map(|kubelet| &kubelet.allocations);
+        let booked = booked.map(|allocation| allocation.pod_uid.as_str()).filter(|uid| !uid.is_empty());
+        let running = Section::data_of(&sections.processes).into_iter().flat_map(|all| &all.processes);
+        booked.chain(running.filter_map(|process| process.pod_uid.as_deref())).all(|uid| self.names.contains_key(uid))
+    }
+
+    /// Their UIDs.
+    pub fn uids(&self) -> Vec<String> {
+        self.names.keys().cloned().collect()
+    }
+
+    /// Pods of NVIDIA's stack.
+    pub fn nvidia_pods(&self) -> &[NvidiaPod] {
+        &self.nvidia_pods
+    }
+
+    /// RuntimeClasses of the pods.
+    pub fn runtime_classes(&self) -> &[RuntimeClassUse] {
+        &self.runtime_classes
+    }
+
+    /// Pods with their requests.
+    pub fn gpu_pods(&self) -> &[GpuPod] {
+        &self.gpu_pods
+    }
+
+    /// `namespace/name` by UID.
+    pub fn names(&self) -> &HashMap<String, String> {
+        &self.names
+    }
+
+    /// Adds the pod's name to each allocation that has only its UID.
+    pub fn add_pod_names(&self, sections: &mut Sections) {
+        let kubelet = sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+        for booking in kubelet.into_iter().flat_map(|kubelet| &mut kubelet.allocations) {
+            let known = self.names.get(&booking.pod_uid).and_then(|name| name.split_once('/'));
+            if let Some((namespace, name)) = known {
+                booking.namespace.get_or_insert_with(|| namespace.to_owned());
+                booking.pod.get_or_insert_with(|| name.to_owned());
+            }
+        }
+    }
+
+    /// Replaces the UIDs of static pods in the kubelet and cgroups by those of the API.
+    pub fn replace_static_pod_uids(&self, sections: &mut Sections) {
+        let kubelet = sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+        let processes = sections.processes.as_mut().and_then(|section| section.data.as_mut());
+        let booked = kubelet.into_iter().flat_map(|kubelet| &mut kubelet.allocations).map(|one| &mut one.pod_uid);
+        let running =
+            processes.into_iter().flat_map(|all| &mut all.processes).filter_map(|process| process.pod_uid.as_mut());
+        for known in booked.chain(running) {
+            if let Some(uid) = self.mirrors.get(known) {
+                known.clone_from(uid);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use syringe_core::report::Report;
+
+    use super::*;
+
+    fn report(uid: &str) -> Report {
+        serde_json::from_value(json!({"sections": {
+            "kubelet": {"status": "ok", "data": {"allocations": [{"pod_uid": uid, "container": "main"}]}},
+            "processes": {"status": "ok", "data": {"processes": [{"pid": 7, "pod_uid": uid}]}},
+        }}))
+        .expect("a report")
+    }
+
+    fn pod(uid: &str, phase: &str, static_uid: Option<&str>) -> Pod {
+        let annotations = static_uid.map(|uid| json!({"kubernetes.io/config.hash": uid})).unwrap_or(json!({}));
+        serde_json::from_value(json!({
+            "metadata": {"name": "train-0", "namespace": "ml", "uid": uid, "annotations": annotations},
+            "status": {"phase": phase},
+        }))
+        .expect("a pod")
+    }
+
+    #[test]
+    fn who_ended_holds_nothing_and_a_static_pod_has_two_uids() {
+        let existing_pods = ExistingPods::from_pods(&[
+            pod("a", "Running", None),
+            pod("b", "Failed", None),
+            pod("c", "Running", Some("s")),
+        ]);
+        let mut uids = existing_pods.uids();
+        uids.sort();
+        assert_eq!(uids, ["a", "c", "s"]);
+        assert!(
+            existing_pods.contain_all_pods_of(&report("s").sections)
+                && !existing_pods.contain_all_pods_of(&report("b").sections)
+        );
+    }
+
+    async fn cluster(fixture: demo_cluster::Fixture) -> (demo_cluster::Cluster, Connection) {
+        let cluster = demo_cluster::Cluster::start(fixture).await.expect("a free port");
+        let contexts = crate::Contexts::in_memory(cluster.kubeconfig(), None);
+        let connection = contexts.connect(None).await.expect("a connection");
+        (cluster, connection)
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_was_created_after_the_first_list_is_not_gone() {
+        use demo_cluster::{Denial, Fixture, NodeFixture, workload_pod};
+        let node = NodeFixture::new("gpu-1", Report::default());
+        let mut young = workload_pod("ml", "train-0", "gpu-1", 1);
+        young.metadata.uid = Some("young".to_owned());
+        let fixture = Fixture::of([node]).with_pod(young);
+        let time = Duration::from_secs(5);
+        // The pod was created after the first list.
+        let before = ExistingPods::default();
+        let (_cluster, connection) = cluster(fixture.clone()).await;
+        let existing_pods =
+            before.clone().with_second_list(&connection, "gpu-1", &report("young").sections, time).await;
+        assert!(existing_pods.expect("a second list").names().contains_key("young"));
+        let existing_pods = before.clone().with_second_list(&connection, "gpu-1", &report("gone").sections, time).await;
+        assert!(!existing_pods.expect("a second list").names().contains_key("gone"));
+        let (_cluster, forbidden) = cluster(fixture.denying(Denial::of("list", "pods"))).await;
+        let existing_pods = before.with_second_list(&forbidden, "gpu-1", &report("young").sections, time).await;
+        assert!(existing_pods.is_err(), "nothing is said of any pod");
+    }
+
+    #[test]
+    fn bookings_get_the_names_of_their_pods() {
+        let existing_pods = ExistingPods::from_pods(&[pod("a", "Running", None)]);
+        let mut report = report("a");
+        existing_pods.add_pod_names(&mut report.sections);
+        assert_eq!(Section::data_of(&report.sections.kubelet).expect("bookings").allocations[0].holder(), "ml/train-0");
+        let mut other = self::report("x");
+        existing_pods.add_pod_names(&mut other.sections);
+        assert_eq!(Section::data_of(&other.sections.kubelet).expect("bookings").allocations[0].holder(), "x");
+    }
+}

@@ -1,0 +1,67 @@
+//! Reads one node by name, or all nodes that match a selector and a predicate.
+
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, ResourceExt};
+use syringe_core::text::clean;
+
+use crate::Failure;
+use crate::client::api_error::{request_failed, timed_out};
+use crate::client::connection::Connection;
+use crate::client::lists;
+use crate::client::lists::Freshness;
+use crate::client::pagination::Query;
+use crate::client::retry;
+use crate::objects::{api_objects, name_validation, node_conditions};
+
+/// Reads the node `name`.
+pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> {
+    let what = || format!("Reading node {}", clean(name, name_validation::MAX_LENGTH));
+    if !name_validation::is_subdomain(name) {
+        return Err(Failure::new(
+            what(),
+            "a node name contains only lower-case letters, digits, '-' and '.'",
+            "Run list_gpu_nodes (gpu-syringe nodes) to see node names.",
+        ));
+    }
+    let nodes: Api<Node> = Api::all(connection.client.clone());
+    match retry::read(|| nodes.get_opt(name)).await {
+        Some(Ok(Some(node))) => Ok(node),
+        Some(Ok(None)) => Err(Failure::new(
+            what(),
+            format!("there is no such node in context {} ({})", connection.context, connection.server),
+            "Run list_gpu_nodes (gpu-syringe nodes) to see node names.",
+        )),
+        Some(Err(error)) => Err(request_failed(connection, what(), &error)),
+        None => Err(timed_out(connection, what())),
+    }
+}
+
+/// Refuses a node that is not Ready: its kubelet would not start a probe pod.
+pub fn must_be_ready(node: &Node) -> Result<(), Failure> {
+    let Some(why) = node_conditions::why_not_ready(node) else { return Ok(()) };
+    Err(Failure::new(
+        format!("Probing node {}", node.name_any()),
+        format!("{why}; its kubelet would not start a pod, so nothing was created"),
+        "Repair the node first (kubelet, network, power); describe_gpu_node shows its state in Kubernetes.",
+    ))
+}
+
+/// Reads all nodes that match `selector`, page by page, and creates a row for each one that `matches`. Also returns the
+/// number of nodes that were read.
+pub async fn collect<R>(
+    connection: &Connection,
+    selector: Option<&str>,
+    matches: impl Fn(&Node) -> bool,
+    row: impl Fn(Node) -> R,
+) -> Result<(u32, Vec<R>), Failure> {
+    let query = Query { what: "Listing the nodes", path: "/api/v1/nodes", labels: selector, fields: None };
+    let fresh = || (0, Vec::new());
+    lists::fold(connection, &query, Freshness::Cached, fresh, |(seen, rows), node: api_objects::node::Node| {
+        *seen += 1;
+        let node = Node::from(node);
+        if matches(&node) {
+            rows.push(row(node));
+        }
+    })
+    .await
+}

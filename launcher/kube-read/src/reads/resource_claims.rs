@@ -1,0 +1,125 @@
+//! Reads ResourceSlices and ResourceClaims, in the newest version that the cluster serves.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kube::core::Status;
+use serde::Deserialize;
+use syringe_core::unknown::Unknown;
+
+use crate::Failure;
+use crate::client::api_error::{request_failed, timed_out};
+use crate::client::api_status::is_not_a_status;
+use crate::client::connection::Connection;
+use crate::client::pagination;
+use crate::client::pagination::Query;
+use crate::client::retry;
+use crate::objects::dra::{Claim, Device, DeviceName, Dra, is_gpu_driver};
+use crate::objects::dra_objects::{Slice, SliceSpec, SlimClaim, newest};
+
+/// The group's versions that are understood, newest first.
+const VERSIONS: [&str; 3] = ["v1", "v1beta2", "v1beta1"];
+
+/// Reads devices (of `node`, or of all nodes) and claims. `None` if the cluster does not serve dynamic resource allocation, has
+/// no GPU in it, or refuses the request; the reason is then in `unknown`. Fails if the API server cannot be reached, or does
+/// not list its API versions.
+pub async fn read(
+    connection: &Connection,
+    node: Option<&str>,
+    unknown: &mut Vec<Unknown>,
+) -> Result<Option<Dra>, Failure> {
+    let Some(version) = served(connection, unknown).await? else { return Ok(None) };
+    match everything(connection, version, node).await {
+        Ok(dra) => Ok(dra),
+        Err(Failure { what, why, .. }) => {
+            unknown.push(Unknown {
+                section: "dynamic resource allocation".into(),
+                gpu: None,
+                why: format!("{what}: {why}"),
+            });
+            Ok(None)
+        }
+    }
+}
+
+async fn everything(connection: &Connection, version: &str, node: Option<&str>) -> Result<Option<Dra>, Failure> {
+    let devices = devices(connection, version, node).await?;
+    if devices.is_empty() {
+        return Ok(None);
+    }
+    let claims = claims(connection, version).await?;
+    Ok(Some(Dra::new(devices, claims)))
+}
+
+/// The newest supported version of the group that the cluster serves. Unknown if the request is forbidden.
+async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<Option<&'static str>, Failure> {
+    #[derive(Deserialize)]
+    struct Group {
+        #[serde(default)]
+        versions: Vec<Served>,
+    }
+    #[derive(Deserialize)]
+    struct Served {
+        version: String,
+    }
+    let what = || format!("Asking context {} for resource.k8s.io", connection.context);
+    let ask = || async {
+        let request = http::Request::get("/apis/resource.k8s.io").body(Vec::new()).map_err(kube::Error::HttpError)?;
+        connection.client.request::<Group>(request).await
+    };
+    match retry::read(ask).await {
+        Some(Ok(group)) => {
+            let is_served = |version: &&str| group.versions.iter().any(|served| served.version == *version);
+            Ok(VERSIONS.into_iter().find(|version| is_served(version)))
+        }
+        Some(Err(kube::Error::Api(status))) if is_unknown_group(&status) => Ok(None),
+        Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_not_a_status(&status) => {
+            let why = format!("{}: {} (HTTP 403)", what(), status.message);
+            unknown.push(Unknown { section: "dynamic resource allocation".into(), gpu: None, why });
+            Ok(None)
+        }
+        Some(Err(error)) => Err(request_failed(connection, what(), &error)),
+        None => Err(timed_out(connection, what())),
+    }
+}
+
+/// Whether the API server does not know the API group. It answers that in plain text; so may a proxy, in other words.
+fn is_unknown_group(status: &Status) -> bool {
+    status.code == 404 && (!is_not_a_status(status) || status.message.trim() == "404 page not found")
+}
+
+async fn devices(
+    connection: &Connection,
+    version: &str,
+    node: Option<&str>,
+) -> Result<BTreeMap<DeviceName, Device>, Failure> {
+    let fields = node.map(|node| format!("spec.nodeName={node}"));
+    let query = Query {
+        what: "Listing resource slices",
+        path: &format!("/apis/resource.k8s.io/{version}/resourceslices"),
+        labels: None,
+        fields: fields.as_deref(),
+    };
+    let slices = pagination::fold(connection, &query, Vec::new, |slices: &mut Vec<SliceSpec>, slice: Slice| {
+        let here = node.is_none_or(|node| slice.spec.node_name.as_deref() == Some(node));
+        if here && is_gpu_driver(&slice.spec.driver) {
+            slices.push(slice.spec);
+        }
+    });
+    Ok(newest(slices.await?))
+}
+
+async fn claims(connection: &Connection, version: &str) -> Result<HashMap<(String, String), Claim>, Failure> {
+    let query = Query {
+        what: "Listing resource claims",
+        path: &format!("/apis/resource.k8s.io/{version}/resourceclaims"),
+        labels: None,
+        fields: None,
+    };
+    pagination::fold(connection, &query, HashMap::new, |claims, claim: SlimClaim| {
+        let claim = claim.into_claim();
+        if !claim.devices.is_empty() {
+            claims.insert((claim.namespace.clone(), claim.name.clone()), claim);
+        }
+    })
+    .await
+}

@@ -1,0 +1,65 @@
+//! How kernel events and findings are classified: severity, class of the fault, recommended action.
+
+use serde::{Deserialize, Serialize};
+
+/// Severity of a finding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// For information; no action is needed.
+    #[default]
+    Info,
+    /// It works; plan an action.
+    Warning,
+    /// Workloads fail or will fail.
+    Critical,
+    /// Out of service.
+    Fatal,
+}
+
+/// What is at fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// The program that ran on the GPU.
+    #[default]
+    Application,
+    /// Driver, firmware, or their configuration.
+    Driver,
+    /// The GPU or its board.
+    Hardware,
+    /// NVLink, NVSwitch, PCIe.
+    Fabric,
+    /// Temperature.
+    Thermal,
+    /// Power supply.
+    Power,
+}
+
+/// The actions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ActionCode {
+    /// No action.
+    #[default]
+    None,
+    /// Check again later.
+    Watch,
+    /// Restart the pod.
+    RestartPod,
+    /// Update the driver or firmware, or change the configuration.
+    UpdateSoftware,
+    /// Reset the GPU.
+    ResetGpu,
+    /// Drain the node, then reset the GPU.
+    DrainAndReset,
+    /// Drain the node, then reboot it.
+    DrainAndReboot,
+    /// Check cables, seating and slots.
+    CheckCabling,
+    /// Contact the vendor; an RMA is likely.
+    ContactVendor,
+}

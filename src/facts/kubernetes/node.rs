@@ -1,0 +1,288 @@
+//! Facts of the Kubernetes API about one node. The launcher reads them; scenarios contain them as JSON.
+//!
+//! A field of type `Option` is `None` if it was not read, or the API refused the request. Nothing is concluded from it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::facts::kubernetes::gpu_pod::GpuPod;
+
+/// What Kubernetes says about a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KubernetesFacts {
+    /// Name of the node.
+    pub node: Option<String>,
+    /// GPUs in the capacity of the node (`nvidia.com/gpu`), without replicas of time-slicing. `None`: the node was not
+    /// read (no `node`), or its capacity does not have this resource.
+    pub gpu_capacity: Option<u32>,
+    /// GPUs in the allocatable resources of the node.
+    pub gpu_allocatable: Option<u32>,
+    /// GPUs that GPU Feature Discovery counted (`nvidia.com/gpu.count`).
+    pub gpu_label_count: Option<u32>,
+    /// Whether the node advertises its GPUs as other resources: MIG profiles, shared GPUs, renamed resources, GPUs for
+    /// virtual machines.
+    pub other_gpu_resources: bool,
+    /// Whether a DRA driver publishes GPUs of this node. `None`: not known.
+    pub gpu_dra: Option<bool>,
+    /// Whether any node of the cluster advertises NVIDIA GPUs or runs the NVIDIA device plugin. `None`: not known.
+    pub gpu_plugin_in_cluster: Option<bool>,
+    /// UIDs of the pods on the node, without Succeeded and Failed ones. `None`: not known.
+    pub live_pod_uids: Option<Vec<String>>,
+    /// Node conditions about GPUs that are not in their healthy state: `type: reason, message`.
+    pub gpu_conditions: Vec<String>,
+
+    /// Time at which the API was read. The ages of pods and labels are relative to it.
+    pub read_at: Option<Timestamp>,
+    /// Whether the node is Ready.
+    pub ready: Option<bool>,
+    /// Since when it has been Ready, or not (`lastTransitionTime` of the condition).
+    pub ready_since: Option<Timestamp>,
+    /// Operating system (`status.nodeInfo.osImage`).
+    pub os_image: Option<String>,
+    /// Container runtime (`status.nodeInfo.containerRuntimeVersion`), e.g. `containerd://2.1.4`.
+    pub runtime_version: Option<String>,
+    /// Labels of NVIDIA's operators and node feature discovery that select the components on the node.
+    pub labels: GpuLabels,
+    /// Pods of NVIDIA's stack on the node.
+    pub nvidia_pods: Option<Vec<NvidiaPod>>,
+    /// Whether another node has the label of node feature discovery for NVIDIA's PCI devices.
+    pub pci_label_elsewhere: Option<bool>,
+    /// RuntimeClasses of pods on the node.
+    pub runtime_classes: Option<Vec<RuntimeClassUse>>,
+
+    /// Pods of the node with allocated resources, and pods that the kubelet refused.
+    pub gpu_pods: Option<Vec<GpuPod>>,
+
+    /// What was asked of the API and not read. The rules that need it are not judged, so the node cannot be called healthy.
+    pub unread: Vec<UnreadInput>,
+}
+
+impl KubernetesFacts {
+    /// Returns whether the node was read in Kubernetes and advertises no GPUs: neither whole GPUs, nor other resources,
+    /// nor through dynamic resource allocation. A device plugin that never registered leaves no resource, so a missing
+    /// resource counts as zero.
+    pub fn advertises_no_gpus(&self) -> bool {
+        let capacity = self.gpu_capacity.or_else(|| self.node.as_ref().map(|_| 0));
+        capacity == Some(0) && !self.other_gpu_resources && self.gpu_dra != Some(true)
+    }
+
+    /// Removes what comes from `input`, and records that it was not read.
+    pub fn forget(&mut self, input: KubernetesInput, why: String) {
+        match input {
+            KubernetesInput::Pods => {
+                (self.live_pod_uids, self.gpu_pods, self.nvidia_pods, self.runtime_classes) = (None, None, None, None);
+            }
+            KubernetesInput::ResourceSlices => self.gpu_dra = None,
+            KubernetesInput::OtherNodes => (self.gpu_plugin_in_cluster, self.pci_label_elsewhere) = (None, None),
+            KubernetesInput::PodEvents => {
+                self.nvidia_pods.iter_mut().flatten().for_each(|pod| pod.warning = None);
+            }
+        }
+        self.unread.push(UnreadInput { input, why });
+    }
+}
+
+/// A part of these facts that was asked of the API and not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadInput {
+    /// What was not read.
+    pub input: KubernetesInput,
+    /// Why.
+    pub why: String,
+}
+
+/// What the facts are made of, besides the node object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KubernetesInput {
+    /// The pods on the node: `live_pod_uids`, `gpu_pods`, `nvidia_pods`, `runtime_classes`.
+    Pods,
+    /// The ResourceSlices of the node: `gpu_dra`.
+    ResourceSlices,
+    /// The other nodes of the cluster, and the pods that serve GPUs there: `gpu_plugin_in_cluster`, `pci_label_elsewhere`.
+    OtherNodes,
+    /// The events of the first pod of NVIDIA's stack that does not start: `nvidia_pods[].warning`.
+    PodEvents,
+}
+
+impl KubernetesInput {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pods, Self::ResourceSlices, Self::OtherNodes, Self::PodEvents];
+
+    /// Its name as a section of `unknown`.
+    pub fn section(self) -> &'static str {
+        match self {
+            Self::Pods => "pods",
+            Self::ResourceSlices => "dynamic resource allocation",
+            Self::OtherNodes => "nodes",
+            Self::PodEvents => "events",
+        }
+    }
+}
+
+/// Labels of the node that the GPU Operator, its components and node feature discovery write.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GpuLabels {
+    /// `nvidia.com/gpu.deploy.*`, without that prefix: the components that the operator runs on the node (`true`,
+    /// `false`, `paused-for-mig-change`, `paused-for-driver-upgrade`).
+    pub deploy: BTreeMap<String, String>,
+    /// `nvidia.com/mig.config`: the requested MIG layout.
+    pub mig_config: Option<String>,
+    /// `nvidia.com/mig.config.state`: `success`, `pending`, `rebooting`, `failed`.
+    pub mig_config_state: Option<String>,
+    /// `nvidia.com/gpu-driver-upgrade-state`.
+    pub driver_upgrade_state: Option<String>,
+    /// Whether node feature discovery labelled the node as one with a PCI device of NVIDIA
+    /// (`feature.node.kubernetes.io/pci-10de.present` and its variants with a device class).
+    pub pci_present: bool,
+    /// Whether the node has any label of node feature discovery.
+    pub feature_discovery: bool,
+    /// GKE's version of the driver that it installs (`cloud.google.com/gke-gpu-driver-version`); `disabled` for none.
+    pub gke_driver_version: Option<String>,
+    /// For a label of this list the newest time at which its writer changed anything of the node (`managedFields`), by the
+    /// label's full name: the label is at least that old.
+    pub unchanged_since: BTreeMap<String, Timestamp>,
+}
+
+/// A part of NVIDIA's software on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Component {
+    /// Installs and loads the driver.
+    Driver,
+    /// Configures the container runtime.
+    ContainerToolkit,
+    /// The device plugin.
+    DevicePlugin,
+    /// The kubelet plugin of the driver of dynamic resource allocation.
+    DraDriver,
+    /// The GPU Operator's validator.
+    Validator,
+    /// GPU Feature Discovery.
+    FeatureDiscovery,
+    /// Sets the MIG layout.
+    MigManager,
+    /// Device plugin for GPUs that are passed through to virtual machines.
+    SandboxDevicePlugin,
+    /// Manager of vGPU or vfio on the host.
+    VgpuManager,
+    /// DCGM and its exporter.
+    Monitoring,
+    /// Other software of NVIDIA.
+    #[default]
+    Other,
+}
+
+/// A pod of NVIDIA's stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NvidiaPod {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Component.
+    pub component: Component,
+    /// Name of the DaemonSet that it belongs to; of another controller where it belongs to none.
+    pub owner: String,
+    /// `Pending`, `Running`, `Succeeded`, `Failed`.
+    pub phase: String,
+    /// `status.reason`, e.g. `UnexpectedAdmissionError`, `Evicted`.
+    pub reason: Option<String>,
+    /// `status.message`.
+    pub message: Option<String>,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// `spec.runtimeClassName`.
+    pub runtime_class: Option<String>,
+    /// Whether its condition `Ready` is true.
+    pub ready: bool,
+    /// Its init containers, then its containers, in the order of the pod.
+    pub containers: Vec<NvidiaContainer>,
+    /// Its newest warning event; only of a pod that is not ready.
+    pub warning: Option<PodWarning>,
+}
+
+/// A container of such a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NvidiaContainer {
+    /// Name.
+    pub name: String,
+    /// Whether it is an init container.
+    pub init: bool,
+    /// Image in the pod specification.
+    pub image: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Number of restarts.
+    pub restarts: u32,
+    /// Current state.
+    pub state: NvidiaContainerState,
+    /// State before the last restart.
+    pub last: Option<NvidiaContainerState>,
+}
+
+/// The state of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NvidiaContainerState {
+    /// Kind of state.
+    pub kind: ContainerStateKind,
+    /// Reason, e.g. `CrashLoopBackOff`, `ImagePullBackOff`, `Error`.
+    pub reason: Option<String>,
+    /// Message.
+    pub message: Option<String>,
+    /// Exit code of a container that ended.
+    pub exit_code: Option<i32>,
+    /// When it started to run, or when it ended.
+    pub since: Option<Timestamp>,
+}
+
+/// `state` of a container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerStateKind {
+    /// Waiting to start.
+    #[default]
+    Waiting,
+    /// Running.
+    Running,
+    /// Terminated.
+    Terminated,
+}
+
+/// A warning event about a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodWarning {
+    /// Reason, e.g. `FailedCreatePodSandBox`.
+    pub reason: String,
+    /// Message.
+    pub message: String,
+    /// Number of occurrences.
+    pub count: u32,
+    /// Time of the last occurrence.
+    pub last: Option<Timestamp>,
+}
+
+/// A RuntimeClass of pods on the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RuntimeClassUse {
+    /// Name.
+    pub name: String,
+    /// Its handler in the runtime's configuration. `None`: not read, or the API refused the request (the default permissions do
+    /// not allow reading RuntimeClasses). The handler usually has the name of the class.
+    pub handler: Option<String>,
+    /// Some pods on the node that use it (`namespace/name`).
+    pub pods: Vec<String>,
+}

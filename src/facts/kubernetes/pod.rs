@@ -1,0 +1,274 @@
+//! The facts of Kubernetes about a pod that an explanation uses.
+
+use jiff::Timestamp;
+
+/// One pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodFacts {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID that its node uses for it.
+    pub uid: String,
+    /// Node that it was scheduled to.
+    pub node: Option<String>,
+    /// Whether that node is Ready; `None` if it was not read.
+    pub node_ready: Option<bool>,
+    /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
+    pub phase: String,
+    /// `status.reason` (`Evicted`, `OutOfnvidia.com/gpu`, …).
+    pub reason: Option<String>,
+    /// `status.message`, or the message of the `PodScheduled` condition while it is Pending.
+    pub message: Option<String>,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// When it was scheduled.
+    pub scheduled: Option<Timestamp>,
+    /// When its deletion was requested.
+    pub deleted: Option<Timestamp>,
+    /// Its containers, init containers first.
+    pub containers: Vec<ContainerFacts>,
+    /// Its events.
+    pub events: Vec<PodEvent>,
+    /// Whether it is Ready; `None` if it has no such condition.
+    pub ready: Option<bool>,
+    /// Reason and message of its condition `Ready`, if it is not Ready.
+    pub not_ready: Option<String>,
+    /// Scheduling gates that are not removed yet.
+    pub scheduling_gates: Vec<String>,
+    /// Whether it requests GPUs.
+    pub wants_gpus: bool,
+    /// Its containers that request GPUs of a device plugin and run as long as the pod.
+    pub gpu_containers: Vec<String>,
+    /// Whether it belongs to NVIDIA's software on the node (driver, toolkit, device plugin, validator): it requests no GPU,
+    /// but needs the driver.
+    pub is_gpu_stack: bool,
+    /// Whether it is NVIDIA's device plugin, which registers the GPUs with the kubelet.
+    pub is_device_plugin: bool,
+    /// Number of GPUs that it requests, of all GPU resources together.
+    pub gpus_requested: u64,
+    /// `spec.runtimeClassName`.
+    pub runtime_class: Option<String>,
+    /// The handler of that RuntimeClass; `None` if it was not read.
+    pub runtime_handler: Option<String>,
+    /// Its priority and preemption policy.
+    pub preemption: Preemption,
+    /// The free resources of the GPU nodes compared with its requests, while it is Pending.
+    pub capacity_shortage: Option<CapacityShortage>,
+    /// ResourceClaims that it names, and templates of those that are not created yet.
+    pub pending_resource_claims: Vec<String>,
+    /// `spec.schedulerName`, if it is not the default scheduler.
+    pub scheduler: Option<String>,
+    /// Devices of its containers that its status (`allocatedResourcesStatus`) reports as unhealthy.
+    pub unhealthy_devices: Vec<String>,
+    /// UIDs of the pods on its node that are not deleted and have not ended; `None` if they were not listed.
+    pub live_pod_uids: Option<Vec<String>>,
+    /// The controller that could not create it, e.g. `Job train`. The pod then does not exist, and the other fields are empty.
+    pub not_created_by: Option<String>,
+}
+
+/// Priority and preemption of a pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Preemption {
+    /// `spec.priority`.
+    pub priority: Option<i32>,
+    /// `spec.priorityClassName`.
+    pub class: Option<String>,
+    /// Whether `spec.preemptionPolicy` is `Never`.
+    pub never: bool,
+    /// `status.nominatedNodeName`: the node on which pods are being preempted for it.
+    pub nominated_node: Option<String>,
+}
+
+/// The resources of GPU nodes compared with the requests of a pending pod, as texts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CapacityShortage {
+    /// A problem that the scheduler's message does not name: `no GPU node advertises nvidia.com/gpu`.
+    pub problem: Option<String>,
+    /// E.g. `requests 4 nvidia.com/gpu on one node; the GPU node with most free, gpu-7, has 2`.
+    pub shortage: String,
+    /// Required changes: `free 2 nvidia.com/gpu on gpu-7`.
+    pub changes: Vec<String>,
+    /// Whether all of the changes are needed, instead of one of them.
+    pub needs_all: bool,
+}
+
+/// One container of a pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContainerFacts {
+    /// Name.
+    pub name: String,
+    /// Current state.
+    pub state: ContainerState,
+    /// The state before the last restart.
+    pub last: Option<ContainerState>,
+    /// Number of restarts.
+    pub restarts: u32,
+}
+
+/// State of a container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ContainerState {
+    /// Not known yet.
+    #[default]
+    Unknown,
+    /// Waiting to start.
+    Waiting {
+        /// `ImagePullBackOff`, `CrashLoopBackOff`, …
+        reason: String,
+        /// The kubelet's message.
+        message: String,
+    },
+    /// Running.
+    Running {
+        /// Start time.
+        since: Option<Timestamp>,
+    },
+    /// Terminated.
+    Terminated {
+        /// Exit code; 128 plus the signal if a signal ended it.
+        exit_code: i32,
+        /// `OOMKilled`, `Error`, `Completed`, …
+        reason: String,
+        /// Termination message.
+        message: String,
+        /// When it started.
+        started: Option<Timestamp>,
+        /// When it ended.
+        finished: Option<Timestamp>,
+    },
+}
+
+/// One event of a pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodEvent {
+    /// Time of the last occurrence.
+    pub time: Option<Timestamp>,
+    /// `Scheduled`, `Preempted`, `FailedScheduling`, …
+    pub reason: String,
+    /// Message.
+    pub message: String,
+    /// Number of occurrences.
+    pub count: u32,
+    /// `involvedObject.fieldPath`: the part of the pod that it is about, e.g. `spec.containers{main}`. Empty: the whole pod.
+    pub field: String,
+}
+
+impl PodEvent {
+    /// The container that it is about; `None` for the whole pod.
+    pub fn container(&self) -> Option<&str> {
+        let fields = ["spec.containers{", "spec.initContainers{", "spec.ephemeralContainers{"];
+        fields.iter().find_map(|field| self.field.strip_prefix(field)?.strip_suffix('}'))
+    }
+
+    /// Whether it is about a probe container of this program. Such events are not part of the explanation.
+    pub fn is_ours(&self) -> bool {
+        let container = self.field.strip_prefix("spec.ephemeralContainers{");
+        container.is_some_and(|name| name.starts_with(crate::PROBE_NAME_PREFIX))
+    }
+}
+
+/// Termination of a container.
+#[derive(Clone, Copy, Debug)]
+pub struct Termination<'a> {
+    /// Name of the container.
+    pub container: &'a str,
+    /// Exit code.
+    pub exit_code: i32,
+    /// `OOMKilled`, `Error`, `Completed`, …
+    pub reason: &'a str,
+    /// Termination message, of the program or of the runtime.
+    pub message: &'a str,
+    /// When it started; `None` if it never started.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
+    /// Whether the container was restarted, so that its log is the previous one.
+    pub was_restarted: bool,
+}
+
+impl<'a> Termination<'a> {
+    pub fn of(container: &'a ContainerFacts, state: &'a ContainerState, was_restarted: bool) -> Option<Self> {
+        let ContainerState::Terminated { exit_code, reason, message, started, finished } = state else { return None };
+        let container = container.name.as_str();
+        let (started, finished) = (known(*started), known(*finished));
+        Some(Self { container, exit_code: *exit_code, reason, message, started, finished, was_restarted })
+    }
+
+    /// Whether the container runtime could not start it, so that it has no log.
+    ///
+    /// Only then does its message come from the runtime, otherwise from the program. The kubelet uses the exit code 128 for it,
+    /// which a program can also use; but a program has a start time.
+    pub fn never_ran(&self) -> bool {
+        let start_failed = matches!(self.reason, "StartError" | "ContainerCannotRun");
+        start_failed || (self.exit_code == 128 && self.started.is_none())
+    }
+
+    /// The command that shows the log of the terminated container.
+    pub fn log_command(&self, pod: &PodFacts) -> String {
+        let previous = if self.was_restarted { " --previous" } else { "" };
+        format!("kubectl logs -n {} {} -c {}{previous}", pod.namespace, pod.name, self.container)
+    }
+}
+
+/// Removes the time 1970, which the API uses for containers that never started.
+pub fn known(time: Option<Timestamp>) -> Option<Timestamp> {
+    time.filter(|time| time.as_second() > 0)
+}
+
+impl PodFacts {
+    /// The relevant termination: that of a failed container, else the first.
+    pub fn end(&self) -> Option<Termination<'_>> {
+        let ended = |state: &ContainerState| matches!(state, ContainerState::Terminated { .. });
+        let now = self.containers.iter().filter_map(|container| Termination::of(container, &container.state, false));
+        // An earlier failure is irrelevant if the container was restarted and completed.
+        let tried_again = self.containers.iter().filter(|container| !ended(&container.state));
+        let before = tried_again.filter_map(|container| Termination::of(container, container.last.as_ref()?, true));
+        let ends: Vec<Termination<'_>> = now.chain(before).collect();
+        // If several failed, the one with the GPU is relevant.
+        let failed = || ends.iter().filter(|end| end.exit_code != 0 || end.never_ran());
+        let with_gpu = failed().find(|end| self.gpu_containers.iter().any(|name| name == end.container));
+        with_gpu.or_else(|| failed().next()).or(ends.first()).copied()
+    }
+
+    /// Running containers.
+    pub fn running(&self) -> impl Iterator<Item = (&str, Option<Timestamp>)> {
+        self.containers.iter().filter_map(|container| match &container.state {
+            ContainerState::Running { since } => Some((container.name.as_str(), known(*since))),
+            _ => None,
+        })
+    }
+
+    /// Whether any of its containers ever started.
+    pub fn has_run(&self) -> bool {
+        self.containers.iter().any(|container| {
+            std::iter::once(&container.state).chain(&container.last).any(|state| match state {
+                ContainerState::Running { .. } => true,
+                ContainerState::Terminated { started, .. } => known(*started).is_some(),
+                ContainerState::Waiting { .. } | ContainerState::Unknown => false,
+            })
+        })
+    }
+
+    /// Start and end of the time in which the pod could have used a GPU.
+    pub fn lifetime(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let over = matches!(self.phase.as_str(), "Succeeded" | "Failed");
+        let ends = self.containers.iter().filter_map(|container| match &container.state {
+            ContainerState::Terminated { finished, .. } => known(*finished),
+            _ => None,
+        });
+        (known(self.scheduled).or(known(self.created)), if over { ends.max() } else { None })
+    }
+
+    /// Start and end of the time in which a cause of the pod's state must have occurred. For a terminated container, this is its
+    /// last run; for a running pod, its whole lifetime with earlier runs.
+    pub fn run(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let (from, to) = self.lifetime();
+        let runs_now = self.running().next().is_some();
+        match self.end().filter(|end| end.exit_code != 0) {
+            Some(end) => (end.started.or(from), if runs_now { to } else { end.finished.or(to) }),
+            None => (self.running().filter_map(|(_, since)| since).min().or(from), to),
+        }
+    }
+}

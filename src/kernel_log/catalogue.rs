@@ -1,0 +1,374 @@
+//! The catalogue of Xid and SXid codes: meaning, severity, ageing, and what to do.
+//!
+//! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
+//! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for which SXid is
+//! fatal. Names, classes, severities, ageing and the advice are our own; where the advice is another than NVIDIA's, the
+//! row says why. The tables are `data/xid.tsv` and `data/sxid.tsv`, one row a code, parsed once at first use.
+//! `docs/xid.md` is made from them.
+//!
+//! Limits: a row describes the usual case. If the line decides (64, 74, 144 to 150, 154, SXid), use
+//! [`crate::kernel_log::event_meaning::of`].
+
+use std::sync::LazyLock;
+
+const XID_ROWS: &str = include_str!("data/xid.tsv");
+const SXID_ROWS: &str = include_str!("data/sxid.tsv");
+
+/// The usual cause of a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// The program that used the GPU.
+    Application,
+    /// Driver or GPU firmware.
+    Driver,
+    /// The GPU itself.
+    Hardware,
+    /// NVLink, NVSwitch, C2C.
+    Fabric,
+    /// Cooling.
+    Thermal,
+    /// Power supply.
+    Power,
+    /// No error: a message for information.
+    Info,
+}
+
+/// How bad a code usually is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Something failed; the GPU continues to work.
+    Warning,
+    /// The GPU needs attention soon (a reset, a drain).
+    Critical,
+    /// The GPU cannot be used until an action is taken.
+    Fatal,
+}
+
+/// The action for a code, with the names of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Response {
+    /// Nothing.
+    None,
+    /// Look again later.
+    Watch,
+    /// Restart the pod.
+    RestartPod,
+    /// Update or set up driver or firmware.
+    UpdateSoftware,
+    /// Drain, then reset the GPU.
+    DrainAndReset,
+    /// Drain, then reboot the node.
+    DrainAndReboot,
+    /// Check cables, seating, cooling.
+    CheckCabling,
+    /// Contact the vendor; an RMA is likely.
+    ContactVendor,
+}
+
+/// Ageing of events of the running boot. A driver load, reset or reboot always ends them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ageing {
+    /// Information after a day: the fault that it announced would have occurred.
+    AfterADay,
+    /// If the GPU works again: a warning for a day, then information.
+    WhenWorking,
+    /// If the GPU works after a day: information.
+    WhenWorkingADay,
+    /// It does not age, because it describes a state (a pending repair, a used spare, a halted device).
+    Never,
+}
+
+/// Effect of a fatal SXid, from the Fabric Manager user guide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fatality {
+    /// Traffic goes on.
+    NonFatal,
+    /// The GPUs on that port lose the fabric.
+    Fatal,
+    /// The whole NVSwitch is lost, whatever the port.
+    AlwaysFatal,
+}
+
+/// One Xid code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XidEntry {
+    /// The number in the line.
+    pub code: u32,
+    /// The driver's own name for it.
+    pub mnemonic: &'static str,
+    /// What it means, in a few words.
+    pub name: &'static str,
+    /// Where its cause usually lies.
+    pub class: Class,
+    /// How bad it usually is.
+    pub severity: Severity,
+    /// Immediate action of NVIDIA (`RESET_GPU`, `RESTART_APP`, `WORKFLOW_…`), if the catalogue has one.
+    pub nvidia_action: Option<&'static str>,
+    /// Action of NVIDIA for the later investigation.
+    pub nvidia_investigation: Option<&'static str>,
+    /// What to do about it, in one word.
+    pub response: Response,
+    /// How it loses its weight.
+    pub ageing: Ageing,
+    /// The action on a Kubernetes node.
+    pub sre_action: &'static str,
+    /// Why severity or action differ from those of NVIDIA.
+    pub differs: Option<&'static str>,
+    /// Whether drivers from R565 on (later for some codes) also log an Xid 154 with the recovery action.
+    pub raises_recovery_action: bool,
+    /// A note about this code.
+    pub note: Option<&'static str>,
+}
+
+/// One SXid code: what an NVSwitch of generation 2 or 3 (A100, H100 boards) reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SxidEntry {
+    /// The number in the line.
+    pub code: u32,
+    /// Name in the driver, without the prefix `NVSWITCH_ERR_`.
+    pub mnemonic: &'static str,
+    /// The same in plain words.
+    pub words: String,
+    /// Class in the guide. `None`: only the word Fatal or Non-fatal of the line decides.
+    pub fatality: Option<Fatality>,
+    /// Severity, if the line has neither Fatal nor Non-fatal.
+    pub severity: Severity,
+    /// Action in the guide (`RESET_SCOPED`, `RESTART_HOST`, …), if it has one.
+    pub action: Option<&'static str>,
+    /// What to do about it, in one word.
+    pub response: Response,
+    /// How it loses its weight.
+    pub ageing: Ageing,
+}
+
+impl SxidEntry {
+    /// What an operator does about it.
+    pub fn sre_action(&self) -> &'static str {
+        match self.action {
+            Some("IGNORE") => "Nothing by itself: watch the rate, and whether a fatal SXid follows",
+            Some("CHECK_COOLING") => "Check cooling and airflow of the NVSwitch",
+            Some("CHECK_MECHANICALS") => "Check how board and cables are seated",
+            Some("RESTART_VM") => "Check the fabric's partition and routing configuration, then restart the guest VM",
+            Some("RESET_SCOPED") => {
+                "Access port: drain and reset the GPUs on that port (or restart the VM). Trunk port: all GPUs and NVSwitches"
+            }
+            Some("RESET_ALL") => "Drain the node, then reset all its GPUs and NVSwitches",
+            Some("RESTART_HOST") => "Drain and restart the host (or reset all GPUs and NVSwitches through their bus)",
+            _ => {
+                "Go by the Fatal or Non-fatal word of the line. Fatal: drain and reset the GPUs on that port. Non-fatal: watch"
+            }
+        }
+    }
+}
+
+static XIDS: LazyLock<Vec<XidEntry>> = LazyLock::new(|| rows(XID_ROWS).filter_map(xid_row).collect());
+static SXIDS: LazyLock<Vec<SxidEntry>> = LazyLock::new(|| rows(SXID_ROWS).filter_map(sxid_row).collect());
+
+/// Returns the entry of an Xid code. `None`: the code is not in the catalogue.
+pub fn xid(code: u32) -> Option<&'static XidEntry> {
+    let at = XIDS.binary_search_by_key(&code, |entry| entry.code).ok()?;
+    XIDS.get(at)
+}
+
+/// What is known of an SXid code.
+pub fn sxid(code: u32) -> Option<&'static SxidEntry> {
+    let at = SXIDS.binary_search_by_key(&code, |entry| entry.code).ok()?;
+    SXIDS.get(at)
+}
+
+/// Every Xid of the catalogue, by code.
+pub fn xids() -> impl Iterator<Item = &'static XidEntry> {
+    XIDS.iter()
+}
+
+/// Every SXid of the catalogue, by code.
+pub fn sxids() -> impl Iterator<Item = &'static SxidEntry> {
+    SXIDS.iter()
+}
+
+/// The rows of a table, without its comment lines.
+pub(super) fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+    table.lines().filter(|row| !row.starts_with('#')).map(|row| row.split('\t').collect())
+}
+
+/// `-` is an empty field in all tables.
+pub(super) fn given(field: &'static str) -> Option<&'static str> {
+    (field != "-").then_some(field)
+}
+
+fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
+    let [
+        code,
+        mnemonic,
+        name,
+        class,
+        severity,
+        action,
+        investigation,
+        raises,
+        response,
+        ageing,
+        sre_action,
+        differs,
+        note,
+    ] = fields[..]
+    else {
+        return None;
+    };
+    Some(XidEntry {
+        code: code.parse().ok()?,
+        mnemonic,
+        name,
+        class: match class {
+            "application" => Class::Application,
+            "driver" => Class::Driver,
+            "hardware" => Class::Hardware,
+            "fabric" => Class::Fabric,
+            "thermal" => Class::Thermal,
+            "power" => Class::Power,
+            "info" => Class::Info,
+            _ => return None,
+        },
+        severity: severity_of(severity)?,
+        nvidia_action: given(action),
+        nvidia_investigation: given(investigation),
+        response: response_of(response)?,
+        ageing: ageing_of(ageing)?,
+        sre_action,
+        differs: given(differs),
+        raises_recovery_action: raises == "yes",
+        note: given(note),
+    })
+}
+
+fn sxid_row(fields: Vec<&'static str>) -> Option<SxidEntry> {
+    let [code, mnemonic, fatality, severity, action, response, ageing] = fields[..] else { return None };
+    Some(SxidEntry {
+        code: code.parse().ok()?,
+        mnemonic,
+        words: mnemonic.strip_prefix("HW_").unwrap_or(mnemonic).to_ascii_lowercase().replace('_', " "),
+        fatality: match fatality {
+            "non_fatal" => Some(Fatality::NonFatal),
+            "fatal" => Some(Fatality::Fatal),
+            "always_fatal" => Some(Fatality::AlwaysFatal),
+            _ => None,
+        },
+        severity: severity_of(severity)?,
+        action: given(action),
+        response: response_of(response)?,
+        ageing: ageing_of(ageing)?,
+    })
+}
+
+pub(super) fn severity_of(word: &str) -> Option<Severity> {
+    match word {
+        "info" => Some(Severity::Info),
+        "warning" => Some(Severity::Warning),
+        "critical" => Some(Severity::Critical),
+        "fatal" => Some(Severity::Fatal),
+        _ => None,
+    }
+}
+
+pub(super) fn response_of(word: &str) -> Option<Response> {
+    let found = match word {
+        "none" => Response::None,
+        "watch" => Response::Watch,
+        "restart_pod" => Response::RestartPod,
+        "update_software" => Response::UpdateSoftware,
+        "drain_and_reset" => Response::DrainAndReset,
+        "drain_and_reboot" => Response::DrainAndReboot,
+        "check_cabling" => Response::CheckCabling,
+        "contact_vendor" => Response::ContactVendor,
+        _ => return None,
+    };
+    Some(found)
+}
+
+pub(super) fn ageing_of(word: &str) -> Option<Ageing> {
+    let found = match word {
+        "after_a_day" => Ageing::AfterADay,
+        "when_working" => Ageing::WhenWorking,
+        "when_working_a_day" => Ageing::WhenWorkingADay,
+        "never" => Ageing::Never,
+        _ => return None,
+    };
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data_rows(table: &str) -> usize {
+        table.lines().filter(|row| !row.starts_with('#')).count()
+    }
+
+    #[test]
+    fn every_row_of_the_tables_is_an_entry_and_the_codes_ascend() {
+        assert_eq!((xids().count(), data_rows(XID_ROWS)), (178, 178));
+        assert_eq!((sxids().count(), data_rows(SXID_ROWS)), (410, 410));
+        assert!(XIDS.windows(2).all(|pair| pair[0].code < pair[1].code));
+        assert!(SXIDS.windows(2).all(|pair| pair[0].code < pair[1].code));
+    }
+
+    #[test]
+    fn every_code_from_1_to_177_is_known_and_so_is_185() {
+        assert!((1..=177).all(|code| xid(code).is_some()));
+        assert!(xid(185).is_some());
+        assert!(xid(0).is_none() && xid(178).is_none() && xid(99_999).is_none());
+    }
+
+    #[test]
+    fn classes_and_severities_are_spread_as_in_the_source() {
+        let class = |class| xids().filter(|entry| entry.class == class).count();
+        assert_eq!(
+            [Class::Application, Class::Driver, Class::Hardware, Class::Fabric].map(class),
+            [76, 46, 25, 15],
+            "application, driver, hardware, fabric"
+        );
+        assert_eq!([Class::Power, Class::Info, Class::Thermal].map(class), [8, 5, 3]);
+        let severity = |severity| xids().filter(|entry| entry.severity == severity).count();
+        assert_eq!(
+            [Severity::Warning, Severity::Critical, Severity::Fatal, Severity::Info].map(severity),
+            [48, 35, 14, 81]
+        );
+        // An application fault says nothing about the GPU. A rule handles patterns of them.
+        assert!(xids().all(|entry| entry.class != Class::Application || entry.severity == Severity::Info));
+        assert_eq!(xids().filter(|entry| entry.raises_recovery_action).count(), 26);
+        assert_eq!(xids().filter(|entry| entry.nvidia_action.is_none()).count(), 17);
+        assert!(xids().all(|entry| !entry.name.is_empty() && entry.sre_action.len() > 8));
+    }
+
+    #[test]
+    fn the_codes_that_take_a_gpu_away_are_fatal() {
+        let off_bus = xid(79).expect("79 is in the catalogue");
+        assert_eq!(off_bus.mnemonic, "ROBUST_CHANNEL_GPU_HAS_FALLEN_OFF_THE_BUS");
+        assert_eq!((off_bus.class, off_bus.severity), (Class::Hardware, Severity::Fatal));
+        assert_eq!(off_bus.nvidia_action, Some("RESTART_BM"));
+        assert!(off_bus.raises_recovery_action);
+        for code in [62, 74, 95, 119, 120, 140] {
+            assert_eq!(xid(code).map(|entry| entry.severity), Some(Severity::Fatal), "{code}");
+        }
+        for code in [13, 31, 43, 45] {
+            assert_eq!(xid(code).map(|entry| entry.class), Some(Class::Application), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_sxid_has_a_description_fatality_and_action() {
+        let fault = sxid(20034).expect("20034 is in the catalogue");
+        assert_eq!((fault.mnemonic, fault.words.as_str()), ("HW_DLPL_LTSSM_FAULT_UP", "dlpl ltssm fault up"));
+        assert_eq!((fault.fatality, fault.severity), (Some(Fatality::Fatal), Severity::Fatal));
+        assert_eq!(fault.action, Some("RESET_SCOPED"));
+        assert_eq!(sxid(0).map(|entry| entry.words.as_str()), Some("no error"));
+        let fatality = |fatality| sxids().filter(|entry| entry.fatality == fatality).count();
+        assert_eq!(
+            [Some(Fatality::NonFatal), Some(Fatality::Fatal), Some(Fatality::AlwaysFatal)].map(fatality),
+            [29, 43, 20]
+        );
+        assert!(sxid(10000).is_none(), "a group's marker is no error");
+    }
+}

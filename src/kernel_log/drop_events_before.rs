@@ -1,0 +1,72 @@
+//! Narrows a log to a time window: drops events that ended before it, except those that describe a lasting state.
+
+use jiff::Timestamp;
+
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
+use crate::kernel_log::catalogue;
+use crate::kernel_log::catalogue::{Class, Severity};
+
+/// Narrows a log to the window that begins at `time`.
+///
+/// The window does not remove events that describe a state. Events that ended before the window are removed and
+/// counted, except those of the running boot that describe the state of a GPU until a reset (`is_state`), and driver
+/// loads, which end such a state. Events without a time are kept. An event that continues into the window keeps its
+/// count and its `first`.
+pub fn drop_events_before(log: &mut KernelLog, time: Timestamp) {
+    let all = log.events.len();
+    log.events.retain(|event| event.last.is_none_or(|last| last >= time) || is_state(event));
+    let left_out = u64::try_from(all - log.events.len()).unwrap_or(u64::MAX);
+    log.events_before = log.events_before.saturating_add(left_out);
+    log.since = log.since.max(Some(time));
+    for coverage in &mut log.coverage {
+        // A log that ended before the window does not cover it.
+        let latest = coverage.to.map_or(time, |to| to.min(time));
+        if coverage.from.is_some_and(|from| from < latest) {
+            coverage.from = Some(latest);
+            coverage.complete_since_boot = coverage.complete_since_boot.map(|_| false);
+        }
+    }
+}
+
+/// Xids below critical that describe a state until a reset: recorded repairs.
+const WAITS_FOR_RESET: [u32; 5] = [63, 154, 160, 161, 177];
+
+/// Returns whether an event describes a state that lasts until a reset, a driver load or a reboot.
+fn is_state(event: &KernelEvent) -> bool {
+    use KernelEventKind as Kind;
+    let grave = event.code.is_some_and(|code| match event.kind {
+        Kind::Xid => {
+            WAITS_FOR_RESET.contains(&code)
+                || catalogue::xid(code)
+                    .is_some_and(|entry| entry.severity >= Severity::Critical && entry.class != Class::Application)
+        }
+        Kind::Sxid => event.details.get("nv_severity").is_some_and(|word| word == "Fatal"),
+        _ => false,
+    });
+    let of_driver = event.kind == Kind::Uvm && event.sub_code.as_deref() == Some("fatal");
+    let lasting = matches!(
+        event.kind,
+        Kind::OffBus
+            | Kind::RmInitFailed
+            | Kind::GspFailed
+            | Kind::GspRateLimit
+            | Kind::DriverLoaded
+            | Kind::ModuleRefused
+            | Kind::NvlinkInitFailed
+            | Kind::HungTask
+            | Kind::ProbeFailed
+            | Kind::BarUnassigned
+            | Kind::NotSupported
+    );
+    event.boot_id.is_none() && (grave || lasting || of_driver || is_state_of_bus(event))
+}
+
+/// Returns whether a PCIe line describes a port below which no device responds until the link is restored.
+fn is_state_of_bus(event: &KernelEvent) -> bool {
+    let sub_code = event.sub_code.as_deref().unwrap_or_default();
+    match event.kind {
+        KernelEventKind::PcieLink => matches!(sub_code, "link_down" | "card_not_present" | "power_state"),
+        KernelEventKind::Aer => matches!(sub_code, "uncorrected_fatal" | "cannot_recover" | "recovery_failed"),
+        _ => false,
+    }
+}

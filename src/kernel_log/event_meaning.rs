@@ -1,0 +1,218 @@
+//! The meaning of one Xid or SXid event: the row of its code, or the row of its kind if the line decides.
+//!
+//! The kinds are in `data/xid_kinds.tsv`. The first row with a matching condition counts. For an SXid, the word Fatal
+//! or Non-fatal has priority over the row of its code.
+
+use std::sync::LazyLock;
+
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
+use crate::kernel_log::catalogue;
+use crate::kernel_log::catalogue::{Ageing, Fatality, Response, Severity, given, rows};
+
+const ROWS: &str = include_str!("data/xid_kinds.tsv");
+
+/// The meaning of an event, without other facts about its GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventMeaning {
+    /// How bad it is while it is new.
+    pub severity: Severity,
+    /// What to do.
+    pub response: Response,
+    /// How it loses its weight.
+    pub ageing: Ageing,
+    /// What to do, in words.
+    pub advice: &'static str,
+}
+
+/// A row of the kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// First and last code that it is for.
+    pub codes: (u32, u32),
+    /// `detail=value|value`, joined by `&`. `repeated` is `yes` where more than one line says so.
+    pub condition: &'static str,
+    /// What it means.
+    pub meaning: EventMeaning,
+    /// Where that comes from.
+    pub why: Option<&'static str>,
+}
+
+static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| rows(ROWS).filter_map(kind).collect());
+
+/// Every kind, in the order in which they are tried.
+pub fn kinds() -> &'static [Kind] {
+    &KINDS
+}
+
+/// Returns the meaning of an Xid or SXid. `None`: it is neither, or its code is not in the catalogue.
+pub fn of(event: &KernelEvent) -> Option<EventMeaning> {
+    match event.kind {
+        KernelEventKind::Xid => xid(event),
+        KernelEventKind::Sxid => sxid(event),
+        _ => None,
+    }
+}
+
+fn xid(event: &KernelEvent) -> Option<EventMeaning> {
+    let entry = catalogue::xid(event.code?)?;
+    let kind = KINDS.iter().find(|kind| kind.is_of(event));
+    Some(kind.map_or(
+        EventMeaning {
+            severity: entry.severity,
+            response: entry.response,
+            ageing: entry.ageing,
+            advice: entry.sre_action,
+        },
+        |kind| kind.meaning,
+    ))
+}
+
+/// For SXids that the driver calls fatal, whatever the code.
+const FATAL_SXID: EventMeaning = EventMeaning {
+    severity: Severity::Fatal,
+    response: Response::DrainAndReset,
+    ageing: Ageing::WhenWorkingADay,
+    advice: "Drain the node, then reset all its GPUs and NVSwitches together",
+};
+
+fn sxid(event: &KernelEvent) -> Option<EventMeaning> {
+    let Some(entry) = catalogue::sxid(event.code?) else {
+        // For a code that is not in the table, the word of the driver still counts.
+        return (event.details.get("nv_severity").map(String::as_str) == Some("Fatal")).then_some(FATAL_SXID);
+    };
+    let row = EventMeaning {
+        severity: entry.severity,
+        response: entry.response,
+        ageing: entry.ageing,
+        advice: entry.sre_action(),
+    };
+    let lost = matches!(entry.fatality, Some(Fatality::Fatal | Fatality::AlwaysFatal));
+    let asks_for_something = entry.fatality == Some(Fatality::NonFatal) && entry.severity > Severity::Info;
+    Some(match event.details.get("nv_severity").map(String::as_str) {
+        Some("Fatal") if lost => row,
+        Some("Fatal") => FATAL_SXID,
+        Some(_) if !asks_for_something => EventMeaning {
+            severity: Severity::Info,
+            response: Response::Watch,
+            ageing: Ageing::AfterADay,
+            advice: "Nothing by itself: watch the rate, and whether a fatal SXid follows",
+        },
+        _ => row,
+    })
+}
+
+impl Kind {
+    fn is_of(&self, event: &KernelEvent) -> bool {
+        let (first, last) = self.codes;
+        event.code.is_some_and(|code| (first..=last).contains(&code))
+            && self.condition.split('&').all(|condition| holds(condition, event))
+    }
+}
+
+fn holds(condition: &str, event: &KernelEvent) -> bool {
+    let Some((name, values)) = condition.split_once('=') else { return false };
+    let value = match name {
+        "repeated" => Some(if event.count > 1 { "yes" } else { "no" }),
+        _ => event.details.get(name).map(String::as_str),
+    };
+    value.is_some_and(|value| values.split('|').any(|one| one == value))
+}
+
+fn kind(fields: Vec<&'static str>) -> Option<Kind> {
+    let [codes, condition, severity, response, ageing, advice, why] = fields[..] else { return None };
+    let (first, last) = codes.split_once('-').unwrap_or((codes, codes));
+    let meaning = EventMeaning {
+        severity: catalogue::severity_of(severity)?,
+        response: catalogue::response_of(response)?,
+        ageing: catalogue::ageing_of(ageing)?,
+        advice,
+    };
+    Some(Kind { codes: (first.parse().ok()?, last.parse().ok()?), condition, meaning, why: given(why) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: KernelEventKind, code: u32, details: &[(&str, &str)]) -> KernelEvent {
+        let details = details.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        KernelEvent { kind, code: Some(code), details, count: 1, ..KernelEvent::default() }
+    }
+
+    fn of_xid(code: u32, details: &[(&str, &str)]) -> (Severity, Response, Ageing) {
+        let found = of(&event(KernelEventKind::Xid, code, details)).expect("a known code");
+        (found.severity, found.response, found.ageing)
+    }
+
+    #[test]
+    fn every_row_of_the_kinds_is_read_and_its_codes_are_known() {
+        assert_eq!(kinds().len(), ROWS.lines().filter(|row| !row.starts_with('#')).count());
+        assert!(kinds().iter().all(|kind| catalogue::xid(kind.codes.0).is_some() && kind.codes.0 <= kind.codes.1));
+    }
+
+    #[test]
+    fn harmless_and_conditional_kinds_ask_for_no_reset() {
+        for (code, details) in [
+            (74, vec![("register_class", "secondary")]),
+            (74, vec![("register_class", "report_if_repeated")]),
+            (145, vec![("action", "XID_154_EVAL"), ("fatal", "false")]),
+            (149, vec![("fatal", "false")]),
+            (137, vec![]),
+            (155, vec![]),
+            (157, vec![]),
+        ] {
+            let (severity, response, _) = of_xid(code, &details);
+            assert_eq!((severity, response), (Severity::Warning, Response::Watch), "{code} {details:?}");
+        }
+        assert_eq!(of_xid(144, &[("action", "IGNORE"), ("fatal", "false")]).0, Severity::Info);
+        assert_eq!(of_xid(144, &[("action", "RESET_GPU"), ("fatal", "true")]).0, Severity::Fatal);
+        assert_eq!(of_xid(74, &[]), (Severity::Fatal, Response::DrainAndReset, Ageing::WhenWorkingADay));
+    }
+
+    #[test]
+    fn a_kind_that_counts_when_it_repeats_is_graver_the_second_time() {
+        let mut twice = event(KernelEventKind::Xid, 74, &[("register_class", "diagnose_if_repeated")]);
+        twice.count = 2;
+        assert_eq!(of(&twice).map(|judged| judged.severity), Some(Severity::Critical));
+    }
+
+    #[test]
+    fn the_actions_of_the_catalogue_stand() {
+        for (code, response) in [
+            (167, Response::DrainAndReboot),
+            (173, Response::DrainAndReboot),
+            (168, Response::DrainAndReboot),
+            (151, Response::DrainAndReboot),
+            (78, Response::UpdateSoftware),
+            (109, Response::DrainAndReset),
+        ] {
+            assert_eq!(of_xid(code, &[]).1, response, "{code}");
+        }
+        let cold = of(&event(KernelEventKind::Xid, 110, &[])).expect("a known code");
+        assert!(cold.advice.contains("power-cycle"), "{}", cold.advice);
+    }
+
+    #[test]
+    fn states_that_wait_for_a_reset_hold() {
+        for code in [156, 157, 160, 161, 177, 185] {
+            assert_eq!(of_xid(code, &[]).2, Ageing::Never, "{code}");
+        }
+    }
+
+    #[test]
+    fn the_word_of_an_sxid_line_has_priority_over_its_row() {
+        let of = |code, word: &str| {
+            let words = [("nv_severity", word)];
+            let words = if word.is_empty() { &words[..0] } else { &words[..] };
+            of(&event(KernelEventKind::Sxid, code, words)).map(|judged| judged.severity)
+        };
+        assert_eq!(of(20034, ""), Some(Severity::Fatal));
+        assert_eq!(of(20034, "Non-fatal"), Some(Severity::Info));
+        assert_eq!(of(10001, "Fatal"), Some(Severity::Fatal));
+        assert_eq!(of(10004, "Non-fatal"), Some(Severity::Critical), "heat is heat");
+        assert_eq!(of(11017, ""), Some(Severity::Critical));
+        assert_eq!(of(99, ""), None);
+        assert_eq!(of(31999, "Fatal"), Some(Severity::Fatal), "the driver's word for a code that is not known");
+        assert_eq!(of(31999, "Non-fatal"), None);
+    }
+}

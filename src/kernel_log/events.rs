@@ -1,0 +1,363 @@
+//! Turns log records into events. A storm of 800,000 lines becomes a few events.
+//!
+//! Push all records of a log, in any format. Each line takes constant time: most lines are skipped after a few bytes,
+//! and a known text is counted without parsing it again. Several logs can be pushed one after the other
+//! ([`EventLog::source`]): a line in two of them (same boot, same text, within two seconds) counts once. Unrecognized
+//! lines about NVIDIA are counted and shown with their log ([`Coverage`]).
+//!
+//! [`Coverage`]: crate::facts::kernel_log::Coverage
+//!
+//! Limits: events beyond [`Options::max_events`] are dropped and counted, the least important and oldest first. Lines
+//! without times in several logs count several times.
+
+use jiff::Timestamp;
+
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
+use crate::pci::PciAddress;
+
+use crate::kernel_log::event_table::EventTable;
+use crate::kernel_log::harmless;
+use crate::kernel_log::harmless::Meaning;
+use crate::kernel_log::known_text::SAME_LINE;
+use crate::kernel_log::line::Parsed;
+use crate::kernel_log::line_parser;
+use crate::kernel_log::line_time::LineTime;
+use crate::kernel_log::multiline;
+use crate::kernel_log::multiline::{LineUse, PartialMessage};
+pub use crate::kernel_log::options::{Clock, Options};
+use crate::kernel_log::record::{Origin, Record};
+use crate::kernel_log::record_parser;
+use crate::kernel_log::scan;
+use crate::kernel_log::sources::Source;
+use crate::kernel_log::suppressed;
+use crate::kernel_log::suppressed::Suppressed;
+use crate::kernel_log::value_by_address::ValueByAddress;
+use crate::kernel_log::xid_extra_lines::XidExtraLines;
+
+/// Maximum number of bytes of a text. The limit of the kernel is 1 KiB for a record.
+const TEXT_CAP: usize = 4096;
+
+/// The previous record. A line without prefixes may be its continuation.
+#[derive(Debug, Default)]
+struct PreviousRecord {
+    moment: LineTime,
+    boot: usize,
+    /// Who wrote it, if a text log shows that it may not be the kernel.
+    origin: Option<Origin>,
+    /// Whether there was one.
+    exists: bool,
+}
+
+/// The accumulator. See the module.
+#[derive(Debug)]
+pub struct EventLog {
+    /// Microseconds since 1970 at uptime 0.
+    boot_time: Option<i64>,
+    now: Option<i64>,
+    since: Option<i64>,
+    window: Option<i64>,
+    table: EventTable,
+    /// Boots by index. The first is the running one.
+    boots: Vec<String>,
+    /// The boot ID of the last line as it was written, and its index.
+    last_boot: Option<(String, usize)>,
+    sources: Vec<Source>,
+    pending: Option<(PartialMessage, LineTime, usize)>,
+    previous: PreviousRecord,
+    uuids: ValueByAddress,
+    serials: ValueByAddress,
+    last_named_gpu: Option<PciAddress>,
+    suppressed: Suppressed,
+    /// Lines that belong to an Xid, which may follow.
+    parts: XidExtraLines,
+    untrusted: u64,
+}
+
+impl EventLog {
+    /// Creates an empty log. Without a clock, lines with only an uptime get no wall-clock time.
+    pub fn new(clock: Option<Clock>, options: Options) -> Self {
+        let Options { running_boot_id, now, since, window, max_events } = options;
+        Self {
+            boot_time: clock.map(|clock| clock.boot_wall_time.as_microsecond()),
+            now: now.map(Timestamp::as_microsecond),
+            since: since.map(Timestamp::as_microsecond),
+            window: window.map(Timestamp::as_microsecond),
+            table: EventTable::new(max_events.max(1)),
+            last_boot: None,
+            boots: vec![running_boot_id.map(|id| bare_id(&id)).unwrap_or_default()],
+            sources: Vec::new(),
+            pending: None,
+            previous: PreviousRecord::default(),
+            uuids: ValueByAddress::default(),
+            serials: ValueByAddress::default(),
+            last_named_gpu: None,
+            suppressed: Suppressed::default(),
+            parts: XidExtraLines::default(),
+            untrusted: 0,
+        }
+    }
+
+    /// Begins another log: `/dev/kmsg`, `journal`, or the name of a file. The following records belong to it.
+    pub fn source(&mut self, name: &str) {
+        self.end_message();
+        self.previous = PreviousRecord::default();
+        self.sources.push(Source::named(name));
+    }
+
+    /// Adds one or several lines in any format.
+    pub fn push_line(&mut self, line: &str) {
+        // A serial console may end lines with a carriage return only.
+        let line = line.trim_end_matches(['\n', '\r']);
+        if memchr::memchr2(b'\n', b'\r', line.as_bytes()).is_some() && record_parser::parse_kmsg(line).is_none() {
+            line.split(['\n', '\r']).for_each(|line| self.push_line(line));
+        } else if let Some(record) = record_parser::parse_line(line) {
+            self.push_record(&record);
+        } else if line_parser::mentions_nvidia(line) {
+            self.last_source().count_unread(cap(line));
+        }
+    }
+
+    /// Adds a parsed record.
+    pub fn push_record(&mut self, record: &Record<'_>) {
+        let continues = self.previous.exists && !record.has_prefix && record.text.starts_with([' ', '\t']);
+        let (moment, boot) =
+            if continues { (self.previous.moment, self.previous.boot) } else { self.time_and_boot(record) };
+        // A line without prefixes in a text log continues the previous line, and has the same origin.
+        let of_before = self.previous.origin.filter(|_| !record.has_prefix && record.origin == Origin::Kernel);
+        let origin = of_before.unwrap_or(record.origin);
+        let text_log = record.seq.is_none() && record.boot_id.is_none();
+        let not_kernel = Some(origin).filter(|origin| *origin != Origin::Kernel && text_log);
+        self.previous = PreviousRecord { moment, boot, origin: not_kernel, exists: true };
+        if !continues {
+            let window = self.window;
+            self.current_source(record).count(record, moment.wall, window);
+        }
+        let text = record.text.trim_start();
+        if origin == Origin::Program {
+            let text = scan::unescape(cap(text));
+            self.untrusted +=
+                u64::from(line_parser::looks_like_gpu_error(&text) || line_parser::has_error_frame(&text));
+            return;
+        }
+        if moment.wall.is_some_and(|wall| self.since.is_some_and(|since| wall < since)) {
+            return;
+        }
+        if origin == Origin::Unclear {
+            return self.read_unclear(&scan::unescape(cap(text)), moment, boot);
+        }
+        if line_parser::family(text).is_none() {
+            return self.read_other(text, record, moment, boot);
+        }
+        let text = scan::unescape(cap(text));
+        if let Some(second) = line_parser::second_frame(&text) {
+            self.last_source().count_unread(second);
+        }
+        if text_log {
+            self.assemble(scan::unescape_octal(&text).trim_end(), moment, boot);
+        } else {
+            self.assemble(text.trim_end(), moment, boot);
+        }
+    }
+
+    /// A line of no family: it is ignored, or it shows that lines are missing.
+    fn read_other(&mut self, text: &str, record: &Record<'_>, moment: LineTime, boot: usize) {
+        if let Some(lines) = suppressed::count(text) {
+            self.suppressed.note(boot, moment);
+            self.current_source(record).suppress(lines);
+        } else if line_parser::mentions_nvidia(text) {
+            self.not_an_event(cap(text), moment, boot);
+        }
+    }
+
+    /// A line for which the format does not tell who wrote it. It is no event, but it must not be ignored.
+    fn read_unclear(&mut self, text: &str, moment: LineTime, boot: usize) {
+        match line_parser::parse(text) {
+            Some(Parsed::Event(line)) if line.kind != KernelEventKind::DriverLoaded => {
+                self.last_source().count_unread(text);
+            }
+            None if line_parser::mentions_nvidia(text) || line_parser::has_error_frame(text) => {
+                self.not_an_event(text, moment, boot);
+            }
+            _ => {}
+        }
+    }
+
+    /// A line about a GPU that is no event: harmless, part of the message of an Xid, or not recognized.
+    fn not_an_event(&mut self, text: &str, moment: LineTime, boot: usize) {
+        match harmless::meaning(text) {
+            Meaning::Nothing => return,
+            Meaning::Unknown => {}
+            Meaning::PartOfXid => {
+                let source = self.sources.len().saturating_sub(1);
+                if self.parts.add(text, source, boot, moment) {
+                    return;
+                }
+            }
+        }
+        self.last_source().count_unread(text);
+    }
+
+    /// Returns the facts from all pushed lines.
+    pub fn finish(mut self) -> KernelLog {
+        self.end_message();
+        let Self { table, boots, uuids, serials, mut sources, suppressed, untrusted, parts, .. } = self;
+        parts.finish(table.groups(), &mut sources);
+        let (groups, omitted) = table.finish();
+        let mut events: Vec<(u64, KernelEvent)> = Vec::with_capacity(groups.len());
+        for group in groups {
+            let (boot, newest_line) = (group.key.boot, group.newest_line());
+            let mut event = group.into_event();
+            event.boot_id = if boot == 0 { None } else { boots.get(boot).cloned() };
+            if let Some(pci) = &event.pci_address {
+                event.gpu_uuid = uuids.get(boot, pci).cloned();
+                if let Some(serial) = serials.get(boot, pci) {
+                    event.details.insert("board_serial".to_owned(), serial.clone());
+                }
+            }
+            event.count_is_lower_bound = suppressed.touches(boot, &event);
+            events.push((newest_line, event));
+        }
+        events.sort_by(order);
+        let events = events.into_iter().map(|(_, event)| event).collect();
+        let coverage = sources.into_iter().map(Source::coverage).collect();
+        KernelLog { coverage, events, events_omitted: omitted, untrusted_lines: untrusted, ..KernelLog::default() }
+    }
+
+    fn current_source(&mut self, record: &Record<'_>) -> &mut Source {
+        if self.sources.is_empty() {
+            let name = if record.seq.is_some() { "/dev/kmsg" } else { "log" };
+            self.sources.push(Source::named(name));
+        }
+        self.last_source()
+    }
+
+    fn last_source(&mut self) -> &mut Source {
+        if self.sources.is_empty() {
+            self.sources.push(Source::named("log"));
+        }
+        let last = self.sources.len() - 1;
+        &mut self.sources[last]
+    }
+
+    /// Time and boot of a record.
+    fn time_and_boot(&mut self, record: &Record<'_>) -> (LineTime, usize) {
+        let boot = record.boot_id.as_deref().map_or(0, |id| self.boot(id));
+        let uptime = record.uptime_us.and_then(|uptime| i64::try_from(uptime).ok());
+        let by_uptime = uptime.and_then(|uptime| self.boot_time?.checked_add(uptime)).filter(|_| boot == 0);
+        let stamped = record.wall.and_then(|wall| wall.microseconds(self.now));
+        let by_delta = record.delta_us.and_then(|delta| self.previous.moment.wall?.checked_add(delta.try_into().ok()?));
+        // The wall-clock time of the journal is that of the reception. Within the running boot the uptime is exact.
+        let exact = by_uptime.filter(|_| stamped.is_none() || record.boot_id.is_some());
+        let wall = exact.or(stamped).or(by_delta);
+        let moment = LineTime { wall, uptime: record.uptime_us };
+        let before_boot = wall.zip(self.boot_time).is_some_and(|(wall, boot)| wall.saturating_add(SAME_LINE) < boot);
+        if record.boot_id.is_none() && before_boot { (moment, self.boot("earlier")) } else { (moment, boot) }
+    }
+
+    fn boot(&mut self, id: &str) -> usize {
+        // Each line of a journal has a boot ID, almost always that of the line before.
+        if let Some((last, at)) = &self.last_boot
+            && last == id
+        {
+            return *at;
+        }
+        let bare = bare_id(&crate::text::clean(id, 64));
+        let known = self.boots.iter().position(|known| *known == bare);
+        let at = known.unwrap_or_else(|| {
+            // More boots than this share the last index.
+            if self.boots.len() < 256 {
+                self.boots.push(bare);
+            }
+            self.boots.len() - 1
+        });
+        self.last_boot = (id.len() <= 64).then(|| (id.to_owned(), at));
+        at
+    }
+
+    /// Joins messages of several lines, then counts them.
+    fn assemble(&mut self, text: &str, moment: LineTime, boot: usize) {
+        if let Some((pending, began, of_boot)) = &mut self.pending {
+            let (began, of_boot) = (*began, *of_boot);
+            match pending.add_line(text) {
+                LineUse::NotPart => {}
+                LineUse::Kept => return,
+                LineUse::Completes(whole) => {
+                    self.pending = None;
+                    return self.observe(&whole, began, of_boot);
+                }
+                LineUse::GivenUp(part) => {
+                    self.pending = None;
+                    self.observe(&part, began, of_boot);
+                }
+            }
+        }
+        match multiline::start(text) {
+            Some(opened) => {
+                self.end_message();
+                self.pending = Some((opened, moment, boot));
+            }
+            None => self.observe(text, moment, boot),
+        }
+    }
+
+    fn end_message(&mut self) {
+        if let Some((pending, moment, boot)) = self.pending.take() {
+            self.observe(&pending.into_text(), moment, boot);
+        }
+    }
+
+    /// Counts one whole text.
+    fn observe(&mut self, text: &str, moment: LineTime, boot: usize) {
+        let source = self.sources.len();
+        if self.table.count_known(text, source, moment, boot) {
+            return;
+        }
+        match line_parser::parse_key(text) {
+            Some(Parsed::Event(line)) => self.table.add(text, line, source, moment, boot),
+            Some(Parsed::GpuUuid { pci, uuid }) => {
+                self.last_named_gpu = Some(pci.clone());
+                self.uuids.insert(boot, pci, uuid);
+            }
+            Some(Parsed::GpuSerial { pci, serial }) => {
+                if let Some(pci) = pci.or_else(|| self.last_named_gpu.clone()) {
+                    self.serials.insert(boot, pci, serial);
+                }
+            }
+            Some(Parsed::Companion(_)) => {}
+            None => {
+                let of_port = text.starts_with("pcieport ") && (text.contains("AER") || text.contains("DPC"));
+                if of_port || line_parser::mentions_nvidia(text) {
+                    self.not_an_event(text, moment, boot);
+                }
+            }
+        }
+    }
+}
+
+fn bare_id(id: &str) -> String {
+    id.chars().filter(|character| *character != '-').collect::<String>().to_ascii_lowercase()
+}
+
+/// Returns at most [`TEXT_CAP`] bytes of a text.
+fn cap(text: &str) -> &str {
+    if text.len() <= TEXT_CAP { text } else { &text[..text.floor_char_boundary(TEXT_CAP)] }
+}
+
+/// Newest last. Events with the same time have a fixed order. Recovery actions of one GPU (Xid 154) with the same time
+/// keep the order of the log, because the last one counts.
+fn order(a: &(u64, KernelEvent), b: &(u64, KernelEvent)) -> std::cmp::Ordering {
+    fn key((newest_line, event): &(u64, KernelEvent)) -> impl Ord + '_ {
+        let of_recovery = event.kind == KernelEventKind::Xid && event.code == Some(154);
+        let newest_line = if of_recovery { *newest_line } else { 0 };
+        let uptime = event.last_uptime_seconds.map_or(0, f64::to_bits);
+        let process = (event.pid, &event.process, &event.boot_id);
+        let mig = (event.mig_gpu_instance, event.mig_compute_instance);
+        let kind = (event.kind, event.code, &event.pci_address);
+        ((event.last, uptime), kind, newest_line, (mig, &event.sub_code), process, &event.raw)
+    }
+    key(a).cmp(&key(b))
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

@@ -1,0 +1,133 @@
+//! What one line of the kernel log says about GPUs. `line_parser` reads it.
+
+use std::collections::BTreeMap;
+
+use crate::facts::kernel_log::KernelEventKind;
+use crate::pci::PciAddress;
+use crate::text::clean;
+
+use crate::kernel_log::scan;
+
+/// Maximum length of a value in the details of an event.
+pub(super) const VALUE_CAP: usize = 160;
+
+/// Maximum length of a process name. The kernel keeps 15 bytes, but some lines print the full name.
+const PROCESS_CAP: usize = 64;
+
+/// The part of an event that a line is. For events with two lines, the more frequent part is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// The whole event.
+    #[default]
+    Whole,
+    /// The first line.
+    Header,
+    /// The line with its details.
+    Detail,
+}
+
+/// The content of one line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// Kind of the event.
+    pub kind: KernelEventKind,
+    /// Part of the event.
+    pub part: Part,
+    /// Xid or SXid number.
+    pub code: Option<u32>,
+    /// The PCI function it names.
+    pub pci: Option<PciAddress>,
+    /// MIG GPU instance.
+    pub gpu_instance: Option<u32>,
+    /// MIG compute instance.
+    pub compute_instance: Option<u32>,
+    /// Distinguishes events with the same code.
+    pub sub_code: Option<String>,
+    /// Values from the text.
+    pub details: BTreeMap<&'static str, String>,
+    /// Process id.
+    pub pid: Option<u32>,
+    /// Process name.
+    pub process: Option<String>,
+}
+
+/// The result of parsing a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// An event.
+    Event(Line),
+    /// Details of an event that has its own line. It is not counted again.
+    Companion(Line),
+    /// The line of the driver with the address and UUID of a GPU.
+    GpuUuid {
+        /// Where.
+        pci: PciAddress,
+        /// Which: `GPU-…`.
+        uuid: String,
+    },
+    /// The serial number of a board. Without an address it belongs to the GPU of the previous line.
+    GpuSerial {
+        /// PCI address, if the line has one.
+        pci: Option<PciAddress>,
+        /// The serial number, as printed.
+        serial: String,
+    },
+}
+
+impl Line {
+    /// An empty line of one kind.
+    pub(super) fn of(kind: KernelEventKind) -> Self {
+        Self { kind, ..Self::default() }
+    }
+
+    /// Adds a detail, cleaned and capped.
+    pub(super) fn put(&mut self, name: &'static str, value: impl Into<String>) {
+        let value = value.into();
+        // Numbers and single words need no cleaning. This saves time in a storm.
+        let plain = value.len() <= VALUE_CAP && value.bytes().all(|byte| byte.is_ascii_graphic());
+        let value = if plain { value } else { clean(&value, VALUE_CAP) };
+        if !value.is_empty() {
+            self.details.insert(name, value);
+        }
+    }
+
+    /// Sets the sub-code, cleaned and capped.
+    pub(super) fn set_sub_code(&mut self, sub_code: &str) {
+        self.sub_code = Some(clean(sub_code, 64)).filter(|sub_code| !sub_code.is_empty());
+    }
+
+    /// Adds a detail that may be missing.
+    pub(super) fn put_some<T: ToString>(&mut self, name: &'static str, value: Option<T>) {
+        if let Some(value) = value {
+            self.put(name, value.to_string());
+        }
+    }
+
+    /// A detail that is already there.
+    #[cfg(test)]
+    pub(super) fn detail(&self, name: &str) -> Option<&str> {
+        self.details.get(name).map(String::as_str)
+    }
+
+    /// Sets the process's name, unless it is empty or `<unknown>`.
+    pub(super) fn set_process(&mut self, name: &str) {
+        let plain = name.len() <= PROCESS_CAP && name.bytes().all(|byte| byte.is_ascii_graphic());
+        let name = if plain { name.to_owned() } else { clean(name, PROCESS_CAP) };
+        if !name.is_empty() && name != "<unknown>" {
+            self.process = Some(name);
+        }
+    }
+}
+
+/// A PCI address at the start of `text` (with or without `PCI:`), ended by a blank or by `: `, and what follows.
+pub(super) fn leading_address(text: &str) -> Option<(PciAddress, &str)> {
+    let token = text.split_once(' ').map_or(text, |(token, _)| token);
+    let rest = text.get(token.len()..)?;
+    let address = PciAddress::parse(token.trim_end_matches([':', '.', ',']))?;
+    Some((address, rest.trim_start()))
+}
+
+/// The address that follows `marker`.
+pub(super) fn address_after(text: &str, marker: &str) -> Option<PciAddress> {
+    leading_address(scan::after(text, marker)?).map(|(address, _)| address)
+}

@@ -1,0 +1,135 @@
+//! Kernel lines that explain GPU problems: OOM kills, blocked tasks, crashes, machine checks, network cards.
+//!
+//! Source: `mm/oom_kill.c`, `kernel/hung_task.c` and `arch/x86/mm/fault.c` of the kernel, firmware error records (GHES)
+//! and the mlx5 driver. Limits: the stack of a blocked task is in later lines, so it is not known here whether it is in
+//! the GPU driver.
+
+use crate::facts::kernel_log::KernelEventKind as Kind;
+
+use crate::kernel_log::line::{Line, leading_address};
+use crate::kernel_log::pcie;
+use crate::kernel_log::scan::{after, between, decimal, decimal_after, word};
+
+/// One kill prints `oom-kill:constraint=…` and `Out of memory: Killed process …`: both are read into the same event.
+pub(super) fn out_of_memory(text: &str) -> Option<Line> {
+    let mut line = Line::of(Kind::OomKill);
+    if let Some(fields) = text.strip_prefix("oom-kill:") {
+        for (name, value) in fields.split(',').filter_map(|field| field.split_once('=')) {
+            match name {
+                "constraint" => line.put("constraint", value),
+                "oom_memcg" => line.put("oom_memcg", value),
+                "task_memcg" => line.put("task_memcg", value),
+                "task" => line.set_process(value),
+                "pid" => line.pid = value.parse().ok(),
+                _ => {}
+            }
+        }
+        return Some(line);
+    }
+    // Older kernels name the candidate first (`Kill process … or sacrifice child`), and the victim may be its child.
+    let killed = after(text, "Killed process ")?;
+    let (pid, rest) = decimal(killed)?;
+    line.pid = u32::try_from(pid).ok();
+    let name = after(rest, "(").map(|rest| {
+        let end = rest.find(") total-vm").or_else(|| rest.find(')')).unwrap_or(rest.len());
+        rest.get(..end).unwrap_or(rest)
+    });
+    line.set_process(name.unwrap_or_default());
+    let scope = [("Memory cgroup", "cgroup"), ("Out of memory", "host")];
+    line.put_some("scope", scope.iter().find(|(begin, _)| text.starts_with(begin)).map(|(_, scope)| scope));
+    line.put_some("anon_rss_kib", decimal_after(rest, "anon-rss:"));
+    Some(line)
+}
+
+/// `INFO: task NAME:PID blocked for more than 120 seconds.`
+pub(super) fn hung_task(text: &str) -> Option<Line> {
+    let (task, rest) = text.strip_prefix("INFO: task ")?.split_once(" blocked for more than ")?;
+    let (name, pid) = task.rsplit_once(':')?;
+    let mut line = Line { pid: Some(pid.parse().ok()?), ..Line::of(Kind::HungTask) };
+    line.set_process(name);
+    line.put_some("seconds", decimal(rest).map(|(seconds, _)| seconds));
+    Some(line)
+}
+
+/// Libraries of GPU workloads.
+const LIBRARIES: [&str; 11] = [
+    "libcuda",
+    "libnccl",
+    "libcublas",
+    "libcudnn",
+    "libcudart",
+    "libnvidia",
+    "libnv",
+    "libcufft",
+    "libcusolver",
+    "libcusparse",
+    "libtorch_cuda",
+];
+
+/// `name[pid]: segfault at … in libcuda.so…[…]`, `traps: name[pid] general protection … in libnccl.so…[…]`.
+pub(super) fn crash(text: &str) -> Option<Line> {
+    let body = text.strip_prefix("traps: ").unwrap_or(text);
+    let library = after(body, " in ").map(|rest| rest.split('[').next().unwrap_or(rest).trim())?;
+    if !LIBRARIES.iter().any(|known| library.starts_with(known)) {
+        return None;
+    }
+    let (name, rest) = body.split_once('[')?;
+    let (pid, _) = decimal(rest)?;
+    let mut line = Line { pid: u32::try_from(pid).ok(), ..Line::of(Kind::Segfault) };
+    line.set_process(name);
+    line.put("library", library);
+    line.sub_code = library.split(".so").next().map(|name| crate::text::clean(name, 40));
+    Some(line)
+}
+
+/// Only the first line of a record is used.
+pub(super) fn machine_check(text: &str) -> Option<Line> {
+    let state = if text.contains("Machine check events logged") {
+        "logged"
+    } else if text.contains("Machine Check") && !text.contains("Run the above") {
+        "exception"
+    } else if let Some(severity) = after(text, "event severity: ") {
+        match word(severity).0 {
+            "corrected" => "firmware_corrected",
+            "recoverable" => "firmware_recoverable",
+            "fatal" => "firmware_fatal",
+            _ => "firmware",
+        }
+    } else if text.starts_with("EDAC ") && text.contains(" UE ") {
+        "memory_uncorrected"
+    } else if text.starts_with("EDAC ") && text.contains(" CE ") {
+        "memory_corrected"
+    } else {
+        return None;
+    };
+    let mut line = Line::of(Kind::Mce);
+    line.put_some("cpu", decimal_after(text, "CPU "));
+    line.put_some("bank", decimal_after(text, "Bank "));
+    line.sub_code = Some(state.to_owned());
+    Some(line)
+}
+
+/// Parts of mlx5 lines, and their sub-codes.
+const NIC_TROUBLE: [(&str, &str); 8] = [
+    ("insufficient power", "insufficient_power"),
+    ("health compromised", "health_compromised"),
+    ("Health issue observed", "health_issue"),
+    ("Fatal error", "fatal_error"),
+    ("High temperature", "high_temperature"),
+    ("Cable unplugged", "cable_unplugged"),
+    ("Cable error", "cable_error"),
+    ("timeout. Will cause a leak of a command resource", "command_timeout"),
+];
+
+/// `mlx5_core dddd:bb:dd.f…: TEXT`.
+pub(super) fn nic(text: &str) -> Option<Line> {
+    if text.contains(": AER: ") || text.contains(": PCIe Bus Error: ") {
+        return pcie::parse(text);
+    }
+    let (pci, rest) = leading_address(text.strip_prefix("mlx5_core ")?)?;
+    let (_, trouble) = NIC_TROUBLE.iter().find(|(words, _)| rest.contains(words))?;
+    let mut line = Line { pci: Some(pci), ..Line::of(Kind::Nic) };
+    line.put_some("watts", between(rest, "slot (", "W)"));
+    line.sub_code = Some((*trouble).to_owned());
+    Some(line)
+}

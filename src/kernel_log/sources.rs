@@ -1,0 +1,153 @@
+//! How much of a log was read: time window, gaps, and limits of its times.
+
+use crate::facts::kernel_log::Coverage;
+use crate::text::clean;
+
+use crate::kernel_log::line_parser;
+use crate::kernel_log::line_time::timestamp;
+use crate::kernel_log::record::{Origin, Record, WallTime};
+
+/// Maximum number of unrecognized lines that are kept as samples.
+const MAX_SAMPLES: usize = 3;
+
+/// The longest sample.
+const SAMPLE_CAP: usize = 200;
+
+/// One log while it is read.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    name: String,
+    from: Option<i64>,
+    to: Option<i64>,
+    any: bool,
+    records: u64,
+    lost: u64,
+    last_seq: Option<u64>,
+    complete: Option<bool>,
+    without_year: bool,
+    without_zone: bool,
+    without_wall: bool,
+    unread: u64,
+    unread_errors: u64,
+    samples: Vec<String>,
+    suppressed: u64,
+}
+
+impl Source {
+    pub(super) fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+
+    /// Counts one record with the wall-clock time `wall` (microseconds since 1970). Only records of the kernel define
+    /// the window, because a log with records of programs only says nothing about the kernel. Records before `window`
+    /// are not counted.
+    pub(super) fn count(&mut self, record: &Record<'_>, wall: Option<i64>, window: Option<i64>) {
+        if !std::mem::replace(&mut self.any, true) {
+            self.complete = complete(record);
+        }
+        if let Some(seq) = record.seq {
+            // A lower number than the previous one is another capture in the same file, not a loss.
+            let expected = self.last_seq.and_then(|last| last.checked_add(1));
+            self.lost = self.lost.saturating_add(expected.map_or(0, |expected| seq.saturating_sub(expected)));
+            self.last_seq = Some(seq);
+        }
+        if record.origin != Origin::Kernel {
+            return;
+        }
+        let is_before = wall.zip(window).is_some_and(|(wall, window)| wall < window);
+        self.records += u64::from(!is_before);
+        match record.wall {
+            Some(WallTime::NoYear { .. }) => self.without_year = true,
+            Some(WallTime::At { zone: false, .. }) => self.without_zone = true,
+            _ => {}
+        }
+        match wall {
+            Some(wall) => {
+                self.from = Some(self.from.map_or(wall, |from| from.min(wall)));
+                self.to = Some(self.to.map_or(wall, |to| to.max(wall)));
+            }
+            None => self.without_wall = true,
+        }
+    }
+
+    /// Counts an unrecognized line about NVIDIA.
+    pub(super) fn count_unread(&mut self, text: &str) {
+        self.count_unread_lines(text, 1);
+    }
+
+    /// Counts several unrecognized lines, with one of them as a sample.
+    pub(super) fn count_unread_lines(&mut self, text: &str, lines: u64) {
+        let error = line_parser::speaks_of_error(text);
+        self.unread = self.unread.saturating_add(lines);
+        self.unread_errors = self.unread_errors.saturating_add(if error { lines } else { 0 });
+        // Lines that differ only in numbers are one sample. A line with an error is preferred.
+        let shape = |text: &str| text.chars().filter(|letter| !letter.is_ascii_hexdigit()).collect::<String>();
+        let sample = clean(text, SAMPLE_CAP);
+        if self.samples.iter().any(|known| shape(known) == shape(&sample)) {
+            return;
+        }
+        if self.samples.len() < MAX_SAMPLES {
+            self.samples.push(sample);
+        } else if let Some(chat) =
+            self.samples.iter_mut().rev().find(|known| error && !line_parser::speaks_of_error(known))
+        {
+            *chat = sample;
+        }
+    }
+
+    /// Counts lines that the kernel suppressed.
+    pub(super) fn suppress(&mut self, lines: u64) {
+        self.suppressed = self.suppressed.saturating_add(lines);
+    }
+
+    /// Returns the coverage of the log.
+    pub(super) fn coverage(self) -> Coverage {
+        let Self {
+            name,
+            from,
+            to,
+            any: _,
+            records,
+            lost,
+            last_seq: _,
+            complete,
+            without_year,
+            without_zone,
+            without_wall,
+            unread,
+            unread_errors,
+            samples,
+            suppressed,
+        } = self;
+        let notes = [
+            (without_year, "no year in the log, the latest possible one is assumed"),
+            (without_year || without_zone, "time zone not stated, read as UTC"),
+            (without_wall, "some records have no wall-clock time"),
+        ];
+        let notes: Vec<&str> = notes.into_iter().filter_map(|(given, note)| given.then_some(note)).collect();
+        Coverage {
+            source: name,
+            from: from.and_then(timestamp),
+            to: to.and_then(timestamp),
+            records,
+            lost_records: lost,
+            complete_since_boot: complete,
+            unread_lines: unread,
+            unread_errors,
+            unread_samples: samples,
+            suppressed_lines: suppressed,
+            note: notes.join("; "),
+        }
+    }
+}
+
+/// Returns whether a log that begins with this record begins at boot. For text logs this is rarely known.
+fn complete(first: &Record<'_>) -> Option<bool> {
+    /// The banner of the kernel is printed before its clock starts.
+    const FIRST_MILLISECOND: u64 = 1000;
+    match (first.seq, first.uptime_us) {
+        (Some(seq), _) => Some(seq == 0),
+        (None, Some(uptime)) if first.wall.is_none() => Some(uptime < FIRST_MILLISECOND),
+        _ => None,
+    }
+}

@@ -1,0 +1,66 @@
+//! Lines that belong to the message of an Xid, which may precede or follow them.
+
+use crate::facts::kernel_log::KernelEventKind;
+
+use crate::kernel_log::event_group::EventGroup;
+use crate::kernel_log::line_parser;
+use crate::kernel_log::line_time::LineTime;
+use crate::kernel_log::sources::Source;
+
+/// Maximum number of different minutes. Further lines count as not recognized.
+const MAX_PARTS: usize = 256;
+
+/// A minute, in microseconds.
+const MINUTE: u64 = 60_000_000;
+
+/// Lines of one minute that belong to the message of an Xid, if there is one.
+#[derive(Debug)]
+struct XidExtraLine {
+    source: usize,
+    boot: usize,
+    order: Option<i64>,
+    text: String,
+    lines: u64,
+}
+
+/// All such lines of the logs.
+#[derive(Debug, Default)]
+pub(super) struct XidExtraLines(Vec<XidExtraLine>);
+
+impl XidExtraLines {
+    /// Adds a line. `false`: there are too many.
+    pub(super) fn add(&mut self, text: &str, source: usize, boot: usize, moment: LineTime) -> bool {
+        let order = moment.order();
+        let near = |part: &&mut XidExtraLine| {
+            let together = part.order.zip(order).is_none_or(|(one, other)| one.abs_diff(other) < MINUTE);
+            together && (part.source, part.boot) == (source, boot)
+        };
+        if let Some(part) = self.0.last_mut().filter(near) {
+            part.lines += 1;
+            // Prefer a text with an error as the sample.
+            if line_parser::speaks_of_error(text) && !line_parser::speaks_of_error(&part.text) {
+                part.text = text.to_owned();
+            }
+            return true;
+        }
+        if self.0.len() >= MAX_PARTS {
+            return false;
+        }
+        self.0.push(XidExtraLine { source, boot, order, text: text.to_owned(), lines: 1 });
+        true
+    }
+
+    /// Counts the lines of Xids that are not in the log as not recognized.
+    pub(super) fn finish(self, groups: &[EventGroup], sources: &mut [Source]) {
+        for part in self.0 {
+            let is_logged = |group: &EventGroup| {
+                group.key.kind == KernelEventKind::Xid && group.key.boot == part.boot && group.is_near(part.order)
+            };
+            if !groups.iter().any(is_logged)
+                && let Some(source) = sources.get_mut(part.source)
+            {
+                source.count_unread_lines(&part.text, part.lines);
+            }
+        }
+    }
+}

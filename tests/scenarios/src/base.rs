@@ -7,7 +7,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         healthy("healthy-h100-8", "Eight GPUs train: full load, full memory, power at the limit.")
             .must_not(QUIET)
             .summary(["All 8 GPUs", "no Xid since"])
-            .cluster(cluster("gpu-h100-1").gpus(8).with("gpu_label_count", 8)),
+            .cluster(KubernetesFacts { gpu_label_count: Some(8), ..cluster_with_gpus("gpu-h100-1", 8) }),
         healthy("healthy-t4-1", "One T4 in a virtual machine, with page retirement.").must_not(ALARMS),
         healthy("a100-mig-8", "MIG is enabled: utilization and row remapping are not available.")
             .must_not(alarms_and(["mig-without-instances", "memory-unaccounted"])),
@@ -15,7 +15,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(alarms_and(["fabric-manager-not-running"])),
         healthy("l40s-4-idle", "Idle GPUs reduce their PCIe generation.").must_not(alarms_and(["pcie-generation-low"])),
         fatal("xid79-off-bus", "GPU 3 fell off the bus. Nine Xid 45 follow from it, and a process hangs.")
-            .must(finding("gpu-off-bus").gpu(3).severity("fatal").evidence([
+            .must(finding("gpu-off-bus").gpu(3).severity(Fatal).evidence([
                 "Xid 79 (1 time)",
                 "NVML lists 7 GPUs, PCI lists 8",
                 "Xid 45 (9)",
@@ -24,7 +24,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("collective-waits").evidence(["GPUs 0-2, 4-7"]))
             .must_not(["application-fault", "allocated-gpu-missing", "pcie-errors-fatal", "gpu-lost"])
             .summary(["GPU 3", "14 min ago", "7 of 8"])
-            .cluster(cluster("gpu-h100-2").with("gpu_capacity", 8)),
+            .cluster(KubernetesFacts { gpu_capacity: Some(8), ..cluster("gpu-h100-2") }),
         critical("ecc-remap-pending", "A contained memory error. The row remap is pending until a reset.")
             .must(finding("row-remap-pending").gpu(5).evidence(["Xid 63"]))
             .must(finding("ecc-contained").gpu(5).evidence(["Xid 94", "Xid 48", "Xid 45 (3)"]))

@@ -161,7 +161,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 l40s(2).ecc_off(0).ecc_off(1).inventory(0, workstation).inventory(1, workstation)
             }),
         healthy("stale-warning", "An old warning without consequences is information.")
-            .must(finding("xid-driver").gpu(0).severity("info"))
+            .must(finding("xid-driver").gpu(0).severity(Info))
             .node(|| l40s(2).xid(ago(days(6)), 0, 38, UNKNOWN, "FECS watchdog timeout")),
         healthy("vbios-batches", "Two boards of one batch have another VBIOS than the other two.")
             .must_not(["sibling-vbios-differs"])

@@ -9,7 +9,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["nvlink-fault"])
             .node(|| h100(2).xid(ago(hours(1)), 0, 137, UNKNOWN, "NVLink: privilege error")),
         healthy("gsp-timeout-of-last-week", "GSP timed out six days ago, and the GPU works.")
-            .must(finding("gsp-failed").gpu(0).severity("info").evidence(["NVML can read the GPU"]))
+            .must(finding("gsp-failed").gpu(0).severity(Info).evidence(["NVML can read the GPU"]))
             .must_not(["severity:warning", "severity:critical", "severity:fatal"])
             .node(|| l40s(2).gsp_timeout(ago(days(6)), 0, 40_981)),
         warning("repair-waits-for-a-reset", "A memory repair has been pending for six days: a state does not age.")
@@ -17,7 +17,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["severity:critical", "severity:fatal"])
             .node(|| h100(2).xid(ago(days(6)), 0, 160, UNKNOWN, "Channel repair recorded, reset to activate")),
         warning("peer-to-peer-was-drained", "The end of peer-to-peer work is no reset of the GPU.")
-            .must(finding("ecc-contained").gpu(0).severity("warning"))
+            .must(finding("ecc-contained").gpu(0).severity(Warning))
             .must_not(["xid-history"])
             .node(|| {
                 a100(2)

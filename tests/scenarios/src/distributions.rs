@@ -1,12 +1,12 @@
 //! Nodes of different distributions, and nodes with unusual parts of NVIDIA's software. Their set-up is no fault.
 
-use serde_json::{Value, json};
 use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
+use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, NvidiaPod};
 use syringe_core::facts::nvidia_stack::NvidiaStack;
 use syringe_core::facts::stack_log::StackLog;
 
 use crate::driver_load::passed_through;
-use crate::kubernetes::{Cluster, nvidia_pod, with};
+use crate::kubernetes::{nvidia_pod, plugin_pod, runtime_class};
 use crate::prelude::*;
 use crate::stack::{
     CONFIG, HOST, Runtime, TOOLKIT, containerd, file_of_nine_days, handler, nvidia, nvidia_named, plugin_stack, spec,
@@ -25,7 +25,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             "k3s: its own containerd found NVIDIA's runtime on the host. Pods use the RuntimeClass.",
         )
         .must_not(QUIET)
-        .cluster(l40s_cluster().gpus(2).runtime_class("nvidia", [PLUGIN]))
+        .cluster(l40s_with_class(PLUGIN))
         .node(|| {
             let cdi_handler = nvidia_named("nvidia-cdi", "/usr/bin/nvidia-container-runtime.cdi");
             let path = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
@@ -33,7 +33,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         }),
         healthy("node-of-rke2", "RKE2 with the GPU Operator: the handler of the toolkit is in its drop-in file.")
             .must_not(QUIET)
-            .cluster(l40s_cluster().gpus(2).runtime_class("nvidia", [OPERATOR_PLUGIN]))
+            .cluster(l40s_with_class(OPERATOR_PLUGIN))
             .node(|| {
                 let kind = "management.nvidia.com/gpu";
                 let path = "/var/lib/rancher/rke2/agent/etc/containerd/config.toml";
@@ -47,7 +47,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         healthy("node-of-talos", "Talos: configuration and driver are in other folders.")
             .must_not(QUIET)
-            .cluster(l40s_cluster().gpus(2).runtime_class("nvidia", [PLUGIN]))
+            .cluster(l40s_with_class(PLUGIN))
             .node(|| {
                 let runtime =
                     containerd("/etc/cri/containerd.toml", 3, [nvidia("/usr/local/bin/nvidia-container-runtime")])
@@ -89,13 +89,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         healthy("node-of-bottlerocket-with-one-plugin", "Bottlerocket with the plugin of a DaemonSet alone.")
             .must_not(warnings_and(["two-device-plugins"]))
-            .cluster(t4_cluster().with("os_image", BOTTLEROCKET).with(
-                "nvidia_pods",
-                json!([with(
-                    nvidia_pod("kube-system", "nvidia-device-plugin-8xk2p", "device_plugin", "nvidia-device-plugin"),
-                    json!({ "owner": "nvidia-device-plugin" }),
-                )]),
-            ))
+            .cluster(KubernetesFacts {
+                os_image: text(BOTTLEROCKET),
+                nvidia_pods: Some(vec![plugin_pod("kube-system/nvidia-device-plugin-8xk2p")]),
+                ..t4_cluster()
+            })
             .node(|| t4().operating_system(BOTTLEROCKET).cdi([]).nvidia_stack(plugin_stack(["nvidia-gpu.sock"]))),
         healthy("node-of-aks", "AKS: NVIDIA's runtime is the default one, with its full name.")
             .must_not(QUIET)
@@ -107,73 +105,70 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         healthy("node-of-openshift", "OpenShift: CRI-O, with a configuration newer than its process.")
             .must_not(QUIET)
-            .cluster(
-                l40s_cluster()
-                    .gpus(2)
-                    .runtime_class("nvidia", ["nvidia-gpu-operator/nvidia-device-plugin-daemonset-x7p2q"]),
-            )
+            .cluster(l40s_with_class("nvidia-gpu-operator/nvidia-device-plugin-daemonset-x7p2q"))
             .node(|| {
                 healthy_l40s("Red Hat Enterprise Linux CoreOS 9.6.20251103-0", cri_o())
                     .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
             }),
         healthy("node-with-dra-alone", "Dynamic resource allocation (DRA) without a device plugin.")
             .must_not(QUIET)
-            .cluster(l40s_cluster().with("gpu_dra", true))
+            .cluster(KubernetesFacts { gpu_dra: Some(true), ..l40s_cluster() })
             .node(with_dra),
         unknown("node-with-dra-of-unread-slices", "The same, and the ResourceSlices could not be read.")
             .must(
                 finding("gpus-not-advertised")
-                    .severity("info")
+                    .severity(Info)
                     .evidence(["whether a DRA driver manages its GPUs is not known"]),
             )
             .must_not(["severity:warning", "severity:critical", "stack-broken-at-plugin", "class:hardware"])
-            .health(HealthStatus::Healthy)
             .unknown("whether the DRA driver offers the GPUs")
-            .cluster(
-                l40s_cluster()
-                    .with("nvidia_pods", json!([nvidia_pod("dra", "gpu-kubelet-plugin-4x2k9", "dra_driver", "gpus")])),
-            )
+            .cluster(KubernetesFacts {
+                nvidia_pods: Some(vec![nvidia_pod(
+                    "dra/gpu-kubelet-plugin-4x2k9",
+                    Component::DraDriver,
+                    "gpus",
+                    days(9),
+                )]),
+                ..l40s_cluster()
+            })
             .node(with_dra),
         healthy("node-without-a-plugin", "The GPUs are used without Kubernetes: no device plugin.")
-            .must(finding("gpus-not-advertised").severity("info"))
+            .must(finding("gpus-not-advertised").severity(Info))
             .must_not(["severity:warning", "inotify-limit-reached", "class:hardware"])
-            .cluster(l40s_cluster().with("gpu_plugin_in_cluster", false))
+            .cluster(KubernetesFacts { gpu_plugin_in_cluster: Some(false), ..l40s_cluster() })
             .node(|| l40s(2).without_jobs().operating_system(UBUNTU).nvidia_stack(stack_with_many_watchers())),
-        warning_for_pods("node-whose-plugin-was-deleted", "The only device plugin was deleted: the capacity is 0.")
+        warning("node-whose-plugin-was-deleted", "The only device plugin was deleted: the capacity is 0.")
             .must(finding("gpus-not-advertised").evidence(["a device plugin advertised GPUs here before"]))
             .must_not(["severity:critical", "class:hardware"])
             .cluster(without_plugin_pods())
             .node(|| l40s(2).without_jobs().without_plugin()),
         healthy("node-whose-plugin-may-still-start", "The same some minutes after a boot: a plugin may start.")
-            .must(finding("gpus-not-advertised").severity("info"))
+            .must(finding("gpus-not-advertised").severity(Info))
             .must_not(["severity:warning", "class:hardware"])
             .cluster(without_plugin_pods())
             .node(|| l40s(2).uptime(400).without_jobs().without_plugin()),
-        critical_for_pods(
-            "plugin-that-fails-beside-many-watchers",
-            "The log of the plugin has another reason than inotify.",
-        )
-        .must(finding("stack-broken-at-plugin").evidence(["could not load NVML library"]))
-        .must_not(["inotify-limit-reached", "class:hardware"])
-        .cluster(l40s_cluster().with("nvidia_pods", json!([failing_plugin()])))
-        .node(|| {
-            let log = StackLog {
-                pod_uid: uuid(&["stack", "nvidia-device-plugin"]),
-                container: "nvidia-device-plugin".to_owned(),
-                file: text("9.log"),
-                lines: vec!["Failed to initialize NVML: could not load NVML library.".to_owned()],
-                ..StackLog::default()
-            };
-            l40s(2)
-                .without_jobs()
-                .operating_system(UBUNTU)
-                .nvidia_stack(stack_with_many_watchers())
-                .host(|host| host.stack_log = Some(log))
-        }),
+        critical("plugin-that-fails-beside-many-watchers", "The log of the plugin has another reason than inotify.")
+            .must(finding("stack-broken-at-plugin").evidence(["could not load NVML library"]))
+            .must_not(["inotify-limit-reached", "class:hardware"])
+            .cluster(KubernetesFacts { nvidia_pods: Some(vec![failing_plugin()]), ..l40s_cluster() })
+            .node(|| {
+                let log = StackLog {
+                    pod_uid: uuid(&["stack", "nvidia-device-plugin"]),
+                    container: "nvidia-device-plugin".to_owned(),
+                    file: text("9.log"),
+                    lines: vec!["Failed to initialize NVML: could not load NVML library.".to_owned()],
+                    ..StackLog::default()
+                };
+                l40s(2)
+                    .without_jobs()
+                    .operating_system(UBUNTU)
+                    .nvidia_stack(stack_with_many_watchers())
+                    .host(|host| host.stack_log = Some(log))
+            }),
         unknown("node-for-virtual-machines", "GPUs for virtual machines: no driver, and nothing refuses one.")
             .must_not(["driver-not-loaded", "driver-not-built-for-kernel", "severity:warning", "class:hardware"])
             .more()
-            .cluster(cluster("kubevirt-3").with("other_gpu_resources", true))
+            .cluster(KubernetesFacts { other_gpu_resources: true, ..cluster("kubevirt-3") })
             .node(|| {
                 let load = syringe_core::facts::driver_load::DriverLoad {
                     secure_boot: Some(true),
@@ -191,14 +186,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         healthy("node-just-booted", "Booted three minutes ago: toolkit and plugin are not ready yet.")
             .must_not(QUIET)
-            .cluster(
-                l40s_cluster()
-                    .gpus(2)
-                    .runtime_class("nvidia", [OPERATOR_PLUGIN])
-                    .with("ready", true)
-                    .with("ready_since", ago(seconds(100)).to_string())
-                    .with("read_at", ago(seconds(0)).to_string()),
-            )
+            .cluster(KubernetesFacts {
+                ready: Some(true),
+                ready_since: Some(ago(seconds(100))),
+                read_at: Some(ago(seconds(0))),
+                ..l40s_with_class(OPERATOR_PLUGIN)
+            })
             .node(|| {
                 let runtime = containerd(CONFIG, 3, []).with(|runtime| {
                     runtime.started_at = Some(ago(seconds(170)));
@@ -210,17 +203,29 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 }
 
 /// A cluster with a device plugin, and the node without capacity for GPUs.
-fn l40s_cluster() -> Cluster {
-    cluster("gpu-l40s-9").with("gpu_plugin_in_cluster", true).with("runtime_classes", json!([]))
+fn l40s_cluster() -> KubernetesFacts {
+    let (gpu_plugin_in_cluster, runtime_classes) = (Some(true), Some(Vec::new()));
+    KubernetesFacts { gpu_plugin_in_cluster, runtime_classes, ..cluster("gpu-l40s-9") }
 }
 
-fn t4_cluster() -> Cluster {
-    cluster("gpu-t4-9").gpus(1).with("gpu_plugin_in_cluster", true).with("runtime_classes", json!([]))
+/// A node with two GPUs, and a pod of the device plugin that uses the RuntimeClass.
+fn l40s_with_class(plugin: &str) -> KubernetesFacts {
+    KubernetesFacts { runtime_classes: runtime_class("nvidia", plugin), ..l40s_with_gpus(2) }
+}
+
+fn l40s_with_gpus(count: u32) -> KubernetesFacts {
+    KubernetesFacts { gpu_capacity: Some(count), gpu_allocatable: Some(count), ..l40s_cluster() }
+}
+
+fn t4_cluster() -> KubernetesFacts {
+    let (gpu_plugin_in_cluster, runtime_classes) = (Some(true), Some(Vec::new()));
+    KubernetesFacts { gpu_plugin_in_cluster, runtime_classes, ..cluster_with_gpus("gpu-t4-9", 1) }
 }
 
 /// No pod of a device plugin, and a capacity of 0, which a device plugin left.
-fn without_plugin_pods() -> Cluster {
-    l40s_cluster().gpus(0).with("gpu_plugin_in_cluster", false).with("nvidia_pods", json!([]))
+fn without_plugin_pods() -> KubernetesFacts {
+    let (gpu_plugin_in_cluster, nvidia_pods) = (Some(false), Some(Vec::new()));
+    KubernetesFacts { gpu_plugin_in_cluster, nvidia_pods, ..l40s_with_gpus(0) }
 }
 
 fn healthy_l40s(operating_system: &str, runtime: Runtime) -> Node {
@@ -270,21 +275,15 @@ fn with_dra() -> Node {
         .host(|host| host.cdi.get_or_insert_default().claim_specs = 3)
 }
 
-fn failing_plugin() -> Value {
-    json!({
-        "namespace": "kube-system",
-        "name": "nvidia-device-plugin-8xk2p",
-        "uid": uuid(&["stack", "nvidia-device-plugin"]),
-        "component": "device_plugin",
-        "owner": "nvidia-device-plugin",
-        "phase": "Running",
-        "created": ago(days(2)).to_string(),
-        "containers": [{
-            "name": "nvidia-device-plugin",
-            "restarts": 9,
-            "state": { "kind": "waiting", "reason": "CrashLoopBackOff" },
-        }],
-    })
+/// A pod of the device plugin whose container fails repeatedly.
+fn failing_plugin() -> NvidiaPod {
+    let uid = uuid(&["stack", "nvidia-device-plugin"]);
+    let mut pod = plugin_pod("kube-system/nvidia-device-plugin-8xk2p");
+    let container = &mut pod.containers[0];
+    (container.ready, container.restarts) = (false, 9);
+    (container.state.kind, container.state.since) = (ContainerStateKind::Waiting, None);
+    container.state.reason = text("CrashLoopBackOff");
+    NvidiaPod { uid, created: Some(ago(days(2))), ready: false, ..pod }
 }
 
 impl Node {

@@ -1,10 +1,9 @@
 //! A scenario and what is expected of its diagnosis.
 
-use serde_json::{Map, Value};
-use syringe_core::facts::health::HealthStatus;
+use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::Report;
 
-use crate::kubernetes::Cluster;
 use crate::node::Node;
 
 /// Classes and severities that a node without a fault of its hardware has no finding of.
@@ -42,8 +41,8 @@ enum Build {
     Node(fn() -> Node),
 }
 
-/// The expected diagnosis of a scenario. Verdicts, severities and classes are the names in JSON: their types belong to
-/// the diagnosis, which this crate does not know.
+/// The expected diagnosis of a scenario. Words are the names in JSON, because their types belong to the diagnosis, which
+/// this crate does not know.
 #[derive(Clone, Debug, Default)]
 pub struct Expectation {
     /// The verdict.
@@ -55,13 +54,13 @@ pub struct Expectation {
     /// Whether other findings above `info` may appear.
     pub more: bool,
     /// The status of the node in the health section.
-    pub health: HealthStatus,
+    pub health: &'static str,
     /// Parts of the summary.
     pub summary: Vec<&'static str>,
     /// Parts of the list of what could not be read.
     pub unknown: Vec<&'static str>,
-    /// What the Kubernetes API says about the node: `KubernetesFacts` of the diagnosis, in JSON.
-    pub cluster: Value,
+    /// What the Kubernetes API says about the node.
+    pub cluster: KubernetesFacts,
 }
 
 /// A finding that must appear.
@@ -72,7 +71,7 @@ pub struct Must {
     /// NVML index of the GPU, if the finding must be about this GPU.
     pub gpu: Option<u32>,
     /// Severity, if it must be this one.
-    pub severity: Option<&'static str>,
+    pub severity: Option<Severity>,
     /// Parts of the evidence.
     pub evidence: Vec<&'static str>,
 }
@@ -106,12 +105,6 @@ impl Scenario {
         self
     }
 
-    /// Replaces the status of the health section that is usual for the verdict.
-    pub(crate) fn health(mut self, health: HealthStatus) -> Self {
-        self.expected.health = health;
-        self
-    }
-
     pub(crate) fn summary<const N: usize>(mut self, words: [&'static str; N]) -> Self {
         self.expected.summary.extend(words);
         self
@@ -122,8 +115,8 @@ impl Scenario {
         self
     }
 
-    pub(crate) fn cluster(mut self, cluster: Cluster) -> Self {
-        self.expected.cluster = cluster.into();
+    pub(crate) fn cluster(mut self, cluster: KubernetesFacts) -> Self {
+        self.expected.cluster = cluster;
         self
     }
 
@@ -142,11 +135,10 @@ impl Scenario {
 
 /// Functions that start a scenario, one for each verdict.
 macro_rules! verdicts {
-    ($($(#[$doc:meta])* $function:ident: $verdict:literal, $health:ident;)*) => {$(
+    ($($(#[$doc:meta])* $function:ident: $verdict:literal, $health:literal;)*) => {$(
         $(#[$doc])*
         pub(crate) fn $function(name: &'static str, about: &'static str) -> Scenario {
-            let (health, cluster) = (HealthStatus::$health, Value::Object(Map::new()));
-            let expected = Expectation { verdict: $verdict, health, cluster, ..Expectation::default() };
+            let expected = Expectation { verdict: $verdict, health: $health, ..Expectation::default() };
             Scenario { name, about, expected, build: Build::Base(name) }
         }
     )*};
@@ -154,19 +146,19 @@ macro_rules! verdicts {
 
 verdicts! {
     /// No fault. The diagnosis may tell something, as information.
-    healthy: "healthy", Healthy;
+    healthy: "healthy", "healthy";
     /// Not enough was read.
-    unknown: "unknown", Unknown;
+    unknown: "unknown", "unknown";
     /// The worst finding is a warning about GPUs or the node.
-    warning: "warning", Degraded;
+    warning: "warning", "degraded";
     /// The worst finding is a warning about pods. The GPUs have no fault.
-    warning_for_pods: "warning", Healthy;
+    warning_for_pods: "warning", "healthy";
     /// The worst finding is critical.
-    critical: "critical", Unhealthy;
+    critical: "critical", "unhealthy";
     /// The worst finding is critical and about pods. The GPUs have no fault.
-    critical_for_pods: "critical", Healthy;
+    critical_for_pods: "critical", "healthy";
     /// The worst finding is fatal.
-    fatal: "fatal", Unhealthy;
+    fatal: "fatal", "unhealthy";
 }
 
 /// A finding that must appear, for details beyond its id and GPU.
@@ -180,7 +172,7 @@ impl Must {
         self
     }
 
-    pub(crate) fn severity(mut self, severity: &'static str) -> Self {
+    pub(crate) fn severity(mut self, severity: Severity) -> Self {
         self.severity = Some(severity);
         self
     }

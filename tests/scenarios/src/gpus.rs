@@ -8,9 +8,9 @@ use crate::prelude::*;
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         fatal("gpu-lost", "NVML lost GPU 2. The kernel log has no line about it.")
-            .must(finding("gpu-lost").gpu(2).severity("fatal"))
+            .must(finding("gpu-lost").gpu(2).severity(Fatal))
             .must_not(["gpu-missing-from-nvml"])
-            .cluster(cluster("gpu-h100-9").with("gpu_capacity", 4))
+            .cluster(KubernetesFacts { gpu_capacity: Some(4), ..cluster("gpu-h100-9") })
             .node(|| h100(4).lost(2).host(|host| host.pci_gpus[2].answers = Some(true))),
         fatal("init-failed", "The driver could not initialize GPU 1.")
             .must(finding("gpu-init-failed").evidence(["RmInitAdapter failed", "NVML lists 3 GPUs, PCI lists 4"]))
@@ -43,14 +43,15 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("no-gpus-found").evidence(["capacity: 8"]))
             .must_not(["not-a-gpu-node"])
             .more()
-            .health(HealthStatus::Unknown)
-            .cluster(
-                cluster("gpu-h100-4").with("gpu_capacity", 8).with("gpu_allocatable", 0).with("gpu_label_count", 8),
-            )
+            .cluster(KubernetesFacts {
+                gpu_allocatable: Some(0),
+                gpu_label_count: Some(8),
+                ..cluster_with_gpus("gpu-h100-4", 8)
+            })
             .base("no-gpu"),
-        critical_for_pods("gpu-gone-from-pci", "Kubernetes counted four GPUs. PCI and NVML list three.")
+        critical("gpu-gone-from-pci", "Kubernetes counted four GPUs. PCI and NVML list three.")
             .must(finding("gpu-count-low").evidence(["capacity: 4"]))
-            .cluster(cluster("gpu-l40s-9").gpus(4))
+            .cluster(cluster_with_gpus("gpu-l40s-9", 4))
             .node(|| l40s(3)),
         critical("gpu-hangs", "NVML calls about GPU 1 do not return.")
             .must(("gpu-unresponsive", 1))
@@ -73,7 +74,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             },
         ),
         warning("nvml-wakes-up", "NVML is slow, possibly because it initializes the GPUs.")
-            .must(finding("nvml-not-answering").severity("warning").evidence(["first initialization"]))
+            .must(finding("nvml-not-answering").severity(Warning).evidence(["first initialization"]))
             .must_not(["class:hardware", "severity:critical"])
             .node(|| {
                 let why = "NVML did not answer within 8.0 s; it is still inside nvmlInit_v2";
@@ -85,7 +86,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .host(|host| (host.daemons.persistenced, host.daemons.dcgm) = (Some(false), Some(false)))
             }),
         fatal("remap-failed", "A row remap failed, because no spare row is left.")
-            .must(finding("row-remap-failed").gpu(0).severity("fatal"))
+            .must(finding("row-remap-failed").gpu(0).severity(Fatal))
             .must(("row-remap-spares-used", 0))
             .must_not(["row-remap-not-recorded"])
             .node(|| {
@@ -103,7 +104,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     )
             }),
         fatal("ecc-uncontained", "An uncontained error: the GPU must not get new work before a reset.")
-            .must(finding("ecc-uncontained").gpu(1).severity("fatal").evidence(["Xid 95", "Xid 45 (2)"]))
+            .must(finding("ecc-uncontained").gpu(1).severity(Fatal).evidence(["Xid 95", "Xid 45 (2)"]))
             .must_not(["application-fault", "ecc-double-bit"])
             .node(|| {
                 let when = ago(minutes(21));
@@ -158,7 +159,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .journal_line_of_earlier_boot(ago(days(14)), earlier)
             }),
         warning("ecc-counted-without-xid", "Uncorrected errors were counted, and the log has no Xid.")
-            .must(finding("ecc-uncorrected").gpu(1).severity("warning").evidence(["since driver load: 2 (2 sram)"]))
+            .must(finding("ecc-uncorrected").gpu(1).severity(Warning).evidence(["since driver load: 2 (2 sram)"]))
             .node(|| {
                 h100(2).ecc(1, |gpu| (gpu.volatile, gpu.aggregate) = (errors("sram", 0, 2), errors("sram", 0, 2)))
             }),

@@ -1,64 +1,45 @@
-//! What the Kubernetes API says about a node. The type (`KubernetesFacts`) belongs to the diagnosis, so it is JSON here. A
-//! test of the diagnosis checks the names of the fields.
+//! What the Kubernetes API says about a node.
 
-use serde_json::{Map, Value, json};
+use jiff::SignedDuration;
+use syringe_core::facts::kubernetes::node::{
+    Component, ContainerStateKind, KubernetesFacts, NvidiaContainer, NvidiaContainerState, NvidiaPod, RuntimeClassUse,
+};
 
-use crate::identity::ago;
-use crate::identity::days;
+use crate::identity::{ago, days, text};
 
-/// The facts about one node.
-#[derive(Clone, Debug)]
-pub(crate) struct Cluster(Map<String, Value>);
-
-/// A node that was read in the API.
-pub(crate) fn cluster(node: &str) -> Cluster {
-    Cluster(Map::new()).with("node", node)
+/// A node without capacity for GPUs.
+pub(crate) fn cluster(node: &str) -> KubernetesFacts {
+    KubernetesFacts { node: text(node), ..KubernetesFacts::default() }
 }
 
-impl Cluster {
-    pub(crate) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
-        self.0.insert(field.to_owned(), value.into());
-        self
-    }
+/// A node whose GPUs are all allocatable.
+pub(crate) fn cluster_with_gpus(node: &str, count: u32) -> KubernetesFacts {
+    KubernetesFacts { gpu_capacity: Some(count), gpu_allocatable: Some(count), ..cluster(node) }
+}
 
-    /// All GPUs in the capacity are allocatable.
-    pub(crate) fn gpus(self, count: u32) -> Self {
-        self.with("gpu_capacity", count).with("gpu_allocatable", count)
-    }
+/// A pod of the node uses a RuntimeClass.
+pub(crate) fn runtime_class(name: &str, pod: &str) -> Option<Vec<RuntimeClassUse>> {
+    Some(vec![RuntimeClassUse { name: name.to_owned(), handler: None, pods: vec![pod.to_owned()] }])
+}
 
-    /// Some pods on the node use a RuntimeClass.
-    pub(crate) fn runtime_class<const N: usize>(self, name: &str, pods: [&str; N]) -> Self {
-        self.with("runtime_classes", json!([{ "name": name, "pods": pods.to_vec() }]))
+/// A running pod of NVIDIA's stack with one container, which has run for so long.
+pub(crate) fn nvidia_pod(full_name: &str, component: Component, container: &str, age: SignedDuration) -> NvidiaPod {
+    let (namespace, name) = full_name.split_once('/').expect("a namespace and a name");
+    let state = NvidiaContainerState { kind: ContainerStateKind::Running, since: Some(ago(age)), ..Default::default() };
+    let container = NvidiaContainer { name: container.to_owned(), ready: true, state, ..NvidiaContainer::default() };
+    NvidiaPod {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        component,
+        phase: "Running".to_owned(),
+        ready: true,
+        containers: vec![container],
+        ..NvidiaPod::default()
     }
 }
 
-impl From<Cluster> for Value {
-    fn from(cluster: Cluster) -> Self {
-        Self::Object(cluster.0)
-    }
-}
-
-/// Adds fields to a JSON object, or replaces them.
-pub(crate) fn with(mut object: Value, fields: Value) -> Value {
-    if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), fields) {
-        object.extend(fields);
-    }
-    object
-}
-
-/// A running pod of NVIDIA's stack with one container, which has run for nine days.
-pub(crate) fn nvidia_pod(namespace: &str, name: &str, component: &str, container: &str) -> Value {
-    json!({
-        "namespace": namespace,
-        "name": name,
-        "component": component,
-        "phase": "Running",
-        "ready": true,
-        "containers": [nvidia_container(container, days(9))],
-    })
-}
-
-/// A container of such a pod that has run for so long.
-pub(crate) fn nvidia_container(name: &str, age: jiff::SignedDuration) -> Value {
-    json!({ "name": name, "ready": true, "state": { "kind": "running", "since": ago(age).to_string() } })
+/// A pod of NVIDIA's device plugin, which has run for nine days.
+pub(crate) fn plugin_pod(full_name: &str) -> NvidiaPod {
+    let owner = "nvidia-device-plugin".to_owned();
+    NvidiaPod { owner, ..nvidia_pod(full_name, Component::DevicePlugin, "nvidia-device-plugin", days(9)) }
 }

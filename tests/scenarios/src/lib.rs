@@ -53,7 +53,8 @@ pub use expectation::{Expectation, Must, Scenario};
 
 /// What most modules of scenarios use.
 mod prelude {
-    pub(crate) use syringe_core::facts::health::HealthStatus;
+    pub(crate) use syringe_core::classification::Severity::{Critical, Fatal, Info, Warning};
+    pub(crate) use syringe_core::facts::kubernetes::node::KubernetesFacts;
     pub(crate) use syringe_core::report::Problem;
 
     pub(crate) use crate::expectation::{ALARMS, QUIET, Scenario, alarms_and, warnings_and};
@@ -62,7 +63,7 @@ mod prelude {
     };
     pub(crate) use crate::identity::{ago, days, hours, minutes, seconds, text, uuid};
     pub(crate) use crate::kernel_log::UNKNOWN;
-    pub(crate) use crate::kubernetes::cluster;
+    pub(crate) use crate::kubernetes::{cluster, cluster_with_gpus};
     pub(crate) use crate::node::{MIB, Node};
     pub(crate) use crate::nvml_section::Part;
     pub(crate) use crate::products::{a100, gb200, h100, l40s, t4};

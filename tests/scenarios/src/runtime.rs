@@ -1,10 +1,10 @@
 //! Container runtime and CDI: nodes with a working driver whose containers get no GPUs, and nodes that look like them.
 
-use serde_json::{Value, json};
 use syringe_core::facts::cdi::{CdiSpec, StaleDevice};
 use syringe_core::facts::container_runtime::RuntimeHandler;
+use syringe_core::facts::kubernetes::node::NvidiaPod;
 
-use crate::kubernetes::Cluster;
+use crate::kubernetes::{plugin_pod, runtime_class};
 use crate::prelude::*;
 use crate::stack::{
     CONFIG, HOST, Runtime, TOOLKIT, containerd, nvidia, of_earlier_driver, plugin_stack, spec, spec_at, stack,
@@ -26,12 +26,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         .must_not(NOT_HARDWARE)
         .must_not(["runtime-config-not-loaded"])
         .more()
-        .cluster(none_offered().runtime_class("nvidia", [PLUGIN]))
+        .cluster(with_class("nvidia", none_offered()))
         .node(|| unregistered(containerd(CONFIG, 2, []))),
         healthy("runtime-of-which-a-part-is-unread", "The same, and an unread file can have the handler.")
             .must_not(QUIET)
             .unknown("not all of the configuration of containerd could be read: handler nvidia")
-            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .cluster(with_class("nvidia", offered()))
             .node(|| registered(containerd(CONFIG, 2, []).partly_read())),
         healthy("runtime-that-nobody-asks-for-nvidia", "No pod uses the RuntimeClass, and nothing is missing.")
             .must_not(QUIET)
@@ -39,23 +39,21 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(|| registered(containerd(CONFIG, 2, []).without_toolkit())),
         healthy("runtime-class-of-another-name", "The RuntimeClass has another name than the handler.")
             .must_not(QUIET)
-            .cluster(offered().runtime_class("nvidia-gpu", [PLUGIN]))
+            .cluster(with_class("nvidia-gpu", offered()))
             .node(|| registered(containerd(CONFIG, 2, [nvidia(HOST)]))),
         critical_for_pods("runtime-program-is-gone", "The toolkit was removed. The configuration has its program.")
             .must(finding("runtime-binary-missing").evidence([TOOLKIT]))
             .must_not(NOT_HARDWARE)
             .more()
-            .cluster(none_offered().runtime_class("nvidia", [PLUGIN]))
+            .cluster(with_class("nvidia", none_offered()))
             .node(|| unregistered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).without_binary())),
         warning_for_pods("runtime-program-of-a-part-of-the-files", "The same, and not all files could be read.")
             .must(
-                finding("runtime-binary-missing")
-                    .severity("warning")
-                    .evidence(["not all of the configuration was read"]),
+                finding("runtime-binary-missing").severity(Warning).evidence(["not all of the configuration was read"]),
             )
             .must_not(NOT_HARDWARE)
             .must_not(["severity:critical"])
-            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .cluster(with_class("nvidia", offered()))
             .node(|| registered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).without_binary().partly_read())),
         healthy("runtime-program-that-nobody-runs", "The program of an unused handler does not exist.")
             .must_not(QUIET)
@@ -65,7 +63,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("runtime-handler-incomplete").evidence(["no runtime_type", "99-nvidia.toml"]))
             .must_not(NOT_HARDWARE)
             .more()
-            .cluster(none_offered().runtime_class("nvidia", [PLUGIN]))
+            .cluster(with_class("nvidia", none_offered()))
             .node(|| {
                 let handler = RuntimeHandler { runtime_type: None, ..nvidia(TOOLKIT) };
                 unregistered(containerd(CONFIG, 3, [handler]).drop_in("/etc/containerd/conf.d/99-nvidia.toml"))
@@ -74,12 +72,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("runtime-config-not-loaded").evidence([CONFIG, "containerd has been running since"]))
             .must_not(NOT_HARDWARE)
             .more()
-            .cluster(none_offered().runtime_class("nvidia", [PLUGIN]))
+            .cluster(with_class("nvidia", none_offered()))
             .node(|| unregistered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).changed_since_start())),
         healthy("runtime-whose-file-was-touched", "The file is newer than containerd. The node offers its GPUs.")
-            .must(finding("runtime-config-not-loaded").severity("info"))
+            .must(finding("runtime-config-not-loaded").severity(Info))
             .must_not(QUIET)
-            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .cluster(with_class("nvidia", offered()))
             .node(|| registered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).changed_since_start())),
         critical_for_pods("plugin-in-the-wrong-runtime", "The plugin uses the handler runc, and finds no GPU.")
             .must(
@@ -88,7 +86,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             )
             .must_not(NOT_HARDWARE)
             .more()
-            .cluster(none_offered().with("nvidia_pods", json!([plugin_pod("nvidia-device-plugin-x7p2q")])))
+            .cluster(with_plugin("nvidia-device-plugin-x7p2q", none_offered()))
             .node(|| {
                 unregistered(containerd(CONFIG, 2, [nvidia(HOST)])).nvidia_stack(stack(
                     [],
@@ -98,7 +96,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         healthy("plugin-in-the-default-runtime", "The same plugin, with NVIDIA's runtime as default.")
             .must_not(warnings_and(["runtime-class-missing-on-plugin"]))
-            .cluster(offered().with("nvidia_pods", json!([plugin_pod("nvidia-device-plugin-x7p2q")])))
+            .cluster(with_plugin("nvidia-device-plugin-x7p2q", offered()))
             .node(|| registered(containerd(CONFIG, 2, [nvidia(HOST)]).default_handler("nvidia"))),
         critical_for_pods("cdi-never-written", "There is no specification, and NVIDIA's runtime needs one.")
             .must(finding("cdi-missing").evidence(["/etc/cdi", "mode = \"cdi\""]))
@@ -116,7 +114,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(offered())
             .node(|| registered(default_runtime("cdi")).cdi([with_old_number(spec())])),
         healthy("cdi-left-behind", "An old specification that NVIDIA's runtime does not use.")
-            .must(finding("cdi-stale").severity("info"))
+            .must(finding("cdi-stale").severity(Info))
             .must_not(QUIET)
             .cluster(offered())
             .node(|| {
@@ -144,15 +142,15 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .evidence(["management.nvidia.com-gpu.yaml has all only", "management.nvidia.com/gpu=GPU-"]),
             )
             .must_not(NOT_HARDWARE)
-            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .cluster(with_class("nvidia", offered()))
             .node(|| registered(operator_runtime("management.nvidia.com/gpu")).cdi([management()])),
         healthy("cdi-of-the-operators-own", "The same, for the operator's own containers only.")
             .must_not(warnings_and(["cdi-names-differ"]))
-            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .cluster(with_class("nvidia", offered()))
             .node(|| registered(operator_runtime("nvidia.com/gpu")).cdi([management(), spec()])),
         healthy("cdi-of-the-plugin-itself", "The same, and the plugin has its own specification.")
             .must_not(warnings_and(["cdi-names-differ"]))
-            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .cluster(with_class("nvidia", offered()))
             .node(|| {
                 let node = registered(operator_runtime("management.nvidia.com/gpu"));
                 let devices = node.gpu_uuids();
@@ -181,11 +179,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(offered())
             .node(|| registered(default_runtime("cdi")).cdi([spec()]).cdi_unread("/etc/cdi/mine.yaml")),
         warning_for_pods("runtime-that-will-lose-its-handler", "The handler was removed after containerd started.")
-            .must(
-                finding("runtime-handler-missing").severity("warning").evidence(["written after the runtime started"]),
-            )
+            .must(finding("runtime-handler-missing").severity(Warning).evidence(["written after the runtime started"]))
             .must_not(NOT_HARDWARE)
-            .cluster(offered().runtime_class("nvidia", [PLUGIN]))
+            .cluster(with_class("nvidia", offered()))
             .node(|| registered(containerd(CONFIG, 2, []).changed_since_start())),
         critical_for_pods(
             "cdi-of-a-plugin-that-was-not-restarted",
@@ -196,18 +192,16 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         .cluster(offered())
         .node(|| registered(containerd(CONFIG, 2, [])).cdi([of_earlier_driver(spec_at(OF_PLUGIN.0, OF_PLUGIN.1))])),
         healthy("cdi-of-a-plugin-that-is-gone", "The same file of a device plugin that was removed.")
-            .must(finding("cdi-stale").severity("info"))
+            .must(finding("cdi-stale").severity(Info))
             .must_not(QUIET)
-            .cluster(none_offered().with("gpu_dra", true))
+            .cluster(KubernetesFacts { gpu_dra: Some(true), ..none_offered() })
             .node(|| {
                 unregistered(containerd(CONFIG, 2, [])).cdi([of_earlier_driver(spec_at(OF_PLUGIN.0, OF_PLUGIN.1))])
             }),
-        critical_for_pods("plugin-without-any-nvidia-runtime", "GKE's plugin is not registered. It needs no runtime.")
+        critical("plugin-without-any-nvidia-runtime", "GKE's plugin is not registered. It needs no runtime.")
             .must_not(["runtime-class-missing-on-plugin", "class:hardware"])
             .more()
-            .cluster(
-                none_offered().with("nvidia_pods", json!([plugin_pod("nvidia-gpu-device-plugin-small-cos-x7p2q")])),
-            )
+            .cluster(with_plugin("nvidia-gpu-device-plugin-small-cos-x7p2q", none_offered()))
             .node(|| {
                 unregistered(containerd(CONFIG, 2, []).without_toolkit()).nvidia_stack(stack(
                     [],
@@ -219,13 +213,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 }
 
 /// Kubernetes offers all GPUs of the node.
-fn offered() -> Cluster {
-    none_offered().gpus(2)
+fn offered() -> KubernetesFacts {
+    KubernetesFacts { gpu_capacity: Some(2), gpu_allocatable: Some(2), ..none_offered() }
 }
 
 /// Kubernetes has no capacity for GPUs of the node.
-fn none_offered() -> Cluster {
-    cluster("gpu-l40s-9").with("gpu_plugin_in_cluster", true).with("runtime_classes", json!([]))
+fn none_offered() -> KubernetesFacts {
+    let (gpu_plugin_in_cluster, runtime_classes) = (Some(true), Some(Vec::new()));
+    KubernetesFacts { gpu_plugin_in_cluster, runtime_classes, ..cluster("gpu-l40s-9") }
 }
 
 /// A node with two GPUs that the device plugin registered.
@@ -258,19 +253,20 @@ fn with_old_number(spec: CdiSpec) -> CdiSpec {
     CdiSpec { stale_devices: vec![uvm], ..spec }
 }
 
-/// A running pod of a device plugin without a RuntimeClass.
-fn plugin_pod(name: &str) -> Value {
-    json!({
-        "namespace": "kube-system",
-        "name": name,
-        "uid": "0f8a7c2e-11aa-4bbb-8ccc-123456789abc",
-        "component": "device_plugin",
-        "owner": "nvidia-device-plugin",
-        "phase": "Running",
-        "created": ago(hours(3)).to_string(),
-        "ready": true,
-        "containers": [],
-    })
+/// A pod of a device plugin without a RuntimeClass runs on the node.
+fn with_plugin(name: &str, facts: KubernetesFacts) -> KubernetesFacts {
+    let plugin = NvidiaPod {
+        uid: "0f8a7c2e-11aa-4bbb-8ccc-123456789abc".to_owned(),
+        created: Some(ago(hours(3))),
+        containers: Vec::new(),
+        ..plugin_pod(&format!("kube-system/{name}"))
+    };
+    KubernetesFacts { nvidia_pods: Some(vec![plugin]), ..facts }
+}
+
+/// A pod of the device plugin uses this RuntimeClass.
+fn with_class(name: &str, facts: KubernetesFacts) -> KubernetesFacts {
+    KubernetesFacts { runtime_classes: runtime_class(name, PLUGIN), ..facts }
 }
 
 impl Node {

@@ -1,6 +1,5 @@
 //! Faults of driver, firmware, processes and configuration, and reports with too few facts.
 
-use serde_json::json;
 use syringe_core::facts::Mode;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 use syringe_core::facts::processes::UnaccountedMemory;
@@ -29,9 +28,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["class:hardware"])
             .node(|| (0..2).fold(h100(2), |node, gpu| node.gsp_timeout(ago(minutes(8)), gpu, 41_210 + gpu))),
         critical("old-driver-recovered", "A driver before R565 does not log resets. Working GPUs had one.")
-            .must(finding("gsp-failed").gpu(0).severity("warning").evidence(["NVML can read the GPU"]))
-            .must(finding("ecc-uncontained").gpu(1).severity("info").evidence(["Xid 95", "NVML can read the GPU"]))
-            .must(finding("ecc-double-bit").gpu(2).severity("critical").evidence(["uncorrected since driver load: 1"]))
+            .must(finding("gsp-failed").gpu(0).severity(Warning).evidence(["NVML can read the GPU"]))
+            .must(finding("ecc-uncontained").gpu(1).severity(Info).evidence(["Xid 95", "NVML can read the GPU"]))
+            .must(finding("ecc-double-bit").gpu(2).severity(Critical).evidence(["uncorrected since driver load: 1"]))
             .must_not(["gsp-failed-on-several", "severity:fatal"])
             .node(|| {
                 let double_bit = "An uncorrectable double bit error (DBE) has been detected on GPU.";
@@ -76,11 +75,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must("process-of-deleted-pod")
             .must("process-zombie")
             .must(("memory-unaccounted", 1))
-            .cluster(
-                cluster("gpu-l40s-9")
-                    .with("gpu_capacity", 2)
-                    .with("live_pod_uids", json!([pod_uid("gpu-l40s-9", "job-1"), pod_uid("gpu-l40s-9", "dcgm")])),
-            )
+            .cluster(KubernetesFacts {
+                gpu_capacity: Some(2),
+                live_pod_uids: Some(["job-1", "dcgm"].map(|pod| pod_uid("gpu-l40s-9", pod)).to_vec()),
+                ..cluster("gpu-l40s-9")
+            })
             .node(|| {
                 let mut zombie = process(77_431, "python3", "", 900_100, Vec::new());
                 (zombie.command, zombie.state, zombie.parent_pid) = (None, text("Z"), Some(77_400));
@@ -99,16 +98,15 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.mig(gpu, |gpu| gpu.mode = mode).inventory(gpu, |gpu| gpu.mig_mode = mode)
                 })
             }),
-        warning_for_pods("kubernetes-condition", "A monitor set a condition, and the plugin withholds one GPU.")
+        warning("kubernetes-condition", "A monitor set a condition, and the plugin withholds one GPU.")
             .must("kubernetes-gpu-condition")
             .must("gpus-not-allocatable")
             .must_not(["class:hardware"])
-            .cluster(
-                cluster("gpu-l40s-9")
-                    .with("gpu_capacity", 2)
-                    .with("gpu_allocatable", 1)
-                    .with("gpu_conditions", json!(["GpuMemWatch: GpuMemError, DCGM_FR_VOLATILE_DBE_DETECTED"])),
-            )
+            .cluster(KubernetesFacts {
+                gpu_allocatable: Some(1),
+                gpu_conditions: vec!["GpuMemWatch: GpuMemError, DCGM_FR_VOLATILE_DBE_DETECTED".to_owned()],
+                ..cluster_with_gpus("gpu-l40s-9", 2)
+            })
             .node(|| l40s(2)),
         critical("allocated-gpu-missing", "A pod has a GPU that NVML does not list.")
             .must("allocated-gpu-missing")
@@ -121,7 +119,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 })
             }),
         warning("suspicious-faults", "Different programs fail on GPU 1 only, always at the same TPC.")
-            .must(finding("application-faults-on-one-gpu").gpu(1).severity("warning").evidence(["GPC 3, TPC 2"]))
+            .must(finding("application-faults-on-one-gpu").gpu(1).severity(Warning).evidence(["GPC 3, TPC 2"]))
             .node(|| {
                 let message = "Graphics SM Warp Exception on (GPC 3, TPC 2, SM 1): Illegal Address";
                 ["python3", "trtllm", "namd3"].into_iter().zip(0..).fold(h100(2), |node, (name, place)| {
@@ -142,7 +140,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 l40s(2).unreadable([Part::Ecc], why)
             }),
         warning("xid-unknown-code", "An Xid that the catalogue does not have.")
-            .must(finding("xid-unknown").gpu(0).severity("warning"))
+            .must(finding("xid-unknown").gpu(0).severity(Warning))
             .must_not(["class:hardware"])
             .node(|| l40s(2).xid(ago(minutes(50)), 0, 233, UNKNOWN, "Something new")),
         fatal("pmu-halt", "The power management unit halted: the GPU does not work until a reset.")
@@ -194,7 +192,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 container("GPU-0", &allowed.map(|name| (name, Access::Allowed, false)))
             }),
         warning("nvml-stops", "NVML stopped to respond during the read: it is slow, or hangs soon.")
-            .must(finding("nvml-not-answering").severity("warning").evidence(["ecc: not read within 20 s"]))
+            .must(finding("nvml-not-answering").severity(Warning).evidence(["ecc: not read within 20 s"]))
             .must_not(["class:hardware"])
             .node(|| l40s(2).unreadable([Part::Ecc], problem("not read within 20 s", "timeout", "Ask again."))),
     ]

@@ -2,13 +2,16 @@
 //!
 //! Each fault has a scenario that is as similar as possible and has no fault.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
-use serde_json::{Value, json};
 use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
 use syringe_core::facts::kubelet::Allocation;
+use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
+use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::pci::PciAddress;
 
-use crate::kubernetes::{Cluster, nvidia_container, nvidia_pod, with};
+use crate::kubernetes::nvidia_pod;
 use crate::load::{Load, idle};
 use crate::prelude::*;
 use crate::work::pod_uid;
@@ -28,7 +31,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(notebook),
         healthy("neighbour-on-a-shared-gpu", "The same pod with a replica of that GPU, which is shared.")
             .must_not(alarms_and(["gpu-used-without-allocation"]))
-            .cluster(pods(4, jobs(4).chain([with(stranger(), json!({ "containers": requests(hours(240)) }))])))
+            .cluster(pods(4, jobs(4).chain([GpuPod { containers: vec![request(days(10))], ..stranger() }])))
             .node(|| {
                 let node = notebook();
                 let shared = Allocation { replicas: Some(1), ..node.allocation("notebook", 3) };
@@ -36,27 +39,24 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         healthy("gpu-from-another-scheduler", "The same pod, placed by another scheduler.")
             .must_not(alarms_and(["gpu-used-without-allocation"]))
-            .cluster(pods(4, jobs(4).chain([with(stranger(), json!({ "has_annotated_gpus": true }))])))
+            .cluster(pods(4, jobs(4).chain([GpuPod { has_annotated_gpus: true, ..stranger() }])))
             .node(notebook),
-        warning_for_pods(
-            "running-pod-without-gpu",
-            "After a reboot a pod started before the device plugin registered.",
-        )
-        .must(finding("pod-without-its-gpu").evidence([
-            "research/job-3 container main requests 1 nvidia.com/gpu",
-            "allocated no device",
-            "after the boot of the node",
-        ]))
-        .must_not(["class:hardware", "gpu-used-without-allocation"])
-        .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(7_140))])))
-        .node(|| three_allocated().without_job(3)),
+        warning("running-pod-without-gpu", "After a reboot a pod started before the device plugin registered.")
+            .must(finding("pod-without-its-gpu").evidence([
+                "research/job-3 container main requests 1 nvidia.com/gpu",
+                "allocated no device",
+                "after the boot of the node",
+            ]))
+            .must_not(["class:hardware", "gpu-used-without-allocation"])
+            .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(7_140))])))
+            .node(|| three_allocated().without_job(3)),
         healthy("young-pod-without-gpu", "The same pod started 30 seconds ago: it may still get its GPU.")
             .must_not(alarms_and(["pod-without-its-gpu"]))
             .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(30))])))
             .node(|| three_allocated().without_job(3)),
         healthy("extended-resource-by-claim", "The same pod got its GPU through a resource claim.")
             .must_not(alarms_and(["pod-without-its-gpu"]))
-            .cluster(pods(4, jobs(3).chain([with(gpu_pod("job-3", seconds(7_140)), json!({ "has_claims": true }))])))
+            .cluster(pods(4, jobs(3).chain([GpuPod { has_claims: true, ..gpu_pod("job-3", seconds(7_140)) }])))
             .node(|| {
                 let node = three_allocated();
                 let claim = Allocation {
@@ -68,7 +68,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 };
                 node.kubelet(|kubelet| kubelet.allocations.push(claim))
             }),
-        critical_for_pods("kubelet-allocations-not-released", "The kubelet refuses pods: deleted ones have the GPUs.")
+        critical("kubelet-allocations-not-released", "The kubelet refuses pods: deleted ones have the GPUs.")
             .must(
                 finding("kubelet-allocations-not-released")
                     .evidence(["2 devices allocated to pods that do not exist", "Requested: 1, Available: 0"]),
@@ -86,7 +86,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(alarms_and(["kubelet-allocations-not-released"]))
             .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(48)), refused("retry-1", hours(47))])))
             .node(|| l40s(4).without_job(2).without_job(3)),
-        warning_for_pods("plugin-withholds-a-working-gpu", "The plugin has withheld a working GPU since an Xid.")
+        warning("plugin-withholds-a-working-gpu", "The plugin has withheld a working GPU since an Xid.")
             .must(finding("working-gpu-marked-unhealthy").gpu(2).evidence([
                 "capacity 4, allocatable 3",
                 "Xid 109",
@@ -95,7 +95,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["gpus-not-allocatable", "class:hardware"])
             .cluster(three_allocatable(days(9)))
             .node(one_withheld),
-        warning_for_pods("restarted-plugin-withholds-a-gpu", "The plugin restarted after that Xid.")
+        warning("restarted-plugin-withholds-a-gpu", "The plugin restarted after that Xid.")
             .must("gpus-not-allocatable")
             .must_not(["working-gpu-marked-unhealthy", "class:hardware"])
             .cluster(three_allocatable(hours(5)))
@@ -117,7 +117,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(
                 finding("shared-gpu-memory-full")
                     .gpu(0)
-                    .severity("info")
+                    .severity(Info)
                     .evidence(["research/job-0 has 5 processes on it"]),
             )
             .must_not(ALARMS)
@@ -143,72 +143,75 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 // ---- what Kubernetes says
 
 /// The container of a pod that requests one GPU and has run for so long.
-fn requests(age: SignedDuration) -> Value {
-    json!([{ "name": "main", "requests": { "nvidia.com/gpu": 1 }, "running_since": ago(age).to_string() }])
+fn request(age: SignedDuration) -> GpuContainer {
+    let requests = BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)]);
+    GpuContainer { name: "main".to_owned(), requests, running_since: Some(ago(age)) }
 }
 
 /// A running pod, started so long ago, that requests one GPU.
-fn gpu_pod(name: &str, age: SignedDuration) -> Value {
-    json!({
-        "namespace": "research",
-        "name": name,
-        "uid": pod_uid(NODE, name),
-        "phase": "Running",
-        "created": ago(age + seconds(5)).to_string(),
-        "seen": ago(age + seconds(4)).to_string(),
-        "containers": requests(age),
-    })
+fn gpu_pod(name: &str, age: SignedDuration) -> GpuPod {
+    GpuPod {
+        namespace: "research".to_owned(),
+        name: name.to_owned(),
+        uid: pod_uid(NODE, name),
+        phase: "Running".to_owned(),
+        created: Some(ago(age + seconds(5))),
+        seen: Some(ago(age + seconds(4))),
+        containers: vec![request(age)],
+        ..GpuPod::default()
+    }
 }
 
 /// The pods of the jobs, and DCGM.
-fn jobs(count: u32) -> impl Iterator<Item = Value> {
-    let fields = json!({ "is_node_software": true, "sees_more": ["its container main is privileged"] });
-    let dcgm = with(without_request("dcgm", days(10)), fields);
+fn jobs(count: u32) -> impl Iterator<Item = GpuPod> {
+    let dcgm = GpuPod { is_node_software: true, ..privileged("dcgm", days(10)) };
     (0..count).map(|index| gpu_pod(&format!("job-{index}"), days(10))).chain([dcgm])
 }
 
-fn without_request(name: &str, age: SignedDuration) -> Value {
-    with(gpu_pod(name, age), json!({ "containers": [] }))
+/// A privileged pod that requests no GPU.
+fn privileged(name: &str, age: SignedDuration) -> GpuPod {
+    let sees_more = vec!["its container main is privileged".to_owned()];
+    GpuPod { sees_more, containers: Vec::new(), ..gpu_pod(name, age) }
 }
 
-/// A privileged pod that requests no GPU.
-fn stranger() -> Value {
-    let fields = json!({ "sees_more": ["its container main is privileged"] });
-    with(without_request("notebook", hours(40)), fields)
+fn stranger() -> GpuPod {
+    privileged("notebook", hours(40))
 }
 
 /// A pod that the kubelet refused so long ago.
-fn refused(name: &str, age: SignedDuration) -> Value {
+fn refused(name: &str, age: SignedDuration) -> GpuPod {
     let message = "Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. Requested: 1, \
                    Available: 0, which is unexpected";
-    let fields = json!({ "phase": "Failed", "reason": "UnexpectedAdmissionError", "message": message });
-    with(without_request(name, age), fields)
+    let (reason, message) = (text("UnexpectedAdmissionError"), text(message));
+    GpuPod { phase: "Failed".to_owned(), reason, message, containers: Vec::new(), ..gpu_pod(name, age) }
 }
 
 /// A node with this capacity, and these pods.
-fn pods(capacity: u32, pods: impl Iterator<Item = Value>) -> Cluster {
+fn pods(capacity: u32, pods: impl Iterator<Item = GpuPod>) -> KubernetesFacts {
     let pods = Vec::from_iter(pods);
-    let is_live = |pod: &&Value| pod["phase"] == "Running";
-    let live = Vec::from_iter(pods.iter().filter(is_live).map(|pod| pod["uid"].clone()));
-    cluster(NODE).gpus(capacity).with("gpu_label_count", capacity).with("live_pod_uids", live).with("gpu_pods", pods)
+    let live = pods.iter().filter(|pod| pod.phase == "Running").map(|pod| pod.uid.clone()).collect();
+    KubernetesFacts {
+        gpu_label_count: Some(capacity),
+        live_pod_uids: Some(live),
+        gpu_pods: Some(pods),
+        ..cluster_with_gpus(NODE, capacity)
+    }
 }
 
-fn services() -> Cluster {
-    let dcgm = with(without_request("dcgm", days(10)), json!({ "is_node_software": true }));
+fn services() -> KubernetesFacts {
+    let dcgm = GpuPod { is_node_software: true, containers: Vec::new(), ..gpu_pod("dcgm", days(10)) };
     pods(1, [gpu_pod("chat", days(10)), gpu_pod("embed", days(10)), dcgm].into_iter())
 }
 
 /// Three of four GPUs are allocatable. The device plugin has run for so long.
-fn three_allocatable(age: SignedDuration) -> Cluster {
-    let name = "nvidia-device-plugin-daemonset-x7k2p";
-    let plugin = with(
-        nvidia_pod("gpu-operator", name, "device_plugin", "nvidia-device-plugin"),
-        json!({ "containers": [nvidia_container("nvidia-device-plugin", age)] }),
-    );
-    pods(4, std::iter::empty())
-        .with("node", "gpu-h100-9")
-        .with("gpu_allocatable", 3)
-        .with("nvidia_pods", json!([plugin]))
+fn three_allocatable(age: SignedDuration) -> KubernetesFacts {
+    let name = "gpu-operator/nvidia-device-plugin-daemonset-x7k2p";
+    KubernetesFacts {
+        node: text("gpu-h100-9"),
+        gpu_allocatable: Some(3),
+        nvidia_pods: Some(vec![nvidia_pod(name, Component::DevicePlugin, "nvidia-device-plugin", age)]),
+        ..pods(4, std::iter::empty())
+    }
 }
 
 // ---- nodes

@@ -29,15 +29,6 @@ fn plain(report: &Report) -> Value {
     }
     v
 }
-fn no_null(v: Value) -> Value {
-    match v {
-        Value::Object(m) => {
-            Value::Object(m.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, no_null(v))).collect())
-        }
-        Value::Array(a) => Value::Array(a.into_iter().map(no_null).collect()),
-        v => v,
-    }
-}
 #[test]
 fn equal() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -76,7 +67,7 @@ fn equal() {
         };
         let strs = |v: &[&str]| v.iter().map(|s| Value::from(*s).to_string()).collect::<BTreeSet<_>>();
         diff(&e["verdict"], &Value::from(x.verdict), "verdict", &mut out);
-        diff(&e["health"], &serde_json::to_value(x.health).unwrap(), "health", &mut out);
+        diff(&e["health"], &Value::from(x.health), "health", &mut out);
         if e.get("more").and_then(Value::as_bool).unwrap_or(false) != x.more {
             out.push("more".into());
         }
@@ -94,7 +85,7 @@ fn equal() {
                     o["gpu"] = g.into();
                 }
                 if let Some(g) = m.severity {
-                    o["severity"] = g.into();
+                    o["severity"] = serde_json::to_value(g).unwrap();
                 }
                 if !m.evidence.is_empty() {
                     o["evidence"] = m.evidence.clone().into();
@@ -104,17 +95,8 @@ fn equal() {
             .collect();
         let old_must: Vec<_> = e["must"].as_array().cloned().unwrap_or_default();
         diff(&Value::from(old_must), &Value::from(must), "must", &mut out);
-        let c = e.get("cluster").cloned().unwrap_or(serde_json::json!({}));
-        diff(&no_null(c), &no_null(x.cluster.clone()), "cluster", &mut out);
-        let facts: syringe_core::diagnosis::KubernetesFacts = serde_json::from_value(x.cluster.clone()).unwrap();
-        let d = |r: Report| serde_json::to_string(&syringe_core::diagnosis::diagnose(&replayed(r), &facts)).unwrap();
-        if name == "node-just-booted" {
-            println!("{}\n{}", d(old.clone()), d(new.clone()));
-        }
-        if !out.is_empty() && d(old) == d(new) {
-            println!("## {name}: the same diagnosis");
-            out.truncate(2);
-        }
+        let c: syringe_core::facts::kubernetes::node::KubernetesFacts = serde_json::from_value(e.get("cluster").cloned().unwrap_or(serde_json::json!({}))).unwrap();
+        if c != x.cluster { diff(&serde_json::to_value(c).unwrap(), &serde_json::to_value(&x.cluster).unwrap(), "cluster", &mut out); }
         if !out.is_empty() {
             bad += 1;
             println!("## {name}");
@@ -131,22 +113,3 @@ fn equal() {
     assert_eq!(bad, 0);
 }
 
-fn replayed(mut report: Report) -> Report {
-    use syringe_core::xid::events::{Clock, EventLog, Options};
-    let host = syringe_core::report::Section::data_of(&report.sections.host);
-    let uptime = host.and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
-    let boot = report.taken_at.zip(uptime).map(|(now, uptime)| now - jiff::SignedDuration::from_secs(uptime));
-    let options = Options { running_boot_id: report.boot_id.clone(), now: report.taken_at, ..Options::default() };
-    let mut log = EventLog::new(boot.map(|boot_wall_time| Clock { boot_wall_time }), options);
-    log.source("facts file");
-    report.kernel_log.iter().for_each(|record| log.push_line(record));
-    let mut log = log.finish();
-    syringe_core::xid::join_gpus(
-        &mut log,
-        syringe_core::xid::LogOrigin::ThisNode,
-        &syringe_core::diagnosis::gpu_addresses(&report),
-        &[],
-    );
-    report.sections.xid = Some(syringe_core::report::Section::read(log, Vec::new()));
-    report
-}

@@ -49,6 +49,9 @@ mod work;
 
 use std::sync::LazyLock;
 
+use serde_json::Value;
+use syringe_core::report::Report;
+
 pub use expectation::{Expectation, Must, Scenario};
 
 /// What most modules of scenarios use.
@@ -91,6 +94,18 @@ static ALL: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
 /// Returns every scenario.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
     ALL.iter()
+}
+
+/// Returns a report as JSON with all values of every GPU. A report is usually written with the common values of all GPUs once.
+///
+/// # Panics
+/// Never: a report can be written.
+pub fn in_full(report: &Report) -> Value {
+    let mut report = serde_json::to_value(report).expect("a report");
+    let sections = report.get_mut("sections").and_then(Value::as_object_mut);
+    let data = sections.into_iter().flat_map(|sections| sections.values_mut()).filter_map(|one| one.get_mut("data"));
+    data.for_each(syringe_core::common_values::restore);
+    report
 }
 
 /// Returns the scenario of this name.

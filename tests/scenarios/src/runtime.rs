@@ -11,7 +11,7 @@ use crate::stack::{
 };
 
 const PLUGIN: &str = "gpu-operator/nvidia-device-plugin-daemonset-x7p2q";
-const NOT_HARDWARE: [&str; 2] = ["class:hardware", "gpu-not-in-nvml"];
+const NOT_HARDWARE: [&str; 2] = ["class:hardware", "gpu-missing-from-nvml"];
 const MANAGEMENT: (&str, &str) = ("/var/run/cdi/management.nvidia.com-gpu.yaml", "management.nvidia.com/gpu");
 const OF_PLUGIN: (&str, &str) =
     ("/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json", "k8s.device-plugin.nvidia.com/gpu");

@@ -119,15 +119,9 @@ fn fields() -> BTreeMap<String, BTreeSet<String>> {
     all
 }
 
-/// Fields that the probe reads only on demand: no scenario has them.
-const IN_NO_SCENARIO: [(&str, &str); 1] = [("host", "stack_log")];
-
 #[test]
 fn the_facts_of_a_rule_exist() {
-    let mut fields = fields();
-    for (section, field) in IN_NO_SCENARIO {
-        fields.entry(section.to_owned()).or_default().insert(field.to_owned());
-    }
+    let fields = fields();
     let mut unknown = Vec::new();
     for rule in catalogue_of_rules() {
         let words = rule.reads.split([' ', ',', '(', ')', ':']);

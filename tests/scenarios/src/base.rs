@@ -5,7 +5,7 @@ use crate::prelude::*;
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         healthy("healthy-h100-8", "Eight GPUs train: full load, full memory, power at the limit.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .summary(["All 8 GPUs", "no Xid since"])
             .cluster(KubernetesFacts { gpu_label_count: Some(8), ..cluster_with_gpus("gpu-h100-1", 8) }),
         healthy("healthy-t4-1", "One T4 in a virtual machine, with page retirement.").must_not(ALARMS),
@@ -37,6 +37,6 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["class:hardware", "client-version-mismatch"]),
         unknown("no-gpu", "A worker without GPUs: no fault, and nothing that can be called healthy.")
             .must("not-a-gpu-node")
-            .must_not(warnings_and(["driver-not-loaded"])),
+            .must_not(any_warning_and(["driver-not-loaded"])),
     ]
 }

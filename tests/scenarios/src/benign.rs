@@ -35,7 +35,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         healthy("application-crash-storm", "One program fails repeatedly on all GPUs, which have no fault.")
             .must(("application-fault", 0))
             .must(("application-fault", 1))
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .node(|| (0..12).fold(h100(2), |node, round| (0..2).fold(node, |node, gpu| crash(node, gpu, round)))),
         healthy("application-crash-loop", "One workload restarts on one GPU and fails each time.")
             .must(("application-fault", 1))

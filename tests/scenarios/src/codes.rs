@@ -72,7 +72,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         healthy("new-words-of-the-driver", "Unknown lines of the driver are shown. Nothing is concluded.")
             .must(finding("kernel-log-lines-not-recognized").evidence(["2 of facts file", "a sentence that is new"]))
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .node(|| {
                 l40s(2)
                     .kernel_line(ago(minutes(40)), "NVRM: a sentence that is new")
@@ -80,7 +80,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         unknown("xid-in-a-new-frame", "An Xid in an unknown format: the node cannot be called healthy.")
             .must("kernel-log-lines-not-recognized")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .node(|| {
                 l40s(2).kernel_line(ago(minutes(40)), "NVRM: Xid (GPU-b6c3b2be): 79, GPU has fallen off the bus.")
             }),

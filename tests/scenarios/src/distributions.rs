@@ -1,6 +1,7 @@
 //! Nodes of different distributions, and nodes with unusual parts of NVIDIA's software. Their set-up is no fault.
 
 use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
+use syringe_core::facts::driver_load::DriverLoad;
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, NvidiaPod};
 use syringe_core::facts::nvidia_stack::NvidiaStack;
 use syringe_core::facts::stack_log::StackLog;
@@ -24,7 +25,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             "node-of-k3s",
             "k3s: its own containerd found NVIDIA's runtime on the host. Pods use the RuntimeClass.",
         )
-        .must_not(QUIET)
+        .must_not(ANY_WARNING)
         .cluster(l40s_with_class(PLUGIN))
         .node(|| {
             let cdi_handler = nvidia_named("nvidia-cdi", "/usr/bin/nvidia-container-runtime.cdi");
@@ -32,7 +33,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             healthy_l40s(UBUNTU, containerd(path, 3, [nvidia(HOST), cdi_handler]))
         }),
         healthy("node-of-rke2", "RKE2 with the GPU Operator: the handler of the toolkit is in its drop-in file.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(l40s_with_class(OPERATOR_PLUGIN))
             .node(|| {
                 let kind = "management.nvidia.com/gpu";
@@ -46,7 +47,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
             }),
         healthy("node-of-talos", "Talos: configuration and driver are in other folders.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(l40s_with_class(PLUGIN))
             .node(|| {
                 let runtime =
@@ -58,7 +59,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .host(|host| host.driver.library_path = text(library))
             }),
         healthy("node-of-gke", "GKE: no runtime of NVIDIA. The plugin mounts the driver from the host.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(t4_cluster())
             .node(|| {
                 let runtime =
@@ -69,7 +70,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .host(|host| (host.container_toolkit, host.cdi_spec) = (None, None))
             }),
         healthy("node-of-eks", "EKS with Amazon Linux 2023: NVIDIA's runtime is the default one.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(t4_cluster())
             .node(|| {
                 let runtime = containerd(CONFIG, 3, [nvidia(HOST)]).default_handler("nvidia").mode("cdi");
@@ -77,7 +78,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .cdi([spec()])
             }),
         healthy("node-of-bottlerocket", "Bottlerocket: the device plugin is a service of the node, in no pod.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(t4_cluster())
             .node(|| {
                 let binary = "/x86_64-bottlerocket-linux-gnu/sys-root/usr/bin/nvidia-oci";
@@ -88,7 +89,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 .nvidia_stack(stack(["nvidia-gpu.sock"], "nvidia-device-p", None))
             }),
         healthy("node-of-bottlerocket-with-one-plugin", "Bottlerocket with the plugin of a DaemonSet alone.")
-            .must_not(warnings_and(["two-device-plugins"]))
+            .must_not(any_warning_and(["two-device-plugins"]))
             .cluster(KubernetesFacts {
                 os_image: text(BOTTLEROCKET),
                 nvidia_pods: Some(vec![plugin_pod("kube-system/nvidia-device-plugin-8xk2p")]),
@@ -96,7 +97,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             })
             .node(|| t4().operating_system(BOTTLEROCKET).cdi([]).nvidia_stack(plugin_stack(["nvidia-gpu.sock"]))),
         healthy("node-of-aks", "AKS: NVIDIA's runtime is the default one, with its full name.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(t4_cluster())
             .node(|| {
                 let name = "nvidia-container-runtime";
@@ -104,14 +105,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 healthy_t4("Ubuntu 22.04.5 LTS", containerd(CONFIG, 2, handlers).default_handler(name)).cdi([spec()])
             }),
         healthy("node-of-openshift", "OpenShift: CRI-O, with a configuration newer than its process.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(l40s_with_class("nvidia-gpu-operator/nvidia-device-plugin-daemonset-x7p2q"))
             .node(|| {
                 healthy_l40s("Red Hat Enterprise Linux CoreOS 9.6.20251103-0", cri_o())
                     .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
             }),
         healthy("node-with-dra-alone", "Dynamic resource allocation (DRA) without a device plugin.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(KubernetesFacts { gpu_dra: Some(true), ..l40s_cluster() })
             .node(with_dra),
         unknown("node-with-dra-of-unread-slices", "The same, and the ResourceSlices could not be read.")
@@ -170,13 +171,13 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .more()
             .cluster(KubernetesFacts { other_gpu_resources: true, ..cluster("kubevirt-3") })
             .node(|| {
-                let load = syringe_core::facts::driver_load::DriverLoad {
+                let load = DriverLoad {
                     secure_boot: Some(true),
                     lockdown: text("integrity"),
                     modules_listed: true,
                     kernels_with_module: vec!["6.8.0-86-generic".to_owned()],
                     kernels_without_module: vec!["5.15.0-131-generic".to_owned()],
-                    ..Default::default()
+                    ..DriverLoad::default()
                 };
                 passed_through()
                     .container_runtime(containerd(CONFIG, 3, []).without_toolkit())
@@ -185,7 +186,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .host(|host| (host.driver.module_listed, host.driver_load) = (Some(false), Some(load)))
             }),
         healthy("node-just-booted", "Booted three minutes ago: toolkit and plugin are not ready yet.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(KubernetesFacts {
                 ready: Some(true),
                 ready_since: Some(ago(seconds(100))),

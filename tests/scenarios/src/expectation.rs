@@ -10,16 +10,16 @@ use crate::node::Node;
 pub(crate) const ALARMS: [&str; 3] = ["class:hardware", "severity:critical", "severity:fatal"];
 
 /// The same, and no warning.
-pub(crate) const QUIET: [&str; 4] = ["class:hardware", "severity:warning", "severity:critical", "severity:fatal"];
+pub(crate) const ANY_WARNING: [&str; 4] = ["class:hardware", "severity:warning", "severity:critical", "severity:fatal"];
 
 /// [`ALARMS`], and more.
 pub(crate) fn alarms_and<const N: usize>(more: [&'static str; N]) -> impl Iterator<Item = &'static str> {
     ALARMS.into_iter().chain(more)
 }
 
-/// [`QUIET`], and more.
-pub(crate) fn warnings_and<const N: usize>(more: [&'static str; N]) -> impl Iterator<Item = &'static str> {
-    QUIET.into_iter().chain(more)
+/// [`ANY_WARNING`], and more.
+pub(crate) fn any_warning_and<const N: usize>(more: [&'static str; N]) -> impl Iterator<Item = &'static str> {
+    ANY_WARNING.into_iter().chain(more)
 }
 
 /// One node in one state.

@@ -32,12 +32,14 @@ mod driver_load;
 mod expectation;
 mod gpus;
 mod identity;
+mod kernel_lines;
 mod kernel_log;
 mod kubernetes;
 mod links;
 mod load;
 mod node;
 mod nvml_section;
+mod prelude;
 mod products;
 mod reading;
 mod runtime;
@@ -53,26 +55,6 @@ use serde_json::Value;
 use syringe_core::report::Report;
 
 pub use expectation::{Expectation, Must, Scenario};
-
-/// What most modules of scenarios use.
-mod prelude {
-    pub(crate) use syringe_core::classification::Severity::{Critical, Fatal, Info, Warning};
-    pub(crate) use syringe_core::facts::kubernetes::node::KubernetesFacts;
-    pub(crate) use syringe_core::report::Problem;
-
-    pub(crate) use crate::expectation::{ALARMS, QUIET, Scenario, alarms_and, warnings_and};
-    pub(crate) use crate::expectation::{
-        critical, critical_for_pods, fatal, finding, healthy, unknown, warning, warning_for_pods,
-    };
-    pub(crate) use crate::identity::{ago, days, hours, minutes, seconds, text, uuid};
-    pub(crate) use crate::kernel_log::UNKNOWN;
-    pub(crate) use crate::kubernetes::{cluster, cluster_with_gpus};
-    pub(crate) use crate::node::{MIB, Node};
-    pub(crate) use crate::nvml_section::Part;
-    pub(crate) use crate::products::{a100, gb200, h100, l40s, t4};
-    pub(crate) use crate::unread::problem;
-    pub(crate) use crate::work::{on_gpu, process};
-}
 
 static ALL: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
     let subjects = [

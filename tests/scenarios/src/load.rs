@@ -3,7 +3,7 @@
 use syringe_core::facts::clock_events::{FAULTS, POWER_CAP, REASONS};
 use syringe_core::facts::telemetry::{GpuTelemetry, Violation};
 
-use crate::node::MIB;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// The reason `idle`.
 const IDLE: u64 = 0x1;

@@ -9,17 +9,15 @@ use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, LocationErrors, RecoveryActi
 use syringe_core::facts::host::Host;
 use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::mig::GpuMig;
+use syringe_core::facts::processes::GpuProcess;
 use syringe_core::facts::telemetry::GpuTelemetry;
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::report::{Report, Section};
 
-use crate::identity::{TAKEN_AT, seconds, serial, text, uuid};
+use crate::identity::{TAKEN_AT, hash, seconds, serial, text, uuid};
 use crate::kernel_log::KernelLog;
 use crate::load::Load;
 use crate::nvml_section::{NvmlSection, Part};
-use crate::work::put_in_pod;
-
-pub(crate) const MIB: u64 = 1 << 20;
 
 pub(crate) const NVIDIA_GPU: &str = "nvidia.com/gpu";
 
@@ -293,6 +291,17 @@ pub(crate) fn find<T>(entries: &mut [T], id: u32, id_of: impl Fn(&T) -> u32) -> 
 
 pub(crate) fn gpu_uuid(node: &str, gpu: u32) -> String {
     format!("GPU-{}", uuid(&[node, &gpu.to_string()]))
+}
+
+/// Returns the UID of a pod of a node.
+pub(crate) fn pod_uid(node: &str, pod: &str) -> String {
+    uuid(&[node, "pod", pod])
+}
+
+pub(crate) fn put_in_pod(process: &mut GpuProcess, node: &str, pod: &str) {
+    process.pod_uid = text(pod_uid(node, pod));
+    process.container_id = text(hash(&[node, "container", pod]));
+    process.qos.get_or_insert_with(|| "guaranteed".to_owned());
 }
 
 /// Returns error counters with errors in one location.

@@ -1,9 +1,10 @@
 //! Values that the probe could not read, impossible values, and faults that only threads show.
 
-use syringe_core::facts::LostGpu;
 use syringe_core::facts::processes::{GpuProcess, Thread, Threads};
+use syringe_core::facts::{LostGpu, Unread};
 
 use crate::prelude::*;
+use crate::unread::of_gpu;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -38,19 +39,19 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         healthy("thread-waits-for-a-disk", "The thread of a data loader waits for a disk, which is no fault.")
             .must("process-uninterruptible")
-            .must_not(warnings_and(["process-stuck"]))
+            .must_not(any_warning_and(["process-stuck"]))
             .node(|| h100(2).job(1, |process| wait(process, 41_402, "pt_data_worker", "folio_wait_bit_common"))),
-        unknown("counters-refused", "NVML returns an error for the error counters of GPU 1.").must_not(QUIET).node(
-            || {
+        unknown("counters-refused", "NVML returns an error for the error counters of GPU 1.")
+            .must_not(ANY_WARNING)
+            .node(|| {
                 let counters = ["volatile.locations", "aggregate.locations"];
                 h100(2)
                     .unread(Part::Ecc, 1, "nvmlDeviceGetMemoryErrorCounter", &counters)
                     .unread(Part::Telemetry, 1, "nvmlDeviceGetViolationStatus", &["throttling.violations"])
                     .unread(Part::Topology, 1, "nvmlDeviceGetNvLinkErrorCounter", &["nvlinks.errors"])
-            },
-        ),
+            }),
         healthy("limits-in-tlimit-alone", "A driver that returns the limits of a Hopper only as T.Limit.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .node(|| {
                 let limits = ["slowdown", "shutdown", "gpu_max", "memory_max"];
                 let fields = limits.map(|limit| format!("temperature.{limit}_celsius"));
@@ -86,7 +87,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .summary(["3 of 4"])
             .node(|| h100(4).hung(1, "nvmlDeviceGetHandleByIndex_v2", false)),
         unknown("nvml-slow", "NVML responds too slowly to read everything, which is no fault of a GPU.")
-            .must_not(warnings_and(["gpu-unresponsive", "nvml-not-answering"]))
+            .must_not(any_warning_and(["gpu-unresponsive", "nvml-not-answering"]))
             .node(|| {
                 [2, 3]
                     .into_iter()
@@ -130,8 +131,7 @@ impl Node {
                 code: "timeout".to_owned(),
                 ..identity.clone()
             });
-            let problem = problem(&why, "timeout", next_step);
-            section.add_problem(Problem { what: format!("GPU {gpu}"), gpu: Some(gpu), ..problem });
+            section.add_problem(of_gpu(gpu, problem(&why, "timeout", next_step)));
         }
         self
     }
@@ -148,7 +148,7 @@ impl Node {
             section.add_problem(Problem { what: what.clone(), gpu: Some(gpu), ..problem });
         }
         let fields = fields.map(str::to_owned).to_vec();
-        section.add_unread(syringe_core::facts::Unread { gpus: gpus.to_vec(), fields });
+        section.add_unread(Unread { gpus: gpus.to_vec(), fields });
         self
     }
 }

@@ -29,16 +29,16 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         .cluster(with_class("nvidia", none_offered()))
         .node(|| unregistered(containerd(CONFIG, 2, []))),
         healthy("runtime-of-which-a-part-is-unread", "The same, and an unread file can have the handler.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .unknown("not all of the configuration of containerd could be read: handler nvidia")
             .cluster(with_class("nvidia", offered()))
             .node(|| registered(containerd(CONFIG, 2, []).partly_read())),
         healthy("runtime-that-nobody-asks-for-nvidia", "No pod uses the RuntimeClass, and nothing is missing.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(offered())
             .node(|| registered(containerd(CONFIG, 2, []).without_toolkit())),
         healthy("runtime-class-of-another-name", "The RuntimeClass has another name than the handler.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(with_class("nvidia-gpu", offered()))
             .node(|| registered(containerd(CONFIG, 2, [nvidia(HOST)]))),
         critical_for_pods("runtime-program-is-gone", "The toolkit was removed. The configuration has its program.")
@@ -56,7 +56,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(with_class("nvidia", offered()))
             .node(|| registered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).without_binary().partly_read())),
         healthy("runtime-program-that-nobody-runs", "The program of an unused handler does not exist.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(offered())
             .node(|| registered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).without_binary())),
         critical_for_pods("runtime-handler-without-a-type", "A drop-in of an older toolkit: no runtime_type.")
@@ -76,7 +76,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(|| unregistered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).changed_since_start())),
         healthy("runtime-whose-file-was-touched", "The file is newer than containerd. The node offers its GPUs.")
             .must(finding("runtime-config-not-loaded").severity(Info))
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(with_class("nvidia", offered()))
             .node(|| registered(containerd(CONFIG, 2, [nvidia(TOOLKIT)]).changed_since_start())),
         critical_for_pods("plugin-in-the-wrong-runtime", "The plugin uses the handler runc, and finds no GPU.")
@@ -95,7 +95,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 ))
             }),
         healthy("plugin-in-the-default-runtime", "The same plugin, with NVIDIA's runtime as default.")
-            .must_not(warnings_and(["runtime-class-missing-on-plugin"]))
+            .must_not(any_warning_and(["runtime-class-missing-on-plugin"]))
             .cluster(with_plugin("nvidia-device-plugin-x7p2q", offered()))
             .node(|| registered(containerd(CONFIG, 2, [nvidia(HOST)]).default_handler("nvidia"))),
         critical_for_pods("cdi-never-written", "There is no specification, and NVIDIA's runtime needs one.")
@@ -105,7 +105,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(none_offered())
             .node(|| unregistered(default_runtime("cdi"))),
         healthy("cdi-that-nobody-needs", "There is no specification, and NVIDIA's runtime needs none.")
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(offered())
             .node(|| registered(default_runtime("auto"))),
         critical_for_pods("cdi-with-old-numbers", "The specification has an earlier number of nvidia-uvm.")
@@ -115,14 +115,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(|| registered(default_runtime("cdi")).cdi([with_old_number(spec())])),
         healthy("cdi-left-behind", "An old specification that NVIDIA's runtime does not use.")
             .must(finding("cdi-stale").severity(Info))
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(offered())
             .node(|| {
                 let old = of_earlier_driver(with_old_number(spec_at("/etc/cdi/nvidia.yaml", "nvidia.com/gpu")));
                 registered(default_runtime("legacy")).cdi([old])
             }),
         healthy("cdi-replaced-by-a-later-one", "A specification in /var/run/cdi replaces an old one.")
-            .must_not(warnings_and(["cdi-stale"]))
+            .must_not(any_warning_and(["cdi-stale"]))
             .cluster(offered())
             .node(|| {
                 let old = of_earlier_driver(spec_at("/etc/cdi/nvidia.yaml", "nvidia.com/gpu"));
@@ -145,11 +145,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(with_class("nvidia", offered()))
             .node(|| registered(operator_runtime("management.nvidia.com/gpu")).cdi([management()])),
         healthy("cdi-of-the-operators-own", "The same, for the operator's own containers only.")
-            .must_not(warnings_and(["cdi-names-differ"]))
+            .must_not(any_warning_and(["cdi-names-differ"]))
             .cluster(with_class("nvidia", offered()))
             .node(|| registered(operator_runtime("nvidia.com/gpu")).cdi([management(), spec()])),
         healthy("cdi-of-the-plugin-itself", "The same, and the plugin has its own specification.")
-            .must_not(warnings_and(["cdi-names-differ"]))
+            .must_not(any_warning_and(["cdi-names-differ"]))
             .cluster(with_class("nvidia", offered()))
             .node(|| {
                 let node = registered(operator_runtime("management.nvidia.com/gpu"));
@@ -174,7 +174,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(offered())
             .node(|| registered(default_runtime("cdi")).cdi_unread("/etc/cdi/nvidia.yaml")),
         healthy("cdi-beside-a-broken-one", "A specification of another vendor could not be read.")
-            .must_not(warnings_and(["cdi-unreadable"]))
+            .must_not(any_warning_and(["cdi-unreadable"]))
             .unknown("/etc/cdi/mine.yaml could not be read")
             .cluster(offered())
             .node(|| registered(default_runtime("cdi")).cdi([spec()]).cdi_unread("/etc/cdi/mine.yaml")),
@@ -193,7 +193,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         .node(|| registered(containerd(CONFIG, 2, [])).cdi([of_earlier_driver(spec_at(OF_PLUGIN.0, OF_PLUGIN.1))])),
         healthy("cdi-of-a-plugin-that-is-gone", "The same file of a device plugin that was removed.")
             .must(finding("cdi-stale").severity(Info))
-            .must_not(QUIET)
+            .must_not(ANY_WARNING)
             .cluster(KubernetesFacts { gpu_dra: Some(true), ..none_offered() })
             .node(|| {
                 unregistered(containerd(CONFIG, 2, [])).cdi([of_earlier_driver(spec_at(OF_PLUGIN.0, OF_PLUGIN.1))])

@@ -5,8 +5,8 @@ use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 use syringe_core::facts::processes::UnaccountedMemory;
 
 use crate::driver_load::without_driver;
+use crate::node::pod_uid;
 use crate::prelude::*;
-use crate::work::pod_uid;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![

@@ -28,7 +28,7 @@ impl Node {
     pub(crate) fn unreadable_gpu<const N: usize>(mut self, parts: [Part; N], gpu: u32, problem: Problem) -> Self {
         for part in parts {
             self.part(part).retain_gpus(&|index| index != gpu);
-            self.part(part).add_problem(Problem { what: format!("GPU {gpu}"), gpu: Some(gpu), ..problem.clone() });
+            self.part(part).add_problem(of_gpu(gpu, problem.clone()));
         }
         self
     }
@@ -48,8 +48,7 @@ impl Node {
     pub(crate) fn lost(mut self, gpu: u32) -> Self {
         let next_step =
             "Drain the node and power-cycle it; a GPU reset cannot bring it back. If it happens again, return the GPU.";
-        let what = format!("GPU {gpu}");
-        let problem = Problem { what, gpu: Some(gpu), ..problem("NVML: GPU is lost", "gpu_lost", next_step) };
+        let problem = of_gpu(gpu, problem("NVML: GPU is lost", "gpu_lost", next_step));
         let row =
             LostGpu { index: Some(gpu), uuid: text(gpu_uuid(self.name(), gpu)), ..self.lost_row(gpu, "gpu_lost") };
         self.keep_gpus(&|index| index != gpu);
@@ -117,4 +116,9 @@ impl Node {
 /// Returns a problem. What could not be read is set later.
 pub(crate) fn problem(why: &str, code: &str, next_step: &str) -> Problem {
     Problem { why: why.to_owned(), code: code.to_owned(), next_step: next_step.to_owned(), ..Problem::default() }
+}
+
+/// Returns the problem as one of a GPU.
+pub(crate) fn of_gpu(gpu: u32, problem: Problem) -> Problem {
+    Problem { what: format!("GPU {gpu}"), gpu: Some(gpu), ..problem }
 }

@@ -13,8 +13,8 @@ use syringe_core::pci::PciAddress;
 
 use crate::kubernetes::nvidia_pod;
 use crate::load::{Load, idle};
+use crate::node::pod_uid;
 use crate::prelude::*;
-use crate::work::pod_uid;
 
 const NODE: &str = "gpu-l40s-9";
 

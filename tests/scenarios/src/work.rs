@@ -4,9 +4,9 @@ use syringe_core::facts::kubelet::{Allocation, Kubelet, RegisteredDevices};
 use syringe_core::facts::processes::{GpuProcess, GpuUse, Processes};
 use syringe_core::facts::telemetry::GpuTelemetry;
 
-use crate::identity::{hash, text, uuid};
-use crate::load::{Load, idle};
-use crate::node::{MIB, NVIDIA_GPU, Node, data, find, gpu_uuid};
+use crate::identity::text;
+use crate::load::{Load, MIB, idle};
+use crate::node::{NVIDIA_GPU, Node, data, find, gpu_uuid, pod_uid, put_in_pod};
 
 /// Pid of the job on GPU 0; the others follow.
 const FIRST_JOB: u32 = 41_210;
@@ -101,17 +101,6 @@ impl Node {
     pub(crate) fn nothing_registered(self) -> Self {
         self.kubelet(|kubelet| kubelet.registered.clear())
     }
-}
-
-/// Returns the UID of a pod of a node.
-pub(crate) fn pod_uid(node: &str, pod: &str) -> String {
-    uuid(&[node, "pod", pod])
-}
-
-pub(crate) fn put_in_pod(process: &mut GpuProcess, node: &str, pod: &str) {
-    process.pod_uid = text(pod_uid(node, pod));
-    process.container_id = text(hash(&[node, "container", pod]));
-    process.qos.get_or_insert_with(|| "guaranteed".to_owned());
 }
 
 /// Returns a process of root that sleeps. `started` is in seconds after the boot.

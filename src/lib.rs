@@ -1,11 +1,11 @@
 //! The core of gpu-syringe, which `node-probe` and the launcher share.
 //!
-//! `node-probe` on the node prints a [`report::Report`]: [`facts`], and what could not be read. The launcher turns the
-//! facts into findings with [`diagnosis`]. This crate does no I/O and has no async code, no Kubernetes client and no
+//! `node-probe` on the node prints a [`report::Report`]: [`facts`], and what could not be read. The crate `diagnosis` turns
+//! the facts into findings. This crate contains no rules. It does no I/O and has no async code, no Kubernetes client and no
 //! NVML.
 //!
 //! ```text
-//!   hardware ──▶ facts ──▶ Report (one JSON document) ──▶ diagnosis ──▶ findings ──▶ answer
+//!   hardware ──▶ facts ──▶ Report (one JSON document) ──▶ launcher
 //!                  ▲
 //!   facts file ────┘   (a saved Report)
 //! ```
@@ -15,15 +15,16 @@
 //! | module | content |
 //! |---|---|
 //! | [`text`], [`pci`], [`nvml_codes`], [`since`] | cleaning of untrusted text, PCI addresses, codes of NVML's errors, times as a person types them |
+//! | [`classification`] | severity, class and action of kernel events and findings |
 //! | [`facts`] | what is read from a node, one file for each section |
 //! | `json_reader`, [`common_values`], `untrusted` | the JSON document: reading, common values, cleaning |
+//! | [`section_name`] | the names of the sections of a report |
+//! | [`probe_command`] | the commands of `node-probe` |
 //! | [`document_size`] | the maximum size of the document, and the sizes of its sections |
 //! | [`report`] | the document that `node-probe` prints: sections, their status and problems |
 //! | [`device_names`] | the names of one GPU in other sections |
-//! | [`xid`] | kernel log lines: parsers, events, catalogue |
+//! | [`kernel_log`] | kernel log lines: parsers, events, catalogue |
 //! | [`action_rules`] | what kill and reset may do: protected processes, the plan of a reset |
-//! | [`diagnosis`] | the rules |
-//! | [`explanation`] | why a pod failed, hangs or waits |
 #![forbid(unsafe_code)]
 
 pub mod action_rules;
@@ -42,9 +43,11 @@ pub mod json_reader;
 pub mod kernel_log;
 pub mod nvml_codes;
 pub mod pci;
+pub mod probe_command;
 pub mod report;
 #[cfg(feature = "scenarios")]
 pub mod scenarios;
+pub mod section_name;
 pub mod since;
 pub mod text;
 pub mod unknown;

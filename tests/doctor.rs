@@ -1,4 +1,4 @@
-//! `gpu-syringe doctor`: each fault has exactly the expected failing checks, and a command that mends it; a healthy cluster has none.
+//! `gpu-syringe doctor`: each fault has exactly the expected failing checks, and a command that fixes it; a healthy cluster has none.
 
 #![allow(clippy::unwrap_used)]
 

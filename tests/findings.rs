@@ -53,7 +53,7 @@ fn entry(rule: &Rule) -> String {
 fn written() -> String {
     let mut text = String::from(
         "# Findings\n\n\
-         This file is generated from the rules in `src/diagnosis/` by `tests/findings.rs`.\n\n\
+         This file is generated from the rules in `launcher/diagnosis/src/rules/` by `tests/findings.rs`.\n\n\
          A finding has an id, which does not change its meaning. The severity below is the highest that a finding of the rule \
          can have: `fatal` (out of service), `critical` (work on it fails or will fail), `warning` (works; plan something), \
          `info` (nothing to do, or past). Facts are fields of the report of the probe (`section.field`; `xid` is the kernel \

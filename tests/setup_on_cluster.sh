@@ -85,7 +85,7 @@ step "user: doctor, profile hardened" 0 '"id":"policy","status":"ok"'
 run "$home/user" --image "$IMAGE" --fail-on never -o json diagnose "$NODE"
 step "user: diagnose with the image" 0 '"via":"pod"'
 run "$home/user" --fail-on never -o json diagnose "$NODE"
-step "user: diagnose without the image: what the API knows, the reason and its mend" 0 '"via":"none".*gpu-syringe-probe-only.*gpu-syringe setup --apply --profile hardened'
+step "user: diagnose without the image: what the API knows, the reason and its fix" 0 '"via":"none".*gpu-syringe-probe-only.*gpu-syringe setup --apply --profile hardened'
 run "$home/user" --via inject --fail-on never -o json diagnose "$NODE"
 step "user: inject is refused by the policy" 0 'gpu-syringe-probe-only'
 run "$admin" setup --apply --yes --profile trial

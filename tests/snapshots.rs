@@ -13,11 +13,12 @@ mod pods;
 mod support;
 
 use demo_cluster::{Fixture, Timing, demo, workloads_of};
+use gpu_syringe::command_line::command_of;
 use insta::{assert_json_snapshot, assert_snapshot};
-use node_probe::SectionName;
 use serde_json::{Value, json};
 use syringe_core::report::Report;
 use syringe_core::scenarios;
+use syringe_core::section_name::SectionName;
 
 use crate::bed::{Bed, node};
 
@@ -37,9 +38,9 @@ fn bind(folder: &str, assert: impl FnOnce()) {
 
 /// What one command of node-probe prints of a scenario.
 fn section(facts: &Report, name: SectionName) -> Value {
-    let outcome = node_probe::run(&[name.word().to_owned()], Some(facts));
+    let outcome = node_probe::run(&[name.as_str().to_owned()], Some(facts));
     let mut report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
-    report["sections"][name.word()].take()
+    report["sections"][name.as_str()].take()
 }
 
 #[test]
@@ -48,7 +49,7 @@ fn every_section_of_a_healthy_and_of_a_broken_node() {
         for name in SectionName::ALL {
             let section = section(&scenario.report(), name);
             let folder = format!("sections/{}", scenario.name);
-            bind(&folder, || assert_json_snapshot!(name.word(), section));
+            bind(&folder, || assert_json_snapshot!(name.as_str(), section));
         }
     }
 }
@@ -59,10 +60,10 @@ fn every_other_section_is_replayed_unchanged() {
     for (scenario, facts) in ::scenarios::all().map(|scenario| (scenario.name, scenario.report())) {
         let saved = serde_json::to_value(&facts.sections).unwrap();
         for name in SectionName::ALL {
-            if let Some(saved) = saved.get(name.word())
+            if let Some(saved) = saved.get(name.as_str())
                 && name != SectionName::Xid
             {
-                assert_eq!(&section(&facts, name), saved, "{scenario}: {}", name.word());
+                assert_eq!(&section(&facts, name), saved, "{scenario}: {}", name.as_str());
             }
         }
     }
@@ -118,10 +119,10 @@ async fn every_table_of_the_demo() {
     let bed = Bed::of(Fixture { timing: Timing::fast(), ..demo() }).await;
     let mut client = bed.client().await;
     let nodes = ["gpu-1", "gpu-2", "gpu-3"];
-    let mut commands = vec![("list_gpu_nodes".to_owned(), vec!["list-gpu-nodes".to_owned()])];
+    let mut commands = vec![("list_gpu_nodes".to_owned(), vec!["nodes".to_owned()])];
     for tool in client.tools().await {
         let Some(tool) = tool_of_one_node(&tool) else { continue };
-        let words = |node: &str| [tool.replace('_', "-"), "--node-name".into(), node.into()].to_vec();
+        let words = |node: &str| [command_of(tool).to_owned(), node.to_owned()].to_vec();
         commands.extend(nodes.map(|node| (format!("{node}.{tool}"), words(node))));
     }
     for (name, words) in commands {
@@ -167,7 +168,7 @@ async fn every_pod_of_the_demo_explained() {
 async fn every_kind_of_pod_explained() {
     let bed = Bed::of(pods::fixture()).await;
     for name in pods::NAMES {
-        let words = ["explain-gpu-pod", "--pod", name, "--pod-namespace", pods::NAMESPACE, "--output", "table"];
+        let words = ["explain", name, "-n", pods::NAMESPACE, "--output", "table"];
         let words = words.into_iter().chain(["--fail-on", "never"]);
         let ended = bed.launcher().args(words).run().await;
         assert_eq!(ended.code, Some(0), "{name}: {}", ended.stderr);

@@ -1,16 +1,17 @@
-//! `docs/xid.md` is made from the tables in `src/xid/data`, and this keeps it current: run it with `INSTA_UPDATE=always`
+//! `docs/xid.md` is made from the tables in `src/kernel_log/data`, and this keeps it current: run it with `INSTA_UPDATE=always`
 //! after a change of a table.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-use syringe_core::kernel_log::catalogue::{Ageing, Response, Severity, SxidEntry, XidEntry, sxids, xids};
+use syringe_core::classification::ActionCode;
+use syringe_core::kernel_log::catalogue::{SxidEntry, XidEntry, sxids, xids};
 use syringe_core::kernel_log::event_meaning::kinds;
 
 const HEAD: &str = "\
 # Xid and SXid codes
 
-Made from `src/xid/data/*.tsv` by `tests/xid_table.rs`. Change the tables, not this file.
+Made from `src/kernel_log/data/*.tsv` by `tests/xid_table.rs`. Change the tables, not this file.
 
 **NVIDIA** is the immediate action of [NVIDIA's Xid catalogue](https://docs.nvidia.com/deploy/xid-errors/), for SXids that
 of the [Fabric Manager guide](https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/); `-` where they give
@@ -31,30 +32,15 @@ history then. A GPU **works again** where NVML reads it, counts no uncorrected e
 recommends no recovery action, and ten minutes have passed.
 ";
 
-fn action(response: Response) -> &'static str {
-    match response {
-        Response::None => "none",
-        Response::Watch => "watch",
-        Response::RestartPod => "restart_pod",
-        Response::UpdateSoftware => "update_software",
-        Response::DrainAndReset => "drain_and_reset",
-        Response::DrainAndReboot => "drain_and_reboot",
-        Response::CheckCabling => "check_cabling",
-        Response::ContactVendor => "contact_vendor",
+fn snake_case(variant: impl std::fmt::Debug) -> String {
+    let mut name = String::new();
+    for letter in format!("{variant:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.extend(letter.to_lowercase());
     }
-}
-
-fn ageing(ageing: Ageing) -> &'static str {
-    match ageing {
-        Ageing::AfterADay => "after_a_day",
-        Ageing::WhenWorking => "when_working",
-        Ageing::WhenWorkingADay => "when_working_a_day",
-        Ageing::Never => "never",
-    }
-}
-
-fn severity(severity: Severity) -> String {
-    format!("{severity:?}").to_lowercase()
+    name
 }
 
 fn cell(text: &str) -> String {
@@ -67,24 +53,14 @@ fn document() -> String {
         "\n## Xid\n\n| code | name | class | severity | NVIDIA | action | ageing | what to do | why it differs |\n",
     );
     page.push_str("|---|---|---|---|---|---|---|---|---|\n");
-    for XidEntry {
-        code,
-        name,
-        class,
-        severity: grade,
-        nvidia_action,
-        response,
-        ageing: fades,
-        sre_action,
-        differs,
-        ..
-    } in xids()
-    {
-        let class = format!("{class:?}").to_lowercase();
+    for entry in xids() {
+        let XidEntry { code, name, severity, nvidia_action, action, ageing, sre_action, differs, .. } = entry;
+        let class = entry.class_name();
         let (nvidia, why) = (nvidia_action.unwrap_or("-"), differs.unwrap_or("-"));
-        let (grade, act, fades) = (severity(*grade), action(*response), ageing(*fades));
-        let row =
-            format!("| {code} | {name} | {class} | {grade} | {nvidia} | {act} | {fades} | {sre_action} | {why} |");
+        let [severity, action, ageing] = [snake_case(severity), snake_case(action), snake_case(ageing)];
+        let row = format!(
+            "| {code} | {name} | {class} | {severity} | {nvidia} | {action} | {ageing} | {sre_action} | {why} |"
+        );
         page.push_str(&row);
         page.push('\n');
     }
@@ -93,21 +69,22 @@ fn document() -> String {
     for kind in kinds() {
         let (first, last) = kind.codes;
         let codes = if first == last { first.to_string() } else { format!("{first} to {last}") };
-        let (grade, act, fades) =
-            (severity(kind.meaning.severity), action(kind.meaning.response), ageing(kind.meaning.ageing));
+        let meaning = kind.meaning;
+        let [severity, action, ageing] =
+            [snake_case(meaning.severity), snake_case(meaning.action), snake_case(meaning.ageing)];
         let (advice, why) = (kind.meaning.advice, kind.why.unwrap_or("-"));
         let condition = cell(kind.condition);
-        let _ = writeln!(page, "| {codes} | `{condition}` | {grade} | {act} | {fades} | {advice} | {why} |");
+        let _ = writeln!(page, "| {codes} | `{condition}` | {severity} | {action} | {ageing} | {advice} | {why} |");
     }
     page.push_str(
         "\n## SXid\n\nThe Fatal or Non-fatal word of a line outranks its row: Fatal is always fatal; Non-fatal is information, \
          unless\nNVIDIA asks for something.\n\n| code | name | fatality | severity | NVIDIA | action | ageing |\n|---|---|---|---|---|---|---|\n",
     );
-    for SxidEntry { code, words, fatality, severity: grade, action: nvidia, response, ageing: fades, .. } in sxids() {
+    for SxidEntry { code, words, fatality, severity, nvidia_action, action, ageing, .. } in sxids() {
         let fatality = fatality.map_or("-".to_owned(), |fatality| format!("{fatality:?}").to_lowercase());
-        let (grade, act, fades) = (severity(*grade), action(*response), ageing(*fades));
-        let nvidia = nvidia.unwrap_or("-");
-        let _ = writeln!(page, "| {code} | {words} | {fatality} | {grade} | {nvidia} | {act} | {fades} |");
+        let [severity, action, ageing] = [snake_case(severity), snake_case(action), snake_case(ageing)];
+        let nvidia = nvidia_action.unwrap_or("-");
+        let _ = writeln!(page, "| {code} | {words} | {fatality} | {severity} | {nvidia} | {action} | {ageing} |");
     }
     page
 }
@@ -125,14 +102,14 @@ fn the_page_matches_the_tables() {
 }
 
 /// What NVIDIA's word means as an action of ours.
-fn meant(nvidia: &str) -> Option<Response> {
+fn meant(nvidia: &str) -> Option<ActionCode> {
     match nvidia {
-        "IGNORE" => Some(Response::Watch),
-        "RESTART_APP" => Some(Response::RestartPod),
-        "RESET_GPU" | "RESET_ALL" | "RESET_SCOPED" => Some(Response::DrainAndReset),
-        "RESTART_BM" | "RESTART_VM" | "RESTART_HOST" => Some(Response::DrainAndReboot),
-        "UPDATE_SWFW" => Some(Response::UpdateSoftware),
-        "CHECK_MECHANICALS" | "CHECK_COOLING" => Some(Response::CheckCabling),
+        "IGNORE" => Some(ActionCode::Watch),
+        "RESTART_APP" => Some(ActionCode::RestartPod),
+        "RESET_GPU" | "RESET_ALL" | "RESET_SCOPED" => Some(ActionCode::DrainAndReset),
+        "RESTART_BM" | "RESTART_VM" | "RESTART_HOST" => Some(ActionCode::DrainAndReboot),
+        "UPDATE_SWFW" => Some(ActionCode::UpdateSoftware),
+        "CHECK_MECHANICALS" | "CHECK_COOLING" => Some(ActionCode::CheckCabling),
         _ => None,
     }
 }
@@ -141,13 +118,13 @@ fn meant(nvidia: &str) -> Option<Response> {
 fn every_action_that_differs_from_nvidias_has_a_reason() {
     for entry in xids() {
         let differs = match entry.nvidia_action {
-            Some(word) => meant(word) != Some(entry.response),
+            Some(word) => meant(word) != Some(entry.action),
             None => true,
         };
-        assert!(!differs || entry.differs.is_some(), "{}: {:?} {:?}", entry.code, entry.nvidia_action, entry.response);
+        assert!(!differs || entry.differs.is_some(), "{}: {:?} {:?}", entry.code, entry.nvidia_action, entry.action);
     }
     for entry in sxids() {
-        let nvidia = entry.action.and_then(meant);
-        assert!(nvidia.is_none_or(|nvidia| nvidia == entry.response), "{}", entry.code);
+        let nvidia = entry.nvidia_action.and_then(meant);
+        assert!(nvidia.is_none_or(|nvidia| nvidia == entry.action), "{}", entry.code);
     }
 }

@@ -18,7 +18,7 @@ const COMMANDS: [(&str, &str); 13] = [
 ];
 
 /// The command of a tool: `diagnose` for `diagnose_gpu_node`.
-pub(crate) fn command_of(tool: &str) -> &str {
+pub fn command_of(tool: &str) -> &str {
     COMMANDS.iter().find(|(name, _)| *name == tool).map_or(tool, |(_, command)| command)
 }
 

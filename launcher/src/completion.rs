@@ -26,7 +26,7 @@ const PLUGIN: &str = "kubectl-gpu_syringe";
 const PLUGIN_COMPLETER: &str = "kubectl_complete-gpu_syringe";
 /// Tells kubectl not to complete names of files.
 const NO_FILES: &str = ":4";
-/// Arguments that are the name of a node.
+/// Arguments that name a node: of the tools, and of other commands.
 const NODE_ARGUMENTS: [&str; 2] = ["node", "node_name"];
 /// Arguments that are the name of a context.
 const CONTEXT_ARGUMENTS: [&str; 2] = ["context", "allow_context"];

@@ -1,35 +1,14 @@
 //! The launcher of gpu-syringe: runs next to an AI host or a person, with a kubeconfig. Creates a probe on a node, reads the
 //! document that it prints, deletes it.
 //!
-//! Each line imports only from the lines above it:
-//!
-//! ```text
-//!   error                         failures
-//!   exit_status, command_names    what a command's exit status says; names of the commands
-//!   clock                         time that goes on during a suspend
-//!   carried                       the node-probe programs inside this one
-//!   user_dirs                     configuration and state directory
-//!   byte_budget, fit_answer, untrusted_text, schema, variant_name, text::{layout, page, style, table}
-//!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
-//!   settings                      flags, environment, file → validated settings
-//!   audit                         the audit log: line, file, table
-//!   consent                       question to the user, tokens
-//!   kubernetes::client            connection, credentials, proxy, retry, lists, pagination, API errors
-//!   kubernetes::model             API objects, slim objects, DRA, requests, conditions, scheduler filters: no I/O
-//!   kubernetes::read              nodes, pods, events, ResourceClaims, node logs
-//!   probe                         pod on a node: create, exec, read, delete
-//!   setup                         objects that a cluster needs for probes
-//!   doctor                        checks of everything that a probe needs
-//!   call                          context of one call
-//!   node_reading                  node → probe → diagnosis
-//!   answer, fleet                 answer about one node, about many
-//!   text                          answers → terminal
-//!   tools                         one file per tool; registry
-//!   completion                    names of nodes and contexts for shells
-//!   mcp, args, cli                front ends
-//! ```
-//!
-//! `python3 tests/import_cycles.py` checks that there is no cycle.
+//! - `probe`: a pod on a node: create, exec, read, delete
+//! - `node_reading`: a node, its probe and the diagnosis of both
+//! - `answer`, `fleet`: the answer about one node, about many
+//! - `tools`: one file per tool; `call` has the context of one call
+//! - `mcp`, `args`, `cli`, `completion`: front ends
+//! - `settings`, `setup`, `doctor`: configuration, the objects that a cluster needs, and checks of both
+//! - `consent`, `audit`: consent of the user to an action, and the log of what was done
+//! - `text`: answers as text for a terminal
 
 mod answer;
 mod args;
@@ -67,6 +46,7 @@ pub use exit_status::{FailOn, Outcome};
 #[doc(hidden)]
 pub mod command_line {
     pub use crate::args::{command, documented_call};
+    pub use crate::command_names::command_of;
     pub use crate::settings::all_settings;
     pub use crate::settings::file::is_setting_of_files;
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use syringe_core::section_name::SectionName;
 
 use crate::paths::Paths;
-use crate::section::SectionName;
 
 /// The task of a child process.
 #[derive(Debug, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 //! inputs.
 
 use crate::cgroup;
-pub use crate::host::fuzzing::{checkpoint, pod_resources};
+pub use crate::host::kubelet::fuzzing::{checkpoint, pod_resources};
 pub use crate::kernel_log::fuzzing::{journal, kmsg};
 
 /// `/proc/PID/cgroup` of a process and, after a line `--`, of the probe.

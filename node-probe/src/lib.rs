@@ -10,9 +10,7 @@
 //! Each module imports only from those above it:
 //!
 //! ```text
-//!   section        names of the sections
-//!   envelope       version and units of every report
-//!   document       the report as JSON, of limited size
+//!   document       the report as JSON, of limited size; its version and units
 //!   request        what a run reads
 //!   hold           keeps the probe's container open
 //!   bounded        a deadline for every read, and what it could not read
@@ -20,7 +18,6 @@
 //!   in_root        files of a file system with untrusted links
 //!   trusted_file   files that only root can change: what may be loaded or run
 //!   cgroup         pod and container of a process
-//!   pid_namespace  whether process ids are the host's
 //!   paths          where the host's files are, and whose they are
 //!   child_task     what a child process does
 //!   child          starts this program again as a child process with a task
@@ -49,7 +46,6 @@ mod cli;
 #[cfg(target_os = "linux")]
 mod collect;
 mod document;
-mod envelope;
 #[cfg(target_os = "linux")]
 mod files;
 #[cfg(all(target_os = "linux", any(test, fuzzing)))]
@@ -68,12 +64,9 @@ mod nvml;
 #[cfg(target_os = "linux")]
 mod paths;
 #[cfg(target_os = "linux")]
-mod pid_namespace;
-#[cfg(target_os = "linux")]
 mod privileges;
 mod replay;
 mod request;
-mod section;
 #[cfg(test)]
 mod testing;
 #[cfg(target_os = "linux")]
@@ -84,14 +77,15 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use syringe_core::probe_command::ProbeCommand;
 use syringe_core::report::{Problem, Report, Sections, Source, Status};
 
 use crate::cli::{Invocation, UsageError};
-pub use crate::envelope::VERSION;
-use crate::envelope::blank;
+pub use crate::document::VERSION;
+use crate::document::blank;
 pub use crate::hold::RELEASE_FILE;
 use crate::request::Request;
-pub use crate::section::SectionName;
+pub use syringe_core::section_name::SectionName;
 
 /// Answered, completely or in part.
 const ANSWERED: i32 = 0;
@@ -175,16 +169,18 @@ fn run_child(task: child_task::ChildTask) -> ExitCode {
         child_task::ChildTask::NvidiaSmi(tool) => {
             not_started(&tool.program.display().to_string(), &actions::replace_process(&tool))
         }
-        child_task::ChildTask::DeviceAccessRequest(request) => match host::container_devices::check_access(&request) {
-            Ok(answer) => {
-                let written = std::io::stdout().write_all(answer.as_bytes());
-                if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        child_task::ChildTask::DeviceAccessRequest(request) => {
+            match host::runtime::container_devices::check_access(&request) {
+                Ok(answer) => {
+                    let written = std::io::stdout().write_all(answer.as_bytes());
+                    if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+                }
+                Err(error) => {
+                    let _ = write!(std::io::stderr(), "{error}");
+                    ExitCode::FAILURE
+                }
             }
-            Err(error) => {
-                let _ = write!(std::io::stderr(), "{error}");
-                ExitCode::FAILURE
-            }
-        },
+        }
     }
 }
 
@@ -214,6 +210,11 @@ pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
         Ok(Invocation::Act(act)) => answer(actions::run(&act, replay), false),
         Err(outcome) => outcome,
     }
+}
+
+/// Returns the command of a command line of the shipped program (without its name); `None` if it is wrong.
+pub fn parse(args: &[String]) -> Option<ProbeCommand> {
+    cli::command(args.iter().map(OsString::from))
 }
 
 /// A wrong command line as a document; help as text.

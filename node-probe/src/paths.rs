@@ -13,7 +13,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{cgroup, files, pid_namespace};
+use crate::{cgroup, files};
+
+/// The inode number that the kernel gives to the initial PID namespace (`PROC_PID_INIT_INO`).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// The roots of all files that the probe reads. In tests they are below a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +76,7 @@ fn host(proc: &Path) -> (PathBuf, Owner) {
 /// Whether process 1 is the init of the node: of the machine, or of a node that is itself a container.
 fn sees_the_nodes_processes(proc: &Path) -> bool {
     let cgroup = |process: &str| files::text(&proc.join(process).join("cgroup")).unwrap_or_default();
-    pid_namespace::is_initial(proc) || cgroup::is_init_of_a_node(&cgroup("1"), &cgroup("self"))
+    is_initial_pid_namespace(proc) || cgroup::is_init_of_a_node(&cgroup("1"), &cgroup("self"))
 }
 
 /// `/proc/PID/root` of each process of root that is named `kubelet` and runs in no pod. A process chooses its own name: without this
@@ -86,6 +89,12 @@ fn kubelet_roots(proc: &Path) -> impl Iterator<Item = PathBuf> {
         text("comm").as_deref() == Some("kubelet") && text("cgroup").is_some_and(may_be) && files::is_of_root(process)
     };
     processes.filter(is_kubelet).map(|process| process.join("root"))
+}
+
+/// Whether this procfs shows every process of the machine. With kind, `hostPID` gives the PID namespace of the kind node, not of the
+/// machine's.
+pub(crate) fn is_initial_pid_namespace(proc: &Path) -> bool {
+    files::link(&proc.join("self/ns/pid")).is_ok_and(|target| target.as_os_str() == INITIAL_PID_NAMESPACE)
 }
 
 #[cfg(test)]

@@ -11,64 +11,20 @@
 
 use std::sync::LazyLock;
 
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error;
+
+use crate::classification::{ActionCode, Class, Severity};
+
 const XID_ROWS: &str = include_str!("data/xid.tsv");
 const SXID_ROWS: &str = include_str!("data/sxid.tsv");
-
-/// The usual cause of a code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// The program that used the GPU.
-    Application,
-    /// Driver or GPU firmware.
-    Driver,
-    /// The GPU itself.
-    Hardware,
-    /// NVLink, NVSwitch, C2C.
-    Fabric,
-    /// Cooling.
-    Thermal,
-    /// Power supply.
-    Power,
-    /// No error: a message for information.
-    Info,
-}
-
-/// How bad a code usually is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// Something failed; the GPU continues to work.
-    Warning,
-    /// The GPU needs attention soon (a reset, a drain).
-    Critical,
-    /// The GPU cannot be used until an action is taken.
-    Fatal,
-}
-
-/// The action for a code, with the names of the tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Response {
-    /// Nothing.
-    None,
-    /// Look again later.
-    Watch,
-    /// Restart the pod.
-    RestartPod,
-    /// Update or set up driver or firmware.
-    UpdateSoftware,
-    /// Drain, then reset the GPU.
-    DrainAndReset,
-    /// Drain, then reboot the node.
-    DrainAndReboot,
-    /// Check cables, seating, cooling.
-    CheckCabling,
-    /// Contact the vendor; an RMA is likely.
-    ContactVendor,
-}
+/// Class of the table for a message that reports no fault.
+const INFO: &str = "info";
 
 /// Ageing of events of the running boot. A driver load, reset or reboot always ends them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ageing {
     /// Information after a day: the fault that it announced would have occurred.
     AfterADay,
@@ -81,7 +37,8 @@ pub enum Ageing {
 }
 
 /// Effect of a fatal SXid, from the Fabric Manager user guide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fatality {
     /// Traffic goes on.
     NonFatal,
@@ -94,23 +51,20 @@ pub enum Fatality {
 /// One Xid code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XidEntry {
-    /// The number in the line.
     pub code: u32,
-    /// The driver's own name for it.
+    /// Name in the driver.
     pub mnemonic: &'static str,
-    /// What it means, in a few words.
+    /// Meaning in a few words.
     pub name: &'static str,
-    /// Where its cause usually lies.
-    pub class: Class,
-    /// How bad it usually is.
+    /// Usual cause; `None` for a message that reports no fault.
+    pub class: Option<Class>,
+    /// Usual severity.
     pub severity: Severity,
     /// Immediate action of NVIDIA (`RESET_GPU`, `RESTART_APP`, `WORKFLOW_…`), if the catalogue has one.
     pub nvidia_action: Option<&'static str>,
     /// Action of NVIDIA for the later investigation.
     pub nvidia_investigation: Option<&'static str>,
-    /// What to do about it, in one word.
-    pub response: Response,
-    /// How it loses its weight.
+    pub action: ActionCode,
     pub ageing: Ageing,
     /// The action on a Kubernetes node.
     pub sre_action: &'static str,
@@ -125,28 +79,32 @@ pub struct XidEntry {
 /// One SXid code: what an NVSwitch of generation 2 or 3 (A100, H100 boards) reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SxidEntry {
-    /// The number in the line.
     pub code: u32,
     /// Name in the driver, without the prefix `NVSWITCH_ERR_`.
     pub mnemonic: &'static str,
-    /// The same in plain words.
+    /// The name in plain words.
     pub words: String,
     /// Class in the guide. `None`: only the word Fatal or Non-fatal of the line decides.
     pub fatality: Option<Fatality>,
     /// Severity, if the line has neither Fatal nor Non-fatal.
     pub severity: Severity,
     /// Action in the guide (`RESET_SCOPED`, `RESTART_HOST`, …), if it has one.
-    pub action: Option<&'static str>,
-    /// What to do about it, in one word.
-    pub response: Response,
-    /// How it loses its weight.
+    pub nvidia_action: Option<&'static str>,
+    pub action: ActionCode,
     pub ageing: Ageing,
 }
 
+impl XidEntry {
+    /// The class in the words of the table: `info` for a message that reports no fault.
+    pub fn class_name(&self) -> String {
+        self.class.map_or_else(|| INFO.to_owned(), |class| format!("{class:?}").to_lowercase())
+    }
+}
+
 impl SxidEntry {
-    /// What an operator does about it.
+    /// The action on a Kubernetes node.
     pub fn sre_action(&self) -> &'static str {
-        match self.action {
+        match self.nvidia_action {
             Some("IGNORE") => "Nothing by itself: watch the rate, and whether a fatal SXid follows",
             Some("CHECK_COOLING") => "Check cooling and airflow of the NVSwitch",
             Some("CHECK_MECHANICALS") => "Check how board and cables are seated",
@@ -172,7 +130,7 @@ pub fn xid(code: u32) -> Option<&'static XidEntry> {
     XIDS.get(at)
 }
 
-/// What is known of an SXid code.
+/// Returns the entry of an SXid code. `None`: the code is not in the catalogue.
 pub fn sxid(code: u32) -> Option<&'static SxidEntry> {
     let at = SXIDS.binary_search_by_key(&code, |entry| entry.code).ok()?;
     SXIDS.get(at)
@@ -205,10 +163,10 @@ fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
         name,
         class,
         severity,
-        action,
+        nvidia_action,
         investigation,
         raises,
-        response,
+        action,
         ageing,
         sre_action,
         differs,
@@ -221,21 +179,12 @@ fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
         code: code.parse().ok()?,
         mnemonic,
         name,
-        class: match class {
-            "application" => Class::Application,
-            "driver" => Class::Driver,
-            "hardware" => Class::Hardware,
-            "fabric" => Class::Fabric,
-            "thermal" => Class::Thermal,
-            "power" => Class::Power,
-            "info" => Class::Info,
-            _ => return None,
-        },
-        severity: severity_of(severity)?,
-        nvidia_action: given(action),
+        class: if class == INFO { None } else { Some(variant(class)?) },
+        severity: variant(severity)?,
+        nvidia_action: given(nvidia_action),
         nvidia_investigation: given(investigation),
-        response: response_of(response)?,
-        ageing: ageing_of(ageing)?,
+        action: variant(action)?,
+        ageing: variant(ageing)?,
         sre_action,
         differs: given(differs),
         raises_recovery_action: raises == "yes",
@@ -244,58 +193,23 @@ fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
 }
 
 fn sxid_row(fields: Vec<&'static str>) -> Option<SxidEntry> {
-    let [code, mnemonic, fatality, severity, action, response, ageing] = fields[..] else { return None };
+    let [code, mnemonic, fatality, severity, nvidia_action, action, ageing] = fields[..] else { return None };
     Some(SxidEntry {
         code: code.parse().ok()?,
         mnemonic,
         words: mnemonic.strip_prefix("HW_").unwrap_or(mnemonic).to_ascii_lowercase().replace('_', " "),
-        fatality: match fatality {
-            "non_fatal" => Some(Fatality::NonFatal),
-            "fatal" => Some(Fatality::Fatal),
-            "always_fatal" => Some(Fatality::AlwaysFatal),
-            _ => None,
-        },
-        severity: severity_of(severity)?,
-        action: given(action),
-        response: response_of(response)?,
-        ageing: ageing_of(ageing)?,
+        fatality: variant(fatality),
+        severity: variant(severity)?,
+        nvidia_action: given(nvidia_action),
+        action: variant(action)?,
+        ageing: variant(ageing)?,
     })
 }
 
-pub(super) fn severity_of(word: &str) -> Option<Severity> {
-    match word {
-        "info" => Some(Severity::Info),
-        "warning" => Some(Severity::Warning),
-        "critical" => Some(Severity::Critical),
-        "fatal" => Some(Severity::Fatal),
-        _ => None,
-    }
-}
-
-pub(super) fn response_of(word: &str) -> Option<Response> {
-    let found = match word {
-        "none" => Response::None,
-        "watch" => Response::Watch,
-        "restart_pod" => Response::RestartPod,
-        "update_software" => Response::UpdateSoftware,
-        "drain_and_reset" => Response::DrainAndReset,
-        "drain_and_reboot" => Response::DrainAndReboot,
-        "check_cabling" => Response::CheckCabling,
-        "contact_vendor" => Response::ContactVendor,
-        _ => return None,
-    };
-    Some(found)
-}
-
-pub(super) fn ageing_of(word: &str) -> Option<Ageing> {
-    let found = match word {
-        "after_a_day" => Ageing::AfterADay,
-        "when_working" => Ageing::WhenWorking,
-        "when_working_a_day" => Ageing::WhenWorkingADay,
-        "never" => Ageing::Never,
-        _ => return None,
-    };
-    Some(found)
+/// Parses a word of a table as a variant with this serialized name.
+pub(super) fn variant<T: Deserialize<'static>>(word: &'static str) -> Option<T> {
+    let deserializer: serde::de::value::StrDeserializer<'static, Error> = word.into_deserializer();
+    T::deserialize(deserializer).ok()
 }
 
 #[cfg(test)]
@@ -325,18 +239,18 @@ mod tests {
     fn classes_and_severities_are_spread_as_in_the_source() {
         let class = |class| xids().filter(|entry| entry.class == class).count();
         assert_eq!(
-            [Class::Application, Class::Driver, Class::Hardware, Class::Fabric].map(class),
+            [Class::Application, Class::Driver, Class::Hardware, Class::Fabric].map(|one| class(Some(one))),
             [76, 46, 25, 15],
             "application, driver, hardware, fabric"
         );
-        assert_eq!([Class::Power, Class::Info, Class::Thermal].map(class), [8, 5, 3]);
+        assert_eq!([Some(Class::Power), None, Some(Class::Thermal)].map(class), [8, 5, 3]);
         let severity = |severity| xids().filter(|entry| entry.severity == severity).count();
         assert_eq!(
             [Severity::Warning, Severity::Critical, Severity::Fatal, Severity::Info].map(severity),
             [48, 35, 14, 81]
         );
         // An application fault says nothing about the GPU. A rule handles patterns of them.
-        assert!(xids().all(|entry| entry.class != Class::Application || entry.severity == Severity::Info));
+        assert!(xids().all(|entry| entry.class != Some(Class::Application) || entry.severity == Severity::Info));
         assert_eq!(xids().filter(|entry| entry.raises_recovery_action).count(), 26);
         assert_eq!(xids().filter(|entry| entry.nvidia_action.is_none()).count(), 17);
         assert!(xids().all(|entry| !entry.name.is_empty() && entry.sre_action.len() > 8));
@@ -346,14 +260,14 @@ mod tests {
     fn the_codes_that_take_a_gpu_away_are_fatal() {
         let off_bus = xid(79).expect("79 is in the catalogue");
         assert_eq!(off_bus.mnemonic, "ROBUST_CHANNEL_GPU_HAS_FALLEN_OFF_THE_BUS");
-        assert_eq!((off_bus.class, off_bus.severity), (Class::Hardware, Severity::Fatal));
+        assert_eq!((off_bus.class, off_bus.severity), (Some(Class::Hardware), Severity::Fatal));
         assert_eq!(off_bus.nvidia_action, Some("RESTART_BM"));
         assert!(off_bus.raises_recovery_action);
         for code in [62, 74, 95, 119, 120, 140] {
             assert_eq!(xid(code).map(|entry| entry.severity), Some(Severity::Fatal), "{code}");
         }
         for code in [13, 31, 43, 45] {
-            assert_eq!(xid(code).map(|entry| entry.class), Some(Class::Application), "{code}");
+            assert_eq!(xid(code).map(|entry| entry.class), Some(Some(Class::Application)), "{code}");
         }
     }
 
@@ -362,7 +276,7 @@ mod tests {
         let fault = sxid(20034).expect("20034 is in the catalogue");
         assert_eq!((fault.mnemonic, fault.words.as_str()), ("HW_DLPL_LTSSM_FAULT_UP", "dlpl ltssm fault up"));
         assert_eq!((fault.fatality, fault.severity), (Some(Fatality::Fatal), Severity::Fatal));
-        assert_eq!(fault.action, Some("RESET_SCOPED"));
+        assert_eq!(fault.nvidia_action, Some("RESET_SCOPED"));
         assert_eq!(sxid(0).map(|entry| entry.words.as_str()), Some("no error"));
         let fatality = |fatality| sxids().filter(|entry| entry.fatality == fatality).count();
         assert_eq!(

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use crate::classification::Class;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::pci::PciAddress;
 use crate::text::clean;
 
 use crate::kernel_log::catalogue;
-use crate::kernel_log::catalogue::Class;
 use crate::kernel_log::line::{Line, Parsed, Part};
 use crate::kernel_log::line_parser;
 use crate::kernel_log::line_time::{LineTime, timestamp};
@@ -76,7 +76,7 @@ impl Key {
             Kind::Aer if self.sub_code.as_deref() == Some("corrected") => 0,
             Kind::Assertion => 1,
             Kind::Xid => {
-                let class = self.code.and_then(catalogue::xid).map(|entry| entry.class);
+                let class = self.code.and_then(catalogue::xid).and_then(|entry| entry.class);
                 if class == Some(Class::Application) { 1 } else { 2 }
             }
             _ => 2,

@@ -5,35 +5,33 @@
 
 use std::sync::LazyLock;
 
+use crate::classification::{ActionCode, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::kernel_log::catalogue;
-use crate::kernel_log::catalogue::{Ageing, Fatality, Response, Severity, given, rows};
+use crate::kernel_log::catalogue::{Ageing, Fatality, given, rows, variant};
 
 const ROWS: &str = include_str!("data/xid_kinds.tsv");
 
 /// The meaning of an event, without other facts about its GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventMeaning {
-    /// How bad it is while it is new.
+    /// Severity of a new event.
     pub severity: Severity,
-    /// What to do.
-    pub response: Response,
-    /// How it loses its weight.
+    pub action: ActionCode,
     pub ageing: Ageing,
-    /// What to do, in words.
+    /// The action in words.
     pub advice: &'static str,
 }
 
 /// A row of the kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// First and last code that it is for.
+    /// First and last code.
     pub codes: (u32, u32),
-    /// `detail=value|value`, joined by `&`. `repeated` is `yes` where more than one line says so.
+    /// `detail=value|value`, joined by `&`. `repeated` is `yes` for an event of more than one line.
     pub condition: &'static str,
-    /// What it means.
     pub meaning: EventMeaning,
-    /// Where that comes from.
+    /// Source of the row.
     pub why: Option<&'static str>,
 }
 
@@ -57,12 +55,7 @@ fn xid(event: &KernelEvent) -> Option<EventMeaning> {
     let entry = catalogue::xid(event.code?)?;
     let kind = KINDS.iter().find(|kind| kind.is_of(event));
     Some(kind.map_or(
-        EventMeaning {
-            severity: entry.severity,
-            response: entry.response,
-            ageing: entry.ageing,
-            advice: entry.sre_action,
-        },
+        EventMeaning { severity: entry.severity, action: entry.action, ageing: entry.ageing, advice: entry.sre_action },
         |kind| kind.meaning,
     ))
 }
@@ -70,7 +63,7 @@ fn xid(event: &KernelEvent) -> Option<EventMeaning> {
 /// For SXids that the driver calls fatal, whatever the code.
 const FATAL_SXID: EventMeaning = EventMeaning {
     severity: Severity::Fatal,
-    response: Response::DrainAndReset,
+    action: ActionCode::DrainAndReset,
     ageing: Ageing::WhenWorkingADay,
     advice: "Drain the node, then reset all its GPUs and NVSwitches together",
 };
@@ -82,7 +75,7 @@ fn sxid(event: &KernelEvent) -> Option<EventMeaning> {
     };
     let row = EventMeaning {
         severity: entry.severity,
-        response: entry.response,
+        action: entry.action,
         ageing: entry.ageing,
         advice: entry.sre_action(),
     };
@@ -93,7 +86,7 @@ fn sxid(event: &KernelEvent) -> Option<EventMeaning> {
         Some("Fatal") => FATAL_SXID,
         Some(_) if !asks_for_something => EventMeaning {
             severity: Severity::Info,
-            response: Response::Watch,
+            action: ActionCode::Watch,
             ageing: Ageing::AfterADay,
             advice: "Nothing by itself: watch the rate, and whether a fatal SXid follows",
         },
@@ -119,14 +112,10 @@ fn holds(condition: &str, event: &KernelEvent) -> bool {
 }
 
 fn kind(fields: Vec<&'static str>) -> Option<Kind> {
-    let [codes, condition, severity, response, ageing, advice, why] = fields[..] else { return None };
+    let [codes, condition, severity, action, ageing, advice, why] = fields[..] else { return None };
     let (first, last) = codes.split_once('-').unwrap_or((codes, codes));
-    let meaning = EventMeaning {
-        severity: catalogue::severity_of(severity)?,
-        response: catalogue::response_of(response)?,
-        ageing: catalogue::ageing_of(ageing)?,
-        advice,
-    };
+    let meaning =
+        EventMeaning { severity: variant(severity)?, action: variant(action)?, ageing: variant(ageing)?, advice };
     Some(Kind { codes: (first.parse().ok()?, last.parse().ok()?), condition, meaning, why: given(why) })
 }
 
@@ -139,9 +128,9 @@ mod tests {
         KernelEvent { kind, code: Some(code), details, count: 1, ..KernelEvent::default() }
     }
 
-    fn of_xid(code: u32, details: &[(&str, &str)]) -> (Severity, Response, Ageing) {
+    fn of_xid(code: u32, details: &[(&str, &str)]) -> (Severity, ActionCode, Ageing) {
         let found = of(&event(KernelEventKind::Xid, code, details)).expect("a known code");
-        (found.severity, found.response, found.ageing)
+        (found.severity, found.action, found.ageing)
     }
 
     #[test]
@@ -161,12 +150,12 @@ mod tests {
             (155, vec![]),
             (157, vec![]),
         ] {
-            let (severity, response, _) = of_xid(code, &details);
-            assert_eq!((severity, response), (Severity::Warning, Response::Watch), "{code} {details:?}");
+            let (severity, action, _) = of_xid(code, &details);
+            assert_eq!((severity, action), (Severity::Warning, ActionCode::Watch), "{code} {details:?}");
         }
         assert_eq!(of_xid(144, &[("action", "IGNORE"), ("fatal", "false")]).0, Severity::Info);
         assert_eq!(of_xid(144, &[("action", "RESET_GPU"), ("fatal", "true")]).0, Severity::Fatal);
-        assert_eq!(of_xid(74, &[]), (Severity::Fatal, Response::DrainAndReset, Ageing::WhenWorkingADay));
+        assert_eq!(of_xid(74, &[]), (Severity::Fatal, ActionCode::DrainAndReset, Ageing::WhenWorkingADay));
     }
 
     #[test]
@@ -178,15 +167,15 @@ mod tests {
 
     #[test]
     fn the_actions_of_the_catalogue_stand() {
-        for (code, response) in [
-            (167, Response::DrainAndReboot),
-            (173, Response::DrainAndReboot),
-            (168, Response::DrainAndReboot),
-            (151, Response::DrainAndReboot),
-            (78, Response::UpdateSoftware),
-            (109, Response::DrainAndReset),
+        for (code, action) in [
+            (167, ActionCode::DrainAndReboot),
+            (173, ActionCode::DrainAndReboot),
+            (168, ActionCode::DrainAndReboot),
+            (151, ActionCode::DrainAndReboot),
+            (78, ActionCode::UpdateSoftware),
+            (109, ActionCode::DrainAndReset),
         ] {
-            assert_eq!(of_xid(code, &[]).1, response, "{code}");
+            assert_eq!(of_xid(code, &[]).1, action, "{code}");
         }
         let cold = of(&event(KernelEventKind::Xid, 110, &[])).expect("a known code");
         assert!(cold.advice.contains("power-cycle"), "{}", cold.advice);

@@ -50,7 +50,7 @@ mod xid_extra_lines;
 mod xid_frame;
 mod xid_text;
 
-pub use catalogue::{Class, Fatality, Severity, SxidEntry, XidEntry, sxid, sxids, xid, xids};
+pub use catalogue::{Fatality, SxidEntry, XidEntry, sxid, sxids, xid, xids};
 pub use drop_events_before::drop_events_before;
 pub use events::{Clock, EventLog, Options};
 pub use join_gpus::{LogOrigin, join_gpus};

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gpu_syringe::command_line::command_of;
 use kube::ResourceExt;
 use serde_json::Value;
 use tokio::time::sleep;
@@ -174,10 +175,10 @@ impl Worker {
 
     async fn run_command(&mut self, step: &Step) {
         let node = self.site.node(self.number, step.healthy);
-        let tool = step.tool.replace('_', "-");
-        let mut words = vec!["--output", "json", &tool];
+        let command = command_of(step.tool);
+        let mut words = vec!["--output", "json", command];
         if step.tool != "list_gpu_nodes" {
-            words.extend(["--node-name", &node]);
+            words.push(&node);
         }
         if step.tool == KILL {
             words.splice(0..0, ["--mode", "operator"]);

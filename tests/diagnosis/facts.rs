@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::{Problem, Report, Section, Sections};
+use syringe_core::section_name::SectionName;
 
 use super::{replayed, scenarios, told};
 
@@ -176,7 +177,7 @@ fn a_log_of_hardware_faults_is_not_clear_and_one_section_says_so() {
     let diagnosis = judged(&part);
     assert!(diagnosis.verdict >= Verdict::Critical, "{}", told(&diagnosis));
     assert!(diagnosis.summary.contains("Only xid was checked"), "{}", diagnosis.summary);
-    assert_eq!(diagnosis.judged, ["xid"]);
+    assert_eq!(diagnosis.checked, [SectionName::Xid]);
 }
 
 #[test]
@@ -184,7 +185,7 @@ fn a_healthy_answer_names_its_limits() {
     let (report, _) = scenarios().remove("healthy-h100-8").expect("it");
     let diagnosis = judged(&report);
     assert!(
-        diagnosis.judged.len() + diagnosis.judged_in_part.len() == 9 && diagnosis.not_judged.is_empty(),
+        diagnosis.checked.len() + diagnosis.partly_checked.len() == 9 && diagnosis.not_requested.is_empty(),
         "{}",
         told(&diagnosis)
     );
@@ -269,7 +270,7 @@ fn counters_are_divided_by_the_time_since_the_driver_was_loaded() {
             )));
         });
         let diagnosis = judged(&report);
-        let heat = diagnosis.findings.iter().find(|one| one.id == "thermal-time-lost").map(|one| one.severity);
+        let heat = diagnosis.findings.iter().find(|one| one.id == "thermal-slowdown-frequent").map(|one| one.severity);
         (has(&diagnosis, "pcie-replays-high"), heat)
     };
     assert_eq!(with("2026-11-12T02:45:10+00:00"), (false, Some(Severity::Info)));
@@ -302,7 +303,7 @@ fn implausible_values_are_found() {
         gpus(value, "telemetry")[6]["utilization"]["gpu_percent"] = json!(4_294_967_295_u32);
     });
     let diagnosis = judged(&much);
-    assert_eq!(finding(&diagnosis, "value-implausible").scope.gpu, Some(6));
+    assert_eq!(finding(&diagnosis, "sensor-value-implausible").scope.gpu, Some(6));
     assert_ne!(diagnosis.verdict, Verdict::Healthy);
 }
 
@@ -331,7 +332,7 @@ fn refused_counters_are_unknown() {
 fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
     let (report, _) = scenarios().remove("xid79-off-bus").expect("it");
     let diagnosis = judged(&report);
-    let waits = finding(&diagnosis, "collective-waits");
+    let waits = finding(&diagnosis, "job-waits-for-lost-gpu");
     assert!(waits.evidence[0].contains("GPUs 0-2, 4-7"), "{waits:?}");
     let lost = finding(&diagnosis, "gpu-off-bus").evidence.join("; ");
     assert!(lost.contains("UUID GPU-ad0124a1") && lost.contains("serial 1675710730620"), "{lost}");
@@ -342,14 +343,14 @@ fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
             gpu["power"]["draw_milliwatts"] = json!(187_000);
         }
     });
-    assert!(!has(&judged(&spinning), "collective-waits"));
+    assert!(!has(&judged(&spinning), "job-waits-for-lost-gpu"));
     // And those that work go on working.
     let working = changed("xid79-off-bus", |value| {
         for gpu in gpus(value, "telemetry") {
             gpu["power"]["draw_milliwatts"] = json!(600_000);
         }
     });
-    assert!(!has(&judged(&working), "collective-waits"));
+    assert!(!has(&judged(&working), "job-waits-for-lost-gpu"));
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn what_was_not_read_is_no_reason() {
 fn an_absent_driver_has_one_finding() {
     const ABSENT: [&str; 5] = [
         "driver-not-loaded",
-        "driver-wrong-flavour",
+        "driver-wrong-kernel-module-type",
         "driver-refused-by-secure-boot",
         "driver-refused-by-selinux",
         "driver-not-built-for-kernel",

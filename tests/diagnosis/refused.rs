@@ -34,7 +34,7 @@ fn found(diagnosis: &Diagnosis, id: &str) -> bool {
 #[test]
 fn a_gpu_that_the_driver_refuses_is_found_in_the_log_alone() {
     let kinds = [
-        (KernelEventKind::NotSupported, "driver-wrong-flavour"),
+        (KernelEventKind::NotSupported, "driver-wrong-kernel-module-type"),
         (KernelEventKind::BarUnassigned, "gpu-memory-not-mapped"),
     ];
     for (kind, id) in kinds {
@@ -57,7 +57,7 @@ fn a_refusal_without_an_address_is_no_fault_if_every_gpu_responds() {
     let mut report = healthy();
     report.sections.xid = log;
     let diagnosis = diagnose(&report, &KubernetesFacts::default());
-    assert!(!found(&diagnosis, "driver-wrong-flavour"), "{}", told(&diagnosis));
+    assert!(!found(&diagnosis, "driver-wrong-kernel-module-type"), "{}", told(&diagnosis));
 }
 
 /// A healthy node with these temperatures on every GPU.

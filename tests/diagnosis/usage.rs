@@ -102,7 +102,7 @@ fn nobody_is_called_a_stranger_on_doubtful_facts() {
 fn no_pod_lacks_its_gpu_on_doubtful_facts() {
     silenced(
         "running-pod-without-gpu",
-        "pod-without-its-gpu",
+        "pod-gpu-not-allocated",
         &[
             ("the allocations were read in part", |report, _| in_part(&mut report.sections.kubelet)),
             ("the allocations are claims alone", |report, _| kubelet(report).source = "claims".into()),

@@ -39,16 +39,11 @@ enum OtherSections {
 /// How grave a finding about this event must be: as grave as the catalogue's tables say of it. `None`: it is information.
 fn least_severity(event: &KernelEvent, others: OtherSections) -> Option<Severity> {
     let judged = xid::event_meaning::of(event)?;
-    let of_table = match judged.severity {
-        xid::Severity::Info => return None,
-        xid::Severity::Warning => Severity::Warning,
-        xid::Severity::Critical => Severity::Critical,
-        xid::Severity::Fatal => Severity::Fatal,
-    };
     match (event.code?, others) {
+        _ if judged.severity == Severity::Info => None,
         // NVML's own answer of now, which is `none`, has taken the recommendation back.
         (154, OtherSections::Everything) => None,
-        _ => Some(of_table),
+        _ => Some(judged.severity),
     }
 }
 
@@ -202,7 +197,7 @@ proptest! {
         let (report, cluster) = at.get(library());
         let part = diagnose(&without(report, mask), cluster);
         prop_assert_ne!(part.verdict, Verdict::Healthy, "{}", told(&part));
-        prop_assert!(!part.not_judged.is_empty());
+        prop_assert!(!part.not_requested.is_empty());
     }
 
     /// A section that nobody could read is no better than one that nobody asked for.
@@ -330,7 +325,7 @@ fn no_accepted_answer_of_a_tool_calls_a_troubled_node_healthy() {
         let verdict = answer["verdict"].as_str().unwrap_or_default();
         if verdict == "healthy" {
             assert_eq!(expected.verdict, "healthy", "{}", path.display());
-            assert_eq!(answer["not_judged"], Value::Null, "{}", path.display());
+            assert_eq!(answer["not_requested"], Value::Null, "{}", path.display());
         }
         if matches!(verdict, "healthy" | "no_fault_found") {
             for event in answer["events"].as_array().into_iter().flatten() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use gpu_syringe::command_line::{command, documented_call};
+use gpu_syringe::command_line::{self, command, documented_call};
 use gpu_syringe::settings::Mode;
 use gpu_syringe::tools::{self, ToolEntry};
 use serde_json::{Map, Value, json};
@@ -140,7 +140,7 @@ const ABOUT: [About; 13] = [
 
 /// Fields that every answer may have: their schemas have no text, because the instructions of the server explain them once.
 const SHARED: [(&str, &str); 14] = [
-    ("verdict", "the worst finding in the sections of `judged`; [answers.md](answers.md) explains the words"),
+    ("verdict", "the worst finding in the sections of `checked`; [answers.md](answers.md) explains the words"),
     ("summary", "one sentence; of `describe_gpu_node` an object with numbers"),
     (
         "findings",
@@ -150,7 +150,10 @@ const SHARED: [(&str, &str); 14] = [
         "plan",
         "the steps for each GPU or node, in order; for a tool that changes a node, the text that the user agrees to",
     ),
-    ("judged", "the sections of the report that the verdict covers; `judged_in_part` and `not_judged` name the others"),
+    (
+        "checked",
+        "the sections of the report that the verdict covers; `partly_checked` and `not_requested` name the others",
+    ),
     ("unknown", "what could not be read, with the reason and the next step; it never counts as healthy"),
     ("not_checked", "what one reading cannot show"),
     ("coverage", "the time that the kernel log covers"),
@@ -177,8 +180,8 @@ fn entries() -> Vec<ToolEntry> {
 
 /// The command that runs a tool: it has the name of the tool as an alias.
 fn command_of(tool: &str) -> clap::Command {
-    let is_it = |command: &&clap::Command| command.get_all_aliases().any(|alias| alias == tool);
-    command().get_subcommands().find(is_it).unwrap_or_else(|| panic!("no command has the alias {tool}")).clone()
+    let name = command_line::command_of(tool);
+    command().find_subcommand(name).unwrap_or_else(|| panic!("no command is named {name}")).clone()
 }
 
 /// How an argument is given on the command line.
@@ -334,8 +337,8 @@ fn written() -> String {
     let mut text = String::from(
         "# Tools\n\n\
          This page is generated from the definitions of the tools and of the command line by `tests/docs/tools_page.rs`.\n\n\
-         Each tool of the MCP server is also a command, with the same answer in JSON. A command has a short name; the name of the \
-         tool works too, with underscores or dashes. There is one entry for each kind of question: `get_gpu_health` for a cluster, \
+         Each tool of the MCP server is also a command, with the same answer in JSON. \
+         There is one entry for each kind of question: `get_gpu_health` for a cluster, \
          `diagnose_gpu_node` for a node, `explain_gpu_pod` for a pod. Every tool also takes `context` if `--allow-context` permits \
          more than one context; on the command line, `--context`. [permissions.md](permissions.md) lists the permissions of each role; without the roles of this project, the same permissions \
          are needed.\n\n| tool | command | creates a pod |\n|---|---|---|\n",
@@ -360,9 +363,9 @@ fn written() -> String {
     entries.iter().for_each(|entry| text.push_str(&section(entry)));
     text.push_str("## Other commands\n\n| command | what it does |\n|---|---|\n");
     let all = command();
-    let is_of_a_tool =
-        |one: &&clap::Command| !entries.iter().any(|entry| one.get_all_aliases().any(|name| name == entry.name));
-    for one in all.get_subcommands().filter(|one| !one.is_hide_set()).filter(is_of_a_tool) {
+    let is_of_no_tool =
+        |one: &&clap::Command| !entries.iter().any(|entry| command_line::command_of(entry.name) == one.get_name());
+    for one in all.get_subcommands().filter(|one| !one.is_hide_set()).filter(is_of_no_tool) {
         let about = one.get_about().map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(text, "| `{}` | {about} |", one.get_name());
     }

@@ -10,7 +10,7 @@ const SHORTEST: usize = 8;
 /// The source files of both programs and of the core with their rules: path, and text without breaks inside of string literals.
 pub(crate) fn source() -> Vec<(String, String)> {
     let mut files = Vec::new();
-    for folder in ["launcher/src", "node-probe/src", "src"] {
+    for folder in ["launcher", "node-probe/src", "src"] {
         collect(&root().join(folder), &mut files);
     }
     files

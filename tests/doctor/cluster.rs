@@ -82,10 +82,10 @@ impl Answer {
         checks.map(|check| check["id"].as_str().unwrap()).collect()
     }
 
-    /// The command that mends a check.
-    pub(crate) fn mend(&self, id: &str) -> &str {
+    /// The command that fixes a check.
+    pub(crate) fn fix(&self, id: &str) -> &str {
         let check = self.checks().iter().find(|check| check["id"] == id);
-        check.unwrap_or_else(|| panic!("no {id}: {}", self.json))["mend"]["command"].as_str().unwrap_or_default()
+        check.unwrap_or_else(|| panic!("no {id}: {}", self.json))["fix"]["command"].as_str().unwrap_or_default()
     }
 }
 

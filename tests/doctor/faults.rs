@@ -13,9 +13,9 @@ fn check(fault: &str, answer: &Answer, failures: &[&str], warnings: &[&str], com
     let code = if failures.is_empty() { 0 } else { 1 };
     assert_eq!(answer.code, Some(code), "{fault}");
     let first = failures.first().or(warnings.first()).expect("a problem");
-    assert!(answer.mend(first).contains(command), "{fault}: {}", answer.mend(first));
+    assert!(answer.fix(first).contains(command), "{fault}: {}", answer.fix(first));
     for id in failures.iter().chain(warnings) {
-        assert!(!answer.mend(id).is_empty(), "{fault}: {id} names no command");
+        assert!(!answer.fix(id).is_empty(), "{fault}: {id} names no command");
     }
 }
 

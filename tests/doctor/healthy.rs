@@ -43,7 +43,7 @@ async fn trial_is_a_warning_about_root_and_inject_works() {
     assert_eq!((answer.code, answer.ids("failure")), (Some(0), vec![]), "{}", answer.json);
     assert_eq!(answer.ids("warning"), ["policy"]);
     assert_eq!(answer.ids("skipped"), ["image", "image-on-nodes", "policy-parameter"]);
-    assert!(answer.mend("policy").contains("setup --apply --profile hardened"));
+    assert!(answer.fix("policy").contains("setup --apply --profile hardened"));
     assert!(answer.json["checks"][0]["evidence"].as_str().is_some_and(|text| text.contains("root on every node")));
 }
 

@@ -41,7 +41,7 @@ impl Site {
 
     /// The pod that `gpu-syringe pod-spec` prints.
     async fn printed(&self, settings: &[&str]) -> Value {
-        let words = ["pod-spec", "--output", "json", "--node-name", &self.node];
+        let words = ["pod-spec", "--output", "json", &self.node];
         self.launcher().args(words.into_iter().chain(settings.iter().copied())).run().await.json()
     }
 

@@ -20,7 +20,7 @@ fn run(state: &Path, words: &[&str]) -> Output {
 
 fn kill(words: &[&'static str]) -> Vec<String> {
     let (pid, ticks) = (PID.to_string(), START_TICKS.to_string());
-    let call = ["kill-gpu-process", "--node-name", "gpu-1", "--gpu", BUSY_GPU, "--pid", &pid, "--start-ticks", &ticks];
+    let call = ["kill-gpu-process", "gpu-1", "--gpu", BUSY_GPU, "--pid", &pid, "--start-ticks", &ticks];
     words.iter().chain(&call).map(|word| (*word).to_owned()).collect()
 }
 

@@ -11,7 +11,7 @@ pub(crate) fn printed(settings: &[&str]) -> Value {
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-syringe"));
     command.env_clear().env("HOME", home.path()).env("XDG_STATE_HOME", home.path().join("state"));
-    command.args(["--image", IMAGE, "pod-spec", "--output", "json", "--node-name", "gpu-1"]).args(settings);
+    command.args(["--image", IMAGE, "pod-spec", "--output", "json", "gpu-1"]).args(settings);
     let printed = command.output().unwrap();
     assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     serde_json::from_slice(&printed.stdout).unwrap()

@@ -220,8 +220,8 @@ fn pod_question(pod: &str) -> Question {
 async fn ask(cluster: &Fixture, question: &Question) -> Value {
     let bed = Bed::of(cluster.clone()).await;
     let words = match question {
-        Question::Node(node) => vec!["diagnose-gpu-node", "--node-name", node],
-        Question::Pod(namespace, name) => vec!["explain-gpu-pod", "--pod", name, "--pod-namespace", namespace],
+        Question::Node(node) => vec!["diagnose", node],
+        Question::Pod(namespace, name) => vec!["explain", name, "-n", namespace],
     };
     let ended = bed.launcher().args(["--output", "json"]).args(words).run().await;
     serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {} {}", ended.stdout, ended.stderr))

@@ -13,7 +13,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .beside(&BEHIND)
             .twin(scenario("secure-boot-refuses-the-module")),
         Case::of_node(27, scenario("wrong-module-flavour"))
-            .finding("driver-wrong-flavour", &["needs_proprietary_module", "proprietary kernel modules"])
+            .finding("driver-wrong-kernel-module-type", &["needs_proprietary_module", "proprietary kernel modules"])
             .beside(&BEHIND)
             .twin(scenario("module-of-no-kernel")),
         Case::of_node(28, scenario("secure-boot-refuses-the-module"))

@@ -13,7 +13,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .finding("gpu-used-without-allocation", &["research/notebook", "GPU 3, allocated to", "is privileged"])
             .twin(stranger(false)),
         Case::of_node(15, started_early("02:00:05"))
-            .finding("pod-without-its-gpu", &["research/train", "allocated no device"])
+            .finding("pod-gpu-not-allocated", &["research/train", "allocated no device"])
             .twin(started_early("02:44:50")),
         Case::of_node(19, refused(&["01:10:00", "02:20:00"]))
             .finding("kubelet-allocations-not-released", &["Requested: 1, Available: 0", "Restart the kubelet"])

@@ -38,12 +38,8 @@ async fn the_pod_is_gone_when_a_call_has_succeeded() {
 #[tokio::test]
 async fn the_pod_is_gone_when_the_image_does_not_contain_node_probe() {
     let bed = Bed::healthy().await;
-    let ended = bed
-        .launcher()
-        .env("GPU_SYRINGE_IMAGE", "registry.example/nginx:1")
-        .args(["get-gpu-inventory", "--node-name", "gpu-1"])
-        .run()
-        .await;
+    let ended =
+        bed.launcher().env("GPU_SYRINGE_IMAGE", "registry.example/nginx:1").args(["inventory", "gpu-1"]).run().await;
     bed.assert_bare(1);
     assert_eq!(ended.code, Some(3));
     let error: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
@@ -181,7 +177,7 @@ async fn a_call_that_is_nearly_done_when_standard_input_ends_is_still_answered()
 #[tokio::test]
 async fn the_pod_is_gone_when_the_call_s_time_is_over() {
     let bed = Bed::with(|faults| faults.everywhere.exec = Some(ExecFault::Hang.into())).await;
-    let ended = bed.launcher().args(["--call-timeout", "5", "get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+    let ended = bed.launcher().args(["--call-timeout", "5", "inventory", "gpu-1"]).run().await;
     bed.assert_bare(1);
     assert_eq!(ended.code, Some(3));
     assert!(ended.stderr.contains("did not finish") && ended.stderr.contains("--call-timeout"), "{}", ended.stderr);
@@ -190,7 +186,7 @@ async fn the_pod_is_gone_when_the_call_s_time_is_over() {
 #[tokio::test]
 async fn the_pod_is_gone_when_its_container_does_not_start_in_time() {
     let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::Slow(NEVER).into())).await;
-    let ended = bed.launcher().args(["--start-timeout", "1", "get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+    let ended = bed.launcher().args(["--start-timeout", "1", "inventory", "gpu-1"]).run().await;
     bed.assert_bare(1);
     assert_eq!(ended.code, Some(3));
     // A busy machine waits longer than the limit.

@@ -87,16 +87,3 @@ async fn names_and_yaml_are_printed_as_by_kubectl() {
     let read: Value = serde_saphyr::from_str(&yaml).unwrap();
     assert_eq!((&read["findings"], &read["verdict"]), (&json["findings"], &json["verdict"]));
 }
-
-/// A setting with another meaning than before must not be taken for the new one.
-#[tokio::test]
-async fn the_old_names_of_the_probes_namespace_are_refused() {
-    let bed = Bed::healthy().await;
-    let by_variable = bed.launcher().env("GPU_SYRINGE_NAMESPACE", "tools").args(["nodes"]).run().await;
-    assert!(by_variable.code == Some(2) && by_variable.stderr.contains("GPU_SYRINGE_PROBE_NAMESPACE"));
-    let file = bed.home().join("settings.toml");
-    std::fs::write(&file, "namespace = 'tools'\n").unwrap();
-    let by_file = bed.launcher().args(["--config", file.to_str().unwrap(), "nodes"]).run().await;
-    assert!(by_file.code == Some(2) && by_file.stderr.contains("'probe_namespace'"), "{}", by_file.stderr);
-    bed.assert_bare(0);
-}

@@ -71,7 +71,7 @@ async fn a_sandbox_that_cannot_be_created_is_an_error_with_the_event_of_the_pod(
     let why = "failed to get sandbox runtime: no runtime for \"nvidia\" is configured";
     let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::NoSandbox(why.to_owned()).into())).await;
     let launcher = bed.launcher().env("GPU_SYRINGE_START_TIMEOUT", "1");
-    let ended = launcher.args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+    let ended = launcher.args(["inventory", "gpu-1"]).run().await;
     assert_eq!(ended.code, Some(3));
     assert!(ended.stderr.contains("FailedCreatePodSandBox") && ended.stderr.contains(why), "{}", ended.stderr);
     bed.assert_bare(1);
@@ -82,7 +82,7 @@ async fn a_registry_that_does_not_answer_is_reported_and_a_runtime_that_hangs_is
     for (fault, is_pull) in [(StartFault::HungPull, true), (StartFault::HungRuntime, false)] {
         let bed = Bed::with(|faults| faults.everywhere.start = Some(fault.into())).await;
         let launcher = bed.launcher().env("GPU_SYRINGE_START_TIMEOUT", "1");
-        let ended = launcher.args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+        let ended = launcher.args(["inventory", "gpu-1"]).run().await;
         assert_eq!(ended.code, Some(3));
         assert_eq!(ended.stderr.contains("Pulling image"), is_pull, "{}", ended.stderr);
         assert_eq!(ended.stderr.contains("registry"), is_pull, "{}", ended.stderr);
@@ -142,7 +142,7 @@ async fn a_namespace_that_denies_privileged_pods_gives_the_api_facts_and_names_t
 async fn a_missing_namespace_is_an_error_that_names_it() {
     let bed = Bed::healthy().await;
     let launcher = bed.launcher().env("GPU_SYRINGE_PROBE_NAMESPACE", "nowhere");
-    let ended = launcher.args(["--via", "pod", "get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+    let ended = launcher.args(["--via", "pod", "inventory", "gpu-1"]).run().await;
     assert_eq!(ended.code, Some(3));
     assert!(ended.stderr.contains("nowhere") && ended.stderr.contains("Next step"), "{}", ended.stderr);
     bed.assert_bare(0);
@@ -218,7 +218,7 @@ async fn if_a_proxy_refuses_websockets_the_log_is_read_and_the_answer_says_so() 
 #[tokio::test]
 async fn if_a_proxy_answers_websockets_with_502_the_log_is_read_after_the_time_limit() {
     let bed = with_exec(ExecFault::UpgradeRefused(502)).await;
-    let launcher = bed.launcher().args(["--start-timeout", "2", "get-gpu-inventory", "--node-name", "gpu-1"]);
+    let launcher = bed.launcher().args(["--start-timeout", "2", "inventory", "gpu-1"]);
     let ended = launcher.run().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let answer: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
@@ -274,7 +274,7 @@ async fn an_empty_variable_counts_as_not_set() {
         "ALLOW_NODES",
     ];
     let launcher = empty.iter().fold(bed.launcher(), |launcher, name| launcher.env(&format!("GPU_SYRINGE_{name}"), ""));
-    let ended = launcher.args(["get-gpu-telemetry", "--node-name", "gpu-1"]).run().await;
+    let ended = launcher.args(["telemetry", "gpu-1"]).run().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     bed.assert_bare(1);
 }
@@ -289,7 +289,7 @@ async fn a_report_of_another_schema_version_is_an_error_that_names_it() {
         let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
         answer.error_with(&[
             "schema version is 1 (node-probe 0.0.9)",
-            "reads 2",
+            "reads 3",
             "--image",
             "The probe pod was deleted",
         ]);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use demo_cluster::{Fixture, NodeFixture, workloads_of};
+use gpu_syringe::command_line::command_of;
 use k8s_openapi::api::core::v1::{Event, NodeCondition, Pod};
 use serde_json::{Value, json};
 use syringe_core::report::Report;
@@ -239,10 +240,11 @@ fn calls() -> Vec<(&'static str, Value)> {
 
 /// The same call as words of a command line.
 fn words(tool: &str, arguments: &Value) -> Vec<String> {
-    let mut words = vec![tool.replace('_', "-")];
+    let mut words = vec![command_of(tool).to_owned()];
     for (name, value) in arguments.as_object().unwrap() {
-        let name = if (tool, name.as_str()) == ("explain_gpu_pod", "namespace") { "pod-namespace" } else { name };
-        words.push(format!("--{}", name.replace('_', "-")));
+        if !["node_name", "pod"].contains(&name.as_str()) {
+            words.push(format!("--{}", name.replace('_', "-")));
+        }
         match value {
             Value::Bool(_) => {}
             Value::String(text) => words.push(text.clone()),

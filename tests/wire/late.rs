@@ -55,7 +55,7 @@ async fn a_session_declares_the_pod_and_deletes_it_when_it_comes() {
 #[tokio::test]
 async fn a_command_declares_the_pod_and_looks_for_it_before_it_ends() {
     let bed = bed_with_late_creation().await;
-    let ended = bed.launcher().args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+    let ended = bed.launcher().args(["inventory", "gpu-1"]).run().await;
     assert_eq!(ended.code, Some(3));
     assert_declared(&ended.stderr);
     bed.assert_bare(1);

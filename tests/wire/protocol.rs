@@ -331,13 +331,13 @@ async fn every_tool_says_that_quoted_text_is_data() {
 #[tokio::test]
 async fn commands_print_json_into_a_pipe_and_a_table_when_asked() {
     let bed = Bed::healthy().await;
-    let words = ["get-gpu-inventory", "--node-name", "gpu-1"];
+    let words = ["inventory", "gpu-1"];
     let json = bed.launcher().args(words).run().await.json();
     assert_eq!(json["probe"]["deleted"], true);
     let table = bed.launcher().args(words).args(["--output", "table"]).run().await;
     assert_eq!(table.code, Some(0));
     assert!(table.stdout.contains("NVIDIA H100") && table.stdout.contains("probe pod deleted"), "{}", table.stdout);
-    let nodes = bed.launcher().args(["list-gpu-nodes"]).run().await.json();
+    let nodes = bed.launcher().args(["nodes"]).run().await.json();
     assert_eq!(nodes["totals"]["gpu_nodes"], 1);
     bed.assert_bare(2);
 }
@@ -346,7 +346,7 @@ async fn commands_print_json_into_a_pipe_and_a_table_when_asked() {
 async fn the_namespace_of_a_pod_to_explain_is_not_that_of_the_probe() {
     let job = workload_pod("jobs", "training", "gpu-1", 1);
     let bed = Bed::of(Fixture { pods: vec![job], ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await;
-    let words = ["explain-gpu-pod", "--pod", "training", "--pod-namespace", "jobs"];
+    let words = ["explain", "training", "-n", "jobs"];
     let answer = bed.launcher().args(words).run().await.json();
     assert_eq!((&answer["phase"], &answer["probe"]["deleted"]), (&json!("Running"), &json!(true)), "{answer}");
     let created = format!("POST /api/v1/namespaces/{NAMESPACE}/pods");

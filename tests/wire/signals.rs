@@ -48,7 +48,7 @@ async fn the_pod_is_gone_after_sigterm_before_its_container_runs() {
 #[tokio::test]
 async fn the_pod_is_gone_after_ctrl_c_at_the_command_line() {
     let bed = Bed::with(|faults| faults.everywhere.exec = Some(ExecFault::Hang.into())).await;
-    let mut running = bed.launcher().args(["get-gpu-inventory", "--node-name", "gpu-1"]).start();
+    let mut running = bed.launcher().args(["inventory", "gpu-1"]).start();
     wait::until("the probe pod", async || (!bed.pods().is_empty()).then_some(())).await;
     running.signal("INT");
     let status = running.exit().await;
@@ -67,7 +67,7 @@ async fn a_second_ctrl_c_ends_at_once_and_names_what_is_left() {
             faults.api.requests.push(RequestFault { verb: Some("delete"), resource: Some("pods"), answer });
         })
         .await;
-        let words: &[&str] = if serves { &["mcp"] } else { &["get-gpu-inventory", "--node-name", "gpu-1"] };
+        let words: &[&str] = if serves { &["mcp"] } else { &["inventory", "gpu-1"] };
         let mut client = bed.client().await;
         let mut running = bed.launcher().args(words.iter().copied()).start();
         let program = if serves {
@@ -104,7 +104,7 @@ async fn a_second_ctrl_c_ends_at_once_and_names_what_is_left() {
 #[tokio::test]
 async fn a_command_that_makes_no_pod_ends_at_once_with_ctrl_c() {
     let bed = Bed::with(|faults| faults.api.slow(NEVER)).await;
-    for words in [&["list-gpu-nodes"][..], &["sweep"], &["diagnose-gpu-node", "--node-name", "gpu-1"]] {
+    for words in [&["nodes"][..], &["sweep"], &["diagnose", "gpu-1"]] {
         let asked = bed.cluster.requests().len();
         let mut running = bed.launcher().args(words.iter().copied()).start();
         wait::until("a request", async || (bed.cluster.requests().len() > asked).then_some(())).await;

@@ -55,7 +55,7 @@ fn assert_within(printed: &Value, stored: &Value, place: &str) {
 #[tokio::test]
 async fn what_pod_spec_prints_is_what_is_created() {
     let bed = Bed::healthy().await;
-    let printed = bed.launcher().args(SETTINGS).args(["pod-spec", "--node-name", "gpu-1"]).run().await.json();
+    let printed = bed.launcher().args(SETTINGS).args(["pod-spec", "gpu-1"]).run().await.json();
     assert_eq!(bed.cluster.pods_created(), 0, "printing creates nothing");
     let created = created(&bed).await;
     assert_within(&printed, &created, "");

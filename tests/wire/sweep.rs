@@ -52,7 +52,7 @@ async fn the_next_server_sweeps_the_pod_of_one_that_was_killed() {
 #[tokio::test]
 async fn the_next_call_sweeps_the_pod_of_one_that_was_killed() {
     let (bed, _) = after_kill().await;
-    let json = bed.launcher().args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await.json();
+    let json = bed.launcher().args(["inventory", "gpu-1"]).run().await.json();
     assert_eq!(json["probe"]["deleted"], true);
     bed.assert_bare(2);
 }

@@ -63,7 +63,7 @@ async fn a_proxy_is_named_if_it_is_used_and_skipped_if_the_server_is_exempt() {
     let said = async |exempt: &str| {
         let launcher = launcher(home.path(), "https://api.invalid:6443").env("NO_PROXY", exempt);
         let launcher = launcher.env("HTTPS_PROXY", format!("http://me:secret@{closed}"));
-        launcher.args(["list-gpu-nodes"]).run().await.stderr
+        launcher.args(["nodes"]).run().await.stderr
     };
     let by_proxy = said("other.invalid").await;
     assert!(by_proxy.contains(&format!("through the proxy http://{closed}")), "{by_proxy}");
@@ -78,7 +78,7 @@ async fn the_demo_cluster_is_reached_without_the_proxy() {
     let home = tempfile::tempdir().unwrap();
     for (proxy, exempt) in [("http://127.0.0.1:1", ""), ("nonsense://%", "a,")] {
         let launcher = Launcher::alone(home.path()).env("HTTPS_PROXY", proxy).env("NO_PROXY", exempt);
-        let answer = launcher.args(["--demo", "list-gpu-nodes"]).run().await.json();
+        let answer = launcher.args(["--demo", "nodes"]).run().await.json();
         assert_eq!(answer["context"], "demo");
     }
 }
@@ -108,7 +108,7 @@ async fn a_server_whose_name_does_not_resolve_is_named() {
 async fn a_command_names_the_server(server: &str) {
     let home = tempfile::tempdir().unwrap();
     let began = Instant::now();
-    let ended = launcher(home.path(), server).args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+    let ended = launcher(home.path(), server).args(["inventory", "gpu-1"]).run().await;
     assert!(began.elapsed() < ERROR_COMES, "{:?}", began.elapsed());
     assert_eq!(ended.code, Some(3));
     assert!(ended.stderr.contains(server), "{}", ended.stderr);

@@ -96,7 +96,7 @@ async fn debug_node(options: &Options, program: &Program, table: &mut Table, nod
         other = other.min(time);
     }
     table.add(Row {
-        what: "command `analyze-xid-errors`".to_owned(),
+        what: "command `xid`".to_owned(),
         measured,
         against: "`kubectl debug node`, which leaves its pod".to_owned(),
         other,

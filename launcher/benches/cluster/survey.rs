@@ -27,7 +27,7 @@ pub(crate) async fn measure(options: &Options, table: &mut Table) {
     let (nodes, at_once) = (NODES.to_string(), AT_ONCE.to_string());
     let args = |tool: &'static str| [tool, "--limit", nodes.as_str(), "--concurrency", at_once.as_str()];
     let ideal = START * NODES.div_ceil(AT_ONCE);
-    for tool in ["get-gpu-inventory", "get-gpu-health"] {
+    for tool in ["inventory", "health"] {
         let ran = program.run(&args(tool)).await;
         let totals = &ran.answer["totals"];
         assert_eq!(totals["read"], NODES, "{totals}");
@@ -35,13 +35,13 @@ pub(crate) async fn measure(options: &Options, table: &mut Table) {
         table.add(row(tool, ran.time, ideal, ran.peak_mib));
     }
     cluster.cluster.faults(|faults| faults.on("node-0100").exec = Some(ExecFault::Hang.into()));
-    let mut hanging = args("get-gpu-inventory").to_vec();
+    let mut hanging = args("inventory").to_vec();
     hanging.extend(["--node-timeout", "5"]);
     let ran = program.run(&hanging).await;
     let totals = &ran.answer["totals"];
     assert_eq!((&totals["read"], &totals["failed"]), (&(NODES - 1).into(), &1.into()), "{totals}");
     assert!(cluster.cluster.pods(&options.namespace).is_empty(), "pods are left");
-    table.add(row("get-gpu-inventory, one node hangs", ran.time, ideal, ran.peak_mib));
+    table.add(row("inventory, one node hangs", ran.time, ideal, ran.peak_mib));
 }
 
 fn row(tool: &str, measured: Duration, ideal: Duration, peak_mib: Option<u64>) -> Row {

@@ -53,7 +53,7 @@ pub(crate) fn serve(
         "list" => Ok(list(state, &key, kind.map_or("Namespace", |kind| kind.2))),
         "patch" if content.contains("apply-patch") => apply(state, &key, query.flag("force"), is_dry_run, body),
         "patch" => Err(ApiError::UnsupportedMediaType("application/apply-patch+yaml")),
-        "delete" => delete(state, &key, is_dry_run, body),
+        "delete" => delete(state, &key, body),
         _ => Err(ApiError::MethodNotAllowed),
     })
 }
@@ -154,7 +154,7 @@ fn apply(
     })
 }
 
-fn delete(state: &Arc<ClusterState>, key: &JsonKey, is_dry_run: bool, body: &[u8]) -> Result<Response<Body>, ApiError> {
+fn delete(state: &Arc<ClusterState>, key: &JsonKey, body: &[u8]) -> Result<Response<Body>, ApiError> {
     let found = find(state, key)?;
     let options: Value = if body.is_empty() { Value::Null } else { parse(body)? };
     let uid = &options["preconditions"]["uid"];
@@ -162,7 +162,7 @@ fn delete(state: &Arc<ClusterState>, key: &JsonKey, is_dry_run: bool, body: &[u8
         let reason = format!("Precondition failed: UID in precondition: {uid}");
         return Err(ApiError::Conflict { resource: key.0, name: key.2.clone(), reason });
     }
-    if is_dry_run {
+    if !options["dryRun"].is_null() {
         return Ok(response::json(200, &found.value));
     }
     let pods = state.store(|store| {

@@ -3,6 +3,7 @@
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::{KubernetesFacts, NvidiaPod};
 use syringe_core::report::Report;
+use syringe_core::section_name::SectionName;
 
 use crate::conclusion::{contradictions, health, not_checked, plan, summary, unknown};
 use crate::finding::{Diagnosis, Verdict};
@@ -27,30 +28,29 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     // A node without GPUs is not healthy.
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
-    let not_judged = unknown::not_judged(&node);
-    let mut in_part = node.judged_in_part();
-    if unknown.iter().any(|one| one.section == "host") && !in_part.contains(&"host") {
-        in_part.push("host");
+    let not_requested = unknown::unchecked_sections(&node);
+    let mut in_part = node.partly_checked();
+    if unknown.iter().any(|one| one.section == SectionName::Host.as_str()) && !in_part.contains(&SectionName::Host) {
+        in_part.push(SectionName::Host);
     }
-    let mut judged = node.judged();
-    judged.retain(|section| !in_part.contains(section));
+    let mut checked = node.checked();
+    checked.retain(|section| !in_part.contains(section));
     let verdict = match worst {
         Severity::Fatal => Verdict::Fatal,
         Severity::Critical => Verdict::Critical,
         Severity::Warning => Verdict::Warning,
         Severity::Info if undecided || nothing_read || no_gpu => Verdict::Unknown,
-        Severity::Info if !not_judged.is_empty() => Verdict::NoFaultFound,
+        Severity::Info if !not_requested.is_empty() => Verdict::NoFaultFound,
         Severity::Info => Verdict::Healthy,
     };
-    let words = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
     let kernel_log = node.kernel_log().map(|log| log.coverage.clone()).unwrap_or_default();
     Diagnosis {
         verdict,
         undecided: undecided || nothing_read || no_gpu,
         summary: summary::write(&node, verdict, &concluded),
-        judged: words(judged),
-        judged_in_part: words(in_part),
-        not_judged: words(not_judged),
+        checked,
+        partly_checked: in_part,
+        not_requested,
         plan,
         not_checked: not_checked::list(&node),
         unknown,

@@ -23,9 +23,9 @@ pub struct FleetAnswer {
     pub totals: NodeCounts,
     /// Nodes that were read, by verdict.
     pub verdicts: BTreeMap<String, usize>,
-    /// Sections that were judged, if not all: no verdict is then about a whole node.
+    /// Sections that were checked, if not all: no verdict is then about a whole node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub judged_only: Vec<String>,
+    pub checked_only: Vec<String>,
     /// Findings of all nodes, worst first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<FleetFinding>,

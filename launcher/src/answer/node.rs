@@ -4,6 +4,7 @@ use diagnosis::finding::{Diagnosis, Finding, Plan, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::kernel_log::Coverage;
+use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
 use crate::exit_status::{CommandAnswer, Outcome};
@@ -20,20 +21,20 @@ pub struct NodeAnswer<T> {
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) undecided: bool,
-    /// The worst finding in the sections of `judged`; without one, how much was read: `healthy` (all), `no_fault_found`
+    /// The worst finding in the sections of `checked`; without one, how much was read: `healthy` (all), `no_fault_found`
     /// (only these sections, not the whole node), `unknown` (not enough).
     pub verdict: Verdict,
     /// One or two sentences.
     pub summary: String,
-    /// Sections that were read in full and judged.
+    /// Sections that were read in full and checked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub judged: Vec<String>,
-    /// Sections of which a part could not be read. `unknown` says which. The rest of the section was judged.
+    pub checked: Vec<SectionName>,
+    /// Sections of which a part could not be read. `unknown` says which. The rest of the section was checked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub judged_in_part: Vec<String>,
+    pub partly_checked: Vec<SectionName>,
     /// Sections that this tool does not read. `diagnose_gpu_node` reads all sections.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub not_judged: Vec<String>,
+    pub not_requested: Vec<SectionName>,
     /// Worst first.
     pub findings: Vec<Finding>,
     /// Findings left out of `findings` for space.
@@ -91,9 +92,9 @@ impl<T> NodeAnswer<T> {
         let Diagnosis {
             verdict,
             summary,
-            judged,
-            judged_in_part,
-            not_judged,
+            checked,
+            partly_checked,
+            not_requested,
             mut findings,
             plan,
             not_checked,
@@ -109,9 +110,9 @@ impl<T> NodeAnswer<T> {
             undecided,
             verdict,
             summary,
-            judged,
-            judged_in_part,
-            not_judged,
+            checked,
+            partly_checked,
+            not_requested,
             findings,
             findings_omitted: (omitted > 0).then_some(omitted),
             plan,

@@ -2,7 +2,6 @@
 
 mod help;
 pub(crate) mod man;
-mod targets;
 mod tool_commands;
 mod usage_error;
 
@@ -35,9 +34,8 @@ pub(crate) struct Cli {
     pub(crate) settings: Settings,
     #[command(flatten)]
     pub(crate) output: OutputSettings,
-    /// Namespace of the pod; by default that of the kubeconfig context, or else `default`
-    // Only for the commands about pods, which show it: see `check_namespace`.
-    #[arg(short = 'n', long, global = true, value_name = "NAMESPACE", hide = true)]
+    /// Namespace of the pod of a command, which shows it in its own help
+    #[arg(short = 'n', long, value_name = "NAMESPACE", hide = true)]
     pub(crate) namespace: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -51,7 +49,7 @@ pub(crate) enum Command {
     Mcp,
     /// Show every setting, its value, and where it came from
     Config,
-    /// Check what probes need, and how to mend it
+    /// Check what probes need, and how to fix it
     Doctor(DoctorArgs),
     /// Namespace, permissions, policy: print or apply
     Setup(SetupArgs),
@@ -74,17 +72,7 @@ pub(crate) enum Command {
 pub(crate) struct PodSpec {
     /// Node of the pod
     #[arg(value_name = "NODE")]
-    node: Option<String>,
-    /// The node, for scripts
-    #[arg(long, value_name = "NODE", conflicts_with = "node", hide = true)]
-    node_name: Option<String>,
-}
-
-impl PodSpec {
-    /// The node, or a word in its place.
-    pub(crate) fn node(self) -> String {
-        self.node.or(self.node_name).unwrap_or_else(|| "NODE".to_owned())
-    }
+    pub(crate) node: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -131,7 +119,6 @@ pub(crate) enum Read {
 
 /// Parses the arguments, with the settings file as defaults.
 pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
-    check_old_variable()?;
     let settings = all_settings();
     let file = FileValues::find(argv, &settings)?;
     let command = without_empty_variables(file.as_defaults(command()));
@@ -148,7 +135,6 @@ pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
     if let Command::Help(HelpArgs { topic }) = &cli.command {
         return help::of_topic(command, topic.as_deref()).map(Read::Text);
     }
-    cli.check_namespace()?;
     Ok(Read::Command(Box::new(Arguments { cli, settings: shown })))
 }
 
@@ -162,43 +148,18 @@ pub fn command() -> clap::Command {
 /// # Errors
 /// When the program would reject it.
 pub fn documented_call(argv: &[&str]) -> Result<Option<(&'static str, Value)>, clap::Error> {
-    let rejected = |failure: Failure| clap::Error::raw(ErrorKind::ValueValidation, failure);
     let cli = Cli::from_arg_matches(&command().try_get_matches_from(argv)?)?;
-    cli.check_namespace().map_err(rejected)?;
-    match cli.command {
-        Command::Tool(command) if command.xid_code().is_none() => {
-            let ToolCall { entry, arguments, .. } = command.into_call().map_err(rejected)?;
-            Ok(Some((entry.name, arguments)))
-        }
-        _ => Ok(None),
+    let Command::Tool(command) = cli.command else { return Ok(None) };
+    if command.xid_code().is_some() {
+        return Ok(None);
     }
-}
-
-impl Cli {
-    /// Rejects `--namespace` for a command that is not about a pod: it was the namespace of the probes in earlier versions.
-    fn check_namespace(&self) -> Result<(), Failure> {
-        match &self.command {
-            Command::Tool(ToolCommand::Explain(_) | ToolCommand::Pods(_)) => Ok(()),
-            _ if self.namespace.is_none() => Ok(()),
-            _ => Err(Failure::usage(
-                "The arguments",
-                "--namespace is the namespace of a pod, for explain and pods",
-                "Leave it out. The namespace of the probe pods is --probe-namespace.",
-            )),
-        }
+    let rejected = |error: &dyn std::fmt::Display| clap::Error::raw(ErrorKind::ValueValidation, error);
+    let call = command.into_call(cli.namespace).map_err(|failure| rejected(&failure))?;
+    let mut arguments = call.arguments.map_err(|error| rejected(&error))?;
+    if let Some(arguments) = arguments.as_object_mut() {
+        arguments.retain(|_, value| !value.is_null());
     }
-}
-
-/// Rejects the variable that named the namespace of the probes in earlier versions, so that they do not run in another namespace.
-fn check_old_variable() -> Result<(), Failure> {
-    match std::env::var_os("GPU_SYRINGE_NAMESPACE").filter(|value| !value.is_empty()) {
-        None => Ok(()),
-        Some(_) => Err(Failure::usage(
-            "Reading the environment",
-            "GPU_SYRINGE_NAMESPACE has another name now",
-            "Set GPU_SYRINGE_PROBE_NAMESPACE, the namespace of the probe pods, and unset GPU_SYRINGE_NAMESPACE.",
-        )),
-    }
+    Ok(Some((call.tool, arguments)))
 }
 
 /// An empty variable counts as not set: desktop hosts pass an empty string for a setting that the user left empty.

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use syringe_core::text;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{self, Arguments, Cli, Command, Read, ToolCall, ToolCommand};
+use crate::args::{self, Arguments, Cli, Command, Read, ToolCall};
 use crate::audit;
 use crate::call::CallContext;
 use crate::cli::output::Output;
@@ -122,7 +122,7 @@ async fn run(cli: Cli, output: Output) -> u8 {
         // Standard error of the server is a log: JSON lines only.
         Err(failure) if serves => {
             tracing::error!(failure = %text::clean_keeping_lines(&failure.to_string()), "ended");
-            if failure.is_usage { USAGE } else { NOT_KNOWN }
+            if failure.is_usage() { USAGE } else { NOT_KNOWN }
         }
         Err(failure) => {
             let code = output.complain(&failure);
@@ -140,7 +140,7 @@ async fn run(cli: Cli, output: Output) -> u8 {
 }
 
 async fn run_command(cli: Cli, output: Output, prober: &Prober, stop: &CancellationToken) -> Result<Outcome, Failure> {
-    let Cli { settings, command, .. } = cli;
+    let Cli { settings, namespace, command, .. } = cli;
     // The demo cluster runs until this variable is dropped.
     #[cfg(feature = "demo")]
     let demo = if settings.demo { Some(start_demo().await?) } else { None };
@@ -152,7 +152,7 @@ async fn run_command(cli: Cli, output: Output, prober: &Prober, stop: &Cancellat
     let given = None;
     let contexts = Arc::new(given.unwrap_or_else(|| settings.contexts()));
     let settings = Arc::new(settings);
-    let done = dispatch(command, output, &settings, &contexts, prober, stop).await;
+    let done = dispatch(command, namespace, output, &settings, &contexts, prober, stop).await;
     // The demo cluster must outlive the pods.
     #[cfg(feature = "demo")]
     if demo.is_some() {
@@ -164,6 +164,7 @@ async fn run_command(cli: Cli, output: Output, prober: &Prober, stop: &Cancellat
 
 async fn dispatch(
     command: Command,
+    namespace: Option<String>,
     output: Output,
     settings: &Arc<Settings>,
     contexts: &Arc<Contexts>,
@@ -178,7 +179,10 @@ async fn dispatch(
         }
         // Answered before anything is started.
         Command::Config | Command::Help(_) | Command::Completion(_) | Command::Man(_) => {}
-        Command::PodSpec(args) => output.print_manifest(&json!(probe::printed(settings, &args.node())?.object))?,
+        Command::PodSpec(args) => {
+            let node = args.node.as_deref().unwrap_or("NODE");
+            output.print_manifest(&json!(probe::printed(settings, node)?.object))?;
+        }
         Command::Doctor(args) => {
             let work = doctor_command::run(&args, output, settings, contexts, prober);
             return until_stopped(work, prober, stop).await;
@@ -200,24 +204,26 @@ async fn dispatch(
             })?;
             output.print_lines(&lines, || audit::table(&lines))?;
         }
-        Command::Tool(command) => return run_tool(command, output, settings, contexts, prober, stop).await,
+        Command::Tool(command) => {
+            return run_tool(command.into_call(namespace)?, output, settings, contexts, prober, stop).await;
+        }
     }
     Ok(Outcome::NothingFound)
 }
 
 /// Runs a tool and prints its answer.
 async fn run_tool(
-    command: ToolCommand,
+    call: ToolCall,
     output: Output,
     settings: &Arc<Settings>,
     contexts: &Arc<Contexts>,
     prober: &Prober,
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
-    let ToolCall { entry, arguments, says_yes, server, watch } = command.into_call()?;
-    if entry.destructive && settings.mode != Mode::Operator {
+    let ToolCall { tool, destructive, run, says_yes, server, watch, arguments: _ } = call;
+    if destructive && settings.mode != Mode::Operator {
         let why = "it changes the node, and gpu-syringe is in read-only mode";
-        return Err(Failure::usage(format!("Running {}", command_of(entry.name)), why, "Add --mode operator."));
+        return Err(Failure::usage(format!("Running {}", command_of(tool)), why, "Add --mode operator."));
     }
     let ask: Arc<dyn Prompt> = if says_yes { Arc::new(AlwaysYes) } else { Arc::new(TerminalPrompt) };
     let on_phase = progress::of_phases(settings.probe_image());
@@ -227,7 +233,7 @@ async fn run_tool(
         let call = CallContext::new(settings.clone(), contexts.clone(), prober.clone(), consent);
         let (on_phase, server) = (on_phase.clone(), server.clone());
         let call = CallContext { on_phase, cancel: stop.clone(), server, ..call };
-        let answer = until_stopped(entry.call(call, arguments.clone()), prober, stop).await;
+        let answer = until_stopped(run(call), prober, stop).await;
         progress::clear();
         let RenderedAnswer { json, page, names, outcome } = match (answer, last) {
             (Ok(answer), _) => answer,

@@ -1,8 +1,9 @@
 //! `gpu-syringe xid CODE`: what the catalogue knows of an Xid or SXid, without a cluster.
 
 use serde_json::{Value, json};
+use syringe_core::classification::Severity;
 use syringe_core::kernel_log::event_meaning::{Kind, kinds};
-use syringe_core::kernel_log::{Severity, SxidEntry, XidEntry, sxid, xid};
+use syringe_core::kernel_log::{SxidEntry, XidEntry, sxid, xid};
 
 use crate::text::page::Page;
 use crate::text::style::{self, Paint};
@@ -37,19 +38,19 @@ impl XidCode {
             })
         };
         let xid = self.xid.map(|entry| {
-            let XidEntry { mnemonic, name, class, severity, nvidia_action, nvidia_investigation, .. } = entry;
+            let XidEntry { mnemonic, name, severity, nvidia_action, nvidia_investigation, .. } = entry;
             json!({
-                "name": name, "mnemonic": mnemonic, "class": lower(class), "severity": lower(severity),
+                "name": name, "mnemonic": mnemonic, "class": entry.class_name(), "severity": lower(severity),
                 "action": entry.sre_action, "nvidia_action": nvidia_action,
                 "nvidia_investigation": nvidia_investigation, "differs_from_nvidia_because": entry.differs,
                 "note": entry.note, "kinds": self.kinds.iter().map(kind).collect::<Vec<_>>(),
             })
         });
         let sxid = self.sxid.map(|entry| {
-            let SxidEntry { mnemonic, words, fatality, severity, action, .. } = entry;
+            let SxidEntry { mnemonic, words, fatality, severity, nvidia_action, .. } = entry;
             json!({
                 "name": words, "mnemonic": mnemonic, "fatality": fatality.map(lower), "severity": lower(severity),
-                "action": entry.sre_action(), "nvidia_action": action,
+                "action": entry.sre_action(), "nvidia_action": nvidia_action,
             })
         });
         json!({ "code": self.code, "xid": xid, "sxid": sxid })
@@ -59,9 +60,9 @@ impl XidCode {
         let mut text = Page::default();
         let code = self.code;
         if let Some(entry) = self.xid {
-            let XidEntry { mnemonic, name, class, severity, nvidia_action, nvidia_investigation, .. } = entry;
+            let XidEntry { mnemonic, name, severity, nvidia_action, nvidia_investigation, .. } = entry;
             text.push_str(&format!("[{}] Xid {code}: {name} ({mnemonic})\n", painted(*severity)));
-            text.push_str(&format!("  Usual cause: {}\n", lower(class)));
+            text.push_str(&format!("  Usual cause: {}\n", entry.class_name()));
             text.push_str(&format!("  → {}\n", entry.sre_action));
             for (label, value) in [
                 ("NVIDIA, immediate action", nvidia_action),
@@ -80,10 +81,10 @@ impl XidCode {
             text.push_str(&format!("  [{severity}] {}\n    → {advice}\n", kind.condition));
         }
         if let Some(entry) = self.sxid {
-            let SxidEntry { mnemonic, words, severity, action, .. } = entry;
+            let SxidEntry { mnemonic, words, severity, nvidia_action, .. } = entry;
             let advice = entry.sre_action();
             text.push_str(&format!("[{}] SXid {code}: {words} ({mnemonic})\n  → {advice}\n", painted(*severity)));
-            text.push_str(&action.map(|action| format!("  NVIDIA: {action}\n")).unwrap_or_default());
+            text.push_str(&nvidia_action.map(|action| format!("  NVIDIA: {action}\n")).unwrap_or_default());
         }
         text
     }

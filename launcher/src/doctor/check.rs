@@ -1,4 +1,4 @@
-//! One check: what was looked at, what was found, and the command that mends it.
+//! One check: what was looked at, what was found, and the command that fixes it.
 
 use serde::Serialize;
 use syringe_core::text::clean;
@@ -14,15 +14,15 @@ pub(crate) enum Status {
     Ok,
     /// gpu-syringe works, with a restriction or a risk.
     Warning,
-    /// gpu-syringe does not work until this is mended.
+    /// gpu-syringe does not work until this is fixed.
     Failure,
     /// Not checked: it does not matter here, or another check failed first.
     Skipped,
 }
 
-/// What mends a failure.
+/// What fixes a failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Mend {
+pub(crate) struct Fix {
     /// A command that can be pasted.
     pub(crate) command: String,
     /// Who runs it, and what it means.
@@ -38,7 +38,7 @@ pub(crate) struct Check {
     /// What was found.
     pub(crate) evidence: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) mend: Option<Mend>,
+    pub(crate) fix: Option<Fix>,
     /// It matters, and was not answered: neither good nor bad.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) undecided: bool,
@@ -47,7 +47,7 @@ pub(crate) struct Check {
 impl Check {
     fn new(id: impl Into<String>, status: Status, evidence: impl AsRef<str>) -> Self {
         let evidence = clean(evidence.as_ref(), MAX_EVIDENCE);
-        Self { id: id.into(), status, evidence, mend: None, undecided: false }
+        Self { id: id.into(), status, evidence, fix: None, undecided: false }
     }
 
     pub(crate) fn ok(id: impl Into<String>, evidence: impl AsRef<str>) -> Self {
@@ -64,17 +64,17 @@ impl Check {
         Self { undecided: true, ..Self::new(id, Status::Skipped, evidence) }
     }
 
-    pub(crate) fn warning(id: impl Into<String>, evidence: impl AsRef<str>, mend: Mend) -> Self {
-        Self { mend: Some(mend), ..Self::new(id, Status::Warning, evidence) }
+    pub(crate) fn warning(id: impl Into<String>, evidence: impl AsRef<str>, fix: Fix) -> Self {
+        Self { fix: Some(fix), ..Self::new(id, Status::Warning, evidence) }
     }
 
-    pub(crate) fn failure(id: impl Into<String>, evidence: impl AsRef<str>, mend: Mend) -> Self {
-        Self { mend: Some(mend), ..Self::new(id, Status::Failure, evidence) }
+    pub(crate) fn failure(id: impl Into<String>, evidence: impl AsRef<str>, fix: Fix) -> Self {
+        Self { fix: Some(fix), ..Self::new(id, Status::Failure, evidence) }
     }
 
     /// A failure, or a warning where gpu-syringe can do without.
-    pub(crate) fn problem(is_failure: bool, id: impl Into<String>, evidence: impl AsRef<str>, mend: Mend) -> Self {
-        if is_failure { Self::failure(id, evidence, mend) } else { Self::warning(id, evidence, mend) }
+    pub(crate) fn problem(is_failure: bool, id: impl Into<String>, evidence: impl AsRef<str>, fix: Fix) -> Self {
+        if is_failure { Self::failure(id, evidence, fix) } else { Self::warning(id, evidence, fix) }
     }
 
     /// Whether it is not as it should be, or not known.

@@ -6,7 +6,7 @@ use clap::Args;
 use tokio::time::{Instant, timeout_at};
 
 use super::check::Check;
-use super::mend::Mends;
+use super::fix::Fixes;
 use super::node::{self, NodeProbe};
 use super::observe::{self, observe};
 use super::report::Report;
@@ -34,8 +34,8 @@ pub(crate) async fn run(args: &DoctorArgs, settings: &Settings, contexts: &Conte
         Ok(Err(failure)) => return Report::of(None, vec![judge_access::no_connection(&failure)], None),
         Err(_) => {
             let why = format!("the connection was not ready within {TIME:?} (a credential plugin that waits?)");
-            let mend = Mends::run("kubectl get nodes", "with the same context; sign in if it asks for it");
-            return Report::of(None, vec![Check::failure("credentials", why, mend)], None);
+            let fix = Fixes::run("kubectl get nodes", "with the same context; sign in if it asks for it");
+            return Report::of(None, vec![Check::failure("credentials", why, fix)], None);
         }
     };
     let mut checks = vec![judge_access::connected(&connection)];
@@ -48,13 +48,13 @@ pub(crate) async fn run(args: &DoctorArgs, settings: &Settings, contexts: &Conte
     };
     checks.push(Check::ok("server", format!("{} answers", connection.server)));
     let observed = observe(&connection, settings, end).await;
-    let mends = Mends::new(settings, observed.user.as_deref());
-    checks.push(judge_access::version(&version, &mends));
+    let fixes = Fixes::new(settings, observed.user.as_deref());
+    checks.push(judge_access::version(&version, &fixes));
     checks.push(judge_access::clock(&observed));
-    checks.extend(judge_access::permissions(&observed, settings, &mends));
-    checks.extend(judge_namespace::checks(&observed, settings, &mends));
+    checks.extend(judge_access::permissions(&observed, settings, &fixes));
+    checks.extend(judge_namespace::checks(&observed, settings, &fixes));
     checks.push(judge_access::exec(&observed, settings));
-    checks.extend(judge_nodes::checks(&observed, settings, &mends));
+    checks.extend(judge_nodes::checks(&observed, settings, &fixes));
     let probe = probe(args, &connection, settings, prober, &mut checks).await;
     Report::of(Some(&connection), checks, probe)
 }

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use super::check::Check;
-use super::mend::Mends;
+use super::fix::Fixes;
 use super::observe::{ExecAnswer, Observed, Seen};
 use crate::settings::{ProbeMethod, Settings};
 use crate::setup::permissions::{GrantedBy, Permission};
@@ -22,9 +22,9 @@ pub(super) fn no_connection(failure: &Failure) -> Check {
     let Failure { what, why, next_step, .. } = failure;
     let evidence = format!("{what}: {why}");
     if what.starts_with("Signing in") {
-        return Check::failure("credentials", evidence, Mends::run("kubectl get nodes", next_step.clone()));
+        return Check::failure("credentials", evidence, Fixes::run("kubectl get nodes", next_step.clone()));
     }
-    Check::failure("kubeconfig", evidence, Mends::run("kubectl config get-contexts", next_step.clone()))
+    Check::failure("kubeconfig", evidence, Fixes::run("kubectl config get-contexts", next_step.clone()))
 }
 
 /// The kubeconfig works.
@@ -39,13 +39,13 @@ pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) ->
     let Connection { server, .. } = connection;
     let reach = || {
         let note = "check the address, VPN, proxy and firewall between here and the API server";
-        Mends::run(format!("curl -vk {}/version", connection.address()), note)
+        Fixes::run(format!("curl -vk {}/version", connection.address()), note)
     };
     match error {
         Some(kube::Error::Api(status)) if status.code == 401 => Check::failure(
             "credentials",
             format!("{server} rejects the credentials of this context (HTTP 401)"),
-            Mends::run("kubectl get nodes", "sign in again; if kubectl works, compare the contexts"),
+            Fixes::run("kubectl get nodes", "sign in again; if kubectl works, compare the contexts"),
         ),
         Some(error @ kube::Error::Api(status)) if is_page_of_proxy(status) => Check::failure(
             "server",
@@ -58,13 +58,13 @@ pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) ->
 }
 
 /// The version of the API server.
-pub(super) fn version(version: &str, mends: &Mends<'_>) -> Check {
+pub(super) fn version(version: &str, fixes: &Fixes<'_>) -> Check {
     let minor = version.trim_start_matches('v').split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
     match minor {
         Some(minor) if version.starts_with("v1.") && minor < POLICY_MINOR => Check::warning(
             "server-version",
             format!("Kubernetes {version}: the admission policy needs 1.30 or later"),
-            mends.setup("--profile trial", "without the policy, whoever may create pods there has root on the nodes"),
+            fixes.setup("--profile trial", "without the policy, whoever may create pods there has root on the nodes"),
         ),
         _ => Check::ok("server-version", format!("Kubernetes {version}")),
     }
@@ -82,7 +82,7 @@ pub(super) fn clock(observed: &Observed) -> Check {
     Check::warning(
         "clock",
         format!("this machine is {} s {direction} the API server", seconds.abs()),
-        Mends::run("sudo timedatectl set-ntp true", note),
+        Fixes::run("sudo timedatectl set-ntp true", note),
     )
 }
 
@@ -98,7 +98,7 @@ pub(super) fn permission_id(permission: &Permission) -> String {
 }
 
 /// One check for each permission.
-pub(super) fn permissions(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<Check> {
+pub(super) fn permissions(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Vec<Check> {
     let you = observed.user.as_deref().unwrap_or("you");
     let check = |(permission, answer): &(Permission, Seen<bool>)| {
         let Permission { grant, resource, verb } = permission;
@@ -116,7 +116,7 @@ pub(super) fn permissions(observed: &Observed, settings: &Settings, mends: &Mend
                     !grant.optional && !needs_no_pod,
                     id,
                     format!("{you} may not {what}; without it: {}", grant.without),
-                    mends.grant(grant.by == GrantedBy::Operator),
+                    fixes.grant(grant.by == GrantedBy::Operator),
                 )
             }
             Seen::Absent | Seen::Forbidden => Check::undecided(id, format!("{what}: the API server does not say")),
@@ -150,7 +150,7 @@ pub(super) fn exec(observed: &Observed, settings: &Settings) -> Check {
             },
             id,
             format!("something between here and the API server refuses websockets: {why}"),
-            Mends::run(
+            Fixes::run(
                 "gpu-syringe --via logs diagnose NODE",
                 "reads the answer from the log of the pod; or allow websockets in the proxy, or connect to the API server directly",
             ),

@@ -1,10 +1,11 @@
 //! Checks of the namespace of the probes: Pod Security, quota, policy, and the dry runs of the pods.
 
-use serde_json::Value;
+use kube::ResourceExt;
+use kube::core::DynamicObject;
 
-use super::check::{Check, Mend};
+use super::check::{Check, Fix};
+use super::fix::Fixes;
 use super::judge_access::is_denied;
-use super::mend::Mends;
 use super::observe::{DryRun, Observed, Seen};
 use crate::probe;
 use crate::settings::{ProbeMethod, Settings};
@@ -82,21 +83,21 @@ impl<'a> Rejections<'a> {
 }
 
 /// All checks of this file.
-pub(super) fn checks(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<Check> {
+pub(super) fn checks(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Vec<Check> {
     let rejections = Rejections::of(observed);
     let mut checks = vec![
-        namespace(observed, &rejections, mends),
-        pod_security(observed, &rejections, mends),
-        quota(observed, &rejections, mends),
-        policy(observed, mends),
-        parameter(observed, &rejections, settings, mends),
+        namespace(observed, &rejections, fixes),
+        pod_security(observed, &rejections, fixes),
+        quota(observed, &rejections, fixes),
+        policy(observed, fixes),
+        parameter(observed, &rejections, settings, fixes),
     ];
     if let Some(missing) = missing_namespace(observed, &rejections) {
         for check in &mut checks[1..] {
             *check = Check::skipped(check.id.clone(), missing);
         }
     }
-    checks.extend(dry_runs(observed, settings, mends));
+    checks.extend(dry_runs(observed, settings, fixes));
     checks
 }
 
@@ -105,25 +106,25 @@ fn missing_namespace(observed: &Observed, rejections: &Rejections<'_>) -> Option
     is_missing.then_some("there is no namespace: see namespace")
 }
 
-fn namespace(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<'_>) -> Check {
-    let (id, name) = ("namespace", mends.namespace());
+fn namespace(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) -> Check {
+    let (id, name) = ("namespace", fixes.namespace());
     if let Seen::Found(found) = &observed.namespace
-        && found["metadata"]["deletionTimestamp"].is_string()
+        && found.metadata.deletion_timestamp.is_some()
     {
         let command =
-            format!("kubectl wait --for=delete namespace/{name} --timeout=120s && {} setup --apply", mends.program());
+            format!("kubectl wait --for=delete namespace/{name} --timeout=120s && {} setup --apply", fixes.program());
         return Check::failure(
             id,
             format!("namespace {name} is being deleted"),
-            Mends::run(command, "then it is made again"),
+            Fixes::run(command, "then it is made again"),
         );
     }
     if matches!(observed.namespace, Seen::Absent) || rejections.by(Cause::Namespace).is_some() {
-        let mend = mends.setup(
+        let fix = fixes.setup(
             "",
             "it makes the namespace, the permissions and a quota (trial; recommended: --profile hardened with --image)",
         );
-        return Check::failure(id, format!("there is no namespace {name}"), mend);
+        return Check::failure(id, format!("there is no namespace {name}"), fix);
     }
     match &observed.namespace {
         Seen::Found(_) => Check::ok(id, name),
@@ -147,12 +148,12 @@ fn says_exists(via: ProbeMethod, run: &DryRun) -> bool {
     }
 }
 
-fn pod_security(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<'_>) -> Check {
+fn pod_security(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) -> Check {
     let id = "pod-security";
     if let Some(reason) = rejections.by(Cause::PodSecurity) {
-        return Check::failure(id, reason, mends.label());
+        return Check::failure(id, reason, fixes.label());
     }
-    let level = observed.namespace.found().map(|found| found["metadata"]["labels"][LEVEL].as_str());
+    let level = observed.namespace.found().map(|found| found.labels().get(LEVEL).map(String::as_str));
     if !observed.dry_runs.iter().any(|(via, run)| says_exists(*via, run)) {
         return Check::skipped(id, "no pod could be tried: see the permissions and the dry runs");
     }
@@ -163,27 +164,27 @@ fn pod_security(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<
     }
 }
 
-fn quota(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<'_>) -> Check {
-    let (id, name) = ("quota", mends.namespace());
+fn quota(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) -> Check {
+    let (id, name) = ("quota", fixes.namespace());
     if let Some(reason) = rejections.by(Cause::Quota) {
         let command = format!("kubectl --namespace {name} describe quota");
         return Check::failure(
             id,
             reason,
-            Mends::run(command, "delete pods that are left (gpu-syringe sweep), or raise it"),
+            Fixes::run(command, "delete pods that are left (gpu-syringe sweep), or raise it"),
         );
     }
     match &observed.quota {
         Seen::Found(quota) => {
-            let of = |field: &str| quota["status"][field]["pods"].as_str().map(str::to_owned);
-            let hard = quota["spec"]["hard"]["pods"].as_str().map(str::to_owned);
+            let of = |field: &str| quota.data["status"][field]["pods"].as_str().map(str::to_owned);
+            let hard = quota.data["spec"]["hard"]["pods"].as_str().map(str::to_owned);
             let used = of("used").unwrap_or_else(|| "?".to_owned());
             Check::ok(id, format!("{used} of {} pods", hard.unwrap_or_else(|| "?".to_owned())))
         }
         Seen::Absent => Check::warning(
             id,
             "no ResourceQuota limits the number of pods",
-            mends.setup("", "a faulty launcher can then make at most 64 pods"),
+            fixes.setup("", "a faulty launcher can then make at most 64 pods"),
         ),
         Seen::Forbidden => Check::skipped(id, "you may not read it, and need not"),
         Seen::Unknown(why) => Check::skipped(id, why),
@@ -191,7 +192,7 @@ fn quota(observed: &Observed, rejections: &Rejections<'_>, mends: &Mends<'_>) ->
 }
 
 /// Whether the policy limits the pods of the namespace.
-fn policy(observed: &Observed, mends: &Mends<'_>) -> Check {
+fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
     let id = "policy";
     let state = match (&observed.policy, &observed.binding) {
         (Seen::Found(_), Seen::Found(_)) => Some(true),
@@ -208,7 +209,7 @@ fn policy(observed: &Observed, mends: &Mends<'_>) -> Check {
             let evidence = format!(
                 "the policy rejects a pod that is no probe, but a part of it is missing, which limits what runs in a probe: {missing}"
             );
-            Check::failure(id, evidence, mends.harden())
+            Check::failure(id, evidence, fixes.harden())
         }
         Some(PolicyState::InEffect | PolicyState::WithoutParameter) => {
             Check::ok(id, "the policy rejects a pod that is no probe")
@@ -216,13 +217,13 @@ fn policy(observed: &Observed, mends: &Mends<'_>) -> Check {
         Some(PolicyState::NotInEffect(answer)) if answer == crate::setup::apply::ADMITTED => {
             let evidence = format!(
                 "namespace {} admits every pod: whoever may create pods there has root on every node of the cluster",
-                mends.namespace()
+                fixes.namespace()
             );
             if half || state == Some(true) {
                 let why = if half { "it is installed by half" } else { "it is installed, but has no effect" };
-                return Check::failure(id, format!("{evidence}; {why}"), mends.harden());
+                return Check::failure(id, format!("{evidence}; {why}"), fixes.harden());
             }
-            Check::warning(id, format!("{evidence} (trial profile)"), mends.harden())
+            Check::warning(id, format!("{evidence} (trial profile)"), fixes.harden())
         }
         Some(PolicyState::NotInEffect(_)) if is_denied(observed, MAY_CREATE) => {
             Check::skipped(id, "you may not create pods: see the permissions")
@@ -235,9 +236,9 @@ fn policy(observed: &Observed, mends: &Mends<'_>) -> Check {
 }
 
 /// Whether the parameter of the policy fits the settings of this launcher.
-fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settings, mends: &Mends<'_>) -> Check {
+fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settings, fixes: &Fixes<'_>) -> Check {
     let id = "policy-parameter";
-    let image = observed.parameter.found().and_then(|found: &Value| found["data"]["image"].as_str());
+    let image = observed.parameter.found().and_then(|found| found.data["data"]["image"].as_str());
     if let Some(reason) = rejections.by(Cause::Parameter) {
         // It names this image, and the API server decides by an older one.
         let is_old = reason.contains("data.image") && image == Some(settings.probe_image().as_str());
@@ -246,9 +247,9 @@ fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settin
                 Seen::Found(_) => format!("{reason}; the ConfigMap is right, but the API server does not see it"),
                 _ => reason.to_owned(),
             };
-            return Check::failure(id, evidence, without_parameter(&observed.parameter, mends));
+            return Check::failure(id, evidence, without_parameter(&observed.parameter, fixes));
         }
-        return Check::failure(id, reason, parameter_mend(image, settings, mends));
+        return Check::failure(id, reason, parameter_fix(image, settings, fixes));
     }
     match (&observed.other_pod, image) {
         (Some(PolicyState::InEffect), Some(image)) => Check::ok(id, format!("admits {image}")),
@@ -259,32 +260,32 @@ fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settin
 
 /// The ConfigMap does not exist, or the API server does not see it: one whose last policy with a ConfigMap was removed sees no
 /// ConfigMap any more until it is restarted (kubernetes/kubernetes#130887).
-fn without_parameter(parameter: &Seen<Value>, mends: &Mends<'_>) -> Mend {
+fn without_parameter(parameter: &Seen<DynamicObject>, fixes: &Fixes<'_>) -> Fix {
     const BLIND: &str = "an API server that had a policy with a ConfigMap and lost it sees no ConfigMap until kube-apiserver is \
                          restarted (kubernetes/kubernetes#130887)";
     match parameter {
-        Seen::Found(_) => Mends::run(
+        Seen::Found(_) => Fixes::run(
             "sudo crictl stop --timeout 30 $(sudo crictl ps --quiet --name kube-apiserver)",
             format!(
                 "on each control plane node, whose kubelet starts it again: {BLIND}; until then no probe is admitted"
             ),
         ),
-        Seen::Absent => mends.harden(),
+        Seen::Absent => fixes.harden(),
         Seen::Forbidden | Seen::Unknown(_) => {
-            let Mend { command, note } = mends.harden();
-            Mend { command, note: format!("{note}. If ConfigMap gpu-syringe-policy already exists: {BLIND}") }
+            let Fix { command, note } = fixes.harden();
+            Fix { command, note: format!("{note}. If ConfigMap gpu-syringe-policy already exists: {BLIND}") }
         }
     }
 }
 
 /// The launcher takes the image of the policy, or the policy that of the launcher.
-fn parameter_mend(image: Option<&str>, settings: &Settings, mends: &Mends<'_>) -> Mend {
+fn parameter_fix(image: Option<&str>, settings: &Settings, fixes: &Fixes<'_>) -> Fix {
     match image.filter(|image| image.contains("@sha256:")) {
-        Some(image) if pinned_image(settings).is_none() => Mends::run(
+        Some(image) if pinned_image(settings).is_none() => Fixes::run(
             format!("export GPU_SYRINGE_IMAGE={}", crate::consent::shell_quoted(image)),
             "the image that the policy admits; or set image in the settings file",
         ),
-        _ => mends.harden(),
+        _ => fixes.harden(),
     }
 }
 
@@ -297,7 +298,7 @@ fn wanted(settings: &Settings) -> Vec<ProbeMethod> {
     }
 }
 
-fn dry_runs(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<Check> {
+fn dry_runs(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Vec<Check> {
     let wanted = wanted(settings);
     let works = observed.dry_runs.iter().any(|(via, run)| wanted.contains(via) && matches!(run, DryRun::Admitted));
     let has_policy = observed.has_policy();
@@ -315,9 +316,9 @@ fn dry_runs(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<
                     return Check::skipped(id, "the policy admits no shell, as it should");
                 }
                 let is_failure = wanted.contains(via) && !works;
-                let next = probe::next_step_of_rejection(reason, mends.namespace());
-                let command = Mends::command_in(&next).unwrap_or_else(|| "gpu-syringe --via none nodes".to_owned());
-                Check::problem(is_failure, id, reason, Mends::run(command, next))
+                let next = probe::next_step_of_rejection(reason, fixes.namespace());
+                let command = Fixes::command_in(&next).unwrap_or_else(|| "gpu-syringe --via none nodes".to_owned());
+                Check::problem(is_failure, id, reason, Fixes::run(command, next))
             }
         }
     };

@@ -4,14 +4,14 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 
 use super::check::Check;
-use super::mend::Mends;
+use super::fix::Fixes;
 use super::observe::{Observed, Seen};
 use crate::settings::{DEFAULT_IMAGE, ProbeMethod, Settings};
 use crate::setup::manifests::pinned_image;
 use kube_read::objects::node_conditions::is_ready;
 
 /// All checks of this file.
-pub(super) fn checks(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Vec<Check> {
+pub(super) fn checks(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Vec<Check> {
     let needs_image = match settings.via {
         ProbeMethod::Pod | ProbeMethod::Logs | ProbeMethod::Ephemeral => true,
         ProbeMethod::Auto => settings.names_image() || observed.has_policy() || is_on_a_node(observed, settings),
@@ -19,7 +19,7 @@ pub(super) fn checks(observed: &Observed, settings: &Settings, mends: &Mends<'_>
     };
     let mut checks = vec![gpu_nodes(observed)];
     if needs_image {
-        checks.push(image(observed, settings, mends));
+        checks.push(image(observed, settings, fixes));
         checks.push(image_on_nodes(observed, settings));
     } else {
         let why = format!("--via {} needs no image of the probe, and none is named", settings.via.as_str());
@@ -49,7 +49,7 @@ fn inject(observed: &Observed, settings: &Settings, has_image: bool) -> Check {
             Err(failure) => {
                 let evidence = format!("{}: {}", failure.what, failure.why);
                 let command = format!("gpu-syringe --via inject --base-image IMAGE diagnose {node}");
-                return Check::failure(id, evidence, Mends::run(command, failure.next_step.clone()));
+                return Check::failure(id, evidence, Fixes::run(command, failure.next_step.clone()));
             }
         }
     }
@@ -66,7 +66,7 @@ fn gpu_nodes(observed: &Observed) -> Check {
         Seen::Found(nodes) if nodes.is_empty() => Check::warning(
             id,
             "no node advertises GPUs or has a label of one",
-            Mends::run(
+            Fixes::run(
                 "kubectl get nodes -L nvidia.com/gpu.present -o custom-columns=NODE:.metadata.name,GPUS:.status.capacity",
                 "without the device plugin and labels, name the node yourself: gpu-syringe diagnose NODE",
             ),
@@ -78,7 +78,7 @@ fn gpu_nodes(observed: &Observed) -> Check {
                 return Check::ok(id, evidence);
             }
             let note = "a probe needs a kubelet that works; describe shows what Kubernetes knows";
-            Check::warning(id, evidence, Mends::run("kubectl get nodes", note))
+            Check::warning(id, evidence, Fixes::run("kubectl get nodes", note))
         }
         Seen::Absent | Seen::Forbidden => Check::skipped(id, "you may not list nodes: see the permissions"),
         Seen::Unknown(why) => Check::undecided(id, why),
@@ -90,7 +90,7 @@ fn is_on_a_node(observed: &Observed, settings: &Settings) -> bool {
     observed.with_images.iter().any(|node| has_image(node, &image))
 }
 
-fn image(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Check {
+fn image(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Check {
     let id = "image";
     if let Some(image) = pinned_image(settings) {
         return Check::ok(id, format!("{image}, pinned by digest"));
@@ -106,7 +106,7 @@ fn image(observed: &Observed, settings: &Settings, mends: &Mends<'_>) -> Check {
     Check::warning(
         id,
         format!("{image}{is_default} is not pinned by digest: whoever may push the tag chooses what runs on the nodes"),
-        mends.harden(),
+        fixes.harden(),
     )
 }
 
@@ -128,7 +128,7 @@ fn image_on_nodes(observed: &Observed, settings: &Settings) -> Check {
             "{having} of {} GPU nodes that were read report the image; {without} does not: its first probe pulls it",
             nodes.len()
         ),
-        Mends::run(
+        Fixes::run(
             "gpu-syringe --via inject diagnose NODE",
             "needs no image of the probe; a kubelet reports at most 50 images, so the node may have it nevertheless",
         ),

@@ -1,7 +1,7 @@
-//! `gpu-syringe doctor`: what works, what does not, and the command that mends it.
+//! `gpu-syringe doctor`: what works, what does not, and the command that fixes it.
 //!
 //! ```text
-//!   check, mend                                        one result; the commands
+//!   check, fix                                        one result; the commands
 //!   observe                                            all questions to the API server; no pod is created
 //!   judge_access, judge_namespace, judge_nodes         answers → checks: no I/O
 //!   node                                               one real probe (--node)
@@ -12,10 +12,10 @@
 
 mod check;
 mod command;
+mod fix;
 mod judge_access;
 mod judge_namespace;
 mod judge_nodes;
-mod mend;
 mod node;
 mod observe;
 mod report;

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use syringe_core::probe_command::ProbeCommand;
+use syringe_core::section_name::SectionName;
 use tokio_util::sync::CancellationToken;
 
 use super::check::Check;
-use super::mend::Mends;
+use super::fix::Fixes;
 use crate::probe::{ProbeRequest, Prober};
 use crate::settings::{ProbeMethod, Settings};
 use kube_read::Connection;
@@ -42,7 +44,7 @@ pub(super) async fn probe(
     }
     let request = ProbeRequest {
         node: name.to_owned(),
-        command: vec!["inventory".to_owned()],
+        command: ProbeCommand::Read(SectionName::Inventory.into()),
         tool: "doctor",
         target: None,
         deadline: settings.call_time(),
@@ -70,7 +72,7 @@ pub(super) async fn probe(
             };
             checks.push(match &result.left_behind {
                 None => Check::ok("probe", probe.text()),
-                Some(left) => Check::warning("probe", left, Mends::run("gpu-syringe sweep", "deletes what is left")),
+                Some(left) => Check::warning("probe", left, Fixes::run("gpu-syringe sweep", "deletes what is left")),
             });
             (checks, Some(probe))
         }
@@ -92,7 +94,7 @@ async fn check_node(name: &str, connection: &Connection, settings: &Settings) ->
 
 fn failed(id: &str, failure: &Failure) -> Check {
     let Failure { what, why, next_step, .. } = failure;
-    let command = Mends::command_in(next_step).unwrap_or_else(|| "gpu-syringe nodes".to_owned());
-    let mend = Mends::run(command, next_step.clone());
-    Check::failure(id, format!("{what}: {why}"), mend)
+    let command = Fixes::command_in(next_step).unwrap_or_else(|| "gpu-syringe nodes".to_owned());
+    let fix = Fixes::run(command, next_step.clone());
+    Check::failure(id, format!("{what}: {why}"), fix)
 }

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::ResourceExt;
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ResourceQuota};
 use kube::api::{AttachParams, Request};
+use kube::core::DynamicObject;
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use crate::probe;
 use crate::settings::{Mode, ProbeMethod, Settings};
 use crate::setup::access::{self, Access};
-use crate::setup::apply::{POLICIES, PolicyState, check_policy};
+use crate::setup::apply::{PolicyState, check_policy, of_each_policy};
 use crate::setup::manifests::{PARAMETER, PROBE_POLICY, cluster_name};
 use crate::setup::objects::{self, ObjectRef, RequestError};
 use crate::setup::permissions::{GrantedBy, Permission, permissions};
@@ -22,6 +24,8 @@ use kube_read::client::api_status::{is_not_a_status, is_page_of_proxy};
 use kube_read::failure::kube_reason;
 use kube_read::objects::node_labels::is_gpu_node;
 use kube_read::reads::nodes;
+use syringe_core::probe_command::ProbeCommand;
+use syringe_core::section_name::SectionName;
 
 /// The answer to a question, as far as one came.
 #[derive(Clone, Debug)]
@@ -66,13 +70,13 @@ pub(super) struct Observed {
     /// How far the clock of this machine is ahead of the API server's.
     pub(super) ahead: Option<SignedDuration>,
     pub(super) permissions: Vec<(Permission, Seen<bool>)>,
-    pub(super) namespace: Seen<Value>,
-    pub(super) policy: Seen<Value>,
-    pub(super) binding: Seen<Value>,
+    pub(super) namespace: Seen<DynamicObject>,
+    pub(super) policy: Seen<DynamicObject>,
+    pub(super) binding: Seen<DynamicObject>,
     /// The policies and bindings of the hardened profile that do not exist; empty also if they may not be read.
     pub(super) missing_policies: Vec<String>,
-    pub(super) parameter: Seen<Value>,
-    pub(super) quota: Seen<Value>,
+    pub(super) parameter: Seen<DynamicObject>,
+    pub(super) quota: Seen<DynamicObject>,
     /// What happens to a pod that is no probe; `None` if there was no answer.
     pub(super) other_pod: Option<PolicyState>,
     pub(super) dry_runs: Vec<(ProbeMethod, DryRun)>,
@@ -112,7 +116,7 @@ pub(super) async fn version(connection: &Connection, end: Instant) -> Result<Str
 /// Asks all questions. None takes longer than until `end`.
 pub(super) async fn observe(connection: &Connection, settings: &Settings, end: Instant) -> Observed {
     let namespace = settings.probe_namespace.as_str();
-    let of_cluster = |kind| ObjectRef::new(kind, None, &cluster_name(PROBE_POLICY, namespace));
+    let policy_name = cluster_name(PROBE_POLICY, namespace);
     let nodes = read_nodes(connection, end).await;
     // The pod is the one that would be created: for a node that exists, if one is known.
     let node =
@@ -133,12 +137,12 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
     ) = tokio::join!(
         user(connection, end),
         ask_permissions(connection, settings, end),
-        read(connection, ObjectRef::new("Namespace", None, namespace), end),
-        read(connection, of_cluster("ValidatingAdmissionPolicy"), end),
-        read(connection, of_cluster("ValidatingAdmissionPolicyBinding"), end),
+        read(connection, ObjectRef::new::<Namespace>(None, namespace), end),
+        read(connection, ObjectRef::new::<ValidatingAdmissionPolicy>(None, &policy_name), end),
+        read(connection, ObjectRef::new::<ValidatingAdmissionPolicyBinding>(None, &policy_name), end),
         missing_policies(connection, namespace, end),
-        read(connection, ObjectRef::new("ConfigMap", Some(namespace), PARAMETER), end),
-        read(connection, ObjectRef::new("ResourceQuota", Some(namespace), "gpu-syringe"), end),
+        read(connection, ObjectRef::new::<ConfigMap>(Some(namespace), PARAMETER), end),
+        read(connection, ObjectRef::new::<ResourceQuota>(Some(namespace), "gpu-syringe"), end),
         async { timeout_at(end, check_policy(connection, namespace)).await.ok() },
         dry_runs(connection, settings, &node, end),
         try_exec(connection, namespace, end),
@@ -200,7 +204,7 @@ async fn ask_permissions(connection: &Connection, settings: &Settings, end: Inst
     futures_util::future::join_all(asked).await
 }
 
-async fn read(connection: &Connection, object: ObjectRef, end: Instant) -> Seen<Value> {
+async fn read(connection: &Connection, object: ObjectRef, end: Instant) -> Seen<DynamicObject> {
     match timeout_at(end, objects::get(connection, &object)).await {
         Ok(Ok(Some(value))) => Seen::Found(value),
         Ok(Ok(None)) => Seen::Absent,
@@ -242,10 +246,8 @@ async fn read_images(
 
 /// The objects of the hardened profile's policies that the API server does not have.
 async fn missing_policies(connection: &Connection, namespace: &str, end: Instant) -> Vec<String> {
-    let of = |kind: &'static str| {
-        POLICIES.iter().map(move |name| ObjectRef::new(kind, None, &cluster_name(name, namespace)))
-    };
-    let objects = of("ValidatingAdmissionPolicy").chain(of("ValidatingAdmissionPolicyBinding"));
+    let objects = of_each_policy::<ValidatingAdmissionPolicy>(namespace)
+        .chain(of_each_policy::<ValidatingAdmissionPolicyBinding>(namespace));
     let reads = objects.map(async |object| {
         let name = object.to_string();
         matches!(read(connection, object, end).await, Seen::Absent).then_some(name)
@@ -272,11 +274,9 @@ async fn dry_runs(
 }
 
 async fn dry_run(connection: &Connection, namespace: &str, pod: &Pod, end: Instant) -> DryRun {
-    let reference = ObjectRef::new("Pod", Some(namespace), pod.metadata.name.as_deref().unwrap_or_default());
-    let Ok(pod) = serde_json::to_value(pod) else { return DryRun::Unknown("the pod cannot be written".to_owned()) };
-    let created = objects::create(connection, &reference, &pod, objects::Mode::DryRun);
-    match timeout_at(end, created).await {
-        Ok(Ok(_)) => DryRun::Admitted,
+    let api = Api::namespaced(connection.client.clone(), namespace);
+    match timeout_at(end, objects::check_admitted(&api, pod)).await {
+        Ok(Ok(())) => DryRun::Admitted,
         Ok(Err(RequestError::Kube(kube::Error::Api(status)))) if !is_not_a_status(&status) && status.code < 500 => {
             DryRun::Rejected(kube_reason(&kube::Error::Api(status.clone())), status.code)
         }
@@ -293,8 +293,9 @@ const EXEC_TIME: Duration = Duration::from_secs(6);
 async fn try_exec(connection: &Connection, namespace: &str, end: Instant) -> ExecAnswer {
     let path = <Pod as kube::Resource>::url_path(&(), Some(namespace));
     let params = AttachParams::default().container(probe::CONTAINER).stdin(true).stdout(true).stderr(true).tty(false);
-    // A command that the policy admits.
-    let request = match Request::new(path).exec("gpu-syringe-doctor", ["node-probe", "inventory"], &params) {
+    // The policy admits this command.
+    let argv = ProbeCommand::Read(SectionName::Inventory.into()).argv();
+    let request = match Request::new(path).exec("gpu-syringe-doctor", argv, &params) {
         Ok(request) => request,
         Err(error) => return ExecAnswer::Unknown(error.to_string()),
     };

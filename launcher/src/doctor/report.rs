@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use syringe_core::classification::Severity;
 
-use super::check::{Check, Mend, Status};
+use super::check::{Check, Fix, Status};
 use super::node::NodeProbe;
 use crate::exit_status::Outcome;
 use crate::text::page::Page;
@@ -84,14 +84,14 @@ impl Report {
     pub(crate) fn page(&self) -> Page {
         let mut page = Page::default();
         for check in self.checks.iter().filter(|check| check.is_problem()) {
-            let Check { id, status, evidence, mend, .. } = check;
+            let Check { id, status, evidence, fix, .. } = check;
             let word = match status {
                 Status::Failure => paint("FAILURE", Paint::Fatal),
                 Status::Warning => paint("WARNING", Paint::Warning),
                 _ => paint("UNKNOWN", Paint::Unknown),
             };
             page.push_str(&format!("{word}  {id}\n    {evidence}\n"));
-            if let Some(Mend { command, note }) = mend {
+            if let Some(Fix { command, note }) = fix {
                 page.push_str(&format!("    → {command}\n      {note}\n"));
             }
             page.push_str("\n");

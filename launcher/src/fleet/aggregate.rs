@@ -67,7 +67,7 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, NodeOutcome<N
         summary: String::new(),
         context: about.context,
         verdicts: verdicts(&rows),
-        judged_only: judged_only(&rows),
+        checked_only: checked_only(&rows),
         findings: findings(&rows),
         findings_omitted: None,
         nodes: details(&rows, &outliers),
@@ -92,8 +92,8 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, NodeOutcome<N
     answer
 }
 
-fn judged_only(rows: &[NodeRow]) -> Vec<String> {
-    rows.iter().map(|row| &row.judged_only).find(|sections| !sections.is_empty()).cloned().unwrap_or_default()
+fn checked_only(rows: &[NodeRow]) -> Vec<String> {
+    rows.iter().map(|row| &row.checked_only).find(|sections| !sections.is_empty()).cloned().unwrap_or_default()
 }
 
 fn verdict(rows: &[NodeRow], totals: &NodeCounts) -> Verdict {
@@ -223,8 +223,8 @@ fn summary(answer: &FleetAnswer) -> String {
             text.push_str(&format!(" {count} {label}."));
         }
     }
-    if !answer.judged_only.is_empty() {
-        text.push_str(&format!(" Only these sections were judged: {}.", answer.judged_only.join(", ")));
+    if !answer.checked_only.is_empty() {
+        text.push_str(&format!(" Only these sections were checked: {}.", answer.checked_only.join(", ")));
     }
     if let Some(outlier) = answer.outliers.first() {
         let Outlier { what, value, usual, nodes, .. } = outlier;
@@ -263,7 +263,7 @@ mod tests {
             node: format!("ip-10-{}-{}-17.eu-central-1.compute.internal", number / 250, number % 250),
             verdict: Verdict::Critical,
             summary: "z".repeat(300),
-            judged_only: Vec::new(),
+            checked_only: Vec::new(),
             findings: (0..12).map(|id| finding(id * 7 + number % 40)).collect(),
             unknown: 3,
             score: Some(0),

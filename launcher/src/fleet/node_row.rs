@@ -18,8 +18,8 @@ pub(crate) struct NodeRow {
     pub(crate) node: String,
     pub(crate) verdict: Verdict,
     pub(crate) summary: String,
-    /// Sections that were judged, if not all.
-    pub(crate) judged_only: Vec<String>,
+    /// Sections that were checked, if not all.
+    pub(crate) checked_only: Vec<String>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) unknown: usize,
     pub(crate) score: Option<u32>,
@@ -60,13 +60,13 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
         of_topology(topology, &mut traits);
     }
     let hottest = telemetry.iter().flat_map(|all| &all.gpus).filter_map(|gpu| gpu.temperature.gpu_celsius).max();
-    let in_part = diagnosis.judged_in_part.into_iter().map(|section| format!("{section} (in part)"));
-    let judged = diagnosis.judged.into_iter().chain(in_part).collect();
+    let in_part = diagnosis.partly_checked.into_iter().map(|section| format!("{section} (in part)"));
+    let checked = diagnosis.checked.into_iter().map(|section| section.to_string()).chain(in_part).collect();
     NodeRow {
         node: node.name_any(),
         verdict: diagnosis.verdict,
         summary: diagnosis.summary,
-        judged_only: if diagnosis.not_judged.is_empty() { Vec::new() } else { judged },
+        checked_only: if diagnosis.not_requested.is_empty() { Vec::new() } else { checked },
         findings: diagnosis.findings,
         unknown: diagnosis.unknown.len(),
         score: diagnosis.health.score,

@@ -111,7 +111,7 @@ mod tests {
             node: node.into(),
             verdict: Verdict::Healthy,
             summary: String::new(),
-            judged_only: Vec::new(),
+            checked_only: Vec::new(),
             findings: Vec::new(),
             unknown: 0,
             score: None,

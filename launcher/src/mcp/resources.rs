@@ -56,8 +56,8 @@ fn index() -> Value {
         json!({
             "code": entry.code,
             "name": entry.name,
-            "class": format!("{:?}", entry.class).to_lowercase(),
-            "severity": format!("{:?}", entry.severity).to_lowercase(),
+            "class": entry.class_name(),
+            "severity": entry.severity,
         })
     };
     xids().map(row).collect()
@@ -68,11 +68,11 @@ fn xid_entry(entry: &XidEntry) -> Value {
         code,
         mnemonic,
         name,
-        class,
+        class: _,
         severity,
         nvidia_action,
         nvidia_investigation,
-        response: _,
+        action: _,
         ageing: _,
         sre_action,
         differs,
@@ -83,8 +83,8 @@ fn xid_entry(entry: &XidEntry) -> Value {
         "code": code,
         "name": name,
         "mnemonic": mnemonic,
-        "class": format!("{class:?}").to_lowercase(),
-        "severity": format!("{severity:?}").to_lowercase(),
+        "class": entry.class_name(),
+        "severity": severity,
         "action": sre_action,
         "nvidia_action": nvidia_action,
         "nvidia_investigation": nvidia_investigation,

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use super::probe_context::ProbeContext;
-use super::types::Phase;
+use crate::probe::request::Phase;
 use kube_read::Failure;
 
 /// With less time left no pod is created, because it would be deleted before it could answer.

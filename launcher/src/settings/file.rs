@@ -17,9 +17,6 @@ pub fn is_setting_of_files(id: &str) -> bool {
     !NOT_IN_FILES.contains(&id)
 }
 
-/// The name of `probe_namespace` in earlier versions.
-const OLD_NAMESPACE: &str = "namespace";
-
 /// The values of a settings file, as command line arguments.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FileValues {
@@ -52,12 +49,6 @@ impl FileValues {
         let mut values = BTreeMap::new();
         for (key, value) in table {
             let id = key.replace('-', "_");
-            if id == OLD_NAMESPACE {
-                return Err(wrong(
-                    path,
-                    "'namespace' is named 'probe_namespace' now: it is the namespace of the probe pods",
-                ));
-            }
             let known = settings.get_arguments().any(|arg| arg.get_id() == id.as_str());
             if !known || !is_setting_of_files(&id) {
                 let names = settings.get_arguments().map(|arg| arg.get_id().as_str());
@@ -183,7 +174,6 @@ mod tests {
         assert!(read("call_timeout = 'soon'").expect_err("no number").contains("soon"));
         assert!(read("output = 'xml'").expect_err("no format").contains("xml") && read("output = 'yaml'").is_ok());
         assert!(read("via = 'magic'").expect_err("no way").contains("magic"));
-        assert!(read("namespace = 'x'").expect_err("old").contains("'probe_namespace'"));
         assert!(read("label = 1.5").expect_err("no word").contains("label"));
         assert!(read("demo = true").is_err() && read("probe_namespace = ").is_err());
     }

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Resource};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::installed::{BINDING, failed};
+use super::installed::failed;
 use super::manifests::{PARAMETER, PROBE_POLICY, cluster_name};
 use super::objects::{self, Mode, ObjectRef};
 use super::plan::{Change, Planned};
@@ -22,7 +27,7 @@ const BLIND: &str = "The policy is in effect, but the API server does not see it
 /// Pause between two checks of it.
 const PAUSE: Duration = Duration::from_millis(250);
 /// The policies of the hardened profile.
-pub(crate) const POLICIES: [&str; 3] = [PROBE_POLICY, "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
+const POLICIES: [&str; 3] = [PROBE_POLICY, "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
 
 /// What was done with an object.
 pub(crate) type Applied = (ObjectRef, Change);
@@ -36,12 +41,13 @@ pub(super) async fn apply(
 ) -> Result<(Vec<Applied>, Option<String>), Failure> {
     let mut applied = Vec::new();
     let mut remark = None;
-    let parameter = planned.iter().find(|one| one.reference.kind == "ConfigMap");
+    let parameter = planned.iter().find(|one| one.reference.is::<ConfigMap>());
     let image = parameter.and_then(|one| one.manifest["data"]["image"].as_str()).unwrap_or_default().to_owned();
-    let has_policy = planned.iter().any(|one| one.reference.kind == BINDING);
+    let has_policy = planned.iter().any(|one| one.reference.is::<ValidatingAdmissionPolicyBinding>());
     let mut is_checked = false;
     for Planned { reference, manifest, change } in planned {
-        if has_policy && !is_checked && reference.kind.ends_with("RoleBinding") {
+        let grants = reference.is::<RoleBinding>() || reference.is::<ClusterRoleBinding>();
+        if has_policy && !is_checked && grants {
             remark = wait_for_policy(connection, settings, &image).await?;
             is_checked = true;
         }
@@ -103,8 +109,8 @@ async fn is_current(connection: &Connection, settings: &Settings, image: &str) -
         ..settings.clone()
     };
     let Ok(pod) = probe::printed(&settings, "gpu-node") else { return true };
-    let reference = ObjectRef::new("Pod", Some(&pod.namespace), &pod.name);
-    let answer = objects::create(connection, &reference, &json!(pod.object), Mode::DryRun).await;
+    let api = Api::namespaced(connection.client.clone(), &pod.namespace);
+    let answer = objects::check_admitted(&api, &pod.object).await;
     // Another rejection says nothing about the image.
     !answer.is_err_and(|error| error.reason().contains("data.image"))
 }
@@ -122,11 +128,8 @@ pub(crate) enum PolicyState {
 
 /// Sends a dry run of a pod that the policy must reject.
 pub(crate) async fn check_policy(connection: &Connection, namespace: &str) -> PolicyState {
-    let name = "gpu-syringe-no-probe";
     // Valid at every Pod Security level, so that nothing else rejects it.
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace},
+    let spec = json!({
         "spec": {
             "automountServiceAccountToken": false,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -137,9 +140,11 @@ pub(crate) async fn check_policy(connection: &Connection, namespace: &str) -> Po
             }],
         },
     });
-    let reference = ObjectRef::new("Pod", Some(namespace), name);
-    match objects::create(connection, &reference, &pod, Mode::DryRun).await {
-        Ok(_) => PolicyState::NotInEffect(ADMITTED.to_owned()),
+    let resource = ApiResource::erase::<Pod>(&());
+    let pod = DynamicObject::new("gpu-syringe-no-probe", &resource).within(namespace).data(spec);
+    let api = Api::namespaced_with(connection.client.clone(), namespace, &resource);
+    match objects::check_admitted(&api, &pod).await {
+        Ok(()) => PolicyState::NotInEffect(ADMITTED.to_owned()),
         Err(error) => {
             let reason = error.reason();
             let ours = format!("ValidatingAdmissionPolicy '{}'", cluster_name(PROBE_POLICY, namespace));
@@ -154,7 +159,9 @@ pub(crate) async fn check_policy(connection: &Connection, namespace: &str) -> Po
 
 /// A remark about an API server that has lost its policy, if one was removed.
 pub(super) fn note_of_removed_policy(applied: &[Applied]) -> Option<String> {
-    let is_removed = applied.iter().any(|(object, change)| object.kind == BINDING && *change == Change::Deleted);
+    let is_removed = applied
+        .iter()
+        .any(|(object, change)| object.is::<ValidatingAdmissionPolicyBinding>() && *change == Change::Deleted);
     is_removed.then(|| {
         "Before the hardened profile is set up again, restart kube-apiserver: an API server that lost its last policy with a \
          ConfigMap may not see a new ConfigMap (kubernetes/kubernetes#130887)."
@@ -164,9 +171,13 @@ pub(super) fn note_of_removed_policy(applied: &[Applied]) -> Option<String> {
 
 /// The objects of the policy, in the order in which they are removed: the parameter first, without which no pod is admitted.
 pub(super) fn policy_objects(namespace: &str) -> Vec<ObjectRef> {
-    let of = |kind: &'static str| {
-        POLICIES.iter().map(move |name| ObjectRef::new(kind, None, &cluster_name(name, namespace)))
-    };
-    let parameter = ObjectRef::new("ConfigMap", Some(namespace), PARAMETER);
-    std::iter::once(parameter).chain(of(BINDING)).chain(of("ValidatingAdmissionPolicy")).collect()
+    let mut objects = vec![ObjectRef::new::<ConfigMap>(Some(namespace), PARAMETER)];
+    objects.extend(of_each_policy::<ValidatingAdmissionPolicyBinding>(namespace));
+    objects.extend(of_each_policy::<ValidatingAdmissionPolicy>(namespace));
+    objects
+}
+
+/// The objects of one kind of all policies.
+pub(crate) fn of_each_policy<K: Resource<DynamicType = ()>>(namespace: &str) -> impl Iterator<Item = ObjectRef> {
+    POLICIES.iter().map(move |name| ObjectRef::new::<K>(None, &cluster_name(name, namespace)))
 }

@@ -297,8 +297,8 @@ fn report(
     } else if profile.is_some() {
         text.push_str("\n\nNext: gpu-syringe doctor");
     }
-    let object = |(ObjectRef { kind, namespace, name }, change): &Applied| {
-        let mut object = json!({"kind": kind, "name": name, "result": change.as_str()});
+    let object = |(ObjectRef { resource, namespace, name }, change): &Applied| {
+        let mut object = json!({"kind": resource.kind, "name": name, "result": change.as_str()});
         if let Some(namespace) = namespace {
             object["namespace"] = namespace.as_str().into();
         }
@@ -308,7 +308,8 @@ fn report(
         "context": connection.context, "server": connection.server, "profile": profile.map(Profile::as_str),
         "namespace": namespace, "objects": applied.iter().map(object).collect::<Vec<_>>(), "notes": notes,
     });
-    let names = applied.iter().map(|(object, _)| format!("{}/{}", object.kind.to_lowercase(), object.name)).collect();
+    let names =
+        applied.iter().map(|(object, _)| format!("{}/{}", object.resource.kind.to_lowercase(), object.name)).collect();
     SetupOutput { text, json, names, is_manifest: false, notes, is_done: true }
 }
 

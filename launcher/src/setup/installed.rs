@@ -1,5 +1,10 @@
-//! What a cluster has of a set-up: the objects that exist, and the values that an administrator set in them.
+//! The installed objects of a set-up, and the values that an administrator set in them.
 
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::ResourceExt;
+use kube::core::DynamicObject;
 use serde_json::Value;
 
 use super::manifests::{LABEL, PARAMETER, PROBE_POLICY, Parameters, Profile, Subject, cluster_name};
@@ -9,16 +14,16 @@ use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::objects::name_validation::check_namespace;
 
-/// Namespaces of the cluster itself, and of whoever names none.
+/// Namespaces of the cluster itself, and the default namespace.
 const SYSTEM: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// What exists.
 pub(super) struct Installed {
-    pub(super) namespace: Option<Value>,
+    pub(super) namespace: Option<DynamicObject>,
     /// Whether new pods of the namespace are limited to the probe.
     pub(super) has_policy: bool,
-    parameter: Option<Value>,
-    /// Bindings with their subjects: of readers, of operators.
+    parameter: Option<DynamicObject>,
+    /// Subjects of the binding of readers, without the operators.
     readers: Vec<Subject>,
     operators: Vec<Subject>,
 }
@@ -29,20 +34,20 @@ impl Installed {
         let get = async |object: ObjectRef| {
             objects::get(connection, &object).await.map_err(|error| failed(&format!("Reading {object}"), &error))
         };
-        let binding = ObjectRef::new(BINDING, None, &cluster_name(PROBE_POLICY, namespace));
-        let role_binding = |of: GrantedBy| ObjectRef::new("RoleBinding", Some(namespace), of.role());
+        let binding = cluster_name(PROBE_POLICY, namespace);
+        let role_binding = |of: GrantedBy| ObjectRef::new::<RoleBinding>(Some(namespace), of.role());
         let (found, policy, parameter, readers, operators) = tokio::try_join!(
-            get(ObjectRef::new("Namespace", None, namespace)),
-            get(binding),
-            get(ObjectRef::new("ConfigMap", Some(namespace), PARAMETER)),
+            get(ObjectRef::new::<Namespace>(None, namespace)),
+            get(ObjectRef::new::<ValidatingAdmissionPolicyBinding>(None, &binding)),
+            get(ObjectRef::new::<ConfigMap>(Some(namespace), PARAMETER)),
             get(role_binding(GrantedBy::Reader)),
             get(role_binding(GrantedBy::Operator)),
         )?;
-        // Of a binding of somebody else nobody gets permissions.
-        let of_ours = |binding: Option<Value>| subjects(binding.filter(is_ours).as_ref());
-        let (all, operators) = (of_ours(readers), of_ours(operators));
+        // Ignore bindings that we did not create.
+        let subjects_of_ours = |binding: Option<DynamicObject>| subjects(binding.filter(is_ours).as_ref());
+        let (all, operators) = (subjects_of_ours(readers), subjects_of_ours(operators));
         let readers = all.into_iter().filter(|subject| !operators.contains(subject)).collect();
-        // One object of the policy that is left says that this set-up was meant to be hardened.
+        // If any object of the policy exists, the hardened profile was installed.
         let has_policy = policy.is_some() || parameter.is_some();
         Ok(Self { namespace: found, has_policy, parameter, readers, operators })
     }
@@ -51,7 +56,7 @@ impl Installed {
     pub(super) fn check_namespace(&self, name: &str) -> Result<(), Failure> {
         let what = || format!("Setting up namespace {name}");
         match &self.namespace {
-            Some(found) if found["metadata"]["deletionTimestamp"].is_string() => Err(Failure::new(
+            Some(found) if found.metadata.deletion_timestamp.is_some() => Err(Failure::new(
                 what(),
                 "it is being deleted",
                 format!("Wait until it is gone (kubectl wait --for=delete namespace/{name}), then run setup again."),
@@ -71,13 +76,13 @@ impl Installed {
 
     /// The image that the policy admits now.
     pub(super) fn image(&self) -> Option<&str> {
-        self.parameter.as_ref()?["data"]["image"].as_str().filter(|image| !image.is_empty())
+        self.parameter.as_ref()?.data["data"]["image"].as_str().filter(|image| !image.is_empty())
     }
 
     /// Keeps what an administrator set and the command line does not name: values of the policy, and subjects of bindings.
     pub(super) fn keep(&self, parameters: &mut Parameters) {
         for (key, value) in &mut parameters.policy {
-            let installed = self.parameter.as_ref().and_then(|found| found["data"][*key].as_str());
+            let installed = self.parameter.as_ref().and_then(|found| found.data["data"][*key].as_str());
             if value.is_empty()
                 && let Some(installed) = installed
             {
@@ -107,7 +112,7 @@ impl Installed {
     }
 }
 
-/// Refuses a name that is not one, and the namespaces of the cluster itself.
+/// Refuses an invalid name, and the namespaces of the cluster itself.
 pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     check_namespace(name)?;
     if !SYSTEM.contains(&name) {
@@ -118,16 +123,13 @@ pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     Err(Failure::new(format!("Using namespace {name} for probes"), why, next))
 }
 
-/// Kind of the object that puts a policy into effect.
-pub(super) const BINDING: &str = "ValidatingAdmissionPolicyBinding";
-
-/// Whether an object is of a set-up.
-pub(super) fn is_ours(object: &Value) -> bool {
-    object["metadata"]["labels"][LABEL.0] == LABEL.1
+/// Whether the object has the label of a set-up.
+pub(super) fn is_ours(object: &DynamicObject) -> bool {
+    object.labels().get(LABEL.0).is_some_and(|value| value == LABEL.1)
 }
 
-fn subjects(binding: Option<&Value>) -> Vec<Subject> {
-    let each = binding.and_then(|binding| binding["subjects"].as_array()).into_iter().flatten();
+fn subjects(binding: Option<&DynamicObject>) -> Vec<Subject> {
+    let each = binding.and_then(|binding| binding.data["subjects"].as_array()).into_iter().flatten();
     let subject = |subject: &Value| {
         let name = subject["name"].as_str()?.to_owned();
         match subject["kind"].as_str()? {
@@ -144,7 +146,7 @@ fn subjects(binding: Option<&Value>) -> Vec<Subject> {
     each.filter_map(subject).collect()
 }
 
-/// A failed request of the set-up, with who can help.
+/// The failure of a request of the set-up, with the next step.
 pub(super) fn failed(what: &str, error: &RequestError) -> Failure {
     let next = match error.code() {
         Some(401) => "Sign in again: the credentials of this context are no longer accepted.",

@@ -1,9 +1,14 @@
 //! Requests for the objects of a set-up: read, server-side apply, delete.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
-use http::{Method, Request};
-use serde_json::{Value, json};
+use kube::Resource;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, TypeMeta};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::timeout;
 
 use kube_read::Connection;
@@ -13,93 +18,58 @@ use kube_read::failure::kube_reason;
 
 /// Field manager of server-side apply.
 const MANAGER: &str = "gpu-syringe";
-/// Time for one request.
+/// Time limit of one request.
 const TIME: Duration = Duration::from_secs(15);
+/// Maximum number of objects in a list.
+const MAX_LIST: u32 = 500;
 
-/// A kind of a set-up.
-struct Kind {
-    kind: &'static str,
-    /// Path of its API group and version.
-    api: &'static str,
-    plural: &'static str,
-}
-
-const KINDS: [Kind; 10] = [
-    Kind { kind: "Namespace", api: "/api/v1", plural: "namespaces" },
-    Kind { kind: "ResourceQuota", api: "/api/v1", plural: "resourcequotas" },
-    Kind { kind: "ConfigMap", api: "/api/v1", plural: "configmaps" },
-    Kind { kind: "Role", api: RBAC, plural: "roles" },
-    Kind { kind: "RoleBinding", api: RBAC, plural: "rolebindings" },
-    Kind { kind: "ClusterRole", api: RBAC, plural: "clusterroles" },
-    Kind { kind: "ClusterRoleBinding", api: RBAC, plural: "clusterrolebindings" },
-    Kind { kind: "ValidatingAdmissionPolicy", api: ADMISSION, plural: "validatingadmissionpolicies" },
-    Kind { kind: "ValidatingAdmissionPolicyBinding", api: ADMISSION, plural: "validatingadmissionpolicybindings" },
-    Kind { kind: "Pod", api: "/api/v1", plural: "pods" },
-];
-const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
-const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
-
-/// Which object: kind, namespace and name.
+/// Kind, namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectRef {
-    pub(crate) kind: &'static str,
+    pub(crate) resource: ApiResource,
     pub(crate) namespace: Option<String>,
     pub(crate) name: String,
 }
 
 impl ObjectRef {
-    /// Of a manifest. `None` for a kind that no set-up has.
-    pub(crate) fn of(object: &Value) -> Option<Self> {
-        let kind = KINDS.iter().find(|kind| object["kind"] == kind.kind)?.kind;
-        let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned);
-        Some(Self { kind, namespace: text("namespace"), name: text("name")? })
+    /// Reference to the object of a manifest; `None` if the manifest has no kind or name.
+    pub(crate) fn from_manifest(object: &Value) -> Option<Self> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let types = TypeMeta { api_version: text(&object["apiVersion"])?, kind: text(&object["kind"])? };
+        let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(types).ok()?);
+        let metadata = &object["metadata"];
+        Some(Self { resource, namespace: text(&metadata["namespace"]), name: text(&metadata["name"])? })
     }
 
-    /// Of a kind of the table.
-    pub(crate) fn new(kind: &'static str, namespace: Option<&str>, name: &str) -> Self {
-        Self { kind, namespace: namespace.map(str::to_owned), name: name.to_owned() }
+    pub(crate) fn new<K: Resource<DynamicType = ()>>(namespace: Option<&str>, name: &str) -> Self {
+        let resource = ApiResource::erase::<K>(&());
+        Self { resource, namespace: namespace.map(str::to_owned), name: name.to_owned() }
     }
 
-    /// API group and plural name, as in RBAC rules.
-    pub(super) fn resource(&self) -> (&'static str, &'static str) {
-        let kind = self.kind();
-        let group = kind.api.strip_prefix("/apis/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
-        (group, kind.plural)
+    pub(crate) fn is<K: Resource<DynamicType = ()>>(&self) -> bool {
+        self.resource == ApiResource::erase::<K>(&())
     }
 
-    fn kind(&self) -> &'static Kind {
-        KINDS.iter().find(|kind| kind.kind == self.kind).unwrap_or(&KINDS[0])
-    }
-
-    fn collection(&self) -> String {
-        let Kind { api, plural, .. } = self.kind();
+    fn api(&self, connection: &Connection) -> Api<DynamicObject> {
+        let client = connection.client.clone();
         match &self.namespace {
-            Some(namespace) => format!("{api}/namespaces/{namespace}/{plural}"),
-            None => format!("{api}/{plural}"),
+            Some(namespace) => Api::namespaced_with(client, namespace, &self.resource),
+            None => Api::all_with(client, &self.resource),
         }
     }
 }
 
 impl std::fmt::Display for ObjectRef {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} {}", self.kind, self.name)
+        write!(formatter, "{} {}", self.resource.kind, self.name)
     }
 }
 
-/// Whether a request only checks.
+/// Whether a request changes the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     DryRun,
     Real,
-}
-
-impl Mode {
-    fn query(self) -> &'static str {
-        match self {
-            Self::DryRun => "&dryRun=All",
-            Self::Real => "",
-        }
-    }
 }
 
 /// Why a request failed.
@@ -145,69 +115,60 @@ impl RequestError {
     }
 }
 
-/// Sends a request with a JSON body, and parses the answer.
-async fn send(connection: &Connection, method: Method, path: &str, body: &Value) -> Result<Value, RequestError> {
-    let content = if method == Method::PATCH { "application/apply-patch+yaml" } else { "application/json" };
-    let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-    let request = Request::builder().method(method).uri(path).header(http::header::CONTENT_TYPE, content).body(bytes);
-    let request = request.map_err(|error| RequestError::Kube(kube::Error::HttpError(error)))?;
-    match timeout(TIME, connection.client.request::<Value>(request)).await {
-        Ok(answer) => answer.map_err(RequestError::Kube),
-        Err(_) => Err(RequestError::Timeout),
-    }
+async fn within_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
+    timeout(TIME, request).await.map_err(|_| RequestError::Timeout)?.map_err(RequestError::Kube)
 }
 
 /// Reads an object; `None` if it does not exist.
-pub(crate) async fn get(connection: &Connection, object: &ObjectRef) -> Result<Option<Value>, RequestError> {
-    let path = format!("{}/{}", object.collection(), object.name);
-    match send(connection, Method::GET, &path, &Value::Null).await {
+pub(crate) async fn get(connection: &Connection, object: &ObjectRef) -> Result<Option<DynamicObject>, RequestError> {
+    match within_time(object.api(connection).get(&object.name)).await {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// The objects of this kind in a namespace, at most 500.
-pub(super) async fn list(connection: &Connection, of: &ObjectRef) -> Result<Vec<Value>, RequestError> {
-    let path = format!("{}?limit=500", of.collection());
-    let list = send(connection, Method::GET, &path, &Value::Null).await?;
-    Ok(list["items"].as_array().cloned().unwrap_or_default())
+/// The names of the objects of a kind in a namespace.
+pub(super) async fn names<K: Resource<DynamicType = ()>>(
+    connection: &Connection,
+    namespace: &str,
+) -> Result<Vec<String>, RequestError> {
+    let api = ObjectRef::new::<K>(Some(namespace), "").api(connection);
+    let list = within_time(api.list_metadata(&ListParams::default().limit(MAX_LIST))).await?;
+    Ok(list.items.into_iter().filter_map(|object| object.metadata.name).collect())
 }
 
-/// Applies an object: the fields of the manifest become ours, other fields stay.
+/// Applies a manifest: its fields become ours, other fields of the object stay.
 pub(super) async fn apply(
     connection: &Connection,
-    reference: &ObjectRef,
-    object: &Value,
+    object: &ObjectRef,
+    manifest: &Value,
     mode: Mode,
     force: bool,
-) -> Result<Value, RequestError> {
-    let dry_run = mode.query();
-    let path = format!("{}/{}?fieldManager={MANAGER}&force={force}{dry_run}", reference.collection(), reference.name);
-    send(connection, Method::PATCH, &path, object).await
+) -> Result<DynamicObject, RequestError> {
+    let params = PatchParams { dry_run: mode == Mode::DryRun, force, ..PatchParams::apply(MANAGER) };
+    within_time(object.api(connection).patch(&object.name, &params, &Patch::Apply(manifest))).await
 }
 
-/// Creates an object of a kind that the table has.
-pub(crate) async fn create(
-    connection: &Connection,
-    reference: &ObjectRef,
-    object: &Value,
-    mode: Mode,
-) -> Result<Value, RequestError> {
-    let path = format!("{}?fieldManager={MANAGER}{}", reference.collection(), mode.query());
-    send(connection, Method::POST, &path, object).await
+/// Dry run of a creation: an error if the API server would reject the object.
+pub(crate) async fn check_admitted<K>(api: &Api<K>, object: &K) -> Result<(), RequestError>
+where
+    K: Clone + Debug + DeserializeOwned + Serialize,
+{
+    let params = PostParams { dry_run: true, field_manager: Some(MANAGER.to_owned()) };
+    within_time(api.create(&params, object)).await.map(drop)
 }
 
-/// Deletes the object with this UID. One that is gone is no error.
+/// Deletes the object with this UID. An object that no longer exists is not an error.
 pub(super) async fn delete(
     connection: &Connection,
-    reference: &ObjectRef,
+    object: &ObjectRef,
     uid: &str,
     mode: Mode,
 ) -> Result<(), RequestError> {
-    let path = format!("{}/{}?propagationPolicy=Background{}", reference.collection(), reference.name, mode.query());
-    let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}});
-    match send(connection, Method::DELETE, &path, &options).await {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() };
+    let params = DeleteParams { dry_run: mode == Mode::DryRun, ..DeleteParams::background() };
+    match within_time(object.api(connection).delete(&object.name, &params.preconditions(preconditions))).await {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
     }

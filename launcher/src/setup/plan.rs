@@ -1,5 +1,7 @@
 //! What setting up would change: a server-side dry run of every object before the first is applied.
 
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::core::{ApiResource, DynamicObject};
 use serde_json::Value;
 
 use super::access::{self, Access};
@@ -49,7 +51,7 @@ pub(super) struct Planned {
 
 /// Checks every object with a dry run. Nothing is changed, and a failure names every object that is refused.
 pub(super) async fn plan(connection: &Connection, manifests: Vec<Value>, force: bool) -> Result<Vec<Planned>, Failure> {
-    let checks = manifests.iter().filter_map(|manifest| Some((ObjectRef::of(manifest)?, manifest)));
+    let checks = manifests.iter().filter_map(|manifest| Some((ObjectRef::from_manifest(manifest)?, manifest)));
     let checked = futures_util::future::join_all(checks.map(async |(reference, manifest)| {
         let change = check(connection, &reference, manifest, force).await;
         (reference, manifest.clone(), change)
@@ -76,11 +78,11 @@ async fn check(
         // The namespace is created first. Until then only the permissions can be checked.
         Err(error) if error.is_without_namespace() => {
             let namespace = reference.namespace.as_deref();
-            let (group, resource) = reference.resource();
+            let ApiResource { group, plural, .. } = &reference.resource;
             for verb in ["create", "patch"] {
-                let access = Access { verb, group, resource, subresource: None, namespace };
+                let access = Access { verb, group, resource: plural, subresource: None, namespace };
                 if !access::is_allowed(connection, &access).await? {
-                    return Err(missing(verb, resource, namespace));
+                    return Err(missing(verb, plural, namespace));
                 }
             }
             check_escalation(connection, reference, manifest).await?;
@@ -97,14 +99,12 @@ async fn check_escalation(
     manifest: &Value,
 ) -> Result<(), RequestError> {
     let namespace = reference.namespace.as_deref();
-    let (group, resource) = reference.resource();
-    let verb = match reference.kind {
-        "Role" => "escalate",
-        "RoleBinding" => "bind",
-        _ => return Ok(()),
+    let verb = match () {
+        () if reference.is::<Role>() => "escalate",
+        () if reference.is::<RoleBinding>() => "bind",
+        () => return Ok(()),
     };
-    let of = if verb == "bind" { "roles" } else { resource };
-    let access = Access { verb, group, resource: of, subresource: None, namespace };
+    let access = Access { verb, group: &reference.resource.group, resource: "roles", subresource: None, namespace };
     if access::is_allowed(connection, &access).await? || verb == "bind" {
         // Whether the permissions of the role are held is checked with the role.
         return Ok(());
@@ -137,23 +137,24 @@ fn missing(verb: &str, resource: &str, namespace: Option<&str>) -> RequestError 
     RequestError::Kube(kube::Error::Api(Box::new(kube::core::Status::failure(&message, "Forbidden").with_code(403))))
 }
 
-/// What a dry run would change. Times, versions and managers differ in every answer.
-fn compare(before: Option<&Value>, after: &Value) -> Change {
+/// Compares an object with the result of a dry run. Times, versions and managers differ in every answer.
+fn compare(before: Option<&DynamicObject>, after: &DynamicObject) -> Change {
     let Some(before) = before else { return Change::Created };
     if content(before) == content(after) { Change::Unchanged } else { Change::Changed }
 }
 
-fn content(object: &Value) -> Value {
+fn content(object: &DynamicObject) -> DynamicObject {
     let mut object = object.clone();
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"]
-            .iter()
-            .for_each(|field| drop(metadata.remove(*field)));
-        let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
-        let last = "kubectl.kubernetes.io/last-applied-configuration";
-        annotations.into_iter().for_each(|annotations| drop(annotations.remove(last)));
+    let metadata = &mut object.metadata;
+    metadata.managed_fields = None;
+    metadata.resource_version = None;
+    metadata.generation = None;
+    metadata.creation_timestamp = None;
+    metadata.uid = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
-    if let Some(fields) = object.as_object_mut() {
+    if let Some(fields) = object.data.as_object_mut() {
         fields.remove("status");
     }
     object
@@ -187,7 +188,11 @@ mod tests {
 
     #[test]
     fn only_a_difference_that_a_person_sees_is_a_change() {
-        let object = |version: &str, data: &str| json!({"metadata": {"name": "a", "resourceVersion": version, "managedFields": [version]}, "data": {"image": data}});
+        let object = |version: &str, image: &str| {
+            let metadata = json!({"name": "a", "resourceVersion": version, "managedFields": [{"manager": version}]});
+            let object = json!({"metadata": metadata, "data": {"image": image}});
+            serde_json::from_value::<DynamicObject>(object).expect("an object")
+        };
         let stored = object("1", "x");
         assert_eq!(compare(Some(&stored), &object("2", "x")), Change::Unchanged);
         assert_eq!(compare(Some(&stored), &object("1", "y")), Change::Changed);

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ResourceQuota};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use kube::{Resource, ResourceExt};
 use tokio::time::{Instant, sleep};
 
 use super::apply::{Applied, policy_objects};
@@ -37,20 +39,21 @@ pub(super) struct Removal {
 
 /// Every object of a set-up, in the order of their removal.
 fn all(namespace: &str) -> Vec<ObjectRef> {
-    let of_namespace = |kind, name| ObjectRef::new(kind, Some(namespace), name);
-    let of_cluster = |kind, name| ObjectRef::new(kind, None, &cluster_name(name, namespace));
+    fn of_cluster<K: Resource<DynamicType = ()>>(name: &str, namespace: &str) -> ObjectRef {
+        ObjectRef::new::<K>(None, &cluster_name(name, namespace))
+    }
     let (reader, operator) = (GrantedBy::Reader.role(), GrantedBy::Operator.role());
     let (read, ephemeral) = (GrantedBy::ClusterRead.role(), GrantedBy::Ephemeral.role());
     let mut all = vec![
-        of_namespace("RoleBinding", reader),
-        of_namespace("RoleBinding", operator),
-        of_cluster("ClusterRoleBinding", read),
-        of_namespace("Role", reader),
-        of_namespace("Role", operator),
-        of_namespace("ResourceQuota", "gpu-syringe"),
-        ObjectRef::new("Namespace", None, namespace),
-        of_cluster("ClusterRole", read),
-        of_cluster("ClusterRole", ephemeral),
+        ObjectRef::new::<RoleBinding>(Some(namespace), reader),
+        ObjectRef::new::<RoleBinding>(Some(namespace), operator),
+        of_cluster::<ClusterRoleBinding>(read, namespace),
+        ObjectRef::new::<Role>(Some(namespace), reader),
+        ObjectRef::new::<Role>(Some(namespace), operator),
+        ObjectRef::new::<ResourceQuota>(Some(namespace), "gpu-syringe"),
+        ObjectRef::new::<Namespace>(None, namespace),
+        of_cluster::<ClusterRole>(read, namespace),
+        of_cluster::<ClusterRole>(ephemeral, namespace),
     ];
     all.extend(policy_objects(namespace));
     all
@@ -60,14 +63,13 @@ fn all(namespace: &str) -> Vec<ObjectRef> {
 pub(super) async fn find(connection: &Connection, namespace: &str) -> Result<Removal, Failure> {
     let mut removal = select(connection, all(namespace)).await?;
     // Without its policy and quota, a namespace that stays would admit every privileged pod.
-    if removal.others.iter().any(|object| object.kind == "Namespace") {
-        let protects =
-            |object: &ObjectRef| object.kind == "ResourceQuota" || policy_objects(namespace).contains(object);
+    if removal.others.iter().any(ObjectRef::is::<Namespace>) {
+        let protects = |object: &ObjectRef| object.is::<ResourceQuota>() || policy_objects(namespace).contains(object);
         let (kept, ours) = removal.ours.into_iter().partition(|(object, _)| protects(object));
         removal.ours = ours;
         removal.kept = kept.into_iter().map(|(object, _): (ObjectRef, String)| object).collect();
     }
-    let has_namespace = removal.ours.iter().any(|(object, _)| object.kind == "Namespace");
+    let has_namespace = removal.ours.iter().any(|(object, _)| object.is::<Namespace>());
     let with_namespace = if has_namespace { contents(connection, namespace).await } else { Vec::new() };
     Ok(Removal { with_namespace, ..removal })
 }
@@ -80,7 +82,7 @@ pub(super) async fn select(connection: &Connection, objects: Vec<ObjectRef>) -> 
         let found = found.map_err(|error| failed(&format!("Reading {object}"), &error))?;
         match found {
             Some(found) if is_ours(&found) => {
-                removal.ours.push((object.clone(), found["metadata"]["uid"].as_str().unwrap_or_default().to_owned()));
+                removal.ours.push((object.clone(), found.uid().unwrap_or_default()));
             }
             Some(_) => removal.others.push(object.clone()),
             None => {}
@@ -95,20 +97,16 @@ pub(super) async fn select(connection: &Connection, objects: Vec<ObjectRef>) -> 
 
 /// What is in the namespace besides the set-up, as far as the user may list it.
 async fn contents(connection: &Connection, namespace: &str) -> Vec<String> {
-    let mut contents = Vec::new();
-    for kind in ["Pod", "ConfigMap"] {
-        let Ok(found) = objects::list(connection, &ObjectRef::new(kind, Some(namespace), "")).await else { continue };
-        let name = |object: &Value| object["metadata"]["name"].as_str().map(str::to_owned);
-        let foreign = |name: &String| name != PARAMETER && !OF_EVERY_NAMESPACE.contains(&name.as_str());
-        contents.extend(found.iter().filter_map(name).filter(foreign).map(|name| format!("{kind} {name}")));
-    }
-    contents
+    let pods = objects::names::<Pod>(connection, namespace).await.unwrap_or_default();
+    let config_maps = objects::names::<ConfigMap>(connection, namespace).await.unwrap_or_default();
+    let is_foreign = |name: &&String| *name != PARAMETER && !OF_EVERY_NAMESPACE.contains(&name.as_str());
+    let config_maps = config_maps.iter().filter(is_foreign).map(|name| format!("ConfigMap {name}"));
+    pods.iter().map(|name| format!("Pod {name}")).chain(config_maps).collect()
 }
 
 /// The pods that were created before a policy was there, and that it cannot reject any more.
 pub(super) async fn note_of_older_pods(connection: &Connection, namespace: &str) -> Option<String> {
-    let pods = objects::list(connection, &ObjectRef::new("Pod", Some(namespace), "")).await.ok()?;
-    let names: Vec<_> = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str()).collect();
+    let names = objects::names::<Pod>(connection, namespace).await.ok()?;
     (!names.is_empty()).then(|| {
         format!(
             "These pods are older than the policy, which does not limit them: {}. Delete them: kubectl --namespace {namespace} \
@@ -124,7 +122,7 @@ pub(super) async fn remove(connection: &Connection, ours: &[(ObjectRef, String)]
     for (object, uid) in ours {
         let deleted = objects::delete(connection, object, uid, Mode::Real).await;
         deleted.map_err(|error| failed(&format!("Deleting {object} ({} were deleted)", removed.len()), &error))?;
-        if object.kind == "Namespace" {
+        if object.is::<Namespace>() {
             wait_until_gone(connection, object, uid).await?;
         }
         removed.push((object.clone(), Change::Deleted));
@@ -137,7 +135,7 @@ async fn wait_until_gone(connection: &Connection, namespace: &ObjectRef, uid: &s
     loop {
         let found = objects::get(connection, namespace).await;
         let found = found.map_err(|error| failed(&format!("Waiting until {namespace} is gone"), &error))?;
-        if found.is_none_or(|found| found["metadata"]["uid"] != uid) {
+        if found.is_none_or(|found| found.uid().as_deref() != Some(uid)) {
             return Ok(());
         }
         if Instant::now() > end {
@@ -168,7 +166,7 @@ mod tests {
             let operators = vec![Subject { kind: "User", name: "u".to_owned() }];
             let manifests =
                 Parameters::new(&settings, Vec::new(), operators).objects(Profile::Hardened).expect("manifests");
-            let applied: Vec<_> = manifests.iter().filter_map(ObjectRef::of).collect();
+            let applied: Vec<_> = manifests.iter().filter_map(ObjectRef::from_manifest).collect();
             let removed = all(namespace);
             assert_eq!(applied.len(), manifests.len());
             assert!(applied.iter().all(|object| removed.contains(object)), "{applied:?} {removed:?}");
@@ -179,8 +177,8 @@ mod tests {
     #[test]
     fn users_lose_their_permissions_first_and_the_policy_is_removed_last() {
         let all = all("gpu-syringe");
-        let at = |kind: &str| all.iter().position(|object| object.kind == kind).expect("it is removed");
-        assert!(all[..3].iter().all(|object| object.kind.ends_with("RoleBinding")));
+        let at = |kind: &str| all.iter().position(|object| object.resource.kind == kind).expect("it is removed");
+        assert!(all[..3].iter().all(|object| object.resource.kind.ends_with("RoleBinding")));
         assert!(at("Namespace") < at("ValidatingAdmissionPolicyBinding"));
         assert!(at("ValidatingAdmissionPolicyBinding") < at("ValidatingAdmissionPolicy"));
     }

@@ -24,42 +24,29 @@ pub(crate) fn stack_line(stages: &[StackStage]) -> String {
     format!("Stack: {}\n", stages.iter().map(word).collect::<Vec<_>>().join(", "))
 }
 
-/// Adds the table of the GPUs, and a line for each that does not respond.
-pub(crate) fn push_gpus<const N: usize>(
-    page: &mut Page,
-    mut rows: Rows,
-    answering: Vec<(u32, [String; N])>,
-    lost: &[LostGpu],
-) {
-    gpu_rows(&mut rows, answering, lost);
-    page.push_table(rows);
-    page.push_str(&lost_lines(lost));
-}
-
-/// One row for each GPU in the order of NVML, including GPUs that do not respond. The first cell is the index of the GPU,
-/// the second its PCI address, and the last one the state of a GPU that does not respond.
-fn gpu_rows<const N: usize>(rows: &mut Rows, answering: Vec<(u32, [String; N])>, lost: &[LostGpu]) {
-    let is_lost = |index: u32| lost.iter().find(|gpu| gpu.index == Some(index));
-    let mut all: Vec<(Option<u32>, [String; N])> = Vec::new();
-    for (index, mut cells) in answering {
-        // It was partly read before it was lost.
-        if let (Some(gpu), Some(last)) = (is_lost(index), cells.last_mut()) {
-            *last = paint(state_of(gpu), Paint::Fatal);
+/// Adds the table of the GPUs in the order of NVML, and a line for each that does not respond. The first cell of a row is the index
+/// of the GPU, the second its PCI address, and the last one the state of a GPU that does not respond.
+pub(crate) fn push_gpus(page: &mut Page, mut rows: Rows, responding: Vec<(u32, Vec<String>)>, lost: &[LostGpu]) {
+    let mut all: Vec<_> = responding.into_iter().map(|(index, cells)| (Some(index), cells)).collect();
+    for gpu in lost {
+        let state = paint(state_of(gpu), Paint::Fatal);
+        // A GPU may be read in part before it is lost.
+        let listed = all.iter_mut().find(|(index, _)| gpu.index.is_some() && *index == gpu.index);
+        match listed.and_then(|(_, cells)| cells.last_mut()) {
+            Some(last) => *last = state,
+            None => {
+                let mut cells = vec!["-".to_owned(); rows.width()];
+                if let [first, second, .., last] = cells.as_mut_slice() {
+                    (*first, *second, *last) = (cell(gpu.index), address_of(gpu), state);
+                }
+                all.push((gpu.index, cells));
+            }
         }
-        all.push((Some(index), cells));
-    }
-    let listed: Vec<Option<u32>> = all.iter().map(|(index, _)| *index).collect();
-    for gpu in lost.iter().filter(|gpu| gpu.index.is_none() || !listed.contains(&gpu.index)) {
-        let mut cells = std::array::from_fn(|_| "-".to_owned());
-        if let [first, second, .., last] = cells.as_mut_slice() {
-            (*first, *second, *last) = (cell(gpu.index), address_of(gpu), paint(state_of(gpu), Paint::Fatal));
-        }
-        all.push((gpu.index, cells));
     }
     all.sort_by_key(|(index, _)| (index.is_none(), *index));
-    for (_, cells) in all {
-        rows.add_row(cells);
-    }
+    all.into_iter().for_each(|(_, cells)| rows.add_row(cells));
+    page.push_table(rows);
+    page.push_str(&lost_lines(lost));
 }
 
 fn state_of(gpu: &LostGpu) -> &'static str {

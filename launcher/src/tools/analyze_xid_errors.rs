@@ -4,15 +4,17 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelLog};
+use syringe_core::probe_command::ReadCommand;
+use syringe_core::section_name::SectionName;
 use syringe_core::since::Since;
 
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::node_reading::read_node;
-use crate::node_reading::read_node::ReadRequest;
 use crate::text::node_answer::{foot, head};
 use crate::text::page::Page;
 use crate::text::table::{cell, new_table, pci_cell, second};
+use crate::tools::common_args::node_name;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 use kube_read::Failure;
@@ -24,18 +26,31 @@ const MAX_EVENTS: usize = 60;
 pub struct AnalyzeXidErrors;
 
 /// Arguments.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct XidArgs {
     /// Kubernetes node
+    // The type of `node/79` shows that 79 is not a code.
+    #[arg(
+        value_name = "NODE|CODE",
+        help = "Name of the node, or the number of an Xid to explain it without a cluster"
+    )]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// Duration back from now (24h, 7d) or RFC 3339 time; by default the whole log
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "WHEN")]
     pub since: Option<Since>,
     /// Kubeconfig context; the current one by default
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub context: Option<String>,
+}
+
+impl XidArgs {
+    /// The arguments with `NAME` in place of `node/NAME`.
+    pub(crate) fn without_type(self) -> Self {
+        let Ok(node_name) = node_name(&self.node_name);
+        Self { node_name, ..self }
+    }
 }
 
 /// The section of this tool.
@@ -68,10 +83,10 @@ impl Tool for AnalyzeXidErrors {
 
     async fn call(call: CallContext, args: XidArgs) -> Result<Self::Answer, Failure> {
         let XidArgs { node_name, since, context } = args;
-        let read =
-            read_node::read(&call, context.as_deref(), &node_name, Self::NAME, ReadRequest::kernel_log(since)).await?;
+        let command = ReadCommand { since, ..SectionName::Xid.into() };
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
         let KernelLog { mut events, mut events_omitted, untrusted_lines, since, events_before, .. } =
-            read_node::section(&read.note, "xid", read.report.sections.xid)?;
+            read_node::section(&read.note, SectionName::Xid, read.report.sections.xid)?;
         let events_before = since.map(|_| events_before);
         let surplus = events.len().saturating_sub(MAX_EVENTS);
         events.drain(..surplus);

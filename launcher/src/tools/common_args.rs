@@ -1,4 +1,7 @@
-//! Arguments that several tools share.
+//! Arguments that several tools share. A command has the arguments of its tool: one struct for the command line, MCP and the JSON
+//! Schema.
+
+use std::convert::Infallible;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,35 +10,42 @@ use syringe_core::text::clean;
 use kube_read::Failure;
 
 /// Arguments of a tool that reads one node.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NodeArgs {
     /// Kubernetes node
+    #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// Kubeconfig context; the current one by default
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub context: Option<String>,
 }
 
 /// Arguments of a tool that reads one node, or all GPU nodes.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FleetArgs {
     /// Node name (default: all GPU nodes)
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(value_name = "NODE", help = "Name of the node, or node/NAME; by default all GPU nodes", value_parser = node_name)]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: Option<String>,
     /// Without node_name: only nodes with these labels
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(
+        short = 'l',
+        long,
+        value_name = "SELECTOR",
+        help = "Only nodes with these labels",
+        conflicts_with = "node_name"
+    )]
     #[schemars(length(max = 500))]
     pub selector: Option<String>,
     /// Without node_name: at most this many nodes
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "NODES", help = "At most this many nodes", conflicts_with = "node_name")]
     #[schemars(range(min = 1))]
     pub limit: Option<u32>,
     /// Kubeconfig context; the current one by default
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub context: Option<String>,
 }
 
@@ -54,6 +64,27 @@ impl FleetArgs {
     }
 }
 
+/// Help of the node of a command.
+pub(super) const NODE_HELP: &str = "Name of the node, or node/NAME";
+
+/// Resource types that kubectl prints and accepts before a name.
+const NODE_TYPES: [&str; 3] = ["node/", "nodes/", "no/"];
+const POD_TYPES: [&str; 3] = ["pod/", "pods/", "po/"];
+
+/// Parses the node of a command line: `NAME` or `node/NAME`.
+pub(super) fn node_name(text: &str) -> Result<String, Infallible> {
+    Ok(without_type(text, &NODE_TYPES))
+}
+
+/// Parses the pod of a command line: `[NAMESPACE/]NAME` or `pod/NAME`.
+pub(super) fn pod_name(text: &str) -> Result<String, Infallible> {
+    Ok(without_type(text, &POD_TYPES))
+}
+
+fn without_type(text: &str, types: &[&str]) -> String {
+    types.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text).to_owned()
+}
+
 /// Rejects a text that is not the UUID of a whole GPU.
 pub(super) fn whole_gpu(tool: &str, uuid: &str) -> Result<(), Failure> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
@@ -66,4 +97,16 @@ pub(super) fn whole_gpu(tool: &str, uuid: &str) -> Result<(), Failure> {
         format!("'{uuid}' is not the UUID of a GPU"),
         "Use the UUID (GPU-…) from get_gpu_inventory: an index changes when a GPU is lost.",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_may_have_its_type() {
+        for text in ["gpu-1", "node/gpu-1", "nodes/gpu-1", "no/gpu-1"] {
+            assert_eq!(node_name(text), Ok("gpu-1".to_owned()));
+        }
+    }
 }

@@ -6,7 +6,9 @@ use diagnosis::stack_stage::StackStage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use syringe_core::probe_command::ReadCommand;
 use syringe_core::report::{Sections, Status};
+use syringe_core::section_name::SectionName;
 
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
@@ -15,6 +17,7 @@ use crate::text::node_answer::{foot, head, stack_line};
 use crate::text::page::Page;
 use crate::text::style::named;
 use crate::text::table::{cell, new_table, pci_cell};
+use crate::tools::common_args::{NODE_HELP, node_name};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 
@@ -22,17 +25,19 @@ use kube_read::Failure;
 pub struct DiagnoseGpuNode;
 
 /// Arguments.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiagnoseArgs {
     /// Kubernetes node
+    #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// Also return every fact that was read (some 7,000 tokens for 8 GPUs)
+    #[arg(long, help = "Also return every fact that was read, in JSON and YAML")]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detail: bool,
     /// Kubeconfig context; the current one by default
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub context: Option<String>,
 }
 
@@ -65,7 +70,7 @@ pub struct DiagnosisSection {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SectionStatus {
     /// Its name.
-    pub section: &'static str,
+    pub section: SectionName,
     /// Its status.
     pub status: Status,
 }
@@ -81,7 +86,8 @@ impl Tool for DiagnoseGpuNode {
 
     async fn call(call: CallContext, args: DiagnoseArgs) -> Result<Self::Answer, Failure> {
         let DiagnoseArgs { node_name, detail, context } = args;
-        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["all".into()]).await?;
+        let read =
+            read_node::read(&call, context.as_deref(), &node_name, Self::NAME, ReadCommand::everything()).await?;
         let sections = read.report.sections;
         let section = DiagnosisSection::of(sections, &read.diagnosis, detail);
         Ok(NodeAnswer::new(read.diagnosis, section, read.note))
@@ -91,7 +97,7 @@ impl Tool for DiagnoseGpuNode {
         let section = &answer.section;
         let of = |label: &str, status: Status| {
             let read = section.sections_read.iter().filter(|one| one.status == status);
-            let names: Vec<_> = read.map(|one| one.section).collect();
+            let names: Vec<_> = read.map(|one| one.section.as_str()).collect();
             if names.is_empty() { String::new() } else { format!("{label}: {}\n", names.join(", ")) }
         };
         let (complete, partial) = (of("Complete", Status::Ok), of("Partial", Status::Partial));

@@ -22,6 +22,7 @@ use crate::text::node_answer::{foot, stack_line};
 use crate::text::page::Page;
 use crate::text::style::{Paint, paint};
 use crate::text::table::second;
+use crate::tools::common_args::pod_name;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 use kube_read::Failure;
@@ -43,19 +44,35 @@ const MAX_CANDIDATES: usize = 30;
 pub struct ExplainGpuPod;
 
 /// Arguments.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainArgs {
     /// Pod
+    #[arg(value_name = "[NAMESPACE/]POD", help = "Name of the pod, NAMESPACE/NAME or pod/NAME", value_parser = pod_name)]
     #[schemars(length(min = 1, max = 253))]
     pub pod: String,
-    /// Its namespace; that of the kubeconfig context by default, or else `default`
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Namespace of the pod; by default that of the kubeconfig context, or else `default`
+    #[arg(short = 'n', long, value_name = "NAMESPACE")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
     /// Kubeconfig context; the current one by default
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub context: Option<String>,
+}
+
+impl ExplainArgs {
+    /// Moves the namespace of `NAMESPACE/NAME` into its own argument.
+    pub(crate) fn with_namespace_of_pod(self) -> Result<Self, Failure> {
+        let Some((prefix, name)) = self.pod.split_once('/') else { return Ok(self) };
+        match &self.namespace {
+            Some(other) if other != prefix => Err(Failure::usage(
+                "The arguments",
+                format!("'{}' is in namespace {prefix}, and --namespace is {other}", self.pod),
+                "Name the namespace once.",
+            )),
+            _ => Ok(Self { namespace: Some(prefix.to_owned()), pod: name.to_owned(), ..self }),
+        }
+    }
 }
 
 /// The answer.
@@ -157,7 +174,7 @@ impl Tool for ExplainGpuPod {
         let NodePart { stack, findings, omitted: findings_omitted, mut unknown, probe } = NodePart::of(read.ok(), &pod);
         let PendingPod { candidates, omitted, not_listed } = pending;
         unknown.extend(no_events.map(|failure| section_unknown("events", &failure)));
-        unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));
+        unknown.extend(not_listed.map(|why| Unknown::new("candidates", why)));
         let log_tail = LogTail::read(&connection, &pod).await;
         let PodFacts { phase, node, .. } = pod;
         Ok(PodExplanation {
@@ -365,5 +382,25 @@ fn cause_word(cause: Cause) -> &'static str {
         Cause::Cluster => "CLUSTER",
         Cause::None => "NO PROBLEM FOUND",
         Cause::Unknown => "UNKNOWN",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_named_as_for_kubectl() {
+        let pod = |text: &str, namespace: Option<&str>| {
+            let namespace = namespace.map(str::to_owned);
+            let args = ExplainArgs { pod: pod_name(text).expect("any text"), namespace, context: None };
+            args.with_namespace_of_pod().map(|args| (args.pod, args.namespace))
+        };
+        let found = |name: &str, namespace: Option<&str>| Ok((name.to_owned(), namespace.map(str::to_owned)));
+        assert_eq!(pod("train", None), found("train", None));
+        assert_eq!(pod("pod/train", Some("ml")), found("train", Some("ml")));
+        assert_eq!(pod("ml/train", None), found("train", Some("ml")));
+        assert_eq!(pod("ml/train", Some("ml")), found("train", Some("ml")));
+        assert!(pod("ml/train", Some("web")).is_err());
     }
 }

@@ -7,17 +7,17 @@ use serde::Serialize;
 use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
-use crate::fleet;
-use crate::fleet::NodeSelection;
-use crate::node_reading::read_node;
+use crate::node_reading::read_node::NodeReading;
 use crate::text::fleet_answer;
 use crate::text::node_answer::{foot, head};
 use crate::text::page::Page;
 use crate::text::style::named;
 use crate::text::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::FleetArgs;
+use crate::tools::one_or_many;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
+use syringe_core::probe_command::ReadCommand;
 
 /// The tool.
 pub struct GetGpuHealth;
@@ -39,16 +39,11 @@ impl Tool for GetGpuHealth {
     type Answer = OneOrMany<HealthSection>;
 
     async fn call(call: CallContext, args: FleetArgs) -> Result<Self::Answer, Failure> {
-        args.check()?;
-        let FleetArgs { node_name, selector, limit, context } = args;
-        let command = vec!["all".to_owned()];
-        let Some(node_name) = node_name else {
-            let selection = NodeSelection { context: context.as_deref(), selector: selector.as_deref(), limit };
-            return Ok(OneOrMany::Many(Box::new(fleet::read_fleet(&call, selection, Self::NAME, &command).await?)));
+        let answer = |read: NodeReading| {
+            let health = read.diagnosis.health.clone();
+            Ok(NodeAnswer::new(read.diagnosis, HealthSection { health }, read.note))
         };
-        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
-        let health = read.diagnosis.health.clone();
-        Ok(OneOrMany::One(Box::new(NodeAnswer::new(read.diagnosis, HealthSection { health }, read.note))))
+        one_or_many::read(&call, args, Self::NAME, ReadCommand::everything(), answer).await
     }
 
     fn page(answer: &Self::Answer) -> Page {
@@ -68,7 +63,7 @@ impl Tool for GetGpuHealth {
                 lost.join(", "),
             ]);
         }
-        let score = health.score.map_or_else(|| "not judged".to_owned(), |score| format!("{score} of 100"));
+        let score = health.score.map_or_else(|| "not checked".to_owned(), |score| format!("{score} of 100"));
         let mut page = head(answer);
         page.push_str(&format!("\nnode: {score}\n"));
         page.push_table(rows);

@@ -2,19 +2,20 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::facts::inventory::Inventory;
+use syringe_core::facts::LostGpu;
+use syringe_core::facts::inventory::{GpuInventory, Inventory};
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Section, Sections};
+use syringe_core::section_name::SectionName;
 
-use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
-use crate::fleet;
-use crate::fleet::NodeSelection;
-use crate::node_reading::read_node;
 use crate::text::fleet_answer;
-use crate::text::node_answer::{foot, head, push_gpus};
 use crate::text::page::Page;
-use crate::text::table::{cell, new_table, pci_cell};
+use crate::text::table::cell;
 use crate::tools::common_args::FleetArgs;
+use crate::tools::gpu_section::{self, Column, GpuSection};
+use crate::tools::one_or_many;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 
@@ -28,70 +29,69 @@ pub struct InventorySection {
     pub inventory: Inventory,
 }
 
-impl Tool for GetGpuInventory {
-    const NAME: &'static str = "get_gpu_inventory";
+impl GpuSection for InventorySection {
+    const TOOL: &'static str = "get_gpu_inventory";
     const TITLE: &'static str = "GPU inventory";
     const DESCRIPTION: &'static str = "The GPUs of a node, or without node_name of all GPU nodes: model, UUID, serial, PCI address, VBIOS, driver, \
         CUDA, memory, MIG, ECC and persistence modes. For many nodes: by model, with differences (driver, count, VBIOS).";
+    const SECTION: SectionName = SectionName::Inventory;
+    type Facts = Inventory;
+    type Gpu = GpuInventory;
+    const COLUMNS: &'static [Column<GpuInventory>] = &[
+        ("name", |gpu| cell(gpu.name.clone())),
+        ("uuid", |gpu| cell(gpu.uuid.clone())),
+        ("serial", |gpu| cell(gpu.serial.clone())),
+        ("vbios", |gpu| cell(gpu.vbios_version.clone())),
+        ("ecc", |gpu| on_off(gpu.ecc_mode.map(|mode| mode.current))),
+        ("mig", |gpu| on_off(gpu.mig_mode.map(|mode| mode.current))),
+        ("persistence", |gpu| on_off(gpu.persistence_mode)),
+        // A lost GPU is named in the last column, which is always shown.
+        ("memory GiB", |gpu| cell(gpu.memory_total_bytes.map(|bytes| bytes >> 30))),
+    ];
+    const OPTIONAL: &'static [&'static str] = &["vbios", "persistence", "serial", "mig", "ecc", "name"];
+
+    fn take(sections: &mut Sections) -> Option<Section<Inventory>> {
+        sections.inventory.take()
+    }
+
+    fn new(inventory: Inventory) -> Self {
+        Self { inventory }
+    }
+
+    fn gpus(&self) -> (&[GpuInventory], &[LostGpu]) {
+        (&self.inventory.gpus, &self.inventory.lost)
+    }
+
+    fn identity(gpu: &GpuInventory) -> (u32, Option<&PciAddress>) {
+        (gpu.index, gpu.pci_address.as_ref())
+    }
+
+    fn before_table(&self) -> String {
+        let Inventory { driver_version, cuda_version, .. } = &self.inventory;
+        format!("\ndriver {}, CUDA {}\n", cell(driver_version.clone()), cell(cuda_version.clone()))
+    }
+}
+
+impl Tool for GetGpuInventory {
+    const NAME: &'static str = InventorySection::TOOL;
+    const TITLE: &'static str = InventorySection::TITLE;
+    const DESCRIPTION: &'static str = InventorySection::DESCRIPTION;
     const PROBES: bool = true;
     type Args = FleetArgs;
     type Answer = OneOrMany<InventorySection>;
 
     async fn call(call: CallContext, args: FleetArgs) -> Result<Self::Answer, Failure> {
-        args.check()?;
-        let FleetArgs { node_name, selector, limit, context } = args;
-        let command = vec!["inventory".to_owned()];
-        let Some(node_name) = node_name else {
-            let selection = NodeSelection { context: context.as_deref(), selector: selector.as_deref(), limit };
-            return Ok(OneOrMany::Many(Box::new(fleet::read_fleet(&call, selection, Self::NAME, &command).await?)));
-        };
-        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
-        let inventory = read_node::section(&read.note, "inventory", read.report.sections.inventory)?;
-        Ok(OneOrMany::One(Box::new(NodeAnswer::new(read.diagnosis, InventorySection { inventory }, read.note))))
+        one_or_many::read(&call, args, Self::NAME, InventorySection::SECTION.into(), gpu_section::answer).await
     }
 
     fn page(answer: &Self::Answer) -> Page {
-        let answer = match answer {
-            OneOrMany::One(answer) => answer,
-            OneOrMany::Many(answer) => return fleet_answer::page(answer),
-        };
-        let Inventory { driver_version, cuda_version, gpus, lost, .. } = &answer.section.inventory;
-        let rows = new_table([
-            "gpu",
-            "pci address",
-            "name",
-            "uuid",
-            "serial",
-            "vbios",
-            "ecc",
-            "mig",
-            "persistence",
-            // A lost GPU is named in the last column, which is always shown.
-            "memory GiB",
-        ])
-        .optional(&["vbios", "persistence", "serial", "mig", "ecc", "name"]);
-        let on = |mode: Option<bool>| cell(mode.map(|on| if on { "on" } else { "off" }));
-        let mut answering = Vec::new();
-        for gpu in gpus {
-            let cells = [
-                gpu.index.to_string(),
-                pci_cell(gpu.pci_address.as_ref()),
-                cell(gpu.name.clone()),
-                cell(gpu.uuid.clone()),
-                cell(gpu.serial.clone()),
-                cell(gpu.vbios_version.clone()),
-                on(gpu.ecc_mode.map(|mode| mode.current)),
-                on(gpu.mig_mode.map(|mode| mode.current)),
-                on(gpu.persistence_mode),
-                cell(gpu.memory_total_bytes.map(|bytes| bytes >> 30)),
-            ];
-            answering.push((gpu.index, cells));
+        match answer {
+            OneOrMany::One(answer) => gpu_section::page(answer),
+            OneOrMany::Many(answer) => fleet_answer::page(answer),
         }
-        let versions = format!("driver {}, CUDA {}", cell(driver_version.clone()), cell(cuda_version.clone()));
-        let mut page = head(answer);
-        page.push_str(&format!("\n{versions}\n"));
-        push_gpus(&mut page, rows, answering, lost);
-        page.push_str(&foot(&answer.probe));
-        page
     }
+}
+
+fn on_off(mode: Option<bool>) -> String {
+    cell(mode.map(|on| if on { "on" } else { "off" }))
 }

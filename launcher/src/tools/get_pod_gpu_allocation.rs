@@ -5,6 +5,8 @@ use std::time::Duration;
 use diagnosis::finding::Finding;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use syringe_core::probe_command::ReadCommand;
+use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 
@@ -17,6 +19,7 @@ use crate::node_reading::read_node::NodeToRead;
 use crate::text::node_answer::foot;
 use crate::text::page::Page;
 use crate::text::pod_allocation::{pods_table, resources_table};
+use crate::tools::common_args::{NODE_HELP, node_name};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
@@ -30,27 +33,34 @@ use kube_read::reads::node_with_pods;
 use kube_read::reads::node_with_pods::NodeWithPods;
 
 /// Sections that show which container has which device.
-pub(super) const SECTIONS: &str = "inventory,mig,kubelet,processes";
+pub(super) const SECTIONS: [SectionName; 4] =
+    [SectionName::Inventory, SectionName::Mig, SectionName::Kubelet, SectionName::Processes];
 
 /// The tool.
 pub struct GetPodGpuAllocation;
 
 /// Arguments.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllocationArgs {
     /// Kubernetes node
+    #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// Show only the pods of this namespace; the totals are for the whole node
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(short = 'n', long, value_name = "NAMESPACE")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
     /// Also read, with a probe, which GPU each container has and which processes run on it
+    #[arg(long)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resolve_devices: bool,
+    /// Pods of all namespaces, which is the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    #[serde(skip)]
+    pub all_namespaces: bool,
     /// Kubeconfig context; the current one by default
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub context: Option<String>,
 }
 
@@ -99,7 +109,7 @@ impl Tool for GetPodGpuAllocation {
     type Answer = PodAllocation;
 
     async fn call(call: CallContext, args: AllocationArgs) -> Result<PodAllocation, Failure> {
-        let AllocationArgs { node_name, namespace, resolve_devices, context } = args;
+        let AllocationArgs { node_name, namespace, resolve_devices, all_namespaces: _, context } = args;
         namespace.as_deref().map_or(Ok(()), name_validation::check_namespace)?;
         let what = format!("Looking at node {}", clean(&node_name, name_validation::MAX_LENGTH));
         let connection = call.with_deadline(&what, call.contexts.connect(context.as_deref())).await?;
@@ -115,7 +125,7 @@ impl Tool for GetPodGpuAllocation {
                 time: call.time_left(),
                 upload_time: Duration::ZERO,
             };
-            let command = vec!["read".to_owned(), SECTIONS.to_owned()];
+            let command = ReadCommand::of(SECTIONS);
             match read_node::read_with_object(&call, known, Self::NAME, command).await {
                 Ok(mut read) => {
                     if let Some(existing_pods) = &read.existing_pods {

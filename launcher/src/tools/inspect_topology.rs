@@ -2,20 +2,16 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use syringe_core::facts::LostGpu;
 use syringe_core::facts::topology::{GpuTopology, Topology};
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Section, Sections};
+use syringe_core::section_name::SectionName;
 
-use crate::answer::node::NodeAnswer;
-use crate::call::CallContext;
-use crate::node_reading::read_node;
-use crate::text::node_answer::{foot, head, push_gpus};
 use crate::text::page::Page;
-use crate::text::table::{Rows, cell, new_table, pci_cell};
-use crate::tools::common_args::NodeArgs;
-use crate::tools::tool::Tool;
-use kube_read::Failure;
-
-/// The tool.
-pub struct InspectTopology;
+use crate::text::table::{Rows, cell};
+use crate::tools::get_gpu_telemetry::pcie_link;
+use crate::tools::gpu_section::{Column, GpuSection};
 
 /// The section of this tool.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -24,52 +20,48 @@ pub struct TopologySection {
     pub topology: Topology,
 }
 
-impl Tool for InspectTopology {
-    const NAME: &'static str = "inspect_topology";
+impl GpuSection for TopologySection {
+    const TOOL: &'static str = "inspect_topology";
     const TITLE: &'static str = "GPU topology of a node";
     const DESCRIPTION: &'static str = "How the GPUs of a node are connected: NVLinks (also inactive ones) with errors, NVSwitch fabric state, \
         peer-to-peer matrix, PCIe path with speed and width, NUMA, nearby InfiniBand/RoCE ports.";
-    const PROBES: bool = true;
-    type Args = NodeArgs;
-    type Answer = NodeAnswer<TopologySection>;
+    const SECTION: SectionName = SectionName::Topology;
+    type Facts = Topology;
+    type Gpu = GpuTopology;
+    const COLUMNS: &'static [Column<GpuTopology>] = &[
+        ("numa", |gpu| cell(gpu.numa_node)),
+        ("nvlinks up", links_up),
+        ("nvlink errors", link_errors),
+        ("fabric", |gpu| cell(gpu.fabric.as_ref().map(|fabric| fabric.state.clone()))),
+        ("pcie now", |gpu| cell(gpu.pcie_path.first().map(|hop| pcie_link(hop.generation, hop.width)))),
+        ("of", |gpu| cell(gpu.pcie_path.first().map(|hop| pcie_link(hop.max_generation, hop.max_width)))),
+    ];
 
-    async fn call(call: CallContext, args: NodeArgs) -> Result<Self::Answer, Failure> {
-        let NodeArgs { node_name, context } = args;
-        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["topology".into()]).await?;
-        let topology = read_node::section(&read.note, "topology", read.report.sections.topology)?;
-        Ok(NodeAnswer::new(read.diagnosis, TopologySection { topology }, read.note))
+    fn take(sections: &mut Sections) -> Option<Section<Topology>> {
+        sections.topology.take()
     }
 
-    fn page(answer: &Self::Answer) -> Page {
-        let Topology { gpus, matrix, nics, lost, .. } = &answer.section.topology;
-        let rows = new_table(["gpu", "pci address", "numa", "nvlinks up", "nvlink errors", "fabric", "pcie now", "of"]);
-        let mut answering = Vec::new();
-        for gpu in gpus {
-            let hop = gpu.pcie_path.first();
-            let link = |generation: Option<u32>, width: Option<u32>| {
-                cell(generation.zip(width).map(|(generation, width)| format!("gen{generation} x{width}")))
-            };
-            let cells = [
-                gpu.index.to_string(),
-                pci_cell(gpu.pci_address.as_ref()),
-                cell(gpu.numa_node),
-                links_up(gpu),
-                link_errors(gpu),
-                cell(gpu.fabric.as_ref().map(|fabric| fabric.state.clone())),
-                link(hop.and_then(|hop| hop.generation), hop.and_then(|hop| hop.width)),
-                link(hop.and_then(|hop| hop.max_generation), hop.and_then(|hop| hop.max_width)),
-            ];
-            answering.push((gpu.index, cells));
-        }
-        let mut text = head(answer);
-        push_gpus(&mut text, rows, answering, lost);
+    fn new(topology: Topology) -> Self {
+        Self { topology }
+    }
+
+    fn gpus(&self) -> (&[GpuTopology], &[LostGpu]) {
+        (&self.topology.gpus, &self.topology.lost)
+    }
+
+    fn identity(gpu: &GpuTopology) -> (u32, Option<&PciAddress>) {
+        (gpu.index, gpu.pci_address.as_ref())
+    }
+
+    fn after_table(&self, page: &mut Page) {
+        let Topology { gpus, matrix, nics, .. } = &self.topology;
         if matrix.len() > 1 {
-            text.push_table(matrix_rows(gpus, matrix));
+            page.push_table(matrix_rows(gpus, matrix));
         }
         for port in nics {
             let rate = port.rate_gigabits_per_second.map(|rate| format!("{rate} Gb/s")).unwrap_or_default();
             let near: Vec<_> = port.near.iter().map(|near| format!("GPU {} {}", near.gpu, near.via)).collect();
-            text.push_str(&format!(
+            page.push_str(&format!(
                 "{} port {}  {} {rate}  {}\n",
                 port.device,
                 port.port,
@@ -77,8 +69,6 @@ impl Tool for InspectTopology {
                 near.join(", ")
             ));
         }
-        text.push_str(&foot(&answer.probe));
-        text
     }
 }
 

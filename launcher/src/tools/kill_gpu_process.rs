@@ -7,14 +7,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome};
+use syringe_core::probe_command::{KillCommand, NodeAction};
 use syringe_core::text::clean;
 
 use crate::call::CallContext;
 use crate::text::page::Page;
 use crate::tools::action_answer::{self, ActionAnswer};
+use crate::tools::common_args::{NODE_HELP, node_name, whole_gpu};
+use crate::tools::operator_action;
 use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
-use crate::tools::{common_args, operator_action};
 use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::reads::pod_description;
@@ -30,28 +32,32 @@ const CHECK_TIME: Duration = Duration::from_secs(30);
 pub struct KillGpuProcess;
 
 /// Arguments.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KillArgs {
     /// Kubernetes node
+    #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// UUID (GPU-…) of the GPU that the process uses
+    #[arg(long, value_name = "UUID")]
     #[schemars(length(min = 5, max = 80))]
     pub gpu: String,
     /// Process ID on the node
+    #[arg(long, value_name = "N")]
     pub pid: u32,
     /// start_ticks of the process from a report; a later process with the same ID is refused
+    #[arg(long, value_name = "TICKS")]
     pub start_ticks: u64,
     /// Seconds between SIGTERM and SIGKILL, 10 by default
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "SECONDS")]
     #[schemars(range(min = 1, max = 60))]
     pub grace_seconds: Option<u64>,
     /// Token from an earlier answer of this tool
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub token: Option<String>,
     /// Kubeconfig context; the current one by default
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub context: Option<String>,
 }
 
@@ -103,15 +109,18 @@ impl OperatorAction for KillArgs {
             let why = format!("grace_seconds is {}, not 1 to {MAX_GRACE}", self.grace());
             return Err(Failure::new(format!("The arguments of {}", Self::TOOL), why, "Fix the argument."));
         }
-        common_args::whole_gpu(Self::TOOL, &self.gpu)
+        whole_gpu(Self::TOOL, &self.gpu)
     }
 
-    fn probe_arguments(&self, _: &CallContext, _: &Node) -> Vec<String> {
-        let numbers = [self.pid.to_string(), self.start_ticks.to_string(), self.grace().to_string()];
-        let [pid, ticks, grace] = numbers;
-        ["kill", "--gpu", &self.gpu, "--pid", &pid, "--start-ticks", &ticks, "--grace-seconds", &grace]
-            .map(str::to_owned)
-            .into()
+    fn node_action(&self, _: &CallContext, _: &Node, plan: bool) -> NodeAction {
+        let grace = Duration::from_secs(self.grace());
+        NodeAction::Kill(KillCommand {
+            gpu: self.gpu.clone(),
+            pid: self.pid,
+            start_ticks: self.start_ticks,
+            grace,
+            plan,
+        })
     }
 
     fn time(&self) -> Duration {

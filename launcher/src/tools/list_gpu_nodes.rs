@@ -32,19 +32,20 @@ use kube_read::reads::{nodes, pods, resource_claims};
 pub struct ListGpuNodes;
 
 /// Arguments.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListArgs {
     /// Label selector, e.g. nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
     #[schemars(length(max = 500))]
     pub selector: Option<String>,
-    /// Only nodes with at least this many free GPUs. Not an argument of models: they read `free` of the totals.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
+    /// Only nodes with at least this many free GPUs
+    // Not an argument of models: they read `free` of the totals.
+    #[arg(long, value_name = "GPUS")]
+    #[serde(skip)]
     pub(crate) free: Option<u64>,
     /// Kubeconfig context; the current one by default
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub context: Option<String>,
 }
 
@@ -151,7 +152,7 @@ impl Tool for ListGpuNodes {
         let held = match held {
             Ok(held) => Some(held),
             Err(Failure { what, why, .. }) => {
-                unknown.push(Unknown { section: "pods".into(), gpu: None, why: format!("{what}: {why}") });
+                unknown.push(Unknown::new("pods", format!("{what}: {why}")));
                 None
             }
         };

@@ -1,11 +1,14 @@
 //! The list of all tools.
 
 use crate::settings::Mode;
+use crate::tools::get_gpu_telemetry::TelemetrySection;
+use crate::tools::gpu_section::SectionTool;
+use crate::tools::inspect_topology::TopologySection;
+use crate::tools::snapshot_ecc::EccSection;
 use crate::tools::tool::ToolEntry;
 use crate::tools::{
     analyze_xid_errors, describe_gpu_node, diagnose_gpu_node, explain_gpu_pod, get_gpu_health, get_gpu_inventory,
-    get_gpu_telemetry, get_pod_gpu_allocation, inspect_topology, kill_gpu_process, list_gpu_nodes, reset_gpu,
-    snapshot_ecc,
+    get_pod_gpu_allocation, kill_gpu_process, list_gpu_nodes, reset_gpu,
 };
 
 /// Every tool of this mode, in the order of the list. Tools that change a node exist only in
@@ -18,11 +21,11 @@ pub fn all(mode: Mode) -> Vec<ToolEntry> {
         ToolEntry::of::<get_pod_gpu_allocation::GetPodGpuAllocation>(),
         ToolEntry::of::<get_gpu_health::GetGpuHealth>(),
         ToolEntry::of::<get_gpu_inventory::GetGpuInventory>(),
-        ToolEntry::of::<get_gpu_telemetry::GetGpuTelemetry>(),
+        ToolEntry::of::<SectionTool<TelemetrySection>>(),
         ToolEntry::of::<analyze_xid_errors::AnalyzeXidErrors>(),
         ToolEntry::of::<explain_gpu_pod::ExplainGpuPod>(),
-        ToolEntry::of::<snapshot_ecc::SnapshotEcc>(),
-        ToolEntry::of::<inspect_topology::InspectTopology>(),
+        ToolEntry::of::<SectionTool<EccSection>>(),
+        ToolEntry::of::<SectionTool<TopologySection>>(),
     ];
     if mode == Mode::Operator {
         tools.push(ToolEntry::of::<kill_gpu_process::KillGpuProcess>());

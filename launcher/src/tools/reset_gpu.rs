@@ -7,14 +7,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
+use syringe_core::probe_command::{NodeAction, RESET_TIME, ResetCommand};
 
 use crate::call::CallContext;
 use crate::settings::DrainCheck;
 use crate::text::page::Page;
 use crate::tools::action_answer::{self, ActionAnswer};
+use crate::tools::common_args::{NODE_HELP, node_name, whole_gpu};
+use crate::tools::operator_action;
 use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
-use crate::tools::{common_args, operator_action};
 use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::objects::node_conditions::is_cordoned;
@@ -26,20 +28,22 @@ const TIME: Duration = Duration::from_secs(480);
 pub struct ResetGpu;
 
 /// Arguments.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResetArgs {
     /// Kubernetes node
+    #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
     /// UUID of the GPU (GPU-…)
+    #[arg(long, value_name = "UUID")]
     #[schemars(length(min = 5, max = 80))]
     pub gpu: String,
     /// Token from an earlier answer of this tool
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub token: Option<String>,
     /// Kubeconfig context; the current one by default
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[arg(skip)]
     pub context: Option<String>,
 }
 
@@ -83,18 +87,17 @@ impl OperatorAction for ResetArgs {
     }
 
     fn validate(&self) -> Result<(), Failure> {
-        common_args::whole_gpu(Self::TOOL, &self.gpu)
+        whole_gpu(Self::TOOL, &self.gpu)
     }
 
-    fn probe_arguments(&self, call: &CallContext, kubernetes: &Node) -> Vec<String> {
-        let mut args = ["reset", "--gpu", &self.gpu].map(str::to_owned).to_vec();
-        if is_cordoned(kubernetes) {
-            args.push("--cordoned".to_owned());
-        }
-        if call.settings.drain_check == DrainCheck::Off {
-            args.extend(["--drain-check", "off"].map(str::to_owned));
-        }
-        args
+    fn node_action(&self, call: &CallContext, kubernetes: &Node, plan: bool) -> NodeAction {
+        NodeAction::Reset(ResetCommand {
+            gpu: self.gpu.clone(),
+            plan,
+            cordoned: is_cordoned(kubernetes),
+            drain_check: call.settings.drain_check == DrainCheck::On,
+            time: RESET_TIME,
+        })
     }
 
     fn time(&self) -> Duration {

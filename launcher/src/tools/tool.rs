@@ -33,8 +33,8 @@ pub trait Tool: Send + Sync + 'static {
     const PROBES: bool;
     /// Whether it changes a node. Such a tool exists only in operator mode.
     const DESTRUCTIVE: bool = false;
-    /// Arguments, all validated before anything is created.
-    type Args: DeserializeOwned + Serialize + JsonSchema + Send;
+    /// Arguments of the tool and of its command, all validated before anything is created.
+    type Args: clap::Args + Clone + DeserializeOwned + Serialize + JsonSchema + Send + Sync;
     /// The answer.
     type Answer: CommandAnswer + Serialize + JsonSchema + Send;
 
@@ -88,7 +88,7 @@ impl ToolEntry {
             destructive: T::DESTRUCTIVE,
             input_schema: crate::schema::input::<T::Args>,
             output_schema: crate::schema::output::<T::Answer>,
-            call: |call, args| run::<T>(call, args).boxed(),
+            call: |call, args| async { run::<T>(call, parsed::<T>(args)?).await }.boxed(),
         }
     }
 
@@ -98,10 +98,14 @@ impl ToolEntry {
     }
 }
 
-async fn run<T: Tool>(call: CallContext, args: Value) -> Result<RenderedAnswer, Failure> {
-    let args = serde_json::from_value(args).map_err(|error| {
+fn parsed<T: Tool>(args: Value) -> Result<T::Args, Failure> {
+    serde_json::from_value(args).map_err(|error| {
         Failure::new(format!("The arguments of {}", T::NAME), error, "Fix them: see the tool's input schema.")
-    })?;
+    })
+}
+
+/// Runs the tool and renders its answer.
+pub(crate) async fn run<T: Tool>(call: CallContext, args: T::Args) -> Result<RenderedAnswer, Failure> {
     let call = CallContext { end: Instant::now() + call.settings.call_time(), ..call };
     let is_demo = call.settings.is_demo();
     let answer = T::call(call, args).await?;

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use syringe_core::facts::action::Obstacle;
 
-use crate::{files, host, pid_namespace};
+use crate::{files, host, paths};
 
 /// The argument that the main process must have.
 const OPERATOR: &[u8] = b"--operator";
@@ -26,7 +26,7 @@ fn refusal_in(proc: &Path, ours: u32) -> Option<Obstacle> {
     let program =
         |pid: u32| files::metadata(&proc.join(format!("{pid}/exe"))).ok().map(|file| (file.dev(), file.ino()));
     let Some(own_mounts) = mounts(ours) else { return Some(unknown("its namespaces cannot be read")) };
-    if mounts(1).as_ref() == Some(&own_mounts) && pid_namespace::is_initial(proc) {
+    if mounts(1).as_ref() == Some(&own_mounts) && paths::is_initial_pid_namespace(proc) {
         return None;
     }
     // The oldest process in the same mount namespace is the main process of the container.

@@ -65,7 +65,7 @@ impl GpuReader {
             paths: self.paths.clone(),
             sections: Vec::new(),
             gpu: Some(uuid.to_owned()),
-            time_ms: crate::envelope::millis(self.time * 9 / 10),
+            time_ms: crate::document::millis(self.time * 9 / 10),
             slow_start: false,
             without: Vec::new(),
             have: Vec::new(),

@@ -14,15 +14,15 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::Timespec;
 use syringe_core::action_rules::protected::{self, Candidate};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle};
+use syringe_core::probe_command::KillCommand;
 use syringe_core::report::Report;
 
 use super::gpu_facts::{GpuFacts, GpuReader};
-use super::request::KillRequest;
 use super::stuck_process_text;
 use crate::host::{self, Stat};
 use crate::paths::Paths;
 use crate::request::Request;
-use crate::{files, pid_namespace};
+use crate::{files, paths};
 
 /// Time for a process to end after SIGKILL. A process that remains hangs in the kernel.
 const AFTER_SIGKILL: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ const MEMORY_PAUSE: Duration = Duration::from_millis(250);
 const MAX_ANCESTORS: usize = 64;
 
 /// Runs the kill request and reports the result.
-pub(super) fn run(kill_request: &KillRequest, request: &Request) -> Report {
+pub(super) fn run(kill_request: &KillCommand, request: &Request) -> Report {
     let started = Instant::now();
     let taken_at = Timestamp::now();
     let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
@@ -46,13 +46,13 @@ pub(super) fn run(kill_request: &KillRequest, request: &Request) -> Report {
         boot_id: identity.boot_id,
         kernel: identity.kernel,
         taken_at: Some(taken_at),
-        duration_ms: crate::envelope::millis(started.elapsed()),
+        duration_ms: crate::document::millis(started.elapsed()),
         action: Some(Action::Kill(Box::new(action))),
-        ..crate::envelope::blank()
+        ..crate::document::blank()
     }
 }
 
-fn kill(kill_request: &KillRequest, gpu_reader: &GpuReader) -> KillAction {
+fn kill(kill_request: &KillCommand, gpu_reader: &GpuReader) -> KillAction {
     let checked = gpu(kill_request, gpu_reader).and_then(|view| {
         Target::open(kill_request, &gpu_reader.paths)
             .and_then(|target| target.check(kill_request, &view, &gpu_reader.paths))
@@ -78,8 +78,8 @@ struct Checked {
 /// The result of a request that ends early.
 type Early = Box<KillAction>;
 
-fn blank(kill_request: &KillRequest) -> KillAction {
-    let KillRequest { gpu, pid, start_ticks, .. } = kill_request;
+fn blank(kill_request: &KillCommand) -> KillAction {
+    let KillCommand { gpu, pid, start_ticks, .. } = kill_request;
     KillAction { gpu: gpu.clone(), pid: *pid, start_ticks: *start_ticks, ..KillAction::default() }
 }
 
@@ -90,7 +90,7 @@ fn refuse(action: KillAction, code: &str, why: impl Into<String>, next_step: &st
 
 /// The GPU of the request. A GPU that this node does not have is on another node, where the
 /// process ID means another process.
-fn gpu(kill_request: &KillRequest, gpu_reader: &GpuReader) -> Result<GpuFacts, Early> {
+fn gpu(kill_request: &KillCommand, gpu_reader: &GpuReader) -> Result<GpuFacts, Early> {
     let view = gpu_reader.read(&kill_request.gpu).ok_or_else(|| {
         let why = format!("this node has no GPU {}", kill_request.gpu);
         refuse(blank(kill_request), "no_such_gpu", why, "Use the UUID from get_gpu_inventory.")
@@ -112,8 +112,8 @@ fn unknown_gpu(action: KillAction, view: &GpuFacts) -> Option<Early> {
 
 /// There is no process with this ID: it has ended if the probe sees all processes of the host; otherwise its state is
 /// unknown.
-fn absent(kill_request: &KillRequest, paths: &Paths) -> Early {
-    if pid_namespace::is_initial(&paths.proc) {
+fn absent(kill_request: &KillCommand, paths: &Paths) -> Early {
+    if paths::is_initial_pid_namespace(&paths.proc) {
         return gone(blank(kill_request));
     }
     let why = format!(
@@ -130,7 +130,7 @@ fn gone(action: KillAction) -> Early {
 
 impl Target {
     /// Opens the process. All checks and signals use the open process.
-    fn open(kill_request: &KillRequest, paths: &Paths) -> Result<Self, Early> {
+    fn open(kill_request: &KillCommand, paths: &Paths) -> Result<Self, Early> {
         let pid = kill_request.pid;
         let number = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
         let Some(number) = number else {
@@ -156,11 +156,11 @@ impl Target {
     }
 
     /// Compares the process with the request, and with the processes that must not be ended.
-    fn check(self, kill_request: &KillRequest, view: &GpuFacts, paths: &Paths) -> Result<Checked, Early> {
+    fn check(self, kill_request: &KillCommand, view: &GpuFacts, paths: &Paths) -> Result<Checked, Early> {
         let mut action = blank(kill_request);
         let Some(stat) = host::read_stat(&paths.proc, kill_request.pid) else {
             // A read that blocks is no proof that the process has ended.
-            if pid_namespace::is_initial(&paths.proc) && !self.wait(Duration::ZERO) {
+            if paths::is_initial_pid_namespace(&paths.proc) && !self.wait(Duration::ZERO) {
                 let why = format!("the state of PID {} could not be read, and it has not ended", kill_request.pid);
                 let next_step = "Check the node for processes in state D.";
                 return Err(refuse(action, "process_unreadable", why, next_step));
@@ -208,7 +208,7 @@ impl Target {
     /// The process must use this GPU now: it is in a list of NVML, or has the device file open.
     fn on_gpu(
         self,
-        kill_request: &KillRequest,
+        kill_request: &KillCommand,
         mut action: KillAction,
         view: &GpuFacts,
         paths: &Paths,
@@ -216,7 +216,7 @@ impl Target {
         action.gpu_index = view.index;
         action.memory_before_bytes = view.memory_used;
         // NVML reports IDs of this PID namespace, old drivers IDs of the host: they only count if both are the same.
-        let numbers_agree = pid_namespace::is_initial(&paths.proc);
+        let numbers_agree = paths::is_initial_pid_namespace(&paths.proc);
         let listed = |pid: u32| numbers_agree && view.uses.iter().any(|(on, _)| *on == pid);
         let held = |pid: u32| {
             let minors = host::held_by(paths, pid).unwrap_or_default();
@@ -294,7 +294,7 @@ fn not_on_gpu(action: KillAction, view: &GpuFacts) -> Early {
 
 impl Checked {
     /// Sends SIGTERM, waits, sends SIGKILL, waits, and checks the result.
-    fn end(self, kill_request: &KillRequest, gpu_reader: &GpuReader) -> KillAction {
+    fn end(self, kill_request: &KillCommand, gpu_reader: &GpuReader) -> KillAction {
         let Self { target, mut action } = self;
         // A signal to a zombie succeeds, but is not the reason for its end.
         if target.wait(Duration::ZERO) {
@@ -327,7 +327,7 @@ impl Checked {
                 break;
             }
         }
-        action.waited_ms = Some(crate::envelope::millis(began.elapsed()));
+        action.waited_ms = Some(crate::document::millis(began.elapsed()));
         if action.ended_by.is_some() {
             action.outcome = KillOutcome::Ended;
         } else {
@@ -340,7 +340,7 @@ impl Checked {
 }
 
 /// Memory after the end of the process. The driver needs some time to free it.
-fn after(action: &mut KillAction, kill_request: &KillRequest, gpu_reader: &GpuReader) {
+fn after(action: &mut KillAction, kill_request: &KillCommand, gpu_reader: &GpuReader) {
     let end = Instant::now() + MEMORY_TIME;
     loop {
         let Some(view) = gpu_reader.read(&kill_request.gpu) else { return };

@@ -116,7 +116,7 @@ impl DriverRoot {
             },
             Err(error) => (None, format!("could not be started: {error}"), End::NotStarted),
         };
-        let duration_ms = crate::envelope::millis(started.elapsed());
+        let duration_ms = crate::document::millis(started.elapsed());
         (CompletedStep { command, exit_code, said: clean(&said, MAX_SAID), duration_ms }, end)
     }
 

@@ -6,12 +6,12 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use syringe_core::report::Problem;
+use syringe_core::section_name::SectionName;
 
 use super::source_threads::{SectionResult, start_nvml};
 use crate::child_task::NvmlRequest;
-use crate::envelope::millis;
+use crate::document::millis;
 use crate::nvml::NvmlProcess;
-use crate::section::SectionName;
 
 /// The processes of one read.
 pub(super) struct NvmlProcesses {

@@ -4,68 +4,41 @@
 //! `container_devices` starts a process, and only `pod_resources` opens a connection. A missing source only affects its own fields.
 //!
 //! ```text
-//!   mod              host section ── system, driver (kernel_module_file), pci, device_files, daemons, container_devices,
-//!                                    driver_load (kernel_module_file), container_runtime, cdi, nvidia_stack, stack_log
-//!   topology         what sysfs adds ── pcie_path, nics
-//!   processes        who uses the GPUs ── process, blocked_threads, open_device_files
-//!   action_facts     what an action needs of one process and one GPU
-//!   lost_gpus        facts about GPUs that do not respond
-//!   uninitialized_gpus   how many GPUs the driver has to initialize first
-//!   kubelet          device allocation ── dra, pod_resources (grpc, protobuf)
-//!   nvml_library     finds the driver's NVML library ── library_folders, trusted_file (what may be loaded or run)
-//!   files            bounded reads for all of them
+//!   mod          the host section
+//!   system       the operating system, memory, kernel modules
+//!   pci/         functions on the PCI bus ── topology (pcie_path, nics), lost_gpus
+//!   driver/      versions of the driver ── load, version, kernel_module_file, nvml_library, library_folders, device_files,
+//!                uninitialized_gpus
+//!   process/     /proc/PID ── section (who uses the GPUs), blocked_threads, open_device_files, daemons, action_facts
+//!   kubelet/     device allocation ── dra, pod_resources (grpc, protobuf), nvidia_stack, stack_log
+//!   runtime/     the container runtime ── containerd, crio, toolkit, cdi/, container_devices
+//!   scope        how much of the node the probe sees
 //! ```
 
-mod action_facts;
-mod blocked_threads;
-mod cdi;
-pub(crate) mod container_devices;
-mod container_runtime;
-mod daemons;
-mod device_files;
-mod dra;
-mod driver;
-mod driver_load;
-pub(crate) mod driver_version;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzzing;
-mod grpc;
-mod kernel_module_file;
-mod kubelet;
-mod library_folders;
-mod lost_gpus;
-mod nics;
-mod nvidia_stack;
-pub(crate) mod nvml_library;
-mod open_device_files;
+pub(crate) mod driver;
+pub(crate) mod kubelet;
 mod pci;
-mod pcie_path;
-mod pod_resources;
 mod process;
-mod processes;
-mod protobuf;
+pub(crate) mod runtime;
 mod scope;
-mod stack_log;
 mod system;
-mod topology;
-mod uninitialized_gpus;
 
 use syringe_core::facts::host::Host;
+use syringe_core::probe_command::{ContainerId, StackContainer};
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
-pub(crate) use self::action_facts::{describe, gpu_minor, held_by};
+pub(crate) use self::driver::library_folders::DRIVER_ROOTS;
+pub(crate) use self::driver::uninitialized_gpus::uninitialized_gpus;
 pub(crate) use self::kubelet::kubelet;
-pub(crate) use self::library_folders::DRIVER_ROOTS;
-pub(crate) use self::lost_gpus::name_lost;
+pub(crate) use self::pci::lost_gpus::name_lost;
+pub(crate) use self::pci::topology::{complete_topology, pci_topology};
+pub(crate) use self::process::action_facts::{describe, gpu_minor, held_by};
+pub(crate) use self::process::section::processes;
 pub(crate) use self::process::{Stat, read_stat};
-pub(crate) use self::processes::processes;
 pub(crate) use self::scope::scope;
-pub(crate) use self::topology::{complete_topology, pci_topology};
-pub(crate) use self::uninitialized_gpus::uninitialized_gpus;
 use crate::files;
 use crate::paths::Paths;
-use crate::request::StackLogOf;
 
 /// The identity of a node and its boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,9 +62,9 @@ pub(crate) fn identity(paths: &Paths) -> Identity {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ContainerOptions<'a> {
     /// The id of a container whose devices are to be looked at.
-    pub(crate) container: Option<&'a str>,
+    pub(crate) container: Option<&'a ContainerId>,
     /// A container whose log is to be read.
-    pub(crate) stack_log: Option<&'a StackLogOf>,
+    pub(crate) stack_log: Option<&'a StackContainer>,
 }
 
 /// Reads the `host` section. `in_nvml` of the GPUs is set later, in `collect`.
@@ -107,13 +80,14 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         Vec::new()
     });
     let gpus: Vec<pci::Function> = functions.into_iter().filter(pci::Function::is_gpu).collect();
-    let nodes = device_files::read(paths, &gpus, &modules, &mut problems);
-    let container = options.container.and_then(|id| container_devices::access(paths, id, &mut problems));
-    let stack_log = options.stack_log.and_then(|of| stack_log::read(paths, of, &mut problems));
+    let nodes = driver::device_files::read(paths, &gpus, &modules, &mut problems);
+    let container =
+        options.container.and_then(|id| runtime::container_devices::access(paths, id.as_str(), &mut problems));
+    let stack_log = options.stack_log.and_then(|of| kubelet::stack_log::read(paths, of, &mut problems));
     let driver = driver::versions(paths);
-    let (daemons, named) = daemons::read(paths);
-    let driver_load = (!gpus.is_empty() && driver.loaded.is_none()).then(|| driver_load::read(paths)).flatten();
-    let (container_runtime, cdi_folders) = container_runtime::read(paths, &named).unzip();
+    let (daemons, named) = process::daemons::read(paths);
+    let driver_load = (!gpus.is_empty() && driver.loaded.is_none()).then(|| driver::load::read(paths)).flatten();
+    let (container_runtime, cdi_folders) = runtime::read(paths, &named).unzip();
     let (memory_total_bytes, memory_available_bytes) = system::memory(paths);
     let host = Host {
         operating_system: system::operating_system(paths),
@@ -134,9 +108,9 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         memory_available_bytes,
         container,
         container_runtime,
-        cdi: cdi::read(paths, cdi_folders.flatten()),
+        cdi: runtime::cdi::read(paths, cdi_folders.flatten()),
         driver_load,
-        nvidia_stack: nvidia_stack::read(paths, &named, !gpus.is_empty()),
+        nvidia_stack: kubelet::nvidia_stack::read(paths, &named, !gpus.is_empty()),
         stack_log,
     };
     Section::read(host, problems)

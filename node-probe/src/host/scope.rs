@@ -2,9 +2,9 @@
 
 use syringe_core::report::{Extent, ReportScope};
 
-use super::device_files;
+use crate::host::driver::device_files;
 use crate::paths::{Owner, Paths};
-use crate::{files, pid_namespace};
+use crate::{files, paths};
 
 /// Programs that contain the kubelet: if one is visible, the processes of the node are visible. Nodes that are containers
 /// themselves (kind, k3d) have no better indicator.
@@ -12,7 +12,7 @@ const KUBELETS: [&str; 4] = ["kubelet", "k3s-server", "k3s-agent", "rke2"];
 
 /// `None` if the whole node is visible.
 pub(crate) fn scope(paths: &Paths) -> Option<ReportScope> {
-    let on_node = paths.owner == Owner::Node && (pid_namespace::is_initial(&paths.proc) || sees_a_kubelet(paths));
+    let on_node = paths.owner == Owner::Node && (paths::is_initial_pid_namespace(&paths.proc) || sees_a_kubelet(paths));
     let extent = |all: bool| if all { Extent::Node } else { Extent::Container };
     let scope = ReportScope { gpus: gpus(paths), processes: extent(on_node), files: extent(on_node) };
     (scope != ReportScope::default()).then_some(scope)

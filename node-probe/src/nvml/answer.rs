@@ -3,6 +3,8 @@
 //! A section is sent as one part for each GPU, as soon as it is read. A part that was interrupted has the values that arrived, and
 //! what is missing; a later part of the same GPU replaces it.
 
+use std::io::Write;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use syringe_core::facts::LostGpu;
@@ -129,4 +131,17 @@ pub(crate) struct GpuState {
     pub(crate) memory_used: Option<u64>,
     pub(crate) uses: Vec<(u32, GpuUse)>,
     pub(crate) problem: Option<Problem>,
+}
+
+/// Writes answers, one line of JSON each.
+pub(super) struct Output<W>(pub(super) W);
+
+impl<W: Write> Output<W> {
+    /// Writes one answer.
+    pub(super) fn send(&mut self, answer: &Answer) {
+        let mut line = serde_json::to_vec(answer).unwrap_or_default();
+        line.push(b'\n');
+        // On an error the parent no longer reads, and kills this process.
+        let _ = self.0.write_all(&line);
+    }
 }

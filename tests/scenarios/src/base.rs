@@ -21,7 +21,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 "Xid 45 (9)",
             ]))
             .must("process-stuck")
-            .must(finding("collective-waits").evidence(["GPUs 0-2, 4-7"]))
+            .must(finding("job-waits-for-lost-gpu").evidence(["GPUs 0-2, 4-7"]))
             .must_not(["application-fault", "allocated-gpu-missing", "pcie-errors-fatal", "gpu-lost"])
             .summary(["GPU 3", "14 min ago", "7 of 8"])
             .cluster(KubernetesFacts { gpu_capacity: Some(8), ..cluster("gpu-h100-2") }),

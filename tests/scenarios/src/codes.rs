@@ -52,7 +52,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .not_bound(1)
             }),
         fatal("wrong-module-flavour", "The open kernel modules do not support the card in the second slot.")
-            .must(finding("driver-wrong-flavour").evidence(["needs_proprietary_module"]))
+            .must(finding("driver-wrong-kernel-module-type").evidence(["needs_proprietary_module"]))
             .must_not(["gpu-init-failed", "gpu-not-bound", "class:hardware"])
             .node(|| {
                 l40s(4)
@@ -64,7 +64,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .not_bound(1)
             }),
         fatal("uvm-failed", "Unified memory has a permanent error: no CUDA program can start.")
-            .must(finding("uvm-fatal").evidence(["nvidia-uvm error"]))
+            .must(finding("uvm-fatal-error").evidence(["nvidia-uvm error"]))
             .must_not(["class:hardware"])
             .node(|| {
                 let error = "uvm encountered global fatal error 0x60, requiring os reboot to recover.";
@@ -94,7 +94,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .kernel_line(ago(minutes(40)) + seconds(5), "os_printf: 39 callbacks suppressed")
             }),
         healthy("bar-assigned-later", "Errors during the start of the driver are over, because the GPU works.")
-            .must_not(["gpu-memory-not-mapped", "driver-wrong-flavour", "uvm-fatal", "kernel-log-lines-not-recognized"])
+            .must_not(["gpu-memory-not-mapped", "driver-wrong-kernel-module-type", "uvm-fatal-error", "kernel-log-lines-not-recognized"])
             .node(|| {
                 l40s(2)
                     .driver_start_line("NVRM: BAR1 is 0M @ 0x0 (PCI:0000:38:00.0)")

@@ -71,7 +71,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         critical("thermal-slowdown", "GPU 1 slows down because of its temperature.")
             .must(finding("thermal-slowdown-hardware").gpu(1).evidence(["87 °C"]))
             .must(("memory-too-hot", 1))
-            .must_not(["class:hardware", "gpu-too-hot", "sibling-hotter"])
+            .must_not(["class:hardware", "gpu-too-hot", "gpu-hotter-than-peers"])
             .node(|| h100(4).load(1, |load| (load.degrees, load.reasons, load.mhz) = (87, Some(0x48), Some(1005)))),
         critical("power-brake", "The power supply slows down all GPUs.")
             .must(finding("power-brake").evidence(["GPUs 0-3"]))
@@ -90,7 +90,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         warning("clocks-locked", "The clocks of GPU 2 are locked to a low value under load.")
             .must(("clocks-low-under-load", 2))
-            .must_not(["sibling-clocks-lower"])
+            .must_not(["gpu-clocks-below-peers"])
             .node(|| h100(4).load(2, |load| (load.mhz, load.reasons, load.watts) = (Some(720), Some(0), 310))),
         critical("pcie-width", "The PCIe link of GPU 0 has 8 of 16 lanes.")
             .must(finding("pcie-width-degraded").gpu(0).evidence(["x8 of x16"]))
@@ -110,7 +110,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 .kernel_line(ago(minutes(71)), line)
         }),
         warning("hot-sibling", "GPU 3 is much hotter than its siblings at the same power.")
-            .must(("sibling-hotter", 3))
+            .must(("gpu-hotter-than-peers", 3))
             .node(|| h100(4).load(3, |load| load.degrees = 79)),
         warning("nvlink-errors", "One link recovered from errors. The other links count what every link counts.")
             .must(finding("nvlink-errors").gpu(1).evidence(["recovery: 3"]))
@@ -123,7 +123,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         warning("machine-trouble", "Machine checks, and a network card without enough power.")
             .must("machine-check")
-            .must("nic-insufficient-power")
+            .must("nic-power-missing")
             .node(|| {
                 let check = "mce: [Hardware Error]: CPU 12: Machine Check Exception: 5 Bank 7: be00000000800400";
                 let power = "mlx5_core 0000:17:00.0: Detected insufficient power on the PCIe slot (27W).";

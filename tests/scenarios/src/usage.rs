@@ -42,7 +42,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(pods(4, jobs(4).chain([GpuPod { has_annotated_gpus: true, ..stranger() }])))
             .node(notebook),
         warning("running-pod-without-gpu", "After a reboot a pod started before the device plugin registered.")
-            .must(finding("pod-without-its-gpu").evidence([
+            .must(finding("pod-gpu-not-allocated").evidence([
                 "research/job-3 container main requests 1 nvidia.com/gpu",
                 "allocated no device",
                 "after the boot of the node",
@@ -51,11 +51,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(7_140))])))
             .node(|| three_allocated().without_job(3)),
         healthy("young-pod-without-gpu", "The same pod started 30 seconds ago: it may still get its GPU.")
-            .must_not(alarms_and(["pod-without-its-gpu"]))
+            .must_not(alarms_and(["pod-gpu-not-allocated"]))
             .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(30))])))
             .node(|| three_allocated().without_job(3)),
         healthy("extended-resource-by-claim", "The same pod got its GPU through a resource claim.")
-            .must_not(alarms_and(["pod-without-its-gpu"]))
+            .must_not(alarms_and(["pod-gpu-not-allocated"]))
             .cluster(pods(4, jobs(3).chain([GpuPod { has_claims: true, ..gpu_pod("job-3", seconds(7_140)) }])))
             .node(|| {
                 let node = three_allocated();

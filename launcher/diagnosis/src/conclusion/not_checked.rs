@@ -8,7 +8,7 @@ use crate::rules::log::coverage as kernel_log_coverage;
 /// The list, shortest entries first.
 pub(crate) fn list(node: &Node<'_>) -> Vec<String> {
     let mut entries = Vec::new();
-    if node.judged().is_empty() {
+    if node.checked().is_empty() {
         return entries;
     }
     entries.push("no test was run on the GPUs (run dcgmi diag for that)".to_owned());

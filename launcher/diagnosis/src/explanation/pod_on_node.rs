@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::rules::gpu::unusable::precedes as precedes_bus_loss;
+use syringe_core::classification::Class;
 use syringe_core::device_names::DeviceNames;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::kernel_log::catalogue;
-use syringe_core::kernel_log::catalogue::Class;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
@@ -189,7 +189,7 @@ fn killed_cgroup(event: &KernelEvent) -> Option<&String> {
 /// Returns whether an Xid affects only the process that it names: application faults, and a contained memory error.
 pub(crate) fn affects_one_process(event: &KernelEvent) -> bool {
     let entry = event.code.filter(|_| event.kind == KernelEventKind::Xid).and_then(catalogue::xid);
-    event.code == Some(94) || entry.is_some_and(|entry| entry.class == Class::Application)
+    event.code == Some(94) || entry.is_some_and(|entry| entry.class == Some(Class::Application))
 }
 
 /// The position of an event relative to a run.

@@ -1,25 +1,25 @@
 //! Severity, action and ageing of kernel events, from the Xid catalogue.
 //!
-//! "Recovered" means the same for every code: see [`Node::recovered`]. The catalogue (`src/xid/data`) defines which
+//! "Recovered" means the same for every code: see [`Node::recovered`]. The catalogue (`src/kernel_log/data`) defines which
 //! codes use it.
 
 use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
 use crate::rule::draft::Draft;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
-use syringe_core::kernel_log::catalogue::{Ageing, Response, Severity as Grade};
+use syringe_core::kernel_log::catalogue::Ageing;
 use syringe_core::kernel_log::event_meaning;
 use syringe_core::kernel_log::event_meaning::EventMeaning;
 
 /// For codes that are newer than the catalogue.
 const UNKNOWN: EventMeaning = EventMeaning {
-    severity: Grade::Warning,
-    response: Response::Watch,
+    severity: Severity::Warning,
+    action: ActionCode::Watch,
     ageing: Ageing::AfterADay,
     advice: "Look the code up in NVIDIA's catalogue; it is newer than this tool",
 };
 
-/// What one event means while it is new.
+/// Meaning of a new event.
 pub(crate) fn of(event: &KernelEvent) -> EventMeaning {
     event_meaning::of(event).unwrap_or(EventMeaning { ageing: without_code(event.kind), ..UNKNOWN })
 }
@@ -40,37 +40,14 @@ fn all_recovered(node: &Node<'_>, events: &[&KernelEvent]) -> Option<Recovered> 
     recovered.first().copied()
 }
 
-/// How grave one event is while it is new.
+/// Severity of a new event.
 pub(crate) fn severity(event: &KernelEvent) -> Severity {
-    grade(of(event).severity)
+    of(event).severity
 }
 
 /// Returns the meaning with the highest severity; if equal, the one that ages last.
 pub(crate) fn worst(events: &[&KernelEvent]) -> EventMeaning {
     events.iter().map(|event| of(event)).max_by_key(|judged| (judged.severity, judged.ageing)).unwrap_or(UNKNOWN)
-}
-
-fn grade(grade: Grade) -> Severity {
-    match grade {
-        Grade::Info => Severity::Info,
-        Grade::Warning => Severity::Warning,
-        Grade::Critical => Severity::Critical,
-        Grade::Fatal => Severity::Fatal,
-    }
-}
-
-/// The action in the words of a finding.
-pub(crate) fn action(response: Response) -> ActionCode {
-    match response {
-        Response::None => ActionCode::None,
-        Response::Watch => ActionCode::Watch,
-        Response::RestartPod => ActionCode::RestartPod,
-        Response::UpdateSoftware => ActionCode::UpdateSoftware,
-        Response::DrainAndReset => ActionCode::DrainAndReset,
-        Response::DrainAndReboot => ActionCode::DrainAndReboot,
-        Response::CheckCabling => ActionCode::CheckCabling,
-        Response::ContactVendor => ActionCode::ContactVendor,
-    }
 }
 
 /// The text with a small first letter, for the middle of a sentence. Abbreviations such as `NVML` are not changed.
@@ -86,7 +63,7 @@ impl Draft {
     /// Sets severity and action from the catalogue.
     pub(crate) fn with_meaning(self, judged: &EventMeaning) -> Self {
         let advice = format!("{{gpu}} of {{node}}: {}.", uncapitalized(judged.advice));
-        self.with_severity(grade(judged.severity)).with_action(action(judged.response), advice)
+        self.with_severity(judged.severity).with_action(judged.action, advice)
     }
 
     /// Lowers the severity of old events. `works`: whether the other facts allow this.
@@ -256,14 +233,12 @@ mod tests {
     /// Every code, as a GPU's only line: nothing of it is lost, whichever group judges it.
     #[test]
     fn every_code_has_a_finding_of_its_severity() {
-        for entry in
-            syringe_core::kernel_log::xids().filter(|entry| entry.severity > syringe_core::kernel_log::Severity::Info)
-        {
+        for entry in syringe_core::kernel_log::xids().filter(|entry| entry.severity > Severity::Info) {
             // What 154 says depends on its details; without any there is nothing to be said.
             let details = if entry.code == 154 { json!({"recovery_to": "1"}) } else { json!({}) };
             let expected = match entry.code {
                 154 => Severity::Critical,
-                _ => super::grade(entry.severity),
+                _ => entry.severity,
             };
             assert!(worst(entry.code, details, 5, None) >= expected, "{}", entry.code);
         }

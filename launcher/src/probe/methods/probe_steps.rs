@@ -1,8 +1,8 @@
 //! The steps that differ from one probe method to another.
 
+use crate::probe::exec::read_report::ReceivedReport;
 use crate::probe::probe_context::ProbeContext;
-use crate::probe::read_report::ReceivedReport;
-use crate::probe::types::{CleanUp, Timings};
+use crate::probe::result::{CleanUp, Timings};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 

@@ -82,7 +82,7 @@ fn lacks_kubernetes_input(diagnosis: &Diagnosis) -> bool {
 /// States that no GPU fault was found, or why a GPU fault is not ruled out.
 fn gpu_line(case: &Case<'_>) -> String {
     if !case.on_node.addresses.is_empty() {
-        let findings = case.findings(&gpu::FINDINGS_OF_GPU);
+        let findings = case.findings(&gpu::OF_GPU);
         return match findings.first() {
             None => "GPU: no hardware Xid or finding on its GPUs".to_owned(),
             Some(finding) => format!(

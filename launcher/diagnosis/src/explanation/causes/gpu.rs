@@ -8,25 +8,19 @@ use crate::explanation::pod_on_node::affects_one_process;
 use crate::explanation::timeline::line;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::Finding;
-use syringe_core::classification::{ActionCode, Class as FindingClass, Severity};
+use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
-use syringe_core::kernel_log::catalogue;
-use syringe_core::kernel_log::catalogue::Class;
 use syringe_core::kernel_log::event_meaning;
 
 /// Classes of errors of a GPU, its links or its power supply.
-const OF_GPU: [Class; 4] = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
-
-/// The same for findings.
-pub(crate) const FINDINGS_OF_GPU: [FindingClass; 4] =
-    [FindingClass::Hardware, FindingClass::Fabric, FindingClass::Thermal, FindingClass::Power];
+pub(crate) const OF_GPU: [Class; 4] = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
 
 pub(crate) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase == "Succeeded" {
         return None;
     }
     let xids = grave(case.own_xids(&OF_GPU));
-    let findings = case.findings(&FINDINGS_OF_GPU);
+    let findings = case.findings(&OF_GPU);
     let (certainty, what) = if xids.is_empty() {
         by_state(case, &findings)?
     } else {
@@ -55,9 +49,8 @@ pub(crate) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
 
 /// Events that stop the GPU, or the programs on it.
 fn grave(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
-    let is_grave = |event: &&KernelEvent| {
-        event_meaning::of(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical)
-    };
+    let is_grave =
+        |event: &&KernelEvent| event_meaning::of(event).is_none_or(|judged| judged.severity >= Severity::Critical);
     events.into_iter().filter(is_grave).collect()
 }
 
@@ -131,7 +124,7 @@ pub(crate) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
         return None;
     }
     let title = &finding.title;
-    let cause = if finding.class == FindingClass::Hardware { Cause::Gpu } else { Cause::Node };
+    let cause = if finding.class == Class::Hardware { Cause::Gpu } else { Cause::Node };
     let mut explanation = case
         .explain(cause, Certainty::Certain, format!("it cannot use its GPUs: {title}"))
         .with_evidence([format!("finding {}: {title}", finding.id)])
@@ -185,7 +178,7 @@ const ABOUT_STARTS: [&str; 14] = [
     "kubelet-allocations-",
     "allocation-",
     "vgpu-",
-    "pod-without-",
+    "pod-gpu-not-",
 ];
 
 fn is_about_starts(finding: &Finding) -> bool {
@@ -201,7 +194,7 @@ pub(crate) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     }
     // Most of these findings do not affect a pod that already has its GPU.
     let suffers = case.failed().is_some() || (pod.is_gpu_stack && pod.ready == Some(false));
-    let mut findings = case.findings(&[FindingClass::Driver]);
+    let mut findings = case.findings(&[Class::Driver]);
     findings.extend(case.findings_of_node());
     if pod.is_gpu_stack {
         findings.extend(of_the_stack(case, suffers));

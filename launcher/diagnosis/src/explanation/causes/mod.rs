@@ -27,12 +27,11 @@ use crate::explanation::timeline::line;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Diagnosis, Finding, Scope};
 use crate::rules::workload::processes::Stuck;
-use syringe_core::classification::{ActionCode, Class as FindingClass, Severity};
+use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent, PodFacts, Termination};
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::kernel_log::catalogue;
-use syringe_core::kernel_log::catalogue::Class;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 use syringe_core::text::clean_keeping_end;
@@ -141,7 +140,7 @@ impl Case<'_> {
     }
 
     /// Findings about the pod's GPUs.
-    fn findings(&self, classes: &[FindingClass]) -> Vec<&Finding> {
+    fn findings(&self, classes: &[Class]) -> Vec<&Finding> {
         let own = |finding: &&Finding| finding.addresses.iter().any(|address| self.on_node.addresses.contains(address));
         self.severe_findings().filter(|finding| classes.contains(&finding.class)).filter(own).collect()
     }
@@ -157,14 +156,8 @@ impl Case<'_> {
     }
 }
 
-const ALL_CLASSES: [FindingClass; 6] = [
-    FindingClass::Hardware,
-    FindingClass::Fabric,
-    FindingClass::Thermal,
-    FindingClass::Power,
-    FindingClass::Driver,
-    FindingClass::Application,
-];
+const ALL_CLASSES: [Class; 6] =
+    [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power, Class::Driver, Class::Application];
 
 /// The current state in a few words: phase, containers and processes.
 fn state(pod: &PodFacts, on_node: &PodOnNode) -> String {
@@ -213,7 +206,7 @@ impl Explanation {
 
 fn class_of(event: &KernelEvent) -> Option<Class> {
     match event.kind {
-        KernelEventKind::Xid => catalogue::xid(event.code?).map(|entry| entry.class),
+        KernelEventKind::Xid => catalogue::xid(event.code?)?.class,
         KernelEventKind::OffBus => Some(Class::Hardware),
         KernelEventKind::Sxid => Some(Class::Fabric),
         KernelEventKind::RmInitFailed | KernelEventKind::GspFailed => Some(Class::Driver),

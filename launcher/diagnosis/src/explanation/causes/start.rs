@@ -11,7 +11,7 @@ use crate::explanation::causes::start_phrases::NEEDS_NEWER_CUDA;
 use crate::explanation::causes::{Case, cdi, cuda, event_quote, image};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
-use syringe_core::classification::{ActionCode, Class as FindingClass, Severity};
+use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kubernetes::pod::known as known_time;
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent};
 use syringe_core::report::Section;
@@ -112,7 +112,7 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
         std::iter::once(title).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
     });
     // A lost GPU can be the reason for a driver error that the hook reports.
-    let of_gpu = finding.is_some_and(|finding| finding.class == FindingClass::Hardware);
+    let of_gpu = finding.is_some_and(|finding| finding.class == Class::Hardware);
     let cause = if of_gpu { Cause::Gpu } else { phrase.cause };
     let mut explanation = case
         .explain(cause, Certainty::Certain, what)

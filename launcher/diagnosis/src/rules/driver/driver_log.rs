@@ -19,12 +19,12 @@ rules! {
             inject those of the node.",
         means "A program with libraries of another driver version tried to use the driver and was refused.",
         reads "xid: driver lines";
-    PEERMEM: "peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
+    PEERMEM: "nvidia-peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
         UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF. GPUDirect RDMA may \
             not work.",
         means "nvidia-peermem logged errors. Transfers between GPUs and network cards can be slow or fail.",
         reads "xid: nvidia-peermem lines";
-    UVM_FATAL: "uvm-fatal" Fatal Driver XID_DOC, "The unified memory driver (nvidia-uvm) failed permanently",
+    UVM_FATAL: "uvm-fatal-error" Fatal Driver XID_DOC, "The unified memory driver (nvidia-uvm) failed permanently",
         DrainAndReboot "Drain and reboot {node}, or unload and load all nvidia modules. Until then no CUDA program \
             can start.",
         means "The part of the driver that manages unified memory has failed, and no new CUDA program can start.",

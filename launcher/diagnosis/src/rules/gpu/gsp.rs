@@ -24,7 +24,7 @@ rules! {
         Watch "Watch {gpu} of {node} for Xid 119 or 120. If the errors repeat, update the driver.",
         means "The driver logged errors of the firmware processor that are no Xid.",
         reads "xid: GSP lines";
-    GSP_OFF: "gsp-differs" Info Driver None, "GSP firmware is enabled on some GPUs only",
+    GSP_OFF: "gsp-firmware-differs" Info Driver None, "GSP firmware is enabled on some GPUs only",
         None "No action. {gpu} runs without GSP firmware, unlike the other GPUs of the node.",
         means "Some GPUs of one model run with GSP firmware and others without.",
         reads "inventory.gsp_enabled";

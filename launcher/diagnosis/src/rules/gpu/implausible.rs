@@ -17,7 +17,7 @@ rules! {
         means "Several GPUs answer with the same UUID or PCI address, so that facts cannot be assigned to one of \
             them.",
         reads "inventory.gpus";
-    IMPOSSIBLE: "value-implausible" Warning Driver NVML_DOC, "NVML returns implausible values",
+    IMPOSSIBLE: "sensor-value-implausible" Warning Driver NVML_DOC, "NVML returns implausible values",
         UpdateSoftware "Do not rely on the NVML values of {gpu} on {node}. Check that the NVML library matches the \
             driver, then run the diagnosis again.",
         means "NVML gave values that are physically impossible. They are not used.",

@@ -36,7 +36,7 @@ rules! {
             with nvidia-smi -rgc and -rac.",
         means "The GPU is under load at low clocks, and the driver names no reason. Locked clocks look like this.",
         reads "telemetry.clocks, telemetry.utilization";
-    NIC_POWER: "nic-insufficient-power" Warning Power DEBUG_DOC, "A network card gets too little power from its slot",
+    NIC_POWER: "nic-power-missing" Warning Power DEBUG_DOC, "A network card gets too little power from its slot",
         CheckCabling "Check slot power and auxiliary cables of {node}. GPUs on the same power supply may be affected \
             too.",
         means "A network card reported that its slot gives it too little power.",

@@ -101,7 +101,7 @@ mod tests {
             let details = [("recovery_action".to_owned(), name.to_owned())].into();
             let event = KernelEvent { code: Some(154), details, ..KernelEvent::default() };
             let rule = rule(RecoveryAction::from(value)).expect("an action has a rule");
-            let found = (event_severity::severity(&event), event_severity::action(event_severity::of(&event).response));
+            let found = (event_severity::severity(&event), event_severity::of(&event).action);
             assert_eq!(found, (rule.severity, rule.action), "{name}");
         }
     }

@@ -17,7 +17,7 @@ rules! {
             pci=realloc. The driver cannot start {gpu} without its BAR.",
         means "The firmware of the server gave the GPU no region for its memory (BAR), so that the driver refuses it.",
         reads "xid: driver lines";
-    WRONG_DRIVER: "driver-wrong-flavour" Fatal Driver DEBUG_DOC, "The installed driver does not support the GPU",
+    WRONG_DRIVER: "driver-wrong-kernel-module-type" Fatal Driver DEBUG_DOC, "The installed driver does not support the GPU",
         UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other flavor of its \
             kernel modules.",
         means "The installed kernel module does not support this GPU: the open one does not support GPUs before \

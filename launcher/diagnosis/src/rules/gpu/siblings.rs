@@ -30,12 +30,12 @@ rules! {
             for the slowest GPU.",
         means "A GPU has another power limit than others of its model.",
         reads "telemetry.power";
-    HOT: "sibling-hotter" Warning Thermal DEBUG_DOC, "Much hotter than the other GPUs of the node",
+    HOT: "gpu-hotter-than-peers" Warning Thermal DEBUG_DOC, "Much hotter than the other GPUs of the node",
         CheckCabling "Check airflow, heat sink and fans of {gpu} on {node}: the other GPUs are cooler at the same \
             load.",
         means "A GPU is far hotter than others of its model under the same load: its cooling may be poor.",
         reads "telemetry.temperature, telemetry.utilization";
-    SLOW: "sibling-clocks-lower" Warning Hardware DEBUG_DOC, "Much lower clocks than the other GPUs at the same load",
+    SLOW: "gpu-clocks-below-peers" Warning Hardware DEBUG_DOC, "Much lower clocks than the other GPUs at the same load",
         Watch "Check why {gpu} of {node} is slow (clock event reasons, locked clocks). Jobs wait for the slowest GPU.",
         means "A GPU has far lower clocks than others of its model under the same load.",
         reads "telemetry.clocks, telemetry.utilization";

@@ -35,7 +35,7 @@ rules! {
         CheckCabling "Check the cooling of {gpu} on {node}. Hot memory causes memory errors.",
         means "The memory of the GPU is at its highest operating temperature or above.",
         reads "telemetry.temperature";
-    LOST_TIME: "thermal-time-lost" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
+    LOST_TIME: "thermal-slowdown-frequent" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
         CheckCabling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.",
         means "The GPU was slowed down for its temperature for a noticeable part of the time since the driver was \
             loaded.",

@@ -111,7 +111,7 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
 }
 
 fn switch_rule(event: &KernelEvent) -> Rule {
-    let hot = event.code.and_then(catalogue::sxid).is_some_and(|entry| entry.action == Some("CHECK_COOLING"));
+    let hot = event.code.and_then(catalogue::sxid).is_some_and(|entry| entry.nvidia_action == Some("CHECK_COOLING"));
     match event_severity::severity(event) {
         Severity::Info => MINOR,
         Severity::Warning => WATCHED,

@@ -159,7 +159,7 @@ fn findings_from_driver_lines_fade_where_the_gpu_works() {
         (event("gsp_rate_limit", 0), "gsp-errors-logged"),
         (nameless("gsp_rate_limit", 0), "gsp-errors-logged"),
         (nameless("probe_failed", 0), "driver-probe-failed"),
-        (nameless("peermem_error", 0), "peermem-error"),
+        (nameless("peermem_error", 0), "nvidia-peermem-error"),
         (nameless("nic", 0), "nic-problem"),
         (nameless("mce", 0), "machine-check"),
     ] {

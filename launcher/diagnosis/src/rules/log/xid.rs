@@ -10,9 +10,9 @@ use crate::input::timeline::{GSP_CODES, concerns};
 use crate::rule::declaration::{Rule, XID_DOC, rules};
 use crate::rule::draft::Draft;
 use crate::rule::{aging as event_severity, evidence};
+use syringe_core::classification::Class;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
-use syringe_core::kernel_log::catalogue::Class as XidClass;
 
 rules! {
     APPLICATION: "application-fault" Info Application XID_DOC, "An application caused a GPU fault",
@@ -142,12 +142,12 @@ fn pids(faults: &[(usize, &KernelEvent)]) -> BTreeSet<u32> {
 
 /// Returns whether the code is an application fault or for information only.
 pub(crate) fn is_application_or_info(event: &KernelEvent) -> bool {
-    let class = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid).map(|entry| entry.class);
-    matches!(class, Some(XidClass::Application | XidClass::Info))
+    let entry = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid);
+    entry.is_some_and(|entry| matches!(entry.class, None | Some(Class::Application)))
 }
 
 fn is_application(event: &KernelEvent) -> bool {
-    event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == XidClass::Application)
+    event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == Some(Class::Application))
 }
 
 /// Returns why the GPU may be the cause of application faults. This is never more than a suspicion.
@@ -256,15 +256,16 @@ fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent
     Some(draft.aged(node, gpu, &facts, true).with_all_evidence(node.timeline.consequences(&positions)))
 }
 
-fn rule_for(code: u32, class: XidClass) -> Option<Rule> {
-    match (code, class) {
-        (109, _) => Some(CONTEXT_SWITCH),
-        (_, XidClass::Info) => None,
-        (_, XidClass::Application) => Some(APPLICATION),
-        (_, XidClass::Driver) => Some(DRIVER),
-        (_, XidClass::Hardware) => Some(HARDWARE),
-        (_, XidClass::Fabric) => Some(FABRIC),
-        (_, XidClass::Thermal) => Some(THERMAL),
-        (_, XidClass::Power) => Some(POWER),
+fn rule_for(code: u32, class: Option<Class>) -> Option<Rule> {
+    if code == 109 {
+        return Some(CONTEXT_SWITCH);
     }
+    Some(match class? {
+        Class::Application => APPLICATION,
+        Class::Driver => DRIVER,
+        Class::Hardware => HARDWARE,
+        Class::Fabric => FABRIC,
+        Class::Thermal => THERMAL,
+        Class::Power => POWER,
+    })
 }

@@ -10,7 +10,7 @@ use crate::rule::draft::Draft;
 use crate::rule::evidence;
 
 rules! {
-    WAITS: "collective-waits" Warning Application DEBUG_DOC, "Other GPUs wait for a lost GPU",
+    WAITS: "job-waits-for-lost-gpu" Warning Application DEBUG_DOC, "Other GPUs wait for a lost GPU",
         RestartPod "Stop the job that uses {gpu} and the lost GPU: it waits forever and computes nothing. Restart it \
             without that GPU.",
         means "Several GPUs show full load at low power while another GPU of the job is gone: the job waits and will \

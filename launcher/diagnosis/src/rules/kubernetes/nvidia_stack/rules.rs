@@ -74,7 +74,7 @@ pub(super) const DRIVER_RULES: [&str; 13] = [
     "nvml-not-answering",
     "nvml-failed",
     "driver-nouveau",
-    "driver-wrong-flavour",
+    "driver-wrong-kernel-module-type",
     "driver-refused-by-secure-boot",
     "driver-refused-by-selinux",
     "driver-not-built-for-kernel",

@@ -16,7 +16,7 @@ rules! {
         means "A process of a pod uses a GPU that the kubelet allocated to another pod or to none. Kubernetes does not count \
             this use: the pod to which the GPU is allocated shares its memory and time.",
         reads "processes.processes, kubelet.allocations, kubernetes.gpu_pods";
-    WITHOUT_GPU: "pod-without-its-gpu" Warning Driver PLUGIN_DOC, "A running pod has no GPU, although it requests one",
+    WITHOUT_GPU: "pod-gpu-not-allocated" Warning Driver PLUGIN_DOC, "A running pod has no GPU, although it requests one",
         RestartPod "Delete the pod, so that the kubelet of {node} allocates devices to its successor.",
         means "A container requests GPUs and runs, but the kubelet has allocated no device to it: it was started while the \
             device plugin was not registered, as after a reboot. It does not see a GPU.",

@@ -1,0 +1,105 @@
+//! The commands that fix what a check finds.
+
+use super::check::Fix;
+use crate::consent::shell_quoted;
+use crate::settings::Settings;
+
+/// Makes commands with the namespace and context of this launcher.
+pub(super) struct Fixes<'a> {
+    settings: &'a Settings,
+    /// The name by which the API server knows the user.
+    user: Option<&'a str>,
+}
+
+/// Who has to run a command.
+const ADMINISTRATOR: &str = "an administrator of the cluster runs it";
+
+impl<'a> Fixes<'a> {
+    pub(super) fn new(settings: &'a Settings, user: Option<&'a str>) -> Self {
+        Self { settings, user }
+    }
+
+    /// The namespace of the probes.
+    pub(super) fn namespace(&self) -> &str {
+        &self.settings.probe_namespace
+    }
+
+    /// Any command, with a note.
+    pub(super) fn run(command: impl Into<String>, note: impl Into<String>) -> Fix {
+        Fix { command: command.into(), note: note.into() }
+    }
+
+    /// The program with the settings that say where.
+    pub(super) fn program(&self) -> String {
+        let Settings { probe_namespace: namespace, context, .. } = self.settings;
+        let mut words = vec!["gpu-syringe".to_owned()];
+        if namespace != "gpu-syringe" {
+            words.extend(["--probe-namespace".to_owned(), shell_quoted(namespace)]);
+        }
+        if let Some(context) = context {
+            words.extend(["--context".to_owned(), shell_quoted(context)]);
+        }
+        words.join(" ")
+    }
+
+    /// `gpu-syringe setup --apply` with these words.
+    pub(super) fn setup(&self, words: &str, note: &str) -> Fix {
+        let words = if words.is_empty() { String::new() } else { format!(" {words}") };
+        let note = if note.is_empty() { ADMINISTRATOR.to_owned() } else { format!("{ADMINISTRATOR}: {note}") };
+        Self::run(format!("{} setup --apply{words}", self.program()), note)
+    }
+
+    /// Grants the permissions to this user.
+    pub(super) fn grant(&self, operator: bool) -> Fix {
+        let user = self.user.map_or_else(|| "NAME".to_owned(), shell_quoted);
+        let operator = if operator { " --operator" } else { "" };
+        self.setup(&format!("--user {user}{operator}"), "it grants every permission of docs/permissions.md")
+    }
+
+    /// Installs the policy, or gives it the image of this launcher.
+    pub(super) fn harden(&self) -> Fix {
+        let image = crate::setup::manifests::pinned_image(self.settings);
+        let image = image.map_or_else(|| "REGISTRY/PATH@sha256:DIGEST".to_owned(), |image| shell_quoted(&image));
+        self.setup(
+            &format!("--profile hardened --image {image}"),
+            "the policy then admits the probe of this image and no other pod",
+        )
+    }
+
+    /// Admits privileged pods in the namespace.
+    pub(super) fn label(&self) -> Fix {
+        let namespace = self.namespace();
+        Self::run(
+            format!("kubectl label --overwrite namespace {namespace} pod-security.kubernetes.io/enforce=privileged"),
+            format!("{ADMINISTRATOR}; the probe reads devices and processes of the node, so its pod is privileged"),
+        )
+    }
+
+    /// The command in a next step: what follows a colon and names a program.
+    pub(super) fn command_in(next: &str) -> Option<String> {
+        let start = ["kubectl ", "oc ", "gpu-syringe "].iter().filter_map(|program| next.find(program)).min()?;
+        let rest = &next[start..];
+        let end = [" (", ")", ";", ". "].iter().filter_map(|end| rest.find(end)).min().unwrap_or(rest.len());
+        Some(rest[..end].trim_end_matches('.').to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_of_a_next_step_is_found() {
+        let cases = [
+            ("Do it: kubectl label namespace x a=b (see y).", Some("kubectl label namespace x a=b")),
+            (
+                "Grant it: oc adm policy add-scc-to-user privileged -z default -n ns",
+                Some("oc adm policy add-scc-to-user privileged -z default -n ns"),
+            ),
+            ("Ask an administrator.", None),
+        ];
+        for (next, command) in cases {
+            assert_eq!(Fixes::command_in(next).as_deref(), command, "{next}");
+        }
+    }
+}

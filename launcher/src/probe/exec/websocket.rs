@@ -1,0 +1,298 @@
+//! Runs one command in a container over a websocket and reads its output.
+//!
+//! Hand-written in place of kube's `AttachedProcess`, for three reasons:
+//!
+//! - Standard input must work with version 4 of the protocol, which cannot signal its end.
+//! - A process that is stuck in the driver never ends: the document is taken once it is complete, without the status on
+//!   channel 3, which follows all output. A lost connection is an error at once.
+//! - Pings: proxies close a connection that is silent while a slow probe reads.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::{Sink, SinkExt, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::Client;
+use kube::api::{AttachParams, Request};
+use syringe_core::document_size;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const STATUS: u8 = 3;
+const CLOSE: u8 = 255;
+
+/// Limit on standard output. A probe leaves out what makes its report larger.
+const MAX_OUTPUT_BYTES: usize = document_size::MAX_BYTES;
+/// Limit on standard error, which is only quoted in messages.
+const MAX_STDERR_BYTES: usize = 4096;
+/// How long to wait for the status after a complete document. A process that is stuck in the driver never ends.
+const STATUS_GRACE: Duration = Duration::from_secs(2);
+
+/// Interval of pings. Proxies and load balancers close a connection that is silent for a minute.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// A connection whose server answered a ping is dead after this silence: a firewall or a VPN dropped it.
+const DEAD_AFTER: Duration = Duration::from_secs(16);
+
+/// How much of standard input goes into one frame.
+const INPUT_FRAME_BYTES: usize = 32 << 10;
+
+/// The output of one command.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ExecOutput {
+    /// Standard output, all of it unless `ended` says otherwise.
+    pub(crate) stdout: Vec<u8>,
+    /// The beginning of standard error.
+    pub(crate) stderr: String,
+    /// How it ended.
+    pub(crate) ended: ExecEnd,
+    /// Whether the end of standard input could be signalled (version 5 of the protocol).
+    pub(crate) half_close: bool,
+}
+
+/// How an exec ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ExecEnd {
+    /// With an exit code.
+    Exit(i32),
+    /// A complete document arrived, and then nothing: the process does not end.
+    DocumentOnly,
+    /// The connection was lost first.
+    #[default]
+    Disconnected,
+}
+
+/// Why a command did not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExecError {
+    /// The API server or a proxy refused.
+    #[error("{}", kube_read::failure::kube_reason(.0))]
+    Kube(#[from] kube::Error),
+    /// No answer to the upgrade.
+    #[error("the API server did not answer the exec request within {0:?}")]
+    Timeout(Duration),
+    /// The runtime could not run it; its message. Up to Kubernetes 1.35 also for a container that does not run yet.
+    #[error("{0}")]
+    Refused(String),
+    /// It ran, and printed more than a report may have.
+    #[error("{0}")]
+    TooLarge(TooLarge),
+}
+
+/// A document of more than [`MAX_OUTPUT_BYTES`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it printed more than 4 MiB, which is more than a report may have{}", .section.as_deref().unwrap_or_default())]
+pub(crate) struct TooLarge {
+    /// The section that grew, for the message. `None`: the output is not a report.
+    pub(crate) section: Option<String>,
+}
+
+impl TooLarge {
+    pub(crate) fn of(document: &[u8]) -> Self {
+        let section = document_size::largest_section(document).map(|(name, size)| {
+            let mebibytes = size as f64 / f64::from(1 << 20);
+            format!("; its section {name} has {mebibytes:.1} MiB or more")
+        });
+        Self { section }
+    }
+}
+
+/// A container and the command to run in it.
+pub(crate) struct Command<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) pod: &'a str,
+    pub(crate) container: &'a str,
+    pub(crate) argv: &'a [String],
+    /// Standard input. Version 4 cannot signal its end: the command must know the length.
+    pub(crate) input: &'a [u8],
+    /// Receives how many bytes of the input were sent.
+    pub(crate) sent: &'a AtomicUsize,
+}
+
+/// Runs a command and reads its output. `connect_time` limits the upgrade only; the caller sets a timeout for the rest.
+/// `started` is called when the connection is open.
+pub(crate) async fn run(
+    client: &Client,
+    command: &Command<'_>,
+    connect_time: Duration,
+    started: impl FnOnce(),
+) -> Result<ExecOutput, ExecError> {
+    let Command { namespace, pod, container, argv, input, sent } = command;
+    // Always with standard input: without it some runtimes end the output after its first flush.
+    let params = AttachParams::default().container(*container).stdin(true).stdout(true).stderr(true).tty(false);
+    let path = <k8s_openapi::api::core::v1::Pod as kube::Resource>::url_path(&(), Some(namespace));
+    let request = Request::new(path).exec(pod, argv.iter().cloned(), &params).map_err(kube::Error::BuildRequest)?;
+    let connection =
+        timeout(connect_time, client.connect(request)).await.map_err(|_| ExecError::Timeout(connect_time))??;
+    started();
+    let half_close = connection.supports_stream_close();
+    let (mut sink, mut stream) = connection.into_stream().split();
+    let mut output = ExecOutput { half_close, ..ExecOutput::default() };
+    let ended = {
+        let mut writing = std::pin::pin!(async {
+            feed(&mut sink, input, half_close, sent).await;
+            keep_open(&mut sink, PING_EVERY).await;
+        });
+        let mut written = false;
+        let mut answers_pings = false;
+        loop {
+            let grace = is_document(&output.stdout);
+            let next = tokio::select! {
+                () = &mut writing, if !written => {
+                    written = true;
+                    continue;
+                }
+                () = sleep(STATUS_GRACE), if grace => break Ok(ExecEnd::DocumentOnly),
+                () = sleep(DEAD_AFTER), if answers_pings => break Ok(ExecEnd::Disconnected),
+                next = stream.next() => next,
+            };
+            match next {
+                Some(Ok(Message::Binary(frame))) => {
+                    if let Some(ended) = output.take(&frame) {
+                        break ended;
+                    }
+                }
+                Some(Ok(Message::Pong(_))) => answers_pings = true,
+                Some(Ok(Message::Ping(_) | Message::Text(_) | Message::Frame(_))) => {}
+                // Without a status the connection was cut, even if it was closed properly.
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break Ok(ExecEnd::Disconnected),
+            }
+        }
+    };
+    let _ = timeout(Duration::from_millis(200), sink.close()).await;
+    Ok(ExecOutput { ended: ended?, ..output })
+}
+
+/// Sends standard input and its end. A process that stops reading is reported by its status, not here.
+async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close: bool, sent: &AtomicUsize) {
+    for piece in input.chunks(INPUT_FRAME_BYTES) {
+        let mut frame = Vec::with_capacity(piece.len() + 1);
+        frame.push(STDIN);
+        frame.extend_from_slice(piece);
+        if sink.send(Message::Binary(frame.into())).await.is_err() {
+            return;
+        }
+        sent.fetch_add(piece.len(), Ordering::Relaxed);
+    }
+    if half_close {
+        let _ = sink.send(Message::Binary(Bytes::from_static(&[CLOSE, STDIN]))).await;
+    }
+}
+
+/// Sends pings, since proxies close a silent connection. Ends when sending fails; the reading side reports why.
+async fn keep_open(sink: &mut (impl Sink<Message> + Unpin), every: Duration) {
+    loop {
+        sleep(every).await;
+        if sink.send(Message::Ping(Bytes::new())).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A complete document is one line with its newline.
+fn is_document(stdout: &[u8]) -> bool {
+    stdout.ends_with(b"}\n")
+}
+
+impl ExecOutput {
+    /// Takes one frame: a channel number and its bytes. `Some` when the frame was the last one.
+    fn take(&mut self, frame: &[u8]) -> Option<Result<ExecEnd, ExecError>> {
+        let (channel, data) = frame.split_first()?;
+        match *channel {
+            STDOUT if self.stdout.len() + data.len() > MAX_OUTPUT_BYTES => {
+                Some(Err(ExecError::TooLarge(TooLarge::of(&self.stdout))))
+            }
+            STDOUT => {
+                self.stdout.extend_from_slice(data);
+                None
+            }
+            STDERR => {
+                let room = MAX_STDERR_BYTES.saturating_sub(self.stderr.len());
+                self.stderr.push_str(&String::from_utf8_lossy(&data[..data.len().min(room)]));
+                None
+            }
+            STATUS => Some(ended(data)),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the status frame: success, an exit code, or the reason why the command could not run.
+fn ended(data: &[u8]) -> Result<ExecEnd, ExecError> {
+    let refused = |why: &str| Err(ExecError::Refused(syringe_core::text::clean(why, 300)));
+    let Ok(status) = serde_json::from_slice::<Status>(data) else {
+        return refused(&String::from_utf8_lossy(data));
+    };
+    if status.status.as_deref() == Some("Success") {
+        return Ok(ExecEnd::Exit(0));
+    }
+    let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
+    let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
+    match code.and_then(|cause| cause.message.as_deref()).and_then(|code| code.parse().ok()) {
+        Some(code) => Ok(ExecEnd::Exit(code)),
+        None => refused(&status.message.unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::SinkExt;
+    use futures_util::sink::unfold;
+    use tokio_tungstenite::tungstenite::Message;
+
+    use super::{ExecEnd, ExecError, ExecOutput, ended, keep_open};
+
+    #[tokio::test]
+    async fn a_silent_connection_is_pinged_until_nothing_can_be_sent() {
+        let mut sent = Vec::new();
+        let mut sink = Box::pin(
+            unfold(&mut sent, async |sent: &mut Vec<Message>, message: Message| {
+                sent.push(message);
+                if sent.len() < 3 { Ok(sent) } else { Err(()) }
+            })
+            .sink_map_err(drop),
+        );
+        keep_open(&mut sink, Duration::from_millis(1)).await;
+        drop(sink);
+        assert!(sent.len() == 3 && sent.iter().all(Message::is_ping), "{sent:?}");
+    }
+
+    #[test]
+    fn exit_codes_come_from_the_status() {
+        let text = |end: Result<ExecEnd, ExecError>| end.expect_err("refused").to_string();
+        assert_eq!(ended(br#"{"status":"Success"}"#).expect("it ran"), ExecEnd::Exit(0));
+        let failed = br#"{"status":"Failure","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"137"}]}}"#;
+        assert_eq!(ended(failed).expect("it ran"), ExecEnd::Exit(137));
+        let missing = br#"{"status":"Failure","message":"container not found (\"probe\")"}"#;
+        assert_eq!(text(ended(missing)), "container not found (\"probe\")");
+        assert_eq!(text(ended(b"\x00\x01junk")), "junk");
+    }
+
+    #[test]
+    fn frames_go_to_their_channels_and_a_flood_is_stopped() {
+        let mut output = ExecOutput::default();
+        for frame in [b"\x01{\"a\":".as_slice(), b"\x02warning", b"", b"\x011}\n"] {
+            assert!(output.take(frame).is_none());
+        }
+        assert_eq!((output.stdout.as_slice(), output.stderr.as_str()), (b"{\"a\":1}\n".as_slice(), "warning"));
+        let flood = [vec![1], vec![b' '; super::MAX_OUTPUT_BYTES]].concat();
+        let Some(Err(ExecError::TooLarge(why))) = output.take(&flood) else { panic!("it is refused") };
+        assert_eq!(why.section, None, "it is not a report");
+    }
+
+    #[test]
+    fn a_document_that_is_too_large_is_refused_with_the_section_that_grew() {
+        let mut output = ExecOutput::default();
+        let begin = r#"{"sections":{"inventory":{"status":"ok"},"processes":{"data":[""#;
+        assert!(output.take(&[b"\x01", begin.as_bytes()].concat()).is_none());
+        let frame = [vec![1], vec![b'x'; 1 << 20]].concat();
+        assert!((0..3).all(|_| output.take(&frame).is_none()));
+        let Some(Err(ExecError::TooLarge(why))) = output.take(&frame) else { panic!("it is refused") };
+        let why = why.to_string();
+        assert!(why.contains("section processes has 3.0 MiB or more"), "{why}");
+    }
+}

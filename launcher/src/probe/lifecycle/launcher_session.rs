@@ -1,0 +1,46 @@
+//! What all probes of this process share.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::audit::AuditLog;
+use crate::probe::lifecycle::launcher_identity::LauncherIdentity;
+use crate::probe::lifecycle::open_probes::{OpenProbe, OpenProbes};
+
+/// What all probes of this process share.
+#[derive(Clone)]
+pub(crate) struct LauncherSession {
+    pub(crate) identity: Arc<LauncherIdentity>,
+    pub(crate) open: Arc<OpenProbes>,
+    /// Every task that may have a pod. The program waits for them before it ends.
+    pub(crate) tasks: TaskTracker,
+    /// The program is ending.
+    pub(crate) stop: CancellationToken,
+    pub(crate) audit: Arc<AuditLog>,
+}
+
+impl LauncherSession {
+    /// Records a probe before the request that creates its pod or container. It is also written to the file of this session, so
+    /// that the next launcher ends it and writes its audit line, if this one is killed.
+    pub(crate) async fn begin(&self, open: OpenProbe) {
+        self.open.add(open.clone());
+        self.write_unaudited(move |all| all.push(open)).await;
+    }
+
+    /// Records that the audit line of a probe is written, and nothing of it is left or will be ended by this process.
+    pub(crate) async fn close(&self, open: &OpenProbe) {
+        self.open.remove(open);
+        let open = open.clone();
+        self.write_unaudited(move |all| all.retain(|one| *one != open)).await;
+    }
+
+    async fn write_unaudited(&self, change: impl FnOnce(&mut Vec<OpenProbe>) + Send + 'static) {
+        let identity = self.identity.clone();
+        let written = tokio::task::spawn_blocking(move || identity.write_unaudited(change)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(%error, "the file of this session could not be written");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The pod of a probe: its object, creation and deletion, and the sweep of pods that killed launchers left.
+
+pub(super) mod delete_pod;
+pub(super) mod end_container;
+pub(super) mod late;
+pub(super) mod launcher_identity;
+pub(super) mod launcher_session;
+pub(super) mod open_probes;
+pub(super) mod pod_lifecycle;
+pub(super) mod pod_spec;
+pub(super) mod random_name;
+pub(super) mod sweep;

@@ -1,0 +1,93 @@
+//! What this process has, or may have, on clusters now: probe pods and ephemeral containers.
+//!
+//! An entry is added before the request that creates the object, and stays until the object is deleted or has ended. A sweep
+//! spares these pods; the end of the program names what is left.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+/// A probe pod, or an ephemeral container in a pod of another owner.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct OpenProbe {
+    /// Address of the API server.
+    pub(crate) server: String,
+    /// Kubeconfig context, for a command that the user runs.
+    pub(crate) context: String,
+    pub(crate) node: String,
+    /// Tool of the call.
+    pub(crate) tool: String,
+    pub(crate) namespace: String,
+    pub(crate) pod: String,
+    /// The ephemeral container; `None` for a probe pod.
+    pub(crate) container: Option<String>,
+    /// How long it runs if nobody ends it.
+    pub(crate) lifetime_seconds: u64,
+    /// Whether it changes its node.
+    pub(crate) is_action: bool,
+}
+
+impl OpenProbe {
+    /// The command that deletes or ends it.
+    pub(crate) fn command(&self) -> String {
+        let Self { context, namespace, pod, container, .. } = self;
+        match container {
+            None => format!("kubectl --context {context} -n {namespace} delete pod {pod} --ignore-not-found"),
+            Some(container) => {
+                format!("kubectl --context {context} -n {namespace} exec {pod} -c {container} -- node-probe release")
+            }
+        }
+    }
+
+    pub(crate) fn description(&self) -> String {
+        let Self { namespace, pod, container, lifetime_seconds, is_action, node, .. } = self;
+        let what = container.as_ref().map(|name| format!("ephemeral container {name} in ")).unwrap_or_default();
+        let acts =
+            if *is_action { format!(" (it changes node {node}: an action may be interrupted)") } else { String::new() };
+        format!(
+            "{what}pod {namespace}/{pod}{acts} exits on its own within {lifetime_seconds} s of its start. To end it now: {}",
+            self.command()
+        )
+    }
+}
+
+/// The open probes of this process.
+#[derive(Debug, Default)]
+pub(crate) struct OpenProbes(Mutex<BTreeSet<OpenProbe>>);
+
+impl OpenProbes {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<OpenProbe>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add(&self, probe: OpenProbe) {
+        self.lock().insert(probe);
+    }
+
+    pub(crate) fn remove(&self, probe: &OpenProbe) {
+        self.lock().remove(probe);
+    }
+
+    /// Whether this process may still use the pod.
+    pub(crate) fn has_pod(&self, server: &str, namespace: &str, pod: &str) -> bool {
+        self.lock().iter().any(|open| {
+            open.container.is_none() && open.pod == pod && open.namespace == namespace && open.server == server
+        })
+    }
+
+    /// A description of each, with the command that ends it.
+    pub(crate) fn descriptions(&self) -> Vec<String> {
+        self.lock().iter().map(OpenProbe::description).collect()
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<OpenProbe> {
+        self.lock().iter().cloned().collect()
+    }
+
+    /// Nodes that a running action changes.
+    pub(crate) fn nodes_of_actions(&self) -> BTreeSet<String> {
+        self.lock().iter().filter(|open| open.is_action).map(|open| open.node.clone()).collect()
+    }
+}

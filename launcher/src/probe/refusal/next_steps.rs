@@ -1,0 +1,89 @@
+//! The commands that set up a cluster for probes, in the order in which they are run.
+
+/// The namespace of a set-up without `--probe-namespace`.
+const DEFAULT_NAMESPACE: &str = "gpu-syringe";
+/// The last step.
+pub(crate) const CHECK: &str = "Then check it: gpu-syringe doctor.";
+
+/// The image does not contain node-probe.
+pub(in crate::probe) const NO_PROBE: &str =
+    "The image does not contain node-probe: use the right image with --image (deploy/Containerfile builds it).";
+
+/// The command that an administrator runs.
+fn set_up(namespace: &str, profile: &str) -> String {
+    format!("gpu-syringe setup --apply --profile {profile}{}", other(namespace))
+}
+
+/// The option for another namespace than the default.
+fn other(namespace: &str) -> String {
+    if namespace == DEFAULT_NAMESPACE { String::new() } else { format!(" --probe-namespace {namespace}") }
+}
+
+/// Both profiles, the recommended one first.
+fn set_up_either(namespace: &str) -> String {
+    format!(
+        "{} --image REGISTRY/node-probe@sha256:DIGEST (recommended), or {}, which needs no image",
+        set_up(namespace, "hardened"),
+        set_up(namespace, "trial")
+    )
+}
+
+/// The namespace of the probes does not exist.
+pub(crate) fn namespace_missing(namespace: &str) -> String {
+    format!("An administrator creates namespace {namespace}: {}. {CHECK}", set_up_either(namespace))
+}
+
+/// The namespace does not admit privileged pods.
+pub(crate) fn pod_security(namespace: &str) -> String {
+    format!(
+        "Ask an administrator to admit privileged pods in that namespace: {}; the label alone: kubectl label namespace \
+         {namespace} pod-security.kubernetes.io/enforce=privileged. {CHECK}",
+        set_up_either(namespace)
+    )
+}
+
+/// The user may not do what a probe needs. `why` is the message of the API server.
+pub(crate) fn permission_missing(namespace: &str, why: &str) -> String {
+    let user = why.split_once("User \"").and_then(|(_, rest)| rest.split_once('"')).map(|(user, _)| user);
+    let plain = |user: &&str| {
+        !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":@._-".contains(&byte))
+    };
+    let user = user.filter(plain).unwrap_or("USER");
+    format!(
+        "Your user needs create, get and delete on pods and get and create on pods/exec in namespace {namespace} \
+         (deploy/rbac.yaml). An administrator grants them: gpu-syringe setup --apply{} --user {user}. {CHECK} Without a probe: \
+         --via none.",
+        other(namespace)
+    )
+}
+
+/// The policy of deploy/ names no image, or another one.
+pub(crate) fn policy_image(namespace: &str) -> String {
+    format!(
+        "Ask an administrator to set the image that the policy admits: {} --image REGISTRY/node-probe@sha256:DIGEST. Then start \
+         gpu-syringe with the same --image. {CHECK}",
+        set_up(namespace, "hardened")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_of_the_server_is_one_word_of_the_command() {
+        let next = |why: &str| permission_missing("gpu-syringe", why);
+        let why = "pods is forbidden: User \"system:serviceaccount:a:b\" cannot create resource \"pods\"";
+        assert!(next(why).contains("setup --apply --user system:serviceaccount:a:b. "), "{}", next(why));
+        for hostile in ["User \"a' ; rm -rf ~ '\" cannot", "User \"\" cannot", "nobody", "User \"a&calc\" cannot"] {
+            assert!(next(hostile).contains("--user USER. "), "{hostile}: {}", next(hostile));
+        }
+    }
+
+    #[test]
+    fn another_namespace_is_named_in_each_command() {
+        let next = namespace_missing("tools");
+        assert_eq!(next.matches("--probe-namespace tools").count(), 2, "{next}");
+        assert!(!namespace_missing("gpu-syringe").contains("--probe-namespace"));
+    }
+}

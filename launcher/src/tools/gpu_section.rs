@@ -1,0 +1,103 @@
+//! The tools that show one section of the report: a table with a row for each GPU.
+
+use std::marker::PhantomData;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::facts::LostGpu;
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Section, Sections};
+use syringe_core::section_name::SectionName;
+
+use crate::answer::node::NodeAnswer;
+use crate::call::CallContext;
+use crate::node_reading::read_node::{self, NodeReading};
+use crate::text::node_answer::{foot, head, push_gpus};
+use crate::text::page::Page;
+use crate::text::table::{new_table, pci_cell};
+use crate::tools::common_args::NodeArgs;
+use crate::tools::tool::Tool;
+use kube_read::Failure;
+
+/// Head of a column, and the cell of a GPU.
+pub(super) type Column<G> = (&'static str, fn(&G) -> String);
+
+/// A section of the report, and its table.
+pub trait GpuSection: Serialize + JsonSchema + Send + Sized + 'static {
+    /// Name of the tool.
+    const TOOL: &'static str;
+    /// Title of the tool.
+    const TITLE: &'static str;
+    /// Description of the tool.
+    const DESCRIPTION: &'static str;
+    /// The section of the report.
+    const SECTION: SectionName;
+    /// The facts of the section.
+    type Facts: Default;
+    /// The facts of one GPU.
+    type Gpu: 'static;
+    /// The columns after the index and the PCI address. The last one shows the state of a GPU that does not respond.
+    const COLUMNS: &'static [Column<Self::Gpu>];
+    /// The columns that a narrow terminal does not show, the first to be left out first.
+    const OPTIONAL: &'static [&'static str] = &[];
+
+    /// Takes the section out of the report.
+    fn take(sections: &mut Sections) -> Option<Section<Self::Facts>>;
+    /// The section of the answer.
+    fn new(facts: Self::Facts) -> Self;
+    /// The GPUs that respond, and those that do not.
+    fn gpus(&self) -> (&[Self::Gpu], &[LostGpu]);
+    /// NVML index and PCI address of a GPU.
+    fn identity(gpu: &Self::Gpu) -> (u32, Option<&PciAddress>);
+    /// Text before the table.
+    fn before_table(&self) -> String {
+        String::new()
+    }
+    /// Adds tables and text after the table.
+    fn after_table(&self, _page: &mut Page) {}
+}
+
+/// The answer about a node that was read.
+pub(super) fn answer<S: GpuSection>(mut read: NodeReading) -> Result<NodeAnswer<S>, Failure> {
+    let facts = read_node::section(&read.note, S::SECTION, S::take(&mut read.report.sections))?;
+    Ok(NodeAnswer::new(read.diagnosis, S::new(facts), read.note))
+}
+
+/// The answer as text.
+pub(super) fn page<S: GpuSection>(answer: &NodeAnswer<S>) -> Page {
+    let section = &answer.section;
+    let heads = ["gpu", "pci address"].into_iter().chain(S::COLUMNS.iter().map(|(head, _)| *head));
+    let (gpus, lost) = section.gpus();
+    let row = |gpu: &S::Gpu| {
+        let (index, address) = S::identity(gpu);
+        let cells = S::COLUMNS.iter().map(|(_, cell)| cell(gpu));
+        (index, [index.to_string(), pci_cell(address)].into_iter().chain(cells).collect())
+    };
+    let mut page = head(answer);
+    page.push_str(&section.before_table());
+    push_gpus(&mut page, new_table(heads).optional(S::OPTIONAL), gpus.iter().map(row).collect(), lost);
+    section.after_table(&mut page);
+    page.push_str(&foot(&answer.probe));
+    page
+}
+
+/// The tool of a section.
+pub struct SectionTool<S>(PhantomData<S>);
+
+impl<S: GpuSection + Sync> Tool for SectionTool<S> {
+    const NAME: &'static str = S::TOOL;
+    const TITLE: &'static str = S::TITLE;
+    const DESCRIPTION: &'static str = S::DESCRIPTION;
+    const PROBES: bool = true;
+    type Args = NodeArgs;
+    type Answer = NodeAnswer<S>;
+
+    async fn call(call: CallContext, args: NodeArgs) -> Result<Self::Answer, Failure> {
+        let NodeArgs { node_name, context } = args;
+        answer(read_node::read(&call, context.as_deref(), &node_name, S::TOOL, S::SECTION).await?)
+    }
+
+    fn page(answer: &Self::Answer) -> Page {
+        page(answer)
+    }
+}

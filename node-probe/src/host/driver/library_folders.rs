@@ -1,0 +1,76 @@
+//! The library folders of an installed driver, on the platforms of Kubernetes nodes.
+
+use crate::bounded;
+use crate::in_root::Root;
+use crate::trusted_file;
+
+/// Roots in which a driver may be installed, below the root of the host. The driver container of the GPU Operator is first: if it
+/// exists, its driver is the loaded one.
+pub(crate) const DRIVER_ROOTS: [&str; 2] = ["run/nvidia/driver", ""];
+
+/// Folders below a root. `{arch}` is this machine's (`x86_64`, `aarch64`).
+const FOLDERS: [&str; 18] = [
+    // Debian, Ubuntu, DGX OS, AKS
+    "usr/lib/{arch}-linux-gnu",
+    "usr/lib/{arch}-linux-gnu/nvidia/current",
+    // RHEL, Rocky, Amazon Linux, SUSE, RHCOS
+    "usr/lib64",
+    "usr/lib64/nvidia",
+    "lib64",
+    "lib/{arch}-linux-gnu",
+    "usr/lib",
+    "usr/local/nvidia/lib64",
+    "usr/local/lib",
+    // GKE: Container-Optimized OS and the Ubuntu installer
+    "home/kubernetes/bin/nvidia/lib64",
+    // Bottlerocket; older ones have a folder per version below it
+    "{arch}-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
+    "{arch}-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla/*",
+    // Talos
+    "usr/local/glibc/usr/lib",
+    "usr/local/glibc/lib",
+    "usr/lib/glibc/lib64",
+    // AKS, some versions
+    "usr/bin/lib64",
+    // WSL 2 and NixOS
+    "usr/lib/wsl/lib",
+    "run/opengl-driver/lib",
+];
+
+/// Maximum number of lists of folders, and of folders. A distribution has about ten of each. The root may be that of a workload.
+const MAX_LISTS: usize = 64;
+const MAX_FOLDERS: usize = 128;
+
+/// The folders below `root` that may contain the driver's libraries: the known ones, then those of `ld.so.conf` if only
+/// root can change it. `foreign`: a root of a workload.
+pub(in crate::host) fn folders(root: &Root, foreign: bool) -> Vec<String> {
+    let mut folders = Vec::new();
+    for folder in FOLDERS {
+        let folder = folder.replace("{arch}", std::env::consts::ARCH);
+        match folder.strip_suffix("/*") {
+            Some(parent) => folders.extend(children(root, parent)),
+            None => folders.push(folder),
+        }
+    }
+    let mut listed = vec!["etc/ld.so.conf".to_owned()];
+    listed.extend(children(root, "etc/ld.so.conf.d"));
+    bounded::cut(&mut listed, MAX_LISTS, "lists of library folders (/etc/ld.so.conf.d)");
+    for file in listed {
+        let opened = trusted_file::open_in(root, &file, !foreign);
+        let Some(text) = opened.ok().and_then(|file| file.text()) else { continue };
+        for folder in text.lines().filter_map(|line| line.trim().strip_prefix('/')) {
+            // One more, so that a cut is seen.
+            if folders.len() <= MAX_FOLDERS && !folders.iter().any(|known| known == folder) {
+                folders.push(folder.to_owned());
+            }
+        }
+    }
+    bounded::cut(&mut folders, MAX_FOLDERS, "library folders");
+    folders
+}
+
+/// The entries of a folder below `root`, relative to `root`, in order.
+fn children(root: &Root, folder: &str) -> Vec<String> {
+    let names = root.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
+    names.into_iter().map(|name| format!("{folder}/{name}")).collect()
+}

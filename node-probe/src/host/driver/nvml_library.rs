@@ -1,0 +1,174 @@
+//! Searches for the NVML library of the driver. The host section reports the result, and NVML is loaded from it.
+//!
+//! A library runs with the privileges of the probe. So it comes from the root of the node, from a driver's root below
+//! it that belongs to root, or from the root of the probe's container, where the container runtime may have put it (files there
+//! come from the probe's image and the runtime, and the same checks apply). It never comes from the root of another pod.
+//! If only the root of a pod is visible ([`Owner::Workload`]), its library is marked: see [`Library::foreign`].
+
+use std::path::{Path, PathBuf};
+
+use super::{library_folders, version};
+use crate::in_root::Root;
+use crate::paths::{Owner, Paths};
+use crate::trusted_file::{self, Distrust, TrustedFile};
+use crate::{bounded, cgroup, files};
+
+/// The SONAME of the library.
+const NAME: &str = "libnvidia-ml.so.1";
+/// The part of the real file name before the version.
+const PREFIX: &str = "libnvidia-ml.so.";
+/// Maximum bytes that are read of a memory map of a process.
+const MAX_MAPS_BYTES: usize = 4 << 20;
+
+/// Maximum number of versions of the library in one folder.
+const MAX_VERSIONS: usize = 16;
+
+/// Folders of container images and volumes: files of tenants, although root owns them.
+const IMAGES: [&str; 7] = [
+    "/var/lib/containerd/",
+    "/var/lib/docker/",
+    "/var/lib/containers/",
+    "/var/lib/kubelet/",
+    "/var/lib/rancher/",
+    "/run/containerd/",
+    "/run/containers/",
+];
+
+/// A library that was found.
+#[derive(Debug)]
+pub(crate) struct Library {
+    /// Its real path, as this process sees it.
+    pub(crate) path: PathBuf,
+    /// From the file's name (`libnvidia-ml.so.570.124.06`).
+    pub(crate) version: Option<String>,
+    /// The open file, or why it must not be loaded.
+    pub(crate) file: Result<TrustedFile, Distrust>,
+    /// From the root of a workload: may only be loaded without privileges.
+    pub(crate) foreign: bool,
+}
+
+/// The libraries that exist, best first: those of the loaded module's version, then in the order of the search. Libraries that must
+/// not be loaded are last.
+pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
+    let mut found = Vec::new();
+    // The root of the probe. A saved file tree has none.
+    if paths.proc == Path::new("/proc") && paths.host != Path::new("/") {
+        found_in(trusted_file::root_below(Path::new("/"), ""), Path::new("/"), loaded, &mut found);
+    }
+    let foreign = paths.owner == Owner::Workload;
+    for below in library_folders::DRIVER_ROOTS {
+        if foreign {
+            let root = Root::open(&paths.host).ok().and_then(|host| host.below(below));
+            root.into_iter().for_each(|root| search(&root, loaded, true, &mut found));
+        } else {
+            found_in(trusted_file::root_below(&paths.host, below), &paths.host.join(below), loaded, &mut found);
+        }
+    }
+    found.sort_by_key(|library| (library.file.is_err(), library.rank(loaded)));
+    found
+}
+
+/// Searches a root of the node. A root that others could have created is reported with the reason.
+fn found_in(root: Result<Root, Distrust>, path: &Path, loaded: Option<&str>, found: &mut Vec<Library>) {
+    match root {
+        Ok(root) => search(&root, loaded, false, found),
+        Err(Distrust::Absent(_)) => {}
+        Err(distrust) => {
+            found.push(Library { path: path.to_owned(), version: None, file: Err(distrust), foreign: false });
+        }
+    }
+}
+
+fn search(root: &Root, loaded: Option<&str>, foreign: bool, found: &mut Vec<Library>) {
+    for folder in library_folders::folders(root, foreign) {
+        let exact = loaded.map(|version| format!("{folder}/{PREFIX}{version}"));
+        let usual = format!("{folder}/{NAME}");
+        let mut paths: Vec<String> = exact.into_iter().chain([usual]).collect();
+        if !paths.iter().any(|path| root.find(path).is_some()) {
+            paths = versioned(root, &folder);
+        }
+        for path in paths {
+            add(root, &path, foreign, found);
+        }
+    }
+}
+
+/// Versioned files in the folder, for a folder without the usual link.
+fn versioned(root: &Root, folder: &str) -> Vec<String> {
+    let names = root.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
+    let is_library = |name: &String| name.strip_prefix(PREFIX).is_some_and(version::is_version);
+    let mut names: Vec<String> = names.into_iter().filter(is_library).collect();
+    bounded::cut(&mut names, MAX_VERSIONS, "versions of the NVML library in one folder");
+    names.into_iter().map(|name| format!("{folder}/{name}")).collect()
+}
+
+fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {
+    let file = trusted_file::open_in(root, path, !foreign);
+    let real = match &file {
+        Ok(file) => Some(file.path.clone()),
+        // Reported with the reason, if it exists.
+        Err(Distrust::Absent(_)) => None,
+        Err(_) => root.find(path).map(|file| file.path),
+    };
+    let Some(real) = real else { return };
+    if found.iter().any(|known| known.path == real) {
+        return;
+    }
+    let name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let version = name.strip_prefix(PREFIX).filter(|version| version::is_version(version)).map(str::to_owned);
+    found.push(Library { path: real, version, file, foreign });
+}
+
+/// Libraries that processes of the node have mapped, in the root of the node. Used last, to find a driver that is
+/// installed in an unknown folder.
+///
+/// The path comes from a process. A process of a pod could name a file of its own image below the runtime's folder, which root owns
+/// on the node. So processes of pods, and processes with an unreadable cgroup, are skipped.
+pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
+    let mut found = Vec::new();
+    if paths.owner == Owner::Workload {
+        return found;
+    }
+    let Ok(host) = Root::open(&paths.host) else { return found };
+    for pid in files::pids(&paths.proc).unwrap_or_default() {
+        let process = paths.proc.join(pid.to_string());
+        // An unprivileged user of the host can mount a file at any path in a user namespace.
+        if !files::is_of_root(&process) {
+            continue;
+        }
+        if !files::text(&process.join("cgroup")).is_some_and(|cgroup| cgroup::is_of_no_container(&cgroup)) {
+            continue;
+        }
+        let Ok(maps) = files::head(&process.join("maps"), MAX_MAPS_BYTES) else { continue };
+        let maps = String::from_utf8_lossy(&maps);
+        let path = mapped_path(&maps).filter(|path| !IMAGES.iter().any(|folder| path.starts_with(folder)));
+        if let Some(path) = path {
+            add(&host, path, false, &mut found);
+        }
+    }
+    found
+}
+
+/// The path of the NVML library in a `/proc/PID/maps`. A deleted file cannot be opened again.
+fn mapped_path(maps: &str) -> Option<&str> {
+    maps.lines().find_map(|line| {
+        let path = &line[line.find('/')?..];
+        let name = path.rsplit('/').next()?;
+        (name.starts_with("libnvidia-ml.so") && !name.ends_with(" (deleted)")).then_some(path)
+    })
+}
+
+impl Library {
+    /// 0: same version as the loaded module, 1: unknown, 2: another version (initialization would fail).
+    fn rank(&self, loaded: Option<&str>) -> u8 {
+        match (self.version.as_deref(), loaded) {
+            (Some(version), Some(loaded)) if version == loaded => 0,
+            (Some(_), Some(_)) => 2,
+            _ => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "nvml_library_tests.rs"]
+mod tests;

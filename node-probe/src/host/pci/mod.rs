@@ -1,0 +1,185 @@
+//! NVIDIA functions on the PCI bus in sysfs, with or without a driver.
+//!
+//! Limits: a function that the kernel removed (surprise removal) is not listed. Virtual functions are
+//! not counted: they are parts of a GPU for virtual machines, and NVML does not list them.
+
+pub(in crate::host) mod lost_gpus;
+mod nics;
+mod pcie_path;
+pub(in crate::host) mod topology;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use syringe_core::facts::host::PciGpu;
+use syringe_core::pci::PciAddress;
+
+use crate::files;
+use crate::paths::Paths;
+
+const NVIDIA: u32 = 0x10de;
+/// VGA and 3D controllers: GPUs.
+const DISPLAY: [u32; 2] = [0x0300, 0x0302];
+/// "Other bridge": NVSwitch.
+const BRIDGE_OTHER: u32 = 0x0680;
+
+/// One NVIDIA function.
+#[derive(Clone, Debug)]
+pub(in crate::host) struct Function {
+    pub(in crate::host) address: PciAddress,
+    /// Its folder in sysfs (a link).
+    pub(in crate::host) folder: PathBuf,
+    /// Class without the programming interface: `0302`.
+    class: u32,
+}
+
+impl Function {
+    pub(in crate::host) fn is_gpu(&self) -> bool {
+        DISPLAY.contains(&self.class)
+    }
+
+    pub(in crate::host) fn is_nvswitch(&self) -> bool {
+        self.class == BRIDGE_OTHER
+    }
+
+    /// The bound driver.
+    pub(in crate::host) fn driver(&self) -> Option<String> {
+        target_name(&self.folder.join("driver"))
+    }
+}
+
+/// Every NVIDIA function, ordered by address.
+pub(in crate::host) fn nvidia(paths: &Paths) -> io::Result<Vec<Function>> {
+    let bus = paths.sys.join("bus/pci/devices");
+    let mut found: Vec<Function> = files::names(&bus)?
+        .iter()
+        .filter_map(|name| {
+            let folder = bus.join(name);
+            // By the SR-IOV standard, the vendor and device of a virtual function read as all ones, like those of a lost GPU.
+            if files::link_metadata(&folder.join("physfn")).is_ok() {
+                return None;
+            }
+            let nvidia = files::hex(&folder.join("vendor")) == Some(NVIDIA);
+            let class = if nvidia { files::hex(&folder.join("class"))? >> 8 } else { return None };
+            Some(Function { address: PciAddress::parse(name)?, folder, class })
+        })
+        .collect();
+    found.sort_by(|one, other| one.address.cmp(&other.address));
+    Ok(found)
+}
+
+/// The folder of a function in sysfs, by its address.
+pub(in crate::host) fn folder(paths: &Paths, address: &PciAddress) -> PathBuf {
+    paths.sys.join("bus/pci/devices").join(address.sysfs())
+}
+
+/// The entry of one GPU in the `host` section from sysfs, without the fact whether NVML lists it.
+pub(in crate::host) fn describe(gpu: &Function) -> PciGpu {
+    PciGpu {
+        pci_address: Some(gpu.address.clone()),
+        device_id: files::hex(&gpu.folder.join("device")).map(|id| format!("{id:04x}")),
+        driver: gpu.driver(),
+        in_nvml: None,
+        numa_node: numa_node(&gpu.folder),
+        iommu_group: target_name(&gpu.folder.join("iommu_group")).and_then(|group| group.parse().ok()),
+        answers: answers(&gpu.folder),
+    }
+}
+
+/// The NUMA node of a function; `None` for the kernel's `-1` (no NUMA, or unknown to the firmware).
+pub(in crate::host) fn numa_node(folder: &Path) -> Option<u32> {
+    files::number(&folder.join("numa_node"))
+}
+
+/// Whether the configuration space is readable: a device that left the bus reads as all ones.
+fn answers(folder: &Path) -> Option<bool> {
+    let vendor_and_device = files::head(&folder.join("config"), 4).ok()?;
+    (vendor_and_device.len() == 4).then(|| vendor_and_device != [0xff; 4])
+}
+
+/// The port type of the PCI Express capability (bits 7:4 of its flags register): 4 root port, 5 upstream, 6 downstream.
+///
+/// `None` for a function that is not PCI Express, or if only the first 64 bytes can be read (not root).
+pub(in crate::host) fn port_type(folder: &Path) -> Option<u8> {
+    /// Offset of the pointer to the first capability.
+    const FIRST: usize = 0x34;
+    const EXPRESS: u8 = 0x10;
+    /// 192 bytes have at most 48 capabilities: a longer list is a cycle.
+    const MAX_CAPABILITIES: usize = 48;
+
+    let config = files::head(&folder.join("config"), 256).ok()?;
+    let mut at = usize::from(config.get(FIRST)? & 0xfc);
+    for _ in 0..MAX_CAPABILITIES {
+        if at < 0x40 {
+            return None;
+        }
+        if *config.get(at)? == EXPRESS {
+            return Some(config.get(at + 2)? >> 4);
+        }
+        at = usize::from(config.get(at + 1)? & 0xfc);
+    }
+    None
+}
+
+/// The last component of the target of a link.
+fn target_name(link: &Path) -> Option<String> {
+    let target = files::link(link).ok()?;
+    Some(syringe_core::text::clean(target.file_name()?.to_str()?, 40))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Tree;
+
+    #[test]
+    fn a_gpu_that_left_the_bus_is_listed_and_does_not_respond() {
+        let tree = Tree::new();
+        tree.pci("pci0000:5d/0000:5d:00.0", "0x10de", "0x2330", "0x030200");
+        tree.pci_file("0000:5d:00.0", "config", [0xff; 64]).pci_file("0000:5d:00.0", "numa_node", "1\n");
+        tree.link("sys/bus/pci/devices/0000:5d:00.0/driver", "../../../bus/pci/drivers/nvidia");
+        tree.link("sys/bus/pci/devices/0000:5d:00.0/iommu_group", "../../../kernel/iommu_groups/17");
+        let found = nvidia(&tree.paths()).expect("sysfs is there");
+        let gpu = describe(&found[0]);
+        assert_eq!(gpu.answers, Some(false));
+        assert_eq!((gpu.numa_node, gpu.iommu_group), (Some(1), Some(17)));
+        assert_eq!((gpu.driver.as_deref(), gpu.device_id.as_deref()), (Some("nvidia"), Some("2330")));
+    }
+
+    #[test]
+    fn audio_functions_and_other_vendors_are_not_gpus() {
+        let tree = Tree::new();
+        tree.pci("pci0000:00/0000:01:00.0", "0x10de", "0x2684", "0x030000");
+        tree.pci("pci0000:00/0000:01:00.1", "0x10de", "0x22ba", "0x040300");
+        tree.pci("pci0000:00/0000:02:00.0", "0x1a03", "0x2000", "0x030000");
+        tree.pci("pci0000:00/0000:03:00.0", "0x10de", "0x22a3", "0x068000");
+        let found = nvidia(&tree.paths()).expect("sysfs is there");
+        let addresses = |of: &dyn Fn(&Function) -> bool| -> Vec<String> {
+            found.iter().filter(|function| of(function)).map(|function| function.address.to_string()).collect()
+        };
+        assert_eq!(addresses(&Function::is_gpu), ["00000000:01:00.0"]);
+        assert_eq!(addresses(&Function::is_nvswitch), ["00000000:03:00.0"]);
+    }
+
+    #[test]
+    fn virtual_functions_are_not_lost_gpus() {
+        let tree = Tree::new();
+        tree.pci("pci0000:00/0000:01:00.0", "0x10de", "0x2235", "0x030200");
+        tree.pci("pci0000:00/0000:01:00.4", "0x10de", "0x2235", "0x030200");
+        tree.pci_file("0000:01:00.4", "config", [0xff; 64]);
+        tree.link("sys/bus/pci/devices/0000:01:00.4/physfn", "../0000:01:00.0");
+        let found = nvidia(&tree.paths()).expect("sysfs is there");
+        let addresses: Vec<_> = found.iter().map(|function| function.address.to_string()).collect();
+        assert_eq!(addresses, ["00000000:01:00.0"]);
+    }
+
+    #[test]
+    fn no_numa_is_none_and_not_node_4294967295() {
+        let tree = Tree::new();
+        tree.pci("pci0000:00/0000:01:00.0", "0x10de", "0x2684", "0x030000");
+        tree.pci_file("0000:01:00.0", "numa_node", "-1\n");
+        let found = nvidia(&tree.paths()).expect("sysfs is there");
+        assert_eq!(describe(&found[0]).numa_node, None);
+        assert_eq!(describe(&found[0]).answers, None);
+    }
+}

@@ -1,0 +1,251 @@
+//! Which devices a container can open: the device files in its `/dev`, and whether its device cgroup allows them.
+//!
+//! The kernel decides, for each cgroup version and set of rules: a child process enters the
+//! cgroup of the container for a moment and calls `access(2)` there. The device cgroup decides it, and the driver does not see it.
+//!
+//! ```text
+//!   access ─▶ first_process, device_files ─▶ child process ─▶ cgroup.procs of the container ─▶ access(2) … ─▶ cgroup.procs of the probe
+//! ```
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
+use syringe_core::report::Problem;
+use syringe_core::text::clean;
+
+use crate::child;
+use crate::child_task::{ChildTask, DeviceAccessRequest};
+use crate::host::driver::device_files;
+use crate::host::driver::device_files::DeviceList;
+use crate::paths::Paths;
+use crate::{bounded, cgroup, files};
+
+const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
+
+/// Time for the child process. It makes some hundred system calls.
+const CHILD_TIME: Duration = Duration::from_secs(2);
+
+/// Reads the devices of a container, even if its cgroup cannot be entered.
+pub(in crate::host) fn access(paths: &Paths, id: &str, problems: &mut Vec<Problem>) -> Option<ContainerAccess> {
+    let Some((pid, pod_uid)) = first_process(paths, id) else {
+        let next_step = "It may have ended. Outside the PID namespace of the host, only some processes are visible.";
+        problems.push(files::problem(
+            "container",
+            format!("container {id}"),
+            "no process of this container is visible",
+            next_step,
+        ));
+        return None;
+    };
+    let process = paths.proc.join(pid.to_string());
+    let folder = process.join("root/dev");
+    let DeviceList { names, more } = device_files::list(&folder);
+    if more > 0 {
+        let why = format!("the container has {more} more device files; only {} were checked", names.len());
+        problems.push(files::problem("too_many_devices", format!("devices of container {id}"), why, ""));
+    }
+    let mut devices: Vec<ContainerDevice> = names
+        .into_iter()
+        .map(|name| ContainerDevice { stale: is_stale(&folder, &paths.dev, &name), name, access: Access::Unknown })
+        .collect();
+    match access_in_cgroup(paths, pid, &folder, &devices) {
+        Ok(answers) => devices.iter_mut().zip(answers).for_each(|(device, answer)| device.access = answer),
+        Err(why) => {
+            let what = format!("device cgroup of container {id}");
+            let next_step =
+                "Run nvidia-smi in the container: \"Unknown Error\" means that it is not allowed to open its GPUs.";
+            problems.push(files::problem("device_cgroup", what, why, next_step));
+        }
+    }
+    Some(ContainerAccess { container_id: id.to_owned(), pod_uid, visible_devices: visible(&process), devices })
+}
+
+/// A process of the container, and the pod in its cgroup.
+fn first_process(paths: &Paths, id: &str) -> Option<(u32, Option<String>)> {
+    files::pids(&paths.proc).ok()?.into_iter().find_map(|pid| {
+        let text = files::text(&paths.proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
+        let cgroup::Membership { pod_uid, container_id, .. } = cgroup::parse(&text);
+        (container_id.as_deref() == Some(id)).then_some((pid, pod_uid))
+    })
+}
+
+/// Whether both have a device of this name, but with different numbers.
+fn is_stale(container_procs: &Path, probe_procs: &Path, name: &str) -> bool {
+    let device = |folder: &Path| {
+        let file = files::link_metadata(&folder.join(name)).ok()?;
+        file.file_type().is_char_device().then(|| file.rdev())
+    };
+    device(container_procs)
+        .zip(device(probe_procs))
+        .is_some_and(|(container_procs, probe_procs)| container_procs != probe_procs)
+}
+
+fn visible(process: &Path) -> Option<String> {
+    let file = process.join("environ");
+    let environment = files::head(&file, files::SMALL).ok()?;
+    let value = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(VISIBLE));
+    if value.is_none() && environment.len() == files::SMALL {
+        bounded::note("too_long", &file, "only the first 64 KiB of the environment were read", "");
+    }
+    let value = value?;
+    Some(clean(&String::from_utf8_lossy(value), 200))
+}
+
+/// The access to each device, in order.
+fn access_in_cgroup(paths: &Paths, pid: u32, folder: &Path, devices: &[ContainerDevice]) -> io::Result<Vec<Access>> {
+    if devices.is_empty() {
+        return Ok(Vec::new());
+    }
+    let container_procs = procs(paths, &pid.to_string())?;
+    let task = ChildTask::DeviceAccessRequest(DeviceAccessRequest {
+        container_procs: container_procs.clone(),
+        probe_procs: procs(paths, "self")?,
+        folder: folder.to_owned(),
+        names: devices.iter().map(|device| device.name.clone()).collect(),
+    });
+    not_frozen(&container_procs)?;
+    let output = child::output(child::command(&task)?, CHILD_TIME)?;
+    if !output.status.success() || output.stdout.len() != devices.len() {
+        return Err(io::Error::other(clean(&String::from_utf8_lossy(&output.stderr), 200)));
+    }
+    Ok(output.stdout.iter().map(|answer| if *answer == b'y' { Access::Allowed } else { Access::Denied }).collect())
+}
+
+/// An error if the cgroup is frozen, as that of a paused container: a process that enters it would stop there. Only cgroup v2 has
+/// this file; v1 freezes in a hierarchy of its own, which the child does not enter.
+fn not_frozen(procs: &Path) -> io::Result<()> {
+    let events = files::text(&procs.with_file_name("cgroup.events")).unwrap_or_default();
+    if events.lines().any(|line| line == "frozen 1") {
+        return Err(io::Error::other("the container is paused: its cgroup is frozen"));
+    }
+    Ok(())
+}
+
+/// `cgroup.procs` of the hierarchy that controls devices.
+fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
+    let text = files::head(&paths.proc.join(pid).join("cgroup"), files::SMALL)?;
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        Some((parts.next()?, parts.next()?))
+    });
+    // v1 has a hierarchy for devices; v2 has one unnamed hierarchy for everything.
+    let of = |wanted: &str| lines.clone().find(|(names, _)| names.split(',').any(|name| name == wanted));
+    let (hierarchy, path) = match (of("devices"), of("")) {
+        (Some((_, path)), _) => ("devices", path),
+        (None, Some((_, path))) => ("", path),
+        (None, None) => return Err(io::Error::other("no cgroup controls devices")),
+    };
+    if path.split('/').any(|part| part == "..") {
+        return Err(io::Error::other("it is outside the cgroup namespace of the probe"));
+    }
+    let folder = paths.sys.join("fs/cgroup").join(hierarchy).join(path.trim_start_matches('/'));
+    Ok(folder.join("cgroup.procs"))
+}
+
+/// Runs in the process that enters the cgroup: `y` or `n` for each device. Everything is opened before, so that almost
+/// nothing is charged to the memory of the container.
+pub(crate) fn check_access(request: &DeviceAccessRequest) -> io::Result<String> {
+    // A child that stops in the cgroup must not outlive the probe.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let procs = |path: &Path| OpenOptions::new().write(true).open(path);
+    let (mut container_procs, mut probe_procs) = (procs(&request.container_procs)?, procs(&request.probe_procs)?);
+    let files: Vec<PathBuf> = request.names.iter().map(|name| request.folder.join(name)).collect();
+    let mut answers = String::with_capacity(files.len());
+    let may =
+        |file: &PathBuf| rustix::fs::access(file, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok();
+    files.iter().for_each(|file| {
+        may(file);
+    });
+    container_procs.write_all(b"0")?;
+    answers.extend(files.iter().map(|file| if may(file) { 'y' } else { 'n' }));
+    probe_procs.write_all(b"0")?;
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Tree;
+
+    const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    const SCOPE: &str =
+        "kubepods.slice/cri-containerd-9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08.scope";
+
+    #[test]
+    fn devices_and_visible_devices_are_read_from_the_first_process() {
+        let tree = Tree::new();
+        tree.file("proc/7/cgroup", "0::/init.scope\n").file("proc/20/cgroup", format!("0::/{SCOPE}\n"));
+        tree.file("proc/20/environ", "PATH=/bin\0NVIDIA_VISIBLE_DEVICES=GPU-1\0");
+        tree.file("proc/20/root/dev/nvidiactl", "")
+            .file("proc/20/root/dev/nvidia3", "")
+            .file("proc/20/root/dev/null", "");
+        let mut problems = Vec::new();
+        let found = access(&tree.paths(), ID, &mut problems).expect("a container");
+        assert_eq!((found.container_id.as_str(), found.visible_devices.as_deref()), (ID, Some("GPU-1")));
+        let names: Vec<_> = found.devices.iter().map(|device| (device.name.as_str(), device.access)).collect();
+        assert_eq!(names, [("nvidia3", Access::Unknown), ("nvidiactl", Access::Unknown)]);
+        // The tree has no cgroup for the probe.
+        assert_eq!(problems.iter().map(|problem| problem.code.as_str()).collect::<Vec<_>>(), ["device_cgroup"]);
+    }
+
+    #[test]
+    fn the_cgroup_of_a_paused_container_is_not_entered() {
+        let tree = Tree::new();
+        tree.file("proc/20/cgroup", format!("0::/{SCOPE}\n")).file("proc/self/cgroup", "0::/probe\n");
+        tree.file("proc/20/root/dev/nvidia0", "");
+        let mut problems = Vec::new();
+        tree.file(&format!("sys/fs/cgroup/{SCOPE}/cgroup.events"), "populated 1\nfrozen 1\n");
+        let found = access(&tree.paths(), ID, &mut problems).expect("a container");
+        assert_eq!(found.devices[0].access, Access::Unknown);
+        assert!(problems[0].why.contains("paused"), "{problems:?}");
+        tree.file(&format!("sys/fs/cgroup/{SCOPE}/cgroup.events"), "populated 1\nfrozen 0\n");
+        problems.clear();
+        access(&tree.paths(), ID, &mut problems).expect("a container");
+        assert!(!problems[0].why.contains("paused"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_container_that_is_not_visible_is_a_problem() {
+        let mut problems = Vec::new();
+        assert_eq!(access(&Tree::new().paths(), ID, &mut problems), None);
+        assert_eq!(problems[0].code, "container");
+    }
+
+    #[test]
+    fn either_version_of_cgroups_has_its_own_folder_for_devices() {
+        let tree = Tree::new();
+        tree.file("proc/1/cgroup", format!("0::/{SCOPE}\n"));
+        tree.file("proc/2/cgroup", format!("4:memory:/x\n11:cpuset,devices:/{SCOPE}\n0::/system.slice\n"));
+        tree.file("proc/3/cgroup", "0::/../x.scope\n").file("proc/4/cgroup", "4:memory:/x\n");
+        let paths = tree.paths();
+        let folder = tree.path().join("sys/fs/cgroup");
+        assert_eq!(procs(&paths, "1").expect("v2"), folder.join(SCOPE).join("cgroup.procs"));
+        assert_eq!(procs(&paths, "2").expect("v1"), folder.join("devices").join(SCOPE).join("cgroup.procs"));
+        for (pid, why) in [("3", "namespace"), ("4", "no cgroup"), ("5", "")] {
+            assert!(procs(&paths, pid).expect_err(why).to_string().contains(why));
+        }
+    }
+
+    #[test]
+    fn the_cgroup_is_entered_and_left() {
+        let tree = Tree::new();
+        tree.file("container_procs", "").file("probe_procs", "").file("dev/nvidia0", "");
+        let at = |name: &str| tree.path().join(name);
+        let names = ["nvidia0", "nvidia1"].map(str::to_owned).to_vec();
+        let request = DeviceAccessRequest {
+            container_procs: at("container_procs"),
+            probe_procs: at("probe_procs"),
+            folder: at("dev"),
+            names,
+        };
+        assert_eq!(check_access(&request).expect("an answer"), "yn");
+        for file in ["container_procs", "probe_procs"] {
+            assert_eq!(std::fs::read_to_string(at(file)).expect("it was written"), "0");
+        }
+    }
+}

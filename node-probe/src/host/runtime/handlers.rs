@@ -1,0 +1,29 @@
+//! The handlers of a runtime, and whether their programs exist on the host.
+
+use std::collections::BTreeMap;
+
+use syringe_core::facts::container_runtime::RuntimeHandler;
+
+use crate::bounded;
+use crate::in_root::Root;
+
+/// Maximum number of handlers. A node with Kata, gVisor and NVIDIA's handlers has about ten.
+const MAX_HANDLERS: usize = 32;
+
+/// The handlers in order; NVIDIA's first if there are too many.
+pub(in crate::host) fn capped(handlers: BTreeMap<String, RuntimeHandler>) -> Vec<RuntimeHandler> {
+    let mut handlers: Vec<RuntimeHandler> = handlers.into_values().collect();
+    if handlers.len() > MAX_HANDLERS {
+        handlers.sort_by_key(|handler| !handler.is_nvidia());
+        bounded::cut(&mut handlers, MAX_HANDLERS, "handlers of the container runtime");
+    }
+    handlers
+}
+
+/// Checks the program of each handler. A name without a folder is not checked, because the `PATH` of the runtime is unknown.
+pub(in crate::host) fn look_for_binaries(host: &Root, handlers: &mut [RuntimeHandler]) {
+    for handler in handlers {
+        let path = handler.binary.as_deref().filter(|path| path.starts_with('/'));
+        handler.binary_exists = path.and_then(|path| host.exists(path));
+    }
+}

@@ -1,0 +1,143 @@
+//! Starts the child process that calls NVML, and reads its answers: if the library crashes or hangs, only the remaining values are lost, and not the report.
+//!
+//! ```text
+//!   NvmlProcess::start(request) ─▶ child (subprocess_main) ─▶ Answers, one line of JSON each, as they are read
+//!                      └─ SharedPage: the current call, readable even after a crash of the child
+//! ```
+
+use std::io::{BufRead, BufReader, Read, Take};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdout, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use syringe_core::report::Problem;
+
+use crate::child;
+use crate::child_task::{ChildTask, NvmlRequest};
+use crate::nvml::answer::Answer;
+use crate::nvml::current_call::SharedPage;
+
+/// Maximum bytes of answers. 16 GPUs with all their links need some 300 KB.
+const MAX_BYTES: u64 = 32 << 20;
+/// Maximum bytes of one answer, which is about one GPU.
+const MAX_LINE: u64 = 4 << 20;
+/// Time for a process that has closed its output to end.
+const END_TIME: Duration = Duration::from_secs(1);
+/// Pause between two checks of that process.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A process that calls NVML.
+#[derive(Debug)]
+pub(crate) struct NvmlProcess {
+    child: Mutex<Child>,
+    page: SharedPage,
+}
+
+/// The answers of the process. None after [`Answer::Done`]; incomplete if it crashed.
+pub(crate) struct Answers(BufReader<Take<ChildStdout>>);
+
+/// Processes of this run that have not ended: each may still have the GPUs open.
+static STARTED: Mutex<Vec<Arc<NvmlProcess>>> = Mutex::new(Vec::new());
+
+impl NvmlProcess {
+    /// Starts the process. It ends with the thread that calls this.
+    pub(crate) fn start(nvml_request: NvmlRequest) -> Result<(Arc<Self>, Answers), Problem> {
+        let started = || -> std::io::Result<(Child, SharedPage)> {
+            let page = SharedPage::new()?;
+            let mut command = child::command(&ChildTask::Nvml(nvml_request))?;
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::from(page.file()?)).spawn()?;
+            Ok((child, page))
+        };
+        let failed =
+            |why: String| problem("nvml_not_started", format!("the process that calls NVML: {why}"), "Try again.");
+        let (mut child, page) = started().map_err(|error| failed(format!("it could not be started: {error}")))?;
+        let output = child.stdout.take().ok_or_else(|| failed("it has no output".into()))?;
+        let process = Arc::new(Self { child: Mutex::new(child), page });
+        lock(&STARTED).push(Arc::clone(&process));
+        Ok((process, Answers(BufReader::new(output.take(MAX_BYTES)))))
+    }
+
+    /// The current NVML call.
+    pub(crate) fn call(&self) -> Option<String> {
+        self.page.call()
+    }
+
+    /// The GPU of the current call, by NVML index.
+    pub(crate) fn gpu(&self) -> Option<u32> {
+        self.call()?.rsplit_once(" on GPU ")?.1.parse().ok()
+    }
+
+    /// Kills the process. Returns its ID if it does not end in `time`: a call that hangs in the kernel cannot be interrupted.
+    pub(crate) fn end(&self, time: Duration) -> Option<u32> {
+        let _ = lock(&self.child).kill();
+        if self.wait(time).is_some() { None } else { Some(lock(&self.child).id()) }
+    }
+
+    /// Why its answers ended before they were complete.
+    pub(crate) fn failure(&self) -> Problem {
+        let call = self.call().map(|call| format!(" in {call}")).unwrap_or_default();
+        let said = self.page.stderr_text().map(|said| format!("; error output: {said}")).unwrap_or_default();
+        let ended = match self.wait(END_TIME) {
+            Some(status) => exit_text(status),
+            None => "closed its output".to_owned(),
+        };
+        problem(
+            "nvml_crashed",
+            format!("the process that calls NVML {ended}{call}{said}"),
+            "The report has the values that were read before. Check the kernel log (xid section). If it happens again, the \
+             library is damaged or does not match the driver: reinstall the driver.",
+        )
+    }
+
+    fn wait(&self, time: Duration) -> Option<ExitStatus> {
+        let end = Instant::now() + time;
+        loop {
+            // The lock is only held for the check, so that another thread can kill the process.
+            match lock(&self.child).try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) if Instant::now() < end => {}
+                Ok(None) | Err(_) => return None,
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Whether every process that called NVML has ended and closed the GPUs.
+pub(crate) fn all_ended() -> bool {
+    let mut started = lock(&STARTED);
+    started.retain(|process| process.wait(Duration::ZERO).is_none());
+    started.is_empty()
+}
+
+fn exit_text(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => {
+            let name = rustix::process::Signal::from_named_raw(signal).map(|signal| format!(" ({signal:?})"));
+            format!("was ended by signal {signal}{}", name.unwrap_or_default())
+        }
+        (None, Some(code)) => format!("ended with exit status {code}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+fn problem(code: &str, why: String, next_step: &str) -> Problem {
+    Problem { what: "NVML".into(), why, next_step: next_step.into(), gpu: None, code: code.into() }
+}
+
+/// Poisoned locks are used, because no holder leaves inconsistent data.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Iterator for Answers {
+    type Item = Answer;
+
+    fn next(&mut self) -> Option<Answer> {
+        let mut line = Vec::new();
+        (&mut self.0).take(MAX_LINE).read_until(b'\n', &mut line).ok()?;
+        serde_json::from_slice(&line).ok()
+    }
+}

@@ -1,0 +1,156 @@
+//! The `ecc` section: memory errors, repairs, and the recovery action that the driver recommends.
+
+use nvml_wrapper::Device;
+use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError, MemoryLocation};
+use syringe_core::facts::ecc::{
+    ErrorCounts, GpuEcc, LocationErrors, RecoveryAction, RemapHistogram, RemappedRows, RetiredPages, SramErrors,
+};
+
+use super::device_reader::DeviceReader;
+use super::identity::Identity;
+use super::inventory::ecc_mode;
+use super::{field_values, raw, value_ranges};
+use crate::nvml::errors::{Kind, NvmlError};
+
+/// `NVML_ERROR_CORRUPTED_INFOROM`.
+const CORRUPTED_INFOROM: u32 = 14;
+
+/// Locations and their words in the report. The first two are all that Ampere and later know.
+const LOCATIONS: &[(MemoryLocation, &str)] = &[
+    (MemoryLocation::Device, "dram"),
+    (MemoryLocation::SRAM, "sram"),
+    (MemoryLocation::L1Cache, "l1_cache"),
+    (MemoryLocation::L2Cache, "l2_cache"),
+    (MemoryLocation::RegisterFile, "register_file"),
+    (MemoryLocation::Texture, "texture_memory"),
+    (MemoryLocation::Shared, "texture_shm"),
+    (MemoryLocation::Cbu, "cbu"),
+];
+/// Number of locations that are read even if the total is zero: drivers differ in what the total includes.
+const ALWAYS_READ: usize = 2;
+
+pub(in crate::nvml) fn entry(gpu: Identity) -> GpuEcc {
+    let Identity { index, uuid, pci_address } = gpu;
+    GpuEcc { index, uuid, pci_address, ..GpuEcc::default() }
+}
+
+pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuEcc) {
+    gpu.mode = ecc_mode(device, reader, "mode");
+    const VOLATILE: [&str; 3] = ["volatile.corrected", "volatile.uncorrected", "volatile.locations"];
+    const AGGREGATE: [&str; 3] = ["aggregate.corrected", "aggregate.uncorrected", "aggregate.locations"];
+    gpu.volatile = counts(device, reader, &EccCounter::Volatile, VOLATILE);
+    gpu.aggregate = counts(device, reader, &EccCounter::Aggregate, AGGREGATE);
+    gpu.sram = sram(device, reader);
+    gpu.remapped_rows = remapped_rows(device, reader);
+    gpu.retired_pages = retired_pages(device, reader);
+    let [action] = field_values::of_gpu(device, reader, [(field_values::RECOVERY_ACTION, "recovery_action")]);
+    // An unknown number is still an action.
+    gpu.recovery_action =
+        action.map(|action| u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from));
+    let repairs = ["channel_repair_pending", "tpc_repair_pending"];
+    let repairs = reader.call("nvmlDeviceGetRepairStatus", &repairs, || raw::repair_status(device));
+    (gpu.channel_repair_pending, gpu.tpc_repair_pending) = repairs.unzip();
+    gpu.inforom_valid = inforom_valid(device, reader);
+}
+
+/// The totals of one kind of counter, and the locations that are not zero.
+fn counts(
+    device: &Device<'_>,
+    reader: &mut DeviceReader<'_>,
+    counter: &EccCounter,
+    [corrected, uncorrected, places]: [&'static str; 3],
+) -> ErrorCounts {
+    const FUNCTION: &str = "nvmlDeviceGetTotalEccErrors";
+    let mut total = |kind, field| {
+        let total = reader.call(FUNCTION, &[field], || device.total_ecc_errors(kind, *counter));
+        reader.check_range(FUNCTION, field, total, value_ranges::COUNT)
+    };
+    let corrected = total(MemoryError::Corrected, corrected);
+    let uncorrected = total(MemoryError::Uncorrected, uncorrected);
+    let is_clean = corrected == Some(0) && uncorrected == Some(0);
+    let locations = if is_clean { LOCATIONS.get(..ALWAYS_READ).unwrap_or_default() } else { LOCATIONS };
+    let mut offered = false;
+    let mut errors = |(location, word): &(MemoryLocation, &str)| {
+        let corrected = location_count(device, reader, (MemoryError::Corrected, counter, location), places);
+        let uncorrected = location_count(device, reader, (MemoryError::Uncorrected, counter, location), places);
+        let (Ok(corrected), Ok(uncorrected)) = (corrected, uncorrected) else { return None };
+        offered |= corrected.or(uncorrected).is_some();
+        let (corrected, uncorrected) = (corrected.unwrap_or(0), uncorrected.unwrap_or(0));
+        (corrected > 0 || uncorrected > 0).then(|| LocationErrors { location: (*word).into(), corrected, uncorrected })
+    };
+    let locations = locations.iter().filter_map(&mut errors).collect();
+    if !offered && corrected.or(uncorrected).is_some() && !reader.has_failed(places) {
+        reader.note_unsupported(&[places]);
+    }
+    ErrorCounts { corrected, uncorrected, locations }
+}
+
+/// The count of one location: `Ok(None)` if the GPU has no counter there, `Err` if it could not be read.
+fn location_count(
+    device: &Device<'_>,
+    reader: &mut DeviceReader<'_>,
+    (kind, counter, location): (MemoryError, &EccCounter, &MemoryLocation),
+    path: &'static str,
+) -> Result<Option<u64>, NvmlError> {
+    const FUNCTION: &str = "nvmlDeviceGetMemoryErrorCounter";
+    let count = reader.call_if_supported(FUNCTION, &[path], || device.memory_error_counter(kind, *counter, *location));
+    match count {
+        Ok(u64::MAX) => {
+            reader.note_failure(FUNCTION, &NvmlError::impossible(u64::MAX), &[path]);
+            Err(NvmlError::impossible(u64::MAX))
+        }
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == Kind::Absent => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn sram(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<SramErrors> {
+    let status = reader.call("nvmlDeviceGetSramEccErrorStatus", &["sram"], || raw::sram_ecc_status(device))?;
+    Some(SramErrors {
+        threshold_exceeded: status.bThresholdExceeded != 0,
+        volatile_corrected: status.volatileCor,
+        volatile_uncorrected_parity: status.volatileUncParity,
+        volatile_uncorrected_secded: status.volatileUncSecDed,
+        aggregate_corrected: status.aggregateCor,
+        aggregate_uncorrected_parity: status.aggregateUncParity,
+        aggregate_uncorrected_secded: status.aggregateUncSecDed,
+        bucket_l2: status.aggregateUncBucketL2,
+        bucket_sm: status.aggregateUncBucketSm,
+        bucket_pcie: status.aggregateUncBucketPcie,
+        bucket_microcontroller: status.aggregateUncBucketMcu,
+        bucket_other: status.aggregateUncBucketOther,
+    })
+}
+
+fn remapped_rows(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<RemappedRows> {
+    let rows = reader.call("nvmlDeviceGetRemappedRows", &["remapped_rows"], || raw::remapped_rows(device));
+    let (correctable, uncorrectable, pending, failure_occurred) = rows?;
+    let histogram = reader.call("nvmlDeviceGetRowRemapperHistogram", &["remapped_rows.histogram"], || {
+        raw::row_remapper_histogram(device)
+    });
+    let histogram = histogram.map(|[max, high, partial, low, none]| RemapHistogram { max, high, partial, low, none });
+    Some(RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram })
+}
+
+fn retired_pages(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<RetiredPages> {
+    let mut count =
+        |cause| reader.call("nvmlDeviceGetRetiredPages_v2", &["retired_pages"], || raw::retired_pages(device, cause));
+    let (single_bit, double_bit) = (count(0)?, count(1)?);
+    let pending = reader.call("nvmlDeviceGetRetiredPagesPendingStatus", &["retired_pages.pending"], || {
+        device.are_pages_pending_retired()
+    });
+    Some(RetiredPages { single_bit, double_bit, pending })
+}
+
+/// A corrupted InfoROM is a result of this call and not a failure.
+fn inforom_valid(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<bool> {
+    match reader.try_call("nvmlDeviceValidateInforom", || device.validate_info_rom()) {
+        Ok(()) => Some(true),
+        Err(NvmlError::Code(CORRUPTED_INFOROM)) => Some(false),
+        Err(error) => {
+            reader.note_error("nvmlDeviceValidateInforom", &error, &["inforom_valid"]);
+            None
+        }
+    }
+}

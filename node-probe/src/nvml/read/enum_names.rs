@@ -1,0 +1,240 @@
+//! Text for NVML's numbers: each table is one enum of `nvml.h`. A number that is not in a table comes from a newer driver.
+
+use syringe_core::facts::clock_events::REASONS;
+
+/// Product brands (`nvmlBrandType_t`), as `nvidia-smi -q` prints them.
+const BRANDS: &[(u32, &str)] = &[
+    (1, "Quadro"),
+    (2, "Tesla"),
+    (3, "NVS"),
+    (4, "GRID"),
+    (5, "GeForce"),
+    (6, "Titan"),
+    (7, "NVIDIA Virtual Applications"),
+    (8, "NVIDIA Virtual PC"),
+    (9, "NVIDIA Virtual Compute Server"),
+    (10, "NVIDIA RTX Virtual Workstation"),
+    (11, "NVIDIA Cloud Gaming"),
+    (12, "Quadro RTX"),
+    (13, "NVIDIA RTX"),
+    (14, "NVIDIA"),
+    (15, "GeForce RTX"),
+    (16, "Titan RTX"),
+];
+
+/// Architectures (`nvmlDeviceArchitecture_t`).
+const ARCHITECTURES: &[(u32, &str)] = &[
+    (2, "Kepler"),
+    (3, "Maxwell"),
+    (4, "Pascal"),
+    (5, "Volta"),
+    (6, "Turing"),
+    (7, "Ampere"),
+    (8, "Ada"),
+    (9, "Hopper"),
+    (10, "Blackwell"),
+    (13, "Rubin"),
+];
+
+/// Licensable features (`nvmlGridLicenseFeatureCode_t`).
+const LICENSABLE: &[(u32, &str)] = &[(1, "vgpu"), (2, "rtx"), (3, "gaming"), (4, "compute")];
+
+/// Fabric states (`nvmlGpuFabricState_t`).
+const FABRIC_STATES: &[(u32, &str)] = &[(0, "not_supported"), (1, "not_started"), (2, "in_progress"), (3, "completed")];
+
+/// Fabric health summaries (`NVML_GPU_FABRIC_HEALTH_SUMMARY_…`).
+const FABRIC_HEALTH: &[(u32, &str)] =
+    &[(0, "not_supported"), (1, "healthy"), (2, "unhealthy"), (3, "limited_capacity")];
+
+/// Parts of the fabric health mask: shift, width mask, the values that mean trouble, name
+/// (`NVML_GPU_FABRIC_HEALTH_MASK_…`). Two-bit parts: 1 is true, 2 is false, 0 unknown. The configuration: 0 unknown, 1
+/// right, above 1 the kind of mistake.
+const FABRIC_ISSUES: &[(u32, u32, std::ops::RangeInclusive<u32>, &str)] = &[
+    (0, 0x3, 1..=1, "degraded_bandwidth"),
+    (2, 0x3, 1..=1, "route_recovery"),
+    (4, 0x3, 1..=1, "route_unhealthy"),
+    (6, 0x3, 1..=1, "access_timeout"),
+    (8, 0xf, 2..=15, "incorrect_configuration"),
+];
+
+/// Peer-to-peer states (`nvmlGpuP2PStatus_t`); 0 is `ok`.
+const P2P: &[(u32, &str)] = &[
+    (0, "ok"),
+    (1, "chipset_not_supported"),
+    (2, "gpu_not_supported"),
+    (3, "topology_not_supported"),
+    (4, "disabled_by_regkey"),
+    (5, "not_supported"),
+];
+
+/// How near two GPUs are (`nvmlGpuTopologyLevel_t`), in the words of `nvidia-smi topo -m`.
+const LEVELS: &[(u32, &str)] = &[(0, "PIX"), (10, "PIX"), (20, "PXB"), (30, "PHB"), (40, "NODE"), (50, "SYS")];
+
+/// Far ends of an NVLink (`nvmlIntNvLinkDeviceType_t`).
+const LINK_ENDS: &[(u32, &str)] = &[(0, "gpu"), (1, "ibm_npu"), (2, "switch")];
+
+/// NVLink generations: NVML's number (`nvmlNvlinkVersion_t`), the kernel driver's
+/// (`NV2080_CTRL_NVLINK_CAPS_NVLINK_VERSION_…`) and the generation.
+const NVLINK_VERSIONS: &[(u32, u32, u32)] = &[
+    (1, 1, 1),
+    (2, 2, 2),
+    (3, 4, 2), // 2.2
+    (4, 5, 3),
+    (5, 6, 3), // 3.1
+    (6, 7, 4),
+    (7, 8, 5),
+    (8, 9, 6),
+];
+
+/// The NVLink generation of each architecture (`nvmlDeviceArchitecture_t`).
+const NVLINK_OF_ARCHITECTURE: &[(u32, u32)] = &[(4, 1), (5, 2), (6, 2), (7, 3), (9, 4), (10, 5), (13, 6)];
+
+/// Compute modes (`nvmlComputeMode_t`).
+const COMPUTE_MODES: &[(u32, &str)] =
+    &[(0, "default"), (1, "exclusive_thread"), (2, "prohibited"), (3, "exclusive_process")];
+
+/// Virtualization modes (`nvmlGpuVirtualizationMode_t`).
+const VIRTUALIZATION_MODES: &[(u32, &str)] =
+    &[(0, "none"), (1, "passthrough"), (2, "vgpu"), (3, "host_vgpu"), (4, "host_vsga")];
+
+fn word(table: &[(u32, &'static str)], number: u32) -> Option<&'static str> {
+    table.iter().find(|(known, _)| *known == number).map(|(_, word)| *word)
+}
+
+fn word_or_number(table: &[(u32, &'static str)], number: u32) -> String {
+    word(table, number).map_or_else(|| format!("unknown ({number})"), str::to_owned)
+}
+
+/// Brand; 0 is NVML's "unknown".
+pub(in crate::nvml) fn brand(number: u32) -> String {
+    word_or_number(BRANDS, number)
+}
+
+/// Architecture; `None` for NVML's own "unknown".
+pub(in crate::nvml) fn architecture(number: u32) -> Option<String> {
+    (number != u32::MAX).then(|| word_or_number(ARCHITECTURES, number))
+}
+
+/// Compute mode.
+pub(in crate::nvml) fn compute_mode(number: u32) -> String {
+    word_or_number(COMPUTE_MODES, number)
+}
+
+/// Virtualization mode.
+pub(in crate::nvml) fn virtualization_mode(number: u32) -> String {
+    word_or_number(VIRTUALIZATION_MODES, number)
+}
+
+/// Licensable feature.
+pub(in crate::nvml) fn licensable(number: u32) -> String {
+    word_or_number(LICENSABLE, number)
+}
+
+/// Whether a fault limits the clocks, and the text of every reason.
+pub(in crate::nvml) fn clock_reasons(mask: u64) -> (bool, Vec<String>) {
+    let set = || REASONS.iter().filter(|reason| mask & reason.bit != 0);
+    let known = REASONS.iter().fold(0, |bits, reason| bits | reason.bit);
+    let mut words: Vec<_> = set().map(|reason| reason.label.to_owned()).collect();
+    if mask & !known != 0 {
+        words.push(format!("unknown ({:#x})", mask & !known));
+    }
+    (set().any(|reason| reason.is_fault), words)
+}
+
+/// Fabric registration state.
+pub(in crate::nvml) fn fabric_state(number: u32) -> String {
+    word_or_number(FABRIC_STATES, number)
+}
+
+/// Fabric health summary.
+pub(in crate::nvml) fn fabric_health(number: u32) -> String {
+    word_or_number(FABRIC_HEALTH, number)
+}
+
+/// The problems in a fabric health mask.
+pub(in crate::nvml) fn fabric_issues(mask: u32) -> Vec<String> {
+    let wrong = FABRIC_ISSUES.iter().filter(|(shift, width, trouble, _)| trouble.contains(&(mask >> shift & width)));
+    wrong.map(|(.., name)| (*name).to_owned()).collect()
+}
+
+/// Peer-to-peer state; `ok` or why not.
+pub(in crate::nvml) fn p2p_status(number: u32) -> &'static str {
+    word(P2P, number).unwrap_or("unknown")
+}
+
+/// Nearness of two GPUs; `?` for a level that is not known.
+pub(in crate::nvml) fn topology_level(number: u32) -> &'static str {
+    word(LEVELS, number).unwrap_or("?")
+}
+
+/// The remote end of an NVLink.
+pub(in crate::nvml) fn link_end(number: u32) -> &'static str {
+    word(LINK_ENDS, number).unwrap_or("unknown")
+}
+
+/// The NVLink generation for the number of `nvmlDeviceGetNvLinkVersion`, e.g. `4`.
+///
+/// By the header it is an `nvmlNvlinkVersion_t` (6 for NVLink 4), but some drivers return the kernel driver's
+/// number (H100: 7), and mocks return the generation. The architecture decides which of them it is.
+pub(in crate::nvml) fn nvlink_version(number: u32, architecture: Option<u32>) -> u32 {
+    let by_header = NVLINK_VERSIONS.iter().find(|(nvml, ..)| *nvml == number).map(|(.., generation)| *generation);
+    let by_kernel = NVLINK_VERSIONS.iter().find(|(_, kernel, _)| *kernel == number).map(|(.., generation)| *generation);
+    let known = NVLINK_OF_ARCHITECTURE.iter().find(|(known, _)| Some(*known) == architecture);
+    let readings = [by_header, by_kernel, Some(number)];
+    match known {
+        Some((_, generation)) if readings.contains(&Some(*generation)) => *generation,
+        _ => by_header.unwrap_or(number),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{architecture, clock_reasons, fabric_issues, nvlink_version};
+
+    #[test]
+    fn an_nvlink_generation_is_found_from_each_of_its_numbers() {
+        const AMPERE: Option<u32> = Some(7);
+        const HOPPER: Option<u32> = Some(9);
+        const BLACKWELL: Option<u32> = Some(10);
+        assert_eq!([4, 5, 6].map(|number| nvlink_version(number, AMPERE)), [3, 3, 3]);
+        assert_eq!([4, 6, 7].map(|number| nvlink_version(number, HOPPER)), [4, 4, 4]);
+        assert_eq!([5, 7, 8].map(|number| nvlink_version(number, BLACKWELL)), [5, 5, 5]);
+        const RUBIN: Option<u32> = Some(13);
+        assert_eq!([6, 8, 9].map(|number| nvlink_version(number, RUBIN)), [6, 6, 6]);
+        assert_eq!((nvlink_version(6, None), nvlink_version(8, None)), (4, 6));
+        assert_eq!(nvlink_version(42, HOPPER), 42);
+    }
+
+    #[test]
+    fn a_power_cap_at_full_load_is_a_reason_but_no_throttling() {
+        assert_eq!(clock_reasons(0x4), (false, vec!["SW power cap".to_owned()]));
+        assert_eq!(clock_reasons(0), (false, vec![]));
+    }
+
+    #[test]
+    fn fault_like_reasons_come_first_and_alone_count_as_throttling() {
+        let (active, reasons) = clock_reasons(0x1 | 0x4 | 0x8 | 0x40);
+        assert!(active);
+        assert_eq!(reasons, ["HW thermal slowdown", "HW slowdown", "SW power cap", "idle"]);
+    }
+
+    #[test]
+    fn reasons_of_a_newer_driver_are_named_by_their_bits() {
+        assert_eq!(clock_reasons(0x400 | 0x20), (true, vec!["SW thermal slowdown".into(), "unknown (0x400)".into()]));
+    }
+
+    #[test]
+    fn the_fabric_mask_names_only_what_is_wrong() {
+        // Every two-bit part 2 (false), configuration 1 (none wrong).
+        assert!(fabric_issues(0b10_10_10_10 | 1 << 8).is_empty());
+        assert!(fabric_issues(0).is_empty());
+        assert_eq!(fabric_issues(0b10_10_10_01 | 5 << 8), ["degraded_bandwidth", "incorrect_configuration"]);
+    }
+
+    #[test]
+    fn an_architecture_from_the_future_has_its_number() {
+        assert_eq!(architecture(9).as_deref(), Some("Hopper"));
+        assert_eq!(architecture(14).as_deref(), Some("unknown (14)"));
+        assert_eq!(architecture(u32::MAX), None);
+    }
+}

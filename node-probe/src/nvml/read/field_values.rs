@@ -1,0 +1,131 @@
+//! Values that NVML returns by field ID (`nvmlDeviceGetFieldValues`), several in one call.
+
+use nvml_wrapper::Device;
+
+use super::device_reader::DeviceReader;
+use super::raw::{FieldKey, field_values};
+use crate::nvml::errors::{Kind, NvmlError};
+
+/// The name of the NVML function.
+pub(in crate::nvml) const FIELD_VALUES: &str = "nvmlDeviceGetFieldValues";
+
+/// Temperature of the memory, in degrees Celsius.
+pub(in crate::nvml) const MEMORY_TEMPERATURE: u32 = 82;
+/// Speed of the NVLinks in megabytes a second, before R525.
+pub(in crate::nvml) const NVLINK_SPEED_COMMON: u32 = 90;
+/// Times that the PCIe replay counter wrapped.
+pub(in crate::nvml) const PCIE_REPLAY_ROLLOVERS: u32 = 95;
+/// Speed of one NVLink in megabytes a second.
+pub(in crate::nvml) const NVLINK_SPEED: u32 = 164;
+/// Power draw at this instant, in milliwatts.
+pub(in crate::nvml) const POWER_INSTANT: u32 = 186;
+/// Limits in `T.Limit` space, in degrees Celsius (Ada on).
+pub(in crate::nvml) const SHUTDOWN_TLIMIT: u32 = 193;
+pub(in crate::nvml) const SLOWDOWN_TLIMIT: u32 = 194;
+pub(in crate::nvml) const MEMORY_MAX_TLIMIT: u32 = 195;
+pub(in crate::nvml) const GPU_MAX_TLIMIT: u32 = 196;
+/// The recovery action that the driver recommends.
+pub(in crate::nvml) const RECOVERY_ACTION: u32 = 230;
+
+/// Counters of one NVLink 5 link and their names in the report; the scope is the link. Bit error rates (220, 222) are
+/// not counts. Of the FEC history only the bins of 8 and more errors in a block are reported, because the lower ones also count on healthy
+/// links.
+pub(in crate::nvml) const NVLINK5_ERRORS: &[(u32, &str)] = &[
+    (205, "vl15_dropped"),
+    (206, "malformed_packets"),
+    (207, "buffer_overrun"),
+    (208, "receive"),
+    (209, "receive_remote"),
+    (210, "receive_general"),
+    (211, "local_link_integrity"),
+    (212, "transmit_discards"),
+    (213, "link_recovery_successful"),
+    (214, "link_recovery_failed"),
+    (215, "link_recovery"),
+    (219, "effective_errors"),
+    (221, "symbol_errors"),
+    (243, "fec_history_8"),
+    (244, "fec_history_9"),
+    (245, "fec_history_10"),
+    (246, "fec_history_11"),
+    (247, "fec_history_12"),
+    (248, "fec_history_13"),
+    (249, "fec_history_14"),
+    (250, "fec_history_15"),
+];
+
+/// The values of some fields of the whole GPU; what is missing is noted under the field's path.
+pub(in crate::nvml) fn of_gpu<const N: usize>(
+    device: &Device<'_>,
+    reader: &mut DeviceReader<'_>,
+    wanted: [(u32, &'static str); N],
+) -> [Option<i128>; N] {
+    let answers = answers_of_gpu(device, reader, wanted.map(|(id, _)| id));
+    let mut at = 0;
+    answers.map(|answer| {
+        at += 1;
+        noted(reader, answer, wanted[at - 1].1)
+    })
+}
+
+/// The same without a note.
+pub(in crate::nvml) fn answers_of_gpu<const N: usize>(
+    device: &Device<'_>,
+    reader: &DeviceReader<'_>,
+    ids: [u32; N],
+) -> [Result<i128, NvmlError>; N] {
+    let keys = ids.map(|id| FieldKey { id, scope: 0 });
+    let answers = reader.try_call(FIELD_VALUES, || field_values(device, &keys));
+    std::array::from_fn(|at| match &answers {
+        Ok(answers) => answers.get(at).cloned().unwrap_or(Err(NvmlError::NOT_SUPPORTED)),
+        Err(error) => Err(error.clone()),
+    })
+}
+
+/// The value of an answer, or `None` and a note under `path`.
+pub(in crate::nvml) fn noted(
+    reader: &mut DeviceReader<'_>,
+    answer: Result<i128, NvmlError>,
+    path: &'static str,
+) -> Option<i128> {
+    answer.map_err(|error| reader.note_error(FIELD_VALUES, &error, &[path])).ok()
+}
+
+/// The values of some fields of one NVLink, in order. An unsupported value is `None` without a note; a failure is noted
+/// under `path`.
+pub(in crate::nvml) fn of_link(
+    device: &Device<'_>,
+    reader: &mut DeviceReader<'_>,
+    link: u32,
+    ids: &[u32],
+    path: &'static str,
+) -> Vec<Option<u64>> {
+    let keys: Vec<_> = ids.iter().map(|id| FieldKey { id: *id, scope: link }).collect();
+    match reader.call_if_supported(FIELD_VALUES, &[path], || field_values(device, &keys)) {
+        Ok(answers) => numbers(reader, answers.into_iter(), path),
+        Err(_) => vec![None; ids.len()],
+    }
+}
+
+/// The values of answers. An unsupported value is `None` without a note; a failure is noted under `path`.
+pub(in crate::nvml) fn numbers(
+    reader: &mut DeviceReader<'_>,
+    answers: impl Iterator<Item = Result<i128, NvmlError>>,
+    path: &'static str,
+) -> Vec<Option<u64>> {
+    let number = |answer: Result<i128, NvmlError>| match answer.map(|value| (value, u64::try_from(value))) {
+        // All ones is NVML's "not available", and the value of a device that left the bus.
+        Ok((value, Err(_))) | Ok((value, Ok(u64::MAX))) => {
+            reader.note_failure(FIELD_VALUES, &NvmlError::impossible(value), &[path]);
+            None
+        }
+        Ok((_, Ok(value))) => Some(value),
+        Err(error) => {
+            if error.kind() == Kind::Failed {
+                reader.note_failure(FIELD_VALUES, &error, &[path]);
+            }
+            None
+        }
+    };
+    answers.map(number).collect()
+}

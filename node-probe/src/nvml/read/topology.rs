@@ -1,0 +1,113 @@
+//! The part of the `topology` section from NVML: NVLinks, fabric, peer-to-peer, nearness of GPUs to each other and
+//! to CPUs. NUMA nodes, PCIe paths and NICs come from sysfs.
+
+use std::sync::atomic::Ordering;
+
+use nvml_wrapper::Device;
+use syringe_core::facts::topology::GpuTopology;
+
+use super::cache::Function;
+use super::device_reader::{Calls, DeviceReader};
+use super::identity::Identity;
+use super::peer_to_peer::PeerToPeer;
+use super::session::{Gpu, Session};
+use super::{enum_names, fabric, nvlink, raw, value_ranges};
+use crate::nvml::answer::{Pairs, Part};
+
+/// Words of the CPU mask for NVML: 4096 CPUs.
+const CPU_WORDS: usize = 64;
+/// Field of the peer-to-peer capabilities.
+const P2P: &str = "p2p";
+
+impl Session {
+    /// Reads how a GPU is connected to those with a higher index.
+    pub(in crate::nvml) fn pairs(&self, gpu: &Gpu, calls: Calls<'_>) -> Part<Pairs> {
+        let others = self.gpus.iter().filter(|other| other.index > gpu.index && other.is_listed());
+        self.part(
+            gpu,
+            calls,
+            |_| Pairs::default(),
+            |device, reader, pairs| {
+                let mut peers = PeerToPeer { absent: self.p2p_absent.load(Ordering::Relaxed), ..PeerToPeer::default() };
+                for other in others {
+                    let far = other.device();
+                    pairs.words.push((other.index, connection(gpu, other, device, far, reader)));
+                    if let Some(far) = far {
+                        peers.read_pair([gpu.index, other.index], |capability| {
+                            reader.try_call("nvmlDeviceGetP2PStatus", || raw::p2p_status(device, far, capability))
+                        });
+                    }
+                }
+                self.p2p_absent.fetch_or(peers.absent, Ordering::Relaxed);
+                if let Some(error) = &peers.failed {
+                    reader.note_failure("nvmlDeviceGetP2PStatus", error, &[P2P]);
+                }
+                (pairs.answered, pairs.lacking, pairs.absent) = (peers.answered, peers.lacking, peers.absent);
+            },
+        )
+    }
+}
+
+/// How two GPUs are connected, in the terms of `nvidia-smi topo -m`.
+fn connection(
+    gpu: &Gpu,
+    other: &Gpu,
+    device: &Device<'_>,
+    far: Option<&Device<'_>>,
+    reader: &DeviceReader<'_>,
+) -> String {
+    let links = gpu.topology.get().zip(other.topology.get()).and_then(|(own, other)| nvlink::between(own, other));
+    if let Some(links) = links {
+        return format!("NV{links}");
+    }
+    let Some(far) = far else { return "?".into() };
+    let level =
+        reader.call_ignoring_errors("nvmlDeviceGetTopologyCommonAncestor", || raw::common_ancestor(device, far));
+    level.map_or("?", enum_names::topology_level).into()
+}
+
+pub(in crate::nvml) fn entry(gpu: Identity) -> GpuTopology {
+    let Identity { index, uuid, pci_address } = gpu;
+    GpuTopology { index, uuid, pci_address, ..GpuTopology::default() }
+}
+
+pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTopology) {
+    gpu.cpu_affinity = reader
+        .call("nvmlDeviceGetCpuAffinity", &["cpu_affinity"], || device.cpu_affinity(CPU_WORDS))
+        .and_then(|mask| cpu_list(&mask));
+    gpu.nvlinks = nvlink::links(device, reader);
+    gpu.fabric =
+        reader.call("nvmlDeviceGetGpuFabricInfoV", &["fabric"], || raw::fabric_info(device)).map(fabric::describe);
+    const REPLAYS: &str = "nvmlDeviceGetPcieReplayCounter";
+    let replays = reader.call(Function::of_gpu(REPLAYS), &["pcie_replays"], || device.pcie_replay_counter());
+    gpu.pcie_replays = reader.check_range(REPLAYS, "pcie_replays", replays, value_ranges::SMALL_COUNT).map(u64::from);
+}
+
+/// A CPU mask as ranges, e.g. `0-47,96-143`; `None` for no CPU.
+fn cpu_list(mask: &[std::os::raw::c_ulong]) -> Option<String> {
+    let bits = u64::BITS as usize;
+    let is_set = |cpu: &usize| mask.get(cpu / bits).is_some_and(|word| word >> (cpu % bits) & 1 == 1);
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for cpu in (0..mask.len() * bits).filter(is_set) {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == cpu => *last = cpu,
+            _ => ranges.push((cpu, cpu)),
+        }
+    }
+    let word = |(first, last): &(usize, usize)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    Some(ranges.iter().map(word).collect::<Vec<_>>().join(",")).filter(|list| !list.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cpu_list;
+
+    #[test]
+    fn a_cpu_mask_reads_as_ranges() {
+        assert_eq!(cpu_list(&[0b1011, 1 << 63, 1]).as_deref(), Some("0-1,3,127-128"));
+        assert_eq!(cpu_list(&[u64::MAX, 0]).as_deref(), Some("0-63"));
+        assert_eq!(cpu_list(&[0, 0]), None);
+    }
+}

@@ -13,116 +13,6 @@ use crate::answer_shape::{AnswerShape, Text};
 /// The field that names the others.
 pub(crate) const QUOTED: &str = "quoted";
 
-<<<<<<< HEAD
-=======
-/// Fields whose text nodes, tenants or users of the cluster wrote, or that quote it.
-const FIELDS: [&str; 100] = [
-    "action_text",
-    "affected",
-    "annotated_uuids",
-    "architecture",
-    "board_id",
-    "board_part_number",
-    "brand",
-    "capability",
-    "cdi_spec",
-    "chassis_serial",
-    "claim",
-    "command",
-    "compute_mode",
-    "conditions",
-    "container",
-    "container_toolkit",
-    "cpu_affinity",
-    "cuda_version",
-    "details",
-    "device",
-    "device_nodes",
-    "device_nodes_missing",
-    "devices",
-    "differs",
-    "driver",
-    "driver_version",
-    "effect",
-    "evidence",
-    "field",
-    "findings",
-    "flavor",
-    "gpu_conditions",
-    "gpu_uuid",
-    "gsp_firmware_version",
-    "gsp_firmware_versions",
-    "health",
-    "health_issues",
-    "holds",
-    "hostname",
-    "kernel",
-    "kubernetes_problems",
-    "labels",
-    "left_behind",
-    "library",
-    "library_path",
-    "link_layer",
-    "loaded",
-    "location",
-    "log_lines",
-    "message",
-    "model",
-    "models",
-    "module_on_disk",
-    "modules",
-    "name",
-    "namespace",
-    "next_step",
-    "not_read",
-    "note",
-    "notes",
-    "nvml_library",
-    "nvml_version",
-    "oem",
-    "open_device_files",
-    "operating_system",
-    "passed_over",
-    "phase",
-    "plan",
-    "pod",
-    "problems",
-    "process",
-    "product",
-    "profile",
-    "raw",
-    "reason",
-    "reasons",
-    "reasons_against",
-    "resource",
-    "ruled_out",
-    "said",
-    "serial",
-    "shared_with",
-    "state",
-    "status_message",
-    "sub_code",
-    "summary",
-    "taints",
-    "text",
-    "troubles",
-    "unhealthy_devices",
-    "used_by",
-    "user",
-    "common",
-    "uuid",
-    "value",
-    "vbios_version",
-    "virtualization_mode",
-    "visible_devices",
-    "what",
-    "why",
-];
-
-/// Fields that the launcher itself writes, and that must stay unchanged.
-const AS_THEY_ARE: [&str; 2] = ["terminal_command", "token"];
-
->>>>>>> cli
 /// Cleans the texts of an answer, and lists in `quoted` the fields with text of others.
 pub(crate) fn finish(answer: &mut Value, shape: &AnswerShape) {
     let mut quoted = BTreeSet::new();
@@ -140,7 +30,6 @@ fn walk(value: &mut Value, shape: &AnswerShape, name: &str, quoted: &mut BTreeSe
         }
         Value::Array(list) => list.iter_mut().for_each(|entry| walk(entry, shape.entry(), name, quoted)),
         Value::Object(fields) => {
-<<<<<<< HEAD
             for (mut field, mut value) in std::mem::take(fields) {
                 match shape.field(&field) {
                     Some(shape) => walk(&mut value, shape, &field, quoted),
@@ -154,15 +43,6 @@ fn walk(value: &mut Value, shape: &AnswerShape, name: &str, quoted: &mut BTreeSe
                     }
                 }
                 fields.insert(field, value);
-=======
-            // The names of labels and of a line's details are text of others as well.
-            let is_map = known(name).is_some_and(|name| matches!(name, "labels" | "details" | "models" | "common"));
-            if is_map && !fields.is_empty() {
-                found.extend(known(name));
-            }
-            for (field, value) in fields.iter_mut() {
-                walk(value, if is_map { name } else { field }, found);
->>>>>>> cli
             }
         }
         _ => {}

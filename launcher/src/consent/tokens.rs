@@ -19,10 +19,9 @@ pub struct Tokens {
     open: Mutex<HashMap<String, OpenToken>>,
 }
 
-/// An open token: what it is bound to, the plan that was shown, and its expiry.
+/// An open token: its binding, the plan that was shown, and its expiry.
 #[derive(Clone, Debug)]
 pub struct OpenToken {
-    /// What it is bound to.
     content: String,
     /// The plan that was shown, in plain words.
     pub plan: String,
@@ -46,7 +45,7 @@ impl Tokens {
         (self.clock)()
     }
 
-    /// A token for `content`, with the plan that its bearer saw. `Err`: this system has no randomness.
+    /// A token for `content`, with the plan that was shown. `Err`: this system has no random numbers.
     ///
     /// # Errors
     /// The reason, in words.

@@ -4,8 +4,8 @@ use kube::ResourceExt;
 use kube::core::DynamicObject;
 
 use super::check::{Check, Fix};
-use super::judge_access::is_denied;
 use super::fix::Fixes;
+use super::judge_access::is_denied;
 use super::observe::{DryRun, Observed, Seen};
 use crate::probe;
 use crate::settings::{ProbeMethod, Settings};

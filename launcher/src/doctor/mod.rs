@@ -12,10 +12,10 @@
 
 mod check;
 mod command;
+mod fix;
 mod judge_access;
 mod judge_namespace;
 mod judge_nodes;
-mod fix;
 mod node;
 mod observe;
 mod report;

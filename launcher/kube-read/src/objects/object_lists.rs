@@ -1,4 +1,4 @@
-//! Whole lists in protobuf: what `kubernetes/client/lists.rs` reads from a connection, from bytes.
+//! Decodes whole lists from bytes, for tests and fuzzing. `client/lists.rs` reads them from a connection.
 
 use k8s_openapi::api::core::v1::Node;
 use prost::Message;
@@ -7,19 +7,13 @@ use crate::client::protobuf_list::{ListError, ListReader};
 use crate::objects::api_objects::{node, pod};
 use crate::objects::gpu_pod::Pod;
 
-/// The nodes of a `NodeList`, without what is not used.
-///
-/// # Errors
-/// When the bytes are not a complete list.
-pub fn decode_node_list(bytes: &[u8]) -> Result<Vec<Node>, ListError> {
+/// The nodes of a `NodeList`, with the fields that are used.
+fn decode_node_list(bytes: &[u8]) -> Result<Vec<Node>, ListError> {
     Ok(decode::<node::Node>(bytes)?.into_iter().map(Node::from).collect())
 }
 
 /// The pods of a `PodList`, as far as they hold GPUs.
-///
-/// # Errors
-/// When the bytes are not a complete list.
-pub fn decode_pod_list(bytes: &[u8]) -> Result<Vec<Pod>, ListError> {
+fn decode_pod_list(bytes: &[u8]) -> Result<Vec<Pod>, ListError> {
     Ok(decode::<pod::Pod>(bytes)?.into_iter().map(Pod::from).collect())
 }
 
@@ -30,15 +24,14 @@ fn decode<T: Message + Default>(bytes: &[u8]) -> Result<Vec<T>, ListError> {
     Ok(items)
 }
 
-/// What must hold for any bytes.
-#[cfg(any(test, fuzzing))]
+/// Properties that hold for any bytes.
 pub mod fuzzing {
     use std::fmt::Debug;
 
     use super::*;
 
-    /// A list as a server or whoever stands between sends it: the sizes of the pieces in which it arrives, after their number, then
-    /// the bytes. The pieces do not change what is read, and a list that is cut is none.
+    /// `data` is a list as a server or a proxy sends it: the number of pieces in which it arrives, their sizes, then the bytes. The
+    /// result does not depend on the pieces, and a truncated list is an error.
     pub fn object_list(data: &[u8]) {
         let Some((count, rest)) = data.split_first() else { return };
         let (sizes, bytes) = rest.split_at(usize::from(*count % 16).min(rest.len()));
@@ -92,7 +85,7 @@ pub mod fuzzing {
 }
 
 #[cfg(test)]
-#[path = "../../../../../fuzz/committed_inputs.rs"]
+#[path = "../../../../fuzz/committed_inputs.rs"]
 mod committed_inputs;
 
 #[cfg(test)]

@@ -18,13 +18,15 @@ use kube_read::Failure;
 pub struct CallContext {
     /// Settings of this launcher.
     pub settings: Arc<Settings>,
+    /// The clusters.
     pub contexts: Arc<Contexts>,
+    /// Creates the probes.
     pub prober: Prober,
     /// Callback for each phase.
     pub on_phase: OnPhase,
-    /// Fires when the caller cancels the call.
+    /// Fires when the caller no longer wants the answer.
     pub cancel: CancellationToken,
-    /// How a tool that changes a node gets the consent of the user.
+    /// The consent for a tool that changes a node.
     pub consent: Consent,
     /// Nodes that failed recently, kept from call to call.
     pub failure_backoff: Arc<FailureBackoff>,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::prompt::{ConsentAnswer, HostAnswer, PendingQuestion, Prompt};
 use super::tokens::{TOKEN_LIFETIME, Tokens};
 
-/// How one call gets its consent.
+/// The consent of one call.
 #[derive(Clone)]
 pub struct Consent {
     ask: Arc<dyn Prompt>,

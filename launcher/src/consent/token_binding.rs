@@ -17,6 +17,6 @@ pub fn token_binding(tool: &str, server: &str, context: &str, node: &str, argume
 }
 
 /// The binding for one redeemer, so that the model cannot redeem a token of the host.
-pub(crate) fn bearer_binding(redeemer: Redeemer, content: &str) -> String {
+pub(crate) fn redeemer_binding(redeemer: Redeemer, content: &str) -> String {
     format!("{redeemer:?} {content}")
 }

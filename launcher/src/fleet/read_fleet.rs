@@ -11,6 +11,7 @@ use crate::fleet::{aggregate, node_row};
 use kube_read::Failure;
 use kube_read::objects::{node_facts as node_gpus, node_labels};
 use kube_read::reads::nodes;
+use syringe_core::probe_command::ReadCommand;
 
 /// Maximum number of pods left behind that one failure names. The rest is counted.
 const MAX_LEFT: usize = 5;
@@ -29,7 +30,7 @@ pub(crate) async fn read_fleet(
     call: &CallContext,
     selection: NodeSelection<'_>,
     tool: &'static str,
-    command: &[String],
+    command: &ReadCommand,
 ) -> Result<FleetAnswer, Failure> {
     let began = Instant::now();
     let connection = call.with_deadline("Listing the GPU nodes", call.contexts.connect(selection.context)).await?;

@@ -67,7 +67,7 @@ impl AuditRecord {
             user: connection.user.clone(),
             node: request.node.clone(),
             tool: request.tool.to_owned(),
-            arguments: if is_action { note.arguments } else { json!(request.command) },
+            arguments: if is_action { note.arguments } else { json!(request.command.to_args()) },
             namespace: namespace.to_owned(),
             plan: Some(note.plan).filter(|plan| !plan.is_empty()),
             consent: Some(note.consent).filter(|consent| !consent.is_empty()),

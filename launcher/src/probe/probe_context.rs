@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::audit_record::AuditRecord;
 use crate::probe::lifecycle::launcher_session::LauncherSession;
 use crate::probe::lifecycle::open_probes::OpenProbe;
-use crate::probe::lifecycle::pod_spec::{OPERATOR, ProbePod};
+use crate::probe::lifecycle::pod_spec::{self, ProbePod};
 use crate::probe::request::{OnPhase, Phase, ProbeRequest};
 use crate::probe::result::ProbeResult;
 use crate::settings::Settings;
@@ -76,12 +76,12 @@ impl ProbeContext {
             Some(image) => pod.with_present_image(image),
             None => pod,
         };
-        Ok(if self.is_for_actions() { pod.for_actions() } else { pod })
+        Ok(if self.is_for_actions() { pod.running(pod_spec::hold(&self.settings, true)) } else { pod })
     }
 
     /// Whether the command needs operator mode. The plan of an action does too.
     pub(super) fn is_for_actions(&self) -> bool {
-        self.request.command.first().is_some_and(|word| word == OPERATOR)
+        self.request.command.is_for_actions()
     }
 
     /// The entry of a pod, or of an ephemeral container in it, among the open probes.

@@ -155,7 +155,9 @@ mod tests {
     use std::time::Duration;
 
     use demo_cluster::{Cluster, Denial, Fixture, NodeFixture};
+    use syringe_core::probe_command::ProbeCommand;
     use syringe_core::scenarios;
+    use syringe_core::section_name::SectionName;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -201,7 +203,7 @@ mod tests {
             // A pod that is left stays in the file of the session: not in that of the user.
             let prober = prober.with_session_in(folder.path().to_owned());
             let (node, deadline) = ("gpu-1".to_owned(), Duration::from_secs(20));
-            let command = vec!["xid".to_owned()];
+            let command = ProbeCommand::Read(SectionName::Xid.into());
             let upload_time = Duration::ZERO;
             let request = ProbeRequest { node, command, tool: "test", target: None, deadline, upload_time };
             let context = prober.test_context(&connection, request);

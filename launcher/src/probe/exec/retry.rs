@@ -13,7 +13,7 @@ use crate::probe::exec::failure::{
 use crate::probe::exec::pull_progress;
 use crate::probe::exec::websocket as exec_websocket;
 use crate::probe::exec::websocket::{Command, ExecError, ExecOutput};
-use crate::probe::lifecycle::pod_spec::{CONTAINER, ONCE};
+use crate::probe::lifecycle::pod_spec::CONTAINER;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::refusal::admission_policy;
 use crate::probe::request::Phase;
@@ -131,7 +131,8 @@ async fn exec_once(context: &ProbeContext, command: &Command<'_>) -> Attempt {
     let on_phase = context.on_phase.clone();
     let run = exec_websocket::run(&context.connection.client, command, UPGRADE_TIME, move || on_phase(Phase::Read));
     let attempted = timeout_at(context.end, run).await;
-    if command.argv.iter().any(|word| word == ONCE) && may_have_started(&attempted) {
+    // The upload, which has input, starts no action.
+    if context.is_action && command.input.is_empty() && may_have_started(&attempted) {
         context.action_sent.store(true, Ordering::Relaxed);
     }
     attempted

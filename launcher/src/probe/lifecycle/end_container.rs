@@ -15,6 +15,7 @@ use crate::probe::exec::websocket::{Command, ExecEnd, ExecError};
 use crate::probe::result::ProbeContainer;
 use crate::settings::Settings;
 use kube_read::client::api_status::is_not_found;
+use syringe_core::probe_command::ProbeCommand;
 
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -96,7 +97,7 @@ impl AddedContainer {
     /// Makes the container exit; returns whether it certainly has.
     async fn release(&self) -> bool {
         let ProbeContainer { namespace, pod, container, .. } = &self.probe_container;
-        let argv = ["node-probe", "release"].map(str::to_owned);
+        let argv = ProbeCommand::Release.argv();
         let sent = AtomicUsize::new(0);
         let command = Command { namespace, pod, container, argv: &argv, input: &[], sent: &sent };
         let end = Instant::now() + END_TIME;

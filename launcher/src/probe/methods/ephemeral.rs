@@ -10,19 +10,19 @@ use k8s_openapi::api::core::v1::{EphemeralContainer, Pod, SecurityContext};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use syringe_core::probe_command::{HoldCommand, ProbeCommand};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
 use crate::probe::exec::read_report;
 use crate::probe::exec::read_report::ReceivedReport;
 use crate::probe::lifecycle::end_container::{AddedContainer, FinalState};
 use crate::probe::lifecycle::late::{self, LATE_TIME, LateObject};
 use crate::probe::lifecycle::open_probes::OpenProbe;
-use crate::probe::lifecycle::pod_spec::OPERATOR;
 use crate::probe::lifecycle::random_name::probe_name;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::refusal::admission_policy;
+use crate::probe::refusal::next_steps::NO_PROBE;
 use crate::probe::request::Phase;
 use crate::probe::result::{CleanUp, ProbeContainer, Timings};
 use crate::probe::target_container::TargetContainer;
@@ -241,7 +241,7 @@ impl ProbeSteps for Ephemeral {
         let (Some(probe_container), Some(target)) = (&self.probe_container, &self.target) else {
             return Err(context.out_of_time("no container was added"));
         };
-        let argv = node_probe(&target.add_container_option(&context.request.command));
+        let argv = context.request.command.clone().with_container(target.id.clone()).argv();
         let document = read_report::read(context, probe_container, &argv, timings).await?;
         Ok(document.with_note(Some(format!(
             "read from inside pod {}/{}, next to its container {}: with the NVML library of that pod, and only its \
@@ -304,14 +304,13 @@ fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
 }
 
 fn container(context: &ProbeContext, target: &str) -> Result<EphemeralContainer, Failure> {
-    let lifetime = context.settings.probe_lifetime().as_secs().to_string();
-    let mut hold = ["hold", "--releasable", "--seconds", &lifetime].map(str::to_owned).to_vec();
-    hold.extend(context.is_for_actions().then(|| OPERATOR.to_owned()));
+    let seconds = context.settings.probe_lifetime().as_secs();
+    let hold = HoldCommand { seconds, releasable: true, operator: context.is_for_actions() };
     Ok(EphemeralContainer {
         name: probe_name()?,
         image: Some(context.settings.probe_image()),
         image_pull_policy: Some(context.settings.image_pull_policy.as_str().into()),
-        command: Some(node_probe(&hold)),
+        command: Some(ProbeCommand::Hold(hold).argv()),
         // Shares the process namespace of the target: /proc/1/root is its root, with its NVML library. node-probe loads that
         // library as an unprivileged user, and runs nothing else of it.
         target_container_name: Some(target.to_owned()),

@@ -11,7 +11,6 @@ use kube::api::LogParams;
 use syringe_core::report::Report;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
 use crate::probe::exec::container_state::FatalState;
 use crate::probe::exec::read_report;
@@ -20,6 +19,7 @@ use crate::probe::exec::{container_state, failure as exec_failure, retry as exec
 use crate::probe::lifecycle::pod_lifecycle::PodLifecycle;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::refusal::create_forbidden::is_missing_permission;
+use crate::probe::refusal::next_steps::NO_PROBE;
 use crate::probe::request::Phase;
 use crate::probe::result::{CleanUp, ProbeContainer, Timings};
 use crate::settings::ProbeMethod;
@@ -61,7 +61,7 @@ struct Progress {
 
 impl Logs {
     pub(in crate::probe) fn new(context: &ProbeContext) -> Result<Self, Failure> {
-        let argv = node_probe(&context.request.command);
+        let argv = context.request.command.argv();
         context.pod().map(|pod| Self(PodLifecycle::new(pod.running(argv))))
     }
 

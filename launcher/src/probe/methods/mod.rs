@@ -1,6 +1,5 @@
 //! The probe methods. `deploy/METHODS.md` lists where each works, what it needs, and what it leaves.
 
-mod command;
 pub(super) mod ephemeral;
 pub(super) mod inject;
 pub(super) mod logs;

@@ -15,6 +15,7 @@ mod upload;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
+use syringe_core::probe_command::ProbeCommand;
 
 use self::archive::Archive;
 pub(in crate::probe) use self::archive::Archives;
@@ -135,9 +136,8 @@ pub(super) fn upload_pod(pod: ProbePod, image: &str, settings: &Settings) -> Pro
 }
 
 /// `sh -c SCRIPT node-probe ARGUMENTS…`: the shell does not interpret the arguments.
-fn shell_command(script: &str, command: &[String]) -> Vec<String> {
-    let start = ["sh", "-c", script, "node-probe"].map(str::to_owned);
-    start.into_iter().chain(command.iter().cloned()).collect()
+fn shell_command(script: &str, command: &ProbeCommand) -> Vec<String> {
+    ["sh", "-c", script].map(str::to_owned).into_iter().chain(command.argv()).collect()
 }
 
 fn is_closed_root(output: &ExecOutput) -> bool {

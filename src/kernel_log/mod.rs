@@ -14,7 +14,6 @@
 //! records of a log into an [`events::EventLog`]. The conclusions are in `diagnosis`.
 
 pub mod catalogue;
-mod date_words;
 mod drop_events_before;
 mod event_group;
 pub mod event_meaning;
@@ -45,7 +44,6 @@ mod sxid;
 mod syslog;
 mod value_by_address;
 pub mod window;
-mod wrapped;
 mod xid_extra_lines;
 mod xid_frame;
 mod xid_text;

@@ -1,8 +1,7 @@
 //! One record of a kernel log: who wrote it, when, and its text.
 //!
 //! Formats: `/dev/kmsg` records; `dmesg` with its time formats and `-x`; syslog files; `journalctl` in its short
-//! formats and `-o json`; RFC 5424; `talosctl dmesg`; any of these with colors, quotes, file and node names around
-//! them. Source of the first one: `dev-kmsg` in the kernel documentation.
+//! formats and `-o json`; RFC 5424. Source of the first one: `dev-kmsg` in the kernel documentation.
 //!
 //! Only records of facility 0 are from the kernel. A program can write to `/dev/kmsg`, but not with facility 0. All
 //! other records are [`Origin::Program`] and no evidence.

@@ -19,7 +19,7 @@ use crate::facts::processes::Processes;
 use crate::facts::telemetry::Telemetry;
 use crate::facts::topology::Topology;
 use crate::text::clean;
-use crate::{json_reader, untrusted};
+use crate::{json_reader, sanitize};
 
 /// Version of the schema of this document. It is incremented when a field changes its meaning or is removed, not when a
 /// field is added.
@@ -53,7 +53,6 @@ pub struct Report {
     /// The part of the node that the probe could see. Absent: the whole node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<ReportScope>,
-    /// The requested sections.
     pub sections: Sections,
     /// In facts files only: raw kernel log records, one string each, in any format that `xid --kernel-log` reads. If
     /// present, the section `xid` is parsed from them.
@@ -108,7 +107,7 @@ impl Report {
     /// When it is no report to its end, or is made to grow beyond measure when it is read.
     pub fn from_node(document: &[u8]) -> Result<Self, serde_json::Error> {
         let mut value = serde_json::from_slice(document)?;
-        untrusted::sanitize(&mut value)?;
+        sanitize::sanitize(&mut value)?;
         json_reader::read(value)
     }
 }

@@ -48,7 +48,6 @@ pub enum Fatality {
     AlwaysFatal,
 }
 
-/// One Xid code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XidEntry {
     pub code: u32,
@@ -58,7 +57,6 @@ pub struct XidEntry {
     pub name: &'static str,
     /// Usual cause; `None` for a message that reports no fault.
     pub class: Option<Class>,
-    /// Usual severity.
     pub severity: Severity,
     /// Immediate action of NVIDIA (`RESET_GPU`, `RESTART_APP`, `WORKFLOW_…`), if the catalogue has one.
     pub nvidia_action: Option<&'static str>,

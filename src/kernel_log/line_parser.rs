@@ -15,9 +15,7 @@ use crate::kernel_log::{module_refused, nvrm, other_kernel_lines, pcie, sxid, xi
 pub enum Family {
     /// The NVIDIA driver (`NVRM: …`).
     Nvrm,
-    /// The NVSwitch driver.
     Nvswitch,
-    /// GPUDirect RDMA.
     Peermem,
     /// The `nvidia-uvm` module.
     Uvm,
@@ -33,7 +31,6 @@ pub enum Family {
     MachineCheck,
     /// The out-of-memory killer.
     Oom,
-    /// A blocked task.
     HungTask,
     /// A crash of a program.
     Crash,

@@ -11,7 +11,6 @@ use crate::kernel_log::scan::{decimal, split_at_byte};
 /// A wall-clock time as far as the line gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WallTime {
-    /// A full date.
     At {
         /// Microseconds since 1970.
         microseconds: i64,

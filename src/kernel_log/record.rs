@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use crate::kernel_log::log_time::WallTime;
-use crate::kernel_log::{line_parser, scan, suppressed};
+use crate::kernel_log::{line_parser, scan, suppressed_lines};
 
 /// Who wrote a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,6 @@ pub enum Origin {
     Unclear,
 }
 
-/// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Who wrote it.
@@ -82,7 +81,7 @@ impl<'a> Record<'a> {
     /// Returns whether it may be about a GPU or about missing lines. Other records are only counted.
     pub fn is_of_interest(&self) -> bool {
         let text = self.text.trim_start();
-        line_parser::family(text).is_some() || line_parser::mentions_nvidia(text) || suppressed::count(text).is_some()
+        line_parser::family(text).is_some() || line_parser::mentions_nvidia(text) || suppressed_lines::count(text).is_some()
     }
 
     /// Returns the time of a line without a time zone, read as UTC.

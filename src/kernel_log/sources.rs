@@ -10,7 +10,6 @@ use crate::kernel_log::record::{Origin, Record, WallTime};
 /// Maximum number of unrecognized lines that are kept as samples.
 const MAX_SAMPLES: usize = 3;
 
-/// The longest sample.
 const SAMPLE_CAP: usize = 200;
 
 /// One log while it is read.

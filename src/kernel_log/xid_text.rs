@@ -165,7 +165,7 @@ fn nvlink4_error(text: &str, line: &mut Line) {
     let words = words(text);
     if !words.is_empty() {
         line.put("regs", hex_list(&words));
-        line.put_some("register_class", nvlink4::worst(&words).map(nvlink4::Class::word));
+        line.put_some("register_class", nvlink4::worst(&words).map(nvlink4::RegisterClass::word));
         let bits: Vec<String> =
             nvlink4::decode(&words).iter().map(|bit| format!("r{}.{}", bit.word, bit.bit)).collect();
         line.put("register_bits", bits.join(" "));

@@ -18,7 +18,7 @@ def gpu_pod(name, container="main", count=1, phase="Running", age=timedelta(days
     asks = [{"name": container, "requests": {"nvidia.com/gpu": count}, "running_since": stamp(ago(seconds=age.total_seconds()))}]
     return {
         "namespace": "research", "name": name, "uid": uuid(node, "pod", name), "phase": phase,
-        "created": stamp(ago(seconds=age.total_seconds() + 5)), "seen": stamp(ago(seconds=age.total_seconds() + 4)),
+        "created": stamp(ago(seconds=age.total_seconds() + 5)), "observed": stamp(ago(seconds=age.total_seconds() + 4)),
         "containers": asks if count else [],
     } | more
 
@@ -35,7 +35,7 @@ def cluster(*pods, capacity=4, allocatable=None, node=NODE, gone=(), **more):
 
 def jobs(count=4):
     return [gpu_pod(f"job-{index}") for index in range(count)] + [
-        gpu_pod("dcgm", count=0, is_node_software=True, sees_more=["its container main is privileged"]),
+        gpu_pod("dcgm", count=0, is_node_software=True, extra_devices_reason=["its container main is privileged"]),
     ]
 
 
@@ -46,7 +46,7 @@ def notebook(node, gpu=3):
     return node
 
 
-STRANGER = gpu_pod("notebook", count=0, age=timedelta(hours=40), sees_more=["its container main is privileged"])
+STRANGER = gpu_pod("notebook", count=0, age=timedelta(hours=40), extra_devices_reason=["its container main is privileged"])
 
 
 @variant(

@@ -116,7 +116,7 @@ pub struct Outlier {
     /// The value on these nodes.
     pub value: String,
     /// The value on most nodes of the model.
-    pub usual: String,
+    pub common: String,
     /// The GPU model of these nodes.
     pub model: String,
     /// The nodes.
@@ -133,7 +133,7 @@ pub struct ModelGroup {
     /// The nodes.
     pub nodes: NodeNames,
     /// The value on most of these nodes, by trait.
-    pub usual: BTreeMap<&'static str, String>,
+    pub common: BTreeMap<&'static str, String>,
 }
 
 /// A finding, and the nodes that have it.

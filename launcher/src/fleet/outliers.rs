@@ -23,7 +23,7 @@ pub(crate) fn groups(rows: &[NodeRow]) -> Vec<ModelGroup> {
             model: model.to_owned(),
             gpus: rows.iter().map(|row| row.gpus).sum(),
             nodes: NodeNames::of(rows.iter().map(|row| row.node.as_str()), 600),
-            usual: traits(&rows).into_iter().filter_map(|name| Some((name, usual(&rows, name)?.to_owned()))).collect(),
+            common: traits(&rows).into_iter().filter_map(|name| Some((name, usual(&rows, name)?.to_owned()))).collect(),
         })
         .collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.nodes.count));
@@ -59,7 +59,7 @@ pub(crate) fn outliers(rows: &[NodeRow]) -> Vec<(Outlier, Vec<String>)> {
 
 fn outlier(what: &'static str, value: String, usual: String, model: &str, nodes: &[&str]) -> (Outlier, Vec<String>) {
     let names = NodeNames::of(nodes.iter().copied(), NAMES_BYTES);
-    let outlier = Outlier { what, value, usual, model: model.to_owned(), nodes: names };
+    let outlier = Outlier { what, value, common: usual, model: model.to_owned(), nodes: names };
     (outlier, nodes.iter().map(|name| (*name).to_owned()).collect())
 }
 
@@ -131,7 +131,7 @@ mod tests {
         let found = outliers(&rows);
         let values: Vec<_> = found
             .iter()
-            .map(|(one, _)| (one.what, one.value.as_str(), one.usual.as_str(), one.nodes.names.as_str()))
+            .map(|(one, _)| (one.what, one.value.as_str(), one.common.as_str(), one.nodes.names.as_str()))
             .collect();
         assert!(values.contains(&("gpus", "7", "8", "c")));
         assert!(values.contains(&("driver_version", "550", "570", "d")));
@@ -143,6 +143,6 @@ mod tests {
     fn without_a_majority_there_is_no_usual_value() {
         let rows = [row("a", 8, "570", 60), row("b", 8, "550", 61), row("c", 8, "535", 62)];
         assert!(outliers(&rows).is_empty());
-        assert_eq!(groups(&rows)[0].usual.get("driver_version"), None);
+        assert_eq!(groups(&rows)[0].common.get("driver_version"), None);
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
         let mut rows = new_table(["differs in", "has", "usual", "model", "nodes"]).optional(&["model"]).note("nodes");
         for one in &answer.outliers {
             let nodes = format!("{}: {}", one.nodes.count, one.nodes.names);
-            rows.add_row([one.what.to_owned(), one.value.clone(), one.usual.clone(), one.model.clone(), nodes]);
+            rows.add_row([one.what.to_owned(), one.value.clone(), one.common.clone(), one.model.clone(), nodes]);
         }
         text.push_table(rows);
     }
@@ -81,7 +81,7 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
 fn groups(answer: &FleetAnswer) -> Rows {
     let mut rows = new_table(["model", "nodes", "gpus", "driver", "names"]).optional(&["driver"]).note("names");
     for group in &answer.groups {
-        let driver = group.usual.get("driver_version").cloned();
+        let driver = group.common.get("driver_version").cloned();
         rows.add_row([
             group.model.clone(),
             group.nodes.count.to_string(),

@@ -155,7 +155,7 @@ fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<&'a StackLog> {
 }
 
 fn lines(log: &StackLog) -> impl Iterator<Item = &str> {
-    log.telling.iter().chain(&log.lines).map(String::as_str)
+    log.detail_lines.iter().chain(&log.lines).map(String::as_str)
 }
 
 fn quoted(line: &str, failing_pod: &FailingPod<'_>) -> String {

@@ -74,7 +74,7 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
         ));
         let log = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == pod.uid);
         let told =
-            log.and_then(|log| stack_log::most_telling(log.telling.iter().chain(&log.lines).map(String::as_str)));
+            log.and_then(|log| stack_log::most_telling(log.detail_lines.iter().chain(&log.lines).map(String::as_str)));
         if let Some((line, phrase)) = told {
             let line = clean_keeping_end(line, LINE);
             draft = draft.with_evidence(format!("log of the MIG manager: \"{line}\": {}", phrase.cause));
@@ -108,7 +108,7 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
         draft = draft.with_evidence(failing_pod.words());
         let log = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == failing_pod.pod.uid);
         let told =
-            log.and_then(|log| stack_log::most_telling(log.telling.iter().chain(&log.lines).map(String::as_str)));
+            log.and_then(|log| stack_log::most_telling(log.detail_lines.iter().chain(&log.lines).map(String::as_str)));
         if let Some((line, phrase)) = told {
             draft = draft.with_evidence(format!("its log: \"{}\": {}", clean_keeping_end(line, LINE), phrase.cause));
         }

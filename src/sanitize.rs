@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_a_reset_ran_is_shown_as_it_was() {
-        let steps = json!([{"command": "nvidia-smi --gpu-reset -i GPU-1", "said": "ok"}]);
+        let steps = json!([{"command": "nvidia-smi --gpu-reset -i GPU-1", "message": "ok"}]);
         let Some(Action::Reset(reset)) =
             read(&json!({"action": {"kind": "reset", "steps": steps}})).expect("a report").action
         else {

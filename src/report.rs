@@ -77,7 +77,7 @@ impl Report {
         if events.iter().any(|event| event.boot_id.is_none()) {
             return None;
         }
-        // What a text log has of all earlier boots has this id.
+        // Events of all earlier boots in a text log have this id.
         events.iter().max_by_key(|event| event.last)?.boot_id.as_deref().filter(|boot| *boot != "earlier")
     }
 
@@ -104,7 +104,7 @@ impl Report {
     /// problem of its section.
     ///
     /// # Errors
-    /// When it is no report to its end, or is made to grow beyond measure when it is read.
+    /// If the document is invalid, or expands beyond the limit.
     pub fn from_node(document: &[u8]) -> Result<Self, serde_json::Error> {
         let mut value = serde_json::from_slice(document)?;
         sanitize::sanitize(&mut value)?;

@@ -42,7 +42,7 @@ pub(crate) fn sanitize(document: &mut Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// How much is taken.
+/// Limits of a text and of a list.
 #[derive(Clone, Copy)]
 struct Rules {
     text: usize,

@@ -91,7 +91,7 @@ const PROTECTED: &[Protected] = &[
     },
 ];
 
-/// A process that a user wants to kill.
+/// A process to kill.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Candidate<'a> {
     pub pid: u32,

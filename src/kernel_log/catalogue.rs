@@ -2,8 +2,8 @@
 //!
 //! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
 //! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for which SXid is
-//! fatal. Names, classes, severities, ageing and the advice are our own; where the advice is another than NVIDIA's, the
-//! row says why. The tables are `data/xid.tsv` and `data/sxid.tsv`, one row a code, parsed once at first use.
+//! fatal. Names, classes, severities, ageing and the advice are our own; if the advice differs from NVIDIA's, the
+//! row has the reason. The tables are `data/xid.tsv` and `data/sxid.tsv`, one row a code, parsed once at first use.
 //! `docs/xid.md` is made from them.
 //!
 //! Limits: a row describes the usual case. If the line decides (64, 74, 144 to 150, 154, SXid), use

@@ -169,7 +169,7 @@ impl EventLog {
         }
     }
 
-    /// A line for which the format does not tell who wrote it. It is no event, but it must not be ignored.
+    /// A line whose format does not name its writer. It is no event, but it must not be ignored.
     fn read_unclear(&mut self, text: &str, moment: LineTime, boot: usize) {
         match line_parser::parse(text) {
             Some(Parsed::Event(line)) if line.kind != KernelEventKind::DriverLoaded => {

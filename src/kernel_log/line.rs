@@ -1,4 +1,4 @@
-//! What one line of the kernel log says about GPUs. `line_parser` reads it.
+//! The meaning of one line of the kernel log. `line_parser` reads it.
 
 use std::collections::BTreeMap;
 

@@ -202,7 +202,7 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
     }
 }
 
-/// Returns whether a text of a program looks like a GPU error: it contains a driver frame.
+/// Returns whether a text of a program contains a driver frame, as a GPU error does.
 pub fn looks_like_gpu_error(text: &str) -> bool {
     let frame = ["NVRM: ", "nvidia-nvswitch"].iter().filter_map(|marker| text.find(marker)).min();
     frame.and_then(|at| text.get(at..)).is_some_and(|frame| matches!(parse(frame), Some(Parsed::Event(_))))

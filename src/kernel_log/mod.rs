@@ -1,7 +1,7 @@
 //! Xids, SXids and other kernel lines about GPUs.
 //!
 //! ```text
-//!   kernel log record ──record──▶ text ──line──▶ what it says ──event_log──▶ KernelLog (facts)
+//!   kernel log record ──record──▶ text ──line──▶ its meaning  ──event_log──▶ KernelLog (facts)
 //!   (any spelling)                       │
 //!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, other_kernel_lines: one kind of line each
 //! ```

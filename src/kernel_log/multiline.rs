@@ -44,7 +44,7 @@ pub(super) struct PartialMessage {
     left: u32,
 }
 
-/// How a line was used.
+/// Use of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LineUse {
     /// It is not part of the message.

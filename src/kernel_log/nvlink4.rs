@@ -46,7 +46,7 @@ impl RegisterClass {
     }
 }
 
-/// Which bits of which word belong to which class. Words count from 1, as in NVIDIA's text.
+/// Word, bits and class. Words count from 1, as in NVIDIA's text.
 const TABLE: [(usize, &[u32], RegisterClass); 14] = [
     (1, &[0, 23, 30], RegisterClass::Ignore),
     (1, &[1, 20], RegisterClass::Secondary),
@@ -64,7 +64,7 @@ const TABLE: [(usize, &[u32], RegisterClass); 14] = [
     (5, &[20, 23, 26, 29], RegisterClass::Corrected),
 ];
 
-/// One set bit that the table knows.
+/// A set bit of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bit {
     /// 1 to 7.
@@ -74,7 +74,7 @@ pub struct Bit {
     pub class: RegisterClass,
 }
 
-/// The set bits of the register words that the table knows, worst first.
+/// Returns the set bits that are in the table, worst first.
 pub fn decode(words: &[u32]) -> Vec<Bit> {
     let mut found = Vec::new();
     for &(word, bits, class) in &TABLE {
@@ -85,7 +85,7 @@ pub fn decode(words: &[u32]) -> Vec<Bit> {
     found
 }
 
-/// The worst class among the set bits. `None`: no bit is set that the table knows.
+/// Returns the worst class of the set bits. `None`: no bit of the table is set.
 pub fn worst(words: &[u32]) -> Option<RegisterClass> {
     decode(words).first().map(|bit| bit.class)
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::facts::kubernetes::gpu_pod::GpuPod;
 
-/// What Kubernetes says about a node.
+/// Facts about a node from the Kubernetes API.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KubernetesFacts {
@@ -56,7 +56,7 @@ pub struct KubernetesFacts {
     /// Pods of the node with allocated resources, and pods that the kubelet refused.
     pub gpu_pods: Option<Vec<GpuPod>>,
 
-    /// What was asked of the API and not read. The rules that need it are not judged, so the node cannot be called healthy.
+    /// Inputs from the API that could not be read. The rules that need them are not checked, so the node is not `healthy`.
     pub unread: Vec<UnreadInput>,
 }
 
@@ -85,15 +85,14 @@ impl KubernetesFacts {
     }
 }
 
-/// A part of these facts that was asked of the API and not read.
+/// An input from the API that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnreadInput {
-    /// What was not read.
     pub input: KubernetesInput,
     pub why: String,
 }
 
-/// What the facts are made of, besides the node object.
+/// Inputs of the facts besides the node object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KubernetesInput {

@@ -12,15 +12,13 @@ mod pods;
 #[path = "support/mod.rs"]
 mod support;
 
-use std::path::{Path, PathBuf};
-
 use demo_cluster::{Fixture, Timing, demo, workloads_of};
 use gpu_syringe::command_line::command_of;
 use insta::{assert_json_snapshot, assert_snapshot};
-use node_probe::SectionName;
 use serde_json::{Value, json};
 use syringe_core::report::Report;
 use syringe_core::scenarios;
+use syringe_core::section_name::SectionName;
 
 use crate::bed::{Bed, node};
 
@@ -40,22 +38,9 @@ fn bind(folder: &str, assert: impl FnOnce()) {
 
 /// What one command of node-probe prints of a scenario.
 fn section(facts: &Report, name: SectionName) -> Value {
-    let outcome = node_probe::run(&[name.word().to_owned()], Some(facts));
+    let outcome = node_probe::run(&[name.as_str().to_owned()], Some(facts));
     let mut report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
-    report["sections"][name.word()].take()
-}
-
-/// Every facts file of `tests/scenarios`.
-fn facts_files() -> Vec<(String, Report)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().strip_suffix(".json").map(str::to_owned);
-    files
-        .iter()
-        .filter_map(|path| Some((name(path).filter(|name| !name.ends_with(".expect"))?, path)))
-        .map(|(name, path)| (name, serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()))
-        .collect()
+    report["sections"][name.as_str()].take()
 }
 
 #[test]
@@ -64,7 +49,7 @@ fn every_section_of_a_healthy_and_of_a_broken_node() {
         for name in SectionName::ALL {
             let section = section(&scenario.report(), name);
             let folder = format!("sections/{}", scenario.name);
-            bind(&folder, || assert_json_snapshot!(name.word(), section));
+            bind(&folder, || assert_json_snapshot!(name.as_str(), section));
         }
     }
 }
@@ -72,13 +57,13 @@ fn every_section_of_a_healthy_and_of_a_broken_node() {
 /// Why snapshots of two scenarios are enough: all other sections are replayed as they were saved.
 #[test]
 fn every_other_section_is_replayed_unchanged() {
-    for (scenario, facts) in facts_files() {
+    for (scenario, facts) in ::scenarios::all().map(|scenario| (scenario.name, scenario.report())) {
         let saved = serde_json::to_value(&facts.sections).unwrap();
         for name in SectionName::ALL {
-            if let Some(saved) = saved.get(name.word())
+            if let Some(saved) = saved.get(name.as_str())
                 && name != SectionName::Xid
             {
-                assert_eq!(&section(&facts, name), saved, "{scenario}: {}", name.word());
+                assert_eq!(&section(&facts, name), saved, "{scenario}: {}", name.as_str());
             }
         }
     }

@@ -58,8 +58,9 @@ fn document() -> String {
         let class = entry.class_name();
         let (nvidia, why) = (nvidia_action.unwrap_or("-"), differs.unwrap_or("-"));
         let [severity, action, ageing] = [snake_case(severity), snake_case(action), snake_case(ageing)];
-        let row =
-            format!("| {code} | {name} | {class} | {severity} | {nvidia} | {action} | {ageing} | {sre_action} | {why} |");
+        let row = format!(
+            "| {code} | {name} | {class} | {severity} | {nvidia} | {action} | {ageing} | {sre_action} | {why} |"
+        );
         page.push_str(&row);
         page.push('\n');
     }

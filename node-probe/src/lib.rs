@@ -10,7 +10,6 @@
 //! Each module imports only from those above it:
 //!
 //! ```text
-//!   section        names of the sections
 //!   document       the report as JSON, of limited size; its version and units
 //!   request        what a run reads
 //!   hold           keeps the probe's container open
@@ -68,7 +67,6 @@ mod paths;
 mod privileges;
 mod replay;
 mod request;
-mod section;
 #[cfg(test)]
 mod testing;
 #[cfg(target_os = "linux")]
@@ -79,6 +77,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use syringe_core::probe_command::ProbeCommand;
 use syringe_core::report::{Problem, Report, Sections, Source, Status};
 
 use crate::cli::{Invocation, UsageError};
@@ -86,7 +85,7 @@ pub use crate::document::VERSION;
 use crate::document::blank;
 pub use crate::hold::RELEASE_FILE;
 use crate::request::Request;
-pub use crate::section::SectionName;
+pub use syringe_core::section_name::SectionName;
 
 /// Answered, completely or in part.
 const ANSWERED: i32 = 0;
@@ -99,12 +98,11 @@ const WRONG_USAGE: i32 = 2;
 #[cfg(target_os = "linux")]
 const NOT_STARTED: u8 = 126;
 
-/// What one run printed and how it ended.
+/// The outputs of one run, and its exit status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Standard output: one JSON document and a newline (or the help text).
     pub stdout: Vec<u8>,
-    /// Standard error.
     pub stderr: Vec<u8>,
     /// 0 answered, 1 nothing could be read, 2 wrong usage.
     pub exit_code: i32,
@@ -170,7 +168,7 @@ fn run_child(task: child_task::ChildTask) -> ExitCode {
         child_task::ChildTask::NvidiaSmi(tool) => {
             not_started(&tool.program.display().to_string(), &actions::replace_process(&tool))
         }
-        child_task::ChildTask::DeviceAccessRequest(request) => {
+        child_task::ChildTask::DeviceAccess(request) => {
             match host::runtime::container_devices::check_access(&request) {
                 Ok(answer) => {
                     let written = std::io::stdout().write_all(answer.as_bytes());
@@ -211,6 +209,11 @@ pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
         Ok(Invocation::Act(act)) => answer(actions::run(&act, replay), false),
         Err(outcome) => outcome,
     }
+}
+
+/// Returns the command of a command line of the shipped program (without its name); `None` if it is wrong.
+pub fn parse(args: &[String]) -> Option<ProbeCommand> {
+    cli::command(args.iter().map(OsString::from))
 }
 
 /// A wrong command line as a document; help as text.

@@ -37,8 +37,9 @@ fn is_state(event: &KernelEvent) -> bool {
     let grave = event.code.is_some_and(|code| match event.kind {
         Kind::Xid => {
             WAITS_FOR_RESET.contains(&code)
-                || catalogue::xid(code)
-                    .is_some_and(|entry| entry.severity >= Severity::Critical && entry.class != Some(Class::Application))
+                || catalogue::xid(code).is_some_and(|entry| {
+                    entry.severity >= Severity::Critical && entry.class != Some(Class::Application)
+                })
         }
         Kind::Sxid => event.details.get("nv_severity").is_some_and(|word| word == "Fatal"),
         _ => false,

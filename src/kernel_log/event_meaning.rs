@@ -55,12 +55,7 @@ fn xid(event: &KernelEvent) -> Option<EventMeaning> {
     let entry = catalogue::xid(event.code?)?;
     let kind = KINDS.iter().find(|kind| kind.is_of(event));
     Some(kind.map_or(
-        EventMeaning {
-            severity: entry.severity,
-            action: entry.action,
-            ageing: entry.ageing,
-            advice: entry.sre_action,
-        },
+        EventMeaning { severity: entry.severity, action: entry.action, ageing: entry.ageing, advice: entry.sre_action },
         |kind| kind.meaning,
     ))
 }
@@ -119,12 +114,8 @@ fn holds(condition: &str, event: &KernelEvent) -> bool {
 fn kind(fields: Vec<&'static str>) -> Option<Kind> {
     let [codes, condition, severity, action, ageing, advice, why] = fields[..] else { return None };
     let (first, last) = codes.split_once('-').unwrap_or((codes, codes));
-    let meaning = EventMeaning {
-        severity: variant(severity)?,
-        action: variant(action)?,
-        ageing: variant(ageing)?,
-        advice,
-    };
+    let meaning =
+        EventMeaning { severity: variant(severity)?, action: variant(action)?, ageing: variant(ageing)?, advice };
     Some(Kind { codes: (first.parse().ok()?, last.parse().ok()?), condition, meaning, why: given(why) })
 }
 

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::{Problem, Report, Section, Sections};
+use syringe_core::section_name::SectionName;
 
-use super::{plain, replayed, scenarios, told};
+use super::{replayed, scenarios, told};
 
 /// A scenario as JSON with every GPU in full, changed, and read again.
 fn changed(name: &str, change: impl FnOnce(&mut Value)) -> Report {
     let (report, _) = scenarios().remove(name).expect(name);
-    let mut value = plain(serde_json::to_value(&report).expect("JSON"));
+    let mut value = ::scenarios::in_full(&report);
     change(&mut value);
     replayed(serde_json::from_value(value).expect("a report"))
 }
@@ -176,7 +177,7 @@ fn a_log_of_hardware_faults_is_not_clear_and_one_section_says_so() {
     let diagnosis = judged(&part);
     assert!(diagnosis.verdict >= Verdict::Critical, "{}", told(&diagnosis));
     assert!(diagnosis.summary.contains("Only xid was checked"), "{}", diagnosis.summary);
-    assert_eq!(diagnosis.checked, ["xid"]);
+    assert_eq!(diagnosis.checked, [SectionName::Xid]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::health::Health;
 use crate::stack_stage::StackStage;
 use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::pci::PciAddress;
+use syringe_core::section_name::SectionName;
 
 /// The diagnosis of one node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -20,13 +21,13 @@ pub struct Diagnosis {
     pub summary: String,
     /// Sections of the report that were read in full and evaluated. The verdict is about these and `partly_checked` only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub checked: Vec<String>,
+    pub checked: Vec<SectionName>,
     /// Sections that were read in part: see `unknown`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub partly_checked: Vec<String>,
+    pub partly_checked: Vec<SectionName>,
     /// Sections that were not requested. The verdict does not cover them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub not_requested: Vec<String>,
+    pub not_requested: Vec<SectionName>,
     /// The findings, worst first.
     pub findings: Vec<Finding>,
     /// One plan for each GPU or node that several findings are about.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use syringe_core::classification::{ActionCode, Class, Severity};
 
 use crate::answer::node_name_ranges::NodeNames;
-use crate::exit_status::{CommandAnswer, Outcome};
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 
 /// An answer about many nodes.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -187,7 +187,7 @@ pub struct NodeDetail {
     /// Findings that are not listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
-    /// How it differs from most nodes of its model: `driver_version 550.90 (usual: 570.124)`.
+    /// How it differs from most nodes of its model: `driver_version 550.90 (common: 570.124)`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differs: Vec<String>,
     /// Values that could not be read.

@@ -4,9 +4,10 @@ use diagnosis::finding::{Diagnosis, Finding, Plan, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::kernel_log::Coverage;
+use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
-use crate::exit_status::{CommandAnswer, Outcome};
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use kube_read::reads::api_only_facts::ApiOnlyFacts;
 
@@ -27,16 +28,13 @@ pub struct NodeAnswer<T> {
     pub summary: String,
     /// Sections that were read in full and checked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-text" = "own"))]
-    pub checked: Vec<String>,
+    pub checked: Vec<SectionName>,
     /// Sections of which a part could not be read. `unknown` says which. The rest of the section was checked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-text" = "own"))]
-    pub partly_checked: Vec<String>,
+    pub partly_checked: Vec<SectionName>,
     /// Sections that this tool does not read. `diagnose_gpu_node` reads all sections.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-text" = "own"))]
-    pub not_requested: Vec<String>,
+    pub not_requested: Vec<SectionName>,
     /// Worst first.
     pub findings: Vec<Finding>,
     /// Findings left out of `findings` for space.

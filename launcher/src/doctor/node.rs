@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use syringe_core::probe_command::ProbeCommand;
+use syringe_core::section_name::SectionName;
 use tokio_util::sync::CancellationToken;
 
 use super::check::Check;
@@ -19,7 +21,7 @@ use kube_read::reads::nodes;
 pub(crate) struct NodeProbe {
     pub(crate) node: String,
     pub(crate) via: &'static str,
-    /// Whether the object of the pod is certainly deleted.
+    /// The object of the pod is certainly deleted.
     pub(crate) deleted: bool,
     /// Milliseconds of each phase: create, start, exec, remove, total.
     pub(crate) timings_ms: [(&'static str, u128); 5],
@@ -42,7 +44,7 @@ pub(super) async fn probe(
     }
     let request = ProbeRequest {
         node: name.to_owned(),
-        command: vec!["inventory".to_owned()],
+        command: ProbeCommand::Read(SectionName::Inventory.into()),
         tool: "doctor",
         target: None,
         deadline: settings.call_time(),

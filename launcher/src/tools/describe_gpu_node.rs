@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use diagnosis::health::HealthStatus;
 use syringe_core::classification::Severity;
+use syringe_core::probe_command::ReadCommand;
 use syringe_core::report::Source;
+use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 
 use crate::answer::node_description::NodeDescription;
+use crate::answer::node_description_page;
 use crate::call::CallContext;
-use crate::exit_status::{CommandAnswer, Outcome};
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::{self, NodeToRead};
-use crate::text;
-use crate::text::page::Page;
+use crate::terminal::page::Page;
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
@@ -64,12 +66,12 @@ impl Tool for DescribeGpuNode {
             time: call.time_left(),
             upload_time: Duration::ZERO,
         };
-        match read_node::read_with_object(&call, known, Self::NAME, vec!["all".into()]).await {
+        match read_node::read_with_object(&call, known, Self::NAME, ReadCommand::everything()).await {
             Ok(mut read) => {
                 if read.report.source == Source::Api
                     && let Err(why) = read.add_kernel_log(&call, &connection, &view.node, None).await
                 {
-                    answer.unknown.push(Unknown { section: "xid".to_owned(), gpu: None, why });
+                    answer.unknown.push(Unknown::new(SectionName::Xid, why));
                 }
                 answer.add(read);
             }
@@ -84,7 +86,7 @@ impl Tool for DescribeGpuNode {
     }
 
     fn page(answer: &NodeDescription) -> Page {
-        text::node_description::page(answer)
+        node_description_page::page(answer)
     }
 }
 

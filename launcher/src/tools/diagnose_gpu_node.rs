@@ -8,15 +8,17 @@ use diagnosis::stack_stage::StackStage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use syringe_core::probe_command::ReadCommand;
 use syringe_core::report::{Sections, Status};
+use syringe_core::section_name::SectionName;
 
 use crate::answer::node::NodeAnswer;
+use crate::answer::node_page::{foot, head, stack_line};
 use crate::call::CallContext;
 use crate::node_reading::read_node;
-use crate::text::node_answer::{foot, head, stack_line};
-use crate::text::page::Page;
-use crate::text::style::named;
-use crate::text::table::{cell, new_table, pci_cell};
+use crate::terminal::page::Page;
+use crate::terminal::style::named;
+use crate::terminal::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::{NODE_HELP, node_name};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
@@ -48,7 +50,7 @@ pub struct DiagnosisSection {
     pub sections_read: Vec<SectionStatus>,
     /// Number of GPUs that NVML or PCI shows.
     pub gpus: u32,
-    /// Score of the node, 0 to 100. Absent if nothing was judged.
+    /// Score of the node, 0 to 100. Absent if nothing was checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u32>,
     /// Status of the node.
@@ -72,8 +74,7 @@ pub struct DiagnosisSection {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SectionStatus {
     /// Its name.
-    #[schemars(extend("x-text" = "own"))]
-    pub section: &'static str,
+    pub section: SectionName,
     /// Its status.
     pub status: Status,
 }
@@ -89,7 +90,8 @@ impl Tool for DiagnoseGpuNode {
 
     async fn call(call: CallContext, args: DiagnoseArgs) -> Result<Self::Answer, Failure> {
         let DiagnoseArgs { node_name, detail, context } = args;
-        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["all".into()]).await?;
+        let read =
+            read_node::read(&call, context.as_deref(), &node_name, Self::NAME, ReadCommand::everything()).await?;
         let sections = read.report.sections;
         let section = DiagnosisSection::of(sections, &read.diagnosis, detail);
         Ok(NodeAnswer::new(read.diagnosis, section, read.note))
@@ -99,7 +101,7 @@ impl Tool for DiagnoseGpuNode {
         let section = &answer.section;
         let of = |label: &str, status: Status| {
             let read = section.sections_read.iter().filter(|one| one.status == status);
-            let names: Vec<_> = read.map(|one| one.section).collect();
+            let names: Vec<_> = read.map(|one| one.section.as_str()).collect();
             if names.is_empty() { String::new() } else { format!("{label}: {}\n", names.join(", ")) }
         };
         let (complete, partial) = (of("Complete", Status::Ok), of("Partial", Status::Partial));

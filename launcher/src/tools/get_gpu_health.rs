@@ -4,19 +4,20 @@ use diagnosis::health::Health;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::answer::fleet_page as fleet_answer;
 use crate::answer::node::NodeAnswer;
+use crate::answer::node_page::{foot, head};
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
 use crate::node_reading::read_node::NodeReading;
-use crate::text::fleet_answer;
-use crate::text::node_answer::{foot, head};
-use crate::text::page::Page;
-use crate::text::style::named;
-use crate::text::table::{cell, new_table, pci_cell};
+use crate::terminal::page::Page;
+use crate::terminal::style::named;
+use crate::terminal::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::FleetArgs;
 use crate::tools::one_or_many;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
+use syringe_core::probe_command::ReadCommand;
 
 /// The tool.
 pub struct GetGpuHealth;
@@ -42,7 +43,7 @@ impl Tool for GetGpuHealth {
             let health = read.diagnosis.health.clone();
             Ok(NodeAnswer::new(read.diagnosis, HealthSection { health }, read.note))
         };
-        one_or_many::read(&call, args, Self::NAME, vec!["all".to_owned()], answer).await
+        one_or_many::read(&call, args, Self::NAME, ReadCommand::everything(), answer).await
     }
 
     fn page(answer: &Self::Answer) -> Page {

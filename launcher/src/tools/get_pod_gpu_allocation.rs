@@ -5,18 +5,20 @@ use std::time::Duration;
 use diagnosis::finding::Finding;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use syringe_core::probe_command::ReadCommand;
+use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 
+use crate::answer::node_page::foot;
+use crate::answer::pod_tables::{pods_table, resources_table};
 use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
-use crate::exit_status::{CommandAnswer, Outcome};
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::NodeToRead;
-use crate::text::node_answer::foot;
-use crate::text::page::Page;
-use crate::text::pod_allocation::{pods_table, resources_table};
+use crate::terminal::page::Page;
 use crate::tools::common_args::{NODE_HELP, node_name};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
@@ -31,7 +33,8 @@ use kube_read::reads::node_with_pods;
 use kube_read::reads::node_with_pods::NodeWithPods;
 
 /// Sections that show which container has which device.
-pub(super) const SECTIONS: &str = "inventory,mig,kubelet,processes";
+pub(super) const SECTIONS: [SectionName; 4] =
+    [SectionName::Inventory, SectionName::Mig, SectionName::Kubelet, SectionName::Processes];
 
 /// The tool.
 pub struct GetPodGpuAllocation;
@@ -122,7 +125,7 @@ impl Tool for GetPodGpuAllocation {
                 time: call.time_left(),
                 upload_time: Duration::ZERO,
             };
-            let command = vec!["read".to_owned(), SECTIONS.to_owned()];
+            let command = ReadCommand::of(SECTIONS);
             match read_node::read_with_object(&call, known, Self::NAME, command).await {
                 Ok(mut read) => {
                     if let Some(existing_pods) = &read.existing_pods {

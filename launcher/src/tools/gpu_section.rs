@@ -7,13 +7,14 @@ use serde::Serialize;
 use syringe_core::facts::LostGpu;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
+use syringe_core::section_name::SectionName;
 
 use crate::answer::node::NodeAnswer;
+use crate::answer::node_page::{foot, head, push_gpus};
 use crate::call::CallContext;
 use crate::node_reading::read_node::{self, NodeReading};
-use crate::text::node_answer::{foot, head, push_gpus};
-use crate::text::page::Page;
-use crate::text::table::{new_table, pci_cell};
+use crate::terminal::page::Page;
+use crate::terminal::table::{new_table, pci_cell};
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
@@ -29,8 +30,8 @@ pub trait GpuSection: Serialize + JsonSchema + Send + Sized + 'static {
     const TITLE: &'static str;
     /// Description of the tool.
     const DESCRIPTION: &'static str;
-    /// Name of the section in the report.
-    const SECTION: &'static str;
+    /// The section of the report.
+    const SECTION: SectionName;
     /// The facts of the section.
     type Facts: Default;
     /// The facts of one GPU.
@@ -93,8 +94,7 @@ impl<S: GpuSection + Sync> Tool for SectionTool<S> {
 
     async fn call(call: CallContext, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
-        let command = vec![S::SECTION.to_owned()];
-        answer(read_node::read(&call, context.as_deref(), &node_name, S::TOOL, command).await?)
+        answer(read_node::read(&call, context.as_deref(), &node_name, S::TOOL, S::SECTION).await?)
     }
 
     fn page(answer: &Self::Answer) -> Page {

@@ -7,10 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome};
+use syringe_core::probe_command::{KillCommand, NodeAction};
 use syringe_core::text::clean;
 
 use crate::call::CallContext;
-use crate::text::page::Page;
+use crate::terminal::page::Page;
 use crate::tools::action_answer::{self, ActionAnswer};
 use crate::tools::common_args::{NODE_HELP, node_name, whole_gpu};
 use crate::tools::operator_action;
@@ -111,12 +112,15 @@ impl OperatorAction for KillArgs {
         whole_gpu(Self::TOOL, &self.gpu)
     }
 
-    fn probe_arguments(&self, _: &CallContext, _: &Node) -> Vec<String> {
-        let numbers = [self.pid.to_string(), self.start_ticks.to_string(), self.grace().to_string()];
-        let [pid, ticks, grace] = numbers;
-        ["kill", "--gpu", &self.gpu, "--pid", &pid, "--start-ticks", &ticks, "--grace-seconds", &grace]
-            .map(str::to_owned)
-            .into()
+    fn node_action(&self, _: &CallContext, _: &Node, plan: bool) -> NodeAction {
+        let grace = Duration::from_secs(self.grace());
+        NodeAction::Kill(KillCommand {
+            gpu: self.gpu.clone(),
+            pid: self.pid,
+            start_ticks: self.start_ticks,
+            grace,
+            plan,
+        })
     }
 
     fn time(&self) -> Duration {
@@ -188,7 +192,7 @@ impl OperatorAction for KillArgs {
             plan.push_str(&format!("Command line (may be truncated): \"{}\"\n", clean(command, 120)));
         }
         if let Some(started) = process.and_then(|process| process.started_at) {
-            plan.push_str(&format!("It has been running since {}.\n", crate::text::table::second(started)));
+            plan.push_str(&format!("It has been running since {}.\n", crate::terminal::table::second(started)));
         }
         if let Some(bytes) = done.memory_before_bytes {
             plan.push_str(&format!("{} are in use on that GPU.\n", gibibytes(bytes)));

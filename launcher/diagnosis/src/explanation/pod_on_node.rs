@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::rules::gpu::unusable::precedes as precedes_bus_loss;
-use syringe_core::gpu_names::GpuNames;
+use crate::input::timeline::precedes as precedes_bus_loss;
 use syringe_core::classification::Class;
+use syringe_core::gpu_names::GpuNames;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::pod::PodFacts;

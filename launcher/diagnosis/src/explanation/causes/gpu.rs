@@ -49,9 +49,8 @@ pub(crate) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
 
 /// Events that stop the GPU, or the programs on it.
 fn grave(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
-    let is_grave = |event: &&KernelEvent| {
-        event_meaning::of(event).is_none_or(|judged| judged.severity >= Severity::Critical)
-    };
+    let is_grave =
+        |event: &&KernelEvent| event_meaning::of(event).is_none_or(|judged| judged.severity >= Severity::Critical);
     events.into_iter().filter(is_grave).collect()
 }
 

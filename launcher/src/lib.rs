@@ -11,6 +11,7 @@
 //! - `terminal`: tables and pages of text
 
 mod answer;
+mod answer_shape;
 mod args;
 pub mod audit;
 mod byte_budget;

@@ -1,5 +1,7 @@
 //! `diagnose_gpu_node`: every section and every rule over one node, with one probe.
 
+use std::collections::BTreeMap;
+
 use diagnosis::Diagnosis;
 use diagnosis::health::{GpuHealth, HealthStatus};
 use diagnosis::stack_stage::StackStage;
@@ -60,9 +62,11 @@ pub struct DiagnosisSection {
     pub affected_gpus: Vec<GpuHealth>,
     /// Every fact that was read, by section. Only with `detail`. `detail_omitted` names the sections that are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<BTreeMap<String, Value>>")]
     pub detail: Option<Value>,
     /// Sections of the detail that did not fit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-text" = "own"))]
     pub detail_omitted: Vec<String>,
 }
 

@@ -23,6 +23,7 @@ use crate::tools::action_answer::ActionAnswer;
 use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::client::connection::IN_CLUSTER;
+use kube_read::failure::Cause;
 use kube_read::reads::nodes;
 
 /// Maximum lifetime of the pod of an action. deploy/admission-policy.yaml allows at most 15 minutes.
@@ -322,11 +323,13 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     async fn act(&self, agreed: AgreedPlan) -> Result<ActionAnswer<D::Report>, Failure> {
         let AgreedPlan { plan, how } = agreed;
         let deadline = (self.call.settings.call_time() + self.action.time()).min(MAX_ACTION_TIME);
-        let request = self.request(Some(random_suffix()), deadline);
+        let request = self.request(Some(random_suffix()?), deadline);
         let note = self.note(plan.clone(), how.clone());
         let CallContext { prober, on_phase, .. } = self.call;
         let probed = match prober.act(self.connection, request, on_phase.clone(), note).await {
-            Err(failure) if failure.may_have_acted => return Err(self.with_state_afterwards(failure).await),
+            Err(failure) if failure.cause == Cause::ActionSent => {
+                return Err(self.with_state_afterwards(failure).await);
+            }
             probed => probed?,
         };
         let (done, note) = self.read(probed)?;

@@ -1,4 +1,4 @@
-//! What the bodies of all fuzz targets check: time, and the texts and size of the facts.
+//! The checks of all fuzz targets: time, and the texts and size of the facts.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What must hold for any input: the bodies of the fuzz targets of this crate (`fuzz/`). The tests run them on the committed
+//! Properties of any input: the bodies of the fuzz targets of this crate (`fuzz/`). The tests run them on the committed
 //! inputs.
 
 use crate::cgroup;

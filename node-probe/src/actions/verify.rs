@@ -46,7 +46,7 @@ pub(super) fn is_in_order(now: &GpuAfterReset) -> bool {
     now.troubles.is_empty() && now.not_read.is_empty()
 }
 
-/// What is wrong, and what could not be checked.
+/// The problems, and the values that could not be read.
 pub(super) fn in_words(now: &GpuAfterReset) -> String {
     let unread = (!now.not_read.is_empty()).then(|| format!("{} could not be read", now.not_read.join(", ")));
     now.troubles.iter().cloned().chain(unread).collect::<Vec<_>>().join("; ")

@@ -32,7 +32,7 @@ fn assert_devices(devices: PodResources, input: usize) {
     assert_clean(&facts, input);
 }
 
-/// What the kubelet's socket sends: frames of HTTP/2. After a first byte of 255 the rest is one message.
+/// The bytes that the kubelet's socket sends: frames of HTTP/2. After a first byte of 255 the rest is one message.
 pub fn pod_resources(data: &[u8]) {
     let message = match data.split_first() {
         Some((255, message)) => message.to_vec(),
@@ -56,7 +56,7 @@ pub fn pod_resources(data: &[u8]) {
 /// The message in what a server sends before it closes the connection.
 fn answer(sent: &[u8]) -> Option<Vec<u8>> {
     let (mut server, client) = UnixStream::pair().expect("two sockets");
-    // What does not fit into the buffer of the socket is cut.
+    // Bytes that do not fit into the buffer of the socket are cut.
     server.set_nonblocking(true).expect("a socket");
     let _ = server.write_all(sent);
     server.shutdown(Shutdown::Write).expect("a socket");

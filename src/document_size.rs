@@ -1,21 +1,23 @@
 //! The maximum size of a printed report, and the sizes of its sections.
 
+use crate::section_name::SectionName;
+
 /// Maximum size of a report. The largest one of a node with 16 GPUs has some 400 KB.
 pub const MAX_BYTES: usize = 4 << 20;
 
 /// The largest section of a printed report and its size in bytes. The document may end anywhere. `None`: it has no section.
-pub fn largest_section(document: &[u8]) -> Option<(&str, usize)> {
+pub fn largest_section(document: &[u8]) -> Option<(SectionName, usize)> {
     section_sizes(document).into_iter().max_by_key(|(_, size)| *size)
 }
 
 /// Name and size of each section, in the order of the document. Of a section that is cut, the part that is there.
-pub fn section_sizes(document: &[u8]) -> Vec<(&str, usize)> {
+pub fn section_sizes(document: &[u8]) -> Vec<(SectionName, usize)> {
     let mut sizes = Vec::new();
     // The names of the objects above the current position.
     let (mut depth, mut in_sections) = (0_usize, false);
     let (mut string_start, mut in_string, mut escaped) = (0, false, false);
     let mut last_string: &[u8] = b"";
-    let mut open: Option<(&str, usize)> = None;
+    let mut open: Option<(SectionName, usize)> = None;
     for (at, &byte) in document.iter().enumerate() {
         if in_string {
             match byte {
@@ -48,10 +50,9 @@ pub fn section_sizes(document: &[u8]) -> Vec<(&str, usize)> {
     sizes
 }
 
-/// A section's name. Anything else is not quoted in a message.
-fn name(text: &[u8]) -> Option<&str> {
-    let plain = text.len() <= 20 && text.iter().all(|byte| byte.is_ascii_lowercase() || *byte == b'_');
-    std::str::from_utf8(text).ok().filter(|_| plain)
+/// Anything but the name of a section is not quoted in a message.
+fn name(text: &[u8]) -> Option<SectionName> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -80,7 +81,7 @@ mod tests {
             let report = report(&hosts, &pods);
             let document = serde_json::to_vec(&report).expect("JSON");
             let alone = |section: &dyn erased::Json| section.length();
-            let expected = [("kubelet", alone(&report.sections.kubelet)), ("host", alone(&report.sections.host))];
+            let expected = [(SectionName::Kubelet, alone(&report.sections.kubelet)), (SectionName::Host, alone(&report.sections.host))];
             prop_assert_eq!(section_sizes(&document), expected);
         }
 

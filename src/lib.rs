@@ -18,6 +18,8 @@
 //! | [`classification`] | severity, class and action of kernel events and findings |
 //! | [`facts`] | what is read from a node, one file for each section |
 //! | `json_reader`, [`common_values`], `untrusted` | the JSON document: reading, common values, cleaning |
+//! | [`section_name`] | the names of the sections of a report |
+//! | [`probe_command`] | the commands of `node-probe` |
 //! | [`document_size`] | the maximum size of the document, and the sizes of its sections |
 //! | [`report`] | the document that `node-probe` prints: sections, their status and problems |
 //! | [`device_names`] | the names of one GPU in other sections |
@@ -41,9 +43,11 @@ pub mod json_reader;
 pub mod kernel_log;
 pub mod nvml_codes;
 pub mod pci;
+pub mod probe_command;
 pub mod report;
 #[cfg(feature = "scenarios")]
 pub mod scenarios;
+pub mod section_name;
 pub mod since;
 pub mod text;
 pub mod unknown;

@@ -18,6 +18,7 @@ use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
 use crate::facts::telemetry::Telemetry;
 use crate::facts::topology::Topology;
+use crate::section_name::SectionName;
 use crate::text::clean;
 use crate::{json_reader, untrusted};
 
@@ -302,43 +303,91 @@ impl<T> Section<T> {
     }
 }
 
+/// A section of any type.
+pub trait AnySection {
+    /// `None`: it is absent.
+    fn status(&self) -> Option<Status>;
+
+    fn has_data(&self) -> bool;
+
+    /// What could not be read of it.
+    fn problems(&self) -> &[Problem];
+
+    /// Adds problems. Returns `false` if the section is absent.
+    fn add_problems(&mut self, problems: &[Problem]) -> bool;
+
+    /// Replaces its data by the reason why there are none.
+    fn fail(&mut self, problem: Problem);
+
+    fn remove(&mut self);
+}
+
+impl<T> AnySection for Option<Section<T>> {
+    fn status(&self) -> Option<Status> {
+        self.as_ref().map(|section| section.status)
+    }
+
+    fn has_data(&self) -> bool {
+        Section::data_of(self).is_some()
+    }
+
+    fn problems(&self) -> &[Problem] {
+        self.as_ref().map(|section| section.problems.as_slice()).unwrap_or_default()
+    }
+
+    fn add_problems(&mut self, problems: &[Problem]) -> bool {
+        self.as_mut().map(|section| section.add_problems(problems.iter().cloned())).is_some()
+    }
+
+    fn fail(&mut self, problem: Problem) {
+        let duration_ms = self.as_ref().map_or(0, |section| section.duration_ms);
+        *self = Some(Section { duration_ms, ..Section::failed(problem) });
+    }
+
+    fn remove(&mut self) {
+        *self = None;
+    }
+}
+
 impl Sections {
+    /// Returns the section with this name.
+    pub fn get(&self, name: SectionName) -> &dyn AnySection {
+        match name {
+            SectionName::Inventory => &self.inventory,
+            SectionName::Telemetry => &self.telemetry,
+            SectionName::Topology => &self.topology,
+            SectionName::Ecc => &self.ecc,
+            SectionName::Processes => &self.processes,
+            SectionName::Mig => &self.mig,
+            SectionName::Kubelet => &self.kubelet,
+            SectionName::Host => &self.host,
+            SectionName::Xid => &self.xid,
+        }
+    }
+
+    /// Returns the section with this name, to change it.
+    pub fn get_mut(&mut self, name: SectionName) -> &mut dyn AnySection {
+        match name {
+            SectionName::Inventory => &mut self.inventory,
+            SectionName::Telemetry => &mut self.telemetry,
+            SectionName::Topology => &mut self.topology,
+            SectionName::Ecc => &mut self.ecc,
+            SectionName::Processes => &mut self.processes,
+            SectionName::Mig => &mut self.mig,
+            SectionName::Kubelet => &mut self.kubelet,
+            SectionName::Host => &mut self.host,
+            SectionName::Xid => &mut self.xid,
+        }
+    }
+
     /// Returns the name and status of every section that is present.
-    pub fn statuses(&self) -> Vec<(&'static str, Status)> {
-        let Self { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid } = self;
-        [
-            ("inventory", inventory.as_ref().map(|section| section.status)),
-            ("telemetry", telemetry.as_ref().map(|section| section.status)),
-            ("topology", topology.as_ref().map(|section| section.status)),
-            ("ecc", ecc.as_ref().map(|section| section.status)),
-            ("processes", processes.as_ref().map(|section| section.status)),
-            ("mig", mig.as_ref().map(|section| section.status)),
-            ("kubelet", kubelet.as_ref().map(|section| section.status)),
-            ("host", host.as_ref().map(|section| section.status)),
-            ("xid", xid.as_ref().map(|section| section.status)),
-        ]
-        .into_iter()
-        .filter_map(|(name, status)| Some((name, status?)))
-        .collect()
+    pub fn statuses(&self) -> Vec<(SectionName, Status)> {
+        SectionName::ALL.into_iter().filter_map(|name| Some((name, self.get(name).status()?))).collect()
     }
 
     /// Returns all problems, each with the name of its section.
-    pub fn problems(&self) -> Vec<(&'static str, &Problem)> {
-        fn of<'a, T>(name: &'static str, section: &'a Option<Section<T>>) -> Vec<(&'static str, &'a Problem)> {
-            section.iter().flat_map(|section| &section.problems).map(|problem| (name, problem)).collect()
-        }
-        let Self { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid } = self;
-        [
-            of("inventory", inventory),
-            of("telemetry", telemetry),
-            of("topology", topology),
-            of("ecc", ecc),
-            of("processes", processes),
-            of("mig", mig),
-            of("kubelet", kubelet),
-            of("host", host),
-            of("xid", xid),
-        ]
-        .concat()
+    pub fn problems(&self) -> Vec<(SectionName, &Problem)> {
+        let of = |name| self.get(name).problems().iter().map(move |problem| (name, problem));
+        SectionName::ALL.into_iter().flat_map(of).collect()
     }
 }

@@ -2,16 +2,31 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::section_name::SectionName;
+
 /// Something that could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Unknown {
-    /// Section of the report.
+    /// Sections of the report, separated by commas, or another source of facts: `pods`, `events`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-text" = "own")))]
     pub section: String,
     /// NVML index, if it is about one GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<u32>,
     /// The reason and the next step.
     pub why: String,
+}
+
+impl Unknown {
+    /// Creates the entry of a section, or of another source of facts.
+    pub fn new(section: impl ToString, why: impl Into<String>) -> Self {
+        Self { section: section.to_string(), gpu: None, why: why.into() }
+    }
+
+    /// Returns whether it is about this section, alone or with others.
+    pub fn is_of(&self, section: SectionName) -> bool {
+        self.section.split(", ").any(|name| name == section.as_str())
+    }
 }

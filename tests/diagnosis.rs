@@ -40,6 +40,7 @@ use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::kernel_log::LogOrigin;
 use syringe_core::kernel_log::events::{Clock, EventLog, Options};
 use syringe_core::report::{Problem, Report, Section};
+use syringe_core::section_name::SectionName;
 
 /// What a scenario must come to.
 #[derive(Debug, Deserialize)]
@@ -323,7 +324,7 @@ fn a_summary_of_one_section_is_about_that_section_only() {
         syringe_core::report::Sections { telemetry: report.sections.telemetry.clone(), ..Default::default() };
     let diagnosis = diagnose(&telemetry, &KubernetesFacts::default());
     assert_eq!(diagnosis.verdict, Verdict::NoFaultFound, "{}", told(&diagnosis));
-    assert_eq!(diagnosis.checked, ["telemetry"]);
+    assert_eq!(diagnosis.checked, [SectionName::Telemetry]);
     assert_eq!(diagnosis.not_requested.len(), 8);
     assert!(diagnosis.summary.contains("Only telemetry was checked"), "{}", diagnosis.summary);
     assert!(!diagnosis.summary.contains("Xid") && !diagnosis.summary.contains("memory"), "{}", diagnosis.summary);

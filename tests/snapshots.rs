@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use demo_cluster::{Fixture, Timing, demo, workloads_of};
 use gpu_syringe::command_line::command_of;
 use insta::{assert_json_snapshot, assert_snapshot};
-use node_probe::SectionName;
 use serde_json::{Value, json};
 use syringe_core::report::Report;
 use syringe_core::scenarios;
+use syringe_core::section_name::SectionName;
 
 use crate::bed::{Bed, node};
 
@@ -40,9 +40,9 @@ fn bind(folder: &str, assert: impl FnOnce()) {
 
 /// What one command of node-probe prints of a scenario.
 fn section(facts: &Report, name: SectionName) -> Value {
-    let outcome = node_probe::run(&[name.word().to_owned()], Some(facts));
+    let outcome = node_probe::run(&[name.as_str().to_owned()], Some(facts));
     let mut report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
-    report["sections"][name.word()].take()
+    report["sections"][name.as_str()].take()
 }
 
 /// Every facts file of `tests/scenarios`.
@@ -64,7 +64,7 @@ fn every_section_of_a_healthy_and_of_a_broken_node() {
         for name in SectionName::ALL {
             let section = section(&scenario.report(), name);
             let folder = format!("sections/{}", scenario.name);
-            bind(&folder, || assert_json_snapshot!(name.word(), section));
+            bind(&folder, || assert_json_snapshot!(name.as_str(), section));
         }
     }
 }
@@ -75,10 +75,10 @@ fn every_other_section_is_replayed_unchanged() {
     for (scenario, facts) in facts_files() {
         let saved = serde_json::to_value(&facts.sections).unwrap();
         for name in SectionName::ALL {
-            if let Some(saved) = saved.get(name.word())
+            if let Some(saved) = saved.get(name.as_str())
                 && name != SectionName::Xid
             {
-                assert_eq!(&section(&facts, name), saved, "{scenario}: {}", name.word());
+                assert_eq!(&section(&facts, name), saved, "{scenario}: {}", name.as_str());
             }
         }
     }

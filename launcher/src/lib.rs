@@ -11,6 +11,7 @@
 //! - `text`: answers as text for a terminal
 
 mod answer;
+mod answer_shape;
 mod args;
 pub mod audit;
 mod byte_budget;

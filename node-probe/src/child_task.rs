@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use syringe_core::section_name::SectionName;
 
 use crate::document::millis;
 use crate::paths::Paths;
-use crate::section::SectionName;
 
 /// The task of a child process.
 #[derive(Debug, Serialize, Deserialize)]

@@ -9,12 +9,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use syringe_core::probe_command::{
+    ActionCommand, ContainerId, HoldCommand, KillCommand, NodeAction, ProbeCommand, RESET_TIME, ReadCommand,
+    ResetCommand, StackContainer,
+};
+use syringe_core::section_name::SectionName;
 use syringe_core::since::Since;
 
-use crate::actions::{ActionRequest, KillArguments, ResetArguments, Switch};
-use crate::request::{Files, Request, StackLogOf};
-use crate::section::SectionName;
+use crate::actions::ActionRequest;
+use crate::request::{Files, Request};
 
 /// Maximum length of a GPU UUID. NVIDIA's UUIDs have 40 characters, those of MIG devices up to 60.
 const MAX_UUID: usize = 80;
@@ -71,7 +75,7 @@ struct ContainerArgs {
     container: Option<ContainerId>,
     /// Also read the end of the log of a container of NVIDIA's software for Kubernetes
     #[arg(long, value_name = "POD_UID/CONTAINER")]
-    stack_log: Option<StackLogName>,
+    stack_log: Option<StackContainer>,
 }
 
 #[derive(Subcommand)]
@@ -146,13 +150,19 @@ struct Reset {
     #[arg(long)]
     cordoned: bool,
     /// Refuse while the node is schedulable or pods hold the GPU: on or off
-    #[arg(long, value_name = "on|off", default_value = "on")]
+    #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On, hide_possible_values = true)]
     drain_check: Switch,
     /// Time for nvidia-smi: 1 to 600; a reset that takes longer has an unknown result
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = RESET_TIME.as_secs(), value_parser = clap::value_parser!(u64).range(1..=600))]
     reset_seconds: u64,
     #[command(flatten)]
     action_args: ActionArgs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Args)]
@@ -165,15 +175,14 @@ struct ActionArgs {
     once: Option<OnceId>,
 }
 
-/// Arguments of `hold`.
-#[derive(Args, Debug)]
-pub(crate) struct Hold {
+#[derive(Args)]
+struct Hold {
     /// Time until it exits on its own: 1 to 3600
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub(crate) seconds: u64,
+    seconds: u64,
     /// End early if node-probe release runs in the same container
     #[arg(long)]
-    pub(crate) releasable: bool,
+    releasable: bool,
 }
 
 /// The task of a run.
@@ -184,7 +193,7 @@ pub(crate) enum Invocation {
     /// Change the node and print the report about it.
     Act(Box<ActionRequest>),
     /// Wait, then end.
-    Hold(Hold),
+    Hold(HoldCommand),
     /// End the wait of another process.
     Release,
 }
@@ -226,49 +235,60 @@ fn parse<P: Parser>(args: impl Iterator<Item = OsString>) -> Result<P, UsageErro
 
 fn task(cli: Cli, files: Files, development: bool) -> Invocation {
     let Cli { timeout_ms, operator, command } = cli;
-    let timeout = Duration::from_millis(timeout_ms);
-    let nothing =
-        Request { sections: Vec::new(), since: None, container: None, stack_log: None, timeout, files, development };
-    let read = |sections: Vec<SectionName>, since: Option<Since>, container_args: Option<ContainerArgs>| {
-        let (container, stack_log) =
-            container_args.map_or((None, None), |container_args| (container_args.container, container_args.stack_log));
-        let (container, stack_log) = (container.map(|id| id.0), stack_log.map(|name| name.0));
-        Invocation::Read(Box::new(Request { sections, since, container, stack_log, ..nothing.clone() }))
-    };
-    let one = |section| read(vec![section], None, None);
-    match command {
-        Command::Inventory => one(SectionName::Inventory),
-        Command::Telemetry => one(SectionName::Telemetry),
-        Command::Topology => one(SectionName::Topology),
-        Command::Ecc => one(SectionName::Ecc),
-        Command::Processes => one(SectionName::Processes),
-        Command::Mig => one(SectionName::Mig),
-        Command::Kubelet => one(SectionName::Kubelet),
-        Command::Host(container_args) => read(vec![SectionName::Host], None, Some(container_args)),
-        Command::Xid(window) => read(vec![SectionName::Xid], window.since, None),
-        Command::All { window, container_args } => read(SectionName::ALL.to_vec(), window.since, Some(container_args)),
-        Command::Read { sections, container_args } => read(sections, None, Some(container_args)),
-        Command::Kill(Kill { gpu, pid, start_ticks, grace_seconds, action_args }) => {
-            let words = KillArguments { gpu: gpu.0, pid, start_ticks, grace_seconds, plan: action_args.plan };
-            Invocation::Act(Box::new(ActionRequest::kill(words, operator, action_args.once.map(|id| id.0), nothing)))
+    let request = |read| Request { read, timeout: Duration::from_millis(timeout_ms), files, development };
+    match probe_command(command, operator) {
+        ProbeCommand::Read(read) => Invocation::Read(Box::new(request(read))),
+        ProbeCommand::Act(command) => {
+            let request = request(ReadCommand::of([]));
+            Invocation::Act(Box::new(ActionRequest { operator, command, request }))
         }
-        Command::Reset(Reset { gpu, cordoned, drain_check, reset_seconds, action_args }) => {
-            let words = ResetArguments { gpu: gpu.0, plan: action_args.plan, cordoned, drain_check, reset_seconds };
-            Invocation::Act(Box::new(ActionRequest::reset(words, operator, action_args.once.map(|id| id.0), nothing)))
-        }
-        Command::Hold(hold) => Invocation::Hold(hold),
-        Command::Release => Invocation::Release,
+        ProbeCommand::Hold(hold) => Invocation::Hold(hold),
+        ProbeCommand::Release => Invocation::Release,
     }
 }
 
-impl FromStr for SectionName {
-    type Err = String;
+fn probe_command(command: Command, operator: bool) -> ProbeCommand {
+    let act = |action, once: Option<OnceId>| ActionCommand { action, once: once.map(|id| id.0) };
+    ProbeCommand::Read(match command {
+        Command::Inventory => SectionName::Inventory.into(),
+        Command::Telemetry => SectionName::Telemetry.into(),
+        Command::Topology => SectionName::Topology.into(),
+        Command::Ecc => SectionName::Ecc.into(),
+        Command::Processes => SectionName::Processes.into(),
+        Command::Mig => SectionName::Mig.into(),
+        Command::Kubelet => SectionName::Kubelet.into(),
+        Command::Host(container_args) => container_args.with(vec![SectionName::Host]),
+        Command::Xid(WindowArgs { since }) => ReadCommand { since, ..SectionName::Xid.into() },
+        Command::All { window: WindowArgs { since }, container_args } => {
+            ReadCommand { since, ..container_args.with(SectionName::ALL.to_vec()) }
+        }
+        Command::Read { sections, container_args } => container_args.with(sections),
+        Command::Kill(Kill { gpu, pid, start_ticks, grace_seconds, action_args: ActionArgs { plan, once } }) => {
+            let grace = Duration::from_secs(grace_seconds);
+            let kill = KillCommand { gpu: gpu.0, pid, start_ticks, grace, plan };
+            return ProbeCommand::Act(act(NodeAction::Kill(kill), once));
+        }
+        Command::Reset(Reset { gpu, cordoned, drain_check, reset_seconds, action_args: ActionArgs { plan, once } }) => {
+            let (drain_check, time) = (drain_check == Switch::On, Duration::from_secs(reset_seconds));
+            let reset = ResetCommand { gpu: gpu.0, plan, cordoned, drain_check, time };
+            return ProbeCommand::Act(act(NodeAction::Reset(reset), once));
+        }
+        Command::Hold(Hold { seconds, releasable }) => {
+            return ProbeCommand::Hold(HoldCommand { seconds, releasable, operator });
+        }
+        Command::Release => return ProbeCommand::Release,
+    })
+}
 
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|name| name.word() == word).ok_or_else(|| {
-            let known = Self::ALL.map(Self::word).join(", ");
-            format!("no such section; use one of: {known}")
-        })
+/// Parses the arguments of the shipped program into its command.
+pub(crate) fn command(args: impl Iterator<Item = OsString>) -> Option<ProbeCommand> {
+    let Shipped { cli: Cli { operator, command, .. } } = parse(args).ok()?;
+    Some(probe_command(command, operator))
+}
+
+impl ContainerArgs {
+    fn with(self, sections: Vec<SectionName>) -> ReadCommand {
+        ReadCommand { container: self.container, stack_log: self.stack_log, ..ReadCommand::of(sections) }
     }
 }
 
@@ -286,50 +306,6 @@ impl FromStr for GpuUuid {
             return Ok(Self(text.to_owned()));
         }
         Err("a GPU UUID has the form GPU-5b2c0a4e-….")
-    }
-}
-
-/// The container ID of the runtime.
-#[derive(Clone)]
-struct ContainerId(String);
-
-impl FromStr for ContainerId {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let plain = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if plain {
-            Ok(Self(text.to_ascii_lowercase()))
-        } else {
-            Err("it must be 64 hex digits, without the name of the runtime")
-        }
-    }
-}
-
-/// Pod and container. Neither can leave the folder that it becomes a part of.
-#[derive(Clone)]
-struct StackLogName(StackLogOf);
-
-impl FromStr for StackLogName {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        /// A static pod has the 32 hex digits of a hash in place of a UUID.
-        const UID: std::ops::RangeInclusive<usize> = 32..=36;
-        const LABEL: std::ops::RangeInclusive<usize> = 1..=63;
-        let uid = |uid: &str| {
-            UID.contains(&uid.len()) && uid.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
-        };
-        let label = |name: &str| {
-            let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-            LABEL.contains(&name.len()) && plain && !name.starts_with('-') && !name.ends_with('-')
-        };
-        match text.split_once('/') {
-            Some((pod_uid, container)) if uid(pod_uid) && label(container) => {
-                Ok(Self(StackLogOf { pod_uid: pod_uid.to_owned(), container: container.to_owned() }))
-            }
-            _ => Err("a pod's UID, a slash, and the name of a container"),
-        }
     }
 }
 

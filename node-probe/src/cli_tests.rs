@@ -1,10 +1,17 @@
 //! Tests of both command lines.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::CommandFactory;
+use syringe_core::probe_command::{
+    ActionCommand, ContainerId, HoldCommand, KillCommand, NodeAction, ProbeCommand, RESET_TIME, ReadCommand,
+    ResetCommand, StackContainer,
+};
+use syringe_core::section_name::SectionName;
+use syringe_core::since::Since;
 
-use super::{Development, Invocation, Shipped, UsageError, development, shipped};
+use super::{Development, Invocation, Shipped, UsageError, command, development, shipped};
 
 fn words(line: &str) -> impl Iterator<Item = OsString> {
     line.split_whitespace().map(OsString::from)
@@ -107,29 +114,89 @@ fn with(option: &str) -> String {
     }
 }
 
+/// Every kind of command that the launcher can send, with and without each option.
+fn commands() -> Vec<ProbeCommand> {
+    let flags = [false, true];
+    let container: ContainerId = "a1".repeat(32).parse().expect("an ID");
+    let stack_log = || format!("{}/driver", "0f".repeat(16)).parse::<StackContainer>().ok();
+    let since = |text: &str| text.parse::<Since>().ok();
+    let mut reads: Vec<ReadCommand> = SectionName::ALL.into_iter().map(ReadCommand::from).collect();
+    reads.push(ReadCommand::of([SectionName::Inventory, SectionName::Kubelet, SectionName::Processes]));
+    reads.push(ReadCommand::everything());
+    for read in reads.clone() {
+        reads.push(read.clone().with_container(Some(container.clone())));
+        if read.is_of_everything() || read.sections == [SectionName::Host] {
+            reads.push(ReadCommand { stack_log: stack_log(), ..read.clone() });
+            reads.push(ReadCommand { stack_log: stack_log(), ..read.clone() }.with_container(Some(container.clone())));
+        }
+        if read.is_of_everything() || read.sections == [SectionName::Xid] {
+            reads.push(ReadCommand { since: since("24h"), ..read.clone() });
+            reads.push(ReadCommand { since: since("2026-11-20T00:00:00Z"), ..read });
+        }
+    }
+    let mut commands: Vec<ProbeCommand> = reads.into_iter().map(ProbeCommand::from).collect();
+    for (plan, flag) in flags.into_iter().flat_map(|plan| flags.map(|flag| (plan, flag))) {
+        let once = (!plan).then(|| "abc".to_owned());
+        let grace = Duration::from_secs(10);
+        let kill = KillCommand { gpu: UUID.into(), pid: 42, start_ticks: 7, grace, plan };
+        commands.push(ProbeCommand::Act(ActionCommand { action: NodeAction::Kill(kill), once: once.clone() }));
+        for time in [RESET_TIME, Duration::from_secs(60)] {
+            let reset = ResetCommand { gpu: UUID.into(), plan, cordoned: flag, drain_check: !flag, time };
+            commands.push(ProbeCommand::Act(ActionCommand { action: NodeAction::Reset(reset), once: once.clone() }));
+        }
+        commands.push(ProbeCommand::Hold(HoldCommand { seconds: 90, releasable: plan, operator: flag }));
+    }
+    commands.push(ProbeCommand::Release);
+    commands
+}
+
 #[test]
-fn the_commands_of_the_launcher_are_accepted() {
+fn the_arguments_of_every_command_are_parsed_to_the_same_command() {
+    for expected in commands() {
+        let args = expected.to_args();
+        assert_eq!(command(args.iter().map(OsString::from)).as_ref(), Some(&expected), "{args:?}");
+    }
+}
+
+/// `deploy/admission-policy.yaml` admits these words in this order.
+#[test]
+fn the_arguments_keep_their_order() {
     let id = "a1".repeat(32);
+    let log = format!("{}/driver", "0f".repeat(16));
+    let written: Vec<_> = commands().iter().map(|command| command.to_args().join(" ")).collect();
     for line in [
         "all",
         "xid --since 24h",
-        "xid --since=2026-11-20T00:00:00Z",
         "read inventory,kubelet,processes",
         &format!("all --container {id}"),
-        &format!("read inventory,host --container {id}"),
+        &format!("read inventory,kubelet,processes --container {id}"),
+        &format!("all --container {id} --stack-log {log}"),
         "hold --seconds 90",
         "hold --seconds 90 --operator",
         "hold --releasable --seconds 90",
         "release",
+        &format!("--operator kill --gpu {UUID} --pid 42 --start-ticks 7 --grace-seconds 10 --plan"),
         &format!("--operator kill --gpu {UUID} --pid 42 --start-ticks 7 --grace-seconds 10 --once abc"),
-        &format!("--operator reset --gpu {UUID} --cordoned --drain-check off --reset-seconds 300 --plan"),
+        &format!("--operator reset --gpu {UUID} --plan"),
+        &format!("--operator reset --gpu {UUID} --cordoned --drain-check off --once abc"),
+    ] {
+        assert!(written.iter().any(|written| written == line), "{line}");
+    }
+}
+
+#[test]
+fn other_forms_of_a_command_are_accepted() {
+    for line in [
+        "xid --since=2026-11-20T00:00:00Z",
+        &format!("kill --gpu {UUID} --pid 42 --start-ticks 7"),
+        &format!("--operator reset --gpu {UUID} --cordoned --drain-check on --reset-seconds 300 --plan"),
         "--timeout-ms 3000 all",
         "all --timeout-ms 3000",
     ] {
         assert!(shipped(words(line)).is_ok(), "{line}: {}", refusal(line));
     }
     let Ok(Invocation::Read(request)) = shipped(words("read inventory,ecc")) else { panic!("a request") };
-    assert_eq!(request.sections.len(), 2);
+    assert_eq!(request.read, ReadCommand::of([SectionName::Inventory, SectionName::Ecc]));
     assert!(!request.development && request.files.root.is_none());
 }
 

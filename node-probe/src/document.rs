@@ -3,14 +3,11 @@
 use std::time::Duration;
 
 use syringe_core::document_size::{MAX_BYTES, largest_section};
-use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Sections, Status};
-
-use crate::section::SectionName;
+use syringe_core::report::{Problem, Report, SCHEMA_VERSION};
+use syringe_core::section_name::SectionName;
 
 /// The version in reports.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-const SECTIONS: usize = SectionName::ALL.len();
 
 /// A report without any section.
 pub(crate) fn blank() -> Report {
@@ -29,16 +26,14 @@ pub(crate) fn fit(report: Report) -> Report {
 
 fn fit_into(mut report: Report, most: usize) -> Report {
     // One section each time, so that the others stay.
-    for _ in 0..=SECTIONS {
+    for _ in 0..=SectionName::ALL.len() {
         let Ok(document) = serde_json::to_vec(&report) else { return report };
         // The newline.
         if document.len() < most {
             return report;
         }
         let Some((name, size)) = largest_section(&document) else { break };
-        let name = name.to_owned();
-        let problem = too_large(&name, size, most);
-        drop_section(&mut report.sections, &name, problem);
+        report.sections.get_mut(name).fail(too_large(name.as_str(), size, most));
     }
     Report { error: Some(too_large("report", most, most)), ..blank() }
 }
@@ -56,30 +51,11 @@ fn too_large(name: &str, size: usize, most: usize) -> Problem {
     }
 }
 
-fn drop_section(sections: &mut Sections, name: &str, problem: Problem) {
-    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid } = sections;
-    match name {
-        "inventory" => fail(inventory, problem),
-        "telemetry" => fail(telemetry, problem),
-        "topology" => fail(topology, problem),
-        "ecc" => fail(ecc, problem),
-        "processes" => fail(processes, problem),
-        "mig" => fail(mig, problem),
-        "kubelet" => fail(kubelet, problem),
-        "host" => fail(host, problem),
-        _ => fail(xid, problem),
-    }
-}
-
-fn fail<T>(section: &mut Option<Section<T>>, problem: Problem) {
-    let duration_ms = section.as_ref().map_or(0, |section| section.duration_ms);
-    *section = Some(Section { status: Status::Error, duration_ms, data: None, problems: vec![problem] });
-}
-
 #[cfg(test)]
 mod tests {
     use syringe_core::facts::host::Host;
     use syringe_core::facts::inventory::Inventory;
+    use syringe_core::report::{Section, Sections, Status};
 
     use super::*;
 

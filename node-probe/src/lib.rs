@@ -10,7 +10,6 @@
 //! Each module imports only from those above it:
 //!
 //! ```text
-//!   section        names of the sections
 //!   document       the report as JSON, of limited size; its version and units
 //!   request        what a run reads
 //!   hold           keeps the probe's container open
@@ -68,7 +67,6 @@ mod paths;
 mod privileges;
 mod replay;
 mod request;
-mod section;
 #[cfg(test)]
 mod testing;
 #[cfg(target_os = "linux")]
@@ -79,6 +77,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use syringe_core::probe_command::ProbeCommand;
 use syringe_core::report::{Problem, Report, Sections, Source, Status};
 
 use crate::cli::{Invocation, UsageError};
@@ -86,7 +85,7 @@ pub use crate::document::VERSION;
 use crate::document::blank;
 pub use crate::hold::RELEASE_FILE;
 use crate::request::Request;
-pub use crate::section::SectionName;
+pub use syringe_core::section_name::SectionName;
 
 /// Answered, completely or in part.
 const ANSWERED: i32 = 0;
@@ -210,6 +209,11 @@ pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
         Ok(Invocation::Act(act)) => answer(actions::run(&act, replay), false),
         Err(outcome) => outcome,
     }
+}
+
+/// Returns the command of a command line of the shipped program (without its name); `None` if it is wrong.
+pub fn parse(args: &[String]) -> Option<ProbeCommand> {
+    cli::command(args.iter().map(OsString::from))
 }
 
 /// A wrong command line as a document; help as text.

@@ -11,12 +11,12 @@ use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::facts::topology;
 use syringe_core::kernel_log as xid;
 use syringe_core::kernel_log::{Clock, EventLog, LogOrigin, Options};
-use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Sections, Source};
+use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Source};
+use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 
 use crate::document::{VERSION, blank};
 use crate::request::Request;
-use crate::section::SectionName;
 
 /// Maximum size of a facts file. A full report of 16 GPUs has 100 KB; saved kernel logs can be long.
 const LARGEST_FILE_BYTES: u64 = 256 << 20;
@@ -66,9 +66,17 @@ fn what_instead(text: &[u8], facts: &Report) -> String {
 
 /// The requested sections of `facts`, with the kernel log parsed and the window applied.
 pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
-    let mut sections = Sections::default();
-    for name in &request.sections {
-        copy(*name, facts, request, &mut sections);
+    let mut sections = facts.sections.clone();
+    for name in SectionName::ALL {
+        let section = sections.get_mut(name);
+        if !request.read.sections.contains(&name) {
+            section.remove();
+        } else if section.status().is_none() {
+            section.fail(not_in_facts(name));
+        }
+    }
+    if request.read.sections.contains(&SectionName::Xid) {
+        sections.xid = Some(kernel_log(facts, request));
     }
     let Report { hostname, boot_id, kernel, taken_at, duration_ms, probe_version, .. } = facts.clone();
     let probe_version = if probe_version.is_empty() { VERSION.into() } else { probe_version };
@@ -85,40 +93,24 @@ pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
     }
 }
 
-fn copy(name: SectionName, facts: &Report, request: &Request, into: &mut Sections) {
-    let from = &facts.sections;
-    match name {
-        SectionName::Inventory => into.inventory = Some(saved(name, &from.inventory)),
-        SectionName::Telemetry => into.telemetry = Some(saved(name, &from.telemetry)),
-        SectionName::Topology => into.topology = Some(saved(name, &from.topology)),
-        SectionName::Ecc => into.ecc = Some(saved(name, &from.ecc)),
-        SectionName::Processes => into.processes = Some(saved(name, &from.processes)),
-        SectionName::Mig => into.mig = Some(saved(name, &from.mig)),
-        SectionName::Kubelet => into.kubelet = Some(saved(name, &from.kubelet)),
-        SectionName::Host => into.host = Some(saved(name, &from.host)),
-        SectionName::Xid => into.xid = Some(kernel_log(facts, request)),
+fn not_in_facts(name: SectionName) -> Problem {
+    Problem {
+        what: name.to_string(),
+        why: format!("the facts file has no {name} section"),
+        next_step: "Take the facts again with: node-probe all".into(),
+        code: "not_in_facts".into(),
+        gpu: None,
     }
-}
-
-fn saved<T: Clone>(name: SectionName, section: &Option<Section<T>>) -> Section<T> {
-    section.clone().unwrap_or_else(|| {
-        Section::failed(Problem {
-            what: name.word().into(),
-            why: format!("the facts file has no {} section", name.word()),
-            next_step: "Take the facts again with: node-probe all".into(),
-            code: "not_in_facts".into(),
-            gpu: None,
-        })
-    })
 }
 
 /// The `xid` section: parsed from the raw records if the file has them, otherwise as it was saved.
 fn kernel_log(facts: &Report, request: &Request) -> Section<KernelLog> {
-    let since = request.since.as_ref().map(|since| since.resolve(facts.taken_at.unwrap_or(Timestamp::MAX)));
+    let since = request.read.since.as_ref().map(|since| since.resolve(facts.taken_at.unwrap_or(Timestamp::MAX)));
     let mut section = if let Some(path) = &request.files.kernel_log {
         from_file(path, since)
     } else if facts.kernel_log.is_empty() {
-        let mut saved = saved(SectionName::Xid, &facts.sections.xid);
+        let absent = || Section::failed(not_in_facts(SectionName::Xid));
+        let mut saved = facts.sections.xid.clone().unwrap_or_else(absent);
         if let (Some(since), Some(log)) = (since, &mut saved.data) {
             xid::drop_events_before(log, since);
         }
@@ -146,7 +138,7 @@ fn from_file(path: &Path, since: Option<Timestamp>) -> Section<KernelLog> {
 
 #[cfg(not(target_os = "linux"))]
 fn from_file(_: &Path, _: Option<Timestamp>) -> Section<KernelLog> {
-    saved(SectionName::Xid, &None)
+    Section::failed(not_in_facts(SectionName::Xid))
 }
 
 fn parse(facts: &Report, window: Option<Timestamp>) -> KernelLog {

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use syringe_core::since::Since;
-
-use crate::section::SectionName;
+use syringe_core::probe_command::ReadCommand;
+use syringe_core::section_name::SectionName;
 
 /// Files that replace the machine. Only the development program has options for them.
 #[derive(Args, Clone, Debug, Default)]
@@ -26,26 +25,11 @@ pub(crate) struct Files {
     pub(crate) kernel_log: Option<PathBuf>,
 }
 
-/// A container of NVIDIA's software for Kubernetes whose log is to be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StackLogOf {
-    /// UID of its pod, validated: hex digits and dashes.
-    pub(crate) pod_uid: String,
-    /// Its name, validated: a DNS label.
-    pub(crate) container: String,
-}
-
 /// A validated request for a report.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// The sections to print.
-    pub(crate) sections: Vec<SectionName>,
-    /// Start of the window for kernel events.
-    pub(crate) since: Option<Since>,
-    /// A container whose devices are read.
-    pub(crate) container: Option<String>,
-    /// A container whose log is to be read.
-    pub(crate) stack_log: Option<StackLogOf>,
+    /// The sections to print, with options.
+    pub(crate) read: ReadCommand,
     /// Time for everything.
     pub(crate) timeout: Duration,
     /// Files that replace the machine; always empty in the shipped program.
@@ -58,6 +42,6 @@ impl Request {
     /// This request with other sections, for an action.
     pub(crate) fn of(&self, sections: Vec<SectionName>) -> Self {
         let files = Files { kernel_log: None, ..self.files.clone() };
-        Self { sections, since: None, container: None, stack_log: None, files, ..self.clone() }
+        Self { read: ReadCommand::of(sections), files, ..self.clone() }
     }
 }

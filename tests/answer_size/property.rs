@@ -46,7 +46,7 @@ fn all_facts() -> BTreeMap<String, Value> {
 /// Checks one answer as a host gets it, and returns whether it was cut.
 fn check(tool: &str, about: &str, json: &Value) -> bool {
     let entry = registry::all(Mode::Operator).into_iter().find(|entry| entry.name == tool).unwrap();
-    let schema = jsonschema::draft202012::new(&(entry.output_schema)()).unwrap();
+    let schema = jsonschema::draft202012::new(&entry.output_schema()).unwrap();
     let faults: Vec<_> = schema.iter_errors(json).map(|error| error.to_string()).collect();
     assert!(faults.is_empty(), "{tool} {about}: {faults:?}");
     let result = serde_json::to_value(mcp::tool_result(json.clone())).unwrap();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::{Problem, Report, Section, Sections};
+use syringe_core::section_name::SectionName;
 
 use super::{plain, replayed, scenarios, told};
 
@@ -176,7 +177,7 @@ fn a_log_of_hardware_faults_is_not_clear_and_one_section_says_so() {
     let diagnosis = judged(&part);
     assert!(diagnosis.verdict >= Verdict::Critical, "{}", told(&diagnosis));
     assert!(diagnosis.summary.contains("Only xid was checked"), "{}", diagnosis.summary);
-    assert_eq!(diagnosis.checked, ["xid"]);
+    assert_eq!(diagnosis.checked, [SectionName::Xid]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::{KubernetesFacts, NvidiaPod};
 use syringe_core::report::Report;
+use syringe_core::section_name::SectionName;
 
 use crate::conclusion::{contradictions, health, not_checked, plan, summary, unknown};
 use crate::finding::{Diagnosis, Verdict};
@@ -29,8 +30,8 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
     let not_requested = unknown::unchecked_sections(&node);
     let mut in_part = node.partly_checked();
-    if unknown.iter().any(|one| one.section == "host") && !in_part.contains(&"host") {
-        in_part.push("host");
+    if unknown.iter().any(|one| one.section == SectionName::Host.as_str()) && !in_part.contains(&SectionName::Host) {
+        in_part.push(SectionName::Host);
     }
     let mut checked = node.checked();
     checked.retain(|section| !in_part.contains(section));
@@ -42,15 +43,14 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
         Severity::Info if !not_requested.is_empty() => Verdict::NoFaultFound,
         Severity::Info => Verdict::Healthy,
     };
-    let words = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
     let kernel_log = node.kernel_log().map(|log| log.coverage.clone()).unwrap_or_default();
     Diagnosis {
         verdict,
         undecided: undecided || nothing_read || no_gpu,
         summary: summary::write(&node, verdict, &concluded),
-        checked: words(checked),
-        partly_checked: words(in_part),
-        not_requested: words(not_requested),
+        checked,
+        partly_checked: in_part,
+        not_requested,
         plan,
         not_checked: not_checked::list(&node),
         unknown,

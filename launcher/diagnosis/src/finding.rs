@@ -9,6 +9,7 @@ use crate::health::Health;
 use crate::stack_stage::StackStage;
 use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::pci::PciAddress;
+use syringe_core::section_name::SectionName;
 
 /// The diagnosis of one node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -20,13 +21,13 @@ pub struct Diagnosis {
     pub summary: String,
     /// Sections of the report that were read in full and evaluated. The verdict is about these and `partly_checked` only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub checked: Vec<String>,
+    pub checked: Vec<SectionName>,
     /// Sections that were read in part: see `unknown`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub partly_checked: Vec<String>,
+    pub partly_checked: Vec<SectionName>,
     /// Sections that were not requested. The verdict does not cover them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub not_requested: Vec<String>,
+    pub not_requested: Vec<SectionName>,
     /// The findings, worst first.
     pub findings: Vec<Finding>,
     /// One plan for each GPU or node that several findings are about.
@@ -58,6 +59,7 @@ pub struct Diagnosis {
 #[serde(default)]
 pub struct Finding {
     /// Stable id, e.g. `gpu-off-bus`.
+    #[schemars(extend("x-text" = "own"))]
     pub id: String,
     /// The severity.
     pub severity: Severity,
@@ -70,6 +72,7 @@ pub struct Finding {
     #[serde(skip)]
     pub addresses: Vec<PciAddress>,
     /// A short title.
+    #[schemars(extend("x-text" = "own"))]
     pub title: String,
     /// The facts behind the finding, with their values and times.
     pub evidence: Vec<String>,
@@ -77,6 +80,7 @@ pub struct Finding {
     pub action: Action,
     /// Documentation that the rule is based on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-text" = "own"))]
     pub reference: Option<String>,
 }
 
@@ -139,6 +143,7 @@ pub struct Plan {
     /// The steps, in order.
     pub steps: Vec<String>,
     /// Ids of the findings that the plan resolves.
+    #[schemars(extend("x-text" = "own"))]
     pub findings: Vec<String>,
     /// PCI addresses of its GPUs; empty for a plan of the node.
     #[serde(skip)]

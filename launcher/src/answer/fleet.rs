@@ -22,9 +22,11 @@ pub struct FleetAnswer {
     /// Numbers of nodes by result of the read.
     pub totals: NodeCounts,
     /// Nodes that were read, by verdict.
+    #[schemars(extend("x-text" = "own"))]
     pub verdicts: BTreeMap<String, usize>,
     /// Sections that were checked, if not all: no verdict is then about a whole node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-text" = "own"))]
     pub checked_only: Vec<String>,
     /// Findings of all nodes, worst first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -109,6 +111,7 @@ pub struct NodeCounts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Outlier {
     /// What differs: `driver_version`, `gpus`, `pcie_lanes`, `hottest_celsius`, …
+    #[schemars(extend("x-text" = "own"))]
     pub what: &'static str,
     /// The value on these nodes.
     pub value: String,
@@ -137,12 +140,14 @@ pub struct ModelGroup {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FleetFinding {
     /// Stable identifier.
+    #[schemars(extend("x-text" = "own"))]
     pub id: String,
     /// Highest severity on any node.
     pub severity: Severity,
     /// Who caused it.
     pub class: Class,
     /// Short text.
+    #[schemars(extend("x-text" = "own"))]
     pub title: String,
     /// The nodes.
     pub nodes: NodeNames,

@@ -4,6 +4,7 @@ use diagnosis::finding::{Diagnosis, Finding, Plan, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::kernel_log::Coverage;
+use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
 use crate::exit_status::{CommandAnswer, Outcome};
@@ -27,13 +28,13 @@ pub struct NodeAnswer<T> {
     pub summary: String,
     /// Sections that were read in full and checked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub checked: Vec<String>,
+    pub checked: Vec<SectionName>,
     /// Sections of which a part could not be read. `unknown` says which. The rest of the section was checked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub partly_checked: Vec<String>,
+    pub partly_checked: Vec<SectionName>,
     /// Sections that this tool does not read. `diagnose_gpu_node` reads all sections.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub not_requested: Vec<String>,
+    pub not_requested: Vec<SectionName>,
     /// Worst first.
     pub findings: Vec<Finding>,
     /// Findings left out of `findings` for space.

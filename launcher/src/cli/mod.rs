@@ -122,7 +122,7 @@ async fn run(cli: Cli, output: Output) -> u8 {
         // Standard error of the server is a log: JSON lines only.
         Err(failure) if serves => {
             tracing::error!(failure = %text::clean_keeping_lines(&failure.to_string()), "ended");
-            if failure.is_usage { USAGE } else { NOT_KNOWN }
+            if failure.is_usage() { USAGE } else { NOT_KNOWN }
         }
         Err(failure) => {
             let code = output.complain(&failure);

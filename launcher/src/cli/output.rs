@@ -112,7 +112,7 @@ impl Output {
         if !(on_stdout && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()) {
             complain(failure);
         }
-        if failure.is_usage { USAGE } else { NOT_KNOWN }
+        if failure.is_usage() { USAGE } else { NOT_KNOWN }
     }
 }
 

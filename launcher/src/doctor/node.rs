@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use syringe_core::probe_command::ProbeCommand;
+use syringe_core::section_name::SectionName;
 use tokio_util::sync::CancellationToken;
 
 use super::check::Check;
@@ -42,7 +44,7 @@ pub(super) async fn probe(
     }
     let request = ProbeRequest {
         node: name.to_owned(),
-        command: vec!["inventory".to_owned()],
+        command: ProbeCommand::Read(SectionName::Inventory.into()),
         tool: "doctor",
         target: None,
         deadline: settings.call_time(),

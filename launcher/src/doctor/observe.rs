@@ -24,6 +24,8 @@ use kube_read::client::api_status::{is_not_a_status, is_page_of_proxy};
 use kube_read::failure::kube_reason;
 use kube_read::objects::node_labels::is_gpu_node;
 use kube_read::reads::nodes;
+use syringe_core::probe_command::ProbeCommand;
+use syringe_core::section_name::SectionName;
 
 /// The answer to a question, as far as one came.
 #[derive(Clone, Debug)]
@@ -291,8 +293,9 @@ const EXEC_TIME: Duration = Duration::from_secs(6);
 async fn try_exec(connection: &Connection, namespace: &str, end: Instant) -> ExecAnswer {
     let path = <Pod as kube::Resource>::url_path(&(), Some(namespace));
     let params = AttachParams::default().container(probe::CONTAINER).stdin(true).stdout(true).stderr(true).tty(false);
-    // A command that the policy admits.
-    let request = match Request::new(path).exec("gpu-syringe-doctor", ["node-probe", "inventory"], &params) {
+    // The policy admits this command.
+    let argv = ProbeCommand::Read(SectionName::Inventory.into()).argv();
+    let request = match Request::new(path).exec("gpu-syringe-doctor", argv, &params) {
         Ok(request) => request,
         Err(error) => return ExecAnswer::Unknown(error.to_string()),
     };

@@ -61,7 +61,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
     }
     let hottest = telemetry.iter().flat_map(|all| &all.gpus).filter_map(|gpu| gpu.temperature.gpu_celsius).max();
     let in_part = diagnosis.partly_checked.into_iter().map(|section| format!("{section} (in part)"));
-    let checked = diagnosis.checked.into_iter().chain(in_part).collect();
+    let checked = diagnosis.checked.into_iter().map(|section| section.to_string()).chain(in_part).collect();
     NodeRow {
         node: node.name_any(),
         verdict: diagnosis.verdict,

@@ -15,8 +15,9 @@ use crate::probe::Phase;
 use crate::settings::ProbeMethod;
 use kube_read::Connection;
 use kube_read::Failure;
-use kube_read::failure::{RejectionReason, Scope};
+use kube_read::failure::Cause;
 use kube_read::objects::node_conditions::is_ready;
+use syringe_core::probe_command::ReadCommand;
 
 /// Additional time for a node if node-probe is uploaded to it: 4 MB at 130 kB/s.
 const UPLOAD_TIME: Duration = Duration::from_secs(30);
@@ -40,7 +41,7 @@ pub(crate) enum NodeOutcome<R> {
 impl<R> NodeOutcome<R> {
     /// Whether it failed for a reason that applies to every node.
     fn applies_to_cluster(&self) -> bool {
-        matches!(self, Self::Failed(Failure { scope: Scope::Cluster, .. }))
+        matches!(self, Self::Failed(failure) if failure.cause.is_cluster_wide())
     }
 }
 
@@ -49,7 +50,7 @@ pub(crate) struct ParallelReads<'a> {
     pub(crate) call: &'a CallContext,
     pub(crate) connection: &'a Connection,
     pub(crate) tool: &'static str,
-    pub(crate) command: &'a [String],
+    pub(crate) command: &'a ReadCommand,
 }
 
 impl ParallelReads<'_> {
@@ -114,7 +115,7 @@ impl ParallelReads<'_> {
         let upload_time = UPLOAD_TIME.min(left - time);
         let connection = self.connection;
         let known = NodeToRead { connection, kubernetes: node, existing_pods: None, time, upload_time };
-        let read = read_node::read_or_refused(quiet, known, self.tool, self.command.to_vec());
+        let read = read_node::read_or_refused(quiet, known, self.tool, self.command.clone());
         // The probe task continues until its pod is deleted, even if nobody waits for it.
         let read = match timeout_at(end, read).await {
             Ok(read) => read,
@@ -136,7 +137,7 @@ impl ParallelReads<'_> {
             }
             Err(failure) => {
                 // A missing method costs nothing, and may be there a moment later.
-                let is_fault = failure.obstacle != Some(RejectionReason::NoMethod);
+                let is_fault = !matches!(failure.cause, Cause::NoMethod { .. });
                 if is_fault && !self.call.cancel.is_cancelled() && is_ready(node) {
                     failure_backoff.record_result(server, &name, Some(&failure.why));
                 }

@@ -33,7 +33,7 @@ fn definition(entry: &ToolEntry, contexts: &[String], takes_tokens: bool) -> Too
         .idempotent(!entry.destructive)
         .open_world(true);
     Tool::new(entry.name, format!("{} {DATA}", entry.description), Arc::new(input))
-        .with_raw_output_schema(Arc::new(object((entry.output_schema)())))
+        .with_raw_output_schema(Arc::new(object(entry.output_schema())))
         .with_annotations(annotations)
         .with_meta(MetaObject(JsonObject::from_iter([(RESULT_SIZE.to_owned(), json!(2 * MAX_ANSWER))])))
 }

@@ -7,7 +7,9 @@ use diagnosis::first_failing_pod;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput};
+use syringe_core::probe_command::{ReadCommand, StackContainer};
 use syringe_core::report::{Problem, Report, Section, Source};
+use syringe_core::section_name::SectionName;
 use syringe_core::since::Since;
 use syringe_core::text::clean;
 
@@ -19,7 +21,7 @@ use crate::settings::ProbeMethod;
 use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::client::api_error::unread_input;
-use kube_read::failure::RejectionReason;
+use kube_read::failure::Cause;
 use kube_read::objects::node_conditions::is_ready;
 use kube_read::objects::node_facts as node_gpus;
 use kube_read::reads::existing_pods::ExistingPods;
@@ -60,43 +62,22 @@ pub(crate) struct NodeToRead<'a> {
 
 /// What a probe reads.
 pub(crate) struct ReadRequest {
-    /// Arguments of `node-probe`.
-    command: Vec<String>,
+    command: ReadCommand,
     /// The container that the request is about.
     target: Option<TargetContainer>,
-    /// Start of the requested kernel messages; all by default.
-    since: Option<Since>,
 }
 
-impl From<Vec<String>> for ReadRequest {
-    fn from(command: Vec<String>) -> Self {
-        Self { command, target: None, since: None }
+impl<C: Into<ReadCommand>> From<C> for ReadRequest {
+    fn from(command: C) -> Self {
+        Self { command: command.into(), target: None }
     }
 }
 
 impl ReadRequest {
     /// Everything, and one container.
     pub(crate) fn everything_about(target: Option<TargetContainer>) -> Self {
-        let command = vec!["all".to_owned()];
-        let command = target.as_ref().map_or(command.clone(), |target| target.add_container_option(&command));
-        Self { command, target, since: None }
-    }
-
-    /// The kernel messages.
-    pub(crate) fn kernel_log(since: Option<Since>) -> Self {
-        let mut command = vec!["xid".to_owned()];
-        command.extend(since.iter().flat_map(|since| ["--since".to_owned(), since.word()]));
-        Self { command, target: None, since }
-    }
-
-    /// Whether the answer contains kernel messages.
-    fn is_of_kernel_log(&self) -> bool {
-        self.command.first().is_some_and(|part| matches!(part.as_str(), "all" | "xid"))
-    }
-
-    /// Whether the answer needs all rules, including those about pods.
-    fn is_of_everything(&self) -> bool {
-        self.command.first().is_some_and(|part| part == "all")
+        let id = target.as_ref().and_then(|target| target.id.clone());
+        Self { command: ReadCommand::everything().with_container(id), target }
     }
 }
 
@@ -136,10 +117,10 @@ pub(crate) async fn read_or_api_only(
     ask: impl Into<ReadRequest>,
 ) -> Result<NodeReading, Failure> {
     let ask = ask.into();
-    let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
+    let (since, with_log) = (ask.command.since.clone(), ask.command.sections.contains(&SectionName::Xid));
     // Without a probe there are no processes to compare with pods.
     let probed = call.settings.via != ProbeMethod::None && is_ready(kubernetes);
-    let listed = match ask.is_of_everything() && probed {
+    let listed = match ask.command.is_of_everything() && probed {
         true => Some(ExistingPods::on_node(connection, &kubernetes.name_any(), call.time_left()).await),
         false => None,
     };
@@ -195,7 +176,7 @@ pub(crate) async fn read_with_object(
 ) -> Result<NodeReading, Failure> {
     let NodeToRead { connection, kubernetes, .. } = known;
     match read_or_refused(call, known, tool, ask).await {
-        Err(Failure { why, next_step, deleted, obstacle: Some(RejectionReason::NoMethod), .. }) => {
+        Err(Failure { why, next_step, deleted, cause: Cause::NoMethod { .. }, .. }) => {
             let mut read = without_probe(connection, kubernetes, &why, &next_step);
             if deleted {
                 read.note.note.get_or_insert_default().push_str(" The pods that did not run the probe were deleted.");
@@ -221,7 +202,7 @@ pub(crate) async fn read_or_refused(
     call.settings.check_node_allowed(kubernetes)?;
     nodes::must_be_ready(kubernetes)?;
     let name = kubernetes.name_any();
-    let ReadRequest { mut command, target, since: _ } = ask.into();
+    let ReadRequest { mut command, target } = ask.into();
     // If pods cannot be listed, the rules about pods have no result.
     let (existing_pods, mut not_listed) = match existing_pods.transpose() {
         Ok(existing_pods) => (existing_pods, None),
@@ -229,18 +210,19 @@ pub(crate) async fn read_or_refused(
     };
     let facts = cluster_facts::from_objects(kubernetes, existing_pods.as_ref());
     let failing = first_failing_pod(&facts).map(|(pod, _)| pod.clone());
-    if command.first().is_some_and(|part| part == "all") {
-        command.extend(stack_log(&facts).into_iter().flatten());
+    if command.is_of_everything() {
+        command.stack_log = stack_log(&facts);
     }
     let deadline = time.saturating_sub(RESERVED_FOR_DELETION);
-    let request = ProbeRequest { node: name.clone(), command, tool, target, deadline, upload_time };
+    let request = ProbeRequest { node: name.clone(), command: command.into(), tool, target, deadline, upload_time };
     let (probed, cluster) = tokio::join!(
         probe(call, connection, request),
         cluster_facts::add_from_api(connection, kubernetes, facts, failing, deadline)
     );
     let probed = match probed {
-        Err(Failure { next_step, left_behind, obstacle: Some(RejectionReason::Policy(who)), .. }) => {
-            let mut read = without_probe(connection, kubernetes, &format!("{who} forbids it"), &next_step);
+        Err(Failure { next_step, left_behind, cause: Cause::Policy(policy), .. }) => {
+            let why = format!("{} forbids it", policy.name);
+            let mut read = without_probe(connection, kubernetes, &why, &next_step);
             (read.note.deleted, read.note.left_behind) = (left_behind.is_none(), left_behind);
             return Ok(read);
         }
@@ -267,13 +249,10 @@ pub(crate) async fn read_or_refused(
     Ok(NodeReading { report, diagnosis, note, existing_pods, cluster })
 }
 
-/// The option of node-probe that names the log of the first container of NVIDIA's stack that does not start.
-fn stack_log(facts: &KubernetesFacts) -> Option<[String; 2]> {
+/// The first container of NVIDIA's stack that does not start.
+fn stack_log(facts: &KubernetesFacts) -> Option<StackContainer> {
     let (pod, container) = first_failing_pod(facts)?;
-    let plain = |text: &str, extra: fn(u8) -> bool| !text.is_empty() && text.len() <= 63 && text.bytes().all(extra);
-    let uid = plain(&pod.uid, |byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-');
-    let name = plain(container, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    (uid && name).then(|| ["--stack-log".to_owned(), format!("{}/{container}", pod.uid)])
+    format!("{}/{container}", pod.uid).parse().ok()
 }
 
 /// The result for a node without a probe: all hardware facts are unknown, with the reason.
@@ -297,13 +276,17 @@ async fn probe(call: &CallContext, connection: &Connection, request: ProbeReques
 
 /// The section of a report, or the failure that it could not be read at all; with what the probe left, if it did. Empty
 /// where no probe ran: then the answer says so itself, and has what Kubernetes knows.
-pub(crate) fn section<T: Default>(note: &ProbeSummary, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+pub(crate) fn section<T: Default>(
+    note: &ProbeSummary,
+    name: SectionName,
+    section: Option<Section<T>>,
+) -> Result<T, Failure> {
     let ProbeSummary { node, left_behind, deleted, source, .. } = note;
     data_of(node, name, section)
         .map_err(|failure| failure.deleted(*deleted && *source != Source::Api).leaving(left_behind.clone()))
 }
 
-fn data_of<T: Default>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+fn data_of<T: Default>(node: &str, name: SectionName, section: Option<Section<T>>) -> Result<T, Failure> {
     let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
     let section = section.ok_or_else(missing)?;
     let problem = section.problems.into_iter().next();

@@ -26,7 +26,6 @@ mod target_container;
 
 pub use audit_record::{ActionDetails, AuditRecord};
 pub use lifecycle::launcher_identity::LauncherIdentity;
-pub(crate) use lifecycle::pod_spec::ONCE;
 pub use lifecycle::pod_spec::{CONTAINER, MANAGED_BY, ProbePod};
 pub(crate) use lifecycle::random_name::random_suffix;
 pub use lifecycle::sweep::SweepResult;

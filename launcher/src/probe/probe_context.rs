@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::audit_record::AuditRecord;
 use crate::probe::lifecycle::launcher_session::LauncherSession;
 use crate::probe::lifecycle::open_probes::OpenProbe;
-use crate::probe::lifecycle::pod_spec::{OPERATOR, ProbePod};
+use crate::probe::lifecycle::pod_spec::{self, ProbePod};
 use crate::probe::request::{OnPhase, Phase, ProbeRequest};
 use crate::probe::result::ProbeResult;
 use crate::settings::Settings;
@@ -68,20 +68,20 @@ pub(super) fn cluster_of(connection: &Connection) -> String {
 
 impl ProbeContext {
     /// The pod of a method that creates one.
-    pub(super) fn pod(&self) -> ProbePod {
+    pub(super) fn pod(&self) -> Result<ProbePod, Failure> {
         let ProbeRequest { node, tool, .. } = &self.request;
-        let pod = ProbePod::new(&self.settings, &self.session.identity, node, tool)
+        let pod = ProbePod::new(&self.settings, &self.session.identity, node, tool)?
             .with_annotations(self.record.annotations());
         let pod = match &self.present_image {
             Some(image) => pod.with_present_image(image),
             None => pod,
         };
-        if self.is_for_actions() { pod.for_actions() } else { pod }
+        Ok(if self.is_for_actions() { pod.running(pod_spec::hold(&self.settings, true)) } else { pod })
     }
 
     /// Whether the command needs operator mode. The plan of an action does too.
     pub(super) fn is_for_actions(&self) -> bool {
-        self.request.command.first().is_some_and(|word| word == OPERATOR)
+        self.request.command.is_for_actions()
     }
 
     /// The entry of a pod, or of an ephemeral container in it, among the open probes.

@@ -1,5 +1,7 @@
 //! The request for a probe, and its progress.
 
+use syringe_core::probe_command::ProbeCommand;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,8 +76,8 @@ pub type OnPhase = Arc<dyn Fn(Phase) + Send + Sync>;
 pub struct ProbeRequest {
     /// Node to read.
     pub node: String,
-    /// Arguments of `node-probe`.
-    pub command: Vec<String>,
+    /// The command of `node-probe`.
+    pub command: ProbeCommand,
     /// Tool that asks, for the labels of the pod.
     pub tool: &'static str,
     /// The container that the question is about.

@@ -17,9 +17,16 @@ use crate::settings::ProbeMethod;
 use kube_read::Failure;
 
 /// Creates, reads and cleans up; cleans up even when creating or reading failed. Writes the audit log's line.
-pub(super) async fn run(context: &ProbeContext, steps: impl ProbeSteps) -> Result<ProbeResult, Failure> {
+/// `steps`: an error if there is no method to run; it gets its line as well.
+pub(super) async fn run(
+    context: &ProbeContext,
+    steps: Result<impl ProbeSteps, Failure>,
+) -> Result<ProbeResult, Failure> {
     let began = Instant::now();
-    let result = run_steps(context, steps, began).await;
+    let result = match steps {
+        Ok(steps) => run_steps(context, steps, began).await,
+        Err(failure) => Err(failure),
+    };
     context.record.ended(&result, began.elapsed()).await;
     context.close().await;
     result
@@ -142,21 +149,15 @@ fn being_deleted(context: &ProbeContext, received: &ReceivedReport, via: ProbeMe
     }
 }
 
-/// Two remarks as one.
-pub(super) fn join(one: Option<String>, other: Option<String>) -> Option<String> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(format!("{one}; {other}")),
-        (one, other) => one.or(other),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
     use demo_cluster::{Cluster, Denial, Fixture, NodeFixture};
+    use syringe_core::probe_command::ProbeCommand;
     use syringe_core::scenarios;
+    use syringe_core::section_name::SectionName;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -202,11 +203,13 @@ mod tests {
             // A pod that is left stays in the file of the session: not in that of the user.
             let prober = prober.with_session_in(folder.path().to_owned());
             let (node, deadline) = ("gpu-1".to_owned(), Duration::from_secs(20));
-            let command = vec!["xid".to_owned()];
+            let command = ProbeCommand::Read(SectionName::Xid.into());
             let upload_time = Duration::ZERO;
             let request = ProbeRequest { node, command, tool: "test", target: None, deadline, upload_time };
             let context = prober.test_context(&connection, request);
-            let failure = run(&context, Defect(PodLifecycle::new(context.pod()))).await.expect_err("the read fails");
+            let failure = run(&context, context.pod().map(|pod| Defect(PodLifecycle::new(pod))))
+                .await
+                .expect_err("the read fails");
             let (pods, lines) = (cluster.pods("gpu-syringe"), log.read(10).expect("the log"));
             assert_eq!((pods.is_empty(), failure.deleted), (may_delete, may_delete), "{failure}");
             assert_eq!((lines.len(), lines[0].deleted), (1, Some(may_delete)), "{lines:?}");

@@ -2,18 +2,13 @@
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
+use syringe_core::probe_command::ContainerId;
 
 use kube_read::objects::gpu_resource_names::requests_gpus;
 use kube_read::objects::name_validation::container_id_without_scheme;
 
 /// Annotation of a static pod, which cannot have ephemeral containers.
 const MIRROR: &str = "kubernetes.io/config.mirror";
-
-/// Commands of node-probe that read the host section, which includes one container.
-const READ_HOST: [&str; 3] = ["all", "host", "read"];
-
-/// Option of node-probe that names the container.
-const OPTION: &str = "--container";
 
 /// A running container with GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +19,8 @@ pub struct TargetContainer {
     pub pod: String,
     /// Its name.
     pub container: String,
-    /// Its container ID, without the name of the runtime.
-    pub id: String,
+    /// Its ID in the container runtime, if it has the usual form.
+    pub id: Option<ContainerId>,
 }
 
 impl TargetContainer {
@@ -45,22 +40,10 @@ impl TargetContainer {
                 namespace: pod.namespace().unwrap_or_default(),
                 pod: pod.name_any(),
                 container: container.name.clone(),
-                id: id.to_owned(),
+                id: id.parse().ok(),
             })
         };
         spec.containers.iter().filter(|container| has_gpus(container)).find_map(running)
-    }
-
-    /// Adds the option that names this container, if the command reads the host section.
-    pub fn add_container_option(&self, command: &[String]) -> Vec<String> {
-        let mut command = command.to_vec();
-        let reads_host = command.first().is_some_and(|word| READ_HOST.contains(&word.as_str()));
-        // IDs of containerd, CRI-O and Docker have this form.
-        let known = self.id.len() == 64 && self.id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if reads_host && known && !command.iter().any(|word| word == OPTION) {
-            command.extend([OPTION.to_owned(), self.id.clone()]);
-        }
-        command
     }
 }
 
@@ -72,6 +55,8 @@ fn has_gpus(container: &Container) -> bool {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use syringe_core::probe_command::{ProbeCommand, ReadCommand};
+    use syringe_core::section_name::SectionName;
 
     use super::*;
 
@@ -95,12 +80,12 @@ mod tests {
     fn the_container_with_the_gpu_is_found_and_named_to_the_probe() {
         let target = TargetContainer::first_with_gpu(&pod(|_| ())).expect("a container");
         assert_eq!((target.pod.as_str(), target.container.as_str()), ("train-0", "main"));
-        let with_option = |command: &[&str]| {
-            target.add_container_option(&command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
-        };
-        assert_eq!(with_option(&["all"]), ["all".to_owned(), OPTION.into(), "a1".repeat(32)]);
-        assert_eq!(with_option(&["inventory"]), ["inventory"]);
-        assert_eq!(with_option(&["all", OPTION, "x"]), ["all", OPTION, "x"]);
+        let all = ProbeCommand::from(ReadCommand::everything()).with_container(target.id.clone());
+        assert_eq!(all.to_args(), ["all".to_owned(), "--container".into(), "a1".repeat(32)]);
+        let inventory = ProbeCommand::Read(SectionName::Inventory.into()).with_container(target.id);
+        assert_eq!(inventory.to_args(), ["inventory"]);
+        let other: ContainerId = "b2".repeat(32).parse().expect("an ID");
+        assert_eq!(all.clone().with_container(Some(other)), all, "it names one already");
     }
 
     #[test]

@@ -13,16 +13,20 @@ use crate::text::page::Page;
 pub struct ActionAnswer<T> {
     /// `awaiting_consent`, `declined`, `refused`, or the outcome of the action. With `awaiting_consent` nothing was done: see
     /// `terminal_command` or `token`.
+    #[schemars(extend("x-text" = "own"))]
     pub outcome: String,
     /// One or two sentences.
     pub summary: String,
     /// The plan in plain words, to be shown to the user.
+    #[schemars(extend("x-text" = "whole"))]
     pub plan: String,
     /// Command that the user runs in a terminal to see the plan again and carry it out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-text" = "own"))]
     pub terminal_command: Option<String>,
     /// Pass it with the same arguments in a second call after the user agreed to the plan. Valid once.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-text" = "own"))]
     pub token: Option<String>,
     /// How long the token is valid.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelLog};
+use syringe_core::probe_command::ReadCommand;
+use syringe_core::section_name::SectionName;
 use syringe_core::since::Since;
 
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
 use crate::node_reading::read_node;
-use crate::node_reading::read_node::ReadRequest;
 use crate::text::node_answer::{foot, head};
 use crate::text::page::Page;
 use crate::text::table::{cell, new_table, pci_cell, second};
@@ -82,10 +83,10 @@ impl Tool for AnalyzeXidErrors {
 
     async fn call(call: CallContext, args: XidArgs) -> Result<Self::Answer, Failure> {
         let XidArgs { node_name, since, context } = args;
-        let read =
-            read_node::read(&call, context.as_deref(), &node_name, Self::NAME, ReadRequest::kernel_log(since)).await?;
+        let command = ReadCommand { since, ..SectionName::Xid.into() };
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
         let KernelLog { mut events, mut events_omitted, untrusted_lines, since, events_before, .. } =
-            read_node::section(&read.note, "xid", read.report.sections.xid)?;
+            read_node::section(&read.note, SectionName::Xid, read.report.sections.xid)?;
         let events_before = since.map(|_| events_before);
         let surplus = events.len().saturating_sub(MAX_EVENTS);
         events.drain(..surplus);

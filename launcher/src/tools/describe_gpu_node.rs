@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use diagnosis::health::HealthStatus;
 use syringe_core::classification::Severity;
+use syringe_core::probe_command::ReadCommand;
 use syringe_core::report::Source;
+use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 
@@ -64,12 +66,12 @@ impl Tool for DescribeGpuNode {
             time: call.time_left(),
             upload_time: Duration::ZERO,
         };
-        match read_node::read_with_object(&call, known, Self::NAME, vec!["all".into()]).await {
+        match read_node::read_with_object(&call, known, Self::NAME, ReadCommand::everything()).await {
             Ok(mut read) => {
                 if read.report.source == Source::Api
                     && let Err(why) = read.add_kernel_log(&call, &connection, &view.node, None).await
                 {
-                    answer.unknown.push(Unknown { section: "xid".to_owned(), gpu: None, why });
+                    answer.unknown.push(Unknown::new(SectionName::Xid, why));
                 }
                 answer.add(read);
             }

@@ -1,12 +1,16 @@
 //! `diagnose_gpu_node`: every section and every rule over one node, with one probe.
 
+use std::collections::BTreeMap;
+
 use diagnosis::Diagnosis;
 use diagnosis::health::{GpuHealth, HealthStatus};
 use diagnosis::stack_stage::StackStage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use syringe_core::probe_command::ReadCommand;
 use syringe_core::report::{Sections, Status};
+use syringe_core::section_name::SectionName;
 
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
@@ -58,9 +62,11 @@ pub struct DiagnosisSection {
     pub affected_gpus: Vec<GpuHealth>,
     /// Every fact that was read, by section. Only with `detail`. `detail_omitted` names the sections that are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<BTreeMap<String, Value>>")]
     pub detail: Option<Value>,
     /// Sections of the detail that did not fit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-text" = "own"))]
     pub detail_omitted: Vec<String>,
 }
 
@@ -68,7 +74,7 @@ pub struct DiagnosisSection {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SectionStatus {
     /// Its name.
-    pub section: &'static str,
+    pub section: SectionName,
     /// Its status.
     pub status: Status,
 }
@@ -84,7 +90,8 @@ impl Tool for DiagnoseGpuNode {
 
     async fn call(call: CallContext, args: DiagnoseArgs) -> Result<Self::Answer, Failure> {
         let DiagnoseArgs { node_name, detail, context } = args;
-        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["all".into()]).await?;
+        let read =
+            read_node::read(&call, context.as_deref(), &node_name, Self::NAME, ReadCommand::everything()).await?;
         let sections = read.report.sections;
         let section = DiagnosisSection::of(sections, &read.diagnosis, detail);
         Ok(NodeAnswer::new(read.diagnosis, section, read.note))
@@ -94,7 +101,7 @@ impl Tool for DiagnoseGpuNode {
         let section = &answer.section;
         let of = |label: &str, status: Status| {
             let read = section.sections_read.iter().filter(|one| one.status == status);
-            let names: Vec<_> = read.map(|one| one.section).collect();
+            let names: Vec<_> = read.map(|one| one.section.as_str()).collect();
             if names.is_empty() { String::new() } else { format!("{label}: {}\n", names.join(", ")) }
         };
         let (complete, partial) = (of("Complete", Status::Ok), of("Partial", Status::Partial));

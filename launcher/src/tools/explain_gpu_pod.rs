@@ -174,7 +174,7 @@ impl Tool for ExplainGpuPod {
         let NodePart { stack, findings, omitted: findings_omitted, mut unknown, probe } = NodePart::of(read.ok(), &pod);
         let PendingPod { candidates, omitted, not_listed } = pending;
         unknown.extend(no_events.map(|failure| section_unknown("events", &failure)));
-        unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));
+        unknown.extend(not_listed.map(|why| Unknown::new("candidates", why)));
         let log_tail = LogTail::read(&connection, &pod).await;
         let PodFacts { phase, node, .. } = pod;
         Ok(PodExplanation {

@@ -17,6 +17,7 @@ use crate::tools::common_args::FleetArgs;
 use crate::tools::one_or_many;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
+use syringe_core::probe_command::ReadCommand;
 
 /// The tool.
 pub struct GetGpuHealth;
@@ -42,7 +43,7 @@ impl Tool for GetGpuHealth {
             let health = read.diagnosis.health.clone();
             Ok(NodeAnswer::new(read.diagnosis, HealthSection { health }, read.note))
         };
-        one_or_many::read(&call, args, Self::NAME, vec!["all".to_owned()], answer).await
+        one_or_many::read(&call, args, Self::NAME, ReadCommand::everything(), answer).await
     }
 
     fn page(answer: &Self::Answer) -> Page {

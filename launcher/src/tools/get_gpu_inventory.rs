@@ -6,6 +6,7 @@ use syringe_core::facts::LostGpu;
 use syringe_core::facts::inventory::{GpuInventory, Inventory};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
+use syringe_core::section_name::SectionName;
 
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
@@ -33,7 +34,7 @@ impl GpuSection for InventorySection {
     const TITLE: &'static str = "GPU inventory";
     const DESCRIPTION: &'static str = "The GPUs of a node, or without node_name of all GPU nodes: model, UUID, serial, PCI address, VBIOS, driver, \
         CUDA, memory, MIG, ECC and persistence modes. For many nodes: by model, with differences (driver, count, VBIOS).";
-    const SECTION: &'static str = "inventory";
+    const SECTION: SectionName = SectionName::Inventory;
     type Facts = Inventory;
     type Gpu = GpuInventory;
     const COLUMNS: &'static [Column<GpuInventory>] = &[
@@ -80,8 +81,7 @@ impl Tool for GetGpuInventory {
     type Answer = OneOrMany<InventorySection>;
 
     async fn call(call: CallContext, args: FleetArgs) -> Result<Self::Answer, Failure> {
-        let command = vec![InventorySection::SECTION.to_owned()];
-        one_or_many::read(&call, args, Self::NAME, command, gpu_section::answer).await
+        one_or_many::read(&call, args, Self::NAME, InventorySection::SECTION.into(), gpu_section::answer).await
     }
 
     fn page(answer: &Self::Answer) -> Page {

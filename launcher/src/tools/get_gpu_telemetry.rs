@@ -6,6 +6,7 @@ use syringe_core::facts::LostGpu;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
+use syringe_core::section_name::SectionName;
 
 use crate::text::table::cell;
 use crate::tools::gpu_section::{Column, GpuSection};
@@ -22,7 +23,7 @@ impl GpuSection for TelemetrySection {
     const TITLE: &'static str = "GPU telemetry of a node";
     const DESCRIPTION: &'static str = "One reading of the GPUs of a node: temperature and margin to slowdown, power and limits, clocks, \
         utilization, memory use, PCIe link, and whether and why they throttle.";
-    const SECTION: &'static str = "telemetry";
+    const SECTION: SectionName = SectionName::Telemetry;
     type Facts = Telemetry;
     type Gpu = GpuTelemetry;
     const COLUMNS: &'static [Column<GpuTelemetry>] = &[

@@ -5,6 +5,8 @@ use std::time::Duration;
 use diagnosis::finding::Finding;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use syringe_core::probe_command::ReadCommand;
+use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 
@@ -31,7 +33,8 @@ use kube_read::reads::node_with_pods;
 use kube_read::reads::node_with_pods::NodeWithPods;
 
 /// Sections that show which container has which device.
-pub(super) const SECTIONS: &str = "inventory,mig,kubelet,processes";
+pub(super) const SECTIONS: [SectionName; 4] =
+    [SectionName::Inventory, SectionName::Mig, SectionName::Kubelet, SectionName::Processes];
 
 /// The tool.
 pub struct GetPodGpuAllocation;
@@ -122,7 +125,7 @@ impl Tool for GetPodGpuAllocation {
                 time: call.time_left(),
                 upload_time: Duration::ZERO,
             };
-            let command = vec!["read".to_owned(), SECTIONS.to_owned()];
+            let command = ReadCommand::of(SECTIONS);
             match read_node::read_with_object(&call, known, Self::NAME, command).await {
                 Ok(mut read) => {
                     if let Some(existing_pods) = &read.existing_pods {

@@ -8,6 +8,8 @@ use serde::Serialize;
 use serde_json::json;
 use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::processes::Processes;
+use syringe_core::probe_command::ReadCommand;
+use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 
@@ -101,14 +103,14 @@ impl Tool for GpuProcesses {
             time: call.time_left(),
             upload_time: Duration::ZERO,
         };
-        let command = vec!["read".to_owned(), get_pod_gpu_allocation::SECTIONS.to_owned()];
+        let command = ReadCommand::of(get_pod_gpu_allocation::SECTIONS);
         // The admission policy knows the requests of the tools.
         let mut read = read_node::read_with_object(&call, known, GetPodGpuAllocation::NAME, command).await?;
         if let Some(existing_pods) = &read.existing_pods {
             existing_pods.replace_static_pod_uids(&mut read.report.sections);
         }
         let inventory = read.report.sections.inventory.and_then(|section| section.data).unwrap_or_default();
-        let processes = read_node::section(&read.note, "processes", read.report.sections.processes)?;
+        let processes = read_node::section(&read.note, SectionName::Processes, read.report.sections.processes)?;
         let names = read.existing_pods.as_ref().map(|pods| pods.names().clone()).unwrap_or_default();
         let pod_of = |uid: &String| names.get(uid).unwrap_or(uid).clone();
         let mut listed = list(&inventory, &processes, pod_of);
@@ -116,7 +118,7 @@ impl Tool for GpuProcesses {
             one.terminal_command = kill_command(&call, &node_name, one);
         }
         let summary = format!("{} on the GPUs of {node_name}.", processes_of(&listed));
-        let unknown = read.diagnosis.unknown.into_iter().filter(|one| one.section.contains("processes")).collect();
+        let unknown = read.diagnosis.unknown.into_iter().filter(|one| one.is_of(SectionName::Processes)).collect();
         Ok(ProcessList { summary, node: node_name, processes: listed, unknown, probe: read.note })
     }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use syringe_core::facts::LostGpu;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
+use syringe_core::section_name::SectionName;
 
 use crate::answer::node::NodeAnswer;
 use crate::call::CallContext;
@@ -29,8 +30,8 @@ pub trait GpuSection: Serialize + JsonSchema + Send + Sized + 'static {
     const TITLE: &'static str;
     /// Description of the tool.
     const DESCRIPTION: &'static str;
-    /// Name of the section in the report.
-    const SECTION: &'static str;
+    /// The section of the report.
+    const SECTION: SectionName;
     /// The facts of the section.
     type Facts: Default;
     /// The facts of one GPU.
@@ -93,8 +94,7 @@ impl<S: GpuSection + Sync> Tool for SectionTool<S> {
 
     async fn call(call: CallContext, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
-        let command = vec![S::SECTION.to_owned()];
-        answer(read_node::read(&call, context.as_deref(), &node_name, S::TOOL, command).await?)
+        answer(read_node::read(&call, context.as_deref(), &node_name, S::TOOL, S::SECTION).await?)
     }
 
     fn page(answer: &Self::Answer) -> Page {

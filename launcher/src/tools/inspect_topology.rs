@@ -6,6 +6,7 @@ use syringe_core::facts::LostGpu;
 use syringe_core::facts::topology::{GpuTopology, Topology};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
+use syringe_core::section_name::SectionName;
 
 use crate::text::page::Page;
 use crate::text::table::{Rows, cell};
@@ -24,7 +25,7 @@ impl GpuSection for TopologySection {
     const TITLE: &'static str = "GPU topology of a node";
     const DESCRIPTION: &'static str = "How the GPUs of a node are connected: NVLinks (also inactive ones) with errors, NVSwitch fabric state, \
         peer-to-peer matrix, PCIe path with speed and width, NUMA, nearby InfiniBand/RoCE ports.";
-    const SECTION: &'static str = "topology";
+    const SECTION: SectionName = SectionName::Topology;
     type Facts = Topology;
     type Gpu = GpuTopology;
     const COLUMNS: &'static [Column<GpuTopology>] = &[

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome};
+use syringe_core::probe_command::{KillCommand, NodeAction};
 use syringe_core::text::clean;
 
 use crate::call::CallContext;
@@ -111,12 +112,15 @@ impl OperatorAction for KillArgs {
         whole_gpu(Self::TOOL, &self.gpu)
     }
 
-    fn probe_arguments(&self, _: &CallContext, _: &Node) -> Vec<String> {
-        let numbers = [self.pid.to_string(), self.start_ticks.to_string(), self.grace().to_string()];
-        let [pid, ticks, grace] = numbers;
-        ["kill", "--gpu", &self.gpu, "--pid", &pid, "--start-ticks", &ticks, "--grace-seconds", &grace]
-            .map(str::to_owned)
-            .into()
+    fn node_action(&self, _: &CallContext, _: &Node, plan: bool) -> NodeAction {
+        let grace = Duration::from_secs(self.grace());
+        NodeAction::Kill(KillCommand {
+            gpu: self.gpu.clone(),
+            pid: self.pid,
+            start_ticks: self.start_ticks,
+            grace,
+            plan,
+        })
     }
 
     fn time(&self) -> Duration {

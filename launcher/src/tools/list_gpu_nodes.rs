@@ -152,7 +152,7 @@ impl Tool for ListGpuNodes {
         let held = match held {
             Ok(held) => Some(held),
             Err(Failure { what, why, .. }) => {
-                unknown.push(Unknown { section: "pods".into(), gpu: None, why: format!("{what}: {why}") });
+                unknown.push(Unknown::new("pods", format!("{what}: {why}")));
                 None
             }
         };

@@ -7,13 +7,14 @@ use crate::fleet::{self, NodeSelection};
 use crate::node_reading::read_node::{self, NodeReading};
 use crate::tools::common_args::FleetArgs;
 use kube_read::Failure;
+use syringe_core::probe_command::ReadCommand;
 
 /// Reads one node, whose answer `answer` makes, or many.
 pub(super) async fn read<T>(
     call: &CallContext,
     args: FleetArgs,
     tool: &'static str,
-    command: Vec<String>,
+    command: ReadCommand,
     answer: fn(NodeReading) -> Result<NodeAnswer<T>, Failure>,
 ) -> Result<OneOrMany<T>, Failure> {
     args.check()?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
 use syringe_core::facts::action::Action;
+use syringe_core::probe_command::{ActionCommand, NodeAction, ProbeCommand};
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 use tokio_util::sync::CancellationToken;
@@ -16,12 +17,13 @@ use crate::consent;
 use crate::consent::{ConsentAnswer, PendingQuestion, Redeemer, TOKEN_LIFETIME};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::RESERVED_FOR_DELETION;
-use crate::probe::{ActionDetails, AuditRecord, ONCE, ProbeRequest, ProbeResult, random_suffix};
+use crate::probe::{ActionDetails, AuditRecord, ProbeRequest, ProbeResult, random_suffix};
 use crate::settings::{Mode, Settings};
 use crate::tools::action_answer::ActionAnswer;
 use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::client::connection::IN_CLUSTER;
+use kube_read::failure::Cause;
 use kube_read::reads::nodes;
 
 /// Maximum lifetime of the pod of an action. deploy/admission-policy.yaml allows at most 15 minutes.
@@ -44,8 +46,8 @@ pub(super) trait OperatorAction: Sync {
     fn headline(&self) -> String;
     /// Rejects invalid arguments before anything is created.
     fn validate(&self) -> Result<(), Failure>;
-    /// Arguments after `node-probe --operator`.
-    fn probe_arguments(&self, call: &CallContext, kubernetes: &Node) -> Vec<String>;
+    /// The action of node-probe, or only its plan.
+    fn node_action(&self, call: &CallContext, kubernetes: &Node, plan: bool) -> NodeAction;
     /// Time for the action on the node.
     fn time(&self) -> Duration;
     /// The report of the node, if it is about this action.
@@ -273,7 +275,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
 
     /// The audit record of an action that was not started.
     fn record(&self, plan: String) -> AuditRecord {
-        let request = self.request(Vec::new(), Duration::ZERO);
+        let request = self.request(None, Duration::ZERO);
         let audit = std::sync::Arc::new(self.call.prober.audit().clone());
         let note = self.note(plan, String::new());
         AuditRecord::new(audit, self.connection, &self.call.settings.probe_namespace, &request, Some(note))
@@ -295,10 +297,12 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         }
     }
 
-    fn request(&self, command: Vec<String>, deadline: Duration) -> ProbeRequest {
+    /// The request for the action with this ID, or for its plan.
+    fn request(&self, once: Option<String>, deadline: Duration) -> ProbeRequest {
+        let action = self.action.node_action(self.call, &self.kubernetes, once.is_none());
         ProbeRequest {
             node: self.action.target().node_name.to_owned(),
-            command,
+            command: ProbeCommand::Act(ActionCommand { action, once }),
             tool: D::TOOL,
             target: None,
             deadline,
@@ -306,18 +310,10 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         }
     }
 
-    fn command(&self, more: &[&str]) -> Vec<String> {
-        let arguments = self.action.probe_arguments(self.call, &self.kubernetes);
-        std::iter::once("--operator".to_owned())
-            .chain(arguments)
-            .chain(more.iter().map(|word| (*word).to_owned()))
-            .collect()
-    }
-
     /// The plan, from the current state of the node.
     async fn plan_on_node(&self) -> Result<(D::Report, ProbeSummary), Failure> {
         let deadline = self.call.time_left().saturating_sub(RESERVED_FOR_DELETION);
-        let request = self.request(self.command(&["--plan"]), deadline);
+        let request = self.request(None, deadline);
         let CallContext { prober, on_phase, cancel, .. } = self.call;
         let probed = prober.probe(self.connection, request, on_phase.clone(), cancel.clone()).await?;
         self.read(probed)
@@ -326,13 +322,14 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     /// Runs the action.
     async fn act(&self, agreed: AgreedPlan) -> Result<ActionAnswer<D::Report>, Failure> {
         let AgreedPlan { plan, how } = agreed;
-        let id = random_suffix();
         let deadline = (self.call.settings.call_time() + self.action.time()).min(MAX_ACTION_TIME);
-        let request = self.request(self.command(&[ONCE, &id]), deadline);
+        let request = self.request(Some(random_suffix()?), deadline);
         let note = self.note(plan.clone(), how.clone());
         let CallContext { prober, on_phase, .. } = self.call;
         let probed = match prober.act(self.connection, request, on_phase.clone(), note).await {
-            Err(failure) if failure.may_have_acted => return Err(self.with_state_afterwards(failure).await),
+            Err(failure) if failure.cause == Cause::ActionSent => {
+                return Err(self.with_state_afterwards(failure).await);
+            }
             probed => probed?,
         };
         let (done, note) = self.read(probed)?;
@@ -354,7 +351,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     /// The failure of an action that may have been done, with what the node says now. A second plan changes nothing.
     async fn with_state_afterwards(&self, failure: Failure) -> Failure {
         let node = self.action.target().node_name;
-        let request = self.request(self.command(&["--plan"]), TIME_TO_LOOK_AFTERWARDS);
+        let request = self.request(None, TIME_TO_LOOK_AFTERWARDS);
         let CallContext { prober, on_phase, .. } = self.call;
         let looked = prober.probe(self.connection, request, on_phase.clone(), CancellationToken::new()).await;
         let state = match looked.and_then(|probed| self.read(probed)) {

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
+use syringe_core::probe_command::{NodeAction, RESET_TIME, ResetCommand};
 
 use crate::call::CallContext;
 use crate::settings::DrainCheck;
@@ -89,15 +90,14 @@ impl OperatorAction for ResetArgs {
         whole_gpu(Self::TOOL, &self.gpu)
     }
 
-    fn probe_arguments(&self, call: &CallContext, kubernetes: &Node) -> Vec<String> {
-        let mut args = ["reset", "--gpu", &self.gpu].map(str::to_owned).to_vec();
-        if is_cordoned(kubernetes) {
-            args.push("--cordoned".to_owned());
-        }
-        if call.settings.drain_check == DrainCheck::Off {
-            args.extend(["--drain-check", "off"].map(str::to_owned));
-        }
-        args
+    fn node_action(&self, call: &CallContext, kubernetes: &Node, plan: bool) -> NodeAction {
+        NodeAction::Reset(ResetCommand {
+            gpu: self.gpu.clone(),
+            plan,
+            cordoned: is_cordoned(kubernetes),
+            drain_check: call.settings.drain_check == DrainCheck::On,
+            time: RESET_TIME,
+        })
     }
 
     fn time(&self) -> Duration {

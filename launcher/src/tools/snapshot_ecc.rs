@@ -6,6 +6,7 @@ use syringe_core::facts::LostGpu;
 use syringe_core::facts::ecc::{Ecc, GpuEcc, RemappedRows};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
+use syringe_core::section_name::SectionName;
 
 use crate::text::style::{Paint, paint};
 use crate::text::table::cell;
@@ -24,7 +25,7 @@ impl GpuSection for EccSection {
     const TITLE: &'static str = "GPU memory errors of a node";
     const DESCRIPTION: &'static str = "Memory errors and repairs of a node's GPUs: ECC errors since driver load and over the board's \
         lifetime, SRAM threshold, row remapping with spare rows left, retired pages, and the recovery action that the driver recommends.";
-    const SECTION: &'static str = "ecc";
+    const SECTION: SectionName = SectionName::Ecc;
     type Facts = Ecc;
     type Gpu = GpuEcc;
     const COLUMNS: &'static [Column<GpuEcc>] = &[

@@ -9,6 +9,7 @@ use serde_json::Value;
 use syringe_core::text::clean;
 use tokio::time::Instant;
 
+use crate::answer_shape::{AnswerShape, schema_of};
 use crate::call::CallContext;
 use crate::exit_status::{CommandAnswer, Outcome};
 use crate::text::page::Page;
@@ -72,8 +73,8 @@ pub struct ToolEntry {
     pub destructive: bool,
     /// JSON Schema of the arguments.
     pub input_schema: fn() -> Value,
-    /// JSON Schema of the answer.
-    pub output_schema: fn() -> Value,
+    /// The whole JSON Schema of the answer, with definitions.
+    pub(crate) answer_schema: fn() -> Value,
     call: fn(CallContext, Value) -> BoxFuture<'static, Result<RenderedAnswer, Failure>>,
 }
 
@@ -87,9 +88,14 @@ impl ToolEntry {
             probes: T::PROBES,
             destructive: T::DESTRUCTIVE,
             input_schema: crate::schema::input::<T::Args>,
-            output_schema: crate::schema::output::<T::Answer>,
+            answer_schema: schema_of::<T::Answer>,
             call: |call, args| async { run::<T>(call, parsed::<T>(args)?).await }.boxed(),
         }
+    }
+
+    /// The short JSON Schema of the answer that hosts get.
+    pub fn output_schema(&self) -> Value {
+        crate::schema::output(&(self.answer_schema)())
     }
 
     /// Runs the tool.
@@ -112,13 +118,14 @@ pub(crate) async fn run<T: Tool>(call: CallContext, args: T::Args) -> Result<Ren
     let mut json = serde_json::to_value(&answer).map_err(|error| {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
+    let shape = AnswerShape::from_schema(&schema_of::<T::Answer>());
+    untrusted_text::finish(&mut json, &shape);
     let mut page = T::page(&answer);
     if let (true, Some(fields)) = (is_demo, json.as_object_mut()) {
         fields.insert(DEMO.to_owned(), true.into());
         page.push_str("\nThis is demo data, not a real cluster.\n");
     }
-    untrusted_text::finish(&mut json);
-    fit_answer::fit(&mut json);
+    fit_answer::fit(&mut json, &shape);
     let names = answer.names().iter().map(|name| clean(name, MAX_NAME)).collect();
     Ok(RenderedAnswer { json, page, names, outcome: answer.outcome() })
 }

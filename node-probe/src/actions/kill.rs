@@ -14,10 +14,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::Timespec;
 use syringe_core::action_rules::protected::{self, Candidate};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle};
+use syringe_core::probe_command::KillCommand;
 use syringe_core::report::Report;
 
 use super::gpu_facts::{GpuFacts, GpuReader};
-use super::request::KillRequest;
 use super::stuck_process_text;
 use crate::host::{self, Stat};
 use crate::paths::Paths;
@@ -34,7 +34,7 @@ const MEMORY_PAUSE: Duration = Duration::from_millis(250);
 const MAX_ANCESTORS: usize = 64;
 
 /// Runs the kill request and reports the result.
-pub(super) fn run(kill_request: &KillRequest, request: &Request) -> Report {
+pub(super) fn run(kill_request: &KillCommand, request: &Request) -> Report {
     let started = Instant::now();
     let taken_at = Timestamp::now();
     let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
@@ -52,7 +52,7 @@ pub(super) fn run(kill_request: &KillRequest, request: &Request) -> Report {
     }
 }
 
-fn kill(kill_request: &KillRequest, gpu_reader: &GpuReader) -> KillAction {
+fn kill(kill_request: &KillCommand, gpu_reader: &GpuReader) -> KillAction {
     let checked = gpu(kill_request, gpu_reader).and_then(|view| {
         Target::open(kill_request, &gpu_reader.paths)
             .and_then(|target| target.check(kill_request, &view, &gpu_reader.paths))
@@ -78,8 +78,8 @@ struct Checked {
 /// The result of a request that ends early.
 type Early = Box<KillAction>;
 
-fn blank(kill_request: &KillRequest) -> KillAction {
-    let KillRequest { gpu, pid, start_ticks, .. } = kill_request;
+fn blank(kill_request: &KillCommand) -> KillAction {
+    let KillCommand { gpu, pid, start_ticks, .. } = kill_request;
     KillAction { gpu: gpu.clone(), pid: *pid, start_ticks: *start_ticks, ..KillAction::default() }
 }
 
@@ -90,7 +90,7 @@ fn refuse(action: KillAction, code: &str, why: impl Into<String>, next_step: &st
 
 /// The GPU of the request. A GPU that this node does not have is on another node, where the
 /// process ID means another process.
-fn gpu(kill_request: &KillRequest, gpu_reader: &GpuReader) -> Result<GpuFacts, Early> {
+fn gpu(kill_request: &KillCommand, gpu_reader: &GpuReader) -> Result<GpuFacts, Early> {
     let view = gpu_reader.read(&kill_request.gpu).ok_or_else(|| {
         let why = format!("this node has no GPU {}", kill_request.gpu);
         refuse(blank(kill_request), "no_such_gpu", why, "Use the UUID from get_gpu_inventory.")
@@ -112,7 +112,7 @@ fn unknown_gpu(action: KillAction, view: &GpuFacts) -> Option<Early> {
 
 /// There is no process with this ID: it has ended if the probe sees all processes of the host; otherwise its state is
 /// unknown.
-fn absent(kill_request: &KillRequest, paths: &Paths) -> Early {
+fn absent(kill_request: &KillCommand, paths: &Paths) -> Early {
     if paths::is_initial_pid_namespace(&paths.proc) {
         return gone(blank(kill_request));
     }
@@ -130,7 +130,7 @@ fn gone(action: KillAction) -> Early {
 
 impl Target {
     /// Opens the process. All checks and signals use the open process.
-    fn open(kill_request: &KillRequest, paths: &Paths) -> Result<Self, Early> {
+    fn open(kill_request: &KillCommand, paths: &Paths) -> Result<Self, Early> {
         let pid = kill_request.pid;
         let number = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
         let Some(number) = number else {
@@ -156,7 +156,7 @@ impl Target {
     }
 
     /// Compares the process with the request, and with the processes that must not be ended.
-    fn check(self, kill_request: &KillRequest, view: &GpuFacts, paths: &Paths) -> Result<Checked, Early> {
+    fn check(self, kill_request: &KillCommand, view: &GpuFacts, paths: &Paths) -> Result<Checked, Early> {
         let mut action = blank(kill_request);
         let Some(stat) = host::read_stat(&paths.proc, kill_request.pid) else {
             // A read that blocks is no proof that the process has ended.
@@ -208,7 +208,7 @@ impl Target {
     /// The process must use this GPU now: it is in a list of NVML, or has the device file open.
     fn on_gpu(
         self,
-        kill_request: &KillRequest,
+        kill_request: &KillCommand,
         mut action: KillAction,
         view: &GpuFacts,
         paths: &Paths,
@@ -294,7 +294,7 @@ fn not_on_gpu(action: KillAction, view: &GpuFacts) -> Early {
 
 impl Checked {
     /// Sends SIGTERM, waits, sends SIGKILL, waits, and checks the result.
-    fn end(self, kill_request: &KillRequest, gpu_reader: &GpuReader) -> KillAction {
+    fn end(self, kill_request: &KillCommand, gpu_reader: &GpuReader) -> KillAction {
         let Self { target, mut action } = self;
         // A signal to a zombie succeeds, but is not the reason for its end.
         if target.wait(Duration::ZERO) {
@@ -340,7 +340,7 @@ impl Checked {
 }
 
 /// Memory after the end of the process. The driver needs some time to free it.
-fn after(action: &mut KillAction, kill_request: &KillRequest, gpu_reader: &GpuReader) {
+fn after(action: &mut KillAction, kill_request: &KillCommand, gpu_reader: &GpuReader) {
     let end = Instant::now() + MEMORY_TIME;
     loop {
         let Some(view) = gpu_reader.read(&kill_request.gpu) else { return };

@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use syringe_core::facts::action::{KillAction, KillOutcome};
+use syringe_core::probe_command::KillCommand;
 
 use super::super::gpu_facts::GpuReader;
-use super::super::request::KillRequest;
 use super::{Target, kill};
 use crate::host;
 use crate::testing::Tree;
@@ -79,10 +79,10 @@ impl Node {
         GpuReader { paths: self.tree.paths(), library, time: Duration::from_secs(2) }
     }
 
-    fn kill_request(&self, pid: u32, gpu: &str) -> KillRequest {
+    fn kill_request(&self, pid: u32, gpu: &str) -> KillCommand {
         let start_ticks =
             host::read_stat(&self.tree.paths().proc, pid).and_then(|stat| stat.start_ticks).expect("it runs");
-        KillRequest { gpu: gpu.into(), pid, start_ticks, grace: Duration::from_secs(1), plan: false }
+        KillCommand { gpu: gpu.into(), pid, start_ticks, grace: Duration::from_secs(1), plan: false }
     }
 
     fn kill(&self, pid: u32) -> KillAction {
@@ -137,7 +137,7 @@ fn a_plan_checks_everything_and_sends_nothing() {
     let node = Node::new();
     let mut process = node.shell("exec sleep 1000 < $0");
     until_called(process.pid(), "sleep");
-    let action = kill(&KillRequest { plan: true, ..node.kill_request(process.pid(), GPU) }, &node.gpu_reader());
+    let action = kill(&KillCommand { plan: true, ..node.kill_request(process.pid(), GPU) }, &node.gpu_reader());
     assert_eq!(action.outcome, KillOutcome::Planned, "{action:?}");
     assert!(process.0.try_wait().expect("ours").is_none(), "it still runs");
 }
@@ -206,7 +206,7 @@ fn another_process_of_the_same_number_is_refused() {
     let mut process = node.shell("exec sleep 1000 < $0");
     until_called(process.pid(), "sleep");
     let kill_request = node.kill_request(process.pid(), GPU);
-    let action = kill(&KillRequest { start_ticks: kill_request.start_ticks - 1, ..kill_request }, &node.gpu_reader());
+    let action = kill(&KillCommand { start_ticks: kill_request.start_ticks - 1, ..kill_request }, &node.gpu_reader());
     assert_eq!(code(&action), "recycled_pid");
     assert!(process.0.try_wait().expect("ours").is_none());
 }
@@ -296,7 +296,7 @@ fn init_and_processes_of_the_probe_are_refused() {
     let node = Node::new();
     node.show(std::process::id());
     assert_eq!(code(&node.kill(std::process::id())), "protected");
-    let init = KillRequest { pid: 1, ..node.kill_request(std::process::id(), GPU) };
+    let init = KillCommand { pid: 1, ..node.kill_request(std::process::id(), GPU) };
     assert_eq!(code(&kill(&init, &node.gpu_reader())), "protected");
 }
 

@@ -34,11 +34,13 @@ mod verify;
 
 #[cfg(target_os = "linux")]
 use syringe_core::facts::action::Obstacle;
+#[cfg(target_os = "linux")]
+use syringe_core::probe_command::NodeAction;
 use syringe_core::report::{Problem, Report};
 
 #[cfg(target_os = "linux")]
 pub(crate) use nvidia_smi::replace_process;
-pub(crate) use request::{ActionRequest, KillArguments, ResetArguments, Switch};
+pub(crate) use request::ActionRequest;
 
 /// Runs an action, or checks it against a facts file.
 pub(crate) fn run(act: &ActionRequest, replay: Option<&Report>) -> Report {
@@ -69,7 +71,7 @@ fn hardware(act: &ActionRequest) -> Report {
     if let Some(Obstacle { code, why, next_step }) = allowed::refusal().filter(|_| !act.request.development) {
         return refused(&code, &why, &next_step);
     }
-    let Some(id) = &act.once else { return carry_out(act) };
+    let Some(id) = &act.command.once else { return carry_out(act) };
     if let Err(problem) = idempotency::claim(id) {
         return idempotency::outcome(id).unwrap_or_else(|| Report { error: Some(problem), ..crate::document::blank() });
     }
@@ -80,9 +82,9 @@ fn hardware(act: &ActionRequest) -> Report {
 
 #[cfg(target_os = "linux")]
 fn carry_out(act: &ActionRequest) -> Report {
-    match &act.action {
-        request::ActionKind::Kill(request) => kill::run(request, &act.request),
-        request::ActionKind::Reset(request) => reset::run(request, &act.request),
+    match &act.command.action {
+        NodeAction::Kill(command) => kill::run(command, &act.request),
+        NodeAction::Reset(command) => reset::run(command, &act.request),
     }
 }
 

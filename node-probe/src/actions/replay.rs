@@ -5,23 +5,24 @@ use syringe_core::action_rules::reset_plan::{self, ResetConditions};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle, ResetAction, ResetOutcome};
 use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::probe_command::{KillCommand, NodeAction, ResetCommand};
 use syringe_core::report::{Report, Section, Sections, Source};
+use syringe_core::section_name::SectionName;
 
-use super::request::{ActionKind, ActionRequest, KillRequest, ResetRequest};
-use crate::section::SectionName;
+use super::request::ActionRequest;
 
 /// Checks the action against `facts`.
 pub(super) fn replay(facts: &Report, act: &ActionRequest) -> Report {
     let facts = crate::replay::replay(facts, &act.request.of(SectionName::ALL.to_vec()));
-    let action = match &act.action {
-        ActionKind::Kill(order) => Action::Kill(Box::new(kill(order, &facts))),
-        ActionKind::Reset(order) => Action::Reset(Box::new(reset(order, &facts))),
+    let action = match &act.command.action {
+        NodeAction::Kill(order) => Action::Kill(Box::new(kill(order, &facts))),
+        NodeAction::Reset(order) => Action::Reset(Box::new(reset(order, &facts))),
     };
     Report { source: Source::File, sections: Sections::default(), action: Some(action), ..facts }
 }
 
-fn reset(order: &ResetRequest, facts: &Report) -> ResetAction {
-    let ResetRequest { gpu, plan: only_plan, cordoned, drain_check, .. } = order;
+fn reset(order: &ResetCommand, facts: &Report) -> ResetAction {
+    let ResetCommand { gpu, plan: only_plan, cordoned, drain_check, .. } = order;
     let plan = reset_plan::plan(facts, gpu, ResetConditions { cordoned: *cordoned, drain_check: *drain_check });
     let (outcome, summary) = match plan.is_clear() {
         false => (ResetOutcome::Refused, plan.refusal()),
@@ -33,8 +34,8 @@ fn reset(order: &ResetRequest, facts: &Report) -> ResetAction {
     ResetAction { outcome, plan, summary, ..ResetAction::default() }
 }
 
-fn kill(order: &KillRequest, facts: &Report) -> KillAction {
-    let KillRequest { gpu, pid, start_ticks, plan, .. } = order;
+fn kill(order: &KillCommand, facts: &Report) -> KillAction {
+    let KillCommand { gpu, pid, start_ticks, plan, .. } = order;
     let blank = KillAction { gpu: gpu.clone(), pid: *pid, start_ticks: *start_ticks, ..KillAction::default() };
     let processes = Section::data_of(&facts.sections.processes);
     let inventory = Section::data_of(&facts.sections.inventory);
@@ -73,12 +74,12 @@ fn kill(order: &KillRequest, facts: &Report) -> KillAction {
     }
 }
 
-fn no_such_gpu(order: &KillRequest, gpu: Option<&GpuInventory>) -> Option<Obstacle> {
+fn no_such_gpu(order: &KillCommand, gpu: Option<&GpuInventory>) -> Option<Obstacle> {
     let why = || format!("this node has no GPU {}", order.gpu);
     gpu.is_none().then(|| Obstacle::new("no_such_gpu", why(), "Use the UUID from get_gpu_inventory."))
 }
 
-fn refusal(order: &KillRequest, process: &GpuProcess, gpu: &GpuInventory) -> Option<Obstacle> {
+fn refusal(order: &KillCommand, process: &GpuProcess, gpu: &GpuInventory) -> Option<Obstacle> {
     let again = "List the processes of the node again.";
     let suspect =
         Candidate { pid: order.pid, comm: process.name.as_deref().unwrap_or_default(), ..Candidate::default() };
@@ -121,7 +122,7 @@ mod tests {
             };
             let facts = Report { sections, ..Report::default() };
             let order =
-                KillRequest { gpu: uuid.into(), pid: 7, start_ticks: 1, grace: Duration::from_secs(1), plan: true };
+                KillCommand { gpu: uuid.into(), pid: 7, start_ticks: 1, grace: Duration::from_secs(1), plan: true };
             let KillAction { outcome, refusal, .. } = kill(&order, &facts);
             (outcome, refusal.map(|refusal| refusal.code).unwrap_or_default())
         };

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use syringe_core::action_rules::reset_plan::{self, ResetConditions, ResetPlan};
 use syringe_core::facts::action::{Action, CompletedStep, GpuAfterReset, Obstacle, ResetAction, ResetOutcome};
+use syringe_core::probe_command::ResetCommand;
 use syringe_core::report::{Report, Sections};
+use syringe_core::section_name::SectionName;
 
 use super::nvidia_smi::{DriverRoot, End};
-use super::request::ResetRequest;
 use super::reset_lock::Lock;
 use super::test_tree;
 use super::verify;
@@ -17,7 +18,6 @@ use crate::collect;
 use crate::nvml;
 use crate::paths::Paths;
 use crate::request::Request;
-use crate::section::SectionName;
 
 /// Time to switch persistence mode. Initializing or closing a GPU takes seconds.
 const PERSISTENCE_TIME: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ const SECTIONS: [SectionName; 8] = [
 const CHECKED: [SectionName; 4] = [SectionName::Inventory, SectionName::Topology, SectionName::Ecc, SectionName::Xid];
 
 /// Runs the reset request and reports the result. The facts of the plan are not in the report, because the plan names the relevant ones.
-pub(super) fn run(reset_request: &ResetRequest, request: &Request) -> Report {
+pub(super) fn run(reset_request: &ResetCommand, request: &Request) -> Report {
     let started = Instant::now();
     let facts = facts(request, &SECTIONS);
     let action = reset(reset_request, request, &facts);
@@ -62,8 +62,8 @@ fn facts(request: &Request, sections: &[SectionName]) -> Report {
     collect::collect(&request.of(sections.to_vec()))
 }
 
-fn reset(reset_request: &ResetRequest, request: &Request, facts: &Report) -> ResetAction {
-    let ResetRequest { gpu, plan: only_plan, cordoned, drain_check, time } = reset_request;
+fn reset(reset_request: &ResetCommand, request: &Request, facts: &Report) -> ResetAction {
+    let ResetCommand { gpu, plan: only_plan, cordoned, drain_check, time } = reset_request;
     let conditions = ResetConditions { cordoned: *cordoned, drain_check: *drain_check };
     let mut plan = reset_plan::plan(facts, gpu, conditions);
     let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);

@@ -7,12 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use syringe_core::probe_command::{ReadCommand, StackContainer};
 
 use super::collect;
 use super::test_node::{ID, POD, node};
 use crate::bounded::fault;
-use crate::request::{Files, Request, StackLogOf};
-use crate::section::SectionName;
+use crate::request::{Files, Request};
 use crate::testing::Tree;
 
 /// Time of a run: a read that blocks gets an eighth of it.
@@ -24,17 +24,9 @@ const TRIES: usize = 4;
 /// The report for a tree: without times, and with `ROOT` for the path of the tree.
 fn report(tree: &Tree) -> (Value, Duration) {
     let files = Files { root: Some(tree.path().to_owned()), ..Files::default() };
-    let stack_log = Some(StackLogOf { pod_uid: POD.into(), container: "plugin".into() });
-    let sections = SectionName::ALL.to_vec();
-    let request = Request {
-        sections,
-        since: None,
-        container: Some(ID.into()),
-        stack_log,
-        timeout: TIME,
-        files,
-        development: true,
-    };
+    let stack_log = Some(StackContainer { pod_uid: POD.into(), container: "plugin".into() });
+    let read = ReadCommand { container: Some(ID.parse().expect("an ID")), stack_log, ..ReadCommand::everything() };
+    let request = Request { read, timeout: TIME, files, development: true };
     let started = Instant::now();
     let report = collect(&request);
     let time = started.elapsed();

@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 use syringe_core::facts::topology::Topology;
 use syringe_core::nvml_codes;
 use syringe_core::report::{Problem, Section, Sections};
+use syringe_core::section_name::SectionName;
 
 use super::needed_sections::NeededSections;
 use super::source_threads::{SectionResult, deliver};
 use crate::nvml::{NvmlProcesses, Uses};
 use crate::paths::Paths;
-use crate::section::SectionName;
 use crate::{bounded, child, host};
+
+/// Sections that only NVML fills.
+const OF_NVML: [SectionName; 5] =
+    [SectionName::Inventory, SectionName::Telemetry, SectionName::Ecc, SectionName::Mig, SectionName::Topology];
 
 /// Time for the NVML process to end after it is killed. A process that hangs in the kernel stays.
 const END_TIME: Duration = Duration::from_millis(200);
@@ -95,7 +99,7 @@ impl Collector {
         // This does not show which GPU hangs.
         self.fill(&Problem { code: nvml_codes::NOT_REACHED.into(), ..late });
         for name in self.missing() {
-            self.give_up(name, timeout, call.as_deref());
+            self.fail(name, self.timed_out(name, timeout, call.as_deref()));
         }
     }
 
@@ -154,9 +158,8 @@ impl Collector {
 
     /// The requested sections that have not arrived.
     fn missing(&self) -> Vec<SectionName> {
-        let present = self.sections.statuses();
-        let there = |name: &SectionName| present.iter().any(|(word, _)| *word == name.word());
-        self.needed.sections.iter().copied().filter(|name| !there(name)).collect()
+        let is_missing = |name: &SectionName| self.sections.get(*name).status().is_none();
+        self.needed.sections.iter().copied().filter(is_missing).collect()
     }
 
     /// NVML gives no more answers: its missing sections fail with the reason, and facts from the kernel replace them
@@ -166,16 +169,9 @@ impl Collector {
         self.nvml_problem = Some(problem.clone());
         self.fill(&problem);
         for name in self.missing() {
-            let problem = Problem { what: name.word().into(), ..problem.clone() };
-            let sections = &mut self.sections;
-            match name {
-                SectionName::Inventory => sections.inventory = Some(Section::failed(problem)),
-                SectionName::Telemetry => sections.telemetry = Some(Section::failed(problem)),
-                SectionName::Ecc => sections.ecc = Some(Section::failed(problem)),
-                SectionName::Mig => sections.mig = Some(Section::failed(problem)),
-                SectionName::Topology => sections.topology = Some(topology_without_nvml(&self.paths, problem)),
-                // These need no NVML.
-                SectionName::Processes | SectionName::Kubelet | SectionName::Host | SectionName::Xid => {}
+            // The others need no NVML.
+            if OF_NVML.contains(&name) {
+                self.fail(name, Problem { what: name.to_string(), ..problem.clone() });
             }
         }
     }
@@ -203,20 +199,12 @@ impl Collector {
         });
     }
 
-    /// Adds the problem of a section that missed the deadline.
-    fn give_up(&mut self, name: SectionName, waited: Duration, call: Option<&str>) {
-        let problem = self.timed_out(name, waited, call);
-        let sections = &mut self.sections;
-        match name {
-            SectionName::Inventory => sections.inventory = Some(Section::failed(problem)),
-            SectionName::Telemetry => sections.telemetry = Some(Section::failed(problem)),
-            SectionName::Topology => sections.topology = Some(topology_without_nvml(&self.paths, problem)),
-            SectionName::Ecc => sections.ecc = Some(Section::failed(problem)),
-            SectionName::Processes => sections.processes = Some(Section::failed(problem)),
-            SectionName::Mig => sections.mig = Some(Section::failed(problem)),
-            SectionName::Kubelet => sections.kubelet = Some(Section::failed(problem)),
-            SectionName::Host => sections.host = Some(Section::failed(problem)),
-            SectionName::Xid => sections.xid = Some(Section::failed(problem)),
+    /// Writes a section that could not be read. Facts of the kernel replace the topology.
+    fn fail(&mut self, name: SectionName, problem: Problem) {
+        if name == SectionName::Topology {
+            self.sections.topology = Some(topology_without_nvml(&self.paths, problem));
+        } else {
+            self.sections.get_mut(name).fail(problem);
         }
     }
 
@@ -233,7 +221,7 @@ impl Collector {
         }
         let next_step = "Try again: without persistence mode the first call can take half a minute. If it hangs again, check for Xid 79, \
             Xid 119 and processes in state D, and reboot the node.";
-        Problem { what: name.word().into(), why, next_step: next_step.into(), gpu: None, code: "timeout".into() }
+        Problem { what: name.to_string(), why, next_step: next_step.into(), gpu: None, code: "timeout".into() }
     }
 }
 

@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use syringe_core::probe_command::{ReadCommand, StackContainer};
 
 use super::collect;
 use super::test_node::{ID, POD, node};
-use crate::request::{Files, Request, StackLogOf};
-use crate::section::SectionName;
+use crate::request::{Files, Request};
 use crate::testing::Tree;
 
 /// The limits bound the report far below the maximum of a document.
@@ -118,16 +118,9 @@ fn log_lines(tree: &Tree) {
 
 fn report(tree: &Tree) -> (Value, usize) {
     let files = Files { root: Some(tree.path().to_owned()), ..Files::default() };
-    let stack_log = Some(StackLogOf { pod_uid: POD.into(), container: "plugin".into() });
-    let request = Request {
-        sections: SectionName::ALL.to_vec(),
-        since: None,
-        container: Some(ID.into()),
-        stack_log,
-        timeout: TIME,
-        files,
-        development: true,
-    };
+    let stack_log = Some(StackContainer { pod_uid: POD.into(), container: "plugin".into() });
+    let read = ReadCommand { container: Some(ID.parse().expect("an ID")), stack_log, ..ReadCommand::everything() };
+    let request = Request { read, timeout: TIME, files, development: true };
     let document = serde_json::to_vec(&collect(&request)).expect("JSON");
     (serde_json::from_slice(&document).expect("JSON"), document.len())
 }

@@ -28,7 +28,8 @@ use jiff::Timestamp;
 use syringe_core::facts::host::Host;
 use syringe_core::facts::topology;
 use syringe_core::kernel_log::LogOrigin;
-use syringe_core::report::{Extent, Problem, Report, Section, Sections, Source};
+use syringe_core::report::{Extent, Problem, Report, Sections, Source};
+use syringe_core::section_name::SectionName;
 
 use self::collector::{Collector, LATE_PART};
 use self::needed_sections::NeededSections;
@@ -38,7 +39,6 @@ use crate::document::{blank, millis};
 use crate::nvml::{GpuAddress, NvmlProcesses};
 use crate::paths::Paths;
 use crate::request::Request;
-use crate::section::SectionName;
 use crate::{bounded, host};
 
 /// Time that the driver takes to initialize one GPU.
@@ -50,8 +50,8 @@ pub(crate) fn collect(request: &Request) -> Report {
     bounded::begin(request.timeout);
     let taken_at = Timestamp::now();
     let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
-    let foreign = request.files.kernel_log.is_some() && request.sections == [SectionName::Xid];
-    let needed = NeededSections { nothing_of_this_machine: foreign, ..NeededSections::of(&request.sections) };
+    let foreign = request.files.kernel_log.is_some() && request.read.sections == [SectionName::Xid];
+    let needed = NeededSections { nothing_of_this_machine: foreign, ..NeededSections::of(&request.read.sections) };
     let (sender, results) = channel();
     // First, because it takes the longest. Started by this thread, because the child ends with the thread that started it.
     let more = if needed.nvml() { initialization_time(&paths, request.timeout) } else { Duration::ZERO };
@@ -91,9 +91,9 @@ pub(crate) fn collect(request: &Request) -> Report {
         report = Report { source: Source::File, hostname: None, boot_id: None, kernel: None, scope: None, ..report };
     }
     problems.extend(bounded::take_problems());
-    add_to_first(&mut report.sections, problems);
+    add_to_first(&mut report.sections, &problems);
     let whose = if request.files.kernel_log.is_some() { LogOrigin::AnyNode } else { LogOrigin::ThisNode };
-    finish(&mut report, whose, collector.nvml.addresses(), &collector.paths, &request.sections);
+    finish(&mut report, whose, collector.nvml.addresses(), &collector.paths, &request.read.sections);
     report.duration_ms = millis(started.elapsed());
     report
 }
@@ -133,44 +133,22 @@ fn finish(
         host::name_lost(paths, addresses, sees_all, &mut report.sections);
         add_to_nvml(&mut report.sections, &bounded::take_problems());
     }
-    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid } = &mut report.sections;
-    let unasked = |name| !requested.contains(&name);
-    drop_if(inventory, unasked(SectionName::Inventory));
-    drop_if(telemetry, unasked(SectionName::Telemetry));
-    drop_if(topology, unasked(SectionName::Topology));
-    drop_if(ecc, unasked(SectionName::Ecc));
-    drop_if(processes, unasked(SectionName::Processes));
-    drop_if(mig, unasked(SectionName::Mig));
-    drop_if(kubelet, unasked(SectionName::Kubelet));
-    drop_if(host, unasked(SectionName::Host));
-    drop_if(xid, unasked(SectionName::Xid));
+    for name in SectionName::ALL.into_iter().filter(|name| !requested.contains(name)) {
+        report.sections.get_mut(name).remove();
+    }
 }
 
 /// Adds problems of reads that belong to no section: to `host`, or the first section that was read.
-fn add_to_first(sections: &mut Sections, problems: Vec<Problem>) {
-    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid } = sections;
-    let _ = add_to(host, &problems)
-        || add_to(inventory, &problems)
-        || add_to(telemetry, &problems)
-        || add_to(topology, &problems)
-        || add_to(ecc, &problems)
-        || add_to(processes, &problems)
-        || add_to(mig, &problems)
-        || add_to(kubelet, &problems)
-        || add_to(xid, &problems);
+fn add_to_first(sections: &mut Sections, problems: &[Problem]) {
+    let mut names = [SectionName::Host].into_iter().chain(SectionName::ALL);
+    let _ = names.find(|name| sections.get_mut(*name).add_problems(problems));
 }
 
 /// Adds problems to the sections that list lost GPUs.
 fn add_to_nvml(sections: &mut Sections, problems: &[Problem]) {
-    add_to(&mut sections.inventory, problems);
-    add_to(&mut sections.telemetry, problems);
-    add_to(&mut sections.topology, problems);
-    add_to(&mut sections.ecc, problems);
-}
-
-/// Adds problems to a section; `false` if there is no such section.
-fn add_to<T>(section: &mut Option<Section<T>>, problems: &[Problem]) -> bool {
-    section.as_mut().map(|section| section.add_problems(problems.iter().cloned())).is_some()
+    for name in [SectionName::Inventory, SectionName::Telemetry, SectionName::Topology, SectionName::Ecc] {
+        sections.get_mut(name).add_problems(problems);
+    }
 }
 
 /// Sets for each GPU on the bus whether NVML lists it, if NVML answered.
@@ -178,12 +156,6 @@ fn mark_listed(host: &mut Host, addresses: Option<&[GpuAddress]>) {
     for gpu in &mut host.pci_gpus {
         let listed = |all: &[GpuAddress]| all.iter().any(|(address, ..)| Some(address) == gpu.pci_address.as_ref());
         gpu.in_nvml = addresses.map(listed);
-    }
-}
-
-fn drop_if<T>(section: &mut Option<Section<T>>, unasked: bool) {
-    if unasked {
-        *section = None;
     }
 }
 

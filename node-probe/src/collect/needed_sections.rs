@@ -1,6 +1,6 @@
 //! The sections that must be read for the requested ones.
 
-use crate::section::SectionName;
+use syringe_core::section_name::SectionName;
 
 /// The sections to read.
 #[derive(Clone, Default)]

@@ -10,13 +10,13 @@ use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::processes::Processes;
 use syringe_core::report::{Problem, Section};
+use syringe_core::section_name::SectionName;
 
 use super::needed_sections::NeededSections;
 use crate::document::millis;
 use crate::nvml::Message;
 use crate::paths::{Owner, Paths};
 use crate::request::Request;
-use crate::section::SectionName;
 use crate::{bounded, host, kernel_log};
 
 /// The result of a thread.
@@ -39,9 +39,9 @@ pub(super) fn start_threads(
     let time = request.timeout;
     if needed.has(SectionName::Host) {
         let (paths, sender) = (paths.clone(), sender.clone());
-        let (container, stack_log) = (request.container.clone(), request.stack_log.clone());
+        let (container, stack_log) = (request.read.container.clone(), request.read.stack_log.clone());
         thread::spawn(move || {
-            let options = host::ContainerOptions { container: container.as_deref(), stack_log: stack_log.as_ref() };
+            let options = host::ContainerOptions { container: container.as_ref(), stack_log: stack_log.as_ref() };
             deliver(&sender, time, |section| SectionResult::Host(Box::new(section)), || host::read(&paths, options));
         });
     }
@@ -56,7 +56,7 @@ pub(super) fn start_threads(
     }
     if needed.has(SectionName::Xid) {
         let (paths, sender, file) = (paths.clone(), sender.clone(), request.files.kernel_log.clone());
-        let since = request.since.as_ref().map(|since| since.resolve(taken_at));
+        let since = request.read.since.as_ref().map(|since| since.resolve(taken_at));
         thread::spawn(move || {
             deliver(&sender, time, SectionResult::Xid, || {
                 let options = kernel_log::Options { since, journal: true };
@@ -72,7 +72,7 @@ pub(super) fn start_threads(
 /// The root of a workload has no kubelet, and its files could be fake.
 fn no_kubelet() -> Problem {
     Problem {
-        what: SectionName::Kubelet.word().into(),
+        what: SectionName::Kubelet.to_string(),
         why: "only the root of a workload is visible, not the root of the node".into(),
         next_step: "Probe the node itself: --via pod.".into(),
         gpu: None,

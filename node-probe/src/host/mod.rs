@@ -24,6 +24,7 @@ mod scope;
 mod system;
 
 use syringe_core::facts::host::Host;
+use syringe_core::probe_command::{ContainerId, StackContainer};
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
@@ -38,7 +39,6 @@ pub(crate) use self::process::{Stat, read_stat};
 pub(crate) use self::scope::scope;
 use crate::files;
 use crate::paths::Paths;
-use crate::request::StackLogOf;
 
 /// The identity of a node and its boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,9 +61,9 @@ pub(crate) fn identity(paths: &Paths) -> Identity {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ContainerOptions<'a> {
     /// The id of a container whose devices are to be looked at.
-    pub(crate) container: Option<&'a str>,
+    pub(crate) container: Option<&'a ContainerId>,
     /// A container whose log is to be read.
-    pub(crate) stack_log: Option<&'a StackLogOf>,
+    pub(crate) stack_log: Option<&'a StackContainer>,
 }
 
 /// Reads the `host` section. `in_nvml` of the GPUs is set later, in `collect`.
@@ -80,7 +80,8 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
     });
     let gpus: Vec<pci::Function> = functions.into_iter().filter(pci::Function::is_gpu).collect();
     let nodes = driver::device_files::read(paths, &gpus, &modules, &mut problems);
-    let container = options.container.and_then(|id| runtime::container_devices::access(paths, id, &mut problems));
+    let container =
+        options.container.and_then(|id| runtime::container_devices::access(paths, id.as_str(), &mut problems));
     let stack_log = options.stack_log.and_then(|of| kubelet::stack_log::read(paths, of, &mut problems));
     let driver = driver::versions(paths);
     let (daemons, named) = process::daemons::read(paths);

@@ -5,26 +5,27 @@ use crate::input::timeline::{is_off_bus, is_xid};
 use crate::rule::evidence;
 use crate::rules::gpu::memory;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
+use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
 /// Returns the gaps and contradictions, as unknown facts.
 pub(crate) fn list(node: &Node<'_>) -> Vec<Unknown> {
     let mut found = Vec::new();
-    let mut add = |section: &str, why: String| found.push(Unknown { section: section.to_owned(), gpu: None, why });
+    let mut add = |section: SectionName, why: String| found.push(Unknown::new(section, why));
     let lost =
         node.kernel_log().map_or(0, |log| log.coverage.iter().map(|source| source.lost_records).max().unwrap_or(0));
     if lost > 0 {
-        add("xid", format!("{lost} kernel log records were overwritten before they could be read"));
+        add(SectionName::Xid, format!("{lost} kernel log records were overwritten before they could be read"));
     }
     if let Some(event) = unseen_fault(node) {
-        add("xid", format!("the driver logged {}, and not every GPU was read", evidence::event(event)));
+        add(SectionName::Xid, format!("the driver logged {}, and not every GPU was read", evidence::event(event)));
     }
     let answering = evidence::count(node.answering().count(), "GPU");
     if node.inventory().is_some_and(|inventory| inventory.gpus.is_empty()) && node.answering().next().is_some() {
-        add("inventory", format!("the inventory lists no GPU, but other sections list {answering}"));
+        add(SectionName::Inventory, format!("the inventory lists no GPU, but other sections list {answering}"));
     }
     if node.host().is_some_and(|host| host.pci_gpus.is_empty()) && node.answering().next().is_some() {
-        add("host", format!("the PCI bus shows no GPU, but NVML reads {answering}"));
+        add(SectionName::Host, format!("the PCI bus shows no GPU, but NVML reads {answering}"));
     }
     found
 }

@@ -11,6 +11,7 @@ use crate::rules::containers::{cdi, container, runtime};
 use crate::rules::kubernetes::usage;
 use syringe_core::classification::{Class, Severity};
 use syringe_core::report::Status;
+use syringe_core::section_name::SectionName;
 
 /// Points for a finding. One fatal or two critical findings reduce the score to 0; warnings add up.
 fn points(severity: Severity) -> u32 {
@@ -64,15 +65,17 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
     }
 }
 
+/// Sections without which the health of a GPU is not known.
+const DECISIVE_FOR_GPU: [SectionName; 4] =
+    [SectionName::Inventory, SectionName::Ecc, SectionName::Telemetry, SectionName::Xid];
+
 /// Returns whether enough was read of one GPU: it responds, none of its values failed, and no section failed as a
 /// whole.
 fn is_certain(node: &Node<'_>, gpu: &Gpu) -> bool {
     let passed_on = node.pci_of(gpu).is_some_and(|device| device.driver.as_deref() == Some("vfio-pci"));
     let failed = node.problems().any(|problem| problem.gpu.is_some() && problem.gpu == gpu.index);
     let sections = node.report.sections.statuses();
-    let missing = sections
-        .iter()
-        .any(|(name, status)| matches!(*name, "inventory" | "ecc" | "telemetry" | "xid") && *status == Status::Error);
+    let missing = sections.iter().any(|(name, status)| DECISIVE_FOR_GPU.contains(name) && *status == Status::Error);
     gpu.answers && !failed && !missing && !passed_on && unknown::not_requested(node).is_empty()
 }
 

@@ -8,6 +8,7 @@ use crate::finding::Diagnosis;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::kernel_log as xid;
 use syringe_core::report::Report;
+use syringe_core::section_name::SectionName;
 
 const NOW: &str = "2026-11-21T02:45:10Z";
 
@@ -69,6 +70,6 @@ fn a_section_that_was_read_in_part_is_not_called_judged() {
         "ecc": {"status": "ok", "data": {"gpus": []}}}}))
     .expect("a report");
     let told = diagnose(&report, &KubernetesFacts::default());
-    assert_eq!((told.checked, told.partly_checked), (vec!["ecc".to_owned()], vec!["telemetry".to_owned()]));
+    assert_eq!((told.checked, told.partly_checked), (vec![SectionName::Ecc], vec![SectionName::Telemetry]));
     assert!(told.summary.contains("telemetry (in part)"), "{}", told.summary);
 }

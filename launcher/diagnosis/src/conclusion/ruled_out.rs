@@ -9,6 +9,7 @@ use crate::rule::evidence;
 use crate::rules::gpu::{implausible, thermal};
 use syringe_core::facts::Availability;
 use syringe_core::facts::topology::GpuTopology;
+use syringe_core::section_name::SectionName;
 
 /// Availability of one fact of one GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ enum FactState {
 /// A fault that a healthy summary can rule out.
 struct Fault {
     /// The section that holds the fact.
-    section: &'static str,
+    section: SectionName,
     /// Its name in the summary: `no {words}`.
     words: &'static str,
     /// Whether the fact was read.
@@ -42,7 +43,7 @@ pub(crate) const NVLINK_FAULT: &str = "NVLink fault";
 
 const FAULTS: &[Fault] = &[
     Fault {
-        section: "ecc",
+        section: SectionName::Ecc,
         words: "pending memory repair",
         is_read: |node, gpu| {
             node.ecc_of(gpu).is_some_and(|ecc| {
@@ -52,19 +53,19 @@ const FAULTS: &[Fault] = &[
         sources: &[&["remapped_rows"], &["retired_pages"]],
     },
     Fault {
-        section: "ecc",
+        section: SectionName::Ecc,
         words: "recovery action recommended by the driver",
         is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.recovery_action.is_some()),
         sources: &[&["recovery_action"]],
     },
     Fault {
-        section: "ecc",
+        section: SectionName::Ecc,
         words: UNCORRECTED,
         is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.volatile.uncorrected.is_some()),
         sources: &[&["volatile.uncorrected"]],
     },
     Fault {
-        section: "telemetry",
+        section: SectionName::Telemetry,
         words: "throttling",
         is_read: |node, gpu| {
             let throttling = node.telemetry_of(gpu).map(|now| &now.throttling);
@@ -73,7 +74,7 @@ const FAULTS: &[Fault] = &[
         sources: &[&["throttling.reasons_mask"]],
     },
     Fault {
-        section: "telemetry",
+        section: SectionName::Telemetry,
         words: "overheating",
         is_read: |node, gpu| {
             node.telemetry_of(gpu).is_some_and(|now| {
@@ -91,7 +92,7 @@ const FAULTS: &[Fault] = &[
         ],
     },
     Fault {
-        section: "topology",
+        section: SectionName::Topology,
         words: NVLINK_FAULT,
         is_read: |node, gpu| {
             node.topology_of(gpu).is_some_and(links_read)
@@ -99,13 +100,13 @@ const FAULTS: &[Fault] = &[
                     // The section lists paths of links that could not be read.
                     ["nvlinks", "nvlinks.active"]
                         .iter()
-                        .all(|field| node.availability("topology", index, field) == Availability::Read)
+                        .all(|field| node.availability(SectionName::Topology, index, field) == Availability::Read)
                 })
         },
         sources: &[&["nvlinks"]],
     },
     Fault {
-        section: "topology",
+        section: SectionName::Topology,
         words: "missing PCIe lane",
         is_read: |node, gpu| {
             let hop = node.topology_of(gpu).and_then(|topology| topology.pcie_path.first());
@@ -129,7 +130,7 @@ pub(crate) struct FaultsRuledOut {
     /// Facts that the hardware does not support: `throttling (not offered by GPUs 0-6)`.
     pub(crate) not_offered: Vec<String>,
     /// Section and text of facts that are missing without a reason.
-    pub(crate) missing: Vec<(&'static str, String)>,
+    pub(crate) missing: Vec<(SectionName, String)>,
 }
 
 /// Checks every fault for every GPU that responds.
@@ -180,7 +181,7 @@ fn fact_state(node: &Node<'_>, gpu: &Gpu, fault: &Fault) -> FactState {
 
 /// A GPU without links in NVML has no NVLink. The topology of a node without NVML has no information about links.
 fn has_no_links(node: &Node<'_>, gpu: &Gpu, fault: &Fault) -> bool {
-    fault.section == "topology"
+    fault.section == SectionName::Topology
         && fault.sources == [["nvlinks"]]
         && node.topology_of(gpu).is_some_and(|topology| topology.nvlinks.is_empty())
 }

@@ -13,6 +13,7 @@ use crate::rules::log::{coverage as kernel_log_coverage, xid};
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
+use syringe_core::section_name::SectionName;
 
 /// Writes the summary of a diagnosis.
 pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) -> String {
@@ -38,9 +39,9 @@ fn unread_inputs(node: &Node<'_>) -> Option<String> {
 /// Returns a sentence about the sections that were checked, if not all were.
 fn coverage(node: &Node<'_>, verdict: Verdict) -> Option<String> {
     let in_part = node.partly_checked();
-    let named = |section: &'static str| match in_part.contains(&section) {
+    let named = |section: SectionName| match in_part.contains(&section) {
         true => format!("{section} (in part)"),
-        false => section.to_owned(),
+        false => section.to_string(),
     };
     let checked: Vec<String> = node.checked().into_iter().map(named).collect();
     let (last, before) = checked.split_last()?;
@@ -80,8 +81,7 @@ fn capital(text: &str) -> String {
 /// `all 8 GPUs (NVIDIA H100 80GB HBM3) respond`, `7 of 8 GPUs (…) respond`.
 fn responding(node: &Node<'_>) -> Option<String> {
     // Without a section of NVML no GPU was asked to respond.
-    let asked: Vec<&str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
-    if !OF_NVML.iter().any(|section| asked.contains(section)) {
+    if OF_NVML.iter().all(|section| node.report.sections.get(*section).status().is_none()) {
         return None;
     }
     node.listed().next()?;
@@ -105,9 +105,8 @@ fn responding(node: &Node<'_>) -> Option<String> {
 fn checked(node: &Node<'_>, concluded: &[Concluded]) -> String {
     let mut parts: Vec<String> = responding(node).into_iter().collect();
     let mut clean = faults_ruled_out::of(node).ruled_out;
-    let of_host =
-        |(section, problem): &(&str, &syringe_core::report::Problem)| *section == "host" && problem.gpu.is_none();
-    let all_read = !node.report.sections.problems().iter().any(of_host);
+    let of_host = |problem: &syringe_core::report::Problem| problem.gpu.is_none();
+    let all_read = !node.report.sections.get(SectionName::Host).problems().iter().any(of_host);
     if all_read && node.host().is_some_and(|host| host.driver.loaded.is_some()) {
         clean.push(DRIVER_PROBLEM);
     }
@@ -223,7 +222,7 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
         .statuses()
         .into_iter()
         .filter(|(_, status)| *status != syringe_core::report::Status::Ok)
-        .map(|(name, _)| name)
+        .map(|(name, _)| name.as_str())
         .collect();
     let inputs = node.kubernetes.unread.iter().map(|unread| unread.input.section());
     let mut failed: Vec<&str> = failed.into_iter().chain(inputs).collect();

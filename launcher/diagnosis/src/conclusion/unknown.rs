@@ -12,11 +12,19 @@ use crate::rules::kubernetes::nvidia_stack;
 use crate::rules::log::coverage as kernel_log_coverage;
 use syringe_core::facts::kubernetes::node::UnreadInput;
 use syringe_core::report::{Report, Status};
+use syringe_core::section_name::SectionName;
 use syringe_core::text::clean_keeping_end;
 use syringe_core::unknown::Unknown;
 
 /// Sections that are required for `healthy`. Processes, MIG instances and allocations do not decide about health.
-const DECISIVE: [&str; 6] = ["inventory", "telemetry", "topology", "ecc", "host", "xid"];
+const DECISIVE: [SectionName; 6] = [
+    SectionName::Inventory,
+    SectionName::Telemetry,
+    SectionName::Topology,
+    SectionName::Ecc,
+    SectionName::Host,
+    SectionName::Xid,
+];
 
 /// Maximum number of entries.
 const MAX: usize = 12;
@@ -24,31 +32,30 @@ const MAX: usize = 12;
 /// Maximum length of a reason.
 const WHY: usize = 240;
 
-/// All sections that the rules use. A missing section may hide the only fault of a node.
-const ALL: [&str; 9] = ["inventory", "telemetry", "topology", "ecc", "processes", "mig", "kubelet", "host", "xid"];
-
-/// Returns the sections that were not requested. For sections that could not be read see [`list`].
-pub(crate) fn not_requested(node: &Node<'_>) -> Vec<&'static str> {
-    let asked: Vec<&str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
-    ALL.into_iter().filter(|section| !asked.contains(section)).collect()
+/// Returns the sections that were not requested. A missing section may hide the only fault of a node. For sections that could
+/// not be read see [`list`].
+pub(crate) fn not_requested(node: &Node<'_>) -> Vec<SectionName> {
+    let is_absent = |section: &SectionName| node.report.sections.get(*section).status().is_none();
+    SectionName::ALL.into_iter().filter(is_absent).collect()
 }
 
 /// Returns the sections that were not requested, and those of which nothing was read.
-pub(crate) fn unchecked_sections(node: &Node<'_>) -> Vec<&'static str> {
+pub(crate) fn unchecked_sections(node: &Node<'_>) -> Vec<SectionName> {
     let mut sections = not_requested(node);
-    let asked: Vec<&'static str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
-    sections.extend(asked.into_iter().filter(|name| !node.has(name)));
+    let requested = node.report.sections.statuses().into_iter().map(|(name, _)| name);
+    sections.extend(requested.filter(|name| !node.has(*name)));
     sections
 }
 
 /// Returns what could not be read, and whether this rules out `healthy`.
 pub(crate) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
-    let mut entries: Vec<(Vec<&str>, Unknown)> = Vec::new();
+    let mut entries: Vec<(Vec<SectionName>, Unknown)> = Vec::new();
     for (section, problem) in node.report.sections.problems() {
         // The entry has section and GPU as fields.
         let gpu = problem.gpu.map(|gpu| format!("GPU {gpu}"));
-        let said =
-            problem.what == section || gpu.as_ref() == Some(&problem.what) || problem.why.starts_with(&problem.what);
+        let said = problem.what == section.as_str()
+            || gpu.as_ref() == Some(&problem.what)
+            || problem.why.starts_with(&problem.what);
         let what = if said { String::new() } else { format!("{}: ", problem.what) };
         let next = if problem.next_step.is_empty() { String::new() } else { format!(". {}", problem.next_step) };
         let why = clean_keeping_end(&format!("{what}{}{next}", problem.why), WHY);
@@ -60,7 +67,9 @@ pub(crate) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     }
     // First, since the list is cut off at its end.
     let mut list: Vec<Unknown> = node.kubernetes.unread.iter().map(unread_input).collect();
-    list.extend(entries.into_iter().map(|(sections, entry)| Unknown { section: sections.join(", "), ..entry }));
+    list.extend(
+        entries.into_iter().map(|(sections, entry)| Unknown { section: SectionName::join(&sections, ", "), ..entry }),
+    );
     let short = kernel_log_coverage::window_too_short(node);
     let missing = faults_ruled_out::of(node).missing;
     let ecc_off = memory::ecc_off_of_unknown_products(node);
@@ -79,36 +88,36 @@ pub(crate) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
             "ECC is off on {}; whether this is the default of the product is only known with the inventory (diagnose_gpu_node)",
             evidence::gpus(&ecc_off)
         );
-        list.push(Unknown { section: "ecc".to_owned(), gpu: None, why });
+        list.push(Unknown::new(SectionName::Ecc, why));
     }
-    list.extend(missing.into_iter().map(|(section, why)| Unknown { section: section.to_owned(), gpu: None, why }));
-    list.extend(undecoded.map(|why| Unknown { section: "xid".to_owned(), gpu: None, why }));
-    list.extend(short.map(|why| Unknown { section: "xid".to_owned(), gpu: None, why }));
-    list.extend(slices.map(|why| Unknown { section: "kubernetes".to_owned(), gpu: None, why }));
+    list.extend(missing.into_iter().map(|(section, why)| Unknown::new(section, why)));
+    list.extend(undecoded.map(|why| Unknown::new(SectionName::Xid, why)));
+    list.extend(short.map(|why| Unknown::new(SectionName::Xid, why)));
+    list.extend(slices.map(|why| Unknown::new("kubernetes", why)));
     let of_host = handler.into_iter().chain(cdi::unread_files(node));
-    list.extend(of_host.map(|why| Unknown { section: "host".to_owned(), gpu: None, why }));
+    list.extend(of_host.map(|why| Unknown::new(SectionName::Host, why)));
     if list.len() > MAX {
         let more = list.len() - (MAX - 1);
         list.truncate(MAX - 1);
         let why = format!("{more} more values could not be read; see the problems of the sections");
-        list.push(Unknown { section: "all".to_owned(), gpu: None, why });
+        list.push(Unknown::new("all", why));
     }
     (list, decisive)
 }
 
 /// The entry of an input from Kubernetes.
 fn unread_input(UnreadInput { input, why }: &UnreadInput) -> Unknown {
-    Unknown { section: input.section().to_owned(), gpu: None, why: clean_keeping_end(why, WHY) }
+    Unknown::new(input.section(), clean_keeping_end(why, WHY))
 }
 
 fn undecided(report: &Report) -> bool {
-    let failed = |(name, status): (&str, Status)| DECISIVE.contains(&name) && status == Status::Error;
+    let failed = |(name, status): (SectionName, Status)| DECISIVE.contains(&name) && status == Status::Error;
     let log = report.sections.xid.as_ref();
     // A missing value of a GPU makes the verdict unknown. A missing network card or module list does not, and a log
     // with a missing source still has a window.
     let partial = report.sections.problems().iter().any(|(name, problem)| match *name {
-        "inventory" | "telemetry" | "ecc" => true,
-        "topology" | "host" => problem.gpu.is_some(),
+        SectionName::Inventory | SectionName::Telemetry | SectionName::Ecc => true,
+        SectionName::Topology | SectionName::Host => problem.gpu.is_some(),
         _ => false,
     });
     let no_log = log.is_some_and(|log| log.data.as_ref().is_none_or(|data| data.coverage.is_empty()));

@@ -18,13 +18,15 @@ use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::facts::topology::{GpuTopology, Topology};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Problem, Report, Section, Status};
+use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 
 /// Name of a node without a known name.
 pub(crate) const UNKNOWN_NODE_NAME: &str = "the node";
 
 /// Sections that are read from NVML.
-pub(crate) const OF_NVML: [&str; 5] = ["inventory", "telemetry", "topology", "ecc", "mig"];
+pub(crate) const OF_NVML: [SectionName; 5] =
+    [SectionName::Inventory, SectionName::Telemetry, SectionName::Topology, SectionName::Ecc, SectionName::Mig];
 
 /// Counters and responses can be older than an event by this time.
 pub(crate) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
@@ -103,19 +105,19 @@ impl<'a> Node<'a> {
     }
 
     /// Returns whether a section was read, at least in part.
-    pub(crate) fn has(&self, section: &str) -> bool {
+    pub(crate) fn has(&self, section: SectionName) -> bool {
         self.checked().contains(&section)
     }
 
     /// Returns the sections that were read, at least in part.
-    pub(crate) fn checked(&self) -> Vec<&'static str> {
-        let read = self.report.sections.statuses().into_iter();
-        let checked = |(name, status): &(&str, Status)| *status != Status::Error && self.has_data(name);
-        read.filter(checked).map(|(name, _)| name).collect()
+    pub(crate) fn checked(&self) -> Vec<SectionName> {
+        let sections = &self.report.sections;
+        let read = sections.statuses().into_iter().filter(|(_, status)| *status != Status::Error);
+        read.map(|(name, _)| name).filter(|name| sections.get(*name).has_data()).collect()
     }
 
     /// Returns the sections that were read in part.
-    pub(crate) fn partly_checked(&self) -> Vec<&'static str> {
+    pub(crate) fn partly_checked(&self) -> Vec<SectionName> {
         let checked = self.checked();
         let statuses = self.report.sections.statuses().into_iter();
         statuses
@@ -124,28 +126,13 @@ impl<'a> Node<'a> {
             .collect()
     }
 
-    fn has_data(&self, section: &str) -> bool {
-        match section {
-            "inventory" => self.inventory().is_some(),
-            "telemetry" => self.telemetry().is_some(),
-            "topology" => self.topology().is_some(),
-            "ecc" => self.ecc().is_some(),
-            "processes" => self.processes().is_some(),
-            "mig" => self.mig().is_some(),
-            "kubelet" => self.kubelet().is_some(),
-            "host" => self.host().is_some(),
-            "xid" => self.kernel_log().is_some(),
-            _ => true,
-        }
-    }
-
     /// Returns the availability of a field of the GPU with this NVML index.
-    pub(crate) fn availability(&self, section: &str, gpu: u32, field: &str) -> Availability {
+    pub(crate) fn availability(&self, section: SectionName, gpu: u32, field: &str) -> Availability {
         let told = match section {
-            "inventory" => self.inventory().map(|section| section.availability(gpu, field)),
-            "telemetry" => self.telemetry().map(|section| section.availability(gpu, field)),
-            "topology" => self.topology().map(|section| section.availability(gpu, field)),
-            "ecc" => self.ecc().map(|section| section.availability(gpu, field)),
+            SectionName::Inventory => self.inventory().map(|section| section.availability(gpu, field)),
+            SectionName::Telemetry => self.telemetry().map(|section| section.availability(gpu, field)),
+            SectionName::Topology => self.topology().map(|section| section.availability(gpu, field)),
+            SectionName::Ecc => self.ecc().map(|section| section.availability(gpu, field)),
             _ => None,
         };
         told.unwrap_or(Availability::Unread)

@@ -58,7 +58,7 @@ pub fn silent(connection: &Connection, what: String, time: Duration) -> Failure 
 
 /// A failure that leaves only a part of the answer unknown.
 pub fn section_unknown(section: &str, failure: &Failure) -> Unknown {
-    Unknown { section: section.to_owned(), gpu: None, why: reason(failure) }
+    Unknown::new(section, reason(failure))
 }
 
 /// A failure to read what the rules need.

@@ -74,7 +74,7 @@ async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<O
         Some(Err(kube::Error::Api(status))) if is_unknown_group(&status) => Ok(None),
         Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_not_a_status(&status) => {
             let why = format!("{}: {} (HTTP 403)", what(), status.message);
-            unknown.push(Unknown { section: "dynamic resource allocation".into(), gpu: None, why });
+            unknown.push(Unknown::new("dynamic resource allocation", why));
             Ok(None)
         }
         Some(Err(error)) => Err(request_failed(connection, what(), &error)),

@@ -10,10 +10,12 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use syringe_core::probe_command::{HoldCommand, ProbeCommand};
 
 use crate::probe::lifecycle::launcher_identity::LauncherIdentity;
 use crate::probe::lifecycle::random_name::probe_name;
 use crate::settings::{KeyValue, Settings};
+use kube_read::Failure;
 
 /// Name of the pod's only container.
 pub const CONTAINER: &str = "probe";
@@ -29,10 +31,6 @@ pub(crate) const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
 const MEMORY_LIMIT: &str = "128Mi";
 /// User ID of a probe that is not privileged.
 const PLAIN_USER: i64 = 65_532;
-/// Option of node-probe that allows actions: of `hold`, and of the command that acts.
-pub(crate) const OPERATOR: &str = "--operator";
-/// Option of node-probe that names one run of an action: with the same name it does not run a second time.
-pub(crate) const ONCE: &str = "--once";
 /// Kubernetes ends the pod this long after its own process should have ended.
 const DEADLINE_SLACK_SECONDS: u64 = 10;
 
@@ -49,8 +47,11 @@ pub struct ProbePod {
 
 impl ProbePod {
     /// The pod for one call of `tool` on `node`.
-    pub fn new(settings: &Settings, owner: &LauncherIdentity, node: &str, tool: &str) -> Self {
-        let name = probe_name();
+    ///
+    /// # Errors
+    /// If the system has no random numbers for its name.
+    pub fn new(settings: &Settings, owner: &LauncherIdentity, node: &str, tool: &str) -> Result<Self, Failure> {
+        let name = probe_name()?;
         let lifetime = settings.probe_lifetime().as_secs();
         // With a RuntimeClass the runtime adds the GPUs to an unprivileged container: no host namespace is needed.
         let privileged = settings.runtime_class.is_none().then_some(true);
@@ -79,12 +80,12 @@ impl ProbePod {
                 automount_service_account_token: Some(false),
                 enable_service_links: Some(false),
                 image_pull_secrets: pull_secrets(settings),
-                containers: vec![container(settings, lifetime)],
+                containers: vec![container(settings)],
                 ..PodSpec::default()
             }),
             status: None,
         };
-        Self { name, namespace: settings.probe_namespace.clone(), object }
+        Ok(Self { name, namespace: settings.probe_namespace.clone(), object })
     }
 
     /// The same pod with `argv` as its main process.
@@ -92,16 +93,6 @@ impl ProbePod {
     pub(crate) fn running(mut self, argv: Vec<String>) -> Self {
         if let Some(container) = self.container() {
             container.command = Some(argv);
-        }
-        self
-    }
-
-    /// The same pod for an action. node-probe refuses an action in a container whose main process lacks the option, and the
-    /// admission policy checks it.
-    #[must_use]
-    pub(crate) fn for_actions(mut self) -> Self {
-        if let Some(command) = self.container().and_then(|container| container.command.as_mut()) {
-            command.push(OPERATOR.into());
         }
         self
     }
@@ -146,7 +137,14 @@ impl ProbePod {
     }
 }
 
-fn container(settings: &Settings, lifetime: u64) -> Container {
+/// The main process of the pod. It ends by itself, also when the launcher was killed or the network is down. node-probe refuses
+/// an action in a container whose main process is not for an `operator`, and the admission policy checks it.
+pub(crate) fn hold(settings: &Settings, operator: bool) -> Vec<String> {
+    let seconds = settings.probe_lifetime().as_secs();
+    ProbeCommand::Hold(HoldCommand { seconds, releasable: false, operator }).argv()
+}
+
+fn container(settings: &Settings) -> Container {
     let quantities = |pairs: &[(&str, &str)]| {
         let quantity = |(name, amount): &(&str, &str)| ((*name).to_owned(), Quantity((*amount).to_owned()));
         Some(pairs.iter().map(quantity).collect::<BTreeMap<_, _>>())
@@ -155,8 +153,7 @@ fn container(settings: &Settings, lifetime: u64) -> Container {
         name: CONTAINER.into(),
         image: Some(settings.probe_image()),
         image_pull_policy: Some(settings.image_pull_policy.as_str().into()),
-        // Ends by itself, also when the launcher was killed or the network is down.
-        command: Some(vec!["node-probe".into(), "hold".into(), "--seconds".into(), lifetime.to_string()]),
+        command: Some(hold(settings, false)),
         resources: Some(ResourceRequirements {
             // Explicit zero requests: otherwise a LimitRange sets defaults, which a full node refuses.
             requests: quantities(&[("cpu", "0"), ("memory", "0")]),

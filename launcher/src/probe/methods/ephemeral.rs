@@ -10,20 +10,19 @@ use k8s_openapi::api::core::v1::{EphemeralContainer, Pod, SecurityContext};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use syringe_core::probe_command::{HoldCommand, ProbeCommand};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
 use crate::probe::exec::read_report;
 use crate::probe::exec::read_report::ReceivedReport;
 use crate::probe::lifecycle::end_container::{AddedContainer, FinalState};
-use crate::probe::lifecycle::late_container;
-use crate::probe::lifecycle::late_pod::LATE_TIME;
+use crate::probe::lifecycle::late::{self, LATE_TIME, LateObject};
 use crate::probe::lifecycle::open_probes::OpenProbe;
-use crate::probe::lifecycle::pod_spec::OPERATOR;
 use crate::probe::lifecycle::random_name::probe_name;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::refusal::admission_policy;
+use crate::probe::refusal::next_steps::NO_PROBE;
 use crate::probe::request::Phase;
 use crate::probe::result::{CleanUp, ProbeContainer, Timings};
 use crate::probe::target_container::TargetContainer;
@@ -32,7 +31,7 @@ use kube_read::Failure;
 use kube_read::client::api_error::{page_of_proxy, request_failed, timed_out};
 use kube_read::client::api_status::{is_conflict, is_not_a_status, is_page_of_proxy};
 use kube_read::client::retry;
-use kube_read::failure::{RejectionReason, kube_reason};
+use kube_read::failure::kube_reason;
 
 /// Pods in it are never chosen: only --ephemeral-pod can name one.
 const SYSTEM_NAMESPACE: &str = "kube-system";
@@ -169,9 +168,8 @@ impl Ephemeral {
             return page_of_proxy(&context.connection, what, error);
         }
         let why = kube_reason(error);
-        if let Some((who, change)) = admission_policy::refused_by(&why, &open.namespace) {
-            return Self::failed(context, format!("denied by {who}: {why}"), change)
-                .because_of(RejectionReason::Policy(who));
+        if let Some(denial) = admission_policy::denial(&why, &open.namespace) {
+            return denial.failure(format!("Adding an ephemeral container on node {}", context.request.node), &why);
         }
         let next = match error {
             kube::Error::Api(status) if status.code == 403 => {
@@ -223,7 +221,7 @@ impl ProbeSteps for Ephemeral {
             return Err(Self::failed(context, "--no-ephemeral forbids it", next));
         }
         let target = Self::choose(context).await?;
-        let container = container(context, &target.container);
+        let container = container(context, &target.container)?;
         let TargetContainer { namespace, pod, .. } = &target;
         self.probe_container = Some(ProbeContainer {
             namespace: namespace.clone(),
@@ -243,7 +241,7 @@ impl ProbeSteps for Ephemeral {
         let (Some(probe_container), Some(target)) = (&self.probe_container, &self.target) else {
             return Err(context.out_of_time("no container was added"));
         };
-        let argv = node_probe(&target.add_container_option(&context.request.command));
+        let argv = context.request.command.clone().with_container(target.id.clone()).argv();
         let document = read_report::read(context, probe_container, &argv, timings).await?;
         Ok(document.with_note(Some(format!(
             "read from inside pod {}/{}, next to its container {}: with the NVML library of that pod, and only its \
@@ -271,7 +269,7 @@ impl ProbeSteps for Ephemeral {
         let pod = format!("{}/{}", open.namespace, open.pod);
         match state {
             FinalState::Gone | FinalState::Ended => context.session.open.remove(&open),
-            _ => late_container::look_in_background(context, added, open),
+            _ => late::end_in_background(context, LateObject::Container(added), open),
         }
         CleanUp { pod, deleted, left_behind }
     }
@@ -305,15 +303,14 @@ fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
     ))
 }
 
-fn container(context: &ProbeContext, target: &str) -> EphemeralContainer {
-    let lifetime = context.settings.probe_lifetime().as_secs().to_string();
-    let mut hold = ["hold", "--releasable", "--seconds", &lifetime].map(str::to_owned).to_vec();
-    hold.extend(context.is_for_actions().then(|| OPERATOR.to_owned()));
-    EphemeralContainer {
-        name: probe_name(),
+fn container(context: &ProbeContext, target: &str) -> Result<EphemeralContainer, Failure> {
+    let seconds = context.settings.probe_lifetime().as_secs();
+    let hold = HoldCommand { seconds, releasable: true, operator: context.is_for_actions() };
+    Ok(EphemeralContainer {
+        name: probe_name()?,
         image: Some(context.settings.probe_image()),
         image_pull_policy: Some(context.settings.image_pull_policy.as_str().into()),
-        command: Some(node_probe(&hold)),
+        command: Some(ProbeCommand::Hold(hold).argv()),
         // Shares the process namespace of the target: /proc/1/root is its root, with its NVML library. node-probe loads that
         // library as an unprivileged user, and runs nothing else of it.
         target_container_name: Some(target.to_owned()),
@@ -324,5 +321,5 @@ fn container(context: &ProbeContext, target: &str) -> EphemeralContainer {
             ..SecurityContext::default()
         }),
         ..EphemeralContainer::default()
-    }
+    })
 }

@@ -1,6 +1,5 @@
 //! The probe methods. `deploy/METHODS.md` says where each works, and what it needs and leaves.
 
-mod command;
 pub(super) mod ephemeral;
 pub(super) mod inject;
 pub(super) mod logs;

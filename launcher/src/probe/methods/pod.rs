@@ -1,11 +1,11 @@
 //! `--via pod`: a privileged pod of the probe's image that waits, and one exec in it.
 
-use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
 use crate::probe::exec::read_report;
 use crate::probe::exec::read_report::ReceivedReport;
 use crate::probe::lifecycle::pod_lifecycle::PodLifecycle;
 use crate::probe::probe_context::ProbeContext;
+use crate::probe::refusal::next_steps::NO_PROBE;
 use crate::probe::result::{CleanUp, Timings};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
@@ -14,8 +14,8 @@ use kube_read::Failure;
 pub(in crate::probe) struct ExecPod(PodLifecycle);
 
 impl ExecPod {
-    pub(in crate::probe) fn new(context: &ProbeContext) -> Self {
-        Self(PodLifecycle::new(context.pod()))
+    pub(in crate::probe) fn new(context: &ProbeContext) -> Result<Self, Failure> {
+        context.pod().map(|pod| Self(PodLifecycle::new(pod)))
     }
 }
 
@@ -32,7 +32,7 @@ impl ProbeSteps for ExecPod {
         let document = read_report::read(
             context,
             &self.0.probe_container(self.method(), NO_PROBE),
-            &node_probe(&context.request.command),
+            &context.request.command.argv(),
             timings,
         )
         .await?;

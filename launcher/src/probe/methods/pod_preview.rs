@@ -1,6 +1,7 @@
 //! The pod that `gpu-syringe pod-spec` prints.
 
-use super::command::node_probe;
+use syringe_core::probe_command::{ProbeCommand, ReadCommand};
+
 use super::inject;
 use crate::probe::lifecycle::launcher_identity::LauncherIdentity;
 use crate::probe::lifecycle::pod_spec::ProbePod;
@@ -9,10 +10,10 @@ use kube_read::Failure;
 
 /// The pod that the probe method of the settings creates. With --via logs its command is that of the largest report.
 pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failure> {
-    let pod = ProbePod::new(settings, &LauncherIdentity::start_session(), node, "pod-spec");
+    let pod = ProbePod::new(settings, &LauncherIdentity::start_session(), node, "pod-spec")?;
     match settings.via {
         ProbeMethod::Auto | ProbeMethod::Pod => Ok(pod),
-        ProbeMethod::Logs => Ok(pod.running(node_probe(&["all".to_owned()]))),
+        ProbeMethod::Logs => Ok(pod.running(ProbeCommand::from(ReadCommand::everything()).argv())),
         ProbeMethod::Inject => {
             Ok(inject::upload_pod(pod, settings.base_image.as_deref().unwrap_or("AN-IMAGE-OF-THE-NODE"), settings))
         }

@@ -5,6 +5,10 @@ const DEFAULT_NAMESPACE: &str = "gpu-syringe";
 /// The last step.
 pub(crate) const CHECK: &str = "Then check it: gpu-syringe doctor.";
 
+/// The image does not contain node-probe.
+pub(in crate::probe) const NO_PROBE: &str =
+    "The image does not contain node-probe: use the right image with --image (deploy/Containerfile builds it).";
+
 /// The command that an administrator runs.
 fn set_up(namespace: &str, profile: &str) -> String {
     format!("gpu-syringe setup --apply --profile {profile}{}", other(namespace))

@@ -6,13 +6,13 @@
 use std::path::Path;
 
 use syringe_core::facts::stack_log::{StackLog, names_failure};
+use syringe_core::probe_command::StackContainer;
 use syringe_core::report::Problem;
 use syringe_core::text::clean_keeping_end;
 
 use crate::files;
 use crate::in_root::{HostFile, Root};
 use crate::paths::{Owner, Paths};
-use crate::request::StackLogOf;
 
 /// The kubelet's folder: one folder for each pod, `NAMESPACE_NAME_UID`, in it one for each container.
 const PODS: &str = "/var/log/pods";
@@ -52,7 +52,7 @@ const LINE_CAP: usize = 400;
 const MAX_FILES: usize = 3;
 
 /// Reads the log. If it cannot be read, the result is a problem with the reason.
-pub(in crate::host) fn read(paths: &Paths, of: &StackLogOf, problems: &mut Vec<Problem>) -> Option<StackLog> {
+pub(in crate::host) fn read(paths: &Paths, of: &StackContainer, problems: &mut Vec<Problem>) -> Option<StackLog> {
     let what = || format!("log of container {} of pod {}", of.container, of.pod_uid);
     let mut refuse = |code: &str, why: &str| {
         let next_step = "kubectl logs -n NAMESPACE POD -c CONTAINER --previous shows it.";
@@ -181,7 +181,7 @@ mod tests {
 
     fn log_of(tree: &Tree, container: &str) -> Result<StackLog, String> {
         let mut problems = Vec::new();
-        let of = StackLogOf { pod_uid: UID.to_owned(), container: container.to_owned() };
+        let of = StackContainer { pod_uid: UID.to_owned(), container: container.to_owned() };
         read(&tree.paths(), &of, &mut problems).ok_or_else(|| problems.remove(0).code)
     }
 

@@ -10,13 +10,13 @@ use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::facts::topology::{GpuTopology, Topology};
 use syringe_core::facts::{LostGpu, Unsupported};
 use syringe_core::report::{Problem, Section, Sections};
+use syringe_core::section_name::SectionName;
 
 use crate::nvml::answer::{Answer, GpuAddress, GpuState, GpuUses, Pairs, Part, Versions};
 use crate::nvml::errors::{Kind, NvmlError};
 use crate::nvml::read::field_errors::{FieldErrors, with_duplicate_identities};
 use crate::nvml::read::peer_to_peer::PeerToPeer;
 use crate::nvml::read::session::MAX_GPUS;
-use crate::section::SectionName;
 
 /// The answers so far.
 #[derive(Default)]

@@ -18,7 +18,7 @@ use crate::document::millis;
 use crate::nvml::answer::{Answer, GpuAddress, GpuState};
 use crate::nvml::current_call::OpenCall;
 use crate::nvml::errors::NvmlError;
-use crate::section::SectionName;
+use syringe_core::section_name::SectionName;
 
 /// Maximum number of processes of one read.
 const MAX_PROCESSES: usize = 4;

@@ -9,6 +9,7 @@ use nvml_wrapper::{Device, Nvml};
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::Problem;
+use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 
 use super::cache::{Cache, Function};
@@ -20,7 +21,6 @@ use crate::child_task::NvmlRequest;
 use crate::nvml::answer::{GpuAddress, Missing, Part};
 use crate::nvml::current_call::CallRecorder;
 use crate::nvml::errors::NvmlError;
-use crate::section::SectionName;
 
 /// Maximum length of a text of NVML in a report; NVML's buffers have 96 bytes.
 const TEXT: usize = 96;

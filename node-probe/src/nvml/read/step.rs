@@ -4,11 +4,12 @@
 //! NVLinks (one call), errors and repairs, processes, temperatures and clocks, then properties, connections, and the pairs of GPUs,
 //! whose number grows with the square of the GPUs.
 
+use syringe_core::section_name::SectionName;
+
 use super::session::{Gpu, Session};
 use super::{ecc, inventory, mig, processes, telemetry};
 use crate::child_task::NvmlRequest;
 use crate::nvml::answer::{Answer, GpuState, Part};
-use crate::section::SectionName;
 
 /// Reads one section of one GPU.
 type Step = fn(&Session, &Gpu) -> Option<Answer>;

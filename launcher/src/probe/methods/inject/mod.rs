@@ -15,6 +15,7 @@ mod upload;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
+use syringe_core::probe_command::ProbeCommand;
 
 use self::archive::Archive;
 pub(in crate::probe) use self::archive::Archives;
@@ -31,7 +32,7 @@ use crate::probe::result::{CleanUp, Timings};
 use crate::settings::{ProbeMethod, Settings};
 use kube_read::Connection;
 use kube_read::Failure;
-use kube_read::failure::RejectionReason;
+use kube_read::failure::Cause;
 use kube_read::reads::nodes;
 
 /// Runs the probe with the base image's own loader.
@@ -83,7 +84,7 @@ impl ProbeSteps for Inject {
         // Checked before anything is created: the file, and its architecture.
         let binary = binary::find(&context.settings, &architecture)?;
         let archive = self.archives.of(&binary).await?;
-        let pod = upload_pod(context.pod(), &image, &context.settings);
+        let pod = upload_pod(context.pod()?, &image, &context.settings);
         let created = self.created.insert(CreatedPod { pod: PodLifecycle::new(pod), archive });
         created.pod.create(context).await
     }
@@ -135,9 +136,8 @@ pub(super) fn upload_pod(pod: ProbePod, image: &str, settings: &Settings) -> Pro
 }
 
 /// `sh -c SCRIPT node-probe ARGUMENTS…`: the shell does not interpret the arguments.
-fn shell_command(script: &str, command: &[String]) -> Vec<String> {
-    let start = ["sh", "-c", script, "node-probe"].map(str::to_owned);
-    start.into_iter().chain(command.iter().cloned()).collect()
+fn shell_command(script: &str, command: &ProbeCommand) -> Vec<String> {
+    ["sh", "-c", script].map(str::to_owned).into_iter().chain(command.argv()).collect()
 }
 
 fn is_closed_root(output: &ExecOutput) -> bool {
@@ -153,7 +153,7 @@ fn refused(context: &ProbeContext, output: &ExecOutput) -> Result<(), Failure> {
     let stderr = syringe_core::text::clean(&output.stderr, 300);
     let failed = |why: String, next: &str| {
         let what = format!("Running the uploaded node-probe on node {}", context.request.node);
-        Err(Failure::new(what, why, next).because_of(RejectionReason::Upload))
+        Err(Failure::new(what, why, next).because_of(Cause::Upload))
     };
     if is_exit(output, NOT_EXECUTABLE) {
         return failed(

@@ -1,0 +1,277 @@
+//! The commands of `node-probe`. The launcher writes them as arguments, and `node-probe` parses those.
+//!
+//! `deploy/admission-policy.yaml` admits only arguments that [`ProbeCommand::to_args`] writes.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::section_name::SectionName;
+use crate::since::Since;
+
+/// Name of the program.
+pub const NODE_PROBE: &str = "node-probe";
+
+/// Time for nvidia-smi in a reset, if the command has none.
+pub const RESET_TIME: Duration = Duration::from_secs(300);
+
+/// One command of `node-probe`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeCommand {
+    /// Read sections and print the report.
+    Read(ReadCommand),
+    /// Change the node, or plan the change, and print the report about it.
+    Act(ActionCommand),
+    /// Wait: the main process of the probe's container.
+    Hold(HoldCommand),
+    /// End the releasable hold of the same container.
+    Release,
+}
+
+/// The sections to read, with options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadCommand {
+    pub sections: Vec<SectionName>,
+    /// Start of the window for kernel events. Only with all sections, or with [`SectionName::Xid`] alone.
+    pub since: Option<Since>,
+    /// A container whose devices are read, too.
+    pub container: Option<ContainerId>,
+    /// A container whose log is read, too.
+    pub stack_log: Option<StackContainer>,
+}
+
+/// An action. With the same `once`, it does not run a second time in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionCommand {
+    pub action: NodeAction,
+    pub once: Option<String>,
+}
+
+/// What an action does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeAction {
+    Kill(KillCommand),
+    Reset(ResetCommand),
+}
+
+/// A process to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KillCommand {
+    /// UUID of the GPU that the process uses.
+    pub gpu: String,
+    pub pid: u32,
+    /// `start_ticks` of the process in the processes section. Another process with the same ID is refused.
+    pub start_ticks: u64,
+    /// Time between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// Check everything and send no signal.
+    pub plan: bool,
+}
+
+/// A GPU to reset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetCommand {
+    /// UUID of the GPU.
+    pub gpu: String,
+    /// Check everything and print what blocks the reset.
+    pub plan: bool,
+    /// The node is cordoned (unschedulable).
+    pub cordoned: bool,
+    /// Refuse while the node is schedulable or pods hold the GPU.
+    pub drain_check: bool,
+    /// Time for nvidia-smi: 5 to 60 seconds are usual. A reset that takes longer has an unknown result.
+    pub time: Duration,
+}
+
+/// A wait that ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldCommand {
+    pub seconds: u64,
+    /// Whether [`ProbeCommand::Release`] ends it.
+    pub releasable: bool,
+    /// Whether actions may run in its container.
+    pub operator: bool,
+}
+
+/// ID of a container in the container runtime: 64 hex digits, as containerd, CRI-O and Docker write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerId(String);
+
+/// A container of NVIDIA's software for Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackContainer {
+    /// UID of its pod, validated: hex digits and dashes.
+    pub pod_uid: String,
+    /// Its name, validated: a DNS label.
+    pub container: String,
+}
+
+impl ProbeCommand {
+    /// The arguments of `node-probe`, without its name.
+    pub fn to_args(&self) -> Vec<String> {
+        match self {
+            Self::Read(read) => read.to_args(),
+            Self::Act(act) => act.to_args(),
+            Self::Hold(HoldCommand { seconds, releasable, operator }) => {
+                let mut args = words(&["hold"]);
+                args.extend(flag(*releasable, "--releasable"));
+                args.extend(words(&["--seconds", &seconds.to_string()]));
+                args.extend(flag(*operator, "--operator"));
+                args
+            }
+            Self::Release => words(&["release"]),
+        }
+    }
+
+    /// The command line, with the name of the program.
+    pub fn argv(&self) -> Vec<String> {
+        std::iter::once(NODE_PROBE.to_owned()).chain(self.to_args()).collect()
+    }
+
+    /// Adds a container to a command that reads and has an option for it.
+    #[must_use]
+    pub fn with_container(self, container: Option<ContainerId>) -> Self {
+        match self {
+            Self::Read(read) => Self::Read(read.with_container(container)),
+            other => other,
+        }
+    }
+
+    /// Whether it needs a container for actions. The plan of an action does, too.
+    pub fn is_for_actions(&self) -> bool {
+        matches!(self, Self::Act(_))
+    }
+}
+
+impl From<ReadCommand> for ProbeCommand {
+    fn from(read: ReadCommand) -> Self {
+        Self::Read(read)
+    }
+}
+
+impl ReadCommand {
+    pub fn of(sections: impl Into<Vec<SectionName>>) -> Self {
+        Self { sections: sections.into(), since: None, container: None, stack_log: None }
+    }
+
+    pub fn everything() -> Self {
+        Self::of(SectionName::ALL)
+    }
+
+    pub fn is_of_everything(&self) -> bool {
+        self.sections == SectionName::ALL
+    }
+
+    /// Adds a container, if the command has an option for it and names no other one.
+    #[must_use]
+    pub fn with_container(mut self, container: Option<ContainerId>) -> Self {
+        let is_possible = self.sections.len() > 1 || self.sections == [SectionName::Host];
+        self.container = self.container.or(container.filter(|_| is_possible));
+        self
+    }
+
+    fn to_args(&self) -> Vec<String> {
+        let Self { sections, since, container, stack_log } = self;
+        let mut args = match sections.as_slice() {
+            _ if self.is_of_everything() => words(&["all"]),
+            [section] => words(&[section.as_str()]),
+            several => words(&["read", &SectionName::join(several, ",")]),
+        };
+        args.extend(option("--since", since.as_ref().map(Since::word)));
+        args.extend(option("--container", container.as_ref().map(|id| id.0.clone())));
+        args.extend(option("--stack-log", stack_log.as_ref().map(StackContainer::to_string)));
+        args
+    }
+}
+
+impl From<SectionName> for ReadCommand {
+    fn from(section: SectionName) -> Self {
+        Self::of([section])
+    }
+}
+
+impl ActionCommand {
+    fn to_args(&self) -> Vec<String> {
+        let mut args = words(&["--operator"]);
+        let plan = match &self.action {
+            NodeAction::Kill(KillCommand { gpu, pid, start_ticks, grace, plan }) => {
+                let (pid, ticks, grace) = (pid.to_string(), start_ticks.to_string(), grace.as_secs().to_string());
+                let numbers = ["--pid", &pid, "--start-ticks", &ticks, "--grace-seconds", &grace];
+                args.extend(words(&["kill", "--gpu", gpu]));
+                args.extend(words(&numbers));
+                plan
+            }
+            NodeAction::Reset(ResetCommand { gpu, plan, cordoned, drain_check, time }) => {
+                args.extend(words(&["reset", "--gpu", gpu]));
+                args.extend(flag(*cordoned, "--cordoned"));
+                args.extend(option("--drain-check", (!drain_check).then(|| "off".to_owned())));
+                args.extend(option("--reset-seconds", (*time != RESET_TIME).then(|| time.as_secs().to_string())));
+                plan
+            }
+        };
+        args.extend(flag(*plan, "--plan"));
+        args.extend(option("--once", self.once.clone()));
+        args
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn flag(is_set: bool, name: &str) -> Option<String> {
+    is_set.then(|| name.to_owned())
+}
+
+fn option(name: &str, value: Option<String>) -> impl Iterator<Item = String> {
+    value.into_iter().flat_map(move |value| [name.to_owned(), value])
+}
+
+impl ContainerId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ContainerId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if plain {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err("it must be 64 hex digits, without the name of the runtime")
+        }
+    }
+}
+
+/// Neither part can leave the folder that it becomes a part of.
+impl FromStr for StackContainer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        /// A static pod has the 32 hex digits of a hash in place of a UUID.
+        const UID: std::ops::RangeInclusive<usize> = 32..=36;
+        const LABEL: std::ops::RangeInclusive<usize> = 1..=63;
+        let uid = |uid: &str| {
+            UID.contains(&uid.len()) && uid.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
+        };
+        let label = |name: &str| {
+            let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            LABEL.contains(&name.len()) && plain && !name.starts_with('-') && !name.ends_with('-')
+        };
+        match text.split_once('/') {
+            Some((pod_uid, container)) if uid(pod_uid) && label(container) => {
+                Ok(Self { pod_uid: pod_uid.to_owned(), container: container.to_owned() })
+            }
+            _ => Err("a pod's UID, a slash, and the name of a container"),
+        }
+    }
+}
+
+impl fmt::Display for StackContainer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.pod_uid, self.container)
+    }
+}

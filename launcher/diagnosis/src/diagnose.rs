@@ -5,36 +5,36 @@ use syringe_core::facts::kubernetes::{KubernetesFacts, NvidiaPod};
 use syringe_core::report::Report;
 use syringe_core::section_name::SectionName;
 
-use crate::conclusion::{contradictions, health, not_checked, plan, summary, unknown};
+use crate::conclusion::{contradictions, health, merge, not_checked, plan, ruled_out, stack_stages, summary, unknown};
 use crate::finding::{Diagnosis, Verdict};
 use crate::input::node::Node;
-use crate::rule::draft;
 use crate::rules;
-use crate::rules::kubernetes::nvidia_stack;
 
 /// Diagnoses a node from its report and the facts of the Kubernetes API.
 pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     let node = Node::new(report, kubernetes);
-    let (mut unknown, undecided) = unknown::list(&node);
+    let faults = ruled_out::check(&node);
+    let (mut unknown, undecided) = unknown::list(&node, rules::unread(&node), &faults);
     let contradictions = contradictions::list(&node);
     let undecided = undecided || !contradictions.is_empty();
     unknown.extend(contradictions);
     let mut drafts = rules::drafts(&node);
-    let stack = nvidia_stack::stages(&node, &drafts);
-    let health = health::score(&node, &drafts);
+    let stack = stack_stages::list(&node, &drafts);
+    let not_requested = unknown::unchecked_sections(&node);
+    let health = health::score(&node, &drafts, !undecided && not_requested.is_empty());
     let plan = plan::make_plans(&node, &mut drafts);
-    let concluded = draft::into_findings(drafts, &node.name);
+    let concluded = merge::into_findings(drafts, &node.name);
     let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
     // A node without GPUs is not healthy.
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
-    let not_requested = unknown::unchecked_sections(&node);
-    let mut in_part = node.partly_checked();
-    if unknown.iter().any(|one| one.section == SectionName::Host.as_str()) && !in_part.contains(&SectionName::Host) {
-        in_part.push(SectionName::Host);
+    let mut partly_checked = node.partly_checked();
+    let host = SectionName::Host;
+    if unknown.iter().any(|one| one.section == host.as_str()) && !partly_checked.contains(&host) {
+        partly_checked.push(host);
     }
     let mut checked = node.checked();
-    checked.retain(|section| !in_part.contains(section));
+    checked.retain(|section| !partly_checked.contains(section));
     let verdict = match worst {
         Severity::Fatal => Verdict::Fatal,
         Severity::Critical => Verdict::Critical,
@@ -47,12 +47,12 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     Diagnosis {
         verdict,
         undecided: undecided || nothing_read || no_gpu,
-        summary: summary::write(&node, verdict, &concluded),
+        summary: summary::write(&node, verdict, &concluded, &faults),
         checked,
-        partly_checked: in_part,
+        partly_checked,
         not_requested,
         plan,
-        not_checked: not_checked::list(&node),
+        not_checked: not_checked::list(&node, &faults),
         unknown,
         kernel_log,
         stack,
@@ -61,13 +61,14 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     }
 }
 
-/// The first pod of NVIDIA's stack on the node that does not do its work, with the container whose log may say why: as far as
-/// Kubernetes alone tells.
+/// Returns the first pod of NVIDIA's stack on the node that does not work, according to Kubernetes alone, with the container
+/// whose log may contain the reason.
 pub fn first_failing_pod(kubernetes: &KubernetesFacts) -> Option<(&NvidiaPod, &str)> {
     let report = Report::default();
     let node = Node::new(&report, kubernetes);
-    let (uid, container) = nvidia_stack::log_to_read(&node)?;
-    let pod = kubernetes.nvidia_pods.as_ref()?.iter().find(|pod| pod.uid == uid)?;
+    // The pod of the facts, which live longer than the node.
+    let (failing, container) = node.stack.log_to_read(&node)?;
+    let pod = kubernetes.nvidia_pods.as_ref()?.iter().find(|pod| pod.uid == failing.uid)?;
     let container = pod.containers.iter().find(|one| one.name == container)?;
     Some((pod, container.name.as_str()))
 }

@@ -23,6 +23,7 @@
 
 mod conclusion;
 mod diagnose;
+mod evidence;
 pub mod explanation;
 pub mod finding;
 #[cfg(any(test, fuzzing))]
@@ -36,7 +37,8 @@ pub mod stack_stage;
 
 pub use diagnose::{diagnose, first_failing_pod};
 pub use finding::{Action, Diagnosis, Finding, Plan, Scope, Verdict};
+pub use input::processes::{Stuck, stuck};
 pub use rule::declaration::Rule;
 pub use rules::catalogue_of_rules;
-pub use rules::workload::processes::{Stuck, stuck};
+
 pub use stack_stage::{StackStage, Stage, StageState};

@@ -8,7 +8,7 @@ use serde::Serialize;
 use syringe_core::classification::{ActionCode, Class, Severity};
 
 use crate::answer::node_name_ranges::NodeNames;
-use crate::exit_status::{CommandAnswer, Outcome};
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 
 /// An answer about many nodes.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -116,7 +116,7 @@ pub struct Outlier {
     /// The value on these nodes.
     pub value: String,
     /// The value on most nodes of the model.
-    pub usual: String,
+    pub common: String,
     /// The GPU model of these nodes.
     pub model: String,
     /// The nodes.
@@ -133,7 +133,7 @@ pub struct ModelGroup {
     /// The nodes.
     pub nodes: NodeNames,
     /// The value on most of these nodes, by trait.
-    pub usual: BTreeMap<&'static str, String>,
+    pub common: BTreeMap<&'static str, String>,
 }
 
 /// A finding, and the nodes that have it.
@@ -187,7 +187,7 @@ pub struct NodeDetail {
     /// Findings that are not listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
-    /// How it differs from most nodes of its model: `driver_version 550.90 (usual: 570.124)`.
+    /// How it differs from most nodes of its model: `driver_version 550.90 (common: 570.124)`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differs: Vec<String>,
     /// Values that could not be read.

@@ -39,7 +39,7 @@ pub(crate) enum NodeOutcome<R> {
 }
 
 impl<R> NodeOutcome<R> {
-    /// Whether it failed for a reason that applies to every node.
+    /// The read failed for a reason that applies to every node.
     fn applies_to_cluster(&self) -> bool {
         matches!(self, Self::Failed(failure) if failure.cause.is_cluster_wide())
     }

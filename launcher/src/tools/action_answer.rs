@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::exit_status::{CommandAnswer, Outcome};
+use crate::answer::node_page::foot;
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
-use crate::text::node_answer::foot;
-use crate::text::page::Page;
+use crate::terminal::page::Page;
 
 /// The answer of a tool that changes a node. `T` is the report of the node.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -39,7 +39,7 @@ pub struct ActionAnswer<T> {
     /// The probe that returned the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,
-    /// Whether it was done.
+    /// The action was done.
     #[serde(skip)]
     #[schemars(skip)]
     pub(super) is_done: bool,

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::answer_shape::{AnswerShape, schema_of};
 use crate::call::CallContext;
-use crate::exit_status::{CommandAnswer, Outcome};
-use crate::text::page::Page;
+use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::terminal::page::Page;
 use crate::{fit_answer, untrusted_text};
 use kube_read::Failure;
 
@@ -28,11 +28,11 @@ pub trait Tool: Send + Sync + 'static {
     const NAME: &'static str;
     /// Title for people.
     const TITLE: &'static str;
-    /// Description for models: what it answers, and when to use it.
+    /// Description for models: content of the answer, and when to use the tool.
     const DESCRIPTION: &'static str;
-    /// Whether it creates a pod. Such a tool is not marked as read-only.
+    /// The tool creates a pod, and is not marked as read-only.
     const PROBES: bool;
-    /// Whether it changes a node. Such a tool exists only in operator mode.
+    /// The tool changes a node, and exists only in operator mode.
     const DESTRUCTIVE: bool = false;
     /// Arguments of the tool and of its command, all validated before anything is created.
     type Args: clap::Args + Clone + DeserializeOwned + Serialize + JsonSchema + Send + Sync;
@@ -55,7 +55,7 @@ pub struct RenderedAnswer {
     pub page: Page,
     /// Names of the objects that it is about, as kubectl prints them.
     pub names: Vec<String>,
-    /// What it found: the exit status of a command.
+    /// Outcome: the exit status of a command.
     pub outcome: Outcome,
 }
 
@@ -67,9 +67,9 @@ pub struct ToolEntry {
     pub title: &'static str,
     /// Description for models.
     pub description: &'static str,
-    /// Whether a pod is created.
+    /// The tool creates a pod.
     pub probes: bool,
-    /// Whether it changes a node.
+    /// The tool changes a node.
     pub destructive: bool,
     /// JSON Schema of the arguments.
     pub input_schema: fn() -> Value,

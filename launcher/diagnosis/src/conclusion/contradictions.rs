@@ -1,9 +1,9 @@
 //! Gaps and contradictions in the facts. With one of them the verdict cannot be `healthy`.
 
+use crate::evidence;
 use crate::input::node::Node;
 use crate::input::timeline::{is_off_bus, is_xid};
-use crate::rule::evidence;
-use crate::rules::gpu::memory;
+use crate::input::xids;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
@@ -35,7 +35,7 @@ pub(crate) fn list(node: &Node<'_>) -> Vec<Unknown> {
 fn unseen_fault<'a>(node: &Node<'a>) -> Option<&'a KernelEvent> {
     const STATUS: [&str; 2] = ["NV_ERR_GPU_IS_LOST", "NV_ERR_ECC_ERROR"];
     let all_read = node.listed().next().is_some() && node.listed().all(|gpu| node.is_readable(gpu));
-    let told = node.timeline.current().any(|event| is_off_bus(event) || is_xid(event, &memory::UNCORRECTED_CODES));
+    let told = node.timeline.current().any(|event| is_off_bus(event) || is_xid(event, &xids::UNCORRECTED_MEMORY));
     let says = |event: &&KernelEvent| {
         let status = event.details.get("status").is_some_and(|status| STATUS.contains(&status.as_str()));
         status && matches!(event.kind, KernelEventKind::Assertion | KernelEventKind::Uvm)

@@ -2,14 +2,11 @@
 //!
 //! Values that could not be read make the status unknown. They do not change the score.
 
-use crate::conclusion::{contradictions, unknown};
+use crate::conclusion::unknown;
 use crate::health::{Deduction, GpuHealth, Health, HealthStatus};
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::Rule;
 use crate::rule::draft::Draft;
-use crate::rules::containers::{cdi, container, runtime};
-use crate::rules::kubernetes::usage;
-use syringe_core::classification::{Class, Severity};
+use syringe_core::classification::Severity;
 use syringe_core::report::Status;
 use syringe_core::section_name::SectionName;
 
@@ -23,8 +20,8 @@ fn points(severity: Severity) -> u32 {
     }
 }
 
-/// Computes the scores from drafts that are not merged.
-pub(crate) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
+/// Computes the scores from drafts that are not merged. `complete`: whether all facts that decide about health were read.
+pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health {
     let gpus: Vec<GpuHealth> = node
         .gpus
         .iter()
@@ -32,28 +29,19 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
         .filter(|gpu| !gpu.from_log || drafts.iter().any(|draft| draft.is_on(gpu)))
         .map(|gpu| of_gpu(node, gpu, drafts))
         .collect();
-    let on_node = drafts.iter().filter(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu)) && is_about_gpus(draft));
+    let on_node = drafts.iter().filter(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu)));
     let (deductions, worst) = deductions(on_node);
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
-    let read = unknown::unchecked_sections(node).is_empty() && contradictions::list(node).is_empty();
-    let certain = !unknown::list(node).1 && read && !gpus.is_empty();
+    let certain = complete && !gpus.is_empty();
     let gpu_status = gpus.iter().map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
     // A node without GPUs and without faults has no score.
     let score = (!gpus.is_empty() || lost > 0).then(|| base.saturating_sub(lost));
     Health { score, status: status(worst, certain).max(gpu_status), deductions, gpus }
 }
 
-/// Returns whether a finding is about the GPUs. GPUs that one container cannot use, or that pods use up, are sound.
-fn is_about_gpus(draft: &Draft) -> bool {
-    let is_in = |rules: &[Rule]| rules.iter().any(|rule| rule.id == draft.rule.id);
-    // How containers get their GPUs tells nothing about the GPUs.
-    let of_containers = [container::RULES, runtime::RULES, cdi::RULES].into_iter().any(is_in);
-    !(of_containers || is_in(usage::RULES) && draft.rule.class == Class::Application)
-}
-
 fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
-    let (deductions, worst) = deductions(drafts.iter().filter(|draft| draft.is_on(gpu) && is_about_gpus(draft)));
+    let (deductions, worst) = deductions(drafts.iter().filter(|draft| draft.is_on(gpu)));
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     GpuHealth {
         index: gpu.index,
@@ -91,7 +79,7 @@ fn status(worst: Severity, certain: bool) -> HealthStatus {
 fn deductions<'a>(drafts: impl Iterator<Item = &'a Draft>) -> (Vec<Deduction>, Severity) {
     let mut deductions: Vec<Deduction> = Vec::new();
     let mut worst = Severity::Info;
-    for draft in drafts {
+    for draft in drafts.filter(|draft| draft.rule.about.lowers_score()) {
         worst = worst.max(draft.severity);
         let points = points(draft.severity);
         let known = deductions.iter().any(|deduction| deduction.finding == draft.rule.id);

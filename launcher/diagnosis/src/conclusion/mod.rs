@@ -2,6 +2,7 @@
 
 pub(crate) mod contradictions;
 pub(crate) mod health;
+pub(crate) mod merge;
 pub(crate) mod not_checked;
 #[cfg(test)]
 mod not_checked_tests;
@@ -9,5 +10,6 @@ pub(crate) mod plan;
 #[cfg(test)]
 mod plan_tests;
 pub(crate) mod ruled_out;
+pub(crate) mod stack_stages;
 pub(crate) mod summary;
 pub(crate) mod unknown;

@@ -1,12 +1,12 @@
 //! Lists what a diagnosis does not check (`not_checked`): it reads values once and runs no test.
 
-use crate::conclusion::ruled_out as faults_ruled_out;
+use crate::conclusion::ruled_out::FaultsRuledOut;
+use crate::evidence;
+use crate::input::log_window;
 use crate::input::node::Node;
-use crate::rule::evidence;
-use crate::rules::log::coverage as kernel_log_coverage;
 
-/// The list, shortest entries first.
-pub(crate) fn list(node: &Node<'_>) -> Vec<String> {
+/// Returns the entries: those of every node first.
+pub(crate) fn list(node: &Node<'_>, faults: &FaultsRuledOut) -> Vec<String> {
     let mut entries = Vec::new();
     if node.checked().is_empty() {
         return entries;
@@ -15,8 +15,7 @@ pub(crate) fn list(node: &Node<'_>) -> Vec<String> {
     entries.push("counters were read once: whether they grow is not known".to_owned());
     entries.extend(transfers(node).into_iter().map(str::to_owned));
     entries.extend(before_the_log(node));
-    let not_offered = faults_ruled_out::of(node).not_offered;
-    entries.extend(not_offered.into_iter().map(|fact| format!("{fact}: not checked")));
+    entries.extend(faults.not_offered.iter().map(|fact| format!("{fact}: not checked")));
     entries
 }
 
@@ -37,7 +36,7 @@ fn transfers(node: &Node<'_>) -> Vec<&'static str> {
 /// The kernel log before its start is not known, so repetitions cannot be detected.
 fn before_the_log(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
-    let Some(since) = kernel_log_coverage::covered_since(node) else {
+    let Some(since) = log_window::covered_since(node) else {
         return Some("the start of the kernel log is not known".to_owned());
     };
     let asked = log.since.is_some_and(|asked| asked >= since);

@@ -4,17 +4,17 @@
 //! the work"), or one can require a reboot that a process of another finding blocks. If several findings require an
 //! action, the strongest one leads, the texts of the others refer to the plan, and the steps are listed once.
 
+use crate::evidence;
+use crate::evidence::Label;
 use crate::finding::Plan;
 use crate::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU};
 use crate::input::node::{Gpu, Node};
+use crate::rule::declaration::InPlan;
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
-use crate::rules::gpu::{memory, unusable as lost};
-use crate::rules::workload::processes;
 use syringe_core::classification::{ActionCode, Severity};
 
-/// A GPU's index, and its place in words.
-type Label = (Option<u32>, String);
+/// Maximum number of process ids in a step.
+const SHOWN: usize = 4;
 
 /// Makes the plans, and adapts the texts of the drafts to them.
 pub(crate) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
@@ -37,10 +37,6 @@ fn is_reset(action: ActionCode) -> bool {
     matches!(action, ActionCode::ResetGpu | ActionCode::DrainAndReset)
 }
 
-fn is(draft: &Draft, rule: crate::rule::declaration::Rule) -> bool {
-    draft.rule.id == rule.id
-}
-
 /// The plan of a node that needs a reboot, which includes the resets of its GPUs.
 fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     let findings = ids(asks(drafts));
@@ -48,9 +44,9 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
         return None;
     }
     let reboots = || asks(drafts).filter(|draft| draft.action == ActionCode::DrainAndReboot);
-    let mut gone: Vec<&Draft> = reboots().filter(|draft| is(draft, lost::OFF_BUS) || is(draft, lost::LOST)).collect();
+    let mut gone: Vec<&Draft> = reboots().filter(|draft| draft.rule.in_plan == InPlan::PowerCycle).collect();
     let stuck: Vec<String> = reboots()
-        .filter(|draft| is(draft, processes::STUCK))
+        .filter(|draft| draft.rule.in_plan == InPlan::UnkillableProcess)
         .filter_map(|draft| draft.scope.pid)
         .map(|pid| pid.to_string())
         .collect();
@@ -59,7 +55,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     steps.push(if stuck.is_empty() {
         "Drain {node}.".to_owned()
     } else {
-        format!("Drain {{node}}. Do not wait for pid {}: no signal ends it.", listed(&stuck))
+        format!("Drain {{node}}. Do not wait for pid {}: no signal ends it.", evidence::some(&stuck, SHOWN))
     });
     steps.push(
         match (gone.is_empty(), stuck.is_empty()) {
@@ -75,8 +71,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     );
     let verb = if gone.is_empty() && stuck.is_empty() { "reboot" } else { "power-cycle" };
     let places = |wanted: fn(&Draft) -> bool| -> Vec<Label> {
-        let found = asks(drafts).filter(|draft| wanted(draft) && names_gpu(draft));
-        found.map(|draft| (draft.scope.gpu, evidence::place(&draft.scope, draft.noun))).collect()
+        asks(drafts).filter(|draft| wanted(draft) && draft.names_gpu()).map(Draft::label).collect()
     };
     let reset = distinct(places(|draft| is_reset(draft.action)));
     if !reset.is_empty() {
@@ -86,9 +81,8 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     let returned = places(|draft| draft.action == ActionCode::ContactVendor);
     gone.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
     if !gone.is_empty() {
-        let gpus: Vec<_> =
-            gone.iter().map(|draft| (draft.scope.gpu, evidence::place(&draft.scope, draft.noun))).collect();
-        steps.push(format!("If {} falls off the bus again, return it (RMA).", evidence::gpus(&distinct(gpus))));
+        let gpus = distinct(gone.iter().map(|draft| draft.label()).collect());
+        steps.push(format!("If {} falls off the bus again, return it (RMA).", evidence::gpus(&gpus)));
     }
     let affected = distinct(places(|draft| draft.severity >= Severity::Critical));
     let until_then = until_drain(node, &affected);
@@ -142,7 +136,7 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     if !(reset || returned) || (findings.len() < 2 && !other_text) {
         return None;
     }
-    let contained = asked().any(|draft| is(draft, memory::CONTAINED));
+    let contained = asked().any(|draft| draft.rule.in_plan == InPlan::OtherWorkContinues);
     let worst = asked().map(|draft| draft.severity).max()?;
     let may_go_on = contained && worst < Severity::Fatal;
     let until_then = if may_go_on {
@@ -225,10 +219,6 @@ fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
     groups.into_iter().map(named).collect()
 }
 
-fn names_gpu(draft: &Draft) -> bool {
-    draft.scope.gpu.is_some() || draft.scope.pci.is_some()
-}
-
 fn ids<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
     let mut ids: Vec<String> = drafts.map(|draft| draft.rule.id.to_owned()).collect();
     ids.sort_unstable();
@@ -243,10 +233,4 @@ fn distinct(mut labels: Vec<Label>) -> Vec<Label> {
     let full: Vec<u32> = labels.iter().filter(|(_, text)| text.contains('(')).filter_map(|(index, _)| *index).collect();
     labels.retain(|(index, text)| text.contains('(') || !index.is_some_and(|index| full.contains(&index)));
     labels
-}
-
-fn listed(pids: &[String]) -> String {
-    const SHOWN: usize = 4;
-    let more = if pids.len() > SHOWN { format!(" and {} more", pids.len() - SHOWN) } else { String::new() };
-    format!("{}{more}", pids.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "))
 }

@@ -4,9 +4,9 @@
 //! as not checked. If the fact is missing without a reason, the verdict is `unknown`: a report without the fact does not
 //! show that the GPU is healthy.
 
+use crate::evidence;
+use crate::input::gpu::{PLAUSIBLE_CELSIUS, POSSIBLE_CELSIUS};
 use crate::input::node::{Gpu, Node};
-use crate::rule::evidence;
-use crate::rules::gpu::{implausible, thermal};
 use syringe_core::facts::Availability;
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::section_name::SectionName;
@@ -79,11 +79,11 @@ const FAULTS: &[Fault] = &[
         is_read: |node, gpu| {
             node.telemetry_of(gpu).is_some_and(|now| {
                 let now = &now.temperature;
-                let limit = now.slowdown_celsius.is_some_and(|limit| thermal::PLAUSIBLE.contains(&limit));
+                let limit = now.slowdown_celsius.is_some_and(|limit| PLAUSIBLE_CELSIUS.contains(&limit));
                 // A margin is only useful with the threshold on the same scale.
                 let threshold = now.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
                 let margin = now.tlimit_margin_celsius.is_some() && threshold.is_some();
-                now.gpu_celsius.is_some_and(|celsius| implausible::CELSIUS.contains(&celsius)) && (limit || margin)
+                now.gpu_celsius.is_some_and(|celsius| POSSIBLE_CELSIUS.contains(&celsius)) && (limit || margin)
             })
         },
         sources: &[
@@ -134,7 +134,7 @@ pub(crate) struct FaultsRuledOut {
 }
 
 /// Checks every fault for every GPU that responds.
-pub(crate) fn of(node: &Node<'_>) -> FaultsRuledOut {
+pub(crate) fn check(node: &Node<'_>) -> FaultsRuledOut {
     let mut faults = FaultsRuledOut::default();
     let gpus: Vec<&Gpu> = node.answering().collect();
     if gpus.is_empty() {

@@ -2,26 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use crate::conclusion::{ruled_out as faults_ruled_out, unknown};
+use crate::conclusion::merge::Concluded;
+use crate::conclusion::ruled_out::{FaultsRuledOut, NVLINK_FAULT, UNCORRECTED};
+use crate::conclusion::unknown;
+use crate::evidence;
 use crate::finding::Verdict;
 use crate::input::node::{Node, OF_NVML};
-use crate::rule::draft::Concluded;
-use crate::rule::evidence;
-use crate::rules::gpu::memory;
-use crate::rules::links::nvlink_events;
-use crate::rules::log::{coverage as kernel_log_coverage, xid};
+use crate::input::{log_window, xids};
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
 use syringe_core::section_name::SectionName;
 
 /// Writes the summary of a diagnosis.
-pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) -> String {
+pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded], faults: &FaultsRuledOut) -> String {
     let notable: Vec<&Concluded> =
         concluded.iter().filter(|concluded| concluded.finding.severity > Severity::Info).collect();
     let text = match (notable.first(), verdict) {
         (Some(worst), _) => trouble(node, worst, &notable),
-        (None, Verdict::Healthy | Verdict::NoFaultFound) => checked(node, concluded),
+        (None, Verdict::Healthy | Verdict::NoFaultFound) => checked(node, concluded, faults),
         (None, _) => undecided(node, concluded),
     };
     let unread = notable.first().and_then(|_| unread_inputs(node));
@@ -102,9 +101,9 @@ fn responding(node: &Node<'_>) -> Option<String> {
 }
 
 /// Returns what was checked without a finding. Only facts that were read are named.
-fn checked(node: &Node<'_>, concluded: &[Concluded]) -> String {
+fn checked(node: &Node<'_>, concluded: &[Concluded], faults: &FaultsRuledOut) -> String {
     let mut parts: Vec<String> = responding(node).into_iter().collect();
-    let mut clean = faults_ruled_out::of(node).ruled_out;
+    let mut clean = faults.ruled_out.clone();
     let of_host = |problem: &syringe_core::report::Problem| problem.gpu.is_none();
     let all_read = !node.report.sections.get(SectionName::Host).problems().iter().any(of_host);
     if all_read && node.host().is_some_and(|host| host.driver.loaded.is_some()) {
@@ -142,14 +141,14 @@ fn contradicts(event: &KernelEvent) -> Option<&'static str> {
         | Kind::Uvm
         | Kind::Assertion
         | Kind::PeermemError => Some(DRIVER_PROBLEM),
-        Kind::NvlinkInitFailed | Kind::Sxid => Some(faults_ruled_out::NVLINK_FAULT),
+        Kind::NvlinkInitFailed | Kind::Sxid => Some(NVLINK_FAULT),
         Kind::Xid => {
             let code = event.code?;
             let class = catalogue::xid(code).and_then(|entry| entry.class);
-            if memory::UNCORRECTED_CODES.contains(&code) {
-                Some(faults_ruled_out::UNCORRECTED)
-            } else if nvlink_events::CODES.contains(&code) || class == Some(Class::Fabric) {
-                Some(faults_ruled_out::NVLINK_FAULT)
+            if xids::UNCORRECTED_MEMORY.contains(&code) {
+                Some(UNCORRECTED)
+            } else if xids::NVLINK.contains(&code) || class == Some(Class::Fabric) {
+                Some(NVLINK_FAULT)
             } else {
                 (class == Some(Class::Driver)).then_some(DRIVER_PROBLEM)
             }
@@ -169,7 +168,7 @@ fn log(node: &Node<'_>) -> Option<String> {
     node.kernel_log()?;
     let asked = node.kernel_log().and_then(|log| log.since);
     let in_window = |event: &KernelEvent| asked.is_none_or(|asked| event.last.is_none_or(|last| last >= asked));
-    let read_from = kernel_log_coverage::covered_since(node).map(|since| format!(" since {}", evidence::time(since)));
+    let read_from = log_window::covered_since(node).map(|since| format!(" since {}", evidence::time(since)));
     // If past Xids are in the window, the text begins after them.
     let past = node.timeline.events.iter().filter(|event| event.fact.kind == Kind::Xid && in_window(event.fact));
     let past = past.rev().find_map(|event| event.history);
@@ -187,7 +186,7 @@ fn log(node: &Node<'_>) -> Option<String> {
         matches!(event.kind, Kind::Xid | Kind::Sxid) && event.code != Some(154) && in_window(event)
     };
     let found: Vec<&KernelEvent> = node.timeline.current().filter(counts).collect();
-    let other: Vec<&&KernelEvent> = found.iter().filter(|event| !xid::is_application_or_info(event)).collect();
+    let other: Vec<&&KernelEvent> = found.iter().filter(|event| !xids::is_application_or_info(event)).collect();
     if found.is_empty() {
         return Some(format!("no Xid{since}"));
     }
@@ -230,9 +229,11 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
     if !failed.is_empty() {
         parts.push(format!("not read or read in part: {}", failed.join(", ")));
     }
-    parts.extend(kernel_log_coverage::window_too_short(node));
-    let told = |note: &&Concluded| note.finding.id != kernel_log_coverage::SHORT.id;
-    let mut notes: Vec<String> = concluded.iter().filter(told).map(|note| note.finding.title.clone()).collect();
+    let short = log_window::why_too_short(node);
+    let is_repeated = |note: &Concluded| short.as_ref().is_some_and(|short| note.finding.evidence.contains(short));
+    let mut notes: Vec<String> =
+        concluded.iter().filter(|note| !is_repeated(note)).map(|note| note.finding.title.clone()).collect();
+    parts.extend(short);
     notes.dedup();
     parts.extend(notes.into_iter().take(3));
     if parts.is_empty() {

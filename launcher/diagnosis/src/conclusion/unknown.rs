@@ -3,13 +3,9 @@
 //! Only requested sections count: a report with telemetry only is not unknown because ECC is missing. The same cause in
 //! several sections is one entry.
 
-use crate::conclusion::ruled_out as faults_ruled_out;
+use crate::conclusion::ruled_out::FaultsRuledOut;
 use crate::input::node::Node;
-use crate::rule::evidence;
-use crate::rules::containers::{cdi, runtime};
-use crate::rules::gpu::memory;
-use crate::rules::kubernetes::nvidia_stack;
-use crate::rules::log::coverage as kernel_log_coverage;
+use crate::rule::group::Unread;
 use syringe_core::facts::kubernetes::node::UnreadInput;
 use syringe_core::report::{Report, Status};
 use syringe_core::section_name::SectionName;
@@ -47,8 +43,8 @@ pub(crate) fn unchecked_sections(node: &Node<'_>) -> Vec<SectionName> {
     sections
 }
 
-/// Returns what could not be read, and whether this rules out `healthy`.
-pub(crate) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
+/// Returns what could not be read, and whether this rules out `healthy`. `unread`: facts that the rules need.
+pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut) -> (Vec<Unknown>, bool) {
     let mut entries: Vec<(Vec<SectionName>, Unknown)> = Vec::new();
     for (section, problem) in node.report.sections.problems() {
         // The entry has section and GPU as fields.
@@ -70,32 +66,12 @@ pub(crate) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     list.extend(
         entries.into_iter().map(|(sections, entry)| Unknown { section: SectionName::join(&sections, ", "), ..entry }),
     );
-    let short = kernel_log_coverage::window_too_short(node);
-    let missing = faults_ruled_out::of(node).missing;
-    let ecc_off = memory::ecc_off_of_unknown_products(node);
-    let undecoded = kernel_log_coverage::undecoded(node);
-    let slices = nvidia_stack::unread_slices(node);
-    let handler = runtime::unread_handler(node);
-    let decisive = short.is_some()
-        || undecoded.is_some()
-        || slices.is_some()
-        || !missing.is_empty()
-        || !ecc_off.is_empty()
+    let decisive = unread.iter().any(|unread| unread.decides)
+        || !faults.missing.is_empty()
         || !node.kubernetes.unread.is_empty()
         || undecided(node.report);
-    if !ecc_off.is_empty() {
-        let why = format!(
-            "ECC is off on {}; whether this is the default of the product is only known with the inventory (diagnose_gpu_node)",
-            evidence::gpus(&ecc_off)
-        );
-        list.push(Unknown::new(SectionName::Ecc, why));
-    }
-    list.extend(missing.into_iter().map(|(section, why)| Unknown::new(section, why)));
-    list.extend(undecoded.map(|why| Unknown::new(SectionName::Xid, why)));
-    list.extend(short.map(|why| Unknown::new(SectionName::Xid, why)));
-    list.extend(slices.map(|why| Unknown::new("kubernetes", why)));
-    let of_host = handler.into_iter().chain(cdi::unread_files(node));
-    list.extend(of_host.map(|why| Unknown::new(SectionName::Host, why)));
+    list.extend(faults.missing.iter().map(|(section, why)| Unknown::new(*section, why.clone())));
+    list.extend(unread.into_iter().map(|unread| unread.fact));
     if list.len() > MAX {
         let more = list.len() - (MAX - 1);
         list.truncate(MAX - 1);

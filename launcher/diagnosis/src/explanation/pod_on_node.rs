@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::rules::gpu::unusable::precedes as precedes_bus_loss;
+use crate::input::timeline::precedes as precedes_bus_loss;
 use syringe_core::classification::Class;
 use syringe_core::device_names::DeviceNames;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};

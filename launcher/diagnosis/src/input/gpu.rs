@@ -4,12 +4,20 @@
 //! joined here, so that no rule has to.
 
 use crate::finding::Scope;
-use crate::rule::evidence;
+use std::ops::RangeInclusive;
+
+use crate::evidence;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::nvml_codes as codes;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 use syringe_core::text::clean;
+
+/// Possible temperatures of a GPU.
+pub(crate) const POSSIBLE_CELSIUS: RangeInclusive<i32> = -20..=150;
+
+/// Temperatures and limits of sensors that work. Failed sensors report values outside of this range.
+pub(crate) const PLAUSIBLE_CELSIUS: RangeInclusive<i32> = 1..=150;
 
 /// One GPU.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,8 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::input::driver::Driver;
 pub(crate) use crate::input::gpu::Gpu;
 use crate::input::gpu::gpus;
+use crate::input::stack::Stack;
 use crate::input::timeline::Timeline;
 use syringe_core::facts::Availability;
 use syringe_core::facts::ecc::{Ecc, GpuEcc, RecoveryAction};
@@ -55,16 +57,28 @@ pub(crate) struct Node<'a> {
     pub(crate) gpus: Vec<Gpu>,
     /// Kernel events with their causes.
     pub(crate) timeline: Timeline<'a>,
+    pub(crate) driver: Driver<'a>,
+    pub(crate) stack: Stack<'a>,
 }
 
 impl<'a> Node<'a> {
     pub(crate) fn new(report: &'a Report, kubernetes: &'a KubernetesFacts) -> Self {
         let name = kubernetes.node.as_deref().or(report.hostname.as_deref()).unwrap_or(UNKNOWN_NODE_NAME);
         let gpus = gpus(report);
-        let timeline = Timeline::default();
-        let mut node = Self { report, kubernetes, name: clean(name, 63), now: report.taken_at, gpus, timeline };
+        let mut node = Self {
+            report,
+            kubernetes,
+            name: clean(name, 63),
+            now: report.taken_at,
+            gpus,
+            timeline: Timeline::default(),
+            driver: Driver::Usable,
+            stack: Stack::default(),
+        };
         let working: Vec<Gpu> = node.gpus.iter().filter(|gpu| node.is_readable(gpu)).cloned().collect();
         node.timeline = Timeline::new(report, &working);
+        node.driver = Driver::new(&node);
+        node.stack = Stack::new(&node);
         node
     }
 
@@ -191,6 +205,12 @@ impl<'a> Node<'a> {
     /// Returns the GPUs in NVML or on the PCI bus. Only these are counted.
     pub(crate) fn listed(&self) -> impl Iterator<Item = &Gpu> {
         self.gpus.iter().filter(|gpu| !gpu.from_log)
+    }
+
+    /// Returns whether every GPU is bound to vfio-pci, for virtual machines.
+    pub(crate) fn is_passed_through(&self) -> bool {
+        let gpus = self.host().map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
+        !gpus.is_empty() && gpus.iter().all(|gpu| gpu.driver.as_deref() == Some("vfio-pci"))
     }
 
     /// Returns the time of the last driver load, if the log has it. Volatile counters start there.

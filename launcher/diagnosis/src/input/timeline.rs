@@ -6,8 +6,8 @@
 
 use jiff::SignedDuration;
 
+use crate::evidence;
 use crate::input::gpu::Gpu;
-use crate::rule::evidence;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
@@ -25,14 +25,14 @@ const LINK_DOWN: SignedDuration = SignedDuration::from_secs(30);
 /// The channels of an OOM-killed process are torn down shortly after the kill. A core dump can take a minute.
 const KILL: SignedDuration = SignedDuration::from_secs(60);
 
+/// PCIe errors within this time before a GPU fell off the bus are evidence of that fault.
+const PRECEDING_WINDOW: SignedDuration = SignedDuration::from_secs(300);
+
 /// Records of the same moment can have timestamps in any order.
 const SAME_INSTANT: SignedDuration = SignedDuration::from_secs(2);
 
 /// Xids that report the end of a channel, whatever the cause.
 const TEARDOWN_CODES: [u32; 4] = [43, 45, 141, 174];
-
-/// Xids of GSP timeouts and errors. The group `gsp` reports them.
-pub(crate) const GSP_CODES: [u32; 3] = [119, 120, 175];
 
 /// A kernel event with its cause.
 pub(crate) struct Event<'a> {
@@ -91,6 +91,11 @@ impl<'a> Timeline<'a> {
     /// Returns the current events of one kind.
     pub(crate) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &'a KernelEvent> {
         self.current().filter(move |event| event.kind == kind)
+    }
+
+    /// Returns whether a PCIe error or a lost link belongs to a GPU that fell off the bus shortly after.
+    pub(crate) fn precedes_bus_loss(&self, event: &KernelEvent) -> bool {
+        self.current().any(|fall| is_off_bus(fall) && precedes(event, fall))
     }
 
     /// Returns the current Xids of one GPU with one of these codes.
@@ -220,6 +225,13 @@ pub(crate) fn follows(cause: &KernelEvent, effect: &KernelEvent, window: Option<
     let (Some(first), Some(last)) = (effect.first.or(effect.last), effect.last) else { return true };
     let begins_after = first.duration_since(begun) >= -SAME_INSTANT;
     begins_after && window.is_none_or(|window| last.duration_since(ended) <= window)
+}
+
+/// Returns whether a PCIe error or a lost link occurred shortly before a GPU fell off the bus (`fall`).
+pub(crate) fn precedes(event: &KernelEvent, fall: &KernelEvent) -> bool {
+    let kind = matches!(event.kind, Kind::Aer | Kind::PcieLink)
+        && event.sub_code.as_deref().is_none_or(|sub| sub != "bandwidth_limited");
+    kind && event.last.is_some() && follows(event, fall, Some(PRECEDING_WINDOW))
 }
 
 /// Returns whether `cause` explains `effect`. `recovered`: whether the GPU that fell off the bus works again.

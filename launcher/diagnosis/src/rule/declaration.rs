@@ -1,8 +1,8 @@
-//! The constant part of a finding (id, title, highest severity, class, action, reference), in tables.
+//! The constant part of a finding, in tables: id, title, highest severity, class, action, reference.
 //!
 //! The file of each group begins with its table; `catalogue_of_rules` lists them all. Programs rely on the ids: an id does
 //! not change its meaning and is not reused. The functions of the group add what depends on the facts: evidence, and
-//! sometimes the severity.
+//! sometimes the severity. The conclusions use the properties of a rule ([`About`], [`InPlan`]), never its id.
 
 use syringe_core::classification::{ActionCode, Class, Severity};
 
@@ -11,11 +11,10 @@ use syringe_core::classification::{ActionCode, Class, Severity};
 pub struct Rule {
     /// Stable id of its findings.
     pub id: &'static str,
-    /// Title.
     pub title: &'static str,
     /// Highest severity of its findings. The facts can lower it.
     pub severity: Severity,
-    /// What is at fault.
+    /// The kind of fault.
     pub class: Class,
     /// The usual action.
     pub action: ActionCode,
@@ -23,11 +22,66 @@ pub struct Rule {
     pub advice: &'static str,
     /// Documentation that the rule is based on.
     pub reference: Option<&'static str>,
-    /// What a finding of it means, for `docs/findings.md`.
+    /// Meaning of a finding, for `docs/findings.md`.
     pub meaning: &'static str,
     /// The facts that it reads: fields of the report (`section.field`), fields of [`KubernetesFacts`](syringe_core::facts::kubernetes::node::KubernetesFacts)
     /// (`kubernetes.field`), kinds of kernel lines.
     pub reads: &'static str,
+    pub about: About,
+    pub in_plan: InPlan,
+}
+
+impl Rule {
+    pub(crate) const fn about(self, about: About) -> Self {
+        Self { about, ..self }
+    }
+
+    pub(crate) const fn in_plan(self, in_plan: InPlan) -> Self {
+        Self { in_plan, ..self }
+    }
+}
+
+/// Subject of a finding, for the health score and the stages of NVIDIA's stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum About {
+    /// The GPUs, or the node as a whole.
+    #[default]
+    Gpus,
+    /// The driver: no GPU can be used.
+    Driver,
+    /// The same without a known reason. A finding with a reason replaces it.
+    DriverAbsent,
+    /// The way in which containers get GPUs: container runtime, CDI. The GPUs are not at fault.
+    ContainerRuntime,
+    /// One container, or the use of GPUs by pods. The GPUs are not at fault.
+    Workload,
+    /// GPUs that pods cannot get. A finding with the reason replaces it.
+    Unavailable,
+}
+
+impl About {
+    /// Returns whether a finding lowers the health score.
+    pub(crate) fn lowers_score(self) -> bool {
+        !matches!(self, Self::ContainerRuntime | Self::Workload)
+    }
+
+    /// Returns whether the driver cannot be used.
+    pub(crate) fn is_driver(self) -> bool {
+        matches!(self, Self::Driver | Self::DriverAbsent)
+    }
+}
+
+/// Effect of a finding on the plan for its GPU or node, in addition to its action.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InPlan {
+    #[default]
+    None,
+    /// The GPU fell off the bus: a reboot may not bring it back.
+    PowerCycle,
+    /// No signal ends the process: the drain does not wait for it.
+    UnkillableProcess,
+    /// Other work on the GPU may continue.
+    OtherWorkContinues,
 }
 
 /// NVIDIA's Xid catalogue.
@@ -61,16 +115,21 @@ pub(crate) const TOOLKIT_ISSUE: Option<&str> = Some("https://github.com/NVIDIA/g
 /// NVIDIA on containers that lose their GPUs ("Unknown Error").
 pub(crate) const TOOLKIT_DOC: Option<&str> = Some("https://github.com/NVIDIA/nvidia-docker/issues/1730");
 
-/// Declares the rules of a group: one constant for each rule, and `RULES` with all of them.
+/// Declares the rules of a group: one constant for each rule, and `RULES` with all of them. `about` before the first rule
+/// applies to all rules of the group.
 ///
 /// ```text
+/// about ContainerRuntime;
 /// NAME: "id" Severity Class REFERENCE, "title",
 ///     Action "advice",
-///     means "What a finding of it means.", reads "section.field, kubernetes.field";
+///     means "Meaning of a finding.", reads "section.field, kubernetes.field"[, about Workload][, in_plan PowerCycle];
 /// ```
 macro_rules! rules {
-    ($($name:ident: $id:literal $severity:ident $class:ident $reference:ident,
-        $title:literal, $action:ident $advice:literal $(, means $meaning:literal, reads $facts:literal)?;)*) => {
+    (about $about:ident; $($rules:tt)*) => { $crate::rule::declaration::rules!(@$about $($rules)*); };
+    (@$all:ident $($name:ident: $id:literal $severity:ident $class:ident $reference:ident,
+        $title:literal, $action:ident $advice:literal, means $meaning:literal, reads $facts:literal
+        $(, about $about:ident)? $(, in_plan $effect:ident)?;)*) => {
+        const ABOUT: $crate::rule::declaration::About = $crate::rule::declaration::About::$all;
         $(pub(crate) const $name: $crate::rule::declaration::Rule = $crate::rule::declaration::Rule {
             id: $id,
             title: $title,
@@ -79,11 +138,14 @@ macro_rules! rules {
             action: syringe_core::classification::ActionCode::$action,
             advice: $advice,
             reference: $reference,
-            meaning: concat!($($meaning)?),
-            reads: concat!($($facts)?),
-        };)*
+            meaning: $meaning,
+            reads: $facts,
+            about: ABOUT,
+            in_plan: $crate::rule::declaration::InPlan::None,
+        }$(.about($crate::rule::declaration::About::$about))?$(.in_plan($crate::rule::declaration::InPlan::$effect))?;)*
         /// The rules of this group.
         pub(crate) const RULES: &[$crate::rule::declaration::Rule] = &[$($name),*];
     };
+    ($($rules:tt)*) => { $crate::rule::declaration::rules!(@Gpus $($rules)*); };
 }
 pub(crate) use rules;

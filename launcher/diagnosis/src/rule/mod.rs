@@ -1,6 +1,6 @@
-//! How a rule is written: its declaration, a draft of its finding, evidence, and the age of events.
+//! How a rule is written: its declaration, its group, the draft of its finding, and the age of events.
 
 pub(crate) mod aging;
 pub(crate) mod declaration;
 pub(crate) mod draft;
-pub(crate) mod evidence;
+pub(crate) mod group;

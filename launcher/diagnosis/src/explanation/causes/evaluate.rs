@@ -1,7 +1,7 @@
 //! Tries the causes in order. The first one with evidence is the explanation.
 
 use crate::explanation::causes::{
-    Case, CauseRule, MAX_EVIDENCE, creation, gpu, has_no_gpu, kubelet, kubelet_admission, kubernetes, process,
+    Case, CauseRule, MAX_EVIDENCE, eviction, gpu, has_no_gpu, kubelet, kubelet_admission, not_created, process,
     scheduling, start, state,
 };
 use crate::explanation::pod_on_node::PodOnNode;
@@ -13,19 +13,19 @@ use syringe_core::report::{Report, Source};
 
 /// The order. A rule comes before the rules that explain its effects.
 const CAUSES: &[CauseRule] = &[
-    creation::not_created,
+    not_created::not_created,
     scheduling::waiting_for_a_node,
     kubelet_admission::refused,
-    kubernetes::refused_or_evicted,
+    eviction::refused_or_evicted,
     process::out_of_memory,
-    kubernetes::node_not_ready,
+    eviction::node_not_ready,
     start::cannot_start,
     gpu::broken_gpu,
     gpu::broken_driver,
     gpu::gpu_not_accessible,
     process::stuck,
     kubelet::killed_by_a_probe,
-    kubernetes::preempted_or_deleted,
+    eviction::preempted_or_deleted,
     gpu::program_fault_on_gpu,
     gpu::broken_node,
     start::cannot_start_for_another_reason,

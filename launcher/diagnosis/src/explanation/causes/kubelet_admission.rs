@@ -5,7 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::explanation::causes::{Case, numa};
+use crate::explanation::causes::{Case, free_gpus};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use syringe_core::classification::{ActionCode, Severity};
@@ -194,7 +194,7 @@ fn refused_at(case: &Case<'_>) -> Option<Timestamp> {
 fn topology(case: &Case<'_>) -> Refusal {
     let node = case.node;
     let wanted = case.pod.gpus_requested;
-    let free = case.report.and_then(|report| numa::free_gpus(report, case.pod.live_pod_uids.as_deref()));
+    let free = case.report.and_then(|report| free_gpus::free_gpus(report, case.pod.live_pod_uids.as_deref()));
     let what = "the kubelet's topology manager found no NUMA node with all resources that it requests";
     let policy = format!("the topologyManagerPolicy of the kubelet of {node} (single-numa-node, restricted)");
     let Some(free) = free.filter(|_| wanted > 0) else {

@@ -3,21 +3,21 @@
 //! An exit code above 128 is 128 plus the signal, as in POSIX shells and the kubelet. The class of an Xid in the catalogue
 //! determines its cause. The reasons of pods and containers are those of the kubelet and the scheduler.
 
-mod cdi;
-mod creation;
-mod cuda;
+mod cuda_versions;
 pub(crate) mod evaluate;
+mod eviction;
+mod free_gpus;
 mod gpu;
-mod image;
+mod image_pull;
 mod kubelet;
 mod kubelet_admission;
-mod kubernetes;
-mod numa;
+mod not_created;
 mod process;
 mod scheduling;
 mod start;
 mod start_phrase;
 mod start_phrases;
+mod unresolved_cdi;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -26,7 +26,7 @@ use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::timeline::line;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Diagnosis, Finding, Scope};
-use crate::rules::workload::processes::Stuck;
+use crate::input::processes::Stuck;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::{ContainerState, PodEvent, PodFacts, Termination};

@@ -3,7 +3,7 @@
 use crate::explanation::causes::{ALL_CLASSES, Case, end_quote, quotes};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::Action;
-use crate::rules::workload::processes::Stuck;
+use crate::input::processes::Stuck;
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::Termination;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::explanation::causes::start_phrase::Phrase;
 use crate::explanation::causes::start_phrases;
 use crate::explanation::causes::start_phrases::NEEDS_NEWER_CUDA;
-use crate::explanation::causes::{Case, cdi, cuda, event_quote, image};
+use crate::explanation::causes::{Case, cuda_versions, event_quote, image_pull, unresolved_cdi};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use syringe_core::classification::{ActionCode, Class, Severity};
@@ -84,7 +84,7 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     let known = REASONS.iter().find(|(reason, ..)| *reason == attempt.reason);
     if let Some((_, cause, what, action)) = known {
         let what = what.replace("{container}", attempt.container);
-        let pull = attempt.said.iter().find_map(|said| image::known(said)).filter(|_| *action == IMAGE);
+        let pull = attempt.said.iter().find_map(|said| image_pull::known(said)).filter(|_| *action == IMAGE);
         if let Some(pull) = pull {
             let action = match (case.pod.is_gpu_stack, pull.cause) {
                 // The operator makes the tag of the driver version, the distribution and the kernel.
@@ -146,7 +146,7 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, said: &str, finding: Option<&F
             evidence: None,
             action: case.action_for(finding),
         },
-        None => match unresolved_cdi(case, phrase, said) {
+        None => match why_unresolved(case, phrase, said) {
             Some(found) => ApplicablePhrase {
                 what: format!("{meaning}; {}", found.why),
                 evidence: None,
@@ -158,20 +158,20 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, said: &str, finding: Option<&F
 }
 
 /// Why the node's CDI specifications do not have the device of the message.
-fn unresolved_cdi(case: &Case<'_>, phrase: &Phrase, said: &str) -> Option<cdi::Unresolved> {
+fn why_unresolved(case: &Case<'_>, phrase: &Phrase, said: &str) -> Option<unresolved_cdi::Unresolved> {
     let device = phrase.unresolved_cdi_device(said)?;
     let host = Section::data_of(&case.report?.sections.host)?;
-    cdi::why_unresolved(host.cdi.as_ref()?, &device)
+    unresolved_cdi::why_unresolved(host.cdi.as_ref()?, &device)
 }
 
 /// Compares the CUDA version that the image needs with the node's driver, and names the first driver that supports it.
 fn compare_cuda(case: &Case<'_>, said: &str) -> Option<ApplicablePhrase> {
-    let needed = cuda::required(said)?;
+    let needed = cuda_versions::required(said)?;
     let (major, minor) = needed;
     let node = case.node;
     let inventory = case.report.and_then(|report| Section::data_of(&report.sections.inventory));
     let driver = inventory.and_then(|inventory| inventory.driver_version.as_ref().zip(inventory.cuda_version.as_ref()));
-    let would_do = match cuda::first_driver(needed) {
+    let would_do = match cuda_versions::first_driver(needed) {
         Some(first) => format!("update the driver of {node} to {first} or newer"),
         None => format!("update the driver of {node} to one that supports CUDA {major}.{minor}"),
     };
@@ -181,7 +181,7 @@ fn compare_cuda(case: &Case<'_>, said: &str) -> Option<ApplicablePhrase> {
         }
         None => (format!("the driver of {node} supports less"), "of its driver"),
     };
-    if driver.and_then(|(_, offers)| cuda::version(offers)).is_some_and(|offers| offers >= needed) {
+    if driver.and_then(|(_, offers)| cuda_versions::version(offers)).is_some_and(|offers| offers >= needed) {
         let (driver, offers) = driver?;
         let text = format!("Delete the pod, so that it restarts with the current driver of {node}.");
         return Some(ApplicablePhrase {

@@ -3,20 +3,24 @@
 //! A specification that is not used may be outdated without a problem. So the rules check whether NVIDIA's runtime is in CDI
 //! mode, and which component the specification belongs to. If two specifications define a device, the later folder is used.
 
+use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::declaration::rules;
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::{RuleGroup, Unread};
 use crate::rules::containers::runtime;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::cdi::{Cdi, CdiSpec, StaleDevice};
 use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
 
 /// NVIDIA on CDI.
 const CDI_DOC: Option<&str> =
     Some("https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/cdi-support.html");
 
 rules! {
+    about ContainerRuntime;
     MISSING: "cdi-missing" Critical Driver CDI_DOC, "NVIDIA's runtime is in CDI mode, and there is no CDI specification",
         UpdateSoftware "Generate the specification on {node}: `nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml` (restart \
             nvidia-cdi-refresh.service, or the container-toolkit pod of the GPU Operator), and find out why it failed at boot.",
@@ -54,8 +58,10 @@ rules! {
 /// Maximum number of names from one list.
 const NAMED: usize = 3;
 
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_unread(unread_files);
+
 /// Findings about the CDI specifications. Names are compared only if there is no other finding.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let cdi = node.host().and_then(|host| host.cdi.as_ref());
     let (Some(runtime), Some(cdi)) = (runtime::of_node(node), cdi) else { return Vec::new() };
     // Without a driver no specification can be correct; without GPU containers none is needed.
@@ -79,15 +85,22 @@ pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The files that could not be read, as text. They say nothing about a fault: perhaps no container asks for their devices.
-pub(crate) fn unread_files(node: &Node<'_>) -> Option<String> {
-    runtime::of_node(node)?;
-    let files = &node.host()?.cdi.as_ref()?.unread;
-    let names: Vec<String> = files.iter().take(NAMED).map(|file| syringe_core::text::clean(file, 160)).collect();
-    let more = files.len().checked_sub(names.len()).filter(|more| *more > 0);
-    let more = more.map(|more| format!(" and {more} more")).unwrap_or_default();
-    let what = "could not be read, or is no CDI specification that is understood: containers that ask for its devices do not start";
-    (!names.is_empty()).then(|| format!("{}{more} {what}", names.join(", ")))
+/// Files that could not be read. They do not show a fault: perhaps no container asks for their devices.
+fn unread_files(node: &Node<'_>) -> Vec<Unread> {
+    let cdi = node.host().and_then(|host| host.cdi.as_ref()).filter(|_| runtime::of_node(node).is_some());
+    let names: Vec<String> = cdi.iter().flat_map(|cdi| &cdi.unread).map(|file| path(file)).collect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let why = format!(
+        "{} could not be read, or is no CDI specification that is understood: containers that ask for its devices do not start",
+        evidence::some(&names, NAMED)
+    );
+    vec![Unread { fact: Unknown::new(SectionName::Host, why), decides: false }]
+}
+
+fn path(text: &str) -> String {
+    syringe_core::text::clean(text, 160)
 }
 
 /// The kind that NVIDIA's runtime uses.
@@ -122,7 +135,7 @@ fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool 
 /// No readable specification has the devices, but one could not be read.
 fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     let known = cdi.specs.iter().any(|spec| spec.kind == kind_of(toolkit));
-    let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| syringe_core::text::clean(file, 160)).collect();
+    let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| path(file)).collect();
     (!known && !files.is_empty()).then(|| {
         let unread = format!("could not be read, or is not a valid specification: {}", files.join(", "));
         let asks =
@@ -142,10 +155,9 @@ fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Optio
         let common = one.devices.iter().find(|device| other.devices.contains(device))?;
         Some((one, other, common))
     })?;
-    let path = |spec: &CdiSpec| syringe_core::text::clean(&spec.path, 160);
-    let named =
-        format!("{} and {} both have {}={}", path(one), path(other), evidence::data(&one.kind), evidence::data(device));
-    let draft = Draft::on_node(CONFLICT).with_evidence(named);
+    let named = (path(&one.path), path(&other.path), evidence::data(&one.kind), evidence::data(device));
+    let draft = Draft::on_node(CONFLICT)
+        .with_evidence(format!("{} and {} both have {}={}", named.0, named.1, named.2, named.3));
     // A definition in a later folder replaces both.
     let redefined = cdi
         .specs
@@ -178,7 +190,7 @@ fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Opt
     if spec.stale_devices.is_empty() && missing.is_empty() && version.is_none() {
         return None;
     }
-    let path = syringe_core::text::clean(&spec.path, 160);
+    let path = path(&spec.path);
     let devices: Vec<String> = spec.stale_devices.iter().take(NAMED).map(device).collect();
     let devices = (!devices.is_empty()).then(|| format!("{path}: {}", devices.join("; ")));
     let libraries = missing.first().map(|first| {
@@ -231,7 +243,7 @@ fn names_differ(node: &Node<'_>, effective: &[&CdiSpec], toolkit: &ToolkitConfig
     if names.is_empty() || names.iter().any(|name| fits(name)) || !node.host()?.cdi.as_ref()?.unread.is_empty() {
         return None;
     }
-    let path = specs.first().map(|spec| syringe_core::text::clean(&spec.path, 160))?;
+    let path = specs.first().map(|spec| path(&spec.path))?;
     let names: Vec<String> = names.iter().take(NAMED).map(|name| evidence::data(name)).collect();
     let draft = Draft::on_node(NAMES_DIFFER).with_evidence(format!("{path} has {} only", names.join(", ")));
     let asks = format!(

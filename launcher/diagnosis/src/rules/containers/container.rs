@@ -1,12 +1,14 @@
 //! GPU device files of one container: GPUs that only this container cannot use.
 
+use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::{TOOLKIT_DOC, rules};
+use crate::rule::declaration::{Rule, TOOLKIT_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 
 rules! {
+    about Workload;
     DENIED: "container-device-denied" Critical Driver TOOLKIT_DOC, "A container lost access to its GPUs",
         RestartPod "Restart the pod to restore access; the GPUs are healthy. A systemd reload removes the access \
             again, unless the container toolkit on {node} uses CDI, or /dev/char has links to the NVIDIA devices \
@@ -36,8 +38,10 @@ const NAMED: usize = 4;
 /// Values of `NVIDIA_VISIBLE_DEVICES` that request no GPU.
 const NO_GPU: [&str; 3] = ["", "none", "void"];
 
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
 /// Findings about devices that the container should be able to open, but cannot.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(container) = node.host().and_then(|host| host.container.as_ref()) else { return Vec::new() };
     let wanted = container.visible_devices.as_deref().filter(|value| !NO_GPU.contains(value));
     if let (Some(wanted), true) = (wanted, container.devices.is_empty()) {
@@ -63,7 +67,7 @@ pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-fn about(rule: crate::rule::declaration::Rule, container: &ContainerAccess) -> Draft {
+fn about(rule: Rule, container: &ContainerAccess) -> Draft {
     let id = container.container_id.get(..12).unwrap_or(&container.container_id);
     let mut draft = Draft::on_node(rule).with_evidence(format!("container {}", evidence::data(id)));
     draft.scope.pod_uid = container.pod_uid.as_deref().map(evidence::data);
@@ -73,10 +77,5 @@ fn about(rule: crate::rule::declaration::Rule, container: &ContainerAccess) -> D
 /// `/dev/nvidia0, /dev/nvidiactl and 3 more`; `None` for no device.
 fn named<'a>(devices: impl Iterator<Item = &'a ContainerDevice>) -> Option<String> {
     let names: Vec<String> = devices.map(|device| format!("/dev/{}", evidence::data(&device.name))).collect();
-    let shown = names.get(..NAMED.min(names.len()))?.join(", ");
-    match names.len() {
-        0 => None,
-        count if count > NAMED => Some(format!("{shown} and {} more", count - NAMED)),
-        _ => Some(shown),
-    }
+    (!names.is_empty()).then(|| evidence::some(&names, NAMED))
 }

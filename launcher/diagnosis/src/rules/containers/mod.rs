@@ -1,5 +1,9 @@
 //! Rules about the container runtime, CDI and one container.
 
-pub(crate) mod cdi;
-pub(crate) mod container;
-pub(crate) mod runtime;
+mod cdi;
+mod container;
+mod runtime;
+
+use crate::rule::group::RuleGroup;
+
+pub(crate) const GROUPS: &[RuleGroup] = &[runtime::GROUP, cdi::GROUP, container::GROUP];

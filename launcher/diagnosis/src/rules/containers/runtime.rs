@@ -4,22 +4,27 @@
 //! The rules check only handlers that are used: of a RuntimeClass of a pod on the node, and the default. Facts that could not
 //! be read are unknown: the rules conclude nothing from an incomplete list of handlers.
 
+use crate::evidence;
 use crate::input::node::Node;
+use crate::input::stack::pods;
 use crate::rule::declaration::rules;
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::{RuleGroup, Unread};
 use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::kubernetes::node::{Component, RuntimeClassUse};
 use syringe_core::report::Extent;
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
 
 /// NVIDIA on configuring container runtimes.
 const RUNTIME_DOC: Option<&str> =
     Some("https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html");
 
 rules! {
+    about ContainerRuntime;
     HANDLER_MISSING: "runtime-handler-missing" Critical Driver RUNTIME_DOC,
         "The container runtime has no handler for a RuntimeClass that pods use",
         UpdateSoftware "Configure NVIDIA's runtime on {node} (`nvidia-ctk runtime configure`, or restart the container-toolkit \
@@ -62,8 +67,10 @@ const SETTLING: SignedDuration = SignedDuration::from_mins(5);
 /// A node that booted less than this ago may still be configuring its runtime.
 const BOOTING_SECONDS: u64 = 600;
 
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_unread(unread_handler);
+
 /// One finding for each handler that cannot work, then for the configuration as a whole.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(runtime) = of_node(node).filter(|_| node.listed().next().is_some() && !is_booting(node)) else {
         return Vec::new();
     };
@@ -77,13 +84,13 @@ pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// The runtime of the node, where the files of the node were read, and not those of a container.
-pub(crate) fn of_node<'a>(node: &Node<'a>) -> Option<&'a ContainerRuntime> {
+pub(super) fn of_node<'a>(node: &Node<'a>) -> Option<&'a ContainerRuntime> {
     let all = node.report.scope.is_none_or(|scope| scope.files == Extent::Node && scope.gpus == Extent::Node);
     node.host().filter(|_| all)?.container_runtime.as_ref()
 }
 
 /// Whether the node booted recently.
-pub(crate) fn is_booting(node: &Node<'_>) -> bool {
+pub(super) fn is_booting(node: &Node<'_>) -> bool {
     node.host().and_then(|host| host.uptime_seconds).is_some_and(|uptime| uptime < BOOTING_SECONDS)
 }
 
@@ -122,20 +129,23 @@ fn used(cluster: &KubernetesFacts, runtime: &ContainerRuntime) -> Vec<Used> {
 }
 
 /// A handler that a pod of the node uses, and that may be in a file which could not be read.
-pub(crate) fn unread_handler(node: &Node<'_>) -> Option<String> {
-    let runtime = of_node(node).filter(|runtime| !runtime.complete)?;
+fn unread_handler(node: &Node<'_>) -> Vec<Unread> {
+    let Some(runtime) = of_node(node).filter(|runtime| !runtime.complete) else { return Vec::new() };
     let is_listed = |used: &Used| runtime.handlers.iter().any(|handler| handler.name == used.handler);
-    let used = used(node.kubernetes, runtime).into_iter().find(|used| !is_listed(used))?;
-    Some(format!(
-        "not all of the configuration of {} could be read: handler {} may be in the rest ({})",
-        evidence::data(&runtime.name),
-        evidence::data(&used.handler),
-        used.by
-    ))
+    let used = used(node.kubernetes, runtime).into_iter().find(|used| !is_listed(used));
+    let why = used.map(|used| {
+        format!(
+            "not all of the configuration of {} could be read: handler {} may be in the rest ({})",
+            evidence::data(&runtime.name),
+            evidence::data(&used.handler),
+            used.by
+        )
+    });
+    why.into_iter().map(|why| Unread { fact: Unknown::new(SectionName::Host, why), decides: false }).collect()
 }
 
 /// Whether the default handler, or one that a pod of the node uses, is NVIDIA's.
-pub(crate) fn uses_nvidia(node: &Node<'_>, runtime: &ContainerRuntime) -> bool {
+pub(super) fn uses_nvidia(node: &Node<'_>, runtime: &ContainerRuntime) -> bool {
     !used(node.kubernetes, runtime).is_empty() || default_of(runtime).is_some_and(RuntimeHandler::is_nvidia)
 }
 
@@ -224,11 +234,7 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     ));
     let refused = node.kubernetes.nvidia_pods.iter().flatten().find_map(|pod| {
         let warning = pod.warning.as_ref().filter(|warning| warning.message.contains(NO_RUNTIME))?;
-        Some(format!(
-            "pod {}: {}",
-            evidence::data(&format!("{}/{}", pod.namespace, pod.name)),
-            evidence::reason(&warning.message)
-        ))
+        Some(format!("pod {}: {}", pods::name(pod), evidence::reason(&warning.message)))
     });
     if refused.is_some() || node.kubernetes.advertises_no_gpus() {
         return Some(draft.with_all_evidence(refused));
@@ -257,9 +263,9 @@ fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> 
         pod.component == Component::DevicePlugin && runs && settled(pod.created)
     })?;
     let draft = Draft::on_node(PLUGIN_RUNTIME).with_severity(Severity::Critical);
-    let pod = evidence::data(&format!("{}/{}", plugin.namespace, plugin.name));
     let draft = draft.with_evidence(format!(
-        "pod {pod} names no RuntimeClass; the default handler is {}",
+        "pod {} names no RuntimeClass; the default handler is {}",
+        pods::name(plugin),
         evidence::data(&default.name)
     ));
     let draft = draft

@@ -3,8 +3,7 @@
 use crate::input::node::Node;
 use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rules::driver::driver_unusable;
-use crate::rules::gpu::refused_gpus::refused_without_address;
+use crate::rule::group::RuleGroup;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
@@ -40,9 +39,10 @@ rules! {
         reads "xid: assertion lines";
 }
 
-/// Findings from these lines.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
-    let broken = driver_unusable::is_broken(node);
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
+    let broken = node.driver.is_broken();
     let table = [
         (Kind::PeermemError, PEERMEM, false),
         (Kind::Assertion, ASSERTION, false),
@@ -50,9 +50,6 @@ pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
         (Kind::ProbeFailed, PROBE_FAILED, true),
     ];
     let mut drafts: Vec<Draft> = uvm(node);
-    if !broken {
-        drafts.extend(refused_without_address(node));
-    }
     for (kind, rule, evidence_of_other) in table {
         // If there is a finding about the driver as a whole, these lines are its evidence, not findings.
         let silent = node.inventory().is_some() && node.listed().any(|gpu| !gpu.answers);

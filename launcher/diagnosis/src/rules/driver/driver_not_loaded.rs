@@ -3,21 +3,20 @@
 //! Of several reasons the one counts that would be met first: no module for this kernel, then its signature, SELinux, and a module
 //! that was built for another kernel. Lines of the kernel count for the running boot only.
 
+use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::rules;
+use crate::rule::declaration::{OPERATOR_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::driver_load::DriverLoad;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 /// The kernel on the signatures of modules.
 const SIGNING_DOC: Option<&str> = Some("https://docs.kernel.org/admin-guide/module-signing.html");
-/// The GPU Operator's guide to trouble with its components.
-const OPERATOR_DOC: Option<&str> =
-    Some("https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/troubleshooting.html");
 
 rules! {
+    about Driver;
     SECURE_BOOT: "driver-refused-by-secure-boot" Fatal Driver SIGNING_DOC,
         "The kernel refused a module: it has no signature that the kernel trusts",
         UpdateSoftware "Sign the nvidia module with a key that {node} trusts (mokutil --import), use a driver package or \
@@ -40,17 +39,23 @@ rules! {
         reads "host.driver, host.driver_load, xid: module_refused";
 }
 
-/// The reason, where the facts tell one. The driver must be known not to be loaded.
-pub(crate) fn reason(node: &Node<'_>) -> Option<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+/// Returns the reason why the driver is not loaded, if the facts show one.
+pub(super) fn reason(node: &Node<'_>) -> Option<Draft> {
     let load = node.host().and_then(|host| host.driver_load.as_ref());
     not_built(node, load).or_else(|| unsigned(node, load)).or_else(|| selinux(node, load)).or_else(|| misfit(node))
 }
 
-/// The same where only the kernel log was read: the module may have been loaded in another way.
-pub(crate) fn reason_of_log(node: &Node<'_>) -> Option<Draft> {
-    let log_alone = node.host().is_none() && node.inventory().is_none();
-    let draft = reason(node).filter(|_| log_alone)?;
-    Some(draft.with_severity(Severity::Warning).with_evidence("whether the nvidia module is loaded now was not read"))
+/// The reason if only the kernel log was read: the module may have been loaded in another way. Otherwise, the reason is part
+/// of the finding about NVML.
+fn check(node: &Node<'_>) -> Vec<Draft> {
+    if node.host().is_some() || node.inventory().is_some() {
+        return Vec::new();
+    }
+    let unread = "whether the nvidia module is loaded now was not read";
+    let drafts = reason(node).map(|draft| draft.with_severity(Severity::Warning).with_evidence(unread));
+    drafts.into_iter().collect()
 }
 
 fn refused<'a>(node: &'a Node<'_>, reasons: &[&str]) -> Vec<&'a KernelEvent> {
@@ -145,7 +150,7 @@ fn misfit(node: &Node<'_>) -> Option<Draft> {
 }
 
 /// The kernel's requirements for modules, as evidence if the driver is not loaded for another or an unknown reason.
-pub(crate) fn background(node: &Node<'_>) -> Option<String> {
+pub(super) fn background(node: &Node<'_>) -> Option<String> {
     let load = node.host()?.driver_load.as_ref()?;
     let strict = load.secure_boot == Some(true) || load.lockdown.as_deref().is_some_and(|mode| mode != "none");
     let rules = rules_of_kernel(load).join(", ");

@@ -1,10 +1,10 @@
 //! Configuration of the driver: device files, and a version on disk that differs from the loaded one.
 
+use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
-use crate::rules::driver::driver_unusable;
+use crate::rule::group::RuleGroup;
 
 rules! {
     UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "A different driver version is on disk",
@@ -18,11 +18,13 @@ rules! {
         reads "host.device_nodes, inventory.gpus";
 }
 
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
 /// Findings about the configuration, for a driver that works.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let Some(host) = node.host() else { return drafts };
-    let broken = driver_unusable::is_broken(node);
+    let broken = node.driver.is_broken();
     // NVML works, so the files may exist elsewhere (a driver container has its own /dev). This is no more than a
     // warning.
     if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {

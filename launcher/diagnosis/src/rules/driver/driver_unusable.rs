@@ -1,26 +1,25 @@
-//! The driver as a whole: why NVML cannot be used although the hardware works.
-//!
-//! NVML can fail to start for several reasons, each with a different solution. The facts of the host (loaded module, files
-//! on disk, driver of the PCI device) tell them apart.
+//! The driver as a whole: NVML cannot be used, although the hardware works. Each reason has its own solution.
 
+use crate::evidence;
+use crate::input::driver::{Driver, Refusal};
 use crate::input::node::Node;
-use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, rules};
+use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, Rule, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 use crate::rules::driver::driver_not_loaded;
-use crate::rules::gpu::refused_gpus::{WRONG_DRIVER, wrong_driver};
-use crate::rules::gpu::unusable as lost;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host::DriverVersions;
-use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::facts::kernel_log::KernelEventKind as Kind;
 use syringe_core::nvml_codes as codes;
+use syringe_core::report::Problem;
 
 rules! {
+    about Driver;
     NOT_LOADED: "driver-not-loaded" Fatal Driver NVML_DOC, "The NVIDIA driver is not loaded",
         UpdateSoftware "Install or load the nvidia kernel module on {node}. With the GPU Operator, check that its \
             driver pod is ready.",
         means "GPUs are on the PCI bus, and the kernel module of the driver is not loaded. No program can use them.",
-        reads "inventory (NVML's error), host.pci_gpus, host.driver";
+        reads "inventory (NVML's error), host.pci_gpus, host.driver", about DriverAbsent;
     MISMATCH: "driver-version-mismatch" Fatal Driver NVML_DOC,
         "Driver library and kernel module have different versions",
         DrainAndReboot "Drain and reboot {node}, or reload the nvidia modules: the driver was updated while the old \
@@ -32,7 +31,7 @@ rules! {
         UpdateSoftware "If {node} has GPUs, install or load the NVIDIA driver. With the GPU Operator, check that its \
             driver pod is ready. If the kernel module is loaded, only the user-space libraries are missing.",
         means "Neither the driver's library nor its kernel module was found where drivers are installed.",
-        reads "inventory (NVML's error), host.driver";
+        reads "inventory (NVML's error), host.driver", about DriverAbsent;
     NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The NVML library was not found",
         UpdateSoftware "Reinstall the user-space libraries of the driver on {node}. Containers need them in addition \
             to the kernel module.",
@@ -59,81 +58,64 @@ rules! {
         reads "host.pci_gpus, host.modules";
 }
 
-/// Returns whether the driver as a whole does not work.
-pub(crate) fn is_broken(node: &Node<'_>) -> bool {
-    judge(node).iter().any(|draft| draft.severity >= Severity::Critical)
-}
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
 
 /// Returns a finding if NVML cannot be used.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
-    let host = node.host();
-    let all_on = |driver: &str| {
-        host.is_some_and(|host| {
-            !host.pci_gpus.is_empty() && host.pci_gpus.iter().all(|gpu| gpu.driver.as_deref() == Some(driver))
-        })
-    };
-    let nouveau = host.is_some_and(|host| host.pci_gpus.iter().any(|gpu| gpu.driver.as_deref() == Some("nouveau")));
-    if nouveau {
-        let all = host.map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
-        let bound = all.iter().filter(|gpu| gpu.driver.as_deref() == Some("nouveau")).count();
-        let evidence = format!("nouveau is bound to {bound} of {}", evidence::count(all.len(), "GPU"));
-        return vec![Draft::on_node(NOUVEAU).with_evidence(evidence)];
-    }
-    let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
-    if works {
-        // It timed out later: NVML is busy, or a GPU hangs.
-        let slow = node.nvml_problem(&[codes::TIMEOUT]).map(|problem| {
-            let words = format!("{}: {}", evidence::data(&problem.what), evidence::reason(&problem.why));
-            let watch = "Run the diagnosis again in a minute. If NVML on {node} hangs again, drain the node and check the kernel log.";
-            Draft::on_node(HANGS)
+fn check(node: &Node<'_>) -> Vec<Draft> {
+    let draft = match node.driver {
+        Driver::Usable => timed_out_later(node),
+        Driver::Nouveau => Some(nouveau(node)),
+        Driver::Unusable(refusal, problem) => Some(unusable(node, refusal, problem)),
+        Driver::Waking(problem) => Some(
+            unusable(node, Refusal::Timeout, Some(problem))
                 .with_severity(Severity::Warning)
-                .with_action(ActionCode::Watch, watch)
-                .with_evidence(words)
-        });
-        return slow.into_iter().collect();
-    }
-    if all_on("vfio-pci") {
-        return node.listed().map(lost::passthrough).collect();
-    }
-    // A node without GPUs needs no driver. `cluster` checks whether it should have GPUs.
-    if host.is_some_and(|host| host.pci_gpus.is_empty()) && host.is_some_and(|host| host.driver.loaded.is_none()) {
-        return Vec::new();
-    }
-    refusal(node).into_iter().collect()
+                .with_action(ActionCode::Watch, WAKING),
+        ),
+    };
+    draft.into_iter().collect()
 }
 
-/// Returns the reason of NVML, or a reason from the facts of the host.
-fn refusal(node: &Node<'_>) -> Option<Draft> {
-    const REASONS: [(&[&str], crate::rule::declaration::Rule); 4] = [
-        (&[codes::VERSION_MISMATCH], MISMATCH),
-        (&[codes::DRIVER_NOT_LOADED], NOT_LOADED),
-        (&[codes::ACCESS_BLOCKED, codes::NO_PERMISSION], BLOCKED),
-        (&[codes::TIMEOUT], HANGS),
-    ];
+fn nouveau(node: &Node<'_>) -> Draft {
+    let all = node.host().map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
+    let bound = all.iter().filter(|gpu| gpu.driver.as_deref() == Some("nouveau")).count();
+    Draft::on_node(NOUVEAU)
+        .with_evidence(format!("nouveau is bound to {bound} of {}", evidence::count(all.len(), "GPU")))
+}
+
+/// NVML listed the GPUs, and timed out later: NVML is busy, or a GPU hangs.
+fn timed_out_later(node: &Node<'_>) -> Option<Draft> {
+    node.inventory().filter(|inventory| !inventory.gpus.is_empty())?;
+    let problem = node.nvml_problem(&[codes::TIMEOUT])?;
+    let watch =
+        "Run the diagnosis again in a minute. If NVML on {node} hangs again, drain the node and check the kernel log.";
+    let draft = Draft::on_node(HANGS).with_severity(Severity::Warning).with_action(ActionCode::Watch, watch);
+    Some(draft.with_evidence(format!("{}: {}", evidence::data(&problem.what), evidence::reason(&problem.why))))
+}
+
+fn rule_of(refusal: Refusal) -> Rule {
+    match refusal {
+        Refusal::VersionMismatch => MISMATCH,
+        Refusal::NotLoaded => NOT_LOADED,
+        Refusal::AccessBlocked => BLOCKED,
+        Refusal::Timeout => HANGS,
+        Refusal::NoLibrary => NO_LIBRARY,
+        Refusal::NotFound => NOT_FOUND,
+        Refusal::Other => NVML_FAILED,
+    }
+}
+
+fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Draft {
     let driver = node.host().map(|host| &host.driver);
+    // A GPU that the driver does not support has a finding of its own.
+    let unsupported = refusal == Refusal::NotLoaded && node.timeline.of_kind(Kind::NotSupported).next().is_some();
+    let explained = if refusal == Refusal::NotLoaded && !unsupported { driver_not_loaded::reason(node) } else { None };
+    let unexplained = explained.is_none() && !unsupported;
     let not_loaded = driver.is_some_and(|driver| driver.loaded.is_none());
-    let found = REASONS.into_iter().find_map(|(codes, rule)| Some((rule, node.nvml_problem(codes)?)));
-    let library = node.nvml_problem(&[codes::LIBRARY_NOT_FOUND]);
-    // For other NVML errors the kernel log has more information.
-    let other = || node.nvml_problem(&codes::FAILURES);
-    let (rule, problem) = match (found, library) {
-        (Some((rule, problem)), _) => (rule, Some(problem)),
-        (None, library) if not_loaded => (NOT_LOADED, library.or_else(other)),
-        // It is not known whether the module is loaded, so more than the library may be missing.
-        (None, Some(problem)) => (if driver.is_some() { NO_LIBRARY } else { NOT_FOUND }, Some(problem)),
-        (None, None) => (NVML_FAILED, Some(other()?)),
-    };
-    let unsupported: Vec<&KernelEvent> = node.timeline.of_kind(Kind::NotSupported).collect();
-    // The reason takes the place of the fact that it explains.
-    let reason = (rule.id == NOT_LOADED.id).then(|| match unsupported.as_slice() {
-        [] => driver_not_loaded::reason(node),
-        events => Some(wrong_driver(Draft::on_node(WRONG_DRIVER), events)),
-    });
-    let explained = reason.flatten();
-    let background = if explained.is_some() { None } else { driver_not_loaded::background(node) };
-    let mut draft =
-        explained.unwrap_or_else(|| Draft::on_node(rule)).with_all_evidence(background.filter(|_| not_loaded));
-    draft = draft.with_all_evidence(problem.map(|problem| evidence::reason(&problem.why)));
+    let background = if unexplained && not_loaded { driver_not_loaded::background(node) } else { None };
+    let mut draft = explained
+        .unwrap_or_else(|| Draft::on_node(rule_of(refusal)))
+        .with_all_evidence(background)
+        .with_all_evidence(problem.map(|problem| evidence::reason(&problem.why)));
     if let Some(driver) = driver {
         let versions = [("loaded module", &driver.loaded), ("library on disk", &driver.library)];
         let words = versions
@@ -144,13 +126,13 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     if pci > 0 {
         draft = draft.with_evidence(format!("PCI shows {}", evidence::count(pci, "GPU")));
     }
-    if rule.id == HANGS.id && may_be_waking(node) {
-        draft = draft.with_severity(Severity::Warning).with_action(ActionCode::Watch, WAKING).with_evidence(
+    if matches!(node.driver, Driver::Waking(_)) {
+        draft = draft.with_evidence(
             "nvidia-persistenced is not running, no process has a GPU open, and the kernel log has no Xid: this may be \
              the first initialization",
         );
     }
-    Some(draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(evidence::event).take(1)))
+    draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(evidence::event).take(1))
 }
 
 /// Returns whether a module could be loaded, if none is loaded.
@@ -169,18 +151,6 @@ fn module_of_kernel(node: &Node<'_>, driver: &DriverVersions) -> Option<String> 
 
 const WAKING: &str = "Run the diagnosis of {node} again in a minute, and start nvidia-persistenced there. Without it, the \
                       first call initializes all GPUs, which takes half a minute or more.";
-
-/// Returns whether NVML may be slow because it initializes the GPUs without persistence mode, and nothing indicates a
-/// hang.
-fn may_be_waking(node: &Node<'_>) -> bool {
-    let asleep = node.host().is_some_and(|host| host.daemons.persistenced == Some(false));
-    let unused = node.processes().is_some_and(|section| {
-        section.processes.iter().all(|process| process.uses.is_empty() && process.open_device_files.is_empty())
-    });
-    let trouble = [Kind::Xid, Kind::OffBus, Kind::HungTask, Kind::GspFailed, Kind::RmInitFailed];
-    let quiet = node.kernel_log().is_some() && !node.timeline.current().any(|event| trouble.contains(&event.kind));
-    asleep && unused && quiet
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,12 @@
 //! Rules about the driver: not loaded, wrong version, its setup, its log.
 
-pub(crate) mod driver_log;
-pub(crate) mod driver_not_loaded;
-pub(crate) mod driver_setup;
-pub(crate) mod driver_unusable;
-pub(crate) mod persistence;
+mod driver_log;
+mod driver_not_loaded;
+mod driver_setup;
+mod driver_unusable;
+mod persistence;
+
+use crate::rule::group::RuleGroup;
+
+pub(crate) const GROUPS: &[RuleGroup] =
+    &[driver_unusable::GROUP, driver_setup::GROUP, persistence::GROUP, driver_not_loaded::GROUP, driver_log::GROUP];

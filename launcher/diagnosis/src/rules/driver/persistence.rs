@@ -3,6 +3,7 @@
 use crate::input::node::Node;
 use crate::rule::declaration::{PERSISTENCE_DOC, rules};
 use crate::rule::draft::Draft;
+use crate::rule::group::RuleGroup;
 
 rules! {
     PERSISTENCE: "persistence-off" Warning Driver PERSISTENCE_DOC, "Persistence mode is off",
@@ -13,8 +14,10 @@ rules! {
         reads "inventory.persistence_mode, host.daemons";
 }
 
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
 /// One finding for each GPU without persistence mode.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let daemon = node.host().and_then(|host| host.daemons.persistenced);
     let off = node
         .gpus

@@ -1,10 +1,12 @@
 //! GSP firmware, which runs a part of the driver on the GPU: timeouts, errors, and GPUs without it.
 
 use crate::input::node::{Gpu, Node};
-use crate::input::timeline::{AFTERMATH, GSP_CODES, concerns, follows, is_off_bus, is_xid};
+use crate::input::processes::stuck_on;
+use crate::input::timeline::{AFTERMATH, concerns, follows, is_off_bus, is_xid};
+use crate::input::xids;
 use crate::rule::declaration::{XID_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rules::workload::processes;
+use crate::rule::group::RuleGroup;
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
@@ -30,11 +32,13 @@ rules! {
         reads "inventory.gsp_enabled";
 }
 
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
 /// Findings from Xid 119, 120 and 175, from other GSP lines, and about GPUs without GSP firmware.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let positions = |gpu| -> Vec<usize> {
-        let of_gpu = node.timeline.unexplained().filter(|(_, event)| is_xid(event, &GSP_CODES) && concerns(event, gpu));
+        let of_gpu = node.timeline.unexplained().filter(|(_, event)| is_xid(event, &xids::GSP) && concerns(event, gpu));
         of_gpu.map(|(at, _)| at).collect()
     };
     let failing: Vec<_> = node.gpus.iter().map(|gpu| (gpu, positions(gpu))).filter(|(_, at)| !at.is_empty()).collect();
@@ -46,7 +50,7 @@ pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
         if limited {
             draft = draft.with_evidence("the driver rate-limits these lines: the count is a lower bound");
         }
-        let stuck = processes::stuck_on(node, gpu);
+        let stuck = stuck_on(node, gpu);
         if stuck.is_empty() {
             draft = draft.aged(node, gpu, &events, true);
         } else {

@@ -3,14 +3,18 @@
 //! The state in NVML has priority over the log: an Xid 63 means that a repair was recorded, and only NVML tells whether
 //! it is pending. Aggregate counters are the history of the board, not its current state.
 
+use crate::evidence;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::timeline::{concerns, is_xid};
+use crate::input::xids;
 use crate::rule::declaration::{MEMORY_DOC, RETIREMENT_DOC, XID_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::{RuleGroup, Unread};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
 use syringe_core::facts::kernel_log::KernelEvent;
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
 
 rules! {
     REMAP_FAILED: "row-remap-failed" Fatal Hardware MEMORY_DOC, "Row remapping failed: no spare row left",
@@ -60,7 +64,7 @@ rules! {
             {node}, and reset it at the next drain.",
         means "A memory error that could not be corrected ended the program that used the memory. Other programs were \
             not affected.",
-        reads "xid: 48, 94, ecc.volatile";
+        reads "xid: 48, 94, ecc.volatile", in_plan OtherWorkContinues;
     DOUBLE_BIT: "ecc-double-bit" Critical Hardware XID_DOC, "Uncorrectable memory error",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
         means "A memory error could not be corrected (Xid 48). The program that used the memory was ended.",
@@ -123,14 +127,9 @@ const PAGES_NEAR_LIMIT: u32 = 60;
 /// The RMA criterion of NVIDIA is more than 15 double-bit pages that still grow.
 const DOUBLE_BIT_PAGES: u32 = 15;
 
-/// Memory Xids of this group.
-pub(crate) const CODES: [u32; 9] = [48, 63, 64, 92, 94, 95, 140, 171, 172];
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_unread(unread_product);
 
-/// Memory Xids of uncorrected errors.
-pub(crate) const UNCORRECTED_CODES: [u32; 6] = [48, 94, 95, 140, 171, 172];
-
-/// Memory findings of every GPU.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let ecc = node.ecc_of(gpu);
@@ -251,7 +250,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     };
     let events: Vec<&KernelEvent> = uncontained.into_iter().chain(contained).chain(double_bit).collect();
     let positions: Vec<usize> =
-        open.iter().filter(|(_, event)| is_xid(event, &CODES)).map(|(position, _)| *position).collect();
+        open.iter().filter(|(_, event)| is_xid(event, &xids::MEMORY)).map(|(position, _)| *position).collect();
     let mut draft = Draft::on_gpu(rule, gpu).with_events(events.iter().copied());
     draft = draft.with_all_evidence(node.timeline.consequences(&positions));
     if let Some(ecc) = node.ecc_of(gpu) {
@@ -367,13 +366,21 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         .then(|| Draft::on_gpu(ECC_OFF, gpu).with_evidence("ECC mode off"))
 }
 
-/// Returns the GPUs with ECC disabled and an unknown product: on some products this is the default, on others a fault.
-pub(crate) fn ecc_off_of_unknown_products(node: &Node<'_>) -> Vec<(Option<u32>, String)> {
+/// GPUs with ECC off and an unknown product: on some products this is the default, on others a fault.
+fn unread_product(node: &Node<'_>) -> Vec<Unread> {
     let off = |gpu: &&Gpu| {
         let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode);
         gpu.name.is_none() && mode.is_some_and(|mode| !mode.current && !mode.pending)
     };
-    node.gpus.iter().filter(off).map(|gpu| (gpu.index, gpu.label())).collect()
+    let gpus: Vec<_> = node.gpus.iter().filter(off).map(|gpu| (gpu.index, gpu.label())).collect();
+    if gpus.is_empty() {
+        return Vec::new();
+    }
+    let why = format!(
+        "ECC is off on {}; whether this is the default of the product is only known with the inventory (diagnose_gpu_node)",
+        evidence::gpus(&gpus)
+    );
+    vec![Unread { fact: Unknown::new(SectionName::Ecc, why), decides: true }]
 }
 
 /// On workstation and consumer boards, ECC is disabled by default or not supported.

@@ -3,6 +3,7 @@
 use crate::input::node::{Gpu, Node};
 use crate::rule::declaration::{MIG_DOC, rules};
 use crate::rule::draft::Draft;
+use crate::rule::group::RuleGroup;
 use syringe_core::facts::Mode;
 
 rules! {
@@ -14,11 +15,12 @@ rules! {
         UpdateSoftware "Create MIG instances on {gpu} of {node} (MIG manager, nvidia-smi mig -cgi), or disable MIG. \
             In this state no workload can use the GPU.",
         means "MIG is on and no instance exists: nothing of the GPU can be used.",
-        reads "mig.mode, mig.devices";
+        reads "mig.mode, mig.devices", about Unavailable;
 }
 
-/// MIG findings of every GPU.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
     node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect()
 }
 

@@ -1,12 +1,27 @@
 //! Rules about single GPUs: lost, memory, temperature, power, MIG.
 
-pub(crate) mod gsp;
-pub(crate) mod implausible;
-pub(crate) mod memory;
-pub(crate) mod mig;
-pub(crate) mod power;
-pub(crate) mod recovery;
-pub(crate) mod refused_gpus;
-pub(crate) mod siblings;
-pub(crate) mod thermal;
-pub(crate) mod unusable;
+mod gsp;
+mod implausible_values;
+mod memory;
+mod mig;
+mod power;
+mod recovery;
+mod refused_gpus;
+mod siblings;
+mod thermal;
+mod unusable;
+
+use crate::rule::group::RuleGroup;
+
+pub(crate) const GROUPS: &[RuleGroup] = &[
+    unusable::GROUP,
+    refused_gpus::GROUP,
+    gsp::GROUP,
+    memory::GROUP,
+    thermal::GROUP,
+    power::GROUP,
+    siblings::GROUP,
+    implausible_values::GROUP,
+    mig::GROUP,
+    recovery::GROUP,
+];

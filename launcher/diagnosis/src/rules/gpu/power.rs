@@ -3,10 +3,11 @@
 //! A GPU at its power cap under full load works as designed. The power cap is a reason for its clocks, but never a
 //! finding.
 
+use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 use syringe_core::classification::Severity;
 use syringe_core::facts::clock_events;
 use syringe_core::facts::clock_events::{FAULTS, HARDWARE_THERMAL, POWER_BRAKE, POWER_CAP, SLOWDOWN};
@@ -49,8 +50,9 @@ pub(crate) const LOADED_PERCENT: u32 = 80;
 /// Limits below this percentage of the default are a finding. Smaller reductions are usually intended.
 const NOTABLE_LIMIT_PERCENT: u64 = 80;
 
-/// Power findings of GPUs and network cards.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let unplugged = node.gpu_problem(gpu, &["insufficient_power"]);

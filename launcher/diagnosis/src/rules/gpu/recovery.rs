@@ -3,10 +3,11 @@
 //! It has priority over the action of a rule. If another finding about the GPU exists, the recommendation is added to
 //! it; otherwise it is a separate finding.
 
+use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::declaration::{NVML_DOC, Rule, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::ecc::RecoveryAction;
 
@@ -43,28 +44,41 @@ rules! {
         reads "ecc.recovery_action, xid: 154";
 }
 
-/// Adds the recommendation of the driver to the findings of each GPU.
-pub(crate) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_refine(refine);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
+    let recommended = node.gpus.iter().filter_map(|gpu| {
+        let (action, event) = node.recovery_action(gpu)?;
+        let draft = Draft::on_gpu(rule(action)?, gpu);
+        Some(match event {
+            Some(event) => draft.with_evidence(evidence::event(event)),
+            None => draft.with_evidence(format!("NVML recovery action: {}", action.label())),
+        })
+    });
+    recommended.collect()
+}
+
+/// Joins the recommendation with the most severe finding about the same GPU, if that is at least critical.
+fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    let is_recommendation = |draft: &Draft| RULES.contains(&draft.rule);
     for gpu in &node.gpus {
-        let Some((action, event)) = node.recovery_action(gpu) else { continue };
-        let Some(rule) = rule(action) else { continue };
-        let words = match event {
-            Some(event) => evidence::event(event),
-            None => format!("NVML recovery action: {}", action.label()),
-        };
+        let Some(at) = drafts.iter().position(|draft| is_recommendation(draft) && draft.is_on(gpu)) else { continue };
+        let recommendation = drafts.remove(at);
         let grave = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
         match drafts.iter_mut().filter(grave).max_by_key(|draft| draft.severity) {
-            Some(draft) => join(draft, rule, words),
-            None => drafts.push(Draft::on_gpu(rule, gpu).with_evidence(words)),
+            Some(draft) => join(draft, recommendation),
+            None => drafts.push(recommendation),
         }
     }
 }
 
 /// The actions RMA and reboot are kept. Weaker actions are replaced by the recommendation.
-fn join(draft: &mut Draft, rule: Rule, words: String) {
-    let keeps = matches!(draft.action, ActionCode::ContactVendor | ActionCode::DrainAndReboot);
+fn join(draft: &mut Draft, recommendation: Draft) {
+    let words = recommendation.evidence.join(", ");
     let joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));
-    *draft = if keeps || draft.action == rule.action { joined } else { joined.with_action(rule.action, rule.advice) };
+    let keeps = matches!(draft.action, ActionCode::ContactVendor | ActionCode::DrainAndReboot);
+    let same = draft.action == recommendation.action;
+    *draft = if keeps || same { joined } else { joined.with_action(recommendation.action, recommendation.advice) };
 }
 
 fn rule(action: RecoveryAction) -> Option<Rule> {
@@ -83,7 +97,7 @@ fn rule(action: RecoveryAction) -> Option<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::aging as event_severity;
+    use crate::rule::aging;
     use syringe_core::facts::kernel_log::KernelEvent;
 
     /// The catalogue and this file have the same action for every recommendation.
@@ -101,7 +115,7 @@ mod tests {
             let details = [("recovery_action".to_owned(), name.to_owned())].into();
             let event = KernelEvent { code: Some(154), details, ..KernelEvent::default() };
             let rule = rule(RecoveryAction::from(value)).expect("an action has a rule");
-            let found = (event_severity::severity(&event), event_severity::of(&event).action);
+            let found = (aging::severity(&event), aging::of(&event).action);
             assert_eq!(found, (rule.severity, rule.action), "{name}");
         }
     }

@@ -1,12 +1,13 @@
 //! GPUs that the driver refuses when it loads: unsupported ones, and those without a usable memory region.
 //!
-//! The driver logs the reason, which determines the solution. `lost` and `driver` decide when these lines are a
-//! finding.
+//! The driver logs the reason, which determines the solution.
 
+use crate::input::driver::{Driver, Refusal};
 use crate::input::node::{Gpu, Node};
 use crate::input::timeline::concerns;
-use crate::rule::declaration::{DEBUG_DOC, rules};
+use crate::rule::declaration::{About, DEBUG_DOC, rules};
 use crate::rule::draft::Draft;
+use crate::rule::group::RuleGroup;
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
@@ -22,8 +23,10 @@ rules! {
             kernel modules.",
         means "The installed kernel module does not support this GPU: the open one does not support GPUs before \
             Turing, the closed one none from Blackwell on.",
-        reads "xid: driver lines, host.driver";
+        reads "xid: driver lines, host.driver", about Driver;
 }
+
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_refine(explain_absent_driver);
 
 /// Returns the logged reason why the driver refused a GPU. It replaces the general advice.
 pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
@@ -35,10 +38,11 @@ pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (!unmapped.is_empty()).then(|| Draft::on_gpu(NOT_MAPPED, gpu).with_events(unmapped))
 }
 
-/// Lines that refuse a GPU without naming it. They are ignored if NVML responds for every GPU on the bus.
-pub(crate) fn refused_without_address(node: &Node<'_>) -> Vec<Draft> {
+/// Lines that refuse a GPU without naming it. They are ignored if NVML responds for every GPU on the bus, and if the driver
+/// does not work for another reason.
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let both_read = node.inventory().is_some() && node.host().is_some();
-    if both_read && node.listed().all(|gpu| gpu.answers) {
+    if node.driver.is_broken() || both_read && node.listed().all(|gpu| gpu.answers) {
         return Vec::new();
     }
     let of = |kind| -> Vec<&KernelEvent> {
@@ -50,8 +54,20 @@ pub(crate) fn refused_without_address(node: &Node<'_>) -> Vec<Draft> {
     unsupported.into_iter().chain(unmapped).collect()
 }
 
+/// A driver that is not loaded because it supports no GPU of the node.
+fn explain_absent_driver(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    let events: Vec<&KernelEvent> = node.timeline.of_kind(Kind::NotSupported).collect();
+    if events.is_empty() || !matches!(node.driver, Driver::Unusable(Refusal::NotLoaded, _)) {
+        return;
+    }
+    for draft in drafts.iter_mut().filter(|draft| draft.rule.about == About::DriverAbsent) {
+        let evidence = std::mem::take(&mut draft.evidence);
+        *draft = wrong_driver(Draft::on_node(WRONG_DRIVER), &events).with_all_evidence(evidence);
+    }
+}
+
 /// Adds the lines about an unsupported GPU, and the solution that they name.
-pub(crate) fn wrong_driver(draft: Draft, events: &[&KernelEvent]) -> Draft {
+fn wrong_driver(draft: Draft, events: &[&KernelEvent]) -> Draft {
     let why = events.iter().find_map(|event| event.sub_code.as_deref()).unwrap_or_default();
     let advice = match why {
         "needs_open_module" => {

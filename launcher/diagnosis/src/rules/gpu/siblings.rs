@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::rule::declaration::{DEBUG_DOC, Rule, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 use crate::rules::gpu::power;
 use crate::rules::gpu::power::LOADED_PERCENT;
 use syringe_core::classification::Severity;
@@ -53,8 +54,9 @@ const WARM_CELSIUS: i32 = 65;
 /// The clocks of identical boards differ by a few percent only.
 const SLOWER_PERCENT: u64 = 80;
 
-/// Findings by comparison.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut groups: BTreeMap<&str, Vec<&Gpu>> = BTreeMap::new();
     for gpu in node.answering() {
         groups.entry(gpu.name.as_deref().unwrap_or_default()).or_default().push(gpu);

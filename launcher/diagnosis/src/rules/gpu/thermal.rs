@@ -7,10 +7,12 @@
 
 use jiff::SignedDuration;
 
+use crate::evidence;
+use crate::input::gpu::PLAUSIBLE_CELSIUS;
 use crate::input::node::{Gpu, Node};
 use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 use syringe_core::classification::Severity;
 use syringe_core::facts::clock_events;
 use syringe_core::facts::clock_events::{HARDWARE_THERMAL, SOFTWARE_THERMAL};
@@ -49,17 +51,15 @@ const NEAR_CELSIUS: i32 = 5;
 /// firmware.
 const WARM_CELSIUS: i32 = 75;
 
-/// Plausible temperatures. Failed sensors report values outside of this range.
-pub(crate) const PLAUSIBLE: std::ops::RangeInclusive<i32> = 1..=150;
-
 /// Thermal slowdown for at least one in this many seconds is a finding.
 const NOTABLE_SHARE: u64 = 20;
 
 /// Shorter slowdowns are normal.
 const LEAST: SignedDuration = SignedDuration::from_mins(10);
 
-/// Thermal findings of every GPU.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let Some(now) = node.telemetry_of(gpu) else { continue };
@@ -106,7 +106,10 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for (rule, celsius, limit) in pairs {
         let (Some(celsius), Some(limit)) = (celsius, limit) else { continue };
-        if !PLAUSIBLE.contains(&celsius) || !PLAUSIBLE.contains(&limit) || celsius < limit - NEAR_CELSIUS {
+        if !PLAUSIBLE_CELSIUS.contains(&celsius)
+            || !PLAUSIBLE_CELSIUS.contains(&limit)
+            || celsius < limit - NEAR_CELSIUS
+        {
             continue;
         }
         let severity = if celsius >= limit { Severity::Critical } else { Severity::Warning };
@@ -115,7 +118,7 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
         );
     }
     let margin = now.tlimit_margin_celsius.filter(|margin| *margin <= 0 && now.slowdown_celsius.is_none());
-    let warm = now.gpu_celsius.filter(|celsius| (WARM_CELSIUS..=*PLAUSIBLE.end()).contains(celsius));
+    let warm = now.gpu_celsius.filter(|celsius| (WARM_CELSIUS..=*PLAUSIBLE_CELSIUS.end()).contains(celsius));
     if let (Some(margin), Some(celsius)) = (margin, warm) {
         let slowdown = now.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
         let reached = slowdown.is_some_and(|limit| margin <= limit);

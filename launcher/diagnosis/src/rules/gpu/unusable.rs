@@ -3,11 +3,12 @@
 //! For each GPU the PCI bus, NVML and the kernel log are compared. Each GPU gets one finding, the most certain one.
 //! GPUs that are missing only in Kubernetes are in `cluster`.
 
+use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
-use crate::input::timeline::{concerns, follows, is_off_bus, is_xid};
+use crate::input::timeline::{concerns, is_off_bus, is_xid, precedes};
 use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 use crate::rules::gpu::refused_gpus::refused_at_load;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::device_names::DeviceNames;
@@ -20,16 +21,16 @@ rules! {
         DrainAndReboot "Cordon and drain {node}, then power-cycle it (a reset cannot reach {gpu}). If it happens \
             again, return the GPU (RMA).",
         means "The GPU does not answer on the PCIe bus any more (Xid 79). Its processes have lost it.",
-        reads "xid: 79, host.pci_gpus, inventory.gpus";
+        reads "xid: 79, host.pci_gpus, inventory.gpus", in_plan PowerCycle;
     LOST: "gpu-lost" Fatal Hardware NVML_DOC, "NVML reports the GPU as lost",
         DrainAndReboot "Cordon and drain {node}, then power-cycle it. If {gpu} is lost again, return it (RMA).",
         means "NVML reports that the GPU is lost. It answers no call until the node is restarted.",
-        reads "inventory, telemetry, ecc (problems)";
+        reads "inventory, telemetry, ecc (problems)", in_plan PowerCycle;
     INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialize the GPU",
         DrainAndReboot "Drain and reboot {node}. If {gpu} still does not initialize, check power and firmware, then \
             contact the vendor.",
         means "The driver found the GPU and could not initialize it (RmInitAdapter). The GPU is not usable.",
-        reads "xid: RmInitAdapter lines, inventory.gpus";
+        reads "xid: RmInitAdapter lines, inventory.gpus", about Driver;
     NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus is missing from NVML",
         DrainAndReboot "Drain and reboot {node}. If {gpu} is still missing, check its power and seating.",
         means "The GPU is on the PCI bus and bound to the driver, and NVML does not list it.",
@@ -57,14 +58,19 @@ rules! {
         reads "host.pci_gpus";
 }
 
-/// PCIe errors within this time before a GPU fell off the bus are evidence of that fault.
-const PRECEDING_WINDOW: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
 
 /// Returns one finding for each GPU that cannot be used.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect();
     drafts.extend(off_bus_elsewhere(node));
     drafts.extend(uninitialised_somewhere(node, &drafts));
+    let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
+    if node.is_passed_through() && !works {
+        let rest: Vec<Draft> =
+            node.listed().filter(|gpu| !drafts.iter().any(|draft| draft.is_on(gpu))).map(passthrough).collect();
+        drafts.extend(rest);
+    }
     drafts
 }
 
@@ -153,18 +159,6 @@ fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     (!words.is_empty()).then(|| format!("identity: {}", words.join(", ")))
 }
 
-/// Returns whether a PCIe error or a lost link belongs to a GPU that fell off the bus shortly after.
-pub(crate) fn is_preceding_error(node: &Node<'_>, event: &KernelEvent) -> bool {
-    node.timeline.current().any(|fall| is_off_bus(fall) && precedes(event, fall))
-}
-
-/// Returns whether a PCIe error or a lost link occurred shortly before a GPU fell off the bus (`fall`).
-pub(crate) fn precedes(event: &KernelEvent, fall: &KernelEvent) -> bool {
-    let kind = matches!(event.kind, Kind::Aer | Kind::PcieLink)
-        && event.sub_code.as_deref().is_none_or(|sub| sub != "bandwidth_limited");
-    kind && event.last.is_some() && follows(event, fall, Some(PRECEDING_WINDOW))
-}
-
 /// Returns PCIe errors and lost links shortly before.
 fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<String> {
     let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
@@ -204,7 +198,7 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
 }
 
 /// A GPU bound to vfio-pci.
-pub(crate) fn passthrough(gpu: &Gpu) -> Draft {
+fn passthrough(gpu: &Gpu) -> Draft {
     Draft::on_gpu(PASSTHROUGH, gpu).with_evidence("bound to vfio-pci")
 }
 

@@ -3,10 +3,11 @@
 //! A node on which all GPUs have disappeared has no finding about a GPU. Therefore the number of GPUs is compared with
 //! the PCI bus (in `lost`), the capacity, the labels, and the allocations of the kubelet.
 
+use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::declaration::{DEBUG_DOC, PLUGIN_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::report::Problem;
@@ -32,12 +33,12 @@ rules! {
             findings.",
         means "The device plugin reports some GPUs as unhealthy, so that fewer GPUs are allocatable than the node \
             has.",
-        reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable";
+        reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable", about Unavailable;
     NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs are not advertised to Kubernetes",
         UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?",
         means "GPUs respond, but Kubernetes advertises none of them: no pod that requests a GPU can run on the node.",
         reads "inventory.gpus, kubernetes.gpu_capacity, kubernetes.other_gpu_resources, kubernetes.gpu_dra, \
-            kubernetes.gpu_plugin_in_cluster, kubernetes.nvidia_pods";
+            kubernetes.gpu_plugin_in_cluster, kubernetes.nvidia_pods", about Unavailable;
     ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC,
         "A pod is allocated a GPU that is missing",
         RestartPod "Restart the pod when {node} has its GPU back, or move the pod to another node.",
@@ -63,8 +64,9 @@ rules! {
 /// Devices named in one line of evidence.
 const NAMED: usize = 4;
 
-/// Counts, allocations, conditions.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = counts(node);
     drafts.extend(offers(node));
     drafts.extend(kubelet(node));

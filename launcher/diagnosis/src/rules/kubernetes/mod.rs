@@ -1,6 +1,10 @@
 //! Rules about GPUs in Kubernetes: advertised, allocated, used, and the software that serves them.
 
-pub(crate) mod gpus;
-pub(crate) mod nvidia_stack;
-pub(crate) mod stack_log;
-pub(crate) mod usage;
+mod gpus;
+mod nvidia_stack;
+mod stack_log;
+mod usage;
+
+use crate::rule::group::RuleGroup;
+
+pub(crate) const GROUPS: &[RuleGroup] = &[gpus::GROUP, nvidia_stack::GROUP, usage::GROUP];

@@ -1,9 +1,10 @@
 //! Fabric Manager, which NVSwitches need.
 
+use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::declaration::{FABRIC_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 use syringe_core::classification::Severity;
 
 rules! {
@@ -15,13 +16,14 @@ rules! {
         reads "topology.nvswitches, topology.fabric, host.daemons";
 }
 
-/// Finding about Fabric Manager.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
     fabric_manager(node).into_iter().collect()
 }
 
 /// NVSwitches on the PCI bus of the node need Fabric Manager on the node. On racks (GB200) it runs elsewhere.
-pub(crate) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
+pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let (topology, host) = (node.topology()?, node.host()?);
     if topology.nvswitches.is_empty() || host.daemons.fabric_manager != Some(false) {
         return None;

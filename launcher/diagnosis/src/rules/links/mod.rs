@@ -1,6 +1,11 @@
 //! Rules about NVLink, NVSwitch and PCIe.
 
-pub(crate) mod fabric_manager;
-pub(crate) mod nvlink_events;
-pub(crate) mod nvlink_state;
-pub(crate) mod pcie;
+mod fabric_manager;
+mod nvlink_events;
+mod nvlink_state;
+mod pcie;
+
+use crate::rule::group::RuleGroup;
+
+pub(crate) const GROUPS: &[RuleGroup] =
+    &[fabric_manager::GROUP, nvlink_state::GROUP, nvlink_events::GROUP, pcie::GROUP];

@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
+use crate::evidence;
 use crate::finding::Scope;
 use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
 use crate::input::timeline::{concerns, follows, is_xid};
+use crate::input::xids;
+use crate::rule::aging;
 use crate::rule::declaration::{FABRIC_DOC, Rule, XID_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::{aging as event_severity, evidence};
+use crate::rule::group::RuleGroup;
 use crate::rules::links::nvlink_state::{active, down, links_are_down};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -46,14 +49,12 @@ rules! {
         reads "xid: NVLink lines";
 }
 
-/// NVLink Xids of this group. The catalogue handles 121 and 173 (C2C).
-pub(crate) const CODES: [u32; 13] = [74, 108, 136, 137, 144, 145, 146, 147, 148, 149, 150, 155, 166];
-
 /// Maximum time between the reports of both ends of a link.
 const SAME_FAULT: SignedDuration = SignedDuration::from_secs(10);
 
-/// Findings from SXids, Xids and other lines about NVLink.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let handled: Vec<usize> = switches(node, &mut drafts);
     for gpu in &node.gpus {
@@ -85,7 +86,7 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
     for (_, event) in node.timeline.unexplained().filter(|(_, event)| event.kind == Kind::Sxid) {
         let pci = event.pci_address.as_ref().map(ToString::to_string);
         let rule = switch_rule(event);
-        by_switch.entry((pci, event_severity::severity(event), rule.id)).or_insert((rule, Vec::new())).1.push(event);
+        by_switch.entry((pci, aging::severity(event), rule.id)).or_insert((rule, Vec::new())).1.push(event);
     }
     for ((_, severity, _), (rule, events)) in by_switch {
         let here = Draft { noun: "NVSwitch", ..Draft::on_node(rule) }.with_severity(severity);
@@ -93,10 +94,10 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
             events.iter().fold(here, |draft, event| draft.with_time_of(event).with_evidence(quote_sxid(event)));
         draft.scope = Scope { pci: events.first().and_then(|event| event.pci_address.clone()), ..Scope::default() };
         if rule.id == WATCHED.id {
-            draft = draft.with_meaning(&event_severity::worst(&events));
+            draft = draft.with_meaning(&aging::worst(&events));
         }
         let ends = node.timeline.unexplained().filter(|(_, end)| {
-            is_xid(end, &CODES) && severity == Severity::Fatal && events.iter().any(|event| together(event, end))
+            is_xid(end, &xids::NVLINK) && severity == Severity::Fatal && events.iter().any(|event| together(event, end))
         });
         let mut ours = Vec::new();
         for (at, end) in ends {
@@ -112,7 +113,7 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
 
 fn switch_rule(event: &KernelEvent) -> Rule {
     let hot = event.code.and_then(catalogue::sxid).is_some_and(|entry| entry.nvidia_action == Some("CHECK_COOLING"));
-    match event_severity::severity(event) {
+    match aging::severity(event) {
         Severity::Info => MINOR,
         Severity::Warning => WATCHED,
         Severity::Critical if hot => SWITCH_HOT,
@@ -126,7 +127,7 @@ fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     let newest = events.iter().filter_map(|event| event.last).max();
     let long_ago = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let works = |gpu: &Gpu| node.recovered_since(gpu, newest) == Some(Recovered::LongAgo) && !links_are_down(node, gpu);
-    match event_severity::worst(events).ageing {
+    match aging::worst(events).ageing {
         Ageing::AfterADay if long_ago => draft.with_severity(Severity::Info),
         Ageing::WhenWorking | Ageing::WhenWorkingADay if !node.gpus.is_empty() && node.gpus.iter().all(works) => draft
             .with_severity(Severity::Info)
@@ -159,12 +160,12 @@ fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
     let events: Vec<(usize, &KernelEvent)> = node
         .timeline
         .unexplained()
-        .filter(|(at, event)| is_xid(event, &CODES) && concerns(event, gpu) && !handled.contains(at))
+        .filter(|(at, event)| is_xid(event, &xids::NVLINK) && concerns(event, gpu) && !handled.contains(at))
         .collect();
     let mut drafts = Vec::new();
     for severity in [Severity::Fatal, Severity::Critical, Severity::Warning, Severity::Info] {
         let of_grade: Vec<(usize, &KernelEvent)> =
-            events.iter().filter(|(_, event)| event_severity::severity(event) == severity).copied().collect();
+            events.iter().filter(|(_, event)| aging::severity(event) == severity).copied().collect();
         if of_grade.is_empty() {
             continue;
         }
@@ -181,7 +182,7 @@ fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
             .fold(Draft::on_gpu(rule, gpu), |draft, event| draft.with_time_of(event).with_evidence(quote_xid(event)));
         drafts.push(
             draft
-                .with_meaning(&event_severity::worst(&facts))
+                .with_meaning(&aging::worst(&facts))
                 .aged(node, gpu, &facts, !links_are_down(node, gpu))
                 .with_all_evidence(both)
                 .with_all_evidence(node.timeline.consequences(&positions)),
@@ -204,7 +205,7 @@ fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> 
     let mut ends = node
         .timeline
         .of_kind(Kind::Xid)
-        .filter(|other| is_xid(other, &CODES) && !concerns(other, gpu) && together(other, event));
+        .filter(|other| is_xid(other, &xids::NVLINK) && !concerns(other, gpu) && together(other, event));
     ends.next().map(|end| format!("{}at the same time: {}", place(end), evidence::event(end)))
 }
 

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::rule::declaration::{FABRIC_DOC, XID_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 use crate::rules::links::fabric_manager;
 use syringe_core::classification::Severity;
 use syringe_core::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
@@ -55,8 +56,9 @@ const OUTLIER_LEAST: u64 = 100;
 /// Counters for which one error is too many: the link was retrained, or retraining failed.
 const GRAVE_COUNTERS: [&str; 4] = ["recovery", "link_recovery_failed", "ecc", "malformed_packets"];
 
-/// Findings about links and fabric.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in node.answering() {
         let Some(topology) = node.topology_of(gpu) else { continue };

@@ -3,13 +3,14 @@
 //! An idle GPU lowers the generation of its link to save power, so the generation is checked under load only. The
 //! number of lanes does not change in normal operation. An error is often logged for the port above the GPU.
 
+use crate::evidence;
 use crate::finding::Scope;
+use crate::input::log_window;
 use crate::input::node::{Gpu, Node, Recovered};
 use crate::input::timeline::{concerns, is_off_bus};
 use crate::rule::declaration::{AER_DOC, DEBUG_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
-use crate::rules::gpu::unusable as lost;
+use crate::rule::group::RuleGroup;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::topology::{GpuTopology, PcieHop};
 
@@ -81,8 +82,9 @@ const MANY_CORRECTED: u64 = 1000;
 /// Limit of replays per minute and lane in DCGM, in hundredths, for generation 1 to 6.
 const REPLAYS_PER_LANE: [u64; 6] = [15, 30, 48, 96, 192, 384];
 
-/// Link findings of every GPU.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         // Link errors of a GPU that fell off the bus are a consequence.
@@ -201,7 +203,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     if !fatal.is_empty() || total("fatal") > 0 {
         // Without a log line the error is older than the log.
         let newest = fatal.iter().filter_map(|event| event.last).max();
-        let newest = newest.or_else(|| crate::rules::log::coverage::covered_since(node).filter(|_| fatal.is_empty()));
+        let newest = newest.or_else(|| log_window::covered_since(node).filter(|_| fatal.is_empty()));
         let rests = node.recovered_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
         let draft = Draft::on_gpu(AER_FATAL, gpu).with_events(fatal).with_all_evidence(count("fatal"));
         drafts.push(draft.unless_recovered(rests));
@@ -231,7 +233,7 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines =
         node.timeline.of_kind(Kind::PcieLink).filter(|event| is_link_lost(event) && below(node, event).is_none());
-    for event in lines.filter(|event| !lost::is_preceding_error(node, event)) {
+    for event in lines.filter(|event| !node.timeline.precedes_bus_loss(event)) {
         let rule = match event.raw.starts_with("nvidia ") {
             true => LINK_LOST,
             // If the paths of the GPUs were read, the port belongs to another device.
@@ -261,7 +263,7 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines = node.timeline.of_kind(Kind::Aer).filter(|event| below(node, event).is_none());
     let grave =
-        lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !lost::is_preceding_error(node, event));
+        lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !node.timeline.precedes_bus_loss(event));
     for event in grave {
         let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
         // If the paths of the GPUs were not read, a GPU may be below.

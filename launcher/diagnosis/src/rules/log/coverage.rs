@@ -1,17 +1,17 @@
 //! Findings about the kernel log itself: how far back it was read, gaps, omitted and unrecognized lines.
-//!
-//! "No Xid" is only true for the time window that was read. A window of minutes on a machine that has been running for
-//! weeks does not show that there were no Xids.
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::evidence;
+use crate::input::log_window::why_too_short;
 use crate::input::node::Node;
 use crate::rule::declaration::{DEBUG_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::{RuleGroup, Unread};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::Coverage;
-use syringe_core::kernel_log::window;
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
 
 rules! {
     SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers only a short time",
@@ -42,13 +42,12 @@ rules! {
         reads "xid";
 }
 
-/// In a shorter window, the Xid that caused a job failure may already have been overwritten.
-const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_refine(add_start_of_log).with_unread(unread_log);
 
 /// Findings about the window and the gaps of the log.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> =
-        window_too_short(node).map(|words| Draft::on_node(SHORT).with_evidence(words)).into_iter().collect();
+        why_too_short(node).map(|words| Draft::on_node(SHORT).with_evidence(words)).into_iter().collect();
     if let Some(log) = node.kernel_log() {
         let sum =
             |of: fn(&Coverage) -> u64| log.coverage.iter().fold(0_u64, |sum, source| sum.saturating_add(of(source)));
@@ -65,12 +64,12 @@ pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
             }
         }
     }
-    drafts.extend(unread(node));
+    drafts.extend(unrecognized(node));
     drafts
 }
 
 /// Lines about NVIDIA that were not recognized are shown, so that a person can read them.
-fn unread(node: &Node<'_>) -> Option<Draft> {
+fn unrecognized(node: &Node<'_>) -> Option<Draft> {
     let logs = node.kernel_log()?.coverage.iter().filter(|log| log.unread_lines > 0);
     let lines = logs.flat_map(|log| {
         let count = format!("{} of {}", log.unread_lines, evidence::data(&log.source));
@@ -84,8 +83,14 @@ fn unread(node: &Node<'_>) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_node(UNREAD).with_all_evidence(lines))
 }
 
-/// Returns a text if the log has errors that could not be parsed, so that the verdict cannot be `healthy`.
-pub(crate) fn undecoded(node: &Node<'_>) -> Option<String> {
+/// Errors in the log that could not be parsed, and a window that is too short.
+fn unread_log(node: &Node<'_>) -> Vec<Unread> {
+    let reasons = undecoded(node).into_iter().chain(why_too_short(node));
+    reasons.map(|why| Unread { fact: Unknown::new(SectionName::Xid, why), decides: true }).collect()
+}
+
+/// Returns the number of errors in the log that could not be parsed, with a sample.
+fn undecoded(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
     let errors = log.coverage.iter().map(|source| source.unread_errors).max().unwrap_or(0);
     let sample = log.coverage.iter().flat_map(|source| &source.unread_samples).next();
@@ -98,7 +103,7 @@ pub(crate) fn undecoded(node: &Node<'_>) -> Option<String> {
 const AGAIN: [&str; 6] = ["happens again", "fails again", "repeat", "second loss", "lost again", "comes back"];
 
 /// Adds a sentence to advice about a repetition if the log does not show whether it happened before.
-pub(crate) fn add_start_of_log(node: &Node<'_>, drafts: &mut [Draft]) {
+fn add_start_of_log(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(limit) = untold(node) else { return };
     let of_event = |draft: &&mut Draft| draft.when.is_some() && draft.severity >= Severity::Warning;
     for draft in drafts.iter_mut().filter(of_event) {
@@ -143,64 +148,6 @@ fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
 /// The longest line that a finding quotes.
 const SAMPLE: usize = 200;
 
-/// Returns the time from which on the log was read without a gap until the facts were taken.
-pub(crate) fn covered_since(node: &Node<'_>) -> Option<Timestamp> {
-    let log = node.kernel_log()?;
-    // If a window was requested, the text is about that window.
-    window::reach(&log.coverage, node.now?).map(|reach| log.since.map_or(reach, |asked| asked.max(reach)))
-}
-
-/// Returns whether the log covers the whole requested window.
-fn covers_what_was_asked(node: &Node<'_>) -> bool {
-    node.kernel_log().and_then(|log| log.since).zip(covered_since(node)).is_some_and(|(asked, since)| since <= asked)
-}
-
-/// Returns why the log is too short for "no Xid"; `None` if it is long enough or begins at boot.
-pub(crate) fn window_too_short(node: &Node<'_>) -> Option<String> {
-    let logs = node.kernel_log()?.coverage.as_slice();
-    if let Some(why) = without_times(logs) {
-        return Some(why.to_owned());
-    }
-    let now = node.now?;
-    let Some(since) = covered_since(node) else {
-        let ended = window::last_before(logs, now)?;
-        return Some(format!("the kernel log ends {} before now", evidence::span(now.duration_since(ended))));
-    };
-    let complete = logs.iter().any(|log| log.complete_since_boot == Some(true));
-    let window = now.duration_since(since);
-    let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
-    // Just booted: there is no more to read.
-    let since_boot = uptime.is_some_and(|uptime| window.as_secs() + 60 >= uptime);
-    if complete || since_boot || window >= SHORTEST || covers_what_was_asked(node) {
-        return None;
-    }
-    let uptime =
-        uptime.map(|uptime| format!(", uptime of the node: {}", evidence::span(SignedDuration::from_secs(uptime))));
-    let hole = window::last_before(logs, since).map(|ended| {
-        let hole = evidence::span(since.duration_since(ended));
-        format!("; there is a gap of {hole} before that, older records end {}", evidence::time(ended))
-    });
-    let reach = evidence::span(window);
-    Some(format!(
-        "the kernel log covers only the last {reach}{}{}",
-        uptime.unwrap_or_default(),
-        hole.unwrap_or_default()
-    ))
-}
-
-/// Returns why logs without timestamps cover no window. A log that begins at boot (a saved `dmesg`) needs no
-/// timestamps.
-fn without_times(logs: &[Coverage]) -> Option<&'static str> {
-    if logs.is_empty() || logs.iter().any(|log| log.from.is_some()) {
-        return None;
-    }
-    if logs.iter().all(|log| log.records == 0) {
-        return Some("the kernel log has no records of the kernel");
-    }
-    let from_boot = logs.iter().any(|log| log.complete_since_boot == Some(true));
-    (!from_boot).then_some("the records of the kernel log have no timestamps")
-}
-
 #[cfg(test)]
 mod tests {
     use crate::diagnose;
@@ -212,7 +159,7 @@ mod tests {
     /// A healthy node whose kernel logs are these.
     fn with(coverage: Vec<Coverage>) -> crate::finding::Diagnosis {
         let mut report: Report =
-            serde_json::from_str(include_str!("../../../../../tests/scenarios/healthy-h100-8.json"))
+            serde_json::from_str(include_str!("../../../../../tests/scenarios/base/healthy-h100-8.json"))
                 .expect("the scenario");
         report.kernel_log.clear();
         report.sections.xid = Some(Section::read(KernelLog { coverage, ..KernelLog::default() }, Vec::new()));
@@ -260,7 +207,7 @@ mod tests {
         // The node of the scenario runs for 12 days.
         let with_loss = |from: &str, earlier: bool| {
             let mut report: Report =
-                serde_json::from_str(include_str!("../../../../../tests/scenarios/healthy-h100-8.json"))
+                serde_json::from_str(include_str!("../../../../../tests/scenarios/base/healthy-h100-8.json"))
                     .expect("the scenario");
             report.kernel_log.clear();
             let last = "2026-11-21T02:44:00Z".parse().ok();

@@ -3,6 +3,7 @@
 use crate::input::node::Node;
 use crate::rule::declaration::{DEBUG_DOC, rules};
 use crate::rule::draft::Draft;
+use crate::rule::group::RuleGroup;
 use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::KernelEventKind as Kind;
 
@@ -19,8 +20,9 @@ rules! {
         reads "xid: network cards";
 }
 
-/// Findings about devices that are no GPUs.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let harmless = |sub: Option<&str>| matches!(sub, Some("firmware_corrected" | "memory_corrected" | "logged"));
     let (corrected, grave): (Vec<_>, Vec<_>) =

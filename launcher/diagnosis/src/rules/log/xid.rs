@@ -5,11 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::evidence;
 use crate::input::node::{Gpu, Node};
-use crate::input::timeline::{GSP_CODES, concerns};
+use crate::input::timeline::concerns;
+use crate::input::xids;
+use crate::rule::aging;
 use crate::rule::declaration::{Rule, XID_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::{aging as event_severity, evidence};
+use crate::rule::group::RuleGroup;
 use syringe_core::classification::Class;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
@@ -78,8 +81,10 @@ const MANY_PROCESSES: usize = 20;
 /// A workload that also fails on other GPUs is the cause itself, unless it fails on this GPU this many times as often.
 const FAR_MORE: usize = 4;
 
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
 /// Findings from Xids, per GPU and for addresses that no GPU has.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in gpus(node) {
         drafts.extend(applications(node, &gpu));
@@ -138,12 +143,6 @@ fn most_recent<'a>(faults: &[(usize, &'a KernelEvent)]) -> Vec<&'a KernelEvent> 
 
 fn pids(faults: &[(usize, &KernelEvent)]) -> BTreeSet<u32> {
     faults.iter().filter_map(|(_, event)| event.pid).collect()
-}
-
-/// Returns whether the code is an application fault or for information only.
-pub(crate) fn is_application_or_info(event: &KernelEvent) -> bool {
-    let entry = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid);
-    entry.is_some_and(|entry| matches!(entry.class, None | Some(Class::Application)))
 }
 
 fn is_application(event: &KernelEvent) -> bool {
@@ -237,10 +236,7 @@ fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
 
 /// Codes that other groups handle.
 fn handled_elsewhere(code: u32) -> bool {
-    crate::rules::gpu::memory::CODES.contains(&code)
-        || crate::rules::links::nvlink_events::CODES.contains(&code)
-        || GSP_CODES.contains(&code)
-        || matches!(code, 79 | 143 | 154)
+    [&xids::MEMORY[..], &xids::NVLINK, &xids::GSP, &[79, 143, 154]].into_iter().any(|codes| codes.contains(&code))
 }
 
 fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent)]) -> Option<Draft> {
@@ -248,7 +244,7 @@ fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent
     let rule = entry.map_or(Some(UNKNOWN_CODE), |entry| rule_for(code, entry.class))?;
     let facts: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
     let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
-    let judged = event_severity::worst(&facts);
+    let judged = aging::worst(&facts);
     let mut draft = Draft::on_gpu(rule, gpu).with_events(facts.iter().copied());
     if let Some(entry) = entry {
         draft = draft.with_evidence(format!("Xid {code}: {}", entry.name)).with_meaning(&judged);

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::input::timeline::is_xid;
+use crate::rule::aging;
 use crate::rule::declaration::{XID_DOC, rules};
 use crate::rule::draft::Draft;
-use crate::rule::{aging as event_severity, evidence};
+use crate::rule::group::RuleGroup;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
@@ -21,8 +23,9 @@ rules! {
         reads "xid";
 }
 
-/// Findings about the past.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let again = recurring(node);
     let history = history(node).map(|draft| match again.is_empty() {
         true => draft,
@@ -36,7 +39,7 @@ pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
 /// Returns whether an Xid that occurs again after a boot indicates a broken GPU: fatal Xids and uncorrectable memory
 /// errors.
 fn is_severe(event: &KernelEvent) -> bool {
-    event.kind == Kind::Xid && (is_xid(event, &[48]) || event_severity::severity(event) == Severity::Fatal)
+    event.kind == Kind::Xid && (is_xid(event, &[48]) || aging::severity(event) == Severity::Fatal)
 }
 
 /// A severe Xid of one GPU, with the boots in which it occurred.

@@ -1,4 +1,8 @@
 //! Rules about processes and jobs.
 
-pub(crate) mod collective;
-pub(crate) mod processes;
+mod processes;
+mod waiting_job;
+
+use crate::rule::group::RuleGroup;
+
+pub(crate) const GROUPS: &[RuleGroup] = &[waiting_job::GROUP, processes::GROUP];

@@ -3,11 +3,12 @@
 //! State D is no fault by itself: a process in a driver call can be in this state for a moment. It is stuck if the
 //! kernel reports it, or if its GPU is lost.
 
-use crate::input::node::{Gpu, Node, STALE_AFTER};
-use crate::input::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
-use crate::rule::declaration::{DEBUG_DOC, rules};
+use crate::evidence;
+use crate::input::node::{Node, STALE_AFTER};
+use crate::input::processes::{MIN_BYTES, StuckReason, is_service, stuck_reason};
+use crate::rule::declaration::{DEBUG_DOC, Rule, rules};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
+use crate::rule::group::RuleGroup;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::processes::{GpuProcess, Processes};
@@ -18,7 +19,7 @@ rules! {
             reboot can wait for it.",
         means "A process waits in the driver and cannot be ended, because the kernel says so or because its GPU is \
             gone.",
-        reads "processes.processes, xid";
+        reads "processes.processes, xid", in_plan UnkillableProcess;
     WAITING: "process-uninterruptible" Info Driver DEBUG_DOC, "A process is in uninterruptible sleep at this moment",
         Watch "No signal ends the process in this state. Check again in a minute: if it is still in this state, the \
             driver hangs on {node}, and only a reboot helps.",
@@ -49,31 +50,9 @@ rules! {
         reads "processes.host_pid_namespace";
 }
 
-/// Processes with less GPU memory than this are monitors.
-pub(crate) const MIN_BYTES: u64 = 64 << 20;
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
 
-/// Services of the node that may use GPUs (`comm`, at most 15 bytes).
-const SERVICES: [&str; 16] = [
-    "nvidia-persiste",
-    "nv-hostengine",
-    "dcgm-exporter",
-    "nv-fabricmanage",
-    "nvidia-imex",
-    "nvidia-cuda-mps",
-    "nvidia-device-p",
-    "gpu-feature-dis",
-    "nvidia-mig-mana",
-    "nvidia-smi",
-    "node-probe",
-    "gpud",
-    "Xorg",
-    "Xwayland",
-    "gnome-shell",
-    "nvidia-powerd",
-];
-
-/// Findings about processes.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
+fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     if let Some(section) = node.processes() {
         for process in &section.processes {
@@ -90,11 +69,6 @@ pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-fn who(process: &GpuProcess) -> String {
-    let name = process.name.as_deref().map(|name| format!(" '{}'", evidence::data(name))).unwrap_or_default();
-    format!("pid {}{name}", process.pid)
-}
-
 /// Returns `GPU 3: 42.0 GiB`, or the device files that it has open.
 fn uses(process: &GpuProcess) -> Option<String> {
     let uses = process.uses.iter().map(|usage| match usage.memory_bytes {
@@ -106,8 +80,8 @@ fn uses(process: &GpuProcess) -> Option<String> {
     (!all.is_empty()).then(|| all.join(", "))
 }
 
-fn draft(rule: crate::rule::declaration::Rule, process: &GpuProcess) -> Draft {
-    let mut draft = Draft::on_node(rule).with_evidence(who(process)).with_all_evidence(uses(process));
+fn draft(rule: Rule, process: &GpuProcess) -> Draft {
+    let mut draft = Draft::on_node(rule).with_evidence(evidence::process(process)).with_all_evidence(uses(process));
     draft.scope.pid = Some(process.pid);
     draft.scope.pod_uid.clone_from(&process.pod_uid);
     if let [only] = process.uses.as_slice() {
@@ -177,72 +151,6 @@ fn is_named_nv(name: &str) -> bool {
     name.starts_with("nv") && !OF_KERNEL.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The reason why a process in state D is stuck.
-enum StuckReason<'a> {
-    KernelEvent(&'a KernelEvent),
-    GpuNotResponding(Gpu),
-}
-
-/// Returns the reason, the same for all tools: the kernel reports the task, or a GPU of the process is lost or hangs.
-fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason<'a>> {
-    let hung = node.timeline.of_kind(Kind::HungTask).find(|event| event.pid.is_some_and(|task| process.has_task(task)));
-    if let Some(event) = hung {
-        return Some(StuckReason::KernelEvent(event));
-    }
-    let held = open_unresponsive_gpu(node, process);
-    let used = process.uses.iter().filter_map(|usage| node.gpu(usage.gpu)).cloned();
-    let mut gpus: Vec<Gpu> = used.collect();
-    gpus.extend(held);
-    let fault = gpus.iter().find_map(|gpu| {
-        let grave = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &GSP_CODES)) && concerns(event, gpu);
-        // An error from which the GPU has recovered blocks no process.
-        node.timeline.current().filter(grave).find(|event| node.recovered(gpu, &[*event]).is_none())
-    });
-    let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
-    fault.map(StuckReason::KernelEvent).or_else(gone)
-}
-
-/// Returns the stuck processes of a GPU.
-pub(crate) fn stuck_on(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
-    let of_gpu = |process: &&GpuProcess| {
-        process.uses.is_empty() || process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index)
-    };
-    let all = node.processes().into_iter().flat_map(|section| &section.processes).filter(of_gpu);
-    let stuck = |process: &&GpuProcess| process.is_uninterruptible() && stuck_reason(node, process).is_some();
-    all.filter(stuck).map(|process| process.pid).collect()
-}
-
-/// Returns the GPU that does not respond, if the process has a device file open that belongs to no responding GPU. NVML
-/// does not list processes of a lost GPU.
-fn open_unresponsive_gpu(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
-    let inventory = node.inventory()?;
-    let minor = |file: &String| file.strip_prefix("/dev/nvidia")?.parse::<u32>().ok();
-    let foreign = |number: u32| inventory.gpus.iter().all(|gpu| gpu.minor_number.is_some_and(|known| known != number));
-    process.open_device_files.iter().filter_map(minor).find(|number| foreign(*number))?;
-    let mut silent = node.gpus.iter().filter(|gpu| !gpu.answers);
-    silent.next().filter(|_| silent.next().is_none()).cloned()
-}
-
-/// Whether a process in state D is stuck.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stuck {
-    /// The process may continue. A second reading shows whether it does.
-    Possible,
-    /// The process is stuck: no signal ends it, only a reboot.
-    Permanent,
-}
-
-/// Returns whether a process in state D is stuck, the same for all tools. `None`: it is not in this state, or not
-/// listed.
-pub fn stuck(report: &syringe_core::report::Report, pid: u32) -> Option<Stuck> {
-    let cluster = syringe_core::facts::kubernetes::node::KubernetesFacts::default();
-    let node = Node::new(report, &cluster);
-    let process = node.processes()?.processes.iter().find(|process| process.pid == pid)?;
-    process
-        .is_uninterruptible()
-        .then(|| if stuck_reason(&node, process).is_some() { Stuck::Permanent } else { Stuck::Possible })
-}
-
 /// Blocked tasks of NVIDIA programs in the kernel log that the process list does not show.
 fn blocked(node: &Node<'_>) -> Vec<Draft> {
     let listed = |pid: Option<u32>| {
@@ -281,11 +189,6 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
         drafts.push(draft.with_evidence("GPU processes were not read"));
     }
     drafts
-}
-
-/// Whether it is a program of the node itself.
-pub(crate) fn is_service(process: &GpuProcess) -> bool {
-    process.name.as_deref().is_some_and(|name| SERVICES.iter().any(|service| name.starts_with(service)))
 }
 
 fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {

@@ -2,11 +2,10 @@
 
 use jiff::SignedDuration;
 
+use crate::evidence;
 use crate::input::node::Node;
+use crate::input::stack::{plugin_service, pods};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
-use crate::rules::kubernetes::nvidia_stack::advertised::{advertises_gpus, plugin_service};
-use crate::rules::kubernetes::nvidia_stack::pods;
 use crate::rules::kubernetes::nvidia_stack::rules::{INOTIFY, NOT_DEPLOYED, RUNTIME_RESTARTED, TWO_PLUGINS};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
@@ -33,9 +32,9 @@ pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft
     if !on_pci
         || !nothing_here
         || !unlabelled
-        || advertises_gpus(node)
+        || node.stack.advertises_gpus
         || evidence.is_empty()
-        || !pods::is_settled(node)
+        || !node.stack.is_settled
     {
         return None;
     }
@@ -79,8 +78,11 @@ pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
     let service = plugin_service(node);
     // Where the node's processes were read, the built-in plugin would be among them.
     let unread = node.host().is_none_or(|host| host.nvidia_stack.is_none());
-    let built_in =
-        node.kubernetes.os_image.as_deref().filter(|image| unread && is_bottlerocket(image) && advertises_gpus(node));
+    let built_in = node
+        .kubernetes
+        .os_image
+        .as_deref()
+        .filter(|image| unread && is_bottlerocket(image) && node.stack.advertises_gpus);
     let evidence = match (other, service, built_in) {
         (Some(other), ..) => format!("pods {} and {} are both running", pods::name(first), pods::name(other)),
         (None, Some(process), _) => {
@@ -103,7 +105,7 @@ fn is_bottlerocket(image: &str) -> bool {
 pub(super) fn inotify(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
     let inotify = node.host()?.nvidia_stack.as_ref()?.inotify.as_ref()?;
     let (most, used) = inotify.max_user_instances.zip(inotify.instances_of_root)?;
-    if used < most || advertises_gpus(node) || !pods::is_settled(node) {
+    if used < most || node.stack.advertises_gpus || !node.stack.is_settled {
         return None;
     }
     let words = format!("root holds {used} inotify instances, fs.inotify.max_user_instances is {most}");

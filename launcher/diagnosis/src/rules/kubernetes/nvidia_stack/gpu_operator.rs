@@ -2,16 +2,14 @@
 
 use jiff::SignedDuration;
 
+use crate::evidence;
 use crate::input::node::Node;
+use crate::input::stack::pods;
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
-use crate::rules::kubernetes::nvidia_stack::advertised::advertises_gpus;
-use crate::rules::kubernetes::nvidia_stack::pods;
 use crate::rules::kubernetes::nvidia_stack::rules::{MIG_MANAGER_STUCK, UPGRADE_STUCK};
 use crate::rules::kubernetes::stack_log;
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::Component;
-use syringe_core::text::clean_keeping_end;
 
 /// Maximum time of a MIG change: the MIG manager waits five minutes for pods to end, and then resets the GPUs.
 const MIG_CHANGE: SignedDuration = SignedDuration::from_mins(15);
@@ -21,8 +19,6 @@ const UPGRADE: SignedDuration = SignedDuration::from_mins(60);
 const QUEUE: SignedDuration = SignedDuration::from_hours(24);
 /// Maximum number of processes in one line.
 const HOLDERS: usize = 4;
-/// Maximum length of a log line in the evidence.
-const LINE: usize = 240;
 
 const MIG_STATE: &str = "nvidia.com/mig.config.state";
 const UPGRADE_STATE: &str = "nvidia.com/gpu-driver-upgrade-state";
@@ -30,7 +26,7 @@ const MIG_PAUSED: &str = "paused-for-mig-change";
 
 /// Finds a change of the MIG layout that failed, or does not finish.
 pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
-    if !pods::is_settled(node) {
+    if !node.stack.is_settled {
         return None;
     }
     let labels = &node.kubernetes.labels;
@@ -48,7 +44,7 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
     if !wedged {
         return None;
     }
-    let severity = if advertises_gpus(node) { Severity::Warning } else { Severity::Critical };
+    let severity = if node.stack.advertises_gpus { Severity::Warning } else { Severity::Critical };
     let mut draft = Draft::on_node(MIG_MANAGER_STUCK).with_severity(severity);
     if let Some(state) = state {
         let age =
@@ -72,11 +68,7 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
             evidence::data(&pod.namespace),
             evidence::name(&pod.name)
         ));
-        let log = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == pod.uid);
-        let told =
-            log.and_then(|log| stack_log::most_telling(log.telling.iter().chain(&log.lines).map(String::as_str)));
-        if let Some((line, phrase)) = told {
-            let line = clean_keeping_end(line, LINE);
+        if let Some((line, phrase)) = stack_log::known_line(node, pod) {
             draft = draft.with_evidence(format!("log of the MIG manager: \"{line}\": {}", phrase.cause));
         }
     }
@@ -88,7 +80,7 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
 pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     let state = node.kubernetes.labels.driver_upgrade_state.as_deref().filter(|state| !state.is_empty())?;
     let age = at_least(node, UPGRADE_STATE);
-    let pod = pods::failing_pod(node, Component::Driver).filter(|_| pods::is_settled(node));
+    let pod = pods::failing_pod(node, Component::Driver).filter(|_| node.stack.is_settled);
     let long = |limit| age.is_some_and(|age| age >= limit);
     let stuck = match state {
         "upgrade-done" => false,
@@ -105,12 +97,9 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
         Draft::on_node(UPGRADE_STUCK).with_evidence(format!("label {UPGRADE_STATE}={}{since}", evidence::data(state)));
     let mut advice = draft.advice.clone();
     if let Some(failing_pod) = &pod {
-        draft = draft.with_evidence(failing_pod.words());
-        let log = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == failing_pod.pod.uid);
-        let told =
-            log.and_then(|log| stack_log::most_telling(log.telling.iter().chain(&log.lines).map(String::as_str)));
-        if let Some((line, phrase)) = told {
-            draft = draft.with_evidence(format!("its log: \"{}\": {}", clean_keeping_end(line, LINE), phrase.cause));
+        draft = draft.with_evidence(failing_pod.description());
+        if let Some((line, phrase)) = stack_log::known_line(node, failing_pod.pod) {
+            draft = draft.with_evidence(format!("its log: \"{line}\": {}", phrase.cause));
         }
         advice.push_str(&format!(
             " Log: {}. Then: {}.",
@@ -128,26 +117,17 @@ fn holders(node: &Node<'_>) -> Vec<String> {
     let holding = processes.iter().filter(|process| !process.uses.is_empty() || !process.open_device_files.is_empty());
     let names: Vec<String> = holding
         .map(|process| {
-            let name = process.name.as_deref().map(|name| format!(" '{}'", evidence::data(name))).unwrap_or_default();
             let owner = match process.pod_uid.as_deref() {
                 Some(uid) => format!("pod {}", evidence::data(pod_name(node, uid))),
                 None => "no pod".to_owned(),
             };
-            format!("pid {}{name} ({owner})", process.pid)
+            format!("{} ({owner})", evidence::process(process))
         })
         .collect();
-    let mut lines = Vec::new();
-    if !names.is_empty() {
-        let more = names.len().saturating_sub(HOLDERS);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        lines.push(format!(
-            "GPUs are in use by {}{more}",
-            names.iter().take(HOLDERS).cloned().collect::<Vec<_>>().join(", ")
-        ));
-    }
+    let in_use = (!names.is_empty()).then(|| format!("GPUs are in use by {}", evidence::some(&names, HOLDERS)));
     let count = node.host().and_then(|host| host.driver.module_use_count).filter(|count| *count > 0);
-    lines.extend(count.map(|count| format!("the loaded nvidia module has a use count of {count}")));
-    lines
+    let count = count.map(|count| format!("the loaded nvidia module has a use count of {count}"));
+    in_use.into_iter().chain(count).collect()
 }
 
 /// `namespace/name` of a pod of the node, else its UID.

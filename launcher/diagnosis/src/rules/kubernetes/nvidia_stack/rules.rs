@@ -1,4 +1,4 @@
-//! The rules of NVIDIA's stack, and the findings of other groups that they join.
+//! The rules of NVIDIA's stack.
 
 use crate::rule::declaration::{OPERATOR_DOC, PLUGIN_DOC, TOOLKIT_ISSUE, rules};
 
@@ -62,35 +62,4 @@ rules! {
         means "The container toolkit's pod restarts often, and restarts the container runtime at each start. \
             Pods of the node may hang or fail then.",
         reads "host.container_runtime, kubernetes.nvidia_pods";
-}
-
-/// Findings of the group `driver` about a missing driver. The specific ones replace the first two.
-pub(super) const DRIVER_RULES: [&str; 13] = [
-    "driver-not-loaded",
-    "driver-not-found",
-    "driver-version-mismatch",
-    "nvml-library-missing",
-    "nvml-access-blocked",
-    "nvml-not-answering",
-    "nvml-failed",
-    "driver-nouveau",
-    "driver-wrong-kernel-module-type",
-    "driver-refused-by-secure-boot",
-    "driver-refused-by-selinux",
-    "driver-not-built-for-kernel",
-    "gpu-init-failed",
-];
-
-/// Those of them without a reason.
-pub(super) const DRIVER_ABSENT: [&str; 2] = ["driver-not-loaded", "driver-not-found"];
-
-/// Findings about GPUs that work but are not advertised.
-pub(super) const NOT_ADVERTISED: &str = "gpus-not-advertised";
-
-/// Findings which only say that no GPU is advertised.
-pub(super) const CONSEQUENCES: [&str; 3] = [NOT_ADVERTISED, "gpus-not-allocatable", "mig-without-instances"];
-
-/// Whether the finding gives the reason why containers get no GPU from the container runtime.
-pub(super) fn is_runtime_rule(id: &str) -> bool {
-    id != RUNTIME_RESTARTED.id && (id.starts_with("runtime-") || id.starts_with("cdi-"))
 }

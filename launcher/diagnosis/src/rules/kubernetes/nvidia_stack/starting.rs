@@ -1,21 +1,24 @@
 //! A node whose NVIDIA stack is still starting: missing parts may become available without an action.
 
+use crate::evidence;
 use crate::input::node::Node;
+use crate::input::stack::pods;
+use crate::rule::declaration::About;
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
-use crate::rules::kubernetes::nvidia_stack::advertised::advertises_gpus;
-use crate::rules::kubernetes::nvidia_stack::pods;
-use crate::rules::kubernetes::nvidia_stack::rules::{DRIVER_ABSENT, NOT_ADVERTISED};
+use crate::rules::kubernetes::gpus::NOT_ADVERTISED;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 
 /// Reduces findings about components that may still be starting to information, and returns whether there was any.
 pub(super) fn downgrade_findings(node: &Node<'_>, drafts: &mut [Draft]) -> bool {
-    if advertises_gpus(node) {
+    if node.stack.advertises_gpus {
         return false;
     }
-    let Some((who, missing)) = on_its_way(node) else { return false };
-    let Some(draft) = drafts.iter_mut().find(|draft| missing.contains(&draft.rule.id)) else { return false };
+    let Some((who, explains_driver)) = on_its_way(node) else { return false };
+    let explained = |draft: &&mut Draft| {
+        draft.rule.id == NOT_ADVERTISED.id || explains_driver && draft.rule.about == About::DriverAbsent
+    };
+    let Some(draft) = drafts.iter_mut().find(explained) else { return false };
     *draft = draft.clone().with_severity(Severity::Info).with_evidence(who).with_action(
         ActionCode::Watch,
         "Diagnose {node} again in some minutes: NVIDIA's stack is still starting there.",
@@ -23,22 +26,20 @@ pub(super) fn downgrade_findings(node: &Node<'_>, drafts: &mut [Draft]) -> bool 
     true
 }
 
-/// The components that are starting, and the findings that this explains.
-fn on_its_way(node: &Node<'_>) -> Option<(String, Vec<&'static str>)> {
-    let mut everything = DRIVER_ABSENT.to_vec();
-    everything.push(NOT_ADVERTISED);
+/// The components that are starting, and whether this explains a missing driver.
+fn on_its_way(node: &Node<'_>) -> Option<(String, bool)> {
     if let Some(pod) = starting(node, Component::Driver) {
-        return Some((words(node, pod), everything));
+        return Some((words(node, pod), true));
     }
-    if !pods::is_settled(node) {
+    if !node.stack.is_settled {
         // Only a driver that a pod installs becomes available without an action.
         let up = node.host().and_then(|host| host.uptime_seconds).map(|up| format!(" ({up} s since boot)"));
         let words = format!("the node booted recently{}: its pods may still be starting", up.unwrap_or_default());
-        return Some((words, vec![NOT_ADVERTISED]));
+        return Some((words, false));
     }
     let later = [Component::ContainerToolkit, Component::DevicePlugin, Component::DraDriver];
     let pod = later.into_iter().find_map(|component| starting(node, component))?;
-    Some((words(node, pod), vec![NOT_ADVERTISED]))
+    Some((words(node, pod), false))
 }
 
 /// A new pod of the component, or one that is not ready without a failure, if no other pod of it is ready or fails.

@@ -6,18 +6,40 @@
 mod phrase;
 mod phrases;
 
+use crate::input::node::Node;
 pub(crate) use phrase::Phrase;
-pub(crate) use phrases::PHRASES;
+use phrases::PHRASES;
+use syringe_core::facts::kubernetes::node::NvidiaPod;
+use syringe_core::facts::stack_log::StackLog;
+use syringe_core::text::clean_keeping_end;
+
+/// Maximum length of a line in the evidence.
+const LINE: usize = 240;
+
+fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<&'a StackLog> {
+    node.host()?.stack_log.as_ref().filter(|log| log.pod_uid == pod.uid)
+}
+
+/// Returns the line of a pod's log that gives the reason, with its phrase.
+pub(crate) fn known_line(node: &Node<'_>, pod: &NvidiaPod) -> Option<(String, &'static Phrase)> {
+    let log = log_of(node, pod)?;
+    let (line, phrase) = most_telling(log.telling.iter().chain(&log.lines).map(String::as_str))?;
+    Some((clean_keeping_end(line, LINE), phrase))
+}
+
+pub(crate) fn last_line(node: &Node<'_>, pod: &NvidiaPod) -> Option<String> {
+    log_of(node, pod)?.lines.last().map(|line| clean_keeping_end(line, LINE))
+}
 
 /// Returns the first phrase of the table that matches the line. The table lists reasons before symptoms.
-pub(crate) fn explain(line: &str) -> Option<&'static Phrase> {
+fn explain(line: &str) -> Option<&'static Phrase> {
     let line = line.to_ascii_lowercase();
     PHRASES.iter().find(|phrase| phrase.is_in(&line))
 }
 
 /// Returns the best line with its phrase: the line whose phrase is first in the table; among equal ones the last, which is the
 /// newest.
-pub(crate) fn most_telling<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, &'static Phrase)> {
+fn most_telling<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, &'static Phrase)> {
     let rank = |phrase: &Phrase| PHRASES.iter().position(|other| other.id == phrase.id);
     let known = lines.into_iter().filter_map(|line| Some((line, explain(line)?)));
     // `min_by_key` keeps the first of equal ones, so the order is reversed.

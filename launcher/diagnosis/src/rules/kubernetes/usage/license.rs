@@ -2,16 +2,16 @@
 //!
 //! A guest fetches its license some minutes after its start, so nodes that booted recently are skipped.
 
+use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
 use crate::rules::kubernetes::usage::rules::{LICENSE_UNKNOWN, UNLICENSED};
 use syringe_core::facts::inventory::VgpuLicense;
 
 /// NVIDIA restricts an unlicensed vGPU from about 20 minutes after the start; fetching a license takes a minute or two.
 const YOUNG_SECONDS: u64 = 600;
 
-pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let old = node.host().and_then(|host| host.uptime_seconds).is_some_and(|uptime| uptime >= YOUNG_SECONDS);
     if !old {
         return Vec::new();

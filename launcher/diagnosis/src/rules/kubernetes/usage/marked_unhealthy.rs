@@ -3,9 +3,10 @@
 //! The checkpoint of the kubelet lists the devices that the plugin marks as healthy, so the missing one can be named. The
 //! finding replaces `gpus-not-allocatable` if there is no other finding about that GPU.
 
+use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME};
+use crate::input::stack::pods;
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
 use crate::rules::kubernetes::gpus::UNALLOCATABLE;
 use crate::rules::kubernetes::usage::rules::MARKED_UNHEALTHY;
 use syringe_core::classification::Severity;
@@ -15,7 +16,7 @@ use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
 use syringe_core::report::Status;
 
-pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == UNALLOCATABLE.id) else { return };
     let Some(withheld) = withheld(node) else { return };
     let blamed = |gpu: &Gpu| {
@@ -88,9 +89,5 @@ fn plugin_started(node: &Node<'_>) -> Option<jiff::Timestamp> {
 fn plugin(node: &Node<'_>) -> Option<String> {
     let mut pods = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| pod.component == Component::DevicePlugin);
     let pod = pods.next()?;
-    Some(format!(
-        "the device plugin on the node is pod {}/{}",
-        evidence::data(&pod.namespace),
-        evidence::data(&pod.name)
-    ))
+    Some(format!("the device plugin on the node is pod {}", pods::name(pod)))
 }

@@ -21,26 +21,24 @@ mod unallocated_use;
 mod without_gpu;
 
 use crate::input::node::Node;
-use crate::rule::declaration::Rule;
 use crate::rule::draft::Draft;
+use crate::rule::group::RuleGroup;
 use allocations::Allocations;
 
-/// The rules of this group.
-pub(crate) const RULES: &[Rule] = rules::RULES;
+pub(crate) const GROUP: RuleGroup = RuleGroup::new(rules::RULES, check).with_refine(refine);
 
-/// Findings about the use of GPUs.
-pub(crate) fn judge(node: &Node<'_>) -> Vec<Draft> {
-    let mut drafts = license::judge(node);
-    drafts.extend(shared_gpu_memory::judge(node));
+fn check(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = license::check(node);
+    drafts.extend(shared_gpu_memory::check(node));
     if let Some(all) = Allocations::of(node) {
-        drafts.extend(unallocated_use::judge(node, &all));
-        drafts.extend(without_gpu::judge(node, &all));
+        drafts.extend(unallocated_use::check(node, &all));
+        drafts.extend(without_gpu::check(node, &all));
     }
     drafts
 }
 
-/// Runs after all groups: replaces findings by more specific ones that explain them.
-pub(crate) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
-    marked_unhealthy::apply(node, drafts);
-    stale_allocations::apply(node, drafts);
+/// Replaces findings by more specific ones that explain them.
+fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    marked_unhealthy::refine(node, drafts);
+    stale_allocations::refine(node, drafts);
 }

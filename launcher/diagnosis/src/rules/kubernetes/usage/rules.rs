@@ -15,7 +15,7 @@ rules! {
             false in the container toolkit.",
         means "A process of a pod uses a GPU that the kubelet allocated to another pod or to none. Kubernetes does not count \
             this use: the pod to which the GPU is allocated shares its memory and time.",
-        reads "processes.processes, kubelet.allocations, kubernetes.gpu_pods";
+        reads "processes.processes, kubelet.allocations, kubernetes.gpu_pods", about Workload;
     WITHOUT_GPU: "pod-gpu-not-allocated" Warning Driver PLUGIN_DOC, "A running pod has no GPU, although it requests one",
         RestartPod "Delete the pod, so that the kubelet of {node} allocates devices to its successor.",
         means "A container requests GPUs and runs, but the kubelet has allocated no device to it: it was started while the \
@@ -38,7 +38,7 @@ rules! {
             time-slicing does not divide the memory. End processes that are not needed any more.",
         means "Several pods, or several processes of one pod, share a GPU, and together they use nearly all of its memory. \
             The next allocation of any of them fails with an out-of-memory error.",
-        reads "processes.processes, telemetry.memory, kubelet.allocations, host.daemons";
+        reads "processes.processes, telemetry.memory, kubelet.allocations, host.daemons", about Workload;
     UNLICENSED: "vgpu-unlicensed" Critical Driver VGPU_DOC, "The vGPU has no license",
         UpdateSoftware "Check nvidia-gridd on {node} (systemctl status nvidia-gridd), its client token and the connection to \
             the license server: without a license the performance of the vGPU is restricted some minutes after the start.",

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
+use crate::evidence;
 use crate::input::node::{Gpu, Node};
+use crate::input::processes::{MIN_BYTES, is_service};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
 use crate::rules::kubernetes::usage::rules::SHARED_MEMORY_FULL;
-use crate::rules::workload::processes::{MIN_BYTES, is_service};
 use syringe_core::classification::Severity;
 use syringe_core::device_names::DeviceNames;
 use syringe_core::facts::processes::GpuProcess;
@@ -27,7 +27,7 @@ const MAX_NAMED: usize = 6;
 /// A process with its memory on one GPU.
 type Use<'a> = (&'a GpuProcess, u64);
 
-pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let divided = node.host().is_none_or(|host| host.daemons.mps == Some(true));
     let whole = node.processes().filter(|section| section.host_pid_namespace && !divided);
     if whole.is_none() {
@@ -100,9 +100,8 @@ fn processes(node: &Node<'_>, uses: &[Use<'_>]) -> Vec<String> {
     let pod = uses.first().and_then(|(process, _)| process.pod_uid.as_deref()).unwrap_or_default();
     let first = format!("pod {} has {} on it", name(node, pod), number(&uses));
     let each = uses.iter().take(MAX_NAMED).map(|(process, held)| {
-        let program = process.name.as_deref().map(|name| format!(" '{}'", evidence::data(name))).unwrap_or_default();
         let since = process.started_at.map(|at| format!(", started {}", evidence::time(at))).unwrap_or_default();
-        format!("pid {}{program}: {}{since}", process.pid, evidence::bytes(*held))
+        format!("{}: {}{since}", evidence::process(process), evidence::bytes(*held))
     });
     std::iter::once(first).chain(each).collect()
 }

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
+use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
 use crate::rules::kubernetes::gpus::STALE_ALLOCATION;
 use crate::rules::kubernetes::usage::allocations::{Allocations, SETTLE_TIME};
 use crate::rules::kubernetes::usage::rules::STALE_ALLOCATIONS;
@@ -23,13 +23,13 @@ const RECENT: SignedDuration = SignedDuration::from_hours(1);
 /// Maximum number of pods and refusals in the evidence.
 const MAX_NAMED: usize = 4;
 
-pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
-    let Some(draft) = judge(node) else { return };
+pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    let Some(draft) = not_released(node) else { return };
     drafts.retain(|draft| draft.rule.id != STALE_ALLOCATION.id);
     drafts.push(draft);
 }
 
-fn judge(node: &Node<'_>) -> Option<Draft> {
+fn not_released(node: &Node<'_>) -> Option<Draft> {
     let all = Allocations::of(node)?;
     let live = node.kubernetes.live_pod_uids.as_ref()?;
     let gone = all.kubelet.allocations.iter().filter(|one| !one.pod_uid.is_empty() && one.claim.is_none());
@@ -49,11 +49,11 @@ fn judge(node: &Node<'_>) -> Option<Draft> {
     }
     let pods: BTreeSet<String> = gone.iter().map(|one| evidence::data(&one.holder())).collect();
     let devices: usize = gone.iter().map(|one| one.replicas.map_or(one.devices.len(), |count| count as usize)).sum();
-    let named = pods.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
-    let more = if pods.len() > MAX_NAMED { format!(" and {} more", pods.len() - MAX_NAMED) } else { String::new() };
+    let pods: Vec<String> = pods.into_iter().collect();
     let held = format!(
-        "the kubelet has {} allocated to pods that do not exist or have ended: {named}{more}",
-        evidence::count(devices, "device")
+        "the kubelet has {} allocated to pods that do not exist or have ended: {}",
+        evidence::count(devices, "device"),
+        evidence::some(&pods, MAX_NAMED)
     );
     let newest = refused.iter().rev().take(MAX_NAMED).map(|pod| {
         let when = pod.seen.map(evidence::time).unwrap_or_default();

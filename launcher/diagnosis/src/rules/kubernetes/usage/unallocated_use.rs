@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::evidence;
 use crate::input::node::Node;
+use crate::input::processes::{MIN_BYTES, is_service};
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
 use crate::rules::kubernetes::usage::allocations::Allocations;
 use crate::rules::kubernetes::usage::rules::UNALLOCATED_USE;
-use crate::rules::workload::processes::{MIN_BYTES, is_service};
 use syringe_core::device_names::DeviceNames;
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
@@ -26,7 +26,7 @@ const MAX_USES: usize = 4;
 /// A process on one GPU.
 type Use<'a> = (&'a GpuProcess, &'a GpuUse);
 
-pub(super) fn judge(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
     let Some(section) = node.processes().filter(|section| section.host_pid_namespace) else { return Vec::new() };
     let mut strangers: BTreeMap<&str, (&GpuPod, Vec<Use<'_>>)> = BTreeMap::new();
     for process in &section.processes {
@@ -95,10 +95,12 @@ fn draft(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, uses: &[Use<'_>])
             [] => "allocated to no pod".to_owned(),
             all => format!("allocated to {}", all.join(", ")),
         };
-        let program = process.name.as_deref().map(|name| format!(" '{}'", evidence::data(name))).unwrap_or_default();
         let memory = usage.memory_bytes.map(evidence::bytes).unwrap_or_default();
-        draft = draft
-            .with_evidence(format!("its pid {}{program} uses {memory} of GPU {}, {whose}", process.pid, usage.gpu));
+        draft = draft.with_evidence(format!(
+            "its {} uses {memory} of GPU {}, {whose}",
+            evidence::process(process),
+            usage.gpu
+        ));
     }
     if uses.len() > MAX_USES {
         draft = draft.with_evidence(format!("and {} more uses", uses.len() - MAX_USES));

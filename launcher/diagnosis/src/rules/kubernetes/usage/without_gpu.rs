@@ -1,13 +1,13 @@
 //! Running containers that request GPUs and have none.
 
+use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::draft::Draft;
-use crate::rule::evidence;
 use crate::rules::kubernetes::usage::allocations::Allocations;
 use crate::rules::kubernetes::usage::rules::WITHOUT_GPU;
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
 
-pub(super) fn judge(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
     let running = all.pods.iter().filter(|pod| pod.phase == "Running" && !pod.deleting);
     let containers = running.flat_map(|pod| pod.containers.iter().map(move |container| (pod, container)));
     containers.filter_map(|(pod, container)| without_device(node, all, pod, container)).collect()

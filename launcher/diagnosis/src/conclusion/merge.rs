@@ -1,0 +1,170 @@
+//! Turns drafts into findings: merges those of one rule about several GPUs, and fills in the names of GPU and node.
+
+use jiff::Timestamp;
+
+use crate::evidence;
+use crate::evidence::Label;
+use crate::finding::{Action, Finding, Scope};
+use crate::rule::draft::Draft;
+use syringe_core::classification::Class;
+use syringe_core::pci::PciAddress;
+
+/// Findings of one rule about this many GPUs are merged. Fewer findings are easy to read.
+const MERGE_FROM: usize = 3;
+
+/// Maximum number of evidence lines of a finding. The others are counted.
+const MAX_EVIDENCE: usize = 10;
+
+/// A finding with the data for the summary.
+pub(crate) struct Concluded {
+    pub(crate) finding: Finding,
+    /// Names of the GPUs; empty for the node.
+    pub(crate) place: String,
+    pub(crate) when: Option<Timestamp>,
+}
+
+/// Returns the findings, worst first.
+pub(crate) fn into_findings(drafts: Vec<Draft>, node: &str) -> Vec<Concluded> {
+    let mut groups: Vec<(Draft, Vec<Draft>)> = Vec::new();
+    for draft in drafts {
+        match groups.iter_mut().find(|(first, _)| can_merge(first, &draft)) {
+            Some((_, others)) => others.push(draft),
+            None => groups.push((draft, Vec::new())),
+        }
+    }
+    let mut concluded: Vec<Concluded> = Vec::new();
+    for (first, others) in groups {
+        if others.len() + 1 < MERGE_FROM {
+            concluded.extend(std::iter::once(first).chain(others).map(|draft| single(draft, node)));
+        } else {
+            concluded.push(merged(first, others, node));
+        }
+    }
+    concluded.sort_by(|left, right| order(&left.finding).cmp(&order(&right.finding)));
+    concluded
+}
+
+/// Worst first, hardware before configuration, then by id and scope.
+fn order(finding: &Finding) -> impl Ord + '_ {
+    let Finding { id, severity, class, scope, evidence, .. } = finding;
+    let whose = match class {
+        Class::Hardware => 0,
+        Class::Fabric | Class::Power | Class::Thermal => 1,
+        Class::Driver => 2,
+        Class::Application => 3,
+    };
+    (std::cmp::Reverse(*severity), whose, id, scope, evidence)
+}
+
+fn single(draft: Draft, node: &str) -> Concluded {
+    let place = if draft.names_gpu() { evidence::place(&draft.scope, draft.noun) } else { String::new() };
+    let evidence = capped(draft.evidence.clone());
+    let addresses = draft.scope.pci.iter().cloned().collect();
+    named(draft, evidence, (place, addresses), node)
+}
+
+fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
+    let mut group: Vec<&Draft> = std::iter::once(&first).chain(&others).collect();
+    group.sort_by(|left, right| left.scope.cmp(&right.scope));
+    let place = evidence::gpus(&group.iter().map(|draft| draft.label()).collect::<Vec<_>>());
+    // The same evidence about several GPUs becomes one line.
+    let mut lines: Vec<(&str, Vec<Label>)> = Vec::new();
+    for draft in &group {
+        for evidence in &draft.evidence {
+            match lines.iter_mut().find(|(text, _)| text == evidence) {
+                Some((_, gpus)) => gpus.push(draft.label()),
+                None => lines.push((evidence, vec![draft.label()])),
+            }
+        }
+    }
+    let evidence = capped(lines.into_iter().map(|(text, gpus)| format!("{}: {text}", evidence::gpus(&gpus))).collect());
+    let when = group.iter().filter_map(|draft| draft.when).max();
+    let addresses = group.iter().filter_map(|draft| draft.scope.pci.clone()).collect();
+    named(Draft { scope: Scope::default(), when, ..first }, evidence, (place, addresses), node)
+}
+
+fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<PciAddress>), node: &str) -> Concluded {
+    let text = draft.advice.replace("{gpu}", &place).replace("{node}", node);
+    let finding = Finding {
+        id: draft.rule.id.to_owned(),
+        severity: draft.severity,
+        class: draft.rule.class,
+        scope: Scope { node: (node != crate::input::node::UNKNOWN_NODE_NAME).then(|| node.to_owned()), ..draft.scope },
+        addresses,
+        title: draft.rule.title.to_owned(),
+        evidence,
+        action: Action { code: draft.action, text },
+        reference: draft.rule.reference.map(str::to_owned),
+    };
+    Concluded { finding, place, when: draft.when }
+}
+
+fn capped(mut evidence: Vec<String>) -> Vec<String> {
+    if evidence.len() > MAX_EVIDENCE {
+        let more = evidence.len() - (MAX_EVIDENCE - 1);
+        evidence.truncate(MAX_EVIDENCE - 1);
+        evidence.push(format!("and {more} more"));
+    }
+    evidence
+}
+
+fn can_merge(left: &Draft, right: &Draft) -> bool {
+    left.rule.id == right.rule.id
+        && left.severity == right.severity
+        && left.action == right.action
+        && left.advice == right.advice
+        && left.scope.pid.is_none()
+        && right.scope.pid.is_none()
+        && left.names_gpu()
+        && right.names_gpu()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::node::Gpu;
+    use crate::input::node::UNKNOWN_NODE_NAME;
+    use crate::rule::declaration::{About, InPlan, Rule};
+    use syringe_core::classification::{ActionCode, Severity};
+
+    const RULE: Rule = Rule {
+        id: "a-rule",
+        title: "A rule",
+        severity: Severity::Warning,
+        class: Class::Driver,
+        action: ActionCode::Watch,
+        advice: "Watch {gpu} of {node}.",
+        reference: None,
+        meaning: "",
+        reads: "",
+        about: About::Gpus,
+        in_plan: InPlan::None,
+    };
+
+    fn gpu(index: u32) -> Gpu {
+        Gpu { index: Some(index), ..Gpu::default() }
+    }
+
+    #[test]
+    fn the_same_finding_about_three_gpus_is_merged() {
+        let drafts = || [0, 1, 2, 5].map(|index| Draft::on_gpu(RULE, &gpu(index)).with_evidence("off"));
+        let findings = into_findings(drafts().to_vec(), "gpu-1");
+        let [only] = findings.as_slice() else { panic!("{} findings", findings.len()) };
+        assert_eq!(only.finding.evidence, ["GPUs 0-2, 5: off"]);
+        assert_eq!(only.finding.action.text, "Watch GPUs 0-2, 5 of gpu-1.");
+        assert_eq!((only.finding.scope.gpu, only.finding.scope.node.as_deref()), (None, Some("gpu-1")));
+        assert_eq!(into_findings(drafts()[..2].to_vec(), UNKNOWN_NODE_NAME).len(), 2, "two lines read well");
+    }
+
+    #[test]
+    fn a_finding_never_exceeds_the_severity_of_its_rule_and_keeps_ten_lines() {
+        let draft = (0..12).fold(Draft::on_node(RULE).with_severity(Severity::Fatal), |draft, line| {
+            draft.with_evidence(line.to_string())
+        });
+        let findings = into_findings(vec![draft], UNKNOWN_NODE_NAME);
+        let finding = &findings.first().expect("a finding").finding;
+        assert_eq!(finding.severity, Severity::Warning);
+        assert_eq!((finding.evidence.len(), finding.evidence.last()), (10, Some(&"and 3 more".into())));
+        assert_eq!(finding.scope.node, None);
+    }
+}

@@ -1,0 +1,238 @@
+//! Formats facts for evidence: times, ages, kernel events, lists of GPUs, sizes.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::finding::Scope;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::facts::processes::GpuProcess;
+use syringe_core::text::{clean, clean_keeping_end};
+
+/// Maximum length of a process name, reason or version in evidence.
+const NAME_CAP: usize = 60;
+
+/// Text that comes from the node.
+pub(crate) fn data(text: &str) -> String {
+    clean(text, NAME_CAP)
+}
+
+/// A name of an object of the API, whole: commands need it.
+pub(crate) fn name(text: &str) -> String {
+    clean(text, 253)
+}
+
+/// Longest reason that evidence repeats.
+const REASON_CAP: usize = 160;
+
+/// Formats an error message from the node. The reason is usually at the end, so the middle is cut.
+pub(crate) fn reason(text: &str) -> String {
+    clean_keeping_end(text, REASON_CAP)
+}
+
+/// Formats a time in seconds: `2026-11-21T02:31:07Z`.
+pub(crate) fn time(moment: Timestamp) -> String {
+    format!("{moment:.0}")
+}
+
+/// Formats a duration with one unit: `14 min`, `3 h`, `12 d`.
+pub(crate) fn span(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs().max(0);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Formats an age: `14 min ago`. A time in the future is named as such: a clock or time zone is wrong.
+pub(crate) fn ago(now: Option<Timestamp>, then: Option<Timestamp>) -> Option<String> {
+    /// The kernel's clock drifts by seconds.
+    const DRIFT: SignedDuration = SignedDuration::from_mins(5);
+    let age = now?.duration_since(then?);
+    if age < -DRIFT {
+        return Some(format!("dated {} after the reading", span(-age)));
+    }
+    Some(format!("{} ago", span(age)))
+}
+
+/// `1 time`, `4 times`.
+pub(crate) fn times(count: u64) -> String {
+    if count == 1 { "1 time".to_owned() } else { format!("{count} times") }
+}
+
+/// `1 GPU`, `8 GPUs`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// Formats a list of names: `a, b and 3 more`.
+pub(crate) fn some(names: &[String], most: usize) -> String {
+    let shown = names.iter().take(most).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// Formats a process: `pid 7 'python3'`.
+pub(crate) fn process(process: &GpuProcess) -> String {
+    let name = process.name.as_deref().map(|name| format!(" '{}'", data(name))).unwrap_or_default();
+    format!("pid {}{name}", process.pid)
+}
+
+/// Formats a scope: `GPU 3 (0000:5d:00.0)`. `noun` is the type of the device at the address.
+pub(crate) fn place(scope: &Scope, noun: &str) -> String {
+    match (scope.gpu, &scope.pci) {
+        (Some(index), Some(pci)) => format!("GPU {index} ({})", pci.sysfs()),
+        (Some(index), None) => format!("GPU {index}"),
+        (None, Some(pci)) => format!("the {noun} at {}", pci.sysfs()),
+        (None, None) => format!("the {noun}"),
+    }
+}
+
+/// Index and name of a GPU.
+pub(crate) type Label = (Option<u32>, String);
+
+/// Formats a list of GPUs: `GPUs 0-3, 7`. GPUs without an index are listed by their names.
+pub(crate) fn gpus(labels: &[Label]) -> String {
+    let mut indices: Vec<u32> = labels.iter().filter_map(|(index, _)| *index).collect();
+    indices.sort_unstable();
+    indices.dedup();
+    let mut parts = Vec::new();
+    match indices[..] {
+        [] => {}
+        [_] if labels.len() == 1 => return labels.iter().map(|(_, label)| label.clone()).collect(),
+        _ => parts.push(format!("{} {}", if indices.len() == 1 { "GPU" } else { "GPUs" }, ranges(&indices))),
+    }
+    parts.extend(labels.iter().filter(|(index, _)| index.is_none()).map(|(_, label)| label.clone()));
+    parts.join(", ")
+}
+
+/// `0-3, 7`.
+pub(crate) fn ranges(sorted: &[u32]) -> String {
+    let mut parts: Vec<(u32, u32)> = Vec::new();
+    for &number in sorted {
+        match parts.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
+            _ => parts.push((number, number)),
+        }
+    }
+    let words = parts.into_iter().map(|(first, last)| match last - first {
+        0 => first.to_string(),
+        1 => format!("{first}, {last}"),
+        _ => format!("{first}-{last}"),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// `1.5 GiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const GIB: f64 = 1_073_741_824.0;
+    #[expect(clippy::cast_precision_loss, reason = "a size for a person")]
+    let gib = bytes as f64 / GIB;
+    if gib >= 1.0 { format!("{gib:.1} GiB") } else { format!("{} MiB", bytes >> 20) }
+}
+
+/// Returns the name of a kernel event: `Xid 79`, `SXid 20034`, `PCIe AER`.
+pub(crate) fn event_name(event: &KernelEvent) -> String {
+    let code = event.code.map(|code| code.to_string()).unwrap_or_default();
+    match event.kind {
+        Kind::Xid => format!("Xid {code}"),
+        Kind::Sxid => format!("SXid {code}"),
+        Kind::OffBus => "GPU has fallen off the bus".into(),
+        Kind::RmInitFailed => "RmInitAdapter failed".into(),
+        Kind::ProbeFailed => "NVIDIA probe routine failed".into(),
+        Kind::BarUnassigned => "GPU memory region (BAR) not assigned".into(),
+        Kind::NotSupported => "GPU not supported by the driver".into(),
+        Kind::ModuleRefused => "kernel module refused".into(),
+        Kind::Uvm => "nvidia-uvm error".into(),
+        Kind::GspRateLimit => "GSP errors rate-limited".into(),
+        Kind::GspFailed => "GSP firmware failure".into(),
+        Kind::ApiMismatch => "API mismatch".into(),
+        Kind::DriverLoaded => "driver loaded".into(),
+        Kind::Assertion => "NVRM assertion failed".into(),
+        Kind::NvlinkInitFailed => "NVLink did not initialize".into(),
+        Kind::PeermemError => "nvidia-peermem error".into(),
+        Kind::Aer => "PCIe AER".into(),
+        Kind::PcieLink => "PCIe link".into(),
+        Kind::Mce => "machine check".into(),
+        Kind::OomKill => "out-of-memory kill".into(),
+        Kind::HungTask => "task blocked".into(),
+        Kind::Segfault => "segmentation fault in a CUDA library".into(),
+        Kind::Nic => "network card".into(),
+    }
+}
+
+/// Formats a kernel event: `kernel 2026-11-21T02:31:07Z: Xid 79 (1 time)`, with sub-code and process if known.
+pub(crate) fn event(event: &KernelEvent) -> String {
+    let when = match (event.first, event.last) {
+        (Some(first), Some(last)) if last.duration_since(first).as_secs() > 0 => {
+            format!("kernel {} to {}", time(first), time(last))
+        }
+        (_, Some(last)) => format!("kernel {}", time(last)),
+        _ => match event.last_uptime_seconds {
+            Some(uptime) => format!("kernel {uptime:.0} s after boot"),
+            None => "kernel".to_owned(),
+        },
+    };
+    let sub = event.sub_code.as_deref().map(|sub| format!(" {}", data(sub))).unwrap_or_default();
+    let process = match (event.pid, event.process.as_deref()) {
+        (Some(pid), Some(name)) => format!(", pid {pid} '{}'", data(name)),
+        (Some(pid), None) => format!(", pid {pid}"),
+        (None, Some(name)) => format!(", process '{}'", data(name)),
+        (None, None) => String::new(),
+    };
+    let at_least = if event.count_is_lower_bound { "at least " } else { "" };
+    format!("{when}: {}{sub} ({at_least}{}){process}", event_name(event), times(event.count.max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_listed_in_ranges() {
+        assert_eq!(ranges(&[0, 1, 2, 3, 5, 6, 9]), "0-3, 5, 6, 9");
+        let label = |index| (Some(index), format!("GPU {index} (0000:0{index}:00.0)"));
+        assert_eq!(gpus(&[label(0), label(1), label(2)]), "GPUs 0-2");
+        assert_eq!(gpus(&[label(1)]), "GPU 1 (0000:01:00.0)");
+        assert_eq!(gpus(&[label(1), (None, "the GPU at x".into())]), "GPU 1, the GPU at x");
+    }
+
+    #[test]
+    fn a_long_reason_keeps_its_end() {
+        let told = reason(&format!("nvmlDeviceGetHandleByIndex_v2: {}Unknown Error", "a layer: ".repeat(40)));
+        assert!(told.starts_with("nvmlDevice") && told.ends_with("Unknown Error"), "{told}");
+        assert!(told.chars().count() <= REASON_CAP);
+    }
+
+    #[test]
+    fn ages_have_one_unit() {
+        let of = |seconds| span(SignedDuration::from_secs(seconds));
+        assert_eq!([of(-3), of(14), of(840), of(10_800), of(1_036_800)], ["0 s", "14 s", "14 min", "3 h", "12 d"]);
+    }
+
+    #[test]
+    fn a_time_after_the_reading_is_no_age() {
+        let at = |time: &str| time.parse::<Timestamp>().ok();
+        let now = at("2026-11-21T00:00:00Z");
+        assert_eq!(ago(now, at("2026-12-31T00:00:00Z")).as_deref(), Some("dated 40 d after the reading"));
+        assert_eq!(ago(now, at("2026-11-21T00:00:09Z")).as_deref(), Some("0 s ago"), "clocks drift");
+        assert_eq!(ago(now, at("2026-11-20T21:00:00Z")).as_deref(), Some("3 h ago"));
+    }
+
+    #[test]
+    fn an_event_is_quoted_with_time_count_and_process() {
+        let last = "2026-11-21T02:31:07.25Z".parse().ok();
+        let quoted = event(&KernelEvent {
+            code: Some(31),
+            count: 2,
+            last,
+            first: last,
+            pid: Some(7),
+            process: Some("ray::\u{1b}Worker".into()),
+            ..KernelEvent::default()
+        });
+        assert_eq!(quoted, "kernel 2026-11-21T02:31:07Z: Xid 31 (2 times), pid 7 'ray:: Worker'");
+    }
+}

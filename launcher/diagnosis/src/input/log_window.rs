@@ -1,0 +1,72 @@
+//! The time window that the kernel log covers.
+//!
+//! "No Xid" is only true for that window. A window of minutes on a machine that has been running for weeks does not show
+//! that there were no Xids.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::evidence;
+use crate::input::node::Node;
+use syringe_core::facts::kernel_log::Coverage;
+use syringe_core::kernel_log::window;
+
+/// In a shorter window, the Xid that caused a job failure may already have been overwritten.
+const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
+
+/// Returns the time from which on the log was read without a gap until the facts were taken.
+pub(crate) fn covered_since(node: &Node<'_>) -> Option<Timestamp> {
+    let log = node.kernel_log()?;
+    // If a window was requested, the text is about that window.
+    window::reach(&log.coverage, node.now?).map(|reach| log.since.map_or(reach, |asked| asked.max(reach)))
+}
+
+/// Returns whether the log covers the whole requested window.
+fn covers_what_was_asked(node: &Node<'_>) -> bool {
+    node.kernel_log().and_then(|log| log.since).zip(covered_since(node)).is_some_and(|(asked, since)| since <= asked)
+}
+
+/// Returns why the log is too short for "no Xid"; `None` if it is long enough or begins at boot.
+pub(crate) fn why_too_short(node: &Node<'_>) -> Option<String> {
+    let logs = node.kernel_log()?.coverage.as_slice();
+    if let Some(why) = without_times(logs) {
+        return Some(why.to_owned());
+    }
+    let now = node.now?;
+    let Some(since) = covered_since(node) else {
+        let ended = window::last_before(logs, now)?;
+        return Some(format!("the kernel log ends {} before now", evidence::span(now.duration_since(ended))));
+    };
+    let complete = logs.iter().any(|log| log.complete_since_boot == Some(true));
+    let window = now.duration_since(since);
+    let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
+    // Just booted: there is no more to read.
+    let since_boot = uptime.is_some_and(|uptime| window.as_secs() + 60 >= uptime);
+    if complete || since_boot || window >= SHORTEST || covers_what_was_asked(node) {
+        return None;
+    }
+    let uptime =
+        uptime.map(|uptime| format!(", uptime of the node: {}", evidence::span(SignedDuration::from_secs(uptime))));
+    let hole = window::last_before(logs, since).map(|ended| {
+        let hole = evidence::span(since.duration_since(ended));
+        format!("; there is a gap of {hole} before that, older records end {}", evidence::time(ended))
+    });
+    let reach = evidence::span(window);
+    Some(format!(
+        "the kernel log covers only the last {reach}{}{}",
+        uptime.unwrap_or_default(),
+        hole.unwrap_or_default()
+    ))
+}
+
+/// Returns why logs without timestamps cover no window. A log that begins at boot (a saved `dmesg`) needs no
+/// timestamps.
+fn without_times(logs: &[Coverage]) -> Option<&'static str> {
+    if logs.is_empty() || logs.iter().any(|log| log.from.is_some()) {
+        return None;
+    }
+    if logs.iter().all(|log| log.records == 0) {
+        return Some("the kernel log has no records of the kernel");
+    }
+    let from_boot = logs.iter().any(|log| log.complete_since_boot == Some(true));
+    (!from_boot).then_some("the records of the kernel log have no timestamps")
+}

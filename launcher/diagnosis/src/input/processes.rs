@@ -1,0 +1,102 @@
+//! GPU processes: services of the node, and processes in state D that no signal ends.
+
+use crate::input::node::{Gpu, Node};
+use crate::input::timeline::{concerns, is_off_bus, is_xid};
+use crate::input::xids;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::facts::processes::GpuProcess;
+use syringe_core::report::Report;
+
+/// Processes with less GPU memory than this are monitors.
+pub(crate) const MIN_BYTES: u64 = 64 << 20;
+
+/// Services of the node that may use GPUs (`comm`, at most 15 bytes).
+const SERVICES: [&str; 16] = [
+    "nvidia-persiste",
+    "nv-hostengine",
+    "dcgm-exporter",
+    "nv-fabricmanage",
+    "nvidia-imex",
+    "nvidia-cuda-mps",
+    "nvidia-device-p",
+    "gpu-feature-dis",
+    "nvidia-mig-mana",
+    "nvidia-smi",
+    "node-probe",
+    "gpud",
+    "Xorg",
+    "Xwayland",
+    "gnome-shell",
+    "nvidia-powerd",
+];
+
+/// Returns whether the process is a program of the node itself.
+pub(crate) fn is_service(process: &GpuProcess) -> bool {
+    process.name.as_deref().is_some_and(|name| SERVICES.iter().any(|service| name.starts_with(service)))
+}
+
+/// The reason why a process in state D is stuck.
+pub(crate) enum StuckReason<'a> {
+    KernelEvent(&'a KernelEvent),
+    GpuNotResponding(Gpu),
+}
+
+/// Returns the reason: the kernel reports the task, or a GPU of the process is lost or hangs.
+pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason<'a>> {
+    let hung = node.timeline.of_kind(Kind::HungTask).find(|event| event.pid.is_some_and(|task| process.has_task(task)));
+    if let Some(event) = hung {
+        return Some(StuckReason::KernelEvent(event));
+    }
+    let held = open_unresponsive_gpu(node, process);
+    let used = process.uses.iter().filter_map(|usage| node.gpu(usage.gpu)).cloned();
+    let mut gpus: Vec<Gpu> = used.collect();
+    gpus.extend(held);
+    let fault = gpus.iter().find_map(|gpu| {
+        let grave = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &xids::GSP)) && concerns(event, gpu);
+        // An error from which the GPU has recovered blocks no process.
+        node.timeline.current().filter(grave).find(|event| node.recovered(gpu, &[*event]).is_none())
+    });
+    let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
+    fault.map(StuckReason::KernelEvent).or_else(gone)
+}
+
+/// Returns the stuck processes of a GPU.
+pub(crate) fn stuck_on(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
+    let of_gpu = |process: &&GpuProcess| {
+        process.uses.is_empty() || process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index)
+    };
+    let all = node.processes().into_iter().flat_map(|section| &section.processes).filter(of_gpu);
+    let stuck = |process: &&GpuProcess| process.is_uninterruptible() && stuck_reason(node, process).is_some();
+    all.filter(stuck).map(|process| process.pid).collect()
+}
+
+/// Returns the GPU that does not respond, if the process has a device file open that belongs to no responding GPU. NVML
+/// does not list processes of a lost GPU.
+fn open_unresponsive_gpu(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
+    let inventory = node.inventory()?;
+    let minor = |file: &String| file.strip_prefix("/dev/nvidia")?.parse::<u32>().ok();
+    let foreign = |number: u32| inventory.gpus.iter().all(|gpu| gpu.minor_number.is_some_and(|known| known != number));
+    process.open_device_files.iter().filter_map(minor).find(|number| foreign(*number))?;
+    let mut silent = node.gpus.iter().filter(|gpu| !gpu.answers);
+    silent.next().filter(|_| silent.next().is_none()).cloned()
+}
+
+/// Outcome of a process in state D.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stuck {
+    /// The process may continue. A second reading shows whether it does.
+    Possible,
+    /// The process is stuck: no signal ends it, only a reboot.
+    Permanent,
+}
+
+/// Returns whether a process in state D is stuck. `None`: it is not in this state, or not listed.
+pub fn stuck(report: &Report, pid: u32) -> Option<Stuck> {
+    let cluster = KubernetesFacts::default();
+    let node = Node::new(report, &cluster);
+    let process = node.processes()?.processes.iter().find(|process| process.pid == pid)?;
+    process
+        .is_uninterruptible()
+        .then(|| if stuck_reason(&node, process).is_some() { Stuck::Permanent } else { Stuck::Possible })
+}

@@ -1,0 +1,185 @@
+//! The state of the pods of NVIDIA's stack: pods that are not ready, since when, and because of which container.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::evidence;
+use crate::input::node::Node;
+use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, NvidiaContainer, NvidiaPod};
+use syringe_core::text::{clean, clean_keeping_end};
+
+/// A pod younger than this may still be starting.
+const STARTING: SignedDuration = SignedDuration::from_mins(5);
+/// Maximum start time of the driver's pod, which compiles modules: its startup probe allows 20 minutes.
+const DRIVER_STARTING: SignedDuration = SignedDuration::from_mins(30);
+/// A node that booted less than this ago may still be starting its pods.
+const NODE_STARTING: SignedDuration = SignedDuration::from_mins(10);
+/// Maximum length of a message in the evidence. The reason is at its end.
+const MESSAGE: usize = 300;
+/// Maximum length of a name in the API: commands need complete names.
+const NAME: usize = 253;
+
+/// A pod that does not become ready.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FailingPod<'a> {
+    /// The pod.
+    pub(crate) pod: &'a NvidiaPod,
+    /// The container that prevents it from becoming ready, if known.
+    pub(crate) container: Option<&'a NvidiaContainer>,
+}
+
+/// The current time, for ages.
+pub(crate) fn now(node: &Node<'_>) -> Option<Timestamp> {
+    node.now.or(node.kubernetes.read_at)
+}
+
+/// Whether the node has been Ready for long enough that its pods should have started.
+pub(crate) fn is_settled(node: &Node<'_>) -> bool {
+    let up = node.host().and_then(|host| host.uptime_seconds);
+    let booting = up.is_some_and(|up| up < NODE_STARTING.as_secs().unsigned_abs());
+    let ready_for = now(node).zip(node.kubernetes.ready_since).map(|(now, since)| now.duration_since(since));
+    // A time in the future is from a wrong clock, and is ignored.
+    let just_ready = ready_for.is_some_and(|age| !age.is_negative() && age < NODE_STARTING);
+    !booting && !just_ready && node.kubernetes.ready != Some(false)
+}
+
+/// The pods of a component, without deleted and ended ones.
+pub(crate) fn of<'a>(node: &Node<'a>, component: Component) -> impl Iterator<Item = &'a NvidiaPod> {
+    let pods = node.kubernetes.nvidia_pods.as_deref().unwrap_or_default();
+    pods.iter().filter(move |pod| pod.component == component && !pod.deleting && pod.phase != "Succeeded")
+}
+
+/// The pod of a component that should be ready, if no pod of it is ready.
+pub(crate) fn failing_pod<'a>(node: &Node<'a>, component: Component) -> Option<FailingPod<'a>> {
+    if of(node, component).any(|pod| pod.ready) {
+        return None;
+    }
+    of(node, component).find_map(|pod| if_failing(node, pod))
+}
+
+fn if_failing<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<FailingPod<'a>> {
+    let age = |since: Option<Timestamp>| Some(now(node)?.duration_since(since?));
+    let older = |since, than| age(since).is_some_and(|age| age >= than);
+    let container = pod.containers.iter().find(|container| holds_up(container));
+    let failing = pod.phase == "Failed" || container.is_some_and(fails);
+    if failing {
+        // A crashing pod counts regardless of its start time, but a new pod may recover.
+        let young = age(pod.created).is_some_and(|age| !age.is_negative() && age < STARTING);
+        return (!young).then_some(FailingPod { pod, container });
+    }
+    let patience = if pod.component == Component::Driver { DRIVER_STARTING } else { STARTING };
+    let since = container.and_then(|container| container.state.since).or(pod.created);
+    older(since, patience).then_some(FailingPod { pod, container })
+}
+
+/// Whether the pod waits for this container: an init container that has not completed, or a container that is not ready.
+fn holds_up(container: &NvidiaContainer) -> bool {
+    let state = &container.state;
+    match (container.init, state.kind) {
+        (true, ContainerStateKind::Terminated) => state.exit_code != Some(0),
+        (true, _) => !container.ready,
+        (false, _) => !container.ready,
+    }
+}
+
+/// Whether the container failed, and is not only starting.
+fn fails(container: &NvidiaContainer) -> bool {
+    const ON_ITS_WAY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+    let state = &container.state;
+    match state.kind {
+        ContainerStateKind::Waiting => state.reason.as_deref().is_some_and(|reason| !ON_ITS_WAY.contains(&reason)),
+        ContainerStateKind::Terminated => state.exit_code.is_some_and(|code| code != 0),
+        ContainerStateKind::Running => false,
+    }
+}
+
+impl FailingPod<'_> {
+    /// Name of the container that prevents the pod from becoming ready.
+    pub(crate) fn container_name(&self) -> &str {
+        self.container.map_or("", |container| container.name.as_str())
+    }
+
+    /// The state of the pod in one line.
+    pub(crate) fn description(&self) -> String {
+        let Self { pod, container } = self;
+        let pod_name = format!("pod {}", name(pod));
+        let Some(container) = container else {
+            let reason =
+                pod.reason.as_deref().map(|reason| format!(" ({})", evidence::data(reason))).unwrap_or_default();
+            let message = pod.message.as_deref().map(|message| format!(": {}", cut(message))).unwrap_or_default();
+            return format!("{pod_name} is {}{reason}{message}", evidence::data(&pod.phase));
+        };
+        let kind = if container.init { "init container" } else { "container" };
+        format!("{pod_name}: {kind} {} {}", clean(&container.name, NAME), self.state(container))
+    }
+
+    fn state(&self, container: &NvidiaContainer) -> String {
+        let state = &container.state;
+        let reason = state.reason.as_deref().map(evidence::data);
+        let message = state.message.as_deref().map(|message| format!(": {}", cut(message))).unwrap_or_default();
+        match state.kind {
+            ContainerStateKind::Waiting => {
+                let mut words = format!("waits ({}{message})", reason.unwrap_or_else(|| "no reason".to_owned()));
+                if words.contains("Image") {
+                    words.push_str(&format!(", image {}", clean(&container.image, MESSAGE)));
+                }
+                let last = container.last.as_ref().and_then(|last| last.exit_code);
+                if container.restarts > 0 {
+                    let code = last.map(|code| format!(", last exit code {code}")).unwrap_or_default();
+                    words.push_str(&format!(", {}{code}", restarts(container.restarts)));
+                }
+                words
+            }
+            ContainerStateKind::Terminated => {
+                let code = state.exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
+                format!("ended{code}{message}")
+            }
+            ContainerStateKind::Running if container.restarts > 0 => {
+                format!("runs and is not ready, {}", restarts(container.restarts))
+            }
+            ContainerStateKind::Running if container.init => "runs and does not end".to_owned(),
+            ContainerStateKind::Running => "runs and is not ready".to_owned(),
+        }
+    }
+
+    /// The newest warning event of the pod.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let warning = self.pod.warning.as_ref()?;
+        Some(format!("event {}: {}", evidence::data(&warning.reason), cut(&warning.message)))
+    }
+
+    /// The command that shows the log, if there is a log.
+    pub(crate) fn log_command(&self) -> Option<String> {
+        let container = self.container?;
+        let started = container.restarts > 0 || container.state.kind != ContainerStateKind::Waiting;
+        started.then(|| {
+            let waits = container.state.kind == ContainerStateKind::Waiting;
+            let previous = if waits { " --previous" } else { "" };
+            let (namespace, pod) = (clean(&self.pod.namespace, NAME), clean(&self.pod.name, NAME));
+            format!("kubectl -n {namespace} logs {pod} -c {}{previous}", clean(&container.name, NAME))
+        })
+    }
+}
+
+/// The command after which the controller recreates the pod.
+pub(crate) fn delete_command(pod: &NvidiaPod) -> String {
+    format!("kubectl -n {} delete pod {}", clean(&pod.namespace, NAME), clean(&pod.name, NAME))
+}
+
+/// `namespace/name`.
+pub(crate) fn name(pod: &NvidiaPod) -> String {
+    format!("{}/{}", clean(&pod.namespace, NAME), clean(&pod.name, NAME))
+}
+
+fn restarts(count: u32) -> String {
+    if count == 1 { "1 restart".to_owned() } else { format!("{count} restarts") }
+}
+
+fn cut(message: &str) -> String {
+    clean_keeping_end(message, MESSAGE)
+}
+
+/// Whether something started at least a minimum time ago.
+pub(crate) fn is_older(node: &Node<'_>, since: Option<Timestamp>) -> bool {
+    let age = now(node).zip(since).map(|(now, since)| now.duration_since(since));
+    age.is_some_and(|age| age >= STARTING)
+}

@@ -1,0 +1,23 @@
+//! Xids by subject.
+
+use syringe_core::classification::Class;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::catalogue;
+
+/// Memory errors and repairs.
+pub(crate) const MEMORY: [u32; 9] = [48, 63, 64, 92, 94, 95, 140, 171, 172];
+
+/// Uncorrected memory errors.
+pub(crate) const UNCORRECTED_MEMORY: [u32; 6] = [48, 94, 95, 140, 171, 172];
+
+/// NVLink. 121 and 173 are about the link between CPU and GPU (C2C).
+pub(crate) const NVLINK: [u32; 13] = [74, 108, 136, 137, 144, 145, 146, 147, 148, 149, 150, 155, 166];
+
+/// GSP timeouts and errors.
+pub(crate) const GSP: [u32; 3] = [119, 120, 175];
+
+/// Returns whether the event is an Xid that applications cause, or that is for information only.
+pub(crate) fn is_application_or_info(event: &KernelEvent) -> bool {
+    let entry = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid);
+    entry.is_some_and(|entry| matches!(entry.class, None | Some(Class::Application)))
+}

@@ -1,0 +1,37 @@
+//! Rules about one subject, with the functions that apply them.
+
+use crate::input::node::Node;
+use crate::rule::declaration::Rule;
+use crate::rule::draft::Draft;
+use syringe_core::unknown::Unknown;
+
+/// A group of rules. Each file in `rules/` has one, and the `mod.rs` of its folder lists it.
+pub(crate) struct RuleGroup {
+    pub(crate) rules: &'static [Rule],
+    pub(crate) check: fn(&Node<'_>) -> Vec<Draft>,
+    /// Runs after the checks of all groups: joins findings, or replaces those that another one explains.
+    pub(crate) refine: fn(&Node<'_>, &mut Vec<Draft>),
+    /// Facts that the group needs and that were not read, beyond the problems of the sections.
+    pub(crate) unread: fn(&Node<'_>) -> Vec<Unread>,
+}
+
+/// A fact that was not read.
+pub(crate) struct Unread {
+    pub(crate) fact: Unknown,
+    /// Whether the node cannot be called healthy without the fact.
+    pub(crate) decides: bool,
+}
+
+impl RuleGroup {
+    pub(crate) const fn new(rules: &'static [Rule], check: fn(&Node<'_>) -> Vec<Draft>) -> Self {
+        Self { rules, check, refine: |_, _| {}, unread: |_| Vec::new() }
+    }
+
+    pub(crate) const fn with_refine(self, refine: fn(&Node<'_>, &mut Vec<Draft>)) -> Self {
+        Self { refine, ..self }
+    }
+
+    pub(crate) const fn with_unread(self, unread: fn(&Node<'_>) -> Vec<Unread>) -> Self {
+        Self { unread, ..self }
+    }
+}

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::{Action, Finding, Scope};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use syringe_core::classification::Class;
 use syringe_core::pci::PciAddress;
 
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::input::node::Gpu;
     use crate::input::node::UNKNOWN_NODE_NAME;
-    use crate::rule::declaration::{About, InPlan, Rule};
+    use crate::rule::{About, InPlan, Rule};
     use syringe_core::classification::{ActionCode, Severity};
 
     const RULE: Rule = Rule {

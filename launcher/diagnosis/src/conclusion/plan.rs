@@ -9,8 +9,7 @@ use crate::evidence::Label;
 use crate::finding::Plan;
 use crate::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU};
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::InPlan;
-use crate::rule::draft::Draft;
+use crate::rule::{Draft, InPlan};
 use syringe_core::classification::{ActionCode, Severity};
 
 /// Maximum number of process ids in a step.

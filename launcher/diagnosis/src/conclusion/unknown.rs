@@ -5,7 +5,7 @@
 
 use crate::conclusion::ruled_out::FaultsRuledOut;
 use crate::input::node::Node;
-use crate::rule::group::Unread;
+use crate::rule::Unread;
 use syringe_core::facts::kubernetes::node::UnreadInput;
 use syringe_core::report::{Report, Status};
 use syringe_core::section_name::SectionName;

@@ -4,7 +4,7 @@
 //! codes use it.
 
 use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue::Ageing;

@@ -125,12 +125,12 @@ pub(crate) const TOOLKIT_DOC: Option<&str> = Some("https://github.com/NVIDIA/nvi
 ///     means "Meaning of a finding.", reads "section.field, kubernetes.field"[, about Workload][, in_plan PowerCycle];
 /// ```
 macro_rules! rules {
-    (about $about:ident; $($rules:tt)*) => { $crate::rule::declaration::rules!(@$about $($rules)*); };
+    (about $about:ident; $($rules:tt)*) => { $crate::rule::rules!(@$about $($rules)*); };
     (@$all:ident $($name:ident: $id:literal $severity:ident $class:ident $reference:ident,
         $title:literal, $action:ident $advice:literal, means $meaning:literal, reads $facts:literal
         $(, about $about:ident)? $(, in_plan $effect:ident)?;)*) => {
-        const ABOUT: $crate::rule::declaration::About = $crate::rule::declaration::About::$all;
-        $(pub(crate) const $name: $crate::rule::declaration::Rule = $crate::rule::declaration::Rule {
+        const ABOUT: $crate::rule::About = $crate::rule::About::$all;
+        $(pub(crate) const $name: $crate::rule::Rule = $crate::rule::Rule {
             id: $id,
             title: $title,
             severity: syringe_core::classification::Severity::$severity,
@@ -141,11 +141,11 @@ macro_rules! rules {
             meaning: $meaning,
             reads: $facts,
             about: ABOUT,
-            in_plan: $crate::rule::declaration::InPlan::None,
-        }$(.about($crate::rule::declaration::About::$about))?$(.in_plan($crate::rule::declaration::InPlan::$effect))?;)*
+            in_plan: $crate::rule::InPlan::None,
+        }$(.about($crate::rule::About::$about))?$(.in_plan($crate::rule::InPlan::$effect))?;)*
         /// The rules of this group.
-        pub(crate) const RULES: &[$crate::rule::declaration::Rule] = &[$($name),*];
+        pub(crate) const RULES: &[$crate::rule::Rule] = &[$($name),*];
     };
-    ($($rules:tt)*) => { $crate::rule::declaration::rules!(@Gpus $($rules)*); };
+    ($($rules:tt)*) => { $crate::rule::rules!(@Gpus $($rules)*); };
 }
 pub(crate) use rules;

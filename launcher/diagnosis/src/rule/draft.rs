@@ -6,7 +6,7 @@ use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::Scope;
 use crate::input::node::{Gpu, Recovered};
-use crate::rule::declaration::Rule;
+use crate::rule::Rule;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
 

@@ -5,9 +5,7 @@
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::rules;
-use crate::rule::draft::Draft;
-use crate::rule::group::{RuleGroup, Unread};
+use crate::rule::{Draft, Unread, rules};
 use crate::rules::containers::runtime;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::cdi::{Cdi, CdiSpec, StaleDevice};
@@ -58,10 +56,8 @@ rules! {
 /// Maximum number of names from one list.
 const NAMED: usize = 3;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_unread(unread_files);
-
 /// Findings about the CDI specifications. Names are compared only if there is no other finding.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let cdi = node.host().and_then(|host| host.cdi.as_ref());
     let (Some(runtime), Some(cdi)) = (runtime::of_node(node), cdi) else { return Vec::new() };
     // Without a driver no specification can be correct; without GPU containers none is needed.
@@ -86,7 +82,7 @@ fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// Files that could not be read. They do not show a fault: perhaps no container asks for their devices.
-fn unread_files(node: &Node<'_>) -> Vec<Unread> {
+pub(super) fn unread_files(node: &Node<'_>) -> Vec<Unread> {
     let cdi = node.host().and_then(|host| host.cdi.as_ref()).filter(|_| runtime::of_node(node).is_some());
     let names: Vec<String> = cdi.iter().flat_map(|cdi| &cdi.unread).map(|file| path(file)).collect();
     if names.is_empty() {

@@ -2,9 +2,7 @@
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::{Rule, TOOLKIT_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, Rule, TOOLKIT_DOC, rules};
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 
 rules! {
@@ -38,10 +36,8 @@ const NAMED: usize = 4;
 /// Values of `NVIDIA_VISIBLE_DEVICES` that request no GPU.
 const NO_GPU: [&str; 3] = ["", "none", "void"];
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
 /// Findings about devices that the container should be able to open, but cannot.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(container) = node.host().and_then(|host| host.container.as_ref()) else { return Vec::new() };
     let wanted = container.visible_devices.as_deref().filter(|value| !NO_GPU.contains(value));
     if let (Some(wanted), true) = (wanted, container.devices.is_empty()) {

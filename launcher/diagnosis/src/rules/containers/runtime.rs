@@ -7,9 +7,7 @@
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
-use crate::rule::declaration::rules;
-use crate::rule::draft::Draft;
-use crate::rule::group::{RuleGroup, Unread};
+use crate::rule::{Draft, Unread, rules};
 use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
@@ -67,10 +65,8 @@ const SETTLING: SignedDuration = SignedDuration::from_mins(5);
 /// A node that booted less than this ago may still be configuring its runtime.
 const BOOTING_SECONDS: u64 = 600;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_unread(unread_handler);
-
 /// One finding for each handler that cannot work, then for the configuration as a whole.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(runtime) = of_node(node).filter(|_| node.listed().next().is_some() && !is_booting(node)) else {
         return Vec::new();
     };
@@ -129,7 +125,7 @@ fn used(cluster: &KubernetesFacts, runtime: &ContainerRuntime) -> Vec<Used> {
 }
 
 /// A handler that a pod of the node uses, and that may be in a file which could not be read.
-fn unread_handler(node: &Node<'_>) -> Vec<Unread> {
+pub(super) fn unread_handler(node: &Node<'_>) -> Vec<Unread> {
     let Some(runtime) = of_node(node).filter(|runtime| !runtime.complete) else { return Vec::new() };
     let is_listed = |used: &Used| runtime.handlers.iter().any(|handler| handler.name == used.handler);
     let used = used(node.kubernetes, runtime).into_iter().find(|used| !is_listed(used));

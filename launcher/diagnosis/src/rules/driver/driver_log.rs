@@ -1,9 +1,7 @@
 //! Driver lines in the kernel log that are not Xids.
 
 use crate::input::node::Node;
-use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, XID_DOC, rules};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
@@ -39,9 +37,7 @@ rules! {
         reads "xid: assertion lines";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let broken = node.driver.is_broken();
     let table = [
         (Kind::PeermemError, PEERMEM, false),

@@ -5,9 +5,7 @@
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::{OPERATOR_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, OPERATOR_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::driver_load::DriverLoad;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -39,8 +37,6 @@ rules! {
         reads "host.driver, host.driver_load, xid: module_refused";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
 /// Returns the reason why the driver is not loaded, if the facts show one.
 pub(super) fn reason(node: &Node<'_>) -> Option<Draft> {
     let load = node.host().and_then(|host| host.driver_load.as_ref());
@@ -49,7 +45,7 @@ pub(super) fn reason(node: &Node<'_>) -> Option<Draft> {
 
 /// The reason if only the kernel log was read: the module may have been loaded in another way. Otherwise, the reason is part
 /// of the finding about NVML.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if node.host().is_some() || node.inventory().is_some() {
         return Vec::new();
     }

@@ -3,9 +3,7 @@
 use crate::evidence;
 use crate::input::driver::{Driver, Refusal};
 use crate::input::node::Node;
-use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, Rule, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, Rule, rules};
 use crate::rules::driver::driver_not_loaded;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host::DriverVersions;
@@ -58,10 +56,8 @@ rules! {
         reads "host.pci_gpus, host.modules";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
 /// Returns a finding if NVML cannot be used.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let draft = match node.driver {
         Driver::Usable => timed_out_later(node),
         Driver::Nouveau => Some(nouveau(node)),

@@ -4,9 +4,7 @@ use crate::input::node::{Gpu, Node};
 use crate::input::processes::stuck_on;
 use crate::input::timeline::{AFTERMATH, concerns, follows, is_off_bus, is_xid};
 use crate::input::xids;
-use crate::rule::declaration::{XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, XID_DOC, rules};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
@@ -32,10 +30,8 @@ rules! {
         reads "inventory.gsp_enabled";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
 /// Findings from Xid 119, 120 and 175, from other GSP lines, and about GPUs without GSP firmware.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let positions = |gpu| -> Vec<usize> {
         let of_gpu = node.timeline.unexplained().filter(|(_, event)| is_xid(event, &xids::GSP) && concerns(event, gpu));

@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use crate::evidence;
 use crate::input::gpu::POSSIBLE_CELSIUS;
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::{NVML_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, NVML_DOC, rules};
 
 rules! {
     SAME_IDENTITY: "gpu-identity-ambiguous" Warning Driver NVML_DOC, "Several GPUs report the same identity",
@@ -32,9 +30,7 @@ const MAX_MILLIWATTS: u32 = 10_000_000;
 /// PCIe has no wider link.
 const MAX_LANES: u32 = 32;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = same_identity(node).into_iter().collect();
     for gpu in &node.gpus {
         let values = impossible(node, gpu);

@@ -7,9 +7,7 @@ use crate::evidence;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::timeline::{concerns, is_xid};
 use crate::input::xids;
-use crate::rule::declaration::{MEMORY_DOC, RETIREMENT_DOC, XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::{RuleGroup, Unread};
+use crate::rule::{Draft, MEMORY_DOC, RETIREMENT_DOC, Unread, XID_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
 use syringe_core::facts::kernel_log::KernelEvent;
@@ -127,9 +125,7 @@ const PAGES_NEAR_LIMIT: u32 = 60;
 /// The RMA criterion of NVIDIA is more than 15 double-bit pages that still grow.
 const DOUBLE_BIT_PAGES: u32 = 15;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_unread(unread_product);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let ecc = node.ecc_of(gpu);
@@ -367,7 +363,7 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 }
 
 /// GPUs with ECC off and an unknown product: on some products this is the default, on others a fault.
-fn unread_product(node: &Node<'_>) -> Vec<Unread> {
+pub(super) fn unread_product(node: &Node<'_>) -> Vec<Unread> {
     let off = |gpu: &&Gpu| {
         let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode);
         gpu.name.is_none() && mode.is_some_and(|mode| !mode.current && !mode.pending)

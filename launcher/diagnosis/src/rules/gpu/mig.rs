@@ -1,9 +1,7 @@
 //! MIG: pending mode changes, and GPUs with MIG enabled but without instances.
 
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::{MIG_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, MIG_DOC, rules};
 use syringe_core::facts::Mode;
 
 rules! {
@@ -18,9 +16,7 @@ rules! {
         reads "mig.mode, mig.devices", about Unavailable;
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect()
 }
 

@@ -5,9 +5,7 @@
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, rules};
 use syringe_core::classification::Severity;
 use syringe_core::facts::clock_events;
 use syringe_core::facts::clock_events::{FAULTS, HARDWARE_THERMAL, POWER_BRAKE, POWER_CAP, SLOWDOWN};
@@ -50,9 +48,7 @@ pub(crate) const LOADED_PERCENT: u32 = 80;
 /// Limits below this percentage of the default are a finding. Smaller reductions are usually intended.
 const NOTABLE_LIMIT_PERCENT: u64 = 80;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let unplugged = node.gpu_problem(gpu, &["insufficient_power"]);

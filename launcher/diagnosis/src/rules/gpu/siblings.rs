@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::{DEBUG_DOC, Rule, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
 use crate::rules::gpu::power;
 use crate::rules::gpu::power::LOADED_PERCENT;
 use syringe_core::classification::Severity;
@@ -54,9 +52,7 @@ const WARM_CELSIUS: i32 = 65;
 /// The clocks of identical boards differ by a few percent only.
 const SLOWER_PERCENT: u64 = 80;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut groups: BTreeMap<&str, Vec<&Gpu>> = BTreeMap::new();
     for gpu in node.answering() {
         groups.entry(gpu.name.as_deref().unwrap_or_default()).or_default().push(gpu);

@@ -10,9 +10,7 @@ use jiff::SignedDuration;
 use crate::evidence;
 use crate::input::gpu::PLAUSIBLE_CELSIUS;
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, rules};
 use syringe_core::classification::Severity;
 use syringe_core::facts::clock_events;
 use syringe_core::facts::clock_events::{HARDWARE_THERMAL, SOFTWARE_THERMAL};
@@ -57,9 +55,7 @@ const NOTABLE_SHARE: u64 = 20;
 /// Shorter slowdowns are normal.
 const LEAST: SignedDuration = SignedDuration::from_mins(10);
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let Some(now) = node.telemetry_of(gpu) else { continue };

@@ -6,9 +6,7 @@
 use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
 use crate::input::timeline::{concerns, is_off_bus, is_xid, precedes};
-use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, XID_DOC, rules};
 use crate::rules::gpu::refused_gpus::refused_at_load;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::device_names::DeviceNames;
@@ -58,10 +56,8 @@ rules! {
         reads "host.pci_gpus";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
 /// Returns one finding for each GPU that cannot be used.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect();
     drafts.extend(off_bus_elsewhere(node));
     drafts.extend(uninitialised_somewhere(node, &drafts));

@@ -5,9 +5,7 @@
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::{DEBUG_DOC, PLUGIN_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::report::Problem;
@@ -64,9 +62,7 @@ rules! {
 /// Devices named in one line of evidence.
 const NAMED: usize = 4;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = counts(node);
     drafts.extend(offers(node));
     drafts.extend(kubelet(node));

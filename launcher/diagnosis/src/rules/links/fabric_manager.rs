@@ -2,9 +2,7 @@
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::{FABRIC_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, FABRIC_DOC, rules};
 use syringe_core::classification::Severity;
 
 rules! {
@@ -16,9 +14,7 @@ rules! {
         reads "topology.nvswitches, topology.fabric, host.daemons";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     fabric_manager(node).into_iter().collect()
 }
 

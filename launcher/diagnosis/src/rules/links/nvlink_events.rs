@@ -12,9 +12,7 @@ use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
 use crate::input::timeline::{concerns, follows, is_xid};
 use crate::input::xids;
 use crate::rule::aging;
-use crate::rule::declaration::{FABRIC_DOC, Rule, XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, FABRIC_DOC, Rule, XID_DOC, rules};
 use crate::rules::links::nvlink_state::{active, down, links_are_down};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -52,9 +50,7 @@ rules! {
 /// Maximum time between the reports of both ends of a link.
 const SAME_FAULT: SignedDuration = SignedDuration::from_secs(10);
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let handled: Vec<usize> = switches(node, &mut drafts);
     for gpu in &node.gpus {

@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::{FABRIC_DOC, XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, FABRIC_DOC, XID_DOC, rules};
 use crate::rules::links::fabric_manager;
 use syringe_core::classification::Severity;
 use syringe_core::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
@@ -56,9 +54,7 @@ const OUTLIER_LEAST: u64 = 100;
 /// Counters for which one error is too many: the link was retrained, or retraining failed.
 const GRAVE_COUNTERS: [&str; 4] = ["recovery", "link_recovery_failed", "ecc", "malformed_packets"];
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in node.answering() {
         let Some(topology) = node.topology_of(gpu) else { continue };

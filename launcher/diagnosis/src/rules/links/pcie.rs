@@ -8,9 +8,7 @@ use crate::finding::Scope;
 use crate::input::log_window;
 use crate::input::node::{Gpu, Node, Recovered};
 use crate::input::timeline::{concerns, is_off_bus};
-use crate::rule::declaration::{AER_DOC, DEBUG_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{AER_DOC, DEBUG_DOC, Draft, rules};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::topology::{GpuTopology, PcieHop};
 
@@ -82,9 +80,7 @@ const MANY_CORRECTED: u64 = 1000;
 /// Limit of replays per minute and lane in DCGM, in hundredths, for generation 1 to 6.
 const REPLAYS_PER_LANE: [u64; 6] = [15, 30, 48, 96, 192, 384];
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         // Link errors of a GPU that fell off the bus are a consequence.

@@ -1,9 +1,7 @@
 //! Errors of other devices of the machine in the kernel log: machine checks (CPU, host memory, PCIe) and network cards.
 
 use crate::input::node::Node;
-use crate::rule::declaration::{DEBUG_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, rules};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::KernelEventKind as Kind;
 
@@ -20,9 +18,7 @@ rules! {
         reads "xid: network cards";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let harmless = |sub: Option<&str>| matches!(sub, Some("firmware_corrected" | "memory_corrected" | "logged"));
     let (corrected, grave): (Vec<_>, Vec<_>) =

@@ -10,9 +10,7 @@ use crate::input::node::{Gpu, Node};
 use crate::input::timeline::concerns;
 use crate::input::xids;
 use crate::rule::aging;
-use crate::rule::declaration::{Rule, XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, Rule, XID_DOC, rules};
 use syringe_core::classification::Class;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
@@ -81,10 +79,8 @@ const MANY_PROCESSES: usize = 20;
 /// A workload that also fails on other GPUs is the cause itself, unless it fails on this GPU this many times as often.
 const FAR_MORE: usize = 4;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
 /// Findings from Xids, per GPU and for addresses that no GPU has.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in gpus(node) {
         drafts.extend(applications(node, &gpu));

@@ -6,9 +6,7 @@ use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::input::timeline::is_xid;
 use crate::rule::aging;
-use crate::rule::declaration::{XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, XID_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
@@ -23,9 +21,7 @@ rules! {
         reads "xid";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let again = recurring(node);
     let history = history(node).map(|draft| match again.is_empty() {
         true => draft,

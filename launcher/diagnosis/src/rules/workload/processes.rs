@@ -6,9 +6,7 @@
 use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
 use crate::input::processes::{MIN_BYTES, StuckReason, is_service, stuck_reason};
-use crate::rule::declaration::{DEBUG_DOC, Rule, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::processes::{GpuProcess, Processes};
@@ -50,9 +48,7 @@ rules! {
         reads "processes.host_pid_namespace";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     if let Some(section) = node.processes() {
         for process in &section.processes {

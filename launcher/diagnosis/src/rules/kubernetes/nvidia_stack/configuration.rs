@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::{plugin_service, pods};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::nvidia_stack::rules::{INOTIFY, NOT_DEPLOYED, RUNTIME_RESTARTED, TWO_PLUGINS};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};

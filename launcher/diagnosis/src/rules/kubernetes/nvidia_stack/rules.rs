@@ -1,6 +1,6 @@
 //! The rules of NVIDIA's stack.
 
-use crate::rule::declaration::{OPERATOR_DOC, PLUGIN_DOC, TOOLKIT_ISSUE, rules};
+use crate::rule::{OPERATOR_DOC, PLUGIN_DOC, TOOLKIT_ISSUE, rules};
 
 rules! {
     BROKEN_DRIVER: "stack-broken-at-driver" Critical Driver OPERATOR_DOC, "The driver pod does not start",

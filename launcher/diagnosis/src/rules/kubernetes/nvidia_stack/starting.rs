@@ -3,8 +3,7 @@
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
-use crate::rule::declaration::About;
-use crate::rule::draft::Draft;
+use crate::rule::{About, Draft};
 use crate::rules::kubernetes::gpus::NOT_ADVERTISED;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};

@@ -4,7 +4,7 @@
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::usage::rules::{LICENSE_UNKNOWN, UNLICENSED};
 use syringe_core::facts::inventory::VgpuLicense;
 

@@ -6,7 +6,7 @@
 use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME};
 use crate::input::stack::pods;
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::gpus::UNALLOCATABLE;
 use crate::rules::kubernetes::usage::rules::MARKED_UNHEALTHY;
 use syringe_core::classification::Severity;

@@ -1,6 +1,6 @@
 //! The rules of this group.
 
-use crate::rule::declaration::{NVML_DOC, PLUGIN_DOC, TOOLKIT_DOC, rules};
+use crate::rule::{NVML_DOC, PLUGIN_DOC, TOOLKIT_DOC, rules};
 
 /// NVIDIA on the restrictions of an unlicensed vGPU.
 const VGPU_DOC: Option<&str> = Some("https://docs.nvidia.com/vgpu/latest/grid-licensing-user-guide/index.html");

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::input::processes::{MIN_BYTES, is_service};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::usage::rules::SHARED_MEMORY_FULL;
 use syringe_core::classification::Severity;
 use syringe_core::device_names::DeviceNames;

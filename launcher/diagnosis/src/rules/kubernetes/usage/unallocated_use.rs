@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::processes::{MIN_BYTES, is_service};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::usage::allocations::Allocations;
 use crate::rules::kubernetes::usage::rules::UNALLOCATED_USE;
 use syringe_core::device_names::DeviceNames;

@@ -2,7 +2,7 @@
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::usage::allocations::Allocations;
 use crate::rules::kubernetes::usage::rules::WITHOUT_GPU;
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};

@@ -18,7 +18,7 @@ pub(crate) struct RuleGroup {
 /// A fact that was not read.
 pub(crate) struct Unread {
     pub(crate) fact: Unknown,
-    /// Whether the node cannot be called healthy without the fact.
+    /// True if the node cannot be called healthy without the fact.
     pub(crate) decides: bool,
 }
 

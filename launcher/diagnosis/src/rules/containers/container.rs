@@ -11,15 +11,15 @@ rules! {
         RestartPod "Restart the pod to restore access; the GPUs are healthy. A systemd reload removes the access \
             again, unless the container toolkit on {node} uses CDI, or /dev/char has links to the NVIDIA devices \
             (nvidia-ctk system create-dev-char-symlinks).",
-        means "The device cgroup of a container does not allow the GPU devices that it has, as after a reload of \
-            systemd. New CUDA calls in it fail.",
+        means "The device cgroup of a container does not allow the GPU devices that it has, for example after a reload \
+            of systemd. New CUDA calls in it fail.",
         reads "host.container";
     NONE: "container-without-devices" Critical Driver TOOLKIT_DOC,
         "A container that requests GPUs has no GPU device files",
         UpdateSoftware "Check on {node} that containers run with the NVIDIA runtime or CDI (runtimeClassName, \
             configuration of the runtime), then restart the pod.",
-        means "A container is to see GPUs by NVIDIA_VISIBLE_DEVICES, but has no device file of one: it was started \
-            without NVIDIA's runtime.",
+        means "NVIDIA_VISIBLE_DEVICES of a container requests GPUs, and the container has no GPU device file: it was \
+            started without NVIDIA's runtime.",
         reads "host.container";
     STALE_AFTER: "container-device-stale" Critical Driver TOOLKIT_DOC,
         "A container has device files from an earlier driver load",

@@ -7,8 +7,8 @@ rules! {
     PERSISTENCE: "persistence-off" Warning Driver PERSISTENCE_DOC, "Persistence mode is off",
         UpdateSoftware "Run nvidia-persistenced on {node}. Without it, the GPU state and the volatile error counters \
             are reset when the last client exits.",
-        means "Without persistence mode the driver initializes a GPU for each first client and forgets its volatile \
-            counters after the last.",
+        means "Without persistence mode the driver initializes a GPU for each first client, and resets its volatile \
+            counters when the last client exits.",
         reads "inventory.persistence_mode, host.daemons";
 }
 

@@ -12,8 +12,8 @@ rules! {
     GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not respond",
         DrainAndReset "Drain {node}, stop all processes on {gpu} and reset it. If a process cannot be killed, reboot \
             {node}.",
-        means "The firmware processor of a GPU does not answer the driver. Calls to the GPU hang or fail until it is \
-            reset.",
+        means "The firmware processor of a GPU does not respond to the driver. Calls to the GPU hang or fail until it \
+            is reset.",
         reads "xid: 119, 120";
     GSP_SEVERAL: "gsp-failed-on-several" Fatal Driver XID_DOC, "GSP firmware fails on several GPUs",
         DrainAndReboot "Drain and reboot {node}. Failures on several GPUs indicate the driver, the firmware or the \
@@ -85,7 +85,7 @@ fn gsp_lines(node: &Node<'_>, failing: &[&Gpu]) -> Vec<Draft> {
     drafts
 }
 
-/// If the driver rate-limits GSP errors, its log line says that the GPU likely needs a reset.
+/// If the driver rate-limits GSP errors, it also logs that the GPU likely needs a reset.
 fn gsp_logged(draft: Draft, events: &[&KernelEvent]) -> Draft {
     let draft = draft.with_events(events.iter().copied());
     if events.iter().all(|event| event.kind != Kind::GspRateLimit) {

@@ -14,13 +14,12 @@ rules! {
         UpdateSoftware "Do not act on a single GPU of {node}: NVML reports the same identity for several GPUs. Check \
             the driver and the NVML library (a mock, a wrong library, an InfoROM written twice), then run the \
             diagnosis again.",
-        means "Several GPUs answer with the same UUID or PCI address, so that facts cannot be assigned to one of \
-            them.",
+        means "Several GPUs report the same UUID or PCI address, so that facts cannot be assigned to one of them.",
         reads "inventory.gpus";
     IMPOSSIBLE: "sensor-value-implausible" Warning Driver NVML_DOC, "NVML returns implausible values",
         UpdateSoftware "Do not rely on the NVML values of {gpu} on {node}. Check that the NVML library matches the \
             driver, then run the diagnosis again.",
-        means "NVML gave values that are physically impossible. They are not used.",
+        means "NVML returned values that are physically impossible. They are not used.",
         reads "telemetry, ecc (problems)";
 }
 

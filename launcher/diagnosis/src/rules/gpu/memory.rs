@@ -1,6 +1,6 @@
 //! Memory errors and repairs, from the counters, the row remapper and the memory Xids.
 //!
-//! The state in NVML has priority over the log: an Xid 63 means that a repair was recorded, and only NVML tells whether
+//! The state in NVML has priority over the log: an Xid 63 means that a repair was recorded, and only NVML shows whether
 //! it is pending. Aggregate counters are the history of the board, not its current state.
 
 use crate::evidence;
@@ -58,8 +58,8 @@ rules! {
         means "A memory error reached programs that it does not belong to. Results of all of them can be wrong.",
         reads "xid: 95";
     CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
-        DrainAndReset "Restart the affected application; other work on {gpu} may continue. Do not schedule new work on {gpu} of \
-            {node}, and reset it at the next drain.",
+        DrainAndReset "Restart the affected application; other work on {gpu} may continue. Do not schedule new work on \
+            {gpu} of {node}, and reset it at the next drain.",
         means "A memory error that could not be corrected ended the program that used the memory. Other programs were \
             not affected.",
         reads "xid: 48, 94, ecc.volatile", in_plan OtherWorkContinues;
@@ -70,8 +70,8 @@ rules! {
     UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC,
         "Uncorrected memory errors since the driver was loaded",
         Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs. Reset it at the next drain of {node}.",
-        means "The GPU counts memory errors that could not be corrected since the driver was loaded, and no Xid tells \
-            more.",
+        means "The GPU counts memory errors that could not be corrected since the driver was loaded, and the log has \
+            no Xid about them.",
         reads "ecc.volatile";
     STORM: "ecc-correctable-storm" Warning Hardware XID_DOC, "Very many corrected memory errors",
         Watch "No immediate action: corrected errors do not affect data. Watch {gpu} for row remaps, and run a \
@@ -99,7 +99,7 @@ rules! {
     ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is disabled",
         UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained. \
             Without ECC, memory errors are neither detected nor repaired.",
-        means "ECC is off on a GPU that has it: memory errors are neither corrected nor noticed.",
+        means "ECC is off on a GPU that has it: memory errors are neither corrected nor detected.",
         reads "ecc.mode, inventory.ecc_mode";
     ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "ECC mode change pending: takes effect after a reboot",
         DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.",
@@ -107,7 +107,7 @@ rules! {
         reads "ecc.mode";
     INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM is corrupted",
         ContactVendor "Have {gpu} of {node} inspected: its stored counters and settings are not reliable.",
-        means "The checksum of the board's own store of settings and counters does not match.",
+        means "The checksum of the InfoROM, which stores settings and counters of the board, does not match.",
         reads "ecc.inforom_valid, xid";
     REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC,
         "Hardware repair pending: takes effect after a GPU reset",
@@ -289,7 +289,7 @@ fn since_load(volatile: &ErrorCounts) -> Option<String> {
     Some(format!("uncorrected since driver load: {uncorrected}{places}"))
 }
 
-/// Counters without an Xid.
+/// Error counters, if no Xid reports the errors.
 fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     let lifetime = ecc.aggregate.uncorrected.filter(|&count| count > 0);
     let lifetime_words = lifetime.map(|count| format!("uncorrected over the lifetime of the board: {count}"));

@@ -60,8 +60,8 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     for gpu in &node.gpus {
         let Some(at) = drafts.iter().position(|draft| is_recommendation(draft) && draft.is_on(gpu)) else { continue };
         let recommendation = drafts.remove(at);
-        let grave = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
-        match drafts.iter_mut().filter(grave).max_by_key(|draft| draft.severity) {
+        let is_severe = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
+        match drafts.iter_mut().filter(is_severe).max_by_key(|draft| draft.severity) {
             Some(draft) => join(draft, recommendation),
             None => drafts.push(recommendation),
         }

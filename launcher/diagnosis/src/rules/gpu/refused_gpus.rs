@@ -14,13 +14,13 @@ rules! {
         "The firmware assigned no usable memory region (BAR) to the GPU",
         UpdateSoftware "Enable 'Above 4G Decoding' (and large BARs) in the firmware of {node}, or boot it with \
             pci=realloc. The driver cannot start {gpu} without its BAR.",
-        means "The firmware of the server gave the GPU no region for its memory (BAR), so that the driver refuses it.",
+        means "The firmware of the server assigned no memory region (BAR) to the GPU, so the driver refuses it.",
         reads "xid: driver lines";
     WRONG_DRIVER: "driver-wrong-kernel-module-type" Fatal Driver DEBUG_DOC, "The installed driver does not support the GPU",
-        UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other flavor of its \
-            kernel modules.",
-        means "The installed kernel module does not support this GPU: the open one does not support GPUs before \
-            Turing, the closed one none from Blackwell on.",
+        UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other type of kernel \
+            modules (open or proprietary).",
+        means "The installed kernel module does not support this GPU: the open module supports Turing and later, the \
+            proprietary module supports GPUs before Blackwell.",
         reads "xid: driver lines, host.driver", about Driver;
 }
 

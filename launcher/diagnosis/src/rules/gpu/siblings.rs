@@ -15,7 +15,8 @@ use syringe_core::facts::clock_events;
 
 rules! {
     VBIOS: "sibling-vbios-differs" Info Driver DEBUG_DOC, "VBIOS differs from the other GPUs of the node",
-        Watch "No action by itself (a replaced board?). If only {gpu} of {node} has problems, update its VBIOS.",
+        Watch "No action needed on its own; a board may have been replaced. If only {gpu} of {node} has problems, \
+            update its VBIOS.",
         means "GPUs of one model have different firmware (VBIOS).",
         reads "inventory.vbios_version";
     MEMORY: "sibling-memory-differs" Warning Hardware DEBUG_DOC, "Memory size differs from the other GPUs of the node",
@@ -40,7 +41,7 @@ rules! {
         reads "telemetry.clocks, telemetry.utilization";
 }
 
-/// Fewer have no majority.
+/// Fewer GPUs have no majority.
 const MIN_GPUS: usize = 3;
 
 /// The position in the air stream explains about 10 °C.
@@ -60,7 +61,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for group in groups.into_values().filter(|group| group.len() >= MIN_GPUS) {
         let inventory = |gpu: &Gpu| node.inventory_of(gpu);
-        // Several differing GPUs are another batch; a single one was replaced.
+        // Several GPUs with another VBIOS are another batch; a single one was replaced.
         let vbios = odd(VBIOS, &group, |gpu| inventory(gpu)?.vbios_version.as_deref().map(evidence::data));
         if let [_] = vbios.as_slice() {
             drafts.extend(vbios);

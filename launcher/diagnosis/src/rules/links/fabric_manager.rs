@@ -8,8 +8,8 @@ use syringe_core::classification::Severity;
 rules! {
     NO_FABRIC_MANAGER: "fabric-manager-not-running" Critical Fabric FABRIC_DOC,
         "Fabric Manager is not running on an NVSwitch system",
-        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on \
-            GPUs that are not registered.",
+        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on GPUs \
+            that are not registered.",
         means "The board has NVSwitches, and Fabric Manager does not run. CUDA cannot initialize on the GPUs.",
         reads "topology.nvswitches, topology.fabric, host.daemons";
 }

@@ -13,8 +13,8 @@ use syringe_core::unknown::Unknown;
 
 rules! {
     SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers only a short time",
-        Watch "Look for older Xids of {node} where logs are stored (journal, log system), or enlarge the kernel \
-            buffer (log_buf_len).",
+        Watch "Look for older Xids of {node} where logs are stored (journal, log system), or enlarge the kernel buffer \
+            (log_buf_len).",
         means "The kernel log that could be read begins recently. Older events are not known.",
         reads "xid.coverage, host.uptime_seconds";
     LOST: "kernel-log-lost-records" Info Driver None, "Kernel log records were overwritten",

@@ -10,10 +10,10 @@ use crate::input::xids;
 use crate::rule::{DEBUG_DOC, Draft, rules};
 
 rules! {
-    WAITS: "job-waits-for-lost-gpu" Warning Application DEBUG_DOC, "Other GPUs wait for a lost GPU",
+    WAITS: "job-waits-for-lost-gpu" Warning Application DEBUG_DOC, "A job waits for a lost GPU",
         RestartPod "Stop the job that uses {gpu} and the lost GPU: it waits forever and computes nothing. Restart it \
             without that GPU.",
-        means "Several GPUs show full load at low power while another GPU of the job is gone: the job waits and will \
+        means "Several GPUs show full load at low power while another GPU of the job is lost: the job waits and will \
             not finish.",
         reads "telemetry.utilization, telemetry.power, inventory.gpus, xid";
 }

@@ -13,12 +13,12 @@ pub(super) fn downgrade_findings(node: &Node<'_>, drafts: &mut [Draft]) -> bool 
     if node.stack.advertises_gpus {
         return false;
     }
-    let Some((who, explains_driver)) = on_its_way(node) else { return false };
+    let Some((starting, explains_driver)) = on_its_way(node) else { return false };
     let explained = |draft: &&mut Draft| {
         draft.rule.id == NOT_ADVERTISED.id || explains_driver && draft.rule.about == About::DriverAbsent
     };
     let Some(draft) = drafts.iter_mut().find(explained) else { return false };
-    *draft = draft.clone().with_severity(Severity::Info).with_evidence(who).with_action(
+    *draft = draft.clone().with_severity(Severity::Info).with_evidence(starting).with_action(
         ActionCode::Watch,
         "Diagnose {node} again in some minutes: NVIDIA's stack is still starting there.",
     );

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The kubelet allocates devices before it starts a container, and the probe reads allocations and processes on the same node within
-//! milliseconds. So a container that has run for a minute is in the allocations; a second reading would say the same.
+//! milliseconds. So a container that has run for a minute is in the allocations; a second reading would have the same result.
 
 mod allocations;
 mod license;

@@ -87,7 +87,7 @@ impl schemars::JsonSchema for PciAddress {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "description": "PCI address, dddddddd:bb:dd.f" })
+        schemars::json_schema!({ "type": "string", "format": "pci-address", "description": "PCI address, dddddddd:bb:dd.f" })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::section_name::SectionName;
 #[serde(default)]
 pub struct Unknown {
     /// Sections of the report, separated by commas, or another source of facts: `pods`, `events`.
+    #[cfg_attr(feature = "schema", schemars(extend("x-text" = "own")))]
     pub section: String,
     /// NVML index, if it is about one GPU.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-/// A program, compressed.
+/// A compressed program.
 #[derive(Debug)]
 pub(crate) struct CarriedProgram {
     /// Its architecture: `x86_64` or `aarch64`.
@@ -21,13 +21,12 @@ const PROGRAMS: &[CarriedProgram] = include!(concat!(env!("OUT_DIR"), "/carried.
 #[cfg(not(feature = "carry"))]
 const PROGRAMS: &[CarriedProgram] = &[];
 
-/// The programs that are carried.
 pub(crate) fn programs() -> &'static [CarriedProgram] {
     PROGRAMS
 }
 
 impl CarriedProgram {
-    /// The program.
+    /// Decompresses the program.
     ///
     /// # Errors
     /// When the file of this program is damaged.

@@ -1,4 +1,4 @@
-//! Time that goes on while this computer is suspended.
+//! A clock that also counts the time of a suspend.
 //!
 //! On Linux and macOS `Instant`, and so every timer of tokio, stands still during a suspend, while pods, tokens and users go
 //! on. Only two limits depend on that: a consent must not outlive its time, and a call that was suspended beyond its
@@ -7,9 +7,9 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
 
-/// A difference between the clocks from which on it is a suspend, or a clock that was set.
+/// Minimum difference between the clocks that counts as a suspend or as a clock that was set.
 const MIN_SUSPEND: Duration = Duration::from_secs(5);
-/// How often the clocks are compared.
+/// Interval of the comparison of the clocks.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The current time, with the time that this computer was suspended since the first call.
@@ -19,8 +19,8 @@ pub(crate) fn now() -> Instant {
     monotonic + monotonic.elapsed().max(wall.elapsed().unwrap_or_default())
 }
 
-/// Completes when `limit` has passed on the wall clock, but not on the monotonic one: after a suspend. Returns how long the
-/// suspend was.
+/// Completes when `limit` has passed on the wall clock but not on the monotonic clock, which means a suspend. Returns the length of
+/// the suspend.
 pub(crate) async fn suspended_beyond(limit: Duration) -> Duration {
     suspended_beyond_by(limit, SystemTime::now).await
 }

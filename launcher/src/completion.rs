@@ -1,5 +1,5 @@
-//! Completions for shells: commands and flags, and the names of nodes and contexts. Node names are asked from the cluster within a short
-//! time; without an answer there are none.
+//! Completions for shells: commands and flags, and the names of nodes and contexts. The names of nodes come from the cluster; there
+//! are none if it does not answer in a short time.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use kube_read::Failure;
 use kube_read::objects::node_labels::is_gpu_node;
 use kube_read::reads::nodes;
 
-/// The variable by which a shell asks for completions.
+/// Variable that a shell sets to get completions.
 pub(crate) const VARIABLE: &str = "COMPLETE";
-/// A person waits for the names.
+/// Timeout while a user waits at the prompt.
 const TIME: Duration = Duration::from_millis(1500);
 /// The name of this program as a kubectl plugin.
 const PLUGIN: &str = "kubectl-gpu_syringe";
-/// The program that kubectl asks for the completions of its plugin.
+/// The program that kubectl runs for the completions of its plugin.
 const PLUGIN_COMPLETER: &str = "kubectl_complete-gpu_syringe";
-/// Tells kubectl not to complete names of files.
+/// Directive for kubectl: no file names.
 const NO_FILES: &str = ":4";
 /// Arguments that name a node: of the tools, and of other commands.
 const NODE_ARGUMENTS: [&str; 2] = ["node", "node_name"];
@@ -41,7 +41,7 @@ pub(crate) fn with_names(command: Command) -> Command {
     command.mut_args(add).mut_subcommands(|sub| sub.mut_args(add))
 }
 
-/// Answers a shell or kubectl that asks for completions: `true` if one did.
+/// Prints completions if a shell or kubectl requested them, and returns `true` in that case.
 pub(crate) fn answer(command: fn() -> Command, argv: &[OsString]) -> bool {
     let program = argv.first().and_then(|path| std::path::Path::new(path).file_stem()?.to_str());
     if program == Some(PLUGIN_COMPLETER) {
@@ -83,7 +83,7 @@ pub(crate) fn script(shell: &str) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&script).into_owned())
 }
 
-/// The settings of the command line that is completed: what is before the word may name a context or a kubeconfig.
+/// The settings of the command line that is completed: it may name a context or a kubeconfig.
 fn settings() -> Option<Settings> {
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
     let command = Settings::augment_args(Command::new("settings")).ignore_errors(true);
@@ -97,13 +97,13 @@ fn context_names() -> Vec<CompletionCandidate> {
 }
 
 fn node_names() -> Vec<CompletionCandidate> {
-    let asking = async {
+    let reading = async {
         let settings = settings()?;
         let connection = settings.contexts().connect(None).await.ok()?;
         nodes::collect(&connection, None, is_gpu_node, |node| node.name_any()).await.ok()
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
-    let names = runtime.block_on(async { timeout(TIME, asking).await.ok().flatten() });
+    let names = runtime.block_on(async { timeout(TIME, reading).await.ok().flatten() });
     // A credential plugin that hangs must not keep the shell waiting.
     runtime.shutdown_background();
     names.into_iter().flat_map(|(_, names)| names).map(CompletionCandidate::new).collect()

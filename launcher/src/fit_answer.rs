@@ -8,36 +8,30 @@ use std::cmp::Reverse;
 
 use serde_json::{Map, Value, json};
 
+use crate::answer_shape::{AnswerShape, Text};
 use crate::byte_budget::{MAX_SIZE, size};
 
 /// The field that names the shortened lists and texts.
 pub(crate) const TRUNCATED: &str = "truncated";
-/// Fields whose keys are data: entries may be left out, unlike fields of a struct.
-const MAPS: [&str; 10] =
-    ["allocatable", "allocated", "capacity", "detail", "details", "errors", "labels", "models", "usual", "verdicts"];
-/// The map whose omitted keys are listed, not counted.
-const NAMED: &str = "detail";
-/// Texts that lose their meaning if they are shortened.
-const WHOLE_TEXTS: [&str; 3] = ["plan", "terminal_command", "token"];
 /// Lengths to which texts are shortened, one after the other, if lists of one entry are still too large.
 const TEXT_LENGTHS: [usize; 4] = [2000, 1000, 500, 200];
 /// A list loses this part of its entries in a step.
 const STEP: usize = 16;
 
 /// Cuts lists, then texts, until the answer fits.
-pub(crate) fn fit(answer: &mut Value) {
+pub(crate) fn fit(answer: &mut Value, shape: &AnswerShape) {
     let mut cut = Vec::new();
     while total(answer, &cut) > MAX_SIZE {
-        let Some(Found { path, .. }) = largest(answer, &mut Vec::new()) else { break };
+        let Some(Found { path, .. }) = largest(answer, shape, &mut Vec::new()) else { break };
         if !cut.contains(&path) {
             sort_worst_first(answer, &path);
             cut.push(path.clone());
         }
-        shorten(answer, &path);
+        shorten(answer, shape, &path);
     }
     for most in TEXT_LENGTHS {
         if total(answer, &cut) > MAX_SIZE {
-            shorten_texts(answer, "", most);
+            shorten_texts(answer, shape, most);
         }
     }
     if let (Value::Object(fields), false) = (answer, cut.is_empty()) {
@@ -54,7 +48,7 @@ fn total(answer: &Value, cut: &[Vec<Step>]) -> usize {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     Field(String),
-    ToolEntry(usize),
+    Index(usize),
 }
 
 /// The paths without indices, each once: `findings`, `telemetry.gpus`.
@@ -62,7 +56,7 @@ fn names(cut: &[Vec<Step>]) -> Vec<String> {
     let name = |path: &Vec<Step>| {
         let fields = path.iter().filter_map(|step| match step {
             Step::Field(name) => Some(name.as_str()),
-            Step::ToolEntry(_) => None,
+            Step::Index(_) => None,
         });
         fields.collect::<Vec<_>>().join(".")
     };
@@ -78,21 +72,19 @@ struct Found {
 }
 
 /// The largest list or map with more than one entry. A list within another one is found only if the outer has one entry.
-fn largest(value: &Value, path: &mut Vec<Step>) -> Option<Found> {
-    let own = match (value, path.last()) {
-        (Value::Array(list), Some(_)) if list.len() > 1 => Some(list.len()),
-        (Value::Object(map), Some(Step::Field(name))) if MAPS.contains(&name.as_str()) && map.len() > 1 => {
-            Some(map.len())
-        }
-        _ => None,
+fn largest(value: &Value, shape: &AnswerShape, path: &mut Vec<Step>) -> Option<Found> {
+    let can_be_cut = match value {
+        Value::Array(list) => list.len() > 1,
+        Value::Object(map) => shape.is_map() && map.len() > 1,
+        _ => false,
     };
-    if own.is_some() {
+    if can_be_cut {
         return Some(Found { path: path.clone(), size: size(value) });
     }
     let mut found: Option<Found> = None;
-    let mut descend = |step: Step, inner: &Value| {
+    let mut descend = |step: Step, inner: &Value, shape: &AnswerShape| {
         path.push(step);
-        let inner = largest(inner, path);
+        let inner = largest(inner, shape, path);
         path.pop();
         if let Some(inner) = inner
             && found.as_ref().is_none_or(|found| inner.size > found.size)
@@ -102,11 +94,11 @@ fn largest(value: &Value, path: &mut Vec<Step>) -> Option<Found> {
     };
     match value {
         Value::Array(list) => {
-            list.iter().enumerate().for_each(|(index, entry)| descend(Step::ToolEntry(index), entry));
+            list.iter().enumerate().for_each(|(index, entry)| descend(Step::Index(index), entry, shape.entry()));
         }
         Value::Object(fields) => {
             for (name, inner) in fields.iter().filter(|(name, _)| !is_part_of_another(fields, name)) {
-                descend(Step::Field(name.clone()), inner);
+                descend(Step::Field(name.clone()), inner, shape.field_or_entry(name));
             }
         }
         _ => {}
@@ -125,18 +117,18 @@ fn parent<'a>(answer: &'a mut Value, path: &[Step]) -> Option<(&'a mut Value, St
     for step in before {
         value = match step {
             Step::Field(name) => value.get_mut(name)?,
-            Step::ToolEntry(index) => value.get_mut(index)?,
+            Step::Index(index) => value.get_mut(index)?,
         };
     }
     Some((value, last.clone()))
 }
 
-/// Removes some entries, and counts them beside the list.
-fn shorten(answer: &mut Value, path: &[Step]) {
+/// Removes some entries, and counts them beside the list, or lists their keys if the type of the answer has a list for them.
+fn shorten(answer: &mut Value, shape: &AnswerShape, path: &[Step]) {
     let Some((parent, step)) = parent(answer, path) else { return };
     let list = match &step {
         Step::Field(name) => parent.get_mut(name),
-        Step::ToolEntry(index) => parent.get_mut(index),
+        Step::Index(index) => parent.get_mut(index),
     };
     let mut removed = 1;
     let mut key = None;
@@ -156,14 +148,21 @@ fn shorten(answer: &mut Value, path: &[Step]) {
     if name == "gpus" {
         cut_matrix(fields);
     }
-    let omitted = fields.entry(format!("{name}_omitted")).or_insert_with(|| match name.as_str() {
-        NAMED => json!([]),
-        _ => json!(0),
-    });
+    let counter = format!("{name}_omitted");
+    let lists_keys = shape_of_parent(shape, path).field(&counter).is_some_and(AnswerShape::is_list);
+    let omitted = fields.entry(counter).or_insert_with(|| if lists_keys { json!([]) } else { json!(0) });
     match omitted {
         Value::Array(names) => names.extend(key.map(Value::String)),
         counter => *counter = json!(counter.as_u64().unwrap_or(0) + removed as u64),
     }
+}
+
+fn shape_of_parent<'a>(shape: &'a AnswerShape, path: &[Step]) -> &'a AnswerShape {
+    let before = path.split_last().map_or(path, |(_, before)| before);
+    before.iter().fold(shape, |shape, step| match step {
+        Step::Field(name) => shape.field_or_entry(name),
+        Step::Index(_) => shape.entry(),
+    })
 }
 
 /// Removes the entry of a map that takes most, and returns its key.
@@ -227,18 +226,20 @@ fn severity(finding: &Value) -> usize {
     words.iter().position(|word| finding["severity"] == *word).unwrap_or_default()
 }
 
-/// Shortens the texts that are longer than `most` characters.
-fn shorten_texts(value: &mut Value, name: &str, most: usize) {
+/// Shortens the texts of others that are longer than `most` characters.
+fn shorten_texts(value: &mut Value, shape: &AnswerShape, most: usize) {
     match value {
-        Value::String(text) if !WHOLE_TEXTS.contains(&name) => {
+        Value::String(text) if shape.text() == Text::Others => {
             if let Some((at, _)) = text.char_indices().nth(most) {
                 let omitted = text[at..].chars().count();
                 text.truncate(at);
                 text.push_str(&format!(" … ({omitted} more characters)"));
             }
         }
-        Value::Array(list) => list.iter_mut().for_each(|entry| shorten_texts(entry, name, most)),
-        Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| shorten_texts(value, name, most)),
+        Value::Array(list) => list.iter_mut().for_each(|entry| shorten_texts(entry, shape.entry(), most)),
+        Value::Object(fields) => {
+            fields.iter_mut().for_each(|(name, value)| shorten_texts(value, shape.field_or_entry(name), most));
+        }
         _ => {}
     }
 }
@@ -255,7 +256,7 @@ mod tests {
     fn an_answer_that_fits_stays_as_it_is() {
         let mut answer = json!({"findings": [finding(1, "fatal")], "gpus": [{"index": 0}, {"index": 1}]});
         let before = answer.clone();
-        fit(&mut answer);
+        fit(&mut answer, &AnswerShape::default());
         assert_eq!(answer, before);
     }
 
@@ -267,7 +268,7 @@ mod tests {
         let mut answer = json!({
             "findings": [finding(97, "fatal"), finding(42, "warning")], "topology": {"gpus": gpus, "matrix": matrix}
         });
-        fit(&mut answer);
+        fit(&mut answer, &AnswerShape::default());
         assert!(size(&answer) <= MAX_SIZE);
         assert_eq!(answer[TRUNCATED], json!(["topology.gpus"]));
         let topology = &answer["topology"];
@@ -286,7 +287,7 @@ mod tests {
             "events": (0..60).map(event).collect::<Vec<_>>(), "events_omitted": 5,
             "findings": (0..20).map(|gpu| finding(gpu, "warning")).collect::<Vec<_>>(),
         });
-        fit(&mut answer);
+        fit(&mut answer, &AnswerShape::default());
         let events = answer["events"].as_array().expect("events");
         assert_eq!(events.last().map(|event| &event["last"]), Some(&json!("2026-11-21T02:59:00Z")));
         assert_eq!(answer["events_omitted"], 5 + 60 - events.len());
@@ -297,7 +298,7 @@ mod tests {
     fn a_single_text_that_does_not_fit_is_shortened_and_says_so() {
         let mut answer =
             json!({"summary": "é".repeat(60_000), "labels": {"a": "b"}, "findings": [["y".repeat(60_000)]]});
-        fit(&mut answer);
+        fit(&mut answer, &AnswerShape::default());
         assert!(size(&answer) <= MAX_SIZE);
         assert!(answer["summary"].as_str().is_some_and(|text| text.ends_with("more characters)")), "{answer}");
     }

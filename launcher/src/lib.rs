@@ -8,9 +8,10 @@
 //! - `mcp`, `args`, `cli`, `completion`: front ends
 //! - `settings`, `setup`, `doctor`: configuration, the objects that a cluster needs, and checks of both
 //! - `consent`, `audit`: consent of the user to an action, and the log of what was done
-//! - `text`: answers as text for a terminal
+//! - `terminal`: tables and pages of text
 
 mod answer;
+mod answer_shape;
 mod args;
 pub mod audit;
 mod byte_budget;
@@ -18,14 +19,13 @@ pub mod call;
 mod carried;
 mod cli;
 mod clock;
-mod command_names;
 mod completion;
 pub mod consent;
 mod doctor;
-mod exit_status;
 mod fit_answer;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/checks/launcher.rs"]
 pub mod fuzzing;
 pub mod mcp;
 mod node_reading;
@@ -33,20 +33,20 @@ pub mod probe;
 mod schema;
 pub mod settings;
 pub mod setup;
-pub mod text;
+pub mod terminal;
 pub mod tools;
 mod untrusted_text;
 mod user_dirs;
 mod variant_name;
 
+pub use cli::exit_status::{FailOn, Outcome};
 pub use cli::main;
-pub use exit_status::{FailOn, Outcome};
 
 /// The definition of the command line, from which tests write and check the documents.
 #[doc(hidden)]
 pub mod command_line {
     pub use crate::args::{command, documented_call};
-    pub use crate::command_names::command_of;
+    pub use crate::cli::command_names::command_of;
     pub use crate::settings::all_settings;
     pub use crate::settings::file::is_setting_of_files;
 }

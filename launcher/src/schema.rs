@@ -5,6 +5,7 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
+use crate::answer_shape::{alternatives, resolve};
 use crate::{fit_answer, untrusted_text};
 
 /// Fields of most answers. The server's instructions explain them once.
@@ -38,14 +39,12 @@ pub(crate) fn input<T: JsonSchema>() -> Value {
 
 /// Schema of a tool's answer: its fields, with their types and what they hold. A host sends it to the model with every
 /// request, so what is inside of a field is left out; every answer still matches.
-pub(crate) fn output<T: JsonSchema>() -> Value {
-    let schema =
-        Value::from(SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>());
+pub(crate) fn output(schema: &Value) -> Value {
     let none = Map::new();
     let definitions = schema["$defs"].as_object().unwrap_or(&none);
     // An answer has one shape, or one of two: its fields are those of both, and it always has the fields that both require.
-    let shapes = alternatives(&schema)
-        .map_or_else(|| vec![&schema], |all| all.iter().map(|one| resolve(one, definitions)).collect());
+    let shapes = alternatives(schema)
+        .map_or_else(|| vec![schema], |all| all.iter().map(|one| resolve(one, definitions)).collect());
     let mut properties = Map::new();
     for (name, field) in shapes.iter().filter_map(|shape| shape["properties"].as_object()).flatten() {
         properties.entry(name).or_insert_with(|| outline(name, field, definitions));
@@ -101,15 +100,6 @@ fn collect_types(field: &Value, definitions: &Map<String, Value>, types: &mut Ve
             types.push(one);
         }
     }
-}
-
-fn alternatives(schema: &Value) -> Option<&Vec<Value>> {
-    ["anyOf", "oneOf"].iter().find_map(|word| schema[word].as_array())
-}
-
-fn resolve<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> &'a Value {
-    let name = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
-    name.and_then(|name| definitions.get(name)).unwrap_or(schema)
 }
 
 /// The first sentence, without what follows a semicolon or a colon.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
-/// Name of the directory of gpu-syringe in each of them.
+/// Name of the directory of gpu-syringe in each base directory.
 const NAME: &str = "gpu-syringe";
 
 /// `$XDG_CONFIG_HOME/gpu-syringe`: the settings file. It may not exist.

@@ -30,14 +30,14 @@ const BLOCKED_PART: u32 = 2;
 const SHORT_TIME: Duration = Duration::from_millis(50);
 /// Time between the last read and the end of the time of a section.
 const ANSWER_TIME: Duration = Duration::from_millis(250);
-/// Maximum number of threads that blocked reads may leave behind. Then nothing more is read.
+/// Maximum number of threads that blocked reads may leave behind; after that all reads fail.
 const MAX_ABANDONED: usize = 64;
 /// Maximum number of problems that one section lists; the others are counted.
 const MAX_PROBLEMS: usize = 16;
 /// Maximum length of a path in a problem. Its end identifies the file.
 const MAX_PATH: usize = 300;
 
-/// Paths whose read blocks. They are not read again, by no thread.
+/// Paths whose read blocks. No thread reads them again.
 static BLOCKED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// Helper threads that were left behind.
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
@@ -134,7 +134,7 @@ pub(crate) fn in_time<T: Send + 'static>(
     in_time_of(READ_TIME, path, read)
 }
 
-/// The same with a shorter time.
+/// [`in_time`] with a shorter time.
 pub(crate) fn in_time_of<T: Send + 'static>(
     most: Duration,
     path: &Path,

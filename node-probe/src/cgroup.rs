@@ -133,7 +133,7 @@ mod tests {
     const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     const OUTER: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    /// What it is, the file, and the pod, container and class in it.
+    /// A name of the case, the file, and the pod, container and class in it.
     type Case<'a> = (&'a str, String, Option<&'a str>, Option<&'a str>, Option<&'a str>);
 
     fn check(cases: &[Case<'_>]) {

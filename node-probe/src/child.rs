@@ -41,7 +41,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// If no socket can be created, or the task is too large for it.
 pub(crate) fn command(task: &ChildTask) -> io::Result<Command> {
     let (ours, theirs) = UnixStream::pair()?;
-    // Nobody reads yet: a task that does not fit must fail and not block.
+    // There is no reader yet: a task that does not fit must fail and not block.
     ours.set_nonblocking(true)?;
     (&ours).write_all(&serde_json::to_vec(task)?)?;
     // The executable of a test is not this program: it would run all tests again.
@@ -75,16 +75,20 @@ pub(crate) fn output(mut command: Command, time: Duration) -> io::Result<Output>
             let _ = child.kill();
             let mut why = format!("it did not end within {:.1} s", time.as_secs_f32());
             if wait(&mut child, KILL_TIME)?.is_none() {
-                why.push_str(&format!(
-                    "; process {} of the probe hangs in the kernel and could not be killed: it stays until that call returns",
-                    child.id()
-                ));
+                why.push_str(&left_behind(child.id()));
             }
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
     };
     let text = |part: Receiver<Vec<u8>>| part.recv_timeout(KILL_TIME).unwrap_or_default();
     Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
+}
+
+/// Text for a process that cannot be killed.
+pub(crate) fn left_behind(process: u32) -> String {
+    format!(
+        "; process {process} of the probe hangs in the kernel and could not be killed: it stays until that call returns"
+    )
 }
 
 /// Reads an output in a thread: a full pipe would block the child.

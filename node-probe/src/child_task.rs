@@ -1,21 +1,22 @@
 //! The tasks of the child processes of this program. `child` starts them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use syringe_core::section_name::SectionName;
 
+use crate::document::millis;
 use crate::paths::Paths;
 
 /// The task of a child process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ChildTask {
-    /// Call NVML.
     Nvml(NvmlRequest),
     /// Run journalctl of the host.
     Journal(Journal),
     /// Check which devices a container can open.
-    DeviceAccessRequest(DeviceAccessRequest),
+    DeviceAccess(DeviceAccessRequest),
     /// Run nvidia-smi of the host.
     NvidiaSmi(NvidiaSmi),
 }
@@ -23,7 +24,6 @@ pub(crate) enum ChildTask {
 /// The journal of the host, and the start of the window.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Journal {
-    /// The host's root.
     pub(crate) root: PathBuf,
     /// journalctl, as seen below that root.
     pub(crate) tool: PathBuf,
@@ -44,14 +44,13 @@ pub(crate) struct DeviceAccessRequest {
     pub(crate) names: Vec<String>,
 }
 
-/// What to read from NVML.
+/// The sections to read from NVML, or the GPU.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct NvmlRequest {
     /// A library to load, instead of searching for it.
     pub(crate) library: Option<PathBuf>,
     /// The paths of the node.
     pub(crate) paths: Paths,
-    /// Sections to read.
     pub(crate) sections: Vec<SectionName>,
     /// UUID of the GPU that an action needs.
     pub(crate) gpu: Option<String>,
@@ -59,7 +58,7 @@ pub(crate) struct NvmlRequest {
     pub(crate) time_ms: u64,
     /// Whether the driver has to initialize GPUs first, which takes seconds.
     pub(crate) slow_start: bool,
-    /// GPUs that are not called, by NVML index: another process hangs in a call on them, or crashed.
+    /// GPUs that are left out, by NVML index: another process hangs in a call on them, or crashed.
     pub(crate) without: Vec<u32>,
     /// Parts that are known already.
     pub(crate) have: Vec<(SectionName, u32)>,
@@ -69,17 +68,14 @@ pub(crate) struct NvmlRequest {
 /// directory is changed for a whole process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NvidiaSmi {
-    /// The host's root
     pub(crate) host: PathBuf,
     /// Root directory of the driver, below it
     pub(crate) below: String,
     /// nvidia-smi, as seen below that root
     pub(crate) program: PathBuf,
-    /// Folder of the driver's libraries, if the loader does not know it
+    /// Folder of the driver's libraries, if the loader does not search it
     pub(crate) library_path: Option<String>,
-    /// UUID of the GPU
     pub(crate) gpu: String,
-    /// What to do
     pub(crate) job: SmiCommand,
 }
 
@@ -94,25 +90,52 @@ pub(crate) enum SmiCommand {
     PersistenceOff,
 }
 
+impl NvmlRequest {
+    /// A request for nothing yet.
+    pub(crate) fn new(paths: Paths, time: Duration) -> Self {
+        Self {
+            library: None,
+            paths,
+            sections: Vec::new(),
+            gpu: None,
+            time_ms: millis(time),
+            slow_start: false,
+            without: Vec::new(),
+            have: Vec::new(),
+        }
+    }
+}
+
 impl ChildTask {
-    /// The process title.
     pub(crate) fn title(&self) -> &'static str {
         match self {
             Self::Nvml(_) => "node-probe: NVML",
             Self::Journal(_) => "node-probe: journal",
-            Self::DeviceAccessRequest(_) => "node-probe: devices of a container",
+            Self::DeviceAccess(_) => "node-probe: devices of a container",
             Self::NvidiaSmi(_) => "node-probe: nvidia-smi",
         }
     }
 }
 
 impl SmiCommand {
-    /// nvidia-smi's arguments.
     pub(crate) fn arguments(self, gpu: &str) -> Vec<&str> {
         match self {
             Self::Reset => vec!["--gpu-reset", "-i", gpu],
             Self::PersistenceOn => vec!["-i", gpu, "-pm", "1"],
             Self::PersistenceOff => vec!["-i", gpu, "-pm", "0"],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ChildTask;
+
+    #[test]
+    fn the_tasks_that_no_caller_may_give_are_valid_tasks() {
+        let tasks: Vec<ChildTask> =
+            serde_json::from_str(include_str!("../../tests/isolation/tasks.json")).expect("a child could read them");
+        let titles: std::collections::BTreeSet<_> = tasks.iter().map(ChildTask::title).collect();
+        assert_eq!(titles.len(), 4, "{titles:?}");
     }
 }

@@ -213,7 +213,7 @@ pub(crate) fn shipped(args: impl Iterator<Item = OsString>) -> Result<Invocation
     Ok(task(cli, Files::default(), false))
 }
 
-/// The same for the development program.
+/// Parses the arguments of the development program.
 pub(crate) fn development(args: impl Iterator<Item = OsString>) -> Result<Invocation, UsageError> {
     let Development { files, cli } = parse(args)?;
     Ok(task(cli, files, true))

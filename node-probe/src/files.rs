@@ -31,7 +31,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     note_kind(path, file)
 }
 
-/// The same without a deadline, for the helper thread.
+/// [`open`] without a deadline, for the helper thread.
 pub(crate) fn open_now(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
@@ -170,7 +170,7 @@ pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
     names_of(folder, folder)
 }
 
-/// The same for the folder `path`, which problems call `name`.
+/// [`names`] of the folder `path`, which problems call `name`.
 pub(crate) fn names_of(path: &Path, name: &Path) -> io::Result<Vec<String>> {
     Ok(entries_of(path, name)?.into_iter().map(|entry| entry.name).collect())
 }
@@ -222,7 +222,6 @@ pub(crate) fn shown(root: &Path, path: &Path) -> String {
     syringe_core::text::clean(&format!("/{}", below.trim_start_matches('/')), 200)
 }
 
-/// Creates a problem.
 pub(crate) fn problem(code: &str, what: impl Into<String>, why: impl ToString, next_step: &str) -> Problem {
     Problem {
         what: what.into(),

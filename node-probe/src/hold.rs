@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// The file that ends a releasable hold. It is in the writable layer of the container and is deleted with it.
 pub const RELEASE_FILE: &str = "/tmp/.node-probe-released";
 
-/// How often a hold checks for the file.
+/// Time between two checks for the file.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Waits for `time`, or until it is released.

@@ -74,7 +74,7 @@ impl Root {
         }
     }
 
-    /// Whether there is something at `path`; `None`: that could not be told.
+    /// Whether `path` exists; `None` if that could not be determined.
     pub(crate) fn exists(&self, path: &str) -> Option<bool> {
         match self.walk(path, |_, _| Ok::<(), Errno>(())) {
             Ok(_) => Some(true),

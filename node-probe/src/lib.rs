@@ -49,8 +49,7 @@ mod document;
 #[cfg(target_os = "linux")]
 mod files;
 #[cfg(all(target_os = "linux", any(test, fuzzing)))]
-mod fuzz_checks;
-#[cfg(all(target_os = "linux", any(test, fuzzing)))]
+#[path = "../../fuzz/checks/node_probe.rs"]
 pub mod fuzzing;
 mod hold;
 #[cfg(target_os = "linux")]
@@ -98,12 +97,11 @@ const WRONG_USAGE: i32 = 2;
 #[cfg(target_os = "linux")]
 const NOT_STARTED: u8 = 126;
 
-/// What one run printed and how it ended.
+/// The outputs of one run, and its exit status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Standard output: one JSON document and a newline (or the help text).
     pub stdout: Vec<u8>,
-    /// Standard error.
     pub stderr: Vec<u8>,
     /// 0 answered, 1 nothing could be read, 2 wrong usage.
     pub exit_code: i32,
@@ -169,7 +167,7 @@ fn run_child(task: child_task::ChildTask) -> ExitCode {
         child_task::ChildTask::NvidiaSmi(tool) => {
             not_started(&tool.program.display().to_string(), &actions::replace_process(&tool))
         }
-        child_task::ChildTask::DeviceAccessRequest(request) => {
+        child_task::ChildTask::DeviceAccess(request) => {
             match host::runtime::container_devices::check_access(&request) {
                 Ok(answer) => {
                     let written = std::io::stdout().write_all(answer.as_bytes());

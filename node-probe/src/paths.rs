@@ -25,9 +25,7 @@ pub(crate) struct Paths {
     pub(crate) host: PathBuf,
     /// procfs with the host's processes.
     pub(crate) proc: PathBuf,
-    /// sysfs.
     pub(crate) sys: PathBuf,
-    /// Device nodes.
     pub(crate) dev: PathBuf,
     /// The owner of `host`.
     pub(crate) owner: Owner,

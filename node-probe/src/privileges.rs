@@ -10,7 +10,7 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-/// `nobody`: owns nothing.
+/// `nobody`, which owns no file.
 const NOBODY: u32 = 65_534;
 /// Maximum number of capabilities: the sets have 64 bits.
 const MAX_CAPABILITIES: u32 = 64;

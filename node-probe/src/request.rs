@@ -1,4 +1,4 @@
-//! What a run reads: sections, time window, container, and in the development program the files that replace the
+//! The request of a run: sections, time window, container, and in the development program the files that replace the
 //! machine.
 
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The same request with these sections, for an action.
+    /// This request with other sections, for an action.
     pub(crate) fn of(&self, sections: Vec<SectionName>) -> Self {
         let files = Files { kernel_log: None, ..self.files.clone() };
         Self { read: ReadCommand::of(sections), files, ..self.clone() }

@@ -10,7 +10,6 @@ use tempfile::TempDir;
 pub(crate) struct Tree(TempDir);
 
 impl Tree {
-    /// An empty tree.
     pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary directory"))
     }
@@ -20,7 +19,6 @@ impl Tree {
         tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::new(), Self)
     }
 
-    /// Its root.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
@@ -50,7 +48,6 @@ impl Tree {
         self
     }
 
-    /// Makes a folder.
     pub(crate) fn folder(&self, path: &str) -> &Self {
         self.make(&self.path().join(path));
         self

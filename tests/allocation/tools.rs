@@ -50,7 +50,7 @@ impl Bench {
         let tools = tools::all(Mode::ReadOnly);
         let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
         let answer = entry.call(CallContext { on_phase, ..self.call.clone() }, args).await?;
-        assert!(!answer.page.print(&gpu_syringe::text::layout::Layout::default()).is_empty(), "a table for people");
+        assert!(!answer.page.print(&gpu_syringe::terminal::layout::Layout::default()).is_empty(), "a table for people");
         Ok(answer.json)
     }
 

@@ -1,7 +1,6 @@
 //! The property: at most 45,000 characters in each copy of the answer, valid for the schema, and what is left out is counted.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use demo_cluster::{Fixture, NodeFixture, workloads_of};
 use futures_util::{StreamExt, stream};
@@ -30,23 +29,15 @@ const OF_A_NODE: [&str; 9] = [
     "get_pod_gpu_allocation",
 ];
 
-/// All saved facts, by file name.
+/// The facts of all scenarios, by name.
 fn all_facts() -> BTreeMap<String, Value> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
-    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-    let named = |file: &Path| Some(file.file_name()?.to_str()?.strip_suffix(".json")?.to_owned());
-    let facts: BTreeMap<_, _> = files
-        .filter_map(|file| Some((named(&file).filter(|name| !name.contains('.'))?, file)))
-        .map(|(name, file)| (name, serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()))
-        .collect();
-    assert!(facts.len() > 150, "{}", facts.len());
-    facts
+    scenarios::all().map(|scenario| (scenario.name.to_owned(), scenarios::in_full(&scenario.report()))).collect()
 }
 
 /// Checks one answer as a host gets it, and returns whether it was cut.
 fn check(tool: &str, about: &str, json: &Value) -> bool {
     let entry = registry::all(Mode::Operator).into_iter().find(|entry| entry.name == tool).unwrap();
-    let schema = jsonschema::draft202012::new(&(entry.output_schema)()).unwrap();
+    let schema = jsonschema::draft202012::new(&entry.output_schema()).unwrap();
     let faults: Vec<_> = schema.iter_errors(json).map(|error| error.to_string()).collect();
     assert!(faults.is_empty(), "{tool} {about}: {faults:?}");
     let result = serde_json::to_value(mcp::tool_result(json.clone())).unwrap();

@@ -273,7 +273,7 @@ fn kind(entry: &ToolEntry) -> &'static str {
 }
 
 fn fields_of(entry: &ToolEntry, about: &About) -> String {
-    let schema = (entry.output_schema)();
+    let schema = entry.output_schema();
     let shared: BTreeMap<_, _> = SHARED.into_iter().collect();
     let line = |name: &&str| {
         let field = &schema["properties"][name];
@@ -381,7 +381,7 @@ fn the_page_of_tools_is_current() {
 fn the_words_of_a_verdict_are_explained() {
     let text = std::fs::read_to_string(root().join("docs/answers.md")).unwrap();
     let diagnose = entries().into_iter().find(|entry| entry.name == "diagnose_gpu_node").unwrap();
-    let schema = (diagnose.output_schema)();
+    let schema = diagnose.output_schema();
     let words = schema["properties"]["verdict"]["enum"].as_array().unwrap().clone();
     assert!(words.len() > 4, "{words:?}");
     for word in &words {

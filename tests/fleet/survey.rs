@@ -46,7 +46,7 @@ async fn nodes_with_findings_come_first_and_the_others_are_one_line() {
     assert_eq!((&driver["value"], &driver["nodes"]["names"]), (&json!("550.90.07"), &json!("gpu-008")));
     let gpus = outliers.iter().find(|one| one["what"] == "gpus").unwrap();
     assert_eq!(
-        (&gpus["value"], &gpus["usual"], &gpus["nodes"]["names"]),
+        (&gpus["value"], &gpus["common"], &gpus["nodes"]["names"]),
         (&json!("7"), &json!("8"), &json!("gpu-007"))
     );
     assert_eq!(answer["nodes"].as_array().unwrap().len(), 2, "{}", answer["nodes"]);

@@ -62,17 +62,9 @@ fn no_environment_variable_names_a_library() {
     assert!(!loaded.exists());
 }
 
-/// The tasks of the probe's own children, as they would be written to one.
-fn tasks(folder: &str) -> [Value; 4] {
-    [
-        json!({"Nvml": {"library": format!("{folder}/libnvidia-ml.so.1"), "sections": ["Inventory"], "gpu": null,
-            "paths": {"host": "/", "proc": "/proc", "sys": "/sys", "dev": "/dev", "owner": "Node"}}}),
-        json!({"DriverTool": {"host": "/", "below": "", "program": format!("{folder}/tool"), "library_path": null, "gpu": GPU,
-            "job": "Reset"}}),
-        json!({"Journal": {"root": "/", "tool": format!("{folder}/tool"), "since": 0}}),
-        json!({"DeviceAccess": {"theirs": format!("{folder}/host-file"), "ours": format!("{folder}/host-file"),
-            "folder": "/dev", "names": ["null"]}}),
-    ]
+/// A task of each child of the probe; it names files in `folder`. A unit test of node-probe checks that a child could read them.
+fn tasks(folder: &str) -> Vec<Value> {
+    serde_json::from_str(&include_str!("tasks.json").replace("FOLDER", folder)).expect("a list")
 }
 
 /// A caller's standard input is a pipe, a terminal or a socket of the runtime's, and holds what he wants.

@@ -91,7 +91,7 @@ async fn a_damaged_upload_is_sent_again_and_never_run() {
         assert!(answer.is_ok(), "{fault:?}: {answer:?}");
         cluster.faults(|faults| faults.on("gpu-1").exec = Some(CountedFault::always(fault.clone())));
         let said = Launcher::start(&cluster, &["--via", "inject"]).failure().await;
-        assert!(said.contains("arrived damaged, twice") && said.contains("SHA-256"), "{fault:?}: {said}");
+        assert!(said.contains("checksum mismatch after two uploads") && said.contains("SHA-256"), "{fault:?}: {said}");
         assert_eq!(ours(&cluster), 0);
     }
 }

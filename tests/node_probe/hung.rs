@@ -186,3 +186,35 @@ fn a_hung_call_that_blocks_all_others_leaves_the_facts_of_the_others() {
     let broken = broken_promises(&cases, &[("FAKE_NVML_LOCK", "1")]);
     assert!(broken.is_empty(), "{} broken promises, e.g.\n{}", broken.len(), broken[..broken.len().min(8)].join("\n"));
 }
+
+#[test]
+fn two_gpus_that_hang_or_crash_nvml_leave_the_facts_of_the_others() {
+    let bench = four_gpus();
+    let healthy = run(&bench, &[]).report;
+    for (switch, code) in [("FAKE_NVML_BLOCK", "timeout"), ("FAKE_NVML_CRASH", "nvml_crashed")] {
+        let Run { report, .. } = run(&bench, &[(switch, "nvmlDeviceGetUUID:1,nvmlDeviceGetTotalEccErrors:2")]);
+        for section in OF_GPUS {
+            for gpu in [0, 3] {
+                assert_eq!(entry(&report, section, gpu), entry(&healthy, section, gpu), "{switch}: {section} of {gpu}");
+            }
+        }
+        let problems = report.sections.problems();
+        for (gpu, function) in [(1, "nvmlDeviceGetUUID"), (2, "nvmlDeviceGetTotalEccErrors")] {
+            let is_named = problems
+                .iter()
+                .any(|(_, problem)| problem.gpu == Some(gpu) && problem.code == code && problem.why.contains(function));
+            assert!(is_named, "{switch} GPU {gpu}: {problems:?}");
+        }
+    }
+}
+
+#[test]
+fn a_gpu_that_hangs_is_listed_with_its_identity() {
+    let bench = four_gpus();
+    let Run { report, .. } = run(&bench, &[("FAKE_NVML_BLOCK", "nvmlDeviceGetTotalEccErrors:2")]);
+    let ecc = report.sections.ecc.expect("the section").data.expect("data");
+    let [lost] = ecc.lost.as_slice() else { panic!("{:?}", ecc.lost) };
+    let inventory = bench.facts.sections.inventory.clone().expect("the section").data.expect("data");
+    assert_eq!((lost.index, lost.code.as_str()), (Some(2), "timeout"));
+    assert_eq!((&lost.uuid, &lost.pci_address), (&inventory.gpus[2].uuid, &inventory.gpus[2].pci_address));
+}

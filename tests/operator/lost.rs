@@ -35,7 +35,8 @@ async fn an_action_whose_pod_is_deleted_says_that_it_may_have_been_done() {
                 pods.delete(&name, &DeleteParams::default().grace_period(0)).await.unwrap();
             };
             let (said, ()) = tokio::join!(bed.failure(tool, arguments), deleting);
-            for part in ["may have been done", "the node said afterwards", state, "Do not repeat", "diagnose_gpu_node"]
+            for part in
+                ["may have been done", "the state of the node afterwards", state, "Do not repeat", "diagnose_gpu_node"]
             {
                 assert!(said.contains(part), "{tool} {words:?}: no '{part}' in: {said}");
             }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use demo_cluster::{Fixture, NodeFixture, workloads_of};
 use gpu_syringe::command_line::command_of;
 use k8s_openapi::api::core::v1::{Event, NodeCondition, Pod};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use syringe_core::report::Report;
+use syringe_core::report::{Report, Sections};
 use syringe_core::scenarios;
 use syringe_core::text::is_hidden;
 
@@ -30,38 +31,47 @@ const COMMAND: &str = "python3 -u train.py --api-key S3cr3tE S3cr3tF --password=
 const PID: u32 = 41_210;
 const GPU: &str = "GPU-f632d18c-0e6a-418b-a0c2-b2d54a0e1ddd";
 
-/// Fields of a report that a tenant, or the owner of a node, can fill with whatever he likes.
-const FREE: [&str; 14] = [
-    "name",
-    "user",
-    "operating_system",
-    "cdi_spec",
-    "container_toolkit",
-    "library_path",
-    "nvml_library",
-    "board_part_number",
-    "link_layer",
-    "container",
-    "namespace",
-    "flavor",
-    "brand",
-    "said",
-];
+/// Strings that join the parts of a report to each other and to the cluster. They are poisoned on the second node only.
+const KEYS: [&str; 9] =
+    ["uuid", "uuids", "gpu_uuid", "pod_uid", "container_id", "pod", "namespace", "resource", "hostname"];
 
-fn poison(value: &mut Value, name: &str) {
+/// The names of all fields with a string.
+fn names_of_strings(value: &Value, name: &str, names: &mut BTreeSet<String>) {
     match value {
-        Value::String(text) if name == "command" => *text = COMMAND.to_owned(),
-        Value::String(text) if FREE.contains(&name) => *text = format!("{text} {POISON}"),
-        Value::Array(all) => all.iter_mut().for_each(|one| poison(one, name)),
-        Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| poison(value, name)),
+        Value::String(_) => drop(names.insert(name.to_owned())),
+        Value::Array(all) => all.iter().for_each(|one| names_of_strings(one, name, names)),
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| names_of_strings(value, name, names)),
         _ => {}
     }
 }
 
-/// Facts with poison in every field that is free text, a problem in every section, and kernel lines.
-fn facts() -> Report {
+fn poison(value: &mut Value, name: &str, poisoned: &str) {
+    match value {
+        Value::String(text) if name == poisoned && name == "command" => *text = COMMAND.to_owned(),
+        Value::String(text) if name == poisoned => *text = format!("{text} {POISON}"),
+        Value::Array(all) => all.iter_mut().for_each(|one| poison(one, name, poisoned)),
+        Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| poison(value, name, poisoned)),
+        _ => {}
+    }
+}
+
+/// Poisons every string of a document but those that `keep`, and those whose type allows no other text.
+fn poison_all<T: DeserializeOwned>(document: &mut Value, keep: &[&str]) {
+    let mut names = BTreeSet::new();
+    names_of_strings(document, "", &mut names);
+    for name in names.iter().filter(|name| !keep.contains(&name.as_str())) {
+        let mut with_poison = document.clone();
+        poison(&mut with_poison, "", name);
+        if serde_json::from_value::<T>(with_poison.clone()).is_ok() {
+            *document = with_poison;
+        }
+    }
+}
+
+/// Facts with poison in every string but those of `keep`, a problem in every section, and kernel lines.
+fn facts(keep: &[&str]) -> Report {
     let mut facts = serde_json::to_value(scenarios::named("healthy-h100-8").unwrap().report()).unwrap();
-    poison(&mut facts["sections"], "");
+    poison_all::<Sections>(&mut facts["sections"], keep);
     for section in facts["sections"].as_object_mut().unwrap().values_mut() {
         section["problems"] = json!([{"what": POISON, "why": POISON, "next_step": POISON}]);
         section["status"] = json!("partial");
@@ -81,9 +91,13 @@ fn facts() -> Report {
     serde_json::from_value(facts).unwrap()
 }
 
-/// The pods of the node, which ended with poison in their mouths.
+/// Strings of a pod that the API server checks, or that join it to the node and to its containers.
+const KEYS_OF_POD: [&str; 7] = ["name", "namespace", "uid", "nodeName", "containerID", "phase", "nvidia.com/gpu"];
+
+/// The pods of the node, with poison in every other string.
 fn poisoned_pod(pod: Pod) -> Pod {
     let mut pod = serde_json::to_value(pod).unwrap();
+    poison_all::<Pod>(&mut pod, &KEYS_OF_POD);
     pod["metadata"]["labels"] = json!({"note": POISON});
     pod["metadata"]["annotations"] = json!({"note": POISON});
     pod["spec"]["containers"][0]["env"] = json!([{"name": "PASSWORD", "value": "S3cr3tInTheEnvironment"}]);
@@ -103,12 +117,14 @@ fn event(kind: &str, namespace: &str, name: &str, uid: &str) -> Event {
         "metadata": {"name": format!("e-{name}"), "namespace": namespace},
         "involvedObject": {"kind": kind, "namespace": namespace, "name": name, "uid": uid, "fieldPath": POISON},
         "type": "Warning", "reason": POISON, "message": POISON, "lastTimestamp": "2026-11-21T02:00:00Z", "count": 1,
+        "source": {"component": POISON, "host": POISON}, "reportingComponent": POISON, "action": POISON,
     }))
     .unwrap()
 }
 
 fn fixture() -> Fixture {
-    let mut node = NodeFixture::from_facts("gpu-1", facts());
+    let mut node = NodeFixture::from_facts("gpu-1", facts(&KEYS));
+    node.os_image = Some(POISON.into());
     node.labels.insert("nvidia.com/gpu.product".into(), POISON.into());
     node.labels.insert("nvidia.com/gpu.machine".into(), POISON.into());
     node.taints.push(serde_json::from_value(json!({"key": "a", "value": POISON, "effect": "NoSchedule"})).unwrap());
@@ -136,7 +152,7 @@ fn fixture() -> Fixture {
         })
         .collect();
     events.push(event("Node", "default", "gpu-1", "gpu-1"));
-    Fixture { pods, events, ..Fixture::of([node]) }
+    Fixture { pods, events, ..Fixture::of([node, NodeFixture::from_facts("gpu-2", facts(&[]))]) }
 }
 
 /// What should not have come out. All of it is told at the end.
@@ -216,6 +232,7 @@ fn calls() -> Vec<(&'static str, Value)> {
         ("list_gpu_nodes", json!({})),
         ("diagnose_gpu_node", json!({"node_name": "gpu-1", "detail": true})),
         ("get_pod_gpu_allocation", json!({"node_name": "gpu-1", "resolve_devices": true})),
+        ("get_pod_gpu_allocation", json!({"node_name": "gpu-2", "resolve_devices": true})),
         ("get_gpu_health", json!({})),
         ("get_gpu_inventory", json!({})),
         ("explain_gpu_pod", explain("dead")),
@@ -234,6 +251,7 @@ fn calls() -> Vec<(&'static str, Value)> {
         "inspect_topology",
     ] {
         calls.push((tool, node.clone()));
+        calls.push((tool, json!({"node_name": "gpu-2"})));
     }
     calls
 }

@@ -59,6 +59,7 @@ pub struct Diagnosis {
 #[serde(default)]
 pub struct Finding {
     /// Stable id, e.g. `gpu-off-bus`.
+    #[schemars(extend("x-text" = "own"))]
     pub id: String,
     /// The severity.
     pub severity: Severity,
@@ -71,6 +72,7 @@ pub struct Finding {
     #[serde(skip)]
     pub addresses: Vec<PciAddress>,
     /// A short title.
+    #[schemars(extend("x-text" = "own"))]
     pub title: String,
     /// The facts behind the finding, with their values and times.
     pub evidence: Vec<String>,
@@ -78,6 +80,7 @@ pub struct Finding {
     pub action: Action,
     /// Documentation that the rule is based on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-text" = "own"))]
     pub reference: Option<String>,
 }
 
@@ -140,6 +143,7 @@ pub struct Plan {
     /// The steps, in order.
     pub steps: Vec<String>,
     /// Ids of the findings that the plan resolves.
+    #[schemars(extend("x-text" = "own"))]
     pub findings: Vec<String>,
     /// PCI addresses of its GPUs; empty for a plan of the node.
     #[serde(skip)]

@@ -47,6 +47,7 @@ pub struct Deduction {
     /// Points.
     pub points: u32,
     /// Id of the finding.
+    #[schemars(extend("x-text" = "own"))]
     pub finding: String,
     /// The reason.
     pub why: String,

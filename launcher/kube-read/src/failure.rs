@@ -10,60 +10,102 @@ use serde_json::{Value, json};
 pub struct Failure {
     /// What failed, with the names of the objects.
     pub what: String,
-    /// The cause, with the message of the component that failed or refused.
+    /// The reason for the user, with the message of the component that failed or refused. Not for decisions: see `cause`.
     pub why: String,
-    /// What to do next.
     pub next_step: String,
+    /// The reason for the program.
+    pub cause: Cause,
     /// What is or may be left on the cluster.
     pub left_behind: Option<String>,
     /// Whether a probe pod was created for the call and its object is certainly deleted. Its container ends a moment later.
     pub deleted: bool,
     /// A process of the probe that is known to stay on the node, and how to find it.
     pub process_left: Option<String>,
-    /// Whether an action was sent to the node, so that it may have been done.
-    pub may_have_acted: bool,
-    /// Why this probe method does not work here, if that is the cause.
-    pub obstacle: Option<RejectionReason>,
     /// The probe method that failed.
     pub via: Option<&'static str>,
-    /// Which nodes are expected to fail in the same way.
-    pub scope: Scope,
-    /// Whether the arguments or the settings are not valid, so that nothing was tried.
-    pub is_usage: bool,
 }
 
-/// Why a probe method does not work on a cluster or node. What is busy, late or cancelled is none of these.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RejectionReason {
-    /// This policy of the cluster denies the probe. `next_step` says what an administrator can change.
-    Policy(String),
+/// The causes that the program handles differently.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// Any other cause: busy, late, cancelled, a fault of the node or the network.
+    #[default]
+    Other,
+    /// Arguments or settings are not valid. Nothing was tried.
+    Usage,
+    /// An action was sent to the node before the failure: it may have been done.
+    ActionSent,
+    /// The cluster refuses the request with the present credentials, quota or admission plugins, whatever the method.
+    Refused,
+    /// A policy of the cluster denies the probe. `next_step` says what an administrator can change.
+    Policy(Policy),
     /// The namespace of the probes does not exist.
-    Namespace,
-    /// The user may not create the pod.
+    NamespaceMissing,
+    /// The user has no permission to create pods.
     CreateForbidden,
+    /// An unknown admission plugin denies the pod.
+    AdmissionDenied,
     /// A proxy between here and the API server refuses websockets.
-    Websockets,
-    /// No exec was answered: by a proxy that drops websockets, or by a node that hangs.
+    WebsocketsRefused,
+    /// No exec was answered: a proxy drops websockets, or the node hangs.
     ExecUnanswered,
-    /// The user may not exec.
+    /// The user has no permission to exec.
     ExecForbidden,
-    /// The user may not read logs.
+    /// The user has no permission to read logs.
     LogForbidden,
-    /// The node does not have the image of the probe, and cannot pull it.
-    Image,
+    /// The node cannot pull the image now: the registry is busy or does not answer, or the reason is not known.
+    ImagePull,
+    /// The registry does not have the image of the probe, or refuses it.
+    ImageUnavailable,
+    /// The image may not be pulled, and the node does not have it.
+    ImageNotOnNode,
     /// node-probe cannot be uploaded to this node: no image to run it in, or no program for its architecture.
     Upload,
-    /// No method is left (`--via auto`).
-    NoMethod,
+    /// No probe method works (`--via auto`).
+    NoMethod { cluster_wide: bool },
 }
 
-/// Which nodes a failure is about.
+/// A policy of a cluster that denies a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The name for the user, with the kind of the policy.
+    pub name: String,
+    pub kind: PolicyKind,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// This node, as far as is known.
-    Node,
-    /// Every node: a permission, the namespace or the image is missing.
-    Cluster,
+pub enum PolicyKind {
+    /// A policy of deploy/admission-policy.yaml.
+    Shipped,
+    /// Denies every privileged pod of the namespace, whatever its image and node.
+    EveryPrivilegedPod,
+    /// May depend on the image, the node or the command.
+    Unknown,
+}
+
+impl Cause {
+    /// Whether every node is expected to fail in the same way.
+    pub fn is_cluster_wide(&self) -> bool {
+        match self {
+            Self::Refused
+            | Self::NamespaceMissing
+            | Self::CreateForbidden
+            | Self::AdmissionDenied
+            | Self::ExecForbidden
+            | Self::ImagePull
+            | Self::ImageUnavailable => true,
+            Self::NoMethod { cluster_wide } => *cluster_wide,
+            Self::Other
+            | Self::Usage
+            | Self::ActionSent
+            | Self::Policy(_)
+            | Self::WebsocketsRefused
+            | Self::ExecUnanswered
+            | Self::LogForbidden
+            | Self::ImageNotOnNode
+            | Self::Upload => false,
+        }
+    }
 }
 
 impl Failure {
@@ -74,20 +116,26 @@ impl Failure {
             what: what.into(),
             why,
             next_step: next_step.into(),
+            cause: Cause::Other,
             left_behind: None,
             deleted: false,
             process_left: None,
-            may_have_acted: false,
-            obstacle: None,
             via: None,
-            scope: Scope::Node,
-            is_usage: false,
         }
     }
 
     /// A failure of arguments or settings that are not valid.
     pub fn usage(what: impl Into<String>, why: impl fmt::Display, next_step: impl Into<String>) -> Self {
-        Self { is_usage: true, ..Self::new(what, why, next_step) }
+        Self::new(what, why, next_step).because_of(Cause::Usage)
+    }
+
+    pub fn is_usage(&self) -> bool {
+        self.cause == Cause::Usage
+    }
+
+    /// Whether one message can stand for both failures.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (&self.cause, &self.why) == (&other.cause, &other.why)
     }
 
     /// The failure as JSON, for a program that asked for JSON.
@@ -100,37 +148,38 @@ impl Failure {
         })
     }
 
-    /// The same, with another next step.
+    #[must_use]
     pub fn with_next_step(self, next_step: &str) -> Self {
         Self { next_step: next_step.to_owned(), ..self }
     }
 
-    /// The same, with what could not be removed.
-    pub fn leaving(mut self, left_behind: Option<String>) -> Self {
-        self.left_behind = left_behind;
-        self
+    /// Sets what could not be removed.
+    #[must_use]
+    pub fn leaving(self, left_behind: Option<String>) -> Self {
+        Self { left_behind, ..self }
     }
 
-    /// The same, with whether the probe is deleted.
-    pub fn deleted(mut self, deleted: bool) -> Self {
-        self.deleted = deleted;
-        self
+    /// Sets whether the probe pod is deleted.
+    #[must_use]
+    pub fn deleted(self, deleted: bool) -> Self {
+        Self { deleted, ..self }
     }
 
-    /// The same, with an obstacle that another probe method may avoid.
-    pub fn because_of(mut self, obstacle: RejectionReason) -> Self {
-        self.obstacle = Some(obstacle);
-        self
+    #[must_use]
+    pub fn because_of(self, cause: Cause) -> Self {
+        Self { cause, ..self }
     }
 
-    /// The same for an action that was sent to its node: it may have been done.
+    /// The failure of an action that was sent to its node: it may have been done.
+    #[must_use]
     pub fn of_sent_action(self) -> Self {
         let why = format!("{}; the action was sent to the node and may have been done", self.why.trim_end_matches('.'));
         let next_step = "Do not repeat it before you know the state of the node.".to_owned();
-        Self { why, next_step, may_have_acted: true, ..self }
+        Self { why, next_step, cause: Cause::ActionSent, ..self }
     }
 
-    /// The same, with what the node said after the action, and how to find out what happened.
+    /// Adds the state of the node after the action, and how to find out what happened.
+    #[must_use]
     pub fn with_state_afterwards(self, node: &str, state: &str) -> Self {
         let why = format!("{}; {state}", self.why.trim_end_matches('.'));
         let next_step = format!(
@@ -139,12 +188,6 @@ impl Failure {
              makes a new plan from the state of the node, and asks for consent again."
         );
         Self { why, next_step, ..self }
-    }
-
-    /// The same for a failure that every node would have.
-    pub fn cluster_wide(mut self) -> Self {
-        self.scope = Scope::Cluster;
-        self
     }
 }
 
@@ -164,20 +207,19 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// How the reason of a failed credential plugin begins.
-pub const PLUGIN: &str = "the credential plugin";
-
 /// The reason of a failed credential plugin. kube's message has its environment, arguments and output, which may contain a
 /// credential.
-fn plugin_reason(error: &AuthError) -> Option<String> {
-    match error {
-        AuthError::AuthExecRun { out, .. } => Some(format!("{PLUGIN} failed with {}", out.status)),
-        AuthError::AuthExecStart(error) => Some(format!("{PLUGIN} could not be started: {}", error.kind())),
+fn plugin_reason(error: &AuthError, plugin: Option<&str>) -> Option<String> {
+    let plugin = plugin.map(|name| format!(" '{name}'")).unwrap_or_default();
+    let outcome = match error {
+        AuthError::AuthExecRun { out, .. } => format!("failed with {}", out.status),
+        AuthError::AuthExecStart(error) => format!("could not be started: {}", error.kind()),
         AuthError::AuthExecParse(_) | AuthError::AuthExec(_) | AuthError::ParseTokenKey(_) => {
-            Some(format!("{PLUGIN} printed no valid credential"))
+            "printed no valid credential".to_owned()
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(format!("the credential plugin{plugin} {outcome}"))
 }
 
 /// The first authentication error of a chain.
@@ -187,7 +229,12 @@ fn sign_in_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a
 
 /// The message of the API server, or else the chain of causes.
 pub fn kube_reason(error: &kube::Error) -> String {
-    if let Some(reason) = sign_in_error(error).and_then(plugin_reason) {
+    sign_in_reason(error, None)
+}
+
+/// As [`kube_reason`], with the name of the credential plugin if it is known.
+pub fn sign_in_reason(error: &kube::Error, plugin: Option<&str>) -> String {
+    if let Some(reason) = sign_in_error(error).and_then(|error| plugin_reason(error, plugin)) {
         return reason;
     }
     if let kube::Error::Api(status) = error {

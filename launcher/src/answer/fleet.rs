@@ -8,7 +8,7 @@ use serde::Serialize;
 use syringe_core::classification::{ActionCode, Class, Severity};
 
 use crate::answer::node_name_ranges::NodeNames;
-use crate::exit_status::{CommandAnswer, Outcome};
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 
 /// An answer about many nodes.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -22,9 +22,11 @@ pub struct FleetAnswer {
     /// Numbers of nodes by result of the read.
     pub totals: NodeCounts,
     /// Nodes that were read, by verdict.
+    #[schemars(extend("x-text" = "own"))]
     pub verdicts: BTreeMap<String, usize>,
     /// Sections that were checked, if not all: no verdict is then about a whole node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-text" = "own"))]
     pub checked_only: Vec<String>,
     /// Findings of all nodes, worst first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -109,11 +111,12 @@ pub struct NodeCounts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Outlier {
     /// What differs: `driver_version`, `gpus`, `pcie_lanes`, `hottest_celsius`, …
+    #[schemars(extend("x-text" = "own"))]
     pub what: &'static str,
     /// The value on these nodes.
     pub value: String,
     /// The value on most nodes of the model.
-    pub usual: String,
+    pub common: String,
     /// The GPU model of these nodes.
     pub model: String,
     /// The nodes.
@@ -130,19 +133,21 @@ pub struct ModelGroup {
     /// The nodes.
     pub nodes: NodeNames,
     /// The value on most of these nodes, by trait.
-    pub usual: BTreeMap<&'static str, String>,
+    pub common: BTreeMap<&'static str, String>,
 }
 
 /// A finding, and the nodes that have it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FleetFinding {
     /// Stable identifier.
+    #[schemars(extend("x-text" = "own"))]
     pub id: String,
     /// Highest severity on any node.
     pub severity: Severity,
     /// Who caused it.
     pub class: Class,
     /// Short text.
+    #[schemars(extend("x-text" = "own"))]
     pub title: String,
     /// The nodes.
     pub nodes: NodeNames,
@@ -182,7 +187,7 @@ pub struct NodeDetail {
     /// Findings that are not listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
-    /// How it differs from most nodes of its model: `driver_version 550.90 (usual: 570.124)`.
+    /// How it differs from most nodes of its model: `driver_version 550.90 (common: 570.124)`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differs: Vec<String>,
     /// Values that could not be read.

@@ -1,7 +1,11 @@
-//! The answers: about one node, about many nodes, the description of a node.
+//! The answers about one node and about many nodes, and their text for a terminal.
 
 pub(crate) mod fleet;
+pub(crate) mod fleet_page;
 pub(crate) mod node;
 pub(crate) mod node_description;
+pub(crate) mod node_description_page;
 pub(crate) mod node_name_ranges;
+pub(crate) mod node_page;
 pub(crate) mod one_or_many;
+pub(crate) mod pod_tables;

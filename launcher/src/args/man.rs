@@ -27,7 +27,7 @@ fn pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
     let command = super::command();
     let mut pages = vec![page(command.clone())?];
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-        // Settings stand on the page of the program, once.
+        // The page of the program has the settings.
         pages.push(page(sub.clone().name(format!("gpu-syringe-{}", sub.get_name())))?);
     }
     Ok(pages)

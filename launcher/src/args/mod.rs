@@ -91,7 +91,7 @@ pub(crate) struct CompletionArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ManArgs {
-    /// Folder
+    /// Folder of the pages
     #[arg(value_name = "FOLDER")]
     pub(crate) folder: PathBuf,
 }
@@ -111,9 +111,8 @@ pub(crate) struct Arguments {
 
 /// The result of reading the arguments.
 pub(crate) enum Read {
-    /// A command.
     Command(Box<Arguments>),
-    /// A text that was asked for: help or the version.
+    /// The help or the version.
     Text(String),
 }
 

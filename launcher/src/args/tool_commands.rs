@@ -88,15 +88,13 @@ type RunTool = Box<dyn Fn(CallContext) -> BoxFuture<'static, Result<RenderedAnsw
 
 /// The call of a tool.
 pub(crate) struct ToolCall {
-    /// Name of the tool.
     pub(crate) tool: &'static str,
-    /// Whether the tool changes a node.
     pub(crate) destructive: bool,
     /// Runs the tool with the arguments of the command line.
     pub(crate) run: RunTool,
     /// The arguments as an AI host would send them, for the documents.
     pub(crate) arguments: Result<Value, serde_json::Error>,
-    /// Whether `--yes` was given.
+    /// The value of `--yes`.
     pub(crate) says_yes: bool,
     /// The value of `--server`.
     pub(crate) server: Option<String>,

@@ -1,4 +1,4 @@
-//! The message for arguments that are not valid. clap's own usage lines and tips name settings and commands that do not help.
+//! The message for invalid arguments. It replaces the usage lines and tips of clap, which list all settings.
 
 use std::ffi::OsString;
 
@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::help;
 use kube_read::Failure;
 
-/// Similarity from which a name is suggested for a misspelled one.
+/// Minimum similarity of a name that is suggested for a misspelled one.
 const SIMILAR: f64 = 0.7;
 
 /// The failure for an error of the parser.
@@ -33,7 +33,7 @@ fn subcommand<'a>(command: &'a Command, text: &str) -> Option<&'a Command> {
     usage.split_whitespace().find_map(|word| command.get_subcommands().find(|sub| sub.get_name() == word))
 }
 
-/// A name that is like the wrong one: one that begins with it, or the most similar one.
+/// The suggested name: one that begins with the wrong name, or the most similar one.
 fn suggestion(command: &Command, sub: Option<&Command>, error: &clap::Error) -> Option<String> {
     let given = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
@@ -67,7 +67,7 @@ fn suggestion(command: &Command, sub: Option<&Command>, error: &clap::Error) -> 
     longer.or_else(similar).cloned()
 }
 
-/// Whether arguments that could not be parsed ask for JSON or YAML.
+/// The output format in arguments that could not be parsed: `Some(true)` for JSON or YAML.
 pub(crate) fn wants_json(argv: &[OsString]) -> Option<bool> {
     let words: Vec<_> = argv.iter().filter_map(|word| word.to_str()).collect();
     let joined = |word: &str| {
@@ -84,7 +84,7 @@ pub(crate) fn wants_json(argv: &[OsString]) -> Option<bool> {
 mod tests {
     use super::*;
 
-    fn said(words: &[&str]) -> String {
+    fn message(words: &[&str]) -> String {
         let command = super::super::command();
         let argv = [&["gpu-syringe"], words].concat();
         let error = command.clone().try_get_matches_from(argv).expect_err("invalid arguments");
@@ -93,11 +93,11 @@ mod tests {
 
     #[test]
     fn the_message_names_the_command_and_the_most_similar_name() {
-        assert!(said(&["diagnos", "gpu-1"]).contains("Did you mean diagnose?"));
-        assert!(said(&["xid", "gpu-1", "--sinc", "1h"]).contains("Did you mean --since?"));
-        assert!(said(&["health", "--selecto", "a=b"]).contains("Did you mean --selector?"));
-        assert!(said(&["nodes", "-o", "jsno"]).contains("Did you mean json?"));
-        let missing = said(&["diagnose"]);
+        assert!(message(&["diagnos", "gpu-1"]).contains("Did you mean diagnose?"));
+        assert!(message(&["xid", "gpu-1", "--sinc", "1h"]).contains("Did you mean --since?"));
+        assert!(message(&["health", "--selecto", "a=b"]).contains("Did you mean --selector?"));
+        assert!(message(&["nodes", "-o", "jsno"]).contains("Did you mean json?"));
+        let missing = message(&["diagnose"]);
         assert!(
             missing.contains("provided: NODE.")
                 && missing.contains("diagnose NODE [OPTIONS]")
@@ -109,12 +109,12 @@ mod tests {
     #[test]
     fn nothing_is_suggested_that_is_not_alike() {
         for words in [&["--frobnicate", "nodes"][..], &["list-pods"], &["nodes", "-x"]] {
-            assert!(!said(words).contains("Did you mean"), "{}", said(words));
+            assert!(!message(words).contains("Did you mean"), "{}", message(words));
         }
     }
 
     #[test]
-    fn the_wish_for_json_is_found_in_arguments_that_are_not_valid() {
+    fn the_output_format_is_found_in_arguments_that_are_not_valid() {
         let wants = |words: &[&str]| wants_json(&words.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(wants(&["x", "-o", "json", "--bad"]), Some(true));
         assert_eq!(wants(&["x", "-ojson"]), Some(true));

@@ -44,13 +44,20 @@ impl AuditLog {
         self.file.as_deref()
     }
 
-    /// The same as [`Self::write`], on a thread that may block: a disk can be slow.
+    /// As [`Self::write`], on a thread that may block: a disk can be slow.
     ///
     /// # Errors
-    /// The same.
+    /// As [`Self::write`].
     pub async fn append(&self, line: AuditLine) -> io::Result<()> {
         let log = self.clone();
         tokio::task::spawn_blocking(move || log.write(&line)).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+    }
+
+    /// Appends a line. If this fails, the line goes to the log of the program.
+    pub(crate) async fn append_or_warn(&self, line: AuditLine) {
+        if let Err(error) = self.append(line.clone()).await {
+            tracing::warn!(%error, ?line, "the audit log could not be written");
+        }
     }
 
     /// Appends a line and syncs it to the disk. Blocks.

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::line::AuditLine;
-use crate::text::page::Page;
-use crate::text::table;
+use crate::terminal::page::Page;
+use crate::terminal::table;
 
 /// The lines as a table, newest last.
 pub fn table(lines: &[AuditLine]) -> Page {

@@ -26,7 +26,7 @@ pub struct CallContext {
     pub on_phase: OnPhase,
     /// Fires when the caller no longer wants the answer.
     pub cancel: CancellationToken,
-    /// How a tool that changes a node asks the user.
+    /// The consent for a tool that changes a node.
     pub consent: Consent,
     /// Nodes that failed recently, kept from call to call.
     pub failure_backoff: Arc<FailureBackoff>,

@@ -1,8 +1,8 @@
 //! `gpu-syringe doctor`.
 
 use super::output::Output;
+use crate::cli::exit_status::Outcome;
 use crate::doctor::{self, DoctorArgs};
-use crate::exit_status::Outcome;
 use crate::probe::Prober;
 use crate::settings::Settings;
 use kube_read::Contexts;

@@ -18,9 +18,9 @@ pub(super) fn start(settings: &OutputSettings, serves: bool) {
         Ok(requests) if settings.verbose => filter.add_directive(requests),
         _ => filter,
     };
-    let usual = if std::io::stderr().is_terminal() && !serves { LogFormat::Text } else { LogFormat::Json };
+    let default = if std::io::stderr().is_terminal() && !serves { LogFormat::Text } else { LogFormat::Json };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Messages);
-    let _ = match settings.log_format.unwrap_or(usual) {
+    let _ = match settings.log_format.unwrap_or(default) {
         LogFormat::Json => log.json().try_init(),
         LogFormat::Text => log.with_target(false).with_ansi(false).try_init(),
     };

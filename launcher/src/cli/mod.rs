@@ -1,12 +1,13 @@
 //! The command line: from arguments to exit status. The program ends only after every pod is deleted.
 
+pub(crate) mod command_names;
 mod doctor_command;
+pub(crate) mod exit_status;
 mod logging;
 mod output;
 mod progress;
 mod setup_command;
 mod signals;
-mod terminal;
 mod xid_code;
 
 use std::io::{IsTerminal, Write};
@@ -21,22 +22,22 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{self, Arguments, Cli, Command, Read, ToolCall};
 use crate::audit;
 use crate::call::CallContext;
+use crate::cli::command_names::command_of;
+use crate::cli::exit_status::{INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, Outcome, USAGE};
 use crate::cli::output::Output;
 use crate::cli::signals::Signals;
 use crate::cli::xid_code::XidCode;
-use crate::command_names::command_of;
 use crate::completion;
 use crate::consent::{AlwaysYes, Consent, Prompt, TerminalPrompt};
-use crate::exit_status::{INTERRUPTED, NOT_KNOWN, NOTHING_FOUND, Outcome, USAGE};
 use crate::mcp::{Server, serve};
 use crate::probe::{self, Prober, SETTLE_TIME, SweepResult};
 use crate::settings::{Mode, OutputFormat, OutputSettings, Settings, config_command};
-use crate::text::page::Page;
+use crate::terminal::page::Page;
 use crate::tools::{self, RenderedAnswer};
 use kube_read::Contexts;
 use kube_read::Failure;
 
-/// How long the program waits at its end, in operator mode: for a running action.
+/// Time that the program waits for a running action at its end, in operator mode.
 const ACTION_SETTLE_TIME: Duration = tools::MAX_ACTION_TIME.saturating_add(SETTLE_TIME);
 /// Time for a cancelled call to send its error message after its pods are deleted.
 const FINAL_MESSAGE_TIME: Duration = Duration::from_millis(200);
@@ -122,7 +123,7 @@ async fn run(cli: Cli, output: Output) -> u8 {
         // Standard error of the server is a log: JSON lines only.
         Err(failure) if serves => {
             tracing::error!(failure = %text::clean_keeping_lines(&failure.to_string()), "ended");
-            if failure.is_usage { USAGE } else { NOT_KNOWN }
+            if failure.is_usage() { USAGE } else { NOT_KNOWN }
         }
         Err(failure) => {
             let code = output.complain(&failure);
@@ -254,8 +255,8 @@ async fn run_tool(
     }
 }
 
-/// The result of `work`, or a failure after a signal to end. Waits for pods in both cases: work with a pod reports
-/// its own result, and work that waits for an API server or a person is dropped.
+/// The result of `work`, or a failure after a signal. Waits for the deletion of pods in both cases: work with a pod reports its own
+/// result; work that waits for an API server or a person is dropped.
 async fn until_stopped<T>(
     work: impl Future<Output = Result<T, Failure>>,
     prober: &Prober,
@@ -312,7 +313,7 @@ fn watch_signals([stop, interrupted]: [CancellationToken; 2], prober: Prober, se
     });
 }
 
-/// Names what is left on clusters, with the commands that delete it.
+/// Prints the names of the objects that are left on clusters, with the commands that delete them.
 fn name_left(prober: &Prober, serves: bool) {
     let left = prober.open_probes();
     let what = match left.len() {

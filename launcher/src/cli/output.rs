@@ -7,19 +7,20 @@ use anstream::{AutoStream, ColorChoice};
 use serde_json::{Value, json};
 use syringe_core::text;
 
-use super::{progress, terminal};
+use super::progress;
 use crate::audit::AuditLine;
-use crate::exit_status::{NOT_KNOWN, USAGE};
+use crate::cli::exit_status::{NOT_KNOWN, USAGE};
 use crate::settings::{ColorWhen, OutputFormat, OutputSettings};
-use crate::text::layout::Layout;
-use crate::text::page::Page;
+use crate::terminal::detect;
+use crate::terminal::layout::Layout;
+use crate::terminal::page::Page;
 use kube_read::Failure;
 
-/// How answers are printed.
+/// Format and layout of printed answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output {
     format: OutputFormat,
-    /// Whether the format was asked for.
+    /// The user chose the format.
     is_chosen: bool,
     layout: Layout,
     color: ColorChoice,
@@ -28,15 +29,15 @@ pub(super) struct Output {
 impl Output {
     /// Without a chosen format, a table on a terminal and JSON in a pipe.
     pub(super) fn new(settings: &OutputSettings) -> Self {
-        let usual = if std::io::stdout().is_terminal() { OutputFormat::Table } else { OutputFormat::Json };
-        let format = settings.output.unwrap_or(usual);
+        let default = if std::io::stdout().is_terminal() { OutputFormat::Table } else { OutputFormat::Json };
+        let format = settings.output.unwrap_or(default);
         let color = match settings.color {
             ColorWhen::Auto => ColorChoice::Auto,
             ColorWhen::Always => ColorChoice::AlwaysAnsi,
             ColorWhen::Never => ColorChoice::Never,
         };
         let all_columns = format == OutputFormat::Wide;
-        let layout = Layout { width: terminal::width(), all_columns, ascii: terminal::is_ascii(), colored: true };
+        let layout = Layout { width: detect::width(), all_columns, ascii: detect::is_ascii(), colored: true };
         Self { format, is_chosen: settings.output.is_some(), layout, color }
     }
 
@@ -64,7 +65,7 @@ impl Output {
         }
     }
 
-    /// Prints what separates a reading from the one before: on a terminal, the screen is cleared.
+    /// Separates two readings of `--watch`: clears the screen of a terminal.
     pub(super) fn begin_reading(self, pause: Duration, is_first: bool) -> Result<(), Failure> {
         match self.format {
             OutputFormat::Yaml if !is_first => print("---"),
@@ -82,13 +83,13 @@ impl Output {
         written(writeln!(AutoStream::new(std::io::stdout(), self.color), "{text}"))
     }
 
-    /// Prints a manifest: YAML if it was asked for, or else JSON.
+    /// Prints a manifest as YAML if the user chose it, or else as JSON.
     pub(super) fn print_manifest(self, manifest: &Value) -> Result<(), Failure> {
         let format = if self.format == OutputFormat::Yaml { OutputFormat::Yaml } else { OutputFormat::Json };
         print(&Self { format, ..self }.structured(manifest)?)
     }
 
-    /// Prints manifests with their comments, unless JSON was asked for.
+    /// Prints manifests with their comments, or as JSON if the user chose it.
     pub(super) fn print_manifests(self, json: &Value, yaml: &str) -> Result<(), Failure> {
         if self.is_chosen && self.format == OutputFormat::Json { print(&self.structured(json)?) } else { print(yaml) }
     }
@@ -112,7 +113,7 @@ impl Output {
         if !(on_stdout && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()) {
             complain(failure);
         }
-        if failure.is_usage { USAGE } else { NOT_KNOWN }
+        if failure.is_usage() { USAGE } else { NOT_KNOWN }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the program does, on a terminal: a spinner with the phase and its seconds, or a bar over many nodes. Nothing in a pipe.
+//! Progress on a terminal: a spinner with the phase and its seconds, or a bar for many nodes. No progress in a pipe.
 
 use std::io::Write;
 use std::sync::{Arc, LazyLock};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::terminal;
 use crate::probe::{OnPhase, Phase};
+use crate::terminal::detect;
 
-/// Time between two pictures of the spinner.
+/// Time between two frames of the spinner.
 const TICK: Duration = Duration::from_millis(100);
-/// The last picture is that of a spinner that has ended.
+/// The last frame is that of a spinner that has ended.
 const SPINNER: &str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ";
 const ASCII_SPINNER: &str = "-\\|/ ";
 
@@ -54,7 +54,7 @@ fn style(template: &str) -> ProgressStyle {
     let seconds = |state: &indicatif::ProgressState, text: &mut dyn std::fmt::Write| {
         let _ = write!(text, "{} s", state.elapsed().as_secs());
     };
-    let (spinner, bar) = if terminal::is_ascii() { (ASCII_SPINNER, "#- ") } else { (SPINNER, "█░ ") };
+    let (spinner, bar) = if detect::is_ascii() { (ASCII_SPINNER, "#- ") } else { (SPINNER, "█░ ") };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
     style.with_key("seconds", seconds).tick_chars(spinner).progress_chars(bar)
 }
@@ -65,7 +65,7 @@ pub(super) fn clear() {
     BAR.finish_and_clear();
 }
 
-/// Standard error for messages, which the progress does not overwrite.
+/// Standard error for messages. The progress does not overwrite them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Messages;
 

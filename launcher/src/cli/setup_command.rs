@@ -1,11 +1,11 @@
-//! `gpu-syringe setup`: asks, and prints what was done.
+//! `gpu-syringe setup`: asks for confirmation and prints the result.
 
 use super::output::{Output, note};
+use crate::cli::exit_status::Outcome;
 use crate::consent::{AlwaysYes, Prompt, TerminalPrompt};
-use crate::exit_status::Outcome;
 use crate::settings::Settings;
 use crate::setup::{self, SetupArgs, SetupOutput};
-use crate::text::page::Page;
+use crate::terminal::page::Page;
 use kube_read::Contexts;
 use kube_read::Failure;
 

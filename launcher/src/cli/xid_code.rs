@@ -1,15 +1,16 @@
-//! `gpu-syringe xid CODE`: what the catalogue knows of an Xid or SXid, without a cluster.
+//! `gpu-syringe xid CODE`: explains an Xid or SXid from the catalogue, without a cluster.
 
 use serde_json::{Value, json};
 use syringe_core::classification::Severity;
 use syringe_core::kernel_log::event_meaning::{Kind, kinds};
 use syringe_core::kernel_log::{SxidEntry, XidEntry, sxid, xid};
 
-use crate::text::page::Page;
-use crate::text::style::{self, Paint};
+use crate::terminal::page::Page;
+use crate::terminal::style;
+use crate::terminal::style::Paint;
 use kube_read::Failure;
 
-/// What the catalogue knows of a number. An Xid and an SXid may have the same number.
+/// The entries of the catalogue for a number. An Xid and an SXid may have the same number.
 pub(super) struct XidCode {
     code: u32,
     xid: Option<&'static XidEntry>,
@@ -110,7 +111,7 @@ mod tests {
     use syringe_core::kernel_log::{sxids, xids};
 
     use super::*;
-    use crate::text::layout::Layout;
+    use crate::terminal::layout::Layout;
 
     #[test]
     fn every_code_of_the_catalogue_is_explained() {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::prompt::{ConsentAnswer, HostAnswer, PendingQuestion, Prompt};
 use super::tokens::{TOKEN_LIFETIME, Tokens};
 
-/// How one call gets its consent.
+/// The consent of one call.
 #[derive(Clone)]
 pub struct Consent {
     ask: Arc<dyn Prompt>,
@@ -20,7 +20,7 @@ impl Consent {
         Self { ask, tokens, answer: None, pending: Arc::default() }
     }
 
-    /// The same, with the answer of the host's user to an earlier question.
+    /// Adds the answer of the host's user to an earlier question.
     pub fn with_answer(self, answer: Option<HostAnswer>) -> Self {
         Self { answer, ..self }
     }

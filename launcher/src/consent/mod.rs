@@ -1,7 +1,7 @@
 //! Consent: an action needs a plan that a person saw and agreed to.
 //!
 //! ```text
-//!   plan ─▶ Prompt ─┬─ a person said yes or no (elicitation, a terminal, --yes) ─▶ act, or not
+//!   plan ─▶ Prompt ─┬─ a person agreed or declined (elicitation, a terminal, --yes) ─▶ act, or not
 //!                   ├─ the host will ask and call again (InputRequired) ─┐
 //!                   │                                                    ├─▶ token ─▶ second call with the token ─▶ act
 //!                   └─ nobody can be asked here ─┬─ --token-to-model ────┘
@@ -23,5 +23,5 @@ pub use prompt::{AlwaysYes, ConsentAnswer, HostAnswer, NoPrompt, PendingQuestion
 pub(crate) use terminal_command::{shell_quoted, terminal_command_line};
 pub use terminal_prompt::TerminalPrompt;
 pub use token_binding::token_binding;
-pub(crate) use token_binding::{Redeemer, bearer_binding};
+pub(crate) use token_binding::{Redeemer, redeemer_binding};
 pub use tokens::{OpenToken, TOKEN_LIFETIME, Tokens};

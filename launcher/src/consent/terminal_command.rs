@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::command_names::command_of;
-use crate::settings::{Settings, to_args};
+use crate::cli::command_names::command_of;
+use crate::settings::{Settings, as_command_line};
 
 /// Name of the program.
 const PROGRAM: &str = "gpu-syringe";
@@ -21,7 +21,7 @@ pub(crate) fn terminal_command_line(
     server: Option<&str>,
 ) -> String {
     let mut argv = vec![program()];
-    argv.extend(to_args(settings));
+    argv.extend(as_command_line(settings));
     argv.extend([command_of(tool).to_owned(), node.to_owned()]);
     for (name, value) in arguments.as_object().into_iter().flatten() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

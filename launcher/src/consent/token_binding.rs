@@ -1,4 +1,4 @@
-//! What a token is bound to: the action, its target, and who may redeem the token.
+//! The binding of a token: the action, its target, and who may redeem the token.
 
 use serde_json::{Value, json};
 
@@ -11,12 +11,12 @@ pub(crate) enum Redeemer {
     Model,
 }
 
-/// What a token is bound to: equal texts mean the same action on the same target.
+/// The binding of a token: equal texts mean the same action on the same target.
 pub fn token_binding(tool: &str, server: &str, context: &str, node: &str, arguments: &Value) -> String {
     json!([tool, server, context, node, arguments]).to_string()
 }
 
-/// The same for one bearer, so that the model cannot redeem a token of the host.
-pub(crate) fn bearer_binding(bearer: Redeemer, content: &str) -> String {
-    format!("{bearer:?} {content}")
+/// The binding for one redeemer, so that the model cannot redeem a token of the host.
+pub(crate) fn redeemer_binding(redeemer: Redeemer, content: &str) -> String {
+    format!("{redeemer:?} {content}")
 }

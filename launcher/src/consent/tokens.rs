@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a token is valid: enough to read the plan, too short for the node to change much.
+/// Validity of a token: enough to read the plan, too short for the node to change much.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(120);
 /// Limit on open tokens. Beyond it the oldest is dropped.
 const MAX_TOKENS: usize = 64;
@@ -19,10 +19,10 @@ pub struct Tokens {
     open: Mutex<HashMap<String, OpenToken>>,
 }
 
-/// An open token: what it is bound to, the plan that was shown, and its expiry.
+/// An open token: its binding, the plan that was shown, and its expiry.
 #[derive(Clone, Debug)]
 pub struct OpenToken {
-    /// What it is bound to.
+    /// Its binding.
     content: String,
     /// The plan that was shown, in plain words.
     pub plan: String,
@@ -66,10 +66,10 @@ impl Tokens {
         Ok(token)
     }
 
-    /// Redeems a token. It is invalid afterwards, also when the content did not match.
+    /// Redeems a token, which is invalid afterwards, even if the content did not match.
     ///
     /// # Errors
-    /// Why it is not valid.
+    /// The reason why it is not valid.
     pub fn redeem(&self, token: &str, content: &str) -> Result<OpenToken, String> {
         let now = (self.clock)();
         let granted = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(token);

@@ -1,4 +1,4 @@
-//! One check: what was looked at, what was found, and the command that fixes it.
+//! The result of one check, and the command that fixes a problem.
 
 use serde::Serialize;
 use syringe_core::text::clean;
@@ -10,7 +10,6 @@ const MAX_EVIDENCE: usize = 400;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
-    /// As it should be.
     Ok,
     /// gpu-syringe works, with a restriction or a risk.
     Warning,
@@ -20,7 +19,7 @@ pub(crate) enum Status {
     Skipped,
 }
 
-/// What fixes a failure.
+/// The fix of a problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Fix {
     /// A command that can be pasted.
@@ -35,11 +34,10 @@ pub(crate) struct Check {
     /// A stable name.
     pub(crate) id: String,
     pub(crate) status: Status,
-    /// What was found.
     pub(crate) evidence: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fix: Option<Fix>,
-    /// It matters, and was not answered: neither good nor bad.
+    /// The result matters, and is not known.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) undecided: bool,
 }
@@ -59,7 +57,7 @@ impl Check {
         Self::new(id, Status::Skipped, evidence)
     }
 
-    /// It could not be told.
+    /// The result matters, and is not known, for this reason.
     pub(crate) fn undecided(id: impl Into<String>, evidence: impl AsRef<str>) -> Self {
         Self { undecided: true, ..Self::new(id, Status::Skipped, evidence) }
     }
@@ -77,7 +75,7 @@ impl Check {
         if is_failure { Self::failure(id, evidence, fix) } else { Self::warning(id, evidence, fix) }
     }
 
-    /// Whether it is not as it should be, or not known.
+    /// A failure, a warning, or an undecided check.
     pub(crate) fn is_problem(&self) -> bool {
         matches!(self.status, Status::Failure | Status::Warning) || self.undecided
     }

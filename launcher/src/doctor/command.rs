@@ -10,7 +10,7 @@ use super::fix::Fixes;
 use super::node::{self, NodeProbe};
 use super::observe::{self, observe};
 use super::report::Report;
-use super::{judge_access, judge_namespace, judge_nodes};
+use super::{access_checks, namespace_checks, node_checks};
 use crate::probe::Prober;
 use crate::settings::Settings;
 use kube_read::{Connection, Contexts};
@@ -31,30 +31,30 @@ pub(crate) async fn run(args: &DoctorArgs, settings: &Settings, contexts: &Conte
     let end = Instant::now() + TIME;
     let connection = match timeout_at(end, contexts.connect(None)).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(failure)) => return Report::of(None, vec![judge_access::no_connection(&failure)], None),
+        Ok(Err(failure)) => return Report::of(None, vec![access_checks::no_connection(&failure)], None),
         Err(_) => {
             let why = format!("the connection was not ready within {TIME:?} (a credential plugin that waits?)");
             let fix = Fixes::run("kubectl get nodes", "with the same context; sign in if it asks for it");
             return Report::of(None, vec![Check::failure("credentials", why, fix)], None);
         }
     };
-    let mut checks = vec![judge_access::connected(&connection)];
+    let mut checks = vec![access_checks::connected(&connection)];
     let version = match observe::version(&connection, end).await {
         Ok(version) => version,
         Err(error) => {
-            checks.push(judge_access::no_server(&connection, error.as_ref()));
+            checks.push(access_checks::no_server(&connection, error.as_ref()));
             return Report::of(Some(&connection), checks, None);
         }
     };
     checks.push(Check::ok("server", format!("{} answers", connection.server)));
     let observed = observe(&connection, settings, end).await;
     let fixes = Fixes::new(settings, observed.user.as_deref());
-    checks.push(judge_access::version(&version, &fixes));
-    checks.push(judge_access::clock(&observed));
-    checks.extend(judge_access::permissions(&observed, settings, &fixes));
-    checks.extend(judge_namespace::checks(&observed, settings, &fixes));
-    checks.push(judge_access::exec(&observed, settings));
-    checks.extend(judge_nodes::checks(&observed, settings, &fixes));
+    checks.push(access_checks::version(&version, &fixes));
+    checks.push(access_checks::clock(&observed));
+    checks.extend(access_checks::permissions(&observed, settings, &fixes));
+    checks.extend(namespace_checks::checks(&observed, settings, &fixes));
+    checks.push(access_checks::exec(&observed, settings));
+    checks.extend(node_checks::checks(&observed, settings, &fixes));
     let probe = probe(args, &connection, settings, prober, &mut checks).await;
     Report::of(Some(&connection), checks, probe)
 }

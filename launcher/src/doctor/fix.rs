@@ -1,4 +1,4 @@
-//! The commands that fix what a check finds.
+//! The commands that fix the problems of the checks.
 
 use super::check::Fix;
 use crate::consent::shell_quoted;
@@ -29,7 +29,7 @@ impl<'a> Fixes<'a> {
         Fix { command: command.into(), note: note.into() }
     }
 
-    /// The program with the settings that say where.
+    /// The program with the settings that select cluster and namespace.
     pub(super) fn program(&self) -> String {
         let Settings { probe_namespace: namespace, context, .. } = self.settings;
         let mut words = vec!["gpu-syringe".to_owned()];
@@ -75,7 +75,7 @@ impl<'a> Fixes<'a> {
         )
     }
 
-    /// The command in a next step: what follows a colon and names a program.
+    /// The command in a next step: the text from the name of a program on.
     pub(super) fn command_in(next: &str) -> Option<String> {
         let start = ["kubectl ", "oc ", "gpu-syringe "].iter().filter_map(|program| next.find(program)).min()?;
         let rest = &next[start..];

@@ -2,21 +2,21 @@
 //!
 //! ```text
 //!   check, fix                                        one result; the commands
-//!   observe                                            all questions to the API server; no pod is created
-//!   judge_access, judge_namespace, judge_nodes         answers → checks: no I/O
+//!   observe                                            all requests to the API server; no pod is created
+//!   access_checks, namespace_checks, node_checks         answers → checks: no I/O
 //!   node                                               one real probe (--node)
 //!   report, command                                    text and JSON; arguments, time limit
 //! ```
 //!
 //! A cause is reported once: a check that fails because of another one is skipped and names it.
 
+mod access_checks;
 mod check;
 mod command;
 mod fix;
-mod judge_access;
-mod judge_namespace;
-mod judge_nodes;
+mod namespace_checks;
 mod node;
+mod node_checks;
 mod observe;
 mod report;
 

@@ -21,7 +21,7 @@ use kube_read::reads::nodes;
 pub(crate) struct NodeProbe {
     pub(crate) node: String,
     pub(crate) via: &'static str,
-    /// Whether the object of the pod is certainly deleted.
+    /// The object of the pod is certainly deleted.
     pub(crate) deleted: bool,
     /// Milliseconds of each phase: create, start, exec, remove, total.
     pub(crate) timings_ms: [(&'static str, u128); 5],

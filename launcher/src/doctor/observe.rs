@@ -1,4 +1,4 @@
-//! Asks the API server everything that the checks need, in parallel. Creates nothing: pods are dry runs.
+//! Reads everything that the checks need from the API server, in parallel. Creates nothing: pods are dry runs.
 
 use std::time::Duration;
 
@@ -27,14 +27,14 @@ use kube_read::reads::nodes;
 use syringe_core::probe_command::ProbeCommand;
 use syringe_core::section_name::SectionName;
 
-/// The answer to a question, as far as one came.
+/// The result of a request.
 #[derive(Clone, Debug)]
 pub(super) enum Seen<T> {
     Found(T),
     Absent,
-    /// The user may not ask.
+    /// The user lacks the permission.
     Forbidden,
-    /// No answer, or one that says nothing.
+    /// No usable answer.
     Unknown(String),
 }
 
@@ -64,10 +64,10 @@ pub(super) enum ExecAnswer {
     Unknown(String),
 }
 
-/// What the API server answered.
+/// The answers of the API server.
 pub(super) struct Observed {
     pub(super) user: Option<String>,
-    /// How far the clock of this machine is ahead of the API server's.
+    /// Time by which the clock of this machine is ahead of that of the API server.
     pub(super) ahead: Option<SignedDuration>,
     pub(super) permissions: Vec<(Permission, Seen<bool>)>,
     pub(super) namespace: Seen<DynamicObject>,
@@ -77,7 +77,7 @@ pub(super) struct Observed {
     pub(super) missing_policies: Vec<String>,
     pub(super) parameter: Seen<DynamicObject>,
     pub(super) quota: Seen<DynamicObject>,
-    /// What happens to a pod that is no probe; `None` if there was no answer.
+    /// Answer to a pod that is not a probe; `None` without an answer.
     pub(super) other_pod: Option<PolicyState>,
     pub(super) dry_runs: Vec<(ProbeMethod, DryRun)>,
     pub(super) exec: ExecAnswer,
@@ -90,7 +90,7 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    /// Whether a policy limits the pods of the namespace to the probe.
+    /// A policy limits the pods of the namespace to the probe.
     pub(super) fn has_policy(&self) -> bool {
         matches!(self.other_pod, Some(PolicyState::InEffect | PolicyState::WithoutParameter))
     }
@@ -101,7 +101,7 @@ const NODES_WITH_IMAGES: usize = 8;
 
 /// The methods whose pod is checked.
 const METHODS: [ProbeMethod; 3] = [ProbeMethod::Pod, ProbeMethod::Logs, ProbeMethod::Inject];
-/// The reason of a question that was not answered before the end of the whole time.
+/// Reason for a request without an answer within the time of all checks.
 const LATE: &str = "no answer in time";
 
 /// Reads the version of the API server, and its name of the user.
@@ -113,7 +113,7 @@ pub(super) async fn version(connection: &Connection, end: Instant) -> Result<Str
     }
 }
 
-/// Asks all questions. None takes longer than until `end`.
+/// Sends all requests. None takes longer than `end`.
 pub(super) async fn observe(connection: &Connection, settings: &Settings, end: Instant) -> Observed {
     let namespace = settings.probe_namespace.as_str();
     let policy_name = cluster_name(PROBE_POLICY, namespace);
@@ -136,7 +136,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
         (with_images, base_images),
     ) = tokio::join!(
         user(connection, end),
-        ask_permissions(connection, settings, end),
+        check_permissions(connection, settings, end),
         read(connection, ObjectRef::new::<Namespace>(None, namespace), end),
         read(connection, ObjectRef::new::<ValidatingAdmissionPolicy>(None, &policy_name), end),
         read(connection, ObjectRef::new::<ValidatingAdmissionPolicyBinding>(None, &policy_name), end),
@@ -181,7 +181,11 @@ async fn user(connection: &Connection, end: Instant) -> Option<String> {
     answer["status"]["userInfo"]["username"].as_str().map(|name| syringe_core::text::clean(name, 200))
 }
 
-async fn ask_permissions(connection: &Connection, settings: &Settings, end: Instant) -> Vec<(Permission, Seen<bool>)> {
+async fn check_permissions(
+    connection: &Connection,
+    settings: &Settings,
+    end: Instant,
+) -> Vec<(Permission, Seen<bool>)> {
     let mut of = vec![GrantedBy::Reader, GrantedBy::ClusterRead];
     if settings.mode == Mode::Operator {
         of.push(GrantedBy::Operator);
@@ -215,7 +219,7 @@ async fn read(connection: &Connection, object: ObjectRef, end: Instant) -> Seen<
 }
 
 async fn read_nodes(connection: &Connection, end: Instant) -> Seen<Vec<Node>> {
-    // The other questions need time too.
+    // The other requests need time too.
     let end = end.min(Instant::now() + (end - Instant::now()) / 2);
     match timeout_at(end, nodes::collect(connection, None, is_gpu_node, |node| node)).await {
         Ok(Ok((_, nodes))) => Seen::Found(nodes),

@@ -5,13 +5,13 @@ use syringe_core::classification::Severity;
 
 use super::check::{Check, Fix, Status};
 use super::node::NodeProbe;
-use crate::exit_status::Outcome;
-use crate::text::page::Page;
-use crate::text::style::{Paint, paint};
-use crate::text::table::{counted, new_table};
+use crate::cli::exit_status::Outcome;
+use crate::terminal::page::Page;
+use crate::terminal::style::{Paint, paint};
+use crate::terminal::table::{counted, new_table};
 use kube_read::Connection;
 
-/// How the ids of permissions begin.
+/// Prefix of the ids of permissions.
 const PERMISSION: &str = "permission-";
 
 /// The result of the command.
@@ -74,7 +74,7 @@ impl Report {
         Value::Object(json)
     }
 
-    /// The ids of the checks that are not as they should be.
+    /// The ids of the checks with a problem.
     pub(crate) fn names(&self) -> Vec<String> {
         let problems = self.checks.iter().filter(|check| check.is_problem());
         problems.map(|check| format!("check/{}", check.id)).collect()

@@ -146,7 +146,7 @@ fn details(rows: &[NodeRow], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDet
         let differs: Vec<_> = outliers
             .iter()
             .filter(|(_, nodes)| nodes.contains(&row.node))
-            .map(|(outlier, _)| format!("{} {} (usual: {})", outlier.what, outlier.value, outlier.usual))
+            .map(|(outlier, _)| format!("{} {} (common: {})", outlier.what, outlier.value, outlier.common))
             .collect();
         if row.verdict <= Verdict::NoFaultFound && differs.is_empty() {
             return None;
@@ -227,9 +227,9 @@ fn summary(answer: &FleetAnswer) -> String {
         text.push_str(&format!(" Only these sections were checked: {}.", answer.checked_only.join(", ")));
     }
     if let Some(outlier) = answer.outliers.first() {
-        let Outlier { what, value, usual, nodes, .. } = outlier;
+        let Outlier { what, value, common, nodes, .. } = outlier;
         text.push_str(&format!(
-            " {} outliers, the first: {what} {value} (usual: {usual}) on {}.",
+            " {} outliers, the first: {what} {value} (common: {common}) on {}.",
             answer.outliers.len(),
             nodes.names
         ));

@@ -1,4 +1,4 @@
-//! What is kept of the report of one node in an answer about many: verdict, findings, and the values that are compared.
+//! The row of a node in an answer about many nodes: verdict, findings, and the values that are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 

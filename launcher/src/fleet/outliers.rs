@@ -23,7 +23,10 @@ pub(crate) fn groups(rows: &[NodeRow]) -> Vec<ModelGroup> {
             model: model.to_owned(),
             gpus: rows.iter().map(|row| row.gpus).sum(),
             nodes: NodeNames::of(rows.iter().map(|row| row.node.as_str()), 600),
-            usual: traits(&rows).into_iter().filter_map(|name| Some((name, usual(&rows, name)?.to_owned()))).collect(),
+            common: traits(&rows)
+                .into_iter()
+                .filter_map(|name| Some((name, common(&rows, name)?.to_owned())))
+                .collect(),
         })
         .collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.nodes.count));
@@ -38,17 +41,17 @@ pub(crate) fn outliers(rows: &[NodeRow]) -> Vec<(Outlier, Vec<String>)> {
             continue;
         }
         for name in traits(&rows) {
-            let Some(usual) = usual(&rows, name) else { continue };
+            let Some(common) = common(&rows, name) else { continue };
             let mut others: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
             for row in &rows {
-                if let Some(value) = row.traits.get(name).filter(|value| *value != usual) {
+                if let Some(value) = row.traits.get(name).filter(|value| *value != common) {
                     others.entry(value).or_default().push(&row.node);
                 }
             }
             outliers.extend(
                 others
                     .into_iter()
-                    .map(|(value, nodes)| outlier(name, value.to_owned(), usual.to_owned(), model, &nodes)),
+                    .map(|(value, nodes)| outlier(name, value.to_owned(), common.to_owned(), model, &nodes)),
             );
         }
         outliers.extend(hot(model, &rows));
@@ -57,9 +60,9 @@ pub(crate) fn outliers(rows: &[NodeRow]) -> Vec<(Outlier, Vec<String>)> {
     outliers
 }
 
-fn outlier(what: &'static str, value: String, usual: String, model: &str, nodes: &[&str]) -> (Outlier, Vec<String>) {
+fn outlier(what: &'static str, value: String, common: String, model: &str, nodes: &[&str]) -> (Outlier, Vec<String>) {
     let names = NodeNames::of(nodes.iter().copied(), NAMES_BYTES);
-    let outlier = Outlier { what, value, usual, model: model.to_owned(), nodes: names };
+    let outlier = Outlier { what, value, common, model: model.to_owned(), nodes: names };
     (outlier, nodes.iter().map(|name| (*name).to_owned()).collect())
 }
 
@@ -76,7 +79,7 @@ fn traits(rows: &[&NodeRow]) -> std::collections::BTreeSet<&'static str> {
 }
 
 /// The value that more than half of the nodes have. `None` without such a majority.
-fn usual<'a>(rows: &[&'a NodeRow], name: &str) -> Option<&'a str> {
+fn common<'a>(rows: &[&'a NodeRow], name: &str) -> Option<&'a str> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for row in rows {
         if let Some(value) = row.traits.get(name) {
@@ -131,7 +134,7 @@ mod tests {
         let found = outliers(&rows);
         let values: Vec<_> = found
             .iter()
-            .map(|(one, _)| (one.what, one.value.as_str(), one.usual.as_str(), one.nodes.names.as_str()))
+            .map(|(one, _)| (one.what, one.value.as_str(), one.common.as_str(), one.nodes.names.as_str()))
             .collect();
         assert!(values.contains(&("gpus", "7", "8", "c")));
         assert!(values.contains(&("driver_version", "550", "570", "d")));
@@ -143,6 +146,6 @@ mod tests {
     fn without_a_majority_there_is_no_usual_value() {
         let rows = [row("a", 8, "570", 60), row("b", 8, "550", 61), row("c", 8, "535", 62)];
         assert!(outliers(&rows).is_empty());
-        assert_eq!(groups(&rows)[0].usual.get("driver_version"), None);
+        assert_eq!(groups(&rows)[0].common.get("driver_version"), None);
     }
 }

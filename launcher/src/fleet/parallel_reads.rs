@@ -15,7 +15,7 @@ use crate::probe::Phase;
 use crate::settings::ProbeMethod;
 use kube_read::Connection;
 use kube_read::Failure;
-use kube_read::failure::{RejectionReason, Scope};
+use kube_read::failure::Cause;
 use kube_read::objects::node_conditions::is_ready;
 use syringe_core::probe_command::ReadCommand;
 
@@ -39,9 +39,9 @@ pub(crate) enum NodeOutcome<R> {
 }
 
 impl<R> NodeOutcome<R> {
-    /// Whether it failed for a reason that applies to every node.
+    /// The read failed for a reason that applies to every node.
     fn applies_to_cluster(&self) -> bool {
-        matches!(self, Self::Failed(Failure { scope: Scope::Cluster, .. }))
+        matches!(self, Self::Failed(failure) if failure.cause.is_cluster_wide())
     }
 }
 
@@ -137,7 +137,7 @@ impl ParallelReads<'_> {
             }
             Err(failure) => {
                 // A missing method costs nothing, and may be there a moment later.
-                let is_fault = failure.obstacle != Some(RejectionReason::NoMethod);
+                let is_fault = !matches!(failure.cause, Cause::NoMethod { .. });
                 if is_fault && !self.call.cancel.is_cancelled() && is_ready(node) {
                     failure_backoff.record_result(server, &name, Some(&failure.why));
                 }

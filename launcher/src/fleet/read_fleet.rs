@@ -9,7 +9,6 @@ use crate::call::CallContext;
 use crate::fleet::parallel_reads::{NodeOutcome, ParallelReads};
 use crate::fleet::{aggregate, node_row};
 use kube_read::Failure;
-use kube_read::failure::Scope;
 use kube_read::objects::{node_facts as node_gpus, node_labels};
 use kube_read::reads::nodes;
 use syringe_core::probe_command::ReadCommand;
@@ -93,8 +92,8 @@ fn common_failure(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Opti
         }
     }
     let first = *failures.first()?;
-    let alike = failures.iter().all(|failure| failure.why == first.why) && failures.len() > 1;
-    if !alike || !(all_tried || first.scope == Scope::Cluster) {
+    let alike = failures.iter().all(|failure| failure.is_like(first)) && failures.len() > 1;
+    if !alike || !(all_tried || first.cause.is_cluster_wide()) {
         return None;
     }
     let what = format!(
@@ -124,10 +123,11 @@ fn left_behind(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube_read::failure::Cause;
 
     fn failed(why: &str, left: Option<&str>, everywhere: bool) -> (String, NodeOutcome<node_row::NodeRow>) {
         let failure = Failure::new("Probing", why, "Look.").leaving(left.map(str::to_owned));
-        let failure = if everywhere { failure.cluster_wide() } else { failure };
+        let failure = if everywhere { failure.because_of(Cause::CreateForbidden) } else { failure };
         ("gpu".to_owned(), NodeOutcome::Failed(failure))
     }
 

@@ -1,5 +1,5 @@
 //! Asks the user of an MCP host, in both generations of the protocol: by a request while the call waits (elicitation,
-//! up to 2025-11-25), or by an answer that requires input and a second call that contains it (2026-07-28).
+//! up to 2025-11-25), or by an answer that requires input and a second call with the input (2026-07-28).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ struct Agreement {
 
 rmcp::elicit_safe!(Agreement);
 
-/// How this request gets its consent, with the answer that it brings.
+/// The consent of a request, with the answer that the request contains.
 pub(super) fn consent(
     context: &RequestContext<RoleServer>,
     request: &CallToolRequestParams,

@@ -9,7 +9,7 @@ struct PromptTemplate {
     name: &'static str,
     title: &'static str,
     description: &'static str,
-    /// Name, what it is, whether it must be given.
+    /// Name, description, required.
     arguments: &'static [(&'static str, &'static str, bool)],
     /// `{name}` stands for an argument.
     text: &'static str,

@@ -1,4 +1,5 @@
-//! The MCP server: turns requests into tool calls. Serves both generations of the protocol: with `initialize`, and without
+//! The MCP server: turns requests into tool calls. Serves both generations of the protocol: with `initialize`, and
+//! without.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +67,7 @@ impl Server {
         }
     }
 
-    /// The same with these tokens: a test brings its own clock.
+    /// Replaces the tokens, so that a test can use its own clock.
     pub fn with_tokens(self, tokens: Tokens) -> Self {
         Self { tokens: Arc::new(tokens), ..self }
     }
@@ -217,10 +218,10 @@ fn result(outcome: Result<RenderedAnswer, Failure>) -> CallToolResult {
 
 /// Sends each phase to a host that asked for progress. The future ends when the callback is dropped and all is sent.
 fn progress(peer: Peer<RoleServer>, token: Option<ProgressToken>) -> (OnPhase, impl Future<Output = ()>) {
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel::<Phase>();
+    let (sender, mut phases) = tokio::sync::mpsc::unbounded_channel::<Phase>();
     let send = tokio::spawn(async move {
         let mut furthest = None;
-        while let Some(phase) = told.recv().await {
+        while let Some(phase) = phases.recv().await {
             let Some(token) = token.clone() else { continue };
             // A second attempt starts again, but progress must not decrease.
             let (done, total) = phase.position();
@@ -235,7 +236,7 @@ fn progress(peer: Peer<RoleServer>, token: Option<ProgressToken>) -> (OnPhase, i
         }
     });
     let on_phase: OnPhase = Arc::new(move |phase| {
-        let _ = tell.send(phase);
+        let _ = sender.send(phase);
     });
     (on_phase, async move {
         let _ = send.await;

@@ -13,6 +13,7 @@ use kube_read::reads::api_only_facts::ApiOnlyFacts;
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ProbeSummary {
     /// The probe method.
+    #[schemars(extend("x-text" = "own"))]
     pub via: &'static str,
     /// The node.
     pub node: String,

@@ -21,7 +21,7 @@ use crate::settings::ProbeMethod;
 use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::client::api_error::unread_input;
-use kube_read::failure::RejectionReason;
+use kube_read::failure::Cause;
 use kube_read::objects::node_conditions::is_ready;
 use kube_read::objects::node_facts as node_gpus;
 use kube_read::reads::existing_pods::ExistingPods;
@@ -176,7 +176,7 @@ pub(crate) async fn read_with_object(
 ) -> Result<NodeReading, Failure> {
     let NodeToRead { connection, kubernetes, .. } = known;
     match read_or_refused(call, known, tool, ask).await {
-        Err(Failure { why, next_step, deleted, obstacle: Some(RejectionReason::NoMethod), .. }) => {
+        Err(Failure { why, next_step, deleted, cause: Cause::NoMethod { .. }, .. }) => {
             let mut read = without_probe(connection, kubernetes, &why, &next_step);
             if deleted {
                 read.note.note.get_or_insert_default().push_str(" The pods that did not run the probe were deleted.");
@@ -220,8 +220,9 @@ pub(crate) async fn read_or_refused(
         cluster_facts::add_from_api(connection, kubernetes, facts, failing, deadline)
     );
     let probed = match probed {
-        Err(Failure { next_step, left_behind, obstacle: Some(RejectionReason::Policy(who)), .. }) => {
-            let mut read = without_probe(connection, kubernetes, &format!("{who} forbids it"), &next_step);
+        Err(Failure { next_step, left_behind, cause: Cause::Policy(policy), .. }) => {
+            let why = format!("{} forbids it", policy.name);
+            let mut read = without_probe(connection, kubernetes, &why, &next_step);
             (read.note.deleted, read.note.left_behind) = (left_behind.is_none(), left_behind);
             return Ok(read);
         }

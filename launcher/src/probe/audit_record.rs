@@ -130,7 +130,7 @@ impl AuditRecord {
     }
 
     async fn not_begun(&self, event: AuditEvent, outcome: String) {
-        self.write(AuditLine { event, outcome: Some(outcome), ..self.line.clone() }).await;
+        self.audit.append_or_warn(AuditLine { event, outcome: Some(outcome), ..self.line.clone() }).await;
     }
 
     /// Writes the line of a pod that came to be after its creation was given up, or never did.
@@ -138,14 +138,7 @@ impl AuditRecord {
         let OpenProbe { namespace, pod, container, .. } = open.clone();
         let outcome = Some(outcome.to_owned());
         let line = AuditLine { event: AuditEvent::Sweep, namespace, outcome, deleted, ..self.line.clone() };
-        self.write(AuditLine { pod: Some(pod), pod_uid: uid, container, ..line }).await;
-    }
-
-    /// Where the line cannot be written, it goes to the log of the program.
-    async fn write(&self, line: AuditLine) {
-        if let Err(error) = self.audit.append(line.clone()).await {
-            tracing::warn!(%error, line = ?line, "the audit log could not be written");
-        }
+        self.audit.append_or_warn(AuditLine { pod: Some(pod), pod_uid: uid, container, ..line }).await;
     }
 
     /// Writes the line of a pod that is deleted, or of a call that created none. A second pod of the call gets its own line.
@@ -171,7 +164,7 @@ impl AuditRecord {
             (line.namespace, line.pod, line.pod_uid, line.container) = (namespace, Some(pod), uid, container);
             line.image = image;
         }
-        self.write(line).await;
+        self.audit.append_or_warn(line).await;
     }
 }
 

@@ -68,15 +68,15 @@ pub(super) fn cluster_of(connection: &Connection) -> String {
 
 impl ProbeContext {
     /// The pod of a method that creates one.
-    pub(super) fn pod(&self) -> ProbePod {
+    pub(super) fn pod(&self) -> Result<ProbePod, Failure> {
         let ProbeRequest { node, tool, .. } = &self.request;
-        let pod = ProbePod::new(&self.settings, &self.session.identity, node, tool)
+        let pod = ProbePod::new(&self.settings, &self.session.identity, node, tool)?
             .with_annotations(self.record.annotations());
         let pod = match &self.present_image {
             Some(image) => pod.with_present_image(image),
             None => pod,
         };
-        if self.is_for_actions() { pod.running(pod_spec::hold(&self.settings, true)) } else { pod }
+        Ok(if self.is_for_actions() { pod.running(pod_spec::hold(&self.settings, true)) } else { pod })
     }
 
     /// Whether the command needs operator mode. The plan of an action does too.

@@ -15,7 +15,7 @@ use super::probe_context::ProbeContext;
 use super::probe_slots::ProbeSlots;
 use crate::audit::{AuditEvent, AuditLine, AuditLog};
 use crate::probe::choose::dispatch::{ProberCache, run_probe};
-use crate::probe::lifecycle::late_pod::LATE_TIME_AT_END;
+use crate::probe::lifecycle::late::LATE_TIME_AT_END;
 use crate::probe::lifecycle::launcher_identity::LauncherIdentity;
 use crate::probe::lifecycle::launcher_session::LauncherSession;
 use crate::probe::lifecycle::open_probes::OpenProbe;

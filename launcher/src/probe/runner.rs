@@ -17,9 +17,16 @@ use crate::settings::ProbeMethod;
 use kube_read::Failure;
 
 /// Creates, reads and cleans up; cleans up even when creating or reading failed. Writes the audit log's line.
-pub(super) async fn run(context: &ProbeContext, steps: impl ProbeSteps) -> Result<ProbeResult, Failure> {
+/// `steps`: an error if there is no method to run; it gets its line as well.
+pub(super) async fn run(
+    context: &ProbeContext,
+    steps: Result<impl ProbeSteps, Failure>,
+) -> Result<ProbeResult, Failure> {
     let began = Instant::now();
-    let result = run_steps(context, steps, began).await;
+    let result = match steps {
+        Ok(steps) => run_steps(context, steps, began).await,
+        Err(failure) => Err(failure),
+    };
     context.record.ended(&result, began.elapsed()).await;
     context.close().await;
     result
@@ -142,14 +149,6 @@ fn being_deleted(context: &ProbeContext, received: &ReceivedReport, via: ProbeMe
     }
 }
 
-/// Two remarks as one.
-pub(super) fn join(one: Option<String>, other: Option<String>) -> Option<String> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(format!("{one}; {other}")),
-        (one, other) => one.or(other),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -208,7 +207,9 @@ mod tests {
             let upload_time = Duration::ZERO;
             let request = ProbeRequest { node, command, tool: "test", target: None, deadline, upload_time };
             let context = prober.test_context(&connection, request);
-            let failure = run(&context, Defect(PodLifecycle::new(context.pod()))).await.expect_err("the read fails");
+            let failure = run(&context, context.pod().map(|pod| Defect(PodLifecycle::new(pod))))
+                .await
+                .expect_err("the read fails");
             let (pods, lines) = (cluster.pods("gpu-syringe"), log.read(10).expect("the log"));
             assert_eq!((pods.is_empty(), failure.deleted), (may_delete, may_delete), "{failure}");
             assert_eq!((lines.len(), lines[0].deleted), (1, Some(may_delete)), "{lines:?}");

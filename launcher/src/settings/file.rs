@@ -12,7 +12,7 @@ use kube_read::Failure;
 /// Settings that cannot be in a file.
 const NOT_IN_FILES: [&str; 2] = ["config", "demo"];
 
-/// Whether a settings file may have this setting.
+/// A settings file may contain this setting.
 pub fn is_setting_of_files(id: &str) -> bool {
     !NOT_IN_FILES.contains(&id)
 }
@@ -78,7 +78,7 @@ impl FileValues {
         command
     }
 
-    /// Whether the file has this setting.
+    /// The file contains this setting.
     pub(crate) fn has(&self, id: &str) -> bool {
         self.values.contains_key(id)
     }

@@ -130,7 +130,7 @@ pub struct Settings {
     pub token_to_model: bool,
 }
 
-/// Whether to check something.
+/// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DrainCheck {
     /// Check
@@ -139,7 +139,7 @@ pub enum DrainCheck {
     Off,
 }
 
-/// How to reach a node.
+/// Method to reach a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProbeMethod {
     /// The probe's image where one is named or on the node, else inject with an image that runs privileged there, else none
@@ -170,7 +170,7 @@ impl ProbeMethod {
     }
 }
 
-/// What tools may do.
+/// Permitted actions of the tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     /// Read. Only the probe's own pod is created and deleted.
@@ -220,7 +220,7 @@ impl Settings {
         Contexts::new(self.kubeconfig.as_deref(), self.context.clone(), self.allow_context.clone())
     }
 
-    /// Whether the demo cluster is used. Never without the feature `demo`.
+    /// The demo cluster is used. Always `false` without the feature `demo`.
     pub(crate) fn is_demo(&self) -> bool {
         #[cfg(feature = "demo")]
         return self.demo;
@@ -234,7 +234,7 @@ impl Settings {
         value_parsers::image(image, self.registry_mirror.as_deref(), self.image_digest.as_deref())
     }
 
-    /// Whether a setting names the image of the probe.
+    /// A setting names the image of the probe.
     pub fn names_image(&self) -> bool {
         self.image.is_some() || self.image_digest.is_some() || self.registry_mirror.is_some()
     }
@@ -254,7 +254,7 @@ impl Settings {
         Duration::from_secs(self.call_timeout)
     }
 
-    /// The same settings for a call that may take `time`: its container must run as long.
+    /// Settings for a call that may take `time`, so that its container runs long enough.
     pub fn with_call_time(&self, time: Duration) -> Self {
         Self { call_timeout: self.call_timeout.max(time.as_secs()), ..self.clone() }
     }
@@ -274,8 +274,8 @@ impl Settings {
         Duration::from_secs(self.node_timeout)
     }
 
-    /// How long the container of a probe runs if nobody stops it: longer than any call, and short enough that the probe of a
-    /// killed launcher soon ends.
+    /// Maximum run time of the container of a probe: longer than any call, and short enough that the probe of a killed launcher soon
+    /// ends.
     pub fn probe_lifetime(&self) -> Duration {
         Duration::from_secs(self.call_timeout.max(self.start_timeout) + 30)
     }

@@ -1,12 +1,12 @@
-//! Settings of the command line alone: how an answer is printed, and what the exit status says.
+//! Settings of the command line: format of answers, exit status, progress, log.
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Command, ValueEnum};
 
 use super::flags::Settings;
-use crate::exit_status::FailOn;
+use crate::cli::exit_status::FailOn;
 
-/// How a command prints its answer.
+/// Output of a command.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Output")]
 pub struct OutputSettings {
@@ -16,7 +16,7 @@ pub struct OutputSettings {
     /// When to use colours; auto: on a terminal, and not with NO_COLOR
     #[arg(long, global = true, value_name = "WHEN", env = "GPU_SYRINGE_COLOR", default_value = "auto")]
     pub color: ColorWhen,
-    /// Least severity of a finding that makes the exit status 1
+    /// Exit with status 1 for findings of this severity or higher
     #[arg(long, global = true, value_name = "SEVERITY", env = "GPU_SYRINGE_FAIL_ON", default_value = "critical")]
     pub fail_on: FailOn,
     /// No progress on standard error; errors are still printed
@@ -60,7 +60,7 @@ pub enum OutputFormat {
     Wide,
     /// The JSON that an AI host gets
     Json,
-    /// The same as YAML
+    /// The JSON as YAML
     Yaml,
     /// Only the names: node/NAME, pod/NAME
     Name,

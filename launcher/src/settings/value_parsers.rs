@@ -1,4 +1,4 @@
-//! Parses setting values with a syntax of their own: pairs, tolerations, pod names, image references.
+//! Parses values of settings: pairs, tolerations, pod names, image references.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,9 +6,9 @@ use std::str::FromStr;
 /// `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {
-    /// What is before the first `=`.
+    /// The text before the first `=`.
     pub key: String,
-    /// What is after it.
+    /// The text after the first `=`.
     pub value: String,
 }
 

@@ -1,4 +1,4 @@
-//! Asks the API server what the user may do (SelfSubjectAccessReview). Every user may ask this about itself.
+//! Checks the permissions of the user (SelfSubjectAccessReview). Every user may check its own.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use super::objects::RequestError;
 use kube_read::Connection;
 
-/// Time for one question.
+/// Time limit of one review.
 const TIME: Duration = Duration::from_secs(9);
 
-/// A question.
+/// An action on a resource.
 pub(crate) struct Access<'a> {
     pub(crate) verb: &'a str,
     pub(crate) group: &'a str,
@@ -23,7 +23,7 @@ pub(crate) struct Access<'a> {
     pub(crate) namespace: Option<&'a str>,
 }
 
-/// Whether the user may do it.
+/// Returns `true` if the user has the permission.
 pub(crate) async fn is_allowed(connection: &Connection, access: &Access<'_>) -> Result<bool, RequestError> {
     let Access { verb, group, resource, subresource, namespace } = access;
     let attributes = ResourceAttributes {

@@ -19,9 +19,9 @@ use crate::settings::{ProbeMethod, Settings};
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// How long to wait until the API server applies a new policy. It usually takes a second.
+/// Time limit until the API server applies a new policy, which usually takes a second.
 const POLICY_TIME: Duration = Duration::from_secs(12);
-/// For an API server that does not see the parameter.
+/// Remark about an API server that does not see the parameter.
 const BLIND: &str = "The policy is in effect, but the API server does not see its ConfigMap, or an old one: it had such a policy before \
      and lost it (kubernetes/kubernetes#130887). Restart kube-apiserver; gpu-syringe doctor has the command.";
 /// Pause between two checks of it.
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// The policies of the hardened profile.
 const POLICIES: [&str; 3] = [PROBE_POLICY, "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
 
-/// What was done with an object.
+/// An object and its change.
 pub(crate) type Applied = (ObjectRef, Change);
 
 /// Applies every object of a plan. Permissions come last, after the policy is in effect.
@@ -99,7 +99,7 @@ pub(crate) const NO_PARAMS: &str = "no params found";
 /// The answer if nothing rejects the pod.
 pub(crate) const ADMITTED: &str = "it is admitted";
 
-/// Whether the policy decides by this image, and not by that of an older ConfigMap.
+/// The policy uses this image, and not that of an older ConfigMap.
 async fn is_current(connection: &Connection, settings: &Settings, image: &str) -> bool {
     let settings = Settings {
         via: ProbeMethod::Pod,
@@ -115,7 +115,7 @@ async fn is_current(connection: &Connection, settings: &Settings, image: &str) -
     !answer.is_err_and(|error| error.reason().contains("data.image"))
 }
 
-/// Whether a policy limits the pods of a namespace.
+/// State of the policy of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PolicyState {
     /// It rejects a pod that is no probe.

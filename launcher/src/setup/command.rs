@@ -15,13 +15,13 @@ use crate::settings::Settings;
 use kube_read::Failure;
 use kube_read::{Connection, Contexts};
 
-/// What the trial profile permits. A user must know it before it is applied.
+/// The risk of the trial profile, which a user must know before it is applied.
 const TRIAL_RISK: &str = "Without the policy, whoever may create pods in this namespace has root on every node of the cluster: \
      nothing limits what a privileged pod runs. This includes the control plane, and hardening later takes back nothing that such \
      a pod has done. Use the trial profile on test clusters or with users who are administrators \
      anyway; --profile hardened --image REGISTRY/PATH@sha256:DIGEST is recommended.";
 
-/// Users and groups that are not of the people who operate a cluster.
+/// Users and groups that everybody, or every component of the cluster, belongs to.
 const ANYBODY: [&str; 5] =
     ["system:authenticated", "system:unauthenticated", "system:anonymous", "system:serviceaccounts", "system:nodes"];
 
@@ -61,15 +61,15 @@ pub(crate) struct SetupArgs {
 pub(crate) struct SetupOutput {
     /// For standard output.
     pub(crate) text: String,
-    /// The same for programs.
+    /// The result for programs.
     pub(crate) json: Value,
     /// The objects.
     pub(crate) names: Vec<String>,
-    /// Whether the text is a manifest.
+    /// The text is a manifest.
     pub(crate) is_manifest: bool,
     /// For standard error.
     pub(crate) notes: Vec<String>,
-    /// Whether everything was done.
+    /// All changes were made.
     pub(crate) is_done: bool,
 }
 
@@ -85,7 +85,7 @@ impl SetupArgs {
         Parameters::new(settings, readers, operators)
     }
 
-    /// Refuses groups and users that anybody is.
+    /// Refuses users and groups of [`ANYBODY`].
     fn check_subjects(&self) -> Result<(), Failure> {
         match self.user.iter().chain(&self.group).find(|name| ANYBODY.contains(&name.as_str())) {
             None => Ok(()),
@@ -97,7 +97,7 @@ impl SetupArgs {
         }
     }
 
-    /// An image that is named by a tag must not silently mean the trial profile.
+    /// Refuses an image that is named by a tag, which would silently select the trial profile.
     fn check_pinned(&self, settings: &Settings) -> Result<(), Failure> {
         if !settings.names_image() || pinned_image(settings).is_some() || self.profile == Some(Profile::Trial) {
             return Ok(());
@@ -158,7 +158,7 @@ fn print(args: &SetupArgs, settings: &Settings) -> Result<SetupOutput, Failure> 
     Ok(SetupOutput { text, json, names: Vec::new(), is_manifest: true, notes, is_done: true })
 }
 
-/// What is about to be changed.
+/// The planned changes.
 struct Intent {
     profile: Profile,
     planned: Vec<Planned>,

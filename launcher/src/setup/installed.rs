@@ -17,10 +17,10 @@ use kube_read::objects::name_validation::check_namespace;
 /// Namespaces of the cluster itself, and the default namespace.
 const SYSTEM: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
-/// What exists.
+/// The objects of a set-up that exist.
 pub(super) struct Installed {
     pub(super) namespace: Option<DynamicObject>,
-    /// Whether new pods of the namespace are limited to the probe.
+    /// The policy limits new pods of the namespace to the probe.
     pub(super) has_policy: bool,
     parameter: Option<DynamicObject>,
     /// Subjects of the binding of readers, without the operators.
@@ -52,7 +52,7 @@ impl Installed {
         Ok(Self { namespace: found, has_policy, parameter, readers, operators })
     }
 
-    /// Refuses a namespace that somebody else uses: its pods could then be privileged, and `--uninstall` would delete them.
+    /// Refuses a namespace of another user: its pods could become privileged, and `--uninstall` would delete them.
     pub(super) fn check_namespace(&self, name: &str) -> Result<(), Failure> {
         let what = || format!("Setting up namespace {name}");
         match &self.namespace {
@@ -79,7 +79,7 @@ impl Installed {
         self.parameter.as_ref()?.data["data"]["image"].as_str().filter(|image| !image.is_empty())
     }
 
-    /// Keeps what an administrator set and the command line does not name: values of the policy, and subjects of bindings.
+    /// Keeps values of the policy and subjects of bindings that an administrator set and the command line does not name.
     pub(super) fn keep(&self, parameters: &mut Parameters) {
         for (key, value) in &mut parameters.policy {
             let installed = self.parameter.as_ref().and_then(|found| found.data["data"][*key].as_str());
@@ -123,7 +123,7 @@ pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     Err(Failure::new(format!("Using namespace {name} for probes"), why, next))
 }
 
-/// Whether the object has the label of a set-up.
+/// The object has the label of a set-up.
 pub(super) fn is_ours(object: &DynamicObject) -> bool {
     object.labels().get(LABEL.0).is_some_and(|value| value == LABEL.1)
 }

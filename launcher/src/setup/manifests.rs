@@ -1,5 +1,5 @@
-//! The manifests: the files of `deploy/` with the values of one set-up. What `gpu-syringe setup` prints and what it applies is the
-//! same text, so that `kubectl apply` has the same result.
+//! The manifests: the files of `deploy/` with the values of one set-up. `gpu-syringe setup` prints and applies the same text, so that
+//! `kubectl apply` has the same result.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -27,7 +27,7 @@ pub(crate) const PROBE_POLICY: &str = "gpu-syringe-probe-only";
 /// The keys of that ConfigMap.
 const KEYS: [&str; 6] = ["image", "runtimeClassName", "priorityClassName", "imagePullSecrets", "labels", "annotations"];
 
-/// How much is set up.
+/// Scope of a set-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Profile {
     /// Namespace, permissions and quota: a probe needs no image of its own. Users of it have root on the nodes
@@ -62,7 +62,7 @@ pub(crate) struct Parameters {
     pub(crate) operators: Vec<Subject>,
     /// The data of the ConfigMap of the policy.
     pub(crate) policy: BTreeMap<&'static str, String>,
-    /// Whether the subjects stand for those of the reader of the file.
+    /// The subjects are placeholders that the reader of the file replaces.
     pub(crate) example: bool,
 }
 
@@ -174,12 +174,12 @@ impl Parameters {
         files
     }
 
-    /// The same as one document.
+    /// All files as one document.
     pub(crate) fn yaml(&self, profile: Profile) -> String {
         self.files(profile).into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("---\n")
     }
 
-    /// The same as objects.
+    /// All files as objects.
     pub(crate) fn objects(&self, profile: Profile) -> Result<Vec<Value>, Failure> {
         let mut objects = Vec::new();
         for (name, text) in self.files(profile) {

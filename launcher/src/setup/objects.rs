@@ -65,14 +65,14 @@ impl std::fmt::Display for ObjectRef {
     }
 }
 
-/// Whether a request changes the cluster.
+/// Dry run, or a change of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     DryRun,
     Real,
 }
 
-/// Why a request failed.
+/// Error of a request.
 #[derive(Debug)]
 pub(crate) enum RequestError {
     /// An error of the API server or of the connection.
@@ -98,12 +98,12 @@ impl RequestError {
         }
     }
 
-    /// Whether the object, or the kind, does not exist.
+    /// The object or the kind does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Kube(kube::Error::Api(status)) if is_not_found(status))
     }
 
-    /// Whether the namespace of the object does not exist.
+    /// The namespace of the object does not exist.
     pub(super) fn is_without_namespace(&self) -> bool {
         let Self::Kube(kube::Error::Api(status)) = self else { return false };
         is_not_found(status) && status.details.as_ref().is_some_and(|details| details.kind == "namespaces")

@@ -38,7 +38,7 @@ impl GrantedBy {
         }
     }
 
-    /// Where it applies, for a table.
+    /// Scope, for a table.
     fn place(self) -> &'static str {
         match self {
             Self::Reader | Self::Operator => "namespace of the probes",
@@ -57,15 +57,15 @@ pub(crate) struct Grant {
     /// Resources, with subresources: `pods/exec`.
     pub(crate) resources: &'static [&'static str],
     pub(crate) verbs: &'static [&'static str],
-    /// What it is used for.
+    /// Purpose.
     pub(crate) why: &'static str,
-    /// What does not work without it.
+    /// Effect of a missing permission.
     pub(crate) without: &'static str,
-    /// Whether gpu-syringe answers without it, less completely or in another way.
+    /// gpu-syringe also answers without it, less completely or by another method.
     pub(crate) optional: bool,
 }
 
-/// One verb on one resource: what the API server is asked about.
+/// One verb on one resource.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Permission {
     pub(crate) grant: &'static Grant,

@@ -1,4 +1,4 @@
-//! What setting up would change: a server-side dry run of every object before the first is applied.
+//! The changes of a set-up: a server-side dry run of every object before the first is applied.
 
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::core::{ApiResource, DynamicObject};
@@ -10,7 +10,7 @@ use super::objects::{self, Mode, ObjectRef, RequestError};
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// What happens to an object.
+/// Change of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Created,
@@ -106,7 +106,7 @@ async fn check_escalation(
     };
     let access = Access { verb, group: &reference.resource.group, resource: "roles", subresource: None, namespace };
     if access::is_allowed(connection, &access).await? || verb == "bind" {
-        // Whether the permissions of the role are held is checked with the role.
+        // The check of the role covers its permissions.
         return Ok(());
     }
     let words = |value: &Value| {
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_difference_that_a_person_sees_is_a_change() {
+    fn versions_and_managers_are_not_a_change() {
         let object = |version: &str, image: &str| {
             let metadata = json!({"name": "a", "resourceVersion": version, "managedFields": [{"manager": version}]});
             let object = json!({"metadata": metadata, "data": {"image": image}});

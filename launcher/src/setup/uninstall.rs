@@ -1,5 +1,5 @@
-//! Removes a set-up, in an order that leaves no unguarded moment: first the permissions of users, then the namespace with its
-//! pods, and the policy of that namespace last.
+//! Removes a set-up in an order that never leaves pods without a policy: first the permissions of users, then the namespace with its
+//! pods, then the policy of that namespace.
 
 use std::time::Duration;
 
@@ -17,23 +17,23 @@ use super::plan::Change;
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// How long to wait until the namespace is gone.
+/// Time limit for the deletion of the namespace.
 const NAMESPACE_TIME: Duration = Duration::from_secs(90);
 /// Pause between two checks of it.
 const PAUSE: Duration = Duration::from_millis(500);
-/// What every namespace has without us.
+/// ConfigMaps that every namespace has.
 const OF_EVERY_NAMESPACE: [&str; 2] = ["kube-root-ca.crt", "openshift-service-ca.crt"];
 
-/// What is removed, and what is not.
+/// The objects to remove, and those that stay.
 #[derive(Default)]
 pub(super) struct Removal {
     /// Objects that are ours, with their UIDs, in the order of their removal.
     pub(super) ours: Vec<(ObjectRef, String)>,
-    /// Objects of these names that somebody else made.
+    /// Objects with these names that setup did not create.
     pub(super) others: Vec<ObjectRef>,
     /// Objects that are ours and stay, because the namespace that they protect stays.
     pub(super) kept: Vec<ObjectRef>,
-    /// What else the namespace contains, which is deleted with it.
+    /// Other objects of the namespace, which are deleted with it.
     pub(super) with_namespace: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ pub(super) async fn select(connection: &Connection, objects: Vec<ObjectRef>) -> 
     Ok(removal)
 }
 
-/// What is in the namespace besides the set-up, as far as the user may list it.
+/// Other objects of the namespace that the user may list.
 async fn contents(connection: &Connection, namespace: &str) -> Vec<String> {
     let pods = objects::names::<Pod>(connection, namespace).await.unwrap_or_default();
     let config_maps = objects::names::<ConfigMap>(connection, namespace).await.unwrap_or_default();
@@ -158,7 +158,6 @@ mod tests {
     use crate::settings::Settings;
     use crate::setup::manifests::{Parameters, Profile, Subject};
 
-    /// What is applied is what is removed.
     #[test]
     fn every_object_of_the_manifests_is_removed() {
         for namespace in ["gpu-syringe", "trial"] {

@@ -3,26 +3,30 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::exit_status::{CommandAnswer, Outcome};
+use crate::answer::node_page::foot;
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
-use crate::text::node_answer::foot;
-use crate::text::page::Page;
+use crate::terminal::page::Page;
 
 /// The answer of a tool that changes a node. `T` is the report of the node.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ActionAnswer<T> {
     /// `awaiting_consent`, `declined`, `refused`, or the outcome of the action. With `awaiting_consent` nothing was done: see
     /// `terminal_command` or `token`.
+    #[schemars(extend("x-text" = "own"))]
     pub outcome: String,
     /// One or two sentences.
     pub summary: String,
     /// The plan in plain words, to be shown to the user.
+    #[schemars(extend("x-text" = "whole"))]
     pub plan: String,
     /// Command that the user runs in a terminal to see the plan again and carry it out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-text" = "own"))]
     pub terminal_command: Option<String>,
     /// Pass it with the same arguments in a second call after the user agreed to the plan. Valid once.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-text" = "own"))]
     pub token: Option<String>,
     /// How long the token is valid.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,7 +39,7 @@ pub struct ActionAnswer<T> {
     /// The probe that returned the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,
-    /// Whether it was done.
+    /// The action was done.
     #[serde(skip)]
     #[schemars(skip)]
     pub(super) is_done: bool,

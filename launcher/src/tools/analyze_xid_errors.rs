@@ -9,11 +9,11 @@ use syringe_core::section_name::SectionName;
 use syringe_core::since::Since;
 
 use crate::answer::node::NodeAnswer;
+use crate::answer::node_page::{foot, head};
 use crate::call::CallContext;
 use crate::node_reading::read_node;
-use crate::text::node_answer::{foot, head};
-use crate::text::page::Page;
-use crate::text::table::{cell, new_table, pci_cell, second};
+use crate::terminal::page::Page;
+use crate::terminal::table::{cell, new_table, pci_cell, second};
 use crate::tools::common_args::node_name;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;

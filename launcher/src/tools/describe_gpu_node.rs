@@ -12,12 +12,12 @@ use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 
 use crate::answer::node_description::NodeDescription;
+use crate::answer::node_description_page;
 use crate::call::CallContext;
-use crate::exit_status::{CommandAnswer, Outcome};
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::{self, NodeToRead};
-use crate::text;
-use crate::text::page::Page;
+use crate::terminal::page::Page;
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
@@ -86,7 +86,7 @@ impl Tool for DescribeGpuNode {
     }
 
     fn page(answer: &NodeDescription) -> Page {
-        text::node_description::page(answer)
+        node_description_page::page(answer)
     }
 }
 

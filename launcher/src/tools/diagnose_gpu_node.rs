@@ -1,5 +1,7 @@
 //! `diagnose_gpu_node`: every section and every rule over one node, with one probe.
 
+use std::collections::BTreeMap;
+
 use diagnosis::Diagnosis;
 use diagnosis::health::{GpuHealth, HealthStatus};
 use diagnosis::stack_stage::StackStage;
@@ -11,12 +13,12 @@ use syringe_core::report::{Sections, Status};
 use syringe_core::section_name::SectionName;
 
 use crate::answer::node::NodeAnswer;
+use crate::answer::node_page::{foot, head, stack_line};
 use crate::call::CallContext;
 use crate::node_reading::read_node;
-use crate::text::node_answer::{foot, head, stack_line};
-use crate::text::page::Page;
-use crate::text::style::named;
-use crate::text::table::{cell, new_table, pci_cell};
+use crate::terminal::page::Page;
+use crate::terminal::style::named;
+use crate::terminal::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::{NODE_HELP, node_name};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
@@ -48,7 +50,7 @@ pub struct DiagnosisSection {
     pub sections_read: Vec<SectionStatus>,
     /// Number of GPUs that NVML or PCI shows.
     pub gpus: u32,
-    /// Score of the node, 0 to 100. Absent if nothing was judged.
+    /// Score of the node, 0 to 100. Absent if nothing was checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u32>,
     /// Status of the node.
@@ -60,9 +62,11 @@ pub struct DiagnosisSection {
     pub affected_gpus: Vec<GpuHealth>,
     /// Every fact that was read, by section. Only with `detail`. `detail_omitted` names the sections that are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<BTreeMap<String, Value>>")]
     pub detail: Option<Value>,
     /// Sections of the detail that did not fit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-text" = "own"))]
     pub detail_omitted: Vec<String>,
 }
 

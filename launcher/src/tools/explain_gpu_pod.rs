@@ -12,16 +12,16 @@ use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::report::Source;
 use syringe_core::unknown::Unknown;
 
+use crate::answer::node_page::{foot, stack_line};
 use crate::call::CallContext;
-use crate::exit_status::{CommandAnswer, Outcome};
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node;
 use crate::node_reading::read_node::ReadRequest;
 use crate::probe::TargetContainer;
-use crate::text::node_answer::{foot, stack_line};
-use crate::text::page::Page;
-use crate::text::style::{Paint, paint};
-use crate::text::table::second;
+use crate::terminal::page::Page;
+use crate::terminal::style::{Paint, paint};
+use crate::terminal::table::second;
 use crate::tools::common_args::pod_name;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -332,7 +332,7 @@ struct PendingPod {
     candidates: Vec<Candidate>,
     /// Nodes left out of `candidates`.
     omitted: usize,
-    /// Why the nodes could not be listed.
+    /// Reason why the nodes could not be listed.
     not_listed: Option<String>,
 }
 
@@ -359,7 +359,7 @@ impl PendingPod {
 const NO_OBJECTION: &str =
     "no reason found; see the scheduler's message above (not checked: claims' devices, volumes, pod affinity, quota)";
 
-/// Whether it waits for a node, and not for a scheduling gate or a volume claim.
+/// The pod waits for a node, and not for a scheduling gate or a volume claim.
 fn waits_for_nodes(pod: &PodFacts) -> bool {
     let claim =
         pod.message.as_ref().is_some_and(|message| message.to_ascii_lowercase().contains("persistentvolumeclaim"));

@@ -8,11 +8,11 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
 use syringe_core::section_name::SectionName;
 
+use crate::answer::fleet_page as fleet_answer;
 use crate::answer::one_or_many::OneOrMany;
 use crate::call::CallContext;
-use crate::text::fleet_answer;
-use crate::text::page::Page;
-use crate::text::table::cell;
+use crate::terminal::page::Page;
+use crate::terminal::table::cell;
 use crate::tools::common_args::FleetArgs;
 use crate::tools::gpu_section::{self, Column, GpuSection};
 use crate::tools::one_or_many;

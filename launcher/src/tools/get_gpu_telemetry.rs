@@ -8,7 +8,7 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
 use syringe_core::section_name::SectionName;
 
-use crate::text::table::cell;
+use crate::terminal::table::cell;
 use crate::tools::gpu_section::{Column, GpuSection};
 
 /// The section of this tool.

@@ -13,16 +13,16 @@ use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 
+use crate::answer::node_page::foot;
 use crate::call::CallContext;
+use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::consent;
-use crate::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::{self, NodeToRead};
 use crate::settings::{Mode, Settings};
-use crate::text::node_answer::foot;
-use crate::text::page::Page;
-use crate::text::style::{Paint, paint};
-use crate::text::table::{cell, new_table};
+use crate::terminal::page::Page;
+use crate::terminal::style::{Paint, paint};
+use crate::terminal::table::{cell, new_table};
 use crate::tools::common_args::NodeArgs;
 use crate::tools::get_pod_gpu_allocation::{self, GetPodGpuAllocation};
 use crate::tools::kill_gpu_process::KillGpuProcess;
@@ -158,7 +158,7 @@ impl Tool for GpuProcesses {
 
 impl CommandAnswer for ProcessList {
     fn outcome(&self) -> Outcome {
-        // A list judges nothing.
+        // A list has no verdict.
         Outcome::NothingFound
     }
 

@@ -10,11 +10,11 @@ use syringe_core::report::{Section, Sections};
 use syringe_core::section_name::SectionName;
 
 use crate::answer::node::NodeAnswer;
+use crate::answer::node_page::{foot, head, push_gpus};
 use crate::call::CallContext;
 use crate::node_reading::read_node::{self, NodeReading};
-use crate::text::node_answer::{foot, head, push_gpus};
-use crate::text::page::Page;
-use crate::text::table::{new_table, pci_cell};
+use crate::terminal::page::Page;
+use crate::terminal::table::{new_table, pci_cell};
 use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 use kube_read::Failure;

@@ -8,8 +8,8 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
 use syringe_core::section_name::SectionName;
 
-use crate::text::page::Page;
-use crate::text::table::{Rows, cell};
+use crate::terminal::page::Page;
+use crate::terminal::table::{Rows, cell};
 use crate::tools::get_gpu_telemetry::pcie_link;
 use crate::tools::gpu_section::{Column, GpuSection};
 

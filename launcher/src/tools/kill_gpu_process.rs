@@ -11,7 +11,7 @@ use syringe_core::probe_command::{KillCommand, NodeAction};
 use syringe_core::text::clean;
 
 use crate::call::CallContext;
-use crate::text::page::Page;
+use crate::terminal::page::Page;
 use crate::tools::action_answer::{self, ActionAnswer};
 use crate::tools::common_args::{NODE_HELP, node_name, whole_gpu};
 use crate::tools::operator_action;
@@ -192,7 +192,7 @@ impl OperatorAction for KillArgs {
             plan.push_str(&format!("Command line (may be truncated): \"{}\"\n", clean(command, 120)));
         }
         if let Some(started) = process.and_then(|process| process.started_at) {
-            plan.push_str(&format!("It has been running since {}.\n", crate::text::table::second(started)));
+            plan.push_str(&format!("It has been running since {}.\n", crate::terminal::table::second(started)));
         }
         if let Some(bytes) = done.memory_before_bytes {
             plan.push_str(&format!("{} are in use on that GPU.\n", gibibytes(bytes)));

@@ -13,10 +13,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
-use crate::exit_status::{CommandAnswer, Outcome};
-use crate::text::page::Page;
-use crate::text::style::{Paint, paint};
-use crate::text::table::{cell, counted, new_table};
+use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::terminal::page::Page;
+use crate::terminal::style::{Paint, paint};
+use crate::terminal::table::{cell, counted, new_table};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 use kube_read::client::connection::Connection;
@@ -147,7 +147,7 @@ impl Tool for ListGpuNodes {
         let connection = call.with_deadline(what, call.contexts.connect(context.as_deref())).await?;
         let mut unknown = Vec::new();
         let listing = list(&connection, selector.as_deref(), call.end - RESERVED_FOR_ANSWER, &mut unknown);
-        let Listed { dra, looked_at, rows, held } = call.with_deadline(what, listing).await?;
+        let Listed { dra, checked, rows, held } = call.with_deadline(what, listing).await?;
         let held_by_claims = dra.as_ref().map(Dra::held).unwrap_or_default();
         let held = match held {
             Ok(held) => Some(held),
@@ -165,7 +165,7 @@ impl Tool for ListGpuNodes {
             });
             answer.add(row);
         }
-        answer.totals.nodes = looked_at;
+        answer.totals.nodes = checked;
         if let Some(least) = free {
             answer.keep_free(least)?;
         }
@@ -216,7 +216,7 @@ impl Tool for ListGpuNodes {
 
 impl CommandAnswer for GpuNodes {
     fn outcome(&self) -> Outcome {
-        // A list judges nothing.
+        // A list has no verdict.
         Outcome::NothingFound
     }
 
@@ -228,14 +228,14 @@ impl CommandAnswer for GpuNodes {
 /// Time of a call that is reserved for building the answer.
 const RESERVED_FOR_ANSWER: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// What the API server tells.
+/// The answers of the API server.
 struct Listed {
     dra: Option<Dra>,
     /// Nodes that were checked.
-    looked_at: u32,
-    /// The GPU nodes, without what pods hold.
+    checked: u32,
+    /// The GPU nodes, without the resources that pods hold.
     rows: Vec<GpuNode>,
-    /// What pods hold on each node.
+    /// Resources that pods hold on each node.
     held: Result<HashMap<String, ResourceCounts>, Failure>,
 }
 
@@ -254,7 +254,7 @@ async fn list(
         Either::Left((nodes, _)) => (nodes?, None),
         Either::Right((held, nodes)) => (nodes.await?, Some(held)),
     };
-    let (dra, looked_at, rows) = nodes;
+    let (dra, checked, rows) = nodes;
     let names: BTreeSet<String> = rows.iter().map(|row| row.name.clone()).collect();
     let held = match held {
         Some(held) => held,
@@ -264,7 +264,7 @@ async fn list(
         }
         None => all_pods.await,
     };
-    Ok(Listed { dra, looked_at, rows, held })
+    Ok(Listed { dra, checked, rows, held })
 }
 
 /// Devices of dynamic resource allocation, number of nodes, and the GPU nodes.
@@ -277,9 +277,9 @@ async fn gpu_nodes(
     let dra_nodes: BTreeSet<&str> = dra.iter().flat_map(Dra::nodes).collect();
     let is_wanted = |node: &Node| is_gpu_node(node) || dra_nodes.contains(node.name_any().as_str());
     let row = |node: Node| GpuNode::of(&node, dra.as_ref());
-    let (looked_at, rows) = nodes::collect(connection, selector, is_wanted, row).await?;
+    let (checked, rows) = nodes::collect(connection, selector, is_wanted, row).await?;
     drop(dra_nodes);
-    Ok((dra, looked_at, rows))
+    Ok((dra, checked, rows))
 }
 
 async fn before<T>(end: Instant, pods: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -23,6 +23,7 @@ use crate::tools::action_answer::ActionAnswer;
 use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::client::connection::IN_CLUSTER;
+use kube_read::failure::Cause;
 use kube_read::reads::nodes;
 
 /// Maximum lifetime of the pod of an action. deploy/admission-policy.yaml allows at most 15 minutes.
@@ -53,11 +54,11 @@ pub(super) trait OperatorAction: Sync {
     fn from_action(action: Action) -> Option<Self::Report>;
     /// Outcome and sentence for the report of the node.
     fn outcome(&self, done: &Self::Report) -> (String, String);
-    /// Whether the plan has no blockers, so that the user can be asked.
+    /// The plan has no blockers, so that the user can be asked.
     fn is_clear(done: &Self::Report) -> bool;
-    /// Whether the action was done.
+    /// The action was done.
     fn is_done(done: &Self::Report) -> bool;
-    /// What a plan that was made after a lost action says about the state of the GPU.
+    /// State of the GPU in a plan that was made after an action with an unknown outcome.
     fn state_afterwards(&self, done: &Self::Report) -> String;
     /// The plan in plain words.
     fn plan(
@@ -147,12 +148,12 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     ) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Report>>>, Failure> {
         let answer = self.call.consent.answer();
         let Some(token) = answer.map(|answer| answer.token.as_str()).or(token) else { return Ok(None) };
-        let bearer = if answer.is_some() { Redeemer::Host } else { Redeemer::Model };
-        let redeemed = match bearer {
+        let redeemer = if answer.is_some() { Redeemer::Host } else { Redeemer::Model };
+        let redeemed = match redeemer {
             Redeemer::Model if !self.call.settings.token_to_model => {
                 Err("tokens from a model are not accepted (--token-to-model is not set)".to_owned())
             }
-            _ => self.call.consent.tokens().redeem(token, &consent::bearer_binding(bearer, &self.content)),
+            _ => self.call.consent.tokens().redeem(token, &consent::redeemer_binding(redeemer, &self.content)),
         };
         let granted = match redeemed {
             Ok(granted) => granted,
@@ -224,10 +225,10 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         later: bool,
     ) -> Result<ActionAnswer<D::Report>, Failure> {
         let consent = &self.call.consent;
-        let bearer = if later { Redeemer::Host } else { Redeemer::Model };
+        let redeemer = if later { Redeemer::Host } else { Redeemer::Model };
         let token = consent
             .tokens()
-            .issue(consent::bearer_binding(bearer, &self.content), &plan)
+            .issue(consent::redeemer_binding(redeemer, &self.content), &plan)
             .map_err(|why| Failure::new("Creating a token", why, "Run the command in a terminal instead."))?;
         if later {
             consent.set_pending(PendingQuestion { token: token.clone(), plan });
@@ -322,11 +323,13 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     async fn act(&self, agreed: AgreedPlan) -> Result<ActionAnswer<D::Report>, Failure> {
         let AgreedPlan { plan, how } = agreed;
         let deadline = (self.call.settings.call_time() + self.action.time()).min(MAX_ACTION_TIME);
-        let request = self.request(Some(random_suffix()), deadline);
+        let request = self.request(Some(random_suffix()?), deadline);
         let note = self.note(plan.clone(), how.clone());
         let CallContext { prober, on_phase, .. } = self.call;
         let probed = match prober.act(self.connection, request, on_phase.clone(), note).await {
-            Err(failure) if failure.may_have_acted => return Err(self.with_state_afterwards(failure).await),
+            Err(failure) if failure.cause == Cause::ActionSent => {
+                return Err(self.with_state_afterwards(failure).await);
+            }
             probed => probed?,
         };
         let (done, note) = self.read(probed)?;
@@ -352,7 +355,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         let CallContext { prober, on_phase, .. } = self.call;
         let looked = prober.probe(self.connection, request, on_phase.clone(), CancellationToken::new()).await;
         let state = match looked.and_then(|probed| self.read(probed)) {
-            Ok((done, _)) => format!("the node said afterwards: {}", self.action.state_afterwards(&done)),
+            Ok((done, _)) => format!("the state of the node afterwards: {}", self.action.state_afterwards(&done)),
             Err(look) => format!("the state of the node could not be read afterwards: {}", look.why),
         };
         failure.with_state_afterwards(node, &clean(&state, 900))

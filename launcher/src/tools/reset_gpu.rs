@@ -11,7 +11,7 @@ use syringe_core::probe_command::{NodeAction, RESET_TIME, ResetCommand};
 
 use crate::call::CallContext;
 use crate::settings::DrainCheck;
-use crate::text::page::Page;
+use crate::terminal::page::Page;
 use crate::tools::action_answer::{self, ActionAnswer};
 use crate::tools::common_args::{NODE_HELP, node_name, whole_gpu};
 use crate::tools::operator_action;

@@ -8,8 +8,8 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
 use syringe_core::section_name::SectionName;
 
-use crate::text::style::{Paint, paint};
-use crate::text::table::cell;
+use crate::terminal::style::{Paint, paint};
+use crate::terminal::table::cell;
 use crate::tools::gpu_section::{Column, GpuSection};
 use crate::variant_name::variant_name;
 

@@ -9,9 +9,10 @@ use serde_json::Value;
 use syringe_core::text::clean;
 use tokio::time::Instant;
 
+use crate::answer_shape::{AnswerShape, schema_of};
 use crate::call::CallContext;
-use crate::exit_status::{CommandAnswer, Outcome};
-use crate::text::page::Page;
+use crate::cli::exit_status::{CommandAnswer, Outcome};
+use crate::terminal::page::Page;
 use crate::{fit_answer, untrusted_text};
 use kube_read::Failure;
 
@@ -27,11 +28,11 @@ pub trait Tool: Send + Sync + 'static {
     const NAME: &'static str;
     /// Title for people.
     const TITLE: &'static str;
-    /// Description for models: what it answers, and when to use it.
+    /// Description for models: content of the answer, and when to use the tool.
     const DESCRIPTION: &'static str;
-    /// Whether it creates a pod. Such a tool is not marked as read-only.
+    /// The tool creates a pod, and is not marked as read-only.
     const PROBES: bool;
-    /// Whether it changes a node. Such a tool exists only in operator mode.
+    /// The tool changes a node, and exists only in operator mode.
     const DESTRUCTIVE: bool = false;
     /// Arguments of the tool and of its command, all validated before anything is created.
     type Args: clap::Args + Clone + DeserializeOwned + Serialize + JsonSchema + Send + Sync;
@@ -54,7 +55,7 @@ pub struct RenderedAnswer {
     pub page: Page,
     /// Names of the objects that it is about, as kubectl prints them.
     pub names: Vec<String>,
-    /// What it found: the exit status of a command.
+    /// Outcome: the exit status of a command.
     pub outcome: Outcome,
 }
 
@@ -66,14 +67,14 @@ pub struct ToolEntry {
     pub title: &'static str,
     /// Description for models.
     pub description: &'static str,
-    /// Whether a pod is created.
+    /// The tool creates a pod.
     pub probes: bool,
-    /// Whether it changes a node.
+    /// The tool changes a node.
     pub destructive: bool,
     /// JSON Schema of the arguments.
     pub input_schema: fn() -> Value,
-    /// JSON Schema of the answer.
-    pub output_schema: fn() -> Value,
+    /// The whole JSON Schema of the answer, with definitions.
+    pub(crate) answer_schema: fn() -> Value,
     call: fn(CallContext, Value) -> BoxFuture<'static, Result<RenderedAnswer, Failure>>,
 }
 
@@ -87,9 +88,14 @@ impl ToolEntry {
             probes: T::PROBES,
             destructive: T::DESTRUCTIVE,
             input_schema: crate::schema::input::<T::Args>,
-            output_schema: crate::schema::output::<T::Answer>,
+            answer_schema: schema_of::<T::Answer>,
             call: |call, args| async { run::<T>(call, parsed::<T>(args)?).await }.boxed(),
         }
+    }
+
+    /// The short JSON Schema of the answer that hosts get.
+    pub fn output_schema(&self) -> Value {
+        crate::schema::output(&(self.answer_schema)())
     }
 
     /// Runs the tool.
@@ -112,13 +118,14 @@ pub(crate) async fn run<T: Tool>(call: CallContext, args: T::Args) -> Result<Ren
     let mut json = serde_json::to_value(&answer).map_err(|error| {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
+    let shape = AnswerShape::from_schema(&schema_of::<T::Answer>());
+    untrusted_text::finish(&mut json, &shape);
     let mut page = T::page(&answer);
     if let (true, Some(fields)) = (is_demo, json.as_object_mut()) {
         fields.insert(DEMO.to_owned(), true.into());
         page.push_str("\nThis is demo data, not a real cluster.\n");
     }
-    untrusted_text::finish(&mut json);
-    fit_answer::fit(&mut json);
+    fit_answer::fit(&mut json, &shape);
     let names = answer.names().iter().map(|name| clean(name, MAX_NAME)).collect();
     Ok(RenderedAnswer { json, page, names, outcome: answer.outcome() })
 }

@@ -2,21 +2,22 @@
 //! called in a separate process, and values that do not arrive in time are unknown.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use syringe_core::facts::processes::GpuUse;
 use syringe_core::report::Problem;
 
 use crate::child_task::NvmlRequest;
 use crate::host;
-use crate::nvml::{Answer, GpuState, NvmlProcess};
+use crate::nvml::{GpuState, NvmlProcesses};
 use crate::paths::Paths;
 
 /// Time for the NVML process to end after it is killed.
 const END_TIME: Duration = Duration::from_millis(200);
+
+/// Time between two checks whether NVML hangs.
+const CHECK: Duration = Duration::from_millis(20);
 
 /// The state of a GPU at one moment.
 #[derive(Clone, Debug, Default)]
@@ -62,27 +63,29 @@ impl GpuReader {
     fn ask(&self, uuid: &str) -> Result<Option<GpuState>, Problem> {
         let nvml_request = NvmlRequest {
             library: self.library.clone(),
-            paths: self.paths.clone(),
-            sections: Vec::new(),
             gpu: Some(uuid.to_owned()),
-            time_ms: crate::document::millis(self.time * 9 / 10),
-            slow_start: false,
-            without: Vec::new(),
-            have: Vec::new(),
+            ..NvmlRequest::new(self.paths.clone(), self.time * 9 / 10)
         };
-        let (process, answers) = NvmlProcess::start(nvml_request)?;
-        let (sender, receiver) = channel();
-        let asked = Arc::clone(&process);
-        thread::spawn(move || {
-            let answer = answers.into_iter().find_map(|answer| match answer {
-                Answer::Gpu(state) => Some(Ok(state)),
-                Answer::Failed(problem) => Some(Err(problem)),
-                _ => None,
-            });
-            let _ = sender.send(answer.unwrap_or_else(|| Err(asked.failure())));
+        let end = Instant::now() + self.time;
+        let (sender, messages) = channel();
+        let mut nvml = NvmlProcesses::new(nvml_request, move |message| {
+            let _ = sender.send(message);
         });
-        let answer = receiver.recv_timeout(self.time).unwrap_or_else(|_| Err(self.timed_out(process.call())));
-        process.end(END_TIME);
+        nvml.start();
+        let answer = loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if let Some(state) = nvml.take_state() {
+                break Ok(state);
+            }
+            if left.is_zero() || nvml.have_ended() {
+                break Err(nvml.failure().cloned().unwrap_or_else(|| self.timed_out(nvml.call())));
+            }
+            nvml.watch();
+            if let Ok(message) = messages.recv_timeout(left.min(CHECK)) {
+                nvml.take(message);
+            }
+        };
+        nvml.end(END_TIME);
         answer
     }
 

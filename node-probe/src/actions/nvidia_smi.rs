@@ -40,7 +40,7 @@ const MAX_SAID: usize = 600;
 /// Time to read the rest of the output after the program has ended: a grandchild may keep the pipe open.
 const OUTPUT_TIME: Duration = Duration::from_secs(1);
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// With this exit code.
@@ -51,7 +51,6 @@ pub(super) enum End {
     NotStarted,
 }
 
-/// An installed driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DriverRoot {
     /// The root of the host, and the path of the driver's root below it.
@@ -105,7 +104,7 @@ impl DriverRoot {
     /// Runs one job. It is not interrupted if it does not end within `time`: an interrupted reset is worse
     /// than a slow one. It continues while the container of the probe exists.
     ///
-    /// The program also holds `lock` open, so that nobody else gets the lock while it runs.
+    /// The program also holds `lock` open, so that no other process gets the lock while it runs.
     pub(super) fn run(&self, job: SmiCommand, gpu: &str, time: Duration, lock: &File) -> (CompletedStep, End) {
         let started = Instant::now();
         let command = format!("nvidia-smi {}", job.arguments(gpu).join(" "));
@@ -192,7 +191,7 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
 /// Replaces this process by nvidia-smi below its root. Returns only if that fails, with the error.
 pub(crate) fn replace_process(tool: &NvidiaSmi) -> std::io::Error {
     let NvidiaSmi { host, below, program, library_path, gpu, job } = tool;
-    // Check again, so that nobody can have replaced the folder since the first check.
+    // Check again, because the folder may have been replaced since the first check.
     let root = match trusted_file::root_below(host, below) {
         Ok(root) => root,
         Err(distrust) => return io::Error::other(distrust.to_string()),

@@ -13,7 +13,7 @@ pub(super) fn survivor(paths: &Paths, pid: u32) -> String {
     format!("It still exists, in state {state}: {why}.")
 }
 
-/// What its wait in state D means for a signal; `None`: it does not wait.
+/// Why a process in state D does not handle a signal; `None` if it is in another state.
 pub(super) fn why(paths: &Paths, pid: u32) -> Option<&'static str> {
     is_blocked(paths, pid).map(explain_wait)
 }

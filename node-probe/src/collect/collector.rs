@@ -1,6 +1,6 @@
 //! Collects the results of the threads until the deadline. A missing result becomes a problem with the reason.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,10 @@ use syringe_core::report::{Problem, Section, Sections};
 use syringe_core::section_name::SectionName;
 
 use super::needed_sections::NeededSections;
-use super::nvml_processes::NvmlProcesses;
 use super::source_threads::{SectionResult, deliver};
-use crate::nvml::{Answer, GpuAddress, Parts, Uses};
+use crate::nvml::{NvmlProcesses, Uses};
 use crate::paths::Paths;
-use crate::{bounded, host};
+use crate::{bounded, child, host};
 
 /// Sections that only NVML fills.
 const OF_NVML: [SectionName; 5] =
@@ -23,6 +22,9 @@ const OF_NVML: [SectionName; 5] =
 /// Time for the NVML process to end after it is killed. A process that hangs in the kernel stays.
 const END_TIME: Duration = Duration::from_millis(200);
 
+/// Time between two checks whether NVML hangs.
+const CHECK: Duration = Duration::from_millis(20);
+
 /// Part of the time that may be spent on reads after the deadline.
 pub(super) const LATE_PART: u32 = 4;
 
@@ -30,17 +32,13 @@ pub(super) const LATE_PART: u32 = 4;
 pub(super) struct Collector {
     needed: NeededSections,
     pub(super) sections: Sections,
-    /// The GPUs of NVML. `None` if NVML did not open in time or none of its GPUs responds; empty if it has no GPUs.
-    pub(super) addresses: Option<Vec<GpuAddress>>,
-    parts: Parts,
-    /// Time for everything.
-    timeout: Duration,
     nvml_problem: Option<Problem>,
     nvml_settled: bool,
+    nvml_ended: bool,
     processes_started: bool,
     sender: Sender<SectionResult>,
     pub(super) paths: Paths,
-    nvml: NvmlProcesses,
+    pub(super) nvml: NvmlProcesses,
     /// NVML process that could not be killed.
     left_behind: Option<u32>,
     /// When the report must be complete.
@@ -48,7 +46,6 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// Starts without results.
     pub(super) fn new(
         needed: NeededSections,
         sender: Sender<SectionResult>,
@@ -64,50 +61,49 @@ impl Collector {
             deadline,
             left_behind: None,
             sections: Sections::default(),
-            addresses: None,
-            parts: Parts::default(),
-            timeout: Duration::ZERO,
             nvml_problem: None,
             nvml_settled: false,
+            nvml_ended: false,
             processes_started: false,
         }
     }
 
     /// Receives results until all have arrived or the time is over. A missing result becomes a problem.
     pub(super) fn wait(&mut self, results: &Receiver<SectionResult>, started: Instant, timeout: Duration) {
-        self.timeout = timeout;
         if !self.needed.nvml() {
             self.nvml_settled = true;
         }
         // NVML gets five eighths of the time. After that, facts that do not need NVML are read without it, to have them in time.
         for deadline in [timeout * 5 / 8, timeout] {
-            while !self.complete() {
-                match results.recv_timeout(deadline.saturating_sub(started.elapsed())) {
-                    Ok(result) => self.take(result),
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            loop {
+                self.watch_nvml();
+                if self.complete() {
+                    self.end_nvml(Duration::ZERO);
+                    return;
                 }
-            }
-            if self.complete() {
-                self.end_nvml(Duration::ZERO);
-                return;
+                let left = deadline.saturating_sub(started.elapsed());
+                match results.recv_timeout(left.min(CHECK)) {
+                    Ok(result) => self.take(result),
+                    Err(_) if left.is_zero() => break,
+                    Err(_) => {}
+                }
             }
             self.nvml_settled = true;
             self.start_process_thread(deadline);
         }
         let call = self.nvml.call();
         self.end_nvml(END_TIME);
-        // What replaces a missing section is read after the deadline.
+        // Replacements of missing sections are read after the deadline.
         bounded::begin(timeout / LATE_PART);
-        // The NVML process had less time, and did not send what it had.
         let late = self.timed_out(SectionName::Inventory, timeout, call.as_deref());
-        // It does not tell which GPU hangs.
+        // This does not show which GPU hangs.
         self.fill(&Problem { code: nvml_codes::NOT_REACHED.into(), ..late });
         for name in self.missing() {
             self.fail(name, self.timed_out(name, timeout, call.as_deref()));
         }
     }
 
-    /// Ends the NVML process, if the kernel allows it. Closing a GPU that nobody else has open takes seconds,
+    /// Ends the NVML process, if the kernel allows it. Closing a GPU that no other process has open takes seconds,
     /// which is not awaited if everything was read.
     fn end_nvml(&mut self, time: Duration) {
         self.left_behind = self.nvml.end(time);
@@ -120,13 +116,7 @@ impl Collector {
 
     fn take(&mut self, result: SectionResult) {
         match result {
-            SectionResult::Nvml(answer) => self.take_nvml(*answer),
-            SectionResult::NvmlDone => match (self.nvml.ended(), self.nvml.crash.clone()) {
-                (true, Some(problem)) => self.without_nvml(problem),
-                (true, None) => self.fill(&defect()),
-                (false, _) => {}
-            },
-            SectionResult::NvmlLost(problem, gpu) => self.lose_nvml(problem, gpu),
+            SectionResult::Nvml(message) => self.nvml.take(*message),
             SectionResult::Kubelet(section) => self.sections.kubelet = Some(section),
             SectionResult::Host(section) => self.sections.host = Some(*section),
             SectionResult::Xid(section) => self.sections.xid = Some(section),
@@ -134,38 +124,29 @@ impl Collector {
         }
     }
 
-    fn take_nvml(&mut self, answer: Answer) {
-        match answer {
-            Answer::Opened { count, ref addresses } => {
-                // If none of the counted GPUs responds, their addresses are unknown.
-                if !addresses.is_empty() || count == 0 {
-                    let known = self.addresses.get_or_insert_default();
-                    let is_new = |new: &&GpuAddress| !known.iter().any(|(_, index, _)| *index == new.1);
-                    let new: Vec<GpuAddress> = addresses.iter().filter(is_new).cloned().collect();
-                    known.extend(new);
-                    known.sort_by_key(|(_, index, _)| *index);
-                }
-                self.nvml_settled = true;
-                self.parts.add(answer);
-            }
-            Answer::Blocked(gpu) => {
-                self.nvml.start_second(gpu, self.parts.complete());
-            }
-            Answer::Failed(problem) if self.nvml.is_second() => {
-                self.nvml.crash.get_or_insert(problem);
-            }
-            Answer::Failed(problem) => self.without_nvml(problem),
-            answer => self.parts.add(answer),
+    /// Handles what the NVML processes sent, and those that hang.
+    fn watch_nvml(&mut self) {
+        if self.nvml_ended || !self.needed.nvml() {
+            return;
         }
-        if self.parts.has_all_uses() {
+        self.nvml.watch();
+        self.nvml_settled |= self.nvml.is_open();
+        if self.nvml.has_all_uses() {
             self.start_process_thread(Duration::ZERO);
+        }
+        if self.nvml.have_ended() {
+            self.nvml_ended = true;
+            match self.nvml.failure().cloned() {
+                Some(problem) => self.without_nvml(problem),
+                None => self.fill(&defect()),
+            }
         }
     }
 
     /// Writes the sections of which NVML sent a part. A GPU whose part is missing has the problem `absent`.
     fn fill(&mut self, absent: &Problem) {
         let had_topology = self.sections.topology.is_some();
-        self.parts.fill(&self.needed.sections, absent, self.timeout, &mut self.sections);
+        self.nvml.fill(&self.needed.sections, absent, &mut self.sections);
         if let Some(section) = self.sections.topology.as_mut().filter(|_| !had_topology) {
             if let Some(topology) = &mut section.data {
                 host::complete_topology(&self.paths, topology);
@@ -181,22 +162,9 @@ impl Collector {
         self.needed.sections.iter().copied().filter(is_missing).collect()
     }
 
-    /// A process that calls NVML ended. If a call on one GPU ended it, another process reads the others.
-    fn lose_nvml(&mut self, problem: Problem, gpu: Option<u32>) {
-        let is_last = self.nvml.ended();
-        let retried = gpu.is_some_and(|gpu| self.nvml.start_second(gpu, self.parts.complete()));
-        let why = self.nvml.crash.get_or_insert(problem).clone();
-        if is_last && !retried {
-            self.without_nvml(why);
-        }
-    }
-
     /// NVML gives no more answers: its missing sections fail with the reason, and facts from the kernel replace them
     /// if possible.
     fn without_nvml(&mut self, problem: Problem) {
-        if self.nvml_problem.is_some() {
-            return;
-        }
         self.nvml_settled = true;
         self.nvml_problem = Some(problem.clone());
         self.fill(&problem);
@@ -220,7 +188,7 @@ impl Collector {
             let call = self.nvml.call();
             self.timed_out(SectionName::Processes, waited, call.as_deref())
         });
-        let uses = self.parts.take_uses(&absent, self.timeout).unwrap_or_else(|| Uses {
+        let uses = self.nvml.take_uses(&absent).unwrap_or_else(|| Uses {
             uses: Section::failed(absent),
             memory_used: Vec::new(),
             minors: Vec::new(),
@@ -249,7 +217,7 @@ impl Collector {
             None => format!("not read within {seconds:.1} s"),
         };
         if let Some(process) = self.left_behind.filter(|_| needs_nvml) {
-            why.push_str(&left_behind(process));
+            why.push_str(&child::left_behind(process));
         }
         let next_step = "Try again: without persistence mode the first call can take half a minute. If it hangs again, check for Xid 79, \
             Xid 119 and processes in state D, and reboot the node.";
@@ -266,13 +234,6 @@ fn defect() -> Problem {
         gpu: None,
         code: "defect".into(),
     }
-}
-
-/// Text for a process that cannot be killed.
-fn left_behind(process: u32) -> String {
-    format!(
-        "; process {process} of the probe hangs in the kernel and could not be killed: it stays until that call returns"
-    )
 }
 
 /// The part of the topology from PCI, which needs no driver.
@@ -300,17 +261,7 @@ mod tests {
     fn a_process_that_could_not_be_killed_is_named_in_sections_of_nvml() {
         let (sender, _results) = channel();
         let nowhere = Paths::below(std::path::Path::new("/nonexistent"));
-        let questions = NvmlRequest {
-            library: None,
-            paths: nowhere.clone(),
-            sections: Vec::new(),
-            gpu: None,
-            time_ms: 0,
-            slow_start: false,
-            without: Vec::new(),
-            have: Vec::new(),
-        };
-        let nvml = NvmlProcesses::new(questions, sender.clone());
+        let nvml = NvmlProcesses::new(NvmlRequest::new(nowhere.clone(), Duration::ZERO), |_| {});
         let mut collector = Collector::new(NeededSections::default(), sender, nowhere, nvml, Instant::now());
         collector.left_behind = Some(4242);
         let why = |name| collector.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;

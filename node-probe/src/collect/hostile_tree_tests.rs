@@ -1,4 +1,4 @@
-//! Whatever a tenant makes grow, the report stays small, comes in time, and says what was left out.
+//! The report stays small, comes in time, and lists omissions, whatever a tenant makes grow.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};

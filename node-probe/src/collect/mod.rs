@@ -17,7 +17,6 @@ mod collector;
 #[cfg(test)]
 mod hostile_tree_tests;
 mod needed_sections;
-mod nvml_processes;
 mod source_threads;
 #[cfg(test)]
 mod test_node;
@@ -34,11 +33,10 @@ use syringe_core::section_name::SectionName;
 
 use self::collector::{Collector, LATE_PART};
 use self::needed_sections::NeededSections;
-use self::nvml_processes::NvmlProcesses;
-use self::source_threads::{nvml_request, start_threads};
+use self::source_threads::{SectionResult, start_threads};
 use crate::child_task::NvmlRequest;
 use crate::document::{blank, millis};
-use crate::nvml::GpuAddress;
+use crate::nvml::{GpuAddress, NvmlProcesses};
 use crate::paths::Paths;
 use crate::request::Request;
 use crate::{bounded, host};
@@ -46,7 +44,7 @@ use crate::{bounded, host};
 /// Time that the driver takes to initialize one GPU.
 const INITIALIZATION_TIME: Duration = Duration::from_secs(3);
 
-/// Reads what `request` asks for.
+/// Reads the sections of `request`.
 pub(crate) fn collect(request: &Request) -> Report {
     let started = Instant::now();
     bounded::begin(request.timeout);
@@ -58,9 +56,17 @@ pub(crate) fn collect(request: &Request) -> Report {
     // First, because it takes the longest. Started by this thread, because the child ends with the thread that started it.
     let more = if needed.nvml() { initialization_time(&paths, request.timeout) } else { Duration::ZERO };
     let timeout = request.timeout + more;
-    let nvml_request = nvml_request(&needed, request, &paths, nvml_time(timeout));
-    let nvml_request = NvmlRequest { slow_start: !more.is_zero(), ..nvml_request };
-    let mut nvml = NvmlProcesses::new(nvml_request, sender.clone());
+    let nvml_request = NvmlRequest {
+        library: request.files.nvml_library.clone(),
+        sections: needed.sections.clone(),
+        slow_start: !more.is_zero(),
+        ..NvmlRequest::new(paths.clone(), nvml_time(timeout))
+    };
+    let messages = sender.clone();
+    // After the end of the read there is no receiver.
+    let mut nvml = NvmlProcesses::new(nvml_request, move |message| {
+        let _ = messages.send(SectionResult::Nvml(Box::new(message)));
+    });
     if needed.nvml() {
         nvml.start();
     }
@@ -87,7 +93,7 @@ pub(crate) fn collect(request: &Request) -> Report {
     problems.extend(bounded::take_problems());
     add_to_first(&mut report.sections, &problems);
     let whose = if request.files.kernel_log.is_some() { LogOrigin::AnyNode } else { LogOrigin::ThisNode };
-    finish(&mut report, whose, collector.addresses.as_deref(), &collector.paths, &request.read.sections);
+    finish(&mut report, whose, collector.nvml.addresses(), &collector.paths, &request.read.sections);
     report.duration_ms = millis(started.elapsed());
     report
 }

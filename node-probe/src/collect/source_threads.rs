@@ -1,6 +1,5 @@
 //! One thread for each source, because each source can block forever. The main thread only waits for results.
 
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,54 +13,19 @@ use syringe_core::report::{Problem, Section};
 use syringe_core::section_name::SectionName;
 
 use super::needed_sections::NeededSections;
-use crate::child_task::NvmlRequest;
 use crate::document::millis;
-use crate::nvml::{Answer, Answers, NvmlProcess};
+use crate::nvml::Message;
 use crate::paths::{Owner, Paths};
 use crate::request::Request;
 use crate::{bounded, host, kernel_log};
 
 /// The result of a thread.
 pub(super) enum SectionResult {
-    /// An answer of NVML.
-    Nvml(Box<Answer>),
-    /// NVML has sent everything.
-    NvmlDone,
-    /// The NVML process ended before it had answered everything, perhaps in a call on this GPU.
-    NvmlLost(Problem, Option<u32>),
+    Nvml(Box<Message>),
     Kubelet(Section<Kubelet>),
     Host(Box<Section<Host>>),
     Xid(Section<KernelLog>),
     Processes(Section<Processes>),
-}
-
-/// What the process that calls NVML is asked for.
-pub(super) fn nvml_request(needed: &NeededSections, request: &Request, paths: &Paths, time: Duration) -> NvmlRequest {
-    NvmlRequest {
-        library: request.files.nvml_library.clone(),
-        paths: paths.clone(),
-        sections: needed.sections.clone(),
-        gpu: None,
-        time_ms: millis(time),
-        slow_start: false,
-        without: Vec::new(),
-        have: Vec::new(),
-    }
-}
-
-/// Starts a process that calls NVML, and the thread that reads its answers.
-pub(super) fn start_nvml(nvml_request: NvmlRequest, sender: &Sender<SectionResult>) -> Option<Arc<NvmlProcess>> {
-    match NvmlProcess::start(nvml_request) {
-        Ok((process, answers)) => {
-            let (asked, sender) = (Arc::clone(&process), sender.clone());
-            thread::spawn(move || forward_answers(&asked, answers, &sender));
-            Some(process)
-        }
-        Err(problem) => {
-            let _ = sender.send(SectionResult::NvmlLost(problem, None));
-            None
-        }
-    }
 }
 
 /// Starts the threads that read the host and the kernel log.
@@ -116,7 +80,7 @@ fn no_kubelet() -> Problem {
     }
 }
 
-/// Sends a section with its duration and the problems of its reads. After the deadline nobody receives it, which is not an error.
+/// Sends a section with its duration and the problems of its reads. After the deadline there is no receiver, which is not an error.
 pub(super) fn deliver<T>(
     sender: &Sender<SectionResult>,
     time: Duration,
@@ -129,15 +93,4 @@ pub(super) fn deliver<T>(
     bounded::add_problems(&mut section);
     section.duration_ms = millis(started.elapsed());
     let _ = sender.send(result(section));
-}
-
-fn forward_answers(process: &NvmlProcess, answers: Answers, sender: &Sender<SectionResult>) {
-    for answer in answers {
-        if matches!(answer, Answer::Done) {
-            let _ = sender.send(SectionResult::NvmlDone);
-            return;
-        }
-        let _ = sender.send(SectionResult::Nvml(Box::new(answer)));
-    }
-    let _ = sender.send(SectionResult::NvmlLost(process.failure(), process.gpu()));
 }

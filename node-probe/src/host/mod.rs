@@ -47,7 +47,6 @@ pub(crate) struct Identity {
     pub(crate) hostname: Option<String>,
     /// Changes with every boot.
     pub(crate) boot_id: Option<String>,
-    /// Kernel release.
     pub(crate) kernel: Option<String>,
 }
 

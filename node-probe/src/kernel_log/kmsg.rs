@@ -20,7 +20,7 @@ pub(super) const TIME: Duration = Duration::from_secs(2);
 /// The clock of the records differs from the monotonic clock by some milliseconds.
 const DRIFT_US: u64 = 1_000_000;
 
-/// How reading ended.
+/// The end of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// All records at the start of the read were read.

@@ -1,7 +1,7 @@
-//! What the NVML process sends to the probe: one line of JSON for each answer.
+//! The messages of the NVML process to the probe: one line of JSON for each answer.
 //!
-//! A section is sent as one part for each GPU, as soon as it is read. A part that was interrupted has the values that arrived, and
-//! what is missing; a later part of the same GPU replaces it.
+//! A section is sent as one part for each GPU, as soon as it is read. A part that was not complete in time has the values that arrived,
+//! and what is missing; a later part of the same GPU replaces it.
 
 use std::io::Write;
 
@@ -39,20 +39,20 @@ pub(crate) enum Answer {
     Topology(Part<GpuTopology>),
     Pairs(Part<Pairs>),
     Uses(Part<GpuUses>),
-    /// The requested GPU; `None` if NVML has no such GPU.
+    /// The GPU that an action needs; `None` if NVML has no such GPU.
     Gpu(Option<GpuState>),
-    /// This function has not returned for this GPU after this time. Other GPUs are read.
-    Stuck {
-        gpu: u32,
-        function: String,
-        duration_ms: u64,
-    },
-    /// The call returned after all.
-    Returned(u32),
-    /// NVML answers no call, because one on this GPU does not return. Another process may get answers.
-    Blocked(u32),
     /// All answers were sent.
     Done,
+}
+
+impl Answer {
+    /// Writes it as one line of JSON.
+    pub(super) fn send(&self, output: &mut impl Write) {
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.push(b'\n');
+        // On an error the parent no longer reads, and kills this process.
+        let _ = output.write_all(&line);
+    }
 }
 
 /// One GPU's part of a section.
@@ -80,7 +80,7 @@ fn read_entry<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -
     json_reader::read(serde_json::Value::deserialize(deserializer)?).map_err(de::Error::custom)
 }
 
-/// What a part does not have.
+/// The values that a part does not have.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Missing {
     /// Fields that are not supported.
@@ -131,17 +131,4 @@ pub(crate) struct GpuState {
     pub(crate) memory_used: Option<u64>,
     pub(crate) uses: Vec<(u32, GpuUse)>,
     pub(crate) problem: Option<Problem>,
-}
-
-/// Writes answers, one line of JSON each.
-pub(super) struct Output<W>(pub(super) W);
-
-impl<W: Write> Output<W> {
-    /// Writes one answer.
-    pub(super) fn send(&mut self, answer: &Answer) {
-        let mut line = serde_json::to_vec(answer).unwrap_or_default();
-        line.push(b'\n');
-        // On an error the parent no longer reads, and kills this process.
-        let _ = self.0.write_all(&line);
-    }
 }

@@ -1,29 +1,64 @@
-//! Records the current NVML call, so that the parent process can name a call that hangs or crashed.
+//! Records the current NVML call, so that the parent process can detect and name a call that hangs or crashed.
 //!
 //! The NVML process writes it to a page of memory that its parent can read even after a crash.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::time::{ClockId, clock_gettime};
 use syringe_core::text::clean;
 
-/// Maximum length of the name of the call, which is at the start of the page.
+/// Maximum length of the record of the call, which is at the start of the page.
 const CALL: usize = 128;
 /// Bytes of the page; the standard error of the process fills the rest.
 const PAGE: u64 = 4096;
 /// Maximum bytes of the standard error in a report.
 const QUOTED: usize = 200;
 
-/// Records the current call. Clones use the same page; the default records nothing.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct CallRecorder(Option<Arc<File>>);
+/// Records the current call. The default records nothing.
+#[derive(Debug, Default)]
+pub(crate) struct CallRecorder {
+    page: Option<File>,
+    /// Number of calls on GPUs that returned.
+    returned: Cell<u32>,
+}
 
 /// The current call, until this value is dropped.
-pub(super) struct CurrentCall<'a>(&'a CallRecorder);
+pub(super) struct CurrentCall<'a> {
+    recorder: &'a CallRecorder,
+    is_on_gpu: bool,
+}
+
+/// A call that has not returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OpenCall {
+    /// E.g. `nvmlDeviceGetMemoryInfo_v2 on GPU 3`.
+    pub(crate) text: String,
+    pub(super) duration: Duration,
+    /// Number of calls on GPUs that its process completed before.
+    pub(super) returned: u32,
+}
+
+impl OpenCall {
+    pub(super) fn function(&self) -> &str {
+        self.text.split(' ').next().unwrap_or_default()
+    }
+
+    /// NVML index of its GPU, or of the first of two.
+    pub(super) fn gpu(&self) -> Option<u32> {
+        let (_, gpu) = self.text.split_once(" on GPU ")?;
+        gpu.split(' ').next()?.parse().ok()
+    }
+
+    pub(super) fn is_on_two_gpus(&self) -> bool {
+        self.text.contains(" and GPU ")
+    }
+}
 
 /// The page, for the parent.
 #[derive(Debug)]
@@ -46,9 +81,14 @@ impl SharedPage {
         self.0.try_clone()
     }
 
-    /// The call that has not returned, e.g. `nvmlDeviceGetMemoryInfo_v2 on GPU 3`.
-    pub(super) fn call(&self) -> Option<String> {
-        self.text::<CALL>(0)
+    /// The call that has not returned.
+    pub(super) fn call(&self) -> Option<OpenCall> {
+        let text = self.text::<CALL>(0)?;
+        let mut words = text.splitn(3, ' ');
+        let began = Duration::from_millis(words.next()?.parse().ok()?);
+        let returned = words.next()?.parse().ok()?;
+        let text = words.next()?.to_owned();
+        Some(OpenCall { text, duration: monotonic().saturating_sub(began), returned })
     }
 
     /// The standard error of the process.
@@ -64,31 +104,38 @@ impl SharedPage {
     }
 }
 
+/// The time since the machine started. The clock is the same in both processes.
+fn monotonic() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
+}
+
 impl CallRecorder {
     /// Records to the page that is the standard error of this process.
     pub(super) fn into_standard_error() -> io::Result<Self> {
         let page = io::stderr().as_fd().try_clone_to_owned()?;
-        Ok(Self(Some(Arc::new(File::from(page)))))
+        Ok(Self { page: Some(File::from(page)), returned: Cell::new(0) })
     }
 
-    /// Records that `function` is called.
-    pub(super) fn record(&self, function: &'static str, gpu: Option<u32>) -> CurrentCall<'_> {
-        if let Some(page) = &self.0 {
-            let text = match gpu {
-                Some(gpu) => format!("{function} on GPU {gpu}\0"),
-                None => format!("{function}\0"),
-            };
+    /// Records that `function` is called, for a GPU, or for two.
+    pub(super) fn record(&self, function: &'static str, gpu: Option<u32>, other: Option<u32>) -> CurrentCall<'_> {
+        if let Some(page) = &self.page {
+            let on = gpu.map(|gpu| format!(" on GPU {gpu}")).unwrap_or_default();
+            let and = other.map(|other| format!(" and GPU {other}")).unwrap_or_default();
+            let began = crate::document::millis(monotonic());
+            let text = format!("{began} {} {function}{on}{and}\0", self.returned.get());
             let length = text.len().min(CALL - 1);
-            // On an error, only the name of the call in a message is missing.
+            // On an error, a call that hangs is not detected.
             let _ = page.write_all_at(&text.as_bytes()[..length], 0);
         }
-        CurrentCall(self)
+        CurrentCall { recorder: self, is_on_gpu: gpu.is_some() }
     }
 }
 
 impl Drop for CurrentCall<'_> {
     fn drop(&mut self) {
-        if let Some(page) = &self.0.0 {
+        let CallRecorder { page, returned } = self.recorder;
+        returned.set(returned.get() + u32::from(self.is_on_gpu));
+        if let Some(page) = page {
             let _ = page.write_all_at(&[0], 0);
         }
     }
@@ -103,13 +150,23 @@ mod tests {
     #[test]
     fn the_current_call_is_recorded_until_it_returns() {
         let page = SharedPage::new().expect("a page");
-        let recorder = CallRecorder(Some(Arc::new(page.file().expect("a file"))));
-        let call = recorder.record("nvmlDeviceGetUUID", Some(3));
-        assert_eq!(page.call().as_deref(), Some("nvmlDeviceGetUUID on GPU 3"));
+        let recorder = CallRecorder { page: Some(page.file().expect("a file")), returned: Cell::new(0) };
+        let call = recorder.record("nvmlDeviceGetUUID", Some(3), None);
+        let open = page.call().expect("it has not returned");
+        assert_eq!((open.text.as_str(), open.function()), ("nvmlDeviceGetUUID on GPU 3", "nvmlDeviceGetUUID"));
+        assert_eq!((open.gpu(), open.is_on_two_gpus(), open.returned), (Some(3), false, 0));
+        assert!(open.duration < Duration::from_secs(60), "{:?}", open.duration);
         drop(call);
         assert_eq!(page.call(), None);
-        let _call = recorder.record("nvmlInit_v2", None);
-        assert_eq!(page.call().as_deref(), Some("nvmlInit_v2"));
+        let call = recorder.record("nvmlDeviceGetP2PStatus", Some(12), Some(13));
+        let open = page.call().expect("it has not returned");
+        assert_eq!((open.gpu(), open.is_on_two_gpus(), open.returned), (Some(12), true, 1));
+        drop(call);
+        let _call = recorder.record("nvmlInit_v2", None, None);
+        assert_eq!(
+            page.call().map(|call| (call.gpu(), call.returned, call.text)),
+            Some((None, 2, "nvmlInit_v2".into()))
+        );
     }
 
     #[test]

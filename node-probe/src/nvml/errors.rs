@@ -31,7 +31,7 @@ pub(super) enum NvmlError {
     NotReached(String),
 }
 
-/// What an error means for the report.
+/// The meaning of an error for the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The hardware or the driver does not support it.
@@ -174,7 +174,6 @@ impl NvmlError {
         }
     }
 
-    /// An impossible value.
     pub(super) fn impossible(value: impl std::fmt::Display) -> Self {
         Self::Unreadable(format!("{value} is not a possible value"))
     }
@@ -184,7 +183,7 @@ impl NvmlError {
         MEANINGS.iter().find(|meaning| meaning.number == *number)
     }
 
-    /// What this means for the report.
+    /// The meaning for the report.
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::MissingFunction => Kind::Absent,

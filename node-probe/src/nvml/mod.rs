@@ -16,7 +16,8 @@ mod errors;
 mod process;
 mod read;
 
-pub(crate) use answer::{Answer, GpuAddress, GpuState};
-pub(crate) use process::sections::{Parts, Uses};
-pub(crate) use process::subprocess::{Answers, NvmlProcess, all_ended};
+pub(crate) use answer::{GpuAddress, GpuState};
+pub(crate) use process::sections::Uses;
+pub(crate) use process::subprocess::all_ended;
 pub(crate) use process::subprocess_main::run_in_child;
+pub(crate) use process::supervisor::{Message, NvmlProcesses};

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::Failure;
 use crate::client::connection::{Connection, IN_CLUSTER, PROXY_NOTE_START};
 use crate::client::{credentials, proxy, transport};
-use crate::failure::{PLUGIN, kube_reason};
+use crate::failure::sign_in_reason;
 
 /// Time to reach the API server. An unreachable cluster must not use up the time of the call.
 const CONNECT_TIME: Duration = Duration::from_secs(4);
@@ -203,10 +203,9 @@ impl Contexts {
             })?
             .map_err(|panic| Failure::new(signing_in(), panic, "This is a defect of gpu-syringe: please report it."))?
             .map_err(|error| {
-                let named = plugin.map_or_else(|| PLUGIN.to_owned(), |name| format!("{PLUGIN} '{name}'"));
                 Failure::new(
                     signing_in(),
-                    kube_reason(&error).replacen(PLUGIN, &named, 1),
+                    sign_in_reason(&error, plugin.as_deref()),
                     "Run kubectl get nodes with that context to see whether the credentials still work.",
                 )
             })?;

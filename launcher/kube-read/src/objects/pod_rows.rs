@@ -76,6 +76,7 @@ pub struct DeviceRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
     /// Source of the allocation: `kubelet`, `pod_status`, `claim`.
+    #[schemars(extend("x-text" = "own"))]
     pub source: &'static str,
     /// Processes of the container on it. Needs `resolve_devices`.
     #[serde(skip_serializing_if = "Vec::is_empty")]

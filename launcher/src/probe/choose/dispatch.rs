@@ -1,30 +1,26 @@
-//! Runs one probe by the method of the settings.
+//! Runs one probe: waits for its turn, and searches for a method that works.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::probe::api_only;
-use crate::probe::choose::auto;
-use crate::probe::choose::method_memory::{MethodMemory, Obstructed, Place, Reason};
-use crate::probe::methods::{ephemeral, inject, logs, pod};
+use crate::probe::choose::method_memory::MethodMemory;
+use crate::probe::choose::search;
+use crate::probe::methods::inject::Archives;
 use crate::probe::probe_context::{ProbeContext, cluster_of};
 use crate::probe::probe_slots::ProbeSlots;
 use crate::probe::result::ProbeResult;
-use crate::probe::runner::{join, run};
 use crate::settings::ProbeMethod;
 use kube_read::Connection;
 use kube_read::Failure;
-use kube_read::failure::RejectionReason;
 
 /// What a launcher keeps from call to call.
 #[derive(Debug, Default)]
 pub(crate) struct ProberCache {
     /// Methods that do not work.
-    memory: MethodMemory,
+    pub(crate) memory: MethodMemory,
     /// Probe binaries that were packed for upload.
-    archives: Arc<inject::Archives>,
+    pub(crate) archives: Arc<Archives>,
 }
 
 impl ProberCache {
@@ -36,12 +32,15 @@ impl ProberCache {
     }
 }
 
-/// Runs one probe by the method of the settings. Where the websocket of `pod` is refused, `logs` takes its place.
+/// Runs one probe by a method of the settings.
 pub(crate) async fn run_probe(
-    mut context: ProbeContext,
+    context: ProbeContext,
     cache: Arc<ProberCache>,
     slots: Arc<ProbeSlots>,
 ) -> Result<ProbeResult, Failure> {
+    if context.settings.via == ProbeMethod::None {
+        return refused(&context, api_only::refusal(&context.request.node)).await;
+    }
     if let Err(refusal) = check_host_access(&context) {
         return refused(&context, refusal).await;
     }
@@ -50,24 +49,13 @@ pub(crate) async fn run_probe(
         Ok(slot) => slot,
         Err(failure) => return refused(&context, failure).await,
     };
-    let archives = cache.archives.clone();
-    match context.settings.via {
-        ProbeMethod::Auto => auto::run_auto(context, &cache.memory, archives).await,
-        ProbeMethod::Pod => run_pod_or_logs(&context, &cache.memory).await,
-        ProbeMethod::Ephemeral => run(&context, ephemeral::Ephemeral::new()).await,
-        ProbeMethod::Inject => {
-            context.add_upload_time();
-            run(&context, inject::Inject::new(archives, None)).await
-        }
-        ProbeMethod::Logs => run(&context, logs::Logs::new(&context)).await,
-        ProbeMethod::None => refused(&context, api_only::refusal(&context.request.node)).await,
-    }
+    search::run(context, &cache).await
 }
 
 /// Refuses an action where the probe does not see the host: inside a pod a process ID of the host names another process.
 fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
-    let blind = context.settings.via == ProbeMethod::Ephemeral || context.settings.runtime_class.is_some();
-    if !context.is_for_actions() || !blind {
+    let is_in_container = context.settings.via == ProbeMethod::Ephemeral || context.settings.runtime_class.is_some();
+    if !context.is_for_actions() || !is_in_container {
         return Ok(());
     }
     Err(Failure::new(
@@ -77,43 +65,7 @@ fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
     ))
 }
 
-async fn run_pod_or_logs(context: &ProbeContext, memory: &MethodMemory) -> Result<ProbeResult, Failure> {
-    let server = &context.connection.server;
-    let cluster = context.cluster();
-    let place = Place { cluster: &cluster, node: &context.request.node };
-    let refused = match memory.reason(place, Obstructed::Exec, Instant::now()) {
-        Some(Reason { why, .. }) => Failure::new("Opening a websocket", why, ""),
-        None => match run(context, pod::ExecPod::new(context)).await {
-            Err(failure) if is_without_exec(&failure) && context.may_retry_with_another_pod() => failure,
-            done => return done,
-        },
-    };
-    tracing::info!(why = %refused.why, "websockets are refused: reading the pod's log instead");
-    let (left_behind, deleted) = (refused.left_behind, refused.deleted);
-    let result = run(context, logs::Logs::new(context)).await;
-    match result {
-        Ok(mut result) => {
-            let reason = Reason { why: refused.why.clone(), next_step: String::new() };
-            memory.remember(place, Obstructed::Exec, reason, Instant::now());
-            let note = format!("websockets to {server} fail ({}); the report was read from the pod's log", refused.why);
-            result.note = join(Some(note), result.note);
-            result.left_behind = join(left_behind, result.left_behind);
-            result.deleted &= result.left_behind.is_none();
-            Ok(result)
-        }
-        Err(mut failure) => {
-            failure.left_behind = join(left_behind, failure.left_behind);
-            failure.deleted = (failure.deleted || deleted) && failure.left_behind.is_none();
-            Err(failure)
-        }
-    }
-}
-
-fn is_without_exec(failure: &Failure) -> bool {
-    matches!(failure.obstacle, Some(RejectionReason::Websockets | RejectionReason::ExecUnanswered))
-}
-
-/// A call that is refused before anything is created. The audit log gets its line all the same.
+/// Writes the audit line of a call that is refused before anything is created.
 async fn refused(context: &ProbeContext, refusal: Failure) -> Result<ProbeResult, Failure> {
     let result = Err(refusal);
     context.record.ended(&result, Duration::ZERO).await;

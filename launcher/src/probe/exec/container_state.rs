@@ -1,74 +1,81 @@
-//! Reads the state of a container, and decides whether waiting for it is useless.
+//! Reads the state of a container, and whether it can still start.
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use syringe_core::text::clean;
 
 use crate::probe::result::ProbeContainer;
 use crate::settings::{ProbeMethod, Settings};
-use kube_read::failure::RejectionReason;
+use kube_read::failure::Cause;
 
-/// Next step if the pod is not ours any more.
+/// Next step if the pod was deleted, and not by this launcher.
 pub(crate) const BY_OTHERS: &str =
     "Another user or a controller deleted the probe pod: the audit log of the API server names it. Then try again.";
+/// Next step after an error of the container runtime.
+const RUNTIME_LOG: &str =
+    "The container runtime rejected the container: see the message and the runtime's log on the node.";
 /// Exit code after SIGTERM.
 const TERMINATED: i32 = 143;
 
-/// Why the container will not run, and the next step; `None` while it may still start.
-pub(crate) fn fatal_reason(
-    pod: &Pod,
-    probe_container: &ProbeContainer,
-    settings: &Settings,
-) -> Option<(String, String)> {
-    if let Some(end) = state_of(pod, &probe_container.container).and_then(|state| state.terminated.as_ref()) {
+/// A state from which a container will not run.
+#[derive(Clone, Debug)]
+pub(crate) struct FatalState {
+    pub(crate) why: String,
+    pub(crate) next_step: String,
+    pub(crate) cause: Cause,
+}
+
+/// The reason why the container will not run; `None` while it may still start.
+pub(crate) fn fatal_state(pod: &Pod, probe_container: &ProbeContainer, settings: &Settings) -> Option<FatalState> {
+    let ProbeContainer { container, method, if_missing, .. } = probe_container;
+    let fatal = |why, next_step: &str, cause| Some(FatalState { why, next_step: next_step.to_owned(), cause });
+    // With another base image node-probe may run: this one is of another architecture, or a hook of the runtime refuses it.
+    let unfit = || if *method == ProbeMethod::Inject { Cause::Upload } else { Cause::Other };
+    if let Some(end) = state_of(pod, container).and_then(|state| state.terminated.as_ref()) {
         let words = end_reason(end);
         if pod.metadata.deletion_timestamp.is_some() {
-            return Some((format!("the pod was deleted; {words}"), BY_OTHERS.into()));
+            return fatal(format!("the pod was deleted; {words}"), BY_OTHERS, Cause::Other);
         }
+        let is_missing = is_missing_program(&words);
+        let cause = if is_missing || end.reason.as_deref() == Some("StartError") { unfit() } else { Cause::Other };
         let next = match end.exit_code {
-            _ if is_missing_program(&words) => probe_container.if_missing,
+            _ if is_missing => if_missing,
             TERMINATED => {
                 "The pod was deleted or evicted, or the node shuts down: see the events of the node. Then try again."
             }
             _ => "Check the kubelet log of the node for this pod.",
         };
-        return Some((words, next.into()));
+        return fatal(words, next, cause);
     }
     let status = pod.status.as_ref()?;
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
         let reason = status.reason.as_deref().unwrap_or("the pod ended");
         let message = clean(status.message.as_deref().unwrap_or_default(), 300);
-        return Some((format!("{reason}: {message}"), after_rejection(reason, settings)));
+        return fatal(format!("{reason}: {message}"), after_rejection(reason, settings), Cause::Other);
     }
-    let waiting = state_of(pod, &probe_container.container)?.waiting.as_ref()?;
+    let waiting = state_of(pod, container)?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref()?;
     let message = clean(waiting.message.as_deref().unwrap_or("no message"), 400);
-    let next = match reason {
-        "ErrImageNeverPull" if probe_container.method == ProbeMethod::Inject => {
-            "The node no longer has that image: name another image of the node with --base-image."
+    let (next, cause) = match reason {
+        "ErrImageNeverPull" if *method == ProbeMethod::Inject => {
+            ("The node no longer has that image: name another image of the node with --base-image.", Cause::Upload)
         }
-        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => {
+        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => (
             "Use an image that the node can pull (--image, --image-pull-secret, --registry-mirror), or --via inject, which \
-                 needs no registry."
-        }
-        "CreateContainerError" | "RunContainerError" if is_missing_program(&message) => probe_container.if_missing,
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            "The container runtime rejected the container: see the message and the runtime's log on the node."
-        }
+                 needs no registry.",
+            image_cause(reason, &message, *method),
+        ),
+        "CreateContainerError" | "RunContainerError" if is_missing_program(&message) => (*if_missing, unfit()),
+        "CreateContainerError" | "RunContainerError" => (RUNTIME_LOG, unfit()),
+        "CreateContainerConfigError" => (RUNTIME_LOG, Cause::Other),
         _ => return None,
     };
-    Some((format!("{reason}: {message}"), next.into()))
+    fatal(format!("{reason}: {message}"), next, cause)
 }
 
-/// Whether the reason is a failed image pull, which every node would have.
-pub(crate) fn is_image_pull_failure(why: &str) -> bool {
-    ["ErrImagePull:", "ImagePullBackOff:", "InvalidImageName:"].iter().any(|reason| why.starts_with(reason))
-}
-
-/// Why the method does not work on this node, if it is for the image. A registry that is busy or does not answer is no such
-/// reason, and neither is a pull whose cause is not known.
-pub(crate) fn image_obstacle(why: &str, method: ProbeMethod) -> Option<RejectionReason> {
-    /// Of registries, resolvers and runtimes, when the image is not there or not for this node.
-    const FINAL: [&str; 9] = [
+/// The cause of a container that waits for its image, by the message of the registry, the resolver or the runtime.
+fn image_cause(reason: &str, message: &str, method: ProbeMethod) -> Cause {
+    /// The image does not exist, is refused, or is for another platform.
+    const FINAL: [&str; 8] = [
         "not found",
         "manifest unknown",
         "denied",
@@ -77,18 +84,15 @@ pub(crate) fn image_obstacle(why: &str, method: ProbeMethod) -> Option<Rejection
         "403 Forbidden",
         "no such host",
         "no match for platform",
-        "InvalidImageName:",
     ];
-    let is_final = is_image_pull_failure(why) && FINAL.iter().any(|phrase| why.contains(phrase));
-    let is_absent = is_final || why.starts_with("ErrImageNeverPull:");
-    match method {
-        ProbeMethod::Inject => {
-            // An image for another architecture, or one whose variables a hook of the runtime refuses.
-            let cannot_start = ["CreateContainerError:", "RunContainerError:", "the container ended: StartError"];
-            let is_unfit = cannot_start.iter().any(|reason| why.starts_with(reason)) || is_missing_program(why);
-            (is_absent || is_unfit).then_some(RejectionReason::Upload)
-        }
-        _ => is_absent.then_some(RejectionReason::Image),
+    let is_final = reason == "InvalidImageName" || FINAL.iter().any(|phrase| message.contains(phrase));
+    match (reason, method) {
+        ("ErrImageNeverPull", _) => Cause::ImageNotOnNode,
+        ("ImageInspectError", _) => Cause::Other,
+        (_, ProbeMethod::Inject) if is_final => Cause::Upload,
+        (_, ProbeMethod::Inject) => Cause::Other,
+        _ if is_final => Cause::ImageUnavailable,
+        _ => Cause::ImagePull,
     }
 }
 
@@ -110,24 +114,22 @@ pub(crate) fn state_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a Containe
     all.find(named)?.state.as_ref()
 }
 
-fn after_rejection(reason: &str, settings: &Settings) -> String {
+fn after_rejection(reason: &str, settings: &Settings) -> &'static str {
     match reason {
         "OutOfpods" if settings.no_ephemeral => {
-            "The node has reached its maximum number of pods: delete a pod, or raise maxPods.".into()
+            "The node has reached its maximum number of pods: delete a pod, or raise maxPods."
         }
         "OutOfpods" => {
             "The node has reached its maximum number of pods: delete a pod, raise maxPods, or use --via ephemeral, which \
                  creates no pod."
-                .into()
         }
         reason if reason.starts_with("OutOf") => {
             "The node has no more of that resource: free some (kubectl describe node), or use --via ephemeral, which \
                  creates no pod."
-                .into()
         }
-        "Evicted" => "The node evicts pods: check its conditions DiskPressure, MemoryPressure and PIDPressure.".into(),
-        "TaintToleration" => "The probe pod does not tolerate a taint of the node: see --toleration.".into(),
-        _ => "Check the kubelet log of the node for this pod.".into(),
+        "Evicted" => "The node evicts pods: check its conditions DiskPressure, MemoryPressure and PIDPressure.",
+        "TaintToleration" => "The probe pod does not tolerate a taint of the node: see --toleration.",
+        _ => "Check the kubelet log of the node for this pod.",
     }
 }
 
@@ -142,13 +144,12 @@ pub(crate) fn is_missing_program(why: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A pod whose container ended with this exit code.
-    fn ended(code: i32, deleted: bool) -> (String, String) {
+    /// The fatal state of a pod whose container has this state, with the method that created it.
+    fn state(method: ProbeMethod, phase: &str, is_deleted: bool, state: serde_json::Value) -> Option<FatalState> {
         let pod = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "p", "deletionTimestamp": deleted.then_some("2026-11-21T02:00:00Z")},
-            "status": {"phase": "Failed", "containerStatuses": [{
-                "name": "probe", "ready": false, "restartCount": 0, "image": "i", "imageID": "",
-                "state": {"terminated": {"exitCode": code, "reason": "Error"}}
+            "metadata": {"name": "p", "deletionTimestamp": is_deleted.then_some("2026-11-21T02:00:00Z")},
+            "status": {"phase": phase, "containerStatuses": [{
+                "name": "probe", "ready": false, "restartCount": 0, "image": "i", "imageID": "", "state": state
             }]}
         }));
         let container = ProbeContainer {
@@ -156,48 +157,61 @@ mod tests {
             pod: "p".into(),
             container: "probe".into(),
             image: "i".into(),
-            method: ProbeMethod::Pod,
+            method,
             if_missing: "",
         };
         let settings = Settings::from_args([]).expect("settings");
-        fatal_reason(&pod.expect("a pod"), &container, &settings).expect("a reason")
+        fatal_state(&pod.expect("a pod"), &container, &settings)
     }
 
     #[test]
     fn a_pod_that_was_deleted_is_no_fault_of_the_kubelet() {
-        let (why, next) = ended(143, true);
+        let ended = |code: i32, is_deleted| {
+            let end = serde_json::json!({"terminated": {"exitCode": code, "reason": "Error"}});
+            state(ProbeMethod::Pod, "Failed", is_deleted, end).expect("it has ended")
+        };
+        let FatalState { why, next_step: next, .. } = ended(143, true);
         assert!(why.contains("the pod was deleted") && next.contains("Another user"), "{why} {next}");
         assert!(!next.contains("kubelet"), "{next}");
-        let (why, next) = ended(143, false);
+        let FatalState { why, next_step: next, cause } = ended(143, false);
         assert!(why.contains("143") && next.contains("evicted") && !next.contains("kubelet"), "{why} {next}");
-        assert!(ended(1, false).1.contains("kubelet"));
+        assert_eq!(cause, Cause::Other);
+        assert!(ended(1, false).next_step.contains("kubelet"));
     }
 
     #[test]
     fn only_an_image_that_is_not_there_is_a_reason_for_another_method() {
-        let of_pod = |why: &str| image_obstacle(why, ProbeMethod::Pod);
-        for why in [
-            "ErrImagePull: rpc error: code = NotFound desc = failed to resolve reference \"r/x:1\": r/x:1: not found",
-            "ImagePullBackOff: Back-off pulling image \"r/x:1\": ErrImagePull: pull access denied",
-            "ErrImagePull: dial tcp: lookup registry.example: no such host",
-            "ErrImageNeverPull: Container image \"r/x:1\" is not present with pull policy of Never",
+        let cause = |method, reason: &str, message: &str| {
+            let waiting = serde_json::json!({"waiting": {"reason": reason, "message": message}});
+            state(method, "Pending", false, waiting).expect("it cannot start").cause
+        };
+        for (reason, message) in [
+            (
+                "ErrImagePull",
+                "rpc error: code = NotFound desc = failed to resolve reference \"r/x:1\": r/x:1: not found",
+            ),
+            ("ImagePullBackOff", "Back-off pulling image \"r/x:1\": ErrImagePull: pull access denied"),
+            ("ErrImagePull", "dial tcp: lookup registry.example: no such host"),
+            ("InvalidImageName", "couldn't parse image name \"X\""),
         ] {
-            assert_eq!(of_pod(why), Some(RejectionReason::Image), "{why}");
+            assert_eq!(cause(ProbeMethod::Pod, reason, message), Cause::ImageUnavailable, "{message}");
+            assert_eq!(cause(ProbeMethod::Inject, reason, message), Cause::Upload, "{message}");
         }
-        for why in [
-            "ErrImagePull: toomanyrequests: You have reached your pull rate limit",
-            "ErrImagePull: unexpected status from HEAD request: 503 Service Unavailable",
-            "ErrImagePull: dial tcp 10.0.0.1:443: i/o timeout",
-            "ErrImagePull: write /var/lib/containerd/x: no space left on device",
-            "ImagePullBackOff: Back-off pulling image \"r/x:1\"",
-            "OutOfpods: no room",
-            "the container ended: Error (exit code 1)",
+        let absent = "Container image \"r/x:1\" is not present with pull policy of Never";
+        assert_eq!(cause(ProbeMethod::Pod, "ErrImageNeverPull", absent), Cause::ImageNotOnNode);
+        assert_eq!(cause(ProbeMethod::Inject, "ErrImageNeverPull", absent), Cause::Upload);
+        for (reason, message) in [
+            ("ErrImagePull", "toomanyrequests: You have reached your pull rate limit"),
+            ("ErrImagePull", "unexpected status from HEAD request: 503 Service Unavailable"),
+            ("ErrImagePull", "dial tcp 10.0.0.1:443: i/o timeout"),
+            ("ErrImagePull", "write /var/lib/containerd/x: no space left on device"),
+            ("ImagePullBackOff", "Back-off pulling image \"r/x:1\""),
         ] {
-            assert_eq!(of_pod(why), None, "{why}");
+            assert_eq!(cause(ProbeMethod::Pod, reason, message), Cause::ImagePull, "{message}");
         }
-        let unfit = "RunContainerError: nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.8";
-        assert_eq!(image_obstacle(unfit, ProbeMethod::Inject), Some(RejectionReason::Upload));
-        assert_eq!(of_pod(unfit), None);
+        let unfit = "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.8";
+        assert_eq!(cause(ProbeMethod::Inject, "RunContainerError", unfit), Cause::Upload);
+        assert_eq!(cause(ProbeMethod::Pod, "RunContainerError", unfit), Cause::Other);
     }
 
     #[test]

@@ -2,18 +2,56 @@
 
 use std::time::Duration;
 
-use crate::probe::exec::container_state;
-use crate::probe::exec::container_state::is_missing_program;
-use crate::probe::exec::websocket as exec_websocket;
+use crate::probe::exec::container_state::{BY_OTHERS, FatalState, is_missing_program};
+use crate::probe::exec::websocket::{ExecError, TooLarge};
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::refusal::create_forbidden::is_missing_permission;
 use crate::probe::result::ProbeContainer;
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
-use kube_read::failure::RejectionReason;
+use kube_read::client::api_status::is_not_a_status;
+use kube_read::failure::Cause;
 
-/// Why a pod that was deleted by somebody else does not run the probe.
-pub(crate) const DELETED: &str = "the pod was deleted";
+/// A refused exec, classified by the message of the API server, the kubelet or the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The container does not run yet.
+    NotYet,
+    /// The API server cannot connect to the kubelet.
+    KubeletUnreachable,
+    PodDeleted,
+    /// The image does not contain the program.
+    MissingProgram,
+    Other,
+}
+
+impl Refusal {
+    pub(crate) fn of(message: &str) -> Self {
+        // Not "unable to upgrade connection": it precedes temporary and permanent causes.
+        const NOT_YET: [&str; 5] = [
+            "container not found",
+            "pod does not exist",
+            "does not have a host assigned",
+            "CONTAINER_CREATED",
+            "is not created or running",
+        ];
+        if NOT_YET.iter().any(|phrase| message.contains(phrase)) {
+            Self::NotYet
+        } else if message.contains("dial") {
+            Self::KubeletUnreachable
+        } else if is_missing_program(message) {
+            Self::MissingProgram
+        } else if message.starts_with("pods \"") && message.contains("\" not found") {
+            Self::PodDeleted
+        } else {
+            Self::Other
+        }
+    }
+
+    pub(crate) fn is_temporary(self) -> bool {
+        matches!(self, Self::NotYet | Self::KubeletUnreachable)
+    }
+}
 
 /// The failure of an upload that the connection was too slow for.
 pub(crate) fn slow_upload(context: &ProbeContext, sent: usize, length: usize, took: Duration) -> Failure {
@@ -36,14 +74,14 @@ pub(crate) fn slow_upload(context: &ProbeContext, sent: usize, length: usize, to
 pub(crate) fn exec_forbidden(probe_container: &ProbeContainer, why: &str) -> Failure {
     let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
     let next = "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml). Without them, use --via logs.";
-    // Any other refusal is of an admission plugin or of the credentials.
-    let obstacle = is_missing_permission(why).then_some(RejectionReason::ExecForbidden);
-    Failure { obstacle, ..Failure::new(what, why, next) }.cluster_wide()
+    // Otherwise an admission plugin refuses, or the credentials are not valid.
+    let cause = if is_missing_permission(why) { Cause::ExecForbidden } else { Cause::Refused };
+    Failure::new(what, why, next).because_of(cause)
 }
 
 pub(crate) fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
     let what = format!("Opening a websocket to node {} through {}", context.request.node, context.connection.server);
-    if why.contains("dial") {
+    if Refusal::of(why) == Refusal::KubeletUnreachable {
         // The log is read through the kubelet as well: no other method helps.
         let next = "The API server cannot reach the kubelet of the node (port 10250): check the firewall between them, or \
              konnectivity.";
@@ -51,43 +89,65 @@ pub(crate) fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
     }
     let next = "A proxy or load balancer in front of the API server rejects websockets: allow them, connect to the API server \
              directly, or use --via logs.";
-    Failure::new(what, why, next).because_of(RejectionReason::Websockets)
+    Failure::new(what, why, next).because_of(Cause::WebsocketsRefused)
 }
 
-/// The same for a running container. A proxy that drops websockets and a node that hangs look alike if neither answers.
-pub(crate) fn no_exec(context: &ProbeContext, why: &str, answered: bool) -> Failure {
-    let failure = no_websocket(context, why);
-    match failure.obstacle {
-        Some(_) if !answered => failure.because_of(RejectionReason::ExecUnanswered),
+/// The failure of an exec in a running container. A proxy that drops websockets and a node that hangs look alike if neither
+/// answers.
+pub(crate) fn no_exec(context: &ProbeContext, error: &ExecError) -> Failure {
+    let failure = no_websocket(context, &error.to_string());
+    match failure.cause {
+        Cause::WebsocketsRefused if !is_answer(error) => failure.because_of(Cause::ExecUnanswered),
         _ => failure,
     }
 }
 
-pub(crate) fn not_started(
-    context: &ProbeContext,
-    probe_container: &ProbeContainer,
-    why: &str,
-    next: String,
-) -> Failure {
-    let what = format!("Starting the probe on node {} (image {})", context.request.node, probe_container.image);
-    let obstacle = container_state::image_obstacle(why, probe_container.method);
-    let failure = Failure { obstacle, ..Failure::new(what, why, next) };
-    let no_image = probe_container.method != ProbeMethod::Inject && container_state::is_image_pull_failure(why);
-    if no_image { failure.cluster_wide() } else { failure }
+/// Whether the API server, the kubelet or a proxy answered an exec, and a repetition would get the same answer.
+fn is_answer(error: &ExecError) -> bool {
+    let ExecError::Kube(error) = error else { return false };
+    match error {
+        // A proxy: the API server and the kubelet answer with a Status.
+        kube::Error::Api(status) if is_not_a_status(status) && status.code == 502 => true,
+        kube::Error::Api(status) => is_final(status.code) && !Refusal::of(&status.message).is_temporary(),
+        error => matches!(error, kube::Error::UpgradeConnection(_)),
+    }
 }
 
-pub(crate) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, why: &str) -> Failure {
-    let next = if is_missing_program(why) {
-        probe_container.if_missing
-    } else if why == exec_websocket::OUTPUT_TOO_LARGE {
-        "The image contains another program of that name: use the right image with --image."
-    } else if why.starts_with(exec_websocket::OUTPUT_TOO_LARGE) {
-        "Use a probe image of this version. Its probe leaves out a section that is too large."
-    } else if why == DELETED || why.starts_with("pods \"") && why.contains("\" not found") {
-        container_state::BY_OTHERS
-    } else {
-        "Check the kubelet and the container runtime of the node, and try again."
+/// Whether the status code of a proxy is permanent, as of one without websockets. A bad gateway may recover.
+pub(crate) fn is_final(code: u16) -> bool {
+    code < 500 || code == 501
+}
+
+pub(crate) fn not_started(context: &ProbeContext, probe_container: &ProbeContainer, state: FatalState) -> Failure {
+    let FatalState { why, next_step, cause } = state;
+    let what = format!("Starting the probe on node {} (image {})", context.request.node, probe_container.image);
+    Failure::new(what, why, next_step).because_of(cause)
+}
+
+pub(crate) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, error: &ExecError) -> Failure {
+    let why = error.to_string();
+    let refusal = Refusal::of(&why);
+    let next = match (error, refusal) {
+        (ExecError::TooLarge(TooLarge { section: None }), _) => {
+            "The image contains another program of that name: use the right image with --image."
+        }
+        (ExecError::TooLarge(_), _) => {
+            "Use a probe image of this version. Its probe leaves out a section that is too large."
+        }
+        (_, Refusal::MissingProgram) => probe_container.if_missing,
+        (_, Refusal::PodDeleted) => BY_OTHERS,
+        _ => "Check the kubelet and the container runtime of the node, and try again.",
     };
-    let what = format!("Running the probe on node {}", context.request.node);
-    Failure { obstacle: container_state::image_obstacle(why, probe_container.method), ..Failure::new(what, why, next) }
+    let is_unfit = refusal == Refusal::MissingProgram && probe_container.method == ProbeMethod::Inject;
+    let cause = if is_unfit { Cause::Upload } else { Cause::Other };
+    Failure::new(running(context), why, next).because_of(cause)
+}
+
+/// The failure of a probe whose pod another user or a controller deleted.
+pub(crate) fn pod_deleted(context: &ProbeContext) -> Failure {
+    Failure::new(running(context), "the pod was deleted", BY_OTHERS)
+}
+
+fn running(context: &ProbeContext) -> String {
+    format!("Running the probe on node {}", context.request.node)
 }

@@ -8,8 +8,7 @@ use syringe_core::text::clean;
 use tokio::time::{Instant, sleep};
 
 use crate::probe::exec::retry as exec_retry;
-use crate::probe::exec::websocket as exec_websocket;
-use crate::probe::exec::websocket::{ExecEnd, ExecOutput};
+use crate::probe::exec::websocket::{ExecEnd, ExecOutput, TooLarge};
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::result::{ProbeContainer, Timings};
 use crate::settings::ProbeMethod;
@@ -177,13 +176,13 @@ pub(crate) fn parse(output: &ExecOutput) -> Result<Report, String> {
     let ExecOutput { stdout, stderr, ended, .. } = output;
     // A log is cut at this size by the kubelet.
     if stdout.len() >= document_size::MAX_BYTES {
-        return Err(exec_websocket::too_large(stdout));
+        return Err(TooLarge::of(stdout).to_string());
     }
     Report::from_node(stdout).map_err(|error| {
         let ending = match ended {
             ExecEnd::Disconnected => "the connection was cut".to_owned(),
             ExecEnd::Exit(code) => format!("the probe ended with exit code {code}"),
-            ExecEnd::DocumentOnly | ExecEnd::Refused(_) => "the probe did not exit normally".to_owned(),
+            ExecEnd::DocumentOnly => "the probe did not exit normally".to_owned(),
         };
         let error_output =
             if stderr.is_empty() { String::new() } else { format!("; error output: {}", clean(stderr, 200)) };

@@ -7,10 +7,12 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::probe::exec::container_state;
-use crate::probe::exec::failure::{DELETED, exec_forbidden, no_exec, no_websocket, not_run, not_started, slow_upload};
+use crate::probe::exec::failure::{
+    Refusal, exec_forbidden, is_final, no_exec, no_websocket, not_run, not_started, pod_deleted, slow_upload,
+};
 use crate::probe::exec::pull_progress;
 use crate::probe::exec::websocket as exec_websocket;
-use crate::probe::exec::websocket::{Command, ExecEnd, ExecError, ExecOutput};
+use crate::probe::exec::websocket::{Command, ExecError, ExecOutput};
 use crate::probe::lifecycle::pod_spec::CONTAINER;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::refusal::admission_policy;
@@ -19,7 +21,7 @@ use crate::probe::result::{ProbeContainer, Timings};
 use kube_read::Failure;
 use kube_read::client::api_status::is_not_a_status;
 use kube_read::client::retry::{is_busy, is_not_sent, retry_after};
-use kube_read::failure::{RejectionReason, kube_reason};
+use kube_read::failure::{Cause, kube_reason};
 use kube_read::reads::events;
 
 /// Time for an exec request to be upgraded.
@@ -43,8 +45,6 @@ const REFUSED_FOR: Duration = Duration::from_secs(5);
 
 /// How often a websocket is refused before the method is given up: one refusal may be of a proxy that restarts.
 const MAX_REFUSALS: u32 = 3;
-/// The last error before the first attempt.
-const NO_ATTEMPT: &str = "no attempt was made";
 /// Pause after a refusal.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
 
@@ -64,19 +64,14 @@ pub(crate) async fn exec(
     context.report(Phase::Start);
     let mut pause = FIRST_PAUSE;
     let mut looked = waiting;
-    let mut seen_running: Option<Instant> = None;
-    let mut last = String::from(NO_ATTEMPT);
+    let mut first_running: Option<Instant> = None;
+    let mut last: Option<ExecError> = None;
     let mut refusals = 0;
-    let mut busy = false;
-    let mut answered = false;
     let mut asked_for_pull = false;
     while Instant::now() < start_end {
         let attempt = Instant::now();
         sent.store(0, Ordering::Relaxed);
-        let attempted = exec_once(context, &command).await;
-        busy = matches!(&attempted, Ok(Err(ExecError::Kube(error))) if is_busy(error));
-        answered = matches!(&attempted, Ok(Err(ExecError::Kube(error))) if is_answer(error));
-        match attempted {
+        match exec_once(context, &command).await {
             Err(_) if sent.load(Ordering::Relaxed) < input.len() => {
                 return Err(slow_upload(context, sent.load(Ordering::Relaxed), input.len(), attempt.elapsed()));
             }
@@ -84,20 +79,15 @@ pub(crate) async fn exec(
                 context.note_process_stays("had not ended when the time of the call was over");
                 return Err(context.out_of_time("the probe did not finish"));
             }
-            Ok(Ok(output)) => match output.ended {
-                // Up to Kubernetes 1.35 a container that does not run yet is reported as a status on the stream.
-                ExecEnd::Refused(ref why) if not_yet(why) => last = why.clone(),
-                ExecEnd::Refused(ref why) => return Err(not_run(context, probe_container, why)),
-                _ => {
-                    context.accepted.store(true, Ordering::Relaxed);
-                    timings.start += attempt - waiting;
-                    timings.exec += attempt.elapsed();
-                    return Ok(output);
-                }
-            },
+            Ok(Ok(output)) => {
+                context.accepted.store(true, Ordering::Relaxed);
+                timings.start += attempt - waiting;
+                timings.exec += attempt.elapsed();
+                return Ok(output);
+            }
             Ok(Err(error)) => {
-                last = error.to_string();
                 pause = pause.max(pause_after(context, probe_container, &error, &mut refusals)?);
+                last = Some(error);
             }
         }
         let look_every = (waiting.elapsed() / PART_OF_WAIT).clamp(LOOK_EVERY, MAX_LOOK_PAUSE);
@@ -105,9 +95,11 @@ pub(crate) async fn exec(
             looked = Instant::now();
             pull_progress::tell_pull(context, probe_container, waiting.elapsed(), &mut asked_for_pull).await;
             if check_pod(context, probe_container).await? == PodState::Running {
-                let since = *seen_running.get_or_insert(looked);
-                if since.elapsed() >= REFUSED_FOR && !busy {
-                    return Err(no_exec(context, &last, answered));
+                let since = *first_running.get_or_insert(looked);
+                if let Some(error) =
+                    last.as_ref().filter(|error| since.elapsed() >= REFUSED_FOR && !is_throttled(error))
+                {
+                    return Err(no_exec(context, error));
                 }
             }
         }
@@ -115,17 +107,21 @@ pub(crate) async fn exec(
         let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, MAX_PAUSE);
         pause = (pause * 3 / 2).min(longest);
     }
-    if last == NO_ATTEMPT {
-        let next = "Raise --call-timeout, or read fewer nodes in a call.";
-        let why = "the time of the call ended before the probe could be run";
-        return Err(Failure { next_step: next.to_owned(), ..context.out_of_time(why) });
-    }
-    if busy {
+    let Some(last) = last else {
+        let failure = context.out_of_time("the call timed out before the probe ran");
+        return Err(failure.with_next_step("Raise --call-timeout, or read fewer nodes in a call."));
+    };
+    if is_throttled(&last) {
         let next =
             "The API server limits the number of requests: try again later, or with fewer calls at the same time.";
-        return Err(Failure { next_step: next.to_owned(), ..context.out_of_time(&last) });
+        return Err(context.out_of_time(&last.to_string()).with_next_step(next));
     }
-    Err(start_timed_out(context, probe_container, waiting.elapsed(), &last, answered).await)
+    Err(start_timed_out(context, probe_container, waiting.elapsed(), &last).await)
+}
+
+/// Whether the API server limits the number of requests.
+fn is_throttled(error: &ExecError) -> bool {
+    matches!(error, ExecError::Kube(error) if is_busy(error))
 }
 
 /// The result of one exec; `Elapsed` at the end of the time for reading.
@@ -143,20 +139,16 @@ async fn exec_once(context: &ProbeContext, command: &Command<'_>) -> Attempt {
     attempted
 }
 
-/// Whether the command may have been started: it was not refused by the API server, the kubelet or the runtime.
+/// Whether the command may have been started: the API server, the kubelet and the runtime did not refuse it.
 fn may_have_started(attempted: &Attempt) -> bool {
     match attempted {
-        Ok(Ok(output)) => match &output.ended {
-            ExecEnd::Refused(why) => why == exec_websocket::OUTPUT_TOO_LARGE,
-            _ => true,
-        },
-        Ok(Err(ExecError::Kube(kube::Error::Api(_)))) => false,
+        Ok(Err(ExecError::Refused(_) | ExecError::Kube(kube::Error::Api(_)))) => false,
         Ok(Err(ExecError::Kube(error))) => !is_not_sent(error),
-        Ok(Err(ExecError::Timeout(_))) | Err(_) => true,
+        Ok(Ok(_) | Err(ExecError::Timeout(_) | ExecError::TooLarge(_))) | Err(_) => true,
     }
 }
 
-/// The same as `retry_pause`, and counts refused websockets: only several of them are an error.
+/// The pause before the next attempt. Only several refused websockets are an error: see [`MAX_REFUSALS`].
 fn pause_after(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -165,22 +157,21 @@ fn pause_after(
 ) -> Result<Duration, Failure> {
     retry_pause(context, probe_container, error).or_else(|failure| {
         *refusals += 1;
-        let is_last = failure.obstacle != Some(RejectionReason::Websockets) || *refusals >= MAX_REFUSALS;
+        let is_last = failure.cause != Cause::WebsocketsRefused || *refusals >= MAX_REFUSALS;
         if is_last { Err(failure) } else { Ok(REFUSAL_PAUSE) }
     })
 }
 
-/// The failure of a container that accepted no exec in time. `answered`: the last request was refused.
+/// The failure of a container that accepted no exec in time.
 async fn start_timed_out(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
     waited: Duration,
-    last: &str,
-    answered: bool,
+    last: &ExecError,
 ) -> Failure {
     match check_pod(context, probe_container).await {
-        Ok(PodState::Running) => no_exec(context, last, answered),
-        Ok(PodState::NotRunning) => not_started_in_time(context, probe_container, waited, last).await,
+        Ok(PodState::Running) => no_exec(context, last),
+        Ok(PodState::NotRunning) => not_started_in_time(context, probe_container, waited, &last.to_string()).await,
         Ok(PodState::Unread(why)) => context.lost_contact(&format!("{last}; reading the pod failed: {why}")),
         Err(failure) => failure,
     }
@@ -248,23 +239,28 @@ fn retry_pause(
     probe_container: &ProbeContainer,
     error: &ExecError,
 ) -> Result<Duration, Failure> {
-    let ExecError::Kube(error) = error else { return Ok(FIRST_PAUSE) };
-    let why = kube_reason(error);
+    let not_run = || Err(not_run(context, probe_container, error));
+    let why = error.to_string();
+    let error = match error {
+        ExecError::Kube(error) => error,
+        ExecError::Timeout(_) => return Ok(FIRST_PAUSE),
+        ExecError::Refused(_) if Refusal::of(&why).is_temporary() => return Ok(FIRST_PAUSE),
+        ExecError::Refused(_) | ExecError::TooLarge(_) => return not_run(),
+    };
     match error {
         kube::Error::Api(status) if matches!(status.code, 429 | 503) => Ok(retry_after(status)),
-        kube::Error::Api(_) if not_yet(&why) => Ok(FIRST_PAUSE),
-        // Not an answer of the API server: a proxy in front of it answers, or the kubelet.
+        kube::Error::Api(_) if Refusal::of(&why).is_temporary() => Ok(FIRST_PAUSE),
+        // A proxy in front of the API server answers, or the kubelet.
         kube::Error::Api(status) if is_not_a_status(status) && is_final(status.code) => {
             Err(no_websocket(context, &why))
         }
         kube::Error::Api(status) => match status.code {
-            403 if let Some((who, change)) = admission_policy::refused_by(&why, &probe_container.namespace) => {
+            403 if let Some(denial) = admission_policy::denial(&why, &probe_container.namespace) => {
                 let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
-                Err(Failure::new(what, format!("denied by {who}: {why}"), change)
-                    .because_of(RejectionReason::Policy(who)))
+                Err(denial.failure(what, &why))
             }
             401 | 403 => Err(exec_forbidden(probe_container, &why)),
-            404 => Err(not_run(context, probe_container, &why)),
+            404 => not_run(),
             400..500 => Err(no_websocket(context, &why)),
             _ => Ok(FIRST_PAUSE),
         },
@@ -273,17 +269,7 @@ fn retry_pause(
     }
 }
 
-/// Whether an exec was refused by an answer, and not by an error of the API server or of the connection.
-fn is_answer(error: &kube::Error) -> bool {
-    match error {
-        // Of a proxy: the API server and the kubelet answer with a Status.
-        kube::Error::Api(status) if is_not_a_status(status) && status.code == 502 => true,
-        kube::Error::Api(status) => is_final(status.code) && !not_yet(&status.message),
-        error => matches!(error, kube::Error::UpgradeConnection(_)),
-    }
-}
-
-/// What the status of the pod tells while waiting is of use.
+/// The state of the container while waiting for exec.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PodState {
     Running,
@@ -292,38 +278,19 @@ pub(crate) enum PodState {
     Unread(String),
 }
 
-/// Reads the status of the pod. An error if waiting is useless.
+/// Reads the status of the pod; fails if the container can never start.
 pub(crate) async fn check_pod(context: &ProbeContext, probe_container: &ProbeContainer) -> Result<PodState, Failure> {
     match timeout(LOOK_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
-        Ok(Ok(Some(pod))) => match container_state::fatal_reason(&pod, probe_container, &context.settings) {
-            Some((why, next)) => Err(not_started(context, probe_container, &why, next)),
+        Ok(Ok(Some(pod))) => match container_state::fatal_state(&pod, probe_container, &context.settings) {
+            Some(state) => Err(not_started(context, probe_container, state)),
             None => Ok(match container_state::state_of(&pod, &probe_container.container) {
                 Some(state) if state.running.is_some() => PodState::Running,
                 _ => PodState::NotRunning,
             }),
         },
-        Ok(Ok(None)) => Err(not_run(context, probe_container, DELETED)),
-        // A failed read proves nothing; the next exec tells.
+        Ok(Ok(None)) => Err(pod_deleted(context)),
+        // A failed read proves nothing. The next exec shows the state.
         Ok(Err(error)) => Ok(PodState::Unread(kube_reason(&error))),
         Err(_) => Ok(PodState::Unread(format!("no answer within {LOOK_TIME:?}"))),
     }
-}
-
-/// Whether the status code of a proxy is permanent, as of one without websockets. A bad gateway may recover.
-fn is_final(code: u16) -> bool {
-    code < 500 || code == 501
-}
-
-/// Whether the message is one of API server, kubelet or runtime for a container that does not run yet.
-pub(crate) fn not_yet(why: &str) -> bool {
-    // Not "unable to upgrade connection": it precedes temporary and permanent causes.
-    const PHRASES: [&str; 6] = [
-        "container not found",
-        "pod does not exist",
-        "does not have a host assigned",
-        "CONTAINER_CREATED",
-        "is not created or running",
-        "dial tcp",
-    ];
-    PHRASES.iter().any(|phrase| why.contains(phrase))
 }

@@ -26,8 +26,6 @@ const CLOSE: u8 = 255;
 
 /// Limit on standard output. A probe leaves out what makes its report larger.
 const MAX_OUTPUT_BYTES: usize = document_size::MAX_BYTES;
-/// Begin of the message for a command that prints more.
-pub(crate) const OUTPUT_TOO_LARGE: &str = "it printed more than 4 MiB, which is more than a report may have";
 /// Limit on standard error, which is only quoted in messages.
 const MAX_STDERR_BYTES: usize = 4096;
 /// How long to wait for the status after a complete document. A process that is stuck in the driver never ends.
@@ -59,8 +57,6 @@ pub(crate) struct ExecOutput {
 pub(crate) enum ExecEnd {
     /// With an exit code.
     Exit(i32),
-    /// The runtime could not run it; its message.
-    Refused(String),
     /// A complete document arrived, and then nothing: the process does not end.
     DocumentOnly,
     /// The connection was lost first.
@@ -68,7 +64,7 @@ pub(crate) enum ExecEnd {
     Disconnected,
 }
 
-/// Why a command could not be started.
+/// Why a command did not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExecError {
     /// The API server or a proxy refused.
@@ -77,6 +73,30 @@ pub(crate) enum ExecError {
     /// No answer to the upgrade.
     #[error("the API server did not answer the exec request within {0:?}")]
     Timeout(Duration),
+    /// The runtime could not run it; its message. Up to Kubernetes 1.35 also for a container that does not run yet.
+    #[error("{0}")]
+    Refused(String),
+    /// It ran, and printed more than a report may have.
+    #[error("{0}")]
+    TooLarge(TooLarge),
+}
+
+/// A document of more than [`MAX_OUTPUT_BYTES`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it printed more than 4 MiB, which is more than a report may have{}", .section.as_deref().unwrap_or_default())]
+pub(crate) struct TooLarge {
+    /// The section that grew, for the message. `None`: the output is not a report.
+    pub(crate) section: Option<String>,
+}
+
+impl TooLarge {
+    pub(crate) fn of(document: &[u8]) -> Self {
+        let section = document_size::largest_section(document).map(|(name, size)| {
+            let mebibytes = size as f64 / f64::from(1 << 20);
+            format!("; its section {name} has {mebibytes:.1} MiB or more")
+        });
+        Self { section }
+    }
 }
 
 /// A container and the command to run in it.
@@ -110,7 +130,7 @@ pub(crate) async fn run(
     let half_close = connection.supports_stream_close();
     let (mut sink, mut stream) = connection.into_stream().split();
     let mut output = ExecOutput { half_close, ..ExecOutput::default() };
-    {
+    let ended = {
         let mut writing = std::pin::pin!(async {
             feed(&mut sink, input, half_close, sent).await;
             keep_open(&mut sink, PING_EVERY).await;
@@ -124,32 +144,28 @@ pub(crate) async fn run(
                     written = true;
                     continue;
                 }
-                () = sleep(STATUS_GRACE), if grace => {
-                    output.ended = ExecEnd::DocumentOnly;
-                    break;
-                }
-                () = sleep(DEAD_AFTER), if answers_pings => break,
+                () = sleep(STATUS_GRACE), if grace => break Ok(ExecEnd::DocumentOnly),
+                () = sleep(DEAD_AFTER), if answers_pings => break Ok(ExecEnd::Disconnected),
                 next = stream.next() => next,
             };
             match next {
                 Some(Ok(Message::Binary(frame))) => {
                     if let Some(ended) = output.take(&frame) {
-                        output.ended = ended;
-                        break;
+                        break ended;
                     }
                 }
                 Some(Ok(Message::Pong(_))) => answers_pings = true,
                 Some(Ok(Message::Ping(_) | Message::Text(_) | Message::Frame(_))) => {}
                 // Without a status the connection was cut, even if it was closed properly.
-                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break Ok(ExecEnd::Disconnected),
             }
         }
-    }
+    };
     let _ = timeout(Duration::from_millis(200), sink.close()).await;
-    Ok(output)
+    Ok(ExecOutput { ended: ended?, ..output })
 }
 
-/// Sends standard input and its end. A process that stops reading is not an error here: its status tells.
+/// Sends standard input and its end. A process that stops reading is reported by its status, not here.
 async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close: bool, sent: &AtomicUsize) {
     for piece in input.chunks(INPUT_FRAME_BYTES) {
         let mut frame = Vec::with_capacity(piece.len() + 1);
@@ -175,17 +191,6 @@ async fn keep_open(sink: &mut (impl Sink<Message> + Unpin), every: Duration) {
     }
 }
 
-/// Why a document is refused, with the section that grew.
-pub(crate) fn too_large(document: &[u8]) -> String {
-    match document_size::largest_section(document) {
-        Some((name, size)) => {
-            let mebibytes = size as f64 / f64::from(1 << 20);
-            format!("{OUTPUT_TOO_LARGE}; its section {name} has {mebibytes:.1} MiB or more")
-        }
-        None => OUTPUT_TOO_LARGE.to_owned(),
-    }
-}
-
 /// A complete document is one line with its newline.
 fn is_document(stdout: &[u8]) -> bool {
     stdout.ends_with(b"}\n")
@@ -193,11 +198,11 @@ fn is_document(stdout: &[u8]) -> bool {
 
 impl ExecOutput {
     /// Takes one frame: a channel number and its bytes. `Some` when the frame was the last one.
-    fn take(&mut self, frame: &[u8]) -> Option<ExecEnd> {
+    fn take(&mut self, frame: &[u8]) -> Option<Result<ExecEnd, ExecError>> {
         let (channel, data) = frame.split_first()?;
         match *channel {
             STDOUT if self.stdout.len() + data.len() > MAX_OUTPUT_BYTES => {
-                Some(ExecEnd::Refused(too_large(&self.stdout)))
+                Some(Err(ExecError::TooLarge(TooLarge::of(&self.stdout))))
             }
             STDOUT => {
                 self.stdout.extend_from_slice(data);
@@ -215,18 +220,19 @@ impl ExecOutput {
 }
 
 /// Reads the status frame: success, an exit code, or the reason why the command could not run.
-fn ended(data: &[u8]) -> ExecEnd {
+fn ended(data: &[u8]) -> Result<ExecEnd, ExecError> {
+    let refused = |why: &str| Err(ExecError::Refused(syringe_core::text::clean(why, 300)));
     let Ok(status) = serde_json::from_slice::<Status>(data) else {
-        return ExecEnd::Refused(syringe_core::text::clean(&String::from_utf8_lossy(data), 300));
+        return refused(&String::from_utf8_lossy(data));
     };
     if status.status.as_deref() == Some("Success") {
-        return ExecEnd::Exit(0);
+        return Ok(ExecEnd::Exit(0));
     }
     let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
     let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
     match code.and_then(|cause| cause.message.as_deref()).and_then(|code| code.parse().ok()) {
-        Some(code) => ExecEnd::Exit(code),
-        None => ExecEnd::Refused(syringe_core::text::clean(&status.message.unwrap_or_default(), 300)),
+        Some(code) => Ok(ExecEnd::Exit(code)),
+        None => refused(&status.message.unwrap_or_default()),
     }
 }
 
@@ -238,7 +244,7 @@ mod tests {
     use futures_util::sink::unfold;
     use tokio_tungstenite::tungstenite::Message;
 
-    use super::{ExecEnd, ExecOutput, ended, keep_open};
+    use super::{ExecEnd, ExecError, ExecOutput, ended, keep_open};
 
     #[tokio::test]
     async fn a_silent_connection_is_pinged_until_nothing_can_be_sent() {
@@ -257,35 +263,36 @@ mod tests {
 
     #[test]
     fn exit_codes_come_from_the_status() {
-        assert_eq!(ended(br#"{"status":"Success"}"#), ExecEnd::Exit(0));
+        let text = |end: Result<ExecEnd, ExecError>| end.expect_err("refused").to_string();
+        assert_eq!(ended(br#"{"status":"Success"}"#).expect("it ran"), ExecEnd::Exit(0));
         let failed = br#"{"status":"Failure","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"137"}]}}"#;
-        assert_eq!(ended(failed), ExecEnd::Exit(137));
+        assert_eq!(ended(failed).expect("it ran"), ExecEnd::Exit(137));
         let missing = br#"{"status":"Failure","message":"container not found (\"probe\")"}"#;
-        assert_eq!(ended(missing), ExecEnd::Refused("container not found (\"probe\")".into()));
-        assert_eq!(ended(b"\x00\x01junk"), ExecEnd::Refused("junk".into()));
+        assert_eq!(text(ended(missing)), "container not found (\"probe\")");
+        assert_eq!(text(ended(b"\x00\x01junk")), "junk");
     }
 
     #[test]
     fn frames_go_to_their_channels_and_a_flood_is_stopped() {
         let mut output = ExecOutput::default();
-        assert_eq!(output.take(b"\x01{\"a\":"), None);
-        assert_eq!(output.take(b"\x02warning"), None);
-        assert_eq!(output.take(b""), None);
-        assert_eq!(output.take(b"\x011}\n"), None);
+        for frame in [b"\x01{\"a\":".as_slice(), b"\x02warning", b"", b"\x011}\n"] {
+            assert!(output.take(frame).is_none());
+        }
         assert_eq!((output.stdout.as_slice(), output.stderr.as_str()), (b"{\"a\":1}\n".as_slice(), "warning"));
         let flood = [vec![1], vec![b' '; super::MAX_OUTPUT_BYTES]].concat();
-        let Some(ExecEnd::Refused(why)) = output.take(&flood) else { panic!("it is refused") };
-        assert_eq!(why, super::OUTPUT_TOO_LARGE, "it is no report");
+        let Some(Err(ExecError::TooLarge(why))) = output.take(&flood) else { panic!("it is refused") };
+        assert_eq!(why.section, None, "it is not a report");
     }
 
     #[test]
     fn a_document_that_is_too_large_is_refused_with_the_section_that_grew() {
         let mut output = ExecOutput::default();
         let begin = r#"{"sections":{"inventory":{"status":"ok"},"processes":{"data":[""#;
-        assert_eq!(output.take(&[b"\x01", begin.as_bytes()].concat()), None);
+        assert!(output.take(&[b"\x01", begin.as_bytes()].concat()).is_none());
         let frame = [vec![1], vec![b'x'; 1 << 20]].concat();
-        assert_eq!([output.take(&frame), output.take(&frame), output.take(&frame)], [None, None, None]);
-        let Some(ExecEnd::Refused(why)) = output.take(&frame) else { panic!("it is refused") };
+        assert!((0..3).all(|_| output.take(&frame).is_none()));
+        let Some(Err(ExecError::TooLarge(why))) = output.take(&frame) else { panic!("it is refused") };
+        let why = why.to_string();
         assert!(why.contains("section processes has 3.0 MiB or more"), "{why}");
     }
 }

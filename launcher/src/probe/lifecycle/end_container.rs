@@ -9,13 +9,12 @@ use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::probe::exec::container_state;
-use crate::probe::exec::retry::not_yet;
+use crate::probe::exec::failure::Refusal;
 use crate::probe::exec::websocket as exec_websocket;
 use crate::probe::exec::websocket::{Command, ExecEnd, ExecError};
 use crate::probe::result::ProbeContainer;
 use crate::settings::Settings;
 use kube_read::client::api_status::is_not_found;
-use kube_read::failure::kube_reason;
 use syringe_core::probe_command::ProbeCommand;
 
 /// Time for one request.
@@ -78,7 +77,7 @@ impl AddedContainer {
         }
         match state.is_some_and(|state| state.terminated.is_some()) {
             true => FinalState::Ended,
-            false if container_state::fatal_reason(&pod, &self.probe_container, &self.settings).is_some() => {
+            false if container_state::fatal_state(&pod, &self.probe_container, &self.settings).is_some() => {
                 FinalState::Stuck
             }
             false => FinalState::Waits,
@@ -115,12 +114,11 @@ impl AddedContainer {
                         false
                     }
                     ExecEnd::Exit(_) | ExecEnd::DocumentOnly => false,
-                    ExecEnd::Refused(why) => not_yet(&why),
                 },
                 // The whole pod is gone.
                 Ok(Err(ExecError::Kube(kube::Error::Api(status)))) if is_not_found(&status) => return false,
-                Ok(Err(ExecError::Kube(error))) => not_yet(&kube_reason(&error)),
-                Ok(Err(ExecError::Timeout(_))) | Err(_) => false,
+                Ok(Err(error)) => Refusal::of(&error.to_string()) == Refusal::NotYet,
+                Err(_) => false,
             };
             // Before the release a missing container may not have started yet.
             if gone && released {

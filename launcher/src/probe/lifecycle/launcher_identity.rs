@@ -60,7 +60,8 @@ impl LauncherIdentity {
     }
 
     pub(crate) fn start_session_in(directory: Option<PathBuf>, machine: &str) -> Self {
-        let session = random_suffix();
+        // Without random numbers no pod gets a name, so that no pod has these labels.
+        let Ok(session) = random_suffix() else { return Self::unlocked("-".into(), "-".into()) };
         let locked = directory.and_then(|directory| {
             let id = identity(&directory, machine)?;
             delete_stale_locks(&directory, &id);
@@ -72,8 +73,12 @@ impl LauncherIdentity {
             Some((directory, id, lock)) => {
                 Self { id, session, directory: Some(directory), lock: Some(lock), unaudited: Mutex::default() }
             }
-            None => Self { id: random_suffix(), session, directory: None, lock: None, unaudited: Mutex::default() },
+            None => Self::unlocked(random_suffix().unwrap_or_else(|_| "-".into()), session),
         }
+    }
+
+    fn unlocked(id: String, session: String) -> Self {
+        Self { id, session, directory: None, lock: None, unaudited: Mutex::default() }
     }
 
     /// Changes the list of probes without an audit line in the file of this session. Blocks. What is written outlives this
@@ -166,8 +171,8 @@ fn identity(directory: &Path, machine: &str) -> Option<String> {
     let read = || fs::read_to_string(&file).ok().map(|id| id.trim().to_owned()).filter(|id| is_plain(id));
     let word = read().or_else(|| {
         // Two launchers may start for the first time together: the first link wins, and both read that file.
-        let mine = directory.join(format!("owner.{}", random_suffix()));
-        create_private(&mine).ok()?.write_all(random_suffix().as_bytes()).ok()?;
+        let mine = directory.join(format!("owner.{}", random_suffix().ok()?));
+        create_private(&mine).ok()?.write_all(random_suffix().ok()?.as_bytes()).ok()?;
         let _ = fs::hard_link(&mine, &file).or_else(|_| fs::copy(&mine, &file).map(|_| ()));
         let _ = fs::remove_file(&mine);
         read()

@@ -2,8 +2,7 @@
 
 pub(super) mod delete_pod;
 pub(super) mod end_container;
-pub(super) mod late_container;
-pub(super) mod late_pod;
+pub(super) mod late;
 pub(super) mod launcher_identity;
 pub(super) mod launcher_session;
 pub(super) mod open_probes;

@@ -7,7 +7,7 @@ use kube::api::PostParams;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::probe::lifecycle::delete_pod::{Deletion, delete_pod};
-use crate::probe::lifecycle::late_pod;
+use crate::probe::lifecycle::late::{self, LATE_TIME, LateObject};
 use crate::probe::lifecycle::open_probes::OpenProbe;
 use crate::probe::lifecycle::pod_spec::{CONTAINER, ProbePod, SESSION_LABEL};
 use crate::probe::probe_context::ProbeContext;
@@ -19,7 +19,7 @@ use kube_read::Failure;
 use kube_read::client::api_error::page_of_proxy;
 use kube_read::client::api_status::{is_already_exists, is_conflict, is_page_of_proxy};
 use kube_read::client::retry::{is_closed, is_not_sent, retry_pause};
-use kube_read::failure::{RejectionReason, kube_reason};
+use kube_read::failure::{Cause, kube_reason};
 
 /// Time for the creation with all retries. Admission webhooks may be slow.
 pub(crate) const CREATE_TIME: Duration = Duration::from_secs(10);
@@ -160,8 +160,14 @@ impl PodLifecycle {
         context.report(Phase::Remove);
         let deletion = delete_pod(&context.pods(namespace), name, &outcome).await;
         if let (Ok(Deletion::NotFound), CreateOutcome::Unanswered, Some(open)) = (&deletion, &outcome, &open) {
-            let left_behind = Some(late_pod::left_behind(open));
-            late_pod::look_in_background(context, open.clone());
+            let left_behind = Some(format!(
+                "pod {namespace}/{name} may still be created, since its creation was not answered: gpu-syringe looks for it for \
+                 up to {} s and deletes it; it exits on its own within {} s of its start. To make sure: {}",
+                LATE_TIME.as_secs(),
+                open.lifetime_seconds,
+                open.command()
+            ));
+            late::end_in_background(context, LateObject::Pod(context.pods(namespace)), open.clone());
             return CleanUp { pod: name.clone(), deleted: false, left_behind };
         }
         // A pod that could not be deleted is no longer in use: the next sweep tries again.
@@ -189,26 +195,19 @@ impl PodLifecycle {
     fn not_created(&self, context: &ProbeContext, why: String, code: Option<u16>) -> Failure {
         let namespace = &self.pod.namespace;
         let what = self.creating(context);
-        if let Some((who, change)) = admission_policy::refused_by(&why, namespace) {
-            return Failure::new(what, format!("denied by {who}: {why}"), change)
-                .because_of(RejectionReason::Policy(who));
+        if let Some(denial) = admission_policy::denial(&why, namespace) {
+            return denial.failure(what, &why);
         }
-        let next = match code {
-            Some(401) => {
-                "The API server rejected your credentials: sign in again (check with kubectl get nodes in that context).".into()
-            }
-            Some(403) => create_forbidden::next_step(&why, namespace),
-            Some(404) => next_steps::namespace_missing(namespace),
-            _ => format!("Check that {} can be reached, and try again.", context.connection.server),
+        let (cause, next) = match code {
+            Some(401) => (
+                Cause::Refused,
+                "The API server rejected your credentials: sign in again (check with kubectl get nodes in that context).".into(),
+            ),
+            Some(403) => create_forbidden::classify(&why, namespace),
+            Some(404) => (Cause::NamespaceMissing, next_steps::namespace_missing(namespace)),
+            _ => (Cause::Other, format!("Check that {} can be reached, and try again.", context.connection.server)),
         };
-        let obstacle = match code {
-            Some(403) => create_forbidden::obstacle(&why),
-            Some(404) if why.contains("namespaces \"") => Some(RejectionReason::Namespace),
-            _ => None,
-        };
-        let failure = Failure { obstacle, ..Failure::new(what, why, next) };
-        // The namespace and the permissions are the same for every node.
-        if matches!(code, Some(401 | 403 | 404)) { failure.cluster_wide() } else { failure }
+        Failure::new(what, why, next).because_of(cause)
     }
 }
 

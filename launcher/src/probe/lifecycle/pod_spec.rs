@@ -15,6 +15,7 @@ use syringe_core::probe_command::{HoldCommand, ProbeCommand};
 use crate::probe::lifecycle::launcher_identity::LauncherIdentity;
 use crate::probe::lifecycle::random_name::probe_name;
 use crate::settings::{KeyValue, Settings};
+use kube_read::Failure;
 
 /// Name of the pod's only container.
 pub const CONTAINER: &str = "probe";
@@ -46,8 +47,11 @@ pub struct ProbePod {
 
 impl ProbePod {
     /// The pod for one call of `tool` on `node`.
-    pub fn new(settings: &Settings, owner: &LauncherIdentity, node: &str, tool: &str) -> Self {
-        let name = probe_name();
+    ///
+    /// # Errors
+    /// If the system has no random numbers for its name.
+    pub fn new(settings: &Settings, owner: &LauncherIdentity, node: &str, tool: &str) -> Result<Self, Failure> {
+        let name = probe_name()?;
         let lifetime = settings.probe_lifetime().as_secs();
         // With a RuntimeClass the runtime adds the GPUs to an unprivileged container: no host namespace is needed.
         let privileged = settings.runtime_class.is_none().then_some(true);
@@ -81,7 +85,7 @@ impl ProbePod {
             }),
             status: None,
         };
-        Self { name, namespace: settings.probe_namespace.clone(), object }
+        Ok(Self { name, namespace: settings.probe_namespace.clone(), object })
     }
 
     /// The same pod with `argv` as its main process.

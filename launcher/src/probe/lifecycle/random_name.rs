@@ -1,17 +1,23 @@
-//! Random names: of probe pods, containers and sessions.
+//! Random names of probe pods, containers and sessions.
 
+use kube_read::Failure;
 use syringe_core::PROBE_NAME_PREFIX;
 
 /// The name of a new probe.
-pub(crate) fn probe_name() -> String {
-    format!("{PROBE_NAME_PREFIX}{}", random_suffix())
+pub(crate) fn probe_name() -> Result<String, Failure> {
+    Ok(format!("{PROBE_NAME_PREFIX}{}", random_suffix()?))
 }
 
 /// Ten letters and digits: 50 bits, so that no two pods ever share a name.
-pub(crate) fn random_suffix() -> String {
+pub(crate) fn random_suffix() -> Result<String, Failure> {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = [0; 10];
-    // Fails only on systems without a source of randomness; a repeated name is then refused by the API server.
-    let _ = getrandom::fill(&mut bytes);
-    bytes.iter().map(|byte| ALPHABET[usize::from(byte & 31)] as char).collect()
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Failure::new(
+            "Choosing a random name",
+            format!("the system has no random numbers: {error}"),
+            "Check the source of random numbers of this machine (getrandom).",
+        )
+    })?;
+    Ok(bytes.iter().map(|byte| ALPHABET[usize::from(byte & 31)] as char).collect())
 }

@@ -45,8 +45,8 @@ pub struct SweepResult {
     pub failed: Vec<(String, String)>,
 }
 
-/// Ends what launchers that were killed have not written an audit line for, and writes it. The files of their sessions name it:
-/// an ephemeral container has no labels, and a pod may be deleted already, or be in another namespace.
+/// Ends what killed launchers have not written an audit line for, and writes it. The files of their sessions name it: an
+/// ephemeral container has no labels, and a pod may be deleted already, or be in another namespace.
 pub(crate) async fn sweep_ended_sessions(
     connection: &Connection,
     settings: &Arc<Settings>,
@@ -58,13 +58,11 @@ pub(crate) async fn sweep_ended_sessions(
     for one in ended {
         let mut left = Vec::new();
         for open in &one.unaudited {
-            let done = match &open.container {
-                // Of another cluster: the sweep of a call there ends it.
-                _ if open.server != connection.server || session.stop.is_cancelled() => false,
-                Some(container) => sweep_container(connection, settings, session, (open, container), swept).await,
-                None => sweep_pod(connection, session, open, swept).await,
-            };
-            left.extend((!done).then(|| open.clone()));
+            // A probe on another cluster is ended by the sweep of a call there.
+            let is_here = open.server == connection.server && !session.stop.is_cancelled();
+            if !(is_here && sweep_open(connection, settings, session, open, swept).await) {
+                left.push(open.clone());
+            }
         }
         let written = tokio::task::spawn_blocking(move || one.write(&left)).await;
         if let Ok(Err(error)) = written {
@@ -73,58 +71,68 @@ pub(crate) async fn sweep_ended_sessions(
     }
 }
 
-/// Deletes a pod of an ended session; returns whether it is certainly deleted, with an audit line.
-async fn sweep_pod(
+/// Ends a probe of an ended session; returns whether nothing of it is left, with an audit line.
+async fn sweep_open(
     connection: &Connection,
+    settings: &Arc<Settings>,
     session: &LauncherSession,
     open: &OpenProbe,
     swept: &mut SweepResult,
 ) -> bool {
-    let OpenProbe { namespace, pod, node, tool, .. } = open;
-    let is_ours = pod.starts_with(PROBE_NAME_PREFIX) && [pod, namespace].into_iter().all(|name| is_subdomain(name));
-    if !is_ours || swept.deleted.contains(pod) {
+    let OpenProbe { namespace, pod, container, node, tool, .. } = open;
+    let mut names = [Some(namespace), Some(pod), container.as_ref()].into_iter().flatten();
+    let is_ours =
+        container.as_ref().unwrap_or(pod).starts_with(PROBE_NAME_PREFIX) && names.all(|name| is_subdomain(name));
+    if !is_ours || container.is_none() && swept.deleted.contains(pod) {
         return true;
     }
-    if swept.failed.iter().any(|(failed, _)| failed == pod) {
-        return false;
-    }
-    let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
-    let outcome = match delete_pod(&pods, pod, &CreateOutcome::Created { uid: None }).await {
-        Ok(Deletion::Deleted) => {
-            swept.deleted.push(pod.clone());
-            "swept: the launcher that created it has ended"
-        }
-        Ok(Deletion::NotFound) => "swept: the launcher that created it was killed; the pod does not exist",
-        Err(reason) => {
-            swept.failed.push((pod.clone(), reason.to_string()));
-            return false;
-        }
+    let outcome = match container {
+        Some(container) => sweep_container(connection, settings, open, container, swept).await,
+        None => sweep_pod(connection, open, swept).await,
     };
+    let Some(outcome) = outcome else { return false };
     let line = AuditLine {
         node: clean(node, 253),
         tool: clean(tool, 63),
         namespace: namespace.clone(),
         pod: Some(pod.clone()),
-        deleted: Some(true),
+        deleted: container.is_none().then_some(true),
+        container: container.clone(),
         ..swept_line(connection, outcome.to_owned())
     };
-    write(session, line).await;
+    session.audit.append_or_warn(line).await;
     true
 }
 
-/// Ends one container; returns whether it certainly has ended.
+/// Deletes a pod; `None` if it may still exist.
+async fn sweep_pod(connection: &Connection, open: &OpenProbe, swept: &mut SweepResult) -> Option<&'static str> {
+    let OpenProbe { namespace, pod, .. } = open;
+    if swept.failed.iter().any(|(failed, _)| failed == pod) {
+        return None;
+    }
+    let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
+    match delete_pod(&pods, pod, &CreateOutcome::Created { uid: None }).await {
+        Ok(Deletion::Deleted) => {
+            swept.deleted.push(pod.clone());
+            Some("swept: the launcher that created it has ended")
+        }
+        Ok(Deletion::NotFound) => Some("swept: the launcher that created it was killed; the pod does not exist"),
+        Err(reason) => {
+            swept.failed.push((pod.clone(), reason.to_string()));
+            None
+        }
+    }
+}
+
+/// Ends a container; `None` if it may still run.
 async fn sweep_container(
     connection: &Connection,
     settings: &Arc<Settings>,
-    session: &LauncherSession,
-    (open, container): (&OpenProbe, &str),
+    open: &OpenProbe,
+    container: &str,
     swept: &mut SweepResult,
-) -> bool {
-    let OpenProbe { namespace, pod, node, tool, .. } = open;
-    let is_ours = container.starts_with(PROBE_NAME_PREFIX) && [container, pod, namespace].into_iter().all(is_subdomain);
-    if !is_ours {
-        return true;
-    }
+) -> Option<&'static str> {
+    let OpenProbe { namespace, pod, lifetime_seconds, .. } = open;
     let probe_container = ProbeContainer {
         namespace: namespace.clone(),
         pod: pod.clone(),
@@ -134,37 +142,24 @@ async fn sweep_container(
         if_missing: "",
     };
     let (client, settings) = (connection.client.clone(), settings.clone());
-    let state = AddedContainer { client, settings, probe_container, uid: None }.end(false).await;
     let name = format!("{namespace}/{pod}/{container}");
-    let outcome = match state {
-        FinalState::Ended => "swept: the launcher that added it was killed; it has ended",
-        FinalState::Gone => "swept: the launcher that added it was killed; its pod was deleted",
-        FinalState::NotAdded => "swept: the launcher was killed before it was added",
+    match (AddedContainer { client, settings, probe_container, uid: None }).end(false).await {
+        FinalState::Ended => {
+            swept.ended.push(name);
+            Some("swept: the launcher that added it was killed; it has ended")
+        }
+        FinalState::Gone => Some("swept: the launcher that added it was killed; its pod was deleted"),
+        FinalState::NotAdded => Some("swept: the launcher was killed before it was added"),
         FinalState::Stuck | FinalState::Waits => {
             swept.kept.push(name);
-            return false;
+            None
         }
         FinalState::Unknown => {
-            let seconds = open.lifetime_seconds;
-            swept
-                .failed
-                .push((name, format!("it could not be ended; it exits on its own within {seconds} s of its start")));
-            return false;
+            let why = format!("it could not be ended; it exits on its own within {lifetime_seconds} s of its start");
+            swept.failed.push((name, why));
+            None
         }
-    };
-    if state == FinalState::Ended {
-        swept.ended.push(name);
     }
-    let line = AuditLine {
-        node: clean(node, 253),
-        tool: clean(tool, 63),
-        namespace: namespace.clone(),
-        pod: Some(pod.clone()),
-        container: Some(container.to_owned()),
-        ..swept_line(connection, outcome.to_owned())
-    };
-    write(session, line).await;
-    true
 }
 
 /// Sweeps one namespace. After the end of the program was requested, a slow list is not awaited.
@@ -242,7 +237,7 @@ async fn write_line(connection: &Connection, session: &LauncherSession, pod: &Po
         deleted: Some(true),
         ..swept_line(connection, format!("swept: {why}"))
     };
-    write(session, line).await;
+    session.audit.append_or_warn(line).await;
 }
 
 fn swept_line(connection: &Connection, outcome: String) -> AuditLine {
@@ -253,11 +248,5 @@ fn swept_line(connection: &Connection, outcome: String) -> AuditLine {
         user: connection.user.clone(),
         outcome: Some(outcome),
         ..AuditLine::default()
-    }
-}
-
-async fn write(session: &LauncherSession, line: AuditLine) {
-    if let Err(error) = session.audit.append(line.clone()).await {
-        tracing::warn!(%error, line = ?line, "the audit log could not be written");
     }
 }

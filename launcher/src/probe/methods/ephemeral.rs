@@ -17,8 +17,7 @@ use super::probe_steps::ProbeSteps;
 use crate::probe::exec::read_report;
 use crate::probe::exec::read_report::ReceivedReport;
 use crate::probe::lifecycle::end_container::{AddedContainer, FinalState};
-use crate::probe::lifecycle::late_container;
-use crate::probe::lifecycle::late_pod::LATE_TIME;
+use crate::probe::lifecycle::late::{self, LATE_TIME, LateObject};
 use crate::probe::lifecycle::open_probes::OpenProbe;
 use crate::probe::lifecycle::random_name::probe_name;
 use crate::probe::probe_context::ProbeContext;
@@ -32,7 +31,7 @@ use kube_read::Failure;
 use kube_read::client::api_error::{page_of_proxy, request_failed, timed_out};
 use kube_read::client::api_status::{is_conflict, is_not_a_status, is_page_of_proxy};
 use kube_read::client::retry;
-use kube_read::failure::{RejectionReason, kube_reason};
+use kube_read::failure::kube_reason;
 
 /// Pods in it are never chosen: only --ephemeral-pod can name one.
 const SYSTEM_NAMESPACE: &str = "kube-system";
@@ -169,9 +168,8 @@ impl Ephemeral {
             return page_of_proxy(&context.connection, what, error);
         }
         let why = kube_reason(error);
-        if let Some((who, change)) = admission_policy::refused_by(&why, &open.namespace) {
-            return Self::failed(context, format!("denied by {who}: {why}"), change)
-                .because_of(RejectionReason::Policy(who));
+        if let Some(denial) = admission_policy::denial(&why, &open.namespace) {
+            return denial.failure(format!("Adding an ephemeral container on node {}", context.request.node), &why);
         }
         let next = match error {
             kube::Error::Api(status) if status.code == 403 => {
@@ -223,7 +221,7 @@ impl ProbeSteps for Ephemeral {
             return Err(Self::failed(context, "--no-ephemeral forbids it", next));
         }
         let target = Self::choose(context).await?;
-        let container = container(context, &target.container);
+        let container = container(context, &target.container)?;
         let TargetContainer { namespace, pod, .. } = &target;
         self.probe_container = Some(ProbeContainer {
             namespace: namespace.clone(),
@@ -271,7 +269,7 @@ impl ProbeSteps for Ephemeral {
         let pod = format!("{}/{}", open.namespace, open.pod);
         match state {
             FinalState::Gone | FinalState::Ended => context.session.open.remove(&open),
-            _ => late_container::look_in_background(context, added, open),
+            _ => late::end_in_background(context, LateObject::Container(added), open),
         }
         CleanUp { pod, deleted, left_behind }
     }
@@ -305,11 +303,11 @@ fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
     ))
 }
 
-fn container(context: &ProbeContext, target: &str) -> EphemeralContainer {
+fn container(context: &ProbeContext, target: &str) -> Result<EphemeralContainer, Failure> {
     let seconds = context.settings.probe_lifetime().as_secs();
     let hold = HoldCommand { seconds, releasable: true, operator: context.is_for_actions() };
-    EphemeralContainer {
-        name: probe_name(),
+    Ok(EphemeralContainer {
+        name: probe_name()?,
         image: Some(context.settings.probe_image()),
         image_pull_policy: Some(context.settings.image_pull_policy.as_str().into()),
         command: Some(ProbeCommand::Hold(hold).argv()),
@@ -323,5 +321,5 @@ fn container(context: &ProbeContext, target: &str) -> EphemeralContainer {
             ..SecurityContext::default()
         }),
         ..EphemeralContainer::default()
-    }
+    })
 }

@@ -12,6 +12,7 @@ use syringe_core::report::Report;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::probe_steps::ProbeSteps;
+use crate::probe::exec::container_state::FatalState;
 use crate::probe::exec::read_report;
 use crate::probe::exec::read_report::ReceivedReport;
 use crate::probe::exec::{container_state, failure as exec_failure, retry as exec_retry};
@@ -25,7 +26,7 @@ use crate::settings::ProbeMethod;
 use kube_read::Failure;
 use kube_read::client::api_status::is_not_a_status;
 use kube_read::client::retry::retry_pause;
-use kube_read::failure::{RejectionReason, kube_reason};
+use kube_read::failure::{Cause, kube_reason};
 
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(8);
@@ -48,8 +49,8 @@ struct Progress {
     started: Option<Instant>,
     /// When it was first seen ended, and how it ended.
     ended: Option<(Instant, ContainerStateTerminated)>,
-    /// Why it will not print a document, with the next step.
-    fatal: Option<(String, String)>,
+    /// Why it will not print a document.
+    fatal: Option<FatalState>,
     /// Why the last read of the pod failed, if it did.
     look_failed: Option<String>,
     /// Why the last log had no document, or could not be read.
@@ -59,8 +60,9 @@ struct Progress {
 }
 
 impl Logs {
-    pub(in crate::probe) fn new(context: &ProbeContext) -> Self {
-        Self(PodLifecycle::new(context.pod().running(context.request.command.argv())))
+    pub(in crate::probe) fn new(context: &ProbeContext) -> Result<Self, Failure> {
+        let argv = context.request.command.argv();
+        context.pod().map(|pod| Self(PodLifecycle::new(pod.running(argv))))
     }
 
     /// Reads the pod.
@@ -75,7 +77,7 @@ impl Logs {
             Ok(Ok(None)) => {
                 // It may have run since the last look.
                 context.action_sent.store(context.is_action, Ordering::Relaxed);
-                return Err(exec_failure::not_run(context, probe_container, exec_failure::DELETED));
+                return Err(exec_failure::pod_deleted(context));
             }
             Ok(Ok(Some(pod))) => {
                 progress.look_failed = None;
@@ -88,17 +90,17 @@ impl Logs {
                 let end = state.and_then(|state| state.terminated.clone());
                 progress.fatal = match &end {
                     Some(end) if end.exit_code < NOT_THE_PROBES => None,
-                    _ => container_state::fatal_reason(&pod, probe_container, &context.settings),
+                    _ => container_state::fatal_state(&pod, probe_container, &context.settings),
                 };
                 if progress.ended.is_none() {
                     progress.ended = end.map(|end| (Instant::now(), end));
                 }
                 // A container that never ran has no log.
-                if let (Some((why, next)), None) = (&progress.fatal, progress.started) {
-                    return Err(exec_failure::not_started(context, probe_container, why, next.clone()));
+                if let (Some(state), None) = (&progress.fatal, progress.started) {
+                    return Err(exec_failure::not_started(context, probe_container, state.clone()));
                 }
             }
-            // A failed read proves nothing; the next one tells.
+            // A failed read proves nothing.
             Ok(Err(error)) => progress.look_failed = failed(kube_reason(&error)),
             Err(_) => progress.look_failed = failed(format!("no answer within {REQUEST_TIME:?}")),
         }
@@ -125,8 +127,8 @@ impl Logs {
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) && !is_not_a_status(&status) => {
                 let why = kube_reason(&kube::Error::Api(status));
                 let next = "Your user needs get on pods/log in that namespace: see deploy/rbac.yaml.";
-                let obstacle = is_missing_permission(&why).then_some(RejectionReason::LogForbidden);
-                return Err(Failure { obstacle, ..reading_failed(probe_container, &why, next) });
+                let cause = if is_missing_permission(&why) { Cause::LogForbidden } else { Cause::Other };
+                return Err(reading_failed(probe_container, &why, next).because_of(cause));
             }
             Ok(Err(error)) => {
                 sleep(retry_pause(&error).unwrap_or(PAUSE)).await;
@@ -145,7 +147,7 @@ impl Logs {
             return Ok(None);
         }
         Err(match &progress.fatal {
-            Some((words, next)) => exec_failure::not_started(context, probe_container, words, next.clone()),
+            Some(state) => exec_failure::not_started(context, probe_container, state.clone()),
             None => read_report::incomplete(
                 context,
                 probe_container.method,

@@ -14,8 +14,8 @@ use kube_read::Failure;
 pub(in crate::probe) struct ExecPod(PodLifecycle);
 
 impl ExecPod {
-    pub(in crate::probe) fn new(context: &ProbeContext) -> Self {
-        Self(PodLifecycle::new(context.pod()))
+    pub(in crate::probe) fn new(context: &ProbeContext) -> Result<Self, Failure> {
+        context.pod().map(|pod| Self(PodLifecycle::new(pod)))
     }
 }
 

@@ -10,7 +10,7 @@ use kube_read::Failure;
 
 /// The pod that the probe method of the settings creates. With --via logs its command is that of the largest report.
 pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failure> {
-    let pod = ProbePod::new(settings, &LauncherIdentity::start_session(), node, "pod-spec");
+    let pod = ProbePod::new(settings, &LauncherIdentity::start_session(), node, "pod-spec")?;
     match settings.via {
         ProbeMethod::Auto | ProbeMethod::Pod => Ok(pod),
         ProbeMethod::Logs => Ok(pod.running(ProbeCommand::from(ReadCommand::everything()).argv())),

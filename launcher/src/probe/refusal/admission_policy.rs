@@ -1,79 +1,96 @@
 //! Which policy of a cluster rejected a pod, and what an administrator can change.
 
 use crate::probe::refusal::{create_forbidden, next_steps};
+use kube_read::Failure;
+use kube_read::failure::{Cause, Policy, PolicyKind};
 
 /// The policies in deploy/admission-policy.yaml.
-const OURS: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
-/// What follows the name of one of them.
-const SHIPPED: &str = "(deploy/admission-policy.yaml)";
+const SHIPPED: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
 /// Name of the parameter of the policies. A rejection that names it is fixed there.
 const PARAMETER: &str = "ConfigMap gpu-syringe-policy";
 
-/// Names the policy behind an API server's refusal; `None` where it is none.
-pub(crate) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)> {
+/// A denial by a policy of the cluster.
+#[derive(Debug)]
+pub(crate) struct Denial {
+    policy: Policy,
+    /// What an administrator can change.
+    next_step: String,
+}
+
+impl Denial {
+    fn new(name: impl Into<String>, kind: PolicyKind, next_step: impl Into<String>) -> Option<Self> {
+        Some(Self { policy: Policy { name: name.into(), kind }, next_step: next_step.into() })
+    }
+
+    /// The failure of a denied request. `why` is the message of the API server.
+    pub(crate) fn failure(self, what: String, why: &str) -> Failure {
+        let Self { policy, next_step } = self;
+        Failure::new(what, format!("denied by {}: {why}", policy.name), next_step).because_of(Cause::Policy(policy))
+    }
+}
+
+/// The policy behind the message of a denied request; `None` if no policy denied it.
+pub(crate) fn denial(why: &str, namespace: &str) -> Option<Denial> {
     if let Some(level) = between(why, "violates PodSecurity \"", "\"") {
-        return Some((
+        return Denial::new(
             format!("Pod Security \"{level}\" of namespace {namespace}"),
+            PolicyKind::EveryPrivilegedPod,
             next_steps::pod_security(namespace),
-        ));
+        );
     }
     if why.contains("GKE Warden") || why.contains("autogke") || why.contains("Autopilot") {
-        return Some((
-            "GKE Autopilot".into(),
+        return Denial::new(
+            "GKE Autopilot",
+            PolicyKind::EveryPrivilegedPod,
             "Autopilot admits privileged pods of allowlisted partners only. Use a Standard node pool for GPU nodes that \
-                 you want to probe."
-                .into(),
-        ));
+             you want to probe.",
+        );
     }
     if why.contains("security context constraint") {
-        return Some((
-            "OpenShift's security context constraints".into(),
+        return Denial::new(
+            "OpenShift's security context constraints",
+            PolicyKind::EveryPrivilegedPod,
             format!(
                 "Ask an administrator to grant the privileged SCC in that namespace: oc adm policy add-scc-to-user \
                  privileged -z default -n {namespace}"
             ),
-        ));
+        );
     }
     if let Some(name) = between(why, "ValidatingAdmissionPolicy '", "'") {
-        // The set-up of another namespace than gpu-syringe has its name as a suffix.
+        // In another namespace than gpu-syringe, setup adds the namespace to the names of the policies.
         let plain = name.strip_suffix(&format!("-{namespace}")).unwrap_or(name);
-        if OURS.contains(&name) || OURS.contains(&plain) {
-            let policy = format!("ValidatingAdmissionPolicy {name} {SHIPPED}");
-            return Some((policy, next_step_of_ours(why, namespace)));
+        if SHIPPED.contains(&name) || SHIPPED.contains(&plain) {
+            return Denial::new(
+                format!("ValidatingAdmissionPolicy {name} (deploy/admission-policy.yaml)"),
+                PolicyKind::Shipped,
+                next_step_of_shipped(why, namespace),
+            );
         }
-        return Some((
+        return Denial::new(
             format!("ValidatingAdmissionPolicy {name}"),
+            PolicyKind::Unknown,
             format!("Ask an administrator to exempt namespace {namespace} or the label of probe pods."),
-        ));
+        );
     }
     if let Some(name) = between(why, "admission webhook \"", "\"")
         && why.contains("denied")
     {
-        return Some((
+        return Denial::new(
             format!("admission webhook {name}"),
+            PolicyKind::Unknown,
             format!("Ask an administrator to exempt namespace {namespace} in the policy of that webhook."),
-        ));
+        );
     }
     None
 }
 
 /// The next step after a rejected creation of a pod, whatever rejected it.
 pub(crate) fn next_step_of_rejection(why: &str, namespace: &str) -> String {
-    refused_by(why, namespace).map_or_else(|| create_forbidden::next_step(why, namespace), |(_, change)| change)
-}
-
-/// Whether this is a policy of deploy/admission-policy.yaml, by the name that [`refused_by`] returns.
-pub(crate) fn is_ours(who: &str) -> bool {
-    who.ends_with(SHIPPED)
-}
-
-/// Whether it refuses each privileged pod of the namespace, whatever its image and node.
-pub(crate) fn is_for_all_pods(who: &str) -> bool {
-    ["Pod Security ", "GKE Autopilot", "OpenShift"].iter().any(|name| who.starts_with(name))
+    denial(why, namespace).map_or_else(|| create_forbidden::classify(why, namespace).1, |denial| denial.next_step)
 }
 
 /// The next step after a rejection by a policy of deploy/admission-policy.yaml.
-fn next_step_of_ours(why: &str, namespace: &str) -> String {
+fn next_step_of_shipped(why: &str, namespace: &str) -> String {
     if why.contains("data.image") || why.contains("no params found") {
         next_steps::policy_image(namespace)
     } else if why.contains(PARAMETER) {
@@ -97,11 +114,11 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::refused_by;
+    use super::denial;
 
     #[test]
     fn each_policy_is_named_and_rbac_is_none() {
-        let who = |why: &str| refused_by(why, "ns").map(|(who, _)| who);
+        let who = |why: &str| denial(why, "ns").map(|denial| denial.policy.name);
         let cases = [
             (
                 "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": privileged",
@@ -131,7 +148,7 @@ mod tests {
             let why = format!(
                 "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'b' denied request: {message}"
             );
-            refused_by(&why, "ns").map(|(_, change)| change).unwrap_or_default()
+            denial(&why, "ns").map(|denial| denial.next_step).unwrap_or_default()
         };
         assert!(
             ours("no probe is admitted until ConfigMap gpu-syringe-policy of this").contains("policy-parameters.yaml")

@@ -1,29 +1,15 @@
-//! The next step after a 403 answer to the creation of a pod: a missing permission, or a rejection by an admission plugin.
+//! The cause of a 403 answer to the creation of a pod, and the next step: a missing permission, or an admission plugin.
 
 use crate::probe::refusal::next_steps;
-use kube_read::failure::RejectionReason;
-
-/// Why no probe can be created, if that is so. A quota, a LimitRange and a namespace that is being deleted change on their own.
-pub(crate) fn obstacle(why: &str) -> Option<RejectionReason> {
-    const OTHER_CAUSES: [&str; 6] = [
-        "exceeded quota",
-        "failed quota",
-        "usage per ",
-        "RuntimeClass ",
-        "being terminated",
-        "error looking up service account",
-    ];
-    let has_other_cause = !is_missing_permission(why) && OTHER_CAUSES.iter().any(|phrase| why.contains(phrase));
-    (!has_other_cause).then_some(RejectionReason::CreateForbidden)
-}
+use kube_read::failure::Cause;
 
 /// Whether the message is that of the authorizer: a permission is missing.
 pub(crate) fn is_missing_permission(why: &str) -> bool {
     why.contains(" cannot ") && why.contains(" resource \"")
 }
 
-/// What an administrator or the user can change, from the message of the API server.
-pub(crate) fn next_step(why: &str, namespace: &str) -> String {
+/// The cause, and what an administrator or the user can change. `why` is the message of the API server.
+pub(crate) fn classify(why: &str, namespace: &str) -> (Cause, String) {
     // Admission plugins write `pods "NAME" is forbidden: WHY`. The texts are those of Kubernetes 1.36.
     let cases = [
         (
@@ -67,22 +53,22 @@ pub(crate) fn next_step(why: &str, namespace: &str) -> String {
             ),
         ),
     ];
-    let known_case = cases.into_iter().find(|(phrase, _)| why.contains(phrase));
-    known_case.map(|(_, next)| next).unwrap_or_else(|| {
-        if is_missing_permission(why) {
-            next_steps::permission_missing(namespace, why)
-        } else {
-            format!(
-                "An admission plugin of the API server rejects the pod: ask an administrator of the cluster, or use another \
+    if let Some((_, next)) = cases.into_iter().find(|(phrase, _)| why.contains(phrase)) {
+        return (Cause::Refused, next);
+    }
+    if is_missing_permission(why) {
+        return (Cause::CreateForbidden, next_steps::permission_missing(namespace, why));
+    }
+    let next = format!(
+        "An admission plugin of the API server rejects the pod: ask an administrator of the cluster, or use another \
          namespace than {namespace} (--probe-namespace). Without a probe: --via none."
-            )
-        }
-    })
+    );
+    (Cause::AdmissionDenied, next)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::next_step;
+    use super::classify;
 
     #[test]
     fn only_a_missing_permission_is_answered_with_permissions() {
@@ -109,7 +95,7 @@ mod tests {
             ("pods \"p\" is forbidden: something of the future", "admission plugin"),
         ];
         for (why, expected) in cases {
-            let next = next_step(why, "ns");
+            let (_, next) = classify(why, "ns");
             assert!(next.contains(expected), "{why}: {next}");
             assert_eq!(next.contains("rbac.yaml"), expected == "rbac.yaml", "{why}: {next}");
         }

@@ -36,7 +36,7 @@ pub(in crate::host) fn is_listed(root: &Root, release: &str) -> Option<bool> {
     listed(root, release).map(|below| below.is_some())
 }
 
-/// Where packages and installers put the module, below the kernel's folder: DKMS, Red Hat's kmod packages, the installer, Ubuntu's
+/// Folders in which packages and installers put the module, below the kernel's folder: DKMS, Red Hat's kmod packages, the installer, Ubuntu's
 /// signed modules, Debian.
 const PLACES: [&str; 8] = [
     "updates/dkms/nvidia",

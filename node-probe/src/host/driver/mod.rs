@@ -17,7 +17,7 @@ use crate::files;
 use crate::in_root::{self, HostFile, Root};
 use crate::paths::Paths;
 
-/// Where the GPU Operator's driver container mounts its root on the host.
+/// The mount point of the root of the GPU Operator's driver container on the host.
 const OPERATOR_ROOT: &str = library_folders::DRIVER_ROOTS[0];
 
 /// Folders of GSP firmware, below the host's root.
@@ -43,7 +43,6 @@ const TOOLKIT: [&str; 5] = [
     "usr/bin/nvidia-ctk",
 ];
 
-/// Reads all versions.
 pub(in crate::host) fn versions(paths: &Paths) -> DriverVersions {
     let banner = version::banner(paths);
     let loaded = version::loaded(paths);

@@ -42,7 +42,7 @@ pub(in crate::host) fn call(socket: &Path, name: &Path, path: &str, most: u32, t
     call_on(connect(socket, name)?, path, most, time)
 }
 
-/// The same on a stream that is connected.
+/// [`call`] on a stream that is connected.
 pub(in crate::host) fn call_on(stream: UnixStream, path: &str, most: u32, time: Duration) -> io::Result<Vec<u8>> {
     let mut connection = Connection { stream, deadline: Instant::now() + time, most: most as usize };
     connection.send(&request(path, most))?;

@@ -6,6 +6,7 @@
 
 mod dra;
 #[cfg(any(test, fuzzing))]
+#[path = "../../../../fuzz/checks/kubelet.rs"]
 pub(crate) mod fuzzing;
 mod grpc;
 pub(in crate::host) mod nvidia_stack;
@@ -29,7 +30,7 @@ use crate::{bounded, files};
 /// The folder of the device manager is fixed in the kubelet, independent of its root directory.
 const CHECKPOINT: &str = "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
 
-/// Where plugins register, in the same folder.
+/// The socket on which plugins register, in the same folder.
 const SOCKET: &str = "var/lib/kubelet/device-plugins/kubelet.sock";
 
 /// 250 pods with 8 devices and their responses are about 1 MiB.

@@ -203,7 +203,7 @@ mod tests {
             (80, "nvidia-device-p", POD),
             (90, "nvidia-device-p", "0::/system.slice/nvidia-k8s-device-plugin.service\n"),
             (91, "kubelet", "0::/kubelet.service\n"),
-            // Of a container, and nothing says of which pod.
+            // In a container whose pod is unknown.
             (92, "nvidia-device-p", "0::/../cri-containerd-x.scope\n"),
         ] {
             tree.file(&format!("proc/{pid}/comm"), format!("{comm}\n")).file(&format!("proc/{pid}/cgroup"), cgroup);

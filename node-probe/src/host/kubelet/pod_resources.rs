@@ -48,7 +48,7 @@ pub(in crate::host) struct PodResources {
     pub(in crate::host) registered: Vec<Devices>,
 }
 
-/// Asks the kubelet.
+/// Calls the API of the kubelet.
 pub(in crate::host) fn read(paths: &Paths) -> io::Result<PodResources> {
     let socket = SOCKET.iter().find_map(|path| in_root::find(&paths.host, path)).ok_or(io::ErrorKind::NotFound)?;
     let call = |method: &str| {

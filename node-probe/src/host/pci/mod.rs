@@ -23,7 +23,6 @@ const DISPLAY: [u32; 2] = [0x0300, 0x0302];
 /// "Other bridge": NVSwitch.
 const BRIDGE_OTHER: u32 = 0x0680;
 
-/// One NVIDIA function.
 #[derive(Clone, Debug)]
 pub(in crate::host) struct Function {
     pub(in crate::host) address: PciAddress,
@@ -42,7 +41,6 @@ impl Function {
         self.class == BRIDGE_OTHER
     }
 
-    /// The bound driver.
     pub(in crate::host) fn driver(&self) -> Option<String> {
         target_name(&self.folder.join("driver"))
     }

@@ -30,7 +30,7 @@ impl Place {
     }
 }
 
-/// How near two devices are, nearest first, in the terms of `nvidia-smi topo -m`.
+/// The distance of two devices, nearest first, in the terms of `nvidia-smi topo -m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::host) enum Near {
     /// One PCIe switch (or one slot).
@@ -75,7 +75,7 @@ pub(in crate::host) fn place(folder: &Path) -> Option<Place> {
     None
 }
 
-/// How near two devices are; `None` if only the link between NUMA nodes connects them (`SYS`), or if it is unknown.
+/// The distance of two devices; `None` if only the link between NUMA nodes connects them (`SYS`), or if it is unknown.
 pub(in crate::host) fn near(one: &Place, other: &Place) -> Option<Near> {
     if one.root != other.root {
         let same_node = one.numa_node.is_some() && one.numa_node == other.numa_node;

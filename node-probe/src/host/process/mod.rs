@@ -80,7 +80,6 @@ fn users(passwd: &str) -> HashMap<u32, String> {
 pub(crate) struct Stat {
     /// Scheduler state, one letter.
     pub(crate) state: Option<String>,
-    /// Parent process.
     pub(crate) parent: Option<u32>,
     /// Start, in clock ticks since boot.
     pub(crate) start_ticks: Option<u64>,

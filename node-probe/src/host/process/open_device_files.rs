@@ -1,6 +1,6 @@
 //! Which processes hold a GPU's device file open. Source: the links in `/proc/*/fd`.
 //!
-//! A reset needs a GPU that nobody has open, and NVML's lists do not include processes without a context: monitors, persistenced, a
+//! A reset needs a GPU that no process has open, and NVML's lists do not include processes without a context: monitors, persistenced, a
 //! container that only opened the device. Limits: the path is read, not the device number.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 //! The `processes` section: NVML's lists joined with `/proc`, and processes with an open GPU that NVML does not list.
 //!
-//! Limits: process IDs are only valid in the PID namespace of the host. Elsewhere the section has a problem and concludes
-//! nothing.
+//! Limits: process IDs are only valid in the PID namespace of the host. Elsewhere the section has a problem, and facts that need
+//! those IDs are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,7 +94,7 @@ fn namespace_problem() -> Problem {
     )
 }
 
-/// The processes with open device files. Problems say why the scan is incomplete.
+/// The processes with open device files. Problems give the reason for an incomplete scan.
 fn held(paths: &Paths, problems: &mut Vec<Problem>) -> BTreeMap<u32, BTreeSet<u32>> {
     let what = "holders of GPU device files (/proc/*/fd)";
     match open_device_files::scan(&paths.proc) {

@@ -12,7 +12,6 @@ const MAX_CONFIG: usize = 256 * 1024;
 /// Maximum number of files of one configuration. A node has one to three.
 pub(in crate::host) const MAX_FILES: usize = 32;
 
-/// One file, parsed.
 #[derive(Debug)]
 pub(in crate::host) struct ConfigFile {
     /// Path on the host.

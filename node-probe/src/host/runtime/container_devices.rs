@@ -101,7 +101,7 @@ fn access_in_cgroup(paths: &Paths, pid: u32, folder: &Path, devices: &[Container
         return Ok(Vec::new());
     }
     let container_procs = procs(paths, &pid.to_string())?;
-    let task = ChildTask::DeviceAccessRequest(DeviceAccessRequest {
+    let task = ChildTask::DeviceAccess(DeviceAccessRequest {
         container_procs: container_procs.clone(),
         probe_procs: procs(paths, "self")?,
         folder: folder.to_owned(),

@@ -20,7 +20,7 @@ const PLUGINS: [&str; 3] = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.
 /// The handler that containerd has without a configuration.
 const BUILT_IN: &str = "runc";
 
-/// Folder that containerd 2.2 and newer import from unless the configuration says otherwise.
+/// Folder that containerd 2.2 and newer import from by default.
 const DEFAULT_IMPORTS: &str = "/etc/containerd/conf.d/*.toml";
 
 /// The configuration at `path`, and the CDI folders that it names.

@@ -1,28 +1,26 @@
 //! Joins the answers of the NVML process to the sections of a report. A GPU whose part is missing is a problem of the section.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
-use syringe_core::facts::Unsupported;
 use syringe_core::facts::ecc::{Ecc, GpuEcc};
 use syringe_core::facts::inventory::{GpuInventory, Inventory};
 use syringe_core::facts::mig::{GpuMig, Mig};
 use syringe_core::facts::processes::GpuUse;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::facts::topology::{GpuTopology, Topology};
+use syringe_core::facts::{LostGpu, Unsupported};
 use syringe_core::report::{Problem, Section, Sections};
 use syringe_core::section_name::SectionName;
 
-use super::supervisor::HUNG_PART;
-use crate::nvml::answer::{Answer, GpuUses, Pairs, Part, Versions};
-use crate::nvml::errors::NvmlError;
+use crate::nvml::answer::{Answer, GpuAddress, GpuState, GpuUses, Pairs, Part, Versions};
+use crate::nvml::errors::{Kind, NvmlError};
 use crate::nvml::read::field_errors::{FieldErrors, with_duplicate_identities};
 use crate::nvml::read::peer_to_peer::PeerToPeer;
 use crate::nvml::read::session::MAX_GPUS;
 
 /// The answers so far.
 #[derive(Default)]
-pub(crate) struct Parts {
+pub(super) struct Parts {
     count: Option<u32>,
     versions: Option<Versions>,
     inventory: OfGpus<GpuInventory>,
@@ -32,8 +30,9 @@ pub(crate) struct Parts {
     topology: OfGpus<GpuTopology>,
     pairs: OfGpus<Pairs>,
     uses: OfGpus<GpuUses>,
-    /// Calls that have not returned, by GPU, and since when.
-    stuck: BTreeMap<u32, (String, Instant)>,
+    addresses: Option<Vec<GpuAddress>>,
+    /// The GPU that an action needs.
+    state: Option<Option<GpuState>>,
 }
 
 /// NVML's process lists; the memory in use on each GPU; N of each `/dev/nvidiaN`.
@@ -45,25 +44,56 @@ pub(crate) struct Uses {
 }
 
 /// Why parts are missing.
-struct Absent {
+pub(super) struct Absent {
     problem: Problem,
-    /// GPUs in whose calls NVML hangs, and why.
-    hung: Vec<(u32, NvmlError)>,
+    left_out: Vec<LeftOut>,
+}
+
+/// A GPU that is left out, because a call on it crashed a process or did not return.
+#[derive(Clone)]
+pub(super) struct LeftOut {
+    gpu: u32,
+    problem: Problem,
+    /// Set if the GPU does not respond.
+    lost: Option<LostGpu>,
+}
+
+impl LeftOut {
+    /// A call on this GPU crashed a process.
+    pub(super) fn crashed(gpu: u32, problem: &Problem) -> Self {
+        let problem = Problem { what: format!("GPU {gpu}"), gpu: Some(gpu), ..problem.clone() };
+        Self { gpu, problem, lost: None }
+    }
+
+    /// A call on this GPU did not return.
+    pub(super) fn hung(gpu: u32, error: &NvmlError) -> Self {
+        let code = error.code().to_owned();
+        let lost = LostGpu { index: Some(gpu), code, ..LostGpu::default() };
+        let problem = error.problem(format!("GPU {gpu}"), Some(gpu));
+        Self { gpu, problem, lost: Some(lost).filter(|_| error.kind() == Kind::Gone) }
+    }
 }
 
 impl Absent {
-    /// Why the part of this GPU is missing.
-    fn of(&self, gpu: u32) -> Problem {
-        let what = format!("GPU {gpu}");
-        match self.hung_problem(gpu) {
-            Some(problem) => problem,
-            None => Problem { what, gpu: Some(gpu), ..self.problem.clone() },
+    /// `problem`, unless a GPU was left out. `addresses` identifies those.
+    pub(super) fn new(problem: &Problem, mut left_out: Vec<LeftOut>, addresses: &[GpuAddress]) -> Self {
+        for LeftOut { gpu, lost, .. } in &mut left_out {
+            let address = addresses.iter().find(|(_, index, _)| index == gpu);
+            if let Some((lost, (pci_address, _, uuid))) = lost.as_mut().zip(address) {
+                (lost.pci_address, lost.uuid) = (Some(pci_address.clone()), uuid.clone());
+            }
         }
+        Self { problem: problem.clone(), left_out }
     }
 
-    fn hung_problem(&self, gpu: u32) -> Option<Problem> {
-        let (_, error) = self.hung.iter().find(|(hung, _)| *hung == gpu)?;
-        Some(error.problem(format!("GPU {gpu}"), Some(gpu)))
+    fn left_out(&self, gpu: u32) -> Option<&LeftOut> {
+        self.left_out.iter().find(|left_out| left_out.gpu == gpu)
+    }
+
+    /// Why the part of this GPU is missing.
+    fn problem(&self, gpu: u32) -> Problem {
+        let problem = self.left_out(gpu).map_or(&self.problem, |left_out| &left_out.problem);
+        Problem { what: format!("GPU {gpu}"), gpu: Some(gpu), ..problem.clone() }
     }
 }
 
@@ -98,16 +128,14 @@ impl<T> OfGpus<T> {
         let mut joined = Joined { entries: Vec::new(), field_errors: FieldErrors::default(), duration_ms: 0 };
         let mut duration_us = 0_u64;
         for gpu in 0..count {
-            match self.0.remove(&gpu) {
-                Some(part) => {
-                    let hangs = absent.hung_problem(gpu).filter(|_| !part.complete);
-                    joined.field_errors.problems.extend(hangs);
-                    joined.entries.extend(part.entry);
-                    joined.field_errors.add(gpu, part.missing);
-                    duration_us = duration_us.saturating_add(part.duration_us);
-                }
-                None => joined.field_errors.problems.push(absent.of(gpu)),
-            }
+            let Some(part) = self.0.remove(&gpu) else {
+                joined.field_errors.problems.push(absent.problem(gpu));
+                joined.field_errors.lost.extend(absent.left_out(gpu).and_then(|left_out| left_out.lost.clone()));
+                continue;
+            };
+            joined.entries.extend(part.entry);
+            joined.field_errors.add(gpu, part.missing);
+            duration_us = duration_us.saturating_add(part.duration_us);
         }
         joined.duration_ms = duration_us / 1000;
         Some(joined)
@@ -115,11 +143,20 @@ impl<T> OfGpus<T> {
 }
 
 impl Parts {
-    /// Adds an answer.
-    pub(crate) fn add(&mut self, answer: Answer) {
+    pub(super) fn add(&mut self, answer: Answer) {
         match answer {
-            Answer::Opened { count, .. } => self.count = Some(count.min(MAX_GPUS)),
-            // Of two processes, one may not have got them.
+            Answer::Opened { count, addresses } => {
+                self.count = Some(count.min(MAX_GPUS));
+                // If none of the counted GPUs responds, their addresses are unknown.
+                if !addresses.is_empty() || count == 0 {
+                    let known = self.addresses.get_or_insert_default();
+                    let is_new = |new: &GpuAddress| !known.iter().any(|(_, index, _)| *index == new.1);
+                    let new: Vec<GpuAddress> = addresses.into_iter().filter(is_new).collect();
+                    known.extend(new);
+                    known.sort_by_key(|(_, index, _)| *index);
+                }
+            }
+            // Only one of the processes may have read them.
             Answer::Versions(_) if self.versions.as_ref().is_some_and(|known| known.problems.is_empty()) => {}
             Answer::Versions(versions) => self.versions = Some(versions),
             Answer::Inventory(part) => self.inventory.add(part),
@@ -129,20 +166,14 @@ impl Parts {
             Answer::Topology(part) => self.topology.add(part),
             Answer::Pairs(part) => self.pairs.add(part),
             Answer::Uses(part) => self.uses.add(part),
-            Answer::Stuck { gpu, function, duration_ms } => {
-                let since = Instant::now().checked_sub(Duration::from_millis(duration_ms));
-                self.stuck.insert(gpu, (function, since.unwrap_or_else(Instant::now)));
-            }
-            Answer::Returned(gpu) => {
-                self.stuck.remove(&gpu);
-            }
-            Answer::Failed(_) | Answer::Gpu(_) | Answer::Blocked(_) | Answer::Done => {}
+            Answer::Gpu(state) => self.state = Some(state),
+            Answer::Failed(_) | Answer::Done => {}
         }
     }
 
-    /// The parts that are complete, for another process that reads the rest. The pairs need the links of all GPUs, so those are read
-    /// again.
-    pub(crate) fn complete(&self) -> Vec<(SectionName, u32)> {
+    /// The parts that are complete, for another process that reads the rest. It reads the topology again, because the pairs need
+    /// the links of all GPUs.
+    pub(super) fn complete(&self) -> Vec<(SectionName, u32)> {
         fn of<T>(name: SectionName, parts: &OfGpus<T>) -> impl Iterator<Item = (SectionName, u32)> {
             parts.0.values().filter(|part| part.complete).map(move |part| (name, part.gpu))
         }
@@ -154,26 +185,21 @@ impl Parts {
             .collect()
     }
 
-    /// Why parts are missing. A call of less than `hung_after` may only be slow.
-    fn absent(&self, problem: &Problem, hung_after: Duration) -> Absent {
-        let hung = self.stuck.iter().filter(|(_, (_, since))| since.elapsed() >= hung_after);
-        let error = |(gpu, (function, since)): (&u32, &(String, Instant))| {
-            let duration_ms = crate::document::millis(since.elapsed());
-            (*gpu, NvmlError::Hung { function: function.clone(), duration_ms })
-        };
-        Absent { problem: problem.clone(), hung: hung.map(error).collect() }
+    pub(super) fn addresses(&self) -> Option<&[GpuAddress]> {
+        self.addresses.as_deref()
+    }
+
+    pub(super) fn take_state(&mut self) -> Option<Option<GpuState>> {
+        self.state.take()
     }
 
     /// Whether the process lists of all GPUs arrived.
-    pub(crate) fn has_all_uses(&self) -> bool {
+    pub(super) fn has_all_uses(&self) -> bool {
         let complete = self.uses.0.values().filter(|part| part.complete).count();
         self.count.is_some_and(|count| usize::try_from(count) == Ok(complete))
     }
 
-    /// The process lists. A GPU without one has the problem `absent`, or hangs if its call takes a part of `time`.
-    /// `None` if none arrived.
-    pub(crate) fn take_uses(&mut self, absent: &Problem, time: Duration) -> Option<Uses> {
-        let absent = &self.absent(absent, time / HUNG_PART);
+    pub(super) fn take_uses(&mut self, absent: &Absent) -> Option<Uses> {
         let (mut memory_used, mut minors) = (Vec::new(), Vec::new());
         for (gpu, part) in &self.uses.0 {
             let uses = part.entry.as_ref();
@@ -185,10 +211,7 @@ impl Parts {
         Some(Uses { uses: Section::read(uses, field_errors.problems), memory_used, minors })
     }
 
-    /// Writes the sections of which at least one part arrived. A GPU without a part has the problem `absent`, or hangs if its call
-    /// takes a part of `time`.
-    pub(crate) fn fill(&mut self, wanted: &[SectionName], absent: &Problem, time: Duration, sections: &mut Sections) {
-        let absent = &self.absent(absent, time / HUNG_PART);
+    pub(super) fn fill(&mut self, wanted: &[SectionName], absent: &Absent, sections: &mut Sections) {
         for name in wanted {
             match name {
                 SectionName::Inventory => fill(&mut sections.inventory, || self.inventory(absent)),
@@ -206,10 +229,7 @@ impl Parts {
         let not_sent = || Versions { problems: vec![absent.problem.clone()], ..Versions::default() };
         let Versions { driver, nvml, cuda, library, problems } = self.versions.take().unwrap_or_else(not_sent);
         field_errors.problems.extend(problems);
-        let FieldErrors { unsupported, unread, lost, problems } =
-            with_duplicate_identities(field_errors, &gpus, |gpu| {
-                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
-            });
+        let FieldErrors { unsupported, unread, lost, problems } = with_duplicate_identities(field_errors, &gpus);
         let inventory = Inventory {
             driver_version: driver,
             nvml_version: nvml,
@@ -225,19 +245,13 @@ impl Parts {
 
     fn telemetry(&mut self, absent: &Absent) -> Option<Section<Telemetry>> {
         let Joined { entries: gpus, field_errors, duration_ms } = self.telemetry.join(self.count, absent)?;
-        let FieldErrors { unsupported, unread, lost, problems } =
-            with_duplicate_identities(field_errors, &gpus, |gpu| {
-                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
-            });
+        let FieldErrors { unsupported, unread, lost, problems } = with_duplicate_identities(field_errors, &gpus);
         Some(Section { duration_ms, ..Section::read(Telemetry { gpus, unsupported, unread, lost }, problems) })
     }
 
     fn ecc(&mut self, absent: &Absent) -> Option<Section<Ecc>> {
         let Joined { entries: gpus, field_errors, duration_ms } = self.ecc.join(self.count, absent)?;
-        let FieldErrors { unsupported, unread, lost, problems } =
-            with_duplicate_identities(field_errors, &gpus, |gpu| {
-                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
-            });
+        let FieldErrors { unsupported, unread, lost, problems } = with_duplicate_identities(field_errors, &gpus);
         Some(Section { duration_ms, ..Section::read(Ecc { gpus, unsupported, unread, lost }, problems) })
     }
 
@@ -252,9 +266,7 @@ impl Parts {
         let mut topology = Topology { gpus, ..Topology::default() };
         let took = self.relate(&mut topology, &mut field_errors, absent);
         let FieldErrors { unsupported, unread, lost, problems } =
-            with_duplicate_identities(field_errors, &topology.gpus, |gpu| {
-                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
-            });
+            with_duplicate_identities(field_errors, &topology.gpus);
         let topology = Topology { unsupported, unread, lost, ..topology };
         Some(Section { duration_ms: duration_ms + took, ..Section::read(topology, problems) })
     }
@@ -269,7 +281,7 @@ impl Parts {
             let Some(row) = place(own.index) else { continue };
             matrix[row][row] = "X".into();
             let Some(part) = self.pairs.0.remove(&own.index) else {
-                field_errors.problems.push(Problem { what: "p2p".into(), ..absent.of(own.index) });
+                field_errors.problems.push(Problem { what: "p2p".into(), ..absent.problem(own.index) });
                 continue;
             };
             duration_us = duration_us.saturating_add(part.duration_us);
@@ -280,7 +292,7 @@ impl Parts {
                 matrix[column][row].clone_from(word);
             }
             peers.add(pairs);
-            // The sections have the same for the GPU itself.
+            // The sections have the same problems of the GPU itself.
             let mut missing = part.missing;
             missing.problems.retain(|problem| !field_errors.problems.contains(problem));
             missing.lost = missing.lost.filter(|lost| !field_errors.lost.contains(lost));

@@ -1,4 +1,4 @@
-//! Starts the child process that calls NVML, and reads its answers: if the library crashes or hangs, only the remaining values are lost, and not the report.
+//! Starts a child process that calls NVML, and reads its answers.
 //!
 //! ```text
 //!   NvmlProcess::start(request) ─▶ child (subprocess_main) ─▶ Answers, one line of JSON each, as they are read
@@ -17,7 +17,7 @@ use syringe_core::report::Problem;
 use crate::child;
 use crate::child_task::{ChildTask, NvmlRequest};
 use crate::nvml::answer::Answer;
-use crate::nvml::current_call::SharedPage;
+use crate::nvml::current_call::{OpenCall, SharedPage};
 
 /// Maximum bytes of answers. 16 GPUs with all their links need some 300 KB.
 const MAX_BYTES: u64 = 32 << 20;
@@ -30,20 +30,20 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// A process that calls NVML.
 #[derive(Debug)]
-pub(crate) struct NvmlProcess {
+pub(super) struct NvmlProcess {
     child: Mutex<Child>,
     page: SharedPage,
 }
 
-/// The answers of the process. None after [`Answer::Done`]; incomplete if it crashed.
-pub(crate) struct Answers(BufReader<Take<ChildStdout>>);
+/// The answers of the process. The last one is [`Answer::Done`], unless the process crashed.
+pub(super) struct Answers(BufReader<Take<ChildStdout>>);
 
 /// Processes of this run that have not ended: each may still have the GPUs open.
 static STARTED: Mutex<Vec<Arc<NvmlProcess>>> = Mutex::new(Vec::new());
 
 impl NvmlProcess {
     /// Starts the process. It ends with the thread that calls this.
-    pub(crate) fn start(nvml_request: NvmlRequest) -> Result<(Arc<Self>, Answers), Problem> {
+    pub(super) fn start(nvml_request: NvmlRequest) -> Result<(Arc<Self>, Answers), Problem> {
         let started = || -> std::io::Result<(Child, SharedPage)> {
             let page = SharedPage::new()?;
             let mut command = child::command(&ChildTask::Nvml(nvml_request))?;
@@ -59,33 +59,28 @@ impl NvmlProcess {
         Ok((process, Answers(BufReader::new(output.take(MAX_BYTES)))))
     }
 
-    /// The current NVML call.
-    pub(crate) fn call(&self) -> Option<String> {
+    /// The NVML call that has not returned.
+    pub(super) fn call(&self) -> Option<OpenCall> {
         self.page.call()
     }
 
-    /// The GPU of the current call, by NVML index.
-    pub(crate) fn gpu(&self) -> Option<u32> {
-        self.call()?.rsplit_once(" on GPU ")?.1.parse().ok()
-    }
-
     /// Kills the process. Returns its ID if it does not end in `time`: a call that hangs in the kernel cannot be interrupted.
-    pub(crate) fn end(&self, time: Duration) -> Option<u32> {
+    pub(super) fn end(&self, time: Duration) -> Option<u32> {
         let _ = lock(&self.child).kill();
         if self.wait(time).is_some() { None } else { Some(lock(&self.child).id()) }
     }
 
     /// Why its answers ended before they were complete.
-    pub(crate) fn failure(&self) -> Problem {
-        let call = self.call().map(|call| format!(" in {call}")).unwrap_or_default();
-        let said = self.page.stderr_text().map(|said| format!("; error output: {said}")).unwrap_or_default();
+    pub(super) fn failure(&self) -> Problem {
+        let call = self.call().map(|call| format!(" in {}", call.text)).unwrap_or_default();
+        let stderr = self.page.stderr_text().map(|text| format!("; error output: {text}")).unwrap_or_default();
         let ended = match self.wait(END_TIME) {
             Some(status) => exit_text(status),
             None => "closed its output".to_owned(),
         };
         problem(
             "nvml_crashed",
-            format!("the process that calls NVML {ended}{call}{said}"),
+            format!("the process that calls NVML {ended}{call}{stderr}"),
             "The report has the values that were read before. Check the kernel log (xid section). If it happens again, the \
              library is damaged or does not match the driver: reinstall the driver.",
         )
@@ -123,7 +118,7 @@ fn exit_text(status: ExitStatus) -> String {
     }
 }
 
-fn problem(code: &str, why: String, next_step: &str) -> Problem {
+pub(super) fn problem(code: &str, why: String, next_step: &str) -> Problem {
     Problem { what: "NVML".into(), why, next_step: next_step.into(), gpu: None, code: code.into() }
 }
 

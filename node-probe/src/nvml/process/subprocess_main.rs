@@ -12,36 +12,31 @@ use rustix::process::{Signal, getpid, kill_process};
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use super::supervisor::Supervisor;
+use super::subprocess::problem;
 use crate::child_task::NvmlRequest;
 use crate::nvml::answer::Answer;
-use crate::nvml::answer::Output;
 use crate::nvml::current_call::CallRecorder;
+use crate::nvml::read::library;
 use crate::nvml::read::session::Session;
-use crate::nvml::read::step;
 use crate::paths::Owner;
 use crate::privileges;
 
 /// Prints the answers on standard output and ends.
 pub(crate) fn run_in_child(nvml_request: &NvmlRequest) -> ! {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    if let Ok(output) = take_output() {
-        let mut output = Output(output);
-        let defect = output.0.try_clone();
+    if let Ok(mut output) = take_output() {
+        let defect = output.try_clone();
         std::panic::set_hook(Box::new(move |panic| {
-            if let Ok(output) = &defect {
+            if let Ok(mut output) = defect.as_ref() {
                 let why = clean(&panic.to_string(), 400);
-                Output(output).send(&Answer::Failed(problem(
-                    "defect",
-                    why,
-                    "This is a defect of node-probe: please report it.",
-                )));
+                let next_step = "This is a defect of node-probe: please report it.";
+                Answer::Failed(problem("defect", why, next_step)).send(&mut output);
             }
         }));
         if let Err(problem) = answer(nvml_request, &mut output) {
-            output.send(&Answer::Failed(problem));
+            Answer::Failed(problem).send(&mut output);
         }
-        output.send(&Answer::Done);
+        Answer::Done.send(&mut output);
     }
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::exit(0)
@@ -54,11 +49,11 @@ fn take_output() -> io::Result<File> {
     Ok(output)
 }
 
-fn answer(nvml_request: &NvmlRequest, output: &mut Output<impl Write>) -> Result<(), Problem> {
-    let started = Instant::now();
-    let NvmlRequest { library, paths, gpu, time_ms, slow_start, .. } = nvml_request;
+fn answer(nvml_request: &NvmlRequest, output: &mut impl Write) -> Result<(), Problem> {
+    let NvmlRequest { library, paths, gpu, time_ms, without, .. } = nvml_request;
+    let deadline = Instant::now() + Duration::from_millis(*time_ms);
     let recorder = CallRecorder::into_standard_error().unwrap_or_default();
-    let libraries = crate::nvml::read::library::found(library.as_deref(), paths);
+    let libraries = library::found(library.as_deref(), paths);
     if paths.owner == Owner::Workload {
         privileges::drop_all().map_err(|error| {
             let why =
@@ -68,13 +63,13 @@ fn answer(nvml_request: &NvmlRequest, output: &mut Output<impl Write>) -> Result
         // The change of the user has reset it.
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     }
-    let session = Session::open_one_of(libraries, nvml_request, recorder)?;
-    let steps = step::plan(session.gpus.len(), nvml_request);
-    let time = Duration::from_millis(*time_ms).saturating_sub(started.elapsed());
-    Supervisor::new(session, steps, gpu.as_deref(), time, *slow_start, output).run();
+    let session = Session::open_one_of(libraries, nvml_request, recorder, deadline)?;
+    Answer::Opened { count: session.count, addresses: session.pci_addresses() }.send(output);
+    match gpu.as_deref().map(|uuid| session.state(uuid)) {
+        None => session.read(nvml_request, |answer| answer.send(output)),
+        // It may be a GPU that is left out.
+        Some(None) if !without.is_empty() => {}
+        Some(state) => Answer::Gpu(state).send(output),
+    }
     Ok(())
-}
-
-fn problem(code: &str, why: String, next_step: &str) -> Problem {
-    Problem { what: "NVML".into(), why, next_step: next_step.into(), gpu: None, code: code.into() }
 }

@@ -1,376 +1,238 @@
-//! Reads the steps in a thread, one call at a time, and sends each answer as it comes.
+//! The processes that call NVML. One reads everything, unless a call on a GPU crashes it or does not return. Then another process
+//! reads the parts that are missing, without that GPU.
 //!
-//! A call that does not return stops its thread, which cannot be ended. Another thread then goes on with the other GPUs. Whether
-//! this works depends on what hangs: the driver usually waits for one GPU only, but a call can also hold a lock that all calls need.
-//! So the steps are in the order of what they say (see `step`), and the calls are not made at the same time: of two calls that wait,
-//! it would not be known which one waits for the other.
-//!
-//! If the call returns after all, its GPU is read last. At the deadline, each step that was not completed is repeated from the
-//! record of its calls: every value that arrived is sent, and the call that did not return is named.
+//! A call that hangs in the driver cannot be interrupted, and it may hold a lock of the library that all calls of its process need.
+//! Another process does not wait for that lock. The process that hangs is only killed at the end: if its call returns after all, it
+//! reads the rest.
 
-use std::collections::VecDeque;
-use std::io::Write;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::call_log::{CallLog, OpenCall};
-use crate::nvml::answer::Output;
-use crate::nvml::answer::{Answer, GpuState, Part};
-use crate::nvml::errors::NvmlError;
-use crate::nvml::read::session::Session;
-use crate::nvml::read::step::Step;
+use syringe_core::report::{Problem, Sections};
 
-/// No thread reads.
-const NOBODY: u64 = 0;
-/// A call that takes longer than this part of the time is left to its thread. Being wrong costs nothing: its GPU is read later.
+use super::sections::{Absent, LeftOut, Parts, Uses};
+use super::subprocess::NvmlProcess;
+use crate::child_task::NvmlRequest;
+use crate::document::millis;
+use crate::nvml::answer::{Answer, GpuAddress, GpuState};
+use crate::nvml::current_call::OpenCall;
+use crate::nvml::errors::NvmlError;
+use syringe_core::section_name::SectionName;
+
+/// Maximum number of processes of one read.
+const MAX_PROCESSES: usize = 4;
+/// After a call has taken this part of the time, another process reads the other GPUs. Too early costs nothing: if the call returns,
+/// its process goes on.
 const STALL_PART: u32 = 8;
-/// The stall time is not shorter: a busy machine delays threads.
+/// The stall time is not shorter: a busy machine delays processes.
 const MIN_STALL: Duration = Duration::from_millis(200);
 /// The driver takes one to three seconds to initialize a GPU.
 const INITIALIZATION_TIME: Duration = Duration::from_secs(4);
-/// A call that has taken this part of the time at the deadline hangs. A shorter one may only be slow.
-pub(in crate::nvml) const HUNG_PART: u32 = 4;
+/// A call that has taken this part of the time hangs. A shorter one may only be slow.
+const HUNG_PART: u32 = 4;
 
-/// Reads all steps until the deadline.
-pub(in crate::nvml) struct Supervisor<'a, W> {
-    session: &'static Session,
-    output: &'a mut Output<W>,
-    /// UUID of the GPU that an action needs.
-    wanted: Option<&'a str>,
-    deadline: Instant,
-    stall: Duration,
-    /// Whether the opening of a GPU takes seconds.
-    slow_start: bool,
-    hung: Duration,
-    work: Arc<Mutex<Work>>,
-    sender: Sender<Ended>,
-    inbox: Receiver<Ended>,
-    threads: u64,
-    stuck: Vec<Stuck>,
-    /// Steps of the GPUs of stuck calls.
-    parked: Vec<Step>,
-    /// Pairs that were read without the GPU of a stuck call.
-    without_stuck: Vec<Step>,
-    announced: bool,
-    /// Whether the parent knows that NVML answers no call.
-    told_blocked: bool,
+/// The processes of one read, and the parts that they sent.
+pub(crate) struct NvmlProcesses {
+    request: NvmlRequest,
+    started: Instant,
+    processes: Vec<Reading>,
+    parts: Parts,
+    /// GPUs whose calls crashed a process.
+    crashed: Vec<LeftOut>,
+    /// GPUs whose calls had not returned when the processes were killed.
+    hung_at_end: Option<Vec<LeftOut>>,
+    failure: Option<Problem>,
+    send: Arc<dyn Fn(Message) + Send + Sync>,
 }
 
-/// What remains, and the step that a thread reads now.
-struct Work {
-    queue: VecDeque<Step>,
-    thread: u64,
-    current: Option<(Step, Arc<CallLog>)>,
-    /// Number of steps that ended and whose answer was not taken yet.
-    answers: usize,
-}
-
-/// A thread whose call does not return.
-struct Stuck {
-    thread: u64,
-    step: Step,
-    log: Arc<CallLog>,
-    /// Whether the parent knows that its call does not return.
-    is_told: bool,
-}
-
-/// A step that was read.
-struct Ended {
-    thread: u64,
-    step: Step,
+/// An answer of a process (by its place), or that it has ended.
+pub(crate) struct Message {
+    process: usize,
     answer: Option<Answer>,
 }
 
-impl<'a, W: Write> Supervisor<'a, W> {
-    /// Prepares to read `steps` within `time`.
-    pub(in crate::nvml) fn new(
-        session: &'static Session,
-        steps: VecDeque<Step>,
-        wanted: Option<&'a str>,
-        time: Duration,
-        slow_start: bool,
-        output: &'a mut Output<W>,
-    ) -> Self {
-        let (sender, inbox) = channel();
-        let work = Work { queue: steps, thread: NOBODY, current: None, answers: 0 };
+struct Reading {
+    process: Arc<NvmlProcess>,
+    /// Whether it has opened all its GPUs.
+    is_open: bool,
+    /// Whether it has sent everything, or crashed.
+    has_ended: bool,
+}
+
+impl NvmlProcesses {
+    /// Prepares a read. `send` passes on the messages of the processes, for [`Self::take`].
+    pub(crate) fn new(request: NvmlRequest, send: impl Fn(Message) + Send + Sync + 'static) -> Self {
         Self {
-            session,
-            output,
-            wanted,
-            deadline: Instant::now() + time,
-            stall: (time / STALL_PART).max(MIN_STALL),
-            slow_start,
-            hung: (time / HUNG_PART).max(MIN_STALL),
-            work: Arc::new(Mutex::new(work)),
-            sender,
-            inbox,
-            threads: NOBODY,
-            stuck: Vec::new(),
-            parked: Vec::new(),
-            without_stuck: Vec::new(),
-            announced: false,
-            told_blocked: false,
+            request,
+            started: Instant::now(),
+            processes: Vec::new(),
+            parts: Parts::default(),
+            crashed: Vec::new(),
+            hung_at_end: None,
+            failure: None,
+            send: Arc::new(send),
         }
     }
 
-    /// Reads all steps and sends the answers.
-    pub(in crate::nvml) fn run(mut self) {
-        loop {
-            self.start_thread();
-            self.announce();
-            if self.is_idle() && self.stuck.is_empty() {
-                return;
-            }
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return self.give_up();
-            }
-            if let Ok(ended) = self.inbox.recv_timeout(left.min(self.stall)) {
-                self.take(ended);
-            }
-            self.leave_stuck();
-            self.tell_stuck();
+    /// Starts the first process. All processes end with the thread that calls this.
+    pub(crate) fn start(&mut self) {
+        self.start_process(self.request.clone());
+    }
+
+    /// Starts another process, without this GPU and without the parts that are complete.
+    fn start_without(&mut self, gpu: u32) {
+        let time_ms = self.request.time_ms.saturating_sub(millis(self.started.elapsed()));
+        if self.processes.len() < MAX_PROCESSES && time_ms > 0 && !self.request.without.contains(&gpu) {
+            self.request.without.push(gpu);
+            self.start_process(NvmlRequest { time_ms, have: self.parts.complete(), ..self.request.clone() });
         }
     }
 
-    /// Starts a thread if there is something to read and nobody reads.
-    fn start_thread(&mut self) {
-        let mut work = lock(&self.work);
-        if work.thread != NOBODY || work.queue.is_empty() {
-            return;
+    fn start_process(&mut self, request: NvmlRequest) {
+        let (place, send) = (self.processes.len(), Arc::clone(&self.send));
+        match NvmlProcess::start(request) {
+            Ok((process, answers)) => {
+                thread::spawn(move || {
+                    answers.for_each(|answer| send(Message { process: place, answer: Some(answer) }));
+                    send(Message { process: place, answer: None });
+                });
+                self.processes.push(Reading { process, is_open: false, has_ended: false });
+            }
+            Err(problem) => self.fail(problem),
         }
-        self.threads += 1;
-        work.thread = self.threads;
-        let (session, thread, sender) = (self.session, self.threads, self.sender.clone());
-        let work = Arc::clone(&self.work);
-        thread::spawn(move || {
-            let mut next = advance(&work, thread, 0);
-            while let Some((step, log)) = next {
-                let answer = step.read(session, &log);
-                // Before the answer is sent, so that its receiver knows whether this was the last one.
-                next = advance(&work, thread, 1);
-                if sender.send(Ended { thread, step, answer }).is_err() {
-                    return;
+    }
+
+    fn fail(&mut self, problem: Problem) {
+        self.failure.get_or_insert(problem);
+    }
+
+    /// Adds what a process sent.
+    pub(crate) fn take(&mut self, Message { process: place, answer }: Message) {
+        let Some(reading) = self.processes.get_mut(place) else { return };
+        match answer {
+            Some(Answer::Done) => reading.has_ended = true,
+            Some(Answer::Failed(problem)) => self.fail(problem),
+            Some(answer) => {
+                reading.is_open |= matches!(answer, Answer::Opened { .. });
+                self.parts.add(answer);
+            }
+            None if reading.has_ended => {}
+            None => {
+                reading.has_ended = true;
+                let problem = reading.process.failure();
+                if let Some(gpu) = reading.process.call().and_then(|call| call.gpu()) {
+                    self.crashed.push(LeftOut::crashed(gpu, &problem));
+                    self.start_without(gpu);
                 }
+                self.fail(problem);
             }
-        });
-    }
-
-    fn take(&mut self, ended: Ended) {
-        let Ended { thread, step, answer } = ended;
-        lock(&self.work).answers -= 1;
-        if let Some(place) = self.stuck.iter().position(|stuck| stuck.thread == thread) {
-            let stuck = self.stuck.swap_remove(place);
-            self.mark_stuck(step, false);
-            if let Some(gpu) = index(step).filter(|_| stuck.is_told) {
-                self.output.send(&Answer::Returned(gpu));
-            }
-            let back = self.parked.extract_if(.., |parked| parked.gpu() == step.gpu());
-            let mut work = lock(&self.work);
-            // The pairs with this GPU were left out.
-            let now = work.current.as_ref().map(|(step, _)| *step).filter(|step| matches!(step, Step::Pairs(_)));
-            work.queue.extend(back.chain(std::mem::take(&mut self.without_stuck)).chain(now));
-        } else if !self.stuck.is_empty() && matches!(step, Step::Pairs(_)) {
-            self.without_stuck.push(step);
-        }
-        if let Some(answer) = answer {
-            self.send(answer);
         }
     }
 
-    fn send(&mut self, answer: Answer) {
-        if self.wanted.is_none() {
-            self.output.send(&answer);
-        } else if let Answer::Uses(part) = answer {
-            self.output.send(&Answer::Gpu(Some(state(part))));
+    /// Starts another process if the last one is in a call that does not return. To be called several times a second.
+    pub(crate) fn watch(&mut self) {
+        let Some(Reading { process, is_open, has_ended: false }) = self.processes.last() else { return };
+        let initializes = self.request.slow_start && !is_open;
+        let stall = if initializes { self.stall().max(INITIALIZATION_TIME) } else { self.stall() };
+        let call =
+            process.call().filter(|call| call.duration >= stall && self.is_of_its_gpu(self.processes.len(), call));
+        if let Some(gpu) = call.and_then(|call| call.gpu()) {
+            self.start_without(gpu);
         }
     }
 
-    /// Sends the list of GPUs as soon as all are opened that can be.
-    fn announce(&mut self) {
-        let is_open = |step: &Step| matches!(step, Step::Open(_));
-        let work = lock(&self.work);
-        let waits = work.queue.iter().any(is_open) || work.current.as_ref().is_some_and(|(step, _)| is_open(step));
-        drop(work);
-        if self.announced || waits {
-            return;
-        }
-        self.announced = true;
-        let count = u32::try_from(self.session.gpus.len()).unwrap_or(u32::MAX);
-        self.output.send(&Answer::Opened { count, addresses: self.session.pci_addresses() });
-        if let Some(uuid) = self.wanted {
-            match self.session.gpus.iter().position(|gpu| gpu.uuid() == Some(uuid)) {
-                Some(place) => lock(&self.work).queue.push_back(Step::Uses(place)),
-                // It may be the GPU that is not open.
-                None if self.stuck.is_empty() => self.output.send(&Answer::Gpu(None)),
-                None => {}
-            }
-            self.start_thread();
-        }
+    fn stall(&self) -> Duration {
+        (self.time() / STALL_PART).max(MIN_STALL)
     }
 
-    fn is_idle(&self) -> bool {
-        let work = lock(&self.work);
-        work.queue.is_empty() && work.current.is_none() && work.answers == 0
+    fn time(&self) -> Duration {
+        Duration::from_millis(self.request.time_ms)
     }
 
-    /// Leaves a call that does not return to its thread, and puts the other steps of its GPU aside.
-    fn leave_stuck(&mut self) {
-        let mut work = lock(&self.work);
-        let is_stuck = |(step, log): &(Step, Arc<CallLog>)| {
-            let initializes = self.slow_start && matches!(step, Step::Open(_));
-            let stall = if initializes { self.stall.max(INITIALIZATION_TIME) } else { self.stall };
-            log.open_call().is_some_and(|call| call.duration() >= stall)
-        };
-        if !work.current.as_ref().is_some_and(is_stuck) {
-            return;
-        }
-        if let Some((step, _)) = self.blocking() {
-            drop(work);
-            return self.tell_blocked(step);
-        }
-        let Some((step, log)) = work.current.take() else { return };
-        let thread = std::mem::replace(&mut work.thread, NOBODY);
-        if step.gpu().is_some() {
-            let (of_gpu, others) = work.queue.drain(..).partition(|other| other.gpu() == step.gpu());
-            work.queue = others;
-            self.parked.extend::<VecDeque<Step>>(of_gpu);
-        }
-        drop(work);
-        self.mark_stuck(step, true);
-        // The opening cannot be repeated, and an action needs a complete answer.
-        if self.wanted.is_none() && !matches!(step, Step::Open(_)) {
-            let so_far = self.error(step, &log, Duration::MAX);
-            self.repeat(step, &log, &so_far);
-        }
-        self.stuck.push(Stuck { thread, step, log, is_told: false });
+    /// Whether the GPU of a call is the reason why it does not return. If no call on another GPU has returned in a later process
+    /// (by its number), it may wait for the call of an earlier process.
+    fn is_of_its_gpu(&self, number: usize, call: &OpenCall) -> bool {
+        number == 1 || call.returned > 0
     }
 
-    /// Tells the parent which calls do not return, and which did after all.
-    fn tell_stuck(&mut self) {
-        let Self { stuck, output, stall, .. } = self;
-        for Stuck { step, log, is_told, .. } in stuck {
-            let Some(gpu) = index(*step) else { continue };
-            let call = log.open_call().filter(|call| call.duration() >= *stall);
-            match (call, *is_told) {
-                (Some(call), false) => {
-                    let duration_ms = crate::document::millis(call.duration());
-                    output.send(&Answer::Stuck { gpu, function: call.function.to_owned(), duration_ms });
-                }
-                (None, true) => output.send(&Answer::Returned(gpu)),
-                (Some(_), true) | (None, false) => continue,
-            }
-            *is_told = !*is_told;
+    /// The GPUs that are left out because of a call that has not returned.
+    fn hung(&self) -> Vec<LeftOut> {
+        let running = (1..).zip(&self.processes).filter(|(_, reading)| !reading.has_ended);
+        let calls = running.filter_map(|(number, reading)| Some((number, reading.process.call()?)));
+        let stuck = calls.filter(|(number, call)| call.duration >= self.stall() && self.is_of_its_gpu(*number, call));
+        stuck.filter_map(|(_, call)| Some(LeftOut::hung(call.gpu()?, &self.error(&call)))).collect()
+    }
+
+    fn error(&self, call: &OpenCall) -> NvmlError {
+        let duration_ms = millis(call.duration);
+        // Which of two GPUs hangs is not known.
+        if call.duration >= self.time() / HUNG_PART && !call.is_on_two_gpus() {
+            NvmlError::Hung { function: call.function().to_owned(), duration_ms }
+        } else {
+            NvmlError::NotReached(format!("{} had not returned after {duration_ms} ms", call.text))
         }
     }
 
-    fn tell_blocked(&mut self, step: Step) {
-        let gpu = index(step).filter(|_| !self.told_blocked);
-        if let Some(gpu) = gpu {
-            self.told_blocked = true;
-            self.output.send(&Answer::Blocked(gpu));
-        }
+    /// Why parts are missing: `problem`, unless their GPU was left out.
+    fn absent(&self, problem: &Problem) -> Absent {
+        let hung = self.hung_at_end.clone().unwrap_or_else(|| self.hung());
+        let left_out = self.crashed.iter().cloned().chain(hung).collect();
+        Absent::new(problem, left_out, self.addresses().unwrap_or_default())
     }
 
-    /// The stuck call for which all other calls wait: none has returned since it began.
-    fn blocking(&self) -> Option<(Step, OpenCall)> {
-        let calls = self.stuck.iter().filter_map(|stuck| Some((stuck.step, stuck.log.open_call()?)));
-        calls.into_iter().find(|(_, call)| !call.others_returned())
+    /// Whether every process has sent everything, or ended.
+    pub(crate) fn have_ended(&self) -> bool {
+        self.processes.iter().all(|reading| reading.has_ended)
     }
 
-    fn mark_stuck(&self, step: Step, is_stuck: bool) {
-        if let Some(gpu) = step.gpu().and_then(|place| self.session.gpus.get(place)) {
-            gpu.stuck.store(is_stuck, Ordering::SeqCst);
-        }
+    /// Why the first process that failed did so.
+    pub(crate) fn failure(&self) -> Option<&Problem> {
+        self.failure.as_ref()
     }
 
-    /// Sends what was read of the steps that were not completed.
-    fn give_up(mut self) {
-        let mut work = lock(&self.work);
-        work.thread = NOBODY;
-        let (current, queue) = (work.current.take(), std::mem::take(&mut work.queue));
-        drop(work);
-        let rest = self.reason();
-        for Stuck { step, log, .. } in std::mem::take(&mut self.stuck) {
-            let error = self.error(step, &log, self.hung);
-            self.repeat(step, &log, &error);
-            let of_gpu: Vec<Step> = self.parked.extract_if(.., |parked| parked.gpu() == step.gpu()).collect();
-            of_gpu.into_iter().for_each(|step| self.repeat(step, &CallLog::default(), &error));
-        }
-        if let Some((step, log)) = current {
-            self.repeat(step, &log, &rest);
-        }
-        queue.into_iter().for_each(|step| self.repeat(step, &CallLog::default(), &rest));
-        self.announce();
-        if self.wanted.is_some() {
-            self.output.send(&Answer::Failed(rest.problem("NVML", None)));
-        }
+    /// Whether NVML has listed its GPUs.
+    pub(crate) fn is_open(&self) -> bool {
+        self.processes.iter().any(|reading| reading.is_open)
     }
 
-    fn repeat(&mut self, step: Step, log: &CallLog, error: &NvmlError) {
-        if let Some(answer) = step.repeat(self.session, log, error) {
-            self.send(answer);
-        }
+    /// The GPUs of NVML. `None` if NVML did not open or none of its GPUs responds; empty if it has no GPUs.
+    pub(crate) fn addresses(&self) -> Option<&[GpuAddress]> {
+        self.parts.addresses()
     }
 
-    /// Why a step whose call did not return is not complete.
-    fn error(&self, step: Step, log: &CallLog, hung: Duration) -> NvmlError {
-        let Some(call) = log.open_call() else { return NvmlError::NotReached("the time was over".into()) };
-        let duration_ms = crate::document::millis(call.duration());
-        // A call about two GPUs does not tell which of them hangs.
-        if call.duration() >= hung && !matches!(step, Step::Pairs(_)) {
-            return NvmlError::Hung { function: call.function.to_owned(), duration_ms };
-        }
-        NvmlError::NotReached(format!("{} had not returned after {duration_ms} ms", place(step, &call)))
+    /// The state of the GPU that an action needs, as soon as it is read.
+    pub(crate) fn take_state(&mut self) -> Option<Option<GpuState>> {
+        self.parts.take_state()
     }
 
-    /// Why the steps of other GPUs are not complete.
-    fn reason(&self) -> NvmlError {
-        NvmlError::NotReached(match self.blocking() {
-            Some((step, call)) => format!("NVML answers no call while {} does not return", place(step, &call)),
-            None => "not read in time: NVML answers slowly".to_owned(),
-        })
+    /// Whether the process lists of all GPUs arrived.
+    pub(crate) fn has_all_uses(&self) -> bool {
+        self.parts.has_all_uses()
     }
-}
 
-/// NVML index of the GPU of a step.
-fn index(step: Step) -> Option<u32> {
-    u32::try_from(step.gpu()?).ok()
-}
-
-/// `nvmlDeviceGetUUID on GPU 3`.
-fn place(step: Step, call: &OpenCall) -> String {
-    match step.gpu() {
-        Some(gpu) => format!("{} on GPU {gpu}", call.function),
-        None => call.function.to_owned(),
+    /// The process lists; `None` if none arrived. A GPU without one has the problem `absent`, unless it was left out.
+    pub(crate) fn take_uses(&mut self, absent: &Problem) -> Option<Uses> {
+        let absent = self.absent(absent);
+        self.parts.take_uses(&absent)
     }
-}
 
-/// Takes the next step of a thread that has `answers` to send. `None` if there is none, or another thread reads now.
-fn advance(work: &Mutex<Work>, thread: u64, answers: usize) -> Option<(Step, Arc<CallLog>)> {
-    let mut work = lock(work);
-    work.answers += answers;
-    if work.thread != thread {
-        return None;
+    /// Writes the sections of which at least one part arrived. A GPU without a part has the problem `absent`, unless it was left out.
+    pub(crate) fn fill(&mut self, wanted: &[SectionName], absent: &Problem, sections: &mut Sections) {
+        let absent = self.absent(absent);
+        self.parts.fill(wanted, &absent, sections);
     }
-    work.current = work.queue.pop_front().map(|step| (step, Arc::default()));
-    if work.current.is_none() {
-        work.thread = NOBODY;
+
+    /// The current NVML call of the first process that is in one.
+    pub(crate) fn call(&self) -> Option<String> {
+        self.processes.iter().find_map(|reading| Some(reading.process.call()?.text))
     }
-    work.current.clone()
-}
 
-fn state(part: Part<crate::nvml::answer::GpuUses>) -> GpuState {
-    let Part { gpu, entry, missing, .. } = part;
-    let uses = entry.unwrap_or_default();
-    let problem = missing.problems.into_iter().next();
-    GpuState { index: gpu, minor: uses.minor, memory_used: uses.memory_used, uses: uses.uses, problem }
-}
-
-/// Poisoned locks are used, because no holder leaves inconsistent data.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Kills the processes. Returns the ID of one that does not end in `time`: a call that hangs in the kernel cannot be interrupted.
+    pub(crate) fn end(&mut self, time: Duration) -> Option<u32> {
+        self.hung_at_end = Some(self.hung());
+        // Each is killed.
+        let left: Vec<u32> = self.processes.iter().filter_map(|reading| reading.process.end(time)).collect();
+        left.first().copied()
+    }
 }

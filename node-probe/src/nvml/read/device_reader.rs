@@ -1,46 +1,41 @@
 //! Makes the NVML calls of one GPU and notes which fields could not be read.
 //!
 //! A lost GPU returns an error for every call. It is reported once and not called again, because each further call could block.
-//! A reader can also repeat the recorded calls of a step that did not end (see `call_log`).
+//! After the deadline no call is made: the fields that remain are noted as not read.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, OnceLock};
+use std::rc::Rc;
+use std::time::Instant;
 
-use super::cache::{Function, KeptAnswers, Lasting};
-use crate::nvml::current_call::{CallRecorder, CurrentCall};
+use super::cache::{Answer, Cache, Cached, Function};
+use crate::nvml::current_call::CallRecorder;
 use crate::nvml::errors::{Kind, NvmlError};
-use crate::nvml::process::call_log::{Answer, CallLog};
 
-/// Where the answers of a step come from.
-pub(in crate::nvml) enum Calls<'a> {
-    /// From NVML. They are recorded.
-    Made(&'a CallLog),
-    /// From the record of a step that did not end; every later call has this error.
-    Repeated(&'a CallLog, &'a NvmlError),
-}
-
-/// What the readers of one GPU share.
+/// The values that all readers of one GPU share.
 #[derive(Clone, Copy)]
 pub(in crate::nvml) struct Context<'a> {
     /// NVML index; `None` for calls about the installation as a whole.
     pub(in crate::nvml) gpu: Option<u32>,
     pub(in crate::nvml) recorder: &'a CallRecorder,
     /// Set when the GPU no longer responds.
-    pub(in crate::nvml) gone: &'a OnceLock<NvmlError>,
+    pub(in crate::nvml) gone: &'a OnceCell<NvmlError>,
     /// Answers that several sections use.
-    pub(in crate::nvml) kept: &'a KeptAnswers,
+    pub(in crate::nvml) cache: &'a Cache,
     /// Answers that are the same for all GPUs of the product.
-    pub(in crate::nvml) of_product: Option<&'a KeptAnswers>,
+    pub(in crate::nvml) of_product: Option<&'a Cache>,
+    /// No call is made later.
+    pub(in crate::nvml) deadline: Instant,
 }
 
 /// Makes NVML calls on one GPU and notes the fields that could not be read.
 pub(in crate::nvml) struct DeviceReader<'a> {
     pub(in crate::nvml) context: Context<'a>,
-    calls: Calls<'a>,
-    /// Number of recorded answers that were repeated.
-    repeated: Cell<usize>,
+    /// The second GPU of a call about two.
+    pub(in crate::nvml) other: Option<u32>,
+    /// Whether a call was not made because of the deadline.
+    pub(in crate::nvml) is_late: Cell<bool>,
     /// Fields that are not supported.
     pub(in crate::nvml) unsupported: Vec<&'static str>,
     /// Fields that failed, by cause.
@@ -55,8 +50,9 @@ pub(in crate::nvml) struct Failure {
 }
 
 impl<'a> DeviceReader<'a> {
-    pub(in crate::nvml) fn new(context: Context<'a>, calls: Calls<'a>) -> Self {
-        Self { context, calls, repeated: Cell::new(0), unsupported: Vec::new(), failed: Vec::new() }
+    pub(in crate::nvml) fn new(context: Context<'a>) -> Self {
+        let (unsupported, failed) = (Vec::new(), Vec::new());
+        Self { context, other: None, is_late: Cell::new(false), unsupported, failed }
     }
 
     /// NVML index of the GPU.
@@ -65,7 +61,7 @@ impl<'a> DeviceReader<'a> {
     }
 
     /// The value of one NVML call, or `None` and a note that `fields` (paths inside the GPU's entry) are missing.
-    pub(in crate::nvml) fn call<T: Clone + Send + Sync + 'static, E: Into<NvmlError>>(
+    pub(in crate::nvml) fn call<T: Clone + 'static, E: Into<NvmlError>>(
         &mut self,
         function: impl Into<Function>,
         fields: &[&'static str],
@@ -81,8 +77,8 @@ impl<'a> DeviceReader<'a> {
         }
     }
 
-    /// The same for a value that some GPUs do not support: only a failure is noted.
-    pub(in crate::nvml) fn call_if_supported<T: Clone + Send + Sync + 'static, E: Into<NvmlError>>(
+    /// The answer of one NVML call that some GPUs do not support: only a failure is noted.
+    pub(in crate::nvml) fn call_if_supported<T: Clone + 'static, E: Into<NvmlError>>(
         &mut self,
         function: impl Into<Function>,
         fields: &[&'static str],
@@ -113,7 +109,7 @@ impl<'a> DeviceReader<'a> {
     }
 
     /// The value of one NVML call whose errors are ignored, e.g. the remote end of an NVLink that is down.
-    pub(in crate::nvml) fn call_ignoring_errors<T: Clone + Send + Sync + 'static, E: Into<NvmlError>>(
+    pub(in crate::nvml) fn call_ignoring_errors<T: Clone + 'static, E: Into<NvmlError>>(
         &self,
         function: impl Into<Function>,
         call: impl FnOnce() -> Result<T, E>,
@@ -122,75 +118,50 @@ impl<'a> DeviceReader<'a> {
     }
 
     /// One NVML call whose error the caller handles. A lost GPU is not called.
-    pub(in crate::nvml) fn try_call<T: Clone + Send + Sync + 'static, E: Into<NvmlError>>(
+    pub(in crate::nvml) fn try_call<T: Clone + 'static, E: Into<NvmlError>>(
         &self,
         function: impl Into<Function>,
         call: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, NvmlError> {
         let function = function.into();
-        match self.known(function) {
-            Some(Ok(answer)) => {
-                // A record of another type is one of another call.
-                let answer = answer.downcast_ref::<Result<T, NvmlError>>().cloned();
-                self.checked(answer.unwrap_or_else(|| Err(NvmlError::NotReached("not recorded".into()))))
-            }
-            Some(Err(error)) => self.checked(Err(error)),
+        let known = self.known(function)?;
+        let answer = match known.and_then(|answer| answer.downcast_ref::<Result<T, NvmlError>>().cloned()) {
+            Some(answer) => answer,
             None => {
                 let answer = {
-                    let _under_way = self.begin(function.name);
+                    let _current = self.context.recorder.record(function.name, self.context.gpu, self.other);
                     call().map_err(Into::into)
                 };
-                self.end(function, Arc::new(answer.clone()), answer.as_ref().err());
-                self.checked(answer)
+                if let Some(cache) = self.cache(function) {
+                    cache.keep(function, Rc::new(answer.clone()), answer.as_ref().err());
+                }
+                answer
             }
-        }
+        };
+        self.checked(answer)
     }
 
-    /// The answer without a call: the GPU is gone, or it was recorded or kept. `None` if NVML has to be called.
+    /// The answer in the cache, if it is there. An error if NVML must not be called: the GPU is gone, or the time is over.
     #[inline(never)]
-    fn known(&self, function: Function) -> Option<Result<Answer, NvmlError>> {
+    fn known(&self, function: Function) -> Result<Option<Answer>, NvmlError> {
         if let Some(error) = self.context.gone.get() {
-            return Some(Err(error.clone()));
+            return Err(error.clone());
         }
-        let kept = || self.kept(function).and_then(|kept| kept.get(function));
-        match self.calls {
-            Calls::Made(log) => {
-                let answer = kept()?;
-                log.note(Arc::clone(&answer));
-                Some(Ok(answer))
-            }
-            Calls::Repeated(log, then) => {
-                let place = self.repeated.replace(self.repeated.get() + 1);
-                Some(log.answer(place).or_else(kept).ok_or_else(|| then.clone()))
-            }
+        let cached = self.cache(function).and_then(|cache| cache.get(function));
+        if cached.is_none() && Instant::now() >= self.context.deadline {
+            self.is_late.set(true);
+            return Err(NvmlError::NotReached("not read in time: NVML answers slowly".to_owned()));
         }
+        Ok(cached)
     }
 
-    /// Where the answers of a function are kept.
-    fn kept(&self, function: Function) -> Option<&'a KeptAnswers> {
-        match function.lasting {
-            Lasting::Once => None,
-            Lasting::OfGpu => Some(self.context.kept),
+    /// Where the answer of a function is cached.
+    fn cache(&self, function: Function) -> Option<&'a Cache> {
+        match function.cached {
+            Cached::No => None,
+            Cached::ForGpu => Some(self.context.cache),
             // Without the identity of the product, it is the GPU's.
-            Lasting::OfProduct => Some(self.context.of_product.unwrap_or(self.context.kept)),
-        }
-    }
-
-    #[inline(never)]
-    fn begin(&self, function: &'static str) -> CurrentCall<'a> {
-        if let Calls::Made(log) = self.calls {
-            log.begin(function);
-        }
-        self.context.recorder.record(function, self.context.gpu)
-    }
-
-    #[inline(never)]
-    fn end(&self, function: Function, answer: Answer, error: Option<&NvmlError>) {
-        if let Calls::Made(log) = self.calls {
-            log.end(Arc::clone(&answer));
-        }
-        if let Some(kept) = self.kept(function) {
-            kept.keep(function, answer, error);
+            Cached::ForProduct => Some(self.context.of_product.unwrap_or(self.context.cache)),
         }
     }
 

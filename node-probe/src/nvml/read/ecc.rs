@@ -7,7 +7,6 @@ use syringe_core::facts::ecc::{
 };
 
 use super::device_reader::DeviceReader;
-use super::identity::Identity;
 use super::inventory::ecc_mode;
 use super::{field_values, raw, value_ranges};
 use crate::nvml::errors::{Kind, NvmlError};
@@ -15,7 +14,7 @@ use crate::nvml::errors::{Kind, NvmlError};
 /// `NVML_ERROR_CORRUPTED_INFOROM`.
 const CORRUPTED_INFOROM: u32 = 14;
 
-/// Locations and their words in the report. The first two are all that Ampere and later know.
+/// Locations and their words in the report. Ampere and later have only the first two.
 const LOCATIONS: &[(MemoryLocation, &str)] = &[
     (MemoryLocation::Device, "dram"),
     (MemoryLocation::SRAM, "sram"),
@@ -28,11 +27,6 @@ const LOCATIONS: &[(MemoryLocation, &str)] = &[
 ];
 /// Number of locations that are read even if the total is zero: drivers differ in what the total includes.
 const ALWAYS_READ: usize = 2;
-
-pub(in crate::nvml) fn entry(gpu: Identity) -> GpuEcc {
-    let Identity { index, uuid, pci_address } = gpu;
-    GpuEcc { index, uuid, pci_address, ..GpuEcc::default() }
-}
 
 pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuEcc) {
     gpu.mode = ecc_mode(device, reader, "mode");

@@ -67,7 +67,7 @@ const P2P: &[(u32, &str)] = &[
     (5, "not_supported"),
 ];
 
-/// How near two GPUs are (`nvmlGpuTopologyLevel_t`), in the words of `nvidia-smi topo -m`.
+/// The distance of two GPUs (`nvmlGpuTopologyLevel_t`), in the words of `nvidia-smi topo -m`.
 const LEVELS: &[(u32, &str)] = &[(0, "PIX"), (10, "PIX"), (20, "PXB"), (30, "PHB"), (40, "NODE"), (50, "SYS")];
 
 /// Far ends of an NVLink (`nvmlIntNvLinkDeviceType_t`).
@@ -115,17 +115,14 @@ pub(in crate::nvml) fn architecture(number: u32) -> Option<String> {
     (number != u32::MAX).then(|| word_or_number(ARCHITECTURES, number))
 }
 
-/// Compute mode.
 pub(in crate::nvml) fn compute_mode(number: u32) -> String {
     word_or_number(COMPUTE_MODES, number)
 }
 
-/// Virtualization mode.
 pub(in crate::nvml) fn virtualization_mode(number: u32) -> String {
     word_or_number(VIRTUALIZATION_MODES, number)
 }
 
-/// Licensable feature.
 pub(in crate::nvml) fn licensable(number: u32) -> String {
     word_or_number(LICENSABLE, number)
 }
@@ -141,12 +138,10 @@ pub(in crate::nvml) fn clock_reasons(mask: u64) -> (bool, Vec<String>) {
     (set().any(|reason| reason.is_fault), words)
 }
 
-/// Fabric registration state.
 pub(in crate::nvml) fn fabric_state(number: u32) -> String {
     word_or_number(FABRIC_STATES, number)
 }
 
-/// Fabric health summary.
 pub(in crate::nvml) fn fabric_health(number: u32) -> String {
     word_or_number(FABRIC_HEALTH, number)
 }

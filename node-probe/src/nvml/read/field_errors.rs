@@ -25,12 +25,12 @@ pub(in crate::nvml) struct FieldErrors {
     pub(in crate::nvml) unread: Vec<Unread>,
     /// GPUs that do not respond, or no longer respond.
     pub(in crate::nvml) lost: Vec<LostGpu>,
-    /// What failed, and why.
+    /// The failures, with their causes.
     pub(in crate::nvml) problems: Vec<Problem>,
 }
 
 impl Missing {
-    /// What a reader could not read of its GPU.
+    /// The fields that a reader could not read.
     pub(in crate::nvml) fn of(reader: DeviceReader<'_>, identity: &Identity) -> Self {
         let gpu = reader.gpu();
         let DeviceReader { context, unsupported, failed, .. } = reader;
@@ -43,7 +43,7 @@ impl Missing {
         let words = |fields: Vec<&str>| fields.into_iter().map(str::to_owned).collect();
         let missing = Self { unread: words(unread), problems, ..Self::default() };
         match context.gone.get() {
-            // Fields that a GPU lacked before it was lost say nothing about the hardware.
+            // A GPU that is being lost may reject fields that the hardware has.
             Some(error) => missing.with_lost(identity, error),
             None => Self { unsupported: words(unsupported), ..missing },
         }
@@ -107,14 +107,13 @@ impl FieldErrors {
 }
 
 /// The missing fields, with a problem for each UUID and each PCI address that several GPUs share.
-pub(in crate::nvml) fn with_duplicate_identities<G>(
-    mut field_errors: FieldErrors,
-    gpus: &[G],
-    identity: impl Fn(&G) -> (u32, Option<&str>, Option<&PciAddress>),
-) -> FieldErrors {
-    let uuids = gpus.iter().map(|gpu| (identity(gpu).0, identity(gpu).1));
-    field_errors.add_duplicates("UUID", "duplicate_uuid", uuids);
-    let addresses = gpus.iter().map(|gpu| (identity(gpu).0, identity(gpu).2.map(PciAddress::as_str)));
+pub(in crate::nvml) fn with_duplicate_identities<'g, G>(mut field_errors: FieldErrors, gpus: &'g [G]) -> FieldErrors
+where
+    Identity: From<&'g G>,
+{
+    let gpus: Vec<Identity> = gpus.iter().map(Identity::from).collect();
+    field_errors.add_duplicates("UUID", "duplicate_uuid", gpus.iter().map(|gpu| (gpu.index, gpu.uuid.as_deref())));
+    let addresses = gpus.iter().map(|gpu| (gpu.index, gpu.pci_address.as_ref().map(PciAddress::as_str)));
     field_errors.add_duplicates("PCI address", "duplicate_pci_address", addresses);
     field_errors
 }
@@ -130,31 +129,30 @@ fn names(all: &[&'static str], most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::OnceLock;
+    use std::cell::OnceCell;
+    use std::time::{Duration, Instant};
 
     use super::{DeviceReader, FieldErrors, Identity, Missing, NvmlError};
     use crate::nvml::current_call::CallRecorder;
-    use crate::nvml::process::call_log::CallLog;
-    use crate::nvml::read::cache::KeptAnswers;
-    use crate::nvml::read::device_reader::{Calls, Context};
+    use crate::nvml::read::cache::Cache;
+    use crate::nvml::read::device_reader::Context;
 
     const LOST: NvmlError = NvmlError::Code(15);
     const UNKNOWN: NvmlError = NvmlError::Code(999);
 
-    /// What a reader borrows.
+    /// The values that a reader borrows.
     #[derive(Default)]
     struct Parts {
         recorder: CallRecorder,
-        log: CallLog,
-        gone: OnceLock<NvmlError>,
-        kept: KeptAnswers,
+        gone: OnceCell<NvmlError>,
+        cache: Cache,
     }
 
     impl Parts {
         fn reader(&self, gpu: u32) -> DeviceReader<'_> {
-            let Self { recorder, log, gone, kept } = self;
-            let context = Context { gpu: Some(gpu), recorder, gone, kept, of_product: None };
-            DeviceReader::new(context, Calls::Made(log))
+            let Self { recorder, gone, cache } = self;
+            let deadline = Instant::now() + Duration::from_secs(600);
+            DeviceReader::new(Context { gpu: Some(gpu), recorder, gone, cache, of_product: None, deadline })
         }
     }
 

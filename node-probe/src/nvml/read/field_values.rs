@@ -68,7 +68,7 @@ pub(in crate::nvml) fn of_gpu<const N: usize>(
     })
 }
 
-/// The same without a note.
+/// The answers for some fields of the whole GPU. Nothing is noted.
 pub(in crate::nvml) fn answers_of_gpu<const N: usize>(
     device: &Device<'_>,
     reader: &DeviceReader<'_>,

@@ -1,7 +1,7 @@
 //! The `inventory` section: identity and permanent properties of the GPUs.
 
+use std::cell::OnceCell;
 use std::ffi::c_char;
-use std::sync::OnceLock;
 
 use nvml_wrapper::enum_wrappers::device::InfoRom;
 use nvml_wrapper::error::NvmlError as WrapperError;
@@ -11,9 +11,8 @@ use syringe_core::facts::inventory::{GpuInventory, InforomVersions, LicensableFe
 use syringe_core::pci::PciAddress;
 use syringe_core::text::clean;
 
-use super::cache::{Function, KeptAnswers};
-use super::device_reader::{Calls, Context, DeviceReader};
-use super::identity::Identity;
+use super::cache::{Cache, Function};
+use super::device_reader::DeviceReader;
 use super::session::{Session, text};
 use super::{enum_names, raw};
 use crate::nvml::answer::Versions;
@@ -23,11 +22,9 @@ const PATH_TEXT: usize = 300;
 
 impl Session {
     /// Reads the versions of driver, library and CUDA.
-    pub(in crate::nvml) fn versions(&self, calls: Calls<'_>) -> Versions {
-        let (nvml, gone, kept, mut problems) = (self.nvml(), OnceLock::new(), KeptAnswers::default(), Vec::new());
-        let recorder = self.recorder();
-        let context = Context { gpu: None, recorder, gone: &gone, kept: &kept, of_product: None };
-        let reader = DeviceReader::new(context, calls);
+    pub(in crate::nvml) fn versions(&self) -> Versions {
+        let (nvml, gone, cache, mut problems) = (self.nvml, OnceCell::new(), Cache::default(), Vec::new());
+        let reader = DeviceReader::new(self.context(None, &gone, &cache, None));
         let mut version = |field, function, call: &dyn Fn() -> Result<String, WrapperError>| {
             let answer = reader.try_call(function, call);
             let noted = answer.map_err(|error| problems.push(error.problem(format!("{field} ({function})"), None)));
@@ -39,14 +36,9 @@ impl Session {
             let version = nvml.sys_cuda_driver_version()?;
             Ok(format!("{}.{}", cuda_driver_version_major(version), cuda_driver_version_minor(version)))
         });
-        let path = clean(&self.library().display().to_string(), PATH_TEXT);
+        let path = clean(&self.library.display().to_string(), PATH_TEXT);
         Versions { driver, nvml: library, cuda, library: path, problems }
     }
-}
-
-pub(in crate::nvml) fn entry(gpu: Identity) -> GpuInventory {
-    let Identity { index, uuid, pci_address } = gpu;
-    GpuInventory { index, uuid, pci_address, ..GpuInventory::default() }
 }
 
 pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {

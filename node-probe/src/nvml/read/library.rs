@@ -84,7 +84,7 @@ pub(in crate::nvml) fn open(
 }
 
 fn start(path: &Path, recorder: &CallRecorder, unattached: bool) -> Result<Nvml, NvmlError> {
-    let _under_way = recorder.record("nvmlInit_v2", None);
+    let _current = recorder.record("nvmlInit_v2", None, None);
     initialise(path, unattached)
 }
 
@@ -111,7 +111,7 @@ fn initialise_file(path: &Path, unattached: bool) -> Result<Nvml, NvmlError> {
         builder.lib_path(path.as_os_str()).flags(flags).init().map_err(NvmlError::from)
     };
     let usual = || init(InitFlags::empty());
-    // A driver that does not know the flag returns an error.
+    // A driver without support for the flag returns an error.
     let first = if unattached { init(InitFlags::NO_ATTACH).or_else(|_| usual()) } else { usual() };
     let nvml = match first {
         // 1, 9, 12, 18: no GPU is at fault.

@@ -5,7 +5,6 @@ use syringe_core::facts::mig::{GpuMig, MigDevice};
 
 use super::cache::Function;
 use super::device_reader::DeviceReader;
-use super::identity::Identity;
 use super::inventory::mig_mode;
 use super::raw;
 use super::session::text;
@@ -13,10 +12,6 @@ use crate::nvml::errors::{Kind, NvmlError};
 
 /// Maximum number of MIG devices of one GPU; the hardware has seven slices.
 const MAX_DEVICES: u32 = 64;
-
-pub(in crate::nvml) fn entry(gpu: Identity) -> GpuMig {
-    GpuMig { index: gpu.index, uuid: gpu.uuid, ..GpuMig::default() }
-}
 
 pub(in crate::nvml) fn read(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, gpu: &mut GpuMig) {
     gpu.mode = mig_mode(device, reader, "mode");

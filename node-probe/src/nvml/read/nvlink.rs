@@ -27,7 +27,6 @@ const ERRORS: &[(u32, &str)] = &[(2, "crc_flit"), (3, "crc_data"), (0, "replay")
 
 /// The meaning of the answer for a link number.
 enum Link {
-    /// The link exists.
     State(bool),
     /// It exists, but its state could not be read.
     Unreadable,
@@ -48,11 +47,6 @@ struct LinkReader<'d, 'r, 'a> {
     is_nvlink5: bool,
 }
 
-/// Reads state, versions and counters of all links in one call. They are used when the links are read.
-pub(in crate::nvml) fn read_fields(device: &Device<'_>, reader: &DeviceReader<'_>) {
-    LinkFields::read(device, reader);
-}
-
 /// Every NVLink that the GPU has.
 pub(in crate::nvml) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<NvlinkGroup> {
     let architecture = Function::of_product("nvmlDeviceGetArchitecture", "architecture");
@@ -64,7 +58,7 @@ pub(in crate::nvml) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>)
     }
     for link in &mut links {
         link.version = match &architecture {
-            // What the number means is not known.
+            // The meaning of the number depends on the architecture.
             Err(error) if error.kind() == Kind::Gone || error.is_not_reached() => None,
             known => link.version.map(|version| enum_names::nvlink_version(version, known.clone().ok())),
         };
@@ -142,8 +136,8 @@ impl LinkReader<'_, '_, '_> {
         }
     }
 
-    /// A value that drivers refuse on links that work: an error is no news, but that it was not asked for is.
-    fn far_end<T: Clone + Send + Sync + 'static>(
+    /// A value that drivers refuse on links that work: such an error is expected. A call that was not made is noted.
+    fn far_end<T: Clone + 'static>(
         &mut self,
         function: &'static str,
         field: &'static str,

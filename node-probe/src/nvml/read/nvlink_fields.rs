@@ -1,7 +1,7 @@
 //! State, version, speed and error counters of all NVLinks of one GPU, by field ID in one call (`nvmlDeviceGetFieldValues`).
 //!
 //! A driver that does not have a field, or a value with another meaning than that of the function of one link, is no error here:
-//! the caller then asks for the link. Limits: the field of a CRC or ECC counter exists for the first twelve links.
+//! the caller then reads the link by its function. Limits: the field of a CRC or ECC counter exists for the first twelve links.
 
 use nvml_wrapper::Device;
 
@@ -12,7 +12,7 @@ use super::raw;
 use super::raw::FieldKey;
 use crate::nvml::errors::NvmlError;
 
-/// Number of links to ask for: no GPU has more. Links above are read one by one.
+/// Number of links to read in one call: no GPU has more. Links above are read one by one.
 const LINKS: u32 = 18;
 /// Number of NVLinks of the GPU.
 const LINK_COUNT: u32 = 91;
@@ -89,21 +89,20 @@ impl LinkFields {
         u32::try_from(self.value(VERSION, link)?).ok()
     }
 
-    /// The answers for the speed of a link and for the common speed of all, in megabytes a second. `None` if they were not asked
-    /// for.
+    /// The answers for the speed of a link and for the common speed of all, in megabytes a second. `None` if they were not
+    /// read.
     pub(in crate::nvml) fn speeds(&self, link: u32) -> Option<[Result<i128, NvmlError>; 2]> {
         let [own, common] = [(NVLINK_SPEED, link), (NVLINK_SPEED_COMMON, 0)]
             .map(|(id, scope)| self.answer(FieldKey { id, scope }).cloned());
         Some([own?, common?])
     }
 
-    /// A counter of a link; `None` if it has to be asked for.
+    /// A counter of a link; `None` if its function must be called.
     pub(in crate::nvml) fn counter(&self, counter: u32, link: u32) -> Option<u64> {
         let FieldKey { id, scope } = counter_key(counter, link)?;
         self.value(id, scope)
     }
 
-    /// Number of links.
     pub(in crate::nvml) fn count(&self) -> Option<u32> {
         u32::try_from(self.value(LINK_COUNT, 0)?).ok()
     }
@@ -113,7 +112,7 @@ impl LinkFields {
         usize::try_from(self.value(SWITCH_LINK_COUNT, 0)?).ok()
     }
 
-    /// Whether the driver knows the states of links, and this GPU has none.
+    /// Whether the driver supports the states of links, and this GPU has no link.
     pub(in crate::nvml) fn says_no_links(&self) -> bool {
         let states = (0..LINKS).map(|scope| self.answer(FieldKey { id: STATE, scope }));
         states.into_iter().all(|state| matches!(state, Some(Err(NvmlError::NOT_SUPPORTED))))

@@ -123,7 +123,7 @@ pub(in crate::nvml) fn ofa_utilization(device: &Device<'_>) -> Result<u32, NvmlE
 #[derive(Clone)]
 pub(in crate::nvml) struct Memory {
     pub(in crate::nvml) total: u64,
-    /// Only the second version of the call tells it apart from `used`.
+    /// Only the second version of the call has it; the first includes it in `used`.
     pub(in crate::nvml) reserved: Option<u64>,
     pub(in crate::nvml) free: u64,
     pub(in crate::nvml) used: u64,
@@ -147,7 +147,7 @@ pub(in crate::nvml) fn memory(device: &Device<'_>) -> Result<Memory, NvmlError> 
     }
 }
 
-/// Where a field's value belongs: which field, and of which link or part of the GPU.
+/// A field, and the link or the part of the GPU that its value belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::nvml) struct FieldKey {
     /// `NVML_FI_…`.
@@ -272,7 +272,7 @@ pub(in crate::nvml) struct FabricInfo {
     pub(in crate::nvml) health_summary: Option<u32>,
 }
 
-/// `nvmlDeviceGetGpuFabricInfoV` in the newest version that the driver knows, else `nvmlDeviceGetGpuFabricInfo`.
+/// `nvmlDeviceGetGpuFabricInfoV` in the newest version that the driver supports, else `nvmlDeviceGetGpuFabricInfo`.
 pub(in crate::nvml) fn fabric_info(device: &Device<'_>) -> Result<FabricInfo, NvmlError> {
     let versions = [version::<sys::nvmlGpuFabricInfo_v3_t>(3), version::<sys::nvmlGpuFabricInfo_v2_t>(2)];
     for (version, has_summary) in versions.into_iter().zip([true, false]) {

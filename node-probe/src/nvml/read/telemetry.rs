@@ -12,7 +12,6 @@ use syringe_core::facts::telemetry::{
 use super::cache::Function;
 use super::device_reader::DeviceReader;
 use super::field_values::FIELD_VALUES;
-use super::identity::Identity;
 use super::{enum_names, field_values, raw, value_ranges};
 use crate::nvml::errors::{Kind, NvmlError};
 
@@ -29,11 +28,6 @@ const POLICIES: &[(PerformancePolicy, &str)] = &[
     (PerformancePolicy::LowUtilization, "low_utilization"),
     (PerformancePolicy::Reliability, "reliability"),
 ];
-
-pub(in crate::nvml) fn entry(gpu: Identity) -> GpuTelemetry {
-    let Identity { index, uuid, pci_address } = gpu;
-    GpuTelemetry { index, uuid, pci_address, ..GpuTelemetry::default() }
-}
 
 pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTelemetry) {
     gpu.performance_state = performance_state(device, reader);

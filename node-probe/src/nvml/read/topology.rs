@@ -1,14 +1,11 @@
 //! The part of the `topology` section from NVML: NVLinks, fabric, peer-to-peer, nearness of GPUs to each other and
 //! to CPUs. NUMA nodes, PCIe paths and NICs come from sysfs.
 
-use std::sync::atomic::Ordering;
-
 use nvml_wrapper::Device;
 use syringe_core::facts::topology::GpuTopology;
 
 use super::cache::Function;
-use super::device_reader::{Calls, DeviceReader};
-use super::identity::Identity;
+use super::device_reader::DeviceReader;
 use super::peer_to_peer::PeerToPeer;
 use super::session::{Gpu, Session};
 use super::{enum_names, fabric, nvlink, raw, value_ranges};
@@ -20,35 +17,43 @@ const CPU_WORDS: usize = 64;
 const P2P: &str = "p2p";
 
 impl Session {
+    /// Reads the topology of one GPU.
+    pub(in crate::nvml) fn topology(&self, gpu: &Gpu) -> Part<GpuTopology> {
+        let part = self.part(gpu, read);
+        if let Some(entry) = part.entry.as_ref().filter(|_| part.complete) {
+            let _ = gpu.topology.set(entry.clone());
+        }
+        part
+    }
+
     /// Reads how a GPU is connected to those with a higher index.
-    pub(in crate::nvml) fn pairs(&self, gpu: &Gpu, calls: Calls<'_>) -> Part<Pairs> {
-        let others = self.gpus.iter().filter(|other| other.index > gpu.index && other.is_listed());
-        self.part(
-            gpu,
-            calls,
-            |_| Pairs::default(),
-            |device, reader, pairs| {
-                let mut peers = PeerToPeer { absent: self.p2p_absent.load(Ordering::Relaxed), ..PeerToPeer::default() };
-                for other in others {
-                    let far = other.device();
-                    pairs.words.push((other.index, connection(gpu, other, device, far, reader)));
-                    if let Some(far) = far {
-                        peers.read_pair([gpu.index, other.index], |capability| {
-                            reader.try_call("nvmlDeviceGetP2PStatus", || raw::p2p_status(device, far, capability))
-                        });
-                    }
+    pub(in crate::nvml) fn pairs(&self, gpu: &Gpu) -> Part<Pairs> {
+        let others = self.gpus.iter().filter(|other| other.identity.index > gpu.identity.index && other.is_open());
+        let mut part = self.part(gpu, |device, reader, pairs: &mut Pairs| {
+            let mut peers = PeerToPeer { absent: self.p2p_absent.get(), ..PeerToPeer::default() };
+            for other in others {
+                let (far, pair) = (other.device(), [gpu.identity.index, other.identity.index]);
+                reader.other = Some(pair[1]);
+                pairs.words.push((pair[1], connection(gpu, other, device, far, reader)));
+                if let Some(far) = far {
+                    peers.read_pair(pair, |capability| {
+                        reader.try_call("nvmlDeviceGetP2PStatus", || raw::p2p_status(device, far, capability))
+                    });
                 }
-                self.p2p_absent.fetch_or(peers.absent, Ordering::Relaxed);
-                if let Some(error) = &peers.failed {
-                    reader.note_failure("nvmlDeviceGetP2PStatus", error, &[P2P]);
-                }
-                (pairs.answered, pairs.lacking, pairs.absent) = (peers.answered, peers.lacking, peers.absent);
-            },
-        )
+            }
+            self.p2p_absent.set(peers.absent);
+            if let Some(error) = &peers.failed {
+                reader.note_failure("nvmlDeviceGetP2PStatus", error, &[P2P]);
+            }
+            (pairs.answered, pairs.lacking, pairs.absent) = (peers.answered, peers.lacking, peers.absent);
+        });
+        // Another process may read the pairs with a GPU that is left out here.
+        part.complete &= usize::try_from(self.count) == Ok(self.gpus.len());
+        part
     }
 }
 
-/// How two GPUs are connected, in the terms of `nvidia-smi topo -m`.
+/// The connection of two GPUs, in the terms of `nvidia-smi topo -m`.
 fn connection(
     gpu: &Gpu,
     other: &Gpu,
@@ -64,11 +69,6 @@ fn connection(
     let level =
         reader.call_ignoring_errors("nvmlDeviceGetTopologyCommonAncestor", || raw::common_ancestor(device, far));
     level.map_or("?", enum_names::topology_level).into()
-}
-
-pub(in crate::nvml) fn entry(gpu: Identity) -> GpuTopology {
-    let Identity { index, uuid, pci_address } = gpu;
-    GpuTopology { index, uuid, pci_address, ..GpuTopology::default() }
 }
 
 pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTopology) {

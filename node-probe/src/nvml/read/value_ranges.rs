@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 /// A share of time or of a limit.
 pub(in crate::nvml) const PERCENT: RangeInclusive<u32> = 0..=100;
-/// Fan speed; the header says that it may exceed 100 %.
+/// Fan speed. According to the header it may exceed 100 %.
 pub(in crate::nvml) const FAN_PERCENT: RangeInclusive<u32> = 0..=255;
 /// Temperatures and their limits.
 pub(in crate::nvml) const CELSIUS: RangeInclusive<i32> = -100..=250;
@@ -13,15 +13,11 @@ pub(in crate::nvml) const CELSIUS: RangeInclusive<i32> = -100..=250;
 pub(in crate::nvml) const DEGREES: RangeInclusive<i32> = -250..=250;
 /// Power; a whole rack of GPUs draws about 130 kW.
 pub(in crate::nvml) const MILLIWATTS: RangeInclusive<u32> = 0..=200_000_000;
-/// Clocks.
 pub(in crate::nvml) const MHZ: RangeInclusive<u32> = 0..=100_000;
-/// PCIe generations.
 pub(in crate::nvml) const PCIE_GENERATION: RangeInclusive<u32> = 0..=16;
-/// PCIe lanes.
 pub(in crate::nvml) const PCIE_LANES: RangeInclusive<u32> = 0..=64;
-/// Performance states.
 pub(in crate::nvml) const PERFORMANCE_STATE: RangeInclusive<u32> = 0..=15;
 /// Counters. All ones is NVML's "not available", and the value of a device that left the bus.
 pub(in crate::nvml) const COUNT: RangeInclusive<u64> = 0..=u64::MAX - 1;
-/// The same for counters of 32 bits.
+/// Counters of 32 bits.
 pub(in crate::nvml) const SMALL_COUNT: RangeInclusive<u32> = 0..=u32::MAX - 1;

@@ -6,7 +6,7 @@ use crate::probe::choose::image_reference::ImageReference;
 use crate::probe::choose::present_image;
 use crate::settings::Settings;
 use kube_read::Failure;
-use kube_read::failure::RejectionReason;
+use kube_read::failure::Cause;
 
 /// Repositories whose images have a shell, best first: with glibc, then those that need the loader of the host. Registry and
 /// path must be equal: anybody who can push elsewhere could otherwise run a shell of their own in a privileged pod.
@@ -52,7 +52,7 @@ pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure
         let what = format!("Choosing a base image on node {}", node.metadata.name.as_deref().unwrap_or_default());
         let why = format!("none of the {} images that the node reports is from a trusted repository", reported.len());
         let next = "Name an image with --base-image that you trust, that is on the node, and that has sh, sleep, and head or tar.";
-        Failure::new(what, why, next).because_of(RejectionReason::Upload)
+        Failure::new(what, why, next).because_of(Cause::Upload)
     })
 }
 

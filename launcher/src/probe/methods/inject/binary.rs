@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::carried::{self, CarriedProgram};
 use crate::settings::Settings;
 use kube_read::Failure;
-use kube_read::failure::RejectionReason;
+use kube_read::failure::Cause;
 
 /// The part of an ELF header that includes its machine.
 const HEAD_BYTES: usize = 20;
@@ -59,7 +59,7 @@ impl ProbeBinary {
 pub(super) fn find(settings: &Settings, architecture: &str) -> Result<ProbeBinary, Failure> {
     let failed = |why: String, next: &str| {
         let what = format!("Finding a node-probe for {architecture} to upload");
-        Err(Failure::new(what, why, next).because_of(RejectionReason::Upload))
+        Err(Failure::new(what, why, next).because_of(Cause::Upload))
     };
     if let Some(path) = &settings.probe_binary {
         return match machine(path) {

@@ -6,6 +6,7 @@ mod archive;
 mod base_image;
 mod binary;
 #[cfg(any(test, fuzzing))]
+#[path = "../../../../../fuzz/checks/archive.rs"]
 pub(in crate::probe) mod fuzzing;
 pub(in crate::probe) mod privileged_images;
 #[cfg(all(test, unix))]
@@ -32,7 +33,7 @@ use crate::probe::result::{CleanUp, Timings};
 use crate::settings::{ProbeMethod, Settings};
 use kube_read::Connection;
 use kube_read::Failure;
-use kube_read::failure::RejectionReason;
+use kube_read::failure::Cause;
 use kube_read::reads::nodes;
 
 /// Runs the probe with the base image's own loader.
@@ -84,7 +85,7 @@ impl ProbeSteps for Inject {
         // Checked before anything is created: the file, and its architecture.
         let binary = binary::find(&context.settings, &architecture)?;
         let archive = self.archives.of(&binary).await?;
-        let pod = upload_pod(context.pod(), &image, &context.settings);
+        let pod = upload_pod(context.pod()?, &image, &context.settings);
         let created = self.created.insert(CreatedPod { pod: PodLifecycle::new(pod), archive });
         created.pod.create(context).await
     }
@@ -153,7 +154,7 @@ fn refused(context: &ProbeContext, output: &ExecOutput) -> Result<(), Failure> {
     let stderr = syringe_core::text::clean(&output.stderr, 300);
     let failed = |why: String, next: &str| {
         let what = format!("Running the uploaded node-probe on node {}", context.request.node);
-        Err(Failure::new(what, why, next).because_of(RejectionReason::Upload))
+        Err(Failure::new(what, why, next).because_of(Cause::Upload))
     };
     if is_exit(output, NOT_EXECUTABLE) {
         return failed(

@@ -16,7 +16,7 @@ use kube_read::client::api_error::{request_failed, timed_out};
 use kube_read::client::api_status::is_not_a_status;
 use kube_read::client::connection::Connection;
 use kube_read::client::retry;
-use kube_read::failure::{RejectionReason, kube_reason};
+use kube_read::failure::{Cause, kube_reason};
 
 /// How many images are tried: some have no shell.
 const MAX_IMAGES: usize = 3;
@@ -35,7 +35,7 @@ pub(in crate::probe) async fn find(connection: &Connection, node: &str) -> Resul
         Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_not_a_status(&status) => {
             let why = kube_reason(&kube::Error::Api(status));
             let next = "Your user needs list on pods in all namespaces (deploy/rbac.yaml), or name an image with --base-image.";
-            return Err(Failure::new(what(), why, next).because_of(RejectionReason::Upload));
+            return Err(Failure::new(what(), why, next).because_of(Cause::Upload));
         }
         Some(Err(error)) => return Err(request_failed(connection, what(), &error)),
         None => return Err(timed_out(connection, what())),
@@ -44,7 +44,7 @@ pub(in crate::probe) async fn find(connection: &Connection, node: &str) -> Resul
     if images.is_empty() {
         let why = "no container runs privileged there, so that no image of the node is known to be trusted";
         let next = "Name an image with --base-image that you trust, that is on the node, and that has sh, sleep, and head or tar.";
-        return Err(Failure::new(what(), why, next).because_of(RejectionReason::Upload));
+        return Err(Failure::new(what(), why, next).because_of(Cause::Upload));
     }
     Ok(images)
 }

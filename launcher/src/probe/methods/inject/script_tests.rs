@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::upload::{DIRECTORY, METHODS, UploadMethod, UploadResult, upload_result};
+use super::upload::{DIRECTORY, METHODS, UploadError, UploadMethod, UploadResult, upload_result};
 use super::{Archive, RUN, RUN_WITH_HOST_LOADER};
 use crate::probe::exec::websocket::{ExecEnd, ExecOutput};
 
@@ -142,7 +142,7 @@ fn judged(method: UploadMethod, ran: &Ran, sha256: &str) -> String {
     match upload_result(method, &ran.output, sha256) {
         Ok(UploadResult::Whole) => "whole".into(),
         Ok(UploadResult::Lacking(program)) => format!("lacks {program}"),
-        Ok(UploadResult::Broken(why)) | Err((why, _)) => why,
+        Ok(UploadResult::Broken(why)) | Err(UploadError { why, .. }) => why,
     }
 }
 

@@ -8,13 +8,10 @@ use crate::probe::exec::websocket::{ExecEnd, ExecOutput};
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::result::{ProbeContainer, Timings};
 use kube_read::Failure;
-use kube_read::failure::RejectionReason;
+use kube_read::failure::Cause;
 
 /// Directory of node-probe in the pod.
 pub(super) const DIRECTORY: &str = "/tmp";
-
-/// How the reason begins that no other image would change.
-const DISK_FULL: &str = "the node's disk is full";
 
 /// How the pod writes standard input to a file. The shell keeps standard output open and prints the hash last: containerd
 /// truncates the input of a command whose output closes early.
@@ -38,6 +35,13 @@ pub(super) enum UploadResult {
     Lacking(&'static str),
     /// The file differs.
     Broken(String),
+}
+
+/// Why no other method of upload would help.
+pub(super) struct UploadError {
+    pub(super) why: String,
+    next_step: &'static str,
+    cause: Cause,
 }
 
 impl UploadMethod {
@@ -105,16 +109,14 @@ pub(super) async fn upload(
                     break;
                 }
                 Ok(UploadResult::Broken(why)) => broken = why,
-                Err((why, next)) => {
-                    let is_image = !why.starts_with(DISK_FULL);
-                    let obstacle = is_image.then_some(RejectionReason::Upload);
-                    return failed(why, next).map_err(|failure| Failure { obstacle, ..failure });
+                Err(UploadError { why, next_step, cause }) => {
+                    return failed(why, next_step).map_err(|failure| failure.because_of(cause));
                 }
             }
         }
         if !broken.is_empty() {
             return failed(
-                format!("it arrived damaged, twice: {broken}"),
+                format!("checksum mismatch after two uploads: {broken}"),
                 "A proxy may cut or change the stream: try again, or connect from a place closer to the cluster.",
             );
         }
@@ -123,15 +125,16 @@ pub(super) async fn upload(
         format!("base image {} lacks {}", probe_container.image, lacking.join(" and ")),
         "Name an image that has sh, sleep and head or tar with --base-image.",
     )
-    .map_err(|failure| failure.because_of(RejectionReason::Upload))
+    .map_err(|failure| failure.because_of(Cause::Upload))
 }
 
-/// Reads the result of an upload. An error if no other method would help.
+/// Reads the result of an upload.
 pub(super) fn upload_result(
     method: UploadMethod,
     output: &ExecOutput,
     sha256: &str,
-) -> Result<UploadResult, (String, &'static str)> {
+) -> Result<UploadResult, UploadError> {
+    let not_this_image = |why, next_step| Err(UploadError { why, next_step, cause: Cause::Upload });
     let stderr = clean(&output.stderr, 300);
     let printed = String::from_utf8_lossy(&output.stdout);
     let hash = printed.split_whitespace().next().filter(|word| word.len() == 64);
@@ -145,17 +148,22 @@ pub(super) fn upload_result(
     }
     if stderr.contains("Read-only file system") {
         let next = "Name a base image and a runtime that let a container write to its /tmp, or use --via pod.";
-        return Err((format!("{DIRECTORY} of the base image is read-only: {stderr}"), next));
+        return not_this_image(format!("{DIRECTORY} of the base image is read-only: {stderr}"), next);
     }
     if stderr.contains("No space left") {
-        return Err((format!("{DISK_FULL}: {stderr}"), "Free space on the node's container storage."));
+        // No other image helps.
+        return Err(UploadError {
+            why: format!("the node's disk is full: {stderr}"),
+            next_step: "Free space on the node's container storage.",
+            cause: Cause::Other,
+        });
     }
     if let Some(program) = lacking {
         return Ok(UploadResult::Lacking(program));
     }
     if lacks("sha256sum") {
         let next = "Name a base image that has sha256sum (busybox, debian, ubuntu) with --base-image.";
-        return Err(("the base image has no sha256sum, so the upload cannot be verified".into(), next));
+        return not_this_image("the base image has no sha256sum, so the upload cannot be verified".into(), next);
     }
     let why = match (hash, &output.ended) {
         (Some(hash), _) => format!("its SHA-256 is {hash}, not {sha256}"),
@@ -167,7 +175,7 @@ pub(super) fn upload_result(
 
 #[cfg(test)]
 mod tests {
-    use super::{UploadMethod, UploadResult, upload_result};
+    use super::{UploadError, UploadMethod, UploadResult, upload_result};
     use crate::probe::exec::websocket::{ExecEnd, ExecOutput};
 
     fn judged(stdout: &str, stderr: &str) -> String {
@@ -177,7 +185,7 @@ mod tests {
         match upload_result(UploadMethod::BoundedTar, &output, &sha256) {
             Ok(UploadResult::Whole) => "whole".into(),
             Ok(UploadResult::Lacking(program)) => format!("lacks {program}"),
-            Ok(UploadResult::Broken(why)) | Err((why, _)) => why,
+            Ok(UploadResult::Broken(why)) | Err(UploadError { why, .. }) => why,
         }
     }
 

@@ -8,7 +8,7 @@ use super::NvmlError;
 /// A licensable feature as NVML gives it.
 pub(in crate::nvml) type Feature = sys::nvmlGridLicensableFeature_t;
 
-/// The features; none where the driver knows of no license.
+/// The features; none if the driver has no licensable feature.
 pub(in crate::nvml) fn licensable_features(device: &Device<'_>) -> Result<Vec<Feature>, NvmlError> {
     let expiry = sys::nvmlGridLicenseExpiry_t { year: 0, month: 0, day: 0, hour: 0, min: 0, sec: 0, status: 0 };
     let blank = Feature {

@@ -1,0 +1,117 @@
+//! The answer about many nodes as text for a terminal.
+
+use crate::answer::fleet::FleetAnswer;
+use crate::terminal::page::Page;
+use crate::terminal::style::{Paint, headline, named, paint};
+use crate::terminal::table::{Rows, cell, counted, new_table};
+
+/// The answer as text.
+pub(crate) fn page(answer: &FleetAnswer) -> Page {
+    let mut text = Page::from(format!("{}  {}\n", headline(answer.verdict), answer.summary));
+    for finding in &answer.findings {
+        let severity = named(finding.severity);
+        let nodes = &finding.nodes;
+        text.push_str(&format!(
+            "\n[{severity}] {} ({}), {}: {}\n",
+            finding.title,
+            finding.id,
+            counted(nodes.count, "node"),
+            nodes.names
+        ));
+        text.push_str(&format!("  → {}\n", finding.action_text));
+    }
+    if !answer.outliers.is_empty() {
+        let mut rows = new_table(["differs in", "has", "common", "model", "nodes"]).optional(&["model"]).note("nodes");
+        for one in &answer.outliers {
+            let nodes = format!("{}: {}", one.nodes.count, one.nodes.names);
+            rows.add_row([one.what.to_owned(), one.value.clone(), one.common.clone(), one.model.clone(), nodes]);
+        }
+        text.push_table(rows);
+    }
+    if !answer.nodes.is_empty() {
+        let mut rows = new_table(["node", "verdict", "score", "findings", "differs"]);
+        for one in &answer.nodes {
+            rows.add_row([
+                one.node.clone(),
+                named(one.verdict),
+                cell(one.score),
+                one.findings.join("\n"),
+                one.differs.join("\n"),
+            ]);
+        }
+        text.push_table(rows);
+    }
+    for (heading, list) in [("FAILED", &answer.failed), ("SKIPPED", &answer.skipped)] {
+        for one in list {
+            text.push_str(&format!(
+                "\n{}  {}: {}\n  {}\n",
+                paint(heading, Paint::Unknown),
+                one.nodes.names,
+                one.why,
+                one.next_step
+            ));
+        }
+    }
+    if let Some(names) = &answer.not_reached {
+        text.push_str(&format!(
+            "\n{}  {}: {}\n",
+            paint("NOT REACHED", Paint::Unknown),
+            counted(names.count, "node"),
+            names.names
+        ));
+    }
+    for (omitted, what) in [
+        (answer.findings_omitted, "findings"),
+        (answer.outliers_omitted, "outliers"),
+        (answer.nodes_omitted, "nodes with findings or differences"),
+        (answer.failed_omitted, "reasons of failure"),
+        (answer.skipped_omitted, "reasons for skipping"),
+        (answer.groups_omitted, "models"),
+    ] {
+        if let Some(omitted) = omitted {
+            text.push_str(&format!("… and {omitted} more {what}\n"));
+        }
+    }
+    text.push_table(groups(answer));
+    text.push_str(&foot(answer));
+    text
+}
+
+/// All nodes that were read, by model.
+fn groups(answer: &FleetAnswer) -> Rows {
+    let mut rows = new_table(["model", "nodes", "gpus", "driver", "names"]).optional(&["driver"]).note("names");
+    for group in &answer.groups {
+        let driver = group.common.get("driver_version").cloned();
+        rows.add_row([
+            group.model.clone(),
+            group.nodes.count.to_string(),
+            group.gpus.to_string(),
+            cell(driver),
+            group.nodes.names.clone(),
+        ]);
+    }
+    rows
+}
+
+/// Method of the reads, and objects that are left behind.
+fn foot(answer: &FleetAnswer) -> String {
+    let probes = &answer.probes;
+    let gone =
+        if probes.deleted { "all probe pods deleted" } else { &paint("NOT ALL PROBE PODS DELETED", Paint::Fatal) };
+    let mut text = format!(
+        "\n{} ms, {} at a time, median {} ms a node; {gone}\n",
+        probes.total_ms,
+        counted(probes.concurrency.into(), "node"),
+        probes.median_node_ms
+    );
+    for line in &probes.passed_over {
+        text.push_str(&format!("passed over {line}\n"));
+    }
+    for left in &answer.left_behind {
+        text.push_str(&format!("{left}\n"));
+    }
+    if let Some(omitted) = answer.left_behind_omitted {
+        text.push_str(&format!("… and {omitted} more left behind: gpu-syringe sweep\n"));
+    }
+    text
+}

@@ -1,0 +1,92 @@
+//! The description of a node as text.
+
+use diagnosis::finding::Finding;
+
+use crate::answer::node_description::{GpuRow, NodeDescription};
+use crate::answer::node_page::{foot, stack_line};
+use crate::answer::pod_tables::{pods_table, resources_table};
+use crate::terminal::page::Page;
+use crate::terminal::style::{Paint, headline, named, paint};
+use crate::terminal::table::{Rows, cell, new_table, second};
+use kube_read::objects::node_conditions::Condition;
+use kube_read::reads::events::NodeEvent;
+
+/// The description as text.
+pub(crate) fn page(answer: &NodeDescription) -> Page {
+    let mut text = Page::from(format!("{}  {}\n", headline(answer.summary.overall_health), answer.summary.text));
+    for problem in &answer.kubernetes_problems {
+        text.push_str(&format!("  {problem}\n"));
+    }
+    for Finding { severity, title, scope, .. } in &answer.findings {
+        let gpu = scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
+        text.push_str(&format!("  [{}]{gpu} {title}\n", named(*severity)));
+    }
+    if let Some(omitted) = answer.findings_omitted {
+        text.push_str(&format!("  … and {omitted} more findings: gpu-syringe diagnose\n"));
+    }
+    for unknown in &answer.unknown {
+        text.push_str(&format!("{}  {}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why));
+    }
+    text.push_str(&stack_line(&answer.stack));
+    text.push_table(gpus_table(&answer.gpus));
+    text.push_table(resources_table(&answer.resources));
+    text.push_table(pods_table(&answer.pods));
+    if let Some(omitted) = answer.pods_omitted {
+        text.push_str(&format!("… and {omitted} more pods\n"));
+    }
+    text.push_table(conditions_table(&answer.conditions));
+    text.push_table(events_table(&answer.events));
+    if let Some(omitted) = answer.events_omitted {
+        text.push_str(&format!("… and {omitted} older events\n"));
+    }
+    text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
+    text
+}
+
+fn gpus_table(gpus: &[GpuRow]) -> Rows {
+    let mut rows =
+        new_table(["gpu", "pci address", "status", "score", "°C", "gpu %", "used GiB", "uuid"]).optional(&["uuid"]);
+    for gpu in gpus {
+        rows.add_row([
+            cell(gpu.index),
+            cell(gpu.pci_address.clone()),
+            named(gpu.status),
+            gpu.score.to_string(),
+            cell(gpu.temperature_celsius),
+            cell(gpu.utilization_percent),
+            cell(gpu.memory_used_bytes.map(|bytes| bytes >> 30)),
+            cell(gpu.uuid.clone()),
+        ]);
+    }
+    rows
+}
+
+fn conditions_table(conditions: &[Condition]) -> Rows {
+    let heads = ["condition", "status", "reason", "for", "message"];
+    let mut rows = new_table(heads).optional(&["reason"]).note("message");
+    for one in conditions {
+        let age = one.for_seconds.map(|seconds| match seconds {
+            ..120 => format!("{seconds} s"),
+            120..7200 => format!("{} min", seconds / 60),
+            7200..172_800 => format!("{} h", seconds / 3600),
+            _ => format!("{} d", seconds / 86_400),
+        });
+        rows.add_row([
+            one.name.clone(),
+            one.status.clone(),
+            cell(one.reason.clone()),
+            cell(age),
+            one.message.clone().unwrap_or_default(),
+        ]);
+    }
+    rows
+}
+
+fn events_table(events: &[NodeEvent]) -> Rows {
+    let mut rows = new_table(["last (UTC)", "times", "event", "message"]).note("message");
+    for event in events {
+        let last = cell(event.last.map(second));
+        rows.add_row([last, event.count.to_string(), event.reason.clone(), event.message.clone()]);
+    }
+    rows
+}

@@ -1,0 +1,176 @@
+//! Answers about one node as text: findings first, then how the node was read.
+
+use diagnosis::finding::{Finding, Plan};
+use diagnosis::stack_stage::{StackStage, StageState};
+use syringe_core::facts::LostGpu;
+use syringe_core::nvml_codes;
+
+use crate::answer::node::NodeAnswer;
+use crate::node_reading::probe_summary::ProbeSummary;
+use crate::terminal::page::Page;
+use crate::terminal::style::{Paint, headline, named, paint};
+use crate::terminal::table::{Rows, cell, counted, pci_cell, second};
+use crate::variant_name::variant_name;
+
+/// The stages from the PCI bus to the scheduler in one line, if one of them is broken.
+pub(crate) fn stack_line(stages: &[StackStage]) -> String {
+    if stages.iter().all(|stage| stage.state != StageState::Broken) {
+        return String::new();
+    }
+    let word = |stage: &StackStage| {
+        let evidence = if stage.state == StageState::Broken { format!(" ({})", stage.evidence) } else { String::new() };
+        format!("{} {}{evidence}", variant_name(stage.stage), variant_name(stage.state))
+    };
+    format!("Stack: {}\n", stages.iter().map(word).collect::<Vec<_>>().join(", "))
+}
+
+/// Adds the table of the GPUs in the order of NVML, and a line for each that does not respond. The first cell of a row is the index
+/// of the GPU, the second its PCI address, and the last one the state of a GPU that does not respond.
+pub(crate) fn push_gpus(page: &mut Page, mut rows: Rows, responding: Vec<(u32, Vec<String>)>, lost: &[LostGpu]) {
+    let mut all: Vec<_> = responding.into_iter().map(|(index, cells)| (Some(index), cells)).collect();
+    for gpu in lost {
+        let state = paint(state_of(gpu), Paint::Fatal);
+        // A GPU may be read in part before it is lost.
+        let listed = all.iter_mut().find(|(index, _)| gpu.index.is_some() && *index == gpu.index);
+        match listed.and_then(|(_, cells)| cells.last_mut()) {
+            Some(last) => *last = state,
+            None => {
+                let mut cells = vec!["-".to_owned(); rows.width()];
+                if let [first, second, .., last] = cells.as_mut_slice() {
+                    (*first, *second, *last) = (cell(gpu.index), address_of(gpu), state);
+                }
+                all.push((gpu.index, cells));
+            }
+        }
+    }
+    all.sort_by_key(|(index, _)| (index.is_none(), *index));
+    all.into_iter().for_each(|(_, cells)| rows.add_row(cells));
+    page.push_table(rows);
+    page.push_str(&lost_lines(lost));
+}
+
+fn state_of(gpu: &LostGpu) -> &'static str {
+    match gpu.code.as_str() {
+        nvml_codes::GPU_LOST => "LOST",
+        "not_in_nvml" => "NOT IN NVML",
+        _ => "NO RESPONSE",
+    }
+}
+
+fn address_of(gpu: &LostGpu) -> String {
+    pci_cell(gpu.pci_address.as_ref())
+}
+
+/// One line for each GPU that does not respond, with its identity for an RMA.
+fn lost_lines(lost: &[LostGpu]) -> String {
+    let line = |gpu: &LostGpu| {
+        let LostGpu { uuid, serial, slot, code, .. } = gpu;
+        let index = gpu.index.map_or_else(|| "GPU".to_owned(), |index| format!("GPU {index}"));
+        let [uuid, serial, slot] = [uuid, serial, slot].map(|known| known.as_deref().unwrap_or("not known"));
+        let address = address_of(gpu);
+        format!(
+            "{}  {index} at {address} ({code}): UUID {uuid}, serial {serial}, slot {slot}\n",
+            paint(state_of(gpu), Paint::Fatal)
+        )
+    };
+    lost.iter().map(line).collect()
+}
+
+/// Verdict, summary and findings: the first part of every answer about a node.
+pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> Page {
+    let NodeAnswer {
+        verdict,
+        summary,
+        findings,
+        findings_omitted,
+        plan,
+        not_checked,
+        unknown,
+        coverage,
+        kubernetes,
+        ..
+    } = answer;
+    let mut text = Page::from(format!("{}  {summary}\n", headline(*verdict)));
+    for finding in findings {
+        text.push_str(&finding_lines(finding));
+    }
+    if let Some(omitted) = findings_omitted {
+        text.push_str(&format!("  … and {omitted} more findings\n"));
+    }
+    for plan in plan {
+        text.push_str(&plan_lines(plan));
+    }
+    for unknown in unknown {
+        let gpu = unknown.gpu.map(|gpu| format!(" of GPU {gpu}")).unwrap_or_default();
+        text.push_str(&format!("\n{}  {}{gpu}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why));
+    }
+    for line in kubernetes.iter().flat_map(|alone| alone.lines()) {
+        text.push_str(&format!("\nKubernetes: {line}\n"));
+    }
+    for log in &coverage.kernel_log {
+        let from = log.from.map_or_else(|| "?".into(), second);
+        let to = log.to.map_or_else(|| "?".into(), second);
+        let lost = if log.lost_records > 0 { format!(", {} records lost", log.lost_records) } else { String::new() };
+        let records = counted(usize::try_from(log.records).unwrap_or(usize::MAX), "line");
+        text.push_str(&format!("\nKernel log covered: {from} to {to} ({records} from {}{lost})\n", log.source));
+    }
+    if !not_checked.is_empty() {
+        text.push_str(&format!("\nNot checked: {}\n", not_checked.join("; ")));
+    }
+    text
+}
+
+fn plan_lines(plan: &Plan) -> String {
+    let Plan { subject, before_plan, steps, .. } = plan;
+    let mut lines = format!("\nPlan for {subject}: {before_plan}\n");
+    for (number, step) in steps.iter().enumerate() {
+        lines.push_str(&format!("  {}. {step}\n", number + 1));
+    }
+    lines
+}
+
+/// Source of the facts, and what is left behind: the last part of every answer about a node.
+pub(crate) fn foot(note: &ProbeSummary) -> String {
+    let ProbeSummary { via, node, source, deleted, left_behind, process_left, note, passed_over, timings_ms, .. } =
+        note;
+    let gone = match (*deleted, *via) {
+        (_, "none") => "probe not created".to_owned(),
+        (true, _) => "probe pod deleted".to_owned(),
+        // Its container has ended or will end. The entry that stays is described below.
+        (false, "ephemeral") => "probe container not deletable".to_owned(),
+        (false, _) => paint("probe pod NOT DELETED", Paint::Fatal),
+    };
+    let source = match source {
+        syringe_core::report::Source::Hardware => "hardware",
+        syringe_core::report::Source::File => "a facts file",
+        syringe_core::report::Source::Api => "the Kubernetes API alone",
+    };
+    let mut text = format!("\n{node} via {via} in {} ms, read from {source}; {gone}\n", timings_ms.total);
+    for line in passed_over {
+        text.push_str(&format!("passed over {line}\n"));
+    }
+    for more in [note, left_behind, process_left].into_iter().flatten() {
+        text.push_str(more);
+        text.push('\n');
+    }
+    text
+}
+
+fn finding_lines(finding: &Finding) -> String {
+    let Finding { id, severity, scope, title, evidence, action, .. } = finding;
+    let severity = named(*severity);
+    let place = match (scope.gpu, &scope.pci) {
+        (Some(gpu), Some(pci)) => format!(" GPU {gpu} ({})", pci.sysfs()),
+        (Some(gpu), None) => format!(" GPU {gpu}"),
+        (None, Some(pci)) => format!(" {}", pci.sysfs()),
+        (None, None) => String::new(),
+    };
+    let mut lines = format!("\n[{severity}]{place} {title}  ({id})\n");
+    for line in evidence {
+        lines.push_str(&format!("    {line}\n"));
+    }
+    if !action.text.is_empty() {
+        lines.push_str(&format!("  → {}\n", action.text));
+    }
+    lines
+}

@@ -1,0 +1,189 @@
+//! The shape of an answer, from the JSON Schema of its type: its fields, its maps, and whose text each string is.
+//!
+//! A string is text of others: a node, a tenant or a user of the cluster wrote it, or it quotes such a text. It is our own
+//! text only where the type says so: an enum, a time, a PCI address, or a field with the mark `x-text`. A new field is thus
+//! text of others until its type says otherwise.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value};
+
+/// The mark of a field in the schema of its type, and its values.
+const MARK: &str = "x-text";
+const OWN: &str = "own";
+const WHOLE: &str = "whole";
+
+/// Whose text a string is. A string that one of two types allows has the greater of both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Text {
+    /// Text of the launcher. It stays as it is.
+    Own,
+    /// Text of others that is never shortened.
+    Whole,
+    /// Text of others.
+    #[default]
+    Others,
+}
+
+/// The shape of a value.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AnswerShape {
+    /// Whose text a string here is, or the keys of a map. `None`: the schema allows no string.
+    text: Option<Text>,
+    fields: BTreeMap<String, AnswerShape>,
+    /// The values of a list or of a map.
+    entry: Option<Box<AnswerShape>>,
+    is_map: bool,
+}
+
+/// The shape of a value of which the schema says nothing.
+static UNKNOWN: AnswerShape = AnswerShape { text: None, fields: BTreeMap::new(), entry: None, is_map: false };
+
+impl AnswerShape {
+    /// The shape of a type with this schema.
+    pub(crate) fn from_schema(schema: &Value) -> Self {
+        let none = Map::new();
+        let mut shape = Self::default();
+        shape.add(schema, schema["$defs"].as_object().unwrap_or(&none), None);
+        shape
+    }
+
+    /// Adds what a schema allows.
+    fn add(&mut self, schema: &Value, definitions: &Map<String, Value>, mark: Option<Text>) {
+        let mark = match schema[MARK].as_str() {
+            Some(OWN) => Some(Text::Own),
+            Some(WHOLE) => Some(Text::Whole),
+            _ => mark,
+        };
+        let schema = resolve(schema, definitions);
+        for one in alternatives(schema).into_iter().flatten() {
+            self.add(one, definitions, mark);
+        }
+        if is_type(schema, "string") || schema.get("const").is_some() {
+            let is_ours = schema.get("enum").is_some()
+                || schema.get("const").is_some()
+                || matches!(schema["format"].as_str(), Some("date-time" | "pci-address"));
+            let text = if is_ours { Text::Own } else { mark.unwrap_or_default() };
+            self.text = self.text.max(Some(text));
+        }
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            self.fields.entry(name.clone()).or_default().add(field, definitions, None);
+        }
+        if let Some(entry) = schema.get("items") {
+            self.entry.get_or_insert_default().add(entry, definitions, mark);
+        }
+        if let Some(entry @ (Value::Object(_) | Value::Bool(true))) = schema.get("additionalProperties") {
+            self.is_map = true;
+            self.text = self.text.max(Some(mark.unwrap_or_default()));
+            self.entry.get_or_insert_default().add(entry, definitions, mark);
+        }
+    }
+
+    /// Whose text a string here is, or the keys of a map.
+    pub(crate) fn text(&self) -> Text {
+        self.text.unwrap_or_default()
+    }
+
+    /// Whether the keys are data, so that entries may be left out, unlike fields of a struct.
+    pub(crate) fn is_map(&self) -> bool {
+        self.is_map
+    }
+
+    /// The shape of a field. `None`: the schema does not name the field, so its name is data.
+    pub(crate) fn field(&self, name: &str) -> Option<&Self> {
+        self.fields.get(name)
+    }
+
+    /// The shape of a field, or of a value of a map.
+    pub(crate) fn field_or_entry(&self, name: &str) -> &Self {
+        self.field(name).unwrap_or_else(|| self.entry())
+    }
+
+    pub(crate) fn is_list(&self) -> bool {
+        self.entry.is_some() && !self.is_map
+    }
+
+    /// The shape of the values of a list or map.
+    pub(crate) fn entry(&self) -> &Self {
+        self.entry.as_deref().unwrap_or(&UNKNOWN)
+    }
+}
+
+/// The schema of a serialized value.
+pub(crate) fn schema_of<T: JsonSchema>() -> Value {
+    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>().into()
+}
+
+pub(crate) fn alternatives(schema: &Value) -> Option<&Vec<Value>> {
+    ["anyOf", "oneOf"].iter().find_map(|word| schema[word].as_array())
+}
+
+pub(crate) fn resolve<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> &'a Value {
+    let name = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+    name.and_then(|name| definitions.get(name)).unwrap_or(schema)
+}
+
+fn is_type(schema: &Value, wanted: &str) -> bool {
+    match &schema["type"] {
+        Value::Array(several) => several.iter().any(|one| one == wanted),
+        one => one == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::settings::Mode;
+    use crate::tools::registry;
+
+    /// Adds the fields with texts or keys of ours, as `parent.field`.
+    fn add_own(shape: &AnswerShape, parent: &str, name: &str, own: &mut BTreeSet<String>) {
+        if shape.text == Some(Text::Own) {
+            own.insert(format!("{parent}.{name}").trim_start_matches('.').to_owned());
+        }
+        shape.fields.iter().for_each(|(field, inner)| add_own(inner, name, field, own));
+        shape.entry.iter().for_each(|entry| add_own(entry, parent, name, own));
+    }
+
+    fn own_fields(schema: &Value) -> BTreeSet<String> {
+        let mut own = BTreeSet::new();
+        add_own(&AnswerShape::from_schema(schema), "", "", &mut own);
+        own
+    }
+
+    fn joined(names: &BTreeSet<String>) -> String {
+        names.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    const OF_A_TYPE: &str = "action.code action.outcome affected_gpus.pci_address affected_gpus.status cause certainty containers.role \
+             events.first events.kind events.last events.pci_address findings.action findings.class findings.severity \
+             gpus.pci_address gpus.recovery_action gpus.status health.status kernel_log.from kernel_log.to \
+             lost.pci_address nics.pci_address node_findings.class node_findings.severity nodes.verdict \
+             now.recovery_action nvlinks.remote_pci_address pcie_path.pci_address plan.action plan.pci_address \
+             probe.source probe.taken_at process.started_at resources.unit scope.files scope.gpus scope.pci \
+             scope.processes sections_read.status since stack.stage stack.state status summary.overall_health taken_at \
+             timeline.time topology.nvswitches verdict";
+    const MARKED: &str = "deductions.finding detail_omitted devices.source findings.id findings.reference findings.title judged \
+             judged_in_part judged_only node_findings.id node_findings.reference node_findings.title \
+             not_judged outcome outliers.what plan.findings probe.via sections_read.section terminal_command token \
+             unknown.section verdicts";
+
+    /// Each mark is a promise that no text of a node, a tenant or an API object gets into the field.
+    #[test]
+    fn only_these_fields_of_all_answers_hold_our_own_text() {
+        let (mut by_type, mut by_mark) = (BTreeSet::new(), BTreeSet::new());
+        for tool in registry::all(Mode::Operator) {
+            let schema = (tool.answer_schema)();
+            let without_marks = schema.to_string().replace(MARK, "x-other");
+            let of_type = own_fields(&serde_json::from_str(&without_marks).expect("a schema"));
+            by_mark.extend(own_fields(&schema).difference(&of_type).cloned());
+            by_type.extend(of_type);
+        }
+        assert_eq!(joined(&by_type), OF_A_TYPE, "enums, times and PCI addresses");
+        assert_eq!(joined(&by_mark), MARKED, "fields with a mark");
+    }
+}

@@ -1,0 +1,117 @@
+//! The outcome of an answer, and the exit status of a command.
+
+use clap::ValueEnum;
+use diagnosis::finding::Verdict;
+use syringe_core::classification::Severity;
+
+/// The result of an answer in the terms of the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was found, or the answer has no verdict.
+    NothingFound,
+    /// The worst finding.
+    Found(Severity),
+    /// Not enough could be read for a verdict.
+    Unknown,
+    /// An action was refused, declined or failed. The answer says why.
+    NotDone,
+}
+
+/// Outcome and names of an answer, for a command.
+pub trait CommandAnswer {
+    /// The outcome, which becomes the exit status.
+    fn outcome(&self) -> Outcome;
+
+    /// The names of the objects, as kubectl prints them: `node/gpu-1`.
+    fn names(&self) -> Vec<String>;
+}
+
+/// The lowest severity for which a command exits with status 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// Warnings and worse
+    Warning,
+    /// Critical and fatal findings
+    #[default]
+    Critical,
+    /// Fatal findings only
+    Fatal,
+    /// No finding: every answer has the exit status 0
+    Never,
+}
+
+impl Outcome {
+    /// The outcome of a diagnosis.
+    pub fn of_verdict(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Healthy | Verdict::NoFaultFound => Self::NothingFound,
+            Verdict::Unknown => Self::Unknown,
+            Verdict::Warning => Self::Found(Severity::Warning),
+            Verdict::Critical => Self::Found(Severity::Critical),
+            Verdict::Fatal => Self::Found(Severity::Fatal),
+        }
+    }
+
+    /// The outcome of an answer that is incomplete: without a critical finding, it is unknown.
+    #[must_use]
+    pub fn of_incomplete(self) -> Self {
+        match self {
+            Self::NothingFound | Self::Found(Severity::Info | Severity::Warning) => Self::Unknown,
+            certain => certain,
+        }
+    }
+
+    /// The exit status of a command with this outcome.
+    pub fn exit_status(self, fail_on: FailOn) -> u8 {
+        let least = match fail_on {
+            FailOn::Warning => Severity::Warning,
+            FailOn::Critical => Severity::Critical,
+            FailOn::Fatal => Severity::Fatal,
+            FailOn::Never if self == Self::NotDone => return FOUND,
+            FailOn::Never => return NOTHING_FOUND,
+        };
+        match self {
+            Self::NothingFound => NOTHING_FOUND,
+            Self::Found(severity) if severity < least => NOTHING_FOUND,
+            Self::Found(_) | Self::NotDone => FOUND,
+            Self::Unknown => NOT_KNOWN,
+        }
+    }
+}
+
+/// Exit status: nothing was found, or nothing at or above `--fail-on`.
+pub(crate) const NOTHING_FOUND: u8 = 0;
+/// Exit status: a finding at or above `--fail-on`, or an action that was not done.
+pub(crate) const FOUND: u8 = 1;
+/// Exit status: the arguments or the settings are not valid.
+pub(crate) const USAGE: u8 = 2;
+/// Exit status: the command failed, or not enough could be read for a verdict.
+pub(crate) const NOT_KNOWN: u8 = 3;
+/// Exit status: interrupted, 128 plus SIGINT as of a shell.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_status_is_a_contract() {
+        let statuses = |outcome: Outcome| {
+            [FailOn::Warning, FailOn::Critical, FailOn::Fatal, FailOn::Never].map(|least| outcome.exit_status(least))
+        };
+        assert_eq!(statuses(Outcome::of_verdict(Verdict::Healthy)), [0; 4]);
+        assert_eq!(statuses(Outcome::of_verdict(Verdict::NoFaultFound)), [0; 4]);
+        assert_eq!(statuses(Outcome::of_verdict(Verdict::Warning)), [1, 0, 0, 0]);
+        assert_eq!(statuses(Outcome::of_verdict(Verdict::Critical)), [1, 1, 0, 0]);
+        assert_eq!(statuses(Outcome::of_verdict(Verdict::Fatal)), [1, 1, 1, 0]);
+        assert_eq!(statuses(Outcome::of_verdict(Verdict::Unknown)), [3, 3, 3, 0]);
+        assert_eq!(statuses(Outcome::NotDone), [1; 4], "a script must not take it for done");
+    }
+
+    #[test]
+    fn a_part_that_was_not_read_is_not_healthy() {
+        assert_eq!(Outcome::NothingFound.of_incomplete(), Outcome::Unknown);
+        assert_eq!(Outcome::Found(Severity::Warning).of_incomplete(), Outcome::Unknown);
+        assert_eq!(Outcome::Found(Severity::Critical).of_incomplete(), Outcome::Found(Severity::Critical));
+    }
+}

@@ -1,0 +1,159 @@
+//! Checks of the connection, the permissions and the clock.
+
+use jiff::SignedDuration;
+
+use super::check::Check;
+use super::fix::Fixes;
+use super::observe::{ExecAnswer, Observed, Seen};
+use crate::settings::{ProbeMethod, Settings};
+use crate::setup::permissions::{GrantedBy, Permission};
+use kube_read::Connection;
+use kube_read::Failure;
+use kube_read::client::api_status::is_page_of_proxy;
+use kube_read::failure::kube_reason;
+
+/// Clocks that differ by more make ages and times of logs wrong.
+const MAX_SKEW: SignedDuration = SignedDuration::from_secs(30);
+/// The oldest version with the admission policy.
+const POLICY_MINOR: u32 = 30;
+
+/// A kubeconfig, context or credential that does not work.
+pub(super) fn no_connection(failure: &Failure) -> Check {
+    let Failure { what, why, next_step, .. } = failure;
+    let evidence = format!("{what}: {why}");
+    if what.starts_with("Signing in") {
+        return Check::failure("credentials", evidence, Fixes::run("kubectl get nodes", next_step.clone()));
+    }
+    Check::failure("kubeconfig", evidence, Fixes::run("kubectl config get-contexts", next_step.clone()))
+}
+
+/// The kubeconfig works.
+pub(super) fn connected(connection: &Connection) -> Check {
+    let Connection { context, server, user, .. } = connection;
+    let user = user.as_ref().map(|user| format!(", user {user}")).unwrap_or_default();
+    Check::ok("kubeconfig", format!("context {context}, {server}{user}"))
+}
+
+/// The API server did not return its version.
+pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) -> Check {
+    let Connection { server, .. } = connection;
+    let reach = || {
+        let note = "check the address, VPN, proxy and firewall between here and the API server";
+        Fixes::run(format!("curl -vk {}/version", connection.address()), note)
+    };
+    match error {
+        Some(kube::Error::Api(status)) if status.code == 401 => Check::failure(
+            "credentials",
+            format!("{server} rejects the credentials of this context (HTTP 401)"),
+            Fixes::run("kubectl get nodes", "sign in again; if kubectl works, compare the contexts"),
+        ),
+        Some(error @ kube::Error::Api(status)) if is_page_of_proxy(status) => Check::failure(
+            "server",
+            format!("{server}: {}; this is not an answer of the API server", kube_reason(error)),
+            reach(),
+        ),
+        Some(error) => Check::failure("server", format!("{server}: {}", kube_reason(error)), reach()),
+        None => Check::failure("server", format!("{server} did not answer in time"), reach()),
+    }
+}
+
+/// The version of the API server.
+pub(super) fn version(version: &str, fixes: &Fixes<'_>) -> Check {
+    let minor = version.trim_start_matches('v').split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
+    match minor {
+        Some(minor) if version.starts_with("v1.") && minor < POLICY_MINOR => Check::warning(
+            "server-version",
+            format!("Kubernetes {version}: the admission policy needs 1.30 or later"),
+            fixes.setup("--profile trial", "without the policy, whoever may create pods there has root on the nodes"),
+        ),
+        _ => Check::ok("server-version", format!("Kubernetes {version}")),
+    }
+}
+
+/// The clock of this machine.
+pub(super) fn clock(observed: &Observed) -> Check {
+    let Some(ahead) = observed.ahead else { return Check::undecided("clock", "the API server sent no Date") };
+    let seconds = ahead.as_secs();
+    if ahead.abs() <= MAX_SKEW {
+        return Check::ok("clock", format!("within {} s of the API server", seconds.abs() + 1));
+    }
+    let direction = if seconds > 0 { "ahead of" } else { "behind" };
+    let note = "on the machine whose clock is wrong; until then, ages and times in answers are wrong";
+    Check::warning(
+        "clock",
+        format!("this machine is {} s {direction} the API server", seconds.abs()),
+        Fixes::run("sudo timedatectl set-ntp true", note),
+    )
+}
+
+/// The id of the check of a permission.
+pub(super) fn permission_id(permission: &Permission) -> String {
+    let Permission { grant, resource, verb } = permission;
+    let place = match grant.by {
+        GrantedBy::Reader | GrantedBy::Operator => "probe",
+        GrantedBy::ClusterRead => "cluster",
+        GrantedBy::Ephemeral => "ephemeral",
+    };
+    format!("permission-{place}-{verb}-{}", resource.replace('/', "-"))
+}
+
+/// One check for each permission.
+pub(super) fn permissions(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Vec<Check> {
+    let you = observed.user.as_deref().unwrap_or("you");
+    let check = |(permission, answer): &(Permission, Seen<bool>)| {
+        let Permission { grant, resource, verb } = permission;
+        let id = permission_id(permission);
+        let place = match grant.by {
+            GrantedBy::Reader | GrantedBy::Operator => format!("in namespace {}", settings.probe_namespace),
+            GrantedBy::ClusterRead | GrantedBy::Ephemeral => "in the whole cluster".to_owned(),
+        };
+        let what = format!("{verb} {resource} {place}");
+        match answer {
+            Seen::Found(true) => Check::ok(id, what),
+            Seen::Found(false) => {
+                let needs_no_pod = settings.via == ProbeMethod::None && grant.by == GrantedBy::Reader;
+                Check::problem(
+                    !grant.optional && !needs_no_pod,
+                    id,
+                    format!("{you} may not {what}; without it: {}", grant.without),
+                    fixes.grant(grant.by == GrantedBy::Operator),
+                )
+            }
+            Seen::Absent | Seen::Forbidden => Check::undecided(id, format!("{what}: the API server does not answer")),
+            Seen::Unknown(why) => Check::undecided(id, format!("{what}: {why}")),
+        }
+    };
+    observed.permissions.iter().map(check).collect()
+}
+
+/// The user lacks a permission.
+pub(super) fn is_denied(observed: &Observed, id: &str) -> bool {
+    observed
+        .permissions
+        .iter()
+        .any(|(permission, answer)| matches!(answer, Seen::Found(false)) && permission_id(permission) == id)
+}
+
+/// An exec must reach the API server.
+pub(super) fn exec(observed: &Observed, settings: &Settings) -> Check {
+    let id = "exec-websocket";
+    match &observed.exec {
+        ExecAnswer::Server => Check::ok(id, "the API server answers an exec"),
+        ExecAnswer::Forbidden => Check::skipped(id, "you may not exec in this namespace: see the permissions"),
+        ExecAnswer::Unknown(why) => Check::undecided(id, why),
+        ExecAnswer::NotServer(why) => Check::problem(
+            match settings.via {
+                ProbeMethod::Logs | ProbeMethod::None => false,
+                // Then it reads the log of the pod.
+                ProbeMethod::Auto => !settings.names_image(),
+                ProbeMethod::Pod | ProbeMethod::Inject | ProbeMethod::Ephemeral => true,
+            },
+            id,
+            format!("something between here and the API server refuses websockets: {why}"),
+            Fixes::run(
+                "gpu-syringe --via logs diagnose NODE",
+                "reads the answer from the log of the pod; or allow websockets in the proxy, or connect to the API server directly",
+            ),
+        ),
+    }
+}

@@ -1,0 +1,326 @@
+//! Checks of the namespace of the probes: Pod Security, quota, policy, and the dry runs of the pods.
+
+use kube::ResourceExt;
+use kube::core::DynamicObject;
+
+use super::access_checks::is_denied;
+use super::check::{Check, Fix};
+use super::fix::Fixes;
+use super::observe::{DryRun, Observed, Seen};
+use crate::probe;
+use crate::settings::{ProbeMethod, Settings};
+use crate::setup::apply::{NO_PARAMS, PolicyState};
+use crate::setup::manifests::pinned_image;
+
+/// Label of the Pod Security level.
+const LEVEL: &str = "pod-security.kubernetes.io/enforce";
+/// The check of the permission to create pods.
+const MAY_CREATE: &str = "permission-probe-create-pods";
+
+/// Cause of the rejection of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Namespace,
+    PodSecurity,
+    Quota,
+    Permission,
+    /// Our policy, because of the image or another value of its parameter.
+    Parameter,
+    /// Our policy, which admits no shell.
+    Policy,
+    Other,
+}
+
+impl Cause {
+    fn of(via: ProbeMethod, reason: &str, code: u16) -> Self {
+        let has = |phrase: &str| reason.contains(phrase);
+        // No value of the parameter admits a shell of another image.
+        let is_of_parameter = via != ProbeMethod::Inject && is_of_parameter(reason);
+        match () {
+            () if code == 404 && has("namespaces") || has("being terminated") => Self::Namespace,
+            () if has("violates PodSecurity") => Self::PodSecurity,
+            () if has("exceeded quota") || has("failed quota") => Self::Quota,
+            () if has("cannot create resource") => Self::Permission,
+            () if has("ValidatingAdmissionPolicy 'gpu-syringe-") && is_of_parameter => Self::Parameter,
+            () if has("ValidatingAdmissionPolicy 'gpu-syringe-") => Self::Policy,
+            () => Self::Other,
+        }
+    }
+
+    /// The id of the check that reports the cause.
+    fn id(self) -> Option<&'static str> {
+        match self {
+            Self::Namespace => Some("namespace"),
+            Self::PodSecurity => Some("pod-security"),
+            Self::Quota => Some("quota"),
+            Self::Permission => Some(MAY_CREATE),
+            Self::Parameter => Some("policy-parameter"),
+            Self::Policy | Self::Other => None,
+        }
+    }
+}
+
+/// Another value in the ConfigMap would admit the pod.
+fn is_of_parameter(reason: &str) -> bool {
+    reason.contains("ConfigMap gpu-syringe-policy") || reason.contains(NO_PARAMS)
+}
+
+/// The rejections of the pods that this launcher could create.
+struct Rejections<'a>(Vec<(Cause, &'a str)>);
+
+impl<'a> Rejections<'a> {
+    fn of(observed: &'a Observed) -> Self {
+        let rejected = observed.dry_runs.iter().filter_map(|(via, answer)| match answer {
+            DryRun::Rejected(reason, code) => Some((Cause::of(*via, reason, *code), reason.as_str())),
+            _ => None,
+        });
+        Self(rejected.collect())
+    }
+
+    fn by(&self, cause: Cause) -> Option<&'a str> {
+        self.0.iter().find(|(found, _)| *found == cause).map(|(_, reason)| *reason)
+    }
+}
+
+/// All checks of this file.
+pub(super) fn checks(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Vec<Check> {
+    let rejections = Rejections::of(observed);
+    let mut checks = vec![
+        namespace(observed, &rejections, fixes),
+        pod_security(observed, &rejections, fixes),
+        quota(observed, &rejections, fixes),
+        policy(observed, fixes),
+        parameter(observed, &rejections, settings, fixes),
+    ];
+    if let Some(missing) = missing_namespace(observed, &rejections) {
+        for check in &mut checks[1..] {
+            *check = Check::skipped(check.id.clone(), missing);
+        }
+    }
+    checks.extend(dry_runs(observed, settings, fixes));
+    checks
+}
+
+fn missing_namespace(observed: &Observed, rejections: &Rejections<'_>) -> Option<&'static str> {
+    let is_missing = matches!(observed.namespace, Seen::Absent) || rejections.by(Cause::Namespace).is_some();
+    is_missing.then_some("there is no namespace: see namespace")
+}
+
+fn namespace(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) -> Check {
+    let (id, name) = ("namespace", fixes.namespace());
+    if let Seen::Found(found) = &observed.namespace
+        && found.metadata.deletion_timestamp.is_some()
+    {
+        let command =
+            format!("kubectl wait --for=delete namespace/{name} --timeout=120s && {} setup --apply", fixes.program());
+        return Check::failure(
+            id,
+            format!("namespace {name} is being deleted"),
+            Fixes::run(command, "then it is made again"),
+        );
+    }
+    if matches!(observed.namespace, Seen::Absent) || rejections.by(Cause::Namespace).is_some() {
+        let fix = fixes.setup(
+            "",
+            "it makes the namespace, the permissions and a quota (trial; recommended: --profile hardened with --image)",
+        );
+        return Check::failure(id, format!("there is no namespace {name}"), fix);
+    }
+    match &observed.namespace {
+        Seen::Found(_) => Check::ok(id, name),
+        Seen::Unknown(why) => Check::undecided(id, why),
+        // Readers may not read it; an answer to a pod in it shows that it exists.
+        Seen::Absent | Seen::Forbidden if observed.dry_runs.iter().any(|(via, run)| shows_namespace(*via, run)) => {
+            Check::ok(id, format!("{name} (you may not read it; the API server admits pods to it)"))
+        }
+        Seen::Absent | Seen::Forbidden => Check::skipped(id, "you may not read it: see the permissions"),
+    }
+}
+
+/// The answer comes from admission, after authorization, so the namespace exists.
+fn shows_namespace(via: ProbeMethod, run: &DryRun) -> bool {
+    match run {
+        DryRun::Admitted => true,
+        DryRun::Rejected(reason, code) => {
+            !matches!(Cause::of(via, reason, *code), Cause::Namespace | Cause::Permission)
+        }
+        DryRun::Unknown(_) => false,
+    }
+}
+
+fn pod_security(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) -> Check {
+    let id = "pod-security";
+    if let Some(reason) = rejections.by(Cause::PodSecurity) {
+        return Check::failure(id, reason, fixes.label());
+    }
+    let level = observed.namespace.found().map(|found| found.labels().get(LEVEL).map(String::as_str));
+    if !observed.dry_runs.iter().any(|(via, run)| shows_namespace(*via, run)) {
+        return Check::skipped(id, "no pod could be tried: see the permissions and the dry runs");
+    }
+    match level {
+        Some(Some(level)) => Check::ok(id, format!("label {LEVEL}={level}")),
+        Some(None) => Check::ok(id, "no label; the cluster admits the pod"),
+        None => Check::ok(id, "the cluster admits the pod"),
+    }
+}
+
+fn quota(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) -> Check {
+    let (id, name) = ("quota", fixes.namespace());
+    if let Some(reason) = rejections.by(Cause::Quota) {
+        let command = format!("kubectl --namespace {name} describe quota");
+        return Check::failure(
+            id,
+            reason,
+            Fixes::run(command, "delete pods that are left (gpu-syringe sweep), or raise it"),
+        );
+    }
+    match &observed.quota {
+        Seen::Found(quota) => {
+            let of = |field: &str| quota.data["status"][field]["pods"].as_str().map(str::to_owned);
+            let hard = quota.data["spec"]["hard"]["pods"].as_str().map(str::to_owned);
+            let used = of("used").unwrap_or_else(|| "?".to_owned());
+            Check::ok(id, format!("{used} of {} pods", hard.unwrap_or_else(|| "?".to_owned())))
+        }
+        Seen::Absent => Check::warning(
+            id,
+            "no ResourceQuota limits the number of pods",
+            fixes.setup("", "a faulty launcher can then make at most 64 pods"),
+        ),
+        Seen::Forbidden => Check::skipped(id, "you may not read it, and need not"),
+        Seen::Unknown(why) => Check::skipped(id, why),
+    }
+}
+
+/// The policy must limit the pods of the namespace.
+fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
+    let id = "policy";
+    let state = match (&observed.policy, &observed.binding) {
+        (Seen::Found(_), Seen::Found(_)) => Some(true),
+        (Seen::Absent, _) | (_, Seen::Absent) => Some(false),
+        _ => None,
+    };
+    let half = matches!(
+        (&observed.policy, &observed.binding),
+        (Seen::Found(_), Seen::Absent) | (Seen::Absent, Seen::Found(_))
+    );
+    match &observed.other_pod {
+        Some(PolicyState::InEffect | PolicyState::WithoutParameter) if !observed.missing_policies.is_empty() => {
+            let missing = observed.missing_policies.join(", ");
+            let evidence = format!(
+                "the policy rejects a pod that is no probe, but a part of it is missing, which limits what runs in a probe: {missing}"
+            );
+            Check::failure(id, evidence, fixes.harden())
+        }
+        Some(PolicyState::InEffect | PolicyState::WithoutParameter) => {
+            Check::ok(id, "the policy rejects a pod that is no probe")
+        }
+        Some(PolicyState::NotInEffect(answer)) if answer == crate::setup::apply::ADMITTED => {
+            let evidence = format!(
+                "namespace {} admits every pod: whoever may create pods there has root on every node of the cluster",
+                fixes.namespace()
+            );
+            if half || state == Some(true) {
+                let why = if half { "it is partially installed" } else { "it is installed, but has no effect" };
+                return Check::failure(id, format!("{evidence}; {why}"), fixes.harden());
+            }
+            Check::warning(id, format!("{evidence} (trial profile)"), fixes.harden())
+        }
+        Some(PolicyState::NotInEffect(_)) if is_denied(observed, MAY_CREATE) => {
+            Check::skipped(id, "you may not create pods: see the permissions")
+        }
+        Some(PolicyState::NotInEffect(answer)) => {
+            Check::skipped(id, format!("another rejection comes first: {answer}"))
+        }
+        None => Check::undecided(id, "no answer in time"),
+    }
+}
+
+/// The parameter of the policy must match the settings of this launcher.
+fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settings, fixes: &Fixes<'_>) -> Check {
+    let id = "policy-parameter";
+    let image = observed.parameter.found().and_then(|found| found.data["data"]["image"].as_str());
+    if let Some(reason) = rejections.by(Cause::Parameter) {
+        // It names this image, and the API server decides by an older one.
+        let is_old = reason.contains("data.image") && image == Some(settings.probe_image().as_str());
+        if is_old || reason.contains(NO_PARAMS) {
+            let evidence = match &observed.parameter {
+                Seen::Found(_) => format!("{reason}; the ConfigMap is right, but the API server does not see it"),
+                _ => reason.to_owned(),
+            };
+            return Check::failure(id, evidence, without_parameter(&observed.parameter, fixes));
+        }
+        return Check::failure(id, reason, parameter_fix(image, settings, fixes));
+    }
+    match (&observed.other_pod, image) {
+        (Some(PolicyState::InEffect), Some(image)) => Check::ok(id, format!("admits {image}")),
+        (Some(PolicyState::InEffect), None) => Check::ok(id, "admits the image of this launcher"),
+        _ => Check::skipped(id, "no policy is in effect"),
+    }
+}
+
+/// The ConfigMap does not exist, or the API server does not see it: one whose last policy with a ConfigMap was removed sees no
+/// ConfigMap any more until it is restarted (kubernetes/kubernetes#130887).
+fn without_parameter(parameter: &Seen<DynamicObject>, fixes: &Fixes<'_>) -> Fix {
+    const BLIND: &str = "an API server that had a policy with a ConfigMap and lost it sees no ConfigMap until kube-apiserver is \
+                         restarted (kubernetes/kubernetes#130887)";
+    match parameter {
+        Seen::Found(_) => Fixes::run(
+            "sudo crictl stop --timeout 30 $(sudo crictl ps --quiet --name kube-apiserver)",
+            format!(
+                "on each control plane node, whose kubelet starts it again: {BLIND}; until then no probe is admitted"
+            ),
+        ),
+        Seen::Absent => fixes.harden(),
+        Seen::Forbidden | Seen::Unknown(_) => {
+            let Fix { command, note } = fixes.harden();
+            Fix { command, note: format!("{note}. If ConfigMap gpu-syringe-policy already exists: {BLIND}") }
+        }
+    }
+}
+
+/// The launcher takes the image of the policy, or the policy that of the launcher.
+fn parameter_fix(image: Option<&str>, settings: &Settings, fixes: &Fixes<'_>) -> Fix {
+    match image.filter(|image| image.contains("@sha256:")) {
+        Some(image) if pinned_image(settings).is_none() => Fixes::run(
+            format!("export GPU_SYRINGE_IMAGE={}", crate::consent::shell_quoted(image)),
+            "the image that the policy admits; or set image in the settings file",
+        ),
+        _ => fixes.harden(),
+    }
+}
+
+/// The methods of which one must work with these settings.
+fn wanted(settings: &Settings) -> Vec<ProbeMethod> {
+    match settings.via {
+        ProbeMethod::None | ProbeMethod::Ephemeral => Vec::new(),
+        ProbeMethod::Auto => vec![ProbeMethod::Pod, ProbeMethod::Logs, ProbeMethod::Inject],
+        method => vec![method],
+    }
+}
+
+fn dry_runs(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Vec<Check> {
+    let wanted = wanted(settings);
+    let works = observed.dry_runs.iter().any(|(via, run)| wanted.contains(via) && matches!(run, DryRun::Admitted));
+    let has_policy = observed.has_policy();
+    let check = |(via, run): &(ProbeMethod, DryRun)| {
+        let id = format!("dry-run-{}", via.as_str());
+        match run {
+            DryRun::Admitted => Check::ok(id, "the API server admits the pod"),
+            DryRun::Unknown(why) => Check::undecided(id, why),
+            DryRun::Rejected(reason, code) => {
+                let cause = Cause::of(*via, reason, *code);
+                if let Some(other) = cause.id() {
+                    return Check::skipped(id, format!("rejected: see {other}"));
+                }
+                if *via == ProbeMethod::Inject && has_policy && settings.via != ProbeMethod::Inject {
+                    return Check::skipped(id, "the policy admits no shell, as it should");
+                }
+                let is_failure = wanted.contains(via) && !works;
+                let next = probe::next_step_of_rejection(reason, fixes.namespace());
+                let command = Fixes::command_in(&next).unwrap_or_else(|| "gpu-syringe --via none nodes".to_owned());
+                Check::problem(is_failure, id, reason, Fixes::run(command, next))
+            }
+        }
+    };
+    observed.dry_runs.iter().map(check).collect()
+}

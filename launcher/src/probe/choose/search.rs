@@ -1,0 +1,450 @@
+//! The search for a method that works: a list of methods, each tried until one reads the node.
+//!
+//! ```text
+//!   auto, from the method that needs the least trust:
+//!     pod       the image of the probe is named by a setting, or on the node by digest
+//!     logs      the same image, where exec is unavailable
+//!     inject    node-probe is uploaded into an image that runs privileged on the node
+//!   pod         pod, then logs where websockets are refused
+//!   others      the method alone
+//! ```
+//!
+//! The next method is tried only after a refusal that proves that nothing ran and that this method does not work here: see
+//! [`Search::after`]. A policy, a missing permission and a missing namespace end the search: trying another pod would be
+//! probing for a loophole. If the cause is busy, late or cancelled, or an action may have been done, the call fails. If the user names
+//! an image by digest, nothing else runs. `auto` never adds an ephemeral container: it would stay in the spec of a pod of another
+//! owner, who could enter it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, sleep_until};
+
+use crate::probe::choose::dispatch::ProberCache;
+use crate::probe::choose::method_memory::{MethodMemory, Obstructed, Place, Reason};
+use crate::probe::choose::present_image;
+use crate::probe::methods::ephemeral::Ephemeral;
+use crate::probe::methods::inject::{Archives, Inject, privileged_images};
+use crate::probe::methods::logs::Logs;
+use crate::probe::methods::pod::ExecPod;
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::refusal::next_steps;
+use crate::probe::result::ProbeResult;
+use crate::probe::runner;
+use crate::settings::{ProbeMethod, Settings};
+use kube_read::Failure;
+use kube_read::failure::{Cause, PolicyKind};
+use kube_read::reads::nodes;
+
+/// With less time left no other method is tried.
+const MIN_TIME: Duration = Duration::from_secs(3);
+
+/// The methods to try, in this order.
+fn methods(via: ProbeMethod) -> &'static [ProbeMethod] {
+    match via {
+        ProbeMethod::Auto => &[ProbeMethod::Pod, ProbeMethod::Logs, ProbeMethod::Inject],
+        ProbeMethod::Pod => &[ProbeMethod::Pod, ProbeMethod::Logs],
+        ProbeMethod::Logs => &[ProbeMethod::Logs],
+        ProbeMethod::Inject => &[ProbeMethod::Inject],
+        ProbeMethod::Ephemeral => &[ProbeMethod::Ephemeral],
+        ProbeMethod::None => &[],
+    }
+}
+
+/// A method that was not used.
+struct PassedOver {
+    method: ProbeMethod,
+    reason: Reason,
+}
+
+impl PassedOver {
+    fn line(&self) -> String {
+        format!("{}: {}", self.method.as_str(), self.reason.why)
+    }
+}
+
+/// What may follow a method that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Method,
+    /// No other pod: only the API server.
+    ApiOnly,
+}
+
+/// How a method ended.
+enum Tried {
+    Found(Box<ProbeResult>),
+    Passed,
+    Ended,
+}
+
+/// The reason to pass over a method that failed.
+fn reason_of(failure: &Failure, server: &str) -> Reason {
+    let why = match &failure.cause {
+        Cause::Policy(policy) => format!("{} forbids it", policy.name),
+        Cause::WebsocketsRefused | Cause::ExecUnanswered => format!("websockets to {server} fail ({})", failure.why),
+        _ => failure.why.clone(),
+    };
+    Reason { why, next_step: failure.next_step.clone() }
+}
+
+/// One search for a method.
+struct Search<'a> {
+    context: ProbeContext,
+    is_auto: bool,
+    cluster: String,
+    memory: &'a MethodMemory,
+    archives: Arc<Archives>,
+    passed: Vec<PassedOver>,
+    /// Pods that were created and deleted.
+    pods: u32,
+    /// Whether a pod was requested.
+    has_run: bool,
+    began: Instant,
+}
+
+/// Runs one probe by the first method that works.
+pub(crate) async fn run(context: ProbeContext, cache: &ProberCache) -> Result<ProbeResult, Failure> {
+    let mut search = Search {
+        is_auto: context.settings.via == ProbeMethod::Auto,
+        cluster: context.cluster(),
+        context,
+        memory: &cache.memory,
+        archives: cache.archives.clone(),
+        passed: Vec::new(),
+        pods: 0,
+        has_run: false,
+        began: Instant::now(),
+    };
+    let found = search.run().await;
+    search.finish(found).await
+}
+
+impl Search<'_> {
+    fn place(&self) -> Place<'_> {
+        Place { cluster: &self.cluster, node: &self.context.request.node }
+    }
+
+    fn known(&self, what: Obstructed) -> Option<Reason> {
+        self.memory.reason(self.place(), what, Instant::now())
+    }
+
+    fn remember(&self, what: Obstructed, reason: Reason) {
+        self.memory.remember(self.place(), what, reason, Instant::now());
+    }
+
+    fn pass_over(&mut self, method: ProbeMethod, reason: Reason) {
+        let passed = PassedOver { method, reason };
+        tracing::info!(method = method.as_str(), why = %passed.reason.why, "passed over a probe method");
+        if self.is_auto {
+            self.context.passed_over.push(passed.line());
+        }
+        self.passed.push(passed);
+    }
+
+    /// The result of the first method that works; `Ok(None)` if none does.
+    async fn run(&mut self) -> Result<Option<ProbeResult>, Failure> {
+        if self.is_refused() {
+            return Ok(None);
+        }
+        for &method in methods(self.context.settings.via) {
+            for base_image in self.base_images(method).await? {
+                self.context.base_image = base_image;
+                match self.try_method(method).await? {
+                    Tried::Found(result) => return Ok(Some(*result)),
+                    Tried::Ended => return Ok(None),
+                    // Websockets are refused with the next image as well.
+                    Tried::Passed if self.is_without_exec().is_some() => break,
+                    Tried::Passed => {}
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether every pod is known to be refused. A method that the user fixed is tried again.
+    fn is_refused(&mut self) -> bool {
+        let reason = self.known(Obstructed::Pods).filter(|_| self.is_auto);
+        let is_refused = reason.is_some();
+        reason.into_iter().for_each(|reason| self.pass_over(ProbeMethod::Pod, reason));
+        is_refused
+    }
+
+    fn is_without_exec(&self) -> Option<Reason> {
+        self.known(Obstructed::Exec).or_else(|| self.known(Obstructed::ExecOnNode))
+    }
+
+    /// The images into which node-probe is uploaded, one after the other; `None` for a method or an image that needs no choice.
+    /// Empty: the method is not tried.
+    async fn base_images(&mut self, method: ProbeMethod) -> Result<Vec<Option<String>>, Failure> {
+        let has_image = |search: &Self| search.context.settings.names_image() || search.context.present_image.is_some();
+        let is_tried = match method {
+            ProbeMethod::Inject if self.is_auto => return self.privileged_images().await,
+            ProbeMethod::Inject => {
+                self.context.add_upload_time();
+                true
+            }
+            ProbeMethod::Pod if self.is_auto => self.finds_image().await?,
+            // Use logs only when exec is unavailable.
+            ProbeMethod::Logs if self.is_auto => has_image(self) && self.is_without_exec().is_some(),
+            _ => true,
+        };
+        Ok(if is_tried { vec![None] } else { Vec::new() })
+    }
+
+    /// Whether there is an image of the probe to start.
+    async fn finds_image(&mut self) -> Result<bool, Failure> {
+        let image = self.context.settings.probe_image();
+        if self.context.settings.names_image() {
+            return Ok(true);
+        }
+        let node = self.within_call(nodes::read(&self.context.connection, &self.context.request.node)).await?;
+        self.context.present_image = present_image::find(&node, &image);
+        if self.context.present_image.is_none() {
+            let why = format!("no --image is set, and the node does not report {image} with a digest among its images");
+            let next_step =
+                "Name an image of node-probe that the node can pull: --image REGISTRY/node-probe@sha256:DIGEST.";
+            self.pass_over(ProbeMethod::Pod, Reason { why, next_step: next_step.to_owned() });
+        }
+        Ok(self.context.present_image.is_some())
+    }
+
+    /// The images that run privileged on the node, for `auto`.
+    async fn privileged_images(&mut self) -> Result<Vec<Option<String>>, Failure> {
+        let method = ProbeMethod::Inject;
+        let needs = [Obstructed::UploadPods, Obstructed::Upload];
+        let reason = self.is_without_exec().or_else(|| needs.iter().find_map(|what| self.known(*what)));
+        if let Some(reason) = reason.or_else(|| self.is_pinned()) {
+            self.pass_over(method, reason);
+            return Ok(Vec::new());
+        }
+        let found = match &self.context.settings.base_image {
+            Some(image) => Ok(vec![image.clone()]),
+            None => {
+                let find = privileged_images::find(&self.context.connection, &self.context.request.node);
+                self.within_call(find).await
+            }
+        };
+        match found {
+            Ok(images) => {
+                self.context.add_upload_time();
+                Ok(images.into_iter().map(Some).collect())
+            }
+            Err(failure) if failure.cause == Cause::Upload => {
+                self.pass_over(method, reason_of(&failure, &self.context.connection.server));
+                Ok(Vec::new())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Why inject is not allowed: the user names what may run.
+    fn is_pinned(&self) -> Option<Reason> {
+        let Settings { base_image, .. } = &*self.context.settings;
+        let is_pinned = self.context.settings.names_image() && self.context.settings.probe_image().contains('@');
+        (is_pinned && base_image.is_none()).then(|| Reason {
+            why: "the settings name the image by its digest, and nothing else may run".to_owned(),
+            next_step: "Start gpu-syringe without the digest, or with --base-image or --via inject.".to_owned(),
+        })
+    }
+
+    /// The result of a request, unless the call ends before.
+    async fn within_call<T>(&self, request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let context = &self.context;
+        tokio::select! {
+            read = request => read,
+            () = context.cancel.cancelled() => Err(context.stopped()),
+            () = context.stop.cancelled() => Err(context.stopped()),
+            () = sleep_until(context.end) => Err(context.out_of_time("the method was not chosen within the time of the call")),
+        }
+    }
+
+    /// What must work for a method to be tried. If no other method follows, it is tried in any case.
+    fn needs(&self, method: ProbeMethod) -> &'static [Obstructed] {
+        match method {
+            ProbeMethod::Pod if self.is_auto => &[Obstructed::Image, Obstructed::Exec, Obstructed::ExecOnNode],
+            ProbeMethod::Pod => &[Obstructed::Exec, Obstructed::ExecOnNode],
+            ProbeMethod::Logs if self.is_auto => &[Obstructed::Image, Obstructed::Logs],
+            _ => &[],
+        }
+    }
+
+    async fn try_method(&mut self, method: ProbeMethod) -> Result<Tried, Failure> {
+        if let Some(reason) = self.needs(method).iter().find_map(|what| self.known(*what)) {
+            self.pass_over(method, reason);
+            return Ok(Tried::Passed);
+        }
+        // Kept until a failure is remembered, for the probes that wait.
+        let mut first = if self.is_auto { self.memory.wait_for_first(self.place()).await } else { None };
+        if self.is_refused() {
+            return Ok(Tried::Ended);
+        }
+        self.has_run = true;
+        match self.run_method(method, &mut first).await {
+            Ok(result) => {
+                if method == ProbeMethod::Logs
+                    && let Some(reason) = self.refused_websocket()
+                {
+                    self.remember(Obstructed::Exec, reason);
+                }
+                self.memory.forget(self.place(), disproved_by(method));
+                Ok(Tried::Found(Box::new(result)))
+            }
+            Err(failure) => self.failed(method, failure),
+        }
+    }
+
+    /// The reason why the log is read in place of an exec, if it is not a missing permission.
+    fn refused_websocket(&self) -> Option<Reason> {
+        if self.is_auto {
+            self.known(Obstructed::ExecOnNode)
+        } else {
+            self.passed.first().map(|passed| passed.reason.clone())
+        }
+    }
+
+    async fn run_method(
+        &self,
+        method: ProbeMethod,
+        first: &mut Option<OwnedMutexGuard<()>>,
+    ) -> Result<ProbeResult, Failure> {
+        let context = &self.context;
+        let mut running = std::pin::pin!(async {
+            match method {
+                ProbeMethod::Logs => runner::run(context, Logs::new(context)).await,
+                ProbeMethod::Ephemeral => runner::run(context, Ok(Ephemeral::new())).await,
+                ProbeMethod::Inject => {
+                    let inject = Inject::new(self.archives.clone(), context.base_image.clone());
+                    runner::run(context, Ok(inject)).await
+                }
+                ProbeMethod::Pod | ProbeMethod::Auto | ProbeMethod::None => {
+                    runner::run(context, ExecPod::new(context)).await
+                }
+            }
+        });
+        tokio::select! {
+            biased;
+            result = &mut running => return result,
+            () = context.admitted.notified() => {}
+        }
+        // The cluster admits our pods.
+        self.memory.remember_admitted(self.place(), Instant::now());
+        *first = None;
+        running.await
+    }
+
+    /// What is remembered of a failure, and what may follow; `None`: the call fails.
+    fn after(&self, failure: &Failure, method: ProbeMethod) -> Option<(Option<Obstructed>, Next)> {
+        if !self.is_auto {
+            let is_exec = matches!(failure.cause, Cause::WebsocketsRefused | Cause::ExecUnanswered);
+            return (is_exec && method == ProbeMethod::Pod).then_some((None, Next::Method));
+        }
+        let of_cluster = (Some(Obstructed::Pods), Next::ApiOnly);
+        let of_this_pod = (None, Next::ApiOnly);
+        Some(match &failure.cause {
+            Cause::Other
+            | Cause::Usage
+            | Cause::ActionSent
+            | Cause::Refused
+            | Cause::ImagePull
+            | Cause::NoMethod { .. } => return None,
+            // The node may be hung.
+            Cause::ExecUnanswered => return None,
+            Cause::NamespaceMissing | Cause::CreateForbidden => of_cluster,
+            Cause::AdmissionDenied => of_this_pod,
+            Cause::Policy(policy) => match policy.kind {
+                PolicyKind::EveryPrivilegedPod => of_cluster,
+                // The policy may admit the image of the probe.
+                PolicyKind::Shipped if method == ProbeMethod::Inject => (Some(Obstructed::UploadPods), Next::ApiOnly),
+                // Every node gets the same pod.
+                PolicyKind::Shipped if self.context.settings.names_image() => of_cluster,
+                PolicyKind::Shipped | PolicyKind::Unknown => of_this_pod,
+            },
+            Cause::WebsocketsRefused => (Some(Obstructed::ExecOnNode), Next::Method),
+            Cause::ExecForbidden => (Some(Obstructed::Exec), Next::Method),
+            Cause::LogForbidden => (Some(Obstructed::Logs), Next::Method),
+            Cause::ImageUnavailable | Cause::ImageNotOnNode => (Some(Obstructed::Image), Next::Method),
+            // If the local binary is missing, no pod was created: try again next time.
+            Cause::Upload => (failure.deleted.then_some(Obstructed::Upload), Next::Method),
+        })
+    }
+
+    fn failed(&mut self, method: ProbeMethod, failure: Failure) -> Result<Tried, Failure> {
+        let Some((what, next)) = self.after(&failure, method) else { return Err(failure) };
+        let reason = reason_of(&failure, &self.context.connection.server);
+        // A pod for an action needs more permissions than one that reads.
+        let is_remembered = !(self.context.is_for_actions() && next == Next::ApiOnly);
+        if let Some(what) = what.filter(|_| is_remembered) {
+            self.remember(what, reason.clone());
+        }
+        let context = &self.context;
+        let may_follow = next == Next::Method && context.may_retry_with_another_pod();
+        // Another method might have read the node.
+        let is_late = may_follow && context.end.saturating_duration_since(Instant::now()) < MIN_TIME;
+        // An action is not repeated in another pod, and no second pod is made while the first may exist.
+        let is_final = context.is_action || failure.left_behind.is_some() || context.is_cancelled();
+        if is_final || is_late || !(may_follow || self.is_auto) {
+            return Err(failure);
+        }
+        self.pods += u32::from(failure.deleted);
+        self.pass_over(method, reason);
+        Ok(if may_follow { Tried::Passed } else { Tried::Ended })
+    }
+
+    /// The result, or the failure of a node that no method reads.
+    async fn finish(self, found: Result<Option<ProbeResult>, Failure>) -> Result<ProbeResult, Failure> {
+        let failure = match found {
+            Ok(Some(mut result)) => {
+                result.timings.total = self.began.elapsed();
+                if let Some(PassedOver { reason, .. }) = self.passed.first().filter(|_| !self.is_auto) {
+                    let note = format!("{}; the report was read from the pod's log", reason.why);
+                    result.note = Some(result.note.map_or(note.clone(), |more| format!("{note}; {more}")));
+                }
+                return Ok(result);
+            }
+            Ok(None) => self.no_method(),
+            Err(failure) => failure,
+        };
+        let deleted = failure.deleted || self.pods > 0 && failure.left_behind.is_none();
+        let failed = Err(failure.deleted(deleted));
+        if !self.has_run {
+            // A call that created nothing has its line in the audit log as well.
+            self.context.record.ended(&failed, self.began.elapsed()).await;
+        }
+        failed
+    }
+
+    fn no_method(&self) -> Failure {
+        let what = format!("Probing node {}", self.context.request.node);
+        // The reason that refuses every pod comes first, whatever else was passed over.
+        let refused = self.known(Obstructed::Pods);
+        let cause = Cause::NoMethod { cluster_wide: refused.is_some() };
+        let failure = match refused {
+            Some(Reason { why, next_step }) => Failure::new(what, why, next_step),
+            None => {
+                let lines: Vec<_> = self.passed.iter().map(PassedOver::line).collect();
+                let mut steps: Vec<&str> = self.passed.iter().map(|passed| passed.reason.next_step.as_str()).collect();
+                steps.retain(|step| !step.is_empty());
+                steps.dedup();
+                let mut next_step = steps.join(" Or: ");
+                if !next_step.contains(next_steps::CHECK) {
+                    next_step = format!("{next_step} {}", next_steps::CHECK);
+                }
+                Failure::new(what, lines.join("; "), next_step)
+            }
+        };
+        failure.because_of(cause)
+    }
+}
+
+/// What a success of this method proves to work.
+fn disproved_by(method: ProbeMethod) -> &'static [Obstructed] {
+    match method {
+        ProbeMethod::Logs => &[Obstructed::Pods, Obstructed::Image, Obstructed::Logs],
+        ProbeMethod::Inject => {
+            &[Obstructed::Pods, Obstructed::UploadPods, Obstructed::Upload, Obstructed::Exec, Obstructed::ExecOnNode]
+        }
+        _ => &[Obstructed::Pods, Obstructed::Image, Obstructed::Exec, Obstructed::ExecOnNode],
+    }
+}

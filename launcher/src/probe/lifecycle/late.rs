@@ -1,0 +1,119 @@
+//! Ends in the background what may appear after its creation was given up: a probe pod whose creation was not answered, or an
+//! ephemeral container that has not started or could not be ended.
+//!
+//! A proxy may hold a request, and the API server may finish one whose client has left. The failure of the call names the object
+//! that may still appear; the audit log records the outcome.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::probe::lifecycle::delete_pod::delete_pod;
+use crate::probe::lifecycle::end_container::{AddedContainer, FinalState};
+use crate::probe::lifecycle::open_probes::OpenProbe;
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::result::CreateOutcome;
+
+/// How long after its creation was given up an object may still be created: an API server ends a request after 60 s.
+pub(crate) const LATE_TIME: Duration = Duration::from_secs(70);
+/// How long the end of the program waits for it.
+pub(crate) const LATE_TIME_AT_END: Duration = Duration::from_secs(20);
+/// Pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Time to look for a pod.
+const LOOK_TIME: Duration = Duration::from_secs(3);
+
+/// An object that may still appear.
+pub(crate) enum LateObject {
+    Pod(Api<Pod>),
+    Container(AddedContainer),
+}
+
+/// The outcome of one attempt to end it.
+struct Attempt {
+    /// Text for the audit log.
+    outcome: String,
+    uid: Option<String>,
+    deleted: Option<bool>,
+    /// Whether a later attempt would have the same outcome.
+    is_final: bool,
+    /// Whether it may still run after the last attempt. Then the next launcher ends it.
+    may_run: bool,
+}
+
+/// Starts the task that ends the object. The program waits for it before it ends.
+pub(crate) fn end_in_background(context: &ProbeContext, object: LateObject, open: OpenProbe) {
+    let (session, record) = (context.session.clone(), context.record.clone());
+    context.leave_to_background(&open);
+    context.session.tasks.spawn(async move {
+        let mut end = Instant::now() + LATE_TIME;
+        let mut is_ending = false;
+        let Attempt { outcome, uid, deleted, may_run, .. } = loop {
+            let attempt = object.try_end(&open, is_ending).await;
+            if attempt.is_final || Instant::now() >= end {
+                break attempt;
+            }
+            tokio::select! {
+                () = sleep(PAUSE) => {}
+                () = session.stop.cancelled(), if !is_ending => {
+                    is_ending = true;
+                    end = end.min(Instant::now() + LATE_TIME_AT_END);
+                }
+            }
+        };
+        record.late(&open, uid, &outcome, deleted).await;
+        if may_run {
+            session.open.remove(&open);
+        } else {
+            session.close(&open).await;
+        }
+    });
+}
+
+impl LateObject {
+    async fn try_end(&self, open: &OpenProbe, is_ending: bool) -> Attempt {
+        match self {
+            Self::Pod(pods) => end_pod(pods, &open.pod, is_ending).await,
+            Self::Container(added) => end_container(added, open.lifetime_seconds).await,
+        }
+    }
+}
+
+async fn end_pod(pods: &Api<Pod>, name: &str, is_ending: bool) -> Attempt {
+    let Ok(Ok(Some(pod))) = timeout(LOOK_TIME, pods.get_metadata_opt(name)).await else {
+        let end = if is_ending { "it was not created before the program ended" } else { "it was never created" };
+        let outcome = format!("its creation was not answered, and {end}");
+        return Attempt { outcome, uid: None, deleted: None, is_final: false, may_run: false };
+    };
+    let uid = pod.metadata.uid;
+    let deletion = delete_pod(pods, name, &CreateOutcome::Created { uid: uid.clone() }).await;
+    let outcome = match &deletion {
+        Ok(_) => "created after its creation was given up; deleted".to_owned(),
+        Err(reason) => format!("created after its creation was given up; not deleted: {reason}"),
+    };
+    Attempt { outcome, uid, deleted: Some(deletion.is_ok()), is_final: true, may_run: false }
+}
+
+async fn end_container(added: &AddedContainer, lifetime_seconds: u64) -> Attempt {
+    let state = added.end(false).await;
+    let outcome = match state {
+        FinalState::Ended => "the container started late and has exited".to_owned(),
+        FinalState::Gone => "the pod of the container was deleted".to_owned(),
+        FinalState::NotAdded => "its creation was not answered, and it was not created".to_owned(),
+        FinalState::Stuck | FinalState::Waits => {
+            format!("it has not started; if it starts, it exits on its own within {lifetime_seconds} s")
+        }
+        FinalState::Unknown => {
+            format!("it could not be ended; it exits on its own within {lifetime_seconds} s of its start")
+        }
+    };
+    Attempt {
+        outcome,
+        uid: added.uid.clone(),
+        deleted: None,
+        is_final: matches!(state, FinalState::Gone | FinalState::Ended),
+        may_run: matches!(state, FinalState::Stuck | FinalState::Waits | FinalState::Unknown),
+    }
+}

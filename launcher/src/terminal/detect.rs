@@ -1,0 +1,43 @@
+//! The width and the character set of the terminal.
+
+use std::ffi::OsString;
+
+use terminal_size::Width;
+
+/// The width of the terminal at standard output, or else of `COLUMNS`. `None` in a pipe: lines are not wrapped.
+pub(crate) fn width() -> Option<usize> {
+    let terminal = terminal_size::terminal_size_of(std::io::stdout()).map(|(Width(width), _)| usize::from(width));
+    let columns = || std::env::var("COLUMNS").ok()?.parse().ok();
+    terminal.or_else(columns).filter(|width| *width >= MIN_WIDTH)
+}
+
+/// Minimum width. On a narrower terminal, lines are not wrapped.
+const MIN_WIDTH: usize = 40;
+
+/// The locale is ASCII.
+pub(crate) fn is_ascii() -> bool {
+    is_ascii_locale(|name| std::env::var_os(name))
+}
+
+/// The first variable that is set decides. `C.UTF-8` is not ASCII; without a variable the locale counts as UTF-8.
+fn is_ascii_locale(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
+    set.is_some_and(|value| value == "C" || value == "POSIX")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_c_locale_is_ascii() {
+        let is_ascii = |set: &[(&str, &str)]| {
+            is_ascii_locale(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value)))
+        };
+        assert!(is_ascii(&[("LANG", "C")]) && is_ascii(&[("LC_ALL", "POSIX"), ("LANG", "en_US.UTF-8")]));
+        assert!(is_ascii(&[("LC_ALL", ""), ("LANG", "C")]));
+        for set in [&[][..], &[("LANG", "C.UTF-8")], &[("LC_ALL", "de_DE.UTF-8"), ("LANG", "C")]] {
+            assert!(!is_ascii(set), "{set:?}");
+        }
+    }
+}

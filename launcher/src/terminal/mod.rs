@@ -1,0 +1,7 @@
+//! Text for a terminal: tables, pages, colours, and the features of the terminal.
+
+pub(crate) mod detect;
+pub mod layout;
+pub mod page;
+pub(crate) mod style;
+pub mod table;

@@ -1,0 +1,306 @@
+//! Tables that fit the terminal: columns are left out, and cells are wrapped between words, never inside a word.
+
+use syringe_core::pci::PciAddress;
+use textwrap::core::display_width;
+
+use crate::terminal::layout::{Layout, broken, cleaned};
+use crate::terminal::style::without_marks;
+
+/// Between two columns.
+const GAP: &str = "  ";
+/// Below this width, a column of prose may be a line below its row.
+const NARROW: usize = 100;
+/// Other columns are left out to keep cells up to this width on one line.
+const MAX_WHOLE: usize = 40;
+/// Least width of a column of prose beside the others. With less, it is a line below its row.
+const MIN_NOTE: usize = 28;
+/// Indentation of such a line.
+const NOTE_INDENT: &str = "    ";
+
+/// The rows of a table.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    heads: Vec<String>,
+    rows: Vec<Vec<String>>,
+    /// Columns that a narrow terminal does not show, the first to be left out first.
+    optional: Vec<usize>,
+    /// A column of prose.
+    note: Option<usize>,
+}
+
+/// A table with these column heads.
+pub(crate) fn new_table<'a>(heads: impl IntoIterator<Item = &'a str>) -> Rows {
+    Rows::new(heads.into_iter().map(str::to_uppercase))
+}
+
+impl Rows {
+    /// A table with these column heads, as they are.
+    pub(crate) fn new(heads: impl IntoIterator<Item = String>) -> Self {
+        Self { heads: heads.into_iter().collect(), rows: Vec::new(), optional: Vec::new(), note: None }
+    }
+
+    /// The columns that a narrow terminal does not show, the first to be left out first.
+    #[must_use]
+    pub(crate) fn optional(mut self, heads: &[&str]) -> Self {
+        self.optional = heads.iter().filter_map(|head| self.column(head)).collect();
+        debug_assert_eq!(self.optional.len(), heads.len(), "{heads:?}");
+        self
+    }
+
+    /// The column of prose: it gets the space that the others leave.
+    #[must_use]
+    pub(crate) fn note(mut self, head: &str) -> Self {
+        self.note = self.column(head);
+        debug_assert!(self.note.is_some(), "{head}");
+        self
+    }
+
+    fn column(&self, head: &str) -> Option<usize> {
+        self.heads.iter().position(|known| *known == head.to_uppercase())
+    }
+
+    /// Number of columns.
+    pub(crate) fn width(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Adds a row.
+    pub(crate) fn add_row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().map(|cell| cleaned(&cell)).collect());
+    }
+
+    /// A table without rows is not printed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The lines of the table; none for a table without rows.
+    pub(super) fn lines(&self, layout: &Layout) -> String {
+        if self.is_empty() {
+            return String::new();
+        }
+        let width = layout.width.filter(|_| !layout.all_columns);
+        let shown = self.shown_columns(width);
+        let mut columns: Vec<Column> = shown.iter().map(|index| self.measure(*index)).collect();
+        let below = width.and_then(|width| self.note_below(&shown, &columns, width));
+        if let Some(place) = below {
+            columns.remove(place);
+        }
+        // Heads are wrapped before cells.
+        shrink(&mut columns, width.unwrap_or(usize::MAX), |column| column.whole_cells);
+        shrink(&mut columns, width.unwrap_or(usize::MAX), |column| column.least);
+        let head = columns.iter().map(|column| self.heads[column.index].as_str()).collect::<Vec<_>>();
+        let mut text = grid(&head, &columns);
+        for row in &self.rows {
+            let cells: Vec<_> = columns.iter().map(|column| row.get(column.index).map_or("", String::as_str)).collect();
+            text.push_str(&grid(&cells, &columns));
+            if let Some((note, width)) = below.and(self.note).and_then(|note| row.get(note)).zip(width)
+                && !note.is_empty()
+            {
+                let lines = note.split('\n').flat_map(|line| broken(line, width, NOTE_INDENT, NOTE_INDENT));
+                lines.for_each(|line| text.push_str(&(line + "\n")));
+            }
+        }
+        text
+    }
+
+    /// The columns for a width: without some optional ones where they would not fit.
+    fn shown_columns(&self, width: Option<usize>) -> Vec<usize> {
+        let mut shown: Vec<usize> = (0..self.heads.len()).collect();
+        let Some(width) = width else { return shown };
+        let fits = |shown: &[usize]| {
+            let columns: Vec<_> = shown.iter().map(|index| self.measure(*index)).collect();
+            // A table is easier to read with fewer columns than with wrapped cells.
+            let wanted = |column: &Column| match Some(column.index) == self.note {
+                // It may be a line below its row.
+                true if width < NARROW => 0,
+                true => MIN_NOTE.min(column.natural),
+                false => column.whole_cells,
+            };
+            columns.iter().map(wanted).sum::<usize>() + gaps(columns.len()) <= width
+        };
+        // Columns without a value come first.
+        let blank = |index: &usize| self.rows.iter().all(|row| row.get(*index).is_none_or(|cell| is_blank(cell)));
+        let blanks = (0..self.heads.len()).rev().filter(blank);
+        for index in blanks.chain(self.optional.iter().copied()) {
+            if fits(&shown) {
+                break;
+            }
+            shown.retain(|other| *other != index);
+        }
+        shown
+    }
+
+    /// The position of the column of prose if the others leave it too little space.
+    fn note_below(&self, shown: &[usize], columns: &[Column], width: usize) -> Option<usize> {
+        let place = shown.iter().position(|index| Some(*index) == self.note)?;
+        let others: usize = columns.iter().enumerate().filter(|(at, _)| *at != place).map(|(_, one)| one.least).sum();
+        let left = width.saturating_sub(others + gaps(columns.len()));
+        (left < columns[place].natural.min(MIN_NOTE.max(columns[place].least))).then_some(place)
+    }
+
+    fn measure(&self, index: usize) -> Column {
+        let cells = || self.rows.iter().filter_map(move |row| row.get(index)).chain([&self.heads[index]]);
+        let width = |text: &str| display_width(&without_marks(text, false));
+        let natural = cells().flat_map(|cell| cell.split('\n')).map(width).max().unwrap_or(0);
+        let least = cells().flat_map(|cell| cell.split_whitespace()).map(width).max().unwrap_or(0);
+        let values = || self.rows.iter().filter_map(move |row| row.get(index));
+        let longest = values().flat_map(|cell| cell.split('\n')).map(width).max().unwrap_or(0);
+        let whole_cells = longest.min(MAX_WHOLE).max(least);
+        Column { index, natural, least, whole_cells, width: natural }
+    }
+}
+
+/// A column with its widths.
+struct Column {
+    index: usize,
+    /// Width of its longest line.
+    natural: usize,
+    /// Width of its longest word.
+    least: usize,
+    /// Width at which only its head and long cells are wrapped.
+    whole_cells: usize,
+    width: usize,
+}
+
+fn gaps(columns: usize) -> usize {
+    columns.saturating_sub(1) * GAP.len()
+}
+
+fn is_blank(cell: &str) -> bool {
+    cell.is_empty() || cell == "-"
+}
+
+/// Makes the widest columns narrower until the table fits, but none narrower than `least`.
+fn shrink(columns: &mut [Column], width: usize, least: impl Fn(&Column) -> usize) {
+    let space = gaps(columns.len());
+    while columns.iter().map(|column| column.width).sum::<usize>() + space > width {
+        let widest = columns.iter_mut().filter(|column| column.width > least(column)).max_by_key(|column| column.width);
+        match widest {
+            Some(column) => column.width -= 1,
+            None => return,
+        }
+    }
+}
+
+/// One row of a table: as many lines as its highest cell.
+fn grid(cells: &[&str], columns: &[Column]) -> String {
+    let lines_of = |(cell, column): (&&str, &Column)| -> Vec<String> {
+        cell.split('\n').flat_map(|line| broken(line, column.width.max(1), "", "")).collect()
+    };
+    let cells: Vec<_> = cells.iter().zip(columns).map(lines_of).collect();
+    let height = cells.iter().map(Vec::len).max().unwrap_or(0);
+    let mut text = String::new();
+    for number in 0..height {
+        let mut line = String::new();
+        for (cell, column) in cells.iter().zip(columns) {
+            let part = cell.get(number).map_or("", String::as_str);
+            let blanks = column.width.saturating_sub(display_width(&without_marks(part, false)));
+            line.push_str(&format!("{part}{}{GAP}", " ".repeat(blanks)));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// `-` for an unknown value.
+pub(crate) fn cell<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
+/// A PCI address as sysfs names it.
+pub(crate) fn pci_cell(address: Option<&PciAddress>) -> String {
+    cell(address.map(PciAddress::sysfs))
+}
+
+/// A time rounded to seconds.
+pub(crate) fn second(time: jiff::Timestamp) -> String {
+    jiff::Timestamp::from_second(time.as_second()).map_or_else(|_| time.to_string(), |time| time.to_string())
+}
+
+/// `1 node`, `2 nodes`.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UUID: &str = "GPU-b8f3a1c2-4d5e-6f70-8192-a3b4c5d6e7f8";
+
+    fn at(width: usize) -> Layout {
+        Layout { width: Some(width), ..Layout::default() }
+    }
+
+    fn gpus() -> Rows {
+        let mut rows =
+            new_table(["gpu", "pci address", "name", "uuid", "problems"]).optional(&["name", "uuid"]).note("problems");
+        rows.add_row(
+            ["0", "0000:5d:00.0", "NVIDIA H100 80GB HBM3", UUID, "row remap pending: takes effect after a reset"]
+                .map(str::to_owned),
+        );
+        rows
+    }
+
+    #[test]
+    fn a_table_without_rows_is_empty_and_one_is_singular() {
+        let mut rows = new_table(["node"]);
+        assert_eq!(rows.lines(&at(80)), "");
+        rows.add_row(["gpu-1".to_owned()]);
+        assert_eq!(rows.lines(&at(80)), "NODE\ngpu-1\n");
+        assert_eq!((counted(1, "node"), counted(0, "node")), ("1 node".to_owned(), "0 nodes".to_owned()));
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_fewer_columns_and_a_wide_one_all() {
+        let narrow = gpus().lines(&at(80));
+        assert!(
+            !narrow.contains("NVIDIA") && narrow.contains("0000:5d:00.0") && narrow.contains("takes effect"),
+            "{narrow}"
+        );
+        assert!(
+            gpus().lines(&at(160)).contains("NVIDIA H100 80GB HBM3") && gpus().lines(&at(160)).lines().count() == 2
+        );
+        let all = gpus().lines(&Layout { all_columns: true, ..at(40) });
+        assert!(all.contains(UUID) && all.lines().count() == 2, "{all}");
+    }
+
+    #[test]
+    fn prose_without_space_is_a_line_below_its_row() {
+        let mut rows = new_table(["uuid", "message"]).note("message");
+        rows.add_row([
+            UUID.to_owned(),
+            "a message of many words that needs more than the space that is left".to_owned(),
+        ]);
+        let text = rows.lines(&at(60));
+        assert_eq!(text.lines().nth(1), Some(UUID), "{text}");
+        assert!(text.lines().skip(2).all(|line| line.starts_with("    ")) && text.lines().count() == 4, "{text}");
+    }
+
+    proptest! {
+        /// Whatever the cells are, no word is broken, and a line is longer than the terminal only where nothing is left to break.
+        #[test]
+        fn no_word_is_ever_broken(
+            cells in prop::collection::vec(prop::collection::vec("[a-z0-9:]{1,30}( [a-z]{1,12}){0,5}", 4), 1..5),
+            width in 40_usize..200,
+        ) {
+            let mut rows = new_table(["one", "two", "three", "four"]).optional(&["two"]).note("four");
+            cells.iter().for_each(|row| rows.add_row(row.clone()));
+            let text = rows.lines(&at(width));
+            let printed: Vec<&str> = text.split_whitespace().collect();
+            for row in &cells {
+                for (number, cell) in row.iter().enumerate() {
+                    let all = cell.split(' ').all(|word| printed.contains(&word));
+                    prop_assert!(all || number == 1, "{cell}\n{text}");
+                }
+            }
+            let least: usize = [0, 2, 3].iter().map(|index| rows.measure(*index).least).sum::<usize>() + gaps(3);
+            let longest = text.lines().map(display_width).max().unwrap_or(0);
+            prop_assert!(longest <= width.max(least), "{longest} of {width}\n{text}");
+        }
+    }
+}

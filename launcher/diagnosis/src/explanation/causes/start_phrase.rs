@@ -9,17 +9,14 @@ pub(crate) const CLAIM_WITHOUT_CDI: &str = "unresolvable cdi devices k8s.";
 /// Message about a CDI device that does not exist.
 pub(crate) const UNRESOLVED_CDI: &str = "unresolvable cdi devices";
 
-/// One phrase.
 pub(crate) struct Phrase {
     /// Lower-case words that the message must all contain.
     pub(crate) words: &'static [&'static str],
-    /// Where the cause lies.
     pub(crate) cause: Cause,
     /// Meaning; `{it}` stands for the name in the message.
     pub(crate) what: &'static str,
     /// Position of the name in the message.
     pub(crate) names: Option<Names>,
-    /// Kind of the action.
     pub(crate) code: ActionCode,
     /// Text of the action; `{node}` stands for the node's name.
     pub(crate) action: &'static str,
@@ -51,7 +48,7 @@ impl Phrase {
         self.names.filter(|_| self.words.contains(&UNRESOLVED_CDI))?.find(message)
     }
 
-    /// Whether it is about files that a boot removes.
+    /// Returns whether it is about files that a boot removes.
     pub(crate) fn is_lost_at_boot(&self) -> bool {
         self.words.contains(&CLAIM_WITHOUT_CDI)
     }

@@ -62,7 +62,6 @@ const NO_DRIVER: &str = "the driver is not loaded, or does not respond";
 const NO_DRIVER_ADVICE: &str =
     "Check the driver first: the driver pod of {node}, or the driver that is installed on it.";
 
-/// The table.
 pub(crate) const PHRASES: &[Phrase] = &[
     // The driver container and k8s-driver-manager.
     phrase(

@@ -94,7 +94,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .kernel_line(ago(minutes(40)) + seconds(5), "os_printf: 39 callbacks suppressed")
             }),
         healthy("bar-assigned-later", "Errors during the start of the driver are over, because the GPU works.")
-            .must_not(["gpu-memory-not-mapped", "driver-wrong-kernel-module-type", "uvm-fatal-error", "kernel-log-lines-not-recognized"])
+            .must_not([
+                "gpu-memory-not-mapped",
+                "driver-wrong-kernel-module-type",
+                "uvm-fatal-error",
+                "kernel-log-lines-not-recognized",
+            ])
             .node(|| {
                 l40s(2)
                     .driver_start_line("NVRM: BAR1 is 0M @ 0x0 (PCI:0000:38:00.0)")

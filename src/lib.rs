@@ -50,6 +50,7 @@ pub mod scenarios;
 pub mod section_name;
 pub mod since;
 pub mod text;
+pub mod tsv;
 pub mod unknown;
 mod untrusted;
 

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use crate::explanation::causes::start_phrase::Phrase;
+use crate::explanation::causes::start_phrases::Phrase;
 use crate::explanation::causes::start_phrases;
 use crate::explanation::causes::start_phrases::NEEDS_NEWER_CUDA;
 use crate::explanation::causes::{Case, cuda_versions, event_quote, image_pull, unresolved_cdi};

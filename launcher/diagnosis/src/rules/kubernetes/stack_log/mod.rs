@@ -4,11 +4,10 @@
 //! MIG manager and the DRA driver. A line is data from the node: it only selects an entry of the table, and is quoted.
 
 mod phrase;
-mod phrases;
 
 use crate::input::node::Node;
 pub(crate) use phrase::Phrase;
-use phrases::PHRASES;
+use phrase::PHRASES;
 use syringe_core::facts::kubernetes::node::NvidiaPod;
 use syringe_core::facts::stack_log::StackLog;
 use syringe_core::text::clean_keeping_end;

@@ -89,10 +89,13 @@ impl Names {
 
 #[cfg(test)]
 mod tests {
+    use syringe_core::tsv::rows;
+
     use super::{PHRASES, known};
 
     #[test]
     fn every_phrase_is_in_lower_case_and_matches_itself() {
+        assert_eq!(PHRASES.len(), rows(include_str!("../../data/start_phrases.tsv")).count(), "a row has an error");
         for phrase in PHRASES.iter() {
             assert!(phrase.words.iter().all(|word| *word == word.to_ascii_lowercase()), "{:?}", phrase.words);
             let found = known(&phrase.words.join(" … ").to_uppercase()).expect("itself");

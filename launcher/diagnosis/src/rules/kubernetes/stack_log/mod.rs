@@ -145,6 +145,8 @@ mod tests {
 
     #[test]
     fn ids_are_unique_and_parts_are_lower_case() {
+        let rows = syringe_core::tsv::rows(include_str!("../../../../data/stack_phrases.tsv")).count();
+        assert_eq!(PHRASES.len(), rows, "a row has an error");
         for (at, phrase) in PHRASES.iter().enumerate() {
             let Phrase { id, any, cause, advice, .. } = phrase;
             assert!(any.iter().all(|parts| !parts.is_empty()), "{id}: an empty wording fits every line");

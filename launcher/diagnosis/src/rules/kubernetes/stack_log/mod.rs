@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn ids_are_unique_and_parts_are_lower_case() {
-        let rows = syringe_core::tsv::rows(include_str!("../../../../data/stack_phrases.tsv")).count();
+        let rows = syringe_core::tsv::rows(include_str!("../../../data/stack_phrases.tsv")).count();
         assert_eq!(PHRASES.len(), rows, "a row has an error");
         for (at, phrase) in PHRASES.iter().enumerate() {
             let Phrase { id, any, cause, advice, .. } = phrase;

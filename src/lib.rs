@@ -50,6 +50,7 @@ pub mod scenarios;
 pub mod section_name;
 pub mod since;
 pub mod text;
+pub mod tsv;
 pub mod unknown;
 
 /// Prefix of the name of every probe pod and ephemeral container. Random letters follow.

@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::input::timeline::precedes as precedes_bus_loss;
 use syringe_core::classification::Class;
-use syringe_core::gpu_names::GpuNames;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::gpu_names::GpuNames;
 use syringe_core::kernel_log::catalogue;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};

@@ -9,9 +9,9 @@ use crate::input::timeline::{concerns, is_off_bus, is_xid, precedes};
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, XID_DOC, rules};
 use crate::rules::gpu::refused_gpus::refused_at_load;
 use syringe_core::classification::{ActionCode, Severity};
-use syringe_core::gpu_names::GpuNames;
 use syringe_core::facts::host::PciGpu;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::gpu_names::GpuNames;
 use syringe_core::nvml_codes as codes;
 
 rules! {

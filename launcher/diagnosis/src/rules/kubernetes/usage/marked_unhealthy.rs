@@ -10,10 +10,10 @@ use crate::rule::Draft;
 use crate::rules::kubernetes::gpus::UNALLOCATABLE;
 use crate::rules::kubernetes::usage::rules::MARKED_UNHEALTHY;
 use syringe_core::classification::Severity;
-use syringe_core::gpu_names::GpuNames;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
+use syringe_core::gpu_names::GpuNames;
 use syringe_core::report::Status;
 
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {

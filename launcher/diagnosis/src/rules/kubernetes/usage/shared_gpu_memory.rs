@@ -12,8 +12,8 @@ use crate::input::processes::{MIN_BYTES, is_service};
 use crate::rule::Draft;
 use crate::rules::kubernetes::usage::rules::SHARED_MEMORY_FULL;
 use syringe_core::classification::Severity;
-use syringe_core::gpu_names::GpuNames;
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::gpu_names::GpuNames;
 
 /// The memory counts as used up if less than this part is free. An inference server with a fixed share leaves more.
 const FREE_PERCENT: u64 = 5;

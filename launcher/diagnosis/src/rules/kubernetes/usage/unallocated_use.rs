@@ -12,10 +12,10 @@ use crate::input::processes::{MIN_BYTES, is_service};
 use crate::rule::Draft;
 use crate::rules::kubernetes::usage::allocations::Allocations;
 use crate::rules::kubernetes::usage::rules::UNALLOCATED_USE;
-use syringe_core::gpu_names::GpuNames;
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
 use syringe_core::facts::processes::{GpuProcess, GpuUse};
+use syringe_core::gpu_names::GpuNames;
 
 /// Name prefixes of pods that reserve a GPU for other pods.
 const RESERVATIONS: [&str; 2] = ["gpu-reservation", "runai-reservation"];

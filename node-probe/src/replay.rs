@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
-use syringe_core::device_names::gpu_addresses;
+use syringe_core::gpu_names::gpu_addresses;
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::facts::topology;
 use syringe_core::kernel_log as xid;

@@ -2,8 +2,8 @@
 //!
 //! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
 //! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for which SXid is
-//! fatal. Names, classes, severities, ageing and the advice are our own; where the advice is another than NVIDIA's, the
-//! row says why. The tables are `data/xid.tsv` and `data/sxid.tsv`, one row a code, parsed once at first use.
+//! fatal. Names, classes, severities, ageing and the advice are our own; if the advice differs from NVIDIA's, the
+//! row has the reason. The tables are `data/xid.tsv` and `data/sxid.tsv`, one row a code, parsed once at first use.
 //! `docs/xid.md` is made from them.
 //!
 //! Limits: a row describes the usual case. If the line decides (64, 74, 144 to 150, 154, SXid), use
@@ -48,7 +48,6 @@ pub enum Fatality {
     AlwaysFatal,
 }
 
-/// One Xid code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XidEntry {
     pub code: u32,
@@ -58,7 +57,6 @@ pub struct XidEntry {
     pub name: &'static str,
     /// Usual cause; `None` for a message that reports no fault.
     pub class: Option<Class>,
-    /// Usual severity.
     pub severity: Severity,
     /// Immediate action of NVIDIA (`RESET_GPU`, `RESTART_APP`, `WORKFLOW_…`), if the catalogue has one.
     pub nvidia_action: Option<&'static str>,

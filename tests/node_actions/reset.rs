@@ -200,5 +200,5 @@ fn nvidia_smi_is_run_below_the_root_of_the_node() {
     let action = node.act(&RESET);
     assert_eq!(jobs(&node), ["-pm 0", "--gpu-reset", "-pm 1"], "{action}");
     assert_eq!((&action["outcome"], &action["steps"][1]["exit_code"]), (&json!("failed"), &json!(7)), "{action}");
-    assert!(action["steps"][1]["said"].as_str().expect("text").contains("from below"), "{action}");
+    assert!(action["steps"][1]["message"].as_str().expect("text").contains("from below"), "{action}");
 }

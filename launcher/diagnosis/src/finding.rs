@@ -139,7 +139,7 @@ pub struct Plan {
     /// The strongest action of its findings.
     pub action: ActionCode,
     /// Which work may continue until the first disruptive step.
-    pub until_then: String,
+    pub before_plan: String,
     /// The steps, in order.
     pub steps: Vec<String>,
     /// Ids of the findings that the plan resolves.
@@ -153,7 +153,7 @@ pub struct Plan {
 impl Plan {
     /// Returns the plan as one action: which work may continue, then the steps.
     pub fn as_action(&self) -> Action {
-        let steps = std::iter::once(&self.until_then).chain(&self.steps).map(String::as_str);
+        let steps = std::iter::once(&self.before_plan).chain(&self.steps).map(String::as_str);
         Action { code: self.action, text: steps.collect::<Vec<_>>().join(" ") }
     }
 }

@@ -85,12 +85,12 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
         steps.push(format!("If {} falls off the bus again, return it (RMA).", evidence::gpus(&gpus)));
     }
     let affected = distinct(places(|draft| draft.severity >= Severity::Critical));
-    let until_then = until_drain(node, &affected);
+    let before_plan = until_drain(node, &affected);
     let what = format!("the {verb} of {{node}}");
     refer_to_plan(drafts.iter_mut(), ActionCode::DrainAndReboot, &what, verb);
     let steps = steps.into_iter().map(|step| step.replace("{node}", name)).collect();
     let subject = name.clone();
-    Some(Plan { subject, action: ActionCode::DrainAndReboot, until_then, steps, findings, addresses: Vec::new() })
+    Some(Plan { subject, action: ActionCode::DrainAndReboot, before_plan, steps, findings, addresses: Vec::new() })
 }
 
 /// Returns which work may continue until the drain.
@@ -139,7 +139,7 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     let contained = asked().any(|draft| draft.rule.in_plan == InPlan::OtherWorkContinues);
     let worst = asked().map(|draft| draft.severity).max()?;
     let may_go_on = contained && worst < Severity::Fatal;
-    let until_then = if may_go_on {
+    let before_plan = if may_go_on {
         "Restart the affected application. Other work on {gpu} may continue until the drain; do not schedule new work on it."
     } else {
         "Do not schedule new work on {gpu}, and stop its running work now. Work on other GPUs of {node} may continue."
@@ -162,8 +162,8 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     let action = if returned { ActionCode::ContactVendor } else { ActionCode::DrainAndReset };
     let of_gpu = drafts.iter_mut().filter(|draft| draft.is_on(gpu));
     refer_to_plan(of_gpu, action, &format!("{PLAN_OF_GPU} {{gpu}}"), "reset");
-    let (subject, until_then) = ("{gpu}".to_owned(), until_then.to_owned());
-    Some(Plan { subject, action, until_then, steps, findings, addresses: Vec::new() })
+    let (subject, before_plan) = ("{gpu}".to_owned(), before_plan.to_owned());
+    Some(Plan { subject, action, before_plan, steps, findings, addresses: Vec::new() })
 }
 
 /// Adapts the texts of the drafts, so that none of them contradicts the plan.
@@ -211,10 +211,10 @@ fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
         let labels: Vec<Label> = gpus.iter().map(|gpu| (gpu.index, gpu.label())).collect();
         let names = evidence::gpus(&labels);
         let fill = |text: String| text.replace("{gpu}", &names).replace("{node}", node);
-        let Plan { subject, action, until_then, steps, findings, .. } = plan;
+        let Plan { subject, action, before_plan, steps, findings, .. } = plan;
         let steps = steps.into_iter().map(fill).collect();
         let addresses = gpus.into_iter().filter_map(|gpu| gpu.pci).collect();
-        Plan { subject: fill(subject), action, until_then: fill(until_then), steps, findings, addresses }
+        Plan { subject: fill(subject), action, before_plan: fill(before_plan), steps, findings, addresses }
     };
     groups.into_iter().map(named).collect()
 }

@@ -23,7 +23,7 @@ fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<&'a StackLog> {
 /// Returns the line of a pod's log that gives the reason, with its phrase.
 pub(crate) fn known_line(node: &Node<'_>, pod: &NvidiaPod) -> Option<(String, &'static Phrase)> {
     let log = log_of(node, pod)?;
-    let (line, phrase) = most_telling(log.telling.iter().chain(&log.lines).map(String::as_str))?;
+    let (line, phrase) = most_telling(log.detail_lines.iter().chain(&log.lines).map(String::as_str))?;
     Some((clean_keeping_end(line, LINE), phrase))
 }
 

@@ -22,6 +22,7 @@ pub mod consent;
 mod doctor;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/checks/launcher.rs"]
 pub mod fuzzing;
 pub mod mcp;
 mod node_reading;

@@ -121,8 +121,8 @@ pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> Page {
 }
 
 fn plan_lines(plan: &Plan) -> String {
-    let Plan { subject, until_then, steps, .. } = plan;
-    let mut lines = format!("\nPlan for {subject}: {until_then}\n");
+    let Plan { subject, before_plan, steps, .. } = plan;
+    let mut lines = format!("\nPlan for {subject}: {before_plan}\n");
     for (number, step) in steps.iter().enumerate() {
         lines.push_str(&format!("  {}. {step}\n", number + 1));
     }

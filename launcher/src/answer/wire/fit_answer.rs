@@ -1,4 +1,4 @@
-//! Cuts an answer to the size that hosts show to a model: the last guarantee, whatever a node or a cluster contains.
+//! Cuts an answer to the size that hosts show to a model: the final limit for every answer.
 //!
 //! The largest list loses its last entries until the answer fits. Lists are sorted worst first, or lose their oldest entries;
 //! lists of GPUs are sorted by severity before they are cut. `<list>_omitted` counts what is left out, and `truncated` names

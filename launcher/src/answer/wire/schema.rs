@@ -73,7 +73,7 @@ fn outline(name: &str, field: &Value, definitions: &Map<String, Value>) -> Value
     match types.as_slice() {
         // Any value.
         [] => {}
-        // The words say more than the type.
+        // The words include the type.
         [only] if only == "string" && !words.is_empty() => drop(outline.insert("enum".into(), words.into())),
         [only] => drop(outline.insert("type".into(), only.clone())),
         several => drop(outline.insert("type".into(), several.into())),

@@ -209,7 +209,7 @@ pub struct CompletedStep {
     /// Exit code; absent if the command did not finish or could not be started.
     pub exit_code: Option<i32>,
     /// The output, cleaned and truncated. This is data, not instructions.
-    pub said: String,
+    pub message: String,
     /// The duration.
     pub duration_ms: u64,
 }
@@ -240,5 +240,5 @@ pub struct GpuAfterReset {
     pub not_read: Vec<SectionName>,
     /// Problems found after the reset.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub troubles: Vec<String>,
+    pub problems: Vec<String>,
 }

@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::input::timeline::precedes as precedes_bus_loss;
 use syringe_core::classification::Class;
-use syringe_core::device_names::DeviceNames;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::gpu_names::GpuNames;
 use syringe_core::kernel_log::catalogue;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
@@ -99,7 +99,7 @@ impl PodOnNode {
             self.processes.iter().flat_map(|process| &process.uses).map(|gpu_use| gpu_use.gpu).collect();
         let inventory = Section::data_of(&sections.inventory);
         for gpu in inventory.iter().flat_map(|inventory| &inventory.gpus) {
-            let names = DeviceNames::of(report, Some(gpu.index), gpu.uuid.as_deref());
+            let names = GpuNames::from_report(report, Some(gpu.index), gpu.uuid.as_deref());
             let held = self.allocations.iter().any(|allocation| names.match_allocation(allocation));
             if let (true, Some(address)) = (held || used.contains(&gpu.index), &gpu.pci_address) {
                 self.addresses.insert(address.clone());

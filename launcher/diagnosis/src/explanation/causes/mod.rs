@@ -15,7 +15,6 @@ mod not_created;
 mod process;
 mod scheduling;
 mod start;
-mod start_phrase;
 mod start_phrases;
 mod unresolved_cdi;
 

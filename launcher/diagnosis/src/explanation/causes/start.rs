@@ -5,9 +5,9 @@
 
 use jiff::Timestamp;
 
-use crate::explanation::causes::start_phrase::Phrase;
 use crate::explanation::causes::start_phrases;
 use crate::explanation::causes::start_phrases::NEEDS_NEWER_CUDA;
+use crate::explanation::causes::start_phrases::Phrase;
 use crate::explanation::causes::{Case, cuda_versions, event_quote, finding_quote, image_pull, unresolved_cdi};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};

@@ -9,9 +9,9 @@ use crate::input::timeline::{concerns, is_off_bus, is_xid, precedes};
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, XID_DOC, rules};
 use crate::rules::gpu::refused_gpus::refused_at_load;
 use syringe_core::classification::{ActionCode, Severity};
-use syringe_core::device_names::DeviceNames;
 use syringe_core::facts::host::PciGpu;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::gpu_names::GpuNames;
 use syringe_core::nvml_codes as codes;
 
 rules! {
@@ -133,7 +133,7 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
 
 /// Returns the pod that uses the GPU.
 fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
-    let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
+    let names = GpuNames::from_report(node.report, gpu.index, gpu.uuid.as_deref());
     let allocation = node.kubelet()?.allocations.iter().find(|allocation| names.match_allocation(allocation))?;
     let pod = evidence::data(&allocation.holder());
     Some(format!("in use by pod {pod}, container {}", evidence::data(&allocation.container)))

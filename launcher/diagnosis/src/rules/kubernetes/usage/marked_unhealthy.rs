@@ -10,10 +10,10 @@ use crate::rule::Draft;
 use crate::rules::kubernetes::gpus::UNALLOCATABLE;
 use crate::rules::kubernetes::usage::rules::MARKED_UNHEALTHY;
 use syringe_core::classification::Severity;
-use syringe_core::device_names::DeviceNames;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
+use syringe_core::gpu_names::GpuNames;
 use syringe_core::report::Status;
 
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
@@ -51,7 +51,7 @@ fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
     let offered = Allocation { devices: registered.next()?.devices.clone(), ..Allocation::default() };
     let missing: Vec<&Gpu> = node
         .answering()
-        .filter(|gpu| !DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref()).match_allocation(&offered))
+        .filter(|gpu| !GpuNames::from_report(node.report, gpu.index, gpu.uuid.as_deref()).match_allocation(&offered))
         .collect();
     let (capacity, allocatable) = (node.kubernetes.gpu_capacity?, node.kubernetes.gpu_allocatable?);
     (!offered.devices.is_empty() && missing.len() == capacity.checked_sub(allocatable)? as usize).then_some(missing)

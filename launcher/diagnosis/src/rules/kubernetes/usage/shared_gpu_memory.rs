@@ -12,8 +12,8 @@ use crate::input::processes::{MIN_BYTES, is_service};
 use crate::rule::Draft;
 use crate::rules::kubernetes::usage::rules::SHARED_MEMORY_FULL;
 use syringe_core::classification::Severity;
-use syringe_core::device_names::DeviceNames;
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::gpu_names::GpuNames;
 
 /// The memory counts as used up if less than this part is free. An inference server with a fixed share leaves more.
 const FREE_PERCENT: u64 = 5;
@@ -114,7 +114,7 @@ fn name(node: &Node<'_>, uid: &str) -> String {
 }
 
 fn replicas(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
-    let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
+    let names = GpuNames::from_report(node.report, gpu.index, gpu.uuid.as_deref());
     let mut allocations = node.kubelet()?.allocations.iter();
     let shared = allocations.any(|allocation| allocation.replicas.is_some() && names.match_allocation(allocation));
     shared.then(|| "the device plugin advertises replicas of the GPU (time-slicing), which share its memory".to_owned())

@@ -1,4 +1,4 @@
-//! Whole lists in protobuf: what `kubernetes/client/lists.rs` reads from a connection, from bytes.
+//! Decodes whole lists from bytes, for tests and fuzzing. `client/lists.rs` reads them from a connection.
 
 use k8s_openapi::api::core::v1::Node;
 use prost::Message;
@@ -7,19 +7,13 @@ use crate::client::protobuf_list::{ListError, ListReader};
 use crate::objects::api_objects::{node, pod};
 use crate::objects::gpu_pod::Pod;
 
-/// The nodes of a `NodeList`, without what is not used.
-///
-/// # Errors
-/// When the bytes are not a complete list.
-pub fn decode_node_list(bytes: &[u8]) -> Result<Vec<Node>, ListError> {
+/// The nodes of a `NodeList`, with the fields that are used.
+fn decode_node_list(bytes: &[u8]) -> Result<Vec<Node>, ListError> {
     Ok(decode::<node::Node>(bytes)?.into_iter().map(Node::from).collect())
 }
 
 /// The pods of a `PodList`, as far as they hold GPUs.
-///
-/// # Errors
-/// When the bytes are not a complete list.
-pub fn decode_pod_list(bytes: &[u8]) -> Result<Vec<Pod>, ListError> {
+fn decode_pod_list(bytes: &[u8]) -> Result<Vec<Pod>, ListError> {
     Ok(decode::<pod::Pod>(bytes)?.into_iter().map(Pod::from).collect())
 }
 
@@ -30,9 +24,8 @@ fn decode<T: Message + Default>(bytes: &[u8]) -> Result<Vec<T>, ListError> {
     Ok(items)
 }
 
-/// What must hold for any bytes.
-#[cfg(any(test, fuzzing))]
-#[path = "../../../../../fuzz/checks/object_list.rs"]
+/// Properties that hold for any bytes.
+#[path = "../../../../fuzz/checks/object_list.rs"]
 pub mod fuzzing;
 
 #[cfg(test)]

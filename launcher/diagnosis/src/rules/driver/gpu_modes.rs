@@ -1,4 +1,4 @@
-//! Persistence mode, which keeps the driver state when no client runs.
+//! Modes that an administrator sets on a GPU: persistence mode, compute mode.
 
 use crate::input::node::Node;
 use crate::rule::{Draft, PERSISTENCE_DOC, rules};

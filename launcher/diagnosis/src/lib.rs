@@ -41,5 +41,4 @@ pub use finding::{Action, Diagnosis, Finding, Plan, Scope, Verdict};
 pub use input::processes::{Stuck, stuck};
 pub use rule::Rule;
 pub use rules::catalogue_of_rules;
-
 pub use stack_stage::{StackStage, Stage, StageState};

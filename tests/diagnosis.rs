@@ -122,7 +122,7 @@ fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String
     complaints
 }
 
-/// What holds for every diagnosis.
+/// Properties of every diagnosis.
 fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
     for finding in &diagnosis.findings {
         let rule = catalogue_of_rules().iter().find(|rule| rule.id == finding.id);

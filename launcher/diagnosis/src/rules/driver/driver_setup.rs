@@ -1,4 +1,5 @@
-//! Configuration of the driver: device files, and a version on disk that differs from the loaded one.
+//! Configuration of the driver and of the kernel: device files, a version on disk that differs from the loaded one, NUMA
+//! balancing.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -14,12 +15,30 @@ rules! {
             that creates them.",
         means "The driver works, and files in /dev that programs need to open a GPU are missing.",
         reads "host.device_nodes, inventory.gpus";
+    NUMA_BALANCING: "numa-balancing-on-grace" Info Driver GRACE_DOC,
+        "Automatic NUMA balancing is on, on a node with Grace processors",
+        UpdateSoftware "Turn it off on {node} (sysctl -w kernel.numa_balancing=0, and in /etc/sysctl.d), if its GPU \
+            programs are slow.",
+        means "The kernel moves pages between the memory of Grace and of its GPU by itself, which interrupts programs \
+            that use both. NVIDIA recommends turning this off on Grace.",
+        reads "host.numa_balancing, inventory.gpus";
 }
+
+/// NVIDIA's guide to operating system settings on Grace.
+const GRACE_DOC: Option<&str> = Some("https://docs.nvidia.com/grace-perf-tuning-guide/os-settings.html");
+
+/// Product names of GPUs that share a module with a Grace processor.
+const WITH_GRACE: [&str; 3] = ["GH200", "GB200", "GB300"];
 
 /// Findings about the configuration, for a driver that works.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let Some(host) = node.host() else { return drafts };
+    let is_grace = |name: &str| WITH_GRACE.iter().any(|product| name.contains(product));
+    let on_grace = node.listed().filter_map(|gpu| gpu.name.as_deref()).any(is_grace);
+    if host.numa_balancing == Some(true) && on_grace {
+        drafts.push(Draft::on_node(NUMA_BALANCING).with_evidence("kernel.numa_balancing is on"));
+    }
     let broken = node.driver.is_broken();
     // NVML works, so the files may exist elsewhere (a driver container has its own /dev). This is no more than a
     // warning.

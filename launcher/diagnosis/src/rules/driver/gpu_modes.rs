@@ -1,7 +1,7 @@
-//! Persistence mode, which keeps the driver state when no client runs.
+//! Modes that an administrator sets on a GPU: persistence mode, compute mode.
 
-use crate::input::node::Node;
-use crate::rule::{Draft, PERSISTENCE_DOC, rules};
+use crate::input::node::{Gpu, Node};
+use crate::rule::{Draft, NVML_DOC, PERSISTENCE_DOC, rules};
 
 rules! {
     PERSISTENCE: "persistence-off" Warning Driver PERSISTENCE_DOC, "Persistence mode is off",
@@ -10,10 +10,23 @@ rules! {
         means "Without persistence mode the driver initializes a GPU for each first client, and resets its volatile \
             counters when the last client exits.",
         reads "inventory.persistence_mode, host.daemons";
+    PROHIBITED: "compute-mode-prohibited" Critical Driver NVML_DOC, "The compute mode of the GPU is Prohibited",
+        UpdateSoftware "Set the compute mode of {gpu} on {node} to Default (nvidia-smi -c DEFAULT).",
+        means "The compute mode of the GPU is set to Prohibited: no CUDA program can start on it.",
+        reads "inventory.compute_mode";
 }
 
-/// One finding for each GPU without persistence mode.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = without_persistence(node);
+    let prohibited = |gpu: &&Gpu| {
+        node.inventory_of(gpu).is_some_and(|inventory| inventory.compute_mode.as_deref() == Some("prohibited"))
+    };
+    let gpus = node.gpus.iter().filter(prohibited);
+    drafts.extend(gpus.map(|gpu| Draft::on_gpu(PROHIBITED, gpu).with_evidence("compute mode: prohibited")));
+    drafts
+}
+
+fn without_persistence(node: &Node<'_>) -> Vec<Draft> {
     let daemon = node.host().and_then(|host| host.daemons.persistenced);
     let off = node
         .gpus

@@ -1,6 +1,7 @@
-//! The scenarios of `tests/scenarios`, compiled into the program for the demo and the tests.
+//! The nodes of `tests/scenarios/base`, compiled into the program for the demo and the tests. The crate `scenarios` makes more
+//! nodes from them.
 //!
-//! A scenario is a facts file, that is a saved [`Report`]. `tests/scenarios/generate.py` writes them.
+//! A file is a facts file, that is a saved [`Report`].
 
 use crate::report::Report;
 
@@ -26,7 +27,7 @@ impl Scenario {
 
 macro_rules! scenarios {
     ($($name:literal)*) => {
-        &[$(Scenario { name: $name, json: include_str!(concat!("../tests/scenarios/", $name, ".json")) }),*]
+        &[$(Scenario { name: $name, json: include_str!(concat!("../tests/scenarios/base/", $name, ".json")) }),*]
     };
 }
 

@@ -1,7 +1,7 @@
 //! Compares the diagnosis of every scenario with its expectation.
 //!
-//! A scenario is a facts file with a file `NAME.expect.json`: the verdict, the findings that must appear (with the GPU), and
-//! the findings that must not. The snapshots contain the whole diagnosis.
+//! The crate `scenarios` has both: the report of a node, and the verdict, the findings that must appear (with the GPU) and those
+//! that must not. The snapshots contain the whole diagnosis.
 
 #[path = "diagnosis/all_clear.rs"]
 mod all_clear;
@@ -27,14 +27,13 @@ mod walls;
 mod window;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
+use ::scenarios::{Expectation, Scenario};
 use diagnosis::finding::{Diagnosis, Verdict};
-use diagnosis::health::HealthStatus;
 use diagnosis::{catalogue_of_rules, diagnose};
 use insta::assert_json_snapshot;
 use jiff::SignedDuration;
-use serde::Deserialize;
 use serde_json::Value;
 use syringe_core::classification::{Class, Severity};
 use syringe_core::device_names::gpu_addresses;
@@ -44,66 +43,13 @@ use syringe_core::kernel_log::events::{Clock, EventLog, Options};
 use syringe_core::report::{Problem, Report, Section};
 use syringe_core::section_name::SectionName;
 
-/// What a scenario must come to.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expectation {
-    /// What the scenario is about, for who reads it.
-    #[allow(dead_code)]
-    about: String,
-    verdict: Verdict,
-    /// Findings that must be there.
-    #[serde(default)]
-    must: Vec<Must>,
-    /// Ids, classes or severities (`class:hardware`, `severity:critical`) that must not be there.
-    #[serde(default)]
-    must_not: Vec<String>,
-    /// Whether other findings above `info` may be there as well.
-    #[serde(default)]
-    more: bool,
-    /// The node's status in the health section.
-    health: HealthStatus,
-    /// Words of the summary.
-    #[serde(default)]
-    summary: Vec<String>,
-    /// Words of the list of what could not be read.
-    #[serde(default)]
-    unknown: Vec<String>,
-    /// What Kubernetes says of the node.
-    #[serde(default)]
-    cluster: KubernetesFacts,
-}
-
-/// One finding that must be there.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Must {
-    id: String,
-    gpu: Option<u32>,
-    severity: Option<Severity>,
-    /// Words of the evidence.
-    #[serde(default)]
-    evidence: Vec<String>,
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/scenarios")
-}
-
 /// Every scenario: its report as the rules see it, and its expectation.
 fn scenarios() -> BTreeMap<String, (Report, Expectation)> {
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(folder()).expect("the scenarios") {
-        let path = entry.expect("a file").path();
-        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        let Some(name) = name.strip_suffix(".json").filter(|name| !name.ends_with(".expect")) else { continue };
-        let read = |ending: &str| std::fs::read_to_string(folder().join(format!("{name}{ending}")));
-        let report: Report = serde_json::from_str(&read(".json").expect(name)).expect(name);
-        let expectation = read(".expect.json").unwrap_or_else(|error| panic!("{name}.expect.json: {error}"));
-        let expectation = serde_json::from_str(&expectation).unwrap_or_else(|error| panic!("{name}: {error}"));
-        found.insert(name.to_owned(), (replayed(report), expectation));
-    }
-    found
+    static ALL: LazyLock<BTreeMap<String, (Report, Expectation)>> = LazyLock::new(|| {
+        let read = |one: &Scenario| (one.name.to_owned(), (replayed(one.report()), one.expected.clone()));
+        scenarios::all().map(read).collect()
+    });
+    ALL.clone()
 }
 
 /// The kernel log parsed by the real parser, as a replay does it.
@@ -132,7 +78,8 @@ fn told(diagnosis: &Diagnosis) -> String {
 fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String> {
     let diagnosis = diagnose(report, &expected.cluster);
     let mut complaints = Vec::new();
-    if diagnosis.verdict != expected.verdict {
+    let word = |value: Result<Value, _>| value.expect("a word").as_str().unwrap_or_default().to_owned();
+    if word(serde_json::to_value(diagnosis.verdict)) != expected.verdict {
         complaints.push(format!("the verdict is {:?}, not {:?}", diagnosis.verdict, expected.verdict));
     }
     for must in &expected.must {
@@ -147,13 +94,12 @@ fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String
         }
     }
     for finding in &diagnosis.findings {
-        let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let words = [
             finding.id.clone(),
-            format!("class:{}", word(serde_json::to_value(finding.class).expect("a word"))),
-            format!("severity:{}", word(serde_json::to_value(finding.severity).expect("a word"))),
+            format!("class:{}", word(serde_json::to_value(finding.class))),
+            format!("severity:{}", word(serde_json::to_value(finding.severity))),
         ];
-        let forbidden = expected.must_not.iter().filter(|forbidden| words.contains(forbidden));
+        let forbidden = expected.must_not.iter().filter(|forbidden| words.iter().any(|word| word == *forbidden));
         complaints.extend(forbidden.map(|forbidden| format!("{} is there: {forbidden}", finding.id)));
         let listed = expected.must.iter().any(|must| must.id == finding.id);
         if !(expected.more || listed || finding.severity == Severity::Info) {
@@ -166,7 +112,7 @@ fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String
     complaints
         .extend(missing.map(|words| format!("no '{words}' among what could not be read: {:?}", diagnosis.unknown)));
     let health = diagnosis.health.clone();
-    if health.status != expected.health {
+    if word(serde_json::to_value(health.status)) != expected.health {
         complaints.push(format!("health is {:?}, not {:?}", health.status, expected.health));
     }
     if !complaints.is_empty() {
@@ -211,58 +157,21 @@ fn every_scenario_meets_its_expectation() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-fn says_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.values().all(says_nothing),
-        Value::Bool(true) => false,
-    }
-}
-
-/// A report in which every GPU says all of itself.
-fn plain(mut report: Value) -> Value {
-    let sections = report.get_mut("sections").and_then(Value::as_object_mut);
-    let data = sections.into_iter().flat_map(|sections| sections.values_mut()).filter_map(|one| one.get_mut("data"));
-    data.for_each(syringe_core::common_values::restore);
-    report
-}
-
-/// A misspelled field would be lost when it is read, and the scenario would say less than it seems to.
+/// A misspelled word would forbid nothing.
 #[test]
-fn no_scenario_has_unknown_fields() {
-    fn lost(written: &Value, read: &Value, place: &str, complaints: &mut Vec<String>) {
-        match (written, read) {
-            (Value::Object(one), Value::Object(other)) => {
-                for (key, below) in one {
-                    let place = format!("{place}.{key}");
-                    match other.get(key) {
-                        Some(other) => lost(below, other, &place, complaints),
-                        // Reports leave out what says nothing.
-                        None if says_nothing(below) => {}
-                        None => complaints.push(place),
-                    }
-                }
-            }
-            (Value::Array(one), Value::Array(other)) => {
-                for (index, (one, other)) in one.iter().zip(other).enumerate() {
-                    lost(one, other, &format!("{place}[{index}]"), complaints);
-                }
-            }
-            _ if written == read => {}
-            _ => complaints.push(place.to_owned()),
+fn every_word_of_an_expectation_exists() {
+    let words = |of: &str, values: Vec<Value>| {
+        values.into_iter().map(move |value| format!("{of}:{}", value.as_str().unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let rules = catalogue_of_rules();
+    let classes = rules.iter().map(|rule| serde_json::to_value(rule.class).expect("a class")).collect();
+    let severities = rules.iter().map(|rule| serde_json::to_value(rule.severity).expect("a severity")).collect();
+    let known = [words("class", classes), words("severity", severities)].concat();
+    for (name, (_, expected)) in scenarios() {
+        for word in expected.must.iter().map(|must| must.id).chain(expected.must_not) {
+            assert!(rules.iter().any(|rule| rule.id == word) || known.iter().any(|one| one == word), "{name}: {word}");
         }
     }
-    let mut complaints = Vec::new();
-    for name in scenarios().keys() {
-        let text = std::fs::read_to_string(folder().join(format!("{name}.json"))).expect(name);
-        let report: Report = serde_json::from_str(&text).expect(name);
-        let read = plain(serde_json::to_value(report).expect(name));
-        lost(&plain(serde_json::from_str(&text).expect(name)), &read, name, &mut complaints);
-    }
-    assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
 /// The probe's words and the rules' are the same: a word that only one side knows would be a fault without a finding.

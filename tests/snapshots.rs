@@ -12,8 +12,6 @@ mod pods;
 #[path = "support/mod.rs"]
 mod support;
 
-use std::path::{Path, PathBuf};
-
 use demo_cluster::{Fixture, Timing, demo, workloads_of};
 use gpu_syringe::command_line::command_of;
 use insta::{assert_json_snapshot, assert_snapshot};
@@ -45,19 +43,6 @@ fn section(facts: &Report, name: SectionName) -> Value {
     report["sections"][name.as_str()].take()
 }
 
-/// Every facts file of `tests/scenarios`.
-fn facts_files() -> Vec<(String, Report)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().strip_suffix(".json").map(str::to_owned);
-    files
-        .iter()
-        .filter_map(|path| Some((name(path).filter(|name| !name.ends_with(".expect"))?, path)))
-        .map(|(name, path)| (name, serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()))
-        .collect()
-}
-
 #[test]
 fn every_section_of_a_healthy_and_of_a_broken_node() {
     for scenario in ["healthy-h100-8", "xid79-off-bus"].map(|name| scenarios::named(name).unwrap()) {
@@ -72,7 +57,7 @@ fn every_section_of_a_healthy_and_of_a_broken_node() {
 /// Why snapshots of two scenarios are enough: all other sections are replayed as they were saved.
 #[test]
 fn every_other_section_is_replayed_unchanged() {
-    for (scenario, facts) in facts_files() {
+    for (scenario, facts) in ::scenarios::all().map(|scenario| (scenario.name, scenario.report())) {
         let saved = serde_json::to_value(&facts.sections).unwrap();
         for name in SectionName::ALL {
             if let Some(saved) = saved.get(name.as_str())

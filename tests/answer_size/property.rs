@@ -1,7 +1,6 @@
 //! The property: at most 45,000 characters in each copy of the answer, valid for the schema, and what is left out is counted.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use demo_cluster::{Fixture, NodeFixture, workloads_of};
 use futures_util::{StreamExt, stream};
@@ -30,17 +29,9 @@ const OF_A_NODE: [&str; 9] = [
     "get_pod_gpu_allocation",
 ];
 
-/// All saved facts, by file name.
+/// The facts of all scenarios, by name.
 fn all_facts() -> BTreeMap<String, Value> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
-    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-    let named = |file: &Path| Some(file.file_name()?.to_str()?.strip_suffix(".json")?.to_owned());
-    let facts: BTreeMap<_, _> = files
-        .filter_map(|file| Some((named(&file).filter(|name| !name.contains('.'))?, file)))
-        .map(|(name, file)| (name, serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()))
-        .collect();
-    assert!(facts.len() > 150, "{}", facts.len());
-    facts
+    scenarios::all().map(|scenario| (scenario.name.to_owned(), scenarios::in_full(&scenario.report()))).collect()
 }
 
 /// Checks one answer as a host gets it, and returns whether it was cut.

@@ -299,7 +299,7 @@ fn a_status_that_calls_a_gpu_lost_forbids_an_all_clear_where_no_gpu_was_read() {
 fn links_of_nvlink_5_and_of_a_registered_gpu_need_switches() {
     let (report, _) = scenarios().remove("gb200-4").expect("the scenario");
     let critical = |by_version: bool, by_fabric: bool| {
-        let mut value = super::plain(serde_json::to_value(&report).expect("JSON"));
+        let mut value = ::scenarios::in_full(&report);
         let gpus = value["sections"]["topology"]["data"]["gpus"].as_array_mut().expect("GPUs");
         for (at, gpu) in gpus.iter_mut().enumerate() {
             let version = if by_version { 5 } else { 4 };

@@ -10,12 +10,12 @@ use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::{Problem, Report, Section, Sections};
 use syringe_core::section_name::SectionName;
 
-use super::{plain, replayed, scenarios, told};
+use super::{replayed, scenarios, told};
 
 /// A scenario as JSON with every GPU in full, changed, and read again.
 fn changed(name: &str, change: impl FnOnce(&mut Value)) -> Report {
     let (report, _) = scenarios().remove(name).expect(name);
-    let mut value = plain(serde_json::to_value(&report).expect("JSON"));
+    let mut value = ::scenarios::in_full(&report);
     change(&mut value);
     replayed(serde_json::from_value(value).expect("a report"))
 }

@@ -8,11 +8,10 @@ use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::{Report, Section};
 
-use super::{folder, replayed};
+use super::replayed;
 
 fn scenario(name: &str) -> Report {
-    let text = std::fs::read_to_string(folder().join(format!("{name}.json"))).expect(name);
-    replayed(serde_json::from_str(&text).expect(name))
+    replayed(::scenarios::named(name).expect(name).report())
 }
 
 /// So many minutes before the reading of the scenario.

@@ -110,7 +110,7 @@ fn exists(text: &str) -> bool {
 #[test]
 fn a_path_is_told_from_other_text() {
     let folders = top_folders();
-    for path in ["deploy/rbac.yaml", "tests/scenarios/NAME.json", "tests/scenarios/*.py", "launcher/src/"] {
+    for path in ["deploy/rbac.yaml", "tests/scenarios/base/NAME.json", "tests/scenarios/src/*.rs", "launcher/src/"] {
         assert!(is_path(path, &folders) && exists(path), "{path}");
     }
     for text in ["nodes/NAME/proxy", "pods/exec", "/dev/kmsg", "rbac.yaml", "deploy and more"] {

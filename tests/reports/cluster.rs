@@ -1,8 +1,6 @@
 //! Clusters for the cases: the node `gpu-1` in the state of a facts file, with changes, and pods as JSON.
 #![allow(dead_code, reason = "each case takes what it needs")]
 
-use std::path::Path;
-
 use demo_cluster::{Fixture, NodeFixture, workload_pod, workloads_of};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
@@ -11,11 +9,9 @@ use syringe_core::report::{Report, Section};
 /// Namespace of pods that are asked about.
 pub(crate) const NAMESPACE: &str = "research";
 
-/// The facts of `tests/scenarios/NAME.json`.
+/// The facts of a scenario.
 pub(crate) fn facts(scenario: &str) -> Report {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/scenarios/{scenario}.json"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{scenario}: {error}"))
+    scenarios::named(scenario).unwrap_or_else(|| panic!("no scenario {scenario}")).report()
 }
 
 /// The data of a section, to change it: `section(&mut report.sections.host)`.

@@ -159,7 +159,7 @@ mod tests {
     /// A healthy node whose kernel logs are these.
     fn with(coverage: Vec<Coverage>) -> crate::finding::Diagnosis {
         let mut report: Report =
-            serde_json::from_str(include_str!("../../../../../tests/scenarios/healthy-h100-8.json"))
+            serde_json::from_str(include_str!("../../../../../tests/scenarios/base/healthy-h100-8.json"))
                 .expect("the scenario");
         report.kernel_log.clear();
         report.sections.xid = Some(Section::read(KernelLog { coverage, ..KernelLog::default() }, Vec::new()));
@@ -207,7 +207,7 @@ mod tests {
         // The node of the scenario runs for 12 days.
         let with_loss = |from: &str, earlier: bool| {
             let mut report: Report =
-                serde_json::from_str(include_str!("../../../../../tests/scenarios/healthy-h100-8.json"))
+                serde_json::from_str(include_str!("../../../../../tests/scenarios/base/healthy-h100-8.json"))
                     .expect("the scenario");
             report.kernel_log.clear();
             let last = "2026-11-21T02:44:00Z".parse().ok();

@@ -268,7 +268,7 @@ fn healthy(events: Vec<Value>, unread_lines: u64) -> Diagnosis {
 }
 
 fn healthy_report() -> Report {
-    let text = include_str!("../../../../../tests/scenarios/healthy-h100-8.json");
+    let text = include_str!("../../../../../tests/scenarios/base/healthy-h100-8.json");
     let mut report: Report = serde_json::from_str(text).expect("the scenario");
     report.kernel_log.clear();
     report

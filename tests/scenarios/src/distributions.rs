@@ -1,0 +1,299 @@
+//! Nodes of different distributions, and nodes with unusual parts of NVIDIA's software. Their set-up is no fault.
+
+use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
+use syringe_core::facts::driver_load::DriverLoad;
+use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, NvidiaPod};
+use syringe_core::facts::nvidia_stack::NvidiaStack;
+use syringe_core::facts::stack_log::StackLog;
+
+use crate::driver_load::passed_through;
+use crate::kubernetes::{nvidia_pod, plugin_pod, runtime_class};
+use crate::prelude::*;
+use crate::stack::{
+    CONFIG, HOST, Runtime, TOOLKIT, containerd, file_of_nine_days, handler, nvidia, nvidia_named, plugin_stack, spec,
+    spec_at, stack, stack_with_many_watchers, validated,
+};
+
+const UBUNTU: &str = "Ubuntu 24.04.3 LTS";
+const BOTTLEROCKET: &str = "Bottlerocket OS 1.50.0 (aws-k8s-1.34-nvidia)";
+const PLUGIN: &str = "kube-system/nvidia-device-plugin-x7p2q";
+const OPERATOR_PLUGIN: &str = "gpu-operator/nvidia-device-plugin-daemonset-x7p2q";
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        healthy(
+            "node-of-k3s",
+            "k3s: its own containerd found NVIDIA's runtime on the host. Pods use the RuntimeClass.",
+        )
+        .must_not(ANY_WARNING)
+        .cluster(l40s_with_class(PLUGIN))
+        .node(|| {
+            let cdi_handler = nvidia_named("nvidia-cdi", "/usr/bin/nvidia-container-runtime.cdi");
+            let path = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
+            healthy_l40s(UBUNTU, containerd(path, 3, [nvidia(HOST), cdi_handler]))
+        }),
+        healthy("node-of-rke2", "RKE2 with the GPU Operator: the handler of the toolkit is in its drop-in file.")
+            .must_not(ANY_WARNING)
+            .cluster(l40s_with_class(OPERATOR_PLUGIN))
+            .node(|| {
+                let kind = "management.nvidia.com/gpu";
+                let path = "/var/lib/rancher/rke2/agent/etc/containerd/config.toml";
+                let runtime = containerd(path, 3, [nvidia(TOOLKIT)])
+                    .drop_in("/etc/containerd/conf.d/99-nvidia.toml")
+                    .mode("cdi")
+                    .kind(kind);
+                healthy_l40s("SUSE Linux Enterprise Server 15 SP6", runtime)
+                    .cdi([spec_at("/var/run/cdi/management.nvidia.com-gpu.yaml", kind)])
+                    .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
+            }),
+        healthy("node-of-talos", "Talos: configuration and driver are in other folders.")
+            .must_not(ANY_WARNING)
+            .cluster(l40s_with_class(PLUGIN))
+            .node(|| {
+                let runtime =
+                    containerd("/etc/cri/containerd.toml", 3, [nvidia("/usr/local/bin/nvidia-container-runtime")])
+                        .drop_in("/etc/cri/conf.d/10-nvidia-container-runtime.part");
+                let library = "/usr/local/glibc/usr/lib/libnvidia-ml.so.570.124.06";
+                healthy_l40s("", runtime)
+                    .system("Talos (v1.11.3)", "6.12.48-talos")
+                    .host(|host| host.driver.library_path = text(library))
+            }),
+        healthy("node-of-gke", "GKE: no runtime of NVIDIA. The plugin mounts the driver from the host.")
+            .must_not(ANY_WARNING)
+            .cluster(t4_cluster())
+            .node(|| {
+                let runtime =
+                    containerd(CONFIG, 2, [handler("gvisor", "io.containerd.runsc.v1", None)]).without_toolkit();
+                let sockets = ["nvidiaGPU-1763000000.sock"];
+                healthy_t4("Container-Optimized OS from Google", runtime)
+                    .nvidia_stack(stack(sockets, "nvidia-gpu-devi", Some("nvidia-gpu-device-plugin")))
+                    .host(|host| (host.container_toolkit, host.cdi_spec) = (None, None))
+            }),
+        healthy("node-of-eks", "EKS with Amazon Linux 2023: NVIDIA's runtime is the default one.")
+            .must_not(ANY_WARNING)
+            .cluster(t4_cluster())
+            .node(|| {
+                let runtime = containerd(CONFIG, 3, [nvidia(HOST)]).default_handler("nvidia").mode("cdi");
+                healthy_t4("Amazon Linux 2023.9", runtime.with(|runtime| runtime.cdi_enabled = Some(true)))
+                    .cdi([spec()])
+            }),
+        healthy("node-of-bottlerocket", "Bottlerocket: the device plugin is a service of the node, in no pod.")
+            .must_not(ANY_WARNING)
+            .cluster(t4_cluster())
+            .node(|| {
+                let binary = "/x86_64-bottlerocket-linux-gnu/sys-root/usr/bin/nvidia-oci";
+                healthy_t4(
+                    BOTTLEROCKET,
+                    containerd(CONFIG, 3, [nvidia(binary)]).default_handler("nvidia").without_toolkit(),
+                )
+                .nvidia_stack(stack(["nvidia-gpu.sock"], "nvidia-device-p", None))
+            }),
+        healthy("node-of-bottlerocket-with-one-plugin", "Bottlerocket with the plugin of a DaemonSet alone.")
+            .must_not(any_warning_and(["two-device-plugins"]))
+            .cluster(KubernetesFacts {
+                os_image: text(BOTTLEROCKET),
+                nvidia_pods: Some(vec![plugin_pod("kube-system/nvidia-device-plugin-8xk2p")]),
+                ..t4_cluster()
+            })
+            .node(|| t4().operating_system(BOTTLEROCKET).cdi([]).nvidia_stack(plugin_stack(["nvidia-gpu.sock"]))),
+        healthy("node-of-aks", "AKS: NVIDIA's runtime is the default one, with its full name.")
+            .must_not(ANY_WARNING)
+            .cluster(t4_cluster())
+            .node(|| {
+                let name = "nvidia-container-runtime";
+                let handlers = [nvidia_named(name, HOST), nvidia_named("untrusted", HOST)];
+                healthy_t4("Ubuntu 22.04.5 LTS", containerd(CONFIG, 2, handlers).default_handler(name)).cdi([spec()])
+            }),
+        healthy("node-of-openshift", "OpenShift: CRI-O, with a configuration newer than its process.")
+            .must_not(ANY_WARNING)
+            .cluster(l40s_with_class("nvidia-gpu-operator/nvidia-device-plugin-daemonset-x7p2q"))
+            .node(|| {
+                healthy_l40s("Red Hat Enterprise Linux CoreOS 9.6.20251103-0", cri_o())
+                    .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
+            }),
+        healthy("node-with-dra-alone", "Dynamic resource allocation (DRA) without a device plugin.")
+            .must_not(ANY_WARNING)
+            .cluster(KubernetesFacts { gpu_dra: Some(true), ..l40s_cluster() })
+            .node(with_dra),
+        unknown("node-with-dra-of-unread-slices", "The same, and the ResourceSlices could not be read.")
+            .must(
+                finding("gpus-not-advertised")
+                    .severity(Info)
+                    .evidence(["whether a DRA driver manages its GPUs is not known"]),
+            )
+            .must_not(["severity:warning", "severity:critical", "stack-broken-at-plugin", "class:hardware"])
+            .unknown("whether the DRA driver offers the GPUs")
+            .cluster(KubernetesFacts {
+                nvidia_pods: Some(vec![nvidia_pod(
+                    "dra/gpu-kubelet-plugin-4x2k9",
+                    Component::DraDriver,
+                    "gpus",
+                    days(9),
+                )]),
+                ..l40s_cluster()
+            })
+            .node(with_dra),
+        healthy("node-without-a-plugin", "The GPUs are used without Kubernetes: no device plugin.")
+            .must(finding("gpus-not-advertised").severity(Info))
+            .must_not(["severity:warning", "inotify-limit-reached", "class:hardware"])
+            .cluster(KubernetesFacts { gpu_plugin_in_cluster: Some(false), ..l40s_cluster() })
+            .node(|| l40s(2).without_jobs().operating_system(UBUNTU).nvidia_stack(stack_with_many_watchers())),
+        warning("node-whose-plugin-was-deleted", "The only device plugin was deleted: the capacity is 0.")
+            .must(finding("gpus-not-advertised").evidence(["a device plugin advertised GPUs here before"]))
+            .must_not(["severity:critical", "class:hardware"])
+            .cluster(without_plugin_pods())
+            .node(|| l40s(2).without_jobs().without_plugin()),
+        healthy("node-whose-plugin-may-still-start", "The same some minutes after a boot: a plugin may start.")
+            .must(finding("gpus-not-advertised").severity(Info))
+            .must_not(["severity:warning", "class:hardware"])
+            .cluster(without_plugin_pods())
+            .node(|| l40s(2).uptime(400).without_jobs().without_plugin()),
+        critical("plugin-that-fails-beside-many-watchers", "The log of the plugin has another reason than inotify.")
+            .must(finding("stack-broken-at-plugin").evidence(["could not load NVML library"]))
+            .must_not(["inotify-limit-reached", "class:hardware"])
+            .cluster(KubernetesFacts { nvidia_pods: Some(vec![failing_plugin()]), ..l40s_cluster() })
+            .node(|| {
+                let log = StackLog {
+                    pod_uid: uuid(&["stack", "nvidia-device-plugin"]),
+                    container: "nvidia-device-plugin".to_owned(),
+                    file: text("9.log"),
+                    lines: vec!["Failed to initialize NVML: could not load NVML library.".to_owned()],
+                    ..StackLog::default()
+                };
+                l40s(2)
+                    .without_jobs()
+                    .operating_system(UBUNTU)
+                    .nvidia_stack(stack_with_many_watchers())
+                    .host(|host| host.stack_log = Some(log))
+            }),
+        unknown("node-for-virtual-machines", "GPUs for virtual machines: no driver, and nothing refuses one.")
+            .must_not(["driver-not-loaded", "driver-not-built-for-kernel", "severity:warning", "class:hardware"])
+            .more()
+            .cluster(KubernetesFacts { other_gpu_resources: true, ..cluster("kubevirt-3") })
+            .node(|| {
+                let load = DriverLoad {
+                    secure_boot: Some(true),
+                    lockdown: text("integrity"),
+                    modules_listed: true,
+                    kernels_with_module: vec!["6.8.0-86-generic".to_owned()],
+                    kernels_without_module: vec!["5.15.0-131-generic".to_owned()],
+                    ..DriverLoad::default()
+                };
+                passed_through()
+                    .container_runtime(containerd(CONFIG, 3, []).without_toolkit())
+                    .cdi([])
+                    .nvidia_stack(stack(["kubevirt-AD102GL_L40S.sock"], "nvidia-device-p", Some("sandbox")))
+                    .host(|host| (host.driver.module_listed, host.driver_load) = (Some(false), Some(load)))
+            }),
+        healthy("node-just-booted", "Booted three minutes ago: toolkit and plugin are not ready yet.")
+            .must_not(ANY_WARNING)
+            .cluster(KubernetesFacts {
+                ready: Some(true),
+                ready_since: Some(ago(seconds(100))),
+                read_at: Some(ago(seconds(0))),
+                ..l40s_with_class(OPERATOR_PLUGIN)
+            })
+            .node(|| {
+                let runtime = containerd(CONFIG, 3, []).with(|runtime| {
+                    runtime.started_at = Some(ago(seconds(170)));
+                    runtime.config_changed_at = Some(ago(seconds(20)));
+                });
+                healthy_l40s(UBUNTU, runtime).uptime(200).nvidia_stack(plugin_stack([]))
+            }),
+    ]
+}
+
+/// A cluster with a device plugin, and the node without capacity for GPUs.
+fn l40s_cluster() -> KubernetesFacts {
+    let (gpu_plugin_in_cluster, runtime_classes) = (Some(true), Some(Vec::new()));
+    KubernetesFacts { gpu_plugin_in_cluster, runtime_classes, ..cluster("gpu-l40s-9") }
+}
+
+/// A node with two GPUs, and a pod of the device plugin that uses the RuntimeClass.
+fn l40s_with_class(plugin: &str) -> KubernetesFacts {
+    KubernetesFacts { runtime_classes: runtime_class("nvidia", plugin), ..l40s_with_gpus(2) }
+}
+
+fn l40s_with_gpus(count: u32) -> KubernetesFacts {
+    KubernetesFacts { gpu_capacity: Some(count), gpu_allocatable: Some(count), ..l40s_cluster() }
+}
+
+fn t4_cluster() -> KubernetesFacts {
+    let (gpu_plugin_in_cluster, runtime_classes) = (Some(true), Some(Vec::new()));
+    KubernetesFacts { gpu_plugin_in_cluster, runtime_classes, ..cluster_with_gpus("gpu-t4-9", 1) }
+}
+
+/// No pod of a device plugin, and a capacity of 0, which a device plugin left.
+fn without_plugin_pods() -> KubernetesFacts {
+    let (gpu_plugin_in_cluster, nvidia_pods) = (Some(false), Some(Vec::new()));
+    KubernetesFacts { gpu_plugin_in_cluster, nvidia_pods, ..l40s_with_gpus(0) }
+}
+
+fn healthy_l40s(operating_system: &str, runtime: Runtime) -> Node {
+    with_plugin(l40s(2).operating_system(operating_system), runtime)
+}
+
+fn healthy_t4(operating_system: &str, runtime: Runtime) -> Node {
+    with_plugin(t4().operating_system(operating_system), runtime)
+}
+
+fn with_plugin(node: Node, runtime: Runtime) -> Node {
+    node.container_runtime(runtime).cdi([]).nvidia_stack(plugin_stack(["nvidia-gpu.sock"]))
+}
+
+fn cri_o() -> Runtime {
+    let drop_ins = ["/etc/crio/crio.conf.d/00-default", "/etc/crio/crio.conf.d/99-nvidia.conf"].map(str::to_owned);
+    Runtime(ContainerRuntime {
+        name: "cri-o".to_owned(),
+        complete: true,
+        default_handler: text("crun"),
+        handlers: vec![
+            handler("crun", "oci", None),
+            handler("nvidia", "oci", Some(TOOLKIT)),
+            handler("runc", "oci", None),
+        ],
+        started_at: Some(ago(days(9))),
+        config_changed_at: Some(ago(days(2))),
+        config_changed_path: Some(drop_ins[1].clone()),
+        drop_ins: drop_ins.to_vec(),
+        toolkit: Some(ToolkitConfig {
+            path: "/usr/local/nvidia/toolkit/.config/nvidia-container-runtime/config.toml".to_owned(),
+            mode: text("auto"),
+            default_kind: None,
+        }),
+        ..ContainerRuntime::default()
+    })
+}
+
+/// GPUs by dynamic resource allocation, without a device plugin.
+fn with_dra() -> Node {
+    let registry_sockets = Some(vec![file_of_nine_days("gpu.nvidia.com-reg.sock")]);
+    let runtime = containerd(CONFIG, 3, []).without_toolkit().with(|runtime| runtime.cdi_enabled = Some(true));
+    healthy_l40s(UBUNTU, runtime)
+        .without_jobs()
+        .nothing_registered()
+        .nvidia_stack(NvidiaStack { registry_sockets, ..stack([], "gpu-kubelet-plu", Some("dra")) })
+        .host(|host| host.cdi.get_or_insert_default().claim_specs = 3)
+}
+
+/// A pod of the device plugin whose container fails repeatedly.
+fn failing_plugin() -> NvidiaPod {
+    let uid = uuid(&["stack", "nvidia-device-plugin"]);
+    let mut pod = plugin_pod("kube-system/nvidia-device-plugin-8xk2p");
+    let container = &mut pod.containers[0];
+    (container.ready, container.restarts) = (false, 9);
+    (container.state.kind, container.state.since) = (ContainerStateKind::Waiting, None);
+    container.state.reason = text("CrashLoopBackOff");
+    NvidiaPod { uid, created: Some(ago(days(2))), ready: false, ..pod }
+}
+
+impl Node {
+    /// No device plugin is registered, and none runs.
+    fn without_plugin(self) -> Self {
+        self.operating_system(UBUNTU).nothing_registered().nvidia_stack(stack(
+            [],
+            "nvidia-device-p",
+            Some("containerd"),
+        ))
+    }
+}

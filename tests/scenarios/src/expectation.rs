@@ -1,0 +1,196 @@
+//! A scenario and what is expected of its diagnosis.
+
+use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::report::Report;
+
+use crate::node::Node;
+
+/// Classes and severities that a node without a fault of its hardware has no finding of.
+pub(crate) const ALARMS: [&str; 3] = ["class:hardware", "severity:critical", "severity:fatal"];
+
+/// The same, and no warning.
+pub(crate) const ANY_WARNING: [&str; 4] = ["class:hardware", "severity:warning", "severity:critical", "severity:fatal"];
+
+/// [`ALARMS`], and more.
+pub(crate) fn alarms_and<const N: usize>(more: [&'static str; N]) -> impl Iterator<Item = &'static str> {
+    ALARMS.into_iter().chain(more)
+}
+
+/// [`ANY_WARNING`], and more.
+pub(crate) fn any_warning_and<const N: usize>(more: [&'static str; N]) -> impl Iterator<Item = &'static str> {
+    ANY_WARNING.into_iter().chain(more)
+}
+
+/// One node in one state.
+#[derive(Debug)]
+pub struct Scenario {
+    /// The name, in kebab case.
+    pub name: &'static str,
+    /// The state of the node, and what the diagnosis must make of it.
+    pub about: &'static str,
+    /// The expected diagnosis.
+    pub expected: Expectation,
+    build: Build,
+}
+
+#[derive(Debug)]
+enum Build {
+    /// A file of `base`, as it is.
+    Base(&'static str),
+    Node(fn() -> Node),
+}
+
+/// The expected diagnosis of a scenario. Words are the names in JSON, because their types belong to the diagnosis, which
+/// this crate does not know.
+#[derive(Clone, Debug, Default)]
+pub struct Expectation {
+    /// The verdict.
+    pub verdict: &'static str,
+    /// Findings that must appear.
+    pub must: Vec<Must>,
+    /// Ids, classes (`class:hardware`) and severities (`severity:critical`) of findings that must not appear.
+    pub must_not: Vec<&'static str>,
+    /// Whether other findings above `info` may appear.
+    pub more: bool,
+    /// The status of the node in the health section.
+    pub health: &'static str,
+    /// Parts of the summary.
+    pub summary: Vec<&'static str>,
+    /// Parts of the list of what could not be read.
+    pub unknown: Vec<&'static str>,
+    /// What the Kubernetes API says about the node.
+    pub cluster: KubernetesFacts,
+}
+
+/// A finding that must appear.
+#[derive(Clone, Debug, Default)]
+pub struct Must {
+    /// Id of the rule.
+    pub id: &'static str,
+    /// NVML index of the GPU, if the finding must be about this GPU.
+    pub gpu: Option<u32>,
+    /// Severity, if it must be this one.
+    pub severity: Option<Severity>,
+    /// Parts of the evidence.
+    pub evidence: Vec<&'static str>,
+}
+
+impl Scenario {
+    /// Makes the report of the node.
+    ///
+    /// # Panics
+    /// If the scenario changes a part of a node that the node does not have.
+    pub fn report(&self) -> Report {
+        match self.build {
+            Build::Base(name) => syringe_core::scenarios::named(name).expect("a base scenario").report(),
+            Build::Node(build) => build().report(),
+        }
+    }
+
+    /// Adds a finding that must appear: an id, an id with a GPU, or [`finding`].
+    pub(crate) fn must(mut self, must: impl Into<Must>) -> Self {
+        self.expected.must.push(must.into());
+        self
+    }
+
+    pub(crate) fn must_not(mut self, words: impl IntoIterator<Item = &'static str>) -> Self {
+        self.expected.must_not.extend(words);
+        self
+    }
+
+    /// Allows other findings above `info`.
+    pub(crate) fn more(mut self) -> Self {
+        self.expected.more = true;
+        self
+    }
+
+    pub(crate) fn summary<const N: usize>(mut self, words: [&'static str; N]) -> Self {
+        self.expected.summary.extend(words);
+        self
+    }
+
+    pub(crate) fn unknown(mut self, words: &'static str) -> Self {
+        self.expected.unknown.push(words);
+        self
+    }
+
+    pub(crate) fn cluster(mut self, cluster: KubernetesFacts) -> Self {
+        self.expected.cluster = cluster;
+        self
+    }
+
+    /// Sets the node. Without it, the node is the file of `base` with the name of the scenario.
+    pub(crate) fn node(mut self, build: fn() -> Node) -> Self {
+        self.build = Build::Node(build);
+        self
+    }
+
+    /// Takes the file of another base scenario.
+    pub(crate) fn base(mut self, name: &'static str) -> Self {
+        self.build = Build::Base(name);
+        self
+    }
+}
+
+/// Functions that start a scenario, one for each verdict.
+macro_rules! verdicts {
+    ($($(#[$doc:meta])* $function:ident: $verdict:literal, $health:literal;)*) => {$(
+        $(#[$doc])*
+        pub(crate) fn $function(name: &'static str, about: &'static str) -> Scenario {
+            let expected = Expectation { verdict: $verdict, health: $health, ..Expectation::default() };
+            Scenario { name, about, expected, build: Build::Base(name) }
+        }
+    )*};
+}
+
+verdicts! {
+    /// No fault. The diagnosis may tell something, as information.
+    healthy: "healthy", "healthy";
+    /// Not enough was read.
+    unknown: "unknown", "unknown";
+    /// The worst finding is a warning about GPUs or the node.
+    warning: "warning", "degraded";
+    /// The worst finding is a warning about pods. The GPUs have no fault.
+    warning_for_pods: "warning", "healthy";
+    /// The worst finding is critical.
+    critical: "critical", "unhealthy";
+    /// The worst finding is critical and about pods. The GPUs have no fault.
+    critical_for_pods: "critical", "healthy";
+    /// The worst finding is fatal.
+    fatal: "fatal", "unhealthy";
+}
+
+/// A finding that must appear, for details beyond its id and GPU.
+pub(crate) fn finding(id: &'static str) -> Must {
+    Must { id, ..Must::default() }
+}
+
+impl Must {
+    pub(crate) fn gpu(mut self, index: u32) -> Self {
+        self.gpu = Some(index);
+        self
+    }
+
+    pub(crate) fn severity(mut self, severity: Severity) -> Self {
+        self.severity = Some(severity);
+        self
+    }
+
+    pub(crate) fn evidence<const N: usize>(mut self, parts: [&'static str; N]) -> Self {
+        self.evidence.extend(parts);
+        self
+    }
+}
+
+impl From<&'static str> for Must {
+    fn from(id: &'static str) -> Self {
+        finding(id)
+    }
+}
+
+impl From<(&'static str, u32)> for Must {
+    fn from((id, gpu): (&'static str, u32)) -> Self {
+        finding(id).gpu(gpu)
+    }
+}

@@ -1,0 +1,45 @@
+//! What the Kubernetes API says about a node.
+
+use jiff::SignedDuration;
+use syringe_core::facts::kubernetes::node::{
+    Component, ContainerStateKind, KubernetesFacts, NvidiaContainer, NvidiaContainerState, NvidiaPod, RuntimeClassUse,
+};
+
+use crate::identity::{ago, days, text};
+
+/// A node without capacity for GPUs.
+pub(crate) fn cluster(node: &str) -> KubernetesFacts {
+    KubernetesFacts { node: text(node), ..KubernetesFacts::default() }
+}
+
+/// A node whose GPUs are all allocatable.
+pub(crate) fn cluster_with_gpus(node: &str, count: u32) -> KubernetesFacts {
+    KubernetesFacts { gpu_capacity: Some(count), gpu_allocatable: Some(count), ..cluster(node) }
+}
+
+/// A pod of the node uses a RuntimeClass.
+pub(crate) fn runtime_class(name: &str, pod: &str) -> Option<Vec<RuntimeClassUse>> {
+    Some(vec![RuntimeClassUse { name: name.to_owned(), handler: None, pods: vec![pod.to_owned()] }])
+}
+
+/// A running pod of NVIDIA's stack with one container, which has run for so long.
+pub(crate) fn nvidia_pod(full_name: &str, component: Component, container: &str, age: SignedDuration) -> NvidiaPod {
+    let (namespace, name) = full_name.split_once('/').expect("a namespace and a name");
+    let state = NvidiaContainerState { kind: ContainerStateKind::Running, since: Some(ago(age)), ..Default::default() };
+    let container = NvidiaContainer { name: container.to_owned(), ready: true, state, ..NvidiaContainer::default() };
+    NvidiaPod {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        component,
+        phase: "Running".to_owned(),
+        ready: true,
+        containers: vec![container],
+        ..NvidiaPod::default()
+    }
+}
+
+/// A pod of NVIDIA's device plugin, which has run for nine days.
+pub(crate) fn plugin_pod(full_name: &str) -> NvidiaPod {
+    let owner = "nvidia-device-plugin".to_owned();
+    NvidiaPod { owner, ..nvidia_pod(full_name, Component::DevicePlugin, "nvidia-device-plugin", days(9)) }
+}

@@ -1,0 +1,136 @@
+//! Faults around the GPUs: NVLink and NVSwitch, temperature, power, PCIe, other devices.
+
+use std::collections::BTreeMap;
+
+use syringe_core::facts::topology::{Fabric, NvlinkGroup};
+
+use crate::benign::{links_down, nvlink_5};
+use crate::prelude::*;
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        critical("nvlink-down", "Link 5 of GPU 2 on an NVSwitch board is down.")
+            .must(finding("nvlink-down").gpu(2).evidence(["17 of 18", "5"]))
+            .node(|| {
+                h100(4).topology(2, |gpu| {
+                    gpu.nvlinks.iter_mut().for_each(|group| group.links.retain(|link| *link != 5));
+                    gpu.nvlinks.push(NvlinkGroup { version: Some(4), ..links_down([5]) });
+                })
+            }),
+        critical("fabric-manager-down", "Fabric Manager is not running, and the GPUs are not registered.")
+            .must(finding("fabric-manager-not-running").evidence(["4 GPUs not registered"]))
+            .must_not(["class:hardware", "fabric-not-registered"])
+            .node(|| {
+                let waiting = || Some(Fabric { state: "in_progress".to_owned(), ..Fabric::default() });
+                (0..4)
+                    .fold(h100(4).idle(), |node, gpu| node.topology(gpu, |gpu| gpu.fabric = waiting()))
+                    .host(|host| host.daemons.fabric_manager = Some(false))
+            }),
+        fatal("sxid-and-xid74", "A fatal SXid and the Xid 74 of the GPU on that port are one fault.")
+            .must(finding("nvswitch-fault").evidence(["SXid 20034", "other end: GPU 1", "Xid 74"]))
+            .must_not(["nvlink-fault", "class:hardware"])
+            .node(|| {
+                let when = ago(minutes(55));
+                let sxid = |node: Node, rest: &str| {
+                    node.kernel_line(when, format!("nvidia-nvswitch2: SXid (PCI:0000:09:00.0): 20034, {rest}"))
+                };
+                let node = [
+                    "Fatal, Link 33 LTSSM Fault Up (First)",
+                    "Severity 1 Engine instance 33 Sub-engine instance 00",
+                    "Data {0x50610002, 0x10100030, 0x00000000}",
+                ]
+                .into_iter()
+                .fold(h100(2), sxid);
+                let xid = "NVLink: fatal error detected on link 6(0x0, 0x0, 0x10000, 0x0, 0x0, 0x0, 0x0)";
+                (8..12).fold(node.xid(when, 1, 74, UNKNOWN, xid), |node, channel| {
+                    node.xid(when + seconds(2), 1, 45, "pid=41211, name=python3", &format!("Ch {channel:08x}"))
+                })
+            }),
+        fatal("gb200-link-down", "A link of a GB200 went down. Errors in the next 30 s follow from it.")
+            .must(finding("nvlink-fault").gpu(1).evidence(["Xid 149", "link-down reason 33", "Xid 145 (2)"]))
+            .must_not(["application-fault"])
+            .node(|| {
+                let when = ago(minutes(18));
+                let down = nvlink_5("NETIR_LINK_EVT Fatal XC0 i0 Link 11", "0x021425c6 0x00000000");
+                let remap = nvlink_5("RLW_REMAP Nonfatal XC0 i0 Link 11", "0x00000004 0x00000004");
+                gb200(2)
+                    .xid(when, 1, 149, UNKNOWN, &down)
+                    .xid(when + seconds(2), 1, 145, UNKNOWN, &remap)
+                    .xid(when + seconds(9), 1, 145, UNKNOWN, &remap)
+                    .xid(when + seconds(10), 1, 45, "pid=30119, name=python3", "Ch 00000008")
+            }),
+        critical("fabric-unhealthy", "The health of the fabric says that GPU 0 has an unhealthy route.")
+            .must(finding("fabric-unhealthy").gpu(0).evidence(["route_unhealthy"]))
+            .node(|| {
+                h100(2).topology(0, |gpu| {
+                    let fabric = gpu.fabric.as_mut().expect("a fabric");
+                    fabric.health = text("unhealthy");
+                    fabric.health_issues = vec!["route_unhealthy".to_owned()];
+                })
+            }),
+        critical("thermal-slowdown", "GPU 1 slows down because of its temperature.")
+            .must(finding("thermal-slowdown-hardware").gpu(1).evidence(["87 °C"]))
+            .must(("memory-too-hot", 1))
+            .must_not(["class:hardware", "gpu-too-hot", "gpu-hotter-than-peers"])
+            .node(|| h100(4).load(1, |load| (load.degrees, load.reasons, load.mhz) = (87, Some(0x48), Some(1005)))),
+        critical("power-brake", "The power supply slows down all GPUs.")
+            .must(finding("power-brake").evidence(["GPUs 0-3"]))
+            .must_not(["class:thermal"])
+            .node(|| h100(4).loads(|_, load| (load.reasons, load.mhz, load.watts) = (Some(0x88), Some(660), 301))),
+        warning("power-limit-lowered", "The power limit of all GPUs was reduced to two thirds.")
+            .must("power-limit-lowered")
+            .must_not(["class:hardware"])
+            .node(|| {
+                (0..4).fold(h100(4), |node, gpu| {
+                    node.telemetry(gpu, |gpu| {
+                        gpu.power.limit_milliwatts = Some(450_000);
+                        gpu.power.enforced_limit_milliwatts = Some(450_000);
+                    })
+                })
+            }),
+        warning("clocks-locked", "The clocks of GPU 2 are locked to a low value under load.")
+            .must(("clocks-low-under-load", 2))
+            .must_not(["gpu-clocks-below-peers"])
+            .node(|| h100(4).load(2, |load| (load.mhz, load.reasons, load.watts) = (Some(720), Some(0), 310))),
+        critical("pcie-width", "The PCIe link of GPU 0 has 8 of 16 lanes.")
+            .must(finding("pcie-width-degraded").gpu(0).evidence(["x8 of x16"]))
+            .node(|| {
+                l40s(2).telemetry(0, |gpu| gpu.pcie.width = Some(8)).topology(0, |gpu| gpu.pcie_path[0].width = Some(8))
+            }),
+        warning("pcie-generation", "The PCIe link of GPU 1 stays at generation 1 under load.")
+            .must(("pcie-generation-low", 1))
+            .node(|| l40s(2).telemetry(1, |gpu| gpu.pcie.generation = Some(1))),
+        critical("pcie-aer", "The PCIe port above GPU 1 has fatal errors.").must(("pcie-errors-fatal", 1)).node(|| {
+            let error = "PCIe Bus Error: severity=Uncorrectable (Fatal), type=Data Link Layer, (Receiver ID)";
+            let line = format!("pcieport 0000:28:00.0: {error}");
+            let counted = BTreeMap::from([("correctable".to_owned(), 212), ("fatal".to_owned(), 2)]);
+            h100(2)
+                .topology(1, |gpu| gpu.pcie_path[1].aer = counted)
+                .kernel_line(ago(minutes(71)), line.clone())
+                .kernel_line(ago(minutes(71)), line)
+        }),
+        warning("hot-sibling", "GPU 3 is much hotter than its siblings at the same power.")
+            .must(("gpu-hotter-than-peers", 3))
+            .node(|| h100(4).load(3, |load| load.degrees = 79)),
+        warning("nvlink-errors", "One link recovered from errors. The other links count what every link counts.")
+            .must(finding("nvlink-errors").gpu(1).evidence(["recovery: 3"]))
+            .must(("nvlink-errors-counted", 0))
+            .node(|| {
+                let counted = BTreeMap::from([("crc_flit".to_owned(), 41), ("recovery".to_owned(), 3)]);
+                h100(2)
+                    .topology(0, |gpu| gpu.nvlinks[0].errors = BTreeMap::from([("replay".to_owned(), 7)]))
+                    .topology(1, |gpu| gpu.nvlinks[1].errors = counted)
+            }),
+        warning("machine-trouble", "Machine checks, and a network card without enough power.")
+            .must("machine-check")
+            .must("nic-power-missing")
+            .node(|| {
+                let check = "mce: [Hardware Error]: CPU 12: Machine Check Exception: 5 Bank 7: be00000000800400";
+                let power = "mlx5_core 0000:17:00.0: Detected insufficient power on the PCIe slot (27W).";
+                l40s(2).kernel_line(ago(hours(3)), check).kernel_line(ago(hours(2)), power)
+            }),
+        warning("pcie-replays", "Hundreds of replays per minute on the PCIe link of GPU 0.")
+            .must(("pcie-replays-high", 0))
+            .node(|| l40s(2).uptime(86_400).telemetry(0, |gpu| gpu.pcie.replays = Some(912_331))),
+    ]
+}

@@ -1,0 +1,212 @@
+//! Faults of driver, firmware, processes and configuration, and reports with too few facts.
+
+use syringe_core::facts::Mode;
+use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
+use syringe_core::facts::processes::UnaccountedMemory;
+
+use crate::driver_load::without_driver;
+use crate::node::pod_uid;
+use crate::prelude::*;
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        fatal("gsp-timeout", "The GSP firmware of GPU 1 does not respond, and a process hangs in the driver.")
+            .must(("gsp-failed", 1))
+            .must("process-stuck")
+            .must_not(["gsp-failed-on-several", "class:hardware"])
+            .node(|| {
+                let limited = "NVRM: Rate limiting GSP RPC error prints for GPU at PCI:0000:2a:00 (printing 1 of every \
+                               30).  The GPU likely needs to be reset.";
+                [0, 6, 12]
+                    .into_iter()
+                    .fold(h100(2), |node, second| node.gsp_timeout(ago(minutes(8)) + seconds(second), 1, 41_211))
+                    .kernel_line(ago(minutes(7)), limited)
+                    .job(1, |process| process.state = text("D"))
+            }),
+        fatal("gsp-timeout-everywhere", "GSP fails on all GPUs at once, because of driver, firmware or host.")
+            .must("gsp-failed-on-several")
+            .must_not(["class:hardware"])
+            .node(|| (0..2).fold(h100(2), |node, gpu| node.gsp_timeout(ago(minutes(8)), gpu, 41_210 + gpu))),
+        critical("old-driver-recovered", "A driver before R565 does not log resets. Working GPUs had one.")
+            .must(finding("gsp-failed").gpu(0).severity(Warning).evidence(["NVML can read the GPU"]))
+            .must(finding("ecc-uncontained").gpu(1).severity(Info).evidence(["Xid 95", "NVML can read the GPU"]))
+            .must(finding("ecc-double-bit").gpu(2).severity(Critical).evidence(["uncorrected since driver load: 1"]))
+            .must_not(["gsp-failed-on-several", "severity:fatal"])
+            .node(|| {
+                let double_bit = "An uncorrectable double bit error (DBE) has been detected on GPU.";
+                h100(3)
+                    .driver("550.163.01", "12.4")
+                    .gsp_timeout(ago(hours(3)), 0, 40_981)
+                    .xid(ago(days(2)), 1, 95, UNKNOWN, "Uncontained: LTC TAG (0x2,0x0). RST: Yes, D-RST: No")
+                    .xid(ago(hours(3)), 2, 48, UNKNOWN, double_bit)
+                    .ecc(2, |gpu| (gpu.volatile.uncorrected, gpu.aggregate.uncorrected) = (Some(1), Some(1)))
+            }),
+        warning("persistence-off", "Persistence mode is disabled on all four GPUs: one finding.")
+            .must(finding("persistence-off").evidence(["GPUs 0-3"]))
+            .must_not(["class:hardware"])
+            .node(|| {
+                (0..4)
+                    .fold(l40s(4), |node, gpu| node.inventory(gpu, |gpu| gpu.persistence_mode = Some(false)))
+                    .host(|host| host.daemons.persistenced = Some(false))
+            }),
+        critical("nouveau", "The driver nouveau is bound to the GPUs.")
+            .must("driver-nouveau")
+            .must_not(["class:hardware", "driver-not-loaded"])
+            .node(|| {
+                without_driver("gpu-l40s-8", 2, 9_412).daemons_of_a_gpu_node().host(|host| {
+                    host.modules = vec!["nouveau".to_owned()];
+                    host.pci_gpus.iter_mut().for_each(|gpu| gpu.driver = text("nouveau"));
+                })
+            }),
+        healthy("driver-update-pending", "Another version of the driver is on disk, and is loaded next.")
+            .must("driver-update-pending")
+            .must_not(["driver-version-mismatch"])
+            .node(|| l40s(2).host(|host| host.driver.module_on_disk = text("570.133.20"))),
+        warning("process-without-pod", "A process outside of all pods uses GPU memory.")
+            .must("process-outside-kubernetes")
+            .must_not(["class:hardware"])
+            .node(|| {
+                let command = "/usr/bin/jupyter-notebook";
+                let mut stray = process(77_120, "jupyter-noteboo", command, 902_000, on_gpu(1, 9_812 * MIB));
+                (stray.uid, stray.user) = (Some(1007), text("kim"));
+                l40s(2).running(None, stray)
+            }),
+        warning("leftovers", "A process of a deleted pod, a zombie, and memory that no process has.")
+            .must("process-of-deleted-pod")
+            .must("process-zombie")
+            .must(("memory-unaccounted", 1))
+            .cluster(KubernetesFacts {
+                gpu_capacity: Some(2),
+                live_pod_uids: Some(["job-1", "dcgm"].map(|pod| pod_uid("gpu-l40s-9", pod)).to_vec()),
+                ..cluster("gpu-l40s-9")
+            })
+            .node(|| {
+                let mut zombie = process(77_431, "python3", "", 900_100, Vec::new());
+                (zombie.command, zombie.state, zombie.parent_pid) = (None, text("Z"), Some(77_400));
+                zombie.open_device_files = vec!["/dev/nvidia1".to_owned()];
+                l40s(2).running(Some("job-1"), zombie).processes(|section| {
+                    section.unaccounted_memory = vec![UnaccountedMemory { gpu: 1, bytes: 20_480 * MIB }];
+                })
+            }),
+        warning("mig-unfinished", "MIG is enabled without instances on GPU 0, and pending on GPU 1.")
+            .must(("mig-without-instances", 0))
+            .must(("mig-mode-pending", 1))
+            .must_not(["class:hardware"])
+            .node(|| {
+                [(0, true), (1, false)].into_iter().fold(a100(2).idle(), |node, (gpu, current)| {
+                    let mode = Some(Mode { current, pending: true });
+                    node.mig(gpu, |gpu| gpu.mode = mode).inventory(gpu, |gpu| gpu.mig_mode = mode)
+                })
+            }),
+        warning("kubernetes-condition", "A monitor set a condition, and the plugin withholds one GPU.")
+            .must("kubernetes-gpu-condition")
+            .must("gpus-not-allocatable")
+            .must_not(["class:hardware"])
+            .cluster(KubernetesFacts {
+                gpu_allocatable: Some(1),
+                gpu_conditions: vec!["GpuMemWatch: GpuMemError, DCGM_FR_VOLATILE_DBE_DETECTED".to_owned()],
+                ..cluster_with_gpus("gpu-l40s-9", 2)
+            })
+            .node(|| l40s(2)),
+        critical("allocated-gpu-missing", "A pod has a GPU that NVML does not list.")
+            .must("allocated-gpu-missing")
+            .must("device-plugin-stale")
+            .node(|| {
+                let missing = format!("GPU-{}", uuid(&["gpu-l40s-9", "ghost"]));
+                l40s(2).kubelet(|kubelet| {
+                    kubelet.allocations[1].devices = vec![missing.clone()];
+                    kubelet.registered[0].devices.push(missing);
+                })
+            }),
+        warning("suspicious-faults", "Different programs fail on GPU 1 only, always at the same TPC.")
+            .must(finding("application-faults-on-one-gpu").gpu(1).severity(Warning).evidence(["GPC 3, TPC 2"]))
+            .node(|| {
+                let message = "Graphics SM Warp Exception on (GPC 3, TPC 2, SM 1): Illegal Address";
+                ["python3", "trtllm", "namd3"].into_iter().zip(0..).fold(h100(2), |node, (name, place)| {
+                    let process = format!("pid={}, name={name}", 81_000 + place);
+                    node.xid(ago(hours(7 - 2 * place)), 1, 13, &process, message)
+                })
+            }),
+        unknown("log-too-short", "The kernel log covers only the last eleven minutes.")
+            .must("kernel-log-short")
+            .must_not(ALARMS)
+            .summary(["covers only the last"])
+            .node(|| l40s(2).kernel_log_only_since(ago(minutes(11)))),
+        unknown("not-readable", "ECC could not be read. No fault was found, which does not mean that there is none.")
+            .must_not(["severity:warning"])
+            .node(|| {
+                let next_step = "Run the probe privileged, as root.";
+                let why = problem("NVML: Insufficient Permissions", "no_permission", next_step);
+                l40s(2).unreadable([Part::Ecc], why)
+            }),
+        warning("xid-unknown-code", "An Xid that the catalogue does not have.")
+            .must(finding("xid-unknown").gpu(0).severity(Warning))
+            .must_not(["class:hardware"])
+            .node(|| l40s(2).xid(ago(minutes(50)), 0, 233, UNKNOWN, "Something new")),
+        fatal("pmu-halt", "The power management unit halted: the GPU does not work until a reset.")
+            .must(finding("xid-driver").gpu(1).evidence(["Xid 62"]))
+            .must_not(["class:hardware"])
+            .node(|| l40s(2).xid(ago(minutes(50)), 1, 62, UNKNOWN, "209c(2c64) 00000000 00000000")),
+        warning("context-switch-timeout", "One timeout of a context switch is no proof of a hardware fault.")
+            .must(("context-switch-timeout", 0))
+            .must_not(["class:hardware"])
+            .node(|| {
+                let message = "Ch 00000008, errorString CTX SWITCH TIMEOUT, Info 0x1c004";
+                l40s(2).xid(ago(minutes(50)), 0, 109, "pid=41210, name=python3", message)
+            }),
+        warning("device-nodes-missing", "Device files are missing on the host. NVML works nevertheless.")
+            .must(finding("device-nodes-missing").evidence(["nvidia1"]))
+            .must_not(["class:hardware"])
+            .node(|| {
+                let missing = ["nvidia1", "nvidia-uvm"].map(str::to_owned);
+                l40s(2).host(|host| host.device_nodes_missing = missing.to_vec())
+            }),
+        critical_for_pods("container-denied", "A reload of systemd denied a container its GPUs.")
+            .must(finding("container-device-denied").evidence(["/dev/nvidia1, /dev/nvidiactl", "Unknown Error"]))
+            .must_not(["class:hardware", "container-device-stale"])
+            .node(|| {
+                let denied = ["nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"];
+                container("GPU-1", &denied.map(|name| (name, Access::Denied, false)))
+            }),
+        critical_for_pods("container-without-devices", "A container requests GPUs and runs without NVIDIA's runtime.")
+            .must(finding("container-without-devices").evidence(["NVIDIA_VISIBLE_DEVICES=all"]))
+            .must_not(["class:hardware"])
+            .node(|| container("all", &[])),
+        critical_for_pods("container-stale", "The driver was reloaded: nvidia-uvm has another number now.")
+            .must(finding("container-device-stale").evidence(["/dev/nvidia-uvm"]))
+            .must_not(["class:hardware", "container-device-denied"])
+            .node(|| {
+                container(
+                    "GPU-0",
+                    &[
+                        ("nvidia0", Access::Allowed, false),
+                        ("nvidiactl", Access::Allowed, false),
+                        ("nvidia-uvm", Access::Denied, true),
+                    ],
+                )
+            }),
+        healthy("container-fine", "The probe checked a container that can open the devices that it was given.")
+            .must_not(ALARMS)
+            .node(|| {
+                let allowed = ["nvidia0", "nvidiactl", "nvidia-uvm"];
+                container("GPU-0", &allowed.map(|name| (name, Access::Allowed, false)))
+            }),
+        warning("nvml-stops", "NVML stopped to respond during the read: it is slow, or hangs soon.")
+            .must(finding("nvml-not-answering").severity(Warning).evidence(["ecc: not read within 20 s"]))
+            .must_not(["class:hardware"])
+            .node(|| l40s(2).unreadable([Part::Ecc], problem("not read within 20 s", "timeout", "Ask again."))),
+    ]
+}
+
+/// The probe was given a container. Each device has a name, the access, and whether it is another one on the node now.
+fn container(visible_devices: &str, devices: &[(&str, Access, bool)]) -> Node {
+    let device =
+        |&(name, access, stale): &(&str, Access, bool)| ContainerDevice { name: name.to_owned(), access, stale };
+    let access = ContainerAccess {
+        container_id: "c5e1".repeat(16),
+        pod_uid: text(uuid(&["pod", "beside"])),
+        visible_devices: text(visible_devices),
+        devices: devices.iter().map(device).collect(),
+    };
+    l40s(2).host(|host| host.container = Some(access))
+}

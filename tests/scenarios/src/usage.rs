@@ -1,0 +1,288 @@
+//! Nodes whose GPUs are not used as they were allocated: requests, allocations, processes and capacity differ.
+//!
+//! Each fault has a scenario that is as similar as possible and has no fault.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
+use syringe_core::facts::kubelet::Allocation;
+use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
+use syringe_core::facts::kubernetes::node::Component;
+use syringe_core::pci::PciAddress;
+
+use crate::kubernetes::nvidia_pod;
+use crate::load::{Load, idle};
+use crate::node::pod_uid;
+use crate::prelude::*;
+
+const NODE: &str = "gpu-l40s-9";
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        warning_for_pods("stranger-on-a-gpu", "A privileged pod without a request works on the GPU of another pod.")
+            .must(finding("gpu-used-without-allocation").evidence([
+                "the kubelet has allocated no GPU to pod research/notebook",
+                "GPU 3, allocated to",
+                "is privileged",
+            ]))
+            .must_not(["process-outside-kubernetes", "class:hardware"])
+            .cluster(pods(4, jobs(4).chain([stranger()])))
+            .node(notebook),
+        healthy("neighbour-on-a-shared-gpu", "The same pod with a replica of that GPU, which is shared.")
+            .must_not(alarms_and(["gpu-used-without-allocation"]))
+            .cluster(pods(4, jobs(4).chain([GpuPod { containers: vec![request(days(10))], ..stranger() }])))
+            .node(|| {
+                let node = notebook();
+                let shared = Allocation { replicas: Some(1), ..node.allocation("notebook", 3) };
+                node.kubelet(|kubelet| kubelet.allocations.push(shared))
+            }),
+        healthy("gpu-from-another-scheduler", "The same pod, placed by another scheduler.")
+            .must_not(alarms_and(["gpu-used-without-allocation"]))
+            .cluster(pods(4, jobs(4).chain([GpuPod { has_annotated_gpus: true, ..stranger() }])))
+            .node(notebook),
+        warning("running-pod-without-gpu", "After a reboot a pod started before the device plugin registered.")
+            .must(finding("pod-gpu-not-allocated").evidence([
+                "research/job-3 container main requests 1 nvidia.com/gpu",
+                "allocated no device",
+                "after the boot of the node",
+            ]))
+            .must_not(["class:hardware", "gpu-used-without-allocation"])
+            .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(7_140))])))
+            .node(|| three_allocated().without_job(3)),
+        healthy("young-pod-without-gpu", "The same pod started 30 seconds ago: it may still get its GPU.")
+            .must_not(alarms_and(["pod-gpu-not-allocated"]))
+            .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(30))])))
+            .node(|| three_allocated().without_job(3)),
+        healthy("extended-resource-by-claim", "The same pod got its GPU through a resource claim.")
+            .must_not(alarms_and(["pod-gpu-not-allocated"]))
+            .cluster(pods(4, jobs(3).chain([GpuPod { has_claims: true, ..gpu_pod("job-3", seconds(7_140)) }])))
+            .node(|| {
+                let node = three_allocated();
+                let claim = Allocation {
+                    container: String::new(),
+                    resource: "gpu.nvidia.com".to_owned(),
+                    claim: text("job-3-gpu"),
+                    devices: vec!["gpu-3".to_owned()],
+                    ..node.allocation("job-3", 3)
+                };
+                node.kubelet(|kubelet| kubelet.allocations.push(claim))
+            }),
+        critical("kubelet-allocations-not-released", "The kubelet refuses pods: deleted ones have the GPUs.")
+            .must(
+                finding("kubelet-allocations-not-released")
+                    .evidence(["2 devices allocated to pods that do not exist", "Requested: 1, Available: 0"]),
+            )
+            .must_not(["allocation-stale", "class:hardware", "gpus-not-allocatable"])
+            .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(2)), refused("retry-1", minutes(40))])))
+            .node(|| l40s(4).without_job(2).without_job(3)),
+        healthy("allocations-of-ended-pods", "One refusal: the pods may have ended after it.")
+            .must("allocation-stale")
+            .must_not(alarms_and(["kubelet-allocations-not-released"]))
+            .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(2))])))
+            .node(|| l40s(4).without_job(2).without_job(3)),
+        healthy("refusals-of-another-day", "Two refusals of another day. The pods ended a moment ago.")
+            .must("allocation-stale")
+            .must_not(alarms_and(["kubelet-allocations-not-released"]))
+            .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(48)), refused("retry-1", hours(47))])))
+            .node(|| l40s(4).without_job(2).without_job(3)),
+        warning("plugin-withholds-a-working-gpu", "The plugin has withheld a working GPU since an Xid.")
+            .must(finding("working-gpu-marked-unhealthy").gpu(2).evidence([
+                "capacity 4, allocatable 3",
+                "Xid 109",
+                "nvidia-device-plugin-daemonset-x7k2p",
+            ]))
+            .must_not(["gpus-not-allocatable", "class:hardware"])
+            .cluster(three_allocatable(days(9)))
+            .node(one_withheld),
+        warning("restarted-plugin-withholds-a-gpu", "The plugin restarted after that Xid.")
+            .must("gpus-not-allocatable")
+            .must_not(["working-gpu-marked-unhealthy", "class:hardware"])
+            .cluster(three_allocatable(hours(5)))
+            .node(one_withheld),
+        warning_for_pods("time-sliced-gpu-is-full", "Two services use all memory of one time-sliced GPU.")
+            .must(finding("shared-gpu-memory-full").gpu(0).evidence([
+                "pod research/chat uses 32.2 GiB",
+                "pod research/embed uses",
+                "time-slicing",
+            ]))
+            .must_not(["class:hardware", "memory-unaccounted"])
+            .cluster(services())
+            .node(|| two_services(11_900)),
+        healthy("time-sliced-gpu-with-room", "The same services, and some memory is free.")
+            .must_not(alarms_and(["shared-gpu-memory-full"]))
+            .cluster(services())
+            .node(|| two_services(7_000)),
+        healthy("old-processes-of-one-pod", "Five processes of one pod, started over days, fill its GPU.")
+            .must(
+                finding("shared-gpu-memory-full")
+                    .gpu(0)
+                    .severity(Info)
+                    .evidence(["research/job-0 has 5 processes on it"]),
+            )
+            .must_not(ALARMS)
+            .cluster(pods(1, jobs(1)))
+            .node(|| workers([4_180, 90_100, 180_400, 260_000, 700_000])),
+        healthy("workers-of-one-server", "Five workers of one pod, started together, fill its GPU.")
+            .must_not(alarms_and(["shared-gpu-memory-full"]))
+            .cluster(pods(1, jobs(1)))
+            .node(|| workers([4_180, 4_181, 4_183, 4_183, 4_190])),
+        critical("vgpu-unlicensed", "A vGPU without a license becomes slow some minutes after the start.")
+            .must(finding("vgpu-unlicensed").gpu(0).evidence(["NVIDIA RTX Virtual Workstation: not licensed"]))
+            .must_not(["class:hardware"])
+            .node(|| vgpu(false).uptime(86_400)),
+        healthy("vgpu-licensed", "The same vGPU with a license.")
+            .must_not(alarms_and(["vgpu-unlicensed", "vgpu-license-unknown"]))
+            .node(|| vgpu(true).uptime(86_400)),
+        healthy("vgpu-just-booted", "The same vGPU without a license five minutes after the boot.")
+            .must_not(alarms_and(["vgpu-unlicensed"]))
+            .node(|| vgpu(false).uptime(300)),
+    ]
+}
+
+// ---- what Kubernetes says
+
+/// The container of a pod that requests one GPU and has run for so long.
+fn request(age: SignedDuration) -> GpuContainer {
+    let requests = BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)]);
+    GpuContainer { name: "main".to_owned(), requests, running_since: Some(ago(age)) }
+}
+
+/// A running pod, started so long ago, that requests one GPU.
+fn gpu_pod(name: &str, age: SignedDuration) -> GpuPod {
+    GpuPod {
+        namespace: "research".to_owned(),
+        name: name.to_owned(),
+        uid: pod_uid(NODE, name),
+        phase: "Running".to_owned(),
+        created: Some(ago(age + seconds(5))),
+        seen: Some(ago(age + seconds(4))),
+        containers: vec![request(age)],
+        ..GpuPod::default()
+    }
+}
+
+/// The pods of the jobs, and DCGM.
+fn jobs(count: u32) -> impl Iterator<Item = GpuPod> {
+    let dcgm = GpuPod { is_node_software: true, ..privileged("dcgm", days(10)) };
+    (0..count).map(|index| gpu_pod(&format!("job-{index}"), days(10))).chain([dcgm])
+}
+
+/// A privileged pod that requests no GPU.
+fn privileged(name: &str, age: SignedDuration) -> GpuPod {
+    let sees_more = vec!["its container main is privileged".to_owned()];
+    GpuPod { sees_more, containers: Vec::new(), ..gpu_pod(name, age) }
+}
+
+fn stranger() -> GpuPod {
+    privileged("notebook", hours(40))
+}
+
+/// A pod that the kubelet refused so long ago.
+fn refused(name: &str, age: SignedDuration) -> GpuPod {
+    let message = "Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. Requested: 1, \
+                   Available: 0, which is unexpected";
+    let (reason, message) = (text("UnexpectedAdmissionError"), text(message));
+    GpuPod { phase: "Failed".to_owned(), reason, message, containers: Vec::new(), ..gpu_pod(name, age) }
+}
+
+/// A node with this capacity, and these pods.
+fn pods(capacity: u32, pods: impl Iterator<Item = GpuPod>) -> KubernetesFacts {
+    let pods = Vec::from_iter(pods);
+    let live = pods.iter().filter(|pod| pod.phase == "Running").map(|pod| pod.uid.clone()).collect();
+    KubernetesFacts {
+        gpu_label_count: Some(capacity),
+        live_pod_uids: Some(live),
+        gpu_pods: Some(pods),
+        ..cluster_with_gpus(NODE, capacity)
+    }
+}
+
+fn services() -> KubernetesFacts {
+    let dcgm = GpuPod { is_node_software: true, containers: Vec::new(), ..gpu_pod("dcgm", days(10)) };
+    pods(1, [gpu_pod("chat", days(10)), gpu_pod("embed", days(10)), dcgm].into_iter())
+}
+
+/// Three of four GPUs are allocatable. The device plugin has run for so long.
+fn three_allocatable(age: SignedDuration) -> KubernetesFacts {
+    let name = "gpu-operator/nvidia-device-plugin-daemonset-x7k2p";
+    KubernetesFacts {
+        node: text("gpu-h100-9"),
+        gpu_allocatable: Some(3),
+        nvidia_pods: Some(vec![nvidia_pod(name, Component::DevicePlugin, "nvidia-device-plugin", age)]),
+        ..pods(4, std::iter::empty())
+    }
+}
+
+// ---- nodes
+
+/// A notebook uses the GPU of a job.
+fn notebook() -> Node {
+    let process = process(77_120, "python3", "/usr/bin/python3 -m ipykernel", 902_000, on_gpu(3, 4_812 * MIB));
+    l40s(4).running(Some("notebook"), process)
+}
+
+/// Two hours after a boot, three of four GPUs are allocated.
+fn three_allocated() -> Node {
+    let node = l40s(4).uptime(7_200);
+    node.kubelet(|kubelet| kubelet.allocations.truncate(3))
+}
+
+/// GPU 2 had an Xid three days ago, works, and the device plugin does not offer it.
+fn one_withheld() -> Node {
+    let message = "Ch 00000008, errorString CTX SWITCH TIMEOUT, Info 0x1c009";
+    h100(4)
+        .idle()
+        .xid(ago(days(3)), 2, 109, "pid=38117, name=python3", message)
+        .kubelet(|kubelet| drop(kubelet.registered[0].devices.remove(2)))
+}
+
+/// One GPU without load, of which so much memory is in use.
+fn with_used_memory(mib: u64) -> Node {
+    l40s(1).without_processes().loads(|index, load| *load = Load { used: mib as f64 / 46_068.0, ..idle(index) })
+}
+
+/// Two services share GPU 0.
+fn two_services(second_mib: u64) -> Node {
+    let node = with_used_memory(33_000 + second_mib + 523);
+    let shares = ["chat", "embed"].map(|pod| Allocation { replicas: Some(1), ..node.allocation(pod, 0) });
+    let server = "python3 -m vllm.entrypoints.api_server";
+    node.running(Some("chat"), process(41_210, "python3", server, 4_180, on_gpu(0, 33_000 * MIB)))
+        .running(Some("embed"), process(41_377, "python3", "python3 serve.py", 88_000, on_gpu(0, second_mib * MIB)))
+        .allocations(shares)
+}
+
+/// Five processes of one pod fill GPU 0. They started so many seconds after the boot.
+fn workers(started: [u64; 5]) -> Node {
+    started.into_iter().zip(50_000..).fold(with_used_memory(5 * 8_900 + 523), |node, (started, pid)| {
+        node.running(Some("job-0"), process(pid, "python3", "python3 serve.py", started, on_gpu(0, 8_900 * MIB)))
+    })
+}
+
+/// A virtual machine with an A10 as a vGPU. All but the identity of the GPU is that of a T4.
+fn vgpu(is_licensed: bool) -> Node {
+    let address = PciAddress::parse("2:00:00.0");
+    let feature = LicensableFeature {
+        name: "rtx".to_owned(),
+        product: text("NVIDIA RTX Virtual Workstation"),
+        enabled: true,
+        licensed: is_licensed,
+        info: text(if is_licensed { "Licensed" } else { "Unlicensed (Unrestricted)" }),
+    };
+    Node::like("healthy-t4-1", "gpu-a10-9", 1, &["0-35"])
+        .driver("550.144.06", "12.4")
+        .working(|_| Load { gpu: 3, memory: 1, used: 0.1, watts: 12, degrees: 41, ..Load::default() })
+        .inventory(0, |gpu| {
+            (gpu.name, gpu.brand) = (text("NVIDIA A10-24Q"), text("NVIDIA RTX Virtual Workstation"));
+            (gpu.architecture, gpu.compute_capability) = (text("Ampere"), text("8.6"));
+            (gpu.virtualization_mode, gpu.pci_address) = (text("vgpu"), address.clone());
+            gpu.vgpu_license = Some(VgpuLicense { features: vec![feature] });
+        })
+        .telemetry(0, |gpu| gpu.pci_address.clone_from(&address))
+        .ecc(0, |gpu| gpu.pci_address.clone_from(&address))
+        .topology(0, |gpu| {
+            gpu.pci_address.clone_from(&address);
+            gpu.pcie_path[0].pci_address.clone_from(&address);
+        })
+        .host(|host| host.pci_gpus[0].pci_address.clone_from(&address))
+}

@@ -1,4 +1,4 @@
-//! How kernel events and findings are classified: severity, class of the fault, recommended action.
+//! Classification of kernel events and findings: severity, class of the fault, recommended action.
 
 use serde::{Deserialize, Serialize};
 

@@ -16,13 +16,12 @@
 //! |---|---|
 //! | [`text`], [`pci`], [`nvml_codes`], [`since`] | cleaning of untrusted text, PCI addresses, codes of NVML's errors, times as a person types them |
 //! | [`classification`] | severity, class and action of kernel events and findings |
+//! | [`section_name`], [`probe_command`] | the names of the sections of a report, the commands of `node-probe` |
 //! | [`facts`] | what is read from a node, one file for each section |
-//! | `json_reader`, [`common_values`], `untrusted` | the JSON document: reading, common values, cleaning |
-//! | [`section_name`] | the names of the sections of a report |
-//! | [`probe_command`] | the commands of `node-probe` |
+//! | `json_reader`, [`common_values`], `sanitize` | the JSON document: reading, common values, cleaning |
 //! | [`document_size`] | the maximum size of the document, and the sizes of its sections |
 //! | [`report`] | the document that `node-probe` prints: sections, their status and problems |
-//! | [`device_names`] | the names of one GPU in other sections |
+//! | [`gpu_names`] | the names of one GPU in other sections |
 //! | [`kernel_log`] | kernel log lines: parsers, events, catalogue |
 //! | [`action_rules`] | what kill and reset may do: protected processes, the plan of a reset |
 #![forbid(unsafe_code)]
@@ -30,7 +29,6 @@
 pub mod action_rules;
 pub mod classification;
 pub mod common_values;
-pub mod device_names;
 pub mod document_size;
 pub mod facts;
 #[cfg(any(test, fuzzing))]
@@ -39,19 +37,21 @@ pub mod fuzzing;
 // So that `fuzz/checks` can name this crate as the others do.
 #[cfg(any(test, fuzzing))]
 extern crate self as syringe_core;
+pub mod gpu_names;
 pub mod json_reader;
 pub mod kernel_log;
 pub mod nvml_codes;
 pub mod pci;
 pub mod probe_command;
 pub mod report;
+mod sanitize;
 #[cfg(feature = "scenarios")]
 pub mod scenarios;
 pub mod section_name;
 pub mod since;
 pub mod text;
+pub mod tsv;
 pub mod unknown;
-mod untrusted;
 
 /// Prefix of the name of every probe pod and ephemeral container. Random letters follow.
 pub const PROBE_NAME_PREFIX: &str = "gpu-syringe-";

@@ -45,7 +45,7 @@ pub const INVALID_STATE: &str = "invalid_state";
 pub const UNKNOWN: &str = "unknown";
 /// An answer that makes no sense.
 pub const UNREADABLE: &str = "unreadable";
-/// The probe's time was over before the call. It says nothing about the GPU, so it is not one of [`FAILURES`].
+/// The probe's time was over before the call. It is no fact about the GPU, so it is not one of [`FAILURES`].
 pub const NOT_REACHED: &str = "not_reached";
 
 /// All failures. Each of them leads to a finding of `diagnosis`.

@@ -20,7 +20,7 @@ use crate::facts::telemetry::Telemetry;
 use crate::facts::topology::Topology;
 use crate::section_name::SectionName;
 use crate::text::clean;
-use crate::{json_reader, untrusted};
+use crate::{json_reader, sanitize};
 
 /// Version of the schema of this document. It is incremented when a field changes its meaning or is removed, not when a
 /// field is added.
@@ -54,7 +54,6 @@ pub struct Report {
     /// The part of the node that the probe could see. Absent: the whole node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<ReportScope>,
-    /// The requested sections.
     pub sections: Sections,
     /// In facts files only: raw kernel log records, one string each, in any format that `xid --kernel-log` reads. If
     /// present, the section `xid` is parsed from them.
@@ -79,7 +78,7 @@ impl Report {
         if events.iter().any(|event| event.boot_id.is_none()) {
             return None;
         }
-        // What a text log has of all earlier boots has this id.
+        // Events of all earlier boots in a text log have this id.
         events.iter().max_by_key(|event| event.last)?.boot_id.as_deref().filter(|boot| *boot != "earlier")
     }
 
@@ -106,10 +105,10 @@ impl Report {
     /// problem of its section.
     ///
     /// # Errors
-    /// When it is no report to its end, or is made to grow beyond measure when it is read.
+    /// If the document is invalid, or expands beyond the limit.
     pub fn from_node(document: &[u8]) -> Result<Self, serde_json::Error> {
         let mut value = serde_json::from_slice(document)?;
-        untrusted::sanitize(&mut value)?;
+        sanitize::sanitize(&mut value)?;
         json_reader::read(value)
     }
 }

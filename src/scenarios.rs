@@ -10,7 +10,6 @@ use crate::report::Report;
 pub struct Scenario {
     /// File name without its extension, e.g. `xid79-off-bus`.
     pub name: &'static str,
-    /// The facts file.
     pub json: &'static str,
 }
 
@@ -31,7 +30,6 @@ macro_rules! scenarios {
     };
 }
 
-/// Every scenario.
 pub fn all() -> &'static [Scenario] {
     scenarios! {
         "healthy-h100-8"

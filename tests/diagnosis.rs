@@ -36,10 +36,10 @@ use insta::assert_json_snapshot;
 use jiff::SignedDuration;
 use serde_json::Value;
 use syringe_core::classification::{Class, Severity};
-use syringe_core::device_names::gpu_addresses;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::gpu_names::gpu_addresses;
 use syringe_core::kernel_log::LogOrigin;
-use syringe_core::kernel_log::events::{Clock, EventLog, Options};
+use syringe_core::kernel_log::event_log::{Clock, EventLog, Options};
 use syringe_core::report::{Problem, Report, Section};
 use syringe_core::section_name::SectionName;
 

@@ -91,12 +91,10 @@ const PROTECTED: &[Protected] = &[
     },
 ];
 
-/// A process that a user wants to kill.
+/// A process to kill.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Candidate<'a> {
-    /// Process id.
     pub pid: u32,
-    /// Its parent.
     pub parent: Option<u32>,
     /// Name in the kernel (`comm`).
     pub comm: &'a str,

@@ -1,6 +1,5 @@
-//! ResetConditions of a reset that the caller knows and the node does not.
+//! Conditions of a reset that only the launcher can check: cordon and allocations.
 
-/// ResetConditions of a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResetConditions {
     /// Whether the node is cordoned. If it is not known, it counts as not cordoned.

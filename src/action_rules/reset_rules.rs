@@ -2,13 +2,13 @@
 
 use super::nvlink_group::group;
 use super::reset_conditions::ResetConditions;
-use crate::device_names::DeviceNames;
 use crate::facts::Unsupported;
 use crate::facts::action::{Obstacle, ResetPlan};
 use crate::facts::ecc::{GpuEcc, RecoveryAction};
 use crate::facts::inventory::GpuInventory;
 use crate::facts::kernel_log::KernelEvent;
 use crate::facts::processes::GpuProcess;
+use crate::gpu_names::GpuNames;
 use crate::nvml_codes::GPU_LOST;
 use crate::report::{Report, Section};
 
@@ -146,7 +146,7 @@ fn allocations(facts: &Report, gpu: &GpuInventory, conditions: ResetConditions, 
         }
     }
     let Some(kubelet) = section.and_then(|section| section.data.as_ref()) else { return };
-    let names = DeviceNames::of(facts, Some(gpu.index), gpu.uuid.as_deref());
+    let names = GpuNames::from_report(facts, Some(gpu.index), gpu.uuid.as_deref());
     let held = kubelet.allocations.iter().filter(|allocation| names.match_allocation(allocation));
     let mut pods: Vec<String> = held.map(|held| format!("pod {}", held.holder())).collect();
     pods.sort_unstable();

@@ -13,7 +13,6 @@ pub const HARDWARE_THERMAL: u64 = 0x40;
 /// The power brake: an external signal of the power supply.
 pub const POWER_BRAKE: u64 = 0x80;
 
-/// One reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockEventReason {
     /// Its bit in the mask.

@@ -59,13 +59,13 @@ pub struct Host {
     /// CDI specifications of NVIDIA devices, compared with the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cdi: Option<Cdi>,
-    /// What decides whether the kernel takes the nvidia module; only where there are GPUs and it is not loaded.
+    /// Facts that decide whether the kernel accepts the nvidia module; only if there are GPUs and it is not loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_load: Option<DriverLoad>,
-    /// What NVIDIA's software for Kubernetes left on the node.
+    /// Traces of NVIDIA's software for Kubernetes on the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nvidia_stack: Option<NvidiaStack>,
-    /// The end of the log of one container of that software, where the probe was told which.
+    /// The end of the log of one container of that software, if the request of the probe names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack_log: Option<StackLog>,
 }
@@ -82,11 +82,11 @@ pub struct DriverVersions {
     /// Version of the module file that is loaded next (`/lib/modules/…/nvidia.ko`), if it was found.
     pub module_on_disk: Option<String>,
     /// Whether `modules.dep` of the running kernel lists `nvidia.ko`, on the host or below the driver root of the GPU
-    /// Operator. `None` if that file could not be read. If `module_on_disk` is absent, this tells whether the file is
+    /// Operator. `None` if that file could not be read. If `module_on_disk` is absent, this shows whether the file is
     /// missing or only its version is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module_listed: Option<bool>,
-    /// How many modules, files and processes hold the loaded module (`/sys/module/nvidia/refcnt`).
+    /// Number of modules, files and processes that hold the loaded module (`/sys/module/nvidia/refcnt`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module_use_count: Option<u32>,
     /// Version of the NVML library on disk, from its file name (`libnvidia-ml.so.570.124.06`).

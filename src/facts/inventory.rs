@@ -81,7 +81,7 @@ pub struct GpuInventory {
     pub compute_mode: Option<String>,
     /// Virtualization mode: `none`, `passthrough`, `vgpu`, `host_vgpu`, `host_vsga`.
     pub virtualization_mode: Option<String>,
-    /// License of a vGPU (`nvmlDeviceGetGridLicensableFeatures_v4`); asked where the virtualization mode is `vgpu`.
+    /// License of a vGPU (`nvmlDeviceGetGridLicensableFeatures_v4`); read if the virtualization mode is `vgpu`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vgpu_license: Option<VgpuLicense>,
     /// Whether a display is active on it.
@@ -107,7 +107,7 @@ pub struct GpuInventory {
     pub platform: Option<Platform>,
 }
 
-/// What a vGPU may be licensed for. Empty where the driver knows of no license.
+/// Licensable features of a vGPU. Empty if the driver reports none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]

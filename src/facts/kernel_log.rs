@@ -61,7 +61,7 @@ pub struct Coverage {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub complete_since_boot: Option<bool>,
     /// Number of lines about NVIDIA (`NVRM`, `nvidia`, `NVSwitch`, `SXid`, AER of a port) that were not recognized:
-    /// they are neither events nor known harmless messages. Includes lines for which the format does not tell whether
+    /// they are neither events nor known harmless messages. Includes lines whose format does not show whether
     /// the kernel wrote them.
     #[serde(skip_serializing_if = "is_zero")]
     pub unread_lines: u64,
@@ -80,7 +80,7 @@ pub struct Coverage {
     pub note: String,
 }
 
-/// What a kernel line is about.
+/// Subject of a kernel line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -139,7 +139,7 @@ pub enum KernelEventKind {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct KernelEvent {
-    /// What the lines are about.
+    /// Subject of the lines.
     pub kind: KernelEventKind,
     /// Xid or SXid number.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 //!
 //! Field names end in their unit. `None` means that there is no value: the driver does not support it (the list
 //! `unsupported` of the section names the field), or reading failed (the list `unread` names the field, and the
-//! problems of the section contain the reason). The same holds for an empty list or map. [`availability`] tells the
+//! problems of the section contain the reason). The same holds for an empty list or map. [`availability`] names the
 //! cases apart.
 
 pub mod action;

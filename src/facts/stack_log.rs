@@ -22,7 +22,7 @@ pub struct StackLog {
     pub lines: Vec<String>,
     /// Earlier lines about a failure, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub telling: Vec<String>,
+    pub detail_lines: Vec<String>,
 }
 
 /// Words of a line about a failure, in lower case.

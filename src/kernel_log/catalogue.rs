@@ -2,8 +2,8 @@
 //!
 //! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
 //! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for which SXid is
-//! fatal. Names, classes, severities, ageing and the advice are our own; where the advice is another than NVIDIA's, the
-//! row says why. The tables are `data/xid.tsv` and `data/sxid.tsv`, one row a code, parsed once at first use.
+//! fatal. Names, classes, severities, ageing and the advice are our own; if the advice differs from NVIDIA's, the
+//! row has the reason. The tables are `data/xid.tsv` and `data/sxid.tsv`, one row a code, parsed once at first use.
 //! `docs/xid.md` is made from them.
 //!
 //! Limits: a row describes the usual case. If the line decides (64, 74, 144 to 150, 154, SXid), use
@@ -12,10 +12,9 @@
 use std::sync::LazyLock;
 
 use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::Error;
 
 use crate::classification::{ActionCode, Class, Severity};
+use crate::tsv::{rows, word};
 
 const XID_ROWS: &str = include_str!("data/xid.tsv");
 const SXID_ROWS: &str = include_str!("data/sxid.tsv");
@@ -48,7 +47,6 @@ pub enum Fatality {
     AlwaysFatal,
 }
 
-/// One Xid code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XidEntry {
     pub code: u32,
@@ -58,7 +56,6 @@ pub struct XidEntry {
     pub name: &'static str,
     /// Usual cause; `None` for a message that reports no fault.
     pub class: Option<Class>,
-    /// Usual severity.
     pub severity: Severity,
     /// Immediate action of NVIDIA (`RESET_GPU`, `RESTART_APP`, `WORKFLOW_…`), if the catalogue has one.
     pub nvidia_action: Option<&'static str>,
@@ -146,11 +143,6 @@ pub fn sxids() -> impl Iterator<Item = &'static SxidEntry> {
     SXIDS.iter()
 }
 
-/// The rows of a table, without its comment lines.
-pub(super) fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
-    table.lines().filter(|row| !row.starts_with('#')).map(|row| row.split('\t').collect())
-}
-
 /// `-` is an empty field in all tables.
 pub(super) fn given(field: &'static str) -> Option<&'static str> {
     (field != "-").then_some(field)
@@ -179,12 +171,12 @@ fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
         code: code.parse().ok()?,
         mnemonic,
         name,
-        class: if class == INFO { None } else { Some(variant(class)?) },
-        severity: variant(severity)?,
+        class: if class == INFO { None } else { Some(word(class)?) },
+        severity: word(severity)?,
         nvidia_action: given(nvidia_action),
         nvidia_investigation: given(investigation),
-        action: variant(action)?,
-        ageing: variant(ageing)?,
+        action: word(action)?,
+        ageing: word(ageing)?,
         sre_action,
         differs: given(differs),
         raises_recovery_action: raises == "yes",
@@ -198,18 +190,12 @@ fn sxid_row(fields: Vec<&'static str>) -> Option<SxidEntry> {
         code: code.parse().ok()?,
         mnemonic,
         words: mnemonic.strip_prefix("HW_").unwrap_or(mnemonic).to_ascii_lowercase().replace('_', " "),
-        fatality: variant(fatality),
-        severity: variant(severity)?,
+        fatality: word(fatality),
+        severity: word(severity)?,
         nvidia_action: given(nvidia_action),
-        action: variant(action)?,
-        ageing: variant(ageing)?,
+        action: word(action)?,
+        ageing: word(ageing)?,
     })
-}
-
-/// Parses a word of a table as a variant with this serialized name.
-pub(super) fn variant<T: Deserialize<'static>>(word: &'static str) -> Option<T> {
-    let deserializer: serde::de::value::StrDeserializer<'static, Error> = word.into_deserializer();
-    T::deserialize(deserializer).ok()
 }
 
 #[cfg(test)]

@@ -100,7 +100,6 @@ impl Variant {
     }
 }
 
-/// One event.
 #[derive(Debug)]
 pub(super) struct EventGroup {
     pub(super) key: Rc<Key>,
@@ -153,7 +152,6 @@ impl EventGroup {
         self.newest_line
     }
 
-    /// Counts one line.
     pub(super) fn count(&mut self, variant: &Rc<Variant>, moment: LineTime, line_number: u64) {
         let order = moment.order();
         if !self.bursts || self.starts_a_burst(order) {

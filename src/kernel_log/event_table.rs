@@ -11,7 +11,7 @@ use crate::kernel_log::known_text::KnownText;
 use crate::kernel_log::line::Line;
 use crate::kernel_log::line_time::LineTime;
 
-/// Maximum number of texts that are remembered. A storm has few. Further texts are parsed each time.
+/// Maximum number of texts that are kept. A log storm repeats few distinct texts. Further texts are parsed each time.
 const MAX_TEXTS: usize = 4096;
 
 /// The events, with an index by key and by text.

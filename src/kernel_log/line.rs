@@ -1,4 +1,4 @@
-//! What one line of the kernel log says about GPUs. `line_parser` reads it.
+//! The meaning of one line of the kernel log. `line_parser` reads it.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,6 @@ const PROCESS_CAP: usize = 64;
 /// The part of an event that a line is. For events with two lines, the more frequent part is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Part {
-    /// The whole event.
     #[default]
     Whole,
     /// The first line.
@@ -37,30 +36,24 @@ pub struct Line {
     pub code: Option<u32>,
     /// The PCI function it names.
     pub pci: Option<PciAddress>,
-    /// MIG GPU instance.
     pub gpu_instance: Option<u32>,
-    /// MIG compute instance.
     pub compute_instance: Option<u32>,
     /// Distinguishes events with the same code.
     pub sub_code: Option<String>,
     /// Values from the text.
     pub details: BTreeMap<&'static str, String>,
-    /// Process id.
     pub pid: Option<u32>,
-    /// Process name.
     pub process: Option<String>,
 }
 
 /// The result of parsing a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// An event.
     Event(Line),
     /// Details of an event that has its own line. It is not counted again.
     Companion(Line),
     /// The line of the driver with the address and UUID of a GPU.
     GpuUuid {
-        /// Where.
         pci: PciAddress,
         /// Which: `GPU-…`.
         uuid: String,

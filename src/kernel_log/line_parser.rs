@@ -15,9 +15,7 @@ use crate::kernel_log::{module_refused, nvrm, other_kernel_lines, pcie, sxid, xi
 pub enum Family {
     /// The NVIDIA driver (`NVRM: …`).
     Nvrm,
-    /// The NVSwitch driver.
     Nvswitch,
-    /// GPUDirect RDMA.
     Peermem,
     /// The `nvidia-uvm` module.
     Uvm,
@@ -33,7 +31,6 @@ pub enum Family {
     MachineCheck,
     /// The out-of-memory killer.
     Oom,
-    /// A blocked task.
     HungTask,
     /// A crash of a program.
     Crash,
@@ -205,7 +202,7 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
     }
 }
 
-/// Returns whether a text of a program looks like a GPU error: it contains a driver frame.
+/// Returns whether a text of a program contains a driver frame, as a GPU error does.
 pub fn looks_like_gpu_error(text: &str) -> bool {
     let frame = ["NVRM: ", "nvidia-nvswitch"].iter().filter_map(|marker| text.find(marker)).min();
     frame.and_then(|at| text.get(at..)).is_some_and(|frame| matches!(parse(frame), Some(Parsed::Event(_))))

@@ -11,7 +11,6 @@ use crate::kernel_log::scan::{decimal, split_at_byte};
 /// A wall-clock time as far as the line gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WallTime {
-    /// A full date.
     At {
         /// Microseconds since 1970.
         microseconds: i64,
@@ -149,7 +148,7 @@ pub(super) fn unix(text: &str) -> Option<(WallTime, &str)> {
     Some((WallTime::At { microseconds, zone: true }, rest))
 }
 
-pub(super) fn iso_date(text: &str) -> Option<i64> {
+fn iso_date(text: &str) -> Option<i64> {
     let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text.as_bytes() else { return None };
     let year = two_digits(y1, y2)? * 100 + two_digits(y3, y4)?;
     midnight(
@@ -160,7 +159,7 @@ pub(super) fn iso_date(text: &str) -> Option<i64> {
 }
 
 /// `hh:mm:ss` with an optional fraction, as microseconds since midnight.
-pub(super) fn clock(text: &str) -> Option<i64> {
+fn clock(text: &str) -> Option<i64> {
     let (whole, part) = match memchr::memchr2(b'.', b',', text.as_bytes()) {
         Some(at) => (text.get(..at)?, i64::try_from(fraction(text.get(at + 1..)?)?).ok()?),
         None => (text, 0),
@@ -192,7 +191,7 @@ fn offset(zone: &str) -> Option<i64> {
     fits.then_some(sign * (hours * 60 + minutes) * 60_000_000)
 }
 
-pub(super) fn midnight(year: i16, month: i8, day: i8) -> Option<i64> {
+fn midnight(year: i16, month: i8, day: i8) -> Option<i64> {
     let date = civil::Date::new(year, month, day).ok()?;
     Some(Offset::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?.as_microsecond())
 }

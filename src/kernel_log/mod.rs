@@ -1,7 +1,7 @@
 //! Xids, SXids and other kernel lines about GPUs.
 //!
 //! ```text
-//!   kernel log record ──record──▶ text ──line──▶ what it says ──events──▶ KernelLog (facts)
+//!   kernel log record ──record──▶ text ──line──▶ its meaning  ──event_log──▶ KernelLog (facts)
 //!   (any spelling)                       │
 //!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, other_kernel_lines: one kind of line each
 //! ```
@@ -11,16 +11,15 @@
 //!
 //! Frames are parsed strictly, because the name of a program must not look like a driver line. Texts are parsed
 //! loosely, because their wording depends on the firmware version. Nothing here reads a file: the caller pushes the
-//! records of a log into an [`events::EventLog`]. The conclusions are in `diagnosis`.
+//! records of a log into an [`EventLog`]. The conclusions are in `diagnosis`.
 
 pub mod catalogue;
-mod date_words;
 mod drop_events_before;
 mod event_group;
+pub mod event_log;
 pub mod event_meaning;
 mod event_table;
-pub mod events;
-mod harmless;
+mod harmless_lines;
 mod join_gpus;
 mod journal;
 mod known_text;
@@ -40,17 +39,16 @@ pub mod record;
 pub mod record_parser;
 mod scan;
 mod sources;
-mod suppressed;
+mod suppressed_lines;
 mod sxid;
 mod syslog;
 mod value_by_address;
 pub mod window;
-mod wrapped;
 mod xid_extra_lines;
 mod xid_frame;
 mod xid_text;
 
 pub use catalogue::{Fatality, SxidEntry, XidEntry, sxid, sxids, xid, xids};
 pub use drop_events_before::drop_events_before;
-pub use events::{Clock, EventLog, Options};
+pub use event_log::{Clock, EventLog, Options};
 pub use join_gpus::{LogOrigin, join_gpus};

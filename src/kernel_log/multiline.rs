@@ -37,7 +37,6 @@ const SHAPES: [Shape; 3] = [
 /// Maximum number of driver lines after the first one within which a message must be complete.
 const REACH: u32 = 4;
 
-/// An incomplete message.
 #[derive(Debug)]
 pub(super) struct PartialMessage {
     text: String,
@@ -45,7 +44,7 @@ pub(super) struct PartialMessage {
     left: u32,
 }
 
-/// How a line was used.
+/// Use of a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LineUse {
     /// It is not part of the message.

@@ -5,7 +5,7 @@
 
 /// The meaning of a set bit, in order of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
+pub enum RegisterClass {
     /// Carries no meaning of its own.
     Ignore,
     /// Corrected errors reached their threshold. No action.
@@ -28,7 +28,7 @@ pub enum Class {
     Hardware,
 }
 
-impl Class {
+impl RegisterClass {
     /// The word used in an event's details.
     pub fn word(self) -> &'static str {
         match self {
@@ -46,36 +46,35 @@ impl Class {
     }
 }
 
-/// Which bits of which word belong to which class. Words count from 1, as in NVIDIA's text.
-const TABLE: [(usize, &[u32], Class); 14] = [
-    (1, &[0, 23, 30], Class::Ignore),
-    (1, &[1, 20], Class::Secondary),
-    (1, &[4, 5], Class::Hardware),
-    (1, &[8, 9, 12, 16, 17, 24, 28], Class::Mechanical),
-    (1, &[21, 22], Class::SignalIntegrity),
-    (1, &[27, 29], Class::ReportRepeated),
-    (3, &[0, 1, 2, 6], Class::Hardware),
-    (3, &[13], Class::Unexpected),
-    (3, &[16, 19], Class::DiagnoseRepeated),
-    (3, &[17, 18], Class::ReportRepeated),
-    (4, &[16, 17], Class::Secondary),
-    (4, &[18], Class::SecondaryFabricReset),
-    (5, &[18, 19, 21, 22, 24, 25, 27, 28], Class::Hardware),
-    (5, &[20, 23, 26, 29], Class::Corrected),
+/// Word, bits and class. Words count from 1, as in NVIDIA's text.
+const TABLE: [(usize, &[u32], RegisterClass); 14] = [
+    (1, &[0, 23, 30], RegisterClass::Ignore),
+    (1, &[1, 20], RegisterClass::Secondary),
+    (1, &[4, 5], RegisterClass::Hardware),
+    (1, &[8, 9, 12, 16, 17, 24, 28], RegisterClass::Mechanical),
+    (1, &[21, 22], RegisterClass::SignalIntegrity),
+    (1, &[27, 29], RegisterClass::ReportRepeated),
+    (3, &[0, 1, 2, 6], RegisterClass::Hardware),
+    (3, &[13], RegisterClass::Unexpected),
+    (3, &[16, 19], RegisterClass::DiagnoseRepeated),
+    (3, &[17, 18], RegisterClass::ReportRepeated),
+    (4, &[16, 17], RegisterClass::Secondary),
+    (4, &[18], RegisterClass::SecondaryFabricReset),
+    (5, &[18, 19, 21, 22, 24, 25, 27, 28], RegisterClass::Hardware),
+    (5, &[20, 23, 26, 29], RegisterClass::Corrected),
 ];
 
-/// One set bit that the table knows.
+/// A set bit of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bit {
     /// 1 to 7.
     pub word: usize,
     /// 0 to 31.
     pub bit: u32,
-    /// What it says.
-    pub class: Class,
+    pub class: RegisterClass,
 }
 
-/// The set bits of the register words that the table knows, worst first.
+/// Returns the set bits that are in the table, worst first.
 pub fn decode(words: &[u32]) -> Vec<Bit> {
     let mut found = Vec::new();
     for &(word, bits, class) in &TABLE {
@@ -86,8 +85,8 @@ pub fn decode(words: &[u32]) -> Vec<Bit> {
     found
 }
 
-/// The worst class among the set bits. `None`: no bit is set that the table knows.
-pub fn worst(words: &[u32]) -> Option<Class> {
+/// Returns the worst class of the set bits. `None`: no bit of the table is set.
+pub fn worst(words: &[u32]) -> Option<RegisterClass> {
     decode(words).first().map(|bit| bit.class)
 }
 
@@ -98,21 +97,21 @@ mod tests {
     #[test]
     fn a_parity_bit_outweighs_a_secondary_one() {
         let found = decode(&[1 << 1 | 1 << 4, 0, 0, 1 << 17, 0, 0, 0]);
-        assert_eq!(found.first().map(|bit| (bit.word, bit.bit, bit.class)), Some((1, 4, Class::Hardware)));
+        assert_eq!(found.first().map(|bit| (bit.word, bit.bit, bit.class)), Some((1, 4, RegisterClass::Hardware)));
         assert_eq!(found.len(), 3);
     }
 
     #[test]
     fn each_class_has_its_bits() {
         for (words, class) in [
-            (vec![1 << 23], Class::Ignore),
-            (vec![1 << 16], Class::Mechanical),
-            (vec![1 << 21], Class::SignalIntegrity),
-            (vec![1 << 27], Class::ReportRepeated),
-            (vec![0, 0, 1 << 13], Class::Unexpected),
-            (vec![0, 0, 1 << 16], Class::DiagnoseRepeated),
-            (vec![0, 0, 0, 1 << 18], Class::SecondaryFabricReset),
-            (vec![0, 0, 0, 0, 1 << 20], Class::Corrected),
+            (vec![1 << 23], RegisterClass::Ignore),
+            (vec![1 << 16], RegisterClass::Mechanical),
+            (vec![1 << 21], RegisterClass::SignalIntegrity),
+            (vec![1 << 27], RegisterClass::ReportRepeated),
+            (vec![0, 0, 1 << 13], RegisterClass::Unexpected),
+            (vec![0, 0, 1 << 16], RegisterClass::DiagnoseRepeated),
+            (vec![0, 0, 0, 1 << 18], RegisterClass::SecondaryFabricReset),
+            (vec![0, 0, 0, 0, 1 << 20], RegisterClass::Corrected),
         ] {
             assert_eq!(worst(&words), Some(class), "{words:x?}");
         }

@@ -9,30 +9,30 @@
 
 use std::sync::LazyLock;
 
-use crate::kernel_log::catalogue::rows;
+use crate::tsv::rows;
 
 const ROWS: &str = include_str!("data/nvlink5.tsv");
 
-/// What an Xid 144 to 150 means.
+/// The meaning of an Xid 144 to 150.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded {
     /// Whether a row of the table matched. If not, only `fatal` and `link_down_reason` are valid.
     pub known: bool,
     /// The sub-code, in the layout of the row that matched (before R575 if none did).
     pub sub_code: u32,
-    /// Why the link went down (149 only). 33, for example: the device at the other end.
+    /// Reason of the link-down (149 only), e.g. 33: the device at the other end.
     pub link_down_reason: Option<u32>,
     /// Whether the link or the GPU is lost until a reset.
     pub fatal: bool,
     /// NVIDIA's action: `IGNORE`, `RESET_GPU`, `XID_154_EVAL` (follow the recovery action if one comes).
     pub action: Option<&'static str>,
-    /// Where NVIDIA says to look afterwards.
+    /// NVIDIA's advice for the later investigation.
     pub investigate: Option<&'static str>,
-    /// Where it arose: `HW`, `SW`, `HW/SW`, `FW`.
+    /// Origin: `HW`, `SW`, `HW/SW`, `FW`.
     pub origin: Option<&'static str>,
 }
 
-/// What one line says, as it stands there.
+/// The fields of one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct XidLine<'a> {
     /// The Xid, 144 to 150.

@@ -41,7 +41,7 @@ fn serial(pci: Option<PciAddress>, rest: &str) -> Option<Parsed> {
     plausible.then(|| Parsed::GpuSerial { pci, serial: serial.to_owned() })
 }
 
-/// What the driver says of one GPU by its address.
+/// A driver line that names one GPU by its address.
 fn about_gpu(pci: PciAddress, rest: &str) -> Option<Parsed> {
     if let Some(rest) = rest.strip_prefix("GPU serial number is ") {
         return serial(Some(pci), rest);
@@ -229,7 +229,7 @@ fn api_mismatch(rest: &str) -> Line {
     let mut line = Line::of(Kind::ApiMismatch);
     line.put_some("client_version", client);
     line.put_some("kernel_version", kernel);
-    // No part of the key: a monitor that asks every minute has a new process id each time.
+    // No part of the key: a monitor that runs every minute has a new process id each time.
     line.put_some("client", between(rest, "the client '", "'"));
     line.put_some("client_pid", decimal_after(rest, "' (pid "));
     line.sub_code = client.map(|client| crate::text::clean(client, 32));

@@ -1,8 +1,7 @@
 //! One record of a kernel log: who wrote it, when, and its text.
 //!
 //! Formats: `/dev/kmsg` records; `dmesg` with its time formats and `-x`; syslog files; `journalctl` in its short
-//! formats and `-o json`; RFC 5424; `talosctl dmesg`; any of these with colors, quotes, file and node names around
-//! them. Source of the first one: `dev-kmsg` in the kernel documentation.
+//! formats and `-o json`; RFC 5424. Source of the first one: `dev-kmsg` in the kernel documentation.
 //!
 //! Only records of facility 0 are from the kernel. A program can write to `/dev/kmsg`, but not with facility 0. All
 //! other records are [`Origin::Program`] and no evidence.
@@ -15,7 +14,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use crate::kernel_log::log_time::WallTime;
-use crate::kernel_log::{line_parser, scan, suppressed};
+use crate::kernel_log::{line_parser, scan, suppressed_lines};
 
 /// Who wrote a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +28,6 @@ pub enum Origin {
     Unclear,
 }
 
-/// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Who wrote it.
@@ -83,7 +81,9 @@ impl<'a> Record<'a> {
     /// Returns whether it may be about a GPU or about missing lines. Other records are only counted.
     pub fn is_of_interest(&self) -> bool {
         let text = self.text.trim_start();
-        line_parser::family(text).is_some() || line_parser::mentions_nvidia(text) || suppressed::count(text).is_some()
+        line_parser::family(text).is_some()
+            || line_parser::mentions_nvidia(text)
+            || suppressed_lines::count(text).is_some()
     }
 
     /// Returns the time of a line without a time zone, read as UTC.

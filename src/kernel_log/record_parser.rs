@@ -1,15 +1,15 @@
 //! Parses one record of a kernel log, in any format.
 
 use crate::kernel_log::record::{Origin, Record};
-use crate::kernel_log::{journal, scan, wrapped};
+use crate::kernel_log::{journal, scan, syslog};
 
 /// Parses one line in any format.
 pub fn parse_line(line: &str) -> Option<Record<'_>> {
     let line = line.trim_end_matches(['\n', '\r', '\0']);
     match line.bytes().next()? {
         b'{' if line.starts_with("{\"") || line.starts_with("{ ") => journal::parse(line),
-        b'0'..=b'9' => parse_kmsg(line).or_else(|| Some(wrapped::parse(line))),
-        _ => Some(wrapped::parse(line)),
+        b'0'..=b'9' => parse_kmsg(line).or_else(|| Some(syslog::parse(line))),
+        _ => Some(syslog::parse(line)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Small text scanners: numbers, words, the text after a marker. They return `None` if nothing matches.
 
-/// What follows the first `marker`.
+/// The text after the first `marker`.
 pub(super) fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
     let at = memchr::memmem::find(text.as_bytes(), marker.as_bytes())?;
     text.get(at + marker.len()..)
@@ -20,7 +20,7 @@ pub(super) fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
     Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
-/// What stands between `open` and the next `close`.
+/// The text between `open` and the next `close`.
 pub(super) fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
     let rest = after(text, open)?;
     rest.find(close).and_then(|at| rest.get(..at))
@@ -42,7 +42,7 @@ pub(super) fn decimal(text: &str) -> Option<(u64, &str)> {
     (end > 0).then(|| (value, text.split_at(end).1))
 }
 
-/// The same with an optional minus sign.
+/// A decimal number with an optional minus sign.
 pub(super) fn signed(text: &str) -> Option<(i64, &str)> {
     match text.strip_prefix('-') {
         Some(digits) => decimal(digits).and_then(|(number, rest)| Some((-i64::try_from(number).ok()?, rest))),

@@ -1,4 +1,4 @@
-//! How much of a log was read: time window, gaps, and limits of its times.
+//! The part of a log that was read: time window, gaps, and limits of its times.
 
 use crate::facts::kernel_log::Coverage;
 use crate::text::clean;
@@ -10,7 +10,6 @@ use crate::kernel_log::record::{Origin, Record, WallTime};
 /// Maximum number of unrecognized lines that are kept as samples.
 const MAX_SAMPLES: usize = 3;
 
-/// The longest sample.
 const SAMPLE_CAP: usize = 200;
 
 /// One log while it is read.
@@ -39,7 +38,7 @@ impl Source {
     }
 
     /// Counts one record with the wall-clock time `wall` (microseconds since 1970). Only records of the kernel define
-    /// the window, because a log with records of programs only says nothing about the kernel. Records before `window`
+    /// the window, because records of programs do not show that the kernel logged. Records before `window`
     /// are not counted.
     pub(super) fn count(&mut self, record: &Record<'_>, wall: Option<i64>, window: Option<i64>) {
         if !std::mem::replace(&mut self.any, true) {

@@ -1,5 +1,5 @@
 //! The prefixes of text logs: what `dmesg`, `journalctl`, `talosctl` and syslog daemons print before the text of the
-//! kernel. `wrapped` removes what other tools print around such a line.
+//! kernel.
 //!
 //! `dmesg` shows the kernel buffer, so its lines are from the kernel. A syslog line names its writer, and only
 //! `kernel:` is trusted. Limits: classic syslog does not protect that name (`logger -t kernel` can use it), so a text
@@ -9,15 +9,15 @@ use crate::kernel_log::log_time;
 use crate::kernel_log::log_time::WallTime;
 use crate::kernel_log::record::{Origin, Record};
 use crate::kernel_log::scan::{decimal, split_at_byte};
-use crate::kernel_log::{date_words, line, line_parser};
+use crate::kernel_log::{line, line_parser};
 
 /// Facility names of `dmesg -x` and busybox. The index is the number.
 const FACILITIES: [&str; 12] =
     ["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"];
 const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"];
 
-/// Parses one text line without wrappers.
-pub(super) fn unwrapped(line: &str) -> Record<'_> {
+/// Parses one text line. A line without a prefix counts as one of the kernel, with `has_prefix` false.
+pub(super) fn parse(line: &str) -> Record<'_> {
     let mut record = Record::bare("");
     let rest = priority(line, &mut record);
     if let Some((program, rest)) = rfc5424(rest, &mut record) {
@@ -113,7 +113,7 @@ fn decoded<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
 }
 
 /// Any number of `[…]` that hold a time, a thread or a CPU.
-pub(super) fn brackets<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
+fn brackets<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let mut rest = line;
     while let Some((inside, after)) = rest.strip_prefix('[').and_then(|rest| split_at_byte(rest, b']')) {
         if !bracket(inside, record) {
@@ -153,15 +153,7 @@ fn bracket<'a>(inside: &'a str, record: &mut Record<'a>) -> bool {
         return true;
     }
     // The time was removed from a quoted line, or `dmesg` printed an empty delta.
-    if trimmed == "..." || before_delta().trim().is_empty() {
-        return true;
-    }
-    // `dmesg -T` in another language. Other text in brackets has no time.
-    let dated = trimmed.contains(':').then(|| date_words::ctime(trimmed)).flatten();
-    if let Some(wall) = dated {
-        record.wall = wall;
-    }
-    dated.is_some()
+    trimmed == "..." || before_delta().trim().is_empty()
 }
 
 /// A calendar time at the start of the line; whether a host and a tag follow it; the rest.
@@ -181,7 +173,7 @@ fn calendar(line: &str) -> Option<(WallTime, bool, &str)> {
 ///
 /// If the tag is missing, or a driver frame or an uptime is in its place, the line can be from the kernel or from a
 /// program.
-pub(super) fn tagged<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
+fn tagged<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let mut rest = line;
     for place in 0..3 {
         if let Some(text) = untagged(rest, record) {

@@ -144,7 +144,7 @@ mod tests {
         ];
         assert_eq!(reached(&logs), Some(time("21T01:00")));
         assert_eq!(last_before(&logs, time("21T01:00")), Some(time("17T00:00")));
-        // The same holds for a journal that ended.
+        // Also for a journal that ended.
         let logs = [Coverage { source: "journal".to_owned(), ..logs[0].clone() }, logs[1].clone()];
         assert_eq!(reached(&logs), Some(time("21T01:00")));
     }

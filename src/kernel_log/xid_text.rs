@@ -74,7 +74,7 @@ fn capped(word: &str) -> String {
     crate::text::clean(word, crate::kernel_log::line::VALUE_CAP)
 }
 
-/// Where a graphics exception was: `GPC 9 TPC 5 SM 0`.
+/// Location of a graphics exception: `GPC 9 TPC 5 SM 0`.
 pub(super) fn exception_location(text: &str) -> Option<String> {
     let place = after(text, "(GPC ")?;
     let (gpc, rest) = decimal(place)?;
@@ -165,7 +165,7 @@ fn nvlink4_error(text: &str, line: &mut Line) {
     let words = words(text);
     if !words.is_empty() {
         line.put("regs", hex_list(&words));
-        line.put_some("register_class", nvlink4::worst(&words).map(nvlink4::Class::word));
+        line.put_some("register_class", nvlink4::worst(&words).map(nvlink4::RegisterClass::word));
         let bits: Vec<String> =
             nvlink4::decode(&words).iter().map(|bit| format!("r{}.{}", bit.word, bit.bit)).collect();
         line.put("register_bits", bits.join(" "));
@@ -266,7 +266,7 @@ fn nvlink5_error(code: u32, text: &str, line: &mut Line) {
     line.put_some("fatal", lost);
 }
 
-/// Returns the unit, and whether the line says Fatal or Nonfatal.
+/// Returns the unit, and whether the line has the word Fatal or Nonfatal.
 fn nvlink5_head(text: &str) -> Option<(&str, Option<bool>)> {
     let mut tokens = text.split_ascii_whitespace();
     let unit = tokens.next()?;
@@ -350,7 +350,7 @@ fn recovery_name(action: u64) -> &'static str {
     u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from).name()
 }
 
-/// Which resource was retired, and what brings the spare into place.
+/// The retired resource, and the step that activates the spare.
 fn retirement(text: &str, line: &mut Line) {
     line.put_some("gpc", decimal_after(text, "GPC "));
     line.put_some("tpc", decimal_after(text, "TPC "));

@@ -38,14 +38,14 @@ const SHAPES: [(&str, usize); 22] = [
 /// Placeholder for words that were omitted before.
 const LEFT_OUT: &str = "…";
 
-/// What the previous word says about the next one.
+/// Meaning of the previous word for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     /// Nothing in particular.
     Plain,
     /// The next word is a secret.
     Secret,
-    /// The same, where it looks like one.
+    /// The next word is a secret if it has the form of one.
     SecretIfRandom,
     /// A value in quotes goes on.
     UntilQuote(char),
@@ -80,7 +80,7 @@ fn is_suspicious(text: &str) -> bool {
         || ["BEARER", "BASIC"].iter().any(|scheme| text.contains(scheme))
 }
 
-/// Returns the word without secrets, and what it says about the next word.
+/// Returns the word without secrets, and its meaning for the next word.
 fn word_after(before: Next, word: &str) -> (String, Next) {
     if word.is_empty() {
         return (String::new(), before);
@@ -147,7 +147,7 @@ fn has_port(authority: &str) -> bool {
 }
 
 /// Removes the values of `name=value`, `name:value` and similar, if the name is that of a secret. Also returns what a
-/// name at the end says about the next word.
+/// name at the end means for the next word.
 fn without_values(word: &str) -> (String, Next) {
     let mut shown = String::new();
     let mut rest = word;

@@ -392,7 +392,7 @@ fn a_gpu_has_one_plan_and_no_finding_asks_for_the_opposite() {
         subjects.dedup();
         assert_eq!(subjects.len(), diagnosis.plan.len(), "{name}");
         for plan in &diagnosis.plan {
-            let words = format!("{} {}", plan.until_then, plan.steps.join(" "));
+            let words = format!("{} {}", plan.before_plan, plan.steps.join(" "));
             assert!(!plan.steps.is_empty() && !words.contains('{'), "{name}: {words}");
         }
     }
@@ -404,8 +404,8 @@ fn a_plan_says_which_work_may_continue_and_does_not_wait_for_a_stuck_process() {
     let [lost] = of("xid79-off-bus").try_into().expect("one plan");
     let steps = lost.steps.join(" ");
     assert!(steps.contains("Power-cycle") && steps.contains("Do not wait for pid 41213"), "{steps}");
-    assert!(lost.until_then.contains("GPU 3"), "{}", lost.until_then);
+    assert!(lost.before_plan.contains("GPU 3"), "{}", lost.before_plan);
     let [memory] = of("ecc-remap-pending").try_into().expect("one plan");
-    assert!(memory.until_then.contains("may continue until the drain"), "{}", memory.until_then);
+    assert!(memory.before_plan.contains("may continue until the drain"), "{}", memory.before_plan);
     assert!(memory.steps.join(" ").contains("Reset GPU 5"), "{:?}", memory.steps);
 }

@@ -129,7 +129,7 @@ fn allocations_are_not_stale_without_a_second_attempt_and_pods_that_are_gone() {
                 cluster.live_pod_uids = Some(held.collect());
             }),
             ("the second refusal came at once", |_, cluster| {
-                pod(cluster, "retry-1").seen = pod(cluster, "retry-0").seen;
+                pod(cluster, "retry-1").observed = pod(cluster, "retry-0").observed;
                 pods(cluster).retain(|pod| pod.containers.is_empty());
             }),
             ("the kubelet had no healthy device", |_, cluster| {

@@ -1,4 +1,4 @@
-//! How logs write one line of the kernel: every prefix that people send. The lines are of 2025-02-23T16:24:18Z, 171.6 s after
+//! How logs write one line of the kernel. The lines are of 2025-02-23T16:24:18Z, 171.6 s after
 //! boot, where a prefix can say so.
 
 /// How a log writes one line of the kernel. `at` is the line's place, for sequence numbers.
@@ -8,7 +8,7 @@ fn after(prefix: &str, text: &str) -> String {
     format!("{prefix}{text}")
 }
 
-pub(crate) const FORMATS: [Format; 45] = [
+pub(crate) const FORMATS: [Format; 27] = [
     ("kmsg", |at, text| format!("3,{at},171620236,-;{text}")),
     ("kmsg with caller", |at, text| format!("3,{at},171620236,-,caller=T1946;{text}")),
     ("dmesg", |_, text| after("[  171.620236] ", text)),
@@ -18,19 +18,14 @@ pub(crate) const FORMATS: [Format; 45] = [
     ("dmesg -d", |_, text| after("[  171.620236 <    0.000001>] ", text)),
     ("dmesg -H", |_, text| after("[Feb23 16:24] ", text)),
     ("dmesg -T", |_, text| after("[Sun Feb 23 16:24:18 2025] ", text)),
-    ("dmesg -T in German", |_, text| after("[So Feb 23 16:24:18 2025] ", text)),
-    ("dmesg -T in French", |_, text| after("[dim. févr. 23 16:24:18 2025] ", text)),
-    ("dmesg -T in Russian", |_, text| after("[Вс фев 23 16:24:18 2025] ", text)),
     ("dmesg --time-format=iso", |_, text| after("2025-02-23T16:24:18,123456+00:00 ", text)),
     ("dmesg with caller", |_, text| after("[  171.620236] [ T1946] ", text)),
-    ("dmesg in colours", |_, text| format!("\u{1b}[32m[  171.620236] \u{1b}[0m\u{1b}[33m{text}\u{1b}[0m")),
     ("dmesg with CRLF", |_, text| format!("[  171.620236] {text}\r")),
     ("dmesg, no time", |_, text| after("[...] ", text)),
     ("syslog", |_, text| after("Feb 23 16:24:18 gpu-1 kernel: ", text)),
     ("syslog with uptime", |_, text| after("Feb 23 16:24:18 gpu-1 kernel: [  171.620236] ", text)),
     ("syslog with uptime and caller", |_, text| after("Feb 23 16:24:18 gpu-1 kernel: [  171.620236][ T1946] ", text)),
     ("syslog with facility", |_, text| after("Feb 23 16:24:18 gpu-1 kern.err kernel: ", text)),
-    ("syslog with year", |_, text| after("Feb 23 2025 16:24:18 gpu-1 kernel: ", text)),
     ("rsyslog", |_, text| after("2025-02-23T16:24:18.123456+00:00 gpu-1 kernel: ", text)),
     ("RFC 5424", |_, text| after("<3>1 2025-02-23T16:24:18.123456Z gpu-1 kernel - - - ", text)),
     ("RFC 5424 with data", |_, text| {
@@ -41,10 +36,6 @@ pub(crate) const FORMATS: [Format; 45] = [
     }),
     ("RFC 5424 without priority", |_, text| after("1 2025-02-23T16:24:18Z gpu-1 kernel - - - ", text)),
     ("journal", |_, text| after("Feb 23 16:24:18.123456 gpu-1 kernel: ", text)),
-    ("journal in French", |_, text| after("févr. 23 16:24:18 gpu-1 kernel: ", text)),
-    ("journal in German", |_, text| after("Mär 03 16:24:18 gpu-1 kernel: ", text)),
-    ("journal in Chinese", |_, text| after("2月 23 16:24:18 gpu-1 kernel: ", text)),
-    ("journal in an unlisted language", |_, text| after("лют 23 16:24:18 gpu-1 kernel: ", text)),
     ("journal -o short-iso", |_, text| after("2025-02-23T16:24:18+0000 gpu-1 kernel: ", text)),
     ("journal -o short-full", |_, text| after("Sun 2025-02-23 16:24:18 UTC gpu-1 kernel: ", text)),
     ("journal -o short-monotonic", |_, text| after("[  171.620236] gpu-1 kernel: ", text)),
@@ -54,13 +45,4 @@ pub(crate) const FORMATS: [Format; 45] = [
             "MESSAGE": text})
         .to_string()
     }),
-    ("date with a blank", |_, text| after("2025-02-23 16:24:18,123 gpu-1 kernel: ", text)),
-    ("Talos", |_, text| after("10.5.0.2: kern: warning: [2025-02-23T16:24:18.123456Z]: ", text)),
-    ("Talos with IPv6", |_, text| after("fd00::5: kern:     err: [2025-02-23T16:24:18.123456Z]: ", text)),
-    ("indented", |_, text| after("      [  171.620236] ", text)),
-    ("quoted", |_, text| after("> > Feb 23 16:24:18 gpu-1 kernel: ", text)),
-    ("file name", |_, text| after("/var/log/kern.log.1:Feb 23 16:24:18 gpu-1 kernel: ", text)),
-    ("file name and line number", |_, text| after("kern.log:4711:2025-02-23T16:24:18+00:00 gpu-1 kernel: ", text)),
-    ("node name", |_, text| after("gpu-1.example.org: [  171.620236] ", text)),
-    ("node name in brackets", |_, text| after("[gpu-1] [  171.620236] ", text)),
 ];

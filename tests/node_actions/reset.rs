@@ -42,6 +42,15 @@ fn a_plan_says_what_would_be_done_and_calls_nothing() {
 }
 
 #[test]
+fn a_gpu_that_hangs_does_not_block_the_plan_for_another() {
+    let mut node = Node::new(&pending());
+    node.block = "nvmlDeviceGetPciInfo_v3:1";
+    node.nvidia_smi("exit 1");
+    let action = node.act(&[&RESET[..], &["--plan"]].concat());
+    assert_eq!((&action["outcome"], blockers(&action)), (&json!("planned"), vec![]), "{action}");
+}
+
+#[test]
 fn a_successful_reset_is_verified_and_persistence_mode_is_restored() {
     let node = Node::new(&pending());
     becomes(&node, &facts());
@@ -200,5 +209,5 @@ fn nvidia_smi_is_run_below_the_root_of_the_node() {
     let action = node.act(&RESET);
     assert_eq!(jobs(&node), ["-pm 0", "--gpu-reset", "-pm 1"], "{action}");
     assert_eq!((&action["outcome"], &action["steps"][1]["exit_code"]), (&json!("failed"), &json!(7)), "{action}");
-    assert!(action["steps"][1]["said"].as_str().expect("text").contains("from below"), "{action}");
+    assert!(action["steps"][1]["message"].as_str().expect("text").contains("from below"), "{action}");
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use node_probe::RELEASE_FILE;
+use syringe_core::probe_command::{NODE_PROBE, ProbeCommand};
 use syringe_core::report::Report;
 use tokio::sync::mpsc;
 
@@ -68,10 +69,10 @@ pub struct NodeProbe;
 impl Programs for NodeProbe {
     fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process> {
         let [program, arguments @ ..] = &invocation.argv[..] else { return None };
-        if !self.has_node_probe(&invocation.image) || base_name(program) != "node-probe" {
+        if !self.has_node_probe(&invocation.image) || base_name(program) != NODE_PROBE {
             return None;
         }
-        if arguments.first().is_some_and(|argument| argument == "release") {
+        if node_probe::parse(arguments) == Some(ProbeCommand::Release) {
             invocation.files.put(RELEASE_FILE, ContainerFile { bytes: Bytes::new(), executable: false });
         }
         let (arguments, facts) = (arguments.to_vec(), Arc::clone(&invocation.facts));

@@ -36,7 +36,7 @@ pub struct Diagnosis {
     /// Limits of the verdict: what cannot be read, or is not supported by these GPUs or this log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_checked: Vec<String>,
-    /// What could not be read. Nothing is concluded from missing values.
+    /// Facts that could not be read. Nothing is concluded from missing values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
     /// The kernel logs that were read, each with the time window that it covers.
@@ -49,7 +49,7 @@ pub struct Diagnosis {
     /// Score and status of the node and of each GPU. `get_gpu_health` shows it.
     #[serde(skip)]
     pub health: Health,
-    /// Whether too little was read to rule out a worse finding than those in `findings`.
+    /// True if too little was read to rule out a worse finding than those in `findings`.
     #[serde(skip)]
     pub undecided: bool,
 }
@@ -63,7 +63,7 @@ pub struct Finding {
     pub id: String,
     /// The severity.
     pub severity: Severity,
-    /// What is at fault.
+    /// The kind of fault.
     pub class: Class,
     /// The node, GPU, process or pod that the finding is about.
     pub scope: Scope,
@@ -138,8 +138,8 @@ pub struct Plan {
     pub subject: String,
     /// The strongest action of its findings.
     pub action: ActionCode,
-    /// Which work may continue until the first disruptive step.
-    pub until_then: String,
+    /// The work that may continue until the first disruptive step.
+    pub before_plan: String,
     /// The steps, in order.
     pub steps: Vec<String>,
     /// Ids of the findings that the plan resolves.
@@ -153,7 +153,7 @@ pub struct Plan {
 impl Plan {
     /// Returns the plan as one action: which work may continue, then the steps.
     pub fn as_action(&self) -> Action {
-        let steps = std::iter::once(&self.until_then).chain(&self.steps).map(String::as_str);
+        let steps = std::iter::once(&self.before_plan).chain(&self.steps).map(String::as_str);
         Action { code: self.action, text: steps.collect::<Vec<_>>().join(" ") }
     }
 }

@@ -38,7 +38,7 @@ pub mod stack_stage;
 pub use diagnose::{diagnose, first_failing_pod};
 pub use finding::{Action, Diagnosis, Finding, Plan, Scope, Verdict};
 pub use input::processes::{Stuck, stuck};
-pub use rule::declaration::Rule;
+pub use rule::Rule;
 pub use rules::catalogue_of_rules;
 
 pub use stack_stage::{StackStage, Stage, StageState};

@@ -13,7 +13,7 @@ use syringe_core::facts::kubernetes::node::KubernetesInput;
 use syringe_core::report::{Section, Sections};
 use syringe_core::unknown::Unknown;
 
-use crate::byte_budget;
+use crate::answer::wire::byte_budget;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::NodeReading;
 use kube_read::objects::gpu_requests::ResourceUse;

@@ -10,13 +10,13 @@ use syringe_core::since::Since;
 
 use crate::answer::node::NodeAnswer;
 use crate::answer::node_page::{foot, head};
+use crate::answer::wire::variant_name::variant_name;
 use crate::call::CallContext;
 use crate::node_reading::read_node;
 use crate::terminal::page::Page;
 use crate::terminal::table::{cell, new_table, pci_cell, second};
 use crate::tools::common_args::node_name;
 use crate::tools::tool::Tool;
-use crate::variant_name::variant_name;
 use kube_read::Failure;
 
 /// Maximum number of events in one answer, the newest. The rest is counted.

@@ -13,6 +13,7 @@ use syringe_core::report::Source;
 use syringe_core::unknown::Unknown;
 
 use crate::answer::node_page::{foot, stack_line};
+use crate::answer::wire::variant_name::variant_name;
 use crate::call::CallContext;
 use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
@@ -24,7 +25,6 @@ use crate::terminal::style::{Paint, paint};
 use crate::terminal::table::second;
 use crate::tools::common_args::pod_name;
 use crate::tools::tool::Tool;
-use crate::variant_name::variant_name;
 use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::client::connection::Connection;

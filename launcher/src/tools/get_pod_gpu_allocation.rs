@@ -12,7 +12,7 @@ use syringe_core::unknown::Unknown;
 
 use crate::answer::node_page::foot;
 use crate::answer::pod_tables::{pods_table, resources_table};
-use crate::byte_budget::{MAX_LISTS, truncate};
+use crate::answer::wire::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use syringe_core::unknown::Unknown;
 use tokio::time::{Instant, timeout_at};
 
-use crate::byte_budget::{MAX_LISTS, truncate};
+use crate::answer::wire::byte_budget::{MAX_LISTS, truncate};
 use crate::call::CallContext;
 use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;

@@ -9,11 +9,11 @@ use serde_json::Value;
 use syringe_core::text::clean;
 use tokio::time::Instant;
 
-use crate::answer_shape::{AnswerShape, schema_of};
+use crate::answer::wire::shape::{AnswerShape, schema_of};
+use crate::answer::wire::{fit_answer, untrusted_text};
 use crate::call::CallContext;
 use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;
-use crate::{fit_answer, untrusted_text};
 use kube_read::Failure;
 
 /// Maximum length of a name: a type and the name of an object.
@@ -87,7 +87,7 @@ impl ToolEntry {
             description: T::DESCRIPTION,
             probes: T::PROBES,
             destructive: T::DESTRUCTIVE,
-            input_schema: crate::schema::input::<T::Args>,
+            input_schema: crate::answer::wire::schema::input::<T::Args>,
             answer_schema: schema_of::<T::Answer>,
             call: |call, args| async { run::<T>(call, parsed::<T>(args)?).await }.boxed(),
         }
@@ -95,7 +95,7 @@ impl ToolEntry {
 
     /// The short JSON Schema of the answer that hosts get.
     pub fn output_schema(&self) -> Value {
-        crate::schema::output(&(self.answer_schema)())
+        crate::answer::wire::schema::output(&(self.answer_schema)())
     }
 
     /// Runs the tool.

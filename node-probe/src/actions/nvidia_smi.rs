@@ -116,7 +116,7 @@ impl DriverRoot {
             Err(error) => (None, format!("could not be started: {error}"), End::NotStarted),
         };
         let duration_ms = crate::document::millis(started.elapsed());
-        (CompletedStep { command, exit_code, said: clean(&said, MAX_SAID), duration_ms }, end)
+        (CompletedStep { command, exit_code, message: clean(&said, MAX_SAID), duration_ms }, end)
     }
 
     fn start(&self, job: SmiCommand, gpu: &str, lock: &File) -> io::Result<Child> {

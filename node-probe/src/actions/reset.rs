@@ -139,7 +139,7 @@ impl Execution<'_> {
             }
         }
         let (step, end) = self.driver.run(SmiCommand::Reset, &gpu, self.time, &self.lock.file);
-        let said = step.said.clone();
+        let said = step.message.clone();
         steps.push(step);
         let restored = !self.plan.persistence_mode || self.restore(end, &mut steps);
         let now = self.look(end);
@@ -169,7 +169,7 @@ impl Execution<'_> {
 
     /// nvidia-smi failed or hung while it switched persistence mode off. The mode may be off anyway.
     fn not_switched_off(self, end: End, mut steps: Vec<CompletedStep>) -> ResetAction {
-        let said = steps.last().map(|step| step.said.as_str()).unwrap_or_default();
+        let said = steps.last().map(|step| step.message.as_str()).unwrap_or_default();
         let why = match end {
             End::Running => "persistence mode was not switched off in time".to_owned(),
             _ => format!("persistence mode could not be switched off: {said}"),
@@ -200,7 +200,7 @@ fn summary(outcome: ResetOutcome, gpu: &str, now: &GpuAfterReset, said: &str, ti
         Some(true) if verify::is_in_order(now) => "it responds and has no problem".to_owned(),
         Some(true) => format!("it responds, but: {}", verify::in_words(now)),
         Some(false) => "NVML no longer lists it: reboot the node".to_owned(),
-        None => format!("NVML does not work: {}", now.troubles.join("; ")),
+        None => format!("NVML does not work: {}", now.problems.join("; ")),
     };
     match outcome {
         ResetOutcome::Reset => format!("GPU {gpu} was reset; {state}."),

@@ -7,6 +7,7 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::nvml_codes::GPU_LOST;
 use syringe_core::report::{Problem, Report, Section};
+use syringe_core::section_name::SectionName;
 
 /// Compares the node before with the node after.
 pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuAfterReset {
@@ -26,30 +27,31 @@ pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuAft
             let why = inventory
                 .and_then(|section| section.problems.first())
                 .map_or("no inventory", |problem| problem.why.as_str());
-            now.troubles.push(format!("NVML is not available: {why}"));
+            now.problems.push(format!("NVML is not available: {why}"));
         }
     }
     if now.answers == Some(false) {
-        now.troubles.push("the GPU did not come back: NVML does not list its UUID, or it does not respond".to_owned());
+        now.problems.push("the GPU did not come back: NVML does not list its UUID, or it does not respond".to_owned());
     }
     repairs(after, plan, &mut now);
     links(before, after, plan, &mut now);
     new_xids(before, after, plan, &mut now);
     if now.answers == Some(true) && plan.persistence_mode && now.persistence_mode == Some(false) {
-        now.troubles.push("persistence mode is off, and was on before".to_owned());
+        now.problems.push("persistence mode is off, and was on before".to_owned());
     }
     now
 }
 
 /// Whether everything was checked and nothing is wrong.
 pub(super) fn is_in_order(now: &GpuAfterReset) -> bool {
-    now.troubles.is_empty() && now.not_read.is_empty()
+    now.problems.is_empty() && now.not_read.is_empty()
 }
 
 /// The problems, and the values that could not be read.
 pub(super) fn in_words(now: &GpuAfterReset) -> String {
-    let unread = (!now.not_read.is_empty()).then(|| format!("{} could not be read", now.not_read.join(", ")));
-    now.troubles.iter().cloned().chain(unread).collect::<Vec<_>>().join("; ")
+    let unread =
+        (!now.not_read.is_empty()).then(|| format!("{} could not be read", SectionName::join(&now.not_read, ", ")));
+    now.problems.iter().cloned().chain(unread).collect::<Vec<_>>().join("; ")
 }
 
 /// Whether a section has all data of this GPU.
@@ -65,24 +67,24 @@ fn links(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuAfterRe
         topology.gpus.iter().find(|gpu| gpu.uuid.as_deref() == Some(plan.gpu.as_str())).cloned()
     };
     let (Some(old), Some(new), true) = (of_gpu(before), of_gpu(after), whole(&after.sections.topology, plan)) else {
-        now.not_read.push("topology".to_owned());
+        now.not_read.push(SectionName::Topology);
         return;
     };
     let up = |gpu: &GpuTopology| -> usize {
         gpu.nvlinks.iter().filter(|group| group.active == Some(true)).map(|group| group.links.len()).sum()
     };
     if up(&new) < up(&old) {
-        now.troubles.push(format!("{} NVLinks are up, {} before", up(&new), up(&old)));
+        now.problems.push(format!("{} NVLinks are up, {} before", up(&new), up(&old)));
     }
     let state = new.fabric.as_ref().map(|fabric| fabric.state.as_str());
     if let Some(state @ ("not_started" | "in_progress")) = state {
-        now.troubles.push(format!("the fabric has not registered the GPU ({state})"));
+        now.problems.push(format!("the fabric has not registered the GPU ({state})"));
     }
     let lanes = |gpu: &GpuTopology| gpu.pcie_path.first().and_then(|hop| hop.width);
     if let (Some(old), Some(new)) = (lanes(&old), lanes(&new))
         && new < old
     {
-        now.troubles.push(format!("{new} PCIe lanes, {old} before"));
+        now.problems.push(format!("{new} PCIe lanes, {old} before"));
     }
 }
 
@@ -90,22 +92,22 @@ fn repairs(after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
     let of_gpu = Section::data_of(&after.sections.ecc)
         .and_then(|ecc| ecc.gpus.iter().find(|gpu| gpu.uuid.as_deref() == Some(plan.gpu.as_str())));
     if of_gpu.is_none() || !whole(&after.sections.ecc, plan) {
-        now.not_read.push("ecc".to_owned());
+        now.not_read.push(SectionName::Ecc);
     }
     let Some(ecc) = of_gpu else { return };
     now.remap_pending = ecc.remapped_rows.as_ref().map(|rows| rows.pending);
     now.recovery_action = ecc.recovery_action;
     if now.remap_pending == Some(true) {
-        now.troubles.push("a row remap is still pending".to_owned());
+        now.problems.push("a row remap is still pending".to_owned());
     }
     if ecc.channel_repair_pending == Some(true) || ecc.tpc_repair_pending == Some(true) {
-        now.troubles.push("a repair is still pending".to_owned());
+        now.problems.push("a repair is still pending".to_owned());
     }
     match ecc.recovery_action {
         None | Some(RecoveryAction::None | RecoveryAction::Unknown) => {}
         Some(action) => {
             let word = serde_json::to_value(action).ok().and_then(|word| word.as_str().map(str::to_owned));
-            now.troubles.push(format!("the driver still recommends {}", word.unwrap_or_default()));
+            now.problems.push(format!("the driver still recommends {}", word.unwrap_or_default()));
         }
     }
 }
@@ -113,7 +115,7 @@ fn repairs(after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
 /// Codes with more log lines than before the reset. This needs no common clock.
 fn new_xids(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
     let Some(log) = Section::data_of(&after.sections.xid) else {
-        now.not_read.push("xid".to_owned());
+        now.not_read.push(SectionName::Xid);
         return;
     };
     now.kernel_log_read = true;
@@ -132,7 +134,7 @@ fn new_xids(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuAfte
     now.new_xids = codes.into_iter().filter(|code| count(&log.events, *code) > count(old, *code)).collect();
     if !now.new_xids.is_empty() {
         let codes: Vec<String> = now.new_xids.iter().map(u32::to_string).collect();
-        now.troubles.push(format!("new Xid {} in the kernel log", codes.join(", ")));
+        now.problems.push(format!("new Xid {} in the kernel log", codes.join(", ")));
     }
 }
 
@@ -164,9 +166,9 @@ mod tests {
         let (gpu, ecc) = fine();
         let xid = |count: u64| json!([{"kind": "xid", "code": 63, "gpu_uuid": "GPU-1", "count": count}]);
         let before = report(gpu.clone(), ecc.clone(), xid(2));
-        assert_eq!(judge(&before, &report(gpu.clone(), ecc.clone(), xid(2)), &plan()).troubles, Vec::<String>::new());
+        assert_eq!(judge(&before, &report(gpu.clone(), ecc.clone(), xid(2)), &plan()).problems, Vec::<String>::new());
         let now = judge(&before, &report(gpu, ecc, xid(3)), &plan());
-        assert_eq!((now.new_xids, now.troubles.len()), (vec![63], 1));
+        assert_eq!((now.new_xids, now.problems.len()), (vec![63], 1));
     }
 
     #[test]
@@ -175,9 +177,9 @@ mod tests {
         let before = report(gpu.clone(), ecc.clone(), json!([]));
         let pending = json!({"uuid": "GPU-1", "remapped_rows": {"pending": true}, "recovery_action": "node_reboot"});
         let now = judge(&before, &report(gpu, pending, json!([])), &plan());
-        assert_eq!((now.answers, now.troubles.len()), (Some(true), 2), "{:?}", now.troubles);
+        assert_eq!((now.answers, now.problems.len()), (Some(true), 2), "{:?}", now.problems);
         let off = json!({"uuid": "GPU-1", "persistence_mode": false});
-        assert_eq!(judge(&before, &report(off, ecc, json!([])), &plan()).troubles.len(), 1);
+        assert_eq!(judge(&before, &report(off, ecc, json!([])), &plan()).problems.len(), 1);
     }
 
     #[test]
@@ -192,7 +194,7 @@ mod tests {
         of_gpu.fabric.as_mut().expect("a fabric").state = "in_progress".into();
         of_gpu.pcie_path[0].width = Some(8);
         let now = judge(&before, &after, &plan());
-        assert_eq!(now.troubles.len(), 3, "{:?}", now.troubles);
+        assert_eq!(now.problems.len(), 3, "{:?}", now.problems);
     }
 
     #[test]
@@ -204,8 +206,8 @@ mod tests {
         (after.sections.topology, after.sections.xid) = (None, None);
         let now = judge(&before, &after, &plan());
         assert_eq!(
-            (now.not_read.as_slice(), now.troubles.len()),
-            (&["ecc", "topology", "xid"].map(String::from)[..], 0)
+            (now.not_read.as_slice(), now.problems.len()),
+            (&[SectionName::Ecc, SectionName::Topology, SectionName::Xid][..], 0)
         );
         assert!(!is_in_order(&now) && in_words(&now).contains("ecc, topology, xid could not be read"));
     }

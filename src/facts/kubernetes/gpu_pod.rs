@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GpuPod {
-    /// Namespace.
     pub namespace: String,
-    /// Name.
     pub name: String,
     /// UID that the kubelet and cgroups use.
     pub uid: String,
@@ -20,7 +18,7 @@ pub struct GpuPod {
     /// When it was created.
     pub created: Option<Timestamp>,
     /// When the kubelet first saw it (`status.startTime`). The kubelet refuses pods at that time.
-    pub seen: Option<Timestamp>,
+    pub observed: Option<Timestamp>,
     /// Reason why the kubelet refused it, e.g. `UnexpectedAdmissionError`.
     pub reason: Option<String>,
     /// Message of the kubelet.
@@ -35,7 +33,7 @@ pub struct GpuPod {
     pub has_annotated_gpus: bool,
     /// Settings in its specification that make other GPUs visible: `container main is privileged`,
     /// `container main sets NVIDIA_VISIBLE_DEVICES=all`.
-    pub sees_more: Vec<String>,
+    pub extra_devices_reason: Vec<String>,
     /// Whether it belongs to NVIDIA's software on the node, or to another controller of the node's software.
     pub is_node_software: bool,
 }
@@ -44,7 +42,6 @@ pub struct GpuPod {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GpuContainer {
-    /// Name.
     pub name: String,
     /// GPU resource and number that it requests.
     pub requests: BTreeMap<String, u64>,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::facts::kubernetes::gpu_pod::GpuPod;
 
-/// What Kubernetes says about a node.
+/// Facts about a node from the Kubernetes API.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KubernetesFacts {
@@ -56,7 +56,7 @@ pub struct KubernetesFacts {
     /// Pods of the node with allocated resources, and pods that the kubelet refused.
     pub gpu_pods: Option<Vec<GpuPod>>,
 
-    /// What was asked of the API and not read. The rules that need it are not judged, so the node cannot be called healthy.
+    /// Inputs from the API that could not be read. The rules that need them are not checked, so the node is not `healthy`.
     pub unread: Vec<UnreadInput>,
 }
 
@@ -85,16 +85,14 @@ impl KubernetesFacts {
     }
 }
 
-/// A part of these facts that was asked of the API and not read.
+/// An input from the API that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnreadInput {
-    /// What was not read.
     pub input: KubernetesInput,
-    /// Why.
     pub why: String,
 }
 
-/// What the facts are made of, besides the node object.
+/// Inputs of the facts besides the node object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KubernetesInput {
@@ -109,7 +107,6 @@ pub enum KubernetesInput {
 }
 
 impl KubernetesInput {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Pods, Self::ResourceSlices, Self::OtherNodes, Self::PodEvents];
 
     /// Its name as a section of `unknown`.
@@ -156,13 +153,11 @@ pub enum Component {
     Driver,
     /// Configures the container runtime.
     ContainerToolkit,
-    /// The device plugin.
     DevicePlugin,
     /// The kubelet plugin of the driver of dynamic resource allocation.
     DraDriver,
     /// The GPU Operator's validator.
     Validator,
-    /// GPU Feature Discovery.
     FeatureDiscovery,
     /// Sets the MIG layout.
     MigManager,
@@ -181,13 +176,9 @@ pub enum Component {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NvidiaPod {
-    /// Namespace.
     pub namespace: String,
-    /// Name.
     pub name: String,
-    /// UID.
     pub uid: String,
-    /// Component.
     pub component: Component,
     /// Name of the DaemonSet that it belongs to; of another controller where it belongs to none.
     pub owner: String,
@@ -215,7 +206,6 @@ pub struct NvidiaPod {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NvidiaContainer {
-    /// Name.
     pub name: String,
     /// Whether it is an init container.
     pub init: bool,
@@ -223,9 +213,7 @@ pub struct NvidiaContainer {
     pub image: String,
     /// Whether it is ready.
     pub ready: bool,
-    /// Number of restarts.
     pub restarts: u32,
-    /// Current state.
     pub state: NvidiaContainerState,
     /// State before the last restart.
     pub last: Option<NvidiaContainerState>,
@@ -235,11 +223,9 @@ pub struct NvidiaContainer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NvidiaContainerState {
-    /// Kind of state.
     pub kind: ContainerStateKind,
     /// Reason, e.g. `CrashLoopBackOff`, `ImagePullBackOff`, `Error`.
     pub reason: Option<String>,
-    /// Message.
     pub message: Option<String>,
     /// Exit code of a container that ended.
     pub exit_code: Option<i32>,
@@ -254,9 +240,7 @@ pub enum ContainerStateKind {
     /// Waiting to start.
     #[default]
     Waiting,
-    /// Running.
     Running,
-    /// Terminated.
     Terminated,
 }
 
@@ -266,9 +250,7 @@ pub enum ContainerStateKind {
 pub struct PodWarning {
     /// Reason, e.g. `FailedCreatePodSandBox`.
     pub reason: String,
-    /// Message.
     pub message: String,
-    /// Number of occurrences.
     pub count: u32,
     /// Time of the last occurrence.
     pub last: Option<Timestamp>,
@@ -278,7 +260,6 @@ pub struct PodWarning {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RuntimeClassUse {
-    /// Name.
     pub name: String,
     /// Its handler in the runtime's configuration. `None`: not read, or the API refused the request (the default permissions do
     /// not allow reading RuntimeClasses). The handler usually has the name of the class.

@@ -2,12 +2,9 @@
 
 use jiff::Timestamp;
 
-/// One pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodFacts {
-    /// Namespace.
     pub namespace: String,
-    /// Name.
     pub name: String,
     /// UID that its node uses for it.
     pub uid: String,
@@ -29,7 +26,6 @@ pub struct PodFacts {
     pub deleted: Option<Timestamp>,
     /// Its containers, init containers first.
     pub containers: Vec<ContainerFacts>,
-    /// Its events.
     pub events: Vec<PodEvent>,
     /// Whether it is Ready; `None` if it has no such condition.
     pub ready: Option<bool>,
@@ -97,13 +93,10 @@ pub struct CapacityShortage {
 /// One container of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContainerFacts {
-    /// Name.
     pub name: String,
-    /// Current state.
     pub state: ContainerState,
     /// The state before the last restart.
     pub last: Option<ContainerState>,
-    /// Number of restarts.
     pub restarts: u32,
 }
 
@@ -120,12 +113,9 @@ pub enum ContainerState {
         /// The kubelet's message.
         message: String,
     },
-    /// Running.
     Running {
-        /// Start time.
         since: Option<Timestamp>,
     },
-    /// Terminated.
     Terminated {
         /// Exit code; 128 plus the signal if a signal ended it.
         exit_code: i32,
@@ -133,9 +123,7 @@ pub enum ContainerState {
         reason: String,
         /// Termination message.
         message: String,
-        /// When it started.
         started: Option<Timestamp>,
-        /// When it ended.
         finished: Option<Timestamp>,
     },
 }
@@ -147,9 +135,7 @@ pub struct PodEvent {
     pub time: Option<Timestamp>,
     /// `Scheduled`, `Preempted`, `FailedScheduling`, …
     pub reason: String,
-    /// Message.
     pub message: String,
-    /// Number of occurrences.
     pub count: u32,
     /// `involvedObject.fieldPath`: the part of the pod that it is about, e.g. `spec.containers{main}`. Empty: the whole pod.
     pub field: String,
@@ -174,7 +160,6 @@ impl PodEvent {
 pub struct Termination<'a> {
     /// Name of the container.
     pub container: &'a str,
-    /// Exit code.
     pub exit_code: i32,
     /// `OOMKilled`, `Error`, `Completed`, …
     pub reason: &'a str,
@@ -182,7 +167,6 @@ pub struct Termination<'a> {
     pub message: &'a str,
     /// When it started; `None` if it never started.
     pub started: Option<Timestamp>,
-    /// When it ended.
     pub finished: Option<Timestamp>,
     /// Whether the container was restarted, so that its log is the previous one.
     pub was_restarted: bool,
@@ -232,7 +216,6 @@ impl PodFacts {
         with_gpu.or_else(|| failed().next()).or(ends.first()).copied()
     }
 
-    /// Running containers.
     pub fn running(&self) -> impl Iterator<Item = (&str, Option<Timestamp>)> {
         self.containers.iter().filter_map(|container| match &container.state {
             ContainerState::Running { since } => Some((container.name.as_str(), known(*since))),

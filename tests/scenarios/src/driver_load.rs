@@ -30,7 +30,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                         "Loading NVIDIA driver kernel modules...".to_owned(),
                         "modprobe: ERROR: could not insert 'nvidia': Key was rejected by service".to_owned(),
                     ],
-                    telling: Vec::new(),
+                    detail_lines: Vec::new(),
                 };
                 without_module(secure_boot())
                     .refused("Loading of module with unavailable key is rejected")

@@ -156,7 +156,7 @@ fn gpu_pod(name: &str, age: SignedDuration) -> GpuPod {
         uid: pod_uid(NODE, name),
         phase: "Running".to_owned(),
         created: Some(ago(age + seconds(5))),
-        seen: Some(ago(age + seconds(4))),
+        observed: Some(ago(age + seconds(4))),
         containers: vec![request(age)],
         ..GpuPod::default()
     }
@@ -170,8 +170,8 @@ fn jobs(count: u32) -> impl Iterator<Item = GpuPod> {
 
 /// A privileged pod that requests no GPU.
 fn privileged(name: &str, age: SignedDuration) -> GpuPod {
-    let sees_more = vec!["its container main is privileged".to_owned()];
-    GpuPod { sees_more, containers: Vec::new(), ..gpu_pod(name, age) }
+    let extra_devices_reason = vec!["its container main is privileged".to_owned()];
+    GpuPod { extra_devices_reason, containers: Vec::new(), ..gpu_pod(name, age) }
 }
 
 fn stranger() -> GpuPod {

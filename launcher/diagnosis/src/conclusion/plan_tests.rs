@@ -69,13 +69,13 @@ fn a_warning_beside_a_reset_has_no_action_of_its_own() {
 
 #[test]
 fn work_may_continue_beside_a_contained_error_only() {
-    let until_then = |events: &[Value]| {
+    let before_plan = |events: &[Value]| {
         let [plan] = judged(events, false, &[]).plan.try_into().expect("one plan");
-        plan.until_then
+        plan.before_plan
     };
-    let contained = until_then(&[xid(94, FIRST, 7), xid(63, FIRST, 7)]);
+    let contained = before_plan(&[xid(94, FIRST, 7), xid(63, FIRST, 7)]);
     assert!(contained.contains("may continue until the drain"), "{contained}");
-    let worse = until_then(&[xid(94, FIRST, 7), xid(63, FIRST, 7), xid(62, FIRST, 8)]);
+    let worse = before_plan(&[xid(94, FIRST, 7), xid(63, FIRST, 7), xid(62, FIRST, 8)]);
     assert!(worse.contains("stop its running work now"), "{worse}");
 }
 
@@ -103,7 +103,7 @@ fn a_gpu_is_named_once_in_a_step() {
     let processes = [json!({"pid": 9, "state": "D", "uses": [{"gpu": 0, "memory_bytes": 1}]})];
     let diagnosis = judged(&[xid(79, FIRST, 7), xid(62, SECOND, 8)], false, &processes);
     let [plan] = diagnosis.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {diagnosis:#?}"));
-    for text in plan.steps.iter().chain([&plan.until_then]) {
+    for text in plan.steps.iter().chain([&plan.before_plan]) {
         assert!(text.matches("GPU 0").count() <= 1, "{text}");
     }
     assert!(plan.steps.iter().any(|step| step.contains("Do not wait for pid 9")), "{:#?}", plan.steps);
@@ -114,5 +114,5 @@ fn a_gpu_is_named_once_in_a_step() {
     // A finding of the process counts its GPU a second time: the other GPU still has work that may continue.
     let only = judged(&[xid(79, FIRST, 7)], false, &processes);
     let [plan] = only.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {only:#?}"));
-    assert!(plan.until_then.starts_with("Work that does not use GPU 0"), "{}", plan.until_then);
+    assert!(plan.before_plan.starts_with("Work that does not use GPU 0"), "{}", plan.before_plan);
 }

@@ -33,14 +33,14 @@ fn one(pod: &Pod) -> GpuPod {
         uid: metadata.annotations.static_uid.clone().unwrap_or_else(|| metadata.uid.clone()),
         phase: clean(&status.phase, 20),
         created: metadata.created,
-        seen: status.start_time.and_then(Time::timestamp).or(metadata.created),
+        observed: status.start_time.and_then(Time::timestamp).or(metadata.created),
         reason: cleaned(&status.reason, NAME_CAP),
         message: cleaned(&status.message, MESSAGE_CAP),
         deleting: metadata.is_deleting,
         containers: staying().filter_map(|container| gpu_container(pod, container)).collect(),
         has_claims: !spec.resource_claims.is_empty() || !status.resource_claim_statuses.is_empty(),
         has_annotated_gpus: !metadata.annotations.uuids.is_empty(),
-        sees_more: staying().filter_map(sees_more).take(MOST_NAMED).collect(),
+        extra_devices_reason: staying().filter_map(extra_devices_reason).take(MOST_NAMED).collect(),
         is_node_software: metadata.owner_references.iter().any(|owner| OF_THE_NODE.contains(&owner.kind.as_str())),
     }
 }
@@ -57,7 +57,7 @@ fn gpu_container(pod: &Pod, container: &Container) -> Option<GpuContainer> {
 }
 
 /// Why a container may see GPUs that it did not request.
-fn sees_more(container: &Container) -> Option<String> {
+fn extra_devices_reason(container: &Container) -> Option<String> {
     let name = clean(&container.name, 63);
     if container.is_privileged {
         return Some(format!("its container {name} is privileged"));
@@ -93,15 +93,15 @@ mod tests {
         let [main] = only.containers.as_slice() else { panic!("{only:?}") };
         assert_eq!((main.name.as_str(), main.requests["nvidia.com/gpu"]), ("main", 2));
         assert_eq!(main.running_since, "2026-11-21T02:00:07Z".parse().ok());
-        assert!(only.sees_more.is_empty() && !only.is_node_software && !only.has_claims);
+        assert!(only.extra_devices_reason.is_empty() && !only.is_node_software && !only.has_claims);
     }
 
     #[test]
     fn what_shows_a_pod_all_gpus_is_named() {
         let privileged = pod(|pod| pod["spec"]["containers"][1]["securityContext"] = json!({"privileged": true}));
-        assert_eq!(privileged[0].sees_more, ["its container proxy is privileged"]);
+        assert_eq!(privileged[0].extra_devices_reason, ["its container proxy is privileged"]);
         let all = pod(|pod| pod["spec"]["containers"][1]["env"][0]["value"] = json!("all"));
-        assert_eq!(all[0].sees_more, ["its container proxy sets NVIDIA_VISIBLE_DEVICES=all"]);
+        assert_eq!(all[0].extra_devices_reason, ["its container proxy sets NVIDIA_VISIBLE_DEVICES=all"]);
         let owned = pod(|pod| pod["metadata"]["ownerReferences"] = json!([{"kind": "DaemonSet"}]));
         assert!(owned[0].is_node_software);
     }
@@ -111,7 +111,7 @@ mod tests {
         let ended = |reason: &str| {
             pod(|pod| pod["status"] = json!({"phase": "Failed", "reason": reason, "message": "m", "startTime": null}))
         };
-        assert_eq!(ended("UnexpectedAdmissionError")[0].seen, "2026-11-21T02:00:00Z".parse().ok());
+        assert_eq!(ended("UnexpectedAdmissionError")[0].observed, "2026-11-21T02:00:00Z".parse().ok());
         assert!(ended("Evicted").is_empty());
     }
 }

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_one_allocation_per_pod_with_the_drivers_device_names() {
+    fn a_claim_is_one_allocation_per_pod_with_the_drivers_gpu_names() {
         let data = r#"{"kind":"DRACheckpoint","apiVersion":"checkpoint.dra.kubelet.k8s.io/v1","ClaimInfoStateList":[
             {"ClaimUID":"c","ClaimName":"train-gpu-x7x","Namespace":"ml","PodUIDs":{"p1":{},"p2":{}},"DriverState":{
               "gpu.nvidia.com":{"Devices":[{"PoolName":"n1","DeviceName":"gpu-3","RequestNames":["gpu"],"CDIDeviceIDs":["k8s.gpu.nvidia.com/claim=x"]}]},

@@ -94,7 +94,7 @@ pub(in crate::host) fn read(paths: &Paths, of: &StackContainer, problems: &mut V
         file: Some(newest.clone()),
         changed_at,
         lines: last.iter().map(shown).collect(),
-        telling: telling.into_iter().map(shown).collect(),
+        detail_lines: telling.into_iter().map(shown).collect(),
     })
 }
 
@@ -203,7 +203,7 @@ mod tests {
         let log = log_of(&tree, "ctr").expect("a log");
         assert_eq!((log.file.as_deref(), log.lines.len()), (Some("10.log"), 20));
         assert_eq!(log.lines.last().map(String::as_str), Some("line 59 password=[redacted]"));
-        assert_eq!(log.telling, ["modprobe: ERROR: could not insert 'nvidia': Key was rejected by service"]);
+        assert_eq!(log.detail_lines, ["modprobe: ERROR: could not insert 'nvidia': Key was rejected by service"]);
     }
 
     #[test]
@@ -253,7 +253,7 @@ mod tests {
         let log: String = (0..20_000).map(|number| cri(&format!("error {number}"))).collect();
         tree.file(&format!("{}/0.log", folder("nvidia-mig-manager-x")), log);
         let log = log_of(&tree, "ctr").expect("a log");
-        assert_eq!((log.lines.len(), log.telling.len()), (LAST, MAX_TELLING));
+        assert_eq!((log.lines.len(), log.detail_lines.len()), (LAST, MAX_TELLING));
         assert_eq!(log.lines.last().map(String::as_str), Some("error 19999"));
     }
 }

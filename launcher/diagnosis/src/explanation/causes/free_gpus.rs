@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use syringe_core::device_names::DeviceNames;
 use syringe_core::facts::kubelet::Allocation;
+use syringe_core::gpu_names::GpuNames;
 use syringe_core::report::{Report, Section};
 
 /// Number of GPUs of each NUMA node that are allocated to no container. `None` if that is not known: the kubelet's allocations
@@ -23,7 +23,7 @@ pub(crate) fn free_gpus(report: &Report, live: Option<&[String]>) -> Option<BTre
     let mut free = BTreeMap::new();
     for gpu in &topology.gpus {
         let count: &mut u64 = free.entry(gpu.numa_node?).or_default();
-        let names = DeviceNames::of(report, Some(gpu.index), gpu.uuid.as_deref());
+        let names = GpuNames::from_report(report, Some(gpu.index), gpu.uuid.as_deref());
         *count += u64::from(!kubelet.allocations.iter().any(|held| !is_stale(held) && names.match_allocation(held)));
     }
     Some(free)

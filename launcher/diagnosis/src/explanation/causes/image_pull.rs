@@ -6,9 +6,7 @@ use crate::explanation::types::Cause;
 pub(crate) struct Pull {
     /// Lower-case words of which the message must contain one.
     words: &'static [&'static str],
-    /// Where the cause lies.
     pub(crate) cause: Cause,
-    /// Meaning.
     pub(crate) what: &'static str,
     /// Action; `{node}` stands for the node's name.
     pub(crate) action: &'static str,
@@ -66,7 +64,6 @@ static PULLS: &[Pull] = &[
     },
 ];
 
-/// The first match.
 pub(crate) fn known(message: &str) -> Option<&'static Pull> {
     let message = message.to_ascii_lowercase();
     PULLS.iter().find(|pull| pull.words.iter().any(|word| message.contains(word)))
@@ -81,7 +78,8 @@ mod tests {
         for (message, what) in [
             (
                 "Back-off pulling image \"127.0.0.1:1/cuda:12.8\": ErrImagePull: failed to resolve image: failed to do request: \
-                 Head \"https://127.0.0.1:1/v2/cuda/manifests/12.8\": dial tcp 127.0.0.1:1: connect: connection refused",
+                 Head \"https://127.0.0.1:1/v2/cuda/manifests/12.8\": dial tcp 127.0.0.1:1: connect: connection \
+                 refused",
                 "cannot reach the registry",
             ),
             (

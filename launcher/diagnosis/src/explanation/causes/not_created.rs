@@ -103,30 +103,30 @@ impl<'m> Quota<'m> {
             list.split(',').filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == resource)
         };
         let asked = requested.split(',').filter_map(|pair| pair.trim().split_once('='));
-        let short = asked.filter_map(|(resource, asks)| {
-            Some([resource, asks, amount(used, resource)?.1, amount(limited, resource)?.1])
+        let short = asked.filter_map(|(resource, requested)| {
+            Some([resource, requested, amount(used, resource)?.1, amount(limited, resource)?.1])
         });
         let short: Vec<_> = short.collect();
         (!short.is_empty()).then_some(Self { name, short })
     }
 
     fn in_words(&self) -> String {
-        let each = self.short.iter().map(|[resource, asks, used, limited]| {
-            format!("the pod requests {asks} {resource}, and {used} of {limited} are in use")
+        let each = self.short.iter().map(|[resource, requested, used, limited]| {
+            format!("the pod requests {requested} {resource}, and {used} of {limited} are in use")
         });
         format!("ResourceQuota {} is used up: {}", self.name, each.collect::<Vec<_>>().join("; "))
     }
 
     /// The required changes, with numbers if the amounts are integers.
     fn changes(&self) -> String {
-        let each = self.short.iter().map(|[resource, asks, used, limited]| {
-            let numbers = [asks, used, limited].map(|text| text.parse::<u64>().ok());
-            let [Some(asks), Some(used), Some(limited)] = numbers else {
+        let each = self.short.iter().map(|[resource, requested, used, limited]| {
+            let numbers = [requested, used, limited].map(|text| text.parse::<u64>().ok());
+            let [Some(requested), Some(used), Some(limited)] = numbers else {
                 return format!("free {resource} in the namespace, request less, or raise the quota.");
             };
-            let (left, lacking) = (limited.saturating_sub(used), (used + asks).saturating_sub(limited));
+            let (left, lacking) = (limited.saturating_sub(used), (used + requested).saturating_sub(limited));
             let less = if left > 0 { format!("request at most {left}, ") } else { String::new() };
-            format!("free {lacking} {resource} in the namespace, {less}or raise the quota to {}.", used + asks)
+            format!("free {lacking} {resource} in the namespace, {less}or raise the quota to {}.", used + requested)
         });
         let text = each.collect::<Vec<_>>().join(" ");
         let first = text.chars().next().map(|first| first.to_ascii_uppercase());

@@ -1,4 +1,4 @@
-//! Why a pod is not scheduled, from the messages of the scheduler.
+//! Pods that are not scheduled: the reason in the messages of the scheduler.
 
 use crate::explanation::causes::Case;
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -220,7 +220,7 @@ fn pending_resource_claims(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// Why the pod does not preempt others, if the scheduler reports that.
+/// Returns why the pod does not preempt others, if the scheduler reports that.
 fn no_preemption(preemption: &Preemption, message: &str) -> Option<String> {
     let priority = match (&preemption.class, preemption.priority) {
         (Some(class), Some(priority)) => format!("priority class {class}, {priority}"),

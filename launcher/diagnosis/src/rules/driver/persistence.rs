@@ -1,23 +1,19 @@
 //! Persistence mode, which keeps the driver state when no client runs.
 
 use crate::input::node::Node;
-use crate::rule::declaration::{PERSISTENCE_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, PERSISTENCE_DOC, rules};
 
 rules! {
     PERSISTENCE: "persistence-off" Warning Driver PERSISTENCE_DOC, "Persistence mode is off",
         UpdateSoftware "Run nvidia-persistenced on {node}. Without it, the GPU state and the volatile error counters \
             are reset when the last client exits.",
-        means "Without persistence mode the driver initializes a GPU for each first client and forgets its volatile \
-            counters after the last.",
+        means "Without persistence mode the driver initializes a GPU for each first client, and resets its volatile \
+            counters when the last client exits.",
         reads "inventory.persistence_mode, host.daemons";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
 /// One finding for each GPU without persistence mode.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let daemon = node.host().and_then(|host| host.daemons.persistenced);
     let off = node
         .gpus

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::gpus::STALE_ALLOCATION;
 use crate::rules::kubernetes::usage::allocations::{Allocations, SETTLE_TIME};
 use crate::rules::kubernetes::usage::rules::STALE_ALLOCATIONS;
@@ -35,9 +35,9 @@ fn not_released(node: &Node<'_>) -> Option<Draft> {
     let gone = all.kubelet.allocations.iter().filter(|one| !one.pod_uid.is_empty() && one.claim.is_none());
     let gone: Vec<_> = gone.filter(|one| !live.contains(&one.pod_uid)).collect();
     let mut refused: Vec<&GpuPod> = all.pods.iter().filter(|pod| pod.was_refused_devices()).collect();
-    refused.sort_by_key(|pod| pod.seen);
-    let first = refused.first()?.seen?;
-    let last = refused.last()?.seen?;
+    refused.sort_by_key(|pod| pod.observed);
+    let first = refused.first()?.observed?;
+    let last = refused.last()?.observed?;
     let allocated_later = all.pods.iter().any(|pod| {
         let started = pod.containers.iter().filter_map(|container| container.running_since).min();
         started.is_some_and(|started| started.duration_since(first) >= SETTLE_TIME) && all.of_pod(pod).next().is_some()
@@ -56,7 +56,7 @@ fn not_released(node: &Node<'_>) -> Option<Draft> {
         evidence::some(&pods, MAX_NAMED)
     );
     let newest = refused.iter().rev().take(MAX_NAMED).map(|pod| {
-        let when = pod.seen.map(evidence::time).unwrap_or_default();
+        let when = pod.observed.map(evidence::time).unwrap_or_default();
         let words = evidence::reason(pod.message.as_deref().unwrap_or_default());
         format!("pod {} refused {when}: {words}", evidence::data(&pod.full_name()))
     });

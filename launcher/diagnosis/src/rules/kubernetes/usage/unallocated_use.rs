@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::processes::{MIN_BYTES, is_service};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::usage::allocations::Allocations;
 use crate::rules::kubernetes::usage::rules::UNALLOCATED_USE;
-use syringe_core::device_names::DeviceNames;
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
 use syringe_core::facts::processes::{GpuProcess, GpuUse};
+use syringe_core::gpu_names::GpuNames;
 
 /// Name prefixes of pods that reserve a GPU for other pods.
 const RESERVATIONS: [&str; 2] = ["gpu-reservation", "runai-reservation"];
@@ -38,7 +38,7 @@ pub(super) fn check(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
             continue;
         }
         let foreign = process.uses.iter().filter(|usage| {
-            let names = DeviceNames::of(node.report, Some(usage.gpu), None);
+            let names = GpuNames::from_report(node.report, Some(usage.gpu), None);
             let given = own.iter().any(|allocation| names.match_allocation(allocation));
             let large = usage.memory_bytes.is_some_and(|bytes| bytes >= MIN_BYTES);
             large && !given && !holders(all, &names).any(is_reservation)
@@ -60,18 +60,18 @@ fn suspect<'a>(all: &Allocations<'a>, process: &GpuProcess) -> Option<&'a GpuPod
     (settled && open && all.is_settled(pod.created)).then_some(pod)
 }
 
-/// Whether every device of an allocation is a known GPU of this node.
+/// Returns whether every device of an allocation is a known GPU of this node.
 fn known(node: &Node<'_>, allocation: &Allocation) -> bool {
     allocation.devices.iter().all(|device| {
         let alone = Allocation { devices: vec![device.clone()], ..allocation.clone() };
         let is = |gpu: &crate::input::node::Gpu| {
-            DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref()).match_allocation(&alone)
+            GpuNames::from_report(node.report, gpu.index, gpu.uuid.as_deref()).match_allocation(&alone)
         };
         node.gpus.iter().any(is)
     })
 }
 
-fn holders<'a>(all: &Allocations<'a>, names: &DeviceNames<'_>) -> impl Iterator<Item = &'a Allocation> {
+fn holders<'a>(all: &Allocations<'a>, names: &GpuNames<'_>) -> impl Iterator<Item = &'a Allocation> {
     all.kubelet.allocations.iter().filter(|allocation| names.match_allocation(allocation))
 }
 
@@ -88,16 +88,16 @@ fn draft(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, uses: &[Use<'_>])
     };
     let mut draft = Draft::on_node(UNALLOCATED_USE).with_evidence(given);
     for (process, usage) in uses.iter().take(MAX_USES) {
-        let names = DeviceNames::of(node.report, Some(usage.gpu), None);
+        let names = GpuNames::from_report(node.report, Some(usage.gpu), None);
         let holders: Vec<String> =
             holders(all, &names).map(|allocation| evidence::data(&allocation.holder())).collect();
-        let whose = match holders.as_slice() {
+        let allocated = match holders.as_slice() {
             [] => "allocated to no pod".to_owned(),
             all => format!("allocated to {}", all.join(", ")),
         };
         let memory = usage.memory_bytes.map(evidence::bytes).unwrap_or_default();
         draft = draft.with_evidence(format!(
-            "its {} uses {memory} of GPU {}, {whose}",
+            "its {} uses {memory} of GPU {}, {allocated}",
             evidence::process(process),
             usage.gpu
         ));
@@ -106,5 +106,5 @@ fn draft(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, uses: &[Use<'_>])
         draft = draft.with_evidence(format!("and {} more uses", uses.len() - MAX_USES));
     }
     draft.scope.pod_uid = Some(pod.uid.clone());
-    draft.with_all_evidence(pod.sees_more.iter().map(|why| evidence::data(why)))
+    draft.with_all_evidence(pod.extra_devices_reason.iter().map(|why| evidence::data(why)))
 }

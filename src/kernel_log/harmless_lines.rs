@@ -1,4 +1,4 @@
-//! Lines about NVIDIA that say nothing about the health of a GPU: banners, normal messages of the driver, explanations
+//! Lines about NVIDIA without meaning for the health of a GPU: banners, normal messages of the driver, explanations
 //! of a line that is an event, and messages of the kernel about programs called `nvidia-…`.
 //!
 //! Lines that are neither events nor in this table are counted and shown as not recognized. Therefore the table must be
@@ -138,7 +138,7 @@ pub(super) enum Meaning {
     Nothing,
     /// Details of an Xid, which has its own line.
     PartOfXid,
-    /// Nobody knows.
+    /// Not in any table.
     Unknown,
 }
 

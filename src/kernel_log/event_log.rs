@@ -16,8 +16,8 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::pci::PciAddress;
 
 use crate::kernel_log::event_table::EventTable;
-use crate::kernel_log::harmless;
-use crate::kernel_log::harmless::Meaning;
+use crate::kernel_log::harmless_lines;
+use crate::kernel_log::harmless_lines::Meaning;
 use crate::kernel_log::known_text::SAME_LINE;
 use crate::kernel_log::line::Parsed;
 use crate::kernel_log::line_parser;
@@ -29,8 +29,8 @@ use crate::kernel_log::record::{Origin, Record};
 use crate::kernel_log::record_parser;
 use crate::kernel_log::scan;
 use crate::kernel_log::sources::Source;
-use crate::kernel_log::suppressed;
-use crate::kernel_log::suppressed::Suppressed;
+use crate::kernel_log::suppressed_lines;
+use crate::kernel_log::suppressed_lines::Suppressed;
 use crate::kernel_log::value_by_address::ValueByAddress;
 use crate::kernel_log::xid_extra_lines::XidExtraLines;
 
@@ -161,7 +161,7 @@ impl EventLog {
 
     /// A line of no family: it is ignored, or it shows that lines are missing.
     fn read_other(&mut self, text: &str, record: &Record<'_>, moment: LineTime, boot: usize) {
-        if let Some(lines) = suppressed::count(text) {
+        if let Some(lines) = suppressed_lines::count(text) {
             self.suppressed.note(boot, moment);
             self.current_source(record).suppress(lines);
         } else if line_parser::mentions_nvidia(text) {
@@ -169,7 +169,7 @@ impl EventLog {
         }
     }
 
-    /// A line for which the format does not tell who wrote it. It is no event, but it must not be ignored.
+    /// A line whose format does not name its writer. It is no event, but it must not be ignored.
     fn read_unclear(&mut self, text: &str, moment: LineTime, boot: usize) {
         match line_parser::parse(text) {
             Some(Parsed::Event(line)) if line.kind != KernelEventKind::DriverLoaded => {
@@ -184,7 +184,7 @@ impl EventLog {
 
     /// A line about a GPU that is no event: harmless, part of the message of an Xid, or not recognized.
     fn not_an_event(&mut self, text: &str, moment: LineTime, boot: usize) {
-        match harmless::meaning(text) {
+        match harmless_lines::meaning(text) {
             Meaning::Nothing => return,
             Meaning::Unknown => {}
             Meaning::PartOfXid => {
@@ -359,5 +359,5 @@ fn order(a: &(u64, KernelEvent), b: &(u64, KernelEvent)) -> std::cmp::Ordering {
 }
 
 #[cfg(test)]
-#[path = "events_tests.rs"]
+#[path = "event_log_tests.rs"]
 mod tests;

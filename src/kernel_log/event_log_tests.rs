@@ -1,4 +1,4 @@
-//! What the accumulator promises: few events of many lines, each line once, the same answer in any order.
+//! Properties of the event log: few events of many lines, each line once, the same answer in any order.
 
 use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;

@@ -5,8 +5,8 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use crate::answer_shape::{alternatives, resolve};
-use crate::{fit_answer, untrusted_text};
+use crate::answer::wire::shape::{alternatives, resolve};
+use crate::answer::wire::{fit_answer, untrusted_text};
 
 /// Fields of most answers. The server's instructions explain them once.
 const EXPLAINED_ONCE: [&str; 12] = [
@@ -73,7 +73,7 @@ fn outline(name: &str, field: &Value, definitions: &Map<String, Value>) -> Value
     match types.as_slice() {
         // Any value.
         [] => {}
-        // The words say more than the type.
+        // The words include the type.
         [only] if only == "string" && !words.is_empty() => drop(outline.insert("enum".into(), words.into())),
         [only] => drop(outline.insert("type".into(), only.clone())),
         several => drop(outline.insert("type".into(), several.into())),

@@ -42,7 +42,7 @@ pub(crate) fn sanitize(document: &mut Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// How much is taken.
+/// Limits of a text and of a list.
 #[derive(Clone, Copy)]
 struct Rules {
     text: usize,
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_a_reset_ran_is_shown_as_it_was() {
-        let steps = json!([{"command": "nvidia-smi --gpu-reset -i GPU-1", "said": "ok"}]);
+        let steps = json!([{"command": "nvidia-smi --gpu-reset -i GPU-1", "message": "ok"}]);
         let Some(Action::Reset(reset)) =
             read(&json!({"action": {"kind": "reset", "steps": steps}})).expect("a report").action
         else {

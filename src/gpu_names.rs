@@ -6,7 +6,7 @@ use crate::report::{Report, Section};
 
 /// The names of one GPU.
 #[derive(Clone, Debug, Default)]
-pub struct DeviceNames<'a> {
+pub struct GpuNames<'a> {
     /// UUID of the GPU, and of its MIG devices.
     uuids: Vec<&'a str>,
     /// N of `/dev/nvidiaN`.
@@ -15,9 +15,9 @@ pub struct DeviceNames<'a> {
     index: Option<u32>,
 }
 
-impl<'a> DeviceNames<'a> {
+impl<'a> GpuNames<'a> {
     /// Returns the names of the GPU with this index or UUID that are in the report.
-    pub fn of(report: &'a Report, index: Option<u32>, uuid: Option<&'a str>) -> Self {
+    pub fn from_report(report: &'a Report, index: Option<u32>, uuid: Option<&'a str>) -> Self {
         let inventory = Section::data_of(&report.sections.inventory).into_iter().flat_map(|inventory| &inventory.gpus);
         let listed = inventory.into_iter().find(|gpu| match uuid {
             Some(_) => gpu.uuid.as_deref() == uuid,
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_gpu_matches_all_its_names_in_device_plugins() {
-        let names = DeviceNames { uuids: vec!["GPU-a", "MIG-a"], minor: Some(1), index: Some(0) };
+        let names = GpuNames { uuids: vec!["GPU-a", "MIG-a"], minor: Some(1), index: Some(0) };
         for ours in ["GPU-a", "GPU-a::3", "MIG-a", "nvidia1", "nvidia1/vgpu3", "nvidia1/gi1"] {
             assert!(names.match_device(ours, false), "{ours}");
         }

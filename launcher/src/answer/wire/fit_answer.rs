@@ -1,4 +1,4 @@
-//! Cuts an answer to the size that hosts show to a model: the last guarantee, whatever a node or a cluster contains.
+//! Cuts an answer to the size that hosts show to a model: the final limit for every answer.
 //!
 //! The largest list loses its last entries until the answer fits. Lists are sorted worst first, or lose their oldest entries;
 //! lists of GPUs are sorted by severity before they are cut. `<list>_omitted` counts what is left out, and `truncated` names
@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 
 use serde_json::{Map, Value, json};
 
-use crate::answer_shape::{AnswerShape, Text};
-use crate::byte_budget::{MAX_SIZE, size};
+use crate::answer::wire::byte_budget::{MAX_SIZE, size};
+use crate::answer::wire::shape::{AnswerShape, Text};
 
 /// The field that names the shortened lists and texts.
 pub(crate) const TRUNCATED: &str = "truncated";

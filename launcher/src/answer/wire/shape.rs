@@ -1,8 +1,8 @@
 //! The shape of an answer, from the JSON Schema of its type: its fields, its maps, and whose text each string is.
 //!
 //! A string is text of others: a node, a tenant or a user of the cluster wrote it, or it quotes such a text. It is our own
-//! text only where the type says so: an enum, a time, a PCI address, or a field with the mark `x-text`. A new field is thus
-//! text of others until its type says otherwise.
+//! text only if the type defines that: an enum, a time, a PCI address, or a field with the mark `x-text`. A new field is thus
+//! text of others until its type defines otherwise.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub(crate) struct AnswerShape {
     is_map: bool,
 }
 
-/// The shape of a value of which the schema says nothing.
+/// The shape of a value that the schema does not describe.
 static UNKNOWN: AnswerShape = AnswerShape { text: None, fields: BTreeMap::new(), entry: None, is_map: false };
 
 impl AnswerShape {

@@ -145,7 +145,7 @@ async fn a_container_whose_request_is_not_answered_is_declared_audited_and_ended
     launcher.prober.settle().await;
     let lines = launcher.audit();
     assert_eq!((lines.len(), &lines[1].container), (2, &container), "{lines:?}");
-    assert!(container.is_some() && lines[1].outcome.as_deref().unwrap().contains("has ended"), "{lines:?}");
+    assert!(container.is_some() && lines[1].outcome.as_deref().unwrap().contains("has exited"), "{lines:?}");
 }
 
 #[tokio::test]

@@ -16,10 +16,9 @@
 //! |---|---|
 //! | [`text`], [`pci`], [`nvml_codes`], [`since`] | cleaning of untrusted text, PCI addresses, codes of NVML's errors, times as a person types them |
 //! | [`classification`] | severity, class and action of kernel events and findings |
+//! | [`section_name`], [`probe_command`] | the names of the sections of a report, the commands of `node-probe` |
 //! | [`facts`] | what is read from a node, one file for each section |
 //! | `json_reader`, [`common_values`], `sanitize` | the JSON document: reading, common values, cleaning |
-//! | [`section_name`] | the names of the sections of a report |
-//! | [`probe_command`] | the commands of `node-probe` |
 //! | [`document_size`] | the maximum size of the document, and the sizes of its sections |
 //! | [`report`] | the document that `node-probe` prints: sections, their status and problems |
 //! | [`gpu_names`] | the names of one GPU in other sections |
@@ -51,6 +50,7 @@ pub mod scenarios;
 pub mod section_name;
 pub mod since;
 pub mod text;
+pub mod tsv;
 pub mod unknown;
 
 /// Prefix of the name of every probe pod and ephemeral container. Random letters follow.

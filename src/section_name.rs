@@ -36,7 +36,7 @@ impl SectionName {
         Self::Xid,
     ];
 
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Inventory => "inventory",
             Self::Telemetry => "telemetry",

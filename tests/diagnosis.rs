@@ -36,8 +36,8 @@ use insta::assert_json_snapshot;
 use jiff::SignedDuration;
 use serde_json::Value;
 use syringe_core::classification::{Class, Severity};
-use syringe_core::gpu_names::gpu_addresses;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::gpu_names::gpu_addresses;
 use syringe_core::kernel_log::LogOrigin;
 use syringe_core::kernel_log::event_log::{Clock, EventLog, Options};
 use syringe_core::report::{Problem, Report, Section};
@@ -122,7 +122,7 @@ fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String
     complaints
 }
 
-/// What holds for every diagnosis.
+/// Properties of every diagnosis.
 fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
     for finding in &diagnosis.findings {
         let rule = catalogue_of_rules().iter().find(|rule| rule.id == finding.id);

@@ -25,7 +25,7 @@ fn read(lines: &[&str]) -> KernelLog {
     log.finish()
 }
 
-/// What the Xid section alone comes to.
+/// The diagnosis of the Xid section alone.
 fn judge(log: KernelLog) -> Diagnosis {
     let mut report = Report { taken_at: Some(now()), ..Report::default() };
     report.sections.xid = Some(Section::read(log, Vec::new()));
@@ -86,7 +86,7 @@ fn so_are_lines_of_switches_ports_and_exported_entries() {
     }
 }
 
-/// A program makes neither a fault nor, by its tag, a doubt; and a host may have any name.
+/// A line of a program is neither a fault nor, by its tag, an unread line; and a host may have any name.
 #[test]
 fn a_line_of_a_program_is_no_evidence() {
     let forged = [

@@ -225,8 +225,7 @@ fn every_family_is_read_in_every_format() {
 #[test]
 fn formats_that_carry_a_time_give_it() {
     let text = "NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.";
-    let without =
-        ["dmesg -t", "dmesg, no time", "dmesg", "dmesg -x", "dmesg -r", "dmesg -d", "kmsg"];
+    let without = ["dmesg -t", "dmesg, no time", "dmesg", "dmesg -x", "dmesg -r", "dmesg -d", "kmsg"];
     for (format, spell) in FORMATS {
         let log = read(&[spell(0, text)]);
         let dated = log.events[0].last.is_some();

@@ -11,10 +11,8 @@
 //! - `terminal`: tables and pages of text
 
 mod answer;
-mod answer_shape;
 mod args;
 pub mod audit;
-mod byte_budget;
 pub mod call;
 mod carried;
 mod cli;
@@ -22,21 +20,18 @@ mod clock;
 mod completion;
 pub mod consent;
 mod doctor;
-mod fit_answer;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]
+#[path = "../../fuzz/checks/launcher.rs"]
 pub mod fuzzing;
 pub mod mcp;
 mod node_reading;
 pub mod probe;
-mod schema;
 pub mod settings;
 pub mod setup;
 pub mod terminal;
 pub mod tools;
-mod untrusted_text;
 mod user_dirs;
-mod variant_name;
 
 pub use cli::exit_status::{FailOn, Outcome};
 pub use cli::main;

@@ -49,8 +49,7 @@ mod document;
 #[cfg(target_os = "linux")]
 mod files;
 #[cfg(all(target_os = "linux", any(test, fuzzing)))]
-mod fuzz_checks;
-#[cfg(all(target_os = "linux", any(test, fuzzing)))]
+#[path = "../../fuzz/checks/node_probe.rs"]
 pub mod fuzzing;
 mod hold;
 #[cfg(target_os = "linux")]

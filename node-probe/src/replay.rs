@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
-use syringe_core::gpu_names::gpu_addresses;
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::facts::topology;
+use syringe_core::gpu_names::gpu_addresses;
 use syringe_core::kernel_log as xid;
 use syringe_core::kernel_log::{Clock, EventLog, LogOrigin, Options};
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Source};

@@ -2,13 +2,13 @@
 
 use super::nvlink_group::group;
 use super::reset_conditions::ResetConditions;
-use crate::gpu_names::GpuNames;
 use crate::facts::Unsupported;
 use crate::facts::action::{Obstacle, ResetPlan};
 use crate::facts::ecc::{GpuEcc, RecoveryAction};
 use crate::facts::inventory::GpuInventory;
 use crate::facts::kernel_log::KernelEvent;
 use crate::facts::processes::GpuProcess;
+use crate::gpu_names::GpuNames;
 use crate::nvml_codes::GPU_LOST;
 use crate::report::{Report, Section};
 

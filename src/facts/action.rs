@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ecc::RecoveryAction;
 use super::processes::GpuProcess;
 use crate::pci::PciAddress;
+use crate::section_name::SectionName;
 
 /// An action on the node, or the plan of one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -236,7 +237,7 @@ pub struct GpuAfterReset {
     pub kernel_log_read: bool,
     /// Sections that could not be read, so their state is unknown: `ecc`, `topology`, `xid`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub not_read: Vec<String>,
+    pub not_read: Vec<SectionName>,
     /// Problems found after the reset.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,

@@ -43,6 +43,9 @@ pub struct Host {
     pub iommu: Option<bool>,
     /// NUMA nodes.
     pub numa_nodes: Option<u32>,
+    /// Whether the kernel moves pages between NUMA nodes by itself (`kernel.numa_balancing`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numa_balancing: Option<bool>,
     /// Huge pages by size in KiB: total and free.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hugepages: Vec<HugePages>,

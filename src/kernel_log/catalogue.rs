@@ -12,10 +12,9 @@
 use std::sync::LazyLock;
 
 use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::Error;
 
 use crate::classification::{ActionCode, Class, Severity};
+use crate::tsv::{rows, word};
 
 const XID_ROWS: &str = include_str!("data/xid.tsv");
 const SXID_ROWS: &str = include_str!("data/sxid.tsv");
@@ -144,11 +143,6 @@ pub fn sxids() -> impl Iterator<Item = &'static SxidEntry> {
     SXIDS.iter()
 }
 
-/// The rows of a table, without its comment lines.
-pub(super) fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
-    table.lines().filter(|row| !row.starts_with('#')).map(|row| row.split('\t').collect())
-}
-
 /// `-` is an empty field in all tables.
 pub(super) fn given(field: &'static str) -> Option<&'static str> {
     (field != "-").then_some(field)
@@ -177,12 +171,12 @@ fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
         code: code.parse().ok()?,
         mnemonic,
         name,
-        class: if class == INFO { None } else { Some(variant(class)?) },
-        severity: variant(severity)?,
+        class: if class == INFO { None } else { Some(word(class)?) },
+        severity: word(severity)?,
         nvidia_action: given(nvidia_action),
         nvidia_investigation: given(investigation),
-        action: variant(action)?,
-        ageing: variant(ageing)?,
+        action: word(action)?,
+        ageing: word(ageing)?,
         sre_action,
         differs: given(differs),
         raises_recovery_action: raises == "yes",
@@ -196,18 +190,12 @@ fn sxid_row(fields: Vec<&'static str>) -> Option<SxidEntry> {
         code: code.parse().ok()?,
         mnemonic,
         words: mnemonic.strip_prefix("HW_").unwrap_or(mnemonic).to_ascii_lowercase().replace('_', " "),
-        fatality: variant(fatality),
-        severity: variant(severity)?,
+        fatality: word(fatality),
+        severity: word(severity)?,
         nvidia_action: given(nvidia_action),
-        action: variant(action)?,
-        ageing: variant(ageing)?,
+        action: word(action)?,
+        ageing: word(ageing)?,
     })
-}
-
-/// Parses a word of a table as a variant with this serialized name.
-pub(super) fn variant<T: Deserialize<'static>>(word: &'static str) -> Option<T> {
-    let deserializer: serde::de::value::StrDeserializer<'static, Error> = word.into_deserializer();
-    T::deserialize(deserializer).ok()
 }
 
 #[cfg(test)]

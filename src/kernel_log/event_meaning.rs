@@ -8,7 +8,8 @@ use std::sync::LazyLock;
 use crate::classification::{ActionCode, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::kernel_log::catalogue;
-use crate::kernel_log::catalogue::{Ageing, Fatality, given, rows, variant};
+use crate::kernel_log::catalogue::{Ageing, Fatality, given};
+use crate::tsv::{rows, word};
 
 const ROWS: &str = include_str!("data/xid_kinds.tsv");
 
@@ -114,8 +115,7 @@ fn holds(condition: &str, event: &KernelEvent) -> bool {
 fn kind(fields: Vec<&'static str>) -> Option<Kind> {
     let [codes, condition, severity, action, ageing, advice, why] = fields[..] else { return None };
     let (first, last) = codes.split_once('-').unwrap_or((codes, codes));
-    let meaning =
-        EventMeaning { severity: variant(severity)?, action: variant(action)?, ageing: variant(ageing)?, advice };
+    let meaning = EventMeaning { severity: word(severity)?, action: word(action)?, ageing: word(ageing)?, advice };
     Some(Kind { codes: (first.parse().ok()?, last.parse().ok()?), condition, meaning, why: given(why) })
 }
 

@@ -16,9 +16,9 @@
 pub mod catalogue;
 mod drop_events_before;
 mod event_group;
+pub mod event_log;
 pub mod event_meaning;
 mod event_table;
-pub mod event_log;
 mod harmless_lines;
 mod join_gpus;
 mod journal;

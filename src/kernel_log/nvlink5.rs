@@ -9,7 +9,7 @@
 
 use std::sync::LazyLock;
 
-use crate::kernel_log::catalogue::rows;
+use crate::tsv::rows;
 
 const ROWS: &str = include_str!("data/nvlink5.tsv");
 

@@ -81,7 +81,9 @@ impl<'a> Record<'a> {
     /// Returns whether it may be about a GPU or about missing lines. Other records are only counted.
     pub fn is_of_interest(&self) -> bool {
         let text = self.text.trim_start();
-        line_parser::family(text).is_some() || line_parser::mentions_nvidia(text) || suppressed_lines::count(text).is_some()
+        line_parser::family(text).is_some()
+            || line_parser::mentions_nvidia(text)
+            || suppressed_lines::count(text).is_some()
     }
 
     /// Returns the time of a line without a time zone, read as UTC.

@@ -1,4 +1,4 @@
-//! What an all-clear must not be said over: an error that was logged, a hole in the log, a section that was not read.
+//! A verdict is not healthy if an error was logged, the log has a gap, or a section was not read.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Verdict};
@@ -220,7 +220,7 @@ fn last_hour(line: &str) -> Diagnosis {
     narrowed(super::replayed(report))
 }
 
-/// The same log with the window of the last hour.
+/// The log with the window of the last hour.
 fn narrowed(mut report: Report) -> Diagnosis {
     let since = report.taken_at.expect("a time") - SignedDuration::from_hours(1);
     syringe_core::kernel_log::drop_events_before(log_of(&mut report).expect("a log"), since);
@@ -248,7 +248,7 @@ fn a_window_hides_no_gpu_that_the_driver_refused_and_no_port_that_was_cut_off() 
     }
 }
 
-/// What is critical or worse by the log alone is a state, whichever window is asked for.
+/// A fault that the log alone shows does not depend on the requested window.
 #[test]
 fn no_window_clears_what_the_whole_log_calls_critical() {
     let mut checked = 0;

@@ -336,7 +336,7 @@ fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
     assert!(waits.evidence[0].contains("GPUs 0-2, 4-7"), "{waits:?}");
     let lost = finding(&diagnosis, "gpu-off-bus").evidence.join("; ");
     assert!(lost.contains("UUID GPU-ad0124a1") && lost.contains("serial 1675710730620"), "{lost}");
-    // The same reading where no GPU is gone is a program that computes in registers.
+    // If no GPU is lost, these values are those of a program that computes in registers.
     let spinning = changed("healthy-h100-8", |value| {
         for gpu in gpus(value, "telemetry") {
             gpu["utilization"]["memory_percent"] = json!(0);

@@ -1,4 +1,4 @@
-//! What Kubernetes was asked and did not say: no verdict gets better by it, and the answer names it.
+//! Facts of Kubernetes that could not be read: no verdict gets better without them, and the answer names them.
 
 use diagnosis::diagnose;
 use diagnosis::finding::Verdict;

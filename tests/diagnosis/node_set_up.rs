@@ -5,7 +5,7 @@ use syringe_core::report::{Extent, Report, ReportScope, Section};
 
 use super::scenarios;
 
-/// Whether a finding is about how containers get their GPUs.
+/// Returns whether a finding is about how containers get their GPUs.
 fn is_of_containers(id: &str) -> bool {
     (id.starts_with("runtime-") && id != "runtime-restarted") || id.starts_with("cdi-")
 }
@@ -83,7 +83,7 @@ fn an_absent_driver_has_one_finding() {
     assert!(seen >= 5, "{seen} scenarios have a reason");
 }
 
-/// Whether NVML itself said that the driver is not loaded.
+/// Returns whether NVML reported that the driver is not loaded.
 fn told_not_loaded(report: &Report) -> bool {
     let problems = report.sections.problems();
     problems.iter().any(|(_, problem)| problem.code == "driver_not_loaded")

@@ -14,7 +14,7 @@ fn scenario(name: &str) -> Report {
     replayed(::scenarios::named(name).expect(name).report())
 }
 
-/// So many minutes before the reading of the scenario.
+/// A time in minutes before the facts of the scenario were taken.
 fn ago(report: &Report, minutes: i64) -> String {
     let now = report.taken_at.expect("a time");
     (now - jiff::SignedDuration::from_mins(minutes)).to_string()
@@ -198,7 +198,7 @@ fn pods_that_are_replaced_say_nothing() {
     assert_eq!(ids(&diagnose(&report, &cluster(&report, Some(8), pods))), []);
 }
 
-/// Whoever asks no pods gets the finding without a reason, as before.
+/// Without the pods of the node the finding has no reason.
 #[test]
 fn nothing_is_said_of_pods_that_were_not_read() {
     let report = unregistered();
@@ -293,7 +293,7 @@ fn work_of_the_operator_that_goes_on_is_no_fault() {
     }
 }
 
-/// Whose log the probe is asked for.
+/// The container whose log the probe reads.
 #[test]
 fn the_log_that_is_read_is_that_of_the_first_broken_pod() {
     let report = unregistered();

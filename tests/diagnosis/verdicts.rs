@@ -28,7 +28,7 @@ const FRAMES: [&str; 3] =
 
 const PROCESSES: [&str; 3] = ["pid=4242, name=python3, ", "pid='<unknown>', name=<unknown>, ", ""];
 
-/// Which sections a report holds besides the kernel's lines.
+/// The sections of a report besides the kernel log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OtherSections {
     Nothing,
@@ -36,7 +36,7 @@ enum OtherSections {
     Everything,
 }
 
-/// How grave a finding about this event must be: as grave as the catalogue's tables say of it. `None`: it is information.
+/// The minimum severity of a finding about this event, according to the catalogue. `None`: it is information.
 fn least_severity(event: &KernelEvent, others: OtherSections) -> Option<Severity> {
     let judged = xid::event_meaning::of(event)?;
     match (event.code?, others) {
@@ -56,7 +56,7 @@ fn text_of(entry: &XidEntry) -> &'static str {
     }
 }
 
-/// When the facts are taken: five minutes after the line, so that nothing has aged and nothing counts as recovered.
+/// The facts are taken five minutes after the line, so that nothing has aged and nothing has recovered.
 fn now() -> Timestamp {
     "2025-02-23T16:29:18Z".parse().expect("a time")
 }
@@ -88,12 +88,12 @@ fn worst(diagnosis: &Diagnosis) -> Option<Severity> {
     diagnosis.findings.iter().map(|finding| finding.severity).max()
 }
 
-/// Whether the verdict says that nothing is wrong.
+/// Returns whether the verdict reports no fault.
 fn all_clear(diagnosis: &Diagnosis) -> bool {
     matches!(diagnosis.verdict, Verdict::Healthy | Verdict::NoFaultFound)
 }
 
-/// Whether the line's spelling tells its moment, or none: those of another zone or year are of an earlier boot.
+/// Returns whether the format of the line has its time or none. Lines with another zone or year belong to an earlier boot.
 fn is_of_this_boot(event: &KernelEvent) -> bool {
     event.boot_id.is_none()
         && event.last.is_none_or(|last| now().duration_since(last).abs() < SignedDuration::from_hours(1))
@@ -314,7 +314,7 @@ fn snapshots(folder: &str) -> Vec<std::path::PathBuf> {
     found
 }
 
-/// What was accepted once is held to the same: no tool calls a troubled node healthy, and none without every section.
+/// The accepted snapshots: no tool calls a node with a fault healthy, or a node that was not read in full.
 #[test]
 fn no_accepted_answer_of_a_tool_calls_a_troubled_node_healthy() {
     let scenarios = scenarios();

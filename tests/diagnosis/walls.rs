@@ -7,7 +7,7 @@ use diagnosis::catalogue_of_rules;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
-/// What each folder may use, besides itself. A folder of `rules/` may not use another one.
+/// The folders that each folder may use, besides itself. A folder of `rules/` may not use another one.
 const ALLOWED: [(&str, &[&str]); 5] = [
     ("evidence.rs", &["finding"]),
     ("input", &["evidence", "finding", "stack_stage"]),

@@ -42,6 +42,15 @@ fn a_plan_says_what_would_be_done_and_calls_nothing() {
 }
 
 #[test]
+fn a_gpu_that_hangs_does_not_block_the_plan_for_another() {
+    let mut node = Node::new(&pending());
+    node.block = "nvmlDeviceGetPciInfo_v3:1";
+    node.nvidia_smi("exit 1");
+    let action = node.act(&[&RESET[..], &["--plan"]].concat());
+    assert_eq!((&action["outcome"], blockers(&action)), (&json!("planned"), vec![]), "{action}");
+}
+
+#[test]
 fn a_successful_reset_is_verified_and_persistence_mode_is_restored() {
     let node = Node::new(&pending());
     becomes(&node, &facts());

@@ -20,6 +20,8 @@ pub(crate) struct Node {
     root: TempDir,
     /// What the program is told of the tree: whether to change the root directory for the driver's tool.
     tree: &'static str,
+    /// The call that does not return.
+    pub(crate) block: &'static str,
 }
 
 /// A process of a test, ended with it.
@@ -57,7 +59,7 @@ pub(crate) fn facts() -> Value {
 
 impl Node {
     pub(crate) fn new(facts: &Value) -> Self {
-        let node = Self { root: tempfile::tempdir().expect("a folder"), tree: "here" };
+        let node = Self { root: tempfile::tempdir().expect("a folder"), tree: "here", block: "" };
         node.file("proc/sys/kernel/hostname", "gpu-1\n");
         node.file("proc/modules", "nvidia 1 1 - Live 0x0\n");
         node.file("proc/stat", "cpu 1\nbtime 1763688000\n");
@@ -164,6 +166,7 @@ impl Node {
             .arg(fake_nvml::library_path())
             .env("FAKE_NVML_FACTS", self.path("facts.json"))
             .env("NODE_PROBE_TEST_TREE", self.tree)
+            .env("FAKE_NVML_BLOCK", self.block)
             .output()
             .expect("node-probe runs");
         let document = serde_json::from_slice(&output.stdout)

@@ -1,8 +1,9 @@
 //! The effect of the policy that `gpu-syringe setup --profile hardened` installs: only a probe of the image in its parameter is
-//! admitted. This is not CEL, which `tests/policy.rs` evaluates; it knows the fields that tell a probe from other pods.
+//! admitted. This is not CEL, which `tests/policy.rs` evaluates; it reads the fields that distinguish a probe from other pods.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
+use syringe_core::probe_command::NODE_PROBE;
 
 use crate::api_error::ApiError;
 use crate::cluster_state::ClusterState;
@@ -62,7 +63,7 @@ fn rejection(pod: &Pod, parameter: &Value) -> Option<&'static str> {
             "the image of a probe must be the one in data.image of ConfigMap gpu-syringe-policy, with the same registry and digest",
         ),
         (
-            command.is_none_or(|command| command != "node-probe"),
+            command.is_none_or(|command| command != NODE_PROBE),
             "a probe must run only node-probe, with arguments that the launcher sends",
         ),
     ];

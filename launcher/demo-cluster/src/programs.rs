@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use node_probe::RELEASE_FILE;
+use syringe_core::probe_command::{NODE_PROBE, ProbeCommand};
 use syringe_core::report::Report;
 use tokio::sync::mpsc;
 
@@ -16,14 +17,12 @@ use crate::container_files::{ContainerFile, ContainerFiles};
 /// Most bytes of output in one piece, as containerd reads them from a pipe.
 const PIECE: usize = 32 * 1024;
 
-/// A process to start.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// Program and arguments; never empty.
     pub argv: Vec<String>,
     /// The image of the container.
     pub image: String,
-    /// The node.
     pub node: String,
     /// The facts that a probe reads on that node.
     pub facts: Arc<Report>,
@@ -36,9 +35,7 @@ pub struct Invocation {
 pub struct Streams {
     /// Standard input; `recv` returns `None` at its end.
     pub stdin: mpsc::Receiver<Bytes>,
-    /// Standard output.
     pub stdout: mpsc::Sender<Bytes>,
-    /// Standard error.
     pub stderr: mpsc::Sender<Bytes>,
 }
 
@@ -50,7 +47,7 @@ pub trait Programs: Send + Sync + 'static {
     /// Starts a process; `None` if the image does not have the program.
     fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process>;
 
-    /// Whether an image has `node-probe`. The kubelet simulates `node-probe hold` itself.
+    /// Returns whether an image has `node-probe`. The kubelet simulates `node-probe hold` itself.
     fn has_node_probe(&self, image: &str) -> bool {
         image.contains("probe") || image.contains("syringe")
     }
@@ -68,10 +65,10 @@ pub struct NodeProbe;
 impl Programs for NodeProbe {
     fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process> {
         let [program, arguments @ ..] = &invocation.argv[..] else { return None };
-        if !self.has_node_probe(&invocation.image) || base_name(program) != "node-probe" {
+        if !self.has_node_probe(&invocation.image) || base_name(program) != NODE_PROBE {
             return None;
         }
-        if arguments.first().is_some_and(|argument| argument == "release") {
+        if node_probe::parse(arguments) == Some(ProbeCommand::Release) {
             invocation.files.put(RELEASE_FILE, ContainerFile { bytes: Bytes::new(), executable: false });
         }
         let (arguments, facts) = (arguments.to_vec(), Arc::clone(&invocation.facts));

@@ -20,6 +20,16 @@ pub(crate) fn name(text: &str) -> String {
     clean(text, 253)
 }
 
+/// A path of a file on the node.
+pub(crate) fn path(text: &str) -> String {
+    clean(text, 160)
+}
+
+/// Formats the first names of a list from the node: `a, b`.
+pub(crate) fn names(names: impl IntoIterator<Item = impl AsRef<str>>, most: usize) -> String {
+    names.into_iter().take(most).map(|name| data(name.as_ref())).collect::<Vec<_>>().join(", ")
+}
+
 /// Longest reason that evidence repeats.
 const REASON_CAP: usize = 160;
 

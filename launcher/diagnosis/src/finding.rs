@@ -36,7 +36,7 @@ pub struct Diagnosis {
     /// Limits of the verdict: what cannot be read, or is not supported by these GPUs or this log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_checked: Vec<String>,
-    /// What could not be read. Nothing is concluded from missing values.
+    /// Facts that could not be read. Nothing is concluded from missing values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
     /// The kernel logs that were read, each with the time window that it covers.
@@ -49,7 +49,7 @@ pub struct Diagnosis {
     /// Score and status of the node and of each GPU. `get_gpu_health` shows it.
     #[serde(skip)]
     pub health: Health,
-    /// Whether too little was read to rule out a worse finding than those in `findings`.
+    /// True if too little was read to rule out a worse finding than those in `findings`.
     #[serde(skip)]
     pub undecided: bool,
 }
@@ -63,7 +63,7 @@ pub struct Finding {
     pub id: String,
     /// The severity.
     pub severity: Severity,
-    /// What is at fault.
+    /// The kind of fault.
     pub class: Class,
     /// The node, GPU, process or pod that the finding is about.
     pub scope: Scope,
@@ -138,7 +138,7 @@ pub struct Plan {
     pub subject: String,
     /// The strongest action of its findings.
     pub action: ActionCode,
-    /// Which work may continue until the first disruptive step.
+    /// The work that may continue until the first disruptive step.
     pub before_plan: String,
     /// The steps, in order.
     pub steps: Vec<String>,

@@ -14,10 +14,11 @@
 //!
 //! | folder | content | may use |
 //! |---|---|---|
-//! | `input/` | the facts as a rule sees them | |
-//! | `rule/` | how a rule is written: declaration, draft of a finding, evidence, age | `input/` |
-//! | `rules/` | the rules, one folder for each subject | `input/`, `rule/`, its own folder |
-//! | `conclusion/` | merged findings, plan, health, summary, unknown, not checked | `input/`, `rule/` |
+//! | `evidence.rs` | how facts are written in findings | |
+//! | `input/` | the facts as a rule sees them | `evidence` |
+//! | `rule/` | how a rule is written: declaration, group, draft of a finding, age of events | `evidence`, `input/` |
+//! | `rules/` | the rules, one folder for each subject | `evidence`, `input/`, `rule/`, its own folder |
+//! | `conclusion/` | merged findings, plan, health, stages, summary, unknown, not checked | `evidence`, `input/`, `rule/` |
 //! | [`explanation`] | why a pod failed, hangs or waits | all |
 #![forbid(unsafe_code)]
 
@@ -38,7 +39,6 @@ pub mod stack_stage;
 pub use diagnose::{diagnose, first_failing_pod};
 pub use finding::{Action, Diagnosis, Finding, Plan, Scope, Verdict};
 pub use input::processes::{Stuck, stuck};
-pub use rule::declaration::Rule;
+pub use rule::Rule;
 pub use rules::catalogue_of_rules;
-
 pub use stack_stage::{StackStage, Stage, StageState};

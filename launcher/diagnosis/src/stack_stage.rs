@@ -20,13 +20,13 @@ pub struct StackStage {
 pub enum Stage {
     /// The GPUs are on the PCI bus.
     Pci,
-    /// The driver is loaded and NVML answers.
+    /// The driver is loaded and NVML responds.
     Driver,
     /// The container runtime gives GPUs to containers (container toolkit, CDI).
     Runtime,
     /// The device plugin or the DRA driver runs.
     Plugin,
-    /// The kubelet knows its devices; with dynamic resource allocation: a ResourceSlice has them.
+    /// The devices are registered with the kubelet; with dynamic resource allocation: a ResourceSlice lists them.
     Registration,
     /// The node's capacity has them.
     Capacity,
@@ -44,7 +44,7 @@ pub enum StageState {
     Broken,
     /// It does not work, and an earlier stage explains that.
     Blocked,
-    /// It was not read, or what was read does not tell.
+    /// It was not read, or the facts do not show it.
     Unknown,
     /// This node does not need it.
     NotApplicable,

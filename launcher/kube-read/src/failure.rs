@@ -5,7 +5,6 @@ use std::fmt;
 use kube::client::AuthError;
 use serde_json::{Value, json};
 
-/// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What failed, with the names of the objects.
@@ -19,7 +18,7 @@ pub struct Failure {
     pub left_behind: Option<String>,
     /// Whether a probe pod was created for the call and its object is certainly deleted. Its container ends a moment later.
     pub deleted: bool,
-    /// A process of the probe that is known to stay on the node, and how to find it.
+    /// A process of the probe that stays on the node, and how to find it.
     pub process_left: Option<String>,
     /// The probe method that failed.
     pub via: Option<&'static str>,
@@ -37,7 +36,7 @@ pub enum Cause {
     ActionSent,
     /// The cluster refuses the request with the present credentials, quota or admission plugins, whatever the method.
     Refused,
-    /// A policy of the cluster denies the probe. `next_step` says what an administrator can change.
+    /// A policy of the cluster denies the probe. `next_step` is what an administrator can change.
     Policy(Policy),
     /// The namespace of the probes does not exist.
     NamespaceMissing,
@@ -138,7 +137,7 @@ impl Failure {
         (&self.cause, &self.why) == (&other.cause, &other.why)
     }
 
-    /// The failure as JSON, for a program that asked for JSON.
+    /// The failure as JSON, for a caller that requested JSON.
     pub fn to_json(&self) -> Value {
         let Self { what, why, next_step, left_behind, deleted, process_left, .. } = self;
         json!({

@@ -9,3 +9,4 @@ pub(crate) mod node_name_ranges;
 pub(crate) mod node_page;
 pub(crate) mod one_or_many;
 pub(crate) mod pod_tables;
+pub(crate) mod wire;

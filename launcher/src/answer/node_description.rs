@@ -13,7 +13,7 @@ use syringe_core::facts::kubernetes::node::KubernetesInput;
 use syringe_core::report::{Section, Sections};
 use syringe_core::unknown::Unknown;
 
-use crate::byte_budget;
+use crate::answer::wire::byte_budget;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::NodeReading;
 use kube_read::objects::gpu_requests::ResourceUse;
@@ -31,7 +31,6 @@ const MAX_POD_BYTES: usize = 16_000;
 /// Findings of one answer: the worst. `diagnose_gpu_node` has all.
 const MAX_FINDINGS: usize = 10;
 
-/// The answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeDescription {
     /// The node in numbers.

@@ -6,11 +6,11 @@ use syringe_core::facts::LostGpu;
 use syringe_core::nvml_codes;
 
 use crate::answer::node::NodeAnswer;
+use crate::answer::wire::variant_name::variant_name;
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, headline, named, paint};
 use crate::terminal::table::{Rows, cell, counted, pci_cell, second};
-use crate::variant_name::variant_name;
 
 /// The stages from the PCI bus to the scheduler in one line, if one of them is broken.
 pub(crate) fn stack_line(stages: &[StackStage]) -> String {

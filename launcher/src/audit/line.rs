@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What a line is about.
+/// The event that a line records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditEvent {
@@ -19,26 +19,22 @@ pub enum AuditEvent {
     ActionDeclined,
     /// The consent was not valid.
     ActionRefused,
-    /// What an earlier launcher left, or what came to be after its creation was given up, was deleted, or could not be.
+    /// An object that an earlier launcher left, or that was created after its creation was given up, was deleted, or could not be.
     Sweep,
 }
 
-/// One line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuditLine {
     /// When it was written.
     pub time: Option<Timestamp>,
-    /// What it is about.
     pub event: AuditEvent,
-    /// Kubeconfig context.
     pub context: String,
     /// Address of the API server.
     pub server: String,
     /// User of the kubeconfig.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Node.
     pub node: String,
     /// Tool that the probe ran for.
     pub tool: String,
@@ -65,10 +61,9 @@ pub struct AuditLine {
     /// The plan that was shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
-    /// Who agreed, and how: `user (elicitation)`, `token`, `--yes`, …
+    /// Who consented, and how: `user (elicitation)`, `token`, `--yes`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<String>,
-    /// The outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// Whether the object of the pod is certainly deleted.

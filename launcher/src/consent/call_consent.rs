@@ -30,8 +30,8 @@ impl Consent {
         self.answer.as_ref()
     }
 
-    /// Asks. An agreement that comes later than a token would be valid is a no: the timer of the question stands still while
-    /// this computer is suspended.
+    /// Asks the user. An agreement after the lifetime of a token counts as a no: the timer of the question stops while this
+    /// computer is suspended.
     pub async fn ask(&self, plan: &str) -> ConsentAnswer {
         let asked = self.tokens.now();
         let answer = self.ask.ask(plan).await;

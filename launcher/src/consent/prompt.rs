@@ -5,11 +5,11 @@ use futures_util::future::BoxFuture;
 /// The result of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsentAnswer {
-    /// A person agreed. The value says how.
+    /// A person agreed, in this way.
     Yes(&'static str),
-    /// A person declined, or did not answer. The value says why.
+    /// A person declined or did not answer, for this reason.
     No(String),
-    /// There is nobody to ask.
+    /// No person can be asked.
     Nobody,
     /// The question is sent as the answer of the call, and the host calls again.
     Deferred,

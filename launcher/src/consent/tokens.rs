@@ -13,7 +13,6 @@ const BYTES: usize = 16;
 
 type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
 
-/// The open tokens of this process.
 pub struct Tokens {
     clock: Clock,
     open: Mutex<HashMap<String, OpenToken>>,
@@ -22,7 +21,6 @@ pub struct Tokens {
 /// An open token: its binding, the plan that was shown, and its expiry.
 #[derive(Clone, Debug)]
 pub struct OpenToken {
-    /// Its binding.
     content: String,
     /// The plan that was shown, in plain words.
     pub plan: String,
@@ -46,7 +44,7 @@ impl Tokens {
         (self.clock)()
     }
 
-    /// A token for `content`, with the plan that its bearer saw. `Err`: this system has no randomness.
+    /// A token for `content`, with the plan that was shown. `Err`: this system has no random numbers.
     ///
     /// # Errors
     /// The reason, in words.

@@ -7,10 +7,10 @@ use syringe_core::classification::Severity;
 
 use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeCounts, NodeDetail, Outlier, ProbesSummary};
 use crate::answer::node_name_ranges::NodeNames;
+use crate::answer::wire::variant_name::variant_name;
 use crate::fleet::node_row::NodeRow;
 use crate::fleet::parallel_reads::NodeOutcome;
 use crate::fleet::{outliers, truncate_answer};
-use crate::variant_name::variant_name;
 
 /// Maximum number of findings of one node; the others are counted.
 const FINDINGS_OF_NODE: usize = 4;
@@ -299,9 +299,12 @@ mod tests {
     fn any_number_of_nodes_fits_in_an_answer() {
         for nodes in [50, 1000, 5000] {
             let answer = answer(nodes);
-            let size = crate::byte_budget::size(&answer);
-            assert!(size <= crate::byte_budget::MAX_SIZE, "{nodes} nodes: {size}");
-            assert!(size > crate::byte_budget::MAX_SIZE / 2, "{nodes} nodes: {size}: most of the space is unused");
+            let size = crate::answer::wire::byte_budget::size(&answer);
+            assert!(size <= crate::answer::wire::byte_budget::MAX_SIZE, "{nodes} nodes: {size}");
+            assert!(
+                size > crate::answer::wire::byte_budget::MAX_SIZE / 2,
+                "{nodes} nodes: {size}: most of the space is unused"
+            );
             let NodeCounts { gpu_nodes, read, failed, skipped, not_reached, .. } = answer.totals;
             assert_eq!(read + failed + skipped + not_reached, gpu_nodes);
             assert_eq!(answer.nodes.len() + answer.nodes_omitted.unwrap_or(0), read);

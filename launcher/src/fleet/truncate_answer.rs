@@ -1,7 +1,7 @@
 //! Truncates the lists of an answer about many nodes to the size of an answer.
 
 use crate::answer::fleet::FleetAnswer;
-use crate::byte_budget::{MAX_LISTS, size, truncate};
+use crate::answer::wire::byte_budget::{MAX_LISTS, size, truncate};
 
 /// Truncates each list to its share of the answer's bytes. The nodes get the bytes that the other lists do not use.
 pub(super) fn truncate_lists(answer: &mut FleetAnswer) {

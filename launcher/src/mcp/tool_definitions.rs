@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rmcp::model::{JsonObject, MetaObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 
-use crate::byte_budget::MAX_ANSWER;
+use crate::answer::wire::byte_budget::MAX_ANSWER;
 use crate::tools::ToolEntry;
 
 /// Sentence of every description about text from nodes and tenants.

@@ -34,8 +34,8 @@ pub(crate) const RESERVED_FOR_DELETION: Duration = Duration::from_secs(2);
 const NOT_WANTED: &str = "gpu-syringe was started with --via none";
 
 /// Note about a kernel log without other facts for comparison.
-const LOG_FILES: &str = " The kernel's lines come from log files that its kubelet serves: whether what they tell of was mended \
-    since shows only where the driver logged that too (it was loaded again, a GPU was reset).";
+const LOG_FILES: &str = " The kernel's lines come from log files that its kubelet serves: they do not show whether a fault was fixed \
+    since, unless the driver logged it (reload, reset).";
 
 /// A node that was read.
 pub(crate) struct NodeReading {
@@ -60,7 +60,19 @@ pub(crate) struct NodeToRead<'a> {
     pub(crate) upload_time: Duration,
 }
 
-/// What a probe reads.
+impl<'a> NodeToRead<'a> {
+    /// A node that is read in the time that is left of the call.
+    pub(crate) fn new(
+        call: &CallContext,
+        connection: &'a Connection,
+        kubernetes: &'a Node,
+        existing_pods: Option<Result<ExistingPods, Failure>>,
+    ) -> Self {
+        Self { connection, kubernetes, existing_pods, time: call.time_left(), upload_time: Duration::ZERO }
+    }
+}
+
+/// The request for a probe that reads.
 pub(crate) struct ReadRequest {
     command: ReadCommand,
     /// The container that the request is about.
@@ -125,13 +137,7 @@ pub(crate) async fn read_or_api_only(
         false => None,
     };
     // Authentication and reading the node have used part of the call's time.
-    let known = NodeToRead {
-        connection,
-        kubernetes,
-        existing_pods: listed,
-        time: call.time_left(),
-        upload_time: Duration::ZERO,
-    };
+    let known = NodeToRead::new(call, connection, kubernetes, listed);
     let mut read = read_with_object(call, known, tool, ask).await?;
     if read.report.source == Source::Api {
         let log = async {
@@ -145,7 +151,7 @@ pub(crate) async fn read_or_api_only(
 }
 
 impl NodeReading {
-    /// To a node that no probe read: what the log files say that its kubelet serves. `Err`: why it says nothing.
+    /// Adds kernel messages from the log endpoint of the kubelet when no probe ran. `Err`: the reason why there are none.
     pub(crate) async fn add_kernel_log(
         &mut self,
         call: &CallContext,
@@ -166,8 +172,8 @@ impl NodeReading {
     }
 }
 
-/// The same for a node whose object is at hand. Where no probe may go everything is unknown; what else Kubernetes knows is
-/// left to the caller.
+/// Reads a node whose object was read. If no probe can run, all facts of the node are unknown; the caller adds those of the
+/// Kubernetes API.
 pub(crate) async fn read_with_object(
     call: &CallContext,
     known: NodeToRead<'_>,
@@ -187,7 +193,7 @@ pub(crate) async fn read_with_object(
     }
 }
 
-/// The same, but a failure where `--via auto` finds no method: of many nodes, the reason is said once.
+/// As [`read_with_object`], but fails where `--via auto` finds no method: an answer about many nodes has the reason once.
 pub(crate) async fn read_or_refused(
     call: &CallContext,
     known: NodeToRead<'_>,
@@ -274,8 +280,8 @@ async fn probe(call: &CallContext, connection: &Connection, request: ProbeReques
     Ok(probed)
 }
 
-/// The section of a report, or the failure that it could not be read at all; with what the probe left, if it did. Empty
-/// where no probe ran: then the answer says so itself, and has what Kubernetes knows.
+/// The section of a report, or the failure to read it, with what the probe left behind. Empty if no probe ran: the answer
+/// itself contains the reason and the facts of Kubernetes.
 pub(crate) fn section<T: Default>(
     note: &ProbeSummary,
     name: SectionName,

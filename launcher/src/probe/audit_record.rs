@@ -15,19 +15,18 @@ use crate::probe::result::ProbeResult;
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// Longest text in an annotation. Kubernetes allows 256 KiB; nobody reads that much.
+/// Longest text in an annotation. Kubernetes allows 256 KiB.
 const MAX_ANNOTATION: usize = 1500;
 
-/// What an action adds to a record.
+/// The part of a record that only actions have.
 #[derive(Clone, Debug, Default)]
 pub struct ActionDetails {
-    /// The tool's arguments.
     pub arguments: Value,
-    /// What is to be done, in words.
+    /// The plan in words.
     pub plan: String,
-    /// The same in one line, without any text from the node.
+    /// The plan in one line, without any text from the node.
     pub headline: String,
-    /// Who agreed, and how.
+    /// Who consented, and how.
     pub consent: String,
 }
 
@@ -78,8 +77,8 @@ impl AuditRecord {
         Self { audit, line, headline, is_action, pod: Mutex::default(), image: Mutex::default() }
     }
 
-    /// The same as annotations of the pod: the API server's audit log keeps them together with the user. They have no text
-    /// from the node, since everybody who may list pods can read them.
+    /// The record as annotations of the pod: the API server's audit log keeps them together with the user. They have no text
+    /// from the node, since every user who may list pods can read them.
     pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
         let AuditLine { context, user, tool, arguments, consent, .. } = &self.line;
         let entries = [
@@ -133,7 +132,7 @@ impl AuditRecord {
         self.audit.append_or_warn(AuditLine { event, outcome: Some(outcome), ..self.line.clone() }).await;
     }
 
-    /// Writes the line of a pod that came to be after its creation was given up, or never did.
+    /// Writes the line of a pod that was created after its creation was given up, or never did.
     pub(super) async fn late(&self, open: &OpenProbe, uid: Option<String>, outcome: &str, deleted: Option<bool>) {
         let OpenProbe { namespace, pod, container, .. } = open.clone();
         let outcome = Some(outcome.to_owned());

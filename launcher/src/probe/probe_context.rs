@@ -22,14 +22,14 @@ use crate::settings::Settings;
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// What one probe works with. Nothing cancels its task: it ends when what it created is removed.
+/// The context of one probe. Nothing cancels its task: it ends when the objects that it created are deleted.
 pub(super) struct ProbeContext {
     pub(super) connection: Connection,
     pub(super) settings: Arc<Settings>,
     pub(super) session: LauncherSession,
     pub(super) request: ProbeRequest,
     pub(super) on_phase: OnPhase,
-    /// The caller no longer wants the answer.
+    /// The caller cancelled the call.
     pub(super) cancel: CancellationToken,
     /// The program is ending.
     pub(super) stop: CancellationToken,
@@ -41,11 +41,11 @@ pub(super) struct ProbeContext {
     pub(super) answer_by: Instant,
     /// The record for the audit log.
     pub(super) record: Arc<AuditRecord>,
-    /// What this call created, or tried to, and has no audit line for yet.
+    /// Objects that this call created, or tried to create, without an audit line yet.
     pub(super) begun: Mutex<Vec<OpenProbe>>,
     /// Whether the node is changed. An action is neither repeated nor interrupted.
     pub(super) is_action: bool,
-    /// Told when the API server has admitted the pod.
+    /// Notified when the API server has admitted the pod.
     pub(super) admitted: Notify,
     /// Whether an exec was accepted: its program ran, or may have.
     pub(super) accepted: AtomicBool,
@@ -110,12 +110,12 @@ impl ProbeContext {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| one != open);
     }
 
-    /// What this call created, or tried to.
+    /// Objects that this call created, or tried to create.
     pub(super) fn begun(&self) -> Vec<OpenProbe> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// After the audit line of what this call created.
+    /// Closes the entries of this call, after their audit lines.
     pub(super) async fn close(&self) {
         let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
         for open in &begun {
@@ -128,7 +128,7 @@ impl ProbeContext {
         let _ = self.process_stays.set(why);
     }
 
-    /// What may stay on the node, where, and how to find it.
+    /// The process that may stay on the node, and how to find it.
     pub(super) fn process_left(&self) -> Option<String> {
         let (why, node) = (self.process_stays.get()?, &self.request.node);
         Some(format!(
@@ -142,15 +142,15 @@ impl ProbeContext {
     pub(super) fn answer_early(&self, result: ProbeResult) {
         let early = self.early.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(early) = early {
-            // Nobody waits for the answer of a call that was given up.
+            // A call that was given up has no receiver.
             drop(early.send(result));
         }
     }
 
-    /// Tells the caller about a phase. A panic of the callback must not leave a pod.
+    /// Reports a phase to the caller. A panic of the callback must not leave a pod.
     pub(super) fn report(&self, phase: Phase) {
-        let told = catch_unwind(AssertUnwindSafe(|| (self.on_phase)(phase)));
-        if told.is_err() {
+        let reported = catch_unwind(AssertUnwindSafe(|| (self.on_phase)(phase)));
+        if reported.is_err() {
             tracing::error!(?phase, "the callback for a phase panicked");
         }
     }
@@ -171,7 +171,7 @@ impl ProbeContext {
         Api::namespaced(self.connection.client.clone(), namespace)
     }
 
-    /// Whether the answer is no longer wanted.
+    /// Whether the call was cancelled, or the program is ending.
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled() || self.stop.is_cancelled()
     }

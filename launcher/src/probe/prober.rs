@@ -65,13 +65,13 @@ impl Prober {
         }
     }
 
-    /// The same with another audit log.
+    /// Replaces the audit log.
     pub fn with_audit(self, audit: AuditLog) -> Self {
         let session = LauncherSession { audit: Arc::new(audit), ..self.session };
         Self { session, ..self }
     }
 
-    /// The same with the file of its session in another directory than the user's.
+    /// Replaces the directory of the session file.
     #[cfg(test)]
     pub(super) fn with_session_in(self, directory: std::path::PathBuf) -> Self {
         let identity = Arc::new(LauncherIdentity::start_session_in(Some(directory), "test"));
@@ -79,7 +79,6 @@ impl Prober {
         Self { session, ..self }
     }
 
-    /// The audit log.
     pub fn audit(&self) -> &AuditLog {
         &self.session.audit
     }
@@ -181,7 +180,7 @@ impl Prober {
         })
     }
 
-    /// Deletes what earlier launchers left: our pods in the namespace whose process is dead, expired pods, and ephemeral containers.
+    /// Deletes the probes of earlier launchers: our pods in the namespace whose process is dead, expired pods, and ephemeral containers.
     pub async fn sweep(&self, connection: &Connection) -> Result<SweepResult, Failure> {
         let of_pods = sweep::sweep(connection, &self.settings.probe_namespace, &self.session).await;
         // Also where the user may not list pods in that namespace.
@@ -190,7 +189,7 @@ impl Prober {
         of_pods.map(|_| swept)
     }
 
-    /// The same in the background. The program waits for it before it ends.
+    /// Sweeps in the background. The program waits for it before it ends.
     pub fn sweep_in_background(&self, connection: &Connection) {
         let (prober, connection) = (self.clone(), connection.clone());
         self.session.tasks.spawn(async move {
@@ -204,7 +203,7 @@ impl Prober {
         });
     }
 
-    /// What may be on clusters now: a description of each, with the command that deletes or ends it.
+    /// A description of each probe that may be on a cluster now, with the command that deletes or ends it.
     pub fn open_probes(&self) -> Vec<String> {
         self.session.open.descriptions()
     }

@@ -6,10 +6,9 @@ use syringe_core::report::Report;
 
 use crate::settings::ProbeMethod;
 
-/// What a probe returned.
+/// The result of a probe.
 #[derive(Clone, Debug)]
 pub struct ProbeResult {
-    /// The document.
     pub report: Report,
     /// The method that was used.
     pub via: ProbeMethod,
@@ -17,9 +16,9 @@ pub struct ProbeResult {
     pub pod: String,
     /// Whether the object of the pod is certainly deleted. Its container ends a moment later.
     pub deleted: bool,
-    /// Why it is not, and what to do.
+    /// The reason if it is not, and what to do.
     pub left_behind: Option<String>,
-    /// A process of the probe that is known to stay on the node, and how to find it.
+    /// A process of the probe that stays on the node, and how to find it.
     pub process_left: Option<String>,
     /// How long each phase took.
     pub timings: Timings,
@@ -40,7 +39,6 @@ pub struct Timings {
     pub exec: Duration,
     /// Until the pod was gone.
     pub remove: Duration,
-    /// All of it.
     pub total: Duration,
 }
 
@@ -57,23 +55,22 @@ pub(super) struct ProbeContainer {
     pub(super) if_missing: &'static str,
 }
 
-/// What is left on the cluster after a probe.
+/// The outcome of the clean-up after a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CleanUp {
     /// Name of the pod that was used.
     pub(super) pod: String,
     /// Whether the object of the pod is certainly deleted.
     pub(super) deleted: bool,
-    /// What is left, and what to do about it.
+    /// The objects that are left, and the command that deletes them.
     pub(super) left_behind: Option<String>,
 }
 
-/// Whether an object that we asked the API server to create exists.
+/// Whether an object whose creation was requested exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CreateOutcome {
-    /// It was refused, or never asked for.
+    /// It was refused, or never requested.
     NotCreated,
-    /// It exists.
     Created {
         /// Its UID: a later object of the same name has another one.
         uid: Option<String>,

@@ -6,7 +6,7 @@ use diagnosis::health::HealthStatus;
 use serde::Serialize;
 use syringe_core::classification::Severity;
 
-use crate::variant_name::variant_name;
+use crate::answer::wire::variant_name::variant_name;
 
 /// Colour of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,22 +10,20 @@ use syringe_core::since::Since;
 
 use crate::answer::node::NodeAnswer;
 use crate::answer::node_page::{foot, head};
+use crate::answer::wire::variant_name::variant_name;
 use crate::call::CallContext;
 use crate::node_reading::read_node;
 use crate::terminal::page::Page;
 use crate::terminal::table::{cell, new_table, pci_cell, second};
 use crate::tools::common_args::node_name;
 use crate::tools::tool::Tool;
-use crate::variant_name::variant_name;
 use kube_read::Failure;
 
 /// Maximum number of events in one answer, the newest. The rest is counted.
 const MAX_EVENTS: usize = 60;
 
-/// The tool.
 pub struct AnalyzeXidErrors;
 
-/// Arguments.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct XidArgs {

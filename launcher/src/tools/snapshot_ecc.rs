@@ -8,10 +8,10 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
 use syringe_core::section_name::SectionName;
 
+use crate::answer::wire::variant_name::variant_name;
 use crate::terminal::style::{Paint, paint};
 use crate::terminal::table::cell;
 use crate::tools::gpu_section::{Column, GpuSection};
-use crate::variant_name::variant_name;
 
 /// The section of this tool.
 #[derive(Clone, Debug, Serialize, JsonSchema)]

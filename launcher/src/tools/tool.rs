@@ -9,11 +9,11 @@ use serde_json::Value;
 use syringe_core::text::clean;
 use tokio::time::Instant;
 
-use crate::answer_shape::{AnswerShape, schema_of};
+use crate::answer::wire::shape::{AnswerShape, schema_of};
+use crate::answer::wire::{fit_answer, untrusted_text};
 use crate::call::CallContext;
 use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;
-use crate::{fit_answer, untrusted_text};
 use kube_read::Failure;
 
 /// Maximum length of a name: a type and the name of an object.
@@ -22,11 +22,9 @@ const MAX_NAME: usize = 260;
 /// The field that says that an answer is about the demo cluster.
 const DEMO: &str = "demo";
 
-/// One tool.
 pub trait Tool: Send + Sync + 'static {
     /// Name in MCP. The command has dashes in place of underscores.
     const NAME: &'static str;
-    /// Title for people.
     const TITLE: &'static str;
     /// Description for models: content of the answer, and when to use the tool.
     const DESCRIPTION: &'static str;
@@ -36,10 +34,8 @@ pub trait Tool: Send + Sync + 'static {
     const DESTRUCTIVE: bool = false;
     /// Arguments of the tool and of its command, all validated before anything is created.
     type Args: clap::Args + Clone + DeserializeOwned + Serialize + JsonSchema + Send + Sync;
-    /// The answer.
     type Answer: CommandAnswer + Serialize + JsonSchema + Send;
 
-    /// Runs the tool.
     fn call(call: CallContext, args: Self::Args) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 
     /// The answer as text for a terminal.
@@ -61,11 +57,8 @@ pub struct RenderedAnswer {
 
 /// A tool with its types erased.
 pub struct ToolEntry {
-    /// Name in MCP.
     pub name: &'static str,
-    /// Title for people.
     pub title: &'static str,
-    /// Description for models.
     pub description: &'static str,
     /// The tool creates a pod.
     pub probes: bool,
@@ -87,7 +80,7 @@ impl ToolEntry {
             description: T::DESCRIPTION,
             probes: T::PROBES,
             destructive: T::DESTRUCTIVE,
-            input_schema: crate::schema::input::<T::Args>,
+            input_schema: crate::answer::wire::schema::input::<T::Args>,
             answer_schema: schema_of::<T::Answer>,
             call: |call, args| async { run::<T>(call, parsed::<T>(args)?).await }.boxed(),
         }
@@ -95,10 +88,9 @@ impl ToolEntry {
 
     /// The short JSON Schema of the answer that hosts get.
     pub fn output_schema(&self) -> Value {
-        crate::schema::output(&(self.answer_schema)())
+        crate::answer::wire::schema::output(&(self.answer_schema)())
     }
 
-    /// Runs the tool.
     pub fn call(&self, call: CallContext, args: Value) -> BoxFuture<'static, Result<RenderedAnswer, Failure>> {
         (self.call)(call, args)
     }

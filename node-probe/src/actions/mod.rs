@@ -20,7 +20,6 @@ mod kill;
 #[cfg(target_os = "linux")]
 mod nvidia_smi;
 mod replay;
-mod request;
 #[cfg(target_os = "linux")]
 mod reset;
 #[cfg(target_os = "linux")]
@@ -34,13 +33,25 @@ mod verify;
 
 #[cfg(target_os = "linux")]
 use syringe_core::facts::action::Obstacle;
+use syringe_core::probe_command::ActionCommand;
 #[cfg(target_os = "linux")]
 use syringe_core::probe_command::NodeAction;
 use syringe_core::report::{Problem, Report};
 
 #[cfg(target_os = "linux")]
 pub(crate) use nvidia_smi::replace_process;
-pub(crate) use request::ActionRequest;
+
+use crate::request::Request;
+
+/// An action, and how the node is read for it.
+#[derive(Debug)]
+pub(crate) struct ActionRequest {
+    /// Whether `--operator` was given.
+    pub(crate) operator: bool,
+    pub(crate) command: ActionCommand,
+    /// Where the facts come from, and how long reading may take.
+    pub(crate) request: Request,
+}
 
 /// Runs an action, or checks it against a facts file.
 pub(crate) fn run(act: &ActionRequest, replay: Option<&Report>) -> Report {

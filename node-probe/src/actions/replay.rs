@@ -9,7 +9,7 @@ use syringe_core::probe_command::{KillCommand, NodeAction, ResetCommand};
 use syringe_core::report::{Report, Section, Sections, Source};
 use syringe_core::section_name::SectionName;
 
-use super::request::ActionRequest;
+use super::ActionRequest;
 
 /// Checks the action against `facts`.
 pub(super) fn replay(facts: &Report, act: &ActionRequest) -> Report {

@@ -7,6 +7,7 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::nvml_codes::GPU_LOST;
 use syringe_core::report::{Problem, Report, Section};
+use syringe_core::section_name::SectionName;
 
 /// Compares the node before with the node after.
 pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuAfterReset {
@@ -48,7 +49,8 @@ pub(super) fn is_in_order(now: &GpuAfterReset) -> bool {
 
 /// The problems, and the values that could not be read.
 pub(super) fn in_words(now: &GpuAfterReset) -> String {
-    let unread = (!now.not_read.is_empty()).then(|| format!("{} could not be read", now.not_read.join(", ")));
+    let unread =
+        (!now.not_read.is_empty()).then(|| format!("{} could not be read", SectionName::join(&now.not_read, ", ")));
     now.problems.iter().cloned().chain(unread).collect::<Vec<_>>().join("; ")
 }
 
@@ -65,7 +67,7 @@ fn links(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuAfterRe
         topology.gpus.iter().find(|gpu| gpu.uuid.as_deref() == Some(plan.gpu.as_str())).cloned()
     };
     let (Some(old), Some(new), true) = (of_gpu(before), of_gpu(after), whole(&after.sections.topology, plan)) else {
-        now.not_read.push("topology".to_owned());
+        now.not_read.push(SectionName::Topology);
         return;
     };
     let up = |gpu: &GpuTopology| -> usize {
@@ -90,7 +92,7 @@ fn repairs(after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
     let of_gpu = Section::data_of(&after.sections.ecc)
         .and_then(|ecc| ecc.gpus.iter().find(|gpu| gpu.uuid.as_deref() == Some(plan.gpu.as_str())));
     if of_gpu.is_none() || !whole(&after.sections.ecc, plan) {
-        now.not_read.push("ecc".to_owned());
+        now.not_read.push(SectionName::Ecc);
     }
     let Some(ecc) = of_gpu else { return };
     now.remap_pending = ecc.remapped_rows.as_ref().map(|rows| rows.pending);
@@ -113,7 +115,7 @@ fn repairs(after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
 /// Codes with more log lines than before the reset. This needs no common clock.
 fn new_xids(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
     let Some(log) = Section::data_of(&after.sections.xid) else {
-        now.not_read.push("xid".to_owned());
+        now.not_read.push(SectionName::Xid);
         return;
     };
     now.kernel_log_read = true;
@@ -205,7 +207,7 @@ mod tests {
         let now = judge(&before, &after, &plan());
         assert_eq!(
             (now.not_read.as_slice(), now.problems.len()),
-            (&["ecc", "topology", "xid"].map(String::from)[..], 0)
+            (&[SectionName::Ecc, SectionName::Topology, SectionName::Xid][..], 0)
         );
         assert!(!is_in_order(&now) && in_words(&now).contains("ecc, topology, xid could not be read"));
     }

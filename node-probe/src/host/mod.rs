@@ -102,6 +102,7 @@ pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host
         container_toolkit: driver::container_toolkit(paths),
         iommu: system::iommu(paths),
         numa_nodes: system::numa_nodes(paths),
+        numa_balancing: system::numa_balancing(paths),
         hugepages: system::hugepages(paths),
         memory_total_bytes,
         memory_available_bytes,

@@ -84,6 +84,11 @@ pub(super) fn numa_nodes(paths: &Paths) -> Option<u32> {
     u32::try_from(nodes.count()).ok()
 }
 
+/// Whether automatic NUMA balancing is on: 1, or 2 for balancing between tiers of memory.
+pub(super) fn numa_balancing(paths: &Paths) -> Option<bool> {
+    files::text(&paths.proc.join("sys/kernel/numa_balancing")).map(|text| text.trim() != "0")
+}
+
 /// Whether an IOMMU is active.
 pub(super) fn iommu(paths: &Paths) -> Option<bool> {
     match files::names(&paths.sys.join("class/iommu")) {
@@ -119,6 +124,7 @@ mod tests {
             .folder("sys/devices/system/node/node1")
             .folder("sys/class/iommu/dmar0");
         tree.file("sys/devices/system/node/online", "0-1\n");
+        tree.file("proc/sys/kernel/numa_balancing", "1\n");
         let paths = tree.paths();
         assert_eq!(operating_system(&paths).as_deref(), Some("Ubuntu 24.04.2 LTS"));
         assert_eq!(uptime_seconds(&paths), Some(171_620));
@@ -126,6 +132,7 @@ mod tests {
         let pages = hugepages(&paths);
         assert_eq!((pages[0].size_kib, pages[0].total, pages[0].free, pages.len()), (2048, 512, 100, 2));
         assert_eq!((numa_nodes(&paths), iommu(&paths)), (Some(2), Some(true)));
+        assert_eq!(numa_balancing(&paths), Some(true));
     }
 
     #[test]
@@ -133,7 +140,7 @@ mod tests {
         let tree = Tree::new();
         let paths = tree.paths();
         assert_eq!((memory(&paths), uptime_seconds(&paths), numa_nodes(&paths)), ((None, None), None, None));
-        assert_eq!((iommu(&paths), operating_system(&paths)), (None, None));
+        assert_eq!((iommu(&paths), operating_system(&paths), numa_balancing(&paths)), (None, None, None));
         assert!(modules(&paths).is_err());
         tree.folder("sys/class");
         assert_eq!(iommu(&paths), Some(false));

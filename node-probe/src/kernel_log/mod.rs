@@ -11,6 +11,7 @@
 //! here. `syslog(2)` is not used: it has the same buffer, and no safe interface.
 
 #[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/checks/kernel_log.rs"]
 pub(crate) mod fuzzing;
 mod journal;
 mod kmsg;

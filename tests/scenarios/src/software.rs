@@ -49,6 +49,19 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .fold(l40s(4), |node, gpu| node.inventory(gpu, |gpu| gpu.persistence_mode = Some(false)))
                     .host(|host| host.daemons.persistenced = Some(false))
             }),
+        critical("compute-mode-prohibited", "The compute mode of GPU 1 is Prohibited.")
+            .must(finding("compute-mode-prohibited").gpu(1))
+            .must_not(["class:hardware"])
+            .node(|| l40s(2).inventory(1, |gpu| gpu.compute_mode = Some("prohibited".into()))),
+        healthy("compute-mode-exclusive", "The compute mode of GPU 1 allows one process, as with MPS.")
+            .must_not(["compute-mode-prohibited"])
+            .node(|| l40s(2).inventory(1, |gpu| gpu.compute_mode = Some("exclusive_process".into()))),
+        healthy("numa-balancing-on-grace", "The kernel moves pages between the memory of Grace and of its GPUs.")
+            .must(finding("numa-balancing-on-grace").severity(Info))
+            .node(|| gb200(4).host(|host| host.numa_balancing = Some(true))),
+        healthy("numa-balancing-on-x86", "NUMA balancing is on, on a node whose GPUs have memory of their own.")
+            .must_not(["numa-balancing-on-grace"])
+            .node(|| l40s(2).host(|host| host.numa_balancing = Some(true))),
         critical("nouveau", "The driver nouveau is bound to the GPUs.")
             .must("driver-nouveau")
             .must_not(["class:hardware", "driver-not-loaded"])

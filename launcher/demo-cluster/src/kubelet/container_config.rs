@@ -1,19 +1,17 @@
-//! The configuration of a container: its image and what its main process runs.
+//! The configuration of a container: its image and its main process.
 
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
+use syringe_core::probe_command::{NODE_PROBE, ProbeCommand};
 
 use crate::programs::base_name;
 
-/// How long `node-probe hold` waits without an argument.
-const DEFAULT_HOLD: Duration = Duration::from_secs(120);
-
-/// What a container runs.
+/// The image and the main process of a container.
 pub(super) struct ContainerConfig {
     pub(super) name: String,
     pub(super) image: String,
-    /// Whether the pull policy is `Never`.
+    /// The pull policy is `Never`.
     pub(super) never_pull: bool,
     pub(super) argv: Vec<String>,
 }
@@ -33,26 +31,26 @@ impl ContainerConfig {
 
     fn new(name: &str, image: Option<&String>, command: Option<&[String]>, args: Option<&[String]>) -> Self {
         let image = image.cloned().unwrap_or_default();
-        let entrypoint = vec!["node-probe".to_owned()];
+        let entrypoint = vec![NODE_PROBE.to_owned()];
         let mut argv = command.filter(|command| !command.is_empty()).map_or(entrypoint, <[String]>::to_vec);
         argv.extend(args.unwrap_or_default().iter().cloned());
         Self { name: name.to_owned(), image, never_pull: false, argv }
     }
 
     pub(super) fn is_probe(&self) -> bool {
-        self.argv.first().is_some_and(|program| base_name(program) == "node-probe")
+        self.argv.first().is_some_and(|program| base_name(program) == NODE_PROBE)
     }
 
-    /// How long the main process sleeps, if it is sleep, pause or node-probe hold.
+    /// Returns the time for which the main process sleeps, if it is sleep, pause or node-probe hold.
     pub(super) fn hold_time(&self) -> Option<Duration> {
         let arguments = &self.argv[1..];
         match (base_name(self.argv.first()?), arguments.first().map(String::as_str)) {
             ("pause", _) | ("sleep", Some("infinity")) => Some(Duration::MAX),
             ("sleep", Some(time)) => duration(time),
-            ("node-probe", Some("hold")) => {
-                let parts = arguments[1..].iter().flat_map(|argument| argument.split('='));
-                Some(parts.filter_map(duration).next().unwrap_or(DEFAULT_HOLD))
-            }
+            (NODE_PROBE, _) => match node_probe::parse(arguments)? {
+                ProbeCommand::Hold(hold) => Some(Duration::from_secs(hold.seconds)),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -82,7 +80,7 @@ mod tests {
     #[test]
     fn a_hold_ends_after_its_argument() {
         assert_eq!(hold_time(&["node-probe", "hold", "--seconds", "90"]), Some(Duration::from_secs(90)));
-        assert_eq!(hold_time(&["/usr/bin/node-probe", "hold", "--for=2m"]), Some(Duration::from_secs(120)));
+        assert_eq!(hold_time(&["/usr/bin/node-probe", "hold"]), Some(Duration::from_secs(120)));
         assert_eq!(hold_time(&["sleep", "5"]), Some(Duration::from_secs(5)));
         assert_eq!(hold_time(&["sleep", "infinity"]), Some(Duration::MAX));
         assert_eq!(hold_time(&["node-probe", "xid", "--since", "24h"]), None);

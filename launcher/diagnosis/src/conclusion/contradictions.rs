@@ -30,15 +30,15 @@ pub(crate) fn list(node: &Node<'_>) -> Vec<Unknown> {
     found
 }
 
-/// Returns an event in which the driver calls a GPU lost or its memory faulty, if no Xid tells of which GPU, and NVML does
-/// not show that all GPUs work.
+/// Returns an event in which the driver reports a lost GPU or a memory error, if no Xid names the GPU, and NVML does not show
+/// that all GPUs work.
 fn unseen_fault<'a>(node: &Node<'a>) -> Option<&'a KernelEvent> {
     const STATUS: [&str; 2] = ["NV_ERR_GPU_IS_LOST", "NV_ERR_ECC_ERROR"];
     let all_read = node.listed().next().is_some() && node.listed().all(|gpu| node.is_readable(gpu));
-    let told = node.timeline.current().any(|event| is_off_bus(event) || is_xid(event, &xids::UNCORRECTED_MEMORY));
-    let says = |event: &&KernelEvent| {
+    let named = node.timeline.current().any(|event| is_off_bus(event) || is_xid(event, &xids::UNCORRECTED_MEMORY));
+    let reports = |event: &&KernelEvent| {
         let status = event.details.get("status").is_some_and(|status| STATUS.contains(&status.as_str()));
         status && matches!(event.kind, KernelEventKind::Assertion | KernelEventKind::Uvm)
     };
-    node.timeline.current().find(says).filter(|_| !all_read && !told)
+    node.timeline.current().find(reports).filter(|_| !all_read && !named)
 }

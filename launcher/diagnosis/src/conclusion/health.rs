@@ -5,7 +5,7 @@
 use crate::conclusion::unknown;
 use crate::health::{Deduction, GpuHealth, Health, HealthStatus};
 use crate::input::node::{Gpu, Node};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use syringe_core::classification::Severity;
 use syringe_core::report::Status;
 use syringe_core::section_name::SectionName;

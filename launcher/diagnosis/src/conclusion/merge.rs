@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::{Action, Finding, Scope};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use syringe_core::classification::Class;
 use syringe_core::pci::PciAddress;
 
@@ -47,13 +47,13 @@ pub(crate) fn into_findings(drafts: Vec<Draft>, node: &str) -> Vec<Concluded> {
 /// Worst first, hardware before configuration, then by id and scope.
 fn order(finding: &Finding) -> impl Ord + '_ {
     let Finding { id, severity, class, scope, evidence, .. } = finding;
-    let whose = match class {
+    let class_order = match class {
         Class::Hardware => 0,
         Class::Fabric | Class::Power | Class::Thermal => 1,
         Class::Driver => 2,
         Class::Application => 3,
     };
-    (std::cmp::Reverse(*severity), whose, id, scope, evidence)
+    (std::cmp::Reverse(*severity), class_order, id, scope, evidence)
 }
 
 fn single(draft: Draft, node: &str) -> Concluded {
@@ -67,7 +67,7 @@ fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
     let mut group: Vec<&Draft> = std::iter::once(&first).chain(&others).collect();
     group.sort_by(|left, right| left.scope.cmp(&right.scope));
     let place = evidence::gpus(&group.iter().map(|draft| draft.label()).collect::<Vec<_>>());
-    // The same evidence about several GPUs becomes one line.
+    // Evidence that several GPUs have in common becomes one line.
     let mut lines: Vec<(&str, Vec<Label>)> = Vec::new();
     for draft in &group {
         for evidence in &draft.evidence {
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::input::node::Gpu;
     use crate::input::node::UNKNOWN_NODE_NAME;
-    use crate::rule::declaration::{About, InPlan, Rule};
+    use crate::rule::{About, InPlan, Rule};
     use syringe_core::classification::{ActionCode, Severity};
 
     const RULE: Rule = Rule {

@@ -1,4 +1,4 @@
-//! Tests of what a diagnosis says it does not know: the time before its kernel log, and what was read in part.
+//! Tests of the limits of a diagnosis: the time before its kernel log, and sections that were read in part.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;

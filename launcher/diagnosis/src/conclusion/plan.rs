@@ -9,8 +9,7 @@ use crate::evidence::Label;
 use crate::finding::Plan;
 use crate::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU};
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::InPlan;
-use crate::rule::draft::Draft;
+use crate::rule::{Draft, InPlan};
 use syringe_core::classification::{ActionCode, Severity};
 
 /// Maximum number of process ids in a step.
@@ -18,7 +17,7 @@ const SHOWN: usize = 4;
 
 /// Makes the plans, and adapts the texts of the drafts to them.
 pub(crate) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
-    if asks(drafts).any(|draft| draft.action == ActionCode::DrainAndReboot) {
+    if urgent(drafts).any(|draft| draft.action == ActionCode::DrainAndReboot) {
         return of_node(node, drafts).into_iter().collect();
     }
     let mut plans: Vec<(Gpu, Plan)> = Vec::new();
@@ -29,7 +28,7 @@ pub(crate) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
 }
 
 /// Returns the drafts that require an action now.
-fn asks(drafts: &[Draft]) -> impl Iterator<Item = &Draft> {
+fn urgent(drafts: &[Draft]) -> impl Iterator<Item = &Draft> {
     drafts.iter().filter(|draft| draft.severity > Severity::Info && draft.action >= ActionCode::RestartPod)
 }
 
@@ -39,11 +38,11 @@ fn is_reset(action: ActionCode) -> bool {
 
 /// The plan of a node that needs a reboot, which includes the resets of its GPUs.
 fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
-    let findings = ids(asks(drafts));
-    if asks(drafts).count() < 2 {
+    let findings = ids(urgent(drafts));
+    if urgent(drafts).count() < 2 {
         return None;
     }
-    let reboots = || asks(drafts).filter(|draft| draft.action == ActionCode::DrainAndReboot);
+    let reboots = || urgent(drafts).filter(|draft| draft.action == ActionCode::DrainAndReboot);
     let mut gone: Vec<&Draft> = reboots().filter(|draft| draft.rule.in_plan == InPlan::PowerCycle).collect();
     let stuck: Vec<String> = reboots()
         .filter(|draft| draft.rule.in_plan == InPlan::UnkillableProcess)
@@ -71,7 +70,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     );
     let verb = if gone.is_empty() && stuck.is_empty() { "reboot" } else { "power-cycle" };
     let places = |wanted: fn(&Draft) -> bool| -> Vec<Label> {
-        asks(drafts).filter(|draft| wanted(draft) && draft.names_gpu()).map(Draft::label).collect()
+        urgent(drafts).filter(|draft| wanted(draft) && draft.names_gpu()).map(Draft::label).collect()
     };
     let reset = distinct(places(|draft| is_reset(draft.action)));
     if !reset.is_empty() {
@@ -85,7 +84,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
         steps.push(format!("If {} falls off the bus again, return it (RMA).", evidence::gpus(&gpus)));
     }
     let affected = distinct(places(|draft| draft.severity >= Severity::Critical));
-    let before_plan = until_drain(node, &affected);
+    let before_plan = before_drain(node, &affected);
     let what = format!("the {verb} of {{node}}");
     refer_to_plan(drafts.iter_mut(), ActionCode::DrainAndReboot, &what, verb);
     let steps = steps.into_iter().map(|step| step.replace("{node}", name)).collect();
@@ -94,7 +93,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
 }
 
 /// Returns which work may continue until the drain.
-fn until_drain(node: &Node<'_>, affected: &[Label]) -> String {
+fn before_drain(node: &Node<'_>, affected: &[Label]) -> String {
     let name = &node.name;
     if affected.is_empty() || node.listed().count() <= affected.len() {
         return format!("Do not schedule new work on {name}; the drain ends the running work.");
@@ -126,18 +125,18 @@ fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> 
 /// A GPU that is reset, or returned.
 fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     let of_it = |draft: &&Draft| draft.is_on(gpu);
-    let findings = ids(asks(drafts).filter(of_it));
-    let asked = || asks(drafts).filter(of_it);
-    let returned = asked().any(|draft| draft.action == ActionCode::ContactVendor);
-    let reset = asked().any(|draft| is_reset(draft.action));
+    let findings = ids(urgent(drafts).filter(of_it));
+    let of_gpu = || urgent(drafts).filter(of_it);
+    let returned = of_gpu().any(|draft| draft.action == ActionCode::ContactVendor);
+    let reset = of_gpu().any(|draft| is_reset(draft.action));
     let watches = |draft: &Draft| draft.action == ActionCode::Watch && draft.severity > Severity::Info;
     let other_text =
         drafts.iter().any(|draft| draft.is_on(gpu) && (draft.action == ActionCode::RestartPod || watches(draft)));
     if !(reset || returned) || (findings.len() < 2 && !other_text) {
         return None;
     }
-    let contained = asked().any(|draft| draft.rule.in_plan == InPlan::OtherWorkContinues);
-    let worst = asked().map(|draft| draft.severity).max()?;
+    let contained = of_gpu().any(|draft| draft.rule.in_plan == InPlan::OtherWorkContinues);
+    let worst = of_gpu().map(|draft| draft.severity).max()?;
     let may_go_on = contained && worst < Severity::Fatal;
     let before_plan = if may_go_on {
         "Restart the affected application. Other work on {gpu} may continue until the drain; do not schedule new work on it."
@@ -153,15 +152,15 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
         });
         steps.push("If the reset fails or a process does not end, drain and power-cycle {node}.".to_owned());
     }
-    if asked().any(|draft| draft.action == ActionCode::CheckCabling) {
+    if of_gpu().any(|draft| draft.action == ActionCode::CheckCabling) {
         steps.push("When {node} is drained, check seating, power, cooling and cables of {gpu}.".to_owned());
     }
     if returned {
         steps.push("Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).".to_owned());
     }
     let action = if returned { ActionCode::ContactVendor } else { ActionCode::DrainAndReset };
-    let of_gpu = drafts.iter_mut().filter(|draft| draft.is_on(gpu));
-    refer_to_plan(of_gpu, action, &format!("{PLAN_OF_GPU} {{gpu}}"), "reset");
+    let adapted = drafts.iter_mut().filter(|draft| draft.is_on(gpu));
+    refer_to_plan(adapted, action, &format!("{PLAN_OF_GPU} {{gpu}}"), "reset");
     let (subject, before_plan) = ("{gpu}".to_owned(), before_plan.to_owned());
     Some(Plan { subject, action, before_plan, steps, findings, addresses: Vec::new() })
 }
@@ -170,7 +169,7 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
 fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
     for draft in drafts {
         let text = match draft.action {
-            // A fault of an application still needs attention; the plan says which work may continue.
+            // A fault of an application still needs attention; the plan names the work that may continue.
             ActionCode::RestartPod if draft.severity == Severity::Info => {
                 format!(
                     "Check the log of the application; this does not indicate a fault of {{gpu}}. Otherwise follow {what}."

@@ -14,7 +14,6 @@ use syringe_core::section_name::SectionName;
 /// Availability of one fact of one GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FactState {
-    /// It was read.
     Read,
     /// The driver does not support it on this GPU.
     NotOffered,
@@ -28,7 +27,6 @@ struct Fault {
     section: SectionName,
     /// Its name in the summary: `no {words}`.
     words: &'static str,
-    /// Whether the fact was read.
     is_read: fn(&Node<'_>, &Gpu) -> bool,
     /// Fields with the fact: groups of fields, one group is sufficient, and all fields of that group are needed. The
     /// fact is not supported if each group has an unsupported field.

@@ -9,8 +9,7 @@
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::{Broken, plugin_service, pods};
-use crate::rule::declaration::About;
-use crate::rule::draft::Draft;
+use crate::rule::{About, Draft};
 use crate::stack_stage::{StackStage, Stage, StageState};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};

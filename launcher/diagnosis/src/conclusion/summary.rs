@@ -19,7 +19,7 @@ pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded], 
     let notable: Vec<&Concluded> =
         concluded.iter().filter(|concluded| concluded.finding.severity > Severity::Info).collect();
     let text = match (notable.first(), verdict) {
-        (Some(worst), _) => trouble(node, worst, &notable),
+        (Some(worst), _) => worst_first(node, worst, &notable),
         (None, Verdict::Healthy | Verdict::NoFaultFound) => checked(node, concluded, faults),
         (None, _) => undecided(node, concluded),
     };
@@ -27,7 +27,7 @@ pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded], 
     std::iter::once(text).chain(coverage(node, verdict)).chain(unread).collect::<Vec<_>>().join(" ")
 }
 
-/// Returns a sentence about what Kubernetes did not say, beside a finding that may be the milder part of the trouble.
+/// Returns a sentence about facts of Kubernetes that were not read: they may show a more severe fault than the findings.
 fn unread_inputs(node: &Node<'_>) -> Option<String> {
     let names: BTreeSet<&str> = node.kubernetes.unread.iter().map(|unread| unread.input.section()).collect();
     let names: Vec<&str> = names.into_iter().collect();
@@ -56,7 +56,7 @@ fn coverage(node: &Node<'_>, verdict: Verdict) -> Option<String> {
     Some(format!("Only {names} {were} checked; the rest of the node was not."))
 }
 
-fn trouble(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
+fn worst_first(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
     let place = if worst.place.is_empty() { String::new() } else { format!("{}: ", worst.place) };
     let age = evidence::ago(node.now, worst.when).map(|age| format!(", {age}")).unwrap_or_default();
     let first = capital(&format!("{place}{}{age}.", worst.finding.title));
@@ -110,9 +110,9 @@ fn checked(node: &Node<'_>, concluded: &[Concluded], faults: &FaultsRuledOut) ->
         clean.push(DRIVER_PROBLEM);
     }
     // "No fault" must not contradict an event in the log, even if the event no longer counts.
-    let told: Vec<&str> = node.timeline.current().filter_map(contradicts).collect();
+    let contradicted: Vec<&str> = node.timeline.current().filter_map(contradicts).collect();
     let unread = unread_lines(node) > 0;
-    clean.retain(|fault| !(told.contains(fault) || unread && *fault == DRIVER_PROBLEM));
+    clean.retain(|fault| !(contradicted.contains(fault) || unread && *fault == DRIVER_PROBLEM));
     parts.extend(log(node));
     if !clean.is_empty() {
         parts.push(format!("no {}", clean.join(", no ")));

@@ -5,7 +5,7 @@
 
 use crate::conclusion::ruled_out::FaultsRuledOut;
 use crate::input::node::Node;
-use crate::rule::group::Unread;
+use crate::rule::Unread;
 use syringe_core::facts::kubernetes::node::UnreadInput;
 use syringe_core::report::{Report, Status};
 use syringe_core::section_name::SectionName;
@@ -49,10 +49,10 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
     for (section, problem) in node.report.sections.problems() {
         // The entry has section and GPU as fields.
         let gpu = problem.gpu.map(|gpu| format!("GPU {gpu}"));
-        let said = problem.what == section.as_str()
+        let is_named = problem.what == section.as_str()
             || gpu.as_ref() == Some(&problem.what)
             || problem.why.starts_with(&problem.what);
-        let what = if said { String::new() } else { format!("{}: ", problem.what) };
+        let what = if is_named { String::new() } else { format!("{}: ", problem.what) };
         let next = if problem.next_step.is_empty() { String::new() } else { format!(". {}", problem.next_step) };
         let why = clean_keeping_end(&format!("{what}{}{next}", problem.why), WHY);
         match entries.iter_mut().find(|(_, entry)| entry.gpu == problem.gpu && entry.why == why) {

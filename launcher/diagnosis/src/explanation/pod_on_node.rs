@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::input::timeline::precedes as precedes_bus_loss;
 use syringe_core::classification::Class;
-use syringe_core::gpu_names::GpuNames;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::gpu_names::GpuNames;
 use syringe_core::kernel_log::catalogue;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
@@ -27,13 +27,13 @@ pub(crate) struct PodOnNode {
     pub(crate) devices: Vec<String>,
     /// GPU instances of its MIG devices.
     pub(crate) mig_instances: BTreeSet<u32>,
-    /// Whether other pods may share its GPUs, with time-slicing or MPS.
+    /// True if other pods may share its GPUs, with time-slicing or MPS.
     pub(crate) shares: bool,
     /// PCI addresses of its GPUs.
     pub(crate) addresses: BTreeSet<PciAddress>,
     /// Ids of its GPU processes that still exist.
     pub(crate) pids: Vec<u32>,
-    /// Those processes.
+    /// Its GPU processes that still exist.
     pub(crate) processes: Vec<GpuProcess>,
     /// Kernel events during its run about its GPUs or processes.
     pub(crate) own_events: Vec<KernelEvent>,
@@ -45,11 +45,11 @@ pub(crate) struct PodOnNode {
     pub(crate) later_events: Vec<KernelEvent>,
     /// PCIe errors and lost links shortly before one of its GPUs fell off the bus, often of the port above it.
     pub(crate) bus_events: Vec<KernelEvent>,
-    /// Whether the device allocations of the kubelet were read.
+    /// True if the device allocations of the kubelet were read.
     pub(crate) allocations_read: bool,
     /// Names of the containers that use its devices; empty if not known.
     pub(crate) holders: BTreeSet<String>,
-    /// Whether the kernel log covers its lifetime.
+    /// True if the kernel log covers its lifetime.
     pub(crate) log_covers: bool,
 }
 

@@ -1,4 +1,4 @@
-//! One pod after another, each with what Kubernetes and its node say of it, and the cause that follows.
+//! Pods with the facts of Kubernetes and of their node, and the cause that follows.
 
 mod cdi;
 mod kubelet;
@@ -84,7 +84,7 @@ fn xid(code: u32, at: &str, gpu: &str, pid: Option<u32>) -> KernelEvent {
     }
 }
 
-/// A node whose kubelet gave the pod one of two GPUs, and whose kernel said these things since midnight.
+/// A node whose kubelet allocated one of two GPUs to the pod, and whose kernel logged these lines since midnight.
 fn node(events: Vec<KernelEvent>) -> Report {
     let gpu = |index, uuid: &str, pci| GpuInventory {
         index,

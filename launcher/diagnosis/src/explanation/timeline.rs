@@ -49,30 +49,30 @@ pub(crate) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<TimelineEntry> {
     entries.extend(kernel(on_node));
     // Entries with the same time keep the order in which they happen to a pod.
     entries.sort_by_key(|moment| moment.time);
-    let mut told = std::collections::HashSet::new();
-    entries.retain(|moment| told.insert((moment.time, moment.what.clone())));
+    let mut known = std::collections::HashSet::new();
+    entries.retain(|moment| known.insert((moment.time, moment.what.clone())));
     entries
 }
 
 /// Returns the entries of the kernel log. Those before and after the run have a note that they are no cause.
 fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = TimelineEntry> {
     let PodOnNode { own_events, node_events, bus_events, earlier_events, later_events, .. } = on_node;
-    let told = |events: &'_ [KernelEvent], note: &'static str| {
+    let entries_of = |events: &'_ [KernelEvent], note: &'static str| {
         let moment = move |event: &KernelEvent| {
             let what = clean_keeping_end(&format!("{}{note}", line(event)), TEXT_CAP);
             Some(TimelineEntry { time: event.first?, source: "kernel".into(), what })
         };
         events.iter().filter_map(moment).collect::<Vec<_>>()
     };
-    // Of the earlier events, the newest show the state of the GPU at the start of the pod.
+    // The newest of the earlier events show the state of the GPU at the start of the pod.
     let earlier = &earlier_events[earlier_events.len().saturating_sub(MAX_BESIDE)..];
     let later = &later_events[..later_events.len().min(MAX_BESIDE)];
     [
-        told(bus_events, ""),
-        told(own_events, ""),
-        told(node_events, ""),
-        told(earlier, " (before this run)"),
-        told(later, " (after its end)"),
+        entries_of(bus_events, ""),
+        entries_of(own_events, ""),
+        entries_of(node_events, ""),
+        entries_of(earlier, " (before this run)"),
+        entries_of(later, " (after its end)"),
     ]
     .into_iter()
     .flatten()

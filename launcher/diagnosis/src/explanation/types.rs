@@ -17,11 +17,11 @@ pub struct Explanation {
     pub summary: String,
     /// Evidence for the cause.
     pub evidence: Vec<String>,
-    /// What was checked and ruled out, and what could not be ruled out.
+    /// Causes that were ruled out, and causes that could not be ruled out.
     pub ruled_out: Vec<String>,
     /// The recommended action.
     pub action: Action,
-    /// UUIDs of the GPUs or MIG devices of the pod, if the node still knows them.
+    /// UUIDs of the GPUs or MIG devices of the pod, if the node still has them.
     pub devices: Vec<String>,
     /// Processes of the pod on these GPUs that still exist.
     pub pids: Vec<u32>,

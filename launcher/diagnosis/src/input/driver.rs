@@ -17,7 +17,7 @@ pub(crate) enum Driver<'a> {
     Waking(&'a Problem),
 }
 
-/// Why NVML cannot be used.
+/// The reason why NVML cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     VersionMismatch,
@@ -90,7 +90,7 @@ fn may_be_waking(node: &Node<'_>) -> bool {
     let unused = node.processes().is_some_and(|section| {
         section.processes.iter().all(|process| process.uses.is_empty() && process.open_device_files.is_empty())
     });
-    let trouble = [Kind::Xid, Kind::OffBus, Kind::HungTask, Kind::GspFailed, Kind::RmInitFailed];
-    let quiet = node.kernel_log().is_some() && !node.timeline.current().any(|event| trouble.contains(&event.kind));
+    let errors = [Kind::Xid, Kind::OffBus, Kind::HungTask, Kind::GspFailed, Kind::RmInitFailed];
+    let quiet = node.kernel_log().is_some() && !node.timeline.current().any(|event| errors.contains(&event.kind));
     asleep && unused && quiet
 }

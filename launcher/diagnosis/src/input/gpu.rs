@@ -1,7 +1,7 @@
 //! The GPUs of a report, each once.
 //!
-//! NVML may know a GPU (index, UUID, address), or only the PCI bus (address), or only a call that failed (index). They are
-//! joined here, so that no rule has to.
+//! A GPU can be listed by NVML (index, UUID, address), by the PCI bus alone (address), or by a failed call alone (index).
+//! They are joined here.
 
 use crate::finding::Scope;
 use std::ops::RangeInclusive;
@@ -19,20 +19,16 @@ pub(crate) const POSSIBLE_CELSIUS: RangeInclusive<i32> = -20..=150;
 /// Temperatures and limits of sensors that work. Failed sensors report values outside of this range.
 pub(crate) const PLAUSIBLE_CELSIUS: RangeInclusive<i32> = 1..=150;
 
-/// One GPU.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Gpu {
     /// NVML index.
     pub(crate) index: Option<u32>,
-    /// UUID.
     pub(crate) uuid: Option<String>,
-    /// PCI address.
     pub(crate) pci: Option<PciAddress>,
-    /// Product name.
     pub(crate) name: Option<String>,
-    /// Whether NVML responds for it.
+    /// True if NVML responds for it.
     pub(crate) answers: bool,
-    /// Whether it is known from the kernel log only: a GPU that fell off the bus, a GPU of a report without other
+    /// True if it is known from the kernel log only: a GPU that fell off the bus, a GPU of a report without other
     /// sections, or a virtual function (SR-IOV). The rules apply to it, but it is not counted.
     pub(crate) from_log: bool,
 }
@@ -73,14 +69,14 @@ pub(crate) fn gpus(report: &Report) -> Vec<Gpu> {
         .into_iter()
         .flat_map(|section| &section.gpus)
         .for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &gpu.name));
-    let rest = Section::data_of(&sections.telemetry).into_iter().flat_map(|section| &section.gpus);
-    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
-    let rest = Section::data_of(&sections.ecc).into_iter().flat_map(|section| &section.gpus);
-    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
-    let rest = Section::data_of(&sections.topology).into_iter().flat_map(|section| &section.gpus);
-    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
-    let rest = Section::data_of(&sections.mig).into_iter().flat_map(|section| &section.gpus);
-    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &None, &None));
+    let telemetry = Section::data_of(&sections.telemetry).into_iter().flat_map(|section| &section.gpus);
+    let ecc = Section::data_of(&sections.ecc).into_iter().flat_map(|section| &section.gpus);
+    let topology = Section::data_of(&sections.topology).into_iter().flat_map(|section| &section.gpus);
+    telemetry.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
+    ecc.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
+    topology.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
+    let mig = Section::data_of(&sections.mig).into_iter().flat_map(|section| &section.gpus);
+    mig.for_each(|gpu| add(gpu.index, &gpu.uuid, &None, &None));
     add_from_problems(report, &mut gpus);
     add_from_pci(report, &mut gpus);
     add_from_log(report, &mut gpus);
@@ -180,8 +176,8 @@ fn name_lost(report: &Report, gpus: &mut [Gpu]) {
     let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
     for gpu in gpus.iter_mut().filter(|gpu| gpu.uuid.is_none() && gpu.pci.is_some()) {
         // Only of the running boot: before, another GPU may have been at this address.
-        let told = |event: &&KernelEvent| event.gpu_uuid.is_some() && event.boot_id.is_none();
-        let event = events.iter().rev().filter(told).find(|event| event.pci_address == gpu.pci);
+        let names_uuid = |event: &&KernelEvent| event.gpu_uuid.is_some() && event.boot_id.is_none();
+        let event = events.iter().rev().filter(names_uuid).find(|event| event.pci_address == gpu.pci);
         gpu.uuid = event.and_then(|event| event.gpu_uuid.clone());
     }
 }

@@ -36,7 +36,7 @@ pub(crate) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 /// A warning older than this without a reset is past: the fault that it announced would have occurred.
 pub(crate) const STALE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// How long ago a GPU recovered.
+/// Age of the event from which a GPU recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recovered {
     /// The event was in the last day: it may occur again.
@@ -142,14 +142,14 @@ impl<'a> Node<'a> {
 
     /// Returns the availability of a field of the GPU with this NVML index.
     pub(crate) fn availability(&self, section: SectionName, gpu: u32, field: &str) -> Availability {
-        let told = match section {
+        let state = match section {
             SectionName::Inventory => self.inventory().map(|section| section.availability(gpu, field)),
             SectionName::Telemetry => self.telemetry().map(|section| section.availability(gpu, field)),
             SectionName::Topology => self.topology().map(|section| section.availability(gpu, field)),
             SectionName::Ecc => self.ecc().map(|section| section.availability(gpu, field)),
             _ => None,
         };
-        told.unwrap_or(Availability::Unread)
+        state.unwrap_or(Availability::Unread)
     }
 
     /// Returns all problems of all sections.
@@ -258,7 +258,7 @@ impl<'a> Node<'a> {
         self.recovered_since(gpu, events.iter().filter_map(|event| event.last).max())
     }
 
-    /// The same for an event at this time.
+    /// Returns whether a GPU works again after an event at this time. See [`Self::recovered`].
     pub(crate) fn recovered_since(&self, gpu: &Gpu, last: Option<Timestamp>) -> Option<Recovered> {
         if self.has_recovery_action(gpu) {
             return None;

@@ -53,9 +53,9 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     let mut gpus: Vec<Gpu> = used.collect();
     gpus.extend(held);
     let fault = gpus.iter().find_map(|gpu| {
-        let grave = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &xids::GSP)) && concerns(event, gpu);
+        let blocks = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &xids::GSP)) && concerns(event, gpu);
         // An error from which the GPU has recovered blocks no process.
-        node.timeline.current().filter(grave).find(|event| node.recovered(gpu, &[*event]).is_none())
+        node.timeline.current().filter(blocks).find(|event| node.recovered(gpu, &[*event]).is_none())
     });
     let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
     fault.map(StuckReason::KernelEvent).or_else(gone)

@@ -1,8 +1,8 @@
 //! Kernel events in the order of time: which event is the cause of which, and which belong to the past.
 //!
 //! An Xid 79 is followed by dozens of Xid 45, and a link that goes down by errors of all its users. One finding with
-//! the cause replaces findings about all of them. Events from before the last boot or driver load say nothing about the
-//! current state of the GPU.
+//! the cause replaces findings about all of them. Events from before the last boot or driver load do not
+//! describe the current state of the GPU.
 
 use jiff::SignedDuration;
 
@@ -12,8 +12,8 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
-/// A channel that is torn down (45) or reset (43) within this time after another Xid of the GPU is its consequence. The
-/// Xid catalogue says "follow the other Xid". 30 s is enough for a driver that tears down hundreds of channels.
+/// A channel that is torn down (45) or reset (43) within this time after another Xid of the GPU is its consequence: in the
+/// Xid catalogue "follow the other Xid". 30 s is enough for a driver that tears down hundreds of channels.
 const TEARDOWN: SignedDuration = SignedDuration::from_secs(30);
 
 /// After the loss of a GPU, the driver runs into timeouts for minutes. If the GPU has recovered, later events are new.
@@ -37,7 +37,7 @@ const TEARDOWN_CODES: [u32; 4] = [43, 45, 141, 174];
 /// A kernel event with its cause.
 pub(crate) struct Event<'a> {
     pub(crate) fact: &'a KernelEvent,
-    /// Why it belongs to the past: it was before the last boot, driver load or GPU reset.
+    /// The reason why it belongs to the past: it was before the last boot, driver load or GPU reset.
     pub(crate) history: Option<&'static str>,
     /// Index of its cause in the timeline.
     pub(crate) cause: Option<usize>,
@@ -131,7 +131,7 @@ pub(crate) fn concerns(event: &KernelEvent, gpu: &Gpu) -> bool {
 
 /// Returns whether the log names another GPU.
 pub(crate) fn is_of_another(event: &KernelEvent, gpu: &Gpu) -> bool {
-    event.gpu_uuid.as_ref().zip(gpu.uuid.as_ref()).is_some_and(|(said, known)| said != known)
+    event.gpu_uuid.as_ref().zip(gpu.uuid.as_ref()).is_some_and(|(logged, known)| logged != known)
 }
 
 /// Returns whether an event is an Xid with one of these codes.
@@ -159,16 +159,16 @@ fn order(event: &KernelEvent) -> impl Ord + '_ {
     (last, uptime, rest.and(first.as_ref()), kind, code, pci_address, rest)
 }
 
-/// Of several causes the most severe one is chosen: the loss of the GPU, then the first event.
+/// Order of several causes. The first is chosen: the loss of the GPU, then the earliest event.
 fn rank(cause: &KernelEvent) -> impl Ord + '_ {
-    let grave = match cause {
+    let order = match cause {
         cause if is_xid(cause, &[79]) => 0,
         cause if is_off_bus(cause) => 1,
         cause if cause.kind == Kind::OomKill => 2,
         cause if is_link_down(cause) => 3,
         _ => 4,
     };
-    (grave, cause.first, cause.code, cause.sub_code.as_deref(), cause.pid)
+    (order, cause.first, cause.code, cause.sub_code.as_deref(), cause.pid)
 }
 
 const BEFORE_LOAD: &str = "before the driver was last loaded";

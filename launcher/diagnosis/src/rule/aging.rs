@@ -4,7 +4,7 @@
 //! codes use it.
 
 use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue::Ageing;
@@ -33,13 +33,6 @@ fn without_code(kind: Kind) -> Ageing {
     }
 }
 
-/// Returns whether every GPU of the node works again after an event that names no GPU.
-fn all_recovered(node: &Node<'_>, events: &[&KernelEvent]) -> Option<Recovered> {
-    let recovered = node.listed().map(|gpu| node.recovered(gpu, events)).collect::<Option<Vec<Recovered>>>()?;
-    // All have the age of the event.
-    recovered.first().copied()
-}
-
 /// Severity of a new event.
 pub(crate) fn severity(event: &KernelEvent) -> Severity {
     of(event).severity
@@ -47,7 +40,7 @@ pub(crate) fn severity(event: &KernelEvent) -> Severity {
 
 /// Returns the meaning with the highest severity; if equal, the one that ages last.
 pub(crate) fn worst(events: &[&KernelEvent]) -> EventMeaning {
-    events.iter().map(|event| of(event)).max_by_key(|judged| (judged.severity, judged.ageing)).unwrap_or(UNKNOWN)
+    events.iter().map(|event| of(event)).max_by_key(|meaning| (meaning.severity, meaning.ageing)).unwrap_or(UNKNOWN)
 }
 
 /// The text with a small first letter, for the middle of a sentence. Abbreviations such as `NVML` are not changed.
@@ -61,46 +54,55 @@ fn uncapitalized(text: &str) -> String {
 
 impl Draft {
     /// Sets severity and action from the catalogue.
-    pub(crate) fn with_meaning(self, judged: &EventMeaning) -> Self {
-        let advice = format!("{{gpu}} of {{node}}: {}.", uncapitalized(judged.advice));
-        self.with_severity(judged.severity).with_action(judged.action, advice)
+    pub(crate) fn with_meaning(self, meaning: &EventMeaning) -> Self {
+        let advice = format!("{{gpu}} of {{node}}: {}.", uncapitalized(meaning.advice));
+        self.with_severity(meaning.severity).with_action(meaning.action, advice)
     }
 
     /// Lowers the severity of old events. `works`: whether the other facts allow this.
     pub(crate) fn aged(self, node: &Node<'_>, gpu: &Gpu, events: &[&KernelEvent], works: bool) -> Self {
-        let newest = events.iter().filter_map(|event| event.last).max();
-        match worst(events).ageing {
-            Ageing::AfterADay if node.age(newest).is_some_and(|age| age > STALE_AFTER) => {
-                self.with_severity(Severity::Info)
-            }
-            Ageing::WhenWorking if works => self.unless_recovered(node.recovered(gpu, events)),
-            Ageing::WhenWorkingADay if works => {
-                let recovered = node.recovered(gpu, events);
-                self.unless_recovered(recovered.filter(|recovered| *recovered == Recovered::LongAgo))
-            }
-            _ => self,
+        match age(node, events, || node.recovered(gpu, events).filter(|_| works)) {
+            Age::Past => self.with_severity(Severity::Info),
+            Age::Recovered(recovered) => self.unless_recovered(Some(recovered)),
+            Age::Current => self,
         }
     }
 
-    /// The same for events without a GPU.
+    /// Lowers the severity of old events that name no GPU.
     pub(crate) fn aged_on_node(self, node: &Node<'_>, events: &[&KernelEvent]) -> Self {
-        let newest = events.iter().filter_map(|event| event.last).max();
-        let ageing = worst(events).ageing;
-        let recovered = match ageing {
-            Ageing::AfterADay if node.age(newest).is_some_and(|age| age > STALE_AFTER) => {
-                return self.with_severity(Severity::Info);
+        // If all GPUs work again, each of them has the age of the event.
+        let all = || node.listed().map(|gpu| node.recovered(gpu, events)).reduce(Option::and).flatten();
+        match age(node, events, all) {
+            Age::Past => self.with_severity(Severity::Info),
+            Age::Recovered(recovered) => {
+                let severity = if recovered == Recovered::Recently { Severity::Warning } else { Severity::Info };
+                self.with_severity(severity).with_evidence("all GPUs of the node work now").with_action(
+                    ActionCode::Watch,
+                    "No action now: all GPUs of {node} work. Watch whether the kernel logs it again.",
+                )
             }
-            Ageing::WhenWorking => all_recovered(node, events),
-            Ageing::WhenWorkingADay => all_recovered(node, events).filter(|recovered| *recovered == Recovered::LongAgo),
-            Ageing::AfterADay | Ageing::Never => None,
-        };
-        let Some(recovered) = recovered else { return self };
-        let severity = if recovered == Recovered::Recently { Severity::Warning } else { Severity::Info };
-        self.with_severity(severity).with_evidence("all GPUs of the node work now").with_action(
-            ActionCode::Watch,
-            "No action now: all GPUs of {node} work. Watch whether the kernel logs it again.",
-        )
+            Age::Current => self,
+        }
     }
+}
+
+/// Effect of the time since an event on its finding.
+enum Age {
+    Current,
+    /// The GPU works again.
+    Recovered(Recovered),
+    Past,
+}
+
+fn age(node: &Node<'_>, events: &[&KernelEvent], recovered: impl Fn() -> Option<Recovered>) -> Age {
+    let newest = events.iter().filter_map(|event| event.last).max();
+    let recovered = match worst(events).ageing {
+        Ageing::AfterADay if node.age(newest).is_some_and(|age| age > STALE_AFTER) => return Age::Past,
+        Ageing::WhenWorking => recovered(),
+        Ageing::WhenWorkingADay => recovered().filter(|recovered| *recovered == Recovered::LongAgo),
+        Ageing::AfterADay | Ageing::Never => None,
+    };
+    recovered.map_or(Age::Current, Age::Recovered)
 }
 
 #[cfg(test)]
@@ -113,8 +115,8 @@ mod tests {
     use syringe_core::facts::kubernetes::node::KubernetesFacts;
     use syringe_core::report::Report;
 
-    /// The findings of a node with one GPU that works, whose kernel said this `minutes` ago. The driver reports
-    /// `recovery_action`, or does not know that call.
+    /// The findings of a node with one GPU that works, and this Xid `minutes` ago. The driver reports `recovery_action`, or
+    /// does not support that call.
     fn findings(code: u32, details: Value, minutes: i64, recovery_action: Option<&str>) -> Vec<Finding> {
         let when = ago(minutes);
         let event = json!({"kind": "xid", "code": code, "pci_address": "00000000:5d:00.0", "count": 1,
@@ -182,7 +184,10 @@ mod tests {
             assert_eq!(with(6 * DAYS, Some("none")), with(6 * DAYS, None), "{code}");
             assert_eq!(with(60, Some("none")), with(60, None), "{code}");
             assert!(with(5, None) >= Severity::Critical, "{code} is not settled yet");
-            assert!(with(6 * DAYS, Some("gpu_reset")) >= Severity::Critical, "{code}: the driver still asks");
+            assert!(
+                with(6 * DAYS, Some("gpu_reset")) >= Severity::Critical,
+                "{code}: the driver still recommends an action"
+            );
         }
     }
 
@@ -230,11 +235,11 @@ mod tests {
         assert!(cold.iter().any(|finding| finding.action.text.contains("power-cycle")), "{cold:#?}");
     }
 
-    /// Every code, as a GPU's only line: nothing of it is lost, whichever group judges it.
+    /// Every code as the only line about a GPU, whichever group checks it.
     #[test]
     fn every_code_has_a_finding_of_its_severity() {
         for entry in syringe_core::kernel_log::xids().filter(|entry| entry.severity > Severity::Info) {
-            // What 154 says depends on its details; without any there is nothing to be said.
+            // The meaning of 154 is in its details.
             let details = if entry.code == 154 { json!({"recovery_to": "1"}) } else { json!({}) };
             let expected = match entry.code {
                 154 => Severity::Critical,

@@ -14,9 +14,7 @@ pub struct Rule {
     pub title: &'static str,
     /// Highest severity of its findings. The facts can lower it.
     pub severity: Severity,
-    /// The kind of fault.
     pub class: Class,
-    /// The usual action.
     pub action: ActionCode,
     /// Text of the action, with the placeholders `{gpu}` and `{node}`.
     pub advice: &'static str,
@@ -49,7 +47,7 @@ pub enum About {
     Gpus,
     /// The driver: no GPU can be used.
     Driver,
-    /// The same without a known reason. A finding with a reason replaces it.
+    /// The driver, which cannot be used for an unknown reason. A finding with the reason replaces it.
     DriverAbsent,
     /// The way in which containers get GPUs: container runtime, CDI. The GPUs are not at fault.
     ContainerRuntime,
@@ -84,7 +82,6 @@ pub enum InPlan {
     OtherWorkContinues,
 }
 
-/// NVIDIA's Xid catalogue.
 pub(crate) const XID_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/xid-errors/");
 /// NVIDIA on row remapping, containment and recovery (Ampere on).
 pub(crate) const MEMORY_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/");
@@ -92,21 +89,17 @@ pub(crate) const MEMORY_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy
 pub(crate) const RETIREMENT_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/dynamic-page-retirement/");
 /// NVIDIA's guide to debugging GPUs.
 pub(crate) const DEBUG_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/gpu-debug-guidelines/");
-/// NVIDIA's Fabric Manager guide.
 pub(crate) const FABRIC_DOC: Option<&str> = Some("https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/");
-/// NVIDIA's MIG guide.
 pub(crate) const MIG_DOC: Option<&str> = Some("https://docs.nvidia.com/datacenter/tesla/mig-user-guide/");
-/// NVIDIA on persistence.
 pub(crate) const PERSISTENCE_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/driver-persistence/");
 /// NVML's reference: clock event reasons, error codes, power limits.
 pub(crate) const NVML_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/nvml-api/");
 /// The kernel on PCIe Advanced Error Reporting.
 pub(crate) const AER_DOC: Option<&str> = Some("https://docs.kernel.org/PCI/pcieaer-howto.html");
-/// Kubernetes on device plugins.
 pub(crate) const PLUGIN_DOC: Option<&str> =
     Some("https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device-plugins/");
 
-/// NVIDIA's guide to trouble with the GPU Operator.
+/// NVIDIA's troubleshooting guide of the GPU Operator.
 pub(crate) const OPERATOR_DOC: Option<&str> =
     Some("https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/troubleshooting.html");
 /// NVIDIA on a toolkit that restarts the container runtime.
@@ -125,12 +118,12 @@ pub(crate) const TOOLKIT_DOC: Option<&str> = Some("https://github.com/NVIDIA/nvi
 ///     means "Meaning of a finding.", reads "section.field, kubernetes.field"[, about Workload][, in_plan PowerCycle];
 /// ```
 macro_rules! rules {
-    (about $about:ident; $($rules:tt)*) => { $crate::rule::declaration::rules!(@$about $($rules)*); };
+    (about $about:ident; $($rules:tt)*) => { $crate::rule::rules!(@$about $($rules)*); };
     (@$all:ident $($name:ident: $id:literal $severity:ident $class:ident $reference:ident,
         $title:literal, $action:ident $advice:literal, means $meaning:literal, reads $facts:literal
         $(, about $about:ident)? $(, in_plan $effect:ident)?;)*) => {
-        const ABOUT: $crate::rule::declaration::About = $crate::rule::declaration::About::$all;
-        $(pub(crate) const $name: $crate::rule::declaration::Rule = $crate::rule::declaration::Rule {
+        const ABOUT: $crate::rule::About = $crate::rule::About::$all;
+        $(pub(crate) const $name: $crate::rule::Rule = $crate::rule::Rule {
             id: $id,
             title: $title,
             severity: syringe_core::classification::Severity::$severity,
@@ -141,11 +134,11 @@ macro_rules! rules {
             meaning: $meaning,
             reads: $facts,
             about: ABOUT,
-            in_plan: $crate::rule::declaration::InPlan::None,
-        }$(.about($crate::rule::declaration::About::$about))?$(.in_plan($crate::rule::declaration::InPlan::$effect))?;)*
+            in_plan: $crate::rule::InPlan::None,
+        }$(.about($crate::rule::About::$about))?$(.in_plan($crate::rule::InPlan::$effect))?;)*
         /// The rules of this group.
-        pub(crate) const RULES: &[$crate::rule::declaration::Rule] = &[$($name),*];
+        pub(crate) const RULES: &[$crate::rule::Rule] = &[$($name),*];
     };
-    ($($rules:tt)*) => { $crate::rule::declaration::rules!(@Gpus $($rules)*); };
+    ($($rules:tt)*) => { $crate::rule::rules!(@Gpus $($rules)*); };
 }
 pub(crate) use rules;

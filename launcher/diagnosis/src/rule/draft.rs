@@ -6,7 +6,7 @@ use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::Scope;
 use crate::input::node::{Gpu, Recovered};
-use crate::rule::declaration::Rule;
+use crate::rule::Rule;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
 
@@ -47,7 +47,6 @@ impl Draft {
         Self { scope, ..Self::on_node(rule) }
     }
 
-    /// Adds a fact.
     pub(crate) fn with_evidence(mut self, evidence: impl Into<String>) -> Self {
         let evidence = evidence.into();
         if !evidence.is_empty() && !self.evidence.contains(&evidence) {
@@ -56,18 +55,15 @@ impl Draft {
         self
     }
 
-    /// Adds several facts.
     pub(crate) fn with_all_evidence(self, evidence: impl IntoIterator<Item = String>) -> Self {
         evidence.into_iter().fold(self, Self::with_evidence)
     }
 
-    /// Adds a kernel event.
     pub(crate) fn with_event(mut self, event: &KernelEvent) -> Self {
         self.when = self.when.max(event.last);
         self.with_evidence(evidence::event(event))
     }
 
-    /// Adds several kernel events.
     pub(crate) fn with_events<'a>(self, events: impl IntoIterator<Item = &'a KernelEvent>) -> Self {
         events.into_iter().fold(self, Self::with_event)
     }

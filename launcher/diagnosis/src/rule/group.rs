@@ -1,8 +1,8 @@
 //! Rules about one subject, with the functions that apply them.
 
 use crate::input::node::Node;
-use crate::rule::declaration::Rule;
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
+use crate::rule::Rule;
 use syringe_core::unknown::Unknown;
 
 /// A group of rules. Each file in `rules/` has one, and the `mod.rs` of its folder lists it.
@@ -18,7 +18,7 @@ pub(crate) struct RuleGroup {
 /// A fact that was not read.
 pub(crate) struct Unread {
     pub(crate) fact: Unknown,
-    /// Whether the node cannot be called healthy without the fact.
+    /// True if the node cannot be called healthy without the fact.
     pub(crate) decides: bool,
 }
 

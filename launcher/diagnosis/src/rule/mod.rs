@@ -1,6 +1,11 @@
 //! How a rule is written: its declaration, its group, the draft of its finding, and the age of events.
 
 pub(crate) mod aging;
-pub(crate) mod declaration;
-pub(crate) mod draft;
-pub(crate) mod group;
+mod declaration;
+mod draft;
+mod group;
+
+pub use declaration::Rule;
+pub(crate) use declaration::*;
+pub(crate) use draft::Draft;
+pub(crate) use group::{RuleGroup, Unread};

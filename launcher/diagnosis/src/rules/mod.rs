@@ -11,9 +11,7 @@ mod workload;
 use std::sync::LazyLock;
 
 use crate::input::node::Node;
-use crate::rule::declaration::Rule;
-use crate::rule::draft::Draft;
-use crate::rule::group::{RuleGroup, Unread};
+use crate::rule::{Draft, Rule, RuleGroup, Unread};
 
 /// All groups, in the order in which they check and refine. `log` is last: it refines the texts of all others.
 fn groups() -> impl Iterator<Item = &'static RuleGroup> {

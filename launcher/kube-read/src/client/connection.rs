@@ -23,7 +23,6 @@ pub struct Connection {
     pub server: String,
     /// Name of the user in the kubeconfig.
     pub user: Option<String>,
-    /// The client.
     pub client: Client,
     /// The time of the API server.
     pub clock: Arc<ServerClock>,

@@ -64,7 +64,7 @@ impl Contexts {
         Self { cache, ..Self::in_memory(Kubeconfig::default(), None) }
     }
 
-    /// The same, with additional contexts that a tool argument may name.
+    /// Adds contexts that a tool argument may name.
     #[must_use]
     pub fn with_allowed(self, allowed: Vec<String>) -> Self {
         Self { allowed, ..self }
@@ -79,7 +79,6 @@ impl Contexts {
         names.filter(|name| self.is_allowed(name, default_context.as_deref())).collect()
     }
 
-    /// The default context.
     fn default_context(&self, kubeconfig: &Kubeconfig) -> Option<String> {
         let only = || kubeconfig.contexts.first().filter(|_| kubeconfig.contexts.len() == 1);
         self.preferred

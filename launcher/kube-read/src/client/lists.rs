@@ -24,7 +24,7 @@ use crate::client::retry;
 
 /// The content type of protobuf.
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-/// What is accepted. A server without protobuf answers in JSON.
+/// The accepted content types. A server without protobuf answers in JSON.
 const ACCEPT: HeaderValue = HeaderValue::from_static("application/vnd.kubernetes.protobuf, application/json;q=0.9");
 /// Time without a byte. An API server before 1.33 writes all of a list into memory before it sends the first one.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub enum Freshness {
     Exact,
 }
 
-/// What a server answers to a request for protobuf.
+/// The answer of a server to a request for protobuf.
 enum ListAnswer<S> {
     Complete(S),
     /// Another content type, 406, 410, or a page of the list.
@@ -118,7 +118,7 @@ async fn list<T: Message + Default, S>(
     }
     match reader.finish().map_err(invalid)? {
         None => Ok(ListAnswer::Complete(state)),
-        // Nobody asked for pages.
+        // We did not request paging.
         Some(_) => Ok(ListAnswer::Refused),
     }
 }

@@ -14,15 +14,12 @@ use crate::client::retry;
 const MAX_RESTARTS: u32 = 3;
 /// Objects in a page. Limits the memory for one answer of the API server.
 const PAGE: u32 = 100;
-/// What to list.
 pub struct Query<'a> {
     /// Text for messages: `Listing nodes`.
     pub what: &'a str,
     /// `/api/v1/nodes`.
     pub path: &'a str,
-    /// Label selector.
     pub labels: Option<&'a str>,
-    /// Field selector.
     pub fields: Option<&'a str>,
 }
 

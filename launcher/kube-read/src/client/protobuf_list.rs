@@ -177,7 +177,7 @@ fn header(bytes: &[u8]) -> Result<Option<Header>, ListError> {
     let mut rest = bytes.get(..MAX_HEADER_BYTES).unwrap_or(bytes);
     let available = rest.len();
     let mut varint = || {
-        // Of an incomplete varint every byte has the highest bit.
+        // Every byte of an incomplete varint has the highest bit.
         if rest.len() < MAX_VARINT_BYTES && rest.iter().all(|byte| *byte >= 0x80) {
             return Ok(None);
         }

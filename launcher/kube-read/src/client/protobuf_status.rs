@@ -1,4 +1,4 @@
-//! The `Status` of a failed request: an API server that was asked for protobuf sends it in protobuf.
+//! The `Status` of a failed request for protobuf: an API server sends it in protobuf as well.
 
 use http::StatusCode;
 use kube::core::Status;

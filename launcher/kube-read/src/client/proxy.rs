@@ -47,7 +47,7 @@ pub fn shown(proxy: &Uri) -> String {
     format!("{}://{}", proxy.scheme_str().unwrap_or("http"), place.unwrap_or_default())
 }
 
-/// Whether `NO_PROXY` names the server. hyper-util's matcher follows curl; kubectl also knows ports and `*.example`.
+/// Whether `NO_PROXY` names the server. hyper-util's matcher follows curl; kubectl also supports ports and `*.example`.
 fn exempts(list: &str, server: &Uri) -> bool {
     let port = server.port_u16().or(if server.scheme_str() == Some("http") { Some(80) } else { Some(443) });
     let entry_for_port = |entry: &str| -> Option<String> {
@@ -59,7 +59,7 @@ fn exempts(list: &str, server: &Uri) -> bool {
         (wanted.is_none() || wanted == port).then(|| name.trim_start_matches("*.").to_owned())
     };
     let entries: Vec<String> = list.split(',').filter_map(entry_for_port).collect();
-    // Which proxy the matcher has does not matter: it only says whether the list exempts the server.
+    // The proxy of the matcher is a placeholder: only the exemption of the server is used.
     Matcher::builder().all("http://proxy").no(entries.join(",")).build().intercept(server).is_none()
 }
 

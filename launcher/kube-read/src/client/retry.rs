@@ -31,35 +31,35 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 const MAX_TRIES: u32 = 4;
 
 /// Reads, with retries. `None` when there was no answer in time.
-pub async fn read<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Result<T>>
+pub async fn read<T, Answer>(request: impl Fn() -> Answer) -> Option<kube::Result<T>>
 where
     Answer: Future<Output = kube::Result<T>>,
 {
-    read_within(TRY_TIME, READ_TIME, ask).await
+    read_within(TRY_TIME, READ_TIME, request).await
 }
 
-/// The same for an answer that may take long, such as a large list on a slow connection. `ask` ends when no bytes come.
-pub async fn read_while_bytes_come<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Result<T>>
+/// Reads an answer that may take long, such as a large list on a slow connection. `request` must end when no bytes arrive.
+pub async fn read_while_bytes_come<T, Answer>(request: impl Fn() -> Answer) -> Option<kube::Result<T>>
 where
     Answer: Future<Output = kube::Result<T>>,
 {
-    read_within(LONG_READ_TIME, LONG_READ_TIME, ask).await
+    read_within(LONG_READ_TIME, LONG_READ_TIME, request).await
 }
 
 async fn read_within<T, Answer>(
     try_time: Duration,
     read_time: Duration,
-    ask: impl Fn() -> Answer,
+    request: impl Fn() -> Answer,
 ) -> Option<kube::Result<T>>
 where
     Answer: Future<Output = kube::Result<T>>,
 {
     let end = Instant::now() + read_time;
-    let asking = async {
+    let trying = async {
         let mut tries = 1;
         let mut unanswered = 0;
         loop {
-            let Ok(answer) = timeout(try_time, ask()).await else {
+            let Ok(answer) = timeout(try_time, request()).await else {
                 unanswered += 1;
                 if unanswered == MAX_UNANSWERED {
                     return None;
@@ -69,7 +69,7 @@ where
             match answer {
                 Err(error) => match retry_pause(&error) {
                     Some(pause) if is_busy(&error) || tries < MAX_TRIES => {
-                        // The answer tells more than a timeout.
+                        // This error is more specific than a timeout.
                         if Instant::now() + pause >= end {
                             return Some(Err(error));
                         }
@@ -82,7 +82,7 @@ where
             }
         }
     };
-    timeout_at(end, asking).await.ok().flatten()
+    timeout_at(end, trying).await.ok().flatten()
 }
 
 /// Pause before the next try; `None` for an error that is not retried.
@@ -101,8 +101,8 @@ pub fn is_retryable(status: &Status) -> bool {
 
 /// The `Retry-After` of the server, within limits.
 pub fn retry_after(status: &Status) -> Duration {
-    let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-    Duration::from_secs(asked.into()).clamp(PAUSE, MAX_RETRY_AFTER)
+    let requested = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(requested.into()).clamp(PAUSE, MAX_RETRY_AFTER)
 }
 
 /// Whether the server limits the number of requests.
@@ -113,7 +113,7 @@ pub fn is_busy(error: &kube::Error) -> bool {
 /// Whether an open connection was closed before the answer was complete. A connection that cannot be opened is another error:
 /// a wrong address or a closed port stays so for seconds.
 pub fn is_closed(error: &kube::Error) -> bool {
-    /// Of hyper, and of errors that are passed on as text.
+    /// Phrases of hyper errors that reach us as text.
     const PHRASES: [&str; 3] = ["connection closed", "reset", "broken pipe"];
     const KINDS: [ErrorKind; 4] =
         [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::BrokenPipe];
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_connection_is_told_from_one_that_cannot_be_opened() {
+    fn a_closed_connection_is_retried_and_one_that_cannot_be_opened_is_not() {
         let closed = [
             error(ErrorKind::UnexpectedEof, "peer closed connection without sending TLS close_notify"),
             error(ErrorKind::UnexpectedEof, "tls handshake eof"),

@@ -3,7 +3,7 @@
 //! The frames of an exec are small, and kube does not disable Nagle's algorithm: each frame waits for the acknowledgement of the one
 //! before, about 40 ms, three times in a call (kube-rs issue 2056). kube also runs a credential plugin three times for a client, half
 //! a second or more each; here it runs once. kube's client is used behind a proxy, and with a plugin that returns a
-//! certificate, because only kube knows when the certificate expires.
+//! certificate, because only kube has the expiry time of the certificate.
 
 use std::sync::Arc;
 

@@ -22,11 +22,9 @@ pub struct Device {
     pub node: String,
     /// GPU or MIG UUID.
     pub uuid: Option<String>,
-    /// `gpu`, `mig`, `vfio`, as the driver says.
+    /// `gpu`, `mig`, `vfio`, from the driver.
     pub kind: Option<String>,
-    /// Product name.
     pub product: Option<String>,
-    /// Driver version.
     pub driver_version: Option<String>,
     /// Taints that the driver put on it: `key=value:effect`.
     pub taints: Vec<String>,
@@ -35,11 +33,8 @@ pub struct Device {
 /// A claim and its allocated devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
-    /// Namespace.
     pub namespace: String,
-    /// Name.
     pub name: String,
-    /// Devices.
     pub devices: Vec<AllocatedDevice>,
     /// Pods that may use it now, by name.
     pub reserved_for: Vec<String>,
@@ -48,7 +43,6 @@ pub struct Claim {
 /// A device that is allocated to a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllocatedDevice {
-    /// The device.
     pub name: DeviceName,
     /// Admin access: the claim may use the device for monitoring, and other claims can hold it at the same time.
     pub admin_access: bool,

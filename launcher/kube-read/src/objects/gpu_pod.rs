@@ -14,18 +14,17 @@ use crate::objects::api_objects::pod::{Named, PodClaim};
 use crate::objects::api_objects::pod_status::PodStatus;
 use crate::objects::gpu_resource_names::{count, is_gpu_resource};
 
-/// Annotation with the UID by which the kubelet and cgroups know a static pod.
+/// Annotation with the UID of a static pod in the kubelet and in cgroups.
 pub const STATIC_UID: &str = "kubernetes.io/config.hash";
 
 /// A pod, as far as it holds GPUs.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(test, derive(serde::Deserialize), serde(from = "sent::Pod"))]
 pub struct Pod {
-    /// Who it is.
     pub metadata: PodMetadata,
-    /// What it asks for.
+    /// Its requests.
     pub spec: PodSpec,
-    /// What became of it.
+    /// Its status.
     pub status: PodStatus,
     /// The pod as a part of NVIDIA's stack, if it is one.
     pub nvidia: Option<Box<NvidiaPod>>,
@@ -34,35 +33,31 @@ pub struct Pod {
 /// Identity of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodMetadata {
-    /// Name.
     pub name: String,
-    /// Namespace.
     pub namespace: String,
-    /// UID: what kubelet and cgroups know it by.
+    /// UID in the API.
     pub uid: String,
     /// Whether it is being deleted; it holds its devices until it is gone.
     pub is_deleting: bool,
-    /// What its annotations say that matters here.
+    /// The annotations about GPUs.
     pub annotations: Annotations,
     /// When it was created.
     pub created: Option<Timestamp>,
-    /// What created it.
     pub owner_references: Vec<Owner>,
 }
 
-/// What matters of a pod's annotations.
+/// The annotations of a pod about GPUs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Annotations {
     /// GPU and MIG UUIDs (HAMi, Volcano and others write them).
     pub uuids: Vec<String>,
-    /// UID by which kubelet and cgroups know a static pod: the API has another one for its mirror.
+    /// UID of a static pod in the kubelet and in cgroups: its mirror in the API has another one.
     pub static_uid: Option<String>,
 }
 
-/// What a pod asks for.
+/// Specification of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodSpec {
-    /// Its containers.
     pub containers: Vec<Container>,
     /// Containers that run before them, and sidecars.
     pub init_containers: Vec<Container>,
@@ -72,16 +67,13 @@ pub struct PodSpec {
     pub runtime_class_name: Option<String>,
 }
 
-/// One container.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Container {
-    /// Name.
     pub name: String,
     /// `Always` on an init container makes it a sidecar.
     pub restart_policy: Option<String>,
-    /// Its GPU resources.
     pub resources: Resources,
-    /// Whether it has all rights of the host, and all its devices.
+    /// Whether it has all rights and devices of the host.
     pub is_privileged: bool,
     /// Value of the variable `NVIDIA_VISIBLE_DEVICES`.
     pub visible_devices: Option<String>,
@@ -90,9 +82,7 @@ pub struct Container {
 /// GPU resources of a container.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resources {
-    /// Requests.
     pub requests: Gpus,
-    /// Limits.
     pub limits: Gpus,
     /// Names of the pod's claims that it uses.
     pub claims: Vec<Named>,

@@ -54,7 +54,7 @@ pub fn holds_resources(phase: &str) -> bool {
     !matches!(phase, "Succeeded" | "Failed")
 }
 
-/// What one container requests: a resource without a request is requested as much as it is limited.
+/// The requests of a container. Without a request for a resource, its limit is the request.
 pub fn requests(container: &Container) -> ResourceCounts {
     let mut amounts = container.resources.limits.0.clone();
     amounts.extend(container.resources.requests.0.clone());
@@ -67,7 +67,7 @@ pub fn role_of_init(container: &Container) -> ContainerRole {
     if container.restart_policy.as_deref() == Some("Always") { ContainerRole::Sidecar } else { ContainerRole::Init }
 }
 
-/// What a pod holds by its containers' requests, whatever its phase.
+/// The effective requests of a pod, whatever its phase.
 pub fn effective_requests(pod: &Pod) -> ResourceCounts {
     let mut running = ResourceCounts::new();
     let mut peak = ResourceCounts::new();
@@ -86,7 +86,7 @@ pub fn effective_requests(pod: &Pod) -> ResourceCounts {
     peak
 }
 
-/// What all pods hold together.
+/// The sum of the resources that pods hold.
 pub fn allocated<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> ResourceCounts {
     let mut total = ResourceCounts::new();
     for pod in pods.into_iter().filter(|pod| holds_resources(&pod.status.phase)) {
@@ -95,8 +95,8 @@ pub fn allocated<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> ResourceCounts 
     total
 }
 
-/// The use of each resource of a node. `allocated` is `None` where the pods could not be read; `replicas` says into how many
-/// shares a GPU is cut, by resource.
+/// The use of each resource of a node. `allocated` is `None` where the pods could not be read; `replicas` is the number
+/// of shares of a GPU, by resource.
 pub fn uses(
     capacity: &ResourceCounts,
     allocatable: &ResourceCounts,

@@ -15,6 +15,8 @@ pub mod node_facts;
 pub mod node_labels;
 pub mod nvidia_components;
 pub mod nvidia_pod_facts;
+#[cfg(any(test, fuzzing))]
+pub mod object_lists;
 pub mod pod_facts;
 pub mod pod_requests;
 pub mod pod_rows;

@@ -23,7 +23,6 @@ const MODEL_LABELS: [&str; 4] = [
     "karpenter.k8s.aws/instance-gpu-name",
 ];
 
-/// The GPU's model.
 pub fn model(node: &Node, dra: Option<&Dra>) -> Option<String> {
     let labelled = MODEL_LABELS.iter().find_map(|name| node.labels().get(*name));
     labelled.map(|value| clean(value, 80)).or_else(|| {
@@ -57,7 +56,6 @@ pub fn taints(node: &Node) -> Vec<String> {
     taints.iter().map(|taint| text(&taint.key, taint.value.as_deref().unwrap_or_default(), &taint.effect)).collect()
 }
 
-/// Capacity and allocatable.
 pub fn capacity_and_allocatable(node: &Node, dra: Option<&Dra>) -> (ResourceCounts, ResourceCounts) {
     let status = node.status.as_ref();
     let mut capacity = status.and_then(|status| status.capacity.as_ref()).map(gpu_resources).unwrap_or_default();
@@ -95,7 +93,7 @@ pub fn problems(node: &Node, capacity: &ResourceCounts, allocatable: &ResourceCo
     if !is_ready(node) {
         problems.push("not Ready".to_owned());
     }
-    // What dynamic resource allocation publishes is in these amounts, under its drivers' names.
+    // The amounts include the devices of dynamic resource allocation, under the names of their drivers.
     let offers_any = capacity.values().any(|count| *count > 0);
     let facts = KubernetesFacts { gpu_dra: Some(offers_any), ..cluster_facts(node) };
     if facts.advertises_no_gpus() {
@@ -114,7 +112,7 @@ pub fn problems(node: &Node, capacity: &ResourceCounts, allocatable: &ResourceCo
     problems
 }
 
-/// What Kubernetes says about the node, as far as the rules use it.
+/// The facts of Kubernetes about the node that the rules use.
 pub fn cluster_facts(node: &Node) -> KubernetesFacts {
     let status = node.status.as_ref();
     let quantities = |read: fn(&k8s_openapi::api::core::v1::NodeStatus) -> Option<_>| status.and_then(read);

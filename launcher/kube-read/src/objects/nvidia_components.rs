@@ -2,8 +2,12 @@
 //!
 //! They have labels of the GPU Operator, the Helm charts or the cloud providers' DaemonSets, or known images.
 
-use k8s_openapi::api::core::v1::Pod;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1 as api;
 use kube::ResourceExt;
+
+use crate::objects::api_objects::pod::Pod;
 
 /// Labels that name a component.
 const LABELS: [&str; 5] = ["app", "app.kubernetes.io/name", "app.kubernetes.io/component", "k8s-app", "name"];
@@ -46,36 +50,62 @@ const IMAGES: [&str; 9] = [
     "registry.k8s.io/dra-driver-nvidia/",
 ];
 
-/// Whether the pod belongs to this software. A label alone is not sufficient: the pod must also have a controller of the
-/// node's software.
-pub fn is_nvidia_component(pod: &Pod) -> bool {
-    let by_label =
-        component_labels(pod).into_iter().any(|value| COMPONENTS.iter().any(|component| value.starts_with(component)));
-    let containers =
-        pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-    let by_image = containers
-        .filter_map(|container| container.image.as_deref())
-        .any(|image| IMAGES.iter().any(|known| image.starts_with(known)));
-    let controlled = pod
-        .owner_references()
-        .iter()
-        .any(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "ClusterPolicy" | "NVIDIADriver" | "Node"));
-    controlled && (by_label || by_image)
+/// The parts of a pod by which the software is recognized.
+pub struct PodIdentity<'a> {
+    /// Values of the labels that name components.
+    pub component_labels: Vec<&'a str>,
+    images: Vec<&'a str>,
+    owner_kinds: Vec<&'a str>,
 }
 
-/// The values of the labels that name components.
-pub fn component_labels(pod: &Pod) -> Vec<&str> {
-    let labels = pod.labels();
+fn component_labels(labels: &BTreeMap<String, String>) -> Vec<&str> {
     LABELS.iter().filter_map(|label| labels.get(*label)).map(String::as_str).collect()
 }
 
-/// Whether the pod is NVIDIA's device plugin, according to its component label.
-pub fn is_device_plugin(pod: &Pod) -> bool {
-    let of_plugin = |label: &&str| {
-        let named = ["nvidia-device-plugin", "nvidia-gpu-device-plugin"].iter().any(|name| label.starts_with(name));
-        named && !label.starts_with("nvidia-device-plugin-mps")
-    };
-    is_nvidia_component(pod) && component_labels(pod).iter().any(of_plugin)
+impl<'a> From<&'a Pod> for PodIdentity<'a> {
+    fn from(Pod { metadata, spec, .. }: &'a Pod) -> Self {
+        let containers = spec.containers.iter().chain(&spec.init_containers);
+        Self {
+            component_labels: component_labels(&metadata.labels),
+            images: containers.map(|container| container.image.as_str()).collect(),
+            owner_kinds: metadata.owner_references.iter().map(|owner| owner.kind.as_str()).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a api::Pod> for PodIdentity<'a> {
+    fn from(pod: &'a api::Pod) -> Self {
+        let containers =
+            pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+        Self {
+            component_labels: component_labels(pod.labels()),
+            images: containers.filter_map(|container| container.image.as_deref()).collect(),
+            owner_kinds: pod.owner_references().iter().map(|owner| owner.kind.as_str()).collect(),
+        }
+    }
+}
+
+impl PodIdentity<'_> {
+    /// Whether the pod belongs to this software. A label alone is not sufficient: the pod must also have a controller of the
+    /// node's software.
+    pub fn is_nvidia_component(&self) -> bool {
+        let Self { component_labels, images, owner_kinds } = self;
+        let by_label =
+            component_labels.iter().any(|value| COMPONENTS.iter().any(|component| value.starts_with(component)));
+        let by_image = images.iter().any(|image| IMAGES.iter().any(|known| image.starts_with(known)));
+        let controlled =
+            owner_kinds.iter().any(|kind| matches!(*kind, "DaemonSet" | "ClusterPolicy" | "NVIDIADriver" | "Node"));
+        controlled && (by_label || by_image)
+    }
+
+    /// Whether the pod is NVIDIA's device plugin, according to its component label.
+    pub fn is_device_plugin(&self) -> bool {
+        let of_plugin = |label: &&str| {
+            let named = ["nvidia-device-plugin", "nvidia-gpu-device-plugin"].iter().any(|name| label.starts_with(name));
+            named && !label.starts_with("nvidia-device-plugin-mps")
+        };
+        self.is_nvidia_component() && self.component_labels.iter().any(of_plugin)
+    }
 }
 
 #[cfg(test)]
@@ -86,20 +116,22 @@ mod tests {
 
     #[test]
     fn the_software_is_known_by_label_or_image_and_its_controller() {
-        let pod = |labels: serde_json::Value, image: &str, owner: &str| -> Pod {
+        let pod = |labels: serde_json::Value, image: &str, owner: &str| -> api::Pod {
             let owner = json!([{"apiVersion": "apps/v1", "kind": owner, "name": "x", "uid": "u"}]);
             let metadata = json!({"name": "p", "labels": labels, "ownerReferences": owner});
             let spec = json!({"containers": [{"name": "c", "image": image}]});
             serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a pod")
         };
+        let is_nvidia = |pod: api::Pod| PodIdentity::from(&pod).is_nvidia_component();
+        let is_plugin = |pod: api::Pod| PodIdentity::from(&pod).is_device_plugin();
         let plugin = json!({"app": "nvidia-device-plugin-daemonset"});
-        assert!(is_nvidia_component(&pod(plugin.clone(), "x", "DaemonSet")));
-        assert!(is_nvidia_component(&pod(json!({}), "nvcr.io/nvidia/k8s-device-plugin:v0.17.1", "DaemonSet")));
-        assert!(is_device_plugin(&pod(plugin.clone(), "x", "DaemonSet")));
+        assert!(is_nvidia(pod(plugin.clone(), "x", "DaemonSet")));
+        assert!(is_nvidia(pod(json!({}), "nvcr.io/nvidia/k8s-device-plugin:v0.17.1", "DaemonSet")));
+        assert!(is_plugin(pod(plugin.clone(), "x", "DaemonSet")));
         let mps = json!({"app": "nvidia-device-plugin-mps-control-daemon"});
-        assert!(!is_device_plugin(&pod(mps, "x", "DaemonSet")));
-        assert!(!is_device_plugin(&pod(plugin.clone(), "x", "ReplicaSet")));
-        assert!(!is_nvidia_component(&pod(plugin, "x", "ReplicaSet")), "anybody may write a label");
-        assert!(!is_nvidia_component(&pod(json!({"app": "trainer"}), "nvcr.io/nvidia/pytorch:25.01-py3", "DaemonSet")));
+        assert!(!is_plugin(pod(mps, "x", "DaemonSet")));
+        assert!(!is_plugin(pod(plugin.clone(), "x", "ReplicaSet")));
+        assert!(!is_nvidia(pod(plugin, "x", "ReplicaSet")), "anybody may write a label");
+        assert!(!is_nvidia(pod(json!({"app": "trainer"}), "nvcr.io/nvidia/pytorch:25.01-py3", "DaemonSet")));
     }
 }

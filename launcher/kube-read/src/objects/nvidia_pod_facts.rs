@@ -1,16 +1,16 @@
 //! Facts about the pods of NVIDIA's software, as the rules need them: the component of each pod, and its containers' states.
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1 as api;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 use syringe_core::facts::kubernetes::node::{
     Component, ContainerStateKind, NvidiaContainer, NvidiaContainerState, NvidiaPod, RuntimeClassUse,
 };
 use syringe_core::text::{clean, clean_keeping_end};
 
+use crate::objects::api_objects::meta::{Time, given};
+use crate::objects::api_objects::pod::{Container, Pod as ListedPod};
+use crate::objects::api_objects::pod_status::{ContainerState, ContainerStatus, PodCondition};
 use crate::objects::gpu_pod::Pod;
-use crate::objects::{gpu_requests, nvidia_components};
+use crate::objects::gpu_requests;
+use crate::objects::nvidia_components::PodIdentity;
 
 /// Maximum length of a message. The reason is at its end.
 const MAX_MESSAGE: usize = 400;
@@ -63,25 +63,26 @@ const LABELS: [(&str, Component); 17] = [
 ];
 
 /// The facts of a pod, if it belongs to NVIDIA's software.
-pub fn nvidia_pod(pod: &api::Pod) -> Option<NvidiaPod> {
-    if !nvidia_components::is_nvidia_component(pod) {
+pub fn nvidia_pod(pod: &ListedPod) -> Option<NvidiaPod> {
+    let identity = PodIdentity::from(pod);
+    if !identity.is_nvidia_component() {
         return None;
     }
-    let status = pod.status.clone().unwrap_or_default();
-    let is_ready = |condition: &api::PodCondition| condition.type_ == "Ready" && condition.status == "True";
+    let ListedPod { metadata, spec, status } = pod;
+    let is_ready = |condition: &PodCondition| condition.name == "Ready" && condition.status == "True";
     Some(NvidiaPod {
-        namespace: clean(&pod.namespace().unwrap_or_default(), MAX_NAME),
-        name: clean(&pod.name_any(), MAX_NAME),
-        uid: clean(&pod.uid().unwrap_or_default(), MAX_NAME),
-        component: component(pod),
-        owner: pod.owner_references().first().map(|owner| clean(&owner.name, MAX_NAME)).unwrap_or_default(),
-        phase: clean(status.phase.as_deref().unwrap_or_default(), 20),
-        reason: status.reason.as_deref().map(|reason| clean(reason, 80)),
-        message: status.message.as_deref().map(|message| clean_keeping_end(message, MAX_MESSAGE)),
-        created: pod.creation_timestamp().map(|Time(time)| time),
-        deleting: pod.metadata.deletion_timestamp.is_some(),
-        runtime_class: pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.clone()),
-        ready: status.conditions.iter().flatten().any(is_ready),
+        namespace: clean(&metadata.namespace, MAX_NAME),
+        name: clean(&metadata.name, MAX_NAME),
+        uid: clean(&metadata.uid, MAX_NAME),
+        component: component(&spec.containers, &identity),
+        owner: metadata.owner_references.first().map(|owner| clean(&owner.name, MAX_NAME)).unwrap_or_default(),
+        phase: clean(&status.phase, 20),
+        reason: given(clean(&status.reason, 80)),
+        message: given(clean_keeping_end(&status.message, MAX_MESSAGE)),
+        created: metadata.creation_timestamp.and_then(Time::timestamp),
+        deleting: metadata.deletion_timestamp.is_some(),
+        runtime_class: given(spec.runtime_class_name.clone()),
+        ready: status.conditions.iter().any(is_ready),
         containers: containers(pod),
         warning: None,
     })
@@ -106,67 +107,59 @@ pub fn runtime_classes(pods: &[Pod]) -> Vec<RuntimeClassUse> {
     classes
 }
 
-fn component(pod: &api::Pod) -> Component {
-    let names = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| container.name.as_str());
-    let by_container = names
-        .into_iter()
-        .find_map(|name| CONTAINERS.iter().find(|(known, _)| name.starts_with(known)).map(|(_, component)| *component));
-    let labels = nvidia_components::component_labels(pod);
-    let by_label = || {
-        labels.into_iter().find_map(|value| {
-            LABELS.iter().find(|(known, _)| value.starts_with(known)).map(|(_, component)| *component)
-        })
+fn component(containers: &[Container], identity: &PodIdentity<'_>) -> Component {
+    let known = |table: &[(&str, Component)], name: &str| {
+        table.iter().find(|(known, _)| name.starts_with(known)).map(|(_, component)| *component)
     };
+    let by_container = containers.iter().find_map(|container| known(&CONTAINERS, &container.name));
+    let by_label = || identity.component_labels.iter().find_map(|value| known(&LABELS, value));
     by_container.or_else(by_label).unwrap_or_default()
 }
 
-fn containers(pod: &api::Pod) -> Vec<NvidiaContainer> {
-    let (spec, status) = (pod.spec.clone().unwrap_or_default(), pod.status.clone().unwrap_or_default());
-    let init_statuses = status.init_container_statuses.unwrap_or_default();
-    let statuses = status.container_statuses.unwrap_or_default();
+fn containers(ListedPod { spec, status, .. }: &ListedPod) -> Vec<NvidiaContainer> {
     // A sidecar (`restartPolicy: Always`) runs as long as the containers.
-    let init = spec.init_containers.iter().flatten().map(|container| {
-        let sidecar = container.restart_policy.as_deref() == Some("Always");
-        one(container, !sidecar, &init_statuses)
+    let init = spec.init_containers.iter().map(|container| {
+        let sidecar = container.restart_policy == "Always";
+        one(container, !sidecar, &status.init_container_statuses)
     });
-    init.chain(spec.containers.iter().map(|container| one(container, false, &statuses))).take(MAX_CONTAINERS).collect()
+    let main = spec.containers.iter().map(|container| one(container, false, &status.container_statuses));
+    init.chain(main).take(MAX_CONTAINERS).collect()
 }
 
-fn one(container: &api::Container, init: bool, statuses: &[api::ContainerStatus]) -> NvidiaContainer {
+fn one(container: &Container, init: bool, statuses: &[ContainerStatus]) -> NvidiaContainer {
     let status = statuses.iter().find(|status| status.name == container.name);
     NvidiaContainer {
         name: clean(&container.name, MAX_NAME),
         init,
-        image: clean(container.image.as_deref().unwrap_or_default(), MAX_NAME),
+        image: clean(&container.image, MAX_NAME),
         ready: status.is_some_and(|status| status.ready),
         restarts: status.map_or(0, |status| u32::try_from(status.restart_count).unwrap_or(0)),
-        state: status.and_then(|status| state(status.state.as_ref()?)).unwrap_or_default(),
-        last: status.and_then(|status| state(status.last_state.as_ref()?)),
+        state: status.and_then(|status| state(&status.state)).unwrap_or_default(),
+        last: status.and_then(|status| state(&status.last_state)),
     }
 }
 
-fn state(state: &api::ContainerState) -> Option<NvidiaContainerState> {
-    let word = |text: &Option<String>| text.as_deref().map(|text| clean(text, 80));
-    let message = |text: &Option<String>| text.as_deref().map(|text| clean_keeping_end(text, MAX_MESSAGE));
-    let time = |time: &Option<Time>| time.as_ref().map(|Time(time)| *time).filter(|time| *time > Timestamp::UNIX_EPOCH);
-    if let Some(running) = &state.running {
-        let since = time(&running.started_at);
+fn state(ContainerState { waiting, running, terminated }: &ContainerState) -> Option<NvidiaContainerState> {
+    let word = |text: &str| given(clean(text, 80));
+    let message = |text: &str| given(clean_keeping_end(text, MAX_MESSAGE));
+    if let Some(running) = running {
+        let since = running.started_at.and_then(Time::timestamp);
         return Some(NvidiaContainerState {
             kind: ContainerStateKind::Running,
             since,
             ..NvidiaContainerState::default()
         });
     }
-    if let Some(ended) = &state.terminated {
+    if let Some(ended) = terminated {
         return Some(NvidiaContainerState {
             kind: ContainerStateKind::Terminated,
             reason: word(&ended.reason),
             message: message(&ended.message),
             exit_code: Some(ended.exit_code),
-            since: time(&ended.finished_at),
+            since: ended.finished_at.and_then(Time::timestamp),
         });
     }
-    let waiting = state.waiting.as_ref()?;
+    let waiting = waiting.as_ref()?;
     let (reason, message) = (word(&waiting.reason), message(&waiting.message));
     Some(NvidiaContainerState { reason, message, ..NvidiaContainerState::default() })
 }
@@ -177,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(labels: serde_json::Value, containers: &[(&str, &str)]) -> api::Pod {
+    fn pod(labels: serde_json::Value, containers: &[(&str, &str)]) -> ListedPod {
         let containers: Vec<_> = containers.iter().map(|(name, image)| json!({"name": name, "image": image})).collect();
         let owner = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "ds", "uid": "u"}]);
         let metadata = json!({"name": "p", "namespace": "n", "labels": labels, "ownerReferences": owner});
@@ -212,7 +205,7 @@ mod tests {
             "containerStatuses": [{"name": "nvidia-device-plugin", "image": "", "imageID": "", "ready": false, "restartCount": 7,
                 "state": {"waiting": {"reason": "CrashLoopBackOff", "message": message}},
                 "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-11-21T02:00:00Z"}}}]});
-        failing.status = Some(serde_json::from_value(status).expect("a status"));
+        failing.status = serde_json::from_value(status).expect("a status");
         let read = nvidia_pod(&failing).expect("a pod of the stack");
         let container = &read.containers[0];
         assert!(!read.ready && container.restarts == 7);

@@ -9,7 +9,7 @@ use syringe_core::text::{clean, clean_keeping_end};
 
 use crate::objects::gpu_pod::STATIC_UID;
 use crate::objects::gpu_resource_names::{is_gpu_resource, requests_gpus};
-use crate::objects::nvidia_components;
+use crate::objects::nvidia_components::PodIdentity;
 use crate::objects::scheduler_filters;
 
 /// The phase of a pod that its controller could not create: Kubernetes has none for it.
@@ -37,10 +37,11 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
     });
     let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
     let containers = [status.init_container_statuses, status.container_statuses];
+    let identity = PodIdentity::from(pod);
     PodFacts {
         namespace: pod.namespace().unwrap_or_default(),
         name: pod.name_any(),
-        // The kubelet knows a static pod by another UID than its mirror in the API has.
+        // A static pod has another UID in the kubelet than its mirror in the API.
         uid: pod.annotations().get(STATIC_UID).cloned().or_else(|| pod.uid()).unwrap_or_default(),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
         node_ready: None,
@@ -60,8 +61,8 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         scheduling_gates: gates.map(|gate| clean(&gate.name, NAME_CAP)).take(MAX_GATES).collect(),
         wants_gpus: wants_gpus(pod),
         gpu_containers: gpu_containers(pod),
-        is_gpu_stack: nvidia_components::is_nvidia_component(pod),
-        is_device_plugin: nvidia_components::is_device_plugin(pod),
+        is_gpu_stack: identity.is_nvidia_component(),
+        is_device_plugin: identity.is_device_plugin(),
         gpus_requested: gpus_requested(pod),
         runtime_class: pod
             .spec
@@ -107,7 +108,7 @@ fn pending_resource_claims(pod: &Pod) -> Vec<String> {
     names.map(|name| clean(&name, NAME_CAP)).take(MAX_GATES).collect()
 }
 
-/// A pod that `controller` could not create: there is its name, and what the controller's events say.
+/// A pod that `controller` could not create: only its name and the events of the controller exist.
 pub fn not_created(namespace: &str, name: &str, controller: String, events: Vec<PodEvent>) -> PodFacts {
     PodFacts {
         namespace: namespace.to_owned(),
@@ -119,7 +120,7 @@ pub fn not_created(namespace: &str, name: &str, controller: String, events: Vec<
     }
 }
 
-/// What the scheduler reserves for it of all GPU resources.
+/// The number of GPU resources that the scheduler reserves for it.
 fn gpus_requested(pod: &Pod) -> u64 {
     let of_gpus = scheduler_filters::requested(pod).into_iter().filter(|(resource, _)| is_gpu_resource(resource));
     of_gpus.map(|(_, thousandths)| u64::try_from(thousandths / 1000).unwrap_or(0)).sum()
@@ -171,8 +172,8 @@ fn wants_gpus(pod: &Pod) -> bool {
     containers.any(requests_gpus) || spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())
 }
 
-/// Containers that ask a device plugin for GPUs and stay: of these the kubelet must have booked devices. A claim that a
-/// pod was given for an extended resource is booked as a claim, and the footprint knows it.
+/// Containers that request GPUs from a device plugin and run as long as the pod: the kubelet must have allocated devices to them.
+/// A claim for an extended resource is allocated as a claim.
 fn gpu_containers(pod: &Pod) -> Vec<String> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let stays = |container: &&core::Container| container.restart_policy.as_deref() == Some("Always");

@@ -17,7 +17,6 @@ pub type MilliValues = BTreeMap<String, u128>;
 /// The resources of a node that pods have requested.
 #[derive(Clone, Debug, Default)]
 pub struct NodeRequests {
-    /// All pods together.
     pub total: MilliValues,
     /// The requests of each pod, with `namespace/name`.
     pub by_pod: Vec<(String, MilliValues)>,

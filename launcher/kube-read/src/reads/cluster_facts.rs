@@ -127,11 +127,11 @@ async fn other_nodes(
     if here && labelled {
         return Ok(OtherNodes { plugin: Some(true), pci_label: None });
     }
-    let tells = |node: &Node| offers(node) || gpu_operator_labels::has_pci_label(node);
+    let is_sign = |node: &Node| offers(node) || gpu_operator_labels::has_pci_label(node);
     let row = |node: Node| (offers(&node), gpu_operator_labels::has_pci_label(&node));
-    let (_, rows) = nodes::collect(connection, None, tells, row).await?;
+    let (_, rows) = nodes::collect(connection, None, is_sign, row).await?;
     let plugin = here || rows.iter().any(|(offers, _)| *offers);
-    // That no node advertises GPUs does not show that no pod here does so.
+    // A pod on this node may advertise GPUs although no node does.
     if !plugin {
         pod?;
     }

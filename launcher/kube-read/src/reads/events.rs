@@ -24,7 +24,7 @@ const POD_MESSAGE: usize = 1000;
 const FIELD: usize = 320;
 /// Maximum number of events of one object; the newest are kept. By default, an API server keeps events for an hour.
 const MAX_NODE_EVENTS: usize = 500;
-/// The same for a pod.
+/// Maximum number of events of a pod.
 const MAX_POD_EVENTS: usize = 50;
 /// Events about pods that could not be created, of a namespace.
 const MAX_REFUSALS: usize = 100;
@@ -73,7 +73,7 @@ pub struct FailedCreate {
     pub event: PodEvent,
 }
 
-/// What controllers of a namespace say about pods that they could not create, oldest first.
+/// Events of the controllers of a namespace about pods that they could not create, oldest first.
 pub async fn of_failed_creates(connection: &Connection, namespace: &str) -> Result<Vec<FailedCreate>, Failure> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
     let what = format!("Listing the events of controllers in namespace {namespace}");

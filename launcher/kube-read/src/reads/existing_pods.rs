@@ -32,7 +32,7 @@ pub struct ExistingPods {
     nvidia_pods: Vec<NvidiaPod>,
     /// RuntimeClasses of the pods.
     runtime_classes: Vec<RuntimeClassUse>,
-    /// The same pods, and those that the kubelet refused, with their requests, from the newest list.
+    /// Pods with allocated resources and pods that the kubelet refused, with their requests, from the newest list.
     gpu_pods: Vec<GpuPod>,
 }
 
@@ -94,7 +94,6 @@ impl ExistingPods {
         booked.chain(running.filter_map(|process| process.pod_uid.as_deref())).all(|uid| self.names.contains_key(uid))
     }
 
-    /// Their UIDs.
     pub fn uids(&self) -> Vec<String> {
         self.names.keys().cloned().collect()
     }
@@ -211,7 +210,7 @@ mod tests {
         assert!(!existing_pods.expect("a second list").names().contains_key("gone"));
         let (_cluster, forbidden) = cluster(fixture.denying(Denial::of("list", "pods"))).await;
         let existing_pods = before.with_second_list(&forbidden, "gpu-1", &report("young").sections, time).await;
-        assert!(existing_pods.is_err(), "nothing is said of any pod");
+        assert!(existing_pods.is_err(), "no pod counts as deleted");
     }
 
     #[test]

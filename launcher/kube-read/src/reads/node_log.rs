@@ -52,9 +52,8 @@ struct Tail {
 enum Zone {
     /// The lines contain it.
     Named,
-    /// It was computed.
-    Told(TimeZone),
-    /// Not known.
+    /// Computed from the newest line and the modification time of the file.
+    Computed(TimeZone),
     Unknown,
 }
 
@@ -109,7 +108,7 @@ fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Time
     for (name, tail) in files {
         log.source(&format!("/var/log/{name}"));
         for mut record in records(tail) {
-            if let Zone::Told(zone) = &zone {
+            if let Zone::Computed(zone) = &zone {
                 record.localise(zone, now);
             }
             log.push_record(&record);
@@ -119,7 +118,7 @@ fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Time
     if let Some(since) = since {
         xid::drop_events_before(&mut log, since);
     }
-    for coverage in log.coverage.iter_mut().filter(|_| matches!(zone, Zone::Told(_))) {
+    for coverage in log.coverage.iter_mut().filter(|_| matches!(zone, Zone::Computed(_))) {
         coverage.note = "local times: the time zone was computed from the modification time of the file".to_owned();
     }
     log
@@ -147,7 +146,7 @@ fn zone<'a>(mut newest_first: impl Iterator<Item = &'a Tail>, now: Timestamp) ->
     let offset = if past_quarter * 2 > QUARTER.as_secs() { below + QUARTER } else { below };
     let fits = offset.abs() <= FARTHEST && (ahead - offset).abs() <= WRITTEN_WITHIN;
     let told = Offset::try_from(offset).ok().filter(|_| fits);
-    told.map_or(Zone::Unknown, |offset| Zone::Told(TimeZone::fixed(offset)))
+    told.map_or(Zone::Unknown, |offset| Zone::Computed(TimeZone::fixed(offset)))
 }
 
 /// The last `most` bytes of a file of `/var/log`; `None`: there is no such file.

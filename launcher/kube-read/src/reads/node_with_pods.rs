@@ -25,9 +25,8 @@ pub struct NodeWithPods {
     pub node: Node,
     /// Its pods, or why they could not be read.
     pub pods: Result<Vec<Pod>, Failure>,
-    /// Dynamic resource allocation.
     pub dra: Option<Dra>,
-    /// What could not be read.
+    /// The parts that could not be read.
     pub unknown: Vec<Unknown>,
 }
 
@@ -50,12 +49,12 @@ pub async fn read(connection: &Connection, name: &str) -> Result<NodeWithPods, F
 }
 
 impl NodeWithPods {
-    /// Use of each resource; what pods hold is absent when they could not be read, and `unknown` says so.
+    /// Use of each resource. Without the list of pods the allocated amounts are absent.
     pub fn uses(&self) -> Vec<ResourceUse> {
         node_gpus::uses(&self.node, self.held().as_ref(), self.dra.as_ref())
     }
 
-    /// What pods hold by requests and by claims.
+    /// The resources that pods hold by requests and by claims.
     pub fn held(&self) -> Option<ResourceCounts> {
         let mut held = gpu_requests::allocated(self.pods.as_ref().ok()?);
         let held_by_claims = self.dra.as_ref().map(Dra::held).unwrap_or_default();
@@ -74,12 +73,12 @@ impl NodeWithPods {
         rows
     }
 
-    /// The pods that hold what they asked for. If they could not be read, of no pod it can be said that it is gone.
+    /// The pods that hold resources. Without the list, no pod counts as deleted.
     pub fn existing_pods(&self) -> Result<ExistingPods, Failure> {
         self.pods.as_deref().map(ExistingPods::from_pods).map_err(Clone::clone)
     }
 
-    /// GPUs that one could touch.
+    /// Number of physical GPUs.
     pub fn physical_gpus(&self, uses: &[ResourceUse]) -> u64 {
         node_gpus::physical_gpus(&self.node, uses, self.dra.as_ref())
     }

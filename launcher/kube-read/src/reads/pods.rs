@@ -35,7 +35,7 @@ pub async fn on_node(connection: &Connection, node: &str, freshness: Freshness) 
         fields: Some(&fields),
     };
     lists::fold(connection, &query, freshness, Vec::new, |pods: &mut Vec<Pod>, sent: SentPod| {
-        let nvidia = nvidia_pod_facts::nvidia_pod(&(&sent).into()).map(Box::new);
+        let nvidia = nvidia_pod_facts::nvidia_pod(&sent).map(Box::new);
         pods.push(Pod { nvidia, ..Pod::from(sent) });
     })
     .await

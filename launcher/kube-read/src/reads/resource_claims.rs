@@ -82,7 +82,7 @@ async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<O
     }
 }
 
-/// Whether the API server does not know the API group. It answers that in plain text; so may a proxy, in other words.
+/// Whether the API server does not serve the API group. Its answer is plain text; the text of a proxy differs.
 fn is_unknown_group(status: &Status) -> bool {
     status.code == 404 && (!is_not_a_status(status) || status.message.trim() == "404 page not found")
 }

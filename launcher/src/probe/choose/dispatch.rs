@@ -14,7 +14,7 @@ use crate::settings::ProbeMethod;
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// What a launcher keeps from call to call.
+/// State that a launcher keeps from call to call.
 #[derive(Debug, Default)]
 pub(crate) struct ProberCache {
     /// Methods that do not work.

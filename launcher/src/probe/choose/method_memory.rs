@@ -13,7 +13,7 @@ const REFUSAL_TIME: Duration = Duration::from_secs(60);
 const LONG_TIME: Duration = Duration::from_secs(600);
 /// How long other probes wait for the first one of a cluster, which may be refused.
 const FIRST_TIME: Duration = Duration::from_secs(2);
-/// What does not work.
+/// A part of a method that does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Obstructed {
     /// Any pod, in the whole cluster: the namespace, a permission or a policy.
@@ -55,7 +55,7 @@ pub(crate) struct Reason {
 /// A node of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
-    /// Context, API server and user: what one user is refused is not refused to another.
+    /// Context, API server and user: another user may have other permissions.
     pub(crate) cluster: &'a str,
     pub(crate) node: &'a str,
 }
@@ -80,10 +80,9 @@ struct Known {
     /// When a cluster last admitted a pod.
     admitted: HashMap<String, Instant>,
     /// The lines that an answer of this process has had.
-    said: HashSet<String>,
+    shown: HashSet<String>,
 }
 
-/// What was learnt.
 #[derive(Debug, Default)]
 pub(crate) struct MethodMemory {
     known: Mutex<Known>,
@@ -118,7 +117,7 @@ impl MethodMemory {
         self.known().admitted.insert(place.cluster.to_owned(), now);
     }
 
-    /// Waits for the first probe of a cluster, since what refuses it refuses all. The caller holds the guard while it probes.
+    /// Waits for the first probe of a cluster, since all are refused for the same reason. The caller holds the guard while it probes.
     /// `None` if a pod was admitted before, or if the first one takes long.
     pub(crate) async fn wait_for_first(&self, place: Place<'_>) -> Option<OwnedMutexGuard<()>> {
         let is_admitted = || {
@@ -136,9 +135,9 @@ impl MethodMemory {
         (!is_admitted()).then_some(guard)
     }
 
-    /// Whether this line is said for the first time by this process.
+    /// Whether no answer of this process has had this line.
     pub(crate) fn is_new(&self, cluster: &str, line: &str) -> bool {
-        self.known().said.insert(format!("{cluster} {line}"))
+        self.known().shown.insert(format!("{cluster} {line}"))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_the_cluster_holds_for_each_node_and_expires() {
+    fn an_obstacle_of_the_cluster_holds_for_each_node_and_expires() {
         let (memory, now) = (MethodMemory::default(), Instant::now());
         let place = |cluster, node| Place { cluster, node };
         let table = [
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_makes_it_forget_and_another_user_is_not_concerned() {
+    fn a_success_clears_the_memory_of_this_user_only() {
         let (memory, now) = (MethodMemory::default(), Instant::now());
         let (reader, admin) = (Place { cluster: "s reader", node: "a" }, Place { cluster: "s admin", node: "a" });
         memory.remember(reader, Obstructed::Pods, reason("no"), now);
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_said_once_for_each_cluster() {
+    fn a_line_is_new_once_for_each_cluster() {
         let memory = MethodMemory::default();
         assert!(memory.is_new("s", "x") && !memory.is_new("s", "x"));
         assert!(memory.is_new("t", "x"));

@@ -64,7 +64,7 @@ impl PassedOver {
     }
 }
 
-/// What may follow a method that failed.
+/// The next step of the search after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Method,
@@ -155,7 +155,7 @@ impl Search<'_> {
                     Tried::Found(result) => return Ok(Some(*result)),
                     Tried::Ended => return Ok(None),
                     // Websockets are refused with the next image as well.
-                    Tried::Passed if self.is_without_exec().is_some() => break,
+                    Tried::Passed if self.exec_obstacle().is_some() => break,
                     Tried::Passed => {}
                 }
             }
@@ -171,14 +171,14 @@ impl Search<'_> {
         is_refused
     }
 
-    fn is_without_exec(&self) -> Option<Reason> {
+    fn exec_obstacle(&self) -> Option<Reason> {
         self.known(Obstructed::Exec).or_else(|| self.known(Obstructed::ExecOnNode))
     }
 
     /// The images into which node-probe is uploaded, one after the other; `None` for a method or an image that needs no choice.
     /// Empty: the method is not tried.
     async fn base_images(&mut self, method: ProbeMethod) -> Result<Vec<Option<String>>, Failure> {
-        let has_image = |search: &Self| search.context.settings.names_image() || search.context.present_image.is_some();
+        let has_image = self.context.settings.names_image() || self.context.present_image.is_some();
         let is_tried = match method {
             ProbeMethod::Inject if self.is_auto => return self.privileged_images().await,
             ProbeMethod::Inject => {
@@ -187,7 +187,7 @@ impl Search<'_> {
             }
             ProbeMethod::Pod if self.is_auto => self.finds_image().await?,
             // Use logs only when exec is unavailable.
-            ProbeMethod::Logs if self.is_auto => has_image(self) && self.is_without_exec().is_some(),
+            ProbeMethod::Logs if self.is_auto => has_image && self.exec_obstacle().is_some(),
             _ => true,
         };
         Ok(if is_tried { vec![None] } else { Vec::new() })
@@ -214,8 +214,8 @@ impl Search<'_> {
     async fn privileged_images(&mut self) -> Result<Vec<Option<String>>, Failure> {
         let method = ProbeMethod::Inject;
         let needs = [Obstructed::UploadPods, Obstructed::Upload];
-        let reason = self.is_without_exec().or_else(|| needs.iter().find_map(|what| self.known(*what)));
-        if let Some(reason) = reason.or_else(|| self.is_pinned()) {
+        let reason = self.exec_obstacle().or_else(|| needs.iter().find_map(|what| self.known(*what)));
+        if let Some(reason) = reason.or_else(|| self.pinned_image()) {
             self.pass_over(method, reason);
             return Ok(Vec::new());
         }
@@ -239,8 +239,8 @@ impl Search<'_> {
         }
     }
 
-    /// Why inject is not allowed: the user names what may run.
-    fn is_pinned(&self) -> Option<Reason> {
+    /// The reason why inject is not allowed: the user names the only image that may run.
+    fn pinned_image(&self) -> Option<Reason> {
         let Settings { base_image, .. } = &*self.context.settings;
         let is_pinned = self.context.settings.names_image() && self.context.settings.probe_image().contains('@');
         (is_pinned && base_image.is_none()).then(|| Reason {
@@ -260,7 +260,7 @@ impl Search<'_> {
         }
     }
 
-    /// What must work for a method to be tried. If no other method follows, it is tried in any case.
+    /// Obstacles that rule out a method. A method that no other one follows is tried in any case.
     fn needs(&self, method: ProbeMethod) -> &'static [Obstructed] {
         match method {
             ProbeMethod::Pod if self.is_auto => &[Obstructed::Image, Obstructed::Exec, Obstructed::ExecOnNode],
@@ -334,7 +334,7 @@ impl Search<'_> {
         running.await
     }
 
-    /// What is remembered of a failure, and what may follow; `None`: the call fails.
+    /// The obstacle to remember, and the next step; `None`: the call fails.
     fn after(&self, failure: &Failure, method: ProbeMethod) -> Option<(Option<Obstructed>, Next)> {
         if !self.is_auto {
             let is_exec = matches!(failure.cause, Cause::WebsocketsRefused | Cause::ExecUnanswered);
@@ -438,7 +438,7 @@ impl Search<'_> {
     }
 }
 
-/// What a success of this method proves to work.
+/// Obstacles that a success of this method disproves.
 fn disproved_by(method: ProbeMethod) -> &'static [Obstructed] {
     match method {
         ProbeMethod::Logs => &[Obstructed::Pods, Obstructed::Image, Obstructed::Logs],

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_was_deleted_is_no_fault_of_the_kubelet() {
+    fn a_deleted_pod_is_not_a_fault_of_the_kubelet() {
         let ended = |code: i32, is_deleted| {
             let end = serde_json::json!({"terminated": {"exitCode": code, "reason": "Error"}});
             state(ProbeMethod::Pod, "Failed", is_deleted, end).expect("it has ended")
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_told_from_a_missing_driver() {
+    fn a_missing_program_differs_from_a_missing_driver() {
         for message in [
             "exec: \"node-probe\": executable file not found in $PATH",
             "exec: \"/usr/bin/node-probe\": stat /usr/bin/node-probe: no such file or directory",

@@ -1,4 +1,4 @@
-//! Tells the caller that the node pulls the image: the status of a pod does not show it.
+//! Reports a pull of the image to the caller: the status of a pod does not show it.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ const SLOW_START: Duration = Duration::from_secs(2);
 /// Time for the request.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
-/// Tells the caller, once, if a slow start is a pull of the image: the status of the pod does not show it.
-pub(crate) async fn tell_pull(
+/// Reports, once, whether a slow start is a pull of the image.
+pub(crate) async fn report_pull(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
     waited: Duration,
-    asked: &mut bool,
+    has_checked: &mut bool,
 ) {
-    if *asked || waited < SLOW_START || probe_container.container != CONTAINER {
+    if *has_checked || waited < SLOW_START || probe_container.container != CONTAINER {
         return;
     }
-    *asked = true;
+    *has_checked = true;
     let looking = events::unfinished_pull(&context.connection, &probe_container.namespace, &probe_container.pod);
     if let Ok(Ok(Some(_))) = timeout(LOOK_TIME, looking).await {
         context.report(Phase::Pull);

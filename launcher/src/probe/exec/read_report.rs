@@ -29,7 +29,7 @@ pub(crate) struct ReceivedReport {
 }
 
 impl ReceivedReport {
-    /// The same, with one more remark.
+    /// Adds a remark.
     pub(crate) fn with_note(mut self, note: Option<String>) -> Self {
         self.note = match (self.note, note) {
             (Some(one), Some(other)) => Some(format!("{other}; {one}")),

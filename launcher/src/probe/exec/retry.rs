@@ -30,11 +30,10 @@ const UPGRADE_TIME: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause at first: most containers start within a second.
 const YOUNG_PAUSE: Duration = Duration::from_millis(30);
-/// Longest pause later.
 const MAX_PAUSE: Duration = Duration::from_millis(400);
 /// A pause is at most this fraction of the time waited so far.
 const PART_OF_WAIT: u32 = 16;
-/// How often the status of the pod is read at first. A pull of minutes is not asked about twice a second.
+/// How often the status of the pod is read at first. A pull may take minutes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often it is read later.
 const MAX_LOOK_PAUSE: Duration = Duration::from_secs(2);
@@ -67,7 +66,7 @@ pub(crate) async fn exec(
     let mut first_running: Option<Instant> = None;
     let mut last: Option<ExecError> = None;
     let mut refusals = 0;
-    let mut asked_for_pull = false;
+    let mut has_checked_pull = false;
     while Instant::now() < start_end {
         let attempt = Instant::now();
         sent.store(0, Ordering::Relaxed);
@@ -93,7 +92,7 @@ pub(crate) async fn exec(
         let look_every = (waiting.elapsed() / PART_OF_WAIT).clamp(LOOK_EVERY, MAX_LOOK_PAUSE);
         if looked.elapsed() >= look_every || pause >= LOOK_EVERY {
             looked = Instant::now();
-            pull_progress::tell_pull(context, probe_container, waiting.elapsed(), &mut asked_for_pull).await;
+            pull_progress::report_pull(context, probe_container, waiting.elapsed(), &mut has_checked_pull).await;
             if check_pod(context, probe_container).await? == PodState::Running {
                 let since = *first_running.get_or_insert(looked);
                 if let Some(error) =

@@ -42,11 +42,10 @@ const INPUT_FRAME_BYTES: usize = 32 << 10;
 /// The output of one command.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ExecOutput {
-    /// Standard output, all of it unless `ended` says otherwise.
+    /// Standard output, complete unless the connection was cut.
     pub(crate) stdout: Vec<u8>,
     /// The beginning of standard error.
     pub(crate) stderr: String,
-    /// How it ended.
     pub(crate) ended: ExecEnd,
     /// Whether the end of standard input could be signalled (version 5 of the protocol).
     pub(crate) half_close: bool,
@@ -105,7 +104,7 @@ pub(crate) struct Command<'a> {
     pub(crate) pod: &'a str,
     pub(crate) container: &'a str,
     pub(crate) argv: &'a [String],
-    /// Standard input. Version 4 cannot signal its end: the command must know the length.
+    /// Standard input. Version 4 cannot signal its end: the command must get the length as an argument.
     pub(crate) input: &'a [u8],
     /// Receives how many bytes of the input were sent.
     pub(crate) sent: &'a AtomicUsize,

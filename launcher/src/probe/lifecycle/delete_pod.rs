@@ -1,4 +1,4 @@
-//! Deletes a pod, and tells whether it is gone for certain.
+//! Deletes a pod, and checks that it is gone.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(crate) struct DeleteError {
     pub(crate) is_forbidden: bool,
 }
 
-/// What the API server says about a pod that is to be deleted.
+/// The outcome of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deletion {
     /// Its object existed and is deleted.

@@ -1,4 +1,4 @@
-//! Ends an ephemeral container. Kubernetes cannot remove one: node-probe in it is told to exit.
+//! Ends an ephemeral container. Kubernetes cannot remove one: `node-probe release` makes its main process exit.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -33,13 +33,11 @@ pub(crate) enum FinalState {
     Gone,
     /// The pod does not have it.
     NotAdded,
-    /// It has ended.
     Ended,
-    /// It cannot start.
     Stuck,
     /// It has not started, and may start at any time.
     Waits,
-    /// It runs, or its state is not known.
+    /// It runs, or its state could not be read.
     Unknown,
 }
 
@@ -96,7 +94,7 @@ impl AddedContainer {
         if self.release().await { FinalState::Ended } else { self.final_state(accepted).await }
     }
 
-    /// Tells the container to end; returns whether it certainly has.
+    /// Makes the container exit; returns whether it certainly has.
     async fn release(&self) -> bool {
         let ProbeContainer { namespace, pod, container, .. } = &self.probe_container;
         let argv = ProbeCommand::Release.argv();

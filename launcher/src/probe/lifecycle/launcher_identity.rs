@@ -18,7 +18,7 @@ use crate::user_dirs::{lock_dir, state_dir};
 
 /// Age at which the lock file of a dead session is deleted.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-/// The same for a lock file of another machine, or from before a reboot: whether its process runs is not known here.
+/// Age at which a lock file of another machine, or from before a reboot, is deleted: its process may still run.
 const FORGET_OTHERS_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Longest list of open probes that is read.
 const MAX_LIST_BYTES: u64 = 1 << 20;
@@ -30,7 +30,6 @@ const ID_LENGTH: usize = 20;
 pub struct LauncherIdentity {
     /// Identity of the lock directory on this machine, until its next boot.
     pub id: String,
-    /// This process.
     pub session: String,
     directory: Option<PathBuf>,
     /// Holds the lock, and the probes of this process that have no audit line yet: one JSON list.
@@ -46,7 +45,6 @@ pub(crate) struct EndedSession {
 }
 
 impl EndedSession {
-    /// Replaces the list.
     pub(crate) fn write(&self, left: &[OpenProbe]) -> io::Result<()> {
         write_list(&self.file, left)?;
         self.file.sync_data()
@@ -81,8 +79,8 @@ impl LauncherIdentity {
         Self { id, session, directory: None, lock: None, unaudited: Mutex::default() }
     }
 
-    /// Changes the list of probes without an audit line in the file of this session. Blocks. What is written outlives this
-    /// process at once; with an ephemeral container in it, also a power failure, since no label tells of that one.
+    /// Changes the list of probes without an audit line in the file of this session. Blocks. A list that was written survives the
+    /// end of this process. A list with an ephemeral container survives a power failure too: no label records it.
     pub(crate) fn write_unaudited(&self, change: impl FnOnce(&mut Vec<OpenProbe>)) -> io::Result<()> {
         let mut unaudited = self.unaudited.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut unaudited);
@@ -100,7 +98,7 @@ impl LauncherIdentity {
         others.filter_map(|file| ended_session(&file.path())).collect()
     }
 
-    /// Whether the process that made a pod of `owner` and `session` is known to have ended.
+    /// Whether the process that made a pod of `owner` and `session` has certainly ended.
     pub fn is_dead(&self, owner: &str, session: &str) -> bool {
         if owner != self.id || session == self.session || !is_plain(session) {
             return false;
@@ -249,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_of_other_directories_are_never_judged() {
+    fn sessions_of_other_directories_are_never_dead() {
         let here = tempfile::tempdir().expect("a directory");
         let there = tempfile::tempdir().expect("a directory");
         let (mine, other) = (claim(here.path(), "a"), claim(there.path(), "a"));
@@ -269,7 +267,7 @@ mod tests {
             assert_ne!(here.id, there.id);
             assert!(!there.is_dead(&here.id, &here.session) && !here.is_dead(&there.id, &there.session));
         }
-        assert!(lock_file(home.path(), &here.id, &here.session).exists(), "nobody else removed it");
+        assert!(lock_file(home.path(), &here.id, &here.session).exists(), "no other launcher removed it");
     }
 
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! What all probes of this process share.
+//! State that all probes of this process share.
 
 use std::sync::Arc;
 
@@ -9,7 +9,6 @@ use crate::audit::AuditLog;
 use crate::probe::lifecycle::launcher_identity::LauncherIdentity;
 use crate::probe::lifecycle::open_probes::{OpenProbe, OpenProbes};
 
-/// What all probes of this process share.
 #[derive(Clone)]
 pub(crate) struct LauncherSession {
     pub(crate) identity: Arc<LauncherIdentity>,

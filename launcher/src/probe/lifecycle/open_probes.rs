@@ -1,4 +1,4 @@
-//! What this process has, or may have, on clusters now: probe pods and ephemeral containers.
+//! Probe pods and ephemeral containers that this process has, or may have, on clusters now.
 //!
 //! An entry is added before the request that creates the object, and stays until the object is deleted or has ended. A sweep
 //! spares these pods; the end of the program names what is left.
@@ -22,7 +22,7 @@ pub(crate) struct OpenProbe {
     pub(crate) pod: String,
     /// The ephemeral container; `None` for a probe pod.
     pub(crate) container: Option<String>,
-    /// How long it runs if nobody ends it.
+    /// Longest time that it runs.
     pub(crate) lifetime_seconds: u64,
     /// Whether it changes its node.
     pub(crate) is_action: bool,
@@ -81,7 +81,6 @@ impl OpenProbes {
         self.lock().iter().map(OpenProbe::description).collect()
     }
 
-    /// All of them.
     pub(crate) fn all(&self) -> Vec<OpenProbe> {
         self.lock().iter().cloned().collect()
     }

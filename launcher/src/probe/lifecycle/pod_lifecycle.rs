@@ -68,7 +68,7 @@ impl PodLifecycle {
         let params = PostParams::default();
         let end = Instant::now() + CREATE_TIME;
         loop {
-            // Until the answer is known, also if this task panics.
+            // Until the answer arrives, also if this task panics.
             let before = std::mem::replace(&mut self.outcome, CreateOutcome::Unanswered);
             let created = timeout_at(end, pods.create(&params, &self.pod.object)).await;
             self.outcome = before;
@@ -135,7 +135,7 @@ impl PodLifecycle {
         }
     }
 
-    /// Checks for the pod of an attempt whose answer was lost. Its labels tell it from a pod of somebody else.
+    /// Checks for the pod of an attempt whose answer was lost. Its labels distinguish it from a pod of another launcher.
     async fn is_found(&mut self, context: &ProbeContext) -> bool {
         let pods = context.pods(&self.pod.namespace);
         match timeout(LOOK_TIME, pods.get_metadata_opt(&self.pod.name)).await {
@@ -148,7 +148,6 @@ impl PodLifecycle {
         }
     }
 
-    /// Deletes the pod.
     pub(crate) async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
         let ProbePod { name, namespace, .. } = &self.pod;
         let outcome = std::mem::replace(&mut self.outcome, CreateOutcome::NotCreated);

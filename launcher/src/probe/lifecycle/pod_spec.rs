@@ -21,11 +21,11 @@ use kube_read::Failure;
 pub const CONTAINER: &str = "probe";
 /// Value of the `app.kubernetes.io/managed-by` label: what the sweep looks for.
 pub const MANAGED_BY: &str = "gpu-syringe";
-/// Label: which directory of locks the launcher uses.
+/// Label with the identity of the lock directory of the launcher.
 pub(crate) const OWNER_LABEL: &str = "gpu-syringe.dev/owner";
-/// Label: which launcher process made the pod.
+/// Label with the launcher process that created the pod.
 pub(crate) const SESSION_LABEL: &str = "gpu-syringe.dev/session";
-/// Label: which tool the pod was made for.
+/// Label with the tool of the call.
 pub(crate) const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
 /// Memory limit of the probe: ten times its measured use.
 const MEMORY_LIMIT: &str = "128Mi";
@@ -39,9 +39,7 @@ const DEADLINE_SLACK_SECONDS: u64 = 10;
 pub struct ProbePod {
     /// Its name. Unique, so that the pod can be deleted by name when the answer to its creation was lost.
     pub name: String,
-    /// Its namespace.
     pub namespace: String,
-    /// The whole object.
     pub object: Pod,
 }
 
@@ -88,7 +86,7 @@ impl ProbePod {
         Ok(Self { name, namespace: settings.probe_namespace.clone(), object })
     }
 
-    /// The same pod with `argv` as its main process.
+    /// Makes `argv` the main process.
     #[must_use]
     pub(crate) fn running(mut self, argv: Vec<String>) -> Self {
         if let Some(container) = self.container() {
@@ -97,7 +95,7 @@ impl ProbePod {
         self
     }
 
-    /// The same pod with an image that is on the node, for --via inject.
+    /// Uses an image that is on the node, for --via inject.
     #[must_use]
     pub(crate) fn with_image(mut self, image: &str, hold: Vec<String>) -> Self {
         if let Some(container) = self.container() {
@@ -115,12 +113,12 @@ impl ProbePod {
         self
     }
 
-    /// The same pod with an image of the probe that is on the node.
+    /// Uses an image of the probe that is on the node.
     #[must_use]
     pub(crate) fn with_present_image(mut self, image: &str) -> Self {
         if let Some(container) = self.container() {
             container.image = Some(image.to_owned());
-            // Nobody named this image to be pulled.
+            // No setting names this image, so that it must not be pulled.
             container.image_pull_policy = Some("Never".into());
         }
         self
@@ -130,7 +128,7 @@ impl ProbePod {
         self.object.spec.as_mut()?.containers.first_mut()
     }
 
-    /// The same pod with more annotations.
+    /// Adds annotations.
     pub(crate) fn with_annotations(mut self, annotations: BTreeMap<String, String>) -> Self {
         self.object.metadata.annotations.get_or_insert_default().extend(annotations);
         self
@@ -168,7 +166,7 @@ fn container(settings: &Settings) -> Container {
 
 fn security(settings: &Settings) -> SecurityContext {
     if settings.runtime_class.is_some() {
-        // What Pod Security "restricted" demands.
+        // The requirements of Pod Security "restricted".
         return SecurityContext {
             allow_privilege_escalation: Some(false),
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),

@@ -27,12 +27,12 @@ use kube_read::objects::name_validation::is_subdomain;
 
 /// Time for the list.
 const LIST_TIME: Duration = Duration::from_secs(8);
-/// The same once the program is ending.
+/// Time for the list once the program is ending.
 const LIST_TIME_AT_END: Duration = Duration::from_secs(1);
 /// How long after its deadline a running pod is deleted. Generous, since it may belong to a call of another user.
 const SLACK_SECONDS: i64 = 600;
 
-/// What a sweep did.
+/// The outcome of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SweepResult {
     /// Pods that were deleted.
@@ -203,7 +203,7 @@ pub(crate) async fn sweep(
     Ok(swept)
 }
 
-/// Why nobody waits for this pod; `None` if somebody may. `now` is the time of the API server, as the pod's creation time is.
+/// The reason why no call waits for this pod; `None` if one may. `now` is the time of the API server, as the pod's creation time is.
 fn reason_to_delete(pod: &Pod, own: &LauncherIdentity, now: Option<Timestamp>) -> Option<&'static str> {
     let (made_by, session) = (label(pod, OWNER_LABEL), label(pod, SESSION_LABEL));
     if made_by == own.id && session == own.session {

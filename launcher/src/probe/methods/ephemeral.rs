@@ -183,7 +183,7 @@ impl Ephemeral {
         Self::failed(context, why, next)
     }
 
-    /// What the clean-up needs of the container, if it may exist.
+    /// The container to clean up, if it may exist.
     fn added_container(&self, context: &ProbeContext) -> Option<AddedContainer> {
         Some(AddedContainer {
             client: context.connection.client.clone(),
@@ -275,7 +275,7 @@ impl ProbeSteps for Ephemeral {
     }
 }
 
-/// What stays, and what becomes of it.
+/// Text about the parts that stay.
 fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
     let OpenProbe { namespace, pod, container, lifetime_seconds: seconds, .. } = open;
     let container = container.as_deref().unwrap_or_default();

@@ -42,7 +42,7 @@ const NOT_THE_PROBES: i32 = 125;
 /// A pod that prints the document to its log.
 pub(in crate::probe) struct Logs(PodLifecycle);
 
-/// What is known of the container while its document is awaited.
+/// State of the container while its document is awaited.
 #[derive(Default)]
 struct Progress {
     /// When the container was first seen running or ended.
@@ -65,7 +65,6 @@ impl Logs {
         context.pod().map(|pod| Self(PodLifecycle::new(pod.running(argv))))
     }
 
-    /// Reads the pod.
     async fn look(
         context: &ProbeContext,
         probe_container: &ProbeContainer,

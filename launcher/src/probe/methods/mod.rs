@@ -1,4 +1,4 @@
-//! The probe methods. `deploy/METHODS.md` says where each works, and what it needs and leaves.
+//! The probe methods. `deploy/METHODS.md` lists where each works, what it needs, and what it leaves.
 
 pub(super) mod ephemeral;
 pub(super) mod inject;

@@ -11,10 +11,10 @@ pub(in crate::probe) trait ProbeSteps: Send + Sync {
     /// Which method it is.
     fn method(&self) -> ProbeMethod;
 
-    /// Creates on the cluster what the method needs. Never cancelled, so that what was created is always known.
+    /// Creates the objects that the method needs. Never cancelled, so that every created object is recorded.
     fn create(&mut self, context: &ProbeContext) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Gets the document. Cancelled when the caller no longer wants it.
+    /// Gets the document. Cancelled together with the call.
     fn read(
         &self,
         context: &ProbeContext,

@@ -2,7 +2,6 @@
 
 /// The namespace of a set-up without `--probe-namespace`.
 const DEFAULT_NAMESPACE: &str = "gpu-syringe";
-/// The last step.
 pub(crate) const CHECK: &str = "Then check it: gpu-syringe doctor.";
 
 /// The image does not contain node-probe.

@@ -6,6 +6,7 @@
 
 mod dra;
 #[cfg(any(test, fuzzing))]
+#[path = "../../../../fuzz/checks/kubelet.rs"]
 pub(crate) mod fuzzing;
 mod grpc;
 pub(in crate::host) mod nvidia_stack;

@@ -3,6 +3,7 @@
 
 use nvml_wrapper::Device;
 use syringe_core::facts::processes::GpuUse;
+use syringe_core::section_name::SectionName;
 
 use super::cache::Function;
 use super::device_reader::DeviceReader;
@@ -19,7 +20,7 @@ const LISTS: [(ProcessList, &str, &str); 3] = [
     (ProcessList::Mps, "mps", "nvmlDeviceGetMPSComputeRunningProcesses_v3"),
 ];
 /// Name of the field of a missing list.
-const WHAT: &str = "processes";
+const WHAT: &str = SectionName::Processes.as_str();
 /// `NVML_VALUE_NOT_AVAILABLE` in a number of bytes.
 const NO_BYTES: u64 = u64::MAX;
 /// Maximum number of uses of one GPU. A full list has a problem.

@@ -41,7 +41,7 @@ pub(crate) type Version = (u32, u32);
 /// Text that the toolkit writes before the condition that is not met.
 const MARK: &str = "unsatisfied condition:";
 
-/// The CUDA version that a message of the toolkit says is required: `unsatisfied condition: cuda>=12.8, please update …`.
+/// The CUDA version that is required according to a message of the toolkit: `unsatisfied condition: cuda>=12.8, please update …`.
 pub(crate) fn required(message: &str) -> Option<Version> {
     let lower = message.to_ascii_lowercase();
     let (_, condition) = lower.split_once(MARK)?;

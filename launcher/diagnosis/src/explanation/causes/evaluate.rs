@@ -73,7 +73,7 @@ pub(crate) fn first_cause(
     explanation
 }
 
-/// Whether Kubernetes did not say what rules over the node need.
+/// Returns whether facts of Kubernetes that the rules need were not read.
 fn lacks_kubernetes_input(diagnosis: &Diagnosis) -> bool {
     let inputs = KubernetesInput::ALL.map(KubernetesInput::section);
     diagnosis.unknown.iter().any(|unknown| inputs.contains(&unknown.section.as_str()))
@@ -101,7 +101,7 @@ fn gpu_line(case: &Case<'_>) -> String {
     .to_owned()
 }
 
-/// What was ruled out, and what could not be ruled out because it was not read.
+/// Returns what was ruled out, and what could not be ruled out because it was not read.
 fn ruled_out(case: &Case<'_>, explanation: &Explanation, unread_reason: Option<&str>) -> Vec<String> {
     let mut lines = Vec::new();
     if case.unread {

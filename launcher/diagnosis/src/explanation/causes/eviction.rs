@@ -71,6 +71,9 @@ pub(crate) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
     (asked && (ended || case.pod.deleted.is_some())).then(|| {
         case.explain(Cause::Cluster, Certainty::Likely, "Kubernetes terminated it on request")
             .with_evidence([event_quote(event)])
-            .with_action(ActionCode::RestartPod, "This is not a GPU problem. Check who deleted or preempted the pod.")
+            .with_action(
+                ActionCode::RestartPod,
+                "This is not a GPU problem. Find out what deleted or preempted the pod.",
+            )
     })
 }

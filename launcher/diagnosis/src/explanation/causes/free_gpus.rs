@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use syringe_core::gpu_names::GpuNames;
 use syringe_core::facts::kubelet::Allocation;
+use syringe_core::gpu_names::GpuNames;
 use syringe_core::report::{Report, Section};
 
 /// Number of GPUs of each NUMA node that are allocated to no container. `None` if that is not known: the kubelet's allocations

@@ -3,7 +3,7 @@
 //! An event is a cause only if it precedes the end and matches it: the same device, the same process if the error affects one
 //! process only, and a time while the failed container ran. Other events are shown, but are not the cause.
 
-use crate::explanation::causes::{Case, end_quote, quotes};
+use crate::explanation::causes::{Case, end_quote, finding_quote, quotes};
 use crate::explanation::pod_on_node::affects_one_process;
 use crate::explanation::timeline::line;
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -19,7 +19,7 @@ pub(crate) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase == "Succeeded" {
         return None;
     }
-    let xids = grave(case.own_xids(&OF_GPU));
+    let xids = severe(case.own_xids(&OF_GPU));
     let findings = case.findings(&OF_GPU);
     let (certainty, what) = if xids.is_empty() {
         by_state(case, &findings)?
@@ -29,7 +29,7 @@ pub(crate) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
     };
     let title = findings.first().map(|finding| finding.title.clone());
     let title = title.or_else(|| xids.first().map(|event| line(event))).unwrap_or_default();
-    let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
+    let quoted = findings.iter().map(|finding| finding_quote(finding));
     let unmet =
         (!case.failed_container_had_gpus()).then(|| "the container that terminated does not use the GPUs".to_owned());
     let ended = end_quote(case).filter(|_| case.failed().is_some());
@@ -48,10 +48,10 @@ pub(crate) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
 }
 
 /// Events that stop the GPU, or the programs on it.
-fn grave(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
-    let is_grave =
+fn severe(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
+    let is_severe =
         |event: &&KernelEvent| event_meaning::of(event).is_none_or(|judged| judged.severity >= Severity::Critical);
-    events.into_iter().filter(is_grave).collect()
+    events.into_iter().filter(is_severe).collect()
 }
 
 /// `Certain` if an error affects all processes on the GPU, or names a process of the pod. An error that affects one process,
@@ -96,7 +96,7 @@ fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'stat
 }
 
 pub(crate) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
-    let xids = grave(case.own_xids(&[Class::Driver]));
+    let xids = severe(case.own_xids(&[Class::Driver]));
     if xids.is_empty() || case.pod.phase == "Succeeded" {
         return None;
     }
@@ -127,7 +127,7 @@ pub(crate) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
     let cause = if finding.class == Class::Hardware { Cause::Gpu } else { Cause::Node };
     let mut explanation = case
         .explain(cause, Certainty::Certain, format!("it cannot use its GPUs: {title}"))
-        .with_evidence([format!("finding {}: {title}", finding.id)])
+        .with_evidence([finding_quote(finding)])
         .with_evidence(finding.evidence.iter().cloned())
         .with_evidence(end_quote(case));
     explanation.action = case.action_for(finding);
@@ -203,7 +203,7 @@ pub(crate) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     }
     let first = findings.first()?;
     let certainty = if suffers { Certainty::Likely } else { Certainty::Possible };
-    let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
+    let quoted = findings.iter().map(|finding| finding_quote(finding));
     let mut explanation = case
         .explain(Cause::Node, certainty, format!("its node {} has a problem: {}", case.node, first.title))
         .with_evidence(quoted)
@@ -216,9 +216,8 @@ pub(crate) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
 /// Warnings about NVIDIA's software, for a pod of it: those that name the pod, all of them if the pod fails, and for the
 /// device plugin those about advertised GPUs.
 fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &'c Finding> {
-    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
     let name = case.pod.name.as_str();
-    findings.iter().filter(move |finding| {
+    case.all_findings().filter(move |finding| {
         let names_it = finding.evidence.iter().any(|line| line.contains(name));
         let offers = case.pod.is_device_plugin && finding.id.starts_with("gpus-not-");
         finding.severity == Severity::Warning && is_about_starts(finding) && (suffers || names_it || offers)
@@ -227,15 +226,14 @@ fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &
 
 /// Explains a program that exited on a shared GPU whose memory is used up.
 pub(crate) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
-    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
     let own = |finding: &&Finding| finding.addresses.iter().any(|address| case.on_node.addresses.contains(address));
-    let finding = findings.iter().filter(|finding| finding.id == "shared-gpu-memory-full").find(own)?;
+    let finding = case.all_findings().filter(|finding| finding.id == "shared-gpu-memory-full").find(own)?;
     // Exit codes from 128 are signals; a failed GPU memory allocation is an error of the program.
     let end = case.failed().filter(|end| (1..126).contains(&end.exit_code) && case.failed_container_had_gpus())?;
     let what = format!("container {} exited, and the memory of the GPU that it shares is used up", end.container);
     let mut explanation = case
         .explain(Cause::Node, Certainty::Possible, what)
-        .with_evidence([format!("finding {}: {}", finding.id, finding.title)])
+        .with_evidence([finding_quote(finding)])
         .with_evidence(finding.evidence.iter().take(3).cloned())
         .with_evidence(end_quote(case));
     explanation.action = case.action_for(finding);

@@ -48,7 +48,7 @@ fn failed_probe(message: &str) -> Option<&'static str> {
         .find(|probe| message.contains(&format!("{probe} probe")) && message.contains("fail"))
 }
 
-/// Whether an event is about this container, according to its field or its message.
+/// Returns whether an event is about this container, according to its field or its message.
 fn is_about(event: &PodEvent, container: &str) -> bool {
     match event.container() {
         Some(name) => name == container,
@@ -61,8 +61,9 @@ pub(crate) fn no_gpu_allocated(case: &Case<'_>) -> Option<Explanation> {
     let (pod, on_node) = (case.pod, case.on_node);
     let now = case.report?.taken_at?;
     let settled = |since: Option<jiff::Timestamp>| since.is_some_and(|since| now.duration_since(since) >= SETTLED);
-    let (name, _) =
-        pod.running().find(|(name, since)| pod.gpu_containers.iter().any(|asks| asks == name) && settled(*since))?;
+    let (name, _) = pod
+        .running()
+        .find(|(name, since)| pod.gpu_containers.iter().any(|container| container == name) && settled(*since))?;
     let none = on_node.allocations_read && on_node.allocations.is_empty() && on_node.processes.is_empty();
     (none && pod.phase == "Running").then(|| {
         let what = format!("its container {name} requests GPUs, and the kubelet has allocated none to it");

@@ -75,7 +75,7 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
             text: "Request one replica: the device plugin is configured to refuse more (failRequestsGreaterThanOne)."
                 .to_owned(),
         };
-        let what = "it requests several replicas of a shared GPU, which give no more than one".to_owned();
+        let what = "it requests more than one replica of a shared GPU; extra replicas add no capacity".to_owned();
         return Refusal { cause: Cause::Application, what, evidence: Vec::new(), action };
     }
     if let Some(lost) = finding(case, &LOST) {
@@ -184,7 +184,7 @@ fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
     )
 }
 
-/// When the kubelet refused the pod: by its event, else when it first saw the pod.
+/// Returns when the kubelet refused the pod: the time of its event, else when it first saw the pod.
 fn refused_at(case: &Case<'_>) -> Option<Timestamp> {
     let event = case.events(&["UnexpectedAdmissionError"]).find_map(|event| event.time);
     event.or(case.pod.scheduled)
@@ -229,8 +229,7 @@ fn topology(case: &Case<'_>) -> Refusal {
 
 /// The most severe finding whose id starts with one of these prefixes.
 fn finding<'c>(case: &'c Case<'_>, starts: &[&str]) -> Option<&'c Finding> {
-    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
-    findings.iter().find(|finding| starts.iter().any(|start| finding.id.starts_with(start)))
+    case.all_findings().find(|finding| starts.iter().any(|start| finding.id.starts_with(start)))
 }
 
 /// Adds a finding that gives the reason of a refusal. Its action replaces that of the refusal.

@@ -8,14 +8,13 @@ pub(crate) mod evaluate;
 mod eviction;
 mod free_gpus;
 mod gpu;
-mod image_pull;
 mod kubelet;
 mod kubelet_admission;
+mod messages;
 mod not_created;
 mod process;
 mod scheduling;
 mod start;
-mod start_phrase;
 mod start_phrases;
 mod unresolved_cdi;
 
@@ -55,9 +54,9 @@ struct Case<'a> {
     name: String,
     /// Name of its node, for texts.
     node: &'a str,
-    /// Whether the node was not read by a probe.
+    /// True if no probe read the node.
     unread: bool,
-    /// Whether the node was read and has no GPU.
+    /// True if the node was read and has no GPU.
     node_has_none: bool,
 }
 
@@ -85,7 +84,7 @@ impl Case<'_> {
         self.pod.events.iter().rev().filter(of_it)
     }
 
-    /// When its node booted.
+    /// Returns when its node booted.
     fn booted(&self) -> Option<Timestamp> {
         let report = self.report?;
         let uptime = Section::data_of(&report.sections.host)?.uptime_seconds?;
@@ -97,7 +96,7 @@ impl Case<'_> {
         self.on_node.processes.iter().filter(move |process| process.state.as_deref() == Some(state))
     }
 
-    /// Whether the failed container had one of its GPUs. If the kubelet names no container, any of them may have had it.
+    /// Returns whether the failed container had one of its GPUs. If the kubelet names no container, any of them may have had it.
     fn failed_container_had_gpus(&self) -> bool {
         let holders = &self.on_node.holders;
         self.failed().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
@@ -114,7 +113,7 @@ impl Case<'_> {
         self.diagnosis.map_or_else(|| finding.action.clone(), |diagnosis| diagnosis.action_for(finding, &gpus))
     }
 
-    /// What the diagnosis reports about a process that waits in the kernel.
+    /// Returns whether a process that waits in the kernel is stuck.
     fn stuck(&self, process: &GpuProcess) -> Option<Stuck> {
         diagnosis::stuck(self.report?, process.pid)
     }
@@ -128,15 +127,19 @@ impl Case<'_> {
             .collect()
     }
 
-    /// Whether events on its GPUs may be about pods that share them: none names one of its processes.
+    /// Returns whether events on its GPUs may be about pods that share them: none names one of its processes.
     fn may_be_of_others(&self, events: &[&KernelEvent]) -> bool {
         self.on_node.shares && !events.iter().any(|event| self.on_node.names_own_process(event))
     }
 
+    /// All findings about the node.
+    fn all_findings(&self) -> std::slice::Iter<'_, Finding> {
+        self.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default().iter()
+    }
+
     /// Critical and fatal findings about the node.
     fn severe_findings(&self) -> impl Iterator<Item = &Finding> {
-        let findings = self.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
-        findings.iter().filter(|finding| finding.severity >= Severity::Critical)
+        self.all_findings().filter(|finding| finding.severity >= Severity::Critical)
     }
 
     /// Findings about the pod's GPUs.
@@ -222,6 +225,10 @@ fn quotes(events: &[&KernelEvent]) -> Vec<String> {
     events.iter().map(quote).collect()
 }
 
+fn finding_quote(finding: &Finding) -> String {
+    format!("finding {}: {}", finding.id, finding.title)
+}
+
 fn end_quote(case: &Case<'_>) -> Option<String> {
     let Termination { container, exit_code, reason, message, finished, .. } = case.failed()?;
     let message = if message.is_empty() { String::new() } else { format!(": {message}") };
@@ -229,7 +236,6 @@ fn end_quote(case: &Case<'_>) -> Option<String> {
     Some(format!("container {container} ended{at}: {reason}, exit code {exit_code}{message}"))
 }
 
-/// An event as evidence.
 fn event_quote(event: &PodEvent) -> String {
     let PodEvent { time, reason, message, count, .. } = event;
     let at = time.map(|time| format!(" {time:.0}")).unwrap_or_default();
@@ -237,7 +243,7 @@ fn event_quote(event: &PodEvent) -> String {
     format!("event{at} {reason}{times}: {message}")
 }
 
-/// Whether PCI or NVML was read, and lists no GPU.
+/// Returns whether PCI or NVML was read, and lists no GPU.
 fn has_no_gpu(report: &Report) -> bool {
     let on_pci = Section::data_of(&report.sections.host).map(|host| host.pci_gpus.len());
     let in_nvml = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.len());

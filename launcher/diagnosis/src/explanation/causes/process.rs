@@ -1,6 +1,6 @@
 //! Causes in the processes of the pod: memory, state in the kernel, exit codes.
 
-use crate::explanation::causes::{ALL_CLASSES, Case, end_quote, quotes};
+use crate::explanation::causes::{ALL_CLASSES, Case, end_quote, finding_quote, quotes};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::Action;
 use crate::input::processes::Stuck;
@@ -48,7 +48,7 @@ pub(crate) fn stuck(case: &Case<'_>) -> Option<Explanation> {
     if stuck.is_empty() || case.pod.phase != "Running" {
         return None;
     }
-    let speaks = |event: &&KernelEvent| {
+    let is_reason = |event: &&KernelEvent| {
         let gone = match event.kind {
             KernelEventKind::Xid => matches!(event.code, Some(79 | 119 | 120)),
             kind => kind == KernelEventKind::OffBus,
@@ -57,11 +57,11 @@ pub(crate) fn stuck(case: &Case<'_>) -> Option<Explanation> {
             && event.pid.is_some_and(|task| stuck.iter().any(|process| process.has_task(task)));
         hung || gone
     };
-    let witnesses: Vec<_> = case.on_node.own_events.iter().filter(speaks).collect();
+    let events: Vec<_> = case.on_node.own_events.iter().filter(is_reason).collect();
     Some(
         case.explain(Cause::Node, Certainty::Likely, "its process hangs inside the driver (state D)")
             .with_evidence(stuck.iter().map(|process| in_words(process)))
-            .with_evidence(quotes(&witnesses))
+            .with_evidence(quotes(&events))
             .with_plan_or(
                 said_of(case, &stuck),
                 ActionCode::DrainAndReboot,
@@ -75,7 +75,7 @@ fn waiting<'c>(case: &'c Case<'_>) -> impl Iterator<Item = &'c GpuProcess> {
     case.on_node.processes.iter().filter(|process| process.is_uninterruptible())
 }
 
-/// A process that may be stuck. A single reading cannot tell, because a driver call can show state D for a moment.
+/// A process that may be stuck. One reading does not show it, because a driver call can be in state D for a moment.
 pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
     let waiting: Vec<_> = waiting(case).collect();
     (!waiting.is_empty() && case.pod.phase == "Running").then(|| {
@@ -96,9 +96,8 @@ pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
 /// Returns the action of the diagnosis: for the GPU, because a process that hangs on a lost GPU is its consequence,
 /// otherwise for the process.
 fn said_of(case: &Case<'_>, processes: &[&GpuProcess]) -> Option<Action> {
-    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
     let of_process =
-        findings.iter().find(|finding| processes.iter().any(|process| finding.scope.pid == Some(process.pid)));
+        case.all_findings().find(|finding| processes.iter().any(|process| finding.scope.pid == Some(process.pid)));
     case.plan().or_else(|| of_process.map(|finding| case.action_for(finding)))
 }
 
@@ -138,7 +137,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let certainty = if covered && !sent { Certainty::Likely } else { Certainty::Possible };
     let cause = match (sent, case.pod.is_gpu_stack) {
         (true, _) => Cause::Unknown,
-        // What sets a node up is no application: its end is the node's trouble.
+        // NVIDIA's software is no application: its failure is a fault of the node.
         (false, true) => Cause::Node,
         (false, false) => Cause::Application,
     };
@@ -175,7 +174,7 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         ),
         _ => return None,
     };
-    let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
+    let quoted = findings.iter().map(|finding| finding_quote(finding));
     let plan = if case.pod.phase == "Running" { case.plan() } else { None };
     Some(case.explain(Cause::None, certainty, what).with_evidence(quoted.filter(|_| plan.is_some())).with_plan_or(
         plan,

@@ -1,14 +1,15 @@
-//! Why a container could not be started, from its waiting state, its termination message, or events.
+//! Containers that could not be started: the reason in the waiting state, the termination message, or events.
 //!
 //! Only messages of the kubelet and the container runtime are used, never the output of a program. The newest message is used,
 //! and none about a container that has started since. A finding about the same part of the node gives the reason and the action.
 
 use jiff::Timestamp;
 
-use crate::explanation::causes::start_phrase::Phrase;
+use crate::explanation::causes::messages::{self, Part};
 use crate::explanation::causes::start_phrases;
 use crate::explanation::causes::start_phrases::NEEDS_NEWER_CUDA;
-use crate::explanation::causes::{Case, cuda_versions, event_quote, image_pull, unresolved_cdi};
+use crate::explanation::causes::start_phrases::Phrase;
+use crate::explanation::causes::{Case, cuda_versions, event_quote, finding_quote, unresolved_cdi};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use syringe_core::classification::{ActionCode, Class, Severity};
@@ -71,10 +72,10 @@ struct Attempt<'a> {
     container: &'a str,
     reason: &'a str,
     /// Messages, newest first.
-    said: Vec<String>,
+    messages: Vec<String>,
     /// The newest event about it, unless the container has started since.
     event: Option<&'a PodEvent>,
-    /// Whether the container failed to start, so that nothing of it ran.
+    /// True if the container failed to start, so that its program never ran.
     never_ran: bool,
 }
 
@@ -84,7 +85,11 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     let known = REASONS.iter().find(|(reason, ..)| *reason == attempt.reason);
     if let Some((_, cause, what, action)) = known {
         let what = what.replace("{container}", attempt.container);
-        let pull = attempt.said.iter().find_map(|said| image_pull::known(said)).filter(|_| *action == IMAGE);
+        let pull = attempt
+            .messages
+            .iter()
+            .find_map(|message| messages::known(Part::Image, message))
+            .filter(|_| *action == IMAGE);
         if let Some(pull) = pull {
             let action = match (case.pod.is_gpu_stack, pull.cause) {
                 // The operator makes the tag of the driver version, the distribution and the kernel.
@@ -93,30 +98,30 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
             };
             return Some(
                 case.explain(pull.cause, Certainty::Certain, format!("{what}: {}", pull.what))
-                    .with_evidence(attempt.said)
+                    .with_evidence(attempt.messages)
                     .with_action(ActionCode::None, action.replace("{node}", case.node)),
             );
         }
         return Some(
             case.explain(*cause, Certainty::Certain, what)
-                .with_evidence(attempt.said)
+                .with_evidence(attempt.messages)
                 .with_action(ActionCode::None, *action),
         );
     }
-    let (phrase, said) = attempt.said.iter().find_map(|said| Some((start_phrases::known(said)?, said)))?;
+    let (phrase, message) =
+        attempt.messages.iter().find_map(|message| Some((start_phrases::known(message)?, message)))?;
     let finding = finding_behind(case, phrase);
-    let applied = apply_phrase(case, phrase, said, finding);
+    let applied = apply_phrase(case, phrase, message, finding);
     let what = format!("container {} could not be started: {}", attempt.container, applied.what);
     let finding_lines = finding.into_iter().flat_map(|finding| {
-        let title = format!("finding {}: {}", finding.id, finding.title);
-        std::iter::once(title).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
+        std::iter::once(finding_quote(finding)).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
     });
     // A lost GPU can be the reason for a driver error that the hook reports.
     let of_gpu = finding.is_some_and(|finding| finding.class == Class::Hardware);
     let cause = if of_gpu { Cause::Gpu } else { phrase.cause };
     let mut explanation = case
         .explain(cause, Certainty::Certain, what)
-        .with_evidence(attempt.said.iter().cloned())
+        .with_evidence(attempt.messages.iter().cloned())
         .with_evidence(applied.evidence)
         .with_evidence(runtime_class(case, phrase))
         .with_evidence(rebooted_since(case, phrase))
@@ -132,21 +137,21 @@ struct ApplicablePhrase {
     action: Action,
 }
 
-fn apply_phrase(case: &Case<'_>, phrase: &Phrase, said: &str, finding: Option<&Finding>) -> ApplicablePhrase {
+fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option<&Finding>) -> ApplicablePhrase {
     let action = || Action { code: phrase.code, text: phrase.action.replace("{node}", case.node) };
     if phrase.words.contains(&NEEDS_NEWER_CUDA)
-        && let Some(applied) = compare_cuda(case, said)
+        && let Some(applied) = compare_cuda(case, message)
     {
         return applied;
     }
-    let meaning = phrase.meaning(said);
+    let meaning = phrase.meaning(message);
     match finding {
         Some(finding) => ApplicablePhrase {
             what: format!("{meaning} ({})", finding.title),
             evidence: None,
             action: case.action_for(finding),
         },
-        None => match why_unresolved(case, phrase, said) {
+        None => match why_unresolved(case, phrase, message) {
             Some(found) => ApplicablePhrase {
                 what: format!("{meaning}; {}", found.why),
                 evidence: None,
@@ -157,16 +162,16 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, said: &str, finding: Option<&F
     }
 }
 
-/// Why the node's CDI specifications do not have the device of the message.
-fn why_unresolved(case: &Case<'_>, phrase: &Phrase, said: &str) -> Option<unresolved_cdi::Unresolved> {
-    let device = phrase.unresolved_cdi_device(said)?;
+/// Returns why the node's CDI specifications do not have the device of the message.
+fn why_unresolved(case: &Case<'_>, phrase: &Phrase, message: &str) -> Option<unresolved_cdi::Unresolved> {
+    let device = phrase.unresolved_cdi_device(message)?;
     let host = Section::data_of(&case.report?.sections.host)?;
     unresolved_cdi::why_unresolved(host.cdi.as_ref()?, &device)
 }
 
 /// Compares the CUDA version that the image needs with the node's driver, and names the first driver that supports it.
-fn compare_cuda(case: &Case<'_>, said: &str) -> Option<ApplicablePhrase> {
-    let needed = cuda_versions::required(said)?;
+fn compare_cuda(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
+    let needed = cuda_versions::required(message)?;
     let (major, minor) = needed;
     let node = case.node;
     let inventory = case.report.and_then(|report| Section::data_of(&report.sections.inventory));
@@ -202,9 +207,8 @@ fn compare_cuda(case: &Case<'_>, said: &str) -> Option<ApplicablePhrase> {
 
 /// The finding about the part of the node that the phrase is about. It gives the reason.
 fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding> {
-    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
     let about = |start: &&str| {
-        findings.iter().find(|finding| finding.severity > Severity::Info && finding.id.starts_with(*start))
+        case.all_findings().find(|finding| finding.severity > Severity::Info && finding.id.starts_with(*start))
     };
     phrase.findings.iter().find_map(about)
 }
@@ -244,7 +248,7 @@ pub(crate) fn cannot_start_for_another_reason(case: &Case<'_>) -> Option<Explana
         // The container is being created, and no failure was reported.
         _ => return None,
     };
-    Some(case.explain(cause, Certainty::Certain, what).with_evidence(attempt.said).with_action(
+    Some(case.explain(cause, Certainty::Certain, what).with_evidence(attempt.messages).with_action(
         ActionCode::Watch,
         format!("Resolve the error in the message. A container that did not start has no log (node {}).", case.node),
     ))
@@ -283,8 +287,8 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     // The message of a waiting state is current.
     let now = refused.filter(|(.., message)| !message.is_empty());
     let now = now.map(|(container, reason, message)| format!("container {container}: {reason}: {message}"));
-    let said = now.into_iter().chain(dated.into_iter().map(|(_, words)| words)).collect();
-    Some(Attempt { container, reason, said, event, never_ran: end.is_some() })
+    let messages = now.into_iter().chain(dated.into_iter().map(|(_, words)| words)).collect();
+    Some(Attempt { container, reason, messages, event, never_ran: end.is_some() })
 }
 
 /// Name, reason and message of a waiting container.
@@ -295,7 +299,7 @@ fn waits(container: &ContainerFacts) -> Option<(&str, &str, &str)> {
     }
 }
 
-/// Whether the container of an event has started since. An event about the whole pod is outdated once any container ran.
+/// Returns whether the container of an event has started since. An event about the whole pod is outdated once any container ran.
 fn is_history(case: &Case<'_>, event: &PodEvent) -> bool {
     let about = |container: &&ContainerFacts| event.container().is_none_or(|name| name == container.name);
     let Some(time) = known_time(event.time) else {
@@ -307,7 +311,7 @@ fn is_history(case: &Case<'_>, event: &PodEvent) -> bool {
     })
 }
 
-/// When a container started, if its state contains that.
+/// Returns the start of a container, if its state contains that.
 fn started(state: &ContainerState) -> Option<Timestamp> {
     match state {
         ContainerState::Running { since } => known_time(*since),

@@ -1,305 +1,108 @@
-//! Messages of container runtimes, NVIDIA hooks, DRA drivers and the kubelet when a container cannot be created, and their
-//! meaning.
-//!
-//! Sources: the messages of containerd, CRI-O, runc, the NVIDIA Container Toolkit, DRA drivers and the kubelet, as public issue
-//! reports quote them (docs/reports.md links them). The comparison ignores case. If several phrases match, the first is used:
-//! the innermost error comes before the errors that wrap it.
+//! The table of messages when a container cannot be created, `data/start_phrases.tsv`.
 
-use crate::explanation::causes::start_phrase::{CLAIM_WITHOUT_CDI, Phrase, UNRESOLVED_CDI, cluster, node, program};
-use crate::explanation::types::Cause;
+use std::sync::LazyLock;
+
 use syringe_core::classification::ActionCode;
+use syringe_core::tsv::{parts, rows, unescaped, word};
+
+use crate::explanation::types::Cause;
 
 /// Message of the toolkit if an image requires a newer CUDA version.
 pub(crate) const NEEDS_NEWER_CUDA: &str = "unsatisfied condition: cuda";
 
-/// Findings that give the reason why the driver does not work.
-const DRIVER: &[&str] = &["driver-", "nouveau", "nvml-"];
-/// Findings about the container runtime.
-const RUNTIME: &[&str] = &["runtime-handler-", "runtime-binary-", "runtime-config-", "runtime-restarted"];
-/// Findings which mean that NVIDIA's hook cannot find a GPU.
-const GONE: &[&str] = &[
-    "gpu-off-bus",
-    "gpu-lost",
-    "gpu-missing-from-nvml",
-    "gpu-init-failed",
-    "gpu-unresponsive",
-    "gpu-cannot-be-opened",
-];
-/// Findings that explain an NVML error: a lost GPU, or the driver.
-const NVML: &[&str] =
-    &["gpu-off-bus", "gpu-lost", "gpu-unresponsive", "gpu-cannot-be-opened", "gsp-", "driver-", "nvml-"];
-/// Findings about CDI specifications.
-const CDI: &[&str] = &["cdi-"];
+/// Message about a CDI device of a claim. DRA drivers build the kind from `k8s.` and the driver's name.
+pub(crate) const CLAIM_WITHOUT_CDI: &str = "unresolvable cdi devices k8s.";
 
-/// Meaning of an error about a missing runtime handler.
-const NO_HANDLER: &str = "the container runtime of its node has no handler {it}";
-const ADD_HANDLER: &str = "Configure the handler in the container runtime of {node} (with the GPU Operator: is its container-toolkit \
-     pod ready, and does it write the file that this runtime reads? else nvidia-ctk runtime configure), then restart the \
-     runtime.";
+/// Message about a CDI device that does not exist.
+pub(crate) const UNRESOLVED_CDI: &str = "unresolvable cdi devices";
 
-const CDI_UNUSABLE: &str = "the runtime could not use the CDI specification of its node";
-const GENERATE_CDI: &str = "Regenerate the CDI specification of {node} (nvidia-ctk cdi generate).";
+/// Maximum length of a name from a message.
+const MAX_NAME: usize = 120;
 
-/// The phrases and their meanings.
-pub(crate) static PHRASES: &[Phrase] = &[
-    // The toolkit's check of what the image requires.
-    node(
-        &[NEEDS_NEWER_CUDA],
-        "its image needs a newer CUDA version than the driver of its node supports",
-        "Use an image for the CUDA version of {node}'s driver, or update that driver.",
-    ),
-    node(
-        &["unsatisfied condition"],
-        "its image has a requirement that the GPU or driver of its node does not meet: {it}",
-        "Compare NVIDIA_REQUIRE_* of the image with the driver and GPUs of {node}; use another image or node.",
-    )
-    .naming("unsatisfied condition:", &[';', '\n'], "see the message"),
-// Errors of the driver that NVIDIA's hook reports.
-    Phrase {
-        words: &["driver/library version mismatch"],
-        cause: Cause::Node,
-        what: "the driver library and the kernel module of its node have different versions",
-        names: None,
-        code: ActionCode::DrainAndReboot,
-        action: "Drain and reboot {node}: the driver was updated while the old module was loaded.",
-        findings: DRIVER,
-    },
-    node(
-        &["driver not loaded"],
-        "the nvidia driver of its node is not loaded",
-        "Load the driver on {node} (with the GPU Operator: is its driver pod ready?).",
-    )
-    .because_of(DRIVER),
-    node(
-        &["libnvidia-ml.so", "cannot open shared object"],
-        "the driver's libraries were not found on its node",
-        "Install the driver on {node}, or set the driver root in the configuration of the container toolkit.",
-    )
-    .because_of(DRIVER),
-    Phrase {
-        words: &["gpu is lost"],
-        cause: Cause::Gpu,
-        what: "a GPU of its node is lost",
-        names: None,
-        code: ActionCode::DrainAndReboot,
-        action: "Drain and reboot {node}; see diagnose_gpu_node for the GPU.",
-        findings: GONE,
-    },
-    node(
-        &["nvidia-container-cli", "nvml error"],
-        "the driver of its node did not respond to NVIDIA's hook",
-        "Run diagnose_gpu_node for {node}: NVML returned an error to the hook.",
-    )
-    .because_of(NVML),
-    node(
-        &["driver rpc error"],
-        "the driver of its node did not respond to NVIDIA's hook",
-        "Run diagnose_gpu_node for {node}.",
-    )
-    .because_of(DRIVER),
-    node(
-        &["device error", "unknown device"],
-        "the container runtime was asked for a GPU that its node does not have now: {it}",
-        "Compare the GPUs of {node} with the devices of its device plugin, and restart the plugin.",
-    )
-    .naming("device error: ", &[' ', ','], "see the message")
-    .because_of(&["gpu-off-bus", "gpu-lost", "gpu-missing-from-nvml", "device-plugin-stale"]),
-    // Container device interface (CDI).
-    Phrase {
-        words: &[CLAIM_WITHOUT_CDI],
-        cause: Cause::Node,
-        what: "the CDI specification of its claim is not on its node: {it}",
-        names: None,
-        code: ActionCode::RestartPod,
-        action: "Delete the pod, with its claim where the claim is not from a template: the DRA driver writes the specification \
-                 of a claim once, and /var/run/cdi is empty after a reboot of {node}. Update the DRA driver.",
-        findings: &[],
-    }
-    .naming("unresolvable cdi devices ", &[' ', ','], "see the message"),
-    node(
-        &[UNRESOLVED_CDI],
-        "the container runtime found no CDI device of the requested name: {it}",
-        "Make the device plugin and the CDI specification of {node} use the same device names (device-list strategy, device id strategy), \
-         and regenerate the specification (nvidia-ctk cdi generate).",
-    )
-    .naming("unresolvable cdi devices ", &[' ', ','], "see the message")
-    .because_of(CDI),
-    node(
-        &["empty device edits"],
-        "the CDI specification of its node is empty for this device",
-        "Regenerate the CDI specification of {node} (nvidia-ctk cdi generate); restart components that cache it, such as \
-         the DRA kubelet plugin.",
-    )
-    .because_of(CDI),
-    node(
-        &["failed to stat cdi host device"],
-        "the CDI specification of its node names a device file that does not exist: {it}",
-        "Regenerate the CDI specification of {node} (nvidia-ctk cdi generate); load the kernel module of the device file.",
-    )
-    .naming("failed to stat cdi host device ", &[':', ' '], "see the message")
-    .because_of(CDI),
-    node(&["cdi device injection failed"], CDI_UNUSABLE, GENERATE_CDI).because_of(CDI),
-    node(&["failed to inject cdi devices"], CDI_UNUSABLE, GENERATE_CDI).because_of(CDI),
-    // NVIDIA's hook, in its legacy mode.
-    node(
-        &["ldcache error"],
-        "NVIDIA's hook could not update the container's library cache",
-        "Update the container toolkit of {node}, or use its CDI mode, which runs no ldconfig from the host.",
-    ),
-    node(
-        &["failed to add device rules"],
-        "NVIDIA's hook could not set the device rules of the container",
-        "Update the container toolkit of {node} to a version that supports its cgroup version, or use its CDI mode.",
-    ),
-    node(
-        &["cgroup subsystem devices not found"],
-        "NVIDIA's hook does not support the cgroup version of its node",
-        "Update the container toolkit of {node} to a version that supports its cgroup version, or use its CDI mode.",
-    ),
-    program(
-        &["mount error", "file exists"],
-        "its image contains driver files at paths where NVIDIA's hook mounts those of the node",
-        "Remove the driver's libraries (libcuda, libnvidia-*) from the image: the node provides them.",
-    ),
-    node(
-        &["nvidia-container-cli", "mount error"],
-        "NVIDIA's hook could not mount the driver's files into the container",
-        "Compare the driver files on {node} with the loaded driver, and reinstall missing files.",
-    )
-    .because_of(DRIVER),
-    node(
-        &["exec: \"nvidia-container", "executable file not found"],
-        "a program of the NVIDIA Container Toolkit is not on its node: {it}",
-        "Install the NVIDIA Container Toolkit on {node}, or correct the path in its container runtime's configuration.",
-    )
-    .naming("exec: \"", &['"'], "see the message")
-    .because_of(RUNTIME),
-    node(
-        &["nvidia-container-runtime", "no such file or directory"],
-        "a program of the NVIDIA Container Toolkit is not on its node",
-        "Install the NVIDIA Container Toolkit on {node}, or correct the path in its container runtime's configuration.",
-    )
-    .because_of(RUNTIME),
-    // The runtime and its handlers.
-    node(&["no runtime for", "is configured"], NO_HANDLER, ADD_HANDLER)
-        .naming("no runtime for \"", &['"'], "for its RuntimeClass")
-        .because_of(RUNTIME),
-    node(&["failed to find runtime handler"], NO_HANDLER, ADD_HANDLER)
-        .naming("failed to find runtime handler ", &[' '], "for its RuntimeClass")
-        .because_of(RUNTIME),
-    node(&["runtimehandler \"", "not supported"], NO_HANDLER, ADD_HANDLER)
-        .naming("runtimehandler \"", &['"'], "for its RuntimeClass")
-        .because_of(RUNTIME),
-    node(
-        &["container.runtime.name must be set"],
-        "the container runtime's configuration has no runtime_type for the pod's handler",
-        "Set runtime_type (io.containerd.runc.v2) for the handler in the containerd configuration of {node}, then restart \
-         containerd.",
-    )
-    .because_of(RUNTIME),
-    cluster(
-        &["runtimeclass", "not found"],
-        "its RuntimeClass does not exist: {it}",
-        "Create the RuntimeClass (the GPU Operator does), or correct runtimeClassName in the pod.",
-    )
-    .naming("runtimeclass.node.k8s.io \"", &['"'], "see the message"),
-    // Dynamic resource allocation.
-    node(
-        &["dra driver", "is not registered"],
-        "the DRA driver {it} has not registered with the kubelet of its node",
-        "Check that the kubelet plugin of the DRA driver runs on {node} and is Ready: kubectl get pods -A -o wide \
-         --field-selector spec.nodeName={node}.",
-    )
-    .naming("dra driver ", &[' '], "of its claim"),
-    cluster(
-        &["already allocated to different claim"],
-        "a device of its claim is still allocated to another claim, {it}",
-        "Find the claim with that UID (kubectl get resourceclaims -A -o yaml) and delete it if its pod is gone; if it \
-         does not exist, restart the kubelet plugin of the DRA driver on {node}.",
-    )
-    .naming("already allocated to different claim ", &[' ', ',', ':'], "see the message"),
-    cluster(
-        &["not allowed to use resource"],
-        "its resource claim is reserved for other pods",
-        "Check in the claim's status for which pods it is reserved. Delete the pod, so that it is reserved again.",
-    ),
-    node(
-        &["computedomain", "not ready"],
-        "its ComputeDomain is not ready: the IMEX daemons of its nodes have not connected",
-        "Check the ComputeDomain's status and the pods of its DaemonSet; the pod on {node} must be Ready.",
-    ),
-    node(
-        &["nodeprepareresources", "deadline exceeded"],
-        "the DRA driver did not prepare the devices of its claim in time",
-        "Read the log of the DRA driver's kubelet plugin on {node}.",
-    ),
-// Errors that do not depend on GPUs.
-    node(
-        &["error gathering device information"],
-        "a device file that was allocated to it is not on its node: {it}",
-        "Load the kernel modules of the driver on {node} (nvidia-modprobe -u -c 0), and restart the device plugin.",
-    )
-    .naming("adding custom device \"", &['"'], "see the message")
-    .because_of(&["device-node", "driver-"]),
-    program(&["oom-killed"], "its memory limit is too low to start it", "Raise the memory limit of the container."),
-    program(&["executable file not found"], "its command is not in its image", "Correct the command, or the image."),
-    program(
-        &["exec:", "no such file or directory"],
-        "its command is not in its image",
-        "Correct the command, or the image.",
-    ),
-    program(
-        &["exec:", "permission denied"],
-        "its command is not executable",
-        "Make the file executable in the image.",
-    ),
-    program(
-        &["exec format error"],
-        "its image is for another processor architecture",
-        "Use an image for the architecture of the node.",
-    ),
-    node(&["no space left on device"], "a disk of its node is full", "Free disk space on {node}."),
-    node(
-        &["failed to setup network for sandbox"],
-        "the network plugin of its node could not set up its network",
-        "Check the network plugin's pods on {node}. This is not a GPU problem.",
-    ),
-    node(
-        &["failed to reserve sandbox name"],
-        "an earlier attempt to create its sandbox has not finished in the container runtime",
-        "Check the container runtime of {node}: disk, load and log.",
-    ),
-    cluster(
-        &["multi-attach error"],
-        "its volume is attached to another node",
-        "Delete the pod that uses the volume there, or detach the volume (kubectl get volumeattachments).",
-    ),
-    program(
-        &["mountvolume.setup failed", "not found"],
-        "one of its volumes refers to an object that does not exist",
-        "Create the object that the message names (Secret, ConfigMap, PersistentVolumeClaim), or correct the pod.",
-    ),
-];
+/// A phrase: the words that identify a message, its meaning, and the action.
+pub(crate) struct Phrase {
+    /// Lower-case words that the message must all contain.
+    pub(crate) words: Vec<&'static str>,
+    pub(crate) cause: Cause,
+    /// Meaning; `{it}` stands for the name in the message.
+    what: &'static str,
+    names: Option<Names>,
+    pub(crate) code: ActionCode,
+    /// Text of the action; `{node}` stands for the node's name.
+    pub(crate) action: &'static str,
+    /// Prefixes of the ids of findings about the node that give the reason.
+    pub(crate) findings: Vec<&'static str>,
+}
 
-/// The first phrase that matches.
+/// Position of a name in a message: after these words, up to one of these characters.
+struct Names {
+    after: String,
+    until: Vec<char>,
+    /// Replacement if the message has no name.
+    otherwise: &'static str,
+}
+
+static PHRASES: LazyLock<Vec<Phrase>> =
+    LazyLock::new(|| rows(include_str!("../../data/start_phrases.tsv")).filter_map(phrase).collect());
+
+fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
+    let [words, cause, code, what, action, after, until, otherwise, findings] = fields[..] else { return None };
+    let names = Names { after: unescaped(after), until: unescaped(until).chars().collect(), otherwise };
+    let (words, findings) = (parts(words), findings.split_whitespace().collect());
+    let names = Some(names).filter(|names| !names.after.is_empty());
+    Some(Phrase { words, cause: word(cause)?, what, names, code: word(code)?, action, findings })
+}
+
+/// Returns the first phrase that matches.
 pub(crate) fn known(message: &str) -> Option<&'static Phrase> {
     let message = message.to_ascii_lowercase();
     PHRASES.iter().find(|phrase| phrase.words.iter().all(|word| message.contains(word)))
 }
 
+impl Phrase {
+    /// Returns the meaning of a message.
+    pub(crate) fn meaning(&self, message: &str) -> String {
+        let Some(names) = &self.names else { return self.what.to_owned() };
+        self.what.replace("{it}", &names.find(message).unwrap_or_else(|| names.otherwise.to_owned()))
+    }
+
+    /// Returns the CDI device that was not found, if the phrase is about that.
+    pub(crate) fn unresolved_cdi_device(&self, message: &str) -> Option<String> {
+        self.names.as_ref().filter(|_| self.words.contains(&UNRESOLVED_CDI))?.find(message)
+    }
+
+    /// Returns whether it is about files that a boot removes.
+    pub(crate) fn is_lost_at_boot(&self) -> bool {
+        self.words.contains(&CLAIM_WITHOUT_CDI)
+    }
+}
+
+impl Names {
+    fn find(&self, message: &str) -> Option<String> {
+        // Converting ASCII letters to lower case keeps all byte offsets.
+        let at = message.to_ascii_lowercase().find(&self.after)? + self.after.len();
+        let rest = &message[at..];
+        let name = rest[..rest.find(self.until.as_slice()).unwrap_or(rest.len())].trim_matches([' ', ':', ',', '"']);
+        (!name.is_empty()).then(|| syringe_core::text::clean(name, MAX_NAME))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use syringe_core::tsv::rows;
+
     use super::{PHRASES, known};
 
     #[test]
     fn every_phrase_is_in_lower_case_and_matches_itself() {
-        for phrase in PHRASES {
+        assert_eq!(PHRASES.len(), rows(include_str!("../../data/start_phrases.tsv")).count(), "a row has an error");
+        for phrase in PHRASES.iter() {
             assert!(phrase.words.iter().all(|word| *word == word.to_ascii_lowercase()), "{:?}", phrase.words);
             let found = known(&phrase.words.join(" … ").to_uppercase()).expect("itself");
             assert!(std::ptr::eq(found, phrase), "{:?} is hidden by {:?}", phrase.words, found.words);
             assert_eq!(phrase.what.contains("{it}"), phrase.names.is_some(), "{}", phrase.what);
-            let names = phrase.names.iter().map(|names| names.after);
-            assert!(names.into_iter().all(|after| after == after.to_ascii_lowercase()), "{}", phrase.what);
+            let names = phrase.names.iter().map(|names| &names.after);
+            assert!(names.into_iter().all(|after| *after == after.to_ascii_lowercase()), "{}", phrase.what);
         }
     }
 

@@ -1,6 +1,7 @@
-//! Why the container runtime does not find a CDI device: compares the requested name with the specifications on the node.
+//! Reasons why the container runtime does not find a CDI device: compares the requested name with the specifications on the
+//! node.
 //!
-//! The error message names the device, so it is not checked here who uses CDI on the node. The specifications may have changed
+//! The error message names the device, so the users of CDI on the node are not checked here. The specifications may have changed
 //! since the error: one that defines the device now is no reason.
 
 use syringe_core::facts::cdi::{Cdi, CdiSpec};

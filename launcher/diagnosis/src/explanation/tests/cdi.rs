@@ -1,4 +1,4 @@
-//! A CDI device that the runtime does not know, and the specifications on the node. The messages are those of containerd 2.3.4, which
+//! A CDI device that the runtime does not find, and the specifications on the node. The messages are those of containerd 2.3.4, which
 //! are the same in all these cases.
 
 use crate::explanation::tests::{Cause, ContainerFacts, ContainerState, PodFacts, cause_of, failed, node};
@@ -15,7 +15,7 @@ fn spec(path: &str, devices: &[&str]) -> CdiSpec {
     CdiSpec { path: path.into(), kind: "nvidia.com/gpu".into(), devices, ..CdiSpec::default() }
 }
 
-/// What is said of a pod whose device the runtime does not know, on a node with these specifications.
+/// The explanation of a pod whose device the runtime does not find, on a node with these specifications.
 fn explained(specs: Vec<CdiSpec>, unread: &[&str]) -> Explanation {
     let message = format!(
         "failed to create containerd container: CDI device injection failed: unresolvable CDI devices nvidia.com/gpu={DEVICE}"

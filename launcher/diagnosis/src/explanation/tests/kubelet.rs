@@ -83,7 +83,7 @@ fn a_running_pod_without_its_requested_gpu_is_explained() {
     let young = ContainerFacts { name: "main".into(), state: young, ..ContainerFacts::default() };
     let young = PodFacts { containers: vec![young], ..pod.clone() };
     assert_eq!(cause_of(&young, &report).cause, Cause::None);
-    // Who asks for none, and who asks through a claim, has no such booking.
+    // A pod that requests no GPU, or requests it through a claim, has no such allocation.
     assert_eq!(cause_of(&PodFacts { gpu_containers: Vec::new(), ..pod.clone() }, &report).cause, Cause::None);
     // Bookings that could not be read deny nothing; nor do those that name the pod.
     report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("allocations").source =

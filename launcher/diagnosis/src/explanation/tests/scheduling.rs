@@ -1,4 +1,4 @@
-//! Pods that wait for a node: what the scheduler says is what is told.
+//! Pods that wait for a node: the explanation repeats the message of the scheduler.
 
 use crate::explanation::tests::{Cause, Certainty, ContainerFacts, PodEvent, PodFacts, explain, failed};
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, Preemption};
@@ -140,7 +140,7 @@ fn a_pod_for_which_others_are_preempted_only_waits() {
     assert!(explained.summary.contains("being preempted on gpu-3"), "{}", explained.summary);
 }
 
-/// A pod that its controller could not create, with what the controller says.
+/// A pod that its controller could not create, with the message of the controller.
 fn refused(name: &str, message: &str) -> PodFacts {
     let event = PodEvent { reason: "FailedCreate".into(), message: message.into(), count: 1, ..PodEvent::default() };
     PodFacts {

@@ -1,4 +1,4 @@
-//! What is found of NVIDIA's stack on the node, and which pods it explains.
+//! Findings about NVIDIA's stack on the node, and the pods that they explain.
 
 use crate::explanation::tests::{
     Cause, Certainty, ContainerFacts, ContainerState, PodFacts, explain, failed, node, running,

@@ -8,7 +8,7 @@ use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::host::Host;
 use syringe_core::report::{Report, Section};
 
-/// The frame in which containerd reports what a hook said, longer than the old cut of 240 characters.
+/// The frame in which containerd reports the message of a hook, longer than 240 characters.
 fn framed(reason: &str) -> String {
     format!(
         "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable \
@@ -101,7 +101,7 @@ fn the_previous_log_is_advised_only_where_there_is_one() {
     assert!(again.action.text.ends_with("--previous"), "{}", again.action.text);
 }
 
-/// A pod whose containers are being created, with an event that says why they are not.
+/// A pod whose containers cannot be created, with an event that gives the reason.
 fn creating(reason: &str, message: &str) -> PodFacts {
     let state = ContainerState::Waiting { reason: "ContainerCreating".into(), message: String::new() };
     let main = ContainerFacts { name: "main".into(), state, ..ContainerFacts::default() };
@@ -211,7 +211,7 @@ fn the_cuda_version_that_an_image_needs_is_compared_with_the_drivers() {
     let updated = cause_of(&needs("12.8"), &with_cuda("580.65.06", "13.0"));
     assert!(updated.summary.contains("did not support at the time of the start"), "{}", updated.summary);
     assert_eq!(updated.action.code, ActionCode::RestartPod);
-    // A version that the table does not know: no driver is claimed.
+    // A version that is not in the table: no driver is named.
     let unknown = cause_of(&needs("99.1"), &with_cuda("580.65.06", "13.0"));
     assert!(unknown.action.text.contains("one that supports CUDA 99.1"), "{}", unknown.action.text);
 }

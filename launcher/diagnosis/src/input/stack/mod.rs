@@ -12,11 +12,11 @@ use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, Nvidi
 /// NVIDIA's stack on the node.
 #[derive(Default)]
 pub(crate) struct Stack<'a> {
-    /// Whether pods can get GPUs of this node.
+    /// True if pods can get GPUs of this node.
     pub(crate) advertises_gpus: bool,
-    /// Whether a DRA driver on the node may publish GPUs, because its ResourceSlices were not read.
+    /// True if a DRA driver on the node may publish GPUs, because its ResourceSlices were not read.
     pub(crate) may_advertise_by_dra: bool,
-    /// Whether the node has been Ready for long enough that its pods should have started.
+    /// True if the node has been Ready for long enough that its pods should have started.
     pub(crate) is_settled: bool,
     /// The first component, in the order of their dependencies, that does not work.
     pub(crate) broken: Option<Broken<'a>>,

@@ -21,7 +21,6 @@ const NAME: usize = 253;
 /// A pod that does not become ready.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FailingPod<'a> {
-    /// The pod.
     pub(crate) pod: &'a NvidiaPod,
     /// The container that prevents it from becoming ready, if known.
     pub(crate) container: Option<&'a NvidiaContainer>,
@@ -32,7 +31,7 @@ pub(crate) fn now(node: &Node<'_>) -> Option<Timestamp> {
     node.now.or(node.kubernetes.read_at)
 }
 
-/// Whether the node has been Ready for long enough that its pods should have started.
+/// Returns whether the node has been Ready for long enough that its pods should have started.
 pub(crate) fn is_settled(node: &Node<'_>) -> bool {
     let up = node.host().and_then(|host| host.uptime_seconds);
     let booting = up.is_some_and(|up| up < NODE_STARTING.as_secs().unsigned_abs());
@@ -71,7 +70,7 @@ fn if_failing<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<FailingPod<'a>>
     older(since, patience).then_some(FailingPod { pod, container })
 }
 
-/// Whether the pod waits for this container: an init container that has not completed, or a container that is not ready.
+/// Returns whether the pod waits for this container: an init container that has not completed, or a container that is not ready.
 fn holds_up(container: &NvidiaContainer) -> bool {
     let state = &container.state;
     match (container.init, state.kind) {
@@ -81,7 +80,7 @@ fn holds_up(container: &NvidiaContainer) -> bool {
     }
 }
 
-/// Whether the container failed, and is not only starting.
+/// Returns whether the container failed. A container that is starting did not.
 fn fails(container: &NvidiaContainer) -> bool {
     const ON_ITS_WAY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
     let state = &container.state;
@@ -178,7 +177,7 @@ fn cut(message: &str) -> String {
     clean_keeping_end(message, MESSAGE)
 }
 
-/// Whether something started at least a minimum time ago.
+/// Returns whether something started at least [`STARTING`] ago.
 pub(crate) fn is_older(node: &Node<'_>, since: Option<Timestamp>) -> bool {
     let age = now(node).zip(since).map(|(now, since)| now.duration_since(since));
     age.is_some_and(|age| age >= STARTING)

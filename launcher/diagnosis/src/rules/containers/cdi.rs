@@ -5,9 +5,7 @@
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::rules;
-use crate::rule::draft::Draft;
-use crate::rule::group::{RuleGroup, Unread};
+use crate::rule::{Draft, Unread, rules};
 use crate::rules::containers::runtime;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::cdi::{Cdi, CdiSpec, StaleDevice};
@@ -22,34 +20,36 @@ const CDI_DOC: Option<&str> =
 rules! {
     about ContainerRuntime;
     MISSING: "cdi-missing" Critical Driver CDI_DOC, "NVIDIA's runtime is in CDI mode, and there is no CDI specification",
-        UpdateSoftware "Generate the specification on {node}: `nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml` (restart \
-            nvidia-cdi-refresh.service, or the container-toolkit pod of the GPU Operator), and find out why it failed at boot.",
-        means "NVIDIA's runtime asks for CDI devices and no specification of NVIDIA devices exists: containers with \
+        UpdateSoftware "Generate the specification on {node}: `nvidia-ctk cdi generate \
+            --output=/var/run/cdi/nvidia.yaml` (restart nvidia-cdi-refresh.service, or the container-toolkit pod of \
+            the GPU Operator), and find out why it failed at boot.",
+        means "NVIDIA's runtime requests CDI devices and no specification of NVIDIA devices exists: containers with \
             GPUs do not start, or have no device.",
         reads "host.cdi, host.container_runtime";
     STALE_SPEC: "cdi-stale" Critical Driver CDI_DOC, "A CDI specification names devices or libraries that are not on the node",
-        UpdateSoftware "Regenerate the specification on {node} (`nvidia-ctk cdi generate --output=FILE`, or restart the \
-            container-toolkit pod), then start the pods again. A restart of a pod alone gives it the same wrong devices.",
-        means "A CDI specification names device numbers, libraries or a driver version that are not those of the \
-            node: containers that get its devices fail at start or at their first CUDA call.",
+        UpdateSoftware "Regenerate the specification on {node} (`nvidia-ctk cdi generate --output=FILE`, or restart \
+            the container-toolkit pod), then start the pods again. A restart of a pod alone gives it the same wrong \
+            devices.",
+        means "A CDI specification names device numbers, libraries or a driver version that are not those of the node: \
+            containers that get its devices fail at start or at their first CUDA call.",
         reads "host.cdi, host.driver, host.container_runtime, host.nvidia_stack";
     NAMES_DIFFER: "cdi-names-differ" Critical Driver CDI_DOC,
         "The CDI specification does not have the requested device names",
         UpdateSoftware "Generate the specification on {node} with these names (`nvidia-ctk cdi generate \
-            --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy and the toolkit's CDI mode accordingly \
-            (GPU Operator: the same version of toolkit and device plugin).",
+            --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy and the toolkit's CDI mode \
+            accordingly (GPU Operator: the same version of toolkit and device plugin).",
         means "The CDI specification that NVIDIA's runtime uses has no device with the names that the device plugin \
             allocates: containers with GPUs do not start.",
         reads "host.cdi, host.container_runtime, kubelet.registered";
     CONFLICT: "cdi-conflict" Critical Driver CDI_DOC, "Two CDI specifications of one folder define the same devices",
-        UpdateSoftware "Keep one of the two files on {node} and remove the other: a device that two specifications of the same \
-            folder define is not available to any container.",
-        means "Two CDI specifications in one folder define the same device, so no container gets it: \
-            containers that ask for it do not start.",
+        UpdateSoftware "Keep one of the two files on {node} and remove the other: a device that two specifications of \
+            the same folder define is not available to any container.",
+        means "Two CDI specifications in one folder define the same device, so no container gets it: containers that \
+            ask for it do not start.",
         reads "host.cdi, host.container_runtime";
     UNREADABLE: "cdi-unreadable" Warning Driver CDI_DOC, "The CDI specification that NVIDIA's runtime needs could not be read",
-        UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, generate it again \
-            (`nvidia-ctk cdi generate --output=FILE`).",
+        UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, \
+            generate it again (`nvidia-ctk cdi generate --output=FILE`).",
         means "NVIDIA's runtime asks for CDI devices, and the only specifications could not be read: whether \
             containers with GPUs start is not known.",
         reads "host.cdi, host.container_runtime";
@@ -58,10 +58,8 @@ rules! {
 /// Maximum number of names from one list.
 const NAMED: usize = 3;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_unread(unread_files);
-
 /// Findings about the CDI specifications. Names are compared only if there is no other finding.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let cdi = node.host().and_then(|host| host.cdi.as_ref());
     let (Some(runtime), Some(cdi)) = (runtime::of_node(node), cdi) else { return Vec::new() };
     // Without a driver no specification can be correct; without GPU containers none is needed.
@@ -85,22 +83,18 @@ fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Files that could not be read. They do not show a fault: perhaps no container asks for their devices.
-fn unread_files(node: &Node<'_>) -> Vec<Unread> {
+/// Files that could not be read. They do not show a fault: perhaps no container uses their devices.
+pub(super) fn unread_files(node: &Node<'_>) -> Vec<Unread> {
     let cdi = node.host().and_then(|host| host.cdi.as_ref()).filter(|_| runtime::of_node(node).is_some());
-    let names: Vec<String> = cdi.iter().flat_map(|cdi| &cdi.unread).map(|file| path(file)).collect();
+    let names: Vec<String> = cdi.iter().flat_map(|cdi| &cdi.unread).map(|file| evidence::path(file)).collect();
     if names.is_empty() {
         return Vec::new();
     }
     let why = format!(
-        "{} could not be read, or is no CDI specification that is understood: containers that ask for its devices do not start",
+        "{} could not be read, or is no valid CDI specification: containers that request its devices do not start",
         evidence::some(&names, NAMED)
     );
     vec![Unread { fact: Unknown::new(SectionName::Host, why), decides: false }]
-}
-
-fn path(text: &str) -> String {
-    syringe_core::text::clean(text, 160)
 }
 
 /// The kind that NVIDIA's runtime uses.
@@ -122,7 +116,7 @@ fn effective(cdi: &Cdi) -> Vec<&CdiSpec> {
     cdi.specs.iter().enumerate().filter(|(at, spec)| !shadowed(*at, spec)).map(|(_, spec)| spec).collect()
 }
 
-/// Whether devices of this kind are used on the node, as far as was read. The device plugin and the DRA driver have their own
+/// Returns whether the facts show that devices of this kind are used. The device plugin and the DRA driver have their own
 /// kinds, which are used only while they are registered with the kubelet.
 fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool {
     let stack = node.host().and_then(|host| host.nvidia_stack.as_ref());
@@ -135,12 +129,12 @@ fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool 
 /// No readable specification has the devices, but one could not be read.
 fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     let known = cdi.specs.iter().any(|spec| spec.kind == kind_of(toolkit));
-    let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| path(file)).collect();
+    let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| evidence::path(file)).collect();
     (!known && !files.is_empty()).then(|| {
         let unread = format!("could not be read, or is not a valid specification: {}", files.join(", "));
-        let asks =
+        let requests =
             format!("{}: mode = \"cdi\", kind {}", evidence::data(&toolkit.path), evidence::data(kind_of(toolkit)));
-        Draft::on_node(UNREADABLE).with_evidence(unread).with_evidence(asks)
+        Draft::on_node(UNREADABLE).with_evidence(unread).with_evidence(requests)
     })
 }
 
@@ -155,7 +149,8 @@ fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Optio
         let common = one.devices.iter().find(|device| other.devices.contains(device))?;
         Some((one, other, common))
     })?;
-    let named = (path(&one.path), path(&other.path), evidence::data(&one.kind), evidence::data(device));
+    let named =
+        (evidence::path(&one.path), evidence::path(&other.path), evidence::data(&one.kind), evidence::data(device));
     let draft = Draft::on_node(CONFLICT)
         .with_evidence(format!("{} and {} both have {}={}", named.0, named.1, named.2, named.3));
     // A definition in a later folder replaces both.
@@ -168,8 +163,8 @@ fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Optio
 }
 
 /// Action for a specification without a known user.
-const UNUSED: &str = "Nothing, unless containers on {node} ask for devices of this CDI kind: as far as was read, none does. Write the \
-                      specification anew (`nvidia-ctk cdi generate`) before you use it.";
+const UNUSED: &str = "No action, unless containers on {node} request devices of this CDI kind; none was found. Generate the \
+                      specification again (`nvidia-ctk cdi generate`) before you use it.";
 
 fn missing(cdi: &Cdi, runtime: &ContainerRuntime, toolkit: &ToolkitConfig) -> Option<Draft> {
     if !cdi.specs.is_empty() || cdi.claim_specs > 0 || !cdi.unread.is_empty() {
@@ -190,7 +185,7 @@ fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Opt
     if spec.stale_devices.is_empty() && missing.is_empty() && version.is_none() {
         return None;
     }
-    let path = path(&spec.path);
+    let path = evidence::path(&spec.path);
     let devices: Vec<String> = spec.stale_devices.iter().take(NAMED).map(device).collect();
     let devices = (!devices.is_empty()).then(|| format!("{path}: {}", devices.join("; ")));
     let libraries = missing.first().map(|first| {
@@ -230,7 +225,7 @@ fn names_differ(node: &Node<'_>, effective: &[&CdiSpec], toolkit: &ToolkitConfig
     let names: Vec<&str> = specs.iter().flat_map(|spec| &spec.devices).map(String::as_str).collect();
     let gives: Vec<&str> = node.kubelet()?.registered.iter().flat_map(|of| &of.devices).map(String::as_str).collect();
     let by_uuid = gives.iter().find(|device| device.starts_with("GPU-") || device.starts_with("MIG-"))?;
-    // A plugin that writes a specification of its own asks for the devices of that one.
+    // A plugin that writes its own specification requests the devices of that specification.
     let of_plugin = |spec: &&&CdiSpec| {
         spec.kind.starts_with("k8s.device-plugin.") && spec.devices.iter().any(|device| device == by_uuid)
     };
@@ -243,14 +238,14 @@ fn names_differ(node: &Node<'_>, effective: &[&CdiSpec], toolkit: &ToolkitConfig
     if names.is_empty() || names.iter().any(|name| fits(name)) || !node.host()?.cdi.as_ref()?.unread.is_empty() {
         return None;
     }
-    let path = specs.first().map(|spec| path(&spec.path))?;
+    let path = specs.first().map(|spec| evidence::path(&spec.path))?;
     let names: Vec<String> = names.iter().take(NAMED).map(|name| evidence::data(name)).collect();
     let draft = Draft::on_node(NAMES_DIFFER).with_evidence(format!("{path} has {} only", names.join(", ")));
-    let asks = format!(
-        "the device plugin gives out {}, asked for as {}={}",
+    let request = format!(
+        "the device plugin allocates {}, which the runtime requests as {}={}",
         evidence::data(by_uuid),
         evidence::data(kind),
         evidence::data(by_uuid)
     );
-    Some(draft.with_evidence(asks).with_evidence(format!("{}: mode = \"cdi\"", evidence::data(&toolkit.path))))
+    Some(draft.with_evidence(request).with_evidence(format!("{}: mode = \"cdi\"", evidence::data(&toolkit.path))))
 }

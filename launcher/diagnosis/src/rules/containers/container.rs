@@ -2,9 +2,7 @@
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::{Rule, TOOLKIT_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, Rule, TOOLKIT_DOC, rules};
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 
 rules! {
@@ -13,15 +11,15 @@ rules! {
         RestartPod "Restart the pod to restore access; the GPUs are healthy. A systemd reload removes the access \
             again, unless the container toolkit on {node} uses CDI, or /dev/char has links to the NVIDIA devices \
             (nvidia-ctk system create-dev-char-symlinks).",
-        means "The device cgroup of a container does not allow the GPU devices that it has, as after a reload of \
-            systemd. New CUDA calls in it fail.",
+        means "The device cgroup of a container does not allow the GPU devices that it has, for example after a reload \
+            of systemd. New CUDA calls in it fail.",
         reads "host.container";
     NONE: "container-without-devices" Critical Driver TOOLKIT_DOC,
         "A container that requests GPUs has no GPU device files",
         UpdateSoftware "Check on {node} that containers run with the NVIDIA runtime or CDI (runtimeClassName, \
             configuration of the runtime), then restart the pod.",
-        means "A container is to see GPUs by NVIDIA_VISIBLE_DEVICES, but has no device file of one: it was started \
-            without NVIDIA's runtime.",
+        means "NVIDIA_VISIBLE_DEVICES of a container requests GPUs, and the container has no GPU device file: it was \
+            started without NVIDIA's runtime.",
         reads "host.container";
     STALE_AFTER: "container-device-stale" Critical Driver TOOLKIT_DOC,
         "A container has device files from an earlier driver load",
@@ -38,10 +36,8 @@ const NAMED: usize = 4;
 /// Values of `NVIDIA_VISIBLE_DEVICES` that request no GPU.
 const NO_GPU: [&str; 3] = ["", "none", "void"];
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
 /// Findings about devices that the container should be able to open, but cannot.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(container) = node.host().and_then(|host| host.container.as_ref()) else { return Vec::new() };
     let wanted = container.visible_devices.as_deref().filter(|value| !NO_GPU.contains(value));
     if let (Some(wanted), true) = (wanted, container.devices.is_empty()) {

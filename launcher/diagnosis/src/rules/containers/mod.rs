@@ -4,6 +4,10 @@ mod cdi;
 mod container;
 mod runtime;
 
-use crate::rule::group::RuleGroup;
+use crate::rule::RuleGroup;
 
-pub(crate) const GROUPS: &[RuleGroup] = &[runtime::GROUP, cdi::GROUP, container::GROUP];
+pub(crate) const GROUPS: &[RuleGroup] = &[
+    RuleGroup::new(runtime::RULES, runtime::check).with_unread(runtime::unread_handler),
+    RuleGroup::new(cdi::RULES, cdi::check).with_unread(cdi::unread_files),
+    RuleGroup::new(container::RULES, container::check),
+];

@@ -1,15 +1,13 @@
 //! Compares the container runtime with the requirements of the node's pods: missing handlers, missing programs, and a
 //! configuration that the running process has not loaded.
 //!
-//! The rules check only handlers that are used: of a RuntimeClass of a pod on the node, and the default. Facts that could not
-//! be read are unknown: the rules conclude nothing from an incomplete list of handlers.
+//! The rules check only handlers that are used: that of a RuntimeClass of a pod on the node, and the default. They conclude
+//! nothing from an incomplete list of handlers.
 
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
-use crate::rule::declaration::rules;
-use crate::rule::draft::Draft;
-use crate::rule::group::{RuleGroup, Unread};
+use crate::rule::{Draft, Unread, rules};
 use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
@@ -27,37 +25,38 @@ rules! {
     about ContainerRuntime;
     HANDLER_MISSING: "runtime-handler-missing" Critical Driver RUNTIME_DOC,
         "The container runtime has no handler for a RuntimeClass that pods use",
-        UpdateSoftware "Configure NVIDIA's runtime on {node} (`nvidia-ctk runtime configure`, or restart the container-toolkit \
-            pod of the GPU Operator), in the file that this runtime reads, and restart the runtime.",
-        means "A pod names a RuntimeClass, or the default is a handler, that the container runtime's configuration \
-            does not have: such pods do not start.",
+        UpdateSoftware "Configure NVIDIA's runtime on {node} (`nvidia-ctk runtime configure`, or restart the \
+            container-toolkit pod of the GPU Operator), in the file that this runtime reads, and restart the runtime.",
+        means "The handler of a RuntimeClass that a pod uses, or the default handler, is not in the configuration of \
+            the container runtime: pods with this handler do not start.",
         reads "host.container_runtime, kubernetes.runtime_classes";
     BINARY_MISSING: "runtime-binary-missing" Critical Driver RUNTIME_DOC,
         "The program of a container runtime handler is not on the node",
-        UpdateSoftware "Install the NVIDIA container toolkit on {node} (GPU Operator: restart its container-toolkit pod), or \
-            correct the path in the runtime's configuration and restart the runtime.",
+        UpdateSoftware "Install the NVIDIA container toolkit on {node} (GPU Operator: restart its container-toolkit \
+            pod), or correct the path in the runtime's configuration and restart the runtime.",
         means "A handler that is used runs a program that is not on the node: pods with this handler do not start.",
         reads "host.container_runtime, kubernetes.runtime_classes";
     HANDLER_INCOMPLETE: "runtime-handler-incomplete" Critical Driver RUNTIME_DOC,
         "A container runtime handler has no runtime_type",
-        UpdateSoftware "Set runtime_type = \"io.containerd.runc.v2\" for the handler on {node}, in the file that names it, and \
-            restart containerd: no pod with this handler can start. Update the NVIDIA container toolkit that wrote it.",
-        means "A handler that is used has no runtime_type in containerd's configuration: pods with this handler do \
-            not start.",
+        UpdateSoftware "Set runtime_type = \"io.containerd.runc.v2\" for the handler on {node}, in the file that names \
+            it, and restart containerd: no pod with this handler can start. Update the NVIDIA container toolkit that \
+            wrote it.",
+        means "A handler that is used has no runtime_type in containerd's configuration: pods with this handler do not \
+            start.",
         reads "host.container_runtime, kubernetes.runtime_classes";
     NOT_LOADED: "runtime-config-not-loaded" Warning Driver RUNTIME_DOC,
         "The container runtime runs with an older configuration than its file",
         UpdateSoftware "Restart the container runtime on {node}: it reads its configuration only when it starts.",
-        means "The container runtime's configuration was written after the runtime started, which reads it only at \
-            its start: handlers of the file may be unknown to it.",
+        means "The container runtime's configuration was written after the runtime started, which reads it only at its \
+            start: handlers of the file may be unknown to it.",
         reads "host.container_runtime, kubernetes.gpu_capacity, kubernetes.nvidia_pods";
     PLUGIN_RUNTIME: "runtime-class-missing-on-plugin" Critical Driver RUNTIME_DOC,
         "The device plugin runs without NVIDIA's runtime, so it sees no GPU",
-        UpdateSoftware "Set runtimeClassName: nvidia for the device plugin (Helm: --set runtimeClassName=nvidia), or make \
-            NVIDIA's runtime the default one on {node} (`nvidia-ctk runtime configure --set-as-default`) and restart the \
-            runtime.",
+        UpdateSoftware "Set runtimeClassName: nvidia for the device plugin (Helm: --set runtimeClassName=nvidia), or \
+            make NVIDIA's runtime the default one on {node} (`nvidia-ctk runtime configure --set-as-default`) and \
+            restart the runtime.",
         means "The device plugin's container runs with a handler that gives it neither libraries nor devices of the \
-            driver: it finds no GPU, and the node offers none.",
+            driver: it finds no GPU, and the node advertises none.",
         reads "host.container_runtime, kubelet.registered, kubernetes.nvidia_pods, kubernetes.gpu_capacity";
 }
 
@@ -67,10 +66,8 @@ const SETTLING: SignedDuration = SignedDuration::from_mins(5);
 /// A node that booted less than this ago may still be configuring its runtime.
 const BOOTING_SECONDS: u64 = 600;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_unread(unread_handler);
-
 /// One finding for each handler that cannot work, then for the configuration as a whole.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(runtime) = of_node(node).filter(|_| node.listed().next().is_some() && !is_booting(node)) else {
         return Vec::new();
     };
@@ -83,13 +80,13 @@ fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The runtime of the node, where the files of the node were read, and not those of a container.
+/// The runtime of the node, if the files of the node were read, and not those of a container.
 pub(super) fn of_node<'a>(node: &Node<'a>) -> Option<&'a ContainerRuntime> {
     let all = node.report.scope.is_none_or(|scope| scope.files == Extent::Node && scope.gpus == Extent::Node);
     node.host().filter(|_| all)?.container_runtime.as_ref()
 }
 
-/// Whether the node booted recently.
+/// Returns whether the node booted recently.
 pub(super) fn is_booting(node: &Node<'_>) -> bool {
     node.host().and_then(|host| host.uptime_seconds).is_some_and(|uptime| uptime < BOOTING_SECONDS)
 }
@@ -97,7 +94,7 @@ pub(super) fn is_booting(node: &Node<'_>) -> bool {
 /// A handler that is used on the node.
 struct Used {
     handler: String,
-    /// Whether the name is certain. It is not if the RuntimeClass could not be read.
+    /// False if the RuntimeClass could not be read: then the handler may have another name.
     certain: bool,
     /// Its user, as evidence.
     by: String,
@@ -129,7 +126,7 @@ fn used(cluster: &KubernetesFacts, runtime: &ContainerRuntime) -> Vec<Used> {
 }
 
 /// A handler that a pod of the node uses, and that may be in a file which could not be read.
-fn unread_handler(node: &Node<'_>) -> Vec<Unread> {
+pub(super) fn unread_handler(node: &Node<'_>) -> Vec<Unread> {
     let Some(runtime) = of_node(node).filter(|runtime| !runtime.complete) else { return Vec::new() };
     let is_listed = |used: &Used| runtime.handlers.iter().any(|handler| handler.name == used.handler);
     let used = used(node.kubernetes, runtime).into_iter().find(|used| !is_listed(used));
@@ -144,7 +141,7 @@ fn unread_handler(node: &Node<'_>) -> Vec<Unread> {
     why.into_iter().map(|why| Unread { fact: Unknown::new(SectionName::Host, why), decides: false }).collect()
 }
 
-/// Whether the default handler, or one that a pod of the node uses, is NVIDIA's.
+/// Returns whether the default handler, or one that a pod of the node uses, is NVIDIA's.
 pub(super) fn uses_nvidia(node: &Node<'_>, runtime: &ContainerRuntime) -> bool {
     !used(node.kubernetes, runtime).is_empty() || default_of(runtime).is_some_and(RuntimeHandler::is_nvidia)
 }
@@ -196,18 +193,14 @@ fn configuration(runtime: &ContainerRuntime) -> String {
     let main = runtime
         .config_path
         .as_deref()
-        .map_or_else(|| format!("the configuration of {}", evidence::data(&runtime.name)), path);
+        .map_or_else(|| format!("the configuration of {}", evidence::data(&runtime.name)), evidence::path);
     let version = runtime.config_version.map(|version| format!(" (version {version})")).unwrap_or_default();
-    let drop_ins: Vec<String> = runtime.drop_ins.iter().take(3).map(|file| path(file)).collect();
+    let drop_ins: Vec<String> = runtime.drop_ins.iter().take(3).map(|file| evidence::path(file)).collect();
     let with = if drop_ins.is_empty() { String::new() } else { format!(" with {}", drop_ins.join(", ")) };
     format!("{main}{version}{with}")
 }
 
-fn path(text: &str) -> String {
-    syringe_core::text::clean(text, 160)
-}
-
-/// Whether the file was written after the process read it. CRI-O reloads its handlers on a signal.
+/// Returns whether the file was written after the process read it. CRI-O reloads its handlers on a signal.
 fn is_newer_than_process(runtime: &ContainerRuntime) -> bool {
     let times = runtime.config_changed_at.zip(runtime.started_at);
     let newer = times.is_some_and(|(changed, started)| changed.duration_since(started) > SignedDuration::from_secs(2));
@@ -225,7 +218,7 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     if !is_newer_than_process(runtime) || !settled || !uses_nvidia(node, runtime) {
         return None;
     }
-    let file = runtime.config_changed_path.as_deref().map_or_else(|| configuration(runtime), path);
+    let file = runtime.config_changed_path.as_deref().map_or_else(|| configuration(runtime), evidence::path);
     let draft = Draft::on_node(NOT_LOADED).with_evidence(format!(
         "{file} was written {}, {} has been running since {}",
         evidence::time(changed),

@@ -1,16 +1,14 @@
 //! Driver lines in the kernel log that are not Xids.
 
 use crate::input::node::Node;
-use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, XID_DOC, rules};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
     PROBE_FAILED: "driver-probe-failed" Warning Driver DEBUG_DOC, "The driver failed to probe a device",
-        UpdateSoftware "Check the kernel log of {node} at the time of the driver load: another driver or a failed \
-            card prevented the probe.",
-        means "The driver could not take a device at its load.",
+        UpdateSoftware "Check the kernel log of {node} at the time of the driver load: another driver or a failed card \
+            prevented the probe.",
+        means "The driver could not initialize a device when it was loaded.",
         reads "xid: driver lines";
     API_MISMATCH: "client-version-mismatch" Info Driver NVML_DOC,
         "A client with a different driver version was rejected",
@@ -19,29 +17,28 @@ rules! {
         means "A program with libraries of another driver version tried to use the driver and was refused.",
         reads "xid: driver lines";
     PEERMEM: "nvidia-peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
-        UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF. GPUDirect RDMA may \
-            not work.",
+        UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF. GPUDirect RDMA may not \
+            work.",
         means "nvidia-peermem logged errors. Transfers between GPUs and network cards can be slow or fail.",
         reads "xid: nvidia-peermem lines";
     UVM_FATAL: "uvm-fatal-error" Fatal Driver XID_DOC, "The unified memory driver (nvidia-uvm) failed permanently",
-        DrainAndReboot "Drain and reboot {node}, or unload and load all nvidia modules. Until then no CUDA program \
-            can start.",
+        DrainAndReboot "Drain and reboot {node}, or unload and load all nvidia modules. Until then no CUDA program can \
+            start.",
         means "The part of the driver that manages unified memory has failed, and no new CUDA program can start.",
         reads "xid: nvidia-uvm lines";
     UVM_ERRORS: "uvm-errors-logged" Info Driver XID_DOC, "nvidia-uvm logged errors",
-        Watch "No action by itself; it can explain failing CUDA programs on {node}. If the errors repeat, update the \
-            driver.",
+        Watch "No action needed on its own; it can explain failing CUDA programs on {node}. If the errors repeat, \
+            update the driver.",
         means "nvidia-uvm logged errors from which it recovered.",
         reads "xid: nvidia-uvm lines";
     ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
-        Watch "No action by itself; it can explain driver problems on {node}. If it repeats, update the driver.",
-        means "The driver logged that an internal check failed. Alone it has no consequence.",
+        Watch "No action needed on its own; it can explain driver problems on {node}. If it repeats, update the \
+            driver.",
+        means "An internal check of the driver failed. On its own this has no effect.",
         reads "xid: assertion lines";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let broken = node.driver.is_broken();
     let table = [
         (Kind::PeermemError, PEERMEM, false),

@@ -1,13 +1,11 @@
-//! Why the nvidia module is not loaded, where the node tells: the reason takes the place of `driver-not-loaded`.
+//! Specific reasons that replace `driver-not-loaded`.
 //!
-//! Of several reasons the one counts that would be met first: no module for this kernel, then its signature, SELinux, and a module
-//! that was built for another kernel. Lines of the kernel count for the running boot only.
+//! If there are several reasons, the one that the load meets first is used: no module for this kernel, its signature, SELinux,
+//! a module that was built for another kernel. Only kernel lines of the running boot count.
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::{OPERATOR_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, OPERATOR_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::driver_load::DriverLoad;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -19,27 +17,26 @@ rules! {
     about Driver;
     SECURE_BOOT: "driver-refused-by-secure-boot" Fatal Driver SIGNING_DOC,
         "The kernel refused a module: it has no signature that the kernel trusts",
-        UpdateSoftware "Sign the nvidia module with a key that {node} trusts (mokutil --import), use a driver package or \
-            precompiled driver image with signed modules, or turn Secure Boot off in the firmware of {node}.",
-        means "The kernel takes only modules with a signature that it trusts (Secure Boot or lockdown) and refused \
-            one, and the nvidia module is not loaded: no pod on the node gets a GPU.",
+        UpdateSoftware "Sign the nvidia module with a key that {node} trusts (mokutil --import), use a driver package \
+            or precompiled driver image with signed modules, or turn Secure Boot off in the firmware of {node}.",
+        means "The kernel loads only modules with a trusted signature (Secure Boot or lockdown) and refused one, and \
+            the nvidia module is not loaded: no pod on the node gets a GPU.",
         reads "host.driver, host.pci_gpus, xid: module_refused, host.driver_load";
-    SELINUX: "driver-refused-by-selinux" Fatal Driver OPERATOR_DOC, "SELinux denied the load of the nvidia module",
+    SELINUX: "driver-refused-by-selinux" Fatal Driver OPERATOR_DOC, "SELinux prevented the nvidia module from loading",
         UpdateSoftware "Allow the driver container of {node} to load modules: run it privileged, and install the \
             distribution's container-selinux policy. `ausearch -m avc -c modprobe` shows the denials; label the module \
             file again with `restorecon -R /lib/modules`.",
-        means "SELinux denied a program the load of the nvidia module, and the module is not loaded: no pod on the \
+        means "SELinux prevented a program from loading the nvidia module, and the module is not loaded: no pod on the \
             node gets a GPU.",
         reads "host.driver, host.pci_gpus, host.driver_load, xid: module_refused";
     NOT_BUILT: "driver-not-built-for-kernel" Fatal Driver OPERATOR_DOC, "No nvidia module fits the running kernel",
-        UpdateSoftware "Build or install the nvidia module for the running kernel of {node} (`dkms autoinstall`, or the \
-            driver package for this kernel), or boot a kernel that has one; then keep kernel and driver updates together.",
+        UpdateSoftware "Build or install the nvidia module for the running kernel of {node} (`dkms autoinstall`, or \
+            the driver package for this kernel), or boot a kernel that has one; then keep kernel and driver updates \
+            together.",
         means "The nvidia module exists for other kernels than the one that runs, usually after an update of the \
             kernel: no pod on the node gets a GPU.",
         reads "host.driver, host.driver_load, xid: module_refused";
 }
-
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
 
 /// Returns the reason why the driver is not loaded, if the facts show one.
 pub(super) fn reason(node: &Node<'_>) -> Option<Draft> {
@@ -49,7 +46,7 @@ pub(super) fn reason(node: &Node<'_>) -> Option<Draft> {
 
 /// The reason if only the kernel log was read: the module may have been loaded in another way. Otherwise, the reason is part
 /// of the finding about NVML.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if node.host().is_some() || node.inventory().is_some() {
         return Vec::new();
     }
@@ -63,7 +60,7 @@ fn refused<'a>(node: &'a Node<'_>, reasons: &[&str]) -> Vec<&'a KernelEvent> {
     node.timeline.of_kind(Kind::ModuleRefused).filter(of_reason).collect()
 }
 
-/// The running kernel has no module, and another kernel has one: an update of the kernel without one of the driver.
+/// The running kernel has no module, and another kernel has one: the kernel was updated without the driver.
 fn not_built(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     let (load, kernel) = (load?, node.report.kernel.as_deref()?);
     let others: Vec<String> = load
@@ -101,17 +98,17 @@ fn unsigned(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     Some(
         Draft::on_node(SECURE_BOOT)
             .with_events(events.iter().copied())
-            .with_all_evidence(said(&events))
+            .with_all_evidence(newest_line(&events))
             .with_all_evidence(rules),
     )
 }
 
-/// The kernel's own words: they say what is wrong with the signature.
-fn said(events: &[&KernelEvent]) -> Option<String> {
+/// The newest line of the kernel, which names the fault.
+fn newest_line(events: &[&KernelEvent]) -> Option<String> {
     events.last().map(|event| format!("the line: {}", evidence::reason(&event.raw)))
 }
 
-/// What the kernel demands of a module.
+/// The requirements of the kernel for modules.
 fn rules_of_kernel(load: &DriverLoad) -> Vec<String> {
     let secure_boot = load.secure_boot.map(|on| format!("Secure Boot {}", if on { "on" } else { "off" }));
     let lockdown = load.lockdown.as_deref().map(|mode| format!("kernel lockdown {}", evidence::data(mode)));
@@ -119,7 +116,7 @@ fn rules_of_kernel(load: &DriverLoad) -> Vec<String> {
     [secure_boot, lockdown, enforced].into_iter().flatten().collect()
 }
 
-/// A denial in the kernel log, or in the audit log where a daemon takes the records. Either must be of a module of NVIDIA's.
+/// A denial in the kernel log, or in the audit log if a daemon writes one. It must be about a module of NVIDIA.
 fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     let permissive = load.is_some_and(|load| load.selinux.as_deref().is_some_and(|mode| mode != "enforcing"));
     if permissive {
@@ -136,7 +133,7 @@ fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
         return None;
     }
     let mode = load.and_then(|load| load.selinux.as_deref()).map(|mode| format!("SELinux is {}", evidence::data(mode)));
-    let draft = Draft::on_node(SELINUX).with_events(events.iter().copied()).with_all_evidence(said(&events));
+    let draft = Draft::on_node(SELINUX).with_events(events.iter().copied()).with_all_evidence(newest_line(&events));
     Some(draft.with_all_evidence(record).with_all_evidence(mode))
 }
 
@@ -146,7 +143,7 @@ fn misfit(node: &Node<'_>) -> Option<Draft> {
     if events.is_empty() {
         return None;
     }
-    Some(Draft::on_node(NOT_BUILT).with_events(events.iter().copied()).with_all_evidence(said(&events)))
+    Some(Draft::on_node(NOT_BUILT).with_events(events.iter().copied()).with_all_evidence(newest_line(&events)))
 }
 
 /// The kernel's requirements for modules, as evidence if the driver is not loaded for another or an unknown reason.

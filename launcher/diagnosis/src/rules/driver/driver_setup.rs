@@ -1,10 +1,9 @@
-//! Configuration of the driver: device files, and a version on disk that differs from the loaded one.
+//! Configuration of the driver and of the kernel: device files, a version on disk that differs from the loaded one, NUMA
+//! balancing.
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, rules};
 
 rules! {
     UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "A different driver version is on disk",
@@ -12,24 +11,40 @@ rules! {
         means "The driver version on disk differs from the loaded one and takes over at the next load.",
         reads "host.driver";
     DEVICE_NODES: "device-nodes-missing" Warning Driver DEBUG_DOC, "GPU device files are missing",
-        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the \
-            component that creates them.",
+        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the component \
+            that creates them.",
         means "The driver works, and files in /dev that programs need to open a GPU are missing.",
         reads "host.device_nodes, inventory.gpus";
+    NUMA_BALANCING: "numa-balancing-on-grace" Info Driver GRACE_DOC,
+        "Automatic NUMA balancing is on, on a node with Grace processors",
+        UpdateSoftware "Turn it off on {node} (sysctl -w kernel.numa_balancing=0, and in /etc/sysctl.d), if its GPU \
+            programs are slow.",
+        means "The kernel moves pages between the memory of Grace and of its GPU by itself, which interrupts programs \
+            that use both. NVIDIA recommends turning this off on Grace.",
+        reads "host.numa_balancing, inventory.gpus";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
+/// NVIDIA's guide to operating system settings on Grace.
+const GRACE_DOC: Option<&str> = Some("https://docs.nvidia.com/grace-perf-tuning-guide/os-settings.html");
+
+/// Product names of GPUs that share a module with a Grace processor.
+const WITH_GRACE: [&str; 3] = ["GH200", "GB200", "GB300"];
 
 /// Findings about the configuration, for a driver that works.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let Some(host) = node.host() else { return drafts };
+    let is_grace = |name: &str| WITH_GRACE.iter().any(|product| name.contains(product));
+    let on_grace = node.listed().filter_map(|gpu| gpu.name.as_deref()).any(is_grace);
+    if host.numa_balancing == Some(true) && on_grace {
+        drafts.push(Draft::on_node(NUMA_BALANCING).with_evidence("kernel.numa_balancing is on"));
+    }
     let broken = node.driver.is_broken();
     // NVML works, so the files may exist elsewhere (a driver container has its own /dev). This is no more than a
     // warning.
     if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {
-        let names: Vec<String> = host.device_nodes_missing.iter().take(8).map(|name| evidence::data(name)).collect();
-        drafts.push(Draft::on_node(DEVICE_NODES).with_evidence(format!("missing in /dev: {}", names.join(", "))));
+        let names = evidence::names(&host.device_nodes_missing, 8);
+        drafts.push(Draft::on_node(DEVICE_NODES).with_evidence(format!("missing in /dev: {names}")));
     }
     if let (Some(loaded), false) = (&host.driver.loaded, broken) {
         let others = [("module on disk", &host.driver.module_on_disk), ("library on disk", &host.driver.library)];

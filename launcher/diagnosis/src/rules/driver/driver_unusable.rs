@@ -3,9 +3,7 @@
 use crate::evidence;
 use crate::input::driver::{Driver, Refusal};
 use crate::input::node::Node;
-use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, Rule, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, Rule, rules};
 use crate::rules::driver::driver_not_loaded;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host::DriverVersions;
@@ -35,18 +33,18 @@ rules! {
     NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The NVML library was not found",
         UpdateSoftware "Reinstall the user-space libraries of the driver on {node}. Containers need them in addition \
             to the kernel module.",
-        means "The kernel module is loaded, and the library libnvidia-ml.so.1 was not found. Containers do not get \
-            the driver's libraries.",
+        means "The kernel module is loaded, and the library libnvidia-ml.so.1 was not found. Containers do not get the \
+            driver's libraries.",
         reads "inventory (NVML's error), host.driver";
     BLOCKED: "nvml-access-blocked" Critical Driver NVML_DOC, "NVML cannot access the device files",
         UpdateSoftware "Create the missing /dev/nvidia* files on {node} (nvidia-modprobe, nvidia-persistenced or the \
             container toolkit create them).",
-        means "NVML may not open the device files of the GPUs, or they do not exist.",
+        means "NVML has no access to the device files of the GPUs, or they do not exist.",
         reads "inventory (NVML's error), host.device_nodes";
     HANGS: "nvml-not-answering" Critical Driver DEBUG_DOC, "NVML does not respond in time",
-        DrainAndReboot "Drain {node}. If NVML still hangs (nvidia-smi hangs too), reboot the node and check the \
-            kernel log.",
-        means "NVML did not answer within the time limit: the driver or a GPU hangs.",
+        DrainAndReboot "Drain {node}. If NVML still hangs (nvidia-smi hangs too), reboot the node and check the kernel \
+            log.",
+        means "NVML did not respond within the time limit: the driver or a GPU hangs.",
         reads "inventory, telemetry, topology, ecc, mig (problems)";
     NVML_FAILED: "nvml-failed" Critical Driver NVML_DOC, "NVML failed",
         UpdateSoftware "Check the kernel log of {node} for driver messages, then repair or reinstall the driver.",
@@ -58,10 +56,8 @@ rules! {
         reads "host.pci_gpus, host.modules";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
 /// Returns a finding if NVML cannot be used.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let draft = match node.driver {
         Driver::Usable => timed_out_later(node),
         Driver::Nouveau => Some(nouveau(node)),
@@ -179,6 +175,6 @@ mod tests {
         assert_eq!(without_library(Some(loaded)), ["nvml-library-missing"]);
         let bare = json!({"pci_gpus": gpus, "driver": {"loaded": null}});
         assert_eq!(without_library(Some(bare)), ["driver-not-loaded"]);
-        assert_eq!(without_library(None), ["driver-not-found"], "nobody looked");
+        assert_eq!(without_library(None), ["driver-not-found"], "the host was not read");
     }
 }

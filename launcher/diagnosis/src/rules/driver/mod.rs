@@ -4,9 +4,14 @@ mod driver_log;
 mod driver_not_loaded;
 mod driver_setup;
 mod driver_unusable;
-mod persistence;
+mod gpu_modes;
 
-use crate::rule::group::RuleGroup;
+use crate::rule::RuleGroup;
 
-pub(crate) const GROUPS: &[RuleGroup] =
-    &[driver_unusable::GROUP, driver_setup::GROUP, persistence::GROUP, driver_not_loaded::GROUP, driver_log::GROUP];
+pub(crate) const GROUPS: &[RuleGroup] = &[
+    RuleGroup::new(driver_unusable::RULES, driver_unusable::check),
+    RuleGroup::new(driver_setup::RULES, driver_setup::check),
+    RuleGroup::new(gpu_modes::RULES, gpu_modes::check),
+    RuleGroup::new(driver_not_loaded::RULES, driver_not_loaded::check),
+    RuleGroup::new(driver_log::RULES, driver_log::check),
+];

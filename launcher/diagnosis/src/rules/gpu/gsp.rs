@@ -4,9 +4,7 @@ use crate::input::node::{Gpu, Node};
 use crate::input::processes::stuck_on;
 use crate::input::timeline::{AFTERMATH, concerns, follows, is_off_bus, is_xid};
 use crate::input::xids;
-use crate::rule::declaration::{XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, XID_DOC, rules};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
@@ -14,8 +12,8 @@ rules! {
     GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not respond",
         DrainAndReset "Drain {node}, stop all processes on {gpu} and reset it. If a process cannot be killed, reboot \
             {node}.",
-        means "The firmware processor of a GPU does not answer the driver. Calls to the GPU hang or fail until it is \
-            reset.",
+        means "The firmware processor of a GPU does not respond to the driver. Calls to the GPU hang or fail until it \
+            is reset.",
         reads "xid: 119, 120";
     GSP_SEVERAL: "gsp-failed-on-several" Fatal Driver XID_DOC, "GSP firmware fails on several GPUs",
         DrainAndReboot "Drain and reboot {node}. Failures on several GPUs indicate the driver, the firmware or the \
@@ -32,10 +30,8 @@ rules! {
         reads "inventory.gsp_enabled";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
 /// Findings from Xid 119, 120 and 175, from other GSP lines, and about GPUs without GSP firmware.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let positions = |gpu| -> Vec<usize> {
         let of_gpu = node.timeline.unexplained().filter(|(_, event)| is_xid(event, &xids::GSP) && concerns(event, gpu));
@@ -89,7 +85,7 @@ fn gsp_lines(node: &Node<'_>, failing: &[&Gpu]) -> Vec<Draft> {
     drafts
 }
 
-/// If the driver rate-limits GSP errors, its log line says that the GPU likely needs a reset.
+/// If the driver rate-limits GSP errors, it also logs that the GPU likely needs a reset.
 fn gsp_logged(draft: Draft, events: &[&KernelEvent]) -> Draft {
     let draft = draft.with_events(events.iter().copied());
     if events.iter().all(|event| event.kind != Kind::GspRateLimit) {

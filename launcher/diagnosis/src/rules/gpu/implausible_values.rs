@@ -7,22 +7,19 @@ use std::collections::BTreeMap;
 use crate::evidence;
 use crate::input::gpu::POSSIBLE_CELSIUS;
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::{NVML_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, NVML_DOC, rules};
 
 rules! {
     SAME_IDENTITY: "gpu-identity-ambiguous" Warning Driver NVML_DOC, "Several GPUs report the same identity",
         UpdateSoftware "Do not act on a single GPU of {node}: NVML reports the same identity for several GPUs. Check \
             the driver and the NVML library (a mock, a wrong library, an InfoROM written twice), then run the \
             diagnosis again.",
-        means "Several GPUs answer with the same UUID or PCI address, so that facts cannot be assigned to one of \
-            them.",
+        means "Several GPUs report the same UUID or PCI address, so that facts cannot be assigned to one of them.",
         reads "inventory.gpus";
     IMPOSSIBLE: "sensor-value-implausible" Warning Driver NVML_DOC, "NVML returns implausible values",
         UpdateSoftware "Do not rely on the NVML values of {gpu} on {node}. Check that the NVML library matches the \
             driver, then run the diagnosis again.",
-        means "NVML gave values that are physically impossible. They are not used.",
+        means "NVML returned values that are physically impossible. They are not used.",
         reads "telemetry, ecc (problems)";
 }
 
@@ -32,9 +29,7 @@ const MAX_MILLIWATTS: u32 = 10_000_000;
 /// PCIe has no wider link.
 const MAX_LANES: u32 = 32;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = same_identity(node).into_iter().collect();
     for gpu in &node.gpus {
         let values = impossible(node, gpu);

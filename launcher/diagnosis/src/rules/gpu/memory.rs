@@ -1,15 +1,13 @@
 //! Memory errors and repairs, from the counters, the row remapper and the memory Xids.
 //!
-//! The state in NVML has priority over the log: an Xid 63 means that a repair was recorded, and only NVML tells whether
+//! The state in NVML has priority over the log: an Xid 63 means that a repair was recorded, and only NVML shows whether
 //! it is pending. Aggregate counters are the history of the board, not its current state.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::timeline::{concerns, is_xid};
 use crate::input::xids;
-use crate::rule::declaration::{MEMORY_DOC, RETIREMENT_DOC, XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::{RuleGroup, Unread};
+use crate::rule::{Draft, MEMORY_DOC, RETIREMENT_DOC, Unread, XID_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
 use syringe_core::facts::kernel_log::KernelEvent;
@@ -60,8 +58,8 @@ rules! {
         means "A memory error reached programs that it does not belong to. Results of all of them can be wrong.",
         reads "xid: 95";
     CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
-        DrainAndReset "Restart the affected application; other work on {gpu} may continue. Do not schedule new work on {gpu} of \
-            {node}, and reset it at the next drain.",
+        DrainAndReset "Restart the affected application; other work on {gpu} may continue. Do not schedule new work on \
+            {gpu} of {node}, and reset it at the next drain.",
         means "A memory error that could not be corrected ended the program that used the memory. Other programs were \
             not affected.",
         reads "xid: 48, 94, ecc.volatile", in_plan OtherWorkContinues;
@@ -72,8 +70,8 @@ rules! {
     UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC,
         "Uncorrected memory errors since the driver was loaded",
         Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs. Reset it at the next drain of {node}.",
-        means "The GPU counts memory errors that could not be corrected since the driver was loaded, and no Xid tells \
-            more.",
+        means "The GPU counts memory errors that could not be corrected since the driver was loaded, and the log has \
+            no Xid about them.",
         reads "ecc.volatile";
     STORM: "ecc-correctable-storm" Warning Hardware XID_DOC, "Very many corrected memory errors",
         Watch "No immediate action: corrected errors do not affect data. Watch {gpu} for row remaps, and run a \
@@ -101,7 +99,7 @@ rules! {
     ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is disabled",
         UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained. \
             Without ECC, memory errors are neither detected nor repaired.",
-        means "ECC is off on a GPU that has it: memory errors are neither corrected nor noticed.",
+        means "ECC is off on a GPU that has it: memory errors are neither corrected nor detected.",
         reads "ecc.mode, inventory.ecc_mode";
     ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "ECC mode change pending: takes effect after a reboot",
         DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.",
@@ -109,7 +107,7 @@ rules! {
         reads "ecc.mode";
     INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM is corrupted",
         ContactVendor "Have {gpu} of {node} inspected: its stored counters and settings are not reliable.",
-        means "The checksum of the board's own store of settings and counters does not match.",
+        means "The checksum of the InfoROM, which stores settings and counters of the board, does not match.",
         reads "ecc.inforom_valid, xid";
     REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC,
         "Hardware repair pending: takes effect after a GPU reset",
@@ -127,9 +125,7 @@ const PAGES_NEAR_LIMIT: u32 = 60;
 /// The RMA criterion of NVIDIA is more than 15 double-bit pages that still grow.
 const DOUBLE_BIT_PAGES: u32 = 15;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_unread(unread_product);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let ecc = node.ecc_of(gpu);
@@ -293,7 +289,7 @@ fn since_load(volatile: &ErrorCounts) -> Option<String> {
     Some(format!("uncorrected since driver load: {uncorrected}{places}"))
 }
 
-/// Counters without an Xid.
+/// Error counters, if no Xid reports the errors.
 fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     let lifetime = ecc.aggregate.uncorrected.filter(|&count| count > 0);
     let lifetime_words = lifetime.map(|count| format!("uncorrected over the lifetime of the board: {count}"));
@@ -367,7 +363,7 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 }
 
 /// GPUs with ECC off and an unknown product: on some products this is the default, on others a fault.
-fn unread_product(node: &Node<'_>) -> Vec<Unread> {
+pub(super) fn unread_product(node: &Node<'_>) -> Vec<Unread> {
     let off = |gpu: &&Gpu| {
         let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode);
         gpu.name.is_none() && mode.is_some_and(|mode| !mode.current && !mode.pending)

@@ -8,7 +8,7 @@ use syringe_core::facts::kubernetes::KubernetesFacts;
 use crate::{Finding, diagnose};
 use syringe_core::report::Report;
 
-/// What is found of one GPU with these ECC facts, problems and kernel events.
+/// The findings of one GPU with these ECC facts, problems and kernel events.
 fn findings(ecc: Value, problems: Value, events: Value) -> Vec<Finding> {
     let of = |more: Value| {
         let mut gpu = json!({"index": 0, "uuid": "GPU-1", "pci_address": "00000000:5d:00.0"});

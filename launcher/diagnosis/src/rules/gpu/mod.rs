@@ -11,17 +11,17 @@ mod siblings;
 mod thermal;
 mod unusable;
 
-use crate::rule::group::RuleGroup;
+use crate::rule::RuleGroup;
 
 pub(crate) const GROUPS: &[RuleGroup] = &[
-    unusable::GROUP,
-    refused_gpus::GROUP,
-    gsp::GROUP,
-    memory::GROUP,
-    thermal::GROUP,
-    power::GROUP,
-    siblings::GROUP,
-    implausible_values::GROUP,
-    mig::GROUP,
-    recovery::GROUP,
+    RuleGroup::new(unusable::RULES, unusable::check),
+    RuleGroup::new(refused_gpus::RULES, refused_gpus::check).with_refine(refused_gpus::explain_absent_driver),
+    RuleGroup::new(gsp::RULES, gsp::check),
+    RuleGroup::new(memory::RULES, memory::check).with_unread(memory::unread_product),
+    RuleGroup::new(thermal::RULES, thermal::check),
+    RuleGroup::new(power::RULES, power::check),
+    RuleGroup::new(siblings::RULES, siblings::check),
+    RuleGroup::new(implausible_values::RULES, implausible_values::check),
+    RuleGroup::new(mig::RULES, mig::check),
+    RuleGroup::new(recovery::RULES, recovery::check).with_refine(recovery::refine),
 ];

@@ -5,9 +5,7 @@
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, rules};
 use syringe_core::classification::Severity;
 use syringe_core::facts::clock_events;
 use syringe_core::facts::clock_events::{FAULTS, HARDWARE_THERMAL, POWER_BRAKE, POWER_CAP, SLOWDOWN};
@@ -17,12 +15,11 @@ use syringe_core::facts::telemetry::{GpuTelemetry, Power};
 rules! {
     BRAKE: "power-brake" Critical Power NVML_DOC, "Power brake: an external signal slows the GPU down",
         CheckCabling "Check power supplies, power cables and the power cap of the rack of {node}.",
-        means "The power supply of the server tells the GPU to slow down.",
+        means "The server asserts the power brake signal, and the GPU reduces its clocks.",
         reads "telemetry.clocks";
     SLOWED: "hardware-slowdown" Warning Power NVML_DOC, "Hardware slowdown without a reported cause",
-        CheckCabling "Check power and cooling of {gpu} on {node}: the board reduces the clocks because of one of \
-            them.",
-        means "The GPU slows itself down and names no cause.",
+        CheckCabling "Check power and cooling of {gpu} on {node}: the board reduces the clocks because of one of them.",
+        means "The GPU reduces its clocks, and the driver reports no cause.",
         reads "telemetry.clocks";
     NO_CABLE: "gpu-power-missing" Critical Power NVML_DOC, "The GPU lacks external power",
         CheckCabling "Check the power cables and power supplies of {gpu} on {node}.",
@@ -30,12 +27,12 @@ rules! {
         reads "xid: power lines";
     LIMIT_LOWERED: "power-limit-lowered" Warning Power NVML_DOC, "Power limit is below the default",
         UpdateSoftware "If this is not intended, restore the default power limit of {gpu} on {node} (nvidia-smi -pl).",
-        means "Somebody set the power limit below the factory's. The GPU is slower under load.",
+        means "The power limit is set below the default. The GPU is slower under load.",
         reads "telemetry.power";
     CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load without a reported reason",
         UpdateSoftware "Check whether the clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); reset them \
             with nvidia-smi -rgc and -rac.",
-        means "The GPU is under load at low clocks, and the driver names no reason. Locked clocks look like this.",
+        means "The GPU is under load at low clocks, and the driver reports no reason. Locked clocks have this effect.",
         reads "telemetry.clocks, telemetry.utilization";
     NIC_POWER: "nic-power-missing" Warning Power DEBUG_DOC, "A network card gets too little power from its slot",
         CheckCabling "Check slot power and auxiliary cables of {node}. GPUs on the same power supply may be affected \
@@ -50,9 +47,7 @@ pub(crate) const LOADED_PERCENT: u32 = 80;
 /// Limits below this percentage of the default are a finding. Smaller reductions are usually intended.
 const NOTABLE_LIMIT_PERCENT: u64 = 80;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let unplugged = node.gpu_problem(gpu, &["insufficient_power"]);
@@ -82,13 +77,15 @@ fn brake(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     } else {
         return None;
     };
-    let words: Vec<String> = now.throttling.reasons.iter().take(4).map(|reason| evidence::data(reason)).collect();
-    let words = if words.is_empty() { format!("mask {mask:#x}") } else { words.join(", ") };
-    Some(
-        Draft::on_gpu(rule, gpu)
-            .with_evidence(format!("clock event reasons: {words}"))
-            .with_all_evidence(draw(&now.power)),
-    )
+    Some(Draft::on_gpu(rule, gpu).with_evidence(clock_event_reasons(now)).with_all_evidence(draw(&now.power)))
+}
+
+/// Returns the reasons for which the clocks are reduced, as evidence.
+pub(super) fn clock_event_reasons(now: &GpuTelemetry) -> String {
+    match now.throttling.reasons.as_slice() {
+        [] => format!("clock event reasons: mask {:#x}", clock_events::mask_of(&now.throttling)),
+        reasons => format!("clock event reasons: {}", evidence::names(reasons, 4)),
+    }
 }
 
 fn draw(power: &Power) -> Option<String> {

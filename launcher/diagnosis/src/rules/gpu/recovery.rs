@@ -5,9 +5,7 @@
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::{NVML_DOC, Rule, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, NVML_DOC, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::ecc::RecoveryAction;
 
@@ -44,9 +42,7 @@ rules! {
         reads "ecc.recovery_action, xid: 154";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_refine(refine);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let recommended = node.gpus.iter().filter_map(|gpu| {
         let (action, event) = node.recovery_action(gpu)?;
         let draft = Draft::on_gpu(rule(action)?, gpu);
@@ -59,13 +55,13 @@ fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// Joins the recommendation with the most severe finding about the same GPU, if that is at least critical.
-fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let is_recommendation = |draft: &Draft| RULES.contains(&draft.rule);
     for gpu in &node.gpus {
         let Some(at) = drafts.iter().position(|draft| is_recommendation(draft) && draft.is_on(gpu)) else { continue };
         let recommendation = drafts.remove(at);
-        let grave = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
-        match drafts.iter_mut().filter(grave).max_by_key(|draft| draft.severity) {
+        let is_severe = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
+        match drafts.iter_mut().filter(is_severe).max_by_key(|draft| draft.severity) {
             Some(draft) => join(draft, recommendation),
             None => drafts.push(recommendation),
         }

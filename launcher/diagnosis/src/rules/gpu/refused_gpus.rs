@@ -5,9 +5,7 @@
 use crate::input::driver::{Driver, Refusal};
 use crate::input::node::{Gpu, Node};
 use crate::input::timeline::concerns;
-use crate::rule::declaration::{About, DEBUG_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{About, DEBUG_DOC, Draft, rules};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
@@ -16,17 +14,15 @@ rules! {
         "The firmware assigned no usable memory region (BAR) to the GPU",
         UpdateSoftware "Enable 'Above 4G Decoding' (and large BARs) in the firmware of {node}, or boot it with \
             pci=realloc. The driver cannot start {gpu} without its BAR.",
-        means "The firmware of the server gave the GPU no region for its memory (BAR), so that the driver refuses it.",
+        means "The firmware of the server assigned no memory region (BAR) to the GPU, so the driver refuses it.",
         reads "xid: driver lines";
     WRONG_DRIVER: "driver-wrong-kernel-module-type" Fatal Driver DEBUG_DOC, "The installed driver does not support the GPU",
-        UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other flavor of its \
-            kernel modules.",
-        means "The installed kernel module does not support this GPU: the open one does not support GPUs before \
-            Turing, the closed one none from Blackwell on.",
+        UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other type of kernel \
+            modules (open or proprietary).",
+        means "The installed kernel module does not support this GPU: the open module supports Turing and later, the \
+            proprietary module supports GPUs before Blackwell.",
         reads "xid: driver lines, host.driver", about Driver;
 }
-
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_refine(explain_absent_driver);
 
 /// Returns the logged reason why the driver refused a GPU. It replaces the general advice.
 pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
@@ -40,7 +36,7 @@ pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 
 /// Lines that refuse a GPU without naming it. They are ignored if NVML responds for every GPU on the bus, and if the driver
 /// does not work for another reason.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let both_read = node.inventory().is_some() && node.host().is_some();
     if node.driver.is_broken() || both_read && node.listed().all(|gpu| gpu.answers) {
         return Vec::new();
@@ -55,7 +51,7 @@ fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// A driver that is not loaded because it supports no GPU of the node.
-fn explain_absent_driver(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+pub(super) fn explain_absent_driver(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let events: Vec<&KernelEvent> = node.timeline.of_kind(Kind::NotSupported).collect();
     if events.is_empty() || !matches!(node.driver, Driver::Unusable(Refusal::NotLoaded, _)) {
         return;

@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::{DEBUG_DOC, Rule, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
 use crate::rules::gpu::power;
 use crate::rules::gpu::power::LOADED_PERCENT;
 use syringe_core::classification::Severity;
@@ -17,7 +15,8 @@ use syringe_core::facts::clock_events;
 
 rules! {
     VBIOS: "sibling-vbios-differs" Info Driver DEBUG_DOC, "VBIOS differs from the other GPUs of the node",
-        Watch "No action by itself (a replaced board?). If only {gpu} of {node} has problems, update its VBIOS.",
+        Watch "No action needed on its own; a board may have been replaced. If only {gpu} of {node} has problems, \
+            update its VBIOS.",
         means "GPUs of one model have different firmware (VBIOS).",
         reads "inventory.vbios_version";
     MEMORY: "sibling-memory-differs" Warning Hardware DEBUG_DOC, "Memory size differs from the other GPUs of the node",
@@ -42,7 +41,7 @@ rules! {
         reads "telemetry.clocks, telemetry.utilization";
 }
 
-/// Fewer have no majority.
+/// Fewer GPUs have no majority.
 const MIN_GPUS: usize = 3;
 
 /// The position in the air stream explains about 10 °C.
@@ -54,9 +53,7 @@ const WARM_CELSIUS: i32 = 65;
 /// The clocks of identical boards differ by a few percent only.
 const SLOWER_PERCENT: u64 = 80;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut groups: BTreeMap<&str, Vec<&Gpu>> = BTreeMap::new();
     for gpu in node.answering() {
         groups.entry(gpu.name.as_deref().unwrap_or_default()).or_default().push(gpu);
@@ -64,7 +61,7 @@ fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for group in groups.into_values().filter(|group| group.len() >= MIN_GPUS) {
         let inventory = |gpu: &Gpu| node.inventory_of(gpu);
-        // Several differing GPUs are another batch; a single one was replaced.
+        // Several GPUs with another VBIOS are another batch; a single one was replaced.
         let vbios = odd(VBIOS, &group, |gpu| inventory(gpu)?.vbios_version.as_deref().map(evidence::data));
         if let [_] = vbios.as_slice() {
             drafts.extend(vbios);

@@ -10,9 +10,8 @@ use jiff::SignedDuration;
 use crate::evidence;
 use crate::input::gpu::PLAUSIBLE_CELSIUS;
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, rules};
+use crate::rules::gpu::power::clock_event_reasons;
 use syringe_core::classification::Severity;
 use syringe_core::facts::clock_events;
 use syringe_core::facts::clock_events::{HARDWARE_THERMAL, SOFTWARE_THERMAL};
@@ -22,12 +21,12 @@ rules! {
     HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware thermal slowdown",
         CheckCabling "Check airflow, fans, coolant and inlet temperature of {node} at {gpu}. Move work to other GPUs \
             until it has cooled down.",
-        means "The GPU slows itself down because of its temperature.",
+        means "The GPU reduces its clocks because of its temperature.",
         reads "telemetry.clocks, telemetry.temperature";
     SOFTWARE: "thermal-slowdown-software" Warning Thermal NVML_DOC, "Software thermal slowdown",
         CheckCabling "Check airflow, fans and inlet temperature of {node} at {gpu}. The driver reduces the clocks of \
             the GPU.",
-        means "The driver slows the GPU down because of its temperature.",
+        means "The driver reduces the clocks of the GPU because of its temperature.",
         reads "telemetry.clocks, telemetry.temperature";
     TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU is at its temperature limit",
         CheckCabling "Check the cooling of {gpu} on {node} now. At the shutdown limit the GPU switches itself off.",
@@ -39,8 +38,7 @@ rules! {
         reads "telemetry.temperature";
     LOST_TIME: "thermal-slowdown-frequent" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
         CheckCabling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.",
-        means "The GPU was slowed down for its temperature for a noticeable part of the time since the driver was \
-            loaded.",
+        means "Thermal slowdown was active for a noticeable part of the time since the driver was loaded.",
         reads "telemetry.clocks";
 }
 
@@ -57,14 +55,12 @@ const NOTABLE_SHARE: u64 = 20;
 /// Shorter slowdowns are normal.
 const LEAST: SignedDuration = SignedDuration::from_mins(10);
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let Some(now) = node.telemetry_of(gpu) else { continue };
         let slowed = slowdown(gpu, now);
-        // Then the temperature is evidence of the slowdown, not another finding.
+        // During a slowdown the temperature is its evidence, not another finding.
         let limits = limits(gpu, &now.temperature);
         drafts.extend(limits.into_iter().filter(|draft| slowed.is_none() || draft.rule != TOO_HOT));
         drafts.extend(slowed);
@@ -82,13 +78,8 @@ fn slowdown(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     } else {
         return None;
     };
-    let words: Vec<String> = now.throttling.reasons.iter().take(4).map(|reason| evidence::data(reason)).collect();
-    let words = if words.is_empty() { format!("mask {mask:#x}") } else { words.join(", ") };
-    Some(
-        Draft::on_gpu(rule, gpu)
-            .with_evidence(format!("clock event reasons: {words}"))
-            .with_all_evidence(temperature(&now.temperature)),
-    )
+    let draft = Draft::on_gpu(rule, gpu).with_evidence(clock_event_reasons(now));
+    Some(draft.with_all_evidence(temperature(&now.temperature)))
 }
 
 fn temperature(now: &Temperature) -> Option<String> {

@@ -1,30 +1,28 @@
 //! GPUs that cannot be used: fell off the bus, lost, not initialized, or bound to another driver.
 //!
 //! For each GPU the PCI bus, NVML and the kernel log are compared. Each GPU gets one finding, the most certain one.
-//! GPUs that are missing only in Kubernetes are in `cluster`.
+//! `rules/kubernetes/gpus.rs` checks GPUs that are missing only in Kubernetes.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
 use crate::input::timeline::{concerns, is_off_bus, is_xid, precedes};
-use crate::rule::declaration::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, XID_DOC, rules};
 use crate::rules::gpu::refused_gpus::refused_at_load;
 use syringe_core::classification::{ActionCode, Severity};
-use syringe_core::gpu_names::GpuNames;
 use syringe_core::facts::host::PciGpu;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::gpu_names::GpuNames;
 use syringe_core::nvml_codes as codes;
 
 rules! {
     OFF_BUS: "gpu-off-bus" Fatal Hardware XID_DOC, "GPU fell off the PCIe bus",
         DrainAndReboot "Cordon and drain {node}, then power-cycle it (a reset cannot reach {gpu}). If it happens \
             again, return the GPU (RMA).",
-        means "The GPU does not answer on the PCIe bus any more (Xid 79). Its processes have lost it.",
+        means "The GPU no longer responds on the PCIe bus (Xid 79). Its processes cannot use it.",
         reads "xid: 79, host.pci_gpus, inventory.gpus", in_plan PowerCycle;
     LOST: "gpu-lost" Fatal Hardware NVML_DOC, "NVML reports the GPU as lost",
         DrainAndReboot "Cordon and drain {node}, then power-cycle it. If {gpu} is lost again, return it (RMA).",
-        means "NVML reports that the GPU is lost. It answers no call until the node is restarted.",
+        means "NVML reports that the GPU is lost. All calls to it fail until the node is restarted.",
         reads "inventory, telemetry, ecc (problems)", in_plan PowerCycle;
     INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialize the GPU",
         DrainAndReboot "Drain and reboot {node}. If {gpu} still does not initialize, check power and firmware, then \
@@ -58,13 +56,11 @@ rules! {
         reads "host.pci_gpus";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
 /// Returns one finding for each GPU that cannot be used.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect();
     drafts.extend(off_bus_elsewhere(node));
-    drafts.extend(uninitialised_somewhere(node, &drafts));
+    drafts.extend(uninitialized_somewhere(node, &drafts));
     let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
     if node.is_passed_through() && !works {
         let rest: Vec<Draft> =
@@ -114,7 +110,7 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     if gpu.from_log && node.host().is_some() {
         draft = draft.with_evidence("it is no longer on the PCI bus");
     }
-    // It fell off the bus and responds again, because somebody reset the bus. The cause is still unknown. A response
+    // It fell off the bus and responds again after a bus reset. The cause is still unknown. A response
     // may be older than the loss.
     let settled = node.age(draft.when).is_none_or(|age| age > SETTLE_TIME);
     if node.is_readable(gpu) && !silent && settled {
@@ -186,7 +182,7 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
         Some("vfio-pci") => Some(passthrough(gpu)),
         // `driver` has a finding for it: the other driver is bound to all GPUs.
         Some("nouveau") => None,
-        Some("nvidia") => Some(refused_at_load(node, gpu).unwrap_or_else(|| uninitialised(node, gpu))),
+        Some("nvidia") => Some(refused_at_load(node, gpu).unwrap_or_else(|| uninitialized(node, gpu))),
         Some(other) => Some(Draft::on_gpu(NOT_BOUND, gpu).with_evidence(format!("bound to {}", evidence::data(other)))),
         None if refused_at_load(node, gpu).is_some() => refused_at_load(node, gpu),
         None => Some(
@@ -202,13 +198,13 @@ fn passthrough(gpu: &Gpu) -> Draft {
     Draft::on_gpu(PASSTHROUGH, gpu).with_evidence("bound to vfio-pci")
 }
 
-fn says_init_failed(event: &KernelEvent) -> bool {
+fn is_init_failure(event: &KernelEvent) -> bool {
     event.kind == Kind::RmInitFailed || is_xid(event, &[143])
 }
 
 /// The log reports that the driver could not initialize the GPU. If NVML can read it, a later attempt succeeded.
 fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    let failed = |event: &&KernelEvent| says_init_failed(event) && concerns(event, gpu);
+    let failed = |event: &&KernelEvent| is_init_failure(event) && concerns(event, gpu);
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
     let newest = events.iter().filter_map(|event| event.last).max();
     let draft = Draft::on_gpu(INIT_FAILED, gpu).with_events(events.iter().copied());
@@ -226,12 +222,12 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 }
 
 /// Older drivers name the GPU in these lines by its minor number, or not at all.
-fn uninitialised_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
-    let told = drafts.iter().any(|draft| draft.rule.id == INIT_FAILED.id || draft.rule.id == NOT_IN_NVML.id);
+fn uninitialized_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
+    let found = drafts.iter().any(|draft| draft.rule.id == INIT_FAILED.id || draft.rule.id == NOT_IN_NVML.id);
     let nameless = node.timeline.of_kind(Kind::RmInitFailed).filter(|event| event.pci_address.is_none());
     let events: Vec<&KernelEvent> = nameless.collect();
     let all_read = node.listed().next().is_some() && node.listed().all(|gpu| node.is_readable(gpu));
-    (!events.is_empty() && !told && !all_read).then(|| {
+    (!events.is_empty() && !found && !all_read).then(|| {
         Draft::on_node(INIT_FAILED)
             .with_events(events)
             .with_evidence("the log line does not name the GPU")
@@ -239,8 +235,8 @@ fn uninitialised_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
     })
 }
 
-fn uninitialised(node: &Node<'_>, gpu: &Gpu) -> Draft {
-    let failed = |event: &&KernelEvent| says_init_failed(event) && concerns(event, gpu);
+fn uninitialized(node: &Node<'_>, gpu: &Gpu) -> Draft {
+    let failed = |event: &&KernelEvent| is_init_failure(event) && concerns(event, gpu);
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
     let probe = node.timeline.of_kind(Kind::ProbeFailed).map(evidence::event);
     let rule = if events.is_empty() { NOT_IN_NVML } else { INIT_FAILED };

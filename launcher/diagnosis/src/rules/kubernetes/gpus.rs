@@ -1,16 +1,15 @@
 //! Compares the GPUs in Kubernetes and the kubelet with the GPUs of the node.
 //!
 //! A node on which all GPUs have disappeared has no finding about a GPU. Therefore the number of GPUs is compared with
-//! the PCI bus (in `lost`), the capacity, the labels, and the allocations of the kubelet.
+//! the PCI bus (in `rules/gpu/unusable.rs`), the capacity, the labels, and the allocations of the kubelet.
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::{DEBUG_DOC, PLUGIN_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
-use syringe_core::classification::Severity;
+use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::report::Problem;
+use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 
 rules! {
@@ -21,8 +20,8 @@ rules! {
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count";
     FEWER: "gpu-count-low" Critical Hardware DEBUG_DOC, "Fewer GPUs than Kubernetes expects",
         DrainAndReboot "Drain and reboot {node}. If a GPU is still missing, check its seating and power.",
-        means "Fewer GPUs are known to NVML and PCI than Kubernetes counted. Pods can be sent to GPUs that do not \
-            exist any more.",
+        means "Fewer GPUs are known to NVML and PCI than Kubernetes counted. Pods may be scheduled to GPUs that no \
+            longer exist.",
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count";
     NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "The node has no NVIDIA GPU",
         None "No action: {node} has no NVIDIA GPU, and nothing indicates that it should.",
@@ -31,8 +30,7 @@ rules! {
     UNALLOCATABLE: "gpus-not-allocatable" Warning Driver PLUGIN_DOC, "Not all GPUs are allocatable",
         Watch "Check the log of the device plugin on {node} for devices that it marks unhealthy, and the other \
             findings.",
-        means "The device plugin reports some GPUs as unhealthy, so that fewer GPUs are allocatable than the node \
-            has.",
+        means "The device plugin reports some GPUs as unhealthy, so that fewer GPUs are allocatable than the node has.",
         reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable", about Unavailable;
     NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs are not advertised to Kubernetes",
         UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?",
@@ -52,8 +50,8 @@ rules! {
         reads "kubelet.registered, inventory.gpus, mig.gpus";
     STALE_ALLOCATION: "allocation-stale" Info Driver PLUGIN_DOC, "The kubelet still lists allocations of deleted pods",
         Watch "No action: the kubelet releases them when it admits the next pod on {node}.",
-        means "The kubelet still has GPUs allocated to pods that do not exist or have ended. It releases them when it admits \
-            the next pod with devices.",
+        means "The kubelet still has GPUs allocated to pods that do not exist or have ended. It releases them when it \
+            admits the next pod with devices.",
         reads "kubelet.allocations, kubernetes.live_pod_uids";
     CONDITION: "kubernetes-gpu-condition" Warning Driver None, "A node condition reports a GPU problem",
         Watch "Compare it with the other findings of {node}: another monitor set this condition.",
@@ -64,11 +62,8 @@ rules! {
 /// Devices named in one line of evidence.
 const NAMED: usize = 4;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
-    let mut drafts = counts(node);
-    drafts.extend(offers(node));
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = counts(node).into_iter().chain(offers(node)).collect();
     drafts.extend(kubelet(node));
     if !node.kubernetes.gpu_conditions.is_empty() {
         let conditions = node.kubernetes.gpu_conditions.iter().map(|text| evidence::reason(text));
@@ -92,48 +87,39 @@ fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
     label.into_iter().chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
 }
 
-fn counts(node: &Node<'_>) -> Vec<Draft> {
+fn counts(node: &Node<'_>) -> Option<Draft> {
     let on_pci = node.host().map(|host| host.pci_gpus.len());
     let in_nvml = node.inventory().map(|inventory| inventory.gpus.len());
-    let nobody = in_nvml.unwrap_or(0) == 0 && on_pci.unwrap_or(0) == 0;
-    let looked = on_pci.is_some() || in_nvml.is_some();
+    let none = in_nvml.unwrap_or(0) == 0 && on_pci.unwrap_or(0) == 0;
+    let sections = &node.report.sections;
+    let (nvml, host) = (sections.get(SectionName::Inventory).problems(), sections.get(SectionName::Host).problems());
     let counted = [
-        seen("NVML lists", in_nvml, "NVML", node.report.sections.inventory.as_ref().map(|section| &section.problems)),
-        seen("PCI shows", on_pci, "the PCI bus", node.report.sections.host.as_ref().map(|section| &section.problems)),
+        count_of(("NVML", "NVML lists"), in_nvml, sections.inventory.is_some().then_some(nvml)),
+        count_of(("the PCI bus", "PCI shows"), on_pci, sections.host.is_some().then_some(host)),
     ];
-    match expected(node) {
-        Some((count, who)) if looked && nobody => {
-            vec![
-                Draft::on_node(NONE_FOUND)
-                    .with_evidence(format!("Kubernetes {who}: {count}"))
-                    .with_all_evidence(counted),
-            ]
-        }
+    let Some((count, source)) = expected(node) else {
         // If PCI was not read, a failure of NVML does not show that hardware is missing.
-        None if nobody && on_pci.is_some() => vec![Draft::on_node(NOT_GPU_NODE).with_all_evidence(counted)],
-        Some((count, who)) => {
-            let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
-            // GPUs that do not respond have their own finding.
-            let fewer = known > 0 && known < count;
-            let draft = || {
-                Draft::on_node(FEWER)
-                    .with_evidence(format!("Kubernetes {who}: {count}"))
-                    .with_all_evidence(counted.clone())
-            };
-            fewer.then(draft).into_iter().collect()
-        }
-        None => Vec::new(),
-    }
+        let no_gpu_node = none && on_pci.is_some();
+        return no_gpu_node.then(|| Draft::on_node(NOT_GPU_NODE).with_all_evidence(counted));
+    };
+    // GPUs that do not respond have their own finding.
+    let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
+    let rule = match known {
+        _ if none && (on_pci.is_some() || in_nvml.is_some()) => NONE_FOUND,
+        known if known > 0 && known < count => FEWER,
+        _ => return None,
+    };
+    Some(Draft::on_node(rule).with_evidence(format!("Kubernetes {source}: {count}")).with_all_evidence(counted))
 }
 
 /// Returns the number of GPUs in a source as text, or why there is no number.
-fn seen(says: &str, count: Option<usize>, witness: &str, problems: Option<&Vec<Problem>>) -> String {
+fn count_of((source, lists): (&str, &str), count: Option<usize>, problems: Option<&[Problem]>) -> String {
     match (count, problems) {
-        (Some(count), _) => format!("{says} {}", evidence::count(count, "GPU")),
-        (None, None) => format!("{witness} was not read"),
+        (Some(count), _) => format!("{lists} {}", evidence::count(count, "GPU")),
+        (None, None) => format!("{source} was not read"),
         (None, Some(problems)) => {
             let why = problems.first().map(|problem| format!(": {}", clean(&problem.why, 160))).unwrap_or_default();
-            format!("{witness} could not be read{why}")
+            format!("{source} could not be read{why}")
         }
     }
 }
@@ -168,22 +154,18 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \
                       Operator in the cluster of {node}.";
         let draft = draft.with_evidence("no node of the cluster advertises GPUs or runs the device plugin");
-        return Some(
-            draft.with_severity(Severity::Info).with_action(syringe_core::classification::ActionCode::None, advice),
-        );
+        return Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, advice));
     }
     let before = "a device plugin advertised GPUs here before, and no node of the cluster runs one now";
     let gone = (cluster.gpu_plugin_in_cluster == Some(false)).then(|| before.to_owned());
     let draft = draft.with_all_evidence(gone);
-    let unasked = cluster.gpu_dra.is_none().then_some("whether a DRA driver manages its GPUs is not known");
-    let draft = draft.with_all_evidence(unasked.map(str::to_owned));
-    // Then its driver, which is ready, may offer them.
+    let unknown_dra = cluster.gpu_dra.is_none().then_some("whether a DRA driver manages its GPUs is not known");
+    let draft = draft.with_all_evidence(unknown_dra.map(str::to_owned));
+    // A DRA driver that is ready may publish them.
     let mut pods = cluster.nvidia_pods.iter().flatten();
-    if unasked.is_some() && pods.any(|pod| pod.component == Component::DraDriver && pod.ready) {
+    if unknown_dra.is_some() && pods.any(|pod| pod.component == Component::DraDriver && pod.ready) {
         let advice = "Check with `kubectl get resourceslices` whether the DRA driver offers the GPUs of {node}.";
-        return Some(
-            draft.with_severity(Severity::Info).with_action(syringe_core::classification::ActionCode::Watch, advice),
-        );
+        return Some(draft.with_severity(Severity::Info).with_action(ActionCode::Watch, advice));
     }
     Some(draft)
 }
@@ -196,13 +178,14 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
         let missing: Vec<&str> =
             allocation.devices.iter().map(String::as_str).filter(|device| is_missing(node, device)).collect();
         if !missing.is_empty() {
-            let names = missing.iter().take(NAMED).map(|name| evidence::data(name)).collect::<Vec<_>>().join(", ");
-            let who = format!(
+            let names = evidence::names(&missing, NAMED);
+            let holder = format!(
                 "pod {}, container {}: {names}",
                 evidence::data(&allocation.holder()),
                 evidence::data(&allocation.container)
             );
-            let mut draft = Draft::on_node(ALLOCATED_MISSING).with_evidence(who).with_evidence("NVML does not list it");
+            let mut draft =
+                Draft::on_node(ALLOCATED_MISSING).with_evidence(holder).with_evidence("NVML does not list it");
             draft.scope.pod_uid = Some(allocation.pod_uid.clone()).filter(|uid| !uid.is_empty());
             draft.scope.uuid = missing.first().map(|name| evidence::data(name));
             drafts.push(draft);

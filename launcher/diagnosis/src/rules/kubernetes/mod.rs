@@ -5,6 +5,12 @@ mod nvidia_stack;
 mod stack_log;
 mod usage;
 
-use crate::rule::group::RuleGroup;
+use crate::rule::RuleGroup;
 
-pub(crate) const GROUPS: &[RuleGroup] = &[gpus::GROUP, nvidia_stack::GROUP, usage::GROUP];
+pub(crate) const GROUPS: &[RuleGroup] = &[
+    RuleGroup::new(gpus::RULES, gpus::check),
+    RuleGroup::new(nvidia_stack::RULES, nvidia_stack::check)
+        .with_refine(nvidia_stack::refine)
+        .with_unread(nvidia_stack::unread_slices),
+    RuleGroup::new(usage::RULES, usage::check).with_refine(usage::refine),
+];

@@ -2,23 +2,19 @@
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::declaration::{FABRIC_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, FABRIC_DOC, rules};
 use syringe_core::classification::Severity;
 
 rules! {
     NO_FABRIC_MANAGER: "fabric-manager-not-running" Critical Fabric FABRIC_DOC,
         "Fabric Manager is not running on an NVSwitch system",
-        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on \
-            GPUs that are not registered.",
+        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on GPUs \
+            that are not registered.",
         means "The board has NVSwitches, and Fabric Manager does not run. CUDA cannot initialize on the GPUs.",
         reads "topology.nvswitches, topology.fabric, host.daemons";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     fabric_manager(node).into_iter().collect()
 }
 

@@ -5,7 +5,11 @@ mod nvlink_events;
 mod nvlink_state;
 mod pcie;
 
-use crate::rule::group::RuleGroup;
+use crate::rule::RuleGroup;
 
-pub(crate) const GROUPS: &[RuleGroup] =
-    &[fabric_manager::GROUP, nvlink_state::GROUP, nvlink_events::GROUP, pcie::GROUP];
+pub(crate) const GROUPS: &[RuleGroup] = &[
+    RuleGroup::new(fabric_manager::RULES, fabric_manager::check),
+    RuleGroup::new(nvlink_state::RULES, nvlink_state::check),
+    RuleGroup::new(nvlink_events::RULES, nvlink_events::check),
+    RuleGroup::new(pcie::RULES, pcie::check),
+];

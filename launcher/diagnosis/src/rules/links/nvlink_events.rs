@@ -12,10 +12,8 @@ use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
 use crate::input::timeline::{concerns, follows, is_xid};
 use crate::input::xids;
 use crate::rule::aging;
-use crate::rule::declaration::{FABRIC_DOC, Rule, XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
-use crate::rules::links::nvlink_state::{active, down, links_are_down};
+use crate::rule::{Draft, FABRIC_DOC, Rule, XID_DOC, rules};
+use crate::rules::links::nvlink_state::{links_are_down, links_are_up};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
@@ -37,11 +35,11 @@ rules! {
         reads "xid: SXid";
     WATCHED: "nvlink-warning" Warning Fabric XID_DOC, "NVLink or NVSwitch error that needs no reset",
         Watch "Watch whether it repeats on the same link of {gpu} on {node}.",
-        means "NVLink or an NVSwitch reported an error that does not ask for a reset by itself.",
+        means "NVLink or an NVSwitch reported an error that requires no reset.",
         reads "xid: 74, 144 to 150, SXid";
     MINOR: "nvlink-event" Info Fabric XID_DOC, "NVLink or NVSwitch event without consequences",
-        Watch "No action by itself. Watch whether events of {gpu} on {node} become frequent.",
-        means "NVLink or an NVSwitch reported an event without consequence.",
+        Watch "No action needed on its own. Watch whether events of {gpu} on {node} become frequent.",
+        means "NVLink or an NVSwitch reported an event that has no effect.",
         reads "xid: 74, 144 to 150, SXid";
     INIT: "nvlink-init-failed" Warning Fabric FABRIC_DOC, "NVLink did not initialize",
         DrainAndReset "Drain {node} and reset {gpu}. On systems with NVSwitches, Fabric Manager must run.",
@@ -52,9 +50,7 @@ rules! {
 /// Maximum time between the reports of both ends of a link.
 const SAME_FAULT: SignedDuration = SignedDuration::from_secs(10);
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let handled: Vec<usize> = switches(node, &mut drafts);
     for gpu in &node.gpus {
@@ -69,10 +65,7 @@ fn check(node: &Node<'_>) -> Vec<Draft> {
 fn init_failed_somewhere(node: &Node<'_>) -> Option<Draft> {
     let nameless = node.timeline.of_kind(Kind::NvlinkInitFailed).filter(|event| event.pci_address.is_none());
     let lines: Vec<&KernelEvent> = nameless.collect();
-    let fine = |gpu: &Gpu| {
-        node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0)
-    };
-    let all_up = node.topology().is_some() && node.answering().all(fine);
+    let all_up = node.topology().is_some() && node.answering().all(|gpu| links_are_up(node, gpu));
     (!lines.is_empty() && !all_up).then(|| Draft::on_node(INIT).with_events(lines))
 }
 
@@ -217,8 +210,7 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         .map(evidence::event)
         .collect();
     // If the links are up, the fault is over.
-    let up = node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0);
-    (!lines.is_empty() && !up).then(|| Draft::on_gpu(INIT, gpu).with_all_evidence(lines))
+    (!lines.is_empty() && !links_are_up(node, gpu)).then(|| Draft::on_gpu(INIT, gpu).with_all_evidence(lines))
 }
 
 #[cfg(test)]

@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
-use crate::rule::declaration::{FABRIC_DOC, XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, FABRIC_DOC, XID_DOC, rules};
 use crate::rules::links::fabric_manager;
 use syringe_core::classification::Severity;
 use syringe_core::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
@@ -22,11 +20,12 @@ rules! {
     ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "High NVLink error counters",
         Watch "Read the counters of {gpu} again later: only growing counters indicate a fault. If they grow, check \
             seating and cables.",
-        means "The error counters of one GPU's NVLinks are far above those of its siblings, or count grave errors.",
+        means "The error counters of some NVLinks are far above those of the other links of the GPU, or count severe \
+            errors.",
         reads "topology.nvlinks";
     COUNTED: "nvlink-errors-counted" Info Fabric XID_DOC, "NVLink errors were counted and recovered",
-        None "No action now: these are totals since the driver was loaded. If NCCL is slow, read the counters of \
-            {gpu} again and compare.",
+        None "No action now: these are totals since the driver was loaded. If NCCL is slow, read the counters of {gpu} \
+            again and compare.",
         means "NVLink counted errors from which it recovered.",
         reads "topology.nvlinks";
     NOT_REGISTERED: "fabric-not-registered" Critical Fabric FABRIC_DOC,
@@ -54,11 +53,9 @@ const OUTLIER_TIMES: u64 = 10;
 const OUTLIER_LEAST: u64 = 100;
 
 /// Counters for which one error is too many: the link was retrained, or retraining failed.
-const GRAVE_COUNTERS: [&str; 4] = ["recovery", "link_recovery_failed", "ecc", "malformed_packets"];
+const SEVERE_COUNTERS: [&str; 4] = ["recovery", "link_recovery_failed", "ecc", "malformed_packets"];
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in node.answering() {
         let Some(topology) = node.topology_of(gpu) else { continue };
@@ -70,11 +67,15 @@ fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-pub(crate) fn links_are_down(node: &Node<'_>, gpu: &Gpu) -> bool {
+pub(super) fn links_are_down(node: &Node<'_>, gpu: &Gpu) -> bool {
     node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_some())
 }
 
-pub(crate) fn active(topology: &GpuTopology) -> u32 {
+pub(super) fn links_are_up(node: &Node<'_>, gpu: &Gpu) -> bool {
+    node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0)
+}
+
+fn active(topology: &GpuTopology) -> u32 {
     let groups = topology.nvlinks.iter().filter(|group| group.active == Some(true));
     u32::try_from(groups.map(|group| group.links.len()).sum::<usize>()).unwrap_or(0)
 }
@@ -106,7 +107,7 @@ fn on_switch(topology: &GpuTopology) -> bool {
 }
 
 /// Fewer links are up than on the other GPUs, or than an NVSwitch board uses.
-pub(crate) fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
+fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     let up = active(topology);
     let listed: usize = topology.nvlinks.iter().map(|group| group.links.len()).sum();
     let siblings = node.answering().filter(|other| other.name == gpu.name).filter_map(|other| node.topology_of(other));
@@ -145,7 +146,7 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
         }
     }
     let links: usize = topology.nvlinks.iter().map(|group| group.links.len()).sum();
-    let mut grave = Vec::new();
+    let mut severe = Vec::new();
     let mut counted = Vec::new();
     for (name, groups) in by_name {
         // Corrected errors, which are normal on NVLink 5.
@@ -158,16 +159,16 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
         let others = total.saturating_sub(*count) / u64::try_from(links.saturating_sub(1)).unwrap_or(0).max(1);
         let outlier = *count >= OUTLIER_LEAST && *count >= others.saturating_mul(OUTLIER_TIMES);
         let words = format!("{}: {count} on links {}", evidence::data(name), evidence::ranges(&group.links));
-        if GRAVE_COUNTERS.contains(&name) || outlier {
-            grave.push(words);
+        if SEVERE_COUNTERS.contains(&name) || outlier {
+            severe.push(words);
         } else {
             counted.push(words);
         }
     }
-    match (grave.is_empty(), counted.is_empty()) {
+    match (severe.is_empty(), counted.is_empty()) {
         (true, true) => None,
         (true, false) => Some(Draft::on_gpu(COUNTED, gpu).with_all_evidence(counted)),
-        (false, _) => Some(Draft::on_gpu(ERRORS, gpu).with_all_evidence(grave).with_evidence("since driver load")),
+        (false, _) => Some(Draft::on_gpu(ERRORS, gpu).with_all_evidence(severe).with_evidence("since driver load")),
     }
 }
 
@@ -187,8 +188,8 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
         let managed = fabric_manager::fabric_manager(node).is_none();
         return managed.then(|| Draft::on_gpu(NOT_REGISTERED, gpu).with_evidence(fault));
     }
-    let issues: Vec<String> = health_issues.iter().take(6).map(|issue| evidence::data(issue)).collect();
-    let evidence = |health: &str| format!("fabric health: {health} {}", issues.join(", ")).trim_end().to_owned();
+    let issues = evidence::names(health_issues, 6);
+    let evidence = |health: &str| format!("fabric health: {health} {issues}").trim_end().to_owned();
     match health.as_deref() {
         Some("unhealthy") => Some(Draft::on_gpu(UNHEALTHY, gpu).with_evidence(evidence("unhealthy"))),
         Some("limited_capacity") => Some(Draft::on_gpu(LIMITED, gpu).with_evidence(evidence("limited capacity"))),

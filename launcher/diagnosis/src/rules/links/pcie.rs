@@ -8,9 +8,7 @@ use crate::finding::Scope;
 use crate::input::log_window;
 use crate::input::node::{Gpu, Node, Recovered};
 use crate::input::timeline::{concerns, is_off_bus};
-use crate::rule::declaration::{AER_DOC, DEBUG_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{AER_DOC, DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::topology::{GpuTopology, PcieHop};
 
@@ -43,7 +41,7 @@ rules! {
         reads "xid: PCIe errors (AER)";
     AER_CORRECTED: "pcie-errors-corrected" Warning Fabric AER_DOC, "Many corrected PCIe errors",
         CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance.",
-        means "PCIe corrected very many errors of the GPU or of a port above it: the link is poor.",
+        means "PCIe corrected very many errors of the GPU or of a port above it: the quality of the link is poor.",
         reads "xid: PCIe errors (AER)";
     UNATTRIBUTED: "pcie-errors-unattributed" Warning Fabric AER_DOC, "Uncorrected PCIe errors, possibly above a GPU",
         CheckCabling "Find out what is connected below that port of {node} (lspci -t); this was not read. If it is a \
@@ -52,7 +50,7 @@ rules! {
         reads "xid: PCIe errors (AER), topology.pcie_path";
     ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is not a GPU",
         Watch "No action for the GPUs of {node}, unless a GPU is connected below that port.",
-        means "PCIe reported errors of a device that has nothing to do with a GPU.",
+        means "PCIe reported errors of a device that is not connected to a GPU.",
         reads "xid: PCIe errors (AER), topology.pcie_path";
     LINK_LOST: "pcie-link-lost" Critical Fabric DEBUG_DOC, "The PCIe link of the GPU went down",
         CheckCabling "Drain {node}, power-cycle it, and check seating and power of {gpu}.",
@@ -66,7 +64,7 @@ rules! {
         reads "xid: PCIe slots";
     REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
         CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.",
-        means "The PCIe link of the GPU had to repeat many transfers: the link is poor.",
+        means "The PCIe link of the GPU had to repeat many transfers: the quality of the link is poor.",
         reads "telemetry.pcie";
 }
 
@@ -82,9 +80,7 @@ const MANY_CORRECTED: u64 = 1000;
 /// Limit of replays per minute and lane in DCGM, in hundredths, for generation 1 to 6.
 const REPLAYS_PER_LANE: [u64; 6] = [15, 30, 48, 96, 192, 384];
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         // Link errors of a GPU that fell off the bus are a consequence.
@@ -234,20 +230,23 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let lines =
         node.timeline.of_kind(Kind::PcieLink).filter(|event| is_link_lost(event) && below(node, event).is_none());
     for event in lines.filter(|event| !node.timeline.precedes_bus_loss(event)) {
-        let rule = match event.raw.starts_with("nvidia ") {
-            true => LINK_LOST,
+        match event.raw.starts_with("nvidia ") {
+            true => add(&mut drafts, LINK_LOST, "GPU", event),
             // If the paths of the GPUs were read, the port belongs to another device.
-            false if node.topology().is_some() => continue,
-            false => LINK_UNATTRIBUTED,
-        };
-        let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
-        let noun = if rule.id == LINK_LOST.id { "GPU" } else { "device" };
-        match drafts.iter_mut().find(|draft| draft.scope == scope && draft.rule.id == rule.id) {
-            Some(draft) => *draft = draft.clone().with_event(event),
-            None => drafts.push(Draft { scope, noun, ..Draft::on_node(rule).with_event(event) }),
+            false if node.topology().is_some() => {}
+            false => add(&mut drafts, LINK_UNATTRIBUTED, "device", event),
         }
     }
     drafts
+}
+
+/// Adds an event to the draft of this rule for the device at its address.
+fn add(drafts: &mut Vec<Draft>, rule: Rule, noun: &'static str, event: &KernelEvent) {
+    let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
+    match drafts.iter_mut().find(|draft| draft.scope == scope && draft.rule == rule) {
+        Some(draft) => *draft = draft.clone().with_event(event),
+        None => drafts.push(Draft { scope, noun, ..Draft::on_node(rule).with_event(event) }),
+    }
 }
 
 /// Returns the GPU that a line about a PCIe device is about.
@@ -262,23 +261,16 @@ fn below<'n>(node: &'n Node<'_>, event: &KernelEvent) -> Option<&'n Gpu> {
 fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines = node.timeline.of_kind(Kind::Aer).filter(|event| below(node, event).is_none());
-    let grave =
+    let uncorrected =
         lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !node.timeline.precedes_bus_loss(event));
-    for event in grave {
-        let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
-        // If the paths of the GPUs were not read, a GPU may be below.
-        let rule = if node.topology().is_some() { ELSEWHERE } else { UNATTRIBUTED };
-        match drafts.iter_mut().find(|draft| draft.scope == scope) {
-            Some(draft) => *draft = draft.clone().with_event(event),
-            None => drafts.push(Draft { scope, noun: "device", ..Draft::on_node(rule).with_event(event) }),
-        }
-    }
+    // If the paths of the GPUs were not read, a GPU may be below.
+    let rule = if node.topology().is_some() { ELSEWHERE } else { UNATTRIBUTED };
+    uncorrected.for_each(|event| add(&mut drafts, rule, "device", event));
     if drafts.len() > 1 {
         let all = drafts.iter().flat_map(|draft| {
             let place = draft.scope.pci.as_ref().map(|pci| format!("{}: ", pci.sysfs())).unwrap_or_default();
             draft.evidence.iter().map(move |line| format!("{place}{line}"))
         });
-        let rule = drafts.first().map_or(ELSEWHERE, |draft| draft.rule);
         return vec![
             Draft::on_node(rule).with_evidence(evidence::count(drafts.len(), "device")).with_all_evidence(all),
         ];

@@ -5,9 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::evidence;
 use crate::input::log_window::why_too_short;
 use crate::input::node::Node;
-use crate::rule::declaration::{DEBUG_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::{RuleGroup, Unread};
+use crate::rule::{DEBUG_DOC, Draft, Unread, rules};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::section_name::SectionName;
@@ -15,8 +13,8 @@ use syringe_core::unknown::Unknown;
 
 rules! {
     SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers only a short time",
-        Watch "Look for older Xids of {node} where logs are stored (journal, log system), or enlarge the kernel \
-            buffer (log_buf_len).",
+        Watch "Look for older Xids of {node} where logs are stored (journal, log system), or enlarge the kernel buffer \
+            (log_buf_len).",
         means "The kernel log that could be read begins recently. Older events are not known.",
         reads "xid.coverage, host.uptime_seconds";
     LOST: "kernel-log-lost-records" Info Driver None, "Kernel log records were overwritten",
@@ -42,10 +40,8 @@ rules! {
         reads "xid";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_refine(add_start_of_log).with_unread(unread_log);
-
 /// Findings about the window and the gaps of the log.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> =
         why_too_short(node).map(|words| Draft::on_node(SHORT).with_evidence(words)).into_iter().collect();
     if let Some(log) = node.kernel_log() {
@@ -84,7 +80,7 @@ fn unrecognized(node: &Node<'_>) -> Option<Draft> {
 }
 
 /// Errors in the log that could not be parsed, and a window that is too short.
-fn unread_log(node: &Node<'_>) -> Vec<Unread> {
+pub(super) fn unread_log(node: &Node<'_>) -> Vec<Unread> {
     let reasons = undecoded(node).into_iter().chain(why_too_short(node));
     reasons.map(|why| Unread { fact: Unknown::new(SectionName::Xid, why), decides: true }).collect()
 }
@@ -103,7 +99,7 @@ fn undecoded(node: &Node<'_>) -> Option<String> {
 const AGAIN: [&str; 6] = ["happens again", "fails again", "repeat", "second loss", "lost again", "comes back"];
 
 /// Adds a sentence to advice about a repetition if the log does not show whether it happened before.
-fn add_start_of_log(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+pub(super) fn add_start_of_log(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(limit) = untold(node) else { return };
     let of_event = |draft: &&mut Draft| draft.when.is_some() && draft.severity >= Severity::Warning;
     for draft in drafts.iter_mut().filter(of_event) {

@@ -7,6 +7,13 @@ mod past_events_tests;
 mod xid;
 mod xid_history;
 
-use crate::rule::group::RuleGroup;
+use crate::rule::RuleGroup;
 
-pub(crate) const GROUPS: &[RuleGroup] = &[xid::GROUP, xid_history::GROUP, other_devices::GROUP, coverage::GROUP];
+pub(crate) const GROUPS: &[RuleGroup] = &[
+    RuleGroup::new(xid::RULES, xid::check),
+    RuleGroup::new(xid_history::RULES, xid_history::check),
+    RuleGroup::new(other_devices::RULES, other_devices::check),
+    RuleGroup::new(coverage::RULES, coverage::check)
+        .with_refine(coverage::add_start_of_log)
+        .with_unread(coverage::unread_log),
+];

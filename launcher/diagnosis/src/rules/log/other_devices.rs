@@ -1,17 +1,15 @@
 //! Errors of other devices of the machine in the kernel log: machine checks (CPU, host memory, PCIe) and network cards.
 
 use crate::input::node::Node;
-use crate::rule::declaration::{DEBUG_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, rules};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::KernelEventKind as Kind;
 
 rules! {
     MACHINE_CHECK: "machine-check" Warning Hardware DEBUG_DOC, "Machine check: CPU, host memory or PCIe error",
         Watch "Check the hardware log (BMC) of {node}. The GPUs may be affected.",
-        means "The CPU reported machine checks: errors of CPU, host memory or PCIe. They can have taken part in \
-            errors of GPUs.",
+        means "The CPU reported machine checks: errors of CPU, host memory or PCIe. They may be related to errors of \
+            GPUs.",
         reads "xid: machine checks";
     NIC: "nic-problem" Warning Fabric None, "A network card reports a problem",
         CheckCabling "Check power, cooling and cable of the network card of {node} that is named. It is not a GPU \
@@ -20,14 +18,12 @@ rules! {
         reads "xid: network cards";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let harmless = |sub: Option<&str>| matches!(sub, Some("firmware_corrected" | "memory_corrected" | "logged"));
-    let (corrected, grave): (Vec<_>, Vec<_>) =
+    let (corrected, uncorrected): (Vec<_>, Vec<_>) =
         node.timeline.of_kind(Kind::Mce).partition(|event| harmless(event.sub_code.as_deref()));
-    for (events, severity) in [(grave, Severity::Warning), (corrected, Severity::Info)] {
+    for (events, severity) in [(uncorrected, Severity::Warning), (corrected, Severity::Info)] {
         if !events.is_empty() {
             let draft = Draft::on_node(MACHINE_CHECK).with_severity(severity).with_events(events.iter().copied());
             drafts.push(draft.aged_on_node(node, &events));

@@ -1,4 +1,4 @@
-//! Tests of findings that rest on kernel events of the past: what a GPU that works again still says, and what it does not.
+//! Tests of findings about past kernel events of a GPU that works again.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ fn xid(code: u32, minutes: i64) -> Value {
     event
 }
 
-/// The same without an address.
+/// An event without an address.
 fn nameless(kind: &str, minutes: i64) -> Value {
     let mut event = event(kind, minutes);
     event.as_object_mut().expect("an object").remove("pci_address");

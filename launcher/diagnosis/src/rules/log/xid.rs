@@ -10,9 +10,7 @@ use crate::input::node::{Gpu, Node};
 use crate::input::timeline::concerns;
 use crate::input::xids;
 use crate::rule::aging;
-use crate::rule::declaration::{Rule, XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, Rule, XID_DOC, rules};
 use syringe_core::classification::Class;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
@@ -21,24 +19,23 @@ rules! {
     APPLICATION: "application-fault" Info Application XID_DOC, "An application caused a GPU fault",
         RestartPod "Check the log of the application. Nothing indicates a fault of {gpu} of {node}; other work may \
             continue.",
-        means "A program made an error on the GPU, such as an access to a wrong address. The GPU is not at fault.",
+        means "A program caused an error on the GPU, such as an access to an invalid address. The GPU is not at fault.",
         reads "xid: 13, 31, 43, 45, 68 and others";
     KILLED: "application-killed" Info Application XID_DOC, "A process on the GPU was killed or crashed",
         RestartPod "Find out why the process ended (memory limit, crash). Nothing indicates a fault of {gpu} of \
             {node}.",
-        means "A process that used the GPU was killed or crashed, as for lack of host memory.",
+        means "A process that used the GPU was killed or crashed, for example because host memory ran out.",
         reads "xid: OOM lines, crash lines";
     SUSPECT: "application-faults-on-one-gpu" Warning Hardware XID_DOC, "Different workloads fault on one GPU only",
         Watch "Run one of these workloads on another GPU of {node}. If it fails on {gpu} only, run a diagnostic on \
             that GPU (dcgmi diag).",
-        means "Different programs fault on one GPU and not on its siblings: the GPU may be at fault.",
+        means "Different programs fault on one GPU and not on the others: the GPU may be at fault.",
         reads "xid: 13, 31 and others, inventory.gpus";
     REPEATED: "application-faults-repeat-on-one-gpu" Warning Hardware XID_DOC,
         "Many processes with the same name fault on one GPU only",
         Watch "The cause is a workload that restarts, or the GPU. Run it on another GPU of {node}. If it fails on \
             {gpu} only, run a diagnostic on that GPU (dcgmi diag).",
-        means "Many processes of one program fault on one GPU and not on its siblings: program or GPU may be at \
-            fault.",
+        means "Many processes of one program fault on one GPU and not on the others: program or GPU may be at fault.",
         reads "xid: 13, 31 and others, inventory.gpus";
     CONTEXT_SWITCH: "context-switch-timeout" Critical Driver XID_DOC, "Context-switch timeout",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
@@ -46,7 +43,7 @@ rules! {
         reads "xid: 109";
     DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If it repeats, update the driver.",
-        means "The driver or the firmware of the GPU reported an error of its own.",
+        means "The driver or the firmware of the GPU reported an internal error.",
         reads "xid";
     HARDWARE: "xid-hardware" Fatal Hardware XID_DOC, "Hardware error",
         DrainAndReset "Drain the workloads on {gpu} of {node}, reset it and run a diagnostic. If it repeats, contact \
@@ -81,10 +78,8 @@ const MANY_PROCESSES: usize = 20;
 /// A workload that also fails on other GPUs is the cause itself, unless it fails on this GPU this many times as often.
 const FAR_MORE: usize = 4;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
 /// Findings from Xids, per GPU and for addresses that no GPU has.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in gpus(node) {
         drafts.extend(applications(node, &gpu));

@@ -6,32 +6,29 @@ use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::input::timeline::is_xid;
 use crate::rule::aging;
-use crate::rule::declaration::{XID_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{Draft, XID_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
     RECURRING: "xid-recurring" Warning Hardware XID_DOC, "The same severe Xid in several boots",
         ContactVendor "Have {gpu} of {node} inspected: resets and reboots did not fix it.",
-        means "The same grave Xid came in several boots on the same GPU: it will come again.",
+        means "The same severe Xid occurred in several boots on the same GPU: resets and reboots did not fix it.",
         reads "xid";
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
-        None "No action: they say nothing about the present state of the GPUs of {node}.",
-        means "Xids from before the last boot, driver load or reset. They are past.",
+        None "No action: they do not describe the current state of the GPUs of {node}.",
+        means "Xids from before the last boot, driver load or reset. They do not describe the current state.",
         reads "xid";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let again = recurring(node);
     let history = history(node).map(|draft| match again.is_empty() {
         true => draft,
-        false => {
-            draft.with_action(ActionCode::None, "No action by itself; see xid-recurring for the Xids that came back.")
-        }
+        false => draft.with_action(
+            ActionCode::None,
+            "No action needed on its own; see xid-recurring for the Xids that occurred again.",
+        ),
     });
     again.into_iter().chain(history).collect()
 }
@@ -49,7 +46,7 @@ struct SevereXid<'a> {
     boots: BTreeSet<Option<&'a str>>,
 }
 
-/// The same severe Xid on one GPU in at least two boots: resets and reboots did not fix it.
+/// Severe Xids that occurred on one GPU in at least two boots: resets and reboots did not fix it.
 fn recurring(node: &Node<'_>) -> Vec<Draft> {
     let mut found: Vec<SevereXid<'_>> = Vec::new();
     for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| is_severe(event)) {
@@ -61,7 +58,7 @@ fn recurring(node: &Node<'_>) -> Vec<Draft> {
             None => found.push(SevereXid { gpu, code, boots: BTreeSet::from([boot]) }),
         }
     }
-    let again = found.iter().filter(|grave| grave.boots.len() > 1);
+    let again = found.iter().filter(|xid| xid.boots.len() > 1);
     again
         .map(|SevereXid { gpu, code, boots }| {
             Draft::on_gpu(RECURRING, gpu).with_evidence(format!("Xid {code} in {} boots", boots.len()))
@@ -84,8 +81,8 @@ fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
         let nobody_knows_another = of_place().is_none_or(|gpu| gpu.uuid.is_none());
         return there.cloned().or_else(|| nobody_knows_another.then(|| named(Some(uuid))));
     }
-    let said = node.timeline.events.iter().filter(|other| other.fact.pci_address.as_ref() == Some(pci));
-    let mut uuids: BTreeSet<&String> = said.filter_map(|other| other.fact.gpu_uuid.as_ref()).collect();
+    let at_place = node.timeline.events.iter().filter(|other| other.fact.pci_address.as_ref() == Some(pci));
+    let mut uuids: BTreeSet<&String> = at_place.filter_map(|other| other.fact.gpu_uuid.as_ref()).collect();
     uuids.extend(of_place().and_then(|gpu| gpu.uuid.as_ref()));
     (uuids.len() <= 1).then(|| named(uuids.first().copied()))
 }
@@ -139,7 +136,7 @@ mod tests {
         KernelEvent { code: Some(79), pci_address, boot_id, gpu_uuid, count: 1, ..KernelEvent::default() }
     }
 
-    /// The UUIDs of the GPUs that are said to fail again and again, where NVML lists none and PCI shows the address.
+    /// The UUIDs of the GPUs with a recurring Xid. NVML lists no GPU, and PCI shows the address.
     fn accused_on_pci(events: Vec<KernelEvent>) -> Vec<Option<String>> {
         let pci_gpus = vec![PciGpu { pci_address: PciAddress::parse("5d:00.0"), ..PciGpu::default() }];
         let mut report = Report::default();
@@ -162,7 +159,7 @@ mod tests {
         assert_eq!(accused_on_pci(vec![xid(a, known), xid(b, Some("GPU-2")), xid(None, None)]), []);
     }
 
-    /// How many findings say that it comes back on `GPU-new`, which is at that address now.
+    /// The number of findings about a recurring Xid of `GPU-new`, which is at that address now.
     fn accused(events: Vec<KernelEvent>) -> usize {
         let pci_address = PciAddress::parse("5d:00.0");
         let gpu = GpuInventory { uuid: Some("GPU-new".into()), pci_address, ..GpuInventory::default() };
@@ -180,12 +177,12 @@ mod tests {
     fn a_replacement_gpu_is_not_blamed_for_errors_of_its_predecessor() {
         let now = || xid(None, Some("GPU-new"));
         assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-new"))]), 1);
-        assert_eq!(accused(vec![now(), xid(Some("a"), None)]), 1, "nothing speaks of another GPU");
+        assert_eq!(accused(vec![now(), xid(Some("a"), None)]), 1, "the log names no other GPU");
         assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-old"))]), 0);
         assert_eq!(accused(vec![xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-old"))]), 0, "it is gone");
         let between = vec![now(), xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-new"))];
         assert_eq!(accused(between), 1, "it was away in between, and did it before");
         let unclear = vec![now(), xid(Some("b"), None), xid(Some("a"), Some("GPU-old"))];
-        assert_eq!(accused(unclear), 0, "whose it was nobody knows");
+        assert_eq!(accused(unclear), 0, "the log does not show whose error it was");
     }
 }

@@ -3,6 +3,7 @@
 mod processes;
 mod waiting_job;
 
-use crate::rule::group::RuleGroup;
+use crate::rule::RuleGroup;
 
-pub(crate) const GROUPS: &[RuleGroup] = &[waiting_job::GROUP, processes::GROUP];
+pub(crate) const GROUPS: &[RuleGroup] =
+    &[RuleGroup::new(waiting_job::RULES, waiting_job::check), RuleGroup::new(processes::RULES, processes::check)];

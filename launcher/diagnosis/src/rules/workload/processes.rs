@@ -6,19 +6,17 @@
 use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
 use crate::input::processes::{MIN_BYTES, StuckReason, is_service, stuck_reason};
-use crate::rule::declaration::{DEBUG_DOC, Rule, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::processes::{GpuProcess, Processes};
 
 rules! {
     STUCK: "process-stuck" Critical Driver DEBUG_DOC, "A process hangs in the driver and cannot be killed",
-        DrainAndReboot "Drain and power-cycle {node}: no signal reaches a process that waits for the driver, and a plain \
-            reboot can wait for it.",
-        means "A process waits in the driver and cannot be ended, because the kernel says so or because its GPU is \
-            gone.",
+        DrainAndReboot "Drain and power-cycle {node}: no signal reaches a process that waits for the driver, and a \
+            plain reboot can wait for it.",
+        means "A process waits in the driver and cannot be killed: the kernel reports it as blocked, or its GPU is \
+            lost.",
         reads "processes.processes, xid", in_plan UnkillableProcess;
     WAITING: "process-uninterruptible" Info Driver DEBUG_DOC, "A process is in uninterruptible sleep at this moment",
         Watch "No signal ends the process in this state. Check again in a minute: if it is still in this state, the \
@@ -31,8 +29,8 @@ rules! {
         means "A process has ended, and its parent has not collected it. It can keep device files open.",
         reads "processes.processes";
     NO_POD: "process-outside-kubernetes" Warning Application None, "GPU memory is used by a process outside of pods",
-        Watch "Find out who started the process on {node}: Kubernetes may allocate the same GPU to pods. End it if \
-            it is not needed.",
+        Watch "Find out who started the process on {node}: Kubernetes may allocate the same GPU to pods. End it if it \
+            is not needed.",
         means "A process that belongs to no pod holds GPU memory. Kubernetes gives the same GPU to pods.",
         reads "processes.processes";
     GONE_POD: "process-of-deleted-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
@@ -50,9 +48,7 @@ rules! {
         reads "processes.host_pid_namespace";
 }
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     if let Some(section) = node.processes() {
         for process in &section.processes {
@@ -194,8 +190,8 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
 fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
     let held: u64 = process.uses.iter().filter_map(|usage| usage.memory_bytes).fold(0, u64::saturating_add);
     let service = is_service(process);
-    let dead = process.state.as_deref() == Some("Z");
-    if held < MIN_BYTES || service || dead {
+    let ended = process.state.as_deref() == Some("Z");
+    if held < MIN_BYTES || service || ended {
         return None;
     }
     match (&process.pod_uid, &node.kubernetes.live_pod_uids) {

@@ -7,15 +7,13 @@ use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::input::timeline::{concerns, is_off_bus, is_xid};
 use crate::input::xids;
-use crate::rule::declaration::{DEBUG_DOC, rules};
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::{DEBUG_DOC, Draft, rules};
 
 rules! {
-    WAITS: "job-waits-for-lost-gpu" Warning Application DEBUG_DOC, "Other GPUs wait for a lost GPU",
+    WAITS: "job-waits-for-lost-gpu" Warning Application DEBUG_DOC, "A job waits for a lost GPU",
         RestartPod "Stop the job that uses {gpu} and the lost GPU: it waits forever and computes nothing. Restart it \
             without that GPU.",
-        means "Several GPUs show full load at low power while another GPU of the job is gone: the job waits and will \
+        means "Several GPUs show full load at low power while another GPU of the job is lost: the job waits and will \
             not finish.",
         reads "telemetry.utilization, telemetry.power, inventory.gpus, xid";
 }
@@ -32,9 +30,7 @@ const MAX_POWER_PERCENT: u32 = 40;
 /// A single spinning GPU may have another reason.
 const MIN_GPUS: usize = 2;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     waiting(node).into_iter().collect()
 }
 

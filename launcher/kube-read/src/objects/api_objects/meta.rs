@@ -14,7 +14,6 @@ pub type Quantities = BTreeMap<String, Quantity>;
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(transparent)]
 pub struct Quantity {
-    /// The text.
     #[prost(string, tag = "1")]
     pub text: String,
 }
@@ -25,7 +24,6 @@ pub struct Time {
     /// Seconds since 1970.
     #[prost(int64, tag = "1")]
     pub seconds: i64,
-    /// Nanoseconds.
     #[prost(int32, tag = "2")]
     pub nanos: i32,
 }
@@ -46,14 +44,12 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-/// What created an object.
+/// The owner of an object.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct Owner {
-    /// Kind.
     #[prost(string, tag = "1")]
     pub kind: String,
-    /// Name.
     #[prost(string, tag = "3")]
     pub name: String,
 }

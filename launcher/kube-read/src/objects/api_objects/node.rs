@@ -9,17 +9,13 @@ use serde::Deserialize;
 
 use crate::objects::api_objects::meta::{Quantities, Time, given, quantities, time};
 
-/// A node.
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default)]
 pub struct Node {
-    /// Name and labels.
     #[prost(message, required, tag = "1")]
     pub metadata: NodeMetadata,
-    /// Taints.
     #[prost(message, required, tag = "2")]
     pub spec: NodeSpec,
-    /// Resources and conditions.
     #[prost(message, required, tag = "3")]
     pub status: NodeStatus,
 }
@@ -28,7 +24,6 @@ pub struct Node {
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct NodeMetadata {
-    /// Name.
     #[prost(string, tag = "1")]
     pub name: String,
     /// All labels: those that --allow-nodes selects by may be any.
@@ -36,29 +31,24 @@ pub struct NodeMetadata {
     pub labels: BTreeMap<String, String>,
 }
 
-/// Where pods may be placed.
+/// Whether and which pods may be scheduled to a node.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct NodeSpec {
     /// Cordoned.
     #[prost(bool, tag = "4")]
     pub unschedulable: bool,
-    /// Taints.
     #[prost(message, repeated, tag = "5")]
     pub taints: Vec<Taint>,
 }
 
-/// A taint.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Taint {
-    /// Key.
     #[prost(string, tag = "1")]
     pub key: String,
-    /// Value.
     #[prost(string, tag = "2")]
     pub value: String,
-    /// Effect.
     #[prost(string, tag = "3")]
     pub effect: String,
     /// Since when.
@@ -70,13 +60,11 @@ pub struct Taint {
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default)]
 pub struct NodeStatus {
-    /// What it has.
     #[prost(btree_map = "string, message", tag = "1")]
     pub capacity: Quantities,
-    /// What pods may use.
+    /// The part of the capacity that pods may use.
     #[prost(btree_map = "string, message", tag = "2")]
     pub allocatable: Quantities,
-    /// Conditions.
     #[prost(message, repeated, tag = "4")]
     pub conditions: Vec<NodeCondition>,
 }

@@ -8,17 +8,13 @@ use serde::Deserialize;
 use crate::objects::api_objects::meta::{Owner, Quantities, Time};
 use crate::objects::api_objects::pod_status::PodStatus;
 
-/// A pod.
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default)]
 pub struct Pod {
-    /// Its identity.
     #[prost(message, required, tag = "1")]
     pub metadata: PodMetadata,
-    /// Its specification.
     #[prost(message, required, tag = "2")]
     pub spec: PodSpec,
-    /// Its status.
     #[prost(message, required, tag = "3")]
     pub status: PodStatus,
 }
@@ -27,13 +23,10 @@ pub struct Pod {
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodMetadata {
-    /// Name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Namespace.
     #[prost(string, tag = "3")]
     pub namespace: String,
-    /// UID.
     #[prost(string, tag = "5")]
     pub uid: String,
     /// When it was created.
@@ -42,13 +35,10 @@ pub struct PodMetadata {
     /// Set while it is being deleted.
     #[prost(message, optional, tag = "9")]
     pub deletion_timestamp: Option<Time>,
-    /// Labels.
     #[prost(btree_map = "string, string", tag = "11")]
     pub labels: BTreeMap<String, String>,
-    /// Annotations.
     #[prost(btree_map = "string, string", tag = "12")]
     pub annotations: BTreeMap<String, String>,
-    /// What created it.
     #[prost(message, repeated, tag = "13")]
     pub owner_references: Vec<Owner>,
 }
@@ -57,7 +47,6 @@ pub struct PodMetadata {
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodSpec {
-    /// Containers.
     #[prost(message, repeated, tag = "2")]
     pub containers: Vec<Container>,
     /// Node; empty while it waits for one.
@@ -66,7 +55,6 @@ pub struct PodSpec {
     /// Init containers and sidecars.
     #[prost(message, repeated, tag = "20")]
     pub init_containers: Vec<Container>,
-    /// RuntimeClass.
     #[prost(string, tag = "29")]
     pub runtime_class_name: String,
     /// Claims of dynamic resource allocation.
@@ -74,17 +62,13 @@ pub struct PodSpec {
     pub resource_claims: Vec<PodClaim>,
 }
 
-/// A container.
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Container {
-    /// Name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Image.
     #[prost(string, tag = "2")]
     pub image: String,
-    /// Environment variables.
     #[prost(message, repeated, tag = "7")]
     pub env: Vec<Variable>,
     /// Requests, limits and claims.
@@ -98,11 +82,9 @@ pub struct Container {
     pub restart_policy: String,
 }
 
-/// An environment variable.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct Variable {
-    /// Name.
     #[prost(string, tag = "1")]
     pub name: String,
     /// Value; empty if it comes from elsewhere. It can be a secret.
@@ -114,10 +96,8 @@ pub struct Variable {
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default)]
 pub struct Resources {
-    /// Limits.
     #[prost(btree_map = "string, message", tag = "1")]
     pub limits: Quantities,
-    /// Requests.
     #[prost(btree_map = "string, message", tag = "2")]
     pub requests: Quantities,
     /// Names of the pod's claims that it uses.
@@ -129,7 +109,6 @@ pub struct Resources {
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct Named {
-    /// The name.
     #[prost(string, tag = "1")]
     pub name: String,
 }
@@ -138,7 +117,7 @@ pub struct Named {
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct SecurityContext {
-    /// Whether it has all rights of the host, and all its devices.
+    /// Gives the container all rights and devices of the host.
     #[prost(bool, tag = "2")]
     pub privileged: bool,
 }

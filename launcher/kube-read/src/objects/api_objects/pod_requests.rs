@@ -9,34 +9,26 @@ use crate::objects::api_objects::meta::Quantities;
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default)]
 pub struct PodRequests {
-    /// Its name.
     #[prost(message, required, tag = "1")]
     pub metadata: Identity,
-    /// Its containers.
     #[prost(message, required, tag = "2")]
     pub spec: Spec,
-    /// Its phase.
     #[prost(message, required, tag = "3")]
     pub status: Status,
 }
 
-/// Name and namespace.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct Identity {
-    /// Name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Namespace.
     #[prost(string, tag = "3")]
     pub namespace: String,
 }
 
-/// Containers and node.
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Spec {
-    /// Containers.
     #[prost(message, repeated, tag = "2")]
     pub containers: Vec<Container>,
     /// Node; empty while it waits for one.
@@ -54,7 +46,6 @@ pub struct Spec {
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Container {
-    /// Requests and limits.
     #[prost(message, required, tag = "8")]
     pub resources: Resources,
     /// `Always` on an init container makes it a sidecar.
@@ -62,19 +53,15 @@ pub struct Container {
     pub restart_policy: String,
 }
 
-/// Requests and limits.
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default)]
 pub struct Resources {
-    /// Limits.
     #[prost(btree_map = "string, message", tag = "1")]
     pub limits: Quantities,
-    /// Requests.
     #[prost(btree_map = "string, message", tag = "2")]
     pub requests: Quantities,
 }
 
-/// Phase.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct Status {

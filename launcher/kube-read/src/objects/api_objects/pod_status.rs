@@ -12,13 +12,12 @@ pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed`.
     #[prost(string, tag = "1")]
     pub phase: String,
-    /// Conditions.
     #[prost(message, repeated, tag = "2")]
     pub conditions: Vec<PodCondition>,
     /// Why it is in its phase, as text.
     #[prost(string, tag = "3")]
     pub message: String,
-    /// The same in one word.
+    /// The reason for its phase, in one word.
     #[prost(string, tag = "4")]
     pub reason: String,
     /// When the kubelet saw it first.
@@ -64,13 +63,11 @@ pub struct ClaimStatus {
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ContainerStatus {
-    /// Name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// What it does.
     #[prost(message, required, tag = "2")]
     pub state: ContainerState,
-    /// What it did before.
+    /// State before the last restart.
     #[prost(message, required, tag = "3")]
     pub last_state: ContainerState,
     /// Whether it is ready.
@@ -88,17 +85,14 @@ pub struct ContainerStatus {
     pub allocated_resources_status: Vec<ResourceStatus>,
 }
 
-/// What a container does.
+/// State of a container.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct ContainerState {
-    /// It waits.
     #[prost(message, optional, tag = "1")]
     pub waiting: Option<Waiting>,
-    /// It runs.
     #[prost(message, optional, tag = "2")]
     pub running: Option<Running>,
-    /// It has ended.
     #[prost(message, optional, tag = "3")]
     pub terminated: Option<Terminated>,
 }
@@ -110,7 +104,6 @@ pub struct Waiting {
     /// Why, in one word.
     #[prost(string, tag = "1")]
     pub reason: String,
-    /// Why, as text.
     #[prost(string, tag = "2")]
     pub message: String,
 }
@@ -128,19 +121,15 @@ pub struct Running {
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Terminated {
-    /// Exit code.
     #[prost(int32, tag = "1")]
     pub exit_code: i32,
     /// Why, in one word.
     #[prost(string, tag = "3")]
     pub reason: String,
-    /// Why, as text.
     #[prost(string, tag = "4")]
     pub message: String,
-    /// When it started.
     #[prost(message, optional, tag = "5")]
     pub started_at: Option<Time>,
-    /// When it ended.
     #[prost(message, optional, tag = "6")]
     pub finished_at: Option<Time>,
 }
@@ -152,7 +141,6 @@ pub struct ResourceStatus {
     /// Resource name, or `claim:NAME/REQUEST`.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// The devices.
     #[prost(message, repeated, tag = "2")]
     pub resources: Vec<ResourceHealth>,
 }

@@ -14,7 +14,6 @@ pub(super) const NAME: &str = "node-probe";
 /// A tar header: what precedes the file's bytes.
 const TAR_HEADER_BYTES: usize = 512;
 
-/// A packed probe.
 #[derive(Debug)]
 pub(crate) struct Archive {
     /// SHA-256 of the program, in hexadecimal digits.
@@ -35,7 +34,6 @@ impl Archive {
         Ok(Self { sha256: sha256(program), size: program.len(), tar: Mutex::new(tar) })
     }
 
-    /// The whole archive.
     pub(super) fn tar(&self) -> std::io::Result<Vec<u8>> {
         let mut file = self.tar.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(0))?;
@@ -44,7 +42,6 @@ impl Archive {
         Ok(bytes)
     }
 
-    /// The program alone.
     pub(super) fn program(&self) -> std::io::Result<Vec<u8>> {
         let mut bytes = self.tar()?;
         bytes.drain(..TAR_HEADER_BYTES.min(bytes.len()));
@@ -53,7 +50,7 @@ impl Archive {
     }
 }
 
-/// What tells one program from another without reading it: where it is, and of a file its modification time and length.
+/// Identifies a program without reading it: its place, and for a file its modification time and length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
     place: ProbeBinary,

@@ -9,7 +9,7 @@ use kube_read::Failure;
 use kube_read::failure::Cause;
 
 /// Repositories whose images have a shell, best first: with glibc, then those that need the loader of the host. Registry and
-/// path must be equal: anybody who can push elsewhere could otherwise run a shell of their own in a privileged pod.
+/// path must be equal: otherwise a user who can push to another repository could run a shell in a privileged pod.
 const WITH_SHELL: [(&str, &[&str]); 13] = [
     ("nvcr.io", &["nvidia/cuda", "nvidia/driver", "nvidia/pytorch"]),
     ("docker.io", &["nvidia/cuda", "library/ubuntu", "library/debian"]),

@@ -1,4 +1,4 @@
-//! Finds a node-probe for the architecture of the node, which its ELF header tells.
+//! Finds a node-probe that matches the architecture of the node (by ELF header).
 
 use std::fmt;
 use std::fs::File;
@@ -18,7 +18,6 @@ const MACHINES: [(u16, &str); 5] = [(62, "amd64"), (183, "arm64"), (21, "ppc64le
 /// A node-probe to upload.
 #[derive(Clone, Debug)]
 pub(super) enum ProbeBinary {
-    /// A file.
     File(PathBuf),
     /// A program inside of this one.
     Carried(&'static CarriedProgram),
@@ -46,7 +45,6 @@ impl fmt::Display for ProbeBinary {
 }
 
 impl ProbeBinary {
-    /// The program.
     pub(super) fn read(&self) -> std::io::Result<Vec<u8>> {
         match self {
             Self::File(path) => std::fs::read(path),
@@ -100,7 +98,7 @@ fn uname(architecture: &str) -> &str {
 
 /// The node-probe in the folder of `program`.
 fn beside(program: &Path, architecture: &str) -> Result<PathBuf, String> {
-    // Never the current directory: somebody else may have put a file there.
+    // Never the current directory: another user may have put a file there.
     let Some(folder) = program.parent().filter(|folder| folder.is_absolute()) else {
         return Err("the folder of gpu-syringe is not known".to_owned());
     };
@@ -125,8 +123,8 @@ fn beside(program: &Path, architecture: &str) -> Result<PathBuf, String> {
     Err(refused.unwrap_or_else(|| format!("none of these in {} is one: {}", folder.display(), names.join(", "))))
 }
 
-/// Whether whoever owns this program, or root, is the only one who can have written the file: it runs as root on nodes, and a
-/// folder such as /tmp has files of others.
+/// Whether only root or the owner of this program can have written the file: it runs as root on nodes, and a folder such as
+/// /tmp has files of other users.
 #[cfg(unix)]
 fn is_trusted(path: &Path, program: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -200,7 +198,7 @@ mod tests {
             ("node-probe-amd64", 62, true),
             ("node-probe-linux-amd64", 62, true),
             ("node-probe-aarch64", 183, false),
-            // A name that does not say what it is.
+            // A name for another architecture than the file has.
             ("node-probe-x86_64", 183, false),
             ("node-probe-dev", 62, false),
         ] {

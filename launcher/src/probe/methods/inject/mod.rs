@@ -6,6 +6,7 @@ mod archive;
 mod base_image;
 mod binary;
 #[cfg(any(test, fuzzing))]
+#[path = "../../../../../fuzz/checks/archive.rs"]
 pub(in crate::probe) mod fuzzing;
 pub(in crate::probe) mod privileged_images;
 #[cfg(all(test, unix))]

@@ -2,7 +2,7 @@
 //!
 //! The names in `node.status.images` prove nothing: a mirror that answers for other registries, a registry that tenants can push
 //! to, or an import decides what a name means on a node. An image that runs privileged there is root on the node already, so
-//! that starting it once more gives nobody anything.
+//! that starting it once more adds no privilege.
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Api;
@@ -22,7 +22,7 @@ use kube_read::failure::{Cause, kube_reason};
 const MAX_IMAGES: usize = 3;
 /// Several times the maximum number of pods on a node.
 const MAX_PODS: u32 = 500;
-/// Where the software of the cluster runs.
+/// Namespaces of the software of the cluster.
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "gpu-operator", "nvidia-gpu-operator"];
 
 /// The images by digest, the best first.

@@ -51,7 +51,7 @@ impl Shell {
         Some(Self { name, argv, root })
     }
 
-    /// What stands for `/tmp` of the image.
+    /// The directory that replaces `/tmp` of the image.
     fn files(&self) -> PathBuf {
         self.root.path().join("files")
     }

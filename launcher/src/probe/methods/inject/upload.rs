@@ -33,7 +33,6 @@ pub(super) enum UploadResult {
     Whole,
     /// The image does not have this program.
     Lacking(&'static str),
-    /// The file differs.
     Broken(String),
 }
 

@@ -4,8 +4,7 @@ use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods::{FailingPod, delete_command};
 use crate::input::stack::{Broken, BrokenComponent};
-use crate::rule::declaration::Rule;
-use crate::rule::draft::Draft;
+use crate::rule::{Draft, Rule};
 use crate::rules::kubernetes::nvidia_stack::rules::{BROKEN_DRIVER, BROKEN_PLUGIN, BROKEN_TOOLKIT, BROKEN_VALIDATOR};
 use crate::rules::kubernetes::stack_log;
 use crate::rules::kubernetes::stack_log::Phrase;
@@ -45,8 +44,8 @@ pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Dra
 }
 
 /// The action of the phrase, else of the rule; then the commands.
-fn advice(failing_pod: &FailingPod<'_>, phrase: Option<&Phrase>, usual: &str) -> String {
-    let mut advice = phrase.map_or(usual, |phrase| phrase.advice).to_owned();
+fn advice(failing_pod: &FailingPod<'_>, phrase: Option<&Phrase>, default: &str) -> String {
+    let mut advice = phrase.map_or(default, |phrase| phrase.advice).to_owned();
     if let Some(command) = failing_pod.log_command() {
         advice.push_str(&format!(" Log: {command}."));
     }

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::{plugin_service, pods};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::nvidia_stack::rules::{INOTIFY, NOT_DEPLOYED, RUNTIME_RESTARTED, TWO_PLUGINS};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
@@ -27,8 +27,9 @@ pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft
         .as_ref()
         .is_some_and(|pods| pods.iter().all(|pod| matches!(pod.component, Component::Other | Component::Monitoring)));
     // Node feature discovery may run in a cluster without GPU workloads.
-    let somebody_deploys = cluster.gpu_plugin_in_cluster == Some(true) && cluster.pci_label_elsewhere == Some(true);
-    let unlabelled = !cluster.labels.pci_present && somebody_deploys;
+    let is_deployed_elsewhere =
+        cluster.gpu_plugin_in_cluster == Some(true) && cluster.pci_label_elsewhere == Some(true);
+    let unlabelled = !cluster.labels.pci_present && is_deployed_elsewhere;
     if !on_pci
         || !nothing_here
         || !unlabelled
@@ -76,7 +77,7 @@ pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
     let first = running.first()?;
     let other = running.iter().find(|pod| pod.owner != first.owner || pod.namespace != first.namespace);
     let service = plugin_service(node);
-    // Where the node's processes were read, the built-in plugin would be among them.
+    // If the node's processes were read, the built-in plugin is among them.
     let unread = node.host().is_none_or(|host| host.nvidia_stack.is_none());
     let built_in = node
         .kubernetes

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::nvidia_stack::rules::{MIG_MANAGER_STUCK, UPGRADE_STUCK};
 use crate::rules::kubernetes::stack_log;
 use syringe_core::classification::Severity;

@@ -11,20 +11,17 @@ mod starting;
 
 use crate::input::node::Node;
 use crate::input::stack::{Broken, BrokenComponent};
-use crate::rule::declaration::About;
-use crate::rule::draft::Draft;
-use crate::rule::group::{RuleGroup, Unread};
+use crate::rule::{About, Draft, Unread};
 use crate::rules::kubernetes::gpus::NOT_ADVERTISED;
 use crate::stack_stage::Stage;
-use rules::{MIG_MANAGER_STUCK, RULES, UPGRADE_STUCK};
+pub(super) use rules::RULES;
+use rules::{MIG_MANAGER_STUCK, UPGRADE_STUCK};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::unknown::Unknown;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(RULES, check).with_refine(refine).with_unread(unread_slices);
-
 /// Findings from labels and configuration alone.
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if node.is_passed_through() {
         return Vec::new();
     }
@@ -38,7 +35,7 @@ fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// Only the ResourceSlices of a DRA driver show whether the GPUs are advertised, and they were not read.
-fn unread_slices(node: &Node<'_>) -> Vec<Unread> {
+pub(super) fn unread_slices(node: &Node<'_>) -> Vec<Unread> {
     let undecided = node.kubernetes.advertises_no_gpus() && node.stack.may_advertise_by_dra;
     if !undecided || node.answering().next().is_none() {
         return Vec::new();
@@ -48,7 +45,7 @@ fn unread_slices(node: &Node<'_>) -> Vec<Unread> {
 }
 
 /// Keeps only the finding about the first broken stage.
-fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let stack = &node.stack;
     if node.is_passed_through() || starting::downgrade_findings(node, drafts) || !stack.is_settled {
         return;
@@ -158,7 +155,7 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::declaration::Rule;
+    use crate::rule::Rule;
 
     #[test]
     fn a_runtime_that_waits_for_the_driver_is_no_fault_of_its_own() {

@@ -1,65 +1,65 @@
 //! The rules of NVIDIA's stack.
 
-use crate::rule::declaration::{OPERATOR_DOC, PLUGIN_DOC, TOOLKIT_ISSUE, rules};
+use crate::rule::{OPERATOR_DOC, PLUGIN_DOC, TOOLKIT_ISSUE, rules};
 
 rules! {
     BROKEN_DRIVER: "stack-broken-at-driver" Critical Driver OPERATOR_DOC, "The driver pod does not start",
         UpdateSoftware "Read the log of the driver pod on {node}: nothing of NVIDIA's stack starts before it.",
-        means "The driver pod of the GPU Operator does not become ready. Toolkit and device plugin wait for \
-            it, so that the node gets no GPU to give out.",
+        means "The driver pod of the GPU Operator does not become ready. Toolkit and device plugin wait for it, so the \
+            node advertises no GPU.",
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity";
     BROKEN_TOOLKIT: "stack-broken-at-toolkit" Critical Driver OPERATOR_DOC, "The container toolkit's pod does not start",
         UpdateSoftware "Read the log of the container toolkit's pod on {node}: the device plugin waits for it.",
-        means "The pod that configures the container runtime does not become ready. The device plugin waits \
-            for it.",
+        means "The pod that configures the container runtime does not become ready. The device plugin waits for it.",
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity";
     BROKEN_VALIDATOR: "stack-broken-at-validator" Critical Driver OPERATOR_DOC,
         "The GPU Operator's validation does not succeed",
-        UpdateSoftware "Read the log of the validation on {node}: what comes after it waits for its success.",
-        means "A validation container of the GPU Operator does not succeed. The components after it wait, \
-            although the component that it checks may work.",
+        UpdateSoftware "Read the log of the validation on {node}: the components after it wait until it succeeds.",
+        means "A validation container of the GPU Operator does not succeed. The components after it wait, although the \
+            component that it checks may work.",
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity";
     BROKEN_PLUGIN: "stack-broken-at-plugin" Critical Driver PLUGIN_DOC, "The device plugin does not advertise the GPUs",
         UpdateSoftware "Read the log of the device plugin's pod on {node}.",
-        means "The device plugin or the kubelet plugin of the DRA driver fails, or runs without effect: the \
-            node has working GPUs that no pod can get.",
+        means "The device plugin or the kubelet plugin of the DRA driver fails, or runs without effect: the node has \
+            working GPUs that no pod can get.",
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity, kubernetes.gpu_dra, inventory.gpus";
     NOT_DEPLOYED: "stack-not-deployed" Fatal Driver OPERATOR_DOC, "NVIDIA's stack is not deployed on the node",
-        UpdateSoftware "Let node feature discovery label {node} again: is its worker running there (kubectl get pods -A \
-            --field-selector spec.nodeName={node}), and does it report PCI devices by vendor (sources.pci, \
+        UpdateSoftware "Let node feature discovery label {node} again: is its worker running there (kubectl get pods \
+            -A --field-selector spec.nodeName={node}), and does it report PCI devices by vendor (sources.pci, \
             deviceLabelFields)? The GPU Operator deploys nothing without the label.",
-        means "The node has NVIDIA GPUs and no label of node feature discovery that says so, unlike other \
-            nodes. The GPU Operator deploys nothing there.",
+        means "The node has NVIDIA GPUs and, unlike other nodes, no label of node feature discovery for them. The GPU \
+            Operator deploys nothing there.",
         reads "host.pci_gpus, kubernetes.labels, kubernetes.pci_label_elsewhere, kubernetes.nvidia_pods";
     TWO_PLUGINS: "two-device-plugins" Warning Driver PLUGIN_DOC, "Two device plugins serve the same GPUs",
-        UpdateSoftware "Keep one device plugin on {node}: the kubelet uses the one that registered last, and both give out the \
-            same GPUs. Remove the DaemonSet from this node (its nodeSelector or affinity), or turn the built-in one off.",
-        means "Two device plugins register the same GPUs with the kubelet. It uses the one that registered \
-            last; pods can get a GPU twice, or fail to start.",
+        UpdateSoftware "Keep one device plugin on {node}: the kubelet uses the one that registered last, and both \
+            allocate the same GPUs. Remove the DaemonSet from this node (its nodeSelector or affinity), or turn the \
+            built-in one off.",
+        means "Two device plugins register the same GPUs with the kubelet. It uses the one that registered last; pods \
+            can get a GPU twice, or fail to start.",
         reads "kubernetes.nvidia_pods, kubernetes.os_image, host.nvidia_stack";
     MIG_MANAGER_STUCK: "mig-manager-stuck" Critical Driver OPERATOR_DOC, "The MIG manager did not finish",
         UpdateSoftware "Drain the GPU pods from {node}, then let the MIG manager try again: kubectl label node {node} \
             nvidia.com/mig.config=LAYOUT --overwrite. If gpu.deploy labels stay paused, set them to true.",
-        means "A change of the MIG layout failed or does not end. The MIG manager stopped the device plugin \
-            for it and did not start it again.",
+        means "A change of the MIG layout failed or does not end. The MIG manager stopped the device plugin for it and \
+            did not start it again.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, host.stack_log";
     UPGRADE_STUCK: "driver-upgrade-stuck" Warning Driver OPERATOR_DOC, "An upgrade of the driver does not finish",
-        UpdateSoftware "End what holds the GPUs of {node} (or let the operator do it: driver.upgradePolicy.gpuPodDeletion and \
-            drain), then delete the driver pod there.",
-        means "The operator upgrades the driver of the node, and has not finished for an hour or more: usually \
-            because processes still use the GPUs.",
+        UpdateSoftware "End the processes that use the GPUs of {node} (or let the operator do it: \
+            driver.upgradePolicy.gpuPodDeletion and drain), then delete the driver pod there.",
+        means "The operator upgrades the driver of the node, and has not finished for an hour or more: usually because \
+            processes still use the GPUs.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, processes.processes, host.driver, host.stack_log";
     INOTIFY: "inotify-limit-reached" Critical Driver PLUGIN_DOC, "No inotify instance is left",
-        UpdateSoftware "Raise the limit on {node}: sysctl -w fs.inotify.max_user_instances=8192 (and in /etc/sysctl.d), then \
-            delete the device plugin's pod.",
-        means "Processes of root use all inotify instances of the node. A device plugin that starts now fails \
-            with \"too many open files\".",
+        UpdateSoftware "Raise the limit on {node}: sysctl -w fs.inotify.max_user_instances=8192 (and in \
+            /etc/sysctl.d), then delete the device plugin's pod.",
+        means "Processes of root use all inotify instances of the node. A device plugin that starts now fails with \
+            \"too many open files\".",
         reads "host.nvidia_stack, kubernetes.gpu_capacity";
     RUNTIME_RESTARTED: "runtime-restarted" Warning Driver TOOLKIT_ISSUE,
-        "The container toolkit restarts the container runtime again and again",
-        UpdateSoftware "Find out why the toolkit's pod on {node} restarts: each start of it writes the runtime's configuration \
-            and restarts the runtime under the running pods.",
-        means "The container toolkit's pod restarts often, and restarts the container runtime at each start. \
-            Pods of the node may hang or fail then.",
+        "The container toolkit restarts the container runtime repeatedly",
+        UpdateSoftware "Find out why the toolkit's pod on {node} restarts: each start of it writes the runtime's \
+            configuration and restarts the runtime under the running pods.",
+        means "The container toolkit's pod restarts often, and restarts the container runtime at each start. Pods of \
+            the node may hang or fail then.",
         reads "host.container_runtime, kubernetes.nvidia_pods";
 }

@@ -3,8 +3,7 @@
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods;
-use crate::rule::declaration::About;
-use crate::rule::draft::Draft;
+use crate::rule::{About, Draft};
 use crate::rules::kubernetes::gpus::NOT_ADVERTISED;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
@@ -14,12 +13,12 @@ pub(super) fn downgrade_findings(node: &Node<'_>, drafts: &mut [Draft]) -> bool 
     if node.stack.advertises_gpus {
         return false;
     }
-    let Some((who, explains_driver)) = on_its_way(node) else { return false };
+    let Some((starting, explains_driver)) = on_its_way(node) else { return false };
     let explained = |draft: &&mut Draft| {
         draft.rule.id == NOT_ADVERTISED.id || explains_driver && draft.rule.about == About::DriverAbsent
     };
     let Some(draft) = drafts.iter_mut().find(explained) else { return false };
-    *draft = draft.clone().with_severity(Severity::Info).with_evidence(who).with_action(
+    *draft = draft.clone().with_severity(Severity::Info).with_evidence(starting).with_action(
         ActionCode::Watch,
         "Diagnose {node} again in some minutes: NVIDIA's stack is still starting there.",
     );

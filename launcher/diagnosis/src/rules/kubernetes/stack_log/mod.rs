@@ -4,11 +4,10 @@
 //! MIG manager and the DRA driver. A line is data from the node: it only selects an entry of the table, and is quoted.
 
 mod phrase;
-mod phrases;
 
 use crate::input::node::Node;
+use phrase::PHRASES;
 pub(crate) use phrase::Phrase;
-use phrases::PHRASES;
 use syringe_core::facts::kubernetes::node::NvidiaPod;
 use syringe_core::facts::stack_log::StackLog;
 use syringe_core::text::clean_keeping_end;
@@ -146,6 +145,8 @@ mod tests {
 
     #[test]
     fn ids_are_unique_and_parts_are_lower_case() {
+        let rows = syringe_core::tsv::rows(include_str!("../../../data/stack_phrases.tsv")).count();
+        assert_eq!(PHRASES.len(), rows, "a row has an error");
         for (at, phrase) in PHRASES.iter().enumerate() {
             let Phrase { id, any, cause, advice, .. } = phrase;
             assert!(any.iter().all(|parts| !parts.is_empty()), "{id}: an empty wording fits every line");

@@ -1,26 +1,35 @@
-//! One entry of the table of phrases.
+//! The table of phrases of the stack's logs, `data/stack_phrases.tsv`.
+
+use std::sync::LazyLock;
 
 use syringe_core::classification::{ActionCode, Class};
+use syringe_core::tsv::{alternatives, rows, word};
 
 /// A phrase of the stack's logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Phrase {
-    /// Stable id.
     pub(crate) id: &'static str,
-    /// Alternatives, in lower case: a line must contain all parts of one of them. The case of the line is ignored.
-    pub(crate) any: &'static [&'static [&'static str]],
+    /// Alternatives, in lower case: a line must contain all parts of one of them.
+    pub(crate) any: Vec<Vec<&'static str>>,
+    pub(crate) class: Class,
+    pub(crate) action: ActionCode,
     /// Why the container fails.
     pub(crate) cause: &'static str,
-    /// Class of the cause.
-    pub(crate) class: Class,
-    /// Kind of the action.
-    pub(crate) action: ActionCode,
     /// Text of the action; `{node}` stands for the node's name.
     pub(crate) advice: &'static str,
 }
 
+/// The phrases, causes before symptoms.
+pub(crate) static PHRASES: LazyLock<Vec<Phrase>> =
+    LazyLock::new(|| rows(include_str!("../../../data/stack_phrases.tsv")).filter_map(phrase).collect());
+
+fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
+    let [id, words, class, action, cause, advice] = fields[..] else { return None };
+    Some(Phrase { id, any: alternatives(words), class: word(class)?, action: word(action)?, cause, advice })
+}
+
 impl Phrase {
-    /// Whether the line matches one of the alternatives. The line is in lower case.
+    /// Returns whether the line, in lower case, matches one of the alternatives.
     pub(super) fn is_in(&self, lower_case: &str) -> bool {
         self.any.iter().any(|parts| parts.iter().all(|part| lower_case.contains(part)))
     }

@@ -4,7 +4,7 @@
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::usage::rules::{LICENSE_UNKNOWN, UNLICENSED};
 use syringe_core::facts::inventory::VgpuLicense;
 
@@ -34,10 +34,10 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if in_use().next().is_none() || features.iter().any(|feature| feature.licensed) {
         return None;
     }
-    let said = in_use().map(|feature| {
+    let licenses = in_use().map(|feature| {
         let product = feature.product.as_deref().map(evidence::data).unwrap_or_else(|| feature.name.clone());
         let info = feature.info.as_deref().map(|info| format!(" ({})", evidence::data(info))).unwrap_or_default();
         format!("{product}: not licensed{info}")
     });
-    Some(Draft::on_gpu(UNLICENSED, gpu).with_evidence(mode).with_all_evidence(said))
+    Some(Draft::on_gpu(UNLICENSED, gpu).with_evidence(mode).with_all_evidence(licenses))
 }

@@ -6,25 +6,25 @@
 use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME};
 use crate::input::stack::pods;
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::gpus::UNALLOCATABLE;
 use crate::rules::kubernetes::usage::rules::MARKED_UNHEALTHY;
 use syringe_core::classification::Severity;
-use syringe_core::gpu_names::GpuNames;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
+use syringe_core::gpu_names::GpuNames;
 use syringe_core::report::Status;
 
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == UNALLOCATABLE.id) else { return };
     let Some(withheld) = withheld(node) else { return };
-    let blamed = |gpu: &Gpu| {
+    let has_finding = |gpu: &Gpu| {
         drafts
             .iter()
             .any(|draft| draft.severity > Severity::Info && draft.rule.id != UNALLOCATABLE.id && draft.is_on(gpu))
     };
-    if withheld.iter().any(|gpu| blamed(gpu) || !works(node, gpu)) {
+    if withheld.iter().any(|gpu| has_finding(gpu) || !works(node, gpu)) {
         return;
     }
     let counts = drafts.remove(at).evidence;
@@ -57,7 +57,7 @@ fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
     (!offered.devices.is_empty() && missing.len() == capacity.checked_sub(allocatable)? as usize).then_some(missing)
 }
 
-/// Whether the GPU has worked for some time, and the plugin has not restarted since the last Xid. A restarted plugin marks all
+/// Returns whether the GPU has worked for some time, and the plugin has not restarted since the last Xid. A restarted plugin marks all
 /// GPUs as healthy.
 fn works(node: &Node<'_>, gpu: &Gpu) -> bool {
     let now = node.is_readable(gpu)

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The kubelet allocates devices before it starts a container, and the probe reads allocations and processes on the same node within
-//! milliseconds. So a container that has run for a minute is in the allocations; a second reading would say the same.
+//! milliseconds. So a container that has run for a minute is in the allocations; a second reading would have the same result.
 
 mod allocations;
 mod license;
@@ -21,13 +21,11 @@ mod unallocated_use;
 mod without_gpu;
 
 use crate::input::node::Node;
-use crate::rule::draft::Draft;
-use crate::rule::group::RuleGroup;
+use crate::rule::Draft;
 use allocations::Allocations;
+pub(super) use rules::RULES;
 
-pub(crate) const GROUP: RuleGroup = RuleGroup::new(rules::RULES, check).with_refine(refine);
-
-fn check(node: &Node<'_>) -> Vec<Draft> {
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = license::check(node);
     drafts.extend(shared_gpu_memory::check(node));
     if let Some(all) = Allocations::of(node) {
@@ -38,7 +36,7 @@ fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// Replaces findings by more specific ones that explain them.
-fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     marked_unhealthy::refine(node, drafts);
     stale_allocations::refine(node, drafts);
 }

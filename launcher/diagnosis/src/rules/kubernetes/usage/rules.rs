@@ -1,6 +1,6 @@
 //! The rules of this group.
 
-use crate::rule::declaration::{NVML_DOC, PLUGIN_DOC, TOOLKIT_DOC, rules};
+use crate::rule::{NVML_DOC, PLUGIN_DOC, TOOLKIT_DOC, rules};
 
 /// NVIDIA on the restrictions of an unlicensed vGPU.
 const VGPU_DOC: Option<&str> = Some("https://docs.nvidia.com/vgpu/latest/grid-licensing-user-guide/index.html");
@@ -10,38 +10,39 @@ const SHARING_DOC: Option<&str> =
 
 rules! {
     UNALLOCATED_USE: "gpu-used-without-allocation" Warning Application TOOLKIT_DOC, "A pod uses a GPU that is not allocated to it",
-        Watch "Remove the settings that make all GPUs of {node} visible to the pod (privileged, NVIDIA_VISIBLE_DEVICES in its \
-            specification or image), and request GPUs. To prevent it: set accept-nvidia-visible-devices-envvar-when-unprivileged to \
-            false in the container toolkit.",
-        means "A process of a pod uses a GPU that the kubelet allocated to another pod or to none. Kubernetes does not count \
-            this use: the pod to which the GPU is allocated shares its memory and time.",
+        Watch "Remove the settings that make all GPUs of {node} visible to the pod (privileged, NVIDIA_VISIBLE_DEVICES \
+            in its specification or image), and request GPUs. To prevent it: set \
+            accept-nvidia-visible-devices-envvar-when-unprivileged to false in the container toolkit.",
+        means "A process of a pod uses a GPU that the kubelet allocated to another pod or to none. Kubernetes does not \
+            count this use: the pod to which the GPU is allocated shares its memory and time.",
         reads "processes.processes, kubelet.allocations, kubernetes.gpu_pods", about Workload;
     WITHOUT_GPU: "pod-gpu-not-allocated" Warning Driver PLUGIN_DOC, "A running pod has no GPU, although it requests one",
         RestartPod "Delete the pod, so that the kubelet of {node} allocates devices to its successor.",
-        means "A container requests GPUs and runs, but the kubelet has allocated no device to it: it was started while the \
-            device plugin was not registered, as after a reboot. It does not see a GPU.",
+        means "A container requests GPUs and runs, but the kubelet has allocated no device to it: it was started while \
+            the device plugin was not registered, as after a reboot. It does not see a GPU.",
         reads "kubelet.allocations, kubelet.registered, kubernetes.gpu_pods";
     STALE_ALLOCATIONS: "kubelet-allocations-not-released" Critical Driver PLUGIN_DOC, "The kubelet refuses pods although GPUs are free",
-        UpdateSoftware "Restart the kubelet on {node} (systemctl restart kubelet): running pods continue. Then delete the \
-            refused pods.",
-        means "The kubelet still has devices allocated to deleted or ended pods, and did not release them when it admitted later pods. \
-            It refuses pods that the scheduler sends to the node for these devices.",
+        UpdateSoftware "Restart the kubelet on {node} (systemctl restart kubelet): running pods continue. Then delete \
+            the refused pods.",
+        means "The kubelet still has devices allocated to deleted or ended pods, and did not release them when it \
+            admitted later pods. It refuses pods that the scheduler sends to the node for these devices.",
         reads "kubelet.allocations, kubernetes.gpu_pods, kubernetes.live_pod_uids";
     MARKED_UNHEALTHY: "working-gpu-marked-unhealthy" Warning Driver PLUGIN_DOC, "The device plugin does not advertise a GPU that works",
-        UpdateSoftware "Restart the pod of the NVIDIA device plugin on {node}: it marks a GPU as unhealthy after an Xid and \
-            does not revoke that.",
-        means "Fewer GPUs are allocatable than the node has. The GPU that is not advertised responds, has no uncorrected \
-            memory error, and no other finding requires an action.",
+        UpdateSoftware "Restart the pod of the NVIDIA device plugin on {node}: it marks a GPU as unhealthy after an \
+            Xid and does not revoke that.",
+        means "Fewer GPUs are allocatable than the node has. The GPU that is not advertised responds, has no \
+            uncorrected memory error, and no other finding requires an action.",
         reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubelet.registered, telemetry, ecc, xid";
     SHARED_MEMORY_FULL: "shared-gpu-memory-full" Warning Application SHARING_DOC, "The memory of a shared GPU is nearly used up",
-        Watch "Limit the memory of each process on {gpu} of {node}, use fewer replicas, or use MIG or MPS with memory limits: \
-            time-slicing does not divide the memory. End processes that are not needed any more.",
-        means "Several pods, or several processes of one pod, share a GPU, and together they use nearly all of its memory. \
-            The next allocation of any of them fails with an out-of-memory error.",
+        Watch "Limit the memory of each process on {gpu} of {node}, use fewer replicas, or use MIG or MPS with memory \
+            limits: time-slicing does not divide the memory. End processes that are not needed any more.",
+        means "Several pods, or several processes of one pod, share a GPU, and together they use nearly all of its \
+            memory. The next allocation of any of them fails with an out-of-memory error.",
         reads "processes.processes, telemetry.memory, kubelet.allocations, host.daemons", about Workload;
     UNLICENSED: "vgpu-unlicensed" Critical Driver VGPU_DOC, "The vGPU has no license",
-        UpdateSoftware "Check nvidia-gridd on {node} (systemctl status nvidia-gridd), its client token and the connection to \
-            the license server: without a license the performance of the vGPU is restricted some minutes after the start.",
+        UpdateSoftware "Check nvidia-gridd on {node} (systemctl status nvidia-gridd), its client token and the \
+            connection to the license server: without a license the performance of the vGPU is restricted some minutes \
+            after the start.",
         means "The GPU is a vGPU whose driver reports its license state, and no enabled feature is licensed. NVIDIA \
             restricts clocks and memory of an unlicensed vGPU after a grace period.",
         reads "inventory.virtualization_mode, inventory.vgpu_license, host.uptime_seconds";

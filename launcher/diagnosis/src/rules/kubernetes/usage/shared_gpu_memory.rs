@@ -9,11 +9,11 @@ use jiff::SignedDuration;
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::input::processes::{MIN_BYTES, is_service};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::usage::rules::SHARED_MEMORY_FULL;
 use syringe_core::classification::Severity;
-use syringe_core::gpu_names::GpuNames;
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::gpu_names::GpuNames;
 
 /// The memory counts as used up if less than this part is free. An inference server with a fixed share leaves more.
 const FREE_PERCENT: u64 = 5;
@@ -86,7 +86,7 @@ fn number(uses: &[Use<'_>]) -> String {
     if uses.len() == 1 { "1 process".to_owned() } else { format!("{} processes", uses.len()) }
 }
 
-/// Whether there are many processes of one program that did not start at the same time.
+/// Returns whether there are many processes of one program that did not start at the same time.
 fn pile_up(uses: &[Use<'_>]) -> bool {
     let started = || uses.iter().filter_map(|(process, _)| process.started_at);
     let apart = started().min().zip(started().max()).is_some_and(|(first, last)| last.duration_since(first) >= APART);

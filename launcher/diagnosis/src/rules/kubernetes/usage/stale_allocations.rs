@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::gpus::STALE_ALLOCATION;
 use crate::rules::kubernetes::usage::allocations::{Allocations, SETTLE_TIME};
 use crate::rules::kubernetes::usage::rules::STALE_ALLOCATIONS;

@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::processes::{MIN_BYTES, is_service};
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::usage::allocations::Allocations;
 use crate::rules::kubernetes::usage::rules::UNALLOCATED_USE;
-use syringe_core::gpu_names::GpuNames;
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
 use syringe_core::facts::processes::{GpuProcess, GpuUse};
+use syringe_core::gpu_names::GpuNames;
 
 /// Name prefixes of pods that reserve a GPU for other pods.
 const RESERVATIONS: [&str; 2] = ["gpu-reservation", "runai-reservation"];
@@ -60,7 +60,7 @@ fn suspect<'a>(all: &Allocations<'a>, process: &GpuProcess) -> Option<&'a GpuPod
     (settled && open && all.is_settled(pod.created)).then_some(pod)
 }
 
-/// Whether every device of an allocation is a known GPU of this node.
+/// Returns whether every device of an allocation is a known GPU of this node.
 fn known(node: &Node<'_>, allocation: &Allocation) -> bool {
     allocation.devices.iter().all(|device| {
         let alone = Allocation { devices: vec![device.clone()], ..allocation.clone() };
@@ -91,13 +91,13 @@ fn draft(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, uses: &[Use<'_>])
         let names = GpuNames::from_report(node.report, Some(usage.gpu), None);
         let holders: Vec<String> =
             holders(all, &names).map(|allocation| evidence::data(&allocation.holder())).collect();
-        let whose = match holders.as_slice() {
+        let allocated = match holders.as_slice() {
             [] => "allocated to no pod".to_owned(),
             all => format!("allocated to {}", all.join(", ")),
         };
         let memory = usage.memory_bytes.map(evidence::bytes).unwrap_or_default();
         draft = draft.with_evidence(format!(
-            "its {} uses {memory} of GPU {}, {whose}",
+            "its {} uses {memory} of GPU {}, {allocated}",
             evidence::process(process),
             usage.gpu
         ));

@@ -2,7 +2,7 @@
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::draft::Draft;
+use crate::rule::Draft;
 use crate::rules::kubernetes::usage::allocations::Allocations;
 use crate::rules::kubernetes::usage::rules::WITHOUT_GPU;
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
@@ -27,21 +27,21 @@ fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, containe
     };
     let (resource, count) = container.requests.iter().find(|(resource, count)| **count > 0 && registered(resource))?;
     let name = evidence::data(&pod.full_name());
-    let asks = format!(
+    let request = format!(
         "pod {name} container {} requests {count} {} and has run since {}",
         evidence::data(&container.name),
         evidence::data(resource),
         evidence::time(since)
     );
     let mut draft = Draft::on_node(WITHOUT_GPU)
-        .with_evidence(asks)
+        .with_evidence(request)
         .with_evidence("the kubelet has allocated no device to it")
         .with_all_evidence(booted(node, since));
     draft.scope.pod_uid = Some(pod.uid.clone());
     Some(draft)
 }
 
-/// When the node was booted, where that was shortly before.
+/// Returns how long after the boot of the node the container started, if it was shortly after.
 fn booted(node: &Node<'_>, since: jiff::Timestamp) -> Option<String> {
     let uptime = i64::try_from(node.host()?.uptime_seconds?).ok()?;
     let boot = node.now? - jiff::SignedDuration::from_secs(uptime);

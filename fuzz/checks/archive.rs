@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::archive::{Archive, NAME};
 use super::binary::machine;
 
-/// A file that somebody named as node-probe: what is packed is what is unpacked.
+/// `data` is a file that a user named as node-probe. The unpacked file equals the packed one.
 pub fn archive(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a directory");
     let path = folder.path().join("program");

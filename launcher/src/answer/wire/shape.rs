@@ -163,7 +163,7 @@ mod tests {
              containers.role events.first events.kind events.last events.pci_address findings.action findings.class \
              findings.severity gpus.pci_address gpus.recovery_action gpus.status health.status kernel_log.from \
              kernel_log.to lost.pci_address nics.pci_address node_findings.class node_findings.severity nodes.verdict \
-             not_requested now.recovery_action nvlinks.remote_pci_address partly_checked pcie_path.pci_address \
+             not_requested now.not_read now.recovery_action nvlinks.remote_pci_address partly_checked pcie_path.pci_address \
              plan.action plan.pci_address probe.source probe.taken_at process.started_at resources.unit scope.files \
              scope.gpus scope.pci scope.processes sections_read.section sections_read.status since stack.stage \
              stack.state status summary.overall_health taken_at timeline.time topology.nvswitches verdict";

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use syringe_core::text::clean_keeping_lines;
 
-use crate::answer_shape::{AnswerShape, Text};
+use crate::answer::wire::shape::{AnswerShape, Text};
 
 /// The field that names the others.
 pub(crate) const QUOTED: &str = "quoted";
@@ -58,7 +58,7 @@ mod tests {
     use syringe_core::classification::Severity;
 
     use super::*;
-    use crate::answer_shape::schema_of;
+    use crate::answer::wire::shape::schema_of;
 
     #[derive(Serialize, JsonSchema)]
     struct Answer {

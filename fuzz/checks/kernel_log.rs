@@ -9,7 +9,8 @@ use syringe_core::kernel_log::{EventLog, Options};
 use super::journal::Newest;
 use super::kmsg;
 use super::lines::Lines;
-use crate::fuzz_checks::{assert_clean, in_time};
+use crate::fuzzing::assert_clean;
+use crate::fuzzing::common::in_time;
 
 /// Limit of a read, which no input may need.
 const LONG: Duration = Duration::from_secs(60);

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::pod_resources::PodResources;
 use super::protobuf::{fields, text};
 use super::{grpc, pod_resources};
-use crate::fuzz_checks::{assert_clean, in_time};
+use crate::fuzzing::assert_clean;
+use crate::fuzzing::common::in_time;
 use crate::host::kubelet;
 
 /// Limit of an answer.

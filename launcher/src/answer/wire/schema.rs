@@ -5,8 +5,8 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use crate::answer_shape::{alternatives, resolve};
-use crate::{fit_answer, untrusted_text};
+use crate::answer::wire::shape::{alternatives, resolve};
+use crate::answer::wire::{fit_answer, untrusted_text};
 
 /// Fields of most answers. The server's instructions explain them once.
 const EXPLAINED_ONCE: [&str; 12] = [

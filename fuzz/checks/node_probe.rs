@@ -1,9 +1,20 @@
-//! Properties of any input: the bodies of the fuzz targets of this crate (`fuzz/`). The tests run them on the committed
+//! Properties of the parsers of `node-probe` for any input: the bodies of its fuzz targets. Its tests run them on the committed
 //! inputs.
+
+use serde::Serialize;
 
 use crate::cgroup;
 pub use crate::host::kubelet::fuzzing::{checkpoint, pod_resources};
 pub use crate::kernel_log::fuzzing::{journal, kmsg};
+
+#[path = "common.rs"]
+pub(crate) mod common;
+
+/// Asserts that the texts of `facts` are clean, and that all of them are not much longer than the input.
+pub(crate) fn assert_clean(facts: &impl Serialize, input: usize) {
+    let length = common::assert_clean(facts);
+    assert!(length <= 4096 + 64 * input, "{length} bytes of facts from {input} bytes");
+}
 
 /// `/proc/PID/cgroup` of a process and, after a line `--`, of the probe.
 pub fn cgroup(data: &[u8]) {
@@ -29,7 +40,7 @@ pub fn cgroup(data: &[u8]) {
 }
 
 #[cfg(test)]
-#[path = "../../fuzz/committed_inputs.rs"]
+#[path = "../committed_inputs.rs"]
 mod committed_inputs;
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 
 use serde_json::{Map, Value, json};
 
-use crate::answer_shape::{AnswerShape, Text};
-use crate::byte_budget::{MAX_SIZE, size};
+use crate::answer::wire::byte_budget::{MAX_SIZE, size};
+use crate::answer::wire::shape::{AnswerShape, Text};
 
 /// The field that names the shortened lists and texts.
 pub(crate) const TRUNCATED: &str = "truncated";

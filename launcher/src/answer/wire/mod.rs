@@ -1,0 +1,8 @@
+//! The JSON of an answer: its size, marks of text of others, JSON Schema, and names of variants.
+
+pub(crate) mod byte_budget;
+pub(crate) mod fit_answer;
+pub(crate) mod schema;
+pub(crate) mod shape;
+pub(crate) mod untrusted_text;
+pub(crate) mod variant_name;

@@ -1,4 +1,4 @@
-//! The prefixes of text logs: what `dmesg`, `journalctl`, `talosctl` and syslog daemons print before the text of the
+//! The prefixes of text logs: the text that `dmesg`, `journalctl` and syslog daemons print before the text of the
 //! kernel.
 //!
 //! `dmesg` shows the kernel buffer, so its lines are from the kernel. A syslog line names its writer, and only
@@ -92,7 +92,7 @@ fn structured_data(text: &str) -> Option<&str> {
     None
 }
 
-/// `kern  :err   : ` of `dmesg -x`, `kern: warning: ` of `talosctl dmesg`.
+/// `kern  :err   : ` of `dmesg -x`.
 fn decoded<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     if !line.starts_with(|first: char| first.is_ascii_lowercase()) {
         return line;
@@ -100,11 +100,6 @@ fn decoded<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let mut parts = line.splitn(3, ':');
     let (Some(facility), Some(level), Some(rest)) = (parts.next(), parts.next(), parts.next()) else { return line };
     let place = |names: &[&str], name: &str| names.iter().position(|&known| known == name.trim());
-    let level = match level.trim() {
-        "warning" => "warn",
-        "error" => "err",
-        level => level,
-    };
     let (Some(facility), Some(level)) = (place(&FACILITIES, facility), place(&LEVELS, level)) else { return line };
     record.facility = u8::try_from(facility).ok();
     record.level = u8::try_from(level).ok();
@@ -120,8 +115,7 @@ fn brackets<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
             break;
         }
         record.has_prefix = true;
-        // `talosctl dmesg` writes `[TIME]: `.
-        rest = after.strip_prefix(':').unwrap_or(after).trim_start_matches(' ');
+        rest = after.trim_start_matches(' ');
     }
     rest
 }

@@ -132,10 +132,7 @@ mod tests {
             ("dmesg", format!("[  171.620236] {text}\n")),
             ("dmesg-T", format!("[Sun Feb 23 16:24:18 2025] {text}")),
             ("syslog", format!("Feb 23 16:24:18 gpu-1 kernel: {text}\r\n")),
-            ("talos", format!("10.5.0.2: kern: warning: [2025-02-23T16:24:18.123456Z]: {text}\n")),
             ("rfc5424", format!("<3>1 2025-02-23T16:24:18Z gpu-1 kernel - - - {text}\n")),
-            ("french", format!("févr. 23 16:24:18 gpu-1 kernel: {text}\n")),
-            ("pasted", format!("> kern.log:Feb 23 16:24:18 gpu-1 kernel: {text}\n")),
             ("journal", format!("{{\"_TRANSPORT\":\"kernel\",\"SYSLOG_FACILITY\":\"0\",\"MESSAGE\":\"{text}\"}}\n")),
         ] {
             tree.file(name, content);

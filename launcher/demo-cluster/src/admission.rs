@@ -1,4 +1,4 @@
-//! What the API server does with a pod before it stores it: validation, defaults, Pod Security.
+//! The work of the API server on a pod before it stores it: validation, defaults, Pod Security.
 //!
 //! Only the checks that a probe pod can fail, not all of Kubernetes.
 
@@ -14,7 +14,6 @@ use crate::generated_metadata;
 const SUBDOMAIN_MESSAGE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
      and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
      '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-/// Validates a new pod.
 pub(crate) fn validate(pod: &Pod, name: &str) -> Result<(), ApiError> {
     let mut causes = Vec::new();
     let mut invalid = |reason, field: &str, message: String| {

@@ -13,7 +13,7 @@ fn inventory(facts: &Report) -> Option<&Inventory> {
     facts.sections.inventory.as_ref()?.data.as_ref()
 }
 
-/// How many GPUs the node has: those on the PCI bus, or those that NVML lists if the bus was not read.
+/// Returns the number of GPUs of the node: those on the PCI bus, or those that NVML lists if the bus was not read.
 fn installed(facts: &Report) -> usize {
     let host = Section::data_of(&facts.sections.host);
     let on_bus = host.map_or(0, |host| host.pci_gpus.len());
@@ -69,7 +69,7 @@ pub(crate) fn labels(facts: &Report) -> BTreeMap<String, String> {
     labels
 }
 
-/// Capacity and allocatable by resource: from the kubelet's checkpoint if the facts have it, else from the GPUs.
+/// Returns capacity and allocatable by resource: from the kubelet's checkpoint if the facts have it, otherwise from the GPUs.
 pub(crate) fn resources(facts: &Report) -> BTreeMap<String, (u64, u64)> {
     let kubelet = Section::data_of(&facts.sections.kubelet);
     let registered = kubelet.map_or(&[][..], |kubelet| &kubelet.registered);

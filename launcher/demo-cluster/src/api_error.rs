@@ -61,7 +61,7 @@ pub(crate) enum ApiError {
     /// 500.
     #[error("Internal error occurred: {0}")]
     Internal(String),
-    /// Plain text without a `Status`, as a kubelet or a proxy on the way answers.
+    /// Plain text without a `Status`, the answer of a kubelet or of a proxy.
     #[error("{text}")]
     PlainText { code: u16, text: String },
 }
@@ -140,7 +140,6 @@ impl ApiError {
         }
     }
 
-    /// The `Status` object.
     pub(crate) fn status(&self) -> Status {
         let (code, reason) = self.code();
         Status {
@@ -153,7 +152,6 @@ impl ApiError {
         }
     }
 
-    /// The HTTP response.
     pub(crate) fn response(&self) -> Response<Body> {
         if let Self::PlainText { code, text } = self {
             return plain_text(*code, text.clone());

@@ -10,7 +10,7 @@ use http::{HeaderMap, header};
 
 use crate::api_error::ApiError;
 
-/// Random bytes of a token. RFC 6750 asks for at least 128 bits.
+/// Random bytes of a token. RFC 6750 requires at least 128 bits.
 const TOKEN_BYTES: usize = 32;
 
 /// The rules for requests to one server.
@@ -36,7 +36,6 @@ impl Authenticator {
         Ok(Self { token, hosts: [address.to_string(), format!("localhost:{}", address.port())] })
     }
 
-    /// The bearer token.
     pub(crate) fn token(&self) -> &str {
         &self.token
     }

@@ -10,7 +10,7 @@ use crate::request_body::parse;
 use crate::request_info::RequestInfo;
 use crate::response::{Body, json};
 
-/// Whether a denial matches. `namespace` is `None` for a request to all namespaces.
+/// Returns whether a denial matches. `namespace` is `None` for a request to all namespaces.
 fn is_denied(denials: &[Denial], verb: &str, group: &str, resource: &str, namespace: Option<&str>) -> bool {
     let is_match = |pattern: &str, value: &str| pattern.is_empty() || pattern == "*" || pattern == value;
     denials.iter().any(|denial| {

@@ -46,7 +46,7 @@ pub(crate) struct ClusterState {
     hosts: HashMap<String, Host>,
 }
 
-/// What the cluster knows about a node in addition to its `Node` object.
+/// The facts and settings of a node that its `Node` object does not have.
 pub(crate) struct Host {
     pub(crate) facts: Arc<Report>,
     pub(crate) images: Vec<String>,
@@ -54,7 +54,7 @@ pub(crate) struct Host {
     pub(crate) log_files: BTreeMap<String, String>,
 }
 
-/// How many requests are being served.
+/// The number of requests that are being served.
 #[cfg(feature = "test-support")]
 #[derive(Default)]
 pub(crate) struct InService(Arc<()>);
@@ -66,7 +66,6 @@ impl InService {
         Arc::clone(&self.0)
     }
 
-    /// The number of requests.
     pub(crate) fn number(&self) -> usize {
         Arc::strong_count(&self.0) - 1
     }

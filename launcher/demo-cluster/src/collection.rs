@@ -13,7 +13,7 @@ use crate::selector::{Fields, Labels};
 /// Namespace (empty for cluster-scoped kinds) and name.
 pub(crate) type Key = (String, String);
 
-/// How many changes of each kind are kept for watches. A watch from an older version gets 410, as after a compaction of etcd.
+/// Number of changes of each kind that are kept for watches. A watch from an older version gets 410, as after a compaction of etcd.
 const HISTORY: usize = 8_192;
 
 /// One change of an object.
@@ -51,7 +51,7 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Whether `object` is selected.
+    /// Returns whether `object` is selected.
     pub(crate) fn matches<K: Kind>(&self, object: &K) -> bool {
         let metadata = object.metadata();
         let namespace = |wanted: &String| metadata.namespace.as_ref() == Some(wanted);
@@ -66,7 +66,7 @@ pub(crate) struct Page<K> {
     pub(crate) items: Vec<Arc<K>>,
     /// The last key of this page, if more pages follow.
     pub(crate) next: Option<Key>,
-    /// How many objects follow; unknown with selectors, as in a real API server.
+    /// Number of objects that follow; unknown with selectors, as in a real API server.
     pub(crate) remaining: Option<usize>,
 }
 
@@ -87,7 +87,7 @@ impl<K: Kind> Collection<K> {
         self.items.values()
     }
 
-    /// How many objects have this value in the indexed field.
+    /// Returns the number of objects with this value in the indexed field.
     pub(crate) fn count_indexed(&self, value: &str) -> usize {
         self.index.get(value).map_or(0, BTreeSet::len)
     }

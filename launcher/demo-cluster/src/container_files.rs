@@ -9,9 +9,8 @@ use tokio::sync::watch;
 /// A file in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerFile {
-    /// The contents.
     pub bytes: Bytes,
-    /// Whether the file has mode bits for execution.
+    /// The file has mode bits for execution.
     pub executable: bool,
 }
 
@@ -32,7 +31,6 @@ impl Default for Inner {
 }
 
 impl ContainerFiles {
-    /// Writes a file.
     pub fn put(&self, path: &str, file: ContainerFile) {
         self.0.files.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), file);
         self.0.changed.send_replace(());

@@ -12,7 +12,7 @@ use crate::pod_status;
 /// Longest log that is kept for a container.
 const MAX_LOG_BYTES: usize = 10 * 1024 * 1024;
 
-/// The pods that the kubelets know, by UID.
+/// The pods of the kubelets, by UID.
 #[derive(Default)]
 pub(crate) struct Runtime(Mutex<HashMap<String, PodRuntime>>);
 
@@ -33,7 +33,7 @@ struct ContainerRuntime {
 /// Why a process cannot be started in a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExecTargetError {
-    /// The kubelet does not know the pod.
+    /// The kubelet does not have the pod.
     PodUnknown,
     /// The container does not run yet, or no longer.
     ContainerNotFound,

@@ -31,7 +31,7 @@ pub fn demo() -> Fixture {
     of_facts(facts)
 }
 
-/// The same as if its facts were read at this time. Otherwise they are older than the events of the cluster.
+/// Moves the times of a node's facts to this time. Otherwise the facts are older than the events of the cluster.
 pub fn demo_at(now: Timestamp) -> Fixture {
     let facts = NODES.map(|(name, scenario)| (name, facts_of(scenario)));
     let newest = facts.iter().filter_map(|(_, facts)| facts.taken_at).max();

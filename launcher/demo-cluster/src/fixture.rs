@@ -1,4 +1,4 @@
-//! What a cluster starts with: its nodes, the existing objects, the denied requests, and its timing.
+//! The start of a cluster: its nodes, the existing objects, the denied requests, and its timing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::node_fixture::NodeFixture;
 use crate::programs::{NodeProbe, Programs};
 
-/// What a cluster starts with.
+/// The start of a cluster.
 #[derive(Clone)]
 pub struct Fixture {
     /// The name of the cluster and of the only context of its kubeconfig.
@@ -18,11 +18,9 @@ pub struct Fixture {
     pub kubernetes_version: String,
     /// The user of the kubeconfig.
     pub user: String,
-    /// The nodes.
     pub nodes: Vec<NodeFixture>,
     /// Existing pods. No kubelet starts their containers; one reports only ephemeral containers that are added later.
     pub pods: Vec<Pod>,
-    /// Existing events.
     pub events: Vec<Event>,
     /// Namespaces in addition to `default`, `kube-system`, and those of the pods and events.
     pub namespaces: Vec<Namespace>,
@@ -30,13 +28,13 @@ pub struct Fixture {
     pub resource_claims: Vec<Value>,
     /// `resource.k8s.io/v1` ResourceSlices.
     pub resource_slices: Vec<Value>,
-    /// What the user is not allowed to do.
+    /// The requests that the user is not allowed to make.
     pub denied: Vec<Denial>,
-    /// How long each step takes.
+    /// The time of each step.
     pub timing: Timing,
-    /// How an exec into a container that does not run is refused.
+    /// The refusal of an exec into a container that does not run.
     pub exec_refusals: ExecRefusals,
-    /// Whether exec supports `v5.channel.k8s.io`, in which a client can close standard input.
+    /// Exec supports `v5.channel.k8s.io`, in which a client can close standard input.
     pub half_close: bool,
     /// The programs of the container images.
     pub programs: Arc<dyn Programs>,
@@ -80,14 +78,14 @@ impl Fixture {
         Self { nodes: nodes.into_iter().collect(), timing: Timing::fast(), ..Self::default() }
     }
 
-    /// With one more pod.
+    /// Adds a pod.
     #[must_use]
     pub fn with_pod(mut self, pod: Pod) -> Self {
         self.pods.push(pod);
         self
     }
 
-    /// With one more denial.
+    /// Adds a denial.
     #[must_use]
     pub fn denying(mut self, denial: Denial) -> Self {
         self.denied.push(denial);
@@ -95,10 +93,10 @@ impl Fixture {
     }
 }
 
-/// How long each step takes.
+/// The time of each step.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// From the creation of a pod until its kubelet knows it. Before, an exec gets `pod does not exist`.
+    /// From the creation of a pod until its kubelet has it. Before, an exec gets `pod does not exist`.
     pub kubelet_sees: Duration,
     /// From the creation of a pod until its container runs.
     pub container_start: Duration,
@@ -136,7 +134,7 @@ impl Timing {
     }
 }
 
-/// How an exec into a container that does not run is refused.
+/// The refusal of an exec into a container that does not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExecRefusals {
     /// With an HTTP error before the upgrade: Kubernetes 1.36, where the kubelet gets the request itself.

@@ -7,7 +7,6 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Length of the generated end of a name.
 const SUFFIX_LENGTH: usize = 5;
 
-/// Now.
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }
@@ -45,7 +44,7 @@ pub(crate) fn suffix(number: u64) -> String {
     (0..SUFFIX_LENGTH).map(|_| character()).collect()
 }
 
-/// Whether `name` is a DNS-1123 subdomain of at most 253 characters, as the name of a pod must be.
+/// Returns whether `name` is a DNS-1123 subdomain of at most 253 characters, as the name of a pod must be.
 pub(crate) fn is_subdomain(name: &str) -> bool {
     let label = |label: &str| {
         let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();

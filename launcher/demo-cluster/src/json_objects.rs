@@ -103,7 +103,7 @@ fn stamp(store: &mut Store, value: &mut Value, before: Option<&Value>) {
 }
 
 /// Server-side apply: the fields of the body become the client's, those that it no longer sends are removed, and those that
-/// somebody else set to another value are a conflict.
+/// another field manager set to another value are a conflict.
 fn apply(
     state: &ClusterState,
     key: &JsonKey,

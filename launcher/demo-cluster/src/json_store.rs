@@ -14,5 +14,4 @@ pub(crate) struct JsonObject {
     pub(crate) applied: BTreeSet<String>,
 }
 
-/// The objects.
 pub(crate) type JsonObjects = BTreeMap<JsonKey, JsonObject>;

@@ -1,5 +1,5 @@
-//! The kubelet as the API server reaches it for `exec` and `log`: on which node a pod is, which container a request means,
-//! and the error for a node that does not answer.
+//! The connection of the API server to a kubelet for `exec` and `log`: the node of a pod, the container of a request, and the
+//! error for a node that does not answer.
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 
@@ -13,7 +13,7 @@ pub(crate) fn node_name<'a>(pod: &'a Pod, name: &str) -> Result<&'a str, ApiErro
     node.ok_or_else(|| ApiError::BadRequest(format!("pod {name} does not have a host assigned")))
 }
 
-/// The container that a request means: the requested one, or the only one.
+/// The container of a request: the requested one, or the only one.
 pub(crate) fn container_name(pod: &Pod, requested: Option<&str>) -> Result<String, ApiError> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let spec = pod.spec.as_ref();

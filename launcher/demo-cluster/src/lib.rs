@@ -25,12 +25,12 @@
 //!   authentication, request_body, collection, programs  token and Host; bodies; objects of one kind; programs of images
 //!   json_store, store, node_fixture, shell_images       all objects; nodes of a fixture; images with a shell (tests)
 //!   workload, fixture, container_runtime, faults        pods of a fixture; fixture; running containers; faults (tests)
-//!   cluster_state, demo                                 what server and kubelets share; the fixture of --demo
+//!   cluster_state, demo                                 the state of server and kubelets; the fixture of --demo
 //!   kubelet, kubelet_connection                         pods on nodes; the node and container of an exec or log
 //!   admission, probe_policy, authorization              checks of a request
 //!   get_and_list, json_objects                          get and list; objects of a set-up as JSON
 //!   watch, pods, ephemeral_containers, exec             one part of the API each
-//!   pod_logs, node_logs, discovery                      the same
+//!   pod_logs, node_logs, discovery                      one part of the API each
 //!   http_server                                         connections and routing
 //! ```
 //!
@@ -179,7 +179,7 @@ impl Cluster {
         self.state.store(|store| store.pods.all().filter(is_in_namespace).map(|pod| Pod::clone(pod)).collect())
     }
 
-    /// How many pods were created through the API, without dry runs.
+    /// Returns the number of pods that were created through the API, without dry runs.
     pub fn pods_created(&self) -> u64 {
         self.state.pods_created.load(Ordering::Relaxed)
     }
@@ -190,7 +190,7 @@ impl Cluster {
         self.state.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// How many requests are being served: their clients wait for an answer.
+    /// Returns the number of requests that are being served: their clients wait for an answer.
     #[cfg(feature = "test-support")]
     pub fn requests_in_service(&self) -> usize {
         self.state.in_service.number()
@@ -241,7 +241,6 @@ impl Cluster {
         self.state.store(|store| store.json.values().map(name).collect())
     }
 
-    /// Adds an event.
     pub fn add_event(&self, event: Event) {
         self.state.store(|store| store.put_existing(event));
     }

@@ -11,12 +11,12 @@ use crate::response::{Body, full};
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
-/// What a client accepts.
+/// The formats that a client accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Accepted {
     pub(crate) protobuf: bool,
     json: bool,
-    /// Whether protobuf has the higher weight.
+    /// Protobuf has the higher weight.
     prefers_protobuf: bool,
 }
 
@@ -33,7 +33,7 @@ impl Accepted {
             let parameters: Vec<&str> = parts.collect();
             let weight = parameters.iter().find_map(|one| one.strip_prefix("q="));
             let weight = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
-            // Tables are not served; in place of the metadata of an object, all of it in JSON.
+            // Tables are not served. In place of the metadata of an object, the whole object is served in JSON.
             let transformed = parameters.iter().find_map(|one| one.strip_prefix("as="));
             if weight <= 0.0 || transformed.is_some_and(|kind| !kind.starts_with("PartialObjectMetadata")) {
                 continue;
@@ -48,7 +48,7 @@ impl Accepted {
         Self { protobuf: protobuf.is_some(), json: json.is_some(), prefers_protobuf }
     }
 
-    /// What a server without protobuf sees.
+    /// The formats without protobuf, for a server that does not support it.
     #[cfg(feature = "test-support")]
     pub(crate) fn without_protobuf(self) -> Self {
         Self { protobuf: false, json: self.json, prefers_protobuf: false }

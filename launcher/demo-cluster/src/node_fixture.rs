@@ -17,24 +17,22 @@ use crate::{advertised_gpus, node_object};
 /// The image of the probe of this version, which every node of a fixture has.
 pub const PROBE_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
 
-/// The same image by digest.
+/// The image of the probe by digest.
 pub const PROBE_IMAGE_PINNED: &str =
     "ghcr.io/gpu-syringe/node-probe@sha256:eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
 
 /// A node, and the facts that a probe reads on it.
 #[derive(Clone, Debug)]
 pub struct NodeFixture {
-    /// The node's name.
     pub name: String,
     /// The facts that a probe reads.
     pub facts: Arc<Report>,
     /// Labels in addition to those that every node has.
     pub labels: BTreeMap<String, String>,
-    /// Taints.
     pub taints: Vec<Taint>,
     /// Conditions in addition to `Ready`, such as those of node-problem-detector.
     pub conditions: Vec<NodeCondition>,
-    /// Whether the node is cordoned.
+    /// The node is cordoned.
     pub unschedulable: bool,
     /// Capacity and allocatable by resource: `nvidia.com/gpu` → (8, 8).
     pub resources: BTreeMap<String, (u64, u64)>,
@@ -46,7 +44,7 @@ pub struct NodeFixture {
     pub log_files: BTreeMap<String, String>,
     /// The operating system that the kubelet reports; Ubuntu by default.
     pub os_image: Option<String>,
-    /// When each of these labels was written, as `managedFields` tells it.
+    /// The time at which each of these labels was written, for `managedFields`.
     pub label_times: BTreeMap<String, Timestamp>,
 }
 
@@ -76,28 +74,28 @@ impl NodeFixture {
         }
     }
 
-    /// With a label.
+    /// Adds a label.
     #[must_use]
     pub fn with_label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// With a resource, all of it allocatable.
+    /// Adds a resource, all of it allocatable.
     #[must_use]
     pub fn with_resource(mut self, resource: &str, count: u64) -> Self {
         self.resources.insert(resource.to_owned(), (count, count));
         self
     }
 
-    /// With a taint.
+    /// Adds a taint.
     #[must_use]
     pub fn with_taint(mut self, key: &str, effect: &str) -> Self {
         self.taints.push(Taint { key: key.to_owned(), effect: effect.to_owned(), ..Taint::default() });
         self
     }
 
-    /// With an image that cannot be pulled.
+    /// Adds an image that cannot be pulled.
     #[must_use]
     pub fn with_unpullable_image(mut self, image: &str) -> Self {
         self.unpullable_images.push(image.to_owned());

@@ -1,4 +1,4 @@
-//! What is read from and written to a `Node` object: its `Ready` condition and its address.
+//! The `Ready` condition and the address of a `Node` object.
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -28,12 +28,12 @@ fn ready(node: &Node) -> Option<&NodeCondition> {
     conditions.iter().find(|condition| condition.type_ == "Ready")
 }
 
-/// Whether the `Ready` condition is true.
+/// Returns whether the `Ready` condition is true.
 pub(crate) fn is_ready(node: &Node) -> bool {
     ready(node).is_some_and(|condition| condition.status == "True")
 }
 
-/// Whether the `Ready` condition is unknown because the kubelet does not report.
+/// Returns whether the `Ready` condition is unknown because the kubelet does not report.
 #[cfg(feature = "test-support")]
 pub(crate) fn is_unknown(node: &Node) -> bool {
     ready(node).is_some_and(|condition| condition.reason.as_deref() == Some("NodeStatusUnknown"))

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::generated_metadata;
 
-/// How a container ended.
+/// The end of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Termination {
     pub(crate) exit_code: i32,
@@ -101,7 +101,7 @@ pub(crate) fn waiting(pod: &mut Pod, container: &str, reason: &str, message: Opt
     });
 }
 
-/// A container runs.
+/// Writes that a container runs.
 pub(crate) fn running(pod: &mut Pod, container: &str) {
     let entry = container_status(pod, container);
     (entry.ready, entry.started) = (true, Some(true));
@@ -114,7 +114,7 @@ pub(crate) fn running(pod: &mut Pod, container: &str) {
     update_phase(pod);
 }
 
-/// A container ended.
+/// Writes that a container ended.
 pub(crate) fn terminated(pod: &mut Pod, container: &str, end: &Termination) {
     let entry = container_status(pod, container);
     let running = entry.state.take().and_then(|state| state.running);
@@ -180,7 +180,7 @@ pub(crate) fn deadline_exceeded(pod: &mut Pod) {
     status.message = Some("Pod was active on the node longer than the specified deadline".to_owned());
 }
 
-/// Whether the pod is Pending in the API.
+/// Returns whether the pod is Pending in the API.
 pub(crate) fn is_pending(pod: &Pod) -> bool {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_none_or(|phase| phase == "Pending")
 }

@@ -68,7 +68,7 @@ fn ensure_name(state: &ClusterState, pod: &mut Pod) -> Result<String, ApiError> 
     Ok(metadata.name.clone().unwrap_or_default())
 }
 
-/// What a creation would store: with UID and time, without a resource version.
+/// Returns the pod that a creation would store: with UID and time, without a resource version.
 fn dry_run(state: &ClusterState, mut pod: Pod, name: &str) -> Result<Response<Body>, ApiError> {
     if state.get::<Pod>(&key_of(&pod)).is_some() {
         return Err(ApiError::AlreadyExists { resource: "pods", name: name.to_owned() });

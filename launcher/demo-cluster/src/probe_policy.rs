@@ -1,5 +1,5 @@
 //! The effect of the policy that `gpu-syringe setup --profile hardened` installs: only a probe of the image in its parameter is
-//! admitted. This is not CEL, which `tests/policy.rs` evaluates; it knows the fields that tell a probe from other pods.
+//! admitted. This is not CEL, which `tests/policy.rs` evaluates; it reads the fields that distinguish a probe from other pods.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;

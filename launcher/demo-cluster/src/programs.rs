@@ -17,14 +17,12 @@ use crate::container_files::{ContainerFile, ContainerFiles};
 /// Most bytes of output in one piece, as containerd reads them from a pipe.
 const PIECE: usize = 32 * 1024;
 
-/// A process to start.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// Program and arguments; never empty.
     pub argv: Vec<String>,
     /// The image of the container.
     pub image: String,
-    /// The node.
     pub node: String,
     /// The facts that a probe reads on that node.
     pub facts: Arc<Report>,
@@ -37,9 +35,7 @@ pub struct Invocation {
 pub struct Streams {
     /// Standard input; `recv` returns `None` at its end.
     pub stdin: mpsc::Receiver<Bytes>,
-    /// Standard output.
     pub stdout: mpsc::Sender<Bytes>,
-    /// Standard error.
     pub stderr: mpsc::Sender<Bytes>,
 }
 
@@ -51,7 +47,7 @@ pub trait Programs: Send + Sync + 'static {
     /// Starts a process; `None` if the image does not have the program.
     fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process>;
 
-    /// Whether an image has `node-probe`. The kubelet simulates `node-probe hold` itself.
+    /// Returns whether an image has `node-probe`. The kubelet simulates `node-probe hold` itself.
     fn has_node_probe(&self, image: &str) -> bool {
         image.contains("probe") || image.contains("syringe")
     }

@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 /// A message: name in JSON, number and type of each field, in the order of the numbers.
 type Message = &'static [(&'static str, u32, Type)];
 
-/// Type of a field.
 #[derive(Clone, Copy)]
 enum Type {
     Text,

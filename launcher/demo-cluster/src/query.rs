@@ -20,7 +20,7 @@ impl Query {
         self.0.iter().filter(|(name, _)| name == key).map(|(_, value)| value.clone()).collect()
     }
 
-    /// Whether `key` is set to something other than `false` or `0`.
+    /// Returns whether `key` is set to something other than `false` or `0`.
     pub(crate) fn flag(&self, key: &str) -> bool {
         self.get(key).is_some_and(|value| !matches!(value, "false" | "0"))
     }

@@ -11,7 +11,7 @@ use crate::api_error::ApiError;
 /// The largest accepted body, as in a real API server.
 const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 
-/// The same request with its whole body.
+/// Reads the whole body of a request.
 pub(crate) async fn read(request: Request<Incoming>) -> Result<Request<Bytes>, ApiError> {
     let (parts, body) = request.into_parts();
     let collected = Limited::new(body, MAX_BODY_BYTES).collect().await;
@@ -19,7 +19,6 @@ pub(crate) async fn read(request: Request<Incoming>) -> Result<Request<Bytes>, A
     Ok(Request::from_parts(parts, bytes))
 }
 
-/// Parses a JSON body.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::BadRequest(format!("unable to parse the body: {error}")))
 }

@@ -11,7 +11,6 @@ use serde::Serialize;
 /// A response body: complete, or a stream (watch).
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A complete body.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
@@ -23,7 +22,6 @@ fn with(code: u16, content_type: &'static str, body: Body) -> Response<Body> {
     response
 }
 
-/// A JSON response.
 pub(crate) fn json(code: u16, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
         Ok(bytes) => with(code, "application/json", full(bytes)),
@@ -31,7 +29,6 @@ pub(crate) fn json(code: u16, value: &impl Serialize) -> Response<Body> {
     }
 }
 
-/// A text response.
 pub(crate) fn plain_text(code: u16, text: impl Into<Bytes>) -> Response<Body> {
     with(code, "text/plain; charset=utf-8", full(text))
 }

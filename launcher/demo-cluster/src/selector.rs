@@ -27,12 +27,12 @@ impl Labels {
         split(text).into_iter().map(requirement).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether every object is selected.
+    /// Returns whether every object is selected.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether an object with these labels is selected. `notin` and `!=` also select objects without the label.
+    /// Returns whether an object with these labels is selected. `notin` and `!=` also select objects without the label.
     pub(crate) fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
         let value = |key: &String| labels.and_then(|labels| labels.get(key));
         self.0.iter().all(|requirement| match requirement {
@@ -59,12 +59,12 @@ impl Fields {
         Ok(Self(fields))
     }
 
-    /// Whether every object is selected.
+    /// Returns whether every object is selected.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether an object is selected. `read` returns its fields.
+    /// Returns whether an object is selected. `read` returns its fields.
     pub(crate) fn matches<'a>(&self, read: impl Fn(&str) -> &'a str) -> bool {
         self.0.iter().all(|(field, value, equal)| (read(field) == value) == *equal)
     }

@@ -25,7 +25,6 @@ pub(crate) struct Store {
     pub(crate) claims: Vec<Value>,
     /// See `claims`.
     pub(crate) slices: Vec<Value>,
-    /// Objects of a set-up.
     pub(crate) json: JsonObjects,
 }
 

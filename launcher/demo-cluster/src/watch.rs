@@ -25,7 +25,7 @@ use crate::response::{self, Body};
 use crate::selector::Fields;
 use crate::store::Stored;
 
-/// How long a watch lasts without `timeoutSeconds`. A real API server uses 30 to 60 minutes.
+/// The duration of a watch without `timeoutSeconds`. A real API server uses 30 to 60 minutes.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 1_800;
 
 #[derive(Serialize)]

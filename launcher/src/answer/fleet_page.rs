@@ -5,7 +5,6 @@ use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, headline, named, paint};
 use crate::terminal::table::{Rows, cell, counted, new_table};
 
-/// The answer as text.
 pub(crate) fn page(answer: &FleetAnswer) -> Page {
     let mut text = Page::from(format!("{}  {}\n", headline(answer.verdict), answer.summary));
     for finding in &answer.findings {
@@ -60,18 +59,12 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
             names.names
         ));
     }
-    for (omitted, what) in [
-        (answer.findings_omitted, "findings"),
-        (answer.outliers_omitted, "outliers"),
-        (answer.nodes_omitted, "nodes with findings or differences"),
-        (answer.failed_omitted, "reasons of failure"),
-        (answer.skipped_omitted, "reasons for skipping"),
-        (answer.groups_omitted, "models"),
-    ] {
-        if let Some(omitted) = omitted {
-            text.push_str(&format!("… and {omitted} more {what}\n"));
-        }
-    }
+    text.push_omitted(answer.findings_omitted, "more findings");
+    text.push_omitted(answer.outliers_omitted, "more outliers");
+    text.push_omitted(answer.nodes_omitted, "more nodes with findings or differences");
+    text.push_omitted(answer.failed_omitted, "more reasons of failure");
+    text.push_omitted(answer.skipped_omitted, "more reasons for skipping");
+    text.push_omitted(answer.groups_omitted, "more models");
     text.push_table(groups(answer));
     text.push_str(&foot(answer));
     text

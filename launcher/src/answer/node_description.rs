@@ -31,7 +31,6 @@ const MAX_POD_BYTES: usize = 16_000;
 /// Findings of one answer: the worst. `diagnose_gpu_node` has all.
 const MAX_FINDINGS: usize = 10;
 
-/// The answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeDescription {
     /// The node in numbers.

@@ -6,7 +6,7 @@ use crate::answer::node_description::{GpuRow, NodeDescription};
 use crate::answer::node_page::{foot, stack_line};
 use crate::answer::pod_tables::{pods_table, resources_table};
 use crate::terminal::page::Page;
-use crate::terminal::style::{Paint, headline, named, paint};
+use crate::terminal::style::{headline, named};
 use crate::terminal::table::{Rows, cell, new_table, second};
 use kube_read::objects::node_conditions::Condition;
 use kube_read::reads::events::NodeEvent;
@@ -25,20 +25,16 @@ pub(crate) fn page(answer: &NodeDescription) -> Page {
         text.push_str(&format!("  … and {omitted} more findings: gpu-syringe diagnose\n"));
     }
     for unknown in &answer.unknown {
-        text.push_str(&format!("{}  {}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why));
+        text.push_unknown(unknown);
     }
     text.push_str(&stack_line(&answer.stack));
     text.push_table(gpus_table(&answer.gpus));
     text.push_table(resources_table(&answer.resources));
     text.push_table(pods_table(&answer.pods));
-    if let Some(omitted) = answer.pods_omitted {
-        text.push_str(&format!("… and {omitted} more pods\n"));
-    }
+    text.push_omitted(answer.pods_omitted, "more pods");
     text.push_table(conditions_table(&answer.conditions));
     text.push_table(events_table(&answer.events));
-    if let Some(omitted) = answer.events_omitted {
-        text.push_str(&format!("… and {omitted} older events\n"));
-    }
+    text.push_omitted(answer.events_omitted, "older events");
     text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
     text
 }

@@ -4,7 +4,6 @@ use crate::terminal::table::{Rows, cell, new_table};
 use kube_read::objects::gpu_requests::{ResourceCounts, ResourceUse};
 use kube_read::objects::pod_rows::{ContainerRow, DeviceRow, PodRow};
 
-/// Use of each resource.
 pub(crate) fn resources_table(resources: &[ResourceUse]) -> Rows {
     let mut rows = new_table(["resource", "capacity", "allocatable", "allocated", "available", "shares per gpu"])
         .optional(&["capacity"]);
@@ -21,7 +20,6 @@ pub(crate) fn resources_table(resources: &[ResourceUse]) -> Rows {
     rows
 }
 
-/// Pods and their containers.
 pub(crate) fn pods_table(pods: &[PodRow]) -> Rows {
     let mut rows = new_table(["pod", "phase", "holds", "container", "requests", "devices", "processes"]).optional(&[
         "phase",

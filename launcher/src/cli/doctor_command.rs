@@ -8,7 +8,6 @@ use crate::settings::Settings;
 use kube_read::Contexts;
 use kube_read::Failure;
 
-/// Runs the command.
 pub(super) async fn run(
     args: &DoctorArgs,
     output: Output,

@@ -42,7 +42,6 @@ const ACTION_SETTLE_TIME: Duration = tools::MAX_ACTION_TIME.saturating_add(SETTL
 /// Time for a cancelled call to send its error message after its pods are deleted.
 const FINAL_MESSAGE_TIME: Duration = Duration::from_millis(200);
 
-/// Runs the program.
 pub fn main() -> ExitCode {
     let argv: Vec<_> = std::env::args_os().collect();
     if completion::answer(args::command, &argv) {

@@ -59,7 +59,6 @@ fn style(template: &str) -> ProgressStyle {
     style.with_key("seconds", seconds).tick_chars(spinner).progress_chars(bar)
 }
 
-/// Clears the line.
 pub(super) fn clear() {
     BAR.disable_steady_tick();
     BAR.finish_and_clear();

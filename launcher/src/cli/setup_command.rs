@@ -9,7 +9,6 @@ use crate::terminal::page::Page;
 use kube_read::Contexts;
 use kube_read::Failure;
 
-/// Runs the command.
 pub(super) async fn run(
     args: &SetupArgs,
     output: Output,

@@ -13,7 +13,6 @@ const BYTES: usize = 16;
 
 type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
 
-/// The open tokens of this process.
 pub struct Tokens {
     clock: Clock,
     open: Mutex<HashMap<String, OpenToken>>,

@@ -27,7 +27,6 @@ pub(super) fn no_connection(failure: &Failure) -> Check {
     Check::failure("kubeconfig", evidence, Fixes::run("kubectl config get-contexts", next_step.clone()))
 }
 
-/// The kubeconfig works.
 pub(super) fn connected(connection: &Connection) -> Check {
     let Connection { context, server, user, .. } = connection;
     let user = user.as_ref().map(|user| format!(", user {user}")).unwrap_or_default();
@@ -57,7 +56,6 @@ pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) ->
     }
 }
 
-/// The version of the API server.
 pub(super) fn version(version: &str, fixes: &Fixes<'_>) -> Check {
     let minor = version.trim_start_matches('v').split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
     match minor {
@@ -70,7 +68,6 @@ pub(super) fn version(version: &str, fixes: &Fixes<'_>) -> Check {
     }
 }
 
-/// The clock of this machine.
 pub(super) fn clock(observed: &Observed) -> Check {
     let Some(ahead) = observed.ahead else { return Check::undecided("clock", "the API server sent no Date") };
     let seconds = ahead.as_secs();

@@ -18,7 +18,6 @@ use kube_read::{Connection, Contexts};
 /// Time for all checks without a node. A credential plugin counts.
 const TIME: Duration = Duration::from_secs(15);
 
-/// Arguments of the command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DoctorArgs {
     /// Also probe this node once, and show how long each phase takes

@@ -82,7 +82,6 @@ impl<'a> Rejections<'a> {
     }
 }
 
-/// All checks of this file.
 pub(super) fn checks(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Vec<Check> {
     let rejections = Rejections::of(observed);
     let mut checks = vec![

@@ -10,7 +10,6 @@ use crate::settings::{DEFAULT_IMAGE, ProbeMethod, Settings};
 use crate::setup::manifests::pinned_image;
 use kube_read::objects::node_conditions::is_ready;
 
-/// All checks of this file.
 pub(super) fn checks(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Vec<Check> {
     let needs_image = match settings.via {
         ProbeMethod::Pod | ProbeMethod::Logs | ProbeMethod::Ephemeral => true,

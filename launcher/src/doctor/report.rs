@@ -14,7 +14,6 @@ use kube_read::Connection;
 /// Prefix of the ids of permissions.
 const PERMISSION: &str = "permission-";
 
-/// The result of the command.
 pub(crate) struct Report {
     place: Option<(String, String)>,
     /// Problems first.
@@ -54,7 +53,6 @@ impl Report {
         }
     }
 
-    /// For programs.
     pub(crate) fn json(&self) -> Value {
         let mut json = Map::new();
         json.insert("status".to_owned(), self.status().into());

@@ -4,7 +4,6 @@ use rmcp::ErrorData;
 use rmcp::model::{GetPromptRequestParams, GetPromptResult, Prompt, PromptArgument, PromptMessage, Role};
 use syringe_core::text::clean;
 
-/// One prompt.
 struct PromptTemplate {
     name: &'static str,
     title: &'static str,
@@ -54,7 +53,6 @@ const PROMPTS: &[PromptTemplate] = &[
     },
 ];
 
-/// Every prompt.
 pub(super) fn list() -> Vec<Prompt> {
     PROMPTS
         .iter()

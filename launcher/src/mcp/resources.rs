@@ -33,7 +33,6 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
     ]
 }
 
-/// Reads a resource.
 pub(super) fn read(uri: &str) -> Result<ReadResourceResult, ErrorData> {
     let found = if uri == INDEX {
         Some(index())

@@ -60,6 +60,18 @@ pub(crate) struct NodeToRead<'a> {
     pub(crate) upload_time: Duration,
 }
 
+impl<'a> NodeToRead<'a> {
+    /// A node that is read in the time that is left of the call.
+    pub(crate) fn new(
+        call: &CallContext,
+        connection: &'a Connection,
+        kubernetes: &'a Node,
+        existing_pods: Option<Result<ExistingPods, Failure>>,
+    ) -> Self {
+        Self { connection, kubernetes, existing_pods, time: call.time_left(), upload_time: Duration::ZERO }
+    }
+}
+
 /// The request for a probe that reads.
 pub(crate) struct ReadRequest {
     command: ReadCommand,
@@ -125,13 +137,7 @@ pub(crate) async fn read_or_api_only(
         false => None,
     };
     // Authentication and reading the node have used part of the call's time.
-    let known = NodeToRead {
-        connection,
-        kubernetes,
-        existing_pods: listed,
-        time: call.time_left(),
-        upload_time: Duration::ZERO,
-    };
+    let known = NodeToRead::new(call, connection, kubernetes, listed);
     let mut read = read_with_object(call, known, tool, ask).await?;
     if read.report.source == Source::Api {
         let log = async {

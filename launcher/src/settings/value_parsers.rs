@@ -73,9 +73,7 @@ impl fmt::Display for TolerationArg {
 /// `namespace/name` of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodRef {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
 }
 

@@ -25,7 +25,6 @@ const TRIAL_RISK: &str = "Without the policy, whoever may create pods in this na
 const ANYBODY: [&str; 5] =
     ["system:authenticated", "system:unauthenticated", "system:anonymous", "system:serviceaccounts", "system:nodes"];
 
-/// Arguments of the command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SetupArgs {
     /// How much is set up; by default hardened with an --image that is pinned by digest, trial without
@@ -57,13 +56,11 @@ pub(crate) struct SetupArgs {
     remove_policy: bool,
 }
 
-/// The result of the command.
 pub(crate) struct SetupOutput {
     /// For standard output.
     pub(crate) text: String,
     /// The result for programs.
     pub(crate) json: Value,
-    /// The objects.
     pub(crate) names: Vec<String>,
     /// The text is a manifest.
     pub(crate) is_manifest: bool,
@@ -119,7 +116,6 @@ impl SetupArgs {
     }
 }
 
-/// Runs the command.
 pub(crate) async fn run(
     args: &SetupArgs,
     settings: &Settings,

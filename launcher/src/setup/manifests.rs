@@ -115,7 +115,6 @@ impl Parameters {
         text
     }
 
-    /// `rbac.yaml`.
     fn rbac(&self) -> String {
         let note = if self.example { " Set your groups in the bindings at the end." } else { "" };
         // Before the values are filled in: a name may contain what looks like a placeholder.

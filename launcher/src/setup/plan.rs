@@ -20,7 +20,6 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    /// As a result.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -30,7 +29,6 @@ impl Change {
         }
     }
 
-    /// As a plan.
     pub(super) fn verb(self) -> &'static str {
         match self {
             Self::Created => "create",

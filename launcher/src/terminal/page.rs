@@ -1,7 +1,9 @@
-//! A text for people: prose and tables. Its lines are broken when it is printed, for the width of the terminal.
+//! A text for people: prose and tables. Its lines are wrapped for the width of the terminal when it is printed.
+
+use syringe_core::unknown::Unknown;
 
 use crate::terminal::layout::{Layout, broken, cleaned};
-use crate::terminal::style;
+use crate::terminal::style::{self, Paint, paint};
 use crate::terminal::table::Rows;
 
 /// Longest line of prose on a wide terminal.
@@ -36,6 +38,18 @@ impl Page {
         self.0.push(Block::Command(format!("  {line}\n")));
     }
 
+    /// Adds a line for a value that could not be read.
+    pub(crate) fn push_unknown(&mut self, unknown: &Unknown) {
+        self.push_str(&format!("{}  {}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why));
+    }
+
+    /// Adds a line with the number of entries that were left out: `… and 3 more pods`.
+    pub(crate) fn push_omitted(&mut self, omitted: Option<usize>, entries: &str) {
+        if let Some(omitted) = omitted {
+            self.push_str(&format!("… and {omitted} {entries}\n"));
+        }
+    }
+
     /// Adds a table and, if it has rows, an empty line before it.
     pub(crate) fn push_table(&mut self, rows: Rows) {
         if !rows.is_empty() {
@@ -44,7 +58,6 @@ impl Page {
         }
     }
 
-    /// The text.
     pub fn print(&self, layout: &Layout) -> String {
         let mut text = String::new();
         for block in &self.0 {

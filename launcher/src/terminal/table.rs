@@ -59,12 +59,10 @@ impl Rows {
         self.heads.iter().position(|known| *known == head.to_uppercase())
     }
 
-    /// Number of columns.
     pub(crate) fn width(&self) -> usize {
         self.heads.len()
     }
 
-    /// Adds a row.
     pub(crate) fn add_row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| cleaned(&cell)).collect());
     }

@@ -55,7 +55,6 @@ impl<T> CommandAnswer for ActionAnswer<T> {
     }
 }
 
-/// The answer as text.
 pub(super) fn page<T>(answer: &ActionAnswer<T>) -> Page {
     let ActionAnswer { outcome, summary, plan, terminal_command, consent, probe, .. } = answer;
     let mut text = Page::from(format!("{}  {summary}\n\n{plan}\n", outcome.to_uppercase().replace('_', " ")));

@@ -22,10 +22,8 @@ use kube_read::Failure;
 /// Maximum number of events in one answer, the newest. The rest is counted.
 const MAX_EVENTS: usize = 60;
 
-/// The tool.
 pub struct AnalyzeXidErrors;
 
-/// Arguments.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct XidArgs {

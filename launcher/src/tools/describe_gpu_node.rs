@@ -1,8 +1,6 @@
 //! `describe_gpu_node`: facts about one node from Kubernetes and from a probe. If no probe is possible, the
 //! answer has only the facts from Kubernetes, and the reason.
 
-use std::time::Duration;
-
 use diagnosis::health::HealthStatus;
 use syringe_core::classification::Severity;
 use syringe_core::probe_command::ReadCommand;
@@ -28,7 +26,6 @@ use kube_read::reads::{events, node_with_pods};
 /// Maximum number of events in one answer, the newest.
 const MAX_EVENTS: usize = 15;
 
-/// The tool.
 pub struct DescribeGpuNode;
 
 impl Tool for DescribeGpuNode {
@@ -59,13 +56,7 @@ impl Tool for DescribeGpuNode {
             Err(failure) => answer.unknown.push(section_unknown("events", &failure)),
         }
         call.prober.sweep_in_background(&connection);
-        let known = NodeToRead {
-            connection: &connection,
-            kubernetes: &view.node,
-            existing_pods: Some(view.existing_pods()),
-            time: call.time_left(),
-            upload_time: Duration::ZERO,
-        };
+        let known = NodeToRead::new(&call, &connection, &view.node, Some(view.existing_pods()));
         match read_node::read_with_object(&call, known, Self::NAME, ReadCommand::everything()).await {
             Ok(mut read) => {
                 if read.report.source == Source::Api

@@ -23,10 +23,8 @@ use crate::tools::common_args::{NODE_HELP, node_name};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 
-/// The tool.
 pub struct DiagnoseGpuNode;
 
-/// Arguments.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiagnoseArgs {

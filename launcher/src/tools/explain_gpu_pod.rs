@@ -40,10 +40,8 @@ const MAX_FINDINGS: usize = 8;
 /// Maximum number of nodes in one answer for a Pending pod.
 const MAX_CANDIDATES: usize = 30;
 
-/// The tool.
 pub struct ExplainGpuPod;
 
-/// Arguments.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainArgs {
@@ -75,7 +73,6 @@ impl ExplainArgs {
     }
 }
 
-/// The answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PodExplanation {
     /// Name of the pod.
@@ -233,9 +230,7 @@ impl Tool for ExplainGpuPod {
         if !answer.candidates.is_empty() {
             text.push_str("\n");
         }
-        if let Some(omitted) = answer.candidates_omitted {
-            text.push_str(&format!("… and {omitted} more nodes\n"));
-        }
+        text.push_omitted(answer.candidates_omitted, "more nodes");
         let stack = stack_line(&answer.stack);
         if !stack.is_empty() {
             text.push_str(&format!("\n{stack}"));
@@ -248,11 +243,10 @@ impl Tool for ExplainGpuPod {
             let times = if alike.len() > 1 { format!(", {} findings", alike.len()) } else { String::new() };
             text.push_str(&format!("On the node: {} ({}{times})\n", alike[0].title, alike[0].id));
         }
-        if let Some(omitted) = answer.node_findings_omitted {
-            text.push_str(&format!("… and {omitted} more findings on the node\n"));
-        }
+        text.push_omitted(answer.node_findings_omitted, "more findings on the node");
         for unknown in &answer.unknown {
-            text.push_str(&format!("\n{}  {}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why));
+            text.push_str("\n");
+            text.push_unknown(unknown);
         }
         text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
         text

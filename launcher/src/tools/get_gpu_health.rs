@@ -19,7 +19,6 @@ use crate::tools::tool::Tool;
 use kube_read::Failure;
 use syringe_core::probe_command::ReadCommand;
 
-/// The tool.
 pub struct GetGpuHealth;
 
 /// The section of this tool.

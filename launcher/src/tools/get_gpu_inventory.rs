@@ -19,7 +19,6 @@ use crate::tools::one_or_many;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 
-/// The tool.
 pub struct GetGpuInventory;
 
 /// The section of this tool.

@@ -1,7 +1,5 @@
 //! `get_pod_gpu_allocation`: which pods use the GPUs of a node; with `resolve_devices` also which GPU each pod has.
 
-use std::time::Duration;
-
 use diagnosis::finding::Finding;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,10 +34,8 @@ use kube_read::reads::node_with_pods::NodeWithPods;
 pub(super) const SECTIONS: [SectionName; 4] =
     [SectionName::Inventory, SectionName::Mig, SectionName::Kubelet, SectionName::Processes];
 
-/// The tool.
 pub struct GetPodGpuAllocation;
 
-/// Arguments.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllocationArgs {
@@ -64,7 +60,6 @@ pub struct AllocationArgs {
     pub context: Option<String>,
 }
 
-/// The answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PodAllocation {
     /// One or two sentences.
@@ -118,13 +113,7 @@ impl Tool for GetPodGpuAllocation {
         answer.unknown.append(&mut view.unknown);
         if resolve_devices {
             call.prober.sweep_in_background(&connection);
-            let known = NodeToRead {
-                connection: &connection,
-                kubernetes: &view.node,
-                existing_pods: Some(view.existing_pods()),
-                time: call.time_left(),
-                upload_time: Duration::ZERO,
-            };
+            let known = NodeToRead::new(&call, &connection, &view.node, Some(view.existing_pods()));
             let command = ReadCommand::of(SECTIONS);
             match read_node::read_with_object(&call, known, Self::NAME, command).await {
                 Ok(mut read) => {
@@ -150,14 +139,10 @@ impl Tool for GetPodGpuAllocation {
 
     fn page(answer: &PodAllocation) -> Page {
         let mut text = Page::from(format!("{}\n", answer.summary));
-        for unknown in &answer.unknown {
-            text.push_str(&format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why));
-        }
+        answer.unknown.iter().for_each(|unknown| text.push_unknown(unknown));
         text.push_table(resources_table(&answer.resources));
         text.push_table(pods_table(&answer.pods));
-        if let Some(omitted) = answer.pods_omitted {
-            text.push_str(&format!("… and {omitted} more pods\n"));
-        }
+        text.push_omitted(answer.pods_omitted, "more pods");
         for gone in &answer.leftovers.allocated_to_deleted_pods {
             let pod = gone.pod.as_ref().unwrap_or(&gone.pod_uid);
             text.push_str(&format!("allocated to a pod that no longer exists ({pod}): {}\n", gone.devices.join(", ")));

@@ -1,8 +1,6 @@
 //! `gpu-syringe processes`: the processes on the GPUs of a node, each with the command that ends it. A command for people: models get the
 //! same facts from `get_pod_gpu_allocation` and `diagnose_gpu_node`.
 
-use std::time::Duration;
-
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
@@ -31,10 +29,8 @@ use kube_read::Failure;
 use kube_read::objects::name_validation;
 use kube_read::reads::existing_pods::ExistingPods;
 
-/// The command.
 pub struct GpuProcesses;
 
-/// The answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ProcessList {
     /// One sentence.
@@ -96,13 +92,7 @@ impl Tool for GpuProcesses {
         let connection = call.with_deadline(&what, call.contexts.connect(context.as_deref())).await?;
         let kubernetes = read_node::read_node_object(&call, &connection, &node_name).await?;
         let existing_pods = Some(ExistingPods::on_node(&connection, &node_name, call.time_left()).await);
-        let known = NodeToRead {
-            connection: &connection,
-            kubernetes: &kubernetes,
-            existing_pods,
-            time: call.time_left(),
-            upload_time: Duration::ZERO,
-        };
+        let known = NodeToRead::new(&call, &connection, &kubernetes, existing_pods);
         let command = ReadCommand::of(get_pod_gpu_allocation::SECTIONS);
         // The admission policy knows the requests of the tools.
         let mut read = read_node::read_with_object(&call, known, GetPodGpuAllocation::NAME, command).await?;
@@ -142,9 +132,7 @@ impl Tool for GpuProcesses {
             ]);
         }
         page.push_table(rows);
-        for unknown in &answer.unknown {
-            page.push_str(&format!("{}  {}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why));
-        }
+        answer.unknown.iter().for_each(|unknown| page.push_unknown(unknown));
         if answer.processes.iter().any(|one| one.terminal_command.is_some()) {
             page.push_str("\nTo end one of them (this asks first):\n");
         }

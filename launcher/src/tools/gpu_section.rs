@@ -24,11 +24,8 @@ pub(super) type Column<G> = (&'static str, fn(&G) -> String);
 
 /// A section of the report, and its table.
 pub trait GpuSection: Serialize + JsonSchema + Send + Sized + 'static {
-    /// Name of the tool.
     const TOOL: &'static str;
-    /// Title of the tool.
     const TITLE: &'static str;
-    /// Description of the tool.
     const DESCRIPTION: &'static str;
     /// The section of the report.
     const SECTION: SectionName;
@@ -63,7 +60,6 @@ pub(super) fn answer<S: GpuSection>(mut read: NodeReading) -> Result<NodeAnswer<
     Ok(NodeAnswer::new(read.diagnosis, S::new(facts), read.note))
 }
 
-/// The answer as text.
 pub(super) fn page<S: GpuSection>(answer: &NodeAnswer<S>) -> Page {
     let section = &answer.section;
     let heads = ["gpu", "pci address"].into_iter().chain(S::COLUMNS.iter().map(|(head, _)| *head));

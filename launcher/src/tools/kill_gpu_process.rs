@@ -10,6 +10,7 @@ use syringe_core::facts::action::{Action, KillAction, KillOutcome};
 use syringe_core::probe_command::{KillCommand, NodeAction};
 use syringe_core::text::clean;
 
+use crate::answer::wire::variant_name::variant_name;
 use crate::call::CallContext;
 use crate::terminal::page::Page;
 use crate::tools::action_answer::{self, ActionAnswer};
@@ -28,10 +29,8 @@ const MAX_GRACE: u64 = 60;
 /// Time for the wait after SIGKILL, and for the checks before and after.
 const CHECK_TIME: Duration = Duration::from_secs(30);
 
-/// The tool.
 pub struct KillGpuProcess;
 
-/// Arguments.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KillArgs {
@@ -153,7 +152,6 @@ impl OperatorAction for KillArgs {
     }
 
     fn outcome(&self, done: &KillAction) -> (String, String) {
-        let word = serde_json::to_value(done.outcome).ok().and_then(|word| Some(word.as_str()?.to_owned()));
         let pid = self.pid;
         let mut summary = match done.outcome {
             KillOutcome::Planned => format!("Process {pid} can be ended."),
@@ -176,7 +174,7 @@ impl OperatorAction for KillArgs {
             summary.push(' ');
             summary.push_str(note);
         }
-        (word.unwrap_or_default(), summary)
+        (variant_name(done.outcome), summary)
     }
 
     async fn plan(&self, _: &CallContext, connection: &Connection, done: &KillAction) -> String {

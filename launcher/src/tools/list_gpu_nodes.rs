@@ -28,10 +28,8 @@ use kube_read::objects::node_facts as node_gpus;
 use kube_read::objects::node_labels::{is_gpu_node, label_number};
 use kube_read::reads::{nodes, pods, resource_claims};
 
-/// The tool.
 pub struct ListGpuNodes;
 
-/// Arguments.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListArgs {
@@ -49,7 +47,6 @@ pub struct ListArgs {
     pub context: Option<String>,
 }
 
-/// The answer.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuNodes {
     /// Number of nodes with problems, listed or not.
@@ -198,18 +195,12 @@ impl Tool for ListGpuNodes {
                 node.problems.join("; "),
             ]);
         }
-        let troubled =
+        let with_problems =
             answer.problems_omitted.map(|count| format!(", {count} of them with problems")).unwrap_or_default();
-        let omitted =
-            answer.nodes_omitted.map(|count| format!("… and {count} more nodes{troubled}\n")).unwrap_or_default();
-        let unknown: String = answer
-            .unknown
-            .iter()
-            .map(|unknown| format!("{}  {}: {}\n", paint("UNKNOWN", Paint::Unknown), unknown.section, unknown.why))
-            .collect();
         let mut page = Page::from(format!("{}\n", answer.summary));
         page.push_table(rows);
-        page.push_str(&(omitted + &unknown));
+        page.push_omitted(answer.nodes_omitted, &format!("more nodes{with_problems}"));
+        answer.unknown.iter().for_each(|unknown| page.push_unknown(unknown));
         page
     }
 }
@@ -321,7 +312,7 @@ impl GpuNodes {
 
     fn set_summary(&mut self) {
         self.nodes.sort_by_cached_key(|node| (node.problems.is_empty(), node.ready, node.name.clone()));
-        let troubled = self.with_problems;
+        let with_problems = self.with_problems;
         let listed = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
         let omitted = truncate(&mut self.nodes, MAX_LISTS);
         self.nodes_omitted = (omitted > 0).then_some(omitted);
@@ -333,7 +324,7 @@ impl GpuNodes {
             .map(|free| format!(" Free GPUs: {} of {}.", gpu_requests::text(free), gpu_requests::text(allocatable)));
         let gpu_nodes = counted(*gpu_nodes as usize, "GPU node");
         self.summary = format!(
-            "{gpu_nodes} of {nodes} (context {}): {gpu_nodes_ready} Ready, {troubled} with problems reported by Kubernetes.{}",
+            "{gpu_nodes} of {nodes} (context {}): {gpu_nodes_ready} Ready, {with_problems} with problems reported by Kubernetes.{}",
             self.context,
             free.unwrap_or_default()
         );

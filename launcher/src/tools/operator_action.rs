@@ -35,7 +35,6 @@ const TIME_TO_LOOK_AFTERWARDS: Duration = Duration::from_secs(20);
 pub(super) trait OperatorAction: Sync {
     /// The report of the node about the action.
     type Report: Clone + Send;
-    /// Name of the tool.
     const TOOL: &'static str;
 
     /// The node, the context and the token of the call.
@@ -319,7 +318,6 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         self.read(probed)
     }
 
-    /// Runs the action.
     async fn act(&self, agreed: AgreedPlan) -> Result<ActionAnswer<D::Report>, Failure> {
         let AgreedPlan { plan, how } = agreed;
         let deadline = (self.call.settings.call_time() + self.action.time()).min(MAX_ACTION_TIME);

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
 use syringe_core::probe_command::{NodeAction, RESET_TIME, ResetCommand};
 
+use crate::answer::wire::variant_name::variant_name;
 use crate::call::CallContext;
 use crate::settings::DrainCheck;
 use crate::terminal::page::Page;
@@ -24,10 +25,8 @@ use kube_read::objects::node_conditions::is_cordoned;
 /// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode. The rest is for the checks before and after.
 const TIME: Duration = Duration::from_secs(480);
 
-/// The tool.
 pub struct ResetGpu;
 
-/// Arguments.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResetArgs {
@@ -135,8 +134,7 @@ impl OperatorAction for ResetArgs {
     }
 
     fn outcome(&self, done: &ResetAction) -> (String, String) {
-        let word = serde_json::to_value(done.outcome).ok().and_then(|word| Some(word.as_str()?.to_owned()));
-        (word.unwrap_or_default(), done.summary.clone())
+        (variant_name(done.outcome), done.summary.clone())
     }
 
     async fn plan(&self, _: &CallContext, _: &Connection, done: &ResetAction) -> String {

@@ -22,11 +22,9 @@ const MAX_NAME: usize = 260;
 /// The field that says that an answer is about the demo cluster.
 const DEMO: &str = "demo";
 
-/// One tool.
 pub trait Tool: Send + Sync + 'static {
     /// Name in MCP. The command has dashes in place of underscores.
     const NAME: &'static str;
-    /// Title for people.
     const TITLE: &'static str;
     /// Description for models: content of the answer, and when to use the tool.
     const DESCRIPTION: &'static str;
@@ -36,10 +34,8 @@ pub trait Tool: Send + Sync + 'static {
     const DESTRUCTIVE: bool = false;
     /// Arguments of the tool and of its command, all validated before anything is created.
     type Args: clap::Args + Clone + DeserializeOwned + Serialize + JsonSchema + Send + Sync;
-    /// The answer.
     type Answer: CommandAnswer + Serialize + JsonSchema + Send;
 
-    /// Runs the tool.
     fn call(call: CallContext, args: Self::Args) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 
     /// The answer as text for a terminal.
@@ -61,11 +57,8 @@ pub struct RenderedAnswer {
 
 /// A tool with its types erased.
 pub struct ToolEntry {
-    /// Name in MCP.
     pub name: &'static str,
-    /// Title for people.
     pub title: &'static str,
-    /// Description for models.
     pub description: &'static str,
     /// The tool creates a pod.
     pub probes: bool,
@@ -98,7 +91,6 @@ impl ToolEntry {
         crate::answer::wire::schema::output(&(self.answer_schema)())
     }
 
-    /// Runs the tool.
     pub fn call(&self, call: CallContext, args: Value) -> BoxFuture<'static, Result<RenderedAnswer, Failure>> {
         (self.call)(call, args)
     }

@@ -27,11 +27,10 @@ pub(super) struct StreamOptions {
     pub(super) stderr: bool,
 }
 
-/// What starts on the connection.
+/// The process on the connection.
 pub(super) enum Start {
-    /// Nothing: the status has this reason.
+    /// No process: the status has this reason.
     Failed(String),
-    /// A process.
     Process {
         programs: Arc<dyn Programs>,
         invocation: Invocation,
@@ -41,10 +40,9 @@ pub(super) enum Start {
     },
 }
 
-/// One exec.
 pub(super) struct Session {
     pub(super) options: StreamOptions,
-    /// Whether the client can close standard input (v5).
+    /// The client can close standard input (v5).
     pub(super) half_close: bool,
     pub(super) start: Start,
 }
@@ -78,7 +76,7 @@ impl Session {
         let reading = read(stream, options.stdin.then_some(stdin_tx), half_close, injection.clone());
         let writing = async {
             injection.hang().await;
-            // An empty frame tells the client that the stream is open, as a real runtime does.
+            // An empty frame shows the client that the stream is open. A real runtime also sends it.
             let first = if options.stdout { STDOUT } else { STDERR };
             if send(&mut sink, first, b"").await.is_err() {
                 return;

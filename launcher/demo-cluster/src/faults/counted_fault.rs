@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, PartialEq)]
 pub struct CountedFault<T> {
     fault: T,
-    /// How many times it does not happen first.
+    /// Number of requests before it starts.
     skip: u32,
     left: Option<u32>,
 }
@@ -15,12 +15,10 @@ impl<T: Clone> CountedFault<T> {
         Self { fault, skip: 0, left: None }
     }
 
-    /// Once.
     pub fn once(fault: T) -> Self {
         Self::times(fault, 1)
     }
 
-    /// This many times.
     pub fn times(fault: T, times: u32) -> Self {
         Self { fault, skip: 0, left: Some(times) }
     }

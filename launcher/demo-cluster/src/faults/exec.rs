@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::api_error::ApiError;
 
-/// What is wrong with an exec.
+/// A fault of an exec.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExecFault {
     /// The connection is closed after this much of stdout: no status, no close frame.
@@ -64,7 +64,7 @@ impl ExecInjection {
         }
     }
 
-    /// How many bytes of stdout are sent.
+    /// Returns the number of bytes of stdout that are sent.
     pub(crate) fn stdout_limit(&self) -> usize {
         match &self.0 {
             Some(
@@ -76,7 +76,7 @@ impl ExecInjection {
         }
     }
 
-    /// Whether the connection is closed without a status.
+    /// Returns whether the connection is closed without a status.
     pub(crate) fn is_disconnected(&self) -> bool {
         matches!(self.0, Some(ExecFault::Cut { .. }))
     }
@@ -90,7 +90,7 @@ impl ExecInjection {
         }
     }
 
-    /// What the process gets of a piece of standard input, and whether standard input ends after it.
+    /// Returns the part of a piece of standard input that the process gets, and whether standard input ends after it.
     pub(crate) fn pass_input(&mut self, data: Bytes) -> (Bytes, bool) {
         match &mut self.0 {
             Some(ExecFault::InputGarbled) => {

@@ -120,7 +120,7 @@ impl Injector {
         }
     }
 
-    /// What the client accepts, as far as it reaches the server; or the refusal of protobuf.
+    /// Returns the accepted formats that reach the server, or the refusal of protobuf.
     pub(crate) fn accepted(&self, accepted: Accepted) -> Result<Accepted, ApiError> {
         match self.faults().api.protobuf_refusal {
             Some(ProtobufRefusal::NotAcceptable) if accepted.protobuf => {
@@ -140,7 +140,7 @@ impl Injector {
         }
     }
 
-    /// How much the clock of the API server is behind the clock of this machine.
+    /// Returns the time by which the clock of the API server is behind the clock of this machine.
     pub(crate) fn clock_behind(&self) -> Duration {
         self.faults().api.clock_behind
     }
@@ -150,7 +150,7 @@ impl Injector {
         self.faults().api.pod_security.then(|| "baseline".to_owned())
     }
 
-    /// Whether a `continue` token is too old.
+    /// Returns whether a `continue` token is too old.
     pub(crate) fn take_continue_expiry(&self) -> bool {
         let left = &mut self.faults().api.expired_continues;
         let is_expired = *left > 0;
@@ -158,12 +158,12 @@ impl Injector {
         is_expired
     }
 
-    /// What happens to a pod that starts on this node.
+    /// Returns the fault of a pod that starts on this node.
     pub(crate) fn start(&self, node: &str) -> StartInjection {
         StartInjection(self.faults().take_start(node))
     }
 
-    /// What happens to an exec on this node.
+    /// Returns the fault of an exec on this node.
     pub(crate) fn exec(&self, node: &str) -> ExecInjection {
         ExecInjection(self.faults().take_exec(node))
     }

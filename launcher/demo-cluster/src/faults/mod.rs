@@ -1,7 +1,7 @@
 //! Faults of the cluster, for tests.
 //!
 //! ```text
-//!   armed ─▶ start, exec, request ─▶ plan (what a test edits) ─▶ injector (what the cluster asks)
+//!   armed ─▶ start, exec, request ─▶ plan (edited by a test) ─▶ injector (read by the cluster)
 //! ```
 
 mod counted_fault;

@@ -29,7 +29,6 @@ pub struct Faults {
     pub api: ApiFaults,
 }
 
-/// Faults of a node.
 #[derive(Clone, Debug, Default)]
 pub struct NodeFaults {
     /// The kubelet no longer reports: `Ready` is `Unknown`, new pods stay Pending, exec cannot reach it.
@@ -45,11 +44,11 @@ pub struct NodeFaults {
 /// Faults of the API server.
 #[derive(Clone, Debug, Default)]
 pub struct ApiFaults {
-    /// Every namespace enforces Pod Security `baseline`, whatever its labels say.
+    /// Every namespace enforces Pod Security `baseline`, with any labels.
     pub pod_security: bool,
     /// So many next `continue` tokens are answered with 410, as if they were too old.
     pub expired_continues: u32,
-    /// How protobuf is refused.
+    /// The refusal of protobuf.
     pub protobuf_refusal: Option<ProtobufRefusal>,
     /// The clock of the API server is behind the clock of this machine by this much: `Date` and creation times.
     pub clock_behind: Duration,
@@ -63,7 +62,7 @@ impl Faults {
         self.nodes.entry(node.to_owned()).or_default()
     }
 
-    /// Whether the kubelet of a node does not report.
+    /// Returns whether the kubelet of a node does not report.
     pub(super) fn is_not_ready(&self, node: &str) -> bool {
         self.everywhere.not_ready || self.nodes.get(node).is_some_and(|faults| faults.not_ready)
     }

@@ -9,9 +9,9 @@ pub enum StartFault {
     ImagePull,
     /// The kubelet rejects the pod: phase `Failed` with `reason`, such as `OutOfpods`.
     Rejected {
-        /// The pod's `status.reason`.
+        /// `status.reason` of the pod.
         reason: String,
-        /// What follows `Pod was rejected: `.
+        /// The message after `Pod was rejected: `.
         message: String,
     },
     /// The registry does not answer: the pull of the image never ends.
@@ -34,7 +34,7 @@ impl StartFault {
     }
 }
 
-/// What a kubelet asks when it starts a pod.
+/// The fault of a pod, for the kubelet that starts it.
 #[derive(Debug)]
 pub(crate) struct StartInjection(pub(super) Option<StartFault>);
 
@@ -47,17 +47,17 @@ impl StartInjection {
         }
     }
 
-    /// Whether every image of the pod fails to pull.
+    /// Returns whether every image of the pod fails to pull.
     pub(crate) fn is_image_pull_failing(&self) -> bool {
         self.0 == Some(StartFault::ImagePull)
     }
 
-    /// Whether the container never starts after the pull of its image.
+    /// Returns whether the container never starts after the pull of its image.
     pub(crate) fn is_runtime_hanging(&self) -> bool {
         self.0 == Some(StartFault::HungRuntime)
     }
 
-    /// Whether the pull of the image never ends.
+    /// Returns whether the pull of the image never ends.
     pub(crate) fn is_pull_hanging(&self) -> bool {
         self.0 == Some(StartFault::HungPull)
     }
@@ -70,7 +70,7 @@ impl StartInjection {
         }
     }
 
-    /// How much longer the containers take to start.
+    /// Returns the additional time that the containers take to start.
     pub(crate) fn delay(&self) -> Duration {
         match self.0 {
             Some(StartFault::Slow(delay)) => delay,

@@ -11,11 +11,11 @@ pub struct RequestFault {
     pub verb: Option<&'static str>,
     /// The resource as in RBAC rules (`pods`, `pods/exec`); `None`: any.
     pub resource: Option<&'static str>,
-    /// What happens.
+    /// The answer.
     pub answer: CountedFault<AnswerFault>,
 }
 
-/// How a server, or a proxy in front of it, refuses protobuf.
+/// The way in which a server, or a proxy in front of it, refuses protobuf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtobufRefusal {
     /// Each request that accepts protobuf is answered with 406.
@@ -24,7 +24,7 @@ pub enum ProtobufRefusal {
     JsonInstead,
 }
 
-/// How a request is answered.
+/// The answer to a request that fails.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AnswerFault {
     /// 429 with this `Retry-After`, in seconds.
@@ -50,7 +50,7 @@ pub enum AnswerFault {
     CutBody,
     /// The request is served, and the answer is 500.
     Lost,
-    /// No answer is sent, and the request is served after this time, whether the client still waits or not: a proxy holds it.
+    /// No answer is sent, and the request is served after this time, also if the client no longer waits: a proxy holds it.
     Late(Duration),
     /// 409 of an admission plugin whose object was changed meanwhile, as a ResourceQuota. Nothing is stored.
     Conflict,

@@ -1,4 +1,4 @@
-//! One container: its main process, from start to end, and what the API shows of it.
+//! One container: its main process, from start to end, and its status in the API.
 
 use std::time::Duration;
 

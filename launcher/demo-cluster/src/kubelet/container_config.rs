@@ -1,4 +1,4 @@
-//! The configuration of a container: its image and what its main process runs.
+//! The configuration of a container: its image and its main process.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use syringe_core::probe_command::{NODE_PROBE, ProbeCommand};
 
 use crate::programs::base_name;
 
-/// What a container runs.
+/// The image and the main process of a container.
 pub(super) struct ContainerConfig {
     pub(super) name: String,
     pub(super) image: String,
-    /// Whether the pull policy is `Never`.
+    /// The pull policy is `Never`.
     pub(super) never_pull: bool,
     pub(super) argv: Vec<String>,
 }
@@ -41,7 +41,7 @@ impl ContainerConfig {
         self.argv.first().is_some_and(|program| base_name(program) == NODE_PROBE)
     }
 
-    /// How long the main process sleeps, if it is sleep, pause or node-probe hold.
+    /// Returns the time for which the main process sleeps, if it is sleep, pause or node-probe hold.
     pub(super) fn hold_time(&self) -> Option<Duration> {
         let arguments = &self.argv[1..];
         match (base_name(self.argv.first()?), arguments.first().map(String::as_str)) {

@@ -1,4 +1,4 @@
-//! The kubelets: what happens to a pod that is assigned to a node.
+//! The kubelets: the life of a pod that is assigned to a node.
 //!
 //! Each pod that is created on a known node has one task, which runs as long as its containers. A pod of the fixture has
 //! none. Not simulated: init containers, restarts (`restartPolicy` is taken as `Never`), container probes, volumes,

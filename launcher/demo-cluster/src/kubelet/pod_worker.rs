@@ -1,4 +1,4 @@
-//! What a kubelet does with a pod: accept it, start its containers, end it.
+//! The work of a kubelet on a pod: accept it, start its containers, end it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,6 @@ use crate::fixture::Timing;
 use crate::node_object;
 use crate::pod_status;
 
-/// Starts a new pod.
 pub(crate) fn start_pod(state: &Arc<ClusterState>, pod: &Pod) {
     if let Some(pod_ref) = ScheduledPod::of(state, pod) {
         let task = Arc::clone(state);

@@ -1,21 +1,20 @@
 //! Container images with other programs than the probe.
 
-/// A container image.
 #[derive(Clone, Debug)]
 pub struct Image {
     /// The programs in its path: `sh`, `tar`, `head`, …
     pub programs: Vec<&'static str>,
-    /// Whether the image has the loader of glibc.
+    /// The image has the loader of glibc.
     pub glibc: bool,
-    /// Whether the host has the loader of glibc.
+    /// The host has the loader of glibc.
     pub host_glibc: bool,
     /// A process whose root is the root of the host and is accessible, such as `/proc/1`.
     pub host_process: Option<&'static str>,
-    /// What `/tmp` allows.
+    /// Permissions of `/tmp`.
     pub tmp: Tmp,
 }
 
-/// What a directory allows.
+/// Permissions of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tmp {
     /// Reading, writing and execution.
@@ -33,7 +32,7 @@ impl Image {
         Self { programs, glibc: true, host_glibc: true, host_process: Some("/proc/1"), tmp: Tmp::Usual }
     }
 
-    /// The same programs, without glibc.
+    /// An image with these programs, without glibc.
     pub fn busybox() -> Self {
         Self { glibc: false, ..Self::debian() }
     }
@@ -50,7 +49,7 @@ impl Image {
         self
     }
 
-    /// With another `/tmp`.
+    /// Sets the permissions of `/tmp`.
     #[must_use]
     pub fn with_tmp(mut self, tmp: Tmp) -> Self {
         self.tmp = tmp;

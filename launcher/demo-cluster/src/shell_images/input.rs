@@ -10,7 +10,7 @@ const MAX_AFTER_CLOSED_STDOUT: usize = 192 * 1024;
 pub(super) struct Input {
     from: mpsc::Receiver<Bytes>,
     rest: Bytes,
-    /// How many bytes containerd still passes on; `None`: all.
+    /// Number of bytes that containerd still passes on; `None`: all.
     left: Option<usize>,
 }
 

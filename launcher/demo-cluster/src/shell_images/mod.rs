@@ -42,7 +42,6 @@ impl Default for ShellImages {
 }
 
 impl ShellImages {
-    /// These images.
     pub fn of<'a>(images: impl IntoIterator<Item = (&'a str, Image)>) -> Self {
         Self { images: images.into_iter().map(|(name, image)| (name.to_owned(), image)).collect() }
     }

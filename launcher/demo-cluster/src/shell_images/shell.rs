@@ -10,7 +10,7 @@ use super::input::Input;
 /// The process ID of the shell.
 const PID: &str = "4711";
 
-/// One `sh -c`.
+/// The run of one `sh -c`.
 pub(super) struct Shell {
     container: Container,
     statements: Vec<Statement>,
@@ -30,7 +30,6 @@ impl Shell {
         Self { container, statements, arguments }
     }
 
-    /// Runs the script.
     pub(super) async fn run(self, mut input: Input, stdout: mpsc::Sender<Bytes>, stderr: mpsc::Sender<Bytes>) -> i32 {
         let Self { container, statements, arguments } = self;
         // A shell replaces itself with its only command. If that writes to a file, standard output is closed.

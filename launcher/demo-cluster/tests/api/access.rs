@@ -1,4 +1,4 @@
-//! Who may speak to the API server: only a client that has the token of this run, and no web page.
+//! Access to the API server: only with the token of this run, and not for web pages.
 
 use demo_cluster::{Cluster, Fixture};
 use http::{Method, StatusCode};

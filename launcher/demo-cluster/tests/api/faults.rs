@@ -1,4 +1,4 @@
-//! Each fault that the cluster can be told to have, and what is denied.
+//! The faults that a test can set, and the denied requests.
 
 use std::time::{Duration, Instant};
 

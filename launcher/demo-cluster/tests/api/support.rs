@@ -1,4 +1,4 @@
-//! What the tests share: a cluster with a client, probe pods, and an exec that is read to its end.
+//! Support for the tests: a cluster with a client, probe pods, and an exec that is read to its end.
 
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,7 @@ pub(crate) fn status(error: &Error) -> &Status {
     }
 }
 
-/// Looks until it sees what it waits for.
+/// Repeats `look` until it returns a value.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
@@ -146,7 +146,7 @@ pub(crate) async fn finish(mut process: AttachedProcess) -> Ran {
     }
 }
 
-/// A program that answers with what it was sent, and how long it is.
+/// A program that prints its input, and the length of its input.
 pub(crate) struct Echo;
 
 impl Programs for Echo {

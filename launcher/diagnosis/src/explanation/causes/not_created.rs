@@ -3,56 +3,11 @@
 //! Such a pod does not exist in the API: the API server refused it, and its controller (a Job, a ReplicaSet, …) reports that
 //! in an event. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger, RuntimeClass, PodSecurity).
 
+use crate::explanation::causes::messages::{self, Part};
 use crate::explanation::causes::{Case, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::PodEvent;
-
-/// Words of the API server's message, cause, meaning and action.
-const REASONS: [(&str, Cause, &str, &str); 7] = [
-    (
-        "failed quota:",
-        Cause::Application,
-        "a ResourceQuota of its namespace requires requests or limits that it does not set",
-        "Set the requests and limits that the message names.",
-    ),
-    (
-        "no PriorityClass with name",
-        Cause::Application,
-        "its PriorityClass does not exist",
-        "Create the PriorityClass, or correct priorityClassName.",
-    ),
-    (
-        "RuntimeClass",
-        Cause::Cluster,
-        "its RuntimeClass does not exist",
-        "Create the RuntimeClass (the GPU Operator does), or correct runtimeClassName.",
-    ),
-    (
-        "violates PodSecurity",
-        Cause::Application,
-        "its namespace enforces a Pod Security level that it does not meet",
-        "Change the fields that the message names, or use another Pod Security level for the namespace.",
-    ),
-    (
-        "admission webhook",
-        Cause::Cluster,
-        "an admission webhook denied it",
-        "Resolve the error of the webhook in the message.",
-    ),
-    (
-        "error looking up service account",
-        Cause::Application,
-        "its service account does not exist",
-        "Create the service account, or correct its name.",
-    ),
-    (
-        "maximum ",
-        Cause::Application,
-        "it requests more than a LimitRange of its namespace allows",
-        "Request less, or have the LimitRange raised.",
-    ),
-];
 
 /// Explains a pod that does not exist because its controller could not create it.
 pub(crate) fn not_created(case: &Case<'_>) -> Option<Explanation> {
@@ -73,9 +28,8 @@ pub(crate) fn not_created(case: &Case<'_>) -> Option<Explanation> {
                 .with_action(ActionCode::None, changes),
         );
     }
-    let known = REASONS.iter().find(|(words, ..)| message.contains(words));
-    let (cause, meaning, action) = match known {
-        Some((_, cause, meaning, action)) => (*cause, *meaning, *action),
+    let (cause, meaning, action) = match messages::known(Part::Controller, message) {
+        Some(known) => (known.cause, known.what, known.action),
         None => (Cause::Cluster, "the API server refused it", "Resolve the error in the message."),
     };
     Some(

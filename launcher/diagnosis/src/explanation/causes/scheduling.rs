@@ -1,121 +1,10 @@
 //! Pods that are not scheduled: the reason in the messages of the scheduler.
 
 use crate::explanation::causes::Case;
+use crate::explanation::causes::messages::{self, Part};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, Preemption};
-
-/// Words of the scheduler's message, their meaning, and the action. The first match is used: reasons that apply to every node
-/// come before those that apply to some.
-const REASONS: [(&str, &str, &str); 26] = [
-    (
-        "unbound immediate PersistentVolumeClaims",
-        "one of its PersistentVolumeClaims is not bound",
-        "Check why the claim is not bound (kubectl describe pvc).",
-    ),
-    (
-        "to create the resourceclaim",
-        "one of its ResourceClaims is not created yet",
-        "Check that its ResourceClaimTemplate exists (kubectl get resourceclaimtemplates).",
-    ),
-    (
-        "resourceclaim",
-        "one of its ResourceClaims is missing or cannot be allocated",
-        "Compare the request of the claim with the free devices (kubectl describe resourceclaim).",
-    ),
-    (
-        "cannot allocate all claims",
-        "its ResourceClaims cannot be allocated",
-        "Compare the requests of the claims with the free devices.",
-    ),
-    (
-        "pod group",
-        "its pod group cannot be scheduled as a whole",
-        "The group needs resources for all of its pods at the same time. Check the PodGroup's status; the resources of each node are below.",
-    ),
-    (
-        "Insufficient nvidia.com/",
-        "too few GPUs are free",
-        "Free GPUs (the pods that use them are below), or request fewer.",
-    ),
-    (
-        "Insufficient memory",
-        "too little memory is free",
-        "Request less memory than a node below has in total, or add a larger node. If a node is large enough, free memory there.",
-    ),
-    (
-        "Insufficient cpu",
-        "too little CPU is free",
-        "Request less CPU than a node below has in total, or add a larger node. If a node is large enough, free CPU there.",
-    ),
-    (
-        "Insufficient ",
-        "too little of a resource is free",
-        "Check below which nodes have that resource, or request less of it.",
-    ),
-    (
-        "volume node affinity conflict",
-        "its volume is accessible from other nodes only",
-        "Use a volume in the zone or on the node that has GPUs.",
-    ),
-    (
-        "available persistent volumes to bind",
-        "no PersistentVolume fits its claim on these nodes",
-        "Provide a volume of the StorageClass on the GPU nodes, or use a StorageClass that provisions one there.",
-    ),
-    (
-        "exceed max volume count",
-        "the nodes have reached their maximum number of attached volumes",
-        "Use fewer volumes, or other nodes.",
-    ),
-    ("untolerated taint", "it does not tolerate the taints of the nodes", "Add a toleration, or remove the taint."),
-    ("had taint", "it does not tolerate the taints of the nodes", "Add a toleration, or remove the taint."),
-    (
-        "node affinity/selector",
-        "no node matches its nodeSelector or node affinity",
-        "Correct its nodeSelector or affinity, or label a node.",
-    ),
-    (
-        "existing pods anti-affinity",
-        "the podAntiAffinity of running pods excludes it",
-        "Check the podAntiAffinity of the pods on the nodes below, or use other nodes.",
-    ),
-    ("anti-affinity", "its podAntiAffinity allows no node", "Relax its podAntiAffinity, or add a node."),
-    (
-        "pod affinity",
-        "its podAffinity allows no node",
-        "Check that the pods that its podAffinity selects are running, and that their nodes have free resources.",
-    ),
-    (
-        "topology spread constraints (missing required label)",
-        "no node has the topologyKey label of its topology spread constraints",
-        "Add the topologyKey label to the nodes, or correct topologyKey in its topologySpreadConstraints.",
-    ),
-    (
-        "topology spread constraints",
-        "its topology spread constraints allow no node",
-        "Raise maxSkew of its topologySpreadConstraints, use ScheduleAnyway, or free resources in the domain with the \
-         fewest pods.",
-    ),
-    ("topology spread", "its topology spread constraints allow no node", "Check its topologySpreadConstraints."),
-    ("free ports", "the host ports that it requests are in use", "Use other host ports, or none."),
-    (
-        "Too many pods",
-        "the nodes have reached their maximum number of pods",
-        "Use other nodes, or raise the kubelet's maxPods.",
-    ),
-    ("unschedulable", "the nodes are cordoned", "Check why the nodes were cordoned, then uncordon a node."),
-    (
-        "no nodes available to schedule pods",
-        "the cluster has no schedulable node",
-        "Add a node, or check why none is registered.",
-    ),
-    (
-        "ExceedsGPUQuota",
-        "the GPU quota of its namespace is used up",
-        "Free GPUs in the namespace, or have its quota raised.",
-    ),
-];
 
 pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase != "Pending" || case.pod.node.is_some() {
@@ -174,9 +63,9 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
 /// Explains a pod that fits on no node: the scheduler's reasons, the resources of the nodes, and the required changes.
 fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let reasons = clauses(message);
-    let fit = REASONS.iter().find(|(words, ..)| reasons.iter().any(|reason| reason.contains(words)));
+    let fit = messages::known(Part::Scheduler, &reasons.join("\n"));
     let room = case.pod.capacity_shortage.as_ref();
-    let meaning = room.and_then(|room| room.problem.as_deref()).or(fit.map(|(_, what, _)| *what));
+    let meaning = room.and_then(|room| room.problem.as_deref()).or(fit.map(|fit| fit.what));
     let what = match meaning {
         // The scheduler's counts show how many nodes have which problem.
         Some(what) => format!("no node fits: {what} ({})", reasons.join("; ")),
@@ -190,10 +79,9 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             format!("To start it, one of these is required: {}.", changes.join("; "))
         }
         None => fit
-            .map_or(
-                "The scheduler's message gives the reason. The details of each GPU node are below.",
-                |(.., action)| action,
-            )
+            .map_or("The scheduler's message gives the reason. The details of each GPU node are below.", |fit| {
+                fit.action
+            })
             .to_owned(),
     };
     case.explain(Cause::Cluster, Certainty::Certain, what)

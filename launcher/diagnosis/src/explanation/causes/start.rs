@@ -5,10 +5,11 @@
 
 use jiff::Timestamp;
 
+use crate::explanation::causes::messages::{self, Part};
 use crate::explanation::causes::start_phrases;
 use crate::explanation::causes::start_phrases::NEEDS_NEWER_CUDA;
 use crate::explanation::causes::start_phrases::Phrase;
-use crate::explanation::causes::{Case, cuda_versions, event_quote, finding_quote, image_pull, unresolved_cdi};
+use crate::explanation::causes::{Case, cuda_versions, event_quote, finding_quote, unresolved_cdi};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use syringe_core::classification::{ActionCode, Class, Severity};
@@ -84,7 +85,11 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     let known = REASONS.iter().find(|(reason, ..)| *reason == attempt.reason);
     if let Some((_, cause, what, action)) = known {
         let what = what.replace("{container}", attempt.container);
-        let pull = attempt.messages.iter().find_map(|message| image_pull::known(message)).filter(|_| *action == IMAGE);
+        let pull = attempt
+            .messages
+            .iter()
+            .find_map(|message| messages::known(Part::Image, message))
+            .filter(|_| *action == IMAGE);
         if let Some(pull) = pull {
             let action = match (case.pod.is_gpu_stack, pull.cause) {
                 // The operator makes the tag of the driver version, the distribution and the kernel.

@@ -51,6 +51,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// A driver that is not loaded because it supports no GPU of the node.
+#[expect(clippy::ptr_arg, reason = "the type of `RuleGroup::refine`")]
 pub(super) fn explain_absent_driver(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let events: Vec<&KernelEvent> = node.timeline.of_kind(Kind::NotSupported).collect();
     if events.is_empty() || !matches!(node.driver, Driver::Unusable(Refusal::NotLoaded, _)) {

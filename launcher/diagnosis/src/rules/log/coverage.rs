@@ -99,6 +99,7 @@ fn undecoded(node: &Node<'_>) -> Option<String> {
 const AGAIN: [&str; 6] = ["happens again", "fails again", "repeat", "second loss", "lost again", "comes back"];
 
 /// Adds a sentence to advice about a repetition if the log does not show whether it happened before.
+#[expect(clippy::ptr_arg, reason = "the type of `RuleGroup::refine`")]
 pub(super) fn add_start_of_log(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(limit) = untold(node) else { return };
     let of_event = |draft: &&mut Draft| draft.when.is_some() && draft.severity >= Severity::Warning;

@@ -15,6 +15,8 @@ mod node_set_up;
 mod properties;
 #[path = "diagnosis/refused.rs"]
 mod refused;
+#[path = "diagnosis/single_changes.rs"]
+mod single_changes;
 #[path = "diagnosis/stack.rs"]
 mod stack;
 #[path = "diagnosis/usage.rs"]

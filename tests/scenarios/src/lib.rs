@@ -19,6 +19,7 @@
 //! | `driver_load` | why the driver's module is not loaded |
 //! | `runtime` | container runtime and CDI |
 //! | `distributions` | nodes of different distributions |
+//! | `whole` | healthy nodes of which every source was read |
 //! | `usage` | what pods requested, were given and use |
 //! | `reading` | values that could not be read, and faults that only threads show |
 //!
@@ -47,6 +48,7 @@ mod software;
 mod stack;
 mod unread;
 mod usage;
+mod whole;
 mod work;
 
 use std::sync::LazyLock;
@@ -68,6 +70,7 @@ static ALL: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
         runtime::scenarios(),
         distributions::scenarios(),
         usage::scenarios(),
+        whole::scenarios(),
         reading::scenarios(),
     ];
     subjects.into_iter().flatten().collect()

@@ -98,6 +98,12 @@ impl Node {
 
     // ---- the node as a whole
 
+    /// A base node as it is.
+    pub(crate) fn of_base(base: &str) -> Self {
+        let report = syringe_core::scenarios::named(base).expect("a base scenario").report();
+        Self { report, loads: Vec::new(), log: KernelLog::default() }
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.report.hostname.as_deref().unwrap_or_default()
     }

@@ -284,6 +284,13 @@ impl<'a> Node<'a> {
         self.recovery_action(gpu).is_some_and(|(action, _)| action != RecoveryAction::None)
     }
 
+    /// Returns when the node booted.
+    pub(crate) fn booted(&self) -> Option<Timestamp> {
+        let uptime = SignedDuration::from_secs(i64::try_from(self.host()?.uptime_seconds?).ok()?);
+        // An uptime that cannot be is not in the range of times.
+        self.now.or(self.kubernetes.read_at)?.checked_sub(uptime).ok()
+    }
+
     /// Returns the age of a time.
     pub(crate) fn age(&self, then: Option<Timestamp>) -> Option<SignedDuration> {
         Some(self.now?.duration_since(then?))

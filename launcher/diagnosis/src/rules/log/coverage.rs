@@ -130,10 +130,9 @@ fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
         return None;
     }
     let begins = log.coverage.iter().filter_map(|source| source.from).min()?;
-    let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
-    let booted = node.now.zip(uptime).map(|(now, uptime)| now - SignedDuration::from_secs(uptime));
     // Timestamps of the same moment differ because the clock of the kernel drifts.
-    let since_boot = booted.is_some_and(|booted| begins >= booted - SignedDuration::from_mins(5));
+    let since_boot =
+        node.booted().is_some_and(|booted| begins.duration_since(booted) >= SignedDuration::from_mins(-5));
     let complete = log
         .coverage
         .iter()

@@ -116,9 +116,7 @@ pub(super) fn inotify(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
 /// Finds a toolkit that restarts repeatedly, and restarts the container runtime each time.
 pub(super) fn runtime_restarted(node: &Node<'_>) -> Option<Draft> {
     let started = node.host()?.container_runtime.as_ref()?.started_at?;
-    let boot =
-        pods::now(node)?.checked_sub(SignedDuration::from_secs(i64::try_from(node.host()?.uptime_seconds?).ok()?));
-    if started.duration_since(boot.ok()?) < BOOT {
+    if started.duration_since(node.booted()?) < BOOT {
         return None;
     }
     let (pod, container) = pods::of(node, Component::ContainerToolkit)

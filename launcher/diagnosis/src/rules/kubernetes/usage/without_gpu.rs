@@ -43,9 +43,7 @@ fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, containe
 
 /// Returns how long after the boot of the node the container started, if it was shortly after.
 fn booted(node: &Node<'_>, since: jiff::Timestamp) -> Option<String> {
-    let uptime = i64::try_from(node.host()?.uptime_seconds?).ok()?;
-    let boot = node.now? - jiff::SignedDuration::from_secs(uptime);
-    let after = since.duration_since(boot);
+    let after = since.duration_since(node.booted()?);
     (!after.is_negative() && after <= jiff::SignedDuration::from_mins(15))
         .then(|| format!("{} after the boot of the node", evidence::span(after)))
 }

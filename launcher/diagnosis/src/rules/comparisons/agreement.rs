@@ -1,0 +1,96 @@
+//! The same fact in several sections. If the values differ, one of the readings is wrong or the facts changed in between.
+
+use std::collections::BTreeMap;
+
+use crate::evidence;
+use crate::input::fields::{of_gpu, text};
+use crate::input::node::{Gpu, Node};
+use crate::rule::{Draft, NVML_DOC, rules};
+
+rules! {
+    DISAGREE: "facts-disagree" Warning Driver NVML_DOC, "Two readings of the same fact differ",
+        Watch "Run the diagnosis of {node} again. If the readings still differ, do not rely on them, and check driver and NVML \
+            library.",
+        means "Two sections of the report contain the same fact with different values, so that facts cannot be assigned to a \
+            GPU with certainty.",
+        reads "inventory, telemetry, ecc, topology, mig, host.pci_gpus";
+    SAME_IDENTITY: "gpu-identity-ambiguous" Warning Driver NVML_DOC, "Several GPUs report the same identity",
+        UpdateSoftware "Do not act on a single GPU of {node}: NVML reports the same identity for several GPUs. Check \
+            the driver and the NVML library (a mock, a wrong library, an InfoROM written twice), then run the \
+            diagnosis again.",
+        means "Several GPUs report the same UUID, PCI address, minor number or position, so that facts cannot be assigned to \
+            one of them.",
+        reads "inventory.gpus";
+}
+
+/// Fields that are the same fact.
+const SAME: &[&[&str]] = &[
+    &["inventory.uuid", "telemetry.uuid", "ecc.uuid", "topology.uuid", "mig.uuid"],
+    &["inventory.pci_address", "telemetry.pci_address", "ecc.pci_address", "topology.pci_address"],
+    &["inventory.memory_total_bytes", "telemetry.memory.total_bytes"],
+    &["inventory.bar1_total_bytes", "telemetry.memory.bar1_total_bytes"],
+    &["inventory.memory_reserved_bytes", "telemetry.memory.reserved_bytes"],
+    &["inventory.ecc_mode.current", "ecc.mode.current"],
+    &["inventory.ecc_mode.pending", "ecc.mode.pending"],
+    &["inventory.mig_mode.current", "mig.mode.current"],
+    &["inventory.mig_mode.pending", "mig.mode.pending"],
+    &["inventory.pcie_max_generation", "telemetry.pcie.max_generation"],
+    &["inventory.pcie_max_width", "telemetry.pcie.max_width"],
+];
+
+/// Fields that identify a GPU: no two GPUs of a node have the same value.
+const IDENTITY: [(&str, &str); 4] = [
+    ("inventory.uuid", "UUID"),
+    ("inventory.pci_address", "PCI address"),
+    ("inventory.minor_number", "minor number"),
+    ("inventory.module_id", "module id"),
+];
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = node.answering().filter_map(|gpu| readings(node, gpu)).collect();
+    drafts.extend(same_identity(node));
+    drafts
+}
+
+fn readings(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let fields = of_gpu(node, gpu);
+    let mut lines: Vec<String> = Vec::new();
+    for names in SAME {
+        let read: Vec<(&str, &serde_json::Value)> =
+            names.iter().filter_map(|name| Some((*name, fields.get(*name)?))).collect();
+        if let Some((first, value)) = read.first()
+            && let Some((other, differs)) = read.iter().find(|(_, other)| other != value)
+        {
+            lines.push(format!("{first} is {}, {other} is {}", text(value), text(differs)));
+        }
+    }
+    let on_bus = node.pci_of(gpu);
+    let numa = on_bus.and_then(|pci| pci.numa_node).zip(node.topology_of(gpu).and_then(|gpu| gpu.numa_node));
+    if let Some((bus, topology)) = numa.filter(|(bus, topology)| bus != topology) {
+        lines.push(format!("host.pci_gpus.numa_node is {bus}, topology.numa_node is {topology}"));
+    }
+    let device = on_bus.and_then(|pci| pci.device_id.as_deref());
+    let nvml = node.inventory_of(gpu).and_then(|gpu| gpu.pci_device_id.as_deref());
+    if let Some((device, nvml)) = device.zip(nvml).filter(|(device, nvml)| !nvml.starts_with(device)) {
+        lines.push(format!(
+            "host.pci_gpus.device_id is {}, inventory.pci_device_id is {}",
+            evidence::data(device),
+            evidence::data(nvml)
+        ));
+    }
+    (!lines.is_empty()).then(|| Draft::on_gpu(DISAGREE, gpu).with_all_evidence(lines))
+}
+
+fn same_identity(node: &Node<'_>) -> Option<Draft> {
+    let mut holders: BTreeMap<String, Vec<(Option<u32>, String)>> = BTreeMap::new();
+    for gpu in node.answering() {
+        let fields = of_gpu(node, gpu);
+        let own = IDENTITY.iter().filter_map(|(path, name)| Some(format!("{name} {}", text(fields.get(*path)?))));
+        for identity in own {
+            holders.entry(identity).or_default().push((gpu.index, gpu.label()));
+        }
+    }
+    let shared = holders.into_iter().filter(|(_, gpus)| gpus.len() > 1);
+    let lines: Vec<String> = shared.map(|(name, gpus)| format!("{}: {name}", evidence::gpus(&gpus))).collect();
+    (!lines.is_empty()).then(|| Draft::on_node(SAME_IDENTITY).with_all_evidence(lines))
+}

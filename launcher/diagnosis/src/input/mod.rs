@@ -1,5 +1,4 @@
-//! The facts as a rule sees them: each GPU once, the kernel events in the order of time, the state of the driver and of
-//! NVIDIA's stack.
+//! The input of the rules: node, GPUs, processes, kernel events, driver state and NVIDIA's stack.
 
 pub(crate) mod driver;
 pub(crate) mod gpu;

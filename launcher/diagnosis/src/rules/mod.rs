@@ -1,4 +1,4 @@
-//! All rules: one folder for each subject, one file for each group. A folder does not use the rules of another one.
+//! All rules: one folder for each subject, one file for each group. A folder does not use the rules of another folder.
 
 mod containers;
 mod driver;

@@ -1,6 +1,6 @@
-//! Values that cannot be true: two GPUs with the same identity, percentages above 100, impossible temperatures.
+//! Rules about values that cannot be true: two GPUs with one identity, percentages above 100, impossible temperatures.
 //!
-//! A driver or library that returns them is broken, and its other values are not reliable.
+//! A driver or library that returns such values is broken, and its other values are not reliable.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +23,10 @@ rules! {
         reads "telemetry, ecc (problems)";
 }
 
-/// No board draws more: 10 kW.
+/// Maximum plausible power draw of a board: 10 kW.
 const MAX_MILLIWATTS: u32 = 10_000_000;
 
-/// PCIe has no wider link.
+/// Maximum number of lanes of a PCIe link.
 const MAX_LANES: u32 = 32;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -56,7 +56,7 @@ fn same_identity(node: &Node<'_>) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_node(SAME_IDENTITY).with_all_evidence(lines))
 }
 
-/// `utilization 4294967295 %`.
+/// Returns the implausible values of a GPU: `utilization 4294967295 %`.
 fn impossible(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let Some(now) = node.telemetry_of(gpu) else { return Vec::new() };
     let share = |name: &str, value: Option<u32>| {

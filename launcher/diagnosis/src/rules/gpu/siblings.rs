@@ -1,4 +1,4 @@
-//! GPUs that differ from the other GPUs of the same model. This finds faults for which no fixed threshold exists.
+//! Rules about GPUs that differ from other GPUs of their model: faults for which no fixed threshold exists.
 //!
 //! Only GPUs with the same product name are compared. There must be enough of them for a majority, and GPUs under load
 //! are compared with GPUs under load only.
@@ -28,7 +28,7 @@ rules! {
         "Power limit differs from the other GPUs of the node",
         UpdateSoftware "Set the power limit of {gpu} on {node} to that of the other GPUs (nvidia-smi -pl). Jobs wait \
             for the slowest GPU.",
-        means "A GPU has another power limit than others of its model.",
+        means "A GPU has a different power limit than others of its model.",
         reads "telemetry.power";
     HOT: "gpu-hotter-than-peers" Warning Thermal DEBUG_DOC, "Much hotter than the other GPUs of the node",
         CheckCabling "Check airflow, heat sink and fans of {gpu} on {node}: the other GPUs are cooler at the same \
@@ -41,16 +41,16 @@ rules! {
         reads "telemetry.clocks, telemetry.utilization";
 }
 
-/// Fewer GPUs have no majority.
+/// Minimum number of GPUs for a majority.
 const MIN_GPUS: usize = 3;
 
-/// The position in the air stream explains about 10 °C.
+/// Minimum temperature difference of a finding. The position in the air stream explains about 10 °C.
 const HOTTER_CELSIUS: i32 = 15;
 
-/// Lower temperatures are harmless.
+/// Minimum temperature of a finding. Lower temperatures are harmless.
 const WARM_CELSIUS: i32 = 65;
 
-/// The clocks of identical boards differ by a few percent only.
+/// A GPU with less than this percentage of the usual clock is slow. The clocks of identical boards differ by a few percent.
 const SLOWER_PERCENT: u64 = 80;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -61,7 +61,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for group in groups.into_values().filter(|group| group.len() >= MIN_GPUS) {
         let inventory = |gpu: &Gpu| node.inventory_of(gpu);
-        // Several GPUs with another VBIOS are another batch; a single one was replaced.
+        // Several GPUs with another VBIOS are from another batch; a single GPU was replaced.
         let vbios = odd(VBIOS, &group, |gpu| inventory(gpu)?.vbios_version.as_deref().map(evidence::data));
         if let [_] = vbios.as_slice() {
             drafts.extend(vbios);
@@ -107,7 +107,7 @@ fn hotter(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let Some(usual) = usual.and_then(|usual| i32::try_from(usual).ok()) else { return Vec::new() };
     let hot = group.iter().filter_map(|gpu| {
         let own = celsius(gpu).filter(|own| *own >= WARM_CELSIUS && own.saturating_sub(usual) >= HOTTER_CELSIUS)?;
-        // `thermal` has a finding for a thermal slowdown.
+        // `thermal` reports a thermal slowdown.
         if clock_events::mask_of(&node.telemetry_of(gpu)?.throttling) & clock_events::FAULTS != 0 {
             return None;
         }
@@ -133,7 +133,7 @@ fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let slow = group.iter().filter_map(|gpu| {
         let own = loaded(gpu)?;
         let now = node.telemetry_of(gpu)?;
-        // `thermal` and `power` have findings with the reason.
+        // `thermal` and `power` report the reason.
         let known =
             clock_events::mask_of(&now.throttling) & clock_events::FAULTS != 0 || power::clocks(gpu, now).is_some();
         let far_below = !known && own.unsigned_abs() * 100 < usual.unsigned_abs() * SLOWER_PERCENT;

@@ -1,4 +1,4 @@
-//! Classification of kernel events and findings: severity, class of the fault, recommended action.
+//! Enums that classify kernel events and findings: `Severity`, `Class` of the fault and recommended `ActionCode`.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// For information; no action is needed.
+    /// Information only; no action is needed.
     #[default]
     Info,
-    /// It works; plan an action.
+    /// The component works; plan an action.
     Warning,
     /// Workloads fail or will fail.
     Critical,
-    /// Out of service.
+    /// The component is out of service.
     Fatal,
 }
 
-/// What is at fault.
+/// The cause of the fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -26,11 +26,11 @@ pub enum Class {
     /// The program that ran on the GPU.
     #[default]
     Application,
-    /// Driver, firmware, or their configuration.
+    /// The driver, the firmware, or the configuration.
     Driver,
     /// The GPU or its board.
     Hardware,
-    /// NVLink, NVSwitch, PCIe.
+    /// NVLink, NVSwitch or PCIe.
     Fabric,
     /// Temperature.
     Thermal,
@@ -38,7 +38,7 @@ pub enum Class {
     Power,
 }
 
-/// The actions.
+/// The recommended action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]

@@ -1,9 +1,9 @@
-//! Writes values that are the same in all entries of a list once.
+//! `extract` and `restore`: values that are equal in all entries of a JSON list are written only once.
 //!
 //! The GPUs of a node have many equal values, and so do the MIG devices of a GPU, the devices of a PCIe path, and the
-//! network cards. In JSON, such a list contains only the values that differ, and `all_gpus` beside `gpus` contains the
-//! others. This halves the size and is easier to read. Reading restores the full list, so that no other code is
-//! affected.
+//! network cards. In JSON, such a list contains only the values that differ. The common values are in a field next to the
+//! list (`all_gpus` for `gpus`). This halves the size and is easier to read. Reading restores the full list, so no other
+//! code is affected.
 //!
 //! ```text
 //!   {"gpus": [{"index": 0, "name": "H100", "ecc": {"on": true, "errors": 0}},
@@ -56,8 +56,8 @@ pub fn restore(data: &mut Value) {
     }
 }
 
-/// Removes the values that are equal in all entries, and returns them. Objects with some equal fields are split. A list
-/// with one entry is not folded.
+/// Removes the values that are equal in all entries, and returns them. Objects with only some equal fields are split. A
+/// list with one entry is not folded.
 fn take_common(entries: &mut [&mut Map<String, Value>]) -> Map<String, Value> {
     let mut common = Map::new();
     let [first, others @ ..] = &*entries else { return common };

@@ -1,19 +1,20 @@
-//! The maximum size of a printed report, and the sizes of its sections.
+//! The maximum size of a printed report, and functions that measure the size of each section.
 
 use crate::section_name::SectionName;
 
-/// Maximum size of a report. The largest one of a node with 16 GPUs has some 400 KB.
+/// Maximum size of a report. The largest known report of a node with 16 GPUs has about 400 KB.
 pub const MAX_BYTES: usize = 4 << 20;
 
-/// The largest section of a printed report and its size in bytes. The document may end anywhere. `None`: it has no section.
+/// Returns the largest section of a printed report, and its size in bytes. The document may be truncated. `None`: it has
+/// no section.
 pub fn largest_section(document: &[u8]) -> Option<(SectionName, usize)> {
     section_sizes(document).into_iter().max_by_key(|(_, size)| *size)
 }
 
-/// Name and size of each section, in the order of the document. Of a section that is cut, the part that is there.
+/// Returns the name and size of each section, in document order. A truncated section counts with its available part.
 pub fn section_sizes(document: &[u8]) -> Vec<(SectionName, usize)> {
     let mut sizes = Vec::new();
-    // The names of the objects above the current position.
+    // `depth` is the nesting depth at the current position. `in_sections`: inside the object `sections`.
     let (mut depth, mut in_sections) = (0_usize, false);
     let (mut string_start, mut in_string, mut escaped) = (0, false, false);
     let mut last_string: &[u8] = b"";
@@ -50,7 +51,7 @@ pub fn section_sizes(document: &[u8]) -> Vec<(SectionName, usize)> {
     sizes
 }
 
-/// Anything but the name of a section is not quoted in a message.
+/// Returns the section with this name. Other text is never quoted in a message.
 fn name(text: &[u8]) -> Option<SectionName> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
@@ -107,7 +108,7 @@ mod tests {
         }
     }
 
-    /// The length of a value as JSON, for sections of different types.
+    /// Returns the length of a value as JSON, for sections of different types.
     mod erased {
         pub(super) trait Json {
             fn length(&self) -> usize;

@@ -1,4 +1,4 @@
-//! The names of a GPU and its MIG devices in the kubelet, device plugins and resource claims.
+//! `GpuNames`: the names of a GPU and its MIG devices in the kubelet, device plugins and resource claims.
 
 use crate::facts::kubelet::Allocation;
 use crate::pci::PciAddress;
@@ -7,16 +7,16 @@ use crate::report::{Report, Section};
 /// The names of one GPU.
 #[derive(Clone, Debug, Default)]
 pub struct GpuNames<'a> {
-    /// UUID of the GPU, and of its MIG devices.
+    /// UUIDs of the GPU and of its MIG devices.
     uuids: Vec<&'a str>,
-    /// N of `/dev/nvidiaN`.
+    /// Minor number: N of `/dev/nvidiaN`.
     minor: Option<u32>,
     /// NVML index.
     index: Option<u32>,
 }
 
 impl<'a> GpuNames<'a> {
-    /// Returns the names of the GPU with this index or UUID that are in the report.
+    /// Returns the names that the report contains for the GPU with this index or UUID.
     pub fn from_report(report: &'a Report, index: Option<u32>, uuid: Option<&'a str>) -> Self {
         let inventory = Section::data_of(&report.sections.inventory).into_iter().flat_map(|inventory| &inventory.gpus);
         let listed = inventory.into_iter().find(|gpu| match uuid {
@@ -36,22 +36,22 @@ impl<'a> GpuNames<'a> {
         allocation.devices.iter().any(|device| self.match_device(device, allocation.claim.is_some()))
     }
 
-    /// Returns whether a device is this GPU or a part of it. `claimed`: the device is named by a DRA driver, `gpu-3` or
-    /// `gpu-3-mig-…`, with the minor number or, in some versions, the index of the GPU.
+    /// Returns whether a device is this GPU or a part of it. `claimed`: the name of the device is from a DRA driver: `gpu-3`
+    /// or `gpu-3-mig-…`, with the minor number or, in some versions, the index of the GPU.
     fn match_device(&self, device: &str, claimed: bool) -> bool {
         let device = device.split("::").next().unwrap_or_default();
         let named = |prefix: &str, number: Option<u32>, separator: char| {
             let rest = number.and_then(|number| device.strip_prefix(prefix)?.strip_prefix(&number.to_string()));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))
         };
-        // GKE's plugin: `nvidia0`, `nvidia0/vgpu3`, `nvidia0/gi1`.
+        // Device names of GKE's plugin: `nvidia0`, `nvidia0/vgpu3`, `nvidia0/gi1`.
         self.uuids.contains(&device)
             || named("nvidia", self.minor.or(self.index), '/')
             || (claimed && (named("gpu-", self.minor, '-') || named("gpu-", self.index, '-')))
     }
 }
 
-/// Returns PCI address, index and UUID of every GPU in the inventory. Kernel events are joined to GPUs with them.
+/// Returns PCI address, index and UUID of every GPU in the inventory, which are used to find the GPU of a kernel event.
 pub fn gpu_addresses(report: &Report) -> Vec<(PciAddress, u32, Option<String>)> {
     let inventory = Section::data_of(&report.sections.inventory);
     let gpus = inventory.map(|inventory| inventory.gpus.as_slice()).unwrap_or_default();

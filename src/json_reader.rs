@@ -1,7 +1,7 @@
-//! Reads facts from a JSON value. Objects are read as maps only.
+//! `read`: deserializes facts from a JSON value, and accepts objects only in the form of maps.
 //!
-//! The reader of serde_json also accepts a struct as an array, which is a tenth of the code size of the probe.
-//! Documents have named fields only, so this reader does not support arrays.
+//! The deserializer of serde_json also accepts an array for a struct. That code is a tenth of the size of the probe.
+//! Documents have named fields only, so this reader does not support arrays for structs.
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
@@ -11,7 +11,7 @@ use serde_json::{Error, Value};
 ///
 /// # Errors
 ///
-/// If it is not a value of this type.
+/// If the value does not have this type.
 pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     T::deserialize(Wire(value))
 }
@@ -59,14 +59,14 @@ impl<'de> Deserializer<'de> for Wire {
                 let fields = fields.into_iter().map(|(name, value)| (name, Self(value)));
                 visitor.visit_map(MapDeserializer::new(fields))
             }
-            other => Err(Error::custom(format_args!("an object is wanted, not {}", kind(&other)))),
+            other => Err(Error::custom(format_args!("expected an object, found {}", kind(&other)))),
         }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0 {
             Value::Array(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(Self))),
-            other => Err(Error::custom(format_args!("a list is wanted, not {}", kind(&other)))),
+            other => Err(Error::custom(format_args!("expected a list, found {}", kind(&other)))),
         }
     }
 

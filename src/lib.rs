@@ -1,8 +1,8 @@
-//! The core of gpu-syringe, which `node-probe` and the launcher share.
+//! The core crate of gpu-syringe, which `node-probe` and the launcher share: facts, reports, kernel log, action rules.
 //!
-//! `node-probe` on the node prints a [`report::Report`]: [`facts`], and what could not be read. The crate `diagnosis` turns
-//! the facts into findings. This crate contains no rules. It does no I/O and has no async code, no Kubernetes client and no
-//! NVML.
+//! `node-probe` on the node prints a [`report::Report`] with the [`facts`] and a list of what could not be read. The crate
+//! `diagnosis` turns the facts into findings; this crate contains no diagnosis rules. This crate does no I/O and has no
+//! async code, no Kubernetes client and no NVML.
 //!
 //! ```text
 //!   hardware ──▶ facts ──▶ Report (one JSON document) ──▶ launcher
@@ -10,11 +10,11 @@
 //!   facts file ────┘   (a saved Report)
 //! ```
 //!
-//! Each module imports only from those above it:
+//! Each module imports only from the modules above it in this table:
 //!
 //! | module | content |
 //! |---|---|
-//! | [`text`], [`pci`], [`nvml_codes`], [`since`] | cleaning of untrusted text, PCI addresses, codes of NVML's errors, times as a person types them |
+//! | [`text`], [`pci`], [`nvml_codes`], [`since`] | text cleaning, PCI addresses, NVML codes, times as users type them |
 //! | [`classification`] | severity, class and action of kernel events and findings |
 //! | [`section_name`], [`probe_command`] | the names of the sections of a report, the commands of `node-probe` |
 //! | [`facts`] | what is read from a node, one file for each section |
@@ -23,7 +23,7 @@
 //! | [`report`] | the document that `node-probe` prints: sections, their status and problems |
 //! | [`gpu_names`] | the names of one GPU in other sections |
 //! | [`kernel_log`] | kernel log lines: parsers, events, catalogue |
-//! | [`action_rules`] | what kill and reset may do: protected processes, the plan of a reset |
+//! | [`action_rules`] | what the kill and reset actions may do: protected processes, the plan of a reset |
 #![forbid(unsafe_code)]
 
 pub mod action_rules;
@@ -34,7 +34,7 @@ pub mod facts;
 #[cfg(any(test, fuzzing))]
 #[path = "../fuzz/checks/core.rs"]
 pub mod fuzzing;
-// So that `fuzz/checks` can name this crate as the others do.
+// Lets `fuzz/checks` import this crate by the same name as in other crates.
 #[cfg(any(test, fuzzing))]
 extern crate self as syringe_core;
 pub mod gpu_names;

@@ -1,54 +1,56 @@
-//! Names of the NVML return codes in the `code` of a problem. The probe writes them, the rules read them, and the fake
-//! NVML library turns them into numbers.
+//! Constants for the names of the NVML return codes, which are the `code` of a problem.
 //!
-//! Only failures are listed. What the hardware or the driver does not support is `not_supported`, which is no problem.
+//! The probe writes these names, the rules read them, and the fake NVML library converts them into numbers.
+//!
+//! Only failures are listed. A field that the hardware or the driver does not support has the code `not_supported`. That is
+//! not a problem.
 
-/// 1: `nvmlInit` was not called, or the driver was unloaded.
+/// Code 1: `nvmlInit` was not called, or the driver was unloaded.
 pub const UNINITIALIZED: &str = "uninitialized";
-/// 4.
+/// Code 4.
 pub const NO_PERMISSION: &str = "no_permission";
-/// 7: the buffer is too small, which is a defect of the probe.
+/// Code 7: the buffer is too small. This is a defect of the probe.
 pub const INSUFFICIENT_SIZE: &str = "insufficient_size";
-/// 8: external power is not connected.
+/// Code 8: external power is not connected.
 pub const INSUFFICIENT_POWER: &str = "insufficient_power";
-/// 9.
+/// Code 9.
 pub const DRIVER_NOT_LOADED: &str = "driver_not_loaded";
-/// 10; also for a call that the probe no longer waits for.
+/// Code 10; also used for a call for which the probe no longer waits.
 pub const TIMEOUT: &str = "timeout";
-/// 11.
+/// Code 11.
 pub const INTERRUPT_ISSUE: &str = "interrupt_issue";
-/// 12; also if no library was found or could be opened.
+/// Code 12; also used if no library was found or could be opened.
 pub const LIBRARY_NOT_FOUND: &str = "library_not_found";
-/// 14.
+/// Code 14.
 pub const CORRUPTED_INFOROM: &str = "corrupted_inforom";
-/// 15.
+/// Code 15.
 pub const GPU_LOST: &str = "gpu_lost";
-/// 16.
+/// Code 16.
 pub const RESET_REQUIRED: &str = "reset_required";
-/// 17: no device file, or the device cgroup denies it.
+/// Code 17: there is no device file, or the device cgroup denies access.
 pub const ACCESS_BLOCKED: &str = "access_blocked";
-/// 18: library and kernel module differ.
+/// Code 18: the versions of the library and the kernel module differ.
 pub const VERSION_MISMATCH: &str = "version_mismatch";
-/// 19.
+/// Code 19.
 pub const IN_USE: &str = "in_use";
-/// 20: of the caller, not of the GPU.
+/// Code 20: the caller, not the GPU, has too little memory.
 pub const INSUFFICIENT_MEMORY: &str = "insufficient_memory";
-/// 23.
+/// Code 23.
 pub const INSUFFICIENT_RESOURCES: &str = "insufficient_resources";
-/// 27.
+/// Code 27.
 pub const NOT_READY: &str = "not_ready";
-/// 28.
+/// Code 28.
 pub const GPU_NOT_FOUND: &str = "gpu_not_found";
-/// 29.
+/// Code 29.
 pub const INVALID_STATE: &str = "invalid_state";
-/// 999, and every number without a name.
+/// Code 999, and every number without a name.
 pub const UNKNOWN: &str = "unknown";
-/// An answer that makes no sense.
+/// The returned value is impossible.
 pub const UNREADABLE: &str = "unreadable";
-/// The probe's time was over before the call. It is no fact about the GPU, so it is not one of [`FAILURES`].
+/// The time limit of the probe ended before the call. This says nothing about the GPU, so it is not in [`FAILURES`].
 pub const NOT_REACHED: &str = "not_reached";
 
-/// All failures. Each of them leads to a finding of `diagnosis`.
+/// All failures. `diagnosis` has a finding for each of them.
 pub const FAILURES: [&str; 21] = [
     UNINITIALIZED,
     NO_PERMISSION,

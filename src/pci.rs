@@ -1,13 +1,13 @@
-//! PCI addresses in one format, so that NVML, the kernel log and sysfs can be joined.
+//! `PciAddress`: PCI addresses in one format, so that NVML, the kernel log and sysfs can be compared.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A PCI function as `dddddddd:bb:dd.f`: 8 hex digits of domain, lower case, function always present.
+/// A PCI function in the form `dddddddd:bb:dd.f`: domain with 8 hex digits, lower case, always with the function.
 ///
 /// NVML prints `00000000:5D:00.0`, the kernel `0000:5d:00.0`, an Xid line `PCI:0000:5d:00`, older NVRM lines `5d:00.0`.
-/// All of them parse to the same value. Other text does not parse.
+/// All these forms parse to the same value. Other text does not parse.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PciAddress(String);
@@ -30,7 +30,7 @@ impl PciAddress {
         if bus > 0xff || device > 0xff || function > 0xf {
             return Self(format!("{domain:08x}:{bus:02x}:{device:02x}.{function:x}"));
         }
-        // The usual case without a formatter, which would take a fifth of the time in a storm of kernel lines.
+        // Formats without `format!`, which would take a fifth of the parsing time in a storm of kernel lines.
         let mut text = String::with_capacity(16);
         for (value, digits, end) in [(domain, 8, ":"), (bus, 2, ":"), (device, 2, "."), (function, 1, "")] {
             let digit = |place: u32| char::from_digit(value >> (4 * place) & 0xf, 16).unwrap_or('0');
@@ -40,12 +40,12 @@ impl PciAddress {
         Self(text)
     }
 
-    /// `dddddddd:bb:dd.f`.
+    /// Returns the address in the form `dddddddd:bb:dd.f`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns the format of sysfs and of the kernel, with a domain of 4 digits if possible.
+    /// Returns the address in the form of sysfs and the kernel, with a domain of 4 digits if possible.
     pub fn sysfs(&self) -> &str {
         self.0.strip_prefix("0000").unwrap_or(&self.0)
     }

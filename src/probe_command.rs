@@ -1,6 +1,6 @@
-//! The commands of `node-probe`. The launcher writes them as arguments, and `node-probe` parses those.
+//! `ProbeCommand`: the commands of `node-probe`. The launcher writes the arguments, and `node-probe` parses them.
 //!
-//! `deploy/admission-policy.yaml` admits only arguments that [`ProbeCommand::to_args`] writes.
+//! `deploy/admission-policy.yaml` allows only arguments that [`ProbeCommand::to_args`] writes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,19 +12,19 @@ use crate::since::Since;
 /// Name of the program.
 pub const NODE_PROBE: &str = "node-probe";
 
-/// Time for nvidia-smi in a reset, if the command has none.
+/// Default time limit for nvidia-smi in a reset.
 pub const RESET_TIME: Duration = Duration::from_secs(300);
 
 /// One command of `node-probe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeCommand {
-    /// Read sections and print the report.
+    /// Reads sections and prints the report.
     Read(ReadCommand),
-    /// Change the node, or plan the change, and print the report about it.
+    /// Changes the node, or plans the change, and prints the report about it.
     Act(ActionCommand),
-    /// Wait: the main process of the probe's container.
+    /// Waits. This is the main process of the probe container.
     Hold(HoldCommand),
-    /// End the releasable hold of the same container.
+    /// Stops the releasable hold in the same container.
     Release,
 }
 
@@ -34,37 +34,37 @@ pub struct ReadCommand {
     pub sections: Vec<SectionName>,
     /// Start of the window for kernel events. Only with all sections, or with [`SectionName::Xid`] alone.
     pub since: Option<Since>,
-    /// A container whose devices are read, too.
+    /// A container whose devices are also read.
     pub container: Option<ContainerId>,
-    /// A container whose log is read, too.
+    /// A container whose log is also read.
     pub stack_log: Option<StackContainer>,
 }
 
-/// An action. With the same `once`, it does not run a second time in a container.
+/// An action. A second action with the same `once` does not run in the same container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActionCommand {
     pub action: NodeAction,
     pub once: Option<String>,
 }
 
-/// What an action does.
+/// The kind of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeAction {
     Kill(KillCommand),
     Reset(ResetCommand),
 }
 
-/// A process to end.
+/// A process to kill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KillCommand {
     /// UUID of the GPU that the process uses.
     pub gpu: String,
     pub pid: u32,
-    /// `start_ticks` of the process in the processes section. Another process with the same ID is refused.
+    /// `start_ticks` of the process in the processes section. If another process has this PID, the action is refused.
     pub start_ticks: u64,
     /// Time between SIGTERM and SIGKILL.
     pub grace: Duration,
-    /// Check everything and send no signal.
+    /// Whether to check everything without sending a signal.
     pub plan: bool,
 }
 
@@ -73,23 +73,23 @@ pub struct KillCommand {
 pub struct ResetCommand {
     /// UUID of the GPU.
     pub gpu: String,
-    /// Check everything and print what blocks the reset.
+    /// Whether to check everything and only print what blocks the reset.
     pub plan: bool,
-    /// The node is cordoned (unschedulable).
+    /// Whether the node is cordoned (unschedulable).
     pub cordoned: bool,
-    /// Refuse while the node is schedulable or pods hold the GPU.
+    /// Whether to refuse the reset while the node is schedulable or the GPU is allocated to pods.
     pub drain_check: bool,
-    /// Time for nvidia-smi: 5 to 60 seconds are usual. A reset that takes longer has an unknown result.
+    /// Time limit for nvidia-smi. A reset usually takes 5 to 60 seconds. The result of a reset that takes longer is unknown.
     pub time: Duration,
 }
 
-/// A wait that ends by itself.
+/// A wait that stops by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldCommand {
     pub seconds: u64,
-    /// Whether [`ProbeCommand::Release`] ends it.
+    /// Whether [`ProbeCommand::Release`] stops the wait.
     pub releasable: bool,
-    /// Whether actions may run in its container.
+    /// Whether actions may run in the container.
     pub operator: bool,
 }
 
@@ -100,14 +100,14 @@ pub struct ContainerId(String);
 /// A container of NVIDIA's software for Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackContainer {
-    /// UID of its pod, validated: hex digits and dashes.
+    /// UID of the pod. Validated: hex digits and dashes.
     pub pod_uid: String,
-    /// Its name, validated: a DNS label.
+    /// Name of the container. Validated: a DNS label.
     pub container: String,
 }
 
 impl ProbeCommand {
-    /// The arguments of `node-probe`, without its name.
+    /// Returns the arguments of `node-probe`, without the name of the program.
     pub fn to_args(&self) -> Vec<String> {
         match self {
             Self::Read(read) => read.to_args(),
@@ -123,12 +123,12 @@ impl ProbeCommand {
         }
     }
 
-    /// The command line, with the name of the program.
+    /// Returns the command line, with the name of the program.
     pub fn argv(&self) -> Vec<String> {
         std::iter::once(NODE_PROBE.to_owned()).chain(self.to_args()).collect()
     }
 
-    /// Adds a container to a command that reads and has an option for it.
+    /// Adds a container to a read command that has an option for it.
     #[must_use]
     pub fn with_container(self, container: Option<ContainerId>) -> Self {
         match self {
@@ -137,7 +137,7 @@ impl ProbeCommand {
         }
     }
 
-    /// Whether it needs a container for actions. The plan of an action does, too.
+    /// Returns whether the command needs a container for actions. The plan of an action also needs one.
     pub fn is_for_actions(&self) -> bool {
         matches!(self, Self::Act(_))
     }
@@ -162,7 +162,7 @@ impl ReadCommand {
         self.sections == SectionName::ALL
     }
 
-    /// Adds a container, if the command has an option for it and names no other one.
+    /// Adds a container, if the command has an option for it and does not name another container.
     #[must_use]
     pub fn with_container(mut self, container: Option<ContainerId>) -> Self {
         let is_possible = self.sections.len() > 1 || self.sections == [SectionName::Host];
@@ -246,12 +246,12 @@ impl FromStr for ContainerId {
     }
 }
 
-/// Neither part can leave the folder that it becomes a part of.
+/// Both parts are validated, because they become parts of a path and must not leave the folder.
 impl FromStr for StackContainer {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        /// A static pod has the 32 hex digits of a hash in place of a UUID.
+        /// A static pod has the 32 hex digits of a hash instead of a UUID.
         const UID: std::ops::RangeInclusive<usize> = 32..=36;
         const LABEL: std::ops::RangeInclusive<usize> = 1..=63;
         let uid = |uid: &str| {
@@ -265,7 +265,7 @@ impl FromStr for StackContainer {
             Some((pod_uid, container)) if uid(pod_uid) && label(container) => {
                 Ok(Self { pod_uid: pod_uid.to_owned(), container: container.to_owned() })
             }
-            _ => Err("a pod's UID, a slash, and the name of a container"),
+            _ => Err("expected a pod UID, a slash, and the name of a container"),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The JSON document that a probe prints, with all sections.
+//! `Report`, `Section` and `Problem`: the JSON document that a probe prints, with all sections.
 //!
-//! A saved report is a facts file: `node-probe-dev --facts FILE` replays it. A facts file can be written by hand and
+//! A saved report is a facts file: `node-probe-dev --facts FILE` replays it. A facts file can be written by hand and can
 //! omit values. It can contain kernel log records (`kernel_log`) instead of the parsed section.
 
 use jiff::Timestamp;
@@ -30,20 +30,20 @@ pub const SCHEMA_VERSION: u32 = 3;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
-    /// [`SCHEMA_VERSION`] of the probe that printed it.
+    /// [`SCHEMA_VERSION`] of the probe that printed the report.
     pub schema_version: u32,
     /// Version of `node-probe`.
     pub probe_version: String,
     /// Source of the facts: this machine or a file.
     pub source: Source,
-    /// Host name of the node (`/proc/sys/kernel/hostname` of the UTS namespace of the host, that is of the probe with
-    /// hostNetwork).
+    /// Host name of the node (`/proc/sys/kernel/hostname`), read in the UTS namespace of the host. A probe with hostNetwork
+    /// is in that namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// `/proc/sys/kernel/random/boot_id`, which changes with every boot.
+    /// Boot id (`/proc/sys/kernel/random/boot_id`). It changes with every boot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
-    /// `/proc/sys/kernel/osrelease`.
+    /// Kernel release (`/proc/sys/kernel/osrelease`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
     /// Time at which the probe started to read. All ages in this report are relative to it.
@@ -51,7 +51,7 @@ pub struct Report {
     pub taken_at: Option<Timestamp>,
     /// Duration of the read.
     pub duration_ms: u64,
-    /// The part of the node that the probe could see. Absent: the whole node.
+    /// The part of the node that the probe could see. Absent if the probe could see the whole node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<ReportScope>,
     pub sections: Sections,
@@ -68,7 +68,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns the boot id of the newest events: that of the node, or, for the log of another machine in which all
+    /// Returns the boot id of the newest events: the boot id of the node, or, for the log of another machine in which all
     /// events have a boot id, the newest one.
     pub fn running_boot(&self) -> Option<&str> {
         if self.boot_id.is_some() {
@@ -82,8 +82,8 @@ impl Report {
         events.iter().max_by_key(|event| event.last)?.boot_id.as_deref().filter(|boot| *boot != "earlier")
     }
 
-    /// Why a document of another schema version cannot be used: fields that were renamed since would be lost without a word. A
-    /// document without a version was written by hand, and counts as one of this version.
+    /// Returns why a document of another schema version cannot be used: fields that were renamed would be lost silently. A
+    /// document without a version was written by hand. It counts as a document of this version.
     pub fn other_version(&self) -> Option<String> {
         let Self { schema_version: theirs, probe_version, .. } = self;
         let by = if probe_version.is_empty() {
@@ -92,7 +92,7 @@ impl Report {
             format!(" (node-probe {})", clean(probe_version, 40))
         };
         let is_other = *theirs != 0 && *theirs != SCHEMA_VERSION;
-        is_other.then(|| format!("its schema version is {theirs}{by}, this program reads {SCHEMA_VERSION}"))
+        is_other.then(|| format!("its schema version is {theirs}{by}; this program reads version {SCHEMA_VERSION}"))
     }
 
     /// Reads a document that a probe printed.
@@ -100,9 +100,9 @@ impl Report {
         json_reader::read(serde_json::from_slice(document)?)
     }
 
-    /// Reads a document from a node, whose owner can write anything into it. All texts are cleaned, stripped of secrets
-    /// and truncated, command lines are reduced to their harmless parts, and long lists are cut. A cut list is a
-    /// problem of its section.
+    /// Reads a document from a node. The owner of the node can write anything into the document. Therefore all texts are
+    /// cleaned, stripped of secrets and truncated, command lines are reduced to their harmless parts, and long lists are
+    /// truncated. For each truncated list, the section has a problem.
     ///
     /// # Errors
     /// If the document is invalid, or expands beyond the limit.
@@ -118,15 +118,15 @@ impl Report {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ReportScope {
-    /// GPUs that it could open: those of the node, or those of a container.
+    /// The GPUs that the probe could open: those of the node, or those of a container.
     pub gpus: Extent,
-    /// Processes that it could see.
+    /// The processes that the probe could see.
     pub processes: Extent,
-    /// Files that it could see: driver library, kubelet checkpoint, saved logs.
+    /// The files that the probe could see: driver library, kubelet checkpoint, saved logs.
     pub files: Extent,
 }
 
-/// The whole node or a container.
+/// Whether something is the whole node or only a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -136,7 +136,7 @@ pub enum Extent {
     Node,
     /// One container.
     Container,
-    /// Not known.
+    /// The extent is unknown.
     Unknown,
 }
 
@@ -179,7 +179,7 @@ pub struct Sections {
     /// Device allocations of the kubelet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubelet: Option<Section<Kubelet>>,
-    /// Driver, modules, device files, PCI (procfs and sysfs).
+    /// Driver, kernel modules, device files and PCI devices (procfs and sysfs).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<Section<Host>>,
     /// Xids and other kernel log lines about GPUs.
@@ -187,10 +187,10 @@ pub struct Sections {
     pub xid: Option<Section<KernelLog>>,
 }
 
-/// A section: its data, its status, and what could not be read.
+/// A section: its data, its status, and the list of what could not be read.
 ///
-/// In JSON its data are [folded](crate::common_values): `all_gpus` holds the values that are the same in all entries of `gpus`,
-/// and the lists within them work alike.
+/// In JSON, the data are [folded](crate::common_values): `all_gpus` contains the values that are the same in all entries of
+/// `gpus`. Inner lists are folded in the same way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Section<T> {
     /// `ok`: everything was read; `partial`: see `problems`; `error`: nothing was read.
@@ -244,7 +244,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Section<T> {
 pub enum Status {
     /// Everything that this hardware supports was read.
     Ok,
-    /// Some of it could not be read: see `problems`.
+    /// Some of the data could not be read: see `problems`.
     Partial,
     /// Nothing could be read: see `problems`.
     Error,
@@ -255,11 +255,11 @@ pub enum Status {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Problem {
-    /// What failed: a section, a field, a file.
+    /// The section, field or file that could not be read.
     pub what: String,
     /// The cause, with the error message (`NVML: GPU is lost`).
     pub why: String,
-    /// What to do about it. Empty if nothing helps.
+    /// The recommended next step. Empty if nothing helps.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub next_step: String,
     /// NVML index of the GPU, if the problem is about one GPU.
@@ -304,18 +304,18 @@ impl<T> Section<T> {
 
 /// A section of any type.
 pub trait AnySection {
-    /// `None`: it is absent.
+    /// Returns the status; `None` if the section is absent.
     fn status(&self) -> Option<Status>;
 
     fn has_data(&self) -> bool;
 
-    /// What could not be read of it.
+    /// Returns the problems: what could not be read of the section.
     fn problems(&self) -> &[Problem];
 
     /// Adds problems. Returns `false` if the section is absent.
     fn add_problems(&mut self, problems: &[Problem]) -> bool;
 
-    /// Replaces its data by the reason why there are none.
+    /// Replaces the data with the reason why there are no data.
     fn fail(&mut self, problem: Problem);
 
     fn remove(&mut self);

@@ -1,4 +1,4 @@
-//! Makes a document from a node safe to read: all texts are cleaned and long lists are cut here.
+//! `sanitize`: cleans all texts of a document from a node, and truncates long lists.
 //!
 //! The probe also cleans its texts, but the owner of the node can send any document.
 
@@ -9,17 +9,17 @@ use crate::text::{clean, command};
 
 /// Maximum length of a text. Kernel lines have at most 320 characters, messages of the probe at most 900.
 const MAX_TEXT: usize = 1000;
-/// Maximum length of a text of an action, which a person reads before the confirmation.
+/// Maximum length of a text of an action. A person reads such texts before the confirmation.
 const MAX_OF_ACTION: usize = 600;
 /// Maximum length of a field name.
 const MAX_NAME: usize = 80;
-/// Maximum length of a list: the maximum number of processes that is requested from NVML.
+/// Maximum length of a list. This is also the maximum number of processes that is requested from NVML.
 const MAX_LIST: usize = 4096;
 /// Maximum length of a list of an action.
 const MAX_LIST_OF_ACTION: usize = 64;
 /// Maximum number of fields of an object.
 const MAX_FIELDS: usize = 512;
-/// Maximum size of the common values of a list, because reading copies them into each entry.
+/// Maximum size of the common values of a list. The limit is needed because reading copies them into each entry.
 const MAX_COMMON: usize = 16 << 10;
 
 /// Cleans a document from a node.
@@ -52,7 +52,7 @@ struct Rules {
 const OF_SECTION: Rules = Rules { text: MAX_TEXT, list: MAX_LIST };
 const OF_ACTION: Rules = Rules { text: MAX_OF_ACTION, list: MAX_LIST_OF_ACTION };
 
-/// A list that was cut: its name, and the number of its entries.
+/// A list that was truncated: its name, and the original number of entries.
 type Cut = (String, usize);
 
 impl Rules {
@@ -95,7 +95,7 @@ impl Rules {
     }
 }
 
-/// Adds a problem about the cut lists to a section.
+/// Adds a problem about the truncated lists to a section.
 fn note(section: &mut Value, cut: &[Cut]) {
     let Value::Object(section) = section else { return };
     if cut.is_empty() {
@@ -104,7 +104,7 @@ fn note(section: &mut Value, cut: &[Cut]) {
     let problem = |(name, length): &Cut| {
         json!({
             "what": name,
-            "why": format!("the node reported {length} entries; the first {MAX_LIST} were taken"),
+            "why": format!("the node reported {length} entries; only the first {MAX_LIST} were kept"),
             "code": "list_cut",
         })
     };

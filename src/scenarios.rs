@@ -1,20 +1,21 @@
-//! The nodes of `tests/scenarios/base`, compiled into the program for the demo and the tests. The crate `scenarios` makes more
-//! nodes from them.
+//! The base scenarios: the nodes of `tests/scenarios/base`, compiled into the program for the demo and the tests.
 //!
-//! A file is a facts file, that is a saved [`Report`].
+//! The crate `scenarios` makes more nodes from them.
+//!
+//! A file is a facts file: a saved [`Report`].
 
 use crate::report::Report;
 
 /// One node in one state.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// File name without its extension, e.g. `xid79-off-bus`.
+    /// Name of the file without extension, e.g. `xid79-off-bus`.
     pub name: &'static str,
     pub json: &'static str,
 }
 
 impl Scenario {
-    /// The facts, read.
+    /// Returns the report of the node.
     ///
     /// # Panics
     ///
@@ -45,7 +46,7 @@ pub fn all() -> &'static [Scenario] {
     }
 }
 
-/// The scenario of this name.
+/// Returns the scenario with this name.
 pub fn named(name: &str) -> Option<&'static Scenario> {
     all().iter().find(|scenario| scenario.name == name)
 }
@@ -56,13 +57,13 @@ mod tests {
 
     use super::{all, named};
 
-    /// Unknown fields are ignored when a report is read: a misspelled field would be lost.
+    /// Unknown fields are ignored when a report is read, so this test finds misspelled fields.
     #[test]
     fn every_scenario_is_a_complete_report() {
         for scenario in all() {
             let written: Value = serde_json::from_str(scenario.json).expect(scenario.name);
             let mut read = serde_json::to_value(scenario.report()).expect(scenario.name);
-            // Reports are folded when they are written, scenarios are not.
+            // Reports are folded when they are written; scenarios are not folded.
             for section in read["sections"].as_object_mut().into_iter().flat_map(|sections| sections.values_mut()) {
                 crate::common_values::restore(&mut section["data"]);
             }
@@ -70,7 +71,7 @@ mod tests {
         }
     }
 
-    /// Compares two documents, and names the first difference.
+    /// Compares two documents, and reports the first difference.
     fn assert_same(written: &Value, read: &Value, place: &str) {
         match (written, read) {
             (Value::Object(one), Value::Object(other)) => {
@@ -106,7 +107,7 @@ mod tests {
             assert_eq!(report.source, crate::report::Source::File, "{name}");
             assert!(report.taken_at.is_some() && report.hostname.is_some() && report.boot_id.is_some(), "{name}");
             let host = report.sections.host.and_then(|section| section.data).expect(name);
-            // Kernel log records carry time since boot; this is how a replay gets at wall time.
+            // Kernel log records contain the time since boot. A replay needs the uptime to compute the wall-clock time.
             assert!(host.uptime_seconds.is_some(), "{name}");
             assert!(report.kernel_log.len() > 15 && report.sections.xid.is_none(), "{name}");
         }

@@ -1,4 +1,4 @@
-//! The names of the sections of a report: in the commands of `node-probe`, in the JSON document and in messages.
+//! `SectionName`: the names of the sections of a report, in commands of `node-probe`, in JSON and in messages.
 
 use std::fmt;
 use std::str::FromStr;
@@ -50,7 +50,7 @@ impl SectionName {
         }
     }
 
-    /// The names as one text, separated by `separator`.
+    /// Returns the names as one text, separated by `separator`.
     pub fn join(names: &[Self], separator: &str) -> String {
         names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(separator)
     }

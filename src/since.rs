@@ -23,7 +23,7 @@ enum Start {
 const MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(10 * 366 * 24);
 
 impl Since {
-    /// The moment, given what "now" is.
+    /// Returns the start time, relative to `now`.
     pub fn resolve(&self, now: Timestamp) -> Timestamp {
         match self.start {
             Start::Ago(duration) => now.checked_sub(duration).unwrap_or(Timestamp::MIN),
@@ -33,8 +33,8 @@ impl Since {
 }
 
 impl Since {
-    /// Returns the value as one command-line argument: as typed if it begins with a digit and has only letters, digits
-    /// and `:.+-`, otherwise in seconds or as an RFC 3339 time. deploy/admission-policy.yaml admits only this form.
+    /// Returns the value as one command-line argument: as typed if it begins with a digit and contains only letters, digits
+    /// and `:.+-`, otherwise in seconds or as an RFC 3339 time. deploy/admission-policy.yaml allows only this form.
     pub fn word(&self) -> String {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":.+-".contains(&byte);
         let text = &self.text;
@@ -60,7 +60,7 @@ impl FromStr for Since {
                 let span: Span = text.parse().map_err(|_| wrong())?;
                 let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
                 if duration.is_negative() || duration.is_zero() || duration > MAX {
-                    return Err(format!("'{shown}' must be more than nothing and at most 10 years"));
+                    return Err(format!("'{shown}' must be greater than zero and at most 10 years"));
                 }
                 Start::Ago(duration)
             }

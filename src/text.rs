@@ -1,4 +1,4 @@
-//! Cleans text from a node: removes control characters and secrets, and truncates it.
+//! `clean` and variants: remove control characters and secrets from text of a node, and truncate the text.
 
 pub mod command;
 mod hidden;
@@ -7,12 +7,12 @@ mod secrets;
 
 pub use hidden::is_hidden;
 
-/// Number of characters behind the limit that are also checked, so that a secret that begins before the limit is found.
+/// Number of characters after the limit that are also checked, to find a secret that begins before the limit.
 const BEHIND_CAP: usize = 256;
 
 /// Returns `text` without control characters (each run becomes one blank), truncated to `cap` characters with `…`.
 ///
-/// Invisible characters are removed too (see [`is_hidden`]), because they change what a person reads. Text that looks
+/// Invisible characters are also removed (see [`is_hidden`]), because they change what a person reads. Text that looks
 /// like a secret becomes `[redacted]`. Images, links and tags of Markdown and HTML are broken up, so that no program
 /// loads or renders them.
 pub fn clean(text: &str, cap: usize) -> String {
@@ -31,7 +31,7 @@ pub fn clean_keeping_lines(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns up to `most` visible characters. Each run of others becomes one blank.
+/// Returns up to `most` visible characters. Each run of invisible characters becomes one blank.
 fn visible(text: &str, most: usize) -> String {
     let mut seen = String::with_capacity(text.len().min(most.saturating_mul(4)));
     let mut blank = true;
@@ -62,11 +62,11 @@ fn cut(text: &str, cap: usize) -> String {
 
 /// Cleans `text` like [`clean`], but removes the middle of a long text: `head … tail`.
 ///
-/// This is for text with the reason at its end, such as errors of container runtimes, in which each layer prepends its
-/// name to the error of the layer below. The tail gets two thirds of `cap`.
+/// This is for text with the reason at the end, such as errors of container runtimes: each layer puts its name before the
+/// error of the layer below. The end of the text gets two thirds of `cap`.
 pub fn clean_keeping_end(text: &str, cap: usize) -> String {
     const GAP: &str = " … ";
-    // Secrets are removed from the whole text, before it is cut.
+    // Secrets are removed from the whole text, before the text is truncated.
     let cleaned = clean(text, usize::MAX);
     let length = cleaned.chars().count();
     let Some(room) = cap.checked_sub(GAP.chars().count()).filter(|room| *room > 1) else { return clean(text, cap) };

@@ -1,4 +1,4 @@
-//! Tables of data in tab-separated text: rows, words of an enum, alternatives.
+//! Parsers for tables in tab-separated text: rows, words of an enum, alternatives.
 
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -24,7 +24,7 @@ pub fn alternatives(words: &'static str) -> Vec<Vec<&'static str>> {
     words.split(" | ").map(parts).collect()
 }
 
-/// Replaces `\s` and `\n` by the characters that they stand for.
+/// Replaces `\s` and `\n` with the characters that they represent.
 pub fn unescaped(text: &str) -> String {
     text.replace("\\s", " ").replace("\\n", "\n")
 }

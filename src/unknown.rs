@@ -1,4 +1,4 @@
-//! Facts that an answer needs and that could not be read.
+//! `Unknown`: facts that are needed for an answer and could not be read.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +12,10 @@ pub struct Unknown {
     /// Sections of the report, separated by commas, or another source of facts: `pods`, `events`.
     #[cfg_attr(feature = "schema", schemars(extend("x-text" = "own")))]
     pub section: String,
-    /// NVML index, if it is about one GPU.
+    /// NVML index of the GPU, if the fact is about one GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<u32>,
-    /// The reason and the next step.
+    /// The reason why the fact could not be read, and the next step.
     pub why: String,
 }
 
@@ -25,7 +25,7 @@ impl Unknown {
         Self { section: section.to_string(), gpu: None, why: why.into() }
     }
 
-    /// Returns whether it is about this section, alone or with others.
+    /// Returns whether the entry is about this section, alone or together with other sections.
     pub fn is_of(&self, section: SectionName) -> bool {
         self.section.split(", ").any(|name| name == section.as_str())
     }

@@ -1,6 +1,6 @@
-//! Rules for the two actions on a node, kill and reset: which processes must not be killed, and what blocks a reset.
+//! Rules for the kill and reset actions: which processes must not be killed, and what blocks a GPU reset.
 //!
-//! Pure functions that run on the node right before the action.
+//! The functions are pure. They run on the node right before the action.
 
 mod nvlink_group;
 pub mod protected;

@@ -1,4 +1,4 @@
-//! A rule of [`super::reset_plan`]: GPUs that are connected by NVLink and can only be reset together.
+//! The reset rule for GPUs that are connected by NVLink and must be reset together (used by [`super::reset_plan`]).
 
 use super::reset_conditions::ResetConditions;
 use crate::facts::action::ResetPlan;
@@ -6,8 +6,8 @@ use crate::facts::inventory::GpuInventory;
 use crate::facts::topology::GpuTopology;
 use crate::report::{Report, Section};
 
-/// Before Ampere, all connected GPUs must be reset together. On Ampere with NVSwitches, a single reset needs Fabric
-/// Manager. From Hopper on, each GPU can be reset alone.
+/// Before Ampere, all connected GPUs must be reset together. On Ampere with NVSwitches, a GPU can be reset alone only
+/// if Fabric Manager is running. From Hopper on, each GPU can be reset alone.
 pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetPlan) {
     let generation = Generation::of(gpu.architecture.as_deref());
     if generation == Generation::HopperOn {
@@ -55,7 +55,7 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan
             plan.block(
                 "nvlink_group",
                 why,
-                "Drain the node and reset all of its GPUs there (nvidia-smi --gpu-reset), or reboot it.",
+                "Drain the node and reset all of its GPUs there (nvidia-smi --gpu-reset), or reboot the node.",
             );
         }
     }
@@ -63,7 +63,7 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Generation {
-    /// Up to Turing, and unknown architectures, for which the strictest rule applies.
+    /// Architectures up to Turing, and unknown architectures: the strictest rule applies.
     BeforeAmpere,
     Ampere,
     HopperOn,
@@ -72,7 +72,7 @@ enum Generation {
 impl Generation {
     fn of(architecture: Option<&str>) -> Self {
         match architecture {
-            // Ada has no NVLink, so the rule for bridges never applies.
+            // Ada has no NVLink, so the rule for NVLink bridges never applies.
             Some("Ampere" | "Ada") => Self::Ampere,
             Some("Hopper" | "Blackwell" | "Rubin") => Self::HopperOn,
             _ => Self::BeforeAmpere,

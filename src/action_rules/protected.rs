@@ -1,7 +1,7 @@
-//! Processes that are never killed, because the node or the driver needs them. They are recognized by their names in
-//! the kernel.
+//! The list of protected processes and the check that refuses to kill them: the node or the driver needs them.
+//! The processes are recognized by their names in the kernel.
 //!
-//! Any process can use such a name. This is harmless: it is then not killed.
+//! Any process can use such a name. This is harmless: the process is then not killed.
 
 use crate::facts::action::Obstacle;
 
@@ -69,12 +69,12 @@ const PROTECTED: &[Protected] = &[
         names: &["nv-hostengine", "dcgm-exporter", "dcgm", "nvidia-device-p", "nvidia-mig-mana", "gpu-feature-dis"],
         prefix: true,
         what: "part of the GPU software of the cluster",
-        next_step: "Delete its pod, or switch it off for this node (nvidia.com/gpu.deploy.… labels of the GPU Operator).",
+        next_step: "Delete its pod, or disable it on this node (labels nvidia.com/gpu.deploy.… of the GPU Operator).",
     },
     Protected {
         names: &["nvidia-cuda-mps"],
         prefix: true,
-        what: "the MPS control daemon or server: a kill also ends all clients",
+        what: "the MPS control daemon or server: a kill also terminates all clients",
         next_step: "Stop MPS with: echo quit | nvidia-cuda-mps-control.",
     },
     Protected {
@@ -91,18 +91,18 @@ const PROTECTED: &[Protected] = &[
     },
 ];
 
-/// A process to kill.
+/// The process that is to be killed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Candidate<'a> {
     pub pid: u32,
     pub parent: Option<u32>,
     /// Name in the kernel (`comm`).
     pub comm: &'a str,
-    /// File name of its executable, without folders. Kernel threads have none.
+    /// File name of the executable, without folders. Kernel threads have none.
     pub executable: Option<&'a str>,
-    /// Whether it is a kernel thread (`PF_KTHREAD` in the flags of `/proc/PID/stat`).
+    /// Whether the process is a kernel thread (`PF_KTHREAD` in the flags of `/proc/PID/stat`).
     pub kernel_thread: bool,
-    /// Whether it is node-probe itself, or one of its ancestors or descendants.
+    /// Whether the process is node-probe itself, or an ancestor or descendant of node-probe.
     pub ours: bool,
 }
 
@@ -119,7 +119,7 @@ pub fn refusal(candidate: &Candidate<'_>) -> Option<Obstacle> {
     if kernel_thread || pid == 2 || parent == Some(2) {
         return protected(
             format!("PID {pid} ({comm}) is a kernel thread, which ignores signals"),
-            "A kernel thread that hangs needs a reboot of the node.",
+            "If a kernel thread hangs, reboot the node.",
         );
     }
     if ours {

@@ -1,10 +1,10 @@
-//! Conditions of a reset that only the launcher can check: cordon and allocations.
+//! `ResetConditions`: the conditions of a reset that only the launcher can check (cordon and allocations).
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResetConditions {
-    /// Whether the node is cordoned. If it is not known, it counts as not cordoned.
+    /// Whether the node is cordoned. An unknown state counts as not cordoned.
     pub cordoned: bool,
-    /// Whether the reset is refused if the node is not cordoned or pods are allocated the GPU.
+    /// Whether the reset is refused if the node is not cordoned or the GPU is allocated to pods.
     pub drain_check: bool,
 }
 

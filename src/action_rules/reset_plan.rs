@@ -1,8 +1,8 @@
-//! Decides whether a GPU can be reset now, and lists the steps. A pure function of the facts of the node.
+//! `plan`: decides whether a GPU can be reset now, and lists the steps. It is a pure function of the node's facts.
 //!
-//! A GPU can be reset if no process uses it, the driver can access it, and it need not be reset together with others. A
-//! fact that could not be read blocks the reset: a reset would end a running job, and a reset of the wrong GPU another
-//! one. Sources of the rules: the manual of nvidia-smi (`--gpu-reset`), the Fabric Manager guide of NVIDIA.
+//! A GPU can be reset if no process uses it, the driver can access it, and no other GPU must be reset with it. A
+//! fact that could not be read blocks the reset: the reset could kill a running job, or affect the wrong GPU.
+//! Sources of the rules: NVIDIA's manual of nvidia-smi (`--gpu-reset`) and Fabric Manager guide.
 
 pub use super::reset_conditions::ResetConditions;
 use super::reset_rules;

@@ -1,4 +1,4 @@
-//! The rules of [`super::reset_plan`]. Each one checks one condition and adds a blocker.
+//! The rules of [`super::reset_plan`]. Each rule checks one condition and adds a blocker if the condition is not met.
 
 use super::nvlink_group::group;
 use super::reset_conditions::ResetConditions;
@@ -12,11 +12,11 @@ use crate::gpu_names::GpuNames;
 use crate::nvml_codes::GPU_LOST;
 use crate::report::{Report, Section};
 
-/// Next step if only a reboot helps.
+/// The next step if only a reboot helps.
 const REBOOT: &str = "Cordon and drain the node, then reboot it.";
-/// Next step if the probe does not see the processes of the host.
+/// The next step if the probe does not see the processes of the host.
 const HOST_PID: &str = "Run the probe with hostPID on a node that is not itself a container.";
-/// Processes, with the names truncated by the kernel, that release the GPU when persistence mode is disabled.
+/// Processes that release the GPU when persistence mode is disabled. The kernel truncates their names.
 const PERSISTENCE_DAEMONS: [&str; 1] = ["nvidia-persiste"];
 /// Maximum number of processes that a blocker lists.
 const MAX_NAMED: usize = 8;
@@ -100,7 +100,7 @@ fn driver(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut Res
         plan.block(
             "not_nvidia_driver",
             format!("the GPU is bound to {other}, not to the nvidia driver"),
-            "Reset it from the virtual machine or program that uses it.",
+            "Reset the GPU from the virtual machine or program that uses it.",
         );
     }
 }
@@ -110,7 +110,7 @@ fn virtualization(_: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut
         Some(mode @ ("vgpu" | "host_vgpu" | "host_vsga")) => plan.block(
             "vgpu",
             format!("virtualization mode {mode}: a GPU that virtual machines share cannot be reset from here"),
-            "Stop the virtual machines that share it and reset it on their host.",
+            "Stop the virtual machines that share the GPU, and reset the GPU on their host.",
         ),
         Some("passthrough") => {
             plan.notes.push("This node is a virtual machine: its hypervisor may refuse the reset.".to_owned());
@@ -221,7 +221,7 @@ fn mps(facts: &Report, _: &GpuInventory, _: ResetConditions, plan: &mut ResetPla
             plan.block("mps", "the MPS daemon is running on this node and may use the GPU at any time", next);
         }
         Some(None) => plan.block("mps_unknown", "the state of the MPS daemon could not be read", HOST_PID),
-        // If the section is missing, `driver` adds a blocker.
+        // If the section is missing, the rule `driver` adds a blocker.
         Some(Some(false)) | None => {}
     }
 }
@@ -236,7 +236,7 @@ fn display(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut Re
     }
 }
 
-/// Returns whether the hardware or the driver does not support a field of this GPU. Such a field blocks nothing.
+/// Returns whether the hardware or the driver does not support a field of this GPU. Such a field does not block the reset.
 fn lacks(unsupported: &[Unsupported], gpu: &GpuInventory, field: &str) -> bool {
     unsupported.iter().any(|entry| entry.gpus.contains(&gpu.index) && entry.fields.iter().any(|name| name == field))
 }
@@ -300,12 +300,12 @@ fn recovery(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut R
         }
         Some(RecoveryAction::DrainP2p) => plan.block(
             "drain_p2p",
-            "the driver recommends to drain peer-to-peer traffic first",
+            "the driver recommends draining peer-to-peer traffic first",
             "Move the jobs off all GPUs of the node, then check again.",
         ),
         Some(RecoveryAction::RecoverImex) => plan.block(
             "recover_imex",
-            "the driver recommends to recover the IMEX domain: a reset of this GPU is not sufficient",
+            "the driver recommends recovering the IMEX domain: a reset of this GPU is not sufficient",
             "Recover the IMEX domain (nvidia-imex-ctl), then check again.",
         ),
         Some(RecoveryAction::BusReset) => {
@@ -331,7 +331,7 @@ fn remaps(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut Res
     }
 }
 
-/// A GPU that fell off the bus since the last boot, even if it responds again.
+/// Blocks the reset of a GPU that fell off the bus since the last boot, even if the GPU responds again.
 fn history(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetPlan) {
     let Some(log) = Section::data_of(&facts.sections.xid) else {
         plan.notes.push("The kernel log could not be read: earlier errors of the GPU are not known.".to_owned());

@@ -7,18 +7,18 @@ use super::processes::GpuProcess;
 use crate::pci::PciAddress;
 use crate::section_name::SectionName;
 
-/// An action on the node, or the plan of one.
+/// An action on the node, or the plan of an action.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Action {
-    /// Ends a process that uses a GPU.
+    /// Kills a process that uses a GPU.
     Kill(Box<KillAction>),
     /// Resets a GPU.
     Reset(Box<ResetAction>),
 }
 
-/// Why an action was refused, or what blocks it.
+/// The reason why an action was refused, or a condition that blocks the action.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -27,7 +27,7 @@ pub struct Obstacle {
     pub code: String,
     /// The reason as a sentence.
     pub why: String,
-    /// What to do about it.
+    /// The recommended next step.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub next_step: String,
 }
@@ -39,7 +39,7 @@ impl Obstacle {
     }
 }
 
-/// The end of one process.
+/// The result of killing one process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -58,16 +58,16 @@ pub struct KillAction {
     /// The process before the action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<GpuProcess>,
-    /// How its use of the GPU was detected: `nvml`, `device_file`.
+    /// How the use of the GPU was detected: `nvml`, `device_file`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// Why the action was refused.
+    /// The reason why the action was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Obstacle>,
-    /// The signal that ended it: `SIGTERM` or `SIGKILL`.
+    /// The signal that terminated the process: `SIGTERM` or `SIGKILL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<String>,
-    /// Time from the first signal until the process ended, or until the wait timed out.
+    /// Time from the first signal until the process exited, or until the wait timed out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waited_ms: Option<u64>,
     /// GPU memory in use before the action.
@@ -76,7 +76,7 @@ pub struct KillAction {
     /// GPU memory in use after the action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_after_bytes: Option<u64>,
-    /// Descendants of the process that used the GPU before the action. They do not end with it.
+    /// Descendants of the process that used the GPU before the action. They do not exit with the process.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub children_on_gpu: Vec<u32>,
     /// Additional information: state D, memory that stays in use, …
@@ -94,11 +94,11 @@ pub enum KillOutcome {
     Planned,
     /// The action was refused; `refusal` contains the reason.
     Refused,
-    /// The process has ended.
+    /// The process has exited.
     Ended,
-    /// The process had ended on its own before a signal was sent.
+    /// The process had exited on its own before a signal was sent.
     AlreadyGone,
-    /// The process did not end, not even after SIGKILL.
+    /// The process did not exit, not even after SIGKILL.
     Survived,
     /// A facts file was replayed; nothing was changed.
     Simulated,
@@ -139,7 +139,7 @@ pub struct ResetPlan {
     /// Product name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What blocks the reset. If it is empty, the reset is possible.
+    /// The conditions that block the reset. If the list is empty, the reset is possible.
     pub blockers: Vec<Obstacle>,
     /// Additional information that does not block the reset.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -147,10 +147,10 @@ pub struct ResetPlan {
     /// Reasons for a reset: a pending remap, the recommendation of the driver.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
-    /// Indices of GPUs that can only be reset together with this one.
+    /// Indices of the GPUs that can only be reset together with this GPU.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub together_with: Vec<u32>,
-    /// Whether persistence mode is on. If so, it is disabled before the reset and enabled again after it.
+    /// Whether persistence mode is on. If it is on, it is disabled before the reset and enabled again after the reset.
     pub persistence_mode: bool,
     /// The commands of the reset, in order.
     pub steps: Vec<String>,
@@ -162,9 +162,9 @@ impl ResetPlan {
         self.blockers.push(Obstacle::new(code, why, next_step));
     }
 
-    /// Returns a sentence that says that nothing was done, and the first reason.
+    /// Returns a sentence that says that nothing was done, and gives the first reason.
     pub fn refusal(&self) -> String {
-        let first = self.blockers.first().map_or("it is blocked", |blocker| blocker.why.as_str());
+        let first = self.blockers.first().map_or("the reset is blocked", |blocker| blocker.why.as_str());
         let more = self.blockers.len().saturating_sub(1);
         let more = if more > 0 { format!(" ({more} more in plan.blockers)") } else { String::new() };
         format!("GPU {} was not reset: {first}{more}.", self.gpu)
@@ -192,14 +192,13 @@ pub enum ResetOutcome {
     ResetNotVerified,
     /// `nvidia-smi` reported failure.
     Failed,
-    /// `nvidia-smi` did not finish in time. It may continue until the container of the probe ends: the reset may be
-    /// incomplete.
+    /// `nvidia-smi` did not finish in time. It may continue until the probe container exits: the reset may be incomplete.
     TimedOut,
     /// A facts file was replayed; nothing was changed.
     Simulated,
 }
 
-/// One command.
+/// One command that was run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -227,13 +226,13 @@ pub struct GpuAfterReset {
     /// The recovery action that the driver recommends now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery_action: Option<RecoveryAction>,
-    /// Persistence mode. The reset restores its previous value.
+    /// Whether persistence mode is on. The reset restores the previous value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistence_mode: Option<bool>,
     /// Xids of this GPU since the reset began.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub new_xids: Vec<u32>,
-    /// Whether the kernel log was read for this.
+    /// Whether the kernel log was read after the reset.
     pub kernel_log_read: bool,
     /// Sections that could not be read, so their state is unknown: `ecc`, `topology`, `xid`.
     #[serde(skip_serializing_if = "Vec::is_empty")]

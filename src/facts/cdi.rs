@@ -1,5 +1,6 @@
-//! CDI specifications of NVIDIA devices, compared with the node. Source: files in `/etc/cdi`, `/var/run/cdi` and the folders that the
-//! runtime is configured with.
+//! CDI specifications of NVIDIA devices, compared with the node.
+//!
+//! Source: files in `/etc/cdi`, `/var/run/cdi` and the folders that are set in the configuration of the runtime.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,15 +10,15 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Cdi {
-    /// Folders that were read, in rising precedence.
+    /// Folders that were read, lowest precedence first.
     pub folders: Vec<String>,
-    /// Specifications of NVIDIA devices, in rising precedence.
+    /// Specifications of NVIDIA devices, lowest precedence first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub specs: Vec<CdiSpec>,
     /// Files or folders that could not be read or parsed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<String>,
-    /// Specifications of single resource claims (dynamic resource allocation), which are not listed.
+    /// Number of specifications that belong to a single resource claim (dynamic resource allocation). They are not listed.
     #[serde(skip_serializing_if = "is_zero")]
     pub claim_specs: u32,
 }
@@ -31,22 +32,22 @@ fn is_zero(count: &u32) -> bool {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct CdiSpec {
-    /// The file.
+    /// Path of the file.
     pub path: String,
-    /// `nvidia.com/gpu`, `management.nvidia.com/gpu`, …
+    /// Kind of the devices: `nvidia.com/gpu`, `management.nvidia.com/gpu`, …
     pub kind: String,
-    /// Names of its devices, as in the file.
+    /// Names of the devices, as in the file.
     pub devices: Vec<String>,
-    /// When the file was last written.
+    /// Time of the last change of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Timestamp>,
-    /// Version in the names of the driver libraries that it mounts.
+    /// Driver version in the names of the driver libraries that the specification mounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
-    /// Libraries that it mounts and that are not on the node; at most four.
+    /// Libraries that the specification mounts but that are not on the node; at most four.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing_libraries: Vec<String>,
-    /// Devices whose number in the file differs from that of the node, or that the node does not have; at most eight.
+    /// Devices whose number in the file differs from their number on the node, or that are not on the node; at most eight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stale_devices: Vec<StaleDevice>,
 }
@@ -56,12 +57,12 @@ pub struct CdiSpec {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct StaleDevice {
-    /// `/dev/nvidia-uvm`.
+    /// Path of the device file, e.g. `/dev/nvidia-uvm`.
     pub path: String,
-    /// `511:0` in the file; `None` if the file has no number.
+    /// Device number in the specification, e.g. `511:0`; `None` if the specification has no number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_spec: Option<String>,
-    /// `508:0` on the node; `None`: the node has no such device.
+    /// Device number on the node, e.g. `508:0`; `None` if the node has no such device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_node: Option<String>,
 }

@@ -1,10 +1,10 @@
-//! Clock event reasons: why the clocks of a GPU are below their maximum (`nvmlClocksEventReason…` in `nvml.h`).
+//! Clock event reasons: why the clocks of a GPU are below the maximum (`nvmlClocksEventReason…` in `nvml.h`).
 
 use super::telemetry::Throttling;
 
 /// The power limit.
 pub const POWER_CAP: u64 = 0x4;
-/// Hardware slowdown, for heat or power.
+/// Hardware slowdown because of heat or power.
 pub const SLOWDOWN: u64 = 0x8;
 /// Thermal slowdown by the driver.
 pub const SOFTWARE_THERMAL: u64 = 0x20;
@@ -15,15 +15,15 @@ pub const POWER_BRAKE: u64 = 0x80;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockEventReason {
-    /// Its bit in the mask.
+    /// The bit in the mask.
     pub bit: u64,
-    /// Its name in the output of `nvidia-smi -q`.
+    /// The name in the output of `nvidia-smi -q`.
     pub label: &'static str,
-    /// Whether it means trouble with heat or the power supply. A power cap at full load is normal.
+    /// Whether the reason is a problem with temperature or power supply. A power cap at full load is normal.
     pub is_fault: bool,
 }
 
-/// Every known reason, the faults first.
+/// All known reasons, faults first.
 pub const REASONS: [ClockEventReason; 9] = [
     ClockEventReason { bit: HARDWARE_THERMAL, label: "HW thermal slowdown", is_fault: true },
     ClockEventReason { bit: POWER_BRAKE, label: "HW power brake slowdown", is_fault: true },
@@ -36,10 +36,10 @@ pub const REASONS: [ClockEventReason; 9] = [
     ClockEventReason { bit: 0x01, label: "idle", is_fault: false },
 ];
 
-/// The bits of all faults.
+/// The bits of all reasons that are faults.
 pub const FAULTS: u64 = SLOWDOWN | SOFTWARE_THERMAL | HARDWARE_THERMAL | POWER_BRAKE;
 
-/// The reasons as a mask. A facts file without a mask has them as words only.
+/// Returns the reasons as a mask. If a facts file has no mask, the mask is computed from the texts of the reasons.
 pub fn mask_of(throttling: &Throttling) -> u64 {
     let bit = |reason: &String| {
         let reason = reason.to_ascii_lowercase();

@@ -1,5 +1,7 @@
-//! GPU device files of one container, and whether the container may open them. Part of the `host` section if the probe
-//! was given a container. Source: `/proc/PID/root/dev`, and the result of an open in the cgroup of the container.
+//! GPU device files of one container, and whether the container may open them.
+//!
+//! Part of the `host` section if a container was passed to the probe. Source: `/proc/PID/root/dev`, and the result of
+//! opening the files in the cgroup of the container.
 //!
 //! A container can have a device file and still not be allowed to open it. Then NVML in the container fails with
 //! "Unknown Error", although the GPU is healthy.
@@ -16,9 +18,9 @@ pub struct ContainerAccess {
     /// UID of the pod, from the cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
-    /// `NVIDIA_VISIBLE_DEVICES` of its first process: the devices that it requests.
+    /// `NVIDIA_VISIBLE_DEVICES` of the first process of the container: the devices that the container requests.
     pub visible_devices: Option<String>,
-    /// Device files of GPUs in its `/dev`.
+    /// Device files of GPUs in `/dev` of the container.
     pub devices: Vec<ContainerDevice>,
 }
 
@@ -27,11 +29,11 @@ pub struct ContainerAccess {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ContainerDevice {
-    /// `nvidiactl`, `nvidia0`, `nvidia-uvm`, `nvidia-caps/nvidia-cap1`.
+    /// Name below `/dev`: `nvidiactl`, `nvidia0`, `nvidia-uvm`, `nvidia-caps/nvidia-cap1`.
     pub name: String,
-    /// Whether its device cgroup allows access to the file.
+    /// Whether the device cgroup of the container allows access to the file.
     pub access: Access,
-    /// Whether the node now has a different device with this name, because the driver was loaded again.
+    /// Whether the node now has a different device with this name, because the driver was reloaded.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
 }

@@ -1,5 +1,6 @@
-//! The container runtime of a node as it is configured and as it runs. Source: the runtime's own configuration files with their
-//! drop-ins, and `/proc`.
+//! The container runtime of a node: configuration files, handlers, and the running process.
+//!
+//! Source: the runtime's configuration files with their drop-ins, and `/proc`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,18 +10,18 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ContainerRuntime {
-    /// `containerd` or `cri-o`.
+    /// Name of the runtime: `containerd` or `cri-o`.
     pub name: String,
-    /// The main configuration file.
+    /// Path of the main configuration file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_path: Option<String>,
-    /// Drop-in files, in the order in which they are applied.
+    /// Paths of the drop-in files, in the order in which they are applied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub drop_ins: Vec<String>,
-    /// Version of containerd's main configuration file: 1, 2 or 3.
+    /// Schema version of containerd's main configuration file: 1, 2 or 3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_version: Option<u32>,
-    /// Whether `handlers` is complete, because every file was found and read. If not, a handler that is not listed may exist.
+    /// Whether `handlers` is complete: every file was found and read. If `false`, there may be handlers that are not listed.
     pub complete: bool,
     /// Handler of pods without a RuntimeClass.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,13 +32,13 @@ pub struct ContainerRuntime {
     /// Whether the runtime resolves CDI devices, according to its configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cdi_enabled: Option<bool>,
-    /// When the process started.
+    /// Start time of the runtime process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When the newest of its configuration files was last written.
+    /// Time of the last change of the newest configuration file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_changed_at: Option<Timestamp>,
-    /// That file.
+    /// Path of the newest configuration file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_changed_path: Option<String>,
     /// Configuration of NVIDIA's container runtime, if it is installed.
@@ -50,21 +51,21 @@ pub struct ContainerRuntime {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct RuntimeHandler {
-    /// Name that a RuntimeClass refers to.
+    /// Name of the handler, to which a RuntimeClass refers.
     pub name: String,
-    /// `io.containerd.runc.v2` for containerd, `oci` or `vm` for CRI-O. `None`: the configuration has none.
+    /// `io.containerd.runc.v2` for containerd, `oci` or `vm` for CRI-O. `None` if the configuration does not set the type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_type: Option<String>,
     /// Program of the handler (`BinaryName`, `runtime_path`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binary: Option<String>,
-    /// Whether that program exists. `None`: it has no path, or is not known.
+    /// Whether that program exists. `None` if the handler sets no path, or if this is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binary_exists: Option<bool>,
 }
 
 impl RuntimeHandler {
-    /// Whether it runs NVIDIA's runtime, according to its name or its program.
+    /// Returns whether the handler runs NVIDIA's runtime, according to its name or its program.
     pub fn is_nvidia(&self) -> bool {
         self.name.contains("nvidia") || self.binary.as_deref().is_some_and(|binary| binary.contains("nvidia-container"))
     }

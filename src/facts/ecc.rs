@@ -45,10 +45,10 @@ pub struct GpuEcc {
     pub volatile: ErrorCounts,
     /// Errors over the lifetime of the board.
     pub aggregate: ErrorCounts,
-    /// SRAM errors in detail (`nvmlDeviceGetSramEccErrorStatus`, Ampere on).
+    /// SRAM errors in detail (`nvmlDeviceGetSramEccErrorStatus`, Ampere and later).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sram: Option<SramErrors>,
-    /// Row remapping (Ampere on).
+    /// Row remapping (Ampere and later).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remapped_rows: Option<RemappedRows>,
     /// Page retirement (before Ampere).
@@ -66,17 +66,17 @@ pub struct GpuEcc {
     pub inforom_valid: Option<bool>,
 }
 
-/// Corrected and uncorrected errors of one counter kind.
+/// Corrected and uncorrected errors of one kind of counter (volatile or aggregate).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ErrorCounts {
-    /// All locations (`nvmlDeviceGetTotalEccErrors`).
+    /// Corrected errors in all locations (`nvmlDeviceGetTotalEccErrors`).
     pub corrected: Option<u64>,
-    /// All locations.
+    /// Uncorrected errors in all locations.
     pub uncorrected: Option<u64>,
-    /// Counts by location that are not zero (`nvmlDeviceGetMemoryErrorCounter`). A location with a counter that could
-    /// not be read is omitted: see [`Ecc::availability`].
+    /// Error counts by location (`nvmlDeviceGetMemoryErrorCounter`). Locations without errors are omitted, and also those
+    /// with a counter that could not be read: see [`Ecc::availability`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub locations: Vec<LocationErrors>,
 }
@@ -102,37 +102,37 @@ pub struct LocationErrors {
 pub struct SramErrors {
     /// Whether the driver reports too many uncorrected SRAM errors, so that the board should be replaced.
     pub threshold_exceeded: bool,
-    /// Since driver load.
+    /// Corrected errors since driver load.
     #[serde(skip_serializing_if = "is_zero")]
     pub volatile_corrected: u64,
-    /// Since driver load, parity.
+    /// Uncorrected parity errors since driver load.
     #[serde(skip_serializing_if = "is_zero")]
     pub volatile_uncorrected_parity: u64,
-    /// Since driver load, SEC-DED.
+    /// Uncorrected SEC-DED errors since driver load.
     #[serde(skip_serializing_if = "is_zero")]
     pub volatile_uncorrected_secded: u64,
-    /// Lifetime of the board.
+    /// Corrected errors over the lifetime of the board.
     #[serde(skip_serializing_if = "is_zero")]
     pub aggregate_corrected: u64,
-    /// Lifetime of the board, parity.
+    /// Uncorrected parity errors over the lifetime of the board.
     #[serde(skip_serializing_if = "is_zero")]
     pub aggregate_uncorrected_parity: u64,
-    /// Lifetime of the board, SEC-DED.
+    /// Uncorrected SEC-DED errors over the lifetime of the board.
     #[serde(skip_serializing_if = "is_zero")]
     pub aggregate_uncorrected_secded: u64,
-    /// Uncorrected in the L2 cache.
+    /// Uncorrected errors in the L2 cache.
     #[serde(skip_serializing_if = "is_zero")]
     pub bucket_l2: u64,
-    /// Uncorrected in an SM.
+    /// Uncorrected errors in an SM.
     #[serde(skip_serializing_if = "is_zero")]
     pub bucket_sm: u64,
-    /// Uncorrected in PCIe.
+    /// Uncorrected errors in PCIe.
     #[serde(skip_serializing_if = "is_zero")]
     pub bucket_pcie: u64,
-    /// Uncorrected in a microcontroller.
+    /// Uncorrected errors in a microcontroller.
     #[serde(skip_serializing_if = "is_zero")]
     pub bucket_microcontroller: u64,
-    /// Uncorrected elsewhere.
+    /// Uncorrected errors elsewhere.
     #[serde(skip_serializing_if = "is_zero")]
     pub bucket_other: u64,
 }
@@ -168,18 +168,18 @@ pub struct RemappedRows {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct RemapHistogram {
-    /// All spare rows left.
+    /// Banks with all spare rows left.
     pub max: u32,
-    /// Many left.
+    /// Banks with many spare rows left.
     #[serde(skip_serializing_if = "is_no_bank")]
     pub high: u32,
-    /// Some left.
+    /// Banks with some spare rows left.
     #[serde(skip_serializing_if = "is_no_bank")]
     pub partial: u32,
-    /// One left.
+    /// Banks with one spare row left.
     #[serde(skip_serializing_if = "is_no_bank")]
     pub low: u32,
-    /// None left: the next bad row of such a bank cannot be repaired.
+    /// Banks with no spare row left: the next bad row of such a bank cannot be repaired.
     #[serde(skip_serializing_if = "is_no_bank")]
     pub none: u32,
 }
@@ -224,8 +224,8 @@ pub enum RecoveryAction {
 }
 
 impl GpuEcc {
-    /// Returns the uncorrected errors since the driver was loaded: the larger one of the two counts of NVML, total and
-    /// SRAM.
+    /// Returns the number of uncorrected errors since the driver was loaded. NVML has two counts, total and SRAM: the larger
+    /// count is returned.
     pub fn uncorrected_since_load(&self) -> Option<u64> {
         let sram = self
             .sram
@@ -237,7 +237,7 @@ impl GpuEcc {
 }
 
 impl RecoveryAction {
-    /// The name in JSON, which is NVML's name in lower case.
+    /// Returns the name in JSON, which is NVML's name in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -252,7 +252,7 @@ impl RecoveryAction {
         }
     }
 
-    /// The name in a sentence.
+    /// Returns the name for use in a sentence.
     pub fn label(self) -> &'static str {
         match self {
             Self::None => "none",

@@ -1,4 +1,6 @@
-//! The `host` section: facts about the GPUs that need no NVML. Source: procfs, sysfs, the file system of the host.
+//! The `host` section: facts about the GPUs and the node that do not need NVML.
+//!
+//! Source: procfs, sysfs and the file system of the host.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,56 +21,56 @@ pub struct Host {
     pub operating_system: Option<String>,
     /// Seconds since boot.
     pub uptime_seconds: Option<u64>,
-    /// Driver versions, which must match.
+    /// Versions of the driver parts. They must match.
     pub driver: DriverVersions,
-    /// Kernel modules of interest that are loaded: `nvidia`, `nvidia_uvm`, `nvidia_peermem`, `nouveau`, `vfio_pci`, …
+    /// Loaded kernel modules that matter for GPUs: `nvidia`, `nvidia_uvm`, `nvidia_peermem`, `nouveau`, `vfio_pci`, …
     pub modules: Vec<String>,
     /// NVIDIA display devices on the PCI bus (vendor 10de, class 0300 or 0302).
     pub pci_gpus: Vec<PciGpu>,
-    /// Character devices present: `nvidiactl`, `nvidia0`, `nvidia-uvm`, `nvidia-caps/nvidia-cap1`, …
+    /// Character devices that are present: `nvidiactl`, `nvidia0`, `nvidia-uvm`, `nvidia-caps/nvidia-cap1`, …
     pub device_nodes: Vec<String>,
     /// Expected character devices that are missing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub device_nodes_missing: Vec<String>,
-    /// Daemons of a GPU node.
+    /// Daemons of a GPU node, and whether they are running.
     pub daemons: Daemons,
     /// GSP firmware files on disk, by driver version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gsp_firmware_versions: Vec<String>,
     /// Path of a CDI specification for NVIDIA devices, if it exists.
     pub cdi_spec: Option<String>,
-    /// Path of the NVIDIA container runtime, if installed.
+    /// Path of the NVIDIA container runtime, if it is installed.
     pub container_toolkit: Option<String>,
     /// Whether an IOMMU is active.
     pub iommu: Option<bool>,
-    /// NUMA nodes.
+    /// Number of NUMA nodes.
     pub numa_nodes: Option<u32>,
-    /// Whether the kernel moves pages between NUMA nodes by itself (`kernel.numa_balancing`).
+    /// Whether the kernel automatically moves pages between NUMA nodes (`kernel.numa_balancing`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub numa_balancing: Option<bool>,
     /// Huge pages by size in KiB: total and free.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hugepages: Vec<HugePages>,
-    /// Memory of the node.
+    /// Total memory of the node.
     pub memory_total_bytes: Option<u64>,
     /// Available memory of the node.
     pub memory_available_bytes: Option<u64>,
-    /// GPU devices of one container, if the probe was given a container.
+    /// GPU devices of one container, if a container was passed to the probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerAccess>,
-    /// The container runtime as it is configured and as it runs.
+    /// The configuration and the process of the container runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_runtime: Option<ContainerRuntime>,
     /// CDI specifications of NVIDIA devices, compared with the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cdi: Option<Cdi>,
-    /// Facts that decide whether the kernel accepts the nvidia module; only if there are GPUs and it is not loaded.
+    /// Facts about whether the kernel accepts the nvidia module. Read only if there are GPUs and the module is not loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_load: Option<DriverLoad>,
-    /// Traces of NVIDIA's software for Kubernetes on the node.
+    /// Traces of NVIDIA's software for Kubernetes on the node: sockets, registrations, processes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nvidia_stack: Option<NvidiaStack>,
-    /// The end of the log of one container of that software, if the request of the probe names it.
+    /// The last log lines of one container of that software, if the probe request contains the container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack_log: Option<StackLog>,
 }
@@ -78,15 +80,15 @@ pub struct Host {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DriverVersions {
-    /// Version of the loaded kernel module (`/sys/module/nvidia/version`); `None`: not loaded.
+    /// Version of the loaded kernel module (`/sys/module/nvidia/version`); `None` if the module is not loaded.
     pub loaded: Option<String>,
-    /// `open` or `proprietary`, from `/proc/driver/nvidia/version`.
+    /// Flavor of the kernel module: `open` or `proprietary`, from `/proc/driver/nvidia/version`.
     pub flavor: Option<String>,
-    /// Version of the module file that is loaded next (`/lib/modules/…/nvidia.ko`), if it was found.
+    /// Version of the module file that will be loaded next (`/lib/modules/…/nvidia.ko`), if the file was found.
     pub module_on_disk: Option<String>,
     /// Whether `modules.dep` of the running kernel lists `nvidia.ko`, on the host or below the driver root of the GPU
-    /// Operator. `None` if that file could not be read. If `module_on_disk` is absent, this shows whether the file is
-    /// missing or only its version is unknown.
+    /// Operator. `None` if `modules.dep` could not be read. If `module_on_disk` is absent, this field shows whether the file
+    /// is missing or only the version is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module_listed: Option<bool>,
     /// Number of modules, files and processes that hold the loaded module (`/sys/module/nvidia/refcnt`).
@@ -109,18 +111,18 @@ pub struct PciGpu {
     pub device_id: Option<String>,
     /// Bound driver: `nvidia`, `nouveau`, `vfio-pci`, or `None`.
     pub driver: Option<String>,
-    /// Whether NVML lists it; `None` if NVML was not available.
+    /// Whether NVML lists the GPU; `None` if NVML was not available.
     pub in_nvml: Option<bool>,
     /// NUMA node.
     pub numa_node: Option<u32>,
     /// IOMMU group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iommu_group: Option<u32>,
-    /// Whether the device responds on the bus (its configuration space is not all ones).
+    /// Whether the device responds on the bus (the bytes of its configuration space are not all `ff`).
     pub answers: Option<bool>,
 }
 
-/// Daemons: `Some(true)` running, `Some(false)` not running, `None` unknown.
+/// State of each daemon: `Some(true)` running, `Some(false)` not running, `None` unknown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -144,8 +146,8 @@ pub struct Daemons {
 pub struct HugePages {
     /// Page size.
     pub size_kib: u64,
-    /// Configured.
+    /// Number of configured pages.
     pub total: u64,
-    /// Unused.
+    /// Number of unused pages.
     pub free: u64,
 }

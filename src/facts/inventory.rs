@@ -1,5 +1,6 @@
-//! The `inventory` section: properties of the GPUs. Source: NVML; the version of the kernel module from
-//! `/proc/driver/nvidia`.
+//! The `inventory` section: properties of the GPUs.
+//!
+//! Source: NVML. The version of the kernel module is from `/proc/driver/nvidia`.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,15 +12,15 @@ use crate::pci::PciAddress;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Inventory {
-    /// `nvmlSystemGetDriverVersion`, e.g. `570.124.06`.
+    /// Driver version (`nvmlSystemGetDriverVersion`), e.g. `570.124.06`.
     pub driver_version: Option<String>,
-    /// `nvmlSystemGetNVMLVersion`, e.g. `12.570.124.06`.
+    /// NVML version (`nvmlSystemGetNVMLVersion`), e.g. `12.570.124.06`.
     pub nvml_version: Option<String>,
     /// Newest CUDA version that the driver supports (`nvmlSystemGetCudaDriverVersion_v2`), e.g. `12.8`.
     pub cuda_version: Option<String>,
     /// Path of the NVML library that was opened.
     pub nvml_library: Option<String>,
-    /// One entry per GPU, in the order of NVML. GPUs that could not be opened are in the problems of the section.
+    /// One entry per GPU, in NVML's order. A GPU that could not be opened is listed in the problems of the section.
     pub gpus: Vec<GpuInventory>,
     /// Fields that the driver does not support.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -34,16 +35,16 @@ pub struct Inventory {
 
 availability_of!(Inventory);
 
-/// One GPU: properties that do not change at run time.
+/// Properties of one GPU that do not change at run time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct GpuInventory {
-    /// NVML index. It changes when a GPU is lost: identify a GPU by its UUID or PCI address.
+    /// NVML index. The index changes when a GPU is lost: identify a GPU by UUID or PCI address.
     pub index: u32,
-    /// `nvmlDeviceGetUUID`, e.g. `GPU-5b…`.
+    /// UUID (`nvmlDeviceGetUUID`), e.g. `GPU-5b…`.
     pub uuid: Option<String>,
-    /// `nvmlDeviceGetPciInfo`.
+    /// PCI address (`nvmlDeviceGetPciInfo`).
     pub pci_address: Option<PciAddress>,
     /// Product name, e.g. `NVIDIA H100 80GB HBM3`.
     pub name: Option<String>,
@@ -57,9 +58,9 @@ pub struct GpuInventory {
     pub serial: Option<String>,
     /// Part number of the board.
     pub board_part_number: Option<String>,
-    /// `nvmlDeviceGetBoardId`, hexadecimal.
+    /// Board id (`nvmlDeviceGetBoardId`), hexadecimal.
     pub board_id: Option<String>,
-    /// N of `/dev/nvidiaN`.
+    /// Minor number: N of `/dev/nvidiaN`.
     pub minor_number: Option<u32>,
     /// Position on the baseboard (`nvmlDeviceGetModuleId`).
     pub module_id: Option<u32>,
@@ -75,16 +76,16 @@ pub struct GpuInventory {
     pub gsp_firmware_version: Option<String>,
     /// Whether the GPU runs with GSP firmware.
     pub gsp_enabled: Option<bool>,
-    /// Persistence mode.
+    /// Whether persistence mode is on.
     pub persistence_mode: Option<bool>,
     /// Compute mode: `default`, `prohibited`, `exclusive_process`.
     pub compute_mode: Option<String>,
     /// Virtualization mode: `none`, `passthrough`, `vgpu`, `host_vgpu`, `host_vsga`.
     pub virtualization_mode: Option<String>,
-    /// License of a vGPU (`nvmlDeviceGetGridLicensableFeatures_v4`); read if the virtualization mode is `vgpu`.
+    /// License of a vGPU (`nvmlDeviceGetGridLicensableFeatures_v4`). Read only if the virtualization mode is `vgpu`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vgpu_license: Option<VgpuLicense>,
-    /// Whether a display is active on it.
+    /// Whether a display is active on the GPU.
     pub display_active: Option<bool>,
     /// MIG mode.
     pub mig_mode: Option<Mode>,
@@ -94,13 +95,13 @@ pub struct GpuInventory {
     pub memory_total_bytes: Option<u64>,
     /// GPU memory that is reserved for the driver.
     pub memory_reserved_bytes: Option<u64>,
-    /// BAR1 aperture.
+    /// Size of the BAR1 aperture.
     pub bar1_total_bytes: Option<u64>,
-    /// Highest PCIe generation that both GPU and slot support.
+    /// Highest PCIe generation that both the GPU and the slot support.
     pub pcie_max_generation: Option<u32>,
-    /// Number of PCIe lanes that both GPU and slot support.
+    /// Number of PCIe lanes that both the GPU and the slot support.
     pub pcie_max_width: Option<u32>,
-    /// Number of multiprocessor cores.
+    /// Number of GPU cores (`nvmlDeviceGetNumGpuCores`).
     pub cores: Option<u32>,
     /// Position of the GPU in a rack-scale system (`nvmlDeviceGetPlatformInfo`).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,7 +113,7 @@ pub struct GpuInventory {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct VgpuLicense {
-    /// Features that the GPU may be licensed for, three at most.
+    /// Features for which the GPU can be licensed; at most three.
     pub features: Vec<LicensableFeature>,
 }
 
@@ -121,16 +122,16 @@ pub struct VgpuLicense {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct LicensableFeature {
-    /// `vgpu`, `rtx`, `gaming`, `compute`, else its number.
+    /// Name of the feature: `vgpu`, `rtx`, `gaming` or `compute`. An unknown feature has its number as name.
     pub name: String,
     /// Product, e.g. `NVIDIA Virtual Compute Server`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product: Option<String>,
     /// Whether the feature is in use.
     pub enabled: bool,
-    /// Whether it is licensed now.
+    /// Whether the feature is licensed now.
     pub licensed: bool,
-    /// The driver's own words about the license.
+    /// Text of the driver about the license.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub info: Option<String>,
 }

@@ -1,9 +1,10 @@
-//! The `kubelet` section: the devices that the kubelet allocated to containers. No label or annotation has this
-//! information.
+//! The `kubelet` section: the devices that the kubelet allocated to containers.
 //!
-//! Sources: the checkpoint of the device manager (`/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint`), or
-//! the pod-resources API of the kubelet if the checkpoint cannot be read, and the state of resource claims
-//! (`dra_manager_state`).
+//! No label or annotation contains this information.
+//!
+//! Sources: the checkpoint of the device manager (`/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint`), the
+//! state of resource claims (`dra_manager_state`), and, if the checkpoint cannot be read, the pod-resources API of the
+//! kubelet.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Kubelet {
-    /// `checkpoint`, `pod_resources`, or `claims` if neither could be read.
+    /// Source of the allocations: `checkpoint`, `pod_resources`, or `claims` if neither could be read.
     pub source: String,
     /// Devices that are allocated to containers.
     pub allocations: Vec<Allocation>,
@@ -25,23 +26,23 @@ pub struct Kubelet {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Allocation {
-    /// Pod UID. Empty if the source names the pod differently and the UID was not found.
+    /// Pod UID. Empty if the source identifies the pod by name only and the UID was not found.
     pub pod_uid: String,
-    /// Namespace, if the source has it (`pod_resources`, claims).
+    /// Namespace, if the source contains it (`pod_resources`, claims).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Pod name, if the source has it (`pod_resources`).
+    /// Pod name, if the source contains it (`pod_resources`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
     /// Container name. Empty for a resource claim, which belongs to the pod.
     pub container: String,
-    /// Resource name, e.g. `nvidia.com/gpu`, `nvidia.com/mig-1g.10gb`; for a claim its driver (`gpu.nvidia.com`).
+    /// Resource name, e.g. `nvidia.com/gpu`, `nvidia.com/mig-1g.10gb`. For a claim, the driver name (`gpu.nvidia.com`).
     pub resource: String,
     /// Resource claim (dynamic resource allocation) of the devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
-    /// GPU or MIG UUIDs. A time-sliced replica has the UUID of its GPU; `replicas` counts them. For a claim, the device
-    /// names of the driver (`gpu-3`).
+    /// GPU or MIG UUIDs. A time-sliced replica has the UUID of its GPU; `replicas` counts the replicas. For a claim, the
+    /// device names of the DRA driver (`gpu-3`).
     pub devices: Vec<String>,
     /// Number of time-sliced or MPS replicas, if the devices are shared.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,13 +67,13 @@ impl Allocation {
     }
 }
 
-/// Devices that a plugin registered.
+/// Devices of one resource that a device plugin registered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct RegisteredDevices {
     /// Resource name.
     pub resource: String,
-    /// GPU or MIG UUIDs, each once: the replicas of a shared device are one device.
+    /// GPU or MIG UUIDs, without duplicates: the replicas of a shared device count as one device.
     pub devices: Vec<String>,
 }

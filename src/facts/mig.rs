@@ -10,7 +10,7 @@ use super::{Unread, Unsupported};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Mig {
-    /// One entry per GPU, in NVML's order.
+    /// One entry per GPU that supports MIG, in NVML's order.
     pub gpus: Vec<GpuMig>,
     /// Fields that the driver does not support.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -33,7 +33,7 @@ pub struct GpuMig {
     pub mode: Option<Mode>,
     /// Maximum number of MIG devices of the GPU.
     pub max_devices: Option<u32>,
-    /// The MIG devices (a compute instance of a GPU instance).
+    /// The MIG devices. A MIG device is a compute instance in a GPU instance.
     pub devices: Vec<MigDevice>,
 }
 
@@ -42,7 +42,7 @@ pub struct GpuMig {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct MigDevice {
-    /// `MIG-…`.
+    /// UUID (`MIG-…`).
     pub uuid: Option<String>,
     /// GPU instance id.
     pub gpu_instance: Option<u32>,
@@ -50,11 +50,11 @@ pub struct MigDevice {
     pub compute_instance: Option<u32>,
     /// Name of the profile, e.g. `1g.10gb`, `1c.3g.40gb`.
     pub profile: Option<String>,
-    /// GPU instance slices.
+    /// Number of GPU instance slices.
     pub gpu_slices: Option<u32>,
-    /// Compute instance slices.
+    /// Number of compute instance slices.
     pub compute_slices: Option<u32>,
-    /// Multiprocessors.
+    /// Number of multiprocessors.
     pub multiprocessors: Option<u32>,
     /// Total memory.
     pub memory_total_bytes: Option<u64>,

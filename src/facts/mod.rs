@@ -1,8 +1,8 @@
-//! Facts that were read from a node, one file for each section. Facts contain no conclusions; these are in `diagnosis`.
+//! Facts that were read from a node, one file for each section. The conclusions are in the crate `diagnosis`.
 //!
-//! Field names end in their unit. `None` means that there is no value: the driver does not support it (the list
-//! `unsupported` of the section names the field), or reading failed (the list `unread` names the field, and the
-//! problems of the section contain the reason). The same holds for an empty list or map. [`availability`] names the
+//! A field name ends in the unit of the value. `None` means that there is no value: the driver does not support the field
+//! (it is then in the list `unsupported` of the section), or it could not be read (it is then in the list `unread`, and the
+//! problems of the section contain the reason). The same applies to an empty list or map. [`availability`] tells these
 //! cases apart.
 
 pub mod action;
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pci::PciAddress;
 
-/// Fields that the driver does not support on these GPUs. `null` is no error there.
+/// Fields that the driver does not support on these GPUs. A `null` in such a field is not an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -39,8 +39,8 @@ pub struct Unsupported {
     pub fields: Vec<String>,
 }
 
-/// Fields that could not be read, or that had invalid values, on these GPUs. `null` or an empty list has no meaning
-/// there. The problems of the section contain the reason.
+/// Fields of these GPUs that could not be read or had invalid values. A `null` or an empty list in such a field has no
+/// meaning. The problems of the section contain the reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -51,8 +51,8 @@ pub struct Unread {
     pub fields: Vec<String>,
 }
 
-/// A GPU that does not respond, or no longer responds. Its data come from an earlier read, from PCI and from the kernel
-/// log; unknown data are absent.
+/// A GPU that does not respond, or no longer responds. The values come from an earlier read, from PCI and from the kernel
+/// log; unknown values are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -72,7 +72,7 @@ pub struct LostGpu {
     /// Name of the physical slot (`/sys/bus/pci/slots`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
-    /// Why it does not respond: the code of the problem (`gpu_lost`, `timeout`, …), or `not_in_nvml` for a GPU that is
+    /// Why the GPU does not respond: the code of the problem (`gpu_lost`, `timeout`, …), or `not_in_nvml` for a GPU that is
     /// bound to the nvidia driver and missing from NVML.
     pub code: String,
 }

@@ -1,29 +1,29 @@
-//! Traces of NVIDIA's software for Kubernetes on the node: sockets, registrations, validation files, processes.
+//! `NvidiaStack`: traces of NVIDIA's software for Kubernetes on the node (sockets, validation files, processes).
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Facts of the node about the links from the driver to the kubelet's capacity.
+/// Facts about how the driver, the plugins and the kubelet are connected on the node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct NvidiaStack {
-    /// When the kubelet's process started (of k3s, RKE2 and the like: the program that it is part of).
+    /// Start time of the kubelet process. In k3s, RKE2 and similar, the kubelet is part of another program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubelet_started_at: Option<Timestamp>,
-    /// Sockets in the kubelet's folder of device plugins, without the kubelet's own. `None`: the folder was not found.
+    /// Sockets of device plugins in the kubelet's `device-plugins` folder, without `kubelet.sock`. `None`: folder not found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin_sockets: Option<Vec<TimestampedFile>>,
-    /// Sockets in the kubelet's folder of plugin registrations: DRA drivers, storage. `None`: the folder was not found.
+    /// Sockets in the kubelet's folder for plugin registration: DRA drivers, storage. `None` if the folder was not found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registry_sockets: Option<Vec<TimestampedFile>>,
     /// Files that the validator of the GPU Operator writes (`/run/nvidia/validations`): `driver-ready`, `toolkit-ready`, …
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub validations: Vec<TimestampedFile>,
-    /// Processes with the names of NVIDIA's software for Kubernetes. A name is no proof: `pod_uid` identifies the pod.
+    /// Processes with names of NVIDIA's software for Kubernetes. A name is not a proof: `pod_uid` identifies the pod.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<StackProcess>,
-    /// Limits of inotify, and their use.
+    /// Limits of inotify, and the number of instances in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inotify: Option<Inotify>,
 }
@@ -33,31 +33,31 @@ pub struct NvidiaStack {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct TimestampedFile {
-    /// Its name in the folder.
+    /// Name of the file in the folder.
     pub name: String,
-    /// When it was last changed; for a socket, when it was created.
+    /// Time of the last change of the file. For a socket, the time of its creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
 }
 
-/// One process.
+/// One process of NVIDIA's software.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct StackProcess {
-    /// Its name in the kernel (`comm`), at most 15 bytes: `nvidia-device-p`.
+    /// Name in the kernel (`comm`), at most 15 bytes, e.g. `nvidia-device-p`.
     pub name: String,
     /// Process id on the host.
     pub pid: u32,
-    /// Pod that it belongs to; absent for a service of the node.
+    /// UID of the pod to which the process belongs; absent for a service of the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
-    /// When it started.
+    /// Start time of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
 }
 
-/// Limits of `fs.inotify`. Without a free instance device plugins fail with "too many open files".
+/// Limits of `fs.inotify`. If no instance is free, device plugins fail with "too many open files".
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -66,8 +66,8 @@ pub struct Inotify {
     pub max_user_instances: Option<u64>,
     /// `max_user_watches`.
     pub max_user_watches: Option<u64>,
-    /// Instances that processes of root hold. `None`: not counted (an NVIDIA plugin has its socket), or not all processes could
-    /// be looked at.
+    /// Number of instances that processes of root hold. `None`: not counted because an NVIDIA plugin has its socket, or not
+    /// all processes could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instances_of_root: Option<u64>,
 }

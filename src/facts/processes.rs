@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Processes {
-    /// Whether process ids are those of the host (the probe runs in the initial PID namespace). Otherwise NVML omits
+    /// Whether process ids are those of the host (the probe runs in the initial PID namespace). If `false`, NVML omits
     /// processes, and the list is incomplete.
     pub host_pid_namespace: bool,
     /// One entry per process.
     pub processes: Vec<GpuProcess>,
-    /// GPU memory in use that no listed process accounts for and that exceeds the overhead of the driver, by GPU.
+    /// By GPU: GPU memory in use that is not explained by the listed processes and exceeds the overhead of the driver.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unaccounted_memory: Vec<UnaccountedMemory>,
 }
@@ -27,27 +27,27 @@ pub struct GpuProcess {
     pub pid: u32,
     /// Name in the kernel (`comm`).
     pub name: Option<String>,
-    /// Program and option names. Values are included only if they are known to contain no secrets. See
+    /// Program and option names. Values are included only if they are known to contain no secrets: see
     /// [`crate::text::command`].
     pub command: Option<String>,
     /// User id.
     pub uid: Option<u32>,
-    /// User name on the host, if `/etc/passwd` has the id.
+    /// User name on the host, if `/etc/passwd` contains the id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Start time. Together with the pid it identifies the process.
+    /// Start time. Start time and process id together identify the process.
     pub started_at: Option<Timestamp>,
     /// Start time in clock ticks since boot (field 22 of `/proc/PID/stat`). Actions compare this value.
     pub start_ticks: Option<u64>,
-    /// Scheduler state of the first thread: `R`, `S`, `D` (uninterruptible: no signal ends it), `Z` (zombie), …; `X`:
-    /// NVML lists the process, but it no longer exists in `/proc`.
+    /// Scheduler state of the first thread: `R`, `S`, `D` (uninterruptible: signals have no effect), `Z` (zombie), …;
+    /// `X`: NVML lists the process, but it no longer exists in `/proc`.
     pub state: Option<String>,
-    /// Threads, if one of them is in uninterruptible sleep or not all were checked.
+    /// Threads of the process; only if a thread is in uninterruptible sleep or not all threads were checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<Threads>,
-    /// Its use of each GPU.
+    /// How the process uses each GPU.
     pub uses: Vec<GpuUse>,
-    /// GPU device files that it has open although NVML does not list it there (`/dev/nvidiaN`).
+    /// GPU device files (`/dev/nvidiaN`) that the process has open although NVML does not list it on those GPUs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub open_device_files: Vec<String>,
     /// UID of the pod, from the cgroup.
@@ -65,7 +65,7 @@ pub struct GpuProcess {
 }
 
 impl GpuProcess {
-    /// Returns whether no signal ends it at this moment: the first thread or another thread is in state `D`.
+    /// Returns whether no signal can terminate the process now: the first thread or another thread is in state `D`.
     pub fn is_uninterruptible(&self) -> bool {
         self.state.as_deref() == Some("D") || self.threads.as_ref().is_some_and(|threads| threads.uninterruptible > 0)
     }
@@ -107,11 +107,11 @@ pub struct Thread {
     pub tid: u32,
     /// Name in the kernel (`comm`).
     pub name: Option<String>,
-    /// Kernel function in which it waits (`wchan`); `None` if the kernel does not provide it.
+    /// Kernel function in which the thread waits (`wchan`); `None` if the kernel does not provide it.
     pub waits_in: Option<String>,
 }
 
-/// A process on one GPU.
+/// Use of one GPU by a process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -130,7 +130,7 @@ pub struct GpuUse {
     pub mig_compute_instance: Option<u32>,
 }
 
-/// GPU memory that no listed process accounts for.
+/// GPU memory in use that is not explained by the listed processes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]

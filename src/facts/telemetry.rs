@@ -61,9 +61,9 @@ pub struct GpuTelemetry {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Temperature {
-    /// GPU core.
+    /// Temperature of the GPU core.
     pub gpu_celsius: Option<i32>,
-    /// HBM (field 82).
+    /// HBM temperature (field 82).
     pub memory_celsius: Option<i32>,
     /// The hardware slows down at this temperature.
     pub slowdown_celsius: Option<i32>,
@@ -73,27 +73,27 @@ pub struct Temperature {
     pub gpu_max_celsius: Option<i32>,
     /// Highest operating temperature of the memory.
     pub memory_max_celsius: Option<i32>,
-    /// Margin to the highest operating temperature as the driver reports it (`nvmlDeviceGetMarginTemperature`, R570 and
-    /// later; `T.Limit` of nvidia-smi). It decreases as the GPU warms up.
+    /// Margin to the highest operating temperature, as reported by the driver (`nvmlDeviceGetMarginTemperature`, R570 and
+    /// later; `T.Limit` in nvidia-smi). The margin decreases as the GPU warms up.
     pub tlimit_margin_celsius: Option<i32>,
-    /// Thresholds on the scale of the margin (Ada and later, instead of the limits in degrees above).
+    /// Thresholds on the `T.Limit` scale (Ada and later). They replace the limits in degrees above.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tlimit_thresholds: Option<TlimitThresholds>,
     /// Computed: `slowdown_celsius - gpu_celsius`. If the driver supports only `T.Limit`: `tlimit_margin_celsius` minus
-    /// the slowdown threshold, or the margin alone if that threshold is not known.
+    /// the slowdown threshold, or only the margin if that threshold is unknown.
     pub margin_to_slowdown_celsius: Option<i32>,
 }
 
-/// Thresholds on the scale of `T.Limit`: constants of the board, not margins. The scale decreases as the GPU warms up
-/// and is 0 at the highest operating temperature, so thresholds beyond it are negative.
+/// Thresholds on the `T.Limit` scale. They are constants of the board, not margins. The scale decreases as the GPU warms
+/// up and is 0 at the highest operating temperature. Thresholds above that temperature are negative.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct TlimitThresholds {
-    /// The hardware shuts down (field 193), e.g. -8.
+    /// Threshold at which the hardware shuts down (field 193), e.g. -8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shutdown_celsius: Option<i32>,
-    /// The hardware slows down (field 194), e.g. -2.
+    /// Threshold at which the hardware slows down (field 194), e.g. -2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slowdown_celsius: Option<i32>,
     /// Highest operating temperature of the memory (field 195).
@@ -109,13 +109,14 @@ pub struct TlimitThresholds {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Power {
-    /// Draw (`nvmlDeviceGetPowerUsage`: averaged over a second on Ampere except GA100 and newer, else instant).
+    /// Power draw (`nvmlDeviceGetPowerUsage`): the average over one second on Ampere (except GA100) and later, otherwise
+    /// the current value.
     pub draw_milliwatts: Option<u32>,
-    /// Instant draw (field 186).
+    /// Current power draw (field 186).
     pub instant_milliwatts: Option<u32>,
     /// Limit set by an administrator.
     pub limit_milliwatts: Option<u32>,
-    /// The lowest of all limits in force.
+    /// The lowest of all limits that are in effect.
     pub enforced_limit_milliwatts: Option<u32>,
     /// Default limit.
     pub default_limit_milliwatts: Option<u32>,
@@ -125,7 +126,7 @@ pub struct Power {
     pub max_limit_milliwatts: Option<u32>,
     /// Energy since the driver was loaded.
     pub energy_millijoules: Option<u64>,
-    /// Computed: enforced limit minus draw.
+    /// Computed: enforced limit minus power draw.
     pub margin_to_limit_milliwatts: Option<i64>,
 }
 
@@ -165,13 +166,13 @@ pub struct Utilization {
     pub gpu_percent: Option<u32>,
     /// Percentage of time in which the memory was read or written.
     pub memory_percent: Option<u32>,
-    /// Encoder.
+    /// Utilization of the encoder.
     pub encoder_percent: Option<u32>,
-    /// Decoder.
+    /// Utilization of the decoder.
     pub decoder_percent: Option<u32>,
-    /// JPEG engine.
+    /// Utilization of the JPEG engine.
     pub jpeg_percent: Option<u32>,
-    /// Optical flow engine.
+    /// Utilization of the optical flow engine.
     pub ofa_percent: Option<u32>,
 }
 
@@ -182,15 +183,15 @@ pub struct Utilization {
 pub struct MemoryUse {
     /// Total GPU memory.
     pub total_bytes: Option<u64>,
-    /// Reserved for the driver.
+    /// GPU memory that is reserved for the driver.
     pub reserved_bytes: Option<u64>,
-    /// In use by processes.
+    /// GPU memory in use by processes.
     pub used_bytes: Option<u64>,
-    /// Free.
+    /// Free GPU memory.
     pub free_bytes: Option<u64>,
-    /// BAR1 aperture.
+    /// Size of the BAR1 aperture.
     pub bar1_total_bytes: Option<u64>,
-    /// BAR1 in use.
+    /// BAR1 memory in use.
     pub bar1_used_bytes: Option<u64>,
 }
 
@@ -203,11 +204,11 @@ pub struct PcieLink {
     pub generation: Option<u32>,
     /// Current number of lanes.
     pub width: Option<u32>,
-    /// Highest generation that both GPU and slot support.
+    /// Highest generation that both the GPU and the slot support.
     pub max_generation: Option<u32>,
-    /// Number of lanes that both GPU and slot support.
+    /// Number of lanes that both the GPU and the slot support.
     pub max_width: Option<u32>,
-    /// Replays since the driver was loaded.
+    /// Number of replays since the driver was loaded.
     pub replays: Option<u64>,
     /// Number of rollovers of the replay counter.
     pub replay_rollovers: Option<u64>,
@@ -218,20 +219,20 @@ pub struct PcieLink {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Throttling {
-    /// Whether a fault reduces the clocks: hardware slowdown, thermal slowdown, power brake. A power cap at full load,
-    /// idle or a setting is a reason, but no throttling. `None` if the driver does not report it.
+    /// Whether the clocks are reduced because of a fault: hardware slowdown, thermal slowdown or power brake. Idle, a
+    /// setting or a power cap at full load are reasons but not throttling. `None` if the driver does not report the reasons.
     pub active: Option<bool>,
-    /// All reasons in words, faults first.
+    /// All reasons as texts, faults first.
     pub reasons: Vec<String>,
     /// Bit mask of the driver.
     pub reasons_mask: Option<u64>,
     /// Time with each reason since the driver was loaded, if the driver counts it (`nvmlDeviceGetViolationStatus`).
-    /// Also empty if it could not be read: see [`Telemetry::availability`].
+    /// The list is also empty if the times could not be read: see [`Telemetry::availability`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<Violation>,
 }
 
-/// Time under one policy since the driver was loaded. Zero is omitted.
+/// Time for which one policy reduced the clocks since the driver was loaded. A time of zero is omitted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]

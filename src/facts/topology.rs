@@ -14,10 +14,10 @@ use crate::pci::PciAddress;
 pub struct Topology {
     /// One entry per GPU, in NVML's order.
     pub gpus: Vec<GpuTopology>,
-    /// Connection of each pair of GPUs, rows and columns in the order of `gpus`: `X` (itself), `NV18` (18 NVLinks),
-    /// `PIX`, `PXB`, `PHB`, `NODE`, `SYS`, or `?`. These are the terms of `nvidia-smi topo -m`.
+    /// Connection of each pair of GPUs, with rows and columns in the order of `gpus`: `X` (the same GPU), `NV18` (18
+    /// NVLinks), `PIX`, `PXB`, `PHB`, `NODE`, `SYS`, or `?`. These are the terms of `nvidia-smi topo -m`.
     pub matrix: Vec<Vec<String>>,
-    /// Peer-to-peer capabilities that some pairs lack; see `p2p_all_ok`.
+    /// Peer-to-peer capabilities that some pairs of GPUs do not have. See also `p2p_all_ok`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub p2p_lacking: Vec<MissingP2p>,
     /// Capabilities that every pair of GPUs has (`read`, `write`, `atomics`).
@@ -40,7 +40,7 @@ pub struct Topology {
 
 availability_of!(Topology);
 
-/// One GPU's connections.
+/// Connections of one GPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -51,18 +51,18 @@ pub struct GpuTopology {
     pub uuid: Option<String>,
     /// PCI address.
     pub pci_address: Option<PciAddress>,
-    /// NUMA node of the GPU (sysfs), `None` if the machine has no NUMA.
+    /// NUMA node of the GPU (sysfs); `None` if the machine has no NUMA.
     pub numa_node: Option<u32>,
     /// CPUs near the GPU, e.g. `0-47,96-143`.
     pub cpu_affinity: Option<String>,
-    /// All NVLinks of the GPU, including inactive ones. Links with identical values are one entry.
+    /// All NVLinks of the GPU, including inactive links. Links with identical values are one entry.
     pub nvlinks: Vec<NvlinkGroup>,
     /// Registration with the NVSwitch fabric (Hopper and later, on NVSwitch systems).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fabric: Option<Fabric>,
     /// The PCIe path from the GPU (first) up to the root port, as sysfs shows it.
     pub pcie_path: Vec<PcieHop>,
-    /// Replays since the driver was loaded.
+    /// Number of PCIe replays since the driver was loaded.
     pub pcie_replays: Option<u64>,
 }
 
@@ -83,29 +83,29 @@ pub struct NvlinkGroup {
     pub remote_type: Option<String>,
     /// PCI address of the remote device.
     pub remote_pci_address: Option<PciAddress>,
-    /// Error counters that are not zero, by name (`crc_flit`, `crc_data`, `replay`, `recovery`, `ecc`, and on NVLink 5
-    /// `malformed_packets`, `buffer_overrun`, `local_link_integrity`, `link_recovery_successful`,
-    /// `link_recovery_failed`, `symbol_errors`, `effective_errors`, …), since the driver was loaded. Also empty if they
-    /// could not be read: see [`Topology::availability`], field `nvlinks.errors`.
+    /// Error counters that are not zero, by name, since the driver was loaded: `crc_flit`, `crc_data`, `replay`, `recovery`,
+    /// `ecc`, and on NVLink 5 `malformed_packets`, `buffer_overrun`, `local_link_integrity`, `link_recovery_successful`,
+    /// `link_recovery_failed`, `symbol_errors`, `effective_errors`, … The map is also empty if the counters could not be
+    /// read: see [`Topology::availability`], field `nvlinks.errors`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub errors: BTreeMap<String, u64>,
 }
 
-/// NVSwitch fabric registration (`nvmlDeviceGetGpuFabricInfoV`).
+/// Registration with the NVSwitch fabric (`nvmlDeviceGetGpuFabricInfoV`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Fabric {
-    /// `not_supported`, `not_started`, `in_progress`, `completed`.
+    /// State of the registration: `not_supported`, `not_started`, `in_progress`, `completed`.
     pub state: String,
     /// Result of the completed registration: `success`, or the NVML error.
     pub status: Option<String>,
-    /// NVLink clique.
+    /// NVLink clique id.
     pub clique_id: Option<u32>,
-    /// Cluster UUID after the registration; absent if it is all zero (a single node).
+    /// Cluster UUID after the registration; absent if all digits are zero (a single node).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_uuid: Option<String>,
-    /// Health summary (R570 on): `healthy`, `unhealthy`, `limited_capacity`, `not_supported`.
+    /// Health summary (R570 and later): `healthy`, `unhealthy`, `limited_capacity`, `not_supported`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
     /// Problems in the health mask: `degraded_bandwidth`, `route_recovery`, `route_unhealthy`, `access_timeout`,
@@ -121,7 +121,7 @@ pub struct Fabric {
 pub struct PcieHop {
     /// PCI address.
     pub pci_address: Option<PciAddress>,
-    /// `gpu`, `switch_downstream`, `switch_upstream`, `root_port`, `bridge`.
+    /// Kind of the device: `gpu`, `switch_downstream`, `switch_upstream`, `root_port`, `bridge`.
     pub kind: String,
     /// Current generation (from `current_link_speed`).
     pub generation: Option<u32>,
@@ -141,7 +141,7 @@ pub struct PcieHop {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct MissingP2p {
-    /// `read`, `write` or `atomics`.
+    /// The missing capability: `read`, `write` or `atomics`.
     pub capability: String,
     /// Reason in NVML: `chipset_not_supported`, `topology_not_supported`, `disabled_by_regkey`, `not_supported`,
     /// `unknown`, …
@@ -165,11 +165,11 @@ pub struct NicPort {
     pub numa_node: Option<u32>,
     /// `InfiniBand` or `Ethernet`.
     pub link_layer: Option<String>,
-    /// E.g. `ACTIVE`, `DOWN`.
+    /// State of the port, e.g. `ACTIVE`, `DOWN`.
     pub state: Option<String>,
-    /// Rate.
+    /// Data rate of the port.
     pub rate_gigabits_per_second: Option<f64>,
-    /// Index of the nearest GPU and its connection (`PIX`, `PXB`, `PHB`, `NODE`).
+    /// The GPUs nearest to the port, each with the kind of the connection (`PIX`, `PXB`, `PHB`, `NODE`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub near: Vec<NearGpu>,
 }
@@ -181,11 +181,11 @@ pub struct NicPort {
 pub struct NearGpu {
     /// NVML index.
     pub gpu: u32,
-    /// `PIX`, `PXB`, `PHB`, `NODE`.
+    /// Kind of the connection: `PIX`, `PXB`, `PHB`, `NODE`.
     pub via: String,
 }
 
-/// Returns the PCIe ports above exactly one GPU, with that GPU. An error of such a port affects the link of its GPU.
+/// Returns the PCIe ports above exactly one GPU, each with that GPU. An error of such a port affects the link of the GPU.
 pub fn ports_above_one_gpu(gpus: &[GpuTopology]) -> Vec<(PciAddress, PciAddress)> {
     let mut below: BTreeMap<&PciAddress, Vec<&PciAddress>> = BTreeMap::new();
     for gpu in gpus {

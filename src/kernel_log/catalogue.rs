@@ -1,12 +1,12 @@
-//! The catalogue of Xid and SXid codes: meaning, severity, ageing, and what to do.
+//! The catalogue of Xid and SXid codes: meaning, severity, ageing, and recommended action.
 //!
 //! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
-//! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for which SXid is
-//! fatal. Names, classes, severities, ageing and the advice are our own; if the advice differs from NVIDIA's, the
-//! row has the reason. The tables are `data/xid.tsv` and `data/sxid.tsv`, one row a code, parsed once at first use.
-//! `docs/xid.md` is made from them.
+//! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for the fatal SXids.
+//! Names, classes, severities, ageing and advice are our own work. If the advice differs from NVIDIA's, the row contains
+//! the reason. The tables are `data/xid.tsv` and `data/sxid.tsv`, with one row per code. They are parsed once, at first
+//! use. `docs/xid.md` is generated from them.
 //!
-//! Limits: a row describes the usual case. If the line decides (64, 74, 144 to 150, 154, SXid), use
+//! Limits: a row describes the usual case. If the severity depends on the log line (64, 74, 144 to 150, 154, SXid), use
 //! [`crate::kernel_log::event_meaning::of`].
 
 use std::sync::LazyLock;
@@ -18,20 +18,20 @@ use crate::tsv::{rows, word};
 
 const XID_ROWS: &str = include_str!("data/xid.tsv");
 const SXID_ROWS: &str = include_str!("data/sxid.tsv");
-/// Class of the table for a message that reports no fault.
+/// Class in the table for a message that reports no fault.
 const INFO: &str = "info";
 
-/// Ageing of events of the running boot. A driver load, reset or reboot always ends them.
+/// How events of the running boot age. After a driver load, reset or reboot, all of them are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ageing {
-    /// Information after a day: the fault that it announced would have occurred.
+    /// Information after a day: the announced fault would have occurred by then.
     AfterADay,
     /// If the GPU works again: a warning for a day, then information.
     WhenWorking,
     /// If the GPU works after a day: information.
     WhenWorkingADay,
-    /// It does not age, because it describes a state (a pending repair, a used spare, a halted device).
+    /// The event does not age, because it describes a state (a pending repair, a used spare, a halted device).
     Never,
 }
 
@@ -39,11 +39,11 @@ pub enum Ageing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fatality {
-    /// Traffic goes on.
+    /// Traffic continues.
     NonFatal,
-    /// The GPUs on that port lose the fabric.
+    /// The GPUs on the affected port lose the connection to the fabric.
     Fatal,
-    /// The whole NVSwitch is lost, whatever the port.
+    /// The whole NVSwitch is lost, regardless of the port.
     AlwaysFatal,
 }
 
@@ -57,52 +57,52 @@ pub struct XidEntry {
     /// Usual cause; `None` for a message that reports no fault.
     pub class: Option<Class>,
     pub severity: Severity,
-    /// Immediate action of NVIDIA (`RESET_GPU`, `RESTART_APP`, `WORKFLOW_…`), if the catalogue has one.
+    /// NVIDIA's immediate action (`RESET_GPU`, `RESTART_APP`, `WORKFLOW_…`), if the catalogue has one.
     pub nvidia_action: Option<&'static str>,
-    /// Action of NVIDIA for the later investigation.
+    /// NVIDIA's action for the later investigation.
     pub nvidia_investigation: Option<&'static str>,
     pub action: ActionCode,
     pub ageing: Ageing,
     /// The action on a Kubernetes node.
     pub sre_action: &'static str,
-    /// Why severity or action differ from those of NVIDIA.
+    /// Why severity or action differ from NVIDIA's.
     pub differs: Option<&'static str>,
-    /// Whether drivers from R565 on (later for some codes) also log an Xid 154 with the recovery action.
+    /// Whether drivers from R565 on (for some codes later) also log an Xid 154 with the recovery action.
     pub raises_recovery_action: bool,
     /// A note about this code.
     pub note: Option<&'static str>,
 }
 
-/// One SXid code: what an NVSwitch of generation 2 or 3 (A100, H100 boards) reports.
+/// One SXid code, as reported by an NVSwitch of generation 2 or 3 (A100, H100 boards).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SxidEntry {
     pub code: u32,
     /// Name in the driver, without the prefix `NVSWITCH_ERR_`.
     pub mnemonic: &'static str,
-    /// The name in plain words.
+    /// The name as plain words.
     pub words: String,
-    /// Class in the guide. `None`: only the word Fatal or Non-fatal of the line decides.
+    /// Class in the guide. `None` if only the word Fatal or Non-fatal of the line decides.
     pub fatality: Option<Fatality>,
-    /// Severity, if the line has neither Fatal nor Non-fatal.
+    /// Severity if the line has neither Fatal nor Non-fatal.
     pub severity: Severity,
-    /// Action in the guide (`RESET_SCOPED`, `RESTART_HOST`, …), if it has one.
+    /// Action in the guide (`RESET_SCOPED`, `RESTART_HOST`, …), if the guide has one.
     pub nvidia_action: Option<&'static str>,
     pub action: ActionCode,
     pub ageing: Ageing,
 }
 
 impl XidEntry {
-    /// The class in the words of the table: `info` for a message that reports no fault.
+    /// Returns the name of the class in the table: `info` for a message that reports no fault.
     pub fn class_name(&self) -> String {
         self.class.map_or_else(|| INFO.to_owned(), |class| format!("{class:?}").to_lowercase())
     }
 }
 
 impl SxidEntry {
-    /// The action on a Kubernetes node.
+    /// Returns the action on a Kubernetes node.
     pub fn sre_action(&self) -> &'static str {
         match self.nvidia_action {
-            Some("IGNORE") => "Nothing by itself: watch the rate, and whether a fatal SXid follows",
+            Some("IGNORE") => "No action for this event alone: watch the rate, and check whether a fatal SXid follows",
             Some("CHECK_COOLING") => "Check cooling and airflow of the NVSwitch",
             Some("CHECK_MECHANICALS") => "Check how board and cables are seated",
             Some("RESTART_VM") => "Check the fabric's partition and routing configuration, then restart the guest VM",
@@ -112,7 +112,7 @@ impl SxidEntry {
             Some("RESET_ALL") => "Drain the node, then reset all its GPUs and NVSwitches",
             Some("RESTART_HOST") => "Drain and restart the host (or reset all GPUs and NVSwitches through their bus)",
             _ => {
-                "Go by the Fatal or Non-fatal word of the line. Fatal: drain and reset the GPUs on that port. Non-fatal: watch"
+                "The word Fatal or Non-fatal in the line decides. Fatal: drain and reset the GPUs on that port. Non-fatal: watch"
             }
         }
     }
@@ -121,29 +121,29 @@ impl SxidEntry {
 static XIDS: LazyLock<Vec<XidEntry>> = LazyLock::new(|| rows(XID_ROWS).filter_map(xid_row).collect());
 static SXIDS: LazyLock<Vec<SxidEntry>> = LazyLock::new(|| rows(SXID_ROWS).filter_map(sxid_row).collect());
 
-/// Returns the entry of an Xid code. `None`: the code is not in the catalogue.
+/// Returns the entry of an Xid code. `None` if the code is not in the catalogue.
 pub fn xid(code: u32) -> Option<&'static XidEntry> {
     let at = XIDS.binary_search_by_key(&code, |entry| entry.code).ok()?;
     XIDS.get(at)
 }
 
-/// Returns the entry of an SXid code. `None`: the code is not in the catalogue.
+/// Returns the entry of an SXid code. `None` if the code is not in the catalogue.
 pub fn sxid(code: u32) -> Option<&'static SxidEntry> {
     let at = SXIDS.binary_search_by_key(&code, |entry| entry.code).ok()?;
     SXIDS.get(at)
 }
 
-/// Every Xid of the catalogue, by code.
+/// Returns every Xid of the catalogue, sorted by code.
 pub fn xids() -> impl Iterator<Item = &'static XidEntry> {
     XIDS.iter()
 }
 
-/// Every SXid of the catalogue, by code.
+/// Returns every SXid of the catalogue, sorted by code.
 pub fn sxids() -> impl Iterator<Item = &'static SxidEntry> {
     SXIDS.iter()
 }
 
-/// `-` is an empty field in all tables.
+/// Returns the content of a table field. `-` is an empty field in all tables.
 pub(super) fn given(field: &'static str) -> Option<&'static str> {
     (field != "-").then_some(field)
 }
@@ -235,7 +235,7 @@ mod tests {
             [Severity::Warning, Severity::Critical, Severity::Fatal, Severity::Info].map(severity),
             [48, 35, 14, 81]
         );
-        // An application fault says nothing about the GPU. A rule handles patterns of them.
+        // An application fault says nothing about the GPU. Another rule evaluates patterns of such faults.
         assert!(xids().all(|entry| entry.class != Some(Class::Application) || entry.severity == Severity::Info));
         assert_eq!(xids().filter(|entry| entry.raises_recovery_action).count(), 26);
         assert_eq!(xids().filter(|entry| entry.nvidia_action.is_none()).count(), 17);

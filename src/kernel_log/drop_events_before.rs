@@ -1,4 +1,4 @@
-//! Narrows a log to a time window: drops events that ended before it, except those that describe a lasting state.
+//! `drop_events_before`: drops events before a time window, except events that describe a lasting state.
 
 use jiff::Timestamp;
 
@@ -6,12 +6,11 @@ use crate::classification::{Class, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::kernel_log::catalogue;
 
-/// Narrows a log to the window that begins at `time`.
+/// Reduces a log to the window that begins at `time`.
 ///
-/// The window does not remove events that describe a state. Events that ended before the window are removed and
-/// counted, except those of the running boot that describe the state of a GPU until a reset (`is_state`), and driver
-/// loads, which end such a state. Events without a time are kept. An event that continues into the window keeps its
-/// count and its `first`.
+/// Events that ended before the window are removed and counted. Events of the running boot that describe the state of a
+/// GPU until a reset (`is_state`) are kept, and driver loads, which end such a state. Events without a time are also kept.
+/// An event that continues into the window keeps its count and its `first`.
 pub fn drop_events_before(log: &mut KernelLog, time: Timestamp) {
     let all = log.events.len();
     log.events.retain(|event| event.last.is_none_or(|last| last >= time) || is_state(event));
@@ -28,7 +27,7 @@ pub fn drop_events_before(log: &mut KernelLog, time: Timestamp) {
     }
 }
 
-/// Xids below critical that describe a state until a reset: recorded repairs.
+/// Xids with a severity below critical that describe a state until a reset: recorded repairs.
 const WAITS_FOR_RESET: [u32; 5] = [63, 154, 160, 161, 177];
 
 /// Returns whether an event describes a state that lasts until a reset, a driver load or a reboot.

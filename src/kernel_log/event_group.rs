@@ -1,4 +1,4 @@
-//! The lines of one event, while the log is read.
+//! `Key` and `EventGroup`: the lines that belong to one event, collected while the log is read.
 //!
 //! The result depends only on the lines and their times, not on the order of lines with the same time.
 
@@ -39,7 +39,7 @@ pub(super) struct Key {
     sub_code: Option<String>,
     pid: Option<u32>,
     process: Option<String>,
-    /// Index of the boot; 0 is the running one.
+    /// Index of the boot; 0 is the running boot.
     pub(super) boot: usize,
 }
 
@@ -50,25 +50,25 @@ impl Key {
         Self { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, boot }
     }
 
-    /// Returns whether one fault prints several lines, which count once.
+    /// Returns whether one fault prints several lines, which count as one occurrence.
     fn comes_in_bursts(&self) -> bool {
         self.kind == KernelEventKind::OomKill || self.kind == KernelEventKind::Xid && self.code == Some(13)
     }
 
-    /// Returns whether the other key is the same graphics exception with a process.
+    /// Returns whether the other key is for the same graphics exception, but with a process.
     pub(super) fn is_anonymous_part_of(&self, other: &Self) -> bool {
         let exception = self.kind == KernelEventKind::Xid && self.code == Some(13);
         let named = Self { pid: other.pid, process: other.process.clone(), ..self.clone() };
         exception && self.pid.is_none() && other.pid.is_some() && named == *other
     }
 
-    /// Returns whether the other key is the failed initialization of which this is the second line, which has no codes.
+    /// Returns whether this is the second line, without codes, of the failed initialization of the other key.
     pub(super) fn is_second_line_of(&self, other: &Self) -> bool {
         let failed = self.kind == KernelEventKind::RmInitFailed && self.sub_code.is_none() && other.sub_code.is_some();
         failed && Self { sub_code: None, ..other.clone() } == *self
     }
 
-    /// Returns the importance of the event: 0 for other devices, 1 for applications, 2 for the rest.
+    /// Returns the importance of the event: 0 for other devices, 1 for applications, 2 for all other events.
     pub(super) fn weight(&self) -> u8 {
         use KernelEventKind as Kind;
         match self.kind {
@@ -84,7 +84,7 @@ impl Key {
     }
 }
 
-/// One text of an event. Its details are parsed when the event is finished, because most texts of a storm are not kept.
+/// One text of an event. The details are parsed when the event is finished, because most texts of a storm are not kept.
 #[derive(Debug)]
 pub(super) struct Variant {
     pub(super) text: Rc<str>,
@@ -107,7 +107,7 @@ pub(super) struct EventGroup {
     whole: u64,
     headers: u64,
     details: u64,
-    /// First and last time by [`LineTime::order`].
+    /// First and last time, as returned by [`LineTime::order`].
     span: Option<(i64, i64)>,
     wall: Option<(i64, i64)>,
     uptime: Option<u64>,
@@ -138,16 +138,16 @@ impl EventGroup {
         }
     }
 
-    /// Returns whether its lines are close to this time.
+    /// Returns whether the lines of the event are close to this time.
     pub(super) fn is_near(&self, order: Option<i64>) -> bool {
-        /// A minute, in microseconds.
+        /// One minute, in microseconds.
         const NEAR: i64 = 60_000_000;
         self.span
             .zip(order)
             .is_none_or(|((from, to), at)| (from.saturating_sub(NEAR)..=to.saturating_add(NEAR)).contains(&at))
     }
 
-    /// Returns the sequence number of its newest line.
+    /// Returns the sequence number of the newest line.
     pub(super) fn newest_line(&self) -> u64 {
         self.newest_line
     }
@@ -168,7 +168,7 @@ impl EventGroup {
         self.keep(variant, order.unwrap_or(0));
     }
 
-    /// Returns the number of occurrences. A header and its details count once.
+    /// Returns the number of occurrences. A header and its details count as one occurrence.
     pub(super) fn times(&self) -> u64 {
         self.whole.saturating_add(self.headers.max(self.details))
     }
@@ -186,7 +186,7 @@ impl EventGroup {
         if let Some((last, newest)) = self.variants.last_mut()
             && Rc::ptr_eq(newest, variant)
         {
-            // The usual case in a storm: the same text again.
+            // The usual case in a storm: the same text as before.
             *last = order.max(*last);
             return;
         }
@@ -202,7 +202,7 @@ impl EventGroup {
             let in_order = self.variants.last().is_none_or(|(last, _)| *last < order);
             self.variants.push((order, Rc::clone(variant)));
             if in_order {
-                // The usual case in a storm of changing texts: nothing has to be sorted.
+                // The usual case in a storm of different texts: nothing has to be sorted.
                 if self.variants.len() > MAX_VARIANTS {
                     self.variants.remove(0);
                 }
@@ -215,7 +215,7 @@ impl EventGroup {
         }
     }
 
-    /// Returns whether the times of a part are within those of this event.
+    /// Returns whether the times of a part are within the times of this event.
     pub(super) fn covers(&self, part: &Self) -> bool {
         match (self.span, part.span) {
             (Some((first, last)), Some((from, to))) => first - BURST <= from && to <= last.saturating_add(BURST),
@@ -223,7 +223,7 @@ impl EventGroup {
         }
     }
 
-    /// Merges a part into this event. The larger count is kept.
+    /// Merges a part into this event, and keeps the larger of the two counts.
     pub(super) fn absorb(&mut self, part: Self) {
         self.whole = self.whole.max(part.times());
         self.take_texts(part);
@@ -247,7 +247,7 @@ impl EventGroup {
         }
     }
 
-    /// Sort key for the removal of events: the least important and oldest first.
+    /// Returns the sort key for the removal of events: the least important and oldest events come first.
     pub(super) fn rank(&self) -> (u8, Option<i64>, Rc<Key>) {
         (self.key.weight(), self.span.map(|(_, last)| last), Rc::clone(&self.key))
     }
@@ -288,8 +288,8 @@ impl EventGroup {
     }
 }
 
-/// Merges events that belong together: the first lines of a graphics exception have no process, and the second line of
-/// a failed initialization has no codes.
+/// Merges events that belong together: the first lines of a graphics exception contain no process, and the second line
+/// of a failed initialization contains no codes.
 pub(super) fn merge(
     groups: &mut Vec<EventGroup>,
     is_part: fn(&Key, &Key) -> bool,

@@ -1,14 +1,14 @@
-//! Turns log records into events. A storm of 800,000 lines becomes a few events.
+//! `EventLog`: turns log records into events. A storm of 800,000 lines becomes a few events.
 //!
-//! Push all records of a log, in any format. Each line takes constant time: most lines are skipped after a few bytes,
-//! and a known text is counted without parsing it again. Several logs can be pushed one after the other
-//! ([`EventLog::source`]): a line in two of them (same boot, same text, within two seconds) counts once. Unrecognized
-//! lines about NVIDIA are counted and shown with their log ([`Coverage`]).
+//! Push all records of a log, in any format. The time per line is constant: most lines are skipped after a few bytes, and
+//! a known text is counted without parsing it again. Several logs can be pushed one after the other
+//! ([`EventLog::source`]). A line that is in two of them (same boot, same text, within two seconds) counts only once.
+//! Unrecognized lines about NVIDIA are counted and shown with their log ([`Coverage`]).
 //!
 //! [`Coverage`]: crate::facts::kernel_log::Coverage
 //!
-//! Limits: events beyond [`Options::max_events`] are dropped and counted, the least important and oldest first. Lines
-//! without times in several logs count several times.
+//! Limits: if there are more events than [`Options::max_events`], the least important and oldest ones are dropped and
+//! counted. A line without a time that is in several logs counts several times.
 
 use jiff::Timestamp;
 
@@ -34,7 +34,7 @@ use crate::kernel_log::suppressed_lines::Suppressed;
 use crate::kernel_log::value_by_address::ValueByAddress;
 use crate::kernel_log::xid_extra_lines::XidExtraLines;
 
-/// Maximum number of bytes of a text. The limit of the kernel is 1 KiB for a record.
+/// Maximum number of bytes of a text. The kernel limits a record to 1 KiB.
 const TEXT_CAP: usize = 4096;
 
 /// The previous record. A line without prefixes may be its continuation.
@@ -42,24 +42,24 @@ const TEXT_CAP: usize = 4096;
 struct PreviousRecord {
     moment: LineTime,
     boot: usize,
-    /// Who wrote it, if a text log shows that it may not be the kernel.
+    /// Writer of the record, if the line of a text log shows that the writer may not be the kernel.
     origin: Option<Origin>,
-    /// Whether there was one.
+    /// Whether there was a previous record.
     exists: bool,
 }
 
-/// The accumulator. See the module.
+/// Collects the events of one or several logs. See the documentation of this module.
 #[derive(Debug)]
 pub struct EventLog {
-    /// Microseconds since 1970 at uptime 0.
+    /// Wall-clock time at uptime 0, in microseconds since 1970.
     boot_time: Option<i64>,
     now: Option<i64>,
     since: Option<i64>,
     window: Option<i64>,
     table: EventTable,
-    /// Boots by index. The first is the running one.
+    /// Boots by index. The first one is the running boot.
     boots: Vec<String>,
-    /// The boot ID of the last line as it was written, and its index.
+    /// The boot ID of the last line, as it was written, and the index of that boot.
     last_boot: Option<(String, usize)>,
     sources: Vec<Source>,
     pending: Option<(PartialMessage, LineTime, usize)>,
@@ -68,13 +68,13 @@ pub struct EventLog {
     serials: ValueByAddress,
     last_named_gpu: Option<PciAddress>,
     suppressed: Suppressed,
-    /// Lines that belong to an Xid, which may follow.
+    /// Lines that belong to the message of an Xid. The Xid may follow later.
     parts: XidExtraLines,
     untrusted: u64,
 }
 
 impl EventLog {
-    /// Creates an empty log. Without a clock, lines with only an uptime get no wall-clock time.
+    /// Creates an empty log. Without a clock, a line that has only an uptime gets no wall-clock time.
     pub fn new(clock: Option<Clock>, options: Options) -> Self {
         let Options { running_boot_id, now, since, window, max_events } = options;
         Self {
@@ -106,7 +106,7 @@ impl EventLog {
 
     /// Adds one or several lines in any format.
     pub fn push_line(&mut self, line: &str) {
-        // A serial console may end lines with a carriage return only.
+        // A serial console may end a line with only a carriage return.
         let line = line.trim_end_matches(['\n', '\r']);
         if memchr::memchr2(b'\n', b'\r', line.as_bytes()).is_some() && record_parser::parse_kmsg(line).is_none() {
             line.split(['\n', '\r']).for_each(|line| self.push_line(line));
@@ -122,7 +122,7 @@ impl EventLog {
         let continues = self.previous.exists && !record.has_prefix && record.text.starts_with([' ', '\t']);
         let (moment, boot) =
             if continues { (self.previous.moment, self.previous.boot) } else { self.time_and_boot(record) };
-        // A line without prefixes in a text log continues the previous line, and has the same origin.
+        // A line without prefixes in a text log continues the previous line and has the same origin.
         let of_before = self.previous.origin.filter(|_| !record.has_prefix && record.origin == Origin::Kernel);
         let origin = of_before.unwrap_or(record.origin);
         let text_log = record.seq.is_none() && record.boot_id.is_none();
@@ -159,7 +159,7 @@ impl EventLog {
         }
     }
 
-    /// A line of no family: it is ignored, or it shows that lines are missing.
+    /// Handles a line that belongs to no family: it is ignored, or it shows that lines are missing.
     fn read_other(&mut self, text: &str, record: &Record<'_>, moment: LineTime, boot: usize) {
         if let Some(lines) = suppressed_lines::count(text) {
             self.suppressed.note(boot, moment);
@@ -169,7 +169,7 @@ impl EventLog {
         }
     }
 
-    /// A line whose format does not name its writer. It is no event, but it must not be ignored.
+    /// Handles a line whose format does not show the writer. The line is not an event, but it must not be ignored.
     fn read_unclear(&mut self, text: &str, moment: LineTime, boot: usize) {
         match line_parser::parse(text) {
             Some(Parsed::Event(line)) if line.kind != KernelEventKind::DriverLoaded => {
@@ -182,7 +182,7 @@ impl EventLog {
         }
     }
 
-    /// A line about a GPU that is no event: harmless, part of the message of an Xid, or not recognized.
+    /// Handles a line about a GPU that is not an event: harmless, part of the message of an Xid, or not recognized.
     fn not_an_event(&mut self, text: &str, moment: LineTime, boot: usize) {
         match harmless_lines::meaning(text) {
             Meaning::Nothing => return,
@@ -239,14 +239,14 @@ impl EventLog {
         &mut self.sources[last]
     }
 
-    /// Time and boot of a record.
+    /// Returns the time and boot of a record.
     fn time_and_boot(&mut self, record: &Record<'_>) -> (LineTime, usize) {
         let boot = record.boot_id.as_deref().map_or(0, |id| self.boot(id));
         let uptime = record.uptime_us.and_then(|uptime| i64::try_from(uptime).ok());
         let by_uptime = uptime.and_then(|uptime| self.boot_time?.checked_add(uptime)).filter(|_| boot == 0);
         let stamped = record.wall.and_then(|wall| wall.microseconds(self.now));
         let by_delta = record.delta_us.and_then(|delta| self.previous.moment.wall?.checked_add(delta.try_into().ok()?));
-        // The wall-clock time of the journal is that of the reception. Within the running boot the uptime is exact.
+        // The wall-clock time in the journal is the time of reception. Within the running boot, the uptime is exact.
         let exact = by_uptime.filter(|_| stamped.is_none() || record.boot_id.is_some());
         let wall = exact.or(stamped).or(by_delta);
         let moment = LineTime { wall, uptime: record.uptime_us };
@@ -255,7 +255,7 @@ impl EventLog {
     }
 
     fn boot(&mut self, id: &str) -> usize {
-        // Each line of a journal has a boot ID, almost always that of the line before.
+        // Each line of a journal has a boot ID, which is almost always the same as in the previous line.
         if let Some((last, at)) = &self.last_boot
             && last == id
         {
@@ -264,7 +264,7 @@ impl EventLog {
         let bare = bare_id(&crate::text::clean(id, 64));
         let known = self.boots.iter().position(|known| *known == bare);
         let at = known.unwrap_or_else(|| {
-            // More boots than this share the last index.
+            // All further boots share the last index.
             if self.boots.len() < 256 {
                 self.boots.push(bare);
             }
@@ -274,7 +274,7 @@ impl EventLog {
         at
     }
 
-    /// Joins messages of several lines, then counts them.
+    /// Joins messages that consist of several lines, then counts them.
     fn assemble(&mut self, text: &str, moment: LineTime, boot: usize) {
         if let Some((pending, began, of_boot)) = &mut self.pending {
             let (began, of_boot) = (*began, *of_boot);
@@ -306,7 +306,7 @@ impl EventLog {
         }
     }
 
-    /// Counts one whole text.
+    /// Counts one complete text.
     fn observe(&mut self, text: &str, moment: LineTime, boot: usize) {
         let source = self.sources.len();
         if self.table.count_known(text, source, moment, boot) {
@@ -343,8 +343,8 @@ fn cap(text: &str) -> &str {
     if text.len() <= TEXT_CAP { text } else { &text[..text.floor_char_boundary(TEXT_CAP)] }
 }
 
-/// Newest last. Events with the same time have a fixed order. Recovery actions of one GPU (Xid 154) with the same time
-/// keep the order of the log, because the last one counts.
+/// Sorts events by time, newest last. Events with the same time have a fixed order. Recovery actions of one GPU (Xid 154)
+/// with the same time keep the order of the log, because the last one counts.
 fn order(a: &(u64, KernelEvent), b: &(u64, KernelEvent)) -> std::cmp::Ordering {
     fn key((newest_line, event): &(u64, KernelEvent)) -> impl Ord + '_ {
         let of_recovery = event.kind == KernelEventKind::Xid && event.code == Some(154);

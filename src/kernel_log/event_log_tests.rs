@@ -1,4 +1,4 @@
-//! Properties of the event log: few events of many lines, each line once, the same answer in any order.
+//! Tests of `EventLog`: few events from many lines, each line counts once, the same result for any order of lines.
 
 use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ fn boot() -> Timestamp {
     BOOT.parse().expect("a time")
 }
 
-/// One record as `/dev/kmsg` gives it.
+/// Pushes one record in the format of `/dev/kmsg`.
 fn push_kmsg(log: &mut EventLog, text: &str) {
     if let Some(record) = record_parser::parse_kmsg(text) {
         log.push_record(&record);
@@ -33,7 +33,7 @@ fn empty_with(options: Options) -> EventLog {
     EventLog::new(Some(Clock { boot_wall_time: boot() }), options)
 }
 
-/// A record of the kernel's buffer, `seconds` after boot.
+/// Returns a record of the kernel buffer, `seconds` after boot.
 fn kmsg(seq: u64, seconds: u64, text: &str) -> String {
     format!("3,{seq},{},-;{text}", seconds * 1_000_000)
 }
@@ -348,7 +348,7 @@ fn any_line() -> impl Strategy<Value = String> {
         "Out of memory: Killed process 7 (a) total-vm:1kB".to_owned(),
         "NVRM: GPU at PCI:0000:3b:00: GPU-b6c3b2be-c55b-d076-fa0e-d464e4c7e08b".to_owned(),
     ]);
-    // Lines without a sequence number: shuffling must not look like loss.
+    // The lines have no sequence number, so that shuffling does not look like lost records.
     texts.prop_map(|text| format!("[   10.000000] {text}"))
 }
 
@@ -365,7 +365,7 @@ proptest! {
             log.finish()
         };
         let (log, other) = (read(&lines), read(&shuffled));
-        // Which events go while lines still come in may differ where the cap is far too small; otherwise nothing does.
+        // If the cap is far too small, the dropped events may differ, because events are dropped while lines are read.
         if max_events >= 10 {
             prop_assert_eq!(log, other);
         }

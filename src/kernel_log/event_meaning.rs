@@ -1,7 +1,7 @@
-//! The meaning of one Xid or SXid event: the row of its code, or the row of its kind if the line decides.
+//! `of`: the meaning of one Xid or SXid event, from the row of its code or from a more specific row of its kind.
 //!
-//! The kinds are in `data/xid_kinds.tsv`. The first row with a matching condition counts. For an SXid, the word Fatal
-//! or Non-fatal has priority over the row of its code.
+//! The kinds are in `data/xid_kinds.tsv`. The first row whose condition matches is used. For an SXid, the word Fatal or
+//! Non-fatal has priority over the row of the code.
 
 use std::sync::LazyLock;
 
@@ -24,12 +24,12 @@ pub struct EventMeaning {
     pub advice: &'static str,
 }
 
-/// A row of the kinds.
+/// A row of the table of kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// First and last code.
     pub codes: (u32, u32),
-    /// `detail=value|value`, joined by `&`. `repeated` is `yes` for an event of more than one line.
+    /// `detail=value|value`, joined by `&`. `repeated=yes` matches an event of more than one line.
     pub condition: &'static str,
     pub meaning: EventMeaning,
     /// Source of the row.
@@ -38,12 +38,12 @@ pub struct Kind {
 
 static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| rows(ROWS).filter_map(kind).collect());
 
-/// Every kind, in the order in which they are tried.
+/// Returns every kind, in the order in which the conditions are checked.
 pub fn kinds() -> &'static [Kind] {
     &KINDS
 }
 
-/// Returns the meaning of an Xid or SXid. `None`: it is neither, or its code is not in the catalogue.
+/// Returns the meaning of an Xid or SXid. `None` for other events, and for codes that are not in the catalogue.
 pub fn of(event: &KernelEvent) -> Option<EventMeaning> {
     match event.kind {
         KernelEventKind::Xid => xid(event),
@@ -61,7 +61,7 @@ fn xid(event: &KernelEvent) -> Option<EventMeaning> {
     ))
 }
 
-/// For SXids that the driver calls fatal, whatever the code.
+/// The meaning of SXids that the driver calls fatal, regardless of the code.
 const FATAL_SXID: EventMeaning = EventMeaning {
     severity: Severity::Fatal,
     action: ActionCode::DrainAndReset,
@@ -71,7 +71,7 @@ const FATAL_SXID: EventMeaning = EventMeaning {
 
 fn sxid(event: &KernelEvent) -> Option<EventMeaning> {
     let Some(entry) = catalogue::sxid(event.code?) else {
-        // For a code that is not in the table, the word of the driver still counts.
+        // For a code that is not in the table, the word of the driver still decides.
         return (event.details.get("nv_severity").map(String::as_str) == Some("Fatal")).then_some(FATAL_SXID);
     };
     let row = EventMeaning {
@@ -89,7 +89,7 @@ fn sxid(event: &KernelEvent) -> Option<EventMeaning> {
             severity: Severity::Info,
             action: ActionCode::Watch,
             ageing: Ageing::AfterADay,
-            advice: "Nothing by itself: watch the rate, and whether a fatal SXid follows",
+            advice: "No action for this event alone: watch the rate, and check whether a fatal SXid follows",
         },
         _ => row,
     })

@@ -1,4 +1,4 @@
-//! The events of a log while it is read, and the texts that were parsed before.
+//! `EventTable`: the events of a log while the log is read, and the texts that were already parsed.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -41,12 +41,12 @@ impl EventTable {
         }
     }
 
-    /// The events so far.
+    /// Returns the events so far.
     pub(super) fn groups(&self) -> &[EventGroup] {
         &self.groups
     }
 
-    /// Counts a text that was parsed before. `false`: it was not.
+    /// Counts a text that was parsed before. Returns `false` if the text is new.
     #[inline]
     pub(super) fn count_known(&mut self, text: &str, source: usize, moment: LineTime, boot: usize) -> bool {
         let Some(known) = self.texts.get_mut(boot).and_then(|texts| texts.get_mut(text)) else { return false };
@@ -84,7 +84,7 @@ impl EventTable {
     }
 
     fn add_group(&mut self, key: Key) -> usize {
-        // A clean-up at twice the limit keeps its cost per line small.
+        // Dropping events only at twice the limit keeps the cost per line small.
         if self.groups.len() >= self.max_events.saturating_mul(2) {
             self.drop_beyond(self.max_events);
         }
@@ -107,7 +107,7 @@ impl EventTable {
         self.by_key = self.groups.iter().enumerate().map(|(at, group)| (Rc::clone(&group.key), at)).collect();
     }
 
-    /// Merges the parts of events, and returns the events and the number of omitted ones.
+    /// Merges the parts of events. Returns the events and the number of omitted events.
     pub(super) fn finish(mut self) -> (Vec<EventGroup>, u64) {
         event_group::merge(
             &mut self.groups,

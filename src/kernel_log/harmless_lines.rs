@@ -1,12 +1,14 @@
-//! Lines about NVIDIA without meaning for the health of a GPU: banners, normal messages of the driver, explanations
-//! of a line that is an event, and messages of the kernel about programs called `nvidia-…`.
+//! The table of harmless lines about NVIDIA: lines that say nothing about the health of a GPU.
+//!
+//! These are banners, normal messages of the driver, explanations of a line that is an event, and messages of the kernel
+//! about programs called `nvidia-…`.
 //!
 //! Lines that are neither events nor in this table are counted and shown as not recognized. Therefore the table must be
 //! narrow: a line is added only if its meaning is known.
 
 use crate::kernel_log::line_parser;
 
-/// First words of harmless lines.
+/// The first words of harmless lines.
 const BEGINS: [&str; 61] = [
     // Module load and unload.
     "nvidia: loading out-of-tree module",
@@ -37,7 +39,7 @@ const BEGINS: [&str; 61] = [
     "NVRM: Open nvidia.ko is only ready for use on",
     "NVRM: To force use of Open nvidia.ko",
     "NVRM: 'OpenRmEnableUnsupportedGpus'",
-    // The rest of messages whose first lines are events.
+    // Further lines of messages whose first lines are events.
     "NVRM: (PCI ID: ",
     "NVRM: installed in this system",
     "NVRM: make sure that this kernel module",
@@ -74,10 +76,10 @@ const BEGINS: [&str; 61] = [
     "Unknown kernel command line parameters",
 ];
 
-/// Parts of harmless driver lines.
+/// Parts of harmless lines of the driver.
 const DRIVER_CHAT: [&str; 2] = ["**********", "nvidia-bug-report"];
 
-/// Parts of lines that belong to an Xid. Without an Xid nearby, the error was not recognized.
+/// Parts of lines that belong to an Xid. If there is no Xid nearby, the error was not recognized.
 const PART_OF_XID: [&str; 12] = [
     "RPC history",
     "RPC event history",
@@ -93,7 +95,7 @@ const PART_OF_XID: [&str; 12] = [
     "os_dump_stack",
 ];
 
-/// Ends of lines of `nvidia` and `pcieport` devices about interrupts, power and VGA.
+/// Parts of harmless lines of `nvidia` and `pcieport` devices: interrupts, power and VGA.
 const DEVICE_CHAT: [&str; 25] = [
     "enabling device (",
     "vgaarb:",
@@ -122,7 +124,7 @@ const DEVICE_CHAT: [&str; 25] = [
     "restoring config space",
 ];
 
-/// Names of AER status bits, which the kernel prints one per line below an error, behind `[ 6] `.
+/// Returns whether a text is the name of an AER status bit. The kernel prints one per line below an error, after `[ 6] `.
 fn is_status_bit(text: &str) -> bool {
     let Some((bit, name)) = text.trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
         return false;
@@ -131,21 +133,21 @@ fn is_status_bit(text: &str) -> bool {
     (1..=2).contains(&bit.len()) && bit.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty()
 }
 
-/// The meaning of a line that is no event.
+/// The meaning of a line that is not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// Nothing, by itself.
+    /// Nothing.
     Nothing,
-    /// Details of an Xid, which has its own line.
+    /// Details of an Xid. The Xid has a separate line.
     PartOfXid,
-    /// Not in any table.
+    /// The line is not in any table.
     Unknown,
 }
 
-/// The meaning of a line that is no event.
+/// Returns the meaning of a line that is not an event.
 pub(super) fn meaning(text: &str) -> Meaning {
     let behind = |frame: &str| text.find(frame).is_some_and(|at| at > 0);
-    // A driver frame behind other text is an unknown format.
+    // A driver frame after other text is an unknown format.
     if behind("NVRM") || behind("SXid") || line_parser::has_error_frame(text) || is_grave(text) {
         return Meaning::Unknown;
     }
@@ -158,13 +160,13 @@ pub(super) fn meaning(text: &str) -> Meaning {
     if is_of_others(text) { Meaning::Nothing } else { Meaning::Unknown }
 }
 
-/// Words of severe errors, which are never harmless: the Xid to which they belong may not have been logged.
+/// Returns whether a text contains words of severe errors. Such lines are never harmless: their Xid may not be in the log.
 fn is_grave(text: &str) -> bool {
     ["probably locked", "is lost", "fallen off the bus"].iter().any(|words| text.contains(words))
 }
 
 fn of_driver(rest: &str) -> Meaning {
-    /// Unsupported calls and failed allocations of applications, which a working driver logs.
+    /// Unsupported calls and failed allocations of applications. A working driver logs them.
     const USUAL: [&str; 2] = ["[NV_ERR_NOT_SUPPORTED]", "[NV_ERR_NO_MEMORY]"];
     let holds = |words: &[&str]| words.iter().any(|words| rest.contains(words));
     if holds(&DRIVER_CHAT) || rest.contains("Check failed:") && holds(&USUAL) {
@@ -191,16 +193,17 @@ fn is_of_others(text: &str) -> bool {
     graphics && !text.contains("rror") && !text.contains("ailed") || is_dump(text)
 }
 
-/// A row of the table of calls that the driver prints under an Xid 119: `GPU0      0    76   GSP_RM_CONTROL  0x…`.
+/// Returns whether this is a row of the table of calls that the driver prints for an Xid 119:
+/// `GPU0      0    76   GSP_RM_CONTROL  0x…`.
 fn is_table_row(rest: &str) -> bool {
     let mut words = rest.split_ascii_whitespace().skip_while(|word| word.starts_with("GPU"));
     let number = |word: Option<&str>| word.is_some_and(|word| word.trim_start_matches('-').parse::<u32>().is_ok());
     number(words.next()) && number(words.next())
 }
 
-/// Lines of a dump: a stack, the process table of the out-of-memory killer, the summary of a crash.
+/// Returns whether this is a line of a dump: a stack, the process table of the out-of-memory killer, the summary of a crash.
 ///
-/// `RIP:` is not included: a crash in the driver is not harmless.
+/// `RIP:` is not included, because a crash in the driver is a fault.
 fn is_dump(text: &str) -> bool {
     let stack = text.contains("+0x") && text.contains("/0x") && !text.contains("RIP:") && !text.contains("BUG");
     let table = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).is_some_and(|(pid, _)| {

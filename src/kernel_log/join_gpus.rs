@@ -1,4 +1,4 @@
-//! Sets the GPU of each event: joins the PCI addresses in a log with the GPUs of the inventory.
+//! `join_gpus`: sets the GPU of each event, by matching PCI addresses in the log with the GPUs of the inventory.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use crate::pci::PciAddress;
 /// The origin of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogOrigin {
-    /// The log of this node: the GPUs of the running boot are those in NVML.
+    /// The log of this node. The GPUs of the running boot are the GPUs in NVML.
     ThisNode,
-    /// A given file: its addresses may be those of another node.
+    /// A given log file. The addresses may be those of another node.
     AnyNode,
 }
 
-/// Sets NVML index and UUID of every event about a GPU of the inventory.
+/// Sets the NVML index and the UUID of every event about a GPU of the inventory.
 ///
-/// `gpus`: address, NVML index, UUID. `ports`: PCIe port → the GPU below it; an AER or link event on such a port is an
-/// event of that GPU. It keeps its own address and gains the detail `gpu_below`.
+/// `gpus`: address, NVML index and UUID. `ports`: PCIe port → the GPU below it. An AER or link event on such a port is an
+/// event of that GPU. The event keeps the address of the port and gets the detail `gpu_below`.
 ///
 /// The GPU at an address may have been replaced. Therefore a UUID in the log is kept, and the UUID of the inventory is
-/// only added for the running boot of this node. An event of a replaced GPU gets no index.
+/// added only for the running boot of this node. An event of a replaced GPU gets no index.
 pub fn join_gpus(
     log: &mut KernelLog,
     origin: LogOrigin,
@@ -36,7 +36,7 @@ pub fn join_gpus(
         if let Some(gpu) = below {
             event.details.insert("gpu_below".to_owned(), gpu.as_str().to_owned());
         }
-        // The kernel may name a GPU's other functions (its audio or USB part); the driver only knows function 0.
+        // The kernel may report another PCI function of a GPU (audio or USB). The driver only knows function 0.
         let Some(&(index, uuid)) = gpus.get(below.unwrap_or(&pci)) else { continue };
         let swapped = event.gpu_uuid.as_ref().zip(uuid).is_some_and(|(then, now)| then != now);
         event.gpu_index = (!swapped).then_some(index);

@@ -1,7 +1,7 @@
-//! One line of `journalctl -o json`.
+//! `parse`: reads one line of `journalctl -o json`.
 //!
-//! Only the fields of journald are trusted: `_TRANSPORT=kernel` with the facility of the kernel. An entry of a program
-//! that writes to `/dev/kmsg` has the transport, but not the facility. Other fields are skipped.
+//! Only the fields of journald are trusted: `_TRANSPORT=kernel` with the facility of the kernel. The entry of a program
+//! that writes to `/dev/kmsg` has this transport, but not this facility. Other fields are skipped.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::kernel_log::log_time::WallTime;
 use crate::kernel_log::record::{Origin, Record};
 
 /// A field as journald prints it: text, an array of bytes (text with control characters), `null` (too long), or an
-/// array of texts (the field came twice).
+/// array of texts (the entry contains the field more than once).
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Field<'a> {
@@ -41,13 +41,13 @@ struct Entry<'a> {
     hostname: Option<Field<'a>>,
 }
 
-/// Reads one entry. `None`: no JSON object, or one without a message.
+/// Reads one entry. `None` if the line is not a JSON object, or has no message.
 pub(super) fn parse(line: &str) -> Option<Record<'_>> {
     let entry: Entry<'_> = serde_json::from_str(line).ok()?;
     let facility = number(entry.facility.as_ref());
     let kernel = matches!(&entry.transport, Some(Field::Text(transport)) if transport == "kernel");
     let of_kernel = facility.unwrap_or(0) == 0;
-    // An export may lack the fields of journald: then the origin is not known.
+    // An export may not contain the fields of journald. Then the origin is unknown.
     let origin = match entry.transport {
         _ if kernel && of_kernel => Origin::Kernel,
         None if of_kernel => Origin::Unclear,

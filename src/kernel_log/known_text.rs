@@ -1,6 +1,6 @@
-//! A text that occurred before: its event, and when it was in which log.
+//! `KnownText`: a text that occurred before, with its event and the times at which each log contained it.
 //!
-//! With it, a storm is counted without parsing, and a line in two logs counts once.
+//! Known texts make it possible to count a storm without parsing, and to count a line that is in two logs only once.
 
 use std::rc::Rc;
 
@@ -10,7 +10,7 @@ use crate::kernel_log::line_time::LineTime;
 /// Maximum difference between the times of the same line in two logs, in microseconds.
 pub(super) const SAME_LINE: i64 = 2_000_000;
 
-/// Maximum number of time spans of one text. Beyond this, the last one is extended.
+/// Maximum number of time spans of one text. If there are more, the last one is extended.
 const MAX_SPANS: usize = 64;
 
 /// A time span in which a text occurred in one log.
@@ -41,13 +41,13 @@ impl KnownText {
         Self { group, variant, spans: Vec::new() }
     }
 
-    /// Returns whether the text occurred in another log at that time.
+    /// Returns whether the text occurred in another log at the same time.
     pub(super) fn is_in_another_log(&self, source: usize, moment: LineTime) -> bool {
         let Some(time) = moment.order() else { return false };
         self.spans.iter().any(|span| span.source != source && span.is_near(time))
     }
 
-    /// Records that the text occurred in `source` at that time.
+    /// Records that the text occurred in `source` at this time.
     pub(super) fn note(&mut self, source: usize, moment: LineTime) {
         let Some(time) = moment.order() else { return };
         let full = self.spans.len() >= MAX_SPANS;

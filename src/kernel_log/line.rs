@@ -1,4 +1,4 @@
-//! The meaning of one line of the kernel log. `line_parser` reads it.
+//! `Line` and `Parsed`: the parsed content of one line of the kernel log. `line_parser` creates them.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ pub(super) const VALUE_CAP: usize = 160;
 /// Maximum length of a process name. The kernel keeps 15 bytes, but some lines print the full name.
 const PROCESS_CAP: usize = 64;
 
-/// The part of an event that a line is. For events with two lines, the more frequent part is counted.
+/// The part of an event that a line contains. For events with two lines, the part with more lines is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Part {
     #[default]
     Whole,
-    /// The first line.
+    /// The first line of the event.
     Header,
-    /// The line with its details.
+    /// The line with the details of the event.
     Detail,
 }
 
@@ -32,15 +32,15 @@ pub struct Line {
     pub kind: KernelEventKind,
     /// Part of the event.
     pub part: Part,
-    /// Xid or SXid number.
+    /// Number of the Xid or SXid.
     pub code: Option<u32>,
-    /// The PCI function it names.
+    /// The PCI function in the line.
     pub pci: Option<PciAddress>,
     pub gpu_instance: Option<u32>,
     pub compute_instance: Option<u32>,
     /// Distinguishes events with the same code.
     pub sub_code: Option<String>,
-    /// Values from the text.
+    /// Values from the text, by name.
     pub details: BTreeMap<&'static str, String>,
     pub pid: Option<u32>,
     pub process: Option<String>,
@@ -50,15 +50,15 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
     Event(Line),
-    /// Details of an event that has its own line. It is not counted again.
+    /// Details of an event that has a separate line. The event is not counted again.
     Companion(Line),
     /// The line of the driver with the address and UUID of a GPU.
     GpuUuid {
         pci: PciAddress,
-        /// Which: `GPU-…`.
+        /// UUID: `GPU-…`.
         uuid: String,
     },
-    /// The serial number of a board. Without an address it belongs to the GPU of the previous line.
+    /// The serial number of a board. If the line has no address, it belongs to the GPU of the previous line.
     GpuSerial {
         /// PCI address, if the line has one.
         pci: Option<PciAddress>,
@@ -68,7 +68,7 @@ pub enum Parsed {
 }
 
 impl Line {
-    /// An empty line of one kind.
+    /// Creates an empty line of one kind.
     pub(super) fn of(kind: KernelEventKind) -> Self {
         Self { kind, ..Self::default() }
     }
@@ -89,20 +89,20 @@ impl Line {
         self.sub_code = Some(clean(sub_code, 64)).filter(|sub_code| !sub_code.is_empty());
     }
 
-    /// Adds a detail that may be missing.
+    /// Adds a detail, if there is a value.
     pub(super) fn put_some<T: ToString>(&mut self, name: &'static str, value: Option<T>) {
         if let Some(value) = value {
             self.put(name, value.to_string());
         }
     }
 
-    /// A detail that is already there.
+    /// Returns a detail that was added before.
     #[cfg(test)]
     pub(super) fn detail(&self, name: &str) -> Option<&str> {
         self.details.get(name).map(String::as_str)
     }
 
-    /// Sets the process's name, unless it is empty or `<unknown>`.
+    /// Sets the name of the process, unless it is empty or `<unknown>`.
     pub(super) fn set_process(&mut self, name: &str) {
         let plain = name.len() <= PROCESS_CAP && name.bytes().all(|byte| byte.is_ascii_graphic());
         let name = if plain { name.to_owned() } else { clean(name, PROCESS_CAP) };
@@ -112,7 +112,7 @@ impl Line {
     }
 }
 
-/// A PCI address at the start of `text` (with or without `PCI:`), ended by a blank or by `: `, and what follows.
+/// Returns a PCI address at the start of `text` (with or without `PCI:`) that ends with a blank or `: `, and the rest.
 pub(super) fn leading_address(text: &str) -> Option<(PciAddress, &str)> {
     let token = text.split_once(' ').map_or(text, |(token, _)| token);
     let rest = text.get(token.len()..)?;
@@ -120,7 +120,7 @@ pub(super) fn leading_address(text: &str) -> Option<(PciAddress, &str)> {
     Some((address, rest.trim_start()))
 }
 
-/// The address that follows `marker`.
+/// Returns the address after `marker`.
 pub(super) fn address_after(text: &str, marker: &str) -> Option<PciAddress> {
     leading_address(scan::after(text, marker)?).map(|(address, _)| address)
 }

@@ -1,6 +1,6 @@
-//! Parses one kernel text about GPUs.
+//! `parse`: parses one text of the kernel log about GPUs.
 //!
-//! [`family`] checks a few bytes and rejects almost all lines of a busy node; only the others are parsed. A line that
+//! [`family`] checks a few bytes and rejects almost all lines of a busy node; only the other lines are parsed. A line that
 //! only mentions a GPU does not count: the frame of the driver and valid addresses are required.
 
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use memchr::memmem::Finder;
 use crate::kernel_log::line::Parsed;
 use crate::kernel_log::{module_refused, nvrm, other_kernel_lines, pcie, sxid, xid_frame};
 
-/// The parser of a text.
+/// The family of a text, which determines the parser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// The NVIDIA driver (`NVRM: …`).
@@ -19,15 +19,15 @@ pub enum Family {
     Peermem,
     /// The `nvidia-uvm` module.
     Uvm,
-    /// A PCI device or port.
+    /// A PCI device or a PCIe port.
     Pcie,
-    /// The kernel about the nvidia module (`nvidia: probe of … failed`).
+    /// A message of the kernel about the nvidia module (`nvidia: probe of … failed`).
     Probe,
-    /// The kernel about a module that it refuses to load.
+    /// A message of the kernel about a module that it rejected.
     ModuleLoad,
     /// A Mellanox network card.
     Nic,
-    /// Machine checks and firmware's hardware error records.
+    /// Machine checks and hardware error records of the firmware.
     MachineCheck,
     /// The out-of-memory killer.
     Oom,
@@ -36,7 +36,7 @@ pub enum Family {
     Crash,
 }
 
-/// Returns the parser of a text from its first bytes. `None` for almost all lines of a log.
+/// Returns the family of a text, based on the first bytes. `None` for almost all lines of a log.
 #[inline]
 pub fn family(text: &str) -> Option<Family> {
     let found = match text.as_bytes().first()? {
@@ -67,9 +67,9 @@ pub fn family(text: &str) -> Option<Family> {
     Some(found)
 }
 
-/// `name[pid]: segfault at …`. A program chooses its name, so the marker is searched behind it.
+/// Returns whether the text is `name[pid]: segfault at …`. A program chooses its name, so the marker must be after the name.
 fn is_segfault(text: &[u8]) -> bool {
-    /// 15 bytes of name, 10 of pid, the brackets.
+    /// 15 bytes for the name, 10 for the PID, and the brackets.
     const REACH: usize = 32;
     let head = &text[..text.len().min(REACH)];
     let Some(close) = memchr::memchr(b']', head) else { return false };
@@ -83,8 +83,8 @@ pub(super) fn mentions_nvidia(text: &str) -> bool {
         && ["nvidia", "NVRM", "nvrm", "NVSwitch", "SXid"].iter().any(|name| text.contains(name))
 }
 
-/// Whether `nvi`, `nvr`, `NV` or `SX` occurs. One search for the rarer letter of each pair: this runs over every line of a busy
-/// log, where a search for each name costs as much as the rest of the line's work.
+/// Returns whether `nvi`, `nvr`, `NV` or `SX` occurs. For speed, only the rarer letter of each pair is searched. This
+/// function runs for every line of a busy log, and a search for each name would take as long as all other work on the line.
 #[inline]
 fn may_mention_nvidia(text: &[u8]) -> bool {
     memchr::memchr3_iter(b'v', b'V', b'X', text).any(|at| {
@@ -101,7 +101,7 @@ fn may_mention_nvidia(text: &[u8]) -> bool {
 /// The frame of the driver's messages.
 static FRAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("NVRM: "));
 
-/// Returns whether a text has the frame of an error, also with other blanks or other case.
+/// Returns whether a text contains the frame of an error, also with different blanks or different case.
 pub(super) fn has_error_frame(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let followed = |name: &str, by: &str| {
@@ -148,9 +148,9 @@ pub(super) fn speaks_of_error(text: &str) -> bool {
     WORDS.iter().any(|word| text.contains(word)) || has_error_frame(&text)
 }
 
-/// Returns a second driver frame in a text: two lines that lost the line break between them.
+/// Returns a second driver frame in a text: the line break between two lines was lost.
 ///
-/// A process can have such a name, so it is no separate event. A message of several lines repeats its frame.
+/// A process can have such a name, so the second frame is not a separate event. Messages of several lines repeat the frame.
 pub(super) fn second_frame(text: &str) -> Option<&str> {
     let from = text.len().min(1);
     let at = from + FRAME.find(text.as_bytes().get(from..)?)?;
@@ -163,8 +163,8 @@ pub(super) fn second_frame(text: &str) -> Option<&str> {
     (looks_like_gpu_error(rest) || has_error_frame(rest)).then_some(rest)
 }
 
-/// Parses the key of an event: like [`parse`], but without the details of an Xid, which are most of the work in a
-/// storm.
+/// Parses the key of an event. This is the same as [`parse`] without the details of an Xid, which take most of the time
+/// in a storm.
 pub(super) fn parse_key(text: &str) -> Option<Parsed> {
     if text.starts_with("NVRM: Xid") && !text.contains('\n') {
         return xid_frame::parse_key(text).map(Parsed::Event);
@@ -172,9 +172,9 @@ pub(super) fn parse_key(text: &str) -> Option<Parsed> {
     parse(text)
 }
 
-/// Parses the text of one record. `None`: it is not about a GPU, or incomplete.
+/// Parses the text of one record. `None` if the text is not about a GPU, or is incomplete.
 ///
-/// A kernel record can have several lines, which are joined.
+/// A kernel record can consist of several lines, which are joined.
 pub fn parse(text: &str) -> Option<Parsed> {
     let family = family(text)?;
     if text.contains('\n') {
@@ -202,7 +202,7 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
     }
 }
 
-/// Returns whether a text of a program contains a driver frame, as a GPU error does.
+/// Returns whether a text that a program wrote contains a driver frame, like a GPU error.
 pub fn looks_like_gpu_error(text: &str) -> bool {
     let frame = ["NVRM: ", "nvidia-nvswitch"].iter().filter_map(|marker| text.find(marker)).min();
     frame.and_then(|at| text.get(at..)).is_some_and(|frame| matches!(parse(frame), Some(Parsed::Event(_))))

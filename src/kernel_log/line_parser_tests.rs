@@ -1,4 +1,4 @@
-//! Lines beyond the samples of `tests/kernel_lines.jsonl`: variants of wording, forgeries, broken lines.
+//! Tests of `line_parser`: variants of wording, forged lines, broken lines. `tests/kernel_lines.jsonl` has the samples.
 
 use proptest::prelude::*;
 
@@ -41,7 +41,7 @@ fn an_incomplete_frame_is_no_xid() {
 
 #[test]
 fn a_program_cannot_pose_as_a_driver_by_its_name_or_its_libraries() {
-    // A name may be 15 bytes: `NVRM: Xid (PCI:`. The mapped file's name is the program's choice too.
+    // A process name can have 15 bytes: `NVRM: Xid (PCI:`. The program also chooses the name of the mapped file.
     for text in [
         "NVRM: Xid (PCI:[4711]: segfault at 0 ip 0 sp 0 error 4 in 0000:3b:00): 79, x.so[7f00+1000]",
         "NVRM: Xid (x[4711]: segfault at 0 ip 0 sp 0 error 4 in PCI:0000:3b:00): 79, x.so[7f00+1000]",
@@ -181,7 +181,7 @@ fn every_recovery_action_has_its_name() {
         let found = details(&line, &["recovery_action", "recovery_from", "recovery_label"]);
         assert_eq!(found, [Some(name), Some("0"), Some("Label")]);
     }
-    // What only some of them need is another event than what ends with a reset.
+    // Withdrawals of different recommendations must be different events.
     for (from, sub_code) in [(3, "none after drain_p2p"), (4, "none after drain_and_reset")] {
         let line = xid(&format!("154, GPU recovery action changed from {from:#x} (Label) to 0x0 (None)"));
         assert_eq!(line.sub_code.as_deref(), Some(sub_code));

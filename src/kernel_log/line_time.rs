@@ -1,8 +1,8 @@
-//! When a line was printed.
+//! `LineTime`: the time at which a line was printed.
 
 use jiff::Timestamp;
 
-/// The time of a line, as far as it is known.
+/// The wall-clock time and the uptime of a line, if they are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LineTime {
     /// Microseconds since 1970.
@@ -12,13 +12,13 @@ pub(super) struct LineTime {
 }
 
 impl LineTime {
-    /// The time to compare by, within one boot.
+    /// Returns the time for comparisons within one boot.
     pub(super) fn order(self) -> Option<i64> {
         self.wall.or(self.uptime.and_then(|uptime| uptime.try_into().ok()))
     }
 }
 
-/// Microseconds since 1970 as a time, if there is such a time.
+/// Converts microseconds since 1970. `None` if the value is outside of the supported range.
 pub(super) fn timestamp(microseconds: i64) -> Option<Timestamp> {
     Timestamp::from_microsecond(microseconds).ok()
 }

@@ -1,27 +1,27 @@
-//! The ways a log writes the time of a line.
+//! `WallTime` and parsers for all formats in which a log contains the time of a line.
 //!
-//! All times become microseconds: since boot, or since 1970. Limits: a time without a zone is read as UTC, and a time
-//! without a year gets the latest possible year.
+//! All times are converted to microseconds since boot or since 1970. Limits: a time without a time zone is read as UTC,
+//! and a time without a year gets the latest possible year.
 
 use jiff::civil;
 use jiff::tz::Offset;
 
 use crate::kernel_log::scan::{decimal, split_at_byte};
 
-/// A wall-clock time as far as the line gives it.
+/// A wall-clock time with the parts that the line contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WallTime {
     At {
         /// Microseconds since 1970.
         microseconds: i64,
-        /// Whether the line names its zone. If not, the time was read as UTC.
+        /// Whether the line contains the time zone. If not, the time was read as UTC.
         zone: bool,
     },
-    /// A date without a year, as classic syslog writes it.
+    /// A date without a year, as in classic syslog.
     NoYear {
-        /// 1 to 12.
+        /// Month, 1 to 12.
         month: i8,
-        /// 1 to 31.
+        /// Day, 1 to 31.
         day: i8,
         /// Microseconds since midnight.
         of_day: i64,
@@ -29,16 +29,16 @@ pub enum WallTime {
 }
 
 impl WallTime {
-    /// Microseconds since 1970. A missing year becomes the last one in which that time was not in the future.
+    /// Returns microseconds since 1970. A missing year becomes the last year in which the time was not in the future.
     pub fn microseconds(self, now: Option<i64>) -> Option<i64> {
-        /// Clocks differ and the zone is unknown, so a time up to one day ahead is in this year.
+        /// Clocks differ and the time zone is unknown, so a time up to one day in the future is in this year.
         const SLACK: i64 = 86_400_000_000;
         match self {
             Self::At { microseconds, .. } => Some(microseconds),
             Self::NoYear { month, day, of_day } => {
                 let now = now?;
                 let year = jiff::Timestamp::from_microsecond(now).ok()?.to_zoned(jiff::tz::TimeZone::UTC).year();
-                // Eight years back: a 29 February is found even across a skipped leap year.
+                // Eight years back: a 29 February is found even if a leap year was skipped.
                 (0..=8).find_map(|back| {
                     let time = midnight(year.checked_sub(back)?, month, day)?.checked_add(of_day)?;
                     (time <= now.checked_add(SLACK)?).then_some(time)
@@ -48,14 +48,14 @@ impl WallTime {
     }
 }
 
-/// `secs.fraction` since boot.
+/// Parses `secs.fraction` since boot.
 pub(super) fn uptime(text: &str) -> Option<u64> {
-    // Each line of `dmesg` has one, so it is read in one pass.
+    // Each line of `dmesg` has such a time, so it is parsed in one pass.
     let (mut value, mut digits, mut decimals) = (0_u64, 0, None);
     for byte in text.trim_ascii().bytes() {
         match (byte, &mut decimals) {
             (b'0'..=b'9', None) => digits += 1,
-            // The seventh decimal and those after it are too small to count.
+            // Digits from the seventh decimal on are below one microsecond.
             (b'0'..=b'9', Some(6..)) => continue,
             (b'0'..=b'9', Some(decimals)) => *decimals += 1,
             (b'.', None) if digits > 0 => {
@@ -70,7 +70,7 @@ pub(super) fn uptime(text: &str) -> Option<u64> {
     value.checked_mul(10_u64.pow(missing))
 }
 
-/// Digits after a decimal point, as microseconds; nothing may follow them.
+/// Parses the digits after a decimal point as microseconds. No other characters may follow the digits.
 fn fraction(digits: &str) -> Option<u64> {
     let digits = digits.as_bytes();
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -80,7 +80,7 @@ fn fraction(digits: &str) -> Option<u64> {
     Some((0..6).fold(0, |sum, place| sum * 10 + digit(place)))
 }
 
-/// `Sun Feb 23 16:24:18 2025` (`dmesg -T`), or `Feb23 16:24` (`dmesg -H`).
+/// Parses `Sun Feb 23 16:24:18 2025` (`dmesg -T`), or `Feb23 16:24` (`dmesg -H`).
 pub(super) fn ctime(text: &str) -> Option<WallTime> {
     let mut words = text.split_ascii_whitespace();
     let (first, second) = (words.next()?, words.next()?);
@@ -97,7 +97,7 @@ pub(super) fn ctime(text: &str) -> Option<WallTime> {
     words.next().is_none().then_some(WallTime::At { microseconds: date + of_day, zone: false })
 }
 
-/// `Feb 23 16:24:18[.ffffff]` at the start of a line, and the rest.
+/// Parses `Feb 23 16:24:18[.ffffff]` at the start of a line. Returns the time and the rest.
 pub(super) fn syslog(text: &str) -> Option<(WallTime, &str)> {
     let month = month(text.get(..3)?)?;
     let (day, rest) = decimal(text.get(3..)?.strip_prefix(' ')?.trim_start_matches(' '))?;
@@ -111,12 +111,12 @@ pub(super) fn syslog(text: &str) -> Option<(WallTime, &str)> {
 /// An ISO 8601 time at the start of a line.
 pub(super) struct Iso<'a> {
     pub(super) wall: WallTime,
-    /// `dmesg` writes the fraction after a comma, journal and syslog after a point: the first has no host and tag.
+    /// Whether a comma precedes the fraction, as in `dmesg`, whose lines have no host and tag. Other logs use a point.
     pub(super) comma: bool,
     pub(super) rest: &'a str,
 }
 
-/// `2025-02-23T16:24:18[.,ffffff][Z|±hh:mm|±hhmm] rest`.
+/// Parses `2025-02-23T16:24:18[.,ffffff][Z|±hh:mm|±hhmm] rest`.
 pub(super) fn iso(text: &str) -> Option<Iso<'_>> {
     let (stamp, rest) = split_at_byte(text, b' ').unwrap_or((text, ""));
     let (date, time) = split_at_byte(stamp, b'T')?;
@@ -128,9 +128,9 @@ pub(super) fn iso(text: &str) -> Option<Iso<'_>> {
     Some(Iso { wall, comma: time.contains(','), rest })
 }
 
-/// `Sun 2025-02-23 16:24:18 UTC rest` (`journalctl -o short-full`).
+/// Parses `Sun 2025-02-23 16:24:18 UTC rest` (`journalctl -o short-full`).
 pub(super) fn short_full(text: &str) -> Option<(WallTime, &str)> {
-    // Most lines with a capital are no time: the fourth byte rejects them.
+    // Most lines that begin with a capital letter do not contain a time: the fourth byte rejects them.
     if text.as_bytes().get(3) != Some(&b' ') {
         return None;
     }
@@ -141,7 +141,7 @@ pub(super) fn short_full(text: &str) -> Option<(WallTime, &str)> {
     (weekday.len() == 3).then_some((WallTime::At { microseconds, zone: zone == "UTC" }, rest))
 }
 
-/// `1740327858.123456 rest` (`journalctl -o short-unix`).
+/// Parses `1740327858.123456 rest` (`journalctl -o short-unix`).
 pub(super) fn unix(text: &str) -> Option<(WallTime, &str)> {
     let (stamp, rest) = text.split_once(' ')?;
     let microseconds = i64::try_from(uptime(stamp)?).ok()?;
@@ -158,7 +158,7 @@ fn iso_date(text: &str) -> Option<i64> {
     )
 }
 
-/// `hh:mm:ss` with an optional fraction, as microseconds since midnight.
+/// Parses `hh:mm:ss` with an optional fraction as microseconds since midnight.
 fn clock(text: &str) -> Option<i64> {
     let (whole, part) = match memchr::memchr2(b'.', b',', text.as_bytes()) {
         Some(at) => (text.get(..at)?, i64::try_from(fraction(text.get(at + 1..)?)?).ok()?),
@@ -166,7 +166,7 @@ fn clock(text: &str) -> Option<i64> {
     };
     let &[h1, h2, b':', m1, m2, b':', s1, s2] = whole.as_bytes() else { return None };
     let (hour, minute, second) = (two_digits(h1, h2)?, two_digits(m1, m2)?, two_digits(s1, s2)?);
-    // A leap second is 60.
+    // A leap second has the number 60.
     let valid = hour < 24 && minute < 60 && second < 61;
     valid.then_some(((hour * 60 + minute) * 60 + second) * 1_000_000 + part)
 }
@@ -176,7 +176,7 @@ fn two_digits(tens: u8, ones: u8) -> Option<i64> {
     valid.then(|| i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
 }
 
-/// A zone as microseconds east of UTC; nothing is 0.
+/// Parses a time zone as microseconds east of UTC. An empty zone is 0.
 fn offset(zone: &str) -> Option<i64> {
     if matches!(zone, "" | "Z") {
         return Some(0);

@@ -1,4 +1,4 @@
-//! Xids, SXids and other kernel lines about GPUs.
+//! Parsers for Xids, SXids and other kernel lines about GPUs, and the catalogue of their meanings.
 //!
 //! ```text
 //!   kernel log record ──record──▶ text ──line──▶ its meaning  ──event_log──▶ KernelLog (facts)
@@ -6,12 +6,12 @@
 //!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, other_kernel_lines: one kind of line each
 //! ```
 //!
-//! The meaning of a code and its action are in `data/*.tsv`: [`catalogue`] reads them, [`event_meaning`] applies them to
-//! one event, `docs/xid.md` shows them.
+//! The meanings of the codes and the recommended actions are in `data/*.tsv`: [`catalogue`] reads them, [`event_meaning`]
+//! applies them to one event, `docs/xid.md` shows them.
 //!
 //! Frames are parsed strictly, because the name of a program must not look like a driver line. Texts are parsed
-//! loosely, because their wording depends on the firmware version. Nothing here reads a file: the caller pushes the
-//! records of a log into an [`EventLog`]. The conclusions are in `diagnosis`.
+//! leniently, because their wording depends on the firmware version. This module does not read files: the caller pushes
+//! the records of a log into an [`EventLog`]. The conclusions are in `diagnosis`.
 
 pub mod catalogue;
 mod drop_events_before;

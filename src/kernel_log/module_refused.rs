@@ -1,14 +1,15 @@
-//! Lines by which the kernel refuses a module: no valid signature, built for another kernel, denied by SELinux.
+//! Parses lines about modules that the kernel rejects: bad signature, built for another kernel, denied by SELinux.
 //!
-//! Source: the kernel's `kernel/module/signing.c`, `kernel/module/version.c`, `security/lockdown/lockdown.c` and SELinux's access vector
-//! Limits: the line about a rejected signature does not name the module, so it only counts if the nvidia module is not loaded.
+//! Source: `kernel/module/signing.c`, `kernel/module/version.c` and `security/lockdown/lockdown.c` of the kernel, and the
+//! access vector cache of SELinux. Limits: the line about a rejected signature does not contain the name of the module,
+//! so it only counts if the nvidia module is not loaded.
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 
 use crate::kernel_log::line::Line;
 use crate::kernel_log::scan::{between, word_after};
 
-/// Whether a text is one of these lines, from its first bytes.
+/// Returns whether a text is one of these lines.
 pub(super) fn is_of_module(text: &str) -> bool {
     text.starts_with("Loading of ") && rejected(text).is_some()
         || text.starts_with("Lockdown: ") && text.contains("unsigned module")
@@ -43,7 +44,7 @@ pub(super) fn parse(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// `Loading of unsigned module is rejected`, `Loading of module with unavailable key is rejected`: what was rejected.
+/// Returns what was rejected, e.g. `unsigned module` in `Loading of unsigned module is rejected`.
 fn rejected(text: &str) -> Option<&str> {
     let named = text.strip_prefix("nvidia: loading of ");
     named.or_else(|| text.strip_prefix("Loading of "))?.trim_end().strip_suffix(" is rejected")

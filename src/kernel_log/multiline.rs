@@ -1,20 +1,20 @@
-//! Joins driver messages that a text log splits into several lines.
+//! `PartialMessage`: joins driver messages that a text log splits into several lines.
 //!
-//! The kernel buffer has such a message in one record. `dmesg` and syslog print its lines separately, possibly with
+//! The kernel buffer stores such a message in one record. `dmesg` and syslog print the lines separately, possibly with
 //! other lines in between.
 
-/// A message of several lines.
+/// The format of a message of several lines.
 struct Shape {
-    /// Prefix of its first line.
+    /// Prefix of the first line.
     begins: &'static str,
     /// The complete text contains one of these.
     whole: &'static [&'static str],
-    /// Parts of the following lines.
+    /// Parts of the lines after the first one.
     further: &'static [&'static str],
 }
 
 const SHAPES: [Shape; 3] = [
-    // The GPU that fell off the bus at probe, and the GPU that this driver does not support.
+    // A GPU that fell off the bus at probe, or a GPU that this driver does not support.
     Shape {
         begins: "NVRM: The NVIDIA GPU ",
         whole: &["fallen off the bus", "is not supported", "requires use of", "supported through"],
@@ -34,7 +34,7 @@ const SHAPES: [Shape; 3] = [
     },
 ];
 
-/// Maximum number of driver lines after the first one within which a message must be complete.
+/// Maximum number of driver lines after the first line within which a message must be complete.
 const REACH: u32 = 4;
 
 #[derive(Debug)]
@@ -44,26 +44,26 @@ pub(super) struct PartialMessage {
     left: u32,
 }
 
-/// Use of a line.
+/// How a line was used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LineUse {
-    /// It is not part of the message.
+    /// The line is not part of the message.
     NotPart,
-    /// It was added to the message.
+    /// The line was added to the message.
     Kept,
-    /// It completed the message with this text.
+    /// The line completed the message. The value is the complete text.
     Completes(String),
-    /// The message was not completed: these are its lines. The line is not part of it.
+    /// The message was not completed. The value is its lines so far. The new line is not part of the message.
     GivenUp(String),
 }
 
-/// Returns an incomplete message if a text is the first line of one.
+/// Returns an incomplete message if a text is the first line of such a message.
 pub(super) fn start(text: &str) -> Option<PartialMessage> {
     if !text.starts_with("NVRM: ") {
         return None;
     }
     let shape = SHAPES.iter().position(|shape| text.starts_with(shape.begins))?;
-    // A record of the kernel buffer has all lines.
+    // A record of the kernel buffer contains all lines.
     let joined = text.replace("\nNVRM: ", " ");
     let pending = PartialMessage { text: joined.trim_end().to_owned(), shape, left: REACH };
     (!pending.is_whole()).then_some(pending)
@@ -78,7 +78,7 @@ impl PartialMessage {
         self.shape().whole.iter().any(|words| self.text.contains(words))
     }
 
-    /// Adds the next driver line, if it belongs to the message.
+    /// Adds the next driver line if the line belongs to the message.
     pub(super) fn add_line(&mut self, text: &str) -> LineUse {
         let Some(part) = text.strip_prefix("NVRM: ") else { return LineUse::NotPart };
         let further = self.shape().further.iter().any(|words| part.starts_with(words) || part.contains(words));
@@ -91,7 +91,7 @@ impl PartialMessage {
         if self.is_whole() { LineUse::Completes(std::mem::take(&mut self.text)) } else { LineUse::Kept }
     }
 
-    /// Returns the lines so far, at the end of the log.
+    /// Returns the lines so far. Called at the end of the log.
     pub(super) fn into_text(self) -> String {
         self.text
     }

@@ -1,12 +1,12 @@
-//! Decoder for the register words of Xid 74: NVLink up to generation 4.
+//! Decodes the register words of Xid 74: NVLink up to generation 4.
 //!
-//! Source: the Xid 74 workflow of NVIDIA's Xid documentation. Seven words r1 to r7 come with the line; on Hopper only
-//! r1, r3, r4 and r5 hold anything. One event is seldom enough: several classes count only when they repeat on a link.
+//! Source: the Xid 74 workflow in NVIDIA's Xid documentation. A line contains seven words, r1 to r7; on Hopper only r1,
+//! r3, r4 and r5 are used. One event is seldom sufficient: several classes count only if they repeat on a link.
 
 /// The meaning of a set bit, in order of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RegisterClass {
-    /// Carries no meaning of its own.
+    /// The bit has no meaning of its own.
     Ignore,
     /// Corrected errors reached their threshold. No action.
     Corrected,
@@ -14,22 +14,22 @@ pub enum RegisterClass {
     Secondary,
     /// A consequence, but the fabric must be reset.
     SecondaryFabricReset,
-    /// Marginal signal: watch it, reseat.
+    /// The signal is marginal: watch the link, or reseat the board.
     SignalIntegrity,
-    /// Report when it repeats.
+    /// Report the error if it repeats.
     ReportRepeated,
-    /// Run the field diagnostic when it repeats.
+    /// Run the field diagnostic if the error repeats.
     DiagnoseRepeated,
-    /// May be mechanical: reseat, then report.
+    /// The fault may be mechanical: reseat the board, then report.
     Mechanical,
-    /// Must not happen: report it.
+    /// The error must not happen: report it.
     Unexpected,
-    /// Hardware ECC or parity: more than two on the same link lead to an RMA.
+    /// Hardware ECC or parity error: more than two on the same link lead to an RMA.
     Hardware,
 }
 
 impl RegisterClass {
-    /// The word used in an event's details.
+    /// Returns the word for the details of an event.
     pub fn word(self) -> &'static str {
         match self {
             Self::Ignore => "ignore",
@@ -46,7 +46,7 @@ impl RegisterClass {
     }
 }
 
-/// Word, bits and class. Words count from 1, as in NVIDIA's text.
+/// Register word, bits and class. The words are numbered from 1, as in NVIDIA's documentation.
 const TABLE: [(usize, &[u32], RegisterClass); 14] = [
     (1, &[0, 23, 30], RegisterClass::Ignore),
     (1, &[1, 20], RegisterClass::Secondary),
@@ -64,17 +64,17 @@ const TABLE: [(usize, &[u32], RegisterClass); 14] = [
     (5, &[20, 23, 26, 29], RegisterClass::Corrected),
 ];
 
-/// A set bit of the table.
+/// A set bit that is in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bit {
-    /// 1 to 7.
+    /// Number of the word, 1 to 7.
     pub word: usize,
-    /// 0 to 31.
+    /// Number of the bit, 0 to 31.
     pub bit: u32,
     pub class: RegisterClass,
 }
 
-/// Returns the set bits that are in the table, worst first.
+/// Returns the set bits that are in the table, most severe first.
 pub fn decode(words: &[u32]) -> Vec<Bit> {
     let mut found = Vec::new();
     for &(word, bits, class) in &TABLE {
@@ -85,7 +85,7 @@ pub fn decode(words: &[u32]) -> Vec<Bit> {
     found
 }
 
-/// Returns the worst class of the set bits. `None`: no bit of the table is set.
+/// Returns the most severe class of the set bits. `None` if no bit of the table is set.
 pub fn worst(words: &[u32]) -> Option<RegisterClass> {
     decode(words).first().map(|bit| bit.class)
 }

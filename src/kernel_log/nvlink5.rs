@@ -1,11 +1,11 @@
-//! Decoder for Xid 144 to 150: the unit of an NVLink 5 GPU that failed, the severity, and the action of NVIDIA.
+//! Decodes Xid 144 to 150: the failed unit of an NVLink 5 GPU, the severity, and NVIDIA's action.
 //!
-//! Source: the NVLink 5 table of NVIDIA's Xid catalogue, kept in `data/nvlink5.tsv`. The first hex word of the line is
-//! `intrInfo`, the second `errorStatus`. `intrInfo` carries the sub-code in bits 9:5 before driver R575 and in bits 6:0
-//! from R575 on; bits 25:20 are the reason of a link-down (149).
+//! Source: the NVLink 5 table of NVIDIA's Xid catalogue, stored in `data/nvlink5.tsv`. The first hex word of the line is
+//! `intrInfo`, the second is `errorStatus`. `intrInfo` contains the sub-code: in bits 9:5 before driver R575, in bits 6:0
+//! from R575 on. For a link-down (149), bits 25:20 contain the reason.
 //!
-//! Limits: a row counts only when unit, bits and the line's own Fatal/Nonfatal word agree. Without such a row the word
-//! alone decides, and action and origin stay unknown.
+//! Limits: a row matches only if the unit, the bits and the word Fatal or Nonfatal of the line agree. If no row matches,
+//! only that word decides, and action and origin are unknown.
 
 use std::sync::LazyLock;
 
@@ -18,13 +18,13 @@ const ROWS: &str = include_str!("data/nvlink5.tsv");
 pub struct Decoded {
     /// Whether a row of the table matched. If not, only `fatal` and `link_down_reason` are valid.
     pub known: bool,
-    /// The sub-code, in the layout of the row that matched (before R575 if none did).
+    /// The sub-code, in the layout of the row that matched (the layout before R575 if no row matched).
     pub sub_code: u32,
     /// Reason of the link-down (149 only), e.g. 33: the device at the other end.
     pub link_down_reason: Option<u32>,
     /// Whether the link or the GPU is lost until a reset.
     pub fatal: bool,
-    /// NVIDIA's action: `IGNORE`, `RESET_GPU`, `XID_154_EVAL` (follow the recovery action if one comes).
+    /// NVIDIA's action: `IGNORE`, `RESET_GPU`, `XID_154_EVAL` (follow the recovery action of an Xid 154, if there is one).
     pub action: Option<&'static str>,
     /// NVIDIA's advice for the later investigation.
     pub investigate: Option<&'static str>,
@@ -37,9 +37,9 @@ pub struct Decoded {
 pub struct XidLine<'a> {
     /// The Xid, 144 to 150.
     pub xid: u32,
-    /// The unit's name in the line (`RLW_REMAP`, `NETIR_LINK_EVT`).
+    /// Name of the unit in the line (`RLW_REMAP`, `NETIR_LINK_EVT`).
     pub unit: &'a str,
-    /// The Fatal/Nonfatal word, where the line has one.
+    /// Whether the line has the word Fatal or Nonfatal; `None` if it has neither.
     pub fatal: Option<bool>,
     /// The first hex word.
     pub intr_info: u32,
@@ -66,23 +66,23 @@ struct Row {
 
 static TABLE: LazyLock<Vec<Row>> = LazyLock::new(|| rows(ROWS).filter_map(row).collect());
 
-/// The sub-code as drivers before R575 place it.
+/// Returns the sub-code in the layout of drivers before R575.
 pub fn sub_code_before_r575(intr_info: u32) -> u32 {
     (intr_info >> 5) & 0x1f
 }
 
-/// The sub-code as drivers from R575 on place it.
+/// Returns the sub-code in the layout of drivers from R575 on.
 pub fn sub_code_from_r575(intr_info: u32) -> u32 {
     intr_info & 0x7f
 }
 
-/// The reason of a link-down in bits 25:20.
+/// Returns the reason of a link-down, from bits 25:20.
 pub fn link_down_reason(intr_info: u32) -> u32 {
     (intr_info >> 20) & 0x3f
 }
 
-/// Decodes one line. The line does not name the driver version: both layouts are tried, and the name of the unit
-/// shows which one fits.
+/// Decodes one line. The line does not contain the driver version: both layouts are tried, and the name of the unit shows
+/// which layout matches.
 pub fn decode(line: &XidLine<'_>) -> Decoded {
     let found = [false, true].into_iter().find_map(|new| best_row(line, new).map(|row| (row, new)));
     let new = found.is_some_and(|(_, new)| new);
@@ -98,7 +98,7 @@ pub fn decode(line: &XidLine<'_>) -> Decoded {
     }
 }
 
-/// The worst row that matches: several status bits may be set at once.
+/// Returns the most severe row that matches: several status bits may be set at once.
 fn best_row(line: &XidLine<'_>, new_layout: bool) -> Option<&'static Row> {
     TABLE.iter().filter(|row| row.matches(line, new_layout)).max_by_key(|row| (row.fatal, row.action != "IGNORE"))
 }
@@ -107,7 +107,7 @@ impl Row {
     fn matches(&self, line: &XidLine<'_>, new_layout: bool) -> bool {
         let pattern = if new_layout { &self.from_r575 } else { &self.before_r575 };
         let bits = pattern.as_ref().is_none_or(|pattern| line.intr_info & pattern.mask == pattern.value);
-        // 149 and 150 report a state, the others a bit each.
+        // 149 and 150 report a state; the other codes report one bit each.
         let status = match self.xid {
             149 | 150 => line.error_status == self.status,
             _ => line.error_status & self.status != 0,

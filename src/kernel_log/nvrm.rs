@@ -1,7 +1,7 @@
-//! Lines of the NVIDIA driver other than Xids: lost GPUs, failed initialization, GSP, versions, serial numbers.
+//! Parses lines of the NVIDIA driver other than Xids: lost GPUs, failed initialization, GSP, versions, serial numbers.
 //!
 //! Source: the print statements of the open GPU kernel modules 595.45.04 and lines from public reports. The number in
-//! `GPU0` is the driver's own count, not an identity; it is not kept.
+//! `GPU0` is an internal number of the driver that does not identify the GPU, so it is ignored.
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 use crate::pci::PciAddress;
@@ -9,7 +9,7 @@ use crate::pci::PciAddress;
 use crate::kernel_log::line::{Line, Parsed, Part, address_after, leading_address};
 use crate::kernel_log::scan::{after, between, decimal, decimal_after, hex, word, word_after};
 
-/// Reads one `NVRM: …` line.
+/// Parses one `NVRM: …` line.
 pub(super) fn parse(text: &str) -> Option<Parsed> {
     let rest = text.strip_prefix("NVRM: ")?;
     if let Some(rest) = rest.strip_prefix("GPU at PCI:") {
@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str) -> Option<Parsed> {
     without_address(rest).map(Parsed::Event)
 }
 
-/// `dddd:bb:dd: GPU-<uuid>`.
+/// Parses `dddd:bb:dd: GPU-<uuid>`.
 fn gpu_uuid(rest: &str) -> Option<Parsed> {
     let (pci, uuid) = rest.split_once(": ")?;
     let uuid = word(uuid.trim()).0;
@@ -41,7 +41,7 @@ fn serial(pci: Option<PciAddress>, rest: &str) -> Option<Parsed> {
     plausible.then(|| Parsed::GpuSerial { pci, serial: serial.to_owned() })
 }
 
-/// A driver line that names one GPU by its address.
+/// Parses a driver line that contains the address of one GPU.
 fn about_gpu(pci: PciAddress, rest: &str) -> Option<Parsed> {
     if let Some(rest) = rest.strip_prefix("GPU serial number is ") {
         return serial(Some(pci), rest);
@@ -57,7 +57,7 @@ fn about_gpu(pci: PciAddress, rest: &str) -> Option<Parsed> {
     Some(Parsed::Event(line))
 }
 
-/// `RmInitAdapter failed! (0x26:0x1a:1227)`, then `rm_init_adapter failed, device minor number N`: one failure.
+/// Parses `RmInitAdapter failed! (0x26:0x1a:1227)`, then `rm_init_adapter failed, device minor number N`: one failure.
 fn init_failed(rest: &str) -> Line {
     let part = if rest.contains("rm_init_adapter") { Part::Detail } else { Part::Header };
     let mut line = Line { part, ..Line::of(Kind::RmInitFailed) };
@@ -74,7 +74,7 @@ fn init_failed(rest: &str) -> Line {
     line
 }
 
-/// `The NVIDIA GPU …`, `The NVIDIA probe routine …`.
+/// Parses `The NVIDIA GPU …` and `The NVIDIA probe routine …`.
 fn the_nvidia(rest: &str) -> Option<Line> {
     if let Some(rest) = rest.strip_prefix("The NVIDIA probe routine ") {
         let outcome = if rest.starts_with("was not called") { "not_called" } else { "failed" };
@@ -97,8 +97,8 @@ fn the_nvidia(rest: &str) -> Option<Line> {
     Some(line)
 }
 
-/// `… installed in this system is not supported by open nvidia.ko because …`, `… requires use of the NVIDIA open kernel
-/// modules.`, `… is supported through the NVIDIA 470.xx Legacy drivers.`
+/// Parses `… installed in this system is not supported by open nvidia.ko because …`, `… requires use of the NVIDIA open
+/// kernel modules.`, `… is supported through the NVIDIA 470.xx Legacy drivers.`
 fn not_supported(rest: &str) -> Option<Line> {
     let (_, said) = rest.split_once("installed in this system ")?;
     let why = if said.contains("requires use of the NVIDIA open kernel modules") {
@@ -120,7 +120,8 @@ fn not_supported(rest: &str) -> Option<Line> {
     Some(line)
 }
 
-/// `BAR1 is 0M @ 0x0 (PCI:0000:01:00.0)`, with or without the sentence before it; `request_mem_region failed for 256M`.
+/// Parses `BAR1 is 0M @ 0x0 (PCI:0000:01:00.0)`, with or without the sentence before it, and
+/// `request_mem_region failed for 256M`.
 fn bar(rest: &str) -> Option<Line> {
     let invalid = rest.starts_with("This PCI I/O region assigned to your NVIDIA device is invalid");
     let taken = rest.starts_with("request_mem_region failed");
@@ -142,8 +143,8 @@ fn bar(rest: &str) -> Option<Line> {
     Some(line)
 }
 
-/// `nvidia-uvm: …`: the module for unified memory. After a fatal error no CUDA program can start until it is loaded
-/// again.
+/// Parses `nvidia-uvm: …`, lines of the module for unified memory. After a fatal error, no CUDA program can start until
+/// the module is loaded again.
 pub(super) fn uvm(text: &str) -> Option<Line> {
     let rest = text.strip_prefix("nvidia-uvm: ")?;
     let fatal = rest.contains("global fatal error");
@@ -159,7 +160,7 @@ pub(super) fn uvm(text: &str) -> Option<Line> {
 }
 
 fn without_address(rest: &str) -> Option<Line> {
-    // `GPU0 nvAssertFailed…`: the driver's own count comes first.
+    // `GPU0 nvAssertFailed…`: the internal GPU number of the driver comes first.
     let rest = match rest.strip_prefix("GPU").and_then(decimal) {
         Some((_, after)) => after.trim_start_matches([':', ' ']),
         None => rest,
@@ -201,7 +202,7 @@ fn without_address(rest: &str) -> Option<Line> {
     gsp_failed(rest, function, bare)
 }
 
-/// Failures of the GSP firmware that come without an Xid, or before one.
+/// Parses failures of the GSP firmware that are logged without an Xid, or before an Xid.
 fn gsp_failed(rest: &str, function: &str, bare: &str) -> Option<Line> {
     let from_gsp_code = bare.starts_with("kgsp") && !bare.starts_with("kgspLogXid") && complains(rest);
     let known_text = rest.contains("Cannot initialize GSP firmware RM") || rest.contains("GSP-CrashCat Report");
@@ -221,7 +222,7 @@ fn complains(text: &str) -> bool {
     WORDS.iter().any(|word| text.contains(word))
 }
 
-/// `API mismatch: the client has the version X, but this kernel module has the version Y.`, and since R5xx
+/// Parses `API mismatch: the client has the version X, but this kernel module has the version Y.`, and since R5xx
 /// `API mismatch: the client 'NAME' (pid N) has the version X, but …`.
 fn api_mismatch(rest: &str) -> Line {
     let client = word_after(rest, "has the version ");
@@ -229,14 +230,14 @@ fn api_mismatch(rest: &str) -> Line {
     let mut line = Line::of(Kind::ApiMismatch);
     line.put_some("client_version", client);
     line.put_some("kernel_version", kernel);
-    // No part of the key: a monitor that runs every minute has a new process id each time.
+    // The process is not part of the key: a monitor that runs every minute has a new process id each time.
     line.put_some("client", between(rest, "the client '", "'"));
     line.put_some("client_pid", decimal_after(rest, "' (pid "));
     line.sub_code = client.map(|client| crate::text::clean(client, 32));
     line
 }
 
-/// `loading NVIDIA UNIX [Open] [x86_64] Kernel Module [for x86_64]  VERSION  DATE`.
+/// Parses `loading NVIDIA UNIX [Open] [x86_64] Kernel Module [for x86_64]  VERSION  DATE`.
 fn driver_loaded(rest: &str) -> Option<Line> {
     let rest_of_module = after(rest, "Kernel Module")?;
     let version = rest_of_module.split_ascii_whitespace().find(|token| is_version(token))?;
@@ -252,7 +253,7 @@ fn is_version(token: &str) -> bool {
     plain && token.contains('.')
 }
 
-/// `nvAssertFailedNoLog: Assertion failed: EXPRESSION @ file.c:123`.
+/// Parses `nvAssertFailedNoLog: Assertion failed: EXPRESSION @ file.c:123`.
 fn assertion(rest: &str) -> Line {
     let mut line = Line::of(Kind::Assertion);
     let (expression, place) = rest.rsplit_once(" @ ").unwrap_or((rest, ""));
@@ -264,7 +265,7 @@ fn assertion(rest: &str) -> Line {
     line
 }
 
-/// `nvidia-peermem FUNCTION:LINE ERROR …`.
+/// Parses `nvidia-peermem FUNCTION:LINE ERROR …`.
 pub(super) fn peermem(text: &str) -> Option<Line> {
     let (before, message) = text.split_once("ERROR")?;
     let mut line = Line::of(Kind::PeermemError);

@@ -1,4 +1,4 @@
-//! Options for reading a log.
+//! `Options` and `Clock`: settings for reading a kernel log.
 
 use jiff::Timestamp;
 
@@ -14,13 +14,13 @@ pub struct Clock {
 pub struct Options {
     /// Id of the running boot, with or without dashes. Journal entries with this id are joined with the kernel buffer.
     pub running_boot_id: Option<String>,
-    /// The current time. It gives a year to syslog lines, which have none.
+    /// The current time. It determines the year of syslog lines, which contain no year.
     pub now: Option<Timestamp>,
-    /// Lines before this time are read, but make no events.
+    /// Lines before this time are read, but do not become events.
     pub since: Option<Timestamp>,
     /// Start of the window in which records are counted. Earlier records are also read.
     pub window: Option<Timestamp>,
-    /// Distinct events to keep at most.
+    /// Maximum number of distinct events that are kept.
     pub max_events: usize,
 }
 

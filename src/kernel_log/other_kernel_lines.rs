@@ -1,8 +1,8 @@
-//! Kernel lines that explain GPU problems: OOM kills, blocked tasks, crashes, machine checks, network cards.
+//! Parses kernel lines that explain GPU problems: OOM kills, blocked tasks, crashes, machine checks, network cards.
 //!
 //! Source: `mm/oom_kill.c`, `kernel/hung_task.c` and `arch/x86/mm/fault.c` of the kernel, firmware error records (GHES)
-//! and the mlx5 driver. Limits: the stack of a blocked task is in later lines, so it is not known here whether it is in
-//! the GPU driver.
+//! and the mlx5 driver. Limits: the stack of a blocked task is in later lines. Therefore it is not known here whether the
+//! task waits in the GPU driver.
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 
@@ -10,7 +10,7 @@ use crate::kernel_log::line::{Line, leading_address};
 use crate::kernel_log::pcie;
 use crate::kernel_log::scan::{after, between, decimal, decimal_after, word};
 
-/// One kill prints `oom-kill:constraint=…` and `Out of memory: Killed process …`: both are read into the same event.
+/// Parses `oom-kill:constraint=…` and `Out of memory: Killed process …`. One kill prints both lines: they are one event.
 pub(super) fn out_of_memory(text: &str) -> Option<Line> {
     let mut line = Line::of(Kind::OomKill);
     if let Some(fields) = text.strip_prefix("oom-kill:") {
@@ -26,7 +26,7 @@ pub(super) fn out_of_memory(text: &str) -> Option<Line> {
         }
         return Some(line);
     }
-    // Older kernels name the candidate first (`Kill process … or sacrifice child`), and the victim may be its child.
+    // Older kernels print the candidate first (`Kill process … or sacrifice child`). The victim may be its child.
     let killed = after(text, "Killed process ")?;
     let (pid, rest) = decimal(killed)?;
     line.pid = u32::try_from(pid).ok();
@@ -41,7 +41,7 @@ pub(super) fn out_of_memory(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// `INFO: task NAME:PID blocked for more than 120 seconds.`
+/// Parses `INFO: task NAME:PID blocked for more than 120 seconds.`
 pub(super) fn hung_task(text: &str) -> Option<Line> {
     let (task, rest) = text.strip_prefix("INFO: task ")?.split_once(" blocked for more than ")?;
     let (name, pid) = task.rsplit_once(':')?;
@@ -51,7 +51,7 @@ pub(super) fn hung_task(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// Libraries of GPU workloads.
+/// Names of libraries that GPU workloads use.
 const LIBRARIES: [&str; 11] = [
     "libcuda",
     "libnccl",
@@ -66,7 +66,7 @@ const LIBRARIES: [&str; 11] = [
     "libtorch_cuda",
 ];
 
-/// `name[pid]: segfault at … in libcuda.so…[…]`, `traps: name[pid] general protection … in libnccl.so…[…]`.
+/// Parses `name[pid]: segfault at … in libcuda.so…[…]`, `traps: name[pid] general protection … in libnccl.so…[…]`.
 pub(super) fn crash(text: &str) -> Option<Line> {
     let body = text.strip_prefix("traps: ").unwrap_or(text);
     let library = after(body, " in ").map(|rest| rest.split('[').next().unwrap_or(rest).trim())?;
@@ -82,7 +82,7 @@ pub(super) fn crash(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// Only the first line of a record is used.
+/// Parses a machine check. Only the first line of a record is used.
 pub(super) fn machine_check(text: &str) -> Option<Line> {
     let state = if text.contains("Machine check events logged") {
         "logged"
@@ -109,7 +109,7 @@ pub(super) fn machine_check(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// Parts of mlx5 lines, and their sub-codes.
+/// Parts of mlx5 lines, with their sub-codes.
 const NIC_TROUBLE: [(&str, &str); 8] = [
     ("insufficient power", "insufficient_power"),
     ("health compromised", "health_compromised"),
@@ -121,7 +121,7 @@ const NIC_TROUBLE: [(&str, &str); 8] = [
     ("timeout. Will cause a leak of a command resource", "command_timeout"),
 ];
 
-/// `mlx5_core dddd:bb:dd.f…: TEXT`.
+/// Parses `mlx5_core dddd:bb:dd.f…: TEXT`.
 pub(super) fn nic(text: &str) -> Option<Line> {
     if text.contains(": AER: ") || text.contains(": PCIe Bus Error: ") {
         return pcie::parse(text);

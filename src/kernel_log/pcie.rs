@@ -1,18 +1,18 @@
-//! PCI Express lines of the kernel: Advanced Error Reporting, containment and links.
+//! Parses PCI Express lines of the kernel: Advanced Error Reporting, containment and links.
 //!
 //! Source: `drivers/pci/pcie/aer.c`, `drivers/pci/hotplug/pciehp_*.c` and `drivers/pci/pci.c` of the kernel. The device
-//! of a line is often the port above the GPU; `identity` maps it.
+//! in a line is often the port above the GPU; `join_gpus` finds the GPU.
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 
 use crate::kernel_log::line::{Line, Part, address_after, leading_address};
 use crate::kernel_log::scan::{after, between};
 
-/// Reads `DRIVER dddd:bb:dd.f: …`.
+/// Parses `DRIVER dddd:bb:dd.f: …`.
 pub(super) fn parse(text: &str) -> Option<Line> {
     let (driver, rest) = text.split_once(' ')?;
     let (reporter, rest) = leading_address(rest)?;
-    // Newer kernels write `AER: PCIe Bus Error: …`.
+    // Newer kernels print `AER: PCIe Bus Error: …`.
     let bus = rest.strip_prefix("AER: ").unwrap_or(rest).strip_prefix("PCIe Bus Error: ");
     let mut line = if let Some(rest) = bus {
         bus_error(rest)
@@ -30,7 +30,7 @@ pub(super) fn parse(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// `probe with driver nvidia failed with error -1` (kernels from 6.9 on).
+/// Parses `probe with driver nvidia failed with error -1` (kernels from 6.9 on).
 fn probe(rest: &str) -> Option<Line> {
     let error = rest.strip_prefix("probe with driver nvidia failed with error ")?;
     let mut line = Line::of(Kind::ProbeFailed);
@@ -40,14 +40,14 @@ fn probe(rest: &str) -> Option<Line> {
     Some(line)
 }
 
-/// `nvidia: probe of 0000:01:00.0 failed with error -1`.
+/// Parses `nvidia: probe of 0000:01:00.0 failed with error -1`.
 pub(super) fn old_probe(text: &str) -> Option<Line> {
     let (pci, rest) = leading_address(text.strip_prefix("nvidia: probe of ")?)?;
     let line = probe(&format!("probe with driver nvidia {rest}"))?;
     Some(Line { pci: Some(pci), ..line })
 }
 
-/// `severity=Uncorrected (Fatal), type=Transaction Layer, (Requester ID)`.
+/// Parses `severity=Uncorrected (Fatal), type=Transaction Layer, (Requester ID)`.
 fn bus_error(rest: &str) -> Line {
     let mut line = Line { part: Part::Detail, ..Line::of(Kind::Aer) };
     let severity = after(rest, "severity=").map(|rest| rest.split(',').next().unwrap_or(rest));
@@ -58,7 +58,7 @@ fn bus_error(rest: &str) -> Line {
     line
 }
 
-/// `[Multiple ]Uncorrected (Fatal) error received: ID`, `can't recover (…)`, `device recovery failed`.
+/// Parses `[Multiple ]Uncorrected (Fatal) error received: ID`, `can't recover (…)`, `device recovery failed`.
 fn aer(rest: &str) -> Option<Line> {
     let mut line = Line::of(Kind::Aer);
     if rest.contains("can't recover") {
@@ -83,8 +83,8 @@ fn aer(rest: &str) -> Option<Line> {
     Some(line)
 }
 
-/// Downstream Port Containment: the port has disabled its link because of an error below it. Source:
-/// `drivers/pci/pcie/dpc.c` of the kernel. Nothing below the port responds until the link is enabled again.
+/// Parses lines about Downstream Port Containment: the port has disabled its link because of an error below it. Source:
+/// `drivers/pci/pcie/dpc.c` of the kernel. Devices below the port do not respond until the link is enabled again.
 fn containment(rest: &str) -> Option<Line> {
     let mut line = Line::of(Kind::Aer);
     line.part = if rest.starts_with("containment event") {
@@ -99,7 +99,7 @@ fn containment(rest: &str) -> Option<Line> {
     Some(line)
 }
 
-/// The kernel wrote `Corrected` and `Uncorrected` up to 6.x, and `Correctable` and `Uncorrectable` since.
+/// Returns the severity. Up to 6.x the kernel prints `Corrected` and `Uncorrected`, later `Correctable` and `Uncorrectable`.
 fn severity_word(severity: &str) -> Option<&'static str> {
     if severity.starts_with("Corrected") || severity.starts_with("Correctable") {
         Some("corrected")

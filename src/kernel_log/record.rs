@@ -1,12 +1,12 @@
-//! One record of a kernel log: who wrote it, when, and its text.
+//! `Record`: one record of a kernel log, with its writer, time and text.
 //!
-//! Formats: `/dev/kmsg` records; `dmesg` with its time formats and `-x`; syslog files; `journalctl` in its short
-//! formats and `-o json`; RFC 5424. Source of the first one: `dev-kmsg` in the kernel documentation.
+//! Formats: `/dev/kmsg` records; `dmesg` with its time formats and `-x`; syslog files; `journalctl` in its short formats
+//! and `-o json`; RFC 5424. The format of `/dev/kmsg` is described in `dev-kmsg` of the kernel documentation.
 //!
 //! Only records of facility 0 are from the kernel. A program can write to `/dev/kmsg`, but not with facility 0. All
-//! other records are [`Origin::Program`] and no evidence.
+//! other records are [`Origin::Program`] and are not evidence.
 //!
-//! Limits: fragments of lines of old kernels (flags `c` and `+`) are not joined.
+//! Limits: the fragments of a line that old kernels print separately (flags `c` and `+`) are not joined.
 
 use std::borrow::Cow;
 
@@ -16,23 +16,23 @@ use jiff::tz::TimeZone;
 pub use crate::kernel_log::log_time::WallTime;
 use crate::kernel_log::{line_parser, scan, suppressed_lines};
 
-/// Who wrote a record.
+/// The writer of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The kernel, according to the format.
     Kernel,
-    /// A program, which is never evidence.
+    /// A program. Its records are never evidence.
     Program,
-    /// Not known from the format: a kernel line without its tag, or a line of a program. It is no evidence, but it
+    /// Not known from the format: a kernel line without its tag, or a line of a program. The record is not evidence, but it
     /// prevents a healthy verdict.
     Unclear,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Who wrote it.
+    /// The writer of the record.
     pub origin: Origin,
-    /// Syslog facility, if the format has it. 0 is the kernel.
+    /// Syslog facility, if the format contains it. 0 is the kernel.
     pub facility: Option<u8>,
     /// Syslog level, 0 (emergency) to 7 (debug).
     pub level: Option<u8>,
@@ -40,26 +40,26 @@ pub struct Record<'a> {
     pub seq: Option<u64>,
     /// Microseconds since boot.
     pub uptime_us: Option<u64>,
-    /// Microseconds since the line before (`dmesg -H`).
+    /// Microseconds since the previous line (`dmesg -H`).
     pub delta_us: Option<u64>,
-    /// Wall-clock time, if the record has it.
+    /// Wall-clock time, if the record contains it.
     pub wall: Option<WallTime>,
-    /// The boot (journal only).
+    /// Boot id (journal only).
     pub boot_id: Option<Cow<'a, str>>,
-    /// The host (syslog and journal).
+    /// Host name (syslog and journal).
     pub hostname: Option<Cow<'a, str>>,
     /// The flags of a `/dev/kmsg` record.
     pub flags: Option<&'a str>,
-    /// Thread or CPU that printed it (`T1946`, `C12`), if the kernel prints it.
+    /// Thread or CPU that printed the record (`T1946`, `C12`), if the kernel prints it.
     pub caller: Option<&'a str>,
-    /// Whether the line had a prefix. A line without prefix may continue the previous line.
+    /// Whether the line had a prefix. A line without a prefix may continue the previous line.
     pub has_prefix: bool,
     /// The text. [`Record::plain_text`] reverts the escapes of `/dev/kmsg`.
     pub text: Cow<'a, str>,
 }
 
 impl<'a> Record<'a> {
-    /// Creates a record with a text only.
+    /// Creates a record that contains only a text.
     pub fn bare(text: impl Into<Cow<'a, str>>) -> Self {
         Self {
             origin: Origin::Kernel,
@@ -78,7 +78,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Returns whether it may be about a GPU or about missing lines. Other records are only counted.
+    /// Returns whether the record may be about a GPU or about missing lines. Other records are only counted.
     pub fn is_of_interest(&self) -> bool {
         let text = self.text.trim_start();
         line_parser::family(text).is_some()
@@ -101,7 +101,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Returns the text with `\xNN` unescaped. It does not allocate if there is none.
+    /// Returns the text with `\xNN` unescaped. Does not allocate if the text has no escapes.
     pub fn plain_text(&self) -> Cow<'_, str> {
         scan::unescape(&self.text)
     }

@@ -1,4 +1,4 @@
-//! Parses one record of a kernel log, in any format.
+//! `parse_line` and `parse_kmsg`: parse one record of a kernel log, in any format.
 
 use crate::kernel_log::record::{Origin, Record};
 use crate::kernel_log::{journal, scan, syslog};
@@ -15,7 +15,7 @@ pub fn parse_line(line: &str) -> Option<Record<'_>> {
 
 /// Parses one `/dev/kmsg` record: `prio,seq,usec,flags[,more];TEXT`, without its ` KEY=value` lines.
 ///
-/// `None`: it has not this shape.
+/// Returns `None` if the record does not have this form.
 pub fn parse_kmsg(record: &str) -> Option<Record<'_>> {
     let (priority, rest) = scan::decimal(record)?;
     let (seq, rest) = scan::decimal(rest.strip_prefix(',')?)?;

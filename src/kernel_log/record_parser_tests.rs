@@ -1,9 +1,9 @@
-//! Tests of all supported formats of log lines.
+//! Tests of `record_parser` with all supported formats of log lines.
 
 use super::{Origin, Record, parse_line};
 
 const TEXT: &str = "NVRM: Xid (PCI:0000:38:00): 43, pid=1, name=a, Ch 00000008";
-/// 2025-02-23T16:24:18.123456Z.
+/// The time 2025-02-23T16:24:18.123456Z in microseconds since 1970.
 const WALL: i64 = 1_740_327_858_123_456;
 const UPTIME: u64 = 171_620_236;
 

@@ -1,38 +1,38 @@
 //! Small text scanners: numbers, words, the text after a marker. They return `None` if nothing matches.
 
-/// The text after the first `marker`.
+/// Returns the text after the first `marker`.
 pub(super) fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
     let at = memchr::memmem::find(text.as_bytes(), marker.as_bytes())?;
     text.get(at + marker.len()..)
 }
 
-/// The text before and after the first comma that a blank follows.
+/// Returns the text before and after the first comma that is followed by a blank.
 pub(super) fn split_list(text: &str) -> Option<(&str, &str)> {
     let mut commas = memchr::memchr_iter(b',', text.as_bytes());
     let at = commas.find(|at| text.as_bytes().get(at + 1) == Some(&b' '))?;
     Some((text.get(..at)?, text.get(at + 2..)?))
 }
 
-/// The text before and after the first of an ASCII character. As `str::split_once`, and faster on a long text.
+/// Returns the text before and after the first occurrence of an ASCII character. Faster than `str::split_once` on long text.
 pub(super) fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
     debug_assert!(byte.is_ascii(), "a byte of a longer character would split it");
     let at = memchr::memchr(byte, text.as_bytes())?;
     Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
-/// The text between `open` and the next `close`.
+/// Returns the text between `open` and the next `close`.
 pub(super) fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
     let rest = after(text, open)?;
     rest.find(close).and_then(|at| rest.get(..at))
 }
 
-/// The text up to the first byte that is none of a word's (`A-Z a-z 0-9 _ - .` and `/`), and the rest.
+/// Returns the text up to the first byte that cannot be part of a word (`A-Z a-z 0-9 _ - .` and `/`), and the rest.
 pub(super) fn word(text: &str) -> (&str, &str) {
     let end = text.bytes().position(|byte| !(byte.is_ascii_alphanumeric() || b"_-./".contains(&byte)));
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// A decimal number at the start of `text`, and the rest.
+/// Parses a decimal number at the start of `text`. Returns the number and the rest.
 pub(super) fn decimal(text: &str) -> Option<(u64, &str)> {
     let (mut value, mut end) = (0_u64, 0);
     for digit in text.bytes().take_while(u8::is_ascii_digit) {
@@ -42,7 +42,7 @@ pub(super) fn decimal(text: &str) -> Option<(u64, &str)> {
     (end > 0).then(|| (value, text.split_at(end).1))
 }
 
-/// A decimal number with an optional minus sign.
+/// Parses a decimal number with an optional minus sign.
 pub(super) fn signed(text: &str) -> Option<(i64, &str)> {
     match text.strip_prefix('-') {
         Some(digits) => decimal(digits).and_then(|(number, rest)| Some((-i64::try_from(number).ok()?, rest))),
@@ -50,7 +50,7 @@ pub(super) fn signed(text: &str) -> Option<(i64, &str)> {
     }
 }
 
-/// A hexadecimal number at the start of `text`, with or without `0x`; the driver's `_` between its halves is skipped.
+/// Parses a hexadecimal number at the start of `text`, with or without `0x`, and skips a `_` that the driver prints inside.
 pub(super) fn hex(text: &str) -> Option<(u64, &str)> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     let (mut value, mut length, mut end) = (0_u64, 0, digits.len());
@@ -70,25 +70,25 @@ pub(super) fn hex(text: &str) -> Option<(u64, &str)> {
     (1..=16).contains(&length).then(|| (value, digits.split_at(end).1))
 }
 
-/// A hexadecimal number of any width after `marker`, as `0x…` in lower case without leading zeroes.
+/// Returns a hexadecimal number of any length after `marker`, as `0x…` in lower case without leading zeroes.
 pub(super) fn hex_after(text: &str, marker: &str) -> Option<String> {
     let (value, _) = hex(after(text, marker)?.trim_start())?;
     Some(format!("{value:#x}"))
 }
 
-/// A decimal number after `marker`.
+/// Returns the decimal number after `marker`.
 pub(super) fn decimal_after(text: &str, marker: &str) -> Option<u64> {
     decimal(after(text, marker)?.trim_start()).map(|(number, _)| number)
 }
 
-/// The word after `marker`, if there is one.
+/// Returns the word after `marker`, if there is one.
 pub(super) fn word_after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
     let (found, _) = word(after(text, marker)?.trim_start());
     let found = found.trim_end_matches('.');
     (!found.is_empty()).then_some(found)
 }
 
-/// Undoes `\xNN` (the kernel's way to print a byte that is not plain text). Borrowed when there is nothing to undo.
+/// Decodes `\xNN`, which the kernel prints for a byte that is not plain text. Borrows the text if nothing is escaped.
 pub(super) fn unescape(text: &str) -> std::borrow::Cow<'_, str> {
     if memchr::memchr(b'\\', text.as_bytes()).is_none() {
         return text.into();
@@ -118,7 +118,7 @@ pub(super) fn unescape(text: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
-/// Undoes `#NNN` (rsyslog's octal way to print a control character). Borrowed when there is nothing to undo.
+/// Decodes `#NNN`, the octal form in which rsyslog prints a control character. Borrows the text if nothing is escaped.
 pub(super) fn unescape_octal(text: &str) -> std::borrow::Cow<'_, str> {
     if !text.contains("#0") {
         return text.into();

@@ -1,4 +1,4 @@
-//! The part of a log that was read: time window, gaps, and limits of its times.
+//! `Source`: the part of one log that was read (time window, gaps, and limits of the times).
 
 use crate::facts::kernel_log::Coverage;
 use crate::text::clean;
@@ -37,15 +37,14 @@ impl Source {
         Self { name: name.to_owned(), ..Self::default() }
     }
 
-    /// Counts one record with the wall-clock time `wall` (microseconds since 1970). Only records of the kernel define
-    /// the window, because records of programs do not show that the kernel logged. Records before `window`
-    /// are not counted.
+    /// Counts one record with the wall-clock time `wall` (microseconds since 1970). Only records of the kernel define the
+    /// window, because records of programs do not show that the kernel was logging. Records before `window` are not counted.
     pub(super) fn count(&mut self, record: &Record<'_>, wall: Option<i64>, window: Option<i64>) {
         if !std::mem::replace(&mut self.any, true) {
             self.complete = complete(record);
         }
         if let Some(seq) = record.seq {
-            // A lower number than the previous one is another capture in the same file, not a loss.
+            // A lower number than in the previous record means another capture in the same file, not a loss.
             let expected = self.last_seq.and_then(|last| last.checked_add(1));
             self.lost = self.lost.saturating_add(expected.map_or(0, |expected| seq.saturating_sub(expected)));
             self.last_seq = Some(seq);
@@ -79,7 +78,7 @@ impl Source {
         let error = line_parser::speaks_of_error(text);
         self.unread = self.unread.saturating_add(lines);
         self.unread_errors = self.unread_errors.saturating_add(if error { lines } else { 0 });
-        // Lines that differ only in numbers are one sample. A line with an error is preferred.
+        // Lines that differ only in numbers count as one sample. A line with an error is preferred.
         let shape = |text: &str| text.chars().filter(|letter| !letter.is_ascii_hexdigit()).collect::<String>();
         let sample = clean(text, SAMPLE_CAP);
         if self.samples.iter().any(|known| shape(known) == shape(&sample)) {
@@ -119,7 +118,7 @@ impl Source {
             suppressed,
         } = self;
         let notes = [
-            (without_year, "no year in the log, the latest possible one is assumed"),
+            (without_year, "no year in the log; the latest possible year is assumed"),
             (without_year || without_zone, "time zone not stated, read as UTC"),
             (without_wall, "some records have no wall-clock time"),
         ];
@@ -142,7 +141,7 @@ impl Source {
 
 /// Returns whether a log that begins with this record begins at boot. For text logs this is rarely known.
 fn complete(first: &Record<'_>) -> Option<bool> {
-    /// The banner of the kernel is printed before its clock starts.
+    /// The kernel prints its banner before its clock starts.
     const FIRST_MILLISECOND: u64 = 1000;
     match (first.seq, first.uptime_us) {
         (Some(seq), _) => Some(seq == 0),

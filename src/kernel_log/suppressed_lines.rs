@@ -1,4 +1,4 @@
-//! Lines in which the kernel reports that it suppressed others, so that counts around them are lower bounds.
+//! Parses lines in which the kernel reports suppressed lines. Event counts at these times are lower bounds.
 //!
 //! Source: `lib/ratelimit.c` (`FUNCTION: N callbacks suppressed`) and `kernel/printk` (`N messages suppressed`, `N output
 //! lines suppressed due to ratelimiting`).
@@ -10,16 +10,16 @@ use crate::facts::kernel_log::KernelEvent;
 use crate::kernel_log::line_time::LineTime;
 use crate::kernel_log::scan::decimal;
 
-/// A rate limit has windows of 5 s; the line is printed with the first message of the next one.
+/// A rate limit has windows of 5 s; the line is printed with the first message of the next window.
 const NEAR: i64 = 10_000_000;
 
-/// Maximum number of time spans. Beyond this, the last one is extended.
+/// Maximum number of time spans. If there are more, the last one is extended.
 const MAX: usize = 64;
 
-/// When lines were suppressed.
+/// The times at which lines were suppressed.
 #[derive(Debug, Default)]
 pub(super) struct Suppressed {
-    /// Boot, from, to, in microseconds since 1970.
+    /// Boot, start and end of each span, in microseconds since 1970.
     spans: Vec<(usize, i64, i64)>,
     /// Whether lines were suppressed at an unknown time.
     undated: bool,

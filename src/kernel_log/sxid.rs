@@ -1,7 +1,10 @@
-//! SXid lines of the NVSwitch driver: `nvidia-nvswitchN: SXid (PCI:dddd:bb:dd.f): CODE, Fatal|Non-fatal, Link NN TEXT`.
+//! Parses SXid lines of the NVSwitch driver.
 //!
-//! Source: the NVSwitch part of the open GPU kernel modules 595.45.04. One error also prints lines with severity,
-//! engine numbers and raw data; only the first kind is counted. Some codes have neither Fatal nor Non-fatal.
+//! Format: `nvidia-nvswitchN: SXid (PCI:dddd:bb:dd.f): CODE, Fatal|Non-fatal, Link NN TEXT`.
+//!
+//! Source: the NVSwitch part of the open GPU kernel modules 595.45.04. For one error, the driver also prints lines with
+//! severity, engine numbers and raw data; only lines of the format above are counted. Some codes have neither Fatal nor
+//! Non-fatal.
 
 use crate::facts::kernel_log::KernelEventKind;
 use crate::pci::PciAddress;
@@ -9,7 +12,7 @@ use crate::pci::PciAddress;
 use crate::kernel_log::line::{Line, Parsed};
 use crate::kernel_log::scan::{after, between, decimal, decimal_after};
 
-/// Reads one SXid line.
+/// Parses one SXid line.
 pub(super) fn parse(text: &str) -> Option<Parsed> {
     let (switch, rest) = decimal(text.strip_prefix("nvidia-nvswitch")?)?;
     let rest = rest.strip_prefix(": SXid (")?;

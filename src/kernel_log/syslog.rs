@@ -1,8 +1,7 @@
-//! The prefixes of text logs: the text that `dmesg`, `journalctl` and syslog daemons print before the text of the
-//! kernel.
+//! Parses the prefixes of text logs, which `dmesg`, `journalctl` and syslog daemons print before the kernel text.
 //!
-//! `dmesg` shows the kernel buffer, so its lines are from the kernel. A syslog line names its writer, and only
-//! `kernel:` is trusted. Limits: classic syslog does not protect that name (`logger -t kernel` can use it), so a text
+//! `dmesg` shows the kernel buffer, so its lines are from the kernel. A syslog line contains the name of its writer, and
+//! only `kernel:` is trusted. Limits: classic syslog does not protect that name (`logger -t kernel` can use it), so a text
 //! log is weaker evidence than the kernel buffer or the journal.
 
 use crate::kernel_log::log_time;
@@ -11,18 +10,18 @@ use crate::kernel_log::record::{Origin, Record};
 use crate::kernel_log::scan::{decimal, split_at_byte};
 use crate::kernel_log::{line, line_parser};
 
-/// Facility names of `dmesg -x` and busybox. The index is the number.
+/// Facility names of `dmesg -x` and busybox. The index in this list is the number of the facility.
 const FACILITIES: [&str; 12] =
     ["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"];
 const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"];
 
-/// Parses one text line. A line without a prefix counts as one of the kernel, with `has_prefix` false.
+/// Parses one text line. A line without a prefix counts as a kernel line, with `has_prefix` set to `false`.
 pub(super) fn parse(line: &str) -> Record<'_> {
     let mut record = Record::bare("");
     let rest = priority(line, &mut record);
     if let Some((program, rest)) = rfc5424(rest, &mut record) {
         let rest = brackets(rest, &mut record);
-        // The name of the driver was in the place of the program. It is needed to recognize the error.
+        // The name of the driver is where the name of the program should be. It is needed to recognize the error.
         record.text = if record.origin == Origin::Unclear { format!("{program}: {rest}").into() } else { rest.into() };
         if record.facility.is_some_and(|facility| facility != 0) {
             record.origin = Origin::Program;
@@ -48,7 +47,7 @@ pub(super) fn parse(line: &str) -> Record<'_> {
     record
 }
 
-/// `<3>`: facility times eight plus level.
+/// Parses `<3>`: facility times eight plus level.
 fn priority<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let Some((number, rest)) = line.strip_prefix('<').and_then(decimal) else { return line };
     let (Some(rest), Ok(number)) = (rest.strip_prefix('>'), u8::try_from(number)) else { return line };
@@ -58,7 +57,7 @@ fn priority<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     rest
 }
 
-/// `1 TIME HOST kernel PROCID MSGID STRUCTURED-DATA TEXT` of RFC 5424, behind the priority: the program and the text.
+/// Parses `1 TIME HOST kernel PROCID MSGID STRUCTURED-DATA TEXT` (RFC 5424) after the priority. Returns program and text.
 fn rfc5424<'a>(line: &'a str, record: &mut Record<'a>) -> Option<(&'a str, &'a str)> {
     let log_time::Iso { wall, rest, .. } = log_time::iso(line.strip_prefix("1 ")?)?;
     let mut words = rest.splitn(5, ' ');
@@ -73,7 +72,7 @@ fn rfc5424<'a>(line: &'a str, record: &mut Record<'a>) -> Option<(&'a str, &'a s
     Some((program, rest.strip_prefix(' ').unwrap_or(rest).trim_start_matches('\u{feff}')))
 }
 
-/// Returns the text behind `-` or `[…][…]`. A `]` in a value is escaped.
+/// Returns the text after `-` or `[…][…]`. A `]` in a value is escaped.
 fn structured_data(text: &str) -> Option<&str> {
     if let Some(rest) = text.strip_prefix('-') {
         return Some(rest);
@@ -92,7 +91,7 @@ fn structured_data(text: &str) -> Option<&str> {
     None
 }
 
-/// `kern  :err   : ` of `dmesg -x`.
+/// Parses `kern  :err   : ` of `dmesg -x`.
 fn decoded<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     if !line.starts_with(|first: char| first.is_ascii_lowercase()) {
         return line;
@@ -107,7 +106,7 @@ fn decoded<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     rest.strip_prefix(' ').unwrap_or(rest)
 }
 
-/// Any number of `[…]` that hold a time, a thread or a CPU.
+/// Parses any number of `[…]` that contain a time, a thread or a CPU.
 fn brackets<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let mut rest = line;
     while let Some((inside, after)) = rest.strip_prefix('[').and_then(|rest| split_at_byte(rest, b']')) {
@@ -121,7 +120,7 @@ fn brackets<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
 }
 
 fn bracket<'a>(inside: &'a str, record: &mut Record<'a>) -> bool {
-    // `dmesg -d`: `[  171.620236 <    0.000001>]`; its first number is the time.
+    // `dmesg -d` prints `[  171.620236 <    0.000001>]`. The first number is the time.
     let before_delta = || inside.split_once('<').map_or(inside, |(time, _)| time);
     if let Some(uptime) = log_time::uptime(inside).or_else(|| log_time::uptime(before_delta())) {
         record.uptime_us = Some(uptime);
@@ -150,7 +149,7 @@ fn bracket<'a>(inside: &'a str, record: &mut Record<'a>) -> bool {
     trimmed == "..." || before_delta().trim().is_empty()
 }
 
-/// A calendar time at the start of the line; whether a host and a tag follow it; the rest.
+/// Parses a calendar time at the start of the line. Returns the time, whether a host and a tag follow, and the rest.
 fn calendar(line: &str) -> Option<(WallTime, bool, &str)> {
     match line.bytes().next()? {
         b'0'..=b'9' => log_time::iso(line)
@@ -163,10 +162,9 @@ fn calendar(line: &str) -> Option<(WallTime, bool, &str)> {
     }
 }
 
-/// Parses `host kernel: text`, `host kern.err kernel: text`, `kernel: text`. Any other tag is that of a program.
+/// Parses `host kernel: text`, `host kern.err kernel: text`, `kernel: text`. Any other tag is the tag of a program.
 ///
-/// If the tag is missing, or a driver frame or an uptime is in its place, the line can be from the kernel or from a
-/// program.
+/// If there is no tag, or a driver frame or an uptime instead of a tag, the line can be from the kernel or a program.
 fn tagged<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let mut rest = line;
     for place in 0..3 {
@@ -179,11 +177,11 @@ fn tagged<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
             if tag == "kernel" {
                 return after.trim_start_matches(' ');
             }
-            // JSON labels of a log system are no tag.
+            // JSON labels of a log system are not a tag.
             if tag.starts_with('{') || tag.starts_with('"') {
                 break;
             }
-            // VMware ESXi: `cpu12:2097789)NVRM: …`.
+            // Format of VMware ESXi: `cpu12:2097789)NVRM: …`.
             if let Some((_, "NVRM")) = tag.rsplit_once(')') {
                 record.origin = Origin::Unclear;
                 return rest.get(tag.len() - "NVRM".len()..).unwrap_or(rest);
@@ -204,13 +202,12 @@ fn tagged<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     rest
 }
 
-/// Returns whether a tag is the name of a driver, which is needed to recognize the error.
+/// Returns whether a tag is the name of a driver. The name is needed to recognize the error.
 fn is_driver(tag: &str) -> bool {
     tag.starts_with("NVRM") || tag.starts_with("nvidia-nvswitch")
 }
 
-/// Returns the text if there is no tag: the clock of the kernel, a driver frame, or the stream of a container is in its
-/// place.
+/// Returns the text if there is no tag, but the time since boot, a driver frame, or the stream of a container instead.
 fn untagged<'a>(text: &'a str, record: &mut Record<'a>) -> Option<&'a str> {
     match text.bytes().next()? {
         b'[' => {
@@ -234,7 +231,7 @@ fn untagged<'a>(text: &'a str, record: &mut Record<'a>) -> Option<&'a str> {
     }
 }
 
-/// `host kernel: text` after a bracket (`journalctl -o short-monotonic`).
+/// Parses `host kernel: text` after a bracket (`journalctl -o short-monotonic`).
 fn monotonic_tag(line: &str) -> Option<&str> {
     let (_, rest) = split_at_byte(line, b' ')?;
     rest.strip_prefix("kernel: ")

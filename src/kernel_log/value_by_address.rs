@@ -1,5 +1,6 @@
-//! Values from the log for the GPU at each address, one map for each boot, because a GPU can be replaced between two
-//! boots.
+//! `ValueByAddress`: values from the log (UUID, serial number) for the GPU at each PCI address.
+//!
+//! There is one map for each boot, because a GPU can be replaced between two boots.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +9,8 @@ use crate::pci::PciAddress;
 /// Maximum number of GPUs in each boot. No host has more.
 const MAX_GPUS: usize = 256;
 
-/// One value (UUID or serial number) for each GPU. It is empty if the log has two values, as earlier boots of a text
-/// log are one: then the value of an event is not known.
+/// One value (UUID or serial number) for each GPU. The value is empty if the log contains two different values. This can
+/// happen because all earlier boots in a text log count as one boot. Then the value of an event is unknown.
 #[derive(Debug, Default)]
 pub(super) struct ValueByAddress(Vec<BTreeMap<PciAddress, String>>);
 

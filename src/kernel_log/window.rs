@@ -1,6 +1,6 @@
-//! How far back the kernel logs cover the time without a gap.
+//! `reach` and `covers`: the time that the kernel logs cover without a gap.
 //!
-//! The logs of a node can have gaps between them: a text log that ended last week and a ring buffer that begins an hour
+//! The logs of a node can have gaps between them, e.g. if a text log ended last week and a ring buffer begins an hour
 //! ago. "No Xid since" is only true back to the first gap. Limits: a gap inside one log cannot be distinguished from a
 //! kernel without messages.
 
@@ -8,37 +8,37 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::facts::kernel_log::Coverage;
 
-/// Maximum difference between the times of a record in two logs, because the clock of the kernel is not corrected while
-/// it runs.
+/// Maximum difference between the times of a record in two logs. The times differ because the kernel clock is not
+/// corrected while the system is running.
 const DRIFT: SignedDuration = SignedDuration::from_mins(5);
 
-/// Time for shutdown, self-test and start of a GPU server, in which no driver is running.
+/// Time for shutdown, self-test and boot of a GPU server. No driver is running during this time.
 const REBOOT: SignedDuration = SignedDuration::from_mins(30);
 
-/// A healthy kernel can log nothing for hours. A text log without lines for longer was probably closed.
+/// A healthy kernel can log nothing for hours. A text log without lines for a longer time was probably closed.
 const SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
-/// Name of the journal as a source. It covers the time until now.
+/// Name of the journal as a source. The journal covers the time until now.
 pub const JOURNAL: &str = "journal";
 
-/// Text logs of a host, in `/var/log`. On one host they have the same kernel lines; the first one has no others.
+/// Text logs of a host, in `/var/log`. All contain the same kernel lines; `kern.log` contains no other lines.
 pub const TEXT_LOGS: [&str; 3] = ["kern.log", "messages", "syslog"];
 
-/// Note for a log that was not read to its end: it has newer records.
+/// Note for a log that was not read completely: the log has newer records.
 pub const CUT: &str = "cut: the newest entries are missing";
 
 /// Note for a log of which only the newest part was read: `from` is the start of that part.
 pub const CUT_BEFORE: &str = "cut: older entries were not read";
 
-/// Returns the earliest time from which on the logs cover everything until now. `None`: no log covers the present, or
-/// their times are not known.
+/// Returns the earliest time from which on the logs cover everything until now. `None` if no log covers the present, or
+/// if the times of the logs are not known.
 pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
     reach_of(&seamless(logs), now)
 }
 
 fn reach_of(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
     let dated = || logs.iter().filter(|log| log.from.is_some());
-    // The kernel buffer has the newest records. A log that does not reach it ended earlier.
+    // The kernel buffer contains the newest records. A log that does not reach the buffer ended earlier.
     let buffer = dated().filter(|log| log.complete_since_boot.is_some()).min_by_key(|log| log.from);
     let newest = buffer.or_else(|| {
         let newest = dated().max_by_key(|log| (log.to, log.from))?;
@@ -54,8 +54,8 @@ pub fn covers(logs: &[Coverage], from: Timestamp, until: Timestamp, now: Timesta
     reach_of(&logs, now).is_some_and(|reach| reach <= from) || back(&logs, until, DRIFT) <= from
 }
 
-/// Returns the logs, with each text log extended to the end of the rotated log before it, because a kernel without
-/// messages after a rotation leaves no gap. Only records of the kernel define the times.
+/// Returns the logs, with each text log extended back to the end of the rotated log before it: a kernel that logs nothing
+/// after a rotation leaves no gap. Only records of the kernel define the times.
 fn seamless(logs: &[Coverage]) -> Vec<Coverage> {
     let rotated = |log: &Coverage| logs.iter().find(|other| other.source == format!("{}.1", log.source))?.to;
     let begins = |log: &Coverage, from: Timestamp| {
@@ -66,7 +66,7 @@ fn seamless(logs: &[Coverage]) -> Vec<Coverage> {
     logs.iter().map(|log| Coverage { from: from(log), ..log.clone() }).collect()
 }
 
-/// Goes back from `reach` as long as one log continues another one. A pause between them is allowed.
+/// Goes back from `reach` as long as one log continues another log. A pause between two logs is allowed.
 fn back(logs: &[Coverage], mut reach: Timestamp, mut pause: SignedDuration) -> Timestamp {
     let before = |reach, pause| {
         logs.iter().filter(|log| meets(log, reach, pause)).filter_map(|log| log.from).filter(|from| *from < reach).min()
@@ -86,7 +86,7 @@ fn is_cut(log: &Coverage) -> bool {
     log.note.contains(CUT)
 }
 
-/// Returns whether the log continues until `moment`, apart from a pause. A log that was cut has more records.
+/// Returns whether the log continues until `moment`, except for a pause. A truncated log has more records.
 fn meets(log: &Coverage, moment: Timestamp, pause: SignedDuration) -> bool {
     let pause = if is_cut(log) { pause.min(DRIFT) } else { pause };
     log.to.is_some_and(|to| moment.duration_since(to) <= pause)
@@ -100,7 +100,7 @@ mod tests {
         format!("2026-11-{text}:00Z").parse().expect("a time")
     }
 
-    /// `day T hour` of a log's first and last record.
+    /// Returns a log with the times of the first and last record, in the form `21T02:00` (day and time).
     fn log(source: &str, from: &str, to: &str, complete_since_boot: Option<bool>) -> Coverage {
         let source = source.to_owned();
         Coverage { source, from: Some(time(from)), to: Some(time(to)), complete_since_boot, ..Coverage::default() }
@@ -144,7 +144,7 @@ mod tests {
         ];
         assert_eq!(reached(&logs), Some(time("21T01:00")));
         assert_eq!(last_before(&logs, time("21T01:00")), Some(time("17T00:00")));
-        // Also for a journal that ended.
+        // The same applies to a journal that ended.
         let logs = [Coverage { source: "journal".to_owned(), ..logs[0].clone() }, logs[1].clone()];
         assert_eq!(reached(&logs), Some(time("21T01:00")));
     }

@@ -1,4 +1,4 @@
-//! Lines that belong to the message of an Xid, which may precede or follow them.
+//! `XidExtraLines`: lines that belong to the message of an Xid, and may be before or after the Xid.
 
 use crate::facts::kernel_log::KernelEventKind;
 
@@ -10,7 +10,7 @@ use crate::kernel_log::sources::Source;
 /// Maximum number of different minutes. Further lines count as not recognized.
 const MAX_PARTS: usize = 256;
 
-/// A minute, in microseconds.
+/// One minute, in microseconds.
 const MINUTE: u64 = 60_000_000;
 
 /// Lines of one minute that belong to the message of an Xid, if there is one.
@@ -23,12 +23,12 @@ struct XidExtraLine {
     lines: u64,
 }
 
-/// All such lines of the logs.
+/// All lines of the logs that belong to the message of an Xid.
 #[derive(Debug, Default)]
 pub(super) struct XidExtraLines(Vec<XidExtraLine>);
 
 impl XidExtraLines {
-    /// Adds a line. `false`: there are too many.
+    /// Adds a line. Returns `false` if there are too many lines.
     pub(super) fn add(&mut self, text: &str, source: usize, boot: usize, moment: LineTime) -> bool {
         let order = moment.order();
         let near = |part: &&mut XidExtraLine| {
@@ -50,7 +50,7 @@ impl XidExtraLines {
         true
     }
 
-    /// Counts the lines of Xids that are not in the log as not recognized.
+    /// Counts lines as not recognized if the log does not contain their Xid.
     pub(super) fn finish(self, groups: &[EventGroup], sources: &mut [Source]) {
         for part in self.0 {
             let is_logged = |group: &EventGroup| {

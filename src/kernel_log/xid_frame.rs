@@ -1,8 +1,10 @@
-//! The frame of an Xid line: `NVRM: Xid (PCI:dddd:bb:dd[ GPU-I:nn[ GPU-CI:nn]]): CODE, [pid=P, [name=N, ]]TEXT`.
+//! Parses the frame of an Xid line.
+//!
+//! Format: `NVRM: Xid (PCI:dddd:bb:dd[ GPU-I:nn[ GPU-CI:nn]]): CODE, [pid=P, [name=N, ]]TEXT`.
 //!
 //! Source: the print functions of the open GPU kernel modules 595.45.04; lines of older drivers from public reports
-//! (no `PCI:`, no pid, pid without name, a quoted `<unknown>`, cut lines). The frame is strict: without a valid address
-//! and a number it is no Xid.
+//! (no `PCI:`, no pid, pid without name, a quoted `<unknown>`, truncated lines). The parser is strict: a line without a
+//! valid address and a number is not an Xid.
 
 use crate::facts::kernel_log::KernelEventKind;
 use crate::pci::PciAddress;
@@ -39,7 +41,7 @@ fn frame(text: &str, with_details: bool) -> Option<Line> {
     line.code = Some(code);
     let rest = match rest.strip_prefix(',') {
         Some(rest) => rest.trim_start(),
-        // The line was cut after the number.
+        // The line was truncated after the number.
         None if rest.trim().is_empty() => "",
         None => return None,
     };
@@ -52,7 +54,7 @@ fn frame(text: &str, with_details: bool) -> Option<Line> {
     Some(line)
 }
 
-/// Parses `pid=P, name=N, `, in which both can be missing, unknown or cut. Returns the rest.
+/// Parses `pid=P, name=N, `. Both can be missing, unknown or truncated. Returns the rest.
 fn process<'a>(text: &'a str, line: &mut Line) -> &'a str {
     let Some(rest) = text.strip_prefix("pid=") else { return text };
     let (pid, rest) = rest.split_once(',').unwrap_or((rest, ""));
@@ -60,7 +62,7 @@ fn process<'a>(text: &'a str, line: &mut Line) -> &'a str {
     line.pid = pid.trim().parse().ok().filter(|&pid| pid > 0);
     let rest = rest.trim_start();
     let Some(rest) = rest.strip_prefix("name=") else { return rest };
-    // A name may hold colons, brackets, blanks and even commas without a blank; ", " ends it.
+    // A name may contain colons, brackets, blanks, and commas without a blank; ", " ends the name.
     let (name, rest) = scan::split_list(rest).unwrap_or((rest.trim_end_matches(','), ""));
     line.set_process(name);
     rest

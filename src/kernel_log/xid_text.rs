@@ -1,8 +1,8 @@
-//! Values in the texts of single Xid codes.
+//! `read`: parses the values in the texts of single Xid codes.
 //!
-//! Source: the print statements of the open GPU kernel modules 595.45.04, the Xid documentation of NVIDIA, and lines
-//! from public reports. On drivers with GSP the wording depends on the firmware, so missing values are ignored. If the
-//! text does not match the code, the code counts.
+//! Source: the print statements of the open GPU kernel modules 595.45.04, NVIDIA's Xid documentation, and lines from
+//! public reports. On drivers with GSP, the wording depends on the firmware, so missing values are ignored. If the text
+//! does not match the code, only the code is used.
 
 use crate::facts::ecc::RecoveryAction;
 use crate::kernel_log::line::Line;
@@ -14,8 +14,8 @@ use crate::kernel_log::scan::{after, decimal, decimal_after, hex, hex_after, sig
 /// Maximum number of register words of one line.
 const MAX_WORDS: usize = 8;
 
-/// Returns the sub-code, if events with the same code must be distinguished. It must be fast, because it is called for
-/// each line of a storm.
+/// Returns the sub-code, if events with the same code must be distinguished. This function must be fast, because it is
+/// called for each line of a storm.
 pub(super) fn sub_code(code: u32, text: &str) -> Option<String> {
     match code {
         31 => word_after(text, "ENGINE ").map(capped),
@@ -57,7 +57,7 @@ pub(super) fn read(code: u32, text: &str, line: &mut Line) {
     }
 }
 
-/// `Ch 00000008`, `channel 0x0000000a`, `Channel ID 00000000`, `ChID 000c`: all hexadecimal.
+/// Parses `Ch 00000008`, `channel 0x0000000a`, `Channel ID 00000000`, `ChID 000c`. All numbers are hexadecimal.
 fn channel(text: &str, line: &mut Line) {
     line.put_some("channel", channel_of(text));
     line.put_some("info", hex_after(text, "Info "));
@@ -74,7 +74,7 @@ fn capped(word: &str) -> String {
     crate::text::clean(word, crate::kernel_log::line::VALUE_CAP)
 }
 
-/// Location of a graphics exception: `GPC 9 TPC 5 SM 0`.
+/// Returns the location of a graphics exception: `GPC 9 TPC 5 SM 0`.
 pub(super) fn exception_location(text: &str) -> Option<String> {
     let place = after(text, "(GPC ")?;
     let (gpc, rest) = decimal(place)?;
@@ -95,7 +95,7 @@ fn graphics_exception(text: &str, line: &mut Line) {
     line.put_some("offset", hex_after(text, "Offset "));
 }
 
-/// `MMU Fault: ENGINE E [GPC] CLIENT faulted @ 0xhigh_low. Fault is of type T ACCESS_TYPE_A`.
+/// Parses `MMU Fault: ENGINE E [GPC] CLIENT faulted @ 0xhigh_low. Fault is of type T ACCESS_TYPE_A`.
 fn mmu_fault(text: &str, line: &mut Line) {
     line.put_some("engine", word_after(text, "ENGINE "));
     if let Some((who, _)) = text.split_once(" faulted @ ") {
@@ -127,7 +127,7 @@ fn memory_of(code: u32, text: &str) -> Option<&'static str> {
     }
 }
 
-/// Ampere and later remap rows, older GPUs retire pages.
+/// Parses a memory repair. Ampere and later remap rows; older GPUs retire pages.
 fn row_remap(code: u32, text: &str, line: &mut Line) {
     line.put_some("row_remap", remap_state(code, text));
     line.put_some("phys_addr", hex_after(text, "(0x").or_else(|| hex_after(text, "0x")));
@@ -155,7 +155,7 @@ fn remap_state(code: u32, text: &str) -> Option<&'static str> {
     }
 }
 
-/// `NVLink: fatal error detected on link N(0x…, …)` or `failed to train link N to remote PCI:…`.
+/// Parses `NVLink: fatal error detected on link N(0x…, …)` or `failed to train link N to remote PCI:…`.
 fn nvlink4_error(text: &str, line: &mut Line) {
     line.put_some("link", nvlink4_link(text));
     if text.contains("train") {
@@ -195,7 +195,7 @@ fn single_bit_memory(text: &str) -> Option<&'static str> {
     sram.or((text.contains("framebuffer") || text.contains("FB")).then_some("dram"))
 }
 
-/// `Contained: UNIT (0x..[,0x..]). physAddr: 0x.. RST: Yes, D-RST: No`.
+/// Parses `Contained: UNIT (0x..[,0x..]). physAddr: 0x.. RST: Yes, D-RST: No`.
 fn containment(text: &str, line: &mut Line) {
     let unit = text.split_once("ontained: ").map(|(_, unit)| unit);
     let unit = unit.and_then(|unit| unit.split(['(', '.']).next()).map(str::trim);
@@ -213,9 +213,9 @@ fn answer(text: &str, marker: &str) -> Option<bool> {
     }
 }
 
-/// `Timeout after 6s of waiting for RPC response from GPU1 GSP! Expected function 76 (GSP_RM_CONTROL) (0x… 0x…).`
+/// Parses `Timeout after 6s of waiting for RPC response from GPU1 GSP! Expected function 76 (GSP_RM_CONTROL) (0x… 0x…).`
 ///
-/// The GPU number is an internal number of the driver and is ignored.
+/// The number in `GPU1` is an internal number of the driver and is ignored.
 fn gsp(text: &str, line: &mut Line) {
     line.put_some("gsp_timeout_s", decimal_after(text, "Timeout after "));
     line.put_some("gsp_sequence", decimal_after(text, "sequence "));
@@ -231,14 +231,14 @@ fn gsp_function(text: &str) -> Option<&str> {
     rest.strip_prefix(" (").map(|rest| word(rest).0).filter(|name| !name.is_empty())
 }
 
-/// The counters are signed, and the driver can print negative values.
+/// Parses error counters. They are signed, and the driver can print negative values.
 fn escaped_errors(text: &str, line: &mut Line) {
     for (name, marker) in [("dram", "DRAM:"), ("ltc", "LTC:"), ("mmu", "MMU:"), ("pcie", "PCIE:")] {
         line.put_some(name, after(text, marker).map(str::trim_start).and_then(signed).map(|(number, _)| number));
     }
 }
 
-/// `UNIT Fatal|Nonfatal XC0 i0 Link 03 (0x… 0x…)`; an older form has `XC 0 i 0` and `[…]`.
+/// Parses `UNIT Fatal|Nonfatal XC0 i0 Link 03 (0x… 0x…)`. An older form has `XC 0 i 0` and `[…]`.
 fn nvlink5_error(code: u32, text: &str, line: &mut Line) {
     let Some((unit, fatal)) = nvlink5_head(text) else { return };
     line.put("unit", unit);
@@ -282,7 +282,7 @@ fn nvlink5_link(text: &str) -> Option<i64> {
     after(text, "Link ").and_then(signed).map(|(link, _)| link)
 }
 
-/// A harmless event must not hide a fatal one of the same unit and link, so they have different sub-codes.
+/// Returns unit, link and severity. A harmless event must not hide a fatal event of the same unit and link.
 fn nvlink5_location(code: u32, text: &str) -> Option<String> {
     let (unit, fatal) = nvlink5_head(text)?;
     let lost = match words(text)[..] {
@@ -295,7 +295,7 @@ fn nvlink5_location(code: u32, text: &str) -> Option<String> {
     Some(crate::text::clean(&format!("{unit}{link}{}", if lost { " fatal" } else { "" }), 64))
 }
 
-/// `GPU recovery action changed from 0xA (Label) to 0xB (Label)`.
+/// Parses `GPU recovery action changed from 0xA (Label) to 0xB (Label)`.
 fn recovery_action(text: &str, line: &mut Line) {
     line.put_some("recovery_from", recovery_from(text));
     let Some((action, rest)) = recovery_to(text) else { return };
@@ -314,12 +314,12 @@ fn recovery_to(text: &str) -> Option<(u64, &str)> {
     recovery_number(text).or_else(|| Some((recovery_words(text)?, "")))
 }
 
-/// Parses `0x2`. `Drain` also begins with a hexadecimal digit.
+/// Parses `0x2`. The label `Drain` also begins with a hexadecimal digit, so `0x` is required.
 fn recovery_number(text: &str) -> Option<(u64, &str)> {
     hex(text).filter(|_| text.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-/// Returns the value of a label.
+/// Returns the number of a label.
 fn recovery_words(text: &str) -> Option<u64> {
     let text = text.to_ascii_lowercase();
     let label = |word: &str| text.contains(word);
@@ -336,7 +336,8 @@ fn recovery_words(text: &str) -> Option<u64> {
     })
 }
 
-/// The withdrawals of different recommendations are different events, because only some of them end with a reset.
+/// Returns the sub-code of a recommendation, or of its withdrawal. Withdrawals of different recommendations are different
+/// events, because only some recommendations end with a reset.
 fn recovery_kind(text: &str) -> Option<String> {
     let (to, _) = recovery_to(text)?;
     let name = recovery_name(to);
@@ -350,7 +351,7 @@ fn recovery_name(action: u64) -> &'static str {
     u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from).name()
 }
 
-/// The retired resource, and the step that activates the spare.
+/// Parses the retired resource, and the step that activates the spare.
 fn retirement(text: &str, line: &mut Line) {
     line.put_some("gpc", decimal_after(text, "GPC "));
     line.put_some("tpc", decimal_after(text, "TPC "));
@@ -369,7 +370,7 @@ fn retired_location(text: &str) -> Option<String> {
     }
 }
 
-/// The hex words in the last pair of round or square brackets that opens with `0x`.
+/// Returns the hex words in the last pair of round or square brackets that begins with `0x`.
 fn words(text: &str) -> Vec<u32> {
     let open = text.find("(0x").or_else(|| text.find("[0x"));
     let Some(list) = open.and_then(|at| text.get(at + 1..)) else { return Vec::new() };

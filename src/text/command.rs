@@ -1,4 +1,4 @@
-//! Shortens command lines to the program, the names of its options, and values that are known to be harmless.
+//! `shorten`: reduces command lines to the program, the names of the options, and values that are known to be harmless.
 //!
 //! Command lines contain passwords and tokens that no pattern recognizes completely. Therefore, only known words are
 //! shown, and each other word becomes `…`.
@@ -21,7 +21,7 @@ const MAX_FILE: usize = 64;
 /// Endings of scripts.
 const SCRIPTS: [&str; 8] = [".py", ".sh", ".jar", ".js", ".rb", ".pl", ".lua", ".jl"];
 
-/// Options with values that only describe the layout of a job. With dashes instead of underscores.
+/// Options whose values only describe the layout of a job, with dashes instead of underscores.
 const HARMLESS: [&str; 38] = [
     "batch-size",
     "data-parallel-size",
@@ -63,7 +63,7 @@ const HARMLESS: [&str; 38] = [
     "threads",
 ];
 
-/// Values that are words.
+/// Words that are allowed as values.
 const WORDS: [&str; 12] =
     ["auto", "true", "false", "half", "bf16", "fp8", "fp16", "fp32", "float16", "bfloat16", "float32", "gpu"];
 
@@ -95,7 +95,7 @@ pub fn shorten<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
                 name.map(str::to_owned)
             }
         };
-        // An omitted word does not affect the next one, so that a second pass changes nothing.
+        // An omitted word does not affect the next word, so a second pass changes nothing.
         before = if shown.is_some() { word } else { LEFT_OUT };
         match shown {
             Some(shown) => line.push(shown),
@@ -106,7 +106,7 @@ pub fn shorten<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     clean(&line.join(" "), MAX)
 }
 
-/// Returns the last part of a path, if it has only plain characters.
+/// Returns the last part of a path, if it contains only plain characters.
 fn file_name(word: &str) -> Option<&str> {
     let name = word.rsplit('/').next()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+' | b':');
@@ -130,7 +130,7 @@ fn option(word: &str) -> Option<String> {
     }
 }
 
-/// Returns `-u`. In longer words the end of the name is not known.
+/// Returns a short option such as `-u`. In longer words the end of the option name is not known.
 fn short(word: &str) -> Option<&str> {
     word.get(..2).filter(|start| word.len() == 2 && start.as_bytes()[1].is_ascii_alphabetic())
 }

@@ -1,9 +1,9 @@
-//! Characters that are invisible or change how others are displayed.
+//! `is_hidden`: characters that are invisible or change how other characters are displayed.
 //!
 //! Source: the Unicode Character Database, version 17: `Default_Ignorable_Code_Point` and general category `Cf`. A test
 //! compares the table with a library that is generated from that database.
 
-/// First and last of each run, in order.
+/// First and last character of each run, in order.
 const HIDDEN: [(u32, u32); 25] = [
     (0x00ad, 0x00ad),
     (0x034f, 0x034f),
@@ -33,7 +33,7 @@ const HIDDEN: [(u32, u32); 25] = [
 ];
 
 /// Returns whether cleaning removes the character: controls (C0 and C1), white space other than the blank, category
-/// `Cf`, and everything that Unicode allows a renderer to ignore.
+/// `Cf`, and all characters that Unicode allows a renderer to ignore.
 pub fn is_hidden(character: char) -> bool {
     if character.is_ascii() {
         return character.is_ascii_control() || character == ' ';

@@ -1,12 +1,13 @@
-//! Breaks up images, links and tags of Markdown and HTML, so that a program that renders an answer loads nothing that
-//! the text of a node names.
+//! `defuse`: breaks up images, links and tags of Markdown and HTML in text of a node.
+//!
+//! A program that renders an answer must not load anything that the text of a node refers to.
 
 use std::borrow::Cow;
 
-/// Placeholders in angle brackets that are no tags, as the kernel and Kubernetes write them.
+/// Placeholders in angle brackets that are not tags. The kernel and Kubernetes write them.
 const PLACEHOLDERS: [&str; 3] = ["unknown>", "none>", "nil>"];
 
-/// Returns the text with a blank in everything that would be rendered.
+/// Returns the text with a blank inserted in everything that would be rendered.
 pub(super) fn defuse(text: &str) -> Cow<'_, str> {
     if !text.contains(['[', '<', '!']) {
         return Cow::Borrowed(text);
@@ -31,8 +32,8 @@ pub(super) fn defuse(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Returns whether the text behind a `<` may be a tag, a comment or a link. Every name counts, because a list of tags
-/// would be incomplete.
+/// Returns whether the text after a `<` may be a tag, a comment or a link. Every name counts as a tag, because a list of
+/// tags would be incomplete.
 fn is_tag(rest: &str) -> bool {
     let first = rest.chars().next();
     let opens = first.is_some_and(|first| first.is_ascii_alphabetic() || matches!(first, '/' | '!' | '?'));

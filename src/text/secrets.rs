@@ -1,15 +1,15 @@
-//! Removes secrets from free text.
+//! `redact`: removes secrets from free text.
 //!
 //! A secret is recognized by its format (AWS, Hugging Face, GitHub and other tokens, JSON Web Tokens, private keys), by
 //! the word before it (`Bearer`, `--token`, `password:`), by its name (`api_key=…`), or by its position in a URL. Other
-//! secrets are not recognized. Text of a node is shown to the user only.
+//! secrets are not recognized. Text of a node is shown only to the user.
 
 use std::borrow::Cow;
 
 /// Placeholder for a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
-/// Prefixes of tokens, and the minimum number of characters that follow.
+/// Prefixes of tokens, each with the minimum number of characters that follow the prefix.
 const SHAPES: [(&str, usize); 22] = [
     ("AKIA", 12),
     ("ASIA", 12),
@@ -35,21 +35,21 @@ const SHAPES: [(&str, usize); 22] = [
     ("eyJ", 12),
 ];
 
-/// Placeholder for words that were omitted before.
+/// Placeholder for words that were already omitted.
 const LEFT_OUT: &str = "…";
 
-/// Meaning of the previous word for the next one.
+/// What the previous word says about the next word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// Nothing in particular.
+    /// Nothing.
     Plain,
     /// The next word is a secret.
     Secret,
-    /// The next word is a secret if it has the form of one.
+    /// The next word is a secret if it looks random.
     SecretIfRandom,
-    /// A value in quotes goes on.
+    /// The next word continues a value in quotes.
     UntilQuote(char),
-    /// A private key goes on.
+    /// The next word continues a private key.
     UntilPemEnd,
 }
 
@@ -80,7 +80,7 @@ fn is_suspicious(text: &str) -> bool {
         || ["BEARER", "BASIC"].iter().any(|scheme| text.contains(scheme))
 }
 
-/// Returns the word without secrets, and its meaning for the next word.
+/// Returns the word without secrets, and what the word says about the next word.
 fn word_after(before: Next, word: &str) -> (String, Next) {
     if word.is_empty() {
         return (String::new(), before);
@@ -110,7 +110,7 @@ fn word_after(before: Next, word: &str) -> (String, Next) {
     (without_shapes(&word), then)
 }
 
-/// An authentication scheme: the next word is the credential.
+/// Returns what an authentication scheme says about the next word, which is the credential.
 fn scheme(word: &str) -> Option<Next> {
     let bare = word.trim_matches(|character: char| !character.is_ascii_alphanumeric());
     match bare.to_ascii_lowercase().as_str() {
@@ -120,7 +120,7 @@ fn scheme(word: &str) -> Option<Next> {
     }
 }
 
-/// A long word with a digit, or a very long one.
+/// Returns whether a word looks random: a long word with a digit, or a very long word.
 fn is_random(word: &str) -> bool {
     let bare = word.trim_matches(|character: char| !character.is_ascii_alphanumeric());
     bare.len() >= 24 || (bare.len() >= 8 && bare.bytes().any(|byte| byte.is_ascii_digit()))
@@ -132,7 +132,7 @@ fn without_userinfo(word: &str) -> Cow<'_, str> {
     let end = word[start..].find(['/', '?', '#']).map_or(word.len(), |at| start + at);
     match word[start..end].rfind('@') {
         Some(at) => Cow::Owned(format!("{}{REDACTED}{}", &word[..start], &word[start + at..])),
-        // A password may have a slash in it.
+        // A password may contain a slash.
         None if word[end..].contains('@') && word[start..end].contains(':') && !has_port(&word[start..end]) => {
             let at = word.rfind('@').unwrap_or(end);
             Cow::Owned(format!("{}{REDACTED}{}", &word[..start], &word[at..]))
@@ -147,7 +147,7 @@ fn has_port(authority: &str) -> bool {
 }
 
 /// Removes the values of `name=value`, `name:value` and similar, if the name is that of a secret. Also returns what a
-/// name at the end means for the next word.
+/// name at the end says about the next word.
 fn without_values(word: &str) -> (String, Next) {
     let mut shown = String::new();
     let mut rest = word;
@@ -217,7 +217,7 @@ fn is_password(name: &str) -> bool {
         .any(|word| name.ends_with(word))
 }
 
-/// Returns whether the value is a number of tokens, as language models count text.
+/// Returns whether the value is a number of tokens of a language model.
 fn is_count(name: &str, value: &str) -> bool {
     name.to_ascii_lowercase().contains("tokens") && value.len() <= 9 && value.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -256,7 +256,7 @@ mod tests {
     use super::redact;
     use crate::text::clean;
 
-    /// A secret that no shape gives away.
+    /// A secret that has no recognizable format.
     const SECRET: &str = "Tr0ub4dor";
 
     #[test]

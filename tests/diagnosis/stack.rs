@@ -240,7 +240,8 @@ fn a_cdi_file_that_was_not_understood_is_no_working_runtime() {
             diagnose(&report, &facts).stack.into_iter().find(|stage| stage.stage == Stage::Runtime).expect("a stage");
         (stage.state, stage.evidence)
     };
-    let spec = json!([{"path": "/etc/cdi/nvidia.yaml", "kind": "nvidia.com/gpu", "devices": ["0"]}]);
+    let spec = json!([{"path": "/etc/cdi/nvidia.yaml", "kind": "nvidia.com/gpu",
+        "devices": ["0", "1", "2", "3", "4", "5", "6", "7"]}]);
     assert_eq!(runtime(spec, json!([])), (StageState::Ok, "/etc/cdi/nvidia.yaml".to_owned()));
     let (state, evidence) = runtime(json!([]), json!(["/etc/cdi/nvidia.yaml"]));
     assert_eq!((state, evidence.as_str()), (StageState::Unknown, "could not read /etc/cdi/nvidia.yaml"));

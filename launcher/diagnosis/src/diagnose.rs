@@ -10,7 +10,7 @@ use crate::finding::{Diagnosis, Verdict};
 use crate::input::node::Node;
 use crate::rules;
 
-/// Diagnoses a node from its report and the facts of the Kubernetes API.
+/// Diagnoses a node from its report and the data from the Kubernetes API.
 pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     let node = Node::new(report, kubernetes);
     let faults = ruled_out::check(&node);
@@ -66,7 +66,7 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
 pub fn first_failing_pod(kubernetes: &KubernetesFacts) -> Option<(&NvidiaPod, &str)> {
     let report = Report::default();
     let node = Node::new(&report, kubernetes);
-    // The pod of the facts, which live longer than the node.
+    // The pod is looked up in `kubernetes`, which lives longer than `node`.
     let (failing, container) = node.stack.log_to_read(&node)?;
     let pod = kubernetes.nvidia_pods.as_ref()?.iter().find(|pod| pod.uid == failing.uid)?;
     let container = pod.containers.iter().find(|one| one.name == container)?;

@@ -10,17 +10,17 @@ use syringe_core::text::{clean, clean_keeping_end};
 /// Maximum length of a process name, reason or version in evidence.
 const NAME_CAP: usize = 60;
 
-/// Text that comes from the node.
+/// Cleans and shortens text that comes from the node.
 pub(crate) fn data(text: &str) -> String {
     clean(text, NAME_CAP)
 }
 
-/// A name of an object of the API, whole: commands need it.
+/// Cleans the name of an API object. Commands need the whole name.
 pub(crate) fn name(text: &str) -> String {
     clean(text, 253)
 }
 
-/// A path of a file on the node.
+/// Cleans and shortens the path of a file on the node.
 pub(crate) fn path(text: &str) -> String {
     clean(text, 160)
 }
@@ -30,7 +30,7 @@ pub(crate) fn names(names: impl IntoIterator<Item = impl AsRef<str>>, most: usiz
     names.into_iter().take(most).map(|name| data(name.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
-/// Longest reason that evidence repeats.
+/// Maximum length of an error message in evidence.
 const REASON_CAP: usize = 160;
 
 /// Formats an error message from the node. The reason is usually at the end, so the middle is cut.
@@ -65,12 +65,12 @@ pub(crate) fn ago(now: Option<Timestamp>, then: Option<Timestamp>) -> Option<Str
     Some(format!("{} ago", span(age)))
 }
 
-/// `1 time`, `4 times`.
+/// Formats a number of events: `1 time`, `4 times`.
 pub(crate) fn times(count: u64) -> String {
     if count == 1 { "1 time".to_owned() } else { format!("{count} times") }
 }
 
-/// `1 GPU`, `8 GPUs`.
+/// Formats a number of things: `1 GPU`, `8 GPUs`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
@@ -118,7 +118,7 @@ pub(crate) fn gpus(labels: &[Label]) -> String {
     parts.join(", ")
 }
 
-/// `0-3, 7`.
+/// Formats indices as ranges: `0-3, 7`.
 pub(crate) fn ranges(sorted: &[u32]) -> String {
     let mut parts: Vec<(u32, u32)> = Vec::new();
     for &number in sorted {
@@ -135,7 +135,7 @@ pub(crate) fn ranges(sorted: &[u32]) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// `1.5 GiB`.
+/// Formats a memory size: `1.5 GiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     const GIB: f64 = 1_073_741_824.0;
     #[expect(clippy::cast_precision_loss, reason = "a size for a person")]

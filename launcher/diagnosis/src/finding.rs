@@ -42,8 +42,8 @@ pub struct Diagnosis {
     /// The kernel logs that were read, each with the time window that it covers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernel_log: Vec<Coverage>,
-    /// The stages from the GPUs on the PCI bus to the scheduler. Empty for a node without GPUs. Answers show it in
-    /// a section of their own.
+    /// The stages from the GPUs on the PCI bus to the scheduler. Empty for a node without GPUs. Answers show the stages
+    /// in a separate section.
     #[serde(skip)]
     pub stack: Vec<StackStage>,
     /// Score and status of the node and of each GPU. `get_gpu_health` shows it.
@@ -118,7 +118,7 @@ pub struct Action {
     pub text: String,
 }
 
-/// Phrases by which a text refers to the plan of a GPU, to that of the node, and to that of the place that it has named.
+/// Phrases with which a text refers to the plan of a GPU, to the plan of the node, and to the plan of a place named before.
 pub(crate) const PLAN_OF_GPU: &str = "the plan of";
 pub(crate) const PLAN_FOR_NODE: &str = "the plan for";
 pub(crate) const ITS_PLAN: &str = "its plan";

@@ -14,12 +14,12 @@
 //!
 //! | folder | content | may use |
 //! |---|---|---|
-//! | `evidence.rs` | how facts are written in findings | |
-//! | `input/` | the facts as a rule sees them | `evidence` |
-//! | `rule/` | how a rule is written: declaration, group, draft of a finding, age of events | `evidence`, `input/` |
+//! | `evidence.rs` | formats facts for findings | |
+//! | `input/` | the facts, prepared for the rules | `evidence` |
+//! | `rule/` | the parts of a rule: declaration, group, draft of a finding, age of events | `evidence`, `input/` |
 //! | `rules/` | the rules, one folder for each subject | `evidence`, `input/`, `rule/`, its own folder |
 //! | `conclusion/` | merged findings, plan, health, stages, summary, unknown, not checked | `evidence`, `input/`, `rule/` |
-//! | [`explanation`] | why a pod failed, hangs or waits | all |
+//! | [`explanation`] | explains why a pod failed, hangs or waits | all |
 #![forbid(unsafe_code)]
 
 mod conclusion;

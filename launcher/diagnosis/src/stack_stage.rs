@@ -1,4 +1,4 @@
-//! One stage on the path of a GPU from the PCI bus to the scheduler, as answers show it.
+//! The types of one stage on the path of a GPU from the PCI bus to the scheduler, as answers show it.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct StackStage {
     /// The stage.
     pub stage: Stage,
-    /// Its state.
+    /// State of the stage.
     pub state: StageState,
     /// Evidence for the state.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -24,13 +24,13 @@ pub enum Stage {
     Driver,
     /// The container runtime gives GPUs to containers (container toolkit, CDI).
     Runtime,
-    /// The device plugin or the DRA driver runs.
+    /// The device plugin or the DRA driver is running.
     Plugin,
-    /// The devices are registered with the kubelet; with dynamic resource allocation: a ResourceSlice lists them.
+    /// The devices are registered with the kubelet, or a ResourceSlice lists them (dynamic resource allocation).
     Registration,
-    /// The node's capacity has them.
+    /// The devices are in the node's capacity.
     Capacity,
-    /// The node's allocatable has them.
+    /// The devices are in the node's allocatable resources.
     Allocatable,
 }
 
@@ -38,14 +38,14 @@ pub enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StageState {
-    /// It works.
+    /// The stage works.
     Ok,
-    /// It is the first stage that does not work.
+    /// This is the first stage that does not work.
     Broken,
-    /// It does not work, and an earlier stage explains that.
+    /// The stage does not work because of an earlier stage.
     Blocked,
-    /// It was not read, or the facts do not show it.
+    /// The stage was not read, or the facts do not show its state.
     Unknown,
-    /// This node does not need it.
+    /// This node does not need the stage.
     NotApplicable,
 }

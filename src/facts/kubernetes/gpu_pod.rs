@@ -1,40 +1,40 @@
-//! Facts about the pods of a node for the rules about allocated and used GPUs. The launcher reads them from the API.
+//! `GpuPod`: facts from the Kubernetes API about a pod with GPUs, for the rules that compare allocation and use.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A pod of the node with allocated resources, or one that the kubelet refused.
+/// A pod on the node that has allocated resources or was rejected by the kubelet. The launcher reads it from the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GpuPod {
     pub namespace: String,
     pub name: String,
-    /// UID that the kubelet and cgroups use.
+    /// UID of the pod as the kubelet and cgroups use it.
     pub uid: String,
-    /// `Pending`, `Running`, `Failed`.
+    /// Phase of the pod: `Pending`, `Running`, `Failed`.
     pub phase: String,
-    /// When it was created.
+    /// Creation time of the pod.
     pub created: Option<Timestamp>,
-    /// When the kubelet first saw it (`status.startTime`). The kubelet refuses pods at that time.
+    /// Time at which the kubelet first saw the pod (`status.startTime`). The kubelet rejects pods at that time.
     pub observed: Option<Timestamp>,
-    /// Reason why the kubelet refused it, e.g. `UnexpectedAdmissionError`.
+    /// Reason for which the kubelet rejected the pod, e.g. `UnexpectedAdmissionError`.
     pub reason: Option<String>,
-    /// Message of the kubelet.
+    /// Message of the kubelet about the rejection.
     pub message: Option<String>,
-    /// Whether its deletion was requested.
+    /// Whether the deletion of the pod was requested.
     pub deleting: bool,
-    /// Its containers that request GPUs and run as long as the pod.
+    /// Containers that request GPUs and run as long as the pod (no init containers).
     pub containers: Vec<GpuContainer>,
-    /// Whether it has claims of dynamic resource allocation.
+    /// Whether the pod has resource claims (dynamic resource allocation).
     pub has_claims: bool,
-    /// Whether its annotations contain GPUs that another scheduler assigned.
+    /// Whether the annotations of the pod contain GPUs that another scheduler assigned.
     pub has_annotated_gpus: bool,
-    /// Settings in its specification that make other GPUs visible: `container main is privileged`,
+    /// Settings in the pod specification that make other GPUs visible: `container main is privileged`,
     /// `container main sets NVIDIA_VISIBLE_DEVICES=all`.
     pub extra_devices_reason: Vec<String>,
-    /// Whether it belongs to NVIDIA's software on the node, or to another controller of the node's software.
+    /// Whether the pod belongs to NVIDIA's software on the node, or to another controller of node software.
     pub is_node_software: bool,
 }
 
@@ -43,19 +43,19 @@ pub struct GpuPod {
 #[serde(default)]
 pub struct GpuContainer {
     pub name: String,
-    /// GPU resource and number that it requests.
+    /// GPU resources that the container requests, with their quantities.
     pub requests: BTreeMap<String, u64>,
-    /// When it started; `None` if it is not running.
+    /// Start time of the container; `None` if the container is not running.
     pub running_since: Option<Timestamp>,
 }
 
 impl GpuPod {
-    /// `namespace/name`.
+    /// Returns `namespace/name`.
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
 
-    /// Whether the kubelet refused it because too few devices were free.
+    /// Returns whether the kubelet rejected the pod because too few devices were free.
     pub fn was_refused_devices(&self) -> bool {
         self.phase == "Failed"
             && self.message.as_ref().is_some_and(|message| message.contains("requested number of devices unavailable"))

@@ -1,6 +1,8 @@
-//! Facts of the Kubernetes API. The launcher reads them; the rules and the explanation of a pod use them beside the report.
+//! Facts from the Kubernetes API about nodes and pods.
 //!
-//! `None` means that the value was not read, or that the API refused the request. Nothing is concluded from it.
+//! The launcher reads these facts. The rules and the explanation of a pod use them together with the report.
+//!
+//! `None` means that the value was not read, or that the API denied the request. No conclusion is drawn from `None`.
 
 pub mod gpu_pod;
 pub mod node;

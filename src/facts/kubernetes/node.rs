@@ -1,6 +1,8 @@
-//! Facts of the Kubernetes API about one node. The launcher reads them; scenarios contain them as JSON.
+//! `KubernetesFacts`: facts from the Kubernetes API about one node, its pods and its labels.
 //!
-//! A field of type `Option` is `None` if it was not read, or the API refused the request. Nothing is concluded from it.
+//! The launcher reads these facts; scenarios contain them as JSON.
+//!
+//! A field of type `Option` is `None` if it was not read or the API denied the request. No conclusion is drawn from `None`.
 
 use std::collections::BTreeMap;
 
@@ -15,61 +17,61 @@ use crate::facts::kubernetes::gpu_pod::GpuPod;
 pub struct KubernetesFacts {
     /// Name of the node.
     pub node: Option<String>,
-    /// GPUs in the capacity of the node (`nvidia.com/gpu`), without replicas of time-slicing. `None`: the node was not
-    /// read (no `node`), or its capacity does not have this resource.
+    /// GPUs in the capacity of the node (`nvidia.com/gpu`), without replicas of time-slicing. `None` if the node was not
+    /// read (no `node`), or if the capacity does not contain this resource.
     pub gpu_capacity: Option<u32>,
     /// GPUs in the allocatable resources of the node.
     pub gpu_allocatable: Option<u32>,
     /// GPUs that GPU Feature Discovery counted (`nvidia.com/gpu.count`).
     pub gpu_label_count: Option<u32>,
-    /// Whether the node advertises its GPUs as other resources: MIG profiles, shared GPUs, renamed resources, GPUs for
+    /// Whether the node advertises GPUs as other resources: MIG profiles, shared GPUs, renamed resources, or GPUs for
     /// virtual machines.
     pub other_gpu_resources: bool,
-    /// Whether a DRA driver publishes GPUs of this node. `None`: not known.
+    /// Whether a DRA driver publishes GPUs of this node. `None` if this is not known.
     pub gpu_dra: Option<bool>,
-    /// Whether any node of the cluster advertises NVIDIA GPUs or runs the NVIDIA device plugin. `None`: not known.
+    /// Whether any node of the cluster advertises NVIDIA GPUs or runs the NVIDIA device plugin. `None` if this is not known.
     pub gpu_plugin_in_cluster: Option<bool>,
-    /// UIDs of the pods on the node, without Succeeded and Failed ones. `None`: not known.
+    /// UIDs of the pods on the node, except Succeeded and Failed pods. `None` if they are not known.
     pub live_pod_uids: Option<Vec<String>>,
-    /// Node conditions about GPUs that are not in their healthy state: `type: reason, message`.
+    /// Node conditions about GPUs that are not in the healthy state: `type: reason, message`.
     pub gpu_conditions: Vec<String>,
 
     /// Time at which the API was read. The ages of pods and labels are relative to it.
     pub read_at: Option<Timestamp>,
     /// Whether the node is Ready.
     pub ready: Option<bool>,
-    /// Since when it has been Ready, or not (`lastTransitionTime` of the condition).
+    /// Time at which the node became Ready or not Ready (`lastTransitionTime` of the condition).
     pub ready_since: Option<Timestamp>,
     /// Operating system (`status.nodeInfo.osImage`).
     pub os_image: Option<String>,
     /// Container runtime (`status.nodeInfo.containerRuntimeVersion`), e.g. `containerd://2.1.4`.
     pub runtime_version: Option<String>,
-    /// Labels of NVIDIA's operators and node feature discovery that select the components on the node.
+    /// Labels on the node from NVIDIA's operators and from node feature discovery. They select the components on the node.
     pub labels: GpuLabels,
-    /// Pods of NVIDIA's stack on the node.
+    /// Pods of NVIDIA's software on the node.
     pub nvidia_pods: Option<Vec<NvidiaPod>>,
-    /// Whether another node has the label of node feature discovery for NVIDIA's PCI devices.
+    /// Whether another node has the label of node feature discovery for PCI devices of NVIDIA.
     pub pci_label_elsewhere: Option<bool>,
-    /// RuntimeClasses of pods on the node.
+    /// RuntimeClasses that pods on the node use.
     pub runtime_classes: Option<Vec<RuntimeClassUse>>,
 
-    /// Pods of the node with allocated resources, and pods that the kubelet refused.
+    /// Pods on the node with allocated resources, and pods that the kubelet rejected.
     pub gpu_pods: Option<Vec<GpuPod>>,
 
-    /// Inputs from the API that could not be read. The rules that need them are not checked, so the node is not `healthy`.
+    /// Inputs from the API that could not be read. The rules that need them do not run, so the node is not `healthy`.
     pub unread: Vec<UnreadInput>,
 }
 
 impl KubernetesFacts {
-    /// Returns whether the node was read in Kubernetes and advertises no GPUs: neither whole GPUs, nor other resources,
-    /// nor through dynamic resource allocation. A device plugin that never registered leaves no resource, so a missing
+    /// Returns whether the node was read from Kubernetes and advertises no GPUs: no whole GPUs, no other GPU resources, and
+    /// none through dynamic resource allocation. A device plugin that never registered leaves no resource, so a missing
     /// resource counts as zero.
     pub fn advertises_no_gpus(&self) -> bool {
         let capacity = self.gpu_capacity.or_else(|| self.node.as_ref().map(|_| 0));
         capacity == Some(0) && !self.other_gpu_resources && self.gpu_dra != Some(true)
     }
 
-    /// Removes what comes from `input`, and records that it was not read.
+    /// Removes the facts that come from `input`, and records that they were not read.
     pub fn forget(&mut self, input: KubernetesInput, why: String) {
         match input {
             KubernetesInput::Pods => {
@@ -92,7 +94,7 @@ pub struct UnreadInput {
     pub why: String,
 }
 
-/// Inputs of the facts besides the node object.
+/// Inputs from the API in addition to the node object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KubernetesInput {
@@ -100,16 +102,16 @@ pub enum KubernetesInput {
     Pods,
     /// The ResourceSlices of the node: `gpu_dra`.
     ResourceSlices,
-    /// The other nodes of the cluster, and the pods that serve GPUs there: `gpu_plugin_in_cluster`, `pci_label_elsewhere`.
+    /// The other nodes of the cluster, and the device plugin pods on them: `gpu_plugin_in_cluster`, `pci_label_elsewhere`.
     OtherNodes,
-    /// The events of the first pod of NVIDIA's stack that does not start: `nvidia_pods[].warning`.
+    /// The events of the first pod of NVIDIA's software that does not start: `nvidia_pods[].warning`.
     PodEvents,
 }
 
 impl KubernetesInput {
     pub const ALL: [Self; 4] = [Self::Pods, Self::ResourceSlices, Self::OtherNodes, Self::PodEvents];
 
-    /// Its name as a section of `unknown`.
+    /// Returns the name of the input for the field `section` of `unknown`.
     pub fn section(self) -> &'static str {
         match self {
             Self::Pods => "pods",
@@ -120,11 +122,11 @@ impl KubernetesInput {
     }
 }
 
-/// Labels of the node that the GPU Operator, its components and node feature discovery write.
+/// Labels on the node that the GPU Operator, its components and node feature discovery write.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GpuLabels {
-    /// `nvidia.com/gpu.deploy.*`, without that prefix: the components that the operator runs on the node (`true`,
+    /// `nvidia.com/gpu.deploy.*`, without that prefix: the components that the GPU Operator runs on the node (`true`,
     /// `false`, `paused-for-mig-change`, `paused-for-driver-upgrade`).
     pub deploy: BTreeMap<String, String>,
     /// `nvidia.com/mig.config`: the requested MIG layout.
@@ -133,19 +135,19 @@ pub struct GpuLabels {
     pub mig_config_state: Option<String>,
     /// `nvidia.com/gpu-driver-upgrade-state`.
     pub driver_upgrade_state: Option<String>,
-    /// Whether node feature discovery labelled the node as one with a PCI device of NVIDIA
+    /// Whether node feature discovery found a PCI device of NVIDIA on the node
     /// (`feature.node.kubernetes.io/pci-10de.present` and its variants with a device class).
     pub pci_present: bool,
     /// Whether the node has any label of node feature discovery.
     pub feature_discovery: bool,
-    /// GKE's version of the driver that it installs (`cloud.google.com/gke-gpu-driver-version`); `disabled` for none.
+    /// Version of the driver that GKE installs (`cloud.google.com/gke-gpu-driver-version`); `disabled` if GKE installs none.
     pub gke_driver_version: Option<String>,
-    /// For a label of this list the newest time at which its writer changed anything of the node (`managedFields`), by the
-    /// label's full name: the label is at least that old.
+    /// For some of these labels (by full name): the last time at which the writer of the label changed anything on the
+    /// node (`managedFields`). The label has not changed since then.
     pub unchanged_since: BTreeMap<String, Timestamp>,
 }
 
-/// A part of NVIDIA's software on a node.
+/// A component of NVIDIA's software on a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Component {
@@ -154,16 +156,16 @@ pub enum Component {
     /// Configures the container runtime.
     ContainerToolkit,
     DevicePlugin,
-    /// The kubelet plugin of the driver of dynamic resource allocation.
+    /// The kubelet plugin of NVIDIA's driver for dynamic resource allocation.
     DraDriver,
-    /// The GPU Operator's validator.
+    /// The validator of the GPU Operator.
     Validator,
     FeatureDiscovery,
     /// Sets the MIG layout.
     MigManager,
-    /// Device plugin for GPUs that are passed through to virtual machines.
+    /// The device plugin for GPUs that are passed through to virtual machines.
     SandboxDevicePlugin,
-    /// Manager of vGPU or vfio on the host.
+    /// The manager of vGPU or vfio on the host.
     VgpuManager,
     /// DCGM and its exporter.
     Monitoring,
@@ -172,7 +174,7 @@ pub enum Component {
     Other,
 }
 
-/// A pod of NVIDIA's stack.
+/// A pod of NVIDIA's software on the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NvidiaPod {
@@ -180,42 +182,42 @@ pub struct NvidiaPod {
     pub name: String,
     pub uid: String,
     pub component: Component,
-    /// Name of the DaemonSet that it belongs to; of another controller where it belongs to none.
+    /// Name of the DaemonSet to which the pod belongs, or of another controller if there is no DaemonSet.
     pub owner: String,
-    /// `Pending`, `Running`, `Succeeded`, `Failed`.
+    /// Phase of the pod: `Pending`, `Running`, `Succeeded`, `Failed`.
     pub phase: String,
     /// `status.reason`, e.g. `UnexpectedAdmissionError`, `Evicted`.
     pub reason: Option<String>,
     /// `status.message`.
     pub message: Option<String>,
-    /// When it was created.
+    /// Creation time of the pod.
     pub created: Option<Timestamp>,
-    /// Whether it is being deleted.
+    /// Whether the pod is being deleted.
     pub deleting: bool,
     /// `spec.runtimeClassName`.
     pub runtime_class: Option<String>,
-    /// Whether its condition `Ready` is true.
+    /// Whether the condition `Ready` of the pod is true.
     pub ready: bool,
-    /// Its init containers, then its containers, in the order of the pod.
+    /// Init containers, then containers, in the order of the pod specification.
     pub containers: Vec<NvidiaContainer>,
-    /// Its newest warning event; only of a pod that is not ready.
+    /// The newest warning event of the pod; only for a pod that is not ready.
     pub warning: Option<PodWarning>,
 }
 
-/// A container of such a pod.
+/// A container of a pod of NVIDIA's software.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NvidiaContainer {
     pub name: String,
-    /// Whether it is an init container.
+    /// Whether the container is an init container.
     pub init: bool,
     /// Image in the pod specification.
     pub image: String,
-    /// Whether it is ready.
+    /// Whether the container is ready.
     pub ready: bool,
     pub restarts: u32,
     pub state: NvidiaContainerState,
-    /// State before the last restart.
+    /// State of the container before the last restart.
     pub last: Option<NvidiaContainerState>,
 }
 
@@ -227,13 +229,13 @@ pub struct NvidiaContainerState {
     /// Reason, e.g. `CrashLoopBackOff`, `ImagePullBackOff`, `Error`.
     pub reason: Option<String>,
     pub message: Option<String>,
-    /// Exit code of a container that ended.
+    /// Exit code, if the container exited.
     pub exit_code: Option<i32>,
-    /// When it started to run, or when it ended.
+    /// Time at which the container started or exited.
     pub since: Option<Timestamp>,
 }
 
-/// `state` of a container.
+/// Kind of a container state (the field `state`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContainerStateKind {
@@ -261,9 +263,9 @@ pub struct PodWarning {
 #[serde(default)]
 pub struct RuntimeClassUse {
     pub name: String,
-    /// Its handler in the runtime's configuration. `None`: not read, or the API refused the request (the default permissions do
-    /// not allow reading RuntimeClasses). The handler usually has the name of the class.
+    /// Handler of the class in the runtime's configuration. `None` if it was not read or the API denied the request: the
+    /// default permissions do not include RuntimeClasses. The handler usually has the same name as the class.
     pub handler: Option<String>,
-    /// Some pods on the node that use it (`namespace/name`).
+    /// Some of the pods on the node that use the class (`namespace/name`).
     pub pods: Vec<String>,
 }

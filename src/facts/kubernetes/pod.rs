@@ -1,4 +1,4 @@
-//! The facts of Kubernetes about a pod that an explanation uses.
+//! `PodFacts`: facts from the Kubernetes API about one pod, its containers and events, for the explanation of the pod.
 
 use jiff::Timestamp;
 
@@ -6,61 +6,61 @@ use jiff::Timestamp;
 pub struct PodFacts {
     pub namespace: String,
     pub name: String,
-    /// UID that its node uses for it.
+    /// UID of the pod as its node uses it.
     pub uid: String,
-    /// Node that it was scheduled to.
+    /// Node to which the pod was scheduled.
     pub node: Option<String>,
-    /// Whether that node is Ready; `None` if it was not read.
+    /// Whether that node is Ready; `None` if the node was not read.
     pub node_ready: Option<bool>,
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
     pub phase: String,
     /// `status.reason` (`Evicted`, `OutOfnvidia.com/gpu`, …).
     pub reason: Option<String>,
-    /// `status.message`, or the message of the `PodScheduled` condition while it is Pending.
+    /// `status.message`, or, while the pod is Pending, the message of the `PodScheduled` condition.
     pub message: Option<String>,
-    /// When it was created.
+    /// Creation time of the pod.
     pub created: Option<Timestamp>,
-    /// When it was scheduled.
+    /// Time at which the pod was scheduled.
     pub scheduled: Option<Timestamp>,
-    /// When its deletion was requested.
+    /// Time at which the deletion of the pod was requested.
     pub deleted: Option<Timestamp>,
-    /// Its containers, init containers first.
+    /// Containers of the pod, init containers first.
     pub containers: Vec<ContainerFacts>,
     pub events: Vec<PodEvent>,
-    /// Whether it is Ready; `None` if it has no such condition.
+    /// Whether the pod is Ready; `None` if the pod has no such condition.
     pub ready: Option<bool>,
-    /// Reason and message of its condition `Ready`, if it is not Ready.
+    /// Reason and message of the condition `Ready`, if the pod is not Ready.
     pub not_ready: Option<String>,
     /// Scheduling gates that are not removed yet.
     pub scheduling_gates: Vec<String>,
-    /// Whether it requests GPUs.
+    /// Whether the pod requests GPUs.
     pub wants_gpus: bool,
-    /// Its containers that request GPUs of a device plugin and run as long as the pod.
+    /// Containers that request GPUs of a device plugin and run as long as the pod (no init containers).
     pub gpu_containers: Vec<String>,
-    /// Whether it belongs to NVIDIA's software on the node (driver, toolkit, device plugin, validator): it requests no GPU,
-    /// but needs the driver.
+    /// Whether the pod belongs to NVIDIA's software on the node (driver, toolkit, device plugin, validator). Such a pod
+    /// requests no GPU but needs the driver.
     pub is_gpu_stack: bool,
-    /// Whether it is NVIDIA's device plugin, which registers the GPUs with the kubelet.
+    /// Whether the pod runs NVIDIA's device plugin, which registers the GPUs with the kubelet.
     pub is_device_plugin: bool,
-    /// Number of GPUs that it requests, of all GPU resources together.
+    /// Number of GPUs that the pod requests, of all GPU resources together.
     pub gpus_requested: u64,
     /// `spec.runtimeClassName`.
     pub runtime_class: Option<String>,
-    /// The handler of that RuntimeClass; `None` if it was not read.
+    /// Handler of the RuntimeClass; `None` if the RuntimeClass was not read.
     pub runtime_handler: Option<String>,
-    /// Its priority and preemption policy.
+    /// Priority and preemption policy of the pod.
     pub preemption: Preemption,
-    /// The free resources of the GPU nodes compared with its requests, while it is Pending.
+    /// The free resources of the GPU nodes compared with the requests of the pod, while the pod is Pending.
     pub capacity_shortage: Option<CapacityShortage>,
-    /// ResourceClaims that it names, and templates of those that are not created yet.
+    /// Names of the ResourceClaims of the pod. For a claim that is not created yet: the name of the template.
     pub pending_resource_claims: Vec<String>,
     /// `spec.schedulerName`, if it is not the default scheduler.
     pub scheduler: Option<String>,
-    /// Devices of its containers that its status (`allocatedResourcesStatus`) reports as unhealthy.
+    /// Devices of the containers that the pod status (`allocatedResourcesStatus`) reports as unhealthy.
     pub unhealthy_devices: Vec<String>,
-    /// UIDs of the pods on its node that are not deleted and have not ended; `None` if they were not listed.
+    /// UIDs of the pods on the same node that are not deleted and not finished; `None` if the pods were not listed.
     pub live_pod_uids: Option<Vec<String>>,
-    /// The controller that could not create it, e.g. `Job train`. The pod then does not exist, and the other fields are empty.
+    /// The controller that could not create the pod, e.g. `Job train`. The pod does not exist; the other fields are empty.
     pub not_created_by: Option<String>,
 }
 
@@ -73,20 +73,20 @@ pub struct Preemption {
     pub class: Option<String>,
     /// Whether `spec.preemptionPolicy` is `Never`.
     pub never: bool,
-    /// `status.nominatedNodeName`: the node on which pods are being preempted for it.
+    /// `status.nominatedNodeName`: the node on which other pods are being preempted in favor of this pod.
     pub nominated_node: Option<String>,
 }
 
 /// The resources of GPU nodes compared with the requests of a pending pod, as texts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CapacityShortage {
-    /// A problem that the scheduler's message does not name: `no GPU node advertises nvidia.com/gpu`.
+    /// A problem that is not in the scheduler's message, e.g. `no GPU node advertises nvidia.com/gpu`.
     pub problem: Option<String>,
-    /// E.g. `requests 4 nvidia.com/gpu on one node; the GPU node with most free, gpu-7, has 2`.
+    /// The shortage, e.g. `requests 4 nvidia.com/gpu on one node; the GPU node with most free, gpu-7, has 2`.
     pub shortage: String,
-    /// Required changes: `free 2 nvidia.com/gpu on gpu-7`.
+    /// The required changes, e.g. `free 2 nvidia.com/gpu on gpu-7`.
     pub changes: Vec<String>,
-    /// Whether all of the changes are needed, instead of one of them.
+    /// Whether all changes are needed. If `false`, one of them is sufficient.
     pub needs_all: bool,
 }
 
@@ -95,7 +95,7 @@ pub struct CapacityShortage {
 pub struct ContainerFacts {
     pub name: String,
     pub state: ContainerState,
-    /// The state before the last restart.
+    /// State of the container before the last restart.
     pub last: Option<ContainerState>,
     pub restarts: u32,
 }
@@ -117,7 +117,7 @@ pub enum ContainerState {
         since: Option<Timestamp>,
     },
     Terminated {
-        /// Exit code; 128 plus the signal if a signal ended it.
+        /// Exit code. If a signal terminated the container: 128 plus the number of the signal.
         exit_code: i32,
         /// `OOMKilled`, `Error`, `Completed`, …
         reason: String,
@@ -137,18 +137,18 @@ pub struct PodEvent {
     pub reason: String,
     pub message: String,
     pub count: u32,
-    /// `involvedObject.fieldPath`: the part of the pod that it is about, e.g. `spec.containers{main}`. Empty: the whole pod.
+    /// `involvedObject.fieldPath`: the part of the pod, e.g. `spec.containers{main}`. Empty for the whole pod.
     pub field: String,
 }
 
 impl PodEvent {
-    /// The container that it is about; `None` for the whole pod.
+    /// Returns the container that the event is about; `None` for an event about the whole pod.
     pub fn container(&self) -> Option<&str> {
         let fields = ["spec.containers{", "spec.initContainers{", "spec.ephemeralContainers{"];
         fields.iter().find_map(|field| self.field.strip_prefix(field)?.strip_suffix('}'))
     }
 
-    /// Whether it is about a probe container of this program. Such events are not part of the explanation.
+    /// Returns whether the event is about a probe container of gpu-syringe. The explanation omits such events.
     pub fn is_ours(&self) -> bool {
         let container = self.field.strip_prefix("spec.ephemeralContainers{");
         container.is_some_and(|name| name.starts_with(crate::PROBE_NAME_PREFIX))
@@ -163,12 +163,12 @@ pub struct Termination<'a> {
     pub exit_code: i32,
     /// `OOMKilled`, `Error`, `Completed`, …
     pub reason: &'a str,
-    /// Termination message, of the program or of the runtime.
+    /// Termination message of the program or of the runtime.
     pub message: &'a str,
-    /// When it started; `None` if it never started.
+    /// Start time of the container; `None` if the container never started.
     pub started: Option<Timestamp>,
     pub finished: Option<Timestamp>,
-    /// Whether the container was restarted, so that its log is the previous one.
+    /// Whether the container was restarted. If so, `kubectl logs --previous` shows the log of this termination.
     pub was_restarted: bool,
 }
 
@@ -180,37 +180,37 @@ impl<'a> Termination<'a> {
         Some(Self { container, exit_code: *exit_code, reason, message, started, finished, was_restarted })
     }
 
-    /// Whether the container runtime could not start it, so that it has no log.
+    /// Returns whether the container runtime could not start the container. Such a container has no log.
     ///
-    /// Only then does its message come from the runtime, otherwise from the program. The kubelet uses the exit code 128 for it,
-    /// which a program can also use; but a program has a start time.
+    /// The message of such a container is from the runtime, otherwise it is from the program. The kubelet sets exit code
+    /// 128 in this case. A program can also exit with 128, but then the container has a start time.
     pub fn never_ran(&self) -> bool {
         let start_failed = matches!(self.reason, "StartError" | "ContainerCannotRun");
         start_failed || (self.exit_code == 128 && self.started.is_none())
     }
 
-    /// The command that shows the log of the terminated container.
+    /// Returns the command that shows the log of the terminated container.
     pub fn log_command(&self, pod: &PodFacts) -> String {
         let previous = if self.was_restarted { " --previous" } else { "" };
         format!("kubectl logs -n {} {} -c {}{previous}", pod.namespace, pod.name, self.container)
     }
 }
 
-/// Removes the time 1970, which the API uses for containers that never started.
+/// Removes the time 0 (year 1970), which the API returns for containers that never started.
 pub fn known(time: Option<Timestamp>) -> Option<Timestamp> {
     time.filter(|time| time.as_second() > 0)
 }
 
 impl PodFacts {
-    /// The relevant termination: that of a failed container, else the first.
+    /// Returns the relevant termination: that of a failed container, otherwise the first termination.
     pub fn end(&self) -> Option<Termination<'_>> {
         let ended = |state: &ContainerState| matches!(state, ContainerState::Terminated { .. });
         let now = self.containers.iter().filter_map(|container| Termination::of(container, &container.state, false));
-        // An earlier failure is irrelevant if the container was restarted and completed.
+        // An earlier failure is irrelevant if the container completed after a restart.
         let tried_again = self.containers.iter().filter(|container| !ended(&container.state));
         let before = tried_again.filter_map(|container| Termination::of(container, container.last.as_ref()?, true));
         let ends: Vec<Termination<'_>> = now.chain(before).collect();
-        // If several failed, the one with the GPU is relevant.
+        // If several containers failed, the container with the GPU is relevant.
         let failed = || ends.iter().filter(|end| end.exit_code != 0 || end.never_ran());
         let with_gpu = failed().find(|end| self.gpu_containers.iter().any(|name| name == end.container));
         with_gpu.or_else(|| failed().next()).or(ends.first()).copied()
@@ -223,7 +223,7 @@ impl PodFacts {
         })
     }
 
-    /// Whether any of its containers ever started.
+    /// Returns whether any container of the pod ever started.
     pub fn has_run(&self) -> bool {
         self.containers.iter().any(|container| {
             std::iter::once(&container.state).chain(&container.last).any(|state| match state {
@@ -234,7 +234,7 @@ impl PodFacts {
         })
     }
 
-    /// Start and end of the time in which the pod could have used a GPU.
+    /// Returns the start and end of the time in which the pod could have used a GPU.
     pub fn lifetime(&self) -> (Option<Timestamp>, Option<Timestamp>) {
         let over = matches!(self.phase.as_str(), "Succeeded" | "Failed");
         let ends = self.containers.iter().filter_map(|container| match &container.state {
@@ -244,8 +244,8 @@ impl PodFacts {
         (known(self.scheduled).or(known(self.created)), if over { ends.max() } else { None })
     }
 
-    /// Start and end of the time in which a cause of the pod's state must have occurred. For a terminated container, this is its
-    /// last run; for a running pod, its whole lifetime with earlier runs.
+    /// Returns the start and end of the time in which the cause of the pod's state must have occurred. For a terminated
+    /// container, this is the last run. For a running pod, it is the whole lifetime, including earlier runs.
     pub fn run(&self) -> (Option<Timestamp>, Option<Timestamp>) {
         let (from, to) = self.lifetime();
         let runs_now = self.running().next().is_some();

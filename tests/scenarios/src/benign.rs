@@ -1,4 +1,4 @@
-//! Nodes that look faulty but have no fault: the rules must not raise an alarm.
+//! Scenarios of nodes that look faulty but have no fault: the rules must not raise an alarm.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::prelude::*;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        healthy("ecc-lifetime-only", "Errors of earlier years in the lifetime counters. None is recent.")
+        healthy("ecc-lifetime-only", "The lifetime counters contain errors of earlier years, but no recent errors.")
             .must(finding("ecc-history").gpu(1).evidence(["uncorrected over the lifetime of the board: 3"]))
             .must("row-remap-done")
             .must_not(["severity:critical", "severity:fatal", "severity:warning", "ecc-uncorrected"])
@@ -32,12 +32,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         healthy("a100-links-12-of-18", "The driver counts 18 NVLinks on an A100, which has 12.")
             .must_not(["nvlink-down"])
             .node(|| (0..4).fold(a100(4), |node, gpu| node.topology(gpu, |gpu| gpu.nvlinks.push(links_down(12..18))))),
-        healthy("application-crash-storm", "One program fails repeatedly on all GPUs, which have no fault.")
+        healthy("application-crash-storm", "One program fails repeatedly on all GPUs. The GPUs have no fault.")
             .must(("application-fault", 0))
             .must(("application-fault", 1))
             .must_not(ANY_WARNING)
             .node(|| (0..12).fold(h100(2), |node, round| (0..2).fold(node, |node, gpu| crash(node, gpu, round)))),
-        healthy("application-crash-loop", "One workload restarts on one GPU and fails each time.")
+        healthy("application-crash-loop", "One workload is restarted repeatedly on one GPU and fails each time.")
             .must(("application-fault", 1))
             .must_not(["class:hardware", "application-faults-on-one-gpu"])
             .node(|| {
@@ -62,7 +62,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     "Ch 00000010",
                 )
             }),
-        healthy("oom-kill", "The kernel killed a process because of its memory use. Its channels ended with it.")
+        healthy("oom-kill", "The kernel killed a process because of memory use. The driver then closed its channels.")
             .must(finding("application-killed").gpu(0).evidence(["out-of-memory kill", "Xid 45"]))
             .must_not(["application-fault", "class:hardware"])
             .node(|| {
@@ -71,7 +71,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.xid(ended, 0, 45, "pid=51234, name=python3", &format!("Ch {channel:08x}"))
                 })
             }),
-        healthy("oom-kill-and-fault", "One process was killed for its memory, another one failed.")
+        healthy("oom-kill-and-fault", "One process was killed because of its memory use, another process failed.")
             .must(finding("application-killed").gpu(0).evidence(["out-of-memory kill"]))
             .must(finding("application-fault").gpu(0).evidence(["Xid 31"]))
             .must_not(["class:hardware"])
@@ -83,7 +83,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         healthy("power-capped", "All GPUs are at their power limit and at full load.")
             .must_not(["class:power", "clocks-low-under-load"])
             .node(|| h100(4).loads(|index, load| (load.watts, load.mhz) = (699, Some(1215 + 15 * index)))),
-        healthy("rebooted-after-xids", "The node was rebooted after Xids. The journal still has them.")
+        healthy("rebooted-after-xids", "The node was rebooted after Xids, which are still in the journal.")
             .must("xid-history")
             .must_not(["gpu-off-bus", "application-fault", "ecc-double-bit"])
             .must_not(["severity:warning", "severity:critical", "severity:fatal"])
@@ -118,7 +118,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .recovery_changed(ago(hours(6)), 0, "0x0 (None) to 0x4 (Drain and Reset)")
                     .recovery_changed(ago(hours(2)), 0, "0x4 (Drain and Reset) to 0x0 (None)")
             }),
-        healthy("gb200-link-noise", "Harmless events of NVLink 5, which the catalogue says to ignore.")
+        healthy("gb200-link-noise", "Harmless events of NVLink 5. According to the catalogue, they can be ignored.")
             .must(("nvlink-event", 0))
             .must_not(["nvlink-fault"])
             .node(|| {
@@ -128,18 +128,19 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 };
                 [4, 44, 91].into_iter().fold(gb200(2), event)
             }),
-        healthy("slot-below-gpu", "A card of PCIe 5 in a slot of PCIe 4 has the full speed of the slot.")
+        healthy("slot-below-gpu", "A PCIe 5 card in a PCIe 4 slot runs at the full speed of the slot.")
             .must(("pcie-slot-limits-gpu", 0))
             .must_not(["pcie-generation-low", "severity:warning"])
             .node(|| {
                 h100(2)
+                    .inventory(0, |gpu| gpu.pcie_max_generation = Some(4))
                     .telemetry(0, |gpu| (gpu.pcie.generation, gpu.pcie.max_generation) = (Some(4), Some(4)))
                     .topology(0, |gpu| {
                         gpu.pcie_path[0].generation = Some(4);
                         (gpu.pcie_path[1].generation, gpu.pcie_path[1].max_generation) = (Some(4), Some(4));
                     })
             }),
-        healthy("forged-xid", "A program wrote a line like an Xid to the log. It is only counted.")
+        healthy("forged-xid", "A program wrote a line that looks like an Xid to the log. The line is only counted.")
             .must("kernel-log-untrusted-lines")
             .must_not(alarms_and(["gpu-off-bus"]))
             .node(|| {
@@ -150,7 +151,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["driver-not-loaded", "severity:warning", "class:hardware"])
             .more()
             .node(passed_through),
-        healthy("momentary-d-state", "A process is in uninterruptible sleep at one moment, which is no fault.")
+        healthy("momentary-d-state", "A process was in uninterruptible sleep during the read, which is no fault.")
             .must("process-uninterruptible")
             .must_not(["process-stuck"])
             .node(|| h100(2).job(1, |process| process.state = text("D"))),
@@ -160,11 +161,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let workstation = |gpu: &mut GpuInventory| gpu.name = text("NVIDIA RTX A6000");
                 l40s(2).ecc_off(0).ecc_off(1).inventory(0, workstation).inventory(1, workstation)
             }),
-        healthy("stale-warning", "An old warning without consequences is information.")
+        healthy("stale-warning", "An old warning without consequences becomes information.")
             .must(finding("xid-driver").gpu(0).severity(Info))
             .node(|| l40s(2).xid(ago(days(6)), 0, 38, UNKNOWN, "FECS watchdog timeout")),
-        healthy("vbios-batches", "Two boards of one batch have another VBIOS than the other two.")
-            .must_not(["sibling-vbios-differs"])
+        healthy("vbios-batches", "Two boards of one batch have a different VBIOS than the other two boards.")
+            .must_not(["gpu-version-differs-from-peers"])
             .node(|| {
                 (2..4).fold(l40s(4), |node, gpu| node.inventory(gpu, |gpu| gpu.vbios_version = text("95.02.66.00.09")))
             }),
@@ -173,6 +174,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .node(|| {
                 a100(2)
                     .inventory(1, |gpu| gpu.mig_mode = Some(Mode { current: true, pending: true }))
+                    .mig(1, |gpu| (gpu.mode, gpu.max_devices) = (Some(Mode { current: true, pending: true }), None))
                     .topology(1, |gpu| gpu.nvlinks = vec![links_down(0..12)])
             }),
     ]
@@ -191,12 +193,12 @@ pub(crate) fn links_down(links: impl IntoIterator<Item = u32>) -> NvlinkGroup {
     }
 }
 
-/// The message of an Xid about an NVLink 5.
+/// Returns the message of an Xid about an NVLink 5.
 pub(crate) fn nvlink_5(event: &str, words: &str) -> String {
     format!("{event} ({words} 0x00000000 0x00000000 0x00000000 0x00000000)")
 }
 
-/// One of the failures of a program on all GPUs.
+/// Adds one crash of a program that crashes on all GPUs.
 fn crash(node: Node, gpu: u32, round: u32) -> Node {
     let when = ago(minutes(3 * i64::from(round) + 2));
     let process = format!("pid={}, name=python3", 50_000 + 10 * round + gpu);
@@ -215,7 +217,7 @@ fn crash(node: Node, gpu: u32, round: u32) -> Node {
         .xid(when + seconds(2), gpu, 45, &process, "Ch 00000009")
 }
 
-/// The kernel killed a process, and the driver ended its channel.
+/// Returns a node whose kernel killed a process because of its memory use. The driver closed the channel of the process.
 fn killed_for_memory() -> Node {
     let when = ago(minutes(32));
     let killed = "Out of memory: Killed process 51234 (python3) total-vm:912345678kB, anon-rss:501234567kB, \

@@ -1,10 +1,10 @@
-//! The meaning of single codes and lines of the driver: severity, ageing, and lines that are not recognized.
+//! Scenarios for single Xid codes and driver lines: severity, ageing, and lines that are not recognized.
 
 use crate::prelude::*;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        warning("nvlink-privilege-error", "An NVLink privilege error of an hour ago. NVIDIA says to ignore it.")
+        warning("nvlink-privilege-error", "An NVLink privilege error, which NVIDIA recommends ignoring.")
             .must(("nvlink-warning", 0))
             .must_not(["nvlink-fault"])
             .node(|| h100(2).xid(ago(hours(1)), 0, 137, UNKNOWN, "NVLink: privilege error")),
@@ -16,7 +16,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(("xid-hardware", 0))
             .must_not(["severity:critical", "severity:fatal"])
             .node(|| h100(2).xid(ago(days(6)), 0, 160, UNKNOWN, "Channel repair recorded, reset to activate")),
-        warning("peer-to-peer-was-drained", "The end of peer-to-peer work is no reset of the GPU.")
+        warning("peer-to-peer-was-drained", "The end of a peer-to-peer drain does not mean that the GPU was reset.")
             .must(finding("ecc-contained").gpu(0).severity(Warning))
             .must_not(["xid-history"])
             .node(|| {
@@ -25,7 +25,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .recovery_changed(ago(hours(6)), 0, "0x0 (None) to 0x3 (Drain P2P)")
                     .recovery_changed(ago(hours(2)), 0, "0x3 (Drain P2P) to 0x0 (None)")
             }),
-        warning("forty-jobs-fault-on-one-gpu", "Forty jobs fail on GPU 1. One failure on GPU 0 clears nothing.")
+        warning("forty-jobs-fault-on-one-gpu", "Forty jobs fail on GPU 1. One failure on GPU 0 proves nothing.")
             .must(finding("application-faults-repeat-on-one-gpu").gpu(1).evidence(["40 processes named 'python3'"]))
             .must_not(["application-faults-on-one-gpu"])
             .node(|| {
@@ -38,7 +38,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let node = jobs.fold(h100(2), |node, (when, pid)| fault(node, when, 1, pid));
                 fault(node, ago(hours(3)), 0, 70_000)
             }),
-        fatal("bar-not-assigned", "The firmware assigned no memory region to GPU 1: a setting, no hardware fault.")
+        fatal("bar-not-assigned", "The firmware assigned no memory region to GPU 1. This is not a hardware fault.")
             .must(finding("gpu-memory-not-mapped").evidence(["BAR"]))
             .must_not(["gpu-init-failed", "gpu-missing-from-nvml", "class:hardware"])
             .node(|| {
@@ -70,7 +70,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let error = "uvm encountered global fatal error 0x60, requiring os reboot to recover.";
                 l40s(2).kernel_line(ago(minutes(40)), format!("NVRM: nvGpuOpsReportFatalError: {error}"))
             }),
-        healthy("new-words-of-the-driver", "Unknown lines of the driver are shown. Nothing is concluded.")
+        healthy("new-words-of-the-driver", "Unknown lines of the driver are shown. No conclusion is drawn from them.")
             .must(finding("kernel-log-lines-not-recognized").evidence(["2 of facts file", "a sentence that is new"]))
             .must_not(ANY_WARNING)
             .node(|| {
@@ -78,7 +78,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .kernel_line(ago(minutes(40)), "NVRM: a sentence that is new")
                     .kernel_line(ago(minutes(20)), "nvidia: a sentence of the module loader")
             }),
-        unknown("xid-in-a-new-frame", "An Xid in an unknown format: the node cannot be called healthy.")
+        unknown("xid-in-a-new-frame", "There is an Xid in an unknown format, so the node is not reported as healthy.")
             .must("kernel-log-lines-not-recognized")
             .must_not(ANY_WARNING)
             .node(|| {

@@ -1,4 +1,4 @@
-//! Nodes of different distributions, and nodes with unusual parts of NVIDIA's software. Their set-up is no fault.
+//! Scenarios of nodes with different distributions and unusual NVIDIA software. Their configuration is not a fault.
 
 use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
 use syringe_core::facts::driver_load::DriverLoad;
@@ -23,7 +23,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         healthy(
             "node-of-k3s",
-            "k3s: its own containerd found NVIDIA's runtime on the host. Pods use the RuntimeClass.",
+            "k3s: the containerd of k3s found NVIDIA's runtime on the host. Pods use the RuntimeClass.",
         )
         .must_not(ANY_WARNING)
         .cluster(l40s_with_class(PLUGIN))
@@ -46,7 +46,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .cdi([spec_at("/var/run/cdi/management.nvidia.com-gpu.yaml", kind)])
                     .nvidia_stack(validated(plugin_stack(["nvidia-gpu.sock"])))
             }),
-        healthy("node-of-talos", "Talos: configuration and driver are in other folders.")
+        healthy("node-of-talos", "Talos: configuration and driver are in different folders than usual.")
             .must_not(ANY_WARNING)
             .cluster(l40s_with_class(PLUGIN))
             .node(|| {
@@ -58,7 +58,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .system("Talos (v1.11.3)", "6.12.48-talos")
                     .host(|host| host.driver.library_path = text(library))
             }),
-        healthy("node-of-gke", "GKE: no runtime of NVIDIA. The plugin mounts the driver from the host.")
+        healthy("node-of-gke", "GKE: NVIDIA's runtime is not installed. The plugin mounts the driver from the host.")
             .must_not(ANY_WARNING)
             .cluster(t4_cluster())
             .node(|| {
@@ -69,7 +69,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .nvidia_stack(stack(sockets, "nvidia-gpu-devi", Some("nvidia-gpu-device-plugin")))
                     .host(|host| (host.container_toolkit, host.cdi_spec) = (None, None))
             }),
-        healthy("node-of-eks", "EKS with Amazon Linux 2023: NVIDIA's runtime is the default one.")
+        healthy("node-of-eks", "EKS with Amazon Linux 2023: NVIDIA's runtime is the default runtime.")
             .must_not(ANY_WARNING)
             .cluster(t4_cluster())
             .node(|| {
@@ -77,7 +77,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 healthy_t4("Amazon Linux 2023.9", runtime.with(|runtime| runtime.cdi_enabled = Some(true)))
                     .cdi([spec()])
             }),
-        healthy("node-of-bottlerocket", "Bottlerocket: the device plugin is a service of the node, in no pod.")
+        healthy("node-of-bottlerocket", "Bottlerocket: the device plugin is a service of the node, not a pod.")
             .must_not(ANY_WARNING)
             .cluster(t4_cluster())
             .node(|| {
@@ -88,7 +88,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 )
                 .nvidia_stack(stack(["nvidia-gpu.sock"], "nvidia-device-p", None))
             }),
-        healthy("node-of-bottlerocket-with-one-plugin", "Bottlerocket with the plugin of a DaemonSet alone.")
+        healthy("node-of-bottlerocket-with-one-plugin", "Bottlerocket with only the device plugin of a DaemonSet.")
             .must_not(any_warning_and(["two-device-plugins"]))
             .cluster(KubernetesFacts {
                 os_image: text(BOTTLEROCKET),
@@ -96,7 +96,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 ..t4_cluster()
             })
             .node(|| t4().operating_system(BOTTLEROCKET).cdi([]).nvidia_stack(plugin_stack(["nvidia-gpu.sock"]))),
-        healthy("node-of-aks", "AKS: NVIDIA's runtime is the default one, with its full name.")
+        healthy("node-of-aks", "AKS: NVIDIA's runtime is the default runtime, with its full name.")
             .must_not(ANY_WARNING)
             .cluster(t4_cluster())
             .node(|| {
@@ -104,7 +104,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let handlers = [nvidia_named(name, HOST), nvidia_named("untrusted", HOST)];
                 healthy_t4("Ubuntu 22.04.5 LTS", containerd(CONFIG, 2, handlers).default_handler(name)).cdi([spec()])
             }),
-        healthy("node-of-openshift", "OpenShift: CRI-O, with a configuration newer than its process.")
+        healthy("node-of-openshift", "OpenShift: the configuration of CRI-O is newer than the CRI-O process.")
             .must_not(ANY_WARNING)
             .cluster(l40s_with_class("nvidia-gpu-operator/nvidia-device-plugin-daemonset-x7p2q"))
             .node(|| {
@@ -115,11 +115,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(ANY_WARNING)
             .cluster(KubernetesFacts { gpu_dra: Some(true), ..l40s_cluster() })
             .node(with_dra),
-        unknown("node-with-dra-of-unread-slices", "The same, and the ResourceSlices could not be read.")
+        unknown("node-with-dra-of-unread-slices", "DRA without a device plugin. The ResourceSlices could not be read.")
             .must(
                 finding("gpus-not-advertised")
                     .severity(Info)
-                    .evidence(["whether a DRA driver manages its GPUs is not known"]),
+                    .evidence(["it is not known whether a DRA driver manages its GPUs"]),
             )
             .must_not(["severity:warning", "severity:critical", "stack-broken-at-plugin", "class:hardware"])
             .unknown("whether the DRA driver offers the GPUs")
@@ -143,12 +143,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["severity:critical", "class:hardware"])
             .cluster(without_plugin_pods())
             .node(|| l40s(2).without_jobs().without_plugin()),
-        healthy("node-whose-plugin-may-still-start", "The same some minutes after a boot: a plugin may start.")
+        healthy("node-whose-plugin-may-still-start", "Minutes after a boot, the capacity is 0. A plugin may start.")
             .must(finding("gpus-not-advertised").severity(Info))
             .must_not(["severity:warning", "class:hardware"])
             .cluster(without_plugin_pods())
             .node(|| l40s(2).uptime(400).without_jobs().without_plugin()),
-        critical("plugin-that-fails-beside-many-watchers", "The log of the plugin has another reason than inotify.")
+        critical("plugin-that-fails-beside-many-watchers", "According to the plugin's log, inotify is not the cause.")
             .must(finding("stack-broken-at-plugin").evidence(["could not load NVML library"]))
             .must_not(["inotify-limit-reached", "class:hardware"])
             .cluster(KubernetesFacts { nvidia_pods: Some(vec![failing_plugin()]), ..l40s_cluster() })
@@ -166,7 +166,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .nvidia_stack(stack_with_many_watchers())
                     .host(|host| host.stack_log = Some(log))
             }),
-        unknown("node-for-virtual-machines", "GPUs for virtual machines: no driver, and nothing refuses one.")
+        unknown("node-for-virtual-machines", "GPUs for virtual machines. No driver is loaded, but it could be loaded.")
             .must_not(["driver-not-loaded", "driver-not-built-for-kernel", "severity:warning", "class:hardware"])
             .more()
             .cluster(KubernetesFacts { other_gpu_resources: true, ..cluster("kubevirt-3") })
@@ -203,13 +203,13 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// A cluster with a device plugin, and the node without capacity for GPUs.
+/// Returns the facts of a cluster with a device plugin, for a node without GPU capacity.
 fn l40s_cluster() -> KubernetesFacts {
     let (gpu_plugin_in_cluster, runtime_classes) = (Some(true), Some(Vec::new()));
     KubernetesFacts { gpu_plugin_in_cluster, runtime_classes, ..cluster("gpu-l40s-9") }
 }
 
-/// A node with two GPUs, and a pod of the device plugin that uses the RuntimeClass.
+/// Returns the facts of a node with two GPUs, and a pod of the device plugin that uses the RuntimeClass.
 fn l40s_with_class(plugin: &str) -> KubernetesFacts {
     KubernetesFacts { runtime_classes: runtime_class("nvidia", plugin), ..l40s_with_gpus(2) }
 }
@@ -223,7 +223,7 @@ fn t4_cluster() -> KubernetesFacts {
     KubernetesFacts { gpu_plugin_in_cluster, runtime_classes, ..cluster_with_gpus("gpu-t4-9", 1) }
 }
 
-/// No pod of a device plugin, and a capacity of 0, which a device plugin left.
+/// Returns the facts of a node without device plugin pods. An earlier device plugin left a capacity of 0.
 fn without_plugin_pods() -> KubernetesFacts {
     let (gpu_plugin_in_cluster, nvidia_pods) = (Some(false), Some(Vec::new()));
     KubernetesFacts { gpu_plugin_in_cluster, nvidia_pods, ..l40s_with_gpus(0) }
@@ -265,7 +265,7 @@ fn cri_o() -> Runtime {
     })
 }
 
-/// GPUs by dynamic resource allocation, without a device plugin.
+/// Returns a node that provides GPUs through dynamic resource allocation, without a device plugin.
 fn with_dra() -> Node {
     let registry_sockets = Some(vec![file_of_nine_days("gpu.nvidia.com-reg.sock")]);
     let runtime = containerd(CONFIG, 3, []).without_toolkit().with(|runtime| runtime.cdi_enabled = Some(true));
@@ -276,7 +276,7 @@ fn with_dra() -> Node {
         .host(|host| host.cdi.get_or_insert_default().claim_specs = 3)
 }
 
-/// A pod of the device plugin whose container fails repeatedly.
+/// Returns a pod of the device plugin whose container fails repeatedly.
 fn failing_plugin() -> NvidiaPod {
     let uid = uuid(&["stack", "nvidia-device-plugin"]);
     let mut pod = plugin_pod("kube-system/nvidia-device-plugin-8xk2p");
@@ -288,7 +288,7 @@ fn failing_plugin() -> NvidiaPod {
 }
 
 impl Node {
-    /// No device plugin is registered, and none runs.
+    /// Removes the device plugin: it is neither registered nor running.
     fn without_plugin(self) -> Self {
         self.operating_system(UBUNTU).nothing_registered().nvidia_stack(stack(
             [],

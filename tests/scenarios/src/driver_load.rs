@@ -1,4 +1,4 @@
-//! Nodes on which the module nvidia is not loaded, with the reason, and nodes that look like them.
+//! Scenarios of nodes whose nvidia module is not loaded, with the reason, and of nodes that look similar.
 
 use syringe_core::facts::driver_load::{DriverLoad, SelinuxDenial};
 use syringe_core::facts::stack_log::StackLog;
@@ -12,7 +12,7 @@ const RED_HAT: &str = "Red Hat Enterprise Linux 9.6 (Plow)";
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        fatal("secure-boot-refuses-the-module", "Secure Boot is on. The kernel trusts no signature of the module.")
+        fatal("secure-boot-refuses-the-module", "Secure Boot is on. The kernel rejects the module's signature.")
             .must(finding("driver-refused-by-secure-boot").evidence([
                 "unavailable key",
                 "Secure Boot on",
@@ -43,7 +43,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 without_module(DriverLoad { lockdown: text("integrity"), ..built() })
                     .refused("Lockdown: modprobe: unsigned module loading is restricted; see man kernel_lockdown.7")
             }),
-        fatal("secure-boot-and-no-refusal", "Secure Boot is on, and nothing says that it is the reason.")
+        fatal("secure-boot-and-no-refusal", "Secure Boot is on, but there is no evidence that it is the cause.")
             .must(finding("driver-not-loaded").evidence(["Secure Boot on"]))
             .must_not(["driver-refused-by-secure-boot", "class:hardware"])
             .node(|| without_module(secure_boot())),
@@ -55,7 +55,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let load = DriverLoad { selinux: text("enforcing"), selinux_denial: denial, ..built() };
                 without_module(load).operating_system(RED_HAT)
             }),
-        fatal("selinux-is-permissive", "SELinux only logs. The driver is not loaded for another reason.")
+        fatal("selinux-is-permissive", "SELinux only logs. The driver is not loaded for a different reason.")
             .must("driver-not-loaded")
             .must_not(["driver-refused-by-selinux", "class:hardware"])
             .node(|| {
@@ -63,7 +63,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .operating_system(RED_HAT)
                     .refused(&format!("audit: type=1400 audit(1763688000.123:45): {}", denial(1)))
             }),
-        fatal("module-of-the-kernel-before", "The kernel was updated, and only the one before has a module.")
+        fatal("module-of-the-kernel-before", "The kernel was updated, and only the previous kernel has a module.")
             .must(
                 finding("driver-not-built-for-kernel")
                     .evidence(["no nvidia.ko for the running kernel 6.8.0-88-generic", "6.8.0-86"]),
@@ -93,7 +93,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// L40S cards without a loaded driver. The library is installed, and the daemons do not run.
+/// Returns a node with L40S cards and no loaded driver. The library is installed, and the daemons are not running.
 pub(crate) fn without_driver(name: &str, count: u32, uptime: u64) -> Node {
     let why = problem("NVML: Driver Not Loaded", "driver_not_loaded", "Load the nvidia kernel module.");
     Node::like("no-driver", name, count, &["0-31", "32-63"])
@@ -102,7 +102,7 @@ pub(crate) fn without_driver(name: &str, count: u32, uptime: u64) -> Node {
         .for_the_reason(&why)
 }
 
-/// L40S cards that are passed through to virtual machines.
+/// Returns a node with L40S cards that are passed through to virtual machines.
 pub(crate) fn passed_through() -> Node {
     without_driver("kubevirt-3", 4, 811_377)
         .daemons_of_a_gpu_node()
@@ -114,7 +114,7 @@ pub(crate) fn passed_through() -> Node {
         })
 }
 
-/// A node with four GPUs and a library, whose module exists and is not loaded.
+/// Returns a node with four GPUs and the driver library, whose nvidia module exists and is not loaded.
 fn without_module(load: DriverLoad) -> Node {
     let why = problem("NVML: Driver Not Loaded", "driver_not_loaded", "Load the nvidia kernel module.");
     Node::like("no-driver", "gpu-l40s-9", 4, &["0-31,64-95", "32-63,96-127"])
@@ -137,7 +137,7 @@ fn kernels(with_module: &[&str], without_module: &[&str]) -> DriverLoad {
     }
 }
 
-/// The running kernel has the module.
+/// Returns facts about a node whose running kernel has the module.
 fn built() -> DriverLoad {
     kernels(&[RUNNING], &[])
 }
@@ -147,7 +147,7 @@ fn secure_boot() -> DriverLoad {
     DriverLoad { secure_boot, lockdown, signature_enforced, ..built() }
 }
 
-/// A denial of SELinux to load the module.
+/// Returns the log record of SELinux denying the load of the module.
 fn denial(permissive: u32) -> String {
     format!(
         "avc:  denied  {{ module_load }} for  pid=7101 comm=\"modprobe\" \
@@ -157,13 +157,13 @@ fn denial(permissive: u32) -> String {
 }
 
 impl Node {
-    /// The kernel refuses the module when the driver should start.
+    /// Adds a line in which the kernel rejects the module when the driver is loaded.
     fn refused(self, line: &str) -> Self {
         let when = self.driver_start();
         self.kernel_line_of_level(5, when, line)
     }
 
-    /// Replaces why NVML is not available.
+    /// Replaces the reason why NVML is not available.
     fn for_the_reason(self, problem: &Problem) -> Self {
         self.change_problems(|own| {
             let what = std::mem::take(&mut own.what);
@@ -171,7 +171,7 @@ impl Node {
         })
     }
 
-    /// The daemons run that run on any node with GPUs.
+    /// Sets the daemons that run on any node with GPUs.
     pub(crate) fn daemons_of_a_gpu_node(self) -> Self {
         self.host(|host| (host.daemons.persistenced, host.daemons.dcgm) = (Some(true), Some(true)))
     }

@@ -1,4 +1,4 @@
-//! A scenario and what is expected of its diagnosis.
+//! `Scenario` and `Expectation`: a node in one state, and the diagnosis that is expected for it.
 
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
@@ -6,18 +6,18 @@ use syringe_core::report::Report;
 
 use crate::node::Node;
 
-/// Classes and severities that a node without a fault of its hardware has no finding of.
+/// Classes and severities of findings that must not appear on a node without a hardware fault.
 pub(crate) const ALARMS: [&str; 3] = ["class:hardware", "severity:critical", "severity:fatal"];
 
-/// The same, and no warning.
+/// The values of [`ALARMS`], and warnings.
 pub(crate) const ANY_WARNING: [&str; 4] = ["class:hardware", "severity:warning", "severity:critical", "severity:fatal"];
 
-/// [`ALARMS`], and more.
+/// Returns [`ALARMS`] and further values.
 pub(crate) fn alarms_and<const N: usize>(more: [&'static str; N]) -> impl Iterator<Item = &'static str> {
     ALARMS.into_iter().chain(more)
 }
 
-/// [`ANY_WARNING`], and more.
+/// Returns [`ANY_WARNING`] and further values.
 pub(crate) fn any_warning_and<const N: usize>(more: [&'static str; N]) -> impl Iterator<Item = &'static str> {
     ANY_WARNING.into_iter().chain(more)
 }
@@ -27,7 +27,7 @@ pub(crate) fn any_warning_and<const N: usize>(more: [&'static str; N]) -> impl I
 pub struct Scenario {
     /// The name, in kebab case.
     pub name: &'static str,
-    /// The state of the node, and what the diagnosis must make of it.
+    /// The state of the node, and what the diagnosis must conclude from it.
     pub about: &'static str,
     /// The expected diagnosis.
     pub expected: Expectation,
@@ -36,13 +36,13 @@ pub struct Scenario {
 
 #[derive(Debug)]
 enum Build {
-    /// A file of `base`, as it is.
+    /// A file of `base`, unchanged.
     Base(&'static str),
     Node(fn() -> Node),
 }
 
-/// The expected diagnosis of a scenario. Words are the names in JSON, because their types belong to the diagnosis, which
-/// this crate does not know.
+/// The expected diagnosis of a scenario. Values are the names in JSON, because their types are in the diagnosis crate,
+/// which this crate does not use.
 #[derive(Clone, Debug, Default)]
 pub struct Expectation {
     /// The verdict.
@@ -59,7 +59,7 @@ pub struct Expectation {
     pub summary: Vec<&'static str>,
     /// Parts of the list of what could not be read.
     pub unknown: Vec<&'static str>,
-    /// What the Kubernetes API says about the node.
+    /// Facts about the node from the Kubernetes API.
     pub cluster: KubernetesFacts,
 }
 
@@ -70,17 +70,17 @@ pub struct Must {
     pub id: &'static str,
     /// NVML index of the GPU, if the finding must be about this GPU.
     pub gpu: Option<u32>,
-    /// Severity, if it must be this one.
+    /// Severity, if the finding must have this severity.
     pub severity: Option<Severity>,
     /// Parts of the evidence.
     pub evidence: Vec<&'static str>,
 }
 
 impl Scenario {
-    /// Makes the report of the node.
+    /// Creates the report of the node.
     ///
     /// # Panics
-    /// If the scenario changes a part of a node that the node does not have.
+    /// If the scenario changes a part that the node does not have.
     pub fn report(&self) -> Report {
         match self.build {
             Build::Base(name) => syringe_core::scenarios::named(name).expect("a base scenario").report(),
@@ -120,20 +120,20 @@ impl Scenario {
         self
     }
 
-    /// Sets the node. Without it, the node is the file of `base` with the name of the scenario.
+    /// Sets the node. By default, the node is the file of `base` with the name of the scenario.
     pub(crate) fn node(mut self, build: fn() -> Node) -> Self {
         self.build = Build::Node(build);
         self
     }
 
-    /// Takes the file of another base scenario.
+    /// Sets the node to the file of another base scenario.
     pub(crate) fn base(mut self, name: &'static str) -> Self {
         self.build = Build::Base(name);
         self
     }
 }
 
-/// Functions that start a scenario, one for each verdict.
+/// Defines the functions that create a scenario, one for each verdict.
 macro_rules! verdicts {
     ($($(#[$doc:meta])* $function:ident: $verdict:literal, $health:literal;)*) => {$(
         $(#[$doc])*
@@ -145,7 +145,7 @@ macro_rules! verdicts {
 }
 
 verdicts! {
-    /// No fault. The diagnosis may tell something, as information.
+    /// No fault. The diagnosis may contain findings of severity `info`.
     healthy: "healthy", "healthy";
     /// Not enough was read.
     unknown: "unknown", "unknown";
@@ -161,7 +161,7 @@ verdicts! {
     fatal: "fatal", "unhealthy";
 }
 
-/// A finding that must appear, for details beyond its id and GPU.
+/// Creates a finding that must appear, if more than its id and GPU must be checked.
 pub(crate) fn finding(id: &'static str) -> Must {
     Must { id, ..Must::default() }
 }

@@ -1,4 +1,4 @@
-//! Missing GPUs, and faults of one GPU.
+//! Scenarios of missing GPUs, and of faults of one GPU.
 
 use syringe_core::facts::ecc::{RecoveryAction, RemapHistogram, RetiredPages};
 
@@ -35,7 +35,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .not_bound(1)
                     .no_gpu_lost()
             }),
-        fatal("missing-from-nvml", "GPU 2 is on PCI and not in NVML, and no line tells the reason.")
+        fatal("missing-from-nvml", "GPU 2 is on the PCI bus but not in NVML, and no log line shows the cause.")
             .must("gpu-missing-from-nvml")
             .must_not(["gpu-init-failed"])
             .node(|| l40s(4).not_in_nvml(2)),
@@ -60,7 +60,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let timeout = problem("NVML: Timeout", "timeout", "Look at the kernel log.");
                 l40s(2).unreadable_gpu([Part::Telemetry, Part::Ecc], 1, timeout)
             }),
-        critical("gpu-cannot-be-opened", "NVML counts GPU 1 and cannot open it.")
+        critical("gpu-cannot-be-opened", "NVML counts GPU 1 but cannot open it.")
             .must(("gpu-cannot-be-opened", 1))
             .must_not(["class:hardware", "nvml-failed"])
             .node(|| {
@@ -135,17 +135,17 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let pages = RetiredPages { single_bit: 47, double_bit: 14, pending: Some(true) };
                 t4().ecc(0, |gpu| gpu.retired_pages = Some(pages))
             }),
-        warning("ecc-off", "ECC was disabled on a GPU for data centers.")
+        warning("ecc-off", "ECC was disabled on a data center GPU.")
             .must("ecc-disabled")
             .must_not(["severity:critical", "severity:fatal"])
             .node(|| a100(2).ecc_off(0)),
         critical("inforom-corrupted", "The InfoROM of GPU 0 is corrupted.")
             .must(("inforom-corrupted", 0))
             .node(|| l40s(2).ecc(0, |gpu| gpu.inforom_valid = Some(false))),
-        fatal("driver-wants-reboot", "The driver recommends a reboot and logs nothing else.")
+        fatal("driver-wants-reboot", "The driver recommends a reboot, but logs no event.")
             .must(finding("recovery-node-reboot").gpu(1).evidence(["recovery action: node reboot"]))
             .node(|| h100(2).recovery_action(1, RecoveryAction::NodeReboot)),
-        fatal("off-bus-again", "The GPU had the same Xid 79 in the boot before: resets do not help.")
+        fatal("off-bus-again", "The GPU also had an Xid 79 in the previous boot: resets do not help.")
             .must(("gpu-off-bus", 1))
             .must("xid-recurring")
             .must("xid-history")
@@ -158,7 +158,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .xid(ago(minutes(40)), 1, 79, UNKNOWN, "GPU has fallen off the bus.")
                     .journal_line_of_earlier_boot(ago(days(14)), earlier)
             }),
-        warning("ecc-counted-without-xid", "Uncorrected errors were counted, and the log has no Xid.")
+        warning("ecc-counted-without-xid", "Uncorrected errors were counted, but the log contains no Xid.")
             .must(finding("ecc-uncorrected").gpu(1).severity(Warning).evidence(["since driver load: 2 (2 sram)"]))
             .node(|| {
                 h100(2).ecc(1, |gpu| (gpu.volatile, gpu.aggregate) = (errors("sram", 0, 2), errors("sram", 0, 2)))
@@ -169,10 +169,15 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 a100(2).unreadable_gpu([Part::Telemetry], 0, why)
             },
         ),
-        warning("memory-missing", "GPU 2 has less memory than its siblings.").must(("sibling-memory-differs", 2)).node(
+        warning("memory-missing", "GPU 2 has less memory than other GPUs.").must(("gpu-memory-differs-from-peers", 2)).node(
             || {
                 a100(4)
                     .inventory(2, |gpu| gpu.memory_total_bytes = gpu.memory_total_bytes.map(|bytes| bytes - 8192 * MIB))
+                    .telemetry(2, |gpu| {
+                        let less = |bytes: Option<u64>| bytes.map(|bytes| bytes - 8192 * MIB);
+                        (gpu.memory.total_bytes, gpu.memory.free_bytes) =
+                            (less(gpu.memory.total_bytes), less(gpu.memory.free_bytes));
+                    })
             },
         ),
         critical("power-cable-missing", "GPU 1 has no external power.").must(("gpu-power-missing", 1)).node(|| {

@@ -1,4 +1,4 @@
-//! Invented identities, and times relative to the time of the report.
+//! Functions for invented identities (UUIDs, serial numbers), and for times relative to the time of the report.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 /// The time of every report: 2026-11-21T02:45:10Z.
 pub(crate) const TAKEN_AT: Timestamp = Timestamp::constant(1_795_229_110, 0);
 
-/// Returns a hash of the words in hexadecimal: the same at every run, and different for other words.
+/// Returns a hash of the words in hexadecimal: the same in every run, and different for different words.
 pub(crate) fn hash(words: &[&str]) -> String {
     Sha256::digest(words.join("/")).iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -29,7 +29,7 @@ pub(crate) fn serial(node: &str, board: u32) -> String {
     format!("16{:7>11}", &digits[digits.len().saturating_sub(11)..])
 }
 
-/// Returns the time that was so long before the report.
+/// Returns the time that is `age` before the report.
 pub(crate) fn ago(age: SignedDuration) -> Timestamp {
     TAKEN_AT - age
 }

@@ -1,4 +1,4 @@
-//! Lines of the kernel log that a scenario adds to a node.
+//! Methods of `Node` that add lines to the kernel log of a scenario.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -6,7 +6,7 @@ use syringe_core::report::Section;
 
 use crate::node::Node;
 
-/// The process of an Xid, if the driver does not name it.
+/// The process of an Xid if the driver does not know the process.
 pub(crate) const UNKNOWN: &str = "pid='<unknown>', name=<unknown>";
 
 impl Node {
@@ -25,7 +25,7 @@ impl Node {
         self.boot() + SignedDuration::from_millis(14_500)
     }
 
-    /// Adds a line of the kernel from the time at which the driver probes the GPUs.
+    /// Adds a line of the kernel at the time at which the driver probes the GPUs.
     pub(crate) fn driver_start_line(self, line: impl Into<String>) -> Self {
         let when = self.driver_start();
         self.kernel_line(when, line)
@@ -35,7 +35,7 @@ impl Node {
     pub(crate) fn xid(self, when: Timestamp, gpu: u32, code: u32, process: &str, message: &str) -> Self {
         let host = Section::data_of(&self.report.sections.host).expect("the host section");
         let address = host.pci_gpus[gpu as usize].pci_address.as_ref().expect("a PCI address").sysfs();
-        // An Xid has the address without the function.
+        // The address in an Xid does not contain the function.
         let (device, _) = address.split_once('.').unwrap_or((address, ""));
         let line = format!("NVRM: Xid (PCI:{device}): {code}, {process}, {message}");
         self.kernel_line(when, line)
@@ -50,7 +50,7 @@ impl Node {
         self.xid(when, gpu, 119, &format!("pid={pid}, name=python3"), &message)
     }
 
-    /// Adds the Xid of a change of the recovery action that the driver recommends.
+    /// Adds the Xid that reports a change of the recovery action that the driver recommends.
     pub(crate) fn recovery_changed(self, when: Timestamp, gpu: u32, change: &str) -> Self {
         self.xid(when, gpu, 154, UNKNOWN, &format!("GPU recovery action changed from {change}"))
     }
@@ -77,7 +77,7 @@ impl Node {
         self
     }
 
-    /// Removes the lines of the kernel log before this time.
+    /// Removes the lines of the kernel log that are older than this time.
     pub(crate) fn kernel_log_only_since(mut self, oldest: Timestamp) -> Self {
         self.log.only_since = Some(oldest);
         self

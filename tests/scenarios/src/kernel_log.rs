@@ -1,11 +1,11 @@
 //! The kernel log of a node: lines of the boot, of the driver, and of the incidents of the scenario.
 //!
-//! The records are those of /dev/kmsg: `priority,sequence,microseconds since boot,flags;text`.
+//! The records have the format of /dev/kmsg: `priority,sequence,microseconds since boot,flags;text`.
 
 use jiff::Timestamp;
 use syringe_core::report::{Report, Section};
 
-/// Lines of the boot: seconds, priority, text. A line with `{gpu}` is written for each GPU. Priority 30 is systemd.
+/// Lines of the boot: seconds, priority, text. A line with `{gpu}` is written for each GPU. Priority 30 is for systemd.
 const BOOT: &str = r#"0 5 Linux version {kernel} (builder@buildhost) (gcc 11.4.0) #141 SMP
 0 6 Command line: BOOT_IMAGE=/boot/vmlinuz-{kernel} root=LABEL=root ro console=tty1 console=ttyS0
 0 6 {firmware}
@@ -29,26 +29,26 @@ const BOOT: &str = r#"0 5 Linux version {kernel} (builder@buildhost) (gcc 11.4.0
 /// A line of nodes with NVLink.
 const NETWORK: &str = "11.7 6 mlx5_core 0000:17:00.0: firmware version: 28.42.1000";
 
-/// Lines of the start of the driver.
+/// Lines that are logged when the driver is loaded.
 const DRIVER: &str = "14.2 6 nvidia-nvlink: Nvlink Core is being initialized, major device number 511
 14.3 6 nvidia {gpu}: enabling device (0140 -> 0142)
 14.9 6 NVRM: loading NVIDIA UNIX {module}  {driver}  Release Build  (builder@buildhost)
 15.1 6 nvidia-modeset: Loading NVIDIA UNIX Open Kernel Mode Setting Driver for {arch}  {driver}
 15.4 6 nvidia-uvm: Loaded the UVM driver, major device number 507.";
 
-/// Harmless lines of the time since: share of the uptime, seconds, text.
+/// Harmless lines after the boot: fraction of the uptime, seconds, text.
 const SINCE: [(f64, f64, &str); 3] = [
     (0.35, 0.0, "TCP: eth0: Driver has suspect GRO implementation, TCP performance may be compromised."),
     (0.71, 0.0, "perf: interrupt took too long (2507 > 2500), lowering kernel.perf_event_max_sample_rate to 79750"),
     (1.0, -212.0, "IPv6: ADDRCONF(NETDEV_CHANGE): cali03d1e77f5ab: link becomes ready"),
 ];
 
-/// Lines that a scenario adds.
+/// Lines that a scenario adds to the log.
 #[derive(Debug, Default)]
 pub(crate) struct KernelLog {
     /// Time, level and text of lines of the kernel, in any order.
     pub(crate) incidents: Vec<(Timestamp, u8, String)>,
-    /// Records before those of this boot.
+    /// Records from earlier boots.
     pub(crate) earlier: Vec<String>,
     /// Lines after the last record of the kernel, each with its priority.
     pub(crate) appended: Vec<(u8, String)>,
@@ -63,7 +63,7 @@ impl KernelLog {
         let incidents = self.incidents.iter().map(|(time, level, text)| (micros(*time), *level, text.clone()));
         let mut lines: Vec<(i64, u8, String)> = usual_lines(report).into_iter().chain(incidents).collect();
         lines.sort_by_key(|line| line.0);
-        // Each line is a little later than the one before, as in a real log.
+        // Each line is a little later than the previous line, as in a real log.
         let numbered = lines.into_iter().zip(0_i64..);
         let mut records =
             Vec::from_iter(numbered.map(|((at, priority, text), number)| (priority, number, at + 37 * number, text)));

@@ -1,4 +1,4 @@
-//! What the Kubernetes API says about a node.
+//! Functions that create facts from the Kubernetes API about a node.
 
 use jiff::SignedDuration;
 use syringe_core::facts::kubernetes::node::{
@@ -7,22 +7,22 @@ use syringe_core::facts::kubernetes::node::{
 
 use crate::identity::{ago, days, text};
 
-/// A node without capacity for GPUs.
+/// Returns the facts of a node without GPU capacity.
 pub(crate) fn cluster(node: &str) -> KubernetesFacts {
     KubernetesFacts { node: text(node), ..KubernetesFacts::default() }
 }
 
-/// A node whose GPUs are all allocatable.
+/// Returns the facts of a node whose GPUs are all allocatable.
 pub(crate) fn cluster_with_gpus(node: &str, count: u32) -> KubernetesFacts {
     KubernetesFacts { gpu_capacity: Some(count), gpu_allocatable: Some(count), ..cluster(node) }
 }
 
-/// A pod of the node uses a RuntimeClass.
+/// Returns a RuntimeClass that a pod on the node uses.
 pub(crate) fn runtime_class(name: &str, pod: &str) -> Option<Vec<RuntimeClassUse>> {
     Some(vec![RuntimeClassUse { name: name.to_owned(), handler: None, pods: vec![pod.to_owned()] }])
 }
 
-/// A running pod of NVIDIA's stack with one container, which has run for so long.
+/// Returns a pod of NVIDIA's software with one container that has been running for `age`.
 pub(crate) fn nvidia_pod(full_name: &str, component: Component, container: &str, age: SignedDuration) -> NvidiaPod {
     let (namespace, name) = full_name.split_once('/').expect("a namespace and a name");
     let state = NvidiaContainerState { kind: ContainerStateKind::Running, since: Some(ago(age)), ..Default::default() };
@@ -38,7 +38,7 @@ pub(crate) fn nvidia_pod(full_name: &str, component: Component, container: &str,
     }
 }
 
-/// A pod of NVIDIA's device plugin, which has run for nine days.
+/// Returns a pod of NVIDIA's device plugin that has been running for nine days.
 pub(crate) fn plugin_pod(full_name: &str) -> NvidiaPod {
     let owner = "nvidia-device-plugin".to_owned();
     NvidiaPod { owner, ..nvidia_pod(full_name, Component::DevicePlugin, "nvidia-device-plugin", days(9)) }

@@ -1,4 +1,4 @@
-//! Scenarios: reports of nodes in one state each, with the diagnosis that is expected of them.
+//! Test scenarios: reports of nodes, each in one state, with the diagnosis that is expected for them.
 //!
 //! ```text
 //!   base/NAME.json ──▶ Node (a healthy node) ──▶ changes of a fault ──▶ Report ─┐
@@ -10,17 +10,17 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | `base` | the nodes of `base/*.json`, as they are |
+//! | `base` | the nodes of `base/*.json`, unchanged |
 //! | `benign` | nodes that look faulty but have no fault |
 //! | `codes` | the meaning of single codes and log lines |
 //! | `gpus` | faults of one GPU |
 //! | `links` | NVLink, PCIe, temperature, power, other devices |
 //! | `software` | driver, processes and configuration |
-//! | `driver_load` | why the driver's module is not loaded |
+//! | `driver_load` | why the nvidia module is not loaded |
 //! | `runtime` | container runtime and CDI |
 //! | `distributions` | nodes of different distributions |
 //! | `whole` | healthy nodes of which every source was read |
-//! | `usage` | what pods requested, were given and use |
+//! | `usage` | which GPUs pods requested, were allocated and use |
 //! | `reading` | values that could not be read, and faults that only threads show |
 //!
 //! All products are real. All identities and incidents are invented.
@@ -81,10 +81,10 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
     ALL.iter()
 }
 
-/// Returns a report as JSON with all values of every GPU. A report is usually written with the common values of all GPUs once.
+/// Returns a report as JSON with all values of every GPU. Usually, the values that all GPUs share are written only once.
 ///
 /// # Panics
-/// Never: a report can be written.
+/// Never: a report can always be serialized.
 pub fn in_full(report: &Report) -> Value {
     let mut report = serde_json::to_value(report).expect("a report");
     let sections = report.get_mut("sections").and_then(Value::as_object_mut);
@@ -93,7 +93,7 @@ pub fn in_full(report: &Report) -> Value {
     report
 }
 
-/// Returns the scenario of this name.
+/// Returns the scenario with this name.
 pub fn named(name: &str) -> Option<&'static Scenario> {
     all().find(|scenario| scenario.name == name)
 }

@@ -1,4 +1,4 @@
-//! Faults around the GPUs: NVLink and NVSwitch, temperature, power, PCIe, other devices.
+//! Scenarios of faults outside the GPU chip: NVLink and NVSwitch, temperature, power, PCIe, other devices.
 
 use std::collections::BTreeMap;
 
@@ -109,10 +109,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 .kernel_line(ago(minutes(71)), line.clone())
                 .kernel_line(ago(minutes(71)), line)
         }),
-        warning("hot-sibling", "GPU 3 is much hotter than its siblings at the same power.")
+        warning("hot-sibling", "GPU 3 is much hotter than the other GPUs at the same power.")
             .must(("gpu-hotter-than-peers", 3))
             .node(|| h100(4).load(3, |load| load.degrees = 79)),
-        warning("nvlink-errors", "One link recovered from errors. The other links count what every link counts.")
+        warning("nvlink-errors", "One link recovered from errors. The other links have only usual error counts.")
             .must(finding("nvlink-errors").gpu(1).evidence(["recovery: 3"]))
             .must(("nvlink-errors-counted", 0))
             .node(|| {

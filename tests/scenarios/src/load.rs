@@ -1,33 +1,33 @@
-//! The work of a GPU, and its effect on the telemetry.
+//! `Load`: the work of a GPU, and the effect of the work on the telemetry.
 
 use syringe_core::facts::clock_events::{FAULTS, POWER_CAP, REASONS};
 use syringe_core::facts::telemetry::{GpuTelemetry, Violation};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// The reason `idle`.
+/// The bit of the clock event reason `idle`.
 const IDLE: u64 = 0x1;
 
-/// What a GPU does at the time of the report.
+/// The work of a GPU at the time of the report.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Load {
-    /// Utilization of the GPU in percent. 0: idle.
+    /// Utilization of the GPU in percent. 0 means idle.
     pub(crate) gpu: u32,
     /// Utilization of the memory in percent.
     pub(crate) memory: u32,
-    /// Used share of the memory.
+    /// Fraction of the memory that is used.
     pub(crate) used: f64,
     pub(crate) watts: u32,
     pub(crate) degrees: i32,
-    /// Graphics clock. The default is the highest one.
+    /// Graphics clock. The default is the maximum clock.
     pub(crate) mhz: Option<u32>,
-    /// Mask of the clock event reasons. By default it follows from the power.
+    /// Mask of the clock event reasons. By default, the mask is computed from the power.
     pub(crate) reasons: Option<u64>,
     /// Time at the power limit since the driver was loaded.
     pub(crate) capped_ms: u64,
 }
 
-/// A training job at the power limit.
+/// Returns the load of a training job at the power limit.
 pub(crate) fn training(index: u32) -> Load {
     Load {
         gpu: 100 - index % 2,
@@ -41,7 +41,7 @@ pub(crate) fn training(index: u32) -> Load {
     }
 }
 
-/// An inference server.
+/// Returns the load of an inference server.
 pub(crate) fn serving(index: u32) -> Load {
     Load {
         gpu: 71 + 3 * index,
@@ -55,7 +55,7 @@ pub(crate) fn serving(index: u32) -> Load {
     }
 }
 
-/// No work.
+/// Returns the load of a GPU without work.
 pub(crate) fn idle(index: u32) -> Load {
     Load { used: 0.0001, watts: 72 + index, degrees: 31 + index as i32, ..Load::default() }
 }
@@ -68,7 +68,7 @@ impl Load {
         (usable as f64 * self.used) as u64 / MIB * MIB
     }
 
-    /// Writes the values of this load. `product` is the name of the GPU, `uptime` that of the node in seconds.
+    /// Writes the values of this load. `product` is the name of the GPU, `uptime` is the uptime of the node in seconds.
     pub(crate) fn write(&self, gpu: &mut GpuTelemetry, product: &str, uptime: u64) {
         let index = gpu.index;
         let is_busy = self.gpu > 0;
@@ -89,7 +89,7 @@ impl Load {
         let milliwatts = self.watts * 1000 + 137 * index + 41;
         gpu.power.draw_milliwatts = Some(milliwatts);
         gpu.power.instant_milliwatts = gpu.power.instant_milliwatts.map(|_| milliwatts + 1250 - 310 * index);
-        // Since the driver was loaded.
+        // The energy is counted since the driver was loaded.
         let energy = (uptime - 95) * u64::from(self.watts) * 1000 * 7 / 9 + 1009 * u64::from(index);
         gpu.power.energy_millijoules = Some(energy);
         gpu.power.margin_to_limit_milliwatts = Some(i64::from(default_limit) - i64::from(milliwatts));

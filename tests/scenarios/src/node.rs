@@ -1,7 +1,7 @@
-//! A node that a scenario changes.
+//! `Node`: a node that a scenario changes.
 //!
-//! It starts as a healthy node: the first GPUs of a file of `base`, with another name and other work. Each method makes
-//! one change and returns the node.
+//! A node starts as a healthy node: the first GPUs of a file of `base`, with a different name and different work. Each
+//! method makes one change and returns the node.
 
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::facts::Mode;
@@ -29,7 +29,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// The first GPUs of a base node, without work, as a node with another name. `cpus` are those of each NUMA node.
+    /// Creates a node from the first GPUs of a base node, without work, with another name. `cpus`: CPUs of each NUMA node.
     pub(crate) fn like(base: &str, name: &str, count: u32, cpus: &[&str]) -> Self {
         let mut report = syringe_core::scenarios::named(base).expect("a base scenario").report();
         report.hostname = text(name);
@@ -132,14 +132,14 @@ impl Node {
         self.host(|host| host.operating_system = text(name))
     }
 
-    /// Sets the uptime. To be called before other changes, because the values since the boot follow from it.
+    /// Sets the uptime. Call this method before other changes, because the values since the boot depend on the uptime.
     pub(crate) fn uptime(mut self, seconds: u64) -> Self {
         self = self.host(|host| host.uptime_seconds = Some(seconds));
         self.write_loads();
         self
     }
 
-    /// Replaces the driver on the whole node, by one of 2024 or later.
+    /// Replaces the driver on the whole node with a driver of 2024 or later.
     pub(crate) fn driver(mut self, version: &str, cuda: &str) -> Self {
         let release: u32 = version.split('.').next().and_then(|release| release.parse().ok()).expect("a release");
         let path = |path: &mut Option<String>| {
@@ -152,7 +152,7 @@ impl Node {
         inventory.nvml_version = text(format!("{nvml}.{version}"));
         path(&mut inventory.nvml_library);
         inventory.gpus.iter_mut().for_each(|gpu| gpu.gsp_firmware_version = text(version));
-        // R570 brought the recovery action and the health of the fabric.
+        // R570 introduced the recovery action and the health of the fabric.
         if release < 570 {
             let ecc = data(&mut self.report.sections.ecc);
             ecc.gpus.iter_mut().for_each(|gpu| gpu.recovery_action = None);
@@ -193,7 +193,7 @@ impl Node {
 
     // ---- values of the GPUs
 
-    /// Changes the load of all GPUs, and the telemetry with it.
+    /// Changes the load of all GPUs, and adapts the telemetry.
     pub(crate) fn loads(mut self, change: impl Fn(u32, &mut Load)) -> Self {
         for (load, index) in self.loads.iter_mut().zip(0..) {
             change(index, load);
@@ -202,7 +202,7 @@ impl Node {
         self
     }
 
-    /// Changes the load of one GPU, and its telemetry with it.
+    /// Changes the load of one GPU, and adapts its telemetry.
     pub(crate) fn load(self, gpu: u32, change: impl Fn(&mut Load)) -> Self {
         self.loads(|index, load| {
             if index == gpu {
@@ -232,7 +232,7 @@ impl Node {
         self
     }
 
-    /// Adds fields of the telemetry that the driver does not support on any GPU.
+    /// Adds telemetry fields that the driver does not support on any GPU.
     pub(crate) fn unsupported_telemetry<const N: usize>(mut self, fields: [String; N]) -> Self {
         let lists = &mut data(&mut self.report.sections.telemetry).unsupported;
         lists.iter_mut().for_each(|list| list.fields.extend(fields.clone()));
@@ -284,7 +284,7 @@ impl Node {
     }
 }
 
-/// The daemons of a node with a driver.
+/// The daemons of a node with a loaded driver.
 const DAEMONS: [&str; 2] = ["nvidia-persiste", "nv-hostengine"];
 
 pub(crate) fn data<T>(section: &mut Option<Section<T>>) -> &mut T {
@@ -299,7 +299,7 @@ pub(crate) fn gpu_uuid(node: &str, gpu: u32) -> String {
     format!("GPU-{}", uuid(&[node, &gpu.to_string()]))
 }
 
-/// Returns the UID of a pod of a node.
+/// Returns the UID of a pod on a node.
 pub(crate) fn pod_uid(node: &str, pod: &str) -> String {
     uuid(&[node, "pod", pod])
 }

@@ -1,4 +1,4 @@
-//! The sections that NVML fills, with the operations that are the same for all of them.
+//! `NvmlSection`: operations that are the same for all report sections that NVML fills.
 
 use syringe_core::facts::ecc::{Ecc, GpuEcc};
 use syringe_core::facts::inventory::{GpuInventory, Inventory};
@@ -32,24 +32,24 @@ impl Part {
     }
 }
 
-/// One of these sections.
+/// A report section that NVML fills.
 pub(crate) trait NvmlSection {
     /// Removes the entries of all other GPUs.
     fn retain_gpus(&mut self, keep: &dyn Fn(u32) -> bool);
     /// Removes all other GPUs from the list of unsupported fields.
     fn retain_unsupported(&mut self, keep: &dyn Fn(u32) -> bool);
-    /// Removes all values of a GPU; its identity stays.
+    /// Removes all values of a GPU except its identity.
     fn clear_gpu(&mut self, index: u32);
     /// Returns index and UUID of each GPU.
     fn identities(&mut self) -> Vec<(&mut u32, &mut Option<String>)>;
     fn add_unread(&mut self, fields: Unread);
-    /// Adds a GPU that does not respond, where the section has a list of them.
+    /// Adds a GPU that does not respond, if the section has a list of such GPUs.
     fn add_lost(&mut self, gpu: LostGpu);
     fn remove_lost(&mut self);
     fn problems(&mut self) -> &mut [Problem];
     /// Adds a problem. The section is no longer complete.
     fn add_problem(&mut self, problem: Problem);
-    /// Replaces the section by one that could not be read.
+    /// Replaces the section with a section that could not be read.
     fn fail(&mut self, problem: Problem);
 }
 

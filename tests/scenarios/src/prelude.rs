@@ -1,4 +1,4 @@
-//! What most modules of scenarios use.
+//! Imports that most scenario modules use.
 
 pub(crate) use syringe_core::classification::Severity::{Critical, Fatal, Info, Warning};
 pub(crate) use syringe_core::facts::kubernetes::node::KubernetesFacts;

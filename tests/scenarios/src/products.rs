@@ -1,19 +1,19 @@
-//! Healthy nodes of several products, as scenarios start with them.
+//! Healthy nodes of several GPU products, which scenarios use as a starting point.
 
 use crate::load::{Load, serving, training};
 use crate::node::Node;
 
-/// An HGX board with this number of H100s, which all train.
+/// Returns an HGX board with `count` H100 GPUs. Each GPU runs a training job.
 pub(crate) fn h100(count: u32) -> Node {
     Node::like("healthy-h100-8", "gpu-h100-9", count, &TWO_SOCKETS).working(training)
 }
 
-/// An HGX board with this number of A100s, which all serve a model.
+/// Returns an HGX board with `count` A100 GPUs. Each GPU serves a model.
 pub(crate) fn a100(count: u32) -> Node {
     Node::like("ecc-remap-pending", "gpu-a100-9", count, &TWO_SOCKETS).working(serving).uptime(UPTIME)
 }
 
-/// PCIe cards without NVLink, which all serve a model.
+/// Returns a node with PCIe cards without NVLink. Each GPU serves a model.
 pub(crate) fn l40s(count: u32) -> Node {
     Node::like("l40s-4-idle", "gpu-l40s-9", count, &TWO_SOCKETS)
         .system("Ubuntu 22.04.5 LTS", "5.15.0-131-generic")
@@ -22,7 +22,7 @@ pub(crate) fn l40s(count: u32) -> Node {
         .uptime(UPTIME)
 }
 
-/// A virtual machine with one T4.
+/// Returns a virtual machine with one T4.
 pub(crate) fn t4() -> Node {
     let load = Load { gpu: 43, memory: 21, used: 0.41, watts: 52, degrees: 61, mhz: Some(1455), ..Load::default() };
     Node::like("healthy-t4-1", "gpu-t4-9", 1, &["0-3"])
@@ -31,7 +31,7 @@ pub(crate) fn t4() -> Node {
         .uptime(UPTIME)
 }
 
-/// An idle part of a compute tray of a GB200 NVL72 rack.
+/// Returns an idle part of a compute tray of a GB200 NVL72 rack.
 pub(crate) fn gb200(count: u32) -> Node {
     Node::like("gb200-4", "gb200-a07-t09", count, &["0-71", "72-143"]).idle().uptime(UPTIME)
 }

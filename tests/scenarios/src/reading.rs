@@ -1,4 +1,4 @@
-//! Values that the probe could not read, impossible values, and faults that only threads show.
+//! Scenarios of values that could not be read, impossible values, and faults that are visible only in threads.
 
 use syringe_core::facts::processes::{GpuProcess, Thread, Threads};
 use syringe_core::facts::{LostGpu, Unread};
@@ -16,7 +16,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .job(1, |process| wait(process, 41_390, "cuda-EvtHandlr", "os_acquire_rwlock_write"))
                     .kernel_line(ago(minutes(9)), BLOCKED)
             }),
-        fatal("stuck-worker-thread-after-gsp-timeout", "GSP hangs. Only a thread shows that the process does.")
+        fatal("stuck-worker-thread-after-gsp-timeout", "GSP hangs. Only a thread shows that the process hangs too.")
             .must(finding("gsp-failed").gpu(1).evidence(["uninterruptible processes: pid 41211"]))
             .must(finding("process-stuck").gpu(1).evidence(["thread 41390"]))
             .must_not(["process-uninterruptible"])
@@ -50,7 +50,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .unread(Part::Telemetry, 1, "nvmlDeviceGetViolationStatus", &["throttling.violations"])
                     .unread(Part::Topology, 1, "nvmlDeviceGetNvLinkErrorCounter", &["nvlinks.errors"])
             }),
-        healthy("limits-in-tlimit-alone", "A driver that returns the limits of a Hopper only as T.Limit.")
+        healthy("limits-in-tlimit-alone", "A driver returns the temperature limits of a Hopper GPU only as T.Limit.")
             .must_not(ANY_WARNING)
             .node(|| {
                 let limits = ["slowdown", "shutdown", "gpu_max", "memory_max"];
@@ -104,14 +104,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 
 const BLOCKED: &str = "INFO: task cuda-EvtHandlr:41390 blocked for more than 120 seconds.";
 
-/// One thread of the process is in state D.
+/// Adds a thread in state D to the process.
 fn wait(process: &mut GpuProcess, tid: u32, name: &str, waits_in: &str) {
     let examples = vec![Thread { tid, name: text(name), waits_in: text(waits_in) }];
     process.threads = Some(Threads { checked: 143, not_checked: 0, uninterruptible: 1, examples });
 }
 
 impl Node {
-    /// A call about a GPU does not return, so nothing more is read of it.
+    /// Makes a call about a GPU hang, so that nothing more is read from the GPU.
     fn hung(mut self, gpu: u32, function: &str, is_identified: bool) -> Self {
         let why = format!("NVML did not return from {function} within 7.3 s");
         let next_step = "The driver hangs on this GPU, or is very slow. Check for Xid 79, Xid 119 and processes in \
@@ -136,14 +136,14 @@ impl Node {
         self
     }
 
-    /// The time of the probe was over before the connections of these GPUs were read.
+    /// The time limit of the probe ends before the connections of these GPUs are read.
     fn not_reached(mut self, gpus: [u32; 2]) -> Self {
         let fields = ["fabric", "nvlinks.remote_pci_address", "pcie_replays"];
         let functions = "nvmlDeviceGetNvLinkRemotePciInfo_v2, nvmlDeviceGetGpuFabricInfoV and 1 more";
         let what = format!("{} ({functions})", fields.join(", "));
         let section = self.part(Part::Topology);
         for gpu in gpus {
-            let next_step = "Try again; NVML is slow or waits for another GPU.";
+            let next_step = "Try again; NVML is slow, or is waiting for another GPU.";
             let problem = problem("not read in time: NVML answers slowly", "not_reached", next_step);
             section.add_problem(Problem { what: what.clone(), gpu: Some(gpu), ..problem });
         }

@@ -1,4 +1,4 @@
-//! Faults of driver, firmware, processes and configuration, and reports with too few facts.
+//! Scenarios of faults in driver, firmware, processes and configuration, and of reports with too few facts.
 
 use syringe_core::facts::Mode;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
@@ -23,11 +23,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .kernel_line(ago(minutes(7)), limited)
                     .job(1, |process| process.state = text("D"))
             }),
-        fatal("gsp-timeout-everywhere", "GSP fails on all GPUs at once, because of driver, firmware or host.")
+        fatal("gsp-timeout-everywhere", "GSP fails on all GPUs at once. The cause is driver, firmware or host.")
             .must("gsp-failed-on-several")
             .must_not(["class:hardware"])
             .node(|| (0..2).fold(h100(2), |node, gpu| node.gsp_timeout(ago(minutes(8)), gpu, 41_210 + gpu))),
-        critical("old-driver-recovered", "A driver before R565 does not log resets. Working GPUs had one.")
+        critical("old-driver-recovered", "A driver before R565 does not log resets. The GPUs were reset and work.")
             .must(finding("gsp-failed").gpu(0).severity(Warning).evidence(["NVML can read the GPU"]))
             .must(finding("ecc-uncontained").gpu(1).severity(Info).evidence(["Xid 95", "NVML can read the GPU"]))
             .must(finding("ecc-double-bit").gpu(2).severity(Critical).evidence(["uncorrected since driver load: 1"]))
@@ -53,13 +53,13 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("compute-mode-prohibited").gpu(1))
             .must_not(["class:hardware"])
             .node(|| l40s(2).inventory(1, |gpu| gpu.compute_mode = Some("prohibited".into()))),
-        healthy("compute-mode-exclusive", "The compute mode of GPU 1 allows one process, as with MPS.")
+        healthy("compute-mode-exclusive", "The compute mode of GPU 1 allows only one process, as is usual with MPS.")
             .must_not(["compute-mode-prohibited"])
             .node(|| l40s(2).inventory(1, |gpu| gpu.compute_mode = Some("exclusive_process".into()))),
-        healthy("numa-balancing-on-grace", "The kernel moves pages between the memory of Grace and of its GPUs.")
+        healthy("numa-balancing-on-grace", "The kernel moves pages between the memory of Grace and of the GPUs.")
             .must(finding("numa-balancing-on-grace").severity(Info))
             .node(|| gb200(4).host(|host| host.numa_balancing = Some(true))),
-        healthy("numa-balancing-on-x86", "NUMA balancing is on, on a node whose GPUs have memory of their own.")
+        healthy("numa-balancing-on-x86", "NUMA balancing is on. The GPUs of the node have separate memory.")
             .must_not(["numa-balancing-on-grace"])
             .node(|| l40s(2).host(|host| host.numa_balancing = Some(true))),
         critical("nouveau", "The driver nouveau is bound to the GPUs.")
@@ -71,7 +71,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     host.pci_gpus.iter_mut().for_each(|gpu| gpu.driver = text("nouveau"));
                 })
             }),
-        healthy("driver-update-pending", "Another version of the driver is on disk, and is loaded next.")
+        healthy("driver-update-pending", "A different version of the driver is on disk and will be loaded next.")
             .must("driver-update-pending")
             .must_not(["driver-version-mismatch"])
             .node(|| l40s(2).host(|host| host.driver.module_on_disk = text("570.133.20"))),
@@ -84,7 +84,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 (stray.uid, stray.user) = (Some(1007), text("kim"));
                 l40s(2).running(None, stray)
             }),
-        warning("leftovers", "A process of a deleted pod, a zombie, and memory that no process has.")
+        warning("leftovers", "A process of a deleted pod, a zombie, and memory that belongs to no process.")
             .must("process-of-deleted-pod")
             .must("process-zombie")
             .must(("memory-unaccounted", 1))
@@ -145,14 +145,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(ALARMS)
             .summary(["covers only the last"])
             .node(|| l40s(2).kernel_log_only_since(ago(minutes(11)))),
-        unknown("not-readable", "ECC could not be read. No fault was found, which does not mean that there is none.")
+        unknown("not-readable", "ECC could not be read. No fault was found, but there may be one.")
             .must_not(["severity:warning"])
             .node(|| {
                 let next_step = "Run the probe privileged, as root.";
                 let why = problem("NVML: Insufficient Permissions", "no_permission", next_step);
                 l40s(2).unreadable([Part::Ecc], why)
             }),
-        warning("xid-unknown-code", "An Xid that the catalogue does not have.")
+        warning("xid-unknown-code", "An Xid that is not in the catalogue.")
             .must(finding("xid-unknown").gpu(0).severity(Warning))
             .must_not(["class:hardware"])
             .node(|| l40s(2).xid(ago(minutes(50)), 0, 233, UNKNOWN, "Something new")),
@@ -160,7 +160,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("xid-driver").gpu(1).evidence(["Xid 62"]))
             .must_not(["class:hardware"])
             .node(|| l40s(2).xid(ago(minutes(50)), 1, 62, UNKNOWN, "209c(2c64) 00000000 00000000")),
-        warning("context-switch-timeout", "One timeout of a context switch is no proof of a hardware fault.")
+        warning("context-switch-timeout", "A single context switch timeout does not prove a hardware fault.")
             .must(("context-switch-timeout", 0))
             .must_not(["class:hardware"])
             .node(|| {
@@ -181,11 +181,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let denied = ["nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"];
                 container("GPU-1", &denied.map(|name| (name, Access::Denied, false)))
             }),
-        critical_for_pods("container-without-devices", "A container requests GPUs and runs without NVIDIA's runtime.")
+        critical_for_pods("container-without-devices", "A container requests GPUs but runs without NVIDIA's runtime.")
             .must(finding("container-without-devices").evidence(["NVIDIA_VISIBLE_DEVICES=all"]))
             .must_not(["class:hardware"])
             .node(|| container("all", &[])),
-        critical_for_pods("container-stale", "The driver was reloaded: nvidia-uvm has another number now.")
+        critical_for_pods("container-stale", "The driver was reloaded: nvidia-uvm now has a different device number.")
             .must(finding("container-device-stale").evidence(["/dev/nvidia-uvm"]))
             .must_not(["class:hardware", "container-device-denied"])
             .node(|| {
@@ -198,20 +198,20 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     ],
                 )
             }),
-        healthy("container-fine", "The probe checked a container that can open the devices that it was given.")
+        healthy("container-fine", "The probe checked a container that can open all of its devices.")
             .must_not(ALARMS)
             .node(|| {
                 let allowed = ["nvidia0", "nvidiactl", "nvidia-uvm"];
                 container("GPU-0", &allowed.map(|name| (name, Access::Allowed, false)))
             }),
-        warning("nvml-stops", "NVML stopped to respond during the read: it is slow, or hangs soon.")
+        warning("nvml-stops", "NVML stopped responding during the read: NVML is slow, or the driver is about to hang.")
             .must(finding("nvml-not-answering").severity(Warning).evidence(["ecc: not read within 20 s"]))
             .must_not(["class:hardware"])
             .node(|| l40s(2).unreadable([Part::Ecc], problem("not read within 20 s", "timeout", "Ask again."))),
     ]
 }
 
-/// The probe was given a container. Each device has a name, the access, and whether it is another one on the node now.
+/// Returns a node with a checked container. For each device: name, access, and whether the node now has another device.
 fn container(visible_devices: &str, devices: &[(&str, Access, bool)]) -> Node {
     let device =
         |&(name, access, stale): &(&str, Access, bool)| ContainerDevice { name: name.to_owned(), access, stale };

@@ -1,4 +1,4 @@
-//! Container runtime, CDI specifications and NVIDIA's software for Kubernetes, as a node shows them.
+//! Builders for the container runtime, CDI specifications and NVIDIA's Kubernetes software on a node.
 
 use syringe_core::facts::cdi::{Cdi, CdiSpec};
 use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler, ToolkitConfig};
@@ -8,9 +8,9 @@ use crate::prelude::*;
 
 /// The main configuration file of containerd.
 pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
-/// NVIDIA's runtime as the toolkit container of the GPU Operator installs it.
+/// Path of NVIDIA's runtime if the toolkit container of the GPU Operator installs it.
 pub(crate) const TOOLKIT: &str = "/usr/local/nvidia/toolkit/nvidia-container-runtime";
-/// NVIDIA's runtime as a package installs it.
+/// Path of NVIDIA's runtime if a package installs it.
 pub(crate) const HOST: &str = "/usr/bin/nvidia-container-runtime";
 
 pub(crate) fn handler(name: &str, runtime_type: &str, binary: Option<&str>) -> RuntimeHandler {
@@ -22,17 +22,17 @@ pub(crate) fn handler(name: &str, runtime_type: &str, binary: Option<&str>) -> R
     }
 }
 
-/// A handler of containerd with this name, which runs NVIDIA's runtime.
+/// Returns a containerd handler with this name that runs NVIDIA's runtime.
 pub(crate) fn nvidia_named(name: &str, binary: &str) -> RuntimeHandler {
     handler(name, "io.containerd.runc.v2", Some(binary))
 }
 
-/// The handler `nvidia` of containerd.
+/// Returns the containerd handler `nvidia`.
 pub(crate) fn nvidia(binary: &str) -> RuntimeHandler {
     nvidia_named("nvidia", binary)
 }
 
-/// containerd with these handlers and `runc`, the default one. NVIDIA's runtime is installed, with the mode `auto`.
+/// Returns containerd with these handlers and the default handler `runc`. NVIDIA's runtime is installed in mode `auto`.
 pub(crate) fn containerd<const N: usize>(path: &str, version: u32, handlers: [RuntimeHandler; N]) -> Runtime {
     let mut handlers = Vec::from_iter(handlers.into_iter().chain([handler("runc", "io.containerd.runc.v2", None)]));
     handlers.sort_by(|one, other| one.name.cmp(&other.name));
@@ -55,7 +55,7 @@ pub(crate) fn containerd<const N: usize>(path: &str, version: u32, handlers: [Ru
     })
 }
 
-/// A container runtime, whose configuration can be changed.
+/// A container runtime with a configuration that can be changed.
 pub(crate) struct Runtime(pub(crate) ContainerRuntime);
 
 impl Runtime {
@@ -72,22 +72,22 @@ impl Runtime {
         self.with(|runtime| (runtime.drop_ins, runtime.config_changed_path) = (vec![path.to_owned()], text(path)))
     }
 
-    /// The mode of NVIDIA's runtime.
+    /// Sets the mode of NVIDIA's runtime.
     pub(crate) fn mode(self, mode: &str) -> Self {
         self.with(|runtime| runtime.toolkit.get_or_insert_default().mode = text(mode))
     }
 
-    /// The kind of the CDI devices that NVIDIA's runtime uses.
+    /// Sets the kind of the CDI devices that NVIDIA's runtime uses.
     pub(crate) fn kind(self, kind: &str) -> Self {
         self.with(|runtime| runtime.toolkit.get_or_insert_default().default_kind = text(kind))
     }
 
-    /// NVIDIA's runtime is not installed.
+    /// Removes NVIDIA's runtime.
     pub(crate) fn without_toolkit(self) -> Self {
         self.with(|runtime| runtime.toolkit = None)
     }
 
-    /// The programs of the handlers do not exist.
+    /// Marks the programs of all handlers as missing.
     pub(crate) fn without_binary(self) -> Self {
         self.with(|runtime| {
             let handlers = runtime.handlers.iter_mut().filter(|handler| handler.binary.is_some());
@@ -95,18 +95,18 @@ impl Runtime {
         })
     }
 
-    /// The configuration was written five hours ago, after the runtime started.
+    /// Sets the last change of the configuration to five hours ago, after the start of the runtime.
     pub(crate) fn changed_since_start(self) -> Self {
         self.with(|runtime| runtime.config_changed_at = Some(ago(hours(5))))
     }
 
-    /// A file of the configuration could not be read.
+    /// Marks a configuration file as unreadable.
     pub(crate) fn partly_read(self) -> Self {
         self.with(|runtime| runtime.complete = false)
     }
 }
 
-/// A specification of the kind `nvidia.com/gpu`. [`Node::cdi`] adds the devices and the version of the driver.
+/// Returns a specification of the kind `nvidia.com/gpu`. [`Node::cdi`] adds the devices and the version of the driver.
 pub(crate) fn spec() -> CdiSpec {
     spec_at("/var/run/cdi/nvidia.yaml", "nvidia.com/gpu")
 }
@@ -115,17 +115,17 @@ pub(crate) fn spec_at(path: &str, kind: &str) -> CdiSpec {
     CdiSpec { path: path.to_owned(), kind: kind.to_owned(), changed_at: Some(ago(days(11))), ..CdiSpec::default() }
 }
 
-/// A specification of an earlier driver.
+/// Changes a specification so that it belongs to an earlier driver.
 pub(crate) fn of_earlier_driver(spec: CdiSpec) -> CdiSpec {
     CdiSpec { driver_version: text("550.90.07"), ..spec }
 }
 
-/// What a device plugin in a pod leaves on a node: its sockets and its process.
+/// Returns the traces of a device plugin in a pod: its sockets and its process.
 pub(crate) fn plugin_stack<const N: usize>(sockets: [&str; N]) -> NvidiaStack {
     stack(sockets, "nvidia-device-p", Some("nvidia-device-plugin"))
 }
 
-/// What NVIDIA's software left on a node: sockets of device plugins and one process. Without a pod it is a service.
+/// Returns the traces of NVIDIA's software: device plugin sockets and one process. Without a pod, it is a service.
 pub(crate) fn stack<const N: usize>(sockets: [&str; N], process: &str, pod: Option<&str>) -> NvidiaStack {
     NvidiaStack {
         kubelet_started_at: Some(ago(days(9))),
@@ -146,13 +146,13 @@ pub(crate) fn stack<const N: usize>(sockets: [&str; N], process: &str, pod: Opti
     }
 }
 
-/// The same on a node whose validator of the GPU Operator passed.
+/// Adds the files that the validator of the GPU Operator writes if it succeeds.
 pub(crate) fn validated(stack: NvidiaStack) -> NvidiaStack {
     let names = ["cuda-ready", "driver-ready", "plugin-ready", "toolkit-ready"];
     NvidiaStack { validations: names.map(file_of_nine_days).to_vec(), ..stack }
 }
 
-/// No device plugin, and more instances of inotify than one user may have.
+/// Returns the traces of a node without a device plugin, and with more inotify instances than one user may have.
 pub(crate) fn stack_with_many_watchers() -> NvidiaStack {
     let (max_user_instances, instances_of_root) = (Some(128), Some(130));
     let inotify = Inotify { max_user_instances, max_user_watches: None, instances_of_root };
@@ -168,7 +168,7 @@ impl Node {
         self.host(|host| host.container_runtime = Some(runtime.0))
     }
 
-    /// Sets the CDI specifications. By default they have all GPUs of the node, and the version of its driver.
+    /// Sets the CDI specifications. By default, they contain all GPUs of the node and the version of its driver.
     pub(crate) fn cdi<const N: usize>(self, mut specs: [CdiSpec; N]) -> Self {
         let numbers = (0..self.gpu_count()).map(|index| index.to_string());
         let names: Vec<String> = numbers.chain(self.gpu_uuids()).chain(["all".to_owned()]).collect();

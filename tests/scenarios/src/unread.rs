@@ -1,4 +1,4 @@
-//! GPUs and values that NVML did not give.
+//! Methods of `Node` for GPUs and values that could not be read from NVML.
 
 use syringe_core::facts::{LostGpu, Unread};
 use syringe_core::report::{Problem, Section};
@@ -8,7 +8,7 @@ use crate::node::{NVIDIA_GPU, Node, data, gpu_uuid};
 use crate::nvml_section::Part;
 
 impl Node {
-    /// Replaces sections by ones that could not be read, because of this problem.
+    /// Replaces sections with sections that could not be read because of this problem.
     pub(crate) fn unreadable<const N: usize>(mut self, parts: [Part; N], problem: Problem) -> Self {
         for part in parts {
             self.part(part).fail(Problem { what: part.name().to_owned(), ..problem.clone() });
@@ -16,7 +16,7 @@ impl Node {
         self
     }
 
-    /// Changes the problems of the sections that NVML fills, and of the processes.
+    /// Changes the problems of the sections that NVML fills, and of the processes section.
     pub(crate) fn change_problems(mut self, change: impl Fn(&mut Problem)) -> Self {
         Part::ALL.into_iter().for_each(|part| self.part(part).problems().iter_mut().for_each(&change));
         let processes = self.report.sections.processes.iter_mut();
@@ -24,7 +24,7 @@ impl Node {
         self
     }
 
-    /// Removes a GPU from sections in which it could not be read, because of this problem.
+    /// Removes a GPU from sections in which the GPU could not be read because of this problem.
     pub(crate) fn unreadable_gpu<const N: usize>(mut self, parts: [Part; N], gpu: u32, problem: Problem) -> Self {
         for part in parts {
             self.part(part).retain_gpus(&|index| index != gpu);
@@ -33,7 +33,7 @@ impl Node {
         self
     }
 
-    /// Fields of one GPU for which an NVML function returned an error.
+    /// Marks fields of one GPU as unread, because an NVML function returned an error.
     pub(crate) fn unread(mut self, part: Part, gpu: u32, function: &str, fields: &[&str]) -> Self {
         let next_step = "Look at the kernel log (xid section) for what the driver says about this GPU.";
         let what = format!("{} ({function})", fields.join(", "));
@@ -44,7 +44,7 @@ impl Node {
         self
     }
 
-    /// NVML lists the GPU and says that it is lost. The device does not respond on PCI.
+    /// Marks a GPU as lost: NVML lists the GPU and reports the loss. The device does not respond on PCI.
     pub(crate) fn lost(mut self, gpu: u32) -> Self {
         let next_step =
             "Drain the node and power-cycle it; a GPU reset cannot bring it back. If it happens again, return the GPU.";
@@ -69,7 +69,7 @@ impl Node {
         })
     }
 
-    /// The GPU is on PCI, and NVML does not list it: the GPUs after it have other indices. Nothing uses it.
+    /// Removes a GPU from NVML but not from PCI: the GPUs after it get other indices. No process uses the GPU.
     pub(crate) fn not_in_nvml(mut self, gpu: u32) -> Self {
         let row = self.lost_row(gpu, "not_in_nvml");
         for part in Part::ALL {
@@ -89,23 +89,23 @@ impl Node {
             .host(|host| host.pci_gpus[gpu as usize].in_nvml = Some(false))
     }
 
-    /// As [`not_in_nvml`](Self::not_in_nvml), and no driver is bound to it. NVML can miss only a GPU that has a driver.
+    /// Like [`not_in_nvml`](Self::not_in_nvml), but without a bound driver. NVML can only list GPUs that have a driver.
     pub(crate) fn not_bound(self, gpu: u32) -> Self {
         self.not_in_nvml(gpu).host(|host| host.pci_gpus[gpu as usize].driver = None)
     }
 
-    /// No section lists a GPU that does not respond.
+    /// Removes the lists of GPUs that do not respond from all sections.
     pub(crate) fn no_gpu_lost(mut self) -> Self {
         Part::ALL.into_iter().for_each(|part| self.part(part).remove_lost());
         self
     }
 
-    /// Whether NVML lists a GPU of PCI is not known.
+    /// Removes the information whether NVML lists the GPUs on the PCI bus.
     pub(crate) fn nvml_not_available(self) -> Self {
         self.host(|host| host.pci_gpus.iter_mut().for_each(|gpu| gpu.in_nvml = None))
     }
 
-    /// Returns the address of a GPU, for the list of GPUs that do not respond.
+    /// Returns the entry of a GPU for the list of GPUs that do not respond.
     pub(crate) fn lost_row(&self, gpu: u32, code: &str) -> LostGpu {
         let host = Section::data_of(&self.report.sections.host).expect("the host section");
         let pci_address = host.pci_gpus[gpu as usize].pci_address.clone();
@@ -113,12 +113,12 @@ impl Node {
     }
 }
 
-/// Returns a problem. What could not be read is set later.
+/// Returns a problem. The name of what could not be read is set later.
 pub(crate) fn problem(why: &str, code: &str, next_step: &str) -> Problem {
     Problem { why: why.to_owned(), code: code.to_owned(), next_step: next_step.to_owned(), ..Problem::default() }
 }
 
-/// Returns the problem as one of a GPU.
+/// Returns the problem with a reference to a GPU.
 pub(crate) fn of_gpu(gpu: u32, problem: Problem) -> Problem {
     Problem { what: format!("GPU {gpu}"), gpu: Some(gpu), ..problem }
 }

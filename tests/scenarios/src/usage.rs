@@ -1,6 +1,6 @@
-//! Nodes whose GPUs are not used as they were allocated: requests, allocations, processes and capacity differ.
+//! Scenarios of GPU usage: requests, allocations, processes and capacity do not match.
 //!
-//! Each fault has a scenario that is as similar as possible and has no fault.
+//! For each fault, there is a very similar scenario without the fault.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ const NODE: &str = "gpu-l40s-9";
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
-        warning_for_pods("stranger-on-a-gpu", "A privileged pod without a request works on the GPU of another pod.")
+        warning_for_pods("stranger-on-a-gpu", "A privileged pod without a request uses a different pod's GPU.")
             .must(finding("gpu-used-without-allocation").evidence([
                 "the kubelet has allocated no GPU to pod research/notebook",
                 "GPU 3, allocated to",
@@ -29,7 +29,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["process-outside-kubernetes", "class:hardware"])
             .cluster(pods(4, jobs(4).chain([stranger()])))
             .node(notebook),
-        healthy("neighbour-on-a-shared-gpu", "The same pod with a replica of that GPU, which is shared.")
+        healthy("neighbour-on-a-shared-gpu", "A pod uses a different pod's GPU, but has a replica of that GPU.")
             .must_not(alarms_and(["gpu-used-without-allocation"]))
             .cluster(pods(4, jobs(4).chain([GpuPod { containers: vec![request(days(10))], ..stranger() }])))
             .node(|| {
@@ -37,11 +37,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let shared = Allocation { replicas: Some(1), ..node.allocation("notebook", 3) };
                 node.kubelet(|kubelet| kubelet.allocations.push(shared))
             }),
-        healthy("gpu-from-another-scheduler", "The same pod, placed by another scheduler.")
+        healthy("gpu-from-another-scheduler", "A pod uses a GPU that a different scheduler assigned to the pod.")
             .must_not(alarms_and(["gpu-used-without-allocation"]))
             .cluster(pods(4, jobs(4).chain([GpuPod { has_annotated_gpus: true, ..stranger() }])))
             .node(notebook),
-        warning("running-pod-without-gpu", "After a reboot a pod started before the device plugin registered.")
+        warning("running-pod-without-gpu", "After a reboot, a pod started before the device plugin registered GPUs.")
             .must(finding("pod-gpu-not-allocated").evidence([
                 "research/job-3 container main requests 1 nvidia.com/gpu",
                 "allocated no device",
@@ -50,11 +50,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["class:hardware", "gpu-used-without-allocation"])
             .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(7_140))])))
             .node(|| three_allocated().without_job(3)),
-        healthy("young-pod-without-gpu", "The same pod started 30 seconds ago: it may still get its GPU.")
+        healthy("young-pod-without-gpu", "A pod without a GPU started 30 seconds ago: the pod may still get its GPU.")
             .must_not(alarms_and(["pod-gpu-not-allocated"]))
             .cluster(pods(4, jobs(3).chain([gpu_pod("job-3", seconds(30))])))
             .node(|| three_allocated().without_job(3)),
-        healthy("extended-resource-by-claim", "The same pod got its GPU through a resource claim.")
+        healthy("extended-resource-by-claim", "A pod got its GPU through a resource claim.")
             .must_not(alarms_and(["pod-gpu-not-allocated"]))
             .cluster(pods(4, jobs(3).chain([GpuPod { has_claims: true, ..gpu_pod("job-3", seconds(7_140)) }])))
             .node(|| {
@@ -68,7 +68,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 };
                 node.kubelet(|kubelet| kubelet.allocations.push(claim))
             }),
-        critical("kubelet-allocations-not-released", "The kubelet refuses pods: deleted ones have the GPUs.")
+        critical("kubelet-allocations-not-released", "The kubelet rejects pods. Deleted pods still hold the GPUs.")
             .must(
                 finding("kubelet-allocations-not-released")
                     .evidence(["2 devices allocated to pods that do not exist", "Requested: 1, Available: 0"]),
@@ -76,17 +76,17 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["allocation-stale", "class:hardware", "gpus-not-allocatable"])
             .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(2)), refused("retry-1", minutes(40))])))
             .node(|| l40s(4).without_job(2).without_job(3)),
-        healthy("allocations-of-ended-pods", "One refusal: the pods may have ended after it.")
+        healthy("allocations-of-ended-pods", "One rejected pod: the other pods may have ended after the rejection.")
             .must("allocation-stale")
             .must_not(alarms_and(["kubelet-allocations-not-released"]))
             .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(2))])))
             .node(|| l40s(4).without_job(2).without_job(3)),
-        healthy("refusals-of-another-day", "Two refusals of another day. The pods ended a moment ago.")
+        healthy("refusals-of-another-day", "Two pods were rejected on an earlier day. The others ended a moment ago.")
             .must("allocation-stale")
             .must_not(alarms_and(["kubelet-allocations-not-released"]))
             .cluster(pods(4, jobs(2).chain([refused("retry-0", hours(48)), refused("retry-1", hours(47))])))
             .node(|| l40s(4).without_job(2).without_job(3)),
-        warning("plugin-withholds-a-working-gpu", "The plugin has withheld a working GPU since an Xid.")
+        warning("plugin-withholds-a-working-gpu", "The device plugin has not advertised a working GPU since an Xid.")
             .must(finding("working-gpu-marked-unhealthy").gpu(2).evidence([
                 "capacity 4, allocatable 3",
                 "Xid 109",
@@ -95,7 +95,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["gpus-not-allocatable", "class:hardware"])
             .cluster(three_allocatable(days(9)))
             .node(one_withheld),
-        warning("restarted-plugin-withholds-a-gpu", "The plugin restarted after that Xid.")
+        warning("restarted-plugin-withholds-a-gpu", "The plugin was restarted after the Xid of an unadvertised GPU.")
             .must("gpus-not-allocatable")
             .must_not(["working-gpu-marked-unhealthy", "class:hardware"])
             .cluster(three_allocatable(hours(5)))
@@ -109,7 +109,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["class:hardware", "memory-unaccounted"])
             .cluster(services())
             .node(|| two_services(11_900)),
-        healthy("time-sliced-gpu-with-room", "The same services, and some memory is free.")
+        healthy("time-sliced-gpu-with-room", "Two services share one time-sliced GPU, and some memory is free.")
             .must_not(alarms_and(["shared-gpu-memory-full"]))
             .cluster(services())
             .node(|| two_services(7_000)),
@@ -131,24 +131,24 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("vgpu-unlicensed").gpu(0).evidence(["NVIDIA RTX Virtual Workstation: not licensed"]))
             .must_not(["class:hardware"])
             .node(|| vgpu(false).uptime(86_400)),
-        healthy("vgpu-licensed", "The same vGPU with a license.")
+        healthy("vgpu-licensed", "A vGPU with a license.")
             .must_not(alarms_and(["vgpu-unlicensed", "vgpu-license-unknown"]))
             .node(|| vgpu(true).uptime(86_400)),
-        healthy("vgpu-just-booted", "The same vGPU without a license five minutes after the boot.")
+        healthy("vgpu-just-booted", "A vGPU without a license, five minutes after the boot.")
             .must_not(alarms_and(["vgpu-unlicensed"]))
             .node(|| vgpu(false).uptime(300)),
     ]
 }
 
-// ---- what Kubernetes says
+// ---- facts from Kubernetes
 
-/// The container of a pod that requests one GPU and has run for so long.
+/// Returns a container that requests one GPU and has been running for `age`.
 fn request(age: SignedDuration) -> GpuContainer {
     let requests = BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)]);
     GpuContainer { name: "main".to_owned(), requests, running_since: Some(ago(age)) }
 }
 
-/// A running pod, started so long ago, that requests one GPU.
+/// Returns a running pod that requests one GPU and was started `age` ago.
 fn gpu_pod(name: &str, age: SignedDuration) -> GpuPod {
     GpuPod {
         namespace: "research".to_owned(),
@@ -162,7 +162,7 @@ fn gpu_pod(name: &str, age: SignedDuration) -> GpuPod {
     }
 }
 
-/// The pods of the jobs, and DCGM.
+/// Returns the pods of the jobs, and the DCGM pod.
 fn jobs(count: u32) -> impl Iterator<Item = GpuPod> {
     let dcgm = GpuPod { is_node_software: true, ..privileged("dcgm", days(10)) };
     (0..count).map(|index| gpu_pod(&format!("job-{index}"), days(10))).chain([dcgm])
@@ -178,7 +178,7 @@ fn stranger() -> GpuPod {
     privileged("notebook", hours(40))
 }
 
-/// A pod that the kubelet refused so long ago.
+/// Returns a pod that the kubelet rejected `age` ago.
 fn refused(name: &str, age: SignedDuration) -> GpuPod {
     let message = "Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. Requested: 1, \
                    Available: 0, which is unexpected";
@@ -186,7 +186,7 @@ fn refused(name: &str, age: SignedDuration) -> GpuPod {
     GpuPod { phase: "Failed".to_owned(), reason, message, containers: Vec::new(), ..gpu_pod(name, age) }
 }
 
-/// A node with this capacity, and these pods.
+/// Returns the facts of a node with this capacity and these pods.
 fn pods(capacity: u32, pods: impl Iterator<Item = GpuPod>) -> KubernetesFacts {
     let pods = Vec::from_iter(pods);
     let live = pods.iter().filter(|pod| pod.phase == "Running").map(|pod| pod.uid.clone()).collect();
@@ -203,7 +203,7 @@ fn services() -> KubernetesFacts {
     pods(1, [gpu_pod("chat", days(10)), gpu_pod("embed", days(10)), dcgm].into_iter())
 }
 
-/// Three of four GPUs are allocatable. The device plugin has run for so long.
+/// Returns facts with three of four GPUs allocatable. The device plugin has been running for `age`.
 fn three_allocatable(age: SignedDuration) -> KubernetesFacts {
     let name = "gpu-operator/nvidia-device-plugin-daemonset-x7k2p";
     KubernetesFacts {
@@ -216,19 +216,19 @@ fn three_allocatable(age: SignedDuration) -> KubernetesFacts {
 
 // ---- nodes
 
-/// A notebook uses the GPU of a job.
+/// Returns a node on which a notebook uses the GPU of a job.
 fn notebook() -> Node {
     let process = process(77_120, "python3", "/usr/bin/python3 -m ipykernel", 902_000, on_gpu(3, 4_812 * MIB));
     l40s(4).running(Some("notebook"), process)
 }
 
-/// Two hours after a boot, three of four GPUs are allocated.
+/// Returns a node that was booted two hours ago. Three of its four GPUs are allocated.
 fn three_allocated() -> Node {
     let node = l40s(4).uptime(7_200);
     node.kubelet(|kubelet| kubelet.allocations.truncate(3))
 }
 
-/// GPU 2 had an Xid three days ago, works, and the device plugin does not offer it.
+/// Returns a node whose GPU 2 had an Xid three days ago. GPU 2 works, but the device plugin does not register it.
 fn one_withheld() -> Node {
     let message = "Ch 00000008, errorString CTX SWITCH TIMEOUT, Info 0x1c009";
     h100(4)
@@ -237,12 +237,12 @@ fn one_withheld() -> Node {
         .kubelet(|kubelet| drop(kubelet.registered[0].devices.remove(2)))
 }
 
-/// One GPU without load, of which so much memory is in use.
+/// Returns a node with one GPU that has no load, but `mib` MiB of memory in use.
 fn with_used_memory(mib: u64) -> Node {
     l40s(1).without_processes().loads(|index, load| *load = Load { used: mib as f64 / 46_068.0, ..idle(index) })
 }
 
-/// Two services share GPU 0.
+/// Returns a node with two services that share GPU 0.
 fn two_services(second_mib: u64) -> Node {
     let node = with_used_memory(33_000 + second_mib + 523);
     let shares = ["chat", "embed"].map(|pod| Allocation { replicas: Some(1), ..node.allocation(pod, 0) });
@@ -252,14 +252,14 @@ fn two_services(second_mib: u64) -> Node {
         .allocations(shares)
 }
 
-/// Five processes of one pod fill GPU 0. They started so many seconds after the boot.
+/// Returns a node on which five processes of one pod fill GPU 0. `started` is in seconds after the boot.
 fn workers(started: [u64; 5]) -> Node {
     started.into_iter().zip(50_000..).fold(with_used_memory(5 * 8_900 + 523), |node, (started, pid)| {
         node.running(Some("job-0"), process(pid, "python3", "python3 serve.py", started, on_gpu(0, 8_900 * MIB)))
     })
 }
 
-/// A virtual machine with an A10 as a vGPU. All but the identity of the GPU is that of a T4.
+/// Returns a virtual machine with an A10 as a vGPU. All values except the identity of the GPU are those of a T4.
 fn vgpu(is_licensed: bool) -> Node {
     let address = PciAddress::parse("2:00:00.0");
     let feature = LicensableFeature {

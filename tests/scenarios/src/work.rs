@@ -1,4 +1,4 @@
-//! The work of a node: processes, pods, and the devices that the kubelet allocated to them.
+//! Methods of `Node` for the work on a node: processes, pods, and the devices that the kubelet allocated to them.
 
 use syringe_core::facts::kubelet::{Allocation, Kubelet, RegisteredDevices};
 use syringe_core::facts::processes::{GpuProcess, GpuUse, Processes};
@@ -8,11 +8,11 @@ use crate::identity::text;
 use crate::load::{Load, MIB, idle};
 use crate::node::{NVIDIA_GPU, Node, data, find, gpu_uuid, pod_uid, put_in_pod};
 
-/// Pid of the job on GPU 0; the others follow.
+/// PID of the job on GPU 0; the other jobs have the following PIDs.
 const FIRST_JOB: u32 = 41_210;
 
 impl Node {
-    /// Gives all GPUs work: a process and a pod for each.
+    /// Adds work to all GPUs: one process and one pod for each GPU.
     pub(crate) fn working(mut self, load: impl Fn(u32) -> Load) -> Self {
         for (own, index) in self.loads.iter_mut().zip(0..) {
             *own = load(index);
@@ -28,12 +28,12 @@ impl Node {
         self.allocations(allocations)
     }
 
-    /// Ends all work: the GPUs are idle, and no pod has one.
+    /// Removes all work: the GPUs are idle, and no pod has a GPU.
     pub(crate) fn idle(self) -> Self {
         self.loads(|index, load| *load = idle(index)).without_jobs()
     }
 
-    /// Removes the processes and the allocations of the jobs. The telemetry stays.
+    /// Removes the processes and the allocations of the jobs, but keeps the telemetry.
     pub(crate) fn without_jobs(self) -> Self {
         self.without_processes().allocations([])
     }
@@ -56,12 +56,12 @@ impl Node {
         self.processes(|section| change(find(&mut section.processes, FIRST_JOB + gpu, |process| process.pid)))
     }
 
-    /// Removes the process of the job on a GPU. Its allocation stays.
+    /// Removes the process of the job on a GPU, but keeps the allocation.
     pub(crate) fn without_job(self, gpu: u32) -> Self {
         self.processes(|section| section.processes.retain(|process| process.pid != FIRST_JOB + gpu))
     }
 
-    /// Removes all processes but the daemons.
+    /// Removes all processes except the daemons.
     pub(crate) fn without_processes(self) -> Self {
         self.processes(|section| section.processes.retain(|process| !process.open_device_files.is_empty()))
     }
@@ -92,18 +92,18 @@ impl Node {
         self.kubelet(|kubelet| kubelet.allocations = allocations.into_iter().collect())
     }
 
-    /// Replaces the devices that device plugins registered.
+    /// Sets the devices that device plugins registered for a resource.
     pub(crate) fn registered(self, resource: &str, devices: Vec<String>) -> Self {
         self.kubelet(|kubelet| kubelet.registered = vec![RegisteredDevices { resource: resource.to_owned(), devices }])
     }
 
-    /// No device plugin registered a device.
+    /// Removes all registered devices.
     pub(crate) fn nothing_registered(self) -> Self {
         self.kubelet(|kubelet| kubelet.registered.clear())
     }
 }
 
-/// Returns a process of root that sleeps. `started` is in seconds after the boot.
+/// Returns a sleeping process of root. `started` is in seconds after the boot.
 pub(crate) fn process(pid: u32, name: &str, command: &str, started: u64, uses: Vec<GpuUse>) -> GpuProcess {
     GpuProcess {
         pid,
@@ -118,12 +118,12 @@ pub(crate) fn process(pid: u32, name: &str, command: &str, started: u64, uses: V
     }
 }
 
-/// The use of a GPU by a process that computes.
+/// Returns the use of a GPU by a compute process.
 pub(crate) fn on_gpu(gpu: u32, bytes: u64) -> Vec<GpuUse> {
     vec![GpuUse { gpu, kind: "compute".to_owned(), memory_bytes: Some(bytes), ..GpuUse::default() }]
 }
 
-/// The process of a job. It has all used memory of its GPU but the overhead of the driver.
+/// Returns the process of a job. It uses all used memory of its GPU except the overhead of the driver.
 fn job(gpu: &GpuTelemetry, load: &Load) -> GpuProcess {
     let memory = load.used_bytes(gpu).saturating_sub(523 * MIB).max(MIB);
     process(FIRST_JOB + gpu.index, "python3", "python3 train.py", 4180, on_gpu(gpu.index, memory))

@@ -30,8 +30,8 @@ pub(crate) fn list(node: &Node<'_>) -> Vec<Unknown> {
     found
 }
 
-/// Returns an event in which the driver reports a lost GPU or a memory error, if no Xid names the GPU, and NVML does not show
-/// that all GPUs work.
+/// Returns an event in which the driver reports a lost GPU or a memory error, if no Xid names the GPU, and NVML does not
+/// show that all GPUs work.
 fn unseen_fault<'a>(node: &Node<'a>) -> Option<&'a KernelEvent> {
     const STATUS: [&str; 2] = ["NV_ERR_GPU_IS_LOST", "NV_ERR_ECC_ERROR"];
     let all_read = node.listed().next().is_some() && node.listed().all(|gpu| node.is_readable(gpu));

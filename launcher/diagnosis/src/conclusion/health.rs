@@ -20,7 +20,7 @@ fn points(severity: Severity) -> u32 {
     }
 }
 
-/// Computes the scores from drafts that are not merged. `complete`: whether all facts that decide about health were read.
+/// Computes the scores from drafts before they are merged. `complete`: whether all facts that decide about health were read.
 pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health {
     let gpus: Vec<GpuHealth> = node
         .gpus

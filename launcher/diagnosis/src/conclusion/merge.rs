@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(only.finding.evidence, ["GPUs 0-2, 5: off"]);
         assert_eq!(only.finding.action.text, "Watch GPUs 0-2, 5 of gpu-1.");
         assert_eq!((only.finding.scope.gpu, only.finding.scope.node.as_deref()), (None, Some("gpu-1")));
-        assert_eq!(into_findings(drafts()[..2].to_vec(), UNKNOWN_NODE_NAME).len(), 2, "two lines read well");
+        assert_eq!(into_findings(drafts()[..2].to_vec(), UNKNOWN_NODE_NAME).len(), 2, "two findings are not merged");
     }
 
     #[test]

@@ -5,14 +5,14 @@ use crate::evidence;
 use crate::input::log_window;
 use crate::input::node::Node;
 
-/// Returns the entries: those of every node first.
+/// Returns the entries. Those that apply to every node are first.
 pub(crate) fn list(node: &Node<'_>, faults: &FaultsRuledOut) -> Vec<String> {
     let mut entries = Vec::new();
     if node.checked().is_empty() {
         return entries;
     }
     entries.push("no test was run on the GPUs (run dcgmi diag for that)".to_owned());
-    entries.push("counters were read once: whether they grow is not known".to_owned());
+    entries.push("counters were read once: it is not known whether they grow".to_owned());
     entries.extend(transfers(node).into_iter().map(str::to_owned));
     entries.extend(before_the_log(node));
     entries.extend(faults.not_offered.iter().map(|fact| format!("{fact}: not checked")));
@@ -33,7 +33,7 @@ fn transfers(node: &Node<'_>) -> Vec<&'static str> {
     entries
 }
 
-/// The kernel log before its start is not known, so repetitions cannot be detected.
+/// Returns an entry about the time before the kernel log, in which repetitions cannot be detected.
 fn before_the_log(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
     let Some(since) = log_window::covered_since(node) else {

@@ -12,8 +12,8 @@ use syringe_core::section_name::SectionName;
 
 const NOW: &str = "2026-11-21T02:45:10Z";
 
-/// A GPU that left the bus two minutes ago, on a node that runs for a month and whose log begins at boot. `window`: minutes
-/// that were asked for.
+/// A GPU that fell off the bus two minutes ago, on a node that has been running for a month and whose log begins at boot.
+/// `window`: the requested time window in minutes.
 fn lost(window: Option<i64>) -> Diagnosis {
     let now: Timestamp = NOW.parse().expect("a time");
     let at = |minutes: i64| (now - SignedDuration::from_mins(minutes)).to_string();
@@ -46,7 +46,7 @@ fn the_start_of_a_window_is_not_called_the_last_boot() {
     assert!(advice(&part).contains("from 2026-11-21T01:45:10Z on"), "{}", advice(&part));
     assert!(advice(&part).contains("earlier occurrences are not known"), "{}", advice(&part));
     assert!(part.kernel_log.iter().all(|log| log.complete_since_boot != Some(true)), "{:?}", part.kernel_log);
-    // A window that is longer than the log takes nothing away.
+    // A window that is longer than the log removes nothing.
     let all = lost(Some(90 * 24 * 60));
     assert!(advice(&all).contains("last boot"), "{}", advice(&all));
 }
@@ -58,7 +58,7 @@ fn a_window_keeps_states_that_last_until_a_driver_load() {
     let event = json!({"kind": "uvm", "sub_code": "fatal", "count": 1, "first": then, "last": then});
     let mut log = serde_json::from_value(json!({"events": [event]})).expect("a log");
     xid::drop_events_before(&mut log, now - SignedDuration::from_hours(1));
-    assert_eq!(log.events.len(), 1, "no CUDA program can start: that is a state");
+    assert_eq!(log.events.len(), 1, "the fault is a state that lasts: no CUDA program can start");
 }
 
 #[test]

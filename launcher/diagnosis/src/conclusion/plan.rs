@@ -36,7 +36,7 @@ fn is_reset(action: ActionCode) -> bool {
     matches!(action, ActionCode::ResetGpu | ActionCode::DrainAndReset)
 }
 
-/// The plan of a node that needs a reboot, which includes the resets of its GPUs.
+/// Makes the plan of a node that needs a reboot. This plan includes the resets of its GPUs.
 fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     let findings = ids(urgent(drafts));
     if urgent(drafts).count() < 2 {
@@ -122,7 +122,7 @@ fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> 
     steps
 }
 
-/// A GPU that is reset, or returned.
+/// Makes the plan of a GPU that must be reset or returned.
 fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     let of_it = |draft: &&Draft| draft.is_on(gpu);
     let findings = ids(urgent(drafts).filter(of_it));

@@ -18,7 +18,7 @@ fn xid(code: u32, pci: &str, pid: u32) -> Value {
         "last": time})
 }
 
-/// A node with two GPUs that respond, these events, and this in the row remapper of the first GPU.
+/// A node with two GPUs that respond, and these events. `failed`: whether a row remap of the first GPU failed.
 fn judged(events: &[Value], failed: bool, processes: &[Value]) -> Diagnosis {
     let gpu = |index: u32, pci: &str, more: Value| {
         let mut gpu = json!({"index": index, "uuid": format!("GPU-{index}"), "pci_address": pci});
@@ -111,7 +111,7 @@ fn a_gpu_is_named_once_in_a_step() {
     let hangs = judged(&[xid(119, FIRST, 9), xid(62, SECOND, 8)], false, &processes);
     let [plan] = hangs.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {hangs:#?}"));
     assert!(plan.steps.iter().any(|step| step.starts_with("Power-cycle n1 (BMC)")), "{:#?}", plan.steps);
-    // A finding of the process counts its GPU a second time: the other GPU still has work that may continue.
+    // A finding about the process names its GPU a second time. Work on the other GPU may still continue.
     let only = judged(&[xid(79, FIRST, 7)], false, &processes);
     let [plan] = only.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {only:#?}"));
     assert!(plan.before_plan.starts_with("Work that does not use GPU 0"), "{}", plan.before_plan);

@@ -15,9 +15,9 @@ use syringe_core::section_name::SectionName;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FactState {
     Read,
-    /// The driver does not support it on this GPU.
+    /// The driver does not support the fact on this GPU.
     NotOffered,
-    /// It is missing, and no reason is given.
+    /// The fact is missing, and no reason is given.
     Missing,
 }
 
@@ -25,7 +25,7 @@ enum FactState {
 struct Fault {
     /// The section that holds the fact.
     section: SectionName,
-    /// Its name in the summary: `no {words}`.
+    /// Name of the fault in the summary: `no {words}`.
     words: &'static str,
     is_read: fn(&Node<'_>, &Gpu) -> bool,
     /// Fields with the fact: groups of fields, one group is sufficient, and all fields of that group are needed. The
@@ -120,10 +120,10 @@ fn links_read(topology: &GpuTopology) -> bool {
     !topology.nvlinks.is_empty() && topology.nvlinks.iter().all(|group| group.active.is_some())
 }
 
-/// The faults of a node, by what is known about them.
+/// The faults that were checked on a node: ruled out, not supported, or missing.
 #[derive(Debug, Default)]
 pub(crate) struct FaultsRuledOut {
-    /// Faults that no GPU that responds has.
+    /// Faults that no responding GPU has.
     pub(crate) ruled_out: Vec<&'static str>,
     /// Facts that the hardware does not support: `throttling (not offered by GPUs 0-6)`.
     pub(crate) not_offered: Vec<String>,

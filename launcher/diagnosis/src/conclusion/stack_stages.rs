@@ -1,10 +1,11 @@
-//! The stages from a GPU on the PCI bus to the scheduler.
+//! Determines the state of each stage from a GPU on the PCI bus to the scheduler.
 //!
 //! ```text
 //!   PCI ─▶ driver ─▶ runtime ─▶ plugin ─▶ registration ─▶ capacity ─▶ allocatable
 //! ```
 //!
-//! The state of a stage is only what was read. A stage that fails because of an earlier stage is `blocked`, not `broken`.
+//! The state of a stage depends only on facts that were read. A stage that fails because of an earlier stage is `blocked`,
+//! not `broken`.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -107,7 +108,7 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
         .and_then(|host| host.container_runtime.as_ref())
         .and_then(|runtime| runtime.handlers.iter().find(|handler| handler.is_nvidia()));
     let cdi = host.and_then(|host| host.cdi.as_ref());
-    // A file is no specification because of its name: what was read counts, where the probe reads specifications.
+    // A file name alone does not make a specification. If the probe reads specifications, only those that it read count.
     let spec = match cdi {
         Some(cdi) => cdi.specs.first().map(|spec| spec.path.as_str()),
         None => host.and_then(|host| host.cdi_spec.as_deref()),
@@ -136,7 +137,7 @@ fn plugin(node: &Node<'_>) -> StackStage {
     match (all.first(), service) {
         (_, Some(words)) => stage(Stage::Plugin, StageState::Ok, words),
         (Some(pod), None) => stage(Stage::Plugin, StageState::Broken, format!("pod {} is not ready", pods::name(pod))),
-        // It may be a service of the node; then the later stages show that it works.
+        // The plugin may be a service of the node; then the later stages show that it works.
         (None, None) if node.stack.advertises_gpus => {
             stage(Stage::Plugin, StageState::Ok, "the node advertises its devices")
         }
@@ -176,7 +177,7 @@ fn registration(node: &Node<'_>) -> StackStage {
     }
 }
 
-/// Devices of NVIDIA in the kubelet's checkpoint, if it was read. The state of claims alone does not list them.
+/// Returns the number of NVIDIA devices in the kubelet's checkpoint, if it was read. The state of claims does not list them.
 fn registered_devices(node: &Node<'_>) -> Option<usize> {
     let kubelet = node.kubelet().filter(|kubelet| kubelet.source == "checkpoint")?;
     let of_nvidia = kubelet.registered.iter().filter(|registered| registered.resource.starts_with("nvidia.com/"));

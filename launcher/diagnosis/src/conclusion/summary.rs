@@ -27,12 +27,13 @@ pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded], 
     std::iter::once(text).chain(coverage(node, verdict)).chain(unread).collect::<Vec<_>>().join(" ")
 }
 
-/// Returns a sentence about facts of Kubernetes that were not read: they may show a more severe fault than the findings.
+/// Returns a sentence about data from Kubernetes that was not read: this data may show a more severe fault than the
+/// findings.
 fn unread_inputs(node: &Node<'_>) -> Option<String> {
     let names: BTreeSet<&str> = node.kubernetes.unread.iter().map(|unread| unread.input.section()).collect();
     let names: Vec<&str> = names.into_iter().collect();
     (!names.is_empty())
-        .then(|| format!("Not read in Kubernetes: {}; findings that need it are missing.", names.join(", ")))
+        .then(|| format!("Not read in Kubernetes: {}; findings that need this data are missing.", names.join(", ")))
 }
 
 /// Returns a sentence about the sections that were checked, if not all were.
@@ -77,7 +78,7 @@ fn capital(text: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// `all 8 GPUs (NVIDIA H100 80GB HBM3) respond`, `7 of 8 GPUs (…) respond`.
+/// Formats how many GPUs respond: `all 8 GPUs (NVIDIA H100 80GB HBM3) respond`, `7 of 8 GPUs (…) respond`.
 fn responding(node: &Node<'_>) -> Option<String> {
     // Without a section of NVML no GPU was asked to respond.
     if OF_NVML.iter().all(|section| node.report.sections.get(*section).status().is_none()) {
@@ -163,7 +164,7 @@ fn unread_lines(node: &Node<'_>) -> u64 {
     logs.iter().fold(0, |sum, log| sum.saturating_add(log.unread_lines))
 }
 
-/// `no Xid since 2026-11-19T08:00:12Z`.
+/// Summarizes the Xids in the kernel log: `no Xid since 2026-11-19T08:00:12Z`.
 fn log(node: &Node<'_>) -> Option<String> {
     node.kernel_log()?;
     let asked = node.kernel_log().and_then(|log| log.since);

@@ -28,8 +28,8 @@ const MAX: usize = 12;
 /// Maximum length of a reason.
 const WHY: usize = 240;
 
-/// Returns the sections that were not requested. A missing section may hide the only fault of a node. For sections that could
-/// not be read see [`list`].
+/// Returns the sections that were not requested. A missing section may hide the only fault of a node. For sections that
+/// could not be read see [`list`].
 pub(crate) fn not_requested(node: &Node<'_>) -> Vec<SectionName> {
     let is_absent = |section: &SectionName| node.report.sections.get(*section).status().is_none();
     SectionName::ALL.into_iter().filter(is_absent).collect()
@@ -47,7 +47,7 @@ pub(crate) fn unchecked_sections(node: &Node<'_>) -> Vec<SectionName> {
 pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut) -> (Vec<Unknown>, bool) {
     let mut entries: Vec<(Vec<SectionName>, Unknown)> = Vec::new();
     for (section, problem) in node.report.sections.problems() {
-        // The entry has section and GPU as fields.
+        // The entry has separate fields for section and GPU.
         let gpu = problem.gpu.map(|gpu| format!("GPU {gpu}"));
         let is_named = problem.what == section.as_str()
             || gpu.as_ref() == Some(&problem.what)
@@ -61,7 +61,7 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
             None => entries.push((vec![section], Unknown { section: String::new(), gpu: problem.gpu, why })),
         }
     }
-    // First, since the list is cut off at its end.
+    // These entries are first, because the list is cut off at the end.
     let mut list: Vec<Unknown> = node.kubernetes.unread.iter().map(unread_input).collect();
     list.extend(
         entries.into_iter().map(|(sections, entry)| Unknown { section: SectionName::join(&sections, ", "), ..entry }),

@@ -1,4 +1,4 @@
-//! The facts of the node about a pod: its GPUs, its processes, and kernel events about them during its run.
+//! The type `PodOnNode`: a pod's GPUs and processes on its node, and kernel events about them during its run.
 
 use std::collections::BTreeSet;
 
@@ -18,38 +18,38 @@ use syringe_core::report::{Report, Section};
 /// A kernel line can be logged shortly after the exit that it explains, and the kubelet reports whole seconds.
 const SLACK: SignedDuration = SignedDuration::from_secs(30);
 
-/// The facts of the node about a pod.
+/// The data of the node about a pod.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PodOnNode {
-    /// Allocations of the kubelet to its containers.
+    /// Allocations of the kubelet to the pod's containers.
     pub(crate) allocations: Vec<Allocation>,
-    /// UUIDs of its GPUs or MIG devices, or their names in the device plugin.
+    /// UUIDs of the pod's GPUs or MIG devices, or their names in the device plugin.
     pub(crate) devices: Vec<String>,
-    /// GPU instances of its MIG devices.
+    /// GPU instances of the pod's MIG devices.
     pub(crate) mig_instances: BTreeSet<u32>,
-    /// True if other pods may share its GPUs, with time-slicing or MPS.
+    /// True if other pods may share the pod's GPUs, with time-slicing or MPS.
     pub(crate) shares: bool,
-    /// PCI addresses of its GPUs.
+    /// PCI addresses of the pod's GPUs.
     pub(crate) addresses: BTreeSet<PciAddress>,
-    /// Ids of its GPU processes that still exist.
+    /// Ids of the pod's GPU processes that still exist.
     pub(crate) pids: Vec<u32>,
-    /// Its GPU processes that still exist.
+    /// The pod's GPU processes that still exist.
     pub(crate) processes: Vec<GpuProcess>,
-    /// Kernel events during its run about its GPUs or processes.
+    /// Kernel events during the pod's run about its GPUs or processes.
     pub(crate) own_events: Vec<KernelEvent>,
-    /// Kernel events during its run about any GPU of the node, if its own GPUs are not known.
+    /// Kernel events during the pod's run about any GPU of the node, if the pod's own GPUs are not known.
     pub(crate) node_events: Vec<KernelEvent>,
-    /// Kernel events about its GPUs before its run, which cannot have affected it.
+    /// Kernel events about the pod's GPUs before its run, which cannot have affected the pod.
     pub(crate) earlier_events: Vec<KernelEvent>,
-    /// Kernel events about its GPUs after its end, which cannot be the cause.
+    /// Kernel events about the pod's GPUs after its end, which cannot be the cause.
     pub(crate) later_events: Vec<KernelEvent>,
-    /// PCIe errors and lost links shortly before one of its GPUs fell off the bus, often of the port above it.
+    /// PCIe errors and lost links shortly before one of the pod's GPUs fell off the bus, often of the port above it.
     pub(crate) bus_events: Vec<KernelEvent>,
     /// True if the device allocations of the kubelet were read.
     pub(crate) allocations_read: bool,
-    /// Names of the containers that use its devices; empty if not known.
+    /// Names of the containers that use the pod's devices; empty if not known.
     pub(crate) holders: BTreeSet<String>,
-    /// True if the kernel log covers its lifetime.
+    /// True if the kernel log covers the pod's lifetime.
     pub(crate) log_covers: bool,
 }
 
@@ -107,7 +107,7 @@ impl PodOnNode {
         }
         // A lost GPU is in no inventory, but its UUID may be in the kernel log.
         let log = Section::data_of(&sections.xid);
-        // In an earlier boot it may have been at another address.
+        // In an earlier boot the GPU may have been at another address.
         for event in log.iter().flat_map(|log| &log.events).filter(|event| event.boot_id.is_none()) {
             let named = event.gpu_uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid));
             if let (true, Some(address)) = (named, &event.pci_address) {
@@ -162,8 +162,8 @@ impl PodOnNode {
         self.find_bus_events(log.events.as_slice(), report);
     }
 
-    /// Finds PCIe errors shortly before one of its GPUs fell off the bus. A lost GPU has no path, so the port above it
-    /// is only known by the time. Errors of a port above only another GPU belong to that GPU.
+    /// Finds PCIe errors shortly before one of the pod's GPUs fell off the bus. A lost GPU has no path, so the port
+    /// above it is recognized only by the time of its errors. Errors of a port above only another GPU belong to that GPU.
     fn find_bus_events(&mut self, events: &[KernelEvent], report: &Report) {
         let falls: Vec<&KernelEvent> = self.own_events.iter().filter(|event| event.is_off_bus()).collect();
         let topology = Section::data_of(&report.sections.topology).into_iter().flat_map(|topology| &topology.gpus);
@@ -200,7 +200,7 @@ enum Position {
     After,
 }
 
-/// Returns the position of an event. `None`: it has no times.
+/// Returns the position of an event. `None` if the event has no times.
 fn when(event: &KernelEvent, from: Option<Timestamp>, to: Option<Timestamp>) -> Option<Position> {
     let (first, last) = event.first.zip(event.last)?;
     if from.is_some_and(|from| last < from) {

@@ -1,4 +1,4 @@
-//! Pods with the facts of Kubernetes and of their node, and the cause that follows.
+//! Tests of the causes of pod failures, from the data of Kubernetes and the report of the node.
 
 mod cdi;
 mod kubelet;
@@ -177,7 +177,7 @@ fn a_gsp_timeout_is_the_node() {
     assert_eq!(explained.cause, Cause::Node, "{}", explained.summary);
 }
 
-/// Eight GPUs, the first of them the pod's, in a fabric that took none.
+/// A node with eight GPUs, the first of them the pod's. None is registered with the fabric.
 fn node_without_fabric() -> Report {
     let mut report = node(Vec::new());
     let fabric = Fabric { state: "not_started".into(), ..Fabric::default() };
@@ -221,7 +221,7 @@ fn a_node_whose_driver_cannot_be_used_is_the_cause_and_not_the_program() {
     assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Likely), "{}", explained.summary);
     assert_eq!(explained.action.code, ActionCode::DrainAndReboot);
     let without_gpus = PodFacts { wants_gpus: false, ..failed(1, "Error") };
-    assert_eq!(cause_of(&without_gpus, &report).cause, Cause::Application, "it needs no driver");
+    assert_eq!(cause_of(&without_gpus, &report).cause, Cause::Application, "the pod needs no driver");
     let ended = cause_of(&failed(0, "Completed"), &report);
     assert_eq!(ended.cause, Cause::None, "{}", ended.summary);
 }
@@ -229,11 +229,15 @@ fn a_node_whose_driver_cannot_be_used_is_the_cause_and_not_the_program() {
 #[test]
 fn out_of_memory_is_distinguished_from_a_gpu_fault() {
     let explained = cause_of(&failed(137, "OOMKilled"), &node(vec![xid(45, "02:30:01", OWN_GPU, Some(7))]));
-    assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Likely), "the kubelet's word");
+    assert_eq!(
+        (explained.cause, explained.certainty),
+        (Cause::Application, Certainty::Likely),
+        "reported by the kubelet"
+    );
     assert!(explained.summary.contains("host memory"), "{}", explained.summary);
 }
 
-/// The kernel killed a process of this cgroup because this ran out.
+/// An OOM kill of a process in this cgroup, with this constraint.
 fn oom_kill(constraint: &str, cgroup: &str) -> KernelEvent {
     let details = [("constraint", constraint), ("task_memcg", cgroup)];
     KernelEvent {
@@ -260,7 +264,7 @@ fn the_kernel_line_tells_whose_memory_ran_out() {
     assert_eq!(of("CONSTRAINT_NONE", &other, "Error"), nobody, "another pod's kill explains nothing");
 }
 
-/// A node whose GPU the pod shares with another one, whose process is pid 9.
+/// A node on which the pod shares its GPU with another pod, whose process is pid 9.
 fn shared(events: Vec<KernelEvent>) -> Report {
     let mut report = node(events);
     let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
@@ -279,7 +283,7 @@ fn who_shares_a_gpu_does_not_answer_for_the_others() {
     let nobody = of(xid(31, "02:29:58", OWN_GPU, Some(8)));
     assert_eq!((nobody.cause, nobody.certainty), (Cause::Application, Certainty::Possible), "{}", nobody.summary);
     let gone = of(xid(79, "02:29:58", OWN_GPU, Some(9)));
-    assert_eq!(gone.cause, Cause::Gpu, "a GPU that is gone is gone for all: {}", gone.summary);
+    assert_eq!(gone.cause, Cause::Gpu, "a lost GPU is lost for all pods: {}", gone.summary);
 }
 
 #[test]
@@ -297,7 +301,7 @@ fn an_error_of_another_mig_instance_is_not_its_own() {
         report.sections.mig = Some(Section::read(Mig { gpus: vec![gpu], ..Mig::default() }, Vec::new()));
         let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
         kubelet.expect("a kubelet").allocations[0].devices = vec!["MIG-own".into()];
-        // The rules speak of the GPU as a whole.
+        // The findings of the rules are about the whole GPU, so the diagnosis is empty here.
         explain(&failed(1, "Error"), Some((&report, &Diagnosis::default())), None).cause
     };
     assert_eq!((cause(1), cause(2)), (Cause::Gpu, Cause::Application));

@@ -54,7 +54,7 @@ pub(crate) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<TimelineEntry> {
     entries
 }
 
-/// Returns the entries of the kernel log. Those before and after the run have a note that they are no cause.
+/// Returns the entries of the kernel log. Entries before and after the run are marked, because they are not the cause.
 fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = TimelineEntry> {
     let PodOnNode { own_events, node_events, bus_events, earlier_events, later_events, .. } = on_node;
     let entries_of = |events: &'_ [KernelEvent], note: &'static str| {
@@ -78,7 +78,7 @@ fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = TimelineEntry> {
     .flatten()
 }
 
-/// Returns the kind of a code, because Xids and SXids have the same numbers.
+/// Returns whether a code is an Xid or an SXid, because both have the same numbers.
 fn family(event: &KernelEvent) -> &'static str {
     match event.kind {
         KernelEventKind::Xid => "Xid",

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::finding::Action;
 
-/// Why a pod failed, hangs or waits.
+/// The reason why a pod failed, hangs or waits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Explanation {
-    /// Where the cause is.
+    /// The part of the system that has the cause.
     pub cause: Cause,
     /// Certainty of the cause.
     pub certainty: Certainty,
@@ -36,7 +36,7 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// Where the cause is.
+/// The part of the system that has the cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -63,7 +63,7 @@ pub enum Certainty {
     Certain,
     /// Time and place match, and no other cause was found.
     Likely,
-    /// Possible; facts that would confirm it could not be read.
+    /// The cause is possible; facts that would confirm it could not be read.
     #[default]
     Possible,
 }
@@ -75,6 +75,6 @@ pub struct TimelineEntry {
     pub time: Timestamp,
     /// Source: `kubernetes` or `kernel`.
     pub source: String,
-    /// What happened.
+    /// The event.
     pub what: String,
 }

@@ -1,4 +1,4 @@
-//! The driver as a whole: whether NVML can be used, and if not, the reason that NVML or the host gives.
+//! The state of the driver as a whole (`Driver`), and the reason why NVML cannot be used (`Refusal`).
 
 use crate::input::node::Node;
 use syringe_core::facts::kernel_log::KernelEventKind as Kind;
@@ -57,7 +57,7 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// Returns the reason of NVML, or a reason from the facts of the host.
+/// Returns the reason that NVML reports, or a reason from the data about the host.
 fn refusal<'a>(node: &Node<'a>) -> Option<(Refusal, Option<&'a Problem>)> {
     const REASONS: [(&[&str], Refusal); 4] = [
         (&[codes::VERSION_MISMATCH], Refusal::VersionMismatch),

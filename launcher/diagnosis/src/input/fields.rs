@@ -1,6 +1,6 @@
 //! The facts of one GPU as a flat list of fields: `telemetry.power.limit_milliwatts`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -10,8 +10,8 @@ use crate::input::node::{Gpu, Node};
 /// Values by the name of the section and the path inside the entry of the GPU. Fields without a value are absent.
 pub(crate) type Fields = BTreeMap<String, Value>;
 
-/// Returns the fields of a GPU in all sections that have an entry of it. Lists and tables with names as keys are not included:
-/// they have no fixed fields.
+/// Returns the fields of a GPU in all sections that have an entry of it. Lists are not included, except for the number of NVLinks and
+/// their smallest values.
 pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
     let mut fields = Fields::new();
     add(&mut fields, "inventory", node.inventory_of(gpu));
@@ -19,6 +19,22 @@ pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
     add(&mut fields, "ecc", node.ecc_of(gpu));
     add(&mut fields, "topology", node.topology_of(gpu));
     add(&mut fields, "mig", node.mig_of(gpu));
+    if let Some(topology) = node.topology_of(gpu) {
+        let links = &topology.nvlinks;
+        let count = links.iter().map(|group| group.links.len()).sum::<usize>();
+        let mut computed = |name: &str, value: Value| drop(fields.insert(format!("topology.{name}"), value));
+        computed("nvlinks.count", count.into());
+        let versions: BTreeSet<u32> = links.iter().filter_map(|group| group.version).collect();
+        let speeds: BTreeSet<u32> = links.iter().filter_map(|group| group.speed_megabytes_per_second).collect();
+        for (name, values) in [("nvlinks.version", versions), ("nvlinks.speed_megabytes_per_second", speeds)] {
+            if let Some(least) = values.first() {
+                computed(name, (*least).into());
+            }
+        }
+        if !topology.pcie_path.is_empty() {
+            computed("pcie_path.length", topology.pcie_path.len().into());
+        }
+    }
     fields
 }
 

@@ -1,7 +1,7 @@
-//! The GPUs of a report, each once.
+//! The type `Gpu`, and the function `gpus`, which lists each GPU of a report once.
 //!
 //! A GPU can be listed by NVML (index, UUID, address), by the PCI bus alone (address), or by a failed call alone (index).
-//! They are joined here.
+//! `gpus` joins these entries.
 
 use crate::finding::Scope;
 use std::ops::RangeInclusive;
@@ -26,10 +26,10 @@ pub(crate) struct Gpu {
     pub(crate) uuid: Option<String>,
     pub(crate) pci: Option<PciAddress>,
     pub(crate) name: Option<String>,
-    /// True if NVML responds for it.
+    /// True if NVML responds for this GPU.
     pub(crate) answers: bool,
-    /// True if it is known from the kernel log only: a GPU that fell off the bus, a GPU of a report without other
-    /// sections, or a virtual function (SR-IOV). The rules apply to it, but it is not counted.
+    /// True if the GPU is known from the kernel log only: a GPU that fell off the bus, a GPU of a report without other
+    /// sections, or a virtual function (SR-IOV). The rules apply to such a GPU, but it is not counted.
     pub(crate) from_log: bool,
 }
 
@@ -135,8 +135,8 @@ const NAMES_A_GPU: [KernelEventKind; 8] = [
     KernelEventKind::BarUnassigned,
 ];
 
-/// Adds GPUs that only the kernel log of the running boot names. Earlier boots may name a GPU that has been replaced
-/// since.
+/// Adds GPUs that only the kernel log of the running boot names. Earlier boots may name a GPU that has since
+/// been replaced.
 fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
     let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
     let of_running_boot =
@@ -175,7 +175,7 @@ fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
 fn name_lost(report: &Report, gpus: &mut [Gpu]) {
     let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
     for gpu in gpus.iter_mut().filter(|gpu| gpu.uuid.is_none() && gpu.pci.is_some()) {
-        // Only of the running boot: before, another GPU may have been at this address.
+        // Only lines of the running boot: before it, another GPU may have been at this address.
         let names_uuid = |event: &&KernelEvent| event.gpu_uuid.is_some() && event.boot_id.is_none();
         let event = events.iter().rev().filter(names_uuid).find(|event| event.pci_address == gpu.pci);
         gpu.uuid = event.and_then(|event| event.gpu_uuid.clone());

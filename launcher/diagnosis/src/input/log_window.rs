@@ -13,7 +13,7 @@ use syringe_core::kernel_log::window;
 /// In a shorter window, the Xid that caused a job failure may already have been overwritten.
 const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
 
-/// Returns the time from which on the log was read without a gap until the facts were taken.
+/// Returns the start of the period up to the report that the log covers without a gap.
 pub(crate) fn covered_since(node: &Node<'_>) -> Option<Timestamp> {
     let log = node.kernel_log()?;
     // If a window was requested, the text is about that window.
@@ -39,7 +39,7 @@ pub(crate) fn why_too_short(node: &Node<'_>) -> Option<String> {
     let complete = logs.iter().any(|log| log.complete_since_boot == Some(true));
     let window = now.duration_since(since);
     let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
-    // Just booted: there is no more to read.
+    // The node has just booted: there are no older records.
     let since_boot = uptime.is_some_and(|uptime| window.as_secs() + 60 >= uptime);
     if complete || since_boot || window >= SHORTEST || covers_what_was_asked(node) {
         return None;

@@ -1,8 +1,9 @@
-//! The facts as a rule sees them: each GPU once, the kernel events in the order of time, the state of the driver and of
-//! NVIDIA's stack.
+//! The input of the rules: node, GPUs, processes, kernel events, driver state and NVIDIA's stack.
 
 pub(crate) mod driver;
+pub(crate) mod fields;
 pub(crate) mod gpu;
+pub(crate) mod layers;
 pub(crate) mod log_window;
 pub(crate) mod node;
 pub(crate) mod processes;

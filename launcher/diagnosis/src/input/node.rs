@@ -1,4 +1,4 @@
-//! The report as the rules see it: sections by name, each GPU once, and whether a GPU has recovered from past events.
+//! The type `Node`: a report and the Kubernetes data, with lookups that the rules need.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -14,7 +14,7 @@ use syringe_core::facts::inventory::{GpuInventory, Inventory};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
-use syringe_core::facts::mig::Mig;
+use syringe_core::facts::mig::{GpuMig, Mig};
 use syringe_core::facts::processes::Processes;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::facts::topology::{GpuTopology, Topology};
@@ -23,17 +23,17 @@ use syringe_core::report::{Problem, Report, Section, Status};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 
-/// Name of a node without a known name.
+/// Name in texts for a node whose name is not known.
 pub(crate) const UNKNOWN_NODE_NAME: &str = "the node";
 
 /// Sections that are read from NVML.
 pub(crate) const OF_NVML: [SectionName; 5] =
     [SectionName::Inventory, SectionName::Telemetry, SectionName::Topology, SectionName::Ecc, SectionName::Mig];
 
-/// Counters and responses can be older than an event by this time.
+/// Counters and responses can be older than an event by up to this time.
 pub(crate) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 
-/// A warning older than this without a reset is past: the fault that it announced would have occurred.
+/// After this time without a reset, a warning no longer counts: the fault that it announced would have occurred.
 pub(crate) const STALE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// Age of the event from which a GPU recovered.
@@ -45,7 +45,7 @@ pub(crate) enum Recovered {
     LongAgo,
 }
 
-/// A report and the facts of the Kubernetes API, prepared for the rules.
+/// A report and the data from the Kubernetes API, prepared for the rules.
 pub(crate) struct Node<'a> {
     pub(crate) report: &'a Report,
     pub(crate) kubernetes: &'a KubernetesFacts,
@@ -197,6 +197,11 @@ impl<'a> Node<'a> {
         self.topology()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
     }
 
+    /// Returns the entry of a GPU in `mig`.
+    pub(crate) fn mig_of(&self, gpu: &Gpu) -> Option<&'a GpuMig> {
+        self.mig()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
+    }
+
     /// Returns the entry of a GPU on the PCI bus.
     pub(crate) fn pci_of(&self, gpu: &Gpu) -> Option<&'a PciGpu> {
         self.host()?.pci_gpus.iter().find(|entry| entry.pci_address.is_some() && entry.pci_address == gpu.pci)
@@ -213,12 +218,12 @@ impl<'a> Node<'a> {
         !gpus.is_empty() && gpus.iter().all(|gpu| gpu.driver.as_deref() == Some("vfio-pci"))
     }
 
-    /// Returns the time of the last driver load, if the log has it. Volatile counters start there.
+    /// Returns the time of the last driver load, if it is in the log. The volatile counters start at this time.
     pub(crate) fn driver_loaded(&self) -> Option<Timestamp> {
         self.timeline.of_kind(KernelEventKind::DriverLoaded).filter_map(|event| event.last).max()
     }
 
-    /// Returns for how many seconds the driver has counted: since it was loaded, or at most since boot.
+    /// Returns how many seconds the volatile counters cover: since the driver was loaded, or at most since boot.
     pub(crate) fn counted_seconds(&self) -> Option<u64> {
         let uptime = self.host().and_then(|host| host.uptime_seconds);
         let loaded = self.age(self.driver_loaded()).and_then(|age| u64::try_from(age.as_secs()).ok());
@@ -233,7 +238,7 @@ impl<'a> Node<'a> {
         self.gpus.iter().filter(|gpu| gpu.answers)
     }
 
-    /// Returns the GPU below a PCIe device, which is a port of its path or the GPU itself.
+    /// Returns the GPU at this PCIe address, or the GPU whose path contains the port at this address.
     pub(crate) fn gpu_below(&self, address: &PciAddress) -> Option<&Gpu> {
         let on_path = |gpu: &&Gpu| {
             let path = self.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
@@ -251,9 +256,9 @@ impl<'a> Node<'a> {
         gpu.answers && self.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some())
     }
 
-    /// Returns whether a GPU with these severe events works again: NVML can read it, it counts no uncorrected error
-    /// since the driver was loaded, and the driver recommends no action (in NVML from R570 on, in Xid 154 from R565
-    /// on).
+    /// Returns whether a GPU with these severe events works again: NVML can read the GPU, no uncorrected
+    /// error was counted since the driver was loaded, and the driver recommends no action (in NVML since R570, in Xid 154
+    /// since R565).
     pub(crate) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
         self.recovered_since(gpu, events.iter().filter_map(|event| event.last).max())
     }
@@ -268,7 +273,7 @@ impl<'a> Node<'a> {
         (works && age > SETTLE_TIME).then_some(if age > STALE_AFTER { Recovered::LongAgo } else { Recovered::Recently })
     }
 
-    /// Returns the recovery action in NVML, or else that of the last Xid 154.
+    /// Returns the recovery action from NVML, or else from the last Xid 154.
     pub(crate) fn recovery_action(&self, gpu: &Gpu) -> Option<(RecoveryAction, Option<&'a KernelEvent>)> {
         if let Some(action) = self.ecc_of(gpu).and_then(|ecc| ecc.recovery_action) {
             return Some((action, None));
@@ -291,7 +296,7 @@ impl<'a> Node<'a> {
         self.now.or(self.kubernetes.read_at)?.checked_sub(uptime).ok()
     }
 
-    /// Returns the age of a time.
+    /// Returns the time between `then` and the report.
     pub(crate) fn age(&self, then: Option<Timestamp>) -> Option<SignedDuration> {
         Some(self.now?.duration_since(then?))
     }

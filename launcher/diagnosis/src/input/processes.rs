@@ -1,4 +1,4 @@
-//! GPU processes: services of the node, and processes in state D that no signal ends.
+//! Classifies GPU processes: services of the node, and processes in state D that cannot be killed.
 
 use crate::input::node::{Gpu, Node};
 use crate::input::timeline::{concerns, is_off_bus, is_xid};
@@ -87,11 +87,11 @@ fn open_unresponsive_gpu(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
 pub enum Stuck {
     /// The process may continue. A second reading shows whether it does.
     Possible,
-    /// The process is stuck: no signal ends it, only a reboot.
+    /// The process is stuck: it cannot be killed, and only a reboot removes it.
     Permanent,
 }
 
-/// Returns whether a process in state D is stuck. `None`: it is not in this state, or not listed.
+/// Returns whether a process in state D is stuck. `None`: the process is not in this state, or not listed.
 pub fn stuck(report: &Report, pid: u32) -> Option<Stuck> {
     let cluster = KubernetesFacts::default();
     let node = Node::new(report, &cluster);

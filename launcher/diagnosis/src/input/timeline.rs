@@ -1,4 +1,4 @@
-//! Kernel events in the order of time: which event is the cause of which, and which belong to the past.
+//! The type `Timeline`: kernel events in the order of time, each with its cause, and whether it is in the past.
 //!
 //! An Xid 79 is followed by dozens of Xid 45, and a link that goes down by errors of all its users. One finding with
 //! the cause replaces findings about all of them. Events from before the last boot or driver load do not
@@ -12,8 +12,8 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
-/// A channel that is torn down (45) or reset (43) within this time after another Xid of the GPU is its consequence: in the
-/// Xid catalogue "follow the other Xid". 30 s is enough for a driver that tears down hundreds of channels.
+/// If a channel is torn down (45) or reset (43) within this time after another Xid of the GPU, that Xid is the cause (in
+/// the Xid catalogue: "follow the other Xid"). 30 s is enough for a driver that tears down hundreds of channels.
 const TEARDOWN: SignedDuration = SignedDuration::from_secs(30);
 
 /// After the loss of a GPU, the driver runs into timeouts for minutes. If the GPU has recovered, later events are new.
@@ -37,9 +37,9 @@ const TEARDOWN_CODES: [u32; 4] = [43, 45, 141, 174];
 /// A kernel event with its cause.
 pub(crate) struct Event<'a> {
     pub(crate) fact: &'a KernelEvent,
-    /// The reason why it belongs to the past: it was before the last boot, driver load or GPU reset.
+    /// The reason why the event is in the past: it was before the last boot, driver load or GPU reset.
     pub(crate) history: Option<&'static str>,
-    /// Index of its cause in the timeline.
+    /// Index of the cause in the timeline.
     pub(crate) cause: Option<usize>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Timeline<'a> {
 }
 
 impl<'a> Timeline<'a> {
-    /// `working`: the GPUs that NVML can read.
+    /// Builds the timeline of a report. `working`: the GPUs that NVML can read.
     pub(crate) fn new(report: &'a Report, working: &[Gpu]) -> Self {
         let log = Section::data_of(&report.sections.xid);
         let mut facts: Vec<&KernelEvent> = log.map(|log| log.events.iter().collect()).unwrap_or_default();
@@ -129,7 +129,7 @@ pub(crate) fn concerns(event: &KernelEvent, gpu: &Gpu) -> bool {
     }
 }
 
-/// Returns whether the log names another GPU.
+/// Returns whether the UUID in the event is that of another GPU.
 pub(crate) fn is_of_another(event: &KernelEvent, gpu: &Gpu) -> bool {
     event.gpu_uuid.as_ref().zip(gpu.uuid.as_ref()).is_some_and(|(logged, known)| logged != known)
 }
@@ -184,7 +184,7 @@ fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Opt
         let earlier = load.first.filter(|_| load.count > 1);
         [earlier, load.last].into_iter().flatten()
     });
-    // The driver logs its load after it has probed its devices: the next load belongs to the event.
+    // The driver logs its load after it has probed its devices: the event belongs to the next load.
     let own = usize::from(is_of_probe(event));
     if loads.filter(|load| *load > last).count() > own {
         return Some(BEFORE_LOAD);
@@ -297,7 +297,7 @@ mod tests {
         open_with(report, &[])
     }
 
-    /// With these GPUs working now.
+    /// Returns the codes of the events without a cause, if these GPUs work now.
     fn open_with(report: &Report, working: &[Gpu]) -> Vec<u32> {
         Timeline::new(report, working).unexplained().filter_map(|(_, event)| event.code).collect()
     }
@@ -306,9 +306,9 @@ mod tests {
     fn all_events_after_the_loss_of_a_gpu_are_consequences() {
         assert_eq!(open(&report(vec![xid(45, 9000), xid(79, 0), xid(119, 3), xid(31, 600)])), [79]);
         let before = report(vec![xid(31, -600), xid(79, 0)]);
-        assert_eq!(open(&before), [31, 79], "what was before is none");
+        assert_eq!(open(&before), [31, 79], "an earlier event is no consequence");
         let elsewhere = KernelEvent { pci_address: PciAddress::parse("9a:00.0"), ..xid(45, 3) };
-        assert_eq!(open(&report(vec![xid(79, 0), elsewhere])), [79, 45], "nor what another GPU does");
+        assert_eq!(open(&report(vec![xid(79, 0), elsewhere])), [79, 45], "an event of another GPU is no consequence");
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod tests {
         let at = |address| Gpu { pci: PciAddress::parse(address), ..Gpu::default() };
         let report = report(vec![xid(79, 0), xid(119, 300), xid(95, 500_000)]);
         assert_eq!(open_with(&report, &[at("5d:00.0")]), [79, 95]);
-        assert_eq!(open_with(&report, &[at("9a:00.0")]), [79], "another one works");
+        assert_eq!(open_with(&report, &[at("9a:00.0")]), [79], "another GPU works");
     }
 
     #[test]
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(present(vec![failed(), twice]), [false, true], "loads of one version are one event");
         let lost = report(vec![of(Kind::OffBus, None, 9), loaded(10)]);
         let history = |working: &[Gpu]| Timeline::new(&lost, working).events[0].history.is_some();
-        assert!(!history(&[]), "a load brings no GPU back");
+        assert!(!history(&[]), "a driver load does not bring a GPU back");
         assert!(history(&[Gpu { pci: PciAddress::parse("5d:00.0"), ..Gpu::default() }]), "it works again");
     }
 
@@ -375,6 +375,6 @@ mod tests {
         }
         reset.details.insert("recovery_from".into(), "1".into());
         let elsewhere = KernelEvent { pci_address: PciAddress::parse("9a:00.0"), ..xid(95, 9) };
-        assert_eq!(open(&report(vec![elsewhere, reset])), [95, 154], "another GPU's reset cures nothing");
+        assert_eq!(open(&report(vec![elsewhere, reset])), [95, 154], "a reset of another GPU does not count");
     }
 }

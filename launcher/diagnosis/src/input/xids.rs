@@ -1,4 +1,4 @@
-//! Xids by subject.
+//! Lists of Xid codes by subject: memory, NVLink, GSP.
 
 use syringe_core::classification::Class;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};

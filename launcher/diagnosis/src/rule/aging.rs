@@ -11,7 +11,7 @@ use syringe_core::kernel_log::catalogue::Ageing;
 use syringe_core::kernel_log::event_meaning;
 use syringe_core::kernel_log::event_meaning::EventMeaning;
 
-/// For codes that are newer than the catalogue.
+/// Meaning of codes that are newer than the catalogue.
 const UNKNOWN: EventMeaning = EventMeaning {
     severity: Severity::Warning,
     action: ActionCode::Watch,
@@ -235,7 +235,7 @@ mod tests {
         assert!(cold.iter().any(|finding| finding.action.text.contains("power-cycle")), "{cold:#?}");
     }
 
-    /// Every code as the only line about a GPU, whichever group checks it.
+    /// Tests every code as the only line about a GPU, whichever group checks the code.
     #[test]
     fn every_code_has_a_finding_of_its_severity() {
         for entry in syringe_core::kernel_log::xids().filter(|entry| entry.severity > Severity::Info) {

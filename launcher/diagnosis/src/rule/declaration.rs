@@ -22,8 +22,9 @@ pub struct Rule {
     pub reference: Option<&'static str>,
     /// Meaning of a finding, for `docs/findings.md`.
     pub meaning: &'static str,
-    /// The facts that it reads: fields of the report (`section.field`), fields of [`KubernetesFacts`](syringe_core::facts::kubernetes::node::KubernetesFacts)
-    /// (`kubernetes.field`), kinds of kernel lines.
+    /// The facts that the rule reads: fields of the report (`section.field`), fields of
+    /// [`KubernetesFacts`](syringe_core::facts::kubernetes::node::KubernetesFacts) (`kubernetes.field`), kinds of kernel
+    /// lines.
     pub reads: &'static str,
     pub about: About,
     pub in_plan: InPlan,
@@ -76,16 +77,16 @@ pub enum InPlan {
     None,
     /// The GPU fell off the bus: a reboot may not bring it back.
     PowerCycle,
-    /// No signal ends the process: the drain does not wait for it.
+    /// The process cannot be killed: the drain does not wait for the process.
     UnkillableProcess,
     /// Other work on the GPU may continue.
     OtherWorkContinues,
 }
 
 pub(crate) const XID_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/xid-errors/");
-/// NVIDIA on row remapping, containment and recovery (Ampere on).
+/// NVIDIA's documentation of row remapping, containment and recovery (Ampere and later).
 pub(crate) const MEMORY_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/");
-/// NVIDIA on page retirement (before Ampere).
+/// NVIDIA's documentation of page retirement (before Ampere).
 pub(crate) const RETIREMENT_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/dynamic-page-retirement/");
 /// NVIDIA's guide to debugging GPUs.
 pub(crate) const DEBUG_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/gpu-debug-guidelines/");
@@ -94,18 +95,18 @@ pub(crate) const MIG_DOC: Option<&str> = Some("https://docs.nvidia.com/datacente
 pub(crate) const PERSISTENCE_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/driver-persistence/");
 /// NVML's reference: clock event reasons, error codes, power limits.
 pub(crate) const NVML_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/nvml-api/");
-/// The kernel on PCIe Advanced Error Reporting.
+/// The kernel's documentation of PCIe Advanced Error Reporting.
 pub(crate) const AER_DOC: Option<&str> = Some("https://docs.kernel.org/PCI/pcieaer-howto.html");
 pub(crate) const PLUGIN_DOC: Option<&str> =
     Some("https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device-plugins/");
 
-/// NVIDIA's troubleshooting guide of the GPU Operator.
+/// NVIDIA's troubleshooting guide for the GPU Operator.
 pub(crate) const OPERATOR_DOC: Option<&str> =
     Some("https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/troubleshooting.html");
-/// NVIDIA on a toolkit that restarts the container runtime.
+/// NVIDIA's issue about a toolkit that restarts the container runtime.
 pub(crate) const TOOLKIT_ISSUE: Option<&str> = Some("https://github.com/NVIDIA/gpu-operator/issues/991");
 
-/// NVIDIA on containers that lose their GPUs ("Unknown Error").
+/// NVIDIA's issue about containers that lose their GPUs ("Unknown Error").
 pub(crate) const TOOLKIT_DOC: Option<&str> = Some("https://github.com/NVIDIA/nvidia-docker/issues/1730");
 
 /// Declares the rules of a group: one constant for each rule, and `RULES` with all of them. `about` before the first rule

@@ -1,4 +1,4 @@
-//! Rules about one subject, with the functions that apply them.
+//! The type `RuleGroup`: rules about one subject, with the functions that apply them.
 
 use crate::input::node::Node;
 use crate::rule::Draft;

@@ -1,4 +1,4 @@
-//! How a rule is written: its declaration, its group, the draft of its finding, and the age of events.
+//! The parts of a rule: its declaration, its group, the draft of its finding, and the age of events.
 
 pub(crate) mod aging;
 mod declaration;

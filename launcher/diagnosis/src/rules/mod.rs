@@ -1,5 +1,6 @@
-//! All rules: one folder for each subject, one file for each group. A folder does not use the rules of another one.
+//! All rules: one folder for each subject, one file for each group. A folder does not use the rules of another folder.
 
+mod comparisons;
 mod containers;
 mod driver;
 mod gpu;
@@ -22,6 +23,7 @@ fn groups() -> impl Iterator<Item = &'static RuleGroup> {
         workload::GROUPS,
         containers::GROUPS,
         kubernetes::GROUPS,
+        comparisons::GROUPS,
         log::GROUPS,
     ];
     folders.into_iter().flatten()

@@ -5,9 +5,9 @@
 
 /// CUDA versions (major, minor) and the first Linux driver that supports each, newest first.
 ///
-/// Source: NVIDIA, CUDA Toolkit Release Notes, table "CUDA Toolkit and Corresponding Driver Versions", row of the first release
-/// (GA) of each version, <https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/>; versions before 12 from the archived
-/// release notes.
+/// Source: NVIDIA, CUDA Toolkit Release Notes, table "CUDA Toolkit and Corresponding Driver Versions", row of the first
+/// release (GA) of each version, <https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/>; versions before 12 from the
+/// archived release notes.
 const FIRST_DRIVERS: [(u32, u32, &str); 24] = [
     (13, 3, "610.43.02"),
     (13, 2, "595.45.04"),
@@ -41,7 +41,7 @@ pub(crate) type Version = (u32, u32);
 /// Text that the toolkit writes before the condition that is not met.
 const MARK: &str = "unsatisfied condition:";
 
-/// The CUDA version that is required according to a message of the toolkit: `unsatisfied condition: cuda>=12.8, please update …`.
+/// Returns the CUDA version that a message of the toolkit requires: `unsatisfied condition: cuda>=12.8, please update …`.
 pub(crate) fn required(message: &str) -> Option<Version> {
     let lower = message.to_ascii_lowercase();
     let (_, condition) = lower.split_once(MARK)?;
@@ -79,7 +79,7 @@ pub(crate) fn first_driver(wanted: Version) -> Option<&'static str> {
 mod tests {
     use super::{FIRST_DRIVERS, first_driver, required, version};
 
-    /// A driver version as numbers, to compare.
+    /// Splits a driver version into numbers for comparison.
     fn parts(driver: &str) -> Vec<u32> {
         driver.split('.').map(|part| part.parse().expect("a number")).collect()
     }

@@ -11,7 +11,7 @@ use syringe_core::facts::kubernetes::node::KubernetesInput;
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use syringe_core::report::{Report, Source};
 
-/// The order. A rule comes before the rules that explain its effects.
+/// The causes in the order in which they are tried. A cause comes before the causes that explain only its effects.
 const CAUSES: &[CauseRule] = &[
     not_created::not_created,
     scheduling::waiting_for_a_node,
@@ -39,7 +39,7 @@ const CAUSES: &[CauseRule] = &[
     process::no_problem,
 ];
 
-/// The first cause that has evidence.
+/// Returns the explanation from the first cause that has evidence.
 pub(crate) fn first_cause(
     pod: &PodFacts,
     on_node: &PodOnNode,
@@ -66,14 +66,15 @@ pub(crate) fn first_cause(
     let inferred = explanation.certainty == Certainty::Likely;
     let is_partly_unread = case.unread || case.diagnosis.is_some_and(lacks_kubernetes_input);
     if is_partly_unread && inferred && matches!(explanation.cause, Cause::Application | Cause::None) && pod.wants_gpus {
-        // If the hardware was not read, a GPU fault is possible; without the pods of the node, a fault of NVIDIA's stack. What the kubelet or the scheduler reported is certain.
+        // If the hardware was not read, a GPU fault is possible. If the pods of the node were not read, a fault of NVIDIA's
+        // stack is possible. Reasons that the kubelet or the scheduler reported stay certain.
         explanation.certainty = Certainty::Possible;
     }
     explanation.evidence.truncate(MAX_EVIDENCE);
     explanation
 }
 
-/// Returns whether facts of Kubernetes that the rules need were not read.
+/// Returns whether data from Kubernetes that the rules need was not read.
 fn lacks_kubernetes_input(diagnosis: &Diagnosis) -> bool {
     let inputs = KubernetesInput::ALL.map(KubernetesInput::section);
     diagnosis.unknown.iter().any(|unknown| inputs.contains(&unknown.section.as_str()))
@@ -86,7 +87,7 @@ fn gpu_line(case: &Case<'_>) -> String {
         return match findings.first() {
             None => "GPU: no hardware Xid or finding on its GPUs".to_owned(),
             Some(finding) => format!(
-                "GPU: its GPU has the finding {} ({}); nothing shows that it affected this pod",
+                "GPU: there is a finding on its GPU, {} ({}); nothing shows that it affected this pod",
                 finding.title, finding.id
             ),
         };

@@ -20,7 +20,7 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
         ),
         "NodeAffinity" => (
             Cause::Node,
-            "its node's labels no longer match what it selects",
+            "its node's labels no longer match its node selector",
             "Compare the node's labels with the pod's node selector; recreate the pod.".to_owned(),
         ),
         "Preempting" | "Preempted" => (

@@ -1,7 +1,8 @@
 //! Causes from kernel events and findings: a failed GPU, the driver or the node, and GPU code of the program.
 //!
-//! An event is a cause only if it precedes the end and matches it: the same device, the same process if the error affects one
-//! process only, and a time while the failed container ran. Other events are shown, but are not the cause.
+//! An event is a cause only if it precedes the end of the container and matches it: the same device, the same process if
+//! the error affects one process only, and a time while the failed container ran. Other events are shown, but are not the
+//! cause.
 
 use crate::explanation::causes::{Case, end_quote, finding_quote, quotes};
 use crate::explanation::pod_on_node::affects_one_process;
@@ -69,7 +70,7 @@ fn certainty_of(case: &Case<'_>, xids: &[&KernelEvent]) -> Certainty {
     }
 }
 
-/// The cause according to the state of its GPUs, if no error occurred while the pod ran.
+/// Returns the cause according to the state of the pod's GPUs, if no error occurred while the pod ran.
 fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'static str)> {
     let worst = findings.first()?;
     let on_node = case.on_node;
@@ -115,7 +116,7 @@ pub(crate) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Explains a pod with a finding of its own: its GPU is missing, or its container cannot open the GPU.
+/// Explains a pod by a finding about this pod: its GPU is missing, or its container cannot open the GPU.
 pub(crate) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
     let own = |finding: &&Finding| finding.scope.pod_uid.as_ref() == Some(&case.pod.uid);
     // `stuck` explains findings about a process.
@@ -162,8 +163,8 @@ pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Prefixes of the ids of findings about the advertising of GPUs and the start of containers. They do not explain the end of a
-/// program that ran, because it had its GPU.
+/// Prefixes of the ids of findings about the advertising of GPUs and the start of containers. They do not explain the end
+/// of a program that ran, because it had its GPU.
 const ABOUT_STARTS: [&str; 14] = [
     "stack-",
     "two-device-plugins",
@@ -213,8 +214,8 @@ pub(crate) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation)
 }
 
-/// Warnings about NVIDIA's software, for a pod of it: those that name the pod, all of them if the pod fails, and for the
-/// device plugin those about advertised GPUs.
+/// Returns the warnings that can explain a pod of NVIDIA's software: those that name the pod, all of them if the pod fails,
+/// and for the device plugin those about advertised GPUs.
 fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &'c Finding> {
     let name = case.pod.name.as_str();
     case.all_findings().filter(move |finding| {

@@ -10,10 +10,10 @@ use syringe_core::facts::kubernetes::pod::PodEvent;
 /// Longest time from the kubelet's decision to the end of the container: the grace period, which may be minutes.
 const MAX_GRACE: SignedDuration = SignedDuration::from_mins(15);
 
-/// Minimum age of a container. The kubelet allocates devices before it starts a container, but a report can be older than that.
+/// A container younger than this is not judged: the report may be older than the allocation of the container's devices.
 const SETTLED: SignedDuration = SignedDuration::from_mins(1);
 
-/// A container that the kubelet killed because its liveness or startup probe failed.
+/// Explains a container that the kubelet killed because its liveness or startup probe failed.
 pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     let kill = case.events(&["Killing"]).find_map(|event| Some((event, failed_probe(&event.message)?)));
     let (kill, probe) = kill?;
@@ -40,7 +40,7 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// `liveness` or `startup`, where a message is about the failure of such a probe.
+/// Returns `liveness` or `startup` if a message is about the failure of such a probe.
 fn failed_probe(message: &str) -> Option<&'static str> {
     let message = message.to_ascii_lowercase();
     ["liveness", "startup"]
@@ -56,7 +56,7 @@ fn is_about(event: &PodEvent, container: &str) -> bool {
     }
 }
 
-/// Explains a running container that requests GPUs, and to which the kubelet allocated none.
+/// Explains a running container that requests GPUs, but to which the kubelet allocated none.
 pub(crate) fn no_gpu_allocated(case: &Case<'_>) -> Option<Explanation> {
     let (pod, on_node) = (case.pod, case.on_node);
     let now = case.report?.taken_at?;
@@ -115,7 +115,7 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
             (Certainty::Likely, format!("its readiness probe fails ({} times)", event.count))
         }
         Some(_) => (Certainty::Likely, "its readiness probe fails".to_owned()),
-        None => (Certainty::Possible, "it runs and is not Ready; the reason was not found".to_owned()),
+        None => (Certainty::Possible, "it is running but is not Ready; the reason was not found".to_owned()),
     };
     let name = case.pod.running().next().map_or("", |(name, _)| name);
     let logs = format!("kubectl logs -n {} {} -c {name}", case.pod.namespace, case.pod.name);

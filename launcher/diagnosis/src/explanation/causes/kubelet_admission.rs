@@ -1,7 +1,7 @@
-//! Pods that the kubelet's device manager or topology manager refused to admit.
+//! Explains pods that the kubelet's device manager or topology manager rejected.
 //!
-//! Source of the messages: `pkg/kubelet/cm/devicemanager/manager.go` and `pkg/kubelet/cm/topologymanager`. A refused pod has
-//! failed for good: its controller creates another; a pod without a controller remains in the phase Failed.
+//! Source of the messages: `pkg/kubelet/cm/devicemanager/manager.go` and `pkg/kubelet/cm/topologymanager`. A rejected pod
+//! has failed permanently: its controller creates another; a pod without a controller remains in the phase Failed.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -15,11 +15,12 @@ use syringe_core::report::Section;
 /// A device plugin usually registers within this time after the boot of its node.
 const AFTER_BOOT: SignedDuration = SignedDuration::from_mins(20);
 
-/// Findings that make a device plugin fail for every pod of the node: it cannot read the topology of the GPUs from NVML.
+/// Findings that make a device plugin fail for every pod of the node: the plugin cannot read the topology of the GPUs from
+/// NVML.
 const LOST: [&str; 4] = ["gpu-off-bus", "gpu-lost", "gpu-unresponsive", "gpu-cannot-be-opened"];
 
-/// The finding that the kubelet refuses pods because of allocations of deleted pods. Such allocations alone prove nothing: the
-/// kubelet releases them when it admits the next pod.
+/// The finding that the kubelet rejects pods because of allocations of deleted pods. Such allocations alone prove nothing:
+/// the kubelet releases them when it admits the next pod.
 const STALE_ALLOCATIONS: [&str; 1] = ["kubelet-allocations-not-released"];
 
 /// The meaning of an admission error.
@@ -37,7 +38,7 @@ impl Refusal {
     }
 }
 
-/// Explains a pod that the kubelet's device manager or topology manager refused.
+/// Explains a pod that the kubelet's device manager or topology manager rejected.
 pub(crate) fn refused(case: &Case<'_>) -> Option<Explanation> {
     let message = case.pod.message.clone().unwrap_or_default();
     let reason = case.pod.reason.as_deref()?;
@@ -88,7 +89,7 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
     explained_by(case, &["cdi-", "stack-", "device-plugin"], refusal)
 }
 
-/// The kubelet has too few free devices.
+/// Explains that the kubelet has too few free devices.
 fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     let node = case.node;
     let kubelet = case.report.and_then(|report| Section::data_of(&report.sections.kubelet));
@@ -99,7 +100,7 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     });
     let numbers = between(message, "Requested:").zip(between(message, "Available:"));
     let numbers = numbers.map(|(asked, free)| format!(": {asked} requested, {free} available")).unwrap_or_default();
-    let what = format!("the kubelet has fewer free devices than it requests{numbers}");
+    let what = format!("the kubelet has fewer free devices than the pod requests{numbers}");
     let restart = format!("Restart the kubelet of {node} (systemctl restart kubelet), then recreate the pod.");
     if let Some(stale) = finding(case, &STALE_ALLOCATIONS) {
         let mut refusal = Refusal::of_node(format!("{what}; the kubelet counts devices of deleted pods"), restart);
@@ -151,7 +152,7 @@ fn counts<'a>(kubelet: &'a Kubelet, message: &str) -> Option<Counts<'a>> {
     Some(Counts { resource: &offers.resource, registered: offers.devices.len(), allocated: allocated.len() })
 }
 
-/// No device plugin had registered, or none of its devices was healthy.
+/// Explains that no device plugin had registered, or that none of its devices was healthy.
 fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
     let node = case.node;
     let what = if message.contains("unregistered") {
@@ -184,18 +185,18 @@ fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
     )
 }
 
-/// Returns when the kubelet refused the pod: the time of its event, else when it first saw the pod.
+/// Returns when the kubelet rejected the pod: the time of the event, or else the time at which it first saw the pod.
 fn refused_at(case: &Case<'_>) -> Option<Timestamp> {
     let event = case.events(&["UnexpectedAdmissionError"]).find_map(|event| event.time);
     event.or(case.pod.scheduled)
 }
 
-/// The topology manager found no NUMA node, or set of NUMA nodes, with all requested resources.
+/// Explains that the topology manager found no NUMA node, or set of NUMA nodes, with all requested resources.
 fn topology(case: &Case<'_>) -> Refusal {
     let node = case.node;
     let wanted = case.pod.gpus_requested;
     let free = case.report.and_then(|report| free_gpus::free_gpus(report, case.pod.live_pod_uids.as_deref()));
-    let what = "the kubelet's topology manager found no NUMA node with all resources that it requests";
+    let what = "the kubelet's topology manager found no NUMA node with all the resources that the pod requests";
     let policy = format!("the topologyManagerPolicy of the kubelet of {node} (single-numa-node, restricted)");
     let Some(free) = free.filter(|_| wanted > 0) else {
         let action = format!(
@@ -232,7 +233,7 @@ fn finding<'c>(case: &'c Case<'_>, starts: &[&str]) -> Option<&'c Finding> {
     case.all_findings().find(|finding| starts.iter().any(|start| finding.id.starts_with(start)))
 }
 
-/// Adds a finding that gives the reason of a refusal. Its action replaces that of the refusal.
+/// Adds a finding that gives the reason for a rejection. The action of the finding replaces that of the rejection.
 fn explained_by(case: &Case<'_>, starts: &[&str], refusal: Refusal) -> Refusal {
     let Some(finding) = finding(case, starts).filter(|finding| finding.severity > Severity::Info) else {
         return refusal;

@@ -22,7 +22,7 @@ pub(crate) struct Meaning {
     words: Vec<Vec<&'static str>>,
     pub(crate) cause: Cause,
     pub(crate) what: &'static str,
-    /// Text of the action; `{node}` stands for the node's name.
+    /// Text of the action; `{node}` is the placeholder for the node's name.
     pub(crate) action: &'static str,
 }
 

@@ -50,9 +50,9 @@ struct Case<'a> {
     on_node: &'a PodOnNode,
     diagnosis: Option<&'a Diagnosis>,
     report: Option<&'a Report>,
-    /// The pod and its state, as the summary names it.
+    /// Name and state of the pod, for the summary.
     name: String,
-    /// Name of its node, for texts.
+    /// Name of the pod's node, for texts.
     node: &'a str,
     /// True if no probe read the node.
     unread: bool,
@@ -68,41 +68,41 @@ impl Case<'_> {
         Explanation { cause, certainty, summary, ..Explanation::default() }
     }
 
-    /// The end of its container, if one ended.
+    /// Returns the termination of the pod's container, if one terminated.
     fn ended(&self) -> Option<Termination<'_>> {
         self.pod.end()
     }
 
-    /// The end of its failed container. An init container that completed is not a failure.
+    /// Returns the termination of the pod's failed container. An init container that completed is not a failure.
     fn failed(&self) -> Option<Termination<'_>> {
         self.ended().filter(|end| end.exit_code != 0 || end.never_ran())
     }
 
-    /// Its events of these reasons, newest first.
+    /// Returns the pod's events with these reasons, newest first.
     fn events<'c>(&'c self, reasons: &'c [&str]) -> impl Iterator<Item = &'c PodEvent> {
         let of_it = move |event: &&PodEvent| reasons.contains(&event.reason.as_str()) && !event.is_ours();
         self.pod.events.iter().rev().filter(of_it)
     }
 
-    /// Returns when its node booted.
+    /// Returns when the pod's node booted.
     fn booted(&self) -> Option<Timestamp> {
         let report = self.report?;
         let uptime = Section::data_of(&report.sections.host)?.uptime_seconds?;
         report.taken_at?.checked_sub(SignedDuration::from_secs(i64::try_from(uptime).ok()?)).ok()
     }
 
-    /// Its processes in this scheduler state.
+    /// Returns the pod's processes in this scheduler state.
     fn processes_in<'c>(&'c self, state: &'c str) -> impl Iterator<Item = &'c GpuProcess> {
         self.on_node.processes.iter().filter(move |process| process.state.as_deref() == Some(state))
     }
 
-    /// Returns whether the failed container had one of its GPUs. If the kubelet names no container, any of them may have had it.
+    /// Returns whether the failed container had a GPU of the pod. If the kubelet names no container, any may have had one.
     fn failed_container_had_gpus(&self) -> bool {
         let holders = &self.on_node.holders;
         self.failed().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
     }
 
-    /// The action of the most severe finding about its GPUs.
+    /// Returns the action of the most severe finding about the pod's GPUs.
     fn plan(&self) -> Option<Action> {
         self.findings(&ALL_CLASSES).first().map(|finding| self.action_for(finding))
     }
@@ -127,7 +127,7 @@ impl Case<'_> {
             .collect()
     }
 
-    /// Returns whether events on its GPUs may be about pods that share them: none names one of its processes.
+    /// Returns whether events on the pod's GPUs may be about pods that share them: no event names a process of this pod.
     fn may_be_of_others(&self, events: &[&KernelEvent]) -> bool {
         self.on_node.shares && !events.iter().any(|event| self.on_node.names_own_process(event))
     }
@@ -195,7 +195,7 @@ impl Explanation {
         self
     }
 
-    /// Sets the action of a finding if there is one, else this action.
+    /// Sets the action of a finding if there is a finding, or else this action.
     fn with_plan_or(mut self, plan: Option<Action>, code: ActionCode, text: impl Into<String>) -> Self {
         self.action = plan.unwrap_or_else(|| Action { code, text: text.into() });
         self

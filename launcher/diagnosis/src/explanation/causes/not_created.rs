@@ -1,7 +1,8 @@
 //! Pods that their controller could not create: quota, admission, a priority class that does not exist.
 //!
-//! Such a pod does not exist in the API: the API server refused it, and its controller (a Job, a ReplicaSet, …) reports that
-//! in an event. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger, RuntimeClass, PodSecurity).
+//! Such a pod does not exist in the API: the API server rejected it, and its controller (a Job, a ReplicaSet, …) reports
+//! that in an event. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger, RuntimeClass,
+//! PodSecurity).
 
 use crate::explanation::causes::messages::{self, Part};
 use crate::explanation::causes::{Case, event_quote};
@@ -15,7 +16,7 @@ pub(crate) fn not_created(case: &Case<'_>) -> Option<Explanation> {
     let event = case.events(&["FailedCreate"]).next()?;
     let message = &event.message;
     let name = &case.pod.name;
-    // The message names the refused pod; a controller uses a new name each time.
+    // The message names the rejected pod; a controller uses a new name each time.
     let named = |event: &PodEvent| event.message.contains(&format!("\"{name}\""));
     let itself = case.events(&["FailedCreate"]).any(named) || controller.split(' ').nth(1) == Some(name);
     let certainty = if itself { Certainty::Certain } else { Certainty::Likely };
@@ -39,8 +40,8 @@ pub(crate) fn not_created(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// An exhausted ResourceQuota, as the API server reports it: `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4, used:
-/// requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8`.
+/// An exhausted ResourceQuota, as the API server reports it: `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4,
+/// used: requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8`.
 struct Quota<'m> {
     name: &'m str,
     /// Resources that are exhausted: name, requested, used, limited.

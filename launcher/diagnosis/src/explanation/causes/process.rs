@@ -42,7 +42,7 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// A process that is stuck in the driver, according to the diagnosis. The pod looks alive, but is not.
+/// Explains a pod whose process is stuck in the driver, according to the diagnosis. Kubernetes still shows it as running.
 pub(crate) fn stuck(case: &Case<'_>) -> Option<Explanation> {
     let stuck: Vec<_> = waiting(case).filter(|process| case.stuck(process) == Some(Stuck::Permanent)).collect();
     if stuck.is_empty() || case.pod.phase != "Running" {
@@ -70,12 +70,13 @@ pub(crate) fn stuck(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Returns its processes with a thread in uninterruptible sleep.
+/// Returns the pod's processes with a thread in uninterruptible sleep.
 fn waiting<'c>(case: &'c Case<'_>) -> impl Iterator<Item = &'c GpuProcess> {
     case.on_node.processes.iter().filter(|process| process.is_uninterruptible())
 }
 
-/// A process that may be stuck. One reading does not show it, because a driver call can be in state D for a moment.
+/// Explains a pod whose process may be stuck. One reading does not prove it, because a driver call can be in state D for a
+/// moment.
 pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
     let waiting: Vec<_> = waiting(case).collect();
     (!waiting.is_empty() && case.pod.phase == "Running").then(|| {
@@ -93,15 +94,15 @@ pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// Returns the action of the diagnosis: for the GPU, because a process that hangs on a lost GPU is its consequence,
-/// otherwise for the process.
+/// Returns the action of the diagnosis for the GPU, or else for the process: a process that hangs on a lost GPU is a
+/// consequence of the loss.
 fn said_of(case: &Case<'_>, processes: &[&GpuProcess]) -> Option<Action> {
     let of_process =
         case.all_findings().find(|finding| processes.iter().any(|process| finding.scope.pid == Some(process.pid)));
     case.plan().or_else(|| of_process.map(|finding| case.action_for(finding)))
 }
 
-/// A zombie process.
+/// Explains a pod with a zombie process.
 pub(crate) fn zombie(case: &Case<'_>) -> Option<Explanation> {
     let dead: Vec<_> = case.processes_in("Z").collect();
     (!dead.is_empty() && case.pod.phase == "Running").then(|| {
@@ -114,7 +115,7 @@ pub(crate) fn zombie(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// The program exited, and no other cause was found.
+/// Explains a program that exited, if no other cause was found.
 pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let end = case.ended().filter(|end| end.exit_code != 0)?;
     let Termination { container, exit_code, reason, .. } = end;
@@ -157,10 +158,12 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// No problem was found. Findings about its GPUs are still listed.
+/// States that no problem was found. Findings about the pod's GPUs are still listed.
 pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     let findings = case.findings(&ALL_CLASSES);
-    let open = findings.first().map(|first| format!("; its GPU has a finding that did not affect it: {}", first.title));
+    let open = findings
+        .first()
+        .map(|first| format!("; there is a finding on its GPU, but it did not affect the pod: {}", first.title));
     let open = open.unwrap_or_default();
     let (certainty, what) = match case.pod.phase.as_str() {
         "Succeeded" => (Certainty::Likely, "it completed successfully".to_owned()),
@@ -170,7 +173,7 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         }
         "Running" => (
             Certainty::Possible,
-            format!("it is running and no problem was found; whether it is Ready is not known{open}"),
+            format!("it is running and no problem was found; it is not known whether it is Ready{open}"),
         ),
         _ => return None,
     };

@@ -125,7 +125,7 @@ fn no_preemption(preemption: &Preemption, message: &str) -> Option<String> {
     })
 }
 
-/// `persistentvolumeclaim "models" not found`
+/// Returns the name of a missing claim: `persistentvolumeclaim "models" not found`.
 fn missing_claim(message: &str) -> Option<String> {
     let (_, rest) = message.split_once("persistentvolumeclaim \"")?;
     let (name, rest) = rest.split_once('"')?;
@@ -136,7 +136,7 @@ fn missing_claim(message: &str) -> Option<String> {
 const ENDS: [&str; 5] =
     [". preemption:", ". Preemption", ". no new claims to deallocate", ". still not schedulable", ". not found"];
 
-/// `0/4 nodes are available: 1 Insufficient memory, 3 node(s) had untolerated taint {a: b}. preemption: …` → its two reasons.
+/// Splits a scheduler message into its reasons: `0/4 nodes are available: 1 Insufficient memory, 3 node(s) had …`.
 fn clauses(message: &str) -> Vec<String> {
     let reasons = message.split_once("nodes are available: ").map_or(message, |(_, rest)| rest);
     let end = ENDS.iter().filter_map(|mark| reasons.find(mark)).min();

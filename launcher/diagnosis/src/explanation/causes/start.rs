@@ -1,7 +1,8 @@
 //! Containers that could not be started: the reason in the waiting state, the termination message, or events.
 //!
-//! Only messages of the kubelet and the container runtime are used, never the output of a program. The newest message is used,
-//! and none about a container that has started since. A finding about the same part of the node gives the reason and the action.
+//! Only messages of the kubelet and the container runtime are used, never the output of a program. The newest message is
+//! used, but no message about a container that has started since. A finding about the same part of the node gives the
+//! reason and the action.
 
 use jiff::Timestamp;
 
@@ -28,7 +29,7 @@ const EVENTS: [&str; 7] = [
     "FailedCreatePodContainer",
 ];
 
-/// Reasons with one meaning, and what to do.
+/// Waiting reasons with a single meaning: reason, cause, meaning, action.
 const REASONS: [(&str, Cause, &str, &str); 6] = [
     ("ErrImagePull", Cause::Application, "the image of container {container} cannot be pulled", IMAGE),
     ("ImagePullBackOff", Cause::Application, "the image of container {container} cannot be pulled", IMAGE),
@@ -58,7 +59,7 @@ const IMAGE: &str = "Correct the image name, or add the pull secret to the pod. 
 const NO_DRIVER_IMAGE: &str = "Choose a version that has an image for the operating system and kernel of {node} (the end of the \
      tag names them), or correct the repository of the image.";
 
-/// Waiting reasons which mean that the container runtime refused the container.
+/// Waiting reasons which mean that the container runtime rejected the container.
 const REFUSED: [&str; 4] = ["CreateContainerError", "RunContainerError", "CreatePodSandboxError", "StartError"];
 
 /// The waiting reason after every termination, whatever the cause was.
@@ -67,13 +68,13 @@ const CRASH_LOOP: &str = "CrashLoopBackOff";
 /// Number of evidence lines that are quoted from a finding.
 const FINDING_LINES: usize = 2;
 
-/// A container that does not run, with the messages of the kubelet and the container runtime.
+/// A container that is not running, with the messages of the kubelet and the container runtime.
 struct Attempt<'a> {
     container: &'a str,
     reason: &'a str,
     /// Messages, newest first.
     messages: Vec<String>,
-    /// The newest event about it, unless the container has started since.
+    /// The newest event about the container, unless the container has started since.
     event: Option<&'a PodEvent>,
     /// True if the container failed to start, so that its program never ran.
     never_ran: bool,
@@ -92,7 +93,7 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
             .filter(|_| *action == IMAGE);
         if let Some(pull) = pull {
             let action = match (case.pod.is_gpu_stack, pull.cause) {
-                // The operator makes the tag of the driver version, the distribution and the kernel.
+                // The operator builds the tag from the driver version, the distribution and the kernel.
                 (true, Cause::Application) => NO_DRIVER_IMAGE,
                 _ => pull.action,
             };
@@ -299,7 +300,8 @@ fn waits(container: &ContainerFacts) -> Option<(&str, &str, &str)> {
     }
 }
 
-/// Returns whether the container of an event has started since. An event about the whole pod is outdated once any container ran.
+/// Returns whether the container of an event has started since. An event about the whole pod is outdated once any container
+/// ran.
 fn is_history(case: &Case<'_>, event: &PodEvent) -> bool {
     let about = |container: &&ContainerFacts| event.container().is_none_or(|name| name == container.name);
     let Some(time) = known_time(event.time) else {
@@ -311,7 +313,7 @@ fn is_history(case: &Case<'_>, event: &PodEvent) -> bool {
     })
 }
 
-/// Returns the start of a container, if its state contains that.
+/// Returns the start time of a container, if its state contains one.
 fn started(state: &ContainerState) -> Option<Timestamp> {
     match state {
         ContainerState::Running { since } => known_time(*since),

@@ -24,11 +24,11 @@ pub(crate) struct Phrase {
     /// Lower-case words that the message must all contain.
     pub(crate) words: Vec<&'static str>,
     pub(crate) cause: Cause,
-    /// Meaning; `{it}` stands for the name in the message.
+    /// Meaning; `{it}` is the placeholder for the name in the message.
     what: &'static str,
     names: Option<Names>,
     pub(crate) code: ActionCode,
-    /// Text of the action; `{node}` stands for the node's name.
+    /// Text of the action; `{node}` is the placeholder for the node's name.
     pub(crate) action: &'static str,
     /// Prefixes of the ids of findings about the node that give the reason.
     pub(crate) findings: Vec<&'static str>,
@@ -71,7 +71,7 @@ impl Phrase {
         self.names.as_ref().filter(|_| self.words.contains(&UNRESOLVED_CDI))?.find(message)
     }
 
-    /// Returns whether it is about files that a boot removes.
+    /// Returns whether the phrase is about files that a boot removes.
     pub(crate) fn is_lost_at_boot(&self) -> bool {
         self.words.contains(&CLAIM_WITHOUT_CDI)
     }

@@ -1,13 +1,12 @@
-//! Reasons why the container runtime does not find a CDI device: compares the requested name with the specifications on the
-//! node.
+//! Finds out why the container runtime does not find a CDI device, from the specifications on the node.
 //!
-//! The error message names the device, so the users of CDI on the node are not checked here. The specifications may have changed
-//! since the error: one that defines the device now is no reason.
+//! The error message names the device, so the users of CDI on the node are not checked here. The specifications may have
+//! changed since the error: a specification that defines the device now is not the reason.
 
 use syringe_core::facts::cdi::{Cdi, CdiSpec};
 use syringe_core::text::clean;
 
-/// The reason in the specifications of the node, and the action. `{node}` stands for the name of the node.
+/// The reason in the specifications of the node, and the action. `{node}` is the placeholder for the node's name.
 pub(crate) struct Unresolved {
     pub(crate) why: String,
     pub(crate) advice: &'static str,

@@ -1,5 +1,5 @@
-//! A CDI device that the runtime does not find, and the specifications on the node. The messages are those of containerd 2.3.4, which
-//! are the same in all these cases.
+//! Tests of explanations for a CDI device that the runtime does not find, from the specifications on the node.
+//! The messages are those of containerd 2.3.4, which are the same in all these cases.
 
 use crate::explanation::tests::{Cause, ContainerFacts, ContainerState, PodFacts, cause_of, failed, node};
 use crate::explanation::types::Explanation;
@@ -79,11 +79,11 @@ fn specifications_that_have_the_device_explain_nothing() {
     let many: Vec<String> = (0..64).map(|number| format!("gpu{number}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     for specs in [
-        // It was written since the last attempt.
+        // The specification was written after the last attempt.
         vec![spec(etc, &[DEVICE])],
         // If two folders define the device, the later one is used.
         vec![spec(etc, &[DEVICE]), spec(run, &[DEVICE])],
-        // More devices than the probe lists: it may be among the rest.
+        // There are more devices than the probe lists: the device may be among the rest.
         vec![spec(etc, &many)],
     ] {
         let explained = explained(specs, &[]);

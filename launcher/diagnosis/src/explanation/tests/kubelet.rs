@@ -1,4 +1,4 @@
-//! Causes that the kubelet reports: probes, readiness, refused pods, allocations.
+//! Tests of causes that the kubelet reports: probes, readiness, rejected pods, allocations.
 
 use crate::explanation::tests::{
     Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, cause_of, failed, node, running, time,
@@ -85,7 +85,7 @@ fn a_running_pod_without_its_requested_gpu_is_explained() {
     assert_eq!(cause_of(&young, &report).cause, Cause::None);
     // A pod that requests no GPU, or requests it through a claim, has no such allocation.
     assert_eq!(cause_of(&PodFacts { gpu_containers: Vec::new(), ..pod.clone() }, &report).cause, Cause::None);
-    // Bookings that could not be read deny nothing; nor do those that name the pod.
+    // There is no such cause if the allocations could not be read, or if they contain the pod.
     report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("allocations").source =
         "claims".into();
     assert_eq!(cause_of(&pod, &report).cause, Cause::None);

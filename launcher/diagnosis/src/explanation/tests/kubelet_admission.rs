@@ -1,4 +1,4 @@
-//! Pods that the kubelet refused: each refusal with the facts of the node that explain it, and without them.
+//! Tests of pods that the kubelet rejected: each rejection with and without the node facts that explain it.
 
 use jiff::Timestamp;
 
@@ -23,7 +23,7 @@ const PREFERRED: &str = "Allocate failed due to device plugin GetPreferredAlloca
     Unknown desc = error getting list of preferred allocation devices: unable to get device link information: …, which is \
     unexpected";
 
-/// A pod that the kubelet refused at 02:10.
+/// A pod that the kubelet rejected at 02:10.
 fn refused(reason: &str, message: &str) -> PodFacts {
     let event = PodEvent {
         time: Some(time("02:10:00")),
@@ -103,12 +103,12 @@ fn a_topology_refusal_counts_the_free_gpus_of_each_numa_node() {
         assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Certain), "{}", explained.summary);
         (explained.summary, explained.evidence.join("\n"), explained.action.text)
     };
-    // Two of each socket are held: four are free, and no socket has four.
+    // Two GPUs of each NUMA node are allocated: four are free, but at most two on one NUMA node.
     let (summary, spread, action) = evidence(&[0, 1, 4, 5]);
     assert!(summary.contains("4 GPUs are free, at most 2 of them on one"), "{summary}");
     assert!(spread.contains("requests 4 GPUs; free on gpu-2 now: 2 on NUMA node 0, 2 on NUMA node 1"), "{spread}");
     assert!(action.contains("free 2 more"), "{action}");
-    // As many are free, and all of one socket: something else did not fit, or did not fit then.
+    // Four GPUs are free, all on one NUMA node: another resource did not fit, or the GPUs were not free at that time.
     let (summary, together, action) = evidence(&[0, 1, 2, 3]);
     assert!(!summary.contains("GPUs are free"), "{summary}");
     assert!(together.contains("0 on NUMA node 0, 4 on NUMA node 1"), "{together}");
@@ -160,7 +160,7 @@ fn a_kubelet_that_refuses_pods_for_devices_of_deleted_pods_must_be_restarted() {
         stale.summary
     );
     assert!(stale.action.text.starts_with("Restart the kubelet of gpu-2"), "{}", stale.action.text);
-    // The kubelet releases allocations of deleted pods when it admits the next pod: alone they prove nothing.
+    // The kubelet releases allocations of deleted pods when it admits the next pod: such allocations alone prove nothing.
     for live in ["other", "somebody-else"] {
         let full = explained(&pod, &report, &[live]);
         assert!(full.summary.contains("all of them are allocated"), "{}", full.summary);
@@ -175,7 +175,7 @@ fn a_kubelet_that_refuses_pods_for_devices_of_deleted_pods_must_be_restarted() {
     assert!(free.action.text.contains("is refused again"), "{}", free.action.text);
 }
 
-/// A node that booted at this time of the report's day.
+/// A node that booted at this time on the day of the report.
 fn booted(at: &str) -> Report {
     let mut report = machine(8, &[]);
     let taken_at = report.taken_at.expect("a time");
@@ -192,7 +192,7 @@ fn a_pod_that_came_before_the_device_plugin_after_a_boot_is_told_so() {
     assert!(after_boot.summary.contains("its node had just booted"), "{}", after_boot.summary);
     assert!(after_boot.evidence.iter().any(|line| line.contains("60 s before")), "{:?}", after_boot.evidence);
     assert_eq!(after_boot.action.code, ActionCode::RestartPod);
-    // Booted long before, and booted since: neither is the reason.
+    // A boot long before the rejection, or after it, is not the reason.
     for at in ["00:00:30", "02:30:00"] {
         let other = explained(&pod, &booted(at), &[]);
         assert!(other.summary.contains("no healthy device") && !other.summary.contains("booted"), "{}", other.summary);
@@ -215,7 +215,7 @@ fn a_lost_gpu_that_stops_the_device_plugin_is_the_gpu_and_the_plugin_is_not_blam
     };
     let log = report.sections.xid.as_mut().and_then(|section| section.data.as_mut()).expect("a log");
     log.events.push(fall);
-    // NVML lists seven: the eighth is gone.
+    // NVML lists seven GPUs: the eighth is gone.
     let inventory = report.sections.inventory.as_mut().and_then(|section| section.data.as_mut()).expect("an inventory");
     inventory.gpus.remove(3);
     let lost = explained(&pod, &report, &[]);
@@ -244,7 +244,7 @@ fn more_shares_than_one_are_the_pods_own() {
 fn the_event_tells_when_it_was_refused() {
     let mut pod = refused("UnexpectedAdmissionError", UNHEALTHY);
     pod.events.clear();
-    // Without the event the kubelet's first look at the pod counts, at 02:00.
+    // Without the event, the time at which the kubelet first saw the pod counts: 02:00.
     let first_look: Timestamp = pod.scheduled.expect("a time");
     assert_eq!(first_look, time("02:00:00"));
     let explained = explained(&pod, &booted("01:59:00"), &[]);

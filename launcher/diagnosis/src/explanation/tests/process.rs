@@ -1,4 +1,4 @@
-//! Explanations from processes, exit codes and containers.
+//! Tests of explanations from processes, exit codes and containers.
 
 use crate::explanation::tests::*;
 use syringe_core::facts::kubernetes::node::KubernetesInput;
@@ -72,7 +72,7 @@ fn exit_codes_are_read_as_signals() {
         (134, "SIGABRT", program),
         (139, "SIGSEGV", program),
         (3, "exit code 3", program),
-        // A program does not send itself these two.
+        // A program does not send these two signals to itself.
         (137, "SIGKILL", nobody),
         (143, "SIGTERM", nobody),
     ] {

@@ -1,4 +1,4 @@
-//! Pods that wait for a node: the explanation repeats the message of the scheduler.
+//! Tests of pods that wait for a node: the explanation quotes the message of the scheduler.
 
 use crate::explanation::tests::{Cause, Certainty, ContainerFacts, PodEvent, PodFacts, explain, failed};
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, Preemption};
@@ -95,7 +95,7 @@ fn required_changes_contain_numbers() {
     assert_eq!(explained.action.text, action);
     let priority = |line: &String| line.contains("lower priority") && line.contains("batch, 100");
     assert!(explained.evidence.iter().any(priority), "{:?}", explained.evidence);
-    // The scheduler does not speak of victims: priority explains nothing.
+    // The scheduler's message does not mention victims, so the priority explains nothing.
     let said = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: 1 Preemption is \
         not helpful for scheduling.";
     let explained = explain(&PodFacts { message: Some(said.into()), ..pod }, None, None);

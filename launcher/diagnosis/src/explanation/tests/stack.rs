@@ -1,4 +1,4 @@
-//! Findings about NVIDIA's stack on the node, and the pods that they explain.
+//! Tests of findings about NVIDIA's stack on the node, and of the pods that these findings explain.
 
 use crate::explanation::tests::{
     Cause, Certainty, ContainerFacts, ContainerState, PodFacts, explain, failed, node, running,
@@ -25,7 +25,7 @@ fn explained(pod: &PodFacts, finding: Finding) -> Explanation {
     explain(pod, Some((&node(Vec::new()), &diagnosis)), None)
 }
 
-/// Findings of the stack at the severity that they have.
+/// Findings about NVIDIA's stack, with their severities.
 const STACK: [(&str, Severity); 6] = [
     ("stack-broken-at-plugin", Severity::Critical),
     ("kubelet-allocations-not-released", Severity::Critical),
@@ -68,7 +68,7 @@ fn a_pod_of_the_stack_is_explained_by_what_is_found_of_the_stack() {
         );
         assert_eq!(explained.action.text, format!("mend {id}"));
     }
-    // A plugin that runs, and of which the finding speaks; and another pod of the stack, which is well.
+    // A running plugin that the finding is about, and another pod of the stack without a problem.
     let (plugin, _) = running("S", Vec::new());
     let found = explained(&of_stack(plugin.clone()), finding("gpus-not-advertised", Severity::Warning));
     assert_eq!((found.cause, found.certainty), (Cause::Node, Certainty::Possible), "{}", found.summary);
@@ -78,7 +78,7 @@ fn a_pod_of_the_stack_is_explained_by_what_is_found_of_the_stack() {
     let other = PodFacts { name: "dcgm-exporter-x".into(), ..plugin };
     let found = explained(&of_stack(other), finding("gpus-not-advertised", Severity::Warning));
     assert_eq!(found.cause, Cause::None, "{}", found.summary);
-    // Nothing is found: the end of the node's software is the node's.
+    // Without a finding, the failure of the node's software is a fault of the node.
     let alone = explained(&of_stack(failed(1, "Error")), finding("process-list-partial", Severity::Info));
     assert_eq!(alone.cause, Cause::Node, "{}", alone.summary);
     assert!(alone.action.text.contains("kubectl logs"), "{}", alone.action.text);

@@ -1,4 +1,4 @@
-//! Containers that never ran: the runtime's own words, with their end.
+//! Tests of containers that could not be started: explanations from the messages of the container runtime.
 
 use crate::explanation::tests::{
     Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, cause_of, explain, failed, node, time,
@@ -8,7 +8,7 @@ use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::host::Host;
 use syringe_core::report::{Report, Section};
 
-/// The frame in which containerd reports the message of a hook, longer than 240 characters.
+/// The text in which containerd reports the message of a hook, longer than 240 characters.
 fn framed(reason: &str) -> String {
     format!(
         "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable \
@@ -46,7 +46,7 @@ fn a_start_error_is_not_the_applications_and_keeps_its_reason() {
         ("something that nobody has seen before", "could not start container main"),
     ] {
         let message = framed(reason);
-        assert!(message.len() > 300, "as long as in life");
+        assert!(message.len() > 300, "as long as a real message");
         let explained = cause_of(&never_ran(&message), &node(Vec::new()));
         assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Certain), "{}", explained.summary);
         assert!(explained.summary.contains(what), "{reason}: {}", explained.summary);
@@ -132,7 +132,7 @@ fn a_pod_that_stays_in_creation_is_explained_by_its_newest_event() {
         assert!(explained.summary.contains(what), "{reason}: {}", explained.summary);
     }
     let mut quiet = creating("Pulled", "Container image already present");
-    assert_eq!(cause_of(&quiet, &node(Vec::new())).cause, Cause::Unknown, "it is only young");
+    assert_eq!(cause_of(&quiet, &node(Vec::new())).cause, Cause::Unknown, "the pod is only new");
     // A container that started later is no longer affected.
     quiet = creating("FailedCreatePodSandBox", sandbox);
     quiet.containers[0].state = ContainerState::Running { since: Some(time("02:20:00")) };
@@ -150,7 +150,7 @@ fn images_and_settings_are_the_pods_own() {
     }
 }
 
-/// The diagnosis of a node with nothing but these findings.
+/// The diagnosis of a node with only these findings.
 fn with_findings(ids: &[(&str, &str)]) -> Diagnosis {
     let finding = |(id, title): &(&str, &str)| Finding {
         id: (*id).into(),
@@ -182,7 +182,7 @@ fn the_nodes_finding_says_why_a_phrase_of_the_runtime_is_so() {
     for words in lines {
         assert!(joined.evidence.iter().any(|line| line.contains(words)), "{words}: {:?}", joined.evidence);
     }
-    // A finding about another part of the node explains nothing of it.
+    // A finding about another part of the node does not explain the pod.
     let other = explain(&pod, Some((&report, &with_findings(&[("cdi-stale", "CDI")]))), None);
     assert!(!other.summary.contains("CDI") && other.action.text.contains("nvidia-ctk"), "{}", other.summary);
 }
@@ -250,7 +250,7 @@ fn looping(event_at: &str, container: &str) -> PodFacts {
 fn a_container_that_cannot_be_created_again_is_not_its_programs_last_end() {
     let now = cause_of(&looping("02:31:00", "main"), &node(Vec::new()));
     assert!(now.summary.contains("nvidia.com/gpu=GPU-5f1c"), "{}", now.summary);
-    // It has run since that event, or the event is about another container.
+    // The container has run since that event, or the event is about another container.
     for pod in [looping("02:00:01", "main"), looping("02:31:00", "proxy")] {
         let explained = cause_of(&pod, &node(Vec::new()));
         assert!(explained.summary.contains("exit code 1"), "{}", explained.summary);
@@ -291,7 +291,7 @@ fn a_claim_whose_specification_a_boot_removed_is_explained_with_the_boot() {
         report.sections.host = Some(Section::read(host, Vec::new()));
         cause_of(&pod, &report)
     };
-    // The report is of 02:40, the pod was scheduled at 02:00.
+    // The report was taken at 02:40; the pod was scheduled at 02:00.
     let (rebooted, not) = (of(600), of(86_400));
     assert!(rebooted.evidence.iter().any(|line| line.contains("booted at 2026-11-21T02:30:00Z")), "{rebooted:?}");
     assert!(!not.evidence.iter().any(|line| line.contains("booted")), "{not:?}");
@@ -323,7 +323,7 @@ fn a_hook_that_fails_over_a_lost_gpu_is_the_gpu() {
     lost.findings[0].class = Class::Hardware;
     let lost = explain(&pod, Some((&report, &lost)), None);
     assert_eq!((lost.cause, lost.action.text.as_str()), (Cause::Gpu, "mend gpu-lost"), "{}", lost.summary);
-    // A finding about another use of GPUs is no reason.
+    // A finding about the use of GPUs by pods is not the reason.
     let other = explain(&pod, Some((&report, &with_findings(&[("gpu-used-without-allocation", "x")]))), None);
     assert_eq!(other.cause, Cause::Node, "{}", other.summary);
     assert!(!other.summary.contains("(x)"), "{}", other.summary);

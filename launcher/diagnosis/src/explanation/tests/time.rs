@@ -1,4 +1,4 @@
-//! A cause precedes its effect, and meets it: process, container, device.
+//! Tests that a cause precedes its effect and has the same process, container or device.
 
 use crate::explanation::explain;
 use crate::explanation::tests::{
@@ -10,7 +10,7 @@ use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::report::Report;
 
-/// A finding about the pod's GPU, as the rules would have it.
+/// A finding about the pod's GPU, as the rules create it.
 fn finding(id: &str, severity: Severity, action: ActionCode) -> Finding {
     Finding {
         id: id.into(),
@@ -30,15 +30,15 @@ fn with(pod: &PodFacts, report: &Report, findings: Vec<Finding>) -> crate::expla
 
 #[test]
 fn a_pod_that_started_after_the_error_is_not_its_victim() {
-    // The error hit pid 52731; the pod that took its place started 51 s later.
+    // The error affected pid 52731; the pod that replaced its pod started 51 s later.
     let (mut pod, report) = running("S", vec![xid(94, "01:59:14", OWN_GPU, Some(52_731))]);
     (pod.created, pod.scheduled) = (Some(time("02:00:04")), Some(time("02:00:05")));
     let explained =
         with(&pod, &report, vec![finding("row-remap-pending", Severity::Critical, ActionCode::DrainAndReset)]);
     assert_eq!((explained.cause, explained.certainty), (Cause::None, Certainty::Likely), "{}", explained.summary);
-    assert!(explained.summary.contains("row-remap-pending"), "what is open is told: {}", explained.summary);
+    assert!(explained.summary.contains("row-remap-pending"), "the open finding is named: {}", explained.summary);
     assert_eq!(explained.action.text, "plan of row-remap-pending");
-    let told = explained.timeline.iter().find(|moment| moment.source == "kernel").expect("told all the same");
+    let told = explained.timeline.iter().find(|moment| moment.source == "kernel").expect("a kernel entry");
     assert!(told.what.ends_with("(before this run)"), "{told:?}");
 }
 
@@ -49,9 +49,13 @@ fn how_certain_an_error_is_follows_from_whom_it_met() {
         let explained = with(&pod, &report, vec![finding("ecc-contained", Severity::Critical, ActionCode::RestartPod)]);
         (explained.cause, explained.certainty)
     };
-    assert_eq!(of(xid(94, "02:10:00", OWN_GPU, Some(7))), (Cause::Gpu, Certainty::Certain), "its own process");
-    assert_eq!(of(xid(94, "02:10:00", OWN_GPU, Some(8))), (Cause::Gpu, Certainty::Likely), "one that is gone");
-    assert_eq!(of(xid(95, "02:10:00", OWN_GPU, Some(8))), (Cause::Gpu, Certainty::Certain), "all on the GPU");
+    assert_eq!(of(xid(94, "02:10:00", OWN_GPU, Some(7))), (Cause::Gpu, Certainty::Certain), "a process of the pod");
+    assert_eq!(
+        of(xid(94, "02:10:00", OWN_GPU, Some(8))),
+        (Cause::Gpu, Certainty::Likely),
+        "a process that no longer exists"
+    );
+    assert_eq!(of(xid(95, "02:10:00", OWN_GPU, Some(8))), (Cause::Gpu, Certainty::Certain), "all processes on the GPU");
     assert_eq!(of(xid(95, "02:10:00", OTHER_GPU, Some(8))).0, Cause::Gpu, "the finding is about its GPU");
 }
 
@@ -84,7 +88,7 @@ fn a_gpu_fault_does_not_explain_the_end_of_a_container_without_gpu() {
 
 #[test]
 fn an_earlier_run_of_a_container_does_not_answer_for_a_later_end() {
-    // It ended at 02:30 of its own; the GPU's error was at 02:00:01, before that run began.
+    // The container ended at 02:30 on its own; the error of the GPU was at 02:00:01, before that run began.
     let explained = with(&failed(1, "Error"), &node(vec![xid(94, "02:00:01", OWN_GPU, Some(8))]), Vec::new());
     assert_eq!(explained.cause, Cause::Application, "{}", explained.summary);
 }
@@ -95,7 +99,7 @@ fn phase_and_state_come_first() {
     let explained = cause_of(&pod, &report);
     assert!(
         explained.summary.starts_with("research/train-0 (Running, pid 7 in state D): "),
-        "it has not died: {}",
+        "the pod is still running: {}",
         explained.summary
     );
 }

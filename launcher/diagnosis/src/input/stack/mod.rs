@@ -1,5 +1,5 @@
-//! NVIDIA's stack on the node: whether the node advertises its GPUs, and the first component that does not work. Sources:
-//! pods and labels in the API, and the report of the probe.
+//! NVIDIA's stack on the node: whether the node advertises its GPUs, and the first component that does not work.
+//! Sources: pods and labels in the API, and the report of the probe.
 
 pub(crate) mod pods;
 
@@ -79,7 +79,7 @@ impl<'a> Stack<'a> {
         if self.advertises_gpus || node.answering().next().is_none() {
             return None;
         }
-        // It is running, but has registered no GPU with the kubelet. For a DRA driver that is known only if its
+        // The plugin is running, but has registered no GPU with the kubelet. For a DRA driver, this is known only if its
         // ResourceSlices were read.
         let dra = Some(Component::DraDriver).filter(|_| node.kubernetes.gpu_dra == Some(false));
         let idle = [Some(Component::DevicePlugin), dra].into_iter().flatten();

@@ -41,13 +41,13 @@ pub(crate) fn is_settled(node: &Node<'_>) -> bool {
     !booting && !just_ready && node.kubernetes.ready != Some(false)
 }
 
-/// The pods of a component, without deleted and ended ones.
+/// Returns the pods of a component, except deleted and terminated ones.
 pub(crate) fn of<'a>(node: &Node<'a>, component: Component) -> impl Iterator<Item = &'a NvidiaPod> {
     let pods = node.kubernetes.nvidia_pods.as_deref().unwrap_or_default();
     pods.iter().filter(move |pod| pod.component == component && !pod.deleting && pod.phase != "Succeeded")
 }
 
-/// The pod of a component that should be ready, if no pod of it is ready.
+/// Returns the pod of a component that should be ready, if none of its pods is ready.
 pub(crate) fn failing_pod<'a>(node: &Node<'a>, component: Component) -> Option<FailingPod<'a>> {
     if of(node, component).any(|pod| pod.ready) {
         return None;
@@ -70,7 +70,7 @@ fn if_failing<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<FailingPod<'a>>
     older(since, patience).then_some(FailingPod { pod, container })
 }
 
-/// Returns whether the pod waits for this container: an init container that has not completed, or a container that is not ready.
+/// Returns whether the pod waits for this container: an uncompleted init container, or a container that is not ready.
 fn holds_up(container: &NvidiaContainer) -> bool {
     let state = &container.state;
     match (container.init, state.kind) {
@@ -80,7 +80,7 @@ fn holds_up(container: &NvidiaContainer) -> bool {
     }
 }
 
-/// Returns whether the container failed. A container that is starting did not.
+/// Returns whether the container failed. A container that is starting has not failed.
 fn fails(container: &NvidiaContainer) -> bool {
     const ON_ITS_WAY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
     let state = &container.state;

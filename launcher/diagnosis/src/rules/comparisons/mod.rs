@@ -13,6 +13,6 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(ranges::RULES, ranges::check),
     RuleGroup::new(agreement::RULES, agreement::check),
     RuleGroup::new(peers::RULES, peers::check).with_unread(peers::unread),
-    RuleGroup::new(layers::RULES, layers::check).with_refine(layers::refine),
+    RuleGroup::new(layers::RULES, layers::check).with_refine(layers::refine).with_unread(layers::unread),
     RuleGroup::new(order::RULES, order::check).with_refine(order::refine),
 ];

@@ -1,4 +1,4 @@
-//! Compares CDI specifications with the node and with the users of their devices.
+//! Rules about CDI specifications, which are compared with the node and with the users of their devices.
 //!
 //! A specification that is not used may be outdated without a problem. So the rules check whether NVIDIA's runtime is in CDI
 //! mode, and which component the specification belongs to. If two specifications define a device, the later folder is used.
@@ -13,7 +13,7 @@ use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
-/// NVIDIA on CDI.
+/// NVIDIA's documentation of CDI.
 const CDI_DOC: Option<&str> =
     Some("https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/cdi-support.html");
 
@@ -50,8 +50,8 @@ rules! {
     UNREADABLE: "cdi-unreadable" Warning Driver CDI_DOC, "The CDI specification that NVIDIA's runtime needs could not be read",
         UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, \
             generate it again (`nvidia-ctk cdi generate --output=FILE`).",
-        means "NVIDIA's runtime asks for CDI devices, and the only specifications could not be read: whether \
-            containers with GPUs start is not known.",
+        means "NVIDIA's runtime asks for CDI devices, and the only specifications could not be read: it is \
+            not known whether containers with GPUs start.",
         reads "host.cdi, host.container_runtime";
 }
 
@@ -83,7 +83,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Files that could not be read. They do not show a fault: perhaps no container uses their devices.
+/// Returns the files that could not be read. An unread file is not a fault: perhaps no container uses its devices.
 pub(super) fn unread_files(node: &Node<'_>) -> Vec<Unread> {
     let cdi = node.host().and_then(|host| host.cdi.as_ref()).filter(|_| runtime::of_node(node).is_some());
     let names: Vec<String> = cdi.iter().flat_map(|cdi| &cdi.unread).map(|file| evidence::path(file)).collect();
@@ -97,12 +97,12 @@ pub(super) fn unread_files(node: &Node<'_>) -> Vec<Unread> {
     vec![Unread { fact: Unknown::new(SectionName::Host, why), decides: false }]
 }
 
-/// The kind that NVIDIA's runtime uses.
+/// Returns the CDI kind that NVIDIA's runtime uses.
 fn kind_of(toolkit: &ToolkitConfig) -> &str {
     toolkit.default_kind.as_deref().unwrap_or("nvidia.com/gpu")
 }
 
-/// Specifications without those whose devices a later one redefines.
+/// Returns the specifications, except those whose devices a later specification redefines.
 fn effective(cdi: &Cdi) -> Vec<&CdiSpec> {
     let shadowed = |at: usize, spec: &CdiSpec| {
         let later = cdi.specs.get(at + 1..).unwrap_or_default();
@@ -126,7 +126,7 @@ fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool 
     (kind.starts_with("k8s.") && registered()) || by_cdi.is_some_and(|toolkit| kind_of(toolkit) == kind)
 }
 
-/// No readable specification has the devices, but one could not be read.
+/// Returns a finding if no readable specification has the devices, but a file could not be read.
 fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     let known = cdi.specs.iter().any(|spec| spec.kind == kind_of(toolkit));
     let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| evidence::path(file)).collect();
@@ -138,7 +138,7 @@ fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     })
 }
 
-/// Two files of the same folder and kind that define the same device. Of two folders, the later one is used.
+/// Finds two files of the same folder and kind that define the same device. If the folders differ, the later one is used.
 fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Option<Draft> {
     let folder = |spec: &CdiSpec| spec.path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
     let pairs = cdi.specs.iter().enumerate().flat_map(|(at, one)| {
@@ -193,7 +193,7 @@ fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Opt
         format!("{path} mounts {}{more}, which the node does not have", syringe_core::text::clean(first, 120))
     });
     let version = version.zip(loaded).map(|(version, loaded)| {
-        format!("{path} is of driver {}, loaded is {}", evidence::data(version), evidence::data(loaded))
+        format!("{path} is for driver {}, but {} is loaded", evidence::data(version), evidence::data(loaded))
     });
     let written = spec.changed_at.map(|at| format!("written {}", evidence::time(at)));
     let draft = Draft::on_node(STALE_SPEC)
@@ -218,7 +218,7 @@ fn device(stale: &StaleDevice) -> String {
     }
 }
 
-/// The device plugin allocates GPUs by UUID or index, and the specification has neither, only `all`.
+/// Returns a finding if the device plugin allocates GPUs by UUID or index, but the specification only has `all`.
 fn names_differ(node: &Node<'_>, effective: &[&CdiSpec], toolkit: &ToolkitConfig) -> Option<Draft> {
     let kind = kind_of(toolkit);
     let specs: Vec<&&CdiSpec> = effective.iter().filter(|spec| spec.kind == kind).collect();

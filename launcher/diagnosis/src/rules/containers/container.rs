@@ -1,4 +1,4 @@
-//! GPU device files of one container: GPUs that only this container cannot use.
+//! Rules about single containers that cannot open their GPUs, because of device files or the device cgroup.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -30,7 +30,7 @@ rules! {
         reads "host.container";
 }
 
-/// Devices named in one line of evidence.
+/// Maximum number of devices in one line of evidence.
 const NAMED: usize = 4;
 
 /// Values of `NVIDIA_VISIBLE_DEVICES` that request no GPU.
@@ -70,7 +70,7 @@ fn about(rule: Rule, container: &ContainerAccess) -> Draft {
     draft
 }
 
-/// `/dev/nvidia0, /dev/nvidiactl and 3 more`; `None` for no device.
+/// Formats device names: `/dev/nvidia0, /dev/nvidiactl and 3 more`. Returns `None` if there is no device.
 fn named<'a>(devices: impl Iterator<Item = &'a ContainerDevice>) -> Option<String> {
     let names: Vec<String> = devices.map(|device| format!("/dev/{}", evidence::data(&device.name))).collect();
     (!names.is_empty()).then(|| evidence::some(&names, NAMED))

@@ -1,8 +1,7 @@
-//! Compares the container runtime with the requirements of the node's pods: missing handlers, missing programs, and a
-//! configuration that the running process has not loaded.
+//! Rules about the container runtime: missing handlers, missing programs, and a configuration that is not loaded.
 //!
-//! The rules check only handlers that are used: that of a RuntimeClass of a pod on the node, and the default. They conclude
-//! nothing from an incomplete list of handlers.
+//! The rules only check handlers that are used: the default handler, and those of the RuntimeClasses of pods on the node.
+//! The rules conclude nothing from an incomplete list of handlers.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -17,7 +16,7 @@ use syringe_core::report::Extent;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
-/// NVIDIA on configuring container runtimes.
+/// NVIDIA's documentation of the configuration of container runtimes.
 const RUNTIME_DOC: Option<&str> =
     Some("https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html");
 
@@ -66,7 +65,7 @@ const SETTLING: SignedDuration = SignedDuration::from_mins(5);
 /// A node that booted less than this ago may still be configuring its runtime.
 const BOOTING_SECONDS: u64 = 600;
 
-/// One finding for each handler that cannot work, then for the configuration as a whole.
+/// Returns a finding for each handler that cannot work, then findings about the configuration as a whole.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(runtime) = of_node(node).filter(|_| node.listed().next().is_some() && !is_booting(node)) else {
         return Vec::new();
@@ -80,7 +79,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The runtime of the node, if the files of the node were read, and not those of a container.
+/// Returns the runtime of the node, if the probe read the files of the node and not those of a container.
 pub(super) fn of_node<'a>(node: &Node<'a>) -> Option<&'a ContainerRuntime> {
     let all = node.report.scope.is_none_or(|scope| scope.files == Extent::Node && scope.gpus == Extent::Node);
     node.host().filter(|_| all)?.container_runtime.as_ref()
@@ -96,7 +95,7 @@ struct Used {
     handler: String,
     /// False if the RuntimeClass could not be read: then the handler may have another name.
     certain: bool,
-    /// Its user, as evidence.
+    /// Evidence that the handler is used.
     by: String,
 }
 
@@ -113,7 +112,7 @@ fn used(cluster: &KubernetesFacts, runtime: &ContainerRuntime) -> Vec<Used> {
         (handler.contains("nvidia") && !pods.is_empty()).then(|| Used {
             handler: handler.to_owned(),
             certain: class.handler.is_some(),
-            by: format!("RuntimeClass {} is named by {}", evidence::data(&class.name), pods.join(", ")),
+            by: format!("RuntimeClass {} is set by {}", evidence::data(&class.name), pods.join(", ")),
         })
     };
     let mut used: Vec<Used> = cluster.runtime_classes.iter().flatten().filter_map(of_class).collect();
@@ -125,7 +124,7 @@ fn used(cluster: &KubernetesFacts, runtime: &ContainerRuntime) -> Vec<Used> {
     used
 }
 
-/// A handler that a pod of the node uses, and that may be in a file which could not be read.
+/// Returns a handler that a pod of the node uses, and that may be defined in a file that could not be read.
 pub(super) fn unread_handler(node: &Node<'_>) -> Vec<Unread> {
     let Some(runtime) = of_node(node).filter(|runtime| !runtime.complete) else { return Vec::new() };
     let is_listed = |used: &Used| runtime.handlers.iter().any(|handler| handler.name == used.handler);
@@ -153,7 +152,7 @@ fn default_of(runtime: &ContainerRuntime) -> Option<&RuntimeHandler> {
 fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
     let name = evidence::data(&used.handler);
     let Some(found) = runtime.handlers.iter().find(|handler| handler.name == used.handler) else {
-        // A class of another name than its handler's, where NVIDIA's handler has another one.
+        // The RuntimeClass may have another name than its handler, and NVIDIA's handler is there under another name.
         let other = !used.certain && runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
         return (runtime.complete && !other).then(|| {
             let others: Vec<String> =
@@ -165,7 +164,7 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
             ));
 // The running process is older than the file, and may still have the handler.
             if is_newer_than_process(runtime) {
-                let older = "the file was written after the runtime started: until its next start it may still have the handler";
+                let older = "the file was written after the runtime started: the runtime may still have the handler until it restarts";
                 return draft.with_severity(Severity::Warning).with_evidence(older);
             }
             draft
@@ -210,8 +209,8 @@ fn is_newer_than_process(runtime: &ContainerRuntime) -> bool {
 /// The runtime's error about a missing handler.
 const NO_RUNTIME: &str = "no runtime for";
 
-/// The file is newer than the process. That alone is not a fault. It is one if the node advertises no GPU, or if a pod of
-/// NVIDIA's stack failed because the runtime does not have a handler of the file.
+/// Finds a configuration file that is newer than the process. This is a fault only if the node advertises no GPU, or if a
+/// pod of NVIDIA's stack failed because the runtime does not have a handler of the file.
 fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let (changed, started) = (runtime.config_changed_at?, runtime.started_at?);
     let settled = node.age(Some(changed)).is_some_and(|age| age > SETTLING);
@@ -237,8 +236,8 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, watch))
 }
 
-/// A device plugin in a container of the default handler sees neither the driver libraries nor the devices, if that handler is
-/// not NVIDIA's. A plugin that gets them in another way (a volume of the driver root, as on GKE) registers, and is excluded.
+/// If the default handler is not NVIDIA's, a device plugin that uses it sees neither the driver libraries nor the devices. A
+/// plugin that gets them in another way (a volume of the driver root, as on GKE) registers, and is excluded.
 fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let default = default_of(runtime).filter(|default| runtime.complete && !default.is_nvidia())?;
     let registered = node.kubelet()?.registered.iter().any(|of| of.resource.starts_with("nvidia.com/"));
@@ -257,7 +256,7 @@ fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> 
     })?;
     let draft = Draft::on_node(PLUGIN_RUNTIME).with_severity(Severity::Critical);
     let draft = draft.with_evidence(format!(
-        "pod {} names no RuntimeClass; the default handler is {}",
+        "pod {} sets no RuntimeClass; the default handler is {}",
         pods::name(plugin),
         evidence::data(&default.name)
     ));

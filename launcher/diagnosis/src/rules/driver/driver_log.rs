@@ -1,4 +1,4 @@
-//! Driver lines in the kernel log that are not Xids.
+//! Rules about driver lines in the kernel log that are not Xids.
 
 use crate::input::node::Node;
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, XID_DOC, rules};
@@ -14,7 +14,7 @@ rules! {
         "A client with a different driver version was rejected",
         UpdateSoftware "Find the container on {node} that ships its own NVIDIA libraries. The container toolkit must \
             inject those of the node.",
-        means "A program with libraries of another driver version tried to use the driver and was refused.",
+        means "A program with libraries of another driver version tried to use the driver and was rejected.",
         reads "xid: driver lines";
     PEERMEM: "nvidia-peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
         UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF. GPUDirect RDMA may not \

@@ -1,7 +1,7 @@
-//! Specific reasons that replace `driver-not-loaded`.
+//! Rules about specific reasons why the driver is not loaded. They replace `driver-not-loaded`.
 //!
-//! If there are several reasons, the one that the load meets first is used: no module for this kernel, its signature, SELinux,
-//! a module that was built for another kernel. Only kernel lines of the running boot count.
+//! If there are several reasons, the one that stops the load first is used: no module for this kernel, its signature,
+//! SELinux, a module that was built for another kernel. Only kernel lines of the running boot count.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -10,7 +10,7 @@ use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::driver_load::DriverLoad;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
-/// The kernel on the signatures of modules.
+/// The kernel's documentation of module signatures.
 const SIGNING_DOC: Option<&str> = Some("https://docs.kernel.org/admin-guide/module-signing.html");
 
 rules! {
@@ -33,7 +33,7 @@ rules! {
         UpdateSoftware "Build or install the nvidia module for the running kernel of {node} (`dkms autoinstall`, or \
             the driver package for this kernel), or boot a kernel that has one; then keep kernel and driver updates \
             together.",
-        means "The nvidia module exists for other kernels than the one that runs, usually after an update of the \
+        means "The nvidia module exists for other kernels than the running one, usually after an update of the \
             kernel: no pod on the node gets a GPU.",
         reads "host.driver, host.driver_load, xid: module_refused";
 }
@@ -44,13 +44,13 @@ pub(super) fn reason(node: &Node<'_>) -> Option<Draft> {
     not_built(node, load).or_else(|| unsigned(node, load)).or_else(|| selinux(node, load)).or_else(|| misfit(node))
 }
 
-/// The reason if only the kernel log was read: the module may have been loaded in another way. Otherwise, the reason is part
-/// of the finding about NVML.
+/// Returns the reason if only the kernel log was read: the module may have been loaded in another way. Otherwise, the reason
+/// is part of the finding about NVML.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if node.host().is_some() || node.inventory().is_some() {
         return Vec::new();
     }
-    let unread = "whether the nvidia module is loaded now was not read";
+    let unread = "it was not read whether the nvidia module is loaded now";
     let drafts = reason(node).map(|draft| draft.with_severity(Severity::Warning).with_evidence(unread));
     drafts.into_iter().collect()
 }
@@ -60,7 +60,7 @@ fn refused<'a>(node: &'a Node<'_>, reasons: &[&str]) -> Vec<&'a KernelEvent> {
     node.timeline.of_kind(Kind::ModuleRefused).filter(of_reason).collect()
 }
 
-/// The running kernel has no module, and another kernel has one: the kernel was updated without the driver.
+/// Returns a finding if only another kernel has a module: the kernel was updated without the driver.
 fn not_built(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     let (load, kernel) = (load?, node.report.kernel.as_deref()?);
     let others: Vec<String> = load
@@ -103,12 +103,12 @@ fn unsigned(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     )
 }
 
-/// The newest line of the kernel, which names the fault.
+/// Returns the newest kernel line, which names the fault, as evidence.
 fn newest_line(events: &[&KernelEvent]) -> Option<String> {
     events.last().map(|event| format!("the line: {}", evidence::reason(&event.raw)))
 }
 
-/// The requirements of the kernel for modules.
+/// Returns the kernel's requirements for modules.
 fn rules_of_kernel(load: &DriverLoad) -> Vec<String> {
     let secure_boot = load.secure_boot.map(|on| format!("Secure Boot {}", if on { "on" } else { "off" }));
     let lockdown = load.lockdown.as_deref().map(|mode| format!("kernel lockdown {}", evidence::data(mode)));
@@ -116,7 +116,7 @@ fn rules_of_kernel(load: &DriverLoad) -> Vec<String> {
     [secure_boot, lockdown, enforced].into_iter().flatten().collect()
 }
 
-/// A denial in the kernel log, or in the audit log if a daemon writes one. It must be about a module of NVIDIA.
+/// Finds a denial in the kernel log, or in the audit log if a daemon writes one. The denial must be about an NVIDIA module.
 fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     let permissive = load.is_some_and(|load| load.selinux.as_deref().is_some_and(|mode| mode != "enforcing"));
     if permissive {
@@ -137,7 +137,7 @@ fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     Some(draft.with_all_evidence(record).with_all_evidence(mode))
 }
 
-/// The module exists, but was built for another kernel.
+/// Returns a finding if the module exists, but was built for another kernel.
 fn misfit(node: &Node<'_>) -> Option<Draft> {
     let events = refused(node, &["symbol_version", "version_magic"]);
     if events.is_empty() {

@@ -1,5 +1,4 @@
-//! Configuration of the driver and of the kernel: device files, a version on disk that differs from the loaded one, NUMA
-//! balancing.
+//! Rules about the configuration of driver and kernel: device files, driver version on disk, NUMA balancing.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -30,7 +29,7 @@ const GRACE_DOC: Option<&str> = Some("https://docs.nvidia.com/grace-perf-tuning-
 /// Product names of GPUs that share a module with a Grace processor.
 const WITH_GRACE: [&str; 3] = ["GH200", "GB200", "GB300"];
 
-/// Findings about the configuration, for a driver that works.
+/// Returns findings about the configuration of a driver that works.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let Some(host) = node.host() else { return drafts };
@@ -40,8 +39,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.push(Draft::on_node(NUMA_BALANCING).with_evidence("kernel.numa_balancing is on"));
     }
     let broken = node.driver.is_broken();
-    // NVML works, so the files may exist elsewhere (a driver container has its own /dev). This is no more than a
-    // warning.
+    // NVML works, so the files may exist elsewhere (a driver container has its own /dev). Therefore this is only
+    // a warning.
     if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {
         let names = evidence::names(&host.device_nodes_missing, 8);
         drafts.push(Draft::on_node(DEVICE_NODES).with_evidence(format!("missing in /dev: {names}")));

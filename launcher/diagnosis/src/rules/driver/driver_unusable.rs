@@ -1,4 +1,4 @@
-//! The driver as a whole: NVML cannot be used, although the hardware works. Each reason has its own solution.
+//! Rules about a driver that cannot be used although the hardware works: one rule for each reason.
 
 use crate::evidence;
 use crate::input::driver::{Driver, Refusal};
@@ -78,7 +78,7 @@ fn nouveau(node: &Node<'_>) -> Draft {
         .with_evidence(format!("nouveau is bound to {bound} of {}", evidence::count(all.len(), "GPU")))
 }
 
-/// NVML listed the GPUs, and timed out later: NVML is busy, or a GPU hangs.
+/// Returns a finding if NVML listed the GPUs, but timed out later: NVML is busy, or a GPU hangs.
 fn timed_out_later(node: &Node<'_>) -> Option<Draft> {
     node.inventory().filter(|inventory| !inventory.gpus.is_empty())?;
     let problem = node.nvml_problem(&[codes::TIMEOUT])?;
@@ -102,7 +102,7 @@ fn rule_of(refusal: Refusal) -> Rule {
 
 fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Draft {
     let driver = node.host().map(|host| &host.driver);
-    // A GPU that the driver does not support has a finding of its own.
+    // There is a separate finding about a GPU that the driver does not support.
     let unsupported = refusal == Refusal::NotLoaded && node.timeline.of_kind(Kind::NotSupported).next().is_some();
     let explained = if refusal == Refusal::NotLoaded && !unsupported { driver_not_loaded::reason(node) } else { None };
     let unexplained = explained.is_none() && !unsupported;

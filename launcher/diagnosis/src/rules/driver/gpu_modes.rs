@@ -1,4 +1,4 @@
-//! Modes that an administrator sets on a GPU: persistence mode, compute mode.
+//! Rules about modes that an administrator sets on a GPU: persistence mode, compute mode.
 
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, NVML_DOC, PERSISTENCE_DOC, rules};

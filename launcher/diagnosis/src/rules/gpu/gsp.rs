@@ -1,4 +1,4 @@
-//! GSP firmware, which runs a part of the driver on the GPU: timeouts, errors, and GPUs without it.
+//! Rules about GSP firmware, which runs a part of the driver on the GPU: timeouts, errors, GPUs without GSP.
 
 use crate::input::node::{Gpu, Node};
 use crate::input::processes::stuck_on;
@@ -22,7 +22,7 @@ rules! {
         reads "xid: 119, 120";
     GSP_LINES: "gsp-errors-logged" Warning Driver XID_DOC, "The driver logged GSP firmware errors",
         Watch "Watch {gpu} of {node} for Xid 119 or 120. If the errors repeat, update the driver.",
-        means "The driver logged errors of the firmware processor that are no Xid.",
+        means "The driver logged errors of the firmware processor that are not Xids.",
         reads "xid: GSP lines";
     GSP_OFF: "gsp-firmware-differs" Info Driver None, "GSP firmware is enabled on some GPUs only",
         None "No action. {gpu} runs without GSP firmware, unlike the other GPUs of the node.",
@@ -60,7 +60,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// GSP lines of the driver for GPUs without such an Xid. `failing` are the GPUs that have one.
+/// Returns findings from GSP lines of the driver, except for the GPUs with a GSP Xid (`failing`).
 fn gsp_lines(node: &Node<'_>, failing: &[&Gpu]) -> Vec<Draft> {
     let is_line = |event: &KernelEvent| matches!(event.kind, Kind::GspFailed | Kind::GspRateLimit);
     // GSP errors of a GPU that falls off the bus are part of that fault.

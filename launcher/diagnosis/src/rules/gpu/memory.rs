@@ -1,4 +1,4 @@
-//! Memory errors and repairs, from the counters, the row remapper and the memory Xids.
+//! Rules about memory errors and repairs, from the counters, the row remapper and the memory Xids.
 //!
 //! The state in NVML has priority over the log: an Xid 63 means that a repair was recorded, and only NVML shows whether
 //! it is pending. Aggregate counters are the history of the board, not its current state.
@@ -55,7 +55,7 @@ rules! {
     UNCONTAINED: "ecc-uncontained" Fatal Hardware MEMORY_DOC, "Uncontained memory error",
         DrainAndReset "Do not schedule new work on {gpu} of {node}, drain it and reset it: other processes may have \
             read corrupted data.",
-        means "A memory error reached programs that it does not belong to. Results of all of them can be wrong.",
+        means "A memory error was not contained to one program. The results of all programs on the GPU can be wrong.",
         reads "xid: 95";
     CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
         DrainAndReset "Restart the affected application; other work on {gpu} may continue. Do not schedule new work on \
@@ -65,7 +65,7 @@ rules! {
         reads "xid: 48, 94, ecc.volatile", in_plan OtherWorkContinues;
     DOUBLE_BIT: "ecc-double-bit" Critical Hardware XID_DOC, "Uncorrectable memory error",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
-        means "A memory error could not be corrected (Xid 48). The program that used the memory was ended.",
+        means "A memory error could not be corrected (Xid 48). The program that used the memory was terminated.",
         reads "xid: 48, ecc.volatile";
     UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC,
         "Uncorrected memory errors since the driver was loaded",
@@ -81,7 +81,7 @@ rules! {
     HISTORY: "ecc-history" Info Hardware MEMORY_DOC, "Memory errors over the lifetime of the board",
         None "No action: the lifetime counters of {gpu} do not grow, and there is no error since the driver was \
             loaded.",
-        means "The GPU counted memory errors in its life, none of them since the driver was loaded.",
+        means "The GPU counted memory errors in its lifetime, but none since the driver was loaded.",
         reads "ecc.aggregate";
     PAGES_PENDING: "retired-pages-pending" Critical Hardware RETIREMENT_DOC,
         "Page retirement pending: takes effect after a reset or driver reload",
@@ -90,7 +90,7 @@ rules! {
         reads "ecc.retired_pages";
     PAGES_LIMIT: "retired-pages-limit" Fatal Hardware RETIREMENT_DOC, "The limit of retired pages is reached",
         ContactVendor "Return {gpu} of {node} (RMA): no more pages can be retired.",
-        means "As many pages are retired as NVIDIA accepts for a return of the board.",
+        means "The number of retired pages has reached NVIDIA's limit for a return of the board.",
         reads "ecc.retired_pages";
     PAGES_MANY: "retired-pages-many" Warning Hardware RETIREMENT_DOC, "Many pages retired for double-bit errors",
         Watch "Watch {gpu}: more such pages within a week are a reason for an RMA.",
@@ -116,13 +116,13 @@ rules! {
         reads "ecc.channel_repair_pending, ecc.tpc_repair_pending";
 }
 
-/// DCGM fails a GPU at this number of rows remapped for uncorrectable errors, which is the whole reserve.
+/// Number of rows remapped for uncorrectable errors at which DCGM reports a GPU as failed. All spare rows are used then.
 const MAX_REMAPS: u32 = 512;
 
 /// The limit of retired pages is 64. From 60 on it is close.
 const PAGES_NEAR_LIMIT: u32 = 60;
 
-/// The RMA criterion of NVIDIA is more than 15 double-bit pages that still grow.
+/// NVIDIA's criterion for an RMA is more than 15 double-bit pages whose number still grows.
 const DOUBLE_BIT_PAGES: u32 = 15;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -205,7 +205,7 @@ fn sram_threshold(gpu: &Gpu, sram: &SramErrors) -> Option<Draft> {
     })
 }
 
-/// Repairs that wait for a reset.
+/// Returns a finding about repairs that wait for a reset.
 fn repairs_waiting(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     let waiting = [(ecc.channel_repair_pending, "channel repair"), (ecc.tpc_repair_pending, "TPC repair")];
     let waiting: Vec<String> = waiting
@@ -216,7 +216,7 @@ fn repairs_waiting(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     (!waiting.is_empty()).then(|| Draft::on_gpu(REPAIR_PENDING, gpu).with_all_evidence(waiting))
 }
 
-/// The InfoROM: NVML has a check, and other calls fail if it is corrupted. Both are one finding.
+/// Checks the InfoROM: NVML has a check, and other calls fail if the InfoROM is corrupted. Both lead to one finding.
 fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let invalid = node.ecc_of(gpu).is_some_and(|ecc| ecc.inforom_valid == Some(false));
     let checked = invalid.then(|| "NVML: the checksum of the InfoROM is wrong".to_owned());
@@ -226,7 +226,7 @@ fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (!evidence.is_empty()).then(|| Draft::on_gpu(INFOROM, gpu).with_all_evidence(evidence))
 }
 
-/// The most severe memory error in the log, with related lines as evidence: 95 and 140 before 94 before 48.
+/// Returns the most severe memory error in the log, with related lines as evidence. The order is 95 and 140, 94, 48.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     // Errors of a GPU that falls off the bus are evidence of that fault.
     let open: Vec<(usize, &KernelEvent)> =
@@ -264,7 +264,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(draft)
 }
 
-/// Xid 140 lists counters. If all are zero (or negative, which occurs), no error escaped.
+/// Returns whether an Xid 140 reports an escaped error. If all its counters are zero (or negative), no error escaped.
 fn escaped(event: &KernelEvent) -> bool {
     let counters: Vec<i64> =
         ["dram", "ltc", "mmu", "pcie"].iter().filter_map(|name| event.details.get(*name)?.parse().ok()).collect();
@@ -289,7 +289,7 @@ fn since_load(volatile: &ErrorCounts) -> Option<String> {
     Some(format!("uncorrected since driver load: {uncorrected}{places}"))
 }
 
-/// Error counters, if no Xid reports the errors.
+/// Returns a finding from the error counters, if no Xid reports the errors.
 fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     let lifetime = ecc.aggregate.uncorrected.filter(|&count| count > 0);
     let lifetime_words = lifetime.map(|count| format!("uncorrected over the lifetime of the board: {count}"));
@@ -334,8 +334,8 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     if counted.is_none() {
         return Some(draft.with_evidence("the remap state was not read from NVML"));
     }
-    // The row was recorded after the driver was loaded, but NVML counts none: either a reset that the log does not show
-    // applied it, or NVML has not counted it yet.
+    // The repair was recorded after the driver was loaded, but NVML counts none: a reset that is not in the log applied the
+    // repair, or NVML has not counted the repair yet.
     let settled = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let severity = if settled { Severity::Info } else { Severity::Warning };
     let watch =
@@ -348,7 +348,7 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     )
 }
 
-/// ECC is disabled on a board that supports it, or the mode is about to change.
+/// Returns a finding if ECC is disabled on a board that supports ECC, or if the mode is about to change.
 fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let inventory = node.inventory_of(gpu);
     let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode).or_else(|| inventory.and_then(|gpu| gpu.ecc_mode))?;
@@ -373,7 +373,7 @@ pub(super) fn unread_product(node: &Node<'_>) -> Vec<Unread> {
         return Vec::new();
     }
     let why = format!(
-        "ECC is off on {}; whether this is the default of the product is only known with the inventory (diagnose_gpu_node)",
+        "ECC is off on {}; only the inventory (diagnose_gpu_node) shows whether this is the default of the product",
         evidence::gpus(&gpus)
     );
     vec![Unread { fact: Unknown::new(SectionName::Ecc, why), decides: true }]

@@ -1,4 +1,4 @@
-//! Memory findings of one GPU, fact by fact.
+//! Tests of the memory findings of one GPU.
 
 use serde_json::{Value, json};
 
@@ -84,9 +84,9 @@ fn an_old_error_is_information_only_if_the_counters_of_an_old_driver_were_reset(
     assert_eq!(severity(clean(), "2026-11-18T20:00:00Z"), Severity::Info);
     assert_eq!(severity(clean(), "2026-11-21T02:44:00Z"), Severity::Fatal, "counters lag");
     assert_eq!(severity(json!({"volatile": {"uncorrected": 1}}), "2026-11-18T20:00:00Z"), Severity::Fatal);
-    assert_eq!(severity(json!({}), "2026-11-18T20:00:00Z"), Severity::Fatal, "counters that nobody read");
+    assert_eq!(severity(json!({}), "2026-11-18T20:00:00Z"), Severity::Fatal, "the counters were not read");
     let asked = json!({"volatile": {"uncorrected": 0}, "recovery_action": "drain_and_reset"});
-    assert_eq!(severity(asked, "2026-11-18T20:00:00Z"), Severity::Fatal, "the driver knows better");
+    assert_eq!(severity(asked, "2026-11-18T20:00:00Z"), Severity::Fatal, "the driver recommends an action");
 }
 
 #[test]
@@ -95,12 +95,16 @@ fn a_gpu_that_the_driver_wants_reset_has_not_recovered() {
     let wish = |to: &str, time: &str| xid(154, time, json!({"details": {"recovery_to": to}}));
     let gsp = |events: Value| only(&findings(clean(), json!([]), events), "gsp-failed").severity;
     let hung = || xid(119, "2026-11-21T02:30:00Z", json!({}));
-    assert_eq!(gsp(json!([hung()])), Severity::Warning, "before R565: it works, and nobody says more");
+    assert_eq!(
+        gsp(json!([hung()])),
+        Severity::Warning,
+        "before R565: the GPU works, and the driver recommends nothing"
+    );
     assert_eq!(gsp(json!([hung(), wish("1", "2026-11-21T02:30:01Z")])), Severity::Fatal);
     let failing = || xid(95, "2026-11-21T02:30:00Z", json!({}));
     let found = findings(clean(), json!([]), json!([failing(), wish("4", "2026-11-21T02:30:01Z")]));
     assert_eq!(only(&found, "ecc-uncontained").severity, Severity::Fatal);
-    // Taken back: what was before is history; what came after speaks for itself.
+    // The recommendation was withdrawn: events before that are history, later events count.
     let taken_back = json!([wish("1", "2026-11-21T02:20:00Z"), wish("0", "2026-11-21T02:25:00Z"), hung()]);
     assert_eq!(gsp(taken_back), Severity::Warning);
 }

@@ -1,4 +1,4 @@
-//! MIG: pending mode changes, and GPUs with MIG enabled but without instances.
+//! Rules about MIG: pending mode changes, and GPUs with MIG enabled but without instances.
 
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, MIG_DOC, rules};
@@ -12,7 +12,7 @@ rules! {
     EMPTY: "mig-without-instances" Warning Driver MIG_DOC, "MIG is enabled, but no instance exists",
         UpdateSoftware "Create MIG instances on {gpu} of {node} (MIG manager, nvidia-smi mig -cgi), or disable MIG. In \
             this state no workload can use the GPU.",
-        means "MIG is on and no instance exists: nothing of the GPU can be used.",
+        means "MIG is on, but no instance exists: no part of the GPU can be used.",
         reads "mig.mode, mig.devices", about Unavailable;
 }
 
@@ -30,7 +30,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         let evidence = format!("MIG is {}, {} after the next reset", word(current), word(pending));
         return Some(Draft::on_gpu(PENDING, gpu).with_evidence(evidence));
     }
-    // Only the section shows that there are no instances. If the maximum number was not read, the list is not reliable.
+    // Only the `mig` section shows missing instances. If the maximum number was not read, the list is not reliable.
     let listed = section.is_some_and(|entry| entry.max_devices.is_some() && entry.devices.is_empty());
     let failed = node.report.sections.mig.iter().flat_map(|section| &section.problems);
     let failed = failed.into_iter().any(|problem| problem.gpu.is_none() || problem.gpu == gpu.index);

@@ -1,7 +1,6 @@
 //! Rules about single GPUs: lost, memory, temperature, power, MIG.
 
 mod gsp;
-mod implausible_values;
 mod memory;
 mod mig;
 mod power;
@@ -21,7 +20,6 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(thermal::RULES, thermal::check),
     RuleGroup::new(power::RULES, power::check),
     RuleGroup::new(siblings::RULES, siblings::check),
-    RuleGroup::new(implausible_values::RULES, implausible_values::check),
     RuleGroup::new(mig::RULES, mig::check),
     RuleGroup::new(recovery::RULES, recovery::check).with_refine(recovery::refine),
 ];

@@ -1,4 +1,4 @@
-//! Power: external power brake, lowered limits, low clocks under load.
+//! Rules about power: external power brake, lowered limits, low clocks under load.
 //!
 //! A GPU at its power cap under full load works as designed. The power cap is a reason for its clocks, but never a
 //! finding.
@@ -41,7 +41,7 @@ rules! {
         reads "xid: network cards";
 }
 
-/// A GPU counts as loaded from here on.
+/// Minimum utilization at which a GPU counts as loaded.
 pub(crate) const LOADED_PERCENT: u32 = 80;
 
 /// Limits below this percentage of the default are a finding. Smaller reductions are usually intended.
@@ -96,7 +96,7 @@ fn draw(power: &Power) -> Option<String> {
 
 fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
     let (limit, default) = (power.limit_milliwatts?, power.default_limit_milliwatts?);
-    // Limits are rounded to watts in places.
+    // Limits are sometimes rounded to watts.
     if limit / 1000 >= default / 1000 {
         return None;
     }
@@ -106,7 +106,7 @@ fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
     Some(Draft::on_gpu(LIMIT_LOWERED, gpu).with_severity(severity).with_evidence(evidence))
 }
 
-/// Half of the clock under load without a reason from the driver: the clocks may be locked.
+/// Returns a finding if the clock is below half of its maximum under load, and the driver reports no reason.
 pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let (sm, most) = (now.clocks.sm_mhz?, now.clocks.max_sm_mhz?);
     let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;

@@ -1,7 +1,7 @@
-//! The recovery action that the driver recommends for a GPU: in NVML (R570 and later) and in Xid 154 (R565 and later).
+//! Rules about the recovery action that the driver recommends: in NVML (since R570) and in Xid 154 (since R565).
 //!
-//! It has priority over the action of a rule. If another finding about the GPU exists, the recommendation is added to
-//! it; otherwise it is a separate finding.
+//! This action has priority over the action of a rule. If another finding about the GPU exists, the recommendation is added
+//! to that finding; otherwise the recommendation is a separate finding.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -30,11 +30,11 @@ rules! {
     DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver recommends: drain peer-to-peer traffic",
         DrainAndReset "Stop the peer-to-peer workloads on {gpu} of {node} and check again. If the recommendation \
             remains, reset the GPU.",
-        means "The driver recommends to end work that uses peer-to-peer transfers.",
+        means "The driver recommends stopping work that uses peer-to-peer transfers.",
         reads "ecc.recovery_action, xid: 154";
     IMEX: "recovery-imex" Critical Fabric NVML_DOC, "The driver recommends: recover the IMEX domain",
         UpdateSoftware "Restart nvidia-imex on all nodes of this IMEX domain, including {node}.",
-        means "The driver recommends to recover the IMEX domain of the node.",
+        means "The driver recommends recovering the IMEX domain of the node.",
         reads "ecc.recovery_action, xid: 154";
     OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver recommends an unknown recovery action",
         Watch "The driver is newer than this tool. Run nvidia-smi -q on {node} to see the recovery action of {gpu}.",
@@ -54,7 +54,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     recommended.collect()
 }
 
-/// Joins the recommendation with the most severe finding about the same GPU, if that is at least critical.
+/// Joins the recommendation with the most severe finding about the same GPU, if that finding is at least critical.
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let is_recommendation = |draft: &Draft| RULES.contains(&draft.rule);
     for gpu in &node.gpus {

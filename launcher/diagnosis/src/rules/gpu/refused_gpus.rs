@@ -1,4 +1,4 @@
-//! GPUs that the driver refuses when it loads: unsupported ones, and those without a usable memory region.
+//! Rules about GPUs that the driver rejects when it loads: unsupported GPUs, and GPUs without a usable memory region.
 //!
 //! The driver logs the reason, which determines the solution.
 
@@ -24,7 +24,7 @@ rules! {
         reads "xid: driver lines, host.driver", about Driver;
 }
 
-/// Returns the logged reason why the driver refused a GPU. It replaces the general advice.
+/// Returns the logged reason why the driver rejected a GPU. The reason replaces the general advice.
 pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let of = |kind| -> Vec<&KernelEvent> { node.timeline.of_kind(kind).filter(|event| concerns(event, gpu)).collect() };
     let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
@@ -34,8 +34,8 @@ pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (!unmapped.is_empty()).then(|| Draft::on_gpu(NOT_MAPPED, gpu).with_events(unmapped))
 }
 
-/// Lines that refuse a GPU without naming it. They are ignored if NVML responds for every GPU on the bus, and if the driver
-/// does not work for another reason.
+/// Returns findings from lines about a rejected GPU that do not name the GPU. These lines are ignored if NVML responds for
+/// every GPU on the bus, or if the driver does not work for another reason.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let both_read = node.inventory().is_some() && node.host().is_some();
     if node.driver.is_broken() || both_read && node.listed().all(|gpu| gpu.answers) {
@@ -50,7 +50,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     unsupported.into_iter().chain(unmapped).collect()
 }
 
-/// A driver that is not loaded because it supports no GPU of the node.
+/// Replaces the finding about a missing driver if the driver supports no GPU of the node.
 #[expect(clippy::ptr_arg, reason = "the type of `RuleGroup::refine`")]
 pub(super) fn explain_absent_driver(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let events: Vec<&KernelEvent> = node.timeline.of_kind(Kind::NotSupported).collect();

@@ -1,9 +1,8 @@
-//! Temperature: active thermal slowdowns, temperatures at their limits, and time in thermal slowdown since the driver
-//! was loaded.
+//! Rules about temperature: thermal slowdowns, temperatures at their limits, and the time in thermal slowdown.
 //!
 //! A low margin alone is no finding: some H100 firmware reports a `T.Limit` margin of zero or below on a healthy, cool
-//! GPU. A finding needs a temperature at an absolute limit, or a slowdown that the driver reports. From Ada on, drivers
-//! may report the margin only: then it counts if the GPU is warm.
+//! GPU. A finding needs a temperature at an absolute limit, or a slowdown that the driver reports. Since Ada, drivers
+//! may report the margin only: then the margin counts if the GPU is warm.
 
 use jiff::SignedDuration;
 
@@ -19,22 +18,22 @@ use syringe_core::facts::telemetry::{GpuTelemetry, Temperature};
 
 rules! {
     HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware thermal slowdown",
-        CheckCabling "Check airflow, fans, coolant and inlet temperature of {node} at {gpu}. Move work to other GPUs \
-            until it has cooled down.",
+        CheckCabling "Check airflow, fans, coolant and inlet temperature of {node} near {gpu}. Move work to other \
+            GPUs until {gpu} has cooled down.",
         means "The GPU reduces its clocks because of its temperature.",
         reads "telemetry.clocks, telemetry.temperature";
     SOFTWARE: "thermal-slowdown-software" Warning Thermal NVML_DOC, "Software thermal slowdown",
-        CheckCabling "Check airflow, fans and inlet temperature of {node} at {gpu}. The driver reduces the clocks of \
+        CheckCabling "Check airflow, fans and inlet temperature of {node} near {gpu}. The driver reduces the clocks of \
             the GPU.",
         means "The driver reduces the clocks of the GPU because of its temperature.",
         reads "telemetry.clocks, telemetry.temperature";
     TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU is at its temperature limit",
         CheckCabling "Check the cooling of {gpu} on {node} now. At the shutdown limit the GPU switches itself off.",
-        means "The GPU is at the temperature at which it slows down or above.",
+        means "The GPU is at or above the temperature at which it slows down.",
         reads "telemetry.temperature";
     MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory is at its temperature limit",
         CheckCabling "Check the cooling of {gpu} on {node}. Hot memory causes memory errors.",
-        means "The memory of the GPU is at its highest operating temperature or above.",
+        means "The memory of the GPU is at or above its highest operating temperature.",
         reads "telemetry.temperature";
     LOST_TIME: "thermal-slowdown-frequent" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
         CheckCabling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.",
@@ -42,7 +41,7 @@ rules! {
         reads "telemetry.clocks";
 }
 
-/// A GPU that is closer than this to its slowdown limit is a finding.
+/// A GPU that is closer than this to its slowdown limit is reported.
 const NEAR_CELSIUS: i32 = 5;
 
 /// No data center GPU has a slowdown limit below this: a used-up margin at a lower temperature is a quirk of the
@@ -60,7 +59,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     for gpu in &node.gpus {
         let Some(now) = node.telemetry_of(gpu) else { continue };
         let slowed = slowdown(gpu, now);
-        // During a slowdown the temperature is its evidence, not another finding.
+        // During a slowdown the temperature is evidence of the slowdown, not another finding.
         let limits = limits(gpu, &now.temperature);
         drafts.extend(limits.into_iter().filter(|draft| slowed.is_none() || draft.rule != TOO_HOT));
         drafts.extend(slowed);
@@ -121,7 +120,7 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
     drafts
 }
 
-/// Counters show slowdowns between two readings.
+/// Returns a finding from the counters, which also contain slowdowns between two readings.
 fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let counted_ms = node.counted_seconds()?.saturating_mul(1000);
     let thermal = now.throttling.violations.iter().find(|violation| violation.policy == "thermal")?;

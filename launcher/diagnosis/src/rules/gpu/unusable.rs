@@ -1,4 +1,4 @@
-//! GPUs that cannot be used: fell off the bus, lost, not initialized, or bound to another driver.
+//! Rules about GPUs that cannot be used: fell off the bus, lost, not initialized, or bound to another driver.
 //!
 //! For each GPU the PCI bus, NVML and the kernel log are compared. Each GPU gets one finding, the most certain one.
 //! `rules/kubernetes/gpus.rs` checks GPUs that are missing only in Kubernetes.
@@ -110,7 +110,7 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     if gpu.from_log && node.host().is_some() {
         draft = draft.with_evidence("it is no longer on the PCI bus");
     }
-    // It fell off the bus and responds again after a bus reset. The cause is still unknown. A response
+    // The GPU fell off the bus and responds again after a bus reset. The cause is still unknown. A response
     // may be older than the loss.
     let settled = node.age(draft.when).is_none_or(|age| age > SETTLE_TIME);
     if node.is_readable(gpu) && !silent && settled {
@@ -155,7 +155,7 @@ fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     (!words.is_empty()).then(|| format!("identity: {}", words.join(", ")))
 }
 
-/// Returns PCIe errors and lost links shortly before.
+/// Returns PCIe errors and lost links shortly before these events.
 fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<String> {
     let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
     let quoted = node.timeline.current().filter(near).map(|event| {
@@ -165,7 +165,7 @@ fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<St
     quoted.take(2).collect()
 }
 
-/// `NVML lists 7 GPUs, PCI lists 8`.
+/// Compares the numbers of GPUs: `NVML lists 7 GPUs, PCI lists 8`.
 fn counted(node: &Node<'_>) -> Option<String> {
     let (nvml, pci) = (node.inventory()?.gpus.len(), node.host()?.pci_gpus.len());
     (nvml != pci).then(|| format!("NVML lists {}, PCI lists {pci}", evidence::count(nvml, "GPU")))
@@ -180,20 +180,20 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
     }
     match device.driver.as_deref() {
         Some("vfio-pci") => Some(passthrough(gpu)),
-        // `driver` has a finding for it: the other driver is bound to all GPUs.
+        // `driver` reports nouveau, because it is bound to all GPUs.
         Some("nouveau") => None,
         Some("nvidia") => Some(refused_at_load(node, gpu).unwrap_or_else(|| uninitialized(node, gpu))),
         Some(other) => Some(Draft::on_gpu(NOT_BOUND, gpu).with_evidence(format!("bound to {}", evidence::data(other)))),
         None if refused_at_load(node, gpu).is_some() => refused_at_load(node, gpu),
         None => Some(
             Draft::on_gpu(NOT_BOUND, gpu)
-                .with_evidence("on the PCI bus, no driver is bound")
+                .with_evidence("on the PCI bus, but no driver is bound to it")
                 .with_all_evidence(counted(node)),
         ),
     }
 }
 
-/// A GPU bound to vfio-pci.
+/// Returns the finding about a GPU that is bound to vfio-pci.
 fn passthrough(gpu: &Gpu) -> Draft {
     Draft::on_gpu(PASSTHROUGH, gpu).with_evidence("bound to vfio-pci")
 }
@@ -202,7 +202,7 @@ fn is_init_failure(event: &KernelEvent) -> bool {
     event.kind == Kind::RmInitFailed || is_xid(event, &[143])
 }
 
-/// The log reports that the driver could not initialize the GPU. If NVML can read it, a later attempt succeeded.
+/// Returns a finding if the log says that the driver could not initialize the GPU. A later attempt may have succeeded.
 fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let failed = |event: &&KernelEvent| is_init_failure(event) && concerns(event, gpu);
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();

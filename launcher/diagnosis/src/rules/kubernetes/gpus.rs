@@ -1,6 +1,6 @@
-//! Compares the GPUs in Kubernetes and the kubelet with the GPUs of the node.
+//! Rules that compare the GPUs in Kubernetes and the kubelet with the GPUs of the node.
 //!
-//! A node on which all GPUs have disappeared has no finding about a GPU. Therefore the number of GPUs is compared with
+//! If all GPUs of a node have disappeared, no rule about a single GPU applies. Therefore the number of GPUs is compared with
 //! the PCI bus (in `rules/gpu/unusable.rs`), the capacity, the labels, and the allocations of the kubelet.
 
 use crate::evidence;
@@ -54,7 +54,7 @@ rules! {
             admits the next pod with devices.",
         reads "kubelet.allocations, kubernetes.live_pod_uids";
     CONDITION: "kubernetes-gpu-condition" Warning Driver None, "A node condition reports a GPU problem",
-        Watch "Compare it with the other findings of {node}: another monitor set this condition.",
+        Watch "Compare the condition with the other findings of {node}: another monitor set it.",
         means "A monitor, such as node-problem-detector, set a condition of the node about a GPU problem.",
         reads "kubernetes.gpu_conditions";
 }
@@ -83,7 +83,7 @@ fn has_mig(node: &Node<'_>) -> bool {
 fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
     let capacity = node.kubernetes.gpu_capacity.filter(|_| !has_mig(node)).map(|count| (count, "capacity"));
     let label = node.kubernetes.gpu_label_count.map(|count| (count, "label nvidia.com/gpu.count"));
-    // If they are equal, the capacity is named, because it is better known.
+    // If both numbers are equal, the capacity is named, because it is better known.
     label.into_iter().chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
 }
 
@@ -102,7 +102,7 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
         let no_gpu_node = none && on_pci.is_some();
         return no_gpu_node.then(|| Draft::on_node(NOT_GPU_NODE).with_all_evidence(counted));
     };
-    // GPUs that do not respond have their own finding.
+    // There is a separate finding about GPUs that do not respond.
     let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
     let rule = match known {
         _ if none && (on_pci.is_some() || in_nvml.is_some()) => NONE_FOUND,
@@ -149,7 +149,7 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         None => "Kubernetes capacity: no such resource",
     };
     let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, NVML lists {present}"));
-    // The kubelet keeps the resource of a device plugin that is gone, with 0.
+    // The kubelet keeps the resource of a device plugin that is gone, with the amount 0.
     if cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_none() {
         let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \
                       Operator in the cluster of {node}.";
@@ -159,9 +159,9 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     let before = "a device plugin advertised GPUs here before, and no node of the cluster runs one now";
     let gone = (cluster.gpu_plugin_in_cluster == Some(false)).then(|| before.to_owned());
     let draft = draft.with_all_evidence(gone);
-    let unknown_dra = cluster.gpu_dra.is_none().then_some("whether a DRA driver manages its GPUs is not known");
+    let unknown_dra = cluster.gpu_dra.is_none().then_some("it is not known whether a DRA driver manages its GPUs");
     let draft = draft.with_all_evidence(unknown_dra.map(str::to_owned));
-    // A DRA driver that is ready may publish them.
+    // A DRA driver that is ready may publish the GPUs.
     let mut pods = cluster.nvidia_pods.iter().flatten();
     if unknown_dra.is_some() && pods.any(|pod| pod.component == Component::DraDriver && pod.ready) {
         let advice = "Check with `kubectl get resourceslices` whether the DRA driver offers the GPUs of {node}.";
@@ -218,8 +218,8 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
 /// Returns whether a device id is a GPU or MIG device that NVML should list, but does not.
 fn is_missing(node: &Node<'_>, device: &str) -> bool {
     let id = device.split("::").next().unwrap_or(device);
-    // A lost GPU has its own finding, and its allocation is no second one. If the UUID of the lost GPU is not known, an
-    // unlisted device may be that GPU.
+    // There is a finding about a lost GPU, so its allocation is not reported again. If the UUID of the lost GPU is not
+    // known, an unlisted device may be that GPU.
     let may_be = |uuid: Option<&str>| uuid.is_none_or(|uuid| uuid == id);
     if node.gpus.iter().any(|gpu| !gpu.answers && may_be(gpu.uuid.as_deref())) {
         return false;

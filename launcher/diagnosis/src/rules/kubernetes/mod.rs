@@ -1,4 +1,4 @@
-//! Rules about GPUs in Kubernetes: advertised, allocated, used, and the software that serves them.
+//! Rules about advertised, allocated and used GPUs in Kubernetes, and about NVIDIA's stack.
 
 mod gpus;
 mod nvidia_stack;

@@ -1,4 +1,4 @@
-//! Fabric Manager, which NVSwitches need.
+//! Rule about Fabric Manager, which NVSwitches need.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -10,7 +10,7 @@ rules! {
         "Fabric Manager is not running on an NVSwitch system",
         UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on GPUs \
             that are not registered.",
-        means "The board has NVSwitches, and Fabric Manager does not run. CUDA cannot initialize on the GPUs.",
+        means "The board has NVSwitches, and Fabric Manager is not running. CUDA cannot initialize on the GPUs.",
         reads "topology.nvswitches, topology.fabric, host.daemons";
 }
 

@@ -1,4 +1,4 @@
-//! NVLink and NVSwitch in the kernel log: Xids, SXids, and links that did not start.
+//! Rules about NVLink and NVSwitch in the kernel log: Xids, SXids, and links that did not start.
 //!
 //! A fatal SXid and the Xid 74 of the GPU on that port are one event, seen from both ends.
 
@@ -22,7 +22,7 @@ use syringe_core::kernel_log::catalogue::Ageing;
 rules! {
     FAULT: "nvlink-fault" Fatal Fabric XID_DOC, "NVLink fault",
         DrainAndReset "Drain {node} and reset {gpu}. If the same link fails again, check board and cables.",
-        means "An NVLink of the GPU failed. Jobs over several GPUs fail or hang.",
+        means "An NVLink of the GPU failed. Jobs that use several GPUs fail or hang.",
         reads "xid: 74, 144 to 150";
     SWITCH: "nvswitch-fault" Fatal Fabric FABRIC_DOC, "NVSwitch fault",
         DrainAndReset "Drain {node}, then reset all its GPUs and NVSwitches together. If it repeats, contact the \
@@ -69,7 +69,7 @@ fn init_failed_somewhere(node: &Node<'_>) -> Option<Draft> {
     (!lines.is_empty() && !all_up).then(|| Draft::on_node(INIT).with_events(lines))
 }
 
-/// Address of a switch, and severity and rule of what it reported.
+/// Address of a switch, with the severity and the rule of its event.
 type SwitchAndGrade = (Option<String>, Severity, &'static str);
 
 /// Adds a finding for the SXids of each switch, and returns the GPU events that they explain.
@@ -148,7 +148,7 @@ fn quote_sxid(event: &KernelEvent) -> String {
     format!("{}{words}", evidence::event(event))
 }
 
-/// NVLink Xids of one GPU that no switch explains, one finding for each severity.
+/// Returns findings from NVLink Xids of one GPU that no switch event explains, one for each severity.
 fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
     let events: Vec<(usize, &KernelEvent)> = node
         .timeline

@@ -1,4 +1,4 @@
-//! NVLink and fabric as NVML reads them now: links that are down, error counters, registration with the fabric.
+//! Rules about the current state of NVLink and fabric: links that are down, error counters, registration.
 //!
 //! NVML lists more links than a board uses, so "inactive" alone is no fault. The other GPUs of the node show how many
 //! links should be up.
@@ -15,7 +15,7 @@ use syringe_core::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 rules! {
     DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down",
         DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.",
-        means "Links are down that are up on GPUs of the same model, or that the model has on such a board.",
+        means "NVLinks are down that are up on other GPUs of the model, or that the model uses on such a board.",
         reads "topology.nvlinks";
     ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "High NVLink error counters",
         Watch "Read the counters of {gpu} again later: only growing counters indicate a fault. If they grow, check \
@@ -40,12 +40,12 @@ rules! {
         reads "topology.fabric";
     LIMITED: "fabric-limited" Warning Fabric FABRIC_DOC, "The fabric has limited capacity",
         CheckCabling "Check the NVLinks of {gpu} on {node} at the next maintenance. The bandwidth is reduced.",
-        means "The fabric works, with less capacity than it has.",
+        means "The fabric works, but with reduced capacity.",
         reads "topology.fabric";
 }
 
-/// Number of links that an SXM board of each architecture uses. PCIe cards have fewer; there, only the other GPUs
-/// count.
+/// Number of links that an SXM board of each architecture uses. PCIe cards have fewer: they are only
+/// compared with the other GPUs.
 const WIRED: [(&str, u32); 4] = [("Volta", 6), ("Ampere", 12), ("Hopper", 18), ("Blackwell", 18)];
 
 /// A count is high if it is this many times that of the other links, and at least the minimum below.
@@ -106,7 +106,7 @@ fn on_switch(topology: &GpuTopology) -> bool {
     topology.nvlinks.iter().any(|group| group.remote_type.as_deref() == Some("switch"))
 }
 
-/// Fewer links are up than on the other GPUs, or than an NVSwitch board uses.
+/// Returns a finding if fewer links are up than on the other GPUs, or than an NVSwitch board uses.
 fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     let up = active(topology);
     let listed: usize = topology.nvlinks.iter().map(|group| group.links.len()).sum();
@@ -172,8 +172,8 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     }
 }
 
-/// `switched`: whether there is a switch to register with. On a single GPU in a virtual machine registration never
-/// starts.
+/// Checks the registration with the fabric. `switched`: whether there is a switch to register with. On a single GPU in a
+/// virtual machine, registration never starts.
 fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> Option<Draft> {
     let Fabric { state, status, health, health_issues, .. } = fabric;
     let failed = status.as_deref().filter(|status| !matches!(*status, "success" | "not_supported"));
@@ -184,7 +184,7 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
         _ => None,
     };
     if let Some(fault) = fault {
-        // Without Fabric Manager no GPU can register; `fabric_manager` has a finding for this.
+        // Without Fabric Manager no GPU can register; `fabric_manager` reports this.
         let managed = fabric_manager::fabric_manager(node).is_none();
         return managed.then(|| Draft::on_gpu(NOT_REGISTERED, gpu).with_evidence(fault));
     }

@@ -1,4 +1,4 @@
-//! The PCIe link: missing lanes, low generation under load, a slot that limits the GPU, errors on the path.
+//! Rules about PCIe links: missing lanes, low generation under load, a slot that limits the GPU, errors on the path.
 //!
 //! An idle GPU lowers the generation of its link to save power, so the generation is checked under load only. The
 //! number of lanes does not change in normal operation. An error is often logged for the port above the GPU.
@@ -16,7 +16,7 @@ rules! {
     WIDTH: "pcie-width-degraded" Critical Fabric DEBUG_DOC, "PCIe link runs with fewer lanes",
         CheckCabling "Drain {node}, reseat {gpu} or its riser and cables. If the lanes do not return, replace the \
             slot, then the GPU.",
-        means "The PCIe link of the GPU uses fewer lanes than GPU and slot can. Transfers are slower by that factor.",
+        means "The PCIe link of the GPU uses fewer lanes than GPU and slot support. Transfers are slower.",
         reads "topology.pcie_path, telemetry.pcie, inventory.pcie_max_width";
     GENERATION: "pcie-generation-low" Warning Fabric DEBUG_DOC, "PCIe link is slow under load",
         CheckCabling "Reboot {node} when it is drained. If the link of {gpu} is slow again, check riser, cables and \
@@ -25,7 +25,7 @@ rules! {
         reads "telemetry.pcie, inventory.pcie_max_generation, telemetry.utilization";
     PATH: "pcie-path-degraded" Warning Fabric DEBUG_DOC, "A PCIe link above the GPU runs with fewer lanes",
         CheckCabling "Check the switch, riser and cables above {gpu} on {node}. All GPUs below share that link.",
-        means "A link between the GPU and the processor uses fewer lanes than both ends can.",
+        means "A link between the GPU and the processor uses fewer lanes than both ends support.",
         reads "topology.pcie_path";
     SLOT: "pcie-slot-limits-gpu" Info Fabric DEBUG_DOC, "The slot supports less than the GPU",
         None "No action: the slots of {node} limit {gpu}.",
@@ -37,7 +37,7 @@ rules! {
         reads "xid: PCIe errors (AER)";
     AER_NONFATAL: "pcie-errors-uncorrected" Warning Fabric AER_DOC, "Uncorrected PCIe errors",
         CheckCabling "Watch {gpu} on {node}. If the count grows, check seating, riser and cables.",
-        means "PCIe reported errors of the GPU or of a port above it that it could not correct.",
+        means "PCIe reported errors of the GPU or of a port above it that could not be corrected.",
         reads "xid: PCIe errors (AER)";
     AER_CORRECTED: "pcie-errors-corrected" Warning Fabric AER_DOC, "Many corrected PCIe errors",
         CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance.",
@@ -60,7 +60,7 @@ rules! {
         "A PCIe link went down, possibly of a GPU",
         CheckCabling "Find out what is connected below that port of {node} (lspci -t); this was not read. If it is a \
             GPU, check its seating and power.",
-        means "The kernel reported that a PCIe link went down whose device is not known. It can be that of a GPU.",
+        means "The kernel reported that a PCIe link went down. Its device is not known, and may be a GPU.",
         reads "xid: PCIe slots";
     REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
         CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.",
@@ -118,7 +118,7 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     })
 }
 
-/// The link of the GPU from sysfs, if NVML does not report its width.
+/// Checks the width of the GPU's link in sysfs, if NVML does not report it.
 fn width_by_sysfs(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if node.telemetry_of(gpu).is_some_and(|now| now.pcie.width.is_some() && now.pcie.max_width.is_some()) {
         return None;
@@ -128,7 +128,7 @@ fn width_by_sysfs(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (width < most && width > 0).then(|| Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most} (sysfs)")))
 }
 
-/// Compares the slot with the GPU, and checks the links above.
+/// Compares the slot with the GPU, and checks the links above the GPU.
 fn path(gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
     let hops = &topology.pcie_path;
     let mut drafts = Vec::new();
@@ -177,7 +177,7 @@ fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 /// AER errors from the counters of the path and from the kernel log.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let hops = node.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
-    // The GPU and its port. Devices above are shared with others.
+    // The GPU and its port. Devices above the port are shared with other devices.
     let near = hops.iter().take(2);
     let total = |kind: &str| near.clone().filter_map(|hop| hop.aer.get(kind)).max().copied().unwrap_or(0);
     let events: Vec<&KernelEvent> =

@@ -141,7 +141,7 @@ fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
     (since_boot || complete).then_some(begins)
 }
 
-/// The longest line that a finding quotes.
+/// Maximum length of a log line in a finding.
 const SAMPLE: usize = 200;
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
     use syringe_core::facts::kubernetes::node::KubernetesFacts;
     use syringe_core::report::{Report, Section};
 
-    /// A healthy node whose kernel logs are these.
+    /// Diagnoses a healthy node with these kernel logs.
     fn with(coverage: Vec<Coverage>) -> crate::finding::Diagnosis {
         let mut report: Report =
             serde_json::from_str(include_str!("../../../../../tests/scenarios/base/healthy-h100-8.json"))
@@ -162,7 +162,7 @@ mod tests {
         diagnose(&report, &KubernetesFacts::default())
     }
 
-    /// A healthy node whose kernel logs are these: source, first and last record.
+    /// Diagnoses a healthy node with these kernel logs: source, first and last record.
     fn judged(logs: &[(&str, &str, &str)]) -> crate::finding::Diagnosis {
         let coverage = |&(source, from, to): &(&str, &str, &str)| Coverage {
             source: source.to_owned(),
@@ -174,7 +174,7 @@ mod tests {
         with(logs.iter().map(coverage).collect())
     }
 
-    // The facts of the scenario are of 2026-11-21T02:45:10Z.
+    // The facts of the scenario were taken at 2026-11-21T02:45:10Z.
     const OLD: (&str, &str, &str) = ("/var/log/syslog", "2026-11-01T00:00:00Z", "2026-11-17T00:00:00Z");
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn advice_about_a_repetition_names_the_start_of_the_log() {
-        // The node of the scenario runs for 12 days.
+        // The node of the scenario has been running for 12 days.
         let with_loss = |from: &str, earlier: bool| {
             let mut report: Report =
                 serde_json::from_str(include_str!("../../../../../tests/scenarios/base/healthy-h100-8.json"))
@@ -225,9 +225,9 @@ mod tests {
             assert!(loss.action.text.contains("If it happens again"));
             loss.action.text.contains("earlier occurrences are not known")
         };
-        assert!(with_loss("2026-11-20T02:44:00Z", false), "it begins after the boot");
-        assert!(!with_loss("2026-10-01T00:00:00Z", false), "it begins weeks before the boot");
-        assert!(!with_loss("2026-11-20T02:44:00Z", true), "it has lines of an earlier boot");
+        assert!(with_loss("2026-11-20T02:44:00Z", false), "the log begins after the boot");
+        assert!(!with_loss("2026-10-01T00:00:00Z", false), "the log begins weeks before the boot");
+        assert!(!with_loss("2026-11-20T02:44:00Z", true), "the log has lines of an earlier boot");
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
             with(vec![Coverage { unread_samples, ..log }])
         };
         let shown = log(4, 0);
-        assert_eq!(shown.verdict, Verdict::Healthy, "chat is shown, and proves nothing");
+        assert_eq!(shown.verdict, Verdict::Healthy, "harmless lines are shown, but do not change the verdict");
         assert!(shown.findings.iter().any(|finding| finding.id == "kernel-log-lines-not-recognized"));
         let undecoded = log(4, 1);
         assert_eq!(undecoded.verdict, Verdict::Unknown);
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(undated.verdict, Verdict::Unknown);
         assert!(undated.unknown[0].why.contains("have no timestamps"), "{:?}", undated.unknown);
         let from_boot = log(900, Some(true));
-        assert_eq!(from_boot.verdict, Verdict::Healthy, "a saved dmesg with all of its boot");
+        assert_eq!(from_boot.verdict, Verdict::Healthy, "a saved dmesg of the whole boot");
         assert!(from_boot.summary.contains("no Xid; "), "{}", from_boot.summary);
     }
 }

@@ -1,4 +1,4 @@
-//! Errors of other devices of the machine in the kernel log: machine checks (CPU, host memory, PCIe) and network cards.
+//! Rules about other devices in the kernel log: machine checks (CPU, host memory, PCIe) and network cards.
 
 use crate::input::node::Node;
 use crate::rule::{DEBUG_DOC, Draft, rules};
@@ -12,9 +12,9 @@ rules! {
             GPUs.",
         reads "xid: machine checks";
     NIC: "nic-problem" Warning Fabric None, "A network card reports a problem",
-        CheckCabling "Check power, cooling and cable of the network card of {node} that is named. It is not a GPU \
-            fault, but it affects jobs.",
-        means "A network card reported errors in the kernel log. Jobs over several nodes can be slow or hang.",
+        CheckCabling "Check power, cooling and cable of the network card of {node} in the evidence. This is not a \
+            GPU fault, but it affects jobs.",
+        means "A network card reported errors in the kernel log. Jobs on several nodes can be slow or hang.",
         reads "xid: network cards";
 }
 

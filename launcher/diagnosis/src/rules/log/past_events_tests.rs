@@ -101,7 +101,7 @@ fn unknown_error_counters_are_no_recovery() {
     let mut sram = working(&[xid(119, 6 * DAY)]);
     sram["sections"]["ecc"]["data"]["gpus"][0]["volatile"] = json!({});
     sram["sections"]["ecc"]["data"]["gpus"][0]["sram"] = json!({"volatile_uncorrected_parity": 0});
-    assert_eq!(severity(&sram, "gsp-failed"), Some(Severity::Fatal), "SRAM alone is not all memory");
+    assert_eq!(severity(&sram, "gsp-failed"), Some(Severity::Fatal), "the SRAM counters do not cover all memory");
 }
 
 #[test]
@@ -120,7 +120,11 @@ fn a_blocked_task_that_ended_requires_no_action() {
     let fresh = at(5, true);
     assert_eq!((fresh.severity, fresh.action.code), (Severity::Warning, ActionCode::DrainAndReboot));
     let hidden = at(3 * DAY, false);
-    assert_eq!(hidden.severity, Severity::Warning, "a probe that does not see the host's processes misses none");
+    assert_eq!(
+        hidden.severity,
+        Severity::Warning,
+        "a probe that cannot see the host's processes cannot tell whether the task ended"
+    );
 }
 
 #[test]
@@ -183,7 +187,7 @@ fn a_driver_line_about_a_gpu_that_does_not_answer_stays() {
             let mut report = working(&[line]);
             report["sections"] = json!({"xid": report["sections"]["xid"]});
             let worst = judged(&report).findings.iter().map(|finding| finding.severity).max();
-            assert!(worst >= Some(Severity::Warning), "{kind}: nothing says that the GPU works");
+            assert!(worst >= Some(Severity::Warning), "{kind}: nothing shows that the GPU works");
         }
     }
 }
@@ -197,15 +201,15 @@ fn a_gpu_that_came_back_after_it_left_the_bus_needs_no_power_cycle() {
             assert!(!text.contains("power-cycle") && !text.contains("cannot reach"), "{line}: {text}");
             assert!(finding.severity <= Severity::Warning, "{line}: {finding:#?}");
         }
-        assert!(found.findings.iter().any(|finding| finding.id == "gpu-off-bus"), "{line}: it stays told");
+        assert!(found.findings.iter().any(|finding| finding.id == "gpu-off-bus"), "{line}: the loss is still reported");
     }
-    // It answers, and counts errors: work on it is not safe, and a reset can reach it.
+    // The GPU responds, but counts errors: work on it is not safe, and a reset can reach it.
     let mut doubtful = working(&[xid(79, 6 * DAY)]);
     doubtful["sections"]["ecc"]["data"]["gpus"][0]["volatile"] = json!({"uncorrected": 3});
     let doubtful = finding(&doubtful, "gpu-off-bus").expect("a finding");
     assert_eq!((doubtful.severity, doubtful.action.code), (Severity::Critical, ActionCode::DrainAndReset));
     assert!(!doubtful.action.text.contains("cannot reach"), "{}", doubtful.action.text);
-    // It does not answer.
+    // The GPU does not respond.
     let mut gone = working(&[xid(79, 6 * DAY)]);
     gone["sections"]["telemetry"]["data"]["gpus"] = json!([]);
     let gone = finding(&gone, "gpu-off-bus").expect("a finding");
@@ -239,13 +243,13 @@ fn a_gpu_that_is_passed_through_is_no_failed_probe() {
             "xid": ok(&json!({"events": [line]}))}});
         finding(&report, "driver-probe-failed").is_some()
     };
-    assert!(!with(&[Some("vfio-pci"), Some("nvidia")]), "it is held for virtual machines on purpose");
+    assert!(!with(&[Some("vfio-pci"), Some("nvidia")]), "the device is bound to vfio-pci on purpose");
     assert!(!with(&[Some("vfio-pci")]));
-    assert!(with(&[Some("nvidia"), None]), "nothing holds it");
-    assert!(with(&[Some("vfio-pci"), None]), "one is held on purpose, another one by nobody");
+    assert!(with(&[Some("nvidia"), None]), "no driver is bound to the device");
+    assert!(with(&[Some("vfio-pci"), None]), "one device is bound on purpose, the other to no driver");
 }
 
-/// A healthy node of eight GPUs with these kernel events, and so many lines about NVIDIA that were not understood.
+/// A healthy node of eight GPUs with these kernel events and this number of unrecognized lines about NVIDIA.
 fn healthy(events: Vec<Value>, unread_lines: u64) -> Diagnosis {
     let mut report = healthy_report();
     let taken_at = report.taken_at.expect("a time");
@@ -298,7 +302,7 @@ fn a_healthy_summary_denies_nothing_that_it_names() {
         assert!(!found.summary.contains("driver problem"), "{}", found.summary);
     }
     let program = healthy(vec![at(xid(13, 5))], 0).summary;
-    assert!(program.contains("driver problem"), "a program's fault is no problem of the driver: {program}");
+    assert!(program.contains("driver problem"), "a program fault is not a driver problem: {program}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Xids of the past: severe ones that occurred in several boots, and a list of the others.
+//! Rules about past Xids: severe Xids that occurred in several boots, and a list of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +46,7 @@ struct SevereXid<'a> {
     boots: BTreeSet<Option<&'a str>>,
 }
 
-/// Severe Xids that occurred on one GPU in at least two boots: resets and reboots did not fix it.
+/// Severe Xids that occurred on one GPU in at least two boots: resets and reboots did not fix the GPU.
 fn recurring(node: &Node<'_>) -> Vec<Draft> {
     let mut found: Vec<SevereXid<'_>> = Vec::new();
     for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| is_severe(event)) {
@@ -151,11 +151,11 @@ mod tests {
         let (a, b) = (Some("a"), Some("b"));
         let known = Some("GPU-1");
         let one = [Some("GPU-1".to_owned())];
-        assert_eq!(accused_on_pci(vec![xid(a, known), xid(None, None)]), one, "the boot before names it");
-        assert_eq!(accused_on_pci(vec![xid(a, None), xid(None, known)]), one, "this boot names it");
+        assert_eq!(accused_on_pci(vec![xid(a, known), xid(None, None)]), one, "the earlier boot names the GPU");
+        assert_eq!(accused_on_pci(vec![xid(a, None), xid(None, known)]), one, "this boot names the GPU");
         assert_eq!(accused_on_pci(vec![xid(a, None), xid(b, known)]), one);
         assert_eq!(accused_on_pci(vec![xid(a, None), xid(None, None)]), [None]);
-        assert_eq!(accused_on_pci(vec![xid(a, known), xid(b, Some("GPU-2"))]), [], "two GPUs, once each");
+        assert_eq!(accused_on_pci(vec![xid(a, known), xid(b, Some("GPU-2"))]), [], "two GPUs with one event each");
         assert_eq!(accused_on_pci(vec![xid(a, known), xid(b, Some("GPU-2")), xid(None, None)]), []);
     }
 
@@ -179,10 +179,14 @@ mod tests {
         assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-new"))]), 1);
         assert_eq!(accused(vec![now(), xid(Some("a"), None)]), 1, "the log names no other GPU");
         assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-old"))]), 0);
-        assert_eq!(accused(vec![xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-old"))]), 0, "it is gone");
+        assert_eq!(
+            accused(vec![xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-old"))]),
+            0,
+            "the GPU is gone"
+        );
         let between = vec![now(), xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-new"))];
-        assert_eq!(accused(between), 1, "it was away in between, and did it before");
+        assert_eq!(accused(between), 1, "the GPU was removed in between, and had the error before");
         let unclear = vec![now(), xid(Some("b"), None), xid(Some("a"), Some("GPU-old"))];
-        assert_eq!(accused(unclear), 0, "the log does not show whose error it was");
+        assert_eq!(accused(unclear), 0, "the log does not show which GPU had the error");
     }
 }

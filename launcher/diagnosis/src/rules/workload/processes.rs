@@ -1,4 +1,4 @@
-//! GPU processes outside of pods, processes that cannot be killed, and memory that no process accounts for.
+//! Rules about GPU processes outside of pods, processes that cannot be killed, and memory of no listed process.
 //!
 //! State D is no fault by itself: a process in a driver call can be in this state for a moment. It is stuck if the
 //! kernel reports it, or if its GPU is lost.
@@ -35,7 +35,7 @@ rules! {
         reads "processes.processes";
     GONE_POD: "process-of-deleted-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
         Watch "If the process does not exit on its own, end it on {node}. Its pod no longer exists.",
-        means "A process holds GPU memory, and its pod does not exist on the node any more.",
+        means "A process holds GPU memory, and its pod no longer exists on the node.",
         reads "processes.processes, kubernetes.live_pod_uids";
     UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory is used, but no process accounts for it",
         DrainAndReset "Look for processes in other PID namespaces and for MPS servers on {node}. If there are none, \
@@ -65,7 +65,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns `GPU 3: 42.0 GiB`, or the device files that it has open.
+/// Returns `GPU 3: 42.0 GiB`, or the device files that the process has open.
 fn uses(process: &GpuProcess) -> Option<String> {
     let uses = process.uses.iter().map(|usage| match usage.memory_bytes {
         Some(bytes) => format!("GPU {}: {}", usage.gpu, evidence::bytes(bytes)),
@@ -132,7 +132,7 @@ fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
     }
 }
 
-/// Returns whether it is known where all its threads wait, and none waits in the NVIDIA driver.
+/// Returns whether it is known where all threads of the process wait, and none waits in the NVIDIA driver.
 fn waits_outside_driver(process: &GpuProcess) -> bool {
     const OF_DRIVER: [&str; 4] = ["_nv", "uvm", "os_", "rm_"];
     let of_driver = |place: &str| is_named_nv(place) || OF_DRIVER.iter().any(|prefix| place.starts_with(prefix));
@@ -164,7 +164,7 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     if !events.is_empty() {
         let newest = events.iter().filter_map(|event| event.last).max();
-        // A complete process list of the host no longer shows it. Other lists omit processes.
+        // A complete process list of the host no longer shows the task. Other lists omit processes.
         let complete = node.processes().is_some_and(|section| section.host_pid_namespace);
         let over = complete && node.age(newest).is_some_and(|age| age > STALE_AFTER);
         let draft = Draft::on_node(STUCK).with_events(events);

@@ -1,4 +1,4 @@
-//! A job in which GPUs wait for a lost GPU: high utilization, low power, no memory traffic.
+//! Rule about a job in which GPUs wait for a lost GPU: high utilization, low power, no memory traffic.
 //!
 //! A collective operation (NCCL) waits in a spinning kernel, which NVML counts as 100 % utilization. A kernel that
 //! works in registers only looks the same, so this reading is a finding only if another GPU is lost.
@@ -18,7 +18,7 @@ rules! {
         reads "telemetry.utilization, telemetry.power, inventory.gpus, xid";
 }
 
-/// A kernel that spins keeps the SMs busy all the time.
+/// Minimum utilization of a spinning kernel, which keeps the SMs busy all the time.
 const BUSY_PERCENT: u32 = 95;
 
 /// Highest memory utilization of a spinning kernel.
@@ -27,7 +27,7 @@ const MAX_MEMORY_PERCENT: u32 = 2;
 /// Highest power draw of a spinning kernel. Real work at full utilization draws more.
 const MAX_POWER_PERCENT: u32 = 40;
 
-/// A single spinning GPU may have another reason.
+/// Minimum number of spinning GPUs. A single one may have another reason.
 const MIN_GPUS: usize = 2;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {

@@ -43,7 +43,7 @@ pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Dra
     draft.with_action(action, advice)
 }
 
-/// The action of the phrase, else of the rule; then the commands.
+/// Returns the action of the phrase or else of the rule, followed by the commands.
 fn advice(failing_pod: &FailingPod<'_>, phrase: Option<&Phrase>, default: &str) -> String {
     let mut advice = phrase.map_or(default, |phrase| phrase.advice).to_owned();
     if let Some(command) = failing_pod.log_command() {

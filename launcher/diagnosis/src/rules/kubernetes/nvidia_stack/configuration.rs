@@ -1,4 +1,4 @@
-//! The configuration of NVIDIA's stack on the node: components that are missing or deployed twice, and exhausted limits.
+//! Rules about the configuration of NVIDIA's stack: components that are missing or deployed twice, exhausted limits.
 
 use jiff::SignedDuration;
 
@@ -12,12 +12,12 @@ use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind};
 
 /// Minimum number of restarts of the toolkit for a finding.
 const RESTARTS: u32 = 3;
-/// The toolkit restarts the runtime within seconds of its start.
+/// Maximum time between the starts of the toolkit and the runtime. The toolkit restarts the runtime within seconds.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(2);
 /// A runtime that started within this time after the boot was started by the boot.
 const BOOT: SignedDuration = SignedDuration::from_mins(10);
 
-/// A GPU node that node feature discovery did not label, in a cluster whose other GPU nodes have that label: the operator
+/// Finds a GPU node without the label of node feature discovery in a cluster whose other GPU nodes have it: the operator
 /// deploys nothing there. `evidence`: why the GPUs are not usable.
 pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
     let cluster = node.kubernetes;
@@ -56,7 +56,7 @@ pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft
     )
 }
 
-/// A label or setting that disables the installation of the driver on this node.
+/// Finds a label or setting that disables the installation of the driver on this node.
 pub(super) fn driver_is_off(node: &Node<'_>) -> Option<String> {
     let labels = &node.kubernetes.labels;
     if labels.gke_driver_version.as_deref() == Some("disabled") {
@@ -97,7 +97,7 @@ pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
     Some(Draft::on_node(TWO_PLUGINS).with_evidence(evidence))
 }
 
-/// `Bottlerocket OS 1.20.0 (aws-k8s-1.30-nvidia)`.
+/// Returns whether the OS image is Bottlerocket: `Bottlerocket OS 1.20.0 (aws-k8s-1.30-nvidia)`.
 fn is_bottlerocket(image: &str) -> bool {
     image.starts_with("Bottlerocket")
 }
@@ -155,7 +155,7 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     }
     match cluster.os_image.as_deref().filter(|image| is_bottlerocket(image)) {
         Some(image) => draft
-            .with_evidence(format!("{} has a device plugin built in, and it does not run", evidence::data(image)))
+            .with_evidence(format!("{} has a device plugin built in, and it is not running", evidence::data(image)))
             .with_action(
                 ActionCode::UpdateSoftware,
                 "Restart the built-in device plugin of {node} (apiclient exec admin: systemctl restart \

@@ -1,4 +1,4 @@
-//! Operations of the GPU Operator that do not finish: a change of the MIG layout, an upgrade of the driver.
+//! Rules about operations of the GPU Operator that do not finish: a change of the MIG layout, a driver upgrade.
 
 use jiff::SignedDuration;
 
@@ -11,7 +11,7 @@ use crate::rules::kubernetes::stack_log;
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::Component;
 
-/// Maximum time of a MIG change: the MIG manager waits five minutes for pods to end, and then resets the GPUs.
+/// Maximum time of a MIG change: the MIG manager waits five minutes for pods to terminate, and then resets the GPUs.
 const MIG_CHANGE: SignedDuration = SignedDuration::from_mins(15);
 /// Maximum time of an upgrade, which drains a node and compiles modules.
 const UPGRADE: SignedDuration = SignedDuration::from_mins(60);
@@ -111,7 +111,7 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     Some(draft.with_all_evidence(holders(node)).with_action(action, advice))
 }
 
-/// The processes that keep the modules in use.
+/// Returns the processes that keep the modules in use.
 fn holders(node: &Node<'_>) -> Vec<String> {
     let processes = node.processes().map(|section| section.processes.as_slice()).unwrap_or_default();
     let holding = processes.iter().filter(|process| !process.uses.is_empty() || !process.open_device_files.is_empty());
@@ -130,7 +130,7 @@ fn holders(node: &Node<'_>) -> Vec<String> {
     in_use.into_iter().chain(count).collect()
 }
 
-/// `namespace/name` of a pod of the node, else its UID.
+/// Returns `namespace/name` of a pod of the node, or else its UID.
 fn pod_name<'a>(node: &Node<'a>, uid: &'a str) -> &'a str {
     let allocations = node.kubelet().map(|kubelet| kubelet.allocations.as_slice()).unwrap_or_default();
     let named = allocations.iter().find(|allocation| allocation.pod_uid == uid);

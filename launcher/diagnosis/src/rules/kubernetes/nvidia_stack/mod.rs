@@ -20,7 +20,7 @@ use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::unknown::Unknown;
 
-/// Findings from labels and configuration alone.
+/// Returns findings from labels and configuration alone.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if node.is_passed_through() {
         return Vec::new();
@@ -34,13 +34,14 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     own.into_iter().flatten().collect()
 }
 
-/// Only the ResourceSlices of a DRA driver show whether the GPUs are advertised, and they were not read.
+/// Returns an entry if only the ResourceSlices of a DRA driver show whether the GPUs are advertised, and were not read.
 pub(super) fn unread_slices(node: &Node<'_>) -> Vec<Unread> {
     let undecided = node.kubernetes.advertises_no_gpus() && node.stack.may_advertise_by_dra;
     if !undecided || node.answering().next().is_none() {
         return Vec::new();
     }
-    let why = "the ResourceSlices could not be read: whether the DRA driver offers the GPUs of the node is not known";
+    let why =
+        "the ResourceSlices could not be read: it is not known whether the DRA driver offers the GPUs of the node";
     vec![Unread { fact: Unknown::new("kubernetes", why.to_owned()), decides: true }]
 }
 
@@ -98,8 +99,8 @@ fn with_toolkit(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> D
     broken::explain(node, toolkit, draft).with_action(action, advice)
 }
 
-/// Returns whether a plugin is missing, and no log gives another reason. A node may deliberately advertise no GPU, and the count
-/// may be too high, because descriptors that processes share are counted for each process.
+/// Returns whether a plugin is missing, and no log gives another reason. A node may deliberately advertise no GPU, and the
+/// count may be too high, because descriptors that processes share are counted for each process.
 fn may_be_inotify(node: &Node<'_>, drafts: &[Draft], broken: Option<&Broken<'_>>) -> bool {
     let missing = drafts.iter().any(|draft| is_consequence(draft) && draft.severity > Severity::Info);
     let known = broken.and_then(|broken| super::stack_log::known_line(node, broken.failing_pod.pod));

@@ -1,4 +1,4 @@
-//! The rules of NVIDIA's stack.
+//! The table of the rules about NVIDIA's stack.
 
 use crate::rule::{OPERATOR_DOC, PLUGIN_DOC, TOOLKIT_ISSUE, rules};
 
@@ -40,14 +40,14 @@ rules! {
     MIG_MANAGER_STUCK: "mig-manager-stuck" Critical Driver OPERATOR_DOC, "The MIG manager did not finish",
         UpdateSoftware "Drain the GPU pods from {node}, then let the MIG manager try again: kubectl label node {node} \
             nvidia.com/mig.config=LAYOUT --overwrite. If gpu.deploy labels stay paused, set them to true.",
-        means "A change of the MIG layout failed or does not end. The MIG manager stopped the device plugin for it and \
+        means "A change of the MIG layout failed or does not finish. The MIG manager stopped the device plugin for it and \
             did not start it again.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, host.stack_log";
     UPGRADE_STUCK: "driver-upgrade-stuck" Warning Driver OPERATOR_DOC, "An upgrade of the driver does not finish",
         UpdateSoftware "End the processes that use the GPUs of {node} (or let the operator do it: \
             driver.upgradePolicy.gpuPodDeletion and drain), then delete the driver pod there.",
-        means "The operator upgrades the driver of the node, and has not finished for an hour or more: usually because \
-            processes still use the GPUs.",
+        means "The operator has been upgrading the driver of the node for an hour or more without finishing, usually \
+            because processes still use the GPUs.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, processes.processes, host.driver, host.stack_log";
     INOTIFY: "inotify-limit-reached" Critical Driver PLUGIN_DOC, "No inotify instance is left",
         UpdateSoftware "Raise the limit on {node}: sysctl -w fs.inotify.max_user_instances=8192 (and in \

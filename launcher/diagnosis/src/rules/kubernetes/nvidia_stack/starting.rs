@@ -1,4 +1,4 @@
-//! A node whose NVIDIA stack is still starting: missing parts may become available without an action.
+//! Lowers findings on a node whose NVIDIA stack is still starting: missing parts may become available on their own.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -8,7 +8,7 @@ use crate::rules::kubernetes::gpus::NOT_ADVERTISED;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 
-/// Reduces findings about components that may still be starting to information, and returns whether there was any.
+/// Lowers findings about components that may still be starting to `info`. Returns whether there was such a finding.
 pub(super) fn downgrade_findings(node: &Node<'_>, drafts: &mut [Draft]) -> bool {
     if node.stack.advertises_gpus {
         return false;
@@ -41,7 +41,7 @@ fn on_its_way(node: &Node<'_>) -> Option<(String, bool)> {
     Some((words(node, pod), false))
 }
 
-/// A new pod of the component, or one that is not ready without a failure, if no other pod of it is ready or fails.
+/// Returns a pod that is new, or not ready without a failure, if no other pod of the component is ready or fails.
 fn starting<'a>(node: &Node<'a>, component: Component) -> Option<&'a NvidiaPod> {
     if pods::failing_pod(node, component).is_some() {
         return None;

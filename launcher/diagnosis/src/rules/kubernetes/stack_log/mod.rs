@@ -1,7 +1,7 @@
 //! Explains the log of a failing container of NVIDIA's stack: known phrases, each with its cause and action.
 //!
-//! The table contains messages of the driver container, the container toolkit, the device plugin, the operator's validator, the
-//! MIG manager and the DRA driver. A line is data from the node: it only selects an entry of the table, and is quoted.
+//! The table contains messages of the driver container, the container toolkit, the device plugin, the operator's validator,
+//! the MIG manager and the DRA driver. A line is data from the node: it only selects an entry of the table, and is quoted.
 
 mod phrase;
 
@@ -36,8 +36,8 @@ fn explain(line: &str) -> Option<&'static Phrase> {
     PHRASES.iter().find(|phrase| phrase.is_in(&line))
 }
 
-/// Returns the best line with its phrase: the line whose phrase is first in the table; among equal ones the last, which is the
-/// newest.
+/// Returns the best line with its phrase: the line whose phrase is first in the table; among equal ones the last, which is
+/// the newest.
 fn most_telling<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, &'static Phrase)> {
     let rank = |phrase: &Phrase| PHRASES.iter().position(|other| other.id == phrase.id);
     let known = lines.into_iter().filter_map(|line| Some((line, explain(line)?)));
@@ -149,11 +149,11 @@ mod tests {
         assert_eq!(PHRASES.len(), rows, "a row has an error");
         for (at, phrase) in PHRASES.iter().enumerate() {
             let Phrase { id, any, cause, advice, .. } = phrase;
-            assert!(any.iter().all(|parts| !parts.is_empty()), "{id}: an empty wording fits every line");
+            assert!(any.iter().all(|parts| !parts.is_empty()), "{id}: an empty phrase matches every line");
             let parts = any.iter().flat_map(|parts| parts.iter());
             assert!(parts.clone().count() > 0, "{id}");
             assert!(parts.into_iter().all(|part| !part.is_empty() && *part == part.to_ascii_lowercase()), "{id}");
-            assert!(!PHRASES[..at].iter().any(|other| other.id == *id), "{id} is there twice");
+            assert!(!PHRASES[..at].iter().any(|other| other.id == *id), "{id} occurs twice");
             assert!(!cause.is_empty() && advice.ends_with('.'), "{id}");
         }
     }

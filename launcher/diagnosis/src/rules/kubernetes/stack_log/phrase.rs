@@ -1,11 +1,11 @@
-//! The table of phrases of the stack's logs, `data/stack_phrases.tsv`.
+//! The table of known phrases in the logs of NVIDIA's stack, from `data/stack_phrases.tsv`.
 
 use std::sync::LazyLock;
 
 use syringe_core::classification::{ActionCode, Class};
 use syringe_core::tsv::{alternatives, rows, word};
 
-/// A phrase of the stack's logs.
+/// A known phrase in the logs of NVIDIA's stack.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Phrase {
     pub(crate) id: &'static str,
@@ -13,9 +13,9 @@ pub(crate) struct Phrase {
     pub(crate) any: Vec<Vec<&'static str>>,
     pub(crate) class: Class,
     pub(crate) action: ActionCode,
-    /// Why the container fails.
+    /// The reason why the container fails.
     pub(crate) cause: &'static str,
-    /// Text of the action; `{node}` stands for the node's name.
+    /// Text of the action; `{node}` is the placeholder for the node's name.
     pub(crate) advice: &'static str,
 }
 

@@ -18,7 +18,7 @@ pub(super) struct Allocations<'a> {
 }
 
 impl<'a> Allocations<'a> {
-    /// Returns `None` if one of them was not read completely.
+    /// Returns the allocations and pods, or `None` if either was not read completely.
     pub(super) fn of(node: &Node<'a>) -> Option<Self> {
         let section = node.report.sections.kubelet.as_ref()?;
         let kubelet = section.data.as_ref()?;

@@ -1,4 +1,4 @@
-//! The license of a vGPU.
+//! Rules about the license of a vGPU.
 //!
 //! A guest fetches its license some minutes after its start, so nodes that booted recently are skipped.
 

@@ -1,4 +1,4 @@
-//! A GPU that works but is not advertised, because the device plugin once marked it as unhealthy.
+//! Rule about a GPU that works but is not advertised, because the device plugin once marked it as unhealthy.
 //!
 //! The checkpoint of the kubelet lists the devices that the plugin marks as healthy, so the missing one can be named. The
 //! finding replaces `gpus-not-allocatable` if there is no other finding about that GPU.
@@ -6,7 +6,7 @@
 use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME};
 use crate::input::stack::pods;
-use crate::rule::Draft;
+use crate::rule::{About, Draft};
 use crate::rules::kubernetes::gpus::UNALLOCATABLE;
 use crate::rules::kubernetes::usage::rules::MARKED_UNHEALTHY;
 use syringe_core::classification::Severity;
@@ -20,9 +20,8 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == UNALLOCATABLE.id) else { return };
     let Some(withheld) = withheld(node) else { return };
     let has_finding = |gpu: &Gpu| {
-        drafts
-            .iter()
-            .any(|draft| draft.severity > Severity::Info && draft.rule.id != UNALLOCATABLE.id && draft.is_on(gpu))
+        let other = |draft: &Draft| draft.severity > Severity::Info && draft.rule.about != About::Unavailable;
+        drafts.iter().any(|draft| other(draft) && draft.is_on(gpu))
     };
     if withheld.iter().any(|gpu| has_finding(gpu) || !works(node, gpu)) {
         return;
@@ -42,7 +41,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// The GPUs that are not registered, if their number is that of the GPUs that are not allocatable.
+/// Returns the GPUs that are not registered, if their number equals that of the GPUs that are not allocatable.
 fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
     let kubelet =
         node.report.sections.kubelet.as_ref().filter(|section| section.status == Status::Ok)?.data.as_ref()?;
@@ -57,8 +56,8 @@ fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
     (!offered.devices.is_empty() && missing.len() == capacity.checked_sub(allocatable)? as usize).then_some(missing)
 }
 
-/// Returns whether the GPU has worked for some time, and the plugin has not restarted since the last Xid. A restarted plugin marks all
-/// GPUs as healthy.
+/// Returns whether the GPU has worked for some time, and the plugin has not restarted since the last Xid. A restarted
+/// plugin marks all GPUs as healthy.
 fn works(node: &Node<'_>, gpu: &Gpu) -> bool {
     let now = node.is_readable(gpu)
         && !node.has_recovery_action(gpu)
@@ -85,7 +84,7 @@ fn plugin_started(node: &Node<'_>) -> Option<jiff::Timestamp> {
     running.filter_map(|container| container.state.since).max()
 }
 
-/// Names the plugin's pod, for the restart.
+/// Names the plugin's pod, which must be restarted.
 fn plugin(node: &Node<'_>) -> Option<String> {
     let mut pods = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| pod.component == Component::DevicePlugin);
     let pod = pods.next()?;

@@ -1,6 +1,6 @@
-//! Compares requested, allocated, used and advertised GPUs.
+//! Rules that compare requested, allocated, used and advertised GPUs.
 //!
-//! Each rule joins at least two of these, and has no finding if one of them was not read completely:
+//! Each rule compares at least two of these, and reports nothing if one of them was not read completely:
 //!
 //! ```text
 //!   requests (API) ── allocations (kubelet) ── processes (NVML, cgroups) ── capacity and allocatable (API)
@@ -8,8 +8,9 @@
 //!                        stale_allocations, shared_gpu_memory            marked_unhealthy
 //! ```
 //!
-//! The kubelet allocates devices before it starts a container, and the probe reads allocations and processes on the same node within
-//! milliseconds. So a container that has run for a minute is in the allocations; a second reading would have the same result.
+//! The kubelet allocates devices before it starts a container, and the probe reads allocations and processes on the same
+//! node within milliseconds. So a container that has run for a minute is in the allocations; a second reading would have the
+//! same result.
 
 mod allocations;
 mod license;
@@ -35,7 +36,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Replaces findings by more specific ones that explain them.
+/// Replaces findings with more specific ones that explain them.
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     marked_unhealthy::refine(node, drafts);
     stale_allocations::refine(node, drafts);

@@ -1,10 +1,10 @@
-//! The rules of this group.
+//! The table of the rules about requested, allocated, used and advertised GPUs.
 
 use crate::rule::{NVML_DOC, PLUGIN_DOC, TOOLKIT_DOC, rules};
 
-/// NVIDIA on the restrictions of an unlicensed vGPU.
+/// NVIDIA's documentation of the restrictions of an unlicensed vGPU.
 const VGPU_DOC: Option<&str> = Some("https://docs.nvidia.com/vgpu/latest/grid-licensing-user-guide/index.html");
-/// NVIDIA on time-slicing, which does not isolate memory.
+/// NVIDIA's documentation of time-slicing, which does not isolate memory.
 const SHARING_DOC: Option<&str> =
     Some("https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-sharing.html");
 

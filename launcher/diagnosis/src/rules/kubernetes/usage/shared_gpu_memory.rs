@@ -1,6 +1,6 @@
-//! GPUs whose memory several pods, or several processes of one pod, have used up.
+//! Rule about GPUs whose memory is used up by several pods, or by several processes of one pod.
 //!
-//! Excluded: MIG and MPS, which partition the memory, and processes of unknown pods, which have findings of their own.
+//! Excluded: MIG and MPS, which partition the memory, and processes of unknown pods, which have separate findings.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use syringe_core::classification::Severity;
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::gpu_names::GpuNames;
 
-/// The memory counts as used up if less than this part is free. An inference server with a fixed share leaves more.
+/// The memory counts as used up if less than this percentage is free. An inference server with a fixed share leaves more.
 const FREE_PERCENT: u64 = 5;
 /// Number of processes of one pod on one GPU that is unusually high.
 const MANY: usize = 3;
@@ -106,7 +106,7 @@ fn processes(node: &Node<'_>, uses: &[Use<'_>]) -> Vec<String> {
     std::iter::once(first).chain(each).collect()
 }
 
-/// `namespace/name`, else the UID.
+/// Returns `namespace/name`, or else the UID.
 fn name(node: &Node<'_>, uid: &str) -> String {
     let pods = node.kubernetes.gpu_pods.iter().flatten();
     let known = pods.into_iter().find(|pod| pod.uid == uid).map(|pod| pod.full_name());

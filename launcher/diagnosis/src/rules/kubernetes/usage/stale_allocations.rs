@@ -1,9 +1,10 @@
-//! Allocations of deleted pods that the kubelet does not release.
+//! Rule about allocations of deleted pods that the kubelet does not release.
 //!
-//! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. They are a fault
-//! if they still exist after such an admission. A pod may have ended after that admission, so one refusal is not sufficient:
-//! required are two refusals a minute apart, or a refusal and a later pod with devices. Refused pods remain in the API for
-//! days, so the last refusal must be recent: pods that ended since then are normal.
+//! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. Such
+//! allocations are a fault if they still exist after such an admission. A pod may have ended after that admission, so one
+//! rejection is not sufficient: two rejections a minute apart are required, or a rejection and a later pod with devices.
+//! Rejected pods remain in the API for days, so the last rejection must be recent: allocations of pods that ended since then
+//! are normal.
 
 use std::collections::BTreeSet;
 
@@ -17,10 +18,10 @@ use crate::rules::kubernetes::usage::allocations::{Allocations, SETTLE_TIME};
 use crate::rules::kubernetes::usage::rules::STALE_ALLOCATIONS;
 use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
 
-/// Maximum age of a refusal. An older one is no evidence about the current allocations.
+/// Maximum age of a rejection. An older rejection is no evidence about the current allocations.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);
 
-/// Maximum number of pods and refusals in the evidence.
+/// Maximum number of pods and rejections in the evidence.
 const MAX_NAMED: usize = 4;
 
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {

@@ -1,4 +1,4 @@
-//! Running containers that request GPUs and have none.
+//! Rule about running containers that request GPUs and have none.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -41,7 +41,7 @@ fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, containe
     Some(draft)
 }
 
-/// Returns how long after the boot of the node the container started, if it was shortly after.
+/// Returns how long after the boot of the node the container started, if it started shortly after the boot.
 fn booted(node: &Node<'_>, since: jiff::Timestamp) -> Option<String> {
     let after = since.duration_since(node.booted()?);
     (!after.is_negative() && after <= jiff::SignedDuration::from_mins(15))

@@ -1,0 +1,200 @@
+//! The layers of a node through which a GPU reaches a program, as lists of things with names: PCI, driver, device files, NVML, CDI,
+//! kubelet, NVLink.
+//!
+//! Two things of different layers are the same if they have a name in common. A layer that was not read whole has no missing things.
+
+use syringe_core::facts::kubelet::Kubelet;
+use syringe_core::facts::topology::GpuTopology;
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Extent, Status};
+use syringe_core::section_name::SectionName;
+
+use crate::input::node::{Gpu, Node};
+
+/// A list of things of one kind, and where the list comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layer {
+    /// GPUs on the PCI bus that are bound to the nvidia driver.
+    Pci,
+    /// GPUs that NVML lists.
+    Nvml,
+    /// GPUs and MIG devices that containers can get: MIG devices of GPUs in MIG mode, else the GPUs.
+    Schedulable,
+    /// Device files of GPUs: `/dev/nvidiaN`.
+    DeviceFiles,
+    /// Devices of the CDI specifications.
+    Cdi,
+    /// Devices that device plugins registered with the kubelet.
+    Registered,
+    /// Devices that the kubelet allocated to containers.
+    Allocated,
+    /// Devices at the other end of NVLinks.
+    LinkedSwitches,
+    /// NVSwitches on the PCI bus.
+    Switches,
+    /// Modules that the driver needs, and device files that do not belong to a GPU.
+    Needed,
+    /// Kernel modules that are loaded, and device files that do not belong to a GPU.
+    Present,
+}
+
+/// One thing of a layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Thing {
+    /// Its names: `uuid GPU-…`, `pci 0000:18:00.0`, `index 3`, `file nvidia3`, `module nvidia_uvm`.
+    pub(crate) names: Vec<String>,
+    /// The name for people.
+    pub(crate) label: String,
+    /// The GPU that it is, or that it is a part of.
+    pub(crate) gpu: Option<Gpu>,
+}
+
+impl Thing {
+    fn named(name: String, label: &str) -> Self {
+        Self { names: vec![name], label: label.to_owned(), gpu: None }
+    }
+}
+
+/// Returns the things of a layer. `None` if it was not read, or not whole.
+pub(crate) fn things(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
+    let is_whole = |section: SectionName| {
+        let section = node.report.sections.get(section);
+        section.status() == Some(Status::Ok) && section.has_data()
+    };
+    let of_node = node.report.scope.is_none_or(|scope| scope.files == Extent::Node && scope.gpus == Extent::Node);
+    let read = match layer {
+        Layer::Pci | Layer::DeviceFiles | Layer::Cdi | Layer::Present => is_whole(SectionName::Host) && of_node,
+        Layer::Nvml | Layer::Needed => is_whole(SectionName::Inventory) && of_node,
+        Layer::Schedulable => is_whole(SectionName::Inventory) && is_whole(SectionName::Mig) && of_node,
+        Layer::Registered | Layer::Allocated => {
+            is_whole(SectionName::Kubelet) && node.kubelet().is_some_and(|kubelet| kubelet.source == "checkpoint")
+        }
+        Layer::LinkedSwitches | Layer::Switches => is_whole(SectionName::Topology) && of_node,
+    };
+    let things = read.then(|| list(node, layer))??;
+    (!things.is_empty() || layer != Layer::Nvml).then_some(things)
+}
+
+fn list(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
+    let host = node.host();
+    Some(match layer {
+        Layer::Pci => {
+            let bound = host?.pci_gpus.iter().filter(|gpu| gpu.driver.as_deref() == Some("nvidia"));
+            let addresses = bound.filter_map(|gpu| gpu.pci_address.clone());
+            addresses.map(|address| Thing::named(pci(&address), &format!("GPU {}", address.sysfs()))).collect()
+        }
+        Layer::Nvml => node.answering().map(|gpu| whole_gpu(node, gpu)).collect(),
+        Layer::Schedulable => schedulable(node),
+        Layer::DeviceFiles => {
+            let files = host?.device_nodes.iter().filter(|file| gpu_number(file).is_some());
+            files.map(|file| Thing::named(format!("file {file}"), &format!("/dev/{file}"))).collect()
+        }
+        Layer::Cdi => {
+            let specs = host?.cdi.as_ref()?.specs.iter().filter(|spec| spec.kind == "nvidia.com/gpu");
+            let devices = specs.flat_map(|spec| &spec.devices).filter(|device| *device != "all");
+            devices.filter_map(|device| Some(Thing::named(device_name(device)?, device))).collect()
+        }
+        Layer::Registered => of_kubelet(node.kubelet()?, |kubelet| {
+            kubelet.registered.iter().flat_map(|registered| &registered.devices).collect()
+        }),
+        Layer::Allocated => of_kubelet(node.kubelet()?, |kubelet| {
+            let by_plugin = kubelet.allocations.iter().filter(|allocation| allocation.claim.is_none());
+            by_plugin.flat_map(|allocation| &allocation.devices).collect()
+        }),
+        Layer::LinkedSwitches => {
+            let mut remotes: Vec<&PciAddress> =
+                node.topology()?.gpus.iter().flat_map(|gpu: &GpuTopology| &gpu.nvlinks).filter_map(remote_switch).collect();
+            remotes.sort_unstable();
+            remotes.dedup();
+            remotes.into_iter().map(|address| Thing::named(pci(address), &format!("NVSwitch {}", address.sysfs()))).collect()
+        }
+        Layer::Switches => {
+            let switches = node.topology()?.nvswitches.iter();
+            switches.map(|address| Thing::named(pci(address), &format!("NVSwitch {}", address.sysfs()))).collect()
+        }
+        Layer::Needed => {
+            let needed = [("module", "nvidia"), ("module", "nvidia_uvm"), ("file", "nvidiactl"), ("file", "nvidia-uvm")];
+            needed.into_iter().map(|(kind, name)| Thing::named(format!("{kind} {name}"), &label(kind, name))).collect()
+        }
+        Layer::Present => {
+            let modules = host?.modules.iter().map(|name| ("module", name));
+            let files = host?.device_nodes.iter().filter(|file| gpu_number(file).is_none()).map(|name| ("file", name));
+            modules.chain(files).map(|(kind, name)| Thing::named(format!("{kind} {name}"), &label(kind, name))).collect()
+        }
+    })
+}
+
+fn label(kind: &str, name: &str) -> String {
+    if kind == "module" { format!("kernel module {name}") } else { format!("/dev/{name}") }
+}
+
+fn pci(address: &PciAddress) -> String {
+    format!("pci {}", address.sysfs())
+}
+
+fn remote_switch(group: &syringe_core::facts::topology::NvlinkGroup) -> Option<&PciAddress> {
+    group.remote_pci_address.as_ref().filter(|_| group.remote_type.as_deref() == Some("switch"))
+}
+
+/// Returns the number of a device file of a GPU: 3 for `nvidia3`.
+fn gpu_number(file: &str) -> Option<u32> {
+    file.strip_prefix("nvidia")?.parse().ok()
+}
+
+/// A GPU with all names that other layers have for it.
+fn whole_gpu(node: &Node<'_>, gpu: &Gpu) -> Thing {
+    let minor = node.inventory_of(gpu).and_then(|gpu| gpu.minor_number);
+    let names = [
+        gpu.pci.as_ref().map(pci),
+        gpu.uuid.as_ref().map(|uuid| format!("uuid {uuid}")),
+        gpu.index.map(|index| format!("index {index}")),
+        minor.map(|minor| format!("file nvidia{minor}")),
+    ];
+    Thing { names: names.into_iter().flatten().collect(), label: gpu.label(), gpu: Some(gpu.clone()) }
+}
+
+fn schedulable(node: &Node<'_>) -> Vec<Thing> {
+    let mut things = Vec::new();
+    for gpu in node.answering() {
+        let mig = node.mig_of(gpu).filter(|mig| mig.mode.is_some_and(|mode| mode.current));
+        match mig {
+            None => things.push(whole_gpu(node, gpu)),
+            Some(mig) => {
+                let devices = mig.devices.iter().enumerate().filter_map(|(at, device)| Some((at, device.uuid.as_ref()?)));
+                things.extend(devices.map(|(at, uuid)| {
+                    let by_index = gpu.index.map(|index| format!("index {index}:{at}"));
+                    let names = [Some(format!("uuid {uuid}")), by_index].into_iter().flatten().collect();
+                    Thing { names, label: format!("{} of {}", crate::evidence::data(uuid), gpu.label()), gpu: Some(gpu.clone()) }
+                }));
+            }
+        }
+    }
+    things
+}
+
+fn of_kubelet<'k>(kubelet: &'k Kubelet, devices: impl Fn(&'k Kubelet) -> Vec<&'k String>) -> Vec<Thing> {
+    let mut things: Vec<Thing> = Vec::new();
+    for device in devices(kubelet) {
+        if let Some(name) = device_name(device)
+            && !things.iter().any(|thing| thing.names.contains(&name))
+        {
+            things.push(Thing::named(name, &crate::evidence::data(device)));
+        }
+    }
+    things
+}
+
+/// Returns the name of a device of CDI or of a device plugin, if it is one of NVIDIA: a UUID, an index, `nvidia3`.
+fn device_name(device: &str) -> Option<String> {
+    let device = device.split("::").next().unwrap_or(device);
+    let is_index = |text: &str| text.split(':').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    if device.starts_with("GPU-") || device.starts_with("MIG-") {
+        Some(format!("uuid {device}"))
+    } else if is_index(device) {
+        Some(format!("index {device}"))
+    } else if let Some(index) = device.strip_prefix("gpu").filter(|rest| is_index(rest)) {
+        Some(format!("index {index}"))
+    } else {
+        gpu_number(device.split('/').next()?).map(|number| format!("file nvidia{number}"))
+    }
+}

@@ -1,0 +1,198 @@
+//! Neighbouring layers compared by identity: which thing of one layer is missing in the next one.
+//!
+//! Each difference is a finding. A finding of another group that knows the cause takes over, and keeps the difference as evidence.
+
+use crate::evidence;
+use crate::input::layers::{Layer, Thing, things};
+use crate::input::node::Node;
+use crate::rule::{About, DEBUG_DOC, Draft, PLUGIN_DOC, Rule, Unread, rules};
+use syringe_core::classification::Severity;
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
+
+rules! {
+    NOT_ON_PCI: "gpu-in-nvml-alone" Warning Driver DEBUG_DOC, "NVML lists a GPU that the PCI bus does not show as bound to nvidia",
+        Watch "Run the diagnosis of {node} again. If the difference stays, reboot the node at the next maintenance.",
+        means "NVML lists a GPU, and the PCI bus does not show it with the nvidia driver: one of the two readings is wrong.",
+        reads "inventory.gpus, host.pci_gpus";
+    FILE_MISSING: "gpu-device-file-missing" Warning Driver DEBUG_DOC, "The device file of a GPU is missing in /dev",
+        UpdateSoftware "Create the device file on {node} (nvidia-modprobe -c 0 -u), or restart the component that creates it. \
+            Containers cannot get the GPU without it.",
+        means "NVML lists a GPU whose device file /dev/nvidiaN does not exist on the node.",
+        reads "inventory.minor_number, host.device_nodes";
+    FILE_WITHOUT_GPU: "device-file-without-gpu" Info Driver DEBUG_DOC, "A device file belongs to no GPU",
+        None "No action: the file is left from a GPU that {node} no longer has.",
+        means "A file /dev/nvidiaN exists, and NVML lists no GPU with this number.",
+        reads "inventory.minor_number, host.device_nodes";
+    PART_MISSING: "driver-part-missing" Warning Driver DEBUG_DOC, "A part of the driver that CUDA needs is missing",
+        UpdateSoftware "Load the module on {node} (nvidia-modprobe -c 0 -u creates its device files, too), or restart the component \
+            that does this. CUDA programs fail without it.",
+        means "NVML works, and a kernel module or device file that CUDA programs need does not exist: CUDA fails to initialize.",
+        reads "host.modules, host.device_nodes, inventory.gpus";
+    NOT_REGISTERED: "gpu-not-registered" Warning Driver PLUGIN_DOC, "A device plugin does not offer a GPU or MIG device",
+        UpdateSoftware "Restart the NVIDIA device plugin on {node}: the kubelet does not know {gpu}, so no pod can get it. If it is \
+            still not registered, read the log of the plugin.",
+        means "NVML lists a GPU or MIG device, and device plugins registered others with the kubelet, but not this one.",
+        reads "inventory.gpus, mig.gpus, kubelet.registered", about Unavailable;
+    NOT_IN_CDI: "gpu-not-in-cdi" Warning Driver PLUGIN_DOC, "The CDI specification does not have a GPU or MIG device",
+        UpdateSoftware "Generate the CDI specification on {node} again (`nvidia-ctk cdi generate`), or restart the component that \
+            writes it. Containers that get the device by CDI do not start.",
+        means "The CDI specification of the node lists other GPUs or MIG devices, but not this one.",
+        reads "inventory.gpus, mig.gpus, host.cdi", about ContainerRuntime;
+    CDI_WITHOUT_GPU: "cdi-device-without-gpu" Warning Driver PLUGIN_DOC, "The CDI specification has a device that does not exist",
+        UpdateSoftware "Generate the CDI specification on {node} again (`nvidia-ctk cdi generate`), or restart the component that \
+            writes it.",
+        means "The CDI specification names a GPU or MIG device that NVML does not list.",
+        reads "inventory.gpus, mig.gpus, host.cdi", about ContainerRuntime;
+    NOT_OFFERED: "allocated-device-not-registered" Warning Driver PLUGIN_DOC, "An allocated device is no longer registered",
+        Watch "Check the log of the device plugin on {node}: the plugin withdrew a device that a pod uses.",
+        means "The kubelet allocated a device to a container, and no device plugin registers the device any more.",
+        reads "kubelet.allocations, kubelet.registered", about Unavailable;
+    SWITCH_MISSING: "nvswitch-missing" Critical Fabric DEBUG_DOC, "An NVSwitch is missing on the PCI bus",
+        DrainAndReboot "Drain and power-cycle {node}. If the NVSwitch is still missing, contact the vendor.",
+        means "NVLinks lead to an NVSwitch, or the board has an NVSwitch, that the PCI bus does not show.",
+        reads "topology.nvlinks, topology.nvswitches";
+    SWITCH_UNUSED: "nvswitch-without-links" Warning Fabric DEBUG_DOC, "No NVLink leads to an NVSwitch",
+        Watch "Check the Fabric Manager of {node} and the NVLinks of its GPUs.",
+        means "An NVSwitch is on the PCI bus, and no GPU has an NVLink to it, although the other switches have links.",
+        reads "topology.nvlinks, topology.nvswitches";
+}
+
+/// A comparison of two layers: each thing of the first must be in the second.
+struct Pair {
+    from: Layer,
+    to: Layer,
+    missing: Rule,
+    /// Whether an empty second layer was not read. If not, another rule is about the layer as a whole.
+    never_empty: bool,
+    /// Description of the second layer, in evidence.
+    place: &'static str,
+}
+
+const PAIRS: &[Pair] = &[
+    Pair { from: Layer::Nvml, to: Layer::Pci, missing: NOT_ON_PCI, never_empty: true, place: "the PCI bus" },
+    Pair { from: Layer::Nvml, to: Layer::DeviceFiles, missing: FILE_MISSING, never_empty: true, place: "/dev" },
+    Pair { from: Layer::DeviceFiles, to: Layer::Nvml, missing: FILE_WITHOUT_GPU, never_empty: false, place: "NVML" },
+    Pair { from: Layer::Needed, to: Layer::Present, missing: PART_MISSING, never_empty: true, place: "the kernel or /dev" },
+    Pair { from: Layer::Schedulable, to: Layer::Registered, missing: NOT_REGISTERED, never_empty: false, place: "the kubelet" },
+    Pair { from: Layer::Schedulable, to: Layer::Cdi, missing: NOT_IN_CDI, never_empty: false, place: "CDI" },
+    Pair { from: Layer::Cdi, to: Layer::Schedulable, missing: CDI_WITHOUT_GPU, never_empty: false, place: "NVML" },
+    Pair { from: Layer::Allocated, to: Layer::Registered, missing: NOT_OFFERED, never_empty: false, place: "the kubelet" },
+    Pair { from: Layer::LinkedSwitches, to: Layer::Switches, missing: SWITCH_MISSING, never_empty: false, place: "the PCI bus" },
+    Pair { from: Layer::Switches, to: Layer::LinkedSwitches, missing: SWITCH_UNUSED, never_empty: false, place: "the NVLinks" },
+];
+
+/// Maximum number of things in one line.
+const NAMED: usize = 4;
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    // Without a driver that works, its layers are empty for a known reason.
+    if node.driver.is_broken() || node.answering().next().is_none() {
+        return Vec::new();
+    }
+    let mut drafts: Vec<Draft> = PAIRS.iter().flat_map(|pair| compare(node, pair)).collect();
+    drafts.extend(board(node));
+    drafts
+}
+
+fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
+    let (Some(from), Some(to)) = (things(node, pair.from), things(node, pair.to)) else { return Vec::new() };
+    if to.is_empty() {
+        return Vec::new();
+    }
+    // Only names of a form that both layers use can be compared: a UUID with UUIDs, an index with indices.
+    let forms = |all: &[Thing]| -> Vec<String> { all.iter().flat_map(|thing| &thing.names).map(|name| form(name)).collect() };
+    let (known, own) = (forms(&to), forms(&from));
+    if !known.iter().any(|form| own.contains(form)) {
+        return Vec::new();
+    }
+    let is_in = |thing: &Thing| thing.names.iter().any(|name| to.iter().any(|other| other.names.contains(name)));
+    let comparable = |thing: &Thing| thing.names.iter().any(|name| known.contains(&form(name)));
+    let missing: Vec<&Thing> = from.iter().filter(|thing| comparable(thing) && !is_in(thing)).collect();
+    let (with_gpu, without): (Vec<&Thing>, Vec<&Thing>) = missing.into_iter().partition(|thing| thing.gpu.is_some());
+    let place = pair.place;
+    let mut drafts: Vec<Draft> = Vec::new();
+    for thing in with_gpu {
+        let Some(gpu) = &thing.gpu else { continue };
+        drafts.push(Draft::on_gpu(pair.missing, gpu).with_evidence(format!("{} is missing in {place}", thing.label)));
+    }
+    if !without.is_empty() {
+        let names: Vec<String> = without.iter().map(|thing| thing.label.clone()).collect();
+        let line = format!("missing in {place}: {}", evidence::some(&names, NAMED));
+        drafts.push(Draft::on_node(pair.missing).with_evidence(line));
+    }
+    drafts
+}
+
+/// Returns the layers that are empty although the layer before has things: they were not read.
+pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
+    if node.driver.is_broken() || node.answering().next().is_none() {
+        return Vec::new();
+    }
+    let empty = PAIRS.iter().filter(|pair| {
+        let has = |layer| things(node, layer).map(|things| !things.is_empty());
+        pair.never_empty && has(pair.from) == Some(true) && has(pair.to) == Some(false)
+    });
+    let why = |pair: &Pair| format!("NVML lists GPUs, and nothing of the driver was found in {}", pair.place);
+    empty.map(|pair| Unread { fact: Unknown::new(SectionName::Host, why(pair)), decides: false }).collect()
+}
+
+/// Returns the form of a name: `uuid GPU`, `uuid MIG`, `index`, `file`, `pci`.
+fn form(name: &str) -> String {
+    name.split(['-', ' ']).take(if name.starts_with("uuid") { 2 } else { 1 }).collect::<Vec<_>>().join(" ")
+}
+
+/// Boards with NVSwitches: part of the product name, number of GPUs, number of NVSwitches.
+const BOARDS: &[(&str, usize, usize)] = &[
+    ("A100-SXM4", 8, 6),
+    ("A100-SXM4", 16, 12),
+    ("A800-SXM4", 8, 6),
+    ("H100 80GB HBM3", 8, 4),
+    ("H800", 8, 4),
+    ("H200", 8, 4),
+    ("H20", 8, 4),
+    ("B200", 8, 2),
+    ("B300", 8, 2),
+];
+
+/// Compares the number of NVSwitches with that of the board. Virtual machines may have none.
+fn board(node: &Node<'_>) -> Option<Draft> {
+    let present = things(node, Layer::Switches)?.len();
+    let count = node.answering().count();
+    let name = node.answering().next()?.name.as_deref()?;
+    let (product, _, switches) =
+        BOARDS.iter().find(|(product, gpus, _)| *gpus == count && name.contains(product)).filter(|_| present > 0)?;
+    (present < *switches).then(|| {
+        let line = format!("the PCI bus shows {present} NVSwitches, a board with {count} {product} has {switches}");
+        Draft::on_node(SWITCH_MISSING).with_evidence(line)
+    })
+}
+
+/// Moves a difference into the finding that explains it: a finding about the same GPU, or about the driver or the devices of the
+/// node as a whole.
+pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
+    let is_difference = |draft: &Draft| RULES.iter().any(|rule| rule.id == draft.rule.id);
+    let (differences, mut causes): (Vec<Draft>, Vec<Draft>) = std::mem::take(drafts).into_iter().partition(is_difference);
+    for difference in differences {
+        let explains = |cause: &&mut Draft| {
+            let same_gpu = difference.names_gpu() && cause.names_gpu() && cause.scope.gpu == difference.scope.gpu;
+            let whole = !cause.names_gpu() && explained_by(difference.rule.about).contains(&cause.rule.about);
+            let is_grave = cause.severity >= difference.severity && cause.severity > Severity::Info;
+            is_grave && ((same_gpu && cause.rule.about == About::Gpus) || (same_gpu && whole) || whole)
+        };
+        match causes.iter_mut().find(explains) {
+            Some(cause) => cause.evidence.extend(difference.evidence),
+            None => drafts.push(difference),
+        }
+    }
+    drafts.splice(0..0, causes);
+}
+
+/// Returns the subjects whose findings about the whole node explain a difference.
+const fn explained_by(about: About) -> &'static [About] {
+    match about {
+        About::Unavailable => &[About::Driver, About::DriverAbsent, About::Unavailable],
+        About::ContainerRuntime => &[About::Driver, About::DriverAbsent, About::ContainerRuntime],
+        _ => &[About::Driver, About::DriverAbsent],
+    }
+}

@@ -1,0 +1,139 @@
+//! Components in the order of time: a component that is older than one that it depends on, or that another one was replaced under.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::evidence;
+use crate::input::node::Node;
+use crate::rule::{Draft, PLUGIN_DOC, rules};
+use syringe_core::classification::Severity;
+use syringe_core::facts::kubernetes::node::{Component as Part, ContainerStateKind};
+
+rules! {
+    OLDER: "component-older-than-its-base" Warning Driver PLUGIN_DOC, "A component started before something that it depends on",
+        UpdateSoftware "Restart the older component of {node}, which the evidence names.",
+        means "A component of the node started before something that it depends on started or changed, so it may use an old \
+            state: a driver that was loaded again, a kubelet that restarted.",
+        reads "host.nvidia_stack, host.container_runtime, host.cdi, host.uptime_seconds, xid: driver loads, \
+            kubernetes.nvidia_pods", about ContainerRuntime;
+    IMPOSSIBLE: "times-contradict" Info Driver None, "Times of the node contradict each other",
+        Watch "Check the clock of {node}: ages in this diagnosis may be wrong.",
+        means "Something on the node is older than its boot or newer than the report: a clock was wrong.",
+        reads "host.nvidia_stack, host.container_runtime, host.cdi, host.uptime_seconds";
+}
+
+/// Something that starts or changes on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Boot,
+    DriverLoad,
+    KubeletStart,
+    RuntimeStart,
+    PluginSocket,
+    PluginProcess,
+    PluginPod,
+    FeatureDiscoveryPod,
+    ValidatorFile,
+}
+
+/// What must be later than what, and the component to restart if it is not. The reason is in the text.
+const DEPENDS: &[(Event, Event, &str)] = &[
+    (Event::PluginProcess, Event::DriverLoad, "the device plugin started before the driver was loaded; restart its pod"),
+    (Event::PluginPod, Event::DriverLoad, "the device plugin started before the driver was loaded; restart its pod"),
+    (Event::PluginSocket, Event::KubeletStart, "the device plugin registered before the kubelet started; restart its pod"),
+    (
+        Event::FeatureDiscoveryPod,
+        Event::DriverLoad,
+        "feature discovery started before the driver was loaded; restart its pod, which writes the labels",
+    ),
+];
+
+/// Times of one start of a node differ by some seconds.
+const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
+
+/// A process of the node cannot be older than the boot. Clocks are often set some hours after boot.
+const CLOCK_SET: SignedDuration = SignedDuration::from_hours(26);
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    if node.answering().next().is_none() {
+        return Vec::new();
+    }
+    let older = DEPENDS.iter().filter_map(|(component, base, reason)| {
+        let (own, base) = (time(node, *component)?, time(node, *base)?);
+        // A component that is older than the boot has the time of a wrong clock.
+        let of_this_boot = node.booted().is_some_and(|boot| own.duration_since(boot) > -TOLERANCE);
+        let is_older = of_this_boot && base.duration_since(own) > TOLERANCE;
+        is_older.then(|| format!("{reason} ({} and {})", evidence::time(own), evidence::time(base)))
+    });
+    let older: Vec<String> = older.collect();
+    let mut drafts = Vec::new();
+    if !older.is_empty() {
+        drafts.push(Draft::on_node(OLDER).with_all_evidence(older));
+    }
+    let odd = impossible(node);
+    if !odd.is_empty() {
+        drafts.push(Draft::on_node(IMPOSSIBLE).with_all_evidence(odd));
+    }
+    drafts
+}
+
+/// Events that a process or a memory file system shows, and that are therefore after the boot.
+const AFTER_BOOT: &[(Event, &str)] = &[
+    (Event::KubeletStart, "the kubelet"),
+    (Event::RuntimeStart, "the container runtime"),
+    (Event::PluginProcess, "the process of the device plugin"),
+    (Event::ValidatorFile, "the files of the validator"),
+];
+
+fn impossible(node: &Node<'_>) -> Vec<String> {
+    let boot = time(node, Event::Boot);
+    let mut lines = Vec::new();
+    for (event, name) in AFTER_BOOT {
+        let Some(at) = time(node, *event) else { continue };
+        if boot.is_some_and(|boot| boot.duration_since(at) > CLOCK_SET) {
+            lines.push(format!("{name} started at {}, before the boot of the node", evidence::time(at)));
+        }
+        if node.now.is_some_and(|now| at.duration_since(now) > TOLERANCE) {
+            lines.push(format!("{name} started at {}, after the report was taken", evidence::time(at)));
+        }
+    }
+    lines
+}
+
+/// Returns when something started or changed last.
+fn time(node: &Node<'_>, event: Event) -> Option<Timestamp> {
+    let host = node.host();
+    let stack = || host?.nvidia_stack.as_ref();
+    let runtime = || host?.container_runtime.as_ref();
+    match event {
+        Event::Boot => node.booted(),
+        Event::DriverLoad => node.driver_loaded(),
+        Event::KubeletStart => stack()?.kubelet_started_at,
+        Event::RuntimeStart => runtime()?.started_at,
+        Event::PluginSocket => stack()?.plugin_sockets.iter().flatten().filter_map(|socket| socket.at).min(),
+        Event::PluginProcess => stack()?.processes.iter().filter_map(|process| process.started_at).min(),
+        Event::PluginPod => pod_start(node, Part::DevicePlugin),
+        Event::FeatureDiscoveryPod => pod_start(node, Part::FeatureDiscovery),
+        Event::ValidatorFile => stack()?.validations.iter().filter_map(|file| file.at).min(),
+    }
+}
+
+/// Returns when the containers of a component started: the oldest of those that are running.
+fn pod_start(node: &Node<'_>, part: Part) -> Option<Timestamp> {
+    let pods = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| pod.component == part && !pod.deleting);
+    let containers = pods.flat_map(|pod| &pod.containers).filter(|container| !container.init);
+    let running = containers.filter(|container| container.state.kind == ContainerStateKind::Running);
+    running.filter_map(|container| container.state.since).min()
+}
+
+/// Removes the order of times where a finding about the runtime, the plugin or the driver has the cause.
+pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
+    let Some(at) = drafts.iter().position(|draft| draft.rule.id == OLDER.id) else { return };
+    let explained = |draft: &Draft| {
+        draft.severity >= Severity::Warning && draft.rule.id != OLDER.id && draft.rule.about == OLDER.about && !draft.names_gpu()
+    };
+    if let Some(cause) = drafts.iter().position(explained) {
+        let evidence = drafts[at].evidence.clone();
+        drafts[cause].evidence.extend(evidence);
+        drafts.remove(at);
+    }
+}

@@ -1,0 +1,223 @@
+//! Each GPU compared with its peers, the GPUs of the same model: fields that must be equal, and fields that the peers have.
+//!
+//! A fixed threshold exists for few values. But identical boards of one node have equal sizes, limits, modes and versions, and the
+//! driver offers the same fields for each of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::input::fields::{Fields, of_gpu, text};
+use crate::input::node::{Gpu, Node};
+use crate::rule::{DEBUG_DOC, Draft, Rule, Unread, rules};
+use syringe_core::facts::Availability;
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
+
+rules! {
+    DIFFERS: "gpu-differs-from-peers" Warning Driver DEBUG_DOC, "Differs from the other GPUs of the same model",
+        Watch "Find out why {gpu} of {node} differs. If it is a setting, set it as on the other GPUs; otherwise reset the GPU at \
+            the next drain, and contact the vendor if the difference stays.",
+        means "A size, limit or mode of a GPU differs from those of the other GPUs of its model on this node.",
+        reads "inventory, telemetry, ecc, topology, mig";
+    MEMORY: "gpu-memory-differs-from-peers" Warning Hardware DEBUG_DOC,
+        "Memory size differs from the other GPUs of the node",
+        Watch "Reset {gpu} of {node} at the next drain. If memory is still missing, run a diagnostic and contact the \
+            vendor.",
+        means "A GPU has less memory than others of its model.",
+        reads "inventory.memory_total_bytes";
+    POWER_LIMIT: "gpu-power-limit-differs-from-peers" Warning Power DEBUG_DOC,
+        "Power limit differs from the other GPUs of the node",
+        UpdateSoftware "Set the power limit of {gpu} on {node} to that of the other GPUs (nvidia-smi -pl). Jobs wait \
+            for the slowest GPU.",
+        means "A GPU has another power limit than others of its model.",
+        reads "telemetry.power";
+    VERSION: "gpu-version-differs-from-peers" Info Driver DEBUG_DOC,
+        "Firmware or board version differs from the other GPUs of the node",
+        Watch "No action is necessary because of this difference alone; a board may have been replaced. If only {gpu} of {node} \
+            has problems, update its firmware.",
+        means "GPUs of one model have different versions of firmware (VBIOS, InfoROM, GSP) or of the board.",
+        reads "inventory.vbios_version, inventory.inforom, inventory.gsp_firmware_version, inventory.board_part_number";
+    MODE: "gpu-mode-differs-from-peers" Info Driver DEBUG_DOC, "A mode differs from the other GPUs of the node",
+        None "No action if the mode of {gpu} on {node} was set on purpose. Otherwise set it as on the other GPUs.",
+        means "An administrator can set the mode for each GPU: compute mode, ECC mode, MIG mode, persistence mode, virtualization.",
+        reads "inventory.compute_mode, inventory.ecc_mode, inventory.mig_mode, inventory.persistence_mode";
+}
+
+/// Fields that are equal on all GPUs of one model, with the rule of a difference.
+const EQUAL: &[(&str, Rule)] = &[
+    ("inventory.memory_total_bytes", MEMORY),
+    ("telemetry.power.limit_milliwatts", POWER_LIMIT),
+    ("telemetry.power.enforced_limit_milliwatts", POWER_LIMIT),
+    ("inventory.vbios_version", VERSION),
+    ("inventory.inforom.image", VERSION),
+    ("inventory.inforom.oem", VERSION),
+    ("inventory.inforom.ecc", VERSION),
+    ("inventory.inforom.power", VERSION),
+    ("inventory.gsp_firmware_version", VERSION),
+    ("inventory.board_part_number", VERSION),
+    ("inventory.pci_subsystem_id", VERSION),
+    ("inventory.virtualization_mode", MODE),
+    ("inventory.mig_mode.current", MODE),
+    ("inventory.mig_mode.pending", MODE),
+    ("inventory.architecture", DIFFERS),
+    ("inventory.brand", DIFFERS),
+    ("inventory.compute_capability", DIFFERS),
+    ("inventory.pci_device_id", DIFFERS),
+    ("inventory.cores", DIFFERS),
+    ("inventory.bar1_total_bytes", DIFFERS),
+    ("inventory.memory_reserved_bytes", DIFFERS),
+    ("inventory.compute_mode", MODE),
+    ("inventory.persistence_mode", MODE),
+    ("inventory.gsp_enabled", DIFFERS),
+    ("inventory.ecc_mode.current", MODE),
+    ("inventory.ecc_mode.pending", MODE),
+    ("inventory.platform.chassis_serial", DIFFERS),
+    ("inventory.platform.slot", DIFFERS),
+    ("inventory.platform.tray", DIFFERS),
+    ("inventory.platform.host_id", DIFFERS),
+    ("telemetry.power.default_limit_milliwatts", DIFFERS),
+    ("telemetry.power.min_limit_milliwatts", DIFFERS),
+    ("telemetry.power.max_limit_milliwatts", DIFFERS),
+    ("telemetry.clocks.max_graphics_mhz", DIFFERS),
+    ("telemetry.clocks.max_sm_mhz", DIFFERS),
+    ("telemetry.clocks.max_memory_mhz", DIFFERS),
+    ("telemetry.clocks.max_video_mhz", DIFFERS),
+    ("telemetry.clocks.application_graphics_mhz", DIFFERS),
+    ("telemetry.clocks.application_memory_mhz", DIFFERS),
+    ("telemetry.temperature.slowdown_celsius", DIFFERS),
+    ("telemetry.temperature.shutdown_celsius", DIFFERS),
+    ("telemetry.temperature.gpu_max_celsius", DIFFERS),
+    ("telemetry.temperature.memory_max_celsius", DIFFERS),
+    ("telemetry.temperature.tlimit_thresholds.slowdown_celsius", DIFFERS),
+    ("telemetry.temperature.tlimit_thresholds.shutdown_celsius", DIFFERS),
+    ("telemetry.temperature.tlimit_thresholds.gpu_max_celsius", DIFFERS),
+    ("telemetry.temperature.tlimit_thresholds.memory_max_celsius", DIFFERS),
+    ("topology.fabric.state", DIFFERS),
+    ("topology.fabric.cluster_uuid", DIFFERS),
+    ("topology.fabric.clique_id", DIFFERS),
+    ("topology.nvlinks.count", DIFFERS),
+    ("topology.nvlinks.version", DIFFERS),
+    ("topology.nvlinks.speed_megabytes_per_second", DIFFERS),
+    ("topology.pcie_path.length", DIFFERS),
+    ("mig.max_devices", DIFFERS),
+];
+
+/// Fields that a GPU may lack although its peers have them.
+const MAY_LACK: &[&str] = &[
+    // NVML has no utilization of a GPU in MIG mode, and no counters of memory errors of a GPU without ECC.
+    "telemetry.utilization",
+    "inventory.vgpu_license",
+    "inventory.display_active",
+    "ecc.recovery_action",
+    "topology.fabric.cluster_uuid",
+    "telemetry.clocks.application",
+    "inventory.gsp_firmware_version",
+];
+
+/// Fields that NVML offers for each GPU since Maxwell, and that are not read for another reason only.
+const REQUIRED: &[(SectionName, &[&str])] = &[
+    (
+        SectionName::Inventory,
+        &["uuid", "pci_address", "name", "memory_total_bytes", "minor_number", "persistence_mode", "compute_mode"],
+    ),
+    (SectionName::Telemetry, &["temperature.gpu_celsius", "memory.total_bytes", "memory.used_bytes", "performance_state"]),
+    (SectionName::Telemetry, &["pcie.width", "pcie.generation", "power.draw_milliwatts", "clocks.sm_mhz"]),
+    (SectionName::Topology, &["pci_address"]),
+];
+
+/// GPUs of one model.
+type Model<'n> = Vec<(&'n Gpu, Fields)>;
+
+fn models<'n>(node: &'n Node<'_>) -> Vec<Model<'n>> {
+    let mut models: BTreeMap<&str, Model<'n>> = BTreeMap::new();
+    for gpu in node.answering() {
+        let fields = of_gpu(node, gpu);
+        models.entry(gpu.name.as_deref().unwrap_or_default()).or_default().push((gpu, fields));
+    }
+    models.into_values().filter(|model| model.len() > 1).collect()
+}
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    for model in models(node) {
+        for (field, rule) in EQUAL {
+            for (gpu, line) in odd(&model, field) {
+                match drafts.iter_mut().find(|draft| draft.rule.id == rule.id && draft.is_on(gpu)) {
+                    Some(draft) => draft.evidence.push(line),
+                    None => drafts.push(Draft::on_gpu(*rule, gpu).with_evidence(line)),
+                }
+            }
+        }
+    }
+    drafts
+}
+
+/// Returns the GPUs whose field differs from that of the others, with both values. Of two GPUs that differ, the second is named. If
+/// there is no majority, the GPUs are batches of different versions.
+fn odd<'n>(model: &Model<'n>, field: &str) -> Vec<(&'n Gpu, String)> {
+    let values: Vec<(&Gpu, &Value)> =
+        model.iter().filter_map(|(gpu, fields)| Some((*gpu, fields.get(field)?))).collect();
+    let count = |value: &Value| values.iter().filter(|(_, other)| *other == value).count();
+    let usual = match values.as_slice() {
+        [(_, first), (_, second)] if first != second => Some(*first),
+        all => all.iter().map(|(_, value)| *value).find(|value| count(value) * 2 > all.len()),
+    };
+    let Some(usual) = usual else { return Vec::new() };
+    let odd = values.iter().filter(|(_, value)| *value != usual);
+    odd.map(|(gpu, value)| (*gpu, format!("{field} is {}, on the other GPUs {}", text(value), text(usual)))).collect()
+}
+
+/// Returns the fields that a GPU lacks and its peers have, and the fields that every GPU has.
+pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
+    let mut lacking: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
+    for model in models(node) {
+        let all: BTreeSet<&String> = model.iter().flat_map(|(_, fields)| fields.keys()).collect();
+        for field in all.into_iter().filter(|field| !MAY_LACK.iter().any(|free| field.starts_with(free))) {
+            let without: Vec<&Gpu> =
+                model.iter().filter(|(_, fields)| !fields.contains_key(field)).map(|(gpu, _)| *gpu).collect();
+            // If half of the GPUs lack it, they are of another kind.
+            if without.len() * 2 <= model.len() {
+                let indices = without.into_iter().filter(|gpu| !is_different_mode(node, gpu)).filter_map(|gpu| gpu.index);
+                for index in indices {
+                    lacking.entry(index).or_default().insert(field.clone());
+                }
+            }
+        }
+    }
+    for gpu in node.answering() {
+        let (Some(index), fields) = (gpu.index, of_gpu(node, gpu)) else { continue };
+        for (section, names) in REQUIRED {
+            let is_read = node.has(*section) && node.report.sections.get(*section).problems().is_empty();
+            for name in names.iter().filter(|_| is_read) {
+                let path = format!("{}.{name}", section.as_str());
+                if !fields.contains_key(&path) && node.availability(*section, index, name) == Availability::Read {
+                    lacking.entry(index).or_default().insert(path);
+                }
+            }
+        }
+    }
+    lacking.into_iter().filter_map(|(gpu, fields)| lack(node, gpu, &fields)).collect()
+}
+
+/// Returns whether MIG mode or ECC mode of a GPU differs from the mode of the first GPU: then NVML offers other fields.
+fn is_different_mode(node: &Node<'_>, gpu: &Gpu) -> bool {
+    let modes = |gpu: &Gpu| node.inventory_of(gpu).map(|gpu| (gpu.mig_mode, gpu.ecc_mode));
+    node.answering().next().is_some_and(|first| modes(first) != modes(gpu))
+}
+
+/// Maximum number of fields in one line.
+const NAMED: usize = 4;
+
+fn lack(node: &Node<'_>, gpu: u32, fields: &BTreeSet<String>) -> Option<Unread> {
+    // A section with a problem of this GPU is in the list of what could not be read.
+    let has_problem = |field: &str| {
+        let mut problems = node.report.sections.problems().into_iter();
+        problems.any(|(section, problem)| field.starts_with(section.as_str()) && problem.gpu == Some(gpu))
+    };
+    let names: Vec<String> = fields.iter().filter(|field| !has_problem(field)).cloned().collect();
+    let first = names.first()?.split('.').next().unwrap_or_default();
+    let section = SectionName::ALL.into_iter().find(|section| section.as_str() == first)?;
+    let why = format!("not read, but other GPUs have it: {}", crate::evidence::some(&names, NAMED));
+    Some(Unread { fact: Unknown { gpu: Some(gpu), ..Unknown::new(section, why) }, decides: true })
+}

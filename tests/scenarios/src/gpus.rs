@@ -169,8 +169,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 a100(2).unreadable_gpu([Part::Telemetry], 0, why)
             },
         ),
-        warning("memory-missing", "GPU 2 has less memory than other GPUs.").must(("gpu-memory-differs-from-peers", 2)).node(
-            || {
+        warning("memory-missing", "GPU 2 has less memory than other GPUs.")
+            .must(("gpu-memory-differs-from-peers", 2))
+            .node(|| {
                 a100(4)
                     .inventory(2, |gpu| gpu.memory_total_bytes = gpu.memory_total_bytes.map(|bytes| bytes - 8192 * MIB))
                     .telemetry(2, |gpu| {
@@ -178,8 +179,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                         (gpu.memory.total_bytes, gpu.memory.free_bytes) =
                             (less(gpu.memory.total_bytes), less(gpu.memory.free_bytes));
                     })
-            },
-        ),
+            }),
         critical("power-cable-missing", "GPU 1 has no external power.").must(("gpu-power-missing", 1)).node(|| {
             let why = problem("NVML: Insufficient External Power", "insufficient_power", "Check the power cables.");
             l40s(2).unreadable_gpu([Part::Telemetry], 1, why)

@@ -12,7 +12,10 @@ use crate::stack::{CONFIG, TOOLKIT, containerd, nvidia, plugin_stack, spec, vali
 /// Every source of these nodes was read, and nothing is wrong.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let whole = |name, base, build: fn() -> Node| {
-        healthy(name, "Everything was read, and nothing is wrong.").must_not(ANY_WARNING).cluster(kubernetes(base)).node(build)
+        healthy(name, "Everything was read, and nothing is wrong.")
+            .must_not(ANY_WARNING)
+            .cluster(kubernetes(base))
+            .node(build)
     };
     vec![
         whole("whole-h100-8", "healthy-h100-8", || node("healthy-h100-8")),
@@ -52,7 +55,8 @@ fn kubernetes(base: &str) -> KubernetesFacts {
     let count = u32::try_from(Section::data_of(&report.sections.inventory).expect("it").gpus.len()).expect("few");
     let kubelet = Section::data_of(&report.sections.kubelet).expect("the kubelet");
     let is_mig = kubelet.registered.iter().any(|registered| registered.resource.contains("mig-"));
-    let processes = Section::data_of(&report.sections.processes).map(|all| all.processes.as_slice()).unwrap_or_default();
+    let processes =
+        Section::data_of(&report.sections.processes).map(|all| all.processes.as_slice()).unwrap_or_default();
     let mut uids: Vec<String> = kubelet.allocations.iter().map(|allocation| allocation.pod_uid.clone()).collect();
     uids.extend(processes.iter().filter_map(|process| process.pod_uid.clone()));
     let stack = uuid(&["stack", "nvidia-device-plugin"]);
@@ -101,7 +105,14 @@ fn kubernetes(base: &str) -> KubernetesFacts {
 }
 
 fn labels(is_mig: bool) -> GpuLabels {
-    let parts = ["container-toolkit", "dcgm-exporter", "device-plugin", "driver", "gpu-feature-discovery", "operator-validator"];
+    let parts = [
+        "container-toolkit",
+        "dcgm-exporter",
+        "device-plugin",
+        "driver",
+        "gpu-feature-discovery",
+        "operator-validator",
+    ];
     GpuLabels {
         deploy: parts.iter().map(|part| ((*part).to_owned(), "true".to_owned())).collect(),
         mig_config: text(if is_mig { "all-1g.10gb" } else { "all-disabled" }),
@@ -125,7 +136,8 @@ fn operator_pods(plugin_uid: &str) -> Vec<NvidiaPod> {
     let pod = |(owner, component, container): (&str, Component, &str)| {
         let pod = nvidia_pod(&format!("gpu-operator/{owner}-x7p2q"), component, container, days(6));
         let uid = if component == Component::DevicePlugin { plugin_uid.to_owned() } else { uuid(&["stack", owner]) };
-        let runtime_class = (component != Component::Driver && component != Component::ContainerToolkit).then(|| "nvidia".to_owned());
+        let runtime_class =
+            (component != Component::Driver && component != Component::ContainerToolkit).then(|| "nvidia".to_owned());
         NvidiaPod { uid, owner: owner.to_owned(), created: Some(ago(days(6))), runtime_class, ..pod }
     };
     pods.into_iter().map(pod).collect()

@@ -34,6 +34,9 @@ pub(crate) fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Fields {
         if !topology.pcie_path.is_empty() {
             computed("pcie_path.length", topology.pcie_path.len().into());
         }
+        for (at, hop) in topology.pcie_path.iter().take(2).enumerate() {
+            add(&mut fields, &format!("topology.pcie_path.{at}"), Some(hop));
+        }
     }
     fields
 }
@@ -62,5 +65,38 @@ pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => crate::evidence::data(text),
         value => value.to_string(),
+    }
+}
+
+/// Returns the paths of all fields of a type that have one value: no lists, and no tables with names as keys.
+pub(crate) fn of_schema<T: schemars::JsonSchema>() -> Vec<String> {
+    let schema = schemars::SchemaGenerator::new(schemars::generate::SchemaSettings::default().with(|settings| {
+        settings.inline_subschemas = true;
+    }))
+    .into_root_schema_for::<T>();
+    let mut paths = Vec::new();
+    add_paths(&mut paths, "", schema.as_value());
+    paths
+}
+
+fn add_paths(paths: &mut Vec<String>, path: &str, schema: &Value) {
+    // An optional object is one of two alternatives.
+    let alternatives = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    alternatives.for_each(|one| add_paths(paths, path, one));
+    let properties = schema.get("properties").and_then(Value::as_object);
+    match properties {
+        Some(properties) => {
+            for (name, schema) in properties {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                add_paths(paths, &path, schema);
+            }
+        }
+        None => {
+            let kinds = schema.get("type").map(Value::to_string).unwrap_or_default();
+            let is_value = ["integer", "number", "string", "boolean"].iter().any(|kind| kinds.contains(kind));
+            if is_value && !path.is_empty() {
+                paths.push(path.to_owned());
+            }
+        }
     }
 }

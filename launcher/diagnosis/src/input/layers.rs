@@ -102,24 +102,46 @@ fn list(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
             by_plugin.flat_map(|allocation| &allocation.devices).collect()
         }),
         Layer::LinkedSwitches => {
-            let mut remotes: Vec<&PciAddress> =
-                node.topology()?.gpus.iter().flat_map(|gpu: &GpuTopology| &gpu.nvlinks).filter_map(remote_switch).collect();
+            let mut remotes: Vec<&PciAddress> = node
+                .topology()?
+                .gpus
+                .iter()
+                .flat_map(|gpu: &GpuTopology| &gpu.nvlinks)
+                .filter_map(remote_switch)
+                .collect();
             remotes.sort_unstable();
             remotes.dedup();
-            remotes.into_iter().map(|address| Thing::named(pci(address), &format!("NVSwitch {}", address.sysfs()))).collect()
+            remotes
+                .into_iter()
+                .map(|address| Thing::named(pci(address), &format!("NVSwitch {}", address.sysfs())))
+                .collect()
         }
         Layer::Switches => {
             let switches = node.topology()?.nvswitches.iter();
             switches.map(|address| Thing::named(pci(address), &format!("NVSwitch {}", address.sysfs()))).collect()
         }
         Layer::Needed => {
-            let needed = [("module", "nvidia"), ("module", "nvidia_uvm"), ("file", "nvidiactl"), ("file", "nvidia-uvm")];
-            needed.into_iter().map(|(kind, name)| Thing::named(format!("{kind} {name}"), &label(kind, name))).collect()
+            let needed =
+                [("module", "nvidia"), ("module", "nvidia_uvm"), ("file", "nvidiactl"), ("file", "nvidia-uvm")];
+            let mut things: Vec<Thing> = needed
+                .into_iter()
+                .map(|(kind, name)| Thing::named(format!("{kind} {name}"), &label(kind, name)))
+                .collect();
+            let with_gsp = node.inventory()?.gpus.iter().any(|gpu| gpu.gsp_enabled == Some(true));
+            if let Some(version) = host.and_then(|host| host.driver.loaded.as_deref()).filter(|_| with_gsp) {
+                things.push(Thing::named(
+                    format!("firmware {version}"),
+                    &format!("GSP firmware {}", crate::evidence::data(version)),
+                ));
+            }
+            things
         }
         Layer::Present => {
             let modules = host?.modules.iter().map(|name| ("module", name));
             let files = host?.device_nodes.iter().filter(|file| gpu_number(file).is_none()).map(|name| ("file", name));
-            modules.chain(files).map(|(kind, name)| Thing::named(format!("{kind} {name}"), &label(kind, name))).collect()
+            let firmware = host?.gsp_firmware_versions.iter().map(|name| ("firmware", name));
+            let all = modules.chain(files).chain(firmware);
+            all.map(|(kind, name)| Thing::named(format!("{kind} {name}"), &label(kind, name))).collect()
         }
     })
 }
@@ -160,11 +182,16 @@ fn schedulable(node: &Node<'_>) -> Vec<Thing> {
         match mig {
             None => things.push(whole_gpu(node, gpu)),
             Some(mig) => {
-                let devices = mig.devices.iter().enumerate().filter_map(|(at, device)| Some((at, device.uuid.as_ref()?)));
+                let devices =
+                    mig.devices.iter().enumerate().filter_map(|(at, device)| Some((at, device.uuid.as_ref()?)));
                 things.extend(devices.map(|(at, uuid)| {
                     let by_index = gpu.index.map(|index| format!("index {index}:{at}"));
                     let names = [Some(format!("uuid {uuid}")), by_index].into_iter().flatten().collect();
-                    Thing { names, label: format!("{} of {}", crate::evidence::data(uuid), gpu.label()), gpu: Some(gpu.clone()) }
+                    Thing {
+                        names,
+                        label: format!("{} of {}", crate::evidence::data(uuid), gpu.label()),
+                        gpu: Some(gpu.clone()),
+                    }
                 }));
             }
         }
@@ -187,7 +214,8 @@ fn of_kubelet<'k>(kubelet: &'k Kubelet, devices: impl Fn(&'k Kubelet) -> Vec<&'k
 /// Returns the name of a device of CDI or of a device plugin, if it is one of NVIDIA: a UUID, an index, `nvidia3`.
 fn device_name(device: &str) -> Option<String> {
     let device = device.split("::").next().unwrap_or(device);
-    let is_index = |text: &str| text.split(':').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_index =
+        |text: &str| text.split(':').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
     if device.starts_with("GPU-") || device.starts_with("MIG-") {
         Some(format!("uuid {device}"))
     } else if is_index(device) {

@@ -69,6 +69,9 @@ fn readings(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if let Some((bus, topology)) = numa.filter(|(bus, topology)| bus != topology) {
         lines.push(format!("host.pci_gpus.numa_node is {bus}, topology.numa_node is {topology}"));
     }
+    if on_bus.and_then(|pci| pci.in_nvml) == Some(false) {
+        lines.push("host.pci_gpus.in_nvml is false, and NVML lists the GPU".to_owned());
+    }
     let device = on_bus.and_then(|pci| pci.device_id.as_deref());
     let nvml = node.inventory_of(gpu).and_then(|gpu| gpu.pci_device_id.as_deref());
     if let Some((device, nvml)) = device.zip(nvml).filter(|(device, nvml)| !nvml.starts_with(device)) {

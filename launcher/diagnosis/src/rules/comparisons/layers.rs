@@ -3,10 +3,13 @@
 //! Each difference is a finding. A finding of another group that knows the cause takes over, and keeps the difference as evidence.
 
 use crate::evidence;
+use crate::input::fields::{Fields, flatten};
 use crate::input::layers::{Layer, Thing, things};
 use crate::input::node::Node;
 use crate::rule::{About, DEBUG_DOC, Draft, PLUGIN_DOC, Rule, Unread, rules};
-use syringe_core::classification::Severity;
+use crate::rules::comparisons::agreement::DISAGREE;
+use crate::rules::comparisons::kubernetes;
+use syringe_core::classification::{Class, Severity};
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -73,13 +76,43 @@ const PAIRS: &[Pair] = &[
     Pair { from: Layer::Nvml, to: Layer::Pci, missing: NOT_ON_PCI, never_empty: true, place: "the PCI bus" },
     Pair { from: Layer::Nvml, to: Layer::DeviceFiles, missing: FILE_MISSING, never_empty: true, place: "/dev" },
     Pair { from: Layer::DeviceFiles, to: Layer::Nvml, missing: FILE_WITHOUT_GPU, never_empty: false, place: "NVML" },
-    Pair { from: Layer::Needed, to: Layer::Present, missing: PART_MISSING, never_empty: true, place: "the kernel or /dev" },
-    Pair { from: Layer::Schedulable, to: Layer::Registered, missing: NOT_REGISTERED, never_empty: false, place: "the kubelet" },
+    Pair {
+        from: Layer::Needed,
+        to: Layer::Present,
+        missing: PART_MISSING,
+        never_empty: true,
+        place: "the kernel or /dev",
+    },
+    Pair {
+        from: Layer::Schedulable,
+        to: Layer::Registered,
+        missing: NOT_REGISTERED,
+        never_empty: false,
+        place: "the kubelet",
+    },
     Pair { from: Layer::Schedulable, to: Layer::Cdi, missing: NOT_IN_CDI, never_empty: false, place: "CDI" },
     Pair { from: Layer::Cdi, to: Layer::Schedulable, missing: CDI_WITHOUT_GPU, never_empty: false, place: "NVML" },
-    Pair { from: Layer::Allocated, to: Layer::Registered, missing: NOT_OFFERED, never_empty: false, place: "the kubelet" },
-    Pair { from: Layer::LinkedSwitches, to: Layer::Switches, missing: SWITCH_MISSING, never_empty: false, place: "the PCI bus" },
-    Pair { from: Layer::Switches, to: Layer::LinkedSwitches, missing: SWITCH_UNUSED, never_empty: false, place: "the NVLinks" },
+    Pair {
+        from: Layer::Allocated,
+        to: Layer::Registered,
+        missing: NOT_OFFERED,
+        never_empty: false,
+        place: "the kubelet",
+    },
+    Pair {
+        from: Layer::LinkedSwitches,
+        to: Layer::Switches,
+        missing: SWITCH_MISSING,
+        never_empty: false,
+        place: "the PCI bus",
+    },
+    Pair {
+        from: Layer::Switches,
+        to: Layer::LinkedSwitches,
+        missing: SWITCH_UNUSED,
+        never_empty: false,
+        place: "the NVLinks",
+    },
 ];
 
 /// Maximum number of things in one line.
@@ -101,7 +134,8 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
         return Vec::new();
     }
     // Only names of a form that both layers use can be compared: a UUID with UUIDs, an index with indices.
-    let forms = |all: &[Thing]| -> Vec<String> { all.iter().flat_map(|thing| &thing.names).map(|name| form(name)).collect() };
+    let forms =
+        |all: &[Thing]| -> Vec<String> { all.iter().flat_map(|thing| &thing.names).map(|name| form(name)).collect() };
     let (known, own) = (forms(&to), forms(&from));
     if !known.iter().any(|form| own.contains(form)) {
         return Vec::new();
@@ -134,8 +168,45 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
         pair.never_empty && has(pair.from) == Some(true) && has(pair.to) == Some(false)
     });
     let why = |pair: &Pair| format!("NVML lists GPUs, and nothing of the driver was found in {}", pair.place);
-    empty.map(|pair| Unread { fact: Unknown::new(SectionName::Host, why(pair)), decides: false }).collect()
+    let empty = empty.map(|pair| Unread { fact: Unknown::new(SectionName::Host, why(pair)), decides: false });
+    let lacking = OF_EVERY_NODE.iter().filter_map(|(section, names)| {
+        let value = match section {
+            SectionName::Host => {
+                node.host().filter(|_| things(node, Layer::Present).is_some()).map(serde_json::to_value)
+            }
+            _ => node.inventory().filter(|_| things(node, Layer::Nvml).is_some()).map(serde_json::to_value),
+        };
+        let mut fields = Fields::new();
+        flatten(&mut fields, String::new(), value?.ok()?);
+        let names: Vec<String> = names
+            .iter()
+            .filter(|name| !fields.contains_key(&format!(".{name}")))
+            .map(|name| (*name).to_owned())
+            .collect();
+        let why = format!(
+            "every node with a driver has these facts, and they were not read: {}",
+            evidence::some(&names, NAMED)
+        );
+        (!names.is_empty()).then(|| Unread { fact: Unknown::new(*section, why), decides: false })
+    });
+    empty.chain(lacking).collect()
 }
+
+/// Facts that every node with a driver that works has.
+const OF_EVERY_NODE: &[(SectionName, &[&str])] = &[
+    (
+        SectionName::Host,
+        &[
+            "uptime_seconds",
+            "driver.loaded",
+            "driver.flavor",
+            "memory_total_bytes",
+            "memory_available_bytes",
+            "numa_nodes",
+        ],
+    ),
+    (SectionName::Inventory, &["driver_version", "nvml_version", "cuda_version"]),
+];
 
 /// Returns the form of a name: `uuid GPU`, `uuid MIG`, `index`, `file`, `pci`.
 fn form(name: &str) -> String {
@@ -168,17 +239,20 @@ fn board(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-/// Moves a difference into the finding that explains it: a finding about the same GPU, or about the driver or the devices of the
-/// node as a whole.
+/// Moves a difference into the finding that explains it: a finding about the same GPU, a GPU that is gone, or a finding about the driver
+/// or the devices of the node as a whole.
 pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
-    let is_difference = |draft: &Draft| RULES.iter().any(|rule| rule.id == draft.rule.id);
-    let (differences, mut causes): (Vec<Draft>, Vec<Draft>) = std::mem::take(drafts).into_iter().partition(is_difference);
+    let rules = || RULES.iter().chain(kubernetes::RULES).chain([&DISAGREE]);
+    let is_difference = |draft: &Draft| rules().any(|rule| rule.id == draft.rule.id);
+    let (differences, mut causes): (Vec<Draft>, Vec<Draft>) =
+        std::mem::take(drafts).into_iter().partition(is_difference);
     for difference in differences {
         let explains = |cause: &&mut Draft| {
             let same_gpu = difference.names_gpu() && cause.names_gpu() && cause.scope.gpu == difference.scope.gpu;
+            let gone = !difference.names_gpu() && cause.severity >= Severity::Critical && cause.rule.class == Class::Hardware;
             let whole = !cause.names_gpu() && explained_by(difference.rule.about).contains(&cause.rule.about);
             let is_grave = cause.severity >= difference.severity && cause.severity > Severity::Info;
-            is_grave && ((same_gpu && cause.rule.about == About::Gpus) || (same_gpu && whole) || whole)
+            is_grave && ((same_gpu && cause.rule.about == About::Gpus) || gone || whole)
         };
         match causes.iter_mut().find(explains) {
             Some(cause) => cause.evidence.extend(difference.evidence),

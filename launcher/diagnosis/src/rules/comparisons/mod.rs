@@ -2,16 +2,20 @@
 //! a fact with the same fact in another section.
 
 mod agreement;
+mod kubernetes;
 mod layers;
 mod order;
 mod peers;
 mod ranges;
+mod references;
 
 use crate::rule::RuleGroup;
 
 pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(ranges::RULES, ranges::check),
     RuleGroup::new(agreement::RULES, agreement::check),
+    RuleGroup::new(&[], references::check),
+    RuleGroup::new(kubernetes::RULES, kubernetes::check),
     RuleGroup::new(peers::RULES, peers::check).with_unread(peers::unread),
     RuleGroup::new(layers::RULES, layers::check).with_refine(layers::refine).with_unread(layers::unread),
     RuleGroup::new(order::RULES, order::check).with_refine(order::refine),

@@ -37,9 +37,17 @@ enum Event {
 
 /// What must be later than what, and the component to restart if it is not. The reason is in the text.
 const DEPENDS: &[(Event, Event, &str)] = &[
-    (Event::PluginProcess, Event::DriverLoad, "the device plugin started before the driver was loaded; restart its pod"),
+    (
+        Event::PluginProcess,
+        Event::DriverLoad,
+        "the device plugin started before the driver was loaded; restart its pod",
+    ),
     (Event::PluginPod, Event::DriverLoad, "the device plugin started before the driver was loaded; restart its pod"),
-    (Event::PluginSocket, Event::KubeletStart, "the device plugin registered before the kubelet started; restart its pod"),
+    (
+        Event::PluginSocket,
+        Event::KubeletStart,
+        "the device plugin registered before the kubelet started; restart its pod",
+    ),
     (
         Event::FeatureDiscoveryPod,
         Event::DriverLoad,
@@ -129,7 +137,10 @@ fn pod_start(node: &Node<'_>, part: Part) -> Option<Timestamp> {
 pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == OLDER.id) else { return };
     let explained = |draft: &Draft| {
-        draft.severity >= Severity::Warning && draft.rule.id != OLDER.id && draft.rule.about == OLDER.about && !draft.names_gpu()
+        draft.severity >= Severity::Warning
+            && draft.rule.id != OLDER.id
+            && draft.rule.about == OLDER.about
+            && !draft.names_gpu()
     };
     if let Some(cause) = drafts.iter().position(explained) {
         let evidence = drafts[at].evidence.clone();

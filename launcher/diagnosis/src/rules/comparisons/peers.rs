@@ -4,13 +4,18 @@
 //! driver offers the same fields for each of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
+use crate::input::fields;
 use crate::input::fields::{Fields, of_gpu, text};
 use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, Rule, Unread, rules};
 use syringe_core::facts::Availability;
+use syringe_core::facts::ecc::GpuEcc;
+use syringe_core::facts::inventory::GpuInventory;
+use syringe_core::facts::telemetry::GpuTelemetry;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -100,6 +105,11 @@ const EQUAL: &[(&str, Rule)] = &[
     ("topology.nvlinks.version", DIFFERS),
     ("topology.nvlinks.speed_megabytes_per_second", DIFFERS),
     ("topology.pcie_path.length", DIFFERS),
+    ("topology.pcie_path.0.max_generation", DIFFERS),
+    ("topology.pcie_path.0.max_width", DIFFERS),
+    ("topology.pcie_path.1.max_generation", VERSION),
+    ("topology.pcie_path.1.max_width", VERSION),
+    ("topology.pcie_path.1.kind", VERSION),
     ("mig.max_devices", DIFFERS),
 ];
 
@@ -115,16 +125,19 @@ const MAY_LACK: &[&str] = &[
     "inventory.gsp_firmware_version",
 ];
 
-/// Fields that NVML offers for each GPU since Maxwell, and that are not read for another reason only.
-const REQUIRED: &[(SectionName, &[&str])] = &[
-    (
-        SectionName::Inventory,
-        &["uuid", "pci_address", "name", "memory_total_bytes", "minor_number", "persistence_mode", "compute_mode"],
-    ),
-    (SectionName::Telemetry, &["temperature.gpu_celsius", "memory.total_bytes", "memory.used_bytes", "performance_state"]),
-    (SectionName::Telemetry, &["pcie.width", "pcie.generation", "power.draw_milliwatts", "clocks.sm_mhz"]),
-    (SectionName::Topology, &["pci_address"]),
-];
+/// Fields of a GPU that the probe reads, by section: each one is in the report, or in the list of those that the driver does not support, or
+/// in the list of those that could not be read.
+static FIELDS: LazyLock<Vec<(SectionName, Vec<String>)>> = LazyLock::new(|| {
+    vec![
+        (SectionName::Inventory, fields::of_schema::<GpuInventory>()),
+        (SectionName::Telemetry, fields::of_schema::<GpuTelemetry>()),
+        (SectionName::Ecc, fields::of_schema::<GpuEcc>()),
+    ]
+});
+
+/// Fields that are absent without a reason: the driver says so by the absence of their whole group.
+const OPTIONAL: &[&str] =
+    &["inventory.vgpu_license", "inventory.platform", "telemetry.throttling.active", "ecc.sram", "ecc.remapped_rows.histogram"];
 
 /// GPUs of one model.
 type Model<'n> = Vec<(&'n Gpu, Fields)>;
@@ -170,7 +183,7 @@ fn odd<'n>(model: &Model<'n>, field: &str) -> Vec<(&'n Gpu, String)> {
 
 /// Returns the fields that a GPU lacks and its peers have, and the fields that every GPU has.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
-    let mut lacking: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
+    let (mut lacking, mut unexplained): (Lacking, Lacking) = Default::default();
     for model in models(node) {
         let all: BTreeSet<&String> = model.iter().flat_map(|(_, fields)| fields.keys()).collect();
         for field in all.into_iter().filter(|field| !MAY_LACK.iter().any(|free| field.starts_with(free))) {
@@ -178,7 +191,8 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
                 model.iter().filter(|(_, fields)| !fields.contains_key(field)).map(|(gpu, _)| *gpu).collect();
             // If half of the GPUs lack it, they are of another kind.
             if without.len() * 2 <= model.len() {
-                let indices = without.into_iter().filter(|gpu| !is_different_mode(node, gpu)).filter_map(|gpu| gpu.index);
+                let indices =
+                    without.into_iter().filter(|gpu| !is_different_mode(node, gpu)).filter_map(|gpu| gpu.index);
                 for index in indices {
                     lacking.entry(index).or_default().insert(field.clone());
                 }
@@ -186,19 +200,29 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
         }
     }
     for gpu in node.answering() {
-        let (Some(index), fields) = (gpu.index, of_gpu(node, gpu)) else { continue };
-        for (section, names) in REQUIRED {
-            let is_read = node.has(*section) && node.report.sections.get(*section).problems().is_empty();
+        let (Some(index), own) = (gpu.index, of_gpu(node, gpu)) else { continue };
+        for (section, names) in FIELDS.iter() {
+            let read = node.report.sections.get(*section);
+            let is_read = read.has_data() && read.problems().is_empty();
             for name in names.iter().filter(|_| is_read) {
                 let path = format!("{}.{name}", section.as_str());
-                if !fields.contains_key(&path) && node.availability(*section, index, name) == Availability::Read {
-                    lacking.entry(index).or_default().insert(path);
+                let optional = OPTIONAL.iter().chain(MAY_LACK).any(|free| path.starts_with(free));
+                if !optional && !own.contains_key(&path) && node.availability(*section, index, name) == Availability::Read {
+                    unexplained.entry(index).or_default().insert(path);
                 }
             }
         }
     }
-    lacking.into_iter().filter_map(|(gpu, fields)| lack(node, gpu, &fields)).collect()
+    for (gpu, fields) in &lacking {
+        unexplained.entry(*gpu).or_default().retain(|field| !fields.contains(field));
+    }
+    let of_peers = lacking.iter().filter_map(|(gpu, fields)| lack(node, *gpu, fields, true));
+    let of_probe = unexplained.iter().filter_map(|(gpu, fields)| lack(node, *gpu, fields, false));
+    of_peers.chain(of_probe).collect()
 }
+
+/// Fields by GPU index.
+type Lacking = BTreeMap<u32, BTreeSet<String>>;
 
 /// Returns whether MIG mode or ECC mode of a GPU differs from the mode of the first GPU: then NVML offers other fields.
 fn is_different_mode(node: &Node<'_>, gpu: &Gpu) -> bool {
@@ -209,7 +233,8 @@ fn is_different_mode(node: &Node<'_>, gpu: &Gpu) -> bool {
 /// Maximum number of fields in one line.
 const NAMED: usize = 4;
 
-fn lack(node: &Node<'_>, gpu: u32, fields: &BTreeSet<String>) -> Option<Unread> {
+/// Returns the entry for the fields that a GPU lacks. If its peers have them, the GPU cannot be called healthy.
+fn lack(node: &Node<'_>, gpu: u32, fields: &BTreeSet<String>, peers_have: bool) -> Option<Unread> {
     // A section with a problem of this GPU is in the list of what could not be read.
     let has_problem = |field: &str| {
         let mut problems = node.report.sections.problems().into_iter();
@@ -218,6 +243,7 @@ fn lack(node: &Node<'_>, gpu: u32, fields: &BTreeSet<String>) -> Option<Unread> 
     let names: Vec<String> = fields.iter().filter(|field| !has_problem(field)).cloned().collect();
     let first = names.first()?.split('.').next().unwrap_or_default();
     let section = SectionName::ALL.into_iter().find(|section| section.as_str() == first)?;
-    let why = format!("not read, but other GPUs have it: {}", crate::evidence::some(&names, NAMED));
-    Some(Unread { fact: Unknown { gpu: Some(gpu), ..Unknown::new(section, why) }, decides: true })
+    let cause = if peers_have { "not read, but other GPUs have it" } else { "not in the report, and no reason is given" };
+    let why = format!("{cause}: {}", crate::evidence::some(&names, NAMED));
+    Some(Unread { fact: Unknown { gpu: Some(gpu), ..Unknown::new(section, why) }, decides: peers_have })
 }

@@ -60,7 +60,15 @@ const LARGEST: &[(&str, f64)] = &[
 ];
 
 /// Values that are zero on no GPU that responds.
-const NEVER_ZERO: [&str; 12] = [
+const NEVER_ZERO: &[&str] = &[
+    "clocks.sm_mhz",
+    "clocks.memory_mhz",
+    "clocks.graphics_mhz",
+    "clocks.video_mhz",
+    "draw_milliwatts",
+    "energy_millijoules",
+    "numa_nodes",
+    "memory_available_bytes",
     "memory_total_bytes",
     "memory.total_bytes",
     "bar1_total_bytes",
@@ -106,6 +114,9 @@ fn impossible(fields: &Fields) -> Vec<String> {
 
 fn is_possible(path: &str, value: f64) -> bool {
     if path.ends_with("celsius") {
+        if value == 0.0 && path.ends_with("temperature.gpu_celsius") {
+            return false;
+        }
         // Thresholds on the scale of T.Limit and margins can be negative.
         let range = if path.contains("margin") || path.contains("tlimit") { -200..=200 } else { POSSIBLE_CELSIUS };
         return value >= f64::from(*range.start()) && value <= f64::from(*range.end());

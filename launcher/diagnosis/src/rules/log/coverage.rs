@@ -131,8 +131,7 @@ fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
     }
     let begins = log.coverage.iter().filter_map(|source| source.from).min()?;
     // Timestamps of the same moment differ because the clock of the kernel drifts.
-    let since_boot =
-        node.booted().is_some_and(|booted| begins.duration_since(booted) >= SignedDuration::from_mins(-5));
+    let since_boot = node.booted().is_some_and(|booted| begins.duration_since(booted) >= SignedDuration::from_mins(-5));
     let complete = log
         .coverage
         .iter()

@@ -1,0 +1,212 @@
+//! What Kubernetes says of the node compared with the node: numbers of GPUs, requests and allocations, labels and components.
+
+use std::collections::BTreeMap;
+
+use crate::evidence;
+use crate::input::layers::{Layer, things};
+use crate::input::node::Node;
+use crate::input::stack::pods;
+use crate::rule::{Draft, OPERATOR_DOC, PLUGIN_DOC, rules};
+use syringe_core::facts::kubernetes::node::Component;
+
+rules! {
+    about Unavailable;
+    NOT_READY: "node-not-ready" Warning Driver None, "The node is not Ready",
+        Watch "Find out why {node} is not Ready (kubelet, network, disk): Kubernetes starts no pod there and may evict its pods.",
+        means "The condition Ready of the node is not true.",
+        reads "kubernetes.ready";
+    COUNTS_DIFFER: "gpu-counts-differ" Warning Driver PLUGIN_DOC, "Numbers of GPUs in the kubelet and in the API differ",
+        UpdateSoftware "Restart the NVIDIA device plugin on {node}, and the kubelet if the numbers still differ.",
+        means "The number of devices that device plugins registered with the kubelet differs from capacity or allocatable of the \
+            node.",
+        reads "kubelet.registered, kubernetes.gpu_capacity, kubernetes.gpu_allocatable";
+    LABEL_DIFFERS: "gpu-label-differs" Warning Driver OPERATOR_DOC, "The label with the number of GPUs is wrong or missing",
+        UpdateSoftware "Restart the pod of GPU feature discovery on {node}: it writes the labels at its start.",
+        means "The label nvidia.com/gpu.count differs from the number of GPUs in NVML, or feature discovery runs and did not write it.",
+        reads "kubernetes.gpu_label_count, kubernetes.nvidia_pods, inventory.gpus";
+    COMPONENT_MISSING: "stack-component-missing" Warning Driver OPERATOR_DOC, "A component that the labels ask for has no pod on the node",
+        UpdateSoftware "Check why the DaemonSet of the component has no Ready pod on {node}: taints, node selector, quota, a paused \
+            upgrade (`kubectl get daemonsets --all-namespaces`).",
+        means "The GPU Operator labelled the node for a component, and no pod of this component is on it.",
+        reads "kubernetes.labels, kubernetes.nvidia_pods";
+    REQUEST_DIFFERS: "pod-devices-differ-from-request" Warning Driver PLUGIN_DOC,
+        "A container has another number of devices than it requests",
+        Watch "Compare `kubectl get pod -o yaml` with the allocations of the kubelet on {node}: one of them is old.",
+        means "The kubelet allocated another number of devices to a container than the container requests.",
+        reads "kubelet.allocations, kubernetes.gpu_pods";
+    RESOURCE_UNKNOWN: "allocated-resource-not-registered" Warning Driver PLUGIN_DOC,
+        "Devices of a resource are allocated that no plugin registers",
+        Watch "Check whether the configuration of the device plugin on {node} was changed (MIG strategy, renamed resources) while \
+            pods used the old resource.",
+        means "The kubelet allocated devices of a resource to a container, and no device plugin registers this resource.",
+        reads "kubelet.allocations, kubelet.registered";
+    PLUGIN_GONE: "device-plugin-gone" Warning Driver PLUGIN_DOC, "Devices are registered, and no device plugin is connected",
+        UpdateSoftware "Restart the NVIDIA device plugin on {node}: the kubelet has no socket of it any more.",
+        means "The kubelet lists registered devices, and its folder of device plugins has no socket of a plugin.",
+        reads "kubelet.registered, host.nvidia_stack";
+}
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    if node.kubernetes.ready == Some(false) {
+        drafts.push(Draft::on_node(NOT_READY).with_evidence("the condition Ready of the node is not true"));
+    }
+    if node.answering().next().is_none() || node.driver.is_broken() {
+        return drafts;
+    }
+    let of = |rule, lines: Vec<String>| (!lines.is_empty()).then(|| Draft::on_node(rule).with_all_evidence(lines));
+    drafts.extend(of(COUNTS_DIFFER, counts(node)));
+    drafts.extend(of(LABEL_DIFFERS, label(node)));
+    drafts.extend(of(COMPONENT_MISSING, components(node)));
+    drafts.extend(of(REQUEST_DIFFERS, requests(node)));
+    drafts.extend(of(RESOURCE_UNKNOWN, resources(node)));
+    drafts.extend(of(PLUGIN_GONE, plugin(node)));
+    drafts
+}
+
+/// Resource of whole GPUs.
+const GPU: &str = "nvidia.com/gpu";
+
+/// Registered devices against capacity and allocatable, if whole GPUs are the only resource.
+fn counts(node: &Node<'_>) -> Vec<String> {
+    let cluster = node.kubernetes;
+    let Some(registered) =
+        things(node, Layer::Registered).and_then(|_| node.kubelet()).map(|kubelet| &kubelet.registered)
+    else {
+        return Vec::new();
+    };
+    let Some(whole) = registered.iter().find(|registered| registered.resource == GPU) else { return Vec::new() };
+    if cluster.other_gpu_resources || !pods::is_settled(node) {
+        return Vec::new();
+    }
+    let count = u32::try_from(whole.devices.len()).unwrap_or(u32::MAX);
+    let mut lines = Vec::new();
+    // The kubelet adds the devices that a plugin marks as unhealthy to the capacity, and the checkpoint does not list them.
+    if let Some(capacity) = cluster.gpu_capacity.filter(|capacity| *capacity < count) {
+        lines.push(format!("{count} devices are registered, the capacity is {capacity}"));
+    }
+    if let Some(allocatable) = cluster.gpu_allocatable.filter(|allocatable| *allocatable != count) {
+        lines.push(format!("{count} devices are registered, {allocatable} are allocatable"));
+    }
+    if let Some((allocatable, capacity)) =
+        cluster.gpu_allocatable.zip(cluster.gpu_capacity).filter(|(less, more)| less > more)
+    {
+        lines.push(format!("{allocatable} devices are allocatable, the capacity is {capacity}"));
+    }
+    lines
+}
+
+/// The label of feature discovery against the GPUs in NVML.
+fn label(node: &Node<'_>) -> Vec<String> {
+    let Some(gpus) = things(node, Layer::Nvml).map(|gpus| u32::try_from(gpus.len()).unwrap_or(u32::MAX)) else {
+        return Vec::new();
+    };
+    let discovery =
+        pods::of(node, Component::FeatureDiscovery).any(|pod| pod.ready && pods::is_older(node, pod.created));
+    match node.kubernetes.gpu_label_count {
+        Some(count) if count < gpus => vec![format!("label nvidia.com/gpu.count is {count}, NVML lists {gpus} GPUs")],
+        None if discovery && node.kubernetes.labels.feature_discovery => {
+            vec!["feature discovery is running, and the node has no label nvidia.com/gpu.count".to_owned()]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Labels of the GPU Operator and the components that they ask for.
+const DEPLOYED: &[(&str, Component)] = &[
+    ("driver", Component::Driver),
+    ("container-toolkit", Component::ContainerToolkit),
+    ("device-plugin", Component::DevicePlugin),
+    ("gpu-feature-discovery", Component::FeatureDiscovery),
+    ("operator-validator", Component::Validator),
+    ("dcgm-exporter", Component::Monitoring),
+    ("mig-manager", Component::MigManager),
+];
+
+fn components(node: &Node<'_>) -> Vec<String> {
+    let (cluster, now) = (node.kubernetes, pods::is_settled(node));
+    if cluster.nvidia_pods.is_none() || !now {
+        return Vec::new();
+    }
+    // Components that a cluster does not use have no pod on any node: only those of the same operator that has others here count.
+    let has = |component| pods::of(node, component).next().is_some();
+    let others = DEPLOYED.iter().filter(|(_, component)| has(*component)).count();
+    let missing = DEPLOYED.iter().filter(|(label, component)| {
+        let asked = cluster.labels.deploy.get(*label).is_some_and(|value| value == "true");
+        asked && !has(*component)
+    });
+    // A driver or toolkit of the host is not deployed, although the label is set.
+    let of_host =
+        |component| matches!(component, Component::Driver | Component::ContainerToolkit | Component::MigManager);
+    let missing: Vec<&str> = missing.filter(|(_, component)| !of_host(*component)).map(|(label, _)| *label).collect();
+    if others < 2 {
+        return Vec::new();
+    }
+    missing
+        .into_iter()
+        .map(|label| format!("label nvidia.com/gpu.deploy.{label}=true, and no such pod on the node"))
+        .collect()
+}
+
+/// Requests of the containers against the devices that the kubelet allocated to them.
+fn requests(node: &Node<'_>) -> Vec<String> {
+    let (Some(kubelet), Some(pods)) = (node.kubelet(), &node.kubernetes.gpu_pods) else { return Vec::new() };
+    if things(node, Layer::Allocated).is_none() {
+        return Vec::new();
+    }
+    let mut lines = Vec::new();
+    for pod in pods.iter().filter(|pod| pod.phase == "Running" && !pod.deleting && !pod.has_annotated_gpus) {
+        for container in &pod.containers {
+            let own = kubelet.allocations.iter().filter(|allocation| {
+                allocation.claim.is_none()
+                    && allocation.container == container.name
+                    && allocation.is_of(&pod.uid, &pod.namespace, &pod.name)
+            });
+            let mut allocated: BTreeMap<&str, u64> = BTreeMap::new();
+            for allocation in own {
+                let count = allocation.replicas.map_or(allocation.devices.len() as u64, u64::from);
+                *allocated.entry(allocation.resource.as_str()).or_default() += count;
+            }
+            // `pod-gpu-not-allocated` is about a container without any device.
+            for (resource, count) in allocated {
+                let requested = container.requests.get(resource).copied().unwrap_or(0);
+                if requested != count {
+                    let name = evidence::data(&pod.full_name());
+                    lines.push(format!(
+                        "pod {name}, container {}: {requested} {} requested, {count} allocated",
+                        evidence::data(&container.name),
+                        evidence::data(resource)
+                    ));
+                }
+            }
+        }
+    }
+    lines.truncate(4);
+    lines
+}
+
+/// Resources of allocations against the registered ones.
+fn resources(node: &Node<'_>) -> Vec<String> {
+    let (Some(kubelet), Some(_)) = (node.kubelet(), things(node, Layer::Allocated)) else { return Vec::new() };
+    if kubelet.registered.is_empty() {
+        return Vec::new();
+    }
+    let is_registered = |resource: &str| kubelet.registered.iter().any(|registered| registered.resource == resource);
+    let unknown = kubelet.allocations.iter().filter(|one| one.claim.is_none() && !is_registered(&one.resource));
+    let mut lines: Vec<String> = unknown
+        .map(|one| format!("{}, allocated to pod {}", evidence::data(&one.resource), evidence::data(&one.holder())))
+        .collect();
+    lines.truncate(4);
+    lines
+}
+
+/// Registered devices without a socket of a plugin.
+fn plugin(node: &Node<'_>) -> Vec<String> {
+    let sockets = node.host().and_then(|host| host.nvidia_stack.as_ref()?.plugin_sockets.as_ref());
+    let registered = things(node, Layer::Registered).map_or(0, |devices| devices.len());
+    // Without a device plugin in the cluster, the kubelet lists the devices of an earlier one.
+    if registered == 0 || !node.stack.advertises_gpus || sockets.is_none_or(|sockets| !sockets.is_empty()) || !pods::is_settled(node) {
+        return Vec::new();
+    }
+    vec![format!("the kubelet lists {registered} devices, and its folder of device plugins has no socket")]
+}

@@ -1,0 +1,238 @@
+//! Facts that refer to other facts of the node: a process to a GPU, a NIC to its nearest GPU, a MIG device to its profile. The thing that
+//! is referred to must exist, and both sides must agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::evidence;
+use crate::input::node::{Gpu, Node};
+use crate::rule::Draft;
+use crate::rules::comparisons::agreement::DISAGREE;
+use syringe_core::facts::clock_events;
+use syringe_core::facts::mig::MigDevice;
+
+/// Maximum number of lines of one subject.
+const SHOWN: usize = 3;
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    // A GPU that does not respond is missing in some sections only, which its own finding explains.
+    if node.answering().next().is_none() || node.gpus.iter().any(|gpu| !gpu.answers) {
+        return Vec::new();
+    }
+    let of_node = [versions(node), processes(node), nics(node), matrix(node), mig_devices(node)];
+    let lines: Vec<String> = of_node.into_iter().flat_map(|lines| lines.into_iter().take(SHOWN)).collect();
+    let mut drafts = if lines.is_empty() { Vec::new() } else { vec![Draft::on_node(DISAGREE).with_all_evidence(lines)] };
+    for gpu in node.answering() {
+        let lines = [pcie_path(node, gpu), clock_reasons(node, gpu)].concat();
+        if !lines.is_empty() {
+            drafts.push(Draft::on_gpu(DISAGREE, gpu).with_all_evidence(lines));
+        }
+    }
+    drafts
+}
+
+/// The version of the driver in NVML, in the kernel and in the names of files.
+fn versions(node: &Node<'_>) -> Vec<String> {
+    let (Some(inventory), host) = (node.inventory(), node.host()) else { return Vec::new() };
+    let Some(version) = inventory.driver_version.as_deref() else { return Vec::new() };
+    let loaded = host.and_then(|host| host.driver.loaded.as_deref());
+    let others = [
+        ("the loaded module", loaded.filter(|loaded| *loaded != version)),
+        ("the NVML library", inventory.nvml_version.as_deref().filter(|nvml| !nvml.ends_with(version))),
+    ];
+    let line = |(name, other): (&str, &str)| {
+        format!("NVML says driver {}, {name} says {}", evidence::data(version), evidence::data(other))
+    };
+    others.into_iter().filter_map(|(name, other)| Some(line((name, other?)))).collect()
+}
+
+/// GPUs, MIG devices and device files that a process refers to.
+fn processes(node: &Node<'_>) -> Vec<String> {
+    let Some(section) = node.processes() else { return Vec::new() };
+    let indices: BTreeSet<u32> = node.gpus.iter().filter_map(|gpu| gpu.index).collect();
+    let minors: BTreeSet<u32> =
+        node.inventory().into_iter().flat_map(|all| &all.gpus).filter_map(|gpu| gpu.minor_number).collect();
+    let mut lines = Vec::new();
+    let mut pids = BTreeSet::new();
+    let mut used: BTreeMap<u32, u64> = BTreeMap::new();
+    for process in &section.processes {
+        let pid = process.pid;
+        if pid == 0 || !pids.insert(pid) {
+            lines.push(format!("process id {pid} is listed twice, or is no process id"));
+        }
+        for one in &process.uses {
+            if !indices.contains(&one.gpu) {
+                lines.push(format!("process {pid} uses GPU {}, which NVML does not list", one.gpu));
+            }
+            if one.kind != "graphics" && one.mig_gpu_instance.is_none() {
+                *used.entry(one.gpu).or_default() += one.memory_bytes.unwrap_or(0);
+            }
+            let instances = node.mig().into_iter().flat_map(|mig| &mig.gpus).filter(|gpu| gpu.index == one.gpu);
+            let mut devices = instances.flat_map(|gpu| &gpu.devices);
+            let is_instance = |device: &MigDevice| {
+                device.gpu_instance == one.mig_gpu_instance && device.compute_instance == one.mig_compute_instance
+            };
+            if one.mig_gpu_instance.is_some() && node.mig().is_some() && !devices.any(is_instance) {
+                lines.push(format!("process {pid} uses a MIG device of GPU {} that NVML does not list", one.gpu));
+            }
+        }
+        for file in &process.open_device_files {
+            let number = file.strip_prefix("/dev/nvidia").and_then(|number| number.parse::<u32>().ok());
+            if number.is_some_and(|number| !minors.is_empty() && !minors.contains(&number)) {
+                lines.push(format!("process {pid} has {} open, and no GPU has this number", evidence::data(file)));
+            }
+        }
+    }
+    for (index, bytes) in used {
+        let memory = node.telemetry().and_then(|all| all.gpus.iter().find(|gpu| gpu.index == index)?.memory.used_bytes);
+        // The two readings are not at the same moment: a program can allocate in between.
+        if memory.is_some_and(|memory| bytes > memory.saturating_mul(3) / 2 && bytes > memory + (1 << 30)) {
+            lines.push(format!(
+                "the processes of GPU {index} use {}, and the GPU has {} in use",
+                evidence::bytes(bytes),
+                evidence::bytes(memory.unwrap_or(0))
+            ));
+        }
+    }
+    lines
+}
+
+/// No GPU has more NVLinks.
+const MOST_LINKS: u32 = 36;
+
+/// Nearest GPUs of the network cards, and cards that are listed twice.
+fn nics(node: &Node<'_>) -> Vec<String> {
+    let Some(topology) = node.topology() else { return Vec::new() };
+    let indices: BTreeSet<u32> = node.gpus.iter().filter_map(|gpu| gpu.index).collect();
+    let mut lines = Vec::new();
+    let mut seen = BTreeSet::new();
+    for nic in &topology.nics {
+        let name = evidence::data(&nic.device);
+        if !seen.insert((nic.device.as_str(), nic.port)) {
+            lines.push(format!("port {} of {name} is listed twice", nic.port));
+        }
+        if let Some(near) = nic.near.iter().find(|near| !indices.contains(&near.gpu)) {
+            lines.push(format!("{name} is near GPU {}, which NVML does not list", near.gpu));
+        }
+        let numa = nic
+            .numa_node
+            .filter(|numa| node.host().and_then(|host| host.numa_nodes).is_some_and(|nodes| *numa >= nodes));
+        if let Some(numa) = numa {
+            lines.push(format!("{name} is on NUMA node {numa}, which the node does not have"));
+        }
+    }
+    let numa_nodes = node.host().and_then(|host| host.numa_nodes);
+    for gpu in &topology.gpus {
+        let mut links: Vec<u32> = gpu.nvlinks.iter().flat_map(|group| group.links.iter().copied()).collect();
+        links.sort_unstable();
+        if links.windows(2).any(|pair| pair[0] == pair[1]) || links.last().is_some_and(|last| *last >= MOST_LINKS) {
+            lines.push(format!("an NVLink of GPU {} is listed twice, or has no possible number", gpu.index));
+        }
+        if let Some(numa) = gpu.numa_node.filter(|numa| numa_nodes.is_some_and(|nodes| *numa >= nodes)) {
+            lines.push(format!("GPU {} is on NUMA node {numa}, which the node does not have", gpu.index));
+        }
+    }
+    lines
+}
+
+/// The matrix of connections: one row and one column for each GPU, the same in both directions, and NVLinks only between GPUs with links.
+fn matrix(node: &Node<'_>) -> Vec<String> {
+    let Some(topology) = node.topology().filter(|topology| !topology.matrix.is_empty()) else { return Vec::new() };
+    let (rows, count) = (&topology.matrix, topology.gpus.len());
+    let mut lines = Vec::new();
+    if rows.len() != count || rows.iter().any(|row| row.len() != count) {
+        lines.push(format!("the matrix of connections does not have {count} rows and columns"));
+        return lines;
+    }
+    for (at, row) in rows.iter().enumerate() {
+        for (other, cell) in row.iter().enumerate() {
+            let back = rows.get(other).and_then(|row| row.get(at));
+            if (at == other) != (cell == "X") || back != Some(cell) {
+                let back = back.map(|back| evidence::data(back)).unwrap_or_default();
+                lines.push(format!(
+                    "the connection of GPUs {at} and {other} is {}, and in the other direction {back}",
+                    evidence::data(cell)
+                ));
+            }
+        }
+    }
+    lines
+}
+
+/// MIG devices: slices as in the name of the profile, each instance once, and equal sizes for one profile.
+fn mig_devices(node: &Node<'_>) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut sizes: BTreeMap<String, (Option<u64>, Option<u32>)> = BTreeMap::new();
+    for gpu in node.mig().into_iter().flat_map(|mig| &mig.gpus) {
+        let mut instances = BTreeSet::new();
+        for device in &gpu.devices {
+            let profile = device.profile.as_deref().unwrap_or_default();
+            let name = evidence::data(profile);
+            if !instances.insert((device.gpu_instance, device.compute_instance)) {
+                lines.push(format!("two MIG devices of GPU {} are the same instance", gpu.index));
+            }
+            if slices(profile).zip(device.gpu_slices).is_some_and(|(named, slices)| named != slices) {
+                lines.push(format!(
+                    "a MIG device of GPU {} with profile {name} has {:?} slices",
+                    gpu.index, device.gpu_slices
+                ));
+            }
+            if device.memory_used_bytes > device.memory_total_bytes {
+                lines.push(format!("a MIG device of GPU {} uses more memory than it has", gpu.index));
+            }
+            let own = (device.memory_total_bytes, device.multiprocessors);
+            let product = node.gpu(gpu.index).and_then(|gpu| gpu.name.clone()).unwrap_or_default();
+            let usual = *sizes.entry(format!("{product} {profile}")).or_insert(own);
+            // Driver versions round the memory of a profile by some MiB.
+            let near = |one: Option<u64>, other: Option<u64>| match (one, other) {
+                (Some(one), Some(other)) => one.abs_diff(other) * 10 < other.max(1),
+                (one, other) => one.is_none() == other.is_none(),
+            };
+            if usual.1 != own.1 || !near(usual.0, own.0) {
+                lines.push(format!("MIG devices with profile {name} have different sizes"));
+            }
+        }
+    }
+    lines
+}
+
+/// Returns the number of slices in the name of a profile: 3 for `1c.3g.40gb`.
+fn slices(profile: &str) -> Option<u32> {
+    profile.split('.').find_map(|part| part.strip_suffix('g')?.parse().ok())
+}
+
+/// Both ends of a PCIe link have the same speed and the same number of lanes.
+fn pcie_path(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
+    let Some(topology) = node.topology_of(gpu) else { return Vec::new() };
+    let [end, port, ..] = topology.pcie_path.as_slice() else { return Vec::new() };
+    let mut lines = Vec::new();
+    let ends = [("lanes", end.width.zip(port.width)), ("generation", end.generation.zip(port.generation))];
+    for (name, values) in ends {
+        if let Some((end, port)) = values.filter(|(end, port)| end != port) {
+            lines.push(format!("PCIe link: {name} {end} at the GPU, {port} at the port above it"));
+        }
+    }
+    if end.pci_address.as_ref().zip(topology.pci_address.as_ref()).is_some_and(|(first, own)| first != own) {
+        lines.push("the PCIe path begins at another device".to_owned());
+    }
+    let nvml = node.telemetry_of(gpu).and_then(|now| now.pcie.width);
+    if let Some((path, nvml)) = end.width.zip(nvml).filter(|(path, nvml)| path != nvml) {
+        lines.push(format!("PCIe link: {path} lanes in sysfs, {nvml} in NVML"));
+    }
+    lines
+}
+
+/// The mask of the clock event reasons and their texts.
+fn clock_reasons(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
+    let Some(now) = node.telemetry_of(gpu).map(|now| &now.throttling) else { return Vec::new() };
+    let Some(mask) = now.reasons_mask else { return Vec::new() };
+    let texts: BTreeSet<&str> = now.reasons.iter().map(String::as_str).collect();
+    let known = clock_events::REASONS.iter().filter(|reason| mask & reason.bit != 0);
+    let named: BTreeSet<&str> = known.map(|reason| reason.label).collect();
+    let all_known = mask & !clock_events::REASONS.iter().fold(0, |all, reason| all | reason.bit) == 0;
+    let differ = texts != named && all_known && !texts.is_empty();
+    let has_fault = mask & clock_events::FAULTS != 0;
+    if differ || now.active.is_some_and(|active| active != has_fault) {
+        return vec![format!("clock event reasons: mask {mask:#x}, and the reasons in words are other ones")];
+    }
+    Vec::new()
+}

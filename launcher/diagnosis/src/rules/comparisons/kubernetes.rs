@@ -205,7 +205,11 @@ fn plugin(node: &Node<'_>) -> Vec<String> {
     let sockets = node.host().and_then(|host| host.nvidia_stack.as_ref()?.plugin_sockets.as_ref());
     let registered = things(node, Layer::Registered).map_or(0, |devices| devices.len());
     // Without a device plugin in the cluster, the kubelet lists the devices of an earlier one.
-    if registered == 0 || !node.stack.advertises_gpus || sockets.is_none_or(|sockets| !sockets.is_empty()) || !pods::is_settled(node) {
+    if registered == 0
+        || !node.stack.advertises_gpus
+        || sockets.is_none_or(|sockets| !sockets.is_empty())
+        || !pods::is_settled(node)
+    {
         return Vec::new();
     }
     vec![format!("the kubelet lists {registered} devices, and its folder of device plugins has no socket")]

@@ -65,6 +65,7 @@ const EQUAL: &[(&str, Rule)] = &[
     ("inventory.virtualization_mode", MODE),
     ("inventory.mig_mode.current", MODE),
     ("inventory.mig_mode.pending", MODE),
+    ("inventory.name", DIFFERS),
     ("inventory.architecture", DIFFERS),
     ("inventory.brand", DIFFERS),
     ("inventory.compute_capability", DIFFERS),
@@ -136,8 +137,13 @@ static FIELDS: LazyLock<Vec<(SectionName, Vec<String>)>> = LazyLock::new(|| {
 });
 
 /// Fields that are absent without a reason: the driver says so by the absence of their whole group.
-const OPTIONAL: &[&str] =
-    &["inventory.vgpu_license", "inventory.platform", "telemetry.throttling.active", "ecc.sram", "ecc.remapped_rows.histogram"];
+const OPTIONAL: &[&str] = &[
+    "inventory.vgpu_license",
+    "inventory.platform",
+    "telemetry.throttling.active",
+    "ecc.sram",
+    "ecc.remapped_rows.histogram",
+];
 
 /// GPUs of one model.
 type Model<'n> = Vec<(&'n Gpu, Fields)>;
@@ -146,7 +152,9 @@ fn models<'n>(node: &'n Node<'_>) -> Vec<Model<'n>> {
     let mut models: BTreeMap<&str, Model<'n>> = BTreeMap::new();
     for gpu in node.answering() {
         let fields = of_gpu(node, gpu);
-        models.entry(gpu.name.as_deref().unwrap_or_default()).or_default().push((gpu, fields));
+        // GPUs of one model have the same device id, whatever NVML names them.
+        let id = node.inventory_of(gpu).and_then(|gpu| gpu.pci_device_id.as_deref()).or(gpu.name.as_deref());
+        models.entry(id.unwrap_or_default()).or_default().push((gpu, fields));
     }
     models.into_values().filter(|model| model.len() > 1).collect()
 }
@@ -207,7 +215,10 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
             for name in names.iter().filter(|_| is_read) {
                 let path = format!("{}.{name}", section.as_str());
                 let optional = OPTIONAL.iter().chain(MAY_LACK).any(|free| path.starts_with(free));
-                if !optional && !own.contains_key(&path) && node.availability(*section, index, name) == Availability::Read {
+                if !optional
+                    && !own.contains_key(&path)
+                    && node.availability(*section, index, name) == Availability::Read
+                {
                     unexplained.entry(index).or_default().insert(path);
                 }
             }
@@ -243,7 +254,8 @@ fn lack(node: &Node<'_>, gpu: u32, fields: &BTreeSet<String>, peers_have: bool) 
     let names: Vec<String> = fields.iter().filter(|field| !has_problem(field)).cloned().collect();
     let first = names.first()?.split('.').next().unwrap_or_default();
     let section = SectionName::ALL.into_iter().find(|section| section.as_str() == first)?;
-    let cause = if peers_have { "not read, but other GPUs have it" } else { "not in the report, and no reason is given" };
+    let cause =
+        if peers_have { "not read, but other GPUs have it" } else { "not in the report, and no reason is given" };
     let why = format!("{cause}: {}", crate::evidence::some(&names, NAMED));
     Some(Unread { fact: Unknown { gpu: Some(gpu), ..Unknown::new(section, why) }, decides: peers_have })
 }

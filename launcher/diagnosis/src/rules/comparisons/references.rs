@@ -9,6 +9,7 @@ use crate::rule::Draft;
 use crate::rules::comparisons::agreement::DISAGREE;
 use syringe_core::facts::clock_events;
 use syringe_core::facts::mig::MigDevice;
+use syringe_core::facts::topology::NvlinkGroup;
 
 /// Maximum number of lines of one subject.
 const SHOWN: usize = 3;
@@ -20,7 +21,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     }
     let of_node = [versions(node), processes(node), nics(node), matrix(node), mig_devices(node)];
     let lines: Vec<String> = of_node.into_iter().flat_map(|lines| lines.into_iter().take(SHOWN)).collect();
-    let mut drafts = if lines.is_empty() { Vec::new() } else { vec![Draft::on_node(DISAGREE).with_all_evidence(lines)] };
+    let mut drafts =
+        if lines.is_empty() { Vec::new() } else { vec![Draft::on_node(DISAGREE).with_all_evidence(lines)] };
     for gpu in node.answering() {
         let lines = [pcie_path(node, gpu), clock_reasons(node, gpu)].concat();
         if !lines.is_empty() {
@@ -127,6 +129,11 @@ fn nics(node: &Node<'_>) -> Vec<String> {
         if links.windows(2).any(|pair| pair[0] == pair[1]) || links.last().is_some_and(|last| *last >= MOST_LINKS) {
             lines.push(format!("an NVLink of GPU {} is listed twice, or has no possible number", gpu.index));
         }
+        let active: Vec<&NvlinkGroup> = gpu.nvlinks.iter().filter(|group| group.active == Some(true)).collect();
+        let kind = |group: &NvlinkGroup| (group.version, group.speed_megabytes_per_second);
+        if active.windows(2).any(|pair| kind(pair[0]) != kind(pair[1])) {
+            lines.push(format!("the NVLinks of GPU {} have different versions or speeds", gpu.index));
+        }
         if let Some(numa) = gpu.numa_node.filter(|numa| numa_nodes.is_some_and(|nodes| *numa >= nodes)) {
             lines.push(format!("GPU {} is on NUMA node {numa}, which the node does not have", gpu.index));
         }
@@ -213,6 +220,9 @@ fn pcie_path(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     }
     if end.pci_address.as_ref().zip(topology.pci_address.as_ref()).is_some_and(|(first, own)| first != own) {
         lines.push("the PCIe path begins at another device".to_owned());
+    }
+    if end.kind != "gpu" || port.kind == "gpu" {
+        lines.push("the PCIe path does not lead from the GPU to its port".to_owned());
     }
     let nvml = node.telemetry_of(gpu).and_then(|now| now.pcie.width);
     if let Some((path, nvml)) = end.width.zip(nvml).filter(|(path, nvml)| path != nvml) {

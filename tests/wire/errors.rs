@@ -180,7 +180,7 @@ async fn the_page_of_a_proxy_is_reported_as_such() {
         let fault = RequestFault { verb: Some(verb), resource: Some(resource), answer };
         let bed = Bed::with(|faults| faults.api.requests.push(fault)).await;
         let answer = inventory(&bed).await;
-        answer.error_with(&["not an answer of the API server", "proxy", &code.to_string()]);
+        answer.error_with(&["not from the API server", "proxy", &code.to_string()]);
         for words in ["Create the namespace", "admission plugin", "rbac.yaml", "no such node"] {
             assert!(!answer.text.contains(words), "{verb} {resource} {code}: {}", answer.text);
         }

@@ -29,15 +29,15 @@ use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::client::connection::Connection;
 use kube_read::objects::capacity_shortage;
-use kube_read::objects::node_conditions::is_ready;
-use kube_read::objects::scheduler_filters::{Candidate, requested};
+use kube_read::objects::node_conditions::{is_ready, pressure};
+use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::reads::pod::ReadPod;
 use kube_read::reads::{candidate_nodes, pod, pod_log};
 
 /// Maximum number of findings about the node in one answer.
 const MAX_FINDINGS: usize = 8;
 
-/// Maximum number of nodes in one answer for a Pending pod.
+/// Maximum number of groups of nodes in one answer for a Pending pod.
 const MAX_CANDIDATES: usize = 30;
 
 pub struct ExplainGpuPod;
@@ -99,11 +99,8 @@ pub struct PodExplanation {
     /// Findings left out of `node_findings`; diagnose_gpu_node has all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_findings_omitted: Option<usize>,
-    /// What could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unknown: Vec<Unknown>,
-    /// The GPU nodes with the reasons against each, for a Pending pod, most suitable first. An empty list of reasons means
-    /// that no check excludes the node; the scheduler may still exclude it.
+    /// The GPU nodes with the reasons against them, for a Pending pod, most suitable first; nodes with the same reasons are one
+    /// entry. An empty list of reasons means that no check excludes the nodes; the scheduler may still exclude them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
     /// Nodes left out of `candidates` for space.
@@ -167,12 +164,13 @@ impl Tool for ExplainGpuPod {
             Ok(_) => None,
             Err(why) => Some(why.as_str()),
         };
-        let explanation = explanation::explain(&pod, node_data, unread_reason);
-        let NodePart { stack, findings, omitted: findings_omitted, mut unknown, probe } = NodePart::of(read.ok(), &pod);
-        let PendingPod { candidates, omitted, not_listed } = pending;
-        unknown.extend(no_events.map(|failure| section_unknown("events", &failure)));
-        unknown.extend(not_listed.map(|why| Unknown::new("candidates", why)));
         let log_tail = LogTail::read(&connection, &pod).await;
+        pod.log_lines = log_tail.as_ref().map(|tail| tail.log_lines.clone()).unwrap_or_default();
+        let mut explanation = explanation::explain(&pod, node_data, unread_reason);
+        let NodePart { stack, findings, omitted: findings_omitted, unknown, probe } = NodePart::of(read.ok(), &pod);
+        let PendingPod { candidates, omitted, not_listed } = pending;
+        let of_tool = unknown.into_iter().chain(no_events.map(|failure| section_unknown("events", &failure)));
+        explanation.unknown.extend(of_tool.chain(not_listed.map(|why| Unknown::new("candidates", why))));
         let PodFacts { phase, node, .. } = pod;
         Ok(PodExplanation {
             name,
@@ -183,7 +181,6 @@ impl Tool for ExplainGpuPod {
             stack,
             node_findings: findings,
             node_findings_omitted: (findings_omitted > 0).then_some(findings_omitted),
-            unknown,
             candidates,
             candidates_omitted: (omitted > 0).then_some(omitted),
             probe: probe.or(failed_probe),
@@ -244,7 +241,7 @@ impl Tool for ExplainGpuPod {
             text.push_str(&format!("On the node: {} ({}{times})\n", alike[0].title, alike[0].id));
         }
         text.push_omitted(answer.node_findings_omitted, "more findings on the node");
-        for unknown in &answer.unknown {
+        for unknown in &answer.explanation.unknown {
             text.push_str("\n");
             text.push_unknown(unknown);
         }
@@ -279,6 +276,7 @@ async fn read_node_of(
     };
     let object_of_node = read_node::read_node_object(call, connection, &node).await;
     pod.node_ready = object_of_node.as_ref().ok().map(is_ready);
+    pod.node_pressure = object_of_node.as_ref().map(pressure).unwrap_or_default();
     let ask = ReadRequest::everything_about(object.and_then(TargetContainer::first_with_gpu));
     let read = match object_of_node {
         Ok(node) => read_node::read_or_api_only(call, connection, &node, ExplainGpuPod::NAME, ask).await,
@@ -343,6 +341,7 @@ impl PendingPod {
             }
         };
         pod.capacity_shortage = capacity_shortage::find(&candidates, &requested(object), scheduler_message.as_deref());
+        candidates = grouped(candidates);
         let omitted = candidates.len().saturating_sub(MAX_CANDIDATES);
         candidates.truncate(MAX_CANDIDATES);
         Self { candidates, omitted, not_listed: None }

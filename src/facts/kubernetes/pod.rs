@@ -12,6 +12,8 @@ pub struct PodFacts {
     pub node: Option<String>,
     /// Whether that node is Ready; `None` if the node was not read.
     pub node_ready: Option<bool>,
+    /// The pressure conditions of that node: name (`DiskPressure`, `MemoryPressure`, `PIDPressure`) and status.
+    pub node_pressure: Vec<(String, String)>,
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
     pub phase: String,
     /// `status.reason` (`Evicted`, `OutOfnvidia.com/gpu`, …).
@@ -27,6 +29,8 @@ pub struct PodFacts {
     /// Containers of the pod, init containers first.
     pub containers: Vec<ContainerFacts>,
     pub events: Vec<PodEvent>,
+    /// The last lines of the log of the container that failed, oldest first; empty if it was not read.
+    pub log_lines: Vec<String>,
     /// Whether the pod is Ready; `None` if the pod has no such condition.
     pub ready: Option<bool>,
     /// Reason and message of the condition `Ready`, if the pod is not Ready.
@@ -88,6 +92,10 @@ pub struct CapacityShortage {
     pub changes: Vec<String>,
     /// Whether all changes are needed. If `false`, one of them is sufficient.
     pub needs_all: bool,
+    /// Whether no node is large enough, or has the resource at all: waiting does not help.
+    pub never_fits: bool,
+    /// The largest request that would start now, e.g. `fits now: at most 2 nvidia.com/gpu in one pod: 2 on gpu-7, 1 on gpu-8`.
+    pub fits_now: Option<String>,
 }
 
 /// One container of a pod.

@@ -3,6 +3,7 @@
 mod cdi;
 mod kubelet;
 mod kubelet_admission;
+mod messages;
 mod process;
 mod scheduling;
 mod stack;
@@ -117,8 +118,20 @@ fn node(events: Vec<KernelEvent>) -> Report {
     Report { taken_at: Some(time("02:40:00")), sections, ..Report::default() }
 }
 
+/// The facts of a cluster in which this node advertises all its GPUs.
+fn cluster_of(report: &Report) -> KubernetesFacts {
+    let count = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.len());
+    let count = count.filter(|count| *count > 0).and_then(|count| u32::try_from(count).ok());
+    KubernetesFacts {
+        node: Some("gpu-2".into()),
+        gpu_capacity: count,
+        gpu_allocatable: count,
+        ..KubernetesFacts::default()
+    }
+}
+
 fn cause_of(pod: &PodFacts, report: &Report) -> crate::explanation::types::Explanation {
-    let diagnosis = diagnose(report, &KubernetesFacts { node: Some("gpu-2".into()), ..KubernetesFacts::default() });
+    let diagnosis = diagnose(report, &cluster_of(report));
     explain(pod, Some((report, &diagnosis)), None)
 }
 
@@ -160,14 +173,28 @@ fn the_same_xid_before_or_after_its_life_is_not_its_cause() {
 
 #[test]
 fn an_application_xid_is_the_application_and_clears_the_gpu() {
-    for code in [13, 31, 43, 45] {
+    for code in [13, 31] {
         let explained = cause_of(&failed(1, "Error"), &node(vec![xid(code, "02:29:59", OWN_GPU, Some(7))]));
         assert_eq!(explained.cause, Cause::Application, "Xid {code}: {}", explained.summary);
         assert!(
-            explained.ruled_out.iter().any(|line| line.starts_with("GPU: no hardware")),
+            explained.ruled_out.iter().any(|line| line.starts_with("GPU: no Xid of a GPU fault")),
             "{:?}",
             explained.ruled_out
         );
+        assert!(explained.summary.contains("its own GPU code"), "{}", explained.summary);
+    }
+}
+
+#[test]
+fn the_end_of_a_programs_channels_blames_nobody() {
+    for code in [43, 45] {
+        for (exit_code, cause) in [(1, Cause::Application), (137, Cause::Unknown), (143, Cause::Unknown)] {
+            let explained = cause_of(&failed(exit_code, "Error"), &node(vec![xid(code, "02:29:59", OWN_GPU, Some(7))]));
+            assert_eq!(explained.cause, cause, "Xid {code}, exit code {exit_code}: {}", explained.summary);
+            assert!(!explained.summary.contains("GPU code"), "{}", explained.summary);
+        }
+        let (pod, report) = running("S", vec![xid(code, "02:10:00", OWN_GPU, Some(8))]);
+        assert_eq!(cause_of(&pod, &report).cause, Cause::None, "Xid {code}");
     }
 }
 
@@ -223,7 +250,12 @@ fn a_node_whose_driver_cannot_be_used_is_the_cause_and_not_the_program() {
     let without_gpus = PodFacts { wants_gpus: false, ..failed(1, "Error") };
     assert_eq!(cause_of(&without_gpus, &report).cause, Cause::Application, "the pod needs no driver");
     let ended = cause_of(&failed(0, "Completed"), &report);
-    assert_eq!(ended.cause, Cause::None, "{}", ended.summary);
+    assert_eq!(ended.cause, Cause::Unknown, "{}", ended.summary);
+    assert!(
+        ended.summary.contains("it completed successfully; there is a finding about its node"),
+        "{}",
+        ended.summary
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::finding::Action;
+use syringe_core::unknown::Unknown;
 
 /// The reason why a pod failed, hangs or waits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -17,8 +18,11 @@ pub struct Explanation {
     pub summary: String,
     /// Evidence for the cause.
     pub evidence: Vec<String>,
-    /// Causes that were ruled out, and causes that could not be ruled out.
+    /// Causes that were ruled out.
     pub ruled_out: Vec<String>,
+    /// What could not be read or ruled out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
     /// The recommended action.
     pub action: Action,
     /// UUIDs of the GPUs or MIG devices of the pod, if the node still has them.
@@ -50,7 +54,7 @@ pub enum Cause {
     Cluster,
     /// No problem was found.
     None,
-    /// The cause was not found.
+    /// The cause was not identified, or a problem is not ruled out.
     #[default]
     Unknown,
 }
@@ -59,7 +63,7 @@ pub enum Cause {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
-    /// The kernel, the kubelet or the driver reported it for this pod or its GPU.
+    /// The kernel, the kubelet or the driver reported it for this pod, its container, its process or its GPU.
     Certain,
     /// Time and place match, and no other cause was found.
     Likely,

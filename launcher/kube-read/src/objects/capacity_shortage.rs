@@ -13,6 +13,8 @@ use crate::objects::pod_requests;
 use crate::objects::pod_requests::MilliValues;
 use crate::objects::scheduler_filters::{Candidate, FreeAmount, RejectionReason};
 
+/// Maximum number of nodes with free resources that are named.
+const MAX_NODES: usize = 4;
 /// Maximum number of suggested changes.
 const MAX_CHANGES: usize = 4;
 
@@ -92,13 +94,38 @@ impl Nodes<'_> {
             .filter(|resource| self.largest(resource) < amount(self.wanted, resource))
             .map(|resource| {
                 let most = pod_requests::quantity_text(resource, self.largest(resource));
-                format!("request at most {most} on one node: no GPU node has more")
+                format!("request at most {most} in one pod: no GPU node has more")
             })
             .collect();
-        if too_large.is_empty() {
-            return CapacityShortage { problem: None, shortage, changes: self.changes(), needs_all: false };
+        let never_fits = !too_large.is_empty();
+        let changes = if never_fits { too_large } else { self.changes() };
+        CapacityShortage {
+            problem: None,
+            shortage,
+            changes,
+            needs_all: never_fits,
+            never_fits,
+            fits_now: Some(self.fits_now()),
         }
-        CapacityShortage { problem: None, shortage, changes: too_large, needs_all: true }
+    }
+
+    /// Returns the largest request of the first insufficient resource that fits on an eligible node now, and on which nodes:
+    /// `fits now: at most 2 nvidia.com/gpu in one pod (2 on gpu-7, 1 on gpu-8)`.
+    fn fits_now(&self) -> String {
+        let Some(resource) = self.scarce.first() else { return "fits now: nothing".to_owned() };
+        let amount = |candidate: &Candidate| free(candidate, resource).free;
+        let mut with_room: Vec<&Candidate> =
+            self.open.iter().copied().filter(|candidate| amount(candidate) > 0).collect();
+        with_room.sort_by_key(|candidate| (Reverse(amount(candidate)), candidate.node.clone()));
+        let Some(best) = with_room.first() else {
+            return format!("fits now: no pod that requests {resource}, because none is free on an eligible GPU node");
+        };
+        let listed = with_room.iter().take(MAX_NODES).map(|candidate| {
+            format!("{} on {}", pod_requests::amount_text(resource, amount(candidate)), candidate.node)
+        });
+        let more = if with_room.len() > MAX_NODES { ", …" } else { "" };
+        let most = pod_requests::quantity_text(resource, amount(best));
+        format!("fits now: at most {most} in one pod ({}{more})", listed.collect::<Vec<_>>().join(", "))
     }
 
     /// Returns the maximum allocatable amount of a resource on one of the nodes.
@@ -136,6 +163,9 @@ impl Nodes<'_> {
             },
             changes: vec![change],
             needs_all: true,
+            // Without any GPU resource, a device plugin may still register.
+            never_fits: !others.is_empty(),
+            fits_now: None,
         }
     }
 
@@ -308,12 +338,14 @@ mod tests {
             "request at most 2 nvidia.com/gpu",
         ];
         assert_eq!(room.changes, changes);
+        assert_eq!(room.fits_now.as_deref(), Some("fits now: at most 2 nvidia.com/gpu in one pod (2 on gpu-7)"));
+        assert!(!room.never_fits);
     }
 
     #[test]
     fn more_than_any_node_has_cannot_be_freed() {
         let room = find(&[node("gpu-1", 4, Vec::new())], &asks(16), Some(SHORT)).expect("a shortage");
-        assert_eq!(room.changes, ["request at most 8 nvidia.com/gpu on one node: no GPU node has more"]);
+        assert_eq!(room.changes, ["request at most 8 nvidia.com/gpu in one pod: no GPU node has more"]);
         let mut both = asks(16);
         both.insert("cpu".into(), 96_000);
         let scheduler_message = "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient nvidia.com/gpu.";

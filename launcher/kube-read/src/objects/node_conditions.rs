@@ -108,6 +108,13 @@ pub fn why_not_ready(node: &Node) -> Option<String> {
     Some(format!("Ready is {}{since} ({reason}: {message})", condition.status))
 }
 
+/// The pressure conditions of a node, `DiskPressure` and others, with their status.
+pub fn pressure(node: &Node) -> Vec<(String, String)> {
+    let of_pressure = reported(node).iter().filter(|condition| condition.type_.ends_with("Pressure"));
+    let named = of_pressure.map(|condition| (clean(&condition.type_, 80), clean(&condition.status, 20)));
+    named.take(MAX_CONDITIONS).collect()
+}
+
 /// Whether the node is cordoned (`spec.unschedulable`).
 pub fn is_cordoned(node: &Node) -> bool {
     node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
@@ -136,6 +143,7 @@ mod tests {
             assert!(!is_ready(&node) && why == format!("Ready is {status} (KubeletDown: stopped)"), "{why}");
         }
         let other = of(json!([{"type": "DiskPressure", "status": "True"}]));
+        assert_eq!(pressure(&other), [("DiskPressure".to_owned(), "True".to_owned())]);
         assert!(!is_ready(&other) && !is_ready(&Node::default()));
     }
 }

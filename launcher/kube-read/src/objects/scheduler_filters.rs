@@ -23,10 +23,15 @@ use crate::objects::pod_requests::{MilliValues, NodeRequests};
 /// Maximum number of pods that are listed as users of one node's resources.
 const MAX_HOLDERS: usize = 4;
 
-/// A GPU node, and the reasons why the pod does not fit on it.
+/// Maximum number of nodes that a group of candidates names.
+const NAMED: usize = 12;
+/// Maximum number of pods that a group of candidates names.
+const HOLDERS: usize = 3;
+
+/// A GPU node, or several with the same reasons, and the reasons why the pod does not fit on it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Candidate {
-    /// Node name.
+    /// Node name; for several nodes, their names separated by commas.
     pub node: String,
     /// Reasons why the pod does not fit on the node. Empty if no check excludes the node.
     pub reasons_against: Vec<String>,
@@ -42,6 +47,28 @@ pub struct Candidate {
     /// GPU resources that the node advertises.
     #[serde(skip)]
     pub offers: Vec<String>,
+}
+
+/// Joins the candidates with the same reasons into one, in their order.
+pub fn grouped(candidates: Vec<Candidate>) -> Vec<Candidate> {
+    let mut groups: Vec<Vec<Candidate>> = Vec::new();
+    for candidate in candidates {
+        match groups.iter_mut().find(|group| group[0].reasons_against == candidate.reasons_against) {
+            Some(group) => group.push(candidate),
+            None => groups.push(vec![candidate]),
+        }
+    }
+    let join = |group: Vec<Candidate>| {
+        let names: Vec<&str> = group.iter().map(|candidate| candidate.node.as_str()).take(NAMED).collect();
+        let more = group.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let node = format!("{}{more}", names.join(", "));
+        let holders = if group.len() > 1 { HOLDERS } else { usize::MAX };
+        let used_by = group.iter().flat_map(|candidate| candidate.used_by.clone()).take(holders).collect();
+        let first = group.into_iter().next()?;
+        Some(Candidate { node, used_by, ..first })
+    };
+    groups.into_iter().filter_map(join).collect()
 }
 
 /// A reason why a pod does not fit on a node, apart from resources.

@@ -1,42 +1,72 @@
 //! Tries the causes in order. The first one with evidence is the explanation.
 
 use crate::explanation::causes::{
-    Case, CauseRule, MAX_EVIDENCE, eviction, gpu, has_no_gpu, kubelet, kubelet_admission, not_created, process,
-    scheduling, start, state,
+    Case, CauseRule, MAX_EVIDENCE, NOT_IDENTIFIED, claims, end_quote, event_quote, eviction, gpu, has_no_gpu, kubelet,
+    kubelet_admission, not_created, process, program_message, scheduling, start, state,
 };
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::Diagnosis;
 use syringe_core::facts::kubernetes::node::KubernetesInput;
-use syringe_core::facts::kubernetes::pod::PodFacts;
+use syringe_core::facts::kubernetes::pod::{ContainerState, PodFacts};
 use syringe_core::report::{Report, Source};
+use syringe_core::text::clean;
 
-/// The causes in the order in which they are tried. A cause comes before the causes that explain only its effects.
-const CAUSES: &[CauseRule] = &[
-    not_created::not_created,
-    scheduling::waiting_for_a_node,
-    kubelet_admission::refused,
-    eviction::refused_or_evicted,
-    process::out_of_memory,
-    eviction::node_not_ready,
-    start::cannot_start,
-    gpu::broken_gpu,
-    gpu::broken_driver,
-    gpu::gpu_not_accessible,
-    process::stuck,
-    kubelet::killed_by_a_probe,
-    eviction::preempted_or_deleted,
-    gpu::program_fault_on_gpu,
-    gpu::broken_node,
-    start::cannot_start_for_another_reason,
-    kubelet::no_gpu_allocated,
-    process::zombie,
-    gpu::memory_used_up,
-    kubelet::device_unhealthy,
-    process::program_ended,
-    process::possibly_stuck,
-    kubelet::not_ready,
-    process::no_problem,
+/// Kind of evidence of a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Evidence {
+    /// A message or an event about the pod, its container, its process or its GPU.
+    Direct,
+    /// The present state of the GPU or node, or the exit code alone.
+    Inferred,
+}
+use Evidence::{Direct, Inferred};
+
+/// The parts of the system in the order in which a pod passes them. A cause in one part precedes its effects in later parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    /// Controllers, API server, scheduler.
+    Cluster,
+    /// The node: admission, evictions and kills by the kubelet and the kernel, readiness.
+    Node,
+    /// Image, volumes, configuration, sandbox and start of the containers.
+    Start,
+    /// GPUs and driver.
+    Device,
+    /// The program, and requests to end it.
+    Program,
+    /// No failure.
+    Running,
+}
+
+/// The causes in the order in which they are tried: direct evidence first, and then in the order of the system.
+const CAUSES: &[(Evidence, Part, CauseRule)] = &[
+    (Direct, Part::Cluster, not_created::not_created),
+    (Direct, Part::Cluster, scheduling::waiting_for_a_node),
+    (Direct, Part::Node, kubelet_admission::refused),
+    (Direct, Part::Node, eviction::refused_or_evicted),
+    (Direct, Part::Node, process::out_of_memory),
+    (Direct, Part::Node, eviction::node_not_ready),
+    (Direct, Part::Start, start::cannot_start),
+    (Direct, Part::Device, gpu::error_of_its_gpu),
+    (Direct, Part::Device, gpu::broken_driver),
+    (Direct, Part::Device, gpu::gpu_not_accessible),
+    (Direct, Part::Device, process::stuck),
+    (Direct, Part::Program, kubelet::killed_by_a_probe),
+    (Direct, Part::Program, eviction::preempted_or_deleted),
+    (Direct, Part::Program, program_message::said_by_the_program),
+    (Direct, Part::Program, gpu::program_fault_on_gpu),
+    (Direct, Part::Program, process::ends_without_error),
+    (Inferred, Part::Device, gpu::state_of_its_gpu),
+    (Inferred, Part::Device, gpu::broken_node),
+    (Inferred, Part::Device, kubelet::no_gpu_allocated),
+    (Inferred, Part::Device, gpu::memory_used_up),
+    (Inferred, Part::Device, kubelet::device_unhealthy),
+    (Inferred, Part::Program, process::zombie),
+    (Inferred, Part::Program, process::program_ended),
+    (Inferred, Part::Running, process::possibly_stuck),
+    (Inferred, Part::Running, kubelet::not_ready),
+    (Inferred, Part::Running, process::no_problem),
 ];
 
 /// Returns the explanation from the first cause that has evidence.
@@ -56,13 +86,18 @@ pub(crate) fn first_cause(
         unread: node.is_none_or(|(report, _)| report.source == Source::Api),
         node_has_none: node.is_some_and(|(report, _)| has_no_gpu(report)),
     };
-    let found = CAUSES.iter().find_map(|rule| rule(&case));
+    let found = CAUSES.iter().find_map(|(_, _, rule)| rule(&case));
     let nothing = match pod.phase.as_str() {
         "Pending" if pod.node.is_some() => "its containers are starting, and the reason for the delay is not known",
-        _ => "the cause was not found",
+        _ => NOT_IDENTIFIED,
     };
     let mut explanation = found.unwrap_or_else(|| case.explain(Cause::Unknown, Certainty::Possible, nothing));
-    explanation.ruled_out = ruled_out(&case, &explanation, unread_reason);
+    if explanation.cause == Cause::Gpu {
+        explanation.unknown = claims::judge(&case, unread_reason).1;
+        explanation.unknown.retain(|unknown| unknown.section != claims::GPU);
+    } else {
+        (explanation.ruled_out, explanation.unknown) = claims::judge(&case, unread_reason);
+    }
     let inferred = explanation.certainty == Certainty::Likely;
     let is_partly_unread = case.unread || case.diagnosis.is_some_and(lacks_kubernetes_input);
     if is_partly_unread && inferred && matches!(explanation.cause, Cause::Application | Cause::None) && pod.wants_gpus {
@@ -70,9 +105,69 @@ pub(crate) fn first_cause(
         // stack is possible. Reasons that the kubelet or the scheduler reported stay certain.
         explanation.certainty = Certainty::Possible;
     }
-    explanation.evidence.truncate(MAX_EVIDENCE);
+    quote_the_failing_part(&case, &mut explanation);
     explanation
 }
+
+/// Adds the messages of the failing part that the evidence does not have yet: they stand in every explanation.
+fn quote_the_failing_part(case: &Case<'_>, explanation: &mut Explanation) {
+    let pod = case.pod;
+    let status = pod.reason.as_ref().map(|reason| match &pod.message {
+        Some(message) => (message.clone(), format!("pod status: {reason}: {message}")),
+        None => (reason.clone(), format!("pod status: {reason}")),
+    });
+    let waiting = pod.containers.iter().filter_map(|container| match &container.state {
+        ContainerState::Waiting { reason, message } if !message.is_empty() => {
+            Some((message.clone(), format!("container {}: {reason}: {message}", container.name)))
+        }
+        _ => None,
+    });
+    let end = case.failed().filter(|end| !end.message.is_empty());
+    let end = end.and_then(|end| Some((end.message.to_owned(), end_quote(case)?)));
+    let failing = explanation.cause != Cause::None;
+    let warnings = pod.events.iter().rev().filter(|event| {
+        failing && !event.message.is_empty() && !event.is_ours() && !NORMAL_EVENTS.contains(&event.reason.as_str())
+    });
+    let warning = warnings.take(MAX_WARNINGS).map(|event| (event.message.clone(), event_quote(event)));
+    let missing: Vec<String> = status
+        .into_iter()
+        .chain(waiting)
+        .chain(end)
+        .chain(warning)
+        .filter(|(message, _)| !explanation.evidence.iter().any(|line| line.contains(&short(message))))
+        .map(|(_, quote)| quote)
+        .collect();
+    explanation.evidence.truncate(MAX_EVIDENCE.saturating_sub(missing.len()).max(1));
+    *explanation = std::mem::take(explanation).with_evidence(missing);
+}
+
+/// Returns the cleaned end of a message, by which a quote of the message is recognized.
+fn short(message: &str) -> String {
+    let cleaned = clean(message, usize::MAX);
+    cleaned.chars().skip(cleaned.chars().count().saturating_sub(RECOGNIZED)).collect()
+}
+
+/// Number of characters at the end of a message that identify it.
+const RECOGNIZED: usize = 60;
+
+/// Maximum number of events that are quoted besides the evidence of a cause.
+const MAX_WARNINGS: usize = 2;
+
+/// Reasons of events that report no problem.
+const NORMAL_EVENTS: [&str; 12] = [
+    "Scheduled",
+    "Pulling",
+    "Pulled",
+    "Created",
+    "Started",
+    "Killing",
+    "SuccessfulAttachVolume",
+    "AddedInterface",
+    "SuccessfulCreate",
+    "SuccessfulDelete",
+    "TriggeredScaleUp",
+    "SandboxChanged",
+];
 
 /// Returns whether data from Kubernetes that the rules need was not read.
 fn lacks_kubernetes_input(diagnosis: &Diagnosis) -> bool {
@@ -80,42 +175,12 @@ fn lacks_kubernetes_input(diagnosis: &Diagnosis) -> bool {
     diagnosis.unknown.iter().any(|unknown| inputs.contains(&unknown.section.as_str()))
 }
 
-/// States that no GPU fault was found, or why a GPU fault is not ruled out.
-fn gpu_line(case: &Case<'_>) -> String {
-    if !case.on_node.addresses.is_empty() {
-        let findings = case.findings(&gpu::OF_GPU);
-        return match findings.first() {
-            None => "GPU: no hardware Xid or finding on its GPUs".to_owned(),
-            Some(finding) => format!(
-                "GPU: there is a finding on its GPU, {} ({}); nothing shows that it affected this pod",
-                finding.title, finding.id
-            ),
-        };
-    }
-    if !case.pod.wants_gpus {
-        "GPU: this pod requests no GPU"
-    } else if case.node_has_none {
-        "GPU fault not ruled out: the node lists no GPU"
-    } else {
-        "GPU fault not ruled out: the kubelet has no record of which GPU this pod got"
-    }
-    .to_owned()
-}
+#[cfg(test)]
+mod tests {
+    use super::CAUSES;
 
-/// Returns what was ruled out, and what could not be ruled out because it was not read.
-fn ruled_out(case: &Case<'_>, explanation: &Explanation, unread_reason: Option<&str>) -> Vec<String> {
-    let mut lines = Vec::new();
-    if case.unread {
-        if let Some(why) = unread_reason.filter(|_| case.pod.node.is_some()) {
-            lines.push(format!("GPU or driver fault not ruled out: the node was not read: {why}"));
-        }
-        return lines;
+    #[test]
+    fn causes_are_tried_in_the_order_of_the_system() {
+        assert!(CAUSES.is_sorted_by_key(|(evidence, part, _)| (*evidence, *part)));
     }
-    if explanation.cause != Cause::Gpu {
-        lines.push(gpu_line(case));
-    }
-    if !case.on_node.log_covers {
-        lines.push("kernel log: does not cover the start of the pod".into());
-    }
-    lines
 }

@@ -1,51 +1,111 @@
 //! Causes that Kubernetes reports: refused and evicted pods, nodes that are not Ready, preempted and deleted pods.
 
-use crate::explanation::causes::{Case, event_quote};
+use crate::explanation::causes::phrases::{self, Part};
+use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
 
+/// Explains a pod that its node rejected or ended, according to its status.
 pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     let reason = case.pod.reason.as_deref()?;
     let message = case.pod.message.clone().unwrap_or_default();
-    let (cause, what, action) = match reason {
-        "Evicted" => (
-            Cause::Node,
-            "its node evicted it",
-            "Check the node's disk, memory and PID pressure, then recreate the pod.".to_owned(),
-        ),
+    let (cause, code, what, action) = match reason {
+        "Evicted" => return Some(evicted(case, &message)),
         "NodeLost" | "NodeShutdown" | "Terminated" => (
             Cause::Node,
+            ActionCode::Watch,
             "its node was shut down or lost",
-            "Check the node; recreate the pod on another node.".to_owned(),
+            "Check the node; recreate the pod on another node.",
         ),
         "NodeAffinity" => (
             Cause::Node,
+            ActionCode::RestartPod,
             "its node's labels no longer match its node selector",
-            "Compare the node's labels with the pod's node selector; recreate the pod.".to_owned(),
+            "Compare the node's labels with the pod's node selector; recreate the pod.",
         ),
         "Preempting" | "Preempted" => (
             Cause::Cluster,
+            ActionCode::RestartPod,
             "a pod of higher priority preempted it",
-            "Recreate the pod, or raise its priority.".to_owned(),
+            "Recreate the pod, or raise its priority.",
         ),
         "DeadlineExceeded" => (
             Cause::Application,
+            ActionCode::FixLimits,
             "it ran longer than its activeDeadlineSeconds",
-            "Raise the deadline, or reduce the run time.".to_owned(),
+            "Raise the deadline, or reduce the run time.",
         ),
         reason if reason.starts_with("OutOf") => (
             Cause::Node,
+            ActionCode::RestartPod,
             "its node had too few resources for it",
-            "Recreate the pod: the scheduler will choose a node again.".to_owned(),
+            "Recreate the pod: the scheduler will choose a node again.",
         ),
         _ => return None,
     };
-    let code = if cause == Cause::Application { ActionCode::None } else { ActionCode::RestartPod };
     Some(
         case.explain(cause, Certainty::Certain, what)
             .with_evidence([format!("pod status: {reason}: {message}")])
             .with_action(code, action),
     )
+}
+
+/// Explains an eviction by the kubelet: a limit of the pod itself, or pressure on the node.
+fn evicted(case: &Case<'_>, message: &str) -> Explanation {
+    let status = [format!("pod status: Evicted: {message}")];
+    let Some(phrase) = phrases::known(Part::Eviction, message) else {
+        return case
+            .explain(Cause::Unknown, Certainty::Possible, format!("it was evicted; {NOT_IDENTIFIED}"))
+            .with_evidence(status)
+            .with_evidence(pressure(case))
+            .with_action(ActionCode::Watch, "Read the message of the eviction, and the events of the pod.");
+    };
+    let meaning = phrase.meaning(message);
+    let (cause, certainty, what, action) = match Usage::of(message).filter(|_| phrase.cause == Cause::Node) {
+        // The kubelet names only containers that use more than they requested.
+        Some(Usage { container, used, request, resource }) => (
+            Cause::Application,
+            Certainty::Likely,
+            format!("{meaning}, and its container {container} used {used} of it with a request of {request}"),
+            format!(
+                "Give container {container} a request and a limit of {resource} that fit what it uses ({used}), or let it use \
+                 less (write data to a volume). Pods within their requests are evicted last."
+            ),
+        ),
+        None => (phrase.cause, Certainty::Certain, meaning, phrase.advice(case.node)),
+    };
+    case.explain(cause, certainty, format!("it was evicted: {what}"))
+        .with_evidence(status)
+        .with_evidence(pressure(case))
+        .with_action(phrase.code, action)
+}
+
+/// Returns the pressure conditions of the pod's node, also those that are False.
+fn pressure(case: &Case<'_>) -> Option<String> {
+    let conditions: Vec<String> =
+        case.pod.node_pressure.iter().map(|(name, status)| format!("{name} is {status}")).collect();
+    (!conditions.is_empty()).then(|| format!("node {} now: {}", case.node, conditions.join(", ")))
+}
+
+/// The container that the kubelet names in an eviction message: `Container main was using 57Gi, request is 0, has larger
+/// consumption of ephemeral-storage`, or in older versions `…, which exceeds its request of 0`.
+struct Usage<'m> {
+    container: &'m str,
+    used: &'m str,
+    request: &'m str,
+    resource: &'m str,
+}
+
+impl<'m> Usage<'m> {
+    fn of(message: &'m str) -> Option<Self> {
+        let (_, rest) = message.split_once("Container ")?;
+        let (container, rest) = rest.split_once(" was using ")?;
+        let (used, rest) = rest.split_once(", ")?;
+        let rest = rest.strip_prefix("request is ").or_else(|| rest.strip_prefix("which exceeds its request of "))?;
+        let request = rest.split([',', ' ']).next()?.trim_end_matches('.');
+        let resource = message.split_once("low on resource: ")?.1.split([',', ' ']).next()?.trim_end_matches('.');
+        Some(Self { container, used, request, resource })
+    }
 }
 
 pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
@@ -71,9 +131,6 @@ pub(crate) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
     (asked && (ended || case.pod.deleted.is_some())).then(|| {
         case.explain(Cause::Cluster, Certainty::Likely, "Kubernetes terminated it on request")
             .with_evidence([event_quote(event)])
-            .with_action(
-                ActionCode::RestartPod,
-                "This is not a GPU problem. Find out what deleted or preempted the pod.",
-            )
+            .with_action(ActionCode::None, "This is not a GPU problem. Find out what deleted or preempted the pod.")
     })
 }

@@ -4,11 +4,12 @@
 //! the error affects one process only, and a time while the failed container ran. Other events are shown, but are not the
 //! cause.
 
-use crate::explanation::causes::{Case, end_quote, finding_quote, quotes};
+use crate::explanation::causes::{Case, class_of, effects, end_quote, finding_quote, program_message, quotes};
 use crate::explanation::pod_on_node::affects_one_process;
 use crate::explanation::timeline::line;
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::Finding;
+use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::kernel_log::event_meaning;
@@ -16,36 +17,66 @@ use syringe_core::kernel_log::event_meaning;
 /// Classes of errors of a GPU, its links or its power supply.
 pub(crate) const OF_GPU: [Class; 4] = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
 
-pub(crate) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
-    if case.pod.phase == "Succeeded" {
+/// Xids of commands that reach the GPU damaged. NVIDIA: "primarily involve quality issues on PCI, and are generally not caused
+/// by user application actions".
+const DAMAGED_COMMANDS: [u32; 2] = [32, 80];
+
+/// A container that ended longer ago than this ended before the state that was read.
+const NEAR: SignedDuration = SignedDuration::from_mins(15);
+
+/// Explains a pod by an error of its GPU during its run.
+pub(crate) fn error_of_its_gpu(case: &Case<'_>) -> Option<Explanation> {
+    let xids = severe(case.own_xids(&OF_GPU));
+    if xids.is_empty() {
         return None;
     }
-    let xids = severe(case.own_xids(&OF_GPU));
-    let findings = case.findings(&OF_GPU);
-    let (certainty, what) = if xids.is_empty() {
-        by_state(case, &findings)?
+    let findings = with_mechanism(case);
+    let gone = findings.iter().any(|finding| finding.severity == Severity::Fatal);
+    let (certainty, what) = if case.pod.phase == "Succeeded" {
+        (Certainty::Possible, "it completed, but its results may be wrong: its GPU had an error while it ran")
     } else {
-        let gone = findings.iter().any(|finding| finding.severity == Severity::Fatal);
         (certainty_of(case, &xids), if gone { "its GPU failed" } else { "its GPU had an error" })
     };
+    Some(of_gpu(case, certainty, what, &xids, &findings))
+}
+
+/// Explains a pod by the state of its GPUs, if a finding has a mechanism by which it ends programs.
+pub(crate) fn state_of_its_gpu(case: &Case<'_>) -> Option<Explanation> {
+    let findings = with_mechanism(case);
+    let (certainty, what) = by_state(case, &findings).filter(|_| case.pod.phase != "Succeeded")?;
+    Some(of_gpu(case, certainty, what, &[], &findings))
+}
+
+/// Returns the severe findings about the pod's GPUs that end programs.
+fn with_mechanism<'c>(case: &'c Case<'_>) -> Vec<&'c Finding> {
+    let mut findings = case.findings(&OF_GPU);
+    findings.retain(|finding| effects::ends_programs(finding).is_some());
+    findings
+}
+
+fn of_gpu(
+    case: &Case<'_>,
+    certainty: Certainty,
+    what: &str,
+    xids: &[&KernelEvent],
+    findings: &[&Finding],
+) -> Explanation {
     let title = findings.first().map(|finding| finding.title.clone());
     let title = title.or_else(|| xids.first().map(|event| line(event))).unwrap_or_default();
-    let quoted = findings.iter().map(|finding| finding_quote(finding));
     let unmet =
         (!case.failed_container_had_gpus()).then(|| "the container that terminated does not use the GPUs".to_owned());
-    let ended = end_quote(case).filter(|_| case.failed().is_some());
-    Some(
-        case.explain(Cause::Gpu, certainty, format!("{what}: {title}"))
-            .with_evidence(quotes(&xids))
-            .with_evidence(quoted)
-            .with_evidence(unmet)
-            .with_evidence(ended)
-            .with_plan_or(
-                case.plan(),
-                ActionCode::RestartPod,
-                format!("Restart the pod on another GPU, and diagnose {}.", case.node),
-            ),
-    )
+    let mechanism = findings.first().and_then(|finding| Some((finding, effects::ends_programs(finding)?)));
+    case.explain(Cause::Gpu, certainty, format!("{what}: {title}"))
+        .with_evidence(quotes(xids))
+        .with_evidence(findings.iter().map(|finding| finding_quote(finding)))
+        .with_evidence(mechanism.map(|(finding, mechanism)| format!("{}: {mechanism}", finding.id)))
+        .with_evidence(unmet)
+        .with_evidence(end_quote(case))
+        .with_plan_or(
+            case.plan(),
+            ActionCode::RestartPod,
+            format!("Restart the pod on another GPU, and diagnose {}.", case.node),
+        )
 }
 
 /// Events that stop the GPU, or the programs on it.
@@ -74,26 +105,33 @@ fn certainty_of(case: &Case<'_>, xids: &[&KernelEvent]) -> Certainty {
 fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'static str)> {
     let worst = findings.first()?;
     let on_node = case.on_node;
-    let has_gpu_error = |events: &[KernelEvent]| {
-        events
-            .iter()
-            .any(|event| OF_GPU.iter().any(|class| crate::explanation::causes::class_of(event) == Some(*class)))
-    };
+    let has_gpu_error =
+        |events: &[KernelEvent]| events.iter().any(|event| OF_GPU.iter().any(|class| class_of(event) == Some(*class)));
     let (earlier, later) = (has_gpu_error(&on_node.earlier_events), has_gpu_error(&on_node.later_events));
     let failed = case.failed().is_some() || case.pod.phase == "Failed";
     match (worst.severity, failed) {
         // An error after the end did not cause it.
         _ if later && !earlier => None,
         // No program works on such a GPU, whenever the fault occurred.
-        (Severity::Fatal, _) => Some((Certainty::Likely, "its GPU is out of service")),
+        (Severity::Fatal, _) => Some((inferred(case), "its GPU is out of service")),
         (_, true) if earlier => {
             Some((Certainty::Possible, "its GPU had a fault before the pod started, and still has it"))
         }
-        (_, true) => Some((Certainty::Likely, "its GPU has a fault")),
+        (_, true) => Some((inferred(case), "its GPU has a fault")),
         // The running pod is not affected: `no_problem` reports the finding.
         (_, false) if earlier => None,
         (_, false) => Some((Certainty::Possible, "it is running on a GPU that has a fault")),
     }
+}
+
+/// `Likely` if the container ended near the time at which the state was read, and its message does not speak of something else.
+fn inferred(case: &Case<'_>) -> Certainty {
+    let Some(end) = case.failed() else { return Certainty::Likely };
+    let read = case.report.and_then(|report| report.taken_at);
+    let near = read.zip(end.finished).is_none_or(|(read, end)| read.duration_since(end) <= NEAR);
+    let of_something_else =
+        !end.message.is_empty() && !end.never_ran() && !program_message::speaks_of_gpus(end.message);
+    if near && !of_something_else { Certainty::Likely } else { Certainty::Possible }
 }
 
 pub(crate) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
@@ -135,10 +173,25 @@ pub(crate) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation)
 }
 
+/// Explains a pod by a fault that its own GPU code caused. Xids of the end of a program are no cause.
 pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     let xids = case.own_xids(&[Class::Application]);
     if xids.is_empty() || case.pod.phase == "Succeeded" {
         return None;
+    }
+    let damaged = |event: &&&KernelEvent| event.code.is_some_and(|code| DAMAGED_COMMANDS.contains(&code));
+    if xids.iter().any(|event| damaged(&event)) {
+        let what = "its GPU received damaged commands: NVIDIA names the quality of the PCIe link as the usual reason";
+        return Some(
+            case.explain(Cause::Gpu, Certainty::Possible, what)
+                .with_evidence(quotes(&xids))
+                .with_evidence(end_quote(case))
+                .with_plan_or(
+                    case.plan(),
+                    ActionCode::Watch,
+                    format!("Check the PCIe errors of the GPU (diagnose_gpu_node for {}). If it happens again, drain the node and run diagnostics.", case.node),
+                ),
+        );
     }
     let failed = case.failed().is_some() || case.pod.phase == "Failed";
     let what = if failed {
@@ -157,33 +210,10 @@ pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(end_quote(case))
             .with_plan_or(
                 case.plan(),
-                ActionCode::RestartPod,
+                ActionCode::FixApplication,
                 "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1). The GPU can stay in service.",
             ),
     )
-}
-
-/// Prefixes of the ids of findings about the advertising of GPUs and the start of containers. They do not explain the end
-/// of a program that ran, because it had its GPU.
-const ABOUT_STARTS: [&str; 14] = [
-    "stack-",
-    "two-device-plugins",
-    "mig-manager-",
-    "driver-upgrade-",
-    "inotify-",
-    "runtime-",
-    "cdi-",
-    "gpus-not-",
-    "device-plugin-",
-    "working-gpu-marked-",
-    "kubelet-allocations-",
-    "allocation-",
-    "vgpu-",
-    "pod-gpu-not-",
-];
-
-fn is_about_starts(finding: &Finding) -> bool {
-    ABOUT_STARTS.iter().any(|start| finding.id.starts_with(start))
 }
 
 /// Explains a pod by a finding about its node that affects every GPU program.
@@ -200,10 +230,10 @@ pub(crate) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     if pod.is_gpu_stack {
         findings.extend(of_the_stack(case, suffers));
     } else if pod.has_run() {
-        findings.retain(|finding| !is_about_starts(finding));
+        findings.retain(|finding| effects::ends_programs(finding).is_some());
     }
     let first = findings.first()?;
-    let certainty = if suffers { Certainty::Likely } else { Certainty::Possible };
+    let certainty = if suffers { inferred(case) } else { Certainty::Possible };
     let quoted = findings.iter().map(|finding| finding_quote(finding));
     let mut explanation = case
         .explain(Cause::Node, certainty, format!("its node {} has a problem: {}", case.node, first.title))
@@ -221,7 +251,7 @@ fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &
     case.all_findings().filter(move |finding| {
         let names_it = finding.evidence.iter().any(|line| line.contains(name));
         let offers = case.pod.is_device_plugin && finding.id.starts_with("gpus-not-");
-        finding.severity == Severity::Warning && is_about_starts(finding) && (suffers || names_it || offers)
+        finding.severity == Severity::Warning && effects::stops_starts(finding) && (suffers || names_it || offers)
     })
 }
 
@@ -241,17 +271,4 @@ pub(crate) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
     let log = end.log_command(case.pod);
     explanation.action.text.push_str(&format!(" Check in its log whether it ran out of GPU memory: {log}."));
     Some(explanation)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ABOUT_STARTS;
-    use crate::catalogue_of_rules;
-
-    #[test]
-    fn every_prefix_is_that_of_a_rule() {
-        for start in ABOUT_STARTS {
-            assert!(catalogue_of_rules().iter().any(|rule| rule.id.starts_with(start)), "{start}");
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use crate::explanation::causes::{Case, event_quote};
+use crate::explanation::causes::{Case, event_quote, gpu};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::PodEvent;
@@ -22,7 +22,9 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     let near =
         kill.time.zip(end.finished).is_none_or(|(killed, ended)| ended.duration_since(killed).abs() <= MAX_GRACE);
     let failure = case.events(&["Unhealthy"]).find(|event| failed_probe(&event.message) == Some(probe));
-    near.then(|| {
+    // A program on a GPU that does not work cannot answer: the failed probe is the effect.
+    let is_effect = || gpu::state_of_its_gpu(case).is_some() || gpu::broken_node(case).is_some();
+    (near && !is_effect()).then(|| {
         let container = end.container;
         let what = format!("the kubelet killed container {container}, because its {probe} probe failed");
         case.explain(Cause::Application, Certainty::Certain, what)
@@ -30,7 +32,7 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(failure.map(event_quote))
             .with_evidence(crate::explanation::causes::end_quote(case))
             .with_action(
-                ActionCode::RestartPod,
+                ActionCode::FixApplication,
                 format!(
                     "Check in its log why it did not respond ({}). If it is only slow, add a startupProbe, or give the \
                      {probe} probe more time.",

@@ -1,21 +1,24 @@
-//! The causes of a pod's state. `evaluate` tries them in order.
+//! The causes of a pod's state. `evaluate` tries them in the order of the system.
 //!
-//! An exit code above 128 is 128 plus the signal, as in POSIX shells and the kubelet. The class of an Xid in the catalogue
-//! determines its cause. The reasons of pods and containers are those of the kubelet and the scheduler.
+//! An exit code above 128 is 128 plus the signal, as in POSIX shells and the kubelet. The role of an Xid (cause, or end of a
+//! program) and its class in the catalogue determine its cause. The reasons of pods and containers are those of the kubelet and
+//! the scheduler.
 
+mod claims;
 mod cuda_versions;
+mod effects;
 pub(crate) mod evaluate;
 mod eviction;
 mod free_gpus;
 mod gpu;
 mod kubelet;
 mod kubelet_admission;
-mod messages;
 mod not_created;
+pub(crate) mod phrases;
 mod process;
+mod program_message;
 mod scheduling;
 mod start;
-mod start_phrases;
 mod unresolved_cdi;
 
 use jiff::{SignedDuration, Timestamp};
@@ -38,8 +41,12 @@ use syringe_core::text::clean_keeping_end;
 /// Maximum number of evidence lines in one explanation.
 const MAX_EVIDENCE: usize = 8;
 
-/// Maximum length of one evidence line. A container runtime nests its errors, the reason last, so the middle is cut.
-const MAX_QUOTE: usize = 400;
+/// Maximum length of one evidence line: the memory message of PyTorch, with the container and its end, is whole. A container
+/// runtime nests its errors, the reason last, so the middle is cut.
+const MAX_QUOTE: usize = 760;
+
+/// Words for a message or an end whose cause is not known.
+const NOT_IDENTIFIED: &str = "cause not identified";
 
 /// Maximum length of a summary: a scheduler's message may list many reasons.
 const MAX_SUMMARY: usize = 600;
@@ -118,12 +125,12 @@ impl Case<'_> {
         diagnosis::stuck(self.report?, process.pid)
     }
 
-    /// Kernel events about this pod whose code has one of these classes in the catalogue.
+    /// Kernel events about this pod that are causes and whose code has one of these classes in the catalogue.
     fn own_xids(&self, classes: &[Class]) -> Vec<&KernelEvent> {
         self.on_node
             .own_events
             .iter()
-            .filter(|event| class_of(event).is_some_and(|class| classes.contains(&class)))
+            .filter(|event| !is_teardown(event) && class_of(event).is_some_and(|class| classes.contains(&class)))
             .collect()
     }
 
@@ -205,6 +212,20 @@ impl Explanation {
         self.action = Action { code, text: text.into() };
         self
     }
+}
+
+/// Xids that the driver logs when it removes the channels of a program, for any reason. NVIDIA about 45: "Control-C, GPU resets,
+/// sigkill"; about 43: the application must end after a fault that another Xid reports. They blame nobody.
+const TEARDOWN: [u32; 4] = [43, 45, 141, 174];
+
+/// Returns whether an event only says that the driver ended a program.
+fn is_teardown(event: &KernelEvent) -> bool {
+    event.kind == KernelEventKind::Xid && event.code.is_some_and(|code| TEARDOWN.contains(&code))
+}
+
+/// Returns whether an event is a fault of a GPU, a link or the driver, however severe, and not of a program.
+fn is_fault(event: &KernelEvent) -> bool {
+    !is_teardown(event) && class_of(event).is_some_and(|class| class != Class::Application)
 }
 
 fn class_of(event: &KernelEvent) -> Option<Class> {

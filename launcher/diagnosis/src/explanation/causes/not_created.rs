@@ -4,8 +4,8 @@
 //! that in an event. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger, RuntimeClass,
 //! PodSecurity).
 
-use crate::explanation::causes::messages::{self, Part};
-use crate::explanation::causes::{Case, event_quote};
+use crate::explanation::causes::phrases::{self, Part};
+use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::PodEvent;
@@ -26,18 +26,18 @@ pub(crate) fn not_created(case: &Case<'_>) -> Option<Explanation> {
         return Some(
             case.explain(Cause::Cluster, certainty, what(&short))
                 .with_evidence([event_quote(event)])
-                .with_action(ActionCode::None, changes),
+                .with_action(ActionCode::ChangeRequest, changes),
         );
     }
-    let (cause, meaning, action) = match messages::known(Part::Controller, message) {
-        Some(known) => (known.cause, known.what, known.action),
-        None => (Cause::Cluster, "the API server refused it", "Resolve the error in the message."),
+    let explanation = match phrases::known(Part::Controller, message) {
+        Some(known) => case
+            .explain(known.cause, certainty, what(&known.meaning(message)))
+            .with_action(known.code, known.advice(case.node)),
+        None => case
+            .explain(Cause::Unknown, Certainty::Possible, what(&format!("the API server refused it; {NOT_IDENTIFIED}")))
+            .with_action(ActionCode::Watch, "Resolve the error in the message."),
     };
-    Some(
-        case.explain(cause, certainty, what(meaning))
-            .with_evidence([event_quote(event)])
-            .with_action(ActionCode::None, action),
-    )
+    Some(explanation.with_evidence([event_quote(event)]))
 }
 
 /// An exhausted ResourceQuota, as the API server reports it: `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4,

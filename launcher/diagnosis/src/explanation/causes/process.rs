@@ -1,12 +1,16 @@
 //! Causes in the processes of the pod: memory, state in the kernel, exit codes.
 
-use crate::explanation::causes::{ALL_CLASSES, Case, end_quote, finding_quote, quotes};
+use crate::explanation::causes::program_message::speaks_of_gpus;
+use crate::explanation::causes::start::CRASH_LOOP;
+use crate::explanation::causes::{
+    Case, NOT_IDENTIFIED, claims, effects, end_quote, finding_quote, is_fault, is_teardown, quotes,
+};
 use crate::explanation::types::{Cause, Certainty, Explanation};
-use crate::finding::Action;
+use crate::finding::{Action, Finding};
 use crate::input::processes::Stuck;
-use syringe_core::classification::ActionCode;
+use syringe_core::classification::{ActionCode, Class};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
-use syringe_core::facts::kubernetes::pod::Termination;
+use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, Termination};
 use syringe_core::facts::processes::GpuProcess;
 
 pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
@@ -38,7 +42,7 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
         case.explain(cause, certainty, what)
             .with_evidence(evidence)
             .with_evidence(quotes(&kills))
-            .with_action(ActionCode::RestartPod, action),
+            .with_action(ActionCode::FixLimits, action),
     )
 }
 
@@ -115,10 +119,46 @@ pub(crate) fn zombie(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
+/// Explains a container whose program ends without an error and is started again and again.
+pub(crate) fn ends_without_error(case: &Case<'_>) -> Option<Explanation> {
+    let ends_well = |container: &ContainerFacts| {
+        let waits = matches!(&container.state, ContainerState::Waiting { reason, .. } if reason == CRASH_LOOP);
+        let state = if waits { container.last.as_ref()? } else { &container.state };
+        let end = Termination::of(container, state, waits)?;
+        (container.restarts > 0 && end.exit_code == 0 && !end.never_ran()).then_some(())
+    };
+    if !matches!(case.pod.phase.as_str(), "Running" | "Pending") || case.failed().is_some() {
+        return None;
+    }
+    let container = case.pod.containers.iter().find(|container| ends_well(container).is_some())?;
+    let (name, restarts) = (&container.name, container.restarts);
+    // An init container that was restarted once and completed is no loop.
+    let waits = matches!(&container.state, ContainerState::Waiting { .. });
+    waits.then(|| {
+        let what = format!(
+            "the program of container {name} ends with exit code 0, and its restartPolicy starts it again ({restarts} restarts)"
+        );
+        case.explain(Cause::Application, Certainty::Certain, what).with_evidence(ends(container)).with_action(
+            ActionCode::FixApplication,
+            format!(
+                "If the program is to end, run it in a Job, or with restartPolicy OnFailure. If it is to run on, find out in its \
+                 log why it ends (kubectl logs -n {} {} -c {name} --previous).",
+                case.pod.namespace, case.pod.name
+            ),
+        )
+    })
+}
+
+fn ends(container: &ContainerFacts) -> Option<String> {
+    let end = Termination::of(container, container.last.as_ref()?, true)?;
+    let at = end.finished.map(|time| format!(" at {time:.0}")).unwrap_or_default();
+    Some(format!("container {} ended{at}: {}, exit code {}", end.container, end.reason, end.exit_code))
+}
+
 /// Explains a program that exited, if no other cause was found.
 pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let end = case.ended().filter(|end| end.exit_code != 0)?;
-    let Termination { container, exit_code, reason, .. } = end;
+    let Termination { container, exit_code, reason, message, .. } = end;
     let what = match exit_code {
         126 => "could not execute its command".to_owned(),
         127 => "did not find a command (exit code 127)".to_owned(),
@@ -131,59 +171,101 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         143 => "was terminated (SIGTERM); the sender of the signal is not known".to_owned(),
         code => format!("exited with exit code {code}"),
     };
-    let near = case.on_node.node_events.iter().collect::<Vec<_>>();
+    let near = case.on_node.node_events.iter().filter(|event| !is_teardown(event)).collect::<Vec<_>>();
     // Another process sends these two signals.
     let sent = matches!(exit_code, 137 | 143);
+    // Words about GPU software that the table does not know may mean the GPU, the node or the program.
+    let of_gpus = speaks_of_gpus(message);
     let covered = near.is_empty() && case.on_node.log_covers;
-    let certainty = if covered && !sent { Certainty::Likely } else { Certainty::Possible };
-    let cause = match (sent, case.pod.is_gpu_stack) {
-        (true, _) => Cause::Unknown,
+    let certainty = if covered && !sent && !of_gpus { Certainty::Likely } else { Certainty::Possible };
+    let (cause, code) = match (sent || of_gpus, case.pod.is_gpu_stack) {
+        (true, _) => (Cause::Unknown, ActionCode::Watch),
         // NVIDIA's software is no application: its failure is a fault of the node.
-        (false, true) => Cause::Node,
-        (false, false) => Cause::Application,
+        (false, true) => (Cause::Node, ActionCode::Watch),
+        (false, false) => (Cause::Application, ActionCode::FixApplication),
     };
     let now = if case.pod.running().any(|(name, _)| name == container) { "; it is running again" } else { "" };
+    // Its message, or the missing message, does not say why.
+    let why = if sent { String::new() } else { format!("; {NOT_IDENTIFIED}") };
     Some(
-        case.explain(cause, certainty, format!("container {container} {what} ({reason}){now}"))
+        case.explain(cause, certainty, format!("container {container} {what} ({reason}){now}{why}"))
             .with_evidence(end_quote(case))
             .with_evidence(
                 quotes(&near)
                     .into_iter()
                     .map(|quote| format!("on the node during this time, the GPU of the pod is not known: {quote}")),
             )
-            .with_action(
-                ActionCode::RestartPod,
-                format!("Check the log of the container: {}", end.log_command(case.pod)),
-            ),
+            .with_evidence(
+                claims::concerns(case)
+                    .into_iter()
+                    .map(|finding| format!("{}; nothing shows that it ended the program", finding_quote(finding))),
+            )
+            .with_action(code, format!("Check the log of the container: {}", end.log_command(case.pod))),
     )
 }
 
-/// States that no problem was found. Findings about the pod's GPUs are still listed.
+/// Explains a pod that runs or completed. It has no problem only if its node was read and no finding concerns it.
 pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
-    let findings = case.findings(&ALL_CLASSES);
-    let open = findings
-        .first()
-        .map(|first| format!("; there is a finding on its GPU, but it did not affect the pod: {}", first.title));
-    let open = open.unwrap_or_default();
     let (certainty, what) = match case.pod.phase.as_str() {
-        "Succeeded" => (Certainty::Likely, "it completed successfully".to_owned()),
+        "Succeeded" => (Certainty::Likely, "it completed successfully"),
         // Waiting and failed containers were handled before.
-        "Running" if case.pod.ready == Some(true) => {
-            (Certainty::Likely, format!("it is running and Ready, and no problem was found{open}"))
-        }
-        "Running" => (
-            Certainty::Possible,
-            format!("it is running and no problem was found; it is not known whether it is Ready{open}"),
-        ),
+        "Running" if case.pod.ready == Some(true) => (Certainty::Likely, "it is running and Ready"),
+        "Running" => (Certainty::Possible, "it is running, and it is not known whether it is Ready"),
         _ => return None,
     };
-    let quoted = findings.iter().map(|finding| finding_quote(finding));
-    let plan = if case.pod.phase == "Running" { case.plan() } else { None };
-    Some(case.explain(Cause::None, certainty, what).with_evidence(quoted.filter(|_| plan.is_some())).with_plan_or(
-        plan,
-        ActionCode::None,
-        "No action needed.",
-    ))
+    let needs_gpus = case.pod.wants_gpus || case.pod.is_gpu_stack;
+    if case.unread && needs_gpus {
+        let what = format!("{what}; its node was not read, so a problem of its GPU or driver is not ruled out");
+        return Some(case.explain(Cause::Unknown, Certainty::Possible, what).with_action(
+            ActionCode::Watch,
+            format!("Diagnose the node when it can be read (diagnose_gpu_node for {}).", case.node),
+        ));
+    }
+    let findings = claims::concerns(case);
+    let faults: Vec<_> = case.on_node.own_events.iter().filter(|event| is_fault(event)).collect();
+    // A finding about the pod is nearer than one about its GPU, and that is nearer than one about its node.
+    if let Some(first) = findings.iter().min_by_key(|finding| (!is_of_pod(case, finding), !is_of_gpu(case, finding))) {
+        return Some(beside_finding(case, what, first, &findings).with_evidence(quotes(&faults)));
+    }
+    if !faults.is_empty() {
+        let what = format!("{what}; the kernel logged an error of its GPU while it ran, which did not end it");
+        return Some(
+            case.explain(Cause::Gpu, Certainty::Possible, what)
+                .with_evidence(quotes(&faults))
+                .with_action(ActionCode::Watch, format!("See diagnose_gpu_node for {}.", case.node)),
+        );
+    }
+    let what = if case.pod.phase == "Running" { format!("{what}, and no problem was found") } else { what.to_owned() };
+    Some(case.explain(Cause::None, certainty, what).with_action(ActionCode::None, "No action needed."))
+}
+
+fn is_of_pod(case: &Case<'_>, finding: &Finding) -> bool {
+    finding.scope.pod_uid.as_ref() == Some(&case.pod.uid)
+        || finding.scope.pid.is_some_and(|pid| case.on_node.pids.contains(&pid))
+}
+
+fn is_of_gpu(case: &Case<'_>, finding: &Finding) -> bool {
+    finding.addresses.iter().any(|address| case.on_node.addresses.contains(address))
+}
+
+/// Explains a pod that runs or completed, and which a finding concerns.
+fn beside_finding(case: &Case<'_>, what: &str, first: &Finding, findings: &[&Finding]) -> Explanation {
+    let affects = case.pod.phase == "Running" && effects::ends_programs(first).is_some();
+    let (cause, whose) = match (first.class, is_of_pod(case, first), is_of_gpu(case, first)) {
+        (Class::Application, true, _) => (Cause::Application, "the pod"),
+        (Class::Application | Class::Driver, false, true) => (Cause::Node, "its GPU"),
+        (_, _, true) => (Cause::Gpu, "its GPU"),
+        (_, true, false) => (Cause::Node, "the pod"),
+        // It is not known whether it affects this pod.
+        (_, false, false) => (if affects { Cause::Node } else { Cause::Unknown }, "its node"),
+    };
+    let what = format!("{what}; there is a finding about {whose}: {}", first.title);
+    let mut explanation = case
+        .explain(cause, Certainty::Possible, what)
+        .with_evidence(findings.iter().map(|finding| finding_quote(finding)))
+        .with_evidence(first.evidence.iter().take(2).cloned());
+    explanation.action = case.action_for(first);
+    explanation
 }
 
 fn in_words(process: &GpuProcess) -> String {

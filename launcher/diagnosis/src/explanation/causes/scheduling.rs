@@ -1,7 +1,7 @@
 //! Pods that are not scheduled: the reason in the messages of the scheduler.
 
-use crate::explanation::causes::Case;
-use crate::explanation::causes::messages::{self, Part};
+use crate::explanation::causes::phrases::{self, Part};
+use crate::explanation::causes::{Case, NOT_IDENTIFIED};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, Preemption};
@@ -63,13 +63,30 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
 /// Explains a pod that fits on no node: the scheduler's reasons, the resources of the nodes, and the required changes.
 fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let reasons = clauses(message);
-    let fit = messages::known(Part::Scheduler, &reasons.join("\n"));
+    let fit = phrases::known(Part::Scheduler, &reasons.join("\n"));
     let room = case.pod.capacity_shortage.as_ref();
+    let never = room.is_some_and(|room| room.never_fits);
     let meaning = room.and_then(|room| room.problem.as_deref()).or(fit.map(|fit| fit.what));
-    let what = match meaning {
+    let (cause, certainty, what) = match meaning {
+        Some(_) if never => {
+            let what = room.and_then(|room| room.problem.as_deref()).unwrap_or("no node is that big");
+            (
+                Cause::Cluster,
+                Certainty::Certain,
+                format!("it never fits, however long it waits: {what} ({})", reasons.join("; ")),
+            )
+        }
         // The scheduler's counts show how many nodes have which problem.
-        Some(what) => format!("no node fits: {what} ({})", reasons.join("; ")),
-        None => "no node fits yet".to_owned(),
+        Some(what) => (
+            Cause::Cluster,
+            Certainty::Certain,
+            format!("it waits, because no node fits: {what} ({})", reasons.join("; ")),
+        ),
+        None => (
+            Cause::Unknown,
+            Certainty::Possible,
+            format!("the scheduler finds no node for it; {NOT_IDENTIFIED} ({})", reasons.join("; ")),
+        ),
     };
     let action = match room.filter(|room| !room.changes.is_empty()) {
         Some(CapacityShortage { changes, needs_all: true, .. }) => {
@@ -84,11 +101,13 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             })
             .to_owned(),
     };
-    case.explain(Cause::Cluster, Certainty::Certain, what)
+    let code = if never { ActionCode::ChangeRequest } else { fit.map_or(ActionCode::Watch, |fit| fit.code) };
+    case.explain(cause, certainty, what)
         .with_evidence(room.map(|room| room.shortage.clone()))
+        .with_evidence(room.and_then(|room| room.fits_now.clone()))
         .with_evidence([format!("scheduler: {message}")])
         .with_evidence(no_preemption(&case.pod.preemption, message))
-        .with_action(ActionCode::Watch, action)
+        .with_action(code, action)
 }
 
 /// Explains a pod whose claims do not exist. The scheduler ignores such a pod, and reports no reason.

@@ -1,16 +1,15 @@
-//! Containers that could not be started: the reason in the waiting state, the termination message, or events.
+//! Containers that could not be created or started: the reason in the waiting state, the termination message, or events.
 //!
 //! Only messages of the kubelet and the container runtime are used, never the output of a program. The newest message is
 //! used, but no message about a container that has started since. A finding about the same part of the node gives the
-//! reason and the action.
+//! reason and the action. A message that is not in the table of phrases has no known cause.
 
 use jiff::Timestamp;
 
-use crate::explanation::causes::messages::{self, Part};
-use crate::explanation::causes::start_phrases;
-use crate::explanation::causes::start_phrases::NEEDS_NEWER_CUDA;
-use crate::explanation::causes::start_phrases::Phrase;
-use crate::explanation::causes::{Case, cuda_versions, event_quote, finding_quote, unresolved_cdi};
+use crate::explanation::causes::phrases::{self, Part, Phrase};
+use crate::explanation::causes::{
+    Case, NOT_IDENTIFIED, cuda_versions, effects, event_quote, finding_quote, unresolved_cdi,
+};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
 use syringe_core::classification::{ActionCode, Class, Severity};
@@ -29,41 +28,25 @@ const EVENTS: [&str; 7] = [
     "FailedCreatePodContainer",
 ];
 
-/// Waiting reasons with a single meaning: reason, cause, meaning, action.
-const REASONS: [(&str, Cause, &str, &str); 6] = [
-    ("ErrImagePull", Cause::Application, "the image of container {container} cannot be pulled", IMAGE),
-    ("ImagePullBackOff", Cause::Application, "the image of container {container} cannot be pulled", IMAGE),
-    (
-        "ErrImageNeverPull",
-        Cause::Application,
-        "the image of container {container} is not on the node, and its pull policy is Never",
-        IMAGE,
-    ),
-    ("InvalidImageName", Cause::Application, "the image name of container {container} is not valid", IMAGE),
-    (
-        "CreateContainerConfigError",
-        Cause::Application,
-        "container {container} refers to a Secret or ConfigMap that does not exist",
-        "Create the object that the message names, or correct the pod.",
-    ),
-    (
-        "PostStartHookError",
-        Cause::Application,
-        "the postStart hook of container {container} failed",
-        "Correct the hook. This is not a GPU problem.",
-    ),
+/// Waiting reasons of the kubelet about an image.
+const OF_IMAGE: [&str; 7] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
 ];
-
-const IMAGE: &str = "Correct the image name, or add the pull secret to the pod. This is not a GPU problem.";
 
 const NO_DRIVER_IMAGE: &str = "Choose a version that has an image for the operating system and kernel of {node} (the end of the \
      tag names them), or correct the repository of the image.";
 
-/// Waiting reasons which mean that the container runtime rejected the container.
-const REFUSED: [&str; 4] = ["CreateContainerError", "RunContainerError", "CreatePodSandboxError", "StartError"];
-
 /// The waiting reason after every termination, whatever the cause was.
-const CRASH_LOOP: &str = "CrashLoopBackOff";
+pub(crate) const CRASH_LOOP: &str = "CrashLoopBackOff";
+
+/// Maximum number of events whose messages are read.
+const EVENTS_READ: usize = 4;
 
 /// Number of evidence lines that are quoted from a finding.
 const FINDING_LINES: usize = 2;
@@ -80,40 +63,44 @@ struct Attempt<'a> {
     never_ran: bool,
 }
 
-/// Explains a container that could not be started for a known reason.
-pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
-    let attempt = attempt(case)?;
-    let known = REASONS.iter().find(|(reason, ..)| *reason == attempt.reason);
-    if let Some((_, cause, what, action)) = known {
-        let what = what.replace("{container}", attempt.container);
-        let pull = attempt
-            .messages
-            .iter()
-            .find_map(|message| messages::known(Part::Image, message))
-            .filter(|_| *action == IMAGE);
-        if let Some(pull) = pull {
-            let action = match (case.pod.is_gpu_stack, pull.cause) {
-                // The operator builds the tag from the driver version, the distribution and the kernel.
-                (true, Cause::Application) => NO_DRIVER_IMAGE,
-                _ => pull.action,
-            };
-            return Some(
-                case.explain(pull.cause, Certainty::Certain, format!("{what}: {}", pull.what))
-                    .with_evidence(attempt.messages)
-                    .with_action(ActionCode::None, action.replace("{node}", case.node)),
-            );
+impl Attempt<'_> {
+    /// Returns the part of the system that failed, and the failure in words.
+    fn failure(&self) -> (Part, String) {
+        let Self { container, reason, .. } = self;
+        let creating = is_creating(reason) && !self.never_ran;
+        match self.event.map(|event| event.reason.as_str()).filter(|_| creating) {
+            Some("FailedMount" | "FailedAttachVolume" | "FailedMapVolume") => {
+                (Part::Volume, "one of its volumes cannot be mounted".to_owned())
+            }
+            Some("FailedPrepareDynamicResources") => {
+                (Part::Start, "its node could not prepare the devices of its ResourceClaims".to_owned())
+            }
+            Some("FailedCreatePodSandBox") => (Part::Start, "its node could not create its sandbox".to_owned()),
+            _ if OF_IMAGE.contains(reason) => {
+                (Part::Image, format!("the image of container {container} cannot be pulled"))
+            }
+            _ if *reason == "CreateContainerConfigError" => {
+                (Part::Config, format!("container {container} cannot be configured"))
+            }
+            _ => (Part::Start, format!("container {container} could not be started")),
         }
-        return Some(
-            case.explain(*cause, Certainty::Certain, what)
-                .with_evidence(attempt.messages)
-                .with_action(ActionCode::None, *action),
-        );
     }
-    let (phrase, message) =
-        attempt.messages.iter().find_map(|message| Some((start_phrases::known(message)?, message)))?;
+
+    /// Returns whether a failure was reported. A container that is being created has none.
+    fn has_failed(&self) -> bool {
+        self.never_ran || self.event.is_some() || !is_creating(self.reason)
+    }
+}
+
+/// Explains a container that could not be created or started.
+pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
+    let attempt = attempt(case).filter(Attempt::has_failed)?;
+    let (part, failure) = attempt.failure();
+    let known = attempt.messages.iter().find_map(|message| Some((phrases::known(part, message)?, message)));
+    let Some((phrase, message)) = known else { return Some(not_identified(case, &failure, attempt.messages)) };
     let finding = finding_behind(case, phrase);
     let applied = apply_phrase(case, phrase, message, finding);
-    let what = format!("container {} could not be started: {}", attempt.container, applied.what);
+    let what = format!("{failure}: {}", applied.what);
     let finding_lines = finding.into_iter().flat_map(|finding| {
         std::iter::once(finding_quote(finding)).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
     });
@@ -128,7 +115,31 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(rebooted_since(case, phrase))
         .with_evidence(finding_lines);
     explanation.action = applied.action;
+    // The operator builds the tag from the driver version, the distribution and the kernel.
+    if case.pod.is_gpu_stack && part == Part::Image && phrase.cause == Cause::Application {
+        explanation.action.text = NO_DRIVER_IMAGE.replace("{node}", case.node);
+    }
     Some(explanation)
+}
+
+/// Explains a failure whose message is not known: the part and the message. Findings about the node are quoted, but nothing
+/// links them to the message.
+fn not_identified(case: &Case<'_>, failure: &str, messages: Vec<String>) -> Explanation {
+    let beside = case.all_findings().filter(|finding| {
+        finding.severity > Severity::Info
+            && (effects::stops_starts(finding) || effects::ends_programs(finding).is_some())
+    });
+    let beside = beside.map(|finding| format!("{}; nothing links it to the message", finding_quote(finding)));
+    case.explain(Cause::Unknown, Certainty::Possible, format!("{failure}; {NOT_IDENTIFIED}"))
+        .with_evidence(messages)
+        .with_evidence(beside.take(FINDING_LINES))
+        .with_action(
+            ActionCode::Watch,
+            format!(
+                "Resolve the error in the message. A container that did not start has no log (node {}).",
+                case.node
+            ),
+        )
 }
 
 /// A phrase, applied to this pod.
@@ -139,8 +150,8 @@ struct ApplicablePhrase {
 }
 
 fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option<&Finding>) -> ApplicablePhrase {
-    let action = || Action { code: phrase.code, text: phrase.action.replace("{node}", case.node) };
-    if phrase.words.contains(&NEEDS_NEWER_CUDA)
+    let action = || Action { code: phrase.code, text: phrase.advice(case.node) };
+    if phrase.needs_newer_cuda()
         && let Some(applied) = compare_cuda(case, message)
     {
         return applied;
@@ -231,30 +242,6 @@ fn rebooted_since(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
     (booted > scheduled).then(|| format!("{} booted at {booted:.0}, after the pod was scheduled to it", case.node))
 }
 
-/// Explains a container that could not be started for an unknown reason.
-pub(crate) fn cannot_start_for_another_reason(case: &Case<'_>) -> Option<Explanation> {
-    let attempt = attempt(case)?;
-    let refused = attempt.never_ran || REFUSED.contains(&attempt.reason);
-    let (cause, what) = match attempt.event.map(|event| event.reason.as_str()) {
-        _ if refused => (Cause::Node, format!("the container runtime could not start container {}", attempt.container)),
-        Some("FailedMount" | "FailedAttachVolume" | "FailedMapVolume") => {
-            (Cause::Cluster, "one of its volumes cannot be mounted".to_owned())
-        }
-        Some("FailedPrepareDynamicResources") => {
-            (Cause::Node, "its node could not prepare the devices of its ResourceClaims".to_owned())
-        }
-        Some(_) if is_creating(attempt.reason) => {
-            (Cause::Node, "its node could not create its sandbox or one of its containers".to_owned())
-        }
-        // The container is being created, and no failure was reported.
-        _ => return None,
-    };
-    Some(case.explain(cause, Certainty::Certain, what).with_evidence(attempt.messages).with_action(
-        ActionCode::Watch,
-        format!("Resolve the error in the message. A container that did not start has no log (node {}).", case.node),
-    ))
-}
-
 fn is_creating(reason: &str) -> bool {
     matches!(reason, "ContainerCreating" | "PodInitializing" | CRASH_LOOP | "")
 }
@@ -283,7 +270,12 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
             format!("container {}: {}, exit code {}: {}", end.container, end.reason, end.exit_code, end.message);
         dated.push((end.finished, words));
     }
-    dated.extend(event.map(|event| (known_time(event.time), event_quote(event))));
+    // The kubelet reports a failed pull once, and afterwards only that it waits.
+    let alike = case.events(&EVENTS).filter(|other| {
+        event.is_some_and(|event| event.reason == other.reason && event.field == other.field)
+            && !is_history(case, other)
+    });
+    dated.extend(alike.take(EVENTS_READ).map(|event| (known_time(event.time), event_quote(event))));
     dated.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
     // The message of a waiting state is current.
     let now = refused.filter(|(.., message)| !message.is_empty());

@@ -5,14 +5,23 @@ use syringe_core::facts::kubernetes::node::KubernetesInput;
 
 #[test]
 fn the_gpu_is_ruled_out_only_if_it_was_read() {
-    let said = |pod: &PodFacts, report: &Report| cause_of(pod, report).ruled_out[0].clone();
+    let said = |pod: &PodFacts, report: &Report| cause_of(pod, report).ruled_out.first().cloned();
+    let unknown = |pod: &PodFacts, report: &Report| cause_of(pod, report).unknown.first().map(|one| one.why.clone());
     let mut forgotten = node(Vec::new());
     forgotten.sections.kubelet = None;
-    assert!(said(&failed(1, "Error"), &forgotten).starts_with("GPU fault not ruled out"));
+    // If no GPU of the node has a fault, it does not matter which one the pod got.
+    let all = said(&failed(1, "Error"), &forgotten);
+    assert!(all.is_some_and(|line| line.starts_with("GPU: none of the 2 GPUs")));
+    let mut faulty = node(vec![xid(95, "02:10:00", OTHER_GPU, None)]);
+    faulty.sections.kubelet = None;
+    assert_eq!(said(&failed(1, "Error"), &faulty), None);
+    assert!(unknown(&failed(1, "Error"), &faulty).is_some_and(|why| why.contains("Xid 95")));
     let without = PodFacts { wants_gpus: false, ..failed(1, "Error") };
-    assert_eq!(said(&without, &forgotten), "GPU: this pod requests no GPU");
+    assert_eq!(said(&without, &forgotten).as_deref(), Some("GPU: this pod requests no GPU"));
     forgotten.sections.inventory = Some(Section::read(Inventory::default(), Vec::new()));
-    assert_eq!(said(&failed(1, "Error"), &forgotten), "GPU fault not ruled out: the node lists no GPU");
+    let none = "GPU fault not ruled out: the node lists no GPU";
+    assert_eq!(unknown(&failed(1, "Error"), &forgotten).as_deref(), Some(none));
+    assert_eq!(said(&failed(1, "Error"), &forgotten), None);
 }
 
 #[test]
@@ -86,7 +95,11 @@ fn exit_codes_are_read_as_signals() {
 fn without_the_node_the_gpu_is_not_cleared() {
     let explained = explain(&failed(1, "Error"), None, Some("pods is forbidden"));
     assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Possible));
-    assert!(explained.ruled_out[0].contains("forbidden"), "{:?}", explained.ruled_out);
+    assert!(explained.ruled_out.is_empty() && explained.unknown[0].why.contains("forbidden"), "{explained:?}");
+    // A pod that runs is not known to be well either.
+    let (pod, _) = running("S", Vec::new());
+    let explained = explain(&pod, None, Some("pods is forbidden"));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Unknown, Certainty::Possible), "{}", explained.summary);
 }
 
 /// A running pod, and its node with one process of it in this state.
@@ -149,7 +162,8 @@ fn kubernetes_own_reasons_come_first() {
         ..failed(1, "Error")
     };
     assert_eq!(explain(&waiting, None, None).cause, Cause::Cluster);
-    let evicted = PodFacts { reason: Some("Evicted".into()), ..failed(137, "Error") };
+    let message = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 52Mi. ";
+    let evicted = PodFacts { reason: Some("Evicted".into()), message: Some(message.into()), ..failed(137, "Error") };
     assert_eq!(cause_of(&evicted, &node(Vec::new())).cause, Cause::Node);
     let event = PodEvent {
         time: Some(time("02:29:59")),
@@ -165,9 +179,15 @@ fn kubernetes_own_reasons_come_first() {
 }
 
 #[test]
-fn a_pod_that_completed_has_no_problem() {
-    let explained = cause_of(&failed(0, "Completed"), &node(vec![xid(79, "02:10:00", OWN_GPU, None)]));
-    assert_eq!(explained.cause, Cause::None, "{}", explained.summary);
+fn a_pod_that_completed_has_no_problem_unless_its_gpu_had_an_error() {
+    let well = cause_of(&failed(0, "Completed"), &node(Vec::new()));
+    assert_eq!(well.cause, Cause::None, "{}", well.summary);
+    for code in [79, 95] {
+        let explained = cause_of(&failed(0, "Completed"), &node(vec![xid(code, "02:10:00", OWN_GPU, None)]));
+        assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Possible), "{}", explained.summary);
+        assert!(explained.summary.contains("its results may be wrong"), "{}", explained.summary);
+        assert!(explained.ruled_out.is_empty(), "{:?}", explained.ruled_out);
+    }
 }
 
 #[test]
@@ -185,7 +205,7 @@ fn without_the_pods_of_the_node_no_problem_is_only_possible() {
     let whole = cause_of(&pod, &report);
     assert_eq!((whole.cause, whole.certainty), (Cause::None, Certainty::Likely), "{}", whole.summary);
     for input in KubernetesInput::ALL {
-        let mut facts = KubernetesFacts { node: Some("gpu-2".into()), ..KubernetesFacts::default() };
+        let mut facts = super::cluster_of(&report);
         facts.forget(input, "HTTP 503".to_owned());
         let part = explain(&pod, Some((&report, &diagnose(&report, &facts))), None);
         assert_eq!((part.cause, part.certainty), (Cause::None, Certainty::Possible), "{input:?}: {}", part.summary);

@@ -109,6 +109,7 @@ fn changes_that_are_all_required_are_named_as_such() {
         shortage: "requests 1 nvidia.com/gpu on one node".into(),
         changes: vec!["run diagnose_gpu_node for gpu-1 to see why it advertises none".into()],
         needs_all: true,
+        ..CapacityShortage::default()
     };
     let message = Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
     let explained = explain(&PodFacts { capacity_shortage: Some(room), ..waiting(message) }, None, None);

@@ -1,0 +1,87 @@
+//! The table of the effects of findings on pods, `data/effects.tsv`: which findings end programs, and which stop starts.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+use syringe_core::tsv::{rows, word};
+
+use crate::finding::Finding;
+
+/// Effect of a finding on pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Effect {
+    /// Programs on the GPU, or on all GPUs of the node, end or hang, and new ones fail.
+    Ends,
+    /// Containers do not start or get no GPU. A program that has its GPU continues.
+    Starts,
+}
+
+/// One row: id of a rule or its start, effect, and the mechanism.
+struct Row {
+    id: &'static str,
+    effect: Effect,
+    mechanism: &'static str,
+}
+
+static TABLE: LazyLock<Vec<Row>> =
+    LazyLock::new(|| rows(include_str!("../../data/effects.tsv")).filter_map(row).collect());
+
+fn row(fields: Vec<&'static str>) -> Option<Row> {
+    let [id, effect, mechanism] = fields[..] else { return None };
+    Some(Row { id, effect: word(effect)?, mechanism })
+}
+
+impl Row {
+    fn is_about(&self, id: &str) -> bool {
+        self.id.strip_suffix('*').map_or(id == self.id, |start| id.starts_with(start))
+    }
+}
+
+/// Returns how a finding ends programs; `None` if there is no mechanism by which it does.
+pub(crate) fn ends_programs(finding: &Finding) -> Option<&'static str> {
+    of(finding).filter(|row| row.effect == Effect::Ends).map(|row| row.mechanism)
+}
+
+/// Returns whether a finding is about the advertising of GPUs or the start of containers.
+pub(crate) fn stops_starts(finding: &Finding) -> bool {
+    of(finding).is_some_and(|row| row.effect == Effect::Starts)
+}
+
+fn of(finding: &Finding) -> Option<&'static Row> {
+    TABLE.iter().find(|row| row.is_about(&finding.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TABLE, ends_programs, rows, stops_starts};
+    use crate::catalogue_of_rules;
+    use crate::finding::Finding;
+
+    #[test]
+    fn every_row_is_read_and_is_about_a_rule() {
+        assert_eq!(TABLE.len(), rows(include_str!("../../data/effects.tsv")).count(), "a row has an error");
+        for row in TABLE.iter() {
+            assert!(catalogue_of_rules().iter().any(|rule| row.is_about(rule.id)), "{}", row.id);
+            assert!(!row.mechanism.is_empty(), "{}", row.id);
+        }
+    }
+
+    #[test]
+    fn slow_hot_and_pending_gpus_end_no_program() {
+        for id in [
+            "pcie-width-degraded",
+            "thermal-slowdown-hardware",
+            "gpu-too-hot",
+            "power-brake",
+            "inforom-corrupted",
+            "row-remap-pending",
+            "retired-pages-pending",
+            "recovery-gpu-reset",
+        ] {
+            assert!(catalogue_of_rules().iter().any(|rule| rule.id == id), "{id}");
+            let finding = Finding { id: id.into(), ..Finding::default() };
+            assert!(ends_programs(&finding).is_none() && !stops_starts(&finding), "{id}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The table of known messages, `data/phrases.tsv`: pattern, part, cause, action, source.
+//!
+//! A message that no row of its part matches has no known cause: the explanation then names the part and quotes the message.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+use syringe_core::classification::ActionCode;
+use syringe_core::tsv::{alternatives, rows, unescaped, word};
+
+use crate::explanation::types::Cause;
+
+/// Maximum length of a name from a message.
+const MAX_NAME: usize = 120;
+
+/// The part of the system whose messages a row is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Part {
+    /// The scheduler, about a pod without a node.
+    Scheduler,
+    /// The API server, to the controller of a pod.
+    Controller,
+    /// The kubelet or the container runtime, about an image.
+    Image,
+    /// The kubelet, about the configuration of a container.
+    Config,
+    /// The kubelet, the container runtime and their hooks, about a container or sandbox that they cannot create.
+    Start,
+    /// The kubelet and the attach controller, about a volume.
+    Volume,
+    /// The kubelet, about a pod that it evicted.
+    Eviction,
+    /// The program in a container: its termination message, or its log.
+    Program,
+}
+
+/// A known message: the words that identify it, its meaning, and the action.
+pub(crate) struct Phrase {
+    part: Part,
+    /// Alternatives of lower-case words that a message has in this order; it does not have words after `!`.
+    words: Vec<Vec<&'static str>>,
+    pub(crate) cause: Cause,
+    pub(crate) code: ActionCode,
+    /// Meaning; `{it}` is the placeholder for the name in the message.
+    pub(crate) what: &'static str,
+    /// Text of the action; `{node}` is the placeholder for the node's name.
+    pub(crate) action: &'static str,
+    names: Option<Names>,
+    /// Prefixes of the ids of findings about the node that give the reason.
+    pub(crate) findings: Vec<&'static str>,
+    #[cfg(test)]
+    source: &'static str,
+    #[cfg(test)]
+    examples: Vec<&'static str>,
+}
+
+/// Position of a name in a message: after these words, up to one of these characters.
+struct Names {
+    after: String,
+    until: Vec<char>,
+    /// Replacement if the message has no name.
+    otherwise: &'static str,
+}
+
+const TABLE: &str = include_str!("../../data/phrases.tsv");
+
+static PHRASES: LazyLock<Vec<Phrase>> = LazyLock::new(|| rows(TABLE).filter_map(phrase).collect());
+
+fn phrase(fields: Vec<&'static str>) -> Option<Phrase> {
+    let [part, words, cause, code, what, action, after, until, otherwise, findings, _source, _examples] = fields[..]
+    else {
+        return None;
+    };
+    let names = Names { after: unescaped(after), until: unescaped(until).chars().collect(), otherwise };
+    Some(Phrase {
+        part: word(part)?,
+        words: alternatives(words),
+        cause: word(cause)?,
+        code: word(code)?,
+        what,
+        action,
+        names: Some(names).filter(|names| !names.after.is_empty()),
+        findings: findings.split_whitespace().collect(),
+        #[cfg(test)]
+        source: _source,
+        #[cfg(test)]
+        examples: _examples.split(" || ").collect(),
+    })
+}
+
+/// Returns the first phrase of a part that matches the message.
+pub(crate) fn known(part: Part, message: &str) -> Option<&'static Phrase> {
+    let message = message.to_ascii_lowercase();
+    PHRASES.iter().find(|phrase| phrase.part == part && phrase.words.iter().any(|words| matches(words, &message)))
+}
+
+/// Returns whether a message has all words in their order, and none of the words after `!`.
+fn matches(words: &[&str], message: &str) -> bool {
+    let mut rest = message;
+    words.iter().all(|word| match word.strip_prefix('!') {
+        Some(excluded) => !message.contains(excluded),
+        None => rest.split_once(word).is_some_and(|(_, after)| {
+            rest = after;
+            true
+        }),
+    })
+}
+
+impl Phrase {
+    /// Returns the meaning of a message.
+    pub(crate) fn meaning(&self, message: &str) -> String {
+        let Some(names) = &self.names else { return self.what.to_owned() };
+        self.what.replace("{it}", &names.find(message).unwrap_or_else(|| names.otherwise.to_owned()))
+    }
+
+    /// Returns the action for this node.
+    pub(crate) fn advice(&self, node: &str) -> String {
+        self.action.replace("{node}", node)
+    }
+
+    /// Returns whether the image needs a newer CUDA version.
+    pub(crate) fn needs_newer_cuda(&self) -> bool {
+        self.starts_with("unsatisfied condition: cuda")
+    }
+
+    /// Returns the CDI device that was not found, if the phrase is about that.
+    pub(crate) fn unresolved_cdi_device(&self, message: &str) -> Option<String> {
+        self.names.as_ref().filter(|_| self.starts_with("unresolvable cdi devices"))?.find(message)
+    }
+
+    /// Returns whether the phrase is about files that a boot removes: DRA drivers build the kind of a claim's CDI device from
+    /// `k8s.` and the driver's name.
+    pub(crate) fn is_lost_at_boot(&self) -> bool {
+        self.starts_with("unresolvable cdi devices k8s.")
+    }
+
+    fn starts_with(&self, first: &str) -> bool {
+        self.words.iter().any(|words| words.first().is_some_and(|word| word.starts_with(first)))
+    }
+}
+
+impl Names {
+    fn find(&self, message: &str) -> Option<String> {
+        // Converting ASCII letters to lower case keeps all byte offsets.
+        let at = message.to_ascii_lowercase().find(&self.after)? + self.after.len();
+        let rest = &message[at..];
+        let name = rest[..rest.find(self.until.as_slice()).unwrap_or(rest.len())].trim_matches([' ', ':', ',', '"']);
+        (!name.is_empty()).then(|| syringe_core::text::clean(name, MAX_NAME))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::tsv::rows;
+
+    use super::{PHRASES, Part, TABLE, known, matches};
+
+    #[test]
+    fn every_row_is_read_and_complete() {
+        assert_eq!(PHRASES.len(), rows(TABLE).count(), "a row has an error");
+        for phrase in PHRASES.iter() {
+            let what = phrase.what;
+            assert!(phrase.words.iter().flatten().all(|word| *word == word.to_ascii_lowercase()), "{what}");
+            assert!(phrase.words.iter().all(|words| !words[0].starts_with('!')), "{what}");
+            assert_eq!(what.contains("{it}"), phrase.names.is_some(), "{what}");
+            let after = phrase.names.iter().all(|names| names.after == names.after.to_ascii_lowercase());
+            assert!(after && phrase.source.starts_with("https://") && phrase.action.ends_with(['.', '?']), "{what}");
+        }
+    }
+
+    #[test]
+    fn each_pattern_matches_its_example_and_no_other_rows_example() {
+        for phrase in PHRASES.iter() {
+            assert_eq!(phrase.words.len(), phrase.examples.len(), "one example for each alternative: {}", phrase.what);
+            for (words, example) in phrase.words.iter().zip(&phrase.examples) {
+                let message = example.to_ascii_lowercase();
+                assert!(matches(words, &message), "{words:?} does not match {example}");
+                for other in PHRASES.iter().filter(|other| other.part == phrase.part && !std::ptr::eq(*other, phrase)) {
+                    let too_much = other.words.iter().find(|words| matches(words, &message));
+                    assert_eq!(too_much, None, "also matches {example}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn similar_messages_of_other_causes_are_not_matched() {
+        for (part, message) in [
+            // A module that is not needed for the GPU.
+            (Part::Start, "modprobe: ERROR: could not insert 'nvidia_peermem': Invalid argument"),
+            (Part::Image, "Back-off pulling image \"train:1\""),
+            (Part::Config, "something not found"),
+            (Part::Program, "error: the process was terminated"),
+            (Part::Program, "out of memory"),
+            (Part::Program, "could not load the driver of the database"),
+            (Part::Eviction, "The node was drained"),
+        ] {
+            assert!(known(part, message).is_none(), "{message}");
+        }
+        // A hook that does not exist is not the command of the image.
+        let hook = "error running createContainer hook #0: fork/exec /usr/bin/x-hook: no such file or directory";
+        assert!(known(Part::Start, hook).is_some_and(|phrase| phrase.what.contains("hook")));
+    }
+
+    #[test]
+    fn the_meaning_contains_the_name_from_the_message() {
+        for (message, named) in [
+            ("failed to get sandbox runtime: no runtime for \"nvidia-cdi\" is configured", "no handler nvidia-cdi"),
+            ("failed to find runtime handler nvidia from runtime list map[crun:0x1 runc:0x2]", "no handler nvidia"),
+            ("RuntimeHandler \"nvidia\" not supported", "no handler nvidia"),
+            (
+                "failed to inject CDI devices: unresolvable CDI devices management.nvidia.com/gpu=GPU-e78e68c0: unknown",
+                "of the requested name: management.nvidia.com/gpu=GPU-e78e68c0",
+            ),
+            (
+                "CDI device injection failed: unresolvable CDI devices k8s.gpu.nvidia.com/claim=0b7a-gpu-0",
+                "not on its node: k8s.gpu.nvidia.com/claim=0b7a-gpu-0",
+            ),
+            (
+                "prepare dynamic resources: DRA driver gpu.nvidia.com is not registered",
+                "DRA driver gpu.nvidia.com has not",
+            ),
+            (
+                "requested device channel-0 is already allocated to different claim 4914da61-1a20-42b3-bf26-981025df4289",
+                "another claim, 4914da61-1a20-42b3-bf26-981025df4289",
+            ),
+            ("unsatisfied condition: brand=tesla", "does not meet: brand=tesla"),
+            ("nvidia-container-cli: device error: GPU-5f1c: unknown device: unknown", "have now: GPU-5f1c"),
+        ] {
+            let meaning = known(Part::Start, message).map(|phrase| phrase.meaning(message)).unwrap_or_default();
+            assert!(meaning.contains(named), "{message}: {meaning}");
+        }
+        let without = known(Part::Start, "no runtime for it is configured").map(|phrase| phrase.meaning("no runtime"));
+        assert_eq!(without.as_deref(), Some("the container runtime of its node has no handler for its RuntimeClass"));
+    }
+}

@@ -1,0 +1,331 @@
+//! Tests of messages: known ones of programs and the kubelet, and any others, which have no known cause.
+
+use proptest::prelude::*;
+use syringe_core::classification::{ActionCode, Class, Severity};
+use syringe_core::text::clean;
+
+use crate::explanation::causes::phrases::{Part, known};
+use crate::explanation::explain;
+use crate::explanation::tests::{
+    Cause, Certainty, ContainerFacts, ContainerState, Diagnosis, KernelEvent, OWN_GPU, PodEvent, PodFacts, Report,
+    address, cause_of, failed, node, time, xid,
+};
+use crate::explanation::types::Explanation;
+use crate::finding::{Action, Finding, Scope};
+
+/// A pod whose container ended with this exit code and termination message.
+fn ended_with(code: i32, words: &str) -> PodFacts {
+    let mut pod = failed(code, "Error");
+    if let ContainerState::Terminated { message, .. } = &mut pod.containers[0].state {
+        *message = words.into();
+    }
+    pod
+}
+
+/// The message of PyTorch 2.6 when the memory of a GPU is used up.
+const OUT_OF_MEMORY: &str = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity \
+    of 79.10 GiB of which 11.47 GiB is free. Process 41210 has 67.62 GiB memory in use. Of the allocated memory 66.10 GiB is \
+    allocated by PyTorch, and 1.02 GiB is reserved by PyTorch but unallocated. If reserved but unallocated memory is large try \
+    setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation.  See documentation for Memory Management \
+    (https://pytorch.org/docs/stable/notes/cuda.html#environment-variables)";
+
+#[test]
+fn words_of_gpu_software_decide_which_part_has_the_cause() {
+    for (code, words, cause, what) in [
+        (1, "RuntimeError: CUDA error: uncorrectable ECC error encountered", Cause::Gpu, "memory error"),
+        (1, "Unexpected error from cudaGetDeviceCount(): Error 802: system not yet initialized", Cause::Node, "fabric"),
+        (1, "RuntimeError: CUDA error: no CUDA-capable device is detected", Cause::Node, "finds no GPU"),
+        (1, "Failed to initialize NVML: Unknown Error", Cause::Node, "lost access"),
+        (
+            134,
+            "[Rank 3] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)",
+            Cause::Unknown,
+            "another rank",
+        ),
+        (1, "ImportError: libcuda.so.1: cannot open shared object file: No such file", Cause::Node, "driver library"),
+        (9, "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", Cause::Node, "driver"),
+        (127, "sh: 1: nvidia-smi: not found", Cause::Node, "no nvidia-smi"),
+        (1, "CUDA driver version is insufficient for CUDA runtime version", Cause::Node, "too old"),
+        (1, OUT_OF_MEMORY, Cause::Application, "memory of the GPU was not enough"),
+        (135, "This might be caused by insufficient shared memory (shm).", Cause::Application, "/dev/shm"),
+        (1, "KeyError: 'lr'", Cause::Application, "exception of its own code"),
+    ] {
+        let explained = cause_of(&ended_with(code, words), &node(Vec::new()));
+        assert_eq!((explained.cause, explained.certainty), (cause, Certainty::Likely), "{}", explained.summary);
+        assert!(explained.summary.contains(what), "{}", explained.summary);
+        let whole = clean(words, usize::MAX);
+        assert!(explained.evidence.iter().any(|line| line.contains(&whole)), "{words}: {:?}", explained.evidence);
+        assert_ne!(explained.action.code, ActionCode::None);
+    }
+    // The same words in the log are weaker. A program that was asked to end logs errors of its end.
+    let log = |code| PodFacts { log_lines: vec!["x".into(), OUT_OF_MEMORY.into()], ..failed(code, "Error") };
+    let explained = cause_of(&log(1), &node(Vec::new()));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Possible), "{explained:?}");
+    assert!(
+        explained.evidence.iter().any(|line| line.starts_with("log of container main: torch.Out")),
+        "{explained:?}"
+    );
+    assert_eq!(cause_of(&log(143), &node(Vec::new())).cause, Cause::Unknown);
+}
+
+#[test]
+fn a_program_that_looks_for_a_gpu_that_its_pod_does_not_request_is_its_own_fault() {
+    let mut report = node(Vec::new());
+    report.sections.kubelet = None;
+    let pod = PodFacts {
+        wants_gpus: false,
+        gpu_containers: Vec::new(),
+        ..ended_with(1, "no CUDA-capable device is detected")
+    };
+    let explained = cause_of(&pod, &report);
+    assert_eq!(
+        (explained.cause, explained.action.code),
+        (Cause::Application, ActionCode::ChangeRequest),
+        "{explained:?}"
+    );
+}
+
+fn finding(id: &str, class: Class, addresses: &[&str]) -> Finding {
+    Finding {
+        id: id.into(),
+        severity: Severity::Critical,
+        class,
+        title: format!("title of {id}"),
+        scope: Scope { gpu: (!addresses.is_empty()).then_some(0), ..Scope::default() },
+        addresses: addresses.iter().map(|text| address(text)).collect(),
+        action: Action { code: ActionCode::DrainAndReset, text: format!("mend {id}") },
+        ..Finding::default()
+    }
+}
+
+fn with(pod: &PodFacts, events: Vec<KernelEvent>, finding: Finding) -> Explanation {
+    let diagnosis = Diagnosis { findings: vec![finding], ..Diagnosis::default() };
+    explain(pod, Some((&node(events), &diagnosis)), None)
+}
+
+#[test]
+fn a_finding_gives_the_reason_for_a_known_message_and_ends_no_program_without_a_mechanism() {
+    let fabric = finding("fabric-not-registered", Class::Fabric, &[OWN_GPU]);
+    let explained = with(&ended_with(1, "system not yet initialized"), Vec::new(), fabric);
+    assert_eq!((explained.cause, explained.action.text.as_str()), (Cause::Gpu, "mend fabric-not-registered"));
+    let others = finding("process-outside-kubernetes", Class::Application, &[OWN_GPU]);
+    let explained = with(&ended_with(1, OUT_OF_MEMORY), Vec::new(), others);
+    assert_eq!(explained.cause, Cause::Node, "{}", explained.summary);
+    for (id, class) in [
+        ("pcie-width-degraded", Class::Fabric),
+        ("thermal-slowdown-hardware", Class::Thermal),
+        ("power-brake", Class::Power),
+        ("inforom-corrupted", Class::Hardware),
+        ("row-remap-pending", Class::Hardware),
+    ] {
+        for words in ["", "KeyError: 'lr'", "the process ended"] {
+            let explained = with(&ended_with(1, words), Vec::new(), finding(id, class, &[OWN_GPU]));
+            assert_eq!(explained.cause, Cause::Application, "{id}: {}", explained.summary);
+            assert!(explained.ruled_out.is_empty(), "{id}: {:?}", explained.ruled_out);
+            assert!(explained.unknown[0].why.contains(id), "{id}: {:?}", explained.unknown);
+        }
+    }
+    // A state can end a program, but the message speaks of something else, or the end was long before.
+    let lost = || finding("gpu-lost", Class::Hardware, &[OWN_GPU]);
+    let certainty = |pod: &PodFacts| with(pod, Vec::new(), lost()).certainty;
+    assert_eq!(certainty(&ended_with(1, "")), Certainty::Likely);
+    assert_eq!(certainty(&ended_with(1, "the process ended")), Certainty::Possible);
+    let mut long_ago = ended_with(1, "");
+    if let ContainerState::Terminated { finished, .. } = &mut long_ago.containers[0].state {
+        *finished = Some(time("02:10:00"));
+    }
+    assert_eq!(certainty(&long_ago), Certainty::Possible);
+}
+
+#[test]
+fn nothing_is_ruled_out_beside_an_xid_or_a_finding_on_the_gpu() {
+    let pod = failed(1, "Error");
+    for (code, at) in [(63, "02:10:00"), (92, "02:10:00"), (48, "01:00:00"), (79, "02:35:00")] {
+        let explained = cause_of(&pod, &node(vec![xid(code, at, OWN_GPU, None)]));
+        assert!(explained.ruled_out.is_empty(), "Xid {code}: {:?}", explained.ruled_out);
+        let named = explained.unknown.iter().any(|one| one.why.contains(&format!("Xid {code}")));
+        assert!(named || explained.cause == Cause::Gpu, "Xid {code}: {explained:?}");
+    }
+    let explained = cause_of(&pod, &node(vec![xid(32, "02:29:59", OWN_GPU, Some(7))]));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Possible), "{}", explained.summary);
+    let warning =
+        Finding { severity: Severity::Warning, ..finding("thermal-slowdown-software", Class::Thermal, &[OWN_GPU]) };
+    let state = ContainerState::Running { since: Some(time("02:00:05")) };
+    let main = ContainerFacts { name: "main".into(), state, ..ContainerFacts::default() };
+    let runs = PodFacts { phase: "Running".into(), ready: Some(true), containers: vec![main], ..failed(0, "") };
+    let explained = with(&runs, Vec::new(), warning);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Possible), "{}", explained.summary);
+    assert!(!explained.summary.contains("no problem"), "{}", explained.summary);
+}
+
+fn evicted(message: &str) -> Explanation {
+    let pressure = vec![("DiskPressure".to_owned(), "False".to_owned())];
+    let pod = PodFacts {
+        reason: Some("Evicted".into()),
+        message: Some(message.into()),
+        node_pressure: pressure,
+        ..failed(137, "Error")
+    };
+    cause_of(&pod, &node(Vec::new()))
+}
+
+#[test]
+fn an_eviction_is_by_the_pods_own_limit_or_by_pressure_on_the_node() {
+    let own = (Cause::Application, Certainty::Certain);
+    for (message, expected, what) in [
+        ("Pod ephemeral local storage usage exceeds the total limit of containers 50Gi. ", own, "allow: 50Gi"),
+        ("Usage of EmptyDir volume \"scratch\" exceeds the limit \"10Gi\". ", own, "volume scratch"),
+        ("Container main exceeded its local ephemeral storage limit \"5Gi\". ", own, "container main"),
+        (
+            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 52Mi. ",
+            (Cause::Node, Certainty::Certain),
+            "ran low on memory",
+        ),
+        ("The node had condition: [DiskPressure]. ", (Cause::Node, Certainty::Certain), "condition DiskPressure"),
+        (
+            "The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi, available: 8Gi. Container main was \
+             using 57Gi, request is 0, has larger consumption of ephemeral-storage. ",
+            (Cause::Application, Certainty::Likely),
+            "container main used 57Gi of it with a request of 0",
+        ),
+        (
+            "The node was low on resource: ephemeral-storage. Container main was using 57Gi, which exceeds its request of 0. ",
+            (Cause::Application, Certainty::Likely),
+            "container main used 57Gi",
+        ),
+    ] {
+        let explained = evicted(message);
+        assert_eq!((explained.cause, explained.certainty), expected, "{}", explained.summary);
+        assert!(explained.summary.contains(what), "{}", explained.summary);
+        assert!(explained.evidence.iter().any(|line| line.contains(message.trim())), "{:?}", explained.evidence);
+        assert!(
+            explained.evidence.iter().any(|line| line.contains("DiskPressure is False")),
+            "{:?}",
+            explained.evidence
+        );
+        assert_ne!(explained.action.code, ActionCode::RestartPod, "{message}");
+    }
+}
+
+#[test]
+fn a_program_that_ends_well_again_and_again_has_a_problem() {
+    let mut pod = failed(0, "Completed");
+    let state = ContainerState::Waiting { reason: "CrashLoopBackOff".into(), message: "back-off 5m0s".into() };
+    let main = &mut pod.containers[0];
+    main.last = Some(std::mem::replace(&mut main.state, state));
+    main.restarts = 20;
+    pod.phase = "Running".into();
+    let explained = cause_of(&pod, &node(Vec::new()));
+    assert_eq!(
+        (explained.cause, explained.certainty),
+        (Cause::Application, Certainty::Certain),
+        "{}",
+        explained.summary
+    );
+    assert!(explained.summary.contains("exit code 0") && explained.summary.contains("20 restarts"), "{explained:?}");
+    assert_eq!(explained.action.code, ActionCode::FixApplication);
+}
+
+/// A pod that waits with this reason and message.
+fn waits(reason: &str, message: &str) -> PodFacts {
+    let state = ContainerState::Waiting { reason: reason.into(), message: message.into() };
+    let main = ContainerFacts { name: "main".into(), state, ..ContainerFacts::default() };
+    PodFacts { phase: "Pending".into(), containers: vec![main], ..failed(1, "Error") }
+}
+
+/// A pod in creation with an event of this reason.
+fn creating(reason: &str, message: &str) -> PodFacts {
+    let event = PodEvent {
+        time: Some(time("02:10:00")),
+        reason: reason.into(),
+        message: message.into(),
+        count: 4,
+        ..PodEvent::default()
+    };
+    PodFacts { events: vec![event], ..waits("ContainerCreating", "") }
+}
+
+fn never_ran(message: &str) -> PodFacts {
+    let mut pod = ended_with(128, message);
+    if let ContainerState::Terminated { reason, started, .. } = &mut pod.containers[0].state {
+        (*reason, *started) = ("StartError".into(), None);
+    }
+    pod
+}
+
+/// The parts that a message can be about, each with a pod that has the message, and words of the summary that name the part.
+fn parts(message: &str) -> Vec<(Part, PodFacts, &'static str)> {
+    let pod = |pod: PodFacts| pod;
+    let status = |reason: &str| {
+        let containers = Vec::new();
+        PodFacts { reason: Some(reason.into()), message: Some(message.into()), containers, ..failed(137, "Error") }
+    };
+    let mut unscheduled =
+        PodFacts { node: None, phase: "Pending".into(), containers: Vec::new(), ..failed(1, "Error") };
+    unscheduled.message = Some(format!("0/4 nodes are available: 4 {message}."));
+    let mut not_created = creating("FailedCreate", message);
+    not_created.not_created_by = Some("Job train".into());
+    vec![
+        (Part::Image, waits("ImagePullBackOff", message), "the image of container main cannot be pulled"),
+        (Part::Config, waits("CreateContainerConfigError", message), "container main cannot be configured"),
+        (Part::Start, waits("CreateContainerError", message), "container main could not be started"),
+        (Part::Start, waits("RunContainerError", message), "container main could not be started"),
+        (Part::Start, never_ran(message), "container main could not be started"),
+        (Part::Start, creating("FailedCreatePodSandBox", message), "could not create its sandbox"),
+        (Part::Start, creating("FailedPrepareDynamicResources", message), "ResourceClaims"),
+        (Part::Volume, creating("FailedMount", message), "one of its volumes cannot be mounted"),
+        (Part::Eviction, status("Evicted"), "it was evicted"),
+        (Part::Scheduler, unscheduled, "the scheduler finds no node"),
+        (Part::Controller, not_created, "Job train could not create it"),
+        (Part::Program, pod(ended_with(1, message)), "container main exited with exit code 1"),
+    ]
+}
+
+/// Words of the table, in any order and with others between them.
+fn wording() -> impl Strategy<Value = String> {
+    let of_table = include_str!("../../data/phrases.tsv").lines().filter(|row| !row.starts_with('#'));
+    let of_table = of_table.flat_map(|row| row.split('\t').nth(1).unwrap_or_default().split([' ', '|', '+', '!']));
+    let words: Vec<&str> =
+        of_table.filter(|word| word.len() > 3 && word.chars().all(|c| c.is_ascii_alphabetic())).collect();
+    let word = prop_oneof![1 => prop::sample::select(words).prop_map(str::to_owned), 2 => "[a-z]{3,9}"];
+    prop::collection::vec(word, 2..14).prop_map(|words| words.join(" "))
+}
+
+fn judge(message: &str, report: &Report) {
+    for (part, pod, names_part) in parts(message) {
+        if known(part, message).is_some() {
+            continue;
+        }
+        let explained = cause_of(&pod, report);
+        let of_program = part == Part::Program && explained.cause == Cause::Application;
+        assert!(explained.cause == Cause::Unknown || of_program, "{part:?}: {message}: {}", explained.summary);
+        assert!(explained.certainty != Certainty::Certain, "{part:?}: {message}: {}", explained.summary);
+        assert!(explained.summary.contains("cause not identified"), "{part:?}: {message}: {}", explained.summary);
+        assert!(explained.summary.contains(names_part), "{part:?}: {message}: {}", explained.summary);
+        let cleaned = clean(message, usize::MAX);
+        assert!(explained.evidence.iter().any(|line| line.contains(&cleaned)), "{part:?}: {message}: {explained:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_message_that_the_table_does_not_know_has_no_known_cause(message in wording()) {
+        judge(&message, &node(Vec::new()));
+    }
+}
+
+#[test]
+fn an_unknown_message_stays_unknown_beside_findings_about_the_node() {
+    let message = "a thing that nobody has seen before";
+    for id in ["gpus-not-advertised", "stack-broken-at-plugin", "driver-not-loaded", "runtime-handler-missing"] {
+        for stack in [false, true] {
+            let pod = PodFacts { is_gpu_stack: stack, is_device_plugin: stack, ..never_ran(message) };
+            let explained = with(&pod, Vec::new(), finding(id, Class::Driver, &[]));
+            assert_eq!((explained.cause, explained.certainty), (Cause::Unknown, Certainty::Possible), "{explained:?}");
+            assert!(explained.evidence.iter().any(|line| line.contains(message)), "{id}: {:?}", explained.evidence);
+            assert!(explained.evidence.iter().any(|line| line.contains(id)), "{id}: {:?}", explained.evidence);
+        }
+    }
+}

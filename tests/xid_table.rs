@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use syringe_core::classification::ActionCode;
-use syringe_core::kernel_log::catalogue::{SxidEntry, XidEntry, sxids, xids};
+use syringe_core::kernel_log::catalogue::{FaultFamily, SxidEntry, XidEntry, families, sxids, xids};
 use syringe_core::kernel_log::event_meaning::kinds;
 
 const HEAD: &str = "\
@@ -26,10 +26,30 @@ Severity is that of a new event. How it fades:
 | `when_working` | where the GPU works again: a warning for a day, then information |
 | `when_working_a_day` | where the GPU works after a day: information |
 | `never` | it describes a state: it holds |
+| `permanent` | it describes a lasting state of the board: no reset and no reboot ends it |
 
-A reboot, a load of the driver and a reset of the GPU (Xid 154 that takes back a reset or reboot) end every event: it is
-history then. A GPU **works again** where NVML reads it, counts no uncorrected error since the driver was loaded, the driver
-recommends no recovery action, and ten minutes have passed.
+A reboot, a load of the driver and a reset of the GPU (Xid 154 that takes back a reset or reboot) end every other event: it
+is history then. An event that comes back after that is a finding of its own, whatever its ageing. A GPU **works again**
+where NVML reads it, counts no uncorrected error, the driver recommends no recovery action, ten minutes have passed, and the
+evidence for the family of the fault holds (see [Families](#families)).
+";
+
+const FAMILIES: &str = "
+## Families
+
+Faults of one family recur together. The evidence shows that the GPU works again; the action is for a fault that came back
+after a reset, a driver load or a reboot, or several times within a day.
+
+| evidence | meaning |
+|---|---|
+| `responds` | NVML can read the GPU |
+| `counters` | also, the counters show no uncorrected memory error since the driver was loaded; a GPU without ECC has no counters |
+| `pcie_link` | also, the PCIe link has all its lanes |
+| `nvlinks` | also, as many NVLinks are up as on the other GPUs of the model |
+| `power` | also, the clocks are not reduced because of power or temperature |
+
+| family | codes | evidence | action if it comes back | what to do |
+|---|---|---|---|---|
 ";
 
 fn snake_case(variant: impl std::fmt::Debug) -> String {
@@ -75,6 +95,12 @@ fn document() -> String {
         let (advice, why) = (kind.meaning.advice, kind.why.unwrap_or("-"));
         let condition = cell(kind.condition);
         let _ = writeln!(page, "| {codes} | `{condition}` | {severity} | {action} | {ageing} | {advice} | {why} |");
+    }
+    page.push_str(FAMILIES);
+    for FaultFamily { name, codes, recovery, action_if_back, advice_if_back } in families() {
+        let advice = advice_if_back.replace("{gpu}", "the GPU").replace("{node}", "the node");
+        let [recovery, action] = [snake_case(recovery), snake_case(action_if_back)];
+        let _ = writeln!(page, "| {name} | {} | {recovery} | {action} | {advice} |", codes.replace(',', ", "));
     }
     page.push_str(
         "\n## SXid\n\nThe Fatal or Non-fatal word of a line outranks its row: Fatal is always fatal; Non-fatal is information, \

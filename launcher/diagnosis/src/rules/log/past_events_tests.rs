@@ -93,15 +93,21 @@ fn a_gsp_timeout_that_the_gpu_recovered_from_proves_no_stuck_process() {
 }
 
 #[test]
-fn unknown_error_counters_are_no_recovery() {
-    let mut report = working(&[xid(119, 6 * DAY)]);
-    assert_eq!(severity(&report, "gsp-failed"), Some(Severity::Info));
-    report["sections"]["ecc"]["data"]["gpus"][0]["volatile"] = json!({});
-    assert_eq!(severity(&report, "gsp-failed"), Some(Severity::Fatal), "the counter was not read");
-    let mut sram = working(&[xid(119, 6 * DAY)]);
-    sram["sections"]["ecc"]["data"]["gpus"][0]["volatile"] = json!({});
-    sram["sections"]["ecc"]["data"]["gpus"][0]["sram"] = json!({"volatile_uncorrected_parity": 0});
-    assert_eq!(severity(&sram, "gsp-failed"), Some(Severity::Fatal), "the SRAM counters do not cover all memory");
+fn unknown_error_counters_are_no_recovery_from_a_memory_error() {
+    let of = |code: u32, volatile: Value, more: Value| {
+        let mut report = working(&[xid(code, 6 * DAY)]);
+        let gpu = &mut report["sections"]["ecc"]["data"]["gpus"][0];
+        gpu["volatile"] = volatile;
+        gpu.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        judged(&report).findings.iter().map(|finding| finding.severity).max()
+    };
+    assert_eq!(of(95, json!({"uncorrected": 0}), json!({})), Some(Severity::Info));
+    assert_eq!(of(95, json!({}), json!({})), Some(Severity::Fatal), "the counter was not read");
+    let sram = json!({"sram": {"volatile_uncorrected_parity": 0}});
+    assert_eq!(of(95, json!({}), sram), Some(Severity::Fatal), "the SRAM counters do not cover all memory");
+    let off = json!({"mode": {"current": false, "pending": false}});
+    assert_eq!(of(95, json!({}), off), Some(Severity::Info), "a GPU without ECC has no counters");
+    assert_eq!(of(119, json!({}), json!({})), Some(Severity::Info), "the counters say nothing about GSP");
 }
 
 #[test]

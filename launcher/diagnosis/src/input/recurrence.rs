@@ -1,0 +1,154 @@
+//! `Recurrence`: the occurrences of one family of faults on one GPU, across resets, driver loads and boots.
+//!
+//! A reset, a driver load and a reboot are cures: each of them ends a fault. A fault that occurs again after a cure is not
+//! cured. The occurrences of all boots in the log count, whether or not the events describe the current state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::input::node::{Gpu, Node};
+use crate::input::timeline::{same_gpu, was_reset};
+use syringe_core::classification::{Class, Severity};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::catalogue::{self, Ageing, FaultFamily};
+use syringe_core::kernel_log::event_meaning;
+
+/// Lines of one incident: the codes of a family follow each other within minutes.
+const INCIDENT: SignedDuration = SignedDuration::from_mins(10);
+
+/// A day, for rates.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// The occurrences of one family of faults on one GPU.
+pub(crate) struct Recurrence {
+    pub(crate) gpu: Gpu,
+    pub(crate) family: &'static FaultFamily,
+    /// Names of the events: `Xid 95`.
+    pub(crate) names: BTreeSet<String>,
+    /// Number of boots in which it occurred.
+    pub(crate) boots: usize,
+    /// Number of periods between two cures in which it occurred. From the second one on, it came back after a cure.
+    pub(crate) periods: usize,
+    /// Times of the incidents, oldest first, as far as they are known.
+    pub(crate) incidents: Vec<Timestamp>,
+}
+
+impl Recurrence {
+    /// Returns the highest number of incidents within a day.
+    pub(crate) fn most_in_a_day(&self) -> usize {
+        let since = |first: &Timestamp| {
+            self.incidents.iter().filter(|time| *time >= first && time.duration_since(*first) <= DAY).count()
+        };
+        self.incidents.iter().map(since).max().unwrap_or(0)
+    }
+
+    /// Returns the time of the newest incident.
+    pub(crate) fn newest(&self) -> Option<Timestamp> {
+        self.incidents.last().copied()
+    }
+}
+
+/// Returns whether an event counts: a grave fault, or a state of the board that does not age. Faults of applications and
+/// recommendations of the driver do not count, because they follow from other faults.
+fn is_grave(event: &KernelEvent) -> bool {
+    let of_program =
+        || event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == Some(Class::Application));
+    let grave = |event: &KernelEvent| {
+        event_meaning::of(event)
+            .is_some_and(|meaning| meaning.severity >= Severity::Critical || meaning.ageing >= Ageing::Never)
+    };
+    match event.kind {
+        Kind::Xid => event.code != Some(154) && !of_program() && grave(event),
+        Kind::OffBus => true,
+        _ => false,
+    }
+}
+
+/// A family of faults of one GPU while the events are read.
+struct Found<'a> {
+    gpu: Gpu,
+    family: &'static FaultFamily,
+    events: Vec<&'a KernelEvent>,
+}
+
+/// Returns the occurrences of grave faults, for each GPU and family.
+pub(crate) fn recurrences(node: &Node<'_>) -> Vec<Recurrence> {
+    let mut found: Vec<Found<'_>> = Vec::new();
+    let causes = node.timeline.events.iter().filter(|event| event.cause.is_none()).map(|event| event.fact);
+    for event in causes.filter(|event| is_grave(event)) {
+        let (Some(family), Some(gpu)) = (catalogue::family_of(event), owner(node, event)) else { continue };
+        match found.iter_mut().find(|known| known.family == family && known.gpu == gpu) {
+            Some(known) => known.events.push(event),
+            None => found.push(Found { gpu, family, events: vec![event] }),
+        }
+    }
+    found.into_iter().map(|found| of_family(node, found)).collect()
+}
+
+fn of_family(node: &Node<'_>, found: Found<'_>) -> Recurrence {
+    let mut cures: BTreeMap<Option<&str>, Vec<Timestamp>> = BTreeMap::new();
+    let mut periods: BTreeSet<(Option<&str>, usize)> = BTreeSet::new();
+    let mut times: Vec<Timestamp> = Vec::new();
+    for event in &found.events {
+        let boot = boot_of(node, event);
+        let cures = cures.entry(boot).or_insert_with(|| cures_of(node, boot, event));
+        let occurred = event.occurred_at();
+        if occurred.is_empty() {
+            periods.insert((boot, 0));
+        }
+        periods.extend(occurred.iter().map(|time| (boot, cures.iter().filter(|cure| *cure <= time).count())));
+        times.extend(occurred);
+    }
+    times.sort_unstable();
+    let mut incidents: Vec<Timestamp> = Vec::new();
+    let mut before: Option<Timestamp> = None;
+    for time in times {
+        if before.is_none_or(|before| time.duration_since(before) > INCIDENT) {
+            incidents.push(time);
+        }
+        before = Some(time);
+    }
+    let boots: BTreeSet<Option<&str>> = periods.iter().map(|(boot, _)| *boot).collect();
+    Recurrence {
+        gpu: found.gpu,
+        family: found.family,
+        names: found.events.iter().map(|event| crate::evidence::event_name(event)).collect(),
+        boots: boots.len(),
+        periods: periods.len(),
+        incidents,
+    }
+}
+
+/// Returns the boot of an event; `None` for the running boot.
+fn boot_of<'a>(node: &Node<'_>, event: &'a KernelEvent) -> Option<&'a str> {
+    event.boot_id.as_deref().filter(|boot| Some(*boot) != node.report.running_boot())
+}
+
+/// Returns the times of the driver loads of a boot, and of the resets of the GPU of an event.
+fn cures_of(node: &Node<'_>, boot: Option<&str>, event: &KernelEvent) -> Vec<Timestamp> {
+    let of_boot = node.timeline.events.iter().map(|other| other.fact).filter(|other| boot_of(node, other) == boot);
+    let cures = of_boot.filter(|other| other.kind == Kind::DriverLoaded || was_reset(other) && same_gpu(other, event));
+    cures.flat_map(KernelEvent::occurred_at).collect()
+}
+
+/// Returns the GPU of an event. GPUs that were removed from the node are ignored. An event without a UUID at an address
+/// where the log names several GPUs belongs to none of them.
+fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
+    let pci = event.pci_address.as_ref()?;
+    let of_place = || node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(pci));
+    // The GPU at the address, with the UUID from the log: events with and without the UUID are about the same GPU.
+    let named = |uuid: Option<&String>| {
+        let place = of_place().cloned().unwrap_or_else(|| Gpu { pci: Some(pci.clone()), ..Gpu::default() });
+        Gpu { uuid: uuid.cloned(), ..place }
+    };
+    if let Some(uuid) = &event.gpu_uuid {
+        let there = node.gpus.iter().find(|gpu| gpu.uuid.as_ref() == Some(uuid));
+        let nobody_knows_another = of_place().is_none_or(|gpu| gpu.uuid.is_none());
+        return there.cloned().or_else(|| nobody_knows_another.then(|| named(Some(uuid))));
+    }
+    let at_place = node.timeline.events.iter().filter(|other| other.fact.pci_address.as_ref() == Some(pci));
+    let mut uuids: BTreeSet<&String> = at_place.filter_map(|other| other.fact.gpu_uuid.as_ref()).collect();
+    uuids.extend(of_place().and_then(|gpu| gpu.uuid.as_ref()));
+    (uuids.len() <= 1).then(|| named(uuids.first().copied()))
+}

@@ -1,4 +1,4 @@
-//! `Recurrence`: the occurrences of one family of faults on one GPU, across resets, driver loads and boots.
+//! `Recurrence`: the occurrences of one family of faults on a GPU or NVSwitch, across resets, driver loads and boots.
 //!
 //! A reset, a driver load and a reboot are cures: each of them ends a fault. A fault that occurs again after a cure is not
 //! cured. The occurrences of all boots in the log count, whether or not the events describe the current state.
@@ -20,9 +20,21 @@ const INCIDENT: SignedDuration = SignedDuration::from_mins(10);
 /// A day, for rates.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// The occurrences of one family of faults on one GPU.
-pub(crate) struct Recurrence {
+/// Weight of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// A critical fault, or a state of the board that does not age. The codes of a family count together.
+    Grave,
+    /// A warning. Each code counts by itself.
+    Notable,
+}
+
+/// The occurrences of one family of faults on one GPU or NVSwitch.
+pub(crate) struct Recurrence<'a> {
+    pub(crate) weight: Weight,
     pub(crate) gpu: Gpu,
+    /// The newest event.
+    pub(crate) event: &'a KernelEvent,
     pub(crate) family: &'static FaultFamily,
     /// Names of the events: `Xid 95`.
     pub(crate) names: BTreeSet<String>,
@@ -34,7 +46,7 @@ pub(crate) struct Recurrence {
     pub(crate) incidents: Vec<Timestamp>,
 }
 
-impl Recurrence {
+impl Recurrence<'_> {
     /// Returns the highest number of incidents within a day.
     pub(crate) fn most_in_a_day(&self) -> usize {
         let since = |first: &Timestamp| {
@@ -49,44 +61,58 @@ impl Recurrence {
     }
 }
 
-/// Returns whether an event counts: a grave fault, or a state of the board that does not age. Faults of applications and
-/// recommendations of the driver do not count, because they follow from other faults.
-fn is_grave(event: &KernelEvent) -> bool {
-    let of_program =
-        || event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == Some(Class::Application));
-    let grave = |event: &KernelEvent| {
-        event_meaning::of(event)
-            .is_some_and(|meaning| meaning.severity >= Severity::Critical || meaning.ageing >= Ageing::Never)
-    };
+/// Returns the weight of an event. Faults of applications and recommendations of the driver do not count, because they
+/// follow from other faults.
+fn weight(event: &KernelEvent) -> Option<Weight> {
+    let class = event.code.and_then(catalogue::xid).and_then(|entry| entry.class);
     match event.kind {
-        Kind::Xid => event.code != Some(154) && !of_program() && grave(event),
-        Kind::OffBus => true,
-        _ => false,
+        Kind::OffBus => return Some(Weight::Grave),
+        Kind::Sxid => {}
+        Kind::Xid if event.code != Some(154) && class != Some(Class::Application) => {}
+        _ => return None,
+    }
+    let meaning = event_meaning::of(event)?;
+    if meaning.severity >= Severity::Critical || meaning.ageing >= Ageing::Never {
+        Some(Weight::Grave)
+    } else {
+        (meaning.severity == Severity::Warning).then_some(Weight::Notable)
     }
 }
 
-/// A family of faults of one GPU while the events are read.
+/// The occurrences of a family while the events are read.
 struct Found<'a> {
+    weight: Weight,
     gpu: Gpu,
     family: &'static FaultFamily,
     events: Vec<&'a KernelEvent>,
 }
 
-/// Returns the occurrences of grave faults, for each GPU and family.
-pub(crate) fn recurrences(node: &Node<'_>) -> Vec<Recurrence> {
-    let mut found: Vec<Found<'_>> = Vec::new();
-    let causes = node.timeline.events.iter().filter(|event| event.cause.is_none()).map(|event| event.fact);
-    for event in causes.filter(|event| is_grave(event)) {
-        let (Some(family), Some(gpu)) = (catalogue::family_of(event), owner(node, event)) else { continue };
-        match found.iter_mut().find(|known| known.family == family && known.gpu == gpu) {
-            Some(known) => known.events.push(event),
-            None => found.push(Found { gpu, family, events: vec![event] }),
-        }
+impl Found<'_> {
+    fn fits(&self, weight: Weight, gpu: &Gpu, family: &FaultFamily, event: &KernelEvent) -> bool {
+        let same_fault = match weight {
+            Weight::Grave => self.family == family,
+            Weight::Notable => self.events.iter().any(|known| known.code == event.code),
+        };
+        self.weight == weight && self.gpu == *gpu && same_fault
     }
-    found.into_iter().map(|found| of_family(node, found)).collect()
 }
 
-fn of_family(node: &Node<'_>, found: Found<'_>) -> Recurrence {
+/// Returns the occurrences of faults, for each GPU and family.
+pub(crate) fn recurrences<'a>(node: &Node<'a>) -> Vec<Recurrence<'a>> {
+    let mut found: Vec<Found<'a>> = Vec::new();
+    for event in node.timeline.events.iter().filter(|event| event.cause.is_none()).map(|event| event.fact) {
+        let Some((weight, family)) = weight(event).zip(catalogue::family_of(event)) else { continue };
+        let Some(gpu) = owner(node, event) else { continue };
+        match found.iter_mut().find(|known| known.fits(weight, &gpu, family, event)) {
+            Some(known) => known.events.push(event),
+            None => found.push(Found { weight, gpu, family, events: vec![event] }),
+        }
+    }
+    found.into_iter().filter_map(|found| of_family(node, found)).collect()
+}
+
+fn of_family<'a>(node: &Node<'a>, found: Found<'a>) -> Option<Recurrence<'a>> {
+    let event = *found.events.iter().max_by_key(|event| (event.boot_id.is_none(), event.ordered_at()))?;
     let mut cures: BTreeMap<Option<&str>, Vec<Timestamp>> = BTreeMap::new();
     let mut periods: BTreeSet<(Option<&str>, usize)> = BTreeSet::new();
     let mut times: Vec<Timestamp> = Vec::new();
@@ -110,14 +136,16 @@ fn of_family(node: &Node<'_>, found: Found<'_>) -> Recurrence {
         before = Some(time);
     }
     let boots: BTreeSet<Option<&str>> = periods.iter().map(|(boot, _)| *boot).collect();
-    Recurrence {
+    Some(Recurrence {
+        weight: found.weight,
         gpu: found.gpu,
+        event,
         family: found.family,
         names: found.events.iter().map(|event| crate::evidence::event_name(event)).collect(),
         boots: boots.len(),
         periods: periods.len(),
         incidents,
-    }
+    })
 }
 
 /// Returns the boot of an event; `None` for the running boot.
@@ -132,10 +160,13 @@ fn cures_of(node: &Node<'_>, boot: Option<&str>, event: &KernelEvent) -> Vec<Tim
     cures.flat_map(KernelEvent::occurred_at).collect()
 }
 
-/// Returns the GPU of an event. GPUs that were removed from the node are ignored. An event without a UUID at an address
+/// Returns the GPU or the NVSwitch of an event. GPUs that were removed from the node are ignored. An event without a UUID at an address
 /// where the log names several GPUs belongs to none of them.
 fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
     let pci = event.pci_address.as_ref()?;
+    if event.kind == Kind::Sxid {
+        return Some(Gpu { pci: Some(pci.clone()), ..Gpu::default() });
+    }
     let of_place = || node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(pci));
     // The GPU at the address, with the UUID from the log: events with and without the UUID are about the same GPU.
     let named = |uuid: Option<&String>| {

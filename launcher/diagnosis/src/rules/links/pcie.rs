@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::evidence;
 use crate::finding::Scope;
 use crate::input::log_window;
-use crate::input::node::{Gpu, Node, Recovered};
+use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
 use crate::input::timeline::{concerns, is_off_bus};
 use crate::rule::{AER_DOC, DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::Severity;
@@ -303,7 +303,13 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
             false => add(&mut drafts, LINK_UNATTRIBUTED, "device", event),
         }
     }
-    drafts
+    drafts.into_iter().map(|draft| if draft.rule.id == LINK_LOST.id { draft } else { faded(node, draft) }).collect()
+}
+
+/// Lowers an old finding about a device that may be no GPU. A GPU that does not work has findings of its own.
+fn faded(node: &Node<'_>, draft: Draft) -> Draft {
+    let old = node.age(draft.when).is_some_and(|age| age > STALE_AFTER);
+    if old { draft.with_severity(Severity::Info) } else { draft }
 }
 
 /// Adds an event to the draft of this rule for the device at its address.
@@ -332,14 +338,15 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
     // If the paths of the GPUs were not read, a GPU may be below.
     let rule = if node.topology().is_some() { ELSEWHERE } else { UNATTRIBUTED };
     uncorrected.for_each(|event| add(&mut drafts, rule, "device", event));
+    let drafts: Vec<Draft> = drafts.into_iter().map(|draft| faded(node, draft)).collect();
     if drafts.len() > 1 {
         let all = drafts.iter().flat_map(|draft| {
             let place = draft.scope.pci.as_ref().map(|pci| format!("{}: ", pci.sysfs())).unwrap_or_default();
             draft.evidence.iter().map(move |line| format!("{place}{line}"))
         });
-        return vec![
-            Draft::on_node(rule).with_evidence(evidence::count(drafts.len(), "device")).with_all_evidence(all),
-        ];
+        let worst = drafts.iter().map(|draft| draft.severity).max().unwrap_or_default();
+        let all = Draft::on_node(rule).with_evidence(evidence::count(drafts.len(), "device")).with_all_evidence(all);
+        return vec![all.with_severity(worst)];
     }
     drafts
 }

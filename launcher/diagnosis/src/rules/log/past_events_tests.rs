@@ -456,3 +456,48 @@ fn no_claim_of_a_clean_summary_contradicts_an_event_of_the_log() {
         assert!(!told.contains(denied), "{}: {told}", entry.code);
     }
 }
+
+/// Lines without a code, with the sub-codes that the parser gives them. Not in the list are lines about a state that lasts
+/// until the driver is loaded again (fatal errors of nvidia-uvm, links that did not start).
+const LINES: [(&str, &[&str]); 18] = [
+    ("rm_init_failed", &[""]),
+    ("bar_unassigned", &[""]),
+    ("not_supported", &[""]),
+    ("module_refused", &["unsigned"]),
+    ("uvm", &[""]),
+    ("probe_failed", &["failed", "not_called"]),
+    ("gsp_rate_limit", &[""]),
+    ("gsp_failed", &[""]),
+    ("api_mismatch", &[""]),
+    ("driver_loaded", &[""]),
+    ("assertion", &[""]),
+    ("peermem_error", &[""]),
+    (
+        "aer",
+        &["corrected", "uncorrected", "uncorrected_nonfatal", "uncorrected_fatal", "cannot_recover", "recovery_failed"],
+    ),
+    ("pcie_link", &["bandwidth_limited", "card_not_present", "link_down", "link_up", "power_state"]),
+    ("mce", &["exception", "firmware_fatal", "memory_uncorrected", "memory_corrected", "logged"]),
+    ("hung_task", &[""]),
+    ("nic", &["insufficient_power", "health_compromised", "cable_unplugged"]),
+    ("iommu", &["DMA Write"]),
+];
+
+#[test]
+fn every_line_ages_where_all_gpus_work() {
+    for (kind, subs) in LINES {
+        for sub in subs {
+            for mut line in [event(kind, 6 * DAY), nameless(kind, 6 * DAY)] {
+                if !sub.is_empty() {
+                    line["sub_code"] = (*sub).into();
+                }
+                line["process"] = "nvidia-smi".into();
+                line["pid"] = 7.into();
+                let mut report = working(&[line.clone()]);
+                report["sections"]["processes"] = ok(&json!({"host_pid_namespace": true, "processes": []}));
+                let found = judged(&report).findings;
+                assert!(found.iter().all(|finding| finding.severity == Severity::Info), "{line}: {found:#?}");
+            }
+        }
+    }
+}

@@ -188,3 +188,32 @@ fn a_wrong_clock_neither_hides_a_fault_nor_makes_an_old_one_new() {
         }
     }
 }
+
+#[test]
+fn a_warning_that_repeats_is_no_longer_information_after_a_day() {
+    let days: Vec<i64> = (2..=6).rev().map(|number| number * DAY).collect();
+    for entry in xids().filter(|entry| entry.severity == Severity::Warning && entry.class != Some(Class::Application)) {
+        for cure in CURES {
+            let often = judged(journal(entry.code, &days, cure), true);
+            assert!(worst(&often) >= Severity::Warning, "{} {cure:?}: {often:#?}", entry.code);
+        }
+        if entry.ageing == Ageing::AfterADay {
+            let twice = judged(journal(entry.code, &days[..2], Cure::DriverLoad), true);
+            assert_eq!(worst(&twice), Severity::Info, "{}: {twice:#?}", entry.code);
+        }
+    }
+}
+
+#[test]
+fn a_fault_of_a_switch_that_comes_back_is_critical() {
+    let times = |cure| {
+        let mut log = journal(79, &[3 * DAY, 2 * DAY, DAY], cure);
+        for event in log.events.iter_mut().filter(|event| event.code == Some(79)) {
+            event.kind = syringe_core::facts::kernel_log::KernelEventKind::Sxid;
+            event.code = Some(20034);
+            event.pci_address = syringe_core::pci::PciAddress::parse("05:00.0");
+        }
+        worst(&judged(log, true))
+    };
+    assert!(times(Cure::Boot) >= Severity::Critical && times(Cure::DriverLoad) >= Severity::Critical);
+}

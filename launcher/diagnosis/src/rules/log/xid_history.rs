@@ -6,16 +6,21 @@ use jiff::SignedDuration;
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::input::recurrence::{Recurrence, recurrences};
+use crate::input::recurrence::{Recurrence, Weight, recurrences};
+use crate::rule::aging;
 use crate::rule::{Draft, XID_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
-use syringe_core::facts::kernel_log::KernelEventKind as Kind;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
     RECURRING: "xid-recurring" Critical Hardware XID_DOC, "The same grave fault of a GPU comes back",
         ContactVendor "Have {gpu} of {node} inspected: resets and reboots did not fix it.",
         means "The same kind of grave Xid occurred again on the same GPU after a reset, a driver load or a reboot, or \
             several times within a day: the fault is not cured.",
+        reads "xid";
+    REPEATS: "xid-repeats" Warning Hardware XID_DOC, "The same Xid repeats on one GPU",
+        Watch "Open a support case about {gpu} of {node}.",
+        means "An Xid that is no reason for a reset occurred many times on one GPU. Its advice asks to look at repetitions.",
         reads "xid";
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
         None "No action: they do not describe the current state of the GPUs of {node}.",
@@ -25,9 +30,10 @@ rules! {
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let again = recurring(node);
-    let history = history(node).map(|draft| match again.is_empty() {
-        true => draft,
-        false => draft.with_action(
+    let is_grave = |draft: &Draft| draft.rule.id == RECURRING.id;
+    let history = history(node).map(|draft| match again.iter().any(is_grave) {
+        false => draft,
+        true => draft.with_action(
             ActionCode::None,
             "No action needed on its own; see xid-recurring for the Xids that occurred again.",
         ),
@@ -50,8 +56,45 @@ fn recurring(node: &Node<'_>) -> Vec<Draft> {
     found.iter().filter_map(|recurrence| came_back(node, recurrence)).collect()
 }
 
-fn came_back(node: &Node<'_>, recurrence: &Recurrence) -> Option<Draft> {
-    let Recurrence { gpu, family, names, boots, periods, incidents } = recurrence;
+/// Number of incidents of a warning from which on it repeats, if the newest one is of the last week.
+const REPEATED: usize = 5;
+
+/// Warnings older than this do not repeat any more.
+const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Warnings that repeat. Their advice names the action.
+fn repeats(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
+    let Recurrence { gpu, event, names, incidents, .. } = recurrence;
+    let recent = node.age(recurrence.newest()).is_none_or(|age| age <= WEEK);
+    (incidents.len() >= REPEATED && recent).then(|| {
+        let names = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(REPEATS, gpu) };
+        draft
+            .with_meaning(&aging::of(event))
+            .with_evidence(format!(
+                "{names}: {} times, at most {} within a day",
+                incidents.len(),
+                recurrence.most_in_a_day()
+            ))
+            .with_all_evidence(newest_times(incidents))
+    })
+}
+
+/// Returns the type of the device at the address of an event.
+fn noun(event: &KernelEvent) -> &'static str {
+    if event.kind == Kind::Sxid { "NVSwitch" } else { "GPU" }
+}
+
+fn newest_times(incidents: &[jiff::Timestamp]) -> Option<String> {
+    let newest: Vec<String> = incidents.iter().rev().take(SHOWN).rev().map(|time| evidence::time(*time)).collect();
+    (newest.len() > 1).then(|| format!("newest occurrences: {}", newest.join(", ")))
+}
+
+fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
+    let Recurrence { gpu, event, family, names, boots, periods, incidents, .. } = recurrence;
+    if recurrence.weight == Weight::Notable {
+        return repeats(node, recurrence);
+    }
     let in_a_day = recurrence.most_in_a_day();
     // A GPU that does not respond logs its fault again and again.
     let often = in_a_day >= OFTEN && node.is_readable(gpu);
@@ -63,10 +106,9 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence) -> Option<Draft> {
     let cured = (periods > boots)
         .then(|| format!("{names} came back after a reset or a driver load (in {periods} periods between them)"));
     let rate = (in_a_day > 1).then(|| format!("{names}: {in_a_day} times within a day"));
-    let newest: Vec<String> = incidents.iter().rev().take(SHOWN).rev().map(|time| evidence::time(*time)).collect();
-    let times = (newest.len() > 1).then(|| format!("newest occurrences: {}", newest.join(", ")));
+    let times = newest_times(incidents);
     let settled = node.age(recurrence.newest()).is_some_and(|age| age > PROBATION);
-    let draft = Draft { when: recurrence.newest(), ..Draft::on_gpu(RECURRING, gpu) };
+    let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(RECURRING, gpu) };
     Some(
         draft
             .with_severity(if settled { Severity::Warning } else { Severity::Critical })

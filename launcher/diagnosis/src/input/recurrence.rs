@@ -14,11 +14,19 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue::{self, Ageing, FaultFamily};
 use syringe_core::kernel_log::event_meaning;
 
-/// Lines of one incident: the codes of a family follow each other within minutes.
-const INCIDENT: SignedDuration = SignedDuration::from_mins(10);
+/// Lines of one incident: a GPU that hangs logs its fault again whenever a program asks it.
+const INCIDENT: SignedDuration = SignedDuration::from_hours(1);
 
 /// A day, for rates.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// Returns the highest number of incidents within a day.
+pub(crate) fn most_in_a_day(incidents: &[Timestamp]) -> usize {
+    let since = |first: &Timestamp| {
+        incidents.iter().filter(|time| *time >= first && time.duration_since(*first) <= DAY).count()
+    };
+    incidents.iter().map(since).max().unwrap_or(0)
+}
 
 /// Weight of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,17 +52,11 @@ pub(crate) struct Recurrence<'a> {
     pub(crate) periods: usize,
     /// Times of the incidents, oldest first, as far as they are known.
     pub(crate) incidents: Vec<Timestamp>,
+    /// The incidents since the last cure.
+    pub(crate) since_cure: Vec<Timestamp>,
 }
 
 impl Recurrence<'_> {
-    /// Returns the highest number of incidents within a day.
-    pub(crate) fn most_in_a_day(&self) -> usize {
-        let since = |first: &Timestamp| {
-            self.incidents.iter().filter(|time| *time >= first && time.duration_since(*first) <= DAY).count()
-        };
-        self.incidents.iter().map(since).max().unwrap_or(0)
-    }
-
     /// Returns the time of the newest incident.
     pub(crate) fn newest(&self) -> Option<Timestamp> {
         self.incidents.last().copied()
@@ -66,7 +68,8 @@ impl Recurrence<'_> {
 fn weight(event: &KernelEvent) -> Option<Weight> {
     let class = event.code.and_then(catalogue::xid).and_then(|entry| entry.class);
     match event.kind {
-        Kind::OffBus => return Some(Weight::Grave),
+        // A failed attempt to load the driver repeats the loss that came before.
+        Kind::OffBus => return (event.sub_code.as_deref() != Some("probe")).then_some(Weight::Grave),
         Kind::Sxid => {}
         Kind::Xid if event.code != Some(154) && class != Some(Class::Application) => {}
         _ => return None,
@@ -116,6 +119,7 @@ fn of_family<'a>(node: &Node<'a>, found: Found<'a>) -> Option<Recurrence<'a>> {
     let mut cures: BTreeMap<Option<&str>, Vec<Timestamp>> = BTreeMap::new();
     let mut periods: BTreeSet<(Option<&str>, usize)> = BTreeSet::new();
     let mut times: Vec<Timestamp> = Vec::new();
+    let mut current: Vec<Timestamp> = Vec::new();
     for event in &found.events {
         let boot = boot_of(node, event);
         let cures = cures.entry(boot).or_insert_with(|| cures_of(node, boot, event));
@@ -123,17 +127,12 @@ fn of_family<'a>(node: &Node<'a>, found: Found<'a>) -> Option<Recurrence<'a>> {
         if occurred.is_empty() {
             periods.insert((boot, 0));
         }
-        periods.extend(occurred.iter().map(|time| (boot, cures.iter().filter(|cure| *cure <= time).count())));
-        times.extend(occurred);
-    }
-    times.sort_unstable();
-    let mut incidents: Vec<Timestamp> = Vec::new();
-    let mut before: Option<Timestamp> = None;
-    for time in times {
-        if before.is_none_or(|before| time.duration_since(before) > INCIDENT) {
-            incidents.push(time);
+        let period = |time: &Timestamp| cures.iter().filter(|cure| *cure <= time).count();
+        periods.extend(occurred.iter().map(|time| (boot, period(time))));
+        if boot.is_none() {
+            current.extend(occurred.iter().filter(|time| period(time) == cures.len()));
         }
-        before = Some(time);
+        times.extend(occurred);
     }
     let boots: BTreeSet<Option<&str>> = periods.iter().map(|(boot, _)| *boot).collect();
     Some(Recurrence {
@@ -144,8 +143,21 @@ fn of_family<'a>(node: &Node<'a>, found: Found<'a>) -> Option<Recurrence<'a>> {
         names: found.events.iter().map(|event| crate::evidence::event_name(event)).collect(),
         boots: boots.len(),
         periods: periods.len(),
-        incidents,
+        incidents: incidents(times),
+        since_cure: incidents(current),
     })
+}
+
+/// Returns the first time of each incident, oldest first.
+fn incidents(mut times: Vec<Timestamp>) -> Vec<Timestamp> {
+    times.sort_unstable();
+    let mut before: Option<Timestamp> = None;
+    times.retain(|time| {
+        let is_new = before.is_none_or(|before| time.duration_since(before) > INCIDENT);
+        before = Some(*time);
+        is_new
+    });
+    times
 }
 
 /// Returns the boot of an event; `None` for the running boot.

@@ -58,7 +58,9 @@ impl<'a> Timeline<'a> {
         let mut facts: Vec<&KernelEvent> = log.map(|log| log.events.iter().collect()).unwrap_or_default();
         facts.sort_by(|left, right| order(left).cmp(&order(right)));
         let running = report.running_boot();
-        let history: Vec<Option<&'static str>> = facts.iter().map(|fact| past(fact, &facts, running)).collect();
+        let inventory = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.as_slice());
+        let uuids: Vec<&String> = inventory.unwrap_or_default().iter().filter_map(|gpu| gpu.uuid.as_ref()).collect();
+        let history: Vec<Option<&'static str>> = facts.iter().map(|fact| past(fact, &facts, running, &uuids)).collect();
         // A driver load does not bring a GPU back to the bus.
         let gone = |fact: &KernelEvent, why: &str| {
             let by_load = why == BEFORE_LOAD && is_off_bus(fact) && !is_of_probe(fact);
@@ -66,7 +68,10 @@ impl<'a> Timeline<'a> {
         };
         let history: Vec<Option<&'static str>> =
             facts.iter().zip(history).map(|(fact, why)| why.filter(|why| !gone(fact, why))).collect();
-        let recovered = |fall: &KernelEvent| is_off_bus(fall) && working.iter().any(|gpu| concerns(fall, gpu));
+        // A GPU that was lost in an earlier boot was lost until its end.
+        let recovered = |fall: &KernelEvent| {
+            is_off_bus(fall) && is_of(fall, running) && working.iter().any(|gpu| concerns(fall, gpu))
+        };
         let recovered: Vec<bool> = facts.iter().map(|fact| recovered(fact)).collect();
         let events = facts.iter().enumerate().map(|(at, fact)| {
             let causes = facts.iter().enumerate().filter(|(other, cause)| {
@@ -179,16 +184,17 @@ const BEFORE_LOAD: &str = "before the driver was last loaded";
 /// Xids that end a state which another Xid announced: end and begin.
 const ENDS: [(u32, u32); 1] = [(162, 163)];
 
-fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Option<&'static str> {
+fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>, uuids: &[&String]) -> Option<&'static str> {
     // No reboot ends a lasting state of the board.
-    if event_meaning::of(event).is_some_and(|meaning| meaning.ageing == Ageing::Permanent) {
+    if event_meaning::of(event).is_some_and(|meaning| meaning.ageing == Ageing::Permanent) && is_here(event, all, uuids)
+    {
         return None;
     }
-    if event.boot_id.is_some() && event.boot_id.as_deref() != running {
+    if !is_of(event, running) {
         return Some("before the last boot");
     }
     let last = event.ordered_at()?;
-    let same_boot = || all.iter().filter(|other| other.boot_id.is_none() || other.boot_id.as_deref() == running);
+    let same_boot = || all.iter().filter(|other| is_of(other, running));
     // Driver loads of one version are one event with the times of the first and the last one.
     let loads = same_boot().filter(|other| other.kind == Kind::DriverLoaded).flat_map(|load| load.occurred_at());
     // The driver logs its load after it has probed its devices: the event belongs to the next load.
@@ -205,6 +211,22 @@ fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Opt
         |other: &&&KernelEvent| ENDS.iter().any(|(end, begin)| is_xid(other, &[*end]) && is_xid(event, &[*begin]));
     let ended = same_boot().filter(end).filter(|other| same_gpu(other, event)).filter_map(|other| other.ordered_at());
     ended.max().is_some_and(|end| last <= end).then_some("before its end was logged")
+}
+
+/// Returns whether an event is of the running boot.
+fn is_of(event: &KernelEvent, running: Option<&str>) -> bool {
+    event.boot_id.is_none() || event.boot_id.as_deref() == running
+}
+
+/// Returns whether the board of an event is still in the node. Without a UUID, it is that of the other lines at its address.
+fn is_here(event: &KernelEvent, all: &[&KernelEvent], uuids: &[&String]) -> bool {
+    let of_place = all.iter().filter(|other| other.pci_address == event.pci_address);
+    let mut named = event.gpu_uuid.iter().chain(of_place.filter_map(|other| other.gpu_uuid.as_ref()));
+    match &event.gpu_uuid {
+        _ if uuids.is_empty() => true,
+        Some(uuid) => uuids.contains(&uuid),
+        None => named.all(|uuid| uuids.contains(&uuid)),
+    }
 }
 
 /// Returns whether the driver withdraws a recommendation that only a reset resolves. Draining peer-to-peer traffic (3)

@@ -209,8 +209,12 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
         // Without a log line the error is older than the log.
         let newest = fatal.iter().filter_map(|event| event.ordered_at()).max();
         let newest = newest.or_else(|| log_window::covered_since(node).filter(|_| fatal.is_empty()));
+        // The kernel logs the end of the recovery.
+        let ended = |event: &&&KernelEvent| event.kind == Kind::Aer && event.ordered_at() >= newest;
+        let recovery = lines(&["recovered"]).iter().find(ended).and_then(|_| of_link(node, gpu, newest));
+        let failed = !lines(&["cannot_recover", "recovery_failed"]).is_empty();
         let draft = Draft::on_gpu(AER_FATAL, gpu).with_events(fatal).with_all_evidence(count("fatal"));
-        drafts.push(draft.unless_recovered(rests(node, gpu, newest)));
+        drafts.push(draft.unless_recovered(recovery.filter(|_| !failed).or_else(|| rests(node, gpu, newest))));
     }
     let up_for = days(node.host().and_then(|host| host.uptime_seconds));
     if !nonfatal.is_empty() || total("nonfatal") > USUAL_NONFATAL {
@@ -234,8 +238,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
         let is_up = |event: &&&KernelEvent| {
             event.kind == Kind::PcieLink && event.sub_code.as_deref() == Some("link_up") && event.ordered_at() >= newest
         };
-        let back =
-            events.iter().find(is_up).and_then(|_| node.recovered_since(gpu, RecoveryEvidence::PcieLink, newest));
+        let back = events.iter().find(is_up).and_then(|_| of_link(node, gpu, newest));
         let draft = Draft::on_gpu(LINK_LOST, gpu).with_events(lost);
         drafts.push(draft.unless_recovered(back.or_else(|| rests(node, gpu, newest))));
     }
@@ -245,7 +248,11 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
 
 /// Returns whether the GPU has worked for a day since the last error.
 fn rests(node: &Node<'_>, gpu: &Gpu, newest: Option<Timestamp>) -> Option<Recovered> {
-    node.recovered_since(gpu, RecoveryEvidence::PcieLink, newest).filter(|recovered| recovered.long_ago)
+    of_link(node, gpu, newest).filter(|recovered| recovered.long_ago)
+}
+
+fn of_link(node: &Node<'_>, gpu: &Gpu, newest: Option<Timestamp>) -> Option<Recovered> {
+    node.recovered_since(gpu, RecoveryEvidence::PcieLink, newest)
 }
 
 /// Returns the number of begun days, at least one. A counter without a time covers one day.

@@ -149,6 +149,36 @@ fn a_lasting_state_of_the_board_outlives_every_cure() {
 }
 
 #[test]
+fn a_lasting_state_of_a_board_that_was_replaced_is_history() {
+    for known in [true, false] {
+        let mut log = journal(165, &[6 * DAY], Cure::Boot);
+        for event in &mut log.events {
+            event.gpu_uuid = known.then(|| "GPU-of-before".to_owned());
+        }
+        let expected = if known { Severity::Info } else { Severity::Critical };
+        assert_eq!(worst(&judged(log, true)), expected);
+    }
+}
+
+#[test]
+fn a_gpu_that_hung_until_one_cure_did_not_come_back() {
+    // The GPU logs its fault every half hour until it is cured.
+    let times: Vec<i64> = (0..12).map(|number| 3 * DAY - number * HOUR / 2).collect();
+    for (code, cure) in [(119, Cure::Boot), (79, Cure::Boot), (119, Cure::DriverLoad)] {
+        let mut log = journal(code, &times, Cure::Reset);
+        log.events.retain(|event| event.code != Some(154));
+        let last = log.events[0].last;
+        match cure {
+            Cure::Boot => log.events.iter_mut().for_each(|event| event.boot_id = Some("b".into())),
+            _ => log.events.extend(journal(31, &[2 * DAY], Cure::DriverLoad).events),
+        }
+        assert!(log.events[0].last == last && log.events[0].count == 12);
+        let found = judged(log, true);
+        assert_eq!(worst(&found), Severity::Info, "{code} {cure:?}: {found:#?}");
+    }
+}
+
+#[test]
 fn states_of_the_board_in_several_boots_are_critical() {
     let days: Vec<i64> = (1..=6).rev().map(|number| number * DAY).collect();
     for code in [64, 94, 54, 157, 161, 164, 165, 168] {

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::input::recurrence::{Recurrence, Weight, recurrences};
+use crate::input::recurrence::{Recurrence, Weight, most_in_a_day, recurrences};
 use crate::rule::aging;
 use crate::rule::{Draft, XID_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
@@ -44,8 +44,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 /// Number of incidents within a day from which on a GPU that works in between is not cured.
 const OFTEN: usize = 3;
 
-/// After this time without a new incident, the fault is probably cured.
-const PROBATION: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// After this time without a new incident, the last cure probably worked. The second time is for a fault that outlived
+/// several cures.
+const PROBATION: [SignedDuration; 2] = [SignedDuration::from_hours(14 * 24), SignedDuration::from_hours(30 * 24)];
 
 /// Maximum number of times in the evidence.
 const SHOWN: usize = 6;
@@ -74,7 +75,7 @@ fn repeats(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
             .with_evidence(format!(
                 "{names}: {} times, at most {} within a day",
                 incidents.len(),
-                recurrence.most_in_a_day()
+                most_in_a_day(incidents)
             ))
             .with_all_evidence(newest_times(incidents))
     })
@@ -95,7 +96,7 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     if recurrence.weight == Weight::Notable {
         return repeats(node, recurrence);
     }
-    let in_a_day = recurrence.most_in_a_day();
+    let in_a_day = most_in_a_day(&recurrence.since_cure);
     // A GPU that does not respond logs its fault again and again.
     let often = in_a_day >= OFTEN && node.is_readable(gpu);
     if *periods < 2 && !often {
@@ -107,7 +108,7 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
         .then(|| format!("{names} came back after a reset or a driver load (in {periods} periods between them)"));
     let rate = (in_a_day > 1).then(|| format!("{names}: {in_a_day} times within a day"));
     let times = newest_times(incidents);
-    let settled = node.age(recurrence.newest()).is_some_and(|age| age > PROBATION);
+    let settled = node.age(recurrence.newest()).is_some_and(|age| age > PROBATION[usize::from(*periods > 2)]);
     let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(RECURRING, gpu) };
     Some(
         draft

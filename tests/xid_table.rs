@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use syringe_core::classification::ActionCode;
-use syringe_core::kernel_log::catalogue::{SxidEntry, XidEntry, sxids, xids};
+use syringe_core::kernel_log::catalogue::{FaultFamily, SxidEntry, XidEntry, families, sxids, xids};
 use syringe_core::kernel_log::event_meaning::kinds;
 
 const HEAD: &str = "\
@@ -27,10 +27,30 @@ Severity is that of a new event. How it fades:
 | `when_working` | if the GPU works again: a warning for a day, then information |
 | `when_working_a_day` | if the GPU works after a day: information |
 | `never` | the event describes a state that does not fade |
+| `permanent` | the event describes a permanent state of the board: no reset and no reboot ends it |
 
-After a reboot, a load of the driver or a reset of the GPU (Xid 154 that withdraws a reset or reboot), every earlier event
-is history. A GPU **works again** if NVML can read it and has counted no uncorrected error since the driver was loaded, the
-driver recommends no recovery action, and ten minutes have passed.
+After a reboot, a load of the driver or a reset of the GPU (Xid 154 that withdraws a reset or reboot), every other earlier event
+is history. An event that comes back after that is a finding of its own, whatever its ageing. A GPU **works again** if NVML can
+read it and counts no uncorrected error, the driver recommends no recovery action, ten minutes have passed, and the evidence for
+the family of the fault holds (see [Families](#families)).
+";
+
+const FAMILIES: &str = "
+## Families
+
+Faults of one family recur together. The evidence shows that the GPU works again; the action is for a fault that came back
+after a reset, a driver load or a reboot, or several times within a day.
+
+| evidence | meaning |
+|---|---|
+| `responds` | NVML can read the GPU |
+| `counters` | also, the counters show no uncorrected memory error since the driver was loaded; a GPU without ECC has no counters |
+| `pcie_link` | also, the PCIe link has all its lanes |
+| `nvlinks` | also, as many NVLinks are up as on the other GPUs of the model |
+| `power` | also, the clocks are not reduced because of power or temperature |
+
+| family | codes | evidence | action if it comes back | what to do |
+|---|---|---|---|---|
 ";
 
 fn snake_case(variant: impl std::fmt::Debug) -> String {
@@ -78,6 +98,12 @@ fn document() -> String {
         let (advice, why) = (kind.meaning.advice, kind.why.unwrap_or("-"));
         let condition = cell(kind.condition);
         let _ = writeln!(page, "| {codes} | `{condition}` | {severity} | {action} | {ageing} | {advice} | {why} |");
+    }
+    page.push_str(FAMILIES);
+    for FaultFamily { name, codes, recovery, action_if_back, advice_if_back } in families() {
+        let advice = advice_if_back.replace("{gpu}", "the GPU").replace("{node}", "the node");
+        let [recovery, action] = [snake_case(recovery), snake_case(action_if_back)];
+        let _ = writeln!(page, "| {name} | {} | {recovery} | {action} | {advice} |", codes.replace(',', ", "));
     }
     page.push_str(
         "\n## SXid\n\nThe word Fatal or Non-fatal in a line has priority over its row: Fatal is always fatal; Non-fatal is information, \

@@ -131,6 +131,8 @@ pub enum KernelEventKind {
     Segfault,
     /// `mlx5_core … insufficient power` and similar: a problem of a network card.
     Nic,
+    /// The IOMMU refused a transfer of a device (DMAR, AMD-Vi, SMMU).
+    Iommu,
 }
 
 /// Lines with the same content: the same kind, code, GPU, sub-code, process and boot.
@@ -187,6 +189,14 @@ pub struct KernelEvent {
     /// Time of the last line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
+    /// Times of separate occurrences, oldest first. Lines less than a minute apart are one occurrence. Empty if there was
+    /// only one. If there were many, the first one and the newest ones are listed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub occurrences: Vec<Timestamp>,
+    /// The newest time in the log before the last line, if it is later than `last`: the clock was set back, and the order
+    /// of the lines shows that the event came after this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
     /// Seconds from boot to the last line. This value is exact even if the clock was set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_uptime_seconds: Option<f64>,
@@ -201,6 +211,24 @@ impl KernelEvent {
     /// Returns whether this is an Xid with one of these codes.
     pub fn is_xid(&self, codes: &[u32]) -> bool {
         self.kind == KernelEventKind::Xid && self.code.is_some_and(|code| codes.contains(&code))
+    }
+
+    /// Returns the time for comparisons with other events of the same boot. The order of the lines in a log has priority
+    /// over their times.
+    pub fn ordered_at(&self) -> Option<Timestamp> {
+        self.last.map(|last| self.not_before.map_or(last, |before| before.max(last)))
+    }
+
+    /// Returns the known times of occurrences, oldest first. Empty if the times of the event are not known.
+    pub fn occurred_at(&self) -> Vec<Timestamp> {
+        let (Some(first), Some(ordered)) = (self.first.or(self.last), self.ordered_at()) else { return Vec::new() };
+        let mut times = self.occurrences.clone();
+        if times.is_empty() {
+            // A report of an older probe, or a storm: only the first and the last line are known.
+            times = if self.count > 1 { vec![first, ordered] } else { vec![ordered] };
+            times.dedup();
+        }
+        times
     }
 
     /// Returns whether a GPU fell off the bus: Xid 79, or the line without a code (old drivers, and at probe).

@@ -14,14 +14,16 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 use crate::classification::{ActionCode, Class, Severity};
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::tsv::{rows, word};
 
 const XID_ROWS: &str = include_str!("data/xid.tsv");
 const SXID_ROWS: &str = include_str!("data/sxid.tsv");
+const FAMILY_ROWS: &str = include_str!("data/families.tsv");
 /// Class in the table for a message that reports no fault.
 const INFO: &str = "info";
 
-/// How events of the running boot age. After a driver load, reset or reboot, all of them are over.
+/// How events age. After a driver load, reset or reboot, all of them are over, except those that are permanent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ageing {
@@ -33,6 +35,37 @@ pub enum Ageing {
     WhenWorkingADay,
     /// The event does not age, because it describes a state (a pending repair, a used spare, a halted device).
     Never,
+    /// The event describes a lasting state of the board. Neither a reset nor a reboot ends it.
+    Permanent,
+}
+
+/// Evidence that a GPU works again after an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecoveryEvidence {
+    /// NVML can read the GPU.
+    Responds,
+    /// Also, the memory counters show no uncorrected error since the driver was loaded. A GPU without ECC has no counters.
+    Counters,
+    /// Also, the PCIe link of the GPU has all its lanes.
+    PcieLink,
+    /// Also, as many NVLinks are up as on the other GPUs of the model.
+    Nvlinks,
+    /// Also, the clocks are not reduced because of power or temperature.
+    Power,
+}
+
+/// Xids with the same kind of fault: they recur together, and the same evidence shows that the GPU works again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultFamily {
+    pub name: &'static str,
+    /// Codes and ranges of codes: `48,144-150`.
+    pub codes: &'static str,
+    pub recovery: RecoveryEvidence,
+    /// Action if the fault came back after a reset, a driver load or a reboot.
+    pub action_if_back: ActionCode,
+    /// The action in words, with the placeholders `{gpu}` and `{node}`.
+    pub advice_if_back: &'static str,
 }
 
 /// Effect of a fatal SXid, from the Fabric Manager user guide.
@@ -121,6 +154,39 @@ impl SxidEntry {
 static XIDS: LazyLock<Vec<XidEntry>> = LazyLock::new(|| rows(XID_ROWS).filter_map(xid_row).collect());
 static SXIDS: LazyLock<Vec<SxidEntry>> = LazyLock::new(|| rows(SXID_ROWS).filter_map(sxid_row).collect());
 
+static FAMILIES: LazyLock<Vec<FaultFamily>> = LazyLock::new(|| rows(FAMILY_ROWS).filter_map(family_row).collect());
+
+/// Returns every family of faults. The last one is for all other codes.
+pub fn families() -> &'static [FaultFamily] {
+    &FAMILIES
+}
+
+/// Returns the family of an event. `None` for lines that are not about a fault of a GPU or a switch.
+pub fn family_of(event: &KernelEvent) -> Option<&'static FaultFamily> {
+    use KernelEventKind as Kind;
+    let named = |name: &str| FAMILIES.iter().find(|family| family.name == name);
+    match event.kind {
+        Kind::Xid => FAMILIES.iter().find(|family| family.has(event.code)).or_else(|| FAMILIES.last()),
+        Kind::OffBus | Kind::Aer | Kind::PcieLink | Kind::Iommu => named("bus"),
+        Kind::GspFailed | Kind::GspRateLimit => named("gsp"),
+        Kind::Sxid | Kind::NvlinkInitFailed => named("nvlink"),
+        Kind::RmInitFailed | Kind::ProbeFailed | Kind::Uvm => named("other"),
+        _ => None,
+    }
+}
+
+impl FaultFamily {
+    fn has(&self, code: Option<u32>) -> bool {
+        code.is_some_and(|code| {
+            self.codes.split(',').any(|part| {
+                let (first, last) = part.split_once('-').unwrap_or((part, part));
+                let range = first.parse::<u32>().ok().zip(last.parse::<u32>().ok());
+                range.is_some_and(|(first, last)| (first..=last).contains(&code))
+            })
+        })
+    }
+}
+
 /// Returns the entry of an Xid code. `None` if the code is not in the catalogue.
 pub fn xid(code: u32) -> Option<&'static XidEntry> {
     let at = XIDS.binary_search_by_key(&code, |entry| entry.code).ok()?;
@@ -184,6 +250,12 @@ fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
     })
 }
 
+fn family_row(fields: Vec<&'static str>) -> Option<FaultFamily> {
+    let [name, codes, recovery, action, advice] = fields[..] else { return None };
+    let (recovery, action_if_back) = (word(recovery)?, word(action)?);
+    Some(FaultFamily { name, codes, recovery, action_if_back, advice_if_back: advice })
+}
+
 fn sxid_row(fields: Vec<&'static str>) -> Option<SxidEntry> {
     let [code, mnemonic, fatality, severity, nvidia_action, action, ageing] = fields[..] else { return None };
     Some(SxidEntry {
@@ -226,20 +298,33 @@ mod tests {
         let class = |class| xids().filter(|entry| entry.class == class).count();
         assert_eq!(
             [Class::Application, Class::Driver, Class::Hardware, Class::Fabric].map(|one| class(Some(one))),
-            [76, 46, 25, 15],
+            [74, 46, 27, 15],
             "application, driver, hardware, fabric"
         );
         assert_eq!([Some(Class::Power), None, Some(Class::Thermal)].map(class), [8, 5, 3]);
         let severity = |severity| xids().filter(|entry| entry.severity == severity).count();
         assert_eq!(
             [Severity::Warning, Severity::Critical, Severity::Fatal, Severity::Info].map(severity),
-            [48, 35, 14, 81]
+            [56, 27, 14, 81]
         );
         // An application fault says nothing about the GPU. Another rule evaluates patterns of such faults.
         assert!(xids().all(|entry| entry.class != Some(Class::Application) || entry.severity == Severity::Info));
         assert_eq!(xids().filter(|entry| entry.raises_recovery_action).count(), 26);
         assert_eq!(xids().filter(|entry| entry.nvidia_action.is_none()).count(), 17);
         assert!(xids().all(|entry| !entry.name.is_empty() && entry.sre_action.len() > 8));
+    }
+
+    #[test]
+    fn every_row_of_the_families_is_read_and_no_code_has_two() {
+        assert_eq!(families().len(), data_rows(FAMILY_ROWS));
+        for entry in xids() {
+            let of = families().iter().filter(|family| family.has(Some(entry.code))).count();
+            assert!(of <= 1, "{}", entry.code);
+            let grave = entry.severity >= Severity::Critical && entry.code != 154;
+            assert!(of == 1 || !grave, "{} is grave and has no family", entry.code);
+        }
+        let switch = KernelEvent { kind: KernelEventKind::Sxid, code: Some(20034), ..KernelEvent::default() };
+        assert_eq!(family_of(&switch).map(|family| family.recovery), Some(RecoveryEvidence::Nvlinks));
     }
 
     #[test]

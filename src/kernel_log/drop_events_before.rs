@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::classification::{Class, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::kernel_log::catalogue;
+use crate::kernel_log::catalogue::Ageing;
 
 /// Reduces a log to the window that begins at `time`.
 ///
@@ -27,8 +28,8 @@ pub fn drop_events_before(log: &mut KernelLog, time: Timestamp) {
     }
 }
 
-/// Xids with a severity below critical that describe a state until a reset: recorded repairs.
-const WAITS_FOR_RESET: [u32; 5] = [63, 154, 160, 161, 177];
+/// Xids with a severity below critical that describe a state until a reset, or that announce one.
+const WAITS_FOR_RESET: [u32; 2] = [63, 154];
 
 /// Returns whether an event describes a state that lasts until a reset, a driver load or a reboot.
 fn is_state(event: &KernelEvent) -> bool {
@@ -38,6 +39,7 @@ fn is_state(event: &KernelEvent) -> bool {
             WAITS_FOR_RESET.contains(&code)
                 || catalogue::xid(code).is_some_and(|entry| {
                     entry.severity >= Severity::Critical && entry.class != Some(Class::Application)
+                        || entry.ageing >= Ageing::Never
                 })
         }
         Kind::Sxid => event.details.get("nv_severity").is_some_and(|word| word == "Fatal"),
@@ -58,7 +60,9 @@ fn is_state(event: &KernelEvent) -> bool {
             | Kind::BarUnassigned
             | Kind::NotSupported
     );
-    event.boot_id.is_none() && (grave || lasting || of_driver || is_state_of_bus(event))
+    let permanent = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid);
+    let permanent = permanent.is_some_and(|entry| entry.ageing == Ageing::Permanent);
+    permanent || event.boot_id.is_none() && (grave || lasting || of_driver || is_state_of_bus(event))
 }
 
 /// Returns whether a PCIe line describes a port below which no device responds until the link is restored.

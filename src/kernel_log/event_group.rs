@@ -25,6 +25,12 @@ const MAX_VARIANTS: usize = 8;
 /// Maximum number of locations (GPC, TPC, SM) of one event.
 const MAX_LOCATIONS: usize = 16;
 
+/// Maximum number of separate occurrences of one event whose times are kept.
+const MAX_OCCURRENCES: usize = 16;
+
+/// Lines further apart than this are separate occurrences, in microseconds.
+const PAUSE: i64 = 60_000_000;
+
 /// Maximum time between the lines of one fault, in microseconds.
 pub(super) const BURST: i64 = 1_000_000;
 
@@ -74,7 +80,7 @@ impl Key {
         match self.kind {
             Kind::OomKill | Kind::Segfault | Kind::HungTask | Kind::Nic | Kind::PcieLink => 0,
             Kind::Aer if self.sub_code.as_deref() == Some("corrected") => 0,
-            Kind::Assertion => 1,
+            Kind::Assertion | Kind::Iommu => 1,
             Kind::Xid => {
                 let class = self.code.and_then(catalogue::xid).and_then(|entry| entry.class);
                 if class == Some(Class::Application) { 1 } else { 2 }
@@ -100,6 +106,15 @@ impl Variant {
     }
 }
 
+/// Lines of one event without a long pause between them.
+#[derive(Clone, Copy, Debug)]
+struct Occurrence {
+    from: i64,
+    to: i64,
+    /// Uptime of the first line, in microseconds.
+    uptime: Option<i64>,
+}
+
 #[derive(Debug)]
 pub(super) struct EventGroup {
     pub(super) key: Rc<Key>,
@@ -111,6 +126,11 @@ pub(super) struct EventGroup {
     span: Option<(i64, i64)>,
     wall: Option<(i64, i64)>,
     uptime: Option<u64>,
+    /// Uptimes of the first and the last line, if every line has one.
+    uptimes: Option<(i64, i64)>,
+    without_uptime: bool,
+    not_before: Option<i64>,
+    occurrences: Vec<Occurrence>,
     /// Sequence number of the newest line.
     newest_line: u64,
     burst: Option<i64>,
@@ -131,6 +151,10 @@ impl EventGroup {
             span: None,
             wall: None,
             uptime: None,
+            uptimes: None,
+            without_uptime: false,
+            not_before: None,
+            occurrences: Vec::new(),
             newest_line: 0,
             burst: None,
             variants: Vec::new(),
@@ -164,8 +188,65 @@ impl EventGroup {
         self.span = widen(self.span, order);
         self.wall = widen(self.wall, moment.wall);
         self.uptime = self.uptime.max(moment.uptime);
+        let uptime = moment.uptime.and_then(|uptime| i64::try_from(uptime).ok());
+        self.without_uptime |= uptime.is_none();
+        self.uptimes = widen(self.uptimes, uptime);
+        self.not_before = self.not_before.max(moment.not_before);
+        if let Some(at) = moment.in_sequence().filter(|_| moment.wall.is_some()) {
+            self.note_occurrence(Occurrence { from: at, to: at, uptime });
+        }
         self.newest_line = self.newest_line.max(line_number);
         self.keep(variant, order.unwrap_or(0));
+    }
+
+    fn note_occurrence(&mut self, new: Occurrence) {
+        let near =
+            |old: &Occurrence| new.from <= old.to.saturating_add(PAUSE) && old.from <= new.to.saturating_add(PAUSE);
+        // The newest occurrence is the usual one in a storm.
+        if let Some(old) = self.occurrences.iter_mut().rev().find(|old| near(old)) {
+            if new.from < old.from {
+                (old.from, old.uptime) = (new.from, new.uptime);
+            }
+            old.to = old.to.max(new.to);
+            return;
+        }
+        let at = self.occurrences.partition_point(|old| old.from < new.from);
+        self.occurrences.insert(at, new);
+        if self.occurrences.len() > MAX_OCCURRENCES {
+            self.occurrences.remove(1);
+        }
+    }
+
+    /// Corrects the times of lines of the running boot whose clock was wrong. Without uptimes, the times are not known.
+    pub(super) fn correct_times(&mut self, boot_time: i64) {
+        let at = |uptime: i64| boot_time.saturating_add(uptime);
+        self.wall = self.uptimes.filter(|_| !self.without_uptime).map(|(first, last)| (at(first), at(last)));
+        self.span = self.wall;
+        self.not_before = None;
+        let known = std::mem::take(&mut self.occurrences);
+        let corrected = known.into_iter().filter(|_| self.wall.is_some()).filter_map(|old| {
+            let from = at(old.uptime?);
+            Some(Occurrence { from, to: from.saturating_add(old.to.saturating_sub(old.from)), ..old })
+        });
+        self.occurrences = corrected.collect();
+    }
+
+    /// Moves the event to another boot.
+    pub(super) fn set_boot(&mut self, boot: usize) {
+        self.key = Rc::new(Key { boot, ..(*self.key).clone() });
+    }
+
+    /// Adds the lines of the same event that were counted separately.
+    pub(super) fn join(&mut self, part: Self) {
+        if self.covers(&part) {
+            // The same lines, from another log.
+            return self.absorb(part);
+        }
+        self.whole = self.whole.saturating_add(part.whole);
+        self.headers = self.headers.saturating_add(part.headers);
+        self.details = self.details.saturating_add(part.details);
+        self.newest_line = self.newest_line.max(part.newest_line);
+        self.take_texts(part);
     }
 
     /// Returns the number of occurrences. A header and its details count as one occurrence.
@@ -238,6 +319,8 @@ impl EventGroup {
             self.wall = widen(widen(self.wall, Some(first)), Some(last));
         }
         self.uptime = self.uptime.max(part.uptime);
+        self.not_before = self.not_before.max(part.not_before);
+        part.occurrences.iter().for_each(|one| self.note_occurrence(*one));
         self.locations.extend(part.locations);
         while self.locations.len() > MAX_LOCATIONS {
             self.locations.pop_last();
@@ -267,6 +350,8 @@ impl EventGroup {
             details.insert("places".to_owned(), locations.join("; "));
         }
         let newest = self.variants.last().map_or("", |(_, variant)| &variant.text);
+        let separate = Some(&self.occurrences).filter(|occurrences| occurrences.len() > 1);
+        let later = self.not_before.filter(|before| self.wall.is_some_and(|(_, last)| *before > last));
         KernelEvent {
             kind: *kind,
             code: *code,
@@ -281,6 +366,8 @@ impl EventGroup {
             count,
             first: self.wall.and_then(|(first, _)| timestamp(first)),
             last: self.wall.and_then(|(_, last)| timestamp(last)),
+            occurrences: separate.into_iter().flatten().filter_map(|one| timestamp(one.from)).collect(),
+            not_before: later.and_then(timestamp),
             last_uptime_seconds: self.uptime.map(|uptime| uptime as f64 / 1e6),
             raw: clean(newest, RAW_CAP),
             ..KernelEvent::default()

@@ -31,8 +31,15 @@ use crate::kernel_log::scan;
 use crate::kernel_log::sources::Source;
 use crate::kernel_log::suppressed_lines;
 use crate::kernel_log::suppressed_lines::Suppressed;
+use crate::kernel_log::text_boots::{BootOfLine, OpenLines, TextBoots};
 use crate::kernel_log::value_by_address::ValueByAddress;
 use crate::kernel_log::xid_extra_lines::XidExtraLines;
+
+/// Name of all boots before the running boot in a log without boot ids.
+const EARLIER: &str = "earlier";
+
+/// Name of a boot of a text log that may be the running one.
+const OPEN: &str = "open";
 
 /// Maximum number of bytes of a text. The kernel limits a record to 1 KiB.
 const TEXT_CAP: usize = 4096;
@@ -62,6 +69,8 @@ pub struct EventLog {
     /// The boot ID of the last line, as it was written, and the index of that boot.
     last_boot: Option<(String, usize)>,
     sources: Vec<Source>,
+    /// The boots of the text log that is read.
+    text_boots: TextBoots,
     pending: Option<(PartialMessage, LineTime, usize)>,
     previous: PreviousRecord,
     uuids: ValueByAddress,
@@ -86,6 +95,7 @@ impl EventLog {
             last_boot: None,
             boots: vec![running_boot_id.map(|id| bare_id(&id)).unwrap_or_default()],
             sources: Vec::new(),
+            text_boots: TextBoots::default(),
             pending: None,
             previous: PreviousRecord::default(),
             uuids: ValueByAddress::default(),
@@ -100,6 +110,7 @@ impl EventLog {
     /// Begins another log: `/dev/kmsg`, `journal`, or the name of a file. The following records belong to it.
     pub fn source(&mut self, name: &str) {
         self.end_message();
+        self.end_text_boots();
         self.previous = PreviousRecord::default();
         self.sources.push(Source::named(name));
     }
@@ -130,7 +141,8 @@ impl EventLog {
         self.previous = PreviousRecord { moment, boot, origin: not_kernel, exists: true };
         if !continues {
             let window = self.window;
-            self.current_source(record).count(record, moment.wall, window);
+            let open = self.boots.get(boot).is_some_and(|name| name == OPEN);
+            self.current_source(record).count(record, moment.wall, window, open);
         }
         let text = record.text.trim_start();
         if origin == Origin::Program {
@@ -139,7 +151,8 @@ impl EventLog {
                 u64::from(line_parser::looks_like_gpu_error(&text) || line_parser::has_error_frame(&text));
             return;
         }
-        if moment.wall.is_some_and(|wall| self.since.is_some_and(|since| wall < since)) {
+        let is_open = self.boots.get(boot).is_some_and(|name| name == OPEN);
+        if !is_open && moment.wall.is_some_and(|wall| self.since.is_some_and(|since| wall < since)) {
             return;
         }
         if origin == Origin::Unclear {
@@ -200,6 +213,7 @@ impl EventLog {
     /// Returns the facts from all pushed lines.
     pub fn finish(mut self) -> KernelLog {
         self.end_message();
+        self.end_text_boots();
         let Self { table, boots, uuids, serials, mut sources, suppressed, untrusted, parts, .. } = self;
         parts.finish(table.groups(), &mut sources);
         let (groups, omitted) = table.finish();
@@ -249,9 +263,52 @@ impl EventLog {
         // The wall-clock time in the journal is the time of reception. Within the running boot, the uptime is exact.
         let exact = by_uptime.filter(|_| stamped.is_none() || record.boot_id.is_some());
         let wall = exact.or(stamped).or(by_delta);
-        let moment = LineTime { wall, uptime: record.uptime_us };
-        let before_boot = wall.zip(self.boot_time).is_some_and(|(wall, boot)| wall.saturating_add(SAME_LINE) < boot);
-        if record.boot_id.is_none() && before_boot { (moment, self.boot("earlier")) } else { (moment, boot) }
+        let moment = LineTime { wall, uptime: record.uptime_us, not_before: None };
+        let text_log = record.boot_id.is_none() && record.seq.is_none();
+        let (Some(boot_time), true) = (self.boot_time, text_log && record.origin != Origin::Program) else {
+            return (moment, boot);
+        };
+        if stamped.is_none() {
+            let before_boot = wall.is_some_and(|wall| wall.saturating_add(SAME_LINE) < boot_time);
+            return if before_boot { (moment, self.boot(EARLIER)) } else { (moment, boot) };
+        }
+        let is_banner = record.text.starts_with("Linux version ");
+        let (of_line, before, time) = self.text_boots.next(stamped, uptime, is_banner, boot_time);
+        self.settle(before);
+        let moment = LineTime { uptime: record.uptime_us, ..time };
+        if of_line == BootOfLine::Running { (moment, 0) } else { (moment, self.boot(OPEN)) }
+    }
+
+    /// Ends the text log that was read.
+    fn end_text_boots(&mut self) {
+        let boots = std::mem::take(&mut self.text_boots);
+        if let Some(boot_time) = self.boot_time {
+            self.settle(boots.end(boot_time, self.now));
+        }
+    }
+
+    /// Moves the lines whose boot was open to the running boot or to the earlier boots.
+    fn settle(&mut self, meaning: OpenLines) {
+        if meaning == OpenLines::Stay || !self.boots.iter().any(|name| name == OPEN) {
+            return;
+        }
+        self.end_message();
+        let open = self.boot(OPEN);
+        let running = meaning == OpenLines::OfRunningBoot;
+        let to = if running { 0 } else { self.boot(EARLIER) };
+        let boot_time = self.boot_time.unwrap_or(0);
+        self.table.move_boot(open, to, |group| {
+            if running {
+                group.correct_times(boot_time);
+            }
+        });
+        self.uuids.move_boot(open, to);
+        self.serials.move_boot(open, to);
+        self.suppressed.move_boot(open, to);
+        self.parts.move_boot(open, to);
+        if let Some(source) = self.sources.last_mut() {
+            source.close_open(!running);
+        }
     }
 
     fn boot(&mut self, id: &str) -> usize {
@@ -353,7 +410,7 @@ fn order(a: &(u64, KernelEvent), b: &(u64, KernelEvent)) -> std::cmp::Ordering {
         let process = (event.pid, &event.process, &event.boot_id);
         let mig = (event.mig_gpu_instance, event.mig_compute_instance);
         let kind = (event.kind, event.code, &event.pci_address);
-        ((event.last, uptime), kind, newest_line, (mig, &event.sub_code), process, &event.raw)
+        ((event.ordered_at(), uptime), kind, newest_line, (mig, &event.sub_code), process, &event.raw)
     }
     key(a).cmp(&key(b))
 }

@@ -179,6 +179,97 @@ fn a_text_log_reaches_into_earlier_boots() {
     assert!(log.coverage[0].note.contains("time zone"));
 }
 
+const BANNER: &str = "Linux version 6.8.0-45-generic (buildd@lcy02)";
+const LOADED: &str = "NVRM: loading NVIDIA UNIX x86_64 Kernel Module  550.54.15  Mon Jan  1 00:00:00 UTC 2024";
+
+/// Reads a text log whose lines have these times, uptimes and texts. The node booted at [`BOOT`], an hour before now.
+fn text_log(lines: &[(&str, Option<f64>, &str)]) -> KernelLog {
+    let mut log = empty_with(Options { now: after_boot(3600), ..Options::default() });
+    log.source("/var/log/kern.log");
+    for (time, uptime, text) in lines {
+        let uptime = uptime.map(|uptime| format!("[{uptime:12.6}] ")).unwrap_or_default();
+        log.push_line(&format!("{time} gpu-1 kernel: {uptime}{text}"));
+    }
+    log.finish()
+}
+
+fn boots(log: &KernelLog) -> Vec<(Option<u32>, Option<&str>)> {
+    log.events.iter().map(|event| (event.code, event.boot_id.as_deref())).collect()
+}
+
+#[test]
+fn a_clock_that_was_wrong_at_boot_moves_no_line_to_an_earlier_boot() {
+    let old = ("2025-02-20T10:00:00+00:00", Some(900.0), OFF_BUS);
+    let xid = |time| (time, Some(1800.0), OFF_BUS);
+    for lines in [
+        // The clock was wrong until it was synchronised.
+        vec![
+            ("2020-01-01T00:00:01+00:00", Some(0.0), BANNER),
+            xid("2020-01-01T00:30:00+00:00"),
+            ("2025-02-23T16:40:00+00:00", Some(2400.0), "eth0: renamed"),
+        ],
+        vec![
+            old,
+            ("2020-01-01T00:00:01+00:00", Some(0.0), BANNER),
+            xid("2020-01-01T00:30:00+00:00"),
+            ("2025-02-23T16:40:00+00:00", Some(2400.0), "eth0: renamed"),
+        ],
+        // It is still wrong.
+        vec![xid("2020-01-01T00:30:00+00:00")],
+    ] {
+        let log = text_log(&lines);
+        let event = log.events.iter().find(|event| event.boot_id.is_none()).expect("an event of this boot");
+        assert_eq!((event.code, event.last), (Some(79), after_boot(1800)), "{lines:?}");
+        let earlier = log.events.iter().filter(|event| event.boot_id.is_some()).count();
+        assert_eq!(earlier, usize::from(lines[0] == old), "{lines:?}");
+        assert!(log.coverage[0].from.is_none_or(|from| from > "2025-01-01T00:00:00Z".parse().expect("a time")));
+    }
+    // Without uptimes the time is not known, but the boot is.
+    let log = text_log(&[
+        ("2020-01-01T00:00:01+00:00", None, BANNER),
+        ("2020-01-01T00:30:00+00:00", None, OFF_BUS),
+        ("2025-02-23T16:40:00+00:00", None, "eth0: renamed"),
+    ]);
+    assert_eq!((boots(&log), log.events[0].last), (vec![(Some(79), None)], None));
+}
+
+#[test]
+fn lines_of_an_earlier_boot_stay_there() {
+    for uptime in [Some(900.0), None] {
+        let log = text_log(&[
+            ("2025-02-20T10:00:00+00:00", uptime, OFF_BUS),
+            ("2025-02-21T10:00:00+00:00", uptime.map(|_| 0.0), BANNER),
+            ("2025-02-21T10:30:00+00:00", uptime, OFF_BUS),
+            ("2025-02-23T16:00:05+00:00", uptime.map(|_| 0.0), BANNER),
+            ("2025-02-23T16:10:00+00:00", uptime.map(|_| 600.0), OFF_BUS),
+        ]);
+        assert_eq!(boots(&log), [(Some(79), Some("earlier")), (Some(79), None)]);
+        assert_eq!((log.events[0].count, log.events[0].occurrences.len()), (2, 2));
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_change_the_order_of_the_lines() {
+    for back in ["2025-02-23T16:05:00+00:00", "2025-02-23T14:05:00+00:00"] {
+        let log = text_log(&[("2025-02-23T16:10:00+00:00", None, LOADED), (back, None, OFF_BUS)]);
+        let of = |kind: Kind| log.events.iter().find(|event| event.kind == kind).expect("an event");
+        assert!(of(Kind::Xid).ordered_at() >= of(Kind::DriverLoaded).ordered_at(), "{back}");
+        assert_eq!(of(Kind::Xid).boot_id, None, "{back}");
+    }
+}
+
+#[test]
+fn separate_occurrences_keep_their_times() {
+    let at = |seconds: u64| kmsg(seconds, seconds, OFF_BUS);
+    let log = read(&[at(10), at(40), at(4000), at(9000), at(9001)]);
+    let times: Vec<Timestamp> = [10, 4000, 9000].into_iter().filter_map(after_boot).collect();
+    assert_eq!((only(&log).count, &only(&log).occurrences), (5, &times));
+    assert!(only(&read(&[at(10), at(40)])).occurrences.is_empty());
+    let many: Vec<String> = (0..100).map(|hour| at(10 + 3600 * hour)).collect();
+    let times = only(&read(&many)).occurrences.clone();
+    assert_eq!((times.len(), times[0]), (16, boot_time(10)), "the first one and the newest");
+}
+
 #[test]
 fn a_message_in_several_lines_is_one_event_in_every_log() {
     for lines in [

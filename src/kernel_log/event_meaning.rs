@@ -183,8 +183,11 @@ mod tests {
 
     #[test]
     fn states_that_wait_for_a_reset_hold() {
-        for code in [156, 157, 160, 161, 177, 185] {
+        for code in [54, 156, 160, 161, 177, 185] {
             assert_eq!(of_xid(code, &[]).2, Ageing::Never, "{code}");
+        }
+        for code in [157, 164, 165] {
+            assert_eq!(of_xid(code, &[]).2, Ageing::Permanent, "{code}");
         }
     }
 

@@ -94,13 +94,40 @@ impl EventTable {
         self.groups.len() - 1
     }
 
+    /// Moves the events of one boot to another. `correct`: corrects the times of an event.
+    pub(super) fn move_boot(&mut self, from: usize, to: usize, correct: impl Fn(&mut EventGroup)) {
+        for at in 0..self.groups.len() {
+            if self.groups[at].key.boot != from {
+                continue;
+            }
+            let empty = EventGroup::new(Rc::clone(&self.groups[at].key));
+            let mut group = std::mem::replace(&mut self.groups[at], empty);
+            self.by_key.remove(&group.key);
+            group.set_boot(to);
+            correct(&mut group);
+            match self.by_key.get(&group.key) {
+                // The position of the event stays in the list, because texts refer to positions.
+                Some(&known) => self.groups[known].join(group),
+                None => {
+                    self.by_key.insert(Rc::clone(&group.key), at);
+                    self.groups[at] = group;
+                }
+            }
+        }
+        if let Some(texts) = self.texts.get_mut(from) {
+            self.known_texts = self.known_texts.saturating_sub(texts.len());
+            texts.clear();
+        }
+    }
+
     /// Keeps the `most` most important and newest events.
     fn drop_beyond(&mut self, most: usize) {
         if self.groups.len() <= most {
             return;
         }
+        self.groups.retain(|group| group.times() > 0);
         self.groups.sort_by_cached_key(|group| std::cmp::Reverse(group.rank()));
-        self.omitted += u64::try_from(self.groups.len() - most).unwrap_or(u64::MAX);
+        self.omitted += u64::try_from(self.groups.len().saturating_sub(most)).unwrap_or(u64::MAX);
         self.groups.truncate(most);
         self.texts.clear();
         self.known_texts = 0;
@@ -109,6 +136,7 @@ impl EventTable {
 
     /// Merges the parts of events. Returns the events and the number of omitted events.
     pub(super) fn finish(mut self) -> (Vec<EventGroup>, u64) {
+        self.groups.retain(|group| group.times() > 0);
         event_group::merge(
             &mut self.groups,
             Key::is_anonymous_part_of,

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use crate::kernel_log::line::Parsed;
-use crate::kernel_log::{module_refused, nvrm, other_kernel_lines, pcie, sxid, xid_frame};
+use crate::kernel_log::{iommu, module_refused, nvrm, other_kernel_lines, pcie, sxid, xid_frame};
 
 /// The family of a text, which determines the parser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub enum Family {
     HungTask,
     /// A crash of a program.
     Crash,
+    /// A fault of the IOMMU.
+    Iommu,
 }
 
 /// Returns the family of a text, based on the first bytes. `None` for almost all lines of a log.
@@ -43,6 +45,7 @@ pub fn family(text: &str) -> Option<Family> {
         b'N' if text.starts_with("NVRM: ") => Family::Nvrm,
         b'n' if text.starts_with("nvidia-nvswitch") => Family::Nvswitch,
         b'n' if text.starts_with("nvidia-peermem") || text.starts_with("nvidia_peermem") => Family::Peermem,
+        b'D' | b'A' | b'i' | b'a' | b'n' if iommu::is_of_iommu(text) => Family::Iommu,
         b'n' if text.starts_with("nvidia ") => Family::Pcie,
         b'n' if text.starts_with("nvidia-uvm: ") => Family::Uvm,
         b'n' if text.starts_with("nvidia: probe of ") => Family::Probe,
@@ -199,6 +202,7 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
         Family::Oom => other_kernel_lines::out_of_memory(text).map(Parsed::Event),
         Family::HungTask => other_kernel_lines::hung_task(text).map(Parsed::Event),
         Family::Crash => other_kernel_lines::crash(text).map(Parsed::Event),
+        Family::Iommu => iommu::parse(text).map(Parsed::Event),
     }
 }
 

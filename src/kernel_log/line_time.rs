@@ -9,12 +9,19 @@ pub(super) struct LineTime {
     pub(super) wall: Option<i64>,
     /// Microseconds since boot.
     pub(super) uptime: Option<u64>,
+    /// The newest wall-clock time of the lines before it in a text log, if it is later than `wall`: the clock was set back.
+    pub(super) not_before: Option<i64>,
 }
 
 impl LineTime {
     /// Returns the time for comparisons within one boot.
     pub(super) fn order(self) -> Option<i64> {
         self.wall.or(self.uptime.and_then(|uptime| uptime.try_into().ok()))
+    }
+
+    /// Returns the time for comparisons with other lines of the same log.
+    pub(super) fn in_sequence(self) -> Option<i64> {
+        self.order().map(|order| self.not_before.map_or(order, |before| before.max(order)))
     }
 }
 

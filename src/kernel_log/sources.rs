@@ -18,6 +18,8 @@ pub(super) struct Source {
     name: String,
     from: Option<i64>,
     to: Option<i64>,
+    /// Time span of lines whose boot, and so whose clock, is not known yet.
+    open: Option<(i64, i64)>,
     any: bool,
     records: u64,
     lost: u64,
@@ -39,7 +41,8 @@ impl Source {
 
     /// Counts one record with the wall-clock time `wall` (microseconds since 1970). Only records of the kernel define the
     /// window, because records of programs do not show that the kernel was logging. Records before `window` are not counted.
-    pub(super) fn count(&mut self, record: &Record<'_>, wall: Option<i64>, window: Option<i64>) {
+    /// `open`: whether the boot of the record is not known yet.
+    pub(super) fn count(&mut self, record: &Record<'_>, wall: Option<i64>, window: Option<i64>, open: bool) {
         if !std::mem::replace(&mut self.any, true) {
             self.complete = complete(record);
         }
@@ -60,11 +63,22 @@ impl Source {
             _ => {}
         }
         match wall {
+            Some(wall) if open => {
+                self.open = Some(self.open.map_or((wall, wall), |(from, to)| (from.min(wall), to.max(wall))));
+            }
             Some(wall) => {
                 self.from = Some(self.from.map_or(wall, |from| from.min(wall)));
                 self.to = Some(self.to.map_or(wall, |to| to.max(wall)));
             }
             None => self.without_wall = true,
+        }
+    }
+
+    /// Ends the time span of open lines. `valid`: whether their times are right.
+    pub(super) fn close_open(&mut self, valid: bool) {
+        if let Some((from, to)) = self.open.take().filter(|_| valid) {
+            self.from = Some(self.from.map_or(from, |known| known.min(from)));
+            self.to = Some(self.to.map_or(to, |known| known.max(to)));
         }
     }
 
@@ -104,6 +118,7 @@ impl Source {
             name,
             from,
             to,
+            open: _,
             any: _,
             records,
             lost,

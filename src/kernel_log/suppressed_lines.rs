@@ -58,6 +58,11 @@ impl Suppressed {
         }
     }
 
+    /// Moves the times of one boot to another.
+    pub(super) fn move_boot(&mut self, from: usize, to: usize) {
+        self.spans.iter_mut().filter(|(boot, ..)| *boot == from).for_each(|(boot, ..)| *boot = to);
+    }
+
     /// Returns whether lines of this event may have been suppressed.
     pub(super) fn touches(&self, boot: usize, event: &KernelEvent) -> bool {
         let time = |time: Option<Timestamp>| time.map(Timestamp::as_microsecond);

@@ -29,6 +29,12 @@ impl ValueByAddress {
         }
     }
 
+    /// Moves the values of one boot to another.
+    pub(super) fn move_boot(&mut self, from: usize, to: usize) {
+        let moved = self.0.get_mut(from).map(std::mem::take).unwrap_or_default();
+        moved.into_iter().for_each(|(pci, value)| self.insert(to, pci, value));
+    }
+
     pub(super) fn get(&self, boot: usize, pci: &PciAddress) -> Option<&String> {
         self.0.get(boot)?.get(pci).filter(|value| !value.is_empty())
     }

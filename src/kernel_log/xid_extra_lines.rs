@@ -50,6 +50,13 @@ impl XidExtraLines {
         true
     }
 
+    /// Moves the lines of one boot to another. Their times were those of a wrong clock, or are no longer needed.
+    pub(super) fn move_boot(&mut self, from: usize, to: usize) {
+        for part in self.0.iter_mut().filter(|part| part.boot == from) {
+            (part.boot, part.order) = (to, part.order.filter(|_| to != 0));
+        }
+    }
+
     /// Counts lines as not recognized if the log does not contain their Xid.
     pub(super) fn finish(self, groups: &[EventGroup], sources: &mut [Source]) {
         for part in self.0 {

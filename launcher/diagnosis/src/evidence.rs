@@ -170,6 +170,7 @@ pub(crate) fn event_name(event: &KernelEvent) -> String {
         Kind::HungTask => "task blocked".into(),
         Kind::Segfault => "segmentation fault in a CUDA library".into(),
         Kind::Nic => "network card".into(),
+        Kind::Iommu => "IOMMU fault".into(),
     }
 }
 

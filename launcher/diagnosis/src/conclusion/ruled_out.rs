@@ -36,13 +36,18 @@ struct Fault {
 /// The fault that the error counters show.
 pub(crate) const UNCORRECTED: &str = "uncorrected memory error since driver load";
 
+pub(crate) const PENDING_REPAIR: &str = "pending memory repair";
+pub(crate) const RECOVERY_ACTION: &str = "recovery action recommended by the driver";
+pub(crate) const THROTTLING: &str = "throttling";
+pub(crate) const OVERHEATING: &str = "overheating";
+
 /// The fault that the links show.
 pub(crate) const NVLINK_FAULT: &str = "NVLink fault";
 
 const FAULTS: &[Fault] = &[
     Fault {
         section: SectionName::Ecc,
-        words: "pending memory repair",
+        words: PENDING_REPAIR,
         is_read: |node, gpu| {
             node.ecc_of(gpu).is_some_and(|ecc| {
                 ecc.remapped_rows.is_some() || ecc.retired_pages.as_ref().is_some_and(|pages| pages.pending.is_some())
@@ -52,7 +57,7 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         section: SectionName::Ecc,
-        words: "recovery action recommended by the driver",
+        words: RECOVERY_ACTION,
         is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.recovery_action.is_some()),
         sources: &[&["recovery_action"]],
     },
@@ -64,7 +69,7 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         section: SectionName::Telemetry,
-        words: "throttling",
+        words: THROTTLING,
         is_read: |node, gpu| {
             let throttling = node.telemetry_of(gpu).map(|now| &now.throttling);
             throttling.is_some_and(|now| now.reasons_mask.is_some() || now.active.is_some())
@@ -73,7 +78,7 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         section: SectionName::Telemetry,
-        words: "overheating",
+        words: OVERHEATING,
         is_read: |node, gpu| {
             node.telemetry_of(gpu).is_some_and(|now| {
                 let now = &now.temperature;

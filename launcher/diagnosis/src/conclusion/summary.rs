@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::conclusion::merge::Concluded;
-use crate::conclusion::ruled_out::{FaultsRuledOut, NVLINK_FAULT, UNCORRECTED};
+use crate::conclusion::ruled_out::{
+    FaultsRuledOut, NVLINK_FAULT, OVERHEATING, PENDING_REPAIR, RECOVERY_ACTION, THROTTLING, UNCORRECTED,
+};
 use crate::conclusion::unknown;
 use crate::evidence;
 use crate::finding::Verdict;
@@ -11,7 +13,6 @@ use crate::input::node::{Node, OF_NVML};
 use crate::input::{log_window, xids};
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
-use syringe_core::kernel_log::catalogue;
 use syringe_core::section_name::SectionName;
 
 /// Writes the summary of a diagnosis.
@@ -110,10 +111,8 @@ fn checked(node: &Node<'_>, concluded: &[Concluded], faults: &FaultsRuledOut) ->
     if all_read && node.host().is_some_and(|host| host.driver.loaded.is_some()) {
         clean.push(DRIVER_PROBLEM);
     }
-    // "No fault" must not contradict an event in the log, even if the event no longer counts.
-    let contradicted: Vec<&str> = node.timeline.current().filter_map(contradicts).collect();
     let unread = unread_lines(node) > 0;
-    clean.retain(|fault| !(contradicted.contains(fault) || unread && *fault == DRIVER_PROBLEM));
+    clean.retain(|fault| !(is_contradicted(node, fault) || unread && *fault == DRIVER_PROBLEM));
     parts.extend(log(node));
     if !clean.is_empty() {
         parts.push(format!("no {}", clean.join(", no ")));
@@ -132,30 +131,57 @@ fn checked(node: &Node<'_>, concluded: &[Concluded], faults: &FaultsRuledOut) ->
 
 const DRIVER_PROBLEM: &str = "driver problem";
 
-/// Returns the fault that a kernel event shows.
-fn contradicts(event: &KernelEvent) -> Option<&'static str> {
-    match event.kind {
-        Kind::GspFailed
-        | Kind::GspRateLimit
-        | Kind::RmInitFailed
-        | Kind::ProbeFailed
-        | Kind::Uvm
-        | Kind::Assertion
-        | Kind::PeermemError => Some(DRIVER_PROBLEM),
-        Kind::NvlinkInitFailed | Kind::Sxid => Some(NVLINK_FAULT),
-        Kind::Xid => {
-            let code = event.code?;
-            let class = catalogue::xid(code).and_then(|entry| entry.class);
-            if xids::UNCORRECTED_MEMORY.contains(&code) {
-                Some(UNCORRECTED)
-            } else if xids::NVLINK.contains(&code) || class == Some(Class::Fabric) {
-                Some(NVLINK_FAULT)
-            } else {
-                (class == Some(Class::Driver)).then_some(DRIVER_PROBLEM)
-            }
-        }
-        _ => None,
-    }
+/// A claim `no …` of the summary, with the kernel events that contradict it.
+struct Claim {
+    words: &'static str,
+    /// Whether an event of the past contradicts the claim too. A claim about a time since the driver was loaded, or about a
+    /// current value, is not about the past.
+    of_past: bool,
+    contradicted_by: fn(&KernelEvent) -> bool,
+}
+
+/// The claims that a kernel event can contradict, even if no finding counts the event any more.
+const CLAIMS: [Claim; 7] = [
+    Claim {
+        words: DRIVER_PROBLEM,
+        of_past: true,
+        contradicted_by: |event| match event.kind {
+            Kind::GspFailed
+            | Kind::GspRateLimit
+            | Kind::RmInitFailed
+            | Kind::ProbeFailed
+            | Kind::Uvm
+            | Kind::Assertion
+            | Kind::Iommu
+            | Kind::PeermemError => true,
+            _ => xids::class(event) == Some(Class::Driver),
+        },
+    },
+    Claim {
+        words: NVLINK_FAULT,
+        of_past: true,
+        contradicted_by: |event| {
+            matches!(event.kind, Kind::NvlinkInitFailed | Kind::Sxid)
+                || event.is_xid(&xids::NVLINK)
+                || xids::class(event) == Some(Class::Fabric)
+        },
+    },
+    Claim { words: UNCORRECTED, of_past: false, contradicted_by: |event| event.is_xid(&xids::UNCORRECTED_MEMORY) },
+    Claim { words: PENDING_REPAIR, of_past: false, contradicted_by: |event| event.is_xid(&xids::REPAIR) },
+    Claim { words: RECOVERY_ACTION, of_past: false, contradicted_by: xids::recommends_recovery },
+    Claim {
+        words: THROTTLING,
+        of_past: false,
+        contradicted_by: |event| matches!(xids::class(event), Some(Class::Power | Class::Thermal)),
+    },
+    Claim { words: OVERHEATING, of_past: false, contradicted_by: |event| xids::class(event) == Some(Class::Thermal) },
+];
+
+/// Returns whether an event in the window of the log contradicts `no {fault}`.
+fn is_contradicted(node: &Node<'_>, fault: &str) -> bool {
+    let Some(claim) = CLAIMS.iter().find(|claim| claim.words == fault) else { return false };
+    let mut events = node.timeline.events.iter().filter(|event| claim.of_past || event.history.is_none());
+    events.any(|event| (claim.contradicted_by)(event.fact))
 }
 
 /// Returns the number of lines about NVIDIA that were not recognized.
@@ -183,9 +209,7 @@ fn log(node: &Node<'_>) -> Option<String> {
     if node.kernel_log().is_some_and(|log| log.events_omitted > 0) {
         return None;
     }
-    let counts = |event: &&KernelEvent| {
-        matches!(event.kind, Kind::Xid | Kind::Sxid) && event.code != Some(154) && in_window(event)
-    };
+    let counts = |event: &&KernelEvent| matches!(event.kind, Kind::Xid | Kind::Sxid) && in_window(event);
     let found: Vec<&KernelEvent> = node.timeline.current().filter(counts).collect();
     let other: Vec<&&KernelEvent> = found.iter().filter(|event| !xids::is_application_or_info(event)).collect();
     if found.is_empty() {

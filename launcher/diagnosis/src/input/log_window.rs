@@ -1,6 +1,6 @@
 //! The time window that the kernel log covers.
 //!
-//! "No Xid" is only true for that window. A window of minutes on a machine that has been running for weeks does not show
+//! "No Xid" is only true for that window. A window of an hour on a machine that has been running for weeks does not show
 //! that there were no Xids.
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,8 +10,16 @@ use crate::input::node::Node;
 use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::kernel_log::window;
 
-/// In a shorter window, the Xid that caused a job failure may already have been overwritten.
-const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
+/// An event of a GPU that works is information after this time. A log of the whole time shows all events that count.
+const EVENTS_COUNT: SignedDuration = SignedDuration::from_hours(24);
+
+/// If the uptime is not known, only the log was read, and the answer names its window.
+const OF_LOG_ALONE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Returns the shortest window that is enough: the last day, or half of the time since boot.
+fn shortest(uptime: Option<i64>) -> SignedDuration {
+    uptime.map_or(OF_LOG_ALONE, |uptime| SignedDuration::from_secs(uptime / 2).min(EVENTS_COUNT))
+}
 
 /// Returns the start of the period up to the report that the log covers without a gap.
 pub(crate) fn covered_since(node: &Node<'_>) -> Option<Timestamp> {
@@ -41,7 +49,7 @@ pub(crate) fn why_too_short(node: &Node<'_>) -> Option<String> {
     let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
     // The node has just booted: there are no older records.
     let since_boot = uptime.is_some_and(|uptime| window.as_secs() + 60 >= uptime);
-    if complete || since_boot || window >= SHORTEST || covers_what_was_asked(node) {
+    if complete || since_boot || window >= shortest(uptime) || covers_what_was_asked(node) {
         return None;
     }
     let uptime =

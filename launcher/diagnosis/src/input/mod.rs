@@ -7,6 +7,7 @@ pub(crate) mod layers;
 pub(crate) mod log_window;
 pub(crate) mod node;
 pub(crate) mod processes;
+pub(crate) mod recurrence;
 pub(crate) mod stack;
 pub(crate) mod timeline;
 pub(crate) mod xids;

@@ -1,6 +1,8 @@
 //! Classifies GPU processes: services of the node, and processes in state D that cannot be killed.
 
-use crate::input::node::{Gpu, Node};
+use jiff::SignedDuration;
+
+use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::timeline::{concerns, is_off_bus, is_xid};
 use crate::input::xids;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -44,8 +46,7 @@ pub(crate) enum StuckReason<'a> {
 
 /// Returns the reason: the kernel reports the task, or a GPU of the process is lost or hangs.
 pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason<'a>> {
-    let hung = node.timeline.of_kind(Kind::HungTask).find(|event| event.pid.is_some_and(|task| process.has_task(task)));
-    if let Some(event) = hung {
+    if let Some(event) = node.timeline.of_kind(Kind::HungTask).find(|event| is_blocked(node, process, event)) {
         return Some(StuckReason::KernelEvent(event));
     }
     let held = open_unresponsive_gpu(node, process);
@@ -59,6 +60,21 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     });
     let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
     fault.map(StuckReason::KernelEvent).or_else(gone)
+}
+
+/// Clocks of kernel and process list can differ by this time.
+const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
+
+/// Returns whether the kernel reports a task of this process as blocked. A process that started after the line has the id of
+/// a task that ended. After a day, the line counts only if two readings show that the same process still waits.
+fn is_blocked(node: &Node<'_>, process: &GpuProcess, event: &KernelEvent) -> bool {
+    if !event.pid.is_some_and(|task| process.has_task(task)) {
+        return false;
+    }
+    let started = process.started_at.zip(event.last).map(|(started, last)| started <= last + CLOCKS);
+    let old = node.age(event.last).is_some_and(|age| age > STALE_AFTER);
+    let waits = process.threads.as_ref().is_some_and(|threads| threads.uninterruptible > 0);
+    started != Some(false) && (!old || started == Some(true) && waits)
 }
 
 /// Returns the stuck processes of a GPU.

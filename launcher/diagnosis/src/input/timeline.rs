@@ -9,6 +9,8 @@ use jiff::SignedDuration;
 use crate::evidence;
 use crate::input::gpu::Gpu;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::catalogue::Ageing;
+use syringe_core::kernel_log::event_meaning;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
@@ -56,7 +58,9 @@ impl<'a> Timeline<'a> {
         let mut facts: Vec<&KernelEvent> = log.map(|log| log.events.iter().collect()).unwrap_or_default();
         facts.sort_by(|left, right| order(left).cmp(&order(right)));
         let running = report.running_boot();
-        let history: Vec<Option<&'static str>> = facts.iter().map(|fact| past(fact, &facts, running)).collect();
+        let inventory = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.as_slice());
+        let uuids: Vec<&String> = inventory.unwrap_or_default().iter().filter_map(|gpu| gpu.uuid.as_ref()).collect();
+        let history: Vec<Option<&'static str>> = facts.iter().map(|fact| past(fact, &facts, running, &uuids)).collect();
         // A driver load does not bring a GPU back to the bus.
         let gone = |fact: &KernelEvent, why: &str| {
             let by_load = why == BEFORE_LOAD && is_off_bus(fact) && !is_of_probe(fact);
@@ -64,7 +68,10 @@ impl<'a> Timeline<'a> {
         };
         let history: Vec<Option<&'static str>> =
             facts.iter().zip(history).map(|(fact, why)| why.filter(|why| !gone(fact, why))).collect();
-        let recovered = |fall: &KernelEvent| is_off_bus(fall) && working.iter().any(|gpu| concerns(fall, gpu));
+        // A GPU that was lost in an earlier boot was lost until its end.
+        let recovered = |fall: &KernelEvent| {
+            is_off_bus(fall) && is_of(fall, running) && working.iter().any(|gpu| concerns(fall, gpu))
+        };
         let recovered: Vec<bool> = facts.iter().map(|fact| recovered(fact)).collect();
         let events = facts.iter().enumerate().map(|(at, fact)| {
             let causes = facts.iter().enumerate().filter(|(other, cause)| {
@@ -153,7 +160,8 @@ fn is_link_down(event: &KernelEvent) -> bool {
 /// Sorts by time. Recovery actions of one GPU (Xid 154) with the same time keep the order of the log, because the last
 /// one counts.
 fn order(event: &KernelEvent) -> impl Ord + '_ {
-    let KernelEvent { kind, code, pci_address, sub_code, pid, process, boot_id, first, last, count, raw, .. } = event;
+    let KernelEvent { kind, code, pci_address, sub_code, pid, process, boot_id, first, count, raw, .. } = event;
+    let last = event.ordered_at();
     let uptime = event.last_uptime_seconds.filter(|_| last.is_none()).map_or(0, f64::to_bits);
     let rest = (!is_xid(event, &[154])).then_some((pid, sub_code, process, boot_id, count, raw));
     (last, uptime, rest.and(first.as_ref()), kind, code, pci_address, rest)
@@ -173,30 +181,57 @@ fn rank(cause: &KernelEvent) -> impl Ord + '_ {
 
 const BEFORE_LOAD: &str = "before the driver was last loaded";
 
-fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Option<&'static str> {
-    if event.boot_id.is_some() && event.boot_id.as_deref() != running {
+/// Xids that end a state which another Xid announced: end and begin.
+const ENDS: [(u32, u32); 1] = [(162, 163)];
+
+fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>, uuids: &[&String]) -> Option<&'static str> {
+    // No reboot ends a lasting state of the board.
+    if event_meaning::of(event).is_some_and(|meaning| meaning.ageing == Ageing::Permanent) && is_here(event, all, uuids)
+    {
+        return None;
+    }
+    if !is_of(event, running) {
         return Some("before the last boot");
     }
-    let last = event.last?;
-    let same_boot = || all.iter().filter(|other| other.boot_id.is_none() || other.boot_id.as_deref() == running);
+    let last = event.ordered_at()?;
+    let same_boot = || all.iter().filter(|other| is_of(other, running));
     // Driver loads of one version are one event with the times of the first and the last one.
-    let loads = same_boot().filter(|other| other.kind == Kind::DriverLoaded).flat_map(|load| {
-        let earlier = load.first.filter(|_| load.count > 1);
-        [earlier, load.last].into_iter().flatten()
-    });
+    let loads = same_boot().filter(|other| other.kind == Kind::DriverLoaded).flat_map(|load| load.occurred_at());
     // The driver logs its load after it has probed its devices: the event belongs to the next load.
     let own = usize::from(is_of_probe(event));
     if loads.filter(|load| *load > last).count() > own {
         return Some(BEFORE_LOAD);
     }
     let resets = same_boot().filter(|other| was_reset(other) && same_gpu(other, event));
-    let reset = resets.filter_map(|other| other.last).max();
-    (reset.is_some_and(|reset| last < reset)).then_some("before the GPU was last reset")
+    let reset = resets.filter_map(|other| other.ordered_at()).max();
+    if reset.is_some_and(|reset| last < reset) {
+        return Some("before the GPU was last reset");
+    }
+    let end =
+        |other: &&&KernelEvent| ENDS.iter().any(|(end, begin)| is_xid(other, &[*end]) && is_xid(event, &[*begin]));
+    let ended = same_boot().filter(end).filter(|other| same_gpu(other, event)).filter_map(|other| other.ordered_at());
+    ended.max().is_some_and(|end| last <= end).then_some("before its end was logged")
+}
+
+/// Returns whether an event is of the running boot.
+fn is_of(event: &KernelEvent, running: Option<&str>) -> bool {
+    event.boot_id.is_none() || event.boot_id.as_deref() == running
+}
+
+/// Returns whether the board of an event is still in the node. Without a UUID, it is that of the other lines at its address.
+fn is_here(event: &KernelEvent, all: &[&KernelEvent], uuids: &[&String]) -> bool {
+    let of_place = all.iter().filter(|other| other.pci_address == event.pci_address);
+    let mut named = event.gpu_uuid.iter().chain(of_place.filter_map(|other| other.gpu_uuid.as_ref()));
+    match &event.gpu_uuid {
+        _ if uuids.is_empty() => true,
+        Some(uuid) => uuids.contains(&uuid),
+        None => named.all(|uuid| uuids.contains(&uuid)),
+    }
 }
 
 /// Returns whether the driver withdraws a recommendation that only a reset resolves. Draining peer-to-peer traffic (3)
 /// or recovering the IMEX domain (5) does not reset a GPU.
-fn was_reset(event: &KernelEvent) -> bool {
+pub(crate) fn was_reset(event: &KernelEvent) -> bool {
     let value = |name: &str| event.details.get(name).map(String::as_str);
     is_xid(event, &[154])
         && value("recovery_to") == Some("0")
@@ -209,7 +244,7 @@ fn is_of_probe(event: &KernelEvent) -> bool {
     of_probe || matches!(event.kind, Kind::ProbeFailed | Kind::BarUnassigned | Kind::NotSupported)
 }
 
-fn same_gpu(left: &KernelEvent, right: &KernelEvent) -> bool {
+pub(crate) fn same_gpu(left: &KernelEvent, right: &KernelEvent) -> bool {
     fn place(event: &KernelEvent) -> Option<&PciAddress> {
         event.pci_address.as_ref()
     }

@@ -1,8 +1,8 @@
 //! Lists of Xid codes by subject: memory, NVLink, GSP.
 
-use syringe_core::classification::Class;
+use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
-use syringe_core::kernel_log::catalogue;
+use syringe_core::kernel_log::{catalogue, event_meaning};
 
 /// Memory errors and repairs.
 pub(crate) const MEMORY: [u32; 9] = [48, 63, 64, 92, 94, 95, 140, 171, 172];
@@ -16,8 +16,22 @@ pub(crate) const NVLINK: [u32; 13] = [74, 108, 136, 137, 144, 145, 146, 147, 148
 /// GSP timeouts and errors.
 pub(crate) const GSP: [u32; 3] = [119, 120, 175];
 
+/// Repairs of memory that are recorded, fail, or wait for a reset.
+pub(crate) const REPAIR: [u32; 6] = [63, 64, 156, 160, 161, 177];
+
+/// Returns the class of an Xid.
+pub(crate) fn class(event: &KernelEvent) -> Option<Class> {
+    event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid)?.class
+}
+
+/// Returns whether the event is an Xid 154 in which the driver recommends an action.
+pub(crate) fn recommends_recovery(event: &KernelEvent) -> bool {
+    event.is_xid(&[154]) && event_meaning::of(event).is_some_and(|meaning| meaning.severity > Severity::Info)
+}
+
 /// Returns whether the event is an Xid that applications cause, or that is for information only.
 pub(crate) fn is_application_or_info(event: &KernelEvent) -> bool {
     let entry = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid);
-    entry.is_some_and(|entry| matches!(entry.class, None | Some(Class::Application)))
+    let harmless = entry.is_some_and(|entry| matches!(entry.class, None | Some(Class::Application)));
+    harmless && !recommends_recovery(event)
 }

@@ -1,7 +1,7 @@
 //! Severity, action and ageing of kernel events, from the Xid catalogue.
 //!
-//! "Recovered" means the same for every code: see [`Node::recovered`]. The catalogue (`src/kernel_log/data`) defines which
-//! codes use it.
+//! The catalogue (`src/kernel_log/data`) defines which codes can recover, and for each family of faults which evidence shows
+//! that the GPU works again: see [`Node::recovered`].
 
 use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
 use crate::rule::Draft;
@@ -75,7 +75,7 @@ impl Draft {
         match age(node, events, all) {
             Age::Past => self.with_severity(Severity::Info),
             Age::Recovered(recovered) => {
-                let severity = if recovered == Recovered::Recently { Severity::Warning } else { Severity::Info };
+                let severity = if recovered.long_ago { Severity::Info } else { Severity::Warning };
                 self.with_severity(severity).with_evidence("all GPUs of the node work now").with_action(
                     ActionCode::Watch,
                     "No action now: all GPUs of {node} work. Watch whether the kernel logs it again.",
@@ -95,12 +95,12 @@ enum Age {
 }
 
 fn age(node: &Node<'_>, events: &[&KernelEvent], recovered: impl Fn() -> Option<Recovered>) -> Age {
-    let newest = events.iter().filter_map(|event| event.last).max();
+    let newest = events.iter().filter_map(|event| event.ordered_at()).max();
     let recovered = match worst(events).ageing {
         Ageing::AfterADay if node.age(newest).is_some_and(|age| age > STALE_AFTER) => return Age::Past,
         Ageing::WhenWorking => recovered(),
-        Ageing::WhenWorkingADay => recovered().filter(|recovered| *recovered == Recovered::LongAgo),
-        Ageing::AfterADay | Ageing::Never => None,
+        Ageing::WhenWorkingADay => recovered().filter(|recovered| recovered.long_ago),
+        Ageing::AfterADay | Ageing::Never | Ageing::Permanent => None,
     };
     recovered.map_or(Age::Current, Age::Recovered)
 }

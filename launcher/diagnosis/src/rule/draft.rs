@@ -60,7 +60,7 @@ impl Draft {
     }
 
     pub(crate) fn with_event(mut self, event: &KernelEvent) -> Self {
-        self.when = self.when.max(event.last);
+        self.when = self.when.max(event.ordered_at());
         self.with_evidence(evidence::event(event))
     }
 
@@ -70,7 +70,7 @@ impl Draft {
 
     /// Adds only the time of a kernel event, which is quoted elsewhere.
     pub(crate) fn with_time_of(self, event: &KernelEvent) -> Self {
-        Self { when: self.when.max(event.last), ..self }
+        Self { when: self.when.max(event.ordered_at()), ..self }
     }
 
     /// Sets the severity. It cannot exceed the severity of the rule.
@@ -81,13 +81,11 @@ impl Draft {
     /// Lowers the severity if the GPU works again. The title does not change.
     pub(crate) fn unless_recovered(self, recovered: Option<Recovered>) -> Self {
         let Some(recovered) = recovered else { return self };
-        let severity = if recovered == Recovered::Recently { Severity::Warning } else { Severity::Info };
-        self.with_severity(severity)
-            .with_evidence("NVML can read the GPU, and there is no uncorrected error since the driver was loaded")
-            .with_action(
-                ActionCode::Watch,
-                "No action now: {gpu} of {node} works again. Watch it; earlier events are in the kernel log.",
-            )
+        let severity = if recovered.long_ago { Severity::Info } else { Severity::Warning };
+        self.with_severity(severity).with_evidence(recovered.shown_by).with_action(
+            ActionCode::Watch,
+            "No action now: {gpu} of {node} works again. Watch it; earlier events are in the kernel log.",
+        )
     }
 
     /// Replaces the action of the rule.

@@ -19,12 +19,12 @@ rules! {
         ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).",
         means "The GPU has no spare row left for a bad row of its memory. The bad row stays in use.",
         reads "ecc.remapped_rows, xid: 64";
-    REMAP_PENDING: "row-remap-pending" Critical Hardware MEMORY_DOC,
+    REMAP_PENDING: "row-remap-pending" Warning Hardware MEMORY_DOC,
         "Row remap pending: takes effect after a GPU reset",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the remap then takes effect. No RMA is \
-            needed.",
-        means "The GPU has found a bad row of its memory and replaces it at the next reset. Until then the row stays \
-            in use.",
+        DrainAndReset "Reset {gpu} of {node} at the next maintenance; the remap then takes effect. New work may start \
+            until then. No RMA is needed.",
+        means "The GPU has found a bad row of its memory and replaces it at the next reset. Until then the driver does \
+            not use the pages of the row.",
         reads "ecc.remapped_rows, xid: 63, 64";
     REMAP_MANY: "row-remap-many" Critical Hardware MEMORY_DOC, "A very large number of rows is remapped",
         ContactVendor "Plan to return {gpu} of {node} (RMA): its memory keeps degrading.",
@@ -329,7 +329,7 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     if counted == Some(true) || recorded.peek().is_none() {
         return None;
     }
-    let newest = node.timeline.xids(gpu, &[63, 64]).filter_map(|event| event.last).max();
+    let newest = node.timeline.xids(gpu, &[63, 64]).filter_map(|event| event.ordered_at()).max();
     let draft = Draft::on_gpu(REMAP_UNVERIFIED, gpu).with_events(recorded);
     if counted.is_none() {
         return Some(draft.with_evidence("the remap state was not read from NVML"));

@@ -63,7 +63,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         |event: &&syringe_core::facts::kernel_log::KernelEvent| event.sub_code.as_deref() == Some("insufficient_power");
     let cards: Vec<_> = node.timeline.of_kind(Kind::Nic).filter(hungry).collect();
     if !cards.is_empty() {
-        drafts.push(Draft::on_node(NIC_POWER).with_events(cards));
+        drafts.push(Draft::on_node(NIC_POWER).with_events(cards.iter().copied()).aged_on_node(node, &cards));
     }
     drafts
 }

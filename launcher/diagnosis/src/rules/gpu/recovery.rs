@@ -4,10 +4,12 @@
 //! to that finding; otherwise the recommendation is a separate finding.
 
 use crate::evidence;
-use crate::input::node::Node;
+use crate::input::node::{Gpu, Node};
+use crate::input::xids::recommends_recovery;
 use crate::rule::{Draft, NVML_DOC, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::ecc::RecoveryAction;
+use syringe_core::facts::kernel_log::KernelEvent;
 
 rules! {
     RESET: "recovery-gpu-reset" Critical Hardware NVML_DOC, "The driver recommends: GPU reset",
@@ -36,6 +38,11 @@ rules! {
         UpdateSoftware "Restart nvidia-imex on all nodes of this IMEX domain, including {node}.",
         means "The driver recommends recovering the IMEX domain of the node.",
         reads "ecc.recovery_action, xid: 154";
+    CONTRADICTED: "recovery-contradicted" Warning Driver NVML_DOC, "Kernel log and NVML disagree about the recovery of the GPU",
+        Watch "The kernel log recommends to recover {gpu} of {node}, and no line takes that back, but NVML recommends \
+            nothing. Read the state again (nvidia-smi -q); if work on the GPU fails, drain and reset it.",
+        means "The driver logged a recovery action (Xid 154) and did not take it back, and NVML recommends none.",
+        reads "ecc.recovery_action, xid: 154";
     OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver recommends an unknown recovery action",
         Watch "The driver is newer than this tool. Run nvidia-smi -q on {node} to see the recovery action of {gpu}.",
         means "The driver recommends an action that this version does not know.",
@@ -51,12 +58,30 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
             None => draft.with_evidence(format!("NVML recovery action: {}", action.label())),
         })
     });
-    recommended.collect()
+    let contradicted = node.gpus.iter().filter_map(|gpu| contradicted(node, gpu));
+    recommended.chain(contradicted).collect()
+}
+
+/// Returns a finding if the last Xid 154 recommends an action and NVML does not.
+fn contradicted(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    node.ecc_of(gpu)?.recovery_action.filter(|action| *action == RecoveryAction::None)?;
+    let newest = node.timeline.xids(gpu, &[154]).map(KernelEvent::ordered_at).max()?;
+    // Of several lines with one time, the last one counts, and their order may not be known.
+    let mut lines = node.timeline.xids(gpu, &[154]).filter(|event| event.ordered_at() == newest);
+    if lines.any(|event| !recommends_recovery(event)) {
+        return None;
+    }
+    let last =
+        node.timeline.xids(gpu, &[154]).filter(|event| event.ordered_at() == newest).max_by_key(|event| &event.raw)?;
+    let draft = Draft::on_gpu(CONTRADICTED, gpu).with_event(last).with_evidence("NVML recovery action: none");
+    // After a day on which the GPU worked, the recommendation no longer says anything.
+    let rests = node.recovered(gpu, &[last]).filter(|recovered| recovered.long_ago);
+    Some(if rests.is_some() { draft.with_severity(Severity::Info) } else { draft })
 }
 
 /// Joins the recommendation with the most severe finding about the same GPU, if that finding is at least critical.
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
-    let is_recommendation = |draft: &Draft| RULES.contains(&draft.rule);
+    let is_recommendation = |draft: &Draft| RULES.contains(&draft.rule) && draft.rule.id != CONTRADICTED.id;
     for gpu in &node.gpus {
         let Some(at) = drafts.iter().position(|draft| is_recommendation(draft) && draft.is_on(gpu)) else { continue };
         let recommendation = drafts.remove(at);
@@ -94,7 +119,6 @@ fn rule(action: RecoveryAction) -> Option<Rule> {
 mod tests {
     use super::*;
     use crate::rule::aging;
-    use syringe_core::facts::kernel_log::KernelEvent;
 
     /// The catalogue and this file have the same action for every recommendation.
     #[test]

@@ -206,7 +206,7 @@ fn is_init_failure(event: &KernelEvent) -> bool {
 fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let failed = |event: &&KernelEvent| is_init_failure(event) && concerns(event, gpu);
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
-    let newest = events.iter().filter_map(|event| event.last).max();
+    let newest = events.iter().filter_map(|event| event.ordered_at()).max();
     let draft = Draft::on_gpu(INIT_FAILED, gpu).with_events(events.iter().copied());
     let works = node.is_readable(gpu) && !events.iter().any(|event| event.kind == Kind::Xid);
     if events.is_empty() {

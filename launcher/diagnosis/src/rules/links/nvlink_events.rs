@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 
 use crate::evidence;
 use crate::finding::Scope;
-use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
+use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::timeline::{concerns, follows, is_xid};
 use crate::input::xids;
 use crate::rule::aging;
@@ -17,7 +17,7 @@ use crate::rules::links::nvlink_state::{links_are_down, links_are_up};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
-use syringe_core::kernel_log::catalogue::Ageing;
+use syringe_core::kernel_log::catalogue::{Ageing, RecoveryEvidence};
 
 rules! {
     FAULT: "nvlink-fault" Fatal Fabric XID_DOC, "NVLink fault",
@@ -117,9 +117,12 @@ fn switch_rule(event: &KernelEvent) -> Rule {
 /// NVML does not read the state of a switch. An old fault of a switch is lowered to `info` if all GPUs and their links
 /// work.
 fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
-    let newest = events.iter().filter_map(|event| event.last).max();
+    let newest = events.iter().filter_map(|event| event.ordered_at()).max();
     let long_ago = node.age(newest).is_some_and(|age| age > STALE_AFTER);
-    let works = |gpu: &Gpu| node.recovered_since(gpu, newest) == Some(Recovered::LongAgo) && !links_are_down(node, gpu);
+    let works = |gpu: &Gpu| {
+        let recovered = node.recovered_since(gpu, RecoveryEvidence::Nvlinks, newest);
+        recovered.is_some_and(|recovered| recovered.long_ago) && !links_are_down(node, gpu)
+    };
     match aging::worst(events).ageing {
         Ageing::AfterADay if long_ago => draft.with_severity(Severity::Info),
         Ageing::WhenWorking | Ageing::WhenWorkingADay if !node.gpus.is_empty() && node.gpus.iter().all(works) => draft

@@ -3,14 +3,18 @@
 //! An idle GPU lowers the generation of its link to save power, so the generation is checked under load only. The
 //! number of lanes does not change in normal operation. An error is often logged for the port above the GPU.
 
+use jiff::Timestamp;
+
 use crate::evidence;
 use crate::finding::Scope;
 use crate::input::log_window;
-use crate::input::node::{Gpu, Node, Recovered};
+use crate::input::node::{Gpu, Node, Recovered, STALE_AFTER};
 use crate::input::timeline::{concerns, is_off_bus};
 use crate::rule::{AER_DOC, DEBUG_DOC, Draft, Rule, rules};
+use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::topology::{GpuTopology, PcieHop};
+use syringe_core::kernel_log::catalogue::RecoveryEvidence;
 
 rules! {
     WIDTH: "pcie-width-degraded" Critical Fabric DEBUG_DOC, "PCIe link runs with fewer lanes",
@@ -62,6 +66,11 @@ rules! {
             GPU, check its seating and power.",
         means "The kernel reported that a PCIe link went down. Its device is not known, and may be a GPU.",
         reads "xid: PCIe slots";
+    IOMMU: "iommu-fault" Critical Driver None, "The IOMMU refused transfers of the GPU",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If the faults return, check the IOMMU settings \
+            of kernel and BIOS (for GPUDirect: iommu=pt, ACS off), then driver and network driver.",
+        means "The IOMMU refused direct memory access of the GPU: transfers fail, jobs hang or lose data.",
+        reads "xid: IOMMU faults (DMAR, AMD-Vi, SMMU)";
     REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
         CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.",
         means "The PCIe link of the GPU had to repeat many transfers: the quality of the link is poor.",
@@ -198,25 +207,89 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let mut drafts = Vec::new();
     if !fatal.is_empty() || total("fatal") > 0 {
         // Without a log line the error is older than the log.
-        let newest = fatal.iter().filter_map(|event| event.last).max();
+        let newest = fatal.iter().filter_map(|event| event.ordered_at()).max();
         let newest = newest.or_else(|| log_window::covered_since(node).filter(|_| fatal.is_empty()));
-        let rests = node.recovered_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
+        // The kernel logs the end of the recovery.
+        let ended = |event: &&&KernelEvent| event.kind == Kind::Aer && event.ordered_at() >= newest;
+        let recovery = lines(&["recovered"]).iter().find(ended).and_then(|_| of_link(node, gpu, newest));
+        let failed = !lines(&["cannot_recover", "recovery_failed"]).is_empty();
         let draft = Draft::on_gpu(AER_FATAL, gpu).with_events(fatal).with_all_evidence(count("fatal"));
-        drafts.push(draft.unless_recovered(rests));
+        drafts.push(draft.unless_recovered(recovery.filter(|_| !failed).or_else(|| rests(node, gpu, newest))));
     }
+    let up_for = days(node.host().and_then(|host| host.uptime_seconds));
     if !nonfatal.is_empty() || total("nonfatal") > USUAL_NONFATAL {
-        drafts.push(Draft::on_gpu(AER_NONFATAL, gpu).with_events(nonfatal).with_all_evidence(count("nonfatal")));
+        let per_day = total("nonfatal").saturating_sub(USUAL_NONFATAL) / up_for;
+        let draft = Draft::on_gpu(AER_NONFATAL, gpu).with_events(nonfatal.iter().copied());
+        drafts.push(rated(node, draft.with_all_evidence(count("nonfatal")), &nonfatal, per_day > 0));
     }
     if corrected_lines.max(total("correctable")) >= MANY_CORRECTED {
-        drafts.push(Draft::on_gpu(AER_CORRECTED, gpu).with_events(corrected).with_all_evidence(count("correctable")));
+        let per_day = total("correctable") / up_for;
+        let logged_per_day: u64 = corrected.iter().map(|event| event.count / days(span_of(event))).sum();
+        let draft = Draft::on_gpu(AER_CORRECTED, gpu).with_events(corrected.iter().copied());
+        let draft = draft.with_all_evidence(count("correctable"));
+        let many = per_day.max(logged_per_day) >= MANY_CORRECTED;
+        let logged: &[&KernelEvent] = if logged_per_day >= MANY_CORRECTED { &corrected } else { &[] };
+        drafts.push(rated(node, draft, logged, per_day >= MANY_CORRECTED || many && logged.is_empty()));
     }
     let lost: Vec<&KernelEvent> = events.iter().filter(|event| is_link_lost(event)).copied().collect();
     if !lost.is_empty() {
-        let newest = lost.iter().filter_map(|event| event.last).max();
-        let rests = node.recovered_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
-        drafts.push(Draft::on_gpu(LINK_LOST, gpu).with_events(lost).unless_recovered(rests));
+        let newest = lost.iter().filter_map(|event| event.ordered_at()).max();
+        // The kernel logs the end of a lost link.
+        let is_up = |event: &&&KernelEvent| {
+            event.kind == Kind::PcieLink && event.sub_code.as_deref() == Some("link_up") && event.ordered_at() >= newest
+        };
+        let back = events.iter().find(is_up).and_then(|_| of_link(node, gpu, newest));
+        let draft = Draft::on_gpu(LINK_LOST, gpu).with_events(lost);
+        drafts.push(draft.unless_recovered(back.or_else(|| rests(node, gpu, newest))));
     }
+    drafts.extend(iommu(node, gpu));
     drafts
+}
+
+/// Returns whether the GPU has worked for a day since the last error.
+fn rests(node: &Node<'_>, gpu: &Gpu, newest: Option<Timestamp>) -> Option<Recovered> {
+    of_link(node, gpu, newest).filter(|recovered| recovered.long_ago)
+}
+
+fn of_link(node: &Node<'_>, gpu: &Gpu, newest: Option<Timestamp>) -> Option<Recovered> {
+    node.recovered_since(gpu, RecoveryEvidence::PcieLink, newest)
+}
+
+/// Returns the number of begun days, at least one. A counter without a time covers one day.
+fn days(seconds: Option<u64>) -> u64 {
+    seconds.map_or(1, |seconds| seconds.div_ceil(24 * 3600)).max(1)
+}
+
+/// Returns the seconds between the first and the last line of an event.
+fn span_of(event: &KernelEvent) -> Option<u64> {
+    u64::try_from(event.last?.duration_since(event.first?).as_secs()).ok()
+}
+
+/// Lowers a finding about errors that are rare, or that were logged long ago. Totals since boot say little by themselves.
+fn rated(node: &Node<'_>, draft: Draft, logged: &[&KernelEvent], is_frequent: bool) -> Draft {
+    match logged.is_empty() {
+        _ if is_frequent => draft,
+        false => draft.aged_on_node(node, logged),
+        true => draft.with_severity(Severity::Info),
+    }
+}
+
+/// Number of refused transfers from which on they are not a single mistake.
+const REPEATED_IOMMU: u64 = 3;
+
+/// Transfers of the GPU that the IOMMU refused.
+fn iommu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let of_gpu = |event: &&KernelEvent| {
+        concerns(event, gpu) || event.pci_address.as_ref().zip(gpu.pci.as_ref()).is_some_and(|(a, b)| a == b)
+    };
+    let faults: Vec<&KernelEvent> = node.timeline.of_kind(Kind::Iommu).filter(of_gpu).collect();
+    if faults.is_empty() {
+        return None;
+    }
+    let count: u64 = faults.iter().map(|event| event.count.max(1)).sum();
+    let severity = if count >= REPEATED_IOMMU { Severity::Critical } else { Severity::Warning };
+    let draft = Draft::on_gpu(IOMMU, gpu).with_events(faults.iter().copied().take(4)).with_severity(severity);
+    Some(draft.with_evidence(format!("{} in total", evidence::times(count))).aged(node, gpu, &faults, true))
 }
 
 fn is_link_lost(event: &KernelEvent) -> bool {
@@ -237,7 +310,13 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
             false => add(&mut drafts, LINK_UNATTRIBUTED, "device", event),
         }
     }
-    drafts
+    drafts.into_iter().map(|draft| if draft.rule.id == LINK_LOST.id { draft } else { faded(node, draft) }).collect()
+}
+
+/// Lowers an old finding about a device that may be no GPU. A GPU that does not work has findings of its own.
+fn faded(node: &Node<'_>, draft: Draft) -> Draft {
+    let old = node.age(draft.when).is_some_and(|age| age > STALE_AFTER);
+    if old { draft.with_severity(Severity::Info) } else { draft }
 }
 
 /// Adds an event to the draft of this rule for the device at its address.
@@ -266,14 +345,15 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
     // If the paths of the GPUs were not read, a GPU may be below.
     let rule = if node.topology().is_some() { ELSEWHERE } else { UNATTRIBUTED };
     uncorrected.for_each(|event| add(&mut drafts, rule, "device", event));
+    let drafts: Vec<Draft> = drafts.into_iter().map(|draft| faded(node, draft)).collect();
     if drafts.len() > 1 {
         let all = drafts.iter().flat_map(|draft| {
             let place = draft.scope.pci.as_ref().map(|pci| format!("{}: ", pci.sysfs())).unwrap_or_default();
             draft.evidence.iter().map(move |line| format!("{place}{line}"))
         });
-        return vec![
-            Draft::on_node(rule).with_evidence(evidence::count(drafts.len(), "device")).with_all_evidence(all),
-        ];
+        let worst = drafts.iter().map(|draft| draft.severity).max().unwrap_or_default();
+        let all = Draft::on_node(rule).with_evidence(evidence::count(drafts.len(), "device")).with_all_evidence(all);
+        return vec![all.with_severity(worst)];
     }
     drafts
 }

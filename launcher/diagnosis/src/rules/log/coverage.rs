@@ -178,9 +178,38 @@ mod tests {
 
     #[test]
     fn no_xid_is_claimed_only_back_to_the_first_gap() {
-        let told = judged(&[OLD, ("/dev/kmsg", "2026-11-21T00:45:10Z", "2026-11-21T02:40:00Z")]);
+        let told = judged(&[OLD, ("/dev/kmsg", "2026-11-20T00:45:10Z", "2026-11-21T02:40:00Z")]);
         assert_eq!(told.verdict, Verdict::Healthy);
-        assert!(told.summary.contains("no Xid since 2026-11-21T00:45:10Z"), "{}", told.summary);
+        assert!(told.summary.contains("no Xid since 2026-11-20T00:45:10Z"), "{}", told.summary);
+    }
+
+    #[test]
+    fn how_short_a_log_may_be_depends_on_the_uptime() {
+        let verdict = |minutes: i64, uptime_minutes: u64| {
+            let mut report: Report =
+                serde_json::from_str(include_str!("../../../../../tests/scenarios/base/healthy-h100-8.json"))
+                    .expect("the scenario");
+            report.kernel_log.clear();
+            let now = report.taken_at.expect("a time");
+            let from = Some(now - jiff::SignedDuration::from_mins(minutes));
+            let source = Coverage { source: "journal".into(), from, to: Some(now), ..Coverage::default() };
+            let log = KernelLog { coverage: vec![source], ..KernelLog::default() };
+            report.sections.xid = Some(Section::read(log, Vec::new()));
+            let host = report.sections.host.as_mut().and_then(|host| host.data.as_mut()).expect("a host");
+            host.uptime_seconds = Some(uptime_minutes * 60);
+            diagnose(&report, &KubernetesFacts::default()).verdict
+        };
+        const DAY: u64 = 24 * 60;
+        for (minutes, uptime, expected) in [
+            (65, 10 * DAY, Verdict::Unknown),
+            (5 * 60, 10 * DAY, Verdict::Unknown),
+            (25 * 60, 300 * DAY, Verdict::Healthy),
+            (65, 2 * 60, Verdict::Healthy),
+            (10, 10, Verdict::Healthy),
+            (10, 60, Verdict::Unknown),
+        ] {
+            assert_eq!(verdict(minutes, uptime), expected, "{minutes} min of {uptime} min");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod coverage;
 mod other_devices;
 #[cfg(test)]
 mod past_events_tests;
+#[cfg(test)]
+mod recurrence_tests;
 mod xid;
 mod xid_history;
 

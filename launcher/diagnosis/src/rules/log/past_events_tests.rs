@@ -93,15 +93,21 @@ fn a_gsp_timeout_that_the_gpu_recovered_from_proves_no_stuck_process() {
 }
 
 #[test]
-fn unknown_error_counters_are_no_recovery() {
-    let mut report = working(&[xid(119, 6 * DAY)]);
-    assert_eq!(severity(&report, "gsp-failed"), Some(Severity::Info));
-    report["sections"]["ecc"]["data"]["gpus"][0]["volatile"] = json!({});
-    assert_eq!(severity(&report, "gsp-failed"), Some(Severity::Fatal), "the counter was not read");
-    let mut sram = working(&[xid(119, 6 * DAY)]);
-    sram["sections"]["ecc"]["data"]["gpus"][0]["volatile"] = json!({});
-    sram["sections"]["ecc"]["data"]["gpus"][0]["sram"] = json!({"volatile_uncorrected_parity": 0});
-    assert_eq!(severity(&sram, "gsp-failed"), Some(Severity::Fatal), "the SRAM counters do not cover all memory");
+fn unknown_error_counters_are_no_recovery_from_a_memory_error() {
+    let of = |code: u32, volatile: Value, more: Value| {
+        let mut report = working(&[xid(code, 6 * DAY)]);
+        let gpu = &mut report["sections"]["ecc"]["data"]["gpus"][0];
+        gpu["volatile"] = volatile;
+        gpu.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        judged(&report).findings.iter().map(|finding| finding.severity).max()
+    };
+    assert_eq!(of(95, json!({"uncorrected": 0}), json!({})), Some(Severity::Info));
+    assert_eq!(of(95, json!({}), json!({})), Some(Severity::Fatal), "the counter was not read");
+    let sram = json!({"sram": {"volatile_uncorrected_parity": 0}});
+    assert_eq!(of(95, json!({}), sram), Some(Severity::Fatal), "the SRAM counters do not cover all memory");
+    let off = json!({"mode": {"current": false, "pending": false}});
+    assert_eq!(of(95, json!({}), off), Some(Severity::Info), "a GPU without ECC has no counters");
+    assert_eq!(of(119, json!({}), json!({})), Some(Severity::Info), "the counters say nothing about GSP");
 }
 
 #[test]
@@ -312,4 +318,186 @@ fn lines_that_were_not_understood_are_excepted_from_no_xid() {
     assert!(found.summary.contains("no Xid") && found.summary.contains("3 lines"), "{}", found.summary);
     let understood = healthy(vec![], 0).summary;
     assert!(!understood.contains("lines"), "{understood}");
+}
+
+#[test]
+fn refused_transfers_of_a_gpu_are_a_finding_about_it() {
+    let fault = |count: u64, minutes: i64| {
+        let mut fault = event("iommu", minutes);
+        fault["count"] = count.into();
+        fault["sub_code"] = "DMA Write".into();
+        fault
+    };
+    assert_eq!(severity(&working(&[fault(1, 5)]), "iommu-fault"), Some(Severity::Warning));
+    assert_eq!(severity(&working(&[fault(200, 5)]), "iommu-fault"), Some(Severity::Critical));
+    assert_eq!(severity(&working(&[fault(200, 6 * DAY)]), "iommu-fault"), Some(Severity::Info));
+    let mut of_disk = fault(200, 5);
+    of_disk["pci_address"] = "00000000:01:00.0".into();
+    assert_eq!(severity(&working(&[of_disk]), "iommu-fault"), None);
+}
+
+#[test]
+fn each_fault_of_an_application_is_suspicious_if_different_workloads_have_it_on_one_gpu() {
+    let of = |code: u32, pid: Option<u32>, name: &str, address: &str| {
+        let mut fault = xid(code, 5);
+        fault["pid"] = pid.into();
+        fault["process"] = name.into();
+        fault["pci_address"] = address.into();
+        fault
+    };
+    let application = |entry: &&syringe_core::kernel_log::XidEntry| {
+        entry.class == Some(syringe_core::classification::Class::Application)
+    };
+    for entry in syringe_core::kernel_log::xids().filter(application) {
+        let code = entry.code;
+        let worst = |events: &[Value]| judged(&working(events)).findings.iter().map(|finding| finding.severity).max();
+        let jobs: Vec<Value> = (0..6).map(|job| of(code, Some(100 + job), &format!("job{job}"), GPU)).collect();
+        // A channel that is closed follows from the end of the program.
+        let expected = if [45, 141, 174].contains(&code) { Severity::Info } else { Severity::Warning };
+        assert_eq!(worst(&jobs), Some(expected), "{code}");
+        assert_eq!(worst(&jobs[..1]), Some(Severity::Info), "{code}: one fault");
+        let elsewhere: Vec<Value> =
+            (0..6).map(|job| of(code, Some(200 + job), &format!("job{job}"), "00000000:9a:00.0")).collect();
+        let everywhere = worst(&[jobs, elsewhere].concat());
+        assert_eq!(everywhere, Some(Severity::Info), "{code}: the workloads fail on each GPU");
+        let mut nameless = of(code, None, "", GPU);
+        nameless["count"] = 60.into();
+        assert_eq!(worst(&[nameless]), Some(expected), "{code}: lines without a process");
+    }
+}
+
+#[test]
+fn a_blocked_task_is_the_process_of_the_same_id_only_if_it_is_as_old() {
+    let with = |minutes: i64, started: Option<i64>, two_readings: bool| {
+        let mut task = nameless("hung_task", minutes);
+        task["pid"] = 7.into();
+        task["process"] = "python3".into();
+        let threads = json!({"checked": 1, "uninterruptible": 1, "examples": [{"tid": 7}]});
+        let threads = if two_readings { threads } else { Value::Null };
+        let process = json!({"pid": 7, "name": "python3", "state": "D", "uses": [{"gpu": 0}], "threads": threads,
+            "started_at": started.map(ago)});
+        let mut report = working(&[task]);
+        report["sections"]["processes"] = ok(&json!({"host_pid_namespace": true, "processes": [process]}));
+        judged(&report).findings.iter().map(|finding| finding.severity).max()
+    };
+    for (minutes, started, two_readings, expected) in [
+        (5, Some(HOUR), false, Severity::Critical),
+        (5, None, false, Severity::Critical),
+        (5, Some(1), false, Severity::Info),
+        (10 * DAY, Some(HOUR), true, Severity::Info),
+        (10 * DAY, None, false, Severity::Info),
+        (10 * DAY, Some(20 * DAY), false, Severity::Info),
+        (10 * DAY, Some(20 * DAY), true, Severity::Critical),
+    ] {
+        assert_eq!(with(minutes, started, two_readings), Some(expected), "{minutes} {started:?} {two_readings}");
+    }
+}
+
+#[test]
+fn totals_of_pcie_errors_count_by_their_rate() {
+    let with = |counters: Value, days: u64, events: &[Value]| {
+        let mut report = working(events);
+        let hop = json!({"pci_address": GPU, "kind": "endpoint", "aer": counters});
+        report["sections"]["topology"] =
+            ok(&json!({"gpus": [{"index": 0, "uuid": "GPU-1", "pci_address": GPU, "pcie_path": [hop]}]}));
+        report["sections"]["host"]["data"]["uptime_seconds"] = (days * 24 * 3600).into();
+        judged(&report).findings.iter().map(|finding| finding.severity).max().unwrap_or_default()
+    };
+    for (counters, days, expected) in [
+        (json!({"nonfatal": 11}), 300, Severity::Info),
+        (json!({"nonfatal": 50}), 1, Severity::Warning),
+        (json!({"correctable": 1500}), 300, Severity::Info),
+        (json!({"correctable": 1500}), 1, Severity::Warning),
+        (json!({"nonfatal": 9, "correctable": 900}), 1, Severity::Info),
+    ] {
+        assert_eq!(with(counters.clone(), days, &[]), expected, "{counters} in {days} days");
+    }
+    let line = |minutes| {
+        let mut line = event("aer", minutes);
+        line["sub_code"] = "uncorrected_nonfatal".into();
+        line
+    };
+    assert_eq!(with(json!({}), 300, &[line(5)]), Severity::Warning);
+    assert_eq!(with(json!({}), 300, &[line(11 * DAY)]), Severity::Info);
+}
+
+#[test]
+fn a_recommendation_that_nvml_does_not_share_is_said() {
+    let with = |minutes: i64, to: &str, action: &str| {
+        let mut asked = xid(154, minutes);
+        asked["details"] = json!({"recovery_from": "0", "recovery_to": to, "recovery_action": action});
+        let mut report = working(&[asked]);
+        report["sections"]["ecc"]["data"]["gpus"][0]["recovery_action"] = "none".into();
+        report
+    };
+    assert_eq!(severity(&with(30, "1", "gpu_reset"), "recovery-contradicted"), Some(Severity::Warning));
+    assert_eq!(severity(&with(6 * DAY, "1", "gpu_reset"), "recovery-contradicted"), Some(Severity::Info));
+    assert_eq!(severity(&with(30, "0", "none"), "recovery-contradicted"), None);
+}
+
+/// Every Xid and every other line of the driver contradicts at least the claims of its family.
+#[test]
+fn no_claim_of_a_clean_summary_contradicts_an_event_of_the_log() {
+    let report = healthy_report();
+    let inventory = report.sections.inventory.as_ref().and_then(|section| section.data.as_ref()).expect("an inventory");
+    let address = json!(inventory.gpus[0].pci_address);
+    for entry in syringe_core::kernel_log::xids() {
+        let mut line = xid(entry.code, 6 * DAY);
+        line["pci_address"] = address.clone();
+        let told = healthy(vec![line], 0).summary;
+        assert!(!told.contains("no Xid"), "{}: {told}", entry.code);
+        let denied = match entry.class {
+            Some(syringe_core::classification::Class::Driver) => "no driver problem",
+            Some(syringe_core::classification::Class::Thermal) => "no overheating",
+            Some(syringe_core::classification::Class::Power) => "no throttling",
+            Some(syringe_core::classification::Class::Fabric) => "no NVLink fault",
+            _ => continue,
+        };
+        assert!(!told.contains(denied), "{}: {told}", entry.code);
+    }
+}
+
+/// Lines without a code, with the sub-codes that the parser gives them. Not in the list are lines about a state that lasts
+/// until the driver is loaded again (fatal errors of nvidia-uvm, links that did not start).
+const LINES: [(&str, &[&str]); 18] = [
+    ("rm_init_failed", &[""]),
+    ("bar_unassigned", &[""]),
+    ("not_supported", &[""]),
+    ("module_refused", &["unsigned"]),
+    ("uvm", &[""]),
+    ("probe_failed", &["failed", "not_called"]),
+    ("gsp_rate_limit", &[""]),
+    ("gsp_failed", &[""]),
+    ("api_mismatch", &[""]),
+    ("driver_loaded", &[""]),
+    ("assertion", &[""]),
+    ("peermem_error", &[""]),
+    (
+        "aer",
+        &["corrected", "uncorrected", "uncorrected_nonfatal", "uncorrected_fatal", "cannot_recover", "recovery_failed"],
+    ),
+    ("pcie_link", &["bandwidth_limited", "card_not_present", "link_down", "link_up", "power_state"]),
+    ("mce", &["exception", "firmware_fatal", "memory_uncorrected", "memory_corrected", "logged"]),
+    ("hung_task", &[""]),
+    ("nic", &["insufficient_power", "health_compromised", "cable_unplugged"]),
+    ("iommu", &["DMA Write"]),
+];
+
+#[test]
+fn every_line_ages_where_all_gpus_work() {
+    for (kind, subs) in LINES {
+        for sub in subs {
+            for mut line in [event(kind, 6 * DAY), nameless(kind, 6 * DAY)] {
+                if !sub.is_empty() {
+                    line["sub_code"] = (*sub).into();
+                }
+                line["process"] = "nvidia-smi".into();
+                line["pid"] = 7.into();
+                let mut report = working(&[line.clone()]);
+                report["sections"]["processes"] = ok(&json!({"host_pid_namespace": true, "processes": []}));
+                let found = judged(&report).findings;
+                assert!(found.iter().all(|finding| finding.severity == Severity::Info), "{line}: {found:#?}");
+            }
+        }
+    }
 }

@@ -41,6 +41,11 @@ rules! {
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
         means "The GPU could not switch from one program to the next in time (Xid 109).",
         reads "xid: 109";
+    DAMAGED: "xid-damaged-commands" Warning Hardware XID_DOC, "Commands arrived at the GPU damaged",
+        RestartPod "Restart the pod. If it repeats, check the PCIe link of {gpu} on {node} and run a diagnostic.",
+        means "The GPU rejected commands because their content was damaged. The usual cause is the quality of the PCIe \
+            link; a program can also write such commands.",
+        reads "xid: 32, 80";
     DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If it repeats, update the driver.",
         means "The driver or the firmware of the GPU reported an internal error.",
@@ -68,8 +73,11 @@ rules! {
         reads "xid";
 }
 
-/// Application faults that broken hardware can also cause.
-const SUSPICIOUS_CODES: [u32; 2] = [13, 31];
+/// Xids of channels that are closed when a program ends. They follow from the end of the program, whatever the reason.
+const END_OF_PROGRAM: [u32; 3] = [45, 141, 174];
+
+/// Codes of commands that arrived at the GPU damaged. NVIDIA names PCIe as the usual cause.
+const DAMAGED_COMMANDS: [u32; 2] = [32, 80];
 
 /// Number of processes with the same name from which on their faults are a pattern. It can be one workload that
 /// restarts, or many jobs.
@@ -149,12 +157,14 @@ fn is_application(event: &KernelEvent) -> bool {
 /// A workload that restarts has a new pid each time, so the same name is no second indication, unless there are very
 /// many processes. A workload that fails on several GPUs is the cause itself.
 fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Option<(Rule, String)> {
-    let suspicious = |event: &KernelEvent| event.code.is_some_and(|code| SUSPICIOUS_CODES.contains(&code));
-    let elsewhere: Vec<&KernelEvent> = node
-        .timeline
-        .of_kind(Kind::Xid)
-        .filter(|event| suspicious(event) && event.pid.is_some() && !concerns(event, gpu))
-        .collect();
+    // Broken hardware can also cause every fault of an application.
+    let suspicious =
+        |event: &KernelEvent| is_application(event) && event.code.is_some_and(|code| !END_OF_PROGRAM.contains(&code));
+    let elsewhere: Vec<&KernelEvent> =
+        node.timeline.of_kind(Kind::Xid).filter(|event| suspicious(event) && !concerns(event, gpu)).collect();
+    if let Some(words) = nameless(faults, &elsewhere, suspicious) {
+        return Some((REPEATED, words));
+    }
     let mut by_name: BTreeMap<Option<&str>, BTreeSet<u32>> = BTreeMap::new();
     for (_, event) in faults.iter().filter(|(_, event)| suspicious(event)) {
         if let Some(pid) = event.pid {
@@ -182,6 +192,20 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
         let name = name.map_or("without a name".to_owned(), |name| format!("named '{}'", evidence::data(name)));
         (REPEATED, format!("{} processes {name} faulted on this GPU, almost none on another GPU", pids.len()))
     })
+}
+
+/// Returns the number of faults whose lines name no process, if they are many on this GPU and few on the others.
+fn nameless(
+    faults: &[(usize, &KernelEvent)],
+    elsewhere: &[&KernelEvent],
+    suspicious: impl Fn(&KernelEvent) -> bool,
+) -> Option<String> {
+    let is_nameless = |event: &KernelEvent| suspicious(event) && event.pid.is_none();
+    let here: u64 =
+        faults.iter().map(|(_, event)| event).filter(|event| is_nameless(event)).map(|event| event.count).sum();
+    let others: u64 = elsewhere.iter().filter(|event| is_nameless(event)).map(|event| event.count).sum();
+    let many = here >= MANY_PROCESSES as u64 && others.saturating_mul(FAR_MORE as u64) <= here;
+    many.then(|| format!("{here} faults of processes without a name on this GPU, almost none on another GPU"))
 }
 
 /// Returns the part of the GPU in which different processes faulted.
@@ -250,6 +274,9 @@ fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent
 fn rule_for(code: u32, class: Option<Class>) -> Option<Rule> {
     if code == 109 {
         return Some(CONTEXT_SWITCH);
+    }
+    if DAMAGED_COMMANDS.contains(&code) {
+        return Some(DAMAGED);
     }
     Some(match class? {
         Class::Application => APPLICATION,

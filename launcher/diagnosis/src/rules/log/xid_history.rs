@@ -1,19 +1,26 @@
-//! Rules about past Xids: severe Xids that occurred in several boots, and a list of the others.
+//! Rules about past Xids: grave faults that come back after a cure, and a list of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::SignedDuration;
+
 use crate::evidence;
-use crate::input::node::{Gpu, Node};
-use crate::input::timeline::is_xid;
+use crate::input::node::Node;
+use crate::input::recurrence::{Recurrence, Weight, most_in_a_day, recurrences};
 use crate::rule::aging;
 use crate::rule::{Draft, XID_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
-    RECURRING: "xid-recurring" Warning Hardware XID_DOC, "The same severe Xid in several boots",
+    RECURRING: "xid-recurring" Critical Hardware XID_DOC, "The same grave fault of a GPU comes back",
         ContactVendor "Have {gpu} of {node} inspected: resets and reboots did not fix it.",
-        means "The same severe Xid occurred in several boots on the same GPU: resets and reboots did not fix it.",
+        means "The same kind of grave Xid occurred again on the same GPU after a reset, a driver load or a reboot, or \
+            several times within a day: the fault is not cured.",
+        reads "xid";
+    REPEATS: "xid-repeats" Warning Hardware XID_DOC, "The same Xid repeats on one GPU",
+        Watch "Open a support case about {gpu} of {node}.",
+        means "An Xid that is no reason for a reset occurred many times on one GPU. Its advice asks to look at repetitions.",
         reads "xid";
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
         None "No action: they do not describe the current state of the GPUs of {node}.",
@@ -23,9 +30,10 @@ rules! {
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let again = recurring(node);
-    let history = history(node).map(|draft| match again.is_empty() {
-        true => draft,
-        false => draft.with_action(
+    let is_grave = |draft: &Draft| draft.rule.id == RECURRING.id;
+    let history = history(node).map(|draft| match again.iter().any(is_grave) {
+        false => draft,
+        true => draft.with_action(
             ActionCode::None,
             "No action needed on its own; see xid-recurring for the Xids that occurred again.",
         ),
@@ -33,58 +41,81 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     again.into_iter().chain(history).collect()
 }
 
-/// Returns whether an Xid that occurs again after a boot indicates a broken GPU: fatal Xids and uncorrectable memory
-/// errors.
-fn is_severe(event: &KernelEvent) -> bool {
-    event.kind == Kind::Xid && (is_xid(event, &[48]) || aging::severity(event) == Severity::Fatal)
-}
+/// Number of incidents within a day from which on a GPU that works in between is not cured.
+const OFTEN: usize = 3;
 
-/// A severe Xid of one GPU, with the boots in which it occurred.
-struct SevereXid<'a> {
-    gpu: Gpu,
-    code: u32,
-    boots: BTreeSet<Option<&'a str>>,
-}
+/// After this time without a new incident, the last cure probably worked. The second time is for a fault that outlived
+/// several cures.
+const PROBATION: [SignedDuration; 2] = [SignedDuration::from_hours(14 * 24), SignedDuration::from_hours(30 * 24)];
 
-/// Severe Xids that occurred on one GPU in at least two boots: resets and reboots did not fix the GPU.
+/// Maximum number of times in the evidence.
+const SHOWN: usize = 6;
+
+/// Grave faults that came back after a cure, or that occur often.
 fn recurring(node: &Node<'_>) -> Vec<Draft> {
-    let mut found: Vec<SevereXid<'_>> = Vec::new();
-    for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| is_severe(event)) {
-        let Some(code) = event.code else { continue };
-        let Some(gpu) = owner(node, event) else { continue };
-        let boot = event.boot_id.as_deref();
-        match found.iter_mut().find(|known| known.code == code && known.gpu == gpu) {
-            Some(known) => drop(known.boots.insert(boot)),
-            None => found.push(SevereXid { gpu, code, boots: BTreeSet::from([boot]) }),
-        }
-    }
-    let again = found.iter().filter(|xid| xid.boots.len() > 1);
-    again
-        .map(|SevereXid { gpu, code, boots }| {
-            Draft::on_gpu(RECURRING, gpu).with_evidence(format!("Xid {code} in {} boots", boots.len()))
-        })
-        .collect()
+    let found = recurrences(node);
+    found.iter().filter_map(|recurrence| came_back(node, recurrence)).collect()
 }
 
-/// Returns the GPU of an event. GPUs that were removed from the node are ignored. An event without a UUID at an address
-/// where the log names several GPUs belongs to none of them.
-fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
-    let pci = event.pci_address.as_ref()?;
-    let of_place = || node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(pci));
-    // The GPU at the address, with the UUID from the log: events with and without the UUID are about the same GPU.
-    let named = |uuid: Option<&String>| {
-        let place = of_place().cloned().unwrap_or_else(|| Gpu { pci: Some(pci.clone()), ..Gpu::default() });
-        Gpu { uuid: uuid.cloned(), ..place }
-    };
-    if let Some(uuid) = &event.gpu_uuid {
-        let there = node.gpus.iter().find(|gpu| gpu.uuid.as_ref() == Some(uuid));
-        let nobody_knows_another = of_place().is_none_or(|gpu| gpu.uuid.is_none());
-        return there.cloned().or_else(|| nobody_knows_another.then(|| named(Some(uuid))));
+/// Number of incidents of a warning from which on it repeats, if the newest one is of the last week.
+const REPEATED: usize = 5;
+
+/// Warnings older than this do not repeat any more.
+const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Warnings that repeat. Their advice names the action.
+fn repeats(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
+    let Recurrence { gpu, event, names, incidents, .. } = recurrence;
+    let recent = node.age(recurrence.newest()).is_none_or(|age| age <= WEEK);
+    (incidents.len() >= REPEATED && recent).then(|| {
+        let names = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(REPEATS, gpu) };
+        draft
+            .with_meaning(&aging::of(event))
+            .with_evidence(format!(
+                "{names}: {} times, at most {} within a day",
+                incidents.len(),
+                most_in_a_day(incidents)
+            ))
+            .with_all_evidence(newest_times(incidents))
+    })
+}
+
+/// Returns the type of the device at the address of an event.
+fn noun(event: &KernelEvent) -> &'static str {
+    if event.kind == Kind::Sxid { "NVSwitch" } else { "GPU" }
+}
+
+fn newest_times(incidents: &[jiff::Timestamp]) -> Option<String> {
+    let newest: Vec<String> = incidents.iter().rev().take(SHOWN).rev().map(|time| evidence::time(*time)).collect();
+    (newest.len() > 1).then(|| format!("newest occurrences: {}", newest.join(", ")))
+}
+
+fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
+    let Recurrence { gpu, event, family, names, boots, periods, incidents, .. } = recurrence;
+    if recurrence.weight == Weight::Notable {
+        return repeats(node, recurrence);
     }
-    let at_place = node.timeline.events.iter().filter(|other| other.fact.pci_address.as_ref() == Some(pci));
-    let mut uuids: BTreeSet<&String> = at_place.filter_map(|other| other.fact.gpu_uuid.as_ref()).collect();
-    uuids.extend(of_place().and_then(|gpu| gpu.uuid.as_ref()));
-    (uuids.len() <= 1).then(|| named(uuids.first().copied()))
+    let in_a_day = most_in_a_day(&recurrence.since_cure);
+    // A GPU that does not respond logs its fault again and again.
+    let often = in_a_day >= OFTEN && node.is_readable(gpu);
+    if *periods < 2 && !often {
+        return None;
+    }
+    let names = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let in_boots = (*boots > 1).then(|| format!("{names} in {boots} boots"));
+    let cured = (periods > boots)
+        .then(|| format!("{names} came back after a reset or a driver load (in {periods} periods between them)"));
+    let rate = (in_a_day > 1).then(|| format!("{names}: {in_a_day} times within a day"));
+    let times = newest_times(incidents);
+    let settled = node.age(recurrence.newest()).is_some_and(|age| age > PROBATION[usize::from(*periods > 2)]);
+    let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(RECURRING, gpu) };
+    Some(
+        draft
+            .with_severity(if settled { Severity::Warning } else { Severity::Critical })
+            .with_action(family.action_if_back, format!("{}.", family.advice_if_back))
+            .with_all_evidence(in_boots.into_iter().chain(cured).chain(rate).chain(times)),
+    )
 }
 
 /// Past events of one code.
@@ -124,6 +155,7 @@ mod tests {
     use super::*;
     use syringe_core::facts::host::{Host, PciGpu};
     use syringe_core::facts::inventory::{GpuInventory, Inventory};
+    use syringe_core::facts::kernel_log::KernelEvent;
     use syringe_core::facts::kernel_log::KernelLog;
     use syringe_core::facts::kubernetes::node::KubernetesFacts;
     use syringe_core::pci::PciAddress;

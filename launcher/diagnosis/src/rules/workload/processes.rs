@@ -163,7 +163,7 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
         unlisted().filter(|event| !of_driver(event) && node.processes().is_none()).collect();
     let mut drafts = Vec::new();
     if !events.is_empty() {
-        let newest = events.iter().filter_map(|event| event.last).max();
+        let newest = events.iter().filter_map(|event| event.ordered_at()).max();
         // A complete process list of the host no longer shows the task. Other lists omit processes.
         let complete = node.processes().is_some_and(|section| section.host_pid_namespace);
         let over = complete && node.age(newest).is_some_and(|age| age > STALE_AFTER);

@@ -1,0 +1,197 @@
+//! `Recurrence`: the occurrences of one family of faults on a GPU or NVSwitch, across resets, driver loads and boots.
+//!
+//! A reset, a driver load and a reboot are cures: each of them ends a fault. A fault that occurs again after a cure is not
+//! cured. The occurrences of all boots in the log count, whether or not the events describe the current state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::input::node::{Gpu, Node};
+use crate::input::timeline::{same_gpu, was_reset};
+use syringe_core::classification::{Class, Severity};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::catalogue::{self, Ageing, FaultFamily};
+use syringe_core::kernel_log::event_meaning;
+
+/// Lines of one incident: a GPU that hangs logs its fault again whenever a program asks it.
+const INCIDENT: SignedDuration = SignedDuration::from_hours(1);
+
+/// A day, for rates.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// Returns the highest number of incidents within a day.
+pub(crate) fn most_in_a_day(incidents: &[Timestamp]) -> usize {
+    let since = |first: &Timestamp| {
+        incidents.iter().filter(|time| *time >= first && time.duration_since(*first) <= DAY).count()
+    };
+    incidents.iter().map(since).max().unwrap_or(0)
+}
+
+/// Weight of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weight {
+    /// A critical fault, or a state of the board that does not age. The codes of a family count together.
+    Grave,
+    /// A warning. Each code counts by itself.
+    Notable,
+}
+
+/// The occurrences of one family of faults on one GPU or NVSwitch.
+pub(crate) struct Recurrence<'a> {
+    pub(crate) weight: Weight,
+    pub(crate) gpu: Gpu,
+    /// The newest event.
+    pub(crate) event: &'a KernelEvent,
+    pub(crate) family: &'static FaultFamily,
+    /// Names of the events: `Xid 95`.
+    pub(crate) names: BTreeSet<String>,
+    /// Number of boots in which it occurred.
+    pub(crate) boots: usize,
+    /// Number of periods between two cures in which it occurred. From the second one on, it came back after a cure.
+    pub(crate) periods: usize,
+    /// Times of the incidents, oldest first, as far as they are known.
+    pub(crate) incidents: Vec<Timestamp>,
+    /// The incidents since the last cure.
+    pub(crate) since_cure: Vec<Timestamp>,
+}
+
+impl Recurrence<'_> {
+    /// Returns the time of the newest incident.
+    pub(crate) fn newest(&self) -> Option<Timestamp> {
+        self.incidents.last().copied()
+    }
+}
+
+/// Returns the weight of an event. Faults of applications and recommendations of the driver do not count, because they
+/// follow from other faults.
+fn weight(event: &KernelEvent) -> Option<Weight> {
+    let class = event.code.and_then(catalogue::xid).and_then(|entry| entry.class);
+    match event.kind {
+        // A failed attempt to load the driver repeats the loss that came before.
+        Kind::OffBus => return (event.sub_code.as_deref() != Some("probe")).then_some(Weight::Grave),
+        Kind::Sxid => {}
+        Kind::Xid if event.code != Some(154) && class != Some(Class::Application) => {}
+        _ => return None,
+    }
+    let meaning = event_meaning::of(event)?;
+    if meaning.severity >= Severity::Critical || meaning.ageing >= Ageing::Never {
+        Some(Weight::Grave)
+    } else {
+        (meaning.severity == Severity::Warning).then_some(Weight::Notable)
+    }
+}
+
+/// The occurrences of a family while the events are read.
+struct Found<'a> {
+    weight: Weight,
+    gpu: Gpu,
+    family: &'static FaultFamily,
+    events: Vec<&'a KernelEvent>,
+}
+
+impl Found<'_> {
+    fn fits(&self, weight: Weight, gpu: &Gpu, family: &FaultFamily, event: &KernelEvent) -> bool {
+        let same_fault = match weight {
+            Weight::Grave => self.family == family,
+            Weight::Notable => self.events.iter().any(|known| known.code == event.code),
+        };
+        self.weight == weight && self.gpu == *gpu && same_fault
+    }
+}
+
+/// Returns the occurrences of faults, for each GPU and family.
+pub(crate) fn recurrences<'a>(node: &Node<'a>) -> Vec<Recurrence<'a>> {
+    let mut found: Vec<Found<'a>> = Vec::new();
+    for event in node.timeline.events.iter().filter(|event| event.cause.is_none()).map(|event| event.fact) {
+        let Some((weight, family)) = weight(event).zip(catalogue::family_of(event)) else { continue };
+        let Some(gpu) = owner(node, event) else { continue };
+        match found.iter_mut().find(|known| known.fits(weight, &gpu, family, event)) {
+            Some(known) => known.events.push(event),
+            None => found.push(Found { weight, gpu, family, events: vec![event] }),
+        }
+    }
+    found.into_iter().filter_map(|found| of_family(node, found)).collect()
+}
+
+fn of_family<'a>(node: &Node<'a>, found: Found<'a>) -> Option<Recurrence<'a>> {
+    let event = *found.events.iter().max_by_key(|event| (event.boot_id.is_none(), event.ordered_at()))?;
+    let mut cures: BTreeMap<Option<&str>, Vec<Timestamp>> = BTreeMap::new();
+    let mut periods: BTreeSet<(Option<&str>, usize)> = BTreeSet::new();
+    let mut times: Vec<Timestamp> = Vec::new();
+    let mut current: Vec<Timestamp> = Vec::new();
+    for event in &found.events {
+        let boot = boot_of(node, event);
+        let cures = cures.entry(boot).or_insert_with(|| cures_of(node, boot, event));
+        let occurred = event.occurred_at();
+        if occurred.is_empty() {
+            periods.insert((boot, 0));
+        }
+        let period = |time: &Timestamp| cures.iter().filter(|cure| *cure <= time).count();
+        periods.extend(occurred.iter().map(|time| (boot, period(time))));
+        if boot.is_none() {
+            current.extend(occurred.iter().filter(|time| period(time) == cures.len()));
+        }
+        times.extend(occurred);
+    }
+    let boots: BTreeSet<Option<&str>> = periods.iter().map(|(boot, _)| *boot).collect();
+    Some(Recurrence {
+        weight: found.weight,
+        gpu: found.gpu,
+        event,
+        family: found.family,
+        names: found.events.iter().map(|event| crate::evidence::event_name(event)).collect(),
+        boots: boots.len(),
+        periods: periods.len(),
+        incidents: incidents(times),
+        since_cure: incidents(current),
+    })
+}
+
+/// Returns the first time of each incident, oldest first.
+fn incidents(mut times: Vec<Timestamp>) -> Vec<Timestamp> {
+    times.sort_unstable();
+    let mut before: Option<Timestamp> = None;
+    times.retain(|time| {
+        let is_new = before.is_none_or(|before| time.duration_since(before) > INCIDENT);
+        before = Some(*time);
+        is_new
+    });
+    times
+}
+
+/// Returns the boot of an event; `None` for the running boot.
+fn boot_of<'a>(node: &Node<'_>, event: &'a KernelEvent) -> Option<&'a str> {
+    event.boot_id.as_deref().filter(|boot| Some(*boot) != node.report.running_boot())
+}
+
+/// Returns the times of the driver loads of a boot, and of the resets of the GPU of an event.
+fn cures_of(node: &Node<'_>, boot: Option<&str>, event: &KernelEvent) -> Vec<Timestamp> {
+    let of_boot = node.timeline.events.iter().map(|other| other.fact).filter(|other| boot_of(node, other) == boot);
+    let cures = of_boot.filter(|other| other.kind == Kind::DriverLoaded || was_reset(other) && same_gpu(other, event));
+    cures.flat_map(KernelEvent::occurred_at).collect()
+}
+
+/// Returns the GPU or the NVSwitch of an event. GPUs that were removed from the node are ignored. An event without a UUID at an address
+/// where the log names several GPUs belongs to none of them.
+fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
+    let pci = event.pci_address.as_ref()?;
+    if event.kind == Kind::Sxid {
+        return Some(Gpu { pci: Some(pci.clone()), ..Gpu::default() });
+    }
+    let of_place = || node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(pci));
+    // The GPU at the address, with the UUID from the log: events with and without the UUID are about the same GPU.
+    let named = |uuid: Option<&String>| {
+        let place = of_place().cloned().unwrap_or_else(|| Gpu { pci: Some(pci.clone()), ..Gpu::default() });
+        Gpu { uuid: uuid.cloned(), ..place }
+    };
+    if let Some(uuid) = &event.gpu_uuid {
+        let there = node.gpus.iter().find(|gpu| gpu.uuid.as_ref() == Some(uuid));
+        let nobody_knows_another = of_place().is_none_or(|gpu| gpu.uuid.is_none());
+        return there.cloned().or_else(|| nobody_knows_another.then(|| named(Some(uuid))));
+    }
+    let at_place = node.timeline.events.iter().filter(|other| other.fact.pci_address.as_ref() == Some(pci));
+    let mut uuids: BTreeSet<&String> = at_place.filter_map(|other| other.fact.gpu_uuid.as_ref()).collect();
+    uuids.extend(of_place().and_then(|gpu| gpu.uuid.as_ref()));
+    (uuids.len() <= 1).then(|| named(uuids.first().copied()))
+}

@@ -1,0 +1,249 @@
+//! Property tests of grave Xids: repeated after each cure, a single one of long ago, and clocks that were wrong.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::diagnose;
+use crate::finding::Diagnosis;
+use syringe_core::classification::{Class, Severity};
+use syringe_core::facts::kernel_log::KernelLog;
+use syringe_core::facts::kubernetes::node::KubernetesFacts;
+use syringe_core::kernel_log::catalogue::Ageing;
+use syringe_core::kernel_log::{Clock, EventLog, Options, XidEntry, xids};
+use syringe_core::report::Report;
+
+const NOW: &str = "2026-11-21T12:00:00Z";
+const MINUTE: i64 = 60;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+fn ago(seconds: i64) -> Timestamp {
+    let now: Timestamp = NOW.parse().expect("a time");
+    now - SignedDuration::from_secs(seconds)
+}
+
+/// The grave codes: those whose rows are at least critical. The meaning of 154 depends on its line.
+fn grave() -> impl Iterator<Item = &'static XidEntry> {
+    xids().filter(|entry| {
+        entry.severity >= Severity::Critical && entry.code != 154 && entry.class != Some(Class::Application)
+    })
+}
+
+/// Something that ends a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cure {
+    Reset,
+    DriverLoad,
+    Boot,
+}
+
+const CURES: [Cure; 3] = [Cure::Reset, Cure::DriverLoad, Cure::Boot];
+
+fn fault(code: u32) -> String {
+    format!("NVRM: Xid (PCI:0000:5d:00): {code}, pid=4711, name=python3, a text")
+}
+
+/// A journal with a fault at each of these times (seconds before now), each followed by a cure after ten minutes.
+fn journal(code: u32, times: &[i64], cure: Cure) -> KernelLog {
+    let options = Options { running_boot_id: Some("last".into()), ..Options::default() };
+    let mut log = EventLog::new(None, options);
+    log.source("journal");
+    let mut push = |boot: &str, when: Timestamp, text: &str| {
+        let entry = json!({"__REALTIME_TIMESTAMP": when.as_microsecond().to_string(), "_BOOT_ID": boot,
+            "_TRANSPORT": "kernel", "SYSLOG_FACILITY": "0", "MESSAGE": text});
+        log.push_line(&entry.to_string());
+    };
+    for (number, time) in times.iter().enumerate() {
+        let boot = if cure == Cure::Boot { format!("b{number}") } else { "last".to_owned() };
+        push(&boot, ago(*time), &fault(code));
+        let text = match cure {
+            Cure::Boot => continue,
+            Cure::Reset => {
+                "NVRM: Xid (PCI:0000:5d:00): 154, GPU recovery action changed from 0x1 (GPU Reset Required) to 0x0 (None)"
+            }
+            Cure::DriverLoad => {
+                "NVRM: loading NVIDIA UNIX x86_64 Kernel Module  570.124.06  Wed Feb 26 02:29:16 UTC 2025"
+            }
+        };
+        push(&boot, ago(*time - 10 * MINUTE), text);
+    }
+    log.finish()
+}
+
+/// A text log of a node that booted ten days ago. `shift`: error of the clock when a line was written, in seconds.
+fn text_log(lines: &[(i64, String, i64)], with_uptime: bool) -> KernelLog {
+    let boot = ago(10 * DAY);
+    let now = NOW.parse().ok();
+    let mut log = EventLog::new(Some(Clock { boot_wall_time: boot }), Options { now, ..Options::default() });
+    log.source("/var/log/kern.log");
+    for (seconds, text, shift) in lines {
+        let when = ago(*seconds);
+        let uptime =
+            if with_uptime { format!("[{}.000000] ", when.duration_since(boot).as_secs()) } else { String::new() };
+        let stamp = when + SignedDuration::from_secs(*shift);
+        log.push_line(&format!("{stamp:.6} gpu-1 kernel: {uptime}{text}"));
+    }
+    log.finish()
+}
+
+/// Diagnoses a node with one GPU that works and this log.
+fn judged(mut log: KernelLog, has_ecc: bool) -> Diagnosis {
+    for event in log.events.iter_mut().filter(|event| event.pci_address.is_some()) {
+        event.gpu_index = Some(0);
+    }
+    let of = |more: Value| {
+        let mut gpu = json!({"index": 0, "uuid": "GPU-1", "pci_address": "00000000:5d:00.0"});
+        gpu.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        json!({"status": "ok", "data": {"gpus": [gpu]}})
+    };
+    let ecc = match has_ecc {
+        true => json!({"volatile": {"uncorrected": 0}}),
+        false => json!({"mode": {"current": false, "pending": false}}),
+    };
+    let report: Report = serde_json::from_value(json!({"taken_at": NOW, "boot_id": "last", "sections": {
+        "inventory": of(json!({"minor_number": 0, "name": "NVIDIA GeForce RTX 4090"})),
+        "telemetry": of(json!({"temperature": {"gpu_celsius": 40}})), "ecc": of(ecc),
+        "xid": {"status": "ok", "data": log}}}))
+    .expect("a report");
+    diagnose(&report, &KubernetesFacts::default())
+}
+
+fn worst(diagnosis: &Diagnosis) -> Severity {
+    diagnosis.findings.iter().map(|finding| finding.severity).max().unwrap_or_default()
+}
+
+#[test]
+fn a_grave_fault_that_comes_back_after_each_cure_is_critical() {
+    let today: Vec<i64> = (1..=5).rev().map(|number| number * 2 * HOUR).collect();
+    for entry in grave() {
+        for cure in CURES {
+            for has_ecc in [true, false] {
+                let found = judged(journal(entry.code, &today, cure), has_ecc);
+                assert!(worst(&found) >= Severity::Critical, "{} {cure:?}: {found:#?}", entry.code);
+                assert!(!found.summary.contains("no Xid"), "{}: {}", entry.code, found.summary);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_grave_fault_of_long_ago_that_was_cured_is_information() {
+    for entry in grave().filter(|entry| entry.ageing != Ageing::Permanent) {
+        for cure in CURES {
+            for has_ecc in [true, false] {
+                let found = judged(journal(entry.code, &[6 * DAY], cure), has_ecc);
+                assert_eq!(worst(&found), Severity::Info, "{} {cure:?}: {found:#?}", entry.code);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lasting_state_of_the_board_outlives_every_cure() {
+    for entry in xids().filter(|entry| entry.ageing == Ageing::Permanent) {
+        for cure in CURES {
+            let found = judged(journal(entry.code, &[6 * DAY], cure), true);
+            assert!(worst(&found) >= entry.severity, "{} {cure:?}: {found:#?}", entry.code);
+        }
+    }
+}
+
+#[test]
+fn a_lasting_state_of_a_board_that_was_replaced_is_history() {
+    for known in [true, false] {
+        let mut log = journal(165, &[6 * DAY], Cure::Boot);
+        for event in &mut log.events {
+            event.gpu_uuid = known.then(|| "GPU-of-before".to_owned());
+        }
+        let expected = if known { Severity::Info } else { Severity::Critical };
+        assert_eq!(worst(&judged(log, true)), expected);
+    }
+}
+
+#[test]
+fn a_gpu_that_hung_until_one_cure_did_not_come_back() {
+    // The GPU logs its fault every half hour until it is cured.
+    let times: Vec<i64> = (0..12).map(|number| 3 * DAY - number * HOUR / 2).collect();
+    for (code, cure) in [(119, Cure::Boot), (79, Cure::Boot), (119, Cure::DriverLoad)] {
+        let mut log = journal(code, &times, Cure::Reset);
+        log.events.retain(|event| event.code != Some(154));
+        let last = log.events[0].last;
+        match cure {
+            Cure::Boot => log.events.iter_mut().for_each(|event| event.boot_id = Some("b".into())),
+            _ => log.events.extend(journal(31, &[2 * DAY], Cure::DriverLoad).events),
+        }
+        assert!(log.events[0].last == last && log.events[0].count == 12);
+        let found = judged(log, true);
+        assert_eq!(worst(&found), Severity::Info, "{code} {cure:?}: {found:#?}");
+    }
+}
+
+#[test]
+fn states_of_the_board_in_several_boots_are_critical() {
+    let days: Vec<i64> = (1..=6).rev().map(|number| number * DAY).collect();
+    for code in [64, 94, 54, 157, 161, 164, 165, 168] {
+        let found = judged(journal(code, &days, Cure::Boot), true);
+        assert!(worst(&found) >= Severity::Critical, "{code}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_grave_fault_of_long_ago_ages_where_the_gpu_works() {
+    let ages = |entry: &&XidEntry| matches!(entry.ageing, Ageing::WhenWorking | Ageing::WhenWorkingADay);
+    for entry in grave().filter(ages) {
+        for has_ecc in [true, false] {
+            let found = judged(text_log(&[(6 * DAY, fault(entry.code), 0)], true), has_ecc);
+            assert_eq!(worst(&found), Severity::Info, "{}: {found:#?}", entry.code);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_clock_neither_hides_a_fault_nor_makes_an_old_one_new() {
+    let loaded = "NVRM: loading NVIDIA UNIX x86_64 Kernel Module  570.124.06  Wed Feb 26 02:29:16 UTC 2025".to_owned();
+    let end = || (MINUTE, "eth0: renamed".to_owned(), 0);
+    for entry in grave().filter(|entry| entry.ageing != Ageing::Permanent) {
+        // Set back by two hours, by weeks, and to the time of a clock without a battery.
+        for shift in [-2 * HOUR, -20 * DAY, -6 * 365 * DAY, 3 * HOUR] {
+            for with_uptime in [true, false] {
+                let lines = [(2 * HOUR, loaded.clone(), 0), (5 * MINUTE, fault(entry.code), shift), end()];
+                let found = judged(text_log(&lines, with_uptime), true);
+                // Without uptimes it is only known that the fault came after the line before it.
+                let least = if with_uptime { Severity::Critical } else { Severity::Warning };
+                assert!(worst(&found) >= least, "{} {shift} {with_uptime}: {found:#?}", entry.code);
+            }
+            let lines = [(6 * DAY, fault(entry.code), shift), (5 * DAY, loaded.clone(), shift), end()];
+            let found = judged(text_log(&lines, true), true);
+            assert_eq!(worst(&found), Severity::Info, "{} {shift}: {found:#?}", entry.code);
+        }
+    }
+}
+
+#[test]
+fn a_warning_that_repeats_is_no_longer_information_after_a_day() {
+    let days: Vec<i64> = (2..=6).rev().map(|number| number * DAY).collect();
+    for entry in xids().filter(|entry| entry.severity == Severity::Warning && entry.class != Some(Class::Application)) {
+        for cure in CURES {
+            let often = judged(journal(entry.code, &days, cure), true);
+            assert!(worst(&often) >= Severity::Warning, "{} {cure:?}: {often:#?}", entry.code);
+        }
+        if entry.ageing == Ageing::AfterADay {
+            let twice = judged(journal(entry.code, &days[..2], Cure::DriverLoad), true);
+            assert_eq!(worst(&twice), Severity::Info, "{}: {twice:#?}", entry.code);
+        }
+    }
+}
+
+#[test]
+fn a_fault_of_a_switch_that_comes_back_is_critical() {
+    let times = |cure| {
+        let mut log = journal(79, &[3 * DAY, 2 * DAY, DAY], cure);
+        for event in log.events.iter_mut().filter(|event| event.code == Some(79)) {
+            event.kind = syringe_core::facts::kernel_log::KernelEventKind::Sxid;
+            event.code = Some(20034);
+            event.pci_address = syringe_core::pci::PciAddress::parse("05:00.0");
+        }
+        worst(&judged(log, true))
+    };
+    assert!(times(Cure::Boot) >= Severity::Critical && times(Cure::DriverLoad) >= Severity::Critical);
+}

@@ -1,0 +1,101 @@
+//! `TextBoots`: the boot of each line of a log without boot ids, from the order and the uptimes of its lines.
+//!
+//! A text log grows at its end only. Its lines are divided into boots where the kernel prints its banner, where the uptime
+//! falls, or where a clock that was right is set back by hours. The boots before the running boot have times before it.
+//! Times alone do not decide: the clock of a server can be wrong until it is synchronised. If a later line of the same
+//! boot has a time of the running boot, all lines of that boot are of the running boot.
+
+use crate::kernel_log::known_text::SAME_LINE;
+use crate::kernel_log::line_time::LineTime;
+
+/// One hour, in microseconds.
+const HOUR: i64 = 3_600_000_000;
+
+/// A difference between clock and uptime that is normal: the clock of the kernel drifts.
+const DRIFT: i64 = HOUR / 12;
+
+/// A clock that falls by more was set back by a reboot without a clock battery. A local time falls by an hour in autumn.
+const SET_BACK: i64 = 2 * HOUR;
+
+/// No text log is silent for half a year: its clock was set forward.
+const SILENCE: i64 = 180 * 24 * HOUR;
+
+/// The boot of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BootOfLine {
+    Running,
+    /// Not known yet: an earlier boot, unless a later line shows that it is the running boot.
+    Open,
+}
+
+/// The meaning of a line for the lines before it whose boot is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OpenLines {
+    /// Their boot is not known yet.
+    Stay,
+    OfRunningBoot,
+    OfEarlierBoot,
+}
+
+/// The boots of one text log while it is read.
+#[derive(Debug, Default)]
+pub(super) struct TextBoots {
+    running: bool,
+    /// Whether the lines since the last banner, or a similar line, are open.
+    begins_with_boot: bool,
+    wall: Option<i64>,
+    newest_wall: Option<i64>,
+    uptime: Option<i64>,
+}
+
+impl TextBoots {
+    /// Returns the boot of the next line, the meaning for the open lines before it, and its time. `boot_time`: the time at
+    /// uptime 0 of the running boot. `stamped`: the time in the line.
+    pub(super) fn next(
+        &mut self,
+        stamped: Option<i64>,
+        uptime: Option<i64>,
+        is_banner: bool,
+        boot_time: i64,
+    ) -> (BootOfLine, OpenLines, LineTime) {
+        let Some(wall) = stamped else {
+            return (BootOfLine::Running, OpenLines::Stay, LineTime { wall: None, uptime: None, not_before: None });
+        };
+        let fell = self.uptime.zip(uptime).is_some_and(|(before, now)| now.saturating_add(SAME_LINE) < before);
+        let set_back = !self.running && self.wall.is_some_and(|before| wall.saturating_add(SET_BACK) < before);
+        let begins = is_banner || fell || set_back && uptime.is_none();
+        let jumped = self.wall.is_some_and(|before| wall.saturating_sub(before) > SILENCE);
+        let counts_up = self.uptime.is_some() && uptime.is_some() && !fell;
+        let mut before = OpenLines::Stay;
+        if begins {
+            before = OpenLines::OfEarlierBoot;
+            *self = Self { begins_with_boot: true, newest_wall: None, running: false, ..Self::default() };
+        }
+        let dated_now = wall.saturating_add(SAME_LINE) >= boot_time;
+        if dated_now && !self.running {
+            self.running = true;
+            if !begins {
+                let same_boot = self.begins_with_boot || jumped || counts_up;
+                before = if same_boot { OpenLines::OfRunningBoot } else { OpenLines::OfEarlierBoot };
+            }
+        }
+        (self.wall, self.uptime) = (Some(wall), uptime.or(self.uptime));
+        if !self.running {
+            return (BootOfLine::Open, before, LineTime { wall: Some(wall), uptime: None, not_before: None });
+        }
+        // The uptime of a line of the running boot shows its time, whatever the clock was.
+        let exact = uptime.map(|uptime| boot_time.saturating_add(uptime));
+        let wall = exact.filter(|exact| exact.abs_diff(wall) > DRIFT.unsigned_abs()).unwrap_or(wall);
+        let not_before = self.newest_wall.filter(|newest| exact.is_none() && *newest > wall);
+        self.newest_wall = self.newest_wall.max(Some(wall));
+        (BootOfLine::Running, before, LineTime { wall: Some(wall), uptime: None, not_before })
+    }
+
+    /// Returns the meaning of the end of the log for its open lines: a time of years ago with an uptime that the running boot
+    /// has reached is a wrong clock, because no text log is kept for that long.
+    pub(super) fn end(&self, boot_time: i64, now: Option<i64>) -> OpenLines {
+        let reached = self.uptime.zip(now).is_some_and(|(uptime, now)| boot_time.saturating_add(uptime) <= now);
+        let years_ago = self.wall.zip(now).is_some_and(|(wall, now)| now.saturating_sub(wall) > SILENCE);
+        if !self.running && reached && years_ago { OpenLines::OfRunningBoot } else { OpenLines::OfEarlierBoot }
+    }
+}

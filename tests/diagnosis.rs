@@ -33,6 +33,7 @@ use std::sync::LazyLock;
 
 use ::scenarios::{Expectation, Scenario};
 use diagnosis::finding::{Diagnosis, Verdict};
+use diagnosis::health::HealthStatus;
 use diagnosis::{catalogue_of_rules, diagnose};
 use insta::assert_json_snapshot;
 use jiff::SignedDuration;
@@ -129,7 +130,8 @@ fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
         let rule = catalogue_of_rules().iter().find(|rule| rule.id == finding.id);
         let rule = rule.unwrap_or_else(|| panic!("{name}: {} is not in the catalogue", finding.id));
         assert!(finding.severity <= rule.severity, "{name}: {} is more severe than its rule", finding.id);
-        assert_eq!((finding.class, finding.title.as_str()), (rule.class, rule.title), "{name}: {}", finding.id);
+        let title = finding.title.strip_prefix("Earlier: ").unwrap_or(&finding.title);
+        assert_eq!((finding.class, title), (rule.class, rule.title), "{name}: {}", finding.id);
         assert!(!finding.evidence.is_empty(), "{name}: {} has no evidence", finding.id);
         assert!(!finding.action.text.is_empty() && !finding.action.text.contains('{'), "{name}: {}", finding.id);
     }
@@ -141,6 +143,14 @@ fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
         Verdict::Healthy | Verdict::NoFaultFound | Verdict::Unknown => worst == Severity::Info,
     };
     assert!(fits, "{name}: verdict {:?}, worst finding {worst:?}", diagnosis.verdict);
+    let status = diagnosis.health.status;
+    let agrees = match diagnosis.verdict {
+        Verdict::Fatal | Verdict::Critical => status == HealthStatus::Unhealthy,
+        Verdict::Warning => status == HealthStatus::Degraded,
+        Verdict::Healthy => status == HealthStatus::Healthy,
+        Verdict::NoFaultFound | Verdict::Unknown => status == HealthStatus::Unknown,
+    };
+    assert!(agrees, "{name}: verdict {:?}, status {status:?}", diagnosis.verdict);
     assert!(diagnosis.findings.is_sorted_by_key(|finding| std::cmp::Reverse(finding.severity)), "{name}: order");
     assert!(!diagnosis.summary.is_empty(), "{name}");
 }

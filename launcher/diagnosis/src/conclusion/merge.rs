@@ -84,14 +84,16 @@ fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
 }
 
 fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<PciAddress>), node: &str) -> Concluded {
-    let text = draft.advice.replace("{gpu}", &place).replace("{node}", node);
+    let further = draft.further.iter().map(|(_, advice)| advice.as_str());
+    let text: Vec<&str> = std::iter::once(draft.advice.as_str()).chain(further).collect();
+    let text = text.join(" ").replace("{gpu}", &place).replace("{node}", node);
     let finding = Finding {
         id: draft.rule.id.to_owned(),
         severity: draft.severity,
         class: draft.rule.class,
         scope: Scope { node: (node != crate::input::node::UNKNOWN_NODE_NAME).then(|| node.to_owned()), ..draft.scope },
         addresses,
-        title: draft.rule.title.to_owned(),
+        title: if draft.is_over { format!("Earlier: {}", draft.rule.title) } else { draft.rule.title.to_owned() },
         evidence,
         action: Action { code: draft.action, text },
         reference: draft.rule.reference.map(str::to_owned),
@@ -111,8 +113,10 @@ fn capped(mut evidence: Vec<String>) -> Vec<String> {
 fn can_merge(left: &Draft, right: &Draft) -> bool {
     left.rule.id == right.rule.id
         && left.severity == right.severity
+        && left.is_over == right.is_over
         && left.action == right.action
         && left.advice == right.advice
+        && left.further == right.further
         && left.scope.pid.is_none()
         && right.scope.pid.is_none()
         && left.names_gpu()

@@ -6,6 +6,8 @@ pub(crate) mod gpu;
 pub(crate) mod layers;
 pub(crate) mod log_window;
 pub(crate) mod node;
+pub(crate) mod optional_inputs;
+pub(crate) mod pods_match;
 pub(crate) mod processes;
 pub(crate) mod recurrence;
 pub(crate) mod stack;

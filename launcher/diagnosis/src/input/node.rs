@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::evidence;
 use crate::input::driver::Driver;
 pub(crate) use crate::input::gpu::Gpu;
 use crate::input::gpu::gpus;
@@ -13,7 +14,8 @@ use syringe_core::facts::ecc::{Ecc, GpuEcc, RecoveryAction};
 use syringe_core::facts::host::{Host, PciGpu};
 use syringe_core::facts::inventory::{GpuInventory, Inventory};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
-use syringe_core::facts::kubelet::Kubelet;
+use syringe_core::facts::kubelet::{Allocation, Kubelet};
+use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::mig::{GpuMig, Mig};
 use syringe_core::facts::processes::Processes;
@@ -334,6 +336,12 @@ impl<'a> Node<'a> {
         up(gpu) >= most
     }
 
+    /// Returns whether the sections that show the recovery of a GPU were requested.
+    pub(crate) fn shows_recovery(&self) -> bool {
+        let needed = [SectionName::Telemetry, SectionName::Ecc];
+        needed.iter().all(|section| self.report.sections.get(*section).status().is_some())
+    }
+
     /// Returns the recovery action from NVML, or else from the last Xid 154.
     pub(crate) fn recovery_action(&self, gpu: &Gpu) -> Option<(RecoveryAction, Option<&'a KernelEvent>)> {
         if let Some(action) = self.ecc_of(gpu).and_then(|ecc| ecc.recovery_action) {
@@ -355,6 +363,16 @@ impl<'a> Node<'a> {
         let uptime = SignedDuration::from_secs(i64::try_from(self.host()?.uptime_seconds?).ok()?);
         // An uptime that cannot be is not in the range of times.
         self.now.or(self.kubernetes.read_at)?.checked_sub(uptime).ok()
+    }
+
+    /// Returns `namespace/name` of the pod with this UID, if the API or the kubelet names it.
+    pub(crate) fn pod_name(&self, uid: &str) -> Option<String> {
+        let in_api = self.kubernetes.gpu_pods.iter().flatten().find(|pod| pod.uid == uid).map(GpuPod::full_name);
+        let in_kubelet = || {
+            let mut allocations = self.kubelet()?.allocations.iter().filter(|allocation| allocation.pod_uid == uid);
+            allocations.find(|allocation| allocation.pod.is_some()).map(Allocation::holder)
+        };
+        in_api.or_else(in_kubelet).map(|name| evidence::name(&name))
     }
 
     /// Returns the time between `then` and the report.

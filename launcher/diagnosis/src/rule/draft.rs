@@ -18,12 +18,18 @@ pub(crate) struct Draft {
     pub(crate) scope: Scope,
     pub(crate) evidence: Vec<String>,
     pub(crate) action: ActionCode,
+    /// Time of the oldest kernel event in the evidence.
+    pub(crate) since: Option<Timestamp>,
     /// Time of the newest kernel event in the evidence.
     pub(crate) when: Option<Timestamp>,
     /// Type of the device at the PCI address of the scope.
     pub(crate) noun: &'static str,
     /// The text of the action, with the placeholders `{gpu}` and `{node}`.
     pub(crate) advice: String,
+    /// Whether the evidence shows that the fault is over: then the title says so.
+    pub(crate) is_over: bool,
+    /// Actions that `action` does not include, with their texts.
+    pub(crate) further: Vec<(ActionCode, String)>,
 }
 
 impl Draft {
@@ -35,9 +41,12 @@ impl Draft {
             scope: Scope::default(),
             evidence: Vec::new(),
             action: rule.action,
+            since: None,
             when: None,
             noun: "GPU",
             advice: rule.advice.to_owned(),
+            is_over: false,
+            further: Vec::new(),
         }
     }
 
@@ -59,9 +68,8 @@ impl Draft {
         evidence.into_iter().fold(self, Self::with_evidence)
     }
 
-    pub(crate) fn with_event(mut self, event: &KernelEvent) -> Self {
-        self.when = self.when.max(event.ordered_at());
-        self.with_evidence(evidence::event(event))
+    pub(crate) fn with_event(self, event: &KernelEvent) -> Self {
+        self.with_time_of(event).with_evidence(evidence::event(event))
     }
 
     pub(crate) fn with_events<'a>(self, events: impl IntoIterator<Item = &'a KernelEvent>) -> Self {
@@ -70,7 +78,9 @@ impl Draft {
 
     /// Adds only the time of a kernel event, which is quoted elsewhere.
     pub(crate) fn with_time_of(self, event: &KernelEvent) -> Self {
-        Self { when: self.when.max(event.ordered_at()), ..self }
+        let first = event.first.or(event.last);
+        let since = self.since.into_iter().chain(first).min();
+        Self { since, when: self.when.max(event.ordered_at()), ..self }
     }
 
     /// Sets the severity. It cannot exceed the severity of the rule.
@@ -78,19 +88,38 @@ impl Draft {
         Self { severity: severity.min(self.rule.severity), ..self }
     }
 
-    /// Lowers the severity if the GPU works again. The title does not change.
+    /// Lowers the severity if the GPU works again.
     pub(crate) fn unless_recovered(self, recovered: Option<Recovered>) -> Self {
         let Some(recovered) = recovered else { return self };
         let severity = if recovered.long_ago { Severity::Info } else { Severity::Warning };
-        self.with_severity(severity).with_evidence(recovered.shown_by).with_action(
+        Self { is_over: true, ..self }.with_severity(severity).with_evidence(recovered.shown_by).with_action(
             ActionCode::Watch,
             "No action now: {gpu} of {node} works again. Watch it; earlier events are in the kernel log.",
         )
     }
 
-    /// Replaces the action of the rule.
+    /// Replaces the action of the rule, because the facts allow another judgement. For a second judgement about the same
+    /// fault, use [`Self::joined_with`].
     pub(crate) fn with_action(self, action: ActionCode, advice: impl Into<String>) -> Self {
         Self { action, advice: advice.into(), ..self }
+    }
+
+    /// Adds an action. Of two actions, the one that includes the other remains; if neither includes the other, both remain.
+    pub(crate) fn joined_with(mut self, action: ActionCode, advice: impl Into<String>) -> Self {
+        if self.actions().any(|known| known.includes(action)) {
+            return self;
+        }
+        self.further.retain(|(known, _)| !action.includes(*known));
+        if action.includes(self.action) {
+            return self.with_action(action, advice);
+        }
+        self.further.push((action, advice.into()));
+        self
+    }
+
+    /// Returns all actions of the draft.
+    pub(crate) fn actions(&self) -> impl Iterator<Item = ActionCode> {
+        std::iter::once(self.action).chain(self.further.iter().map(|(action, _)| *action))
     }
 
     /// Returns whether the draft is about this GPU.

@@ -94,7 +94,7 @@ fn events_in_words(events: &[syringe_core::facts::kernel_log::KernelEvent], note
 /// Returns the findings from warning up that concern the pod, its GPUs, its switches or its node.
 pub(super) fn concerns<'c>(case: &'c Case<'_>) -> Vec<&'c Finding> {
     let own = |finding: &&Finding| {
-        let Scope { node: _, gpu, uuid, pci, pid, pod_uid } = &finding.scope;
+        let Scope { node: _, gpu, uuid, pci, pid, pod_uid, pod: _ } = &finding.scope;
         let of_pod = pod_uid.as_ref() == Some(&case.pod.uid);
         let of_process = pid.is_some_and(|pid| case.on_node.pids.contains(&pid));
         let of_gpu = finding.addresses.iter().any(|address| case.on_node.addresses.contains(address));

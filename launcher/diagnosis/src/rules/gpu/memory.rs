@@ -21,15 +21,15 @@ rules! {
         reads "ecc.remapped_rows, xid: 64";
     REMAP_PENDING: "row-remap-pending" Warning Hardware MEMORY_DOC,
         "Row remap pending: takes effect after a GPU reset",
-        DrainAndReset "Reset {gpu} of {node} at the next maintenance; the remap then takes effect. New work may start \
-            until then. No RMA is needed.",
-        means "The GPU has found a bad row of its memory and replaces it at the next reset. Until then the driver does \
-            not use the pages of the row.",
-        reads "ecc.remapped_rows, xid: 63, 64";
+        DrainAndReset "Reset {gpu} of {node} at the next maintenance; the remap then takes effect. New and running work \
+            may use {gpu} until then. No RMA is needed.",
+        means "The GPU has found a bad row of its memory and replaces it at the next reset. Until then, error \
+            containment and page offlining keep the row out of use, so that work is not affected.",
+        reads "ecc.remapped_rows, xid: 63, 64", in_plan WorkContinues;
     REMAP_MANY: "row-remap-many" Critical Hardware MEMORY_DOC, "A very large number of rows is remapped",
         ContactVendor "Plan to return {gpu} of {node} (RMA): its memory keeps degrading.",
         means "So many rows were replaced that NVIDIA accepts the return of the board.",
-        reads "ecc.remapped_rows";
+        reads "ecc.remapped_rows", in_plan WorkContinues;
     REMAP_SPARES: "row-remap-spares-used" Warning Hardware MEMORY_DOC, "Memory banks without spare rows",
         Watch "No action now. The next bad row in such a bank of {gpu} cannot be repaired: plan to replace the GPU.",
         means "Some memory banks have used all their spare rows. A further bad row there cannot be replaced.",
@@ -53,12 +53,12 @@ rules! {
         means "The uncorrected errors of the GPU's SRAM are above NVIDIA's limit for a return.",
         reads "ecc.sram";
     UNCONTAINED: "ecc-uncontained" Fatal Hardware MEMORY_DOC, "Uncontained memory error",
-        DrainAndReset "Do not schedule new work on {gpu} of {node}, drain it and reset it: other processes may have \
-            read corrupted data.",
+        DrainAndReset "Do not schedule new work on {gpu} of {node}, stop its work and reset it: every program on this GPU \
+            may have read corrupted data.",
         means "A memory error was not contained to one program. The results of all programs on the GPU can be wrong.",
-        reads "xid: 95";
+        reads "xid: 95", in_plan ResultsSuspect;
     CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
-        DrainAndReset "Restart the affected application; other work on {gpu} may continue. Do not schedule new work on \
+        DrainAndReset "Restart the affected application; other work on {gpu} is not affected. Do not schedule new work on \
             {gpu} of {node}, and reset it at the next drain.",
         means "A memory error that could not be corrected ended the program that used the memory. Other programs were \
             not affected.",
@@ -108,12 +108,12 @@ rules! {
     INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM is corrupted",
         ContactVendor "Have {gpu} of {node} inspected: its stored counters and settings are not reliable.",
         means "The checksum of the InfoROM, which stores settings and counters of the board, does not match.",
-        reads "ecc.inforom_valid, xid";
+        reads "ecc.inforom_valid, xid", in_plan WorkContinues;
     REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC,
         "Hardware repair pending: takes effect after a GPU reset",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the repair then takes effect.",
         means "The GPU can repair a memory channel or a processing cluster at the next reset.",
-        reads "ecc.channel_repair_pending, ecc.tpc_repair_pending";
+        reads "ecc.channel_repair_pending, ecc.tpc_repair_pending", in_plan WorkContinues;
 }
 
 /// Number of rows remapped for uncorrectable errors at which DCGM reports a GPU as failed. All spare rows are used then.
@@ -260,6 +260,8 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         } else {
             draft.aged(node, gpu, &events, true)
         };
+    } else {
+        draft = draft.unless_unread(node, &events);
     }
     Some(draft)
 }

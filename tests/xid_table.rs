@@ -27,18 +27,18 @@ Severity is that of a new event. How it fades:
 | `when_working` | if the GPU works again: a warning for a day, then information |
 | `when_working_a_day` | if the GPU works after a day: information |
 | `never` | the event describes a state that does not fade |
-| `permanent` | the event describes a permanent state of the board: no reset and no reboot ends it |
+| `permanent` | the event describes a lasting state of the board: no reset and no reboot ends it |
 
-After a reboot, a load of the driver or a reset of the GPU (Xid 154 that withdraws a reset or reboot), every other earlier event
-is history. An event that comes back after that is a finding of its own, whatever its ageing. A GPU **works again** if NVML can
-read it and counts no uncorrected error, the driver recommends no recovery action, ten minutes have passed, and the evidence for
-the family of the fault holds (see [Families](#families)).
+After a reboot, a load of the driver or a reset of the GPU (Xid 154 that withdraws a reset or reboot), every other earlier
+event is history. An event that comes back after that is a finding, whatever its ageing. A GPU **works again** if NVML can
+read it and counts no uncorrected error, the driver recommends no recovery action, ten minutes have passed, and the evidence
+for the [family](#families) of the fault holds.
 ";
 
 const FAMILIES: &str = "
 ## Families
 
-Faults of one family recur together. The evidence shows that the GPU works again; the action is for a fault that came back
+Faults of one family recur together. The evidence shows that the GPU works again. The action is for a fault that came back
 after a reset, a driver load or a reboot, or several times within a day.
 
 | evidence | meaning |

@@ -117,7 +117,7 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     }
     // The GPU fell off the bus and responds again after a bus reset. The cause is still unknown. A response
     // may be older than the loss.
-    let settled = node.age(draft.when).is_none_or(|age| age > SETTLE_TIME);
+    let settled = node.age(draft.when).is_some_and(|age| age > SETTLE_TIME);
     if node.is_readable(gpu) && !silent && settled {
         draft = draft.with_severity(Severity::Critical).with_evidence("NVML can read it again").with_action(
             ActionCode::DrainAndReset,

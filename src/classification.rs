@@ -63,3 +63,55 @@ pub enum ActionCode {
     /// Contact the vendor; an RMA is likely.
     ContactVendor,
 }
+
+impl ActionCode {
+    /// Every action.
+    pub const ALL: [Self; 9] = [
+        Self::None,
+        Self::Watch,
+        Self::RestartPod,
+        Self::UpdateSoftware,
+        Self::ResetGpu,
+        Self::DrainAndReset,
+        Self::DrainAndReboot,
+        Self::CheckCabling,
+        Self::ContactVendor,
+    ];
+
+    /// The actions that each action includes besides itself, [`Self::None`] and [`Self::Watch`]. Draining ends the pods, a
+    /// reboot resets every GPU, and a GPU is drained before it is returned.
+    const INCLUDED: &[(Self, &[Self])] = &[
+        (Self::DrainAndReset, &[Self::ResetGpu, Self::RestartPod]),
+        (Self::DrainAndReboot, &[Self::DrainAndReset, Self::ResetGpu, Self::RestartPod]),
+        (Self::ContactVendor, &[Self::DrainAndReset, Self::ResetGpu, Self::RestartPod]),
+    ];
+
+    /// Returns whether this action makes the other one unnecessary. This is a partial order: neither of a reboot and a
+    /// return of the GPU includes the other, so both are needed.
+    pub fn includes(self, other: Self) -> bool {
+        let known = Self::INCLUDED.iter().find(|(action, _)| *action == self).map_or(&[][..], |(_, included)| included);
+        self == other
+            || other == Self::None
+            || (other == Self::Watch && self != Self::None)
+            || known.contains(&other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ActionCode;
+
+    #[test]
+    fn the_inclusion_of_actions_is_a_partial_order() {
+        for one in ActionCode::ALL {
+            assert!(one.includes(one));
+            for other in ActionCode::ALL {
+                assert!(one == other || !(one.includes(other) && other.includes(one)), "{one:?} {other:?}");
+                for third in ActionCode::ALL {
+                    let chain = one.includes(other) && other.includes(third);
+                    assert!(!chain || one.includes(third), "{one:?} {other:?} {third:?}");
+                }
+            }
+        }
+    }
+}

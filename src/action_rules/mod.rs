@@ -5,5 +5,6 @@
 mod nvlink_group;
 pub mod protected;
 mod reset_conditions;
+pub mod reset_needs;
 pub mod reset_plan;
 mod reset_rules;

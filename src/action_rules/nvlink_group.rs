@@ -1,4 +1,4 @@
-//! The reset rule for GPUs that are connected by NVLink and must be reset together (used by [`super::reset_plan`]).
+//! The GPUs that NVLink connects and that must be reset together, and the reset rule about them ([`super::reset_plan`]).
 
 use super::reset_conditions::ResetConditions;
 use crate::facts::action::ResetPlan;
@@ -6,17 +6,30 @@ use crate::facts::inventory::GpuInventory;
 use crate::facts::topology::GpuTopology;
 use crate::report::{Report, Section};
 
-/// Before Ampere, all connected GPUs must be reset together. On Ampere with NVSwitches, a GPU can be reset alone only
-/// if Fabric Manager is running. From Hopper on, each GPU can be reset alone.
-pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetPlan) {
+/// The GPUs that are reset together with a GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResetGroup {
+    /// The GPU can be reset alone.
+    Alone,
+    /// The GPU can be reset alone if Fabric Manager is running, otherwise together with these. `running`: whether it is,
+    /// if that was read.
+    WithFabricManager { peers: Vec<u32>, running: Option<bool> },
+    /// The GPU can only be reset together with these.
+    Together(Vec<u32>),
+    /// The NVLink connections of the GPU could not be read.
+    Unknown,
+}
+
+/// Returns the reset group of a GPU. Before Ampere, all connected GPUs must be reset together. On Ampere with NVSwitches, a
+/// GPU can be reset alone only if Fabric Manager is running. From Hopper on, each GPU can be reset alone.
+pub(super) fn group_of(facts: &Report, gpu: &GpuInventory) -> ResetGroup {
     let generation = Generation::of(gpu.architecture.as_deref());
     if generation == Generation::HopperOn {
-        return;
+        return ResetGroup::Alone;
     }
     let topology = Section::data_of(&facts.sections.topology);
     let Some(own) = topology.and_then(|topology| topology.gpus.iter().find(|entry| entry.index == gpu.index)) else {
-        let why = "the NVLink connections of the GPU could not be read";
-        return plan.block("nvlink_unknown", why, "Try again, or reboot the node.");
+        return ResetGroup::Unknown;
     };
     let wired = |entry: &GpuTopology, to: &str| {
         entry.nvlinks.iter().any(|group| group.active != Some(false) && group.remote_type.as_deref() == Some(to))
@@ -28,26 +41,39 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan
         .any(|group| group.active != Some(false) && !matches!(group.remote_type.as_deref(), Some("gpu" | "switch")));
     let (to_switch, to_gpu) = (wired(own, "switch"), wired(own, "gpu"));
     if !to_switch && !to_gpu && !unclear {
-        return;
+        return ResetGroup::Alone;
     }
     let others = topology.into_iter().flat_map(|topology| &topology.gpus).filter(|entry| entry.index != gpu.index);
     let peers: Vec<u32> = others
         .filter(|entry| entry.nvlinks.iter().any(|group| group.active != Some(false)))
         .map(|entry| entry.index)
         .collect();
-    let fabric_manager = Section::data_of(&facts.sections.host).and_then(|host| host.daemons.fabric_manager);
+    let running = Section::data_of(&facts.sections.host).and_then(|host| host.daemons.fabric_manager);
     match generation {
-        Generation::Ampere if to_switch && fabric_manager == Some(true) => {}
-        Generation::Ampere if to_switch => {
+        Generation::Ampere if to_switch && running == Some(true) => ResetGroup::Alone,
+        Generation::Ampere if to_switch => ResetGroup::WithFabricManager { peers, running },
+        Generation::Ampere if to_gpu && !unclear => ResetGroup::Alone,
+        _ => ResetGroup::Together(peers),
+    }
+}
+
+/// Blocks the reset of a GPU that cannot be reset alone.
+pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut ResetPlan) {
+    match group_of(facts, gpu) {
+        ResetGroup::Alone => {}
+        ResetGroup::Unknown => {
+            let why = "the NVLink connections of the GPU could not be read";
+            plan.block("nvlink_unknown", why, "Try again, or reboot the node.");
+        }
+        ResetGroup::WithFabricManager { peers, running } => {
             plan.together_with = peers;
-            let state = if fabric_manager == Some(false) { "is not running" } else { "could not be checked" };
+            let state = if running == Some(false) { "is not running" } else { "could not be checked" };
             let why = format!(
                 "an Ampere GPU with NVSwitches can only be reset alone if Fabric Manager is running; it {state}"
             );
             plan.block("nvlink_group", why, "Start nvidia-fabricmanager on the node, or reboot the node.");
         }
-        Generation::Ampere if to_gpu && !unclear => {}
-        _ => {
+        ResetGroup::Together(peers) => {
             let why = format!(
                 "NVLink connects the GPU to GPUs {peers:?}, and on this architecture they must be reset together"
             );

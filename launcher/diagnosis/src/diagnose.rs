@@ -6,7 +6,7 @@ use syringe_core::report::Report;
 use syringe_core::section_name::SectionName;
 
 use crate::conclusion::{contradictions, health, merge, not_checked, plan, ruled_out, stack_stages, summary, unknown};
-use crate::finding::{Diagnosis, Verdict};
+use crate::finding::{Diagnosis, Scope, Verdict};
 use crate::input::node::Node;
 use crate::rules;
 
@@ -23,7 +23,10 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     let not_requested = unknown::unchecked_sections(&node);
     let health = health::score(&node, &drafts, !undecided && not_requested.is_empty());
     let plan = plan::make_plans(&node, &mut drafts);
-    let concluded = merge::into_findings(drafts, &node.name);
+    let mut concluded = merge::into_findings(drafts, &node.name);
+    for Scope { pod, pod_uid, .. } in concluded.iter_mut().map(|concluded| &mut concluded.finding.scope) {
+        *pod = pod_uid.as_deref().and_then(|uid| node.pod_name(uid));
+    }
     let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
     // A node without GPUs is not healthy.
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());

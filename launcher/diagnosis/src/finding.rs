@@ -106,6 +106,9 @@ pub struct Scope {
     /// UID of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
+    /// `namespace/name` of the pod, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
 }
 
 /// A recommended action.
@@ -138,16 +141,56 @@ pub struct Plan {
     pub subject: String,
     /// The strongest action of its findings.
     pub action: ActionCode,
+    /// When the plan must be carried out.
+    pub urgency: Urgency,
     /// The work that may continue until the first disruptive step.
     pub before_plan: String,
     /// The steps, in order.
     pub steps: Vec<String>,
+    /// What happens if a pod on these GPUs is deleted before the plan is carried out.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub if_pod_deleted: String,
+    /// Which results of the work on these GPUs can be trusted.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub results: String,
+    /// Whether to return the GPU to the vendor (RMA).
+    pub rma: Rma,
     /// Ids of the findings that the plan resolves.
     #[schemars(extend("x-text" = "own"))]
     pub findings: Vec<String>,
     /// PCI addresses of its GPUs; empty for a plan of the node.
     #[serde(skip)]
     pub addresses: Vec<PciAddress>,
+}
+
+/// When a plan must be carried out. The most urgent finding decides.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Urgency {
+    /// Work is not affected: at the next maintenance.
+    #[default]
+    NextMaintenance,
+    /// Running work may finish; new work must not start.
+    WhenJobsEnd,
+    /// Work fails or computes wrong results.
+    Now,
+}
+
+/// Whether to return a GPU to the vendor.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Rma {
+    /// The fault is no reason for a return.
+    #[default]
+    No,
+    /// The fault is a reason for a return if it occurs again after the steps.
+    IfRepeated,
+    /// Return it.
+    Yes,
 }
 
 impl Plan {

@@ -84,7 +84,9 @@ fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
 }
 
 fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<PciAddress>), node: &str) -> Concluded {
-    let text = draft.advice.replace("{gpu}", &place).replace("{node}", node);
+    let further = draft.further.iter().map(|(_, advice)| advice.as_str());
+    let text: Vec<&str> = std::iter::once(draft.advice.as_str()).chain(further).collect();
+    let text = text.join(" ").replace("{gpu}", &place).replace("{node}", node);
     let finding = Finding {
         id: draft.rule.id.to_owned(),
         severity: draft.severity,
@@ -113,6 +115,7 @@ fn can_merge(left: &Draft, right: &Draft) -> bool {
         && left.severity == right.severity
         && left.action == right.action
         && left.advice == right.advice
+        && left.further == right.further
         && left.scope.pid.is_none()
         && right.scope.pid.is_none()
         && left.names_gpu()

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::evidence;
 use crate::input::driver::Driver;
 pub(crate) use crate::input::gpu::Gpu;
 use crate::input::gpu::gpus;
@@ -12,7 +13,8 @@ use syringe_core::facts::ecc::{Ecc, GpuEcc, RecoveryAction};
 use syringe_core::facts::host::{Host, PciGpu};
 use syringe_core::facts::inventory::{GpuInventory, Inventory};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
-use syringe_core::facts::kubelet::Kubelet;
+use syringe_core::facts::kubelet::{Allocation, Kubelet};
+use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::mig::Mig;
 use syringe_core::facts::processes::Processes;
@@ -282,6 +284,16 @@ impl<'a> Node<'a> {
     /// Returns whether the driver recommends a recovery action for a GPU.
     pub(crate) fn has_recovery_action(&self, gpu: &Gpu) -> bool {
         self.recovery_action(gpu).is_some_and(|(action, _)| action != RecoveryAction::None)
+    }
+
+    /// Returns `namespace/name` of the pod with this UID, if the API or the kubelet names it.
+    pub(crate) fn pod_name(&self, uid: &str) -> Option<String> {
+        let in_api = self.kubernetes.gpu_pods.iter().flatten().find(|pod| pod.uid == uid).map(GpuPod::full_name);
+        let in_kubelet = || {
+            let mut allocations = self.kubelet()?.allocations.iter().filter(|allocation| allocation.pod_uid == uid);
+            allocations.find(|allocation| allocation.pod.is_some()).map(Allocation::holder)
+        };
+        in_api.or_else(in_kubelet).map(|name| evidence::name(&name))
     }
 
     /// Returns the time between `then` and the report.

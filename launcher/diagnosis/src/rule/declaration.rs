@@ -79,8 +79,12 @@ pub enum InPlan {
     PowerCycle,
     /// The process cannot be killed: the drain does not wait for the process.
     UnkillableProcess,
-    /// Other work on the GPU may continue.
+    /// The program that had the error ended; other work on the GPU may continue.
     OtherWorkContinues,
+    /// All work on the GPU may continue.
+    WorkContinues,
+    /// Every program on the GPU may have computed wrong results since the error.
+    ResultsSuspect,
 }
 
 pub(crate) const XID_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/xid-errors/");

@@ -18,12 +18,16 @@ pub(crate) struct Draft {
     pub(crate) scope: Scope,
     pub(crate) evidence: Vec<String>,
     pub(crate) action: ActionCode,
+    /// Time of the oldest kernel event in the evidence.
+    pub(crate) since: Option<Timestamp>,
     /// Time of the newest kernel event in the evidence.
     pub(crate) when: Option<Timestamp>,
     /// Type of the device at the PCI address of the scope.
     pub(crate) noun: &'static str,
     /// The text of the action, with the placeholders `{gpu}` and `{node}`.
     pub(crate) advice: String,
+    /// Actions that `action` does not include, with their texts.
+    pub(crate) further: Vec<(ActionCode, String)>,
 }
 
 impl Draft {
@@ -35,9 +39,11 @@ impl Draft {
             scope: Scope::default(),
             evidence: Vec::new(),
             action: rule.action,
+            since: None,
             when: None,
             noun: "GPU",
             advice: rule.advice.to_owned(),
+            further: Vec::new(),
         }
     }
 
@@ -59,9 +65,8 @@ impl Draft {
         evidence.into_iter().fold(self, Self::with_evidence)
     }
 
-    pub(crate) fn with_event(mut self, event: &KernelEvent) -> Self {
-        self.when = self.when.max(event.last);
-        self.with_evidence(evidence::event(event))
+    pub(crate) fn with_event(self, event: &KernelEvent) -> Self {
+        self.with_time_of(event).with_evidence(evidence::event(event))
     }
 
     pub(crate) fn with_events<'a>(self, events: impl IntoIterator<Item = &'a KernelEvent>) -> Self {
@@ -70,7 +75,9 @@ impl Draft {
 
     /// Adds only the time of a kernel event, which is quoted elsewhere.
     pub(crate) fn with_time_of(self, event: &KernelEvent) -> Self {
-        Self { when: self.when.max(event.last), ..self }
+        let first = event.first.or(event.last);
+        let since = self.since.into_iter().chain(first).min();
+        Self { since, when: self.when.max(event.last), ..self }
     }
 
     /// Sets the severity. It cannot exceed the severity of the rule.
@@ -90,9 +97,28 @@ impl Draft {
             )
     }
 
-    /// Replaces the action of the rule.
+    /// Replaces the action of the rule, because the facts allow another judgement. For a second judgement about the same
+    /// fault, use [`Self::joined_with`].
     pub(crate) fn with_action(self, action: ActionCode, advice: impl Into<String>) -> Self {
         Self { action, advice: advice.into(), ..self }
+    }
+
+    /// Adds an action. Of two actions, the one that includes the other remains; if neither includes the other, both remain.
+    pub(crate) fn joined_with(mut self, action: ActionCode, advice: impl Into<String>) -> Self {
+        if self.actions().any(|known| known.includes(action)) {
+            return self;
+        }
+        self.further.retain(|(known, _)| !action.includes(*known));
+        if action.includes(self.action) {
+            return self.with_action(action, advice);
+        }
+        self.further.push((action, advice.into()));
+        self
+    }
+
+    /// Returns all actions of the draft.
+    pub(crate) fn actions(&self) -> impl Iterator<Item = ActionCode> {
+        std::iter::once(self.action).chain(self.further.iter().map(|(action, _)| *action))
     }
 
     /// Returns whether the draft is about this GPU.

@@ -151,7 +151,7 @@ impl Case<'_> {
     /// Findings about the node as a whole, not about one GPU, process or pod.
     fn findings_of_node(&self) -> Vec<&Finding> {
         let whole = |finding: &&Finding| {
-            let Scope { node: _, gpu, uuid, pci, pid, pod_uid } = &finding.scope;
+            let Scope { node: _, gpu, uuid, pci, pid, pod_uid, pod: _ } = &finding.scope;
             let anything = gpu.is_some() || uuid.is_some() || pci.is_some() || pid.is_some() || pod_uid.is_some();
             !anything && finding.addresses.is_empty()
         };

@@ -19,13 +19,13 @@ rules! {
         ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).",
         means "The GPU has no spare row left for a bad row of its memory. The bad row stays in use.",
         reads "ecc.remapped_rows, xid: 64";
-    REMAP_PENDING: "row-remap-pending" Critical Hardware MEMORY_DOC,
+    REMAP_PENDING: "row-remap-pending" Warning Hardware MEMORY_DOC,
         "Row remap pending: takes effect after a GPU reset",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the remap then takes effect. No RMA is \
-            needed.",
-        means "The GPU has found a bad row of its memory and replaces it at the next reset. Until then the row stays \
-            in use.",
-        reads "ecc.remapped_rows, xid: 63, 64";
+        DrainAndReset "Reset {gpu} of {node} at the next maintenance; the remap then takes effect. New and running work \
+            may use {gpu} until then. No RMA is needed.",
+        means "The GPU has found a bad row of its memory and replaces it at the next reset. Until then, error \
+            containment and page offlining keep the row out of use, so that work is not affected.",
+        reads "ecc.remapped_rows, xid: 63, 64", in_plan WorkContinues;
     REMAP_MANY: "row-remap-many" Critical Hardware MEMORY_DOC, "A very large number of rows is remapped",
         ContactVendor "Plan to return {gpu} of {node} (RMA): its memory keeps degrading.",
         means "So many rows were replaced that NVIDIA accepts the return of the board.",
@@ -53,12 +53,12 @@ rules! {
         means "The uncorrected errors of the GPU's SRAM are above NVIDIA's limit for a return.",
         reads "ecc.sram";
     UNCONTAINED: "ecc-uncontained" Fatal Hardware MEMORY_DOC, "Uncontained memory error",
-        DrainAndReset "Do not schedule new work on {gpu} of {node}, drain it and reset it: other processes may have \
-            read corrupted data.",
+        DrainAndReset "Do not schedule new work on {gpu} of {node}, stop its work and reset it: every program on this GPU \
+            may have read corrupted data.",
         means "A memory error was not contained to one program. The results of all programs on the GPU can be wrong.",
-        reads "xid: 95";
+        reads "xid: 95", in_plan ResultsSuspect;
     CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
-        DrainAndReset "Restart the affected application; other work on {gpu} may continue. Do not schedule new work on \
+        DrainAndReset "Restart the affected application; other work on {gpu} is not affected. Do not schedule new work on \
             {gpu} of {node}, and reset it at the next drain.",
         means "A memory error that could not be corrected ended the program that used the memory. Other programs were \
             not affected.",

@@ -1,12 +1,12 @@
 //! Rules about the recovery action that the driver recommends: in NVML (since R570) and in Xid 154 (since R565).
 //!
-//! This action has priority over the action of a rule. If another finding about the GPU exists, the recommendation is added
-//! to that finding; otherwise the recommendation is a separate finding.
+//! If another finding about the GPU exists, the recommendation is joined with the action of that finding, so that the
+//! stronger one remains; otherwise the recommendation is a separate finding.
 
 use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::{Draft, NVML_DOC, Rule, rules};
-use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::classification::Severity;
 use syringe_core::facts::ecc::RecoveryAction;
 
 rules! {
@@ -68,13 +68,11 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// The actions RMA and reboot are kept. Weaker actions are replaced by the recommendation.
+/// Neither action removes the other one, unless it includes it.
 fn join(draft: &mut Draft, recommendation: Draft) {
     let words = recommendation.evidence.join(", ");
     let joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));
-    let keeps = matches!(draft.action, ActionCode::ContactVendor | ActionCode::DrainAndReboot);
-    let same = draft.action == recommendation.action;
-    *draft = if keeps || same { joined } else { joined.with_action(recommendation.action, recommendation.advice) };
+    *draft = joined.joined_with(recommendation.action, recommendation.advice);
 }
 
 fn rule(action: RecoveryAction) -> Option<Rule> {

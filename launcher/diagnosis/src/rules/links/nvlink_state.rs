@@ -16,7 +16,7 @@ rules! {
     DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down",
         DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.",
         means "NVLinks are down that are up on other GPUs of the model, or that the model uses on such a board.",
-        reads "topology.nvlinks";
+        reads "topology.nvlinks", in_plan WorkContinues;
     ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "High NVLink error counters",
         Watch "Read the counters of {gpu} again later: only growing counters indicate a fault. If they grow, check \
             seating and cables.",

@@ -17,7 +17,7 @@ rules! {
         CheckCabling "Drain {node}, reseat {gpu} or its riser and cables. If the lanes do not return, replace the \
             slot, then the GPU.",
         means "The PCIe link of the GPU uses fewer lanes than GPU and slot support. Transfers are slower.",
-        reads "topology.pcie_path, telemetry.pcie, inventory.pcie_max_width";
+        reads "topology.pcie_path, telemetry.pcie, inventory.pcie_max_width", in_plan WorkContinues;
     GENERATION: "pcie-generation-low" Warning Fabric DEBUG_DOC, "PCIe link is slow under load",
         CheckCabling "Reboot {node} when it is drained. If the link of {gpu} is slow again, check riser, cables and \
             BIOS settings.",

@@ -48,6 +48,12 @@ pub enum ActionCode {
     None,
     /// Check again later.
     Watch,
+    /// Change what the pod requests: it can never get this.
+    ChangeRequest,
+    /// Correct the program, its image or its configuration.
+    FixApplication,
+    /// Raise a limit of the pod, or use less.
+    FixLimits,
     /// Restart the pod.
     RestartPod,
     /// Update the driver or firmware, or change the configuration.
@@ -58,6 +64,8 @@ pub enum ActionCode {
     DrainAndReset,
     /// Drain the node, then reboot it.
     DrainAndReboot,
+    /// Check fans, airflow and coolant.
+    CheckCooling,
     /// Check cables, seating and slots.
     CheckCabling,
     /// Contact the vendor; an RMA is likely.

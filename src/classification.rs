@@ -74,14 +74,18 @@ pub enum ActionCode {
 
 impl ActionCode {
     /// Every action.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::None,
         Self::Watch,
+        Self::ChangeRequest,
+        Self::FixApplication,
+        Self::FixLimits,
         Self::RestartPod,
         Self::UpdateSoftware,
         Self::ResetGpu,
         Self::DrainAndReset,
         Self::DrainAndReboot,
+        Self::CheckCooling,
         Self::CheckCabling,
         Self::ContactVendor,
     ];
@@ -98,10 +102,7 @@ impl ActionCode {
     /// return of the GPU includes the other, so both are needed.
     pub fn includes(self, other: Self) -> bool {
         let known = Self::INCLUDED.iter().find(|(action, _)| *action == self).map_or(&[][..], |(_, included)| included);
-        self == other
-            || other == Self::None
-            || (other == Self::Watch && self != Self::None)
-            || known.contains(&other)
+        self == other || other == Self::None || (other == Self::Watch && self != Self::None) || known.contains(&other)
     }
 }
 

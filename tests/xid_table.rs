@@ -109,7 +109,8 @@ fn meant(nvidia: &str) -> Option<ActionCode> {
         "RESET_GPU" | "RESET_ALL" | "RESET_SCOPED" => Some(ActionCode::DrainAndReset),
         "RESTART_BM" | "RESTART_VM" | "RESTART_HOST" => Some(ActionCode::DrainAndReboot),
         "UPDATE_SWFW" => Some(ActionCode::UpdateSoftware),
-        "CHECK_MECHANICALS" | "CHECK_COOLING" => Some(ActionCode::CheckCabling),
+        "CHECK_MECHANICALS" => Some(ActionCode::CheckCabling),
+        "CHECK_COOLING" => Some(ActionCode::CheckCooling),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! `needs`: the conditions of a GPU reset that a drain of the node does not fulfil, for the plan of a diagnosis.
 
-use super::nvlink_group::group_of;
 pub use super::nvlink_group::ResetGroup;
+use super::nvlink_group::group_of;
 use super::reset_plan::{ResetConditions, plan};
 use crate::report::{Report, Section};
 

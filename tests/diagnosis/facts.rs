@@ -398,6 +398,45 @@ fn a_gpu_has_one_plan_and_no_finding_asks_for_the_opposite() {
     }
 }
 
+/// A finding that interrupts work has a plan, whatever it is about: a GPU, a switch, the node.
+#[test]
+fn every_critical_finding_that_interrupts_work_has_a_plan() {
+    let quiet = [ActionCode::None, ActionCode::Watch, ActionCode::RestartPod, ActionCode::UpdateSoftware];
+    for (name, (report, expected)) in scenarios() {
+        let diagnosis = diagnose(&report, &expected.cluster);
+        let severe = diagnosis.findings.iter().filter(|one| one.severity >= Severity::Critical);
+        for one in severe.filter(|one| !quiet.contains(&one.action.code)) {
+            let planned = diagnosis.plan.iter().any(|plan| plan.findings.contains(&one.id));
+            assert!(planned, "{name}: {}: {}", one.id, told(&diagnosis));
+        }
+    }
+}
+
+#[test]
+fn gpus_that_must_be_reset_together_have_one_plan() {
+    let plan = |architecture: &str, fabric_manager: bool, codes: &[u32]| {
+        let report = changed("healthy-h100-8", |value| {
+            gpus(value, "inventory").iter_mut().for_each(|gpu| gpu["architecture"] = json!(architecture));
+            value["sections"]["host"]["data"]["daemons"]["fabric_manager"] = json!(fabric_manager);
+            for code in codes {
+                let line = format!("{AT} {code}, pid=1, name=a, x");
+                value["kernel_log"].as_array_mut().expect("lines").push(json!(line));
+            }
+        });
+        let diagnosis = judged(&report);
+        diagnosis.plan.first().unwrap_or_else(|| panic!("{}", told(&diagnosis))).clone()
+    };
+    let alone = plan("Hopper", true, &[95]).steps.join(" ");
+    assert!(alone.contains("then reset GPU 3") && !alone.contains("together"), "{alone}");
+    let volta = plan("Volta", true, &[95]);
+    assert!(volta.steps.join(" ").contains("reset GPUs 0-7 together"), "{:#?}", volta.steps);
+    assert!(volta.before_plan.contains("until the reset, which includes them"), "{}", volta.before_plan);
+    let ampere = plan("Ampere", false, &[95]).steps.join(" ");
+    assert!(ampere.contains("Start nvidia-fabricmanager"), "{ampere}");
+    let reboot = plan("Hopper", true, &[95, 79]);
+    assert_eq!(reboot.action, ActionCode::DrainAndReboot, "reset_gpu refuses a GPU that fell off the bus: {reboot:#?}");
+}
+
 #[test]
 fn a_plan_says_which_work_may_continue_and_does_not_wait_for_a_stuck_process() {
     let of = |name: &str| judged(&scenarios().remove(name).expect(name).0).plan;

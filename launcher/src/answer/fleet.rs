@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use diagnosis::finding::Verdict;
+use diagnosis::finding::{Urgency, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::classification::{ActionCode, Class, Severity};
@@ -21,7 +21,7 @@ pub struct FleetAnswer {
     pub context: String,
     /// Numbers of nodes by result of the read.
     pub totals: NodeCounts,
-    /// Nodes that were read, by verdict.
+    /// Nodes that were read, by verdict. `warning` counts, too: such a node is not healthy.
     #[schemars(extend("x-text" = "own"))]
     pub verdicts: BTreeMap<String, usize>,
     /// Sections that were checked, if not all: no verdict is then about a whole node.
@@ -176,6 +176,9 @@ pub struct NodeDetail {
     pub node: String,
     /// Its verdict.
     pub verdict: Verdict,
+    /// When its plan must be carried out; `diagnose_gpu_node` of the node returns the plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub urgency: Option<Urgency>,
     /// Its score, if health was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u32>,

@@ -121,10 +121,16 @@ pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> Page {
 }
 
 fn plan_lines(plan: &Plan) -> String {
-    let Plan { subject, before_plan, steps, .. } = plan;
-    let mut lines = format!("\nPlan for {subject}: {before_plan}\n");
+    let Plan { subject, urgency, before_plan, steps, if_pod_deleted, results, .. } = plan;
+    let when = variant_name(*urgency).replace('_', " ");
+    let mut lines = format!("\nPlan for {subject} ({when}): {before_plan}\n");
     for (number, step) in steps.iter().enumerate() {
         lines.push_str(&format!("  {}. {step}\n", number + 1));
+    }
+    for (label, text) in [("If a pod is deleted", if_pod_deleted), ("Results", results)] {
+        if !text.is_empty() {
+            lines.push_str(&format!("  {label}: {text}\n"));
+        }
     }
     lines
 }

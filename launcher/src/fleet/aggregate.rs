@@ -155,6 +155,7 @@ fn details(rows: &[NodeRow], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDet
         Some(NodeDetail {
             node: row.node.clone(),
             verdict: row.verdict,
+            urgency: row.urgency,
             score: row.score,
             summary: syringe_core::text::clean(&row.summary, SENTENCE),
             findings: notable.iter().take(FINDINGS_OF_NODE).map(|finding| short(finding)).collect(),
@@ -265,6 +266,7 @@ mod tests {
             summary: "z".repeat(300),
             checked_only: Vec::new(),
             findings: (0..12).map(|id| finding(id * 7 + number % 40)).collect(),
+            urgency: Some(diagnosis::finding::Urgency::NextMaintenance),
             unknown: 3,
             score: Some(0),
             gpus: 8,

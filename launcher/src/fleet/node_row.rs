@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use diagnosis::finding::{Finding, Verdict};
+use diagnosis::finding::{Finding, Urgency, Verdict};
 use kube::ResourceExt;
 use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::telemetry::Telemetry;
@@ -21,6 +21,8 @@ pub(crate) struct NodeRow {
     /// Sections that were checked, if not all.
     pub(crate) checked_only: Vec<String>,
     pub(crate) findings: Vec<Finding>,
+    /// Urgency of the most urgent plan.
+    pub(crate) urgency: Option<Urgency>,
     pub(crate) unknown: usize,
     pub(crate) score: Option<u32>,
     pub(crate) gpus: usize,
@@ -68,6 +70,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
         summary: diagnosis.summary,
         checked_only: if diagnosis.not_requested.is_empty() { Vec::new() } else { checked },
         findings: diagnosis.findings,
+        urgency: diagnosis.plan.iter().map(|plan| plan.urgency).max(),
         unknown: diagnosis.unknown.len(),
         score: diagnosis.health.score,
         gpus,

@@ -116,6 +116,7 @@ mod tests {
             summary: String::new(),
             checked_only: Vec::new(),
             findings: Vec::new(),
+            urgency: None,
             unknown: 0,
             score: None,
             gpus,

@@ -129,7 +129,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 registered(default_runtime("cdi")).cdi([old, spec()])
             }),
         critical_for_pods("cdi-of-the-driver-before", "The CDI specification mounts libraries of the earlier driver.")
-            .must(finding("cdi-stale").evidence(["libcuda.so.550.90.07", "of driver 550.90.07"]))
+            .must(finding("cdi-stale").evidence(["libcuda.so.550.90.07", "for driver 550.90.07"]))
             .must_not(NOT_HARDWARE)
             .cluster(offered())
             .node(|| {
@@ -187,7 +187,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             "cdi-of-a-plugin-that-was-not-restarted",
             "The CDI specification of the device plugin is older than the driver.",
         )
-        .must(finding("cdi-stale").evidence(["k8s.device-plugin.nvidia.com-gpu.json", "of driver 550.90.07"]))
+        .must(finding("cdi-stale").evidence(["k8s.device-plugin.nvidia.com-gpu.json", "for driver 550.90.07"]))
         .must_not(NOT_HARDWARE)
         .cluster(offered())
         .node(|| registered(containerd(CONFIG, 2, [])).cdi([of_earlier_driver(spec_at(OF_PLUGIN.0, OF_PLUGIN.1))])),

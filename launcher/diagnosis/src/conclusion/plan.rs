@@ -49,9 +49,14 @@ fn wants_reset(draft: &Draft) -> bool {
     draft.actions().any(is_reset)
 }
 
+/// Returns whether the draft is the only finding of a plan: then its text has no other action to contradict.
+fn is_only(draft: &Draft, findings: usize) -> bool {
+    findings == 1 && draft.severity > Severity::Info && needs_plan(draft)
+}
+
 /// Returns whether the action is carried out at the machine.
 fn is_inspection(action: ActionCode) -> bool {
-    matches!(action, ActionCode::CheckCabling)
+    matches!(action, ActionCode::CheckCabling | ActionCode::CheckCooling)
 }
 
 /// Returns whether the action interrupts the work on a GPU or on the node, so that it needs a plan.
@@ -66,7 +71,7 @@ fn needs_plan(draft: &Draft) -> bool {
 /// Returns how urgent the actions of a draft are.
 fn urgency(draft: &Draft) -> Urgency {
     let continues = matches!(draft.rule.in_plan, InPlan::OtherWorkContinues | InPlan::WorkContinues);
-    let at_the_machine = is_inspection(draft.action) && draft.rule.class != Class::Thermal;
+    let at_the_machine = draft.action == ActionCode::CheckCabling;
     match draft.severity {
         Severity::Info | Severity::Warning => Urgency::NextMaintenance,
         Severity::Critical if continues || at_the_machine => Urgency::WhenJobsEnd,
@@ -174,10 +179,11 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Plan {
     let suspect: Vec<&Gpu> = node.gpus.iter().filter(|gpu| !results(node, gpu, drafts).is_empty()).collect();
     let results = suspect.iter().map(|gpu| results(node, gpu, drafts).replace("{gpu}", &gpu.label()));
     let results = results.collect::<Vec<_>>().join(" ");
-    let if_pod_deleted = if_pod_deleted(&stuck, urgency).replace("{gpu}", &evidence::gpus(&affected));
+    let if_pod_deleted = if_pod_deleted(&stuck, urgency);
     let rma = rma(urgent(drafts));
     let what = format!("the {verb} of {{node}}");
-    refer_to_plan(drafts.iter_mut(), lead, &what, verb);
+    let adapted = drafts.iter_mut().filter(|draft| !is_only(draft, findings.len()));
+    refer_to_plan(adapted, lead, &what, verb);
     let fill = |text: String| text.replace("{node}", name);
     Plan {
         subject: name.clone(),
@@ -217,7 +223,8 @@ fn if_pod_deleted(stuck: &[String], urgency: Urgency) -> String {
             format!("The pod of pid {pids} stays in Terminating: no signal ends the process, only a power cycle does.")
         }
         ([], Urgency::Now) => {
-            "The next pod on {node} can get {gpu} and fail, too: cordon {node} before you delete a pod.".to_owned()
+            "The next pod on {node} can get the same GPU and fail, too: cordon {node} before you delete a pod."
+                .to_owned()
         }
         ([], _) => String::new(),
     }
@@ -236,7 +243,9 @@ fn results(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> String {
         );
     }
     match of_gpu(InPlan::OtherWorkContinues) {
-        Some(_) => "Only the program that used the bad memory lost its work; other results are not affected.".to_owned(),
+        Some(_) => {
+            "Only the program that used the bad memory lost its work; other results are not affected.".to_owned()
+        }
         None => String::new(),
     }
 }
@@ -244,9 +253,8 @@ fn results(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> String {
 /// Returns the programs on a GPU now: `pid 7 'python3' of ml/train-0`.
 fn users(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let all = node.processes().into_iter().flat_map(|section| &section.processes);
-    let on_gpu = all.filter(|process| {
-        process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index) && !is_service(process)
-    });
+    let on_gpu =
+        all.filter(|process| process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index) && !is_service(process));
     let named = on_gpu.map(|process| {
         let pod = process.pod_uid.as_deref().and_then(|uid| node.pod_name(uid));
         let pod = pod.map(|pod| format!(" of {pod}")).unwrap_or_default();
@@ -304,16 +312,22 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     let urgency = planned().map(urgency).max()?;
     let needs = needs_of(node, gpu).filter(|_| reset);
     let group = needs.as_ref().and_then(|needs| group(node, gpu, &needs.group));
-    let heat = planned().all(|draft| is_inspection(draft.action) && draft.rule.class == Class::Thermal);
+    let heat = planned().all(|draft| draft.action == ActionCode::CheckCooling);
     let contained = own().any(|draft| draft.rule.in_plan == InPlan::OtherWorkContinues);
     let mut before_plan = match urgency {
-        Urgency::Now if heat => "Move the work on {gpu} to other GPUs, if there are free ones; it runs slowly.".to_owned(),
-        Urgency::Now => "Do not schedule new work on {gpu}, and stop its running work now. Work on other GPUs of {node} may \
+        Urgency::Now if heat => {
+            "Move the work on {gpu} to other GPUs, if there are free ones; it runs slowly.".to_owned()
+        }
+        Urgency::Now => {
+            "Do not schedule new work on {gpu}, and stop its running work now. Work on other GPUs of {node} may \
             continue"
-            .to_owned(),
-        Urgency::WhenJobsEnd if contained => "Restart the affected application. Other work on {gpu} may continue until the \
+                .to_owned()
+        }
+        Urgency::WhenJobsEnd if contained => {
+            "Restart the affected application. Other work on {gpu} may continue until the \
             drain; do not schedule new work on it."
-            .to_owned(),
+                .to_owned()
+        }
         Urgency::WhenJobsEnd => {
             "Work on {gpu} may continue until the drain; do not schedule new work on it.".to_owned()
         }
@@ -363,10 +377,8 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     let stuck = stuck(drafts, |draft| draft.is_on(gpu));
     let if_pod_deleted = if heat { String::new() } else { if_pod_deleted(&stuck, urgency) };
     let (results, rma) = (results(node, gpu, drafts), rma(own()));
-    if several || reset && group.is_some() {
-        let adapted = drafts.iter_mut().filter(|draft| draft.is_on(gpu));
-        refer_to_plan(adapted, action, &format!("{PLAN_OF_GPU} {{gpu}}"), "reset");
-    }
+    let adapted = drafts.iter_mut().filter(|draft| draft.is_on(gpu) && !is_only(draft, findings.len()));
+    refer_to_plan(adapted, action, &format!("{PLAN_OF_GPU} {{gpu}}"), "reset");
     Some(Plan {
         subject: "{gpu}".to_owned(),
         action,
@@ -428,11 +440,16 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
             ActionCode::Watch if draft.severity > Severity::Info && draft.scope.gpu.is_some() => {
                 format!("No separate action: follow {what}.")
             }
-            action if is_reset(action) && (lead == ActionCode::DrainAndReboot || verb == "reset" && !what.starts_with(PLAN_OF_GPU)) => {
-                format!("No separate reset: {what} includes it. Until then do not schedule new work on {{gpu}}.")
+            action if is_reset(action) && !what.starts_with(PLAN_OF_GPU) => {
+                let until = " Until then do not schedule new work on {gpu}.";
+                let until = if draft.severity >= Severity::Critical { until } else { "" };
+                format!("No separate reset: {what} includes it.{until}")
             }
             ActionCode::DrainAndReboot if draft.severity > Severity::Info => {
                 format!("Cordon and drain {{node}}, then {verb} it, as described in {PLAN_FOR_NODE} {{node}}.")
+            }
+            action if is_reset(action) && draft.severity == Severity::Warning => {
+                format!("Reset {{gpu}} of {{node}}, as described in {ITS_PLAN}.")
             }
             action if is_reset(action) && draft.severity > Severity::Info => {
                 format!("Do not schedule new work on {{gpu}} of {{node}} and reset it, as described in {ITS_PLAN}.")
@@ -443,6 +460,8 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
             draft.action = if lead == ActionCode::DrainAndReboot { lead } else { draft.action };
         }
         draft.advice = text;
+        // The plan has steps for these.
+        draft.further.clear();
     }
 }
 

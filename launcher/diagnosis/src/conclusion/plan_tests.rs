@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::diagnose;
-use crate::finding::{Diagnosis, Finding};
+use crate::finding::{Diagnosis, Finding, Rma, Urgency};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::Report;
@@ -20,6 +20,10 @@ fn xid(code: u32, pci: &str, pid: u32) -> Value {
 
 /// A node with two GPUs that respond, and these events. `failed`: whether a row remap of the first GPU failed.
 fn judged(events: &[Value], failed: bool, processes: &[Value]) -> Diagnosis {
+    diagnose(&report(events, failed, processes), &KubernetesFacts::default())
+}
+
+fn report(events: &[Value], failed: bool, processes: &[Value]) -> Report {
     let gpu = |index: u32, pci: &str, more: Value| {
         let mut gpu = json!({"index": index, "uuid": format!("GPU-{index}"), "pci_address": pci});
         gpu.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
@@ -32,13 +36,11 @@ fn judged(events: &[Value], failed: bool, processes: &[Value]) -> Diagnosis {
         ecc["data"]["gpus"][0]["remapped_rows"] =
             json!({"correctable": 0, "uncorrectable": 8, "pending": false, "failure_occurred": true});
     }
-    let report: Report =
-        serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1", "sections": {
+    serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1", "sections": {
         "inventory": both(json!({})), "telemetry": both(json!({"temperature": {"gpu_celsius": 40}})), "ecc": ecc,
         "processes": {"status": "ok", "data": {"host_pid_namespace": true, "processes": processes}},
         "xid": {"status": "ok", "data": {"events": events}}}}))
-        .expect("a report");
-    diagnose(&report, &KubernetesFacts::default())
+    .expect("a report")
 }
 
 fn finding<'d>(diagnosis: &'d Diagnosis, id: &str) -> &'d Finding {
@@ -115,4 +117,56 @@ fn a_gpu_is_named_once_in_a_step() {
     let only = judged(&[xid(79, FIRST, 7)], false, &processes);
     let [plan] = only.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {only:#?}"));
     assert!(plan.before_plan.starts_with("Work that does not use GPU 0"), "{}", plan.before_plan);
+}
+
+/// The node with the recovery action of its first GPU.
+fn recommended(events: &[Value], action: &str) -> Diagnosis {
+    let mut report = report(events, false, &[]);
+    let ecc = report.sections.ecc.as_mut().and_then(|section| section.data.as_mut()).expect("ECC");
+    ecc.gpus[0].recovery_action = serde_json::from_value(json!(action)).expect("an action");
+    diagnose(&report, &KubernetesFacts::default())
+}
+
+#[test]
+fn no_recommendation_of_the_driver_removes_a_stronger_action() {
+    let codes = syringe_core::kernel_log::xids().filter(|entry| entry.severity >= Severity::Critical);
+    for code in codes.map(|entry| entry.code).filter(|code| *code != 154) {
+        let event = [xid(code, FIRST, 7)];
+        let alone = judged(&event, false, &[]);
+        let own = alone.findings.iter().filter(|finding| finding.severity >= Severity::Critical);
+        for own in own.clone() {
+            for action in
+                ["gpu_reset", "node_reboot", "drain_p2p", "drain_and_reset", "recover_imex", "bus_reset", "unknown"]
+            {
+                let joined = recommended(&event, action);
+                let plans = joined.plan.iter().map(|plan| plan.action);
+                let actions = joined.findings.iter().map(|finding| finding.action.code);
+                let kept = actions.chain(plans).any(|action| action.includes(own.action.code));
+                assert!(kept, "{code} {action}: {:?} of {} is gone: {joined:#?}", own.action.code, own.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_imex_domain_is_recovered_in_addition_to_the_reset() {
+    let [plan] = recommended(&[xid(95, FIRST, 7)], "recover_imex").plan.try_into().expect("one plan");
+    let step = |words: &str| plan.steps.iter().position(|step| step.contains(words));
+    assert_eq!(plan.action, ActionCode::DrainAndReset);
+    assert!(step("nvidia-imex") < step("then reset GPU 0") && step("nvidia-imex").is_some(), "{:#?}", plan.steps);
+}
+
+#[test]
+fn a_plan_says_how_urgent_it_is_and_which_results_are_wrong() {
+    let of = |events: &[Value]| judged(events, false, &[]).plan.into_iter().next().expect("a plan");
+    let uncontained = of(&[xid(95, FIRST, 7)]);
+    assert_eq!((uncontained.urgency, uncontained.rma), (Urgency::Now, Rma::IfRepeated));
+    assert!(uncontained.results.contains("from 2026-11-21T02:44:10Z on"), "{}", uncontained.results);
+    assert!(uncontained.if_pod_deleted.contains("cordon n1"), "{}", uncontained.if_pod_deleted);
+    let contained = of(&[xid(94, FIRST, 7)]);
+    assert_eq!(contained.urgency, Urgency::WhenJobsEnd);
+    assert!(contained.results.starts_with("Only the program"), "{}", contained.results);
+    let processes = [json!({"pid": 9, "state": "D", "uses": [{"gpu": 0, "memory_bytes": 1}]})];
+    let [stuck] = judged(&[xid(119, FIRST, 9)], false, &processes).plan.try_into().expect("one plan");
+    assert!(stuck.if_pod_deleted.contains("stays in Terminating"), "{}", stuck.if_pod_deleted);
 }

@@ -29,7 +29,7 @@ rules! {
     REMAP_MANY: "row-remap-many" Critical Hardware MEMORY_DOC, "A very large number of rows is remapped",
         ContactVendor "Plan to return {gpu} of {node} (RMA): its memory keeps degrading.",
         means "So many rows were replaced that NVIDIA accepts the return of the board.",
-        reads "ecc.remapped_rows";
+        reads "ecc.remapped_rows", in_plan WorkContinues;
     REMAP_SPARES: "row-remap-spares-used" Warning Hardware MEMORY_DOC, "Memory banks without spare rows",
         Watch "No action now. The next bad row in such a bank of {gpu} cannot be repaired: plan to replace the GPU.",
         means "Some memory banks have used all their spare rows. A further bad row there cannot be replaced.",
@@ -108,12 +108,12 @@ rules! {
     INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM is corrupted",
         ContactVendor "Have {gpu} of {node} inspected: its stored counters and settings are not reliable.",
         means "The checksum of the InfoROM, which stores settings and counters of the board, does not match.",
-        reads "ecc.inforom_valid, xid";
+        reads "ecc.inforom_valid, xid", in_plan WorkContinues;
     REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC,
         "Hardware repair pending: takes effect after a GPU reset",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the repair then takes effect.",
         means "The GPU can repair a memory channel or a processing cluster at the next reset.",
-        reads "ecc.channel_repair_pending, ecc.tpc_repair_pending";
+        reads "ecc.channel_repair_pending, ecc.tpc_repair_pending", in_plan WorkContinues;
 }
 
 /// Number of rows remapped for uncorrectable errors at which DCGM reports a GPU as failed. All spare rows are used then.

@@ -26,7 +26,7 @@ rules! {
     DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver recommends: drain and reset",
         DrainAndReset "Do not schedule new work on {gpu} of {node}, let unaffected work finish, then reset it.",
         means "The driver recommends that no new work starts on the GPU and that it is reset.",
-        reads "ecc.recovery_action, xid: 154";
+        reads "ecc.recovery_action, xid: 154", in_plan WorkContinues;
     DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver recommends: drain peer-to-peer traffic",
         DrainAndReset "Stop the peer-to-peer workloads on {gpu} of {node} and check again. If the recommendation \
             remains, reset the GPU.",

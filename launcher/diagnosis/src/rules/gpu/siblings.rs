@@ -31,7 +31,7 @@ rules! {
         means "A GPU has a different power limit than others of its model.",
         reads "telemetry.power";
     HOT: "gpu-hotter-than-peers" Warning Thermal DEBUG_DOC, "Much hotter than the other GPUs of the node",
-        CheckCabling "Check airflow, heat sink and fans of {gpu} on {node}: the other GPUs are cooler at the same \
+        CheckCooling "Check airflow, heat sink and fans of {gpu} on {node}: the other GPUs are cooler at the same \
             load.",
         means "A GPU is far hotter than others of its model under the same load: its cooling may be poor.",
         reads "telemetry.temperature, telemetry.utilization";

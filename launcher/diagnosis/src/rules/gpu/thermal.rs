@@ -18,25 +18,25 @@ use syringe_core::facts::telemetry::{GpuTelemetry, Temperature};
 
 rules! {
     HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware thermal slowdown",
-        CheckCabling "Check airflow, fans, coolant and inlet temperature of {node} near {gpu}. Move work to other \
+        CheckCooling "Check airflow, fans, coolant and inlet temperature of {node} near {gpu}. Move work to other \
             GPUs until {gpu} has cooled down.",
         means "The GPU reduces its clocks because of its temperature.",
         reads "telemetry.clocks, telemetry.temperature";
     SOFTWARE: "thermal-slowdown-software" Warning Thermal NVML_DOC, "Software thermal slowdown",
-        CheckCabling "Check airflow, fans and inlet temperature of {node} near {gpu}. The driver reduces the clocks of \
+        CheckCooling "Check airflow, fans and inlet temperature of {node} near {gpu}. The driver reduces the clocks of \
             the GPU.",
         means "The driver reduces the clocks of the GPU because of its temperature.",
         reads "telemetry.clocks, telemetry.temperature";
     TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU is at its temperature limit",
-        CheckCabling "Check the cooling of {gpu} on {node} now. At the shutdown limit the GPU switches itself off.",
+        CheckCooling "Check the cooling of {gpu} on {node} now. At the shutdown limit the GPU switches itself off.",
         means "The GPU is at or above the temperature at which it slows down.",
         reads "telemetry.temperature";
     MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory is at its temperature limit",
-        CheckCabling "Check the cooling of {gpu} on {node}. Hot memory causes memory errors.",
+        CheckCooling "Check the cooling of {gpu} on {node}. Hot memory causes memory errors.",
         means "The memory of the GPU is at or above its highest operating temperature.",
         reads "telemetry.temperature";
     LOST_TIME: "thermal-slowdown-frequent" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
-        CheckCabling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.",
+        CheckCooling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.",
         means "Thermal slowdown was active for a noticeable part of the time since the driver was loaded.",
         reads "telemetry.clocks";
 }

@@ -30,7 +30,7 @@ rules! {
         means "An NVSwitch reported a fatal error. The GPUs on it cannot reach each other.",
         reads "xid: SXid";
     SWITCH_HOT: "nvswitch-thermal" Critical Thermal FABRIC_DOC, "NVSwitch is too hot",
-        CheckCabling "Check cooling and airflow of the NVSwitches of {node}.",
+        CheckCooling "Check cooling and airflow of the NVSwitches of {node}.",
         means "An NVSwitch reported that it is too hot.",
         reads "xid: SXid";
     WATCHED: "nvlink-warning" Warning Fabric XID_DOC, "NVLink or NVSwitch error that needs no reset",

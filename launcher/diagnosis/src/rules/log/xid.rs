@@ -55,7 +55,7 @@ rules! {
         means "The driver reported an error of NVLink or of the link between CPU and GPU.",
         reads "xid";
     THERMAL: "xid-thermal" Warning Thermal XID_DOC, "Thermal event",
-        CheckCabling "Check cooling and airflow of {gpu} on {node}.",
+        CheckCooling "Check cooling and airflow of {gpu} on {node}.",
         means "The driver reported a thermal event.",
         reads "xid";
     POWER: "xid-power" Critical Power XID_DOC, "Power event",

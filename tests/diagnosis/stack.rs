@@ -246,6 +246,48 @@ fn a_cdi_file_that_was_not_understood_is_no_working_runtime() {
     assert_eq!((state, evidence.as_str()), (StageState::Unknown, "could not read /etc/cdi/nvidia.yaml"));
 }
 
+/// A node with the program of NVIDIA's runtime, on which nothing shows that a pod with a GPU can start.
+#[test]
+fn the_program_of_the_runtime_alone_is_no_working_runtime() {
+    let verdict = |change: fn(&mut Report)| {
+        let mut report = scenario("healthy-h100-8");
+        let host = report.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("the host");
+        (host.cdi_spec, host.container_toolkit) = (None, Some("/usr/bin/nvidia-container-runtime".into()));
+        change(&mut report);
+        let facts = cluster(&report, Some(8), vec![ready(&report, "device_plugin")]);
+        let diagnosis = diagnose(&report, &facts);
+        let stage = diagnosis.stack.iter().find(|one| one.stage == Stage::Runtime).expect("a stage").state;
+        (diagnosis.verdict, stage)
+    };
+    let without_jobs = |report: &mut Report| {
+        let processes =
+            report.sections.processes.as_mut().and_then(|section| section.data.as_mut()).expect("processes");
+        processes.processes.retain(|process| process.uses.is_empty());
+    };
+    assert_eq!(verdict(|_| ()), (Verdict::Healthy, StageState::Ok), "a pod uses a GPU");
+    assert_eq!(verdict(without_jobs), (Verdict::Unknown, StageState::Unknown));
+}
+
+#[test]
+fn a_pod_that_the_node_cannot_start_is_a_fault_of_the_node() {
+    let verdict = |minutes: i64, reason: &str, message: &str| {
+        let report = scenario("healthy-h100-8");
+        let mut facts = cluster(&report, Some(8), vec![ready(&report, "device_plugin")]);
+        let pod = json!([{"namespace": "research", "name": "fresh-start", "since": ago(&report, minutes),
+            "warning": {"reason": reason, "message": message, "count": 3}}]);
+        facts.starting_pods = Some(serde_json::from_value(pod).expect("a pod"));
+        let diagnosis = diagnose(&report, &facts);
+        let stage = diagnosis.stack.iter().find(|one| one.stage == Stage::Runtime).expect("a stage").state;
+        let named = diagnosis.findings.iter().flat_map(|one| &one.evidence).any(|line| line.contains(message));
+        (diagnosis.verdict, stage, named)
+    };
+    let message = "failed to get sandbox runtime: no runtime for \"nvidia\" is configured";
+    assert_eq!(verdict(10, "FailedCreatePodSandBox", message), (Verdict::Warning, StageState::Broken, true));
+    assert_eq!(verdict(1, "FailedCreatePodSandBox", message).0, Verdict::Healthy, "it may still start");
+    assert_eq!(verdict(10, "Failed", "image not found").0, Verdict::Healthy, "the pod is the cause");
+    assert_eq!(verdict(10, "Failed", "unresolvable CDI devices nvidia.com/gpu=0").0, Verdict::Warning);
+}
+
 #[test]
 fn two_plugins_are_two_owners_not_two_programs_of_one() {
     let report = scenario("healthy-h100-8");

@@ -16,10 +16,14 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     let faults = ruled_out::check(&node);
     let (mut unknown, undecided) = unknown::list(&node, rules::unread(&node), &faults);
     let contradictions = contradictions::list(&node);
-    let undecided = undecided || !contradictions.is_empty();
-    unknown.extend(contradictions);
+    unknown.extend(contradictions.iter().cloned());
     let mut drafts = rules::drafts(&node);
     let stack = stack_stages::list(&node, &drafts);
+    // A finding says the same, with the reason.
+    let found = drafts.iter().any(|draft| draft.severity > Severity::Info);
+    let doubts = if found { Vec::new() } else { stack_stages::doubts(&node, &stack) };
+    let undecided = undecided || !contradictions.is_empty() || !doubts.is_empty();
+    unknown.extend(doubts);
     let not_requested = unknown::unchecked_sections(&node);
     let health = health::score(&node, &drafts, !undecided && not_requested.is_empty());
     let plan = plan::make_plans(&node, &mut drafts);

@@ -11,7 +11,7 @@ pub struct Health {
     /// Score of the node: that of its worst GPU, minus the points for findings about the whole node. `None` if no GPU
     /// is known and no fault was found.
     pub score: Option<u32>,
-    /// Status of the node.
+    /// Status of the node, according to all findings. Those about pods and the container runtime do not lower the score.
     pub status: HealthStatus,
     /// Deductions for the node as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -11,6 +11,6 @@ pub mod pod;
 pub use gpu_pod::{GpuContainer, GpuPod};
 pub use node::{
     Component, ContainerStateKind, GpuLabels, KubernetesFacts, KubernetesInput, NvidiaContainer, NvidiaContainerState,
-    NvidiaPod, PodWarning, RuntimeClassUse, UnreadInput,
+    NvidiaPod, PodWarning, RuntimeClassUse, StartingPod, UnreadInput,
 };
 pub use pod::{CapacityShortage, ContainerFacts, ContainerState, PodEvent, PodFacts, Preemption, Termination};

@@ -58,6 +58,9 @@ pub struct KubernetesFacts {
     /// Pods on the node with allocated resources, and pods that the kubelet rejected.
     pub gpu_pods: Option<Vec<GpuPod>>,
 
+    /// Pods on the node of which no container has started yet, other than those of NVIDIA's software.
+    pub starting_pods: Option<Vec<StartingPod>>,
+
     /// Inputs from the API that could not be read. The rules that need them do not run, so the node is not `healthy`.
     pub unread: Vec<UnreadInput>,
 }
@@ -76,11 +79,13 @@ impl KubernetesFacts {
         match input {
             KubernetesInput::Pods => {
                 (self.live_pod_uids, self.gpu_pods, self.nvidia_pods, self.runtime_classes) = (None, None, None, None);
+                self.starting_pods = None;
             }
             KubernetesInput::ResourceSlices => self.gpu_dra = None,
             KubernetesInput::OtherNodes => (self.gpu_plugin_in_cluster, self.pci_label_elsewhere) = (None, None),
             KubernetesInput::PodEvents => {
                 self.nvidia_pods.iter_mut().flatten().for_each(|pod| pod.warning = None);
+                self.starting_pods.iter_mut().flatten().for_each(|pod| pod.warning = None);
             }
         }
         self.unread.push(UnreadInput { input, why });
@@ -98,13 +103,14 @@ pub struct UnreadInput {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KubernetesInput {
-    /// The pods on the node: `live_pod_uids`, `gpu_pods`, `nvidia_pods`, `runtime_classes`.
+    /// The pods on the node: `live_pod_uids`, `gpu_pods`, `nvidia_pods`, `runtime_classes`, `starting_pods`.
     Pods,
     /// The ResourceSlices of the node: `gpu_dra`.
     ResourceSlices,
     /// The other nodes of the cluster, and the device plugin pods on them: `gpu_plugin_in_cluster`, `pci_label_elsewhere`.
     OtherNodes,
-    /// The events of the first pod of NVIDIA's software that does not start: `nvidia_pods[].warning`.
+    /// The events of the first pod of NVIDIA's software that does not start, and of starting pods: `nvidia_pods[].warning`,
+    /// `starting_pods[].warning`.
     PodEvents,
 }
 
@@ -256,6 +262,22 @@ pub struct PodWarning {
     pub count: u32,
     /// Time of the last occurrence.
     pub last: Option<Timestamp>,
+}
+
+/// A pod on the node of which no container has started yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StartingPod {
+    pub namespace: String,
+    pub name: String,
+    /// Time at which the kubelet first saw the pod, or its creation time.
+    pub since: Option<Timestamp>,
+    /// Reason for which its first container waits, e.g. `ContainerCreating`, `CreateContainerError`.
+    pub reason: Option<String>,
+    /// Message of the container that waits.
+    pub message: Option<String>,
+    /// The newest warning event of the pod. It is read for the pods that have waited longest.
+    pub warning: Option<PodWarning>,
 }
 
 /// A RuntimeClass of pods on the node.

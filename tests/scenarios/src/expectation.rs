@@ -152,11 +152,11 @@ verdicts! {
     /// The worst finding is a warning about GPUs or the node.
     warning: "warning", "degraded";
     /// The worst finding is a warning about pods. The GPUs have no fault.
-    warning_for_pods: "warning", "healthy";
+    warning_for_pods: "warning", "degraded";
     /// The worst finding is critical.
     critical: "critical", "unhealthy";
     /// The worst finding is critical and about pods. The GPUs have no fault.
-    critical_for_pods: "critical", "healthy";
+    critical_for_pods: "critical", "unhealthy";
     /// The worst finding is fatal.
     fatal: "fatal", "unhealthy";
 }

@@ -37,6 +37,8 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
     let gpu_status = gpus.iter().map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
     // A node without GPUs and without faults has no score.
     let score = (!gpus.is_empty() || lost > 0).then(|| base.saturating_sub(lost));
+    // The status is that of the verdict. Findings about pods and the container runtime do not lower the score of the GPUs.
+    let worst = drafts.iter().map(|draft| draft.severity).max().unwrap_or(worst);
     Health { score, status: status(worst, certain).max(gpu_status), deductions, gpus }
 }
 

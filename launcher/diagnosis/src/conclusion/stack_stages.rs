@@ -9,12 +9,15 @@
 
 use crate::evidence;
 use crate::input::node::Node;
+use crate::input::processes::is_service;
 use crate::input::stack::{Broken, plugin_service, pods};
 use crate::rule::{About, Draft};
 use crate::stack_stage::{StackStage, Stage, StageState};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 use syringe_core::report::Extent;
+use syringe_core::section_name::SectionName;
+use syringe_core::unknown::Unknown;
 
 /// Returns all stages of the node. Empty for a node without GPUs.
 pub(crate) fn list(node: &Node<'_>, drafts: &[Draft]) -> Vec<StackStage> {
@@ -48,6 +51,26 @@ pub(crate) fn list(node: &Node<'_>, drafts: &[Draft]) -> Vec<StackStage> {
     }
     block_later(&mut stages);
     stages
+}
+
+/// Returns the stages that are not known to work although the node was read from Kubernetes: the node is not healthy then.
+pub(crate) fn doubts(node: &Node<'_>, stages: &[StackStage]) -> Vec<Unknown> {
+    let cluster = node.kubernetes;
+    let unused = cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_none();
+    if cluster.node.is_none() || unused || !node.stack.is_settled {
+        return Vec::new();
+    }
+    let doubt = |stage: &StackStage| {
+        let state = match stage.state {
+            StageState::Broken => "is broken",
+            StageState::Unknown if !stage.evidence.is_empty() => "is not known to work",
+            StageState::Unknown | StageState::Ok | StageState::Blocked | StageState::NotApplicable => return None,
+        };
+        let name = format!("{:?}", stage.stage).to_lowercase();
+        let why = format!("the stage {name} of the way from the GPUs to the pods {state}: {}", stage.evidence);
+        Some(Unknown::new(SectionName::Host, why))
+    };
+    stages.iter().filter_map(doubt).collect()
 }
 
 const AFTER_PCI: [Stage; 6] =
@@ -115,16 +138,30 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
     };
     let words = handler
         .map(|handler| format!("handler {}", evidence::data(&handler.name)))
-        .or_else(|| spec.map(evidence::data))
-        .or_else(|| host?.container_toolkit.as_deref().map(evidence::data));
-    let unread = cdi.and_then(|cdi| cdi.unread.first());
-    match (words, unread) {
-        (Some(words), _) => stage(Stage::Runtime, StageState::Ok, words),
-        (None, Some(file)) => {
-            stage(Stage::Runtime, StageState::Unknown, format!("could not read {}", evidence::data(file)))
-        }
-        (None, None) => stage(Stage::Runtime, StageState::Unknown, ""),
+        .or_else(|| spec.map(evidence::data));
+    if let Some(words) = words {
+        return stage(Stage::Runtime, StageState::Ok, words);
     }
+    if node.kubernetes.gpu_dra == Some(true) {
+        let words = "the driver of dynamic resource allocation writes a CDI specification for each claim";
+        return stage(Stage::Runtime, StageState::Ok, words);
+    }
+    if let Some(file) = cdi.and_then(|cdi| cdi.unread.first()) {
+        return stage(Stage::Runtime, StageState::Unknown, format!("could not read {}", evidence::data(file)));
+    }
+    // A container with a GPU shows that the runtime can start one, wherever its configuration is.
+    let processes = node.processes().into_iter().flat_map(|section| &section.processes);
+    let mut in_pods =
+        processes.filter(|process| process.pod_uid.is_some() && !process.uses.is_empty() && !is_service(process));
+    if let Some(process) = in_pods.next() {
+        let words = format!("{} of a pod uses a GPU", evidence::process(process));
+        return stage(Stage::Runtime, StageState::Ok, words);
+    }
+    // The program alone starts no container: the runtime must have a handler or a CDI specification that names it.
+    let program = host.and_then(|host| host.container_toolkit.as_deref()).map(|program| {
+        format!("{} is installed, but no handler and no CDI specification was found", evidence::data(program))
+    });
+    stage(Stage::Runtime, StageState::Unknown, program.unwrap_or_default())
 }
 
 fn plugin(node: &Node<'_>) -> StackStage {

@@ -5,6 +5,7 @@
 
 use crate::conclusion::ruled_out::FaultsRuledOut;
 use crate::input::node::Node;
+use crate::input::optional_inputs::is_optional;
 use crate::rule::Unread;
 use syringe_core::facts::kubernetes::node::UnreadInput;
 use syringe_core::report::{Report, Status};
@@ -89,13 +90,11 @@ fn unread_input(UnreadInput { input, why }: &UnreadInput) -> Unknown {
 fn undecided(report: &Report) -> bool {
     let failed = |(name, status): (SectionName, Status)| DECISIVE.contains(&name) && status == Status::Error;
     let log = report.sections.xid.as_ref();
-    // A missing value of a GPU makes the verdict unknown. A missing network card or module list does not, and a log
-    // with a missing source still has a window.
-    let partial = report.sections.problems().iter().any(|(name, problem)| match *name {
-        SectionName::Inventory | SectionName::Telemetry | SectionName::Ecc => true,
-        SectionName::Topology | SectionName::Host => problem.gpu.is_some(),
-        _ => false,
-    });
+    // A partial section forbids the claims that rest on the missing part. A log with a missing source still has a window,
+    // which the rules of the log judge.
+    let of_claims = |name: SectionName| DECISIVE.contains(&name) && name != SectionName::Xid;
+    let partial =
+        report.sections.problems().iter().any(|(name, problem)| of_claims(*name) && !is_optional(*name, problem));
     let no_log = log.is_some_and(|log| log.data.as_ref().is_none_or(|data| data.coverage.is_empty()));
     partial || no_log || report.sections.statuses().into_iter().any(failed) || report.error.is_some()
 }

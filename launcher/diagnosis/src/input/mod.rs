@@ -4,6 +4,7 @@ pub(crate) mod driver;
 pub(crate) mod gpu;
 pub(crate) mod log_window;
 pub(crate) mod node;
+pub(crate) mod optional_inputs;
 pub(crate) mod processes;
 pub(crate) mod stack;
 pub(crate) mod timeline;

@@ -22,3 +22,4 @@ pub mod pod_requests;
 pub mod pod_rows;
 pub mod resolve_devices;
 pub mod scheduler_filters;
+pub mod starting_pods;

@@ -2,13 +2,16 @@
 //!
 //! A node without `nvidia.com/gpu` in its capacity may have a broken device plugin, serve its GPUs by dynamic resource
 //! allocation (as an extended resource, too), or belong to a cluster that gives out no GPUs at all. Only such a node costs
-//! further requests, and a pod of NVIDIA's stack that does not start one for its newest event.
+//! further requests, and each pod that does not start costs one for its newest event.
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput, NvidiaPod, PodWarning, UnreadInput};
+use syringe_core::facts::kubernetes::node::{
+    KubernetesFacts, KubernetesInput, NvidiaPod, PodWarning, StartingPod, UnreadInput,
+};
 use syringe_core::unknown::Unknown;
 use tokio::time::timeout;
 
@@ -23,6 +26,8 @@ use crate::reads::{events, nodes, pods, resource_claims};
 
 /// Time limit for the additional requests. A diagnosis without their answers is still useful.
 const TIME: Duration = Duration::from_secs(5);
+/// Maximum number of starting pods whose events are read.
+const STARTING_PODS: usize = 3;
 /// Next step where dynamic resource allocation could not be read.
 const DRA_STEP: &str = "See deploy/rbac.yaml for the permissions.";
 
@@ -31,6 +36,7 @@ pub fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>) -> 
     let mut facts = node_gpus::cluster_facts(kubernetes);
     facts.nvidia_pods = existing_pods.map(|existing_pods| existing_pods.nvidia_pods().to_vec());
     facts.runtime_classes = existing_pods.map(|existing_pods| existing_pods.runtime_classes().to_vec());
+    facts.starting_pods = existing_pods.map(|existing_pods| existing_pods.starting_pods().to_vec());
     facts
 }
 
@@ -47,19 +53,32 @@ pub async fn add_from_api(
         let Some(NvidiaPod { namespace, name, .. }) = failing.as_ref() else { return Ok(None) };
         events::newest_warning(connection, namespace, name).await
     };
+    let starting: Vec<StartingPod> = facts.starting_pods.iter().flatten().take(STARTING_PODS).cloned().collect();
+    let of_starting = try_join_all(starting.iter().map(|pod| newest_warning(connection, &pod.namespace, &pod.name)));
     let offers = facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources;
     // Each request has its own time limit, so that a long list of nodes does not prevent the others.
     let time = time.min(TIME);
     let other_nodes =
         async { if offers { Ok(OtherNodes::default()) } else { other_nodes(connection, kubernetes, &facts).await } };
     let by_dra = async { if offers { Ok(None) } else { by_dra(connection, &name).await.map(Some) } };
-    let (warning, dra, other_nodes) = tokio::join!(
+    let (warning, of_starting, dra, other_nodes) = tokio::join!(
         within(connection, time, "Listing the events of a pod of NVIDIA's stack", warning),
+        within(connection, time, "Listing the events of pods that do not start", of_starting),
         within(connection, time, "Listing resource slices", by_dra),
         within(connection, time, "Listing the other nodes", other_nodes)
     );
     let mut unread = Vec::new();
     let warning = or_unread(KubernetesInput::PodEvents, warning, &mut unread).flatten();
+    let of_starting = match of_starting {
+        Err(failure) if unread.is_empty() => {
+            unread.push(unread_input(KubernetesInput::PodEvents, &failure));
+            Vec::new()
+        }
+        of_starting => of_starting.unwrap_or_default(),
+    };
+    for (pod, warning) in facts.starting_pods.iter_mut().flatten().zip(of_starting) {
+        pod.warning = warning;
+    }
     if !offers {
         facts.gpu_dra = or_unread(KubernetesInput::ResourceSlices, dra, &mut unread).flatten();
         let OtherNodes { plugin, pci_label } =
@@ -71,10 +90,18 @@ pub async fn add_from_api(
     if let Some((pod, event)) =
         pods.into_iter().find(|pod| failing.as_ref().is_some_and(|one| one.uid == pod.uid)).zip(warning)
     {
-        let events::NodeEvent { reason, message, count, last, severity: _ } = event;
-        pod.warning = Some(PodWarning { reason, message, count, last });
+        pod.warning = Some(warning_of(event));
     }
     facts
+}
+
+async fn newest_warning(connection: &Connection, namespace: &str, pod: &str) -> Result<Option<PodWarning>, Failure> {
+    Ok(events::newest_warning(connection, namespace, pod).await?.map(warning_of))
+}
+
+fn warning_of(event: events::NodeEvent) -> PodWarning {
+    let events::NodeEvent { reason, message, count, last, severity: _ } = event;
+    PodWarning { reason, message, count, last }
 }
 
 /// The result of a request, if it came within `time`.

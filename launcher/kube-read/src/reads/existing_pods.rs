@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
-use syringe_core::facts::kubernetes::node::{NvidiaPod, RuntimeClassUse};
+use syringe_core::facts::kubernetes::node::{NvidiaPod, RuntimeClassUse, StartingPod};
 use syringe_core::report::{Section, Sections};
 use tokio::time::timeout;
 
@@ -16,7 +16,7 @@ use crate::Failure;
 use crate::client::connection::Connection;
 use crate::client::lists::Freshness;
 use crate::objects::gpu_pod::{Pod, PodMetadata};
-use crate::objects::{gpu_pod_facts, gpu_requests, nvidia_pod_facts};
+use crate::objects::{gpu_pod_facts, gpu_requests, nvidia_pod_facts, starting_pods};
 use crate::reads::pods;
 
 /// Time limit for one list.
@@ -32,6 +32,8 @@ pub struct ExistingPods {
     nvidia_pods: Vec<NvidiaPod>,
     /// RuntimeClasses of the pods.
     runtime_classes: Vec<RuntimeClassUse>,
+    /// Pods of which no container has started yet, from the first list.
+    starting_pods: Vec<StartingPod>,
     /// Pods with allocated resources and pods that the kubelet refused, with their requests, from the newest list.
     gpu_pods: Vec<GpuPod>,
 }
@@ -41,8 +43,8 @@ impl ExistingPods {
     pub fn from_pods(pods: &[Pod]) -> Self {
         let nvidia_pods = pods.iter().filter_map(|pod| pod.nvidia.as_deref().cloned()).collect();
         let runtime_classes = nvidia_pod_facts::runtime_classes(pods);
-        let mut existing_pods =
-            Self { gpu_pods: gpu_pod_facts::from_pods(pods), nvidia_pods, runtime_classes, ..Self::default() };
+        let (gpu_pods, starting_pods) = (gpu_pod_facts::from_pods(pods), starting_pods::from_pods(pods));
+        let mut existing_pods = Self { gpu_pods, starting_pods, nvidia_pods, runtime_classes, ..Self::default() };
         for pod in pods.iter().filter(|pod| gpu_requests::holds_resources(&pod.status.phase)) {
             let PodMetadata { namespace, name, uid, annotations, .. } = &pod.metadata;
             let name = format!("{namespace}/{name}");
@@ -106,6 +108,11 @@ impl ExistingPods {
     /// RuntimeClasses of the pods.
     pub fn runtime_classes(&self) -> &[RuntimeClassUse] {
         &self.runtime_classes
+    }
+
+    /// Pods of which no container has started yet.
+    pub fn starting_pods(&self) -> &[StartingPod] {
+        &self.starting_pods
     }
 
     /// Pods with their requests.

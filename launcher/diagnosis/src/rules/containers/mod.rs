@@ -3,6 +3,7 @@
 mod cdi;
 mod container;
 mod runtime;
+mod starting_pods;
 
 use crate::rule::RuleGroup;
 
@@ -10,4 +11,5 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(runtime::RULES, runtime::check).with_unread(runtime::unread_handler),
     RuleGroup::new(cdi::RULES, cdi::check).with_unread(cdi::unread_files),
     RuleGroup::new(container::RULES, container::check),
+    RuleGroup::new(starting_pods::RULES, starting_pods::check),
 ];

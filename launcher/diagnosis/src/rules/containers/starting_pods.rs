@@ -1,0 +1,73 @@
+//! Rule about pods that the node cannot start: their sandbox or container cannot be created.
+//!
+//! A pod that waits for its own image, volume or configuration says nothing about the node. So only the messages about the
+//! parts of the node that create containers count.
+
+use jiff::SignedDuration;
+
+use crate::evidence;
+use crate::input::node::Node;
+use crate::input::stack::pods::now;
+use crate::rule::{Draft, rules};
+use syringe_core::facts::kubernetes::node::StartingPod;
+use syringe_core::text::clean_keeping_end;
+
+rules! {
+    about ContainerRuntime;
+    NOT_STARTING: "pods-not-starting" Warning Driver None, "The node cannot start the containers of a pod",
+        UpdateSoftware "Repair what the message names on {node}, and cordon the node until then: new pods wait there, \
+            too. `kubectl describe pod` shows all events of the pod.",
+        means "The kubelet or the container runtime of the node cannot create the containers of a pod that was \
+            scheduled to the node. Other pods that need the same part do not start, either.",
+        reads "kubernetes.starting_pods";
+}
+
+/// Pods that wait less than this may still start.
+const STARTING: SignedDuration = SignedDuration::from_mins(2);
+
+/// Maximum length of a message. The reason is at its end.
+const MESSAGE: usize = 400;
+
+/// Maximum number of pods in the evidence.
+const NAMED: usize = 3;
+
+/// Reasons of warning events for which a part of the node is the cause.
+const REASONS_OF_NODE: [&str; 4] =
+    ["FailedCreatePodSandBox", "FailedCreatePodContainer", "FailedPrepareDynamicResources", "NetworkNotReady"];
+
+/// Reasons for which a container waits, and that the node or the pod can cause. Then the message decides.
+const REASONS_OF_EITHER: [&str; 4] = ["CreateContainerError", "RunContainerError", "StartError", "Failed"];
+
+/// Words of messages about the parts that give GPUs to containers.
+const WORDS_OF_RUNTIME: [&str; 5] = ["nvidia-container", "nvidia.com/", "cdi device", "libnvidia", "no runtime for"];
+
+pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
+    let all = node.kubernetes.starting_pods.iter().flatten();
+    let waiting: Vec<(&StartingPod, String)> = all.filter_map(|pod| Some((pod, refusal(node, pod)?))).collect();
+    if waiting.is_empty() {
+        return Vec::new();
+    }
+    let quoted = waiting.iter().take(NAMED).map(|(pod, why)| {
+        let since = evidence::ago(now(node), pod.since).map(|age| format!(", since {age}")).unwrap_or_default();
+        format!("pod {}/{}{since}: {why}", evidence::name(&pod.namespace), evidence::name(&pod.name))
+    });
+    let more = waiting.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more pods"));
+    vec![Draft::on_node(NOT_STARTING).with_all_evidence(quoted).with_all_evidence(more)]
+}
+
+/// Returns why the node cannot start a pod, if the pod has waited for long and a part of the node is the cause.
+fn refusal(node: &Node<'_>, pod: &StartingPod) -> Option<String> {
+    let age = now(node)?.duration_since(pod.since?);
+    if age < STARTING {
+        return None;
+    }
+    let of_event = pod.warning.as_ref().map(|event| (event.reason.as_str(), event.message.as_str(), event.count));
+    let of_container = pod.reason.as_deref().map(|reason| (reason, pod.message.as_deref().unwrap_or_default(), 0));
+    let (reason, message, count) = of_event.into_iter().chain(of_container).find(|(reason, message, _)| {
+        let lower = message.to_lowercase();
+        REASONS_OF_NODE.contains(reason)
+            || REASONS_OF_EITHER.contains(reason) && WORDS_OF_RUNTIME.iter().any(|word| lower.contains(word))
+    })?;
+    let times = if count > 1 { format!(" ({})", evidence::times(u64::from(count))) } else { String::new() };
+    Some(format!("{}{times}: {}", evidence::data(reason), clean_keeping_end(message, MESSAGE)))
+}

@@ -128,7 +128,8 @@ fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
         let rule = catalogue_of_rules().iter().find(|rule| rule.id == finding.id);
         let rule = rule.unwrap_or_else(|| panic!("{name}: {} is not in the catalogue", finding.id));
         assert!(finding.severity <= rule.severity, "{name}: {} is graver than its rule", finding.id);
-        assert_eq!((finding.class, finding.title.as_str()), (rule.class, rule.title), "{name}: {}", finding.id);
+        let title = finding.title.strip_prefix("Earlier: ").unwrap_or(&finding.title);
+        assert_eq!((finding.class, title), (rule.class, rule.title), "{name}: {}", finding.id);
         assert!(!finding.evidence.is_empty(), "{name}: {} without evidence", finding.id);
         assert!(!finding.action.text.is_empty() && !finding.action.text.contains('{'), "{name}: {}", finding.id);
     }

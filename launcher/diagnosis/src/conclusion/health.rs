@@ -34,7 +34,13 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
     let certain = complete && !gpus.is_empty();
-    let gpu_status = gpus.iter().map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
+    // A card for virtual machines or for a display is no GPU of the node's work.
+    let in_use = gpus.iter().filter(|entry| {
+        let device = node.host().and_then(|host| host.pci_gpus.iter().find(|gpu| gpu.pci_address == entry.pci_address));
+        let driver = device.filter(|device| device.pci_address.is_some()).and_then(|device| device.driver.as_deref());
+        entry.status > HealthStatus::Unknown || !matches!(driver, Some("vfio-pci" | "nouveau"))
+    });
+    let gpu_status = in_use.map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
     // A node without GPUs and without faults has no score.
     let score = (!gpus.is_empty() || lost > 0).then(|| base.saturating_sub(lost));
     // The status is that of the verdict. Findings about pods and the container runtime do not lower the score of the GPUs.

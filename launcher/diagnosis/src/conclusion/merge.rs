@@ -93,7 +93,7 @@ fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<P
         class: draft.rule.class,
         scope: Scope { node: (node != crate::input::node::UNKNOWN_NODE_NAME).then(|| node.to_owned()), ..draft.scope },
         addresses,
-        title: draft.rule.title.to_owned(),
+        title: if draft.is_over { format!("Earlier: {}", draft.rule.title) } else { draft.rule.title.to_owned() },
         evidence,
         action: Action { code: draft.action, text },
         reference: draft.rule.reference.map(str::to_owned),
@@ -113,6 +113,7 @@ fn capped(mut evidence: Vec<String>) -> Vec<String> {
 fn can_merge(left: &Draft, right: &Draft) -> bool {
     left.rule.id == right.rule.id
         && left.severity == right.severity
+        && left.is_over == right.is_over
         && left.action == right.action
         && left.advice == right.advice
         && left.further == right.further

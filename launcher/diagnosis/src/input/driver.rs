@@ -9,7 +9,7 @@ use syringe_core::report::Problem;
 pub(crate) enum Driver<'a> {
     /// NVML lists GPUs, no GPU needs the driver, or nothing shows a fault.
     Usable,
-    /// nouveau is bound to a GPU.
+    /// nouveau is bound to a GPU, and no GPU works with NVIDIA's driver.
     Nouveau,
     /// NVML cannot be used, with its error if it was called.
     Unusable(Refusal, Option<&'a Problem>),
@@ -35,10 +35,10 @@ impl<'a> Driver<'a> {
     pub(crate) fn new(node: &Node<'a>) -> Self {
         let host = node.host();
         let pci_gpus = host.map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
-        if pci_gpus.iter().any(|gpu| gpu.driver.as_deref() == Some("nouveau")) {
+        let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
+        if !works && pci_gpus.iter().any(|gpu| gpu.driver.as_deref() == Some("nouveau")) {
             return Self::Nouveau;
         }
-        let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
         // A node without GPUs needs no driver. `gpus` in `rules/kubernetes` checks whether it should have GPUs.
         let unneeded = host.is_some_and(|host| host.pci_gpus.is_empty() && host.driver.loaded.is_none());
         if works || unneeded || node.is_passed_through() {

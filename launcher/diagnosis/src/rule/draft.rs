@@ -26,6 +26,8 @@ pub(crate) struct Draft {
     pub(crate) noun: &'static str,
     /// The text of the action, with the placeholders `{gpu}` and `{node}`.
     pub(crate) advice: String,
+    /// Whether the evidence shows that the fault is over: then the title says so.
+    pub(crate) is_over: bool,
     /// Actions that `action` does not include, with their texts.
     pub(crate) further: Vec<(ActionCode, String)>,
 }
@@ -43,6 +45,7 @@ impl Draft {
             when: None,
             noun: "GPU",
             advice: rule.advice.to_owned(),
+            is_over: false,
             further: Vec::new(),
         }
     }
@@ -85,11 +88,12 @@ impl Draft {
         Self { severity: severity.min(self.rule.severity), ..self }
     }
 
-    /// Lowers the severity if the GPU works again. The title does not change.
+    /// Lowers the severity if the GPU works again.
     pub(crate) fn unless_recovered(self, recovered: Option<Recovered>) -> Self {
         let Some(recovered) = recovered else { return self };
         let severity = if recovered == Recovered::Recently { Severity::Warning } else { Severity::Info };
-        self.with_severity(severity)
+        Self { is_over: true, ..self }
+            .with_severity(severity)
             .with_evidence("NVML can read the GPU, and there is no uncorrected error since the driver was loaded")
             .with_action(
                 ActionCode::Watch,

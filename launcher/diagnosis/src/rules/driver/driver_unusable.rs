@@ -50,7 +50,7 @@ rules! {
         UpdateSoftware "Check the kernel log of {node} for driver messages, then repair or reinstall the driver.",
         means "NVML could not be used, and none of the known causes was found.",
         reads "inventory (NVML's error)";
-    NOUVEAU: "driver-nouveau" Critical Driver DEBUG_DOC, "The GPUs are bound to the nouveau driver",
+    NOUVEAU: "driver-nouveau" Critical Driver DEBUG_DOC, "nouveau is bound to GPUs, and NVML lists none",
         UpdateSoftware "Blacklist nouveau on {node}, rebuild the initramfs and reboot. Then load the nvidia driver.",
         means "The open-source driver nouveau is bound to the GPUs, so that NVIDIA's driver cannot use them.",
         reads "host.pci_gpus, host.modules";

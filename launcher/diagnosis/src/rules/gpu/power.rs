@@ -29,10 +29,11 @@ rules! {
         UpdateSoftware "If this is not intended, restore the default power limit of {gpu} on {node} (nvidia-smi -pl).",
         means "The power limit is set below the default. The GPU is slower under load.",
         reads "telemetry.power";
-    CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load without a reported reason",
+    CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load, and no fault explains them",
         UpdateSoftware "Check whether the clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); reset them \
             with nvidia-smi -rgc and -rac.",
-        means "The GPU is under load at low clocks, and the driver reports no reason. Locked clocks have this effect.",
+        means "The GPU is under load at low clocks, and the driver reports no fault or limit as the reason. Locked clocks \
+            have this effect.",
         reads "telemetry.clocks, telemetry.utilization";
     NIC_POWER: "nic-power-missing" Warning Power DEBUG_DOC, "A network card gets too little power from its slot",
         CheckCabling "Check slot power and auxiliary cables of {node}. GPUs on the same power supply may be affected \
@@ -114,6 +115,9 @@ pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let low = u64::from(sm) * 2 < u64::from(most);
     (low && !explained).then(|| {
         let state = now.performance_state.map(|state| format!(", P{state}")).unwrap_or_default();
-        Draft::on_gpu(CLOCKS_LOW, gpu).with_evidence(format!("SM clock {sm} of {most} MHz at {load} % load{state}"))
+        let reasons = (clock_events::mask_of(&now.throttling) != 0).then(|| clock_event_reasons(now));
+        Draft::on_gpu(CLOCKS_LOW, gpu)
+            .with_evidence(format!("SM clock {sm} of {most} MHz at {load} % load{state}"))
+            .with_all_evidence(reasons)
     })
 }

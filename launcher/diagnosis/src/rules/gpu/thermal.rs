@@ -27,11 +27,11 @@ rules! {
             the GPU.",
         means "The driver reduces the clocks of the GPU because of its temperature.",
         reads "telemetry.clocks, telemetry.temperature";
-    TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU is at its temperature limit",
+    TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU is at or close to its temperature limit",
         CheckCooling "Check the cooling of {gpu} on {node} now. At the shutdown limit the GPU switches itself off.",
-        means "The GPU is at or above the temperature at which it slows down.",
+        means "The GPU is at, above or a few degrees below the temperature at which it slows down.",
         reads "telemetry.temperature";
-    MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory is at its temperature limit",
+    MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory is at or close to its temperature limit",
         CheckCooling "Check the cooling of {gpu} on {node}. Hot memory causes memory errors.",
         means "The memory of the GPU is at or above its highest operating temperature.",
         reads "telemetry.temperature";
@@ -58,7 +58,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let Some(now) = node.telemetry_of(gpu) else { continue };
-        let slowed = slowdown(gpu, now);
+        let slowed = slowdown(node, gpu, now);
         // During a slowdown the temperature is evidence of the slowdown, not another finding.
         let limits = limits(gpu, &now.temperature);
         drafts.extend(limits.into_iter().filter(|draft| slowed.is_none() || draft.rule != TOO_HOT));
@@ -68,7 +68,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-fn slowdown(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
+fn slowdown(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let mask = clock_events::mask_of(&now.throttling);
     let rule = if mask & HARDWARE_THERMAL != 0 {
         HARDWARE
@@ -78,7 +78,20 @@ fn slowdown(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
         return None;
     };
     let draft = Draft::on_gpu(rule, gpu).with_evidence(clock_event_reasons(now));
-    Some(draft.with_all_evidence(temperature(&now.temperature)))
+    let draft = draft.with_all_evidence(temperature(&now.temperature));
+    Some(draft.with_all_evidence(clock(node, gpu, now)))
+}
+
+/// Returns the loss of clock, compared with the other GPUs of the node: `SM clock 990 MHz, other GPUs 1770 to 1830 MHz`.
+fn clock(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<String> {
+    let own = now.clocks.sm_mhz?;
+    let others = node.gpus.iter().filter(|other| other.index != gpu.index);
+    let clocks: Vec<u32> = others.filter_map(|other| node.telemetry_of(other)?.clocks.sm_mhz).collect();
+    Some(match (clocks.iter().min(), clocks.iter().max()) {
+        (Some(least), Some(most)) if least < most => format!("SM clock {own} MHz, other GPUs {least} to {most} MHz"),
+        (Some(clock), _) => format!("SM clock {own} MHz, other GPUs {clock} MHz"),
+        _ => format!("SM clock {own} of {} MHz", now.clocks.max_sm_mhz?),
+    })
 }
 
 fn temperature(now: &Temperature) -> Option<String> {

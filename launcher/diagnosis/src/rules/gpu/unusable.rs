@@ -54,6 +54,11 @@ rules! {
         None "No action: {gpu} is bound to vfio-pci. Containers cannot use GPUs of virtual machines.",
         means "The GPU is bound to vfio-pci for virtual machines. Containers of this node cannot use it.",
         reads "host.pci_gpus";
+    OTHER_CARD: "gpu-bound-to-nouveau" Info Driver None, "A card of another model is bound to nouveau",
+        None "No action, if {gpu} of {node} is a display card. Containers cannot use it.",
+        means "The open-source driver nouveau is bound to a card of another model than the GPUs that NVML lists: \
+            usually a display card.",
+        reads "host.pci_gpus, inventory.gpus";
 }
 
 /// Returns one finding for each GPU that cannot be used.
@@ -180,8 +185,11 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
     }
     match device.driver.as_deref() {
         Some("vfio-pci") => Some(passthrough(gpu)),
-        // `driver` reports nouveau, because it is bound to all GPUs.
-        Some("nouveau") => None,
+        // There is one finding about the driver if no GPU works.
+        Some("nouveau") if inventory.gpus.is_empty() => None,
+        Some("nouveau") if is_other_card(node, device) => {
+            Some(Draft::on_gpu(OTHER_CARD, gpu).with_evidence("bound to nouveau; NVML lists no GPU of this model"))
+        }
         Some("nvidia") => Some(refused_at_load(node, gpu).unwrap_or_else(|| uninitialized(node, gpu))),
         Some(other) => Some(Draft::on_gpu(NOT_BOUND, gpu).with_evidence(format!("bound to {}", evidence::data(other)))),
         None if refused_at_load(node, gpu).is_some() => refused_at_load(node, gpu),
@@ -191,6 +199,13 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
                 .with_all_evidence(counted(node)),
         ),
     }
+}
+
+/// Returns whether no GPU that NVML lists has the device id of this one.
+fn is_other_card(node: &Node<'_>, device: &PciGpu) -> bool {
+    let id = device.device_id.as_ref();
+    let is_same = |gpu: &Gpu| node.pci_of(gpu).and_then(|known| known.device_id.as_ref()) == id;
+    id.is_some() && !node.answering().any(is_same)
 }
 
 /// Returns the finding about a GPU that is bound to vfio-pci.

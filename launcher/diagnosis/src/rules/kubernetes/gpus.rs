@@ -15,9 +15,11 @@ use syringe_core::text::clean;
 rules! {
     NONE_FOUND: "no-gpus-found" Fatal Hardware DEBUG_DOC, "No GPU found on a node that should have GPUs",
         DrainAndReboot "Drain and reboot {node}. If PCI still shows no GPU, check the machine or its instance type.",
-        means "Kubernetes counts GPUs on the node, but neither NVML nor the PCI bus shows one. No pod can use a GPU \
+        means "Kubernetes knows GPUs of the node, but neither NVML nor the PCI bus shows one. No pod can use a GPU \
             there.",
-        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count";
+        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
+            kubernetes.other_gpu_resources, kubernetes.gpu_dra, kubernetes.labels, kubelet.registered, \
+            kubelet.allocations";
     FEWER: "gpu-count-low" Critical Hardware DEBUG_DOC, "Fewer GPUs than Kubernetes expects",
         DrainAndReboot "Drain and reboot {node}. If a GPU is still missing, check its seating and power.",
         means "Fewer GPUs are known to NVML and PCI than Kubernetes counted. Pods may be scheduled to GPUs that no \
@@ -26,7 +28,7 @@ rules! {
     NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "The node has no NVIDIA GPU",
         None "No action: {node} has no NVIDIA GPU, and nothing indicates that it should.",
         means "The node has no NVIDIA GPU, and Kubernetes does not expect one.",
-        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity";
+        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.labels, kubelet.registered";
     UNALLOCATABLE: "gpus-not-allocatable" Warning Driver PLUGIN_DOC, "Not all GPUs are allocatable",
         Watch "Check the log of the device plugin on {node} for devices that it marks unhealthy, and the other \
             findings.",
@@ -87,6 +89,35 @@ fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
     label.into_iter().chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
 }
 
+/// Returns other signs in Kubernetes that the node has or had GPUs. They give no number.
+fn signs(node: &Node<'_>) -> Vec<String> {
+    let cluster = node.kubernetes;
+    let mut signs = Vec::new();
+    if cluster.gpu_dra == Some(true) {
+        signs.push("a ResourceSlice publishes GPUs of the node".to_owned());
+    }
+    if cluster.other_gpu_resources {
+        signs.push("the node advertises GPUs under other resource names".to_owned());
+    }
+    if cluster.labels.pci_present {
+        signs.push("node feature discovery labelled a PCI device of NVIDIA".to_owned());
+    }
+    let deployed = cluster.labels.deploy.iter().filter(|(_, value)| *value == "true").map(|(name, _)| name);
+    let deployed = evidence::names(deployed, NAMED);
+    if !deployed.is_empty() {
+        signs.push(format!("labels of the GPU Operator for this node: {deployed}"));
+    }
+    if let Some(kubelet) = node.kubelet() {
+        let of_nvidia = |resource: &str| resource.starts_with("nvidia.com/");
+        let registered = kubelet.registered.iter().filter(|one| of_nvidia(&one.resource) && !one.devices.is_empty());
+        let allocated = kubelet.allocations.iter().filter(|one| of_nvidia(&one.resource) && !one.devices.is_empty());
+        for (count, words) in [(registered.count(), "registered"), (allocated.count(), "allocated to pods")] {
+            signs.extend((count > 0).then(|| format!("the kubelet lists GPUs as {words}")));
+        }
+    }
+    signs
+}
+
 fn counts(node: &Node<'_>) -> Option<Draft> {
     let on_pci = node.host().map(|host| host.pci_gpus.len());
     let in_nvml = node.inventory().map(|inventory| inventory.gpus.len());
@@ -99,8 +130,12 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
     ];
     let Some((count, source)) = expected(node) else {
         // If PCI was not read, a failure of NVML does not show that hardware is missing.
-        let no_gpu_node = none && on_pci.is_some();
-        return no_gpu_node.then(|| Draft::on_node(NOT_GPU_NODE).with_all_evidence(counted));
+        if !none || on_pci.is_none() {
+            return None;
+        }
+        let signs = signs(node);
+        let rule = if signs.is_empty() { NOT_GPU_NODE } else { NONE_FOUND };
+        return Some(Draft::on_node(rule).with_all_evidence(signs).with_all_evidence(counted));
     };
     // There is a separate finding about GPUs that do not respond.
     let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);

@@ -105,13 +105,17 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let now = node.telemetry_of(gpu)?;
     let pcie = &now.pcie;
-    if let (Some(width), Some(most)) = (pcie.width, pcie.max_width)
+    // NVML's maximum can be that of the GPU alone; a finding about the slot says that the slot limits it.
+    let port = node.topology_of(gpu).and_then(|topology| topology.pcie_path.get(1));
+    let at_most = |own: u32, port: Option<u32>| port.filter(|port| *port > 0).map_or(own, |port| port.min(own));
+    let slot = (port.and_then(|port| port.max_width), port.and_then(|port| port.max_generation));
+    if let (Some(width), Some(most)) = (pcie.width, pcie.max_width.map(|most| at_most(most, slot.0)))
         && width < most
         && width > 0
     {
         return Some(Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most}")));
     }
-    let (generation, most) = (pcie.generation?, pcie.max_generation?);
+    let (generation, most) = (pcie.generation?, at_most(pcie.max_generation?, slot.1));
     let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
     (generation < most && generation > 0).then(|| {
         Draft::on_gpu(GENERATION, gpu).with_evidence(format!("generation {generation} of {most} at {load} % load"))

@@ -314,3 +314,41 @@ fn links_of_nvlink_5_and_of_a_registered_gpu_need_switches() {
     assert!(critical(true, false) && critical(false, true));
     assert!(!critical(false, false), "without either the card may have no bridge");
 }
+
+/// The log alone does not show whether a GPU works again. A reading of everything calls these events information.
+#[test]
+fn an_old_event_is_no_emergency_where_the_present_was_not_read() {
+    const WEEK: i64 = 7 * 24 * 60;
+    for code in [119, 79, 95, 48, 62, 109, 74, 149] {
+        assert!(worst(&judged(&with(vec![xid(code, WEEK)]))) <= Some(Severity::Info), "{code}");
+        let alone = judged(&log_alone(vec![xid(code, WEEK)]));
+        let finding = alone.findings.first().expect("a finding");
+        assert_eq!(finding.severity, Severity::Warning, "{code}: {}", told(&alone));
+        assert!(finding.action.text.contains("Call diagnose_gpu_node"), "{code}: {}", told(&alone));
+        let recent = judged(&log_alone(vec![xid(code, 5)]));
+        let finding = recent.findings.first().expect("a finding");
+        assert!(finding.severity >= Severity::Critical, "{code}: {}", told(&recent));
+        assert!(finding.evidence.iter().any(|line| line.contains("diagnose_gpu_node")), "{code}: {}", told(&recent));
+    }
+    for state in [157, 161, 64] {
+        let alone = judged(&log_alone(vec![xid(state, WEEK)]));
+        let whole = judged(&with(vec![xid(state, WEEK)]));
+        assert_eq!(worst(&alone), worst(&whole), "{state} lasts until a reset: {}", told(&alone));
+    }
+}
+
+/// A part of a section that could not be read forbids the claims about it, also if no GPU is named.
+#[test]
+fn a_partial_section_forbids_healthy_unless_the_input_is_declared_optional() {
+    let verdict = |section: &str, code: &str| {
+        let mut report = serde_json::to_value(healthy()).expect("JSON");
+        let problem = serde_json::json!({"what": "an input", "why": "permission denied", "code": code});
+        report["sections"][section]["status"] = "partial".into();
+        report["sections"][section]["problems"] = serde_json::json!([problem]);
+        judged(&serde_json::from_value(report).expect("a report")).verdict
+    };
+    for section in ["inventory", "telemetry", "topology", "ecc", "host"] {
+        assert_eq!(verdict(section, "sysfs"), Verdict::Unknown, "{section}");
+    }
+    assert_eq!(verdict("host", "stack_log_missing"), Verdict::Healthy);
+}

@@ -371,6 +371,103 @@ fn every_tool_judges_a_stuck_process_alike() {
     assert_eq!(diagnosis::stuck(&moment, pid), Some(diagnosis::Stuck::Possible));
 }
 
+// ---- GPUs that are gone, and cards that are no GPUs of the node
+
+#[test]
+fn every_sign_of_gpus_forbids_to_call_a_node_one_without_gpus() {
+    let none = scenarios().remove("no-gpu").expect("it").0;
+    let base = KubernetesFacts { node: Some("n".into()), ..KubernetesFacts::default() };
+    assert!(has(&diagnose(&none, &base), "not-a-gpu-node"));
+    let labels = |change: Value| serde_json::from_value(json!({"node": "n", "labels": change})).expect("facts");
+    for facts in [
+        KubernetesFacts { gpu_dra: Some(true), ..base.clone() },
+        KubernetesFacts { other_gpu_resources: true, ..base.clone() },
+        labels(json!({"pci_present": true})),
+        labels(json!({"deploy": {"device-plugin": "true"}})),
+    ] {
+        let diagnosis = diagnose(&none, &facts);
+        assert_eq!(finding(&diagnosis, "no-gpus-found").severity, Severity::Fatal, "{facts:?}");
+        assert!(!has(&diagnosis, "not-a-gpu-node"), "{facts:?}");
+    }
+    let mut registered = none;
+    let kubelet = json!({"status": "ok", "data": {"source": "checkpoint",
+        "registered": [{"resource": "nvidia.com/gpu", "devices": ["GPU-1"]}]}});
+    registered.sections.kubelet = Some(serde_json::from_value(kubelet).expect("a section"));
+    assert!(has(&diagnose(&registered, &base), "no-gpus-found"));
+}
+
+#[test]
+fn nouveau_on_a_display_card_is_no_fault_of_the_gpus() {
+    let beside = |device_id: &str| {
+        changed("healthy-h100-8", |value| {
+            let card = json!({"pci_address": "00000000:02:00.0", "device_id": device_id, "driver": "nouveau",
+                "in_nvml": false, "answers": true});
+            value["sections"]["host"]["data"]["pci_gpus"].as_array_mut().expect("GPUs").push(card);
+        })
+    };
+    let display = judged(&beside("1c81"));
+    assert_eq!(
+        (display.verdict, display.health.status),
+        (Verdict::Healthy, HealthStatus::Healthy),
+        "{}",
+        told(&display)
+    );
+    assert_eq!(finding(&display, "gpu-bound-to-nouveau").severity, Severity::Info);
+    let lost = judged(&beside("2330"));
+    assert!(lost.verdict >= Verdict::Warning && has(&lost, "gpu-not-bound"), "{}", told(&lost));
+}
+
+#[test]
+fn a_slot_with_fewer_lanes_is_no_degraded_link() {
+    let link = |port: u32| {
+        let report = changed("l40s-4-idle", |value| {
+            let hop = |kind: &str, most: u32| json!({"kind": kind, "width": 8, "max_width": most});
+            gpus(value, "topology")[1]["pcie_path"] = json!([hop("gpu", 16), hop("root_port", port)]);
+            let pcie = &mut gpus(value, "telemetry")[1]["pcie"];
+            (pcie["width"], pcie["max_width"]) = (json!(8), json!(16));
+        });
+        let diagnosis = judged(&report);
+        (has(&diagnosis, "pcie-width-degraded"), has(&diagnosis, "pcie-slot-limits-gpu"))
+    };
+    assert_eq!(link(8), (false, true), "by design");
+    assert_eq!(link(16), (true, false), "degraded");
+}
+
+// ---- numbers that cannot be
+
+#[test]
+fn impossible_numbers_are_told_and_nothing_is_ended_because_of_them() {
+    let report = changed("healthy-h100-8", |value| {
+        let ecc = &mut gpus(value, "ecc")[1];
+        (ecc["volatile"]["uncorrected"], ecc["aggregate"]["uncorrected"]) = (json!(1), json!(0));
+    });
+    let diagnosis = judged(&report);
+    assert!(diagnosis.unknown.iter().any(|one| one.why.contains("not reliable")), "{}", told(&diagnosis));
+    // Every pod of the API is another one than those of the kubelet and of the processes.
+    let whole = scenarios().remove("healthy-h100-8").expect("it").0;
+    let pod = |uid: &str| {
+        let running = "2026-11-21T00:00:00Z";
+        json!({"namespace": "ml", "name": format!("train-{uid}"), "uid": uid, "phase": "Running", "created": running,
+            "containers": [{"name": "main", "requests": {"nvidia.com/gpu": 8}, "running_since": running}]})
+    };
+    let facts = |uids: &[&str]| -> KubernetesFacts {
+        let pods: Vec<Value> = uids.iter().map(|uid| pod(uid)).collect();
+        let facts =
+            json!({"node": "n", "gpu_capacity": 8, "gpu_allocatable": 8, "live_pod_uids": uids, "gpu_pods": pods});
+        serde_json::from_value(facts).expect("facts")
+    };
+    let diagnosis = diagnose(&whole, &facts(&["x"]));
+    assert!(has(&diagnosis, "pods-do-not-match-node"), "{}", told(&diagnosis));
+    for one in &diagnosis.findings {
+        let text = one.action.text.to_lowercase();
+        let advises = text.contains("delete the pod") || text.contains("end it") || text.contains("restart the pod");
+        assert!(!advises, "{}: {}", one.id, one.action.text);
+    }
+    let twice = diagnose(&whole, &facts(&["x", "y"]));
+    let found = finding(&twice, "more-gpus-requested-than-exist");
+    assert!(found.evidence[0].contains("16 of 8 nvidia.com/gpu"), "{:?}", found.evidence);
+}
+
 // ---- one plan
 
 #[test]

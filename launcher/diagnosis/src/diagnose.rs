@@ -22,7 +22,8 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     // A finding says the same, with the reason.
     let found = drafts.iter().any(|draft| draft.severity > Severity::Info);
     let doubts = if found { Vec::new() } else { stack_stages::doubts(&node, &stack) };
-    let undecided = undecided || !contradictions.is_empty() || !doubts.is_empty();
+    let decisive = contradictions.iter().any(|one| one.section != SectionName::Processes.as_str());
+    let undecided = undecided || decisive || !doubts.is_empty();
     unknown.extend(doubts);
     let not_requested = unknown::unchecked_sections(&node);
     let health = health::score(&node, &drafts, !undecided && not_requested.is_empty());

@@ -17,6 +17,7 @@ use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::failure::Cause;
 use kube_read::objects::node_conditions::is_ready;
+use kube_read::reads::existing_pods::ExistingPods;
 use syringe_core::probe_command::ReadCommand;
 
 /// Additional time for a node if node-probe is uploaded to it: 4 MB at 130 kB/s.
@@ -114,7 +115,13 @@ impl ParallelReads<'_> {
         let time = settings.node_time().min(left);
         let upload_time = UPLOAD_TIME.min(left - time);
         let connection = self.connection;
-        let known = NodeToRead { connection, kubernetes: node, existing_pods: None, time, upload_time };
+        // As for one node: without the pods, the same node would have fewer findings here.
+        let probed = settings.via != ProbeMethod::None && is_ready(node) && self.command.is_of_everything();
+        let existing_pods = match probed {
+            true => Some(ExistingPods::on_node(connection, &name, time).await),
+            false => None,
+        };
+        let known = NodeToRead { connection, kubernetes: node, existing_pods, time, upload_time };
         let read = read_node::read_or_refused(quiet, known, self.tool, self.command.clone());
         // The probe task continues until its pod is deleted, even if nobody waits for it.
         let read = match timeout_at(end, read).await {

@@ -1,4 +1,5 @@
-//! Gaps and contradictions in the facts. With one of them the verdict cannot be `healthy`.
+//! Gaps and contradictions in the facts. With one of them the verdict cannot be `healthy`, except with two names of one
+//! process: a program can rename its threads.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -27,7 +28,41 @@ pub(crate) fn list(node: &Node<'_>) -> Vec<Unknown> {
     if node.host().is_some_and(|host| host.pci_gpus.is_empty()) && node.answering().next().is_some() {
         add(SectionName::Host, format!("the PCI bus shows no GPU, but NVML reads {answering}"));
     }
+    for gpu in &node.gpus {
+        let Some(ecc) = node.ecc_of(gpu) else { continue };
+        let since_load = ecc.volatile.uncorrected.filter(|count| *count > 0);
+        if let Some((load, life)) = since_load.zip(ecc.aggregate.uncorrected).filter(|(load, life)| life < load) {
+            let why = format!(
+                "{} counts {load} uncorrected errors since driver load and {life} over its lifetime: one of the counters is \
+                 not reliable",
+                gpu.label()
+            );
+            add(SectionName::Ecc, why);
+        }
+    }
+    found.extend(renamed(node));
     found
+}
+
+/// Returns an entry about a process that the kernel log and the process list name differently, although it started before
+/// the event. A thread may have a name of its own, so the names of threads count as well.
+fn renamed(node: &Node<'_>) -> Option<Unknown> {
+    let all = node.processes().map(|section| section.processes.as_slice()).unwrap_or_default();
+    let of_event = |event: &KernelEvent| {
+        let process = all.iter().find(|process| Some(process.pid) == event.pid)?;
+        let (logged, listed) = (event.process.as_deref()?, process.name.as_deref()?);
+        let is_same = process.started_at.zip(event.first).is_some_and(|(started, first)| started < first);
+        let of_thread = process.waiting_threads().any(|thread| thread.name.as_deref() == Some(logged));
+        (is_same && logged != listed && !of_thread && !logged.starts_with('<')).then(|| {
+            let (logged, listed) = (evidence::data(logged), evidence::data(listed));
+            let why = format!(
+                "the kernel log names pid {} '{logged}', the process list '{listed}': end no process because of the log alone",
+                process.pid
+            );
+            Unknown::new(SectionName::Processes, why)
+        })
+    };
+    node.timeline.current().find_map(of_event)
 }
 
 /// Returns an event in which the driver reports a lost GPU or a memory error, if no Xid names the GPU, and NVML does not

@@ -5,6 +5,7 @@ pub(crate) mod gpu;
 pub(crate) mod log_window;
 pub(crate) mod node;
 pub(crate) mod optional_inputs;
+pub(crate) mod pods_match;
 pub(crate) mod processes;
 pub(crate) mod stack;
 pub(crate) mod timeline;

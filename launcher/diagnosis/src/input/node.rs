@@ -270,6 +270,12 @@ impl<'a> Node<'a> {
         (works && age > SETTLE_TIME).then_some(if age > STALE_AFTER { Recovered::LongAgo } else { Recovered::Recently })
     }
 
+    /// Returns whether the sections that show the recovery of a GPU were requested.
+    pub(crate) fn shows_recovery(&self) -> bool {
+        let needed = [SectionName::Telemetry, SectionName::Ecc];
+        needed.iter().all(|section| self.report.sections.get(*section).status().is_some())
+    }
+
     /// Returns the recovery action from NVML, or else from the last Xid 154.
     pub(crate) fn recovery_action(&self, gpu: &Gpu) -> Option<(RecoveryAction, Option<&'a KernelEvent>)> {
         if let Some(action) = self.ecc_of(gpu).and_then(|ecc| ecc.recovery_action) {

@@ -64,7 +64,27 @@ impl Draft {
         match age(node, events, || node.recovered(gpu, events).filter(|_| works)) {
             Age::Past => self.with_severity(Severity::Info),
             Age::Recovered(recovered) => self.unless_recovered(Some(recovered)),
-            Age::Current => self,
+            Age::Current => self.unless_unread(node, events),
+        }
+    }
+
+    /// Says that a reading of all sections may lower the severity, if the sections that show whether a GPU works were not
+    /// requested. A reading of all sections lowers most events of more than a day ago, so these are warnings only.
+    pub(crate) fn unless_unread(self, node: &Node<'_>, events: &[&KernelEvent]) -> Self {
+        let waits = matches!(worst(events).ageing, Ageing::WhenWorking | Ageing::WhenWorkingADay);
+        if !waits || self.severity <= Severity::Warning || node.shows_recovery() {
+            return self;
+        }
+        let unread = "it was not read whether the GPU works now: diagnose_gpu_node reads it and may lower the severity";
+        let newest = events.iter().filter_map(|event| event.last).max();
+        let draft = self.with_evidence(unread);
+        match node.age(newest).is_some_and(|age| age > STALE_AFTER) {
+            true => draft.with_severity(Severity::Warning).with_action(
+                ActionCode::Watch,
+                "Call diagnose_gpu_node for {node} before you act: the event is more than a day old, and only that tool reads \
+                 whether {gpu} works again.",
+            ),
+            false => draft,
         }
     }
 

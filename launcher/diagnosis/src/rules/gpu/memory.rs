@@ -260,6 +260,8 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         } else {
             draft.aged(node, gpu, &events, true)
         };
+    } else {
+        draft = draft.unless_unread(node, &events);
     }
     Some(draft)
 }

@@ -127,7 +127,8 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
         let events: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
         draft = draft.aged(node, gpu, &events, true);
     } else {
-        draft = draft.with_all_evidence(counted(node));
+        let events: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
+        draft = draft.with_all_evidence(counted(node)).unless_unread(node, &events);
     }
     draft
         .with_all_evidence(node.timeline.consequences(&positions))

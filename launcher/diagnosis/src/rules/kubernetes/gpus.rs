@@ -5,6 +5,7 @@
 
 use crate::evidence;
 use crate::input::node::Node;
+use crate::input::pods_match::matching_fails;
 use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::Component;
@@ -239,7 +240,7 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
             drafts.push(Draft::on_node(STALE_DEVICES).with_evidence(format!("{resource}: {}", missing.join(", "))));
         }
     }
-    if let Some(live) = &node.kubernetes.live_pod_uids {
+    if let Some(live) = node.kubernetes.live_pod_uids.as_ref().filter(|_| matching_fails(node).is_none()) {
         let known = kubelet.allocations.iter().filter(|allocation| !allocation.pod_uid.is_empty());
         let gone = known.filter(|allocation| !live.contains(&allocation.pod_uid));
         let gone: Vec<String> = gone.map(|allocation| format!("pod {}", evidence::data(&allocation.pod_uid))).collect();

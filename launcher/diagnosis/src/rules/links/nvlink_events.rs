@@ -126,7 +126,7 @@ fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
             .with_severity(Severity::Info)
             .with_evidence("all GPUs of the node and their NVLinks work now")
             .with_action(ActionCode::Watch, "No action now: the GPUs of {node} and their NVLinks work again."),
-        _ => draft,
+        _ => draft.unless_unread(node, events),
     }
 }
 

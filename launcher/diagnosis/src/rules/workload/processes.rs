@@ -5,6 +5,7 @@
 
 use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
+use crate::input::pods_match::matching_fails;
 use crate::input::processes::{MIN_BYTES, StuckReason, is_service, stuck_reason};
 use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
@@ -29,12 +30,12 @@ rules! {
         means "A process has ended, and its parent has not collected it. It can keep device files open.",
         reads "processes.processes";
     NO_POD: "process-outside-kubernetes" Warning Application None, "GPU memory is used by a process outside of pods",
-        Watch "Find out who started the process on {node}: Kubernetes may allocate the same GPU to pods. End it if it \
-            is not needed.",
+        Watch "Find out who started the process on {node}, and whether it is needed: Kubernetes may allocate the same GPU \
+            to pods.",
         means "A process that belongs to no pod holds GPU memory. Kubernetes gives the same GPU to pods.",
         reads "processes.processes";
     GONE_POD: "process-of-deleted-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
-        Watch "If the process does not exit on its own, end it on {node}. Its pod no longer exists.",
+        Watch "Check again in some minutes: the pod of the process no longer exists on {node}, so the process should exit.",
         means "A process holds GPU memory, and its pod no longer exists on the node.",
         reads "processes.processes, kubernetes.live_pod_uids";
     UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory is used, but no process accounts for it",
@@ -195,6 +196,8 @@ fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
         return None;
     }
     match (&process.pod_uid, &node.kubernetes.live_pod_uids) {
+        // There is a finding about the match if it fails for every process.
+        (Some(_), Some(_)) if matching_fails(node).is_some() => None,
         (Some(uid), Some(live)) if !live.contains(uid) => Some(
             draft(GONE_POD, process).with_evidence(format!("pod {} does not exist on the node", evidence::data(uid))),
         ),

@@ -13,6 +13,7 @@
 //! same result.
 
 mod allocations;
+mod doubtful;
 mod license;
 mod marked_unhealthy;
 mod rules;
@@ -22,6 +23,7 @@ mod unallocated_use;
 mod without_gpu;
 
 use crate::input::node::Node;
+use crate::input::pods_match::matching_fails;
 use crate::rule::Draft;
 use allocations::Allocations;
 pub(super) use rules::RULES;
@@ -29,7 +31,9 @@ pub(super) use rules::RULES;
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = license::check(node);
     drafts.extend(shared_gpu_memory::check(node));
-    if let Some(all) = Allocations::of(node) {
+    drafts.extend(doubtful::check(node));
+    let all = Allocations::of(node).filter(|_| matching_fails(node).is_none());
+    if let Some(all) = all {
         drafts.extend(unallocated_use::check(node, &all));
         drafts.extend(without_gpu::check(node, &all));
     }
@@ -39,5 +43,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 /// Replaces findings with more specific ones that explain them.
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     marked_unhealthy::refine(node, drafts);
-    stale_allocations::refine(node, drafts);
+    if matching_fails(node).is_none() {
+        stale_allocations::refine(node, drafts);
+    }
 }

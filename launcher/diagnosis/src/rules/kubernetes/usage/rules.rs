@@ -34,11 +34,23 @@ rules! {
             uncorrected memory error, and no other finding requires an action.",
         reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubelet.registered, telemetry, ecc, xid";
     SHARED_MEMORY_FULL: "shared-gpu-memory-full" Warning Application SHARING_DOC, "The memory of a shared GPU is nearly used up",
-        Watch "Limit the memory of each process on {gpu} of {node}, use fewer replicas, or use MIG or MPS with memory \
-            limits: time-slicing does not divide the memory. End processes that are not needed any more.",
+        FixLimits "Limit the memory of each process on {gpu} of {node}, use fewer replicas, or use MIG or MPS with memory \
+            limits: time-slicing does not divide the memory.",
         means "Several pods, or several processes of one pod, share a GPU, and together they use nearly all of its \
             memory. The next allocation of any of them fails with an out-of-memory error.",
         reads "processes.processes, telemetry.memory, kubelet.allocations, host.daemons", about Workload;
+    MATCHING_FAILED: "pods-do-not-match-node" Warning Driver PLUGIN_DOC, "No pod of the node matches its devices and processes",
+        Watch "Delete no pod and end no process of {node} because of this. Run the diagnosis again; if it remains, compare \
+            /proc/PID/cgroup on {node} with the UIDs of the pods, and restart the kubelet if its state is stale.",
+        means "The kubelet has allocated no device to any running pod, and the API has no pod of any process on the GPUs. \
+            Both at once show that the identities do not match, not that each pod has a fault of its own.",
+        reads "processes.processes, kubelet.allocations, kubernetes.gpu_pods, kubernetes.live_pod_uids", about Workload;
+    MORE_THAN_EXIST: "more-gpus-requested-than-exist" Warning Driver PLUGIN_DOC, "The pods of the node request more devices than it has",
+        Watch "Find the pod that the scheduler did not place on {node} (nodeName in its specification), or the devices \
+            that the node lost. The newest of these pods cannot have all devices that it requests.",
+        means "The requests of the pods on the node add up to more devices than the node has. One of the pods has none, or \
+            shares the GPU of another one.",
+        reads "kubernetes.gpu_pods, kubernetes.gpu_capacity, kubelet.registered", about Workload;
     UNLICENSED: "vgpu-unlicensed" Critical Driver VGPU_DOC, "The vGPU has no license",
         UpdateSoftware "Check nvidia-gridd on {node} (systemctl status nvidia-gridd), its client token and the \
             connection to the license server: without a license the performance of the vGPU is restricted some minutes \

@@ -1,0 +1,38 @@
+//! `matching_fails`: whether no pod of the node can be found again in the kubelet's allocations and in the processes.
+//!
+//! One pod without devices, or one process of a deleted pod, is a fault of its own. If every pod and every process is
+//! unmatched, the identities are not those of the same pods: the API and the node were read at different times, the kubelet's
+//! state is stale, or another node answered. Then nothing may be deleted or ended because of it.
+
+use crate::input::node::Node;
+use crate::input::processes::is_service;
+
+/// Numbers of pods and processes that match nothing.
+pub(crate) struct Unmatched {
+    /// Running pods that request GPUs and to which the kubelet has allocated none.
+    pub(crate) pods: usize,
+    /// Processes on GPUs whose pod the API does not have.
+    pub(crate) processes: usize,
+}
+
+/// Returns the numbers if there are such pods and processes, and no pod matches an allocation or a process.
+pub(crate) fn matching_fails(node: &Node<'_>) -> Option<Unmatched> {
+    let live = node.kubernetes.live_pod_uids.as_ref()?;
+    let running = node.kubernetes.gpu_pods.iter().flatten().filter(|pod| {
+        let is_running = pod.phase == "Running" && !pod.deleting && !pod.has_claims;
+        is_running && pod.containers.iter().any(|container| container.running_since.is_some())
+    });
+    let running: Vec<_> = running.collect();
+    let kubelet = node.kubelet()?;
+    let has_devices = |pod: &&syringe_core::facts::kubernetes::gpu_pod::GpuPod| {
+        kubelet.allocations.iter().any(|allocation| allocation.is_of(&pod.uid, &pod.namespace, &pod.name))
+    };
+    let processes = node.processes()?.processes.iter();
+    let mut of_pods = processes.filter(|process| !process.uses.is_empty() && !is_service(process));
+    let (mut unknown, mut known) = (0, 0);
+    for uid in of_pods.by_ref().filter_map(|process| process.pod_uid.as_ref()) {
+        *(if live.contains(uid) { &mut known } else { &mut unknown }) += 1;
+    }
+    let none = known == 0 && !running.iter().any(has_devices);
+    (none && unknown > 0 && !running.is_empty()).then_some(Unmatched { pods: running.len(), processes: unknown })
+}

@@ -1,6 +1,6 @@
-//! How fast a kernel log is read: lines per second on a busy node's log, and on a storm.
+//! Measures the parsing of kernel logs: lines per second for the log of a busy node, and for a storm of errors.
 //!
-//! `cargo bench -p syringe-core --bench kernel_log`. Criterion's "elem/s" is lines per second on one core.
+//! Run `cargo bench -p syringe-core --bench kernel_log`. Criterion's "elem/s" is lines per second on one core.
 
 #![allow(missing_docs, reason = "criterion_group! makes an undocumented function")]
 
@@ -12,7 +12,7 @@ use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::kernel_log::record_parser::parse_kmsg;
 use syringe_core::kernel_log::{Clock, EventLog, Options};
 
-/// What a busy Kubernetes node's kernel says, most often first. None of it concerns a GPU.
+/// Kernel lines of a busy Kubernetes node, the most frequent first. None of them concerns a GPU.
 const NOISE: [&str; 14] = [
     "audit: type=1400 audit(1740327858.123:4711): apparmor=\"DENIED\" operation=\"ptrace\" class=\"ptrace\" profile=\"cri-containerd.apparmor.d\" pid=31337",
     "IPv6: ADDRCONF(NETDEV_CHANGE): lxc4f2a0b7d1e55: link becomes ready",
@@ -30,7 +30,7 @@ const NOISE: [&str; 14] = [
     "python3[31337]: segfault at 8 ip 00007f5cb9d0a6c1 sp 00007ffd4a2c5e10 error 4 in _ext.so[7f5cb9d00000+20000]",
 ];
 
-/// What one line in a hundred says.
+/// Lines about GPUs and other faults: one line in a hundred.
 const NEWS: [&str; 6] = [
     "NVRM: Xid (PCI:0000:38:00): 43, pid=2924364, name=pt_main_thread, Ch 00000008",
     "NVRM: Xid (PCI:0000:0a:00): 31, pid=13332, name=python3, Ch 00000010, intr 00000000. MMU Fault: ENGINE CE2 HUBCLIENT_CE0 faulted @ 0x7f29_5b8c9000. Fault is of type FAULT_PDE ACCESS_TYPE_VIRT_READ",
@@ -40,7 +40,7 @@ const NEWS: [&str; 6] = [
     "nvidia-nvswitch1: SXid (PCI:0000:0a:00.0): 22013, Non-fatal, Link 57 Minion Link DLREQ interrupt",
 ];
 
-/// Makes the line at one place of a log.
+/// A function that creates the line at a position of a log.
 type Spelling = fn(usize) -> String;
 
 const LINES: usize = 100_000;
@@ -71,7 +71,7 @@ fn journal(at: usize) -> String {
     )
 }
 
-/// 29 distinct events, each line with its own text: an address that changes.
+/// Creates a line of a storm with 29 distinct events. Each line has its own text, because an address changes.
 fn storm(at: usize) -> String {
     let gpu = at % 29;
     format!(
@@ -81,7 +81,7 @@ fn storm(at: usize) -> String {
     )
 }
 
-/// The same with texts that repeat, as NVLink storms do.
+/// Creates a line of a storm whose texts repeat, as in NVLink storms.
 fn repeating_storm(at: usize) -> String {
     let link = at % 29;
     format!(

@@ -1,9 +1,10 @@
-//! The tests of each crate run the bodies of its fuzz targets on the inputs of `fuzz/corpus`. Included with `#[path]`: code under
-//! `cfg(test)` is not seen by other crates.
+//! The function `run`: runs the body of a fuzz target on the inputs in `fuzz/corpus`, for the tests of a crate.
+//!
+//! The file is included with `#[path]`, because other crates cannot use code under `cfg(test)`.
 
 use std::path::Path;
 
-/// Fewest inputs of a target.
+/// Minimum number of inputs of a target.
 const MIN_INPUTS: usize = 10;
 
 /// Runs a target on its committed inputs.

@@ -1,4 +1,4 @@
-//! Who holds which GPUs: the tools that need no probe, and the ones that can do without, over the wire.
+//! Tests of the tools that show which pods hold which GPUs. These tools do not need a probe.
 #![allow(clippy::unwrap_used)]
 
 #[path = "allocation/claims.rs"]

@@ -1,4 +1,4 @@
-//! Every answer fits in what hosts pass to a model, whatever the nodes and the cluster contain.
+//! Tests that no answer is longer than what MCP hosts pass to a model, for any content of nodes and cluster.
 #![allow(clippy::unwrap_used)]
 
 #[path = "answer_size/enlarge.rs"]
@@ -6,5 +6,5 @@ mod enlarge;
 #[path = "answer_size/property.rs"]
 mod property;
 #[path = "allocation/tools.rs"]
-#[allow(dead_code, reason = "not all of it is used here")]
+#[allow(dead_code, reason = "this test uses only a part of the module")]
 mod tools;

@@ -1,8 +1,10 @@
-//! The launcher under random faults: a proxy that cuts, delays and refuses, signals, cancellations, other people's deletions,
-//! a stopped kubelet. After each call it must have left nothing undeclared, and answered rightly or said why not.
+//! Tests of the launcher under random faults: faulty proxy, signals, cancelled calls, deleted pods, stopped kubelet.
 //!
-//! `CHAOS_SEED=7 CHAOS_CALLS=2000 cargo test -p gpu-syringe --test chaos -- --ignored --nocapture embedded` repeats a run; with
-//! `CHAOS_STEP=41` only this step. `CHAOS_KUBECONFIG` and `CHAOS_IMAGE` name a real cluster for the test `real`.
+//! After each call, the launcher must have reported everything that it left behind, and must have returned a correct answer
+//! or an error with the reason.
+//!
+//! `CHAOS_SEED=7 CHAOS_CALLS=2000 cargo test -p gpu-syringe --test chaos -- --ignored --nocapture embedded` repeats a run.
+//! `CHAOS_STEP=41` repeats only this step. `CHAOS_KUBECONFIG` and `CHAOS_IMAGE` select a real cluster for the test `real`.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
@@ -44,19 +46,19 @@ use self::properties::Violation;
 use self::reference::Reference;
 use self::worker::Worker;
 
-/// Workers of a run on the embedded cluster.
+/// Number of workers in a run on the embedded cluster.
 const WORKERS: usize = 4;
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-/// A seed that is another one in each run.
+/// Returns a seed that is different in each run.
 fn fresh_seed() -> u64 {
     jiff::Timestamp::now().as_microsecond() as u64 % 1_000_000_000
 }
 
-/// Does the steps of a run, and fails with what it found.
+/// Does the steps of a run. Panics with the violations that the workers found.
 async fn run(site: Site, workers: usize, options: Options) {
     let began = Instant::now();
     println!("CHAOS_SEED={} CHAOS_CALLS={}", options.seed, options.calls);
@@ -146,7 +148,7 @@ async fn a_long_run_on_the_embedded_cluster() {
 async fn a_long_run_on_a_real_cluster() {
     let (seed, calls) = (number("CHAOS_SEED", fresh_seed()), number("CHAOS_CALLS", 2_000) as usize);
     let workers = number("CHAOS_WORKERS", 2) as usize;
-    let named = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} names what this test needs"));
+    let named = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} must be set for this test"));
     let site = Site::real(&named("CHAOS_KUBECONFIG"), named("CHAOS_IMAGE"), workers).await;
     run(site, workers, Options { seed, calls, patient: true, whole: false }).await;
 }

@@ -1,10 +1,12 @@
-//! The crates as walls: which crate of the workspace may link which. `node-probe`, which runs as root on other people's nodes, links
-//! no rule, and no crate of Kubernetes, TLS or an asynchronous runtime.
+//! Tests of the dependencies between the crates of the workspace, and of the crates that `node-probe` links.
+//!
+//! `node-probe` runs as root on other people's nodes. Therefore it links neither the diagnosis rules nor crates for
+//! Kubernetes, TLS or an asynchronous runtime.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// For each crate of the workspace, the crates of the workspace that it links.
+/// The crates of the workspace, each with the crates of the workspace that it links.
 const ALLOWED: [(&str, &[&str]); 7] = [
     ("syringe-core", &[]),
     ("node-probe", &["syringe-core"]),
@@ -15,7 +17,7 @@ const ALLOWED: [(&str, &[&str]); 7] = [
     ("fake-nvml", &["syringe-core"]),
 ];
 
-/// Names, or beginnings of names, that no crate in the tree of `node-probe` has.
+/// Names, or prefixes of names, of crates that must not be in the dependency tree of `node-probe`.
 const NOT_ON_NODES: [&str; 14] = [
     "kube",
     "k8s-openapi",
@@ -33,7 +35,7 @@ const NOT_ON_NODES: [&str; 14] = [
     "hyper",
 ];
 
-/// The crates that a build of this crate for this machine links, without those of tests and build scripts.
+/// Returns the crates that a build of this crate for this machine links, except those of tests and build scripts.
 fn linked(name: &str, more: &[&str]) -> BTreeSet<String> {
     let cargo = std::env::var_os("CARGO").expect("cargo runs this test");
     let arguments = ["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none", "--format", "{p}"];

@@ -1,7 +1,7 @@
-//! Compares the diagnosis of every scenario with its expectation.
+//! Tests that compare the diagnosis of every scenario with its expectation and its snapshot.
 //!
-//! The crate `scenarios` has both: the report of a node, and the verdict, the findings that must appear (with the GPU) and those
-//! that must not. The snapshots contain the whole diagnosis.
+//! The crate `scenarios` contains the reports of the nodes and the expectations: the verdict, findings that must appear
+//! (with their GPU) and findings that must not appear. The snapshots contain the whole diagnosis.
 
 #[path = "diagnosis/all_clear.rs"]
 mod all_clear;
@@ -43,7 +43,7 @@ use syringe_core::kernel_log::event_log::{Clock, EventLog, Options};
 use syringe_core::report::{Problem, Report, Section};
 use syringe_core::section_name::SectionName;
 
-/// Every scenario: its report as the rules see it, and its expectation.
+/// Returns every scenario: the report as the rules see it, and the expectation.
 fn scenarios() -> BTreeMap<String, (Report, Expectation)> {
     static ALL: LazyLock<BTreeMap<String, (Report, Expectation)>> = LazyLock::new(|| {
         let read = |one: &Scenario| (one.name.to_owned(), (replayed(one.report()), one.expected.clone()));
@@ -52,7 +52,7 @@ fn scenarios() -> BTreeMap<String, (Report, Expectation)> {
     ALL.clone()
 }
 
-/// The kernel log parsed by the real parser, as a replay does it.
+/// Parses the kernel log of a report with the real parser, as a replay does.
 fn replayed(mut report: Report) -> Report {
     if report.kernel_log.is_empty() {
         return report;
@@ -74,7 +74,7 @@ fn told(diagnosis: &Diagnosis) -> String {
     serde_json::to_string_pretty(diagnosis).expect("a diagnosis")
 }
 
-/// Everything about a scenario that is not as it must be.
+/// Returns the differences between the diagnosis of a scenario and its expectation.
 fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String> {
     let diagnosis = diagnose(report, &expected.cluster);
     let mut complaints = Vec::new();
@@ -90,7 +90,7 @@ fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String
                 && must.evidence.iter().all(|words| finding.evidence.iter().any(|line| line.contains(words)))
         });
         if !found {
-            complaints.push(format!("there is no {must:?}"));
+            complaints.push(format!("this finding is missing: {must:?}"));
         }
     }
     for finding in &diagnosis.findings {
@@ -100,7 +100,7 @@ fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String
             format!("severity:{}", word(serde_json::to_value(finding.severity))),
         ];
         let forbidden = expected.must_not.iter().filter(|forbidden| words.iter().any(|word| word == *forbidden));
-        complaints.extend(forbidden.map(|forbidden| format!("{} is there: {forbidden}", finding.id)));
+        complaints.extend(forbidden.map(|forbidden| format!("{} is a forbidden finding: {forbidden}", finding.id)));
         let listed = expected.must.iter().any(|must| must.id == finding.id);
         if !(expected.more || listed || finding.severity == Severity::Info) {
             complaints.push(format!("{} was not expected", finding.id));
@@ -109,8 +109,7 @@ fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String
     let missing = expected.summary.iter().filter(|words| !diagnosis.summary.contains(*words));
     complaints.extend(missing.map(|words| format!("no '{words}' in the summary: {}", diagnosis.summary)));
     let missing = expected.unknown.iter().filter(|words| !diagnosis.unknown.iter().any(|one| one.why.contains(*words)));
-    complaints
-        .extend(missing.map(|words| format!("no '{words}' among what could not be read: {:?}", diagnosis.unknown)));
+    complaints.extend(missing.map(|words| format!("no '{words}' in `unknown`: {:?}", diagnosis.unknown)));
     let health = diagnosis.health.clone();
     if word(serde_json::to_value(health.status)) != expected.health {
         complaints.push(format!("health is {:?}, not {:?}", health.status, expected.health));
@@ -122,15 +121,15 @@ fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String
     complaints
 }
 
-/// Properties of every diagnosis.
+/// Asserts the properties that every diagnosis must have.
 fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
     for finding in &diagnosis.findings {
         let rule = catalogue_of_rules().iter().find(|rule| rule.id == finding.id);
         let rule = rule.unwrap_or_else(|| panic!("{name}: {} is not in the catalogue", finding.id));
-        assert!(finding.severity <= rule.severity, "{name}: {} is graver than its rule", finding.id);
+        assert!(finding.severity <= rule.severity, "{name}: {} is more severe than its rule", finding.id);
         let title = finding.title.strip_prefix("Earlier: ").unwrap_or(&finding.title);
         assert_eq!((finding.class, title), (rule.class, rule.title), "{name}: {}", finding.id);
-        assert!(!finding.evidence.is_empty(), "{name}: {} without evidence", finding.id);
+        assert!(!finding.evidence.is_empty(), "{name}: {} has no evidence", finding.id);
         assert!(!finding.action.text.is_empty() && !finding.action.text.contains('{'), "{name}: {}", finding.id);
     }
     let worst = diagnosis.findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Info);
@@ -158,7 +157,7 @@ fn every_scenario_meets_its_expectation() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
-/// A misspelled word would forbid nothing.
+/// Tests that every forbidden word exists: a misspelled word would forbid nothing.
 #[test]
 fn every_word_of_an_expectation_exists() {
     let words = |of: &str, values: Vec<Value>| {
@@ -175,7 +174,7 @@ fn every_word_of_an_expectation_exists() {
     }
 }
 
-/// The probe's words and the rules' are the same: a word that only one side knows would be a fault without a finding.
+/// The probe and the rules must know the same codes: a code that only the probe knows would be a fault without a finding.
 #[test]
 fn every_failure_of_nvml_has_a_finding() {
     let (base, _) = &scenarios()["l40s-4-idle"];
@@ -192,7 +191,7 @@ fn every_failure_of_nvml_has_a_finding() {
         sections.topology = Some(Section::failed(why.clone()));
         sections.ecc = Some(Section::failed(why.clone()));
         sections.mig = Some(Section::failed(why.clone()));
-        assert!(grave(&whole), "{code} of NVML as a whole");
+        assert!(grave(&whole), "{code} for NVML as a whole");
 
         let mut one: Value = serde_json::to_value(base).expect("JSON");
         for name in ["inventory", "telemetry", "topology", "ecc", "mig"] {
@@ -200,11 +199,11 @@ fn every_failure_of_nvml_has_a_finding() {
             section["data"]["gpus"].as_array_mut().expect("GPUs").remove(1);
             section["problems"] = serde_json::json!([Problem { gpu: Some(1), ..why.clone() }]);
         }
-        assert!(grave(&serde_json::from_value(one).expect("a report")), "{code} of one GPU");
+        assert!(grave(&serde_json::from_value(one).expect("a report")), "{code} for one GPU");
     }
 }
 
-/// Compares with `snapshots/diagnosis/NAME.snap`.
+/// Compares `value` with `snapshots/diagnosis/NAME.snap`.
 fn reviewed(name: &str, value: &impl serde::Serialize) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../snapshots/diagnosis");
@@ -224,7 +223,7 @@ fn every_diagnosis_matches_its_snapshot() {
 fn a_healthy_node_of_eight_gpus_fits_a_thousand_tokens() {
     let (report, expected) = &scenarios()["healthy-h100-8"];
     let answer = serde_json::to_string(&diagnose(report, &expected.cluster)).expect("an answer");
-    // About four bytes are a token.
+    // A token has about four bytes.
     assert!(answer.len() / 4 <= 1000, "{} bytes", answer.len());
 }
 
@@ -262,7 +261,7 @@ fn ids_are_unique_and_in_kebab_case() {
     reviewed("catalogue-of-rules", &listed);
 }
 
-/// Codes that programs cause never condemn hardware, whatever their number; a pattern is a warning at most.
+/// Any number of Xids that programs cause never leads to a hardware finding; a pattern of them is a warning at most.
 #[test]
 fn application_codes_alone_never_condemn_hardware() {
     let (base, _) = &scenarios()["healthy-h100-8"];

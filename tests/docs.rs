@@ -1,5 +1,6 @@
-//! The documents are true: their links lead somewhere, the paths they name exist, their commands are those of the program, the
-//! messages they explain are in the source, and what is generated is current.
+//! Tests of the documents: links, paths, commands, messages of the program, and generated pages.
+//!
+//! Links and paths must exist, commands must be valid, explained messages must be in the source.
 //!
 //! `INSTA_UPDATE=always cargo test -p gpu-syringe --test docs` writes `docs/tools.md` and `docs/configuration.md`.
 #![allow(clippy::unwrap_used)]
@@ -24,7 +25,7 @@ mod tools_page;
 #[path = "docs/troubleshooting.rs"]
 mod troubleshooting;
 
-/// Compares a generated page with its file, and writes it if that is wanted.
+/// Compares a generated page with its file, or writes the file if `INSTA_UPDATE=always` is set.
 fn assert_current(file: &str, text: &str) {
     let path = markdown::root().join(file);
     if std::env::var("INSTA_UPDATE").is_ok_and(|word| word == "always") {
@@ -32,5 +33,5 @@ fn assert_current(file: &str, text: &str) {
     }
     let is = std::fs::read_to_string(&path).unwrap_or_default();
     let differs = text.lines().find(|line| !is.lines().any(|one| one == *line)).unwrap_or_default();
-    assert!(is == text, "{file} is not current: INSTA_UPDATE=always writes it. It lacks: {differs}");
+    assert!(is == text, "{file} is not current: INSTA_UPDATE=always writes the file. First missing line: {differs}");
 }

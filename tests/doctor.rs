@@ -1,4 +1,4 @@
-//! `gpu-syringe doctor`: each fault has exactly the expected failing checks, and a command that fixes it; a healthy cluster has none.
+//! Tests of `gpu-syringe doctor`: each fault leads to the expected failing checks and a command that fixes it.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,13 +1,15 @@
-//! The wire tests against a real cluster. Ignored by default; they create probe pods there, and nothing else.
+//! Tests of the built program against a real cluster. They are ignored by default.
 //!
 //! ```text
 //! GPU_SYRINGE_E2E_KUBECONFIG=~/.kube/config GPU_SYRINGE_E2E_IMAGE=registry/node-probe:tag \
 //!     cargo test -p gpu-syringe --test e2e -- --ignored
 //! ```
 //!
-//! `GPU_SYRINGE_E2E_NAMESPACE` names the namespace (`gpu-syringe` by default; `deploy/` makes it). The node is the first one
-//! that is Ready; it needs no GPU. `GPU_SYRINGE_E2E_GPUS` says which GPUs it has. All of `deploy/` is installed, and data.image of its ConfigMap is that image, by digest.
-//! The kubeconfig is an administrator's: the tests of the policy impersonate a reader and make a namespace without a policy.
+//! `GPU_SYRINGE_E2E_NAMESPACE` is the namespace (`gpu-syringe` by default; `deploy/` creates it). The tests use the first
+//! node that is Ready; the node needs no GPU. `GPU_SYRINGE_E2E_GPUS` contains the GPUs of this node. All files of `deploy/`
+//! must be installed, and data.image of the ConfigMap must be that image, by digest. The kubeconfig must belong to an
+//! administrator: the tests of the policy impersonate a reader and create a namespace without a policy. The other tests only
+//! create probe pods.
 #![allow(clippy::unwrap_used)]
 
 #[path = "policy/cases.rs"]
@@ -24,7 +26,7 @@ use site::Site;
 
 use crate::support::client::{Client, Era};
 
-/// Number of the phase in which the container is awaited: the pod exists, and the answer is some 100 ms away.
+/// Number of the phase that waits for the container: the pod exists, and the answer follows after some 100 ms.
 const START: u64 = 2;
 
 #[tokio::test]
@@ -56,12 +58,12 @@ async fn the_host_is_read_whether_it_has_gpus_or_not() {
     site.assert_bare().await;
 }
 
-/// `GPU_SYRINGE_E2E_GPUS` is the product and the number of the node's GPUs: `NVIDIA H100 80GB HBM3,8`.
+/// `GPU_SYRINGE_E2E_GPUS` contains the product name and the number of the node's GPUs: `NVIDIA H100 80GB HBM3,8`.
 #[tokio::test]
 #[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
 async fn the_gpus_that_nvml_shows_are_read() {
     let Ok(expected) = std::env::var("GPU_SYRINGE_E2E_GPUS") else {
-        eprintln!("SKIPPED: GPU_SYRINGE_E2E_GPUS does not say which GPUs the node has");
+        eprintln!("SKIPPED: GPU_SYRINGE_E2E_GPUS is not set to the GPUs of the node");
         return;
     };
     let (product, count) = expected.rsplit_once(',').unwrap();
@@ -135,7 +137,7 @@ async fn the_next_start_sweeps_the_pod_of_a_launcher_that_was_killed() {
     client.program.signal("KILL");
     client.program.exit().await;
     let left = site.pods().await;
-    assert_eq!(left.len(), 1, "the kill came in time");
+    assert_eq!(left.len(), 1, "the program was killed before it deleted its pod");
     let swept = site.launcher().args(["sweep"]).run().await.json();
     assert_eq!(swept["deleted"], json!(left), "{swept}");
     site.assert_bare().await;
@@ -144,9 +146,9 @@ async fn the_next_start_sweeps_the_pod_of_a_launcher_that_was_killed() {
 #[tokio::test]
 #[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
 async fn an_image_that_cannot_be_pulled_is_an_error_in_the_kubelet_s_words() {
-    // The policy would refuse the image before a kubelet sees it.
+    // The policy would reject the image before a kubelet sees the pod.
     let site = Site::open().await.in_a_namespace_without_policy().await;
-    // A port on which nothing listens: refused at once on any network.
+    // Nothing listens on this port: a connection is refused immediately on any network.
     let image = "127.0.0.1:1/gpu-syringe/nothing:0";
     let launcher = site.launcher().env("GPU_SYRINGE_IMAGE", image);
     let answer = Client::start(launcher).await.call("analyze_xid_errors", json!({"node_name": site.node})).await;

@@ -1,4 +1,6 @@
-//! `docs/findings.md` is generated from the rules: `INSTA_UPDATE=always cargo test -p syringe-core --test findings` writes it.
+//! Tests that `docs/findings.md`, which is generated from the rules, is current.
+//!
+//! `INSTA_UPDATE=always cargo test -p syringe-core --test findings` writes the page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -19,7 +21,7 @@ const CLASSES: [(Class, &str, &str); 6] = [
     (
         Class::Driver,
         "Driver and set-up",
-        "Driver, firmware, container runtime, NVIDIA's stack on Kubernetes, and what limits the reading.",
+        "Driver, firmware, container runtime, NVIDIA's stack on Kubernetes, and problems that limit what can be read.",
     ),
     (Class::Application, "Application", "Programs that use the GPUs."),
 ];
@@ -77,7 +79,10 @@ fn the_page_of_findings_is_current() {
     }
     let is = std::fs::read_to_string(path()).unwrap_or_default();
     let differs = text.lines().find(|line| !is.lines().any(|one| one == *line)).unwrap_or_default();
-    assert!(is == text, "docs/findings.md is not current: INSTA_UPDATE=always writes it. It lacks: {differs}");
+    assert!(
+        is == text,
+        "docs/findings.md is not current: INSTA_UPDATE=always writes the file. First missing line: {differs}"
+    );
 }
 
 #[test]
@@ -86,7 +91,7 @@ fn every_rule_is_on_the_page_and_says_what_it_means() {
     for rule in catalogue_of_rules() {
         assert!(text.contains(&format!("\n### {}\n", rule.id)), "{}", rule.id);
         assert!(rule.meaning.ends_with('.') && !rule.meaning.contains('{'), "{}: {}", rule.id, rule.meaning);
-        assert!(!rule.reads.is_empty(), "{} says nothing of its facts", rule.id);
+        assert!(!rule.reads.is_empty(), "{} does not list the facts that it reads", rule.id);
     }
 }
 
@@ -102,7 +107,7 @@ fn names(value: &Value, into: &mut BTreeSet<String>) {
     }
 }
 
-/// Every field of every section that a scenario has, by section.
+/// Returns every field that occurs in a scenario, by section.
 fn fields() -> BTreeMap<String, BTreeSet<String>> {
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for scenario in scenarios::all() {
@@ -111,7 +116,7 @@ fn fields() -> BTreeMap<String, BTreeSet<String>> {
             names(&content["data"], all.entry(section.clone()).or_default());
         }
     }
-    // The kernel log of a scenario is lines; its section is what the parser makes of them.
+    // A scenario contains the lines of the kernel log; the parser makes the section from them.
     let log = KernelLog { events_omitted: 1, ..KernelLog::default() };
     names(&serde_json::to_value(log).expect("a log"), all.entry("xid".into()).or_default());
     let cluster = serde_json::to_value(KubernetesFacts::default()).expect("facts");
@@ -128,7 +133,7 @@ fn the_facts_of_a_rule_exist() {
         for (section, field) in words.filter_map(|word| word.split_once('.')) {
             let known = fields.get(section).is_some_and(|names| field.split('.').all(|part| names.contains(part)));
             if !known {
-                unknown.push(format!("{}: there is no {section}.{field}", rule.id));
+                unknown.push(format!("{}: {section}.{field} does not exist", rule.id));
             }
         }
     }

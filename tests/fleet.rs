@@ -1,4 +1,4 @@
-//! Many nodes in one call.
+//! Tests of tool calls that read many nodes.
 #![allow(clippy::unwrap_used)]
 
 #[path = "fleet/survey.rs"]

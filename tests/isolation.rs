@@ -1,7 +1,8 @@
-//! The shipped `node-probe` among hostile neighbours: what a tenant of the node or a caller of exec puts in its way is neither
-//! loaded nor run, or is run without any privilege.
+//! Tests of the shipped `node-probe` against hostile tenants of the node and hostile callers of exec.
 //!
-//! Some of it needs namespaces, and root to make them. Where they are not permitted a test says so and what it tried instead.
+//! Files of a tenant or caller must not be loaded or run, or must run without any privilege.
+//!
+//! Some tests need namespaces, and root to create them. If these are not permitted, the test prints that it was skipped.
 #![cfg(target_os = "linux")]
 
 #[path = "isolation/callers.rs"]

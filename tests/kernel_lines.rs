@@ -1,6 +1,6 @@
-//! Every line of `kernel_lines.jsonl` decodes to the answers that stand beside it.
+//! Tests that the kernel lines in `kernel_lines.jsonl` are parsed as each sample specifies.
 //!
-//! The lines are real ones from public reports, vendors' documentation and tests (`source`), and a few composed ones.
+//! Most lines are from public reports, vendors' documentation and tests (`source`); a few lines were composed.
 
 use serde_json::Value;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
@@ -10,7 +10,7 @@ use syringe_core::kernel_log::{EventLog, Options};
 use syringe_core::kernel_log::{line_parser, record_parser};
 use syringe_core::pci::PciAddress;
 
-/// Fields of a sample that are no answers.
+/// Fields of a sample that do not contain expected values.
 const NO_ANSWERS: [&str; 5] = ["line", "then", "note", "source", "sample_kind"];
 
 fn samples() -> Vec<Value> {
@@ -18,7 +18,7 @@ fn samples() -> Vec<Value> {
         .lines()
         .map(|line| serde_json::from_str(line).expect("a sample is JSON"))
         .collect();
-    assert_eq!(samples.len(), 60, "a sample went missing");
+    assert_eq!(samples.len(), 60, "the number of samples has changed");
     samples
 }
 
@@ -26,7 +26,7 @@ fn text<'a>(sample: &'a Value, name: &str) -> &'a str {
     sample[name].as_str().unwrap_or_default()
 }
 
-/// The log of one sample alone.
+/// Returns the log that contains only this sample.
 fn log_of(sample: &Value) -> KernelLog {
     let mut log = EventLog::new(None, Options::default());
     log.push_line(text(sample, "line"));
@@ -36,7 +36,7 @@ fn log_of(sample: &Value) -> KernelLog {
     log.finish()
 }
 
-/// What the sample's line says, taken apart without the accumulator.
+/// Parses the line of a sample without the accumulator.
 fn parsed(sample: &Value) -> Option<Parsed> {
     let mut whole = text(sample, "line").to_owned();
     for line in sample["then"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -57,7 +57,7 @@ fn kind_of(name: &str) -> KernelEventKind {
     }
 }
 
-/// How an answer is written among the details.
+/// Formats an expected value in the same way as the details of an event.
 fn written(answer: &Value) -> String {
     match answer {
         Value::String(text) => text.clone(),
@@ -88,29 +88,29 @@ fn every_answer_of_every_sample_is_found() {
                 assert_eq!(parsed(&sample), Some(Parsed::GpuSerial { pci: None, serial }), "{line}");
             }
             "sxid_detail" => {
-                let Some(Parsed::Companion(found)) = parsed(&sample) else { panic!("no companion: {line}") };
+                let Some(Parsed::Companion(found)) = parsed(&sample) else { panic!("not a companion line: {line}") };
                 check_line(&sample, &found);
-                assert!(log_of(&sample).events.is_empty(), "a companion is no event: {line}");
+                assert!(log_of(&sample).events.is_empty(), "a companion line must not be an event: {line}");
             }
             _ => check_event(&sample),
         }
     }
 }
 
-/// The line as parsed, and the event that the accumulator makes of it.
+/// Checks the parsed line, and the event that the accumulator makes from it.
 fn check_event(sample: &Value) {
     let line = text(sample, "line");
-    let Some(Parsed::Event(found)) = parsed(sample) else { panic!("no event: {line}") };
+    let Some(Parsed::Event(found)) = parsed(sample) else { panic!("not an event: {line}") };
     check_line(sample, &found);
     let log = log_of(sample);
-    let [event] = &log.events[..] else { panic!("not one event: {line}: {:?}", log.events) };
+    let [event] = &log.events[..] else { panic!("expected exactly one event: {line}: {:?}", log.events) };
     let KernelEvent { kind, code, pci_address, pid, process, details, sub_code, count, raw, .. } = event;
     assert_eq!(
         (*kind, *code, pci_address, *pid, process),
         (found.kind, found.code, &found.pci, found.pid, &found.process)
     );
     assert_eq!((sub_code, *count), (&found.sub_code, 1), "{line}");
-    // The accumulator adds details of its own, such as the places of a graphics exception.
+    // The accumulator adds further details, such as the locations of a graphics exception.
     assert!(found.details.iter().all(|(name, value)| details.get(*name) == Some(value)), "{line}: {details:?}");
     assert!(raw.ends_with(text(sample, "message")), "{line}: {raw}");
     assert_eq!(event.name.is_some(), code.is_some() && sample["known"] != false, "{line}");
@@ -164,6 +164,6 @@ fn all_samples_together_are_one_log_with_their_gpus_known_by_uuid() {
     assert_eq!(lost.gpu_uuid.as_deref(), Some("GPU-b6c3b2be-c55b-d076-fa0e-d464e4c7e08b"));
     assert_eq!(lost.details.get("board_serial").map(String::as_str), Some("1653723052734"));
     assert_eq!(log.coverage.len(), 1);
-    // One of the 60 was written by a program.
+    // One of the 60 lines was written by a program.
     assert_eq!(log.coverage[0].records, 59);
 }

@@ -1,5 +1,6 @@
-//! Lines that may be GPU errors, in spellings or words that are not understood or not believed: no event where nobody can
-//! tell, and no clear verdict over them.
+//! Tests of lines that may be GPU errors, but that the parser does not know or does not trust.
+//!
+//! If the meaning of a line is not certain, there must be no event, and the verdict must not be clear.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Verdict};
@@ -16,7 +17,7 @@ fn now() -> Timestamp {
     NOW.parse().expect("a time")
 }
 
-/// A log of five hours that ends with the reading, and these lines half an hour before.
+/// Reads a log of five hours that ends at the time of the report, with these lines half an hour before the end.
 fn read(lines: &[&str]) -> KernelLog {
     let mut log = EventLog::new(None, Options { now: Some(now()), ..Options::default() });
     log.push_line("2026-11-20T22:01:07+00:00 gpu-1 kernel: usb 1-1: new device");
@@ -25,7 +26,7 @@ fn read(lines: &[&str]) -> KernelLog {
     log.finish()
 }
 
-/// The diagnosis of the Xid section alone.
+/// Returns the diagnosis of a report that only has the Xid section.
 fn judge(log: KernelLog) -> Diagnosis {
     let mut report = Report { taken_at: Some(now()), ..Report::default() };
     report.sections.xid = Some(Section::read(log, Vec::new()));
@@ -86,7 +87,7 @@ fn so_are_lines_of_switches_ports_and_exported_entries() {
     }
 }
 
-/// A line of a program is neither a fault nor, by its tag, an unread line; and a host may have any name.
+/// A line of a program is neither a fault nor, because of its tag, an unread line. A host may have any name.
 #[test]
 fn a_line_of_a_program_is_no_evidence() {
     let forged = [
@@ -126,7 +127,7 @@ fn a_line_that_belongs_to_an_xid_is_an_error_where_no_xid_is() {
         assert_eq!((log.events.len(), log.coverage[0].unread_lines), (1, 0), "{:?}", log.coverage);
     }
     let hours_before = "2026-11-20T23:31:07+00:00 gpu-1 kernel: ".to_owned() + parts[1];
-    assert_eq!(read(&[&hours_before, &after]).coverage[0].unread_errors, 1, "that Xid is another error");
+    assert_eq!(read(&[&hours_before, &after]).coverage[0].unread_errors, 1, "the Xid is a separate error");
     for usual in [
         "NVRM: nvCheckOkFailedNoLog: Check failed: Call not supported [NV_ERR_NOT_SUPPORTED] (0x00000056) returned",
         "NVRM: nvCheckOkFailedNoLog: Check failed: Out of memory [NV_ERR_NO_MEMORY] (0x00000051) returned from x",
@@ -184,7 +185,7 @@ fn a_port_that_disabled_its_link_is_an_event() {
         let lines: Vec<String> = lines.iter().map(|line| kernel(line)).collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let log = read(&lines);
-        let [event] = &log.events[..] else { panic!("not one event: {:?}", log.events) };
+        let [event] = &log.events[..] else { panic!("expected exactly one event: {:?}", log.events) };
         assert_eq!((event.kind, event.sub_code.as_deref(), event.count), (Kind::Aer, Some("uncorrected_fatal"), 1));
         let told = judge(log);
         assert!(matches!(told.verdict, Verdict::Warning | Verdict::Critical | Verdict::Fatal), "{}", told.summary);
@@ -227,7 +228,7 @@ fn the_last_of_several_recovery_actions_with_one_time_counts() {
     let (asks, done) = (recovery("0x0 (None) to 0x7 (System Reboot)"), recovery("0x7 (System Reboot) to 0x0 (None)"));
     assert_eq!(judged(&[&asks, &done]).verdict, Verdict::NoFaultFound);
     assert!(ids(&judged(&[&done, &asks])).contains(&"recovery-node-reboot"));
-    // Without a calendar time the uptime tells.
+    // If a line has no calendar time, the uptime decides.
     let of_boot = |line: &str, uptime: u32| {
         line.replace("2026-11-21T02:31:07+00:00 gpu-1 kernel: ", &format!("[{uptime}.000000] "))
     };
@@ -241,7 +242,7 @@ fn an_sxid_of_an_unknown_code_that_the_driver_calls_fatal_is_fatal() {
     assert_eq!(told.verdict, Verdict::Fatal, "{}", told.summary);
 }
 
-/// Lines of programs of five hours, up to the reading.
+/// Lines of programs over five hours, up to the time of the report.
 const OF_PROGRAMS: [&str; 3] = [
     "2026-11-20T22:01:07+00:00 gpu-1 systemd[1]: Started Session 1",
     "2026-11-21T01:00:00+00:00 gpu-1 sshd[99]: Accepted publickey for root",
@@ -261,7 +262,7 @@ fn a_log_without_kernel_lines_does_not_show_that_there_are_no_xids() {
     let told = judge(log);
     assert_eq!(told.verdict, Verdict::Unknown, "{}", told.summary);
     assert!(!told.summary.to_lowercase().contains("no xid"), "{}", told.summary);
-    // The kernel's own lines make the window.
+    // Only lines of the kernel define the window.
     let of_kernel = ["2026-11-20T23:00:00+00:00 gpu-1 kernel: usb 1-1: new device", OF_PROGRAMS[2]];
     let log = of_log(&[&[OF_PROGRAMS[0]], &of_kernel[..]].concat(), Options::default());
     assert_eq!(log.coverage[0].records, 1);
@@ -289,7 +290,7 @@ fn records_are_counted_in_the_window_that_was_asked_for() {
     assert_eq!((records(None), records(window)), (10, 2));
 }
 
-/// Some log systems store all text in small letters.
+/// Some log systems store all text in lower case.
 #[test]
 fn an_error_in_small_letters_is_no_event_and_no_all_clear() {
     let diagnosis = judged(&[&kernel(&XID.to_lowercase())]);

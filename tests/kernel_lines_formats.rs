@@ -1,4 +1,4 @@
-//! Every family of kernel lines in every format of a log that the probe reads.
+//! Tests of every family of kernel lines in every log format that the probe reads.
 
 #[path = "kernel_lines/spellings.rs"]
 mod spellings;
@@ -9,7 +9,7 @@ use syringe_core::kernel_log::{EventLog, Options};
 
 use spellings::FORMATS;
 
-/// One family: its lines, and the event that they are.
+/// A family of kernel lines, and the event that they must lead to.
 struct Family {
     lines: &'static [&'static str],
     kind: Kind,
@@ -189,7 +189,7 @@ fn read(lines: &[String]) -> KernelLog {
     log.finish()
 }
 
-/// What an event says, without when.
+/// Returns an event without its times.
 fn meaning(event: &KernelEvent) -> KernelEvent {
     KernelEvent { first: None, last: None, last_uptime_seconds: None, ..event.clone() }
 }
@@ -200,7 +200,7 @@ fn every_family_is_read_in_every_format() {
     let mut complaints = Vec::new();
     for Family { lines, kind, code, pci, details } in families() {
         let bare = read(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>());
-        let Some(expected) = bare.events.first() else { panic!("no event: {lines:?}") };
+        let Some(expected) = bare.events.first() else { panic!("expected an event: {lines:?}") };
         assert_eq!((expected.kind, expected.code, expected.count), (kind, code, 1), "{lines:?}");
         assert_eq!(
             expected.pci_address.as_ref().map(|pci| pci.sysfs().to_owned()),

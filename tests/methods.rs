@@ -1,4 +1,4 @@
-//! Every way to a node, driven against the demo cluster: the same tools give the same answers, and nothing is left.
+//! Tests of every probe method against the demo cluster: the tools give the same answers, and no pod is left behind.
 #![allow(clippy::unwrap_used)]
 
 #[path = "methods/auto.rs"]

@@ -1,5 +1,6 @@
-//! Runs the built `node-probe kill` and `node-probe reset` on a machine that is made of files: the fake NVML library for
-//! the driver, a script for `nvidia-smi`, ordinary files for the GPUs, and real processes.
+//! Tests of the built `node-probe kill` and `node-probe reset` on a simulated machine with real processes.
+//!
+//! The fake NVML library replaces the driver, a script replaces `nvidia-smi`, and ordinary files replace the GPU devices.
 #![cfg(target_os = "linux")]
 
 #[path = "node_actions/journal.rs"]

@@ -1,8 +1,10 @@
-//! The built `node-probe-dev`, run as a person or a container runs `node-probe`: what it prints, and how it ends. It has the
-//! options that put a library and a file tree in place of a machine; `isolation` runs what is shipped.
+//! Tests of the built `node-probe-dev`: the document that it prints, its exit code and its run time.
 //!
-//! Where a GPU would be, the fake NVML library stands, answering from a facts file through the real C interface. So the
-//! facts that come back must be the facts that went in.
+//! `node-probe-dev` has options that replace the NVML library and the file tree of the machine. `isolation` tests the
+//! shipped program.
+//!
+//! The fake NVML library replaces the GPUs: it returns the values of a facts file through the real C interface. Therefore,
+//! the facts in the document must equal the facts in the file.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,7 +24,7 @@ mod nvidia_stack;
 #[path = "node_probe/reading.rs"]
 mod reading;
 
-/// One run: its document and its exit code.
+/// A run of the program: its document, exit code and run time.
 struct Run {
     report: Report,
     code: i32,
@@ -38,12 +40,12 @@ fn node_probe(args: &[&str], environment: &[(&str, &str)]) -> Run {
         .output()
         .expect("node-probe runs");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
-    assert_eq!(text.matches('\n').count(), 1, "one line, one document: {text}");
-    let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("no document ({error}): {text}"));
+    assert_eq!(text.matches('\n').count(), 1, "the document must be one line: {text}");
+    let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("not a document ({error}): {text}"));
     Run { report, code: output.status.code().expect("an exit code"), took: started.elapsed() }
 }
 
-/// An empty machine, a facts file on it, and the fake library that answers from it.
+/// The file tree of an empty machine, with a facts file for the fake library.
 struct Bench {
     directory: tempfile::TempDir,
     facts: Report,
@@ -54,7 +56,7 @@ impl Bench {
         Self::with(scenario, |_| {})
     }
 
-    /// The facts of a scenario after a change.
+    /// Creates a machine with the facts of a scenario after a change.
     fn with(scenario: &str, change: impl FnOnce(&mut Report)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         for folder in ["etc", "proc", "sys", "dev"] {
@@ -83,10 +85,10 @@ fn fake_library() -> PathBuf {
 
 fn data<T>(section: Option<Section<T>>) -> T {
     let section = section.expect("the section");
-    section.data.unwrap_or_else(|| panic!("no data: {:?}", section.problems))
+    section.data.unwrap_or_else(|| panic!("the section has no data: {:?}", section.problems))
 }
 
-/// Scenarios whose NVML opens.
+/// Scenarios in which NVML can be opened.
 const READABLE: [&str; 7] =
     ["healthy-h100-8", "healthy-t4-1", "a100-mig-8", "gb200-4", "l40s-4-idle", "xid79-off-bus", "ecc-remap-pending"];
 
@@ -101,7 +103,7 @@ fn the_probe_reports_the_facts_of_the_fake_nvml() {
 
         let (mut read, mut given) = (data(sections.inventory), data(facts.inventory));
         (read.nvml_library, given.nvml_library) = (None, None);
-        // Who a lost GPU was is told by PCI and the kernel, which are not there on an empty machine.
+        // The identity of a lost GPU is read from PCI and the kernel, which do not exist on an empty machine.
         given.lost.iter_mut().for_each(nameless);
         assert_eq!(read, given, "{scenario}: inventory");
         let mut given = data(facts.telemetry);
@@ -113,7 +115,7 @@ fn the_probe_reports_the_facts_of_the_fake_nvml() {
         assert_eq!(data(sections.mig), data(facts.mig), "{scenario}: mig");
 
         let (read, mut given) = (data(sections.topology), data(facts.topology));
-        // What sysfs says is not there on an empty machine.
+        // These values are read from sysfs, which does not exist on an empty machine.
         (given.nics, given.nvswitches) = (Vec::new(), Vec::new());
         given.lost.iter_mut().for_each(nameless);
         for (gpu, read) in given.gpus.iter_mut().zip(&read.gpus) {
@@ -163,7 +165,7 @@ fn without_nvml_the_other_sections_are_read() {
     }
 }
 
-/// The bound is the issue's: a broken node is answered for within ten seconds.
+/// The limit is from the issue: a broken node must lead to an answer within ten seconds.
 #[test]
 fn a_blocking_nvml_call_is_named_and_does_not_block_the_probe() {
     let block = [("FAKE_NVML_BLOCK", "nvmlDeviceGetTotalEccErrors:3")];
@@ -197,7 +199,7 @@ fn after_a_crash_of_nvml_only_the_remaining_values_are_missing() {
     assert_eq!(
         data(Some(ecc.clone())),
         without(data(bench.facts.sections.ecc.clone()), 3),
-        "the others, by another process"
+        "another process must read the other GPUs"
     );
     assert_eq!(data(sections.inventory).gpus.len(), 7);
     assert_eq!(data(sections.telemetry).gpus.len(), 7);
@@ -222,7 +224,7 @@ fn after_a_crash_of_nvml_only_the_remaining_values_are_missing() {
     }
 }
 
-/// The section without one GPU.
+/// Returns the section without one GPU.
 fn without(mut ecc: Ecc, gpu: u32) -> Ecc {
     ecc.gpus.retain(|entry| entry.index != gpu);
     ecc.unsupported.iter_mut().for_each(|list| list.gpus.retain(|index| *index != gpu));
@@ -256,7 +258,7 @@ fn no_process_stays_after_nvml_blocks() {
         let processes = std::fs::read_dir("/proc").expect("proc").flatten();
         processes.filter(|entry| !entry.path().ends_with("self")).any(is_ours)
     };
-    // A killed process is seen until the kernel has ended it.
+    // A killed process stays visible until the kernel has removed it.
     let began = Instant::now();
     while left() && began.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(20));
@@ -279,7 +281,7 @@ fn without_a_library_the_answer_lists_the_searched_folders() {
 fn wrong_usage_prints_a_document() {
     for args in [&["no-such-section"][..], &[], &["xid", "--since", "yesterday"], &["all", "--timeout-ms", "1"]] {
         let run = node_probe(args, &[]);
-        let problem = run.report.error.unwrap_or_else(|| panic!("{args:?} is wrong"));
+        let problem = run.report.error.unwrap_or_else(|| panic!("{args:?} must be an error"));
         assert_eq!((run.code, problem.code.as_str()), (2, "usage"), "{args:?}");
         assert!(problem.next_step.contains("--help"));
     }
@@ -295,7 +297,7 @@ fn a_facts_file_that_cannot_be_used_says_why() {
     };
     let broken = file("broken.json", "{\"schema_version\": 1,");
     let newer = file("newer.json", "{\"schema_version\": 99}");
-    // Of the version in which some fields had other names.
+    // This document is from the version in which some fields had other names.
     let old = r#"{"schema_version":1,"probe_version":"0.1.0","sections":{"processes":{"status":"ok","data":{}}}}"#;
     let older = file("older.json", old);
     let empty = file("empty.json", "{}");
@@ -313,7 +315,7 @@ fn a_facts_file_that_cannot_be_used_says_why() {
         (&failed, "the probe failed: no section"),
     ] {
         let run = node_probe(&["--facts", path, "inventory"], &[]);
-        let problem = run.report.error.unwrap_or_else(|| panic!("{path} is no report"));
+        let problem = run.report.error.unwrap_or_else(|| panic!("{path} must be rejected"));
         assert_eq!(run.code, 1);
         assert!(problem.why.contains(words), "{}", problem.why);
         assert!(!problem.next_step.is_empty(), "{path}");

@@ -1,5 +1,6 @@
-//! Operator mode over the wire: who may call what, how consent is got in both eras of the protocol, and what is written
-//! down. The cluster is the demo cluster; its nodes are facts files, so that an action is judged and done to nothing.
+//! Tests of operator mode over MCP: permissions, consent in both protocol eras, and the audit log.
+//!
+//! The cluster is the demo cluster. Its nodes are facts files: actions are checked as on a real node, but change nothing.
 #![allow(clippy::unwrap_used)]
 
 #[path = "operator/audit.rs"]

@@ -1,6 +1,7 @@
-//! The shipped admission policy (`deploy/admission-policy.yaml`), evaluated: over every request that the launcher makes in
-//! every mode, and over hostile ones, one file each in `tests/policy/hostile/`. `tests/e2e.rs` sends the same files to a
-//! real API server.
+//! Tests of the shipped admission policy (`deploy/admission-policy.yaml`) with genuine and hostile requests.
+//!
+//! The genuine requests are those that the launcher makes in every mode. Each hostile request is a file in
+//! `tests/policy/hostile/`. `tests/e2e.rs` sends the same files to a real API server.
 #![allow(clippy::unwrap_used)]
 
 #[path = "policy/admission.rs"]
@@ -20,5 +21,5 @@ mod pod;
 #[path = "policy/rbac.rs"]
 mod rbac;
 #[path = "methods/support.rs"]
-#[allow(dead_code, reason = "shared with the tests of the ways")]
+#[allow(dead_code, reason = "shared with the tests of the probe methods")]
 mod support;

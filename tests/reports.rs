@@ -1,9 +1,9 @@
-//! Sixty reports from public trackers, each asked of the tool that a person would use first.
+//! Tests with sixty reports from public trackers: each fault is reproduced, and a tool must name the cause.
 //!
-//! `reports/reports.jsonl` has the reports: symptom, cause and link. The other files of `reports/` have the cases, by the part
-//! of the program that answers them: a cluster in which the fault is made, the question, and what has to be named. The verdict
-//! of a case is derived from the answer (see `case::judge`). The test writes the verdicts to `docs/reports.md` when it runs
-//! with `INSTA_UPDATE=always`, and fails when that table is not current.
+//! `reports/reports.jsonl` contains the reports: symptom, cause and link. The other files of `reports/` contain the cases by
+//! subject: a cluster with the fault, the tool call that a user would make first, and the cause that the answer must name.
+//! `case::judge` derives the verdict of a case from the answer. With `INSTA_UPDATE=always`, the test writes the verdicts to
+//! `docs/reports.md`; without it, the test fails if that table is not current.
 #![allow(clippy::unwrap_used)]
 
 #[path = "reports/basics.rs"]
@@ -37,14 +37,14 @@ use futures_util::StreamExt;
 
 use crate::case::{Case, Outcome, Verdict};
 
-/// Reports about the network, the fabric and libraries inside the container: in the table, and not to be answered wrongly.
+/// Reports about the network, the fabric and libraries inside the container. They are in the table; no answer may be wrong.
 const OUT_OF_SCOPE: [u32; 10] = [12, 13, 41, 44, 46, 47, 48, 49, 50, 51];
-/// Of the reports that are in scope, at least these many are named.
+/// Minimum number of reports in scope whose cause is named.
 const NAMED_AT_LEAST: usize = 46;
-/// Cases that are asked at the same time: each has a cluster and a launcher of its own.
+/// Number of cases that run at the same time: each has its own cluster and launcher.
 const AT_THE_SAME_TIME: usize = 4;
 
-/// The first case of a row is the question that a person would ask first; its verdict is the verdict of the row.
+/// Returns all cases. The first case of a row is the call that a user would make first; its verdict is that of the row.
 fn cases() -> Vec<Case> {
     let mut cases = [
         runtime::cases(),
@@ -63,7 +63,7 @@ fn cases() -> Vec<Case> {
 
 #[tokio::test]
 async fn every_report_is_answered_as_the_table_says() {
-    // `REPORTS=14,15 cargo test …` asks these rows alone, prints the answers, and leaves the table alone.
+    // `REPORTS=14,15 cargo test …` only runs these rows, prints the answers, and does not check the table.
     let only: Option<Vec<u32>> =
         std::env::var("REPORTS").ok().map(|rows| rows.split(',').map(|row| row.parse().unwrap()).collect());
     let cases = cases().into_iter().filter(|case| only.as_ref().is_none_or(|rows| rows.contains(&case.row)));
@@ -78,11 +78,11 @@ async fn every_report_is_answered_as_the_table_says() {
     let in_scope = rows.iter().filter(|row| !OUT_OF_SCOPE.contains(&row.report.row));
     let named = in_scope.filter(|row| row.verdict == Verdict::Named).count();
     if named < NAMED_AT_LEAST {
-        complaints.push(format!("{named} reports are named, fewer than {NAMED_AT_LEAST}"));
+        complaints.push(format!("the cause is named in {named} reports, fewer than {NAMED_AT_LEAST}"));
     }
     let wrong: Vec<u32> = rows.iter().filter(|row| row.verdict == Verdict::Wrong).map(|row| row.report.row).collect();
     if !wrong.is_empty() {
-        complaints.push(format!("these reports are answered wrongly: {wrong:?}"));
+        complaints.push(format!("the answers to these reports are wrong: {wrong:?}"));
     }
     complaints.extend(table::stale(&rows));
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));

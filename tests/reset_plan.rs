@@ -1,4 +1,4 @@
-//! Tests of the plan: one idle GPU with one difference each.
+//! Tests of the blockers in a reset plan: each test changes one fact about an idle GPU.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ const GPU: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000001";
 const OTHER: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000002";
 const MIG: &str = "MIG-bbbbbbbb-0000-4000-8000-000000000001";
 
-/// Two idle GPUs behind NVSwitches, persistence mode on, everything read.
+/// Returns a report of two idle GPUs behind NVSwitches, with persistence mode on. Everything was read.
 fn idle(architecture: &str) -> Value {
     let gpu = |index: u32, uuid: &str| {
         json!({"index": index, "uuid": uuid, "pci_address": format!("00000000:{:02x}:00.0", 0x3b + index),
@@ -73,10 +73,10 @@ fn codes(facts: Value, gpu: &str, conditions: ResetConditions) -> Vec<String> {
 
 const INVENTORY: &str = "/inventory/data/gpus/0";
 
-/// Name, facts, and blockers of a reset of the first GPU of a cordoned node.
+/// A name, the facts, and the expected blockers for a reset of the first GPU of a cordoned node.
 type Situation = (&'static str, Value, Vec<&'static str>);
 
-/// An H100 whose inventory has another value of this field.
+/// Returns the facts of an H100 whose inventory has this value in the field.
 fn gpu(field: &str, value: Value) -> Value {
     h100(&format!("{INVENTORY}/{field}"), value)
 }
@@ -85,7 +85,7 @@ fn situations() -> Vec<Situation> {
     [presence(), allocations(), users(), modes(), nvlinks(), errors()].into_iter().flatten().collect()
 }
 
-/// The GPU is there, and the driver controls it.
+/// Situations: whether the GPU exists, and whether the driver controls it.
 fn presence() -> Vec<Situation> {
     vec![
         ("an idle H100", idle("Hopper"), vec![]),
@@ -96,10 +96,18 @@ fn presence() -> Vec<Situation> {
             vec!["inventory_unknown"],
         ),
         ("no inventory at all", without(idle("Hopper"), "inventory"), vec!["inventory_unknown"]),
-        ("lost, and NVML says so", h100("/inventory/problems", problem("gpu_lost", Some(0))), vec!["gpu_lost"]),
+        (
+            "NVML reports that the GPU is lost",
+            h100("/inventory/problems", problem("gpu_lost", Some(0))),
+            vec!["gpu_lost"],
+        ),
         ("another GPU is lost", h100("/inventory/problems", problem("gpu_lost", Some(1))), vec![]),
-        ("configuration space is all ones", h100("/host/data/pci_gpus/0/answers", json!(false)), vec!["gpu_lost"]),
-        ("bound to vfio-pci", h100("/host/data/pci_gpus/0/driver", json!("vfio-pci")), vec!["not_nvidia_driver"]),
+        ("the configuration space is all ones", h100("/host/data/pci_gpus/0/answers", json!(false)), vec!["gpu_lost"]),
+        (
+            "the GPU is bound to vfio-pci",
+            h100("/host/data/pci_gpus/0/driver", json!("vfio-pci")),
+            vec!["not_nvidia_driver"],
+        ),
         ("the bus could not be read", without(idle("Hopper"), "host"), vec!["host_unknown"]),
         ("a vGPU guest", gpu("virtualization_mode", json!("vgpu")), vec!["vgpu"]),
         ("a vGPU host", gpu("virtualization_mode", json!("host_vgpu")), vec!["vgpu"]),
@@ -107,34 +115,42 @@ fn presence() -> Vec<Situation> {
     ]
 }
 
-/// Pods and claims that have the GPU.
+/// Situations: pods and claims that have the GPU.
 fn allocations() -> Vec<Situation> {
     let allocation =
         |device: &str| json!({"pod_uid": "0f8a", "container": "c", "resource": "nvidia.com/gpu", "devices": [device]});
     let claim = |device: &str| json!({"pod_uid": "0f8a", "container": "", "resource": "gpu.nvidia.com", "claim": "c", "devices": [device]});
     vec![
-        ("a pod has it", h100("/kubelet/data/allocations/-", allocation(GPU)), vec!["allocated"]),
+        ("a pod has the GPU", h100("/kubelet/data/allocations/-", allocation(GPU)), vec!["allocated"]),
         (
-            "a pod has a replica of it",
+            "a pod has a replica of the GPU",
             h100("/kubelet/data/allocations/-", allocation(&format!("{GPU}::3"))),
             vec!["allocated"],
         ),
         ("a pod has another GPU", h100("/kubelet/data/allocations/-", allocation(OTHER)), vec![]),
-        ("a pod claims it", h100("/kubelet/data/allocations/-", claim("gpu-0")), vec!["allocated"]),
-        ("a pod claims a part of it", h100("/kubelet/data/allocations/-", claim("gpu-0-mig-9-0")), vec!["allocated"]),
-        ("a pod claims the other", h100("/kubelet/data/allocations/-", claim("gpu-1")), vec![]),
-        ("allocations are not known", without(idle("Hopper"), "kubelet"), vec!["allocations_unknown"]),
-        ("a pod has it, on GKE", h100("/kubelet/data/allocations/-", allocation("nvidia0/vgpu3")), vec!["allocated"]),
-        ("a pod has the other, on GKE", h100("/kubelet/data/allocations/-", allocation("nvidia1")), vec![]),
+        ("a pod claims the GPU", h100("/kubelet/data/allocations/-", claim("gpu-0")), vec!["allocated"]),
         (
-            "half of the allocations",
+            "a pod claims a part of the GPU",
+            h100("/kubelet/data/allocations/-", claim("gpu-0-mig-9-0")),
+            vec!["allocated"],
+        ),
+        ("a pod claims the other GPU", h100("/kubelet/data/allocations/-", claim("gpu-1")), vec![]),
+        ("the allocations are not known", without(idle("Hopper"), "kubelet"), vec!["allocations_unknown"]),
+        (
+            "a pod has the GPU, on GKE",
+            h100("/kubelet/data/allocations/-", allocation("nvidia0/vgpu3")),
+            vec!["allocated"],
+        ),
+        ("a pod has the other GPU, on GKE", h100("/kubelet/data/allocations/-", allocation("nvidia1")), vec![]),
+        (
+            "the allocations are incomplete",
             h100("/kubelet/problems", problem("dra_state_unreadable", None)),
             vec!["allocations_unknown"],
         ),
     ]
 }
 
-/// Processes that use the GPU.
+/// Situations: processes that use the GPU.
 fn users() -> Vec<Situation> {
     let use_of = |gpu: u32| json!({"uses": [{"gpu": gpu, "kind": "compute"}]});
     let uses = |pid: u32, name: &str, state: &str, more: Value| {
@@ -142,25 +158,29 @@ fn users() -> Vec<Situation> {
     };
     let holds = |name: &str, file: &str| uses(9, name, "S", json!({"open_device_files": [file]}));
     vec![
-        ("a job runs on it", uses(7, "python3", "S", use_of(0)), vec!["processes"]),
-        ("a job runs on the other", uses(7, "python3", "S", use_of(1)), vec![]),
+        ("a job runs on the GPU", uses(7, "python3", "S", use_of(0)), vec!["processes"]),
+        ("a job runs on the other GPU", uses(7, "python3", "S", use_of(1)), vec![]),
         ("a job hangs in the driver", uses(7, "python3", "D", use_of(0)), vec!["processes_stuck"]),
-        ("a monitor holds it", holds("nv-hostengine", "/dev/nvidia0"), vec!["processes"]),
-        ("a monitor holds the other", holds("nv-hostengine", "/dev/nvidia1"), vec![]),
-        ("persistenced holds it", holds("nvidia-persiste", "/dev/nvidia0"), vec![]),
-        ("processes are not known", without(idle("Hopper"), "processes"), vec!["processes_unknown"]),
+        ("a monitor holds the GPU", holds("nv-hostengine", "/dev/nvidia0"), vec!["processes"]),
+        ("a monitor holds the other GPU", holds("nv-hostengine", "/dev/nvidia1"), vec![]),
+        ("persistenced holds the GPU", holds("nvidia-persiste", "/dev/nvidia0"), vec![]),
+        ("the processes are not known", without(idle("Hopper"), "processes"), vec!["processes_unknown"]),
         (
-            "not the host's processes",
+            "the listed processes are not those of the host",
             h100("/processes/data/host_pid_namespace", json!(false)),
             vec!["processes_unknown"],
         ),
-        ("half of the processes", h100("/processes/problems", problem("permission", None)), vec!["processes_unknown"]),
+        (
+            "the list of processes is incomplete",
+            h100("/processes/problems", problem("permission", None)),
+            vec!["processes_unknown"],
+        ),
         ("MPS runs", h100("/host/data/daemons/mps", json!(true)), vec!["mps"]),
-        ("MPS is not known", h100("/host/data/daemons/mps", json!(null)), vec!["mps_unknown"]),
+        ("it is not known whether MPS runs", h100("/host/data/daemons/mps", json!(null)), vec!["mps_unknown"]),
     ]
 }
 
-/// Displays, MIG, and changes that a reset makes.
+/// Situations: displays, MIG, and mode changes that a reset applies.
 fn modes() -> Vec<Situation> {
     let mig_mode = json!({"current": true, "pending": true});
     let lacks = |field: &str| {
@@ -170,19 +190,19 @@ fn modes() -> Vec<Situation> {
     let allocation =
         |device: &str| json!({"pod_uid": "0f8a", "container": "c", "resource": "nvidia.com/gpu", "devices": [device]});
     vec![
-        ("a display is on it", gpu("display_active", json!(true)), vec!["display"]),
-        ("a display is not known", gpu("display_active", json!(null)), vec!["display_unknown"]),
-        ("there are no displays", lacks("display_active"), vec![]),
-        ("MIG is not known", gpu("mig_mode", json!(null)), vec!["mig_unknown"]),
-        ("there is no MIG", lacks("mig_mode"), vec![]),
-        ("MIG on, no instance", gpu("mig_mode", mig_mode.clone()), vec![]),
+        ("a display is active on the GPU", gpu("display_active", json!(true)), vec!["display"]),
+        ("it is not known whether a display is active", gpu("display_active", json!(null)), vec!["display_unknown"]),
+        ("the GPU does not support displays", lacks("display_active"), vec![]),
+        ("the MIG mode is not known", gpu("mig_mode", json!(null)), vec!["mig_unknown"]),
+        ("the GPU does not support MIG", lacks("mig_mode"), vec![]),
+        ("MIG is on, without instances", gpu("mig_mode", mig_mode.clone()), vec![]),
         (
-            "MIG on, two instances",
+            "MIG is on, with two instances",
             set(gpu("mig_mode", mig_mode.clone()), "/mig/data/gpus/0/devices", json!([{"uuid": MIG}, {}])),
             vec!["mig_instances"],
         ),
         (
-            "a pod has a MIG device of it",
+            "a pod has a MIG device of the GPU",
             set(
                 set(gpu("mig_mode", mig_mode.clone()), "/mig/data/gpus/0/devices", json!([{"uuid": MIG}])),
                 "/kubelet/data/allocations/-",
@@ -190,17 +210,17 @@ fn modes() -> Vec<Situation> {
             ),
             vec!["allocated", "mig_instances"],
         ),
-        ("MIG on, instances not known", without(gpu("mig_mode", mig_mode), "mig"), vec!["mig_unknown"]),
-        ("MIG goes on with the reset", gpu("mig_mode", json!({"current": false, "pending": true})), vec![]),
+        ("MIG is on, the instances are not known", without(gpu("mig_mode", mig_mode), "mig"), vec!["mig_unknown"]),
+        ("the reset enables MIG", gpu("mig_mode", json!({"current": false, "pending": true})), vec![]),
         (
-            "ECC goes off with the reboot",
+            "the reboot disables ECC",
             gpu("ecc_mode", json!({"current": true, "pending": false})),
             vec!["mode_change_pending"],
         ),
     ]
 }
 
-/// GPUs that can only be reset together with others.
+/// Situations: GPUs that can only be reset together with others.
 fn nvlinks() -> Vec<Situation> {
     let ampere = idle("Ampere");
     let links = "/topology/data/gpus/0/nvlinks";
@@ -218,7 +238,11 @@ fn nvlinks() -> Vec<Situation> {
         ),
         ("H100, no fabric manager", h100("/host/data/daemons/fabric_manager", json!(false)), vec![]),
         ("A100 with a bridge", set(ampere.clone(), links, link("gpu", true)), vec![]),
-        ("A100, an end that is not known", set(ampere.clone(), links, link("unknown", true)), vec!["nvlink_group"]),
+        (
+            "A100, the remote device of a link is not known",
+            set(ampere.clone(), links, link("unknown", true)),
+            vec!["nvlink_group"],
+        ),
         ("A100, links down", set(ampere.clone(), links, link("switch", false)), vec![]),
         ("A100, topology not known", without(ampere, "topology"), vec!["nvlink_unknown"]),
         ("V100 behind switches", idle("Volta"), vec!["nvlink_group"]),
@@ -226,14 +250,14 @@ fn nvlinks() -> Vec<Situation> {
         ("T4 without NVLink", set(idle("Turing"), links, json!([])), vec![]),
         ("L40S without NVLink", set(idle("Ada"), links, json!([])), vec![]),
         (
-            "an architecture that nobody named",
+            "an unknown architecture",
             set(idle("Hopper"), &format!("{INVENTORY}/architecture"), json!(null)),
             vec!["nvlink_group"],
         ),
     ]
 }
 
-/// Errors, and what the driver recommends.
+/// Situations: errors, and actions that the driver recommends.
 fn errors() -> Vec<Situation> {
     let asked = |action: &str| h100("/ecc/data/gpus/0/recovery_action", json!(action));
     let xid79 = |more: Value| {
@@ -243,17 +267,25 @@ fn errors() -> Vec<Situation> {
     };
     vec![
         ("errors and repairs are not known", without(idle("Hopper"), "ecc"), vec!["ecc_unknown"]),
-        ("those of this GPU are not", h100("/ecc/problems", problem("unknown", Some(0))), vec!["ecc_unknown"]),
-        ("those of the other are not", h100("/ecc/problems", problem("unknown", Some(1))), vec![]),
-        ("the driver wants a reboot", asked("node_reboot"), vec!["reboot_required"]),
-        ("the driver wants P2P drained", asked("drain_p2p"), vec!["drain_p2p"]),
-        ("the driver wants IMEX recovered", asked("recover_imex"), vec!["recover_imex"]),
-        ("the driver wants a bus reset", asked("bus_reset"), vec!["bus_reset"]),
-        ("the driver wants a reset", asked("gpu_reset"), vec![]),
-        ("fell off the bus in this boot", xid79(json!({})), vec!["fell_off_bus"]),
-        ("fell off the bus before the boot", xid79(json!({"boot_id": "earlier"})), vec![]),
-        ("the other fell off the bus", xid79(json!({"gpu_index": 1})), vec![]),
-        ("no kernel log", without(idle("Hopper"), "xid"), vec![]),
+        (
+            "errors and repairs of this GPU are not known",
+            h100("/ecc/problems", problem("unknown", Some(0))),
+            vec!["ecc_unknown"],
+        ),
+        (
+            "errors and repairs of the other GPU are not known",
+            h100("/ecc/problems", problem("unknown", Some(1))),
+            vec![],
+        ),
+        ("the driver recommends a reboot", asked("node_reboot"), vec!["reboot_required"]),
+        ("the driver recommends draining P2P", asked("drain_p2p"), vec!["drain_p2p"]),
+        ("the driver recommends recovering IMEX", asked("recover_imex"), vec!["recover_imex"]),
+        ("the driver recommends a bus reset", asked("bus_reset"), vec!["bus_reset"]),
+        ("the driver recommends a reset", asked("gpu_reset"), vec![]),
+        ("the GPU fell off the bus in this boot", xid79(json!({})), vec!["fell_off_bus"]),
+        ("the GPU fell off the bus before this boot", xid79(json!({"boot_id": "earlier"})), vec![]),
+        ("the other GPU fell off the bus", xid79(json!({"gpu_index": 1})), vec![]),
+        ("the kernel log was not read", without(idle("Hopper"), "xid"), vec![]),
     ]
 }
 
@@ -266,7 +298,7 @@ fn every_situation_is_refused_for_its_own_reason_or_clear() {
     }
 }
 
-/// The plan must not permanently refuse a reset that the diagnosis recommends.
+/// The plan must not permanently block a reset that the diagnosis recommends.
 #[test]
 fn no_finding_advises_a_reset_where_the_plan_asks_for_a_reboot() {
     let mut seen = 0;
@@ -288,7 +320,7 @@ fn no_finding_advises_a_reset_where_the_plan_asks_for_a_reboot() {
 fn the_uuid_must_be_a_gpu_of_this_node() {
     assert_eq!(codes(idle("Hopper"), MIG, CORDONED), ["mig_uuid"]);
     assert_eq!(codes(idle("Hopper"), "GPU-cccccccc", CORDONED), ["no_such_gpu"]);
-    assert_eq!(codes(idle("Hopper"), &GPU[..12], CORDONED), ["no_such_gpu"], "a beginning is not the whole");
+    assert_eq!(codes(idle("Hopper"), &GPU[..12], CORDONED), ["no_such_gpu"], "a prefix of the UUID is not accepted");
     let one_gone = h100("/host/data/pci_gpus/-", json!({"pci_address": "00000000:5d:00.0", "driver": "nvidia"}));
     assert_eq!(codes(one_gone, "GPU-cccccccc", CORDONED), ["gpu_lost"]);
 }
@@ -304,9 +336,13 @@ fn a_node_that_takes_pods_is_in_the_way_unless_the_check_is_off() {
     let facts: Report = serde_json::from_value(allocated).expect("a report");
     let plan = plan(&facts, GPU, off);
     assert!(plan.is_clear());
-    assert_eq!(plan.notes.len(), 2, "both are still said: {:?}", plan.notes);
+    assert_eq!(plan.notes.len(), 2, "the plan still has both notes: {:?}", plan.notes);
     let job = json!({"pid": 7, "name": "python3", "uses": [{"gpu": 0, "kind": "compute"}]});
-    assert_eq!(codes(h100("/processes/data/processes/-", job), GPU, off), ["processes"], "a running job always is");
+    assert_eq!(
+        codes(h100("/processes/data/processes/-", job), GPU, off),
+        ["processes"],
+        "a running job always blocks a reset"
+    );
 }
 
 #[test]

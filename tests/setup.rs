@@ -1,7 +1,6 @@
-//! `gpu-syringe setup`: the files of `deploy/` and the table of permissions are generated from it, and what it applies to a cluster
-//! is what it removes.
+//! Tests of `gpu-syringe setup`: generated files, the table of permissions, `--apply`, `--uninstall`, and faults.
 //!
-//! `INSTA_UPDATE=always cargo test -p gpu-syringe --test setup generated` writes the generated files.
+//! `INSTA_UPDATE=always cargo test -p gpu-syringe --test setup generated` writes the files of `deploy/` and the table.
 
 #![allow(clippy::unwrap_used)]
 

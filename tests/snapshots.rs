@@ -1,8 +1,10 @@
-//! What the sections and the tools say, kept in `snapshots/`: each section and each tool for each scenario of the library,
-//! and for the other scenarios what is worked out from their facts (kernel events and health).
+//! Tests that compare the sections and the answers of the tools with the files in `snapshots/`.
 //!
-//! Only what no scenario decides is left out: how long a call took, and the program's version. After a change that is
-//! meant: `INSTA_UPDATE=always cargo test -p gpu-syringe --test snapshots`, and read the difference.
+//! For each scenario of the library there are snapshots of each section and each tool. For the other scenarios there are
+//! snapshots of the values that are computed from the facts (kernel events and health).
+//!
+//! Only values that do not depend on the scenario are omitted: the time that a call took, and the version of the program.
+//! After an intended change, run `INSTA_UPDATE=always cargo test -p gpu-syringe --test snapshots` and review the difference.
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/bed.rs"]
@@ -22,21 +24,21 @@ use syringe_core::section_name::SectionName;
 
 use crate::bed::{Bed, node};
 
-/// Binds the settings that all snapshots share, in a folder of `snapshots/`.
+/// Runs `assert` with the settings that all snapshots share, for a folder of `snapshots/`.
 fn bind(folder: &str, assert: impl FnOnce()) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(format!("../snapshots/{folder}"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    // The foot of a table.
+    // The last line of a table.
     settings.add_filter(r" via pod in \d+ ms", " via pod in [time] ms");
-    // How long a condition of the demo cluster has held: the moment since it was started.
+    // The age of a condition of the demo cluster is the time since the cluster was started.
     settings.add_filter(r"(KubeletReady +)\d+ s", "$1[age]");
     settings.add_filter(r#""for_seconds": \d+"#, r#""for_seconds": "[age]""#);
     settings.bind(assert);
 }
 
-/// What one command of node-probe prints of a scenario.
+/// Returns the section that a command of node-probe prints for a scenario.
 fn section(facts: &Report, name: SectionName) -> Value {
     let outcome = node_probe::run(&[name.as_str().to_owned()], Some(facts));
     let mut report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
@@ -54,7 +56,7 @@ fn every_section_of_a_healthy_and_of_a_broken_node() {
     }
 }
 
-/// Why snapshots of two scenarios are enough: all other sections are replayed as they were saved.
+/// Snapshots of two scenarios are enough, because all other sections are replayed as they were saved.
 #[test]
 fn every_other_section_is_replayed_unchanged() {
     for (scenario, facts) in ::scenarios::all().map(|scenario| (scenario.name, scenario.report())) {
@@ -69,13 +71,13 @@ fn every_other_section_is_replayed_unchanged() {
     }
 }
 
-/// The answer without what no scenario decides.
+/// Returns the answer without the values that do not depend on the scenario.
 fn steady(mut answer: Value) -> Value {
     if let Some(probe) = answer.get_mut("probe").and_then(Value::as_object_mut) {
         probe["timings_ms"] = json!("[timings]");
         probe["version"] = json!("[version]");
     }
-    // When the API was asked.
+    // This is the time of the API requests.
     if let Some(taken_at) = answer.get_mut("taken_at") {
         *taken_at = json!("[now]");
     }
@@ -106,7 +108,7 @@ async fn every_tool_for_five_nodes() {
     }
 }
 
-/// The name of a tool that answers for one node by its name, whether or not it can do without.
+/// Returns the name of a tool that accepts the name of one node.
 fn tool_of_one_node(tool: &Value) -> Option<&str> {
     let schema = &tool["inputSchema"];
     let needs_no_more = schema["required"].as_array().is_none_or(|all| all.iter().all(|name| name == "node_name"));
@@ -149,7 +151,7 @@ async fn every_pod_of_the_demo_explained() {
     for (namespace, name) in pods {
         let answer = client.call("explain_gpu_pod", json!({"pod": name, "namespace": namespace})).await;
         let mut answer = steady(answer.success().clone());
-        // The pods that the facts do not date are as old as the cluster.
+        // Pods without a time in the facts are as old as the cluster.
         if namespace != "workloads" {
             let moments = answer["timeline"].as_array_mut().into_iter().flatten();
             moments.for_each(|moment| moment["time"] = json!("[start]"));
@@ -163,7 +165,7 @@ async fn every_pod_of_the_demo_explained() {
     }
 }
 
-/// Pods that fail, wait or only seem well, each in one way.
+/// Each of these pods fails, waits or only seems healthy in its own way.
 #[tokio::test]
 async fn every_kind_of_pod_explained() {
     let bed = Bed::of(pods::fixture()).await;
@@ -176,7 +178,7 @@ async fn every_kind_of_pod_explained() {
     }
 }
 
-/// The table, its times left out where they are those of the cluster's start.
+/// Returns the table, without its times if these depend on the start of the cluster.
 fn without_times(table: &str, hide: bool) -> String {
     let dated = |line: &str| line.get(10..11) == Some("T") && line.get(19..20) == Some("Z");
     let line = |line: &str| if hide && dated(line) { format!("[start]{}", &line[20..]) } else { line.to_owned() };

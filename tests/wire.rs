@@ -1,7 +1,7 @@
-//! The whole program over the wire: the built binary as an AI host or a person starts it, against a demo cluster.
+//! Tests of the built program as an MCP host or a user starts it, against a demo cluster.
 //!
-//! What is proved here is what nothing smaller can prove: that no pod is left behind however a call ends, that standard
-//! output carries protocol and nothing else, that each failure says its cause and the next step.
+//! These properties cannot be tested with smaller parts: no call leaves a pod behind, standard output contains only messages
+//! of the protocol, and each failure has a cause and a next step.
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/bed.rs"]

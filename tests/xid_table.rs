@@ -1,5 +1,6 @@
-//! `docs/xid.md` is made from the tables in `src/kernel_log/data`, and this keeps it current: run it with `INSTA_UPDATE=always`
-//! after a change of a table.
+//! Tests that `docs/xid.md`, which is generated from the tables in `src/kernel_log/data`, is current.
+//!
+//! Run the tests with `INSTA_UPDATE=always` after a change of a table.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,21 +16,21 @@ Made from `src/kernel_log/data/*.tsv` by `tests/xid_table.rs`. Change the tables
 
 **NVIDIA** is the immediate action of [NVIDIA's Xid catalogue](https://docs.nvidia.com/deploy/xid-errors/), for SXids that
 of the [Fabric Manager guide](https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/); `-` where they give
-none. Class, severity, action and ageing are ours. Where severity or action is another than NVIDIA's, the last column says
+none. Class, severity, action and ageing are ours. If severity or action differs from NVIDIA's, the last column says
 why.
 
 Severity is that of a new event. How it fades:
 
 | ageing | meaning |
 |---|---|
-| `after_a_day` | after 24 h it is information: what it warned of has come or has not |
-| `when_working` | where the GPU works again: a warning for a day, then information |
-| `when_working_a_day` | where the GPU works after a day: information |
-| `never` | it describes a state: it holds |
+| `after_a_day` | after 24 h the event is information: the announced fault has occurred or not |
+| `when_working` | if the GPU works again: a warning for a day, then information |
+| `when_working_a_day` | if the GPU works after a day: information |
+| `never` | the event describes a state that does not fade |
 
-A reboot, a load of the driver and a reset of the GPU (Xid 154 that takes back a reset or reboot) end every event: it is
-history then. A GPU **works again** where NVML reads it, counts no uncorrected error since the driver was loaded, the driver
-recommends no recovery action, and ten minutes have passed.
+After a reboot, a load of the driver or a reset of the GPU (Xid 154 that withdraws a reset or reboot), every earlier event
+is history. A GPU **works again** if NVML can read it and has counted no uncorrected error since the driver was loaded, the
+driver recommends no recovery action, and ten minutes have passed.
 ";
 
 fn snake_case(variant: impl std::fmt::Debug) -> String {
@@ -64,8 +65,10 @@ fn document() -> String {
         page.push_str(&row);
         page.push('\n');
     }
-    page.push_str("\n## Kinds of one Xid\n\nWhere the line itself decides, the first row that fits counts.\n\n");
-    page.push_str("| codes | where the line says | severity | action | ageing | what to do | why |\n|---|---|---|---|---|---|---|\n");
+    page.push_str("\n## Kinds of one Xid\n\nThe text of the line decides; the first matching row counts.\n\n");
+    page.push_str(
+        "| codes | if the line says | severity | action | ageing | what to do | why |\n|---|---|---|---|---|---|---|\n",
+    );
     for kind in kinds() {
         let (first, last) = kind.codes;
         let codes = if first == last { first.to_string() } else { format!("{first} to {last}") };
@@ -77,7 +80,7 @@ fn document() -> String {
         let _ = writeln!(page, "| {codes} | `{condition}` | {severity} | {action} | {ageing} | {advice} | {why} |");
     }
     page.push_str(
-        "\n## SXid\n\nThe Fatal or Non-fatal word of a line outranks its row: Fatal is always fatal; Non-fatal is information, \
+        "\n## SXid\n\nThe word Fatal or Non-fatal in a line has priority over its row: Fatal is always fatal; Non-fatal is information, \
          unless\nNVIDIA asks for something.\n\n| code | name | fatality | severity | NVIDIA | action | ageing |\n|---|---|---|---|---|---|---|\n",
     );
     for SxidEntry { code, words, fatality, severity, nvidia_action, action, ageing, .. } in sxids() {
@@ -98,10 +101,10 @@ fn the_page_matches_the_tables() {
         std::fs::write(&path, &page).expect("docs/xid.md");
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == page, "docs/xid.md is not what the tables say: run this test with INSTA_UPDATE=always");
+    assert!(written == page, "docs/xid.md does not match the tables: run this test with INSTA_UPDATE=always");
 }
 
-/// What NVIDIA's word means as an action of ours.
+/// Converts an action of NVIDIA's catalogue into an action of this program.
 fn meant(nvidia: &str) -> Option<ActionCode> {
     match nvidia {
         "IGNORE" => Some(ActionCode::Watch),

@@ -1,4 +1,4 @@
-//! Body of the fuzz target of the archive.
+//! The body of the fuzz target `archive`: packs any file as node-probe, and compares the unpacked file.
 
 use std::io::Read;
 
@@ -12,7 +12,7 @@ pub fn archive(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a directory");
     let path = folder.path().join("program");
     std::fs::write(&path, data).expect("a file");
-    // Reads the header of a program of any kind.
+    // Read the header of a program of any kind.
     let machine = machine(&path);
     assert!(machine.is_err() || data.starts_with(b"\x7fELF"), "{machine:?}");
     let archive = Archive::pack(data).expect("an archive");
@@ -20,7 +20,12 @@ pub fn archive(data: &[u8]) {
     let digest: String = Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(archive.sha256, digest);
     let packed = archive.tar().expect("the archive");
-    assert!(packed.len() <= data.len() + 4 * 512, "{} bytes for {}", packed.len(), data.len());
+    assert!(
+        packed.len() <= data.len() + 4 * 512,
+        "the archive has {} bytes for {} bytes of data",
+        packed.len(),
+        data.len()
+    );
     let mut tar = tar::Archive::new(packed.as_slice());
     let mut entries = tar.entries().expect("entries");
     let mut entry = entries.next().expect("one entry").expect("a header");
@@ -28,5 +33,5 @@ pub fn archive(data: &[u8]) {
     let mut unpacked = Vec::new();
     entry.read_to_end(&mut unpacked).expect("the entry");
     assert_eq!(unpacked, data);
-    assert!(entries.next().is_none(), "a second entry");
+    assert!(entries.next().is_none(), "the archive must not have a second entry");
 }

@@ -1,4 +1,6 @@
-//! Checks of all fuzz targets: time, and the texts of what is printed. Included with `#[path]` by each crate.
+//! Checks of all fuzz targets: run time, and length and characters of texts.
+//!
+//! Each crate includes this file with `#[path]`.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +8,12 @@ use serde::Serialize;
 use serde_json::Value;
 use syringe_core::text::is_hidden;
 
-/// Time for one input: far more than any needs, with the checks of a fuzzing build and on a busy machine.
+/// Maximum time for one input: far longer than needed, even with the checks of a fuzzing build on a busy machine.
 const TIME: Duration = Duration::from_secs(5);
-/// Longest text in what is printed: the limit of `Report::from_node`.
+/// Maximum length of a text in the output: the limit of `Report::from_node`.
 const MAX_TEXT: usize = 1000;
 
-/// Runs `body`, which must end in time.
+/// Runs `body`, which must return in time.
 pub(crate) fn in_time<T>(body: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let result = body();

@@ -1,5 +1,6 @@
-//! Properties of the parsers of `syringe-core` for any input: the bodies of its fuzz targets. Its tests run them on the
-//! committed inputs.
+//! The bodies of the fuzz targets of `syringe-core`: properties of its parsers for any input.
+//!
+//! The tests of the crate run the bodies on the committed inputs.
 
 use jiff::Timestamp;
 
@@ -9,14 +10,14 @@ use common::{assert_clean, in_time};
 #[path = "common.rs"]
 mod common;
 
-/// Distinct events that a log keeps by default.
+/// Number of distinct events that a log keeps by default.
 const MAX_EVENTS: usize = 512;
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_795_300_000).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The lines of a kernel log in any spelling.
+/// Fuzz target `kernel_lines`. `data` contains the lines of a kernel log in any format.
 pub fn kernel_lines(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let log = in_time(|| {
@@ -27,7 +28,7 @@ pub fn kernel_lines(data: &[u8]) {
     assert!(log.events.len() <= MAX_EVENTS);
     assert_clean(&log);
     for event in &log.events {
-        assert!(event.count > 0, "an event that did not happen: {event:?}");
+        assert!(event.count > 0, "an event has the count 0: {event:?}");
         assert!(event.first <= event.last, "{event:?}");
         event_meaning::of(event);
     }

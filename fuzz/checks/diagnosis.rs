@@ -1,4 +1,6 @@
-//! Properties of the diagnosis of any report: the body of its fuzz target. The tests run it on the committed inputs.
+//! The body of the fuzz target `report`: properties of the diagnosis of any report.
+//!
+//! The tests of the crate run the body on the committed inputs.
 
 use serde_json::Value;
 use syringe_core::facts::kubernetes::KubernetesFacts;
@@ -10,7 +12,7 @@ use common::{assert_clean, in_time};
 #[path = "common.rs"]
 mod common;
 
-/// Bytes of one diagnosis without those of the report.
+/// Maximum size of a diagnosis in bytes, in addition to the size of the report.
 const MAX_DIAGNOSIS: usize = 4 << 20;
 
 fn without_texts(value: Value) -> Value {
@@ -22,19 +24,19 @@ fn without_texts(value: Value) -> Value {
     }
 }
 
-/// A document that a node printed, and its diagnosis.
+/// Fuzz target `report`. `data` is a document that a node printed.
 pub fn report(data: &[u8]) {
     let Ok(report) = in_time(|| Report::from_node(data)) else { return };
     let value = serde_json::to_value(&report).expect("a report is JSON");
     assert_clean(&value);
     let document = serde_json::to_vec(&report).expect("a report is JSON");
     for cut in [document.len() / 3, document.len() - 1] {
-        assert!(Report::from_node(&document[..cut]).is_err(), "a cut document was read");
+        assert!(Report::from_node(&document[..cut]).is_err(), "a truncated document was read");
     }
     let again = Report::from_node(&document).expect("what was written is read");
-    // Cleaning is not idempotent: the mark of a secret joins what stood beside it.
+    // Cleaning is not idempotent: the replacement of a secret joins the texts beside it.
     let again = without_texts(serde_json::to_value(&again).expect("a report is JSON"));
-    assert_eq!(again, without_texts(value), "what was written is read as something else");
+    assert_eq!(again, without_texts(value), "the written document was read differently");
     let kubernetes = KubernetesFacts::default();
     let diagnosis = in_time(|| diagnose(&report, &kubernetes));
     let text = serde_json::to_vec(&diagnosis).expect("a diagnosis is JSON");
@@ -44,7 +46,7 @@ pub fn report(data: &[u8]) {
     }
 }
 
-/// A healthy report without one of the sections that decide is not healthy.
+/// Asserts that a healthy report is not healthy without one of the deciding sections.
 fn healthy(report: Report) {
     assert!(Section::data_of(&report.sections.inventory).is_some_and(|inventory| !inventory.gpus.is_empty()));
     let kubernetes = KubernetesFacts::default();

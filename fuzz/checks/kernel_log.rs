@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets of the kernel log.
+//! The bodies of the fuzz targets `kmsg` and `journal`: properties of the readers of the kernel log.
 
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
@@ -12,10 +12,10 @@ use super::lines::Lines;
 use crate::fuzzing::assert_clean;
 use crate::fuzzing::common::in_time;
 
-/// Limit of a read, which no input may need.
+/// Time limit of a read. No input may reach this limit.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A device that gives one record a read, or an error for a record that begins with a byte below 4.
+/// A device that returns one record for each read, or an error for a record that starts with a byte below 4.
 struct Device<'a> {
     records: std::slice::Split<'a, u8, fn(&u8) -> bool>,
 }
@@ -35,7 +35,7 @@ impl Read for Device<'_> {
     }
 }
 
-/// Records of `/dev/kmsg`, separated by zero bytes.
+/// Fuzz target `kmsg`. `data` contains records of `/dev/kmsg`, separated by zero bytes.
 pub fn kmsg(data: &[u8]) {
     let records = data.split((|byte| *byte == 0) as fn(&u8) -> bool);
     let count = records.clone().count() as u64;
@@ -51,7 +51,8 @@ pub fn kmsg(data: &[u8]) {
     assert_clean(&facts, data.len());
 }
 
-/// The first byte is the length of a chunk, the rest what journalctl prints: the result is the same in one chunk.
+/// Fuzz target `journal`. The first byte is the length of a chunk, the rest is output of journalctl. The result must not
+/// depend on the length of the chunks.
 pub fn journal(data: &[u8]) {
     let Some((length, text)) = data.split_first() else { return };
     let one = in_time(|| read_journal(text, text.len()));

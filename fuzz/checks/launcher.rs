@@ -1,4 +1,6 @@
-//! Properties of the launcher for any input: the bodies of its fuzz targets. Its tests run them on the committed inputs.
+//! The bodies of the fuzz targets of the launcher: properties of tool calls with any arguments.
+//!
+//! The tests of the crate run the bodies on the committed inputs.
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -21,9 +23,9 @@ use kube_read::{Connection, Contexts};
 
 use self::common::in_time;
 
-/// Longest text of a failure.
+/// Maximum length of the text of a failure.
 const MAX_FAILURE: usize = 4_000;
-/// Parameters of the requests that read.
+/// Permitted query parameters of read requests.
 const PARAMETERS: [&str; 10] = [
     "limit",
     "continue",
@@ -38,21 +40,21 @@ const PARAMETERS: [&str; 10] = [
 ];
 
 #[path = "common.rs"]
-#[allow(dead_code, reason = "the launcher prints no facts here")]
+#[allow(dead_code, reason = "the fuzz target of the launcher does not print facts")]
 mod common;
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
 
-/// The arguments of a tool: its number in the first byte, then JSON. Whatever they are, only the API server's paths of nodes, pods,
-/// events and claims are read, and nothing is created.
+/// Fuzz target `tool_arguments`. The first byte is the number of a tool, the rest is its arguments as JSON. For any
+/// arguments, the tool only reads the paths of nodes, pods, events and claims, and creates nothing.
 pub fn tool_arguments(data: &[u8]) {
     let Some((number, arguments)) = data.split_first() else { return };
     let Ok(arguments) = serde_json::from_slice::<Value>(arguments) else { return };
     let tools = tools::all(Mode::Operator);
     let tool = &tools[usize::from(*number) % tools.len()];
     let requests: Arc<Mutex<Vec<String>>> = Arc::default();
-    // The client starts a task. No call waits for anything.
+    // The client starts a task, which needs a runtime. The calls do not wait.
     let answer = in_time(|| RUNTIME.block_on(async { tool.call(context(requests.clone()), arguments).await }));
     for request in requests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         assert_reads(request);
@@ -62,7 +64,7 @@ pub fn tool_arguments(data: &[u8]) {
     }
 }
 
-/// A call on a cluster that has one node with GPUs and refuses everything else.
+/// Returns the context of a call for a cluster that has one GPU node and rejects all other requests.
 fn context(requests: Arc<Mutex<Vec<String>>>) -> CallContext {
     static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a directory"));
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -81,7 +83,7 @@ fn context(requests: Arc<Mutex<Vec<String>>>) -> CallContext {
     CallContext::new(settings, Arc::new(Contexts::of_connection(connection)), prober, consent)
 }
 
-/// The answer to `GET http://…`.
+/// Returns the response to a request such as `GET http://…`.
 fn answer(request: &str) -> (u16, Value) {
     let path = request.split_once("/api/v1/").map_or("", |(_, path)| path.split('?').next().unwrap_or_default());
     let node = json!({
@@ -105,7 +107,7 @@ fn answer(request: &str) -> (u16, Value) {
     }
 }
 
-/// Asserts that a request reads what tools read, or asks for the one pod of the launcher's namespace.
+/// Asserts that a request reads data that tools need, or creates the probe pod in the launcher's namespace.
 fn assert_reads(request: &str) {
     let (method, url) = request.split_once(' ').expect("a method");
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
@@ -140,7 +142,7 @@ fn assert_reads(request: &str) {
     assert!(query.split('&').all(known), "{request}");
 }
 
-/// Asserts that a failure says what, why and what to do, in clean and short text.
+/// Asserts that a failure contains what failed, the reason and the next step, in clean and short text.
 fn assert_clear(failure: &Failure) {
     let text = failure.to_string();
     assert!(!failure.what.is_empty() && !failure.why.is_empty() && !failure.next_step.is_empty(), "{text}");

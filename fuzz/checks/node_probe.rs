@@ -1,5 +1,6 @@
-//! Properties of the parsers of `node-probe` for any input: the bodies of its fuzz targets. Its tests run them on the committed
-//! inputs.
+//! The body of the fuzz target `cgroup`, and the modules with the other fuzz targets of `node-probe`.
+//!
+//! The tests of the crate run the bodies on the committed inputs.
 
 use serde::Serialize;
 
@@ -10,13 +11,13 @@ pub use crate::kernel_log::fuzzing::{journal, kmsg};
 #[path = "common.rs"]
 pub(crate) mod common;
 
-/// Asserts that the texts of `facts` are clean, and that all of them are not much longer than the input.
+/// Asserts that the texts of `facts` are clean, and that their total length is not much longer than the input.
 pub(crate) fn assert_clean(facts: &impl Serialize, input: usize) {
     let length = common::assert_clean(facts);
     assert!(length <= 4096 + 64 * input, "{length} bytes of facts from {input} bytes");
 }
 
-/// `/proc/PID/cgroup` of a process and, after a line `--`, of the probe.
+/// Fuzz target `cgroup`. `data` is `/proc/PID/cgroup` of a process and, after a line `--`, of the probe.
 pub fn cgroup(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (of_process, own) = text.split_once("\n--\n").unwrap_or((&text, "0::/\n"));
@@ -27,15 +28,21 @@ pub fn cgroup(data: &[u8]) {
     };
     assert!(pod_uid.as_deref().is_none_or(|uid| is_hex(uid, 32)), "{pod_uid:?}");
     assert!(container_id.as_deref().is_none_or(|id| id.len() == 64 && is_hex(id, 64)), "{container_id:?}");
-    assert!(qos.is_none() || pod_uid.is_some(), "a class without a pod");
-    // Whoever is in a pod or container is never taken for a process of the node.
+    assert!(qos.is_none() || pod_uid.is_some(), "there is a QoS class without a pod");
+    // A process in a pod or container must not be treated as a process of the node.
     if pod_uid.is_some() {
-        assert!(cgroup::names_pod(of_process), "a pod that is not seen: {of_process:?}");
-        assert!(!cgroup::may_be_the_kubelets(of_process), "a pod that passes for the kubelet: {of_process:?}");
-        assert!(!cgroup::is_init_of_a_node(of_process, own), "a pod that passes for the init: {of_process:?}");
+        assert!(cgroup::names_pod(of_process), "a process of a pod is not recognized: {of_process:?}");
+        assert!(
+            !cgroup::may_be_the_kubelets(of_process),
+            "a process of a pod is treated as the kubelet: {of_process:?}"
+        );
+        assert!(
+            !cgroup::is_init_of_a_node(of_process, own),
+            "a process of a pod is treated as the init process: {of_process:?}"
+        );
     }
     if pod_uid.is_some() || container_id.is_some() {
-        assert!(!cgroup::is_of_no_container(of_process), "a container that is not seen: {of_process:?}");
+        assert!(!cgroup::is_of_no_container(of_process), "a process of a container is not recognized: {of_process:?}");
     }
 }
 

@@ -1,12 +1,13 @@
-//! Properties of the decoder of lists of objects for any input: the body of its fuzz target. The tests run it on the committed
-//! inputs.
+//! The body of the fuzz target `object_list`: properties of the decoder of object lists for any input.
+//!
+//! The tests of the crate run the body on the committed inputs.
 
 use std::fmt::Debug;
 
 use super::*;
 
-/// A list as a server or whoever stands between sends it: the sizes of the pieces in which it arrives, after their number, then
-/// the bytes. The pieces do not change what is read, and a list that is cut is none.
+/// Fuzz target `object_list`. `data`: the number of pieces, their sizes, then the bytes that a server or proxy sends. The
+/// result must not depend on the pieces, and a truncated list must be an error.
 pub fn object_list(data: &[u8]) {
     let Some((count, rest)) = data.split_first() else { return };
     let (sizes, bytes) = rest.split_at(usize::from(*count % 16).min(rest.len()));
@@ -14,15 +15,18 @@ pub fn object_list(data: &[u8]) {
     assert_properties::<pod::Pod>(sizes, bytes);
     let nodes = decode_node_list(bytes).unwrap_or_default();
     let pods = decode_pod_list(bytes).unwrap_or_default();
-    assert!(nodes.len().max(pods.len()) <= bytes.len(), "more objects than bytes");
+    assert!(nodes.len().max(pods.len()) <= bytes.len(), "there are more objects than bytes");
 }
 
 fn assert_properties<T: Message + Default + PartialEq + Debug>(sizes: &[u8], bytes: &[u8]) {
     let whole = decode::<T>(bytes);
-    assert_eq!(whole, decode_pieces(sizes, bytes), "it depends on the pieces");
+    assert_eq!(whole, decode_pieces(sizes, bytes), "the result depends on the pieces");
     if whole.is_ok() {
         for cut in [0, bytes.len() / 3, bytes.len() - 1] {
-            assert!(may_end_at(bytes, cut) || decode::<T>(&bytes[..cut]).is_err(), "a list cut at {cut} was read");
+            assert!(
+                may_end_at(bytes, cut) || decode::<T>(&bytes[..cut]).is_err(),
+                "a list truncated at {cut} was read"
+            );
         }
     }
 }
@@ -41,7 +45,7 @@ fn decode_pieces<T: Message + Default>(sizes: &[u8], bytes: &[u8]) -> Result<Vec
     Ok(items)
 }
 
-/// Whether the list is complete before `cut`: what follows it in the envelope is not needed.
+/// Returns whether the list is complete before `cut`: the rest of the envelope is not needed.
 fn may_end_at(bytes: &[u8], cut: usize) -> bool {
     let mut envelope = &bytes[crate::client::protobuf_list::MAGIC.len().min(bytes.len())..];
     let total = envelope.len();

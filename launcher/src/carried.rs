@@ -1,23 +1,23 @@
-//! The node-probe programs inside this program (feature `carry`).
+//! The node-probe programs that are embedded in this program (feature `carry`).
 
 use sha2::{Digest, Sha256};
 
 /// A compressed program.
 #[derive(Debug)]
 pub(crate) struct CarriedProgram {
-    /// Its architecture: `x86_64` or `aarch64`.
+    /// Architecture: `x86_64` or `aarch64`.
     pub(crate) arch: &'static str,
     /// SHA-256 of the program, in hexadecimal digits.
     pub(crate) sha256: &'static str,
-    /// Its size in bytes.
+    /// Size of the program in bytes.
     pub(crate) size: usize,
     deflated: &'static [u8],
 }
 
-/// Empty without the feature.
+/// The embedded programs.
 #[cfg(feature = "carry")]
 const PROGRAMS: &[CarriedProgram] = include!(concat!(env!("OUT_DIR"), "/carried.rs"));
-/// Empty without the feature.
+/// Without the feature, no program is embedded.
 #[cfg(not(feature = "carry"))]
 const PROGRAMS: &[CarriedProgram] = &[];
 
@@ -29,7 +29,7 @@ impl CarriedProgram {
     /// Decompresses the program.
     ///
     /// # Errors
-    /// When the file of this program is damaged.
+    /// If the file of this program is damaged.
     pub(crate) fn unpack(&self) -> Result<Vec<u8>, String> {
         let program = inflate(self.deflated, self.size)?;
         let sha256 = sha256(&program);
@@ -40,7 +40,7 @@ impl CarriedProgram {
     }
 }
 
-/// SHA-256 in hexadecimal digits.
+/// Returns the SHA-256 in hexadecimal digits.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,18 +1,19 @@
 //! A clock that also counts the time of a suspend.
 //!
-//! On Linux and macOS `Instant`, and so every timer of tokio, stands still during a suspend, while pods, tokens and users go
-//! on. Only two limits depend on that: a consent must not outlive its time, and a call that was suspended beyond its
-//! deadline must say so. Both compare with the wall clock. A wall clock that is set forward ends them early, which is safe.
+//! On Linux and macOS, `Instant` and every timer of tokio stop during a suspend, while pods, tokens and users continue.
+//! This matters for only two limits: a consent must not outlive its time, and a call that was suspended beyond its
+//! deadline must report this. Both are compared with the wall clock. If a wall clock is set forward, they end early,
+//! which is safe.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
 
-/// Minimum difference between the clocks that counts as a suspend or as a clock that was set.
+/// Minimum difference between the clocks that counts as a suspend or as a changed clock.
 const MIN_SUSPEND: Duration = Duration::from_secs(5);
-/// Interval of the comparison of the clocks.
+/// Interval at which the clocks are compared.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// The current time, with the time that this computer was suspended since the first call.
+/// Returns the current time, including the time for which this computer was suspended since the first call.
 pub(crate) fn now() -> Instant {
     static START: LazyLock<(Instant, SystemTime)> = LazyLock::new(|| (Instant::now(), SystemTime::now()));
     let (monotonic, wall) = *START;

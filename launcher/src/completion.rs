@@ -1,5 +1,5 @@
-//! Completions for shells: commands and flags, and the names of nodes and contexts. The names of nodes come from the cluster; there
-//! are none if it does not answer in a short time.
+//! Shell completions for commands, flags, and the names of nodes and contexts.
+//! The names of nodes come from the cluster. There are none if the cluster does not respond in a short time.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -16,22 +16,22 @@ use kube_read::Failure;
 use kube_read::objects::node_labels::is_gpu_node;
 use kube_read::reads::nodes;
 
-/// Variable that a shell sets to get completions.
+/// Variable that a shell sets to request completions.
 pub(crate) const VARIABLE: &str = "COMPLETE";
-/// Timeout while a user waits at the prompt.
+/// Time limit, because a user is waiting at the prompt.
 const TIME: Duration = Duration::from_millis(1500);
 /// The name of this program as a kubectl plugin.
 const PLUGIN: &str = "kubectl-gpu_syringe";
 /// The program that kubectl runs for the completions of its plugin.
 const PLUGIN_COMPLETER: &str = "kubectl_complete-gpu_syringe";
-/// Directive for kubectl: no file names.
+/// Directive for kubectl: do not complete file names.
 const NO_FILES: &str = ":4";
-/// Arguments that name a node: of the tools, and of other commands.
+/// Arguments that are the name of a node, in tools and in other commands.
 const NODE_ARGUMENTS: [&str; 2] = ["node", "node_name"];
 /// Arguments that are the name of a context.
 const CONTEXT_ARGUMENTS: [&str; 2] = ["context", "allow_context"];
 
-/// The command with completions of names.
+/// Returns the command with completions of names.
 pub(crate) fn with_names(command: Command) -> Command {
     let add = |arg: clap::Arg| match arg.get_id().as_str() {
         id if NODE_ARGUMENTS.contains(&id) => arg.add(ArgValueCandidates::new(node_names)),
@@ -54,7 +54,7 @@ pub(crate) fn answer(command: fn() -> Command, argv: &[OsString]) -> bool {
         .unwrap_or(true)
 }
 
-/// kubectl passes the words after the name of the plugin, the last of which is to be completed.
+/// Prints completions for kubectl. kubectl passes the words after the name of the plugin; the last word is to be completed.
 fn print_for_kubectl(mut command: Command, argv: &[OsString]) {
     let index = argv.len().saturating_sub(1);
     let found = clap_complete::engine::complete(&mut command, argv.to_vec(), index, None).unwrap_or_default();
@@ -66,7 +66,7 @@ fn print_for_kubectl(mut command: Command, argv: &[OsString]) {
     let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{lines}{NO_FILES}\n").as_bytes());
 }
 
-/// The script that registers the completions with a shell, for the program and the kubectl plugin.
+/// Returns the script that registers the completions with a shell, for the program and the kubectl plugin.
 pub(crate) fn script(shell: &str) -> Result<String, Failure> {
     let shells = Shells::builtins();
     let failed = |why: String| {
@@ -83,7 +83,7 @@ pub(crate) fn script(shell: &str) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&script).into_owned())
 }
 
-/// The settings of the command line that is completed: it may name a context or a kubeconfig.
+/// Returns the settings of the command line that is being completed, which may set a context or a kubeconfig.
 fn settings() -> Option<Settings> {
     let words = std::env::args_os().skip_while(|word| word != "--").skip(1);
     let command = Settings::augment_args(Command::new("settings")).ignore_errors(true);

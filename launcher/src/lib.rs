@@ -1,9 +1,9 @@
-//! The launcher of gpu-syringe: runs next to an AI host or a person, with a kubeconfig. Creates a probe on a node, reads the
-//! document that it prints, deletes it.
+//! The launcher of gpu-syringe. It runs next to an AI host or a person, with a kubeconfig.
+//! It creates a probe on a node, reads the document that the probe prints, and deletes the probe.
 //!
 //! - `probe`: a pod on a node: create, exec, read, delete
 //! - `node_reading`: a node, its probe and the diagnosis of both
-//! - `answer`, `fleet`: the answer about one node, about many
+//! - `answer`, `fleet`: the answer about one node, and the answer about many nodes
 //! - `tools`: one file per tool; `call` has the context of one call
 //! - `mcp`, `args`, `cli`, `completion`: front ends
 //! - `settings`, `setup`, `doctor`: configuration, the objects that a cluster needs, and checks of both
@@ -36,7 +36,7 @@ mod user_dirs;
 pub use cli::exit_status::{FailOn, Outcome};
 pub use cli::main;
 
-/// The definition of the command line, from which tests write and check the documents.
+/// The definition of the command line. Tests use it to write and check the documents.
 #[doc(hidden)]
 pub mod command_line {
     pub use crate::args::{command, documented_call};

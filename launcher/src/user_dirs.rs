@@ -10,15 +10,16 @@ use etcetera::BaseStrategy;
 /// Name of the directory of gpu-syringe in each base directory.
 const NAME: &str = "gpu-syringe";
 
-/// `$XDG_CONFIG_HOME/gpu-syringe`: the settings file. It may not exist.
+/// Returns `$XDG_CONFIG_HOME/gpu-syringe`, the directory of the settings file. It may not exist.
 pub(crate) fn config_dir() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.config_dir().join(NAME))
 }
 
-/// `$XDG_STATE_HOME/gpu-syringe`: locks and the audit log. Created if missing; only the user can enter it.
+/// Returns `$XDG_STATE_HOME/gpu-syringe`, the directory of locks and the audit log. Creates it if it is missing. Only
+/// the user can enter it.
 pub(crate) fn state_dir() -> Option<PathBuf> {
     let base = etcetera::choose_base_strategy().ok()?;
-    // Windows has no state directory: `%LOCALAPPDATA%`.
+    // Windows has no state directory, so `%LOCALAPPDATA%` is used.
     let directory = base.state_dir().unwrap_or_else(|| base.cache_dir()).join(NAME);
     match make_private(&directory) {
         Ok(()) => Some(directory),
@@ -29,12 +30,12 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
     }
 }
 
-/// A directory for locks where the state directory cannot be used: `$XDG_RUNTIME_DIR/gpu-syringe`, or one in the directory for
-/// temporary files. Nothing in it has to last.
+/// Returns a directory for locks if the state directory cannot be used: `$XDG_RUNTIME_DIR/gpu-syringe`, or one in the
+/// directory for temporary files. Its files may be lost.
 pub(crate) fn lock_dir() -> Option<PathBuf> {
     let runtime = etcetera::choose_base_strategy().ok().and_then(|base| base.runtime_dir());
     let runtime = runtime.filter(|directory| directory.is_absolute()).map(|directory| directory.join(NAME));
-    // The name has the user, since other users have theirs beside it.
+    // The name contains the user, because other users have their own directories in the same place.
     let temporary = std::env::temp_dir().join(format!("{NAME}-{}", user()?));
     runtime.into_iter().chain([temporary]).find(|directory| {
         // Another user can put a link into a directory for temporary files.
@@ -42,20 +43,20 @@ pub(crate) fn lock_dir() -> Option<PathBuf> {
     })
 }
 
-/// Identifies the user of this process: its user ID.
+/// Returns the user ID of this process.
 #[cfg(unix)]
 fn user() -> Option<String> {
     use std::os::unix::fs::MetadataExt;
     Some(tempfile::tempfile().ok()?.metadata().ok()?.uid().to_string())
 }
 
-/// The directory for temporary files is the user's own.
+/// Returns a fixed name, because the directory for temporary files belongs to the user alone.
 #[cfg(not(unix))]
 fn user() -> Option<String> {
     Some("locks".to_owned())
 }
 
-/// Creates a directory that only the user can enter. Refuses a directory of another user.
+/// Creates a directory that only the user can enter. Rejects a directory of another user.
 fn make_private(directory: &Path) -> io::Result<()> {
     create(directory)?;
     close_to_others(directory, fs::metadata(directory)?)

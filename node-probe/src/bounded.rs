@@ -1,7 +1,7 @@
-//! A deadline for every read of a file or folder, and the problems of the reads of a section.
+//! Deadlines for reading files and folders (`in_time`), and the problems of these reads per section.
 //!
-//! A hung device, file system or process can block its reader forever, in a way that no signal interrupts. So each read runs in a
-//! helper thread of its caller. A helper that does not return in time is abandoned: it ends with the process.
+//! A hung device, file system or process can block its reader forever, in a way that no signal interrupts. So each read runs
+//! in a helper thread of its caller. A helper that does not return in time is abandoned: it stops when the process exits.
 //!
 //! ```text
 //!   section thread: begin(deadline) ─▶ in_time(path, read) ─▶ … ─▶ take_problems() ─▶ problems of its section
@@ -22,29 +22,29 @@ use std::time::{Duration, Instant};
 use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean_keeping_end;
 
-/// Time for one read. Files of the kernel answer in microseconds; configuration space of a sleeping device takes 0.1 s.
+/// Time for one read. Kernel files respond in microseconds; the configuration space of a sleeping device takes 0.1 s.
 const READ_TIME: Duration = Duration::from_secs(1);
-/// Part of the time of a section that all its blocked reads may wait together.
+/// Divisor of a section's time: the blocked reads of a section may together wait for this part of the time.
 const BLOCKED_PART: u32 = 2;
-/// Time for one read after that. Files that do not block are still read.
+/// Time for one read after the blocked reads have used their part. Files that do not block are still read.
 const SHORT_TIME: Duration = Duration::from_millis(50);
-/// Time between the last read and the end of the time of a section.
+/// Time between the last read and the deadline of a section.
 const ANSWER_TIME: Duration = Duration::from_millis(250);
-/// Maximum number of threads that blocked reads may leave behind; after that all reads fail.
+/// Maximum number of threads that blocked reads may leave behind. If there are more, all reads fail.
 const MAX_ABANDONED: usize = 64;
 /// Maximum number of problems that one section lists; the others are counted.
 const MAX_PROBLEMS: usize = 16;
-/// Maximum length of a path in a problem. Its end identifies the file.
+/// Maximum length of a path in a problem. The end of the path is kept, because it identifies the file.
 const MAX_PATH: usize = 300;
 
-/// Paths whose read blocks. No thread reads them again.
+/// Paths whose read blocks. No thread reads these paths again.
 static BLOCKED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// Helper threads that were left behind.
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static READER: RefCell<Reader> = RefCell::new(Reader::new(READ_TIME * BLOCKED_PART * 2, None));
-    /// Whether reads run in this thread itself: in a helper, and in child processes, which have one thread.
+    /// Whether this thread reads without a helper: in a helper thread, and in child processes, which have one thread.
     static DIRECT: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -54,7 +54,7 @@ struct Reader {
     read_time: Duration,
     /// Time that blocked reads may still wait.
     left: Duration,
-    /// Nothing is read after this.
+    /// Time after which nothing is read.
     end: Option<Instant>,
     named: BTreeSet<PathBuf>,
     problems: Vec<Problem>,
@@ -95,7 +95,7 @@ impl Reader {
         if self.problems.len() < MAX_PROBLEMS { self.problems.push(problem) } else { self.more += 1 }
     }
 
-    /// Notes that the read of `path` blocks, once.
+    /// Notes once that the read of `path` blocks.
     fn note_blocked(&mut self, path: &Path, why: String) -> io::Error {
         if self.named.insert(path.to_owned()) {
             let next_step =
@@ -105,7 +105,7 @@ impl Reader {
         io::Error::new(io::ErrorKind::TimedOut, why)
     }
 
-    /// The time for the next read; `None` if it must not start.
+    /// Returns the time for the next read; `None` if the read must not start.
     fn time(&self) -> Option<Duration> {
         let time = if self.left.is_zero() { SHORT_TIME } else { self.read_time.min(self.left) };
         let time = self.end.map_or(time, |end| time.min(end.saturating_duration_since(Instant::now())));
@@ -113,20 +113,21 @@ impl Reader {
     }
 }
 
-/// Starts the reads of a section, which has this time from now on.
+/// Starts the reads of a section, which has this much time from now on.
 pub(crate) fn begin(time: Duration) {
-    // The last part of the time is for the answer.
+    // The last part of the time is reserved for sending the result.
     let end = Instant::now() + time - (time / 8).min(ANSWER_TIME);
     READER.with_borrow_mut(|reader| *reader = Reader { helper: reader.helper.take(), ..Reader::new(time, Some(end)) });
 }
 
-/// From now on this thread reads without helper threads. For child processes: their parent limits their time, and privileges can
-/// only be dropped while a process has one thread.
+/// Makes this thread read without helper threads from now on. This is for child processes: the parent limits their time, and
+/// privileges can only be dropped while a process has one thread.
 pub(crate) fn read_directly() {
     DIRECT.set(true);
 }
 
-/// The result of `read`, which reads `path`, or an error of kind [`io::ErrorKind::TimedOut`] and a problem that names the path.
+/// Returns the result of `read`, which reads `path`; or an error of kind [`io::ErrorKind::TimedOut`], and notes a problem
+/// with the path.
 pub(crate) fn in_time<T: Send + 'static>(
     path: &Path,
     read: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -134,7 +135,7 @@ pub(crate) fn in_time<T: Send + 'static>(
     in_time_of(READ_TIME, path, read)
 }
 
-/// [`in_time`] with a shorter time.
+/// Like [`in_time`], with a shorter time.
 pub(crate) fn in_time_of<T: Send + 'static>(
     most: Duration,
     path: &Path,
@@ -185,7 +186,7 @@ pub(crate) fn note(code: &str, path: &Path, why: impl Display, next_step: &str) 
     });
 }
 
-/// Cuts a list to `most` entries, and notes how many were left out. `what`: what the list has, in the plural.
+/// Cuts a list to `most` entries, and notes how many were left out. `what`: the name of the entries, in the plural.
 pub(crate) fn cut<T>(list: &mut Vec<T>, most: usize, what: &str) {
     let all = list.len();
     if all > most {
@@ -201,7 +202,7 @@ pub(crate) fn note_cut(what: &str, all: usize, most: usize) {
     READER.with_borrow_mut(|reader| reader.note(problem));
 }
 
-/// The problems of the reads since the last call.
+/// Returns the problems of the reads since the last call.
 pub(crate) fn take_problems() -> Vec<Problem> {
     READER.with_borrow_mut(|reader| {
         reader.named.clear();
@@ -238,7 +239,7 @@ fn lock() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     BLOCKED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Injected faults of tests: reads that never return, and the list of paths that were read.
+/// Faults that tests inject: reads that never return, and the list of paths that were read.
 #[cfg(test)]
 pub(crate) mod fault {
     use super::{BTreeSet, Mutex, Path, PathBuf, PoisonError, io, thread};
@@ -246,12 +247,12 @@ pub(crate) mod fault {
     static BLOCKS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     static READS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-    /// From now on a read of this path never returns.
+    /// Makes every read of this path block forever.
     pub(crate) fn block(path: &Path) {
         BLOCKS.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
     }
 
-    /// The paths below `root` that were read.
+    /// Returns the paths below `root` that were read.
     pub(crate) fn reads_below(root: &Path) -> Vec<PathBuf> {
         let reads = READS.lock().unwrap_or_else(PoisonError::into_inner);
         reads.iter().filter(|path| path.starts_with(root)).cloned().collect()
@@ -313,7 +314,7 @@ mod tests {
         let problems = take_problems();
         assert_eq!(problems.len(), MAX_PROBLEMS + 1);
         assert_eq!(problems[MAX_PROBLEMS].what, "4 more files");
-        // On a busy machine a thread may not run in this time.
+        // On a busy machine, a thread may not get to run in this time.
         let other = |number| in_time(&PathBuf::from(format!("/bounded-test/many/other/{number}")), || Ok(7)).ok();
         assert_eq!((0..100).find_map(other), Some(7), "others are still read");
     }
@@ -339,7 +340,7 @@ mod tests {
         assert_eq!(own.join().ok().flatten(), Some(true));
     }
 
-    /// The code of a file, without its tests and comments.
+    /// Returns the source code of a file, without its tests and comments.
     fn code(path: &Path) -> String {
         let text = std::fs::read_to_string(path).expect("a source file");
         let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
@@ -353,7 +354,7 @@ mod tests {
 
     #[test]
     fn the_host_is_only_read_with_a_deadline() {
-        // These read in a closure of `in_time`, or in a child process that is killed after a time.
+        // These files read in a closure of `in_time`, or in a child process that is killed after a time limit.
         const OTHERS: [&str; 3] = ["open_device_files.rs", "nvidia_stack.rs", "container_devices.rs"];
         const DIRECT: [&str; 12] = [
             "fs::read",

@@ -1,13 +1,13 @@
-//! Parses pod, container and QoS class from `/proc/PID/cgroup`. No I/O.
+//! Parses pod, container and QoS class from `/proc/PID/cgroup` (`parse`), without I/O.
 //!
 //! Formats: cgroup v1 and v2; the kubelet's systemd driver (`kubepods-burstable-pod<uid>.slice`) and cgroupfs driver
 //! (`burstable/pod<uid>`); containerd, CRI-O, Docker. A node that is itself a container (kind, sysbox) has an outer
-//! path before it: the last pod in the path counts.
+//! path in front of the pod's path: the last pod in the path counts.
 
 /// Pod and container of a cgroup path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Membership {
-    /// Pod UID. A static pod has a hash of 32 digits in its place.
+    /// Pod UID. For a static pod this is a hash of 32 digits.
     pub(crate) pod_uid: Option<String>,
     /// Container id, 64 hex digits.
     pub(crate) container_id: Option<String>,
@@ -18,37 +18,38 @@ pub(crate) struct Membership {
 /// Reads the whole file: one line per hierarchy, `number:controllers:path`.
 pub(crate) fn parse(text: &str) -> Membership {
     let memberships = paths(text).map(membership);
-    // v1 has a line per controller, some of them at the root. The line with the most information counts.
+    // cgroup v1 has a line per controller, and some of the lines are at the root. The line with the most information counts.
     memberships.max_by_key(|found| (found.pod_uid.is_some(), found.container_id.is_some())).unwrap_or_default()
 }
 
-/// Whether a line may belong to a pod: broader than [`parse`], which must know the pod. Inside a cgroup
-/// namespace the paths of others begin at the common ancestor (`/../podUID/…`), so that `kubepods` may be missing.
-/// Talos runs its kubelet in `/podruntime`.
+/// Returns whether a line may belong to a pod. This check is broader than [`parse`], which must identify the pod. Inside a
+/// cgroup namespace, the paths of other processes begin at the common ancestor (`/../podUID/…`), so `kubepods` may be
+/// missing. Talos runs its kubelet in `/podruntime`.
 pub(crate) fn names_pod(cgroup: &str) -> bool {
     let of_runtime = ["kubepods", "cri-containerd-", "crio-"].iter().any(|part| cgroup.contains(part));
     let is_uid = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
     of_runtime || cgroup.split(['/', ':']).filter_map(|part| part.strip_prefix("pod")).any(is_uid)
 }
 
-/// Whether a process is certainly not in a container: stricter than [`names_pod`], which knows the kubelet's containers.
-/// A node that is itself a container has no such process.
+/// Returns whether a process is certainly not in a container. This check is stricter than [`names_pod`], which only
+/// recognizes the kubelet's containers. A node that is itself a container has no such process.
 pub(crate) fn is_of_no_container(cgroup: &str) -> bool {
     let mut parts = cgroup.lines().flat_map(|line| line.split(['/', ':']));
     !cgroup.trim().is_empty() && !names_pod(cgroup) && !parts.any(is_container)
 }
 
-/// Whether a process may be the kubelet of the node. A kubelet in a container has the container's name higher in the path.
+/// Returns whether a process may be the kubelet of the node. If a kubelet is in a container, the container is higher in the
+/// path.
 pub(crate) fn may_be_the_kubelets(cgroup: &str) -> bool {
     let lowest = |path: &str| path.rsplit('/').take(2).any(is_container);
     !cgroup.trim().is_empty() && !names_pod(cgroup) && !paths(cgroup).any(lowest)
 }
 
-/// Whether process 1 is the init of a node that is itself a container (kind, k3d), by its cgroup file and that of the probe.
+/// Returns whether process 1 is the init of a node that is itself a container (kind, k3d), by the cgroups of both processes.
 ///
-/// Both must show it: the probe is in a pod, and process 1 is in the cgroup of an init. Inside a cgroup namespace the path to it leads
-/// up past pod, class and `kubepods`, three levels or more; another container of the pod is one or two levels away. Everything else
-/// counts as a workload.
+/// Two things are required: the probe is in a pod, and process 1 is in the cgroup of an init. Inside a cgroup namespace, the
+/// path to that cgroup leads up past pod, class and `kubepods`, at least three levels; another container of the pod is one
+/// or two levels away. In all other cases, process 1 counts as a workload.
 pub(crate) fn is_init_of_a_node(init: &str, own: &str) -> bool {
     let in_namespace = paths(own).next().is_some() && paths(own).all(|path| path == "/");
     if paths(init).next().is_none() || names_pod(init) || !(in_namespace || names_pod(own)) {
@@ -70,7 +71,7 @@ fn paths(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| line.splitn(3, ':').nth(2))
 }
 
-/// 64 hex digits, with any prefix of a runtime.
+/// Returns whether the part has 64 hex digits, with any prefix of a container runtime.
 fn is_container(part: &str) -> bool {
     let name = part.strip_suffix(".scope").unwrap_or(part);
     let id = name.rsplit('-').next().unwrap_or_default();
@@ -87,7 +88,7 @@ fn membership(path: &str) -> Membership {
     };
     Membership {
         pod_uid: Some(pod_uid),
-        // The first container below the pod. A container inside it (Docker in a pod) is not managed by the kubelet.
+        // The first container below the pod counts. A container inside it (Docker in a pod) is not managed by the kubelet.
         container_id: parts.iter().skip(at + 1).find_map(|part| container_id(part)),
         qos: qos(
             parts.get(at).copied().unwrap_or_default(),
@@ -96,20 +97,21 @@ fn membership(path: &str) -> Membership {
     }
 }
 
-/// `pod<uid>`, `kubepods-burstable-pod<uid>.slice` (with `_` for `-`), `kubelet-kubepods-pod<uid>.slice`.
+/// Returns the UID in `pod<uid>`, `kubepods-burstable-pod<uid>.slice` (with `_` for `-`) or
+/// `kubelet-kubepods-pod<uid>.slice`.
 fn pod_uid(part: &str) -> Option<String> {
     let name = part.strip_suffix(".slice").unwrap_or(part);
     let uid = match name.rsplit_once("-pod") {
         Some((above, uid)) if above.ends_with("kubepods") || above.contains("kubepods-") => uid.replace('_', "-"),
         _ => name.strip_prefix("pod")?.to_owned(),
     };
-    // The parts of a UUID; the hash of a static pod has one.
+    // A UUID has five parts; the hash of a static pod has one part.
     let parts: Vec<usize> = uid.split('-').map(str::len).collect();
     let hex = uid.bytes().filter(u8::is_ascii_hexdigit).count();
     (hex == 32 && matches!(parts[..], [8, 4, 4, 4, 12] | [32])).then_some(uid)
 }
 
-/// 64 hex digits, with a runtime's prefix (`cri-containerd-`, `crio-`, `docker-`) and `.scope` around them.
+/// Returns the 64 hex digits, without a runtime's prefix (`cri-containerd-`, `crio-`, `docker-`) and without `.scope`.
 fn container_id(part: &str) -> Option<String> {
     let name = part.strip_suffix(".scope").unwrap_or(part);
     let id = name.rsplit('-').next()?;
@@ -133,7 +135,7 @@ mod tests {
     const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     const OUTER: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    /// A name of the case, the file, and the pod, container and class in it.
+    /// The name of a case, the file, and the expected pod, container and class.
     type Case<'a> = (&'a str, String, Option<&'a str>, Option<&'a str>, Option<&'a str>);
 
     fn check(cases: &[Case<'_>]) {

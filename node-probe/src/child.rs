@@ -1,12 +1,14 @@
-//! Starts this program again as a child process, for tasks that need a separate process (NVML, another root directory or cgroup).
+//! Starts this program again as a child process (`command`, `output`), for tasks that need a separate process.
+//!
+//! These tasks are calls of NVML, and tasks with another root directory or cgroup.
 //!
 //! ```text
 //!   command(task) ─▶ /proc/self/exe, standard input = a socket with the task ─▶ task() ─▶ the task runs
 //! ```
 //!
-//! A task names files and programs, so no other process may give one. It has no command line argument. The child accepts
-//! a task only from a socket pair of its parent, and only if the parent runs the same executable. A user with exec
-//! rights chooses the arguments and the content of standard input, but not the type of standard input.
+//! A task contains paths of files and programs, so no other process may provide one. A task has no command line argument.
+//! The child accepts a task only from a socket pair of its parent, and only if the parent runs the same executable. A user
+//! with exec rights chooses the arguments and the content of standard input, but not the type of standard input.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -25,23 +27,23 @@ use rustix::process::Pid;
 
 use crate::child_task::ChildTask;
 
-/// The file of this program, even if it was renamed or deleted.
+/// The executable of this program, even if the file was renamed or deleted.
 const PROGRAM: &str = "/proc/self/exe";
 /// Maximum size of a task, which has paths and names, and of an output.
 const MAX_BYTES: u64 = 64 * 1024;
-/// Time for a process to end after it was killed, and for its last output.
+/// Time for a process to exit after it was killed, and for its last output.
 const KILL_TIME: Duration = Duration::from_millis(200);
 /// Pause between two checks of a process.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// The command that runs `task`. Its standard input is in use; the caller sets the outputs.
+/// Returns the command that runs `task`. The standard input of the command is in use; the caller sets the outputs.
 ///
 /// # Errors
 ///
-/// If no socket can be created, or the task is too large for it.
+/// Fails if no socket can be created, or if the task is too large for the socket.
 pub(crate) fn command(task: &ChildTask) -> io::Result<Command> {
     let (ours, theirs) = UnixStream::pair()?;
-    // There is no reader yet: a task that does not fit must fail and not block.
+    // There is no reader yet: a task that does not fit into the socket must fail and not block.
     ours.set_nonblocking(true)?;
     (&ours).write_all(&serde_json::to_vec(task)?)?;
     // The executable of a test is not this program: it would run all tests again.
@@ -50,7 +52,7 @@ pub(crate) fn command(task: &ChildTask) -> io::Result<Command> {
     Ok(command)
 }
 
-/// The task of this process; `None` if it was not started by [`command`].
+/// Returns the task of this process; `None` if the process was not started by [`command`].
 pub(crate) fn task() -> Option<ChildTask> {
     let stdin = io::stdin();
     if !is_from_our_parent(stdin.as_fd()) {
@@ -61,11 +63,12 @@ pub(crate) fn task() -> Option<ChildTask> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Runs a command with a deadline. It is killed if it does not end in `time`.
+/// Runs a command with a deadline. The command is killed if it does not exit within `time`.
 ///
 /// # Errors
 ///
-/// If it cannot be started, or does not end in time. A process that hangs in the kernel stays, and the error names it.
+/// Fails if the command cannot be started, or does not exit in time. A process that hangs in the kernel stays, and the error
+/// has its ID.
 pub(crate) fn output(mut command: Command, time: Duration) -> io::Result<Output> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
@@ -84,14 +87,14 @@ pub(crate) fn output(mut command: Command, time: Duration) -> io::Result<Output>
     Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
 }
 
-/// Text for a process that cannot be killed.
+/// Returns the text for a process that cannot be killed.
 pub(crate) fn left_behind(process: u32) -> String {
     format!(
         "; process {process} of the probe hangs in the kernel and could not be killed: it stays until that call returns"
     )
 }
 
-/// Reads an output in a thread: a full pipe would block the child.
+/// Reads an output in a thread, because a full pipe would block the child.
 fn read_all(output: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
@@ -112,12 +115,12 @@ fn wait(child: &mut Child, time: Duration) -> io::Result<Option<ExitStatus>> {
     }
 }
 
-/// Changes the root directory of this process to `root`. Returns an empty standard input for a program below it, which may have no
-/// `/dev`.
+/// Changes the root directory of this process to `root`. Returns an empty standard input for a program below this root,
+/// because the root may have no `/dev`.
 ///
 /// # Errors
 ///
-/// If that is not permitted, or the folder does not exist.
+/// Fails if the change is not permitted, or if the folder does not exist.
 pub(crate) fn enter(root: &Path) -> io::Result<Stdio> {
     let nothing = File::open("/dev/null")?;
     rustix::process::chroot(root)?;

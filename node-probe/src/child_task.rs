@@ -1,4 +1,4 @@
-//! The tasks of the child processes of this program. `child` starts them.
+//! The tasks of the child processes of this program (`ChildTask`). `child` starts the processes.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) enum ChildTask {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Journal {
     pub(crate) root: PathBuf,
-    /// journalctl, as seen below that root.
+    /// Path of journalctl below that root.
     pub(crate) tool: PathBuf,
     /// Start of the window, seconds since 1970.
     pub(crate) since: i64,
@@ -40,7 +40,7 @@ pub(crate) struct DeviceAccessRequest {
     pub(crate) probe_procs: PathBuf,
     /// The container's `/dev`.
     pub(crate) folder: PathBuf,
-    /// Device files in it.
+    /// Names of device files in this folder.
     pub(crate) names: Vec<String>,
 }
 
@@ -54,13 +54,13 @@ pub(crate) struct NvmlRequest {
     pub(crate) sections: Vec<SectionName>,
     /// UUID of the GPU that an action needs.
     pub(crate) gpu: Option<String>,
-    /// Time for the answers.
+    /// Time limit for reading.
     pub(crate) time_ms: u64,
     /// Whether the driver has to initialize GPUs first, which takes seconds.
     pub(crate) slow_start: bool,
-    /// GPUs that are left out, by NVML index: another process hangs in a call on them, or crashed.
+    /// NVML indices of GPUs that are left out: another process hangs in a call on them, or crashed in such a call.
     pub(crate) without: Vec<u32>,
-    /// Parts that are known already.
+    /// Parts that another process has already read.
     pub(crate) have: Vec<(SectionName, u32)>,
 }
 
@@ -69,9 +69,9 @@ pub(crate) struct NvmlRequest {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct NvidiaSmi {
     pub(crate) host: PathBuf,
-    /// Root directory of the driver, below it
+    /// Root directory of the driver, relative to the host's root
     pub(crate) below: String,
-    /// nvidia-smi, as seen below that root
+    /// Path of nvidia-smi below that root
     pub(crate) program: PathBuf,
     /// Folder of the driver's libraries, if the loader does not search it
     pub(crate) library_path: Option<String>,
@@ -91,7 +91,7 @@ pub(crate) enum SmiCommand {
 }
 
 impl NvmlRequest {
-    /// A request for nothing yet.
+    /// Returns a request that reads nothing yet.
     pub(crate) fn new(paths: Paths, time: Duration) -> Self {
         Self {
             library: None,

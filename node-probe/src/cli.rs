@@ -1,8 +1,8 @@
 //! Parses the command line of node-probe into a validated [`Invocation`].
 //!
-//! There are two parsers. [`Shipped`] is for the program that runs on nodes: none of its options names a file, a program or a
-//! library, because anyone who may exec into the probe's container chooses them. [`Development`] adds the options that do.
-//! The tasks of child processes have no options at all (see `child`).
+//! There are two parsers. [`Shipped`] is for the program that runs on nodes: none of its options is a path of a file, a
+//! program or a library, because any user who may exec into the probe's container chooses the options. [`Development`] adds
+//! such options. The tasks of child processes have no options at all (see `child`).
 
 use std::ffi::OsString;
 use std::str::FromStr;
@@ -25,7 +25,8 @@ const MAX_UUID: usize = 80;
 
 /// Reads the GPUs of this node, prints one JSON document on standard output and exits.
 ///
-/// Exit status: 0 answered (also in part), 1 nothing could be read, 2 wrong usage; the document is printed in each case.
+/// Exit status: 0 data was read (possibly only in part), 1 nothing could be read, 2 wrong usage. A document is always
+/// printed.
 #[derive(Parser)]
 #[command(name = "node-probe", version = crate::document::VERSION, disable_help_subcommand = true)]
 pub(crate) struct Shipped {
@@ -37,7 +38,8 @@ pub(crate) struct Shipped {
 ///
 /// Reads the GPUs of this node, prints one JSON document on standard output and exits.
 ///
-/// Exit status: 0 answered (also in part), 1 nothing could be read, 2 wrong usage; the document is printed in each case.
+/// Exit status: 0 data was read (possibly only in part), 1 nothing could be read, 2 wrong usage. A document is always
+/// printed.
 #[derive(Parser)]
 #[command(name = "node-probe-dev", version = crate::document::VERSION, disable_help_subcommand = true)]
 pub(crate) struct Development {
@@ -119,7 +121,7 @@ enum Command {
     Reset(Reset),
     /// Wait: the main process of the probe's container
     Hold(Hold),
-    /// End the releasable hold of this container
+    /// Stop the releasable hold of this container
     Release,
 }
 
@@ -180,7 +182,7 @@ struct Hold {
     /// Time until it exits on its own: 1 to 3600
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// End early if node-probe release runs in the same container
+    /// Exit early if node-probe release runs in the same container
     #[arg(long)]
     releasable: bool,
 }
@@ -192,18 +194,18 @@ pub(crate) enum Invocation {
     Read(Box<Request>),
     /// Change the node and print the report about it.
     Act(Box<ActionRequest>),
-    /// Wait, then end.
+    /// Wait, then exit.
     Hold(HoldCommand),
-    /// End the wait of another process.
+    /// Stop the wait of another process.
     Release,
 }
 
-/// Why the arguments give no task.
+/// The reason why the arguments contain no task.
 #[derive(Debug)]
 pub(crate) enum UsageError {
-    /// Help or version was requested: this text.
+    /// Help or version was requested. Contains the text.
     Text(String),
-    /// The arguments are wrong, with the reason.
+    /// The arguments are wrong. Contains the reason.
     Wrong(String),
 }
 
@@ -224,7 +226,7 @@ fn parse<P: Parser>(args: impl Iterator<Item = OsString>) -> Result<P, UsageErro
     P::try_parse_from(program.chain(args)).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => UsageError::Text(error.render().to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => UsageError::Wrong("no command was given".into()),
-        // The first paragraph is the error; usage and hints follow.
+        // The first paragraph is the error; the usage and hints follow.
         _ => {
             let text = error.render().to_string();
             let first = text.split("\n\n").next().unwrap_or_default();
@@ -292,7 +294,7 @@ impl ContainerArgs {
     }
 }
 
-/// `GPU-…`; cannot be an option of another program.
+/// A GPU UUID (`GPU-…`). The value cannot be an option of another program.
 #[derive(Clone)]
 struct GpuUuid(String);
 
@@ -309,7 +311,7 @@ impl FromStr for GpuUuid {
     }
 }
 
-/// Letters and digits, because it becomes a file name.
+/// An ID of letters and digits, because the ID becomes a file name.
 #[derive(Clone)]
 struct OnceId(String);
 

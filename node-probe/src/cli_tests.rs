@@ -1,4 +1,4 @@
-//! Tests of both command lines.
+//! Tests of the command lines of the shipped program and of the development program.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn refusal(line: &str) -> String {
 
 const UUID: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000001";
 
-/// With each of these options, an exec into the probe could get root on the node, or read its files.
+/// With each of these options, a user who can exec into the probe could become root on the node, or read the node's files.
 #[test]
 fn the_shipped_program_has_no_option_that_names_a_library_a_root_a_program_or_a_file() {
     for line in [
@@ -70,7 +70,7 @@ fn the_name_of_a_log_cannot_leave_its_folder() {
     }
 }
 
-/// A new option with a free text must be reviewed here.
+/// A new option with free text must be reviewed and added here.
 #[test]
 fn every_option_of_the_shipped_program_has_a_closed_set_of_values() {
     const KNOWN: [&str; 10] = [
@@ -99,7 +99,7 @@ fn every_option_of_the_shipped_program_has_a_closed_set_of_values() {
     }
 }
 
-/// A command with this option, complete except for it.
+/// Returns a command that is complete except for this option.
 fn with(option: &str) -> String {
     match option {
         "since" => "xid".into(),

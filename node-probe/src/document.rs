@@ -1,4 +1,4 @@
-//! The report as one JSON document of limited size: its versions and units. A section that is too large becomes a problem with its size.
+//! The report as one JSON document of limited size, with its version. A section that is too large becomes a problem.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use syringe_core::document_size::{MAX_BYTES, largest_section};
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION};
 use syringe_core::section_name::SectionName;
 
-/// The version in reports.
+/// The version of the program in reports.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A report without any section.
@@ -19,16 +19,16 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The report, without the sections that make it larger than a document may be.
+/// Returns the report without the sections that make the document too large.
 pub(crate) fn fit(report: Report) -> Report {
     fit_into(report, MAX_BYTES)
 }
 
 fn fit_into(mut report: Report, most: usize) -> Report {
-    // One section each time, so that the others stay.
+    // Only one section is removed at a time, so that the others stay.
     for _ in 0..=SectionName::ALL.len() {
         let Ok(document) = serde_json::to_vec(&report) else { return report };
-        // The newline.
+        // One byte is for the newline.
         if document.len() < most {
             return report;
         }
@@ -44,7 +44,7 @@ fn too_large(name: &str, size: usize, most: usize) -> Problem {
         what: name.to_owned(),
         why: format!("it has {:.1} MiB, and a report may have {:.1} MiB", mebibytes(size), mebibytes(most)),
         next_step:
-            "Read the other sections. Look on the node for what grew: processes, device files, log lines of GPUs."
+            "Read the other sections. Check what has grown on the node: processes, device files, log lines of GPUs."
                 .into(),
         gpu: None,
         code: "too_large".into(),

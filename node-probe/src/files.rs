@@ -1,4 +1,4 @@
-//! Reads of procfs, sysfs and `/dev` with a limit on size and time. What a limit cuts is a problem of the section.
+//! Reads files of procfs, sysfs and `/dev` with limits on size and time. A cut file is a problem of the section.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -12,16 +12,16 @@ use syringe_core::report::Problem;
 
 use crate::bounded;
 
-/// Limit for files of procfs and sysfs, which are much smaller.
+/// Size limit for files of procfs and sysfs, which are much smaller.
 pub(crate) const SMALL: usize = 64 * 1024;
 
-/// Maximum number of entries of a directory. `/proc` of a large node has some ten thousand.
+/// Maximum number of entries of a directory. `/proc` of a large node has tens of thousands.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Time for the entries of a directory. The rest is left out, so that a part is read before the deadline of the read.
+/// Time for reading the entries of a directory. The rest is left out, so that a part arrives before the read's deadline.
 const LIST_TIME: Duration = Duration::from_millis(600);
 
-/// Why a FIFO or a socket is not read.
+/// The reason why a FIFO or a socket is not read.
 const NOT_A_FILE: &str = "neither a regular file nor a device";
 
 /// Opens a file for reading without blocking. A FIFO or a socket in place of a file is a problem of the section.
@@ -31,7 +31,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     note_kind(path, file)
 }
 
-/// [`open`] without a deadline, for the helper thread.
+/// Like [`open`] without a deadline, for the helper thread.
 pub(crate) fn open_now(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
@@ -48,7 +48,7 @@ fn note_kind<T>(path: &Path, result: io::Result<T>) -> io::Result<T> {
     })
 }
 
-/// An open file whose reads have a deadline each. After one that blocks, no more is read.
+/// An open file with a deadline for each read. After a read that blocks, nothing more is read.
 pub(crate) struct BoundedReader {
     file: Option<File>,
     path: PathBuf,
@@ -74,12 +74,12 @@ impl Read for BoundedReader {
     }
 }
 
-/// The first `cap` bytes of a file.
+/// Returns the first `cap` bytes of a file.
 pub(crate) fn head(path: &Path, cap: usize) -> io::Result<Vec<u8>> {
     head_of(path, path, cap, None)
 }
 
-/// The first `cap` bytes of the file `path`, which problems call `name`. `time`: less than the usual time.
+/// Returns the first `cap` bytes of the file `path`. `name`: the path in problems. `time`: a shorter time limit than usual.
 pub(crate) fn head_of(path: &Path, name: &Path, cap: usize, time: Option<Duration>) -> io::Result<Vec<u8>> {
     let at = path.to_owned();
     let read = move || {
@@ -94,12 +94,12 @@ pub(crate) fn head_of(path: &Path, name: &Path, cap: usize, time: Option<Duratio
     note_kind(name, result)
 }
 
-/// A whole file; an error if it is longer than `cap`.
+/// Returns a whole file; an error if the file is longer than `cap`.
 pub(crate) fn whole(path: &Path, cap: usize) -> io::Result<Vec<u8>> {
     not_longer(head(path, cap.saturating_add(1))?, cap)
 }
 
-/// `data`, or an error if it is longer than `cap`.
+/// Returns `data`, or an error if `data` is longer than `cap`.
 pub(crate) fn not_longer(data: Vec<u8>, cap: usize) -> io::Result<Vec<u8>> {
     if data.len() > cap {
         return Err(io::Error::other(format!("the file is longer than {cap} bytes")));
@@ -107,19 +107,19 @@ pub(crate) fn not_longer(data: Vec<u8>, cap: usize) -> io::Result<Vec<u8>> {
     Ok(data)
 }
 
-/// Metadata of a file; of a link itself if it is one.
+/// Returns the metadata of a file, or of the link itself if the path is a link.
 pub(crate) fn link_metadata(path: &Path) -> io::Result<Metadata> {
     let at = path.to_owned();
     bounded::in_time(path, move || fs::symlink_metadata(at))
 }
 
-/// Metadata of a file, through links.
+/// Returns the metadata of a file, following links.
 pub(crate) fn metadata(path: &Path) -> io::Result<Metadata> {
     let at = path.to_owned();
     bounded::in_time(path, move || fs::metadata(at))
 }
 
-/// Whether there is something at `path`. `false` also if that is unknown, which is then a problem of the section.
+/// Returns whether `path` exists. `false` also if that is unknown, which is then a problem of the section.
 pub(crate) fn exists(path: &Path) -> bool {
     metadata(path).is_ok()
 }
@@ -136,7 +136,7 @@ pub(crate) fn real_path(path: &Path) -> io::Result<PathBuf> {
     bounded::in_time(path, move || fs::canonicalize(at))
 }
 
-/// Whether root, or the user of the probe, owns the process with this folder.
+/// Returns whether the process with this folder belongs to root or to the user of the probe.
 pub(crate) fn is_of_root(process: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
     metadata(process).is_ok_and(|process| [0, own].contains(&process.uid()))
@@ -154,12 +154,12 @@ pub(crate) fn trimmed(data: &[u8]) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// A small file with one number.
+/// Returns the number in a small file with one number.
 pub(crate) fn number<T: FromStr>(path: &Path) -> Option<T> {
     text(path)?.parse().ok()
 }
 
-/// A small file with one hexadecimal number (`0x10de`).
+/// Returns the number in a small file with one hexadecimal number (`0x10de`).
 pub(crate) fn hex(path: &Path) -> Option<u32> {
     let text = text(path)?;
     u32::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16).ok()
@@ -170,7 +170,7 @@ pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
     names_of(folder, folder)
 }
 
-/// [`names`] of the folder `path`, which problems call `name`.
+/// Like [`names`], for the folder `path`. `name`: the path in problems.
 pub(crate) fn names_of(path: &Path, name: &Path) -> io::Result<Vec<String>> {
     Ok(entries_of(path, name)?.into_iter().map(|entry| entry.name).collect())
 }
@@ -209,14 +209,14 @@ fn entries_of(path: &Path, name: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// The process ids in `/proc`, in order.
+/// Returns the process IDs in `/proc`, in order.
 pub(crate) fn pids(proc: &Path) -> io::Result<Vec<u32>> {
     let mut pids: Vec<u32> = names(proc)?.iter().filter_map(|name| name.parse().ok()).collect();
     pids.sort_unstable();
     Ok(pids)
 }
 
-/// `path` as the host sees it, without the root.
+/// Returns `path` as the host sees it, without the root.
 pub(crate) fn shown(root: &Path, path: &Path) -> String {
     let below = path.strip_prefix(root).unwrap_or(path).to_string_lossy();
     syringe_core::text::clean(&format!("/{}", below.trim_start_matches('/')), 200)

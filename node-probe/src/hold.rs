@@ -1,19 +1,20 @@
-//! `hold` keeps the container of the probe running, and `release` ends it from inside the container.
+//! Keeps the container of the probe running (`hold`), and stops it from inside the container (`release`).
 //!
-//! A probe pod is deleted together with its hold. An ephemeral container cannot be deleted, so it must exit on its own. No signal is
-//! used: the hold may be the first process of its PID namespace, which ignores signals without a handler.
+//! A probe pod is deleted together with its hold. An ephemeral container cannot be deleted, so it must exit on its own. No
+//! signal is used, because the hold may be the first process of its PID namespace, and such a process ignores signals
+//! without a handler.
 
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The file that ends a releasable hold. It is in the writable layer of the container and is deleted with it.
+/// The file that stops a releasable hold. The file is in the writable layer of the container and is deleted with it.
 pub const RELEASE_FILE: &str = "/tmp/.node-probe-released";
 
 /// Time between two checks for the file.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Waits for `time`, or until it is released.
+/// Waits for `time`, or until the hold is released.
 pub(crate) fn hold(time: Duration, releasable: bool) {
     if releasable {
         wait(time, Path::new(RELEASE_FILE));
@@ -29,7 +30,7 @@ fn wait(time: Duration, released: &Path) {
     }
 }
 
-/// Ends the hold of this container; `false` if the file cannot be written.
+/// Stops the hold of this container; `false` if the file cannot be written.
 pub(crate) fn release() -> bool {
     std::fs::create_dir_all("/tmp").and_then(|()| std::fs::write(RELEASE_FILE, b"")).is_ok()
 }

@@ -1,7 +1,7 @@
-//! Opens files of a file system with untrusted links: of the host, a driver container or a workload.
+//! Opens files below a root with untrusted links (`Root`): of the host, a driver container or a workload.
 //!
-//! A symbolic link is resolved inside its root: `/proc/1/root/etc/x -> /usr/y` means `/usr/y` of the host. The
-//! walk opens one component after the other without following links (`O_PATH`, `O_NOFOLLOW`), which has no effect on the opened
+//! A symbolic link is resolved inside its root: `/proc/1/root/etc/x -> /usr/y` means `/usr/y` of the host. The path is
+//! opened one component after another without following links (`O_PATH`, `O_NOFOLLOW`), which has no effect on the opened
 //! file. Only a regular file is then opened for reading, through its descriptor: a link to a device is never opened.
 
 use std::ffi::OsStr;
@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use crate::{bounded, files};
 
-/// The limit of the kernel on links in one path.
+/// The kernel's limit on the number of links in one path.
 const MAX_LINKS: u32 = 40;
 
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
@@ -28,38 +28,38 @@ const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 #[derive(Clone, Debug)]
 pub(crate) struct Root {
     handle: Arc<OwnedFd>,
-    /// The directory as this process sees it.
+    /// The path of the directory as this process sees it.
     pub(crate) path: PathBuf,
 }
 
-/// An open file or folder below a root. It has not been read.
+/// An open file or folder below a root. Its content has not been read.
 #[derive(Debug)]
 pub(crate) struct HostFile {
     handle: Arc<OwnedFd>,
     kind: FileType,
-    /// Its path as this process sees it, for messages only.
+    /// The path of the file as this process sees it, for messages only.
     pub(crate) path: PathBuf,
 }
 
 impl Root {
-    /// Opens a root. `path` is chosen by the probe, so links in it are followed.
+    /// Opens a root. The probe chooses `path`, so links in this path are followed.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let at = path.to_owned();
         let open = move || Ok(openat(CWD, at, HANDLE | OFlags::DIRECTORY, Mode::empty())?);
         Ok(Self { handle: Arc::new(bounded::in_time(path, open)?), path: path.to_owned() })
     }
 
-    /// A path to this directory by its descriptor, valid while this value exists.
+    /// Returns a path to this directory through its descriptor, valid while this value exists.
     pub(crate) fn descriptor_path(&self) -> PathBuf {
         descriptor_path(&self.handle)
     }
 
-    /// The file or folder at `path`; `None` if it does not exist, or cannot be reached.
+    /// Returns the file or folder at `path`; `None` if it does not exist, or cannot be reached.
     pub(crate) fn find(&self, path: &str) -> Option<HostFile> {
         self.find_or_fail(path).ok().flatten()
     }
 
-    /// The file or folder at `path`; `None` if it does not exist.
+    /// Returns the file or folder at `path`; `None` if it does not exist.
     pub(crate) fn find_or_fail(&self, path: &str) -> io::Result<Option<HostFile>> {
         let (root, at) = (self.clone(), path.to_owned());
         let found = bounded::in_time(&self.named(path), move || {
@@ -74,7 +74,7 @@ impl Root {
         }
     }
 
-    /// Whether `path` exists; `None` if that could not be determined.
+    /// Returns whether `path` exists; `None` if that could not be determined.
     pub(crate) fn exists(&self, path: &str) -> Option<bool> {
         match self.walk(path, |_, _| Ok::<(), Errno>(())) {
             Ok(_) => Some(true),
@@ -83,14 +83,14 @@ impl Root {
         }
     }
 
-    /// The folder at `path` as a root of its own.
+    /// Returns the folder at `path` as a separate root.
     pub(crate) fn below(&self, path: &str) -> Option<Self> {
         let HostFile { handle, .. } = self.find(path).filter(|folder| folder.kind == FileType::Directory)?;
         Some(Self { handle, path: self.path.join(path) })
     }
 
-    /// Opens one component of `path` after the other, including this directory, and calls `check` for each. Returns the file
-    /// and its path below this root.
+    /// Opens one component of `path` after another, including this directory, and calls `check` for each component. Returns
+    /// the file and its path below this root.
     pub(crate) fn walk<E: From<Errno> + Send + 'static>(
         &self,
         path: &str,
@@ -101,7 +101,7 @@ impl Root {
         walked.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into()))
     }
 
-    /// The path for messages.
+    /// Returns the path for messages.
     fn named(&self, path: &str) -> PathBuf {
         self.path.join(path.trim_start_matches('/'))
     }
@@ -128,7 +128,7 @@ impl Root {
                 Some(Component::Normal(name)) => {
                     let folder = held.last().unwrap_or(&self.handle).as_fd();
                     let next = openat(folder, name, HANDLE | OFlags::NOFOLLOW, Mode::empty())?;
-                    // For a link that is opened this way, this is the link itself.
+                    // For a link that is opened this way, the result describes the link itself.
                     let stat = statat(&next, "", AtFlags::EMPTY_PATH)?;
                     if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                         links += 1;
@@ -155,12 +155,12 @@ impl Root {
 }
 
 impl HostFile {
-    /// A path to this file by its descriptor, valid while this value exists.
+    /// Returns a path to this file through its descriptor, valid while this value exists.
     pub(crate) fn descriptor_path(&self) -> PathBuf {
         descriptor_path(&self.handle)
     }
 
-    /// Opens a regular file and reads it, in one step with a deadline. Every other type of file is a problem of the section.
+    /// Opens a regular file and reads it, in one step with a deadline. Any other type of file is a problem of the section.
     pub(crate) fn opened<T: Send + 'static>(
         &self,
         read: impl FnOnce(File) -> io::Result<T> + Send + 'static,
@@ -169,12 +169,12 @@ impl HostFile {
             bounded::note("not_a_file", &self.path, "not a regular file", "");
             return Err(io::Error::other("not a regular file"));
         }
-        // The helper has its own reference, so that the path by its descriptor stays valid.
+        // The helper has its own reference, so that the path through the descriptor stays valid.
         let handle = Arc::clone(&self.handle);
         bounded::in_time(&self.path, move || read(files::open_now(&descriptor_path(&handle))?))
     }
 
-    /// The first `cap` bytes.
+    /// Returns the first `cap` bytes.
     pub(crate) fn head(&self, cap: usize) -> io::Result<Vec<u8>> {
         self.opened(move |file| {
             let mut data = Vec::new();
@@ -183,34 +183,34 @@ impl HostFile {
         })
     }
 
-    /// The whole file; an error where it is longer than `cap`.
+    /// Returns the whole file; an error if the file is longer than `cap`.
     pub(crate) fn whole(&self, cap: usize) -> io::Result<Vec<u8>> {
         files::not_longer(self.head(cap.saturating_add(1))?, cap)
     }
 
-    /// A small file as text; `None` where it cannot be read or is empty.
+    /// Returns a small file as text; `None` if the file cannot be read or is empty.
     pub(crate) fn text(&self) -> Option<String> {
         files::trimmed(&self.head(files::SMALL).ok()?)
     }
 
-    /// The names in a folder, sorted.
+    /// Returns the names in a folder, sorted.
     pub(crate) fn names(&self) -> io::Result<Vec<String>> {
         files::names_of(&self.descriptor_path(), &self.path)
     }
 
-    /// When it was last written.
+    /// Returns the time of the last change.
     pub(crate) fn modified(&self) -> Option<SystemTime> {
         let file = Arc::clone(&self.handle);
         bounded::in_time(&self.path, move || fs::metadata(descriptor_path(&file))?.modified()).ok()
     }
 
-    /// The same, to the second.
+    /// Returns the time of the last change, in whole seconds.
     pub(crate) fn changed_at(&self) -> Option<Timestamp> {
         let since = self.modified()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         Timestamp::from_second(i64::try_from(since.as_secs()).ok()?).ok()
     }
 
-    /// The last `cap` bytes, and whether the file begins before them.
+    /// Returns the last `cap` bytes, and whether the file begins before these bytes.
     pub(crate) fn tail(&self, cap: u64) -> io::Result<(Vec<u8>, bool)> {
         self.opened(move |mut file| {
             let length = file.metadata()?.len();
@@ -222,7 +222,7 @@ impl HostFile {
     }
 }
 
-/// The file or folder at `path` below `root`; `None` if it does not exist.
+/// Returns the file or folder at `path` below `root`; `None` if it does not exist.
 pub(crate) fn find(root: &Path, path: &str) -> Option<HostFile> {
     Root::open(root).ok()?.find(path)
 }
@@ -231,7 +231,7 @@ fn descriptor_path(handle: &OwnedFd) -> PathBuf {
     format!("/proc/self/fd/{}", handle.as_raw_fd()).into()
 }
 
-/// The components of a path, last one first.
+/// Returns the components of a path, last one first.
 fn parts(path: &Path) -> Vec<PathBuf> {
     let mut parts: Vec<PathBuf> = path.components().map(|part| PathBuf::from(part.as_os_str())).collect();
     parts.reverse();

@@ -1,5 +1,6 @@
-//! node-probe: reads a GPU node, prints one JSON document, exits. It is synchronous and keeps nothing open. It changes nothing,
-//! unless `--operator` allows `kill` and `reset`.
+//! node-probe: reads a GPU node, prints one JSON document, and exits.
+//!
+//! The program is synchronous and keeps nothing open. It changes nothing, unless `--operator` allows `kill` and `reset`.
 //!
 //! ```text
 //!   cli ──▶ Request ──▶ collect (hardware) ─┐
@@ -86,14 +87,14 @@ pub use crate::hold::RELEASE_FILE;
 use crate::request::Request;
 pub use syringe_core::section_name::SectionName;
 
-/// Answered, completely or in part.
+/// Exit status if the report has all or some of the requested data.
 const ANSWERED: i32 = 0;
-/// Nothing could be read.
+/// Exit status if nothing could be read.
 const NOTHING_READ: i32 = 1;
-/// The command line is wrong.
+/// Exit status if the command line is wrong.
 const WRONG_USAGE: i32 = 2;
 
-/// A program of the node could not be started: the exit status of a shell for a command that it cannot run.
+/// Exit status if a program of the node could not be started: a shell uses the same for a command that it cannot run.
 #[cfg(target_os = "linux")]
 const NOT_STARTED: u8 = 126;
 
@@ -103,7 +104,7 @@ pub struct Outcome {
     /// Standard output: one JSON document and a newline (or the help text).
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
-    /// 0 answered, 1 nothing could be read, 2 wrong usage.
+    /// 0: data was read, 1: nothing could be read, 2: wrong usage.
     pub exit_code: i32,
 }
 
@@ -136,7 +137,7 @@ fn run_program(parse: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<I
     let written = std::io::stdout().write_all(&outcome.stdout).and_then(|()| std::io::stdout().flush());
     let _ = std::io::stderr().write_all(&outcome.stderr);
     let code = if written.is_ok() { outcome.exit_code } else { NOTHING_READ };
-    // A thread that hangs in the kernel keeps the process, and the files that it has open: end the exec stream before.
+    // A thread that hangs in the kernel keeps the process and its open files, so the exec stream is ended before.
     #[cfg(target_os = "linux")]
     close_output();
     std::process::exit(code)
@@ -182,7 +183,7 @@ fn run_child(task: child_task::ChildTask) -> ExitCode {
     }
 }
 
-/// Prints a panic as a document, because the reader of standard output always needs an answer.
+/// Prints a panic as a document, because the reader of standard output always needs a document.
 fn print_panic(panic: &str) {
     let problem = Problem {
         what: "node-probe".into(),
@@ -196,8 +197,8 @@ fn print_panic(panic: &str) {
     std::process::exit(outcome.exit_code)
 }
 
-/// Runs one command line of the shipped program (without its name) instead of a container. `replay` replaces the hardware of the
-/// node. `hold` and `release` return at once: the caller implements the wait.
+/// Runs one command line of the shipped program (without its name) instead of a container. `replay` replaces the hardware of
+/// the node. `hold` and `release` return at once, because the caller implements the wait.
 pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     match cli::shipped(args.iter().map(OsString::from)).map_err(usage_outcome) {
         // These tasks have no output for the caller.
@@ -215,7 +216,7 @@ pub fn parse(args: &[String]) -> Option<ProbeCommand> {
     cli::command(args.iter().map(OsString::from))
 }
 
-/// A wrong command line as a document; help as text.
+/// Returns a wrong command line as a document, and help as text.
 fn usage_outcome(error: UsageError) -> Outcome {
     match error {
         UsageError::Text(text) => Outcome { stdout: text.into_bytes(), stderr: Vec::new(), exit_code: ANSWERED },
@@ -234,7 +235,7 @@ fn usage_outcome(error: UsageError) -> Outcome {
     }
 }
 
-/// The report for a request. Never fails: errors are in the report.
+/// Returns the report for a request. This never fails: errors are in the report.
 fn report(request: &Request, replay: Option<&Report>) -> Report {
     match (replay, &request.files.facts) {
         (Some(facts), _) => replay::replay(facts, request),
@@ -266,7 +267,7 @@ fn hardware(_: &Request) -> Report {
 fn answer(report: Report, pretty: bool) -> Outcome {
     let report = &document::fit(report);
     let document = if pretty { serde_json::to_vec_pretty(report) } else { serde_json::to_vec(report) };
-    // A report has strings, numbers, lists and maps with string keys: writing it to memory cannot fail.
+    // A report has strings, numbers, lists and maps with string keys, so writing it to memory cannot fail.
     let mut stdout = document.unwrap_or_default();
     stdout.push(b'\n');
     let exit_code = match &report.error {

@@ -1,4 +1,4 @@
-//! `node-probe`: reads the GPUs of the node it runs on, prints one JSON document, exits.
+//! `node-probe`: reads the GPUs of the node on which it runs, prints one JSON document, and exits.
 
 use std::process::ExitCode;
 

@@ -1,13 +1,13 @@
-//! The paths of the host's files as seen from the probe, and whether the root belongs to the node or to a workload.
+//! The paths of the host's files as seen from the probe (`Paths`), and the owner of the root: node or workload.
 //!
-//! In a privileged pod with `hostPID` the host's file system is `/proc/1/root`. Where PID 1 cannot be opened (a kubelet that
-//! runs inside a container: kind, k3d, Talos), it is the root of the kubelet's process, which is in no pod. On the node
-//! itself, and in a container with its own PID namespace, it is `/`.
-//! `/proc`, `/sys` and `/dev` are the probe's own: a privileged pod has the host's devices, and sysfs is not namespaced.
+//! In a privileged pod with `hostPID` the host's file system is `/proc/1/root`. If PID 1 cannot be opened (a kubelet that
+//! runs inside a container: kind, k3d, Talos), the file system is the root of the kubelet's process, which is in no pod. On
+//! the node itself, and in a container with its own PID namespace, the file system is `/`. `/proc`, `/sys` and `/dev` are
+//! the probe's own: a privileged pod has the host's devices, and sysfs is not namespaced.
 //!
-//! In an ephemeral container, process 1 and its root belong to the workload: files there are read as files of that workload, and
-//! are not trusted ([`Owner::Workload`]). Namespaces and cgroups decide which case it is. If they do not decide,
-//! the root counts as a workload's.
+//! In an ephemeral container, process 1 and its root belong to the workload: files there are read as files of that workload,
+//! and are not trusted ([`Owner::Workload`]). Namespaces and cgroups show which case it is. If they do not show it, the root
+//! counts as the root of a workload.
 
 use std::path::{Path, PathBuf};
 
@@ -21,9 +21,9 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 /// The roots of all files that the probe reads. In tests they are below a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Paths {
-    /// The host's file system.
+    /// Path of the host's file system.
     pub(crate) host: PathBuf,
-    /// procfs with the host's processes.
+    /// Path of a procfs with the host's processes.
     pub(crate) proc: PathBuf,
     pub(crate) sys: PathBuf,
     pub(crate) dev: PathBuf,
@@ -34,33 +34,33 @@ pub(crate) struct Paths {
 /// The owner of the file system that is read as the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Owner {
-    /// The node, or the container of the probe. Programs that root owns there may be run.
+    /// The root belongs to the node, or to the container of the probe. Programs that root owns there may be run.
     Node,
-    /// A workload. None of its programs is run, and its NVML library is loaded without privileges.
+    /// The root belongs to a workload. None of its programs is run, and its NVML library is loaded without privileges.
     Workload,
 }
 
 impl Paths {
-    /// The roots on this machine.
+    /// Returns the roots on this machine.
     pub(crate) fn of_this_machine() -> Self {
         let proc = Path::new("/proc");
         let (host, owner) = host(proc);
         Self { host, proc: proc.into(), sys: "/sys".into(), dev: "/dev".into(), owner }
     }
 
-    /// All paths below one directory (with `etc`, `usr`, `proc`, `sys`, `dev`), for tests and saved file trees.
+    /// Returns all paths below one directory (with `etc`, `usr`, `proc`, `sys`, `dev`), for tests and saved file trees.
     pub(crate) fn below(root: &Path) -> Self {
         let at = |name: &str| root.join(name);
         Self { host: root.into(), proc: at("proc"), sys: at("sys"), dev: at("dev"), owner: Owner::Node }
     }
 }
 
-/// The root of the host, and its owner.
+/// Returns the root of the host, and its owner.
 fn host(proc: &Path) -> (PathBuf, Owner) {
     let opens = |root: &Path| files::names(&root.join("etc")).is_ok();
     let mounts = |process: &str| files::link(&proc.join(process).join("ns/mnt")).ok();
     let (own, init) = (PathBuf::from("/"), proc.join("1/root"));
-    // Process 1 has the same mounts as the probe: the probe is on the node itself, or process 1 is in its own container.
+    // If process 1 and the probe have the same mounts, the probe is on the node itself, or process 1 is in its container.
     if mounts("self").is_some_and(|ours| mounts("1") == Some(ours)) {
         return (own, Owner::Node);
     }
@@ -71,14 +71,14 @@ fn host(proc: &Path) -> (PathBuf, Owner) {
     if opens(&init) { (init, Owner::Workload) } else { (own, Owner::Node) }
 }
 
-/// Whether process 1 is the init of the node: of the machine, or of a node that is itself a container.
+/// Returns whether process 1 is the init of the node: of the machine, or of a node that is itself a container.
 fn sees_the_nodes_processes(proc: &Path) -> bool {
     let cgroup = |process: &str| files::text(&proc.join(process).join("cgroup")).unwrap_or_default();
     is_initial_pid_namespace(proc) || cgroup::is_init_of_a_node(&cgroup("1"), &cgroup("self"))
 }
 
-/// `/proc/PID/root` of each process of root that is named `kubelet` and runs in no pod. A process chooses its own name: without this
-/// check, the files and libraries of a pod's program named kubelet would count as the host's.
+/// Returns `/proc/PID/root` of each of root's processes that is named `kubelet` and is in no pod. A process chooses its own
+/// name: without this check, the files and libraries of a pod's program named kubelet would count as the host's.
 fn kubelet_roots(proc: &Path) -> impl Iterator<Item = PathBuf> {
     let processes = files::pids(proc).unwrap_or_default().into_iter().map(|pid| proc.join(pid.to_string()));
     let is_kubelet = |process: &PathBuf| {
@@ -89,15 +89,15 @@ fn kubelet_roots(proc: &Path) -> impl Iterator<Item = PathBuf> {
     processes.filter(is_kubelet).map(|process| process.join("root"))
 }
 
-/// Whether this procfs shows every process of the machine. With kind, `hostPID` gives the PID namespace of the kind node, not of the
-/// machine's.
+/// Returns whether this procfs shows every process of the machine. With kind, `hostPID` gives the PID namespace of the kind
+/// node, not that of the machine.
 pub(crate) fn is_initial_pid_namespace(proc: &Path) -> bool {
     files::link(&proc.join("self/ns/pid")).is_ok_and(|target| target.as_os_str() == INITIAL_PID_NAMESPACE)
 }
 
 #[cfg(test)]
 impl crate::testing::Tree {
-    /// All paths below this tree.
+    /// Returns all paths below this tree.
     pub(crate) fn paths(&self) -> Paths {
         Paths::below(self.path())
     }
@@ -161,7 +161,7 @@ mod tests {
     const INITIAL: &str = "pid:[4026531836]";
     const OTHER: &str = "pid:[4026532201]";
 
-    /// A procfs as it is seen by a process in the PID namespace `pid`, beside a process 1 with these facts.
+    /// Returns the result for a process in the PID namespace `pid`, if process 1 has these mounts and cgroups.
     fn seen(pid: &str, same_mounts: bool, own: &str, init: &str) -> (bool, Owner) {
         let tree = Tree::new();
         tree.folder("proc/1/root/etc").link("proc/self/ns/pid", pid).link("proc/self/ns/mnt", "mnt:[1]");
@@ -190,7 +190,7 @@ mod tests {
         let tree = Tree::new();
         tree.folder("proc/1/root/etc");
         assert_eq!(host(&tree.path().join("proc")).1, Owner::Workload);
-        // A process of the workload that is named kubelet changes nothing.
+        // A process of the workload that is named kubelet has no effect.
         tree.file("proc/7/comm", "kubelet\n").file("proc/7/cgroup", "0::/kubelet.service\n").folder("proc/7/root/etc");
         assert_eq!(host(&tree.path().join("proc")), (tree.path().join("proc/1/root"), Owner::Workload));
     }

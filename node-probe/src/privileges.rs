@@ -1,4 +1,4 @@
-//! Drops all privileges of this process, before it loads an NVML library from a workload.
+//! Drops all privileges of this process (`drop_all`), before it loads an NVML library from a workload.
 
 use std::io;
 
@@ -10,24 +10,24 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-/// `nobody`, which owns no file.
+/// ID of the user `nobody`, who owns no files.
 const NOBODY: u32 = 65_534;
 /// Maximum number of capabilities: the sets have 64 bits.
 const MAX_CAPABILITIES: u32 = 64;
 
-/// Changes the user of this process to `nobody` without capabilities, and without a way to get them again. Linux keeps this state for each
-/// thread, so it must be called while there is only one thread.
+/// Changes the user of this process to `nobody` without capabilities, and without a way to get them back. Linux keeps this
+/// state for each thread, so the caller must be the only thread.
 ///
 /// # Errors
 ///
-/// If a privilege could not be dropped. The caller must then not run anything.
+/// Fails if a privilege could not be dropped. The caller must then not run anything.
 pub(crate) fn drop_all() -> io::Result<()> {
-    // A library could make another thread run its code with the privileges of that thread.
+    // A library could make another thread run its code with that thread's privileges.
     if std::fs::read_dir("/proc/self/task")?.count() > 1 {
         return Err(io::Error::other("the process has more than one thread"));
     }
     for number in 0..MAX_CAPABILITIES {
-        // Fails without privileges, and for capabilities that this kernel does not have.
+        // This call fails without privileges, and for capabilities that this kernel does not have.
         let _ = remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number));
     }
     let _ = clear_ambient_capability_set();
@@ -43,7 +43,7 @@ pub(crate) fn drop_all() -> io::Result<()> {
     if are_dropped() { Ok(()) } else { Err(io::Error::other("privileges are left")) }
 }
 
-/// Whether this process has no privileges, and no way to get them.
+/// Returns whether this process has no privileges, and no way to get them.
 pub(crate) fn are_dropped() -> bool {
     let is_root = getuid().is_root() || geteuid().is_root() || getegid().is_root();
     let none = |CapabilitySets { effective, permitted, inheritable }| (effective | permitted | inheritable).is_empty();

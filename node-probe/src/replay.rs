@@ -1,6 +1,6 @@
-//! Replays a facts file in place of hardware: the same report, from saved facts.
+//! Replays a facts file instead of reading hardware (`load`, `replay`). The result is the same report.
 //!
-//! "Now" is the time at which the facts were taken, so that the same file always gives the same answer.
+//! The current time is the time at which the facts were taken, so that the same file always results in the same report.
 
 use std::fs;
 use std::path::Path;
@@ -59,12 +59,12 @@ fn what_instead(text: &[u8], facts: &Report) -> String {
         return format!("it has no sections, because the probe failed: {}", clean(&problem.why, 200));
     }
     if names.contains_key("verdict") || names.contains_key("structuredContent") {
-        return "it is an answer of gpu-syringe, which has conclusions and not the facts".to_owned();
+        return "it is output of gpu-syringe, which has conclusions but not the facts".to_owned();
     }
     "it has neither a known section nor kernel_log".to_owned()
 }
 
-/// The requested sections of `facts`, with the kernel log parsed and the window applied.
+/// Returns the requested sections of `facts`, with the kernel log parsed and the window applied.
 pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
     let mut sections = facts.sections.clone();
     for name in SectionName::ALL {
@@ -103,7 +103,7 @@ fn not_in_facts(name: SectionName) -> Problem {
     }
 }
 
-/// The `xid` section: parsed from the raw records if the file has them, otherwise as it was saved.
+/// Returns the `xid` section: parsed from the raw records if the file has them, otherwise as it was saved.
 fn kernel_log(facts: &Report, request: &Request) -> Section<KernelLog> {
     let since = request.read.since.as_ref().map(|since| since.resolve(facts.taken_at.unwrap_or(Timestamp::MAX)));
     let mut section = if let Some(path) = &request.files.kernel_log {

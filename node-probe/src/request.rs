@@ -1,5 +1,4 @@
-//! The request of a run: sections, time window, container, and in the development program the files that replace the
-//! machine.
+//! The request of a run (`Request`): sections, time window, container, and files that replace the machine.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use clap::Args;
 use syringe_core::probe_command::ReadCommand;
 use syringe_core::section_name::SectionName;
 
-/// Files that replace the machine. Only the development program has options for them.
+/// Files that replace the machine. Only the development program has options for these files.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Files {
     /// Replay a saved report instead of reading hardware
@@ -30,7 +29,7 @@ pub(crate) struct Files {
 pub(crate) struct Request {
     /// The sections to print, with options.
     pub(crate) read: ReadCommand,
-    /// Time for everything.
+    /// Time limit for the whole run.
     pub(crate) timeout: Duration,
     /// Files that replace the machine; always empty in the shipped program.
     pub(crate) files: Files,
@@ -39,7 +38,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// This request with other sections, for an action.
+    /// Returns this request with other sections, for an action.
     pub(crate) fn of(&self, sections: Vec<SectionName>) -> Self {
         let files = Files { kernel_log: None, ..self.files.clone() };
         Self { read: ReadCommand::of(sections), files, ..self.clone() }

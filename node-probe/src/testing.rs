@@ -1,4 +1,4 @@
-//! A file tree in a temporary directory, for tests.
+//! A file tree in a temporary directory, for tests (`Tree`).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-/// A tree that is deleted with the value.
+/// A tree that is deleted when the value is dropped.
 pub(crate) struct Tree(TempDir);
 
 impl Tree {
@@ -14,7 +14,7 @@ impl Tree {
         Self(tempfile::tempdir().expect("a temporary directory"))
     }
 
-    /// An empty tree in memory, for tests with thousands of files. On a machine without it, like [`Tree::new`].
+    /// Returns an empty tree in memory, for tests with thousands of files. Without a memory file system, like [`Tree::new`].
     pub(crate) fn in_memory() -> Self {
         tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::new(), Self)
     }
@@ -40,7 +40,7 @@ impl Tree {
         }
     }
 
-    /// Makes a symbolic link, dangling or not.
+    /// Creates a symbolic link, dangling or not.
     pub(crate) fn link(&self, path: &str, target: &str) -> &Self {
         let path = self.path().join(path);
         self.make(path.parent().expect("a link has a folder"));
@@ -53,7 +53,7 @@ impl Tree {
         self
     }
 
-    /// A PCI function at `below` (a path under `sys/devices`, its last part the address), with the link that sysfs has.
+    /// Creates a PCI function at `below` (a path under `sys/devices`, its last part the address), with its link in sysfs.
     pub(crate) fn pci(&self, below: &str, vendor: &str, device: &str, class: &str) -> &Self {
         let address = below.rsplit('/').next().expect("a path has a last part");
         let folder = format!("sys/devices/{below}");
@@ -63,7 +63,7 @@ impl Tree {
         self.link(&format!("sys/bus/pci/devices/{address}"), &format!("../../../devices/{below}"))
     }
 
-    /// One more file of a PCI function.
+    /// Adds a file to a PCI function.
     pub(crate) fn pci_file(&self, address: &str, name: &str, content: impl AsRef<[u8]>) -> &Self {
         fs::write(self.path().join("sys/bus/pci/devices").join(address).join(name), content)
             .expect("the function exists");

@@ -1,4 +1,4 @@
-//! Decides which files may be loaded or run: only root can have created or changed them.
+//! Opens files that may be loaded or run (`TrustedFile`): only root can have created or changed them.
 //!
 //! Every component of the path, from the root directory to the file, must belong to root (or to the user that the probe runs
 //! as) and must not be writable by group or others. Links are resolved inside the root. The walk holds
@@ -26,16 +26,16 @@ pub(crate) struct TrustedFile {
     pub(crate) path: PathBuf,
 }
 
-/// Why a file must not be loaded or run.
+/// The reason why a file must not be loaded or run.
 #[derive(Debug)]
 pub(crate) enum Distrust {
-    /// It does not exist, or cannot be opened.
+    /// The file does not exist, or cannot be opened.
     Absent(io::Error),
-    /// A component of its path belongs to this user.
+    /// A component of the file's path belongs to this user.
     Owner(PathBuf, u32),
-    /// A component of its path can be changed by others.
+    /// A component of the file's path can be changed by others.
     Writable(PathBuf),
-    /// It is not a regular file.
+    /// The path is not a regular file.
     Kind(PathBuf),
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Distrust {
         match self {
             Self::Absent(error) => write!(to, "{error}"),
             Self::Owner(path, user) => write!(to, "refused: /{} belongs to user {user}, not to root", path.display()),
-            Self::Writable(path) => write!(to, "refused: /{} can be changed by others than root", path.display()),
+            Self::Writable(path) => write!(to, "refused: /{} can be changed by users other than root", path.display()),
             Self::Kind(path) => write!(to, "refused: /{} is not a regular file", path.display()),
         }
     }
@@ -57,33 +57,33 @@ impl From<rustix::io::Errno> for Distrust {
 }
 
 impl TrustedFile {
-    /// A path to exactly this open file, for functions that take a path (`dlopen`).
+    /// Returns a path to exactly this open file, for functions that take a path (`dlopen`).
     pub(crate) fn as_path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }
 
-    /// The text of a small file.
+    /// Returns the text of a small file.
     pub(crate) fn text(&self) -> Option<String> {
         let data = files::head_of(&self.as_path(), &self.path, SMALL, None).ok()?;
         Some(String::from_utf8_lossy(&data).into_owned())
     }
 }
 
-/// Opens the file at `path` when `root` is the root directory.
+/// Opens the file at `path`, with `root` as the root directory.
 ///
 /// # Errors
 ///
-/// Names the component of the path and the reason.
+/// The error contains the component of the path and the reason.
 pub(crate) fn open(root: &Path, path: &str) -> Result<TrustedFile, Distrust> {
     open_in(&Root::open(root).map_err(Distrust::Absent)?, path, true)
 }
 
-/// Opens the file at `path` below `root`. `strict` is for files that are loaded or run with privileges; without it owners and modes are not
-/// checked.
+/// Opens the file at `path` below `root`. `strict` is for files that are loaded or run with privileges. Without `strict`,
+/// owners and modes are not checked.
 ///
 /// # Errors
 ///
-/// Names the component of the path and the reason.
+/// The error contains the component of the path and the reason.
 pub(crate) fn open_in(root: &Root, path: &str, strict: bool) -> Result<TrustedFile, Distrust> {
     let (file, below) = root.walk(path, move |stat, at| if strict { check(stat, at) } else { Ok(()) })?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
@@ -93,12 +93,12 @@ pub(crate) fn open_in(root: &Root, path: &str, strict: bool) -> Result<TrustedFi
     Ok(TrustedFile { file, path: root.path.join(below) })
 }
 
-/// The folder at `path` below `host` as a root of its own. The path to it is checked like the path
+/// Returns the folder at `path` below `host` as a separate root. The path to the folder is checked like the path
 /// to a file, and links in it are resolved inside `host`.
 ///
 /// # Errors
 ///
-/// Names the component of the path and the reason.
+/// The error contains the component of the path and the reason.
 pub(crate) fn root_below(host: &Path, path: &str) -> Result<Root, Distrust> {
     let host = Root::open(host).map_err(Distrust::Absent)?;
     host.walk(path, check)?;
@@ -155,7 +155,7 @@ mod tests {
                 let path = tree.path().join(part);
                 let mode = fs::metadata(&path).expect("there").permissions().mode() | more;
                 fs::set_permissions(&path, Permissions::from_mode(mode)).expect("ours");
-                assert!(why(&tree, FILE).contains(&format!("/{part} can be changed by others")), "{part}");
+                assert!(why(&tree, FILE).contains(&format!("/{part} can be changed by users other")), "{part}");
             }
         }
     }
@@ -208,9 +208,9 @@ mod tests {
         tree.link("run/out", outside.path().to_str().expect("UTF-8"));
         tree.link("run/up", &format!("../../..{}", outside.path().display()));
         assert!(root_below(tree.path(), "run/out").is_err() && root_below(tree.path(), "run/up").is_err());
-        // A user who can write to the parent folder can replace it.
+        // A user who can write to the parent folder can replace the root.
         fs::set_permissions(tree.path().join("run/nvidia"), Permissions::from_mode(0o777)).expect("ours");
         let why = root_below(tree.path(), "run/nvidia/driver").expect_err("refused").to_string();
-        assert!(why.contains("/run/nvidia can be changed by others"), "{why}");
+        assert!(why.contains("/run/nvidia can be changed by users other"), "{why}");
     }
 }

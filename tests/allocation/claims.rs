@@ -1,4 +1,4 @@
-//! Dynamic resource allocation: devices by claim, each once.
+//! Tests of GPU counts with dynamic resource allocation: each device of a claim is counted once.
 
 use demo_cluster::{Denial, Fixture, NodeFixture};
 use k8s_openapi::api::core::v1::Pod;
@@ -44,7 +44,7 @@ fn claim(name: &str, devices: &[&str], pods: &[&str]) -> Value {
     })
 }
 
-/// A pod that uses a claim; `made` names the one that was made from its template.
+/// Returns a pod that uses a claim. `made`: the claim was created from a template of the pod.
 fn claiming(name: &str, claim: &str, made: bool) -> Pod {
     let container = json!({"name": "main", "image": "i", "resources": {"claims": [{"name": "gpu"}]}});
     let named = if made {
@@ -88,18 +88,18 @@ async fn a_device_of_several_claims_and_pods_is_counted_once() {
             1,
         ),
         (
-            "access for administration takes nothing",
+            "access for administration allocates nothing",
             vec![claim("c", &["gpu-0 (admin)"], &["a"])],
             vec![claiming("a", "c", false)],
             0,
         ),
-        ("a claim that nobody uses any more still holds", vec![claim("c", &["gpu-5"], &[])], vec![], 1),
+        ("a claim that no pod uses any more still holds its device", vec![claim("c", &["gpu-5"], &[])], vec![], 1),
     ];
     for (case, claims, pods, held) in cases {
         let bench = Bench::of(fixture(claims, pods)).await;
         let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1"})).await;
         assert_eq!(used(&answer, DRIVER), (held, 8 - held), "{case}");
-        // No label and no capacity say that this is a GPU node: its devices do.
+        // The node has neither a GPU label nor GPU capacity: only its devices show that it is a GPU node.
         let list = bench.ask("list_gpu_nodes", json!({})).await;
         assert_eq!(list["totals"]["gpu_nodes"], 1, "{case}");
         let allocated = list["totals"]["allocated"].get(DRIVER).and_then(Value::as_u64);

@@ -1,4 +1,4 @@
-//! `describe_gpu_node`: both halves, and one without the other.
+//! Tests of `describe_gpu_node` with the data from Kubernetes and from the probe, and with only one of them.
 
 use demo_cluster::{Denial, ExecFault, Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::Event;

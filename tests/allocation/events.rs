@@ -1,4 +1,4 @@
-//! Events of a pod in an explanation: all pages, the newest, with the repeats of a series.
+//! Tests of pod events in an explanation: lists of several pages, the newest events, and repeats in a series.
 
 use demo_cluster::{Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::Event;
@@ -12,7 +12,7 @@ async fn the_newest_event_of_a_pod_is_found_on_the_last_page() {
     let node = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
     let pods = workloads_of(&node);
     let pod = pods[0].clone();
-    // The API lists by name: the newest is the last of more than one page, and counts its repeats in `series` alone.
+    // The API lists events by name. The newest event is on the last of several pages, and its repeats are only in `series`.
     let events: Vec<Event> = (0..230)
         .map(|number| {
             let (minute, second) = (number / 60, number % 60);
@@ -34,5 +34,5 @@ async fn the_newest_event_of_a_pod_is_found_on_the_last_page() {
     let newest = timeline.iter().find(|moment| moment.to_string().contains("try 229")).expect("the newest event");
     assert_eq!(newest["time"], "2026-11-21T02:03:49Z", "{newest}");
     assert!(newest.to_string().contains("230"), "{newest}");
-    assert!(!answer.to_string().contains("try 0\""), "the oldest is left out");
+    assert!(!answer.to_string().contains("try 0\""), "the oldest event must be omitted");
 }

@@ -1,4 +1,4 @@
-//! Bookings and processes of pods that are gone, in the tools that apply every rule; and the names of those that are there.
+//! Tests of findings about allocations and processes of deleted pods, and of pod names in the evidence.
 
 use demo_cluster::{Denial, Fixture, NodeFixture, workloads_of};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn ids(answer: &Value, list: &str) -> Vec<String> {
 #[tokio::test]
 async fn stale_allocations_of_a_deleted_pod_are_found() {
     let mut fixture = of("ecc-remap-pending");
-    // One of eight pods was deleted; its process and its booking are still there.
+    // One of eight pods was deleted; its process and its allocation still exist.
     let gone = fixture.pods.remove(0);
     let asked = fixture.pods[0].metadata.name.clone();
     let bench = Bench::of(fixture).await;
@@ -54,7 +54,7 @@ async fn the_pod_of_a_lost_gpu_is_named_by_namespace_and_name() {
 
 #[tokio::test]
 async fn list_and_diagnosis_agree_on_what_a_node_offers() {
-    // No key at all is what a device plugin that never registered leaves; zero is what one that ended leaves.
+    // Without a device plugin the resource is missing; after the plugin has stopped, its amount is zero.
     let cases = [(false, Some("nvidia.com/gpu")), (false, None), (true, Some("nvidia.com/a100"))];
     for (offered, resource) in cases {
         let mut fixture = of("healthy-h100-8");

@@ -1,4 +1,4 @@
-//! Requests of pods: the table of cases, shares, MIG, filters, and what a probe adds.
+//! Tests of GPU allocation by pod requests: whole GPUs, shares, MIG, filters, and devices that a probe adds.
 
 use demo_cluster::{Denial, Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::Pod;
@@ -14,7 +14,7 @@ pub(crate) fn node(name: &str) -> NodeFixture {
     NodeFixture::new(name, Report::default()).with_label("nvidia.com/gpu.present", "true")
 }
 
-/// A container that asks for these resources, by its limits as people write it.
+/// Returns a container that requests these resources. Only the limits are set, as is usual.
 pub(crate) fn container(name: &str, gpus: &[(&str, u64)]) -> Value {
     let limits: serde_json::Map<_, _> =
         gpus.iter().map(|(name, count)| ((*name).to_owned(), json!(count.to_string()))).collect();
@@ -38,7 +38,7 @@ fn sidecar(name: &str, gpus: u64) -> Value {
     sidecar
 }
 
-/// Allocated and available of one resource in an answer.
+/// Returns the allocated and the available amount of a resource in an answer.
 pub(crate) fn used(answer: &Value, resource: &str) -> (u64, u64) {
     let row = answer["resources"].as_array().unwrap().iter().find(|row| row["resource"] == resource);
     let row = row.unwrap_or_else(|| panic!("no {resource} in {answer}"));
@@ -53,14 +53,14 @@ async fn pods_have_the_allocation_of_kubernetes() {
     let cases: Vec<(&str, Vec<Pod>, u64)> = vec![
         ("nothing", vec![], 0),
         ("one pod", vec![simple("a", "Running", 2)], 2),
-        ("a pod that starts holds already", vec![simple("a", "Pending", 2), simple("b", "Running", 1)], 3),
+        ("a starting pod already holds its GPUs", vec![simple("a", "Pending", 2), simple("b", "Running", 1)], 3),
         ("a Completed pod holds nothing", vec![simple("a", "Succeeded", 8), simple("b", "Running", 1)], 1),
         ("a Failed pod holds nothing", vec![simple("a", "Failed", 8)], 0),
         ("init larger than main", vec![with_init(vec![container("i", &[(GPU, 4)])], 1)], 4),
         ("init smaller than main", vec![with_init(vec![container("i", &[(GPU, 1)])], 4)], 4),
         ("a sidecar adds to main", vec![with_init(vec![sidecar("s", 1)], 2)], 3),
         ("an init beside a sidecar", vec![with_init(vec![sidecar("s", 1), container("i", &[(GPU, 4)])], 2)], 5),
-        ("more than there is", vec![simple("a", "Running", 8), simple("b", "Running", 1)], 9),
+        ("more GPUs than the node has", vec![simple("a", "Running", 8), simple("b", "Running", 1)], 9),
     ];
     for (case, pods, held) in cases {
         let fixture = Fixture { pods, ..Fixture::of([node("gpu-1").with_resource(GPU, 8)]) };
@@ -100,7 +100,7 @@ async fn shares_of_time_slicing_are_not_gpus() {
         );
         let described = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
         let summary = &described["summary"];
-        // Five shares of four a GPU take up two GPUs at least.
+        // With four shares for each GPU, five shares need at least two GPUs.
         assert_eq!((&summary["total_gpus"], &summary["allocated_gpus"]), (&json!(8), &json!(2)), "{summary}");
     }
 }
@@ -129,7 +129,7 @@ async fn a_namespace_narrows_the_pods_and_not_the_totals() {
     assert_eq!(answer["pods"].as_array().unwrap().len(), 1);
     assert_eq!(answer["pods"][0]["annotated_uuids"], json!([uuid]));
     assert_eq!(answer["pods_in_other_namespaces"], 1);
-    // The pods of one node are asked for by field selector, not picked out of all.
+    // The pods of one node are requested with a field selector, not selected from all pods.
     let lists: Vec<_> = bench.cluster.requests().into_iter().filter(|line| line.contains("/api/v1/pods")).collect();
     assert!(lists.iter().all(|line| line.contains("spec.nodeName%3Dgpu-1")), "{lists:?}");
 }
@@ -189,7 +189,10 @@ async fn mig_devices_are_resolved_to_their_processes() {
     assert!(
         !parts.is_empty() && parts.iter().all(|device| device["mig_profile"].is_string() && device["gpu"].is_number())
     );
-    assert!(parts.iter().any(|device| device["processes"][0]["pid"].is_number()), "no process was joined");
+    assert!(
+        parts.iter().any(|device| device["processes"][0]["pid"].is_number()),
+        "no process was assigned to a device"
+    );
 }
 
 #[tokio::test]

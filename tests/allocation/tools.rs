@@ -1,4 +1,4 @@
-//! Calls a tool in this process, over HTTP to a demo cluster.
+//! The type `Bench`: calls a tool in this process, with a demo cluster that is reached over HTTP.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use kube_read::Failure;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// A cluster and a launcher's state.
+/// A cluster and the state of a launcher.
 pub(crate) struct Bench {
     pub(crate) cluster: Cluster,
     call: CallContext,
@@ -31,7 +31,7 @@ impl Bench {
         Self::with(fixture, &[]).await
     }
 
-    /// A launcher that was started with these flags.
+    /// Creates a bench with a launcher that was started with these flags.
     pub(crate) async fn with(fixture: Fixture, flags: &[&str]) -> Self {
         let cluster = Cluster::start(fixture).await.unwrap();
         let flags = Flags::parse_from(["gpu-syringe"].iter().chain(flags));
@@ -50,16 +50,19 @@ impl Bench {
         let tools = tools::all(Mode::ReadOnly);
         let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
         let answer = entry.call(CallContext { on_phase, ..self.call.clone() }, args).await?;
-        assert!(!answer.page.print(&gpu_syringe::terminal::layout::Layout::default()).is_empty(), "a table for people");
+        assert!(
+            !answer.page.print(&gpu_syringe::terminal::layout::Layout::default()).is_empty(),
+            "the table must not be empty"
+        );
         Ok(answer.json)
     }
 
-    /// The answer of a call that succeeds.
+    /// Returns the answer of a call that must succeed.
     pub(crate) async fn ask(&self, tool: &str, args: Value) -> Value {
         self.call(tool, args).await.unwrap_or_else(|failure| panic!("{tool}: {failure}"))
     }
 
-    /// Waits for removals that nobody waits for, and says what is left.
+    /// Waits for deletions in the background, and returns the number of pods that are left.
     pub(crate) async fn left_over(&self) -> usize {
         for _ in 0..200 {
             if self.cluster.pods("gpu-syringe").is_empty() {

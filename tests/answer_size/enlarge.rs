@@ -1,4 +1,4 @@
-//! Enlarges the facts of a node: eight times the GPUs, processes and kernel lines, and long texts.
+//! Functions that enlarge the facts of a node: eight times the GPUs, processes and kernel lines, and long texts.
 
 use std::sync::LazyLock;
 
@@ -6,9 +6,9 @@ use regex::{Captures, Regex};
 use serde_json::{Value, json};
 use syringe_core::report::Report;
 
-/// How often the GPUs of a scenario are repeated.
+/// Number of copies of each GPU of a scenario.
 const COPIES: u64 = 8;
-/// What is appended to texts. Quotation marks take two characters in a text block.
+/// The text that is appended to other texts. Quotation marks take two characters in a text block.
 const PADDING: &str = " \"padding\" é";
 /// Fields with texts of tenants or drivers.
 const TEXTS: [&str; 7] = ["command", "message", "name", "user", "user_name", "status_message", "why"];
@@ -16,7 +16,7 @@ const TEXTS: [&str; 7] = ["command", "message", "name", "user", "user_name", "st
 static PCI: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b(0000)?0000:([0-9a-f]{2}:[0-9a-f]{2})").unwrap());
 static UUID: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b(GPU|MIG)-([0-9a-f])").unwrap());
 
-/// The facts with eight GPUs for each one, of which each has the faults of the first.
+/// Returns the facts with eight copies of each GPU. Each copy has the faults of the original.
 pub(crate) fn enlarged(facts: &Value) -> Option<Report> {
     let mut facts = facts.clone();
     let sections = facts.get_mut("sections")?.as_object_mut()?;
@@ -36,7 +36,7 @@ pub(crate) fn enlarged(facts: &Value) -> Option<Report> {
     serde_json::from_value(facts).ok()
 }
 
-/// A fleet's worth of one scenario with long texts, without more GPUs.
+/// Returns the facts with long texts, but without more GPUs.
 pub(crate) fn lengthened(facts: &Value) -> Option<Report> {
     let mut facts = facts.clone();
     lengthen(&mut facts, "");
@@ -64,7 +64,7 @@ fn tile(matrix: &mut Value) {
     *matrix = (0..count).map(row).collect();
 }
 
-/// Makes the entry one of another GPU and another process.
+/// Changes the identity of the GPU and of the process in an entry.
 fn shift(value: &mut Value, name: &str, copy: u64) {
     match value {
         Value::String(text) => {

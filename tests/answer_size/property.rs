@@ -1,4 +1,4 @@
-//! The property: at most 45,000 characters in each copy of the answer, valid for the schema, and what is left out is counted.
+//! Tests that each answer has at most 45,000 characters, matches its schema, and counts omitted entries.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use syringe_core::report::Report;
 use crate::enlarge::{enlarged, lengthened};
 use crate::tools::Bench;
 
-/// The limit, in characters.
+/// Maximum length of an answer, in characters.
 const MOST: usize = 45_000;
-/// The tools that read one node.
+/// Tools that read one node.
 const OF_A_NODE: [&str; 9] = [
     "diagnose_gpu_node",
     "describe_gpu_node",
@@ -29,12 +29,12 @@ const OF_A_NODE: [&str; 9] = [
     "get_pod_gpu_allocation",
 ];
 
-/// The facts of all scenarios, by name.
+/// Returns the facts of all scenarios, by name.
 fn all_facts() -> BTreeMap<String, Value> {
     scenarios::all().map(|scenario| (scenario.name.to_owned(), scenarios::in_full(&scenario.report()))).collect()
 }
 
-/// Checks one answer as a host gets it, and returns whether it was cut.
+/// Checks an answer in the form in which a host receives it, and returns whether entries were omitted.
 fn check(tool: &str, about: &str, json: &Value) -> bool {
     let entry = registry::all(Mode::Operator).into_iter().find(|entry| entry.name == tool).unwrap();
     let schema = jsonschema::draft202012::new(&entry.output_schema()).unwrap();
@@ -53,13 +53,16 @@ fn check(tool: &str, about: &str, json: &Value) -> bool {
     assert!(!lists.is_empty());
     for list in lists {
         let path = list.as_str().unwrap();
-        assert!(is_counted(json, &path.split('.').collect::<Vec<_>>()), "{tool} {about}: {path} is not counted");
+        assert!(
+            is_counted(json, &path.split('.').collect::<Vec<_>>()),
+            "{tool} {about}: the omitted entries of {path} are not counted"
+        );
     }
     assert_worst_first(tool, about, json);
     true
 }
 
-/// Whether `<list>_omitted` stands beside the list, in an entry of the lists on the way to it.
+/// Returns whether `<list>_omitted` exists beside the list. If the list is in entries of other lists, one entry is enough.
 fn is_counted(value: &Value, path: &[&str]) -> bool {
     match (value, path) {
         (Value::Array(list), _) => list.iter().any(|entry| is_counted(entry, path)),
@@ -97,7 +100,7 @@ fn argument(tool: &str, node: &str) -> Value {
     }
 }
 
-/// Calls tools with arguments, several at a time. The tools that were cut, with the number of answers.
+/// Calls tools with arguments, several at a time. Returns the number of shortened answers by tool.
 async fn call_all(bench: &Bench, calls: Vec<(&str, Value)>) -> BTreeMap<String, usize> {
     let answers =
         stream::iter(calls).map(|(tool, args)| async move { (tool, args.to_string(), bench.call(tool, args).await) });
@@ -128,7 +131,8 @@ async fn every_answer_about_a_node_with_64_gpus_and_long_texts_fits() {
         facts.iter().filter_map(|(name, facts)| Some(NodeFixture::from_facts(name, report(facts)?))).collect();
     assert!(nodes.len() > 150, "{} of {} scenarios were enlarged", nodes.len(), facts.len());
     let library: Vec<_> = syringe_core::scenarios::all().iter().map(|scenario| scenario.name).collect();
-    // Every tool for the scenarios of the library; for the others one of the tools in turn, most often the largest answer.
+    // Every tool is called for the scenarios of the library. For other scenarios, one tool each is called in turn, most
+    // often the tool with the largest answer.
     let calls = nodes.iter().enumerate().flat_map(|(number, node)| {
         let name = node.name.clone();
         let in_turn = 1 + number / 3 % (OF_A_NODE.len() - 1);
@@ -149,9 +153,9 @@ async fn every_answer_about_a_node_with_64_gpus_and_long_texts_fits() {
     );
     let bench = Bench::with(Fixture { pods, ..Fixture::of(nodes) }, &["--call-timeout", "120"]).await;
     let cut = call_all(&bench, calls).await;
-    // The test is about answers that do not fit.
+    // The test needs answers that are longer than the limit.
     for tool in ["diagnose_gpu_node", "get_gpu_inventory", "inspect_topology", "get_gpu_telemetry"] {
-        assert!(cut.get(tool).is_some_and(|count| *count > 0), "no answer of {tool} was cut: {cut:?}");
+        assert!(cut.get(tool).is_some_and(|count| *count > 0), "no answer of {tool} was shortened: {cut:?}");
     }
     assert_eq!(bench.left_over().await, 0);
 }
@@ -163,7 +167,7 @@ async fn every_answer_about_a_thousand_nodes_fits() {
     let node = |number: usize| {
         let name = format!("ip-10-{}-{}-17.a-long-name.eu-central-1.compute.internal", number / 250, number % 250);
         let node = NodeFixture::from_facts(&name, reports[number % reports.len()].clone());
-        // No model is like another, and every node has a problem that Kubernetes reports.
+        // Every node has a different GPU model, and a problem that Kubernetes reports.
         let mut node = node.with_label("nvidia.com/gpu.product", &format!("NVIDIA-\"H100\"-{number}"));
         node.unschedulable = true;
         node.resources.entry("nvidia.com/gpu".to_owned()).or_default().0 += 8;
@@ -175,7 +179,7 @@ async fn every_answer_about_a_thousand_nodes_fits() {
     let listed = answer["nodes"].as_array().unwrap().len() as u64;
     assert_eq!(listed + answer["nodes_omitted"].as_u64().unwrap(), 1000);
     assert!(answer["nodes"].as_array().unwrap().iter().all(|node| !node["problems"].as_array().unwrap().is_empty()));
-    assert!(answer.to_string().len() > MOST / 2, "most of the space is used");
+    assert!(answer.to_string().len() > MOST / 2, "more than half of the limit must be used");
     let bench = Bench::with(Fixture::of((0..60).map(node)), &["--call-timeout", "300", "--concurrency", "16"]).await;
     for tool in ["get_gpu_health", "get_gpu_inventory"] {
         let answer = bench.ask(tool, json!({})).await;

@@ -1,4 +1,4 @@
-//! The cluster of a run, embedded or real, as one sees it past the proxy.
+//! The type `Site`: the cluster of a chaos run, embedded or real, accessed without the proxy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use crate::support::wait;
 
 const DEBIAN: &str = "docker.io/library/debian:12";
 
-/// A cluster.
+/// The cluster of a run.
 pub(crate) struct Site {
     pub(crate) config: Config,
     pub(crate) client: Client,
     embedded: Option<Cluster>,
-    /// Image of the probe; `None` is the default of the launcher.
+    /// Image of the probe; `None`: the default of the launcher.
     image: Option<String>,
-    /// Node of all calls on a real cluster.
+    /// The node that all calls use on a real cluster.
     node: Option<String>,
     files: tempfile::TempDir,
 }
 
 impl Site {
-    /// An embedded cluster with two nodes for each worker.
+    /// Starts an embedded cluster with two nodes for each worker.
     pub(crate) async fn embedded(workers: usize) -> Self {
         let nodes = (0..workers).flat_map(|worker| {
             let mut pair = [
@@ -39,7 +39,7 @@ impl Site {
             pair
         });
         let nodes: Vec<_> = nodes.collect();
-        // The pods of the processes on the nodes, by a name of their own on each.
+        // The pods of the processes on the nodes, with different names on each node.
         let pods = nodes.iter().flat_map(|node| {
             workloads_of(node).into_iter().map(|mut pod| {
                 pod.metadata.name = pod.metadata.name.map(|name| format!("{name}-{}", node.name));
@@ -56,7 +56,7 @@ impl Site {
         site
     }
 
-    /// The cluster of a kubeconfig file, with an image of the probe that its nodes have. One new namespace for each worker.
+    /// Opens the cluster of a kubeconfig file, and creates a namespace for each worker. The nodes must have the image.
     pub(crate) async fn real(kubeconfig: &str, image: String, workers: usize) -> Self {
         let site = Self::of(Kubeconfig::read_from(kubeconfig).expect("a kubeconfig"), None).await;
         let nodes = Api::<Node>::all(site.client.clone()).list(&ListParams::default()).await.expect("nodes");
@@ -77,18 +77,18 @@ impl Site {
         Self { config, client, embedded, image: None, node: None, files: tempfile::tempdir().expect("a directory") }
     }
 
-    /// Whether all nodes are those of the fixture.
+    /// Returns whether the cluster is the embedded one.
     pub(crate) fn is_embedded(&self) -> bool {
         self.embedded.is_some()
     }
 
-    /// A node of a worker.
+    /// Returns the name of the healthy or of the other node of a worker.
     pub(crate) fn node(&self, worker: usize, healthy: bool) -> String {
         let kind = if healthy { "healthy" } else { "faulty" };
         self.node.clone().unwrap_or_else(|| format!("{kind}-{worker}"))
     }
 
-    /// The settings of a launcher for this cluster.
+    /// Configures a launcher for this cluster.
     pub(crate) fn configure(&self, launcher: Launcher, worker: usize) -> Launcher {
         let launcher = launcher
             .env("GPU_SYRINGE_PROBE_NAMESPACE", namespace_name(worker))
@@ -101,17 +101,17 @@ impl Site {
         }
     }
 
-    /// The pods in the namespace of a worker.
+    /// Returns the API of the pods in the namespace of a worker.
     pub(crate) fn pods_api(&self, worker: usize) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &namespace_name(worker))
     }
 
-    /// The pods in the namespace of a worker that exist now.
+    /// Returns the pods that exist in the namespace of a worker.
     pub(crate) async fn pods(&self, worker: usize) -> Vec<Pod> {
         self.pods_api(worker).list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default()
     }
 
-    /// Deletes these pods, as somebody else does.
+    /// Deletes the pods of a worker, as another user of the cluster might.
     pub(crate) async fn delete_pods(&self, worker: usize, now: bool) -> usize {
         let parameters = if now { DeleteParams::default().grace_period(0) } else { DeleteParams::default() };
         let pods = self.pods(worker).await;
@@ -121,8 +121,8 @@ impl Site {
         pods.len()
     }
 
-    /// Stops the kubelet of a worker's nodes for some time. On a real cluster the command in `CHAOS_STOP_KUBELET` does it, with
-    /// the seconds as its last word.
+    /// Stops the kubelet of a worker's nodes for some time. On a real cluster, the command in `CHAOS_STOP_KUBELET` is run,
+    /// with the number of seconds as its last argument.
     pub(crate) async fn stop_kubelet(&self, worker: usize, time: Duration) {
         let Some(cluster) = &self.embedded else {
             let Ok(command) = std::env::var("CHAOS_STOP_KUBELET") else { return };

@@ -1,4 +1,4 @@
-//! The ephemeral containers of launchers, as the API server tells it past the proxy.
+//! Reads the launchers' ephemeral containers in pods from the API server, without the proxy.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -6,17 +6,17 @@ use kube::{Api, ResourceExt};
 
 use super::cluster::Site;
 
-/// Prefix of the names of our pods and containers.
+/// Prefix of the names of the launchers' pods and containers.
 const PREFIX: &str = "gpu-syringe-";
 
-/// An ephemeral container.
+/// An ephemeral container of a launcher.
 pub(crate) struct Container {
     pub(crate) name: String,
-    /// Whether it runs, or may still start.
+    /// Whether the container is running or may still start.
     pub(crate) is_open: bool,
 }
 
-/// Our ephemeral containers in the pods on the nodes of a worker. None on a real cluster, where no pod has a GPU.
+/// Returns the launchers' ephemeral containers on the nodes of a worker. On a real cluster there are none: no pod has a GPU.
 pub(crate) async fn of_worker(site: &Site, worker: usize) -> Vec<Container> {
     if !site.is_embedded() {
         return Vec::new();

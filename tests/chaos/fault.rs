@@ -1,10 +1,10 @@
-//! What can go wrong between the launcher and the API server, and for which requests.
+//! The types `Place`, `Fault` and `Rule`: faults of requests to the API server, and the requests that have them.
 
 use std::time::Duration;
 
 use super::random::Random;
 
-/// Which object a request is about.
+/// The kind of object that a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// A list of pods.
@@ -24,7 +24,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// The place of a request path.
+    /// Returns the kind of object for a request path.
     pub(crate) fn of(path: &str) -> Self {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match parts[..] {
@@ -39,48 +39,48 @@ impl Place {
     }
 }
 
-/// What happens to a request.
+/// A fault of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Answered with plain text, as by a filter in front of the API server, with `Retry-After` in seconds.
+    /// The response is plain text, as from a filter in front of the API server, with `Retry-After` in seconds.
     Busy(u16, u32),
-    /// Answered with a `Status` of this code and reason.
+    /// The response is a `Status` with this code and reason.
     Status(u16, &'static str),
-    /// Answered with a page of a proxy.
+    /// The response is an HTML page, as from a proxy.
     Page(u16),
     /// The connection is closed before the request is passed on.
     Closed,
-    /// The request is served, and the connection is closed without an answer.
+    /// The request is served, but the connection is closed without a response.
     Lost,
-    /// The connection is closed after this many bytes of the answer, of an exec of what the pod sent.
+    /// The connection is closed after this many bytes of the response or, for an exec, of the pod's data.
     Cut(usize),
-    /// Nothing is sent any more after this many bytes of the answer; the connection stays.
+    /// Nothing more is sent after this many bytes of the response; the connection stays open.
     Stalled(usize),
     /// The request is passed on after this time.
     Late(Duration),
-    /// The answer is passed on after this time.
+    /// The response is passed on after this time.
     Slow(Duration),
-    /// The request is never answered or passed on.
+    /// The request is not passed on, and there is no response.
     Blackhole,
 }
 
-/// A fault of the requests that match.
+/// A fault, and the requests that have it.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
-    /// Method, such as `DELETE`; `None` is any.
+    /// Method, such as `DELETE`; `None`: any method.
     pub(crate) method: Option<&'static str>,
-    /// Place; `None` is any.
+    /// Kind of object; `None`: any kind.
     pub(crate) place: Option<Place>,
-    /// Matching requests that pass before the first with the fault.
+    /// Number of matching requests that pass before the first request with the fault.
     pub(crate) skip: u32,
-    /// How many requests still have the fault.
+    /// Number of further requests with the fault.
     pub(crate) left: u32,
     /// The fault.
     pub(crate) fault: Fault,
 }
 
 impl Rule {
-    /// The fault of a request, if it has one; counts down.
+    /// Returns the fault of a request, if it has one, and counts this request.
     pub(crate) fn take(&mut self, method: &str, place: Place) -> Option<Fault> {
         if self.method.is_some_and(|wanted| wanted != method) || self.place.is_some_and(|wanted| wanted != place) {
             return None;
@@ -93,7 +93,7 @@ impl Rule {
         Some(self.fault)
     }
 
-    /// A random rule. `patient`: also faults that cost many seconds.
+    /// Returns a random rule. `patient`: faults may also take many seconds.
     pub(crate) fn random(random: &mut Random, patient: bool) -> Self {
         let (method, place) = random.of(&[
             (Some("POST"), Some(Place::Pods)),

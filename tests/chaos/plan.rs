@@ -1,4 +1,4 @@
-//! What one step of a run does. The seed and the number of the step determine it.
+//! The type `Step`: the calls and the disturbance of one step, determined by the seed and the step's number.
 
 use std::time::Duration;
 
@@ -17,38 +17,38 @@ pub(crate) const PROBING: [&str; 8] = [
     "inspect_topology",
     "get_pod_gpu_allocation",
 ];
-/// Tools that only ask the API server.
+/// Tools that only read the API.
 pub(crate) const ASKING: [&str; 2] = ["list_gpu_nodes", "describe_gpu_node"];
 
-/// How the launcher is used.
+/// The interface through which the launcher is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// Calls of a session.
+    /// Tool calls in an MCP session.
     Mcp,
-    /// A command.
+    /// A command line.
     Command,
 }
 
-/// What else happens.
+/// What else happens during a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// Nothing.
     Nothing,
-    /// This many calls at once.
+    /// This many calls run at the same time.
     Together(usize),
     /// The client cancels the call.
     Cancel(Duration),
-    /// A signal, and perhaps the same once more.
+    /// The program gets a signal, and possibly the same signal again.
     Signal(&'static str, Duration, Option<Duration>),
-    /// Standard input ends.
+    /// Standard input is closed.
     CloseStdin(Duration),
-    /// Somebody deletes the probe pods, perhaps with grace 0.
+    /// Another user deletes the probe pods, possibly with a grace period of 0.
     DeletePod(Duration, bool),
-    /// The kubelet stops for some time.
+    /// The kubelet is stopped for some time.
     KubeletStops(Duration),
 }
 
-/// One step.
+/// One step of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) number: usize,
@@ -56,31 +56,31 @@ pub(crate) struct Step {
     /// Value of `--via`.
     pub(crate) via: &'static str,
     pub(crate) tool: &'static str,
-    /// Whether the node is the healthy one.
+    /// Whether the step uses the healthy node.
     pub(crate) healthy: bool,
     pub(crate) event: Event,
     pub(crate) rules: Vec<Rule>,
 }
 
-/// How a run is to be.
+/// The options of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) calls: usize,
-    /// Whether faults may cost many seconds.
+    /// Whether faults may take many seconds.
     pub(crate) patient: bool,
-    /// Whether the cluster has what every method and action needs: a base image, pods with GPUs, processes.
+    /// Whether the cluster has everything that the methods and actions need: a base image, pods with GPUs, processes.
     pub(crate) whole: bool,
 }
 
 impl Step {
-    /// A step in which nothing happens.
+    /// Returns a step without faults and disturbances.
     pub(crate) fn without_faults(via: &'static str) -> Self {
         let (way, tool) = (Way::Mcp, PROBING[0]);
         Self { number: usize::MAX, way, via, tool, healthy: true, event: Event::Nothing, rules: Vec::new() }
     }
 
-    /// The step of this number.
+    /// Returns the step with this number.
     pub(crate) fn of(options: &Options, number: usize) -> Self {
         let random = &mut Random::of_step(options.seed, number);
         let patient = options.patient;
@@ -93,7 +93,7 @@ impl Step {
             _ => "pod",
         };
         let tool = if random.percent(88) { random.of(&PROBING) } else { random.of(&ASKING) };
-        // An ephemeral container does not see the host: actions are refused there.
+        // An ephemeral container does not see the host: the probe refuses actions there.
         let acts = options.whole && way == Way::Command && via != "ephemeral" && random.percent(15);
         let tool = if acts { KILL } else { tool };
         let longest = Duration::from_millis(if patient { 3_000 } else { 500 });

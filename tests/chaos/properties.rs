@@ -1,4 +1,4 @@
-//! What must hold for every answer.
+//! Checks of the properties that every answer, command output and error of a chaos run must have.
 
 use std::path::Path;
 
@@ -6,29 +6,29 @@ use serde_json::Value;
 
 use super::plan::Step;
 
-/// Longest answer, in characters: hosts move longer ones into a file.
+/// Maximum length of an answer, in characters: hosts move longer answers into a file.
 const MAX_ANSWER: usize = 45_000;
 
-/// Something that must not be.
+/// A violated property, with the step and the faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
     pub(crate) step: Step,
-    /// The property.
+    /// The violated property.
     pub(crate) what: &'static str,
     pub(crate) detail: String,
-    /// What the proxy did.
+    /// The faults that the proxy caused.
     pub(crate) faults: Vec<String>,
 }
 
-/// A property and what was found instead.
+/// A violated property, and a description of the violation.
 pub(crate) type Found = (&'static str, String);
 
-/// Whether a text names a pod.
+/// Returns whether a text contains the name of a pod.
 pub(crate) fn is_named(text: &str, pod: &str) -> bool {
     text.contains(pod)
 }
 
-/// The audit log of launchers with this state directory, with its rotated files.
+/// Returns the audit log of the launchers with this state directory, including rotated files.
 pub(crate) fn audit_log(state: &Path) -> String {
     let files = std::fs::read_dir(state).into_iter().flatten().flatten().map(|entry| entry.path());
     let audits = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains("audit")));
@@ -48,13 +48,13 @@ pub(crate) fn read_answer(result: &Value, wrong: impl Fn(&Value) -> Option<Strin
     }
     let answer = &result["structuredContent"];
     if serde_json::from_str::<Value>(text).ok().as_ref() != Some(answer) {
-        found.push(("halves", format!("the text is not the structured answer: {text:.200}")));
+        found.push(("halves", format!("the text differs from the structured answer: {text:.200}")));
     }
     found.extend(check(answer, wrong));
     found
 }
 
-/// Checks the end of a command.
+/// Checks the exit code and the output of a command.
 pub(crate) fn read_command(
     code: Option<i32>,
     stdout: &str,
@@ -81,12 +81,12 @@ fn check(answer: &Value, wrong: impl Fn(&Value) -> Option<String>) -> Vec<Found>
     let mut found: Vec<Found> = wrong(answer).map(|why| ("wrong", why)).into_iter().collect();
     let probe = &answer["probe"];
     if probe["deleted"] == false && probe["left_behind"].is_null() {
-        found.push(("undeclared", format!("not deleted, and nothing left behind: {probe}")));
+        found.push(("undeclared", format!("not deleted, but not reported as left behind: {probe}")));
     }
     found
 }
 
-/// An error says what failed, why, and what to do.
+/// Checks that an error contains what failed, the reason and the next step.
 fn read_error(text: &str) -> Vec<Found> {
     let mut found = Vec::new();
     let text = text

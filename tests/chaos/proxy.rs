@@ -1,5 +1,6 @@
-//! A proxy between the launcher and an API server that understands HTTP: it knows which request each fault hits. It has the
-//! credentials of the cluster, and the launcher has none.
+//! The type `Proxy`: an HTTP proxy between the launcher and the API server that causes faults of single requests.
+//!
+//! Only the proxy has the credentials of the cluster; the launcher has none.
 
 use std::convert::Infallible;
 use std::io;
@@ -36,12 +37,12 @@ pub(crate) struct Proxy {
 struct State {
     cluster: kube::Config,
     rules: Mutex<Vec<Rule>>,
-    /// What was done to which request, for the report.
+    /// The faults and their requests, for the report.
     done: Mutex<Vec<String>>,
 }
 
 impl Proxy {
-    /// A proxy in front of the cluster of this configuration.
+    /// Starts a proxy in front of the cluster of this configuration.
     pub(crate) async fn start(cluster: kube::Config) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -50,7 +51,7 @@ impl Proxy {
         Self { state, address, task }
     }
 
-    /// A kubeconfig for the launcher.
+    /// Returns a kubeconfig for the launcher.
     pub(crate) fn kubeconfig(&self) -> String {
         let server = format!("http://{}", self.address);
         serde_json::json!({
@@ -67,7 +68,7 @@ impl Proxy {
         *self.state.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
-    /// What was done since the last call.
+    /// Returns the faults since the last call.
     pub(crate) fn take_done(&self) -> Vec<String> {
         std::mem::take(&mut *self.state.done.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -92,11 +93,11 @@ async fn serve(state: Arc<State>, stream: TcpStream) {
         let (state, upstream) = (state.clone(), upstream.clone());
         async move { respond(&state, &mut *upstream.lock().await, request).await }
     });
-    // An error is a connection that a fault closed.
+    // An error means that a fault closed the connection.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
 }
 
-/// Answers one request, or fails to close the connection.
+/// Responds to a request. An error closes the connection.
 async fn respond(
     state: &State,
     upstream: &mut Option<SendRequest<Incoming>>,
@@ -155,7 +156,7 @@ fn text(code: u16, kind: &'static str, text: &str) -> Response<Body> {
     answer
 }
 
-/// Passes a request on. After `most` bytes of the answer the connection is closed, or nothing more is sent.
+/// Passes a request on. After `most` bytes of the response, the connection is closed or nothing more is sent.
 async fn pass_on(
     state: &State,
     upstream: &mut Option<SendRequest<Incoming>>,
@@ -195,7 +196,7 @@ async fn pass_on(
     Ok(answer.map(|body| limited(body, most, stall)))
 }
 
-/// The first `most` bytes of a body, and then an error or nothing.
+/// Returns a body that contains the first `most` bytes of this body, and then fails or stalls.
 fn limited(body: Incoming, most: usize, stall: bool) -> Body {
     let end = futures_util::stream::once(async move {
         if stall {
@@ -221,7 +222,7 @@ async fn connect(cluster: &kube::Config) -> io::Result<SendRequest<Incoming>> {
     Ok(sender)
 }
 
-/// Passes bytes on in both directions, `most` of those that come from above.
+/// Passes bytes on in both directions, but at most `most` bytes of those from the API server.
 async fn pipe<B, A>(below: B, above: A, most: usize, stall: bool)
 where
     B: AsyncRead + AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! Random numbers that a seed determines (SplitMix64), the same on every machine.
+//! The type `Random`: random numbers from a seed (SplitMix64), which are the same on every machine.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The numbers of one step of a run: independent of all other steps.
+    /// Returns the source for one step of a run. Its numbers do not depend on other steps.
     pub(crate) fn of_step(seed: u64, step: usize) -> Self {
         let mut random = Self(seed ^ (step as u64).wrapping_mul(0xd134_2543_de82_ef95));
         random.next();
@@ -21,22 +21,22 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    /// True in this many cases of a hundred.
+    /// Returns true in this percentage of calls.
     pub(crate) fn percent(&mut self, cases: usize) -> bool {
         self.below(100) < cases
     }
 
-    /// One of these.
+    /// Returns one of these values.
     pub(crate) fn of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
     }
 
-    /// A time up to `longest`, the short ones more often.
+    /// Returns a time up to `longest`. Short times are more frequent.
     pub(crate) fn time(&mut self, longest: Duration) -> Duration {
         let part = self.below(1000) as f64 / 1000.0;
         longest.mul_f64(part * part)

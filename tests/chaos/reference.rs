@@ -1,4 +1,4 @@
-//! What each tool answers without faults, and whether another answer is as right.
+//! The type `Reference`: the answers of each tool without faults, with which other answers are compared.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,27 +9,27 @@ use super::actions::{self, KILL};
 use super::plan::{ASKING, PROBING, Step};
 use super::session::{Reply, Session};
 
-/// The method that reads inside a pod of another owner, and sees less.
+/// The method that reads inside a pod of another owner. This method can read less than the others.
 const INSIDE: &str = "ephemeral";
-/// Fields of an answer that say how it was got, not what was found.
+/// Fields of an answer that contain how the node was read, not what was found.
 const HOW: [&str; 2] = ["probe", "context"];
 
-/// The answers by tool and state of the node.
+/// The answers without faults.
 #[derive(Debug, Default)]
 pub(crate) struct Reference {
-    /// By method (whether it reads inside a pod), tool and state of the node.
+    /// Answers by method (whether it reads inside a pod), tool and state of the node (healthy or not).
     answers: BTreeMap<(bool, &'static str, bool), Value>,
     /// Whether whole answers are compared: on a real node, values change from second to second.
     whole: bool,
 }
 
 impl Reference {
-    /// No answers yet.
+    /// Creates a reference without answers.
     pub(crate) fn new(whole: bool) -> Self {
         Self { answers: BTreeMap::new(), whole }
     }
 
-    /// Asks every tool twice; what differs between the answers is not compared.
+    /// Calls every tool twice. Values that differ between the two answers are not compared later.
     pub(crate) async fn ask(&mut self, session: &mut Session, node: impl Fn(bool) -> String) {
         let is_inside = session.via == INSIDE;
         for round in 0..2 {
@@ -42,7 +42,7 @@ impl Reference {
             for (healthy, tool, id) in calls {
                 let reply = session.reply(id, Instant::now() + Duration::from_secs(60)).await;
                 let Reply::Result(result) = reply else { panic!("{tool} without faults: {reply:?}") };
-                // A real node without GPUs has no inventory: then every answer is an error.
+                // A real node without GPUs has no inventory: some answers are errors there.
                 assert!(!self.whole || result["isError"] != true, "{tool} without faults: {result}");
                 let answer = comparable(&result["structuredContent"], &node(healthy));
                 match self.answers.get_mut(&(is_inside, tool, healthy)) {
@@ -51,21 +51,21 @@ impl Reference {
                 }
             }
             if round == 0 {
-                // So that ages in seconds differ.
+                // Wait so that ages in seconds differ.
                 tokio::time::sleep(Duration::from_millis(1_100)).await;
             }
         }
     }
 
-    /// Why an answer is wrong. An answer that says that it is incomplete is right.
-    /// `disturbed`: the kubelet stopped meanwhile, which the answer may show.
+    /// Returns the reason why an answer is wrong. An answer that reports itself as incomplete is not wrong.
+    /// `disturbed`: the kubelet was stopped during the call, and the answer may show that.
     pub(crate) fn wrong(&self, step: &Step, node: &str, answer: &Value, disturbed: bool) -> Option<String> {
         if step.tool == KILL {
             return actions::wrong(step, answer);
         }
         let expected = &self.answers[&(step.via == INSIDE, step.tool, step.healthy)];
         if expected.is_null() {
-            return Some("an answer, where there is none without faults".to_owned());
+            return Some("there is an answer, but without faults there was an error".to_owned());
         }
         if step.tool == "list_gpu_nodes" {
             // The nodes of the other workers may be stopped.
@@ -81,7 +81,7 @@ impl Reference {
         let verdict = |value: &Value| value["verdict"].as_str().unwrap_or_default().to_owned();
         if verdict(&found) == "healthy" && verdict(expected) != "healthy" {
             let admitted = ["unknown", "not_checked", "api"].map(|field| answer[field].to_string()).join(" ");
-            return Some(format!("healthy, not {}; it says: {admitted:.1000}", verdict(expected)));
+            return Some(format!("the verdict is healthy, not {}; the answer: {admitted:.1000}", verdict(expected)));
         }
         if disturbed || (!self.whole && verdict(&found) == verdict(expected)) {
             return None;
@@ -91,7 +91,7 @@ impl Reference {
     }
 }
 
-/// Whether an answer says that something could not be read.
+/// Returns whether an answer reports that something could not be read.
 fn is_incomplete(answer: &Value) -> bool {
     ["unknown", "not_checked", "not_read", "problems", "failed", "errors", "notes", "note", "limits"].iter().any(
         |field| match &answer[*field] {
@@ -107,7 +107,7 @@ fn tools() -> impl Iterator<Item = &'static str> {
     PROBING.into_iter().chain(ASKING)
 }
 
-/// The arguments of a call.
+/// Returns the arguments of a call.
 pub(crate) fn arguments(tool: &str, node: &str) -> Value {
     match tool {
         "list_gpu_nodes" => serde_json::json!({}),
@@ -121,7 +121,7 @@ fn comparable(answer: &Value, node: &str) -> Value {
         for how in HOW {
             fields.shift_remove(how);
         }
-        // These belong to `probe`, which is not compared.
+        // These entries belong to `probe`, which is not compared.
         if let Some(Value::Array(quoted)) = fields.get_mut("quoted") {
             quoted.retain(|field| field != "note" && field != "left_behind");
         }
@@ -140,7 +140,7 @@ fn replace(value: &mut Value, node: &str) {
     }
 }
 
-/// Sets to null what differs.
+/// Sets values that differ to null.
 fn mask_differences(one: &mut Value, other: &Value) {
     match (one, other) {
         (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
@@ -156,7 +156,7 @@ fn mask_differences(one: &mut Value, other: &Value) {
     }
 }
 
-/// Sets to null what is null in `pattern`.
+/// Sets values to null that are null in `pattern`.
 fn mask(value: &mut Value, pattern: &Value) {
     match (value, pattern) {
         (value, Value::Null) => *value = Value::Null,
@@ -174,7 +174,7 @@ fn mask(value: &mut Value, pattern: &Value) {
     }
 }
 
-/// The first difference, with its path.
+/// Returns the first difference, with its path.
 fn difference(expected: &Value, found: &Value, path: &str) -> String {
     match (expected, found) {
         (Value::Object(one), Value::Object(other)) => {

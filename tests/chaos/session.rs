@@ -1,4 +1,4 @@
-//! A session with the launcher that outlives what is done to it: nothing here waits without an end, or fails the test.
+//! The type `Session`: an MCP session for chaos runs, with a time limit for every wait and without panics.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 
 use crate::support::launcher::{Launcher, Running};
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     /// The result of the tool.
     Result(Value),
     /// A JSON-RPC error.
     Error(Value),
-    /// The program ended without an answer.
+    /// The program exited without an answer.
     Ended,
-    /// No answer in time.
+    /// There was no answer in time.
     Late,
-    /// A line that is no message of the protocol.
+    /// A line that is not a message of the protocol.
     NotProtocol(String),
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Starts it. `None` if it does not answer.
+    /// Starts the program and opens a session. `None`: the program does not respond.
     pub(crate) async fn start(launcher: Launcher, via: &'static str, time: Duration) -> Option<Self> {
         let running = launcher.args(["mcp"]).start();
         let mut session = Self { running, via, next_id: 1, answers: BTreeMap::new() };
@@ -65,7 +65,7 @@ impl Session {
         self.notify("notifications/cancelled", json!({"requestId": id, "reason": "chaos"}));
     }
 
-    /// What became of a call, until `end`.
+    /// Waits for the outcome of a call, until `end` at most.
     pub(crate) async fn reply(&mut self, id: u64, end: Instant) -> Reply {
         loop {
             if let Some(answer) = self.answers.remove(&id) {

@@ -1,4 +1,4 @@
-//! The pods that were ever created in a namespace, as the API server tells it in a watch.
+//! The type `Truth`: all pods that were ever created in a namespace, from a watch of the API server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,28 +10,28 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
 
-/// How long after its deadline a pod may still run: the kubelet looks every ten seconds, and then ends it gracefully.
+/// Maximum run time after the deadline, in seconds: the kubelet checks every ten seconds, and then stops the pod gracefully.
 const GRACE: i64 = 30;
-/// Longest deadline of a probe that is not an action.
+/// Maximum deadline of a probe that is not an action, in seconds.
 const LONGEST_DEADLINE: i64 = 600;
 
-/// One pod.
+/// A pod that was seen.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) name: String,
     created: Timestamp,
     deadline_seconds: Option<i64>,
     ended: Option<Timestamp>,
-    /// Whether it was reported as missing in the audit log.
+    /// Whether the pod was reported as missing in the audit log.
     reported: bool,
 }
 
-/// All pods by UID.
+/// All pods that were seen, by UID.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Truth(Arc<Mutex<BTreeMap<String, Seen>>>);
 
 impl Truth {
-    /// Starts to watch.
+    /// Starts to watch the pods.
     pub(crate) async fn of(pods: Api<Pod>) -> Self {
         let truth = Self::default();
         let first = pods.list(&ListParams::default()).await.expect("a list of pods");
@@ -59,7 +59,7 @@ impl Truth {
                     }
                     WatchEvent::Bookmark(mark) => version = mark.metadata.resource_version,
                     WatchEvent::Error(_) => {
-                        // The version is too old: begin with what exists.
+                        // The resource version is too old: list the existing pods again.
                         let Ok(list) = pods.list(&ListParams::default()).await else { break };
                         list.items.iter().for_each(|pod| self.note(pod, false));
                         version = list.metadata.resource_version.unwrap_or_default();
@@ -87,25 +87,25 @@ impl Truth {
         }
     }
 
-    /// All pods so far.
+    /// Returns all pods that were seen so far.
     pub(crate) fn pods(&self) -> Vec<Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// The names of the pods that must be in the audit log: all but these.
+    /// Returns the names of the pods that must be in the audit log: all except these.
     pub(crate) fn unaudited(&self, but: &BTreeSet<String>) -> Vec<String> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = all.iter().filter(|(uid, seen)| !but.contains(*uid) && !seen.reported);
         wanted.map(|(_, seen)| seen.name.clone()).collect()
     }
 
-    /// Does not name these again.
+    /// Marks these pods as reported, so that they are not reported again.
     pub(crate) fn forgive(&self, names: &[String]) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.values_mut().filter(|seen| names.contains(&seen.name)).for_each(|seen| seen.reported = true);
     }
 
-    /// Pods that ran beyond their deadline, or have none.
+    /// Returns the pods that ran longer than their deadline allows, or that have no deadline.
     pub(crate) fn beyond_deadline(&self) -> Vec<String> {
         let mut found = Vec::new();
         for Seen { name, created, deadline_seconds, ended, .. } in self.pods() {
@@ -114,7 +114,7 @@ impl Truth {
                 None => found.push(format!("{name} has no deadline")),
                 Some(limit) if limit > LONGEST_DEADLINE => found.push(format!("{name} has a deadline of {limit} s")),
                 Some(limit) if ran > limit + GRACE => {
-                    found.push(format!("{name} ran {ran} s, its deadline is {limit} s"))
+                    found.push(format!("{name} ran for {ran} s, but its deadline is {limit} s"))
                 }
                 Some(_) => {}
             }

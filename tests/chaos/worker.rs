@@ -1,4 +1,4 @@
-//! Does the steps of one worker, with launchers that have a home, a proxy and a namespace of their own.
+//! The type `Worker`: runs steps, with its own home directory, proxy and namespace, and checks the results.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,16 +24,16 @@ use crate::support::launcher::{Launcher, Running};
 pub(crate) const CALL_SECONDS: u64 = 12;
 /// `--start-timeout` of the launchers, in seconds.
 const START_SECONDS: u64 = 6;
-/// How long a call may take: its time, the creation of a pod and its deletion with all retries, on a busy machine.
+/// Maximum time of a call on a busy machine: its time limit, and the creation and deletion of a pod with all retries.
 const ANSWER_TIME: Duration = Duration::from_secs(CALL_SECONDS + 40);
-/// How long a program may take to end after a second signal.
+/// Maximum time in which a program must exit after a second signal.
 const END_TIME: Duration = Duration::from_secs(5);
-/// How long a new launcher may take to delete the pods of one that was killed.
+/// Maximum time in which a new launcher must delete the pods of a launcher that was killed.
 const SWEEP_TIME: Duration = Duration::from_secs(20);
-/// How long a request of a launcher that was killed may take to arrive, and a pod to be seen in the watch.
+/// Maximum time until a request of a killed launcher arrives, and until a pod is seen in the watch.
 const ARRIVAL_TIME: Duration = Duration::from_millis(300);
 
-/// One worker.
+/// A worker of a run.
 pub(crate) struct Worker {
     pub(crate) number: usize,
     site: Arc<Site>,
@@ -42,17 +42,17 @@ pub(crate) struct Worker {
     home: tempfile::TempDir,
     session: Option<Session>,
     reference: Arc<Reference>,
-    /// Everything that launchers said of pods that may be left.
+    /// All messages of launchers about pods that may be left behind.
     declared: String,
     /// UIDs of pods whose launcher was killed.
     orphans: BTreeSet<String>,
-    /// Whether a launcher was killed since the audit log was checked.
+    /// Whether a launcher was killed since the last check of the audit log.
     was_killed: bool,
-    /// Ephemeral containers of the reference, whose audit log is another one.
+    /// Ephemeral containers of the reference, which has another audit log.
     foreign: BTreeSet<String>,
-    /// How many actions in the audit log have no end, since their launcher was killed.
+    /// Number of actions in the audit log that have no end because their launcher was killed.
     actions_without_end: isize,
-    /// Pods of killed launchers that are not in the audit log yet: a later sweep writes their lines.
+    /// Pods of killed launchers that are not in the audit log yet: a later clean-up writes their lines.
     owed: BTreeSet<String>,
     pub(crate) violations: Vec<Violation>,
 }
@@ -94,7 +94,7 @@ impl Worker {
         self.site.configure(launcher, self.number)
     }
 
-    /// A session with this method.
+    /// Starts a session with this probe method.
     pub(crate) async fn session(&mut self, via: &'static str) -> Option<Session> {
         if let Some(session) = self.session.take() {
             if session.via == via {
@@ -113,7 +113,7 @@ impl Worker {
         self.violations.push(Violation { step: step.clone(), what, detail, faults });
     }
 
-    /// Does one step, and checks what must hold after it.
+    /// Runs one step, and checks the properties that must hold afterwards.
     pub(crate) async fn run(&mut self, step: &Step) {
         self.sweep(step).await;
         self.proxy.take_done();
@@ -145,7 +145,7 @@ impl Worker {
         }
         let (mut ended, mut said) = (false, String::new());
         for id in ids {
-            // A cancelled call has no answer, unless it came before.
+            // A cancelled call has no answer, unless the answer came before the cancellation.
             let end = if cancelled { Instant::now() + Duration::from_millis(200) } else { end };
             match session.reply(id, end).await {
                 Reply::Result(result) => {
@@ -193,7 +193,7 @@ impl Worker {
         let time = if again || killed { END_TIME } else { ANSWER_TIME };
         let Some(status) = running.exit_by(Instant::now() + time).await else {
             let said = running.said();
-            self.violated(step, "hang", format!("the command did not end within {time:?}; it said: {said}"));
+            self.violated(step, "hang", format!("the command did not exit within {time:?}; its output: {said}"));
             running.signal("KILL");
             return self.adopt_of_killed().await;
         };
@@ -205,7 +205,7 @@ impl Worker {
         self.declared.push_str(&(said.clone() + &stdout));
         let interrupted = matches!(step.event, Event::Signal(..));
         if killed || (interrupted && status.code().is_none() && said.is_empty()) {
-            // A signal may come before the program handles it.
+            // A signal may arrive before the program has installed its handler.
             return self.adopt_of_killed().await;
         }
         let disturbed = matches!(step.event, Event::KubeletStops(_));
@@ -215,7 +215,7 @@ impl Worker {
         self.check_pods(step, false).await;
     }
 
-    /// Lets the event of a step happen.
+    /// Causes the disturbance of a step.
     async fn disturb(&mut self, step: &Step, running: &mut Running) {
         match step.event {
             Event::Nothing | Event::Together(_) => {}
@@ -240,7 +240,7 @@ impl Worker {
         }
     }
 
-    /// Ends the session, which must end in time.
+    /// Closes the session. The program must exit in time.
     async fn end_session(&mut self, step: &Step) {
         let Some(mut session) = self.session.take() else { return };
         session.running.close_stdin();
@@ -251,7 +251,7 @@ impl Worker {
         };
         let time = if again || killed { END_TIME } else { ANSWER_TIME };
         if session.running.exit_by(Instant::now() + time).await.is_none() {
-            self.violated(step, "hang", format!("the server did not end within {time:?}"));
+            self.violated(step, "hang", format!("the server did not exit within {time:?}"));
             session.running.signal("KILL");
             self.adopt_of_killed().await;
         }
@@ -265,14 +265,14 @@ impl Worker {
         }
     }
 
-    /// The same once the requests of a launcher that was killed have arrived.
+    /// Calls `adopt` when the requests of a killed launcher have arrived.
     async fn adopt_of_killed(&mut self) {
         self.was_killed = true;
         sleep(ARRIVAL_TIME).await;
         self.adopt().await;
     }
 
-    /// Takes the pods that exist for those of a launcher that has ended.
+    /// Records all existing pods as pods of a launcher that has exited.
     async fn adopt(&mut self) {
         for pod in self.site.pods(self.number).await {
             self.truth.note(&pod, false);
@@ -280,7 +280,7 @@ impl Worker {
         self.orphans.extend(self.open().await.into_iter().map(|(key, _)| key));
     }
 
-    /// Our pods that exist, and our ephemeral containers that run: key and name.
+    /// Returns the keys and names of the launchers' existing pods and running ephemeral containers.
     async fn open(&self) -> Vec<(String, String)> {
         let pods = self.site.pods(self.number).await;
         let pods = pods.iter().map(|pod| (pod.uid().unwrap_or_default(), pod.name_any()));
@@ -289,7 +289,7 @@ impl Worker {
         pods.chain(running.map(|one| (one.name.clone(), one.name))).collect()
     }
 
-    /// After an answer, every pod is deleted, or the launcher said that it may be left.
+    /// Checks that after an answer every pod is deleted or was reported as possibly left behind.
     async fn check_pods(&mut self, step: &Step, background: bool) {
         let end = Instant::now() + if background { ANSWER_TIME } else { Duration::ZERO };
         loop {
@@ -313,13 +313,13 @@ impl Worker {
         }
     }
 
-    /// Before a step: what was left is swept by a new launcher.
+    /// Before a step: checks that a new launcher deletes the pods that were left behind.
     async fn sweep(&mut self, step: &Step) {
         self.proxy.set(Vec::new());
         if self.open().await.is_empty() {
             return;
         }
-        // Its own session spares the pods that it could not delete.
+        // A session does not clean up the pods that the session itself could not delete.
         self.end_session(&Step::without_faults("pod")).await;
         self.adopt().await;
         self.session = Session::start(self.launcher("pod"), "pod", Duration::from_secs(20)).await;
@@ -329,7 +329,7 @@ impl Worker {
                 let names: Vec<_> = self.open().await.into_iter().map(|(_, name)| name).collect();
                 let containers = containers::of_worker(&self.site, self.number).await;
                 self.foreign.extend(containers.into_iter().filter(|one| one.is_open).map(|one| one.name));
-                self.violated(step, "sweep", format!("not swept within {SWEEP_TIME:?}: {}", names.join(", ")));
+                self.violated(step, "sweep", format!("not deleted within {SWEEP_TIME:?}: {}", names.join(", ")));
                 self.site.delete_pods(self.number, true).await;
                 return;
             }
@@ -337,7 +337,7 @@ impl Worker {
         }
     }
 
-    /// Every pod that was created is in the audit log, those of killed launchers after a later sweep.
+    /// Checks that every created pod is in the audit log, pods of killed launchers after a later clean-up.
     async fn check_audit(&mut self, step: &Step) {
         let was_killed = std::mem::take(&mut self.was_killed);
         let end = Instant::now() + if was_killed { ARRIVAL_TIME } else { Duration::from_secs(5) };
@@ -362,7 +362,7 @@ impl Worker {
         }
     }
 
-    /// Every action that was begun has an end in the audit log, unless its launcher was killed.
+    /// Checks that every started action has an end in the audit log, unless its launcher was killed.
     fn check_actions(&mut self, step: &Step) {
         let open = actions::without_end(&self.audit_log());
         let may_be_cut = self.was_killed || matches!(step.event, Event::Signal(_, _, Some(_)));
@@ -376,7 +376,7 @@ impl Worker {
         audit_log(&self.home.path().join("state/gpu-syringe"))
     }
 
-    /// At the end: a last launcher sweeps, and nothing is left on the cluster; the pods of killed launchers are in the audit, too.
+    /// At the end: a last launcher cleans up. Then no pod may be left, and the audit log must contain all pods.
     pub(crate) async fn finish(&mut self, last: &Step) {
         self.end_session(&Step::without_faults("pod")).await;
         self.sweep(last).await;

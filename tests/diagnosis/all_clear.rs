@@ -1,4 +1,4 @@
-//! A verdict is not healthy if an error was logged, the log has a gap, or a section was not read.
+//! Tests that the verdict is not healthy if an error was logged, the log has a gap, or a section was not read.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Verdict};
@@ -17,7 +17,7 @@ fn healthy() -> Report {
     scenarios().remove("healthy-h100-8").expect("the scenario").0
 }
 
-/// An event of the healthy node's first GPU, so many minutes before its facts were taken.
+/// Returns an event of the healthy node's first GPU, this many minutes before the report.
 fn event(kind: Kind, minutes: i64) -> KernelEvent {
     let last = healthy().taken_at.map(|now| now - SignedDuration::from_mins(minutes));
     KernelEvent {
@@ -38,14 +38,14 @@ fn judged(report: &Report) -> Diagnosis {
     diagnose(report, &KubernetesFacts::default())
 }
 
-/// The healthy node with these events in its log.
+/// Returns the report of the healthy node with these events in the log.
 fn with(events: Vec<KernelEvent>) -> Report {
     let mut report = healthy();
     log_of(&mut report).expect("a log").events.extend(events);
     report
 }
 
-/// A log alone, which reaches back five hours.
+/// Returns a report that only has the log. The log covers five hours.
 fn log_alone(events: Vec<KernelEvent>) -> Report {
     let base = healthy();
     let from = base.taken_at.map(|now| now - SignedDuration::from_hours(5));
@@ -71,7 +71,7 @@ fn a_summary_names_the_errors_that_no_longer_count() {
     for (code, claim) in [(48, "no uncorrected memory error"), (119, "no driver problem")] {
         assert!(judged(&healthy()).summary.contains(claim));
         let summary = judged(&with(vec![xid(code, WEEK)])).summary;
-        assert!(!summary.contains(claim), "a claim against the error that it names: {summary}");
+        assert!(!summary.contains(claim), "the summary contradicts the error that it names: {summary}");
     }
     let programs = judged(&with(vec![xid(31, 30)]));
     assert!(programs.summary.contains("o hardware or driver Xid"), "{}", programs.summary);
@@ -175,7 +175,7 @@ fn a_load_of_the_driver_brings_no_lost_gpu_back() {
     let alone = judged(&log_alone(lost.clone()));
     assert_eq!(alone.verdict, Verdict::Fatal, "{}", told(&alone));
     let works = judged(&with(lost));
-    assert!(worst(&works) <= Some(Severity::Warning), "NVML reads it: {}", told(&works));
+    assert!(worst(&works) <= Some(Severity::Warning), "NVML can read the GPU: {}", told(&works));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_blocked_task_that_ended_a_day_ago_is_history() {
     assert_eq!(worst(&judged(&with(vec![hung(8 * 24 * 60)]))), Some(Severity::Info));
 }
 
-/// The last hour of a log alone in which this line is six hours old.
+/// Returns the diagnosis of the last hour of a log in which this line is six hours old.
 fn last_hour(line: &str) -> Diagnosis {
     let mut report = Report { taken_at: "2026-11-21T02:45:10Z".parse().ok(), ..Report::default() };
     report.kernel_log = [
@@ -220,7 +220,7 @@ fn last_hour(line: &str) -> Diagnosis {
     narrowed(super::replayed(report))
 }
 
-/// The log with the window of the last hour.
+/// Returns the diagnosis of the last hour of the log.
 fn narrowed(mut report: Report) -> Diagnosis {
     let since = report.taken_at.expect("a time") - SignedDuration::from_hours(1);
     syringe_core::kernel_log::drop_events_before(log_of(&mut report).expect("a log"), since);
@@ -248,7 +248,7 @@ fn a_window_hides_no_gpu_that_the_driver_refused_and_no_port_that_was_cut_off() 
     }
 }
 
-/// A fault that the log alone shows does not depend on the requested window.
+/// A fault that only the log shows is reported for any requested time window.
 #[test]
 fn no_window_clears_what_the_whole_log_calls_critical() {
     let mut checked = 0;
@@ -294,7 +294,7 @@ fn a_status_that_calls_a_gpu_lost_forbids_an_all_clear_where_no_gpu_was_read() {
     assert_eq!(works.verdict, Verdict::Healthy, "all GPUs are read: {}", told(&works));
 }
 
-/// On racks no switch is on PCI, and a link that is down does not say what is at its other end.
+/// On rack systems no switch is on PCI, and the remote device of an inactive link is not known.
 #[test]
 fn links_of_nvlink_5_and_of_a_registered_gpu_need_switches() {
     let (report, _) = scenarios().remove("gb200-4").expect("the scenario");
@@ -312,7 +312,7 @@ fn links_of_nvlink_5_and_of_a_registered_gpu_need_switches() {
         diagnosis.findings.iter().any(|one| one.id == "nvlink-down" && one.severity == Severity::Critical)
     };
     assert!(critical(true, false) && critical(false, true));
-    assert!(!critical(false, false), "without either the card may have no bridge");
+    assert!(!critical(false, false), "without switches and active links, the card may have no bridge");
 }
 
 /// The log alone does not show whether a GPU works again. A reading of everything calls these events information.

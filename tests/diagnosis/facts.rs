@@ -1,4 +1,4 @@
-//! Verdicts and findings from single facts: what was read, what was not, and what that allows to say.
+//! Tests of verdicts, findings and limits that follow from single facts, read or not read.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Finding, Verdict};
@@ -12,7 +12,7 @@ use syringe_core::section_name::SectionName;
 
 use super::{replayed, scenarios, told};
 
-/// A scenario as JSON with every GPU in full, changed, and read again.
+/// Writes a scenario as JSON with a full entry for each GPU, changes the JSON, and reads it again.
 fn changed(name: &str, change: impl FnOnce(&mut Value)) -> Report {
     let (report, _) = scenarios().remove(name).expect(name);
     let mut value = ::scenarios::in_full(&report);
@@ -36,7 +36,7 @@ pub(super) fn has(diagnosis: &Diagnosis, id: &str) -> bool {
     diagnosis.findings.iter().any(|finding| finding.id == id)
 }
 
-/// Only the kernel's lines, parsed as a probe does.
+/// Returns a report that only has these kernel lines, parsed as a probe does.
 fn log_of(lines: &[&str]) -> Report {
     let mut report = Report { taken_at: "2026-11-21T02:45:10Z".parse().ok(), ..Report::default() };
     report.kernel_log = lines.iter().map(|line| (*line).to_owned()).collect();
@@ -45,7 +45,7 @@ fn log_of(lines: &[&str]) -> Report {
 
 const AT: &str = "2026-11-21T02:40:00+00:00 n kernel: NVRM: Xid (PCI:0000:5d:00):";
 
-// ---- GPUs that only the log names
+// ---- GPUs that are known from the log only
 
 #[test]
 fn memory_errors_of_a_gpu_that_only_the_log_names_are_found() {
@@ -122,7 +122,7 @@ fn a_failed_initialization_is_found_in_the_log_alone() {
     assert!(judged(&nameless).verdict >= Verdict::Critical, "{}", told(&judged(&nameless)));
 }
 
-// ---- claims
+// ---- statements in the summary
 
 #[test]
 fn unsupported_facts_are_not_claimed() {
@@ -209,7 +209,7 @@ fn a_report_without_sections_has_no_score() {
     assert_eq!(diagnose(&part, &KubernetesFacts::default()).health.status, HealthStatus::Unknown);
 }
 
-// ---- what Kubernetes offers
+// ---- GPUs that the node advertises in Kubernetes
 
 #[test]
 fn gpus_without_a_resource_are_not_advertised() {
@@ -222,21 +222,21 @@ fn gpus_without_a_resource_are_not_advertised() {
             .find(|finding| finding.id == "gpus-not-advertised")
             .map(|finding| finding.severity)
     };
-    assert_eq!(of(KubernetesFacts::default()), Some(Severity::Warning), "never registered");
+    assert_eq!(of(KubernetesFacts::default()), Some(Severity::Warning), "no plugin has registered");
     assert_eq!(of(KubernetesFacts { gpu_capacity: Some(0), ..KubernetesFacts::default() }), Some(Severity::Warning));
     assert_eq!(of(KubernetesFacts { gpu_capacity: Some(8), ..KubernetesFacts::default() }), None);
     assert_eq!(of(KubernetesFacts { gpu_dra: Some(true), ..KubernetesFacts::default() }), None, "DRA");
     assert_eq!(of(KubernetesFacts { other_gpu_resources: true, ..KubernetesFacts::default() }), None, "MIG, renamed");
     let nobody =
         KubernetesFacts { gpu_plugin_in_cluster: Some(false), gpu_dra: Some(false), ..KubernetesFacts::default() };
-    assert_eq!(of(nobody), Some(Severity::Info), "no device plugin anywhere");
-    assert_eq!(diagnose(&report, &KubernetesFacts::default()).verdict, Verdict::Healthy, "nobody asked Kubernetes");
+    assert_eq!(of(nobody), Some(Severity::Info), "no node has a device plugin");
+    assert_eq!(diagnose(&report, &KubernetesFacts::default()).verdict, Verdict::Healthy, "Kubernetes was not read");
     let (passed_on, expected) = scenarios().remove("passthrough").expect("it");
     let cluster = KubernetesFacts { node: Some("gpu-1".into()), gpu_capacity: None, ..expected.cluster };
     assert!(!has(&diagnose(&passed_on, &cluster), "gpus-not-advertised"));
 }
 
-// ---- links, heat, MIG, implausible answers
+// ---- links, temperatures, MIG, implausible values
 
 #[test]
 fn a_gpu_with_all_links_down_is_found_by_comparison_with_the_others() {
@@ -249,7 +249,7 @@ fn a_gpu_with_all_links_down_is_found_by_comparison_with_the_others() {
         diagnosis.findings.iter().find(|finding| finding.id == "nvlink-down").map(|finding| finding.severity)
     };
     assert_eq!(down("gb200-4", 2), Some(Severity::Critical), "no switch is on PCI");
-    assert_eq!(down("l40s-4-idle", 1), None, "no sibling has links that are up");
+    assert_eq!(down("l40s-4-idle", 1), None, "no other GPU has active links");
     let pair = changed("l40s-4-idle", |value| {
         for (at, gpu) in gpus(value, "topology").iter_mut().enumerate() {
             gpu["nvlinks"] = json!([{"links": [0, 1, 2, 3], "active": at < 2, "version": 3, "remote_type": "gpu"}]);
@@ -326,7 +326,7 @@ fn refused_counters_are_unknown() {
     }
 }
 
-// ---- one that is gone, and those that wait for it
+// ---- a lost GPU, and processes that wait for it
 
 #[test]
 fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
@@ -336,7 +336,7 @@ fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
     assert!(waits.evidence[0].contains("GPUs 0-2, 4-7"), "{waits:?}");
     let lost = finding(&diagnosis, "gpu-off-bus").evidence.join("; ");
     assert!(lost.contains("UUID GPU-ad0124a1") && lost.contains("serial 1675710730620"), "{lost}");
-    // If no GPU is lost, these values are those of a program that computes in registers.
+    // If no GPU is lost, a program that computes in registers also leads to these values.
     let spinning = changed("healthy-h100-8", |value| {
         for gpu in gpus(value, "telemetry") {
             gpu["utilization"]["memory_percent"] = json!(0);
@@ -344,7 +344,7 @@ fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
         }
     });
     assert!(!has(&judged(&spinning), "job-waits-for-lost-gpu"));
-    // And those that work go on working.
+    // GPUs that work are not affected.
     let working = changed("xid79-off-bus", |value| {
         for gpu in gpus(value, "telemetry") {
             gpu["power"]["draw_milliwatts"] = json!(600_000);
@@ -357,12 +357,16 @@ fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
 fn every_tool_judges_a_stuck_process_alike() {
     let stuck = |report: &Report| diagnosis::stuck(report, 41213);
     let (whole, _) = scenarios().remove("xid79-off-bus").expect("it");
-    assert_eq!(stuck(&whole), Some(diagnosis::Stuck::Permanent), "the kernel says so");
+    assert_eq!(stuck(&whole), Some(diagnosis::Stuck::Permanent), "the kernel reports the process as stuck");
     let silent = changed("xid79-off-bus", |value| {
         value["kernel_log"] = json!([]);
         value["sections"].as_object_mut().expect("sections").remove("xid");
     });
-    assert_eq!(stuck(&silent), Some(diagnosis::Stuck::Permanent), "it holds the device of a GPU that does not answer");
+    assert_eq!(
+        stuck(&silent),
+        Some(diagnosis::Stuck::Permanent),
+        "the process holds the device of a GPU that does not respond"
+    );
     assert!(has(&judged(&silent), "process-stuck"));
     assert_eq!(diagnosis::stuck(&whole, 41210), None, "state S");
     let (moment, _) = scenarios().remove("momentary-d-state").expect("it");
@@ -468,7 +472,7 @@ fn impossible_numbers_are_told_and_nothing_is_ended_because_of_them() {
     assert!(found.evidence[0].contains("16 of 8 nvidia.com/gpu"), "{:?}", found.evidence);
 }
 
-// ---- one plan
+// ---- one plan for all findings about a GPU
 
 #[test]
 fn a_gpu_has_one_plan_and_no_finding_asks_for_the_opposite() {

@@ -1,4 +1,4 @@
-//! Facts of Kubernetes that could not be read: no verdict gets better without them, and the answer names them.
+//! Tests with data from Kubernetes that could not be read: no verdict improves, and the diagnosis names the data.
 
 use diagnosis::diagnose;
 use diagnosis::finding::Verdict;
@@ -8,7 +8,7 @@ use super::scenarios;
 
 const WHY: &str = "the API server answered 503";
 
-/// From the best to the worst.
+/// Returns the position of a verdict in the order from best to worst.
 fn rank(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Healthy => 0,
@@ -36,7 +36,7 @@ fn no_verdict_is_better_without_an_input_and_the_input_is_named() {
             let part = diagnose(&report, &without(&expected.cluster, input));
             lost += usize::from(whole.findings.len() > part.findings.len());
             let named = part.unknown.iter().any(|one| one.section == input.section() && one.why.contains(WHY));
-            // `unknown` says that there may be a fault. A milder fault that is left says that there may be worse.
+            // `unknown` means that there may be a fault. A less severe fault means that there may be a worse one.
             let admits = part.verdict == Verdict::Unknown || part.summary.contains("Not read in Kubernetes");
             let better = rank(part.verdict) < rank(whole.verdict) && !admits;
             if better || !named || rank(part.verdict) < rank(Verdict::Unknown) {
@@ -45,5 +45,5 @@ fn no_verdict_is_better_without_an_input_and_the_input_is_named() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(lost >= 8, "only {lost} cases lose a finding: the test shows little");
+    assert!(lost >= 8, "only {lost} cases lose a finding: too few for this test");
 }

@@ -1,4 +1,4 @@
-//! Container runtime, CDI and the reasons for an absent driver: what holds for all of their rules.
+//! Tests of properties that all rules about the container runtime, CDI and the driver load must have.
 
 use diagnosis::diagnose;
 use syringe_core::report::{Extent, Report, ReportScope, Section};
@@ -14,7 +14,7 @@ fn host(report: &mut Report) -> &mut syringe_core::facts::host::Host {
     report.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("the section")
 }
 
-/// Files of a container are not the node's, whatever they hold.
+/// Files of a container are not files of the node, whatever they contain.
 #[test]
 fn a_probe_in_a_container_says_nothing_of_the_nodes_runtime() {
     let mut seen = 0;
@@ -36,7 +36,7 @@ fn a_probe_in_a_container_says_nothing_of_the_nodes_runtime() {
     assert!(seen >= 12, "{seen} scenarios have such a finding");
 }
 
-/// Nothing follows from a list that is not complete, or from files that were not read.
+/// The rules conclude nothing from an incomplete list, or from files that were not read.
 #[test]
 fn what_was_not_read_is_no_reason() {
     for (name, (mut report, expected)) in scenarios() {
@@ -55,7 +55,7 @@ fn what_was_not_read_is_no_reason() {
     }
 }
 
-/// A reason takes the place of the fact that it explains, and there is one.
+/// A reason replaces the finding that it explains, and there is only one reason.
 #[test]
 fn an_absent_driver_has_one_finding() {
     const ABSENT: [&str; 5] = [
@@ -75,7 +75,7 @@ fn an_absent_driver_has_one_finding() {
             continue;
         }
         seen += 1;
-        // A driver that is loaded after all was refused by nobody.
+        // If the driver is loaded, nothing has prevented that.
         host(&mut report).driver.loaded = Some("580.95.05".to_owned());
         let why = diagnose(&report, &expected.cluster).findings;
         assert!(!why.iter().any(|finding| is_reason(&finding.id) && !told_not_loaded(&report)), "{name}");

@@ -1,4 +1,4 @@
-//! Properties of `diagnose` that hold for every report.
+//! Tests of properties of `diagnose` that hold for every report.
 
 use diagnosis::diagnose;
 use proptest::prelude::*;
@@ -60,7 +60,7 @@ proptest! {
         }
         let straight = diagnose(&report, cluster);
         if let Some(log) = log_of(&mut report) {
-            // A shuffle that needs no generator: by a hash of the text and the seed.
+            // Shuffle without a random generator: sort by a hash of the text and the seed.
             let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
             let key = |raw: &str| raw.bytes().fold(seed, mix);
             log.events.sort_by_key(|event| key(&event.raw));

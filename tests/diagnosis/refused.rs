@@ -1,4 +1,4 @@
-//! GPUs that the driver refuses, and limits of temperature: what one source alone may say.
+//! Tests of GPUs that the driver rejects, and of temperature limits, with data from a single source.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Verdict};
@@ -15,7 +15,7 @@ fn healthy() -> Report {
     scenarios().remove("healthy-h100-8").expect("the scenario").0
 }
 
-/// The kernel log alone, with the driver's refusal of a GPU.
+/// Returns a report that only has a kernel log, in which the driver rejects a GPU.
 fn refusal(kind: KernelEventKind, address: Option<&str>) -> Report {
     let base = healthy();
     let pci_address = address.and_then(PciAddress::parse);
@@ -60,7 +60,7 @@ fn a_refusal_without_an_address_is_no_fault_if_every_gpu_responds() {
     assert!(!found(&diagnosis, "driver-wrong-kernel-module-type"), "{}", told(&diagnosis));
 }
 
-/// A healthy node with these temperatures on every GPU.
+/// Returns the diagnosis of a healthy node with these temperatures on every GPU.
 fn with(change: impl Fn(&mut Temperature)) -> Diagnosis {
     let mut report = healthy();
     let telemetry = report.sections.telemetry.as_mut().and_then(|section| section.data.as_mut()).expect("telemetry");

@@ -1,4 +1,4 @@
-//! NVIDIA's stack on a node: which stage on the path to the scheduler is told as broken, and when nothing is said.
+//! Tests of the diagnosis of NVIDIA's stack on a node: which stage is reported as broken, and when none is.
 
 use diagnosis::finding::{Diagnosis, Verdict};
 use diagnosis::stack_stage::{Stage, StageState};
@@ -14,13 +14,13 @@ fn scenario(name: &str) -> Report {
     replayed(::scenarios::named(name).expect(name).report())
 }
 
-/// A time in minutes before the facts of the scenario were taken.
+/// Returns the time this many minutes before the report.
 fn ago(report: &Report, minutes: i64) -> String {
     let now = report.taken_at.expect("a time");
     (now - jiff::SignedDuration::from_mins(minutes)).to_string()
 }
 
-/// A pod of the operator, two hours old: its container or init container in this state.
+/// Returns a pod of the operator that is two hours old, with a container or init container in this state.
 fn pod(report: &Report, component: &str, container: &str, state: Value) -> Value {
     let mut one = json!({"name": container, "image": "nvcr.io/nvidia/x:1", "init": container.ends_with("-validation")});
     for (key, value) in state.as_object().expect("an object") {
@@ -44,7 +44,7 @@ fn crashing(report: &Report, component: &str) -> Value {
     )
 }
 
-/// A node that Kubernetes was asked about: with capacity, or without.
+/// Returns data from Kubernetes about a node with or without GPU capacity.
 fn cluster(report: &Report, gpus: Option<u32>, pods: Vec<Value>) -> KubernetesFacts {
     let mut facts: KubernetesFacts = serde_json::from_value(json!({"node": "gpu-1", "gpu_capacity": gpus, "gpu_allocatable": gpus,
         "gpu_dra": false, "gpu_plugin_in_cluster": true, "ready": true, "ready_since": ago(report, 125), "nvidia_pods": pods}))
@@ -62,7 +62,7 @@ fn states(diagnosis: &Diagnosis) -> Vec<(Stage, StageState)> {
     diagnosis.stack.iter().map(|stage| (stage.stage, stage.state)).collect()
 }
 
-/// The node as the scenario has it, without devices in the kubelet's checkpoint.
+/// Returns the report of the scenario, without devices in the kubelet's checkpoint.
 fn unregistered() -> Report {
     let mut report = scenario("healthy-h100-8");
     if let Some(kubelet) = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()) {
@@ -144,21 +144,21 @@ fn what_may_still_be_starting_is_no_fault() {
         pod
     };
     let of = |facts: &KubernetesFacts| !ids(&diagnose(&report, facts)).is_empty();
-    assert!(!of(&cluster(&report, None, vec![young("device_plugin", 2)])), "a pod of two minutes");
+    assert!(!of(&cluster(&report, None, vec![young("device_plugin", 2)])), "the pod is two minutes old");
     assert!(of(&cluster(&report, None, vec![young("device_plugin", 20)])));
     let compiling = json!({"state": {"kind": "running", "since": ago(&report, 12)}});
     let driver = pod(&report, "driver", "nvidia-driver-ctr", compiling);
-    assert!(!of(&cluster(&report, None, vec![driver])), "a driver pod compiles for a while");
+    assert!(!of(&cluster(&report, None, vec![driver])), "a driver pod needs time to compile");
     let mut facts = cluster(&report, None, vec![crashing(&report, "device_plugin")]);
     facts.ready_since = ago(&report, 4).parse().ok();
-    assert!(!of(&facts), "a node that has just become Ready");
+    assert!(!of(&facts), "the node has just become Ready");
     let mut booted = report.clone();
     booted.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("host").uptime_seconds = Some(240);
     let facts = cluster(&report, None, vec![crashing(&report, "device_plugin")]);
-    assert_eq!(ids(&diagnose(&booted, &facts)), [], "a node that has just booted");
+    assert_eq!(ids(&diagnose(&booted, &facts)), [], "the node has just booted");
 }
 
-/// A driver that is still being installed is no fault; one whose pod fails is.
+/// A driver that is still being installed is not a fault, but a failing driver pod is a fault.
 #[test]
 fn a_driver_that_is_being_installed_is_no_fault() {
     let report = scenario("no-driver");
@@ -166,12 +166,12 @@ fn a_driver_that_is_being_installed_is_no_fault() {
     let installing = cluster(&report, None, vec![pod(&report, "driver", "nvidia-driver-ctr", compiling)]);
     let diagnosis = diagnose(&report, &installing);
     assert_eq!(ids(&diagnosis), []);
-    assert_ne!(diagnosis.verdict, Verdict::Healthy, "nothing was read of its GPUs");
+    assert_ne!(diagnosis.verdict, Verdict::Healthy, "no data about the GPUs was read");
     let failing = cluster(&report, None, vec![crashing(&report, "driver")]);
     assert_eq!(ids(&diagnose(&report, &failing)), [("driver-not-loaded", Severity::Fatal)]);
 }
 
-/// The kubelet's checkpoint keeps the devices of a plugin that is gone: they say nothing of what is registered now.
+/// The kubelet's checkpoint keeps the devices of a removed plugin: these are not necessarily registered now.
 #[test]
 fn devices_of_an_earlier_registration_are_no_registration() {
     let report = scenario("healthy-h100-8");
@@ -198,7 +198,7 @@ fn pods_that_are_replaced_say_nothing() {
     assert_eq!(ids(&diagnose(&report, &cluster(&report, Some(8), pods))), []);
 }
 
-/// Without the pods of the node the finding has no reason.
+/// If the pods of the node were not read, the finding has no reason.
 #[test]
 fn nothing_is_said_of_pods_that_were_not_read() {
     let report = unregistered();
@@ -298,7 +298,7 @@ fn two_plugins_are_two_owners_not_two_programs_of_one() {
     };
     let both = vec![plugin("nvidia-device-plugin-daemonset", "a"), plugin("nvidia-device-plugin", "b")];
     assert_eq!(ids(&diagnose(&report, &cluster(&report, Some(8), both))), [("two-device-plugins", Severity::Warning)]);
-    // A rollout has the old and the new pod of one DaemonSet for a moment.
+    // During a rollout, the old and the new pod of a DaemonSet exist for a moment.
     let rollout = vec![plugin("nvidia-device-plugin", "a"), plugin("nvidia-device-plugin", "b")];
     assert_eq!(ids(&diagnose(&report, &cluster(&report, Some(8), rollout))), []);
     let mps =
@@ -335,7 +335,7 @@ fn work_of_the_operator_that_goes_on_is_no_fault() {
     }
 }
 
-/// The container whose log the probe reads.
+/// Tests which container is selected, whose log the probe then reads.
 #[test]
 fn the_log_that_is_read_is_that_of_the_first_broken_pod() {
     let report = unregistered();
@@ -346,11 +346,15 @@ fn the_log_that_is_read_is_that_of_the_first_broken_pod() {
     };
     assert_eq!(named(&facts), Some(("uid-container_toolkit".to_owned(), "main".to_owned())));
     let idle = cluster(&report, None, vec![ready(&report, "device_plugin")]);
-    assert_eq!(named(&idle), Some(("uid-device_plugin".to_owned(), "main".to_owned())), "it runs, and offers nothing");
+    assert_eq!(
+        named(&idle),
+        Some(("uid-device_plugin".to_owned(), "main".to_owned())),
+        "the plugin is running, but advertises nothing"
+    );
     assert_eq!(named(&cluster(&report, Some(8), vec![ready(&report, "device_plugin")])), None);
 }
 
-/// Nodes that lack a part that others have, and lack nothing.
+/// On these nodes a component is absent that other nodes have, but the node does not need it.
 #[test]
 fn healthy_clusters_of_every_kind_stay_silent() {
     let report = scenario("healthy-h100-8");
@@ -381,7 +385,7 @@ fn healthy_clusters_of_every_kind_stay_silent() {
         ("OpenShift", on("Red Hat Enterprise Linux CoreOS 9.6", "cri-o://1.33.4", operator())),
         ("operator with labels", operator_labels),
         ("DRA only", dra),
-        ("MIG under its own names", other),
+        ("MIG with other resource names", other),
     ];
     for (name, facts) in clusters {
         let diagnosis = diagnose(&report, &facts);

@@ -1,4 +1,4 @@
-//! The guards of the rules over given and used GPUs: each scenario with one change that must silence its finding.
+//! Tests of the rules about allocated and used GPUs: each single change of a scenario must remove its finding.
 
 use diagnosis::diagnose;
 use jiff::SignedDuration;
@@ -35,7 +35,7 @@ fn pod<'a>(cluster: &'a mut KubernetesFacts, name: &str) -> &'a mut GpuPod {
     pods(cluster).iter_mut().find(|pod| pod.name == name).expect("the pod")
 }
 
-/// The process that the scenario added last.
+/// Returns the process that the scenario added last.
 fn last(report: &mut Report) -> &mut GpuProcess {
     processes(report).processes.last_mut().expect("a process")
 }
@@ -44,7 +44,7 @@ fn in_part<T>(section: &mut Option<Section<T>>) {
     section.as_mut().expect("a section").status = Status::Partial;
 }
 
-/// The finding is there, and with each of the changes it is not.
+/// Asserts that the scenario has the finding, and that each change removes it.
 fn silenced(scenario: &str, id: &str, changes: &[Change]) {
     let mut all = scenarios();
     let (report, expected) = all.remove(scenario).expect("the scenario");
@@ -66,34 +66,36 @@ fn nobody_is_called_a_stranger_on_doubtful_facts() {
         "gpu-used-without-allocation",
         &[
             ("the allocations were read in part", |report, _| in_part(&mut report.sections.kubelet)),
-            ("the allocations are claims alone", |report, _| kubelet(report).source = "claims".into()),
+            ("only allocations by claims are known", |report, _| kubelet(report).source = "claims".into()),
             ("the pods were not read", |_, cluster| cluster.gpu_pods = None),
-            ("it is a monitor", |report, _| last(report).name = Some("dcgm-exporter".into())),
-            ("it started just now", |report, _| {
+            ("the process is a monitor", |report, _| last(report).name = Some("dcgm-exporter".into())),
+            ("the process has just started", |report, _| {
                 let now = report.taken_at.expect("a time");
                 last(report).started_at = Some(now - SignedDuration::from_secs(20));
             }),
-            ("it only looks in", |report, _| last(report).uses[0].memory_bytes = Some(10 << 20)),
-            ("its pod is being deleted", |_, cluster| pod(cluster, "notebook").deleting = true),
-            ("its pod is software of the node", |_, cluster| pod(cluster, "notebook").is_node_software = true),
-            ("its pod has a claim that is not known", |_, cluster| pod(cluster, "notebook").has_claims = true),
-            ("a reservation holds the GPU for it", |report, _| {
+            ("the process uses very little memory", |report, _| last(report).uses[0].memory_bytes = Some(10 << 20)),
+            ("the pod of the process is being deleted", |_, cluster| pod(cluster, "notebook").deleting = true),
+            ("the pod of the process is software of the node", |_, cluster| {
+                pod(cluster, "notebook").is_node_software = true
+            }),
+            ("the pod of the process has an unknown claim", |_, cluster| pod(cluster, "notebook").has_claims = true),
+            ("a reservation holds the GPU for the pod", |report, _| {
                 let held = kubelet(report).allocations.last_mut().expect("an allocation");
                 held.pod = Some("gpu-reservation-x7k2p".into());
             }),
-            ("its device has a name that nobody knows", |report, cluster| {
+            ("the allocated device has an unknown name", |report, cluster| {
                 let uid = pod(cluster, "notebook").uid.clone();
                 let devices = vec!["vgpu-17".into()];
                 kubelet(report).allocations.push(Allocation { pod_uid: uid, devices, ..Allocation::default() });
             }),
-            ("it was given a MIG device of that GPU", |report, cluster| {
+            ("the pod has a MIG device of that GPU", |report, cluster| {
                 let uid = pod(cluster, "notebook").uid.clone();
                 let device = MigDevice { uuid: Some("MIG-a".into()), ..MigDevice::default() };
                 data(&mut report.sections.mig).gpus[3].devices.push(device);
                 let devices = vec!["MIG-a".into()];
                 kubelet(report).allocations.push(Allocation { pod_uid: uid, devices, ..Allocation::default() });
             }),
-            ("pids are those of a container", |report, _| processes(report).host_pid_namespace = false),
+            ("the process IDs are those of a container", |report, _| processes(report).host_pid_namespace = false),
         ],
     );
 }
@@ -105,14 +107,14 @@ fn no_pod_lacks_its_gpu_on_doubtful_facts() {
         "pod-gpu-not-allocated",
         &[
             ("the allocations were read in part", |report, _| in_part(&mut report.sections.kubelet)),
-            ("the allocations are claims alone", |report, _| kubelet(report).source = "claims".into()),
-            ("nobody registered that resource", |report, _| {
+            ("only allocations by claims are known", |report, _| kubelet(report).source = "claims".into()),
+            ("no plugin has registered that resource", |report, _| {
                 kubelet(report).registered.clear();
                 kubelet(report).allocations.clear();
             }),
-            ("it does not run yet", |_, cluster| pod(cluster, "job-3").containers[0].running_since = None),
-            ("it is being deleted", |_, cluster| pod(cluster, "job-3").deleting = true),
-            ("another container of the pod asks", |_, cluster| pod(cluster, "job-3").containers.clear()),
+            ("the container is not running yet", |_, cluster| pod(cluster, "job-3").containers[0].running_since = None),
+            ("the pod is being deleted", |_, cluster| pod(cluster, "job-3").deleting = true),
+            ("another container of the pod requests the GPU", |_, cluster| pod(cluster, "job-3").containers.clear()),
         ],
     );
 }
@@ -123,12 +125,12 @@ fn allocations_are_not_stale_without_a_second_attempt_and_pods_that_are_gone() {
         "kubelet-allocations-not-released",
         "kubelet-allocations-not-released",
         &[
-            ("it is not known which pods live", |_, cluster| cluster.live_pod_uids = None),
-            ("all pods with allocations live", |report, cluster| {
+            ("it is not known which pods exist", |_, cluster| cluster.live_pod_uids = None),
+            ("all pods with allocations exist", |report, cluster| {
                 let held = kubelet(report).allocations.iter().map(|one| one.pod_uid.clone());
                 cluster.live_pod_uids = Some(held.collect());
             }),
-            ("the second refusal came at once", |_, cluster| {
+            ("the second pod was rejected at the same time", |_, cluster| {
                 pod(cluster, "retry-1").observed = pod(cluster, "retry-0").observed;
                 pods(cluster).retain(|pod| pod.containers.is_empty());
             }),
@@ -151,7 +153,7 @@ fn a_gpu_that_may_be_ill_is_rightly_withheld() {
             ("the driver recommends a reset", |report, _| {
                 data(&mut report.sections.ecc).gpus[2].recovery_action = Some(RecoveryAction::GpuReset);
             }),
-            ("it has an uncorrected error", |report, _| {
+            ("the GPU has an uncorrected error", |report, _| {
                 let ecc = &mut data(&mut report.sections.ecc).gpus[2];
                 ecc.volatile.uncorrected = Some(1);
             }),
@@ -159,7 +161,7 @@ fn a_gpu_that_may_be_ill_is_rightly_withheld() {
                 kubelet(report).registered[0].devices.pop();
             }),
             ("the allocations were read in part", |report, _| in_part(&mut report.sections.kubelet)),
-            ("it has another finding", |report, _| {
+            ("there is another finding about the GPU", |report, _| {
                 data(&mut report.sections.ecc).gpus[2].inforom_valid = Some(false);
             }),
         ],
@@ -173,11 +175,11 @@ fn memory_that_is_divided_is_not_shared_out() {
         "shared-gpu-memory-full",
         &[
             ("MPS limits each client", |report, _| data(&mut report.sections.host).daemons.mps = Some(true)),
-            ("MIG divides it", |report, _| {
+            ("MIG divides the GPU", |report, _| {
                 data(&mut report.sections.inventory).gpus[0].mig_mode = Some(Mode { current: true, pending: true });
             }),
             ("the other user is a monitor", |report, _| last(report).name = Some("nv-hostengine".into())),
-            ("both are one pod", |report, _| {
+            ("both processes are of one pod", |report, _| {
                 let first = processes(report).processes[2].pod_uid.clone();
                 last(report).pod_uid = first;
             }),
@@ -191,14 +193,14 @@ fn a_license_is_missed_only_where_one_is_needed() {
         "vgpu-unlicensed",
         "vgpu-unlicensed",
         &[
-            ("it is a whole GPU", |report, _| {
+            ("the guest has the whole GPU", |report, _| {
                 data(&mut report.sections.inventory).gpus[0].virtualization_mode = Some("passthrough".into());
             }),
             ("no feature is in use", |report, _| {
                 let license = data(&mut report.sections.inventory).gpus[0].vgpu_license.as_mut().expect("a license");
                 license.features[0].enabled = false;
             }),
-            ("the driver does not tell", |report, _| {
+            ("the driver does not report the license", |report, _| {
                 data(&mut report.sections.inventory).gpus[0].vgpu_license = None;
             }),
         ],

@@ -1,4 +1,4 @@
-//! No fault passes as healthy: properties over every Xid, every line format, every scenario and every snapshot.
+//! Tests that no fault leads to a healthy verdict, for every Xid, line format, scenario and snapshot.
 
 #[path = "../kernel_lines/spellings.rs"]
 mod spellings;
@@ -22,7 +22,7 @@ use spellings::{FORMATS, Format};
 use super::properties::{library, without};
 use super::{replayed, scenarios, told};
 
-/// The driver's own spellings of the frame. `{}` is the code with what follows it.
+/// The driver's spellings of the start of an Xid line. `{}` is the code and the following text.
 const FRAMES: [&str; 3] =
     ["NVRM: Xid (PCI:0000:5d:00): {}", "NVRM: Xid (0000:5d:00): {}", "NVRM: Xid (PCI:0000:5d:00 GPU-I:03): {}"];
 
@@ -36,12 +36,12 @@ enum OtherSections {
     Everything,
 }
 
-/// The minimum severity of a finding about this event, according to the catalogue. `None`: it is information.
+/// Returns the minimum severity of a finding about this event, according to the catalogue. `None`: the event is information.
 fn least_severity(event: &KernelEvent, others: OtherSections) -> Option<Severity> {
     let judged = xid::event_meaning::of(event)?;
     match (event.code?, others) {
         _ if judged.severity == Severity::Info => None,
-        // NVML's own answer of now, which is `none`, has taken the recommendation back.
+        // NVML now returns `none`, which withdraws the recommendation.
         (154, OtherSections::Everything) => None,
         _ => Some(judged.severity),
     }
@@ -56,7 +56,7 @@ fn text_of(entry: &XidEntry) -> &'static str {
     }
 }
 
-/// The facts are taken five minutes after the line, so that nothing has aged and nothing has recovered.
+/// Returns the time of the report, five minutes after the line: no event is old, and no GPU has recovered.
 fn now() -> Timestamp {
     "2025-02-23T16:29:18Z".parse().expect("a time")
 }
@@ -93,13 +93,13 @@ fn all_clear(diagnosis: &Diagnosis) -> bool {
     matches!(diagnosis.verdict, Verdict::Healthy | Verdict::NoFaultFound)
 }
 
-/// Returns whether the format of the line has its time or none. Lines with another zone or year belong to an earlier boot.
+/// Returns whether the event has the right time or no time. Lines with another zone or year belong to an earlier boot.
 fn is_of_this_boot(event: &KernelEvent) -> bool {
     event.boot_id.is_none()
         && event.last.is_none_or(|last| now().duration_since(last).abs() < SignedDuration::from_hours(1))
 }
 
-/// `Ok(false)`: the line's spelling puts it into the past.
+/// Checks the diagnosis of one line. `Ok(false)`: the format of the line makes it an event of the past.
 fn check_code(
     entry: &XidEntry,
     format: &Format,
@@ -127,7 +127,7 @@ fn check_code(
     let fails =
         |why: &str| Err(format!("{why}: {line}: {found:?}, {others:?}, at least {least:?}\n{}", told(&diagnosis)));
     if found.is_none_or(|found| found < least) {
-        return fails("no finding that is grave enough");
+        return fails("no finding is severe enough");
     }
     if all_clear(&diagnosis) || worst(&diagnosis) < Some(least) {
         return fails("the verdict is clear");
@@ -142,7 +142,7 @@ fn assert_none(complaints: &[String]) {
     assert!(complaints.is_empty(), "{} complaints\n{lines:#?}\n{}", complaints.len(), complaints[0]);
 }
 
-/// Every code once with each kind of report, so that none is left to chance.
+/// Tests every code with each kind of report, so that no code is left to the random tests.
 #[test]
 fn no_xid_passes_as_healthy() {
     let mut complaints = Vec::new();
@@ -154,7 +154,7 @@ fn no_xid_passes_as_healthy() {
     assert_none(&complaints);
 }
 
-/// Every spelling of a log with a part of the codes, another part for each.
+/// Tests every log format with some of the codes, different codes for each format.
 #[test]
 fn no_spelling_of_a_log_hides_an_xid() {
     const PARTS: usize = 11;
@@ -191,7 +191,7 @@ proptest! {
         }
     }
 
-    /// Less that was read is never a better verdict: without one of the sections, nothing is healthy.
+    /// Less data never leads to a better verdict: without one of the sections, no verdict is healthy.
     #[test]
     fn dropping_sections_makes_no_verdict_better(at in any::<prop::sample::Index>(), mask in 0..0x1ff_u16) {
         let (report, cluster) = at.get(library());
@@ -200,7 +200,7 @@ proptest! {
         prop_assert!(!part.not_requested.is_empty());
     }
 
-    /// A section that nobody could read is no better than one that nobody asked for.
+    /// A section that could not be read does not lead to a better verdict than a section that was not requested.
     #[test]
     fn a_section_that_failed_makes_no_verdict_better(at in any::<prop::sample::Index>(), which in 0..6_usize) {
         let (report, cluster) = at.get(library());
@@ -220,12 +220,12 @@ proptest! {
     }
 }
 
-/// The sections that hold the evidence of a finding, each by itself. A finding that quotes the kernel is in `xid`, unless
-/// the kernel's line is a client's complaint only.
+/// Returns the sections each of which contains the evidence of a finding. A finding that quotes the kernel is in `xid`,
+/// unless the kernel line is only a message about a client.
 fn sections_with_evidence(finding: &Finding) -> Vec<&'static str> {
     let quotes = |line: &String| line.starts_with("kernel ") && !line.contains("API mismatch");
     let log = finding.evidence.iter().any(quotes).then_some("xid");
-    // An Xid alone puts nothing into NVML's counters, which may stand at zero again by now.
+    // An Xid alone does not change NVML's counters, and these may be zero again.
     let counted = finding.evidence.iter().any(|line| line.contains("since driver load: "));
     if finding.id.starts_with("ecc-") && log.is_some() && !counted {
         return log.into_iter().collect();
@@ -254,11 +254,11 @@ fn sections_with_evidence(finding: &Finding) -> Vec<&'static str> {
     row.map_or(&[][..], |(_, sections)| sections).iter().copied().chain(log).collect()
 }
 
-/// Findings that rest on a call that failed: each section has the failures of its own calls.
+/// Findings that are based on a failed call: each section contains the failures of its own calls.
 const OF_FAILED_CALLS: [&str; 5] =
     ["gpu-unresponsive", "gpu-cannot-be-opened", "gpu-reset-required", "gpu-lost", "nvml-not-answering"];
 
-/// A report of one section.
+/// Returns a report that only has this section.
 fn only(report: &Report, section: &str) -> Report {
     let mut part: Value = serde_json::to_value(report).expect("JSON");
     part["sections"].as_object_mut().expect("sections").retain(|name, _| name == section);
@@ -292,7 +292,7 @@ fn a_section_that_holds_the_evidence_is_never_clear() {
     assert!(checked >= 60, "{checked} checked");
 }
 
-/// The body of a snapshot file, behind its head.
+/// Returns the content of a snapshot file, without the header.
 fn body(path: &Path) -> String {
     let text = std::fs::read_to_string(path).expect("a snapshot");
     text.splitn(3, "---\n").nth(2).unwrap_or_default().to_owned()
@@ -314,7 +314,7 @@ fn snapshots(folder: &str) -> Vec<std::path::PathBuf> {
     found
 }
 
-/// The accepted snapshots: no tool calls a node with a fault healthy, or a node that was not read in full.
+/// In the accepted snapshots, no tool reports a node as healthy that has a fault or was not read completely.
 #[test]
 fn no_accepted_answer_of_a_tool_calls_a_troubled_node_healthy() {
     let scenarios = scenarios();

@@ -1,4 +1,4 @@
-//! Walls inside the crate `diagnosis`: what a folder may use. `lib.rs` has the same table.
+//! Tests of the dependencies between the folders of the crate `diagnosis`. `lib.rs` has the same table.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use diagnosis::catalogue_of_rules;
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
 
-/// The folders that each folder may use, besides itself. A folder of `rules/` may not use another one.
+/// The folders that each folder may use, besides itself. A folder of `rules/` must not use another folder of `rules/`.
 const ALLOWED: [(&str, &[&str]); 5] = [
     ("evidence.rs", &["finding"]),
     ("input", &["evidence", "finding", "stack_stage"]),
@@ -27,21 +27,21 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The code of a file without its tests and comments.
+/// Returns the code of a file without its tests and comments.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).expect("the file");
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The paths behind `crate::` in a file: `input::node::Node`.
+/// Returns the paths after `crate::` in a file: `input::node::Node`.
 fn paths(code: &str) -> Vec<&str> {
     let ends =
         |text: &str| text.find(|next: char| !next.is_alphanumeric() && !"_:".contains(next)).unwrap_or(text.len());
     code.split("crate::").skip(1).map(|rest| &rest[..ends(rest)]).collect()
 }
 
-/// The folder of a group: `gpu` for `rules/gpu/memory.rs`.
+/// Returns the folder of a rule file: `gpu` for `rules/gpu/memory.rs`.
 fn group_folder(path: &Path) -> Option<String> {
     let below = path.strip_prefix(Path::new(SOURCE).join("rules")).ok()?;
     let mut parts = below.components();
@@ -55,10 +55,13 @@ fn a_folder_uses_only_the_folders_below_it() {
         for path in files(&Path::new(SOURCE).join(folder)) {
             let code = code(&path);
             let name = path.strip_prefix(SOURCE).expect("a source file").display();
-            assert!(!code.contains("super::super"), "{name}: name the module from the crate on");
+            assert!(!code.contains("super::super"), "{name}: write the path of the module from `crate` on");
             for used in paths(&code) {
                 let first = used.split("::").next().unwrap_or_default();
-                assert!(!first.is_empty() && used != "rules::", "{name}: a group of paths hides what it uses");
+                assert!(
+                    !first.is_empty() && used != "rules::",
+                    "{name}: import single paths, because a group of paths is not checked"
+                );
                 let own = first == folder.trim_end_matches(".rs");
                 assert!(own || allowed.contains(&first), "{name} uses crate::{used}");
                 if let (true, Some(own)) = (first == "rules", group_folder(&path)) {
@@ -70,7 +73,7 @@ fn a_folder_uses_only_the_folders_below_it() {
     }
 }
 
-/// An id in a text would pass the wall unseen. The phrases of `stack_log` have ids of their own.
+/// An id in a text would be a dependency that is not checked. The phrases of `stack_log` have their own ids.
 #[test]
 fn no_folder_names_a_rule_of_another_one_by_its_id() {
     let own: Vec<(String, String)> = files(&Path::new(SOURCE).join("rules"))

@@ -1,4 +1,4 @@
-//! Diagnoses of a log that was narrowed to a time window (`--since`).
+//! Tests of the diagnosis of a log that is limited to a time window (`--since`).
 
 use diagnosis::finding::Verdict;
 use jiff::SignedDuration;

@@ -1,4 +1,4 @@
-//! The commands in the documents are commands of the program.
+//! Tests that the commands in the documents are valid commands of the program.
 
 use clap::error::ErrorKind;
 use gpu_syringe::command_line::documented_call;
@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::markdown::{Block, Page, pages};
 
-/// What stands in the documents for a digest.
+/// The placeholders for a digest in the documents.
 const DIGESTS: [&str; 3] = ["$(cat digest)", "sha256:DIGEST", "sha256:…"];
-/// Words after which a command line goes on with another program.
+/// Words that end the arguments of a program on a command line.
 const ENDS: [&str; 6] = ["|", "||", "&&", ";", ">", "2>"];
 
 /// A command of gpu-syringe in a document.
@@ -18,11 +18,11 @@ pub(crate) struct Shown {
     pub(crate) line: usize,
     /// Arguments, without the program.
     pub(crate) arguments: Vec<String>,
-    /// The comment after it.
+    /// The comment after the command.
     pub(crate) comment: String,
 }
 
-/// The commands in the code blocks of a page.
+/// Returns the commands in the code blocks of a page.
 pub(crate) fn shown(page: &Page) -> Vec<Shown> {
     let of_block = |block: &Block| {
         let joined = block.text.replace("\\\n", " ");
@@ -43,13 +43,13 @@ fn of_line(page: &Page, line: usize, text: &str) -> Option<Shown> {
     Some(Shown { page: page.path.clone(), line, arguments, comment: comment.to_owned() })
 }
 
-/// The text with a digest in place of what stands for one.
+/// Replaces the placeholders for a digest by a digest.
 pub(crate) fn with_digests(text: &str) -> String {
     let digest = format!("sha256:{}", "0".repeat(64));
     DIGESTS.iter().fold(text.to_owned(), |text, placeholder| text.replace(placeholder, &digest))
 }
 
-/// The arguments for gpu-syringe on a command line, however it is started there.
+/// Returns the arguments of gpu-syringe on a command line, also if another program starts gpu-syringe.
 fn arguments_of(line: &str) -> Option<Vec<String>> {
     let words = shlex::split(&with_digests(line))?;
     let ends = words.iter().position(|word| ENDS.contains(&word.as_str())).unwrap_or(words.len());
@@ -73,7 +73,7 @@ fn arguments_of(line: &str) -> Option<Vec<String>> {
     Some(rest.to_vec())
 }
 
-/// Why the program would reject these arguments.
+/// Returns the error with which the program would reject these arguments.
 fn rejection(arguments: &[String]) -> Option<clap::Error> {
     let argv: Vec<_> = std::iter::once("gpu-syringe").chain(arguments.iter().map(String::as_str)).collect();
     let error = documented_call(&argv).err()?;
@@ -109,7 +109,7 @@ fn every_command_in_a_sentence_is_one_of_the_program() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Without the package, cargo does not know which of the programs it should run.
+/// Without the package, cargo does not know which program to run.
 #[test]
 fn every_cargo_run_names_its_package() {
     for page in pages() {

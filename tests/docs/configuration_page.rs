@@ -1,4 +1,4 @@
-//! `docs/configuration.md`: every setting, from the definition of the command line.
+//! Generates `docs/configuration.md` with every setting, from the definition of the command line.
 
 use std::fmt::Write;
 
@@ -14,13 +14,13 @@ use crate::markdown::pages;
 const GROUPS: [(&str, &str, &[&str]); 7] = [
     (
         "Cluster",
-        "Which cluster is used, and which part of it.",
+        "The cluster that is used, and limits within the cluster.",
         &["kubeconfig", "context", "allow_context", "allow_nodes"],
     ),
-    ("Permission to change", "What the tools may do.", &["mode", "drain_check", "token_to_model"]),
+    ("Permission to change", "Actions that the tools may perform.", &["mode", "drain_check", "token_to_model"]),
     (
         "Probe method",
-        "How a node is reached. [deploy/METHODS.md](../deploy/METHODS.md) compares the methods.",
+        "The method by which a probe runs on a node. [deploy/METHODS.md](../deploy/METHODS.md) compares the methods.",
         &["via", "no_ephemeral", "ephemeral_pod", "base_image", "probe_binary", "runtime_class"],
     ),
     (
@@ -31,7 +31,7 @@ const GROUPS: [(&str, &str, &[&str]); 7] = [
     ("Pod", "The probe pod.", &["probe_namespace", "label", "annotation", "toleration"]),
     (
         "Limits",
-        "Time, and work at the same time.",
+        "Time limits and parallel work.",
         &["start_timeout", "call_timeout", "node_timeout", "concurrency", "max_probes"],
     ),
     (
@@ -54,10 +54,10 @@ const LIMITS_A_MODEL: [(&str, &str); 9] = [
     ("max_probes", "the number of probes at the same time"),
 ];
 
-/// Variables that are read besides the settings.
+/// Environment variables that are used in addition to the settings.
 const OTHER_VARIABLES: [(&str, &str); 8] = [
-    ("KUBECONFIG", "the kubeconfig files, without `--kubeconfig`"),
-    ("HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "the proxy to the API server; `proxy-url` of the kubeconfig comes first"),
+    ("KUBECONFIG", "the kubeconfig files, if `--kubeconfig` is not set"),
+    ("HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "the proxy to the API server; `proxy-url` in the kubeconfig has priority"),
     (
         "XDG_CONFIG_HOME, XDG_STATE_HOME",
         "the folders of the settings file and of the audit log (`gpu-syringe/audit.jsonl`)",
@@ -65,8 +65,11 @@ const OTHER_VARIABLES: [(&str, &str); 8] = [
     ("NO_COLOR", "no colours on a terminal, unless `--color always`"),
     ("COLUMNS", "width of a table in a pipe"),
     ("LC_ALL, LC_CTYPE, LANG", "`C` or `POSIX`: texts in ASCII"),
-    ("GPU_SYRINGE_LOG", "what is logged on standard error: `info`, `debug`, `gpu_syringe=debug`; by default warnings"),
-    ("PATH", "where credential plugins of the kubeconfig are searched, before the usual installation folders"),
+    ("GPU_SYRINGE_LOG", "log level on standard error: `info`, `debug`, `gpu_syringe=debug` (default: warnings)"),
+    (
+        "PATH",
+        "folders in which credential plugins of the kubeconfig are searched, before the usual installation folders",
+    ),
 ];
 
 fn row(arg: &Arg) -> String {
@@ -178,13 +181,13 @@ fn every_settings_file_in_the_documents_is_valid() {
     assert!(checked > 1, "{checked} files");
 }
 
-/// The variables exist in the source: a renamed one must not stay on the page.
+/// Tests that the variables exist in the source: a renamed variable must not stay on the page.
 #[test]
 fn the_other_variables_are_read_by_the_program() {
     let source = crate::troubleshooting::source();
     for name in OTHER_VARIABLES.iter().flat_map(|(names, _)| names.split(", ")) {
         let is_read = source.iter().any(|(_, text)| text.contains(name) || text.contains(&name.to_lowercase()));
-        // Kubeconfig files and XDG folders are read by kube and by etcetera.
+        // The crates kube and etcetera read the variables of kubeconfig files and XDG folders.
         assert!(is_read || ["XDG_CONFIG_HOME"].contains(&name), "{name}");
     }
 }

@@ -1,10 +1,10 @@
-//! Links, anchors and paths.
+//! Tests that the links, anchors and paths in the documents exist.
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::markdown::{Located, Page, page, pages, root};
 
-/// Paths in the text that are made by a build or by a command of the same page.
+/// Paths in the documents that a build or a command of the same page creates.
 const NOT_IN_THE_REPOSITORY: [&str; 1] = ["fuzz/target"];
 
 #[test]
@@ -25,7 +25,7 @@ fn problem(from: &Page, link: &Located) -> Option<String> {
         return None;
     }
     if link.text.contains("://") {
-        return Some("only https".into());
+        return Some("links must use https".into());
     }
     let (path, anchor) = link.text.split_once('#').unwrap_or((&link.text, ""));
     let file = if path.is_empty() {
@@ -38,7 +38,7 @@ fn problem(from: &Page, link: &Located) -> Option<String> {
         }
     };
     if !root().join(&file).exists() {
-        return Some(format!("there is no {file}"));
+        return Some(format!("{file} does not exist"));
     }
     if !anchor.is_empty() && !page(&file).anchors.iter().any(|one| one == anchor) {
         return Some(format!("{file} has no heading #{anchor}"));
@@ -46,7 +46,7 @@ fn problem(from: &Page, link: &Located) -> Option<String> {
     None
 }
 
-/// The path without `..`, or nothing if it leaves the repository.
+/// Returns the path without `..`, or `None` if the path is outside of the repository.
 fn inside(path: &Path) -> Option<String> {
     let mut clean = PathBuf::new();
     for part in path.components() {
@@ -71,7 +71,7 @@ fn every_path_in_the_text_exists() {
             }
             checked += 1;
             if !exists(&span.text) {
-                wrong.push(format!("{}:{}: there is no {}", page.path, span.line, span.text));
+                wrong.push(format!("{}:{}: this path does not exist: {}", page.path, span.line, span.text));
             }
         }
     }
@@ -86,14 +86,14 @@ fn top_folders() -> Vec<String> {
     names.filter(|name| !["target", ".git"].contains(&name.as_str())).collect()
 }
 
-/// Whether a text is a path below one of the folders of the repository.
+/// Returns whether a text is a path below one of the folders of the repository.
 fn is_path(text: &str, folders: &[String]) -> bool {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./*".contains(letter);
     let first = text.split('/').next().unwrap_or_default();
     text.contains('/') && text.chars().all(plain) && folders.iter().any(|folder| folder == first)
 }
 
-/// Whether a path exists. A part with `*`, or in capitals such as `NAME.json`, stands for some name; what follows is not checked.
+/// Returns whether a path exists. A part with `*` or in capitals (`NAME.json`) is a placeholder; the rest is not checked.
 fn exists(text: &str) -> bool {
     let mut path = root();
     for part in text.trim_end_matches('/').split('/') {

@@ -1,20 +1,20 @@
-//! The Markdown files of the repository: their headings, links, code and commands.
+//! Reads the Markdown files of the repository: anchors of headings, links, code in the text and code blocks.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-/// Folders that hold what was built or downloaded.
+/// Folders with files that were built or downloaded.
 const NOT_OURS: [&str; 4] = ["target", "node_modules", "dist", "programs"];
 
 /// A Markdown file.
 pub(crate) struct Page {
     /// Path from the root of the repository, with `/`.
     pub(crate) path: String,
-    /// Anchors of its headings, as on GitHub.
+    /// Anchors of the headings, as on GitHub.
     pub(crate) anchors: Vec<String>,
-    /// Destinations of its links and images.
+    /// Destinations of links and images.
     pub(crate) links: Vec<Located>,
     /// Code in the text.
     pub(crate) spans: Vec<Located>,
@@ -24,7 +24,7 @@ pub(crate) struct Page {
     pub(crate) blocks: Vec<Block>,
 }
 
-/// A text and the line on which it begins.
+/// A text and the number of its first line.
 #[derive(Clone, Debug)]
 pub(crate) struct Located {
     pub(crate) text: String,
@@ -39,12 +39,12 @@ pub(crate) struct Block {
     pub(crate) line: usize,
 }
 
-/// The root of the repository.
+/// Returns the root folder of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Every Markdown file of the repository, by path.
+/// Returns every Markdown file of the repository, sorted by path.
 pub(crate) fn pages() -> Vec<Page> {
     let mut files = Vec::new();
     collect(&root(), &mut files);
@@ -52,7 +52,7 @@ pub(crate) fn pages() -> Vec<Page> {
     files.iter().map(|file| read(file)).collect()
 }
 
-/// One page.
+/// Reads the page with this path.
 pub(crate) fn page(path: &str) -> Page {
     read(&root().join(path))
 }
@@ -77,7 +77,7 @@ fn read(file: &Path) -> Page {
     parse(path, without_front_matter(&text))
 }
 
-/// Blanks the lines between the two `---` at the start of a skill, so that line numbers stay.
+/// Replaces the lines between the two `---` at the start of a skill by empty lines, so that line numbers do not change.
 fn without_front_matter(text: &str) -> String {
     let Some(end) = text.strip_prefix("---\n").and_then(|rest| rest.find("\n---\n")) else { return text.to_owned() };
     let end = end + "---\n".len() + "\n---\n".len();
@@ -127,7 +127,7 @@ fn parse(path: String, text: String) -> Page {
     Page { path, anchors, links, spans, quoted, blocks }
 }
 
-/// The anchor that GitHub makes of a heading.
+/// Returns the anchor that GitHub creates for a heading.
 fn anchor(heading: &str, taken: &[String]) -> String {
     let kept = |letter: &char| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_');
     let plain: String = heading.trim().to_lowercase().chars().filter(kept).collect();

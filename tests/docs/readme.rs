@@ -1,4 +1,4 @@
-//! The commands of the README with `--demo` do what it shows: exit status and output.
+//! Tests that the README shows the right output and exit codes of `--demo` commands, and names every tool.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::commands::shown;
 use crate::markdown::{page, root};
 
-/// What a command printed.
+/// The output and the exit code of a command.
 struct Ran {
     output: String,
     status: i32,
 }
 
-/// Runs the program as on a terminal: with tables.
+/// Runs the program with table output, as on a terminal.
 fn run(arguments: &[String]) -> Ran {
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-syringe"));
@@ -24,13 +24,13 @@ fn run(arguments: &[String]) -> Ran {
     Ran { output: String::from_utf8(output.stdout).unwrap(), status: output.status.code().unwrap_or(-1) }
 }
 
-/// A line of a recorded session matches a line of the output: `…` stands for any text.
+/// Returns whether a line of a recorded session matches a line of the output. `…` matches any text.
 fn matches(shown: &str, line: &str) -> bool {
     let pieces: Vec<_> = shown.trim_end().split('…').map(regex::escape).collect();
     regex::Regex::new(&format!("^{}$", pieces.join(".*"))).unwrap().is_match(line.trim_end())
 }
 
-/// A recorded command with what it printed and, if it is shown, its exit status.
+/// A recorded command with its output and, if shown, its exit code.
 struct Recorded {
     command: String,
     output: Vec<String>,
@@ -74,7 +74,7 @@ fn the_recorded_session_is_what_the_program_prints() {
         let mut lines = ran.output.lines().filter(|line| !line.trim().is_empty());
         let mut skips = false;
         for shown in &output {
-            // A line with nothing but `…` stands for any lines.
+            // A line that only contains `…` matches any number of lines.
             if shown.trim() == "…" {
                 skips = true;
                 continue;
@@ -91,7 +91,7 @@ fn the_recorded_session_is_what_the_program_prints() {
     }
 }
 
-/// A command with `--demo` outside of a recorded session ends with 0, or with the exit code that its comment names.
+/// A command with `--demo` outside of a recorded session has exit code 0, or the exit code in its comment.
 #[test]
 fn each_demo_command_of_the_readme_ends_as_it_says() {
     let mut checked = 0;
@@ -116,7 +116,7 @@ fn each_demo_command_of_the_readme_ends_as_it_says() {
     assert!(checked > 0);
 }
 
-/// The links that add the server to a host have its configuration as a parameter.
+/// The links that add the server to a host contain the configuration of the server as a parameter.
 #[test]
 fn the_links_for_hosts_start_the_program() {
     let config = |link: &str| {
@@ -127,7 +127,7 @@ fn the_links_for_hosts_start_the_program() {
     let links = page("README.md").links;
     let of =
         |host: &str| links.iter().find(|link| link.text.contains(host)).and_then(|link| config(&link.text)).unwrap();
-    // Base64, which the types of Kubernetes read.
+    // The parameter is base64, which `ByteString` of the Kubernetes types decodes.
     let cursor: ByteString = serde_json::from_value(json!(of("cursor.com"))).unwrap();
     assert_eq!(
         serde_json::from_slice::<Value>(&cursor.0).unwrap(),
@@ -137,7 +137,7 @@ fn the_links_for_hosts_start_the_program() {
     assert_eq!(code, json!({ "type": "stdio", "command": "gpu-syringe", "args": ["mcp"] }));
 }
 
-/// Asks the server as an AI host does.
+/// Sends requests to the server as an AI host does, and returns the results.
 fn ask(methods: &[&str]) -> Vec<Value> {
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-syringe"));
@@ -174,7 +174,7 @@ fn the_readme_names_every_tool_prompt_and_resource() {
         names.extend(all.iter().map(|one| one[name].as_str().unwrap().replace("{code}", "CODE")));
     }
     let absent: Vec<_> = names.iter().filter(|name| !text.contains(&format!("`{name}`"))).collect();
-    assert!(absent.is_empty(), "the README lacks {absent:?}");
+    assert!(absent.is_empty(), "missing in the README: {absent:?}");
 }
 
 #[test]

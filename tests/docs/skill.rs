@@ -1,11 +1,11 @@
-//! The skill for coding agents: the front matter that hosts read, and its size.
+//! Tests of the skill for coding agents: the front matter that hosts read, and the size of the file.
 
 use crate::markdown::root;
 
 const FILE: &str = "deploy/skill/gpu-syringe/SKILL.md";
-/// The skill is in the context of a model while it works.
+/// Maximum number of lines of the skill, because the skill takes space in the context of a model.
 const MOST_LINES: usize = 120;
-/// Words that people type, and by which a host finds the skill.
+/// Words of users by which a host finds the skill. The description must contain them.
 const WORDS: [&str; 8] = ["Xid", "NCCL", "MIG", "stuck", "pending", "slow", "ECC", "NVLink"];
 
 #[test]
@@ -15,9 +15,9 @@ fn a_host_finds_the_skill_by_the_words_that_people_type() {
     let front = text.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")).unwrap().0;
     let field =
         |name: &str| front.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
-    assert_eq!(field("name: "), "gpu-syringe", "the name of the skill is that of its folder");
+    assert_eq!(field("name: "), "gpu-syringe", "the skill must have the name of its folder");
     let description = field("description: ");
-    // The limit of the format.
+    // This is the limit of the format.
     assert!(description.len() <= 1024, "{} bytes", description.len());
     for word in WORDS {
         assert!(description.contains(word), "the description lacks {word}");

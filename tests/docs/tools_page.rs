@@ -1,4 +1,4 @@
-//! `docs/tools.md`: every tool, from its definition and from the command that runs it.
+//! Generates `docs/tools.md` from the definitions of the tools and of the commands that run them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,15 +11,15 @@ use serde_json::{Map, Value, json};
 use crate::assert_current;
 use crate::markdown::root;
 
-/// What the text of a tool's page adds to its definition.
+/// Texts about a tool that are not in its definition.
 struct About {
     tool: &'static str,
-    /// What it creates, if not one probe pod or nothing.
+    /// What the tool creates, if that is neither one probe pod nor nothing.
     creates: Option<&'static str>,
-    /// An example: the words of the command, and the arguments of the same call over MCP.
+    /// The command line of an example. The arguments of the same MCP call are derived from it.
     command: &'static str,
     arguments: fn() -> Value,
-    /// Fields of the answer, in the order in which a reader needs them.
+    /// Fields of the answer, in the order in which they should be read.
     first: &'static [&'static str],
 }
 
@@ -124,24 +124,26 @@ const ABOUT: [About; 13] = [
     },
     About {
         tool: "kill_gpu_process",
-        creates: Some("two probe pods, and deletes them: one checks the process for the plan, the other ends it"),
+        creates: Some(
+            "two probe pods, and deletes them: one checks the process for the plan, the other kills the process",
+        ),
         command: "kill-gpu-process gpu-2 --mode operator --gpu GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417 --pid 41213 --start-ticks 918273",
         arguments: || json!({ "node_name": "gpu-2", "gpu": "GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417", "pid": 41213, "start_ticks": 918_273 }),
         first: &["outcome", "summary", "plan", "terminal_command", "action", "consent"],
     },
     About {
         tool: "reset_gpu",
-        creates: Some("two probe pods, and deletes them: one checks the GPU for the plan, the other resets it"),
+        creates: Some("two probe pods, and deletes them: one checks the GPU for the plan, the other resets the GPU"),
         command: "reset-gpu gpu-3 --mode operator --gpu GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417",
         arguments: || json!({ "node_name": "gpu-3", "gpu": "GPU-ad0124a1-5710-4c4c-aa4c-59cccdc37417" }),
         first: &["outcome", "summary", "plan", "terminal_command", "action", "consent"],
     },
 ];
 
-/// Fields that every answer may have: their schemas have no text, because the instructions of the server explain them once.
+/// Fields that every answer may have. Their schemas have no text, because the instructions of the server explain the fields.
 const SHARED: [(&str, &str); 14] = [
     ("verdict", "the worst finding in the sections of `checked`; [answers.md](answers.md) explains the words"),
-    ("summary", "one sentence; of `describe_gpu_node` an object with numbers"),
+    ("summary", "one sentence; for `describe_gpu_node`, an object with numbers"),
     (
         "findings",
         "the findings, worst first: id, severity, scope, evidence, action; [findings.md](findings.md) has every id",
@@ -157,7 +159,7 @@ const SHARED: [(&str, &str); 14] = [
     ("unknown", "what could not be read, with the reason and the next step; it never counts as healthy"),
     ("not_checked", "what one reading cannot show"),
     ("coverage", "the time that the kernel log covers"),
-    ("kubernetes", "what the API knows of the node, if no probe could be used"),
+    ("kubernetes", "data from the API about the node, if no probe could be used"),
     ("context", "the kubeconfig context"),
     (
         "probe",
@@ -178,13 +180,13 @@ fn entries() -> Vec<ToolEntry> {
     all
 }
 
-/// The command that runs a tool: it has the name of the tool as an alias.
+/// Returns the command that runs a tool. The name of the tool is an alias of the command.
 fn command_of(tool: &str) -> clap::Command {
     let name = command_line::command_of(tool);
     command().find_subcommand(name).unwrap_or_else(|| panic!("no command is named {name}")).clone()
 }
 
-/// How an argument is given on the command line.
+/// Describes how an argument is passed on the command line.
 fn on_the_command_line(command: &clap::Command, argument: &str) -> String {
     let dashed = argument.replace('_', "-");
     let option = command.get_arguments().find(|arg| !arg.is_hide_set() && arg.get_long() == Some(&dashed));
@@ -202,14 +204,14 @@ fn on_the_command_line(command: &clap::Command, argument: &str) -> String {
         (None, _) => {
             let positional =
                 command.get_positionals().find(|arg| !arg.is_hide_set()).unwrap_or_else(|| panic!("{argument}"));
-            // A node, or something that is no argument of the tool.
+            // The value is a node, or is not an argument of the tool.
             let value = value(positional);
             format!("`{}`", value.split('|').next().unwrap_or_default().trim())
         }
     }
 }
 
-/// Type and limits of an argument.
+/// Describes the type and the limits of an argument.
 fn type_of(schema: &Value) -> String {
     let word = match schema["type"].as_str().unwrap_or_default() {
         "boolean" => "true or false",
@@ -255,7 +257,7 @@ fn creates(entry: &ToolEntry, about: &About) -> &'static str {
     }
 }
 
-/// The roles of docs/permissions.md.
+/// Returns the roles of docs/permissions.md that a tool needs.
 fn roles(entry: &ToolEntry) -> &'static str {
     match (entry.probes, entry.destructive) {
         (_, true) => "`gpu-syringe-read`, `gpu-syringe-reader`, `gpu-syringe-operator`",
@@ -319,7 +321,7 @@ fn section(entry: &ToolEntry) -> String {
     )
 }
 
-/// The command with its argument, in brackets if it may be left out.
+/// Returns the command with its argument, in brackets if the argument is optional.
 fn usage(entry: &ToolEntry, command: &clap::Command) -> String {
     let schema = (entry.input_schema)();
     let target = ["node_name", "pod"].into_iter().find(|name| schema["properties"][name].is_object());
@@ -385,7 +387,7 @@ fn the_words_of_a_verdict_are_explained() {
     let words = schema["properties"]["verdict"]["enum"].as_array().unwrap().clone();
     assert!(words.len() > 4, "{words:?}");
     for word in &words {
-        assert!(text.contains(&format!("\n| `{}` |", word.as_str().unwrap())), "docs/answers.md lacks {word}");
+        assert!(text.contains(&format!("\n| `{}` |", word.as_str().unwrap())), "{word} is missing in docs/answers.md");
     }
 }
 

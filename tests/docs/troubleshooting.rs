@@ -1,13 +1,13 @@
-//! `docs/troubleshooting.md` explains messages that the program prints.
+//! Tests that the messages in `docs/troubleshooting.md` are in the source of the program.
 
 use std::path::Path;
 
 use crate::markdown::{page, root};
 
-/// The shortest part of a message between two `…` that tells it from others.
+/// Minimum length of a part of a message between two `…`: shorter parts would match other messages.
 const SHORTEST: usize = 8;
 
-/// The source files of both programs and of the core with their rules: path, and text without breaks inside of string literals.
+/// Returns the source files of both programs and of the core: path, and text without line breaks inside of string literals.
 pub(crate) fn source() -> Vec<(String, String)> {
     let mut files = Vec::new();
     for folder in ["launcher", "node-probe/src", "src"] {
@@ -27,13 +27,13 @@ fn collect(folder: &Path, into: &mut Vec<(String, String)>) {
     }
 }
 
-/// Joins the lines of a string literal that goes on after a backslash, and removes escapes of quotes.
+/// Joins lines of string literals that are continued with a backslash, and removes the backslashes of escaped quotes.
 fn joined(text: &str) -> String {
     let lines = regex::Regex::new(r"\\\n\s*").unwrap();
     lines.replace_all(text, "").replace("\\\"", "\"")
 }
 
-/// Whether the parts of a message follow each other in a file, near each other.
+/// Returns whether the parts of a message follow each other closely in a file.
 fn contains(text: &str, message: &str) -> bool {
     let parts: Vec<_> = message.split('…').map(str::trim).filter(|part| !part.is_empty()).map(regex::escape).collect();
     regex::RegexBuilder::new(&parts.join(r"(?s:.{0,300}?)")).build().unwrap().is_match(text)

@@ -1,4 +1,4 @@
-//! A cluster that is set up, and the answer of the command.
+//! Fixtures of the doctor tests: clusters with a set-up, and the type `Answer` for the output of the command.
 
 use demo_cluster::{Denial, Fixture};
 use serde_json::{Value, json};
@@ -9,17 +9,17 @@ use crate::support::launcher::Ended;
 pub(crate) const IMAGE: &str =
     "registry.test/gpu/node-probe@sha256:1111111111111111111111111111111111111111111111111111111111111111";
 
-/// Before its set-up: one GPU node that has the image.
+/// Returns a cluster before its set-up: one GPU node that has the image.
 pub(crate) fn fixture() -> Fixture {
     Fixture { namespaces: Vec::new(), ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }
 }
 
-/// What a test changes in the fixture.
+/// Returns the fixture with these denials for the user.
 pub(crate) fn denying(denials: &[(&str, &str)]) -> Fixture {
     Fixture { denied: denials.iter().map(|(verb, resource)| Denial::of(verb, resource)).collect(), ..fixture() }
 }
 
-/// A cluster that `gpu-syringe setup` made, with these arguments. The set-up is of an administrator: the fixture denies nothing to it.
+/// Starts a cluster, and runs `gpu-syringe setup` with these arguments. The fixture's denials do not apply to the set-up.
 pub(crate) async fn set_up(fixture: Fixture, args: &[&str]) -> Bed {
     let bed = Bed::of(fixture).await;
     for (name, text) in manifests(&bed, args).await {
@@ -36,14 +36,14 @@ pub(crate) async fn set_up(fixture: Fixture, args: &[&str]) -> Bed {
     bed
 }
 
-/// The manifests with their kinds.
+/// Returns the manifests that the command prints, with their kinds.
 async fn manifests(bed: &Bed, args: &[&str]) -> Vec<(String, Value)> {
     let printed = bed.launcher().args(["setup", "-o", "json"]).args(args.iter().copied()).run().await.json();
     let items = printed["items"].as_array().unwrap().clone();
     items.into_iter().map(|item| (item["kind"].as_str().unwrap().to_owned(), item)).collect()
 }
 
-/// The hardened profile, with the image of the launcher.
+/// Starts a cluster with the hardened profile and the image of the launcher.
 pub(crate) async fn hardened() -> Bed {
     hardened_of(fixture()).await
 }
@@ -68,7 +68,7 @@ impl Answer {
         self.json["checks"].as_array().unwrap()
     }
 
-    /// The ids of the checks with this status, in alphabetical order.
+    /// Returns the ids of the checks with this status, in alphabetical order.
     pub(crate) fn ids(&self, status: &str) -> Vec<&str> {
         let of_status = self.checks().iter().filter(|check| check["status"] == status);
         let mut ids: Vec<_> = of_status.map(|check| check["id"].as_str().unwrap()).collect();
@@ -76,13 +76,13 @@ impl Answer {
         ids
     }
 
-    /// The ids of checks that were not answered.
+    /// Returns the ids of checks without a result.
     pub(crate) fn undecided(&self) -> Vec<&str> {
         let checks = self.checks().iter().filter(|check| check["undecided"] == true);
         checks.map(|check| check["id"].as_str().unwrap()).collect()
     }
 
-    /// The command that fixes a check.
+    /// Returns the command that fixes a failing check.
     pub(crate) fn fix(&self, id: &str) -> &str {
         let check = self.checks().iter().find(|check| check["id"] == id);
         check.unwrap_or_else(|| panic!("no {id}: {}", self.json))["fix"]["command"].as_str().unwrap_or_default()
@@ -92,7 +92,7 @@ impl Answer {
 /// Runs the command with the image of the set-up.
 pub(crate) async fn doctor(bed: &Bed, args: &[&str]) -> Answer {
     let image = if args.contains(&"--image") { &[][..] } else { &["--image", IMAGE] };
-    // The header of a program for amd64, which could be uploaded.
+    // The file has the header of a program for amd64, so that it could be uploaded.
     let program = bed.home().join("node-probe");
     let header = [b"\x7fELF\x02\x01\x01".as_slice(), &[0; 9], &[3, 0, 62, 0]].concat();
     std::fs::write(&program, header).unwrap();

@@ -1,4 +1,4 @@
-//! The table of faults.
+//! Tests of `doctor` with faults: for each fault, the failing checks, the warnings, and the command that fixes it.
 
 use demo_cluster::{AnswerFault, CountedFault, Fixture, RequestFault, StartFault};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::bed::{Bed, NAMESPACE};
 use crate::cluster::{Answer, IMAGE, denying, doctor, fixture, hardened, hardened_of, set_up};
 
-/// Checks exactly the failing checks and the warnings, and that the first failing check names this command.
+/// Asserts which checks fail or warn, and that the first failing check names this command.
 fn check(fault: &str, answer: &Answer, failures: &[&str], warnings: &[&str], command: &str) {
     assert_eq!(answer.ids("failure"), failures, "{fault}: {}", answer.json);
     assert_eq!(answer.ids("warning"), warnings, "{fault}: {}", answer.json);
@@ -19,7 +19,7 @@ fn check(fault: &str, answer: &Answer, failures: &[&str], warnings: &[&str], com
     }
 }
 
-/// The requests that match are answered like this.
+/// Makes the cluster respond to matching requests with this fault.
 fn answering(bed: &Bed, verb: &'static str, resource: &'static str, answer: AnswerFault) {
     let fault = RequestFault { verb: Some(verb), resource: Some(resource), answer: CountedFault::always(answer) };
     bed.cluster.faults(|faults| faults.api.requests.push(fault));
@@ -112,10 +112,10 @@ async fn each_permission_that_is_missing_is_named() {
         &[],
         "--operator",
     );
-    assert_eq!(doctor(&operator, &[]).await.code, Some(0), "a reader does not need it");
+    assert_eq!(doctor(&operator, &[]).await.code, Some(0), "a reader does not need this permission");
 }
 
-/// A user without any permission gets a list of what is missing, and no abort.
+/// If the user has no permissions, the command lists the missing ones and does not abort.
 #[tokio::test]
 async fn without_any_permission_every_one_is_named() {
     let mut fixture = fixture();
@@ -179,7 +179,7 @@ async fn the_policy_and_its_parameter() {
         bed.cluster.remove_object(kind, "gpu-syringe-probe-only");
         check(kind, &doctor(&bed, &[]).await, &["policy"], &[], "setup --apply --profile hardened");
     }
-    // The others limit what runs in a probe: a probe alone does not show that they are there.
+    // The other policies limit what runs in a probe: a successful probe does not show that they exist.
     for name in ["gpu-syringe-exec-only", "gpu-syringe-nothing-else"] {
         let bed = hardened().await;
         bed.cluster.remove_object("ValidatingAdmissionPolicyBinding", name);
@@ -195,7 +195,7 @@ async fn the_policy_and_its_parameter() {
     let bed = hardened().await;
     bed.cluster.remove_object("ConfigMap", "gpu-syringe-policy");
     check("no parameter", &doctor(&bed, &[]).await, &["policy-parameter"], &[], "setup --apply --profile hardened");
-    // The API server does not see it (kubernetes/kubernetes#130887).
+    // The API server does not see the parameter (kubernetes/kubernetes#130887).
     let bed = hardened().await;
     let blind = "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'gpu-syringe-probe-only' denied request: failed to \
                  configure binding: no params found for policy binding with `Deny` parameterNotFoundAction";

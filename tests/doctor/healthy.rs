@@ -1,4 +1,4 @@
-//! A cluster without faults.
+//! Tests of `doctor` on clusters without faults.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ async fn a_cluster_that_is_set_up_as_hardened_has_no_problem() {
     assert_eq!((answer.code, &answer.json["status"]), (Some(0), &"ok".into()), "{}", answer.json);
     assert_eq!(answer.ids("failure"), [""; 0]);
     assert_eq!(answer.ids("warning"), [""; 0]);
-    // The policy admits no shell.
+    // The policy does not admit a shell.
     assert_eq!(answer.ids("skipped"), ["dry-run-inject", "inject"]);
     assert_eq!(answer.json["probe"]["via"], "pod");
     assert!(answer.json["probe"]["timings_ms"]["total"].as_u64().is_some_and(|time| time > 0), "{}", answer.json);
@@ -35,7 +35,7 @@ fn is_question(request: &str) -> bool {
     request.contains("dryRun=All") || request.contains("selfsubject")
 }
 
-/// The trial profile works without an image, and says what it permits.
+/// The trial profile works without an image, and the answer contains what the profile permits.
 #[tokio::test]
 async fn trial_is_a_warning_about_root_and_inject_works() {
     let bed = set_up(fixture(), &["--user", "gpu-syringe"]).await;
@@ -58,7 +58,7 @@ async fn the_output_never_contains_the_credentials() {
     }
 }
 
-/// A server that answers nothing after the connection costs a bounded time.
+/// If a server accepts connections but does not respond, the command still takes a limited time.
 #[tokio::test]
 async fn all_checks_together_have_a_limit() {
     let bed = hardened().await;

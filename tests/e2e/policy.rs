@@ -1,4 +1,4 @@
-//! The policy on a real API server: the installed one is the shipped one, and it refuses what `tests/policy.rs` says.
+//! Tests of the admission policy on a real API server: it is the shipped one, and rejects the hostile requests.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::cases::{self, Attempt, Case, POD, Subresource};
 use crate::site::Site;
 
-/// What an API server answered: its HTTP status and its words.
+/// A response of an API server: HTTP status and message.
 struct Answer {
     code: u16,
     message: String,
@@ -23,7 +23,7 @@ impl Answer {
 }
 
 impl Site {
-    /// Sends a request as the administrator, or as somebody of a group of deploy/rbac.yaml.
+    /// Sends a request as the administrator, or as a member of a group of deploy/rbac.yaml.
     async fn send(&self, method: &str, path: &str, body: &Value, group: Option<&str>) -> Answer {
         let kind = if method == "PATCH" { "application/strategic-merge-patch+json" } else { "application/json" };
         let path = format!("/api/v1/namespaces/{}/{path}", self.namespace);
@@ -39,15 +39,15 @@ impl Site {
         }
     }
 
-    /// The pod that `gpu-syringe pod-spec` prints.
+    /// Returns the pod that `gpu-syringe pod-spec` prints.
     async fn printed(&self, settings: &[&str]) -> Value {
         let words = ["pod-spec", "--output", "json", &self.node];
         self.launcher().args(words.into_iter().chain(settings.iter().copied())).run().await.json()
     }
 
-    /// Sends a hostile request. Nothing is changed: what can be is a dry run, and nobody speaks through a connection.
+    /// Sends a hostile request. Nothing is changed: requests are dry runs if possible, and connections are not used.
     async fn attempt(&self, case: &Case, genuine: &Value) -> Answer {
-        // An administrator may everything, so only who may not act can show that the right is asked for.
+        // An administrator has all rights, so only a user without the right can show that it is checked.
         let group = case.refused.contains("actions.gpu-syringe.dev").then_some("gpu-readers");
         if let Some(pod) = case.pod(genuine) {
             return self.send("POST", "pods?dryRun=All", &pod, group).await;
@@ -65,12 +65,12 @@ impl Site {
                     _ => self.send("POST", &format!("{path}?{}", query(object)), &Value::Null, group).await,
                 }
             }
-            _ => unreachable!("pods and execs are sent above"),
+            _ => unreachable!("requests for pods and execs are sent above"),
         }
     }
 }
 
-/// The options of a connection as a query.
+/// Encodes the options of a connection as a query.
 fn query(options: &Value) -> String {
     let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
     let mut pairs = Vec::new();
@@ -116,13 +116,13 @@ async fn hostile_requests_are_refused_and_genuine_ones_are_not() {
         let answer = site.send("POST", "pods?dryRun=All", &site.printed(settings).await, Some("gpu-readers")).await;
         assert_eq!(answer.code, 200, "{settings:?}: {}", answer.message);
     }
-    // For the requests about a pod that exists.
+    // Some requests are about a pod that exists.
     let mut stored = privileged.clone();
     stored["metadata"]["name"] = POD.into();
     let made = site.send("POST", "pods", &stored, None).await;
     let (mut wrong, mut by_policy) = (Vec::new(), 0);
     for case in cases::all() {
-        // The parameter is everybody's in this namespace.
+        // All users of this namespace share the parameter.
         if !case.parameter.is_null() {
             continue;
         }
@@ -142,8 +142,8 @@ async fn hostile_requests_are_refused_and_genuine_ones_are_not() {
     assert!(by_policy >= 100, "{by_policy}");
 }
 
-/// Whether what was admitted has lost the fields that made it hostile. Of an exec that shows no more than that it came through
-/// admission: then the API server misses the upgrade to a websocket.
+/// Returns whether an admitted object lacks the fields that made it hostile. An exec only shows that it passed admission:
+/// then the API server reports that the upgrade to a websocket is missing.
 fn is_bare_of(answer: &Answer, case: &Case) -> bool {
     let Attempt::Pod(change) = &case.attempt else { return answer.code == 400 };
     let Ok(admitted) = serde_json::from_str::<Value>(&answer.message) else { return false };

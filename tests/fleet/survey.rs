@@ -1,4 +1,4 @@
-//! `get_gpu_health` and `get_gpu_inventory` over all GPU nodes: what stands out, what failed, and what it costs.
+//! Tests of `get_gpu_health` and `get_gpu_inventory` for all GPU nodes: outliers, failed nodes, number of requests.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -70,7 +70,7 @@ async fn a_node_that_hangs_is_skipped_after_two_failures() {
             row["why"].as_str().unwrap().contains(if skipped { "2 times in a row" } else { "did not finish" }),
             "{row}"
         );
-        assert_eq!(answer["verdict"], "unknown", "a node that was not read is not healthy");
+        assert_eq!(answer["verdict"], "unknown", "a node that was not read must not be healthy");
         assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     }
     assert_eq!(bench.left_over().await, 0);
@@ -91,7 +91,7 @@ async fn at_the_deadline_the_answer_has_the_results_so_far() {
     assert_eq!(bench.left_over().await, 0);
 }
 
-/// The deletion of a pod that takes long is no reason to drop what its probe read.
+/// If the deletion of a pod takes long, the data of its probe is still used.
 #[tokio::test]
 async fn what_was_read_stays_if_the_deletion_is_slow() {
     let bench = Bench::with(Fixture::of(fleet(3)), &["--call-timeout", "8"]).await;
@@ -108,7 +108,7 @@ async fn what_was_read_stays_if_the_deletion_is_slow() {
     assert_eq!(answer["probes"]["deleted"], false);
     let left = answer["left_behind"].as_array().unwrap();
     assert!(left.len() == 3 && left[0].as_str().unwrap().contains("still being deleted"), "{left:?}");
-    // A call about one node, too.
+    // The same applies to a call about one node.
     let answer = bench.ask("get_gpu_inventory", json!({"node_name": "gpu-001"})).await;
     assert_eq!(
         (&answer["probe"]["deleted"], answer["inventory"]["gpus"].as_array().map(Vec::len)),
@@ -146,7 +146,7 @@ async fn a_failure_of_every_node_is_one_error_after_a_few_tries() {
 
 #[tokio::test]
 async fn fifty_nodes_fit_in_ten_thousand_tokens() {
-    // Every other node is in trouble: the worst case of a bad day.
+    // Every second node has a problem: an unusually large number.
     let trouble = ["xid79-off-bus", "ecc-remap-pending", "driver-mismatch", "no-driver"];
     let node = |number: usize| {
         let scenario = if number.is_multiple_of(2) { "healthy-h100-8" } else { trouble[number / 2 % trouble.len()] };

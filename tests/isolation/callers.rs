@@ -1,4 +1,4 @@
-//! Whoever may exec `node-probe` in its container chooses its words and its standard input.
+//! Tests with hostile callers of exec, who choose the arguments and the standard input of `node-probe`.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -12,7 +12,7 @@ use crate::support::{PROBE, Running, document, facts_in, library_in, may_unshare
 
 const GPU: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000001";
 
-/// Each of these ran something of the caller's as root, or changed a file of his choice.
+/// Each of these arguments once ran a program of the caller as root, or changed a file of the caller's choice.
 #[test]
 fn no_argument_loads_runs_or_writes_a_file() {
     let folder = open_folder();
@@ -62,12 +62,13 @@ fn no_environment_variable_names_a_library() {
     assert!(!loaded.exists());
 }
 
-/// A task of each child of the probe; it names files in `folder`. A unit test of node-probe checks that a child could read them.
+/// Returns a task for each child of the probe, with files in `folder`. A unit test of node-probe checks that children can
+/// read these tasks.
 fn tasks(folder: &str) -> Vec<Value> {
     serde_json::from_str(&include_str!("tasks.json").replace("FOLDER", folder)).expect("a list")
 }
 
-/// A caller's standard input is a pipe, a terminal or a socket of the runtime's, and holds what he wants.
+/// The standard input of a caller is a pipe, a terminal or a socket of the runtime, with any content.
 #[test]
 fn only_tasks_of_the_probe_itself_are_run() {
     let folder = open_folder();
@@ -78,7 +79,7 @@ fn only_tasks_of_the_probe_itself_are_run() {
     std::fs::write(at("host-file"), "before").expect("a file");
     for task in tasks(folder.path().to_str().expect("UTF-8")) {
         std::fs::write(at("task"), task.to_string()).expect("a file");
-        // A socket pair whose other end is the parent's, as it is for the probe's own children. Only the parent is another program.
+        // As for the probe's own children, the parent has the other socket of the pair. But the parent is another program.
         let (mut ours, theirs) = UnixStream::pair().expect("a pair");
         ours.write_all(task.to_string().as_bytes()).expect("written");
         drop(ours);
@@ -98,14 +99,14 @@ fn only_tasks_of_the_probe_itself_are_run() {
 #[test]
 fn a_container_that_was_not_started_for_actions_does_not_act() {
     let kill = ["--operator", "kill", "--gpu", GPU, "--pid", "999999", "--start-ticks", "1", "--plan"];
-    // Not the word, not the action.
+    // Without `--operator`, there is no action.
     let output = run(Command::new(PROBE).args(&kill[1..]));
     assert_eq!(document(&output)["error"]["code"], json!("operator_mode_off"));
     if !may_unshare(&["--mount"]) {
         return;
     }
     for (more, refused) in [(&[][..], true), (&["--operator"][..], false)] {
-        // Mounts of its own, as a container has; this is its main process.
+        // This is the main process of a mount namespace, as in a container.
         let mut container = Command::new("unshare");
         container.args(["--mount", PROBE, "hold", "--seconds", "60"]).args(more);
         let container = Running(container.spawn().expect("it starts"));
@@ -119,14 +120,14 @@ fn a_container_that_was_not_started_for_actions_does_not_act() {
             enter.arg("--mount").arg("--target").arg(pid.to_string()).arg(PROBE);
             enter
         };
-        // What an exec may start beside the main process changes nothing.
+        // A second `hold`, which an exec may start, changes nothing.
         let _second = Running(enter().args(["hold", "--seconds", "60", "--operator"]).spawn().expect("it starts"));
         let output = run(enter().args(kill));
         let document = document(&output);
         assert_eq!(document["error"]["code"] == json!("not_for_actions"), refused, "{document}");
         assert_eq!(output.status.code(), Some(if refused { 2 } else { 0 }), "{document}");
-        // One that was started for actions examines the process that was named, and refuses for its own reason: there is neither
-        // such a GPU nor such a process.
+        // A container that was started for actions examines the process. The action is refused, because neither the GPU nor
+        // the process exists.
         assert_eq!(document["action"]["pid"], if refused { Value::Null } else { json!(999_999) }, "{document}");
         assert_eq!(document["error"].is_null(), !refused, "{document}");
     }

@@ -1,4 +1,4 @@
-//! Running the shipped program.
+//! Helpers that run the shipped program and other processes, and prepare their files.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 pub(crate) const PROBE: &str = env!("CARGO_BIN_EXE_node-probe");
 
-/// A process of a test, ended with it.
+/// A process that is killed at the end of the test.
 pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
@@ -22,14 +22,14 @@ impl Drop for Running {
     }
 }
 
-/// A folder that everybody may enter and write to, as `/tmp` is.
+/// Creates a folder that all users may enter and write to, like `/tmp`.
 pub(crate) fn open_folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).expect("ours");
     folder
 }
 
-/// The fake NVML library under its real name, where anybody can read it.
+/// Copies the fake NVML library to a folder under its real name, readable for all users.
 pub(crate) fn library_in(folder: &Path) -> PathBuf {
     let library = folder.join("libnvidia-ml.so.1");
     fs::copy(fake_nvml::library_path(), &library).expect("the library was built");
@@ -37,7 +37,7 @@ pub(crate) fn library_in(folder: &Path) -> PathBuf {
     library
 }
 
-/// A facts file for it.
+/// Writes a facts file for the fake library.
 pub(crate) fn facts_in(folder: &Path) -> PathBuf {
     let facts = folder.join("facts.json");
     fs::write(&facts, scenarios::named("healthy-t4-1").expect("a scenario").json).expect("a file");
@@ -60,12 +60,12 @@ pub(crate) fn run(command: &mut Command) -> Output {
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !done() {
-        assert!(Instant::now() < end, "never: {what}");
+        assert!(Instant::now() < end, "not within 20 s: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Whether `unshare` with these namespaces is permitted here; says so where it is not.
+/// Returns whether `unshare` with these namespaces is permitted. If not, prints that the test is skipped.
 pub(crate) fn may_unshare(namespaces: &[&str]) -> bool {
     let tried = Command::new("unshare").args(namespaces).args(["--fork", "true"]).output();
     let permitted = tried.is_ok_and(|tried| tried.status.success());

@@ -1,4 +1,4 @@
-//! What tenants of the node put where the probe looks.
+//! Tests with hostile tenants, who put libraries, programs and files where the probe reads them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use crate::support::{PROBE, Running, document, facts_in, is_root, library_in, may_unshare, open_folder, run, until};
 
-/// `nobody`.
+/// User ID of `nobody`.
 const NOBODY: u32 = 65_534;
 
-/// An unprivileged process maps a library of its own with the name of NVML's. It must not run in the probe.
+/// An unprivileged process maps its own library with the name of NVML's library. The probe must not load that library.
 #[test]
 fn a_library_that_another_process_has_mapped_is_not_loaded() {
     let folder = open_folder();
@@ -35,13 +35,17 @@ fn a_library_that_another_process_has_mapped_is_not_loaded() {
         .env("FAKE_NVML_LOADED", &loaded)
         .env("FAKE_NVML_FACTS", facts_in(folder.path()))
         .stdin(Stdio::null()));
-    assert!(!loaded.exists(), "its constructor ran: {}", fs::read_to_string(&loaded).unwrap_or_default());
+    assert!(
+        !loaded.exists(),
+        "the constructor of the library ran: {}",
+        fs::read_to_string(&loaded).unwrap_or_default()
+    );
     let library = document(&output)["sections"]["inventory"]["data"]["nvml_library"].clone();
     assert!(!library.to_string().contains(folder.path().to_str().expect("UTF-8")), "{library}");
 }
 
-/// Process 1 of a new PID namespace is a workload whose root has a `journalctl`, an `nvidia-smi` and an NVML library of its own.
-/// The probe is beside it with every privilege, as an ephemeral container is.
+/// Process 1 of a new PID namespace is a workload. Its root has its own `journalctl`, `nvidia-smi` and NVML library. The
+/// probe runs beside the workload with all privileges, like an ephemeral container.
 const WORKLOAD: &str = r#"
 set -e
 top=$1 probe=$2 root=$1/root
@@ -69,11 +73,11 @@ fn put(root: &Path, path: &str, text: &str) {
     fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("ours");
 }
 
-/// The root of a workload that imitates a node: with its own programs, logs, kubelet files and library.
+/// Writes the root of a workload that imitates a node, with its own programs, logs, kubelet files and library.
 fn imitate_a_node(root: &Path) {
     put(root, "etc/os-release", "PRETTY_NAME=\"A workload\"\n");
     put(root, "bin/.keep", "");
-    // Of root and closed to others: owners alone do not tell a workload's root from the node's.
+    // The files belong to root and only root can write them: the owner does not distinguish this root from the node's.
     for tool in ["usr/bin/journalctl", "usr/bin/nvidia-smi"] {
         put(root, tool, &format!("#!/bin/sh\necho {tool} >> /ran\n"));
     }
@@ -112,13 +116,13 @@ fn programs_of_a_workload_are_not_run_and_its_library_has_no_privileges() {
         serde_json::from_slice(&fs::read(folder.path().join("document")).expect("there")).expect("a document");
     let sections = &document["sections"];
 
-    // What it read is that workload's, and it says so.
+    // The probe read the files of the workload, and the report contains that.
     assert_eq!(sections["host"]["data"]["operating_system"], json!("A workload"), "{document}");
     assert_eq!(document["scope"]["files"], json!("container"), "{document}");
     let library = sections["inventory"]["data"]["nvml_library"].as_str().expect("NVML answered");
     assert_eq!(library, "/proc/1/root/usr/local/lib/libnvidia-ml.so.1");
 
-    // Its code ran as nobody.
+    // The code of the library ran as nobody.
     let status = fs::read_to_string(&loaded).expect("the library was loaded");
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
@@ -130,7 +134,7 @@ fn programs_of_a_workload_are_not_run_and_its_library_has_no_privileges() {
         assert_eq!(field(set), ["0000000000000000"], "{set}");
     }
 
-    // Its programs did not run, its log is not this machine's, and its files are no kubelet's.
+    // The programs of the workload did not run, and its log and kubelet files were not used.
     assert_eq!(sections["kubelet"]["problems"][0]["code"], json!("not_the_node"), "{document}");
     assert!(!root.join("ran").exists(), "{}", fs::read_to_string(root.join("ran")).unwrap_or_default());
     let log = sections["xid"]["data"].to_string();

@@ -1,7 +1,8 @@
-//! How logs write one line of the kernel. The lines are of 2025-02-23T16:24:18Z, 171.6 s after
-//! boot, where a prefix can say so.
+//! The formats in which logs write a kernel line: functions that add the prefix of each format.
+//!
+//! The time in the prefixes is 2025-02-23T16:24:18Z, 171.6 s after boot.
 
-/// How a log writes one line of the kernel. `at` is the line's place, for sequence numbers.
+/// A log format: its name, and a function that formats a line. `at` is the position of the line, for sequence numbers.
 pub(crate) type Format = (&'static str, fn(at: usize, text: &str) -> String);
 
 fn after(prefix: &str, text: &str) -> String {

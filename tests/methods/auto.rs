@@ -1,4 +1,4 @@
-//! `--via auto`: what is tried in which order, and what the answer is.
+//! Tests of `--via auto`: the order in which methods are tried, the reasons for skipped methods, and the answer.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use demo_cluster::{
 use crate::auto_memory::creations;
 use crate::support::{DEBIAN, DEBIAN_PINNED, Launcher, OURS, fixture, ours, privileged_pod};
 
-/// An image of NVIDIA by digest.
+/// An image of NVIDIA with a digest.
 const DRIVER: &str = "nvcr.io/nvidia/driver@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-/// The image that the settings name.
+/// The image that the settings contain.
 pub(crate) const NAMED: &str = "registry.example/node-probe:9";
 const POLICY: &str = "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'b' denied request: no probe is admitted \
     until ConfigMap gpu-syringe-policy of this namespace has the image in data.image: REGISTRY/PATH@sha256:DIGEST";
 const QUOTA: &str = "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1";
 
-/// A node with these images. Those with a digest run privileged on it, except the probe's.
+/// Returns a cluster whose nodes have these images. Images with a digest, except the probe's, run in privileged pods.
 pub(crate) fn with_images(images: &[&str]) -> Fixture {
     let mut fixture = fixture();
     for node in &mut fixture.nodes {
@@ -34,21 +34,21 @@ fn fault(verb: &'static str, resource: &'static str, answer: AnswerFault) -> Req
     RequestFault { verb: Some(verb), resource: Some(resource), answer: CountedFault::always(answer) }
 }
 
-/// A situation, what is tried in it, and what is answered.
+/// A situation, the methods that must be tried, and the expected answer.
 struct Case {
     situation: &'static str,
     fixture: Fixture,
     flags: &'static [&'static str],
     faults: fn(&mut demo_cluster::Faults),
-    /// The methods that are passed over, in their order, each with a part of its reason.
+    /// The skipped methods, in their order, each with a part of its reason.
     passed: &'static [&'static str],
-    /// How many pods were created.
+    /// Number of pods that must be created.
     pods: u64,
-    /// How many more were asked for, and refused.
+    /// Number of further create requests that must be rejected.
     refused: u64,
-    /// The method of the answer; `none` for one of the API alone, `error` for a call that fails.
+    /// The method of the answer. `none`: the answer only has data from the API; `error`: the call fails.
     via: &'static str,
-    /// What the answer, or the error, must say.
+    /// Texts that the answer or the error must contain.
     says: &'static [&'static str],
 }
 
@@ -72,9 +72,9 @@ fn cases() -> Vec<Case> {
         |fixture: Fixture| fixture.denying(Denial::of("create", "pods/exec")).denying(Denial::of("get", "pods/exec"));
     let both = [OURS[0], OURS[1], DEBIAN_PINNED];
     vec![
-        // The image.
+        // Images of the probe and of the node.
         case("the node has the image of this version", &both),
-        Case { flags: named, ..case("an image is named", &[DEBIAN_PINNED]) },
+        Case { flags: named, ..case("an image is set", &[DEBIAN_PINNED]) },
         Case {
             via: "inject",
             passed: &["pod: no --image is set"],
@@ -84,7 +84,7 @@ fn cases() -> Vec<Case> {
             flags: &["--base-image", DEBIAN],
             via: "inject",
             passed: &["pod: no --image is set"],
-            ..case("no image, and a base image that the user names", &[DEBIAN])
+            ..case("no image, and a base image that the user sets", &[DEBIAN])
         },
         Case {
             via: "none",
@@ -106,7 +106,7 @@ fn cases() -> Vec<Case> {
             via: "none",
             pods: 0,
             passed: &["pod: no --image is set", "inject: no container runs privileged"],
-            ..case("the probe's image by its tag alone", &[OURS[0]])
+            ..case("the probe's image, only with a tag", &[OURS[0]])
         },
         Case {
             fixture: Fixture { programs: shell_less_driver, ..with_images(&[DRIVER, DEBIAN_PINNED]) },
@@ -124,7 +124,7 @@ fn cases() -> Vec<Case> {
             via: "none",
             passed: &["pod: ErrImagePull|ImagePullBackOff", "inject: the settings name the image by its digest"],
             says: &["The pods that did not run the probe were deleted"],
-            ..case("an image that is named by its digest cannot be pulled", &[DEBIAN_PINNED])
+            ..case("an image that is set with a digest cannot be pulled", &[DEBIAN_PINNED])
         },
         Case {
             flags: &["--probe-binary", "/nowhere/node-probe"],
@@ -140,7 +140,7 @@ fn cases() -> Vec<Case> {
             via: "inject",
             pods: 2,
             passed: &["pod: ErrImagePull|ImagePullBackOff"],
-            ..case("the named image cannot be pulled", &[DEBIAN_PINNED])
+            ..case("the set image cannot be pulled", &[DEBIAN_PINNED])
         },
         Case {
             flags: named,
@@ -148,7 +148,7 @@ fn cases() -> Vec<Case> {
             via: "none",
             passed: &["pod: ErrImagePull|ImagePullBackOff", "inject: no container runs privileged"],
             says: &["--image-pull-secret", "--base-image"],
-            ..case("the named image cannot be pulled, and there is no base image", &[DEBIAN])
+            ..case("the set image cannot be pulled, and there is no base image", &[DEBIAN])
         },
         Case {
             fixture: Fixture { programs: shell_less, ..with_images(&[DEBIAN_PINNED]) },
@@ -157,7 +157,7 @@ fn cases() -> Vec<Case> {
             says: &["--base-image"],
             ..case("the base image has no shell", &[])
         },
-        // Refusals of the cluster: no other pod.
+        // The cluster rejects the pod: no other pod is tried.
         Case {
             faults: |faults| faults.api.pod_security = true,
             via: "none",
@@ -170,7 +170,7 @@ fn cases() -> Vec<Case> {
                 "gpu-syringe doctor",
                 "kubectl label namespace",
             ],
-            ..case("Pod Security refuses privileged pods", &both)
+            ..case("Pod Security rejects privileged pods", &both)
         },
         Case {
             flags: named,
@@ -189,7 +189,7 @@ fn cases() -> Vec<Case> {
             refused: 1,
             passed: &["pod: no --image is set", "inject: ValidatingAdmissionPolicy gpu-syringe-probe-only"],
             says: &["gpu-syringe setup --apply --profile hardened --image", "gpu-syringe doctor"],
-            ..case("the policy, and no image", &[DEBIAN_PINNED])
+            ..case("the policy rejects the pod, and no image is set", &[DEBIAN_PINNED])
         },
         Case {
             fixture: Fixture { namespaces: Vec::new(), ..with_images(&both) },
@@ -215,22 +215,22 @@ fn cases() -> Vec<Case> {
             pods: 0,
             refused: 1,
             passed: &["pod: pods \".*is forbidden: no"],
-            ..case("an unknown admission plugin refuses", &both)
+            ..case("an unknown admission plugin rejects the pod", &both)
         },
-        // No exec.
+        // Exec does not work.
         Case {
             faults: no_websocket,
             via: "logs",
             pods: 2,
             passed: &["pod: websockets to"],
-            ..case("a proxy refuses websockets", &both)
+            ..case("a proxy rejects websockets", &both)
         },
         Case {
             faults: no_websocket,
             via: "none",
             passed: &["pod: no --image is set", "inject: websockets to"],
             says: &["--image"],
-            ..case("a proxy refuses websockets, and there is no image", &[DEBIAN_PINNED])
+            ..case("a proxy rejects websockets, and there is no image", &[DEBIAN_PINNED])
         },
         Case {
             fixture: no_exec(with_images(&both)),
@@ -247,7 +247,7 @@ fn cases() -> Vec<Case> {
             says: &["deploy/rbac.yaml"],
             ..case("the user may neither exec nor read logs", &[])
         },
-        // What another method would not mend, or would make worse.
+        // Faults for which another method would not help, or would make the situation worse.
         Case {
             faults: |faults| faults.api.requests.push(fault("create", "pods", AnswerFault::TooManyRequests(1))),
             via: "error",
@@ -262,7 +262,7 @@ fn cases() -> Vec<Case> {
             },
             flags: &["--start-timeout", "2"],
             via: "error",
-            ..case("exec is answered with 503", &both)
+            ..case("the response to exec is 503", &both)
         },
         Case {
             faults: |faults| faults.api.requests.push(fault("create", "pods", AnswerFault::Forbidden(QUOTA.into()))),
@@ -295,7 +295,7 @@ fn cases() -> Vec<Case> {
             flags: &["--image", "registry.example/other:1"],
             via: "error",
             says: &["does not contain node-probe"],
-            ..case("the named image is another program", &both)
+            ..case("the set image contains another program", &both)
         },
         Case {
             fixture: with_images(&[DEBIAN_PINNED]).denying(Denial::of("delete", "pods")),
@@ -308,13 +308,13 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// The reason in the note of an answer without a probe.
+/// Returns the reason in the note of an answer without a probe.
 fn no_probe(note: &str) -> String {
     let why = note.strip_prefix("No probe ran: ").and_then(|note| note.split_once(". The hardware was not checked."));
     why.unwrap_or_else(|| panic!("{note}")).0.to_owned()
 }
 
-/// Whether `text` starts with `pattern`, in which `|` and `.*` have their meaning.
+/// Returns whether `text` starts with `pattern`, which may contain `ErrImagePull|ImagePullBackOff` and `.*`.
 fn starts_with(text: &str, pattern: &str) -> bool {
     regex::Regex::new(&format!(
         "^{}",
@@ -342,7 +342,7 @@ async fn each_situation_has_its_methods_and_its_answer() {
                 };
                 let all = lines.join("; ");
                 assert!(starts_with(&all, &passed.join(".*; ")), "{situation}: {all}");
-                // No more of them than expected.
+                // There must not be more skipped methods than expected.
                 let methods = ["pod: ", "inject: ", "logs: "];
                 let number = |text: &str| methods.iter().map(|method| text.matches(method).count()).sum::<usize>();
                 assert_eq!(number(&all), number(&passed.concat()), "{situation}: {all}");
@@ -354,7 +354,7 @@ async fn each_situation_has_its_methods_and_its_answer() {
             }
         };
         for words in says {
-            assert!(said.contains(words), "{situation}: no '{words}' in: {said}");
+            assert!(said.contains(words), "{situation}: '{words}' is missing in: {said}");
         }
         assert_eq!(cluster.pods_created(), pods, "{situation}: {said}");
         if via != "error" {
@@ -369,6 +369,6 @@ async fn each_situation_has_its_methods_and_its_answer() {
             lines.iter().filter(|line| line.pod.is_some()).all(|line| line.image.is_some() && line.via.is_some()),
             "{situation}"
         );
-        assert!(!lines.is_empty(), "{situation}: every call has its line");
+        assert!(!lines.is_empty(), "{situation}: every call must have a line in the audit log");
     }
 }

@@ -1,4 +1,4 @@
-//! `--via auto` over several calls and many nodes: what is remembered, and what a cluster is asked.
+//! Tests of `--via auto` with several calls and many nodes: what the launcher remembers, and the number of requests.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::auto::{NAMED, with_images};
 use crate::support::{DEBIAN, DEBIAN_PINNED, Launcher, OURS, fixture, node, ours, privileged_pod};
 
-/// Requests that would create a pod.
+/// Returns the number of requests that would create a pod.
 pub(crate) fn creations(cluster: &Cluster) -> usize {
     cluster.requests().iter().filter(|line| line.starts_with("POST") && line.contains("/pods")).count()
 }
@@ -17,10 +17,10 @@ pub(crate) fn creations(cluster: &Cluster) -> usize {
 #[tokio::test]
 async fn what_was_passed_over_is_said_once_and_not_tried_again() {
     let named: &[&str] = &["--image", NAMED];
-    // How many pods the first and the second call ask for.
+    // `first` and `second`: the number of pods that the first and the second call try to create.
     for (situation, fixture, flags, first, second) in [
         ("the image cannot be pulled", with_images(&[DEBIAN_PINNED]), named, 2, 1),
-        ("no exec", with_images(&OURS).denying(Denial::of("get", "pods/exec")), &[][..], 2, 1),
+        ("exec does not work", with_images(&OURS).denying(Denial::of("get", "pods/exec")), &[][..], 2, 1),
         ("no namespace", Fixture { namespaces: Vec::new(), ..with_images(&OURS) }, &[], 1, 0),
         ("no permission", with_images(&OURS).denying(Denial::of("create", "pods")), &[], 1, 0),
     ] {
@@ -36,7 +36,7 @@ async fn what_was_passed_over_is_said_once_and_not_tried_again() {
         assert_eq!(one["probe"]["via"], two["probe"]["via"], "{situation}");
         assert_eq!(two["probe"].get("passed_over"), None, "{situation}");
         if one["probe"]["via"] == "none" {
-            // An answer that has no facts always has the reason.
+            // An answer without facts always contains the reason.
             assert_eq!(one["probe"]["note"], two["probe"]["note"], "{situation}");
         } else {
             assert_eq!(one["probe"]["passed_over"].as_array().map(Vec::len), Some(1), "{situation}: {}", one["probe"]);
@@ -62,7 +62,7 @@ async fn a_cancelled_call_tries_nothing_else() {
     assert_eq!((cluster.pods_created(), ours(&cluster)), (1, 0));
 }
 
-/// 30 nodes with these images.
+/// Returns a cluster of 30 nodes with these images.
 fn many(images: &[&str]) -> Fixture {
     let one = fixture();
     let nodes = (0..30).map(|number| {
@@ -107,7 +107,7 @@ async fn a_survey_reads_each_node_with_the_method_that_works_on_it() {
             node.images = if number % 3 == 0 { OURS.map(str::to_owned).into() } else { vec![DEBIAN.to_owned()] };
         }
     }
-    // Has the image, and does not report it yet.
+    // This node has the image, but does not report it yet.
     fixture.nodes[2].images = OURS.map(str::to_owned).into();
     let cluster = Cluster::start(fixture).await.unwrap();
     let mut images = None;
@@ -118,9 +118,13 @@ async fn a_survey_reads_each_node_with_the_method_that_works_on_it() {
     assert_eq!(answer["failed"].as_array().map(Vec::len), Some(1), "{}", answer["failed"]);
     assert!(answer["failed"][0]["next_step"].as_str().unwrap().contains("--base-image"), "{}", answer["failed"]);
     let passed = answer["probes"]["passed_over"].to_string();
-    assert_eq!(passed.matches("pod: no --image is set").count(), 1, "said once for all nodes: {passed}");
+    assert_eq!(
+        passed.matches("pod: no --image is set").count(),
+        1,
+        "the reason must appear once for all nodes: {passed}"
+    );
     assert_eq!((creations(&cluster), ours(&cluster)), (20, 0));
-    // A node that was mended is read at once.
+    // A node that was repaired is read again immediately.
     cluster.edit_node("gpu-2", |node| node.status.as_mut().unwrap().images = images.take());
     let answer = survey(&launcher).await.unwrap();
     assert_eq!((&answer["totals"]["read"], &answer["totals"]["failed"]), (&json!(21), &json!(9)), "{answer}");
@@ -140,7 +144,7 @@ async fn nodes_that_cannot_pull_an_image_do_not_change_the_method_of_the_others(
     }
 }
 
-/// A user who may not act, and a policy that refuses the pod of an action, do not stop readers.
+/// A policy that rejects the pod of an action, because the user may not act, does not prevent reads.
 #[tokio::test]
 async fn a_refused_pod_of_an_action_is_not_remembered_for_reads() {
     let cluster = Cluster::start(with_images(&OURS)).await.unwrap();

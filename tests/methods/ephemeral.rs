@@ -1,4 +1,4 @@
-//! An ephemeral container in somebody else's pod.
+//! Tests of `--via ephemeral`: an ephemeral container in a pod of another owner.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ async fn no_ephemeral_forbids_the_method_and_its_suggestion() {
     assert!(said.contains("OutOfpods") && said.contains("--via ephemeral"), "{said}");
     let said = Launcher::start(&cluster, &["--no-ephemeral"]).failure().await;
     assert!(said.contains("OutOfpods") && !said.contains("--via ephemeral"), "{said}");
-    // The way that is proposed does work on that node.
+    // The proposed method works on that node.
     let answer = Launcher::start(&cluster, &["--via", "ephemeral"]).inventory().await.unwrap();
     assert_eq!(answer["probe"]["via"], "ephemeral");
 }
@@ -116,7 +116,7 @@ async fn a_failed_request_to_add_the_container_is_repeated_and_adds_one() {
     }
 }
 
-/// The state of the first ephemeral container that was added.
+/// Returns the state of the first ephemeral container that was added.
 fn state(cluster: &Cluster, namespace: &str) -> Option<k8s_openapi::api::core::v1::ContainerState> {
     let pods = cluster.pods(namespace);
     let status = pods.first()?.status.clone()?;
@@ -181,12 +181,12 @@ async fn a_container_that_never_ran_differs_from_one_that_may_still_start() {
     let mut node = node("gpu-1", "healthy-h100-8");
     node.unpullable_images = vec!["example.com/node-probe:none".to_owned()];
     let cluster = Cluster::start(Fixture::of([node]).with_pod(gpu_pod)).await.unwrap();
-    // An image without node-probe.
+    // The image does not contain node-probe.
     let said =
         Launcher::start(&cluster, &["--via", "ephemeral", "--image", "docker.io/library/debian:12"]).failure().await;
     assert!(said.contains("executable file not found") && said.contains("--image"), "{said}");
     assert!(said.contains("has ended; its entry stays"), "{said}");
-    // One that no registry gives.
+    // No registry has the image.
     let said =
         Launcher::start(&cluster, &["--via", "ephemeral", "--image", "example.com/node-probe:none"]).failure().await;
     assert!(

@@ -1,4 +1,4 @@
-//! The probe that is carried in: what can be wrong with the base image, the upload and the file.
+//! Tests of `--via inject`: faults of the base image, of the upload and of the file.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ async fn an_image_without_glibc_uses_the_loader_of_the_host() {
     assert_eq!(works_with(Image::debian()).await, "");
 }
 
-/// A process that calls itself kubelet may be a tenant's: no root but that of PID 1 is entered.
+/// A process with the name kubelet may belong to a tenant: only the root of PID 1 is entered.
 #[tokio::test]
 async fn if_the_root_of_pid_1_cannot_be_entered_no_other_root_is_entered() {
     for host_process in [Some("/proc/812"), None] {
@@ -46,7 +46,7 @@ async fn if_the_root_of_pid_1_cannot_be_entered_no_other_root_is_entered() {
 async fn an_image_may_lack_tar_or_head_but_not_both() {
     works_with(Image::debian().without(&["tar"])).await;
     works_with(Image::debian().without(&["head", "chmod"])).await;
-    // Without chmod the file would be whole, and could not be executed.
+    // Without chmod, the file would be complete but could not be executed.
     let said = failure_of(Image::debian().without(&["tar", "chmod"])).await;
     assert!(said.contains("lacks tar and chmod."), "{said}");
     let said = failure_of(Image::debian().without(&["tar", "head"])).await;
@@ -125,7 +125,7 @@ async fn the_base_image_is_the_named_one_or_the_best_of_the_node() {
     assert!(said.contains("none of the 0 images"), "{said}");
 }
 
-/// A shell that does not read the upload, as behind a connection that passes almost nothing.
+/// A shell that does not read the upload, as with an extremely slow connection.
 struct ReadsNothing;
 
 impl Programs for ReadsNothing {
@@ -145,7 +145,7 @@ async fn an_upload_that_is_too_slow_says_how_fast_it_was() {
     let cluster = Cluster::start(Fixture { programs: Arc::new(ReadsNothing), ..fixture() }).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let binary = folder.path().join("large");
-    // Larger than the buffers of the connection.
+    // The file is larger than the buffers of the connection.
     std::fs::write(&binary, [crate::support::program(62), vec![7; 24 << 20]].concat()).unwrap();
     let flags = ["--via", "inject", "--probe-binary", binary.to_str().unwrap(), "--call-timeout", "25"];
     let said = Launcher::start(&cluster, &flags).failure().await;

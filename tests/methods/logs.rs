@@ -1,4 +1,4 @@
-//! The document from the pod's log, chosen or fallen back to.
+//! Tests of reading the document from the pod's log, with `--via logs` and as a fallback of `auto`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use demo_cluster::{
 
 use crate::support::{Launcher, fixture, ours};
 
-/// A node-probe that prints its document and does not end, as with one thread in a driver that hangs.
+/// A node-probe that prints its document but does not exit, as if a thread hangs in the driver.
 struct NeverEnds;
 
 impl Programs for NeverEnds {
@@ -60,7 +60,7 @@ async fn a_log_that_is_never_served_is_the_failure_of_the_log() {
     assert_eq!(ours(&cluster), 0);
 }
 
-/// Where no read of the pod succeeds, nothing is known of its container or of the kubelet.
+/// If no read of the pod succeeds, nothing is known about its container or the kubelet.
 #[tokio::test]
 async fn a_connection_that_fails_is_not_a_container_that_did_not_start() {
     for via in ["pod", "logs", "inject", "ephemeral"] {
@@ -91,7 +91,7 @@ async fn if_websockets_are_refused_the_log_is_read_and_the_answer_says_so() {
         let note = answer["probe"]["note"].as_str().unwrap();
         assert!(note.contains("websockets to") && note.contains("does not pass upgrades on"), "{note}");
         assert_eq!((answer["probe"]["deleted"].as_bool(), ours(&cluster)), (Some(true), 0));
-        // What was learnt is kept: the next call makes one pod, not two.
+        // The launcher remembers the result: the next call creates one pod, not two.
         let before = cluster.pods_created();
         launcher.inventory().await.unwrap();
         assert_eq!(cluster.pods_created() - before, 1, "{code}");
@@ -165,7 +165,7 @@ async fn errors_of_the_pod_are_reported() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     cluster.faults(|faults| faults.on("gpu-1").start = Some(StartFault::ImagePull.into()));
     let said = Launcher::start(&cluster, &["--via", "logs"]).failure().await;
-    // The first look may see the failed pull or, later, the back-off.
+    // The first read may show the failed pull or, later, the back-off.
     assert!(said.contains("ImagePull") && said.contains("--via inject") && ours(&cluster) == 0, "{said}");
 }
 

@@ -1,4 +1,4 @@
-//! What the API alone gives, chosen or fallen back to.
+//! Tests of answers that only have data from the API, with `--via none` and as a fallback of `auto`.
 
 use demo_cluster::{Cluster, Denial, Fixture, workload_pod};
 use k8s_openapi::api::core::v1::{Event, NodeCondition, ObjectReference};
@@ -44,7 +44,7 @@ async fn nothing_is_created_and_every_hardware_section_is_unknown() {
     fixture.pods.push(holder);
     let cluster = Cluster::start(fixture).await.unwrap();
     let launcher = Launcher::start(&cluster, &["--via", "none"]);
-    // What needs no probe unless it is asked for stays as it is.
+    // Tools that only probe on request give the usual answer.
     for tool in node_tools().into_iter().filter(|tool| *tool != "get_pod_gpu_allocation") {
         let answer = launcher.call(tool, json!({ "node_name": "gpu-1" })).await;
         let answer = answer.unwrap_or_else(|failure| panic!("{tool}: {failure}"));
@@ -55,7 +55,7 @@ async fn nothing_is_created_and_every_hardware_section_is_unknown() {
         }
         assert!(unknown.contains("--via none"), "{tool}: {unknown}");
         assert_eq!((&answer["probe"]["via"], &answer["probe"]["source"]), (&json!("none"), &json!("api")), "{tool}");
-        // Has the same and more in fields of its own.
+        // This tool has the same data and more, but in other fields.
         if tool == "describe_gpu_node" {
             assert_ne!(answer["summary"]["overall_health"], "healthy", "{}", answer["summary"]);
             continue;
@@ -119,7 +119,7 @@ async fn a_survey_of_all_nodes_says_that_none_was_read() {
 
 const XID_79: &str = "gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n";
 
-/// A node whose kubelet serves log files, the newest with more before its end than is read.
+/// A node whose kubelet serves log files. The newest file is longer than the part that is read.
 fn logging() -> Fixture {
     let mut fixture = fixture();
     let ago = |hours| jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
@@ -149,9 +149,9 @@ async fn the_end_of_a_log_file_that_the_kubelet_serves_is_read() {
     }
     let since = json!({ "node_name": "gpu-1", "since": "1h" });
     let answer = launcher.call("analyze_xid_errors", since).await.unwrap();
-    // Two hours ago, and no line since says that it came back.
+    // The event was two hours ago, and no later line shows that the GPU has recovered.
     assert_eq!((&answer["events"][0]["code"], &answer["verdict"]), (&json!(79), &json!("fatal")), "{answer}");
-    // Of no use to what the kernel's lines have no part in.
+    // Tools that do not use the kernel log do not request it.
     let before = cluster.requests().len();
     launcher.inventory().await.unwrap();
     assert!(!cluster.requests()[before..].iter().any(|request| request.contains("/proxy/")));
@@ -170,7 +170,7 @@ async fn no_log_file_is_read_of_a_node_that_may_not_be_probed() {
     assert!(!cluster.requests().iter().any(|request| request.contains("/proxy/")), "{:?}", cluster.requests());
 }
 
-/// A node two hours east of Greenwich, whose log files say neither zone nor year: their last line was written just now.
+/// Returns a time in the log format of a node in the zone UTC+2: without zone and year.
 fn local(hours_ago: i64) -> String {
     let time = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(2 - hours_ago);
     time.strftime("%b %e %H:%M:%S").to_string()
@@ -208,7 +208,7 @@ async fn a_file_that_is_no_longer_written_is_skipped() {
     let answer = launcher.call("analyze_xid_errors", json!({ "node_name": "gpu-1" })).await.unwrap();
     let codes: Vec<_> = answer["events"].as_array().unwrap().iter().map(|event| &event["code"]).collect();
     assert_eq!(codes, [94], "{answer}");
-    // Where there is no other, the node is not condemned for what was long ago.
+    // If this is the only log, old events do not lead to a fault.
     let cluster = Cluster::start(with_files(&[("kern.log", old)])).await.unwrap();
     let launcher = Launcher::start(&cluster, &["--via", "none"]);
     let answer = launcher.call("diagnose_gpu_node", json!({ "node_name": "gpu-1" })).await.unwrap();

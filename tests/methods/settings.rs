@@ -1,4 +1,4 @@
-//! Settings as a person meets them: flags, environment, file, and what they make of the pod.
+//! Tests of settings from flags, environment and file, and of their effect on the pod.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -79,7 +79,7 @@ fn the_pod_has_what_the_settings_say() {
     assert_eq!(pod["spec"]["imagePullSecrets"][0]["name"], "creds");
     assert_eq!(pod["metadata"]["namespace"], "tools");
     assert_eq!(pod["metadata"]["labels"]["team"], "ml");
-    // What the sweep goes by cannot be changed.
+    // The label by which pods are cleaned up cannot be changed.
     assert_eq!(pod["metadata"]["labels"]["app.kubernetes.io/managed-by"], "gpu-syringe");
     assert_eq!(pod["metadata"]["annotations"]["note"], "a=b");
     let toleration =

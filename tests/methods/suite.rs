@@ -1,4 +1,4 @@
-//! One suite for every way: the tools answer alike, retry alike, and clean up alike.
+//! Tests that run with every probe method: same answers, same retries, same deletion of pods.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Launcher, NAMESPACE, fixture, ours, slow};
 
-/// The ways that put a probe on a node.
+/// The methods that start a probe on a node.
 const WAYS: [&str; 4] = ["pod", "ephemeral", "inject", "logs"];
 
-/// The tools that answer from one probe of one node, and change nothing.
+/// Returns the tools that read one node with one probe and change nothing.
 pub(crate) fn node_tools() -> Vec<&'static str> {
     let takes_a_node = |entry: &&tools::ToolEntry| {
         let schema = (entry.input_schema)();
@@ -27,7 +27,7 @@ pub(crate) fn node_tools() -> Vec<&'static str> {
     tools::all(Mode::ReadOnly).iter().filter(takes_a_node).map(|entry| entry.name).collect()
 }
 
-/// Arguments with which `tool` probes.
+/// Returns arguments with which `tool` starts a probe.
 fn arguments(tool: &str) -> Value {
     let mut arguments = json!({ "node_name": "gpu-1" });
     if tool == "get_pod_gpu_allocation" {
@@ -36,14 +36,14 @@ fn arguments(tool: &str) -> Value {
     arguments
 }
 
-/// What of an answer does not depend on the way.
+/// Returns the part of an answer that does not depend on the method.
 fn substance(answer: &Value) -> Value {
     let mut answer = answer.clone();
-    // The note of the way is text of the probe, and `quoted` says so.
+    // The note about the method is text of the probe, so `quoted` lists it.
     for part in ["probe", "quoted", "taken_at"] {
         answer.as_object_mut().unwrap().remove(part);
     }
-    // Conditions tell their age, and the clock goes on between two calls.
+    // Conditions contain their age, which differs between two calls.
     for condition in answer["conditions"].as_array_mut().into_iter().flatten() {
         condition.as_object_mut().unwrap().remove("for_seconds");
     }
@@ -78,7 +78,7 @@ async fn a_cancelled_call_leaves_nothing_with_any_method() {
         let cluster = Cluster::start(Fixture { timing: slow(), ..fixture() }).await.unwrap();
         let mut launcher = Launcher::start(&cluster, &["--via", way]);
         let cancel = launcher.cancel.clone();
-        // The pod exists, its container does not run yet.
+        // The pod exists, but its container is not running yet.
         launcher.on_phase = Arc::new(move |phase| {
             if phase == Phase::Start {
                 cancel.cancel();
@@ -164,7 +164,7 @@ async fn an_action_is_refused_if_the_host_is_not_visible() {
     assert_eq!(cluster.pods_created(), 0);
     for way in ["pod", "inject", "logs"] {
         let launcher = Launcher::start(&cluster, &["--via", way, "--mode", "operator"]);
-        // No such process on this node: the probe says so, by each way.
+        // The process does not exist on this node: the probe reports that with each method.
         let answer = launcher.call("kill_gpu_process", kill.clone()).await;
         let said = answer.map_or_else(|failure| failure.to_string(), |answer| answer.to_string());
         assert!(said.contains("41210") && !said.contains("not those of the host"), "{way}: {said}");
@@ -172,7 +172,7 @@ async fn an_action_is_refused_if_the_host_is_not_visible() {
     }
 }
 
-/// A defect in a callback of the caller, or in this program.
+/// A panic in a callback of the caller or in this program must not leave a pod behind.
 #[tokio::test]
 async fn a_panic_in_mid_call_leaves_no_pod_and_no_gap_in_the_audit_log() {
     for way in ["pod", "inject"] {

@@ -1,4 +1,4 @@
-//! What the tests share: a cluster with GPU nodes, a launcher with given settings, and a probe to carry.
+//! Helpers of the tests of probe methods: clusters with GPU nodes, the type `Launcher`, and files of the probe.
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -24,12 +24,12 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const NAMESPACE: &str = "gpu-syringe";
 pub(crate) const DEBIAN: &str = "docker.io/library/debian:12";
-/// The same image by digest, as a node reports one that it pulled.
+/// The same image with its digest, as a node reports a pulled image.
 pub(crate) const DEBIAN_PINNED: &str =
     "docker.io/library/debian@sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
 pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:1.37";
 
-/// A node that fell into a state, with the images that inject needs.
+/// Returns a node in the state of a scenario, with the images that inject needs.
 pub(crate) fn node(name: &str, scenario: &str) -> NodeFixture {
     let facts = Report { hostname: Some(name.to_owned()), ..scenarios::named(scenario).unwrap().report() };
     let mut node = NodeFixture::from_facts(name, facts);
@@ -37,14 +37,14 @@ pub(crate) fn node(name: &str, scenario: &str) -> NodeFixture {
     node
 }
 
-/// A sick node with its workloads, quick to start pods.
+/// Returns a cluster of a faulty node with its workloads, on which pods start fast.
 pub(crate) fn fixture() -> Fixture {
     let node = node("gpu-1", "ecc-remap-pending");
     let pods = workloads_of(&node);
     Fixture { pods, programs: Arc::new(ShellImages::default()), ..Fixture::of([node]) }
 }
 
-/// A cluster whose base image is another one, under a name of its own.
+/// Returns a cluster with another base image, which has its own name.
 pub(crate) fn with_image(image: demo_cluster::Image) -> Fixture {
     let mut fixture = fixture();
     for node in &mut fixture.nodes {
@@ -53,10 +53,10 @@ pub(crate) fn with_image(image: demo_cluster::Image) -> Fixture {
     Fixture { programs: Arc::new(ShellImages::of([(DEBIAN, image)])), ..fixture }
 }
 
-/// The image of the probe as a node reports it.
+/// The image of the probe as nodes report it.
 pub(crate) const OURS: [&str; 2] = [PROBE_IMAGE, PROBE_IMAGE_PINNED];
 
-/// A pod of the cluster's software that runs this image privileged on a node.
+/// Returns a pod of the cluster's software that runs this image on a node with privileges.
 pub(crate) fn privileged_pod(name: &str, node: &str, image: &str) -> Pod {
     let mut pod = workload_pod("kube-system", name, node, 0);
     let container = &mut pod.spec.as_mut().unwrap().containers[0];
@@ -65,12 +65,12 @@ pub(crate) fn privileged_pod(name: &str, node: &str, image: &str) -> Pod {
     pod
 }
 
-/// Slow enough to be cancelled half way.
+/// Returns a timing that is slow enough to cancel a call before its end.
 pub(crate) fn slow() -> Timing {
     Timing { container_start: Duration::from_millis(400), ..Timing::fast() }
 }
 
-/// A program for `amd64` that is no program, long enough for many frames.
+/// Returns a file with the header of a program for this machine, long enough for many frames.
 pub(crate) fn program(machine: u8) -> Vec<u8> {
     let mut bytes = [b"\x7fELF\x02\x01".as_slice(), &[0; 12], &[machine, 0]].concat();
     let mut state = 1_u32;
@@ -89,20 +89,20 @@ static PROGRAMS: LazyLock<TempDir> = LazyLock::new(|| {
     directory
 });
 
-/// The file of a probe for this architecture.
+/// Returns the file of a probe for this architecture.
 pub(crate) fn probe_binary(architecture: &str) -> PathBuf {
     PROGRAMS.path().join(architecture)
 }
 
-/// A launcher, as a host would have started it with these words.
+/// A launcher, as a host would start it with some arguments.
 pub(crate) struct Launcher {
     pub(crate) settings: Arc<Settings>,
     pub(crate) contexts: Arc<Contexts>,
     pub(crate) prober: Prober,
     pub(crate) cancel: CancellationToken,
-    /// Told of each phase of a call.
+    /// Called with each phase of a call.
     pub(crate) on_phase: OnPhase,
-    /// Holds the audit log.
+    /// Contains the audit log.
     folder: TempDir,
 }
 
@@ -110,7 +110,7 @@ impl Launcher {
     pub(crate) fn start(cluster: &Cluster, words: &[&str]) -> Self {
         let binary = probe_binary("amd64");
         let usual = ["--probe-binary", binary.to_str().unwrap(), "--start-timeout", "5", "--call-timeout", "20"];
-        // A word that is given replaces the usual one.
+        // An argument of the test replaces the default argument.
         let usual = usual.chunks(2).filter(|pair| !words.contains(&pair[0])).flatten();
         let settings = Arc::new(Settings::from_args(usual.chain(words).copied()).unwrap());
         let contexts = Arc::new(Contexts::in_memory(cluster.kubeconfig(), None));
@@ -131,23 +131,23 @@ impl Launcher {
             .map(|rendered| rendered.json)
     }
 
-    /// The inventory of the fixture's node.
+    /// Returns the inventory of the fixture's node.
     pub(crate) async fn inventory(&self) -> Result<Value, Failure> {
         self.call("get_gpu_inventory", json!({ "node_name": "gpu-1" })).await
     }
 
-    /// The lines of the audit log.
+    /// Returns the lines of the audit log.
     pub(crate) fn audit(&self) -> Vec<AuditLine> {
         AuditLog::at(self.folder.path()).read(100).unwrap()
     }
 
-    /// The words of a call that must fail.
+    /// Returns the error text of a call that must fail.
     pub(crate) async fn failure(&self) -> String {
         self.inventory().await.expect_err("a failure").to_string()
     }
 }
 
-/// Our pods that exist.
+/// Returns the number of existing probe pods.
 pub(crate) fn ours(cluster: &Cluster) -> usize {
     cluster.pods(NAMESPACE).len()
 }

@@ -1,4 +1,4 @@
-//! The node's own `journalctl`, run below the node's root.
+//! Tests that node-probe runs the `journalctl` of the node inside the root folder of the node.
 
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -27,6 +27,6 @@ fn the_nodes_journalctl_is_run_below_the_nodes_root_unless_others_can_change_it(
     set_permissions(&tool, Permissions::from_mode(0o755)).expect("ours");
     let log = read(&node);
     assert_eq!(log["data"]["events"][0]["boot_id"], json!("c0ffee"), "{log}");
-    let asked = std::fs::read_to_string(node.path("asked")).expect("it ran below the tree");
+    let asked = std::fs::read_to_string(node.path("asked")).expect("journalctl ran inside the tree");
     assert!(asked.contains("--output=json") && asked.contains("_TRANSPORT=kernel"), "{asked}");
 }

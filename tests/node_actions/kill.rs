@@ -1,4 +1,4 @@
-//! `node-probe kill` through NVML.
+//! Tests of `node-probe kill`, with processes from NVML.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{GPU, Node, OTHER, facts, start_ticks};
 
-/// The facts with this process on the first GPU.
+/// Returns the facts with this process on the first GPU.
 fn with_process(pid: u32) -> Value {
     let mut facts = facts();
     facts["sections"]["processes"]["data"]["processes"] =
@@ -29,7 +29,7 @@ fn a_process_that_nvml_lists_is_ended_and_the_memory_is_reported() {
     assert_eq!((&action["evidence"], &action["gpu_index"]), (&json!(["nvml"]), &json!(0)), "{action}");
     assert_eq!(action["memory_before_bytes"], json!(1 << 30));
     assert!(action["memory_after_bytes"].is_u64(), "{action}");
-    // The facts file still lists it: a driver that keeps a dead process is said to.
+    // The facts file still lists the process: the answer must say that the driver does.
     assert!(action["notes"].to_string().contains("still lists"), "{action}");
 }
 
@@ -98,7 +98,7 @@ fn an_action_with_the_same_id_runs_once() {
     let (first, _) = node.probe(&words);
     assert_eq!(first["action"]["outcome"], json!("ended"));
     let (second, code) = node.probe(&words);
-    assert_eq!((code, &second), (0, &first), "who asks again gets the outcome");
+    assert_eq!((code, &second), (0, &first), "a repeated request must return the outcome of the first");
     let file = format!("/dev/shm/gpu-syringe-action-{id}");
     let _ = fs::remove_file(format!("{file}.json"));
     let (document, code) = node.probe(&words);

@@ -1,4 +1,4 @@
-//! `node-probe reset` with a stand-in for `nvidia-smi` that succeeds, fails, hangs, or loses the GPU.
+//! Tests of `node-probe reset` with a script as `nvidia-smi` that succeeds, fails, hangs, or loses the GPU.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::support::{GPU, Node, blockers, facts};
 
 const RESET: [&str; 4] = ["reset", "--gpu", GPU, "--cordoned"];
 
-/// What each call of nvidia-smi was for.
+/// Returns the purpose of each call of nvidia-smi.
 fn jobs(node: &Node) -> Vec<&'static str> {
     let job = |call: &String| {
         ["-pm 0", "--gpu-reset", "-pm 1"].into_iter().find(|job| call.contains(job)).unwrap_or("something else")
@@ -23,7 +23,7 @@ fn pending() -> Value {
     facts
 }
 
-/// A script that puts these facts in the place of the present ones when the GPU is reset.
+/// Installs a script that replaces the current facts by these when the GPU is reset.
 fn becomes(node: &Node, after: &Value) {
     node.file("after.json", &after.to_string());
     let after = node.path("after.json");
@@ -82,12 +82,16 @@ fn a_reset_that_hangs_is_unknown_and_keeps_the_lock() {
     let action = node.act(&[&RESET[..], &["--reset-seconds", "1"]].concat());
     assert!(began.elapsed() < Duration::from_secs(15));
     assert_eq!((&action["outcome"], &action["steps"][1]["exit_code"]), (&json!("timed_out"), &Value::Null), "{action}");
-    assert_eq!(jobs(&node), ["-pm 0", "--gpu-reset"], "no second nvidia-smi while the first one works on the GPU");
+    assert_eq!(
+        jobs(&node),
+        ["-pm 0", "--gpu-reset"],
+        "no second nvidia-smi must start while the first one is working on the GPU"
+    );
     assert!(action["summary"].as_str().expect("a summary").contains("-pm 1 restores it"), "{action}");
     assert!(action["summary"].as_str().expect("a summary").contains("container of the probe exists"), "{action}");
-    assert_eq!(blockers(&node.act(&RESET)), ["reset_running"], "the lock is the hanging one's now");
+    assert_eq!(blockers(&node.act(&RESET)), ["reset_running"], "the hanging nvidia-smi must hold the lock");
     let pid = std::fs::read_to_string(node.path("smi.log.pid")).expect("it ran");
-    assert!(std::fs::exists(format!("/proc/{}", pid.trim())).expect("proc"), "it was not killed");
+    assert!(std::fs::exists(format!("/proc/{}", pid.trim())).expect("proc"), "nvidia-smi must not be killed");
     let _ = std::process::Command::new("kill").arg(pid.trim()).status();
 }
 
@@ -118,7 +122,7 @@ fn without_switching_persistence_mode_off_there_is_no_reset() {
         (&json!("refused"), vec!["persistence_mode".to_owned()]),
         "{action}"
     );
-    assert_eq!(jobs(&node), ["-pm 0", "-pm 1"], "it may be off all the same");
+    assert_eq!(jobs(&node), ["-pm 0", "-pm 1"], "persistence mode may be off although the command failed");
     assert!(action["summary"].as_str().expect("a summary").contains("may be off now"), "{action}");
     node.nvidia_smi("case \"$*\" in *'-pm 0'*) exit 4;; esac");
     let restored = node.act(&RESET);
@@ -188,10 +192,10 @@ fn two_concurrent_resets_are_refused() {
     assert_eq!(blockers(&node.act(&RESET)), ["reset_running"]);
     drop(lock);
     assert_eq!(node.act(&RESET)["outcome"], json!("reset"));
-    assert!(!path.exists(), "nothing stays");
+    assert!(!path.exists(), "the lock file must be removed");
 }
 
-/// The container runtime mounts nvidia-smi into every GPU container: any of them can lock that file.
+/// The container runtime mounts nvidia-smi into every GPU container: each of these containers can lock that file.
 #[test]
 fn a_tenant_that_locks_nvidia_smi_blocks_no_reset() {
     let node = Node::new(&facts());
@@ -204,7 +208,7 @@ fn a_tenant_that_locks_nvidia_smi_blocks_no_reset() {
 #[test]
 fn nvidia_smi_is_run_below_the_root_of_the_node() {
     let Some(node) = Node::new(&facts()).with_its_own_shell() else { return };
-    // Below that root `$log` of the usual head is nowhere.
+    // Inside that root, the file `$log` of the usual script header does not exist.
     node.nvidia_smi("echo \"$*\" >> /smi.log; case \"$*\" in *--gpu-reset*) echo from below; exit 7;; esac");
     let action = node.act(&RESET);
     assert_eq!(jobs(&node), ["-pm 0", "--gpu-reset", "-pm 1"], "{action}");

@@ -1,4 +1,4 @@
-//! The machine of the tests.
+//! The type `Node`: the simulated machine of the tests, with files, a fake NVML library and real processes.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -14,17 +14,17 @@ pub(crate) const OTHER: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000002";
 
 const ADDRESSES: [&str; 2] = ["0000:3b:00.0", "0000:3c:00.0"];
 
-/// A node below a temporary directory. Its facts are a file that the fake NVML library answers from, read anew by every
-/// session: a script that rewrites it changes the GPU.
+/// A node in a temporary directory. Each session of the fake NVML library reads the facts file again: a script that rewrites
+/// the file changes the GPU.
 pub(crate) struct Node {
     root: TempDir,
-    /// What the program is told of the tree: whether to change the root directory for the driver's tool.
+    /// The option of the program for the tree: whether the root directory is changed for the driver's tool.
     tree: &'static str,
-    /// The call that does not return.
+    /// The NVML call that does not return.
     pub(crate) block: &'static str,
 }
 
-/// A process of a test, ended with it.
+/// A process that is killed at the end of the test.
 pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
@@ -34,7 +34,7 @@ impl Drop for Running {
     }
 }
 
-/// Two idle H100 with persistence mode on.
+/// Returns the facts of two idle H100 with persistence mode on.
 pub(crate) fn facts() -> Value {
     let gpu = |index: u32, uuid: &str| {
         json!({"index": index, "uuid": uuid, "pci_address": ADDRESSES[index as usize], "name": "NVIDIA H100",
@@ -90,7 +90,7 @@ impl Node {
         let folder = path.parent().expect("a folder");
         fs::create_dir_all(folder).expect("the folder can be made");
         fs::write(&path, text).expect("the file can be written");
-        // A machine's files can be changed by root alone, whatever the umask is here.
+        // On a machine, only root can change these files. The permissions must not depend on the umask of the test.
         let close = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
         close(&path, 0o644);
         folder
@@ -109,7 +109,7 @@ impl Node {
         self.file("facts.json", &facts.to_string());
     }
 
-    /// A stand-in for nvidia-smi. In it, `$facts` is the file that the GPUs are made of and `$log` a file of its own.
+    /// Installs a script as nvidia-smi. In the script, `$facts` is the facts file of the GPUs, and `$log` is a log file.
     pub(crate) fn nvidia_smi(&self, script: &str) {
         let (facts, log) = (self.path("facts.json"), self.path("smi.log"));
         let head = format!("#!/bin/sh\nfacts={}\nlog={}\necho \"$*\" >> $log\n", facts.display(), log.display());
@@ -118,8 +118,8 @@ impl Node {
         fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("ours");
     }
 
-    /// The same node with a shell of its own, in which programs run below its root; `None`, with the reason on standard error,
-    /// where that cannot be.
+    /// Adds a shell to the node, so that programs can run inside its root. If that is not possible, returns `None` and
+    /// prints the reason to standard error.
     pub(crate) fn with_its_own_shell(mut self) -> Option<Self> {
         let libraries = Command::new("ldd").arg("/bin/sh").output().ok().filter(|ldd| ldd.status.success());
         let is_root =
@@ -139,12 +139,12 @@ impl Node {
         Some(self)
     }
 
-    /// The arguments of every call of the stand-in.
+    /// Returns the arguments of every call of the nvidia-smi script.
     pub(crate) fn smi_calls(&self) -> Vec<String> {
         fs::read_to_string(self.path("smi.log")).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
-    /// Starts a script that a GPU's device file is given to as `$0`, and shows it in the node's `/proc`.
+    /// Starts a script with the device file of a GPU as `$0`, and adds its process to the node's `/proc`.
     pub(crate) fn shell(&self, script: &str) -> Running {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(script).arg(self.path("dev/nvidia0")).stdin(Stdio::null()).stdout(Stdio::null());
@@ -156,7 +156,7 @@ impl Node {
         Running(child)
     }
 
-    /// Runs `node-probe` with these words and reads its document; gives the exit code, too.
+    /// Runs `node-probe` with these arguments. Returns the document and the exit code.
     pub(crate) fn probe(&self, words: &[&str]) -> (Value, i32) {
         let output = Command::new(env!("CARGO_BIN_EXE_node-probe-dev"))
             .args(words)
@@ -174,7 +174,7 @@ impl Node {
         (document, output.status.code().unwrap_or(-1))
     }
 
-    /// Runs an action and gives its `action`.
+    /// Runs an action and returns the field `action` of the document.
     pub(crate) fn act(&self, words: &[&str]) -> Value {
         let (document, code) = self.probe(&[&["--operator"], words].concat());
         assert_eq!(code, 0, "{document}");
@@ -192,14 +192,14 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Start time of a process, as reports have it.
+/// Returns the start time of a process in the unit of reports.
 pub(crate) fn start_ticks(pid: u32) -> String {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).expect("it runs");
     let rest = stat.rsplit_once(')').expect("a name").1;
     rest.split_whitespace().nth(19).expect("a start time").to_owned()
 }
 
-/// The codes of what is in the way.
+/// Returns the codes of the blockers.
 pub(crate) fn blockers(action: &Value) -> Vec<String> {
     let list = action["plan"]["blockers"].as_array().expect("a list");
     list.iter().map(|blocker| blocker["code"].as_str().expect("a code").to_owned()).collect()

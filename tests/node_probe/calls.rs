@@ -1,4 +1,6 @@
-//! How many NVML calls the probe makes, and that fewer calls give the same facts: each may wait for a driver that is busy.
+//! Tests of the number of NVML calls of the probe, and that fewer calls lead to the same facts.
+//!
+//! The number matters because each call may have to wait for a busy driver.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +11,13 @@ use syringe_core::report::{Report, Sections, Status};
 use crate::reading::{availability, calls, two_gpus, with};
 use crate::{Bench, Run, data};
 
-/// All fields of NVLinks that the functions of one link also return.
+/// Returns the fields of NVLinks whose values the functions for single links also return.
 fn link_fields() -> Vec<u32> {
     let ranges = [32..=37, 39..=44, 96..=107, 148..=159, 161..=162, 165..=166, 91..=91, 147..=147];
     ranges.into_iter().flatten().collect()
 }
 
-/// The healthy H100 node with this number of GPUs, each like one of the eight.
+/// Returns the healthy H100 node with this number of GPUs, which are copies of the original eight.
 fn gpus(count: u32) -> Bench {
     Bench::with("healthy-h100-8", |report| {
         let Sections { inventory, telemetry, topology, ecc, mig, processes, .. } = &mut report.sections;
@@ -48,7 +50,7 @@ fn eight_gpus_are_read_with_less_than_half_of_the_calls_of_one_for_each_value() 
 
 #[test]
 fn sixty_four_gpus_are_read_with_a_bounded_number_of_calls() {
-    // Three capabilities of 2,016 pairs, which come last.
+    // Three capabilities are read for 2,016 pairs, after all other values.
     let (pairs, others): (Vec<_>, Vec<_>) =
         calls(&gpus(64)).into_iter().partition(|call| call.starts_with("nvmlDeviceGetP2PStatus"));
     assert_eq!(pairs.len(), 3 * 64 * 63 / 2);
@@ -59,7 +61,7 @@ fn sixty_four_gpus_are_read_with_a_bounded_number_of_calls() {
 fn no_value_of_a_gpu_is_asked_for_twice() {
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
     calls(&gpus(8)).into_iter().for_each(|call| *times.entry(call).or_default() += 1);
-    // These have arguments: a link, another GPU, a clock, a counter.
+    // These functions have arguments: a link, another GPU, a clock, a counter.
     let with_arguments = ["NvLink", "P2P", "Clock", "Ecc", "MemoryError", "Violation", "Threshold", "Inforom", "Field"];
     let plain = |call: &str| !with_arguments.iter().any(|word| call.contains(word)) && call.starts_with("nvmlDevice");
     let twice: Vec<_> = times.iter().filter(|(call, times)| plain(call) && **times > 1).collect();
@@ -68,7 +70,7 @@ fn no_value_of_a_gpu_is_asked_for_twice() {
 
 #[test]
 fn a_slow_nvml_costs_the_least_telling_values() {
-    // All calls take 12 s of 8 s.
+    // All calls together take 12 s, but only 8 s are available.
     let bench = gpus(24);
     let Run { report, .. } = bench.run(&["all"], &[("FAKE_NVML_DELAY_US", "3000")]);
     let ecc = report.sections.ecc.as_ref().expect("the section");
@@ -77,11 +79,11 @@ fn a_slow_nvml_costs_the_least_telling_values() {
     let up = |gpu: &syringe_core::facts::topology::GpuTopology| {
         gpu.nvlinks.iter().filter(|group| group.active == Some(true)).map(|group| group.links.len()).sum::<usize>()
     };
-    assert!(topology.gpus.iter().all(|gpu| up(gpu) == 18), "the links of all GPUs are known");
+    assert!(topology.gpus.iter().all(|gpu| up(gpu) == 18), "the links of all GPUs must be known");
     assert_eq!(topology.availability(23, "nvlinks.remote_pci_address"), Availability::Unread);
     let diagnosis = diagnosis::diagnose(&report, &Default::default());
     let hung: Vec<_> = diagnosis.findings.iter().filter(|finding| finding.id == "gpu-unresponsive").collect();
-    assert!(hung.is_empty(), "slow is not hung: {hung:?}");
+    assert!(hung.is_empty(), "a slow GPU must not be reported as hung: {hung:?}");
     assert_eq!(diagnosis.verdict, diagnosis::finding::Verdict::Unknown, "{}", diagnosis.summary);
 }
 
@@ -94,7 +96,7 @@ fn a_driver_without_the_fields_of_links_gives_the_same_facts() {
             sections.topology.expect("the section").data.expect("data")
         };
         let whole = topology(&[]);
-        // Not supported; invalid argument, for an ID that is newer than the driver; a failure of the field alone.
+        // 3: not supported; 2: invalid argument, for an ID that is newer than the driver; 999: only the field fails.
         for code in [3, 2, 999] {
             let fail: Vec<String> = link_fields().iter().map(|id| format!("field {id}={code}")).collect();
             assert_eq!(topology(&[("FAKE_NVML_FAIL", &fail.join(","))]), whole, "{scenario}, code {code}");
@@ -137,7 +139,7 @@ fn gpus_of_different_products_share_nothing() {
     }
 }
 
-/// Adds the driver's file about a GPU that nobody has open, without persistence mode.
+/// Adds the driver's file about a GPU that no process has open, without persistence mode.
 fn with_uninitialized_gpu(bench: &Bench) {
     let folder = bench.directory.path().join("proc/driver/nvidia/gpus/0000:18:00.0");
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -166,7 +168,7 @@ fn nvml_gets_more_time_where_the_driver_has_to_initialize_gpus() {
 fn a_call_that_returns_after_all_costs_nothing() {
     let bench = two_gpus();
     let whole = bench.run(&["all"], &[]).report.sections;
-    // Longer than a call may take before the others are read, and shorter than the time for everything.
+    // These calls exceed the time limit of a single call, but not the time limit of the whole run.
     let slow = [("FAKE_NVML_SLOW", "nvmlDeviceGetTotalEccErrors:0=500,nvmlDeviceGetSerial:1=1300")];
     let late = bench.run(&["all"], &slow).report.sections;
     assert_eq!(data(late.ecc), data(whole.ecc));

@@ -1,9 +1,9 @@
-//! One GPU hangs in one NVML function. What the probe promises then:
+//! Tests with one GPU that hangs in one NVML function. In this case:
 //!
-//! - the document arrives in time;
-//! - the facts of the other GPUs are those of a run in which nothing hangs, also if the call holds a lock that all calls need;
-//! - of the GPU that hangs there is no value that was not read, and a problem names it with the function;
-//! - the diagnosis calls only that GPU unresponsive, and nothing healthy.
+//! - the probe prints the document in time;
+//! - the facts of the other GPUs are the same as without the hang, even if the call holds a lock that all calls need;
+//! - the entry of the hung GPU only has values that were read, and a problem names the GPU and the function;
+//! - the diagnosis only reports that GPU as unresponsive, and the verdict is not healthy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -19,21 +19,21 @@ use syringe_core::report::{Report, Sections};
 use crate::reading::{calls, with};
 use crate::{Bench, Run};
 
-/// Time of each run.
+/// Time limit of each run.
 const TIMEOUT_MS: u64 = 3000;
 const GPUS: usize = 4;
-/// Number of runs at a time: each mostly waits.
+/// Number of runs at the same time. Each run mostly waits.
 const AT_A_TIME: usize = 6;
 /// Sections with an entry for each GPU.
 const OF_GPUS: [&str; 5] = ["inventory", "telemetry", "topology", "ecc", "mig"];
-/// A call about two GPUs does not tell which of them hangs.
+/// Calls about two GPUs. They do not show which of the two hangs.
 const OF_PAIRS: [&str; 2] = ["nvmlDeviceGetP2PStatus", "nvmlDeviceGetTopologyCommonAncestor"];
 
 fn run(bench: &Bench, environment: &[(&str, &str)]) -> Run {
     bench.run(&["all", "--timeout-ms", &TIMEOUT_MS.to_string()], environment)
 }
 
-/// The entries of a section, unfolded, as JSON.
+/// Returns the entries of a section as JSON, one for each GPU.
 fn entries(report: &Report, section: &str) -> Vec<Value> {
     let sections = &report.sections;
     let value = match section {
@@ -48,7 +48,7 @@ fn entries(report: &Report, section: &str) -> Vec<Value> {
     entries
 }
 
-/// Writes one entry for each NVLink: links of which less was read are grouped differently.
+/// Replaces link groups by one entry for each NVLink: incompletely read links are grouped differently.
 fn split_link_groups(entry: &mut Value) {
     let Some(groups) = entry.get_mut("nvlinks").and_then(Value::as_array_mut) else { return };
     let numbers = |group: &Value| group["links"].as_array().cloned().unwrap_or_default();
@@ -67,7 +67,7 @@ fn entry(report: &Report, section: &str, gpu: usize) -> Option<Value> {
     entries(report, section).into_iter().find(|entry| entry["index"] == gpu)
 }
 
-/// The uses of other GPUs: process ID and use.
+/// Returns the uses of other GPUs: process ID and use.
 fn uses_of_others(report: &Report, gpu: usize) -> BTreeSet<String> {
     let data = report.sections.processes.as_ref().and_then(|section| section.data.as_ref()).expect("processes");
     let uses = data.processes.iter().flat_map(|process| process.uses.iter().map(move |usage| (process.pid, usage)));
@@ -75,7 +75,7 @@ fn uses_of_others(report: &Report, gpu: usize) -> BTreeSet<String> {
     others.map(|(pid, usage)| format!("{pid} {usage:?}")).collect()
 }
 
-/// Whether each value of `read` is missing or that of `whole`.
+/// Returns whether each value of `read` is missing or equals the value in `whole`.
 fn is_part_of(read: &Value, whole: &Value) -> bool {
     match (read, whole) {
         (Value::Null, _) => true,
@@ -89,7 +89,7 @@ fn is_part_of(read: &Value, whole: &Value) -> bool {
     }
 }
 
-/// Every broken promise of a run in which a function hangs on a GPU.
+/// Returns the violated properties of a run in which a function hangs for a GPU.
 fn broken(healthy: &Report, run: &Run, function: &str, gpu: usize) -> Vec<String> {
     let mut broken = Vec::new();
     let mut expect = |holds: bool, what: String| {
@@ -98,7 +98,7 @@ fn broken(healthy: &Report, run: &Run, function: &str, gpu: usize) -> Vec<String
         }
     };
     let report = &run.report;
-    // Starting processes on a busy machine takes time, too.
+    // On a busy machine, the start of processes also takes time.
     let late = Duration::from_millis(TIMEOUT_MS) + Duration::from_secs(3);
     expect(run.took < late, format!("took {:?}", run.took));
     for section in OF_GPUS {
@@ -109,17 +109,20 @@ fn broken(healthy: &Report, run: &Run, function: &str, gpu: usize) -> Vec<String
         let (read, whole) = (entry(report, section, gpu), entry(healthy, section, gpu).expect("an entry"));
         expect(read.as_ref().is_none_or(|read| is_part_of(read, &whole)), format!("{section}: {read:?} of {whole}"));
     }
-    expect(uses_of_others(report, gpu) == uses_of_others(healthy, gpu), "processes of the others".into());
+    expect(
+        uses_of_others(report, gpu) == uses_of_others(healthy, gpu),
+        "the processes of the other GPUs differ".into(),
+    );
     let (read, whole) = (&report.sections.inventory, &healthy.sections.inventory);
     let version = |section: &Option<syringe_core::report::Section<syringe_core::facts::inventory::Inventory>>| {
         section.as_ref().and_then(|section| section.data.as_ref()?.driver_version.clone())
     };
-    expect(version(read) == version(whole), "driver version".into());
+    expect(version(read) == version(whole), "the driver version differs".into());
     let problems = report.sections.problems();
     let names = problems
         .iter()
         .any(|(_, problem)| problem.gpu.is_some_and(|index| index as usize == gpu) && problem.why.contains(function));
-    expect(names, format!("not named: {problems:?}"));
+    expect(names, format!("no problem names the GPU: {problems:?}"));
     let diagnosis = diagnose(report, &KubernetesFacts::default());
     expect(!matches!(diagnosis.verdict, Verdict::Healthy | Verdict::NoFaultFound), diagnosis.summary.clone());
     let unresponsive: Vec<_> =
@@ -129,7 +132,7 @@ fn broken(healthy: &Report, run: &Run, function: &str, gpu: usize) -> Vec<String
     broken
 }
 
-/// Runs the cases some at a time, and returns every broken promise.
+/// Runs the cases, several at a time, and returns the violated properties.
 fn broken_promises(cases: &[(String, usize)], more: &[(&str, &str)]) -> Vec<String> {
     let bench = four_gpus();
     let healthy = run(&bench, &[]).report;
@@ -148,7 +151,7 @@ fn broken_promises(cases: &[(String, usize)], more: &[(&str, &str)]) -> Vec<Stri
     all.into_inner().expect("no panic")
 }
 
-/// The node: enough GPUs for every call.
+/// Returns a node with four GPUs, which are enough for every call.
 fn four_gpus() -> Bench {
     Bench::with("healthy-h100-8", |report| {
         let Sections { inventory, telemetry, topology, ecc, mig, processes, .. } = &mut report.sections;
@@ -161,7 +164,7 @@ fn four_gpus() -> Bench {
     })
 }
 
-/// Each function that is called for a GPU, on another GPU each, of those for which it is called.
+/// Returns each function that is called for GPUs, with one of these GPUs. The GPU varies between the functions.
 fn cases() -> Vec<(String, usize)> {
     let mut gpus_of: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for call in calls(&four_gpus()) {
@@ -177,14 +180,14 @@ fn cases() -> Vec<(String, usize)> {
 #[test]
 fn a_gpu_that_hangs_in_any_function_leaves_the_facts_of_the_others() {
     let broken = broken_promises(&cases(), &[]);
-    assert!(broken.is_empty(), "{} broken promises, e.g.\n{}", broken.len(), broken[..broken.len().min(8)].join("\n"));
+    assert!(broken.is_empty(), "{} violations, e.g.\n{}", broken.len(), broken[..broken.len().min(8)].join("\n"));
 }
 
 #[test]
 fn a_hung_call_that_blocks_all_others_leaves_the_facts_of_the_others() {
     let cases: Vec<_> = cases().into_iter().step_by(5).collect();
     let broken = broken_promises(&cases, &[("FAKE_NVML_LOCK", "1")]);
-    assert!(broken.is_empty(), "{} broken promises, e.g.\n{}", broken.len(), broken[..broken.len().min(8)].join("\n"));
+    assert!(broken.is_empty(), "{} violations, e.g.\n{}", broken.len(), broken[..broken.len().min(8)].join("\n"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The way from the driver to the container, as the whole program reads it from a file tree.
+//! Tests that the program reads driver, container runtime, CDI files and NVIDIA's stack from a file tree.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::{Run, data, node_probe};
 
 const UID: &str = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc";
 
-/// Writes files below a new root; each folder can be changed by its owner alone.
+/// Writes files below a new root. Only its owner can change a folder.
 fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().expect("a directory");
     for (path, text) in files {
@@ -30,7 +30,7 @@ fn read(root: &Path, more: &[&str]) -> (Host, Vec<String>) {
 
 const GPU: &str = "sys/bus/pci/devices/0000:17:00.0";
 
-/// k3s with a GPU and without a driver: the module is there for the kernel before.
+/// Returns a k3s node with a GPU and without a loaded driver: the module exists only for the previous kernel.
 fn node_of_k3s() -> tempfile::TempDir {
     tree(&[
         (&format!("{GPU}/vendor"), "0x10de\n"),
@@ -75,7 +75,7 @@ fn a_tree_of_k3s_shows_runtime_cdi_modules_and_sockets() {
     );
     let stack = host.nvidia_stack.expect("a node");
     assert_eq!((stack.plugin_sockets, stack.inotify.expect("a limit").instances_of_root), (Some(Vec::new()), Some(0)));
-    assert_eq!(host.stack_log, None, "nobody asked for it");
+    assert_eq!(host.stack_log, None, "the log was not requested");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn the_log_of_the_stack_comes_back_only_where_it_is_asked_for() {
     assert_eq!((host.stack_log, problems), (None, vec!["stack_log_missing".to_owned()]));
 }
 
-/// A deep or wrong file of any kind costs its own facts and nothing else.
+/// A deeply nested or invalid file of any kind only affects its own facts.
 #[test]
 fn files_that_make_no_sense_are_unread_and_harm_nothing() {
     let root = node_of_k3s();

@@ -1,4 +1,4 @@
-//! What NVML refuses, answers in nonsense or lost: none of it may pass for zero, for "nothing" or for another GPU's.
+//! Tests that missing, invalid and lost values of NVML are not reported as zero, as absent or for another GPU.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,11 @@ use syringe_core::section_name::SectionName;
 
 use crate::{Bench, Run, data};
 
-/// How a link's far end is named: nothing is concluded from it, and drivers refuse it on links that work.
+/// Functions about the remote device of a link. They fail for working links on some drivers, so a failure is not a problem.
 const NO_NEWS: [&str; 3] =
     ["nvmlDeviceGetNvLinkRemotePciInfo_v2", "nvmlDeviceGetNvLinkRemoteDeviceType", "nvmlDeviceGetNvLinkVersion"];
 
-/// The first two GPUs of the healthy H100 node: enough for every call, and quick.
+/// Returns the first two GPUs of the healthy H100 node, which are enough for every call.
 pub(crate) fn two_gpus() -> Bench {
     Bench::with("healthy-h100-8", |report| {
         let Sections { inventory, telemetry, topology, ecc, mig, processes, .. } = &mut report.sections;
@@ -34,14 +34,14 @@ fn problems_of(report: &Report, gpu: u32) -> Vec<&Problem> {
     report.sections.problems().into_iter().map(|(_, problem)| problem).filter(|one| one.gpu == Some(gpu)).collect()
 }
 
-/// Every call of a run, in order: `nvmlDeviceGetSerial 3`.
+/// Returns the calls of a run, in order: `nvmlDeviceGetSerial 3`.
 pub(crate) fn calls(bench: &Bench) -> Vec<String> {
     let path = bench.directory.path().join("calls");
     bench.run(&["all"], &[("FAKE_NVML_CALLS", path.to_str().expect("UTF-8"))]);
     std::fs::read_to_string(path).expect("calls").lines().map(str::to_owned).collect()
 }
 
-/// Every function that the probe calls for GPU 1.
+/// Returns the functions that the probe calls for GPU 1.
 pub(crate) fn functions_called(bench: &Bench) -> BTreeSet<String> {
     calls(bench).iter().filter_map(|call| call.strip_suffix(" 1").map(str::to_owned)).collect()
 }
@@ -99,7 +99,7 @@ pub(crate) fn availability(report: &Report, section: &str, gpu: u32, path: &str)
     }
 }
 
-/// Error 999, and two others that are neither "not supported" nor "lost".
+/// Tests error 999 and two other errors that are neither "not supported" nor "lost".
 #[test]
 fn counters_that_are_refused_are_not_zero() {
     let bench = two_gpus();
@@ -120,7 +120,7 @@ fn counters_that_are_refused_are_not_zero() {
             assert_eq!(availability(&report, section, 0, path), Availability::Read, "{fail}");
             assert_eq!(report.sections.statuses(), [(name, Status::Partial)], "{fail}");
         }
-        // What a GPU or a driver does not have is no failure.
+        // A value that a GPU or driver does not support is not a failure.
         let Run { report, .. } = bench.run(&[section], &[("FAKE_NVML_FAIL", &format!("{function}=3"))]);
         assert_eq!(report.sections.statuses(), [(name, Status::Ok)], "{function}");
         assert_eq!(availability(&report, section, 1, path), Availability::Unsupported, "{function}");
@@ -178,7 +178,7 @@ fn impossible_values_are_dropped_and_reported() {
     }
     let telemetry = data(report.sections.telemetry);
     assert_eq!(telemetry.gpus[1].utilization.gpu_percent, None);
-    assert!(telemetry.gpus[1].utilization.memory_percent.is_some(), "the other half is sound");
+    assert!(telemetry.gpus[1].utilization.memory_percent.is_some(), "the value of the other function must be read");
     assert_eq!((telemetry.gpus[6].throttling.active, telemetry.gpus[7].pcie.width), (None, None));
     assert_eq!(data(report.sections.ecc).gpus[1].volatile.uncorrected, None);
 }
@@ -256,7 +256,7 @@ fn tlimit_thresholds_are_read_if_there_are_no_thresholds_in_degrees() {
     assert_eq!(telemetry.availability(0, "temperature.slowdown_celsius"), Availability::Unsupported);
 }
 
-/// A node on whose bus the GPUs of the scenario sit, with what the driver and the firmware say of them.
+/// Adds the GPUs of the scenario to the PCI bus of the node, with the files of the driver and of the firmware.
 fn with_bus(bench: &Bench) {
     let root = bench.directory.path();
     let host = Section::data_of(&bench.facts.sections.host).expect("the host");
@@ -305,7 +305,7 @@ fn a_gpu_that_is_lost_during_the_read_keeps_the_values_read_before() {
     assert_eq!((telemetry.gpus.len(), telemetry.lost.len()), (2, 1));
     let lost = &telemetry.lost[0];
     assert!(lost.index == Some(1) && lost.uuid.is_some() && lost.pci_address.is_some(), "{lost:?}");
-    assert!(telemetry.gpus[1].temperature.gpu_celsius.is_some(), "read before");
+    assert!(telemetry.gpus[1].temperature.gpu_celsius.is_some(), "this value was read before the GPU was lost");
     assert_eq!(telemetry.availability(1, "throttling.violations"), Availability::Unread);
     assert_eq!(telemetry.availability(0, "throttling.violations"), Availability::Read);
 }
@@ -326,7 +326,7 @@ fn a_saved_kernel_log_is_not_of_the_machine_that_reads_it() {
     assert_eq!(
         (event.code, event.gpu_index, event.gpu_uuid.as_deref()),
         (Some(79), None, None),
-        "no GPU of this machine"
+        "the GPU in the log is not of this machine"
     );
     let Run { report, .. } = bench.run(&["xid"], &[]);
     assert_eq!((report.source, report.hostname.as_deref()), (Source::Hardware, Some("my-laptop")));

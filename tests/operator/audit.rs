@@ -1,4 +1,4 @@
-//! What is written down, on the workstation and on the cluster.
+//! Tests of the audit log on the workstation, and of the annotations of probe pods in the cluster.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn every_probe_and_every_action_is_a_line() {
     assert_eq!((inventory.outcome.as_deref(), inventory.deleted), (Some("answered"), Some(true)));
     assert!(inventory.pod.is_some() && inventory.pod_uid.is_some() && inventory.duration_ms.is_some());
     assert_eq!(plan.outcome.as_deref(), Some("planned"));
-    assert_eq!((&started.pod, &started.outcome), (&None, &None), "written before there is a pod");
+    assert_eq!((&started.pod, &started.outcome), (&None, &None), "the line must be written before the pod exists");
     for line in [started, ended] {
         assert_eq!((&line.arguments["pid"], line.consent.as_deref()), (&json!(PID), Some("user (elicitation)")));
         assert!(line.plan.as_deref().is_some_and(|plan| plan.contains("Kill process")));
@@ -71,7 +71,7 @@ async fn the_annotations_of_the_pod_have_the_audit_facts() {
     let note = |name: &str| notes[&format!("gpu-syringe.dev/{name}")].as_str();
     assert_eq!((note("tool"), note("user"), note("consent")), ("kill_gpu_process", "alice", "user (elicitation)"));
     assert!(note("arguments").contains("41210") && note("plan").contains("Kill process 41210"), "{notes:?}");
-    // Whoever may list pods reads annotations: nothing of what the node said is among them.
+    // Every user who may list pods can read annotations: they must not contain text of the node.
     let plan = &bed.asked()[0];
     assert!(plan.contains("python3") && plan.contains("Command line"), "{plan}");
     assert!(!notes.values().any(|note| note.contains("python3") || note.contains("Command line")), "{notes:?}");
@@ -90,7 +90,7 @@ async fn only_the_pod_of_an_action_is_started_for_actions() {
         let look = async {
             loop {
                 for pod in pods.list(&Default::default()).await.unwrap().items {
-                    // The pod of the call before may still be there.
+                    // The pod of the previous call may still exist.
                     let labels = pod.metadata.labels.unwrap_or_default();
                     if labels.get("gpu-syringe.dev/tool").is_none_or(|of| of != tool) {
                         continue;

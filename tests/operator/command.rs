@@ -1,4 +1,4 @@
-//! The same from the command line, with the built program and its built-in cluster.
+//! Tests of operator mode on the command line, with the built program and its demo cluster.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -76,5 +76,5 @@ fn without_a_terminal_and_without_yes_nothing_is_done() {
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", error(&output)));
     assert_eq!(answer["outcome"], json!("declined"), "{answer}");
     assert!(answer["summary"].as_str().unwrap().contains("--yes"), "{answer}");
-    assert_eq!(output.status.code(), Some(1), "a script must not take it for done");
+    assert_eq!(output.status.code(), Some(1), "a script must see that the action was not done");
 }

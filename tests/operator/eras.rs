@@ -1,4 +1,4 @@
-//! Consent of the host's user in both eras of the protocol.
+//! Tests of the consent of the host's user in both eras of the protocol.
 
 use std::collections::BTreeMap;
 
@@ -59,24 +59,28 @@ async fn a_node_that_became_not_ready_during_the_question_is_not_changed() {
     *bed.host.meanwhile.lock().unwrap() = Some(Box::new(away));
     let error = bed.failure("kill_gpu_process", &kill()).await;
     assert!(error.contains("Ready is Unknown"), "{error}");
-    assert_eq!((bed.asked().len(), bed.done().len(), bed.cluster.pods_created()), (1, 0, 1), "the plan's pod alone");
+    assert_eq!(
+        (bed.asked().len(), bed.done().len(), bed.cluster.pods_created()),
+        (1, 0, 1),
+        "only the pod of the plan must be created"
+    );
 }
 
-/// The question of the modern era, as it goes over the wire.
+/// Returns the question to the user as the protocol of the modern era transports it.
 async fn question(bed: &Bed) -> InputRequiredResult {
     match bed.client.call_tool_once(params("kill_gpu_process", &kill())).await.unwrap() {
         CallToolResponse::InputRequired(question) => question,
-        other => panic!("no question: {other:?}"),
+        other => panic!("expected a question: {other:?}"),
     }
 }
 
-/// Brings an answer to it.
+/// Sends the user's answer to a question.
 async fn bring(bed: &Bed, arguments: &Value, state: &str, said: Value) -> Value {
     let responses = BTreeMap::from([("consent".to_owned(), said)]);
     let request = params("kill_gpu_process", arguments).with_request_state(state).with_input_responses(responses);
     match bed.client.call_tool_once(request).await.unwrap() {
         CallToolResponse::Complete(result) => serde_json::to_value(result).unwrap(),
-        other => panic!("not complete: {other:?}"),
+        other => panic!("expected a complete result: {other:?}"),
     }
 }
 
@@ -90,7 +94,7 @@ async fn the_question_of_the_newer_protocol_is_bound_to_its_call() {
     let other = bring(&bed, &with(kill(), "pid", json!(41_211)), &state, yes.clone()).await;
     assert!(other["isError"] == true && other.to_string().contains("other content"), "{other}");
     let again = bring(&bed, &kill(), &state, yes.clone()).await;
-    assert!(again["isError"] == true, "used up: {again}");
+    assert!(again["isError"] == true, "the question must be valid only once: {again}");
     let forged = bring(&bed, &kill(), "made-up", yes).await;
     assert!(forged["isError"] == true, "{forged}");
     assert!(bed.done().is_empty());

@@ -1,4 +1,4 @@
-//! An action that was sent to a node, and whose outcome is not known.
+//! Tests of actions that were sent to a node, but whose outcome is not known.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::{Bed, Setup, User, kill, reset};
 const USUAL: &[&str] = &["--mode", "operator"];
 const VIA_LOGS: &[&str] = &["--mode", "operator", "--via", "logs"];
 
-/// Somebody deletes the pod of an action after it has started: what was done is not known.
+/// Another user deletes the pod of an action after its start: it is not known what was done.
 #[tokio::test]
 async fn an_action_whose_pod_is_deleted_says_that_it_may_have_been_done() {
     let tools =
@@ -38,7 +38,7 @@ async fn an_action_whose_pod_is_deleted_says_that_it_may_have_been_done() {
             for part in
                 ["may have been done", "the state of the node afterwards", state, "Do not repeat", "diagnose_gpu_node"]
             {
-                assert!(said.contains(part), "{tool} {words:?}: no '{part}' in: {said}");
+                assert!(said.contains(part), "{tool} {words:?}: '{part}' is missing in: {said}");
             }
             assert!(!said.to_lowercase().contains("try again"), "{tool} {words:?}: {said}");
             let lines = bed.audit();
@@ -49,7 +49,7 @@ async fn an_action_whose_pod_is_deleted_says_that_it_may_have_been_done() {
     }
 }
 
-/// Nothing was started: the failure does not say that it may have been.
+/// If no action was started, the failure does not say that the action may have been done.
 #[tokio::test]
 async fn an_action_that_was_never_started_is_no_lost_action() {
     let bed = Bed::new(Setup { user: User::Agrees, words: USUAL, ..Setup::default() }).await;

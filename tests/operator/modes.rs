@@ -1,4 +1,4 @@
-//! What exists in which mode.
+//! Tests of the tools and arguments that exist in each mode.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ const OPERATOR_TOOLS: [&str; 2] = ["kill_gpu_process", "reset_gpu"];
 async fn read_only_mode_has_no_tool_that_changes_a_node() {
     let bed = Bed::new(Setup { words: &[], ..Setup::default() }).await;
     let tools = bed.client.list_all_tools().await.unwrap();
-    assert_eq!(tools.len(), 11, "the catalogue of design and README");
+    assert_eq!(tools.len(), 11, "the README must list the same number of tools");
     for tool in &tools {
         assert!(!OPERATOR_TOOLS.contains(&&*tool.name), "{}", tool.name);
         assert_eq!(tool.annotations.as_ref().unwrap().destructive_hint, Some(false), "{}", tool.name);

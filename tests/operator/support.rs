@@ -1,4 +1,4 @@
-//! A cluster, a server of ours in this process, and a client of either era with a user who says yes or no.
+//! The type `Bed`: a cluster, a server in this process, and a client of either era with a simulated user.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,22 +24,22 @@ use syringe_core::scenarios;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-/// A job on the busy node.
+/// Process ID of a job on the busy node.
 pub(crate) const PID: u32 = 41_210;
 pub(crate) const START_TICKS: u64 = 418_000;
-/// The GPU that it is on.
+/// UUID of the GPU that the job uses.
 pub(crate) const BUSY_GPU: &str = "GPU-f632d18c-0e6a-418b-a0c2-b2d54a0e1ddd";
-/// A GPU of the idle, cordoned node.
+/// UUID of a GPU of the idle, cordoned node.
 pub(crate) const IDLE_GPU: &str = "GPU-0ef073d2-8b0d-4220-a630-44b3db6f98bb";
 
-/// What the user of the host does when asked.
+/// The reaction of the host's user to a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum User {
-    /// Agrees.
+    /// The user agrees.
     Agrees,
-    /// Fills in the form, with no.
+    /// The user fills in the form with no.
     SaysNo,
-    /// Closes the form.
+    /// The user closes the form.
     Declines,
     /// The host cannot ask.
     CannotBeAsked,
@@ -52,17 +52,17 @@ pub(crate) enum Era {
     Modern,
 }
 
-/// The host.
+/// The MCP host, with a simulated user.
 #[derive(Clone)]
 pub(crate) struct Host {
     user: User,
-    /// Every question that was put to the user.
+    /// All questions to the user.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
-    /// What happens while the question is open.
+    /// A function that runs while the question is open.
     pub(crate) meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
 
-/// Something that happens once.
+/// A function that runs once.
 type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl ClientHandler for Host {
@@ -80,7 +80,7 @@ impl ClientHandler for Host {
         _: RequestContext<RoleClient>,
     ) -> Result<ElicitResult, ErrorData> {
         let ElicitRequestParams::FormElicitationParams { message, .. } = request else {
-            panic!("no form: {request:?}")
+            panic!("expected a form: {request:?}")
         };
         self.asked.lock().unwrap().push(message);
         if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
@@ -95,7 +95,7 @@ impl ClientHandler for Host {
     }
 }
 
-/// Notes what is run on the nodes, and takes its time over an action.
+/// Records the command lines that run on nodes, and delays actions.
 #[derive(Clone, Default)]
 struct Watched {
     ran: Arc<Mutex<Vec<Vec<String>>>>,
@@ -103,7 +103,7 @@ struct Watched {
     asked_in_vain: u32,
 }
 
-/// What a probe says of an action that it was told of before and that has not ended.
+/// The response of a probe to a repeated request for an action that is still running.
 const UNDER_WAY: &str =
     "{\"error\":{\"what\":\"action\",\"why\":\"it was started before\",\"code\":\"already_run\"}}\n";
 
@@ -130,7 +130,7 @@ impl Programs for Watched {
     }
 }
 
-/// Everything of one test.
+/// The cluster, server, client and logs of one test.
 pub(crate) struct Bed {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) state: TempDir,
@@ -139,16 +139,16 @@ pub(crate) struct Bed {
     ran: Arc<Mutex<Vec<Vec<String>>>>,
 }
 
-/// How a test differs from the usual one.
+/// Options of a test that differ from the default.
 pub(crate) struct Setup {
     pub(crate) era: Era,
     pub(crate) user: User,
     pub(crate) words: &'static [&'static str],
     pub(crate) tokens: Tokens,
-    /// The audit log's folder is missing.
+    /// Whether the folder of the audit log is missing.
     pub(crate) no_audit: bool,
     pub(crate) linger: Duration,
-    /// So many times an action whose answer was lost is asked about before it has ended.
+    /// Number of repeated requests for an action with a lost answer that arrive before the action has ended.
     pub(crate) asked_in_vain: u32,
 }
 
@@ -172,7 +172,7 @@ struct Words {
     settings: Settings,
 }
 
-/// The settings of a launcher that was started with these words.
+/// Returns the settings of a launcher that was started with these arguments.
 pub(crate) fn settings(words: &[&str]) -> Settings {
     Words::parse_from([&["gpu-syringe"], words].concat()).settings
 }
@@ -181,7 +181,7 @@ pub(crate) fn facts(scenario: &str) -> Report {
     scenarios::named(scenario).unwrap().report()
 }
 
-/// The node `busy` has jobs on its GPUs; `idle` is cordoned and empty, `open` is empty and takes pods.
+/// Returns the cluster: node `busy` has jobs on its GPUs, `idle` is empty and cordoned, `open` is empty and not cordoned.
 fn fixture(programs: Watched) -> Fixture {
     let mut empty = facts("l40s-4-idle");
     empty.sections.processes.as_mut().unwrap().data.as_mut().unwrap().processes.clear();
@@ -228,26 +228,26 @@ impl Bed {
         Self { cluster, state, host, client, ran }
     }
 
-    /// Calls a tool; the library answers questions of the server by asking the host's user.
+    /// Calls a tool. The library forwards questions of the server to the host's user.
     pub(crate) async fn call(&self, tool: &'static str, arguments: &Value) -> CallToolResult {
         self.client.call_tool(params(tool, arguments)).await.unwrap()
     }
 
-    /// The same for a call that succeeds: what it answers.
+    /// Calls a tool and returns the answer. The call must succeed.
     pub(crate) async fn answer(&self, tool: &'static str, arguments: &Value) -> Value {
         let result = self.call(tool, arguments).await;
         assert_ne!(result.is_error, Some(true), "{result:?}");
         result.structured_content.unwrap()
     }
 
-    /// The same for a call that fails: what it says.
+    /// Calls a tool and returns the error text. The call must fail.
     pub(crate) async fn failure(&self, tool: &'static str, arguments: &Value) -> String {
         let result = self.call(tool, arguments).await;
         assert_eq!(result.is_error, Some(true), "{result:?}");
         serde_json::to_string(&result.content).unwrap()
     }
 
-    /// Command lines that ran on nodes and were no plans: what was really done.
+    /// Returns the command lines of actions that ran on nodes, without plans.
     pub(crate) fn done(&self) -> Vec<String> {
         let ran = self.ran.lock().unwrap();
         let acts = ran.iter().filter(|argv| argv.iter().any(|word| word == "--operator"));
@@ -267,17 +267,17 @@ pub(crate) fn params(tool: &'static str, arguments: &Value) -> CallToolRequestPa
     CallToolRequestParams::new(tool).with_arguments(arguments.as_object().unwrap().clone())
 }
 
-/// Arguments that name the job on the busy node.
+/// Returns arguments for the job on the busy node.
 pub(crate) fn kill() -> Value {
     json!({"node_name": "busy", "gpu": BUSY_GPU, "pid": PID, "start_ticks": START_TICKS})
 }
 
-/// Arguments that name the idle GPU.
+/// Returns arguments for the idle GPU.
 pub(crate) fn reset() -> Value {
     json!({"node_name": "idle", "gpu": IDLE_GPU})
 }
 
-/// The same arguments with one more.
+/// Adds an argument to these arguments.
 pub(crate) fn with(mut arguments: Value, name: &str, value: Value) -> Value {
     arguments[name] = value;
     arguments

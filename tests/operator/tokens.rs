@@ -1,4 +1,4 @@
-//! The two-step way, for hosts that cannot ask their user.
+//! Tests of consent by token in two calls, for hosts that cannot ask their user.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ async fn the_first_call_gives_a_plan_and_a_token_and_the_second_acts() {
         let answer = bed.answer("kill_gpu_process", &kill()).await;
         let plan = answer["plan"].as_str().unwrap();
         for words in ["Kill process 41210 (python3)", "node busy", "GPU 0", "SIGKILL", "pod"] {
-            assert!(plan.contains(words), "no '{words}' in: {plan}");
+            assert!(plan.contains(words), "'{words}' is missing in: {plan}");
         }
-        assert!(bed.done().is_empty(), "a plan does nothing");
+        assert!(bed.done().is_empty(), "a plan must not change anything");
         let answer = bed.answer("kill_gpu_process", &with(kill(), "token", answer["token"].clone())).await;
         assert_eq!((&answer["outcome"], &answer["consent"]), (&json!("simulated"), &json!("token")), "{answer}");
         let done = bed.done();
@@ -61,7 +61,7 @@ async fn without_the_setting_the_model_gets_a_command_for_the_user_s_terminal_an
             &format!("--gpu {} --pid 41210 --start-ticks 418000 --grace-seconds 10 ", crate::support::BUSY_GPU),
             &format!("--server {server}"),
         ] {
-            assert!(command.contains(words), "no '{words}' in: {command}");
+            assert!(command.contains(words), "'{words}' is missing in: {command}");
         }
         let plan = answer["plan"].as_str().unwrap();
         assert!(plan.starts_with(&format!("Context test, API server {server}.\n")), "{plan}");
@@ -86,7 +86,7 @@ async fn a_refused_token_is_a_line_of_the_audit_log() {
         line.outcome.as_deref().is_some_and(|outcome| outcome.contains("refused: the token is unknown")),
         "{line:?}"
     );
-    assert!(!format!("{line:?}").contains(forged), "the token itself is not written down");
+    assert!(!format!("{line:?}").contains(forged), "the audit log must not contain the token");
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn a_token_is_valid_only_for_its_plan() {
         let error = bed.failure(tool, &with(other, "token", token.clone())).await;
         assert!(error.contains("other content"), "{error}");
         let error = bed.failure("kill_gpu_process", &with(kill(), "token", token)).await;
-        assert!(error.contains("unknown"), "a token that was misused is gone: {error}");
+        assert!(error.contains("unknown"), "a misused token must be deleted: {error}");
     }
     let error = bed.failure("kill_gpu_process", &with(kill(), "token", json!("0123456789abcdef"))).await;
     assert!(error.contains("unknown"), "{error}");
@@ -136,7 +136,7 @@ async fn a_token_expires_after_two_minutes() {
     assert!(bed.done().is_empty());
 }
 
-/// The answer of an action whose connection is cut, with `refused` tries to connect anew that fail.
+/// Returns the answer of an action whose connection is cut. The next `refused` attempts to connect fail.
 async fn cut(setup: Setup, refused: u32) -> (Bed, Value) {
     let bed = Bed::new(setup).await;
     let token = token(&bed, "kill_gpu_process", &kill()).await;
@@ -152,7 +152,7 @@ async fn cut(setup: Setup, refused: u32) -> (Bed, Value) {
 async fn an_action_never_changes_the_method_after_its_start() {
     let (bed, answer) = cut(Setup::default(), 1).await;
     assert_eq!((&answer["outcome"], &answer["probe"]["via"]), (&json!("simulated"), &json!("pod")), "{answer}");
-    assert_eq!(bed.cluster.pods_created(), 2, "one for the plan, one for the action");
+    assert_eq!(bed.cluster.pods_created(), 2, "one pod for the plan, one for the action");
     assert_eq!(bed.audit().iter().filter(|line| line.event == AuditEvent::ActionEnded).count(), 1);
 }
 
@@ -164,7 +164,7 @@ async fn an_action_whose_answer_was_lost_keeps_its_pod_until_the_outcome_is_know
     assert_eq!((bed.cluster.pods_created(), bed.cluster.pods("default").len()), (2, 0));
 }
 
-/// Whatever the pod of an action meets: one pod is asked for, and the action is sent at most once.
+/// With every fault of the pod of an action, only one pod is requested, and the action is sent at most once.
 #[tokio::test]
 async fn an_action_is_never_moved_to_another_pod() {
     fn refused(faults: &mut Faults, why: &str) {
@@ -186,7 +186,7 @@ async fn an_action_is_never_moved_to_another_pod() {
         let token = token(&bed, "kill_gpu_process", &kill()).await;
         bed.cluster.faults(fault);
         let said = format!("{:?}", bed.call("kill_gpu_process", &with(kill(), "token", token)).await);
-        // A second request with the same name asks for the outcome of the first.
+        // A second request with the same name only requests the outcome of the first.
         let done = bed.done();
         let runs: BTreeSet<_> =
             done.iter().filter_map(|line| line.split_once("--once")).map(|(_, name)| name).collect();

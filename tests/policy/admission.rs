@@ -1,6 +1,7 @@
-//! What an API server does with ValidatingAdmissionPolicies: which bindings a request meets, with which parameter, and what
-//! their validations say. Follows `k8s.io/apiserver/pkg/admission/plugin/policy`; what the shipped policies do not use is
-//! refused loudly in place of being passed over.
+//! The type `Policies`: evaluates ValidatingAdmissionPolicies with their bindings and parameters like an API server.
+//!
+//! The code follows `k8s.io/apiserver/pkg/admission/plugin/policy`. Features that the shipped policies do not use lead to a
+//! panic, so that they are not silently ignored.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +13,19 @@ use serde_json::{Value, json};
 
 use crate::expressions::{Expression, Scope};
 
-/// A request as admission sees it, after defaulting and mutation.
+/// A request in the form in which admission receives it, after defaulting and mutation.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) operation: &'static str,
-    /// Empty for the pod itself.
+    /// Name of the subresource; empty for the pod itself.
     pub(crate) subresource: String,
     pub(crate) namespace: String,
     pub(crate) object: Value,
-    /// Whether the user may `create actions.gpu-syringe.dev` there.
+    /// Whether the user may `create actions.gpu-syringe.dev` in the namespace.
     pub(crate) may_act: bool,
 }
 
-/// The policies of a cluster, and the parameters in it.
+/// The policies of a cluster, and their parameters.
 pub(crate) struct Policies {
     policies: Vec<Policy>,
     bindings: Vec<ValidatingAdmissionPolicyBinding>,
@@ -45,11 +46,11 @@ struct Validation {
     words: Option<Expression>,
 }
 
-/// One refusal, in the words of the API server.
+/// A rejection, with the message of the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Denial {
     pub(crate) policy: String,
-    /// Which of its validations; `None` where none was asked.
+    /// Index of the validation in the policy; `None` if no validation was evaluated.
     pub(crate) validation: Option<usize>,
     pub(crate) message: String,
 }
@@ -63,7 +64,7 @@ impl Policies {
         Self { policies, bindings, config_maps: BTreeMap::new() }
     }
 
-    /// Each validation: its policy, its place there, its message.
+    /// Returns all validations: policy, index in the policy, message.
     pub(crate) fn validations(&self) -> Vec<(String, usize, String)> {
         let of = |policy: &Policy| {
             let named = |(place, one): (usize, &Validation)| (policy.name.clone(), place, one.message.clone());
@@ -72,13 +73,13 @@ impl Policies {
         self.policies.iter().flat_map(of).collect()
     }
 
-    /// Every refusal of the request; none: it is admitted.
+    /// Returns the rejections of a request. If there are none, the request is admitted.
     pub(crate) fn review(&self, request: &Request) -> Vec<Denial> {
         let mut denials = Vec::new();
         for binding in &self.bindings {
             let spec = binding.spec.as_ref().unwrap();
             let policy = self.policies.iter().find(|policy| Some(&policy.name) == spec.policy_name.as_ref()).unwrap();
-            assert_eq!(spec.validation_actions.as_deref().unwrap(), ["Deny"], "another action refuses nothing");
+            assert_eq!(spec.validation_actions.as_deref().unwrap(), ["Deny"], "other actions do not reject requests");
             let constraints = policy.spec.match_constraints.as_ref().unwrap();
             let everything = MatchResources::default();
             let narrowed = spec.match_resources.as_ref().unwrap_or(&everything);
@@ -95,12 +96,12 @@ impl Policies {
         denials
     }
 
-    /// The parameter of a binding: `None` where the policy takes none.
+    /// Returns the parameter of a binding. `None`: the policy does not have a parameter.
     fn parameter(&self, policy: &Policy, named: Option<&ParamRef>, namespace: &str) -> Result<Option<Value>, String> {
         let Some(kind) = &policy.spec.param_kind else { return Ok(None) };
         assert_eq!((kind.api_version.as_deref(), kind.kind.as_deref()), (Some("v1"), Some("ConfigMap")));
         let named = named.expect("a policy with paramKind needs a paramRef");
-        assert!(named.selector.is_none(), "parameters by selector are not imitated");
+        assert!(named.selector.is_none(), "parameters by selector are not supported");
         let namespace = named.namespace.clone().unwrap_or_else(|| namespace.to_owned());
         match self.config_maps.get(&(namespace, named.name.clone().unwrap_or_default())) {
             Some(found) => Ok(Some(found.clone())),
@@ -115,8 +116,8 @@ impl Policies {
 impl Policy {
     fn compile(policy: ValidatingAdmissionPolicy) -> Self {
         let spec = policy.spec.unwrap();
-        assert!(spec.match_conditions.is_none(), "match conditions are not imitated");
-        assert!(spec.audit_annotations.is_none(), "audit annotations are not imitated");
+        assert!(spec.match_conditions.is_none(), "match conditions are not supported");
+        assert!(spec.audit_annotations.is_none(), "audit annotations are not supported");
         let variables = spec.variables.iter().flatten();
         let variables = variables.map(|one| (one.name.clone(), Expression::compile(&one.expression))).collect();
         let validation = |one: &k8s_openapi::api::admissionregistration::v1::Validation| Validation {
@@ -128,7 +129,7 @@ impl Policy {
         Self { name: policy.metadata.name.unwrap(), variables, validations, spec }
     }
 
-    /// The messages of the validations that do not hold. What cannot be evaluated is a refusal under `failurePolicy: Fail`.
+    /// Returns the messages of failed validations. With `failurePolicy: Fail`, an evaluation error is a failure.
     fn validate(&self, request: &Request, parameter: Option<Value>) -> Vec<(Option<usize>, String)> {
         let fails = self.spec.failure_policy.as_deref().unwrap_or("Fail") == "Fail";
         let scope = Scope::new(request.may_act)
@@ -141,10 +142,10 @@ impl Policy {
             Ok(cel::Value::Bool(true)) => None,
             Ok(cel::Value::Bool(false)) => Some(match validation.words.as_ref().map(|words| scope.evaluate(words)) {
                 Some(Ok(cel::Value::String(words))) if !words.trim().is_empty() => words.to_string(),
-                // As an API server does with a message that cannot be made.
+                // An API server also uses this message if the message expression fails.
                 _ => validation.message.clone(),
             }),
-            Ok(other) => panic!("'{}' is no yes or no: {other:?}", validation.message),
+            Ok(other) => panic!("'{}' does not return true or false: {other:?}", validation.message),
             Err(why) => fails.then(|| format!("expression resulted in error: {why}")),
         };
         let placed = |(place, one): (usize, &Validation)| Some((Some(place), said(one)?));
@@ -152,7 +153,7 @@ impl Policy {
     }
 }
 
-/// What expressions see as `request`.
+/// Returns the variable `request` of expressions.
 fn as_seen(request: &Request) -> Value {
     let mut seen = json!({
         "operation": request.operation, "namespace": request.namespace,
@@ -164,13 +165,13 @@ fn as_seen(request: &Request) -> Value {
     seen
 }
 
-/// Whether a request is meant. A binding may leave the rules out, a policy may not.
+/// Returns whether a policy or binding applies to a request. A binding may omit the rules, a policy may not.
 fn matches(resources: &MatchResources, request: &Request, may_lack_rules: bool) -> bool {
-    assert!(resources.object_selector.is_none(), "object selectors are not imitated");
-    assert!(resources.exclude_resource_rules.is_none(), "excluded rules are not imitated");
+    assert!(resources.object_selector.is_none(), "object selectors are not supported");
+    assert!(resources.exclude_resource_rules.is_none(), "excluded rules are not supported");
     let in_namespace = resources.namespace_selector.as_ref().is_none_or(|selector| {
-        assert!(selector.match_expressions.is_none(), "expressions in selectors are not imitated");
-        // The one label that every namespace has.
+        assert!(selector.match_expressions.is_none(), "expressions in selectors are not supported");
+        // This is the only label that every namespace has.
         let labels = BTreeMap::from([("kubernetes.io/metadata.name", request.namespace.as_str())]);
         selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key.as_str()) == Some(&value.as_str()))
     });
@@ -184,7 +185,7 @@ fn matches(resources: &MatchResources, request: &Request, may_lack_rules: bool) 
 fn is_ruled(rule: &NamedRuleWithOperations, request: &Request) -> bool {
     let has = |list: &Option<Vec<String>>, value: &str| list.iter().flatten().any(|one| one == "*" || one == value);
     assert!(rule.resource_names.is_none() && rule.scope.as_deref().is_none_or(|scope| scope == "*"));
-    // "pods/*" is the pods, too: the API server compares the two halves one by one.
+    // "pods/*" also includes the pods: the API server compares resource and subresource separately.
     let is_resource = |name: &String| {
         let (resource, subresource) = name.split_once('/').unwrap_or((name, ""));
         matches!(resource, "*" | "pods") && (subresource == "*" || subresource == request.subresource)

@@ -1,12 +1,14 @@
-//! The hostile requests: one YAML file each in `hostile/`. A file says what it tries and how it differs from what the
-//! launcher sends, so that nothing but the difference can be what is refused.
+//! The type `Case`: a hostile request from a YAML file in `hostile/`, and functions that build the request.
+//!
+//! A file only contains the difference to a genuine request of the launcher, so that this difference must be the reason for
+//! the rejection.
 
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Name of the pod that `update` and the subresources are about.
+/// Name of the existing pod to which `update` and subresource requests apply.
 #[allow(dead_code, reason = "for the tests with a real cluster")]
 pub(crate) const POD: &str = "gpu-syringe-hostilepod";
 
@@ -14,51 +16,51 @@ pub(crate) const POD: &str = "gpu-syringe-hostilepod";
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
-    /// The file's name.
+    /// Name of the file.
     #[serde(skip)]
     pub(crate) name: String,
-    /// What it tries, in a few words.
+    /// What the request tries, in a few words.
     pub(crate) tries: String,
-    /// A part of the message that refuses it.
+    /// A part of the message of the rejection.
     pub(crate) refused: String,
     /// Whether the user may act (`create actions.gpu-syringe.dev`).
     #[serde(default)]
-    #[allow(dead_code, reason = "an administrator may everything on a real cluster")]
+    #[allow(dead_code, reason = "an administrator has all rights on a real cluster")]
     pub(crate) operator: bool,
-    /// What differs in the parameter's data.
+    /// Differences in the data of the parameter.
     #[serde(default)]
     pub(crate) parameter: Value,
-    /// The field is dropped by an API server on which its feature gate is off: what is left is a genuine pod.
+    /// Whether an API server drops the field if its feature gate is off. The rest is a genuine pod.
     #[serde(default)]
     #[allow(dead_code, reason = "for the tests with a real cluster")]
     pub(crate) gated: bool,
-    /// The API server itself refuses it before it asks a policy: what is named does not exist, or does not fit the rest.
+    /// Whether the API server rejects the request before it evaluates a policy: an object does not exist or does not match.
     #[serde(default)]
     #[allow(dead_code, reason = "for the tests with a real cluster")]
     pub(crate) first: bool,
-    /// Sent with `--runtime-class nvidia`.
+    /// Whether the genuine pod is created with `--runtime-class nvidia`.
     #[serde(default)]
     pub(crate) plain: bool,
-    /// What is tried.
+    /// The hostile request.
     #[serde(flatten)]
     pub(crate) attempt: Attempt,
 }
 
-/// What is tried. Changes are JSON merge patches (RFC 7386).
+/// The kind of a hostile request. Changes are JSON merge patches (RFC 7386).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Attempt {
     /// A pod that differs from a genuine one.
     Pod(Value),
-    /// A pod whose container differs from a genuine one's.
+    /// A pod whose container differs from a genuine container.
     Container(Value),
     /// A pod with one more container.
     MoreContainers(Value),
-    /// An exec with these words in the container named probe.
+    /// An exec with this command in the container `probe`.
     Exec(Vec<String>),
     /// An exec that differs from a genuine one.
     ExecOptions(Value),
-    /// A change of a genuine pod that exists.
+    /// A change of an existing genuine pod.
     Update(Value),
     /// A subresource of a genuine pod.
     Subresource(Subresource),
@@ -71,12 +73,12 @@ pub(crate) struct Subresource {
     pub(crate) name: String,
     /// `UPDATE`, `CONNECT` or `CREATE`.
     pub(crate) operation: String,
-    /// A change of the pod, or the options of a connection, or the object.
+    /// A change of the pod, the options of a connection, or the object.
     #[serde(default)]
     pub(crate) object: Value,
 }
 
-/// Every case, in the order of the files' names.
+/// Returns all cases, sorted by file name.
 pub(crate) fn all() -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/policy/hostile");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -109,7 +111,7 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
 }
 
 impl Case {
-    /// The pod that is sent, for the attempts that send one.
+    /// Returns the pod of the request, for requests that contain a pod.
     pub(crate) fn pod(&self, genuine: &Value) -> Option<Value> {
         let mut pod = genuine.clone();
         match &self.attempt {
@@ -121,7 +123,7 @@ impl Case {
         Some(pod)
     }
 
-    /// The options of an exec, as the launcher asks for it, with what differs.
+    /// Returns the options of the launcher's exec, with the difference of this case.
     pub(crate) fn exec(&self) -> Option<Value> {
         let mut options = exec(&["node-probe", "all"]);
         match &self.attempt {
@@ -133,7 +135,7 @@ impl Case {
     }
 }
 
-/// An exec as the launcher asks for it.
+/// Returns the options of an exec as the launcher requests it.
 pub(crate) fn exec(words: &[&str]) -> Value {
     json!({
         "kind": "PodExecOptions", "apiVersion": "v1", "stdin": true, "stdout": true, "stderr": true,

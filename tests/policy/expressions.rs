@@ -1,4 +1,6 @@
-//! CEL as an API server has it: the strings library, optionals, and the authorizer, of which only the one right is known.
+//! The types `Expression` and `Scope`: CEL as in an API server, with the strings library and a minimal authorizer.
+//!
+//! The authorizer only knows the right to act.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -13,13 +15,13 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     Arc::new(environment)
 });
 
-/// The right of Role gpu-syringe-operator.
+/// The right that the Role gpu-syringe-operator grants.
 const RIGHT: &str = "gpu-syringe.dev/actions in gpu-syringe create";
 
-/// Patterns that were compiled: there are few, and each is asked hundreds of times.
+/// Compiled patterns: there are only a few, and each is used hundreds of times.
 static PATTERNS: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
 
-/// Whether a part of the text is as the pattern says. Go's RE2 and this crate agree on the patterns of the policy.
+/// Returns whether a part of the text matches the pattern. Go's RE2 and this crate agree on the patterns of the policy.
 fn matches(text: &str, pattern: &str) -> bool {
     let mut patterns = PATTERNS.lock().unwrap();
     let known = patterns.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).unwrap());
@@ -29,7 +31,7 @@ fn matches(text: &str, pattern: &str) -> bool {
 /// A compiled expression.
 pub(crate) struct Expression {
     program: Program,
-    /// The variables that it names: only these are made ready for it.
+    /// The variables that the expression uses: only these are passed to it.
     named: Vec<String>,
 }
 
@@ -42,18 +44,18 @@ impl Expression {
     }
 }
 
-/// What expressions can name.
+/// The variables and functions that expressions can use.
 pub(crate) struct Scope {
     context: Context<'static, 'static>,
     variables: HashMap<String, cel::Value>,
 }
 
 impl Scope {
-    /// A scope of a user who may act, or may not.
+    /// Creates the scope for a user who may or may not act.
     pub(crate) fn new(may_act: bool) -> Self {
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
         context.add_variable_from_value("authorizer", "");
-        // A check is written down step by step; only the whole right as it should be is granted.
+        // The calls of a check build a text step by step; access is granted only if the text is exactly the right.
         let step = |before: &str, after: &str, word: &str| format!("{before}{after}{word}");
         let text = |context: &mut Context<'static, 'static>, name: &str, after: &'static str| {
             let add = move |This(before): This<Arc<String>>, word: Arc<String>| step(&before, after, &word);
@@ -74,8 +76,8 @@ impl Scope {
         self
     }
 
-    /// The variables in their order: each may name those before it. One that cannot be evaluated is not there, and what names
-    /// it cannot be evaluated either.
+    /// Adds variables in their order: each may use the variables before it. A variable that cannot be evaluated is missing,
+    /// and then expressions that use this variable cannot be evaluated either.
     pub(crate) fn with_variables(mut self, variables: &[(String, Expression)]) -> Self {
         for (name, expression) in variables {
             if let Ok(value) = self.evaluate(expression) {
@@ -93,7 +95,7 @@ impl Scope {
     }
 }
 
-/// JSON as an API server gives it to CEL: whole numbers are `int`.
+/// Converts JSON to CEL values as an API server does: integers are `int`.
 fn value_of(json: &serde_json::Value) -> cel::Value {
     match json {
         serde_json::Value::Null => cel::Value::Null,

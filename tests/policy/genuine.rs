@@ -1,5 +1,7 @@
-//! Every pod and every exec that the launcher makes, by every way and with every setting that changes them, recorded from the
-//! wire: the policy admits those of `pod` and `logs`, and refuses those of `inject`, which runs a shell.
+//! Tests that the policy admits the pods and execs of the methods `pod` and `logs`, and rejects those of `inject`.
+//!
+//! The requests are recorded from the launcher, with every setting that changes them. `inject` is rejected because it runs a
+//! shell.
 
 use std::collections::BTreeSet;
 
@@ -19,14 +21,14 @@ use crate::support::{Launcher, fixture, node};
 
 const CORDONED: &str = "gpu-2";
 
-/// What the settings of these tests need in the parameter.
+/// Returns policies with the values that the settings of these tests need in the parameter.
 fn opened() -> Policies {
     with_parameter(&json!({
         "runtimeClassName": "nvidia", "imagePullSecrets": "one,two", "labels": "team", "annotations": "policy.example/exempt",
     }))
 }
 
-/// A cluster, and the pods that are created in the namespace of probes.
+/// A cluster, and the pods that are created in the namespace of the probes.
 struct Site {
     cluster: Cluster,
     created: UnboundedReceiver<Value>,
@@ -46,7 +48,7 @@ impl Site {
         tokio::spawn(async move {
             while let Some(Ok(event)) = seen.next().await {
                 if let WatchEvent::Added(mut pod) = event {
-                    // Given when the pod is stored, which is after admission.
+                    // The resource version is set when the pod is stored, after admission.
                     pod.metadata.resource_version = None;
                     drop(tell.send(serde_json::to_value(pod).unwrap()));
                 }
@@ -55,7 +57,7 @@ impl Site {
         Self { cluster, created }
     }
 
-    /// What admission was asked since the last time: pods and execs in the namespace of probes. Panics on anything else there.
+    /// Returns the new requests for pods and execs in the namespace of the probes. Panics on other admission requests.
     async fn asked(&mut self, from: usize) -> Vec<Request> {
         let mut asked = Vec::new();
         for line in self.cluster.requests().split_off(from) {
@@ -69,9 +71,9 @@ impl Site {
                     ("CREATE", "", pod.unwrap().unwrap())
                 }
                 (_, ["pods", _, "exec"]) => ("CONNECT", "exec", exec_options(query)),
-                // Reads and removals are not admission's.
+                // Reads and deletions are not checked by the policy.
                 ("GET" | "DELETE", _) => continue,
-                other => panic!("{other:?} is nothing that a policy was written for"),
+                other => panic!("{other:?} is a request for which there is no policy"),
             };
             let (operation, subresource, object) = request;
             let (subresource, namespace) = (subresource.to_owned(), NAMESPACE.to_owned());
@@ -81,7 +83,7 @@ impl Site {
     }
 }
 
-/// `PodExecOptions` as the API server reads them from a query.
+/// Parses `PodExecOptions` from a query like the API server.
 fn exec_options(query: &str) -> Value {
     let mut options = json!({"kind": "PodExecOptions", "apiVersion": "v1", "command": []});
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -91,14 +93,14 @@ fn exec_options(query: &str) -> Value {
             "command" => options["command"].as_array_mut().unwrap().push(value.into()),
             "container" => options["container"] = value.into(),
             flag if value == "true" => options[flag] = true.into(),
-            // What is false is not there.
+            // Options with the value false are omitted.
             _ => {}
         }
     }
     options
 }
 
-/// A value of a query.
+/// Decodes a value of a query.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
@@ -117,7 +119,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// Every tool with the arguments that change what a probe runs.
+/// Returns the calls of every tool with the arguments that change the command of a probe.
 fn calls(operator: bool, pod: &str, namespace: &str) -> Vec<(&'static str, Value)> {
     let gpu = "GPU-0ef073d2-8b0d-4220-a630-44b3db6f98bb";
     let mut calls = Vec::new();
@@ -147,7 +149,7 @@ fn calls(operator: bool, pod: &str, namespace: &str) -> Vec<(&'static str, Value
     calls
 }
 
-/// What the launcher asked of admission with these settings, and what the policy said.
+/// Returns the launcher's admission requests with these settings, and the results of the policy.
 async fn reviewed(settings: &[&str]) -> Vec<(Request, Vec<Denial>)> {
     let mut site = Site::start().await;
     let operator = settings.contains(&"operator");
@@ -158,13 +160,13 @@ async fn reviewed(settings: &[&str]) -> Vec<(Request, Vec<Denial>)> {
     for (tool, arguments) in calls(operator, &workload.name.unwrap(), &workload.namespace.unwrap()) {
         let before = site.cluster.requests().len();
         let launcher = Launcher::start(&site.cluster, &words);
-        // Whether the call succeeds is for other tests to say; here it is what was asked of the API server.
+        // Other tests check whether the call succeeds. This test checks the requests to the API server.
         let result = launcher.call(tool, arguments.clone()).await;
         launcher.prober.settle().await;
         let asked = site.asked(before).await;
         assert!(!asked.is_empty(), "{tool} {arguments} {settings:?}: {:?}", result.err());
         for request in asked {
-            // Actions are asked for by those who may.
+            // Only users with the right request actions.
             let request = Request { may_act: operator, ..request };
             let denials = policies.review(&request);
             all.push((request, denials));
@@ -173,7 +175,7 @@ async fn reviewed(settings: &[&str]) -> Vec<(Request, Vec<Denial>)> {
     all
 }
 
-/// Settings that change the pod, each of which the policy must not refuse with its parameter.
+/// Settings that change the pod. With the parameter, the policy must admit each of them.
 const MODES: [&[&str]; 8] = [
     &["--via", "pod", "--mode", "operator"],
     &["--via", "logs", "--mode", "operator"],
@@ -204,7 +206,7 @@ async fn all_requests_of_the_methods_pod_and_logs_are_admitted() {
             commands.insert(words.unwrap().as_array().unwrap()[1].clone().to_string());
         }
     }
-    // Every command that the policy admits is one that was seen, and the other way round.
+    // The commands that the policy admits must be the same as the recorded commands.
     let known = ["--operator", "all", "ecc", "hold", "inventory", "read", "telemetry", "topology", "xid"];
     assert_eq!(commands, known.iter().map(|word| format!("\"{word}\"")).collect());
 }

@@ -1,4 +1,4 @@
-//! No hostile request passes, each is refused by the message that it names, and no validation is there for nothing.
+//! Tests that every hostile request is rejected with the expected message, and that every validation is needed.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::cases::{self, Attempt, Case, Subresource};
 use crate::manifests::{NAMESPACE, shipped, usual, with_parameter};
 use crate::pod::{defaulted, printed};
 
-/// The genuine pods that the cases change.
+/// The genuine pods that the cases modify.
 struct Genuine {
     privileged: Value,
     plain: Value,
@@ -30,7 +30,7 @@ fn request(operation: &'static str, subresource: &str, object: Value) -> Request
     Request { operation, subresource: subresource.to_owned(), namespace, object, may_act: false }
 }
 
-/// The request of a case, as admission sees it.
+/// Returns the request of a case in the form in which admission receives it.
 fn asked(case: &Case, genuine: &Genuine) -> Request {
     let stored = || defaulted(genuine.of(case).clone());
     let plainly = match &case.attempt {
@@ -67,7 +67,7 @@ fn every_hostile_request_is_denied_with_its_message_and_every_validation_is_need
     let (cases, genuine, mut policies) = (cases::all(), Genuine::new(), usual());
     assert!(cases.len() >= 60, "{}", cases.len());
     let mut wrong = Vec::new();
-    // What a single validation refuses would pass without it: so is seen that each is needed.
+    // If only one validation rejects a request, the request would be admitted without it: this validation is needed.
     let mut alone = BTreeSet::new();
     for case in &cases {
         policies_for(case, &mut policies);
@@ -150,7 +150,7 @@ fn defaults_of_a_cluster_in_a_genuine_pod_are_admitted() {
         cases::merge(&mut pod, &addition);
         assert_eq!(policies.review(&request("CREATE", "", pod)), [], "{addition}");
     }
-    // The kubelet's word on a pod, and a drain.
+    // A status update of the kubelet, and an eviction by a drain.
     for (operation, subresource) in [("UPDATE", "status"), ("CREATE", "eviction")] {
         assert_eq!(policies.review(&request(operation, subresource, defaulted(printed(&[])))), []);
     }
@@ -186,7 +186,7 @@ fn the_end_of_the_log_of_a_stack_container_may_be_asked_for() {
     }
 }
 
-/// Policies cannot share a variable, so what a command may be stands in two of them.
+/// Policies cannot share a variable, so two policies contain the list of permitted commands.
 #[test]
 fn pod_and_exec_admit_the_same_commands() {
     let documents = crate::manifests::documents("admission-policy.yaml");

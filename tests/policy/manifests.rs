@@ -1,4 +1,4 @@
-//! The files of `deploy/`, as an API server reads them.
+//! Reads the files of `deploy/`, and creates the shipped `Policies` with different parameters.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use crate::admission::Policies;
 
 pub(crate) const NAMESPACE: &str = "gpu-syringe";
-/// The image that the parameter names in these tests.
+/// The image in the parameter in these tests.
 pub(crate) const IMAGE: &str =
     "registry.test/gpu/node-probe@sha256:1111111111111111111111111111111111111111111111111111111111111111";
 
-/// The documents of a file of `deploy/`.
+/// Returns the documents in a file of `deploy/`.
 pub(crate) fn documents(name: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -24,7 +24,7 @@ fn of_kind<T: serde::de::DeserializeOwned>(documents: &[Value], kind: &str) -> V
     found.map(|document| serde_json::from_value(document).unwrap()).collect()
 }
 
-/// The shipped policies, with the shipped parameter.
+/// Returns the shipped policies with the shipped parameter.
 pub(crate) fn shipped() -> Policies {
     let documents = documents("admission-policy.yaml");
     let policies = of_kind::<ValidatingAdmissionPolicy>(&documents, "ValidatingAdmissionPolicy");
@@ -38,7 +38,7 @@ pub(crate) fn shipped() -> Policies {
     policies
 }
 
-/// The same with an image in the parameter, and whatever else `more` says.
+/// Returns the shipped policies with an image and the fields of `more` in the parameter.
 pub(crate) fn with_parameter(more: &Value) -> Policies {
     let mut policies = shipped();
     let parameter = policies.config_maps.values_mut().next().unwrap();
@@ -47,7 +47,7 @@ pub(crate) fn with_parameter(more: &Value) -> Policies {
     policies
 }
 
-/// The same with an image alone.
+/// Returns the shipped policies with only an image in the parameter.
 pub(crate) fn usual() -> Policies {
     with_parameter(&json!({}))
 }

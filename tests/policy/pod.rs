@@ -1,4 +1,4 @@
-//! The pod that `gpu-syringe pod-spec` prints, and what an API server fills in before admission validates it.
+//! Functions for the pod that `gpu-syringe pod-spec` prints, and for the defaults that an API server adds.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::manifests::IMAGE;
 
-/// What the built program prints with these settings.
+/// Returns the pod that the built program prints with these settings.
 pub(crate) fn printed(settings: &[&str]) -> Value {
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-syringe"));
@@ -17,8 +17,8 @@ pub(crate) fn printed(settings: &[&str]) -> Value {
     serde_json::from_slice(&printed.stdout).unwrap()
 }
 
-/// A pod as validating admission sees it: with defaults, and with what the default admission plugins add
-/// (Kubernetes 1.36: `SetDefaults_Pod*`, ServiceAccount, Priority).
+/// Returns a pod in the form that validating admission receives: with defaults and the fields of the default admission
+/// plugins (Kubernetes 1.36: `SetDefaults_Pod*`, ServiceAccount, Priority).
 pub(crate) fn defaulted(mut pod: Value) -> Value {
     let fill = |fields: &mut Value, defaults: Value| {
         for (name, value) in defaults.as_object().unwrap() {

@@ -1,4 +1,4 @@
-//! The Roles of `deploy/rbac.yaml`: what a reader may not, and who may act.
+//! Tests of the Roles in `deploy/rbac.yaml`: the permissions of a reader, and the users who may act.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ fn named(documents: &[Value], kind: &str, name: &str) -> Value {
     documents.iter().find(found).unwrap_or_else(|| panic!("no {kind} {name}")).clone()
 }
 
-/// What a Role or ClusterRole grants: `verb resource`.
+/// Returns the permissions of a Role or ClusterRole: `verb resource`.
 fn granted(role: &Value) -> Vec<String> {
     let words = |value: &Value| {
         value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! Device access, driver and MIG: what the facts of the node alone tell.
+//! Report cases about device access, driver and MIG, whose cause is in the facts of the node.
 
 use demo_cluster::Fixture;
 use serde_json::json;
@@ -11,7 +11,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::of_pod(1, "research/train", with_its_container("container-denied"))
             .cause("node", &["/dev/nvidia1", "Unknown Error"])
             .twin(with_its_container("container-fine")),
-        // The libraries inside a container are not read.
+        // The probe does not read the libraries inside a container.
         Case::of_pod(12, "research/train", ended("the CUDA driver initialization failed")).beside(&["application"]),
         Case::of_pod(13, "research/train", ended("libcuda.so.1: file too short")).beside(&["application"]),
         Case::of_node(25, scenario("driver-mismatch"))
@@ -25,7 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A pod that runs in the container that the facts are about.
+/// Returns a cluster with a pod whose container is the one in the facts.
 fn with_its_container(name: &str) -> Fixture {
     let mut fixture = scenario(name);
     let id = "c5e1".repeat(16);
@@ -38,7 +38,7 @@ fn with_its_container(name: &str) -> Fixture {
     fixture
 }
 
-/// A pod whose program ended with exit code 1 on a healthy node.
+/// Returns a healthy node with a pod whose program exited with code 1.
 fn ended(message: &str) -> Fixture {
     let ended = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": message, "startedAt": at("02:00:05"),
         "finishedAt": at("02:00:19")}});

@@ -1,46 +1,46 @@
-//! A case: a cluster with a fault, the question, and what the answer has to name. `judge` derives the verdict.
-#![allow(dead_code, reason = "each case takes what it needs")]
+//! The type `Case`: a cluster with a fault, a tool call, and the expected cause. `judge` derives the verdict.
+#![allow(dead_code, reason = "each case uses only some of the functions")]
 
 use demo_cluster::Fixture;
 use serde_json::{Value, json};
 
 use crate::bed::Bed;
 
-/// How a report is answered.
+/// The verdict about the answer to a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The answer names the cause.
     Named,
-    /// The deciding fact is in the answer, and nothing is concluded from it.
+    /// The answer contains the deciding fact, but no conclusion from that fact.
     Shown,
-    /// The deciding fact is not in the answer, and the answer blames nothing else.
+    /// The answer does not contain the deciding fact, but blames nothing else.
     NotSeen,
-    /// The answer says that all is well, or blames something else.
+    /// The answer reports no fault, or blames something else.
     Wrong,
 }
 
-/// Which tool is asked.
+/// The tool call of a case.
 #[derive(Clone, Debug)]
 enum Question {
-    /// `diagnose_gpu_node`.
+    /// `diagnose_gpu_node`: name of the node.
     Node(String),
     /// `explain_gpu_pod`: namespace and name.
     Pod(String, String),
 }
 
-/// What names the cause, with words that have to be in it.
+/// The part of an answer that names the cause, with words that it must contain.
 #[derive(Clone, Debug)]
 enum Name {
-    /// A finding of this id.
+    /// A finding with this id.
     Finding(&'static str, Vec<String>),
     /// A cause of `explain_gpu_pod`.
     Cause(&'static str, Vec<String>),
 }
 
-/// One question about one cluster.
+/// One tool call for one cluster.
 #[derive(Clone)]
 pub(crate) struct Case {
-    /// The row of `reports.jsonl`.
+    /// Number of the row in `reports.jsonl`.
     pub(crate) row: u32,
     question: Question,
     cluster: Fixture,
@@ -53,12 +53,12 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// `diagnose_gpu_node` is asked about the node `gpu-1`.
+    /// Creates a case that calls `diagnose_gpu_node` for the node `gpu-1`.
     pub(crate) fn of_node(row: u32, cluster: Fixture) -> Self {
         Self::of(row, Question::Node("gpu-1".into()), cluster)
     }
 
-    /// `explain_gpu_pod` is asked about a pod, named `namespace/name`.
+    /// Creates a case that calls `explain_gpu_pod` for a pod (`namespace/name`).
     pub(crate) fn of_pod(row: u32, pod: &str, cluster: Fixture) -> Self {
         Self::of(row, pod_question(pod), cluster)
     }
@@ -68,28 +68,28 @@ impl Case {
         Self { row, question, cluster, names, shows, beside, never, limit: None, twin: None }
     }
 
-    /// A finding of this id names the cause, with all of these words in its title, evidence or action. With several of
-    /// `finding` and `cause`, one of them is enough. For a pod, the finding is one of `node_findings`.
+    /// The cause is named by a finding with this id, with all of these words in its title, evidence or action. If `finding`
+    /// and `cause` are called several times, one match is enough. For a pod, the finding is in `node_findings`.
     pub(crate) fn finding(mut self, id: &'static str, words: &[&str]) -> Self {
         self.names.push(Name::Finding(id, owned(words)));
         self
     }
 
-    /// The answer about the pod gives this cause (`node`, `cluster`, …), with all of these words in its summary, evidence or
-    /// action.
+    /// The cause is named by an answer with this cause (`node`, `cluster`, …), with all of these words in summary, evidence
+    /// or action.
     pub(crate) fn cause(mut self, cause: &'static str, words: &[&str]) -> Self {
         self.names.push(Name::Cause(cause, owned(words)));
         self
     }
 
-    /// The deciding facts, as the answer quotes them: where they are in an answer that names nothing, the fact is shown.
+    /// The deciding facts as the answer quotes them. If the answer has them but does not name the cause, the fact is shown.
     pub(crate) fn shows(mut self, words: &[&str]) -> Self {
         self.shows = owned(words);
         self
     }
 
-    /// Findings that are true as well, and blame nothing else. Any other finding above `info` makes the answer wrong. For a
-    /// pod: causes that are not precise, and not false.
+    /// Further findings that are true and do not blame something else. Any other finding above `info` makes the answer
+    /// wrong. For a pod: causes that are not precise, but not false.
     pub(crate) fn beside(mut self, ids: &[&'static str]) -> Self {
         self.beside.extend(ids);
         self
@@ -101,33 +101,35 @@ impl Case {
         self
     }
 
-    /// For what no rule judges: a healthy verdict is not wrong as long as the answer says, in these words, that this was
-    /// not checked.
+    /// For faults without a rule: a healthy verdict is not wrong if the answer says in these words that this is not checked.
     pub(crate) fn limit(mut self, words: &'static str) -> Self {
         self.limit = Some(words);
         self
     }
 
-    /// A cluster as alike as possible without the fault: there the cause must not be named.
+    /// The same cluster without the fault: for this cluster, the cause must not be named.
     pub(crate) fn twin(mut self, cluster: Fixture) -> Self {
         self.twin = Some(Box::new((cluster, self.question.clone())));
         self
     }
 
-    /// The same, with another pod to ask about.
+    /// The same cluster without the fault, and another pod for the call.
     pub(crate) fn twin_pod(mut self, pod: &str, cluster: Fixture) -> Self {
         self.twin = Some(Box::new((cluster, pod_question(pod))));
         self
     }
 
-    /// Asks, and judges.
+    /// Calls the tool, and returns the verdict.
     pub(crate) async fn outcome(self) -> Outcome {
         let answer = ask(&self.cluster, &self.question).await;
         let mut complaints = Vec::new();
         if let Some((cluster, question)) = self.twin.as_deref() {
             let answer = ask(cluster, question).await;
             if self.named(&answer).is_some() {
-                complaints.push(format!("row {}: its twin without the fault is answered alike: {answer:#}", self.row));
+                complaints.push(format!(
+                    "row {}: the same cause is named for the cluster without the fault: {answer:#}",
+                    self.row
+                ));
             }
         }
         let (verdict, by) = self.judge(&answer);
@@ -138,7 +140,7 @@ impl Case {
         Outcome { row: self.row, asked, verdict, by, answer, complaints }
     }
 
-    /// The verdict, with what names the cause or why the answer is wrong.
+    /// Returns the verdict, with the finding that names the cause or the reason why the answer is wrong.
     fn judge(&self, answer: &Value) -> (Verdict, String) {
         if let Some(words) = self.never.iter().find(|words| holds(answer, words)) {
             return (Verdict::Wrong, format!("says '{words}'"));
@@ -164,7 +166,7 @@ impl Case {
         }
     }
 
-    /// What the answer blames that is neither the cause nor beside it.
+    /// Returns what the answer blames in addition to the cause and the permitted findings.
     fn blamed(&self, answer: &Value) -> Option<String> {
         if let Some(cause) = answer["cause"].as_str() {
             let expected = |name: &Name| matches!(name, Name::Cause(expected, _) if *expected == cause);
@@ -179,7 +181,7 @@ impl Case {
         grave.find_map(|finding| finding["id"].as_str().filter(|id| !expected(id))).map(|id| format!("`{id}`"))
     }
 
-    /// What names the cause in the answer.
+    /// Returns the finding or cause of the answer that names the cause.
     fn named(&self, answer: &Value) -> Option<String> {
         let all = |value: &Value, words: &[String]| words.iter().all(|words| holds(value, words));
         self.names.iter().find_map(|name| match name {
@@ -198,7 +200,7 @@ fn findings(answer: &Value) -> impl Iterator<Item = &Value> {
     ["findings", "node_findings"].into_iter().filter_map(|key| answer[key].as_array()).flatten()
 }
 
-/// Whether any text in the value has these words.
+/// Returns whether a text in the value contains these words.
 fn holds(value: &Value, words: &str) -> bool {
     match value {
         Value::String(text) => text.contains(words),
@@ -227,24 +229,24 @@ async fn ask(cluster: &Fixture, question: &Question) -> Value {
     serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {} {}", ended.stdout, ended.stderr))
 }
 
-/// What became of a case.
+/// The outcome of a case.
 pub(crate) struct Outcome {
-    /// The row of `reports.jsonl`.
+    /// Number of the row in `reports.jsonl`.
     pub(crate) row: u32,
     /// The tool.
     pub(crate) asked: &'static str,
     /// The verdict.
     pub(crate) verdict: Verdict,
-    /// What names the cause, or why the answer is wrong.
+    /// The finding that names the cause, or the reason why the answer is wrong.
     pub(crate) by: String,
-    /// What is wrong with the case itself.
+    /// Errors in the case itself.
     pub(crate) complaints: Vec<String>,
     answer: Value,
 }
 
 impl Outcome {
-    /// For `REPORTS=…`.
-    #[allow(clippy::print_stdout, reason = "a person asked for it")]
+    /// Prints the answer if `REPORTS=…` is set.
+    #[allow(clippy::print_stdout, reason = "the user requested the output")]
     pub(crate) fn print(&self) {
         println!("row {}: {:?} {}\n{:#}", self.row, self.verdict, self.by, self.answer);
         self.complaints.iter().for_each(|complaint| println!("{complaint}"));

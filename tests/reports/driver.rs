@@ -1,9 +1,9 @@
-//! Why the driver is absent.
+//! Report cases about reasons why the driver is not loaded.
 
 use crate::case::Case;
 use crate::cluster::scenario;
 
-/// What follows from a driver that is not there.
+/// Findings that follow from a missing driver.
 const BEHIND: [&str; 2] = ["gpus-not-advertised", "gpu-count-low"];
 
 pub(crate) fn cases() -> Vec<Case> {

@@ -1,4 +1,4 @@
-//! NVLink, fabric and network.
+//! Report cases about NVLink, fabric and network.
 
 use demo_cluster::Fixture;
 use serde_json::json;
@@ -12,13 +12,13 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::of_node(40, scenario("fabric-manager-down"))
             .finding("fabric-manager-not-running", &["not registered"])
             .twin(scenario("healthy-h100-8")),
-        // Which module is missing is not read.
+        // The probe does not read which module is missing.
         Case::of_node(41, unregistered()).beside(&["fabric-not-registered"]),
         Case::of_node(42, dead_links()).finding("nvlink-down", &["0 of 18 NVLinks up"]).twin(scenario("gb200-4")),
         Case::of_node(43, scenario("gb200-link-down"))
             .finding("nvlink-fault", &["Xid 149"])
             .twin(scenario("gb200-link-noise")),
-        // The log of the IMEX daemon and the other daemon of the host are not read: its own log has the reason.
+        // The probe reads neither the log of the IMEX daemon, which contains the reason, nor the other daemon of the host.
         Case::of_pod(44, "research/imex", ended("imex", "nvidia-imex: another instance is running"))
             .beside(&["application"]),
         Case::of_pod(46, "research/imex", not_ready()).beside(&["application"]),
@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// The fabric of a rack's tray is in progress, and there are no NVSwitches on PCI.
+/// Returns a compute tray whose fabric registration is in progress. There are no NVSwitches on PCI.
 fn unregistered() -> Fixture {
     changed("gb200-4", |report| {
         for gpu in &mut section(&mut report.sections.topology).gpus {
@@ -44,7 +44,7 @@ fn unregistered() -> Fixture {
     })
 }
 
-/// All links of GPU 2 are down, those of its siblings are up.
+/// Returns a node on which all links of GPU 2 are down, while the links of the other GPUs are up.
 fn dead_links() -> Fixture {
     changed("gb200-4", |report| {
         for group in &mut section(&mut report.sections.topology).gpus[2].nvlinks {
@@ -60,7 +60,7 @@ fn without_peermem() -> Fixture {
     })
 }
 
-/// A pod in ContainerCreating with this warning.
+/// Returns a cluster with a pod in ContainerCreating and this warning.
 fn waits(name: &str, message: &str) -> Fixture {
     let creating = status("Pending", json!({"waiting": {"reason": "ContainerCreating"}}));
     let mut fixture = scenario("healthy-h100-8").with_pod(pod(name, 1, creating));
@@ -70,7 +70,7 @@ fn waits(name: &str, message: &str) -> Fixture {
 
 const SHARED_MEMORY: &str = "NCCL WARN Error while creating shared memory segment";
 
-/// A pod that runs and is not Ready.
+/// Returns a cluster with a pod that is running but not Ready.
 fn not_ready() -> Fixture {
     let running = status("Running", json!({"running": {"startedAt": at("02:00:05")}}));
     let mut imex = pod("imex", 0, running);
@@ -81,7 +81,7 @@ fn not_ready() -> Fixture {
     fixture
 }
 
-/// A pod whose program ended with exit code 1 and this message.
+/// Returns a cluster with a pod whose program exited with code 1 and this message.
 fn ended(name: &str, message: &str) -> Fixture {
     let ended = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": message, "startedAt": at("02:00:05"),
         "finishedAt": at("02:01:19")}});

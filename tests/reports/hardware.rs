@@ -1,4 +1,4 @@
-//! Hardware, firmware, processes.
+//! Report cases about hardware, firmware and processes.
 
 use demo_cluster::Fixture;
 use serde_json::json;
@@ -33,7 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A monitor calls the GPUs of the node unhealthy and has cordoned it.
+/// Returns a node that a monitor has cordoned because the monitor considers the GPUs unhealthy.
 fn monitored(name: &str) -> Fixture {
     let mut fixture = scenario(name);
     let condition = json!({"type": "GpuXidError", "status": "True", "reason": "XidDetected",
@@ -43,7 +43,7 @@ fn monitored(name: &str) -> Fixture {
     fixture
 }
 
-/// A container that was killed by SIGKILL while it loaded.
+/// Returns a container that was killed by SIGKILL while its program was loading.
 fn killed(reason: &str) -> Fixture {
     let ended = json!({"terminated": {"exitCode": 137, "reason": reason, "startedAt": at("02:00:05"),
         "finishedAt": at("02:01:19")}});

@@ -1,4 +1,4 @@
-//! The container runtime and CDI as they are on the node.
+//! Report cases about the container runtime and CDI, asked about the node.
 
 use demo_cluster::Fixture;
 use serde_json::json;
@@ -7,10 +7,10 @@ use syringe_core::report::Report;
 use crate::case::Case;
 use crate::cluster::{at, cluster, facts, from_json, node};
 
-/// Findings of links behind the broken one: true as well.
+/// Findings about later stages of the stack than the broken stage. They are also true.
 const BEHIND: [&str; 2] = ["gpus-not-advertised", "stack-broken-at-plugin"];
 
-/// The node of a scenario whose device plugin asks for NVIDIA's RuntimeClass. `offered`: whether its GPUs are in the capacity.
+/// Returns a node whose device plugin uses NVIDIA's RuntimeClass. `offered`: whether the GPUs are in the capacity.
 fn with_plugin(scenario: &str, offered: bool) -> Fixture {
     of_plugin(facts(scenario), offered, Some("nvidia"))
 }

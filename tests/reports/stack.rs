@@ -1,4 +1,4 @@
-//! Whether the GPU is offered, and which part of NVIDIA's stack broke first.
+//! Report cases about GPUs that are not advertised: which part of NVIDIA's stack failed first.
 
 use demo_cluster::{Fixture, NodeFixture};
 use k8s_openapi::api::core::v1::Pod;
@@ -14,7 +14,7 @@ use crate::cluster::{at, cluster, facts, from_json, node, scenario, section};
 
 /// Namespace of the operator's pods.
 const OPERATOR: &str = "gpu-operator";
-/// What the operator's device plugin pod is called.
+/// Name of the operator's device plugin.
 const PLUGIN: &str = "nvidia-device-plugin-daemonset";
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// The node `gpu-1` without GPUs in its capacity, with these changes of its facts.
+/// Returns the node `gpu-1` without GPUs in its capacity, with changed facts.
 fn unoffered(change: impl FnOnce(&mut Report)) -> NodeFixture {
     let mut read = facts("healthy-h100-8");
     if let Some(kubelet) = read.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()) {
@@ -47,7 +47,7 @@ fn unoffered(change: impl FnOnce(&mut Report)) -> NodeFixture {
     node
 }
 
-/// The same, with a log of a container of the pod of this component.
+/// Returns the node `gpu-1` without GPUs in its capacity, with the log of a container of this component.
 fn with_log(component: &str, container: &str, lines: &[&str]) -> NodeFixture {
     unoffered(|report| section(&mut report.sections.host).stack_log = Some(log(component, container, lines)))
 }
@@ -61,13 +61,13 @@ fn log(component: &str, container: &str, lines: &[&str]) -> StackLog {
     }
 }
 
-/// The UIDs of the API are hexadecimal: node-probe takes no others.
+/// Returns a hexadecimal UID as in the API: node-probe does not accept other UIDs.
 fn uid(component: &str) -> String {
     let sum = component.bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
     format!("{sum:08x}-0000-4000-8000-000000000001")
 }
 
-/// A pod of the operator's DaemonSet of this name whose containers are `(name, init, status)`.
+/// Returns a pod of the operator's DaemonSet with this name. The containers are `(name, init, status)`.
 fn pod(component: &str, containers: &[(&str, bool, Value)]) -> Pod {
     let named = |init: bool| -> Vec<Value> {
         let of = containers.iter().filter(|(_, is_init, _)| *is_init == init);
@@ -104,7 +104,7 @@ fn not_ready() -> Value {
     json!({"ready": false, "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}})
 }
 
-/// An init container that runs and does not end.
+/// Returns the state of an init container that runs and does not exit.
 fn looping() -> Value {
     json!({"ready": false, "restartCount": 0, "state": {"running": {"startedAt": at("00:11:00")}}})
 }
@@ -120,7 +120,7 @@ fn with_pods(node: NodeFixture, pods: Vec<Pod>) -> Fixture {
     fixture
 }
 
-/// Node, toolkit and plugin that work.
+/// Returns a cluster with a working node, toolkit and plugin.
 fn healthy() -> Fixture {
     let ready = |component| pod(component, &[(component, false, running())]);
     let mut fixture = scenario("healthy-h100-8");
@@ -132,7 +132,7 @@ fn plugin(status: Value) -> Pod {
     pod(PLUGIN, &[("nvidia-device-plugin", false, status)])
 }
 
-/// Row 3: the plugin runs, found nothing, and waits.
+/// Row 3: the plugin is running, has found no GPU, and waits.
 fn waiting_plugin(row: u32, line: &str) -> Case {
     let node = with_log(PLUGIN, "nvidia-device-plugin", &[line]);
     Case::of_node(row, with_pods(node, vec![plugin(running())]))
@@ -141,7 +141,7 @@ fn waiting_plugin(row: u32, line: &str) -> Case {
         .twin(healthy())
 }
 
-/// Row 9.
+/// Row 9: the container of the plugin has no driver libraries.
 fn plugin_without_libraries() -> Case {
     let lines =
         ["factory.go:112] Incompatible strategy detected auto", "main.go:381] No devices found. Waiting indefinitely."];
@@ -154,7 +154,7 @@ fn plugin_without_libraries() -> Case {
         .twin(healthy())
 }
 
-/// Row 16: Bottlerocket's own plugin is a service of the node; the key stays in the capacity with 0.
+/// Row 16: Bottlerocket's own plugin is a service of the node; the resource stays in the capacity with the amount 0.
 fn built_in_plugin_lost_the_race() -> Case {
     let on_bottlerocket = |node: NodeFixture| NodeFixture {
         os_image: Some("Bottlerocket OS 1.20.3 (aws-k8s-1.30-nvidia)".to_owned()),
@@ -168,7 +168,7 @@ fn built_in_plugin_lost_the_race() -> Case {
         .twin(healthy)
 }
 
-/// Row 17: a DaemonSet beside the built-in plugin.
+/// Row 17: a DaemonSet runs in addition to the built-in plugin.
 fn two_plugins() -> Case {
     let node = NodeFixture {
         os_image: Some("Bottlerocket OS 1.20.3 (aws-k8s-1.30-nvidia)".to_owned()),
@@ -178,7 +178,7 @@ fn two_plugins() -> Case {
     Case::of_node(17, both).finding("two-device-plugins", &["built in", PLUGIN]).twin(healthy())
 }
 
-/// Row 22.
+/// Row 22: the limit of inotify instances is reached.
 fn inotify() -> Case {
     let line = "failed to create FS watcher for /var/lib/kubelet/device-plugins/: too many open files";
     let full = |used| {
@@ -197,7 +197,7 @@ fn inotify() -> Case {
         .twin(with_pods(self::node(quiet), vec![plugin(running())]))
 }
 
-/// Row 24: no label of node feature discovery on this node, and one on another.
+/// Row 24: this node has no label of node feature discovery, but another node has one.
 fn not_labelled() -> Case {
     let mut bare = unoffered(|_| ());
     bare.labels.clear();
@@ -212,7 +212,7 @@ fn not_labelled() -> Case {
         .twin(of(labelled))
 }
 
-/// Rows 30 and 32: no driver, and a driver pod that says why.
+/// Rows 30 and 32: the driver is not loaded, and the log of the driver pod contains the reason.
 fn without_driver(lines: &[&str]) -> NodeFixture {
     let mut report = facts("no-driver");
     if !lines.is_empty() {
@@ -242,14 +242,14 @@ fn driver_image() -> Case {
         .twin(healthy())
 }
 
-/// A node whose label was written at this time.
+/// Returns a node whose label was written at this time.
 fn labelled(mut node: NodeFixture, label: &str, value: &str, since: &str) -> NodeFixture {
     node.labels.insert(label.to_owned(), value.to_owned());
     node.label_times.insert(label.to_owned(), at(since).parse().expect("a time"));
     node
 }
 
-/// Row 33.
+/// Row 33: the driver upgrade cannot unload the driver.
 fn upgrade() -> Case {
     let mut report = facts("healthy-h100-8");
     section(&mut report.sections.host).stack_log = Some(log(
@@ -274,7 +274,7 @@ fn upgrade() -> Case {
         .twin(cluster(fresh))
 }
 
-/// Row 34.
+/// Row 34: the toolkit DaemonSet restarts the container runtime repeatedly.
 fn runtime_restarts() -> Case {
     let started = |time: &str| {
         let mut report = facts("healthy-h100-8");
@@ -296,7 +296,7 @@ fn runtime_restarts() -> Case {
         .twin(with_pods(started("02:20:20"), vec![toolkit(1)]))
 }
 
-/// Row 35: the driver works, and the validator does not find it.
+/// Row 35: the driver works, but the validator does not find the driver.
 fn validator() -> Case {
     let component = "nvidia-container-toolkit-daemonset";
     let line = "level=warning msg=\"failed to validate the driver, retrying after 5 seconds\"";
@@ -308,14 +308,14 @@ fn validator() -> Case {
         .twin(healthy())
 }
 
-/// Row 36.
+/// Row 36: the installation of the driver is disabled by a label of GKE.
 fn driver_turned_off() -> Case {
     let mut node = without_driver(&[]);
     node.labels.insert("cloud.google.com/gke-gpu-driver-version".to_owned(), "disabled".to_owned());
     Case::of_node(36, cluster(node)).finding("driver-not-loaded", &["gke-gpu-driver-version=disabled"]).twin(healthy())
 }
 
-/// Row 38.
+/// Row 38: a change of the MIG configuration does not finish.
 fn mig() -> Case {
     let state = "nvidia.com/mig.config.state";
     let paused = |time: &str, value: &str| {

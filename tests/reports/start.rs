@@ -1,4 +1,4 @@
-//! Why a container did not start, or a pod was refused: asked about the pod.
+//! Report cases about containers that did not start and pods that were rejected, asked about the pod.
 
 use demo_cluster::Fixture;
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -8,21 +8,21 @@ use syringe_core::report::Report;
 use crate::case::Case;
 use crate::cluster::{at, changed, event, from_json, pod, scenario, section, status};
 
-/// A node on which nothing is wrong.
+/// Scenario of a node without faults.
 const HEALTHY: &str = "healthy-h100-8";
 
-/// The frame in which containerd reports what NVIDIA's hook said.
+/// Start of containerd's message around the error of NVIDIA's hook.
 const HOOK: &str = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create \
     failed: unable to start container process: error during container init: error running prestart hook #0: exit status 1, \
     stdout: , stderr: Auto-detected mode as 'legacy'\nnvidia-container-cli: ";
 
-/// The frame in which the kubelet reports what a DRA driver said.
+/// Start of the kubelet's message around the error of a DRA driver.
 const PREPARE: &str = "Failed to prepare dynamic resources: NodePrepareResources failed for ResourceClaim \
     train-0-gpu-x7k2p: error preparing devices for claim research/train-0-gpu-x7k2p: ";
 
 const CLAIM_DEVICE: &str = "k8s.gpu.nvidia.com/claim=0b7a5c1e-1111-4222-8333-123456789abc-gpu-0";
 
-/// A cluster with these pods and events besides those of the base.
+/// Returns a cluster with the pods and events of the base, and with these pods and events.
 fn with(base: Fixture, pods: Vec<Pod>, events: Vec<Event>) -> Fixture {
     Fixture { pods: base.pods.into_iter().chain(pods).collect(), events, ..base }
 }
@@ -31,12 +31,12 @@ fn healthy_with(pods: Vec<Pod>, events: Vec<Event>) -> Fixture {
     with(scenario(HEALTHY), pods, events)
 }
 
-/// A pod whose container waits with this reason and these words of the kubelet.
+/// Returns a pod whose container is waiting, with this reason and message of the kubelet.
 fn waits(reason: &str, message: &str) -> Pod {
     pod("start", 1, status("Pending", json!({"waiting": {"reason": reason, "message": message}})))
 }
 
-/// A pod in a crash loop, whose container the runtime never started.
+/// Returns a pod in a crash loop whose container the runtime never started.
 fn never_started(message: &str) -> Pod {
     let mut status = status("Running", json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}));
     status["containerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 128, "reason": "StartError",
@@ -45,28 +45,28 @@ fn never_started(message: &str) -> Pod {
     pod("start", 1, status)
 }
 
-/// A pod that started after the events below.
+/// Returns a pod that started after the events.
 fn runs() -> Pod {
     let mut status = status("Running", json!({"running": {"startedAt": at("02:35:00")}}));
     status["conditions"] = json!([{"type": "Ready", "status": "True"}]);
     pod("start", 0, status)
 }
 
-/// A pod that stays in creation, with the event that says why, and the same pod once it runs.
+/// Creates a case of a pod in ContainerCreating, with an event that contains the reason. In the twin, the pod is running.
 fn creating(row: u32, reason: &str, message: &str) -> Case {
     let events = || vec![event("start", reason, message)];
     Case::of_pod(row, "research/start", healthy_with(vec![waits("ContainerCreating", "")], events()))
         .twin(healthy_with(vec![runs()], events()))
 }
 
-/// A pod whose container the runtime refused to start.
+/// Creates a case of a pod whose container the runtime refused to start.
 fn refused_start(row: u32, message: &str) -> Case {
     Case::of_pod(row, "research/start", healthy_with(vec![never_started(message)], Vec::new()))
         .never(&["kubectl logs"])
         .twin(healthy_with(vec![runs()], vec![event("start", "Failed", &format!("Error: {message}"))]))
 }
 
-/// A pod that the kubelet refused to admit, on a node in this state.
+/// Creates a case of a pod that the kubelet rejected, on a node in this state.
 fn not_admitted(row: u32, gpus: u32, reason: &str, message: &str, base: Fixture) -> Case {
     Case::of_pod(
         row,
@@ -81,7 +81,7 @@ fn refused(gpus: u32, reason: &str, message: &str) -> Pod {
     pod("start", gpus, status)
 }
 
-/// The kubelet books the GPUs with these indexes for one pod.
+/// Sets the kubelet's allocations: the GPUs with these indexes are allocated to one pod.
 fn booked(report: &mut Report, uid: &str, indexes: &[usize]) {
     let uuids: Vec<String> =
         section(&mut report.sections.inventory).gpus.iter().filter_map(|gpu| gpu.uuid.clone()).collect();
@@ -93,7 +93,7 @@ fn booked(report: &mut Report, uid: &str, indexes: &[usize]) {
                 "devices": [uuids[*index]]}))
         })
         .collect();
-    // Processes of pods that are not in this cluster would be another fault.
+    // Processes of pods that do not exist in this cluster would be another fault.
     section(&mut report.sections.processes).processes.clear();
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn cases() -> Vec<Case> {
     [runtime(), claims(), admission(), node()].concat()
 }
 
-/// What the container runtime and NVIDIA's hook say.
+/// Returns cases with messages of the container runtime and NVIDIA's hook.
 fn runtime() -> Vec<Case> {
     let names = "failed to create containerd task: failed to create shim task: OCI runtime create failed: could not apply \
         required modification to OCI specification: error modifying OCI spec: failed to inject CDI devices: unresolvable CDI \
@@ -125,7 +125,7 @@ fn runtime() -> Vec<Case> {
     ]
 }
 
-/// What DRA drivers and the kubelet say of claims.
+/// Returns cases with messages of DRA drivers and the kubelet about claims.
 fn claims() -> Vec<Case> {
     let empty = format!(
         "{PREPARE}unable to create CDI spec file for claim: failed to write spec: invalid CDI Spec: failed add device \
@@ -151,7 +151,7 @@ fn claims() -> Vec<Case> {
     ]
 }
 
-/// What the kubelet's device manager and topology manager refuse.
+/// Returns cases of pods that the kubelet's device manager or topology manager rejected.
 fn admission() -> Vec<Case> {
     let unhealthy = "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu, \
         which is unexpected";
@@ -160,11 +160,11 @@ fn admission() -> Vec<Case> {
         which is unexpected";
     let numa = "Resources cannot be allocated with Topology locality";
     let admission = "UnexpectedAdmissionError";
-    // The pod was refused at 02:29:40, and the facts are of 02:45:10.
+    // The pod was rejected at 02:29:40, and the facts are from 02:45:10.
     let up_for = |minutes: u64| {
         changed(HEALTHY, |report| section(&mut report.sections.host).uptime_seconds = Some(minutes * 60))
     };
-    // Without the pods that the demo cluster makes of bookings.
+    // This cluster does not contain the pods that the demo cluster creates from allocations.
     let with_bookings = |uid: &'static str, indexes: &'static [usize]| Fixture {
         pods: Vec::new(),
         ..changed(HEALTHY, |report| booked(report, uid, indexes))
@@ -195,7 +195,7 @@ fn admission() -> Vec<Case> {
     ]
 }
 
-/// Makes a pod one of NVIDIA's stack: by its label and its controller.
+/// Adds the label and the controller that make a pod a part of NVIDIA's stack.
 fn of_stack(mut pod: Pod, app: &str) -> Pod {
     pod.metadata.labels = Some(from_json(json!({"app": app})));
     let owner: Value = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": app, "uid": "u"}]);
@@ -203,7 +203,7 @@ fn of_stack(mut pod: Pod, app: &str) -> Pod {
     pod
 }
 
-/// A pod of the device plugin, in a crash loop.
+/// Returns a pod of the device plugin in a crash loop.
 fn device_plugin() -> Pod {
     let mut status = status("Running", json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}));
     status["containerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "",
@@ -212,21 +212,21 @@ fn device_plugin() -> Pod {
     of_stack(pod("start", 0, status), "nvidia-device-plugin-daemonset")
 }
 
-/// A driver pod whose image is not in the registry, or whose registry cannot be reached.
+/// Returns a driver pod whose image cannot be pulled for this reason.
 fn driver_pod(why: &str) -> Pod {
     let message = format!("Back-off pulling image \"nvcr.io/nvidia/driver:570-rocky8.10\": ErrImagePull: {why}");
     let waits = json!({"waiting": {"reason": "ImagePullBackOff", "message": message}});
     of_stack(pod("start", 0, status("Pending", waits)), "nvidia-driver-daemonset")
 }
 
-/// A pod that asks for a GPU and runs, with or without one.
+/// Returns a running pod that requests a GPU, whether or not a GPU is allocated.
 fn unbooked() -> Pod {
     let mut status = status("Running", json!({"running": {"startedAt": at("02:00:05")}}));
     status["conditions"] = json!([{"type": "Ready", "status": "True"}]);
     pod("start", 1, status)
 }
 
-/// What the node's state explains, asked at the pod that suffers.
+/// Returns cases of pods whose problem is caused by the state of the node.
 fn node() -> Vec<Case> {
     let oom = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "message": "", "startedAt": at("02:00:05"),
         "finishedAt": at("02:30:00")}});

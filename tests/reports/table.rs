@@ -1,4 +1,4 @@
-//! `docs/reports.md`: the reports with their verdicts.
+//! Generates `docs/reports.md`: the table of the reports with their verdicts.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::case::{Outcome, Verdict};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Report {
-    /// Its number.
+    /// Number of the report.
     pub(crate) row: u32,
     chapter: String,
     symptom: String,
@@ -21,11 +21,11 @@ pub(crate) struct Report {
     source: String,
 }
 
-/// A report with how it is answered.
+/// A report with the verdict about its answer.
 pub(crate) struct Row {
     /// The report.
     pub(crate) report: Report,
-    /// The verdict of its first case; wrong where any case is.
+    /// The verdict of the first case, or wrong if any case is wrong.
     pub(crate) verdict: Verdict,
     asked: &'static str,
     by: String,
@@ -40,13 +40,13 @@ const CHAPTERS: [(&str, &str); 6] = [
     ("hardware", "Hardware, firmware, processes"),
 ];
 
-/// Every report.
+/// Returns all reports.
 pub(crate) fn reports() -> Vec<Report> {
     let lines = include_str!("reports.jsonl").lines();
     lines.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
-/// Every report with the outcome of its cases. A report without a case is not seen.
+/// Returns every report with the outcome of its cases. The verdict of a report without a case is "not seen".
 pub(crate) fn rows(outcomes: &[Outcome]) -> Vec<Row> {
     let of = |report: Report| {
         let mut own = outcomes.iter().filter(|outcome| outcome.row == report.row);
@@ -62,7 +62,7 @@ fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reports.md")
 }
 
-/// Why the table is not current. With `INSTA_UPDATE=always` it is written.
+/// Returns the reason why the table is not current. With `INSTA_UPDATE=always`, writes the table.
 pub(crate) fn stale(rows: &[Row]) -> Option<String> {
     let table = written(rows);
     if std::env::var("INSTA_UPDATE").is_ok_and(|word| word == "always") {

@@ -1,4 +1,4 @@
-//! What pods request, what is allocated to them, and what they use.
+//! Report cases about GPUs that pods request, that are allocated to them, and that they use.
 
 use demo_cluster::Fixture;
 use k8s_openapi::api::core::v1::Pod;
@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A privileged notebook works on a GPU that is allocated to another pod, or to it too.
+/// Returns a node whose privileged notebook uses a GPU of another pod. `is_stranger`: the GPU is only allocated to that pod.
 fn stranger(is_stranger: bool) -> Fixture {
     let scenario = if is_stranger { "stranger-on-a-gpu" } else { "neighbour-on-a-shared-gpu" };
     let mut fixture = self::scenario(scenario);
@@ -49,13 +49,13 @@ fn stranger(is_stranger: bool) -> Fixture {
     fixture
 }
 
-/// The kubelet started a container at this time and allocated no device to it.
+/// Returns a node on which the kubelet started a container at this time and allocated no device to the container.
 fn started_early(time: &str) -> Fixture {
     let train = pod("train", 1, status("Running", json!({"running": {"startedAt": at(time)}})));
     scenario("running-pod-without-gpu").with_pod(train)
 }
 
-/// Two GPUs are allocated to deleted pods, and the kubelet refused a pod at each of these times.
+/// Returns a node with two GPUs that are allocated to deleted pods. The kubelet rejected a pod at each of these times.
 fn refused(times: &[&str]) -> Fixture {
     let node = node(facts("kubelet-allocations-not-released"));
     let mut fixture = cluster(node);
@@ -71,7 +71,7 @@ fn refused(times: &[&str]) -> Fixture {
     fixture
 }
 
-/// A node of which so many of four GPUs are allocatable.
+/// Returns a node with four GPUs, of which this number is allocatable.
 fn withheld(allocatable: u64, scenario: &str) -> Fixture {
     let mut fixture = changed(scenario, |report| section(&mut report.sections.kubelet).allocations.clear());
     if scenario != "healthy-h100-8" {

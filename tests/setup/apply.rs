@@ -1,4 +1,4 @@
-//! What is applied to a cluster, and what is left after `--uninstall`.
+//! Tests of `setup --apply` and `--uninstall`: created, changed and removed objects.
 
 use demo_cluster::Fixture;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::support::launcher::Ended;
 pub(crate) const IMAGE: &str =
     "registry.test/gpu/node-probe@sha256:1111111111111111111111111111111111111111111111111111111111111111";
 
-/// A cluster that never had a set-up.
+/// Starts a cluster that never had a set-up.
 pub(crate) async fn bare() -> Bed {
     Bed::of(Fixture { namespaces: Vec::new(), ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await
 }
@@ -19,7 +19,7 @@ pub(crate) async fn setup(bed: &Bed, args: &[&str]) -> Ended {
     bed.launcher().args(["setup", "--output", "json"]).args(args.iter().copied()).run().await
 }
 
-/// The results of an `--apply --yes`, by kind and name.
+/// Returns the results of `--apply --yes`, by kind and name.
 async fn applied(bed: &Bed, args: &[&str]) -> Vec<(String, String)> {
     let answer = setup(bed, &[&["--apply", "--yes"], args].concat()).await.json();
     results(&answer)
@@ -54,7 +54,7 @@ async fn a_second_user_is_added_and_the_first_one_stays() {
     let second = applied(&bed, &["--group", "operators", "--operator"]).await;
     assert_eq!(only(&second, "created"), ["RoleBinding gpu-syringe-operator"]);
     assert_eq!(only(&second, "changed"), ["RoleBinding gpu-syringe-reader", "ClusterRoleBinding gpu-syringe-read"]);
-    // The same again, and without any name: nobody loses a permission.
+    // The same arguments again, or no names: no user loses a permission.
     for args in [&["--user", "alice"][..], &[]] {
         let third = applied(&bed, args).await;
         assert_eq!(only(&third, "unchanged").len(), third.len(), "{third:?}");
@@ -65,7 +65,7 @@ async fn a_second_user_is_added_and_the_first_one_stays() {
 async fn hardened_admits_the_image_alone_and_keeps_its_parameter() {
     let bed = bare().await;
     applied(&bed, &["--image", IMAGE]).await;
-    // Neither a profile nor an image: the installed ones stay.
+    // Without a profile and an image, the installed profile and image stay.
     let again = applied(&bed, &[]).await;
     assert_eq!(only(&again, "unchanged").len(), again.len(), "{again:?}");
     assert!(again.iter().any(|(object, _)| object == "ConfigMap gpu-syringe-policy"), "{again:?}");
@@ -76,7 +76,7 @@ async fn hardened_admits_the_image_alone_and_keeps_its_parameter() {
     assert!(other["probe"]["note"].as_str().is_some_and(|note| note.contains("gpu-syringe-probe-only")), "{other}");
 }
 
-/// The policy cannot reject a pod that exists.
+/// The policy cannot reject a pod that already exists.
 #[tokio::test]
 async fn pods_that_are_older_than_the_policy_are_named() {
     let bed = bare().await;
@@ -120,7 +120,7 @@ async fn nothing_is_left_after_the_removal() {
     }
 }
 
-/// Objects of the same name that somebody else made stay.
+/// Objects with the same name that another user created are not removed.
 #[tokio::test]
 async fn what_somebody_else_made_stays() {
     let bed = bare().await;
@@ -137,7 +137,7 @@ async fn what_somebody_else_made_stays() {
     assert_eq!(bed.cluster.objects(), [("ClusterRole".to_owned(), "gpu-syringe-read".to_owned())]);
 }
 
-/// There is no terminal to ask on.
+/// Without a terminal, the program cannot ask for confirmation.
 #[tokio::test]
 async fn without_a_yes_nothing_is_changed() {
     let bed = bare().await;
@@ -150,12 +150,12 @@ async fn without_a_yes_nothing_is_changed() {
     assert!(!bed.cluster.requests().iter().any(|request| is_change(request)), "{:?}", bed.cluster.requests());
 }
 
-/// Whether a request of the log changes something.
+/// Returns whether a request in the log is a change.
 pub(crate) fn is_change(request: &str) -> bool {
     !request.starts_with("GET") && !request.contains("dryRun=All") && !request.contains("selfsubjectaccessreviews")
 }
 
-/// Without its policy, a namespace that stays would admit every privileged pod.
+/// A namespace that is kept needs its policy: otherwise, every privileged pod would be admitted.
 #[tokio::test]
 async fn the_policy_stays_with_a_namespace_that_somebody_else_took_over() {
     let bed = bare().await;

@@ -1,4 +1,4 @@
-//! The generated files, and what the command prints.
+//! Tests of the generated files, and of the manifests that `setup` prints.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Compares a file with what it must be, or writes it.
+/// Compares a file with its expected content, or writes the file.
 fn check(path: &Path, expected: &str) {
     if std::env::var("INSTA_UPDATE").is_ok_and(|value| value == "always") {
         std::fs::write(path, expected).expect("a file of the project");
@@ -43,7 +43,7 @@ fn generated_permissions_are_those_of_the_documentation() {
     check(&path, &format!("{before}{}{table}{}{after}", MARKS.0, MARKS.1));
 }
 
-/// The documents that the command prints, without any cluster.
+/// Returns the documents that the command prints without a cluster.
 async fn printed(args: &[&str]) -> Vec<Value> {
     let home = tempfile::tempdir().expect("a directory");
     let ended = Launcher::alone(home.path()).args(["setup"]).args(args.iter().copied()).run().await;
@@ -77,7 +77,7 @@ async fn without_a_cluster_the_manifests_are_printed() {
     }
 }
 
-/// The policy would refuse the pod of a launcher with these settings if they were not in its parameter.
+/// The parameter of the policy must contain these settings: otherwise, the policy would reject the launcher's pod.
 #[tokio::test]
 async fn the_parameter_names_the_settings_that_the_pod_depends_on() {
     let settings = [

@@ -1,4 +1,4 @@
-//! Faults of a set-up: nothing is half applied, and the message says who can do what.
+//! Tests of faults of a set-up: nothing is applied partially, and the message contains the solution.
 
 use demo_cluster::{Denial, Fixture};
 use serde_json::json;
@@ -15,7 +15,7 @@ async fn denying(denials: &[(&str, &str)], namespaces: bool) -> Bed {
     Bed::of(fixture).await
 }
 
-/// Each permission that is missing, also one that only matters late, stops the set-up before the first change.
+/// Each missing permission stops the set-up before the first change, even if the permission is needed late.
 #[tokio::test]
 async fn nothing_is_applied_where_a_permission_is_missing() {
     let cases = [
@@ -40,7 +40,7 @@ async fn nothing_is_applied_where_a_permission_is_missing() {
     }
 }
 
-/// A Role may not have permissions that its author lacks. While the namespace does not exist, a dry run cannot tell.
+/// A Role must not have permissions that its author lacks. A dry run does not show this if the namespace does not exist.
 #[tokio::test]
 async fn permissions_that_the_user_does_not_hold_cannot_be_given() {
     let bed = denying(&[("escalate", "roles"), ("create", "pods/exec")], false).await;
@@ -110,7 +110,7 @@ async fn nothing_is_removed_where_a_permission_is_missing() {
     assert_eq!(bed.cluster.objects(), before);
 }
 
-/// An image by its tag would silently mean the trial profile, which nobody asked for.
+/// An image with a tag must not silently select the trial profile, which was not requested.
 #[tokio::test]
 async fn what_would_give_more_than_was_asked_for_is_a_usage_error() {
     let bed = bare().await;
@@ -130,7 +130,7 @@ async fn what_would_give_more_than_was_asked_for_is_a_usage_error() {
     assert_eq!(asked.code, Some(0), "{}", asked.stderr);
 }
 
-/// Who may write bindings in the namespace must not reach the whole cluster by the next set-up.
+/// A user who may write bindings in the namespace must not get rights in the whole cluster with the next set-up.
 #[tokio::test]
 async fn subjects_of_a_binding_of_somebody_else_get_nothing() {
     let bed = bare().await;

@@ -1,4 +1,4 @@
-//! Pods on a healthy node, each with one thing that Kubernetes says of it.
+//! The fixture of the pod snapshots: a healthy node, and pods with one problem each, as the Kubernetes API shows it.
 
 use demo_cluster::{Fixture, workloads_of};
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::bed::node;
 
-/// Namespace of all of them.
+/// Namespace of the pods.
 pub(crate) const NAMESPACE: &str = "research";
-/// Their names.
+/// Names of the pods.
 pub(crate) const NAMES: [&str; 19] = [
     "liveness",
     "start-error",
@@ -49,7 +49,7 @@ const BOOKS: &str =
 const UNHEALTHY: &str =
     "no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu, which is unexpected";
 
-/// What a Job says of a pod that a quota kept it from creating.
+/// Returns the event of a Job that could not create a pod because of a quota.
 fn quota() -> Event {
     serde_json::from_value(json!({
         "metadata": {"name": "train.quota", "namespace": NAMESPACE},
@@ -65,7 +65,7 @@ fn at(time: &str) -> String {
     format!("2026-11-21T{time}Z")
 }
 
-/// Some that ended: `started` of `None` is the API's 1970.
+/// Returns the state of a terminated container. `started`: `None` means 1970, as in the API.
 fn ended(code: i32, reason: &str, message: &str, started: Option<&str>) -> Value {
     let started = started.map_or("1970-01-01T00:00:00Z".to_owned(), at);
     json!({"terminated": {"exitCode": code, "reason": reason, "message": message, "startedAt": started,
@@ -115,7 +115,7 @@ fn unschedulable(message: &str) -> Value {
         {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]})
 }
 
-/// A healthy node and the pods.
+/// Returns a cluster with a healthy node and the pods.
 pub(crate) fn fixture() -> Fixture {
     let gpu = || json!({"nvidia.com/gpu": "1"});
     let running = json!({"running": {"startedAt": at("02:00:05")}});
@@ -134,7 +134,7 @@ pub(crate) fn fixture() -> Fixture {
     let again = json!({"running": {"startedAt": at("02:30:02")}});
     let mut no_device = on("no-device", "Running", status(running.clone(), Value::Null, 0));
     no_device.status.as_mut().unwrap().conditions = serde_json::from_value(conditions(true)).unwrap();
-    // It asks for no GPU: nothing but its probe is wrong with it.
+    // The pod does not request a GPU: its only problem is the probe.
     let mut not_ready = on("not-ready", "Running", status(running, Value::Null, 0));
     not_ready.spec.as_mut().unwrap().containers[0].resources = None;
     let refused = |reason: &str, message: &str| {
@@ -169,7 +169,7 @@ pub(crate) fn fixture() -> Fixture {
     Fixture { pods, events: events(), ..Fixture::of([node, cordoned]) }
 }
 
-/// What the kubelet and controllers say of them.
+/// Returns the events of the kubelet and of controllers about the pods.
 fn events() -> Vec<Event> {
     let sandbox = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime \
         for \"nvidia\" is configured";
@@ -190,7 +190,7 @@ fn events() -> Vec<Event> {
     ]
 }
 
-/// Pods that have no node yet.
+/// Returns pods that have no node yet.
 fn waiting() -> Vec<Pod> {
     let gpu = || json!({"nvidia.com/gpu": "1"});
     let waits = |name: &str, resources: Value, message: &str| pod(name, false, resources, unschedulable(message));

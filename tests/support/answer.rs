@@ -1,4 +1,4 @@
-//! The result of a tool call, with what every one of them must keep to.
+//! The type `Answer`: the result of a tool call, with checks that apply to every result.
 
 use serde_json::Value;
 
@@ -14,10 +14,10 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Reads a result as it came over the wire.
+    /// Parses a result from the JSON of the protocol.
     pub(crate) fn of(result: &Value) -> Self {
         let blocks = result["content"].as_array().expect("content is a list");
-        assert_eq!(blocks.len(), 1, "one block of text: {result}");
+        assert_eq!(blocks.len(), 1, "the content must be one block of text: {result}");
         assert_eq!(blocks[0]["type"], "text");
         Self {
             is_error: result["isError"].as_bool().unwrap_or(false),
@@ -26,16 +26,16 @@ impl Answer {
         }
     }
 
-    /// The answer of a call that succeeded: the same in both halves.
+    /// Returns the answer of a successful call. Text block and structured content must be equal.
     pub(crate) fn success(&self) -> &Value {
         assert!(!self.is_error, "the call failed: {}", self.text);
         let structured = self.structured.as_ref().expect("structuredContent");
         let text: Value = serde_json::from_str(&self.text).expect("the text is JSON");
-        assert_eq!(&text, structured, "both halves say the same");
+        assert_eq!(&text, structured, "text block and structured content must be equal");
         structured
     }
 
-    /// The answer of a probe that succeeded and left nothing behind.
+    /// Returns the answer of a successful call that left nothing behind.
     pub(crate) fn deleted(&self) -> &Value {
         let answer = self.success();
         assert_eq!(answer["probe"]["deleted"], true, "{}", answer["probe"]);
@@ -44,8 +44,8 @@ impl Answer {
         answer
     }
 
-    /// The text of a call that failed: what, why, and the next step. No structured half, which clients would hold against
-    /// the output schema.
+    /// Returns the text of a failed call: what failed, the reason and the next step. There must be no structured content,
+    /// because clients would validate it with the output schema.
     pub(crate) fn error(&self) -> &str {
         assert!(self.is_error, "the call succeeded: {}", self.text);
         assert_eq!(self.structured, None, "an error has no structuredContent");
@@ -53,7 +53,7 @@ impl Answer {
         &self.text
     }
 
-    /// The text of a call that failed, with all of these words in it.
+    /// Returns the text of a failed call, which must contain all of these words.
     pub(crate) fn error_with(&self, words: &[&str]) -> &str {
         let text = self.error();
         for word in words {

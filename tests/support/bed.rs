@@ -1,5 +1,5 @@
-//! A test bed: a demo cluster with its kubeconfig on disk, and launchers that are pointed at it.
-#![allow(dead_code, reason = "each test program takes what it needs")]
+//! The type `Bed`: a demo cluster with its kubeconfig file and a home directory, and launchers that use them.
+#![allow(dead_code, reason = "each test program uses only some of the functions")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::support::wait;
 
 /// The namespace of probe pods.
 pub(crate) const NAMESPACE: &str = "gpu-syringe";
-/// How long a pod may outlive what ended its call.
+/// Maximum time until a pod is deleted after the end of its call.
 const REMOVAL: Duration = Duration::from_secs(5);
 
 /// A cluster and a home directory for its launchers.
@@ -26,25 +26,25 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
-    /// A cluster of one healthy node, `gpu-1`.
+    /// Starts a cluster with one healthy node, `gpu-1`.
     pub(crate) async fn healthy() -> Self {
         Self::of(Fixture::of([node("gpu-1", "healthy-h100-8")])).await
     }
 
-    /// The same, with something wrong with it.
+    /// Starts a cluster with one healthy node and these faults.
     pub(crate) async fn with(faults: impl FnOnce(&mut Faults)) -> Self {
         let bed = Self::healthy().await;
         bed.cluster.faults(faults);
         bed
     }
 
-    /// The same, with a program in place of node-probe.
+    /// Starts a cluster with one healthy node that runs another program instead of node-probe.
     pub(crate) async fn running(programs: impl Programs) -> Self {
         let programs = Arc::new(programs);
         Self::of(Fixture { programs, ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await
     }
 
-    /// A cluster of this fixture.
+    /// Starts a cluster with this fixture.
     pub(crate) async fn of(fixture: Fixture) -> Self {
         let cluster = Cluster::start(fixture).await.expect("a free port");
         let home = tempfile::tempdir().expect("a directory");
@@ -52,39 +52,39 @@ impl Bed {
         Self { cluster, home }
     }
 
-    /// The home directory of its launchers.
+    /// Returns the home directory of the launchers.
     pub(crate) fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// Its kubeconfig.
+    /// Returns the path of the kubeconfig.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.home().join("config")
     }
 
-    /// A launcher with its kubeconfig.
+    /// Returns a launcher with the kubeconfig of the cluster.
     pub(crate) fn launcher(&self) -> Launcher {
         Launcher::alone(self.home()).env("KUBECONFIG", self.kubeconfig())
     }
 
-    /// A session with such a launcher.
+    /// Starts a session with such a launcher.
     pub(crate) async fn client(&self) -> Client {
         Client::start(self.launcher()).await
     }
 
-    /// The lines of the audit log, oldest first.
+    /// Returns the lines of the audit log, oldest first.
     pub(crate) fn audit(&self) -> Vec<serde_json::Value> {
         let file = self.home().join("state/gpu-syringe/audit.jsonl");
         let text = std::fs::read_to_string(file).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     }
 
-    /// The probe pods that exist.
+    /// Returns the existing probe pods.
     pub(crate) fn pods(&self) -> Vec<Pod> {
         self.cluster.pods(NAMESPACE)
     }
 
-    /// Asserts that pods were created, and none of them is left.
+    /// Asserts that this number of pods was created, and that none is left.
     pub(crate) fn assert_bare(&self, created: u64) {
         let names: Vec<_> = self.pods().into_iter().filter_map(|pod| pod.metadata.name).collect();
         assert_eq!((self.cluster.pods_created(), names), (created, Vec::new()));
@@ -96,12 +96,12 @@ impl Bed {
     }
 }
 
-/// A node that is in this scenario.
+/// Returns a node with the facts of this scenario.
 pub(crate) fn node(name: &str, scenario: &str) -> NodeFixture {
     NodeFixture::from_facts(name, scenarios::named(scenario).expect("a scenario").report())
 }
 
-/// A node-probe that prints the same, whatever it is asked.
+/// A node-probe that prints the same text for all arguments.
 pub(crate) struct Prints(pub(crate) &'static str);
 
 impl Programs for Prints {
@@ -114,7 +114,7 @@ impl Programs for Prints {
     }
 }
 
-/// A node-probe that holds the pod open, and ends with exit code 2 and these words when it is asked for anything.
+/// A node-probe that holds the pod open. For all other commands, it exits with code 2 and this error text.
 pub(crate) struct Fails(pub(crate) &'static str);
 
 impl Programs for Fails {
@@ -130,7 +130,7 @@ impl Programs for Fails {
     }
 }
 
-/// A node-probe that neither prints nor ends, as one that waits for a driver that hangs.
+/// A node-probe that neither prints nor exits, as if the driver hangs.
 pub(crate) struct Stuck;
 
 impl Programs for Stuck {

@@ -1,7 +1,7 @@
-//! An MCP client that speaks the wire itself, line by line: what a library would forgive is seen here.
+//! The type `Client`: an MCP client without a library, so that it finds errors that a library would tolerate.
 //!
-//! It speaks both eras of the protocol: with `initialize` (2025-11-25), and without, where every request says who asks
-//! (2026-07-28). Each line of the program's standard output must be a message of the protocol, in every test.
+//! The client supports both eras of the protocol: with `initialize` (2025-11-25), and with client data in every request
+//! (2026-07-28). In every test, each line of the program's standard output must be a message of the protocol.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use super::wait;
 pub(crate) enum Era {
     /// 2025-11-25: `initialize`, then requests.
     Initialize,
-    /// 2026-07-28: requests, each of which says who asks.
+    /// 2026-07-28: each request contains the data of the client.
     PerRequest,
 }
 
@@ -53,7 +53,7 @@ impl Client {
         client
     }
 
-    /// Sends a request; its answer is asked for by its id.
+    /// Sends a request. Returns the id of the request, with which the answer can be read.
     pub(crate) fn send(&mut self, method: &str, mut params: Value) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
@@ -75,18 +75,18 @@ impl Client {
         self.program.write(&json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string());
     }
 
-    /// Sends a tool call that asks for progress.
+    /// Sends a tool call that requests progress notifications.
     pub(crate) fn send_call(&mut self, tool: &str, arguments: Value) -> u64 {
         let token = format!("call-{}", self.next_id);
         self.send("tools/call", json!({"name": tool, "arguments": arguments, "_meta": {"progressToken": token}}))
     }
 
-    /// Gives up on a request.
+    /// Cancels a request.
     pub(crate) fn cancel(&mut self, id: u64) {
         self.notify("notifications/cancelled", json!({"requestId": id, "reason": "the user pressed escape"}));
     }
 
-    /// The whole answer to a request.
+    /// Waits for the whole answer to a request.
     pub(crate) async fn answer(&mut self, id: u64) -> Value {
         loop {
             if let Some(answer) = self.answers.remove(&id) {
@@ -102,10 +102,10 @@ impl Client {
         self.answer(id).await
     }
 
-    /// The result of a tool call that was sent.
+    /// Waits for the result of a tool call that was sent.
     pub(crate) async fn result(&mut self, id: u64) -> Answer {
         let answer = self.answer(id).await;
-        Answer::of(answer.get("result").unwrap_or_else(|| panic!("no result: {answer}")))
+        Answer::of(answer.get("result").unwrap_or_else(|| panic!("the answer has no result: {answer}")))
     }
 
     /// Calls a tool.
@@ -114,7 +114,7 @@ impl Client {
         self.result(id).await
     }
 
-    /// Waits until a call has reached a phase, by the number that its progress carries.
+    /// Waits until a call has reached a phase. The number of the phase is in the progress notification.
     pub(crate) async fn until_progress(&mut self, id: u64, phase: u64) {
         while !self.progress_of(id).iter().any(|note| note["progress"].as_f64() >= Some(phase as f64)) {
             assert!(!self.answers.contains_key(&id), "answered before phase {phase}: {}", self.answers[&id]);
@@ -122,20 +122,20 @@ impl Client {
         }
     }
 
-    /// The progress notifications of a call so far.
+    /// Returns the progress notifications of a call so far.
     pub(crate) fn progress_of(&self, id: u64) -> Vec<&Value> {
         let token = format!("call-{id}");
         self.progress.iter().filter(|note| note["progressToken"] == token.as_str()).collect()
     }
 
-    /// The definitions of all tools.
+    /// Returns the definitions of all tools.
     pub(crate) async fn tools(&mut self) -> Vec<Value> {
         let answer = self.request("tools/list", json!({})).await;
         answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("no tools: {answer}")).clone()
     }
 
-    /// Ends the session as a host does, by closing the program's standard input. The program must end well, and its log
-    /// must have been JSON lines. Gives the log.
+    /// Closes the program's standard input, as a host does. The program must exit successfully, and all lines of the log
+    /// must be JSON. Returns the log.
     pub(crate) async fn close(mut self) -> Vec<Value> {
         self.program.close_stdin();
         let status = self.program.exit().await;
@@ -143,27 +143,27 @@ impl Client {
         self.log()
     }
 
-    /// The program's log so far: JSON lines, and nothing else.
+    /// Returns the program's log so far. All lines must be JSON.
     pub(crate) fn log(&self) -> Vec<Value> {
         let said = self.program.said();
         let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         said.lines().map(line).collect()
     }
 
-    /// Reads one message, and fails on a line that is none.
+    /// Reads one message. Panics if the line is not a message.
     async fn read(&mut self) {
         let line = tokio::time::timeout(2 * wait::LONGEST, self.program.lines.recv()).await;
-        let line = line.unwrap_or_else(|_| panic!("no message any more; the log: {}", self.program.said()));
-        let line = line.unwrap_or_else(|| panic!("the program ended; its log: {}", self.program.said()));
+        let line = line.unwrap_or_else(|_| panic!("no further message; the log: {}", self.program.said()));
+        let line = line.unwrap_or_else(|| panic!("the program exited; its log: {}", self.program.said()));
         let message: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert_eq!(message["jsonrpc"], "2.0", "{line}");
         match (message["id"].as_u64(), message["method"].as_str()) {
             (Some(id), None) => {
-                assert!(id < self.next_id && !self.answers.contains_key(&id), "nobody asked for this: {line}");
+                assert!(id < self.next_id && !self.answers.contains_key(&id), "this answer was not requested: {line}");
                 self.answers.insert(id, message);
             }
             (None, Some("notifications/progress")) => self.progress.push(message["params"].clone()),
-            _ => panic!("neither an answer nor a notification that was asked for: {line}"),
+            _ => panic!("neither an answer nor a requested notification: {line}"),
         }
     }
 }

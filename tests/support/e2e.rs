@@ -1,4 +1,4 @@
-//! A real cluster, named by the environment: what a test knows of it comes from the API and nowhere else.
+//! The type `Site`: a real cluster, selected by environment variables, and launchers that use it.
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -9,7 +9,7 @@ use crate::support::client::Client;
 use crate::support::launcher::Launcher;
 use crate::support::wait;
 
-/// The cluster, and a home directory for its launchers: its own lock files, and by them its own pods.
+/// The cluster, and a home directory for the launchers. The session files in this directory identify the site's own pods.
 pub(crate) struct Site {
     /// The name of a node that is Ready.
     pub(crate) node: String,
@@ -21,11 +21,11 @@ pub(crate) struct Site {
 }
 
 fn named(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} names what these tests need"))
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} must be set for these tests"))
 }
 
 impl Site {
-    /// The cluster of `GPU_SYRINGE_E2E_KUBECONFIG`, with the image of `GPU_SYRINGE_E2E_IMAGE`.
+    /// Opens the cluster of `GPU_SYRINGE_E2E_KUBECONFIG`, with the image of `GPU_SYRINGE_E2E_IMAGE`.
     pub(crate) async fn open() -> Self {
         let kubeconfig = named("GPU_SYRINGE_E2E_KUBECONFIG");
         let read = Kubeconfig::read_from(&kubeconfig).expect("a kubeconfig");
@@ -43,7 +43,7 @@ impl Site {
         }
     }
 
-    /// The same in a new namespace that admits privileged pods and has no policy. [`Self::remove_namespace`] removes it.
+    /// Creates and uses a namespace that admits privileged pods and has no policy. [`Self::remove_namespace`] removes it.
     pub(crate) async fn in_a_namespace_without_policy(self) -> Self {
         let mut namespace = Namespace::default();
         namespace.metadata.generate_name = Some("gpu-syringe-e2e-".into());
@@ -57,28 +57,28 @@ impl Site {
         Self { namespace, ..self }
     }
 
-    /// Removes what [`Self::in_a_namespace_without_policy`] made.
+    /// Removes the namespace that [`Self::in_a_namespace_without_policy`] created.
     pub(crate) async fn remove_namespace(&self) {
         let namespaces = Api::<Namespace>::all(self.kubernetes.clone());
         namespaces.delete(&self.namespace, &DeleteParams::default()).await.expect("the namespace is removed");
     }
 
-    /// A launcher for the cluster.
+    /// Returns a launcher for the cluster.
     pub(crate) fn launcher(&self) -> Launcher {
         Launcher::inheriting(self.home.path())
             .env("KUBECONFIG", &self.kubeconfig)
             .env("GPU_SYRINGE_IMAGE", &self.image)
             .env("GPU_SYRINGE_PROBE_NAMESPACE", &self.namespace)
-            // The only node of a small cluster is of its control plane.
+            // The only node of a small cluster belongs to the control plane.
             .env("GPU_SYRINGE_ALLOW_NODES", "*")
     }
 
-    /// A session with such a launcher.
+    /// Starts a session with such a launcher.
     pub(crate) async fn client(&self) -> Client {
         Client::start(self.launcher()).await
     }
 
-    /// The pods of this site's launchers that exist: others may be at work in the same namespace.
+    /// Returns the existing pods of this site's launchers. Other launchers may use the same namespace.
     pub(crate) async fn pods(&self) -> Vec<String> {
         let spec = self.launcher().args(["pod-spec"]).run().await.json();
         let owner = spec["metadata"]["labels"]["gpu-syringe.dev/owner"].as_str().expect("an identity").to_owned();

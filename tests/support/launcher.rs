@@ -1,4 +1,4 @@
-//! The built program as a child process, with an environment of its own. It dies with its handle.
+//! The types `Launcher` and `Running`: the built program as a child process, which is killed when it is dropped.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
-    /// The program with nothing in its environment but a search path, a home, and where its state goes.
+    /// Prepares the program with a minimal environment: search path, home directory and state directory.
     pub(crate) fn alone(home: &Path) -> Self {
         let mut launcher = Self::inheriting(home);
         launcher.command.env_clear().env("HOME", home).env("XDG_STATE_HOME", home.join("state"));
@@ -30,7 +30,7 @@ impl Launcher {
         launcher
     }
 
-    /// The program with this process's environment (a credential plugin may need it), less its own settings.
+    /// Prepares the program with the environment of this process, which a credential plugin may need, but without settings.
     pub(crate) fn inheriting(home: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-syringe"));
         for (name, _) in std::env::vars_os() {
@@ -42,19 +42,19 @@ impl Launcher {
         Self { command }
     }
 
-    /// With a variable in its environment.
+    /// Sets an environment variable of the program.
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// With more words on its command line.
+    /// Adds arguments to the command line.
     pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
         self.command.args(args);
         self
     }
 
-    /// Starts it with pipes at its three streams.
+    /// Starts the program with pipes for its three standard streams.
     pub(crate) fn start(mut self) -> Running {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("the program starts");
@@ -79,7 +79,7 @@ impl Launcher {
         Running { child, stdin, lines, said, log }
     }
 
-    /// Runs it to its end, with nothing on its standard input.
+    /// Runs the program with empty standard input until it exits.
     pub(crate) async fn run(self) -> Ended {
         let mut running = self.start();
         running.close_stdin();
@@ -92,10 +92,10 @@ impl Launcher {
     }
 }
 
-/// How a run ended.
+/// The exit code and the output of a run.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// Exit code; `None` after a signal.
+    /// Exit code; `None`: the program was killed by a signal.
     pub(crate) code: Option<i32>,
     /// Standard output.
     pub(crate) stdout: String,
@@ -104,9 +104,9 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Standard output as the one JSON document that it must be.
+    /// Parses standard output, which must be one JSON document.
     pub(crate) fn json(&self) -> Value {
-        // 1: an answer with a critical finding.
+        // Exit code 1 means an answer with a critical finding.
         assert!(matches!(self.code, Some(0 | 1)), "{:?}: {}", self.code, self.stderr);
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
     }
@@ -116,32 +116,32 @@ impl Ended {
 pub(crate) struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
-    /// Lines of its standard output.
+    /// Lines of the program's standard output.
     pub(crate) lines: UnboundedReceiver<String>,
     said: Arc<Mutex<String>>,
-    /// Collects standard error; ends with it.
+    /// Task that collects standard error until it is closed.
     log: JoinHandle<()>,
 }
 
 impl Running {
-    /// Writes one line to its standard input.
+    /// Writes one line to the program's standard input.
     pub(crate) fn write(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("standard input is open");
         stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush()).expect("the program reads");
     }
 
-    /// Writes one line, unless the program has ended.
+    /// Writes one line, unless the program has exited.
     pub(crate) fn try_write(&mut self, line: &str) {
         if let Some(stdin) = self.stdin.as_mut() {
             let _ = stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush());
         }
     }
 
-    /// Waits for its end until `end`.
+    /// Waits until the program exits, until `end` at most.
     pub(crate) async fn exit_by(&mut self, end: Instant) -> Option<ExitStatus> {
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().expect("a child") {
-                // What it wrote last may still be on its way through the pipe.
+                // The last output may still be in the pipe.
                 while !self.log.is_finished() && Instant::now() < end {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
@@ -152,32 +152,32 @@ impl Running {
         None
     }
 
-    /// Ends its standard input.
+    /// Closes the program's standard input.
     pub(crate) fn close_stdin(&mut self) {
         drop(self.stdin.take());
     }
 
-    /// Sends it a signal by its name, such as `TERM`.
+    /// Sends a signal to the program by name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         assert!(self.try_signal(name), "SIG{name} could not be sent");
     }
 
-    /// The same, unless it has ended.
+    /// Sends a signal, unless the program has exited.
     pub(crate) fn try_signal(&self, name: &str) -> bool {
         let mut kill = Command::new("kill");
         kill.args([format!("-{name}"), self.child.id().to_string()]).stderr(Stdio::null());
         kill.status().expect("kill runs").success()
     }
 
-    /// Waits for its end.
+    /// Waits until the program exits.
     pub(crate) async fn exit(&mut self) -> ExitStatus {
-        let ended = wait::until("the program ends", async || self.child.try_wait().expect("a child")).await;
-        // What it wrote last may still be on its way through the pipe.
-        wait::until("standard error ends", async || self.log.is_finished().then_some(())).await;
+        let ended = wait::until("the program exits", async || self.child.try_wait().expect("a child")).await;
+        // The last output may still be in the pipe.
+        wait::until("standard error is closed", async || self.log.is_finished().then_some(())).await;
         ended
     }
 
-    /// What it has written to standard error so far.
+    /// Returns the standard error output so far.
     pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

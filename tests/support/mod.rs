@@ -1,8 +1,7 @@
-//! What the tests of the whole program share, whichever cluster it is pointed at: the program as a child process, and an
-//! MCP client at its standard input and output.
+//! Helpers of the tests of the built program: the program as a child process, an MCP client, waiting.
 //!
-//! Nothing here knows the demo cluster; that is `bed`, which only the wire tests take in.
-#![allow(dead_code, reason = "each test program takes what it needs")]
+//! These modules do not depend on the demo cluster. Only `bed` does, which the wire tests include.
+#![allow(dead_code, reason = "each test program uses only some of the functions")]
 
 pub(crate) mod answer;
 pub(crate) mod client;

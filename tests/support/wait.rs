@@ -1,16 +1,16 @@
-//! Waiting with an end: no test hangs, and none sleeps longer than it must.
+//! Functions that poll a condition with a time limit, so that no test hangs or sleeps longer than needed.
 
 use std::time::{Duration, Instant};
 
-/// Longest wait for something that must happen: far more than any of it takes, on a loaded machine, too.
+/// Maximum waiting time: far longer than any event takes, even on a busy machine.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 
-/// Looks until it sees what it waits for.
+/// Calls `look` until it returns a value.
 pub(crate) async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
     within(LONGEST, what, look).await
 }
 
-/// Looks until it sees what it waits for, for `time` at most.
+/// Calls `look` until it returns a value, for `time` at most.
 pub(crate) async fn within<T>(time: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + time;
     loop {

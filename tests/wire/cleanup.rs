@@ -1,4 +1,4 @@
-//! However a call ends, its pod is gone: success, failure, cancellation, end of input, time that ran out.
+//! Tests that the pod is deleted at the end of every call: success, failure, cancellation, closed input, time limit.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::support::wait;
 
 /// Number of the phase in which the probe runs.
 pub(crate) const READ: u64 = 3;
-/// Number of the phase in which the container is awaited.
+/// Number of the phase that waits for the container.
 pub(crate) const START: u64 = 2;
-/// A container that does not start in this test's lifetime.
+/// Start time of a container that does not start during a test.
 pub(crate) const NEVER: Duration = Duration::from_secs(600);
 
 pub(crate) fn on_gpu_1() -> serde_json::Value {
@@ -26,7 +26,7 @@ async fn the_pod_is_gone_when_a_call_has_succeeded() {
     let bed = Bed::healthy().await;
     let mut client = bed.client().await;
     let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
-    // Not "soon": the answer that says so comes after the removal.
+    // The pod must already be deleted: the answer comes after the deletion.
     bed.assert_bare(1);
     let answer = answer.deleted();
     assert_eq!(answer["inventory"]["gpus"].as_array().map(Vec::len), Some(8));
@@ -77,7 +77,7 @@ async fn the_pod_is_gone_when_the_client_cancels_while_the_node_is_read() {
     assert_eq!(bed.pods().len(), 1);
     client.cancel(call);
     bed.until_bare().await;
-    // The session goes on, and the cancelled call gets no answer: the next one's comes first.
+    // The session continues. The cancelled call gets no answer: the next answer belongs to the next call.
     client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     bed.assert_bare(2);
     client.close().await;
@@ -104,7 +104,7 @@ async fn a_call_that_is_cancelled_before_its_pod_exists_creates_none() {
     bed.assert_bare(0);
 }
 
-/// Prints its document and does not exit, as a process with a thread that waits in the driver.
+/// A node-probe that prints its document but does not exit, as if a thread waits in the driver.
 struct StuckAfterAnswer;
 
 impl Programs for StuckAfterAnswer {
@@ -131,7 +131,7 @@ async fn a_process_that_stays_on_the_node_is_told_from_a_pod_that_is_deleted() {
     assert_eq!((&probe["deleted"], probe.get("left_behind")), (&json!(true), None), "{probe}");
     let left = probe["process_left"].as_str().unwrap_or_else(|| panic!("{probe}"));
     for words in ["on node gpu-1", "did not exit", "until the driver answers or the node is rebooted", "ps -eo"] {
-        assert!(left.contains(words), "no '{words}' in: {left}");
+        assert!(left.contains(words), "'{words}' is missing in: {left}");
     }
     bed.assert_bare(1);
 }
@@ -141,7 +141,7 @@ async fn a_cancelled_call_ends_what_it_waits_for() {
     let bed = Bed::healthy().await;
     let mut client = bed.client().await;
     client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
-    wait::until("the sweep has ended", async || (bed.cluster.requests_in_service() == 0).then_some(())).await;
+    wait::until("the clean-up has ended", async || (bed.cluster.requests_in_service() == 0).then_some(())).await;
     let answer = AnswerFault::Slow(NEVER).into();
     let nodes = RequestFault { verb: Some("list"), resource: Some("nodes"), answer };
     bed.cluster.faults(|faults| faults.api.requests.push(nodes));
@@ -189,8 +189,8 @@ async fn the_pod_is_gone_when_its_container_does_not_start_in_time() {
     let ended = bed.launcher().args(["--start-timeout", "1", "inventory", "gpu-1"]).run().await;
     bed.assert_bare(1);
     assert_eq!(ended.code, Some(3));
-    // A busy machine waits longer than the limit.
-    let waited = ended.stderr.split_once("did not start within ").expect("what was waited for").1;
+    // On a busy machine, the wait can be longer than the limit.
+    let waited = ended.stderr.split_once("did not start within ").expect("the message contains the waiting time").1;
     let (seconds, limit) = waited.split_once(" s, ").expect("seconds");
     assert!(seconds.parse::<f64>().unwrap() >= 1.0, "{}", ended.stderr);
     assert!(limit.starts_with("the limit of --start-timeout 1"), "{}", ended.stderr);

@@ -1,11 +1,11 @@
-//! The command line as kubectl users type it, and the exit status as scripts read it.
+//! Tests of command lines in the style of kubectl, and of the exit codes for scripts.
 
 use demo_cluster::{ExecFault, Fixture, workload_pod};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, NAMESPACE, node};
 
-/// Three nodes: one without a fault, one with a pending row remap (critical), one whose GPU fell off the bus (fatal).
+/// Starts a cluster of three nodes: no fault, a pending row remap (critical), a GPU that fell off the bus (fatal).
 async fn three_nodes() -> Bed {
     let facts = [("gpu-1", "healthy-h100-8"), ("gpu-2", "ecc-remap-pending"), ("gpu-3", "xid79-off-bus")];
     Bed::of(Fixture::of(facts.map(|(name, scenario)| node(name, scenario)))).await
@@ -70,7 +70,7 @@ async fn the_namespace_of_a_pod_is_that_of_the_context() {
     assert_eq!(phase(&bed.kubeconfig(), &["-n", "jobs", "explain", "pod/training"]).await, "Running");
     let ended = bed.launcher().args(["explain", "training"]).run().await;
     assert!(ended.code == Some(3) && ended.stderr.contains("-n NAMESPACE"), "{}", ended.stderr);
-    // The probes stay in their own namespace.
+    // The probe pods are created in their own namespace.
     let created = format!("POST /api/v1/namespaces/{NAMESPACE}/pods");
     assert!(bed.cluster.requests().iter().any(|request| request.starts_with(&created)));
 }

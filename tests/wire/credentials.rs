@@ -1,4 +1,4 @@
-//! Credential plugins: children of a process whose standard input is the protocol, and often hard to find.
+//! Tests of credential plugins: they must not read the standard input of the MCP server, and must be found.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -9,7 +9,7 @@ use crate::cleanup::on_gpu_1;
 use crate::support::client::Client;
 use crate::support::launcher::Launcher;
 
-/// The `ExecCredential` that a plugin prints, in one line: the token of the bed's cluster.
+/// Returns the `ExecCredential` that a plugin prints, as one line. It contains the token of the bed's cluster.
 fn credential(bed: &Bed, version: &str) -> String {
     let token = kubeconfig(bed)["users"][0]["user"]["token"].take();
     assert!(token.is_string(), "the cluster has a token");
@@ -20,14 +20,14 @@ fn kubeconfig(bed: &Bed) -> Value {
     serde_json::from_str(&bed.cluster.kubeconfig_yaml()).unwrap()
 }
 
-/// Puts a plugin in the place of the user's credentials.
+/// Replaces the user's credentials in the kubeconfig by a plugin.
 fn use_plugin(bed: &Bed, exec: Value) {
     let mut kubeconfig = kubeconfig(bed);
     kubeconfig["users"][0]["user"] = json!({ "exec": exec });
     std::fs::write(bed.kubeconfig(), kubeconfig.to_string()).unwrap();
 }
 
-/// Writes a shell script into the bed's home and gives its path.
+/// Writes a shell script into the bed's home directory and returns its path.
 fn script(bed: &Bed, text: &str) -> String {
     let path = bed.home().join("plugin.sh");
     std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -42,7 +42,7 @@ fn exec(command: &str, mode: &str) -> Value {
     json!({"apiVersion": V1, "command": command, "interactiveMode": mode})
 }
 
-/// A session in which every request is already written before the plugin first runs: what it swallows is not answered.
+/// Runs a session whose requests are all written before the plugin starts: a request that the plugin reads gets no answer.
 async fn every_request_is_answered(bed: &Bed) {
     let mut client = bed.client().await;
     let calls: Vec<_> = (0..5).map(|_| client.send_call("list_gpu_nodes", json!({}))).collect();
@@ -53,7 +53,7 @@ async fn every_request_is_answered(bed: &Bed) {
     client.result(probe).await.deleted();
     client.close().await;
     let ran = std::fs::read_to_string(bed.home().join("ran")).unwrap();
-    assert_eq!(ran.lines().count(), 1, "a run serves the session");
+    assert_eq!(ran.lines().count(), 1, "the plugin must run once for the session");
     let swallowed = std::fs::read_to_string(bed.home().join("swallowed")).unwrap_or_default();
     assert_eq!(swallowed, "", "the plugin read from the protocol");
 }
@@ -76,7 +76,7 @@ async fn a_plugin_that_reads_a_line_consumes_no_byte_of_the_protocol() {
     let ask =
         format!("echo x >>{home}/ran\nread answer\nprintf '%s' \"$answer\" >>{home}/swallowed\necho '{credential}'");
     let plugin = script(&bed, &ask);
-    // No interactiveMode at all, as in kubeconfigs of v1beta1.
+    // Without interactiveMode, as in kubeconfigs of v1beta1.
     use_plugin(&bed, json!({"apiVersion": V1_BETA1, "command": plugin}));
     every_request_is_answered(&bed).await;
 }
@@ -108,7 +108,7 @@ async fn a_failed_plugin_is_reported_with_file_name_and_status_only() {
     let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
     let said = answer.error_with(&["Signing in", "'plugin.sh' failed with exit status: 3", "kubectl"]);
     assert!(!said.contains("S3cr3t") && !said.contains("CLIENT_SECRET"), "{said}");
-    // The log stays JSON, and tells no more.
+    // The log must still be JSON, and must not contain more.
     let log = client.close().await;
     assert!(!serde_json::to_string(&log).unwrap().contains("S3cr3t"), "{log:?}");
     bed.assert_bare(0);
@@ -132,7 +132,7 @@ async fn a_plugin_that_requires_a_terminal_is_refused() {
     use_plugin(&bed, exec(&plugin, "Always"));
     let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
     answer.error_with(&["interactiveMode: Always", "kubectl"]);
-    assert!(!bed.home().join("ran").exists(), "the plugin was not started");
+    assert!(!bed.home().join("ran").exists(), "the plugin must not be started");
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn a_plugin_that_is_not_in_path_is_found_in_the_usual_folders() {
     let plugin = script(&bed, &format!("echo '{}'", credential(&bed, V1)));
     std::fs::rename(plugin, folder.join("syringe-test-auth")).unwrap();
     use_plugin(&bed, exec("syringe-test-auth", "IfAvailable"));
-    // The thin search path of a desktop host.
+    // This is the short search path of a desktop host.
     let launcher = Launcher::alone(bed.home()).env("KUBECONFIG", bed.kubeconfig()).env("PATH", "/usr/bin:/bin");
     Client::start(launcher).await.call("get_gpu_inventory", on_gpu_1()).await.deleted();
 }

@@ -1,5 +1,4 @@
-//! What can go wrong between the API server and the container: each is an error with its cause and the next step, comes
-//! without delay, and leaves nothing behind.
+//! Tests of faults between API server and container: each leads to a fast error with a next step, and no pod is left.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +10,14 @@ use crate::cleanup::on_gpu_1;
 use crate::support::answer::Answer;
 use crate::support::client::Client;
 
-/// A stream that was cut is known to be within this time.
+/// Maximum time until the launcher notices that a stream was cut.
 const CUT_IS_KNOWN: Duration = Duration::from_secs(5);
 
 async fn inventory(bed: &Bed) -> Answer {
     bed.client().await.call("get_gpu_inventory", on_gpu_1()).await
 }
 
-/// The same by the image of the probe alone: another method would answer.
+/// Calls the tool with the method `pod` only, because another method would succeed.
 async fn by_image(bed: &Bed) -> Answer {
     let mut client = Client::start(bed.launcher().args(["--via", "pod"])).await;
     client.call("get_gpu_inventory", on_gpu_1()).await
@@ -109,7 +108,7 @@ async fn an_image_that_cannot_be_pulled_is_an_error_in_the_kubelet_s_words() {
     let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::ImagePull.into())).await;
     let answer = by_image(&bed).await;
     answer.error_with(&["ImagePull", "node-probe:", "--image-pull-secret", "The probe pod was deleted."]);
-    // The kubelet's own message, not its reason alone.
+    // The error contains the kubelet's message, not only its reason.
     assert!(
         answer.text.contains("failed to pull") || answer.text.contains("Back-off pulling image"),
         "{}",
@@ -180,7 +179,7 @@ async fn the_page_of_a_proxy_is_reported_as_such() {
         let fault = RequestFault { verb: Some(verb), resource: Some(resource), answer };
         let bed = Bed::with(|faults| faults.api.requests.push(fault)).await;
         let answer = inventory(&bed).await;
-        answer.error_with(&["not an answer of the API server", "proxy", &code.to_string()]);
+        answer.error_with(&["not from the API server", "proxy", &code.to_string()]);
         for words in ["Create the namespace", "admission plugin", "rbac.yaml", "no such node"] {
             assert!(!answer.text.contains(words), "{verb} {resource} {code}: {}", answer.text);
         }
@@ -210,7 +209,7 @@ async fn if_a_proxy_refuses_websockets_the_log_is_read_and_the_answer_says_so() 
         let probe = &answer.deleted()["probe"];
         assert_eq!(probe["via"], "logs", "{status}");
         assert!(probe["passed_over"][0].as_str().unwrap().contains("pod: websockets"), "{status}: {probe}");
-        // The pod that could not be talked to, and the one that answered.
+        // One pod could not be reached, and the second pod responded.
         bed.assert_bare(2);
     }
 }
@@ -279,7 +278,7 @@ async fn an_empty_variable_counts_as_not_set() {
     bed.assert_bare(1);
 }
 
-/// The probe of another version: fields that were renamed would be missing without a word.
+/// A document of another version is rejected: otherwise, renamed fields would be missing silently.
 #[tokio::test]
 async fn a_report_of_another_schema_version_is_an_error_that_names_it() {
     for via in ["pod", "logs"] {

@@ -1,4 +1,4 @@
-//! A pod whose creation is not answered: the call says that it may come, and it is deleted when it does.
+//! Tests of pods whose create request gets no response: the call reports them, and they are deleted when they appear.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::bed::Bed;
 use crate::cleanup::on_gpu_1;
 use crate::support::wait;
 
-/// Later than any creation is awaited, and than the pod is looked for within the call.
+/// Delay that is longer than the wait for a create response and the search for the pod during the call.
 const LATE: Duration = Duration::from_secs(14);
 
 async fn bed_with_late_creation() -> Bed {
@@ -29,7 +29,7 @@ fn assert_declared(said: &str) {
     assert!(!said.contains("was deleted"), "{said}");
 }
 
-/// The lines of the audit log about the pod: of the call, and of its late deletion.
+/// Checks the lines of the audit log about the pod: one of the call, and one of the late deletion.
 fn assert_audited(bed: &Bed) {
     let lines = bed.audit();
     let [call, late] = lines.as_slice() else { panic!("{lines:?}") };
@@ -45,7 +45,7 @@ async fn a_session_declares_the_pod_and_deletes_it_when_it_comes() {
     let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
     assert_declared(answer.error());
     assert_eq!(bed.cluster.pods_created(), 0);
-    wait::until("the pod comes", async || (bed.cluster.pods_created() == 1).then_some(())).await;
+    wait::until("the pod exists", async || (bed.cluster.pods_created() == 1).then_some(())).await;
     bed.until_bare().await;
     wait::until("the audit line", async || (bed.audit().len() == 2).then_some(())).await;
     assert_audited(&bed);

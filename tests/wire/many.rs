@@ -1,4 +1,4 @@
-//! Calls beside each other: each has its own pod, and each pod goes.
+//! Tests of parallel calls: each call has its own pod, and every pod is deleted.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn many_calls_at_once_are_all_answered() {
     client.close().await;
 }
 
-/// A host may call as often as it likes: pods are created only as fast as others are deleted, in the order of the calls.
+/// If a host makes many calls, pods are created only as fast as others are deleted, in the order of the calls.
 #[tokio::test]
 async fn probes_in_flight_are_limited_and_later_calls_wait_in_order() {
     for (flags, limit) in [(&[][..], 16), (&["--max-probes", "3"], 3)] {
@@ -68,7 +68,7 @@ async fn probes_in_flight_are_limited_and_later_calls_wait_in_order() {
         bed.assert_bare(calls as u64);
         let waited: Vec<_> = ids.iter().filter_map(|id| client.progress_of(*id).first().copied().cloned()).collect();
         let waited: Vec<_> = waited.iter().filter(|note| note["progress"] == 0.0).collect();
-        assert!(waited.len() >= calls - 2 * limit, "{} of {calls} said that they waited", waited.len());
+        assert!(waited.len() >= calls - 2 * limit, "{} of {calls} calls reported that they waited", waited.len());
         let words = format!("{limit} probes are in flight (--max-probes)");
         assert!(waited.iter().all(|note| note["message"].as_str().unwrap().contains(&words)), "{waited:?}");
     }

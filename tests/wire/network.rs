@@ -1,4 +1,4 @@
-//! Connections that a change of the network (VPN, sleep) drops silently: open at both ends, and nothing passes.
+//! Tests of connections that a network change (VPN, sleep) drops silently: both sides stay open, but no data arrives.
 
 use std::io;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use crate::bed::Bed;
 use crate::cleanup::{READ, on_gpu_1};
 use crate::support::client::Client;
 
-/// A proxy whose open connections can be frozen. New ones pass.
+/// A proxy whose open connections can be frozen. New connections still work.
 struct Network {
     address: String,
-    /// How many connections were opened.
+    /// Number of connections that were opened.
     opened: Arc<AtomicU64>,
-    /// The number of the last connection that is frozen.
+    /// Number of the last frozen connection.
     frozen: watch::Sender<u64>,
 }
 
 impl Network {
-    /// A proxy that passes bytes on to `server`; with `connects`, one that is asked for it with CONNECT.
+    /// Starts a proxy that passes bytes on to `server`. `connects`: clients first send a CONNECT request.
     async fn to(server: String, connects: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (frozen, all) = watch::channel(0);
         let opened = Arc::new(AtomicU64::new(0));
         let counter = opened.clone();
-        // The cluster refuses requests that name another host.
+        // The cluster rejects requests for another host.
         let hosts = (address.clone(), server.clone());
         tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
@@ -51,13 +51,13 @@ impl Network {
         Self { address, opened, frozen }
     }
 
-    /// From now on nothing passes through the connections that are open, and they stay open.
+    /// Freezes all open connections: they stay open, but no data passes any more.
     fn freeze(&self) {
         self.frozen.send_replace(self.opened.load(Ordering::Relaxed));
     }
 }
 
-/// Reads the head of a CONNECT request and answers it.
+/// Reads the header of a CONNECT request and responds.
 async fn answer_connect(client: &mut TcpStream) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -67,7 +67,7 @@ async fn answer_connect(client: &mut TcpStream) -> io::Result<()> {
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await
 }
 
-/// A cluster and a session whose connections go through such a proxy, which the kubeconfig may name as one.
+/// Starts a cluster and a session behind such a proxy. `as_proxy`: the kubeconfig has the proxy as `proxy-url`.
 async fn through_a_network(as_proxy: bool) -> (Bed, Network, Client) {
     let bed = Bed::healthy().await;
     let url = bed.cluster.url();
@@ -95,7 +95,7 @@ async fn a_call_on_a_dropped_connection_is_sent_again_on_a_new_one() {
 
 async fn dropped_connections_are_replaced(as_proxy: bool) {
     let (bed, network, mut client) = through_a_network(as_proxy).await;
-    // Several connections at once: all of them are kept, and all of them are dropped.
+    // Several connections are open at the same time, and all of them are dropped.
     let calls: Vec<_> = (0..6).map(|_| client.send_call("get_gpu_inventory", on_gpu_1())).collect();
     for call in calls {
         client.result(call).await.deleted();
@@ -104,7 +104,7 @@ async fn dropped_connections_are_replaced(as_proxy: bool) {
     let began = Instant::now();
     client.call("list_gpu_nodes", json!({})).await.success();
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-    // The time-out is paid once.
+    // Only the first call waits for the time-out.
     let began = Instant::now();
     client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
@@ -117,7 +117,7 @@ async fn a_websocket_that_is_dropped_silently_is_found_by_its_pings() {
     bed.cluster.faults(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Hang)));
     let call = client.send_call("get_gpu_inventory", on_gpu_1());
     client.until_progress(call, READ).await;
-    // The server has answered a ping.
+    // The server has responded to a ping.
     tokio::time::sleep(Duration::from_secs(6)).await;
     network.freeze();
     let answer = client.result(call).await;
@@ -139,7 +139,7 @@ async fn pass(
             read = from.read(&mut buffer) => Some(read?),
             () = async { drop(frozen.wait_for(|last| number <= *last).await) } => None,
         };
-        // Holds both halves open.
+        // Keep both directions of the connection open.
         let Some(read) = read else { return std::future::pending().await };
         if read == 0 {
             return to.shutdown().await;

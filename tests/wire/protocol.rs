@@ -1,4 +1,4 @@
-//! The protocol itself: both eras, the tool list, results that keep to their schemas, and errors of every sort.
+//! Tests of the MCP protocol: both eras, tool list, results that match their schemas, contexts, and errors.
 
 use std::collections::BTreeSet;
 
@@ -13,11 +13,11 @@ use crate::support::launcher::Launcher;
 
 /// Tools that every launcher has.
 const TOOLS: [&str; 4] = ["analyze_xid_errors", "get_gpu_inventory", "get_gpu_telemetry", "list_gpu_nodes"];
-/// What all definitions together may cost a model, in tokens of four bytes.
+/// Maximum size of all tool definitions for a model, in tokens of four bytes.
 const MOST_TOKENS: usize = 3_000;
-/// What `tools/list` may cost with the schemas of the answers.
+/// Maximum size of `tools/list` with the schemas of the answers, in bytes.
 const MOST_BYTES: usize = 25_000;
-/// The same with the two tools of operator mode.
+/// Maximum size of `tools/list` with the two tools of operator mode, in bytes.
 const MOST_OPERATOR_BYTES: usize = 28_000;
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn the_server_sends_instructions() {
     running.write(&json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}).to_string());
     let answer: Value = serde_json::from_str(&running.lines.recv().await.unwrap()).unwrap();
     let result = &answer["result"];
-    assert_eq!(result["protocolVersion"], "2025-06-18", "an older host is met on its own ground");
+    assert_eq!(result["protocolVersion"], "2025-06-18", "the server must use the protocol version of an older host");
     assert_eq!(result["serverInfo"]["name"], "gpu-syringe");
     assert!(result["instructions"].as_str().unwrap().contains("list_gpu_nodes"));
 }
@@ -87,7 +87,7 @@ async fn progress_goes_up_and_ends_before_the_answer() {
     let steps: Vec<_> = notes.iter().filter_map(|note| note["progress"].as_f64()).collect();
     assert_eq!(steps, [1.0, 2.0, 3.0, 4.0]);
     assert!(notes.iter().all(|note| note["total"] == 4.0 && note["message"].is_string()), "{notes:?}");
-    // A call that did not ask for progress gets none.
+    // A call that did not request progress gets no notifications.
     let quiet = client.send("tools/call", json!({"name": "get_gpu_inventory", "arguments": on_gpu_1()}));
     client.result(quiet).await.deleted();
     assert!(client.progress_of(quiet).is_empty());
@@ -128,7 +128,7 @@ async fn the_list_of_tools_is_small() {
         let tools = client.tools().await;
         let bytes = serde_json::to_string(&tools).unwrap().len();
         assert!(bytes <= most, "{mode:?}: {bytes} bytes");
-        // A field that says nothing is of no use: each has a type, words or a description.
+        // Each field must be specified by a type, an enum or a description.
         for (name, field) in tools.iter().filter_map(|tool| tool["outputSchema"]["properties"].as_object()).flatten() {
             assert!(["type", "enum", "description"].iter().any(|part| field.get(part).is_some()), "{name}");
         }
@@ -183,7 +183,7 @@ async fn every_answer_matches_its_output_schema() {
             let faults: Vec<_> = schema.iter_errors(answer.success()).map(|error| error.to_string()).collect();
             assert!(faults.is_empty(), "{name} {arguments}: {faults:?}");
         }
-        assert!(answered > 0, "{name} answered nothing");
+        assert!(answered > 0, "{name} returned no answer");
     }
 }
 
@@ -220,7 +220,7 @@ async fn invalid_arguments_are_refused_before_anything_is_created() {
     assert_eq!(
         bed.cluster.requests().iter().filter(|request| !request.contains("/pods?")).count(),
         0,
-        "nothing is asked"
+        "no request must be sent"
     );
     let bad_selector = client.call("list_gpu_nodes", json!({"selector": "a in x"})).await;
     bad_selector.error();
@@ -257,7 +257,7 @@ async fn the_context_argument_exists_only_with_several_contexts() {
     assert_eq!(client.tools().await[0]["inputSchema"]["properties"].get("context"), None);
     let mut one: Value = serde_json::from_str(&bed.cluster.kubeconfig_yaml()).unwrap();
     let mut two: Value = serde_json::from_str(&other.cluster.kubeconfig_yaml()).unwrap();
-    // The user goes along: each cluster has a token of its own.
+    // The user is copied as well, because each cluster has its own token.
     for part in ["clusters", "contexts", "users"] {
         let mut entry = two[part][0].take();
         entry["name"] = json!("west");
@@ -267,7 +267,7 @@ async fn the_context_argument_exists_only_with_several_contexts() {
         }
         one[part].as_array_mut().unwrap().push(entry);
     }
-    // The file changes under the running server, as when somebody adds a cluster.
+    // The file changes while the server is running, as if a user adds a cluster.
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     std::fs::write(bed.kubeconfig(), one.to_string()).unwrap();
     let tools = client.tools().await;
@@ -278,14 +278,14 @@ async fn the_context_argument_exists_only_with_several_contexts() {
     other.assert_bare(1);
     client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     bed.assert_bare(1);
-    // A launcher that was not told so knows the one context alone.
+    // Without `--allow-context`, the launcher only knows one context.
     let tools = confined.tools().await;
     assert!(tools.iter().all(|tool| tool["inputSchema"]["properties"].get("context").is_none()), "{tools:?}");
     let west = json!({"node_name": "gpu-1", "context": "west"});
     let refused = confined.call("get_gpu_inventory", west.clone()).await;
     refused.error_with(&["'west' is not one of", "embedded", "--allow-context west"]);
     confined.call("get_gpu_inventory", json!({"node_name": "gpu-1", "context": "embedded"})).await.deleted();
-    // And `--context` confines to that one, whatever is current.
+    // `--context` limits the launcher to that context, independent of the current context.
     let mut pinned = Client::start(bed.launcher().args(["--context", "west"])).await;
     let embedded = json!({"node_name": "gpu-1", "context": "embedded"});
     pinned.call("get_gpu_inventory", embedded.clone()).await.error_with(&["'embedded' is not one of", "west"]);

@@ -1,4 +1,4 @@
-//! What passes by itself is tried again, and the answer says when its way was not straight.
+//! Tests of temporary faults: the launcher tries again, and the answer has a note about the second attempt.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ async fn an_answer_that_is_truncated_once_is_requested_again() {
     bed.assert_bare(1);
 }
 
-/// The next `times` requests of this sort are answered with the fault.
+/// Returns a fault for the next `times` requests of this kind.
 fn fault(verb: &'static str, resource: &'static str, answer: AnswerFault, times: u32) -> RequestFault {
     RequestFault { verb: Some(verb), resource: Some(resource), answer: CountedFault::times(answer, times) }
 }
@@ -48,7 +48,7 @@ async fn retry_after_of_too_many_requests_is_honored() {
     }
 }
 
-/// The filters of an API server answer 429 and 503 in plain text, with the time in a header.
+/// The filters of an API server respond with 429 and 503 in plain text, with the waiting time in a header.
 #[tokio::test]
 async fn retry_after_of_an_answer_in_plain_text_is_honored() {
     for code in [429, 503] {
@@ -85,7 +85,7 @@ async fn failed_requests_to_the_api_server_are_repeated() {
     .await;
 }
 
-/// Plain text of a proxy in place of an answer of the API server.
+/// Returns a fault with a plain-text response of a proxy instead of a response of the API server.
 fn page(code: u16) -> AnswerFault {
     AnswerFault::PlainText { code, retry_after: None }
 }
@@ -99,7 +99,7 @@ async fn the_page_of_a_proxy_is_no_proof_that_the_pod_is_deleted() {
 
 #[tokio::test]
 async fn the_page_of_a_proxy_is_no_proof_that_the_pod_does_not_exist() {
-    // Slow enough for a read of the pod before its container runs.
+    // The start is slow enough that the pod is read before its container is running.
     let timing = Timing { container_start: Duration::from_millis(900), ..Timing::fast() };
     let bed = Bed::of(Fixture { timing, ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await;
     bed.cluster.faults(|faults| faults.api.requests.push(fault("get", "pods", page(404), 3)));
@@ -126,7 +126,7 @@ async fn a_creation_that_succeeded_without_its_answer_is_used() {
     }
 }
 
-/// The pod is deleted, and the launcher cannot know: only NotFound of the API server proves it.
+/// The pod is deleted, but the launcher does not know that: only NotFound of the API server proves the deletion.
 #[tokio::test]
 async fn a_deletion_that_succeeded_without_its_answer_is_one() {
     for lost in [AnswerFault::Lost, AnswerFault::ServedAndClosed] {
@@ -134,13 +134,13 @@ async fn a_deletion_that_succeeded_without_its_answer_is_one() {
     }
 }
 
-/// Of two calls that use the same ResourceQuota at the same time, the API server sends one away.
+/// If two calls use the same ResourceQuota at the same time, the API server rejects one of them.
 #[tokio::test]
 async fn a_conflict_of_a_quota_is_repeated() {
     survives([fault("create", "pods", AnswerFault::Conflict, 3)]).await;
 }
 
-/// A proxy that did not get the answer of the API server says so, and sends later requests on.
+/// A proxy that gets no response from the API server reports that, and passes later requests on.
 #[tokio::test]
 async fn a_creation_whose_answer_never_comes_is_found() {
     let gone = AnswerFault::Late(Duration::from_secs(2));
@@ -175,7 +175,7 @@ async fn a_failed_deletion_is_repeated() {
     bed.assert_bare(1);
 }
 
-/// Each waits for all tries of a removal: beside each other, to wait once.
+/// Each test waits for all attempts of a deletion. The tests run in parallel, so that the time is needed only once.
 #[tokio::test]
 async fn a_failed_deletion_is_reported_with_the_command_to_delete_the_pod() {
     tokio::join!(

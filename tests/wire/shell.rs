@@ -1,4 +1,4 @@
-//! What shells, terminals and curious people get from the command line: completions, colours, requests, repeated readings.
+//! Tests of command-line features: shell completions, colours, the list of requests, and repeated readings.
 
 use demo_cluster::Fixture;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::bed::{Bed, node};
 use crate::support::launcher::Launcher;
 
-/// The launcher as a shell calls it for the last of these words.
+/// Returns the launcher as a shell calls it to complete the last of these words.
 fn completing(bed: &Bed, words: &[&'static str]) -> Launcher {
     let index = (words.len() - 1).to_string();
     let launcher = bed.launcher().env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", index).env("_CLAP_IFS", "\n");
@@ -43,7 +43,7 @@ async fn without_a_cluster_a_completion_has_no_names_and_no_message() {
     assert_eq!((ended.code, ended.stdout.trim(), ended.stderr.as_str()), (Some(0), "", ""));
 }
 
-/// kubectl asks a program with this name for the words after the name of its plugin.
+/// kubectl calls a program with this name to complete the words after the name of its plugin.
 #[cfg(unix)]
 #[tokio::test]
 async fn kubectl_gets_the_completions_of_its_plugin() {

@@ -1,4 +1,4 @@
-//! Signals in mid-call: the pod is gone before the process is.
+//! Tests of signals during a call: the pod is deleted before the process exits.
 
 use demo_cluster::{AnswerFault, ExecFault, RequestFault, StartFault};
 
@@ -6,7 +6,7 @@ use crate::bed::Bed;
 use crate::cleanup::{NEVER, READ, START, on_gpu_1};
 use crate::support::wait;
 
-/// A server in the middle of a read gets the signal.
+/// Sends the signal to a server that is reading a node.
 async fn while_reading(signal: &str) {
     let bed = Bed::with(|faults| faults.everywhere.exec = Some(ExecFault::Hang.into())).await;
     let mut client = bed.client().await;
@@ -57,7 +57,7 @@ async fn the_pod_is_gone_after_ctrl_c_at_the_command_line() {
     assert!(running.said().contains("gpu-syringe was interrupted"), "{}", running.said());
 }
 
-/// The API server does not answer the deletion: only a second signal ends the program before its time.
+/// The API server does not respond to the deletion: only a second signal stops the program before the time limit.
 #[tokio::test]
 async fn a_second_ctrl_c_ends_at_once_and_names_what_is_left() {
     for serves in [false, true] {
@@ -131,8 +131,8 @@ async fn an_idle_server_ends_at_once_with_sigterm() {
 async fn a_server_without_any_message_of_the_host_ends_with_sigterm() {
     let bed = Bed::healthy().await;
     let mut running = bed.launcher().args(["mcp"]).start();
-    // Once it has listed pods it is up, and its signal handlers are.
-    wait::until("the first sweep", async || (!bed.cluster.requests().is_empty()).then_some(())).await;
+    // When the server has listed pods, it is running and its signal handlers are installed.
+    wait::until("the first clean-up", async || (!bed.cluster.requests().is_empty()).then_some(())).await;
     running.signal("TERM");
     assert!(running.exit().await.success(), "{}", running.said());
 }

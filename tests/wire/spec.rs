@@ -1,4 +1,4 @@
-//! The pod: what is created is what `pod-spec` prints, and it asks for no more than it needs.
+//! Tests that the created pod is the one that `pod-spec` prints, and that the pod only has the fields that it needs.
 
 use demo_cluster::ExecFault;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ const SETTINGS: [&str; 8] = [
     "15",
 ];
 
-/// The object that a call creates, as the API server stored it.
+/// Returns the pod that a call creates, as the API server stores it.
 async fn created(bed: &Bed) -> Value {
     bed.cluster.faults(|faults| faults.everywhere.exec = Some(ExecFault::Hang.into()));
     let launcher = bed.launcher().args(SETTINGS);
@@ -30,13 +30,13 @@ async fn created(bed: &Bed) -> Value {
     pod
 }
 
-/// Every field of `printed` is in `stored`; the API server may have added others.
+/// Asserts that `stored` contains every field of `printed`. The API server may have added other fields.
 fn assert_within(printed: &Value, stored: &Value, place: &str) {
     match (printed, stored) {
         (Value::Object(printed), Value::Object(stored)) => {
             for (key, value) in printed {
                 let place = format!("{place}.{key}");
-                // What differs by design: each pod has its own name, session and tool.
+                // These fields differ by design: each pod has its own name, session and tool.
                 if [".metadata.name", "/session", "/tool"].iter().any(|own| place.ends_with(own)) {
                     continue;
                 }
@@ -56,10 +56,10 @@ fn assert_within(printed: &Value, stored: &Value, place: &str) {
 async fn what_pod_spec_prints_is_what_is_created() {
     let bed = Bed::healthy().await;
     let printed = bed.launcher().args(SETTINGS).args(["pod-spec", "gpu-1"]).run().await.json();
-    assert_eq!(bed.cluster.pods_created(), 0, "printing creates nothing");
+    assert_eq!(bed.cluster.pods_created(), 0, "pod-spec must not create a pod");
     let created = created(&bed).await;
     assert_within(&printed, &created, "");
-    // And the other way: nothing was created that was not printed, but for what an API server fills in.
+    // The created pod must not have further fields, except those that an API server adds.
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let defaults =
         ["preemptionPolicy", "priority", "schedulerName", "securityContext", "serviceAccount", "serviceAccountName"];
@@ -105,7 +105,7 @@ async fn the_pod_has_only_the_fields_that_it_needs() {
     for absent in ["volumeMounts", "env", "envFrom", "ports", "lifecycle", "livenessProbe", "tty", "stdin"] {
         assert_eq!(container.get(absent), None, "{absent}");
     }
-    assert_eq!(spec["nodeName"], "gpu-1", "no scheduler");
+    assert_eq!(spec["nodeName"], "gpu-1", "the pod must not need the scheduler");
     assert_eq!(spec["tolerations"][0], json!({"operator": "Exists"}));
     assert_eq!(spec["hostPID"], true);
     assert_eq!(spec["hostNetwork"], true);

@@ -1,4 +1,4 @@
-//! What a launcher that was killed left behind is swept, and nothing else.
+//! Tests of `sweep`: pods and containers of killed launchers are cleaned up, and nothing else is deleted.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::support::client::Client;
 use crate::support::launcher::Launcher;
 use crate::support::wait;
 
-/// A bed in which the first exec hangs, and a session that is in the middle of it.
+/// Starts a cluster in which the first exec hangs, and a session that waits for this exec.
 async fn in_mid_call() -> (Bed, Client) {
     in_mid_call_with(|_| ()).await
 }
 
-/// The same, with more faults.
+/// Like `in_mid_call`, with more faults.
 async fn in_mid_call_with(faults: impl FnOnce(&mut Faults)) -> (Bed, Client) {
     let bed = Bed::with(|all| {
         all.everywhere.exec = Some(CountedFault::once(ExecFault::Hang));
@@ -31,7 +31,7 @@ async fn in_mid_call_with(faults: impl FnOnce(&mut Faults)) -> (Bed, Client) {
     (bed, client)
 }
 
-/// The same after `kill -9`: its pod is still there.
+/// Kills the launcher during the call with `kill -9`. Returns the cluster and the name of the pod that is left.
 async fn after_kill() -> (Bed, String) {
     let (bed, mut client) = in_mid_call().await;
     client.program.signal("KILL");
@@ -87,7 +87,7 @@ async fn the_pod_of_a_running_launcher_is_not_deleted() {
     let swept = bed.launcher().args(["sweep"]).run().await.json();
     assert_eq!(swept["deleted"], json!([]));
     assert_eq!(swept["kept"].as_array().map(Vec::len), Some(1));
-    // Another server's first and each of its calls sweep, too.
+    // Another server also cleans up at its start and with each call.
     let mut other = bed.client().await;
     other.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     assert_eq!(bed.pods().len(), 1);
@@ -153,7 +153,7 @@ async fn a_sweep_that_cannot_remove_says_why() {
 #[tokio::test]
 async fn every_swept_pod_has_an_audit_line() {
     let (bed, name) = after_kill().await;
-    assert_eq!(bed.audit(), Vec::<Value>::new(), "a killed launcher writes none");
+    assert_eq!(bed.audit(), Vec::<Value>::new(), "a killed launcher must not have written a line");
     bed.launcher().args(["sweep"]).run().await.json();
     let lines = bed.audit();
     assert_eq!(lines.len(), 1, "{lines:?}");
@@ -164,7 +164,7 @@ async fn every_swept_pod_has_an_audit_line() {
     assert!(line["pod_uid"].is_string() && line["server"].is_string(), "{line}");
 }
 
-/// The deletion is served, and its answer never comes.
+/// Returns a fault: the deletion is served, but there is no response in time.
 fn unanswered_deletion() -> RequestFault {
     let answer = CountedFault::always(AnswerFault::Late(Duration::from_millis(10)));
     RequestFault { verb: Some("delete"), resource: Some("pods"), answer }
@@ -175,10 +175,10 @@ async fn kill_after_deletion(bed: &Bed, program: &mut crate::support::launcher::
     bed.until_bare().await;
     program.signal("KILL");
     program.exit().await;
-    assert_eq!(bed.audit(), Vec::<Value>::new(), "it was too slow to kill");
+    assert_eq!(bed.audit(), Vec::<Value>::new(), "the program was killed too late");
 }
 
-/// The lines that the next two sweeps have written.
+/// Returns the audit lines after two further runs of `sweep`.
 async fn lines_of_next_sweeps(bed: &Bed) -> Vec<Value> {
     bed.cluster.faults(|faults| faults.api.requests.clear());
     for _ in 0..2 {
@@ -213,7 +213,7 @@ async fn a_sweep_that_is_killed_after_its_deletion_leaves_the_audit_line_to_the_
     assert_eq!((lines.len(), &lines[0]["pod"], &lines[0]["deleted"]), (1, &json!(name), &json!(true)), "{lines:?}");
 }
 
-/// The second attempt finds no pod: the first has deleted it.
+/// The second attempt finds no pod, because the first attempt has deleted it.
 #[tokio::test]
 async fn a_sweep_whose_deletion_succeeded_without_its_answer_writes_the_audit_line() {
     for lost in [AnswerFault::Lost, AnswerFault::ServedAndClosed] {
@@ -221,7 +221,7 @@ async fn a_sweep_whose_deletion_succeeded_without_its_answer_writes_the_audit_li
         let answer = CountedFault::once(lost);
         let fault = RequestFault { verb: Some("delete"), resource: Some("pods"), answer };
         bed.cluster.faults(|faults| faults.api.requests.push(fault));
-        // Without the files of the sessions, as on another machine.
+        // Without session files, as on another machine.
         let state = bed.home().join("state/gpu-syringe");
         for file in std::fs::read_dir(&state).unwrap().flatten() {
             if file.file_name().to_string_lossy().starts_with("session-") {
@@ -235,7 +235,7 @@ async fn a_sweep_whose_deletion_succeeded_without_its_answer_writes_the_audit_li
     }
 }
 
-/// A read-only home directory, as in a container.
+/// The home directory is read-only, as in a container.
 #[tokio::test]
 async fn without_a_state_directory_the_next_launcher_sweeps_too() {
     let bed = Bed::with(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Hang))).await;
@@ -245,7 +245,7 @@ async fn without_a_state_directory_the_next_launcher_sweeps_too() {
     let call = client.send_call("get_gpu_inventory", on_gpu_1());
     client.until_progress(call, READ).await;
     let other = launcher().args(["sweep"]).run().await.json();
-    assert_eq!(other["deleted"], json!([]), "its launcher runs");
+    assert_eq!(other["deleted"], json!([]), "the launcher of the pod is running");
     client.program.signal("KILL");
     client.program.exit().await;
     assert_eq!(bed.pods().len(), 1);
@@ -262,7 +262,7 @@ async fn a_wrong_clock_deletes_no_pod_of_a_running_launcher() {
     let launcher = Launcher::alone(elsewhere.path()).env("KUBECONFIG", bed.kubeconfig());
     let swept: Value = launcher.args(["sweep"]).run().await.json();
     assert_eq!((&swept["deleted"], swept["kept"].as_array().map(Vec::len)), (&json!([]), Some(1)), "{swept}");
-    // The session itself sweeps with each call.
+    // The session itself cleans up with each call.
     client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     assert_eq!(bed.pods().len(), 1);
     client.program.signal("TERM");
@@ -270,7 +270,7 @@ async fn a_wrong_clock_deletes_no_pod_of_a_running_launcher() {
     bed.assert_bare(2);
 }
 
-/// The clock of this machine is behind: the age still counts by the API server.
+/// The clock of this machine is behind: the age is still calculated with the clock of the API server.
 #[tokio::test]
 async fn the_age_of_a_pod_counts_by_the_clock_of_the_api_server() {
     let (bed, _) = after_kill().await;
@@ -284,7 +284,7 @@ async fn the_age_of_a_pod_counts_by_the_clock_of_the_api_server() {
         launcher.args(["sweep"]).run().await.json()["deleted"].as_array().map(Vec::len)
     };
     bed.cluster.faults(|faults| faults.api.clock_behind = Duration::from_secs(3 * 3_600));
-    assert_eq!(swept().await, Some(0), "newborn for the API server");
+    assert_eq!(swept().await, Some(0), "the pod is new by the clock of the API server");
     bed.cluster.faults(|faults| faults.api.clock_behind = Duration::ZERO);
     assert_eq!(swept().await, Some(1));
 }
@@ -300,7 +300,7 @@ async fn a_pod_that_its_own_call_could_not_delete_is_swept_by_the_next_call() {
     bed.until_bare().await;
 }
 
-/// An ephemeral container has no labels, and Kubernetes cannot delete it: only the file of its session names it.
+/// An ephemeral container has no labels, and Kubernetes cannot delete it: only the session file contains its name.
 #[tokio::test]
 async fn the_next_sweep_ends_the_ephemeral_container_of_a_killed_launcher() {
     let pod = workload_pod("ml", "train-0", "gpu-1", 8);
@@ -310,7 +310,7 @@ async fn the_next_sweep_ends_the_ephemeral_container_of_a_killed_launcher() {
     let call = client.send_call("get_gpu_inventory", on_gpu_1());
     client.until_progress(call, READ).await;
     let running = bed.launcher().args(["sweep"]).run().await.json();
-    assert_eq!((&running["ended"], &running["failed"]), (&json!([]), &json!([])), "its launcher runs");
+    assert_eq!((&running["ended"], &running["failed"]), (&json!([]), &json!([])), "the launcher of the pod is running");
     client.program.signal("KILL");
     client.program.exit().await;
     let swept = bed.launcher().args(["sweep"]).run().await.json();

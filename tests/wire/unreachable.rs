@@ -1,4 +1,4 @@
-//! A cluster that cannot be reached: an error within 10 s that names its address, and tools are listed all the same.
+//! Tests with an unreachable cluster: errors come within 10 s with the address, and the tools are still listed.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,9 +10,9 @@ use crate::cleanup::on_gpu_1;
 use crate::support::client::Client;
 use crate::support::launcher::Launcher;
 
-/// Time in which an error must come.
+/// Maximum time until an error.
 const ERROR_COMES: Duration = Duration::from_secs(10);
-/// Time in which tools must be listed: far more than it takes, far less than any wait for a cluster.
+/// Maximum time until the tools are listed: far longer than needed, but far shorter than any wait for a cluster.
 const LIST_COMES: Duration = Duration::from_secs(3);
 
 fn launcher(home: &Path, server: &str) -> Launcher {
@@ -26,7 +26,7 @@ fn launcher(home: &Path, server: &str) -> Launcher {
     Launcher::alone(home).env("KUBECONFIG", home.join("config"))
 }
 
-/// Each tool is an error in time that names the server.
+/// Asserts that each tool fails in time with an error that contains the address of the server.
 async fn names_the_server(server: &str) {
     let home = tempfile::tempdir().unwrap();
     let mut client = Client::start(launcher(home.path(), server)).await;
@@ -43,7 +43,7 @@ async fn names_the_server(server: &str) {
         assert!(began.elapsed() < ERROR_COMES, "{:?}", began.elapsed());
         answer.error_with(&[server, "can be reached"]);
     }
-    // Nor does a cluster that does not answer hold up the end.
+    // A cluster that does not respond must not delay the exit of the program either.
     let began = Instant::now();
     client.close().await;
     assert!(began.elapsed() < ERROR_COMES, "{:?}", began.elapsed());
@@ -91,7 +91,7 @@ async fn a_server_without_a_scheme_is_an_error_and_no_panic() {
     assert!(ended.stderr.contains("has no https://") && !ended.stderr.contains("panicked"), "{}", ended.stderr);
 }
 
-/// A server that takes connections and reads nothing: spoken to in the clear, with TLS, and by a command.
+/// A server that accepts connections but reads nothing, for connections without TLS, with TLS, and for a command.
 #[tokio::test]
 async fn a_server_that_never_answers_is_named() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

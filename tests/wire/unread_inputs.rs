@@ -1,4 +1,4 @@
-//! What the API server, or a proxy before it, refuses of a node's facts: the verdict gets no better by it, and the answer names it.
+//! Tests with rejected or faulty reads of the API: the verdict does not improve, and the answer names the missing data.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use serde_json::{Value, json};
 use crate::bed::{Bed, node};
 use crate::cleanup::on_gpu_1;
 
-/// From the best to the worst.
+/// Verdicts from the best to the worst.
 const VERDICTS: [&str; 6] = ["healthy", "no_fault_found", "unknown", "warning", "critical", "fatal"];
 
 fn rank(answer: &Value) -> usize {
     let verdict = answer["verdict"].as_str().unwrap_or_default();
-    VERDICTS.iter().position(|one| *one == verdict).unwrap_or_else(|| panic!("no verdict: {answer}"))
+    VERDICTS.iter().position(|one| *one == verdict).unwrap_or_else(|| panic!("the answer has no verdict: {answer}"))
 }
 
-/// Whether `unknown` has an entry about this with a next step.
+/// Returns whether `unknown` has an entry about this section with a next step.
 fn is_named(answer: &Value, section: &str) -> bool {
     let unknown = answer["unknown"].as_array().into_iter().flatten();
     unknown.filter(|one| one["section"] == section).any(|one| one["why"].as_str().is_some_and(|why| why.contains(". ")))
 }
 
-/// A node whose processes belong to pods that do not exist.
+/// Returns a cluster of a node whose processes belong to pods that do not exist.
 fn with_processes_of_deleted_pods() -> Fixture {
     Fixture::of([node("gpu-1", "healthy-h100-8")])
 }
 
-/// A node that advertises no GPU, with a device plugin that does not start.
+/// Returns a cluster of a node that advertises no GPU, with a device plugin that does not start.
 fn with_broken_plugin() -> Fixture {
     let broken = NodeFixture { resources: [].into(), labels: [].into(), ..node("gpu-1", "healthy-h100-8") };
     let mut plugin = workload_pod("gpu-operator", "nvidia-device-plugin-daemonset-x7k2p", "gpu-1", 0);
@@ -52,7 +52,7 @@ async fn diagnosed(bed: &Bed) -> Value {
     bed.client().await.call("diagnose_gpu_node", on_gpu_1()).await.success().clone()
 }
 
-/// Asks with and without a fault of the lists of `resource`, whose absence `section` must name.
+/// Calls the tool with and without a fault of the lists of `resource`. With the fault, `section` must be in `unknown`.
 async fn no_better(fixture: Fixture, resource: &'static str, section: &str, fault: AnswerFault) {
     let bed = Bed::of(fixture).await;
     let whole = diagnosed(&bed).await;
@@ -80,12 +80,12 @@ async fn refused_lists_of_pods_make_no_verdict_better() {
     tokio::join!(refused(AnswerFault::InternalError), refused(AnswerFault::Slow(Duration::from_secs(7))));
 }
 
-/// The second list is exact, and read only where the report names a pod that is not in the first.
+/// The second list is exact, and is only read if the report contains a pod that is not in the first list.
 #[tokio::test]
 async fn a_refused_second_list_of_pods_makes_no_verdict_better() {
     let bed = Bed::of(with_processes_of_deleted_pods()).await;
     let whole = diagnosed(&bed).await;
-    // Both lists are read within one call. The other lists of pods are those of the sweep.
+    // Both lists are read within one call. Other lists of pods belong to the clean-up.
     let lists = bed.cluster.requests().iter().filter(|request| request.contains("/api/v1/pods?")).count();
     assert_eq!(lists, 2, "{:?}", bed.cluster.requests());
     let mut passed = false;
@@ -111,7 +111,7 @@ async fn refused_lists_about_a_node_without_advertised_gpus_make_no_verdict_bett
     }
 }
 
-/// RBAC that refuses a list is an answer of the API server itself.
+/// If RBAC forbids a list, the API server itself rejects the request.
 #[tokio::test]
 async fn a_user_who_may_not_list_pods_gets_no_healthy_node() {
     let fixture = with_processes_of_deleted_pods().denying(Denial::of("list", "pods"));

@@ -1,4 +1,4 @@
-//! One call with a probe, compared with the leanest pod, with `kubectl debug node`, and on a distant cluster.
+//! Measures a call with a probe: compared with a minimal pod and `kubectl debug node`, and on a distant cluster.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,13 +12,13 @@ use crate::program::Program;
 use crate::table::{Row, Table};
 use crate::{delay_proxy, raw};
 
-/// What the probe runs, in both.
+/// Tool of the measured calls.
 const TOOL: &str = "analyze_xid_errors";
 const ARGV: [&str; 2] = ["/usr/bin/node-probe", "xid"];
-/// One way to a distant cluster.
+/// Network delay in one direction to a distant cluster.
 const ONE_WAY: Duration = Duration::from_millis(50);
-/// Round trips that the protocol needs on a connection that is open: creation; TCP, TLS and upgrade of the websocket of the exec;
-/// its document and end; deletion.
+/// Round trips that the protocol needs on an open connection: creation of the pod; TCP, TLS and websocket upgrade of the
+/// exec; the document and the end of the exec; deletion of the pod.
 const ROUND_TRIPS: u32 = 6;
 
 pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Table) {
@@ -42,7 +42,7 @@ fn embedded_or(options: &Options) -> Option<String> {
     options.image.clone().or_else(embedded)
 }
 
-/// A call of a running server, and the leanest pod on a connection that is open.
+/// Measures a call of a running server, and a minimal pod on an open connection.
 async fn floor(options: &Options, program: &Program, table: &mut Table, node: &str, image: &str) {
     let mut session = program.session();
     let connection = raw::connect(program.kubeconfig()).await;
@@ -54,7 +54,7 @@ async fn floor(options: &Options, program: &Program, table: &mut Table, node: &s
     table.add(Row {
         what: format!("call of `{TOOL}`"),
         measured,
-        against: "leanest pod: create, exec, delete".to_owned(),
+        against: "minimal pod: create, exec, delete".to_owned(),
         other,
         target: Some(1.10),
         peak_mib: None,
@@ -62,7 +62,7 @@ async fn floor(options: &Options, program: &Program, table: &mut Table, node: &s
     });
 }
 
-/// The same call through a proxy that delays, less the call without it.
+/// Measures the same call through a proxy with delay, and subtracts the time of the call without the proxy.
 async fn distant(options: &Options, program: &Program, table: &mut Table, node: &str) {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = delay_proxy::start(program.kubeconfig(), ONE_WAY, directory.path()).await;
@@ -74,7 +74,10 @@ async fn distant(options: &Options, program: &Program, table: &mut Table, node: 
         far_time = far_time.min(far_session.call(TOOL, json!({"node_name": node})));
     }
     table.add(Row {
-        what: format!("the same at {} ms round trip, without what the node takes", (2 * ONE_WAY).as_millis()),
+        what: format!(
+            "the same with a round-trip time of {} ms, minus the time on the node",
+            (2 * ONE_WAY).as_millis()
+        ),
         measured: far_time.saturating_sub(near_time),
         against: format!("{ROUND_TRIPS} round trips"),
         other: 2 * ONE_WAY * ROUND_TRIPS,
@@ -84,7 +87,7 @@ async fn distant(options: &Options, program: &Program, table: &mut Table, node: 
     });
 }
 
-/// The command, and `kubectl debug node` with the same image and arguments.
+/// Measures the command, and `kubectl debug node` with the same image and arguments.
 async fn debug_node(options: &Options, program: &Program, table: &mut Table, node: &str, image: &str) {
     let (mut measured, mut other) = (Duration::MAX, Duration::MAX);
     for _ in 0..options.call_rounds {
@@ -98,7 +101,7 @@ async fn debug_node(options: &Options, program: &Program, table: &mut Table, nod
     table.add(Row {
         what: "command `xid`".to_owned(),
         measured,
-        against: "`kubectl debug node`, which leaves its pod".to_owned(),
+        against: "`kubectl debug node`, which leaves its pod behind".to_owned(),
         other,
         target: Some(0.65),
         peak_mib: None,

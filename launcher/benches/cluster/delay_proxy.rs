@@ -1,4 +1,4 @@
-//! A TCP proxy on loopback that delays every byte by the same time, and a kubeconfig that names it.
+//! Starts a TCP proxy on loopback that delays every byte by the same time, with a kubeconfig for the proxy.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Starts a proxy in front of the server of `kubeconfig`, and writes a kubeconfig for it into `directory`.
+/// Starts a proxy in front of the server of `kubeconfig`, and writes a kubeconfig for the proxy into `directory`.
 pub(crate) async fn start(kubeconfig: &Path, one_way: Duration, directory: &Path) -> PathBuf {
     let mut config = Kubeconfig::read_from(kubeconfig).unwrap();
     let current = config.current_context.clone().unwrap();
@@ -37,7 +37,7 @@ pub(crate) async fn start(kubeconfig: &Path, one_way: Duration, directory: &Path
 }
 
 async fn connect(client: TcpStream, target: String, one_way: Duration) {
-    // The handshake of TCP takes a round trip, too: the client's half is on loopback here.
+    // The TCP handshake also takes a round trip, but here the client connects over loopback without delay.
     tokio::time::sleep(2 * one_way).await;
     let Ok(server) = TcpStream::connect(target).await else { return };
     for stream in [&client, &server] {

@@ -1,4 +1,4 @@
-//! The embedded cluster with many nodes and pods.
+//! Starts the embedded cluster with many nodes and pods.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl Embedded {
     }
 }
 
-/// `count` nodes with eight healthy GPUs.
+/// Returns `count` nodes with eight healthy GPUs each.
 pub(crate) fn nodes(count: usize) -> Vec<NodeFixture> {
     let facts: Arc<Report> = Arc::new(scenarios::named("healthy-h100-8").unwrap().report());
     let node = |number: usize| {
@@ -38,7 +38,7 @@ pub(crate) fn nodes(count: usize) -> Vec<NodeFixture> {
     (0..count).map(node).collect()
 }
 
-/// The large cluster. One pod in ten holds GPUs.
+/// Starts the large cluster. One pod in ten holds GPUs.
 pub(crate) async fn large(options: &Options) -> Embedded {
     let pod = |number: usize| {
         let node = format!("node-{:04}", number % options.nodes);

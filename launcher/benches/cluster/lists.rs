@@ -1,4 +1,4 @@
-//! Tools that only read the API: compared with the same requests, whose answers are dropped.
+//! Measures tools that only read the API, compared with the same requests without decoding.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::program::Program;
 use crate::raw;
 use crate::table::{Row, Table};
 
-/// Ratio to the requests alone.
+/// Maximum ratio to the time of the requests alone.
 const TARGET: f64 = 1.25;
-/// Resident memory.
+/// Maximum resident memory, in MiB.
 const MAX_MIB: u64 = 64;
-/// Pods that hold resources of a node.
+/// Field selector of the pods that hold resources of a node.
 const RUNNING: &str = "spec.nodeName!%3D%2Cstatus.phase!%3DSucceeded%2Cstatus.phase!%3DFailed";
 
 pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Table) {
@@ -30,7 +30,7 @@ pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Ta
         format!("/api/v1/events?fieldSelector=involvedObject.kind%3DNode%2CinvolvedObject.name%3D{node}&limit=100"),
         "/apis/resource.k8s.io".to_owned(),
     ];
-    // The slices need the version of the API, and the log is asked for where the node shows no faults.
+    // The slices need the version of the API. The log is requested if the node shows no faults.
     let then = vec![
         format!("/apis/resource.k8s.io/v1/resourceslices?fieldSelector=spec.nodeName%3D{node}&limit=100"),
         format!("/api/v1/nodes/{node}{}", raw::LOG),
@@ -46,7 +46,7 @@ pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Ta
     after.push(format!("/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.uid%3D{uid}&limit=100"));
     let steps = [vec![format!("/api/v1/namespaces/{namespace}/pods/{pod}")], after, then];
     let explain = ["explain", &pod, "--namespace", &namespace, "--via", "none"];
-    compare(options, program, table, &explain, "the pod, then the requests about it and its node", &steps).await;
+    compare(options, program, table, &explain, "the pod, then the requests about the pod and its node", &steps).await;
 }
 
 async fn compare(

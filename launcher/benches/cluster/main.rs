@@ -5,8 +5,8 @@
 //! cargo bench -p gpu-syringe --bench cluster -- --kubeconfig FILE --image IMAGE --namespace NAMESPACE
 //! ```
 //!
-//! Each measurement is a pair: gpu-syringe, and what it is compared with, one after the other in each round. The ratio is that of
-//! the shortest times, because everything else on the machine can only add to them. gpu-syringe runs as a process of its own.
+//! Each round measures gpu-syringe and then the reference. The ratio is that of the shortest times, because other load on
+//! the machine can only make a measurement longer. gpu-syringe runs as a separate process.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod calls;
@@ -34,7 +34,7 @@ fn main() {
     }
     let table = runtime.block_on(measure(&options));
     println!("{table}");
-    assert!(!table.has_missed_target(), "a target is missed");
+    assert!(!table.has_missed_target(), "a target was missed");
 }
 
 async fn measure(options: &Options) -> Table {

@@ -1,24 +1,24 @@
-//! The arguments of the program.
+//! The command-line arguments of the benchmark.
 
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-/// What is measured.
+/// Part of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// Tools that only read the API, against the same requests without decoding.
+    /// Tools that only read the API, compared with the same requests without decoding.
     Lists,
-    /// Calls with a probe, against the leanest pod, `kubectl debug node`, and on a distant cluster.
+    /// Calls with a probe, compared with a minimal pod and `kubectl debug node`, and on a distant cluster.
     Calls,
-    /// Many nodes; in the embedded cluster only.
+    /// Surveys of many nodes, only in the embedded cluster.
     Survey,
 }
 
 /// Measures gpu-syringe against a cluster.
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
-    /// Cluster; the embedded one by default
+    /// Kubeconfig of the cluster (default: the embedded cluster)
     #[arg(long)]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// Image of the probe
@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// Namespace for probe pods
     #[arg(long, default_value = "gpu-syringe")]
     pub(crate) namespace: String,
-    /// Node for calls; the first one that is Ready by default
+    /// Node for calls (default: the first Ready node)
     #[arg(long)]
     pub(crate) node: Option<String>,
     /// Parts to measure
@@ -39,19 +39,19 @@ pub(crate) struct Options {
     /// Number of rounds for calls
     #[arg(long, default_value_t = 15)]
     pub(crate) call_rounds: u32,
-    /// Nodes of the embedded cluster
+    /// Number of nodes in the embedded cluster
     #[arg(long, default_value_t = 5_000)]
     pub(crate) nodes: usize,
-    /// Pods of the embedded cluster
+    /// Number of pods in the embedded cluster
     #[arg(long, default_value_t = 50_000)]
     pub(crate) pods: usize,
-    /// The program that is measured
+    /// Program to measure
     #[arg(long, default_value = env!("CARGO_BIN_EXE_gpu-syringe"))]
     pub(crate) program: PathBuf,
-    /// Reads these paths (steps of paths, in JSON), prints the bytes, and measures nothing
+    /// Only read these paths (steps of paths, as JSON) and print the number of bytes
     #[arg(long, hide = true)]
     pub(crate) read: Option<String>,
-    /// Given by cargo
+    /// Argument that cargo adds
     #[arg(long, hide = true)]
     bench: bool,
 }

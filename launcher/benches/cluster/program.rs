@@ -1,4 +1,4 @@
-//! gpu-syringe as a process: one command, or an MCP server that stays.
+//! The types `Program` and `Session`: gpu-syringe as a process, for one command or as an MCP server.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ pub(crate) struct Program {
     home: tempfile::TempDir,
 }
 
-/// One command that ended.
+/// The time, output and memory use of a finished command.
 pub(crate) struct Ran {
     pub(crate) time: Duration,
-    /// The most memory that it had resident.
+    /// Peak resident memory, in MiB.
     pub(crate) peak_mib: Option<u64>,
     pub(crate) answer: Value,
 }
@@ -33,7 +33,7 @@ impl Program {
         Self { path: options.program.clone(), kubeconfig, args, home: tempfile::tempdir().unwrap() }
     }
 
-    /// The same for another address of the cluster.
+    /// Returns the same program with another kubeconfig.
     pub(crate) fn with_kubeconfig(&self, kubeconfig: PathBuf) -> Self {
         let (path, args) = (self.path.clone(), self.args.clone());
         Self { path, kubeconfig, args, home: tempfile::tempdir().unwrap() }
@@ -73,7 +73,7 @@ impl Program {
     }
 }
 
-/// Runs a process to its end. Returns the time that it took, and its memory.
+/// Runs a process until it exits. Returns its run time and its peak memory use in MiB.
 pub(crate) async fn run_timed(mut command: Command) -> (Duration, Option<u64>) {
     let began = Instant::now();
     let mut child = command.spawn().unwrap();
@@ -90,7 +90,7 @@ pub(crate) async fn run_timed(mut command: Command) -> (Duration, Option<u64>) {
     (time, peak_mib)
 }
 
-/// The most memory that a process had resident so far (`VmHWM`; Linux only).
+/// Returns the peak resident memory of a process so far (`VmHWM`; Linux only).
 fn peak(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -106,7 +106,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Calls a tool, and returns the time until its answer.
+    /// Calls a tool, and returns the time until the answer.
     pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> Duration {
         let began = Instant::now();
         let answer = self.request("tools/call", &json!({"name": tool, "arguments": arguments}));
@@ -121,7 +121,7 @@ impl Session {
         let id = self.last;
         self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
         loop {
-            // Other tasks, such as a proxy, go on meanwhile.
+            // Other tasks, such as a proxy, continue during the wait.
             let line = block_in_place(|| self.output.next().expect("the server ended").unwrap());
             let message: Value = serde_json::from_str(&line).unwrap();
             if message["id"] == id {

@@ -1,4 +1,4 @@
-//! Requests without gpu-syringe: lists whose bytes are dropped, and the leanest pod.
+//! Reference requests without gpu-syringe: lists whose bytes are dropped, and a minimal pod.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ use tokio::io::AsyncReadExt;
 
 use crate::program::run_timed;
 
-/// Path of the kernel log below the node. Many kubelets serve none.
+/// Path of the kernel log below the node. Many kubelets do not serve it.
 pub(crate) const LOG: &str = "/proxy/logs/kern.log";
 
-/// A new connection, with the transport of gpu-syringe: kube's own delays small frames.
+/// Opens a connection with the transport of gpu-syringe, because kube's own transport delays small frames.
 pub(crate) async fn connect(kubeconfig: &Path) -> Connection {
     let settings = Settings::from_args(["--kubeconfig", kubeconfig.to_str().unwrap()]).unwrap();
     settings.contexts().connect(None).await.unwrap()
 }
 
-/// Reads each path in protobuf, in a process of its own, as gpu-syringe is one. Returns the bytes.
+/// Reads each path as protobuf in a separate process, like gpu-syringe. Returns the time and the number of bytes.
 pub(crate) async fn read_in_process(kubeconfig: &Path, steps: &[Vec<String>]) -> (Duration, u64) {
     let out = tempfile::NamedTempFile::new().unwrap();
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
@@ -34,7 +34,7 @@ pub(crate) async fn read_in_process(kubeconfig: &Path, steps: &[Vec<String>]) ->
     (time, std::fs::read_to_string(out.path()).unwrap().trim().parse().unwrap())
 }
 
-/// Reads each path: one step after the other, the paths of a step at the same time and each on its own connection.
+/// Reads each path, one step after the other. The paths of a step are read in parallel, each on its own connection.
 pub(crate) async fn read(kubeconfig: &Path, steps: &[Vec<String>]) -> u64 {
     let mut bytes = 0;
     for paths in steps {
@@ -62,7 +62,7 @@ async fn read_step(kubeconfig: &Path, paths: &[String]) -> u64 {
     reads.join_all().await.into_iter().sum()
 }
 
-/// A pod with GPUs on a node: namespace, name and UID.
+/// Returns a pod with GPUs on a node: namespace, name and UID.
 pub(crate) async fn gpu_pod(kubeconfig: &Path, node: &str) -> Option<[String; 3]> {
     let client = connect(kubeconfig).await.client;
     let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
@@ -76,7 +76,7 @@ pub(crate) async fn gpu_pod(kubeconfig: &Path, node: &str) -> Option<[String; 3]
     Some([found.namespace?, found.name?, found.uid?])
 }
 
-/// The first node that is Ready.
+/// Returns the name of the first node that is Ready.
 pub(crate) async fn ready_node(kubeconfig: &Path) -> String {
     let client = connect(kubeconfig).await.client;
     let nodes = Api::<Node>::all(client).list(&ListParams::default().limit(50)).await.unwrap();
@@ -87,7 +87,7 @@ pub(crate) async fn ready_node(kubeconfig: &Path) -> String {
     nodes.items.iter().find(is_ready).and_then(|node| node.metadata.name.clone()).expect("a node that is Ready")
 }
 
-/// The leanest pod: created, asked for one document by an exec that is repeated until its container runs, and deleted.
+/// Measures a minimal pod: creation, an exec that is repeated until the container runs and returns a document, deletion.
 pub(crate) async fn lean_pod(
     connection: &Connection,
     namespace: &str,

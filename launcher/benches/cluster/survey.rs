@@ -1,4 +1,4 @@
-//! Surveys in the embedded cluster, whose pods take one second to start.
+//! Measures surveys of many nodes in the embedded cluster, whose pods take one second to start.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::options::Options;
 use crate::program::Program;
 use crate::table::{Row, Table};
 
-/// Nodes, and how many are read at the same time.
+/// Number of nodes, and number of nodes that are read at the same time.
 const NODES: u32 = 1_000;
 const AT_ONCE: u32 = 64;
 /// Time that a pod takes to start.
 const START: Duration = Duration::from_secs(1);
-/// Ratio to the ideal: each probe takes as long as its pod takes to start.
+/// Maximum ratio to the ideal time, in which each probe only needs the start time of its pod.
 const TARGET: f64 = 1.25;
-/// Resident memory.
+/// Maximum resident memory, in MiB.
 const MAX_MIB: u64 = 64;
 
 pub(crate) async fn measure(options: &Options, table: &mut Table) {

@@ -1,17 +1,17 @@
-//! The results: one row for each comparison.
+//! The types `Table` and `Row`: the results of the benchmark, one row for each comparison.
 
 use std::fmt;
 use std::time::Duration;
 
-/// One comparison.
+/// A comparison of two measurements.
 pub(crate) struct Row {
     pub(crate) what: String,
     pub(crate) measured: Duration,
     pub(crate) against: String,
     pub(crate) other: Duration,
-    /// Largest allowed ratio.
+    /// Maximum ratio.
     pub(crate) target: Option<f64>,
-    /// Resident memory, in MiB, and the most that is allowed.
+    /// Peak resident memory in MiB, and its maximum.
     pub(crate) peak_mib: Option<u64>,
     pub(crate) max_mib: Option<u64>,
 }
@@ -45,7 +45,7 @@ impl Table {
     }
 }
 
-/// Seconds of a long time, milliseconds of a short one.
+/// Formats a long time in seconds and a short time in milliseconds.
 fn time(time: Duration) -> String {
     if time >= Duration::from_secs(1) {
         format!("{:.2} s", time.as_secs_f64())

@@ -1,4 +1,4 @@
-//! The failure of a call: what failed, why, and the next step.
+//! `Failure`: what failed in a call, why, and the next step.
 
 use std::fmt;
 
@@ -9,56 +9,57 @@ use serde_json::{Value, json};
 pub struct Failure {
     /// What failed, with the names of the objects.
     pub what: String,
-    /// The reason for the user, with the message of the component that failed or refused. Not for decisions: see `cause`.
+    /// The reason for the user, with the message of the component that failed or rejected the request. Decisions use
+    /// `cause` instead.
     pub why: String,
     pub next_step: String,
     /// The reason for the program.
     pub cause: Cause,
-    /// What is or may be left on the cluster.
+    /// Objects that are or may be left on the cluster.
     pub left_behind: Option<String>,
-    /// Whether a probe pod was created for the call and its object is certainly deleted. Its container ends a moment later.
+    /// Whether a probe pod was created for the call and its object is certainly deleted. Its container stops a moment later.
     pub deleted: bool,
-    /// A process of the probe that stays on the node, and how to find it.
+    /// A process of the probe that is still on the node, and how to find it.
     pub process_left: Option<String>,
     /// The probe method that failed.
     pub via: Option<&'static str>,
 }
 
-/// The causes that the program handles differently.
+/// Causes that the program handles differently.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cause {
-    /// Any other cause: busy, late, cancelled, a fault of the node or the network.
+    /// Any other cause, such as a busy server, a timeout, a cancelled call, or a fault of the node or the network.
     #[default]
     Other,
     /// Arguments or settings are not valid. Nothing was tried.
     Usage,
-    /// An action was sent to the node before the failure: it may have been done.
+    /// An action was sent to the node before the failure, so it may have been done.
     ActionSent,
-    /// The cluster refuses the request with the present credentials, quota or admission plugins, whatever the method.
+    /// The cluster rejects the request with the current credentials, quota or admission plugins, whatever the probe method.
     Refused,
-    /// A policy of the cluster denies the probe. `next_step` is what an administrator can change.
+    /// A policy of the cluster denies the probe. `next_step` says what an administrator can change.
     Policy(Policy),
-    /// The namespace of the probes does not exist.
+    /// The namespace for the probes does not exist.
     NamespaceMissing,
     /// The user has no permission to create pods.
     CreateForbidden,
     /// An unknown admission plugin denies the pod.
     AdmissionDenied,
-    /// A proxy between here and the API server refuses websockets.
+    /// A proxy between this machine and the API server rejects websockets.
     WebsocketsRefused,
-    /// No exec was answered: a proxy drops websockets, or the node hangs.
+    /// No exec got a response, because a proxy drops websockets or the node hangs.
     ExecUnanswered,
     /// The user has no permission to exec.
     ExecForbidden,
     /// The user has no permission to read logs.
     LogForbidden,
-    /// The node cannot pull the image now: the registry is busy or does not answer, or the reason is not known.
+    /// The node cannot pull the image now: the registry is busy or does not respond, or the reason is not known.
     ImagePull,
-    /// The registry does not have the image of the probe, or refuses it.
+    /// The registry does not have the image of the probe, or denies access to it.
     ImageUnavailable,
-    /// The image may not be pulled, and the node does not have it.
+    /// Pulling the image is not allowed, and the image is not on the node.
     ImageNotOnNode,
-    /// node-probe cannot be uploaded to this node: no image to run it in, or no program for its architecture.
+    /// node-probe cannot be uploaded to this node: there is no image to run it in, or no program for its architecture.
     Upload,
     /// No probe method works (`--via auto`).
     NoMethod { cluster_wide: bool },
@@ -67,7 +68,7 @@ pub enum Cause {
 /// A policy of a cluster that denies a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// The name for the user, with the kind of the policy.
+    /// The name for the user, including the kind of the policy.
     pub name: String,
     pub kind: PolicyKind,
 }
@@ -76,9 +77,9 @@ pub struct Policy {
 pub enum PolicyKind {
     /// A policy of deploy/admission-policy.yaml.
     Shipped,
-    /// Denies every privileged pod of the namespace, whatever its image and node.
+    /// Denies every privileged pod in the namespace, whatever its image and node.
     EveryPrivilegedPod,
-    /// May depend on the image, the node or the command.
+    /// A policy that may depend on the image, the node or the command.
     Unknown,
 }
 
@@ -108,7 +109,7 @@ impl Cause {
 }
 
 impl Failure {
-    /// A failure that leaves nothing behind.
+    /// Creates a failure that leaves nothing behind.
     pub fn new(what: impl Into<String>, why: impl fmt::Display, next_step: impl Into<String>) -> Self {
         let why = syringe_core::text::clean(&why.to_string(), 600);
         Self {
@@ -123,7 +124,7 @@ impl Failure {
         }
     }
 
-    /// A failure of arguments or settings that are not valid.
+    /// Creates a failure for arguments or settings that are not valid.
     pub fn usage(what: impl Into<String>, why: impl fmt::Display, next_step: impl Into<String>) -> Self {
         Self::new(what, why, next_step).because_of(Cause::Usage)
     }
@@ -132,12 +133,12 @@ impl Failure {
         self.cause == Cause::Usage
     }
 
-    /// Whether one message can stand for both failures.
+    /// Whether one message can describe both failures.
     pub fn is_like(&self, other: &Self) -> bool {
         (&self.cause, &self.why) == (&other.cause, &other.why)
     }
 
-    /// The failure as JSON, for a caller that requested JSON.
+    /// Returns the failure as JSON, for a caller that requested JSON.
     pub fn to_json(&self) -> Value {
         let Self { what, why, next_step, left_behind, deleted, process_left, .. } = self;
         json!({
@@ -152,7 +153,7 @@ impl Failure {
         Self { next_step: next_step.to_owned(), ..self }
     }
 
-    /// Sets what could not be removed.
+    /// Sets the objects that could not be deleted.
     #[must_use]
     pub fn leaving(self, left_behind: Option<String>) -> Self {
         Self { left_behind, ..self }
@@ -169,11 +170,11 @@ impl Failure {
         Self { cause, ..self }
     }
 
-    /// The failure of an action that was sent to its node: it may have been done.
+    /// Changes this into the failure of an action that was sent to its node and may have been done.
     #[must_use]
     pub fn of_sent_action(self) -> Self {
         let why = format!("{}; the action was sent to the node and may have been done", self.why.trim_end_matches('.'));
-        let next_step = "Do not repeat it before you know the state of the node.".to_owned();
+        let next_step = "Do not repeat the action before you know the state of the node.".to_owned();
         Self { why, next_step, cause: Cause::ActionSent, ..self }
     }
 
@@ -182,8 +183,8 @@ impl Failure {
     pub fn with_state_afterwards(self, node: &str, state: &str) -> Self {
         let why = format!("{}; {state}", self.why.trim_end_matches('.'));
         let next_step = format!(
-            "Do not repeat it before you know what happened: run diagnose_gpu_node for node {node} and compare the health, the \
-             kernel log and the processes of the GPU with the plan. The audit log (gpu-syringe audit) has the action. A new call \
+            "Do not repeat the action before you know what happened: run diagnose_gpu_node for node {node} and compare the health, the \
+             kernel log and the processes of the GPU with the plan. The audit log (gpu-syringe audit) contains the action. A new call \
              makes a new plan from the state of the node, and asks for consent again."
         );
         Self { why, next_step, ..self }
@@ -206,8 +207,8 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The reason of a failed credential plugin. kube's message has its environment, arguments and output, which may contain a
-/// credential.
+/// Returns why a credential plugin failed. kube's message contains the plugin's environment, arguments and output, which
+/// may include a credential.
 fn plugin_reason(error: &AuthError, plugin: Option<&str>) -> Option<String> {
     let plugin = plugin.map(|name| format!(" '{name}'")).unwrap_or_default();
     let outcome = match error {
@@ -221,17 +222,17 @@ fn plugin_reason(error: &AuthError, plugin: Option<&str>) -> Option<String> {
     Some(format!("the credential plugin{plugin} {outcome}"))
 }
 
-/// The first authentication error of a chain.
+/// Returns the first authentication error of a chain.
 fn sign_in_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a AuthError> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
-/// The message of the API server, or else the chain of causes.
+/// Returns the message of the API server, or else the chain of causes.
 pub fn kube_reason(error: &kube::Error) -> String {
     sign_in_reason(error, None)
 }
 
-/// As [`kube_reason`], with the name of the credential plugin if it is known.
+/// Like [`kube_reason`], with the name of the credential plugin if it is known.
 pub fn sign_in_reason(error: &kube::Error, plugin: Option<&str>) -> String {
     if let Some(reason) = sign_in_error(error).and_then(|error| plugin_reason(error, plugin)) {
         return reason;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`failure`] | a failed call: what failed, why, the next step |
 //! | [`client`] | connection, credentials, proxy, retries, lists, errors of the API |
-//! | [`objects`] | nodes, pods and claims as types, and what follows from them. No I/O |
+//! | [`objects`] | types for nodes, pods and claims, and functions that evaluate them. No I/O |
 //! | [`reads`] | the requests: nodes, pods, events, claims, node logs |
 
 pub mod client;

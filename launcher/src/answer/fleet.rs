@@ -1,4 +1,4 @@
-//! The answer about many nodes: first findings and outliers, then groups by model. Every node is counted.
+//! `FleetAnswer`: the answer about many nodes, with findings and outliers first, then groups by model.
 
 use std::collections::BTreeMap;
 
@@ -19,12 +19,12 @@ pub struct FleetAnswer {
     pub summary: String,
     /// The kubeconfig context.
     pub context: String,
-    /// Numbers of nodes by result of the read.
+    /// Number of nodes by result of the read.
     pub totals: NodeCounts,
     /// Nodes that were read, by verdict. `warning` counts, too: such a node is not healthy.
     #[schemars(extend("x-text" = "own"))]
     pub verdicts: BTreeMap<String, usize>,
-    /// Sections that were checked, if not all: no verdict is then about a whole node.
+    /// Sections that were checked, if not all. In this case, no verdict is about a whole node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-text" = "own"))]
     pub checked_only: Vec<String>,
@@ -34,7 +34,7 @@ pub struct FleetAnswer {
     /// Findings left out for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
-    /// Nodes that differ from most of their model.
+    /// Nodes that differ from most nodes of their model.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outliers: Vec<Outlier>,
     /// Outliers left out for space.
@@ -55,10 +55,10 @@ pub struct FleetAnswer {
     /// Nodes that were not read because of the time limit or `limit` of the call. Use a selector to read them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_reached: Option<NodeNames>,
-    /// Nodes with findings or differences, worst first. A node that is not here, nor in `failed`, `skipped` or `not_reached`, has no
-    /// finding and does not differ from its model.
+    /// Nodes with findings or differences, worst first. A node that is neither here nor in `failed`, `skipped` or
+    /// `not_reached` has no finding and does not differ from its model.
     pub nodes: Vec<NodeDetail>,
-    /// Nodes left out of `nodes` for space; `findings` and `outliers` name them.
+    /// Nodes left out of `nodes` for space; `findings` and `outliers` list them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes_omitted: Option<usize>,
     /// All nodes that were read, by model.
@@ -77,20 +77,20 @@ pub struct FleetAnswer {
 }
 
 impl CommandAnswer for FleetAnswer {
-    /// Nodes that were not read may be worse than what was found.
+    /// Returns the outcome. Nodes that were not read may be worse than what was found.
     fn outcome(&self) -> Outcome {
         let found = Outcome::of_verdict(self.verdict);
         let all_read = self.failed.is_empty() && self.skipped.is_empty() && self.not_reached.is_none();
         if all_read { found } else { found.of_incomplete() }
     }
 
-    /// Those of the nodes with findings or differences.
+    /// Returns the names of the nodes with findings or differences.
     fn names(&self) -> Vec<String> {
         self.nodes.iter().map(|one| format!("node/{}", one.node)).collect()
     }
 }
 
-/// Numbers of nodes by result of the read.
+/// Number of nodes by result of the read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct NodeCounts {
     /// GPU nodes that match the selector.
@@ -136,7 +136,7 @@ pub struct ModelGroup {
     pub common: BTreeMap<&'static str, String>,
 }
 
-/// A finding, and the nodes that have it.
+/// A finding, and the nodes on which it was found.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FleetFinding {
     /// Stable identifier.
@@ -144,7 +144,7 @@ pub struct FleetFinding {
     pub id: String,
     /// Highest severity on any node.
     pub severity: Severity,
-    /// Who caused it.
+    /// Kind of cause.
     pub class: Class,
     /// Short text.
     #[schemars(extend("x-text" = "own"))]
@@ -174,26 +174,26 @@ pub struct FailedNodes {
 pub struct NodeDetail {
     /// The node.
     pub node: String,
-    /// Its verdict.
+    /// Verdict of the node.
     pub verdict: Verdict,
     /// When its plan must be carried out; `diagnose_gpu_node` of the node returns the plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub urgency: Option<Urgency>,
-    /// Its score, if health was requested.
+    /// Score of the node, if health was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u32>,
     /// One or two sentences.
     pub summary: String,
-    /// Its worst findings, short: `fatal gpu-off-bus GPU 3: evidence`.
+    /// Worst findings of the node, in short form: `fatal gpu-off-bus GPU 3: evidence`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
-    /// Findings that are not listed.
+    /// Number of findings that are not listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
-    /// How it differs from most nodes of its model: `driver_version 550.90 (common: 570.124)`.
+    /// Differences from most nodes of the model: `driver_version 550.90 (common: 570.124)`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differs: Vec<String>,
-    /// Values that could not be read.
+    /// Number of values that could not be read.
     #[serde(skip_serializing_if = "is_zero")]
     pub unknown: usize,
 }
@@ -201,17 +201,17 @@ pub struct NodeDetail {
 /// How the nodes were read.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct ProbesSummary {
-    /// Nodes read at the same time.
+    /// Number of nodes that are read at the same time.
     pub concurrency: u16,
     /// Whether the object of every probe pod of this call is certainly deleted.
     pub deleted: bool,
     /// Duration of the whole call.
     pub total_ms: u64,
-    /// Median duration of a node.
+    /// Median duration for one node.
     pub median_node_ms: u64,
-    /// Duration of the slowest node.
+    /// Duration for the slowest node.
     pub slowest_node_ms: u64,
-    /// Methods that `--via auto` passed over and why, each only in the first answer that it concerns.
+    /// Methods that `--via auto` did not use, and why. Each is only in the first answer that it concerns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! The answer about many nodes as text for a terminal.
+//! Formats the answer about many nodes as text for a terminal.
 
 use crate::answer::fleet::FleetAnswer;
 use crate::terminal::page::Page;
@@ -62,7 +62,7 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
     text.push_omitted(answer.findings_omitted, "more findings");
     text.push_omitted(answer.outliers_omitted, "more outliers");
     text.push_omitted(answer.nodes_omitted, "more nodes with findings or differences");
-    text.push_omitted(answer.failed_omitted, "more reasons of failure");
+    text.push_omitted(answer.failed_omitted, "more reasons for failures");
     text.push_omitted(answer.skipped_omitted, "more reasons for skipping");
     text.push_omitted(answer.groups_omitted, "more models");
     text.push_table(groups(answer));
@@ -70,7 +70,7 @@ pub(crate) fn page(answer: &FleetAnswer) -> Page {
     text
 }
 
-/// All nodes that were read, by model.
+/// Creates the table of all nodes that were read, by model.
 fn groups(answer: &FleetAnswer) -> Rows {
     let mut rows = new_table(["model", "nodes", "gpus", "driver", "names"]).optional(&["driver"]).note("names");
     for group in &answer.groups {
@@ -86,7 +86,7 @@ fn groups(answer: &FleetAnswer) -> Rows {
     rows
 }
 
-/// Method of the reads, and objects that are left behind.
+/// Formats how the nodes were read, and the objects that are left behind.
 fn foot(answer: &FleetAnswer) -> String {
     let probes = &answer.probes;
     let gone =

@@ -1,4 +1,4 @@
-//! The answer about one node: findings with evidence, the tool's own section, how it was read.
+//! `NodeAnswer`: the answer about one node, with findings, the tool's own section, and how the node was read.
 
 use diagnosis::finding::{Diagnosis, Finding, Plan, Verdict};
 use schemars::JsonSchema;
@@ -21,35 +21,35 @@ pub struct NodeAnswer<T> {
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) undecided: bool,
-    /// The worst finding in the sections of `checked`; without one, how much was read: `healthy` (all), `no_fault_found`
-    /// (only these sections, not the whole node), `unknown` (not enough).
+    /// The severity of the worst finding in the sections of `checked`. If there is no finding: `healthy` (everything was
+    /// read), `no_fault_found` (only these sections were read, not the whole node) or `unknown` (too little was read).
     pub verdict: Verdict,
     /// One or two sentences.
     pub summary: String,
     /// Sections that were read in full and checked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub checked: Vec<SectionName>,
-    /// Sections of which a part could not be read. `unknown` says which. The rest of the section was checked.
+    /// Sections of which a part could not be read; `unknown` lists the missing parts. The rest of the section was checked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub partly_checked: Vec<SectionName>,
     /// Sections that this tool does not read. `diagnose_gpu_node` reads all sections.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_requested: Vec<SectionName>,
-    /// Worst first.
+    /// Findings, worst first.
     pub findings: Vec<Finding>,
     /// Findings left out of `findings` for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
-    /// What to do, once for each GPU or node with actions from several findings: these steps, in this order.
+    /// Steps to take, in this order. There is one plan for each GPU or node that has actions from several findings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<Plan>,
     /// Limits of the verdict: what one reading, this log or these GPUs cannot show.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_checked: Vec<String>,
-    /// What could not be read. Nothing is concluded from it.
+    /// Data that could not be read. The verdict draws no conclusion from it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
-    /// Time windows that the kernel logs really cover.
+    /// Time windows that the kernel logs actually cover.
     #[serde(skip_serializing_if = "LogCoverage::is_empty")]
     pub coverage: LogCoverage,
     /// Facts from the Kubernetes API, if no probe could read the node. The section of the tool is then empty.

@@ -1,4 +1,4 @@
-//! The description of one node: facts from Kubernetes and from a probe.
+//! `NodeDescription`: the description of one node, with data from Kubernetes and from a probe.
 
 use std::collections::BTreeMap;
 
@@ -26,9 +26,9 @@ use kube_read::objects::resolve_devices;
 use kube_read::reads::events::NodeEvent;
 use kube_read::reads::node_with_pods::NodeWithPods;
 
-/// Bytes of all pods of one answer.
+/// Maximum number of bytes of all pods in one answer.
 const MAX_POD_BYTES: usize = 16_000;
-/// Findings of one answer: the worst. `diagnose_gpu_node` has all.
+/// Maximum number of findings in one answer. The worst are kept; `diagnose_gpu_node` returns all.
 const MAX_FINDINGS: usize = 10;
 
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -45,15 +45,15 @@ pub struct NodeDescription {
     /// Findings left out for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
-    /// What could not be read, including a probe that was not possible.
+    /// Data that could not be read, including the data of a probe that was not possible.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
     /// Problems that Kubernetes reports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kubernetes_problems: Vec<String>,
-    /// Whether its kubelet is Ready.
+    /// Whether the kubelet reports Ready.
     pub ready: bool,
-    /// Whether it is cordoned.
+    /// Whether the node is cordoned.
     pub cordoned: bool,
     /// GPU model.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub struct NodeDescription {
     /// Driver version, read by the probe, or else from the labels of the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
-    /// Newest CUDA that the driver supports.
+    /// Newest CUDA version that the driver supports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cuda_version: Option<String>,
     /// The GPUs, from the probe.
@@ -88,7 +88,7 @@ pub struct NodeDescription {
     /// Older events left out for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events_omitted: Option<usize>,
-    /// The way of its GPUs from the PCI bus to the scheduler, link by link.
+    /// Stages of the GPUs from the PCI bus to the scheduler, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stack: Vec<StackStage>,
     /// How the node was read, or how the probe failed; absent if no probe was created.
@@ -113,7 +113,7 @@ pub struct NodeSummary {
     pub overall_health: HealthStatus,
 }
 
-/// A GPU as one row.
+/// A GPU as a table row.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuRow {
     /// NVML index; absent for a GPU that NVML does not list.
@@ -141,7 +141,7 @@ pub struct GpuRow {
 }
 
 impl NodeDescription {
-    /// The part of the description that comes from Kubernetes.
+    /// Creates the part of the description that comes from Kubernetes.
     pub(crate) fn of(view: &NodeWithPods, context: String) -> Self {
         let node = &view.node;
         let resources = view.uses();
@@ -227,7 +227,7 @@ impl NodeDescription {
         let omitted = self.findings.len().saturating_sub(MAX_FINDINGS);
         self.findings_omitted = (omitted > 0).then_some(omitted);
         self.findings.truncate(MAX_FINDINGS);
-        // The description reads these, too.
+        // The description also reads these inputs.
         let shared = [KubernetesInput::Pods, KubernetesInput::ResourceSlices].map(KubernetesInput::section);
         for unknown in diagnosis.unknown {
             let is_known = self.unknown.iter().any(|known| known.section == unknown.section);
@@ -240,7 +240,7 @@ impl NodeDescription {
         self.probe = Some(note);
     }
 
-    /// Writes the summary and the verdict from both parts.
+    /// Sets the summary and the verdict from both parts.
     pub(crate) fn set_summary(&mut self) {
         let Self { summary, findings, kubernetes_problems, ready, .. } = self;
         let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or_default();
@@ -267,15 +267,15 @@ impl NodeDescription {
     }
 }
 
-/// GPUs that NVML lists or the PCI bus shows.
+/// Returns the number of GPUs that NVML lists or that are on the PCI bus.
 fn found_gpus(sections: &Sections) -> u64 {
     let listed = Section::data_of(&sections.inventory).map_or(0, |inventory| inventory.gpus.len());
     let on_bus = Section::data_of(&sections.host).map_or(0, |host| host.pci_gpus.len());
     listed.max(on_bus) as u64
 }
 
-/// Whole GPUs that are allocated, and free ones. Shares and MIG devices count as the minimum number of GPUs that they need;
-/// `resources` has the exact numbers. `None` if the pods could not be read.
+/// Returns the number of whole GPUs that are allocated, and of those that are free. Shares and MIG devices count as the
+/// minimum number of GPUs that they need; `resources` has the exact numbers. `None` if the pods could not be read.
 fn gpus_in_use(resources: &[ResourceUse], total: u64) -> Option<(u64, u64)> {
     let mut held = 0;
     let mut free = 0;

@@ -1,4 +1,4 @@
-//! The description of a node as text.
+//! Formats the description of a node as text.
 
 use diagnosis::finding::Finding;
 
@@ -11,7 +11,7 @@ use crate::terminal::table::{Rows, cell, new_table, second};
 use kube_read::objects::node_conditions::Condition;
 use kube_read::reads::events::NodeEvent;
 
-/// The description as text.
+/// Formats the description as text.
 pub(crate) fn page(answer: &NodeDescription) -> Page {
     let mut text = Page::from(format!("{}  {}\n", headline(answer.summary.overall_health), answer.summary.text));
     for problem in &answer.kubernetes_problems {

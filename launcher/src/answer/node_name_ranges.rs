@@ -1,4 +1,4 @@
-//! Names of many nodes in a short form: `gpu-[001-120,130]` instead of 121 names.
+//! `NodeNames`: the names of many nodes in a short form, `gpu-[001-120,130]` instead of 121 names.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use serde::Serialize;
 pub struct NodeNames {
     /// Number of nodes.
     pub count: usize,
-    /// Their names, with ranges of numbers as `[first-last]`; truncated with `…` if there are too many.
+    /// Names, with ranges of numbers as `[first-last]`; truncated with `…` if there are too many.
     pub names: String,
 }
 
 impl NodeNames {
-    /// Writes `names` in at most `most_bytes`.
+    /// Formats `names` in at most `most_bytes` bytes.
     pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>, most_bytes: usize) -> Self {
         let mut count = 0;
         let mut families: BTreeMap<(&str, usize, &str), Vec<u64>> = BTreeMap::new();
@@ -35,8 +35,8 @@ impl NodeNames {
     }
 }
 
-/// `gpu-007.west` → `gpu-`, 3 digits, `.west`, 7: the last number of the host name, without its domain.
-/// Numbers of the same length form one range, so that leading zeros are kept.
+/// Splits a name: `gpu-007.west` → `gpu-`, 3 digits, `.west`, 7. The number is the last one of the host name without its
+/// domain. Numbers of the same length form one range, so that leading zeros are kept.
 fn split(name: &str) -> Option<(&str, usize, &str, u64)> {
     let host = name.find('.').unwrap_or(name.len());
     let end = name[..host].rfind(|character: char| character.is_ascii_digit())? + 1;

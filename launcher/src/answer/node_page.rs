@@ -1,4 +1,4 @@
-//! Answers about one node as text: findings first, then how the node was read.
+//! Formats answers about one node as text: findings first, then how the node was read.
 
 use diagnosis::finding::{Finding, Plan};
 use diagnosis::stack_stage::{StackStage, StageState};
@@ -12,7 +12,7 @@ use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, headline, named, paint};
 use crate::terminal::table::{Rows, cell, counted, pci_cell, second};
 
-/// The stages from the PCI bus to the scheduler in one line, if one of them is broken.
+/// Formats the stages from the PCI bus to the scheduler in one line, if one of them is broken.
 pub(crate) fn stack_line(stages: &[StackStage]) -> String {
     if stages.iter().all(|stage| stage.state != StageState::Broken) {
         return String::new();
@@ -24,13 +24,13 @@ pub(crate) fn stack_line(stages: &[StackStage]) -> String {
     format!("Stack: {}\n", stages.iter().map(word).collect::<Vec<_>>().join(", "))
 }
 
-/// Adds the table of the GPUs in the order of NVML, and a line for each that does not respond. The first cell of a row is the index
-/// of the GPU, the second its PCI address, and the last one the state of a GPU that does not respond.
+/// Adds the table of the GPUs in the order of NVML, and a line for each GPU that does not respond. The first cell of a
+/// row is the index of the GPU, the second its PCI address. For a GPU that does not respond, the last cell is its state.
 pub(crate) fn push_gpus(page: &mut Page, mut rows: Rows, responding: Vec<(u32, Vec<String>)>, lost: &[LostGpu]) {
     let mut all: Vec<_> = responding.into_iter().map(|(index, cells)| (Some(index), cells)).collect();
     for gpu in lost {
         let state = paint(state_of(gpu), Paint::Fatal);
-        // A GPU may be read in part before it is lost.
+        // A part of a GPU's data may be read before the GPU is lost.
         let listed = all.iter_mut().find(|(index, _)| gpu.index.is_some() && *index == gpu.index);
         match listed.and_then(|(_, cells)| cells.last_mut()) {
             Some(last) => *last = state,
@@ -61,7 +61,7 @@ fn address_of(gpu: &LostGpu) -> String {
     pci_cell(gpu.pci_address.as_ref())
 }
 
-/// One line for each GPU that does not respond, with its identity for an RMA.
+/// Returns one line for each GPU that does not respond, with its identity for an RMA.
 fn lost_lines(lost: &[LostGpu]) -> String {
     let line = |gpu: &LostGpu| {
         let LostGpu { uuid, serial, slot, code, .. } = gpu;
@@ -76,7 +76,7 @@ fn lost_lines(lost: &[LostGpu]) -> String {
     lost.iter().map(line).collect()
 }
 
-/// Verdict, summary and findings: the first part of every answer about a node.
+/// Formats verdict, summary and findings, which are the first part of every answer about a node.
 pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> Page {
     let NodeAnswer {
         verdict,
@@ -135,14 +135,14 @@ fn plan_lines(plan: &Plan) -> String {
     lines
 }
 
-/// Source of the facts, and what is left behind: the last part of every answer about a node.
+/// Formats the source of the facts and what is left behind, which are the last part of every answer about a node.
 pub(crate) fn foot(note: &ProbeSummary) -> String {
     let ProbeSummary { via, node, source, deleted, left_behind, process_left, note, passed_over, timings_ms, .. } =
         note;
     let gone = match (*deleted, *via) {
         (_, "none") => "probe not created".to_owned(),
         (true, _) => "probe pod deleted".to_owned(),
-        // Its container has ended or will end. The entry that stays is described below.
+        // The container has stopped or will stop. The entry that stays is described below.
         (false, "ephemeral") => "probe container not deletable".to_owned(),
         (false, _) => paint("probe pod NOT DELETED", Paint::Fatal),
     };

@@ -1,4 +1,4 @@
-//! The answer of a tool that reads one node, or many.
+//! `OneOrMany`: the answer of a tool that reads one node or many nodes.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use crate::answer::fleet::FleetAnswer;
 use crate::answer::node::NodeAnswer;
 use crate::cli::exit_status::{CommandAnswer, Outcome};
 
-/// The answer of a tool that reads one node, or all of them.
+/// The answer of a tool that reads one node or many nodes.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {

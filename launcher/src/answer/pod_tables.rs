@@ -1,4 +1,4 @@
-//! GPU resources of a node and the pods that use them, as tables.
+//! Formats the GPU resources of a node and the pods that use them as tables.
 
 use crate::terminal::table::{Rows, cell, new_table};
 use kube_read::objects::gpu_requests::{ResourceCounts, ResourceUse};

@@ -1,11 +1,11 @@
-//! Help texts: the commands in groups on one screen, each command with its own options, and the settings.
+//! Creates the help texts: the commands in groups on one screen, the options of each command, and the settings.
 
 use clap::Command;
 
 use crate::settings::all_settings;
 use kube_read::Failure;
 
-/// Name of a command, and its arguments in a usage line.
+/// Name and arguments of a command in a usage line.
 type Usage = (&'static str, &'static str);
 
 /// The commands in the order of the short help.
@@ -39,16 +39,16 @@ const GROUPS: [(&str, &[Usage]); 6] = [
     ),
 ];
 
-/// The group that has one line.
+/// The group whose commands are on one line.
 const OTHERS: &str = "Others";
 
 /// Settings that the short help of every command shows. `gpu-syringe help settings` shows all.
 const IN_SHORT_HELP: [&str; 5] = ["demo", "context", "mode", "output", "fail_on"];
 
-/// Width of a help text at most.
+/// Maximum width of a help text.
 const WIDTH: usize = 100;
 
-/// The command with the help texts of this module.
+/// Adds the help texts of this module to the command.
 pub(super) fn arrange(command: Command) -> Command {
     let short = short_help(&command);
     command
@@ -63,7 +63,7 @@ pub(super) fn arrange(command: Command) -> Command {
         .override_help(short)
 }
 
-/// The usage line of a command, without `Usage:`.
+/// Returns the usage line of a command, without `Usage:`.
 pub(super) fn usage(name: &str) -> String {
     let arguments = entries().find(|(known, _)| *known == name).map_or("", |(_, arguments)| arguments);
     format!("gpu-syringe {name} {arguments}").trim_end().to_owned() + " [OPTIONS]"
@@ -94,7 +94,7 @@ fn short_help(command: &Command) -> String {
             Settings: gpu-syringe help settings      Try: gpu-syringe --demo diagnose gpu-2\n"
 }
 
-/// The help of a command, or of the settings.
+/// Returns the help of a command, or of the settings.
 pub(super) fn of_topic(mut command: Command, topic: Option<&str>) -> Result<String, Failure> {
     let Some(topic) = topic else { return Ok(short_help(&command)) };
     if topic == "settings" {
@@ -164,7 +164,7 @@ mod tests {
             let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned());
             assert!(variable.is_none_or(|name| text.contains(&name)), "{flag}");
         }
-        // The snapshot is of the program with its default features.
+        // The snapshot was made with the default features of the program.
         if cfg!(feature = "demo") {
             bind(|| insta::assert_snapshot!("settings", text));
         }

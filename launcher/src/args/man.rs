@@ -1,4 +1,4 @@
-//! Manual pages, made from the definition of the command line.
+//! Writes manual pages from the definition of the command line.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use clap_mangen::Man;
 
 use kube_read::Failure;
 
-/// Writes a page for the program and one for each command into a folder. Returns the names of the files.
+/// Writes one page for the program and one for each command into a folder. Returns the names of the files.
 pub(crate) fn write(folder: &Path) -> Result<Vec<String>, Failure> {
     let failed = |error: std::io::Error| {
         let what = format!("Writing the manual pages to {}", folder.display());
-        Failure::new(what, error, "Name a folder that you may write to.")
+        Failure::new(what, error, "Use a folder that you may write to.")
     };
     std::fs::create_dir_all(folder).map_err(failed)?;
     let mut names = Vec::new();
@@ -22,12 +22,12 @@ pub(crate) fn write(folder: &Path) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// Name and text of each page.
+/// Returns the name and text of each page.
 fn pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
     let command = super::command();
     let mut pages = vec![page(command.clone())?];
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-        // The page of the program has the settings.
+        // The page of the program contains the settings.
         pages.push(page(sub.clone().name(format!("gpu-syringe-{}", sub.get_name())))?);
     }
     Ok(pages)
@@ -46,7 +46,7 @@ fn page(command: Command) -> std::io::Result<(String, Vec<u8>)> {
 mod tests {
     use super::*;
 
-    /// The text as a person sees it: roff writes `-` as `\-`.
+    /// Returns the text as a person sees it. roff writes `-` as `\-`.
     fn text_of(page: &[u8]) -> String {
         String::from_utf8_lossy(page).replace("\\-", "-")
     }

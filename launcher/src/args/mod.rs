@@ -1,4 +1,4 @@
-//! The command line arguments of `gpu-syringe`.
+//! Parses the command line arguments of `gpu-syringe`.
 
 mod help;
 pub(crate) mod man;
@@ -25,8 +25,8 @@ pub(crate) use usage_error::wants_json;
 
 /// Diagnoses the GPU nodes of a Kubernetes cluster, and leaves nothing behind.
 ///
-/// A command about a node creates a short-lived privileged pod on it, reads its report and deletes it. `gpu-syringe mcp` serves the same
-/// tools to an AI host.
+/// A command about a node creates a short-lived privileged pod on the node, reads the pod's report and deletes the pod.
+/// `gpu-syringe mcp` serves the same tools to an AI host.
 #[derive(Debug, Parser)]
 #[command(name = "gpu-syringe", version, disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -34,7 +34,7 @@ pub(crate) struct Cli {
     pub(crate) settings: Settings,
     #[command(flatten)]
     pub(crate) output: OutputSettings,
-    /// Namespace of the pod of a command, which shows it in its own help
+    /// Namespace of the pod; the commands that use this option show it in their help
     #[arg(short = 'n', long, value_name = "NAMESPACE", hide = true)]
     pub(crate) namespace: Option<String>,
     #[command(subcommand)]
@@ -112,11 +112,11 @@ pub(crate) struct Arguments {
 /// The result of reading the arguments.
 pub(crate) enum Read {
     Command(Box<Arguments>),
-    /// The help or the version.
+    /// The text of the help or the version.
     Text(String),
 }
 
-/// Parses the arguments, with the settings file as defaults.
+/// Parses the arguments. The settings file provides the defaults.
 pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
     let settings = all_settings();
     let file = FileValues::find(argv, &settings)?;
@@ -137,15 +137,15 @@ pub(crate) fn read(argv: &[OsString]) -> Result<Read, Failure> {
     Ok(Read::Command(Box::new(Arguments { cli, settings: shown })))
 }
 
-/// The command with its help texts.
+/// Returns the command with its help texts.
 pub fn command() -> clap::Command {
     completion::with_names(help::arrange(Cli::command()))
 }
 
-/// Parses a command line of the documents: the call of the tool that it makes, if it runs one.
+/// Parses a command line from the documents. Returns the tool call that the command line makes, if it runs a tool.
 ///
 /// # Errors
-/// When the program would reject it.
+/// If the program would reject the command line.
 pub fn documented_call(argv: &[&str]) -> Result<Option<(&'static str, Value)>, clap::Error> {
     let cli = Cli::from_arg_matches(&command().try_get_matches_from(argv)?)?;
     let Command::Tool(command) = cli.command else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! The commands that run a tool, and the call of the tool that each one makes.
+//! Defines the commands that run a tool, and converts each of them to a tool call.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::tools::snapshot_ecc::EccSection;
 use crate::tools::{self, FleetArgs, NodeArgs, RenderedAnswer, Tool};
 use kube_read::Failure;
 
-/// The tools. The arguments of a command are those of its tool.
+/// The commands that run a tool. The arguments of a command are those of its tool.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolCommand {
     /// GPU nodes and free GPUs; creates no pod
@@ -35,7 +35,7 @@ pub(crate) enum ToolCommand {
     Health(Watched<FleetArgs>),
     /// GPUs of a node, or of all GPU nodes
     Inventory(FleetArgs),
-    /// What is wrong: reads all, applies every rule
+    /// What is wrong: reads everything, applies every rule
     Diagnose(DiagnoseArgs),
     /// State of a node in Kubernetes and of its GPUs
     Describe(NodeArgs),
@@ -46,7 +46,7 @@ pub(crate) enum ToolCommand {
     Telemetry(Watched<NodeArgs>),
     /// Memory errors and row remaps
     Ecc(NodeArgs),
-    /// Processes on the GPUs, and how to end them
+    /// Processes on the GPUs, and how to stop them
     Processes(NodeArgs),
     /// PCIe, NVLink and NUMA topology
     Topology(NodeArgs),
@@ -55,7 +55,7 @@ pub(crate) enum ToolCommand {
     /// Pods that use the GPUs of a node
     #[command(visible_alias = "allocation")]
     Pods(AllocationArgs),
-    /// End a process on a GPU (--mode operator)
+    /// Kill a process on a GPU (--mode operator)
     KillGpuProcess(Confirmed<KillArgs>),
     /// Reset a GPU (--mode operator)
     ResetGpu(Confirmed<ResetArgs>),
@@ -90,7 +90,7 @@ type RunTool = Box<dyn Fn(CallContext) -> BoxFuture<'static, Result<RenderedAnsw
 pub(crate) struct ToolCall {
     pub(crate) tool: &'static str,
     pub(crate) destructive: bool,
-    /// Runs the tool with the arguments of the command line.
+    /// The function that runs the tool with the arguments of the command line.
     pub(crate) run: RunTool,
     /// The arguments as an AI host would send them, for the documents.
     pub(crate) arguments: Result<Value, serde_json::Error>,
@@ -125,12 +125,12 @@ impl ToolCall {
 }
 
 impl ToolCommand {
-    /// The number of an Xid that is to be explained without a cluster.
+    /// Returns the number of an Xid that should be explained without a cluster.
     pub(crate) fn xid_code(&self) -> Option<u32> {
         if let Self::Xid(args) = self { args.node_name.parse().ok() } else { None }
     }
 
-    /// The call of the tool. `namespace` is the value of `--namespace` before the command.
+    /// Converts the command to the call of its tool. `namespace` is the value of `--namespace` before the command.
     pub(crate) fn into_call(self, namespace: Option<String>) -> Result<ToolCall, Failure> {
         Ok(match self {
             Self::Nodes(args) => ToolCall::new::<ListGpuNodes>(args),

@@ -1,4 +1,4 @@
-//! The message for invalid arguments. It replaces the usage lines and tips of clap, which list all settings.
+//! Creates the message for invalid arguments. It replaces clap's usage lines and tips, which list all settings.
 
 use std::ffi::OsString;
 
@@ -8,10 +8,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::help;
 use kube_read::Failure;
 
-/// Minimum similarity of a name that is suggested for a misspelled one.
+/// Minimum similarity between a misspelled name and a suggested name.
 const SIMILAR: f64 = 0.7;
 
-/// The failure for an error of the parser.
+/// Creates the failure for an error of the parser.
 pub(super) fn failure(command: &Command, error: &clap::Error) -> Failure {
     let text = error.render().to_string();
     let message: Vec<_> = text.lines().take_while(|line| !line.is_empty() && !line.starts_with("Usage:")).collect();
@@ -27,13 +27,13 @@ pub(super) fn failure(command: &Command, error: &clap::Error) -> Failure {
     Failure::usage(what, why.trim_start_matches("error: "), next)
 }
 
-/// The command whose arguments are wrong: the usage line of the parser names it.
+/// Returns the command whose arguments are wrong. The usage line of the parser contains its name.
 fn subcommand<'a>(command: &'a Command, text: &str) -> Option<&'a Command> {
     let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "))?;
     usage.split_whitespace().find_map(|word| command.get_subcommands().find(|sub| sub.get_name() == word))
 }
 
-/// The suggested name: one that begins with the wrong name, or the most similar one.
+/// Returns the suggested name: one that begins with the wrong name, or the most similar one.
 fn suggestion(command: &Command, sub: Option<&Command>, error: &clap::Error) -> Option<String> {
     let given = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
@@ -67,7 +67,7 @@ fn suggestion(command: &Command, sub: Option<&Command>, error: &clap::Error) -> 
     longer.or_else(similar).cloned()
 }
 
-/// The output format in arguments that could not be parsed: `Some(true)` for JSON or YAML.
+/// Returns whether arguments that could not be parsed request JSON or YAML. `None` if they set no output format.
 pub(crate) fn wants_json(argv: &[OsString]) -> Option<bool> {
     let words: Vec<_> = argv.iter().filter_map(|word| word.to_str()).collect();
     let joined = |word: &str| {

@@ -1,4 +1,4 @@
-//! The file of the audit log: append, rotate, read.
+//! `AuditLog`: appends to, rotates and reads the file of the audit log.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
@@ -13,13 +13,13 @@ use crate::user_dirs::state_dir;
 
 /// Name of the file.
 const FILE: &str = "audit.jsonl";
-/// Size at which the file is rotated: some ten thousand lines.
+/// Size at which the file is rotated, after about ten thousand lines.
 const MAX_BYTES: u64 = 5 << 20;
-/// Number of rotated files.
+/// Number of rotated files that are kept.
 const KEPT: u32 = 5;
-/// How long a line waits for other launchers that write.
+/// Maximum time that a line waits for other launchers that are writing.
 const LOCK_TIME: Duration = Duration::from_secs(3);
-/// Pause between two tries.
+/// Pause between two attempts.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// The audit log file.
@@ -29,31 +29,31 @@ pub struct AuditLog {
 }
 
 impl AuditLog {
-    /// The log in the state directory of the user. Without this directory nothing is written, and no action is done.
+    /// Returns the log in the state directory of the user. Without this directory, nothing is written and no action is done.
     pub fn in_state_dir() -> Self {
         Self { file: state_dir().map(|directory| directory.join(FILE)) }
     }
 
-    /// The log in this directory.
+    /// Returns the log in this directory.
     pub fn at(directory: &Path) -> Self {
         Self { file: Some(directory.join(FILE)) }
     }
 
-    /// The file; `None` without a state directory.
+    /// Returns the path of the file, or `None` without a state directory.
     pub fn path(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// As [`Self::write`], on a thread that may block: a disk can be slow.
+    /// Like [`Self::write`], but on a thread that may block, because a disk can be slow.
     ///
     /// # Errors
-    /// As [`Self::write`].
+    /// Same as [`Self::write`].
     pub async fn append(&self, line: AuditLine) -> io::Result<()> {
         let log = self.clone();
         tokio::task::spawn_blocking(move || log.write(&line)).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
 
-    /// Appends a line. If this fails, the line goes to the log of the program.
+    /// Appends a line. If this fails, the line goes to the log of the program instead.
     pub(crate) async fn append_or_warn(&self, line: AuditLine) {
         if let Err(error) = self.append(line.clone()).await {
             tracing::warn!(%error, ?line, "the audit log could not be written");
@@ -63,14 +63,14 @@ impl AuditLog {
     /// Appends a line and syncs it to the disk. Blocks.
     ///
     /// # Errors
-    /// When there is no state directory, or writing fails.
+    /// If there is no state directory, or writing fails.
     pub fn write(&self, line: &AuditLine) -> io::Result<()> {
         let path =
             self.file.as_deref().ok_or_else(|| io::Error::other("there is no state directory (set XDG_STATE_HOME)"))?;
         let mut text = serde_json::to_vec(&AuditLine { time: Some(Timestamp::now()), ..line.clone() })?;
         text.push(b'\n');
-        // Held until the line is written: two launchers that rotate together would drop a file that is hardly used, and a
-        // line must not go to a file that another launcher has just renamed.
+        // The lock is held until the line is written. Two launchers that rotate together would drop a file that is
+        // almost empty, and a line must not go to a file that another launcher has just renamed.
         let _lock = lock(path);
         let mut file = open_to_append(path)?;
         if file.metadata()?.len() >= MAX_BYTES {
@@ -78,15 +78,15 @@ impl AuditLog {
             drop(file);
             file = open_to_append(path)?;
         }
-        // One write for the whole line: lines of two launchers are not mixed.
+        // The whole line is one write, so that lines of two launchers are not mixed.
         file.write_all(&text)?;
         file.sync_data()
     }
 
-    /// The newest `most` lines, oldest first. Lines that do not parse are left out.
+    /// Reads the newest `most` lines, oldest first. Skips lines that do not parse.
     ///
     /// # Errors
-    /// When the file exists and cannot be read.
+    /// If the file exists and cannot be read.
     pub fn read(&self, most: usize) -> io::Result<Vec<AuditLine>> {
         let Some(path) = self.file.as_deref() else { return Ok(Vec::new()) };
         let mut lines: Vec<AuditLine> = Vec::new();
@@ -108,7 +108,8 @@ impl AuditLog {
     }
 }
 
-/// The lock for writing, on a file of its own. Without it after [`LOCK_TIME`]: a line is worth more than the order of files.
+/// Locks a separate file for writing. Returns `None` after [`LOCK_TIME`], because a line is more important than the
+/// order of files.
 fn lock(path: &Path) -> Option<File> {
     let lock = open_to_append(&path.with_extension("lock")).ok()?;
     let end = Instant::now() + LOCK_TIME;
@@ -138,12 +139,12 @@ fn open_to_append(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// `audit.jsonl.N`; the current file is number 0.
+/// Returns the path `audit.jsonl.N`. The current file is number 0.
 fn rotated_file(path: &Path, number: u32) -> PathBuf {
     if number == 0 { path.to_owned() } else { path.with_extension(format!("jsonl.{number}")) }
 }
 
-/// Renames every file to the next number and drops the oldest. If a file cannot be renamed, it just grows.
+/// Renames every file to the next number, and deletes the oldest. A file that cannot be renamed continues to grow.
 fn rotate(path: &Path) {
     for number in (0..KEPT).rev() {
         let _ = fs::rename(rotated_file(path, number), rotated_file(path, number + 1));

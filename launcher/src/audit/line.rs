@@ -1,4 +1,4 @@
-//! One line of the audit log: the format of the file.
+//! `AuditLine`: one line of the audit log, which defines the format of the file.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,22 +11,23 @@ pub enum AuditEvent {
     /// A probe read a node.
     #[default]
     Probe,
-    /// An action starts. Written before its pod exists.
+    /// An action starts. This line is written before the pod of the action exists.
     ActionStarted,
-    /// An action ended or failed.
+    /// An action finished or failed.
     ActionEnded,
     /// A person declined the action.
     ActionDeclined,
     /// The consent was not valid.
     ActionRefused,
-    /// An object that an earlier launcher left, or that was created after its creation was given up, was deleted, or could not be.
+    /// A leftover object was deleted or could not be deleted. It is from an earlier launcher, or was created after its
+    /// creation was given up.
     Sweep,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuditLine {
-    /// When it was written.
+    /// Time at which the line was written.
     pub time: Option<Timestamp>,
     pub event: AuditEvent,
     pub context: String,
@@ -36,20 +37,20 @@ pub struct AuditLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     pub node: String,
-    /// Tool that the probe ran for.
+    /// Tool for which the probe ran.
     pub tool: String,
-    /// Its arguments; for a probe the arguments of `node-probe`.
+    /// Arguments of the tool. For a probe, the arguments of `node-probe`.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub arguments: Value,
     /// Namespace of the pod.
     pub namespace: String,
-    /// Name of the pod; absent before it is created, and if none was.
+    /// Name of the pod. Absent before the pod is created, and if no pod was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// Name of the ephemeral container in that pod; absent for a probe pod.
+    /// Name of the ephemeral container in this pod. Absent for a probe pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// The probe method that created it.
+    /// The probe method that created the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
     /// The image that ran.
@@ -69,7 +70,7 @@ pub struct AuditLine {
     /// Whether the object of the pod is certainly deleted.
     #[serde(alias = "removed", skip_serializing_if = "Option::is_none")]
     pub deleted: Option<bool>,
-    /// How long it took.
+    /// Duration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
 }

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   probe::AuditRecord (one call; a line per pod) ─▶ AuditLine ─▶ AuditLog (append, mode 0600, rotate) ─▶ audit.jsonl, audit.jsonl.1, …
-//!          └─▶ annotations of the pod: the cluster's own audit log has the same
+//!          └─▶ annotations of the pod: the audit log of the cluster contains the same
 //! ```
 //!
-//! A probe runs also when its line cannot be written; an action does not.
+//! A probe runs even if its line cannot be written. An action does not.
 
 mod file;
 mod line;

@@ -1,4 +1,4 @@
-//! The audit log as a table.
+//! Formats the audit log as a table.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::line::AuditLine;
 use crate::terminal::page::Page;
 use crate::terminal::table;
 
-/// The lines as a table, newest last.
+/// Formats the lines as a table, newest last.
 pub fn table(lines: &[AuditLine]) -> Page {
     let mut rows =
         table::new_table(["time (UTC)", "event", "context", "node", "tool", "pod", "consent", "outcome", "ms"])

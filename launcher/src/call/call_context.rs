@@ -1,4 +1,4 @@
-//! The context of one call: settings, clusters, prober, deadline, cancellation.
+//! `CallContext`: the settings, clusters, prober, deadline and cancellation of one call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,20 +24,20 @@ pub struct CallContext {
     pub prober: Prober,
     /// Callback for each phase.
     pub on_phase: OnPhase,
-    /// Fires when the caller no longer wants the answer.
+    /// Cancelled when the caller no longer wants the answer.
     pub cancel: CancellationToken,
     /// The consent for a tool that changes a node.
     pub consent: Consent,
-    /// Nodes that failed recently, kept from call to call.
+    /// Nodes that failed recently. They are kept from call to call.
     pub failure_backoff: Arc<FailureBackoff>,
     /// Expected API server of an action (`--server`).
     pub server: Option<String>,
-    /// End of the time for reading. Probe pods are deleted also after it. Set when the tool starts.
+    /// Deadline for reading. Probe pods are deleted even after this deadline. Set when the tool starts.
     pub end: Instant,
 }
 
 impl CallContext {
-    /// A call without progress reports and without cancellation.
+    /// Creates a call without progress reports and without cancellation.
     pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, prober: Prober, consent: Consent) -> Self {
         Self {
             end: Instant::now() + settings.call_time(),
@@ -52,12 +52,12 @@ impl CallContext {
         }
     }
 
-    /// Time that is left for reading.
+    /// Returns the time that is left for reading.
     pub(crate) fn time_left(&self) -> Duration {
         self.end.saturating_duration_since(Instant::now())
     }
 
-    /// The result of `request`, or a failure at the end of the time.
+    /// Returns the result of `request`, or a failure at the deadline.
     pub(crate) async fn with_deadline<T>(
         &self,
         what: &str,

@@ -1,5 +1,5 @@
-//! Nodes that failed recently: a node that failed twice in a row is skipped for a minute, so that ten broken nodes do not
-//! cost every call ten deadlines.
+//! `FailureBackoff`: skips a node for a minute after it failed twice in a row.
+//! Without this, ten broken nodes would cost every call ten deadlines.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Failures in a row after which a node is skipped.
+/// Number of failures in a row after which a node is skipped.
 const MAX_FAILURES: u32 = 2;
-/// Duration of the skip.
+/// Time for which a node is skipped.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Failures by API server and node.
@@ -24,7 +24,7 @@ struct NodeFailures {
 }
 
 impl FailureBackoff {
-    /// The reason to skip `node` at `now`; `None` to read it.
+    /// Returns the reason to skip `node` at `now`, or `None` if the node may be read.
     pub(crate) fn skip_reason(&self, server: &str, node: &str, now: Instant) -> Option<String> {
         let known = self.lock();
         let failures = known.get(&(server.to_owned(), node.to_owned()))?;

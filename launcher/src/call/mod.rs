@@ -1,4 +1,4 @@
-//! One call of a tool.
+//! The context of one tool call, and the nodes that are skipped after failures.
 
 mod call_context;
 mod failure_backoff;

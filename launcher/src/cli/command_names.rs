@@ -1,4 +1,4 @@
-//! The names of the commands: the one table that the command line, next steps and printed command lines use.
+//! The names of the commands, in the one table for the command line, next steps and printed command lines.
 
 /// The command of each tool.
 const COMMANDS: [(&str, &str); 13] = [
@@ -17,7 +17,7 @@ const COMMANDS: [(&str, &str); 13] = [
     ("reset_gpu", "reset-gpu"),
 ];
 
-/// The command of a tool: `diagnose` for `diagnose_gpu_node`.
+/// Returns the command of a tool: `diagnose` for `diagnose_gpu_node`.
 pub fn command_of(tool: &str) -> &str {
     COMMANDS.iter().find(|(name, _)| *name == tool).map_or(tool, |(_, command)| command)
 }

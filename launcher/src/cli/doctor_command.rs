@@ -1,4 +1,4 @@
-//! `gpu-syringe doctor`.
+//! `gpu-syringe doctor`: runs the checks and prints the report.
 
 use super::output::Output;
 use crate::cli::exit_status::Outcome;

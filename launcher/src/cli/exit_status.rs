@@ -1,23 +1,23 @@
-//! The outcome of an answer, and the exit status of a command.
+//! `Outcome`: the outcome of an answer, and the exit status of a command.
 
 use clap::ValueEnum;
 use diagnosis::finding::Verdict;
 use syringe_core::classification::Severity;
 
-/// The result of an answer in the terms of the exit status.
+/// The result of an answer, for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing was found, or the answer has no verdict.
     NothingFound,
-    /// The worst finding.
+    /// There are findings. The value is the highest severity.
     Found(Severity),
-    /// Not enough could be read for a verdict.
+    /// Too little could be read for a verdict.
     Unknown,
     /// An action was refused, declined or failed. The answer says why.
     NotDone,
 }
 
-/// Outcome and names of an answer, for a command.
+/// Provides the outcome and the object names of an answer, for a command.
 pub trait CommandAnswer {
     /// The outcome, which becomes the exit status.
     fn outcome(&self) -> Outcome;
@@ -41,7 +41,7 @@ pub enum FailOn {
 }
 
 impl Outcome {
-    /// The outcome of a diagnosis.
+    /// Returns the outcome of a diagnosis.
     pub fn of_verdict(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Healthy | Verdict::NoFaultFound => Self::NothingFound,
@@ -52,7 +52,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome of an answer that is incomplete: without a critical finding, it is unknown.
+    /// Returns the outcome of an incomplete answer, which is unknown unless there is a critical finding.
     #[must_use]
     pub fn of_incomplete(self) -> Self {
         match self {
@@ -61,7 +61,7 @@ impl Outcome {
         }
     }
 
-    /// The exit status of a command with this outcome.
+    /// Returns the exit status of a command with this outcome.
     pub fn exit_status(self, fail_on: FailOn) -> u8 {
         let least = match fail_on {
             FailOn::Warning => Severity::Warning,
@@ -79,15 +79,15 @@ impl Outcome {
     }
 }
 
-/// Exit status: nothing was found, or nothing at or above `--fail-on`.
+/// Exit status if nothing was found, or nothing at or above `--fail-on`.
 pub(crate) const NOTHING_FOUND: u8 = 0;
-/// Exit status: a finding at or above `--fail-on`, or an action that was not done.
+/// Exit status for a finding at or above `--fail-on`, or an action that was not done.
 pub(crate) const FOUND: u8 = 1;
-/// Exit status: the arguments or the settings are not valid.
+/// Exit status if the arguments or the settings are not valid.
 pub(crate) const USAGE: u8 = 2;
-/// Exit status: the command failed, or not enough could be read for a verdict.
+/// Exit status if the command failed, or too little could be read for a verdict.
 pub(crate) const NOT_KNOWN: u8 = 3;
-/// Exit status: interrupted, 128 plus SIGINT as of a shell.
+/// Exit status after an interrupt: 128 plus SIGINT, as in a shell.
 pub(crate) const INTERRUPTED: u8 = 130;
 
 #[cfg(test)]

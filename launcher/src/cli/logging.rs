@@ -1,4 +1,4 @@
-//! Log messages on standard error.
+//! Writes log messages to standard error.
 
 use std::io::IsTerminal;
 
@@ -8,10 +8,10 @@ use super::progress::Messages;
 use crate::settings::{LogFormat, OutputSettings};
 use kube_read::client::api_log;
 
-/// Warnings, but not kube's message for each rejected exec: a starting pod causes a few.
+/// Default filter: warnings, but not kube's message for each rejected exec, because a starting pod causes a few of these.
 const DEFAULT_LOG: &str = "warn,kube_client=off,rmcp=error";
 
-/// Starts logging. The server writes JSON lines, and so does a command whose standard error is not a terminal.
+/// Starts logging. The MCP server writes JSON lines, and so does a command whose standard error is not a terminal.
 pub(super) fn start(settings: &OutputSettings, serves: bool) {
     let filter = EnvFilter::try_from_env("GPU_SYRINGE_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
     let filter = match format!("{}=debug", api_log::TARGET).parse() {

@@ -1,4 +1,4 @@
-//! The command line: from arguments to exit status. The program ends only after every pod is deleted.
+//! Runs the command line, from arguments to exit status. The program exits only after every pod is deleted.
 
 pub(crate) mod command_names;
 mod doctor_command;
@@ -37,7 +37,7 @@ use crate::tools::{self, RenderedAnswer};
 use kube_read::Contexts;
 use kube_read::Failure;
 
-/// Time that the program waits for a running action at its end, in operator mode.
+/// Maximum time that the program waits for a running action before it exits, in operator mode.
 const ACTION_SETTLE_TIME: Duration = tools::MAX_ACTION_TIME.saturating_add(SETTLE_TIME);
 /// Time for a cancelled call to send its error message after its pods are deleted.
 const FINAL_MESSAGE_TIME: Duration = Duration::from_millis(200);
@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
     if !cli.output.quiet {
         progress::show();
     }
-    // These work without a cluster, and before anything is started.
+    // These commands work without a cluster, and before anything is started.
     if let Command::Config = cli.command {
         let names: Vec<_> = settings.iter().map(|setting| setting.name().to_owned()).collect();
         let printed =
@@ -119,7 +119,7 @@ async fn run(cli: Cli, output: Output) -> u8 {
     let settle_time = if cli.settings.mode == Mode::Operator { ACTION_SETTLE_TIME } else { SETTLE_TIME };
     let code = match run_command(cli, output, &prober, &stop).await {
         Ok(outcome) => outcome.exit_status(fail_on),
-        // Standard error of the server is a log: JSON lines only.
+        // The standard error of the server is a log that contains only JSON lines.
         Err(failure) if serves => {
             tracing::error!(failure = %text::clean_keeping_lines(&failure.to_string()), "ended");
             if failure.is_usage() { USAGE } else { NOT_KNOWN }
@@ -131,7 +131,7 @@ async fn run(cli: Cli, output: Output) -> u8 {
     };
     stop.cancel();
     if !serves && std::io::stderr().is_terminal() && !prober.open_probes().is_empty() {
-        say("waiting until everything is deleted; interrupt to end at once", serves);
+        say("waiting until everything is deleted; interrupt to exit at once", serves);
     }
     if tokio::time::timeout(settle_time, prober.settle()).await.is_err() {
         name_left(&prober, serves);
@@ -177,7 +177,7 @@ async fn dispatch(
             let server = Server::new(settings.clone(), contexts.clone(), prober.clone(), tools::all(settings.mode));
             serve(server, stop.clone()).await?;
         }
-        // Answered before anything is started.
+        // These commands were handled before anything was started.
         Command::Config | Command::Help(_) | Command::Completion(_) | Command::Man(_) => {}
         Command::PodSpec(args) => {
             let node = args.node.as_deref().unwrap_or("NODE");
@@ -237,7 +237,7 @@ async fn run_tool(
         progress::clear();
         let RenderedAnswer { json, page, names, outcome } = match (answer, last) {
             (Ok(answer), _) => answer,
-            // Ctrl-C ends a watch: its answers are printed.
+            // Ctrl-C stops a watch. Its answers are already printed.
             (Err(_), Some(outcome)) if stop.is_cancelled() => return Ok(outcome),
             (Err(failure), _) => return Err(failure),
         };
@@ -254,8 +254,8 @@ async fn run_tool(
     }
 }
 
-/// The result of `work`, or a failure after a signal. Waits for the deletion of pods in both cases: work with a pod reports its own
-/// result; work that waits for an API server or a person is dropped.
+/// Returns the result of `work`, or a failure after a signal. Waits for the deletion of pods in both cases. Work with a
+/// pod reports its own result; work that is waiting for an API server or a person is dropped.
 async fn until_stopped<T>(
     work: impl Future<Output = Result<T, Failure>>,
     prober: &Prober,
@@ -280,18 +280,18 @@ async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
     })
 }
 
-/// Sweeps at the start. A cluster that cannot be reached is not an error here.
+/// Deletes leftover pods at the start. A cluster that cannot be reached is not an error here.
 fn sweep_at_start(contexts: Arc<Contexts>, prober: Prober) {
     tokio::spawn(async move {
         match contexts.connect(None).await {
             Ok(connection) => prober.sweep_in_background(&connection),
-            Err(failure) => tracing::debug!(%failure, "no sweep at the start"),
+            Err(failure) => tracing::debug!(%failure, "no cleanup at the start"),
         }
     });
 }
 
-/// The first SIGINT or SIGTERM cancels every call, and the pods are deleted before the program ends. The second ends it at
-/// once, after it named what is left.
+/// The first SIGINT or SIGTERM cancels every call, and the pods are deleted before the program exits. After the second,
+/// the program prints what is left and exits at once.
 fn watch_signals([stop, interrupted]: [CancellationToken; 2], prober: Prober, serves: bool) {
     tokio::spawn(async move {
         let mut signals = Signals::new();
@@ -300,31 +300,31 @@ fn watch_signals([stop, interrupted]: [CancellationToken; 2], prober: Prober, se
         stop.cancel();
         for node in prober.nodes_of_actions() {
             let why = format!(
-                "waiting for the action on node {node}; interrupt again to end at once, which may interrupt it"
+                "waiting for the action on node {node}; interrupt again to exit at once, which may interrupt the action"
             );
             say(&why, serves);
         }
         signals.next().await;
         name_left(&prober, serves);
-        // A call whose pod is already deleted still has to write its audit line.
+        // A call whose pod is already deleted must still write its audit line.
         let _ = tokio::time::timeout(FINAL_MESSAGE_TIME, prober.settle()).await;
         std::process::exit(INTERRUPTED.into());
     });
 }
 
-/// Prints the names of the objects that are left on clusters, with the commands that delete them.
+/// Prints the names of the objects that are left on clusters, and the commands that delete them.
 fn name_left(prober: &Prober, serves: bool) {
     let left = prober.open_probes();
     let what = match left.len() {
-        0 => "interrupted again, ended at once; no probe is left".to_owned(),
-        count => format!("ended before everything was deleted; left: {count}"),
+        0 => "interrupted again, exited at once; no probe is left".to_owned(),
+        count => format!("exited before everything was deleted; left: {count}"),
     };
     say(&what, serves);
     left.iter().for_each(|one| say(one, serves));
     prober.audit_open_probes();
 }
 
-/// Writes a message for the user to standard error: of the server, a line of its log.
+/// Writes a message for the user to standard error. For the server, the message is a line of its log.
 fn say(message: &str, serves: bool) {
     let message = text::clean_keeping_lines(message);
     if serves {

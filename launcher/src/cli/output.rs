@@ -20,14 +20,14 @@ use kube_read::Failure;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output {
     format: OutputFormat,
-    /// The user chose the format.
+    /// Whether the user chose the format.
     is_chosen: bool,
     layout: Layout,
     color: ColorChoice,
 }
 
 impl Output {
-    /// Without a chosen format, a table on a terminal and JSON in a pipe.
+    /// Uses the chosen format, or else a table on a terminal and JSON in a pipe.
     pub(super) fn new(settings: &OutputSettings) -> Self {
         let default = if std::io::stdout().is_terminal() { OutputFormat::Table } else { OutputFormat::Json };
         let format = settings.output.unwrap_or(default);
@@ -45,7 +45,7 @@ impl Output {
         matches!(self.format, OutputFormat::Json | OutputFormat::Yaml)
     }
 
-    /// Prints an answer in the chosen format. `names` are the objects that it is about.
+    /// Prints an answer in the chosen format. `names` are the objects in the answer.
     pub(super) fn print(self, json: &Value, names: &[String], page: impl FnOnce() -> Page) -> Result<(), Failure> {
         match self.format {
             OutputFormat::Table | OutputFormat::Wide => self.print_page(&page()),
@@ -55,7 +55,7 @@ impl Output {
         }
     }
 
-    /// Prints lines of a log: as JSON, one document for each line.
+    /// Prints lines of a log. In JSON, each line is one document.
     pub(super) fn print_lines(self, lines: &[AuditLine], page: impl FnOnce() -> Page) -> Result<(), Failure> {
         match self.format {
             OutputFormat::Json => lines.iter().try_for_each(|line| print(&json!(line).to_string())),
@@ -65,12 +65,12 @@ impl Output {
         }
     }
 
-    /// Separates two readings of `--watch`: clears the screen of a terminal.
+    /// Separates two readings of `--watch`. On a terminal, clears the screen.
     pub(super) fn begin_reading(self, pause: Duration, is_first: bool) -> Result<(), Failure> {
         match self.format {
             OutputFormat::Yaml if !is_first => print("---"),
             OutputFormat::Table | OutputFormat::Wide if std::io::stdout().is_terminal() => {
-                print(&format!("\x1b[H\x1b[2JEvery {} s; Ctrl-C ends.\n", pause.as_secs()))
+                print(&format!("\x1b[H\x1b[2JEvery {} s; Ctrl-C stops.\n", pause.as_secs()))
             }
             OutputFormat::Table | OutputFormat::Wide if !is_first => print(""),
             _ => Ok(()),
@@ -83,13 +83,13 @@ impl Output {
         written(writeln!(AutoStream::new(std::io::stdout(), self.color), "{text}"))
     }
 
-    /// Prints a manifest as YAML if the user chose it, or else as JSON.
+    /// Prints a manifest as YAML if the user chose YAML, or else as JSON.
     pub(super) fn print_manifest(self, manifest: &Value) -> Result<(), Failure> {
         let format = if self.format == OutputFormat::Yaml { OutputFormat::Yaml } else { OutputFormat::Json };
         print(&Self { format, ..self }.structured(manifest)?)
     }
 
-    /// Prints manifests with their comments, or as JSON if the user chose it.
+    /// Prints manifests with their comments, or as JSON if the user chose JSON.
     pub(super) fn print_manifests(self, json: &Value, yaml: &str) -> Result<(), Failure> {
         if self.is_chosen && self.format == OutputFormat::Json { print(&self.structured(json)?) } else { print(yaml) }
     }
@@ -100,7 +100,7 @@ impl Output {
             let yaml = serde_saphyr::to_string(json).map_err(|error| failed(error.to_string()))?;
             return Ok(yaml.trim_end().to_owned());
         }
-        // A person reads it on a terminal, a program in a pipe.
+        // A person reads the output of a terminal, a program that of a pipe.
         let pretty = std::io::stdout().is_terminal();
         let text = if pretty { serde_json::to_string_pretty(json) } else { serde_json::to_string(json) };
         text.map_err(|error| failed(error.to_string()))
@@ -109,7 +109,7 @@ impl Output {
     /// Prints the failure of a command, and returns the exit status.
     pub(super) fn complain(self, failure: &Failure) -> u8 {
         let on_stdout = self.is_json() && self.structured(&failure.to_json()).and_then(|text| print(&text)).is_ok();
-        // On one terminal, once is enough.
+        // If both streams go to a terminal, the message is printed only once.
         if !(on_stdout && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()) {
             complain(failure);
         }

@@ -1,4 +1,4 @@
-//! Progress on a terminal: a spinner with the phase and its seconds, or a bar for many nodes. No progress in a pipe.
+//! Shows progress on a terminal: a spinner with the phase and its seconds, or a bar for many nodes. None in a pipe.
 
 use std::io::Write;
 use std::sync::{Arc, LazyLock};
@@ -11,19 +11,19 @@ use crate::terminal::detect;
 
 /// Time between two frames of the spinner.
 const TICK: Duration = Duration::from_millis(100);
-/// The last frame is that of a spinner that has ended.
+/// The last character is shown after the spinner has stopped.
 const SPINNER: &str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ";
 const ASCII_SPINNER: &str = "-\\|/ ";
 
-/// One line of standard error. It is hidden until [`show`], and where standard error is not a terminal.
+/// One line of standard error. It is hidden before [`show`] is called, and if standard error is not a terminal.
 static BAR: LazyLock<ProgressBar> = LazyLock::new(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()));
 
-/// Shows the progress of the calls that follow.
+/// Shows the progress of the following calls.
 pub(super) fn show() {
     BAR.set_draw_target(ProgressDrawTarget::stderr());
 }
 
-/// Shows each phase. `image` is the image that the node may have to pull.
+/// Returns a callback that shows each phase. `image` is the image that the node may have to pull.
 pub(super) fn of_phases(image: String) -> OnPhase {
     Arc::new(move |phase| {
         let (done, total) = phase.position();
@@ -64,7 +64,7 @@ pub(super) fn clear() {
     BAR.finish_and_clear();
 }
 
-/// Standard error for messages. The progress does not overwrite them.
+/// Standard error for messages. The progress line does not overwrite them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Messages;
 

@@ -1,11 +1,11 @@
-//! The signals that end the program.
+//! `Signals`: the signals that stop the program.
 
 #[cfg(unix)]
 pub(super) struct Signals(Vec<tokio::signal::unix::Signal>);
 
 #[cfg(unix)]
 impl Signals {
-    /// SIGINT, SIGTERM and SIGHUP. A signal without a handler keeps its default action.
+    /// Listens to SIGINT, SIGTERM and SIGHUP. A signal without a handler keeps its default action.
     pub(super) fn new() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];

@@ -10,7 +10,7 @@ use crate::terminal::style;
 use crate::terminal::style::Paint;
 use kube_read::Failure;
 
-/// The entries of the catalogue for a number. An Xid and an SXid may have the same number.
+/// The catalogue entries for a number. An Xid and an SXid may have the same number.
 pub(super) struct XidCode {
     code: u32,
     xid: Option<&'static XidEntry>,
@@ -23,7 +23,7 @@ impl XidCode {
         let kinds = kinds().iter().filter(|kind| (kind.codes.0..=kind.codes.1).contains(&code)).collect();
         let found = Self { code, xid: xid(code), kinds, sxid: sxid(code) };
         if found.xid.is_none() && found.sxid.is_none() {
-            let why = "it is neither an Xid nor an SXid of the catalogue";
+            let why = "it is neither an Xid nor an SXid in the catalogue";
             let next = "docs/xid.md lists all codes. For a node with this name: gpu-syringe xid node/NAME.";
             return Err(Failure::new(format!("Looking up {code}"), why, next));
         }
@@ -75,7 +75,7 @@ impl XidCode {
             }
         }
         if !self.kinds.is_empty() {
-            text.push_str("\nThe first condition that the line of the kernel log meets decides:\n");
+            text.push_str("\nThe first condition that matches the kernel log line decides:\n");
         }
         for kind in &self.kinds {
             let (severity, advice) = (painted(kind.meaning.severity), kind.meaning.advice);
@@ -101,7 +101,7 @@ fn painted(severity: Severity) -> String {
     style::paint(&lower(severity), paint)
 }
 
-/// The name of a variant as in the tables of the catalogue.
+/// Returns the name of a variant as in the tables of the catalogue.
 fn lower(variant: impl std::fmt::Debug) -> String {
     format!("{variant:?}").to_lowercase()
 }

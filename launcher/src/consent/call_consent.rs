@@ -1,4 +1,4 @@
-//! The consent of one call: how to ask for it, and the tokens and answers that belong to it.
+//! `Consent`: the consent of one call, with the way to ask for it, the tokens and the answers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ pub struct Consent {
 }
 
 impl Consent {
-    /// Consent by asking `ask`, or by a token if nobody can be asked.
+    /// Creates a consent that asks with `ask`, or uses a token if nobody can be asked.
     pub fn new(ask: Arc<dyn Prompt>, tokens: Arc<Tokens>) -> Self {
         Self { ask, tokens, answer: None, pending: Arc::default() }
     }
@@ -25,13 +25,13 @@ impl Consent {
         Self { answer, ..self }
     }
 
-    /// The answer of the host's user, if this call has one.
+    /// Returns the answer of the host's user, if this call has one.
     pub fn answer(&self) -> Option<&HostAnswer> {
         self.answer.as_ref()
     }
 
-    /// Asks the user. An agreement after the lifetime of a token counts as a no: the timer of the question stops while this
-    /// computer is suspended.
+    /// Asks the user. A yes after the lifetime of a token counts as a no, because the timer of the question stops while
+    /// this computer is suspended.
     pub async fn ask(&self, plan: &str) -> ConsentAnswer {
         let asked = self.tokens.now();
         let answer = self.ask.ask(plan).await;
@@ -44,12 +44,12 @@ impl Consent {
         }
     }
 
-    /// The tokens of this process.
+    /// Returns the tokens of this process.
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
     }
 
-    /// Stores a question, which is sent as the answer of this call.
+    /// Stores a question that is sent as the answer of this call.
     pub fn set_pending(&self, pending: PendingQuestion) {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
     }

@@ -1,4 +1,4 @@
-//! Consent: an action needs a plan that a person saw and agreed to.
+//! Consent to an action: a person must have seen its plan and agreed to it.
 //!
 //! ```text
 //!   plan ─▶ Prompt ─┬─ a person agreed or declined (elicitation, a terminal, --yes) ─▶ act, or not

@@ -1,4 +1,4 @@
-//! Asks a person for consent to a plan: the ways to ask, and the answers.
+//! Ways to ask a person for consent to a plan, and the possible answers.
 
 use futures_util::future::BoxFuture;
 
@@ -11,7 +11,7 @@ pub enum ConsentAnswer {
     No(String),
     /// No person can be asked.
     Nobody,
-    /// The question is sent as the answer of the call, and the host calls again.
+    /// The question is sent as the answer of the call. The host asks the user and calls again.
     Deferred,
 }
 
@@ -21,7 +21,7 @@ pub trait Prompt: Send + Sync {
     fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, ConsentAnswer>;
 }
 
-/// The command line's `--yes`.
+/// The prompt for `--yes`, which agrees to every plan.
 pub struct AlwaysYes;
 
 impl Prompt for AlwaysYes {
@@ -30,7 +30,7 @@ impl Prompt for AlwaysYes {
     }
 }
 
-/// For hosts that cannot ask their user.
+/// The prompt for hosts that cannot ask their user.
 pub struct NoPrompt;
 
 impl Prompt for NoPrompt {
@@ -42,16 +42,16 @@ impl Prompt for NoPrompt {
 /// The answer of the host's user, with the token of the question.
 #[derive(Clone, Debug)]
 pub struct HostAnswer {
-    /// The token that went out with the question.
+    /// The token that was sent with the question.
     pub token: String,
     /// Whether the user agreed.
     pub accepted: bool,
 }
 
-/// A question that goes out with the answer of a call.
+/// A question that is sent with the answer of a call.
 #[derive(Clone, Debug)]
 pub struct PendingQuestion {
-    /// Token that brings the answer back.
+    /// Token that the host sends back with the answer.
     pub token: String,
     /// The plan in plain words.
     pub plan: String,

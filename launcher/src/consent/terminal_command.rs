@@ -1,4 +1,4 @@
-//! The command that a person can run in a terminal to carry out a plan.
+//! Creates the command that a person can run in a terminal to carry out a plan.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use crate::settings::{Settings, as_command_line};
 /// Name of the program.
 const PROGRAM: &str = "gpu-syringe";
 
-/// The complete command, with the settings and kubeconfig of this launcher, and the context, node and API server of the plan. It
-/// shows the plan again and asks for consent.
+/// Returns the complete command, with the settings and kubeconfig of this launcher, and the context, node and API server
+/// of the plan. The command shows the plan again and asks for consent.
 pub(crate) fn terminal_command_line(
     settings: &Settings,
     kubeconfig: Option<&str>,
@@ -35,7 +35,7 @@ pub(crate) fn terminal_command_line(
     }
 }
 
-/// The name of this program if it is in PATH, or else its path.
+/// Returns the name of this program if it is in PATH, or else its path.
 fn program() -> String {
     let own = std::env::current_exe().ok().filter(|path| path.file_stem().is_some_and(|stem| stem == PROGRAM));
     let in_path = which::which(PROGRAM).ok().and_then(|path| path.canonicalize().ok());

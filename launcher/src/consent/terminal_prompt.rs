@@ -1,4 +1,4 @@
-//! Asks the user of a terminal on standard error, since standard output is for the answer.
+//! Asks the user of a terminal for consent on standard error, because standard output is for the answer.
 
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::prompt::{ConsentAnswer, Prompt};
 use super::tokens::TOKEN_LIFETIME;
 
-/// Asks on the terminal of the command.
+/// The prompt on the terminal of the command.
 pub struct TerminalPrompt;
 
 impl Prompt for TerminalPrompt {
@@ -25,7 +25,7 @@ impl Prompt for TerminalPrompt {
                 let mut line = String::new();
                 std::io::stdin().lock().read_line(&mut line).map(|_| line)
             });
-            // The reading thread cannot be cancelled: it ends with the program.
+            // The thread that reads cannot be cancelled. It ends with the program.
             match timeout(TOKEN_LIFETIME, read).await {
                 Err(_) => ConsentAnswer::No(format!("there was no answer within {} s", TOKEN_LIFETIME.as_secs())),
                 Ok(Ok(Ok(line))) if line.trim().eq_ignore_ascii_case("yes") => ConsentAnswer::Yes("user (terminal)"),

@@ -1,22 +1,22 @@
-//! The binding of a token: the action, its target, and who may redeem the token.
+//! Creates the binding of a token: the action, its target, and who may redeem the token.
 
 use serde_json::{Value, json};
 
-/// Who redeems a token.
+/// Who may redeem a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Redeemer {
-    /// The host, with its user's answer.
+    /// The host, with the answer of its user.
     Host,
     /// The model, as an argument.
     Model,
 }
 
-/// The binding of a token: equal texts mean the same action on the same target.
+/// Returns the binding of a token. Equal texts mean the same action on the same target.
 pub fn token_binding(tool: &str, server: &str, context: &str, node: &str, arguments: &Value) -> String {
     json!([tool, server, context, node, arguments]).to_string()
 }
 
-/// The binding for one redeemer, so that the model cannot redeem a token of the host.
+/// Returns the binding for one redeemer, so that the model cannot redeem a token of the host.
 pub(crate) fn redeemer_binding(redeemer: Redeemer, content: &str) -> String {
     format!("{redeemer:?} {content}")
 }

@@ -1,14 +1,14 @@
-//! Tokens: random words, each bound to one action, in the memory of this process only.
+//! `Tokens`: random tokens, each bound to one action, in the memory of this process only.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Validity of a token: enough to read the plan, too short for the node to change much.
+/// Lifetime of a token: long enough to read the plan, and too short for the node to change much.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(120);
-/// Limit on open tokens. Beyond it the oldest is dropped.
+/// Maximum number of open tokens. If there are more, the oldest is dropped.
 const MAX_TOKENS: usize = 64;
-/// Bytes of a token: cannot be guessed.
+/// Number of bytes of a token, which cannot be guessed.
 const BYTES: usize = 16;
 
 type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
@@ -34,20 +34,20 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    /// Tokens with another clock, for tests.
+    /// Creates tokens with another clock, for tests.
     pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         Self { clock: Box::new(clock), open: Mutex::default() }
     }
 
-    /// The time by which tokens expire.
+    /// Returns the current time, with which the expiry of tokens is compared.
     pub(super) fn now(&self) -> Instant {
         (self.clock)()
     }
 
-    /// A token for `content`, with the plan that was shown. `Err`: this system has no random numbers.
+    /// Creates a token for `content`, with the plan that was shown.
     ///
     /// # Errors
-    /// The reason, in words.
+    /// A text with the reason: this system has no random numbers.
     pub fn issue(&self, content: String, plan: &str) -> Result<String, String> {
         let mut bytes = [0; BYTES];
         getrandom::fill(&mut bytes).map_err(|error| format!("the system has no random numbers: {error}"))?;
@@ -64,10 +64,10 @@ impl Tokens {
         Ok(token)
     }
 
-    /// Redeems a token, which is invalid afterwards, even if the content did not match.
+    /// Redeems a token. It is invalid afterwards, even if the content did not match.
     ///
     /// # Errors
-    /// The reason why it is not valid.
+    /// A text with the reason why the token is not valid.
     pub fn redeem(&self, token: &str, content: &str) -> Result<OpenToken, String> {
         let now = (self.clock)();
         let granted = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(token);
@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// Tokens with a clock that the test controls.
+    /// Creates tokens with a clock that the test controls.
     fn tokens() -> (Tokens, Arc<AtomicU64>) {
         let (start, seconds) = (Instant::now(), Arc::new(AtomicU64::new(0)));
         let hand = seconds.clone();

@@ -1,4 +1,4 @@
-//! Checks of the connection, the permissions and the clock.
+//! Doctor checks of the connection, the permissions and the clock.
 
 use jiff::SignedDuration;
 
@@ -12,12 +12,12 @@ use kube_read::Failure;
 use kube_read::client::api_status::is_page_of_proxy;
 use kube_read::failure::kube_reason;
 
-/// Clocks that differ by more make ages and times of logs wrong.
+/// Maximum difference between the clocks. If it is larger, ages and times of logs are wrong.
 const MAX_SKEW: SignedDuration = SignedDuration::from_secs(30);
-/// The oldest version with the admission policy.
+/// Minor version of the oldest Kubernetes release with the admission policy.
 const POLICY_MINOR: u32 = 30;
 
-/// A kubeconfig, context or credential that does not work.
+/// Creates the check for a kubeconfig, context or credential that does not work.
 pub(super) fn no_connection(failure: &Failure) -> Check {
     let Failure { what, why, next_step, .. } = failure;
     let evidence = format!("{what}: {why}");
@@ -33,7 +33,7 @@ pub(super) fn connected(connection: &Connection) -> Check {
     Check::ok("kubeconfig", format!("context {context}, {server}{user}"))
 }
 
-/// The API server did not return its version.
+/// Creates the check for an API server that did not return its version.
 pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) -> Check {
     let Connection { server, .. } = connection;
     let reach = || {
@@ -48,7 +48,7 @@ pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) ->
         ),
         Some(error @ kube::Error::Api(status)) if is_page_of_proxy(status) => Check::failure(
             "server",
-            format!("{server}: {}; this is not an answer of the API server", kube_reason(error)),
+            format!("{server}: {}; this response is not from the API server", kube_reason(error)),
             reach(),
         ),
         Some(error) => Check::failure("server", format!("{server}: {}", kube_reason(error)), reach()),
@@ -83,7 +83,7 @@ pub(super) fn clock(observed: &Observed) -> Check {
     )
 }
 
-/// The id of the check of a permission.
+/// Returns the ID of the check of a permission.
 pub(super) fn permission_id(permission: &Permission) -> String {
     let Permission { grant, resource, verb } = permission;
     let place = match grant.by {
@@ -94,7 +94,7 @@ pub(super) fn permission_id(permission: &Permission) -> String {
     format!("permission-{place}-{verb}-{}", resource.replace('/', "-"))
 }
 
-/// One check for each permission.
+/// Creates one check for each permission.
 pub(super) fn permissions(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Vec<Check> {
     let you = observed.user.as_deref().unwrap_or("you");
     let check = |(permission, answer): &(Permission, Seen<bool>)| {
@@ -112,7 +112,7 @@ pub(super) fn permissions(observed: &Observed, settings: &Settings, fixes: &Fixe
                 Check::problem(
                     !grant.optional && !needs_no_pod,
                     id,
-                    format!("{you} may not {what}; without it: {}", grant.without),
+                    format!("{you} may not {what}; without this permission: {}", grant.without),
                     fixes.grant(grant.by == GrantedBy::Operator),
                 )
             }
@@ -123,7 +123,7 @@ pub(super) fn permissions(observed: &Observed, settings: &Settings, fixes: &Fixe
     observed.permissions.iter().map(check).collect()
 }
 
-/// The user lacks a permission.
+/// Whether the user lacks a permission.
 pub(super) fn is_denied(observed: &Observed, id: &str) -> bool {
     observed
         .permissions
@@ -131,7 +131,7 @@ pub(super) fn is_denied(observed: &Observed, id: &str) -> bool {
         .any(|(permission, answer)| matches!(answer, Seen::Found(false)) && permission_id(permission) == id)
 }
 
-/// An exec must reach the API server.
+/// Checks whether an exec reaches the API server.
 pub(super) fn exec(observed: &Observed, settings: &Settings) -> Check {
     let id = "exec-websocket";
     match &observed.exec {
@@ -141,12 +141,12 @@ pub(super) fn exec(observed: &Observed, settings: &Settings) -> Check {
         ExecAnswer::NotServer(why) => Check::problem(
             match settings.via {
                 ProbeMethod::Logs | ProbeMethod::None => false,
-                // Then it reads the log of the pod.
+                // In this case, gpu-syringe reads the log of the pod instead.
                 ProbeMethod::Auto => !settings.names_image(),
                 ProbeMethod::Pod | ProbeMethod::Inject | ProbeMethod::Ephemeral => true,
             },
             id,
-            format!("something between here and the API server refuses websockets: {why}"),
+            format!("something between here and the API server rejects websockets: {why}"),
             Fixes::run(
                 "gpu-syringe --via logs diagnose NODE",
                 "reads the answer from the log of the pod; or allow websockets in the proxy, or connect to the API server directly",

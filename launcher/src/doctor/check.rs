@@ -1,9 +1,9 @@
-//! The result of one check, and the command that fixes a problem.
+//! `Check`: the result of one doctor check, with the command that fixes a problem.
 
 use serde::Serialize;
 use syringe_core::text::clean;
 
-/// Limit on the evidence of a check, which quotes the API server.
+/// Maximum length of the evidence of a check, which quotes the API server.
 const MAX_EVIDENCE: usize = 400;
 
 /// The result of a check.
@@ -19,12 +19,12 @@ pub(crate) enum Status {
     Skipped,
 }
 
-/// The fix of a problem.
+/// The fix for a problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Fix {
     /// A command that can be pasted.
     pub(crate) command: String,
-    /// Who runs it, and what it means.
+    /// Who should run the command, and what it means.
     pub(crate) note: String,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Check {
     pub(crate) evidence: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fix: Option<Fix>,
-    /// The result matters, and is not known.
+    /// Whether the result matters but is not known.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) undecided: bool,
 }
@@ -52,12 +52,12 @@ impl Check {
         Self::new(id, Status::Ok, evidence)
     }
 
-    /// Not checked, for this reason.
+    /// Creates a check that was not made, for this reason.
     pub(crate) fn skipped(id: impl Into<String>, evidence: impl AsRef<str>) -> Self {
         Self::new(id, Status::Skipped, evidence)
     }
 
-    /// The result matters, and is not known, for this reason.
+    /// Creates a check whose result matters but is not known, for this reason.
     pub(crate) fn undecided(id: impl Into<String>, evidence: impl AsRef<str>) -> Self {
         Self { undecided: true, ..Self::new(id, Status::Skipped, evidence) }
     }
@@ -70,17 +70,17 @@ impl Check {
         Self { fix: Some(fix), ..Self::new(id, Status::Failure, evidence) }
     }
 
-    /// A failure, or a warning where gpu-syringe can do without.
+    /// Creates a failure, or a warning if gpu-syringe also works with the problem.
     pub(crate) fn problem(is_failure: bool, id: impl Into<String>, evidence: impl AsRef<str>, fix: Fix) -> Self {
         if is_failure { Self::failure(id, evidence, fix) } else { Self::warning(id, evidence, fix) }
     }
 
-    /// A failure, a warning, or an undecided check.
+    /// Whether the check is a failure, a warning or undecided.
     pub(crate) fn is_problem(&self) -> bool {
         matches!(self.status, Status::Failure | Status::Warning) || self.undecided
     }
 
-    /// Problems first.
+    /// Returns the position in the report. Problems come first.
     pub(crate) fn rank(&self) -> u8 {
         match self.status {
             Status::Failure => 0,

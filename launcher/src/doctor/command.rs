@@ -15,7 +15,7 @@ use crate::probe::Prober;
 use crate::settings::Settings;
 use kube_read::{Connection, Contexts};
 
-/// Time for all checks without a node. A credential plugin counts.
+/// Time limit for all checks without a node, including a credential plugin.
 const TIME: Duration = Duration::from_secs(15);
 
 #[derive(Args, Clone, Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct DoctorArgs {
     node: Option<String>,
 }
 
-/// Runs all checks. What cannot be checked is a result, and not an error.
+/// Runs all checks. A check that is not possible is a result, and not an error.
 pub(crate) async fn run(args: &DoctorArgs, settings: &Settings, contexts: &Contexts, prober: &Prober) -> Report {
     let end = Instant::now() + TIME;
     let connection = match timeout_at(end, contexts.connect(None)).await {
@@ -33,7 +33,7 @@ pub(crate) async fn run(args: &DoctorArgs, settings: &Settings, contexts: &Conte
         Ok(Err(failure)) => return Report::of(None, vec![access_checks::no_connection(&failure)], None),
         Err(_) => {
             let why = format!("the connection was not ready within {TIME:?} (a credential plugin that waits?)");
-            let fix = Fixes::run("kubectl get nodes", "with the same context; sign in if it asks for it");
+            let fix = Fixes::run("kubectl get nodes", "with the same context; sign in if kubectl requires it");
             return Report::of(None, vec![Check::failure("credentials", why, fix)], None);
         }
     };

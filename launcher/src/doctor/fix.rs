@@ -1,17 +1,17 @@
-//! The commands that fix the problems of the checks.
+//! Creates the commands that fix the problems of the doctor checks.
 
 use super::check::Fix;
 use crate::consent::shell_quoted;
 use crate::settings::Settings;
 
-/// Makes commands with the namespace and context of this launcher.
+/// Creates commands with the namespace and context of this launcher.
 pub(super) struct Fixes<'a> {
     settings: &'a Settings,
     /// The name by which the API server knows the user.
     user: Option<&'a str>,
 }
 
-/// Who has to run a command.
+/// Note for a command that an administrator has to run.
 const ADMINISTRATOR: &str = "an administrator of the cluster runs it";
 
 impl<'a> Fixes<'a> {
@@ -19,17 +19,17 @@ impl<'a> Fixes<'a> {
         Self { settings, user }
     }
 
-    /// The namespace of the probes.
+    /// Returns the namespace of the probes.
     pub(super) fn namespace(&self) -> &str {
         &self.settings.probe_namespace
     }
 
-    /// Any command, with a note.
+    /// Creates a fix from any command, with a note.
     pub(super) fn run(command: impl Into<String>, note: impl Into<String>) -> Fix {
         Fix { command: command.into(), note: note.into() }
     }
 
-    /// The program with the settings that select cluster and namespace.
+    /// Returns the program with the settings that select the cluster and the namespace.
     pub(super) fn program(&self) -> String {
         let Settings { probe_namespace: namespace, context, .. } = self.settings;
         let mut words = vec!["gpu-syringe".to_owned()];
@@ -42,21 +42,21 @@ impl<'a> Fixes<'a> {
         words.join(" ")
     }
 
-    /// `gpu-syringe setup --apply` with these words.
+    /// Creates the fix `gpu-syringe setup --apply` with these arguments.
     pub(super) fn setup(&self, words: &str, note: &str) -> Fix {
         let words = if words.is_empty() { String::new() } else { format!(" {words}") };
         let note = if note.is_empty() { ADMINISTRATOR.to_owned() } else { format!("{ADMINISTRATOR}: {note}") };
         Self::run(format!("{} setup --apply{words}", self.program()), note)
     }
 
-    /// Grants the permissions to this user.
+    /// Creates the fix that grants the permissions to this user.
     pub(super) fn grant(&self, operator: bool) -> Fix {
         let user = self.user.map_or_else(|| "NAME".to_owned(), shell_quoted);
         let operator = if operator { " --operator" } else { "" };
         self.setup(&format!("--user {user}{operator}"), "it grants every permission of docs/permissions.md")
     }
 
-    /// Installs the policy, or gives it the image of this launcher.
+    /// Creates the fix that installs the policy, or sets its image to the image of this launcher.
     pub(super) fn harden(&self) -> Fix {
         let image = crate::setup::manifests::pinned_image(self.settings);
         let image = image.map_or_else(|| "REGISTRY/PATH@sha256:DIGEST".to_owned(), |image| shell_quoted(&image));
@@ -66,7 +66,7 @@ impl<'a> Fixes<'a> {
         )
     }
 
-    /// Admits privileged pods in the namespace.
+    /// Creates the fix that allows privileged pods in the namespace.
     pub(super) fn label(&self) -> Fix {
         let namespace = self.namespace();
         Self::run(
@@ -75,7 +75,7 @@ impl<'a> Fixes<'a> {
         )
     }
 
-    /// The command in a next step: the text from the name of a program on.
+    /// Returns the command in a next step: the text that starts with the name of a program.
     pub(super) fn command_in(next: &str) -> Option<String> {
         let start = ["kubectl ", "oc ", "gpu-syringe "].iter().filter_map(|program| next.find(program)).min()?;
         let rest = &next[start..];

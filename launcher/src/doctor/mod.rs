@@ -1,4 +1,4 @@
-//! `gpu-syringe doctor`: what works, what does not, and the command that fixes it.
+//! `gpu-syringe doctor`: checks what works and what does not, and prints the command that fixes each problem.
 //!
 //! ```text
 //!   check, fix                                        one result; the commands
@@ -8,7 +8,7 @@
 //!   report, command                                    text and JSON; arguments, time limit
 //! ```
 //!
-//! A cause is reported once: a check that fails because of another one is skipped and names it.
+//! A cause is reported once. A check that fails because of another check is skipped, and its evidence names the other check.
 
 mod access_checks;
 mod check;

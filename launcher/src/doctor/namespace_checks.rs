@@ -1,4 +1,4 @@
-//! Checks of the namespace of the probes: Pod Security, quota, policy, and the dry runs of the pods.
+//! Doctor checks of the probe namespace: Pod Security, quota, policy, and the dry runs of the pods.
 
 use kube::ResourceExt;
 use kube::core::DynamicObject;
@@ -14,7 +14,7 @@ use crate::setup::manifests::pinned_image;
 
 /// Label of the Pod Security level.
 const LEVEL: &str = "pod-security.kubernetes.io/enforce";
-/// The check of the permission to create pods.
+/// ID of the check of the permission to create pods.
 const MAY_CREATE: &str = "permission-probe-create-pods";
 
 /// Cause of the rejection of a pod.
@@ -24,9 +24,9 @@ enum Cause {
     PodSecurity,
     Quota,
     Permission,
-    /// Our policy, because of the image or another value of its parameter.
+    /// Our policy, because the image or another value of its parameter does not match.
     Parameter,
-    /// Our policy, which admits no shell.
+    /// Our policy, which allows no shell.
     Policy,
     Other,
 }
@@ -34,7 +34,7 @@ enum Cause {
 impl Cause {
     fn of(via: ProbeMethod, reason: &str, code: u16) -> Self {
         let has = |phrase: &str| reason.contains(phrase);
-        // No value of the parameter admits a shell of another image.
+        // No value of the parameter allows a shell from another image.
         let is_of_parameter = via != ProbeMethod::Inject && is_of_parameter(reason);
         match () {
             () if code == 404 && has("namespaces") || has("being terminated") => Self::Namespace,
@@ -47,7 +47,7 @@ impl Cause {
         }
     }
 
-    /// The id of the check that reports the cause.
+    /// Returns the ID of the check that reports the cause.
     fn id(self) -> Option<&'static str> {
         match self {
             Self::Namespace => Some("namespace"),
@@ -60,7 +60,7 @@ impl Cause {
     }
 }
 
-/// Another value in the ConfigMap would admit the pod.
+/// Whether another value in the ConfigMap would admit the pod.
 fn is_of_parameter(reason: &str) -> bool {
     reason.contains("ConfigMap gpu-syringe-policy") || reason.contains(NO_PARAMS)
 }
@@ -115,20 +115,20 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>
         return Check::failure(
             id,
             format!("namespace {name} is being deleted"),
-            Fixes::run(command, "then it is made again"),
+            Fixes::run(command, "then it is created again"),
         );
     }
     if matches!(observed.namespace, Seen::Absent) || rejections.by(Cause::Namespace).is_some() {
         let fix = fixes.setup(
             "",
-            "it makes the namespace, the permissions and a quota (trial; recommended: --profile hardened with --image)",
+            "it creates the namespace, the permissions and a quota (trial; recommended: --profile hardened with --image)",
         );
         return Check::failure(id, format!("there is no namespace {name}"), fix);
     }
     match &observed.namespace {
         Seen::Found(_) => Check::ok(id, name),
         Seen::Unknown(why) => Check::undecided(id, why),
-        // Readers may not read it; an answer to a pod in it shows that it exists.
+        // Readers may not read the namespace. A response to a pod in it shows that the namespace exists.
         Seen::Absent | Seen::Forbidden if observed.dry_runs.iter().any(|(via, run)| shows_namespace(*via, run)) => {
             Check::ok(id, format!("{name} (you may not read it; the API server admits pods to it)"))
         }
@@ -136,7 +136,7 @@ fn namespace(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>
     }
 }
 
-/// The answer comes from admission, after authorization, so the namespace exists.
+/// Whether the response comes from admission. Admission runs after authorization, so the namespace exists.
 fn shows_namespace(via: ProbeMethod, run: &DryRun) -> bool {
     match run {
         DryRun::Admitted => true,
@@ -170,7 +170,7 @@ fn quota(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) ->
         return Check::failure(
             id,
             reason,
-            Fixes::run(command, "delete pods that are left (gpu-syringe sweep), or raise it"),
+            Fixes::run(command, "delete pods that are left (gpu-syringe sweep), or raise the quota"),
         );
     }
     match &observed.quota {
@@ -183,14 +183,14 @@ fn quota(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) ->
         Seen::Absent => Check::warning(
             id,
             "no ResourceQuota limits the number of pods",
-            fixes.setup("", "a faulty launcher can then make at most 64 pods"),
+            fixes.setup("", "a faulty launcher can then create at most 64 pods"),
         ),
         Seen::Forbidden => Check::skipped(id, "you may not read it, and need not"),
         Seen::Unknown(why) => Check::skipped(id, why),
     }
 }
 
-/// The policy must limit the pods of the namespace.
+/// Checks that the policy limits the pods of the namespace.
 fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
     let id = "policy";
     let state = match (&observed.policy, &observed.binding) {
@@ -206,12 +206,12 @@ fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
         Some(PolicyState::InEffect | PolicyState::WithoutParameter) if !observed.missing_policies.is_empty() => {
             let missing = observed.missing_policies.join(", ");
             let evidence = format!(
-                "the policy rejects a pod that is no probe, but a part of it is missing, which limits what runs in a probe: {missing}"
+                "the policy rejects a pod that is not a probe, but a part of it is missing, which limits what runs in a probe: {missing}"
             );
             Check::failure(id, evidence, fixes.harden())
         }
         Some(PolicyState::InEffect | PolicyState::WithoutParameter) => {
-            Check::ok(id, "the policy rejects a pod that is no probe")
+            Check::ok(id, "the policy rejects a pod that is not a probe")
         }
         Some(PolicyState::NotInEffect(answer)) if answer == crate::setup::apply::ADMITTED => {
             let evidence = format!(
@@ -234,12 +234,12 @@ fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
     }
 }
 
-/// The parameter of the policy must match the settings of this launcher.
+/// Checks that the parameter of the policy matches the settings of this launcher.
 fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settings, fixes: &Fixes<'_>) -> Check {
     let id = "policy-parameter";
     let image = observed.parameter.found().and_then(|found| found.data["data"]["image"].as_str());
     if let Some(reason) = rejections.by(Cause::Parameter) {
-        // It names this image, and the API server decides by an older one.
+        // The ConfigMap contains this image, but the API server still uses an older ConfigMap.
         let is_old = reason.contains("data.image") && image == Some(settings.probe_image().as_str());
         if is_old || reason.contains(NO_PARAMS) {
             let evidence = match &observed.parameter {
@@ -257,11 +257,11 @@ fn parameter(observed: &Observed, rejections: &Rejections<'_>, settings: &Settin
     }
 }
 
-/// The ConfigMap does not exist, or the API server does not see it: one whose last policy with a ConfigMap was removed sees no
-/// ConfigMap any more until it is restarted (kubernetes/kubernetes#130887).
+/// Creates the fix if the ConfigMap does not exist or the API server does not see it. After its last policy with a
+/// ConfigMap is removed, an API server sees no ConfigMap until it is restarted (kubernetes/kubernetes#130887).
 fn without_parameter(parameter: &Seen<DynamicObject>, fixes: &Fixes<'_>) -> Fix {
-    const BLIND: &str = "an API server that had a policy with a ConfigMap and lost it sees no ConfigMap until kube-apiserver is \
-                         restarted (kubernetes/kubernetes#130887)";
+    const BLIND: &str = "after its last policy with a ConfigMap is removed, an API server sees no ConfigMap until \
+                         kube-apiserver is restarted (kubernetes/kubernetes#130887)";
     match parameter {
         Seen::Found(_) => Fixes::run(
             "sudo crictl stop --timeout 30 $(sudo crictl ps --quiet --name kube-apiserver)",
@@ -277,7 +277,7 @@ fn without_parameter(parameter: &Seen<DynamicObject>, fixes: &Fixes<'_>) -> Fix 
     }
 }
 
-/// The launcher takes the image of the policy, or the policy that of the launcher.
+/// Creates the fix that sets the image of the launcher to that of the policy, or the other way round.
 fn parameter_fix(image: Option<&str>, settings: &Settings, fixes: &Fixes<'_>) -> Fix {
     match image.filter(|image| image.contains("@sha256:")) {
         Some(image) if pinned_image(settings).is_none() => Fixes::run(
@@ -288,7 +288,7 @@ fn parameter_fix(image: Option<&str>, settings: &Settings, fixes: &Fixes<'_>) ->
     }
 }
 
-/// The methods of which one must work with these settings.
+/// Returns the methods of which at least one must work with these settings.
 fn wanted(settings: &Settings) -> Vec<ProbeMethod> {
     match settings.via {
         ProbeMethod::None | ProbeMethod::Ephemeral => Vec::new(),

@@ -1,4 +1,4 @@
-//! `--node`: one real probe, with the time of each phase.
+//! `gpu-syringe doctor --node`: runs one real probe, and measures the time of each phase.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::reads::nodes;
 
-/// A probe that was made.
+/// The result of the probe.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NodeProbe {
     pub(crate) node: String,
     pub(crate) via: &'static str,
-    /// The object of the pod is certainly deleted.
+    /// Whether the object of the pod is certainly deleted.
     pub(crate) deleted: bool,
     /// Milliseconds of each phase: create, start, exec, remove, total.
     pub(crate) timings_ms: [(&'static str, u128); 5],

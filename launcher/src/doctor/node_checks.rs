@@ -1,4 +1,4 @@
-//! Checks of the GPU nodes and of the image of the probe.
+//! Doctor checks of the GPU nodes and of the image of the probe.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
@@ -21,14 +21,14 @@ pub(super) fn checks(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>
         checks.push(image(observed, settings, fixes));
         checks.push(image_on_nodes(observed, settings));
     } else {
-        let why = format!("--via {} needs no image of the probe, and none is named", settings.via.as_str());
+        let why = format!("--via {} needs no image of the probe, and none is set", settings.via.as_str());
         checks.extend(["image", "image-on-nodes"].map(|id| Check::skipped(id, &why)));
     }
     checks.push(inject(observed, settings, needs_image));
     checks
 }
 
-/// An upload of node-probe needs a base image on the nodes, and a program for their architecture.
+/// Checks whether node-probe can be uploaded. This needs a base image on the nodes, and a program for their architecture.
 fn inject(observed: &Observed, settings: &Settings, has_image: bool) -> Check {
     let id = "inject";
     if !matches!(settings.via, ProbeMethod::Auto | ProbeMethod::Inject) {
@@ -54,7 +54,7 @@ fn inject(observed: &Observed, settings: &Settings, has_image: bool) -> Check {
     }
     let images: Vec<_> = images.into_iter().collect();
     match images.first() {
-        Some(first) => Check::ok(id, format!("node-probe can be uploaded, into {first}")),
+        Some(first) => Check::ok(id, format!("node-probe can be uploaded to a container of {first}")),
         None => Check::skipped(id, "no GPU node could be read"),
     }
 }
@@ -64,7 +64,7 @@ fn gpu_nodes(observed: &Observed) -> Check {
     match &observed.nodes {
         Seen::Found(nodes) if nodes.is_empty() => Check::warning(
             id,
-            "no node advertises GPUs or has a label of one",
+            "no node advertises GPUs or has a GPU label",
             Fixes::run(
                 "kubectl get nodes -L nvidia.com/gpu.present -o custom-columns=NODE:.metadata.name,GPUS:.status.capacity",
                 "without the device plugin and labels, name the node yourself: gpu-syringe diagnose NODE",
@@ -99,7 +99,7 @@ fn image(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>) -> Check {
         return Check::skipped(id, format!("{image} is not pinned by digest: see policy-parameter"));
     }
     if !settings.names_image() && settings.via == ProbeMethod::Auto {
-        return Check::ok(id, format!("none is named; --via auto uses {image} on nodes that have it"));
+        return Check::ok(id, format!("none is set; --via auto uses {image} on nodes that have it"));
     }
     let is_default = if image == DEFAULT_IMAGE { " (the default)" } else { "" };
     Check::warning(
@@ -134,7 +134,7 @@ fn image_on_nodes(observed: &Observed, settings: &Settings) -> Check {
     )
 }
 
-/// The kubelet reports the image by the same name, or by the same digest of the same repository.
+/// Whether the kubelet reports the image by the same name, or by the same digest of the same repository.
 fn has_image(node: &Node, image: &str) -> bool {
     let by_digest = image.split_once('@').map(|(name, digest)| {
         let start = name.rfind('/').map_or(0, |slash| slash + 1);

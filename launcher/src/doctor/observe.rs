@@ -1,4 +1,4 @@
-//! Reads everything that the checks need from the API server, in parallel. Creates nothing: pods are dry runs.
+//! Reads everything that the doctor checks need from the API server, in parallel. Creates nothing: pods are dry runs.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(super) enum Seen<T> {
     Absent,
     /// The user lacks the permission.
     Forbidden,
-    /// No usable answer.
+    /// There is no usable response.
     Unknown(String),
 }
 
@@ -44,40 +44,40 @@ impl<T> Seen<T> {
     }
 }
 
-/// The answer of the API server to a pod that is not created.
+/// The response of the API server to the dry run of a pod.
 #[derive(Clone, Debug)]
 pub(super) enum DryRun {
     Admitted,
-    /// Rejected with this message and HTTP status.
+    /// The pod was rejected with this message and HTTP status.
     Rejected(String, u16),
     Unknown(String),
 }
 
-/// The answer to an exec in a pod that does not exist.
+/// The response to an exec in a pod that does not exist.
 #[derive(Clone, Debug)]
 pub(super) enum ExecAnswer {
-    /// The API server answered.
+    /// The API server responded.
     Server,
-    /// Something else answered.
+    /// Something else responded.
     NotServer(String),
     Forbidden,
     Unknown(String),
 }
 
-/// The answers of the API server.
+/// The responses of the API server.
 pub(super) struct Observed {
     pub(super) user: Option<String>,
-    /// Time by which the clock of this machine is ahead of that of the API server.
+    /// How far the clock of this machine is ahead of the clock of the API server.
     pub(super) ahead: Option<SignedDuration>,
     pub(super) permissions: Vec<(Permission, Seen<bool>)>,
     pub(super) namespace: Seen<DynamicObject>,
     pub(super) policy: Seen<DynamicObject>,
     pub(super) binding: Seen<DynamicObject>,
-    /// The policies and bindings of the hardened profile that do not exist; empty also if they may not be read.
+    /// The policies and bindings of the hardened profile that do not exist. Also empty if the user may not read them.
     pub(super) missing_policies: Vec<String>,
     pub(super) parameter: Seen<DynamicObject>,
     pub(super) quota: Seen<DynamicObject>,
-    /// Answer to a pod that is not a probe; `None` without an answer.
+    /// The response to a pod that is not a probe. `None` if there was no response.
     pub(super) other_pod: Option<PolicyState>,
     pub(super) dry_runs: Vec<(ProbeMethod, DryRun)>,
     pub(super) exec: ExecAnswer,
@@ -85,26 +85,26 @@ pub(super) struct Observed {
     pub(super) nodes: Seen<Vec<Node>>,
     /// Some of the GPU nodes, with the images that their kubelets report.
     pub(super) with_images: Vec<Node>,
-    /// The image into which node-probe would be uploaded, on each of these nodes.
+    /// The image to which node-probe would be uploaded, for each of these nodes.
     pub(super) base_images: Vec<(String, Result<String, Failure>)>,
 }
 
 impl Observed {
-    /// A policy limits the pods of the namespace to the probe.
+    /// Whether a policy limits the pods of the namespace to the probe.
     pub(super) fn has_policy(&self) -> bool {
         matches!(self.other_pod, Some(PolicyState::InEffect | PolicyState::WithoutParameter))
     }
 }
 
-/// The number of nodes whose images are read.
+/// Number of nodes whose images are read.
 const NODES_WITH_IMAGES: usize = 8;
 
 /// The methods whose pod is checked.
 const METHODS: [ProbeMethod; 3] = [ProbeMethod::Pod, ProbeMethod::Logs, ProbeMethod::Inject];
-/// Reason for a request without an answer within the time of all checks.
+/// Reason for a request that got no response within the time of all checks.
 const LATE: &str = "no answer in time";
 
-/// Reads the version of the API server, and its name of the user.
+/// Reads the version of the API server.
 pub(super) async fn version(connection: &Connection, end: Instant) -> Result<String, Option<kube::Error>> {
     match timeout_at(end, connection.client.apiserver_version()).await {
         Ok(Ok(info)) => Ok(info.git_version),
@@ -113,12 +113,12 @@ pub(super) async fn version(connection: &Connection, end: Instant) -> Result<Str
     }
 }
 
-/// Sends all requests. None takes longer than `end`.
+/// Sends all requests. Each request ends at `end` at the latest.
 pub(super) async fn observe(connection: &Connection, settings: &Settings, end: Instant) -> Observed {
     let namespace = settings.probe_namespace.as_str();
     let policy_name = cluster_name(PROBE_POLICY, namespace);
     let nodes = read_nodes(connection, end).await;
-    // The pod is the one that would be created: for a node that exists, if one is known.
+    // Uses the pod that would be created, for a node that exists, if one is known.
     let node =
         nodes.found().and_then(|nodes| nodes.first()?.metadata.name.clone()).unwrap_or_else(|| "gpu-node".to_owned());
     let (
@@ -148,7 +148,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
         try_exec(connection, namespace, end),
         read_images(connection, settings, &nodes, end),
     );
-    // `Date` has whole seconds.
+    // `Date` has a resolution of one second.
     let half = SignedDuration::from_millis(500);
     let ahead = connection.clock.now().map(|server| Timestamp::now().duration_since(server) - half);
     Observed {
@@ -170,7 +170,7 @@ pub(super) async fn observe(connection: &Connection, settings: &Settings, end: I
     }
 }
 
-/// The name by which the API server knows the user (Kubernetes 1.28).
+/// Returns the name by which the API server knows the user (Kubernetes 1.28 or later).
 async fn user(connection: &Connection, end: Instant) -> Option<String> {
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     let request = http::Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
@@ -219,7 +219,7 @@ async fn read(connection: &Connection, object: ObjectRef, end: Instant) -> Seen<
 }
 
 async fn read_nodes(connection: &Connection, end: Instant) -> Seen<Vec<Node>> {
-    // The other requests need time too.
+    // Half of the time is left for the other requests.
     let end = end.min(Instant::now() + (end - Instant::now()) / 2);
     match timeout_at(end, nodes::collect(connection, None, is_gpu_node, |node| node)).await {
         Ok(Ok((_, nodes))) => Seen::Found(nodes),
@@ -229,7 +229,7 @@ async fn read_nodes(connection: &Connection, end: Instant) -> Seen<Vec<Node>> {
     }
 }
 
-/// The whole objects of the first GPU nodes: a list of all with their images would be large.
+/// Reads the whole objects of the first GPU nodes, because a list of all nodes with their images would be large.
 async fn read_images(
     connection: &Connection,
     settings: &Settings,
@@ -248,7 +248,7 @@ async fn read_images(
     (nodes, base_images)
 }
 
-/// The objects of the hardened profile's policies that the API server does not have.
+/// Returns the objects of the hardened profile's policies that the API server does not have.
 async fn missing_policies(connection: &Connection, namespace: &str, end: Instant) -> Vec<String> {
     let objects = of_each_policy::<ValidatingAdmissionPolicy>(namespace)
         .chain(of_each_policy::<ValidatingAdmissionPolicyBinding>(namespace));
@@ -259,7 +259,7 @@ async fn missing_policies(connection: &Connection, namespace: &str, end: Instant
     futures_util::future::join_all(reads).await.into_iter().flatten().collect()
 }
 
-/// The exact pod of each method.
+/// Makes a dry run with the exact pod of each method.
 async fn dry_runs(
     connection: &Connection,
     settings: &Settings,
@@ -289,15 +289,15 @@ async fn dry_run(connection: &Connection, namespace: &str, pod: &Pod, end: Insta
     }
 }
 
-/// Longest time for the upgrade.
+/// Time limit for the upgrade to a websocket.
 const EXEC_TIME: Duration = Duration::from_secs(6);
 
-/// Opens an exec in a pod that does not exist. The API server answers this with 404 and a `Status`, after everything between
-/// here and it let the upgrade pass.
+/// Opens an exec in a pod that does not exist. The API server responds with 404 and a `Status`, if everything between
+/// this machine and the API server lets the upgrade pass.
 async fn try_exec(connection: &Connection, namespace: &str, end: Instant) -> ExecAnswer {
     let path = <Pod as kube::Resource>::url_path(&(), Some(namespace));
     let params = AttachParams::default().container(probe::CONTAINER).stdin(true).stdout(true).stderr(true).tty(false);
-    // The policy admits this command.
+    // The policy allows this command.
     let argv = ProbeCommand::Read(SectionName::Inventory.into()).argv();
     let request = match Request::new(path).exec("gpu-syringe-doctor", argv, &params) {
         Ok(request) => request,

@@ -1,4 +1,4 @@
-//! The result of all checks, as text and as JSON.
+//! `Report`: the result of all doctor checks, as text and as JSON.
 
 use serde_json::{Map, Value, json};
 use syringe_core::classification::Severity;
@@ -16,14 +16,14 @@ const PERMISSION: &str = "permission-";
 
 pub(crate) struct Report {
     place: Option<(String, String)>,
-    /// Problems first.
+    /// The checks, problems first.
     checks: Vec<Check>,
     probe: Option<NodeProbe>,
 }
 
 impl Report {
     pub(super) fn of(connection: Option<&Connection>, mut checks: Vec<Check>, probe: Option<NodeProbe>) -> Self {
-        // Stable: within a rank the order of the checks.
+        // The sort is stable: checks of the same rank keep their order.
         checks.sort_by_key(Check::rank);
         let place = connection.map(|connection| (connection.context.clone(), connection.server.clone()));
         Self { place, checks, probe }
@@ -42,7 +42,7 @@ impl Report {
         }
     }
 
-    /// For the exit status: a failure is critical.
+    /// Returns the outcome for the exit status. A failure is critical.
     pub(crate) fn outcome(&self) -> Outcome {
         let has = |status: Status| self.checks.iter().any(|check| check.status == status);
         match () {
@@ -72,13 +72,13 @@ impl Report {
         Value::Object(json)
     }
 
-    /// The ids of the checks with a problem.
+    /// Returns the ids of the checks with a problem.
     pub(crate) fn names(&self) -> Vec<String> {
         let problems = self.checks.iter().filter(|check| check.is_problem());
         problems.map(|check| format!("check/{}", check.id)).collect()
     }
 
-    /// For a person: problems in full, then a table of the rest.
+    /// Formats the report for a person: problems in full, then a table of the other checks.
     pub(crate) fn page(&self) -> Page {
         let mut page = Page::default();
         for check in self.checks.iter().filter(|check| check.is_problem()) {

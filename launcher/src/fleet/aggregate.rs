@@ -16,7 +16,7 @@ use crate::fleet::{outliers, truncate_answer};
 const FINDINGS_OF_NODE: usize = 4;
 /// Maximum bytes of a list of names.
 const NAMES_BYTES: usize = 400;
-/// Maximum number of lines about methods that were passed over.
+/// Maximum number of lines about methods that were not used.
 const PASSED_OVER: usize = 5;
 /// Maximum length of the summary of one node.
 const SENTENCE: usize = 240;
@@ -110,7 +110,7 @@ fn verdicts(rows: &[NodeRow]) -> BTreeMap<String, usize> {
     verdicts
 }
 
-/// Findings of all nodes by ID. Findings with severity `info` are listed only with their node.
+/// Returns the findings of all nodes by ID. Findings with severity `info` are listed only with their node.
 fn findings(rows: &[NodeRow]) -> Vec<FleetFinding> {
     let mut by_id: BTreeMap<&str, (&Finding, &str, BTreeSet<&str>)> = BTreeMap::new();
     for row in rows {
@@ -124,7 +124,7 @@ fn findings(rows: &[NodeRow]) -> Vec<FleetFinding> {
     }
     // Plans are only in answers about one node.
     let plan = |finding: &Finding| match finding.action.refers_to_plan() {
-        true => " (diagnose_gpu_node of the node returns the plan.)",
+        true => " (diagnose_gpu_node for the node returns the plan.)",
         false => "",
     };
     let one = |(finding, node, nodes): (&Finding, &str, BTreeSet<&str>)| FleetFinding {
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
     use kube_read::Failure;
 
-    /// A node with a value in every field.
+    /// Creates a node with a value in every field.
     fn troubled(number: usize) -> NodeRow {
         let finding = |id: usize| Finding {
             id: format!("finding-{id}"),

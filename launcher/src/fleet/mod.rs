@@ -1,4 +1,4 @@
-//! Many nodes in one call: select the nodes, read each with one probe, compare, aggregate, and fit the answer into a byte budget.
+//! Reads many nodes in one call: selects them, probes each once, compares them, and truncates the answer.
 
 mod aggregate;
 mod node_row;

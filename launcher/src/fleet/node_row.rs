@@ -1,4 +1,4 @@
-//! The row of a node in an answer about many nodes: verdict, findings, and the values that are compared.
+//! `NodeRow`: the verdict, findings and compared values of a node in an answer about many nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ pub(crate) struct NodeRow {
     pub(crate) unknown: usize,
     pub(crate) score: Option<u32>,
     pub(crate) gpus: usize,
-    /// GPU model: only nodes of the same model are compared.
+    /// GPU model. Only nodes of the same model are compared.
     pub(crate) model: String,
     /// Values that should be equal on every node of a model, by name.
     pub(crate) traits: BTreeMap<&'static str, String>,
@@ -83,7 +83,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
     }
 }
 
-/// The values of all GPUs of a node, each once: `96.00.74.00.01` or `96.00.74.00.01, 96.00.89.00.01`.
+/// Returns the values of all GPUs of a node, each once: `96.00.74.00.01` or `96.00.74.00.01, 96.00.89.00.01`.
 fn all<T: ToString>(values: impl Iterator<Item = Option<T>>) -> Option<String> {
     let distinct: BTreeSet<String> = values.flatten().map(|value| value.to_string()).collect();
     (!distinct.is_empty()).then(|| distinct.into_iter().collect::<Vec<_>>().join(", "))
@@ -111,7 +111,7 @@ fn of_inventory(inventory: &Inventory, traits: &mut BTreeMap<&'static str, Strin
     traits.extend(values.into_iter().filter_map(|(name, value)| Some((name, value?))));
 }
 
-/// Only values that do not depend on the load: an idle GPU lowers its PCIe generation, but not its lanes.
+/// Adds only values that do not depend on the load: an idle GPU lowers its PCIe generation, but not its lanes.
 fn of_telemetry(telemetry: &Telemetry, traits: &mut BTreeMap<&'static str, String>) {
     let lanes = all(telemetry.gpus.iter().map(|gpu| gpu.pcie.width));
     let limit = all(telemetry.gpus.iter().map(|gpu| gpu.power.enforced_limit_milliwatts.map(|limit| limit / 1000)));

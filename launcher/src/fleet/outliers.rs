@@ -1,4 +1,4 @@
-//! Outliers: a node that differs from most nodes of its GPU model, and a GPU that is hotter than others.
+//! Finds outliers: a node that differs from most nodes of its GPU model, and a GPU that is hotter than others.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use crate::fleet::node_row::NodeRow;
 
 /// Minimum number of nodes of a model for a comparison.
 const MIN_NODES: usize = 3;
-/// A GPU is an outlier if it is this much hotter than the median of the hottest GPUs of all nodes …
+/// Minimum difference between an outlier and the median of the hottest GPUs of all nodes.
 const HOTTER_BY_CELSIUS: i32 = 15;
-/// … and at least this hot, because the other nodes may be idle.
+/// Minimum temperature of an outlier, because the other nodes may be idle.
 const HOT_CELSIUS: i32 = 75;
 /// Maximum bytes of the names in one outlier.
 const NAMES_BYTES: usize = 240;
 
-/// Groups by model, the largest first.
+/// Returns the groups by model, largest first.
 pub(crate) fn groups(rows: &[NodeRow]) -> Vec<ModelGroup> {
     let mut groups: Vec<_> = by_model(rows)
         .into_iter()
@@ -33,7 +33,7 @@ pub(crate) fn groups(rows: &[NodeRow]) -> Vec<ModelGroup> {
     groups
 }
 
-/// Outliers with their nodes, those of the fewest nodes first.
+/// Returns the outliers with their nodes, those with the fewest nodes first.
 pub(crate) fn outliers(rows: &[NodeRow]) -> Vec<(Outlier, Vec<String>)> {
     let mut outliers = Vec::new();
     for (model, rows) in by_model(rows) {
@@ -78,7 +78,7 @@ fn traits(rows: &[&NodeRow]) -> std::collections::BTreeSet<&'static str> {
     rows.iter().flat_map(|row| row.traits.keys().copied()).collect()
 }
 
-/// The value that more than half of the nodes have. `None` without such a majority.
+/// Returns the value that more than half of the nodes have, or `None` if there is no such value.
 fn common<'a>(rows: &[&'a NodeRow], name: &str) -> Option<&'a str> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for row in rows {

@@ -1,4 +1,4 @@
-//! Reads many nodes in parallel: a limited number at a time, each with a deadline, all within the deadline of the call.
+//! Reads many nodes in parallel, with a limit on parallel reads and a deadline for each node and for the call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,23 +24,23 @@ use syringe_core::probe_command::ReadCommand;
 const UPLOAD_TIME: Duration = Duration::from_secs(30);
 /// Time of the call that is reserved for building the answer.
 const RESERVED_FOR_ANSWER: Duration = Duration::from_secs(1);
-/// With less time left no further pod is created, because it would be deleted before it could answer.
+/// If less time is left, no further pod is created, because it would be deleted before it could respond.
 const MIN_TIME: Duration = Duration::from_secs(3);
 
 /// The result for one node.
 pub(crate) enum NodeOutcome<R> {
-    /// It was read.
+    /// The node was read.
     Read(R),
-    /// Reading it failed.
+    /// Reading the node failed.
     Failed(Failure),
-    /// It was skipped, for this reason.
+    /// The node was skipped, for this reason.
     Skipped(String),
-    /// It was not tried within the time of the call.
+    /// The node was not tried within the time of the call.
     NotReached,
 }
 
 impl<R> NodeOutcome<R> {
-    /// The read failed for a reason that applies to every node.
+    /// Whether the read failed for a reason that applies to every node.
     fn applies_to_cluster(&self) -> bool {
         matches!(self, Self::Failed(failure) if failure.cause.is_cluster_wide())
     }
@@ -55,8 +55,8 @@ pub(crate) struct ParallelReads<'a> {
 }
 
 impl ParallelReads<'_> {
-    /// Reads `nodes` in their order and passes each report to `summarise`, so that a thousand reports are
-    /// never in memory together.
+    /// Reads `nodes` in their order and passes each report to `summarise`, so that a thousand reports are never in
+    /// memory at the same time.
     pub(crate) async fn run<R>(
         &self,
         nodes: Vec<Node>,
@@ -83,7 +83,7 @@ impl ParallelReads<'_> {
             outcomes.push(outcome);
             let done = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
             on_phase(Phase::Nodes { done, total });
-            // Stop early for a failure of every node, such as a missing permission or an image that cannot be pulled.
+            // Stop early if every node fails, for example because of a missing permission or an image that cannot be pulled.
             if outcomes.len() == at_once.max(3) && outcomes.iter().all(|(_, outcome)| outcome.applies_to_cluster()) {
                 every_node_fails.store(true, Ordering::Relaxed);
             }
@@ -129,7 +129,7 @@ impl ParallelReads<'_> {
             Err(_) => Err(Failure::new(
                 format!("Reading node {name}"),
                 "the time of the call ended while its probe pod was being deleted",
-                "Read this node in a call of its own.",
+                "Read this node in a separate call.",
             )
             .leaving(Some(format!(
                 "the probe pod of node {name} in namespace {} may still exist: its deletion was in progress when the time ended, \
@@ -143,7 +143,7 @@ impl ParallelReads<'_> {
                 NodeOutcome::Read(summarise(node, read))
             }
             Err(failure) => {
-                // A missing method costs nothing, and may be there a moment later.
+                // A missing method costs nothing, and may be available a moment later.
                 let is_fault = !matches!(failure.cause, Cause::NoMethod { .. });
                 if is_fault && !self.call.cancel.is_cancelled() && is_ready(node) {
                     failure_backoff.record_result(server, &name, Some(&failure.why));

@@ -13,7 +13,7 @@ use kube_read::objects::{node_facts as node_gpus, node_labels};
 use kube_read::reads::nodes;
 use syringe_core::probe_command::ReadCommand;
 
-/// Maximum number of pods left behind that one failure names. The rest is counted.
+/// Maximum number of leftover pods that one failure lists. The rest is counted.
 const MAX_LEFT: usize = 5;
 
 /// The nodes that a call selects.
@@ -42,7 +42,7 @@ pub(crate) async fn read_fleet(
     }
     call.prober.sweep_in_background(&connection);
     let gpu_nodes = nodes.len();
-    // Nodes with problems first, because the time of the call may not be enough for all.
+    // Nodes with problems come first, because the time of the call may not be enough for all nodes.
     nodes.sort_by_cached_key(|node| (!has_problems(node), node.name_any()));
     let limit = selection.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let beyond_limit = nodes.split_off(limit.min(nodes.len())).iter().map(ResourceExt::name_any).collect();
@@ -79,7 +79,7 @@ fn no_nodes(context: &str, selector: Option<&str>) -> Failure {
     )
 }
 
-/// If no node was read and all tried nodes failed for the same reason, that reason is the failure of the call. Nodes that were
+/// Returns the failure of the call if no node was read and all tried nodes failed for the same reason. Nodes that were
 /// not tried count only if the reason applies to every node.
 fn common_failure(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Option<Failure> {
     let mut failures = Vec::new();
@@ -106,7 +106,7 @@ fn common_failure(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Opti
     Some(Failure::new(what, &first.why, first.next_step.clone()).deleted(deleted && left.is_none()).leaving(left))
 }
 
-/// The first entries of what is left behind, and the number of the others.
+/// Returns the first entries of what is left behind, and the number of the others.
 fn left_behind(outcomes: &[(String, NodeOutcome<node_row::NodeRow>)]) -> Option<String> {
     let of_node = |outcome: &'_ NodeOutcome<node_row::NodeRow>| match outcome {
         NodeOutcome::Read(row) => row.left_behind.clone(),

@@ -1,4 +1,4 @@
-//! Settings as command line arguments, for a command that the user runs in another terminal.
+//! Converts settings to command line arguments, for a command that the user runs in another terminal.
 
 use clap::ValueEnum;
 
@@ -50,9 +50,9 @@ fn path(path: &Option<std::path::PathBuf>) -> Option<String> {
     path.as_ref().map(|path| path.display().to_string())
 }
 
-/// The arguments that produce these settings. Defaults are left out.
+/// Returns the arguments that produce these settings. Defaults are left out.
 pub(crate) fn as_command_line(settings: &Settings) -> Vec<String> {
-    // Without `..`: a new setting does not compile until it is handled.
+    // There is no `..` here, so that a new setting does not compile until it is handled.
     let Settings {
         #[cfg(feature = "demo")]
             demo: _,

@@ -1,4 +1,4 @@
-//! `gpu-syringe config`: every setting, its value and its source.
+//! `gpu-syringe config`: shows every setting, its value and its source.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
@@ -17,13 +17,13 @@ pub(crate) struct SettingValue {
 }
 
 impl SettingValue {
-    /// Its name in the settings file.
+    /// Returns the name of the setting in the settings file.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// Every setting of the command line, in the order of its help.
+/// Returns every setting of the command line, in the order of its help.
 pub(crate) fn all(settings: &Command, matches: &ArgMatches, file: &FileValues) -> Vec<SettingValue> {
     let shown = |arg: &clap::Arg| {
         let id = arg.get_id().as_str();
@@ -42,7 +42,7 @@ pub(crate) fn all(settings: &Command, matches: &ArgMatches, file: &FileValues) -
     settings.get_arguments().map(shown).chain(carried()).collect()
 }
 
-/// The programs inside of this one, which no setting changes.
+/// Returns the programs that are embedded in this program. No setting changes them.
 fn carried() -> Vec<SettingValue> {
     let shown = |program: &CarriedProgram| SettingValue {
         name: format!("node_probe_{}", program.arch),
@@ -53,7 +53,7 @@ fn carried() -> Vec<SettingValue> {
     carried::programs().iter().map(shown).collect()
 }
 
-/// As a JSON object: `{"probe_namespace": {"value": "gpu-syringe", "from": "default"}, …}`.
+/// Formats the settings as a JSON object: `{"probe_namespace": {"value": "gpu-syringe", "from": "default"}, …}`.
 pub(crate) fn json(all: &[SettingValue]) -> Value {
     let entry = |shown: &SettingValue| {
         let value = match (&shown.values[..], shown.list) {
@@ -67,7 +67,7 @@ pub(crate) fn json(all: &[SettingValue]) -> Value {
     Value::Object(all.iter().map(entry).collect())
 }
 
-/// As lines in the syntax of the settings file.
+/// Formats the settings as lines in the syntax of the settings file.
 pub(crate) fn text(all: &[SettingValue]) -> String {
     let line = |shown: &SettingValue| {
         let quoted: Vec<_> = shown.values.iter().map(|value| format!("{value:?}")).collect();

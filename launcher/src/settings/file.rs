@@ -1,4 +1,5 @@
-//! The settings file. Its values become defaults of the flags: clap validates them, and flags and environment override them.
+//! Reads the settings file. Its values become defaults of the flags: clap validates them.
+//! Flags and environment variables override these defaults.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,7 +13,7 @@ use kube_read::Failure;
 /// Settings that cannot be in a file.
 const NOT_IN_FILES: [&str; 2] = ["config", "demo"];
 
-/// A settings file may contain this setting.
+/// Whether a settings file may contain this setting.
 pub fn is_setting_of_files(id: &str) -> bool {
     !NOT_IN_FILES.contains(&id)
 }
@@ -20,13 +21,13 @@ pub fn is_setting_of_files(id: &str) -> bool {
 /// The values of a settings file, as command line arguments.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FileValues {
-    /// The file; `None` when there is none.
+    /// Path of the file. `None` if there is no file.
     pub(crate) path: Option<PathBuf>,
     values: BTreeMap<String, Vec<String>>,
 }
 
 impl FileValues {
-    /// Reads the file that the arguments or the environment name, or else the default file if it exists.
+    /// Reads the file that the arguments or the environment set, or else the default file if it exists.
     pub(crate) fn find(argv: &[OsString], settings: &Command) -> Result<Self, Failure> {
         let named =
             config_option(argv).or_else(|| std::env::var_os("GPU_SYRINGE_CONFIG").filter(|value| !value.is_empty()));
@@ -61,7 +62,7 @@ impl FileValues {
             values.insert(id, texts);
         }
         let read = Self { path: Some(path.to_owned()), values };
-        // Validated separately first, so that the message names the file and not a flag.
+        // The file is first validated alone, so that the message names the file and not a flag.
         settings.clone().no_binary_name(true).try_get_matches_from(read.as_flags(settings)).map_err(|error| {
             let text = error.to_string();
             wrong(path, text.lines().next().unwrap_or_default().trim_start_matches("error: "))
@@ -69,7 +70,7 @@ impl FileValues {
         Ok(read)
     }
 
-    /// The command with these values as its defaults.
+    /// Returns the command with these values as its defaults.
     pub(crate) fn as_defaults(&self, mut command: Command) -> Command {
         for (id, texts) in &self.values {
             let texts = texts.clone();
@@ -78,7 +79,7 @@ impl FileValues {
         command
     }
 
-    /// The file contains this setting.
+    /// Whether the file contains this setting.
     pub(crate) fn has(&self, id: &str) -> bool {
         self.values.contains_key(id)
     }
@@ -113,7 +114,7 @@ fn value_texts(value: &toml::Value) -> Option<Vec<String>> {
     }
 }
 
-/// The value of `--config FILE` or `--config=FILE`, before the arguments are parsed.
+/// Returns the value of `--config FILE` or `--config=FILE`, before the arguments are parsed.
 fn config_option(argv: &[OsString]) -> Option<OsString> {
     let at = argv.iter().position(|word| word.to_str().is_some_and(|word| word.starts_with("--config")))?;
     let word = argv[at].to_str()?;
@@ -123,7 +124,7 @@ fn config_option(argv: &[OsString]) -> Option<OsString> {
     }
 }
 
-/// `gpu-syringe/config.toml` in the user's config directory.
+/// Returns the path of `gpu-syringe/config.toml` in the user's config directory.
 fn default_path() -> Option<PathBuf> {
     Some(config_dir()?.join("config.toml"))
 }

@@ -1,4 +1,4 @@
-//! Every setting as a flag, and the values that they may have.
+//! `Settings`: every setting as a flag, and the values that a setting may have.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use super::node_selector::{self, NodeSelector};
 use super::value_parsers::{self, KeyValue, PodRef, TolerationArg};
 use kube_read::Failure;
 
-/// Image that contains `node-probe`, if no other is named.
+/// Image that contains `node-probe`, if no other image is set.
 pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
 
-/// Probes in flight without a setting: twice the nodes that one call reads at the same time.
+/// Maximum number of probes in flight if it is not set: twice the nodes that one call reads at the same time.
 const DEFAULT_MAX_PROBES: u16 = 16;
 
 /// Settings of the launcher.
@@ -71,7 +71,7 @@ pub struct Settings {
     /// Image of the probe; pin it by digest. With --via auto no image is pulled unless it is named here
     #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_IMAGE")]
     pub image: Option<String>,
-    /// Digest of the image, replaces its tag (sha256:…)
+    /// Digest of the image; replaces its tag (sha256:…)
     #[arg(long, global = true, value_name = "DIGEST", env = "GPU_SYRINGE_IMAGE_DIGEST", value_parser = value_parsers::digest)]
     pub image_digest: Option<String>,
     /// Registry that replaces the registry of the image, with an optional path
@@ -142,7 +142,7 @@ pub enum DrainCheck {
 /// Method to reach a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProbeMethod {
-    /// The probe's image where one is named or on the node, else inject with an image that runs privileged there, else none
+    /// The probe image if it is set or on the node, otherwise inject with an image that runs privileged there, otherwise none
     Auto,
     /// A privileged pod of the probe's image
     Pod,
@@ -157,7 +157,7 @@ pub enum ProbeMethod {
 }
 
 impl ProbeMethod {
-    /// The name in settings and answers.
+    /// Returns the name in settings and answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -194,7 +194,7 @@ pub enum PullPolicy {
 }
 
 impl PullPolicy {
-    /// The name in the API.
+    /// Returns the name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::IfNotPresent => "IfNotPresent",
@@ -205,22 +205,22 @@ impl PullPolicy {
 }
 
 impl Settings {
-    /// Settings from command line arguments, without the settings file. For programs that embed the library.
+    /// Parses settings from command line arguments, without the settings file. For programs that embed the library.
     ///
     /// # Errors
-    /// When an argument is not valid.
+    /// If an argument is not valid.
     pub fn from_args<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
         use clap::FromArgMatches;
         let command = Self::augment_args(clap::Command::new("gpu-syringe").no_binary_name(true));
         Self::from_arg_matches(&command.try_get_matches_from(args)?)
     }
 
-    /// The contexts of the kubeconfig that the settings name.
+    /// Returns the contexts of the kubeconfig that the settings select.
     pub fn contexts(&self) -> Contexts {
         Contexts::new(self.kubeconfig.as_deref(), self.context.clone(), self.allow_context.clone())
     }
 
-    /// The demo cluster is used. Always `false` without the feature `demo`.
+    /// Whether the demo cluster is used. Always `false` without the feature `demo`.
     pub(crate) fn is_demo(&self) -> bool {
         #[cfg(feature = "demo")]
         return self.demo;
@@ -228,54 +228,54 @@ impl Settings {
         false
     }
 
-    /// The image of the probe, with mirror and digest applied.
+    /// Returns the image of the probe, with mirror and digest applied.
     pub fn probe_image(&self) -> String {
         let image = self.image.as_deref().unwrap_or(DEFAULT_IMAGE);
         value_parsers::image(image, self.registry_mirror.as_deref(), self.image_digest.as_deref())
     }
 
-    /// A setting names the image of the probe.
+    /// Whether the settings contain the image of the probe.
     pub fn names_image(&self) -> bool {
         self.image.is_some() || self.image_digest.is_some() || self.registry_mirror.is_some()
     }
 
-    /// Refuses a node that no probe may be created on.
+    /// Rejects a node on which no probe may be created.
     pub(crate) fn check_node_allowed(&self, node: &Node) -> Result<(), Failure> {
         node_selector::check(self.allow_nodes.as_ref(), node)
     }
 
-    /// Time for a pod to start.
+    /// Returns the time limit for the start of a pod.
     pub fn start_time(&self) -> Duration {
         Duration::from_secs(self.start_timeout)
     }
 
-    /// Time for a whole call.
+    /// Returns the time limit for a whole call.
     pub fn call_time(&self) -> Duration {
         Duration::from_secs(self.call_timeout)
     }
 
-    /// Settings for a call that may take `time`, so that its container runs long enough.
+    /// Returns settings for a call that may take `time`, so that its container runs long enough.
     pub fn with_call_time(&self, time: Duration) -> Self {
         Self { call_timeout: self.call_timeout.max(time.as_secs()), ..self.clone() }
     }
 
-    /// Maximum number of probes in flight.
+    /// Returns the maximum number of probes in flight.
     pub fn probes_in_flight(&self) -> u16 {
         self.max_probes.unwrap_or(DEFAULT_MAX_PROBES.max(self.concurrency))
     }
 
-    /// Number of nodes that one call reads at the same time.
+    /// Returns the number of nodes that one call reads at the same time.
     pub fn nodes_at_once(&self) -> u16 {
         self.concurrency.min(self.probes_in_flight())
     }
 
-    /// Time for one node of many.
+    /// Returns the time limit for one node in a call about many nodes.
     pub fn node_time(&self) -> Duration {
         Duration::from_secs(self.node_timeout)
     }
 
-    /// Maximum run time of the container of a probe: longer than any call, and short enough that the probe of a killed launcher soon
-    /// ends.
+    /// Returns the maximum run time of a probe container: longer than any call, and short enough that the probe of a
+    /// killed launcher stops soon.
     pub fn probe_lifetime(&self) -> Duration {
         Duration::from_secs(self.call_timeout.max(self.start_timeout) + 30)
     }

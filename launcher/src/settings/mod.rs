@@ -1,5 +1,5 @@
-//! The settings of the person who starts gpu-syringe: flags, then environment, then one file, then defaults. A tool cannot change
-//! them.
+//! The settings of the person who starts gpu-syringe. A tool cannot change them.
+//! Order of precedence: flags, environment, settings file, defaults.
 
 mod as_command_line;
 pub(crate) mod config_command;

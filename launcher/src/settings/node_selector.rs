@@ -1,4 +1,5 @@
-//! `--allow-nodes`: the nodes that may be probed. A probe is root on its node, so control plane nodes are excluded by default.
+//! `--allow-nodes`: selects the nodes that may be probed.
+//! A probe is root on its node, so control plane nodes are excluded by default.
 
 use std::fmt;
 use std::str::FromStr;
@@ -99,8 +100,8 @@ fn is_of_control_plane(node: &Node) -> bool {
     CONTROL_PLANE.iter().any(|role| node.labels().contains_key(*role) || taints.iter().any(|taint| taint.key == *role))
 }
 
-/// Refuses a node that no probe may be created on: one that `allowed` does not select, or without it one of the control
-/// plane.
+/// Rejects a node on which no probe may be created: a node that `allowed` does not select, or, without `allowed`, a
+/// control plane node.
 pub(super) fn check(allowed: Option<&NodeSelector>, node: &Node) -> Result<(), Failure> {
     let (why, next) = match allowed {
         Some(selector) if selector.matches(node) => return Ok(()),

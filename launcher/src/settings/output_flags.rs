@@ -1,4 +1,4 @@
-//! Settings of the command line: format of answers, exit status, progress, log.
+//! Flags for the output of a command: format of answers, exit status, progress, log.
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Command, ValueEnum};
@@ -25,7 +25,7 @@ pub struct OutputSettings {
     /// Print each request to the API server with its status and time on standard error
     #[arg(short = 'v', long, global = true, env = "GPU_SYRINGE_VERBOSE", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub verbose: bool,
-    /// Format of log messages; by default text on a terminal, and JSON in a pipe and of the server
+    /// Format of log messages; by default text on a terminal, and JSON in a pipe or for the server
     #[arg(long, global = true, value_name = "FORMAT", env = "GPU_SYRINGE_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
 }
@@ -66,7 +66,7 @@ pub enum OutputFormat {
     Name,
 }
 
-/// Every setting, those of the launcher first.
+/// Returns every setting, those of the launcher first.
 pub fn all_settings() -> Command {
     OutputSettings::augment_args(Settings::augment_args(Command::new("settings")))
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// `key=value`.
+/// A pair `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {
     /// The text before the first `=`.
@@ -29,14 +29,14 @@ impl fmt::Display for KeyValue {
     }
 }
 
-/// A taint to tolerate: `key`, `key=value`, either with `:effect`.
+/// A taint to tolerate: `key` or `key=value`, optionally followed by `:effect`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TolerationArg {
     /// The taint's key.
     pub key: String,
-    /// Its value; any when absent.
+    /// Value of the taint. If absent, any value matches.
     pub value: Option<String>,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; any when absent.
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`. If absent, any effect matches.
     pub effect: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl fmt::Display for TolerationArg {
     }
 }
 
-/// `namespace/name` of a pod.
+/// A pod as `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodRef {
     pub namespace: String,
@@ -96,14 +96,14 @@ impl fmt::Display for PodRef {
     }
 }
 
-/// Checks `sha256:` and 64 hexadecimal digits.
+/// Checks that the text is `sha256:` and 64 hexadecimal digits.
 pub(super) fn digest(text: &str) -> Result<String, String> {
     let digits = text.strip_prefix("sha256:").unwrap_or_default();
     let hexadecimal = digits.len() == 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if hexadecimal { Ok(text.to_owned()) } else { Err("it must be sha256: and 64 hexadecimal digits".into()) }
 }
 
-/// An image reference with another registry and a digest in place of its tag.
+/// Returns an image reference with another registry, and with a digest in place of its tag.
 pub(super) fn image(reference: &str, mirror: Option<&str>, digest: Option<&str>) -> String {
     let mut image = reference.to_owned();
     if let Some(mirror) = mirror {

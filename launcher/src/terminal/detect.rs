@@ -1,10 +1,10 @@
-//! The width and the character set of the terminal.
+//! Detects the width and the character set of the terminal.
 
 use std::ffi::OsString;
 
 use terminal_size::Width;
 
-/// The width of the terminal at standard output, or else of `COLUMNS`. `None` in a pipe: lines are not wrapped.
+/// Returns the width of the terminal at standard output, or else of `COLUMNS`. `None` in a pipe: lines are not wrapped.
 pub(crate) fn width() -> Option<usize> {
     let terminal = terminal_size::terminal_size_of(std::io::stdout()).map(|(Width(width), _)| usize::from(width));
     let columns = || std::env::var("COLUMNS").ok()?.parse().ok();
@@ -14,12 +14,12 @@ pub(crate) fn width() -> Option<usize> {
 /// Minimum width. On a narrower terminal, lines are not wrapped.
 const MIN_WIDTH: usize = 40;
 
-/// The locale is ASCII.
+/// Whether the locale is ASCII.
 pub(crate) fn is_ascii() -> bool {
     is_ascii_locale(|name| std::env::var_os(name))
 }
 
-/// The first variable that is set decides. `C.UTF-8` is not ASCII; without a variable the locale counts as UTF-8.
+/// The first variable that is set decides. `C.UTF-8` is not ASCII. If no variable is set, the locale counts as UTF-8.
 fn is_ascii_locale(variable: impl Fn(&str) -> Option<OsString>) -> bool {
     let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
     set.is_some_and(|value| value == "C" || value == "POSIX")

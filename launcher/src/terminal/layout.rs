@@ -1,4 +1,4 @@
-//! Layout of printed text, and line wrapping.
+//! `Layout`: the width, characters and colours of printed text. Also contains line wrapping.
 
 use syringe_core::text::clean_keeping_lines;
 use textwrap::{Options, WordSeparator, WordSplitter};
@@ -8,17 +8,17 @@ use crate::terminal::style;
 /// Layout of a printed page.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Layout {
-    /// Columns of the terminal. `None`: nothing is broken or left out.
+    /// Columns of the terminal. `None`: nothing is wrapped or left out.
     pub width: Option<usize>,
-    /// Show all columns of a table, however wide it becomes.
+    /// Whether to show all columns of a table, however wide it becomes.
     pub all_columns: bool,
-    /// Use ASCII only.
+    /// Whether to use ASCII only.
     pub ascii: bool,
-    /// Use escape sequences for colours.
+    /// Whether to use escape sequences for colours.
     pub colored: bool,
 }
 
-/// Text of a node or tenant must not change the terminal.
+/// Cleans a text. Text of a node or tenant must not change the terminal.
 pub(super) fn cleaned(text: &str) -> String {
     style::map_plain(text, clean_keeping_lines)
 }

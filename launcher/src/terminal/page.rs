@@ -1,4 +1,4 @@
-//! A text for people: prose and tables. Its lines are wrapped for the width of the terminal when it is printed.
+//! `Page`: a text of prose and tables for people. Its lines are wrapped when it is printed.
 
 use syringe_core::unknown::Unknown;
 
@@ -6,9 +6,9 @@ use crate::terminal::layout::{Layout, broken, cleaned};
 use crate::terminal::style::{self, Paint, paint};
 use crate::terminal::table::Rows;
 
-/// Longest line of prose on a wide terminal.
+/// Maximum length of a line of prose on a wide terminal.
 const MAX_PROSE: usize = 120;
-/// ASCII for the other characters that the texts of this program use.
+/// ASCII replacements for the other characters in the texts of this program.
 const IN_ASCII: [(char, &str); 8] =
     [('→', "->"), ('…', "..."), ('°', ""), ('≥', ">="), ('≤', "<="), ('×', "x"), ('·', "-"), ('–', "-")];
 
@@ -19,13 +19,13 @@ pub struct Page(Vec<Block>);
 #[derive(Clone, Debug)]
 enum Block {
     Prose(String),
-    /// Lines to copy, which are not broken.
+    /// Lines to copy, which are not wrapped.
     Command(String),
     Table(Rows),
 }
 
 impl Page {
-    /// Adds prose. The continuation of a wrapped line keeps its indentation.
+    /// Adds prose. The continuation of a wrapped line keeps the indentation.
     pub(crate) fn push_str(&mut self, text: &str) {
         match self.0.last_mut() {
             Some(Block::Prose(prose)) => prose.push_str(text),
@@ -33,7 +33,7 @@ impl Page {
         }
     }
 
-    /// Adds a command line to copy: it stays one line.
+    /// Adds a command line that a user can copy. It stays one line.
     pub(crate) fn push_command(&mut self, line: &str) {
         self.0.push(Block::Command(format!("  {line}\n")));
     }
@@ -95,7 +95,7 @@ fn wrapped_line(line: &str, width: usize) -> String {
     broken(body, width.min(MAX_PROSE), &first, &hanging).join("\n")
 }
 
-/// Indentation of the second line of a paragraph: that of its text after `→`, `1.` or a headline.
+/// Returns the indentation of the second line of a paragraph: that of its text after `→`, `1.` or a headline.
 fn marker_width(body: &str, is_headline: bool) -> usize {
     let word = body.split(' ').next().unwrap_or_default();
     let is_number = word.strip_suffix('.').is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));

@@ -1,4 +1,5 @@
-//! Colour by severity. A painted word carries invisible marks until it is printed, so that layout and cleaning see plain text.
+//! Colours words by severity.
+//! A coloured word contains invisible marks until it is printed, so that layout and cleaning see plain text.
 
 use anstyle::{AnsiColor, Style};
 use diagnosis::finding::Verdict;
@@ -11,20 +12,21 @@ use crate::answer::wire::variant_name::variant_name;
 /// Colour of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Paint {
-    /// Out of service, or lost.
+    /// The object is out of service or lost.
     Fatal,
-    /// Needs action.
+    /// The object needs action.
     Critical,
-    /// Works, but has a defect.
+    /// The object works, but has a defect.
     Warning,
-    /// Without a fault.
+    /// The object has no fault.
     Good,
-    /// Not known.
+    /// The state is not known.
     Unknown,
 }
 
 const PAINTS: [Paint; 5] = [Paint::Fatal, Paint::Critical, Paint::Warning, Paint::Good, Paint::Unknown];
-/// Marks are tag characters of Unicode: they have no width, and `syringe_core::text::clean` removes them from foreign text.
+/// Marks are tag characters of Unicode. They have no width, and `syringe_core::text::clean` removes them from untrusted
+/// text.
 const FIRST_MARK: u32 = 0xE0041;
 const END_MARK: char = '\u{E007F}';
 
@@ -83,19 +85,19 @@ impl HasPaint for HealthStatus {
     }
 }
 
-/// The text, painted. Each word is painted alone, so that a line may break between words.
+/// Colours a text. Each word is coloured separately, so that a line may break between words.
 pub(crate) fn paint(text: &str, paint: impl Into<Option<Paint>>) -> String {
     let Some(paint) = paint.into() else { return text.to_owned() };
     let word = |word: &str| format!("{}{word}{END_MARK}", paint.mark());
     text.split(' ').map(|part| if part.is_empty() { String::new() } else { word(part) }).collect::<Vec<_>>().join(" ")
 }
 
-/// The name of a severity, verdict or status as in JSON, painted: `fatal`.
+/// Returns the name of a severity, verdict or status as in JSON, coloured: `fatal`.
 pub(crate) fn named(value: impl HasPaint) -> String {
     paint(&variant_name(value), value.paint())
 }
 
-/// The name as the headline of an answer, painted: `NO FAULT FOUND`.
+/// Returns the name as the headline of an answer, coloured: `NO FAULT FOUND`.
 pub(crate) fn headline(value: impl HasPaint) -> String {
     paint(&variant_name(value).replace('_', " ").to_uppercase(), value.paint())
 }
@@ -113,7 +115,7 @@ pub(super) fn map_plain(text: &str, mut plain: impl FnMut(&str) -> String) -> St
     mapped + &plain(rest)
 }
 
-/// The text with escape sequences in place of the marks, or without them.
+/// Replaces the marks by escape sequences, or removes them.
 pub(super) fn without_marks(text: &str, colored: bool) -> String {
     let mut printed = String::with_capacity(text.len());
     let mut open = None;

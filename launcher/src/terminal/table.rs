@@ -1,4 +1,4 @@
-//! Tables that fit the terminal: columns are left out, and cells are wrapped between words, never inside a word.
+//! `Rows`: a table that fits the terminal. Columns are left out, and cells are wrapped between words.
 
 use syringe_core::pci::PciAddress;
 use textwrap::core::display_width;
@@ -6,15 +6,15 @@ use textwrap::core::display_width;
 use crate::terminal::layout::{Layout, broken, cleaned};
 use crate::terminal::style::without_marks;
 
-/// Between two columns.
+/// Space between two columns.
 const GAP: &str = "  ";
-/// Below this width, a column of prose may be a line below its row.
+/// Below this width, a column of prose may be printed below its row.
 const NARROW: usize = 100;
-/// Other columns are left out to keep cells up to this width on one line.
+/// Other columns are left out so that cells up to this width stay on one line.
 const MAX_WHOLE: usize = 40;
-/// Least width of a column of prose beside the others. With less, it is a line below its row.
+/// Minimum width of a column of prose beside the others. If less is left, the column is printed below its row.
 const MIN_NOTE: usize = 28;
-/// Indentation of such a line.
+/// Indentation of a line below its row.
 const NOTE_INDENT: &str = "    ";
 
 /// The rows of a table.
@@ -22,24 +22,24 @@ const NOTE_INDENT: &str = "    ";
 pub struct Rows {
     heads: Vec<String>,
     rows: Vec<Vec<String>>,
-    /// Columns that a narrow terminal does not show, the first to be left out first.
+    /// Columns that a narrow terminal does not show. The first one is left out first.
     optional: Vec<usize>,
-    /// A column of prose.
+    /// The column of prose, if there is one.
     note: Option<usize>,
 }
 
-/// A table with these column heads.
+/// Creates a table with these column heads.
 pub(crate) fn new_table<'a>(heads: impl IntoIterator<Item = &'a str>) -> Rows {
     Rows::new(heads.into_iter().map(str::to_uppercase))
 }
 
 impl Rows {
-    /// A table with these column heads, as they are.
+    /// Creates a table with these column heads, which are not changed.
     pub(crate) fn new(heads: impl IntoIterator<Item = String>) -> Self {
         Self { heads: heads.into_iter().collect(), rows: Vec::new(), optional: Vec::new(), note: None }
     }
 
-    /// The columns that a narrow terminal does not show, the first to be left out first.
+    /// Sets the columns that a narrow terminal does not show. The first one is left out first.
     #[must_use]
     pub(crate) fn optional(mut self, heads: &[&str]) -> Self {
         self.optional = heads.iter().filter_map(|head| self.column(head)).collect();
@@ -47,7 +47,7 @@ impl Rows {
         self
     }
 
-    /// The column of prose: it gets the space that the others leave.
+    /// Sets the column of prose, which gets the space that the other columns leave.
     #[must_use]
     pub(crate) fn note(mut self, head: &str) -> Self {
         self.note = self.column(head);
@@ -67,12 +67,12 @@ impl Rows {
         self.rows.push(cells.into_iter().map(|cell| cleaned(&cell)).collect());
     }
 
-    /// A table without rows is not printed.
+    /// Whether the table has no rows. Such a table is not printed.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The lines of the table; none for a table without rows.
+    /// Returns the lines of the table. A table without rows has none.
     pub(super) fn lines(&self, layout: &Layout) -> String {
         if self.is_empty() {
             return String::new();
@@ -102,7 +102,7 @@ impl Rows {
         text
     }
 
-    /// The columns for a width: without some optional ones where they would not fit.
+    /// Returns the columns for a width, without some optional columns if they would not fit.
     fn shown_columns(&self, width: Option<usize>) -> Vec<usize> {
         let mut shown: Vec<usize> = (0..self.heads.len()).collect();
         let Some(width) = width else { return shown };
@@ -110,14 +110,14 @@ impl Rows {
             let columns: Vec<_> = shown.iter().map(|index| self.measure(*index)).collect();
             // A table is easier to read with fewer columns than with wrapped cells.
             let wanted = |column: &Column| match Some(column.index) == self.note {
-                // It may be a line below its row.
+                // The column of prose may be printed below its row.
                 true if width < NARROW => 0,
                 true => MIN_NOTE.min(column.natural),
                 false => column.whole_cells,
             };
             columns.iter().map(wanted).sum::<usize>() + gaps(columns.len()) <= width
         };
-        // Columns without a value come first.
+        // Columns without a value are left out first.
         let blank = |index: &usize| self.rows.iter().all(|row| row.get(*index).is_none_or(|cell| is_blank(cell)));
         let blanks = (0..self.heads.len()).rev().filter(blank);
         for index in blanks.chain(self.optional.iter().copied()) {
@@ -129,7 +129,7 @@ impl Rows {
         shown
     }
 
-    /// The position of the column of prose if the others leave it too little space.
+    /// Returns the position of the column of prose if the others leave too little space for it.
     fn note_below(&self, shown: &[usize], columns: &[Column], width: usize) -> Option<usize> {
         let place = shown.iter().position(|index| Some(*index) == self.note)?;
         let others: usize = columns.iter().enumerate().filter(|(at, _)| *at != place).map(|(_, one)| one.least).sum();
@@ -152,11 +152,11 @@ impl Rows {
 /// A column with its widths.
 struct Column {
     index: usize,
-    /// Width of its longest line.
+    /// Width of the longest line.
     natural: usize,
-    /// Width of its longest word.
+    /// Width of the longest word.
     least: usize,
-    /// Width at which only its head and long cells are wrapped.
+    /// Width at which only the head and long cells are wrapped.
     whole_cells: usize,
     width: usize,
 }
@@ -181,7 +181,7 @@ fn shrink(columns: &mut [Column], width: usize, least: impl Fn(&Column) -> usize
     }
 }
 
-/// One row of a table: as many lines as its highest cell.
+/// Formats one row of a table, with as many lines as its highest cell.
 fn grid(cells: &[&str], columns: &[Column]) -> String {
     let lines_of = |(cell, column): (&&str, &Column)| -> Vec<String> {
         cell.split('\n').flat_map(|line| broken(line, column.width.max(1), "", "")).collect()
@@ -202,22 +202,22 @@ fn grid(cells: &[&str], columns: &[Column]) -> String {
     text
 }
 
-/// `-` for an unknown value.
+/// Formats a value, or `-` if it is unknown.
 pub(crate) fn cell<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())
 }
 
-/// A PCI address as sysfs names it.
+/// Formats a PCI address as in sysfs.
 pub(crate) fn pci_cell(address: Option<&PciAddress>) -> String {
     cell(address.map(PciAddress::sysfs))
 }
 
-/// A time rounded to seconds.
+/// Formats a time, rounded to seconds.
 pub(crate) fn second(time: jiff::Timestamp) -> String {
     jiff::Timestamp::from_second(time.as_second()).map_or_else(|_| time.to_string(), |time| time.to_string())
 }
 
-/// `1 node`, `2 nodes`.
+/// Formats a count with its noun: `1 node`, `2 nodes`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
@@ -280,7 +280,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the cells are, no word is broken, and a line is longer than the terminal only where nothing is left to break.
+        /// For any cells, no word is broken, and a line is longer than the terminal only if nothing more can be wrapped.
         #[test]
         fn no_word_is_ever_broken(
             cells in prop::collection::vec(prop::collection::vec("[a-z0-9:]{1,30}( [a-z]{1,12}){0,5}", 4), 1..5),

@@ -1,10 +1,12 @@
-//! Whether this probe is allowed to act.
+//! Checks whether the probe's container was started for actions (`refusal`).
 //!
 //! A user with exec rights chooses the arguments of a command, so `--operator` alone proves nothing. The user cannot choose
-//! the main process of the container: it is part of the pod, which the admission policy checks. So in the container of the probe an
-//! action also needs a main process that was started with `--operator`. On the node itself, the user is root already.
+//! the main process of the container, which is part of the pod and is checked by the admission policy. So in the probe's
+//! container, an action also needs a main process that was started with `--operator`. On the node itself, the user is
+//! already root.
 //!
-//! Limits: this shows that the pod was created for actions, not who calls now. The policy decides who may exec `--operator`.
+//! Limits: the check shows that the pod was created for actions, not who is calling now. The admission policy decides which
+//! users may exec `--operator`.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -38,9 +40,9 @@ fn refusal_in(proc: &Path, ours: u32) -> Option<Obstacle> {
     };
     let words = files::head(&proc.join(main.to_string()).join("cmdline"), files::SMALL).unwrap_or_default();
     let (Some(of_main), Some(of_us)) = (program(main), program(ours)) else {
-        return Some(unknown("what its main process runs cannot be read"));
+        return Some(unknown("the program of its main process cannot be read"));
     };
-    // Another image, into which the probe was uploaded: its shell can do the same without the probe.
+    // In another image, into which the probe was uploaded, a shell can do the same as the probe.
     let is_allowed = of_main != of_us || words.split(|byte| *byte == 0).any(|word| word == OPERATOR);
     (!is_allowed).then(|| {
         Obstacle::new(
@@ -64,7 +66,7 @@ mod tests {
     use super::*;
     use crate::testing::Tree;
 
-    /// A container with these processes: pid, start, program, words. The last one is ours.
+    /// Returns the result for a container with these processes (pid, start, program, arguments). The probe is the last one.
     fn container(pid_namespace: &str, init_mounts: &str, processes: &[(u32, u64, &str, &str)]) -> Option<String> {
         let tree = Tree::new();
         tree.link("proc/self/ns/pid", pid_namespace).link("proc/1/ns/mnt", init_mounts);
@@ -78,7 +80,7 @@ mod tests {
             let program = tree.path().join(program);
             tree.link(&format!("proc/{pid}/exe"), program.to_str().expect("UTF-8"));
         }
-        // A tenant's process, older than all: it sees other mounts.
+        // A process of a tenant, older than all others, with different mounts.
         tree.file("proc/5/stat", "5 (x) S 1 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 1 0 0")
             .link("proc/5/ns/mnt", "mnt:[9]");
         tree.file("proc/5/cmdline", "node-probe\0hold\0--operator\0");
@@ -117,7 +119,7 @@ mod tests {
     fn actions_are_allowed_in_other_images_and_on_the_node_itself() {
         assert_eq!(container(INITIAL, "mnt:[1]", &[(700, 100, "bin/sh", "sleep 90"), ACT]), None);
         assert_eq!(container(INITIAL, "mnt:[7]", &[(1, 0, "bin/sh", "init"), (900, 9, PROBE, "node-probe")]), None);
-        // Its own process 1: that is a container.
+        // The probe has the mounts of process 1, but not the initial PID namespace: it is in a container.
         assert!(container(OTHER, "mnt:[7]", &[(1, 0, PROBE, "node-probe hold"), ACT]).is_some());
     }
 

@@ -1,5 +1,7 @@
-//! The facts about one GPU that an action needs: identity, processes, memory in use. They come from NVML, which may hang: it is
-//! called in a separate process, and values that do not arrive in time are unknown.
+//! Reads the facts about one GPU that an action needs (`GpuReader`): identity, processes, memory in use.
+//!
+//! The facts come from NVML, which may hang. So NVML is called in a separate process, and values that do not arrive in time
+//! are unknown.
 
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
@@ -13,7 +15,7 @@ use crate::host;
 use crate::nvml::{GpuState, NvmlProcesses};
 use crate::paths::Paths;
 
-/// Time for the NVML process to end after it is killed.
+/// Time for the NVML process to exit after it is killed.
 const END_TIME: Duration = Duration::from_millis(200);
 
 /// Time between two checks whether NVML hangs.
@@ -28,9 +30,9 @@ pub(super) struct GpuFacts {
     pub(super) minor: Option<u32>,
     /// Frame buffer in use.
     pub(super) memory_used: Option<u64>,
-    /// NVML's lists for this GPU.
+    /// The processes that NVML lists for this GPU.
     pub(super) uses: Vec<(u32, GpuUse)>,
-    /// Why NVML gives no facts.
+    /// The reason why NVML provides no facts.
     pub(super) problem: Option<Problem>,
 }
 
@@ -43,8 +45,8 @@ pub(super) struct GpuReader {
 }
 
 impl GpuReader {
-    /// The GPU with this UUID; `None` if neither NVML nor the kernel module has such a GPU. If NVML does not answer, or has
-    /// lost the GPU, the files of the kernel module still name the device file.
+    /// Returns the GPU with this UUID; `None` if neither NVML nor the kernel module has such a GPU. If NVML does not
+    /// respond, or has lost the GPU, the device file is read from the files of the kernel module.
     pub(super) fn read(&self, uuid: &str) -> Option<GpuFacts> {
         let problem = match self.ask(uuid) {
             Ok(Some(GpuState { index, minor, memory_used, uses, problem })) => {
@@ -54,7 +56,7 @@ impl GpuReader {
             Ok(None) => None,
             Err(problem) => Some(problem),
         };
-        // A GPU that NVML lost, or all GPUs if NVML does not answer.
+        // NVML lost this GPU, or NVML does not respond at all.
         let minor = host::gpu_minor(&self.paths, uuid);
         let known = minor.is_some() || problem.is_some();
         known.then(|| GpuFacts { minor, problem: Some(problem.unwrap_or_else(unlisted)), ..GpuFacts::default() })

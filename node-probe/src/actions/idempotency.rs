@@ -1,5 +1,5 @@
-//! Makes sure that an action runs once, even if the caller repeats the exec after a lost connection.
-//! A repeated call returns the report of the first run after it has ended.
+//! Makes sure that an action runs only once, even if the caller repeats the exec after a lost connection.
+//! A repeated call returns the report of the first run after that run has ended.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -10,18 +10,18 @@ use syringe_core::report::{Problem, Report};
 
 use crate::files;
 
-/// A memory file system that every container has. It is deleted with the container.
+/// A memory file system that every container has. Its content is deleted with the container.
 const FOLDER: &str = "/dev/shm";
 
-/// Maximum size of a report. A report of an action has some kilobytes.
+/// Maximum size of a report. The report of an action has a few kilobytes.
 const MAX_REPORT: u64 = 4 << 20;
 
-/// Claims the ID. Fails if it was claimed before, or if that is unknown.
+/// Claims the ID of an action. Fails if the ID was claimed before, or if that cannot be determined.
 pub(super) fn claim(id: &str) -> Result<(), Problem> {
     claim_in(Path::new(FOLDER), id)
 }
 
-/// The report of the run with this ID; `None` while it runs, or if it ended without a report.
+/// Returns the report of the run with this ID; `None` while the run continues, or if it ended without a report.
 pub(super) fn outcome(id: &str) -> Option<Report> {
     outcome_in(Path::new(FOLDER), id)
 }
@@ -52,7 +52,7 @@ fn keep_in(folder: &Path, id: &str, report: &Report) {
     let (unfinished, whole) = (file.with_extension("part"), file.with_extension("json"));
     let Ok(document) = serde_json::to_vec(report) else { return };
     let create = || OpenOptions::new().write(true).create_new(true).open(&unfinished);
-    // Renamed after it is complete, so that a reader never sees a part.
+    // The file is renamed after it is complete, so that a reader never sees a part of it.
     let written = create().and_then(|mut file| file.write_all(&document));
     let _ = written.and_then(|()| fs::rename(&unfinished, &whole));
 }

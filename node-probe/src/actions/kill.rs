@@ -1,7 +1,10 @@
-//! Ends one process on one GPU. The process is opened (pidfd) before it is checked, and signalled through the
-//! pidfd, so that a recycled process ID is never signalled.
+//! Stops one process that uses a GPU (`run`).
 //!
-//! Needs a kernel with `pidfd_open` (Linux 5.3). On older kernels nothing is done, because a signal by number may hit another process.
+//! The process is opened (pidfd) before it is checked, and every signal is sent through the pidfd, so that a recycled
+//! process ID is never signalled.
+//!
+//! The kill action needs a kernel with `pidfd_open` (Linux 5.3). On older kernels nothing is done, because a signal by
+//! number may reach another process.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -24,9 +27,9 @@ use crate::paths::Paths;
 use crate::request::Request;
 use crate::{files, paths};
 
-/// Time for a process to end after SIGKILL. A process that remains hangs in the kernel.
+/// Time for a process to exit after SIGKILL. A process that remains after this time hangs in the kernel.
 const AFTER_SIGKILL: Duration = Duration::from_secs(10);
-/// Time for the driver to free the memory of an ended process, usually one or two seconds.
+/// Time for the driver to free the memory of a process that has exited, usually one or two seconds.
 const MEMORY_TIME: Duration = Duration::from_secs(3);
 /// Pause between two checks of the memory.
 const MEMORY_PAUSE: Duration = Duration::from_millis(250);
@@ -64,7 +67,7 @@ fn kill(kill_request: &KillCommand, gpu_reader: &GpuReader) -> KillAction {
     }
 }
 
-/// An open process (pidfd). It stays the same process even if its ID is recycled.
+/// An open process (pidfd). The pidfd refers to the same process even if the process ID is recycled.
 struct Target {
     process: OwnedFd,
 }
@@ -75,7 +78,7 @@ struct Checked {
     action: KillAction,
 }
 
-/// The result of a request that ends early.
+/// The result of a request that stops before the first signal.
 type Early = Box<KillAction>;
 
 fn blank(kill_request: &KillCommand) -> KillAction {
@@ -88,7 +91,7 @@ fn refuse(action: KillAction, code: &str, why: impl Into<String>, next_step: &st
     Box::new(KillAction { outcome: KillOutcome::Refused, refusal, ..action })
 }
 
-/// The GPU of the request. A GPU that this node does not have is on another node, where the
+/// Returns the GPU of the request. A GPU that this node does not have is on another node, where the
 /// process ID means another process.
 fn gpu(kill_request: &KillCommand, gpu_reader: &GpuReader) -> Result<GpuFacts, Early> {
     let view = gpu_reader.read(&kill_request.gpu).ok_or_else(|| {
@@ -103,15 +106,15 @@ fn gpu(kill_request: &KillCommand, gpu_reader: &GpuReader) -> Result<GpuFacts, E
     Ok(view)
 }
 
-/// A GPU whose device file is unknown to NVML and to the kernel module.
+/// Returns the refusal for a GPU whose device file is unknown to both NVML and the kernel module.
 fn unknown_gpu(action: KillAction, view: &GpuFacts) -> Option<Early> {
     let problem = view.problem.as_ref().filter(|_| view.minor.is_none())?;
     let why = format!("cannot determine which processes use the GPU: {}", problem.why);
     Some(refuse(action, "gpu_unknown", why, "Repair the driver first, or reboot the node."))
 }
 
-/// There is no process with this ID: it has ended if the probe sees all processes of the host; otherwise its state is
-/// unknown.
+/// Returns the result if no process has this ID: the process has exited if the probe sees all processes of the host;
+/// otherwise its state is unknown.
 fn absent(kill_request: &KillCommand, paths: &Paths) -> Early {
     if paths::is_initial_pid_namespace(&paths.proc) {
         return gone(blank(kill_request));
@@ -155,11 +158,11 @@ impl Target {
         }
     }
 
-    /// Compares the process with the request, and with the processes that must not be ended.
+    /// Compares the process with the request, and with the processes that must not be stopped.
     fn check(self, kill_request: &KillCommand, view: &GpuFacts, paths: &Paths) -> Result<Checked, Early> {
         let mut action = blank(kill_request);
         let Some(stat) = host::read_stat(&paths.proc, kill_request.pid) else {
-            // A read that blocks is no proof that the process has ended.
+            // A blocked read does not prove that the process has exited.
             if paths::is_initial_pid_namespace(&paths.proc) && !self.wait(Duration::ZERO) {
                 let why = format!("the state of PID {} could not be read, and it has not ended", kill_request.pid);
                 let next_step = "Check the node for processes in state D.";
@@ -205,7 +208,7 @@ impl Target {
         })
     }
 
-    /// The process must use this GPU now: it is in a list of NVML, or has the device file open.
+    /// Checks that the process uses this GPU now: NVML lists the process, or the process has the device file open.
     fn on_gpu(
         self,
         kill_request: &KillCommand,
@@ -215,7 +218,7 @@ impl Target {
     ) -> Result<Checked, Early> {
         action.gpu_index = view.index;
         action.memory_before_bytes = view.memory_used;
-        // NVML reports IDs of this PID namespace, old drivers IDs of the host: they only count if both are the same.
+        // NVML reports IDs of this PID namespace, old drivers report IDs of the host: they only count if both are the same.
         let numbers_agree = paths::is_initial_pid_namespace(&paths.proc);
         let listed = |pid: u32| numbers_agree && view.uses.iter().any(|(on, _)| *on == pid);
         let held = |pid: u32| {
@@ -242,18 +245,18 @@ impl Target {
             return Err(not_on_gpu(action, view));
         }
         if let Some(why) = stuck_process_text::why(paths, kill_request.pid) {
-            action.notes.push(format!("It waits in state D now: {why}."));
+            action.notes.push(format!("The process is waiting in state D now: {why}."));
         }
         if !action.children_on_gpu.is_empty() {
             action.notes.push(format!(
-                "Its descendants {:?} also use the GPU, and do not end with it.",
+                "Its descendants {:?} also use the GPU, and are not stopped with it.",
                 action.children_on_gpu
             ));
         }
         Ok(Checked { target: self, action })
     }
 
-    /// Sends a signal; `false` if the process had ended.
+    /// Sends a signal; `false` if the process had already exited.
     fn signal(&self, signal: Signal) -> Result<bool, Errno> {
         match pidfd_send_signal(&self.process, signal) {
             Ok(()) => Ok(true),
@@ -262,7 +265,7 @@ impl Target {
         }
     }
 
-    /// Waits for the end of the process; `false` if it still runs. A zombie has ended.
+    /// Waits until the process exits; `false` if the process is still running. A zombie has exited.
     fn wait(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         loop {
@@ -296,7 +299,7 @@ impl Checked {
     /// Sends SIGTERM, waits, sends SIGKILL, waits, and checks the result.
     fn end(self, kill_request: &KillCommand, gpu_reader: &GpuReader) -> KillAction {
         let Self { target, mut action } = self;
-        // A signal to a zombie succeeds, but is not the reason for its end.
+        // A signal to a zombie succeeds, but is not the reason why the process exited.
         if target.wait(Duration::ZERO) {
             return *gone(action);
         }
@@ -306,7 +309,7 @@ impl Checked {
         {
             match target.signal(signal) {
                 Ok(true) => {}
-                // It ended on its own before the first signal, or directly after the wait for SIGTERM.
+                // The process exited on its own before the first signal, or directly after the wait for SIGTERM.
                 Ok(false) if signal == Signal::TERM => return *gone(action),
                 Ok(false) => {
                     action.ended_by = Some("SIGTERM".to_owned());
@@ -339,7 +342,7 @@ impl Checked {
     }
 }
 
-/// Memory after the end of the process. The driver needs some time to free it.
+/// Checks the GPU memory after the process has exited. The driver needs some time to free the memory.
 fn after(action: &mut KillAction, kill_request: &KillCommand, gpu_reader: &GpuReader) {
     let end = Instant::now() + MEMORY_TIME;
     loop {
@@ -359,7 +362,7 @@ fn after(action: &mut KillAction, kill_request: &KillCommand, gpu_reader: &GpuRe
     }
 }
 
-/// A dead process that was not reaped. A program whose main thread has ended looks the same, but is alive.
+/// Returns whether a process is dead but not reaped. A program whose main thread has ended looks the same, but is alive.
 fn is_zombie(paths: &Paths, pid: u32, stat: &Stat) -> bool {
     let threads = || files::names(&paths.proc.join(pid.to_string()).join("task")).map_or(0, |tasks| tasks.len());
     stat.state.as_deref() == Some("Z") && threads() <= 1

@@ -1,5 +1,5 @@
-//! The kill path with real processes. Their GPU is a regular file below a temporary `dev`. Their `/proc` is the real one,
-//! linked process by process into a tree that also has the kernel module's list of GPUs.
+//! Tests of the kill action with real processes. Their GPU is a regular file below a temporary `dev`.
+//! Their `/proc` is the real one, linked process by process into a tree that also has the kernel module's list of GPUs.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -23,7 +23,7 @@ struct Node {
     tree: Tree,
 }
 
-/// A process of a test, which ends with the test.
+/// A process of a test, which is killed when the test ends.
 struct Running(Child);
 
 impl Drop for Running {
@@ -306,7 +306,7 @@ fn state_d_is_reported_and_the_signals_are_still_sent() {
     let process = node.shell("exec sleep 1000 < $0");
     until_called(process.pid(), "sleep");
     let kill_request = node.kill_request(process.pid(), GPU);
-    // The same process, with a stat file of our own in the node's `/proc`.
+    // The same process, with a `stat` file of this test in the node's `/proc`.
     let folder = node.tree.path().join(format!("proc/{}", kill_request.pid));
     fs::remove_file(&folder).expect("the link");
     let stat = fs::read_to_string(format!("/proc/{}/stat", kill_request.pid)).expect("it runs");

@@ -1,5 +1,6 @@
-//! The actions that change the node: `kill` and `reset`. They need `--operator`, and a container that was started for
-//! actions. The rest of this program only reads.
+//! Runs the actions that change the node: `kill` and `reset`. The rest of this program only reads.
+//!
+//! The actions need `--operator`, and a container that was started for actions.
 //!
 //! ```text
 //!   request ─▶ run ─┬─ facts file ─▶ replay (checks only)
@@ -43,7 +44,7 @@ pub(crate) use nvidia_smi::replace_process;
 
 use crate::request::Request;
 
-/// An action, and how the node is read for it.
+/// An action, and the request for reading the node.
 #[derive(Debug)]
 pub(crate) struct ActionRequest {
     /// Whether `--operator` was given.
@@ -70,7 +71,7 @@ pub(crate) fn run(act: &ActionRequest, replay: Option<&Report>) -> Report {
 
 #[cfg(target_os = "linux")]
 fn hardware(act: &ActionRequest) -> Report {
-    // Processes and GPUs are those of this machine, even with a saved tree: only a test may act with one.
+    // The processes and GPUs are those of this machine, even with a saved tree: only a test may act with a saved tree.
     if act.request.files.root.is_some() && std::env::var_os(test_tree::TEST_TREE).is_none() {
         return refused(
             "saved_tree",

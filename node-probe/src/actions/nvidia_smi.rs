@@ -1,5 +1,7 @@
-//! Runs the `nvidia-smi` of the host where the driver is installed. There is no alternative: NVML has no public reset, and
-//! a write to the PCI `reset` file under a bound driver loses the GPU.
+//! Runs the `nvidia-smi` of the host from the root directory where the driver is installed (`NvidiaSmi`).
+//!
+//! There is no alternative: NVML has no public reset, and a write to the PCI `reset` file under a bound driver loses the
+//! GPU.
 //!
 //! ```text
 //!   DriverRoot::find ─▶ run(job) ─▶ a child of ours ─▶ chroot R, exec nvidia-smi
@@ -22,7 +24,7 @@ use crate::child_task::{ChildTask, NvidiaSmi, SmiCommand};
 use crate::paths::{Owner, Paths};
 use crate::{host, trusted_file};
 
-/// Paths of nvidia-smi below a root, each with the library folder that it needs in LD_LIBRARY_PATH.
+/// Paths of nvidia-smi below a root directory, each with the library folder that it needs in LD_LIBRARY_PATH.
 const PROGRAMS: [(&str, Option<&str>); 6] = [
     ("usr/bin/nvidia-smi", None),
     ("usr/local/bin/nvidia-smi", None),
@@ -35,19 +37,19 @@ const PROGRAMS: [(&str, Option<&str>); 6] = [
 ];
 /// Pause between two checks of a child.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Maximum output of a command that is kept.
+/// Maximum number of bytes that are kept of the output of a command.
 const MAX_SAID: usize = 600;
-/// Time to read the rest of the output after the program has ended: a grandchild may keep the pipe open.
+/// Time to read the rest of the output after the program has exited: a grandchild process may keep the pipe open.
 const OUTPUT_TIME: Duration = Duration::from_secs(1);
 
 /// The result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// With this exit code.
+    /// The command exited with this exit code.
     Code(i32),
-    /// It still ran when its time was up.
+    /// The command was still running when the time limit was reached.
     Running,
-    /// It could not be started.
+    /// The command could not be started.
     NotStarted,
 }
 
@@ -61,13 +63,13 @@ pub(super) struct DriverRoot {
     /// The program, as seen below the root.
     program: PathBuf,
     library_path: Option<&'static str>,
-    /// Whether the root directory must be changed. Not in a saved file tree, and not if it is already the root.
+    /// Whether the root directory must be changed: not in a saved file tree, or if the directory is already the root.
     change_root: bool,
 }
 
 impl DriverRoot {
-    /// Finds an nvidia-smi that only root can have installed. `saved_tree`: the paths are below a directory that only
-    /// looks like a machine.
+    /// Finds an nvidia-smi that only root can have installed. `saved_tree`: whether the paths are below a directory that
+    /// contains a saved file tree.
     pub(super) fn find(paths: &Paths, saved_tree: bool) -> Result<Self, Obstacle> {
         let roots = if paths.owner == Owner::Node { &host::DRIVER_ROOTS[..] } else { &[] };
         for below in roots {
@@ -96,13 +98,13 @@ impl DriverRoot {
         ))
     }
 
-    /// The program as this process sees it.
+    /// Returns the path of the program as this process sees it.
     fn file(&self) -> PathBuf {
         self.root.join(self.program.strip_prefix("/").unwrap_or(&self.program))
     }
 
-    /// Runs one job. It is not interrupted if it does not end within `time`: an interrupted reset is worse
-    /// than a slow one. It continues while the container of the probe exists.
+    /// Runs one command. The command is not interrupted if it takes longer than `time`: an interrupted reset is worse
+    /// than a slow one. The command continues as long as the container of the probe exists.
     ///
     /// The program also holds `lock` open, so that no other process gets the lock while it runs.
     pub(super) fn run(&self, job: SmiCommand, gpu: &str, time: Duration, lock: &File) -> (CompletedStep, End) {
@@ -136,7 +138,7 @@ impl DriverRoot {
             command
         };
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Only for this child.
+        // Only this child process inherits the lock.
         let inherit = |flags| rustix::io::fcntl_setfd(lock, flags);
         inherit(rustix::io::FdFlags::empty())?;
         let child = command.spawn();
@@ -153,7 +155,7 @@ fn set_environment(command: &mut Command, library_path: Option<&str>) {
     }
 }
 
-/// Exit code and output of a child; no exit code if it did not end in time.
+/// Returns the exit code and output of a child process; no exit code if the child did not exit in time.
 fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
     let end = Instant::now() + time;
     let (sender, pieces) = channel();
@@ -161,7 +163,7 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
         [child.stdout.take().map(|out| Box::new(out) as _), child.stderr.take().map(|out| Box::new(out) as _)];
     for mut output in outputs.into_iter().flatten() {
         let sender = sender.clone();
-        // Read to the end, so that a full pipe does not block the program. Only the beginning is kept.
+        // Read the whole output, so that a full pipe does not block the program. Only the beginning is kept.
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = output.read(&mut buffer) {
@@ -172,7 +174,7 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
     drop(sender);
     let code = loop {
         match child.try_wait() {
-            // Ended by a signal, without an exit code: 128, as in a shell.
+            // The program was killed by a signal and has no exit code: 128, as in a shell.
             Ok(Some(status)) => break Some(status.code().unwrap_or(128)),
             Ok(None) if Instant::now() < end => thread::sleep(PAUSE),
             Ok(None) | Err(_) => break None,
@@ -188,7 +190,7 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
     (code, said)
 }
 
-/// Replaces this process by nvidia-smi below its root. Returns only if that fails, with the error.
+/// Replaces this process with nvidia-smi below its root directory. Returns only if that fails, with the error.
 pub(crate) fn replace_process(tool: &NvidiaSmi) -> std::io::Error {
     let NvidiaSmi { host, below, program, library_path, gpu, job } = tool;
     // Check again, because the folder may have been replaced since the first check.

@@ -1,4 +1,4 @@
-//! An action on a facts file: checked by the same rules, without any effect.
+//! Checks an action against a facts file (`replay`), by the same rules as on a node and without any effect.
 
 use syringe_core::action_rules::protected::{self, Candidate};
 use syringe_core::action_rules::reset_plan::{self, ResetConditions};
@@ -94,7 +94,7 @@ fn refusal(order: &KillCommand, process: &GpuProcess, gpu: &GpuInventory) -> Opt
     evidence(process, gpu).is_empty().then(|| Obstacle::new("no_gpu", why(), again))
 }
 
-/// The evidence that the process uses the GPU, in the same words as for a real node.
+/// Returns the evidence that the process uses the GPU, in the same words as for a real node.
 fn evidence(process: &GpuProcess, gpu: &GpuInventory) -> Vec<String> {
     let file = format!("/dev/nvidia{}", gpu.minor_number.unwrap_or(gpu.index));
     let listed = process.uses.iter().any(|gpu_use| gpu_use.gpu == gpu.index);

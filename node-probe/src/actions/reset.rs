@@ -1,5 +1,7 @@
-//! Resets one GPU: facts, plan, persistence mode off, the host's `nvidia-smi --gpu-reset`, persistence mode on, a check of
-//! the result. After the first change, the answer always contains the current state of the GPU.
+//! Resets one GPU (`run`): reads facts, checks the plan, resets the GPU and verifies the result.
+//!
+//! Persistence mode is off while the host's `nvidia-smi --gpu-reset` runs. After the first change, the report always
+//! contains the current state of the GPU.
 
 use std::time::{Duration, Instant};
 
@@ -21,14 +23,14 @@ use crate::request::Request;
 
 /// Time to switch persistence mode. Initializing or closing a GPU takes seconds.
 const PERSISTENCE_TIME: Duration = Duration::from_secs(60);
-/// Time for the NVML processes of this program to close the GPU after their last answer.
+/// Time for the NVML processes of this program to close the GPU after their last response.
 const LET_GO_TIME: Duration = Duration::from_secs(5);
 /// Time for a GPU to become healthy after a reset: it registers with the fabric again, and links train.
 const SETTLE_TIME: Duration = Duration::from_secs(20);
 /// Pause between two checks.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Added to the summary if persistence mode was on before and may be off now.
+/// Text for the summary if persistence mode was on before and may be off now.
 const NOT_RESTORED: &str = " Persistence mode was on before and may be off now: nvidia-smi -pm 1 restores it.";
 
 /// Sections that the plan needs.
@@ -45,7 +47,7 @@ const SECTIONS: [SectionName; 8] = [
 /// Sections that the check after the reset needs.
 const CHECKED: [SectionName; 4] = [SectionName::Inventory, SectionName::Topology, SectionName::Ecc, SectionName::Xid];
 
-/// Runs the reset request and reports the result. The facts of the plan are not in the report, because the plan names the relevant ones.
+/// Runs the reset request and reports the result. The report contains the plan instead of all facts.
 pub(super) fn run(reset_request: &ResetCommand, request: &Request) -> Report {
     let started = Instant::now();
     let facts = facts(request, &SECTIONS);
@@ -89,7 +91,7 @@ fn reset(reset_request: &ResetCommand, request: &Request, facts: &Report) -> Res
         return refused_because(plan, Obstacle::new("driver_hangs", why, "Reboot the node."));
     }
     let action = Execution { driver: &driver, request, facts, plan, time: *time, lock: &lock }.run();
-    // An nvidia-smi that did not end in time keeps the lock.
+    // An nvidia-smi process that did not exit in time keeps the lock.
     lock.give_back(action.steps.iter().any(|step| step.exit_code.is_none()));
     action
 }
@@ -105,7 +107,7 @@ fn refused_because(mut plan: ResetPlan, obstacle: Obstacle) -> ResetAction {
     refused(plan)
 }
 
-/// An open GPU cannot be reset, so all NVML processes of this program must have ended.
+/// Waits until all NVML processes of this program have exited, because an open GPU cannot be reset.
 fn own_processes_have_ended() -> bool {
     let end = Instant::now() + LET_GO_TIME;
     while !nvml::all_ended() {
@@ -156,8 +158,8 @@ impl Execution<'_> {
         ResetAction { outcome, plan: self.plan, steps, now: Some(now), summary }
     }
 
-    /// Turns persistence mode on again; `false` if that failed. While nvidia-smi still works on the GPU, a second one would only
-    /// wait for it.
+    /// Turns persistence mode on again; `false` if that failed. While nvidia-smi is still running for the GPU, a second
+    /// nvidia-smi would only wait for it.
     fn restore(&self, last: End, steps: &mut Vec<CompletedStep>) -> bool {
         if last == End::Running {
             return false;
@@ -167,7 +169,7 @@ impl Execution<'_> {
         end == End::Code(0)
     }
 
-    /// nvidia-smi failed or hung while it switched persistence mode off. The mode may be off anyway.
+    /// Returns the result if nvidia-smi failed or hung while it switched persistence mode off. The mode may be off anyway.
     fn not_switched_off(self, end: End, mut steps: Vec<CompletedStep>) -> ResetAction {
         let said = steps.last().map(|step| step.message.as_str()).unwrap_or_default();
         let why = match end {
@@ -181,7 +183,7 @@ impl Execution<'_> {
         ResetAction { steps, ..refused }
     }
 
-    /// The state of the GPU after the reset, with some time to become healthy.
+    /// Reads the state of the GPU after the reset, and allows some time for the GPU to become healthy.
     fn look(&self, end: End) -> GpuAfterReset {
         let settle_end = Instant::now() + if end == End::Code(0) { SETTLE_TIME } else { Duration::ZERO };
         loop {

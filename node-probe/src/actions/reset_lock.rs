@@ -1,8 +1,8 @@
-//! A lock, so that only one reset runs on a node at a time.
+//! A lock file (`Lock`) that lets only one reset run on a node at a time.
 //!
-//! The lock is on a file in the node's `/run` that only root can open. A file that a container can open, such as
-//! nvidia-smi, could be locked by that container forever. The lock belongs to the open file: it ends with this process and with every
-//! nvidia-smi that inherited it. Only the owner of the lock deletes the file.
+//! The lock file is in the node's `/run`, and only root can open it. A container could lock a file that it can open, such as
+//! nvidia-smi, forever. The lock belongs to the open file: it is released when this process and every nvidia-smi that
+//! inherited it have exited. Only the owner of the lock deletes the file.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use syringe_core::facts::action::Obstacle;
 
-/// Below the node's root.
+/// Path of the lock file below the node's root.
 const FILE: &str = "run/gpu-syringe-reset.lock";
-/// Tries to lock the file, in case others release the lock and delete the file meanwhile.
+/// Number of attempts to lock the file, in case another reset releases the lock and deletes the file in between.
 const TRIES: u32 = 5;
-const NEXT: &str = "Wait for it to end, then try again.";
+const NEXT: &str = "Wait until that reset has finished, then try again.";
 
-/// The lock, while it is held.
+/// The lock, held until this value is given back.
 #[derive(Debug)]
 pub(super) struct Lock {
     pub(super) file: File,
@@ -42,7 +42,7 @@ impl Lock {
                 }
                 Err(TryLockError::Error(error)) => return Err(unknown(&error)),
             }
-            // The previous owner may have deleted the file in between. The lock is then on a deleted file.
+            // The previous owner may have deleted the file in between. In that case the lock is on a deleted file.
             if is_at(&file, &path) {
                 return Ok(Self { file, path });
             }
@@ -50,7 +50,7 @@ impl Lock {
         Err(Obstacle::new("reset_running", "other resets are running on this node", NEXT))
     }
 
-    /// Releases the lock. If nvidia-smi still runs, it keeps the lock, and the file stays.
+    /// Releases the lock. If nvidia-smi is still running, nvidia-smi keeps the lock, and the file stays.
     pub(super) fn give_back(self, still_running: bool) {
         if !still_running && is_at(&self.file, &self.path) {
             let _ = std::fs::remove_file(&self.path);
@@ -70,9 +70,9 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)?;
     let found = file.metadata()?;
     if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
-        return Err(io::Error::other("others can open or replace the file"));
+        return Err(io::Error::other("users other than root can open or replace the file"));
     }
-    // Independent of the umask.
+    // This makes the mode independent of the umask.
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }

@@ -1,4 +1,4 @@
-//! Why a process does not end: its state, and whether the kernel reports it as blocked.
+//! Explains why a process does not exit: its state, and whether the kernel reports the process as blocked.
 
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::processes::GpuProcess;
@@ -6,25 +6,25 @@ use syringe_core::facts::processes::GpuProcess;
 use crate::paths::Paths;
 use crate::{host, kernel_log};
 
-/// Why a process did not end.
+/// Explains why a process did not exit.
 pub(super) fn survivor(paths: &Paths, pid: u32) -> String {
     let state = host::read_stat(&paths.proc, pid).and_then(|stat| stat.state).unwrap_or_else(|| "?".to_owned());
     let why = why(paths, pid).unwrap_or("SIGKILL is pending");
     format!("It still exists, in state {state}: {why}.")
 }
 
-/// Why a process in state D does not handle a signal; `None` if it is in another state.
+/// Explains why a process in state D does not handle a signal; `None` if the process is in another state.
 pub(super) fn why(paths: &Paths, pid: u32) -> Option<&'static str> {
     is_blocked(paths, pid).map(explain_wait)
 }
 
-/// Returns whether the kernel log names a thread of a process in state D as blocked. `None`: it is not in that state.
+/// Returns whether the kernel log reports a thread of a process as blocked; `None` if the process is not in state D.
 fn is_blocked(paths: &Paths, pid: u32) -> Option<bool> {
     let process = host::describe(paths, pid).filter(GpuProcess::is_uninterruptible)?;
     let log = kernel_log::read(paths, &kernel_log::Options { since: None, journal: false });
     let events = log.data.map(|log| log.events).unwrap_or_default();
     let boot_id = host::identity(paths).boot_id;
-    // The pid may have belonged to another process before.
+    // An earlier process may have had the same pid.
     let is_of_process =
         |event: &&KernelEvent| event.boot_id == boot_id && (event.last.is_none() || event.last >= process.started_at);
     let names_task = |event: &KernelEvent| event.pid.is_some_and(|task| process.has_task(task));

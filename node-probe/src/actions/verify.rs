@@ -1,4 +1,4 @@
-//! Whether a GPU is healthy after a reset: compares two reports, without a clock and without I/O.
+//! Compares the reports from before and after a reset, without a clock and without I/O (`judge`).
 
 use syringe_core::action_rules::reset_plan::ResetPlan;
 use syringe_core::facts::action::GpuAfterReset;
@@ -9,7 +9,7 @@ use syringe_core::nvml_codes::GPU_LOST;
 use syringe_core::report::{Problem, Report, Section};
 use syringe_core::section_name::SectionName;
 
-/// Compares the node before with the node after.
+/// Compares the node before the reset with the node after it.
 pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuAfterReset {
     let mut now = GpuAfterReset::default();
     let inventory = after.sections.inventory.as_ref();
@@ -42,25 +42,25 @@ pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuAft
     now
 }
 
-/// Whether everything was checked and nothing is wrong.
+/// Returns whether everything was checked and no problem was found.
 pub(super) fn is_in_order(now: &GpuAfterReset) -> bool {
     now.problems.is_empty() && now.not_read.is_empty()
 }
 
-/// The problems, and the values that could not be read.
+/// Returns the problems, and the values that could not be read, as text.
 pub(super) fn in_words(now: &GpuAfterReset) -> String {
     let unread =
         (!now.not_read.is_empty()).then(|| format!("{} could not be read", SectionName::join(&now.not_read, ", ")));
     now.problems.iter().cloned().chain(unread).collect::<Vec<_>>().join("; ")
 }
 
-/// Whether a section has all data of this GPU.
+/// Returns whether a section has all data of this GPU.
 fn whole<T>(section: &Option<Section<T>>, plan: &ResetPlan) -> bool {
     let concerns = |problem: &Problem| problem.gpu.is_none() || problem.gpu == plan.index;
     section.as_ref().is_some_and(|section| section.data.is_some() && !section.problems.iter().any(concerns))
 }
 
-/// NVLinks, fabric and PCIe lanes: no fewer than before.
+/// Checks that NVLinks, fabric and PCIe lanes are no fewer than before.
 fn links(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
     let of_gpu = |report: &'_ Report| -> Option<GpuTopology> {
         let topology = Section::data_of(&report.sections.topology)?;
@@ -112,7 +112,7 @@ fn repairs(after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
     }
 }
 
-/// Codes with more log lines than before the reset. This needs no common clock.
+/// Adds the Xid codes that have more log lines than before the reset. This comparison needs no common clock.
 fn new_xids(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuAfterReset) {
     let Some(log) = Section::data_of(&after.sections.xid) else {
         now.not_read.push(SectionName::Xid);

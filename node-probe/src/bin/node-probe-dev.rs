@@ -1,5 +1,5 @@
-//! `node-probe` with the development options. They name files that the probe reads or loads, so no program that can be called
-//! in a cluster has them.
+//! `node-probe` with the development options, which name files that the probe reads or loads.
+//! No program that can be called in a cluster has these options.
 
 use std::process::ExitCode;
 

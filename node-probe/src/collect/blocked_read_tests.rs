@@ -1,5 +1,5 @@
-//! Properties of a run on a complete file tree: each file that is read is replaced by one that blocks, or that is no file. The report
-//! comes in time, a problem names the path, and every section without such a problem is the same as before.
+//! Tests of a run on a complete file tree in which one file that is read blocks, or is not a regular file.
+//! The report is on time, a problem contains the path, and every section without such a problem is unchanged.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -15,13 +15,13 @@ use crate::bounded::fault;
 use crate::request::{Files, Request};
 use crate::testing::Tree;
 
-/// Time of a run: a read that blocks gets an eighth of it.
+/// Time for a run: a read that blocks gets an eighth of this time.
 const TIME: Duration = Duration::from_secs(8);
-/// Runs at the same time. They mostly wait.
+/// Number of parallel runs. The runs mostly wait.
 const PARALLEL: usize = 16;
 /// Tries for each path: on a busy machine a file that does not block may also be late.
 const TRIES: usize = 4;
-/// The report for a tree: without times, and with `ROOT` for the path of the tree.
+/// Returns the report for a tree, without times, and with `ROOT` instead of the path of the tree.
 fn report(tree: &Tree) -> (Value, Duration) {
     let files = Files { root: Some(tree.path().to_owned()), ..Files::default() };
     let stack_log = Some(StackContainer { pod_uid: POD.into(), container: "plugin".into() });
@@ -38,12 +38,12 @@ fn report(tree: &Tree) -> (Value, Duration) {
     (report["sections"].take(), time)
 }
 
-/// What is wrong with the report of a tree in which `path` cannot be read; empty if nothing is.
+/// Returns the faults of the report of a tree in which `path` cannot be read.
 fn faults(before: &Value, tree: &Tree, path: &Path) -> Vec<String> {
     let (after, time) = report(tree);
     let named = format!("ROOT/{}", path.display());
     let named = named.trim_end_matches('/');
-    // The same file by the link to the folder of its device.
+    // The path of the same file through the link to the folder of the device.
     let device = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let by_link = format!("ROOT/sys/bus/pci/devices/{device}/{name}");
@@ -80,7 +80,7 @@ fn faults(before: &Value, tree: &Tree, path: &Path) -> Vec<String> {
     faults.into_iter().map(|fault| format!("{named}: {fault}")).collect()
 }
 
-/// Runs `check` for all paths, several at a time, and returns what is wrong.
+/// Runs `check` for all paths, several at a time, and returns the faults.
 fn for_each(paths: Vec<PathBuf>, check: impl Fn(&Path) -> Vec<String> + Sync) -> Vec<String> {
     let (paths, faults) = (Mutex::new(paths), Mutex::new(Vec::new()));
     thread::scope(|scope| {
@@ -102,7 +102,7 @@ fn paths_read(tree: &Tree) -> Vec<PathBuf> {
     fault::reads_below(tree.path()).into_iter().map(below).collect()
 }
 
-/// Blocks each path that is read, but not those of another node.
+/// Blocks each path that is read, except for the paths in `but`.
 fn each_path_may_block(loaded: bool, but: &[PathBuf], least: usize) {
     let tree = node(loaded);
     let (before, _) = report(&tree);
@@ -131,7 +131,7 @@ fn every_file_may_be_a_fifo() {
     let (before, _) = report(&tree);
     let is_file = |path: &PathBuf| std::fs::symlink_metadata(tree.path().join(path)).is_ok_and(|file| file.is_file());
     let paths: Vec<PathBuf> = paths_read(&tree).into_iter().filter(is_file).collect();
-    // Their content is not read: that the name exists is the fact.
+    // The content of these files is not read: only their names matter.
     let only_names = ["dev/nvidia", "usr/lib64/", ".sock", "driver-ready", "usr/bin/"];
     let read = |path: &PathBuf| !only_names.iter().any(|name| path.to_string_lossy().contains(name));
     let paths: Vec<PathBuf> = paths.into_iter().filter(read).collect();

@@ -19,13 +19,13 @@ use crate::{bounded, child, host};
 const OF_NVML: [SectionName; 5] =
     [SectionName::Inventory, SectionName::Telemetry, SectionName::Ecc, SectionName::Mig, SectionName::Topology];
 
-/// Time for the NVML process to end after it is killed. A process that hangs in the kernel stays.
+/// Time for the NVML process to exit after it is killed. A process that hangs in the kernel stays.
 const END_TIME: Duration = Duration::from_millis(200);
 
 /// Time between two checks whether NVML hangs.
 const CHECK: Duration = Duration::from_millis(20);
 
-/// Part of the time that may be spent on reads after the deadline.
+/// Divisor of the timeout: this part may be spent on reads after the deadline.
 pub(super) const LATE_PART: u32 = 4;
 
 /// The results so far.
@@ -39,9 +39,9 @@ pub(super) struct Collector {
     sender: Sender<SectionResult>,
     pub(super) paths: Paths,
     pub(super) nvml: NvmlProcesses,
-    /// NVML process that could not be killed.
+    /// ID of an NVML process that could not be killed.
     left_behind: Option<u32>,
-    /// When the report must be complete.
+    /// Time at which the report must be complete.
     deadline: Instant,
 }
 
@@ -68,12 +68,13 @@ impl Collector {
         }
     }
 
-    /// Receives results until all have arrived or the time is over. A missing result becomes a problem.
+    /// Receives results until all have arrived or the time is over. Each missing result becomes a problem.
     pub(super) fn wait(&mut self, results: &Receiver<SectionResult>, started: Instant, timeout: Duration) {
         if !self.needed.nvml() {
             self.nvml_settled = true;
         }
-        // NVML gets five eighths of the time. After that, facts that do not need NVML are read without it, to have them in time.
+        // NVML gets five eighths of the time. After that, facts that do not need NVML are read without NVML, so that they
+        // arrive in time.
         for deadline in [timeout * 5 / 8, timeout] {
             loop {
                 self.watch_nvml();
@@ -96,20 +97,21 @@ impl Collector {
         // Replacements of missing sections are read after the deadline.
         bounded::begin(timeout / LATE_PART);
         let late = self.timed_out(SectionName::Inventory, timeout, call.as_deref());
-        // This does not show which GPU hangs.
+        // The timeout does not show which GPU hangs.
         self.fill(&Problem { code: nvml_codes::NOT_REACHED.into(), ..late });
         for name in self.missing() {
             self.fail(name, self.timed_out(name, timeout, call.as_deref()));
         }
     }
 
-    /// Ends the NVML process, if the kernel allows it. Closing a GPU that no other process has open takes seconds,
-    /// which is not awaited if everything was read.
+    /// Stops the NVML process, if the kernel allows it. Closing a GPU that no other process has open takes seconds. If
+    /// everything was read, this method does not wait for that.
     fn end_nvml(&mut self, time: Duration) {
         self.left_behind = self.nvml.end(time);
     }
 
-    /// Whether all requested sections have arrived, and NVML has listed its GPUs (for the kernel events) or used its time.
+    /// Returns whether all requested sections have arrived, and NVML has listed its GPUs (for kernel events) or is out of
+    /// time.
     fn complete(&self) -> bool {
         self.nvml_settled && self.missing().is_empty()
     }
@@ -124,7 +126,7 @@ impl Collector {
         }
     }
 
-    /// Handles what the NVML processes sent, and those that hang.
+    /// Handles the messages of the NVML processes, and processes that hang.
     fn watch_nvml(&mut self) {
         if self.nvml_ended || !self.needed.nvml() {
             return;
@@ -143,7 +145,7 @@ impl Collector {
         }
     }
 
-    /// Writes the sections of which NVML sent a part. A GPU whose part is missing has the problem `absent`.
+    /// Writes the sections for which NVML sent at least a part. A GPU whose part is missing has the problem `absent`.
     fn fill(&mut self, absent: &Problem) {
         let had_topology = self.sections.topology.is_some();
         self.nvml.fill(&self.needed.sections, absent, &mut self.sections);
@@ -162,14 +164,14 @@ impl Collector {
         self.needed.sections.iter().copied().filter(is_missing).collect()
     }
 
-    /// NVML gives no more answers: its missing sections fail with the reason, and facts from the kernel replace them
+    /// Handles the failure of NVML: the missing NVML sections fail with the reason, and facts from the kernel replace them
     /// if possible.
     fn without_nvml(&mut self, problem: Problem) {
         self.nvml_settled = true;
         self.nvml_problem = Some(problem.clone());
         self.fill(&problem);
         for name in self.missing() {
-            // The others need no NVML.
+            // The other sections do not need NVML.
             if OF_NVML.contains(&name) {
                 self.fail(name, Problem { what: name.to_string(), ..problem.clone() });
             }
@@ -199,7 +201,7 @@ impl Collector {
         });
     }
 
-    /// Writes a section that could not be read. Facts of the kernel replace the topology.
+    /// Writes a section that could not be read. Facts from the kernel replace the topology.
     fn fail(&mut self, name: SectionName, problem: Problem) {
         if name == SectionName::Topology {
             self.sections.topology = Some(topology_without_nvml(&self.paths, problem));
@@ -208,7 +210,7 @@ impl Collector {
         }
     }
 
-    /// Why a section is missing, with the NVML call that blocks, if any.
+    /// Explains why a section is missing, with the NVML call that blocks, if any.
     fn timed_out(&self, name: SectionName, waited: Duration, call: Option<&str>) -> Problem {
         let seconds = waited.as_secs_f32();
         let needs_nvml = !matches!(name, SectionName::Host | SectionName::Kubelet | SectionName::Xid);
@@ -225,7 +227,7 @@ impl Collector {
     }
 }
 
-/// Why a part is missing although NVML sent everything.
+/// Returns the problem for a part that is missing although NVML sent everything.
 fn defect() -> Problem {
     Problem {
         what: "NVML".into(),
@@ -236,7 +238,7 @@ fn defect() -> Problem {
     }
 }
 
-/// The part of the topology from PCI, which needs no driver.
+/// Returns the part of the topology that comes from PCI and needs no driver.
 fn topology_without_nvml(paths: &Paths, problem: Problem) -> Section<Topology> {
     let gpus = host::pci_topology(paths);
     let mut section = if gpus.is_empty() {

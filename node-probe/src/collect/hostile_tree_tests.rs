@@ -1,4 +1,4 @@
-//! The report stays small, comes in time, and lists omissions, whatever a tenant makes grow.
+//! Tests that the report stays small and on time, and lists omissions, if a tenant creates many files or processes.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const MOST_BYTES: usize = 1 << 20;
 /// Time of a run on a busy machine.
 const TIME: Duration = Duration::from_secs(20);
 
-/// What grows, how, and a text of the problem that says so; empty if what is left out says nothing of a GPU.
+/// The name of what grows, the function that adds it, and a part of the expected problem (empty if none is expected).
 type Growth = (&'static str, fn(&Tree), &'static str);
 
 const GROWN: [Growth; 14] = [
@@ -36,7 +36,7 @@ const GROWN: [Growth; 14] = [
     ("lines of logs", log_lines, ""),
 ];
 
-/// Files whose names begin and end as `path`, with long names.
+/// Creates many files whose long names begin and end like `path`.
 fn many(tree: &Tree, path: &str, number: usize) {
     let (stem, end) = path.rsplit_once('.').map_or((path, String::new()), |(stem, end)| (stem, format!(".{end}")));
     tree.file(path, "");
@@ -46,7 +46,7 @@ fn many(tree: &Tree, path: &str, number: usize) {
     }
 }
 
-/// A thousand containers with names of ten kilobytes, and more with short ones.
+/// Creates 1,000 containers with names of ten kilobytes, and more containers with short names.
 fn allocations(tree: &Tree) {
     let mut entries = String::new();
     for number in 0..5_000 {
@@ -55,7 +55,7 @@ fn allocations(tree: &Tree) {
         let entry = r#""ResourceName":"nvidia.com/gpu","DeviceIDs":{"0":["GPU-5d5d"]}"#;
         write!(entries, r#"{comma}{{"PodUID":"{name}{number}","ContainerName":"{name}",{entry}}}"#).expect("a string");
     }
-    // Above the limit of the file it would be a problem as a whole.
+    // If the file were above its size limit, the whole file would be one problem.
     let text = format!(r#"{{"Data":{{"PodDeviceEntries":[{entries}],"RegisteredDevices":{{}}}},"Checksum":1}}"#);
     let text = if text.len() > 16 << 20 { text.replace(&"n".repeat(10_000), &"n".repeat(1_000)) } else { text };
     tree.file("var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", text);
@@ -125,7 +125,7 @@ fn report(tree: &Tree) -> (Value, usize) {
     (serde_json::from_slice(&document).expect("JSON"), document.len())
 }
 
-/// What is wrong with the report of a node on which this grew.
+/// Returns the faults in the report of a node on which `grow` added entries.
 fn faults(grow: fn(&Tree), problem: &str) -> Vec<String> {
     let tree = node(true);
     grow(&tree);

@@ -1,8 +1,8 @@
-//! Reads every requested section of this machine. NVML is opened once, and every wait has a deadline.
+//! Reads every requested section of this machine (`collect`). NVML is opened once, and every wait has a deadline.
 //!
-//! A GPU that fell off the bus can block NVML forever, and reading `/proc/PID/cmdline` of a process that hangs in the driver can
-//! also block. So each source has its own thread, and the main thread only waits for results. NVML also has its own process,
-//! because its library can crash:
+//! A GPU that fell off the bus can block NVML forever, and reading `/proc/PID/cmdline` can also block if the process hangs
+//! in the driver. So each source has its own thread, and the main thread only waits for results. NVML also has its own
+//! process, because its library can crash:
 //!
 //! ```text
 //!   NVML thread     the answers of the process that calls NVML ───────────────────────────┐
@@ -53,7 +53,8 @@ pub(crate) fn collect(request: &Request) -> Report {
     let foreign = request.files.kernel_log.is_some() && request.read.sections == [SectionName::Xid];
     let needed = NeededSections { nothing_of_this_machine: foreign, ..NeededSections::of(&request.read.sections) };
     let (sender, results) = channel();
-    // First, because it takes the longest. Started by this thread, because the child ends with the thread that started it.
+    // NVML is started first, because it takes the longest. This thread starts it, because the child is killed when the
+    // starting thread exits.
     let more = if needed.nvml() { initialization_time(&paths, request.timeout) } else { Duration::ZERO };
     let timeout = request.timeout + more;
     let nvml_request = NvmlRequest {
@@ -63,7 +64,7 @@ pub(crate) fn collect(request: &Request) -> Report {
         ..NvmlRequest::new(paths.clone(), nvml_time(timeout))
     };
     let messages = sender.clone();
-    // After the end of the read there is no receiver.
+    // When reading has ended, there is no receiver any more.
     let mut nvml = NvmlProcesses::new(nvml_request, move |message| {
         let _ = messages.send(SectionResult::Nvml(Box::new(message)));
     });
@@ -98,12 +99,13 @@ pub(crate) fn collect(request: &Request) -> Report {
     report
 }
 
-/// More time for a driver that has to initialize GPUs first: at most as much again, because the caller also has a limit.
+/// Returns the extra time for a driver that has to initialize GPUs first. The time is at most doubled, because the caller
+/// also has a limit.
 fn initialization_time(paths: &Paths, timeout: Duration) -> Duration {
     (INITIALIZATION_TIME * host::uninitialized_gpus(paths)).min(timeout)
 }
 
-/// Time for NVML. The rest is for sending what it has not completed.
+/// Returns the time for NVML. The rest of the time is for sending incomplete parts.
 fn nvml_time(timeout: Duration) -> Duration {
     timeout.saturating_sub((timeout / 6).clamp(Duration::from_millis(50), Duration::from_millis(500)))
 }
@@ -138,7 +140,7 @@ fn finish(
     }
 }
 
-/// Adds problems of reads that belong to no section: to `host`, or the first section that was read.
+/// Adds problems of reads that belong to no section to `host`, or to the first section that was read.
 fn add_to_first(sections: &mut Sections, problems: &[Problem]) {
     let mut names = [SectionName::Host].into_iter().chain(SectionName::ALL);
     let _ = names.find(|name| sections.get_mut(*name).add_problems(problems));
@@ -151,7 +153,7 @@ fn add_to_nvml(sections: &mut Sections, problems: &[Problem]) {
     }
 }
 
-/// Sets for each GPU on the bus whether NVML lists it, if NVML answered.
+/// Sets for each GPU on the bus whether NVML lists it, if NVML responded.
 fn mark_listed(host: &mut Host, addresses: Option<&[GpuAddress]>) {
     for gpu in &mut host.pci_gpus {
         let listed = |all: &[GpuAddress]| all.iter().any(|(address, ..)| Some(address) == gpu.pci_address.as_ref());

@@ -1,4 +1,4 @@
-//! The sections that must be read for the requested ones.
+//! The list of sections that must be read for the requested sections (`NeededSections`).
 
 use syringe_core::section_name::SectionName;
 
@@ -6,7 +6,7 @@ use syringe_core::section_name::SectionName;
 #[derive(Clone, Default)]
 pub(super) struct NeededSections {
     pub(super) sections: Vec<SectionName>,
-    /// Only a saved log is read, without the GPUs of this machine.
+    /// Whether only a saved log is read, without the GPUs of this machine.
     pub(super) nothing_of_this_machine: bool,
 }
 
@@ -20,7 +20,7 @@ impl NeededSections {
         self.sections.contains(&name)
     }
 
-    /// Whether NVML is read. Kernel events and host devices use it, but do not need it.
+    /// Returns whether NVML is read. Kernel events and host devices use NVML, but do not need it.
     pub(super) fn nvml(&self) -> bool {
         !self.nothing_of_this_machine && self.sections.iter().any(|name| *name != SectionName::Kubelet)
     }

@@ -1,4 +1,4 @@
-//! One thread for each source, because each source can block forever. The main thread only waits for results.
+//! Starts one thread for each source, because each source can block forever. The main thread only waits for results.
 
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -69,7 +69,7 @@ pub(super) fn start_threads(
     }
 }
 
-/// The root of a workload has no kubelet, and its files could be fake.
+/// Returns the problem for the root of a workload, which has no kubelet and whose files could be fake.
 fn no_kubelet() -> Problem {
     Problem {
         what: SectionName::Kubelet.to_string(),
@@ -80,7 +80,8 @@ fn no_kubelet() -> Problem {
     }
 }
 
-/// Sends a section with its duration and the problems of its reads. After the deadline there is no receiver, which is not an error.
+/// Sends a section with its duration and the problems of its reads. It is not an error if the receiver is gone after the
+/// deadline.
 pub(super) fn deliver<T>(
     sender: &Sender<SectionResult>,
     time: Duration,

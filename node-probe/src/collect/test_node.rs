@@ -1,17 +1,17 @@
-//! A file tree with everything that the probe reads of a node, for tests.
+//! A file tree for tests, with everything that the probe reads on a node (`node`).
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::testing::Tree;
 
-/// The container that uses the GPU.
+/// ID of the container that uses the GPU.
 pub(super) const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-/// Its pod.
+/// UID of the container's pod.
 pub(super) const POD: &str = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc";
 const SPEC: &str = "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n- name: all\n  containerEdits:\n    deviceNodes:\n    - path: /dev/nvidia0\ncontainerEdits:\n  mounts:\n  - containerPath: /usr/lib64/libcuda.so.570.124.06\n    hostPath: /usr/lib64/libcuda.so.570.124.06\n";
 
-/// A node with one GPU, everything that the probe reads, and the module loaded or not.
+/// Creates a node with one GPU and everything that the probe reads. `loaded`: whether the kernel module is loaded.
 pub(super) fn node(loaded: bool) -> Tree {
     let tree = Tree::in_memory();
     kernel(&tree, loaded);
@@ -21,7 +21,7 @@ pub(super) fn node(loaded: bool) -> Tree {
     tree
 }
 
-/// Gives every file the same time, so that two trees give the same report.
+/// Sets the same time on every file, so that two trees result in the same report.
 fn set_times(path: &Path) {
     let kind = std::fs::symlink_metadata(path).expect("there").file_type();
     if kind.is_symlink() {

@@ -1,7 +1,8 @@
-//! Facts about a GPU node that need no NVML: procfs, sysfs, files of the host, the checkpoint of the kubelet.
+//! Reads facts about a GPU node that do not need NVML: procfs, sysfs, files of the host, the checkpoint of the kubelet.
 //!
-//! All reads start from [`Paths`], so that a saved file tree is read like a machine. Every wait has a time limit; only
-//! `container_devices` starts a process, and only `pod_resources` opens a connection. A missing source only affects its own fields.
+//! All reads start from [`Paths`], so that a saved file tree is read like a machine. Every wait has a time limit. Only
+//! `container_devices` starts a process, and only `pod_resources` opens a connection. A missing source only affects its own
+//! fields.
 //!
 //! ```text
 //!   mod          the host section
@@ -45,12 +46,12 @@ use crate::paths::Paths;
 pub(crate) struct Identity {
     /// Host name in the UTS namespace of the probe. With hostNetwork it is the name of the node.
     pub(crate) hostname: Option<String>,
-    /// Changes with every boot.
+    /// ID that changes with every boot.
     pub(crate) boot_id: Option<String>,
     pub(crate) kernel: Option<String>,
 }
 
-/// Reads the identity from `/proc/sys/kernel`.
+/// Reads the identity of the node from `/proc/sys/kernel`.
 pub(crate) fn identity(paths: &Paths) -> Identity {
     let kernel = paths.proc.join("sys/kernel");
     let read = |file: &str, cap| files::text(&kernel.join(file)).map(|text| clean(&text, cap));
@@ -60,13 +61,13 @@ pub(crate) fn identity(paths: &Paths) -> Identity {
 /// Containers to read in addition to the node.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ContainerOptions<'a> {
-    /// The id of a container whose devices are to be looked at.
+    /// ID of a container whose devices are read.
     pub(crate) container: Option<&'a ContainerId>,
-    /// A container whose log is to be read.
+    /// A container whose log is read.
     pub(crate) stack_log: Option<&'a StackContainer>,
 }
 
-/// Reads the `host` section. `in_nvml` of the GPUs is set later, in `collect`.
+/// Reads the `host` section. `collect` sets `in_nvml` of the GPUs later.
 pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host> {
     let mut problems = Vec::new();
     let functions = pci::nvidia(paths).unwrap_or_else(|error| {

@@ -1,4 +1,4 @@
-//! How much of the node the probe can see.
+//! Determines how much of the node the probe can see (`scope`).
 
 use syringe_core::report::{Extent, ReportScope};
 
@@ -6,11 +6,11 @@ use crate::host::driver::device_files;
 use crate::paths::{Owner, Paths};
 use crate::{files, paths};
 
-/// Programs that contain the kubelet: if one is visible, the processes of the node are visible. Nodes that are containers
-/// themselves (kind, k3d) have no better indicator.
+/// Programs that contain the kubelet: if one of them is visible, the processes of the node are visible. For nodes that are
+/// containers themselves (kind, k3d), there is no better indicator.
 const KUBELETS: [&str; 4] = ["kubelet", "k3s-server", "k3s-agent", "rke2"];
 
-/// `None` if the whole node is visible.
+/// Returns the visible part of the node; `None` if the whole node is visible.
 pub(crate) fn scope(paths: &Paths) -> Option<ReportScope> {
     let on_node = paths.owner == Owner::Node && (paths::is_initial_pid_namespace(&paths.proc) || sees_a_kubelet(paths));
     let extent = |all: bool| if all { Extent::Node } else { Extent::Container };
@@ -23,7 +23,7 @@ fn sees_a_kubelet(paths: &Paths) -> bool {
     files::pids(&paths.proc).unwrap_or_default().into_iter().any(|pid| KUBELETS.contains(&comm(pid).as_str()))
 }
 
-/// Whether there is a device file for each GPU of the driver. Without a driver no file is missing.
+/// Returns whether there is a device file for each GPU of the driver. Without a driver, no file is missing.
 fn gpus(paths: &Paths) -> Extent {
     let Ok(addresses) = files::names(&paths.proc.join(device_files::GPUS)) else { return Extent::Node };
     let minor = |address: &String| device_files::driver_information(paths, address, "Device Minor")?.parse().ok();

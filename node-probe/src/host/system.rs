@@ -1,4 +1,4 @@
-//! Facts about the machine: operating system, uptime, memory, huge pages, NUMA, IOMMU, kernel modules.
+//! Reads facts about the machine: operating system, uptime, memory, huge pages, NUMA, IOMMU, kernel modules.
 
 use std::io;
 
@@ -24,10 +24,10 @@ const MODULES: [&str; 12] = [
     "ib_core",
 ];
 
-/// `/proc/modules` of a machine with all its drivers has some 20 KiB.
+/// Maximum size of `/proc/modules`. On a machine with all its drivers the file has about 20 KiB.
 const MAX_MODULES: usize = 512 * 1024;
 
-/// `PRETTY_NAME` of the host's `os-release`.
+/// Returns `PRETTY_NAME` of the host's `os-release`.
 pub(super) fn operating_system(paths: &Paths) -> Option<String> {
     let file = ["etc/os-release", "usr/lib/os-release"].iter().find_map(|path| in_root::find(&paths.host, path))?;
     let text = file.text()?;
@@ -35,12 +35,12 @@ pub(super) fn operating_system(paths: &Paths) -> Option<String> {
     Some(clean(name.trim_matches(['"', '\'']), 100))
 }
 
-/// Whole seconds since boot.
+/// Returns the whole seconds since boot.
 pub(super) fn uptime_seconds(paths: &Paths) -> Option<u64> {
     files::text(&paths.proc.join("uptime"))?.split('.').next()?.parse().ok()
 }
 
-/// The loaded modules of interest, in the order of the list above.
+/// Returns the loaded modules of interest, in the order of the list above.
 pub(super) fn modules(paths: &Paths) -> io::Result<Vec<String>> {
     let text = files::whole(&paths.proc.join("modules"), MAX_MODULES)?;
     let text = String::from_utf8_lossy(&text);
@@ -48,7 +48,7 @@ pub(super) fn modules(paths: &Paths) -> io::Result<Vec<String>> {
     Ok(MODULES.iter().filter(|module| loaded.contains(module)).map(|&module| module.to_owned()).collect())
 }
 
-/// Total and available memory in bytes.
+/// Returns the total and the available memory in bytes.
 pub(super) fn memory(paths: &Paths) -> (Option<u64>, Option<u64>) {
     let text = files::text(&paths.proc.join("meminfo")).unwrap_or_default();
     let bytes = |name: &str| {
@@ -59,7 +59,7 @@ pub(super) fn memory(paths: &Paths) -> (Option<u64>, Option<u64>) {
     (bytes("MemTotal"), bytes("MemAvailable"))
 }
 
-/// Huge pages by size, smallest first.
+/// Returns the huge pages by size, smallest first.
 pub(super) fn hugepages(paths: &Paths) -> Vec<HugePages> {
     let folder = paths.sys.join("kernel/mm/hugepages");
     let mut sizes: Vec<HugePages> = files::names(&folder)
@@ -76,7 +76,7 @@ pub(super) fn hugepages(paths: &Paths) -> Vec<HugePages> {
     sizes
 }
 
-/// Number of NUMA nodes.
+/// Returns the number of NUMA nodes.
 pub(super) fn numa_nodes(paths: &Paths) -> Option<u32> {
     let names = files::names(&paths.sys.join("devices/system/node")).ok()?;
     let nodes =
@@ -84,12 +84,12 @@ pub(super) fn numa_nodes(paths: &Paths) -> Option<u32> {
     u32::try_from(nodes.count()).ok()
 }
 
-/// Whether automatic NUMA balancing is on: 1, or 2 for balancing between tiers of memory.
+/// Returns whether automatic NUMA balancing is on: 1, or 2 for balancing between memory tiers.
 pub(super) fn numa_balancing(paths: &Paths) -> Option<bool> {
     files::text(&paths.proc.join("sys/kernel/numa_balancing")).map(|text| text.trim() != "0")
 }
 
-/// Whether an IOMMU is active.
+/// Returns whether an IOMMU is active.
 pub(super) fn iommu(paths: &Paths) -> Option<bool> {
     match files::names(&paths.sys.join("class/iommu")) {
         Ok(names) => Some(!names.is_empty()),

@@ -1,7 +1,7 @@
-//! Reads earlier boots with the `journalctl` of the host, run in the root of the host.
+//! Reads the kernel messages of earlier boots with the `journalctl` of the host, run in the root of the host.
 //!
-//! Only journalctl reads the format of the journal. Time and output are bounded, and a journalctl
-//! that hangs is killed. The journal is read backwards, the newest entry first: systemd before 254 answers `--lines` with `--since`
+//! Only journalctl can read the format of the journal. Time and output are limited, and a journalctl that hangs is killed.
+//! The journal is read backwards, the newest entry first. Without that, systemd before 254 applies `--lines` with `--since`
 //! from the start of the window. On every version, a limit then leaves out the oldest entries. Limits: a host without
 //! systemd has no journal, and programs of a saved file tree are not run.
 
@@ -25,41 +25,41 @@ use crate::{files, in_root, trusted_file};
 /// Time limit: half of the default deadline of the probe.
 pub(super) const TIME: Duration = Duration::from_secs(4);
 
-/// Maximum number of entries, the newest: some 40 MiB.
+/// Maximum number of entries, newest first: about 40 MiB.
 const MAX_ENTRIES: u32 = 100_000;
 
-/// Maximum bytes of output.
+/// Maximum number of bytes of output.
 const MAX_OUTPUT: usize = 128 * 1024 * 1024;
 
-/// Maximum bytes of entries about GPUs, which are kept to restore their order. The probe has 128 MiB.
+/// Maximum number of bytes of entries about GPUs, which are kept to restore their order. The probe has 128 MiB of memory.
 const MAX_KEPT: usize = 40 * 1024 * 1024;
 
-/// Default window: a journal can contain years.
+/// Default window, because a journal can contain years.
 pub(super) const LOOK_BACK: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
 const CHUNK: usize = 64 * 1024;
 
-/// Maximum bytes of the error output.
+/// Maximum number of bytes of the error output.
 const MAX_STDERR: u64 = 2048;
 
-/// The fields that the parser uses. journalctl adds time, boot and cursor.
+/// The journal fields that the parser uses. journalctl adds time, boot and cursor.
 const FIELDS: &str =
     "--output-fields=MESSAGE,PRIORITY,SYSLOG_FACILITY,_TRANSPORT,_SOURCE_MONOTONIC_TIMESTAMP,_BOOT_ID,_HOSTNAME";
 
-/// Code of the problem if only the newest entries were read.
+/// Problem code if only the newest entries were read.
 pub(super) const CUT_SHORT: &str = "timeout";
 
-/// Whether the host has a journal, persistent or only for this boot.
+/// Returns whether the host has a journal, persistent or only for this boot.
 pub(super) fn exists(host: &Path) -> bool {
     ["var/log/journal", "run/log/journal"].iter().any(|folder| {
         in_root::find(host, folder).and_then(|folder| folder.names().ok()).is_some_and(|names| !names.is_empty())
     })
 }
 
-/// The command that prints the kernel entries of all boots. `None` if the host has no journalctl that only root can
+/// Returns the command that prints the kernel entries of all boots; `None` if the host has no journalctl that only root can
 /// change.
 ///
-/// `-k` is not used, because it means only this boot.
+/// The option `-k` is not used, because it selects only this boot.
 pub(super) fn command(host: &Path, since: Option<Timestamp>, now: Timestamp) -> Option<Command> {
     let trusted = |tool: &str| trusted_file::open(host, tool).ok();
     let tool = ["usr/bin/journalctl", "bin/journalctl"].into_iter().find_map(trusted)?.path;
@@ -70,7 +70,7 @@ pub(super) fn command(host: &Path, since: Option<Timestamp>, now: Timestamp) -> 
         set_environment(&mut command);
         return Some(command);
     }
-    // In another root this program starts journalctl, because the image of the probe has no `chroot`.
+    // This program starts journalctl in another root itself, because the image of the probe has no `chroot`.
     let tool = Path::new("/").join(tool.strip_prefix(host).ok()?);
     child::command(&ChildTask::Journal(Journal { root: host.to_owned(), tool, since })).ok()
 }
@@ -104,7 +104,7 @@ pub(crate) fn become_in_root(journal: &Journal) -> std::io::Error {
 pub(super) struct Newest {
     entries: u32,
     bytes: usize,
-    /// Entries about GPUs. All others are only counted, and are pushed at once.
+    /// Entries about GPUs. All other entries are only counted, and are pushed at once.
     kept: Vec<String>,
 }
 
@@ -127,8 +127,8 @@ impl Newest {
     }
 }
 
-/// Runs the command, which prints the newest entry first, and pushes its output. Returns whether older entries were
-/// left out. Entries before a failure stay pushed.
+/// Runs the command, which prints the newest entry first, and pushes its output. Returns whether older entries were left
+/// out. If the command fails, the entries that were read before stay pushed.
 pub(super) fn run(command: Command, log: &mut EventLog, time: Duration) -> Result<bool, Problem> {
     let mut newest = Newest::default();
     let result = print(command, log, &mut newest, time);
@@ -147,7 +147,7 @@ fn print(mut command: Command, log: &mut EventLog, newest: &mut Newest, time: Du
     let said = child.stderr.take().map(|stderr| {
         thread::spawn(move || {
             let mut said = Vec::new();
-            // Without error output, use the exit status.
+            // If there is no error output, the exit status is used.
             let _ = stderr.take(MAX_STDERR).read_to_end(&mut said);
             said
         })
@@ -186,7 +186,7 @@ fn print(mut command: Command, log: &mut EventLog, newest: &mut Newest, time: Du
     Err(failed(format!("{status}: {}", clean(&String::from_utf8_lossy(&said), 300))))
 }
 
-/// Forwards the output until it ends or the receiver is dropped.
+/// Forwards the output until the output ends or the receiver is dropped.
 fn forward(mut stdout: impl Read, sender: &SyncSender<Vec<u8>>) {
     let mut chunk = vec![0; CHUNK];
     while let Ok(length @ 1..) = stdout.read(&mut chunk) {
@@ -197,7 +197,7 @@ fn forward(mut stdout: impl Read, sender: &SyncSender<Vec<u8>>) {
     }
 }
 
-/// Kills journalctl, and waits for it in a thread: a process that is stuck in the kernel must not block the probe.
+/// Kills journalctl, and waits in a thread until it exits: a process that is stuck in the kernel must not block the probe.
 fn end(mut child: Child) {
     let _ = child.kill();
     thread::spawn(move || child.wait());
@@ -272,7 +272,7 @@ mod tests {
     }
 
     /// A journalctl that behaves like systemd before 254: it prints the first entries of the window, or with --reverse the
-    /// newest ones, newest first.
+    /// newest entries, newest first.
     const BEFORE_254: &str = r#"
         lines=3
         for argument; do case "$argument" in --reverse) reverse=yes;; esac; done

@@ -1,4 +1,4 @@
-//! Reads the kernel's ring buffer from `/dev/kmsg`: one record per read, starting with the oldest, without waiting at the end.
+//! Reads the kernel's ring buffer from `/dev/kmsg` (`drain`): one record per read, oldest first, without waiting.
 //!
 //! Source: the kernel's `dev-kmsg` documentation. Reading does not consume records.
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use syringe_core::kernel_log::{Clock, EventLog, record_parser};
 
-/// Initial size of the buffer. Records have up to 8 KiB, or more with long dictionaries.
+/// Initial size of the buffer. Records have up to 8 KiB, or more if they have long dictionaries.
 const BUFFER: usize = 16 * 1024;
 
 /// Maximum size of the buffer, which grows if a record does not fit.
@@ -17,13 +17,13 @@ const MAX_BUFFER: usize = 1024 * 1024;
 /// Time limit. The largest ring buffers (16 MiB, 200,000 records) need a fraction of it.
 pub(super) const TIME: Duration = Duration::from_secs(2);
 
-/// The clock of the records differs from the monotonic clock by some milliseconds.
+/// Tolerance for the clock of the records, which differs from the monotonic clock by a few milliseconds.
 const DRIFT_US: u64 = 1_000_000;
 
-/// The end of a read.
+/// The reason why a read stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// All records at the start of the read were read.
+    /// All records that existed at the start of the read were read.
     Complete,
     /// The time limit was reached.
     TimeUp,
@@ -46,7 +46,7 @@ pub(super) fn clocks() -> (u64, Clock) {
     (u64::try_from(microseconds).unwrap_or_default(), Clock { boot_wall_time: boot.unwrap_or(Timestamp::UNIX_EPOCH) })
 }
 
-/// Reads every record in the buffer. `began`: microseconds since boot at the start; later records are ignored.
+/// Reads every record in the buffer. `began`: microseconds since boot at the start of the read; later records are ignored.
 pub(super) fn drain(device: &mut impl Read, log: &mut EventLog, began: u64, time: Duration) -> io::Result<Drained> {
     let started = Instant::now();
     let mut buffer = vec![0; BUFFER];
@@ -60,14 +60,15 @@ pub(super) fn drain(device: &mut impl Read, log: &mut EventLog, began: u64, time
                 let Some(record) = record_parser::parse_kmsg(&text) else { continue };
                 log.push_record(&record);
                 first = first.or(record.seq);
-                // Stop here, because the kernel may print faster than this reads.
+                // The read stops here, because the kernel may print faster than this function reads.
                 if record.uptime_us.is_some_and(|at| at > began.saturating_add(DRIFT_US)) {
                     return done(End::Complete, first);
                 }
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => return done(End::Complete, first),
-                // Overwritten while reading: the position has advanced, and the sequence numbers show the gap.
+                // The record was overwritten during the read: the position has advanced, and the sequence numbers show the
+                // gap.
                 ErrorKind::BrokenPipe | ErrorKind::Interrupted => {}
                 ErrorKind::InvalidInput if buffer.len() < MAX_BUFFER => buffer.resize(buffer.len() * 2, 0),
                 _ => return Err(error),
@@ -86,7 +87,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// A device that gives one thing a read, then `WouldBlock`.
+    /// A device that returns one item per read, then `WouldBlock`.
     struct Device(Vec<Result<String, ErrorKind>>);
 
     impl Read for Device {

@@ -1,14 +1,13 @@
-//! Splits chunks of bytes into lines, with a maximum length.
+//! Splits chunks of bytes into lines with a maximum length (`Lines`).
 
-/// Maximum length of a line. The kernel prints at most 1 KiB of text in a record, and a journal line adds its fields.
-/// line.
+/// Maximum length of a line. The kernel prints at most 1 KiB of text in a record, and a journal line also has other fields.
 const MAX_LINE: usize = 64 * 1024;
 
-/// Joins lines that arrive in pieces. A longer line is truncated.
+/// Joins lines that arrive in pieces. A line that is longer than the maximum is truncated.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     begun: Vec<u8>,
-    /// Whether the last line ended with a carriage return: a newline after it does not end another line.
+    /// Whether the last line ended with a carriage return. A newline directly after it does not end another line.
     returned: bool,
 }
 

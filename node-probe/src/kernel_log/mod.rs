@@ -1,4 +1,4 @@
-//! Reads kernel logs: the running kernel's buffer, earlier boots from the host's journal or text logs, a saved file.
+//! Reads kernel logs (`read`): the kernel's buffer, the host's journal or text logs of earlier boots, a file.
 //!
 //! ```text
 //!   kmsg ─────────┐ this boot, as far back as the ring buffer reaches
@@ -7,8 +7,8 @@
 //!   saved ────────▶ the same, from one file
 //! ```
 //!
-//! No source waits for new records, and every source has a limit on time and size. The meaning of the lines is not known
-//! here. `syslog(2)` is not used: it has the same buffer, and no safe interface.
+//! No source waits for new records, and every source has a limit on time and size. Other modules interpret the lines.
+//! `syslog(2)` is not used: it has the same buffer, and no safe interface.
 
 #[cfg(any(test, fuzzing))]
 #[path = "../../../fuzz/checks/kernel_log.rs"]
@@ -41,14 +41,14 @@ pub(crate) use self::saved::read_file;
 use crate::paths::{Owner, Paths};
 use crate::{files, host};
 
-/// Maximum size of `dev/kmsg` as a file, in saved trees.
+/// Maximum size of the `dev/kmsg` file in saved trees.
 const MAX_SAVED: usize = 64 * 1024 * 1024;
 
-/// The kernel's buffer, opened.
+/// The kernel's buffer, open for reading.
 struct Buffer {
     file: File,
     path: PathBuf,
-    /// Whether it is a device (on a machine) or a file (in a saved tree).
+    /// Whether the buffer is a device (on a machine) and not a file (in a saved tree).
     live: bool,
 }
 
@@ -64,8 +64,8 @@ pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
         }
     };
     let running_boot_id = host::identity(paths).boot_id;
-    // A state of a GPU may have begun before the requested window: the logs are always read for at least the default
-    // window, and the events are filtered.
+    // A state of a GPU may have begun before the requested window. So the logs are always read for at least the default
+    // window, and the events are filtered later.
     let since = options.since.map(|since| since.min(now.checked_sub(journal::LOOK_BACK).unwrap_or(since)));
     let mut log = EventLog::new(
         clock,
@@ -77,7 +77,7 @@ pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
     let window_in_boot = clock.zip(options.since).is_some_and(|(clock, since)| since >= clock.boot_wall_time);
     let mut note = text_logs::Found::default();
     let (mut others, mut journal) = (0, Journal::default());
-    // Other logs are only needed if the buffer lost its beginning, or for earlier boots. In the root of a workload
+    // Other logs are only needed for earlier boots, or if the buffer lost its beginning. In the root of a workload
     // every file belongs to the workload: there is no log of this machine, and no program is run.
     if paths.owner == Owner::Node && !(boot_is_there && window_in_boot) {
         if options.journal {
@@ -108,7 +108,7 @@ pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
     Section::read(facts, problems)
 }
 
-/// Opens `/dev/kmsg`, the probe's or the host's.
+/// Opens `/dev/kmsg` of the probe or of the host.
 fn open(paths: &Paths) -> io::Result<Buffer> {
     // In the root of a workload, the file belongs to the workload.
     let of_host = (paths.owner == Owner::Node).then(|| paths.host.join("dev/kmsg"));
@@ -133,7 +133,7 @@ fn open_one(place: &Path) -> io::Result<Buffer> {
     }
 }
 
-/// Pushes the kernel's buffer. Returns whether it still had this boot's first record.
+/// Pushes the kernel's buffer. Returns whether the buffer still had this boot's first record.
 fn kernel_buffer(buffer: Buffer, log: &mut EventLog, began: u64, problems: &mut Vec<Problem>) -> io::Result<bool> {
     let Buffer { mut file, path, live } = buffer;
     log.source("/dev/kmsg");
@@ -159,7 +159,7 @@ fn read_all(file: files::BoundedReader) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// The boot time of the machine of a saved tree.
+/// Returns the boot time of the machine of a saved tree.
 fn boot_of_tree(paths: &Paths) -> Option<Clock> {
     let stat = files::text(&paths.proc.join("stat"))?;
     let seconds = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())?;
@@ -169,13 +169,13 @@ fn boot_of_tree(paths: &Paths) -> Option<Clock> {
 /// The result of reading the journal of the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Journal {
-    /// Whether it was read, possibly in part: no other log is then read for earlier boots.
+    /// Whether the journal was read, possibly in part: no other log is then read for earlier boots.
     answered: bool,
     /// Whether older entries are missing, because of a limit or an early end.
     cut: bool,
 }
 
-/// Pushes the journal of the host, if it has one and a journalctl. Errors become problems.
+/// Pushes the journal of the host, if the host has a journal and a journalctl. Errors become problems.
 fn from_journal(
     paths: &Paths,
     log: &mut EventLog,

@@ -1,13 +1,13 @@
-//! Detects crash records of the kernel: in `/sys/fs/pstore`, or in the folder of systemd-pstore.
+//! Detects crash records of the kernel (`coverage`) in `/sys/fs/pstore`, or in the folder of systemd-pstore.
 //!
-//! They are counted and not read, because the records are compressed and truncated.
+//! The records are counted and not read, because they are compressed and truncated.
 
 use syringe_core::facts::kernel_log::Coverage;
 
 use crate::paths::Paths;
 use crate::{files, in_root};
 
-/// A note about crash records, if there are any.
+/// Returns a note about crash records, if there are any.
 pub(super) fn coverage(paths: &Paths) -> Option<Coverage> {
     let stored = in_root::find(&paths.host, "var/lib/systemd/pstore").and_then(|folder| folder.names().ok());
     let names = files::names(&paths.sys.join("fs/pstore")).into_iter().chain(stored).flatten();

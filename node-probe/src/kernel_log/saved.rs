@@ -1,8 +1,11 @@
-//! Reads a saved log: `/dev/kmsg` records, `dmesg` in its time formats, journal lines, syslog (also RFC 5424),
-//! `talosctl dmesg`; also with colors, quotes, and file or node names around the lines.
+//! Reads a saved kernel log (`read_file`) in one of many formats.
 //!
-//! The log is streamed, so a large log needs no memory. Limits: no compressed files, no binary journal files; times without a
-//! zone are read as UTC, and lines with only the uptime get no wall-clock time, because the boot time is unknown.
+//! Formats: `/dev/kmsg` records, `dmesg` with each of its time formats, journal lines, syslog (also RFC 5424) and
+//! `talosctl dmesg`. The lines may also have colors, quotes, and file or node names around them.
+//!
+//! The log is streamed, so a large log does not need much memory. Limits: no compressed files, no binary journal files.
+//! Times without a zone are read as UTC. Lines with only the uptime get no wall-clock time, because the boot time is
+//! unknown.
 
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -19,10 +22,10 @@ use super::lines::Lines;
 use super::options::Options;
 use crate::files;
 
-/// Maximum size: a month of a node with many messages. The rest is reported as missing.
+/// Maximum size: a month of logs of a node with many messages. The rest is reported as missing.
 const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// Time limit, because standard input may never end.
+/// Time limit, needed because standard input may never end.
 const TIME: Duration = Duration::from_secs(30);
 
 const CHUNK: usize = 64 * 1024;
@@ -38,10 +41,10 @@ const NOT_TEXT: [(&[u8], &str); 7] = [
     (b"LPKSHHRH", "a binary journal: print it with journalctl --file=FILE -o json _TRANSPORT=kernel"),
 ];
 
-/// Written by PowerShell with `>`.
+/// Advice for UTF-16 files, which PowerShell writes with `>`.
 const UTF_16: &str = "UTF-16: convert it first (iconv -f UTF-16 -t UTF-8)";
 
-/// Whether a log begins with UTF-16 text, which has many zero bytes.
+/// Returns whether a log begins with UTF-16 text, which has many zero bytes.
 fn is_wide(part: &[u8]) -> bool {
     let head = part.get(..256).unwrap_or(part);
     head.iter().filter(|byte| **byte == 0).count() * 3 > head.len()
@@ -85,7 +88,7 @@ fn push(mut reader: impl Read, name: &str, log: &mut EventLog) -> Result<Option<
         let length = match reader.read(&mut chunk) {
             Ok(0) => break,
             Ok(length) => length,
-            // The end of `/dev/kmsg`.
+            // The end of `/dev/kmsg` is reached.
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::BrokenPipe) => continue,
             Err(error) if taken == 0 => return Err(unreadable(name, &error.to_string())),

@@ -6,7 +6,7 @@ use super::*;
 use crate::testing::Tree;
 
 const XID: &str = "NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.";
-/// 2026-11-20T00:00:00Z.
+/// The boot time 2026-11-20T00:00:00Z.
 const BOOT: &str = "cpu 1\nbtime 1795132800\n";
 
 fn read_tree(tree: &Tree) -> Section<KernelLog> {
@@ -110,7 +110,7 @@ fn a_window_inside_this_boot_reads_no_other_log() {
 
 #[test]
 fn this_machines_own_buffer_ends() {
-    // Whatever the rights here: it answers, and soon.
+    // The call must return soon, whatever permissions this test has.
     let started = std::time::Instant::now();
     let section = read(&Paths::of_this_machine(), &Options { since: None, journal: false });
     assert!(started.elapsed() < std::time::Duration::from_secs(20));

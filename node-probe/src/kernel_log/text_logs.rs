@@ -1,7 +1,7 @@
-//! Reads text logs of the host (`kern.log`, `messages`, `syslog`), if there is no journal.
+//! Reads text logs of the host (`read`): `kern.log`, `messages`, `syslog`. They are used if there is no journal.
 //!
-//! Their times are in the local time of the host, often without a year. Limits: only the newest part of
-//! the newest two files, uncompressed.
+//! The times are in the local time of the host, often without a year. Limits: only the newest part of
+//! the newest two files is read, and only if the files are not compressed.
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -18,7 +18,7 @@ use super::lines::Lines;
 use crate::files;
 use crate::in_root::{self, HostFile};
 
-/// Maximum bytes that are read from the end of each file.
+/// Maximum number of bytes that are read from the end of each file.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Time limit for all files.
@@ -35,7 +35,7 @@ pub(super) struct Found {
     pub(super) note: &'static str,
 }
 
-/// Pushes the text log of the host, the older file first.
+/// Pushes the text log of the host, beginning with the older file.
 pub(super) fn read(host: &Path, log: &mut EventLog, since: Option<Timestamp>, now: Timestamp) -> io::Result<Found> {
     let mut found = Found::default();
     // Read the first log that exists.
@@ -57,14 +57,14 @@ pub(super) fn read(host: &Path, log: &mut EventLog, since: Option<Timestamp>, no
     Ok(found)
 }
 
-/// Whether the log was written in the window.
+/// Returns whether the log was written in the window.
 fn recent(file: &HostFile, since: Option<Timestamp>) -> bool {
     let written = file.modified();
     let written = written.and_then(|time| Timestamp::try_from(time).ok());
     since.is_none_or(|since| written.is_none_or(|written| written >= since))
 }
 
-/// The time zone of the host; UTC if it cannot be read.
+/// Returns the time zone of the host; UTC if the time zone cannot be read.
 fn zone(host: &Path) -> TimeZone {
     let file = in_root::find(host, "etc/localtime").and_then(|file| file.whole(files::SMALL).ok());
     file.and_then(|rules| TimeZone::tzif("host", &rules).ok()).unwrap_or(TimeZone::UTC)
@@ -116,7 +116,8 @@ mod tests {
         (found, log.finish())
     }
 
-    /// The smallest zone file: no transitions, `+02` for ever. Twice, as version 2 has it, and the rule at its end.
+    /// Returns the smallest zone file: no transitions, always `+02`. The data comes twice, as in version 2, with the rule at
+    /// the end.
     fn two_hours_east() -> Vec<u8> {
         let mut block = b"TZif2".to_vec();
         block.extend([0; 15]);

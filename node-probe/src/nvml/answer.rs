@@ -1,7 +1,7 @@
-//! The messages of the NVML process to the probe: one line of JSON for each answer.
+//! The messages of the NVML process to the probe (`Answer`): one line of JSON for each answer.
 //!
-//! A section is sent as one part for each GPU, as soon as it is read. A part that was not complete in time has the values that arrived,
-//! and what is missing; a later part of the same GPU replaces it.
+//! A section is sent as one part for each GPU, as soon as the part is read. A part that was not complete in time has the
+//! values that arrived and a list of the missing values. A later part of the same GPU replaces it.
 
 use std::io::Write;
 
@@ -24,7 +24,7 @@ pub(crate) type GpuAddress = (PciAddress, u32, Option<String>);
 /// An answer of NVML.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// NVML is open: the number of its GPUs, and those that have a PCI address.
+    /// NVML is open: the number of its GPUs, and the GPUs that have a PCI address.
     Opened {
         count: u32,
         addresses: Vec<GpuAddress>,
@@ -46,11 +46,11 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// Writes it as one line of JSON.
+    /// Writes the answer as one line of JSON.
     pub(super) fn send(&self, output: &mut impl Write) {
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');
-        // On an error the parent no longer reads, and kills this process.
+        // On an error, the parent no longer reads, and kills this process.
         let _ = output.write_all(&line);
     }
 }
@@ -61,7 +61,7 @@ impl Answer {
 pub(crate) struct Part<T> {
     /// NVML index.
     pub(crate) gpu: u32,
-    /// Its entry, unless it has no handle.
+    /// The GPU's entry; `None` if the GPU has no handle.
     #[serde(serialize_with = "write_entry", deserialize_with = "read_entry")]
     pub(crate) entry: Option<T>,
     pub(crate) missing: Missing,
@@ -70,17 +70,17 @@ pub(crate) struct Part<T> {
     pub(crate) duration_us: u64,
 }
 
-/// Writes an entry as the report does. A second writer of all facts would make the program larger by a tenth.
+/// Writes an entry in the format of the report. A second writer for all data would make the program a tenth larger.
 fn write_entry<T: Serialize, S: Serializer>(entry: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     serde_json::to_value(entry).map_err(ser::Error::custom)?.serialize(serializer)
 }
 
-/// Reads an entry as the report does.
+/// Reads an entry in the format of the report.
 fn read_entry<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     json_reader::read(serde_json::Value::deserialize(deserializer)?).map_err(de::Error::custom)
 }
 
-/// The values that a part does not have.
+/// The values that are missing in a part.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Missing {
     /// Fields that are not supported.
@@ -102,10 +102,10 @@ pub(crate) struct Versions {
     pub(crate) problems: Vec<Problem>,
 }
 
-/// A GPU and the GPUs with a higher index: how each pair is connected.
+/// The connections between a GPU and the GPUs with a higher index.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Pairs {
-    /// Index of the other GPU, and the word of the matrix.
+    /// Index of the other GPU, and the connection type.
     pub(crate) words: Vec<(u32, String)>,
     /// Number of pairs whose capabilities were read.
     pub(crate) answered: u32,

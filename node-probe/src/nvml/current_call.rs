@@ -1,6 +1,6 @@
-//! Records the current NVML call, so that the parent process can detect and name a call that hangs or crashed.
+//! Records the current NVML call (`CallRecorder`), so that the parent process can detect a call that hangs or crashed.
 //!
-//! The NVML process writes it to a page of memory that its parent can read even after a crash.
+//! The NVML process writes the record to a page of memory that its parent can read even after a crash.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -13,22 +13,22 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::time::{ClockId, clock_gettime};
 use syringe_core::text::clean;
 
-/// Maximum length of the record of the call, which is at the start of the page.
+/// Maximum length of the record, which is at the start of the page.
 const CALL: usize = 128;
-/// Bytes of the page; the standard error of the process fills the rest.
+/// Size of the page in bytes; the standard error of the process fills the rest.
 const PAGE: u64 = 4096;
-/// Maximum bytes of the standard error in a report.
+/// Maximum number of bytes of the standard error in a report.
 const QUOTED: usize = 200;
 
 /// Records the current call. The default records nothing.
 #[derive(Debug, Default)]
 pub(crate) struct CallRecorder {
     page: Option<File>,
-    /// Number of calls on GPUs that returned.
+    /// Number of calls for GPUs that returned.
     returned: Cell<u32>,
 }
 
-/// The current call, until this value is dropped.
+/// Marks the call as current until this value is dropped.
 pub(super) struct CurrentCall<'a> {
     recorder: &'a CallRecorder,
     is_on_gpu: bool,
@@ -37,10 +37,10 @@ pub(super) struct CurrentCall<'a> {
 /// A call that has not returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OpenCall {
-    /// E.g. `nvmlDeviceGetMemoryInfo_v2 on GPU 3`.
+    /// Text such as `nvmlDeviceGetMemoryInfo_v2 on GPU 3`.
     pub(crate) text: String,
     pub(super) duration: Duration,
-    /// Number of calls on GPUs that its process completed before.
+    /// Number of earlier calls for GPUs that returned in the same process.
     pub(super) returned: u32,
 }
 
@@ -49,7 +49,7 @@ impl OpenCall {
         self.text.split(' ').next().unwrap_or_default()
     }
 
-    /// NVML index of its GPU, or of the first of two.
+    /// Returns the NVML index of the call's GPU, or of the first GPU if the call is about two.
     pub(super) fn gpu(&self) -> Option<u32> {
         let (_, gpu) = self.text.split_once(" on GPU ")?;
         gpu.split(' ').next()?.parse().ok()
@@ -60,7 +60,7 @@ impl OpenCall {
     }
 }
 
-/// The page, for the parent.
+/// The page of memory, for the parent process.
 #[derive(Debug)]
 pub(super) struct SharedPage(File);
 
@@ -70,18 +70,18 @@ impl SharedPage {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let mut page = File::from(rustix::fs::memfd_create("node-probe", flags)?);
         page.set_len(PAGE)?;
-        // The output of the library cannot use more memory.
+        // The limit on the size prevents the output of the library from using more memory.
         rustix::fs::fcntl_add_seals(&page, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
         page.seek(SeekFrom::Start(CALL as u64))?;
         Ok(Self(page))
     }
 
-    /// The page as the standard error of the process.
+    /// Returns the page as a file, for the standard error of the process.
     pub(super) fn file(&self) -> io::Result<File> {
         self.0.try_clone()
     }
 
-    /// The call that has not returned.
+    /// Returns the call that has not returned.
     pub(super) fn call(&self) -> Option<OpenCall> {
         let text = self.text::<CALL>(0)?;
         let mut words = text.splitn(3, ' ');
@@ -91,7 +91,7 @@ impl SharedPage {
         Some(OpenCall { text, duration: monotonic().saturating_sub(began), returned })
     }
 
-    /// The standard error of the process.
+    /// Returns the standard error of the process.
     pub(super) fn stderr_text(&self) -> Option<String> {
         self.text::<{ PAGE as usize - CALL }>(CALL as u64)
     }
@@ -104,19 +104,19 @@ impl SharedPage {
     }
 }
 
-/// The time since the machine started. The clock is the same in both processes.
+/// Returns the time since the machine started. The clock is the same in both processes.
 fn monotonic() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }
 
 impl CallRecorder {
-    /// Records to the page that is the standard error of this process.
+    /// Returns a recorder that writes to the page, which is the standard error of this process.
     pub(super) fn into_standard_error() -> io::Result<Self> {
         let page = io::stderr().as_fd().try_clone_to_owned()?;
         Ok(Self { page: Some(File::from(page)), returned: Cell::new(0) })
     }
 
-    /// Records that `function` is called, for a GPU, or for two.
+    /// Records that `function` is called, for no, one or two GPUs.
     pub(super) fn record(&self, function: &'static str, gpu: Option<u32>, other: Option<u32>) -> CurrentCall<'_> {
         if let Some(page) = &self.page {
             let on = gpu.map(|gpu| format!(" on GPU {gpu}")).unwrap_or_default();
@@ -124,7 +124,7 @@ impl CallRecorder {
             let began = crate::document::millis(monotonic());
             let text = format!("{began} {} {function}{on}{and}\0", self.returned.get());
             let length = text.len().min(CALL - 1);
-            // On an error, a call that hangs is not detected.
+            // If the write fails, a call that hangs is not detected.
             let _ = page.write_all_at(&text.as_bytes()[..length], 0);
         }
         CurrentCall { recorder: self, is_on_gpu: gpu.is_some() }

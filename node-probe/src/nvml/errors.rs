@@ -1,4 +1,4 @@
-//! NVML's return codes: their meaning for the report, the text of NVML, and the next step.
+//! The errors of NVML calls (`NvmlError`): their meaning for the report, the text of NVML, and the next step.
 //!
 //! There are three kinds. *Absent*: this hardware or driver does not have the value, which is not a defect. *Gone*: the GPU
 //! no longer responds, so it is not called again. *Failed*: everything else.
@@ -14,31 +14,31 @@ use syringe_core::text::clean;
 /// Maximum length of an error text of another program (the dynamic loader) in a report.
 const FOREIGN_TEXT: usize = 200;
 
-/// Why an NVML call gave no value.
+/// The reason why an NVML call returned no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NvmlError {
     /// The return code of NVML.
     Code(u32),
-    /// The library does not have the function: it is older than the function.
+    /// The library does not have the function, because the library is older.
     MissingFunction,
     /// The answer is not valid for this version.
     Unreadable(String),
     /// The dynamic loader could not open the library.
     Unloadable(String),
-    /// The call has not returned. Calls of the same GPU are no longer made.
+    /// The call has not returned. No more calls are made for the same GPU.
     Hung { function: String, duration_ms: u64 },
-    /// The time was over before the call, for this reason.
+    /// The call was not made in time, for this reason.
     NotReached(String),
 }
 
 /// The meaning of an error for the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The hardware or the driver does not support it.
+    /// The hardware or the driver does not support the value.
     Absent,
     /// This GPU no longer responds.
     Gone,
-    /// It should have worked.
+    /// The call should have worked.
     Failed,
 }
 
@@ -62,8 +62,8 @@ const HANGS: &str = "The driver hangs on this GPU, or is very slow. Check for Xi
 const RELOAD: &str = "The driver was replaced while the old kernel module is loaded: drain the node and reboot it, or \
                       unload and reload the nvidia modules.";
 
-/// `nvmlReturn_t`. *Invalid argument* is Absent: the probe only passes valid arguments, and drivers return it for "not on
-/// this hardware" and for field IDs and structure versions that are newer than the driver.
+/// The meanings of `nvmlReturn_t`. *Invalid argument* is Absent: the probe only passes valid arguments, and drivers return
+/// this code for "not on this hardware", and for field IDs and structure versions that are newer than the driver.
 const MEANINGS: &[Meaning] = &[
     meaning(1, nvml_codes::UNINITIALIZED, Kind::Failed, "Uninitialized", ""),
     meaning(2, "not_supported", Kind::Absent, "Invalid Argument", ""),
@@ -150,22 +150,22 @@ const MEANINGS: &[Meaning] = &[
     meaning(999, nvml_codes::UNKNOWN, Kind::Failed, "Unknown Error", KERNEL_LOG),
 ];
 
-/// `NVML_ERROR_FUNCTION_NOT_FOUND`.
+/// The value of `NVML_ERROR_FUNCTION_NOT_FOUND`.
 const FUNCTION_NOT_FOUND: u32 = 13;
 
 /// The highest code that nvml-wrapper knows; see [`NvmlError::from`].
 const LAST_NAMED: u32 = 22;
 
 impl NvmlError {
-    /// Whether the time was over before the call.
+    /// Returns whether the call was not made in time.
     pub(super) fn is_not_reached(&self) -> bool {
         matches!(self, Self::NotReached(_))
     }
 
-    /// NVML's `NVML_ERROR_NOT_SUPPORTED`.
+    /// The value of `NVML_ERROR_NOT_SUPPORTED`.
     pub(super) const NOT_SUPPORTED: Self = Self::Code(3);
 
-    /// `Ok` for `NVML_SUCCESS`. A function that only returns `NVML_ERROR_FUNCTION_NOT_FOUND` counts as missing.
+    /// Returns `Ok` for `NVML_SUCCESS`. A function that only returns `NVML_ERROR_FUNCTION_NOT_FOUND` counts as missing.
     pub(super) fn check(code: nvmlReturn_t) -> Result<(), Self> {
         match code {
             0 => Ok(()),
@@ -183,7 +183,7 @@ impl NvmlError {
         MEANINGS.iter().find(|meaning| meaning.number == *number)
     }
 
-    /// The meaning for the report.
+    /// Returns the meaning for the report.
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::MissingFunction => Kind::Absent,
@@ -193,7 +193,7 @@ impl NvmlError {
         }
     }
 
-    /// The stable code.
+    /// Returns the stable code of the error.
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::MissingFunction => "not_supported",
@@ -205,7 +205,7 @@ impl NvmlError {
         }
     }
 
-    /// The cause in a sentence, e.g. `NVML: GPU is lost`.
+    /// Returns the cause as a sentence, e.g. `NVML: GPU is lost`.
     pub(super) fn why(&self) -> String {
         match (self, self.meaning()) {
             (_, Some(meaning)) => format!("NVML: {}", meaning.words),
@@ -220,12 +220,12 @@ impl NvmlError {
         }
     }
 
-    /// The error as an entry of a report.
+    /// Returns the error as a problem of a report.
     pub(super) fn problem(&self, what: impl Into<String>, gpu: Option<u32>) -> Problem {
         let next_step = match self {
             Self::MissingFunction => "Update the driver if this value is needed.",
             Self::Hung { .. } => HANGS,
-            Self::NotReached(_) => "Try again; NVML is slow or waits for another GPU.",
+            Self::NotReached(_) => "Try again; NVML is slow, or is waiting for another GPU.",
             _ => self.meaning().map_or("", |meaning| meaning.next_step),
         };
         Problem { what: what.into(), why: self.why(), next_step: next_step.into(), gpu, code: self.code().into() }
@@ -237,8 +237,8 @@ impl From<WrapperError> for NvmlError {
         match error {
             WrapperError::FailedToLoadSymbol(_) | WrapperError::FunctionNotFound => Self::MissingFunction,
             WrapperError::LibloadingError(error) => Self::Unloadable(clean(&error.to_string(), FOREIGN_TEXT)),
-            // The wrapper uses this variant for two cases: for unknown return codes, which are above the known ones,
-            // and for values that its enums do not have.
+            // The wrapper uses this variant for two cases: for unknown return codes, which are higher than the known codes,
+            // and for values that are not in its enums.
             WrapperError::UnexpectedVariant(value) if value <= LAST_NAMED => {
                 Self::Unreadable(format!("{value} is not a known value"))
             }

@@ -8,7 +8,7 @@
 //!   process/         the child process that calls NVML
 //! ```
 //!
-//! There are no rules here: a value is reported as in `nvidia-smi -q`, or it is listed as missing.
+//! This module contains no rules: a value is reported as in `nvidia-smi -q`, or is listed as missing.
 
 mod answer;
 mod current_call;

@@ -1,4 +1,4 @@
-//! Identity of a GPU: names, serial numbers, firmware versions. Facts of the `inventory` section.
+//! NVML functions for names, serial numbers, firmware versions and PCI data of a GPU (section `inventory`).
 
 use std::ffi::{c_char, c_int, c_uint};
 
@@ -14,7 +14,7 @@ use crate::ffi::{
 gpu_texts! {
     nvmlDeviceGetName => |gpu| {
         let name = gpu.inventory()?.name.clone()?;
-        // The name of a MIG device ends in its profile.
+        // The name of a MIG device ends with the profile.
         Some(match gpu.mig_device() {
             Some(mig) => format!("{name} MIG {}", mig.profile.as_deref().unwrap_or("?")),
             None => name,
@@ -36,7 +36,7 @@ gpu_values! {
     nvmlDeviceGetNumGpuCores: c_uint => |gpu| gpu.inventory()?.cores;
     nvmlDeviceGetMaxPcieLinkGeneration: c_uint => |gpu| gpu.inventory()?.pcie_max_generation;
     nvmlDeviceGetMaxPcieLinkWidth: c_uint => |gpu| gpu.inventory()?.pcie_max_width;
-    // The GPU's own limit, whatever its slot can do.
+    // This is the limit of the GPU, independent of the limit of its slot.
     nvmlDeviceGetGpuMaxPcieLinkGeneration: c_uint => |gpu| {
         gpu.topology().and_then(|topology| topology.pcie_path.first()?.max_generation)
             .or_else(|| gpu.inventory()?.pcie_max_generation)
@@ -81,7 +81,7 @@ extern "C" fn nvmlDeviceGetInforomVersion(
     })
 }
 
-/// Whether the InfoROM's checksum holds: a verdict as return code, not a value.
+/// Checks the checksum of the InfoROM. The result is the return code, not a value.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceValidateInforom(device: nvmlDevice_t) -> nvmlReturn_t {
     on_gpu("nvmlDeviceValidateInforom", device, |gpu| match ask(gpu, |gpu| gpu.ecc()?.inforom_valid)? {
@@ -98,8 +98,7 @@ extern "C" fn nvmlDeviceGetGspFirmwareVersion(device: nvmlDevice_t, text: *mut c
     })
 }
 
-/// An address as `nvmlPciInfo_t` has it: the legacy spelling with 4 digits of domain, the present one with 8, upper
-/// case.
+/// Converts an address to `nvmlPciInfo_t`: the legacy field has 4 domain digits, the current field has 8, in upper case.
 pub(crate) fn pci_info(address: &PciAddress, device_id: u32, subsystem_id: u32) -> nvmlPciInfo_t {
     let number = |range: std::ops::Range<usize>| {
         address.as_str().get(range).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0)
@@ -126,7 +125,7 @@ fn copy_text(buffer: &mut [c_char], text: &str) {
     }
 }
 
-/// Exports the PCI address under each name; even a lost GPU has one.
+/// Exports the PCI address under each name; even a lost GPU has an address.
 macro_rules! pci_infos {
     ($($name:ident)*) => { $(
         #[unsafe(no_mangle)]
@@ -203,7 +202,7 @@ fn put_platform(gpu: &Gpu<'_>, info: *mut nvmlPlatformInfo_v2_t) -> Answer {
     info.slotNumber = byte(platform.slot);
     info.trayIndex = byte(platform.tray);
     info.hostId = byte(platform.host_id);
-    // Peer type 1: connected to a switch, which every rack-scale system is.
+    // Peer type 1: connected to a switch, as in every rack-scale system.
     info.peerType = 1;
     info.moduleId = byte(platform.module_id);
     Ok(())

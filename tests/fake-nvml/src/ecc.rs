@@ -1,4 +1,4 @@
-//! Memory errors and repairs. Facts of the `ecc` section.
+//! NVML functions for memory errors and repairs (section `ecc`).
 
 use std::ffi::{c_uint, c_ulonglong};
 
@@ -8,7 +8,7 @@ use syringe_core::facts::ecc::{ErrorCounts, RetiredPages};
 use crate::facts::Gpu;
 use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, put_list, versioned};
 
-/// Distance of the made-up addresses of retired pages.
+/// Distance between the invented addresses of retired pages.
 const PAGE_SIZE: u64 = 4096;
 
 gpu_values! {
@@ -54,7 +54,7 @@ extern "C" fn nvmlDeviceGetTotalEccErrors(
     on_gpu("nvmlDeviceGetTotalEccErrors", device, |gpu| put(out, total(counts(gpu, counter)?, error)?))
 }
 
-/// One location. The facts leave out locations without errors: where there is a total, they count zero.
+/// Returns the counter of one location. The facts omit locations without errors: if there is a total, they count zero.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMemoryErrorCounter(
     device: nvmlDevice_t,
@@ -127,7 +127,7 @@ extern "C" fn nvmlDeviceGetRemappedRows(
     })
 }
 
-/// How many pages were retired for one cause.
+/// Returns the number of pages that were retired for one cause.
 fn retired(gpu: &Gpu<'_>, cause: nvmlPageRetirementCause_t) -> Answer<u64> {
     let pages: &RetiredPages = gpu.ecc().and_then(|ecc| ecc.retired_pages.as_ref()).ok_or(NOT_SUPPORTED)?;
     match cause {

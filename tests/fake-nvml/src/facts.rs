@@ -1,4 +1,4 @@
-//! The facts of one GPU, collected from the sections of a report. Translates text of a report to NVML's numbers.
+//! The type `Gpu`: the facts of one GPU from the sections of a report. Converts texts of a report to NVML's numbers.
 
 use std::ffi::CStr;
 
@@ -14,18 +14,17 @@ use syringe_core::report::{Report, Section};
 
 use crate::ffi::Answer;
 
-/// The `inventory` section.
+/// Returns the data of the `inventory` section.
 pub(crate) fn inventory(report: &Report) -> Option<&Inventory> {
     Section::data_of(&report.sections.inventory)
 }
 
-/// The `topology` section.
+/// Returns the data of the `topology` section.
 pub(crate) fn topology(report: &Report) -> Option<&Topology> {
     Section::data_of(&report.sections.topology)
 }
 
-/// How many GPUs NVML lists: up to the highest index that any section or problem names, so that a lost GPU keeps its
-/// place.
+/// Returns the number of GPUs that NVML lists: all up to the highest index in a section or problem, including lost GPUs.
 pub(crate) fn gpu_count(report: &Report) -> u32 {
     let sections = &report.sections;
     let listed =
@@ -41,13 +40,13 @@ pub(crate) fn gpu_count(report: &Report) -> u32 {
     indices.max().map_or(0, |highest| highest + 1)
 }
 
-/// A GPU, or a MIG device of it, with access to what the report says of it.
+/// A GPU, or one of its MIG devices, with access to its facts in the report.
 #[derive(Clone, Copy)]
 pub(crate) struct Gpu<'r> {
     pub(crate) report: &'r Report,
     /// NVML index of the GPU.
     pub(crate) index: u32,
-    /// Position in the GPU's list of MIG devices, when this is one.
+    /// Position in the GPU's list of MIG devices. `None`: this is the whole GPU.
     pub(crate) mig_index: Option<u32>,
 }
 
@@ -72,12 +71,12 @@ impl<'r> Gpu<'r> {
         Section::data_of(&self.report.sections.mig)?.gpus.iter().find(|gpu| gpu.index == self.index)
     }
 
-    /// The MIG device, when this is one.
+    /// Returns the MIG device, if this is not the whole GPU.
     pub(crate) fn mig_device(&self) -> Option<&'r MigDevice> {
         self.mig()?.devices.get(self.mig_index? as usize)
     }
 
-    /// UUID of the GPU, or of the MIG device.
+    /// Returns the UUID of the GPU or of the MIG device.
     pub(crate) fn uuid(&self) -> Option<&'r str> {
         if self.mig_index.is_some() {
             return self.mig_device()?.uuid.as_deref();
@@ -92,7 +91,7 @@ impl<'r> Gpu<'r> {
         uuids.into_iter().flatten().next()
     }
 
-    /// PCI address.
+    /// Returns the PCI address.
     pub(crate) fn pci_address(&self) -> Option<&'r PciAddress> {
         let known = [
             self.inventory().and_then(|gpu| gpu.pci_address.as_ref()),
@@ -103,8 +102,8 @@ impl<'r> Gpu<'r> {
         known.into_iter().flatten().next()
     }
 
-    /// Whether there is a handle for it. A GPU that the inventory does not list could not be opened, for the reason
-    /// that the inventory's problems give.
+    /// Returns whether there is a handle for the GPU. A GPU that the inventory does not list could not be opened; the reason
+    /// is in the problems of the inventory.
     pub(crate) fn opens(&self) -> Answer {
         match self.uuid().is_some() || self.pci_address().is_some() {
             true => Ok(()),
@@ -112,22 +111,22 @@ impl<'r> Gpu<'r> {
         }
     }
 
-    /// Whether it answers to anything but its handle, its index and its PCI address. A problem with one field of a
-    /// GPU is no reason to refuse the others; that it is lost or needs a reset is.
+    /// Returns whether the GPU has more than a handle, an index and a PCI address: a lost GPU or one that needs a reset does
+    /// not. A problem with one field does not affect the other fields.
     pub(crate) fn answers(&self) -> Answer {
         self.opens()?;
         let whole = [nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST, nvmlReturn_enum_NVML_ERROR_RESET_REQUIRED];
         self.refusals().find(|code| whole.contains(code)).map_or(Ok(()), Err)
     }
 
-    /// The return codes of the inventory's problems with this GPU.
+    /// Returns the return codes of the problems with this GPU in the inventory.
     fn refusals(&self) -> impl Iterator<Item = nvmlReturn_t> {
         let problems = self.report.sections.inventory.iter().flat_map(|section| &section.problems);
         problems.filter(|problem| problem.gpu == Some(self.index)).map(|problem| return_code(&problem.code))
     }
 }
 
-/// Return values: the number, the words that reports have for it as a problem's code, and NVML's own text.
+/// Return values of NVML: the number, the code in the problems of a report, and NVML's text.
 const CODES: &[(nvmlReturn_t, &str, &CStr)] = &[
     (nvmlReturn_enum_NVML_SUCCESS, "success", c"The operation was successful"),
     (nvmlReturn_enum_NVML_ERROR_UNINITIALIZED, codes::UNINITIALIZED, c"Uninitialized"),
@@ -157,31 +156,31 @@ const CODES: &[(nvmlReturn_t, &str, &CStr)] = &[
     (nvmlReturn_enum_NVML_ERROR_INVALID_STATE, codes::INVALID_STATE, c"Invalid state"),
 ];
 
-/// The return value that a problem's code stands for.
+/// Returns the return value for the code of a problem.
 pub(crate) fn return_code(code: &str) -> nvmlReturn_t {
     let known = CODES.iter().find(|(_, word, _)| *word == code);
     known.map_or(nvmlReturn_enum_NVML_ERROR_UNKNOWN, |(number, ..)| *number)
 }
 
-/// The return value that `NVML: GPU is lost` or the like stands for.
+/// Returns the return value for a text such as `NVML: GPU is lost`.
 pub(crate) fn return_code_of_text(text: &str) -> nvmlReturn_t {
     let text = text.strip_prefix("NVML: ").unwrap_or(text).as_bytes();
     let known = CODES.iter().find(|(.., words)| words.to_bytes() == text);
     known.map_or(nvmlReturn_enum_NVML_ERROR_UNKNOWN, |(number, ..)| *number)
 }
 
-/// What `nvmlErrorString` says.
+/// Returns the text of `nvmlErrorString`.
 pub(crate) fn error_text(code: nvmlReturn_t) -> &'static CStr {
     CODES.iter().find(|(number, ..)| *number == code).map_or(c"Unknown Error", |(.., words)| words)
 }
 
-/// `12.8` as `(12, 8)`.
+/// Parses `12.8` as `(12, 8)`.
 pub(crate) fn version_pair(text: &str) -> Option<(i32, i32)> {
     let (major, minor) = text.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// A hexadecimal number with or without `0x`.
+/// Parses a hexadecimal number with or without `0x`.
 pub(crate) fn hexadecimal(text: &str) -> Option<u32> {
     u32::from_str_radix(text.trim_start_matches("0x"), 16).ok()
 }

@@ -1,4 +1,4 @@
-//! Injected failures: calls and fields that return an error code. Also logs all calls.
+//! The type `Failures`: calls and fields that must return an error code, and the log of all calls.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -8,12 +8,12 @@ use nvml_wrapper_sys::bindings::nvmlReturn_t;
 
 use crate::ffi::Answer;
 
-/// What `FAKE_NVML_FAIL` and `FAKE_NVML_CALLS` ask for.
+/// The settings in `FAKE_NVML_FAIL` and `FAKE_NVML_CALLS`.
 #[derive(Default)]
 pub(crate) struct Failures {
-    /// Functions and fields (`field 164`) that answer with a code of NVML, each on one GPU or on all.
+    /// Functions and fields (`field 164`) that return a code of NVML, each for one GPU or for all.
     fail: Vec<(String, Option<u32>, nvmlReturn_t)>,
-    /// Where every call is written down.
+    /// File to which every call is written.
     record: Option<Mutex<File>>,
 }
 
@@ -30,13 +30,13 @@ impl Failures {
         Self { fail: fail.split(',').filter_map(failing).collect(), record: record.map(Mutex::new) }
     }
 
-    /// Whether a function or a field is told to fail.
+    /// Returns the error code if a function or field must fail.
     pub(crate) fn refuse(&self, name: &str, gpu: Option<u32>) -> Answer {
         let fails = |(known, only, _): &&(String, Option<u32>, _)| known == name && (only.is_none() || *only == gpu);
         self.fail.iter().find(fails).map_or(Ok(()), |(_, _, code)| Err(*code))
     }
 
-    /// Writes a call down.
+    /// Writes a call to the log.
     pub(crate) fn note(&self, function: &str, gpu: Option<u32>) {
         if let Some(record) = &self.record {
             let mut file = record.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,8 @@
-//! The C side of the exported functions: handles, return codes, out-parameters, buffers, and the macros that define
-//! functions of the same signature.
+//! Helpers for the exported C functions: handles, return codes, out-parameters, buffers, and export macros.
 //!
-//! Out-parameters of a fixed type are `Option<&mut MaybeUninit<T>>`: the C ABI of a pointer that may be null, without a
-//! line of unsafe code. Raw pointers remain where a length or a version says how much the caller owns; the few functions
-//! that touch those are here.
+//! Out-parameters of a fixed type are `Option<&mut MaybeUninit<T>>`: the C ABI of a pointer that may be null, without
+//! unsafe code. Raw pointers are only used if a length or a version determines how many bytes the caller owns; the few
+//! functions that access them are in this file.
 
 use std::ffi::{CStr, c_char, c_uint};
 use std::mem::MaybeUninit;
@@ -13,7 +12,7 @@ use nvml_wrapper_sys::bindings::*;
 use crate::facts::{Gpu, gpu_count};
 use crate::session::{self, Session};
 
-/// A value, or the return code that says why there is none.
+/// A value, or the return code with the reason why there is no value.
 pub(crate) type Answer<T = ()> = Result<T, nvmlReturn_t>;
 
 /// An out-parameter.
@@ -24,18 +23,17 @@ pub(crate) const INVALID_ARGUMENT: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_INV
 pub(crate) const INSUFFICIENT_SIZE: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE;
 pub(crate) const NOT_FOUND: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_NOT_FOUND;
 
-/// Handles are numbers, never dereferenced: this, plus the GPU's index times the stride, plus 1 + the MIG device's
-/// index.
+/// Handles are numbers that are never dereferenced: this value + GPU index × `HANDLE_STRIDE`, + 1 + index of the MIG device.
 const FIRST_HANDLE: usize = 0x10_0000;
 const HANDLE_STRIDE: usize = 0x100;
 
-/// The handle of a GPU, or of one of its MIG devices.
+/// Returns the handle of a GPU or of one of its MIG devices.
 pub(crate) fn handle(gpu: u32, mig_index: Option<u32>) -> nvmlDevice_t {
     let offset = mig_index.map_or(0, |mig| mig as usize + 1);
     std::ptr::without_provenance_mut(FIRST_HANDLE + gpu as usize * HANDLE_STRIDE + offset)
 }
 
-/// What a handle stands for; `INVALID_ARGUMENT` for a number that is no handle of this session.
+/// Returns the GPU or MIG device of a handle. A number that is not a handle of this session is an `INVALID_ARGUMENT`.
 pub(crate) fn resolve(session: &Session, device: nvmlDevice_t) -> Answer<Gpu<'_>> {
     let number = device.addr().checked_sub(FIRST_HANDLE).ok_or(INVALID_ARGUMENT)?;
     let (gpu, offset) = (number / HANDLE_STRIDE, number % HANDLE_STRIDE);
@@ -44,17 +42,17 @@ pub(crate) fn resolve(session: &Session, device: nvmlDevice_t) -> Answer<Gpu<'_>
     if gpu.mig_index.is_some() && gpu.mig_device().is_none() { Err(INVALID_ARGUMENT) } else { Ok(gpu) }
 }
 
-/// The return code of an answer.
+/// Returns the return code of an answer.
 pub(crate) fn finish(answer: Answer) -> nvmlReturn_t {
     answer.err().unwrap_or(nvmlReturn_enum_NVML_SUCCESS)
 }
 
-/// A call inside a session. What it is about, and so whether a switch concerns it, is for `work` to find out.
+/// Runs a call inside a session. `work` determines the device of the call and the faults that apply to the call.
 pub(crate) fn in_session(work: impl FnOnce(&Session) -> Answer) -> nvmlReturn_t {
     finish(session::current().and_then(|session| work(&session)))
 }
 
-/// A call that concerns no one device.
+/// Runs a call that does not concern a single device.
 pub(crate) fn on_system(function: &str, work: impl FnOnce(&Session) -> Answer) -> nvmlReturn_t {
     in_session(|session| {
         session.switches.dispatch(function, None)?;
@@ -62,7 +60,7 @@ pub(crate) fn on_system(function: &str, work: impl FnOnce(&Session) -> Answer) -
     })
 }
 
-/// A call that even a lost GPU answers, and a MIG device too.
+/// Runs a call that also works for MIG devices and for lost GPUs.
 pub(crate) fn on_any(function: &str, device: nvmlDevice_t, work: impl FnOnce(&Gpu<'_>) -> Answer) -> nvmlReturn_t {
     in_session(|session| {
         let gpu = resolve(session, device)?;
@@ -71,7 +69,7 @@ pub(crate) fn on_any(function: &str, device: nvmlDevice_t, work: impl FnOnce(&Gp
     })
 }
 
-/// A call that GPUs and MIG devices answer.
+/// Runs a call that works for GPUs and MIG devices.
 pub(crate) fn on_device(function: &str, device: nvmlDevice_t, work: impl FnOnce(&Gpu<'_>) -> Answer) -> nvmlReturn_t {
     on_any(function, device, |gpu| {
         gpu.answers()?;
@@ -79,17 +77,17 @@ pub(crate) fn on_device(function: &str, device: nvmlDevice_t, work: impl FnOnce(
     })
 }
 
-/// A call that GPUs answer.
+/// Runs a call that works for GPUs only.
 pub(crate) fn on_gpu(function: &str, device: nvmlDevice_t, work: impl FnOnce(&Gpu<'_>) -> Answer) -> nvmlReturn_t {
     on_device(function, device, |gpu| if gpu.mig_index.is_some() { Err(NOT_SUPPORTED) } else { work(gpu) })
 }
 
-/// Looks a fact up; one that is absent is not supported. (A function, so that a closure's argument has its type.)
+/// Looks up a fact. If the fact is absent, the call is not supported. (A function lets closures have typed arguments.)
 pub(crate) fn ask<'g, 'r, T>(gpu: &'g Gpu<'r>, fact: impl FnOnce(&'g Gpu<'r>) -> Option<T>) -> Answer<T> {
     fact(gpu).ok_or(NOT_SUPPORTED)
 }
 
-/// As [`ask`], for a fact that the caller selects.
+/// Like [`ask`], for a fact that the caller selects.
 pub(crate) fn select<'g, 'r, S, T>(
     gpu: &'g Gpu<'r>,
     selector: S,
@@ -104,7 +102,7 @@ pub(crate) fn put<T>(out: Out<'_, T>, value: T) -> Answer {
     Ok(())
 }
 
-/// Fills a text buffer of `length` bytes, its final NUL included.
+/// Fills a text buffer of `length` bytes, including the final NUL.
 pub(crate) fn put_text(buffer: *mut c_char, length: c_uint, text: &str) -> Answer {
     if buffer.is_null() {
         return Err(INVALID_ARGUMENT);
@@ -112,7 +110,7 @@ pub(crate) fn put_text(buffer: *mut c_char, length: c_uint, text: &str) -> Answe
     if text.len() >= length as usize {
         return Err(INSUFFICIENT_SIZE);
     }
-    // SAFETY: the caller owns `length` bytes at `buffer`; the text and its NUL are no more than that.
+    // SAFETY: the caller owns `length` bytes at `buffer`, and the text with its NUL is not longer.
     unsafe {
         buffer.cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), text.len());
         buffer.add(text.len()).write(0);
@@ -120,7 +118,7 @@ pub(crate) fn put_text(buffer: *mut c_char, length: c_uint, text: &str) -> Answe
     Ok(())
 }
 
-/// A C string that the caller passes.
+/// Reads a C string that the caller passes.
 pub(crate) fn text_argument<'a>(text: *const c_char) -> Answer<&'a str> {
     if text.is_null() {
         return Err(INVALID_ARGUMENT);
@@ -129,16 +127,16 @@ pub(crate) fn text_argument<'a>(text: *const c_char) -> Answer<&'a str> {
     unsafe { CStr::from_ptr(text) }.to_str().map_err(|_| INVALID_ARGUMENT)
 }
 
-/// An array of which the caller owns `length` elements.
+/// Returns an array of which the caller owns `length` elements.
 pub(crate) fn array<'a, T>(pointer: *mut T, length: usize) -> Answer<&'a mut [MaybeUninit<T>]> {
     if pointer.is_null() {
         return Err(INVALID_ARGUMENT);
     }
-    // SAFETY: not null, and the caller owns `length` elements there; they need not be initialised.
+    // SAFETY: not null, and the caller owns `length` elements there, which need not be initialised.
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), length) })
 }
 
-/// Fills an array of unknown length in NVML's way: `count` says how many fit, and is set to how many there are.
+/// Fills an array as NVML does: `count` contains the number of elements that fit, and is set to the number of elements.
 pub(crate) fn put_list<T>(count: Option<&mut c_uint>, pointer: *mut T, items: Vec<T>) -> Answer {
     let count = count.ok_or(INVALID_ARGUMENT)?;
     let room = std::mem::replace(count, items.len() as c_uint) as usize;
@@ -154,7 +152,7 @@ pub(crate) fn put_list<T>(count: Option<&mut c_uint>, pointer: *mut T, items: Ve
     Ok(())
 }
 
-/// A struct whose first field says which version of it the caller has: `size | version << 24`.
+/// Returns a struct whose first field contains the version that the caller uses: `size | version << 24`.
 pub(crate) fn versioned<'a, T: Copy>(pointer: *mut T, version: u32) -> Answer<&'a mut T> {
     if pointer.is_null() {
         return Err(INVALID_ARGUMENT);
@@ -164,11 +162,11 @@ pub(crate) fn versioned<'a, T: Copy>(pointer: *mut T, version: u32) -> Answer<&'
     if stated != size_of::<T>() as u32 | (version << 24) {
         return Err(nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH);
     }
-    // SAFETY: the caller has said that a whole `T` is there; it is plain data, valid with any bytes.
+    // SAFETY: the caller has stated that there is a whole `T`, which is plain data and valid with any bytes.
     Ok(unsafe { &mut *pointer })
 }
 
-/// Exports `fn(device, text, length)` for each name. The closure gives the text; `None` is not supported.
+/// Exports `fn(device, text, length)` for each name. The closure returns the text; `None`: not supported.
 macro_rules! gpu_texts {
     ($($name:ident => $fact:expr;)*) => { $(
         #[unsafe(no_mangle)]
@@ -184,7 +182,7 @@ macro_rules! gpu_texts {
     )* };
 }
 
-/// Exports `fn(device, out)` for each name. The closure gives the value; `None` is not supported.
+/// Exports `fn(device, out)` for each name. The closure returns the value; `None`: not supported.
 macro_rules! gpu_values {
     ($($name:ident: $type:ty => $fact:expr;)*) => { $(
         #[unsafe(no_mangle)]
@@ -197,7 +195,7 @@ macro_rules! gpu_values {
     )* };
 }
 
-/// Exports `fn(device, first, second)` with two numbers for each name. The closure gives both; `None` is not supported.
+/// Exports `fn(device, first, second)` with two numbers for each name. The closure returns both; `None`: not supported.
 macro_rules! gpu_pairs {
     ($($name:ident => $fact:expr;)*) => { $(
         #[unsafe(no_mangle)]
@@ -215,7 +213,7 @@ macro_rules! gpu_pairs {
     )* };
 }
 
-/// Exports `fn(device, selector, out)` for each name. The closure gives the selected value or the return code.
+/// Exports `fn(device, selector, out)` for each name. The closure returns the selected value or the return code.
 macro_rules! gpu_selected {
     ($($name:ident: $type:ty => $fact:expr;)*) => { $(
         #[unsafe(no_mangle)]

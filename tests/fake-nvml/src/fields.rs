@@ -1,5 +1,4 @@
-//! `nvmlDeviceGetFieldValues`: facts by number. One table for the whole GPU, one for each NVLink (`scopeId` is the
-//! link).
+//! `nvmlDeviceGetFieldValues`: values by field ID, for the whole GPU or for one NVLink (`scopeId` is the link).
 
 use std::ffi::c_int;
 
@@ -10,14 +9,14 @@ use crate::facts::Gpu;
 use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, on_gpu};
 use crate::{nvlink, session, telemetry};
 
-/// A field's value in one of NVML's types.
+/// The value of a field, in one of NVML's types.
 pub(crate) enum Value {
     Unsigned(u32),
     Long(u64),
     Signed(i32),
 }
 
-/// The facts' time, in microseconds: when all of NVML's values were measured.
+/// Returns the time of the facts, in microseconds. It is the timestamp of all values.
 pub(crate) fn timestamp(gpu: &Gpu<'_>) -> i64 {
     gpu.report.taken_at.map_or(0, |taken| taken.as_microsecond())
 }
@@ -45,7 +44,7 @@ extern "C" fn nvmlDeviceGetFieldValues(
 fn fill(gpu: &Gpu<'_>, entry: &mut nvmlFieldValue_t) {
     entry.timestamp = timestamp(gpu);
     entry.latencyUsec = 0;
-    // All 8 bytes, so that a reader that takes the wrong member of the union sees a wrong number and not a lucky one.
+    // All 8 bytes are cleared, so that a reader of the wrong union member does not get the right number by chance.
     entry.value = nvmlValue_t { ullVal: 0 };
     match field(gpu, entry.fieldId, entry.scopeId) {
         Ok(value) => {
@@ -69,7 +68,7 @@ fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Answer<Value> {
     if let Some(answer) = nvlink::field(gpu, id, scope) {
         return answer;
     }
-    // Power of scope 1 is the module's (GPU and CPU together), which the facts do not have.
+    // Scope 1 is the power of the module (GPU and CPU together), which is not in the facts.
     if (185..=192).contains(&id) && scope != 0 {
         return Err(NOT_SUPPORTED);
     }

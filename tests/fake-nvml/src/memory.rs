@@ -1,12 +1,11 @@
-//! Frame buffer and BAR1 memory: used and total. Facts of the `telemetry` section, or the totals of `inventory` if that is
-//! absent.
+//! NVML functions for frame buffer and BAR1 memory (section `telemetry`, or the totals of `inventory`).
 
 use nvml_wrapper_sys::bindings::*;
 
 use crate::facts::Gpu;
 use crate::ffi::{Answer, NOT_SUPPORTED, Out, on_device, put, versioned};
 
-/// Frame buffer: all of it, the driver's share, free, used by processes.
+/// Frame buffer memory: total, reserved by the driver, free, and used by processes.
 struct FrameBuffer {
     total: u64,
     reserved: u64,
@@ -28,7 +27,7 @@ fn frame_buffer(gpu: &Gpu<'_>) -> Option<FrameBuffer> {
     Some(FrameBuffer { total, reserved, free, used })
 }
 
-/// Version 1 counts the driver's share as used.
+/// Version 1 counts the memory that the driver reserves as used.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMemoryInfo(device: nvmlDevice_t, memory: Out<'_, nvmlMemory_t>) -> nvmlReturn_t {
     on_device("nvmlDeviceGetMemoryInfo", device, |gpu| {

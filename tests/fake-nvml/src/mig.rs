@@ -1,4 +1,4 @@
-//! MIG devices: handles, ids, sizes. Facts of the `mig` section.
+//! NVML functions for MIG devices: handles, ids, sizes (section `mig`).
 
 use std::ffi::c_uint;
 
@@ -43,7 +43,7 @@ extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
     })
 }
 
-/// Exports a number of a MIG device for each name; a whole GPU has none.
+/// Exports a number of a MIG device for each name. For a whole GPU, the call is not supported.
 macro_rules! mig_numbers {
     ($($name:ident => $field:ident;)*) => { $(
         #[unsafe(no_mangle)]

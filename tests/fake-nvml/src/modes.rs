@@ -1,5 +1,4 @@
-//! Modes of a GPU: persistence, computing, virtualization, display, GSP, ECC. Facts of the `inventory`
-//! section.
+//! NVML functions for GPU modes: persistence, compute, virtualization, display, GSP, ECC (section `inventory`).
 
 use std::ffi::c_uint;
 
@@ -26,7 +25,7 @@ gpu_pairs! {
         let listed = gpu.inventory().and_then(|gpu| gpu.mig_mode);
         listed.or_else(|| gpu.mig()?.mode).map(both)
     };
-    // The second is the default, which is what runs.
+    // The second value is the default mode, which equals the current mode here.
     nvmlDeviceGetGspFirmwareMode => |gpu| gpu.inventory()?.gsp_enabled.map(|on| (u32::from(on), u32::from(on)));
 }
 

@@ -1,4 +1,4 @@
-//! NVLinks: state, version, remote device, errors; and the NVSwitch fabric. Facts of the `topology` section.
+//! NVML functions for NVLinks (state, version, remote device, errors) and the NVSwitch fabric (section `topology`).
 
 use std::ffi::{c_uint, c_ulonglong};
 
@@ -10,11 +10,11 @@ use crate::facts::Gpu;
 use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, versioned};
 use crate::fields::Value;
 
-/// A `scopeId` that asks for the sum over all links.
+/// The `scopeId` for the sum over all links.
 const ALL_LINKS: u32 = u32::MAX;
 
-/// NVLink 5 counts errors in fields of their own, under these names in the facts. Those without a name are no errors:
-/// the facts do not have them, and they read zero.
+/// Fields of the error counters of NVLink 5, with their names in the facts. Fields without a name do not count errors: they
+/// are not in the facts, and their value is zero.
 const NVLINK5_COUNTERS: [(u32, &str); 18] = [
     (205, "vl15_dropped"),
     (206, "malformed_packets"),
@@ -36,12 +36,12 @@ const NVLINK5_COUNTERS: [(u32, &str); 18] = [
     (222, ""),
 ];
 
-/// Links of up to version 4 count these.
+/// Error counters of links up to version 4.
 const NVLINK4_COUNTERS: [(u32, &str); 4] = [(160, "ecc"), (161, "replay"), (162, "recovery"), (163, "crc_flit")];
 
 gpu_selected! {
     nvmlDeviceGetNvLinkState: nvmlEnableState_t => |gpu, link| {
-        // A link that exists and would not say is no link that does not exist.
+        // A link with an unknown state exists: the error differs from that of a missing link.
         group(gpu, link)?.active.map(u32::from).ok_or(nvmlReturn_enum_NVML_ERROR_UNKNOWN)
     };
     nvmlDeviceGetNvLinkVersion: c_uint => |gpu, link| group(gpu, link)?.version.ok_or(NOT_SUPPORTED);
@@ -63,8 +63,8 @@ fn groups<'r>(gpu: &Gpu<'r>) -> Answer<&'r [NvlinkGroup]> {
     if groups.is_empty() { Err(NOT_SUPPORTED) } else { Ok(groups) }
 }
 
-/// What the facts say of one link. A number past the last link is an invalid argument; a GPU without links supports
-/// none.
+/// Returns the facts about one link. A number after the last link is an invalid argument; without links, the call is not
+/// supported.
 fn group<'r>(gpu: &Gpu<'r>, link: u32) -> Answer<&'r NvlinkGroup> {
     groups(gpu)?.iter().find(|group| group.links.contains(&link)).ok_or(INVALID_ARGUMENT)
 }
@@ -86,7 +86,7 @@ extern "C" fn nvmlDeviceGetNvLinkCapability(
     })
 }
 
-/// Error counters of links up to version 4. NVLink 5 has none of these.
+/// Returns an error counter of a link up to version 4. NVLink 5 does not have these counters.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetNvLinkErrorCounter(
     device: nvmlDevice_t,
@@ -115,18 +115,18 @@ fn is_nvlink5(group: &NvlinkGroup) -> bool {
     group.version.is_some_and(|version| version >= 5)
 }
 
-/// The facts leave out counters that are zero.
+/// Returns an error counter. The facts omit counters that are zero.
 fn errors(group: &NvlinkGroup, name: &str) -> u64 {
     group.errors.get(name).copied().unwrap_or(0)
 }
 
-/// A field about NVLinks; `None` when the field is about something else.
+/// Returns the value of a field about NVLinks. `None`: the field is about something else.
 pub(crate) fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Option<Answer<Value>> {
     let find = |table: &[(u32, &'static str)]| table.iter().find(|(field, _)| *field == id).map(|(_, name)| *name);
     Some(match id {
         // NVML_FI_DEV_NVLINK_LINK_COUNT
         91 => groups(gpu).map(|groups| Value::Unsigned(groups.iter().map(|group| group.links.len() as u32).sum())),
-        // NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON: of the GPU's links together, whichever is asked for.
+        // NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON: the speed of all links of the GPU, for any scope.
         90 => groups(gpu)
             .and_then(|groups| groups.iter().find_map(|group| group.speed_megabytes_per_second).ok_or(NOT_SUPPORTED))
             .map(Value::Unsigned),
@@ -156,7 +156,7 @@ pub(crate) fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Option<Answer<Value>>
     })
 }
 
-/// The counter and the link of a field that exists for each of the first twelve links.
+/// Returns the counter and the link of a field that exists for each of the first twelve links.
 fn counter_of_link(id: u32) -> (&'static str, u32) {
     match id {
         32..=37 => ("crc_flit", id - 32),
@@ -207,7 +207,7 @@ fn cluster_uuid(fabric: &Fabric) -> [u8; 16] {
     u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
 }
 
-/// Each issue has two bits, 1 for true and 2 for false; the configuration has four, 1 for right and more for the fault.
+/// Encodes the health of the fabric: two bits for each issue (1: true, 2: false), four for the configuration (1: correct).
 fn health_mask(fabric: &Fabric) -> c_uint {
     if fabric.health.is_none() && fabric.health_issues.is_empty() {
         return 0;
@@ -248,7 +248,7 @@ extern "C" fn nvmlDeviceGetGpuFabricInfo(device: nvmlDevice_t, info: Out<'_, nvm
     })
 }
 
-/// Version 3 has the health summary, which a driver knows or does not: facts without it take version 2 alone.
+/// Version 3 contains the health summary, which old drivers do not know: facts without a summary only support version 2.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetGpuFabricInfoV(device: nvmlDevice_t, info: *mut nvmlGpuFabricInfoV_t) -> nvmlReturn_t {
     on_gpu("nvmlDeviceGetGpuFabricInfoV", device, |gpu| {

@@ -1,4 +1,4 @@
-//! Processes on GPUs. Facts of the `processes` section.
+//! NVML functions for processes on GPUs (section `processes`).
 
 use std::ffi::{c_char, c_uint, c_ulonglong};
 
@@ -9,16 +9,16 @@ use syringe_core::report::Report;
 use crate::facts::Gpu;
 use crate::ffi::{Answer, NOT_FOUND, NOT_SUPPORTED, on_device, on_system, put_list, put_text};
 
-/// What the driver writes where it does not know the memory: all ones.
+/// Value of the driver for unknown memory use: all bits are one.
 const NO_MEMORY: c_ulonglong = c_ulonglong::MAX;
-/// What it writes for a process outside of MIG.
+/// Value of the driver for the instances of a process that does not use MIG.
 const NO_INSTANCE: c_uint = c_uint::MAX;
 
 fn processes(report: &Report) -> Answer<&Processes> {
     report.sections.processes.as_ref().and_then(|section| section.data.as_ref()).ok_or(NOT_SUPPORTED)
 }
 
-/// The processes of one kind on a GPU, or on one MIG device of it.
+/// Returns the processes of one kind on a GPU or on one of its MIG devices.
 fn running(gpu: &Gpu<'_>, kind: &str) -> Answer<Vec<nvmlProcessInfo_t>> {
     let mine = |usage: &GpuUse| {
         let whole = usage.gpu == gpu.index && usage.kind == kind;
@@ -41,7 +41,7 @@ fn running(gpu: &Gpu<'_>, kind: &str) -> Answer<Vec<nvmlProcessInfo_t>> {
     Ok(list)
 }
 
-/// Exports the list of one kind for each name. Versions 2 and 3 have the same layout.
+/// Exports the list of one kind of process for each name. Versions 2 and 3 have the same layout.
 macro_rules! process_lists {
     ($($name:ident => $kind:literal;)*) => { $(
         #[unsafe(no_mangle)]
@@ -64,7 +64,7 @@ process_lists! {
     nvmlDeviceGetMPSComputeRunningProcesses_v3 => "mps";
 }
 
-/// Confidential computing's list, which no scenario has.
+/// Returns the processes with confidential computing. No scenario has such processes.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetRunningProcessDetailList(
     device: nvmlDevice_t,

@@ -1,5 +1,4 @@
-//! One session of the library, from the first `nvmlInit` to the last `nvmlShutdown`: the facts that it answers from, and
-//! the faults that it injects.
+//! The type `Session`: the loaded facts and the injected faults between `nvmlInit` and `nvmlShutdown`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,29 +10,29 @@ use crate::facts;
 use crate::failures::Failures;
 use crate::ffi::Answer;
 
-/// What lives between `nvmlInit` and `nvmlShutdown`.
+/// The state between the first `nvmlInit` and the last `nvmlShutdown`.
 pub(crate) struct Session {
     pub(crate) report: Report,
     pub(crate) switches: Switches,
 }
 
-/// The library's only state. NVML counts its users: every `nvmlInit` needs its own `nvmlShutdown`.
+/// The only global state of the library. NVML counts its users: every `nvmlInit` needs a `nvmlShutdown`.
 struct Users {
     count: u32,
     session: Option<Arc<Session>>,
 }
 
-/// Held by the call that is under way, with `FAKE_NVML_LOCK`.
+/// With `FAKE_NVML_LOCK`, the running call holds this lock.
 static CALLS: Mutex<()> = Mutex::new(());
 
 static USERS: Mutex<Users> = Mutex::new(Users { count: 0, session: None });
 
 fn users() -> MutexGuard<'static, Users> {
-    // Nothing that holds the lock can leave half a change behind.
+    // No holder of the lock can leave an incomplete change behind.
     USERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `nvmlInit`: reads the facts file when this is the first user.
+/// `nvmlInit`: reads the facts file for the first user.
 pub(crate) fn begin(function: &str) -> Answer {
     let switches = Switches::read();
     switches.dispatch(function, None)?;
@@ -56,7 +55,7 @@ pub(crate) fn end() -> Answer {
     Ok(())
 }
 
-/// The running session. A caller keeps it alive for as long as its call takes, and holds no lock meanwhile.
+/// Returns the running session. The caller keeps the session alive during its call, without a lock.
 pub(crate) fn current() -> Answer<Arc<Session>> {
     users().session.clone().ok_or(nvmlReturn_enum_NVML_ERROR_UNINITIALIZED)
 }
@@ -78,26 +77,26 @@ fn read_facts() -> Answer<Report> {
     }
 }
 
-/// Misbehaviour on demand.
+/// The faults that the environment variables request.
 #[derive(Default)]
 pub(crate) struct Switches {
-    /// Functions that never return, each on one GPU or on all.
+    /// Functions that never return, each for one GPU or for all.
     block: Vec<(String, Option<u32>)>,
-    /// Functions that crash, each on one GPU or on all.
+    /// Functions that crash, each for one GPU or for all.
     crash: Vec<(String, Option<u32>)>,
     /// Functions that this "driver" does not have.
     hide: Vec<String>,
-    /// What fails, and where calls are written down.
+    /// Calls and fields that fail, and the log of calls.
     pub(crate) failures: Failures,
-    /// How much longer every call takes.
+    /// Additional time of every call.
     delay: Duration,
-    /// Functions that take longer, each on one GPU or on all, and for how long.
+    /// Functions that take longer, each for one GPU or for all, with the additional time.
     slow: Vec<(String, Option<u32>, Duration)>,
-    /// Whether a call waits until no other is under way.
+    /// Whether a call waits until no other call is running.
     lock: bool,
 }
 
-/// `FUNCTION[:GPU]=MILLISECONDS`.
+/// Parses `FUNCTION[:GPU]=MILLISECONDS`.
 fn slow(item: &str) -> Option<(String, Option<u32>, Duration)> {
     let (what, time) = item.split_once('=')?;
     let (name, gpu) = what.split_once(':').map_or((what, None), |(name, gpu)| (name, gpu.parse().ok()));
@@ -129,7 +128,7 @@ impl Switches {
         }
     }
 
-    /// Does to a call what the environment asked for. `gpu` is the NVML index, for a call that concerns one GPU.
+    /// Applies the requested faults to a call. `gpu` is the NVML index, for a call that concerns one GPU.
     pub(crate) fn dispatch(&self, function: &str, gpu: Option<u32>) -> Answer {
         if self.hide.iter().any(|hidden| hidden == function) {
             return Err(nvmlReturn_enum_NVML_ERROR_FUNCTION_NOT_FOUND);
@@ -144,7 +143,7 @@ impl Switches {
         }
         let meant = |(name, only): &(String, Option<u32>)| name == function && (only.is_none() || *only == gpu);
         if self.crash.iter().any(meant) {
-            // SAFETY: none; a write to a page that no process has is what a damaged library does.
+            // SAFETY: none. The write to an unmapped page crashes the process, as a damaged library might.
             unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) };
         }
         while self.block.iter().any(meant) {

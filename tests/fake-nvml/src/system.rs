@@ -1,4 +1,4 @@
-//! Functions without a device: library, driver, device count and device handles.
+//! NVML functions without a device: versions of library and driver, device count, device handles.
 
 use std::ffi::{c_char, c_int, c_uint};
 
@@ -32,7 +32,7 @@ extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
     error_text(result).as_ptr()
 }
 
-/// Exports `fn(text, length)` for each name, with a text of the inventory.
+/// Exports `fn(text, length)` for each name. The text is from the inventory.
 macro_rules! system_texts {
     ($($name:ident => $field:ident;)*) => { $(
         #[unsafe(no_mangle)]
@@ -50,7 +50,7 @@ system_texts! {
     nvmlSystemGetNVMLVersion => nvml_version;
 }
 
-/// Exports the CUDA version under both of its names: `12.8` is 12080.
+/// Exports the CUDA version under both names: `12.8` is 12080.
 macro_rules! cuda_versions {
     ($($name:ident)*) => { $(
         #[unsafe(no_mangle)]
@@ -82,7 +82,7 @@ extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, device: Out<'_, nvmlD
     })
 }
 
-/// Every GPU, lost ones too.
+/// Returns every GPU, including lost GPUs.
 fn gpus(session: &Session) -> impl Iterator<Item = Gpu<'_>> {
     (0..gpu_count(&session.report)).map(|index| Gpu { report: &session.report, index, mig_index: None })
 }

@@ -1,5 +1,4 @@
-//! Current state of a GPU: temperatures, power, clocks, utilization, throttling. Facts of the `telemetry`
-//! section.
+//! NVML functions for temperatures, power, clocks, utilization and throttling (section `telemetry`).
 
 use std::ffi::{c_int, c_uint, c_ulonglong};
 
@@ -8,10 +7,10 @@ use nvml_wrapper_sys::bindings::*;
 use crate::facts::Gpu;
 use crate::ffi::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, versioned};
 
-/// Every reason that the fake driver can name: bits 0 to 8.
+/// All throttle reasons that the fake driver supports: bits 0 to 8.
 const SUPPORTED_REASONS: c_ulonglong = 0x1ff;
 
-/// Length of the driver's sample period for encoder, decoder and their like, in microseconds.
+/// Sample period of the driver for encoder, decoder and similar engines, in microseconds.
 const SAMPLE_PERIOD: u32 = 167_000;
 
 gpu_values! {
@@ -68,7 +67,7 @@ gpu_selected! {
     nvmlDeviceGetViolationStatus: nvmlViolationTime_t => violation;
 }
 
-/// PCIe replays: both the `telemetry` and the `topology` section have them.
+/// Returns the number of PCIe replays, which both the `telemetry` and the `topology` section contain.
 pub(crate) fn replays(gpu: &Gpu<'_>) -> Option<u64> {
     let now = gpu.telemetry().and_then(|gpu| gpu.pcie.replays);
     now.or_else(|| gpu.topology()?.pcie_replays)
@@ -140,7 +139,7 @@ extern "C" fn nvmlDeviceGetClock(
     })
 }
 
-/// Time under one policy. A policy that the facts leave out has had no time; without clock facts there is no counter.
+/// Returns the time that a policy was active: zero if the facts omit the policy. Without clock facts there is no counter.
 fn violation(gpu: &Gpu<'_>, policy: nvmlPerfPolicyType_t) -> Answer<nvmlViolationTime_t> {
     let name = match policy {
         nvmlPerfPolicyType_enum_NVML_PERF_POLICY_POWER => "power",

@@ -1,4 +1,4 @@
-//! How GPUs and CPUs are connected. Facts of the `topology` section.
+//! NVML functions for the connections between GPUs and CPUs (section `topology`).
 
 use std::ffi::{c_uint, c_ulong};
 
@@ -14,7 +14,7 @@ gpu_values! {
     nvmlDeviceGetNumaNodeId: c_uint => |gpu| gpu.topology()?.numa_node;
 }
 
-/// Runs `work` with a GPU and its peer, both of which must answer.
+/// Runs `work` with a GPU and its peer. Both must respond.
 fn with_peer(
     function: &str,
     device: nvmlDevice_t,
@@ -29,14 +29,14 @@ fn with_peer(
     })
 }
 
-/// The cell of the connection matrix for two GPUs: its rows and columns are in the order of the section's GPUs.
+/// Returns the cell of the connection matrix for two GPUs. Rows and columns have the order of the GPUs in the section.
 fn connection<'r>(gpu: &Gpu<'r>, peer: u32) -> Option<&'r str> {
     let topology = topology(gpu.report)?;
     let place = |index: u32| topology.gpus.iter().position(|entry| entry.index == index);
     topology.matrix.get(place(gpu.index)?)?.get(place(peer)?).map(String::as_str)
 }
 
-/// The PCIe level at which two GPUs meet. For a pair that the matrix has as NVLinks, the NUMA nodes tell.
+/// Returns the PCIe level that connects two GPUs. If the matrix contains NVLinks for the pair, the NUMA nodes decide.
 fn level(gpu: &Gpu<'_>, peer: &Gpu<'_>) -> Answer<nvmlGpuTopologyLevel_t> {
     let numa_node = |gpu: &Gpu<'_>| gpu.topology().and_then(|topology| topology.numa_node);
     match connection(gpu, peer.index).ok_or(NOT_SUPPORTED)? {
@@ -62,7 +62,7 @@ extern "C" fn nvmlDeviceGetTopologyCommonAncestor(
     with_peer("nvmlDeviceGetTopologyCommonAncestor", device, peer, |gpu, peer| put(out, level(gpu, peer)?))
 }
 
-/// The GPUs at exactly this level.
+/// Returns the GPUs that are connected at exactly this level.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetTopologyNearestGpus(
     device: nvmlDevice_t,
@@ -77,7 +77,7 @@ extern "C" fn nvmlDeviceGetTopologyNearestGpus(
     })
 }
 
-/// A capability that every pair has is listed once; of the others, the facts list the pairs that lack it.
+/// Returns a P2P capability. The facts list capabilities that all pairs have, and the pairs that lack one of the others.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetP2PStatus(
     device: nvmlDevice_t,
@@ -129,7 +129,7 @@ fn p2p_status(word: &str) -> nvmlGpuP2PStatus_t {
     }
 }
 
-/// Numbers of a kernel list such as `0-47,96-143`.
+/// Returns the numbers in a kernel list such as `0-47,96-143`.
 fn list_members(list: &str) -> Option<Vec<usize>> {
     let mut members = Vec::new();
     for range in list.split(',') {
@@ -139,7 +139,7 @@ fn list_members(list: &str) -> Option<Vec<usize>> {
     Some(members)
 }
 
-/// Fills a set of `size` words with one bit per member.
+/// Fills a set of `size` words with one bit for each member.
 fn put_set(size: c_uint, words: *mut c_ulong, members: &[usize]) -> Answer {
     let bits = c_ulong::BITS as usize;
     if size == 0 {

@@ -1,4 +1,4 @@
-//! Converts failed requests to the API server into failures of the call.
+//! Functions that create a `Failure` for a failed request to the API server.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::client::connection::Connection;
 use crate::client::retry;
 use crate::failure::kube_reason;
 
-/// A failed read of the API, with the address of the server and the next step.
+/// Creates the failure for a request that failed, with the address of the server and the next step.
 pub fn request_failed(connection: &Connection, what: String, error: &kube::Error) -> Failure {
     let next = match error {
         kube::Error::Api(status) if is_page_of_proxy(status) => return page_of_proxy(connection, what, error),
@@ -31,22 +31,22 @@ pub fn request_failed(connection: &Connection, what: String, error: &kube::Error
     Failure::new(what, format!("{}: {}", connection.server, kube_reason(error)), next)
 }
 
-/// A proxy or load balancer answered in place of the API server.
+/// Creates the failure for a response that a proxy or load balancer sent in place of the API server.
 pub fn page_of_proxy(connection: &Connection, what: String, error: &kube::Error) -> Failure {
     let Connection { server, .. } = connection;
     Failure::new(
         what,
-        format!("{server}: {}; this is not an answer of the API server", kube_reason(error)),
+        format!("{server}: {}; this response is not from the API server", kube_reason(error)),
         format!("Check the proxy or load balancer between here and {server}, or connect to the API server directly."),
     )
 }
 
-/// The API server did not answer.
+/// Creates the failure for an API server that did not respond.
 pub fn timed_out(connection: &Connection, what: String) -> Failure {
     silent(connection, what, retry::READ_TIME)
 }
 
-/// The API server did not answer, or went on with its answer, for this time.
+/// Creates the failure for an API server that did not respond, or stopped sending data, for this time.
 pub fn silent(connection: &Connection, what: String, time: Duration) -> Failure {
     let Connection { server, .. } = connection;
     Failure::new(
@@ -56,12 +56,12 @@ pub fn silent(connection: &Connection, what: String, time: Duration) -> Failure 
     )
 }
 
-/// A failure that leaves only a part of the answer unknown.
+/// Creates the entry for a section of an answer that is unknown because of a failure.
 pub fn section_unknown(section: &str, failure: &Failure) -> Unknown {
     Unknown::new(section, reason(failure))
 }
 
-/// A failure to read what the rules need.
+/// Creates the entry for an input of the rules that could not be read.
 pub fn unread_input(input: KubernetesInput, failure: &Failure) -> UnreadInput {
     UnreadInput { input, why: reason(failure) }
 }

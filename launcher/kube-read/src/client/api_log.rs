@@ -1,5 +1,5 @@
-//! Logs each request to the API server with its status and time (`--verbose`). Headers and bodies, which hold credentials, are never
-//! logged.
+//! Logs each request to the API server with its status and duration (`--verbose`).
+//! Headers and bodies are never logged, because they contain credentials.
 
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -9,10 +9,10 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tower::{BoxError, Layer, Service};
 
-/// Target of the messages.
+/// Log target of these messages.
 pub const TARGET: &str = "gpu_syringe::api";
 
-/// Adds [`ApiLog`].
+/// A layer that adds [`ApiLog`] to a service.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiLogLayer;
 
@@ -24,7 +24,7 @@ impl<S> Layer<S> for ApiLogLayer {
     }
 }
 
-/// A service that logs its requests.
+/// A service that logs each request.
 #[derive(Clone, Debug)]
 pub struct ApiLog<S> {
     inner: S,

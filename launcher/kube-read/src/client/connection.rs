@@ -1,4 +1,4 @@
-//! A connection to one cluster.
+//! `Connection`: the client of one cluster, with its context, user and API server address.
 
 use std::sync::Arc;
 
@@ -9,32 +9,32 @@ use crate::client::server_clock::ServerClock;
 
 /// Minimum remaining validity of a client certificate at the start of a call.
 const MIN_VALIDITY: SignedDuration = SignedDuration::from_mins(15);
-/// Separates the address of the API server from the address of its proxy.
+/// Start of the text between the address of the API server and the address of its proxy.
 pub const PROXY_NOTE_START: &str = " (through the proxy ";
-/// Name of the connection with the service account of a pod.
+/// Context name of a connection that uses the service account of the pod.
 pub const IN_CLUSTER: &str = "in-cluster";
 
-/// A client of one cluster.
+/// The client of one cluster.
 #[derive(Clone)]
 pub struct Connection {
     /// Name of the context.
     pub context: String,
-    /// Address of the API server for messages, with its proxy if there is one.
+    /// Address of the API server for messages, including its proxy if there is one.
     pub server: String,
     /// Name of the user in the kubeconfig.
     pub user: Option<String>,
     pub client: Client,
-    /// The time of the API server.
+    /// The clock of the API server.
     pub clock: Arc<ServerClock>,
 }
 
 impl Connection {
-    /// Address of the API server alone.
+    /// Returns the address of the API server without the proxy.
     pub fn address(&self) -> &str {
         self.server.split(PROXY_NOTE_START).next().unwrap_or_default()
     }
 
-    /// Whether it can be used for another call: a client certificate of a plugin may expire.
+    /// Whether the connection can be used for another call. A client certificate from a plugin may expire.
     pub fn is_valid(&self) -> bool {
         self.client.valid_until().is_none_or(|end| end.duration_since(Timestamp::now()) > MIN_VALIDITY)
     }

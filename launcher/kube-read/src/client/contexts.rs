@@ -1,5 +1,5 @@
-//! The contexts of the kubeconfig, with one client each. A client is created on first use, and again after the kubeconfig
-//! changes on disk.
+//! `Contexts`: the contexts of the kubeconfig, with one client for each.
+//! A client is created on first use, and again after the kubeconfig changes on disk.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ use crate::client::connection::{Connection, IN_CLUSTER, PROXY_NOTE_START};
 use crate::client::{credentials, proxy, transport};
 use crate::failure::sign_in_reason;
 
-/// Time to reach the API server. An unreachable cluster must not use up the time of the call.
+/// Time limit for connecting to the API server. An unreachable cluster must not use up the time of the call.
 const CONNECT_TIME: Duration = Duration::from_secs(4);
-/// Time for a credential plugin. Some plugins open a browser and wait.
+/// Time limit for a credential plugin. Some plugins open a browser and wait.
 const SIGN_IN_TIME: Duration = Duration::from_secs(20);
-/// The contexts of the kubeconfig and the clients that were created.
+/// The contexts of the kubeconfig, and the clients that were created for them.
 pub struct Contexts {
     source: Source,
     preferred: Option<String>,
@@ -31,33 +31,34 @@ pub struct Contexts {
 }
 
 enum Source {
-    /// Files, which are read again when they change, and whether a setting or the environment names them.
+    /// Files, which are read again when they change. `named`: a setting or the environment sets their paths.
     Files { files: Vec<PathBuf>, named: bool },
-    /// A kubeconfig in memory, of the demo cluster.
+    /// The kubeconfig of the demo cluster, in memory.
     InMemory(Box<Kubeconfig>),
 }
 
-/// Clients, valid until the files change.
+/// The clients, which are valid until the files change.
 #[derive(Default)]
 struct ClientCache {
     modified_at: Vec<Option<SystemTime>>,
-    /// One lock per context, so that a credential plugin that hangs delays only the calls of its context.
+    /// One lock per context, so that a hanging credential plugin delays only the calls for its own context.
     connections: HashMap<Option<String>, Arc<Mutex<Option<Connection>>>>,
 }
 
 impl Contexts {
-    /// Contexts of a kubeconfig file; without one, of the files in the order of kubectl. Reads nothing yet.
+    /// Uses the contexts of a kubeconfig file, or, if there is no such file, of the files that kubectl reads. Reads
+    /// nothing yet.
     pub fn new(kubeconfig: Option<&Path>, preferred: Option<String>, allowed: Vec<String>) -> Self {
         let (files, named) = kubeconfig_files(kubeconfig);
         Self { source: Source::Files { files, named }, preferred, allowed, cache: Mutex::default() }
     }
 
-    /// Contexts of a kubeconfig in memory.
+    /// Uses the contexts of a kubeconfig in memory.
     pub fn in_memory(kubeconfig: Kubeconfig, preferred: Option<String>) -> Self {
         Self { source: Source::InMemory(Box::new(kubeconfig)), preferred, allowed: Vec::new(), cache: Mutex::default() }
     }
 
-    /// Contexts of which the default one has this connection.
+    /// Uses this connection for the default context.
     pub fn of_connection(connection: Connection) -> Self {
         let connections = HashMap::from([(None, Arc::new(Mutex::new(Some(connection))))]);
         let cache = Mutex::new(ClientCache { modified_at: Vec::new(), connections });
@@ -70,8 +71,8 @@ impl Contexts {
         Self { allowed, ..self }
     }
 
-    /// Names of the contexts that a tool argument may name; empty without a kubeconfig. Reads files, never the
-    /// network.
+    /// Names of the contexts that a tool argument may name. Empty without a kubeconfig. Reads files, but does not use
+    /// the network.
     pub fn names(&self) -> Vec<String> {
         let Ok(kubeconfig) = self.read() else { return Vec::new() };
         let default_context = self.default_context(&kubeconfig);
@@ -91,7 +92,7 @@ impl Contexts {
         default_context == Some(name) || self.allowed.iter().any(|allowed| allowed == "*" || allowed == name)
     }
 
-    /// Refuses a context that a tool argument must not name: a model can only use the allowed clusters.
+    /// Rejects a context that a tool argument must not name. A model can only use the allowed clusters.
     fn check_allowed(&self, name: &str) -> Result<(), Failure> {
         let default_context = self.read().ok().and_then(|kubeconfig| self.default_context(&kubeconfig));
         if self.is_allowed(name, default_context.as_deref()) {
@@ -105,13 +106,13 @@ impl Contexts {
         ))
     }
 
-    /// The value of `KUBECONFIG`, for a command that the user runs in another terminal.
+    /// Returns the value of `KUBECONFIG`, for a command that the user runs in another terminal.
     pub fn kubeconfig_variable(&self) -> Option<String> {
         let Source::Files { named: true, .. } = &self.source else { return None };
         std::env::var("KUBECONFIG").ok().filter(|list| !list.is_empty())
     }
 
-    /// The client of `context`, from a tool argument, or of the default context.
+    /// Returns the client of `context`, which comes from a tool argument, or else of the default context.
     pub async fn connect(&self, context: Option<&str>) -> Result<Connection, Failure> {
         context.map_or(Ok(()), |name| self.check_allowed(name))?;
         let wanted = context.map(str::to_owned).or_else(|| self.preferred.clone());
@@ -157,8 +158,8 @@ impl Contexts {
         }
     }
 
-    /// Whether the service account of the pod may be used: no file is named, and the default file does not exist. A file
-    /// that cannot be read may mean another cluster.
+    /// Whether the service account of the pod may be used: no kubeconfig file is set, and the default file does not
+    /// exist. A file that cannot be read may be for another cluster.
     fn may_be_in_cluster(&self) -> bool {
         match &self.source {
             Source::Files { files, named } => !named && files.iter().all(|file| !file.exists()),
@@ -179,14 +180,14 @@ impl Contexts {
         };
         config.connect_timeout = Some(CONNECT_TIME);
         config.read_timeout = None;
-        // See `retry`.
+        // The module `retry` does this instead.
         config.default_retry = false;
         let mut server = clean(config.cluster_url.to_string().trim_end_matches('/'), 300);
         let plugin = config.auth_info.exec.as_ref().and_then(credentials::file_name);
         if let Some(proxy) = &config.proxy_url {
             server.push_str(&format!("{PROXY_NOTE_START}{})", proxy::shown(proxy)));
         }
-        // A credential plugin runs inside this, and blocks.
+        // The creation of the client runs a credential plugin, and blocks.
         let clock = Arc::default();
         let of_client = Arc::clone(&clock);
         let making = tokio::task::spawn_blocking(move || transport::client(config, &of_client));
@@ -196,7 +197,7 @@ impl Contexts {
             .map_err(|_| {
                 Failure::new(
                     signing_in(),
-                    format!("the credential plugin did not end within {SIGN_IN_TIME:?}"),
+                    format!("the credential plugin did not exit within {SIGN_IN_TIME:?}"),
                     "Run kubectl get nodes in a terminal with that context: the plugin may require a login.",
                 )
             })?
@@ -237,12 +238,12 @@ impl Contexts {
 
 impl std::fmt::Debug for Contexts {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Never the kubeconfig itself: it holds credentials.
+        // The kubeconfig itself is never printed, because it contains credentials.
         formatter.debug_struct("Contexts").field("preferred", &self.preferred).finish_non_exhaustive()
     }
 }
 
-/// Name of the context, its user, and the connection. Without `environment` no proxy is used.
+/// Returns the name of the context, its user and its configuration. Without `environment`, no proxy is used.
 async fn from_kubeconfig(
     mut kubeconfig: Kubeconfig,
     context: Option<&str>,
@@ -288,9 +289,10 @@ async fn from_kubeconfig(
         let next = "Fix the kubeconfig, or HTTPS_PROXY and NO_PROXY.";
         Failure::new(format!("Reading kubeconfig context '{chosen}'"), error, next)
     })?;
-    // kube's client panics without one.
+    // kube's client panics if the URL has no scheme.
     if config.cluster_url.scheme().is_none() {
-        let why = format!("the server {} has no https:// before it", clean(&config.cluster_url.to_string(), 300));
+        let why =
+            format!("the server address {} does not start with https://", clean(&config.cluster_url.to_string(), 300));
         let next = "Write the whole URL of the server into the kubeconfig.";
         return Err(Failure::new(format!("Reading kubeconfig context '{chosen}'"), why, next));
     }
@@ -300,7 +302,7 @@ async fn from_kubeconfig(
     Ok((chosen, user, config))
 }
 
-/// The configuration of the demo cluster: its address and token, without proxies and other settings of the environment.
+/// Creates the configuration of the demo cluster: its address and token, but no proxy or other setting from the environment.
 fn demo_config(kubeconfig: &Kubeconfig, context: &str, user: Option<&str>) -> Result<Config, Failure> {
     let server = cluster_of(kubeconfig, context).and_then(|cluster| cluster.server.clone()).unwrap_or_default();
     let url = server.parse().map_err(|error| {
@@ -321,7 +323,7 @@ fn cluster_of<'a>(kubeconfig: &'a Kubeconfig, context: &str) -> Option<&'a Clust
     kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()
 }
 
-/// The files of a kubeconfig in the order of kubectl, and whether a setting or the environment names them.
+/// Returns the kubeconfig files in the order of kubectl, and whether a setting or the environment sets them.
 fn kubeconfig_files(named: Option<&Path>) -> (Vec<PathBuf>, bool) {
     if let Some(file) = named {
         return (vec![file.to_owned()], true);

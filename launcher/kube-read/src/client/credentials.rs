@@ -1,7 +1,7 @@
-//! Credential plugins of a kubeconfig (`aws`, `gke-gcloud-auth-plugin`, `kubelogin` …).
+//! Prepares the credential plugins of a kubeconfig (`aws`, `gke-gcloud-auth-plugin`, `kubelogin` …).
 //!
-//! They run as children of this process, and must not read its standard input, which is the MCP stream. They are often not
-//! found, because a desktop host starts this program with a short `PATH`.
+//! Plugins run as children of this process, and must not read its standard input, which is the MCP stream. They are
+//! often not found, because a desktop host starts this program with a short `PATH`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use kube::config::{ExecConfig, ExecInteractiveMode, Kubeconfig, NamedAuthInfo};
 
 use crate::Failure;
 
-/// Folders of the plugins of the large providers, searched after `PATH`.
+/// Directories in which the plugins of large cloud providers are installed. They are searched after `PATH`.
 const USUAL_FOLDERS: &[&str] = &[
     "/usr/local/bin",
     "/opt/homebrew/bin",
@@ -24,7 +24,7 @@ const USUAL_FOLDERS: &[&str] = &[
     "~/.asdf/shims",
 ];
 
-/// Disables standard input for the plugin of `user`, and replaces its program name by a path.
+/// Disables standard input for the plugin of `user`, and replaces the plugin's program name with its path.
 pub fn prepare_plugin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Failure> {
     let Some(exec) = plugin_of(&mut kubeconfig.auth_infos, user) else { return Ok(()) };
     if exec.interactive_mode == Some(ExecInteractiveMode::Always) {
@@ -51,7 +51,7 @@ pub fn prepare_plugin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Fai
                     if command.contains(['/', '\\']) { "" } else { " in PATH or the usual folders" }
                 ),
                 format!(
-                    "Install it, or name it with its full path in the kubeconfig; a desktop MCP host may need \
+                    "Install it, or set its full path in the kubeconfig; a desktop MCP host may need \
                      PATH set in its configuration.{}",
                     hint.unwrap_or_default()
                 ),
@@ -60,7 +60,7 @@ pub fn prepare_plugin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Fai
     }
 }
 
-/// The file name of a plugin for messages. The rest of its command line may contain secrets.
+/// Returns the file name of a plugin for messages. The rest of its command line may contain secrets.
 pub fn file_name(exec: &ExecConfig) -> Option<String> {
     let name = exec.command.as_deref()?.rsplit(['/', '\\']).next()?;
     Some(syringe_core::text::clean(name, 80))
@@ -70,11 +70,12 @@ fn plugin_of<'a>(users: &'a mut [NamedAuthInfo], user: &str) -> Option<&'a mut E
     users.iter_mut().find(|named| named.name == user)?.auth_info.as_mut()?.exec.as_mut()
 }
 
-/// Finds a program in `path` (the value of `PATH`), then in the usual folders. On Windows also by the suffixes in `PATHEXT`.
+/// Searches for a program in `path` (the value of `PATH`), then in the usual directories. On Windows, also tries the
+/// suffixes in `PATHEXT`.
 fn find(command: &str, path: Option<&OsStr>, home: Option<&Path>) -> Option<PathBuf> {
     let named = Path::new(command);
     if named.components().count() > 1 {
-        // A path relative to the kubeconfig; kube has made it absolute.
+        // The command is a path. kube has already made a relative path absolute.
         return named.is_file().then(|| named.to_owned());
     }
     let usual = USUAL_FOLDERS.iter().filter_map(|folder| match folder.strip_prefix("~/") {

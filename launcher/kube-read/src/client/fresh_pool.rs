@@ -1,7 +1,7 @@
-//! Replaces the pool of connections after a request without an answer.
+//! `FreshPool`: a service that replaces its connection pool after a request without a response.
 //!
-//! A change of the network (VPN, sleep) drops connections silently: the pool keeps them, and each request on one waits for its
-//! timeout. The request after the first one that was given up gets a new connection.
+//! A network change (VPN, sleep) drops connections silently. The pool keeps them, and each request on such a connection
+//! waits for its timeout. After the first request that timed out, the next one gets a new connection.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use tower::Service;
 
-/// A service with a pool of connections, and how to make another.
+/// A service with a connection pool, and a function that creates another one.
 pub(super) struct FreshPool<S> {
     make: Arc<dyn Fn() -> S + Send + Sync>,
     current: Arc<Mutex<Pool<S>>>,
@@ -17,7 +17,7 @@ pub(super) struct FreshPool<S> {
 
 struct Pool<S> {
     service: S,
-    /// Counts the replacements, so that requests that were sent together replace a pool once.
+    /// Number of replacements. With it, requests that were sent at the same time replace the pool only once.
     number: u64,
 }
 
@@ -28,7 +28,7 @@ impl<S> Clone for FreshPool<S> {
 }
 
 impl<S: Clone> FreshPool<S> {
-    /// A service that `make` creates now, and again when a request got no answer.
+    /// Creates a service with `make`. `make` runs again when a request gets no response.
     pub(super) fn new(make: impl Fn() -> S + Send + Sync + 'static) -> Self {
         let current = Pool { service: make(), number: 0 };
         Self { make: Arc::new(make), current: Arc::new(Mutex::new(current)) }
@@ -42,8 +42,8 @@ impl<S: Clone> FreshPool<S> {
     }
 }
 
-/// Replaces the pool when it is dropped before its request was answered: by a timeout, or by a cancelled call, which costs
-/// one new connection.
+/// Replaces the pool if this value is dropped before the request got a response: after a timeout, or after a cancelled
+/// call, which costs one new connection.
 struct Unanswered<S: Clone> {
     pool: FreshPool<S>,
     number: u64,
@@ -78,7 +78,7 @@ where
             (current.service.clone(), current.number)
         };
         let unanswered = Unanswered { pool: self.clone(), number, answered: false };
-        // The future is created here: it holds no reference to the service.
+        // The future is created here, because it holds no reference to the service.
         let asked = service.call(request);
         Box::pin(async move {
             let mut unanswered = unanswered;
@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    /// A service whose first pool never answers; each answer is the number of pools made so far.
+    /// A service whose first pool never responds. Each response is the number of pools that were created so far.
     fn first_is_dead() -> FreshPool<impl Service<(), Response = u32, Error = Infallible, Future: Send> + Clone + Send> {
         let made = Arc::new(AtomicU32::new(0));
         FreshPool::new(move || {

@@ -1,8 +1,8 @@
-//! Lists nodes and pods in protobuf, which a server writes and a client reads in half the time of JSON or less. Where a server or
-//! a proxy refuses protobuf, the list is read in JSON.
+//! Lists nodes and pods in protobuf, or in JSON if a server or a proxy rejects protobuf.
+//! Protobuf takes at most half the time of JSON, on the server and on the client.
 //!
-//! A list is one request, and each object is processed while the answer arrives: pages take longer, and a streaming list
-//! (WatchList) is not served by every API server. See `docs/performance.md`.
+//! A list is one request, and each object is processed while the response arrives. Pages take longer, and not every API
+//! server supports a streaming list (WatchList). See `docs/performance.md`.
 
 use std::time::Duration;
 
@@ -22,35 +22,36 @@ use crate::client::protobuf_list::{ListError, ListReader};
 use crate::client::protobuf_status::status_of;
 use crate::client::retry;
 
-/// The content type of protobuf.
+/// Content type of protobuf.
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
-/// The accepted content types. A server without protobuf answers in JSON.
+/// Accepted content types. A server without protobuf responds in JSON.
 const ACCEPT: HeaderValue = HeaderValue::from_static("application/vnd.kubernetes.protobuf, application/json;q=0.9");
-/// Time without a byte. An API server before 1.33 writes all of a list into memory before it sends the first one.
+/// Maximum time without data. An API server before 1.33 builds the whole list in memory before it sends the first byte.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Maximum size of the body of a failed request.
 const MAX_STATUS_BYTES: usize = 64 << 10;
 
-/// How new a list must be.
+/// How current a list must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// From the cache of the API server, which can be some milliseconds old. Controllers and kubelets read from it too.
+    /// From the cache of the API server, which can be some milliseconds old. Controllers and kubelets also read from
+    /// this cache.
     Cached,
-    /// Not older than the request. An API server before 1.31 reads every object of the kind from etcd for it.
+    /// At least as new as the request. For this, an API server before 1.31 reads every object of the kind from etcd.
     Exact,
 }
 
-/// The answer of a server to a request for protobuf.
+/// The response of a server to a request for protobuf.
 enum ListAnswer<S> {
     Complete(S),
-    /// Another content type, 406, 410, or a page of the list.
+    /// The server sent another content type, 406, 410, or a page of the list.
     Refused,
-    /// No byte for a long time.
+    /// The server sent no data for a long time.
     Silence,
 }
 
-/// Reads a list and passes each object to `take`, with the state from `fresh`. Starts again with a new state if the answer is
-/// cut.
+/// Reads a list and passes each object to `take`, with the state from `fresh`. If the response is cut off, starts again
+/// with a new state.
 pub async fn fold<T, S>(
     connection: &Connection,
     query: &Query<'_>,
@@ -65,7 +66,7 @@ where
     let path = path(query, freshness);
     let read = || retry::read_while_bytes_come(|| list(connection, &path, fresh(), &take));
     let answer = match read().await {
-        // The connection may be one that a change of the network has dropped; the next try gets a new one.
+        // A network change may have dropped the connection. The next attempt gets a new one.
         Some(Ok(ListAnswer::Silence)) => read().await,
         answer => answer,
     };
@@ -101,7 +102,7 @@ async fn list<T: Message + Default, S>(
     let response = response?;
     match response.status() {
         StatusCode::NOT_ACCEPTABLE => return Ok(ListAnswer::Refused),
-        // The cache of the API server, or of a proxy, is too old: pages come from etcd.
+        // The cache of the API server or of a proxy is too old. Pages are read from etcd.
         StatusCode::GONE => return Ok(ListAnswer::Refused),
         status if !status.is_success() => return Err(failed(response).await),
         _ if !is_protobuf(&response) => return Ok(ListAnswer::Refused),
@@ -118,7 +119,7 @@ async fn list<T: Message + Default, S>(
     }
     match reader.finish().map_err(invalid)? {
         None => Ok(ListAnswer::Complete(state)),
-        // We did not request paging.
+        // The request did not ask for pages.
         Some(_) => Ok(ListAnswer::Refused),
     }
 }
@@ -164,7 +165,7 @@ mod tests {
         (cluster, connection)
     }
 
-    /// How often each pod was read, by name.
+    /// Returns how often each pod was read, by name.
     async fn pods(connection: &Connection) -> Result<BTreeMap<String, u32>, Failure> {
         let query =
             Query { what: "Listing the pods", path: "/api/v1/pods", labels: None, fields: Some("spec.nodeName=gpu-1") };
@@ -215,7 +216,7 @@ mod tests {
         }
     }
 
-    /// Each page of a large list may expire, and so may the next attempt.
+    /// Every page of a large list can expire, also in the next attempt.
     #[tokio::test]
     async fn a_list_that_expires_is_started_again_a_few_times() {
         let (cluster, connection) = start(fixture()).await;

@@ -1,4 +1,4 @@
-//! Reads lists page by page: each page is processed and dropped before the next request.
+//! Reads lists page by page. Each page is processed and dropped before the next request.
 
 use kube::api::{ListParams, Request};
 use kube::core::Status;
@@ -10,14 +10,14 @@ use crate::client::api_error::{request_failed, timed_out};
 use crate::client::connection::Connection;
 use crate::client::retry;
 
-/// How often a list that expired on the API server is started again.
+/// How often a list is read again from the start after it expired on the API server.
 const MAX_RESTARTS: u32 = 3;
-/// Objects in a page. Limits the memory for one answer of the API server.
+/// Number of objects in a page. This limits the memory for one response of the API server.
 const PAGE: u32 = 100;
 pub struct Query<'a> {
-    /// Text for messages: `Listing nodes`.
+    /// Description for messages, such as `Listing nodes`.
     pub what: &'a str,
-    /// `/api/v1/nodes`.
+    /// Path of the request, such as `/api/v1/nodes`.
     pub path: &'a str,
     pub labels: Option<&'a str>,
     pub fields: Option<&'a str>,
@@ -27,7 +27,7 @@ pub struct Query<'a> {
 struct Page<T> {
     #[serde(default)]
     metadata: PageMetadata,
-    // An empty list of a Go program can be null.
+    // A Go program can send null for an empty list.
     items: Option<Vec<T>>,
 }
 
@@ -38,7 +38,7 @@ struct PageMetadata {
 }
 
 /// Reads every page and passes each object to `take`, with the state from `fresh`. If the list expires on the API server
-/// (410), starts again with a new state, a few times.
+/// (410), starts again with a new state, a limited number of times.
 pub async fn fold<T: DeserializeOwned, S>(
     connection: &Connection,
     query: &Query<'_>,
@@ -76,7 +76,7 @@ pub async fn fold<T: DeserializeOwned, S>(
     }
 }
 
-/// The API server keeps old versions of its objects for some minutes: pages that take longer expire.
+/// Creates the failure for a list that expired. The API server keeps old versions of its objects for only a few minutes.
 fn expired(connection: &Connection, what: String, status: &Status) -> Failure {
     let why = format!(
         "{}: the list expired {} times before its last page was read: {} (HTTP 410)",

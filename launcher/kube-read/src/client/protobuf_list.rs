@@ -1,5 +1,5 @@
-//! Reads a list in the protobuf of Kubernetes while it arrives: each object is decoded and handed on as soon as it is complete,
-//! so that a list of any length needs the memory of one object. No I/O.
+//! `ListReader`: decodes a Kubernetes list in protobuf while it arrives. No I/O.
+//! Each object is decoded and passed on as soon as it is complete, so a list of any length needs the memory of one object.
 //!
 //! ```text
 //!   "k8s\0"  runtime.Unknown { 1: TypeMeta, 2: list, … }
@@ -12,7 +12,7 @@ use bytes::{Buf, BytesMut};
 use prost::Message;
 use prost::encoding::{WireType, decode_varint};
 
-/// First bytes of each answer.
+/// First bytes of each response.
 pub const MAGIC: &[u8; 4] = b"k8s\0";
 /// Maximum size of one object. etcd stores at most 1.5 MiB by default.
 const MAX_OBJECT_BYTES: u64 = 16 << 20;
@@ -20,58 +20,58 @@ const MAX_OBJECT_BYTES: u64 = 16 << 20;
 const MAX_METADATA_BYTES: u64 = 1 << 20;
 /// Maximum size of a varint.
 const MAX_VARINT_BYTES: usize = 10;
-/// Maximum size of a field's key and length: two varints.
+/// Maximum size of the key and length of a field, which are two varints.
 const MAX_HEADER_BYTES: usize = 2 * MAX_VARINT_BYTES;
-/// Number of the list in the envelope, and of an object in the list.
+/// Field number of the list in the envelope, and of an object in the list.
 const CONTENT: u32 = 2;
 
-/// Why bytes are not a list.
+/// The reason why the bytes are not a valid list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
-    /// It does not begin as an answer of Kubernetes in protobuf.
-    #[error("the answer does not begin like protobuf of Kubernetes")]
+    /// The response does not start like protobuf of Kubernetes.
+    #[error("the response does not start like protobuf of Kubernetes")]
     Magic,
-    /// It ends before the list is complete.
+    /// The response ends before the list is complete.
     #[error("the list ended before it was complete")]
     Cut,
-    /// An object or the metadata is larger than any can be.
+    /// An object or the metadata is larger than the limit.
     #[error("the list has an object of {0} bytes")]
     TooLarge(u64),
-    /// It is not valid protobuf.
+    /// The response is not valid protobuf.
     #[error("the list is not valid protobuf: {0}")]
     Invalid(String),
 }
 
-/// Reads a list of `T`.
+/// A reader for a list of `T`.
 #[derive(Debug)]
 pub struct ListReader<T> {
     buffer: BytesMut,
     /// Whether the first bytes were read.
     is_begun: bool,
-    /// Bytes of a field that is not needed.
+    /// Number of bytes to skip, from a field that is not needed.
     skip: u64,
-    /// Bytes of the list that were not read yet; `None` outside of it.
+    /// Number of bytes of the list that were not read yet. `None` outside of the list.
     list: Option<u64>,
-    /// Whether the list was read.
+    /// Whether the whole list was read.
     is_complete: bool,
     next: Option<String>,
     object: PhantomData<T>,
 }
 
-/// `ListMeta`: the token for the next page.
+/// `ListMeta`, with only the token for the next page.
 #[derive(Clone, PartialEq, Eq, Message)]
 struct ListMeta {
     #[prost(string, tag = "3")]
     next: String,
 }
 
-/// Key of a field, and the bytes that follow it.
+/// Key and length of a field.
 struct Header {
     tag: u32,
     is_message: bool,
-    /// Bytes of key and length.
+    /// Size of the key and the length, in bytes.
     bytes: usize,
-    /// Bytes of the value.
+    /// Size of the value, in bytes.
     length: u64,
 }
 
@@ -90,20 +90,20 @@ impl<T: Message + Default> Default for ListReader<T> {
 }
 
 impl<T: Message + Default> ListReader<T> {
-    /// Reads the next bytes of the answer, and passes each object that is complete to `take`.
+    /// Reads the next bytes of the response, and passes each complete object to `take`.
     pub fn read(&mut self, bytes: &[u8], take: &mut impl FnMut(T)) -> Result<(), ListError> {
         self.buffer.extend_from_slice(bytes);
         while self.step(take)? {}
         Ok(())
     }
 
-    /// The token for the next page, after all bytes were read.
+    /// Returns the token for the next page, after all bytes were read.
     pub fn finish(self) -> Result<Option<String>, ListError> {
         let is_between_fields = self.buffer.is_empty() && self.skip == 0 && self.list.is_none();
         if self.is_complete && is_between_fields { Ok(self.next) } else { Err(ListError::Cut) }
     }
 
-    /// Reads one field, or a part of one. False if more bytes are needed.
+    /// Reads one field or a part of it. Returns false if more bytes are needed.
     fn step(&mut self, take: &mut impl FnMut(T)) -> Result<bool, ListError> {
         if !self.is_begun {
             let Some(first) = self.buffer.get(..MAGIC.len()) else { return Ok(false) };
@@ -172,12 +172,12 @@ fn invalid(error: impl std::fmt::Display) -> ListError {
     ListError::Invalid(error.to_string())
 }
 
-/// The field at the start of `bytes`; `None` if more bytes are needed.
+/// Decodes the header of the field at the start of `bytes`. Returns `None` if more bytes are needed.
 fn header(bytes: &[u8]) -> Result<Option<Header>, ListError> {
     let mut rest = bytes.get(..MAX_HEADER_BYTES).unwrap_or(bytes);
     let available = rest.len();
     let mut varint = || {
-        // Every byte of an incomplete varint has the highest bit.
+        // In an incomplete varint, every byte has its highest bit set.
         if rest.len() < MAX_VARINT_BYTES && rest.iter().all(|byte| *byte >= 0x80) {
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-//! The `Status` of a failed request for protobuf: an API server sends it in protobuf as well.
+//! Decodes the `Status` of a failed request for protobuf, which an API server also sends in protobuf.
 
 use http::StatusCode;
 use kube::core::Status;
@@ -9,7 +9,7 @@ use syringe_core::text::clean;
 use crate::client::api_status::NOT_A_STATUS;
 use crate::client::protobuf_list::MAGIC;
 
-/// Longest text that is quoted from an answer that is not a `Status`.
+/// Maximum length of the text that is quoted from a response that is not a `Status`.
 const MAX_TEXT: usize = 300;
 
 /// `runtime.Unknown`, the envelope of an object.
@@ -45,8 +45,8 @@ struct SentDetails {
     uid: String,
 }
 
-/// The `Status` in the body of a failed request, in JSON or protobuf. For another body, one with its text and the reason
-/// [`NOT_A_STATUS`].
+/// Decodes the `Status` in the body of a failed request, in JSON or protobuf. For any other body, returns a `Status`
+/// with the text of the body and the reason [`NOT_A_STATUS`].
 pub fn status_of(body: &[u8], code: StatusCode) -> Status {
     let sent = serde_json::from_slice(body).ok().or_else(|| in_protobuf(body));
     sent.unwrap_or_else(|| {
@@ -74,7 +74,7 @@ fn in_protobuf(body: &[u8]) -> Option<Status> {
 mod tests {
     use super::*;
 
-    /// What a real API server (1.36) answers to `GET /api/v1/namespaces/a/pods/b` with `Accept:
+    /// Response of a real API server (1.36) to `GET /api/v1/namespaces/a/pods/b` with `Accept:
     /// application/vnd.kubernetes.protobuf`.
     const NOT_FOUND: &[u8] =
         b"k8s\0\n\x0c\n\x02v1\x12\x06Status\x12C\n\x06\n\0\x12\0\x1a\0\x12\x07Failure\x1a\x12pods \"b\" not found\

@@ -1,6 +1,7 @@
 //! Chooses the proxy for an API server as kubectl does: from the kubeconfig, or else from the environment.
 //!
-//! kube uses `HTTPS_PROXY` for every server, and compares `NO_PROXY` with the proxy instead of the server.
+//! kube does this differently: it uses `HTTPS_PROXY` for every server, and compares `NO_PROXY` with the proxy instead of
+//! the server.
 
 use std::net::IpAddr;
 
@@ -10,7 +11,7 @@ use syringe_core::text::clean;
 
 use crate::Failure;
 
-/// The proxy of the environment for `server`, if one applies to it.
+/// Returns the proxy from the environment for `server`, if one applies to this server.
 pub fn from_environment(server: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
     let named = |upper: &str| {
         let either = variable(upper).filter(|value| !value.is_empty());
@@ -33,7 +34,7 @@ pub fn from_environment(server: &Uri, variable: impl Fn(&str) -> Option<String>)
 pub fn parse(proxy: &str) -> Result<Uri, Failure> {
     let uri: Option<Uri> = proxy.parse().ok();
     uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https" | "socks5"))).ok_or_else(|| {
-        // Not the whole text, because it may contain a password.
+        // Only the part without user and password is quoted.
         let place = clean(proxy.rsplit('@').next().unwrap_or_default(), 80);
         let next = "Use http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT (proxy-url in the kubeconfig, \
                     HTTPS_PROXY), or exempt the API server with NO_PROXY.";
@@ -41,13 +42,14 @@ pub fn parse(proxy: &str) -> Result<Uri, Failure> {
     })
 }
 
-/// The address of a proxy without user and password.
+/// Returns the address of a proxy without user and password.
 pub fn shown(proxy: &Uri) -> String {
     let place = proxy.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     format!("{}://{}", proxy.scheme_str().unwrap_or("http"), place.unwrap_or_default())
 }
 
-/// Whether `NO_PROXY` names the server. hyper-util's matcher follows curl; kubectl also supports ports and `*.example`.
+/// Whether `NO_PROXY` contains the server. hyper-util's matcher works like curl; kubectl also supports ports and
+/// `*.example`.
 fn exempts(list: &str, server: &Uri) -> bool {
     let port = server.port_u16().or(if server.scheme_str() == Some("http") { Some(80) } else { Some(443) });
     let entry_for_port = |entry: &str| -> Option<String> {
@@ -59,7 +61,7 @@ fn exempts(list: &str, server: &Uri) -> bool {
         (wanted.is_none() || wanted == port).then(|| name.trim_start_matches("*.").to_owned())
     };
     let entries: Vec<String> = list.split(',').filter_map(entry_for_port).collect();
-    // The proxy of the matcher is a placeholder: only the exemption of the server is used.
+    // The matcher needs a proxy address, but only the exemption of the server is used.
     Matcher::builder().all("http://proxy").no(entries.join(",")).build().intercept(server).is_none()
 }
 

@@ -1,10 +1,11 @@
-//! Retries of reads: a request that a busy or restarting API server rejects is repeated within the time of one read. A server
-//! that cannot be reached fails at once.
+//! Repeats a read that a busy or restarting API server rejects, within the time limit of one read.
+//! A read fails at once if the server cannot be reached.
 //!
-//! Answers 429 are repeated as long as that time permits, and other errors a few times.
+//! A read that fails with 429 is repeated as long as this time permits. After other errors, it is repeated a few times.
 //!
-//! kube's `RetryPolicy` is not used. It is a layer of the client: it also repeats the creation of a pod, has no limit for one
-//! try or for all of them, waits for as long as a `Retry-After` says, and repeats neither 500, 502 nor a closed connection.
+//! kube's `RetryPolicy` is not used, because it is a layer of the client and also repeats the creation of a pod. It
+//! limits neither one attempt nor all of them, waits as long as a `Retry-After` says, and does not repeat after 500, 502
+//! or a closed connection.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -14,23 +15,23 @@ use hyper_util::client::legacy;
 use kube::core::Status;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// Time for one read of the API, with all its tries.
+/// Time limit for one read of the API, with all its attempts.
 pub const READ_TIME: Duration = Duration::from_secs(9);
-/// Time for one list, with all its tries.
+/// Time limit for one list, with all its attempts.
 const LONG_READ_TIME: Duration = Duration::from_secs(40);
-/// Time for one try, for servers that do not answer.
+/// Time limit for one attempt, for servers that do not respond.
 pub const TRY_TIME: Duration = Duration::from_secs(5);
-/// How often a try may have no answer. The first may be sent on a connection that a change of the network has dropped; the
-/// next one gets a new connection.
+/// Maximum number of attempts without a response. A network change may have dropped the connection of the first attempt.
+/// The next one gets a new connection.
 const MAX_UNANSWERED: u32 = 2;
 /// Pause if the server does not send `Retry-After`.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Maximum pause for a `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Maximum number of tries that do not end with 429.
+/// Maximum number of attempts that do not fail with 429.
 const MAX_TRIES: u32 = 4;
 
-/// Reads, with retries. `None` when there was no answer in time.
+/// Reads with retries. Returns `None` if there was no response in time.
 pub async fn read<T, Answer>(request: impl Fn() -> Answer) -> Option<kube::Result<T>>
 where
     Answer: Future<Output = kube::Result<T>>,
@@ -38,7 +39,8 @@ where
     read_within(TRY_TIME, READ_TIME, request).await
 }
 
-/// Reads an answer that may take long, such as a large list on a slow connection. `request` must end when no bytes arrive.
+/// Reads a response that may take long, such as a large list on a slow connection. `request` must end when no more bytes
+/// arrive.
 pub async fn read_while_bytes_come<T, Answer>(request: impl Fn() -> Answer) -> Option<kube::Result<T>>
 where
     Answer: Future<Output = kube::Result<T>>,
@@ -85,21 +87,21 @@ where
     timeout_at(end, trying).await.ok().flatten()
 }
 
-/// Pause before the next try; `None` for an error that is not retried.
+/// Returns the pause before the next attempt, or `None` for an error that is not retried.
 pub fn retry_pause(error: &kube::Error) -> Option<Duration> {
     match error {
         kube::Error::Api(status) => is_retryable(status).then(|| retry_after(status)),
-        // An open connection was closed: the API server restarts, or an idle connection timed out.
+        // An open connection was closed: the API server is restarting, or an idle connection timed out.
         error => is_closed(error).then_some(PAUSE),
     }
 }
 
-/// Too many requests, or a server that is starting or stopping.
+/// Whether there are too many requests, or the server is starting or stopping.
 pub fn is_retryable(status: &Status) -> bool {
     matches!(status.code, 429 | 500 | 502 | 503 | 504)
 }
 
-/// The `Retry-After` of the server, within limits.
+/// Returns the `Retry-After` of the server, within limits.
 pub fn retry_after(status: &Status) -> Duration {
     let requested = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     Duration::from_secs(requested.into()).clamp(PAUSE, MAX_RETRY_AFTER)
@@ -110,10 +112,10 @@ pub fn is_busy(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 429)
 }
 
-/// Whether an open connection was closed before the answer was complete. A connection that cannot be opened is another error:
-/// a wrong address or a closed port stays so for seconds.
+/// Whether an open connection was closed before the response was complete. False if a connection cannot be opened,
+/// because a wrong address or a closed port does not change within seconds.
 pub fn is_closed(error: &kube::Error) -> bool {
-    /// Phrases of hyper errors that reach us as text.
+    /// Phrases in hyper errors that are only available as text.
     const PHRASES: [&str; 3] = ["connection closed", "reset", "broken pipe"];
     const KINDS: [ErrorKind; 4] =
         [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::BrokenPipe];
@@ -121,13 +123,13 @@ pub fn is_closed(error: &kube::Error) -> bool {
         return false;
     }
     let chain = std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
-    // rustls reports a connection that ends without close_notify, or in the handshake, as an unexpected end of file.
+    // rustls reports an unexpected end of file if a connection is closed without close_notify or during the handshake.
     let mut kinds = chain.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
     let reason = crate::failure::kube_reason(error);
     kinds.any(|kind| KINDS.contains(&kind)) || PHRASES.iter().any(|phrase| reason.contains(phrase))
 }
 
-/// Whether the connection could not be opened, so that no request was sent.
+/// Whether the connection could not be opened. In this case, no request was sent.
 pub fn is_not_sent(error: &kube::Error) -> bool {
     let mut chain = std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
     chain.any(|error| error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect))

@@ -1,6 +1,6 @@
-//! Puts the `Retry-After` header of a failed request into its `Status`, since kube drops the headers.
+//! Copies the `Retry-After` header of a failed request into its `Status`, because kube drops the headers.
 //!
-//! An API server that limits requests (API Priority and Fairness) answers in plain text, and so do proxies.
+//! An API server that limits requests (API Priority and Fairness) responds in plain text, and so do proxies.
 
 use bytes::Bytes;
 use http::response::Parts;
@@ -12,10 +12,10 @@ use tower::BoxError;
 
 use crate::client::protobuf_status::status_of;
 
-/// Limit on the body of such an answer.
+/// Maximum size of the body of such a response.
 const MAX_BODY: usize = 64 << 10;
 
-/// A layer for the client. Changes only answers 429 and 503 that have the header with a number of seconds.
+/// A layer for the client. It changes only responses with 429 or 503 whose header is a number of seconds.
 pub async fn carry<B>(response: Response<B>) -> Result<Response<Either<B, Full<Bytes>>>, BoxError>
 where
     B: http_body_util::BodyExt<Data = Bytes>,
@@ -38,7 +38,7 @@ fn retry_after(parts: &Parts) -> Option<u32> {
     header.to_str().ok()?.trim().parse().ok()
 }
 
-/// The `Status` in the body, or one of its text.
+/// Returns the `Status` in the body, or a new `Status` with the text of the body.
 fn with_retry_after(body: &[u8], code: StatusCode, seconds: u32) -> Status {
     let mut status = status_of(body, code);
     let none = StatusDetails {

@@ -1,5 +1,5 @@
-//! The time of the API server, from the `Date` header of its answers. The clock of this machine may be wrong, and the ages of
-//! objects count from times that the API server wrote.
+//! `ServerClock`: the time of the API server, from the `Date` header of its responses.
+//! The clock of this machine may be wrong, and ages of objects are computed from times that the API server wrote.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -9,12 +9,12 @@ use http::header::DATE;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 
-/// The newest `Date` of the API server, and when it was received.
+/// The newest `Date` of the API server, and the time at which it was received.
 #[derive(Debug, Default)]
 pub struct ServerClock(Mutex<Option<(Timestamp, Instant)>>);
 
 impl ServerClock {
-    /// Reads the headers of a successful answer. The error page of a proxy has the time of the proxy.
+    /// Reads the headers of a successful response. The error page of a proxy has the time of the proxy.
     pub fn observe(&self, headers: &HeaderMap) {
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         if let Some(date) = date.and_then(|date| DateTimeParser::new().parse_timestamp(date).ok()) {
@@ -22,7 +22,7 @@ impl ServerClock {
         }
     }
 
-    /// The time of the API server; `None` before its first answer with a `Date`.
+    /// Returns the time of the API server, or `None` before its first response with a `Date`.
     pub fn now(&self) -> Option<Timestamp> {
         let (date, received) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
         date.checked_add(received.elapsed()).ok()

@@ -1,9 +1,9 @@
-//! Creates the client of a configuration: kube's client, or the same layers over a socket with `TCP_NODELAY`.
+//! Creates the client for a configuration: kube's client, or the same layers over a socket with `TCP_NODELAY`.
 //!
-//! The frames of an exec are small, and kube does not disable Nagle's algorithm: each frame waits for the acknowledgement of the one
-//! before, about 40 ms, three times in a call (kube-rs issue 2056). kube also runs a credential plugin three times for a client, half
-//! a second or more each; here it runs once. kube's client is used behind a proxy, and with a plugin that returns a
-//! certificate, because only kube has the expiry time of the certificate.
+//! The frames of an exec are small, and kube does not disable Nagle's algorithm. So each frame waits about 40 ms for the
+//! acknowledgement of the previous one, three times in a call (kube-rs issue 2056). kube also runs a credential plugin
+//! three times for each client, for half a second or more each time; here it runs once. kube's client is used behind a
+//! proxy, and with a plugin that returns a certificate, because only kube knows the expiry time of the certificate.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::client::fresh_pool::FreshPool;
 use crate::client::retry_after_header;
 use crate::client::server_clock::ServerClock;
 
-/// Creates the client. Runs a credential plugin, and blocks.
+/// Creates the client. Runs a credential plugin if there is one, and blocks.
 pub fn client(config: Config, clock: &Arc<ServerClock>) -> Result<Client, kube::Error> {
     let own_clock = Arc::clone(clock);
     if config.proxy_url.is_some() {
@@ -35,7 +35,7 @@ pub fn client(config: Config, clock: &Arc<ServerClock>) -> Result<Client, kube::
     if auth.is_none() && config.auth_info.exec.is_some() {
         return kube_client(config, own_clock);
     }
-    // The plugin returned a token, not a certificate: the connector must not run it again.
+    // The plugin returned a token and no certificate. The connector must not run the plugin again.
     let mut without_plugin = config.clone();
     without_plugin.auth_info.exec = None;
     let mut tcp = HttpConnector::new();
@@ -58,8 +58,8 @@ pub fn client(config: Config, clock: &Arc<ServerClock>) -> Result<Client, kube::
     Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
 
-/// kube's client, with the same layer for the headers of answers. Its pool is replaced, too, unless that would run a credential
-/// plugin again.
+/// Creates kube's client, with the same layer for response headers. Its pool is also replaced, unless that would run a
+/// credential plugin again.
 fn kube_client(config: Config, clock: Arc<ServerClock>) -> Result<Client, kube::Error> {
     let first = one_kube_client(config.clone(), Arc::clone(&clock))?;
     if config.auth_info.exec.is_some() {
@@ -67,7 +67,7 @@ fn kube_client(config: Config, clock: Arc<ServerClock>) -> Result<Client, kube::
     }
     let namespace = config.default_namespace.clone();
     let pool = FreshPool::new(move || {
-        // A client starts a task. Where the program ends, there is no runtime for it, and no next request.
+        // A client starts a task. While the program exits, there is no runtime for this task, and no next request.
         let fresh = Handle::try_current().ok().and_then(|_| one_kube_client(config.clone(), Arc::clone(&clock)).ok());
         let client = fresh.unwrap_or_else(|| first.clone());
         service_fn(move |request: Request<Body>| {
@@ -84,7 +84,7 @@ fn one_kube_client(config: Config, clock: Arc<ServerClock>) -> Result<Client, ku
     Ok(builder.with_layer(&ApiLogLayer).build())
 }
 
-/// Reads what kube drops: the `Date` of successful answers, and the `Retry-After` of others.
+/// Reads the headers that kube drops: the `Date` of successful responses, and the `Retry-After` of others.
 async fn read_headers<B>(
     clock: Arc<ServerClock>,
     response: Response<B>,

@@ -1,8 +1,8 @@
-//! Explains why a Pending pod does not fit: compares its requests with the free resources of the GPU nodes, and lists the
-//! required changes.
+//! Explains why a Pending pod does not fit on any GPU node, and lists the changes that would help.
+//! The requests of the pod are compared with the free resources of the nodes.
 //!
-//! Only for pods that request GPUs, because only GPU nodes are read. Only resources that the scheduler's message names are
-//! compared: a pod that waits for a volume does not lack GPUs.
+//! This is only for pods that request GPUs, because only GPU nodes are read. Only resources in the scheduler's message
+//! are compared: a pod that is waiting for a volume does not lack GPUs.
 
 use std::cmp::Reverse;
 
@@ -13,11 +13,11 @@ use crate::objects::pod_requests;
 use crate::objects::pod_requests::MilliValues;
 use crate::objects::scheduler_filters::{Candidate, FreeAmount, RejectionReason};
 
-/// Maximum number of changes.
+/// Maximum number of suggested changes.
 const MAX_CHANGES: usize = 4;
 
-/// The resources that a pod which requests `wanted` lacks on these nodes. `None` if the numbers do not explain why it is
-/// Pending.
+/// Returns which of the requested resources (`wanted`) these nodes lack. Returns `None` if the numbers do not explain
+/// why the pod is Pending.
 pub fn find(
     candidates: &[Candidate],
     wanted: &MilliValues,
@@ -37,13 +37,13 @@ pub fn find(
     (!nodes.scarce.is_empty()).then(|| nodes.room())
 }
 
-/// Whether the scheduler's message has reasons other than resources, or is missing.
+/// Whether the scheduler's message gives reasons other than resources, or is missing.
 fn names_rejections(scheduler_message: Option<&str>) -> bool {
     let words = ["unschedulable", "taint", "node affinity/selector", "not ready", "NotReady"];
     scheduler_message.is_none_or(|scheduler_message| words.iter().any(|word| scheduler_message.contains(word)))
 }
 
-/// The resources that are insufficient according to the scheduler, GPUs before others.
+/// Returns the resources that are insufficient according to the scheduler, GPUs first.
 fn scarce<'w>(open: &[&Candidate], wanted: &'w MilliValues, scheduler_message: Option<&str>) -> Vec<&'w String> {
     let short = |resource: &&String| {
         let amount = amount(wanted, resource);
@@ -64,17 +64,17 @@ fn free(candidate: &Candidate, resource: &str) -> FreeAmount {
     candidate.free.get(resource).copied().unwrap_or_default()
 }
 
-/// `4 nvidia.com/gpu and 64 cpu`.
+/// Formats amounts, for example `4 nvidia.com/gpu and 64 cpu`.
 fn listed(amounts: impl Iterator<Item = (String, u128)>) -> String {
     amounts.map(|(resource, amount)| pod_requests::quantity_text(&resource, amount)).collect::<Vec<_>>().join(" and ")
 }
 
-/// The nodes with the insufficient resources.
+/// The nodes, and the resources that are insufficient on them.
 struct Nodes<'a> {
     candidates: &'a [Candidate],
-    /// Nodes that are excluded by resources only.
+    /// Nodes that are excluded only because of resources.
     open: Vec<&'a Candidate>,
-    /// The first decides what is counted.
+    /// Insufficient resources. Nodes are counted by the first one.
     scarce: Vec<&'a String>,
     wanted: &'a MilliValues,
 }
@@ -101,12 +101,12 @@ impl Nodes<'_> {
         CapacityShortage { problem: None, shortage, changes: too_large, needs_all: true }
     }
 
-    /// Maximum allocatable amount of a resource on one of the nodes.
+    /// Returns the maximum allocatable amount of a resource on one of the nodes.
     fn largest(&self, resource: &str) -> u128 {
         self.candidates.iter().map(|candidate| free(candidate, resource).allocatable).max().unwrap_or(0)
     }
 
-    /// No node has the resource: its name is wrong, or its device plugin does not work.
+    /// Returns the result if no node has the resource: its name is wrong, or its device plugin does not work.
     fn not_offered(&self, resource: &str) -> CapacityShortage {
         let mut others: Vec<&str> =
             self.candidates.iter().flat_map(|candidate| &candidate.offers).map(String::as_str).collect();
@@ -139,7 +139,8 @@ impl Nodes<'_> {
         }
     }
 
-    /// `requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7; 3 nodes are full, 2 cordoned`.
+    /// For example `requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7; 3 nodes
+    /// are full`.
     fn shortage(&self) -> String {
         let asks = listed(self.scarce.iter().map(|resource| ((*resource).clone(), amount(self.wanted, resource))));
         let mut parts = vec![format!("requests {asks} on one node")];
@@ -163,13 +164,13 @@ impl Nodes<'_> {
         parts.join("; ")
     }
 
-    /// The open node with most of the resource free; of several the first by name.
+    /// Returns the open node with the largest free amount of the resource. If there are several, returns the first by name.
     fn roomiest(&self, resource: &str) -> Option<&Candidate> {
         let order = |candidate: &&&Candidate| (free(candidate, resource).free, Reverse(candidate.node.clone()));
         self.open.iter().max_by_key(order).copied()
     }
 
-    /// Number of excluded nodes by reason. A node counts once, for its first reason.
+    /// Counts the excluded nodes by reason. A node counts once, for its first reason.
     fn counts(&self) -> Vec<String> {
         let first = |candidate: &&Candidate| candidate.rejections.first().cloned();
         let closed: Vec<RejectionReason> = self.candidates.iter().filter_map(|candidate| first(&candidate)).collect();
@@ -195,7 +196,7 @@ impl Nodes<'_> {
         words.collect()
     }
 
-    /// Changes of which each would be sufficient to start the pod.
+    /// Returns changes, each of which would be sufficient to start the pod.
     fn changes(&self) -> Vec<String> {
         let best = self.nearest();
         let mut changes: Vec<String> = best.and_then(|best| self.free_more(best)).into_iter().collect();
@@ -210,7 +211,8 @@ impl Nodes<'_> {
         changes
     }
 
-    /// The open node that is large enough and lacks least: fewest resources, then most of the first one free.
+    /// Returns the open node that is large enough and lacks the least: the fewest resources, then the most free of the
+    /// first one.
     fn nearest(&self) -> Option<&Candidate> {
         let large = |candidate: &&&Candidate| {
             self.scarce.iter().all(|resource| free(candidate, resource).allocatable >= amount(self.wanted, resource))
@@ -223,7 +225,7 @@ impl Nodes<'_> {
         self.open.iter().filter(large).max_by_key(order).copied()
     }
 
-    /// The amount to free on a node, with the pod that uses most of it.
+    /// Returns the amount to free on a node, and the pod that uses the most of it.
     fn free_more(&self, best: &Candidate) -> Option<String> {
         let lacking = self.scarce.iter().map(|resource| {
             ((*resource).clone(), amount(self.wanted, resource).saturating_sub(free(best, resource).free))
@@ -233,7 +235,7 @@ impl Nodes<'_> {
         Some(format!("free {lacking} on {} (used by {holder})", best.node))
     }
 
-    /// For each kind of obstacle, the first node that has enough free resources and no other obstacle.
+    /// Finds, for each kind of obstacle, the first node that has enough free resources and no other obstacle.
     fn lift_rejections(&self) -> Vec<String> {
         let has_room = |candidate: &&Candidate| {
             self.wanted.iter().all(|(resource, amount)| free(candidate, resource).free >= *amount)
@@ -251,7 +253,7 @@ impl Nodes<'_> {
     }
 }
 
-/// The change that removes an obstacle.
+/// Returns the change that removes an obstacle.
 fn remedy(rejection: &RejectionReason, node: &str) -> String {
     match rejection {
         RejectionReason::NotReady => format!("repair {node} (not Ready)"),
@@ -329,7 +331,7 @@ mod tests {
         let scheduler_message = "0/2 nodes are available: 2 Insufficient cpu, 1 Insufficient nvidia.com/gpu.";
         let room = find(&[node("gpu-1", 2, Vec::new()), node("gpu-2", 5, Vec::new())], &both, Some(scheduler_message))
             .expect("a shortage");
-        // gpu-2 has the GPUs, and lacks CPUs alone.
+        // gpu-2 has enough GPUs, but not enough CPUs.
         assert_eq!(room.changes[0], "free 16 cpu on gpu-2 (used by ml/train-0 (3 nvidia.com/gpu))");
         assert_eq!(room.changes[1], "request at most 32 cpu");
     }

@@ -1,32 +1,32 @@
-//! Dynamic resource allocation: the devices that drivers publish, and the devices that claims have allocated.
+//! Types for dynamic resource allocation: devices that drivers publish, and devices that claims have allocated.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::objects::gpu_requests::ResourceCounts;
 
-/// A device by its full name.
+/// The full name of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceName {
     /// Driver, e.g. `gpu.nvidia.com`.
     pub driver: String,
-    /// Pool; NVIDIA's driver has one per node.
+    /// Pool. NVIDIA's driver has one pool per node.
     pub pool: String,
     /// Name in the pool, e.g. `gpu-3`.
     pub device: String,
 }
 
-/// A device as its driver publishes it.
+/// A device that a driver publishes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
-    /// Node that it is on.
+    /// Node of the device.
     pub node: String,
     /// GPU or MIG UUID.
     pub uuid: Option<String>,
-    /// `gpu`, `mig`, `vfio`, from the driver.
+    /// `gpu`, `mig` or `vfio`, from the driver.
     pub kind: Option<String>,
     pub product: Option<String>,
     pub driver_version: Option<String>,
-    /// Taints that the driver put on it: `key=value:effect`.
+    /// Taints that the driver set on the device: `key=value:effect`.
     pub taints: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ pub struct Claim {
     pub namespace: String,
     pub name: String,
     pub devices: Vec<AllocatedDevice>,
-    /// Pods that may use it now, by name.
+    /// Names of the pods that may use the claim now.
     pub reserved_for: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ pub struct AllocatedDevice {
     pub admin_access: bool,
 }
 
-/// The GPUs of dynamic resource allocation.
+/// The GPUs that dynamic resource allocation manages.
 #[derive(Clone, Debug, Default)]
 pub struct Dra {
     by_node: HashMap<String, BTreeMap<DeviceName, Device>>,
@@ -57,7 +57,7 @@ pub struct Dra {
 }
 
 impl Dra {
-    /// From devices and claims.
+    /// Creates the value from devices and claims.
     pub fn new(devices: BTreeMap<DeviceName, Device>, claims: HashMap<(String, String), Claim>) -> Self {
         let mut dra = Self { claims, ..Self::default() };
         for (name, device) in devices {
@@ -67,27 +67,27 @@ impl Dra {
         dra
     }
 
-    /// Nodes that have devices.
+    /// Returns the nodes that have devices.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         self.by_node.keys().map(String::as_str)
     }
 
-    /// Devices of one node.
+    /// Returns the devices of one node.
     pub fn devices_on(&self, node: &str) -> impl Iterator<Item = (&DeviceName, &Device)> {
         self.by_node.get(node).into_iter().flatten()
     }
 
-    /// A device by its name.
+    /// Returns the device with this name.
     pub fn device(&self, name: &DeviceName) -> Option<&Device> {
         self.by_node.get(self.node_of.get(name)?)?.get(name)
     }
 
-    /// A claim with allocated devices.
+    /// Returns a claim with allocated devices.
     pub fn claim(&self, namespace: &str, name: &str) -> Option<&Claim> {
         self.claims.get(&(namespace.to_owned(), name.to_owned()))
     }
 
-    /// Allocated amounts by node. A device counts once, also if several claims name it.
+    /// Returns the allocated amounts by node. A device counts once, even if several claims contain it.
     pub fn held(&self) -> HashMap<&str, ResourceCounts> {
         let mut held: HashMap<&str, ResourceCounts> = HashMap::new();
         for name in held_devices(self.claims.values()) {
@@ -100,7 +100,7 @@ impl Dra {
 }
 
 impl Device {
-    /// The resource name under which devices of this kind are counted: the driver's name for whole GPUs, another for MIG devices.
+    /// Returns the resource name under which a device counts: the driver's name for whole GPUs, another one for MIG devices.
     pub fn resource(&self, name: &DeviceName) -> String {
         match self.kind.as_deref() {
             None | Some("gpu") => name.driver.clone(),
@@ -108,18 +108,18 @@ impl Device {
         }
     }
 
-    /// Whether it is a physical GPU.
+    /// Whether the device is a physical GPU.
     pub fn is_whole(&self) -> bool {
         matches!(self.kind.as_deref(), None | Some("gpu"))
     }
 }
 
-/// Whether a driver's devices are GPUs. NVIDIA's other driver (`compute-domain.nvidia.com`) publishes IMEX channels.
+/// Whether the devices of a driver are GPUs. NVIDIA's other driver (`compute-domain.nvidia.com`) publishes IMEX channels.
 pub fn is_gpu_driver(driver: &str) -> bool {
     driver.contains("gpu") && driver.contains("nvidia")
 }
 
-/// The allocated devices, each once. Devices with `adminAccess` do not count: they remain available.
+/// Returns each allocated device once. Devices with `adminAccess` do not count, because they remain available.
 pub fn held_devices<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> BTreeSet<DeviceName> {
     let devices = claims.into_iter().flat_map(|claim| &claim.devices);
     devices.filter(|device| !device.admin_access).map(|device| device.name.clone()).collect()

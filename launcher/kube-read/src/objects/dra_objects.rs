@@ -1,5 +1,4 @@
-//! ResourceSlices and ResourceClaims as the API writes them, in all versions that are understood, with the fields that are
-//! needed and no others.
+//! Types for ResourceSlices and ResourceClaims in every supported API version, with only the needed fields.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -37,7 +36,7 @@ pub struct SliceDevice {
     pub name: String,
     pub attributes: BTreeMap<String, Value>,
     pub taints: Vec<DeviceTaint>,
-    /// Up to v1beta1 the attributes are one level deeper.
+    /// In versions up to v1beta1, the attributes are one level deeper.
     pub basic: Option<Basic>,
 }
 
@@ -122,7 +121,7 @@ impl SlimClaim {
     }
 }
 
-/// Devices of the newest generation of each pool: old slices can exist for a while after an update.
+/// Returns the devices of the newest generation of each pool. Old slices can remain for a while after an update.
 pub fn newest(slices: Vec<SliceSpec>) -> BTreeMap<DeviceName, Device> {
     let mut generations: HashMap<(String, String), i64> = HashMap::new();
     for slice in &slices {
@@ -155,7 +154,7 @@ pub fn newest(slices: Vec<SliceSpec>) -> BTreeMap<DeviceName, Device> {
     devices
 }
 
-/// An attribute's value, whichever of its types it has. A qualified name (`gpu.nvidia.com/uuid`) is the same attribute.
+/// Returns the value of an attribute of any type. A qualified name (`gpu.nvidia.com/uuid`) means the same attribute.
 fn attribute(attributes: &BTreeMap<String, Value>, key: &str) -> Option<String> {
     let named = attributes.iter().find(|(name, _)| name.rsplit('/').next() == Some(key))?.1;
     let value = named.as_object()?.values().next()?;

@@ -1,4 +1,4 @@
-//! Labels of the GPU Operator, its components and node feature discovery on a node, with their age.
+//! Reads the node labels of the GPU Operator, its components and node feature discovery, with their age.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ const FEATURES: &str = "feature.node.kubernetes.io/";
 /// Maximum number of labels of one kind. The operator has about a dozen components.
 const MAX_LABELS: usize = 24;
 
-/// The labels of the node.
+/// Returns these labels of the node.
 pub fn from_node(node: &Node) -> GpuLabels {
     let labels = node.labels();
     let value = |name: &str| labels.get(name).map(|value| clean(value, 63));
@@ -42,8 +42,8 @@ pub fn from_node(node: &Node) -> GpuLabels {
     }
 }
 
-/// Whether node feature discovery found a PCI device of NVIDIA: `pci-10de.present`, or with the device class before or after
-/// the vendor.
+/// Whether node feature discovery found a PCI device of NVIDIA. The label is `pci-10de.present`, or has the device class
+/// before or after the vendor.
 pub fn has_pci_label(node: &Node) -> bool {
     node.labels().iter().any(|(name, value)| {
         let rest = name.strip_prefix(FEATURES).and_then(|rest| rest.strip_prefix("pci-"));
@@ -51,7 +51,7 @@ pub fn has_pci_label(node: &Node) -> bool {
     })
 }
 
-/// When the writer of the label last changed any field of the node. The label is at least that old.
+/// Returns when the writer of the label last changed any field of the node. The label is at least that old.
 fn unchanged_since(node: &Node, label: &str) -> Option<Timestamp> {
     let entries = node.metadata.managed_fields.as_deref().unwrap_or_default();
     let time = |entry: &ManagedFieldsEntry| entry.time.as_ref().map(|time| time.0);

@@ -1,5 +1,5 @@
-//! A pod as far as it holds GPUs. Of the annotations and the environment only what is about GPUs is kept: the rest can be
-//! secret.
+//! Types for a pod with its data about GPUs.
+//! Other annotations and environment variables are dropped, because they can be secret.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ use crate::objects::api_objects::pod::{Named, PodClaim};
 use crate::objects::api_objects::pod_status::PodStatus;
 use crate::objects::gpu_resource_names::{count, is_gpu_resource};
 
-/// Annotation with the UID of a static pod in the kubelet and in cgroups.
+/// Annotation with the UID that a static pod has in the kubelet and in cgroups.
 pub const STATIC_UID: &str = "kubernetes.io/config.hash";
 
-/// A pod, as far as it holds GPUs.
+/// A pod with its data about GPUs.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(test, derive(serde::Deserialize), serde(from = "sent::Pod"))]
 pub struct Pod {
     pub metadata: PodMetadata,
-    /// Its requests.
+    /// Specification of the pod.
     pub spec: PodSpec,
-    /// Its status.
+    /// Status of the pod.
     pub status: PodStatus,
-    /// The pod as a part of NVIDIA's stack, if it is one.
+    /// Data about the pod if it is a part of NVIDIA's stack.
     pub nvidia: Option<Box<NvidiaPod>>,
 }
 
@@ -37,21 +37,21 @@ pub struct PodMetadata {
     pub namespace: String,
     /// UID in the API.
     pub uid: String,
-    /// Whether it is being deleted; it holds its devices until it is gone.
+    /// Whether the pod is being deleted. It holds its devices until it is gone.
     pub is_deleting: bool,
     /// The annotations about GPUs.
     pub annotations: Annotations,
-    /// When it was created.
+    /// Time of creation.
     pub created: Option<Timestamp>,
     pub owner_references: Vec<Owner>,
 }
 
-/// The annotations of a pod about GPUs.
+/// The annotations of a pod that are about GPUs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Annotations {
-    /// GPU and MIG UUIDs (HAMi, Volcano and others write them).
+    /// GPU and MIG UUIDs, which HAMi, Volcano and others write.
     pub uuids: Vec<String>,
-    /// UID of a static pod in the kubelet and in cgroups: its mirror in the API has another one.
+    /// UID of a static pod in the kubelet and in cgroups. Its mirror pod in the API has another UID.
     pub static_uid: Option<String>,
 }
 
@@ -59,11 +59,11 @@ pub struct Annotations {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodSpec {
     pub containers: Vec<Container>,
-    /// Containers that run before them, and sidecars.
+    /// Init containers and sidecars.
     pub init_containers: Vec<Container>,
     /// Claims of dynamic resource allocation.
     pub resource_claims: Vec<PodClaim>,
-    /// RuntimeClass that it names.
+    /// RuntimeClass of the pod.
     pub runtime_class_name: Option<String>,
 }
 
@@ -73,7 +73,7 @@ pub struct Container {
     /// `Always` on an init container makes it a sidecar.
     pub restart_policy: Option<String>,
     pub resources: Resources,
-    /// Whether it has all rights and devices of the host.
+    /// Whether the container has all privileges and devices of the host.
     pub is_privileged: bool,
     /// Value of the variable `NVIDIA_VISIBLE_DEVICES`.
     pub visible_devices: Option<String>,
@@ -84,7 +84,7 @@ pub struct Container {
 pub struct Resources {
     pub requests: Gpus,
     pub limits: Gpus,
-    /// Names of the pod's claims that it uses.
+    /// Names of the pod's claims that the container uses.
     pub claims: Vec<Named>,
 }
 
@@ -138,7 +138,7 @@ impl From<sent::Container> for Container {
 }
 
 impl Gpus {
-    /// The GPU resources among `quantities`.
+    /// Returns the GPU resources in `quantities`.
     fn among(quantities: Quantities) -> Self {
         let gpus = quantities.into_iter().filter(|(name, _)| is_gpu_resource(name));
         Self(gpus.map(|(name, quantity)| (name, count(&quantity.text))).collect())
@@ -153,7 +153,7 @@ impl Annotations {
             if name == STATIC_UID {
                 kept.static_uid = Some(text);
             } else if !name.starts_with("kubectl.kubernetes.io/") {
-                // last-applied-configuration is what a user requested, not an allocation.
+                // last-applied-configuration contains what a user requested, and not an allocation.
                 uuids_in(&text, &mut kept.uuids);
             }
         }
@@ -161,9 +161,9 @@ impl Annotations {
     }
 }
 
-/// Adds each `GPU-…` and `MIG-…` UUID in `text`, once.
+/// Adds each `GPU-…` and `MIG-…` UUID in `text` to `uuids`, without duplicates.
 fn uuids_in(text: &str, uuids: &mut Vec<String>) {
-    /// `8-4-4-4-12` hexadecimal digits.
+    /// Length of a UUID: `8-4-4-4-12` hexadecimal digits.
     const UUID_LENGTH: usize = 36;
     for (start, _) in text.match_indices("GPU-").chain(text.match_indices("MIG-")) {
         let Some(uuid) = text.get(start..start + 4 + UUID_LENGTH) else { continue };

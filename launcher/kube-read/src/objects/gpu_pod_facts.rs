@@ -1,4 +1,4 @@
-//! Facts about the GPU pods of a node, as the rules about allocated and used GPUs need them.
+//! Creates the facts about the GPU pods of a node, for the rules about allocated and used GPUs.
 
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
 use syringe_core::text::{clean, clean_keeping_end};
@@ -10,13 +10,13 @@ use crate::objects::gpu_requests;
 /// Maximum length of a name and of a message.
 const NAME_CAP: usize = 253;
 const MESSAGE_CAP: usize = 300;
-/// Maximum number of containers of one pod that are named because they see more GPUs.
+/// Maximum number of containers of one pod that are listed because they see more GPUs.
 const MOST_NAMED: usize = 2;
 
-/// Kinds of controllers of the node's software (the last two belong to the GPU Operator). Their pods are not workloads.
+/// Kinds of controllers for software of the node (the last two belong to the GPU Operator). Their pods are not workloads.
 const OF_THE_NODE: [&str; 4] = ["DaemonSet", "Node", "ClusterPolicy", "NVIDIADriver"];
 
-/// Returns the pods with allocated resources, and those that the kubelet refused.
+/// Returns the pods with allocated resources, and the pods that the kubelet rejected.
 pub fn from_pods(pods: &[Pod]) -> Vec<GpuPod> {
     let refused = |pod: &Pod| pod.status.phase == "Failed" && pod.status.reason.contains("AdmissionError");
     pods.iter().filter(|pod| gpu_requests::holds_resources(&pod.status.phase) || refused(pod)).map(one).collect()
@@ -56,7 +56,7 @@ fn gpu_container(pod: &Pod, container: &Container) -> Option<GpuContainer> {
     (!requests.is_empty()).then(|| GpuContainer { name: clean(&container.name, 63), requests, running_since })
 }
 
-/// Why a container may see GPUs that it did not request.
+/// Returns why a container may see GPUs that it did not request.
 fn extra_devices_reason(container: &Container) -> Option<String> {
     let name = clean(&container.name, 63);
     if container.is_privileged {

@@ -1,8 +1,8 @@
-//! The GPU requests of pods in whole units, added up as the scheduler does, and the use of each GPU resource of a node.
+//! Adds up the GPU requests of pods as the scheduler does, and computes the use of each GPU resource of a node.
 //!
-//! A pod holds, of each resource, the larger of what its containers need together and what any of its init containers
-//! needs; a sidecar (an init container with `restartPolicy: Always`) stays and counts for both. A pod that has ended
-//! holds nothing.
+//! Of each resource, a pod holds the larger of two amounts: the sum of its containers, and the maximum of its init
+//! containers. A sidecar (an init container with `restartPolicy: Always`) keeps running and counts for both. A pod that
+//! has terminated holds nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,40 +21,40 @@ pub type ResourceCounts = BTreeMap<String, u64>;
 pub enum ContainerRole {
     /// Runs as long as the pod.
     Main,
-    /// Runs before the others and ends.
+    /// Runs before the other containers, and exits.
     Init,
-    /// Starts before the others and stays.
+    /// Starts before the other containers, and keeps running.
     Sidecar,
 }
 
 /// One resource of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ResourceUse {
-    /// Name, e.g. `nvidia.com/gpu`; for dynamic resource allocation the driver's.
+    /// Name, e.g. `nvidia.com/gpu`; for dynamic resource allocation, the name of the driver.
     pub resource: String,
-    /// What one unit is.
+    /// Meaning of one unit.
     pub unit: Unit,
     /// Units that the node has.
     pub capacity: u64,
-    /// Units that may be given out: those that the device plugin calls healthy.
+    /// Units that can be allocated: those that the device plugin reports as healthy.
     pub allocatable: u64,
-    /// Units that pods hold. Absent when the pods could not be read.
+    /// Units that are allocated to pods. Absent when the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated: Option<u64>,
-    /// Units left. Absent when the pods could not be read.
+    /// Units that are free. Absent when the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available: Option<u64>,
-    /// Units per GPU, where GPUs are shared.
+    /// Units per GPU, if GPUs are shared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
 }
 
-/// Whether a pod in this phase holds devices. One that is being deleted still does.
+/// Whether a pod in this phase holds devices. A pod that is being deleted still holds them.
 pub fn holds_resources(phase: &str) -> bool {
     !matches!(phase, "Succeeded" | "Failed")
 }
 
-/// The requests of a container. Without a request for a resource, its limit is the request.
+/// Returns the requests of a container. If a resource has a limit but no request, the limit is the request.
 pub fn requests(container: &Container) -> ResourceCounts {
     let mut amounts = container.resources.limits.0.clone();
     amounts.extend(container.resources.requests.0.clone());
@@ -62,12 +62,12 @@ pub fn requests(container: &Container) -> ResourceCounts {
     amounts
 }
 
-/// How an init container takes part.
+/// Returns the role of an init container.
 pub fn role_of_init(container: &Container) -> ContainerRole {
     if container.restart_policy.as_deref() == Some("Always") { ContainerRole::Sidecar } else { ContainerRole::Init }
 }
 
-/// The effective requests of a pod, whatever its phase.
+/// Returns the effective requests of a pod, whatever its phase.
 pub fn effective_requests(pod: &Pod) -> ResourceCounts {
     let mut running = ResourceCounts::new();
     let mut peak = ResourceCounts::new();
@@ -86,7 +86,7 @@ pub fn effective_requests(pod: &Pod) -> ResourceCounts {
     peak
 }
 
-/// The sum of the resources that pods hold.
+/// Returns the sum of the resources that pods hold.
 pub fn allocated<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> ResourceCounts {
     let mut total = ResourceCounts::new();
     for pod in pods.into_iter().filter(|pod| holds_resources(&pod.status.phase)) {
@@ -95,8 +95,8 @@ pub fn allocated<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> ResourceCounts 
     total
 }
 
-/// The use of each resource of a node. `allocated` is `None` where the pods could not be read; `replicas` is the number
-/// of shares of a GPU, by resource.
+/// Returns the use of each resource of a node. `allocated` is `None` if the pods could not be read. `replicas` is the
+/// number of shares of a GPU, by resource.
 pub fn uses(
     capacity: &ResourceCounts,
     allocatable: &ResourceCounts,
@@ -138,7 +138,7 @@ fn raise(peak: &mut ResourceCounts, now: &ResourceCounts) {
     }
 }
 
-/// `8` for whole GPUs, `name=count` for any other resource.
+/// Formats amounts: `8` for whole GPUs, `name=count` for any other resource.
 pub fn text(amounts: &ResourceCounts) -> String {
     let one = |(name, count): (&String, &u64)| match name.as_str() {
         GPU_RESOURCE => count.to_string(),
@@ -176,7 +176,8 @@ mod tests {
     fn a_pod_holds_the_larger_of_its_beginning_and_its_rest() {
         const INIT: bool = false;
         const SIDECAR: bool = true;
-        /// What it shows, GPUs of each init container and whether it is a sidecar, of each container, and those held.
+        /// The name of the case, the GPUs of each init container and whether it is a sidecar, the GPUs of each
+        /// container, and the GPUs that the pod holds.
         type Case = (&'static str, &'static [(u64, bool)], &'static [u64], u64);
         let cases: &[Case] = &[
             ("containers add up", &[], &[1, 2], 3),

@@ -1,4 +1,4 @@
-//! Names of GPU resources in capacities and requests, and the unit of each.
+//! Recognizes names of GPU resources in capacities and requests, and returns the unit of each.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// The resource of whole GPUs.
+/// Name of the resource for whole GPUs.
 pub const GPU_RESOURCE: &str = "nvidia.com/gpu";
 
 /// The unit of a resource.
@@ -24,8 +24,8 @@ pub enum Unit {
     DraDevice,
 }
 
-/// `nvidia.com/` resources that are not GPUs: network devices, and the units of HAMi for parts of a GPU. Other resources with
-/// that prefix are renamed GPUs (`resources.gpus` of the device plugin).
+/// `nvidia.com/` resources that are not GPUs: network devices, and HAMi's units for parts of a GPU. Other resources with
+/// this prefix are renamed GPUs (`resources.gpus` of the device plugin).
 const NO_GPUS: &[&str] = &[
     "rdma",
     "sriov",
@@ -43,7 +43,7 @@ const NO_GPUS: &[&str] = &[
     "gpumem-percentage",
 ];
 
-/// Whether it is a GPU resource: `nvidia.com/gpu`, `nvidia.com/gpu.shared`, `nvidia.com/mig-1g.10gb`, or a renamed one.
+/// Whether this is a GPU resource: `nvidia.com/gpu`, `nvidia.com/gpu.shared`, `nvidia.com/mig-1g.10gb`, or a renamed one.
 pub fn is_gpu_resource(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("nvidia.com/") else { return false };
     if rest == "gpu" || rest.starts_with("gpu.") || rest.starts_with("mig-") {
@@ -54,14 +54,14 @@ pub fn is_gpu_resource(name: &str) -> bool {
     !NO_GPUS.iter().any(|word| network(word) || (word.len() > 3 && rest.starts_with(word)))
 }
 
-/// Whether a container requests GPUs of a device plugin.
+/// Whether a container requests GPUs from a device plugin.
 pub fn requests_gpus(container: &Container) -> bool {
     let resources = container.resources.iter();
     let mut amounts = resources.flat_map(|resources| resources.limits.iter().chain(&resources.requests).flatten());
     amounts.any(|(name, quantity)| is_gpu_resource(name) && count(&quantity.0) > 0)
 }
 
-/// The unit of `resource` on a node with `replicas` replicas of each GPU.
+/// Returns the unit of `resource` on a node with `replicas` replicas of each GPU.
 pub fn unit(resource: &str, replicas: u32) -> Unit {
     match resource.strip_prefix("nvidia.com/") {
         Some(rest) if rest.ends_with(".shared") || replicas > 1 => Unit::Share,
@@ -71,7 +71,7 @@ pub fn unit(resource: &str, replicas: u32) -> Unit {
     }
 }
 
-/// Parses a number of devices; Kubernetes writes 1000 as `1k`.
+/// Parses a number of devices. Kubernetes writes 1000 as `1k`.
 pub fn count(quantity: &str) -> u64 {
     let (digits, factor) = match quantity.strip_suffix('k') {
         Some(digits) => (digits, 1000),
@@ -80,7 +80,7 @@ pub fn count(quantity: &str) -> u64 {
     digits.parse::<u64>().map_or(0, |count| count.saturating_mul(factor))
 }
 
-/// Number of whole GPUs (`nvidia.com/gpu` or its shared name); `None` if the node has no such resource.
+/// Returns the number of whole GPUs (`nvidia.com/gpu` or its shared name), or `None` if the node has no such resource.
 pub fn gpu_count(resources: &BTreeMap<String, Quantity>) -> Option<u32> {
     let named =
         |name: &str| resources.get(name).map(|quantity| count(&quantity.0)).and_then(|count| u32::try_from(count).ok());
@@ -89,7 +89,7 @@ pub fn gpu_count(resources: &BTreeMap<String, Quantity>) -> Option<u32> {
     whole.filter(|count| *count > 0).or_else(|| named("nvidia.com/gpu.shared")).or(whole)
 }
 
-/// GPU resources with their amounts.
+/// Returns the GPU resources with their amounts.
 pub fn gpu_resources(resources: &BTreeMap<String, Quantity>) -> BTreeMap<String, u64> {
     let gpus = resources.iter().filter(|(name, _)| is_gpu_resource(name));
     gpus.map(|(name, quantity)| (name.clone(), count(&quantity.0))).collect()

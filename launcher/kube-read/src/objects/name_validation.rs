@@ -1,4 +1,4 @@
-//! Validates names of Kubernetes objects, before they become part of a request path.
+//! Validates names of Kubernetes objects before they become part of a request path.
 
 use syringe_core::text::clean;
 
@@ -9,7 +9,7 @@ pub const MAX_LENGTH: usize = 253;
 /// Maximum length of the name of a namespace (a DNS label).
 const MAX_LABEL: usize = 63;
 
-/// Whether it is a valid name of a node or a pod.
+/// Whether `name` is a valid name of a node or a pod.
 pub fn is_subdomain(name: &str) -> bool {
     name.len() <= MAX_LENGTH && name.split('.').all(|part| is_label(part, MAX_LENGTH))
 }
@@ -23,7 +23,7 @@ fn is_label(name: &str, longest: usize) -> bool {
         && !name.ends_with('-')
 }
 
-/// Refuses invalid names of pods.
+/// Rejects an invalid name of a pod.
 pub fn check_pod_name(name: &str) -> Result<(), Failure> {
     if is_subdomain(name) {
         return Ok(());
@@ -35,7 +35,7 @@ pub fn check_pod_name(name: &str) -> Result<(), Failure> {
     ))
 }
 
-/// Refuses invalid names of namespaces.
+/// Rejects an invalid name of a namespace.
 pub fn check_namespace(name: &str) -> Result<(), Failure> {
     if is_label(name, MAX_LABEL) {
         return Ok(());
@@ -47,7 +47,7 @@ pub fn check_namespace(name: &str) -> Result<(), Failure> {
     ))
 }
 
-/// Removes the name of the runtime: `containerd://abc` → `abc`, as in the names of cgroups.
+/// Removes the runtime from a container ID: `containerd://abc` becomes `abc`, as in the names of cgroups.
 pub fn container_id_without_scheme(container_id: &str) -> &str {
     container_id.rsplit('/').next().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The state of a node: readiness, cordon, and conditions with their ages.
+//! Reads the state of a node: readiness, cordon, and conditions with their ages.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
@@ -8,7 +8,7 @@ use syringe_core::text::clean;
 
 /// Maximum number of conditions of one node that are about GPUs.
 const MAX_GPU_CONDITIONS: usize = 32;
-/// Maximum number of conditions of one node; nodes have far fewer.
+/// Maximum number of conditions of one node. Nodes have far fewer.
 const MAX_CONDITIONS: usize = 64;
 
 /// A condition of the node.
@@ -18,10 +18,10 @@ pub struct Condition {
     pub name: String,
     /// `True`, `False`, `Unknown`.
     pub status: String,
-    /// Reason, one word.
+    /// Reason in one word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Message; only of a condition that is not in its healthy state.
+    /// Message. Only a condition that is not in its healthy state has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Time since the last transition.
@@ -29,7 +29,7 @@ pub struct Condition {
     pub for_seconds: Option<i64>,
 }
 
-/// The conditions of a node, with their ages.
+/// Returns the conditions of a node, with their ages.
 pub fn conditions(node: &Node) -> Vec<Condition> {
     let conditions = reported(node);
     let trouble = gpu_conditions(node);
@@ -54,10 +54,10 @@ pub fn conditions(node: &Node) -> Vec<Condition> {
     conditions.iter().take(MAX_CONDITIONS).map(one).collect()
 }
 
-/// Conditions that are about GPUs and not in their healthy state: `type: reason, message`.
+/// Returns the conditions about GPUs that are not in their healthy state, as `type is status: reason, message`.
 ///
-/// NVSentinel, node-problem-detector and the GPU Operator set conditions whose `True` means a problem; for a few, `True` is
-/// the healthy state.
+/// For most conditions of NVSentinel, node-problem-detector and the GPU Operator, `True` means a problem. For a few,
+/// `True` is the healthy state.
 pub fn gpu_conditions(node: &Node) -> Vec<String> {
     let conditions = reported(node);
     let is_about_gpus = |name: &str| {
@@ -88,13 +88,13 @@ pub fn is_ready(node: &Node) -> bool {
     why_not_ready(node).is_none()
 }
 
-/// Since when the node has been Ready, or not.
+/// Returns the time since which the node has been Ready, or not Ready.
 pub fn ready_since(node: &Node) -> Option<Timestamp> {
     let condition = reported(node).iter().find(|condition| condition.type_ == "Ready")?;
     condition.last_transition_time.as_ref().map(|time| time.0)
 }
 
-/// Why the node is not Ready: `Ready is False since <time> (<reason>: <message>)`. `None` for a Ready node.
+/// Returns why the node is not Ready: `Ready is False since <time> (<reason>: <message>)`. `None` for a Ready node.
 pub fn why_not_ready(node: &Node) -> Option<String> {
     let Some(condition) = reported(node).iter().find(|condition| condition.type_ == "Ready") else {
         return Some("it reports no Ready condition".to_owned());

@@ -1,5 +1,5 @@
-//! The GPUs of one node by Kubernetes' own account: what it has, what it may give out, what pods hold. Device plugins and
-//! dynamic resource allocation speak different languages; here both become amounts by name.
+//! Reads the GPU resources of one node from Kubernetes: capacity, allocatable amounts, amounts that pods hold.
+//! Device plugins and dynamic resource allocation report GPUs differently. Here, both become amounts by name.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
@@ -15,7 +15,7 @@ use crate::objects::gpu_resource_names::{GPU_RESOURCE, gpu_count, gpu_resources}
 use crate::objects::node_conditions::{gpu_conditions, is_ready, ready_since};
 use crate::objects::node_labels::{label_number, replicas};
 
-/// Labels that name the model, the surest first: GPU Feature Discovery, then the clouds'.
+/// Labels with the GPU model, the most reliable first: GPU Feature Discovery, then the cloud providers.
 const MODEL_LABELS: [&str; 4] = [
     "nvidia.com/gpu.product",
     "cloud.google.com/gke-accelerator",
@@ -31,7 +31,7 @@ pub fn model(node: &Node, dra: Option<&Dra>) -> Option<String> {
     })
 }
 
-/// The driver's version from the labels of GPU Feature Discovery: one label since 0.16, three before.
+/// Returns the driver version from the labels of GPU Feature Discovery, which has one label since 0.16 and had three before.
 pub fn driver_version(node: &Node, dra: Option<&Dra>) -> Option<String> {
     let label = |name: &str| node.labels().get(name).map(|value| clean(value, 40));
     let in_parts = || {
@@ -46,7 +46,7 @@ pub fn driver_version(node: &Node, dra: Option<&Dra>) -> Option<String> {
     label("nvidia.com/cuda.driver-version.full").or_else(in_parts).or_else(published)
 }
 
-/// Taints, `key=value:effect`.
+/// Returns the taints as `key=value:effect`.
 pub fn taints(node: &Node) -> Vec<String> {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let text = |key: &str, value: &str, effect: &str| match value {
@@ -71,13 +71,13 @@ pub fn capacity_and_allocatable(node: &Node, dra: Option<&Dra>) -> (ResourceCoun
     (capacity, allocatable)
 }
 
-/// The use of each resource.
+/// Returns the use of each resource.
 pub fn uses(node: &Node, allocated: Option<&ResourceCounts>, dra: Option<&Dra>) -> Vec<ResourceUse> {
     let (capacity, allocatable) = capacity_and_allocatable(node, dra);
     gpu_requests::uses(&capacity, &allocatable, allocated, |resource| replicas(node, resource))
 }
 
-/// Number of physical GPUs: the largest of the label nvidia.com/gpu.count, the DRA devices and the capacity.
+/// Returns the number of physical GPUs: the maximum of the label nvidia.com/gpu.count, the DRA devices and the capacity.
 pub fn physical_gpus(node: &Node, uses: &[ResourceUse], dra: Option<&Dra>) -> u64 {
     let counted = label_number(node, "nvidia.com/gpu.count").map(u64::from);
     let name = node.name_any();
@@ -87,7 +87,7 @@ pub fn physical_gpus(node: &Node, uses: &[ResourceUse], dra: Option<&Dra>) -> u6
     counted.unwrap_or(0).max(published).max(offered)
 }
 
-/// Problems that Kubernetes reports.
+/// Returns the problems that Kubernetes reports.
 pub fn problems(node: &Node, capacity: &ResourceCounts, allocatable: &ResourceCounts) -> Vec<String> {
     let mut problems = Vec::new();
     if !is_ready(node) {
@@ -112,7 +112,7 @@ pub fn problems(node: &Node, capacity: &ResourceCounts, allocatable: &ResourceCo
     problems
 }
 
-/// The facts of Kubernetes about the node that the rules use.
+/// Returns the data from the Node object that the rules use.
 pub fn cluster_facts(node: &Node) -> KubernetesFacts {
     let status = node.status.as_ref();
     let quantities = |read: fn(&k8s_openapi::api::core::v1::NodeStatus) -> Option<_>| status.and_then(read);

@@ -1,4 +1,4 @@
-//! Recognizes GPU nodes, and reads labels about GPUs (GPU Feature Discovery, cloud providers).
+//! Recognizes GPU nodes, and reads node labels about GPUs (GPU Feature Discovery, cloud providers).
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use syringe_core::text::clean;
 
 use crate::objects::gpu_resource_names::is_gpu_resource;
 
-/// Whether a node has GPUs, according to its capacity, or to labels that remain if the device plugin is down.
+/// Whether a node has GPUs, according to its capacity, or to labels that remain when the device plugin is down.
 pub fn is_gpu_node(node: &Node) -> bool {
     let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
     capacity.is_some_and(|resources| resources.keys().any(|name| is_gpu_resource(name)))
@@ -17,7 +17,7 @@ pub fn is_gpu_node(node: &Node) -> bool {
         || node.labels().keys().any(|name| name.starts_with("feature.node.kubernetes.io/pci-") && name.contains("10de"))
 }
 
-/// Number of replicas of one unit of `resource` on this node (time-slicing, MPS); 1 if it is not shared.
+/// Returns the number of replicas of one unit of `resource` on this node (time-slicing, MPS), or 1 if it is not shared.
 pub fn replicas(node: &Node, resource: &str) -> u32 {
     let plain = resource.trim_end_matches(".shared");
     let label = match plain.strip_prefix("nvidia.com/mig-") {
@@ -27,16 +27,16 @@ pub fn replicas(node: &Node, resource: &str) -> u32 {
     label_number(node, &label).unwrap_or(1).max(1)
 }
 
-/// A label with a number as its value.
+/// Returns the value of a label as a number.
 pub fn label_number(node: &Node, label: &str) -> Option<u32> {
     node.labels().get(label)?.parse().ok()
 }
 
-/// Labels about GPUs, with their full names.
+/// Returns the labels about GPUs, with their full names.
 pub fn gpu_labels(node: &Node) -> BTreeMap<String, String> {
-    /// Labels with parts of the CUDA version are redundant.
+    /// Redundant labels with parts of the CUDA version.
     const NOISE: [&str; 4] = ["cuda.driver.", "cuda.driver-version.", "cuda.runtime.", "cuda.runtime-version."];
-    // The value `true` of a deploy label is normal; only others are relevant: `paused-for-mig-change`, `false`.
+    // The value `true` of a deploy label is normal. Only other values are relevant: `paused-for-mig-change`, `false`.
     let is_noise = |name: &str, value: &str| {
         NOISE.iter().any(|noise| name.starts_with(noise)) || (name.starts_with("gpu.deploy.") && value == "true")
     };

@@ -1,6 +1,6 @@
 //! Recognizes pods of NVIDIA's software (device plugin, driver, DCGM …). They request no GPU, but need the driver.
 //!
-//! They have labels of the GPU Operator, the Helm charts or the cloud providers' DaemonSets, or known images.
+//! Such pods have labels of the GPU Operator, the Helm charts or the cloud providers' DaemonSets, or known images.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use kube::ResourceExt;
 
 use crate::objects::api_objects::pod::Pod;
 
-/// Labels that name a component.
+/// Labels with the name of a component.
 const LABELS: [&str; 5] = ["app", "app.kubernetes.io/name", "app.kubernetes.io/component", "k8s-app", "name"];
 
-/// Values of those labels, or prefixes of them.
+/// Values of these labels, or prefixes of the values.
 const COMPONENTS: [&str; 21] = [
     "nvidia-driver-daemonset",
     "nvidia-driver-installer",
@@ -50,9 +50,9 @@ const IMAGES: [&str; 9] = [
     "registry.k8s.io/dra-driver-nvidia/",
 ];
 
-/// The parts of a pod by which the software is recognized.
+/// The data of a pod by which NVIDIA's software is recognized.
 pub struct PodIdentity<'a> {
-    /// Values of the labels that name components.
+    /// Values of the labels that contain the name of a component.
     pub component_labels: Vec<&'a str>,
     images: Vec<&'a str>,
     owner_kinds: Vec<&'a str>,
@@ -86,8 +86,8 @@ impl<'a> From<&'a api::Pod> for PodIdentity<'a> {
 }
 
 impl PodIdentity<'_> {
-    /// Whether the pod belongs to this software. A label alone is not sufficient: the pod must also have a controller of the
-    /// node's software.
+    /// Whether the pod belongs to NVIDIA's software. A label alone is not sufficient: the pod must also have a
+    /// controller for software of the node.
     pub fn is_nvidia_component(&self) -> bool {
         let Self { component_labels, images, owner_kinds } = self;
         let by_label =

@@ -1,4 +1,4 @@
-//! Facts about the pods of NVIDIA's software, as the rules need them: the component of each pod, and its containers' states.
+//! Creates the facts about the pods of NVIDIA's software: the component of each pod, and the states of its containers.
 
 use syringe_core::facts::kubernetes::node::{
     Component, ContainerStateKind, NvidiaContainer, NvidiaContainerState, NvidiaPod, RuntimeClassUse,
@@ -19,12 +19,12 @@ const MAX_NAME: usize = 253;
 /// Maximum number of containers of one pod.
 const MAX_CONTAINERS: usize = 16;
 
-/// Maximum number of RuntimeClasses of one node, and of pods named for each.
+/// Maximum number of RuntimeClasses of one node, and of pods that are listed for each.
 const MAX_CLASSES: usize = 16;
 const MAX_PODS: usize = 4;
 
-/// Components by container name or image. The images of the device plugin and the DRA driver contain several programs, so
-/// names come first.
+/// Components by container name or image. Names come first, because the images of the device plugin and the DRA driver
+/// contain several programs.
 const CONTAINERS: [(&str, Component); 13] = [
     ("mps-control-daemon", Component::Other),
     ("gpu-feature-discovery", Component::FeatureDiscovery),
@@ -41,7 +41,7 @@ const CONTAINERS: [(&str, Component); 13] = [
     ("nvidia-vgpu-manager", Component::VgpuManager),
 ];
 
-/// Components by label value, or its prefix.
+/// Components by label value, or by a prefix of it.
 const LABELS: [(&str, Component); 17] = [
     ("nvidia-driver-daemonset", Component::Driver),
     ("nvidia-driver-installer", Component::Driver),
@@ -62,7 +62,7 @@ const LABELS: [(&str, Component); 17] = [
     ("dcgm-exporter", Component::Monitoring),
 ];
 
-/// The facts of a pod, if it belongs to NVIDIA's software.
+/// Returns the facts of a pod if it belongs to NVIDIA's software.
 pub fn nvidia_pod(pod: &ListedPod) -> Option<NvidiaPod> {
     let identity = PodIdentity::from(pod);
     if !identity.is_nvidia_component() {
@@ -88,7 +88,7 @@ pub fn nvidia_pod(pod: &ListedPod) -> Option<NvidiaPod> {
     })
 }
 
-/// The RuntimeClasses of pods that have not ended.
+/// Returns the RuntimeClasses of pods that have not terminated.
 pub fn runtime_classes(pods: &[Pod]) -> Vec<RuntimeClassUse> {
     let mut classes: Vec<RuntimeClassUse> = Vec::new();
     for pod in pods.iter().filter(|pod| gpu_requests::holds_resources(&pod.status.phase)) {

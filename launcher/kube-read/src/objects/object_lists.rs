@@ -1,4 +1,4 @@
-//! Decodes whole lists from bytes, for tests and fuzzing. `client/lists.rs` reads them from a connection.
+//! Decodes whole lists from bytes, for tests and fuzzing. `client/lists.rs` reads lists from a connection.
 
 use k8s_openapi::api::core::v1::Node;
 use prost::Message;
@@ -7,12 +7,12 @@ use crate::client::protobuf_list::{ListError, ListReader};
 use crate::objects::api_objects::{node, pod};
 use crate::objects::gpu_pod::Pod;
 
-/// The nodes of a `NodeList`, with the fields that are used.
+/// Decodes the nodes of a `NodeList`, with the fields that are used.
 fn decode_node_list(bytes: &[u8]) -> Result<Vec<Node>, ListError> {
     Ok(decode::<node::Node>(bytes)?.into_iter().map(Node::from).collect())
 }
 
-/// The pods of a `PodList`, as far as they hold GPUs.
+/// Decodes the pods of a `PodList`, with their data about GPUs.
 fn decode_pod_list(bytes: &[u8]) -> Result<Vec<Pod>, ListError> {
     Ok(decode::<pod::Pod>(bytes)?.into_iter().map(Pod::from).collect())
 }
@@ -24,7 +24,7 @@ fn decode<T: Message + Default>(bytes: &[u8]) -> Result<Vec<T>, ListError> {
     Ok(items)
 }
 
-/// Properties that hold for any bytes.
+/// Properties that must hold for any bytes.
 #[path = "../../../../fuzz/checks/object_list.rs"]
 pub mod fuzzing;
 
@@ -44,8 +44,8 @@ mod tests {
 
     const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/kubernetes/core.v1.");
 
-    /// An object of Kubernetes' own test data, which has a value in every field: in protobuf, as the only one of a list, and in
-    /// JSON.
+    /// Returns an object from the test data of Kubernetes, with a value in every field: as a protobuf list with this
+    /// object only, and as JSON.
     fn golden(kind: &str) -> (Vec<u8>, Value) {
         let read = |end: &str| std::fs::read(format!("{GOLDEN}{kind}.{end}")).expect("a file");
         let object = Content::decode(&read("pb")[4..]).expect("an object").content;
@@ -102,7 +102,7 @@ mod tests {
         (0..4_000_000_000_i64).prop_map(|second| json!(jiff::Timestamp::from_second(second).expect("a time")))
     }
 
-    /// An object with some of these fields.
+    /// Generates an object with some of these fields.
     fn some(fields: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
         let count = fields.len();
         let (names, values): (Vec<_>, Vec<_>) = fields.into_iter().unzip();

@@ -1,4 +1,4 @@
-//! One pod as an explanation needs it: status and containers, in the core's own types.
+//! Converts one pod to `PodFacts`, the core's type for its status and containers, for an explanation.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, Pod};
@@ -12,16 +12,16 @@ use crate::objects::gpu_resource_names::{is_gpu_resource, requests_gpus};
 use crate::objects::nvidia_components::PodIdentity;
 use crate::objects::scheduler_filters;
 
-/// The phase of a pod that its controller could not create: Kubernetes has none for it.
+/// The phase of a pod that its controller could not create. Kubernetes has no phase for this.
 const NOT_CREATED: &str = "NotCreated";
-/// Longest message that is kept: of longer ones the head and the end, where runtimes write the reason.
+/// Maximum length of a message. A longer message keeps its start and its end, where runtimes write the reason.
 const MESSAGE_CAP: usize = 1000;
-/// Scheduling gates that are named.
+/// Maximum number of scheduling gates that are listed.
 const MAX_GATES: usize = 8;
-/// Longest name of a field or a gate.
+/// Maximum length of the name of a field or a gate.
 const NAME_CAP: usize = 320;
 
-/// The facts of a pod object, without its events.
+/// Returns the facts of a pod object, without its events.
 pub fn from_pod(pod: &Pod) -> PodFacts {
     let status = pod.status.clone().unwrap_or_default();
     let unhealthy_devices = unhealthy_devices(&status);
@@ -41,7 +41,7 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
     PodFacts {
         namespace: pod.namespace().unwrap_or_default(),
         name: pod.name_any(),
-        // A static pod has another UID in the kubelet than its mirror in the API.
+        // The UID of a static pod in the kubelet is not the UID of its mirror pod in the API.
         uid: pod.annotations().get(STATIC_UID).cloned().or_else(|| pod.uid()).unwrap_or_default(),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
         node_ready: None,
@@ -80,13 +80,13 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
     }
 }
 
-/// The scheduler that it names, where that is not the default one.
+/// Returns the scheduler of the pod if it is not the default one.
 fn scheduler(pod: &Pod) -> Option<String> {
     let name = pod.spec.as_ref()?.scheduler_name.as_deref()?;
     (name != "default-scheduler").then(|| clean(name, NAME_CAP))
 }
 
-/// Devices that the status of its containers calls unhealthy.
+/// Returns the devices that the status of the containers reports as unhealthy.
 fn unhealthy_devices(status: &core::PodStatus) -> Vec<String> {
     let containers = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
     let resources = containers.flat_map(|container| container.allocated_resources_status.iter().flatten());
@@ -95,7 +95,7 @@ fn unhealthy_devices(status: &core::PodStatus) -> Vec<String> {
     unhealthy.map(|device| clean(&device.resource_id, NAME_CAP)).take(MAX_GATES).collect()
 }
 
-/// Claims and claim templates of the pod that have no ResourceClaim yet.
+/// Returns the claims and claim templates of the pod that have no ResourceClaim yet.
 fn pending_resource_claims(pod: &Pod) -> Vec<String> {
     let made = pod.status.iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());
     let made: Vec<&str> =
@@ -108,7 +108,7 @@ fn pending_resource_claims(pod: &Pod) -> Vec<String> {
     names.map(|name| clean(&name, NAME_CAP)).take(MAX_GATES).collect()
 }
 
-/// A pod that `controller` could not create: only its name and the events of the controller exist.
+/// Creates the facts of a pod that `controller` could not create. Only its name and the events of the controller exist.
 pub fn not_created(namespace: &str, name: &str, controller: String, events: Vec<PodEvent>) -> PodFacts {
     PodFacts {
         namespace: namespace.to_owned(),
@@ -120,7 +120,7 @@ pub fn not_created(namespace: &str, name: &str, controller: String, events: Vec<
     }
 }
 
-/// The number of GPU resources that the scheduler reserves for it.
+/// Returns the number of GPU resources that the scheduler reserves for the pod.
 fn gpus_requested(pod: &Pod) -> u64 {
     let of_gpus = scheduler_filters::requested(pod).into_iter().filter(|(resource, _)| is_gpu_resource(resource));
     of_gpus.map(|(_, thousandths)| u64::try_from(thousandths / 1000).unwrap_or(0)).sum()
@@ -172,8 +172,8 @@ fn wants_gpus(pod: &Pod) -> bool {
     containers.any(requests_gpus) || spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())
 }
 
-/// Containers that request GPUs from a device plugin and run as long as the pod: the kubelet must have allocated devices to them.
-/// A claim for an extended resource is allocated as a claim.
+/// Returns the containers that request GPUs from a device plugin and run as long as the pod. The kubelet must have
+/// allocated devices to them. Devices of a claim for an extended resource are allocated to the claim.
 fn gpu_containers(pod: &Pod) -> Vec<String> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let stays = |container: &&core::Container| container.restart_policy.as_deref() == Some("Always");
@@ -181,7 +181,7 @@ fn gpu_containers(pod: &Pod) -> Vec<String> {
     spec.containers.iter().chain(sidecars).filter(|one| requests_gpus(one)).map(|one| one.name.clone()).collect()
 }
 
-/// 1970 is what the API gives to a container that never started.
+/// Converts a time. Returns `None` for 1970, which the API uses for a container that never started.
 fn time(time: Option<&Time>) -> Option<Timestamp> {
     time.map(|time| time.0).filter(|time| time.as_second() > 0)
 }

@@ -1,6 +1,6 @@
-//! The requests of a pod for every resource (CPU, memory, GPUs of any vendor) in thousandths, added up as the scheduler does.
+//! Adds up the requests of a pod for every resource (CPU, memory, GPUs of any vendor) as the scheduler does.
 //!
-//! Amounts are thousandths of a unit, which is sufficient for Kubernetes quantities (`100m`).
+//! Amounts are in thousandths of a unit, which is sufficient for Kubernetes quantities (`100m`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,20 +11,20 @@ use crate::objects::api_objects::pod_requests::{PodRequests, Resources};
 use crate::objects::gpu_requests;
 use crate::objects::gpu_resource_names::is_gpu_resource;
 
-/// Thousandths of each resource, by name.
+/// Amounts in thousandths, by resource name.
 pub type MilliValues = BTreeMap<String, u128>;
 
 /// The resources of a node that pods have requested.
 #[derive(Clone, Debug, Default)]
 pub struct NodeRequests {
     pub total: MilliValues,
-    /// The requests of each pod, with `namespace/name`.
+    /// The requests of each pod, with its `namespace/name`.
     pub by_pod: Vec<(String, MilliValues)>,
 }
 
 impl PodRequests {
-    /// Its effective requests: the larger of the sum of its containers and of any init container, with sidecars in both, plus
-    /// the overhead of its RuntimeClass.
+    /// Returns the effective requests of the pod: the larger of the sum of its containers and of any init container,
+    /// with sidecars in both, plus the overhead of its RuntimeClass.
     pub fn requested(&self) -> MilliValues {
         let (mut running, mut peak) = (MilliValues::new(), MilliValues::new());
         for container in &self.spec.init_containers {
@@ -46,7 +46,7 @@ impl PodRequests {
 }
 
 impl Resources {
-    /// Without a request for a resource, its limit is the request.
+    /// Returns the requests. If a resource has a limit but no request, the limit is the request.
     fn requested(&self) -> MilliValues {
         let mut asks = sent(&self.limits);
         asks.extend(sent(&self.requests));
@@ -54,11 +54,11 @@ impl Resources {
     }
 }
 
-/// The GPU resources that a pod holds.
+/// Returns the GPU resources that a pod holds.
 pub fn gpus(pod: &PodRequests) -> gpu_requests::ResourceCounts {
     let containers = || pod.spec.containers.iter().chain(&pod.spec.init_containers);
     let names = |all: &Quantities| all.keys().any(|name| is_gpu_resource(name));
-    // Most pods of a large cluster request none.
+    // Most pods of a large cluster request no GPUs.
     if !gpu_requests::holds_resources(&pod.status.phase)
         || !containers().any(|one| names(&one.resources.limits) || names(&one.resources.requests))
     {
@@ -82,7 +82,7 @@ fn raise(peak: &mut MilliValues, now: &MilliValues) {
     }
 }
 
-/// Adds the requests of `pod` to its node, if the node is one of `nodes` and the pod has not ended.
+/// Adds the requests of `pod` to its node, if the node is one of `nodes` and the pod has not terminated.
 pub fn add_pod(held: &mut HashMap<String, NodeRequests>, nodes: &BTreeSet<String>, pod: PodRequests) {
     if !gpu_requests::holds_resources(&pod.status.phase) || !nodes.contains(&pod.spec.node_name) {
         return;
@@ -93,7 +93,7 @@ pub fn add_pod(held: &mut HashMap<String, NodeRequests>, nodes: &BTreeSet<String
     node.by_pod.push((format!("{}/{}", pod.metadata.namespace, pod.metadata.name), requests));
 }
 
-/// Thousandths of each quantity. Invalid quantities are left out.
+/// Converts quantities to thousandths. Skips invalid quantities.
 pub fn milli_values(quantities: &BTreeMap<String, Quantity>) -> MilliValues {
     quantities.iter().filter_map(|(name, quantity)| Some((name.clone(), thousandths(&quantity.0)?))).collect()
 }
@@ -102,7 +102,7 @@ fn sent(quantities: &Quantities) -> MilliValues {
     quantities.iter().filter_map(|(name, quantity)| Some((name.clone(), thousandths(&quantity.text)?))).collect()
 }
 
-/// Parses `1`, `100m`, `1.5`, `2Gi`, `1e3` according to the API's rules for quantities; rounded up.
+/// Parses `1`, `100m`, `1.5`, `2Gi`, `1e3` according to the API's rules for quantities. Rounds up.
 fn thousandths(text: &str) -> Option<u128> {
     const SUFFIXES: [(&str, f64); 14] = [
         ("Ki", 1024.0),
@@ -124,16 +124,16 @@ fn thousandths(text: &str) -> Option<u128> {
     let (number, factor) = suffix.or_else(|| Some((text.strip_suffix('E')?, 1e18))).unwrap_or((text, 1.0));
     let number: f64 = number.parse().ok()?;
     let value = (number * factor * 1000.0).ceil();
-    // A larger amount than any cluster has is an error.
+    // An amount that is larger than in any cluster is an error.
     (value.is_finite() && (0.0..1e30).contains(&value)).then_some(value as u128)
 }
 
-/// An amount with its resource, as text.
+/// Formats an amount with its resource.
 pub fn quantity_text(resource: &str, amount: u128) -> String {
     format!("{} {resource}", amount_text(resource, amount))
 }
 
-/// An amount as text: memory in GiB, other resources in units.
+/// Formats an amount: memory in GiB, other resources in units.
 pub fn amount_text(resource: &str, amount: u128) -> String {
     let units = amount as f64 / 1000.0;
     if matches!(resource, "memory" | "ephemeral-storage") || resource.starts_with("hugepages-") {

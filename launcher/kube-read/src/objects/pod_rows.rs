@@ -1,4 +1,4 @@
-//! One row per pod that uses GPUs: the requests of each container, its devices according to the API, and its claims.
+//! Creates one row per pod that uses GPUs, with its requests by container, its claims, and its devices from the API.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -26,22 +26,22 @@ pub struct PodRow {
     pub uid: String,
     /// `Pending`, `Running`, `Succeeded`, `Failed`.
     pub phase: String,
-    /// Being deleted; its devices are not free yet.
+    /// Whether the pod is being deleted. Its devices are not free yet.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub terminating: bool,
-    /// Resources that it holds. Empty if it has ended.
+    /// Resources that the pod holds. Empty if the pod has terminated.
     pub holds: ResourceCounts,
-    /// Its containers that request GPUs.
+    /// Containers that request GPUs.
     pub containers: Vec<ContainerRow>,
-    /// Its claims with allocated GPUs.
+    /// Claims with allocated GPUs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<ClaimRow>,
-    /// GPU and MIG UUIDs in its annotations, as a scheduler wrote them. They are not verified.
+    /// GPU and MIG UUIDs in annotations of the pod, as a scheduler wrote them. They are not verified.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub annotated_uuids: Vec<String>,
 }
 
-/// A container that requests GPUs, or has GPUs.
+/// A container that requests or has GPUs.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ContainerRow {
     /// Name.
@@ -53,10 +53,10 @@ pub struct ContainerRow {
     /// Limits, if they differ from the requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<ResourceCounts>,
-    /// Its devices, according to the API or a probe.
+    /// Devices, according to the API or a probe.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceRow>,
-    /// Id in the container runtime, by which processes are assigned to it.
+    /// ID in the container runtime, with which processes are assigned to the container.
     #[serde(skip)]
     pub runtime_id: String,
 }
@@ -78,7 +78,7 @@ pub struct DeviceRow {
     /// Source of the allocation: `kubelet`, `pod_status`, `claim`.
     #[schemars(extend("x-text" = "own"))]
     pub source: &'static str,
-    /// Processes of the container on it. Needs `resolve_devices`.
+    /// Processes of the container on the device. Needs `resolve_devices`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<ProcessRow>,
 }
@@ -125,7 +125,7 @@ pub struct ClaimDevice {
     pub admin_access: bool,
 }
 
-/// The row of `pod`; `None` if it neither requests nor has GPUs.
+/// Returns the row of `pod`, or `None` if the pod neither requests nor has GPUs.
 pub fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
     let claims: Vec<ClaimRow> = dra.map(|dra| claims(pod, dra)).unwrap_or_default();
     let mains = pod.spec.containers.iter().map(|container| (container, ContainerRole::Main));
@@ -179,12 +179,12 @@ fn container_row(pod: &Pod, container: &Container, role: ContainerRole, claims: 
     })
 }
 
-/// States of all containers of a pod.
+/// Returns the states of all containers of a pod.
 pub fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses)
 }
 
-/// Devices in the container's status (KEP-4680), with their health.
+/// Returns the devices in the container's status (KEP-4680), with their health.
 fn devices_of_status(status: &ContainerStatus) -> Vec<DeviceRow> {
     let of_gpus = status.allocated_resources_status.iter().filter(|one| {
         crate::objects::gpu_resource_names::is_gpu_resource(&one.name)

@@ -1,5 +1,5 @@
-//! Joins the kubelet's allocations with the pods: pod → container → UUID → process. The API contains only the number of GPUs
-//! of a container, not which.
+//! Joins the kubelet's device allocations with the pods: pod → container → UUID → process.
+//! The API contains only the number of GPUs of a container, and not which GPUs these are.
 
 use std::collections::HashMap;
 
@@ -21,19 +21,19 @@ pub struct Leftovers {
     /// Devices that the kubelet still has allocated to deleted pods.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allocated_to_deleted_pods: Vec<StaleAllocation>,
-    /// Processes on GPUs without an allocation: of the host, or of a container that accesses the GPU without one.
+    /// Processes on GPUs without an allocation: of the host, or of a container that accesses the GPU without an allocation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<StrayProcess>,
 }
 
 impl Leftovers {
-    /// Whether it is empty.
+    /// Whether there are no leftovers.
     pub fn is_empty(&self) -> bool {
         self.allocated_to_deleted_pods.is_empty() && self.processes.is_empty()
     }
 }
 
-/// An allocation of a pod that does not exist.
+/// An allocation to a pod that does not exist.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct StaleAllocation {
     /// UID of the pod. Empty if the kubelet reported its name instead.
@@ -41,7 +41,7 @@ pub struct StaleAllocation {
     /// `NAMESPACE/NAME`, if the kubelet reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// Its container.
+    /// Name of the container.
     pub container: String,
     /// The devices.
     pub devices: Vec<String>,
@@ -55,7 +55,7 @@ pub struct StrayProcess {
     pub process: ProcessRow,
     /// The device.
     pub uuid: String,
-    /// The pod in the name of its cgroup.
+    /// The pod in the name of the process's cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
 }
@@ -68,7 +68,8 @@ struct Devices {
     mig: HashMap<(u32, u32, u32), String>,
 }
 
-/// Fills in devices and processes; returns those that belong to no container. Without `existing_pods` no pod counts as deleted.
+/// Adds devices and processes to the rows. Returns those that belong to no container. Without `existing_pods`, no pod
+/// counts as deleted.
 pub fn resolve(rows: &mut [PodRow], existing_pods: Option<&HashMap<String, String>>, sections: &Sections) -> Leftovers {
     let devices = Devices::of(Section::data_of(&sections.inventory), Section::data_of(&sections.mig));
     let mut left = Leftovers::default();
@@ -112,7 +113,7 @@ pub fn resolve(rows: &mut [PodRow], existing_pods: Option<&HashMap<String, Strin
     left
 }
 
-/// Number of GPUs that the kubelet has allocated, as a whole or in part.
+/// Returns the number of GPUs that the kubelet has allocated, completely or in part.
 pub fn allocated_gpus(sections: &Sections) -> u64 {
     let devices = Devices::of(Section::data_of(&sections.inventory), Section::data_of(&sections.mig));
     let booked = Section::data_of(&sections.kubelet).into_iter().flat_map(|kubelet| &kubelet.allocations);
@@ -121,9 +122,9 @@ pub fn allocated_gpus(sections: &Sections) -> u64 {
     gpus.len() as u64
 }
 
-/// Sets the kubelet's devices in the container's row. They replace those of the API.
+/// Sets the devices from the kubelet in the container's row. They replace the devices from the API.
 fn set_allocation(row: &mut PodRow, allocation: &Allocation, devices: &Devices) {
-    // A claim belongs to a pod; its devices are already in the row, from the API.
+    // A claim belongs to a pod. Its devices are already in the row, from the API.
     if allocation.claim.is_some() || allocation.container.is_empty() {
         return;
     }
@@ -154,7 +155,7 @@ fn set_allocation(row: &mut PodRow, allocation: &Allocation, devices: &Devices) 
     }
 }
 
-/// The device row for a process: of its own container, else of another container of its pod.
+/// Returns the device row for a process: the row of its own container, or else of another container of its pod.
 fn holder<'a>(rows: &'a mut [PodRow], process: &GpuProcess, uuid: &str) -> Option<&'a mut DeviceRow> {
     let pod = process.pod_uid.as_deref()?;
     let row = rows.iter_mut().find(|row| row.uid == pod)?;
@@ -191,7 +192,7 @@ impl Devices {
         devices
     }
 
-    /// UUID of the device that a process uses.
+    /// Returns the UUID of the device that a process uses.
     fn used(&self, used: &GpuUse) -> String {
         let part = used.mig_gpu_instance.map(|instance| (used.gpu, instance, used.mig_compute_instance.unwrap_or(0)));
         let mig = part.and_then(|part| self.mig.get(&part));

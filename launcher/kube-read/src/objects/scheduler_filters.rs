@@ -1,9 +1,10 @@
-//! Checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters. Collects the reasons
-//! against the node.
+//! Checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters.
+//! The result is a list of the reasons against the node.
 //!
-//! Checked: readiness, cordon, taints, node selector, the labels of required node affinity, and every requested resource. Not
-//! checked: devices of claims, pod affinity, topology spread, volumes, quota; so a node without a reason against it *may*
-//! fit. The scheduler's message has priority: a reason that it does not name is not reported.
+//! Checked: readiness, cordon, taints, node selector, the labels of required node affinity, and every requested
+//! resource. Not checked: devices of claims, pod affinity, topology spread, volumes, quota. So the pod *may* fit on a
+//! node without a reason against it. The scheduler's message has priority: a reason that the message does not contain is
+//! not reported.
 
 use std::collections::BTreeMap;
 
@@ -19,23 +20,23 @@ use crate::objects::node_conditions::{is_cordoned, is_ready};
 use crate::objects::pod_requests;
 use crate::objects::pod_requests::{MilliValues, NodeRequests};
 
-/// Maximum number of pods that are named as users of one node's resources.
+/// Maximum number of pods that are listed as users of one node's resources.
 const MAX_HOLDERS: usize = 4;
 
-/// A GPU node and the reasons against it.
+/// A GPU node, and the reasons why the pod does not fit on it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Candidate {
     /// Node name.
     pub node: String,
-    /// Reasons against it. Empty: no check excludes it.
+    /// Reasons why the pod does not fit on the node. Empty if no check excludes the node.
     pub reasons_against: Vec<String>,
-    /// Pods that use the missing resource there, the largest first: `namespace/name (8 nvidia.com/gpu)`.
+    /// Pods that use the missing resource on the node, largest first: `namespace/name (8 nvidia.com/gpu)`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub used_by: Vec<String>,
-    /// Reasons against it that do not depend on free resources.
+    /// Reasons against the node that do not depend on free resources.
     #[serde(skip)]
     pub rejections: Vec<RejectionReason>,
-    /// Free and allocatable amount of each requested resource.
+    /// Free and allocatable amounts of each requested resource.
     #[serde(skip)]
     pub free: BTreeMap<String, FreeAmount>,
     /// GPU resources that the node advertises.
@@ -59,7 +60,7 @@ pub enum RejectionReason {
 }
 
 impl RejectionReason {
-    /// As a text for `reasons_against`.
+    /// Formats the reason for `reasons_against`.
     fn text(&self) -> String {
         match self {
             Self::NotReady => "not Ready".to_owned(),
@@ -68,12 +69,12 @@ impl RejectionReason {
             Self::Label(label) => {
                 format!("the node does not have label {label}, which the pod's nodeSelector requires")
             }
-            Self::Affinity => "the pod's required node affinity does not match its labels".to_owned(),
+            Self::Affinity => "the node's labels do not match the pod's required node affinity".to_owned(),
         }
     }
 }
 
-/// Thousandths of one resource on a node.
+/// Amounts of one resource on a node, in thousandths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FreeAmount {
     /// Free amount.
@@ -82,13 +83,13 @@ pub struct FreeAmount {
     pub allocatable: u128,
 }
 
-/// The requests of the pod.
+/// Returns the requests of the pod.
 pub fn requested(pod: &Pod) -> MilliValues {
     let slim = serde_json::to_value(pod).and_then(serde_json::from_value::<PodRequests>);
     slim.map(|pod| pod.requested()).unwrap_or_default()
 }
 
-/// Checks `node` as a candidate for `pod`, which requests `wanted`. `held`: the requests of the node's pods.
+/// Checks whether `pod`, which requests `wanted`, fits on `node`. `held`: the requests of the node's pods.
 pub fn candidate(
     pod: &Pod,
     node: &Node,
@@ -121,8 +122,8 @@ fn rejections(pod: &Pod, node: &Node, scheduler_message: Option<&str>) -> Vec<Re
         rejections.push(RejectionReason::Cordoned);
     }
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    // A cordon is also a taint, and was reported above. The scheduler checks taints before resources: if its message names no
-    // taint, no taint excludes a node, e.g. because an admission plugin added a toleration.
+    // A cordon is also a taint, and was reported above. The scheduler checks taints before resources. So if its message
+    // mentions no taint, no taint excludes a node, e.g. because an admission plugin added a toleration.
     let unnamed = scheduler_message.is_some_and(|scheduler_message| {
         scheduler_message.contains("nodes are available:") && !scheduler_message.contains("taint")
     });
@@ -144,7 +145,7 @@ fn rejections(pod: &Pod, node: &Node, scheduler_message: Option<&str>) -> Vec<Re
     rejections
 }
 
-/// Free and allocatable amount of each requested resource on the node.
+/// Returns the free and allocatable amounts of each requested resource on the node.
 fn free_of(
     allocatable: Option<&BTreeMap<String, Quantity>>,
     wanted: &MilliValues,
@@ -159,7 +160,7 @@ fn free_of(
     wanted.keys().map(of).collect()
 }
 
-/// The resources of which the node has too little, as texts and by name.
+/// Returns the resources of which the node has too little: as texts, and as names.
 fn by_resources(free: &BTreeMap<String, FreeAmount>, wanted: &MilliValues) -> (Vec<String>, Vec<String>) {
     let (mut reasons_against, mut lacking) = (Vec::new(), Vec::new());
     for (resource, amount) in wanted {
@@ -178,7 +179,7 @@ fn by_resources(free: &BTreeMap<String, FreeAmount>, wanted: &MilliValues) -> (V
     (reasons_against, lacking)
 }
 
-/// The pods that use most of the first missing resource, GPUs before other resources.
+/// Returns the pods that use the most of the first missing resource, GPUs before other resources.
 fn holders(held: &NodeRequests, lacking: &[String]) -> Vec<String> {
     let Some(resource) = lacking.iter().find(|name| is_gpu_resource(name)).or(lacking.first()) else {
         return Vec::new();

@@ -1,7 +1,7 @@
-//! Facts of the Kubernetes API about a node's GPUs, for nodes on which no probe can run.
+//! Reads facts about a node's GPUs from the Kubernetes API, for nodes on which no probe can run.
 //!
-//! Sources: labels of GPU Feature Discovery, conditions and events of NVSentinel and node-problem-detector, and the health of
-//! allocated devices from device plugins. None of it was read from the hardware by this program.
+//! Sources: labels of GPU Feature Discovery, conditions and events of NVSentinel and node-problem-detector, and the
+//! health of allocated devices from device plugins. gpu-syringe reads none of this from the hardware.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,12 +26,12 @@ use crate::reads::pods;
 
 /// Time limit for one list, because an answer without a probe should be fast.
 const LIST_TIME: Duration = Duration::from_secs(5);
-/// Maximum numbers of events and devices in one answer.
+/// Maximum number of events, and of devices, in one answer.
 const MAX_ENTRIES: usize = 20;
 /// Maximum length of the text of a condition, and of a device name.
 const MAX_TEXT: usize = 200;
 
-/// Facts of Kubernetes about a node's GPUs.
+/// Facts about a node's GPUs from the Kubernetes API.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct ApiOnlyFacts {
     /// GPU resources that the node has.
@@ -41,7 +41,7 @@ pub struct ApiOnlyFacts {
     /// Labels of GPU Feature Discovery, under their full names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Conditions that are not in their healthy state: of the kubelet, NVSentinel, node-problem-detector.
+    /// Conditions that are not in their healthy state, from the kubelet, NVSentinel or node-problem-detector.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<String>,
     /// Allocated devices that their device plugin reports as unhealthy.
@@ -56,7 +56,7 @@ pub struct ApiOnlyFacts {
 }
 
 impl ApiOnlyFacts {
-    /// The facts as lines of text.
+    /// Returns the facts as lines of text.
     pub fn lines(&self) -> Vec<String> {
         let Self { capacity, allocatable, labels, conditions, unhealthy_devices, events, not_read } = self;
         let mut lines = Vec::new();
@@ -123,7 +123,8 @@ fn event_line(event: &NodeEvent) -> String {
     format!("event {at}{reason}: {message}{times}")
 }
 
-/// `status.containerStatuses[].allocatedResourcesStatus` (KEP-4680) of the pods on the node.
+/// Returns the unhealthy devices in `status.containerStatuses[].allocatedResourcesStatus` (KEP-4680) of the pods on the
+/// node.
 fn unhealthy_devices(pods: &[Pod]) -> Vec<String> {
     let mut event_line = Vec::new();
     for pod in pods {

@@ -1,4 +1,4 @@
-//! Lists all GPU nodes for a Pending pod, each with the reasons against it; those with the fewest reasons first.
+//! Lists all GPU nodes for a Pending pod, with the reasons against each node.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -10,7 +10,7 @@ use crate::objects::pod_requests::NodeRequests;
 use crate::objects::scheduler_filters::{Candidate, candidate, requested};
 use crate::reads::{nodes, pods};
 
-/// Every GPU node of the cluster, those with the fewest reasons against them first.
+/// Returns every GPU node of the cluster, those with the fewest reasons against them first.
 pub async fn candidates(
     connection: &Connection,
     pod: &Pod,

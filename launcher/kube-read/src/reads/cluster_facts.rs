@@ -1,8 +1,8 @@
-//! The facts about one node that the rules take from the cluster's API.
+//! Reads the facts about one node that the rules need from the Kubernetes API.
 //!
-//! A node without `nvidia.com/gpu` in its capacity may have a broken device plugin, serve its GPUs by dynamic resource
-//! allocation (as an extended resource, too), or belong to a cluster that gives out no GPUs at all. Only such a node costs
-//! further requests, and each pod that does not start costs one for its newest event.
+//! A node without `nvidia.com/gpu` in its capacity may have a broken device plugin, may use dynamic resource allocation
+//! for its GPUs (also as an extended resource), or may be in a cluster that advertises no GPUs. Only such a node needs
+//! further requests. Each pod that does not start needs one more, for its newest event.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ use crate::objects::{gpu_operator_labels, node_facts as node_gpus};
 use crate::reads::existing_pods::ExistingPods;
 use crate::reads::{events, nodes, pods, resource_claims};
 
-/// Time limit for the additional requests. A diagnosis without their answers is still useful.
+/// Time limit for the additional requests. A diagnosis without their results is still useful.
 const TIME: Duration = Duration::from_secs(5);
 /// Maximum number of starting pods whose events are read.
 const STARTING_PODS: usize = 3;
-/// Next step where dynamic resource allocation could not be read.
+/// Next step if dynamic resource allocation could not be read.
 const DRA_STEP: &str = "See deploy/rbac.yaml for the permissions.";
 
-/// Facts from the node object and from the pods on it, if they were listed.
+/// Returns the facts from the Node object, and from the pods on the node if they were listed.
 pub fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>) -> KubernetesFacts {
     let mut facts = node_gpus::cluster_facts(kubernetes);
     facts.nvidia_pods = existing_pods.map(|existing_pods| existing_pods.nvidia_pods().to_vec());
@@ -40,7 +40,8 @@ pub fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>) -> 
     facts
 }
 
-/// Adds facts that are neither in the node object nor in its pods. `failing`: the pod of NVIDIA's stack whose events are read.
+/// Adds facts that are neither in the Node object nor in its pods. `failing`: the pod of NVIDIA's stack whose events are
+/// read.
 pub async fn add_from_api(
     connection: &Connection,
     kubernetes: &Node,
@@ -104,7 +105,7 @@ fn warning_of(event: events::NodeEvent) -> PodWarning {
     PodWarning { reason, message, count, last }
 }
 
-/// The result of a request, if it came within `time`.
+/// Returns the result of a request, or a failure if it takes longer than `time`.
 async fn within<T>(
     connection: &Connection,
     time: Duration,
@@ -114,12 +115,12 @@ async fn within<T>(
     timeout(time, request).await.unwrap_or_else(|_| Err(silent(connection, what.to_owned(), time)))
 }
 
-/// The result of a request; if it failed, the input is unread.
+/// Returns the result of a request. If the request failed, adds `input` to `unread`.
 fn or_unread<T>(input: KubernetesInput, read: Result<T, Failure>, unread: &mut Vec<UnreadInput>) -> Option<T> {
     read.map_err(|failure| unread.push(unread_input(input, &failure))).ok()
 }
 
-/// Whether a driver of dynamic resource allocation publishes GPUs of the node.
+/// Whether a driver for dynamic resource allocation publishes GPUs of the node.
 async fn by_dra(connection: &Connection, node: &str) -> Result<bool, Failure> {
     let mut unknown = Vec::new();
     match resource_claims::read(connection, Some(node), &mut unknown).await? {
@@ -140,8 +141,8 @@ struct OtherNodes {
     pci_label: Option<bool>,
 }
 
-/// GPUs are advertised in the cluster if the node has labels or a pod of the GPU Operator or GPU Feature Discovery, or if
-/// another node advertises GPUs.
+/// Reads the other nodes. GPUs are advertised in the cluster if the node has labels or a pod of the GPU Operator or GPU
+/// Feature Discovery, or if another node advertises GPUs.
 async fn other_nodes(
     connection: &Connection,
     kubernetes: &Node,
@@ -158,7 +159,7 @@ async fn other_nodes(
     let row = |node: Node| (offers(&node), gpu_operator_labels::has_pci_label(&node));
     let (_, rows) = nodes::collect(connection, None, is_sign, row).await?;
     let plugin = here || rows.iter().any(|(offers, _)| *offers);
-    // A pod on this node may advertise GPUs although no node does.
+    // A pod on this node may be able to advertise GPUs although no node advertises any.
     if !plugin {
         pod?;
     }
@@ -166,7 +167,7 @@ async fn other_nodes(
     Ok(OtherNodes { plugin: Some(plugin), pci_label })
 }
 
-/// Whether a pod on the node has a name of NVIDIA's software that advertises GPUs.
+/// Whether the name of a pod on the node is that of NVIDIA software that advertises GPUs.
 async fn has_plugin_pod(connection: &Connection, kubernetes: &Node, facts: &KubernetesFacts) -> Result<bool, Failure> {
     if facts.nvidia_pods.as_ref().is_some_and(|pods| !pods.is_empty()) {
         return Ok(true);

@@ -1,6 +1,6 @@
-//! Reads events of a node and of a pod, from the kubelet, the scheduler, node-problem-detector and controllers.
+//! Reads the events of a node or a pod, from the kubelet, the scheduler, node-problem-detector and controllers.
 //!
-//! Every list goes through one function: it follows pages, counts `series` as well as `count`, and keeps the newest.
+//! All lists use one function, which follows pages, counts `series` as well as `count`, and keeps the newest events.
 
 use std::cmp::Reverse;
 
@@ -16,17 +16,18 @@ use crate::client::connection::Connection;
 use crate::client::pagination;
 use crate::client::pagination::Query;
 
-/// Maximum length of the message of a node's event, which a node wrote.
+/// Maximum length of the message of a node event. The message is text from a node.
 const NODE_MESSAGE: usize = 300;
-/// Maximum length of the message of a pod's event. Longer ones lose the middle, because runtimes write the reason at the end.
+/// Maximum length of the message of a pod event. Longer messages lose the middle, because runtimes write the reason at
+/// the end.
 const POD_MESSAGE: usize = 1000;
 /// Maximum length of a field path.
 const FIELD: usize = 320;
-/// Maximum number of events of one object; the newest are kept. By default, an API server keeps events for an hour.
+/// Maximum number of events of one node. The newest are kept. By default, an API server keeps events for an hour.
 const MAX_NODE_EVENTS: usize = 500;
 /// Maximum number of events of a pod.
 const MAX_POD_EVENTS: usize = 50;
-/// Events about pods that could not be created, of a namespace.
+/// Maximum number of events in a namespace about pods that could not be created.
 const MAX_REFUSALS: usize = 100;
 
 /// An event.
@@ -34,18 +35,18 @@ const MAX_REFUSALS: usize = 100;
 pub struct NodeEvent {
     /// `Normal` or `Warning`.
     pub severity: String,
-    /// In one word.
+    /// Reason in one word.
     pub reason: String,
-    /// In words. Text from the node: data, not advice.
+    /// Message. Text from the node: data, not advice.
     pub message: String,
-    /// How often.
+    /// Number of occurrences.
     pub count: u32,
-    /// When last.
+    /// Time of the last occurrence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
 }
 
-/// The events of a node, newest first.
+/// Reads the events of a node, newest first.
 pub async fn of_node(connection: &Connection, node: &str) -> Result<Vec<NodeEvent>, Failure> {
     let fields = format!("involvedObject.kind=Node,involvedObject.name={node}");
     let what = format!("Listing the events of node {node}");
@@ -53,12 +54,12 @@ pub async fn of_node(connection: &Connection, node: &str) -> Result<Vec<NodeEven
     Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
 }
 
-/// The newest events of the pod with this UID, oldest first.
+/// Reads the newest events of the pod with this UID, oldest first.
 pub async fn of_pod(connection: &Connection, namespace: &str, uid: &str) -> Result<Vec<PodEvent>, Failure> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
     let what = format!("Listing the events of the pod in namespace {namespace}");
     let mut events = newest(connection, &path, &format!("involvedObject.uid={uid}"), &what, MAX_POD_EVENTS).await?;
-    // Stable: events of the same second keep the order of the API server.
+    // The sort is stable: events of the same second keep the order of the API server.
     events.sort_by_key(SlimEvent::last);
     Ok(events.into_iter().map(SlimEvent::into_pod_event).collect())
 }
@@ -67,13 +68,13 @@ pub async fn of_pod(connection: &Connection, namespace: &str, uid: &str) -> Resu
 pub struct FailedCreate {
     /// Kind and name of the controller: `Job train`.
     pub controller: String,
-    /// Its name alone.
+    /// Name of the controller alone.
     pub name: String,
-    /// What it says.
+    /// The event.
     pub event: PodEvent,
 }
 
-/// Events of the controllers of a namespace about pods that they could not create, oldest first.
+/// Reads the events of the controllers of a namespace about pods that they could not create, oldest first.
 pub async fn of_failed_creates(connection: &Connection, namespace: &str) -> Result<Vec<FailedCreate>, Failure> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
     let what = format!("Listing the events of controllers in namespace {namespace}");
@@ -87,15 +88,15 @@ pub async fn of_failed_creates(connection: &Connection, namespace: &str) -> Resu
     Ok(events.into_iter().map(refused).collect())
 }
 
-/// The newest warning about a pod, if any: why it does not start.
+/// Reads the newest warning about a pod, if there is one. It says why the pod does not start.
 pub async fn newest_warning(connection: &Connection, namespace: &str, pod: &str) -> Result<Option<NodeEvent>, Failure> {
     Ok(newest_of_severity(connection, namespace, pod, "Warning", 1).await?.into_iter().next())
 }
 
-/// The message of the kubelet about the image that it pulls for a pod, if it has not pulled it yet.
+/// Reads the kubelet's message about the image that it is pulling for a pod. `None` if no pull is in progress.
 pub async fn unfinished_pull(connection: &Connection, namespace: &str, pod: &str) -> Result<Option<String>, Failure> {
     let events = newest_of_severity(connection, namespace, pod, "Normal", MAX_POD_EVENTS).await?;
-    // Not by their order: events of the same second have none.
+    // The order of the events cannot be used, because events of the same second have none.
     let is_later = |event: &NodeEvent| ["Pulled", "Created", "Started"].contains(&event.reason.as_str());
     if events.iter().any(is_later) {
         return Ok(None);
@@ -117,7 +118,7 @@ async fn newest_of_severity(
     Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
 }
 
-/// The newest `most` events over all pages, newest first.
+/// Reads all pages, and returns the newest `most` events, newest first.
 async fn newest(
     connection: &Connection,
     path: &str,
@@ -128,7 +129,7 @@ async fn newest(
     let query = Query { what, path, labels: None, fields: Some(fields) };
     let keep = |events: &mut Vec<SlimEvent>, event| {
         events.push(event);
-        // Twice as many as are kept: sorting at each event would cost more than the list.
+        // Up to twice as many events are kept, because sorting at each event would take longer than reading the list.
         if events.len() >= 2 * most.max(64) {
             keep_newest(events, most);
         }
@@ -138,7 +139,7 @@ async fn newest(
     Ok(events)
 }
 
-/// Newest first, `most` of them. Events of the same time keep the order of the API server.
+/// Sorts the events, newest first, and keeps `most` of them. Events of the same time keep the order of the API server.
 fn keep_newest(events: &mut Vec<SlimEvent>, most: usize) {
     events.sort_by_key(|event| Reverse(event.last()));
     events.truncate(most);
@@ -159,7 +160,7 @@ struct SlimEvent {
     involved_object: InvolvedObject,
 }
 
-/// Newer reporters count repeats here.
+/// The field in which newer reporters count repeats.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Series {
@@ -176,7 +177,7 @@ struct InvolvedObject {
 }
 
 impl SlimEvent {
-    /// The latest of its times. 1970 is what the API gives for a time that was never set.
+    /// Returns the latest time of the event, or `None` for 1970, which the API uses for a time that was never set.
     fn last(&self) -> Option<Timestamp> {
         let series = self.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
         let micro = [series, self.event_time.as_ref()].into_iter().flatten().map(|time| time.0);

@@ -1,8 +1,9 @@
-//! The pods that exist on a node while it is probed. Allocations and processes of other pods are leftovers.
+//! `ExistingPods`: the pods that exist on a node while it is probed.
 //!
-//! A pod may be created or deleted while the probe runs. So the pods are listed before the probe, and again after it if the
-//! report names a pod that is not in the first list. A pod in either list is not deleted. If a list could not be read, no pod
-//! is reported as deleted. The first list comes from the cache of the API server, the second is exact.
+//! Allocations and processes of other pods are leftovers. A pod may be created or deleted while the probe is running. So
+//! the pods are listed before the probe, and again after it if the report contains a pod that is not in the first list.
+//! A pod in either list does not count as deleted. If a list could not be read, no pod is reported as deleted. The first
+//! list comes from the cache of the API server, the second is exact.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,11 +23,11 @@ use crate::reads::pods;
 /// Time limit for one list.
 const LIST_TIME: Duration = Duration::from_secs(5);
 
-/// `namespace/name` of each pod with allocated resources, by UID; a static pod by both of its UIDs.
+/// `namespace/name` of each pod with allocated resources, by UID. A static pod is listed under both of its UIDs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExistingPods {
     names: HashMap<String, String>,
-    /// UID of a static pod in the API, by its UID in the kubelet.
+    /// UID of each static pod in the API, by its UID in the kubelet.
     mirrors: HashMap<String, String>,
     /// Pods of NVIDIA's stack, including failed ones, from the first list.
     nvidia_pods: Vec<NvidiaPod>,
@@ -34,12 +35,12 @@ pub struct ExistingPods {
     runtime_classes: Vec<RuntimeClassUse>,
     /// Pods of which no container has started yet, from the first list.
     starting_pods: Vec<StartingPod>,
-    /// Pods with allocated resources and pods that the kubelet refused, with their requests, from the newest list.
+    /// Pods with allocated resources and pods that the kubelet rejected, with their requests, from the newest list.
     gpu_pods: Vec<GpuPod>,
 }
 
 impl ExistingPods {
-    /// Those among `pods`.
+    /// Returns the existing pods among `pods`.
     pub fn from_pods(pods: &[Pod]) -> Self {
         let nvidia_pods = pods.iter().filter_map(|pod| pod.nvidia.as_deref().cloned()).collect();
         let runtime_classes = nvidia_pod_facts::runtime_classes(pods);
@@ -57,7 +58,7 @@ impl ExistingPods {
         existing_pods
     }
 
-    /// Lists the pods of a node within `time`, and within a few seconds.
+    /// Lists the pods of a node, within `time` but at most a few seconds.
     pub async fn on_node(connection: &Connection, node: &str, time: Duration) -> Result<Self, Failure> {
         Self::list(connection, node, Freshness::Cached, time).await
     }
@@ -70,8 +71,8 @@ impl ExistingPods {
         }
     }
 
-    /// Joins both lists, if the report names a pod that is not in this one. Fails if the second list could not be read: then no
-    /// pod is reported as deleted.
+    /// Adds a second list if the report contains a pod that is not in this one. Fails if the second list could not be
+    /// read. In this case, no pod is reported as deleted.
     pub async fn with_second_list(
         mut self,
         connection: &Connection,
@@ -100,32 +101,32 @@ impl ExistingPods {
         self.names.keys().cloned().collect()
     }
 
-    /// Pods of NVIDIA's stack.
+    /// Returns the pods of NVIDIA's stack.
     pub fn nvidia_pods(&self) -> &[NvidiaPod] {
         &self.nvidia_pods
     }
 
-    /// RuntimeClasses of the pods.
+    /// Returns the RuntimeClasses of the pods.
     pub fn runtime_classes(&self) -> &[RuntimeClassUse] {
         &self.runtime_classes
     }
 
-    /// Pods of which no container has started yet.
+    /// Returns the pods of which no container has started yet.
     pub fn starting_pods(&self) -> &[StartingPod] {
         &self.starting_pods
     }
 
-    /// Pods with their requests.
+    /// Returns the pods with their requests.
     pub fn gpu_pods(&self) -> &[GpuPod] {
         &self.gpu_pods
     }
 
-    /// `namespace/name` by UID.
+    /// Returns the `namespace/name` of each pod by its UID.
     pub fn names(&self) -> &HashMap<String, String> {
         &self.names
     }
 
-    /// Adds the pod's name to each allocation that has only its UID.
+    /// Adds the pod's name to each allocation that has only a UID.
     pub fn add_pod_names(&self, sections: &mut Sections) {
         let kubelet = sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
         for booking in kubelet.into_iter().flat_map(|kubelet| &mut kubelet.allocations) {
@@ -137,7 +138,7 @@ impl ExistingPods {
         }
     }
 
-    /// Replaces the UIDs of static pods in the kubelet and cgroups by those of the API.
+    /// Replaces the UIDs of static pods from the kubelet and from cgroups with the UIDs from the API.
     pub fn replace_static_pod_uids(&self, sections: &mut Sections) {
         let kubelet = sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
         let processes = sections.processes.as_mut().and_then(|section| section.data.as_mut());

@@ -1,8 +1,9 @@
 //! Reads kernel messages from the log files that a node's kubelet serves, for nodes on which no probe can run.
 //!
-//! It needs the permission `get` on `nodes/proxy`, which gives access to the whole API of a kubelet. `deploy/rbac.yaml` does not
-//! grant it; it is used if the user has it. NodeLogQuery is not sufficient: it reads the journal of systemd units, which does
-//! not contain kernel messages. Limits: the newest 4 MiB, uncompressed; a node with only a journal has no such file.
+//! This needs the permission `get` on `nodes/proxy`, which gives access to the whole API of a kubelet.
+//! `deploy/rbac.yaml` does not grant it; gpu-syringe uses it if the user has it. NodeLogQuery is not sufficient: it
+//! reads the journal of systemd units, which does not contain kernel messages. Limits: the newest 4 MiB, uncompressed; a
+//! node that has only a journal has no such file.
 //!
 //! Classic log files contain the node's local time without its time zone. The time zone is computed from the modification time
 //! of the file, which the kubelet sends, because the newest line was written at that time.
@@ -26,11 +27,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::client::connection::Connection;
 use crate::failure::kube_reason;
 
-/// Maximum number of bytes from the end of a log. They pass through the API server.
+/// Maximum number of bytes that are read from the end of a log. They pass through the API server.
 const MAX_BYTES: usize = 4 << 20;
 /// Time limit, because an answer without a probe should be fast.
 const TIME: Duration = Duration::from_secs(8);
-/// Part of that time for the rotated file.
+/// Part of this time limit for the rotated file.
 const TIME_FOR_OLDER: Duration = Duration::from_secs(3);
 /// Time zones differ by quarters of an hour, up to 14 h.
 const QUARTER: SignedDuration = SignedDuration::from_mins(15);
@@ -39,7 +40,7 @@ const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// Maximum time zone offset.
 const FARTHEST: SignedDuration = SignedDuration::from_hours(14);
 
-/// The end of a file.
+/// The last part of a file.
 struct Tail {
     text: String,
     /// Whether the file was cut at its start, so that the first line may be incomplete.
@@ -47,10 +48,10 @@ struct Tail {
     modified: Option<Timestamp>,
 }
 
-/// The time zone of a log's times.
+/// How the time zone of a log is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Zone {
-    /// The lines contain it.
+    /// The lines contain the time zone.
     Named,
     /// Computed from the newest line and the modification time of the file.
     Computed(TimeZone),
@@ -68,7 +69,7 @@ pub async fn read(
     let end = Instant::now() + time;
     let late = || format!("no answer within {time:?}");
     let mut stale = None;
-    // The first file that is still written is read.
+    // The first file that is still being written is read.
     for name in TEXT_LOGS {
         let newest = timeout_at(end, tail(connection, node, name, MAX_BYTES)).await.map_err(|_| late())??;
         let Some(newest) = newest else { continue };
@@ -94,11 +95,11 @@ pub async fn read(
         });
     }
     Err(stale.unwrap_or_else(|| {
-        format!("its kubelet serves none of {} of /var/log; it may keep a journal alone", TEXT_LOGS.join(", "))
+        format!("its kubelet serves none of {} in /var/log; the node may have only a journal", TEXT_LOGS.join(", "))
     }))
 }
 
-/// The events of log files, older file first.
+/// Parses the events of log files, older file first.
 fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Timestamp) -> KernelLog {
     let files = files.into_iter().filter_map(|(name, tail)| Some((name, tail?)));
     let zone = zone(files.clone().rev().map(|(_, tail)| tail), now);
@@ -128,7 +129,7 @@ fn records(tail: &Tail) -> impl Iterator<Item = Record<'_>> {
     tail.text.lines().skip(usize::from(tail.begins_inside)).filter_map(record_parser::parse_line)
 }
 
-/// The time zone, from the newest line with a time and the modification time of the file.
+/// Returns the time zone, from the newest line with a time and the modification time of the file.
 fn zone<'a>(mut newest_first: impl Iterator<Item = &'a Tail>, now: Timestamp) -> Zone {
     let last = |tail: &'a Tail| {
         let last =
@@ -149,7 +150,7 @@ fn zone<'a>(mut newest_first: impl Iterator<Item = &'a Tail>, now: Timestamp) ->
     told.map_or(Zone::Unknown, |offset| Zone::Computed(TimeZone::fixed(offset)))
 }
 
-/// The last `most` bytes of a file of `/var/log`; `None`: there is no such file.
+/// Reads the last `most` bytes of a file in `/var/log`. Returns `None` if there is no such file.
 async fn tail(connection: &Connection, node: &str, name: &str, most: usize) -> Result<Option<Tail>, String> {
     let request = Request::get(format!("/api/v1/nodes/{node}/proxy/logs/{name}"))
         .header(header::RANGE, format!("bytes=-{most}"))
@@ -167,7 +168,9 @@ async fn tail(connection: &Connection, node: &str, name: &str, most: usize) -> R
             let text = String::from_utf8_lossy(&bytes).into_owned();
             Ok(Some(Tail { text, begins_inside, modified: modified(&parts.headers) }))
         }
-        (StatusCode::OK | StatusCode::PARTIAL_CONTENT, _) => Err(format!("the end of {name} could not be read alone")),
+        (StatusCode::OK | StatusCode::PARTIAL_CONTENT, _) => {
+            Err(format!("the kubelet cannot return only the end of {name}"))
+        }
         (status, bytes) => Err(refusal(status, &bytes.unwrap_or_default())),
     }
 }
@@ -177,7 +180,7 @@ fn modified(headers: &HeaderMap) -> Option<Timestamp> {
     Some(rfc2822::parse(text).ok()?.timestamp())
 }
 
-/// The message of a refused request: a `Status` of the API server, or the plain text of a kubelet.
+/// Returns the message of a rejected request: a `Status` of the API server, or the plain text of a kubelet.
 fn refusal(status: StatusCode, body: &[u8]) -> String {
     let object: Option<kube::core::Status> = serde_json::from_slice(body).ok();
     let message = object.map(|object| object.message).filter(|message| !message.is_empty());
@@ -193,7 +196,7 @@ mod tests {
         "2026-11-21T12:00:00Z".parse().expect("a time")
     }
 
-    /// A log without zones whose newest line was written at 11:59:58 UTC, an Xid ten minutes before it.
+    /// A log without time zones whose newest line was written at 11:59:58 UTC, with an Xid ten minutes before it.
     fn tail(local_end: &str, local_xid: &str, modified: Option<&str>) -> Tail {
         let text = format!(
             "{local_xid} gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 31, pid=1, fault\n{local_end} gpu-1 systemd[1]: Started\n"
@@ -235,7 +238,7 @@ mod tests {
     fn where_the_zone_stays_unknown_more_is_told_than_was_asked_for() {
         let unknown = tail("Nov 21 06:59:58", "Nov 21 06:49:58", None);
         assert_eq!(xid(&unknown, "2026-11-21T11:00:00Z").as_deref(), Some("2026-11-21T06:49:58Z"));
-        // Written an hour and some minutes after its newest line: that is no zone.
+        // The file was written more than an hour after its newest line, by a time that is no time zone offset.
         let odd = tail("Nov 21 10:52:00", "Nov 21 10:42:00", Some("2026-11-21T11:59:58Z"));
         assert_eq!(xid(&odd, "2026-11-21T11:00:00Z").as_deref(), Some("2026-11-21T10:42:00Z"));
     }

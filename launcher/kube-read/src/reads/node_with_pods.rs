@@ -21,17 +21,17 @@ use crate::reads::{nodes, pods, resource_claims};
 
 /// A node with its pods and claims.
 pub struct NodeWithPods {
-    /// The node, all of it.
+    /// The complete Node object.
     pub node: Node,
-    /// Its pods, or why they could not be read.
+    /// Pods of the node, or why they could not be read.
     pub pods: Result<Vec<Pod>, Failure>,
     pub dra: Option<Dra>,
     /// The parts that could not be read.
     pub unknown: Vec<Unknown>,
 }
 
-/// Reads a node. Fails when there is no such node or the API server cannot be reached; pods and claims that may not be
-/// listed are unknown.
+/// Reads a node. Fails if there is no such node or the API server cannot be reached. Pods and claims that the user may
+/// not list are unknown.
 pub async fn read(connection: &Connection, name: &str) -> Result<NodeWithPods, Failure> {
     let mut unknown = Vec::new();
     let (node, pods, dra) = tokio::join!(
@@ -49,12 +49,12 @@ pub async fn read(connection: &Connection, name: &str) -> Result<NodeWithPods, F
 }
 
 impl NodeWithPods {
-    /// Use of each resource. Without the list of pods the allocated amounts are absent.
+    /// Returns the use of each resource. Without the list of pods, the allocated amounts are absent.
     pub fn uses(&self) -> Vec<ResourceUse> {
         node_gpus::uses(&self.node, self.held().as_ref(), self.dra.as_ref())
     }
 
-    /// The resources that pods hold by requests and by claims.
+    /// Returns the resources that pods hold through requests and claims.
     pub fn held(&self) -> Option<ResourceCounts> {
         let mut held = gpu_requests::allocated(self.pods.as_ref().ok()?);
         let held_by_claims = self.dra.as_ref().map(Dra::held).unwrap_or_default();
@@ -62,7 +62,7 @@ impl NodeWithPods {
         Some(held)
     }
 
-    /// Rows of the pods that have to do with GPUs, those that hold most first.
+    /// Returns the rows of the pods that request or have GPUs, those that hold the most first.
     pub fn rows(&self) -> Vec<PodRow> {
         let pods = self.pods.iter().flatten();
         let mut rows: Vec<_> = pods.filter_map(|pod| pod_rows::row(pod, self.dra.as_ref())).collect();
@@ -73,12 +73,12 @@ impl NodeWithPods {
         rows
     }
 
-    /// The pods that hold resources. Without the list, no pod counts as deleted.
+    /// Returns the pods that hold resources. Without the list, no pod counts as deleted.
     pub fn existing_pods(&self) -> Result<ExistingPods, Failure> {
         self.pods.as_deref().map(ExistingPods::from_pods).map_err(Clone::clone)
     }
 
-    /// Number of physical GPUs.
+    /// Returns the number of physical GPUs.
     pub fn physical_gpus(&self, uses: &[ResourceUse]) -> u64 {
         node_gpus::physical_gpus(&self.node, uses, self.dra.as_ref())
     }

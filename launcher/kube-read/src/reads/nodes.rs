@@ -36,7 +36,7 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
     }
 }
 
-/// Refuses a node that is not Ready: its kubelet would not start a probe pod.
+/// Rejects a node that is not Ready, because its kubelet would not start a probe pod.
 pub fn must_be_ready(node: &Node) -> Result<(), Failure> {
     let Some(why) = node_conditions::why_not_ready(node) else { return Ok(()) };
     Err(Failure::new(
@@ -46,8 +46,8 @@ pub fn must_be_ready(node: &Node) -> Result<(), Failure> {
     ))
 }
 
-/// Reads all nodes that match `selector`, page by page, and creates a row for each one that `matches`. Also returns the
-/// number of nodes that were read.
+/// Reads all nodes that match `selector`, page by page, and creates a row for each node for which `matches` is true.
+/// Also returns the number of nodes that were read.
 pub async fn collect<R>(
     connection: &Connection,
     selector: Option<&str>,

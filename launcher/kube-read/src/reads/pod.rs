@@ -11,13 +11,13 @@ use crate::client::retry;
 use crate::objects::{name_validation, pod_facts};
 use crate::reads::events;
 
-/// A pod that was read.
+/// A pod with its events.
 pub struct ReadPod {
     /// The object; `None` if the pod does not exist because its controller could not create it.
     pub object: Option<Pod>,
-    /// The facts for an explanation, with events.
+    /// The facts for an explanation, including the events.
     pub facts: PodFacts,
-    /// Why its events could not be read.
+    /// Why the events could not be read.
     pub no_events: Option<Failure>,
 }
 
@@ -44,7 +44,7 @@ pub async fn read(connection: &Connection, namespace: &str, name: &str) -> Resul
         return Ok(ReadPod { object: None, facts, no_events: None });
     };
     let mut facts = pod_facts::from_pod(&pod);
-    // Events are optional: a user who is not allowed to list them still gets an explanation.
+    // Events are optional. A user who is not allowed to list them still gets an explanation.
     let no_events = match events::of_pod(connection, namespace, &pod.uid().unwrap_or_default()).await {
         Ok(events) => {
             facts.events = events;
@@ -55,8 +55,8 @@ pub async fn read(connection: &Connection, namespace: &str, name: &str) -> Resul
     Ok(ReadPod { object: Some(pod), facts, no_events })
 }
 
-/// A pod that its controller could not create, because a quota or another admission plugin refused it. `name` may be the name in
-/// the event, a name that the controller would use, or the name of the controller.
+/// Finds a pod that its controller could not create because a quota or another admission plugin rejected it. `name` may
+/// be the name in the event, a name that the controller would use, or the name of the controller.
 async fn not_created(connection: &Connection, namespace: &str, name: &str) -> Option<PodFacts> {
     let refused = events::of_failed_creates(connection, namespace).await.ok()?;
     let names_the_pod = |refused: &&events::FailedCreate| refused.event.message.contains(&format!("\"{name}\""));

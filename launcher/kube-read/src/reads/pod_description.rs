@@ -1,4 +1,4 @@
-//! Describes the pod with a UID for the plan of an action: its name, and the controller that may restart it.
+//! Describes a pod by its UID for the plan of an action: its name, and the controller that may restart it.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -9,7 +9,7 @@ use crate::client::connection::Connection;
 use crate::client::retry;
 use crate::objects::gpu_pod::STATIC_UID;
 
-/// `namespace/name`, with its controller; `None` if it was not found. Used in plans only.
+/// Returns `namespace/name` and the controller, or `None` if the pod was not found. Used in plans only.
 pub async fn describe_pod(connection: &Connection, node: &str, uid: &str) -> Option<String> {
     let pods: Api<Pod> = Api::all(connection.client.clone());
     let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));

@@ -10,17 +10,17 @@ use tokio::time::timeout;
 
 use crate::client::connection::Connection;
 
-/// Lines that are read.
+/// Number of lines to read.
 const LINES: i64 = 20;
-/// Bytes that are read at most.
+/// Maximum number of bytes to read.
 const MAX_BYTES: i64 = 16 * 1024;
-/// Longest line, in characters.
+/// Maximum length of a line, in characters.
 const MAX_LINE: usize = 300;
-/// Time for the request. The explanation does not depend on it.
+/// Time limit for the request. The explanation does not depend on the log.
 const TIME: Duration = Duration::from_secs(3);
 
-/// The last lines of a container's log, or of the one before its last restart. `None` if it could not be read: the user may not read
-/// logs, or there is none.
+/// Reads the last lines of a container's log, or of its log before the last restart. Returns `None` if the log could not
+/// be read: the user may not read logs, or there is none.
 pub async fn tail(
     connection: &Connection,
     namespace: &str,

@@ -1,4 +1,4 @@
-//! Reads pods and their GPUs: the pods of one node, and sums for all nodes of the cluster.
+//! Reads the pods of one node with their GPUs, and the allocated amounts of all nodes of the cluster.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,14 +18,15 @@ use crate::objects::nvidia_pod_facts;
 use crate::objects::pod_requests;
 use crate::objects::pod_requests::NodeRequests;
 
-/// Up to this number, pods are listed for each node. Beyond that, one list of all pods is cheaper for the API server.
+/// Up to this number of nodes, pods are listed for each node. Beyond that, one list of all pods is cheaper for the API
+/// server.
 pub const FEW_NODES: usize = 16;
 /// Maximum number of parallel lists.
 const AT_ONCE: usize = 8;
-/// Pods that hold resources of a node.
+/// Field selector for pods that hold resources of a node.
 const RUNNING: &str = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
 
-/// The pods of one node, including ended ones.
+/// Reads the pods of one node, including terminated ones.
 pub async fn on_node(connection: &Connection, node: &str, freshness: Freshness) -> Result<Vec<Pod>, Failure> {
     let fields = format!("spec.nodeName={node}");
     let query = Query {
@@ -41,7 +42,7 @@ pub async fn on_node(connection: &Connection, node: &str, freshness: Freshness) 
     .await
 }
 
-/// The allocated amounts of each of `nodes`, from one list for each. A node without an entry has nothing allocated.
+/// Returns the allocated amounts of each of `nodes`, from one list for each. A node without an entry has nothing allocated.
 pub async fn allocated_on(
     connection: &Connection,
     nodes: &BTreeSet<String>,
@@ -53,7 +54,7 @@ pub async fn allocated_on(
     each.buffer_unordered(AT_ONCE).try_collect().await
 }
 
-/// The allocated amounts of each node of the cluster, from one list of all pods.
+/// Returns the allocated amounts of each node of the cluster, from one list of all pods.
 pub async fn allocated(connection: &Connection) -> Result<HashMap<String, ResourceCounts>, Failure> {
     lists::fold(
         connection,
@@ -74,7 +75,7 @@ pub async fn allocated(connection: &Connection) -> Result<HashMap<String, Resour
     .await
 }
 
-/// The requests of the pods of each of `nodes`, for every resource.
+/// Returns the requests of the pods of each of `nodes`, for every resource.
 pub async fn requests_on(
     connection: &Connection,
     nodes: &BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! Reads ResourceSlices and ResourceClaims, in the newest version that the cluster serves.
+//! Reads ResourceSlices and ResourceClaims, in the newest API version that the cluster serves.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,12 +16,12 @@ use crate::client::retry;
 use crate::objects::dra::{Claim, Device, DeviceName, Dra, is_gpu_driver};
 use crate::objects::dra_objects::{Slice, SliceSpec, SlimClaim, newest};
 
-/// The group's versions that are understood, newest first.
+/// Supported versions of the API group, newest first.
 const VERSIONS: [&str; 3] = ["v1", "v1beta2", "v1beta1"];
 
-/// Reads devices (of `node`, or of all nodes) and claims. `None` if the cluster does not serve dynamic resource allocation, has
-/// no GPU in it, or refuses the request; the reason is then in `unknown`. Fails if the API server cannot be reached, or does
-/// not list its API versions.
+/// Reads devices (of `node`, or of all nodes) and claims. Returns `None` if the cluster does not serve dynamic resource
+/// allocation, has no GPU in it, or rejects the request; the reason for a rejection is added to `unknown`. Fails if the
+/// API server cannot be reached or does not list its API versions.
 pub async fn read(
     connection: &Connection,
     node: Option<&str>,
@@ -50,7 +50,8 @@ async fn everything(connection: &Connection, version: &str, node: Option<&str>) 
     Ok(Some(Dra::new(devices, claims)))
 }
 
-/// The newest supported version of the group that the cluster serves. Unknown if the request is forbidden.
+/// Returns the newest supported version of the group that the cluster serves. Adds an entry to `unknown` if the request
+/// is forbidden.
 async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<Option<&'static str>, Failure> {
     #[derive(Deserialize)]
     struct Group {
@@ -61,7 +62,7 @@ async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<O
     struct Served {
         version: String,
     }
-    let what = || format!("Asking context {} for resource.k8s.io", connection.context);
+    let what = || format!("Checking whether context {} serves resource.k8s.io", connection.context);
     let ask = || async {
         let request = http::Request::get("/apis/resource.k8s.io").body(Vec::new()).map_err(kube::Error::HttpError)?;
         connection.client.request::<Group>(request).await
@@ -82,7 +83,7 @@ async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<O
     }
 }
 
-/// Whether the API server does not serve the API group. Its answer is plain text; the text of a proxy differs.
+/// Whether the API server does not serve the API group. Its response is plain text, which differs from the text of a proxy.
 fn is_unknown_group(status: &Status) -> bool {
     status.code == 404 && (!is_not_a_status(status) || status.message.trim() == "404 page not found")
 }

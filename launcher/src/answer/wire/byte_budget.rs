@@ -1,22 +1,22 @@
-//! The size of an answer, and lists that are cut to a part of it.
+//! Computes the size of an answer, and truncates lists to a maximum size.
 //!
-//! A widely used host moves a result above 50,000 characters to a file and shows the model 2 KB of it. Hosts count what they
-//! pass to the model. That is one copy of the answer: the JSON of `structuredContent` (Claude Code, Codex, Copilot CLI, VS
-//! Code) or the text block (other hosts). The limit here is on the larger form of a copy: the text block as JSON, in
-//! which each quotation mark of the answer takes two characters.
+//! A widely used host moves a result above 50,000 characters to a file and shows the model only 2 KB of it. Hosts count
+//! what they pass to the model, which is one copy of the answer: the JSON of `structuredContent` (Claude Code, Codex,
+//! Copilot CLI, VS Code) or the text block (other hosts). The limit here applies to the larger form of a copy: the text
+//! block as JSON, in which each quotation mark of the answer takes two characters.
 
 use serde::Serialize;
 
-/// Maximum number of characters of a copy of an answer, with its frame.
+/// Maximum number of characters of a copy of an answer, including its frame.
 pub(crate) const MAX_ANSWER: usize = 45_000;
-/// Characters around the answer in the list of content blocks: `[{"type":"text","text":""}]`, and a reserve.
+/// Number of characters around the answer in the list of content blocks (`[{"type":"text","text":""}]`), plus a reserve.
 const FRAME: usize = 100;
 /// Maximum size of an answer, counted by [`size`].
 pub(crate) const MAX_SIZE: usize = MAX_ANSWER - FRAME;
-/// Maximum size of the lists that a tool cuts itself. The rest is for the other fields of the answer.
+/// Maximum size of the lists that a tool truncates itself. The rest is for the other fields of the answer.
 pub(crate) const MAX_LISTS: usize = 38_000;
 
-/// Cuts `list` to the entries whose JSON takes at most `most` together; returns how many were removed.
+/// Truncates `list` to the entries whose JSON takes at most `most` bytes together. Returns how many were removed.
 pub(crate) fn truncate<T: Serialize>(list: &mut Vec<T>, most: usize) -> usize {
     let mut left = most;
     let fitting = list.iter().take_while(|entry| match left.checked_sub(size(entry) + 1) {
@@ -32,7 +32,7 @@ pub(crate) fn truncate<T: Serialize>(list: &mut Vec<T>, most: usize) -> usize {
     omitted
 }
 
-/// Length of a value's JSON within a string of JSON, in bytes: never less than its characters.
+/// Returns the length of a value's JSON within a JSON string, in bytes. This is never less than its number of characters.
 pub(crate) fn size(value: &impl Serialize) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {

@@ -1,8 +1,8 @@
-//! Cuts an answer to the size that hosts show to a model: the final limit for every answer.
+//! Truncates an answer to the size that hosts show to a model. This is the final limit for every answer.
 //!
-//! The largest list loses its last entries until the answer fits. Lists are sorted worst first, or lose their oldest entries;
-//! lists of GPUs are sorted by severity before they are cut. `<list>_omitted` counts what is left out, and `truncated` names
-//! the lists.
+//! The largest list loses its last entries until the answer fits. Lists are sorted worst first, or else lose their
+//! oldest entries. Lists of GPUs are sorted by severity before they are truncated. `<list>_omitted` counts the entries
+//! that are left out, and `truncated` names the lists.
 
 use std::cmp::Reverse;
 
@@ -11,14 +11,14 @@ use serde_json::{Map, Value, json};
 use crate::answer::wire::byte_budget::{MAX_SIZE, size};
 use crate::answer::wire::shape::{AnswerShape, Text};
 
-/// The field that names the shortened lists and texts.
+/// The field with the names of the shortened lists and texts.
 pub(crate) const TRUNCATED: &str = "truncated";
-/// Lengths to which texts are shortened, one after the other, if lists of one entry are still too large.
+/// Lengths to which texts are shortened, one after the other, if lists with one entry are still too large.
 const TEXT_LENGTHS: [usize; 4] = [2000, 1000, 500, 200];
-/// A list loses this part of its entries in a step.
+/// In each step, a list loses one of this many entries.
 const STEP: usize = 16;
 
-/// Cuts lists, then texts, until the answer fits.
+/// Truncates lists, then texts, until the answer fits.
 pub(crate) fn fit(answer: &mut Value, shape: &AnswerShape) {
     let mut cut = Vec::new();
     while total(answer, &cut) > MAX_SIZE {
@@ -39,19 +39,19 @@ pub(crate) fn fit(answer: &mut Value, shape: &AnswerShape) {
     }
 }
 
-/// Size of the answer with the list of what was cut.
+/// Returns the size of the answer, including the list of what was truncated.
 fn total(answer: &Value, cut: &[Vec<Step>]) -> usize {
     size(answer) + size(&names(cut)) + TRUNCATED.len() + 6
 }
 
-/// A step from a value to one in it.
+/// A step from a value to a value inside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     Field(String),
     Index(usize),
 }
 
-/// The paths without indices, each once: `findings`, `telemetry.gpus`.
+/// Returns the paths without indices, each once: `findings`, `telemetry.gpus`.
 fn names(cut: &[Vec<Step>]) -> Vec<String> {
     let name = |path: &Vec<Step>| {
         let fields = path.iter().filter_map(|step| match step {
@@ -71,7 +71,8 @@ struct Found {
     size: usize,
 }
 
-/// The largest list or map with more than one entry. A list within another one is found only if the outer has one entry.
+/// Finds the largest list or map with more than one entry. A list within another list is found only if the outer list
+/// has one entry.
 fn largest(value: &Value, shape: &AnswerShape, path: &mut Vec<Step>) -> Option<Found> {
     let can_be_cut = match value {
         Value::Array(list) => list.len() > 1,
@@ -106,7 +107,7 @@ fn largest(value: &Value, shape: &AnswerShape, path: &mut Vec<Step>) -> Option<F
     found
 }
 
-/// The matrix of a topology has the rows and columns of its `gpus`, and is cut with them.
+/// Whether the field is cut with another one: the matrix of a topology has the rows and columns of its `gpus`.
 fn is_part_of_another(fields: &Map<String, Value>, name: &str) -> bool {
     name == "matrix" && fields.get("gpus").and_then(Value::as_array).is_some_and(|gpus| gpus.len() > 1)
 }
@@ -123,7 +124,8 @@ fn parent<'a>(answer: &'a mut Value, path: &[Step]) -> Option<(&'a mut Value, St
     Some((value, last.clone()))
 }
 
-/// Removes some entries, and counts them beside the list, or lists their keys if the type of the answer has a list for them.
+/// Removes some entries, and counts them beside the list. If the type of the answer has a list for their keys, adds the
+/// keys to it.
 fn shorten(answer: &mut Value, shape: &AnswerShape, path: &[Step]) {
     let Some((parent, step)) = parent(answer, path) else { return };
     let list = match &step {
@@ -165,7 +167,7 @@ fn shape_of_parent<'a>(shape: &'a AnswerShape, path: &[Step]) -> &'a AnswerShape
     })
 }
 
-/// Removes the entry of a map that takes most, and returns its key.
+/// Removes the largest entry of a map, and returns its key.
 fn remove_largest(map: &mut Map<String, Value>) -> Option<String> {
     let (key, _) = map.iter().max_by_key(|(name, value)| size(name) + size(value))?;
     let key = key.clone();
@@ -182,7 +184,7 @@ fn is_oldest_first(list: &[Value]) -> bool {
     time(list.first()).zip(time(list.last())).is_some_and(|(first, last)| first < last)
 }
 
-/// Keeps the rows and columns of the GPUs that are left.
+/// Keeps the rows and columns of the remaining GPUs.
 fn cut_matrix(topology: &mut Map<String, Value>) {
     let left = topology.get("gpus").and_then(Value::as_array).map_or(0, Vec::len);
     if let Some(Value::Array(rows)) = topology.get_mut("matrix") {
@@ -191,7 +193,7 @@ fn cut_matrix(topology: &mut Map<String, Value>) {
     }
 }
 
-/// Sorts a list of GPUs: those with the worst findings or the lowest score first. Other lists are sorted already.
+/// Sorts a list of GPUs: those with the worst findings or the lowest score first. Other lists are already sorted.
 fn sort_worst_first(answer: &mut Value, path: &[Step]) {
     let findings = ["findings", "node_findings"].iter().find_map(|name| answer.get(name)?.as_array()).cloned();
     let findings = findings.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The JSON of an answer: its size, marks of text of others, JSON Schema, and names of variants.
+//! Functions for the JSON of an answer: its size, marks for untrusted text, JSON Schema, and names of enum variants.
 
 pub(crate) mod byte_budget;
 pub(crate) mod fit_answer;

@@ -1,4 +1,4 @@
-//! JSON Schemas of tool definitions: true, and small.
+//! Creates correct and small JSON Schemas for tool definitions.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
@@ -24,7 +24,7 @@ const EXPLAINED_ONCE: [&str; 12] = [
     "unknown",
 ];
 
-/// Schema of a tool's arguments.
+/// Returns the schema of a tool's arguments.
 pub(crate) fn input<T: JsonSchema>() -> Value {
     let mut schema = SchemaSettings::draft2020_12()
         .with(|settings| settings.inline_subschemas = true)
@@ -37,12 +37,12 @@ pub(crate) fn input<T: JsonSchema>() -> Value {
     schema.into()
 }
 
-/// Schema of a tool's answer: its fields, with their types and what they hold. A host sends it to the model with every
-/// request, so what is inside of a field is left out; every answer still matches.
+/// Returns the schema of a tool's answer: its fields, with their types and descriptions. A host sends it to the model
+/// with every request, so the contents of a field are left out. Every answer still matches.
 pub(crate) fn output(schema: &Value) -> Value {
     let none = Map::new();
     let definitions = schema["$defs"].as_object().unwrap_or(&none);
-    // An answer has one shape, or one of two: its fields are those of both, and it always has the fields that both require.
+    // An answer has one shape, or one of two. It has the fields of both, and always those that both require.
     let shapes = alternatives(schema)
         .map_or_else(|| vec![schema], |all| all.iter().map(|one| resolve(one, definitions)).collect());
     let mut properties = Map::new();
@@ -61,7 +61,7 @@ pub(crate) fn output(schema: &Value) -> Value {
     json!({ "type": "object", "properties": properties, "required": required })
 }
 
-/// Type and meaning of a field, without what is inside of it.
+/// Returns the type and the description of a field, without its contents.
 fn outline(name: &str, field: &Value, definitions: &Map<String, Value>) -> Value {
     let mut outline = Map::new();
     let described = field["description"].as_str().or_else(|| resolve(field, definitions)["description"].as_str());
@@ -73,7 +73,7 @@ fn outline(name: &str, field: &Value, definitions: &Map<String, Value>) -> Value
     match types.as_slice() {
         // Any value.
         [] => {}
-        // The words include the type.
+        // The enum values imply the type.
         [only] if only == "string" && !words.is_empty() => drop(outline.insert("enum".into(), words.into())),
         [only] => drop(outline.insert("type".into(), only.clone())),
         several => drop(outline.insert("type".into(), several.into())),
@@ -81,7 +81,7 @@ fn outline(name: &str, field: &Value, definitions: &Map<String, Value>) -> Value
     outline.into()
 }
 
-/// The types that a field may have, and its words if it is one of a list.
+/// Collects the types that a field may have, and the values of an enum.
 fn collect_types(field: &Value, definitions: &Map<String, Value>, types: &mut Vec<Value>, words: &mut Vec<Value>) {
     let field = resolve(field, definitions);
     if let Some(all) = alternatives(field) {
@@ -102,14 +102,14 @@ fn collect_types(field: &Value, definitions: &Map<String, Value>, types: &mut Ve
     }
 }
 
-/// The first sentence, without what follows a semicolon or a colon.
+/// Returns the first sentence, up to a semicolon or a colon.
 fn first_clause(text: &str) -> String {
     let paragraph = text.split("\n\n").next().unwrap_or(text).replace('\n', " ");
     let end = [". ", "; ", ": "].iter().filter_map(|mark| paragraph.find(mark)).min().unwrap_or(paragraph.len());
     paragraph[..end].trim_end_matches('.').to_owned()
 }
 
-/// An optional argument needs no `null` in its type.
+/// Removes `null` from the types of an optional argument, which does not need it.
 fn drop_null_alternative(schema: &mut Schema) {
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|word| word != "null");

@@ -1,8 +1,8 @@
-//! The shape of an answer, from the JSON Schema of its type: its fields, its maps, and whose text each string is.
+//! `AnswerShape`: the fields and maps of an answer, and who wrote each string, from the JSON Schema of its type.
 //!
-//! A string is text of others: a node, a tenant or a user of the cluster wrote it, or it quotes such a text. It is our own
-//! text only if the type defines that: an enum, a time, a PCI address, or a field with the mark `x-text`. A new field is thus
-//! text of others until its type defines otherwise.
+//! A string is text of others if a node, a tenant or a user of the cluster wrote it, or if it quotes such a text. It is
+//! our own text only if its type says so: an enum, a time, a PCI address, or a field with the mark `x-text`. So a new
+//! field counts as text of others until its type says otherwise.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ const MARK: &str = "x-text";
 const OWN: &str = "own";
 const WHOLE: &str = "whole";
 
-/// Whose text a string is. A string that one of two types allows has the greater of both.
+/// Who wrote a string. If two types allow a string, the greater value of both applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Text {
-    /// Text of the launcher. It stays as it is.
+    /// Text of the launcher. It is not changed.
     Own,
     /// Text of others that is never shortened.
     Whole,
@@ -30,7 +30,7 @@ pub(crate) enum Text {
 /// The shape of a value.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AnswerShape {
-    /// Whose text a string here is, or the keys of a map. `None`: the schema allows no string.
+    /// Who wrote a string here, or the keys of a map. `None`: the schema allows no string.
     text: Option<Text>,
     fields: BTreeMap<String, AnswerShape>,
     /// The values of a list or of a map.
@@ -42,7 +42,7 @@ pub(crate) struct AnswerShape {
 static UNKNOWN: AnswerShape = AnswerShape { text: None, fields: BTreeMap::new(), entry: None, is_map: false };
 
 impl AnswerShape {
-    /// The shape of a type with this schema.
+    /// Creates the shape of a type with this schema.
     pub(crate) fn from_schema(schema: &Value) -> Self {
         let none = Map::new();
         let mut shape = Self::default();
@@ -50,7 +50,7 @@ impl AnswerShape {
         shape
     }
 
-    /// Adds what a schema allows.
+    /// Adds the values that a schema allows.
     fn add(&mut self, schema: &Value, definitions: &Map<String, Value>, mark: Option<Text>) {
         let mark = match schema[MARK].as_str() {
             Some(OWN) => Some(Text::Own),
@@ -81,22 +81,22 @@ impl AnswerShape {
         }
     }
 
-    /// Whose text a string here is, or the keys of a map.
+    /// Returns who wrote a string here, or the keys of a map.
     pub(crate) fn text(&self) -> Text {
         self.text.unwrap_or_default()
     }
 
-    /// Whether the keys are data, so that entries may be left out, unlike fields of a struct.
+    /// Whether the keys are data. In this case, entries may be left out, unlike the fields of a struct.
     pub(crate) fn is_map(&self) -> bool {
         self.is_map
     }
 
-    /// The shape of a field. `None`: the schema does not name the field, so its name is data.
+    /// Returns the shape of a field. `None`: the schema does not contain the field, so its name is data.
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         self.fields.get(name)
     }
 
-    /// The shape of a field, or of a value of a map.
+    /// Returns the shape of a field, or of a value of a map.
     pub(crate) fn field_or_entry(&self, name: &str) -> &Self {
         self.field(name).unwrap_or_else(|| self.entry())
     }
@@ -105,13 +105,13 @@ impl AnswerShape {
         self.entry.is_some() && !self.is_map
     }
 
-    /// The shape of the values of a list or map.
+    /// Returns the shape of the values of a list or map.
     pub(crate) fn entry(&self) -> &Self {
         self.entry.as_deref().unwrap_or(&UNKNOWN)
     }
 }
 
-/// The schema of a serialized value.
+/// Returns the schema of a serialized value.
 pub(crate) fn schema_of<T: JsonSchema>() -> Value {
     SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>().into()
 }
@@ -140,7 +140,7 @@ mod tests {
     use crate::settings::Mode;
     use crate::tools::registry;
 
-    /// Adds the fields with texts or keys of ours, as `parent.field`.
+    /// Adds the fields with our own texts or keys, as `parent.field`.
     fn add_own(shape: &AnswerShape, parent: &str, name: &str, own: &mut BTreeSet<String>) {
         if shape.text == Some(Text::Own) {
             own.insert(format!("{parent}.{name}").trim_start_matches('.').to_owned());
@@ -171,7 +171,7 @@ mod tests {
              findings.title node_findings.id node_findings.reference node_findings.title outcome outliers.what \
              plan.findings probe.via terminal_command token unknown.section verdicts";
 
-    /// Each mark is a promise that no text of a node, a tenant or an API object gets into the field.
+    /// Each mark promises that no text of a node, a tenant or an API object gets into the field.
     #[test]
     fn only_these_fields_of_all_answers_hold_our_own_text() {
         let (mut by_type, mut by_mark) = (BTreeSet::new(), BTreeSet::new());

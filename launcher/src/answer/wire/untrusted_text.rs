@@ -1,7 +1,7 @@
-//! Marks untrusted text in an answer: lists the fields with text of others in `quoted`, and cleans all these texts.
+//! Cleans untrusted text in an answer, and lists the fields that contain text of others in `quoted`.
 //!
-//! Texts are cleaned where they are read. They are cleaned here again for names and labels that only the API server is expected
-//! to have checked. [`AnswerShape`] defines which texts are ours.
+//! Texts are cleaned where they are read. They are cleaned here again, because some names and labels are otherwise
+//! checked only by the API server. [`AnswerShape`] defines which texts are our own.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use syringe_core::text::clean_keeping_lines;
 
 use crate::answer::wire::shape::{AnswerShape, Text};
 
-/// The field that names the others.
+/// The field that lists the fields with text of others.
 pub(crate) const QUOTED: &str = "quoted";
 
-/// Cleans the texts of an answer, and lists in `quoted` the fields with text of others.
+/// Cleans the texts of an answer, and lists the fields with text of others in `quoted`.
 pub(crate) fn finish(answer: &mut Value, shape: &AnswerShape) {
     let mut quoted = BTreeSet::new();
     walk(answer, shape, "", &mut quoted);
@@ -34,7 +34,7 @@ fn walk(value: &mut Value, shape: &AnswerShape, name: &str, quoted: &mut BTreeSe
                 match shape.field(&field) {
                     Some(shape) => walk(&mut value, shape, &field, quoted),
                     None => {
-                        // The key of a map is text of others, unless the map is ours.
+                        // The keys of a map are text of others, unless the map is marked as our own.
                         if shape.text() != Text::Own {
                             field = clean_keeping_lines(&field);
                             quoted.insert(name.to_owned());

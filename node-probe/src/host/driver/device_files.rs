@@ -1,5 +1,5 @@
-//! Device files of the NVIDIA driver: which exist, and which should exist. Only by name: whether a container may open
-//! them depends on its device cgroup (see `container_devices`).
+//! Device files of the NVIDIA driver: the files that exist, and the files that should exist (`read`, `list`).
+//! Only the names are checked: whether a container may open a file depends on its device cgroup (see `container_devices`).
 
 use std::io;
 use std::path::Path;
@@ -14,11 +14,11 @@ use crate::paths::Paths;
 /// Sub-folders of `/dev` with capability devices (MIG, IMEX channels).
 const FOLDERS: [&str; 2] = ["nvidia-caps", "nvidia-caps-imex-channels"];
 
-/// Maximum number of names per sub-folder; the others are counted. MIG creates hundreds of capability devices, IMEX up to 2048.
+/// Maximum number of names per sub-folder; the others are counted. MIG creates hundreds of devices, IMEX up to 2048.
 const MAX_PER_FOLDER: usize = 32;
 
-/// Maximum number of files in `/dev` itself; the others are counted. 16 GPUs with 16 vGPUs each have 272. Who may create files in
-/// the `/dev` of a container chooses their number and names.
+/// Maximum number of files in `/dev` itself; the others are counted. 16 GPUs with 16 vGPUs each have 272. A user who can
+/// create files in the `/dev` of a container chooses their number and names.
 const MAX_FILES: usize = 512;
 
 /// Maximum length of a name.
@@ -51,7 +51,7 @@ pub(in crate::host) fn read(
 ) -> DeviceFiles {
     let (main, folders) = (main_files(&paths.dev), FOLDERS.map(|folder| (folder, capabilities(&paths.dev, folder))));
     let expected = expected(paths, gpus, modules).into_iter();
-    // Without the list, or with a part of it, a file that is not listed may exist.
+    // If the list is missing or incomplete, a file that is not listed may exist.
     let complete = main.as_ref().is_ok_and(|main| main.more == 0);
     let present = main.unwrap_or_default();
     if present.more > 0 {
@@ -78,7 +78,7 @@ pub(in crate::host) fn list(dev: &Path) -> DeviceList {
     all
 }
 
-/// The device files in `/dev` itself. An absent folder has none.
+/// Returns the device files in `/dev` itself. A missing folder counts as an empty one.
 fn main_files(dev: &Path) -> io::Result<DeviceList> {
     let entries = match files::entries(dev) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -88,7 +88,7 @@ fn main_files(dev: &Path) -> io::Result<DeviceList> {
     Ok(first(files.map(|entry| entry.name).collect(), MAX_FILES))
 }
 
-/// The first names in order.
+/// Returns the first `most` names in order, and the number of the others.
 fn first(mut names: Vec<String>, most: usize) -> DeviceList {
     names.sort_by_key(|name| natural_order(name));
     let more = names.len().saturating_sub(most);
@@ -114,7 +114,7 @@ fn expected(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Vec<St
     names
 }
 
-/// A value in the information file of the kernel module about a GPU (`Device Minor: 3`), by the address of the GPU.
+/// Returns a value from the kernel module's information file about a GPU (`Device Minor: 3`), by the address of the GPU.
 pub(in crate::host) fn driver_information(paths: &Paths, address: &str, name: &str) -> Option<String> {
     let text = files::text(&paths.proc.join(GPUS).join(address).join("information"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'))?;
@@ -190,7 +190,7 @@ mod tests {
         let nodes = read(&tree.paths(), &[], &["nvidia".into()], &mut problems);
         assert_eq!((nodes.present.len(), nodes.missing), (MAX_FILES, Vec::<String>::new()));
         assert!(nodes.present.iter().all(|name| name.chars().count() <= MAX_NAME), "{:?}", nodes.present[0]);
-        // On a busy machine, listing may end before the last file.
+        // On a busy machine, the listing may stop before the last file.
         assert!(problems[0].code == "too_many_devices" && problems[0].why.contains("more files"), "{problems:?}");
         let listed = list(&tree.path().join("dev"));
         assert!(listed.names.len() == MAX_FILES && listed.more > 1000, "{}", listed.more);

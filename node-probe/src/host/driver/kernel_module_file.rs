@@ -1,8 +1,8 @@
-//! The version of the `nvidia.ko` that would be loaded next.
+//! Reads the version of the `nvidia.ko` file that would be loaded next (`version`).
 //!
-//! `modules.dep` has the path of this file. An uncompressed module has its version in the `.modinfo` section. A
-//! compressed module is not unpacked, to avoid the code of a decompressor: the folders of DKMS may have the version,
-//! otherwise it is unknown.
+//! `modules.dep` contains the path of this file. An uncompressed module has its version in the `.modinfo` section. A
+//! compressed module is not unpacked, so that the probe needs no decompressor: the version then comes from the DKMS folders,
+//! or is unknown.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,14 +10,14 @@ use std::io::{Read, Seek, SeekFrom};
 use super::version;
 use crate::in_root::{HostFile, Root};
 
-/// `modules.dep` of a distribution kernel has about 700 KiB.
+/// Maximum size of `modules.dep`. In a distribution kernel the file has about 700 KiB.
 const MAX_DEP: usize = 8 * 1024 * 1024;
-/// Section headers of a module: some hundred of 64 bytes each.
+/// Maximum number of section headers. A module has a few hundred, with 64 bytes each.
 const MAX_SECTIONS: u64 = 4096;
-/// `.modinfo` of nvidia.ko has about 12 KiB (an alias line per device, firmware lines).
+/// Maximum size of `.modinfo`. In nvidia.ko it has about 12 KiB (an alias line per device, firmware lines).
 const MAX_MODINFO: u64 = 256 * 1024;
 
-/// The module's version below `root` for the kernel `release`.
+/// Returns the module's version below `root` for the kernel `release`.
 pub(in crate::host) fn version(root: &Root, release: &str) -> Option<String> {
     let below = listed(root, release)??;
     if let Some(version) = below.split('/').find(|part| version::is_version(part)) {
@@ -31,13 +31,14 @@ pub(in crate::host) fn version(root: &Root, release: &str) -> Option<String> {
     }
 }
 
-/// Whether `modules.dep` below `root` lists the module for the kernel `release`; `None` if it could not be read.
+/// Returns whether `modules.dep` below `root` lists the module for the kernel `release`; `None` if the file could not be
+/// read.
 pub(in crate::host) fn is_listed(root: &Root, release: &str) -> Option<bool> {
     listed(root, release).map(|below| below.is_some())
 }
 
-/// Folders in which packages and installers put the module, below the kernel's folder: DKMS, Red Hat's kmod packages, the installer, Ubuntu's
-/// signed modules, Debian.
+/// Folders for the module below the kernel's folder: DKMS, Red Hat's kmod packages, the NVIDIA installer, Ubuntu's signed
+/// modules, Debian.
 const PLACES: [&str; 8] = [
     "updates/dkms/nvidia",
     "updates/nvidia",
@@ -49,8 +50,8 @@ const PLACES: [&str; 8] = [
     "updates/dkms/nvidia-current",
 ];
 
-/// Whether there is an nvidia.ko for the kernel `release` below `root`, by `modules.dep` or in one of the usual places; `None`:
-/// it is in none of these places, and `modules.dep` could not be read.
+/// Returns whether `modules.dep` lists an nvidia.ko for the kernel `release` below `root`, or one of the usual folders has
+/// one; `None` if none of these folders has one and `modules.dep` could not be read.
 pub(in crate::host) fn has_module(root: &Root, release: &str) -> Option<bool> {
     let listed = is_listed(root, release);
     if listed == Some(true) || !is_release(release) {
@@ -63,13 +64,13 @@ pub(in crate::host) fn has_module(root: &Root, release: &str) -> Option<bool> {
     built.then_some(true).or(listed)
 }
 
-/// A release is one path component; anything else would leave the folder.
+/// Returns whether `release` is one path component. Any other value would lead out of the folder.
 fn is_release(release: &str) -> bool {
     let plain = release.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte));
     plain && !release.starts_with('.') && !release.is_empty()
 }
 
-/// The path of nvidia.ko in `modules.dep`, relative to the folder of the kernel. Debian calls it `nvidia-current`.
+/// Returns the path of nvidia.ko in `modules.dep`, relative to the kernel's folder. Debian calls the file `nvidia-current`.
 /// `None` if the file does not exist or could not be read.
 fn listed(root: &Root, release: &str) -> Option<Option<String>> {
     if !is_release(release) {
@@ -86,7 +87,8 @@ fn listed(root: &Root, release: &str) -> Option<Option<String>> {
     Some(dep.lines().find_map(module))
 }
 
-/// The version that DKMS built for this kernel: `/var/lib/dkms/nvidia*/VERSION/RELEASE`. `None` if there are several.
+/// Returns the version that DKMS built for this kernel: `/var/lib/dkms/nvidia*/VERSION/RELEASE`. `None` if there are
+/// several.
 fn dkms_version(root: &Root, release: &str) -> Option<String> {
     let dkms = root.find("var/lib/dkms")?;
     let packages = dkms.names().ok()?.into_iter().filter(|name| name.starts_with("nvidia"));
@@ -98,18 +100,19 @@ fn dkms_version(root: &Root, release: &str) -> Option<String> {
         })
     });
     let version = built.next()?;
-    // Two versions: it is unknown which one was installed last.
+    // If there are two versions, it is unknown which version was installed last.
     built.next().is_none().then_some(version)
 }
 
-/// `version=` of the `.modinfo` section, found with the ELF section table: reads some kilobytes of a file of up to 100 MB.
+/// Returns `version=` of the `.modinfo` section, found with the ELF section table. Reads a few kilobytes of a file of up to
+/// 100 MB.
 fn modinfo_version(module: &HostFile) -> Option<String> {
     module.opened(|mut file| Ok(version_in(&mut file))).ok()?
 }
 
 fn version_in(file: &mut File) -> Option<String> {
     let header = at(file, 0, 64)?;
-    // ELF, 64 bits, little endian, as on all machines with these drivers.
+    // The supported format is ELF, 64 bits, little endian, as on all machines with these drivers.
     if header.get(..6)? != [0x7f, b'E', b'L', b'F', 2, 1] {
         return None;
     }
@@ -136,7 +139,7 @@ fn version_in(file: &mut File) -> Option<String> {
     version::is_version(version).then(|| version.to_owned())
 }
 
-/// `length` bytes at `offset`; `None` if the file is shorter.
+/// Returns `length` bytes at `offset`; `None` if the file is shorter.
 fn at(file: &mut File, offset: u64, length: u64) -> Option<Vec<u8>> {
     file.seek(SeekFrom::Start(offset)).ok()?;
     let mut bytes = Vec::new();
@@ -163,7 +166,7 @@ mod tests {
 
     const RELEASE: &str = "6.8.0-1021-aws";
 
-    /// An ELF file with a section table of three: null, `.modinfo`, the names.
+    /// Returns an ELF file with a section table of three entries: null, `.modinfo`, the names.
     fn module(modinfo: &[u8]) -> Vec<u8> {
         let names = b"\0.modinfo\0.shstrtab\0";
         let table = 64 + modinfo.len() + names.len();

@@ -1,14 +1,14 @@
-//! The library folders of an installed driver, on the platforms of Kubernetes nodes.
+//! Lists the library folders of an installed driver on the platforms of Kubernetes nodes (`folders`).
 
 use crate::bounded;
 use crate::in_root::Root;
 use crate::trusted_file;
 
-/// Roots in which a driver may be installed, below the root of the host. The driver container of the GPU Operator is first: if it
-/// exists, its driver is the loaded one.
+/// Roots in which a driver may be installed, below the root of the host. The driver container of the GPU Operator is first:
+/// if that root exists, its driver is the loaded driver.
 pub(crate) const DRIVER_ROOTS: [&str; 2] = ["run/nvidia/driver", ""];
 
-/// Folders below a root. `{arch}` is this machine's (`x86_64`, `aarch64`).
+/// Library folders below a root. `{arch}` is the architecture of this machine (`x86_64`, `aarch64`).
 const FOLDERS: [&str; 18] = [
     // Debian, Ubuntu, DGX OS, AKS
     "usr/lib/{arch}-linux-gnu",
@@ -37,12 +37,13 @@ const FOLDERS: [&str; 18] = [
     "run/opengl-driver/lib",
 ];
 
-/// Maximum number of lists of folders, and of folders. A distribution has about ten of each. The root may be that of a workload.
+/// Maximum number of lists of folders, and of folders. A distribution has about ten of each. The root may belong to a
+/// workload.
 const MAX_LISTS: usize = 64;
 const MAX_FOLDERS: usize = 128;
 
-/// The folders below `root` that may contain the driver's libraries: the known ones, then those of `ld.so.conf` if only
-/// root can change it. `foreign`: a root of a workload.
+/// Returns the folders below `root` that may contain the driver's libraries: the known folders, then the folders of
+/// `ld.so.conf` if only root can change that file. `foreign`: the root belongs to a workload.
 pub(in crate::host) fn folders(root: &Root, foreign: bool) -> Vec<String> {
     let mut folders = Vec::new();
     for folder in FOLDERS {
@@ -59,7 +60,7 @@ pub(in crate::host) fn folders(root: &Root, foreign: bool) -> Vec<String> {
         let opened = trusted_file::open_in(root, &file, !foreign);
         let Some(text) = opened.ok().and_then(|file| file.text()) else { continue };
         for folder in text.lines().filter_map(|line| line.trim().strip_prefix('/')) {
-            // One more, so that a cut is seen.
+            // One folder more than the maximum is kept, so that the cut is noticed.
             if folders.len() <= MAX_FOLDERS && !folders.iter().any(|known| known == folder) {
                 folders.push(folder.to_owned());
             }
@@ -69,7 +70,7 @@ pub(in crate::host) fn folders(root: &Root, foreign: bool) -> Vec<String> {
     folders
 }
 
-/// The entries of a folder below `root`, relative to `root`, in order.
+/// Returns the entries of a folder below `root`, relative to `root`, in order.
 fn children(root: &Root, folder: &str) -> Vec<String> {
     let names = root.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
     names.into_iter().map(|name| format!("{folder}/{name}")).collect()

@@ -1,5 +1,7 @@
-//! Reads facts about why the nvidia module is not loaded: the kernel's requirements for modules (Secure Boot, lockdown, SELinux),
-//! and the kernels with a module. Read only if there are GPUs and the module is not loaded, because EFI variables are slow.
+//! Reads facts about why the nvidia module is not loaded (`read`): the kernel's requirements, and available modules.
+//!
+//! The requirements are Secure Boot, lockdown and SELinux. The facts are only read if there are GPUs and the module is not
+//! loaded, because EFI variables are slow.
 
 use jiff::Timestamp;
 use syringe_core::facts::driver_load::{DriverLoad, SelinuxDenial};
@@ -11,14 +13,14 @@ use crate::host::process;
 use crate::in_root::Root;
 use crate::paths::{Owner, Paths};
 
-/// The EFI variable, with the vendor GUID of global variables. Four bytes of attributes precede the value.
+/// The path of the EFI variable, with the vendor GUID of global variables. Four bytes of attributes precede the value.
 const SECURE_BOOT: &str = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 const SELINUX: &str = "/sys/fs/selinux/enforce";
 const AUDIT_LOG: &str = "/var/log/audit/audit.log";
 
-/// Maximum number of bytes that are read of the audit log: some thousand records.
+/// Maximum number of bytes that are read of the audit log: a few thousand records.
 const MAX_AUDIT: u64 = 256 * 1024;
 
 /// Maximum number of kernels of one node. Distributions keep two to five.
@@ -69,7 +71,7 @@ fn flag(text: &str) -> Option<bool> {
     }
 }
 
-/// The kernels with a module, on the host and in the operator's driver root.
+/// Adds the kernels that have a module, on the host and in the GPU Operator's driver root.
 fn modules(host: &Root, load: &mut DriverLoad) {
     let roots = library_folders::DRIVER_ROOTS.iter().filter_map(|below| host.below(below));
     for root in roots {
@@ -88,8 +90,8 @@ fn modules(host: &Root, load: &mut DriverLoad) {
     without.retain(|kernel| !with.contains(kernel));
 }
 
-/// The newest record of this boot about a module load that SELinux denied. Only the kernel writes `type=AVC`; programs write
-/// other types.
+/// Returns the newest record of this boot about a module load that SELinux denied. Only the kernel writes `type=AVC`;
+/// programs write other types.
 fn denial(paths: &Paths, host: &Root) -> Option<SelinuxDenial> {
     let (tail, _) = host.find(AUDIT_LOG)?.tail(MAX_AUDIT).ok()?;
     let boot = process::boot_time(paths)?;

@@ -1,6 +1,6 @@
-//! The versions that must match (loaded kernel module, module on disk, NVML library), and other files of a driver.
+//! Reads driver versions that must match (kernel module, module on disk, NVML library) and other files of the driver.
 //!
-//! Only reads files: no library is loaded, and no package database is read.
+//! This module only reads files: no library is loaded, and no package database is read.
 
 pub(in crate::host) mod device_files;
 mod kernel_module_file;
@@ -31,10 +31,10 @@ const FIRMWARE_FOLDERS: [&str; 4] = [
 /// Folders of CDI specifications, below the host's root.
 const CDI_FOLDERS: [&str; 2] = ["etc/cdi", "var/run/cdi"];
 
-/// Bytes that are read of a specification, which names its kind in its first lines.
+/// Number of bytes that are read of a specification, whose kind is in the first lines.
 const CDI_HEAD: usize = 64 * 1024;
 
-/// Places of the container runtime, below the host's root.
+/// Paths of NVIDIA's container runtime, below the host's root.
 const TOOLKIT: [&str; 5] = [
     "usr/local/nvidia/toolkit/nvidia-container-runtime",
     "usr/bin/nvidia-container-runtime",
@@ -46,8 +46,8 @@ const TOOLKIT: [&str; 5] = [
 pub(in crate::host) fn versions(paths: &Paths) -> DriverVersions {
     let banner = version::banner(paths);
     let loaded = version::loaded(paths);
-    // The library that NVML is loaded from, unless its version differs from the module. A library that must not be loaded is
-    // still reported.
+    // NVML is loaded from this library, unless the library's version differs from the kernel module. A library that must not
+    // be loaded is still reported.
     let library = libraries(paths, loaded.as_deref()).into_iter().find(|library| library.version.is_some());
     let by_operator = library.as_ref().is_some_and(|library| library.path.starts_with(paths.host.join(OPERATOR_ROOT)));
     let (first, second) = if by_operator { (OPERATOR_ROOT, "") } else { ("", OPERATOR_ROOT) };
@@ -67,13 +67,13 @@ pub(in crate::host) fn versions(paths: &Paths) -> DriverVersions {
     }
 }
 
-/// `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build …`
+/// Returns the type of module from `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build …`.
 fn flavor(banner: &str) -> String {
     let open = banner.lines().next().is_some_and(|line| line.contains("Open Kernel Module"));
     if open { "open" } else { "proprietary" }.to_owned()
 }
 
-/// Driver versions that have GSP firmware on disk.
+/// Returns the driver versions that have GSP firmware on disk.
 pub(in crate::host) fn gsp_firmware(paths: &Paths) -> Vec<String> {
     let mut versions: Vec<String> = FIRMWARE_FOLDERS
         .iter()
@@ -94,12 +94,12 @@ fn has_gsp(paths: &Paths, folder: &str) -> bool {
     names(paths, folder).iter().any(|name| name.starts_with("gsp") && name.contains(".bin"))
 }
 
-/// The names in a folder of the host; none where it is absent.
+/// Returns the names in a folder of the host; an empty list if the folder does not exist.
 fn names(paths: &Paths, folder: &str) -> Vec<String> {
     in_root::find(&paths.host, folder).and_then(|folder| folder.names().ok()).unwrap_or_default()
 }
 
-/// A CDI specification that describes NVIDIA devices.
+/// Returns the path of a CDI specification that describes NVIDIA devices.
 pub(in crate::host) fn cdi_spec(paths: &Paths) -> Option<String> {
     let is_spec = |name: &String| [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
     let mut candidates = CDI_FOLDERS.iter().flat_map(|folder| {
@@ -113,7 +113,7 @@ fn names_nvidia(spec: &HostFile) -> bool {
     spec.head(CDI_HEAD).is_ok_and(|head| String::from_utf8_lossy(&head).contains("nvidia.com/"))
 }
 
-/// The NVIDIA container runtime, if installed.
+/// Returns the path of the NVIDIA container runtime, if installed.
 pub(in crate::host) fn container_toolkit(paths: &Paths) -> Option<String> {
     let exists = |path: &&&str| in_root::find(&paths.host, path).is_some();
     TOOLKIT.iter().find(exists).map(|path| format!("/{path}"))
@@ -157,7 +157,7 @@ mod tests {
         let tree = Tree::new();
         tree.file("sys/module/nvidia/version", "550.163.01\n");
         tree.file("run/nvidia/driver/usr/lib64/libnvidia-ml.so.535.261.03", "");
-        // Debian: through /etc/alternatives, with absolute links.
+        // On Debian, the library is reached through /etc/alternatives, with absolute links.
         tree.link("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1", "/etc/alternatives/libnvidia-ml.so.1");
         tree.link("etc/alternatives/libnvidia-ml.so.1", "/usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so.1");
         tree.link("usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so.1", "libnvidia-ml.so.550.163.01");
@@ -182,7 +182,7 @@ mod tests {
         outside.file("x", "kind: nvidia.com/gpu\n");
         tree.link("etc/cdi/x.yaml", outside.path().join("x").to_str().expect("UTF-8"));
         assert_eq!(cdi_spec(&tree.paths()), None);
-        // The same file inside is read: the link was the reason.
+        // The same file is read if it is inside the root: the link was the reason.
         tree.file("etc/cdi/y.yaml", "kind: nvidia.com/gpu\n");
         assert_eq!(cdi_spec(&tree.paths()).as_deref(), Some("/etc/cdi/y.yaml"));
     }

@@ -1,9 +1,9 @@
-//! Searches for the NVML library of the driver. The host section reports the result, and NVML is loaded from it.
+//! Searches for the driver's NVML library (`libraries`), which the host section reports and from which NVML is loaded.
 //!
-//! A library runs with the privileges of the probe. So it comes from the root of the node, from a driver's root below
-//! it that belongs to root, or from the root of the probe's container, where the container runtime may have put it (files there
-//! come from the probe's image and the runtime, and the same checks apply). It never comes from the root of another pod.
-//! If only the root of a pod is visible ([`Owner::Workload`]), its library is marked: see [`Library::foreign`].
+//! A library runs with the privileges of the probe. So the library comes from the root of the node, from a driver's root
+//! that is owned by the user root, or from the root of the probe's container. Files in the container come from the probe's
+//! image or the container runtime, and the same checks apply. The library never comes from the root of another pod. If only
+//! the root of a pod is visible ([`Owner::Workload`]), the library of that pod is marked: see [`Library::foreign`].
 
 use std::path::{Path, PathBuf};
 
@@ -37,21 +37,21 @@ const IMAGES: [&str; 7] = [
 /// A library that was found.
 #[derive(Debug)]
 pub(crate) struct Library {
-    /// Its real path, as this process sees it.
+    /// The real path of the library, as this process sees it.
     pub(crate) path: PathBuf,
-    /// From the file's name (`libnvidia-ml.so.570.124.06`).
+    /// The version in the file name (`libnvidia-ml.so.570.124.06`).
     pub(crate) version: Option<String>,
-    /// The open file, or why it must not be loaded.
+    /// The open file, or the reason why the file must not be loaded.
     pub(crate) file: Result<TrustedFile, Distrust>,
-    /// From the root of a workload: may only be loaded without privileges.
+    /// Whether the library is in the root of a workload: it may then only be loaded without privileges.
     pub(crate) foreign: bool,
 }
 
-/// The libraries that exist, best first: those of the loaded module's version, then in the order of the search. Libraries that must
-/// not be loaded are last.
+/// Returns the libraries that exist, best first: libraries of the loaded module's version, then the others in the order of
+/// the search. Libraries that must not be loaded are last.
 pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
     let mut found = Vec::new();
-    // The root of the probe. A saved file tree has none.
+    // The root of the probe. A saved file tree has no such root.
     if paths.proc == Path::new("/proc") && paths.host != Path::new("/") {
         found_in(trusted_file::root_below(Path::new("/"), ""), Path::new("/"), loaded, &mut found);
     }
@@ -68,7 +68,7 @@ pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
     found
 }
 
-/// Searches a root of the node. A root that others could have created is reported with the reason.
+/// Searches one root of the node. If users other than root could have created that root, it is reported with the reason.
 fn found_in(root: Result<Root, Distrust>, path: &Path, loaded: Option<&str>, found: &mut Vec<Library>) {
     match root {
         Ok(root) => search(&root, loaded, false, found),
@@ -93,7 +93,7 @@ fn search(root: &Root, loaded: Option<&str>, foreign: bool, found: &mut Vec<Libr
     }
 }
 
-/// Versioned files in the folder, for a folder without the usual link.
+/// Returns the versioned files in the folder, for a folder without the usual link.
 fn versioned(root: &Root, folder: &str) -> Vec<String> {
     let names = root.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
     let is_library = |name: &String| name.strip_prefix(PREFIX).is_some_and(version::is_version);
@@ -106,7 +106,7 @@ fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {
     let file = trusted_file::open_in(root, path, !foreign);
     let real = match &file {
         Ok(file) => Some(file.path.clone()),
-        // Reported with the reason, if it exists.
+        // An existing file is reported with the reason.
         Err(Distrust::Absent(_)) => None,
         Err(_) => root.find(path).map(|file| file.path),
     };
@@ -119,11 +119,11 @@ fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {
     found.push(Library { path: real, version, file, foreign });
 }
 
-/// Libraries that processes of the node have mapped, in the root of the node. Used last, to find a driver that is
-/// installed in an unknown folder.
+/// Returns libraries that processes of the node have mapped, in the root of the node. This search comes last, to find a
+/// driver that is installed in an unknown folder.
 ///
-/// The path comes from a process. A process of a pod could name a file of its own image below the runtime's folder, which root owns
-/// on the node. So processes of pods, and processes with an unreadable cgroup, are skipped.
+/// The path comes from a process. A process of a pod could provide the path of a file of its own image below the runtime's
+/// folder, which root owns on the node. So processes of pods, and processes with an unreadable cgroup, are skipped.
 pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
     let mut found = Vec::new();
     if paths.owner == Owner::Workload {
@@ -149,7 +149,7 @@ pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
     found
 }
 
-/// The path of the NVML library in a `/proc/PID/maps`. A deleted file cannot be opened again.
+/// Returns the path of the NVML library in a `/proc/PID/maps`. A deleted file cannot be opened again.
 fn mapped_path(maps: &str) -> Option<&str> {
     maps.lines().find_map(|line| {
         let path = &line[line.find('/')?..];
@@ -159,7 +159,8 @@ fn mapped_path(maps: &str) -> Option<&str> {
 }
 
 impl Library {
-    /// 0: same version as the loaded module, 1: unknown, 2: another version (initialization would fail).
+    /// Returns the rank: 0 for the version of the loaded module, 1 if unknown, 2 for another version (initialization would
+    /// fail).
     fn rank(&self, loaded: Option<&str>) -> u8 {
         match (self.version.as_deref(), loaded) {
             (Some(version), Some(loaded)) if version == loaded => 0,

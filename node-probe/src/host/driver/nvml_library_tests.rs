@@ -1,4 +1,4 @@
-//! Tests of the search for the library, in file trees.
+//! Tests of the search for the NVML library, in file trees.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -69,7 +69,7 @@ fn a_library_that_others_can_write_is_last_and_never_opened() {
     fs::set_permissions(open, fs::Permissions::from_mode(0o777)).expect("ours");
     let found = libraries(&tree.paths(), None);
     assert!(found[0].file.is_ok() && found[0].path.ends_with("usr/lib64/libnvidia-ml.so.1"), "{found:?}");
-    assert!(found[1].file.as_ref().expect_err("refused").to_string().contains("/usr can be changed by others"));
+    assert!(found[1].file.as_ref().expect_err("refused").to_string().contains("/usr can be changed by users other"));
     assert_eq!(found.len(), 2);
 }
 
@@ -84,7 +84,7 @@ fn a_library_of_a_workload_is_foreign() {
     assert!(!libraries(&tree.paths(), None)[0].foreign);
 }
 
-/// A user who can write to the parent folder of a driver's root could replace it by the root of an image.
+/// A user who can write to the parent folder of a driver's root could replace that root with the root of an image.
 #[test]
 fn a_drivers_root_behind_a_link_out_or_an_open_folder_is_not_searched() {
     let outside = Tree::new();
@@ -129,8 +129,8 @@ fn a_library_below_the_folders_of_images_is_not_opened() {
     }
 }
 
-/// A process of a pod names a path. In its own root there is a library, and on the node the same path is a file that
-/// the container runtime unpacked for the pod, which belongs to root.
+/// A process of a pod provides a path. The pod's own root has a library at this path. On the node, the same path is a file
+/// that the container runtime unpacked for the pod, and root owns that file.
 #[test]
 fn libraries_of_processes_of_pods_are_ignored() {
     const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";

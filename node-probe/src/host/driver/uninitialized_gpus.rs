@@ -1,20 +1,23 @@
-//! How many GPUs the driver has to initialize before NVML can answer for them. Without persistence mode the driver closes a GPU with
-//! its last user, and the initialization takes one to three seconds for each.
+//! Counts the GPUs that the driver has to initialize before NVML can read them (`uninitialized_gpus`).
 //!
-//! The driver's own files show it (`/proc/driver/nvidia/gpus/*/information`): a GPU that is not initialized has question marks in
-//! place of its UUID and of the version of its VBIOS.
+//! Without persistence mode, the driver closes a GPU when its last user exits. The initialization takes one to three seconds
+//! per GPU.
+//!
+//! The driver's own files show the state (`/proc/driver/nvidia/gpus/*/information`): a GPU that is not initialized has
+//! question marks instead of its UUID and of its VBIOS version.
 
 use crate::files;
 use crate::paths::Paths;
 
 /// Folder in `/proc` with the driver's information about each GPU.
 const INFORMATION: &str = "driver/nvidia/gpus";
-/// Lines whose value the driver reads from an initialized GPU.
+/// Lines whose value the driver can only read from an initialized GPU.
 const READ_FROM_GPU: [&str; 2] = ["GPU UUID:", "Video BIOS:"];
-/// Maximum number of GPUs; no node has more.
+/// Maximum number of GPUs. No node has more.
 const MAX_GPUS: usize = 128;
 
-/// The number of GPUs that are not initialized. A file that cannot be read ends the search: it may block, like those after it.
+/// Returns the number of GPUs that are not initialized. A file that cannot be read stops the search: the next files may
+/// block too.
 pub(crate) fn uninitialized_gpus(paths: &Paths) -> u32 {
     let gpus = paths.proc.join(INFORMATION);
     let folders = files::names(&gpus).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Claims of dynamic resource allocation that the kubelet prepared: `dra_manager_state` in its root directory.
+//! Reads the claims of dynamic resource allocation that the kubelet prepared (file `dra_manager_state`).
 //!
-//! Format since Kubernetes 1.32: `{"Data": "<JSON as text>", "Checksum": n}` with `ClaimInfoStateList`. Limits: it
-//! has the device names of the driver (`gpu-0`, `gpu-0-mig-19-2-0`), not UUIDs, and no containers: a claim belongs to
+//! Format since Kubernetes 1.32: `{"Data": "<JSON as text>", "Checksum": n}` with `ClaimInfoStateList`. Limits: the file has
+//! the device names of the driver (`gpu-0`, `gpu-0-mig-19-2-0`), but no UUIDs and no containers, because a claim belongs to
 //! its pods.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::in_root::Root;
 use crate::paths::Paths;
 use crate::{bounded, files};
 
-/// Unlike the device manager's, this file follows the kubelet's root directory; k0s has another one.
+/// Unlike the device manager's file, this file is below the kubelet's root directory. k0s has a different root directory.
 const STATE: [&str; 2] = ["var/lib/kubelet/dra_manager_state", "var/lib/k0s/kubelet/dra_manager_state"];
 
 const MAX_STATE: usize = 16 * 1024 * 1024;
@@ -32,7 +32,7 @@ const MAX_PODS: usize = 256;
 struct Checkpoint {
     #[serde(rename = "Data")]
     data: Option<String>,
-    /// Before 1.32 the claims were here, in another format.
+    /// Before Kubernetes 1.32 the claims were in this field, in another format.
     #[serde(default)]
     entries: Option<Vec<IgnoredAny>>,
 }
@@ -67,7 +67,7 @@ struct Device {
     name: String,
 }
 
-/// One allocation per claim, pod and GPU driver. A node without claims has no file, which is not a problem.
+/// Returns one allocation per claim, pod and GPU driver. A node without claims has no file, which is not a problem.
 pub(in crate::host) fn claims(paths: &Paths, problems: &mut Vec<Problem>) -> Vec<Allocation> {
     match read(paths) {
         Ok(claims) => claims.into_iter().flat_map(allocations).collect(),
@@ -81,7 +81,7 @@ pub(in crate::host) fn claims(paths: &Paths, problems: &mut Vec<Problem>) -> Vec
     }
 }
 
-/// The claims, or the path of the file that could not be read.
+/// Returns the claims, or the path of the file that could not be read and the error.
 fn read(paths: &Paths) -> Result<Vec<Claim>, (&'static str, io::Error)> {
     let Ok(host) = Root::open(&paths.host) else { return Ok(Vec::new()) };
     for path in STATE {
@@ -123,7 +123,8 @@ fn allocations(claim: Claim) -> Vec<Allocation> {
         .collect()
 }
 
-/// `gpu.nvidia.com`. NVIDIA's other driver (`compute-domain.nvidia.com`) allocates IMEX channels.
+/// Returns whether the driver allocates GPUs (`gpu.nvidia.com`). NVIDIA's other driver (`compute-domain.nvidia.com`)
+/// allocates IMEX channels.
 fn hands_out_gpus(driver: &str) -> bool {
     driver.ends_with("nvidia.com") && !driver.starts_with("compute-domain.")
 }

@@ -1,9 +1,9 @@
-//! One unary gRPC call without arguments over a unix socket.
+//! Makes one unary gRPC call without arguments over a unix socket (`call`).
 //!
-//! A gRPC library needs an asynchronous runtime and is as large as the whole probe, which is uploaded to the
-//! node. One call on a connection of its own needs only a part of HTTP/2 (RFC 9113): it sends literal headers, and of the
-//! answer it reads the message and the end of the stream. Headers of the answer are not decoded: an answer without a
-//! message is an error, independent of its `grpc-status`.
+//! A gRPC library needs an asynchronous runtime and is as large as the whole probe, which is uploaded to the node. One call
+//! on a separate connection needs only a part of HTTP/2 (RFC 9113): the client sends literal headers, and reads only the
+//! message and the end of the stream from the response. Response headers are not decoded: a response without a message is an
+//! error, independent of its `grpc-status`.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -36,32 +36,33 @@ const MAX_FRAME: usize = 16 * 1024;
 /// A message without fields: not compressed, no bytes.
 const EMPTY_MESSAGE: [u8; 5] = [0; 5];
 
-/// Calls `path` (`/package.Service/Method`) with an empty request and returns the message of the answer, at most `most` bytes.
-/// `name`: the path of the socket for problems.
+/// Calls `path` (`/package.Service/Method`) with an empty request. Returns the response message, limited to `most` bytes.
+/// `name` is the socket path, used in problems.
 pub(in crate::host) fn call(socket: &Path, name: &Path, path: &str, most: u32, time: Duration) -> io::Result<Vec<u8>> {
     call_on(connect(socket, name)?, path, most, time)
 }
 
-/// [`call`] on a stream that is connected.
+/// Like [`call`], on a stream that is already connected.
 pub(in crate::host) fn call_on(stream: UnixStream, path: &str, most: u32, time: Duration) -> io::Result<Vec<u8>> {
     let mut connection = Connection { stream, deadline: Instant::now() + time, most: most as usize };
     connection.send(&request(path, most))?;
     message(&connection.answer()?)
 }
 
-/// Connects. That blocks while a kubelet does not take the connections that wait.
+/// Connects to the socket. The call blocks while the kubelet does not accept waiting connections.
 fn connect(socket: &Path, name: &Path) -> io::Result<UnixStream> {
     let at = socket.to_owned();
     bounded::in_time(name, move || UnixStream::connect(at))
 }
 
-/// All frames of the request, in one write. The flow control windows are set to `most` bytes, so that no updates are needed.
+/// Returns all frames of the request as one buffer. The flow control windows have `most` bytes, so that no updates are
+/// needed.
 fn request(path: &str, most: u32) -> Vec<u8> {
-    // Identifier and value: no header table, no server push, the window of the stream.
+    // Identifiers and values: no header table, no server push, the window of the stream.
     let settings: [(u16, u32); 3] = [(1, 0), (2, 0), (4, most)];
     let settings: Vec<u8> =
         settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
-    // `:method POST`, `:scheme http` and the names of the next three are in the static table of HPACK.
+    // `:method POST`, `:scheme http` and the names of the next three headers are in the static table of HPACK.
     let mut headers = vec![0x83, 0x86];
     for (name, value) in [(&[0x04][..], path), (&[0x01], "localhost"), (&[0x0f, 0x10], "application/grpc")] {
         headers.extend([name, &length(value), value.as_bytes()].concat());
@@ -77,7 +78,7 @@ fn request(path: &str, most: u32) -> Vec<u8> {
     .concat()
 }
 
-/// The length of a literal that is not Huffman coded. One byte is enough for texts below 127 bytes.
+/// Returns the length of a literal that is not Huffman coded. One byte is enough for texts of less than 127 bytes.
 fn length(value: &str) -> [u8; 1] {
     debug_assert!(value.len() < 127);
     [value.len() as u8]
@@ -91,12 +92,12 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 struct Connection {
     stream: UnixStream,
     deadline: Instant,
-    /// Maximum bytes of an answer.
+    /// Maximum number of bytes of a response.
     most: usize,
 }
 
 impl Connection {
-    /// The stream with a timeout, so that every wait ends at the deadline of the call.
+    /// Returns the stream with a timeout, so that every wait stops at the deadline of the call.
     fn waiting(&self) -> io::Result<&UnixStream> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -111,7 +112,7 @@ impl Connection {
         self.waiting()?.write_all(bytes)
     }
 
-    /// The data of the stream, until it ends.
+    /// Returns the data of the stream, read until the stream ends.
     fn answer(&mut self) -> io::Result<Vec<u8>> {
         let mut data = Vec::new();
         loop {
@@ -134,7 +135,7 @@ impl Connection {
                 _ => {}
             }
             if data.len() > self.most {
-                return Err(io::Error::other(format!("an answer of more than {} bytes", self.most)));
+                return Err(io::Error::other(format!("a response of more than {} bytes", self.most)));
             }
             if ours && matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
                 return Ok(data);
@@ -143,7 +144,7 @@ impl Connection {
     }
 }
 
-/// The data of a frame without its padding.
+/// Returns the data of a frame without its padding.
 fn unpadded(payload: &[u8], flags: u8) -> io::Result<&[u8]> {
     if flags & PADDED == 0 {
         return Ok(payload);
@@ -153,30 +154,30 @@ fn unpadded(payload: &[u8], flags: u8) -> io::Result<&[u8]> {
     unpadded.ok_or_else(|| io::Error::other("an HTTP/2 frame with more padding than bytes"))
 }
 
-/// The one message of a stream: whether it is compressed, its length, its bytes.
+/// Returns the only message of a stream. A message starts with the compression flag and the length.
 fn message(data: &[u8]) -> io::Result<Vec<u8>> {
     let [compressed, a, b, c, d, message @ ..] = data else {
-        return Err(io::Error::other("the server refused the call"));
+        return Err(io::Error::other("the server rejected the call"));
     };
     if *compressed != 0 || u32::from_be_bytes([*a, *b, *c, *d]) as usize != message.len() {
-        return Err(io::Error::other("the answer is truncated or compressed"));
+        return Err(io::Error::other("the response is truncated or compressed"));
     }
     Ok(message.to_vec())
 }
 
-/// The server's side of a call.
+/// The server's side of a call, for tests.
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
 
-    /// Length of the payload, type and flags.
+    /// Reads a frame header: the length of the payload, the type and the flags.
     pub(crate) fn frame_head(stream: &mut UnixStream) -> (usize, u8, u8) {
         let mut head = [0; 9];
         stream.read_exact(&mut head).expect("a frame");
         (u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize, head[3], head[4])
     }
 
-    /// The frames of a server for a message: settings, a ping, headers, the message in two
+    /// Returns the frames that a server sends for a message: settings, a ping, headers, the message in two
     /// frames (the second one padded), trailers.
     pub(crate) fn answer(message: &[u8]) -> Vec<u8> {
         let data = [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
@@ -202,7 +203,7 @@ mod tests {
     use super::testing::answer;
     use super::*;
 
-    /// The result of a call to a server that sends these bytes and keeps the connection open.
+    /// Returns the result of a call to a server that sends these bytes and keeps the connection open.
     fn called(said: Vec<u8>) -> io::Result<Vec<u8>> {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let socket = folder.path().join("s");

@@ -1,8 +1,10 @@
-//! The `kubelet` section: the checkpoint of the device manager, or if it cannot be read the answer of the kubelet (see
-//! `pod_resources`), and the claims of dynamic resource allocation (see `dra`).
+//! Reads the `kubelet` section: device allocations from the device manager's checkpoint, and prepared resource claims.
 //!
-//! Limits: the checksum of the checkpoint is not verified, because the kubelet computes it over Go structures. A file that
-//! parses to its end is complete.
+//! If the checkpoint cannot be read, the allocations come from the kubelet's API (see `pod_resources`). `dra` reads the
+//! claims.
+//!
+//! Limits: the checksum of the checkpoint is not verified, because the kubelet computes it over Go structures. If the whole
+//! file can be parsed, it is complete.
 
 mod dra;
 #[cfg(any(test, fuzzing))]
@@ -33,10 +35,10 @@ const CHECKPOINT: &str = "var/lib/kubelet/device-plugins/kubelet_internal_checkp
 /// The socket on which plugins register, in the same folder.
 const SOCKET: &str = "var/lib/kubelet/device-plugins/kubelet.sock";
 
-/// 250 pods with 8 devices and their responses are about 1 MiB.
+/// Maximum size of the checkpoint. 250 pods with 8 devices each, and their responses, have about 1 MiB.
 const MAX_CHECKPOINT: usize = 16 * 1024 * 1024;
 
-/// Maximum number of allocations. A node has up to some hundred pods.
+/// Maximum number of allocations. A node has up to a few hundred pods.
 const MAX_ALLOCATIONS: usize = 2048;
 
 /// Maximum number of resources of GPUs. A node with every MIG profile has about ten.
@@ -72,7 +74,7 @@ struct Entry {
     devices: Option<DeviceIds>,
 }
 
-/// By NUMA node since Kubernetes 1.20; before that a plain list.
+/// A map by NUMA node since Kubernetes 1.20, and a plain list in older versions.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum DeviceIds {
@@ -89,7 +91,7 @@ impl DeviceIds {
     }
 }
 
-/// Reads which GPU device the kubelet gave to which container.
+/// Reads which GPU devices the kubelet allocated to which container.
 pub(crate) fn kubelet(paths: &Paths) -> Section<Kubelet> {
     let mut problems = Vec::new();
     let claims = dra::claims(paths, &mut problems);
@@ -110,7 +112,7 @@ pub(crate) fn kubelet(paths: &Paths) -> Section<Kubelet> {
     Section::read(facts(source, answer, claims), problems)
 }
 
-/// The devices of GPU resources, cleaned and in order.
+/// Returns the devices of GPU resources, cleaned and sorted.
 pub(in crate::host) fn facts(
     source: &str,
     PodResources { held, registered }: PodResources,
@@ -130,7 +132,8 @@ pub(in crate::host) fn facts(
 fn read(paths: &Paths) -> io::Result<Data> {
     let host = Root::open(&paths.host)?;
     let Some(file) = host.find_or_fail(CHECKPOINT)? else {
-        // The file is first written when a plugin registers. Without the socket, this is not the folder of a kubelet.
+        // The kubelet creates the file when a plugin first registers. If the socket is missing too, this is not the folder
+        // of a kubelet.
         let kubelet_is_here = host.find_or_fail(SOCKET)?.is_some();
         return if kubelet_is_here { Ok(Data::default()) } else { Err(io::ErrorKind::NotFound.into()) };
     };
@@ -143,7 +146,7 @@ pub(in crate::host) fn parse(text: &[u8]) -> io::Result<Data> {
     Ok(data)
 }
 
-/// The problem if neither the checkpoint nor the socket can be read.
+/// Returns the problem if neither the checkpoint nor the socket can be read.
 fn unreadable(error: &io::Error, refusal: &io::Error) -> Problem {
     let what = format!("the kubelet's device checkpoint (/{CHECKPOINT})");
     let (code, next_step) = match error.kind() {
@@ -196,14 +199,14 @@ fn key(allocation: &Allocation) -> (&str, &str, &str, &[String]) {
     (&allocation.pod_uid, &allocation.container, &allocation.resource, &allocation.devices)
 }
 
-/// Resources of NVIDIA's plugins, and of other plugins that allocate GPUs by UUID.
+/// Returns whether a resource belongs to NVIDIA's plugins, or to another plugin that allocates GPUs by UUID.
 fn is_gpu(resource: &str, ids: &[String]) -> bool {
     let domain = resource.split_once('/').map_or("", |(domain, _)| domain);
     let nvidia = domain == "nvidia.com" || domain.ends_with(".nvidia.com");
     nvidia || ids.iter().any(|id| id.starts_with("GPU-") || id.starts_with("MIG-"))
 }
 
-/// The distinct devices of the IDs, in order.
+/// Returns the distinct devices of the IDs, in order.
 fn distinct(ids: &[String]) -> Vec<String> {
     let devices: BTreeSet<String> = ids.iter().map(|id| clean(device(id), 100)).collect();
     let mut devices: Vec<String> = devices.into_iter().collect();
@@ -211,10 +214,10 @@ fn distinct(ids: &[String]) -> Vec<String> {
     devices
 }
 
-/// The device of an ID. The ID of a shared device ends with its replica: `GPU-…::3` (NVIDIA's plugin), `GPU-…-3`
-/// (HAMi), `nvidia0/vgpu3` (GKE).
+/// Returns the device of an ID. The ID of a shared device ends with the number of its replica: `GPU-…::3` (NVIDIA's plugin),
+/// `GPU-…-3` (HAMi), `nvidia0/vgpu3` (GKE).
 fn device(id: &str) -> &str {
-    /// `GPU-` or `MIG-` and a UUID.
+    /// Length of `GPU-` or `MIG-` with a UUID.
     const UUID: usize = 4 + 36;
     if let Some((device, _)) = id.split_once("::") {
         return device;
@@ -224,7 +227,7 @@ fn device(id: &str) -> &str {
     }
     let named = id.starts_with("GPU-") || id.starts_with("MIG-");
     match id.split_at_checked(UUID) {
-        // The old spelling of MIG (`MIG-GPU-…/7/0`) is longer and has no `-` there.
+        // The old MIG format (`MIG-GPU-…/7/0`) is longer and has no `-` at this position.
         Some((device, replica)) if named && replica.starts_with('-') => device,
         _ => id,
     }
@@ -325,7 +328,7 @@ mod tests {
             .iter()
             .map(|held| (held.pod_uid.as_str(), held.pod.as_deref(), held.container.as_str(), held.devices.len()))
             .collect();
-        // Two log folders of one name: it is unknown which pod exists.
+        // Two log folders have the same pod name: it is unknown which pod exists.
         assert_eq!(held, [("", Some("train-1"), "main", 1), ("u1", Some("train-0"), "main", 2)]);
         assert_eq!(
             registered,

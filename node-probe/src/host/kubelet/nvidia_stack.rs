@@ -1,5 +1,7 @@
-//! Reads traces of NVIDIA's software for Kubernetes on the node: sockets of device plugins, registrations of DRA drivers,
-//! validation files of the GPU Operator, processes, and the inotify limits that device plugins may reach.
+//! Reads traces of NVIDIA's software for Kubernetes on the node (`read`).
+//!
+//! The traces are sockets of device plugins, registrations of DRA drivers, validation files of the GPU Operator, processes,
+//! and the inotify limits that device plugins may reach.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -28,7 +30,7 @@ const REGISTRY: [&str; 3] = [
 /// Folder in which the GPU Operator's validator stores the results of successful checks.
 const VALIDATIONS: &str = "/run/nvidia/validations";
 
-/// Maximum number of files of one folder, and of processes.
+/// Maximum number of files in one folder, and of processes.
 const MAX_LISTED: usize = 16;
 
 /// Time limit for counting inotify instances: 100,000 descriptors take about 0.2 s.
@@ -37,11 +39,11 @@ const COUNT_TIME: Duration = Duration::from_millis(400);
 /// Maximum number of descriptors of one process that are read.
 const MAX_DESCRIPTORS: usize = 10_000;
 
-/// Programs of the stack, by process name (`comm`); the others of [`Named`] are runtimes and kubelets.
+/// Process names (`comm`) of kubelets and of programs that contain a kubelet.
 const KUBELETS: [&str; 4] = ["kubelet", "k3s-server", "k3s-agent", "kubelite"];
 const RUNTIMES: [&str; 2] = ["containerd", "crio"];
 
-/// Reads everything. `has_gpus`: whether there are NVIDIA GPUs on the bus.
+/// Reads all traces. `has_gpus`: whether there are NVIDIA GPUs on the bus.
 pub(in crate::host) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<NvidiaStack> {
     if paths.owner == Owner::Workload {
         return None;
@@ -49,7 +51,7 @@ pub(in crate::host) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> O
     let host = Root::open(&paths.host).ok()?;
     let boot = process::boot_time(paths);
     let started = |process: &Named| process::start_time(&paths.proc, boot, process.pid);
-    // RKE2 runs a kubelet in addition to its own program: the most specific name is first.
+    // RKE2 runs a kubelet in addition to its own program, so the most specific name is first.
     let kubelet =
         KUBELETS.iter().find_map(|name| named.iter().find(|process| process.comm == *name && process.of_node()));
     let plugin_sockets = sockets(&host, PLUGINS, "kubelet.sock");
@@ -63,7 +65,7 @@ pub(in crate::host) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> O
     let of_stack =
         |process: &&Named| !KUBELETS.contains(&process.comm) && !RUNTIMES.contains(&process.comm) && belongs(process);
     let mut processes: Vec<&Named> = named.iter().filter(of_stack).collect();
-    // Processes of the node are first, because a pod can choose any process name.
+    // Processes of the node are first, because a process in a pod can choose any name.
     processes.sort_by_key(|process| !process.of_node());
     bounded::cut(&mut processes, MAX_LISTED, "processes of NVIDIA's software for Kubernetes");
     Some(NvidiaStack {
@@ -84,7 +86,7 @@ pub(in crate::host) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> O
     })
 }
 
-/// The sockets in a folder, except one; `None` if the folder does not exist.
+/// Returns the sockets in a folder, except for one; `None` if the folder does not exist.
 fn sockets(host: &Root, folder: &str, but: &str) -> Option<Vec<TimestampedFile>> {
     listed(host, folder, |name| name.ends_with(".sock") && name != but)
 }
@@ -92,7 +94,7 @@ fn sockets(host: &Root, folder: &str, but: &str) -> Option<Vec<TimestampedFile>>
 fn listed(host: &Root, folder: &str, wanted: impl Fn(&str) -> bool) -> Option<Vec<TimestampedFile>> {
     let names = host.find(folder)?.names().ok()?;
     let mut names: Vec<String> = names.into_iter().filter(|name| wanted(name)).collect();
-    // NVIDIA's are never left out for others.
+    // NVIDIA's entries come first, so that they are never cut.
     names.sort_by_key(|name| !name.contains("nvidia"));
     bounded::cut(&mut names, MAX_LISTED, &format!("entries of {folder}"));
     names.sort_unstable();
@@ -103,7 +105,7 @@ fn listed(host: &Root, folder: &str, wanted: impl Fn(&str) -> bool) -> Option<Ve
     Some(stamped.collect())
 }
 
-/// The limits. Their use is read only if `count` is set, because that reads all descriptors of all processes.
+/// Returns the limits. Their usage is only read if `count` is set, because that reads all descriptors of all processes.
 fn inotify(paths: &Paths, count: bool) -> Option<Inotify> {
     let folder = paths.proc.join("sys/fs/inotify");
     let limit = |name: &str| files::number::<u64>(&folder.join(name));
@@ -114,11 +116,11 @@ fn inotify(paths: &Paths, count: bool) -> Option<Inotify> {
     };
     let most = inotify.max_user_instances?;
     let (instances, complete) = if count { instances_of_root(paths, Instant::now()) } else { (0, false) };
-    // A count that reaches the limit is sufficient, even if it is not complete.
+    // A count that reaches the limit is sufficient, even if not all descriptors were read.
     Some(Inotify { instances_of_root: (complete || (count && instances >= most)).then_some(instances), ..inotify })
 }
 
-/// Number of inotify descriptors in a `/proc/PID/fd`, and whether all were read.
+/// Returns the number of inotify descriptors in a `/proc/PID/fd`, and whether all were read.
 fn inotify_descriptors(folder: &Path) -> io::Result<(u64, bool)> {
     let at = folder.to_owned();
     bounded::in_time(folder, move || {
@@ -132,7 +134,7 @@ fn inotify_descriptors(folder: &Path) -> io::Result<(u64, bool)> {
     })
 }
 
-/// Number of inotify descriptors of root's processes, and whether all were read.
+/// Returns the number of inotify descriptors of root's processes, and whether all were read.
 fn instances_of_root(paths: &Paths, started: Instant) -> (u64, bool) {
     let Ok(pids) = files::pids(&paths.proc) else { return (0, false) };
     let (mut instances, mut complete) = (0, true);
@@ -203,7 +205,7 @@ mod tests {
             (80, "nvidia-device-p", POD),
             (90, "nvidia-device-p", "0::/system.slice/nvidia-k8s-device-plugin.service\n"),
             (91, "kubelet", "0::/kubelet.service\n"),
-            // In a container whose pod is unknown.
+            // A process in a container whose pod is unknown.
             (92, "nvidia-device-p", "0::/../cri-containerd-x.scope\n"),
         ] {
             tree.file(&format!("proc/{pid}/comm"), format!("{comm}\n")).file(&format!("proc/{pid}/cgroup"), cgroup);

@@ -1,7 +1,7 @@
-//! The pod-resources API of the kubelet (`podresources.v1`), used if the checkpoint cannot be read.
+//! Reads the pod-resources API of the kubelet (`podresources.v1`), which is used if the checkpoint cannot be read.
 //!
-//! It has the namespace and name of pods. Their UIDs come from the names of their log folders (`/var/log/pods`), if the folders
-//! name only one pod. Devices of resource claims come from the state of the claims (see `dra`).
+//! The API has the namespace and name of pods. The UIDs come from the names of the log folders (`/var/log/pods`), if the
+//! folders belong to only one pod. Devices of resource claims come from the state of the claims (see `dra`).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,22 +12,22 @@ use super::protobuf::{fields, text};
 use crate::in_root;
 use crate::paths::Paths;
 
-/// Below the root directory of the kubelet; k0s has another one.
+/// Paths of the socket below the kubelet's root directory. k0s has a different root directory.
 const SOCKET: [&str; 2] =
     ["var/lib/kubelet/pod-resources/kubelet.sock", "var/lib/k0s/kubelet/pod-resources/kubelet.sock"];
 
-/// Folders `NAMESPACE_NAME_UID`.
+/// Folder with one folder `NAMESPACE_NAME_UID` per pod.
 const POD_LOGS: &str = "var/log/pods";
 
-/// Limit of an answer. 250 pods have about 100 KiB.
+/// Maximum size of a response. 250 pods have about 100 KiB.
 const MAX_BYTES: u32 = 16 * 1024 * 1024;
 
-/// Time for a call. The kubelet answers from memory.
+/// Time for a call. The kubelet responds from memory.
 const CALL_TIME: Duration = Duration::from_secs(2);
 
 /// Devices of one resource in one container.
 pub(in crate::host) struct Held {
-    /// Empty if no log folder, or more than one, has the name of the pod.
+    /// Empty unless exactly one log folder has the name of the pod.
     pub(in crate::host) pod_uid: String,
     pub(in crate::host) namespace: Option<String>,
     pub(in crate::host) pod: Option<String>,
@@ -35,7 +35,7 @@ pub(in crate::host) struct Held {
     pub(in crate::host) devices: Devices,
 }
 
-/// Device ids of one resource.
+/// IDs of the devices of one resource.
 pub(in crate::host) struct Devices {
     pub(in crate::host) resource: String,
     pub(in crate::host) ids: Vec<String>,
@@ -61,15 +61,15 @@ pub(in crate::host) fn read(paths: &Paths) -> io::Result<PodResources> {
         )
     };
     let uids = uids(paths);
-    let not_understood = || io::Error::other("the answer is not podresources.v1");
+    let not_understood = || io::Error::other("the response is not podresources.v1");
     let held = pods(&call("List")?, &uids).ok_or_else(not_understood)?;
-    // Kubernetes 1.23 and newer. Optional.
+    // This call is optional: it needs Kubernetes 1.23 or newer.
     let registered =
         call("GetAllocatableResources").map(|answer| devices(&answer, 1)).unwrap_or_else(|_| Some(Vec::new()));
     Ok(PodResources { held, registered: registered.ok_or_else(not_understood)? })
 }
 
-/// Parses `ListPodResourcesResponse`; `None` if it is not one.
+/// Parses `ListPodResourcesResponse`; `None` if the message is invalid.
 pub(in crate::host) fn pods(answer: &[u8], uids: &BTreeMap<(String, String), Vec<String>>) -> Option<Vec<Held>> {
     let mut held = Vec::new();
     for pod in fields(answer, 1)? {
@@ -95,7 +95,8 @@ pub(in crate::host) fn pods(answer: &[u8], uids: &BTreeMap<(String, String), Vec
     Some(held)
 }
 
-/// The `ContainerDevices` in field `number`: one for each resource and NUMA node, so the same resource may come again.
+/// Returns the `ContainerDevices` in field `number`: one for each resource and NUMA node, so a resource may appear more than
+/// once.
 pub(in crate::host) fn devices(message: &[u8], number: u64) -> Option<Vec<Devices>> {
     let mut by_resource: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for devices in fields(message, number)? {
@@ -105,7 +106,7 @@ pub(in crate::host) fn devices(message: &[u8], number: u64) -> Option<Vec<Device
     Some(by_resource.into_iter().map(|(resource, ids)| Devices { resource, ids }).collect())
 }
 
-/// UIDs by namespace and name.
+/// Returns the UIDs by namespace and name.
 fn uids(paths: &Paths) -> BTreeMap<(String, String), Vec<String>> {
     let mut uids: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     let folders = in_root::find(&paths.host, POD_LOGS).and_then(|folder| folder.names().ok()).unwrap_or_default();
@@ -117,7 +118,7 @@ fn uids(paths: &Paths) -> BTreeMap<(String, String), Vec<String>> {
     uids
 }
 
-/// A kubelet that answers on a socket, for the tests of this folder.
+/// A kubelet that responds on a socket, for the tests of this folder.
 #[cfg(test)]
 pub(crate) mod testing {
     use std::fs;
@@ -128,11 +129,11 @@ pub(crate) mod testing {
 
     use crate::host::kubelet::grpc::testing::{answer, frame_head};
 
-    /// `ContainerDevices` by resource.
+    /// Registered devices (`ContainerDevices`) by resource.
     type Registered<'a> = &'a [(&'a str, &'a [&'a str])];
 
-    /// Answers two calls (`List`, `GetAllocatableResources`) at `socket`. `pods` of one namespace: name, and what their
-    /// container `main` holds of `nvidia.com/gpu`.
+    /// Responds to two calls (`List`, `GetAllocatableResources`) at `socket`. `pods`: the pods of one namespace, with their
+    /// name and the `nvidia.com/gpu` devices of their container `main`.
     pub(crate) fn kubelet_at(socket: &Path, namespace: &str, pods: &[(&str, &[&str])], registered: Registered<'_>) {
         fs::create_dir_all(socket.parent().expect("a socket has a folder")).expect("the folder can be made");
         let listener = UnixListener::bind(socket).expect("the socket can be made");
@@ -150,7 +151,7 @@ pub(crate) mod testing {
         });
     }
 
-    /// Reads a call to its end and answers it.
+    /// Reads a whole call and sends the response.
     fn serve(mut stream: UnixStream, message: &[u8]) {
         stream.read_exact(&mut [0; 24]).expect("the preface");
         loop {
@@ -161,7 +162,7 @@ pub(crate) mod testing {
             }
         }
         stream.write_all(&answer(message)).expect("the caller listens");
-        // Closing the socket with unread acknowledgements would truncate the answer.
+        // Closing the socket with unread acknowledgements would truncate the response.
         let _ = stream.read_to_end(&mut Vec::new());
     }
 
@@ -170,7 +171,7 @@ pub(crate) mod testing {
         field(1, resource.as_bytes()).into_iter().chain(ids).collect()
     }
 
-    /// A field that has a length (below 16 KiB).
+    /// Returns a length-delimited field (shorter than 16 KiB).
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
         let length = [bytes.len() as u8 | 0x80, (bytes.len() >> 7) as u8];
         [&[number << 3 | 2][..], &length, bytes].concat()

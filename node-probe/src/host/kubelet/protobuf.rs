@@ -1,6 +1,6 @@
-//! Parses the fields of a protobuf message that the kubelet's answers need: texts and nested messages.
+//! Parses the fields of a protobuf message that are needed for the kubelet's responses: texts and nested messages.
 
-/// The bytes of every length-delimited field `number`, in order. Other fields are skipped;
+/// Returns the bytes of every length-delimited field `number`, in order. Other fields are skipped;
 /// `None` if the message is truncated or invalid.
 pub(in crate::host) fn fields(message: &[u8], number: u64) -> Option<Vec<&[u8]>> {
     let mut rest = message;
@@ -27,7 +27,7 @@ pub(in crate::host) fn fields(message: &[u8], number: u64) -> Option<Vec<&[u8]>>
     Some(found)
 }
 
-/// The text in field `number`; empty if the field is missing, because protobuf omits empty texts.
+/// Returns the text in field `number`; empty if the field is missing, because protobuf omits empty texts.
 pub(in crate::host) fn text(message: &[u8], number: u64) -> Option<String> {
     let field = fields(message, number)?.last().copied().unwrap_or_default();
     Some(String::from_utf8_lossy(field).into_owned())

@@ -1,7 +1,7 @@
-//! Reads the end of the log of one container of NVIDIA's software for Kubernetes, from `/var/log/pods`.
+//! Reads the end of the log of one container of NVIDIA's software for Kubernetes, from `/var/log/pods` (`read`).
 //!
-//! Other logs are not available: only pods with a name of that software are read, and only files of that pod: below its own
-//! folder, or Docker's log of one container. A pod that mounts `/var/log` of the host can create links there.
+//! Other logs cannot be read. The name of the pod must belong to this software, and the files must be in the pod's own
+//! folder, or be Docker's log of one container. A pod that mounts `/var/log` of the host can create links there.
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ use crate::files;
 use crate::in_root::{HostFile, Root};
 use crate::paths::{Owner, Paths};
 
-/// The kubelet's folder: one folder for each pod, `NAMESPACE_NAME_UID`, in it one for each container.
+/// The kubelet's log folder. It has one folder per pod, `NAMESPACE_NAME_UID`, with one folder per container.
 const PODS: &str = "/var/log/pods";
 
-/// Parts of the names of pods that may be read. `nvidia` alone is also part of the names of workloads.
+/// Parts of pod names whose logs may be read. `nvidia` alone is also part of the names of workloads.
 const NAMES: [&str; 20] = [
     "nvidia-driver",
     "nvidia-gpu-driver",
@@ -43,15 +43,15 @@ const NAMES: [&str; 20] = [
 
 /// Maximum number of bytes that are read.
 const MAX_LOG: u64 = 64 * 1024;
-/// Maximum numbers of lines: the last ones, and earlier ones about failures.
+/// Maximum number of lines: the last lines of the log, and earlier lines about failures.
 const LAST: usize = 20;
 const MAX_TELLING: usize = 20;
-/// Maximum length of a line. The reason of an error is at its end.
+/// Maximum length of a line. The end is kept, because it has the reason of an error.
 const LINE_CAP: usize = 400;
 /// Maximum number of restarts whose logs are read: the kubelet keeps one or two.
 const MAX_FILES: usize = 3;
 
-/// Reads the log. If it cannot be read, the result is a problem with the reason.
+/// Reads the log. If the log cannot be read, there is a problem with the reason.
 pub(in crate::host) fn read(paths: &Paths, of: &StackContainer, problems: &mut Vec<Problem>) -> Option<StackLog> {
     let what = || format!("log of container {} of pod {}", of.container, of.pod_uid);
     let mut refuse = |code: &str, why: &str| {
@@ -98,7 +98,7 @@ pub(in crate::host) fn read(paths: &Paths, of: &StackContainer, problems: &mut V
     })
 }
 
-/// The container's log files, `3.log` before `2.log`. `own`: the real folder of the pod.
+/// Returns the container's log files, `3.log` before `2.log`. `own`: the real folder of the pod.
 fn files_of(host: &Root, own: &Path, folder: &str) -> Vec<(String, HostFile)> {
     let names = host.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
@@ -106,13 +106,13 @@ fn files_of(host: &Root, own: &Path, folder: &str) -> Vec<(String, HostFile)> {
     let found = numbers.into_iter().take(MAX_FILES).filter_map(|number| {
         let name = format!("{number}.log");
         let file = host.find(&format!("{folder}/{name}"))?;
-        // The real path: a link may point anywhere on the host, also to the log of another pod.
+        // The real path is checked, because a link may point anywhere on the host, also to the log of another pod.
         (file.path.starts_with(own) || is_dockers(&file.path)).then_some((name, file))
     });
     found.collect()
 }
 
-/// `…/containers/ID/ID-json.log`, where Docker's links lead to.
+/// Returns whether the path has the form `…/containers/ID/ID-json.log`, the target of Docker's links.
 fn is_dockers(path: &Path) -> bool {
     let mut parts = path.iter().rev().filter_map(|part| part.to_str());
     let (Some(file), Some(id), Some("containers")) = (parts.next(), parts.next(), parts.next()) else { return false };
@@ -120,7 +120,7 @@ fn is_dockers(path: &Path) -> bool {
     is_id && file.strip_suffix("-json.log") == Some(id)
 }
 
-/// The last lines, of the newest file and, where it is short, of those before it.
+/// Returns the last lines of the newest file and, if that file is short, of the older files.
 fn last_lines(logs: &[(String, HostFile)]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut left = MAX_LOG;
@@ -140,7 +140,7 @@ fn last_lines(logs: &[(String, HostFile)]) -> Vec<String> {
     lines
 }
 
-/// The lines of the program, without the format of the runtime. Parts of one line are joined.
+/// Returns the lines of the program, without the format of the runtime. Parts of one line are joined.
 fn messages(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut goes_on = false;
@@ -156,7 +156,8 @@ fn messages(text: &str) -> Vec<String> {
     lines
 }
 
-/// The message of a line of the file, and whether the next one continues it. `TIME STREAM P|F MESSAGE` (CRI) or Docker's JSON.
+/// Parses a line of the file: the message, and whether the next line continues it. Formats: `TIME STREAM P|F MESSAGE` (CRI),
+/// Docker's JSON.
 fn message(line: &str) -> (String, bool) {
     if let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(line)
         && let (Some(serde_json::Value::String(message)), true) = (fields.get("log"), fields.contains_key("stream"))

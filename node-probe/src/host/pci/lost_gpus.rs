@@ -1,10 +1,10 @@
-//! Facts about GPUs without an NVML handle: their PCI address, and their identity from other sources.
+//! Finds facts about GPUs without an NVML handle (`name_lost`): PCI address, and identity from other sources.
 //!
 //! An RMA needs the UUID, the serial number and the slot of a GPU that no longer responds. PCI, the driver's
-//! `/proc/driver/nvidia/gpus` and the kernel log may still have them. Other values stay absent.
+//! `/proc/driver/nvidia/gpus` and the kernel log may still have these values. Other values are left out.
 //!
-//! An NVML index is mapped to an address only if the mapping is certain: as many GPUs are bound to the nvidia driver as
-//! NVML counts, and either only one of them has no index, or all other GPUs of NVML are in the order of the bus.
+//! An NVML index is mapped to an address only if the mapping is certain. Then NVML counts as many GPUs as are bound to the
+//! nvidia driver, and either only one of them has no index, or all other GPUs of NVML are in the order of the bus.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::files;
 use crate::host::pci;
 use crate::paths::Paths;
 
-/// The code of a GPU that the nvidia driver has and NVML does not count.
+/// The problem code of a GPU that the nvidia driver has and NVML does not count.
 const NOT_IN_NVML: &str = "not_in_nvml";
 
 /// Folder in `/proc` with the driver's information about each GPU.
@@ -29,7 +29,7 @@ const INFORMATION: &str = "driver/nvidia/gpus";
 type Listed = (PciAddress, u32, Option<String>);
 
 /// Completes the `lost` list of every section. `listed`: the GPUs that NVML opened; `sees_all`: whether the probe sees
-/// all GPUs of the node, so that a GPU that NVML does not count is missing and not in another container.
+/// all GPUs of the node. If so, a GPU that NVML does not count is missing, and does not belong to another container.
 pub(crate) fn name_lost(paths: &Paths, listed: &[Listed], sees_all: bool, sections: &mut Sections) {
     let Sections { inventory, telemetry, topology, ecc, xid, .. } = sections;
     let lists = [
@@ -52,7 +52,7 @@ pub(crate) fn name_lost(paths: &Paths, listed: &[Listed], sees_all: bool, sectio
     }
 }
 
-/// The GPUs on the bus that are bound to the nvidia driver, in order, with the names of their slots.
+/// The GPUs on the bus that are bound to the nvidia driver, in order, and the names of all slots.
 struct Bus {
     gpus: Vec<PciAddress>,
     slots: BTreeMap<String, String>,
@@ -65,7 +65,7 @@ impl Bus {
         Self { gpus: bound.map(|function| function.address).collect(), slots: slots(paths) }
     }
 
-    /// Sets the addresses of the lost GPUs, if they are certain.
+    /// Sets the addresses of the lost GPUs, if the addresses are certain.
     fn place(&self, lost: &mut [LostGpu], listed: &[Listed]) {
         let mut indices: Vec<u32> = listed.iter().map(|(_, index, _)| *index).collect();
         indices.extend(lost.iter().filter_map(|gpu| gpu.index));
@@ -86,7 +86,7 @@ impl Bus {
         }
     }
 
-    /// GPUs of the driver that NVML does not count; empty if one of them may be a lost GPU without an address. GPUs
+    /// Returns the driver's GPUs that NVML does not count; empty if one of them may be a lost GPU without an address. GPUs
     /// that are excluded in the driver are not missing.
     fn uncounted(&self, paths: &Paths, lost: &[LostGpu], listed: &[Listed]) -> Vec<LostGpu> {
         if lost.iter().any(|gpu| gpu.pci_address.is_none()) {
@@ -109,12 +109,12 @@ impl Bus {
         .collect()
     }
 
-    /// Adds the identity of a GPU, by its address.
+    /// Adds the identity of a GPU, found by its address.
     fn complete(&self, paths: &Paths, gpu: &mut LostGpu, log: Option<&KernelLog>) {
         let Some(address) = &gpu.pci_address else { return };
         let events = || {
             let events = log.map(|log| log.events.as_slice()).unwrap_or_default();
-            // Only from the current boot: before, another GPU may have been in this slot.
+            // Only events of the current boot count: another GPU may have been in this slot before.
             events
                 .iter()
                 .rev()
@@ -131,18 +131,18 @@ impl Bus {
     }
 }
 
-/// The driver's information file about the GPU at an address.
+/// Returns the path of the driver's information file about the GPU at an address.
 fn information(paths: &Paths, address: &PciAddress) -> PathBuf {
     paths.proc.join(INFORMATION).join(address.sysfs()).join("information")
 }
 
-/// The UUID in the driver's information about a GPU. A GPU that was never initialized has question marks there.
+/// Returns the UUID in the driver's information about a GPU. A GPU that was never initialized has question marks instead.
 fn uuid(lines: &str) -> Option<String> {
     let uuid = lines.lines().find_map(|line| line.trim().strip_prefix("GPU UUID:"))?.trim();
     (uuid.starts_with("GPU-") && !uuid.contains('?')).then(|| clean(uuid, 64))
 }
 
-/// Physical slots: the address of the device in each (`0000:5d:00`), and the slot's name.
+/// Returns the physical slots: the address of the device in each slot (`0000:5d:00`), and the slot's name.
 fn slots(paths: &Paths) -> BTreeMap<String, String> {
     let folder = paths.sys.join("bus/pci/slots");
     let names = files::names(&folder).unwrap_or_default();
@@ -159,7 +159,7 @@ mod tests {
 
     const NVIDIA: &str = "../../../bus/pci/drivers/nvidia";
 
-    /// A node with GPUs of the nvidia driver on these buses.
+    /// Creates a node with GPUs of the nvidia driver on these buses.
     fn node(buses: &[&str]) -> Tree {
         let tree = Tree::new();
         for bus in buses {

@@ -1,4 +1,4 @@
-//! NVIDIA functions on the PCI bus in sysfs, with or without a driver.
+//! Lists NVIDIA functions on the PCI bus (`nvidia`), with or without a driver. Source: sysfs.
 //!
 //! Limits: a function that the kernel removed (surprise removal) is not listed. Virtual functions are
 //! not counted: they are parts of a GPU for virtual machines, and NVML does not list them.
@@ -18,17 +18,17 @@ use crate::files;
 use crate::paths::Paths;
 
 const NVIDIA: u32 = 0x10de;
-/// VGA and 3D controllers: GPUs.
+/// PCI classes of GPUs: VGA and 3D controllers.
 const DISPLAY: [u32; 2] = [0x0300, 0x0302];
-/// "Other bridge": NVSwitch.
+/// PCI class of an NVSwitch: "other bridge".
 const BRIDGE_OTHER: u32 = 0x0680;
 
 #[derive(Clone, Debug)]
 pub(in crate::host) struct Function {
     pub(in crate::host) address: PciAddress,
-    /// Its folder in sysfs (a link).
+    /// The function's folder in sysfs (a link).
     pub(in crate::host) folder: PathBuf,
-    /// Class without the programming interface: `0302`.
+    /// PCI class without the programming interface: `0302`.
     class: u32,
 }
 
@@ -46,14 +46,14 @@ impl Function {
     }
 }
 
-/// Every NVIDIA function, ordered by address.
+/// Returns every NVIDIA function, ordered by address.
 pub(in crate::host) fn nvidia(paths: &Paths) -> io::Result<Vec<Function>> {
     let bus = paths.sys.join("bus/pci/devices");
     let mut found: Vec<Function> = files::names(&bus)?
         .iter()
         .filter_map(|name| {
             let folder = bus.join(name);
-            // By the SR-IOV standard, the vendor and device of a virtual function read as all ones, like those of a lost GPU.
+            // By the SR-IOV standard, all bits of a virtual function's vendor and device are one, as on a lost GPU.
             if files::link_metadata(&folder.join("physfn")).is_ok() {
                 return None;
             }
@@ -66,12 +66,12 @@ pub(in crate::host) fn nvidia(paths: &Paths) -> io::Result<Vec<Function>> {
     Ok(found)
 }
 
-/// The folder of a function in sysfs, by its address.
+/// Returns the folder of a function in sysfs, by its address.
 pub(in crate::host) fn folder(paths: &Paths, address: &PciAddress) -> PathBuf {
     paths.sys.join("bus/pci/devices").join(address.sysfs())
 }
 
-/// The entry of one GPU in the `host` section from sysfs, without the fact whether NVML lists it.
+/// Returns the entry of one GPU in the `host` section, without the field that shows whether NVML lists the GPU.
 pub(in crate::host) fn describe(gpu: &Function) -> PciGpu {
     PciGpu {
         pci_address: Some(gpu.address.clone()),
@@ -84,25 +84,26 @@ pub(in crate::host) fn describe(gpu: &Function) -> PciGpu {
     }
 }
 
-/// The NUMA node of a function; `None` for the kernel's `-1` (no NUMA, or unknown to the firmware).
+/// Returns the NUMA node of a function; `None` for the kernel's `-1` (no NUMA, or unknown to the firmware).
 pub(in crate::host) fn numa_node(folder: &Path) -> Option<u32> {
     files::number(&folder.join("numa_node"))
 }
 
-/// Whether the configuration space is readable: a device that left the bus reads as all ones.
+/// Returns whether the configuration space is readable. On a device that left the bus, all bits read as one.
 fn answers(folder: &Path) -> Option<bool> {
     let vendor_and_device = files::head(&folder.join("config"), 4).ok()?;
     (vendor_and_device.len() == 4).then(|| vendor_and_device != [0xff; 4])
 }
 
-/// The port type of the PCI Express capability (bits 7:4 of its flags register): 4 root port, 5 upstream, 6 downstream.
+/// Returns the port type of the PCI Express capability (bits 7:4 of its flags register): 4 root port, 5 upstream, 6
+/// downstream.
 ///
 /// `None` for a function that is not PCI Express, or if only the first 64 bytes can be read (not root).
 pub(in crate::host) fn port_type(folder: &Path) -> Option<u8> {
     /// Offset of the pointer to the first capability.
     const FIRST: usize = 0x34;
     const EXPRESS: u8 = 0x10;
-    /// 192 bytes have at most 48 capabilities: a longer list is a cycle.
+    /// The 192 bytes have at most 48 capabilities. A longer list is a cycle.
     const MAX_CAPABILITIES: usize = 48;
 
     let config = files::head(&folder.join("config"), 256).ok()?;
@@ -119,7 +120,7 @@ pub(in crate::host) fn port_type(folder: &Path) -> Option<u8> {
     None
 }
 
-/// The last component of the target of a link.
+/// Returns the last component of the target of a link.
 fn target_name(link: &Path) -> Option<String> {
     let target = files::link(link).ok()?;
     Some(syringe_core::text::clean(target.file_name()?.to_str()?, 40))

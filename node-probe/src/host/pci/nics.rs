@@ -1,4 +1,4 @@
-//! InfiniBand and RoCE ports, and the GPUs near each. Source: `/sys/class/infiniband`.
+//! Reads InfiniBand and RoCE ports, and the GPUs near each port (`read`). Source: `/sys/class/infiniband`.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use crate::host::pci;
 use crate::paths::Paths;
 use crate::{bounded, files};
 
-/// Maximum number of devices, without virtual functions. A node has up to some 20; software devices can be added.
+/// Maximum number of devices, without virtual functions. A node has up to about 20; users can add software devices.
 const MAX_DEVICES: usize = 128;
 
-/// Every port of every RDMA device, ordered by device and port. `gpus`: NVML index and address.
+/// Returns every port of every RDMA device, ordered by device and port. `gpus`: NVML index and address.
 pub(in crate::host) fn read(paths: &Paths, gpus: &[(u32, PciAddress)]) -> Vec<NicPort> {
     let class = paths.sys.join("class/infiniband");
     let places: Vec<(u32, Place)> = gpus
@@ -53,7 +53,7 @@ fn ports(folder: &Path, device: &str, gpus: &[(u32, Place)]) -> Vec<NicPort> {
     numbers.into_iter().map(port).collect()
 }
 
-/// The nearest GPUs; none if all are on other NUMA nodes.
+/// Returns the nearest GPUs; an empty list if all GPUs are on other NUMA nodes.
 fn nearest(nic: &Place, gpus: &[(u32, Place)]) -> Vec<NearGpu> {
     let measured: Vec<(u32, Near)> =
         gpus.iter().filter_map(|(index, gpu)| Some((*index, pcie_path::near(nic, gpu)?))).collect();
@@ -65,12 +65,12 @@ fn nearest(nic: &Place, gpus: &[(u32, Place)]) -> Vec<NearGpu> {
         .collect()
 }
 
-/// `4: ACTIVE` without its number.
+/// Returns the state without its number (`4: ACTIVE`).
 fn state(text: &str) -> String {
     clean(text.split_once(": ").map_or(text, |(_, word)| word), 40)
 }
 
-/// `400 Gb/sec (4X NDR)` in Gbit/s.
+/// Returns the rate in Gbit/s from a text such as `400 Gb/sec (4X NDR)`.
 fn rate(text: &str) -> Option<f64> {
     let (number, unit) = text.split_once(' ')?;
     let rate: f64 = number.parse().ok()?;

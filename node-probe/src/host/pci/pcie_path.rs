@@ -1,4 +1,4 @@
-//! The PCIe path from a device to its root port, and how near two devices are. Source: sysfs.
+//! Finds the PCIe path from a device to its root port, and the distance between two devices. Source: sysfs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use crate::paths::Paths;
 /// Maximum number of bridges in a path; real paths have up to eight.
 const MAX_HOPS: usize = 32;
 
-/// The place of a device in the PCI tree.
+/// The position of a device in the PCI tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::host) struct Place {
-    /// The host bridge, `pci0000:5d`.
+    /// The name of the host bridge, such as `pci0000:5d`.
     root: String,
-    /// From the function below the host bridge down to the device, with the folder of each.
+    /// The functions from the host bridge down to the device, with the folder of each function.
     chain: Vec<(PciAddress, PathBuf)>,
     numa_node: Option<u32>,
 }
@@ -30,16 +30,16 @@ impl Place {
     }
 }
 
-/// The distance of two devices, nearest first, in the terms of `nvidia-smi topo -m`.
+/// The distance between two devices, nearest first, in the terms of `nvidia-smi topo -m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::host) enum Near {
-    /// One PCIe switch (or one slot).
+    /// The devices share one PCIe switch (or one slot).
     Pix,
-    /// Several PCIe bridges, no host bridge.
+    /// Several PCIe bridges are between the devices, but no host bridge.
     Pxb,
-    /// The same host bridge.
+    /// The devices share a host bridge.
     Phb,
-    /// Different host bridges of one NUMA node.
+    /// The devices have different host bridges on one NUMA node.
     Node,
 }
 
@@ -54,7 +54,7 @@ impl Near {
     }
 }
 
-/// The place of the device that `folder` (a link in `/sys/bus/pci/devices`, or any other into the tree) leads to.
+/// Returns the position of the device in `folder` (a link in `/sys/bus/pci/devices`, or another link into the tree).
 pub(in crate::host) fn place(folder: &Path) -> Option<Place> {
     let real = files::real_path(folder).ok()?;
     let mut chain = Vec::new();
@@ -62,7 +62,7 @@ pub(in crate::host) fn place(folder: &Path) -> Option<Place> {
         let name = folder.file_name()?.to_str()?;
         match PciAddress::parse(name) {
             Some(address) => chain.push((address, folder.to_owned())),
-            // The host bridge. Behind a VMD it is the bridge of the VMD, which its devices share.
+            // The host bridge. Behind a VMD this is the bridge of the VMD, which its devices share.
             None if name.starts_with("pci") && !chain.is_empty() => {
                 chain.reverse();
                 return Some(Place { root: name.to_owned(), chain, numa_node: pci::numa_node(&real) });
@@ -75,7 +75,8 @@ pub(in crate::host) fn place(folder: &Path) -> Option<Place> {
     None
 }
 
-/// The distance of two devices; `None` if only the link between NUMA nodes connects them (`SYS`), or if it is unknown.
+/// Returns the distance between two devices; `None` if only the link between NUMA nodes connects them (`SYS`), or if it is
+/// unknown.
 pub(in crate::host) fn near(one: &Place, other: &Place) -> Option<Near> {
     if one.root != other.root {
         let same_node = one.numa_node.is_some() && one.numa_node == other.numa_node;
@@ -85,12 +86,12 @@ pub(in crate::host) fn near(one: &Place, other: &Place) -> Option<Near> {
     if shared == 0 {
         return Some(Near::Phb);
     }
-    // Below the common bridge: at most a downstream port of a switch and the device.
+    // Below the common bridge there is at most a downstream port of a switch and the device.
     let below = |place: &Place| place.chain.len() - shared;
     Some(if below(one) <= 2 && below(other) <= 2 { Near::Pix } else { Near::Pxb })
 }
 
-/// The path of a GPU: first the GPU, last the root port. Empty if sysfs does not have the GPU.
+/// Returns the path of a GPU, from the GPU to the root port. Empty if the GPU is not in sysfs.
 pub(in crate::host) fn hops(paths: &Paths, address: &PciAddress) -> Vec<PcieHop> {
     let Some(Place { chain, .. }) = place(&pci::folder(paths, address)) else { return Vec::new() };
     let last = chain.len() - 1;
@@ -106,7 +107,7 @@ fn bridge_kind(folder: &Path, depth: usize) -> &'static str {
         Some(4) => "root_port",
         Some(5) => "switch_upstream",
         Some(6) => "switch_downstream",
-        // Without a readable capability the position decides: only root ports are directly below the host bridge.
+        // If the capability is not readable, the position decides: only root ports are directly below the host bridge.
         None if depth == 0 => "root_port",
         _ => "bridge",
     }
@@ -124,7 +125,7 @@ fn hop(address: PciAddress, folder: &Path, kind: &str) -> PcieHop {
     }
 }
 
-/// The PCIe generation of a link speed as sysfs writes it (`16.0 GT/s PCIe`, on older kernels `16 GT/s`).
+/// Returns the PCIe generation of a link speed in sysfs (`16.0 GT/s PCIe`, on older kernels `16 GT/s`).
 fn generation(file: &Path) -> Option<u32> {
     let text = files::text(file)?;
     match text.split_whitespace().next()? {
@@ -135,17 +136,17 @@ fn generation(file: &Path) -> Option<u32> {
         "32.0" | "32" => Some(5),
         "64.0" | "64" => Some(6),
         "128.0" | "128" => Some(7),
-        // `Unknown`: no link, or a lost device.
+        // `Unknown` means that there is no link, or that the device is lost.
         _ => None,
     }
 }
 
-/// A link width; `None` for 0 (no link), 63 and 255 (a lost device reads as all ones).
+/// Returns a link width; `None` for 0 (no link), 63 and 255 (on a lost device, all bits read as one).
 fn width(file: &Path) -> Option<u32> {
     files::number(file).filter(|lanes| matches!(lanes, 1 | 2 | 4 | 8 | 12 | 16 | 32))
 }
 
-/// The totals of Advanced Error Reporting that are not zero.
+/// Returns the totals of Advanced Error Reporting that are not zero.
 fn aer(folder: &Path) -> BTreeMap<String, u64> {
     ["correctable", "nonfatal", "fatal"]
         .into_iter()
@@ -165,7 +166,7 @@ mod tests {
 
     const GPU: &str = "pci0000:5a/0000:5a:01.0/0000:5b:00.0/0000:5c:00.0/0000:5d:00.0";
 
-    /// The configuration space of a bridge with one capability: PCI Express with this port type.
+    /// Returns the configuration space of a bridge with one capability: PCI Express with this port type.
     fn config(port_type: u8) -> Vec<u8> {
         let mut config = vec![0; 256];
         config[0x34] = 0x40;

@@ -1,4 +1,4 @@
-//! The part of the `topology` section from sysfs: NUMA, CPUs, the PCIe path of each GPU, NICs and NVSwitches.
+//! Adds data from sysfs to the `topology` section: NUMA, CPUs, the PCIe path of each GPU, NICs and NVSwitches.
 //!
 //! NVLinks, the fabric and peer-to-peer capabilities come from NVML.
 
@@ -10,7 +10,7 @@ use crate::files;
 use crate::host::pci;
 use crate::paths::Paths;
 
-/// Adds the facts from sysfs to a topology of NVML. Existing values stay.
+/// Adds the data from sysfs to a topology from NVML. Existing values stay.
 pub(crate) fn complete_topology(paths: &Paths, topology: &mut Topology) {
     let Topology { gpus, nics, nvswitches, .. } = topology;
     for gpu in gpus.iter_mut() {
@@ -28,7 +28,7 @@ pub(crate) fn complete_topology(paths: &Paths, topology: &mut Topology) {
     }
 }
 
-/// The GPUs on the PCI bus, for a node without NVML. `index` counts them by address, which is NVML's
+/// Returns the GPUs on the PCI bus, for a node without NVML. `index` counts the GPUs by address. This is NVML's
 /// order only if NVML sees all of them.
 pub(crate) fn pci_topology(paths: &Paths) -> Vec<GpuTopology> {
     let functions = pci::nvidia(paths).unwrap_or_default();

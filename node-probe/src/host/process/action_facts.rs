@@ -1,4 +1,4 @@
-//! The facts about one process and one GPU that an action needs, read at the time of the call.
+//! Reads the facts about one process and one GPU that an action needs, at the time of the call.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,19 +12,19 @@ use crate::host::driver::device_files;
 use crate::host::process;
 use crate::paths::Paths;
 
-/// Minor numbers of the GPU device files that a process holds.
+/// Returns the minor numbers of the GPU device files that a process has open.
 pub(crate) fn held_by(paths: &Paths, pid: u32) -> io::Result<BTreeSet<u32>> {
     open_device_files::held_by(&paths.proc, pid)
 }
 
-/// Describes one process and its threads that are stuck; `None` if it does not exist.
+/// Describes one process and its stuck threads; `None` if the process does not exist.
 pub(crate) fn describe(paths: &Paths, pid: u32) -> Option<GpuProcess> {
     let mut process = process::describe(&paths.proc, pid, &ProcContext::read(paths))?;
     blocked_threads::add(&paths.proc, std::slice::from_mut(&mut process));
     Some(process)
 }
 
-/// N of `/dev/nvidiaN` for a GPU, from the kernel module's own files: works when NVML does not.
+/// Returns N of `/dev/nvidiaN` for a GPU, from the kernel module's own files, which also exist if NVML does not work.
 pub(crate) fn gpu_minor(paths: &Paths, uuid: &str) -> Option<u32> {
     let addresses = files::names(&paths.proc.join(device_files::GPUS)).ok()?;
     let named = addresses

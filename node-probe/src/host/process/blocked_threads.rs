@@ -1,11 +1,11 @@
-//! Which threads of GPU processes are in uninterruptible sleep. Source: `/proc/PID/task`.
+//! Finds threads of GPU processes that are in uninterruptible sleep (`add`). Source: `/proc/PID/task`.
 //!
-//! A thread that hangs in the driver is usually not the main thread, because CUDA has threads of its own. Every call into
-//! the driver and every read from a disk shows state `D` for a moment, so a thread counts only when it is in `D` at two
+//! A thread that hangs in the driver is usually not the main thread, because CUDA has its own threads. Every call into
+//! the driver and every read from a disk shows state `D` for a moment. So a thread counts only if it is in state `D` at two
 //! reads and has not run in between.
 //!
-//! Limits: a maximum number of threads per process and in total; the others are counted. No file that needs the lock of the
-//! memory map of a process (`cmdline`, `maps`) is read here.
+//! Limits: there is a maximum number of threads per process and in total; the others are counted. This module reads no file
+//! that needs the lock of a process's memory map (`cmdline`, `maps`).
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,13 +19,13 @@ use crate::files;
 /// Pause between the two reads.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Maximum number of threads of one process. A training process has some hundred.
+/// Maximum number of threads of one process. A training process has a few hundred.
 const MAX_THREADS: usize = 1024;
 
-/// Time for the first read of all processes: about 15 µs a thread.
+/// Time for the first read of all processes: about 15 µs per thread.
 const TIME: Duration = Duration::from_millis(500);
 
-/// Maximum number of threads of one process that a report names.
+/// Maximum number of threads of one process that a report lists.
 const MAX_NAMED: usize = 8;
 
 /// Maximum number of threads of the second read, for all processes.
@@ -50,7 +50,7 @@ pub(in crate::host) fn add(proc: &Path, processes: &mut [GpuProcess]) {
         for &tid in tids.iter().take(MAX_THREADS).take_while(|_| started.elapsed() < TIME) {
             let folder = folder.join(tid.to_string());
             let look = read_thread(&folder).unwrap_or_default();
-            // It cannot be read a second time: it counts as not checked.
+            // The thread cannot be read a second time, so it counts as not checked.
             if look.waits && waiting.len() >= MAX_WAITING {
                 continue;
             }
@@ -84,7 +84,7 @@ pub(in crate::host) fn add(proc: &Path, processes: &mut [GpuProcess]) {
 
 fn describe(tid: u32, folder: &Path) -> Thread {
     let text = |file: &str, cap| files::text(&folder.join(file)).map(|text| clean(&text, cap));
-    // The kernel writes 0 if the thread does not wait, or if the reader has no permission.
+    // The kernel writes 0 if the thread is not waiting, or if the reader has no permission.
     Thread { tid, name: text("comm", 40), waits_in: text("wchan", 60).filter(|place| place != "0") }
 }
 

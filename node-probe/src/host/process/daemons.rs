@@ -1,8 +1,9 @@
-//! The daemons of a GPU node that are running, and the processes of NVIDIA's Kubernetes software, container runtimes and
-//! kubelets.
+//! Finds the running daemons of a GPU node, NVIDIA's Kubernetes software, container runtimes and kubelets (`read`).
+//!
 //! Source: `/proc/*/comm`, which the kernel cuts at 15 bytes.
 //!
-//! Limits: only the name is checked, and outside the PID namespace of the host a daemon that is not visible may still run.
+//! Limits: only the name is checked. Outside the PID namespace of the host, a daemon that is not visible may still be
+//! running.
 
 use std::io::ErrorKind;
 
@@ -11,7 +12,7 @@ use syringe_core::facts::host::Daemons;
 use crate::paths::Paths;
 use crate::{cgroup, files, paths};
 
-/// Programs that are looked for by name, beside the daemons.
+/// Names of programs other than the daemons.
 const NAMED: [&str; 14] = [
     "containerd",
     "crio",
@@ -29,34 +30,34 @@ const NAMED: [&str; 14] = [
     "nvidia-validato",
 ];
 
-/// Maximum number of processes of one name: a user could start ten thousand.
+/// Maximum number of processes with the same name: a user could start ten thousand.
 const MAX_OF_ONE_NAME: usize = 32;
 
-/// A daemon, and whether it was found.
+/// A daemon, and whether a process with its name was found.
 struct Daemon {
     comm: &'static str,
     running: bool,
 }
 
-/// A process that has one of the names that are looked for.
+/// A process that has one of the names above.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::host) struct Named {
-    /// The kernel's name of it.
+    /// The kernel's name of the process.
     pub(in crate::host) comm: &'static str,
     pub(in crate::host) pid: u32,
-    /// Its cgroup, as `/proc/PID/cgroup` has it.
+    /// The content of the process's `/proc/PID/cgroup`.
     cgroup: String,
-    /// Whether it is of root.
+    /// Whether the process belongs to root.
     of_root: bool,
 }
 
 impl Named {
-    /// Whether it is a service of the node: of root, and in no pod.
+    /// Returns whether the process is a service of the node: it belongs to root and is not in a pod.
     pub(in crate::host) fn of_node(&self) -> bool {
         self.of_root && cgroup::may_be_the_kubelets(&self.cgroup)
     }
 
-    /// The pod that it is in.
+    /// Returns the UID of the process's pod.
     pub(in crate::host) fn pod_uid(&self) -> Option<String> {
         cgroup::parse(&self.cgroup).pod_uid
     }
@@ -80,7 +81,7 @@ pub(in crate::host) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
         let comm = match files::head(&process.join("comm"), 32) {
             Ok(comm) => comm,
             Err(error) => {
-                // The others have ended.
+                // The other processes have exited.
                 complete &= error.kind() != ErrorKind::TimedOut;
                 continue;
             }

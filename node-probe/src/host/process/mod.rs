@@ -1,4 +1,4 @@
-//! Reads one process from `/proc/PID`.
+//! Reads one process from `/proc/PID`: state, start time, user, command line (`describe`, `read_stat`).
 
 pub(in crate::host) mod action_facts;
 mod blocked_threads;
@@ -20,10 +20,10 @@ use crate::{cgroup, files, in_root};
 /// Clock ticks per second in procfs (`USER_HZ`): 100 on x86-64 and arm64, independent of `HZ`.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Maximum bytes that are read of a command line. The report shows less.
+/// Maximum number of bytes that are read of a command line. The report shows less.
 const MAX_COMMAND_BYTES: usize = 4096;
 
-/// Time to read the command line. It is available at once or blocks.
+/// Time to read the command line. The read either returns at once or blocks.
 const COMMAND_TIME: Duration = Duration::from_millis(250);
 
 /// Maximum size of a passwd file.
@@ -42,20 +42,20 @@ impl ProcContext {
     }
 }
 
-/// When the machine was booted, in seconds since 1970.
+/// Returns the time at which the machine was booted, in seconds since 1970.
 pub(in crate::host) fn boot_time(paths: &Paths) -> Option<i64> {
-    // One line for each interrupt: long on a large machine. The line that is looked for stands behind them.
+    // The file has a line for each interrupt, so it is long on a large machine. The boot time is after these lines.
     let stat = files::whole(&paths.proc.join("stat"), 4 * files::SMALL).unwrap_or_default();
     let stat = String::from_utf8_lossy(&stat);
     stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
 }
 
-/// When a process started.
+/// Returns the time at which a process started.
 pub(in crate::host) fn start_time(proc: &Path, boot: Option<i64>, pid: u32) -> Option<Timestamp> {
     started_at(boot, read_stat(proc, pid)?.start_ticks)
 }
 
-/// The arguments of a process. They can contain secrets and must not be in a report.
+/// Returns the arguments of a process. They can contain secrets and must not be in a report.
 pub(in crate::host) fn arguments(proc: &Path, pid: u32) -> Option<Vec<String>> {
     let file = proc.join(pid.to_string()).join("cmdline");
     let line = files::head_of(&file, &file, MAX_COMMAND_BYTES, Some(COMMAND_TIME)).ok()?;
@@ -68,7 +68,7 @@ fn users(passwd: &str) -> HashMap<u32, String> {
     for line in passwd.lines() {
         let mut fields = line.split(':');
         if let (Some(name), Some(uid)) = (fields.next(), fields.nth(1).and_then(|uid| uid.parse().ok())) {
-            // The first of two names with the same ID is the one that the system shows.
+            // If two names have the same ID, the system shows the first name.
             users.entry(uid).or_insert_with(|| clean(name, 40));
         }
     }
@@ -78,32 +78,32 @@ fn users(passwd: &str) -> HashMap<u32, String> {
 /// Some fields of `/proc/PID/stat`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stat {
-    /// Scheduler state, one letter.
+    /// Scheduler state (one letter).
     pub(crate) state: Option<String>,
     pub(crate) parent: Option<u32>,
-    /// Start, in clock ticks since boot.
+    /// Start time, in clock ticks since boot.
     pub(crate) start_ticks: Option<u64>,
-    /// Whether it is a kernel thread.
+    /// Whether the process is a kernel thread.
     pub(crate) kernel_thread: bool,
 }
 
 /// The state of a thread at one read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::host) struct ThreadState {
-    /// Whether it is in uninterruptible sleep.
+    /// Whether the thread is in uninterruptible sleep.
     pub(in crate::host) waits: bool,
     /// Number of context switches, voluntary and involuntary.
     pub(in crate::host) switches: Option<u64>,
 }
 
-/// Reads one thread; `None` if it has ended. `folder`: `/proc/PID/task/TID`.
+/// Reads one thread; `None` if the thread has exited. `folder`: `/proc/PID/task/TID`.
 pub(in crate::host) fn read_thread(folder: &Path) -> Option<ThreadState> {
     let waits = stat(&files::text(&folder.join("stat"))?).state.as_deref() == Some("D");
     let status = if waits { files::text(&folder.join("status")) } else { None };
     Some(ThreadState { waits, switches: status.map(|status| switches(&status)) })
 }
 
-/// The sum of `voluntary_ctxt_switches:` and `nonvoluntary_ctxt_switches:`.
+/// Returns the sum of `voluntary_ctxt_switches:` and `nonvoluntary_ctxt_switches:`.
 fn switches(status: &str) -> u64 {
     let lines = status.lines().filter_map(|line| line.split_once("_ctxt_switches:"));
     lines.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).fold(0, u64::saturating_add)
@@ -112,7 +112,7 @@ fn switches(status: &str) -> u64 {
 /// `PF_KTHREAD` in the kernel's flags of a process.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
-/// The current state of one process; `None` if it does not exist.
+/// Returns the current state of one process; `None` if the process does not exist.
 pub(crate) fn read_stat(proc: &Path, pid: u32) -> Option<Stat> {
     Some(stat(&files::text(&proc.join(pid.to_string()).join("stat"))?))
 }
@@ -122,7 +122,7 @@ pub(crate) fn read_stat(proc: &Path, pid: u32) -> Option<Stat> {
 fn stat(text: &str) -> Stat {
     let Some((_, rest)) = text.rsplit_once(')') else { return Stat::default() };
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    // The first field here is field 3 (state) of the manual.
+    // In the manual, the first field of this list is field 3 (state).
     let field = |number: usize| fields.get(number - 3).copied();
     Stat {
         state: field(3).filter(|state| state.len() == 1).map(|state| clean(state, 1)),
@@ -162,13 +162,13 @@ pub(in crate::host) fn describe(proc: &Path, pid: u32, context: &ProcContext) ->
     })
 }
 
-/// The real user id, the first number of the line `Uid:`.
+/// Returns the real user ID, which is the first number of the line `Uid:`.
 fn uid(status: &str) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The command line without possible secrets. Kernel threads and zombies have none.
+/// Returns the command line without possible secrets. Kernel threads and zombies have none.
 fn command(folder: &Path) -> Option<String> {
     let file = folder.join("cmdline");
     // A thread that hangs in the driver may hold the lock of the memory map, although the state of the main thread does

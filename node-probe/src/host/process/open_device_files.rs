@@ -1,7 +1,7 @@
-//! Which processes hold a GPU's device file open. Source: the links in `/proc/*/fd`.
+//! Finds the processes that have a GPU's device file open (`scan`, `held_by`). Source: the links in `/proc/*/fd`.
 //!
-//! A reset needs a GPU that no process has open, and NVML's lists do not include processes without a context: monitors, persistenced, a
-//! container that only opened the device. Limits: the path is read, not the device number.
+//! A reset needs a GPU that no process has open. NVML's lists do not include processes without a context: monitors,
+//! persistenced, or a container that only opened the device. Limits: the path is read, not the device number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,20 +15,20 @@ use crate::{bounded, files};
 /// stops.
 const TIME: Duration = Duration::from_secs(2);
 
-/// Maximum number of GPUs of one process. Files of this name in the `/dev` of a container can have any number.
+/// Maximum number of GPUs of one process. Device files in the `/dev` of a container can have any number.
 const MAX_MINORS: usize = 128;
 
-/// Descriptors between two checks of the clock.
+/// Number of descriptors between two checks of the clock.
 const BETWEEN_CHECKS: usize = 512;
 
 /// The result of the scan.
 #[derive(Debug, Default)]
 pub(in crate::host) struct Holders {
-    /// Minor numbers of the GPU device files that each process holds.
+    /// Minor numbers of the GPU device files that each process has open.
     pub(in crate::host) held: BTreeMap<u32, BTreeSet<u32>>,
-    /// Processes that could not be read (not root).
+    /// Number of processes that could not be read (the probe is not root).
     pub(in crate::host) refused: usize,
-    /// Processes that were not reached in time.
+    /// Number of processes that were not read in time.
     pub(in crate::host) skipped: usize,
 }
 
@@ -53,22 +53,22 @@ pub(in crate::host) fn scan(proc: &Path) -> io::Result<Holders> {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => holders.refused += 1,
-            // A problem of the section.
+            // This error is a problem of the section.
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
-            // The process has ended.
+            // The process has exited.
             Err(_) => {}
         }
     }
     Ok(holders)
 }
 
-/// Minor numbers of the GPU device files that one process holds now.
+/// Returns the minor numbers of the GPU device files that one process has open now.
 pub(in crate::host) fn held_by(proc: &Path, pid: u32) -> io::Result<BTreeSet<u32>> {
     let (minors, complete) = minors(&proc.join(pid.to_string()).join("fd"), Instant::now())?;
     if complete { Ok(minors) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
-/// The minor numbers in a `/proc/PID/fd`, and whether all descriptors were read in time.
+/// Returns the minor numbers in a `/proc/PID/fd`, and whether all descriptors were read in time.
 fn minors(folder: &Path, started: Instant) -> io::Result<(BTreeSet<u32>, bool)> {
     let at = folder.to_owned();
     bounded::in_time(folder, move || {
@@ -87,7 +87,7 @@ fn minors(folder: &Path, started: Instant) -> io::Result<(BTreeSet<u32>, bool)> 
     })
 }
 
-/// `/dev/nvidia3`, also below another root, also deleted: 3.
+/// Returns 3 for `/dev/nvidia3`, also below another root or if the file was deleted.
 fn minor(target: &str) -> Option<u32> {
     let target = target.strip_suffix(" (deleted)").unwrap_or(target);
     let digits = target.rsplit_once("/dev/nvidia")?.1;

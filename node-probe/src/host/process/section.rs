@@ -1,7 +1,7 @@
-//! The `processes` section: NVML's lists joined with `/proc`, and processes with an open GPU that NVML does not list.
+//! Reads the `processes` section (`processes`): NVML's lists joined with `/proc`, and other processes with an open GPU.
 //!
-//! Limits: process IDs are only valid in the PID namespace of the host. Elsewhere the section has a problem, and facts that need
-//! those IDs are left out.
+//! Limits: process IDs are only valid in the PID namespace of the host. In other namespaces the section has a problem, and
+//! facts that need these IDs are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ const OVERHEAD_BYTES: u64 = 600 * 1024 * 1024;
 /// An additional tolerance, as a divisor of the memory in use, for rounding in the lists of many processes.
 const OVERHEAD_PART: u64 = 100;
 
-/// Maximum number of processes of a report. A user could start some ten thousand that hold a GPU open.
+/// Maximum number of processes in a report. A user could start tens of thousands of processes that have a GPU open.
 const MAX_PROCESSES: usize = 1024;
 
 /// The state of a process that NVML lists but `/proc` does not have: the kernel's letter for "dead".
@@ -28,8 +28,8 @@ const GONE: &str = "X";
 
 /// Joins the lists of NVML with `/proc`.
 ///
-/// `uses`: NVML's lists, pid and use. `memory_used`: bytes in use per GPU index. `gpu_minors`: device minor per GPU
-/// index.
+/// `uses`: the PIDs and uses in NVML's lists. `memory_used`: bytes in use per GPU index. `gpu_minors`: device minor number
+/// per GPU index.
 pub(crate) fn processes(
     paths: &Paths,
     uses: Section<Vec<(u32, GpuUse)>>,
@@ -64,11 +64,11 @@ pub(crate) fn processes(
         let found = process::describe(&paths.proc, pid, &context);
         let process = found.unwrap_or_else(|| GpuProcess {
             pid,
-            // In another PID namespace the process may exist, but is not visible.
+            // In another PID namespace, the process may exist without being visible.
             state: host_pid_namespace.then(|| GONE.to_owned()),
             ..GpuProcess::default()
         });
-        // Ignore a process that ended between the two reads.
+        // A process that exited between the two reads is ignored.
         if !uses.is_empty() || (!open_device_files.is_empty() && process.state.as_deref() != Some(GONE)) {
             processes.push(GpuProcess { uses, open_device_files, ..process });
         }
@@ -78,7 +78,7 @@ pub(crate) fn processes(
     Section::read(Processes { host_pid_namespace, processes, unaccounted_memory }, problems)
 }
 
-/// A problem for a process with so many threads that not all were checked.
+/// Returns the problem for a process with so many threads that not all were checked.
 fn not_all_threads(process: &GpuProcess) -> Option<Problem> {
     let threads = process.threads.as_ref().filter(|threads| threads.not_checked > 0)?;
     let why = format!("{} were checked, {} were not", threads.checked, threads.not_checked);
@@ -94,7 +94,7 @@ fn namespace_problem() -> Problem {
     )
 }
 
-/// The processes with open device files. Problems give the reason for an incomplete scan.
+/// Returns the processes with open device files. If the scan is incomplete, there are problems with the reason.
 fn held(paths: &Paths, problems: &mut Vec<Problem>) -> BTreeMap<u32, BTreeSet<u32>> {
     let what = "holders of GPU device files (/proc/*/fd)";
     match open_device_files::scan(&paths.proc) {
@@ -116,7 +116,7 @@ fn held(paths: &Paths, problems: &mut Vec<Problem>) -> BTreeMap<u32, BTreeSet<u3
     }
 }
 
-/// The open device files of a process for GPUs where NVML does not list the process.
+/// Returns the open device files of a process for GPUs where NVML does not list the process.
 fn unlisted(minors: &BTreeSet<u32>, uses: &[GpuUse], gpu_minors: &[(u32, u32)]) -> Vec<String> {
     let listed = |minor: u32| {
         let gpu = gpu_minors.iter().find(|(_, of)| *of == minor).map(|(gpu, _)| *gpu);
@@ -125,7 +125,7 @@ fn unlisted(minors: &BTreeSet<u32>, uses: &[GpuUse], gpu_minors: &[(u32, u32)]) 
     minors.iter().filter(|minor| !listed(**minor)).map(|minor| format!("/dev/nvidia{minor}")).collect()
 }
 
-/// Memory that the lists do not explain. A GPU with a process of unknown memory is skipped.
+/// Returns the memory that the lists do not explain. A GPU with a process of unknown memory use is skipped.
 fn unaccounted(uses: &[(u32, GpuUse)], memory_used: &[(u32, u64)]) -> Vec<UnaccountedMemory> {
     let bytes = |&(gpu, used): &(u32, u64)| {
         // A process with compute and graphics contexts is in two lists with the same memory.

@@ -1,4 +1,4 @@
-//! Configuration files of a container runtime: TOML, with drop-ins. Read through `in_root`, capped in size and number.
+//! Reads the TOML configuration files of a container runtime, with drop-ins. Size and number of the files are limited.
 
 use jiff::Timestamp;
 use toml::{Table, Value};
@@ -6,7 +6,7 @@ use toml::{Table, Value};
 use crate::files;
 use crate::in_root::Root;
 
-/// Maximum size. A containerd configuration with all defaults has about 10 KiB.
+/// Maximum size of a file. A containerd configuration with all defaults has about 10 KiB.
 const MAX_CONFIG: usize = 256 * 1024;
 
 /// Maximum number of files of one configuration. A node has one to three.
@@ -16,17 +16,17 @@ pub(in crate::host) const MAX_FILES: usize = 32;
 pub(in crate::host) struct ConfigFile {
     /// Path on the host.
     pub(in crate::host) path: String,
-    /// When it was last written.
+    /// Time of the last change.
     pub(in crate::host) changed_at: Option<Timestamp>,
     pub(in crate::host) table: Table,
 }
 
-/// Result of reading a file.
+/// The result of reading a file.
 #[derive(Debug)]
 pub(in crate::host) enum Read {
     Parsed(ConfigFile),
     Absent,
-    /// It exists, but cannot be read or is not TOML.
+    /// The file exists, but cannot be read or is not TOML.
     Unreadable,
 }
 
@@ -44,8 +44,8 @@ pub(in crate::host) fn read(host: &Root, path: &str) -> Read {
     })
 }
 
-/// The files that match a pattern with `*` in its last part, sorted; the path itself without `*`. `None`: the pattern is not
-/// supported, or its folder cannot be read.
+/// Returns the files that match a pattern with `*` in its last part, sorted; without `*`, the path itself. `None`: the
+/// pattern is not supported, or its folder cannot be read.
 pub(in crate::host) fn matching(host: &Root, pattern: &str) -> Option<Vec<String>> {
     if !pattern.contains(['*', '?', '[', '$']) {
         return Some(vec![pattern.to_owned()]);
@@ -65,7 +65,7 @@ pub(in crate::host) fn matching(host: &Root, pattern: &str) -> Option<Vec<String
     Some(found.names().ok()?.into_iter().filter(fits).map(|name| format!("{folder}/{name}")).collect())
 }
 
-/// The value at a path of keys.
+/// Returns the value at a path of keys.
 pub(in crate::host) fn at<'a>(table: &'a Table, path: &[&str]) -> Option<&'a Value> {
     let (last, above) = path.split_last()?;
     let folder = above.iter().try_fold(table, |table, key| table.get(*key)?.as_table())?;

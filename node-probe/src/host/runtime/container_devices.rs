@@ -1,7 +1,7 @@
-//! Which devices a container can open: the device files in its `/dev`, and whether its device cgroup allows them.
+//! Finds out which devices a container can open (`access`): files in its `/dev` that its device cgroup allows.
 //!
-//! The kernel decides, for each cgroup version and set of rules: a child process enters the
-//! cgroup of the container for a moment and calls `access(2)` there. The device cgroup decides it, and the driver does not see it.
+//! The kernel gives the answer, for each cgroup version and every set of rules: a child process enters the cgroup of the
+//! container for a moment and calls `access(2)` there. Only the device cgroup is checked: the driver is not involved.
 //!
 //! ```text
 //!   access ─▶ first_process, device_files ─▶ child process ─▶ cgroup.procs of the container ─▶ access(2) … ─▶ cgroup.procs of the probe
@@ -26,13 +26,14 @@ use crate::{bounded, cgroup, files};
 
 const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
 
-/// Time for the child process. It makes some hundred system calls.
+/// Time for the child process, which makes a few hundred system calls.
 const CHILD_TIME: Duration = Duration::from_secs(2);
 
 /// Reads the devices of a container, even if its cgroup cannot be entered.
 pub(in crate::host) fn access(paths: &Paths, id: &str, problems: &mut Vec<Problem>) -> Option<ContainerAccess> {
     let Some((pid, pod_uid)) = first_process(paths, id) else {
-        let next_step = "It may have ended. Outside the PID namespace of the host, only some processes are visible.";
+        let next_step =
+            "The container may have stopped. Outside the PID namespace of the host, only some processes are visible.";
         problems.push(files::problem(
             "container",
             format!("container {id}"),
@@ -64,7 +65,7 @@ pub(in crate::host) fn access(paths: &Paths, id: &str, problems: &mut Vec<Proble
     Some(ContainerAccess { container_id: id.to_owned(), pod_uid, visible_devices: visible(&process), devices })
 }
 
-/// A process of the container, and the pod in its cgroup.
+/// Returns a process of the container, and the pod in its cgroup.
 fn first_process(paths: &Paths, id: &str) -> Option<(u32, Option<String>)> {
     files::pids(&paths.proc).ok()?.into_iter().find_map(|pid| {
         let text = files::text(&paths.proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
@@ -73,7 +74,7 @@ fn first_process(paths: &Paths, id: &str) -> Option<(u32, Option<String>)> {
     })
 }
 
-/// Whether both have a device of this name, but with different numbers.
+/// Returns whether both processes have a device with this name, but with different numbers.
 fn is_stale(container_procs: &Path, probe_procs: &Path, name: &str) -> bool {
     let device = |folder: &Path| {
         let file = files::link_metadata(&folder.join(name)).ok()?;
@@ -95,7 +96,7 @@ fn visible(process: &Path) -> Option<String> {
     Some(clean(&String::from_utf8_lossy(value), 200))
 }
 
-/// The access to each device, in order.
+/// Returns the access to each device, in order.
 fn access_in_cgroup(paths: &Paths, pid: u32, folder: &Path, devices: &[ContainerDevice]) -> io::Result<Vec<Access>> {
     if devices.is_empty() {
         return Ok(Vec::new());
@@ -115,8 +116,8 @@ fn access_in_cgroup(paths: &Paths, pid: u32, folder: &Path, devices: &[Container
     Ok(output.stdout.iter().map(|answer| if *answer == b'y' { Access::Allowed } else { Access::Denied }).collect())
 }
 
-/// An error if the cgroup is frozen, as that of a paused container: a process that enters it would stop there. Only cgroup v2 has
-/// this file; v1 freezes in a hierarchy of its own, which the child does not enter.
+/// Returns an error if the cgroup is frozen, like that of a paused container: a process that enters it would stop there.
+/// Only cgroup v2 has this file. cgroup v1 freezes in a separate hierarchy, which the child does not enter.
 fn not_frozen(procs: &Path) -> io::Result<()> {
     let events = files::text(&procs.with_file_name("cgroup.events")).unwrap_or_default();
     if events.lines().any(|line| line == "frozen 1") {
@@ -125,7 +126,7 @@ fn not_frozen(procs: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// `cgroup.procs` of the hierarchy that controls devices.
+/// Returns `cgroup.procs` of the hierarchy that controls devices.
 fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
     let text = files::head(&paths.proc.join(pid).join("cgroup"), files::SMALL)?;
     let text = String::from_utf8_lossy(&text);
@@ -133,7 +134,7 @@ fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
         let mut parts = line.splitn(3, ':').skip(1);
         Some((parts.next()?, parts.next()?))
     });
-    // v1 has a hierarchy for devices; v2 has one unnamed hierarchy for everything.
+    // cgroup v1 has a hierarchy for devices; cgroup v2 has one unnamed hierarchy for everything.
     let of = |wanted: &str| lines.clone().find(|(names, _)| names.split(',').any(|name| name == wanted));
     let (hierarchy, path) = match (of("devices"), of("")) {
         (Some((_, path)), _) => ("devices", path),
@@ -147,8 +148,8 @@ fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
     Ok(folder.join("cgroup.procs"))
 }
 
-/// Runs in the process that enters the cgroup: `y` or `n` for each device. Everything is opened before, so that almost
-/// nothing is charged to the memory of the container.
+/// Runs in the process that enters the cgroup, and returns `y` or `n` for each device. All files are opened before, so that
+/// almost nothing is charged to the memory of the container.
 pub(crate) fn check_access(request: &DeviceAccessRequest) -> io::Result<String> {
     // A child that stops in the cgroup must not outlive the probe.
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));

@@ -1,7 +1,7 @@
-//! containerd's configuration: versions 1, 2 and 3, with `imports`.
+//! Reads containerd's configuration (`read`): versions 1, 2 and 3, with `imports`.
 //!
-//! Limits: imported files are merged key by key. containerd 1 replaces the whole section of a plugin, so a handler that is listed
-//! here may be missing there; no rule concludes that a listed handler works.
+//! Limits: imported files are merged key by key. containerd 1 replaces the whole section of a plugin, so containerd may not
+//! have a handler that is listed here. No rule concludes that a listed handler works.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,16 @@ use super::config_file::{ConfigFile, MAX_FILES, Read, at, text_at, texts_at};
 use super::handlers;
 use crate::in_root::Root;
 
-/// The plugin that runs containers for the kubelet, by version of the configuration: 3, 2, 1.
+/// The plugin that runs containers for the kubelet, in versions 3, 2 and 1 of the configuration.
 const PLUGINS: [&str; 3] = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri", "cri"];
 
 /// The handler that containerd has without a configuration.
 const BUILT_IN: &str = "runc";
 
-/// Folder that containerd 2.2 and newer import from by default.
+/// Folder from which containerd 2.2 and newer import by default.
 const DEFAULT_IMPORTS: &str = "/etc/containerd/conf.d/*.toml";
 
-/// The configuration at `path`, and the CDI folders that it names.
+/// Returns the configuration at `path`, and the CDI folders in this configuration.
 pub(in crate::host) fn read(host: &Root, path: &str) -> (ContainerRuntime, Option<Vec<String>>) {
     let mut found = Found { complete: true, ..Found::default() };
     let main = match config_file::read(host, path) {
@@ -55,7 +55,7 @@ pub(in crate::host) fn read(host: &Root, path: &str) -> (ContainerRuntime, Optio
     (facts, folders)
 }
 
-/// Whether this configuration disables the plugin for the kubelet, as that of another containerd does (Docker, the host).
+/// Returns whether this configuration disables the kubelet's plugin, like that of a containerd for Docker or for the host.
 pub(in crate::host) fn serves_no_kubelet(host: &Root, path: &str) -> bool {
     let Read::Parsed(file) = config_file::read(host, path) else { return false };
     disables_cri(&file.table)
@@ -66,7 +66,7 @@ fn disables_cri(table: &Table) -> bool {
     disabled.iter().any(|plugin| PLUGINS.contains(&plugin.as_str()))
 }
 
-/// The files that `imports` names, and those that they import.
+/// Returns the files in `imports`, and the files that they import.
 fn imported(host: &Root, main: &ConfigFile, complete: &mut bool) -> Vec<ConfigFile> {
     let folder = main.path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
     let mut pending = texts_at(&main.table, &["imports"]).unwrap_or_default();
@@ -98,8 +98,8 @@ fn imported(host: &Root, main: &ConfigFile, complete: &mut bool) -> Vec<ConfigFi
     files
 }
 
-/// Whether the folder of default imports has handlers that the configuration does not have. Whether containerd reads it depends on
-/// its version.
+/// Returns whether the folder of default imports has handlers that are not in the configuration. Only some versions of
+/// containerd read this folder.
 fn adds_handlers(host: &Root, found: &Found) -> bool {
     let paths = config_file::matching(host, DEFAULT_IMPORTS).unwrap_or_default();
     paths.iter().take(MAX_FILES).any(|path| match config_file::read(host, path) {
@@ -145,7 +145,7 @@ impl Found {
                 if let Some(kind) = text(&["runtime_type"]) {
                     handler.runtime_type = Some(clean(kind, 64));
                 }
-                // `runtime_engine` is what version 1 called it.
+                // Version 1 calls this field `runtime_engine`.
                 if let Some(binary) = text(&["options", "BinaryName"]).or_else(|| text(&["runtime_engine"])) {
                     handler.binary = Some(clean(binary, 160));
                 }
@@ -166,7 +166,7 @@ impl Found {
             ..RuntimeHandler::default()
         };
         let of_containerd = self.handlers.entry(BUILT_IN.to_owned()).or_insert_with(built_in);
-        // Missing keys of the built-in handler have their defaults.
+        // Keys that are missing in the built-in handler have default values.
         of_containerd.runtime_type.get_or_insert_with(|| "io.containerd.runc.v2".to_owned());
         ContainerRuntime {
             name: "containerd".to_owned(),

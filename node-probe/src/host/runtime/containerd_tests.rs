@@ -1,9 +1,9 @@
-//! Tests with containerd configurations of distributions and NVIDIA's toolkit.
+//! Tests of reading containerd configurations of distributions and of NVIDIA's toolkit.
 
 use super::*;
 use crate::testing::Tree;
 
-/// Version 2, as `nvidia-ctk runtime configure` leaves it.
+/// A version 2 configuration, as `nvidia-ctk runtime configure` writes it.
 const V2: &str = r#"
 version = 2
 [plugins."io.containerd.grpc.v1.cri"]

@@ -1,4 +1,4 @@
-//! CRI-O's configuration with its drop-ins.
+//! Reads CRI-O's configuration with its drop-ins (`read`).
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use super::config_file::{ConfigFile, MAX_FILES, Read, at, text_at, texts_at};
 use super::handlers;
 use crate::in_root::Root;
 
-/// The main file, then the drop-ins.
+/// Paths of the main file, and of the folders for drop-ins.
 const MAIN: &str = "/etc/crio/crio.conf";
 const DROP_INS: &str = "/etc/crio/crio.conf.d/*";
 
-/// Handlers that CRI-O has without configuration: `runc` at first, `crun` since 1.31.
+/// Handlers that CRI-O has without a configuration: `runc` in older versions, `crun` since 1.31.
 const BUILT_IN: [&str; 2] = ["runc", "crun"];
 
-/// The configuration, and the CDI folders that it names.
+/// Returns the configuration, and the CDI folders in this configuration.
 pub(in crate::host) fn read(host: &Root) -> (ContainerRuntime, Option<Vec<String>>) {
     let mut complete = true;
     let mut files: Vec<ConfigFile> = Vec::new();
@@ -32,7 +32,7 @@ pub(in crate::host) fn read(host: &Root) -> (ContainerRuntime, Option<Vec<String
             Read::Unreadable => complete = false,
         }
     }
-    // No file: the configuration has another path.
+    // If no file exists, the configuration has another path.
     complete &= !files.is_empty();
     let mut found: BTreeMap<String, RuntimeHandler> = BTreeMap::new();
     let (mut default_handler, mut folders) = (None, None);

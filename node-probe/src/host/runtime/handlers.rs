@@ -1,4 +1,4 @@
-//! The handlers of a runtime, and whether their programs exist on the host.
+//! Limits the list of a runtime's handlers, and checks whether the handlers' programs exist on the host.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::in_root::Root;
 /// Maximum number of handlers. A node with Kata, gVisor and NVIDIA's handlers has about ten.
 const MAX_HANDLERS: usize = 32;
 
-/// The handlers in order; NVIDIA's first if there are too many.
+/// Returns the handlers in order. If there are too many, NVIDIA's handlers are first.
 pub(in crate::host) fn capped(handlers: BTreeMap<String, RuntimeHandler>) -> Vec<RuntimeHandler> {
     let mut handlers: Vec<RuntimeHandler> = handlers.into_values().collect();
     if handlers.len() > MAX_HANDLERS {

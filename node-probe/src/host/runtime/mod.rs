@@ -1,7 +1,8 @@
-//! Reads the container runtime of the node: which one is running, its configuration, and its start time.
+//! Reads the container runtime of the node (`read`): the running program, its configuration, and its start time.
 //!
-//! The process names its configuration (`--config`); without a process the known paths are read. Several containerds may be
-//! running (Docker, the host's on Bottlerocket and Talos): those whose configuration disables the kubelet's plugin are skipped.
+//! The path of the configuration is in the arguments of the process (`--config`); without a process, the known paths are
+//! read. Several containerds may be running (for Docker, or for the host on Bottlerocket and Talos). A containerd whose
+//! configuration disables the kubelet's plugin is skipped.
 
 pub(in crate::host) mod cdi;
 mod config_file;
@@ -32,7 +33,7 @@ const CONFIGS: [&str; 7] = [
 /// The path that containerd reads without `--config`.
 const DEFAULT_CONFIG: &str = "/etc/containerd/config.toml";
 
-/// The runtime, and the CDI folders that its configuration names.
+/// Returns the runtime, and the CDI folders in its configuration.
 pub(in crate::host) fn read(paths: &Paths, named: &[Named]) -> Option<(ContainerRuntime, Option<Vec<String>>)> {
     if paths.owner == Owner::Workload {
         return None;
@@ -46,7 +47,7 @@ pub(in crate::host) fn read(paths: &Paths, named: &[Named]) -> Option<(Container
         (!containerd::serves_no_kubelet(&host, &path)).then_some((Some(process), path))
     });
     let (mut facts, folders, process) = match (containerd, crio) {
-        // Docker's containerd may run in addition to CRI-O: a configuration without any plugin is not sufficient.
+        // Docker's containerd may run in addition to CRI-O, so a configuration without any plugin is not sufficient.
         (_, Some(crio)) => {
             let (facts, folders) = crio::read(&host);
             (facts, folders, Some(crio))
@@ -68,7 +69,7 @@ pub(in crate::host) fn read(paths: &Paths, named: &[Named]) -> Option<(Container
     Some((facts, folders))
 }
 
-/// The file that containerd's arguments name.
+/// Returns the configuration file in containerd's arguments.
 fn config_of(arguments: &[String]) -> String {
     let mut words = arguments.iter().skip(1);
     while let Some(word) = words.next() {

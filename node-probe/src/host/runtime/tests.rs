@@ -1,4 +1,4 @@
-//! Tests of the choice between several configurations, for the distributions.
+//! Tests of the choice between several runtime configurations, for each distribution.
 
 use syringe_core::facts::container_runtime::ContainerRuntime;
 

@@ -1,4 +1,4 @@
-//! Reads the configuration of NVIDIA's container runtime: how containers get GPUs.
+//! Reads the configuration of NVIDIA's container runtime (`read`), which determines how containers get GPUs.
 
 use syringe_core::facts::container_runtime::{RuntimeHandler, ToolkitConfig};
 use syringe_core::text::clean;
@@ -7,12 +7,12 @@ use super::config_file;
 use super::config_file::{Read, text_at};
 use crate::in_root::Root;
 
-/// Path of the packages.
+/// Path of the configuration that NVIDIA's packages install.
 const OF_HOST: &str = "/etc/nvidia-container-runtime/config.toml";
-/// Path of the GPU Operator's toolkit.
+/// Path of the configuration that the GPU Operator's toolkit installs.
 const OF_OPERATOR: &str = "/usr/local/nvidia/toolkit/.config/nvidia-container-runtime/config.toml";
 
-/// The configuration of the handlers' program: next to the program if the operator installed it, else that of the host.
+/// Returns the configuration that is next to the handlers' program if the GPU Operator installed it, else that of the host.
 pub(in crate::host) fn read(host: &Root, handlers: &[RuntimeHandler]) -> Option<ToolkitConfig> {
     let binaries =
         handlers.iter().filter(|handler| handler.is_nvidia()).filter_map(|handler| handler.binary.as_deref());

@@ -1,4 +1,4 @@
-//! The child processes that call NVML:
+//! The modules for the child processes that call NVML:
 //!
 //! ```text
 //!   subprocess       starts a child process that calls NVML, and reads its answers

@@ -1,4 +1,4 @@
-//! Joins the answers of the NVML process to the sections of a report. A GPU whose part is missing is a problem of the section.
+//! Joins the answers of the NVML process to sections (`Parts`). A GPU without a part is a problem of the section.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ pub(crate) struct Uses {
     pub(crate) minors: Vec<(u32, u32)>,
 }
 
-/// Why parts are missing.
+/// The reasons why parts are missing.
 pub(super) struct Absent {
     problem: Problem,
     left_out: Vec<LeftOut>,
@@ -59,13 +59,13 @@ pub(super) struct LeftOut {
 }
 
 impl LeftOut {
-    /// A call on this GPU crashed a process.
+    /// Returns the entry for a GPU if a call for this GPU crashed a process.
     pub(super) fn crashed(gpu: u32, problem: &Problem) -> Self {
         let problem = Problem { what: format!("GPU {gpu}"), gpu: Some(gpu), ..problem.clone() };
         Self { gpu, problem, lost: None }
     }
 
-    /// A call on this GPU did not return.
+    /// Returns the entry for a GPU if a call for this GPU did not return.
     pub(super) fn hung(gpu: u32, error: &NvmlError) -> Self {
         let code = error.code().to_owned();
         let lost = LostGpu { index: Some(gpu), code, ..LostGpu::default() };
@@ -75,7 +75,7 @@ impl LeftOut {
 }
 
 impl Absent {
-    /// `problem`, unless a GPU was left out. `addresses` identifies those.
+    /// Returns `problem` for all parts, except for GPUs that were left out. `addresses` identifies these GPUs.
     pub(super) fn new(problem: &Problem, mut left_out: Vec<LeftOut>, addresses: &[GpuAddress]) -> Self {
         for LeftOut { gpu, lost, .. } in &mut left_out {
             let address = addresses.iter().find(|(_, index, _)| index == gpu);
@@ -90,7 +90,7 @@ impl Absent {
         self.left_out.iter().find(|left_out| left_out.gpu == gpu)
     }
 
-    /// Why the part of this GPU is missing.
+    /// Returns the reason why the part of this GPU is missing.
     fn problem(&self, gpu: u32) -> Problem {
         let problem = self.left_out(gpu).map_or(&self.problem, |left_out| &left_out.problem);
         Problem { what: format!("GPU {gpu}"), gpu: Some(gpu), ..problem.clone() }
@@ -106,7 +106,7 @@ impl<T> Default for OfGpus<T> {
     }
 }
 
-/// The entries of a section, what they lack, and how long it took to read them.
+/// The entries of a section, the missing values, and the time for reading the entries.
 struct Joined<T> {
     entries: Vec<T>,
     field_errors: FieldErrors,
@@ -122,7 +122,7 @@ impl<T> OfGpus<T> {
         }
     }
 
-    /// `None` if no part arrived, although there are GPUs. A GPU without a part has the problem `absent`.
+    /// Joins the parts; `None` if no part arrived although there are GPUs. A GPU without a part has the problem `absent`.
     fn join(&mut self, count: Option<u32>, absent: &Absent) -> Option<Joined<T>> {
         let count = count.filter(|count| *count == 0 || !self.0.is_empty())?;
         let mut joined = Joined { entries: Vec::new(), field_errors: FieldErrors::default(), duration_ms: 0 };
@@ -147,7 +147,7 @@ impl Parts {
         match answer {
             Answer::Opened { count, addresses } => {
                 self.count = Some(count.min(MAX_GPUS));
-                // If none of the counted GPUs responds, their addresses are unknown.
+                // If none of the GPUs responds, the addresses are unknown.
                 if !addresses.is_empty() || count == 0 {
                     let known = self.addresses.get_or_insert_default();
                     let is_new = |new: &GpuAddress| !known.iter().any(|(_, index, _)| *index == new.1);
@@ -156,7 +156,7 @@ impl Parts {
                     known.sort_by_key(|(_, index, _)| *index);
                 }
             }
-            // Only one of the processes may have read them.
+            // It is possible that only one of the processes has read the versions.
             Answer::Versions(_) if self.versions.as_ref().is_some_and(|known| known.problems.is_empty()) => {}
             Answer::Versions(versions) => self.versions = Some(versions),
             Answer::Inventory(part) => self.inventory.add(part),
@@ -171,8 +171,8 @@ impl Parts {
         }
     }
 
-    /// The parts that are complete, for another process that reads the rest. It reads the topology again, because the pairs need
-    /// the links of all GPUs.
+    /// Returns the parts that are complete, for another process that reads the rest. That process reads the topology again,
+    /// because the pairs need the links of all GPUs.
     pub(super) fn complete(&self) -> Vec<(SectionName, u32)> {
         fn of<T>(name: SectionName, parts: &OfGpus<T>) -> impl Iterator<Item = (SectionName, u32)> {
             parts.0.values().filter(|part| part.complete).map(move |part| (name, part.gpu))
@@ -193,7 +193,7 @@ impl Parts {
         self.state.take()
     }
 
-    /// Whether the process lists of all GPUs arrived.
+    /// Returns whether the process lists of all GPUs arrived.
     pub(super) fn has_all_uses(&self) -> bool {
         let complete = self.uses.0.values().filter(|part| part.complete).count();
         self.count.is_some_and(|count| usize::try_from(count) == Ok(complete))
@@ -271,7 +271,7 @@ impl Parts {
         Some(Section { duration_ms: duration_ms + took, ..Section::read(topology, problems) })
     }
 
-    /// Adds the facts about pairs of GPUs. Returns how long it took to read them.
+    /// Adds the facts about pairs of GPUs. Returns the time that was needed to read them.
     fn relate(&mut self, topology: &mut Topology, field_errors: &mut FieldErrors, absent: &Absent) -> u64 {
         let place = |index: u32| topology.gpus.iter().position(|gpu| gpu.index == index);
         let mut matrix = vec![vec![String::from("?"); topology.gpus.len()]; topology.gpus.len()];
@@ -292,7 +292,7 @@ impl Parts {
                 matrix[column][row].clone_from(word);
             }
             peers.add(pairs);
-            // The sections have the same problems of the GPU itself.
+            // All sections have the same problems of the GPU itself.
             let mut missing = part.missing;
             missing.problems.retain(|problem| !field_errors.problems.contains(problem));
             missing.lost = missing.lost.filter(|lost| !field_errors.lost.contains(lost));
@@ -309,7 +309,7 @@ impl Parts {
     }
 }
 
-/// Sets a section that is not set yet.
+/// Sets a section if it is not set yet.
 fn fill<T>(section: &mut Option<Section<T>>, read: impl FnOnce() -> Option<Section<T>>) {
     if section.is_none() {
         *section = read();

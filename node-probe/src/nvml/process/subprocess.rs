@@ -1,4 +1,4 @@
-//! Starts a child process that calls NVML, and reads its answers.
+//! Starts a child process that calls NVML (`NvmlProcess`), and reads its answers.
 //!
 //! ```text
 //!   NvmlProcess::start(request) ─▶ child (subprocess_main) ─▶ Answers, one line of JSON each, as they are read
@@ -19,13 +19,13 @@ use crate::child_task::{ChildTask, NvmlRequest};
 use crate::nvml::answer::Answer;
 use crate::nvml::current_call::{OpenCall, SharedPage};
 
-/// Maximum bytes of answers. 16 GPUs with all their links need some 300 KB.
+/// Maximum number of bytes of all answers. 16 GPUs with all their links need about 300 KB.
 const MAX_BYTES: u64 = 32 << 20;
-/// Maximum bytes of one answer, which is about one GPU.
+/// Maximum number of bytes of one answer, which is about one GPU.
 const MAX_LINE: u64 = 4 << 20;
-/// Time for a process that has closed its output to end.
+/// Time for a process to exit after it has closed its output.
 const END_TIME: Duration = Duration::from_secs(1);
-/// Pause between two checks of that process.
+/// Pause between two checks of whether that process has exited.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A process that calls NVML.
@@ -35,14 +35,14 @@ pub(super) struct NvmlProcess {
     page: SharedPage,
 }
 
-/// The answers of the process. The last one is [`Answer::Done`], unless the process crashed.
+/// The answers of a process. The last answer is [`Answer::Done`], unless the process crashed.
 pub(super) struct Answers(BufReader<Take<ChildStdout>>);
 
-/// Processes of this run that have not ended: each may still have the GPUs open.
+/// Processes of this run that have not exited. Each of them may still have the GPUs open.
 static STARTED: Mutex<Vec<Arc<NvmlProcess>>> = Mutex::new(Vec::new());
 
 impl NvmlProcess {
-    /// Starts the process. It ends with the thread that calls this.
+    /// Starts the process. It is killed when the thread that calls this function exits.
     pub(super) fn start(nvml_request: NvmlRequest) -> Result<(Arc<Self>, Answers), Problem> {
         let started = || -> std::io::Result<(Child, SharedPage)> {
             let page = SharedPage::new()?;
@@ -59,18 +59,18 @@ impl NvmlProcess {
         Ok((process, Answers(BufReader::new(output.take(MAX_BYTES)))))
     }
 
-    /// The NVML call that has not returned.
+    /// Returns the NVML call that has not returned.
     pub(super) fn call(&self) -> Option<OpenCall> {
         self.page.call()
     }
 
-    /// Kills the process. Returns its ID if it does not end in `time`: a call that hangs in the kernel cannot be interrupted.
+    /// Kills the process. Returns its ID if the process does not exit in `time`, because it hangs in the kernel.
     pub(super) fn end(&self, time: Duration) -> Option<u32> {
         let _ = lock(&self.child).kill();
         if self.wait(time).is_some() { None } else { Some(lock(&self.child).id()) }
     }
 
-    /// Why its answers ended before they were complete.
+    /// Explains why the process stopped before its answers were complete.
     pub(super) fn failure(&self) -> Problem {
         let call = self.call().map(|call| format!(" in {}", call.text)).unwrap_or_default();
         let stderr = self.page.stderr_text().map(|text| format!("; error output: {text}")).unwrap_or_default();
@@ -100,7 +100,7 @@ impl NvmlProcess {
     }
 }
 
-/// Whether every process that called NVML has ended and closed the GPUs.
+/// Returns whether every process that called NVML has exited and closed the GPUs.
 pub(crate) fn all_ended() -> bool {
     let mut started = lock(&STARTED);
     started.retain(|process| process.wait(Duration::ZERO).is_none());
@@ -111,9 +111,9 @@ fn exit_text(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(signal), _) => {
             let name = rustix::process::Signal::from_named_raw(signal).map(|signal| format!(" ({signal:?})"));
-            format!("was ended by signal {signal}{}", name.unwrap_or_default())
+            format!("was killed by signal {signal}{}", name.unwrap_or_default())
         }
-        (None, Some(code)) => format!("ended with exit status {code}"),
+        (None, Some(code)) => format!("exited with status {code}"),
         (None, None) => "ended".to_owned(),
     }
 }
@@ -122,7 +122,7 @@ pub(super) fn problem(code: &str, why: String, next_step: &str) -> Problem {
     Problem { what: "NVML".into(), why, next_step: next_step.into(), gpu: None, code: code.into() }
 }
 
-/// Poisoned locks are used, because no holder leaves inconsistent data.
+/// A poisoned lock is used, because no holder of a lock leaves inconsistent data.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
-//! The child process that calls NVML: loads the library, reads the requested values, prints each answer at once, and ends.
+//! The child process that calls NVML: loads the library, reads the requested values, prints each answer, and exits.
 //!
-//! It ends by a signal to itself, without `nvmlShutdown` and the exit handlers of the library: the kernel closes all files,
-//! and a crash at exit must not look like a failed read.
+//! The process kills itself with a signal, without `nvmlShutdown` and the exit handlers of the library: the kernel closes
+//! all files, and a crash at exit must not look like a failed read.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use crate::nvml::read::session::Session;
 use crate::paths::Owner;
 use crate::privileges;
 
-/// Prints the answers on standard output and ends.
+/// Prints the answers on standard output and exits.
 pub(crate) fn run_in_child(nvml_request: &NvmlRequest) -> ! {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     if let Ok(mut output) = take_output() {
@@ -60,14 +60,14 @@ fn answer(nvml_request: &NvmlRequest, output: &mut impl Write) -> Result<(), Pro
                 format!("the library belongs to a workload, and this process could not drop its privileges: {error}");
             problem("privileges", why, "Probe the node itself: --via pod.")
         })?;
-        // The change of the user has reset it.
+        // The change of the user has reset this setting.
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     }
     let session = Session::open_one_of(libraries, nvml_request, recorder, deadline)?;
     Answer::Opened { count: session.count, addresses: session.pci_addresses() }.send(output);
     match gpu.as_deref().map(|uuid| session.state(uuid)) {
         None => session.read(nvml_request, |answer| answer.send(output)),
-        // It may be a GPU that is left out.
+        // The GPU may be one that is left out.
         Some(None) if !without.is_empty() => {}
         Some(state) => Answer::Gpu(state).send(output),
     }

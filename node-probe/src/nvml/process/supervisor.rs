@@ -1,9 +1,10 @@
-//! The processes that call NVML. One reads everything, unless a call on a GPU crashes it or does not return. Then another process
-//! reads the parts that are missing, without that GPU.
+//! Starts and watches the processes that call NVML (`NvmlProcesses`). Usually one process reads everything.
 //!
-//! A call that hangs in the driver cannot be interrupted, and it may hold a lock of the library that all calls of its process need.
-//! Another process does not wait for that lock. The process that hangs is only killed at the end: if its call returns after all, it
-//! reads the rest.
+//! If a call for a GPU crashes the process or does not return, another process reads the missing parts, without that GPU.
+//!
+//! A call that hangs in the driver cannot be interrupted, and it may hold a lock of the library that all calls of its
+//! process need. Another process does not wait for that lock. The process that hangs is only killed at the end of the read:
+//! if its call returns before, the process reads the rest.
 
 use std::sync::Arc;
 use std::thread;
@@ -22,17 +23,17 @@ use syringe_core::section_name::SectionName;
 
 /// Maximum number of processes of one read.
 const MAX_PROCESSES: usize = 4;
-/// After a call has taken this part of the time, another process reads the other GPUs. Too early costs nothing: if the call returns,
-/// its process goes on.
+/// Divisor of the time: after a call has taken this part of the time, another process reads the other GPUs. An early start
+/// does no harm: if the call returns, its process continues.
 const STALL_PART: u32 = 8;
-/// The stall time is not shorter: a busy machine delays processes.
+/// Minimum of that time, because a busy machine delays processes.
 const MIN_STALL: Duration = Duration::from_millis(200);
-/// The driver takes one to three seconds to initialize a GPU.
+/// Time for a call that initializes a GPU. The driver takes one to three seconds.
 const INITIALIZATION_TIME: Duration = Duration::from_secs(4);
-/// A call that has taken this part of the time hangs. A shorter one may only be slow.
+/// Divisor of the time: a call that has taken this part of the time hangs. A shorter call may only be slow.
 const HUNG_PART: u32 = 4;
 
-/// The processes of one read, and the parts that they sent.
+/// The processes of one read, and the parts that these processes sent.
 pub(crate) struct NvmlProcesses {
     request: NvmlRequest,
     started: Instant,
@@ -46,7 +47,7 @@ pub(crate) struct NvmlProcesses {
     send: Arc<dyn Fn(Message) + Send + Sync>,
 }
 
-/// An answer of a process (by its place), or that it has ended.
+/// A message of a process (by its number): an answer, or the end of its answers.
 pub(crate) struct Message {
     process: usize,
     answer: Option<Answer>,
@@ -54,14 +55,14 @@ pub(crate) struct Message {
 
 struct Reading {
     process: Arc<NvmlProcess>,
-    /// Whether it has opened all its GPUs.
+    /// Whether the process has opened all its GPUs.
     is_open: bool,
-    /// Whether it has sent everything, or crashed.
+    /// Whether the process has sent everything, or crashed.
     has_ended: bool,
 }
 
 impl NvmlProcesses {
-    /// Prepares a read. `send` passes on the messages of the processes, for [`Self::take`].
+    /// Prepares a read. `send` forwards the messages of the processes to [`Self::take`].
     pub(crate) fn new(request: NvmlRequest, send: impl Fn(Message) + Send + Sync + 'static) -> Self {
         Self {
             request,
@@ -75,7 +76,7 @@ impl NvmlProcesses {
         }
     }
 
-    /// Starts the first process. All processes end with the thread that calls this.
+    /// Starts the first process. All processes are killed when the thread that calls this function exits.
     pub(crate) fn start(&mut self) {
         self.start_process(self.request.clone());
     }
@@ -107,7 +108,7 @@ impl NvmlProcesses {
         self.failure.get_or_insert(problem);
     }
 
-    /// Adds what a process sent.
+    /// Adds a message of a process.
     pub(crate) fn take(&mut self, Message { process: place, answer }: Message) {
         let Some(reading) = self.processes.get_mut(place) else { return };
         match answer {
@@ -130,7 +131,7 @@ impl NvmlProcesses {
         }
     }
 
-    /// Starts another process if the last one is in a call that does not return. To be called several times a second.
+    /// Starts another process if the last process is in a call that does not return. To be called several times per second.
     pub(crate) fn watch(&mut self) {
         let Some(Reading { process, is_open, has_ended: false }) = self.processes.last() else { return };
         let initializes = self.request.slow_start && !is_open;
@@ -150,13 +151,13 @@ impl NvmlProcesses {
         Duration::from_millis(self.request.time_ms)
     }
 
-    /// Whether the GPU of a call is the reason why it does not return. If no call on another GPU has returned in a later process
-    /// (by its number), it may wait for the call of an earlier process.
+    /// Returns whether a call does not return because of its own GPU. If no call for another GPU has returned in a later
+    /// process (by its number), the call may be waiting for the call of an earlier process.
     fn is_of_its_gpu(&self, number: usize, call: &OpenCall) -> bool {
         number == 1 || call.returned > 0
     }
 
-    /// The GPUs that are left out because of a call that has not returned.
+    /// Returns the GPUs that are left out because of a call that has not returned.
     fn hung(&self) -> Vec<LeftOut> {
         let running = (1..).zip(&self.processes).filter(|(_, reading)| !reading.has_ended);
         let calls = running.filter_map(|(number, reading)| Some((number, reading.process.call()?)));
@@ -166,7 +167,7 @@ impl NvmlProcesses {
 
     fn error(&self, call: &OpenCall) -> NvmlError {
         let duration_ms = millis(call.duration);
-        // Which of two GPUs hangs is not known.
+        // It is not known which of the two GPUs hangs.
         if call.duration >= self.time() / HUNG_PART && !call.is_on_two_gpus() {
             NvmlError::Hung { function: call.function().to_owned(), duration_ms }
         } else {
@@ -174,64 +175,66 @@ impl NvmlProcesses {
         }
     }
 
-    /// Why parts are missing: `problem`, unless their GPU was left out.
+    /// Returns the reason why parts are missing: `problem`, except for GPUs that were left out.
     fn absent(&self, problem: &Problem) -> Absent {
         let hung = self.hung_at_end.clone().unwrap_or_else(|| self.hung());
         let left_out = self.crashed.iter().cloned().chain(hung).collect();
         Absent::new(problem, left_out, self.addresses().unwrap_or_default())
     }
 
-    /// Whether every process has sent everything, or ended.
+    /// Returns whether every process has sent everything, or exited.
     pub(crate) fn have_ended(&self) -> bool {
         self.processes.iter().all(|reading| reading.has_ended)
     }
 
-    /// Why the first process that failed did so.
+    /// Returns the problem of the first process that failed.
     pub(crate) fn failure(&self) -> Option<&Problem> {
         self.failure.as_ref()
     }
 
-    /// Whether NVML has listed its GPUs.
+    /// Returns whether NVML has listed its GPUs.
     pub(crate) fn is_open(&self) -> bool {
         self.processes.iter().any(|reading| reading.is_open)
     }
 
-    /// The GPUs of NVML. `None` if NVML did not open or none of its GPUs responds; empty if it has no GPUs.
+    /// Returns the GPUs of NVML. `None` if NVML did not open or none of its GPUs responds; empty if NVML has no GPUs.
     pub(crate) fn addresses(&self) -> Option<&[GpuAddress]> {
         self.parts.addresses()
     }
 
-    /// The state of the GPU that an action needs, as soon as it is read.
+    /// Returns the state of the GPU that an action needs, as soon as the state is read.
     pub(crate) fn take_state(&mut self) -> Option<Option<GpuState>> {
         self.parts.take_state()
     }
 
-    /// Whether the process lists of all GPUs arrived.
+    /// Returns whether the process lists of all GPUs arrived.
     pub(crate) fn has_all_uses(&self) -> bool {
         self.parts.has_all_uses()
     }
 
-    /// The process lists; `None` if none arrived. A GPU without one has the problem `absent`, unless it was left out.
+    /// Returns the process lists; `None` if no list arrived. A GPU without a list has the problem `absent`, unless the GPU
+    /// was left out.
     pub(crate) fn take_uses(&mut self, absent: &Problem) -> Option<Uses> {
         let absent = self.absent(absent);
         self.parts.take_uses(&absent)
     }
 
-    /// Writes the sections of which at least one part arrived. A GPU without a part has the problem `absent`, unless it was left out.
+    /// Writes the sections for which at least one part arrived. A GPU without a part has the problem `absent`, unless the
+    /// GPU was left out.
     pub(crate) fn fill(&mut self, wanted: &[SectionName], absent: &Problem, sections: &mut Sections) {
         let absent = self.absent(absent);
         self.parts.fill(wanted, &absent, sections);
     }
 
-    /// The current NVML call of the first process that is in one.
+    /// Returns the current NVML call of the first process that is in a call.
     pub(crate) fn call(&self) -> Option<String> {
         self.processes.iter().find_map(|reading| Some(reading.process.call()?.text))
     }
 
-    /// Kills the processes. Returns the ID of one that does not end in `time`: a call that hangs in the kernel cannot be interrupted.
+    /// Kills the processes. Returns the ID of a process that does not exit in `time`, because it hangs in the kernel.
     pub(crate) fn end(&mut self, time: Duration) -> Option<u32> {
         self.hung_at_end = Some(self.hung());
-        // Each is killed.
+        // All processes are killed before the first ID is taken.
         let left: Vec<u32> = self.processes.iter().filter_map(|reading| reading.process.end(time)).collect();
         left.first().copied()
     }

@@ -1,7 +1,7 @@
-//! Answers that are used more than once: for several sections of one GPU, or for all GPUs of a product.
+//! Caches NVML answers (`Cache`) that are used in several sections of one GPU, or for all GPUs of a product.
 //!
-//! NVML is slow where a driver is busy, so no value is read twice. Values that the product determines (its clock and temperature
-//! limits, the number of its cores) are read from the first GPU with the same name, PCI device, subsystem and VBIOS.
+//! NVML is slow if a driver is busy, so no value is read twice. Values that depend on the product (clock and temperature
+//! limits, the number of cores) are read from the first GPU with the same name, PCI device, subsystem and VBIOS.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -10,10 +10,10 @@ use std::rc::Rc;
 
 use crate::nvml::errors::{Kind, NvmlError};
 
-/// Which answer of a function: its name, and the field for a function with arguments.
+/// Identifies an answer: the name of the function, and the field for a function with arguments.
 type Key = (&'static str, &'static str);
 
-/// The answer of a call: a `Result<T, NvmlError>` of its type. Without the type, the code exists once and not for each call.
+/// The answer of a call: a `Result<T, NvmlError>`. The type is erased, so that the cache code exists only once.
 pub(in crate::nvml) type Answer = Rc<dyn Any>;
 
 /// The answers of one GPU or product.
@@ -28,7 +28,7 @@ pub(in crate::nvml) struct Function {
     pub(in crate::nvml) cached: Cached,
 }
 
-/// Where an answer is cached.
+/// The scope in which an answer is cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::nvml) enum Cached {
     No,
@@ -43,29 +43,29 @@ impl From<&'static str> for Function {
 }
 
 impl Function {
-    /// A function whose answer several sections use.
+    /// Returns a function whose answer several sections use.
     pub(in crate::nvml) fn of_gpu(name: &'static str) -> Self {
         Self { cached: Cached::ForGpu, ..name.into() }
     }
 
-    /// A function whose answer, for this field, is the same for all GPUs of a product.
+    /// Returns a function whose answer for this field is the same for all GPUs of a product.
     pub(in crate::nvml) fn of_product(name: &'static str, field: &'static str) -> Self {
         Self { name, field, cached: Cached::ForProduct }
     }
 }
 
 impl Cache {
-    /// The answer, if it is known.
+    /// Returns the answer, if it is in the cache.
     pub(in crate::nvml) fn get(&self, function: Function) -> Option<Answer> {
         self.0.borrow().get(&(function.name, function.field)).cloned()
     }
 
-    /// Keeps a value, or that it is not supported. A failure is not kept, because the next call may work.
+    /// Stores a value, or the information that it is not supported. A failure is not stored, because the next call may work.
     pub(in crate::nvml) fn keep(&self, function: Function, answer: Answer, error: Option<&NvmlError>) {
         if error.is_some_and(|error| error.kind() != Kind::Absent) {
             return;
         }
-        // All ones, or a negative number: a defect of one GPU.
+        // All bits set, or a negative number, is a defect of one GPU.
         let number = answer.downcast_ref::<Result<u32, NvmlError>>();
         if number.is_some_and(|number| number.as_ref().is_ok_and(|number| i32::try_from(*number).is_err())) {
             return;

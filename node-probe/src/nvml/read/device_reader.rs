@@ -1,7 +1,7 @@
-//! Makes the NVML calls of one GPU and notes which fields could not be read.
+//! Makes the NVML calls for one GPU (`DeviceReader`) and notes which fields could not be read.
 //!
-//! A lost GPU returns an error for every call. It is reported once and not called again, because each further call could block.
-//! After the deadline no call is made: the fields that remain are noted as not read.
+//! A lost GPU returns an error for every call. The loss is reported once and no more calls are made, because each call could
+//! block. After the deadline no call is made: the remaining fields are noted as not read.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt::Display;
@@ -19,20 +19,20 @@ pub(in crate::nvml) struct Context<'a> {
     /// NVML index; `None` for calls about the installation as a whole.
     pub(in crate::nvml) gpu: Option<u32>,
     pub(in crate::nvml) recorder: &'a CallRecorder,
-    /// Set when the GPU no longer responds.
+    /// The error that showed that the GPU no longer responds.
     pub(in crate::nvml) gone: &'a OnceCell<NvmlError>,
-    /// Answers that several sections use.
+    /// Cached answers that several sections use.
     pub(in crate::nvml) cache: &'a Cache,
-    /// Answers that are the same for all GPUs of the product.
+    /// Cached answers that are the same for all GPUs of the product.
     pub(in crate::nvml) of_product: Option<&'a Cache>,
-    /// No call is made later.
+    /// Time after which no call is made.
     pub(in crate::nvml) deadline: Instant,
 }
 
 /// Makes NVML calls on one GPU and notes the fields that could not be read.
 pub(in crate::nvml) struct DeviceReader<'a> {
     pub(in crate::nvml) context: Context<'a>,
-    /// The second GPU of a call about two.
+    /// The second GPU, if a call is about two GPUs.
     pub(in crate::nvml) other: Option<u32>,
     /// Whether a call was not made because of the deadline.
     pub(in crate::nvml) is_late: Cell<bool>,
@@ -55,12 +55,12 @@ impl<'a> DeviceReader<'a> {
         Self { context, other: None, is_late: Cell::new(false), unsupported, failed }
     }
 
-    /// NVML index of the GPU.
+    /// Returns the NVML index of the GPU.
     pub(in crate::nvml) fn gpu(&self) -> u32 {
         self.context.gpu.unwrap_or_default()
     }
 
-    /// The value of one NVML call, or `None` and a note that `fields` (paths inside the GPU's entry) are missing.
+    /// Returns the value of one NVML call, or `None` and a note that `fields` (paths inside the GPU's entry) are missing.
     pub(in crate::nvml) fn call<T: Clone + 'static, E: Into<NvmlError>>(
         &mut self,
         function: impl Into<Function>,
@@ -77,7 +77,7 @@ impl<'a> DeviceReader<'a> {
         }
     }
 
-    /// The answer of one NVML call that some GPUs do not support: only a failure is noted.
+    /// Returns the answer of one NVML call that some GPUs do not support: only a failure is noted.
     pub(in crate::nvml) fn call_if_supported<T: Clone + 'static, E: Into<NvmlError>>(
         &mut self,
         function: impl Into<Function>,
@@ -92,7 +92,7 @@ impl<'a> DeviceReader<'a> {
         })
     }
 
-    /// The value if it is in the range; otherwise `None` and a note that `field` is invalid.
+    /// Returns the value if it is in the range; otherwise `None` and a note that `field` is invalid.
     pub(in crate::nvml) fn check_range<T: PartialOrd + Copy + Display>(
         &mut self,
         function: &'static str,
@@ -108,7 +108,7 @@ impl<'a> DeviceReader<'a> {
         None
     }
 
-    /// The value of one NVML call whose errors are ignored, e.g. the remote end of an NVLink that is down.
+    /// Returns the value of one NVML call whose errors are ignored, e.g. for the remote end of an NVLink that is down.
     pub(in crate::nvml) fn call_ignoring_errors<T: Clone + 'static, E: Into<NvmlError>>(
         &self,
         function: impl Into<Function>,
@@ -117,7 +117,7 @@ impl<'a> DeviceReader<'a> {
         self.try_call(function, call).ok()
     }
 
-    /// One NVML call whose error the caller handles. A lost GPU is not called.
+    /// Makes one NVML call whose error the caller handles. No call is made if the GPU is lost.
     pub(in crate::nvml) fn try_call<T: Clone + 'static, E: Into<NvmlError>>(
         &self,
         function: impl Into<Function>,
@@ -141,7 +141,7 @@ impl<'a> DeviceReader<'a> {
         self.checked(answer)
     }
 
-    /// The answer in the cache, if it is there. An error if NVML must not be called: the GPU is gone, or the time is over.
+    /// Returns the cached answer, if there is one. Fails if NVML must not be called: the GPU is gone, or the time is over.
     #[inline(never)]
     fn known(&self, function: Function) -> Result<Option<Answer>, NvmlError> {
         if let Some(error) = self.context.gone.get() {
@@ -155,12 +155,12 @@ impl<'a> DeviceReader<'a> {
         Ok(cached)
     }
 
-    /// Where the answer of a function is cached.
+    /// Returns the cache for the answer of a function.
     fn cache(&self, function: Function) -> Option<&'a Cache> {
         match function.cached {
             Cached::No => None,
             Cached::ForGpu => Some(self.context.cache),
-            // Without the identity of the product, it is the GPU's.
+            // If the product is not identified, the cache of the GPU is used.
             Cached::ForProduct => Some(self.context.of_product.unwrap_or(self.context.cache)),
         }
     }
@@ -170,13 +170,13 @@ impl<'a> DeviceReader<'a> {
         if let Err(error) = &answer
             && error.kind() == Kind::Gone
         {
-            // Already set if another call detected the loss first.
+            // The value is already set if another call detected the loss first.
             let _ = self.context.gone.set(error.clone());
         }
         answer
     }
 
-    /// Notes that `fields` are missing because `function` answered with `error`.
+    /// Notes that `fields` are missing because `function` returned `error`.
     pub(in crate::nvml) fn note_error(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
         match error.kind() {
             Kind::Gone => {}
@@ -204,7 +204,7 @@ impl<'a> DeviceReader<'a> {
         }
     }
 
-    /// Whether it was noted that `field` could not be read.
+    /// Returns whether it was noted that `field` could not be read.
     pub(in crate::nvml) fn has_failed(&self, field: &str) -> bool {
         self.failed.iter().any(|failure| failure.fields.contains(&field))
     }

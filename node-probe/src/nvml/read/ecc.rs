@@ -1,4 +1,4 @@
-//! The `ecc` section: memory errors, repairs, and the recovery action that the driver recommends.
+//! Reads the `ecc` section: memory errors, repairs, and the recovery action that the driver recommends.
 
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError, MemoryLocation};
@@ -11,10 +11,10 @@ use super::inventory::ecc_mode;
 use super::{field_values, raw, value_ranges};
 use crate::nvml::errors::{Kind, NvmlError};
 
-/// `NVML_ERROR_CORRUPTED_INFOROM`.
+/// The value of `NVML_ERROR_CORRUPTED_INFOROM`.
 const CORRUPTED_INFOROM: u32 = 14;
 
-/// Locations and their words in the report. Ampere and later have only the first two.
+/// Memory locations and their names in the report. Ampere and later GPUs have only the first two.
 const LOCATIONS: &[(MemoryLocation, &str)] = &[
     (MemoryLocation::Device, "dram"),
     (MemoryLocation::SRAM, "sram"),
@@ -38,7 +38,7 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     gpu.remapped_rows = remapped_rows(device, reader);
     gpu.retired_pages = retired_pages(device, reader);
     let [action] = field_values::of_gpu(device, reader, [(field_values::RECOVERY_ACTION, "recovery_action")]);
-    // An unknown number is still an action.
+    // An unknown number is also reported as an action.
     gpu.recovery_action =
         action.map(|action| u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from));
     let repairs = ["channel_repair_pending", "tpc_repair_pending"];
@@ -47,7 +47,7 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     gpu.inforom_valid = inforom_valid(device, reader);
 }
 
-/// The totals of one kind of counter, and the locations that are not zero.
+/// Returns the totals of one kind of counter, and the locations whose count is not zero.
 fn counts(
     device: &Device<'_>,
     reader: &mut DeviceReader<'_>,
@@ -79,7 +79,7 @@ fn counts(
     ErrorCounts { corrected, uncorrected, locations }
 }
 
-/// The count of one location: `Ok(None)` if the GPU has no counter there, `Err` if it could not be read.
+/// Returns the count of one location: `Ok(None)` if the GPU has no counter there, `Err` if the counter could not be read.
 fn location_count(
     device: &Device<'_>,
     reader: &mut DeviceReader<'_>,
@@ -137,7 +137,7 @@ fn retired_pages(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<R
     Some(RetiredPages { single_bit, double_bit, pending })
 }
 
-/// A corrupted InfoROM is a result of this call and not a failure.
+/// Returns whether the InfoROM is valid. A corrupted InfoROM is a result of this call and not a failure.
 fn inforom_valid(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<bool> {
     match reader.try_call("nvmlDeviceValidateInforom", || device.validate_info_rom()) {
         Ok(()) => Some(true),

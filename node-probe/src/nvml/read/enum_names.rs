@@ -1,4 +1,6 @@
-//! Text for NVML's numbers: each table is one enum of `nvml.h`. A number that is not in a table comes from a newer driver.
+//! Text for the numbers of NVML's enums. Each table is one enum of `nvml.h`.
+//!
+//! A number that is not in a table comes from a newer driver.
 
 use syringe_core::facts::clock_events::REASONS;
 
@@ -46,9 +48,9 @@ const FABRIC_STATES: &[(u32, &str)] = &[(0, "not_supported"), (1, "not_started")
 const FABRIC_HEALTH: &[(u32, &str)] =
     &[(0, "not_supported"), (1, "healthy"), (2, "unhealthy"), (3, "limited_capacity")];
 
-/// Parts of the fabric health mask: shift, width mask, the values that mean trouble, name
-/// (`NVML_GPU_FABRIC_HEALTH_MASK_…`). Two-bit parts: 1 is true, 2 is false, 0 unknown. The configuration: 0 unknown, 1
-/// right, above 1 the kind of mistake.
+/// Parts of the fabric health mask (`NVML_GPU_FABRIC_HEALTH_MASK_…`): shift, width mask, the values that mean a problem,
+/// name. Values of a two-bit part: 1 is true, 2 is false, 0 is unknown. Values of the configuration: 0 is unknown, 1 is
+/// correct, higher values are kinds of errors.
 const FABRIC_ISSUES: &[(u32, u32, std::ops::RangeInclusive<u32>, &str)] = &[
     (0, 0x3, 1..=1, "degraded_bandwidth"),
     (2, 0x3, 1..=1, "route_recovery"),
@@ -67,10 +69,10 @@ const P2P: &[(u32, &str)] = &[
     (5, "not_supported"),
 ];
 
-/// The distance of two GPUs (`nvmlGpuTopologyLevel_t`), in the words of `nvidia-smi topo -m`.
+/// The distance between two GPUs (`nvmlGpuTopologyLevel_t`), in the terms of `nvidia-smi topo -m`.
 const LEVELS: &[(u32, &str)] = &[(0, "PIX"), (10, "PIX"), (20, "PXB"), (30, "PHB"), (40, "NODE"), (50, "SYS")];
 
-/// Far ends of an NVLink (`nvmlIntNvLinkDeviceType_t`).
+/// Types of device at the remote end of an NVLink (`nvmlIntNvLinkDeviceType_t`).
 const LINK_ENDS: &[(u32, &str)] = &[(0, "gpu"), (1, "ibm_npu"), (2, "switch")];
 
 /// NVLink generations: NVML's number (`nvmlNvlinkVersion_t`), the kernel driver's
@@ -105,12 +107,12 @@ fn word_or_number(table: &[(u32, &'static str)], number: u32) -> String {
     word(table, number).map_or_else(|| format!("unknown ({number})"), str::to_owned)
 }
 
-/// Brand; 0 is NVML's "unknown".
+/// Returns the brand; 0 is NVML's "unknown".
 pub(in crate::nvml) fn brand(number: u32) -> String {
     word_or_number(BRANDS, number)
 }
 
-/// Architecture; `None` for NVML's own "unknown".
+/// Returns the architecture; `None` for NVML's own "unknown".
 pub(in crate::nvml) fn architecture(number: u32) -> Option<String> {
     (number != u32::MAX).then(|| word_or_number(ARCHITECTURES, number))
 }
@@ -127,7 +129,7 @@ pub(in crate::nvml) fn licensable(number: u32) -> String {
     word_or_number(LICENSABLE, number)
 }
 
-/// Whether a fault limits the clocks, and the text of every reason.
+/// Returns whether a fault limits the clocks, and the text of every reason.
 pub(in crate::nvml) fn clock_reasons(mask: u64) -> (bool, Vec<String>) {
     let set = || REASONS.iter().filter(|reason| mask & reason.bit != 0);
     let known = REASONS.iter().fold(0, |bits, reason| bits | reason.bit);
@@ -146,31 +148,31 @@ pub(in crate::nvml) fn fabric_health(number: u32) -> String {
     word_or_number(FABRIC_HEALTH, number)
 }
 
-/// The problems in a fabric health mask.
+/// Returns the problems in a fabric health mask.
 pub(in crate::nvml) fn fabric_issues(mask: u32) -> Vec<String> {
     let wrong = FABRIC_ISSUES.iter().filter(|(shift, width, trouble, _)| trouble.contains(&(mask >> shift & width)));
     wrong.map(|(.., name)| (*name).to_owned()).collect()
 }
 
-/// Peer-to-peer state; `ok` or why not.
+/// Returns the peer-to-peer state: `ok`, or the reason why peer-to-peer access is not possible.
 pub(in crate::nvml) fn p2p_status(number: u32) -> &'static str {
     word(P2P, number).unwrap_or("unknown")
 }
 
-/// Nearness of two GPUs; `?` for a level that is not known.
+/// Returns the distance between two GPUs; `?` for an unknown level.
 pub(in crate::nvml) fn topology_level(number: u32) -> &'static str {
     word(LEVELS, number).unwrap_or("?")
 }
 
-/// The remote end of an NVLink.
+/// Returns the type of device at the remote end of an NVLink.
 pub(in crate::nvml) fn link_end(number: u32) -> &'static str {
     word(LINK_ENDS, number).unwrap_or("unknown")
 }
 
-/// The NVLink generation for the number of `nvmlDeviceGetNvLinkVersion`, e.g. `4`.
+/// Returns the NVLink generation for a number that `nvmlDeviceGetNvLinkVersion` returned, e.g. `4`.
 ///
-/// By the header it is an `nvmlNvlinkVersion_t` (6 for NVLink 4), but some drivers return the kernel driver's
-/// number (H100: 7), and mocks return the generation. The architecture decides which of them it is.
+/// According to the header, the number is an `nvmlNvlinkVersion_t` (6 for NVLink 4), but some drivers return the kernel
+/// driver's number (H100: 7), and mocks return the generation. The architecture determines which number it is.
 pub(in crate::nvml) fn nvlink_version(number: u32, architecture: Option<u32>) -> u32 {
     let by_header = NVLINK_VERSIONS.iter().find(|(nvml, ..)| *nvml == number).map(|(.., generation)| *generation);
     let by_kernel = NVLINK_VERSIONS.iter().find(|(_, kernel, _)| *kernel == number).map(|(.., generation)| *generation);
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_fabric_mask_names_only_what_is_wrong() {
-        // Every two-bit part 2 (false), configuration 1 (none wrong).
+        // Every two-bit part is 2 (false), and the configuration is 1 (no error).
         assert!(fabric_issues(0b10_10_10_10 | 1 << 8).is_empty());
         assert!(fabric_issues(0).is_empty());
         assert_eq!(fabric_issues(0b10_10_10_01 | 5 << 8), ["degraded_bandwidth", "incorrect_configuration"]);

@@ -1,16 +1,17 @@
-//! Registration of a GPU with the NVLink fabric (`nvmlDeviceGetGpuFabricInfoV`).
+//! Describes the registration of a GPU with the NVLink fabric (`nvmlDeviceGetGpuFabricInfoV`).
 
 use syringe_core::facts::topology::Fabric;
 
 use super::{enum_names, raw};
 use crate::nvml::errors::NvmlError;
 
-/// `NVML_GPU_FABRIC_STATE_COMPLETED`.
+/// The value of `NVML_GPU_FABRIC_STATE_COMPLETED`.
 const FABRIC_COMPLETED: u32 = 3;
-/// `NVML_GPU_FABRIC_STATE_NOT_SUPPORTED`.
+/// The value of `NVML_GPU_FABRIC_STATE_NOT_SUPPORTED`.
 const FABRIC_NOT_SUPPORTED: u32 = 0;
 
-/// Only a completed registration has a result, a place and a cluster; only a GPU that can register has a health.
+/// Describes a registration. Only a completed registration has a result, a location and a cluster, and only a GPU that can
+/// register has a health state.
 pub(in crate::nvml) fn describe(info: raw::FabricInfo) -> Fabric {
     let is_completed = info.state == FABRIC_COMPLETED;
     let is_supported = info.state != FABRIC_NOT_SUPPORTED;
@@ -25,7 +26,7 @@ pub(in crate::nvml) fn describe(info: raw::FabricInfo) -> Fabric {
     }
 }
 
-/// `8-4-4-4-12` hex digits; `None` for all zeros.
+/// Returns the UUID as `8-4-4-4-12` hex digits; `None` if all bytes are zero.
 fn uuid(bytes: [u8; 16]) -> Option<String> {
     let number = u128::from_be_bytes(bytes);
     let hex = format!("{number:032x}");

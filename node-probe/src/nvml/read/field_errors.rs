@@ -1,5 +1,6 @@
-//! The fields of a section that could not be read: not supported (`unsupported`) or failed (`unread`), GPUs with the same fields
-//! together.
+//! Collects the fields of a section that could not be read (`FieldErrors`): not supported, or failed.
+//!
+//! GPUs with the same fields form one entry.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use super::identity::Identity;
 use crate::nvml::answer::Missing;
 use crate::nvml::errors::NvmlError;
 
-/// Maximum number of fields that a problem names; then "and n more".
+/// Maximum number of fields that a problem lists; the rest is "and n more".
 const NAMED_FIELDS: usize = 6;
 const NAMED_FUNCTIONS: usize = 2;
 
@@ -30,7 +31,7 @@ pub(in crate::nvml) struct FieldErrors {
 }
 
 impl Missing {
-    /// The fields that a reader could not read.
+    /// Returns the fields that a reader could not read.
     pub(in crate::nvml) fn of(reader: DeviceReader<'_>, identity: &Identity) -> Self {
         let gpu = reader.gpu();
         let DeviceReader { context, unsupported, failed, .. } = reader;
@@ -43,13 +44,13 @@ impl Missing {
         let words = |fields: Vec<&str>| fields.into_iter().map(str::to_owned).collect();
         let missing = Self { unread: words(unread), problems, ..Self::default() };
         match context.gone.get() {
-            // A GPU that is being lost may reject fields that the hardware has.
+            // A GPU that is being lost may reject fields that the hardware supports.
             Some(error) => missing.with_lost(identity, error),
             None => Self { unsupported: words(unsupported), ..missing },
         }
     }
 
-    /// A GPU without a handle.
+    /// Returns the errors of a GPU without a handle.
     pub(in crate::nvml) fn all(gpu: &Identity, error: &NvmlError) -> Self {
         if error.is_not_reached() {
             let problem = error.problem(format!("GPU {}", gpu.index), Some(gpu.index));
@@ -85,7 +86,7 @@ impl FieldErrors {
         }
     }
 
-    /// Adds a problem for GPUs with the same identity. Their indices still differ.
+    /// Adds a problem for GPUs with the same identity. Only their indices differ.
     fn add_duplicates<'g>(&mut self, what: &str, code: &str, gpus: impl Iterator<Item = (u32, Option<&'g str>)>) {
         let mut sharing: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
         for (index, identity) in gpus {
@@ -106,7 +107,7 @@ impl FieldErrors {
     }
 }
 
-/// The missing fields, with a problem for each UUID and each PCI address that several GPUs share.
+/// Returns the missing fields, with a problem for each UUID and each PCI address that several GPUs share.
 pub(in crate::nvml) fn with_duplicate_identities<'g, G>(mut field_errors: FieldErrors, gpus: &'g [G]) -> FieldErrors
 where
     Identity: From<&'g G>,
@@ -118,7 +119,7 @@ where
     field_errors
 }
 
-/// Some names, and the number of the others.
+/// Returns the first names, and the number of the others.
 fn names(all: &[&'static str], most: usize) -> String {
     let named = all.iter().take(most).copied().collect::<Vec<_>>().join(", ");
     match all.len().saturating_sub(most) {
@@ -140,7 +141,7 @@ mod tests {
     const LOST: NvmlError = NvmlError::Code(15);
     const UNKNOWN: NvmlError = NvmlError::Code(999);
 
-    /// The values that a reader borrows.
+    /// The values to which a reader has references.
     #[derive(Default)]
     struct Parts {
         recorder: CallRecorder,

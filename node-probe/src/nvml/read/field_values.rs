@@ -1,4 +1,4 @@
-//! Values that NVML returns by field ID (`nvmlDeviceGetFieldValues`), several in one call.
+//! Reads values that NVML returns by field ID (`nvmlDeviceGetFieldValues`), several in one call.
 
 use nvml_wrapper::Device;
 
@@ -13,13 +13,13 @@ pub(in crate::nvml) const FIELD_VALUES: &str = "nvmlDeviceGetFieldValues";
 pub(in crate::nvml) const MEMORY_TEMPERATURE: u32 = 82;
 /// Speed of the NVLinks in megabytes a second, before R525.
 pub(in crate::nvml) const NVLINK_SPEED_COMMON: u32 = 90;
-/// Times that the PCIe replay counter wrapped.
+/// Number of times that the PCIe replay counter wrapped.
 pub(in crate::nvml) const PCIE_REPLAY_ROLLOVERS: u32 = 95;
 /// Speed of one NVLink in megabytes a second.
 pub(in crate::nvml) const NVLINK_SPEED: u32 = 164;
-/// Power draw at this instant, in milliwatts.
+/// Current power draw, in milliwatts.
 pub(in crate::nvml) const POWER_INSTANT: u32 = 186;
-/// Limits in `T.Limit` space, in degrees Celsius (Ada on).
+/// Limits in `T.Limit` space, in degrees Celsius (Ada and later).
 pub(in crate::nvml) const SHUTDOWN_TLIMIT: u32 = 193;
 pub(in crate::nvml) const SLOWDOWN_TLIMIT: u32 = 194;
 pub(in crate::nvml) const MEMORY_MAX_TLIMIT: u32 = 195;
@@ -28,8 +28,8 @@ pub(in crate::nvml) const GPU_MAX_TLIMIT: u32 = 196;
 pub(in crate::nvml) const RECOVERY_ACTION: u32 = 230;
 
 /// Counters of one NVLink 5 link and their names in the report; the scope is the link. Bit error rates (220, 222) are
-/// not counts. Of the FEC history only the bins of 8 and more errors in a block are reported, because the lower ones also count on healthy
-/// links.
+/// not counts. Only the FEC history bins for 8 and more errors per block are reported, because the lower bins also count on
+/// healthy links.
 pub(in crate::nvml) const NVLINK5_ERRORS: &[(u32, &str)] = &[
     (205, "vl15_dropped"),
     (206, "malformed_packets"),
@@ -54,7 +54,7 @@ pub(in crate::nvml) const NVLINK5_ERRORS: &[(u32, &str)] = &[
     (250, "fec_history_15"),
 ];
 
-/// The values of some fields of the whole GPU; what is missing is noted under the field's path.
+/// Returns the values of some fields of the whole GPU. Missing values are noted under the field's path.
 pub(in crate::nvml) fn of_gpu<const N: usize>(
     device: &Device<'_>,
     reader: &mut DeviceReader<'_>,
@@ -68,7 +68,7 @@ pub(in crate::nvml) fn of_gpu<const N: usize>(
     })
 }
 
-/// The answers for some fields of the whole GPU. Nothing is noted.
+/// Returns the answers for some fields of the whole GPU, without notes.
 pub(in crate::nvml) fn answers_of_gpu<const N: usize>(
     device: &Device<'_>,
     reader: &DeviceReader<'_>,
@@ -82,7 +82,7 @@ pub(in crate::nvml) fn answers_of_gpu<const N: usize>(
     })
 }
 
-/// The value of an answer, or `None` and a note under `path`.
+/// Returns the value of an answer, or `None` and a note under `path`.
 pub(in crate::nvml) fn noted(
     reader: &mut DeviceReader<'_>,
     answer: Result<i128, NvmlError>,
@@ -91,8 +91,8 @@ pub(in crate::nvml) fn noted(
     answer.map_err(|error| reader.note_error(FIELD_VALUES, &error, &[path])).ok()
 }
 
-/// The values of some fields of one NVLink, in order. An unsupported value is `None` without a note; a failure is noted
-/// under `path`.
+/// Returns the values of some fields of one NVLink, in order. An unsupported value is `None` without a note; a failure is
+/// noted under `path`.
 pub(in crate::nvml) fn of_link(
     device: &Device<'_>,
     reader: &mut DeviceReader<'_>,
@@ -107,14 +107,14 @@ pub(in crate::nvml) fn of_link(
     }
 }
 
-/// The values of answers. An unsupported value is `None` without a note; a failure is noted under `path`.
+/// Returns the values of answers. An unsupported value is `None` without a note; a failure is noted under `path`.
 pub(in crate::nvml) fn numbers(
     reader: &mut DeviceReader<'_>,
     answers: impl Iterator<Item = Result<i128, NvmlError>>,
     path: &'static str,
 ) -> Vec<Option<u64>> {
     let number = |answer: Result<i128, NvmlError>| match answer.map(|value| (value, u64::try_from(value))) {
-        // All ones is NVML's "not available", and the value of a device that left the bus.
+        // All bits set is NVML's "not available", and the value of a device that left the bus.
         Ok((value, Err(_))) | Ok((value, Ok(u64::MAX))) => {
             reader.note_failure(FIELD_VALUES, &NvmlError::impossible(value), &[path]);
             None

@@ -1,4 +1,4 @@
-//! The identity of a GPU: in every entry of a section.
+//! The identity of a GPU (`Identity`), which every entry of a section contains.
 
 use syringe_core::facts::ecc::GpuEcc;
 use syringe_core::facts::inventory::GpuInventory;
@@ -14,15 +14,15 @@ use crate::nvml::answer::{GpuUses, Pairs};
 pub(in crate::nvml) struct Identity {
     /// NVML index.
     pub(in crate::nvml) index: u32,
-    /// `nvmlDeviceGetUUID`.
+    /// The value of `nvmlDeviceGetUUID`.
     pub(in crate::nvml) uuid: Option<String>,
-    /// `nvmlDeviceGetPciInfo_v3`.
+    /// The value of `nvmlDeviceGetPciInfo_v3`.
     pub(in crate::nvml) pci_address: Option<PciAddress>,
 }
 
 /// The entry of a GPU in a section.
 pub(in crate::nvml) trait Entry {
-    /// An entry without values.
+    /// Returns an entry without values.
     fn of(identity: Identity) -> Self;
 }
 

@@ -1,4 +1,4 @@
-//! The `inventory` section: identity and permanent properties of the GPUs.
+//! Reads the `inventory` section: identity and permanent properties of the GPUs.
 
 use std::cell::OnceCell;
 use std::ffi::c_char;
@@ -17,7 +17,7 @@ use super::session::{Session, text};
 use super::{enum_names, raw};
 use crate::nvml::answer::Versions;
 
-/// Longest library path in a report.
+/// Maximum length of the library's path in a report.
 const PATH_TEXT: usize = 300;
 
 impl Session {
@@ -42,7 +42,7 @@ impl Session {
 }
 
 pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
-    // Normally read when the session opened. Read again to note an error.
+    // The UUID is normally read when the session opens. It is read again here to note an error.
     if gpu.uuid.is_none() {
         gpu.uuid = string(reader, "nvmlDeviceGetUUID", "uuid", || device.uuid());
     }
@@ -63,7 +63,7 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     });
 }
 
-/// A position in the rack; all ones means no position, as for a board outside a rack.
+/// Returns a position in the rack; `None` if all bits are set, which means that the board is not in a rack.
 fn place(number: u8) -> Option<u32> {
     (number != u8::MAX).then(|| number.into())
 }
@@ -121,7 +121,7 @@ fn firmware(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInv
     gpu.gsp_enabled = reader
         .call("nvmlDeviceGetGspFirmwareMode", &["gsp_enabled"], || device.gsp_firmware_mode())
         .map(|mode| mode.enabled);
-    // Without GSP there is no version; see `gsp_enabled`.
+    // A GPU without GSP has no GSP version; see `gsp_enabled`.
     if gpu.gsp_enabled != Some(false) {
         gpu.gsp_firmware_version =
             string(reader, "nvmlDeviceGetGspFirmwareVersion", "gsp_firmware_version", || device.gsp_firmware_version());
@@ -184,7 +184,7 @@ fn capacity(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInv
         .call(Function::of_gpu("nvmlDeviceGetMaxPcieLinkWidth"), &["pcie_max_width"], || device.max_pcie_link_width());
 }
 
-/// `nvmlDeviceGetMigMode`.
+/// Calls `nvmlDeviceGetMigMode`.
 pub(in crate::nvml) fn mig_mode(
     device: &Device<'_>,
     reader: &mut DeviceReader<'_>,
@@ -194,7 +194,7 @@ pub(in crate::nvml) fn mig_mode(
     Some(Mode { current: mode.current != 0, pending: mode.pending != 0 })
 }
 
-/// `nvmlDeviceGetEccMode`.
+/// Calls `nvmlDeviceGetEccMode`.
 pub(in crate::nvml) fn ecc_mode(
     device: &Device<'_>,
     reader: &mut DeviceReader<'_>,
@@ -218,7 +218,7 @@ fn string(
     value
 }
 
-/// A text with a value. Some drivers return "N/A" instead of an error.
+/// Returns the text if it has a value. Some drivers return "N/A" instead of an error.
 fn offered(raw: &str) -> Option<String> {
     text(raw).filter(|text| text != "N/A")
 }

@@ -1,6 +1,6 @@
-//! Opens `libnvidia-ml.so.1`, which `host::nvml_library` finds.
+//! Opens and initializes `libnvidia-ml.so.1` (`open`), which `host::nvml_library` finds.
 //!
-//! The library is loaded by the descriptor of the checked file, not by its path. It only needs an old
+//! The library is loaded through the descriptor of the checked file, not through its path. The library only needs an old
 //! glibc, which the probe has.
 
 use std::fs;
@@ -24,15 +24,15 @@ use crate::privileges;
 /// Maximum length of the list of tried candidates in a problem.
 const TRIED_TEXT: usize = 900;
 
-/// The libraries that may be loaded, best first. The search needs privileges; loading happens later.
+/// The libraries that may be loaded, best first. The search needs privileges; the libraries are loaded later.
 pub(in crate::nvml) enum Candidates {
-    /// The library of the development option.
+    /// The library that is set with the development option.
     Named(PathBuf),
     /// The result of the search.
     Libraries(Vec<Library>),
 }
 
-/// The libraries of this node; `explicit` alone if given.
+/// Returns the libraries of this node, or only `explicit` if it is set.
 pub(in crate::nvml) fn found(explicit: Option<&Path>, paths: &Paths) -> Candidates {
     match explicit {
         Some(path) => Candidates::Named(path.to_owned()),
@@ -40,7 +40,7 @@ pub(in crate::nvml) fn found(explicit: Option<&Path>, paths: &Paths) -> Candidat
     }
 }
 
-/// Opens and initialises NVML. Returns it with its path.
+/// Opens and initializes NVML. Returns NVML with the path of the library.
 pub(in crate::nvml) fn open(
     found: Candidates,
     paths: &Paths,
@@ -54,7 +54,7 @@ pub(in crate::nvml) fn open(
             Err(error) => tried.push((path, error)),
         },
         Candidates::Libraries(first) => {
-            // Last: read the memory map of every process, to find a library that is in use.
+            // The last step reads the memory map of every process, to find a library that is in use.
             let mapped = std::iter::once_with(|| nvml_library::mapped_libraries(paths)).flatten();
             for Library { path, file, foreign, .. } in first.into_iter().chain(mapped) {
                 if tried.iter().any(|(known, _)| *known == path) {
@@ -88,7 +88,7 @@ fn start(path: &Path, recorder: &CallRecorder, unattached: bool) -> Result<Nvml,
     initialise(path, unattached)
 }
 
-/// Whether another library file would get the same error, because it comes from the driver.
+/// Returns whether another library file would result in the same error, because the error comes from the driver.
 fn is_decisive(error: &NvmlError) -> bool {
     !matches!(error, NvmlError::Unloadable(_) | NvmlError::MissingFunction | NvmlError::Code(12 | 18))
 }
@@ -114,21 +114,21 @@ fn initialise_file(path: &Path, unattached: bool) -> Result<Nvml, NvmlError> {
     // A driver without support for the flag returns an error.
     let first = if unattached { init(InitFlags::NO_ATTACH).or_else(|_| usual()) } else { usual() };
     let nvml = match first {
-        // 1, 9, 12, 18: no GPU is at fault.
+        // For codes 1, 9, 12 and 18, no GPU is the cause.
         Err(error @ NvmlError::Code(code)) if ![1, 9, 12, 18].contains(&code) => {
             init(InitFlags::NO_GPUS).map_err(|_| error)?
         }
         result => result?,
     };
     if nvml.lib().nvmlShutdown.is_err() {
-        // Dropping it would panic in the wrapper. A library without this function is not NVML.
+        // Dropping `nvml` would panic in the wrapper. A library without this function is not NVML.
         std::mem::forget(nvml);
         return Err(NvmlError::MissingFunction);
     }
     Ok(nvml)
 }
 
-/// Whether it is the error of glibc for a file system without execute permission.
+/// Returns whether the text is the error of glibc for a file system without execute permission.
 fn is_noexec(why: &str) -> bool {
     why.contains("failed to map segment") || why.contains("cannot enable executable")
 }
@@ -139,7 +139,7 @@ fn copy_in_memory(path: &Path) -> io::Result<fs::File> {
     Ok(copy)
 }
 
-/// Why no library could be opened, with every candidate and its error.
+/// Explains why no library could be opened, with every candidate and its error.
 fn unopened(tried: &[(PathBuf, NvmlError)], paths: &Paths, loaded: Option<&str>) -> Problem {
     let module = clean(loaded.unwrap_or("not loaded"), 40);
     let list = |without: Option<usize>| {

@@ -30,7 +30,7 @@ fn a_library_that_others_can_change_is_not_opened_and_the_reason_is_reported() {
     let problem =
         open(found(None, &tree.paths()), &tree.paths(), &CallRecorder::default(), false).expect_err("refused");
     assert_eq!(problem.code, "library_not_found");
-    assert!(problem.why.contains("can be changed by others than root"), "{}", problem.why);
+    assert!(problem.why.contains("can be changed by users other than root"), "{}", problem.why);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The `mig` section: MIG mode and the MIG devices.
+//! Reads the `mig` section: MIG mode and the MIG devices.
 
 use nvml_wrapper::Device;
 use syringe_core::facts::mig::{GpuMig, MigDevice};
@@ -25,7 +25,7 @@ pub(in crate::nvml) fn read(device: &'static Device<'static>, reader: &mut Devic
     }
 }
 
-/// The handles of a GPU's MIG devices. Their indices may have gaps.
+/// Returns the handles of a GPU's MIG devices. Their indices may have gaps.
 pub(in crate::nvml) fn devices(
     device: &'static Device<'static>,
     reader: &mut DeviceReader<'_>,
@@ -82,13 +82,13 @@ fn one_device(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu_bytes: Opt
     }
 }
 
-/// The profile in a MIG device's name: `NVIDIA A100-SXM4-80GB MIG 1g.10gb`.
+/// Returns the profile in a MIG device's name: `NVIDIA A100-SXM4-80GB MIG 1g.10gb`.
 fn named_profile(name: &str) -> Option<String> {
     let (_, profile) = name.rsplit_once("MIG ")?;
     text(profile)
 }
 
-/// The profile from its sizes, as NVIDIA's own tools name it: memory in eighths of the GPU, rounded up, in GB.
+/// Returns the profile for these sizes, as NVIDIA's own tools write it: memory in GB, as eighths of the GPU, rounded up.
 fn profile((gpu, compute): (u32, u32), memory_mib: u64, gpu_bytes: u64) -> Option<String> {
     const GIB: u64 = 1 << 30;
     let bytes = memory_mib.checked_mul(1 << 20)?;

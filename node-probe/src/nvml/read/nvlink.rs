@@ -1,4 +1,4 @@
-//! The NVLinks of one GPU, including inactive ones. Links with the same values form one entry.
+//! Reads the NVLinks of one GPU (`links`), including inactive ones. Links with the same values form one entry.
 
 use std::collections::BTreeMap;
 
@@ -16,23 +16,23 @@ use crate::nvml::errors::{Kind, NvmlError};
 
 /// `NVML_NVLINK_MAX_LINKS` of the newest header. The list ends at the first number that NVML rejects.
 const MAX_LINKS: u32 = 36;
-/// `NVML_NVLINK_DEVICE_TYPE_SWITCH`.
+/// The value of `NVML_NVLINK_DEVICE_TYPE_SWITCH`.
 const SWITCH: u32 = 2;
-/// The path of the links in the entry of a GPU.
+/// The path of the links in a GPU's entry.
 const LINKS: &str = "nvlinks";
 
 /// Counters of `nvmlDeviceGetNvLinkErrorCounter` (`nvmlNvLinkErrorCounter_t`) and their names in the report. NVLink 5
-/// has others: [`NVLINK5_ERRORS`].
+/// has other counters: [`NVLINK5_ERRORS`].
 const ERRORS: &[(u32, &str)] = &[(2, "crc_flit"), (3, "crc_data"), (0, "replay"), (1, "recovery"), (4, "ecc")];
 
 /// The meaning of the answer for a link number.
 enum Link {
     State(bool),
-    /// It exists, but its state could not be read.
+    /// The link exists, but its state could not be read.
     Unreadable,
     /// The GPU's numbering has a gap here.
     Gap,
-    /// There is no link of this number or above.
+    /// There is no link with this number or a higher number.
     End,
 }
 
@@ -41,13 +41,13 @@ struct LinkReader<'d, 'r, 'a> {
     device: &'d Device<'d>,
     reader: &'r mut DeviceReader<'a>,
     fields: LinkFields,
-    /// Whether the field of the version has the same meaning as its function; `None` before they were compared.
+    /// Whether the version field has the same meaning as the version function; `None` until both were compared.
     version_field: Option<bool>,
     /// Whether the links have the counters of NVLink 5.
     is_nvlink5: bool,
 }
 
-/// Every NVLink that the GPU has.
+/// Returns every NVLink of the GPU.
 pub(in crate::nvml) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<NvlinkGroup> {
     let architecture = Function::of_product("nvmlDeviceGetArchitecture", "architecture");
     let architecture = reader.try_call(architecture, || raw::architecture(device));
@@ -70,7 +70,7 @@ impl LinkReader<'_, '_, '_> {
     fn links(&mut self) -> Vec<NvlinkGroup> {
         let mut states = Vec::new();
         for number in 0..MAX_LINKS {
-            // The count is only reliable if no number was left out.
+            // The count is only reliable if no number was skipped.
             if self.fields.count() == Some(number) && states.len() == number as usize {
                 break;
             }
@@ -108,7 +108,7 @@ impl LinkReader<'_, '_, '_> {
         }
     }
 
-    /// One link. Missing values of an inactive link are ignored.
+    /// Reads one link. Missing values of an inactive link are ignored.
     fn one_link(&mut self, number: u32, active: Option<bool>, all_to_switches: bool) -> NvlinkGroup {
         let (speed, errors) = match active {
             // Field 90 is the common speed of the GPU's links; a link that is down has no speed.
@@ -136,7 +136,8 @@ impl LinkReader<'_, '_, '_> {
         }
     }
 
-    /// A value that drivers refuse on links that work: such an error is expected. A call that was not made is noted.
+    /// Reads a value that some drivers do not return for working links, which is not an error. Notes a call that was not
+    /// made.
     fn far_end<T: Clone + 'static>(
         &mut self,
         function: &'static str,
@@ -150,7 +151,8 @@ impl LinkReader<'_, '_, '_> {
         answer.ok()
     }
 
-    /// The links of a GPU have one version, but the field is newer than the function. So both are compared once.
+    /// Reads the version. A GPU's links have one version, but the field is newer than the function, so both are compared
+    /// once.
     fn version(&mut self, number: u32) -> Option<u32> {
         let field = self.fields.version(number);
         if let (Some(true), Some(version)) = (self.version_field, field) {
@@ -166,7 +168,7 @@ impl LinkReader<'_, '_, '_> {
         version
     }
 
-    /// Speed in megabytes per second. If the state of the link is unknown, only the field of the link is used.
+    /// Returns the speed in megabytes per second. If the state of the link is unknown, only the field of the link is used.
     fn speed(&mut self, number: u32, active: Option<bool>) -> Option<u32> {
         const FIELD: &str = "nvlinks.speed_megabytes_per_second";
         let usable = if active.is_some() { 2 } else { 1 };
@@ -181,7 +183,7 @@ impl LinkReader<'_, '_, '_> {
         u32::try_from(speeds.into_iter().flatten().find(|speed| *speed > 0)?).ok()
     }
 
-    /// The counters that are not zero. A counter that could not be read is noted; a missing counter is not.
+    /// Returns the counters that are not zero. A counter that could not be read is noted; a missing counter is not.
     fn errors(&mut self, number: u32) -> BTreeMap<String, u64> {
         if self.is_nvlink5 {
             return self.errors5(number);
@@ -195,7 +197,7 @@ impl LinkReader<'_, '_, '_> {
             let device = self.device;
             let ask = || raw::nvlink_error_counter(device, number, *counter);
             match self.reader.call_if_supported(COUNTER, &[COUNTERS], ask) {
-                // Blackwell and later have none of these; other GPUs lack the ECC counter only.
+                // Blackwell and later GPUs have none of these counters; other GPUs lack only the ECC counter.
                 Err(error) if counts.is_empty() && error.kind() == Kind::Absent => {
                     self.is_nvlink5 = true;
                     return self.errors5(number);
@@ -207,7 +209,7 @@ impl LinkReader<'_, '_, '_> {
         self.counted_or_noted(counts)
     }
 
-    /// The counters of NVLink 5.
+    /// Returns the counters of NVLink 5.
     fn errors5(&mut self, number: u32) -> BTreeMap<String, u64> {
         let ids: Vec<_> = NVLINK5_ERRORS.iter().map(|(id, _)| *id).collect();
         let values = field_values::of_link(self.device, self.reader, number, &ids, COUNTERS);
@@ -221,7 +223,7 @@ impl LinkReader<'_, '_, '_> {
         counted(counts)
     }
 
-    /// The counters that a link returns although it is down.
+    /// Returns the counters of a link that is down, if the link returns them.
     fn counted_when_down(&self, number: u32) -> BTreeMap<String, u64> {
         let ask = |counter| {
             self.reader.call_ignoring_errors(COUNTER, || raw::nvlink_error_counter(self.device, number, counter))
@@ -233,13 +235,13 @@ impl LinkReader<'_, '_, '_> {
     }
 }
 
-/// Whether the address is valid: a link without a partner has all zeros or all ones.
+/// Returns whether the address is valid. For a link without a partner, all bits of the address are zero or one.
 fn is_somewhere(address: &PciAddress) -> bool {
     !matches!(address.as_str(), "00000000:00:00.0" | "ffffffff:ff:1f.0" | "ffffffff:ff:ff.0")
 }
 
 const COUNTER: &str = "nvmlDeviceGetNvLinkErrorCounter";
-/// The path of the counters in the entry of a GPU.
+/// The path of the counters in a GPU's entry.
 const COUNTERS: &str = "nvlinks.errors";
 
 fn counted(counts: Vec<(&str, Option<u64>)>) -> BTreeMap<String, u64> {
@@ -247,7 +249,7 @@ fn counted(counts: Vec<(&str, Option<u64>)>) -> BTreeMap<String, u64> {
     counts.into_iter().filter_map(present).collect()
 }
 
-/// Links that differ only in their number become one entry, in the order of the first link.
+/// Groups links that differ only in their number into one entry, in the order of the first link.
 fn group(links: Vec<NvlinkGroup>) -> Vec<NvlinkGroup> {
     let mut groups: Vec<NvlinkGroup> = Vec::new();
     for mut link in links {
@@ -261,7 +263,7 @@ fn group(links: Vec<NvlinkGroup>) -> Vec<NvlinkGroup> {
     groups
 }
 
-/// The number of active NVLinks between two GPUs, direct or through switches. `None` if there are none.
+/// Returns the number of active NVLinks between two GPUs, direct or through switches; `None` if there are none.
 pub(in crate::nvml) fn between(own: &GpuTopology, other: &GpuTopology) -> Option<usize> {
     let to = |gpu: &GpuTopology, far: &GpuTopology| {
         let there =
@@ -272,7 +274,7 @@ pub(in crate::nvml) fn between(own: &GpuTopology, other: &GpuTopology) -> Option
         let switched = |group: &&NvlinkGroup| group.remote_type.as_deref() == Some("switch");
         active(&gpu.nvlinks).filter(switched).map(|group| group.links.len()).sum::<usize>()
     };
-    // One end may not have the address of its partner.
+    // One end of a link may not have the address of its partner.
     let direct = to(own, other).max(to(other, own));
     let switched = to_switches(own).min(to_switches(other));
     Some(if direct > 0 { direct } else { switched }).filter(|links| *links > 0)

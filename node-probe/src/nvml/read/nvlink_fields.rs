@@ -1,7 +1,7 @@
-//! State, version, speed and error counters of all NVLinks of one GPU, by field ID in one call (`nvmlDeviceGetFieldValues`).
+//! Reads state, version, speed and error counters of all NVLinks of one GPU by field ID, in one call (`LinkFields`).
 //!
-//! A driver that does not have a field, or a value with another meaning than that of the function of one link, is no error here:
-//! the caller then reads the link by its function. Limits: the field of a CRC or ECC counter exists for the first twelve links.
+//! It is not an error if a driver does not have a field, or returns a value with another meaning than the function for one
+//! link: the caller then uses the function. Limits: CRC and ECC counters have fields only for the first twelve links.
 
 use nvml_wrapper::Device;
 
@@ -12,13 +12,13 @@ use super::raw;
 use super::raw::FieldKey;
 use crate::nvml::errors::NvmlError;
 
-/// Number of links to read in one call: no GPU has more. Links above are read one by one.
+/// Number of links that are read in one call. No known GPU has more; links with higher numbers are read one by one.
 const LINKS: u32 = 18;
 /// Number of NVLinks of the GPU.
 const LINK_COUNT: u32 = 91;
-/// Number of its NVLinks that are connected to an NVSwitch.
+/// Number of the GPU's NVLinks that are connected to an NVSwitch.
 const SWITCH_LINK_COUNT: u32 = 147;
-/// State of one link: 0 inactive, 1 active. 2, asleep, is not a state of `nvmlDeviceGetNvLinkState`.
+/// State of one link: 0 inactive, 1 active. The value 2 (asleep) is not a state of `nvmlDeviceGetNvLinkState`.
 const STATE: u32 = 165;
 const VERSION: u32 = 166;
 
@@ -26,8 +26,8 @@ const VERSION: u32 = 166;
 #[derive(Default)]
 pub(in crate::nvml) struct LinkFields(Vec<(FieldKey, Result<i128, NvmlError>)>);
 
-/// The fields of a counter of `nvmlDeviceGetNvLinkErrorCounter` (by its number): a first and a last link, and the field of the first one.
-/// Fields 161 and 162 have the link as their scope.
+/// The fields of the counters of `nvmlDeviceGetNvLinkErrorCounter`: counter number, first link, last link, field ID of the
+/// first link. Fields 161 and 162 have the link as their scope.
 const COUNTERS: &[(u32, u32, u32, u32)] = &[
     // NVML_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_L0 to _L5, _L6 to _L11
     (2, 0, 5, 32),
@@ -38,10 +38,11 @@ const COUNTERS: &[(u32, u32, u32, u32)] = &[
     // NVML_FI_DEV_NVLINK_ECC_DATA_ERROR_COUNT_L0
     (4, 0, 11, 148),
 ];
-/// `NVML_FI_DEV_NVLINK_ERROR_DL_REPLAY`, `…_RECOVERY`, and the counters that they are.
+/// Counters whose field has the link as its scope (`NVML_FI_DEV_NVLINK_ERROR_DL_REPLAY`, `…_RECOVERY`): counter number,
+/// field ID.
 const SCOPED_COUNTERS: &[(u32, u32)] = &[(0, 161), (1, 162)];
 
-/// The field of a counter of a link.
+/// Returns the field of a counter of a link.
 fn counter_key(counter: u32, link: u32) -> Option<FieldKey> {
     if let Some((_, id)) = SCOPED_COUNTERS.iter().find(|(known, _)| *known == counter) {
         return Some(FieldKey { id: *id, scope: link });
@@ -52,7 +53,7 @@ fn counter_key(counter: u32, link: u32) -> Option<FieldKey> {
 }
 
 impl LinkFields {
-    /// Reads all of them in one call, once for each GPU.
+    /// Reads all fields in one call, once for each GPU.
     pub(in crate::nvml) fn read(device: &Device<'_>, reader: &DeviceReader<'_>) -> Self {
         let of_gpu = [NVLINK_SPEED_COMMON, LINK_COUNT, SWITCH_LINK_COUNT].map(|id| FieldKey { id, scope: 0 });
         let of_link = |link: u32| {
@@ -71,11 +72,11 @@ impl LinkFields {
 
     fn value(&self, id: u32, scope: u32) -> Option<u64> {
         let value = self.answer(FieldKey { id, scope })?.as_ref().ok()?;
-        // All ones is NVML's "not available".
+        // All bits set is NVML's "not available".
         u64::try_from(*value).ok().filter(|value| *value != u64::MAX && *value != u64::from(u32::MAX))
     }
 
-    /// Whether a link is up.
+    /// Returns whether a link is up.
     pub(in crate::nvml) fn is_active(&self, link: u32) -> Option<bool> {
         match self.value(STATE, link)? {
             0 => Some(false),
@@ -84,20 +85,20 @@ impl LinkFields {
         }
     }
 
-    /// NVLink version of a link, as a number of NVML.
+    /// Returns the NVLink version of a link, as a number of NVML.
     pub(in crate::nvml) fn version(&self, link: u32) -> Option<u32> {
         u32::try_from(self.value(VERSION, link)?).ok()
     }
 
-    /// The answers for the speed of a link and for the common speed of all, in megabytes a second. `None` if they were not
-    /// read.
+    /// Returns the answers for the speed of a link and for the common speed of all links, in megabytes per second. `None` if
+    /// the speeds were not read.
     pub(in crate::nvml) fn speeds(&self, link: u32) -> Option<[Result<i128, NvmlError>; 2]> {
         let [own, common] = [(NVLINK_SPEED, link), (NVLINK_SPEED_COMMON, 0)]
             .map(|(id, scope)| self.answer(FieldKey { id, scope }).cloned());
         Some([own?, common?])
     }
 
-    /// A counter of a link; `None` if its function must be called.
+    /// Returns a counter of a link; `None` if the function of the counter must be called.
     pub(in crate::nvml) fn counter(&self, counter: u32, link: u32) -> Option<u64> {
         let FieldKey { id, scope } = counter_key(counter, link)?;
         self.value(id, scope)
@@ -107,12 +108,12 @@ impl LinkFields {
         u32::try_from(self.value(LINK_COUNT, 0)?).ok()
     }
 
-    /// Number of links to NVSwitches.
+    /// Returns the number of links to NVSwitches.
     pub(in crate::nvml) fn to_switches(&self) -> Option<usize> {
         usize::try_from(self.value(SWITCH_LINK_COUNT, 0)?).ok()
     }
 
-    /// Whether the driver supports the states of links, and this GPU has no link.
+    /// Returns whether the driver supports the states of links, and this GPU has no link.
     pub(in crate::nvml) fn says_no_links(&self) -> bool {
         let states = (0..LINKS).map(|scope| self.answer(FieldKey { id: STATE, scope }));
         states.into_iter().all(|state| matches!(state, Some(Err(NvmlError::NOT_SUPPORTED))))

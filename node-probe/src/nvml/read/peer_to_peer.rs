@@ -1,4 +1,4 @@
-//! Peer-to-peer capabilities of pairs of GPUs.
+//! Reads the peer-to-peer capabilities of pairs of GPUs (`PeerToPeer`).
 
 use syringe_core::facts::topology::MissingP2p;
 
@@ -12,11 +12,11 @@ const CAPABILITIES: &[(u32, &str)] = &[(0, "read"), (1, "write"), (3, "atomics")
 /// Peer-to-peer capabilities of the pairs of one GPU.
 #[derive(Default)]
 pub(in crate::nvml) struct PeerToPeer {
-    /// Pairs that were read.
+    /// Number of pairs that were read.
     pub(in crate::nvml) answered: u32,
     /// Capabilities that some pairs lack.
     pub(in crate::nvml) lacking: Vec<MissingP2p>,
-    /// Whether NVML does not support the call. It is then not called again.
+    /// Whether NVML does not support the call. In that case the call is not repeated.
     pub(in crate::nvml) absent: bool,
     /// The first error of a pair.
     pub(in crate::nvml) failed: Option<NvmlError>,
@@ -73,7 +73,7 @@ impl PeerToPeer {
         }
     }
 
-    /// The capabilities that all pairs have that were read.
+    /// Returns the capabilities that all pairs have that were read.
     pub(in crate::nvml) fn common_to_all_pairs(&self) -> Vec<String> {
         let lacks = |name: &str| self.lacking.iter().any(|lack| lack.capability == name);
         let everywhere = |name: &&str| self.answered > 0 && !lacks(name);

@@ -1,5 +1,6 @@
-//! The processes that use the GPUs by NVML: process IDs, type and memory. Their names and owners
-//! are read from `/proc` elsewhere.
+//! Reads the processes that use the GPUs according to NVML (`read`): process IDs, type and memory.
+//!
+//! The names and owners of processes come from `/proc` (`host::process`).
 
 use nvml_wrapper::Device;
 use syringe_core::facts::processes::GpuUse;
@@ -13,7 +14,7 @@ use super::raw::{Process, ProcessList};
 use crate::nvml::answer::GpuUses;
 use crate::nvml::errors::{Kind, NvmlError};
 
-/// The lists, in the order of the report.
+/// The process lists of NVML, in the order of the report.
 const LISTS: [(ProcessList, &str, &str); 3] = [
     (ProcessList::Compute, "compute", "nvmlDeviceGetComputeRunningProcesses_v3"),
     (ProcessList::Graphics, "graphics", "nvmlDeviceGetGraphicsRunningProcesses_v3"),
@@ -23,14 +24,14 @@ const LISTS: [(ProcessList, &str, &str); 3] = [
 const WHAT: &str = SectionName::Processes.as_str();
 /// `NVML_VALUE_NOT_AVAILABLE` in a number of bytes.
 const NO_BYTES: u64 = u64::MAX;
-/// Maximum number of uses of one GPU. A full list has a problem.
+/// Maximum number of uses of one GPU. If a list is full, the section has a problem.
 const MAX_USES: usize = 1024;
 /// No MIG instance.
 const NO_INSTANCE: u32 = u32::MAX;
 
 /// Reads every use of a GPU by a process: the compute, graphics and MPS lists, including those of MIG instances. A process
-/// that is in several lists has a use for each, with the same memory. Process IDs are those of the probe's PID namespace, and
-/// NVML leaves out processes that are not visible there.
+/// that is in several lists has a use for each list, with the same memory. Process IDs are from the probe's PID namespace,
+/// and NVML leaves out processes that are not visible in this namespace.
 pub(in crate::nvml) fn read(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, gpu: &mut GpuUses) {
     lists(device, reader, &mut gpu.uses);
     if gpu.uses.len() >= MAX_USES {

@@ -1,7 +1,7 @@
-//! The calls that nvml-wrapper lacks or gets wrong, made through its raw symbols. The only `unsafe` of this program.
+//! Makes NVML calls that nvml-wrapper lacks or gets wrong, through its raw symbols. The only `unsafe` code.
 //!
-//! Every function here is safe to call: it passes pointers to locals that outlive the call, of the type that the header
-//! states, and only reads what NVML reported as written. Values of the driver are bounded before they are used.
+//! Every function here is safe to call. It passes pointers to locals that outlive the call and have the type that the header
+//! states, and only reads what NVML reported as written. Values from the driver are bounded before they are used.
 //!
 //! Reasons not to use the calls of the wrapper: `remote_device_type` never reads NVML's answer (0.13);
 //! `mps_running_compute_processes` trusts a length from the driver; `field_values_for` cannot name a link and renumbers
@@ -39,7 +39,7 @@ mod links;
 
 pub(in crate::nvml) use super::raw::links::{common_ancestor, nvlink_error_counter, nvlink_remote_type, p2p_status};
 
-/// A function that fills in one number.
+/// Defines a function that returns one number.
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident, $function:ident, $type:ty) => {
         $(#[$doc])*
@@ -52,52 +52,52 @@ macro_rules! number {
 }
 
 number!(
-    /// `nvmlDeviceGetArchitecture`.
+    /// Calls `nvmlDeviceGetArchitecture`.
     architecture, nvmlDeviceGetArchitecture, u32
 );
 number!(
-    /// `nvmlDeviceGetBrand`.
+    /// Calls `nvmlDeviceGetBrand`.
     brand, nvmlDeviceGetBrand, u32
 );
 number!(
-    /// `nvmlDeviceGetComputeMode`.
+    /// Calls `nvmlDeviceGetComputeMode`.
     compute_mode, nvmlDeviceGetComputeMode, u32
 );
 number!(
-    /// `nvmlDeviceGetVirtualizationMode`.
+    /// Calls `nvmlDeviceGetVirtualizationMode`.
     virtualization_mode, nvmlDeviceGetVirtualizationMode, u32
 );
 number!(
-    /// `nvmlDeviceGetPerformanceState`; 32 is "unknown".
+    /// Calls `nvmlDeviceGetPerformanceState`; 32 is "unknown".
     performance_state, nvmlDeviceGetPerformanceState, u32
 );
 number!(
-    /// `nvmlDeviceGetModuleId`.
+    /// Calls `nvmlDeviceGetModuleId`.
     module_id, nvmlDeviceGetModuleId, u32
 );
 number!(
-    /// `nvmlDeviceGetGpuInstanceId`, of a MIG device.
+    /// Calls `nvmlDeviceGetGpuInstanceId` for a MIG device.
     gpu_instance_id, nvmlDeviceGetGpuInstanceId, u32
 );
 number!(
-    /// `nvmlDeviceGetComputeInstanceId`, of a MIG device.
+    /// Calls `nvmlDeviceGetComputeInstanceId` for a MIG device.
     compute_instance_id, nvmlDeviceGetComputeInstanceId, u32
 );
 number!(
-    /// `nvmlDeviceGetCurrentClocksEventReasons` (R535 on).
+    /// Calls `nvmlDeviceGetCurrentClocksEventReasons` (R535 and later).
     clocks_event_reasons, nvmlDeviceGetCurrentClocksEventReasons, u64
 );
 number!(
-    /// `nvmlDeviceGetCurrentClocksThrottleReasons`: the same bits under their old name.
+    /// Calls `nvmlDeviceGetCurrentClocksThrottleReasons`, which has the same bits under their old name.
     clocks_throttle_reasons, nvmlDeviceGetCurrentClocksThrottleReasons, u64
 );
 
-/// `NVML_STRUCT_VERSION`: the size of the structure and its version.
+/// Returns `NVML_STRUCT_VERSION`: the size of the structure and its version.
 fn version<T>(number: u32) -> u32 {
     u32::try_from(size_of::<T>()).unwrap_or(0) | number << 24
 }
 
-/// `nvmlDeviceGetMarginTemperature` (R570 on): degrees to the nearest slowdown limit.
+/// Calls `nvmlDeviceGetMarginTemperature` (R570 and later): degrees below the nearest slowdown limit.
 pub(in crate::nvml) fn margin_temperature(device: &Device<'_>) -> Result<i32, NvmlError> {
     let mut margin =
         sys::nvmlMarginTemperature_t { version: version::<sys::nvmlMarginTemperature_t>(1), marginTemperature: 0 };
@@ -105,31 +105,31 @@ pub(in crate::nvml) fn margin_temperature(device: &Device<'_>) -> Result<i32, Nv
     Ok(margin.marginTemperature)
 }
 
-/// `nvmlDeviceGetJpgUtilization`, in percent.
+/// Calls `nvmlDeviceGetJpgUtilization`. Returns percent.
 pub(in crate::nvml) fn jpeg_utilization(device: &Device<'_>) -> Result<u32, NvmlError> {
     let (mut percent, mut period) = (0, 0);
     call!(device, nvmlDeviceGetJpgUtilization, &mut percent, &mut period)?;
     Ok(percent)
 }
 
-/// `nvmlDeviceGetOfaUtilization`, in percent.
+/// Calls `nvmlDeviceGetOfaUtilization`. Returns percent.
 pub(in crate::nvml) fn ofa_utilization(device: &Device<'_>) -> Result<u32, NvmlError> {
     let (mut percent, mut period) = (0, 0);
     call!(device, nvmlDeviceGetOfaUtilization, &mut percent, &mut period)?;
     Ok(percent)
 }
 
-/// Frame buffer in bytes.
+/// Frame buffer memory in bytes.
 #[derive(Clone)]
 pub(in crate::nvml) struct Memory {
     pub(in crate::nvml) total: u64,
-    /// Only the second version of the call has it; the first includes it in `used`.
+    /// Reserved memory. Only version 2 of the call has this value; version 1 includes it in `used`.
     pub(in crate::nvml) reserved: Option<u64>,
     pub(in crate::nvml) free: u64,
     pub(in crate::nvml) used: u64,
 }
 
-/// `nvmlDeviceGetMemoryInfo_v2`, and where a driver older than R510 lacks it `nvmlDeviceGetMemoryInfo`.
+/// Calls `nvmlDeviceGetMemoryInfo_v2`, or `nvmlDeviceGetMemoryInfo` on drivers older than R510.
 pub(in crate::nvml) fn memory(device: &Device<'_>) -> Result<Memory, NvmlError> {
     let blank = sys::nvmlMemory_v2_t { version: 0, total: 0, reserved: 0, free: 0, used: 0 };
     let mut memory = sys::nvmlMemory_v2_t { version: version::<sys::nvmlMemory_v2_t>(2), ..blank };
@@ -152,11 +152,11 @@ pub(in crate::nvml) fn memory(device: &Device<'_>) -> Result<Memory, NvmlError> 
 pub(in crate::nvml) struct FieldKey {
     /// `NVML_FI_…`.
     pub(in crate::nvml) id: u32,
-    /// Link number for per-link fields, else 0.
+    /// Link number for per-link fields, otherwise 0.
     pub(in crate::nvml) scope: u32,
 }
 
-/// `nvmlDeviceGetFieldValues`: the value of each field as a whole number, in the order of `keys`.
+/// Calls `nvmlDeviceGetFieldValues`, and returns the value of each field as a whole number, in the order of `keys`.
 pub(in crate::nvml) fn field_values(
     device: &Device<'_>,
     keys: &[FieldKey],
@@ -197,25 +197,25 @@ fn whole_number(field: &sys::nvmlFieldValue_t) -> Result<i128, NvmlError> {
     Ok(number)
 }
 
-/// `nvmlDeviceGetRemappedRows`: corrected, uncorrected, pending, failed.
+/// Calls `nvmlDeviceGetRemappedRows`: corrected, uncorrected, pending, failed.
 pub(in crate::nvml) fn remapped_rows(device: &Device<'_>) -> Result<(u32, u32, bool, bool), NvmlError> {
     let (mut corrected, mut uncorrected, mut pending, mut failed) = (0, 0, 0, 0);
     call!(device, nvmlDeviceGetRemappedRows, &mut corrected, &mut uncorrected, &mut pending, &mut failed)?;
-    // A device that left the bus reads as all ones, which would look like a failed remap.
+    // On a device that left the bus all bits read as one, which would look like a failed remap.
     if [corrected, uncorrected, pending, failed].contains(&u32::MAX) {
         return Err(NvmlError::impossible(u32::MAX));
     }
     Ok((corrected, uncorrected, pending != 0, failed != 0))
 }
 
-/// `nvmlDeviceGetRowRemapperHistogram`: banks with max, high, partial, low, none of their spare rows left.
+/// Calls `nvmlDeviceGetRowRemapperHistogram`: number of banks with max, high, partial, low and no spare rows left.
 pub(in crate::nvml) fn row_remapper_histogram(device: &Device<'_>) -> Result<[u32; 5], NvmlError> {
     let mut banks = sys::nvmlRowRemapperHistogramValues_t { max: 0, high: 0, partial: 0, low: 0, none: 0 };
     call!(device, nvmlDeviceGetRowRemapperHistogram, &mut banks)?;
     Ok([banks.max, banks.high, banks.partial, banks.low, banks.none])
 }
 
-/// `nvmlDeviceGetSramEccErrorStatus`.
+/// Calls `nvmlDeviceGetSramEccErrorStatus`.
 pub(in crate::nvml) fn sram_ecc_status(device: &Device<'_>) -> Result<sys::nvmlEccSramErrorStatus_t, NvmlError> {
     let mut status = sys::nvmlEccSramErrorStatus_t {
         version: version::<sys::nvmlEccSramErrorStatus_t>(1),
@@ -236,7 +236,7 @@ pub(in crate::nvml) fn sram_ecc_status(device: &Device<'_>) -> Result<sys::nvmlE
     Ok(status)
 }
 
-/// `nvmlDeviceGetRepairStatus`: whether a channel repair and a TPC repair wait for a reset.
+/// Calls `nvmlDeviceGetRepairStatus`: whether a channel repair and a TPC repair are waiting for a reset.
 pub(in crate::nvml) fn repair_status(device: &Device<'_>) -> Result<(bool, bool), NvmlError> {
     let mut status = sys::nvmlRepairStatus_t {
         version: version::<sys::nvmlRepairStatus_t>(1),
@@ -247,10 +247,10 @@ pub(in crate::nvml) fn repair_status(device: &Device<'_>) -> Result<(bool, bool)
     Ok((status.bChannelRepairPending != 0, status.bTpcRepairPending != 0))
 }
 
-/// `nvmlDeviceGetRetiredPages_v2`: the number of pages retired for `cause` (0 single-bit, 1 double-bit).
+/// Calls `nvmlDeviceGetRetiredPages_v2`: the number of pages that were retired for `cause` (0 single-bit, 1 double-bit).
 pub(in crate::nvml) fn retired_pages(device: &Device<'_>, cause: u32) -> Result<u32, NvmlError> {
-    // With room for none NVML answers the number, and "insufficient size" if that is not none. The addresses must not
-    // be null.
+    // If the buffer has no room, NVML returns the number, and "insufficient size" if the number is not zero. The addresses
+    // must not be null.
     let (mut count, mut address, mut timestamp) = (0, 0, 0);
     match call!(device, nvmlDeviceGetRetiredPages_v2, cause, &mut count, &mut address, &mut timestamp) {
         Ok(()) | Err(NvmlError::Code(sys::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE)) => Ok(count),
@@ -262,17 +262,17 @@ pub(in crate::nvml) fn retired_pages(device: &Device<'_>, cause: u32) -> Result<
 #[derive(Clone)]
 pub(in crate::nvml) struct FabricInfo {
     pub(in crate::nvml) cluster_uuid: [u8; 16],
-    /// NVML return code of the registration; meaningful once completed.
+    /// NVML return code of the registration, which is only meaningful when the registration is complete.
     pub(in crate::nvml) status: u32,
     pub(in crate::nvml) clique_id: u32,
     pub(in crate::nvml) state: u32,
-    /// From version 2 of the structure on.
+    /// Needs version 2 or later of the structure.
     pub(in crate::nvml) health_mask: u32,
-    /// From version 3 on (R570).
+    /// Needs version 3 or later of the structure (R570).
     pub(in crate::nvml) health_summary: Option<u32>,
 }
 
-/// `nvmlDeviceGetGpuFabricInfoV` in the newest version that the driver supports, else `nvmlDeviceGetGpuFabricInfo`.
+/// Calls `nvmlDeviceGetGpuFabricInfoV` in the newest version that the driver supports, or `nvmlDeviceGetGpuFabricInfo`.
 pub(in crate::nvml) fn fabric_info(device: &Device<'_>) -> Result<FabricInfo, NvmlError> {
     let versions = [version::<sys::nvmlGpuFabricInfo_v3_t>(3), version::<sys::nvmlGpuFabricInfo_v2_t>(2)];
     for (version, has_summary) in versions.into_iter().zip([true, false]) {
@@ -297,7 +297,7 @@ pub(in crate::nvml) fn fabric_info(device: &Device<'_>) -> Result<FabricInfo, Nv
                     health_summary: has_summary.then(|| info.healthSummary.into()),
                 });
             }
-            // Too new a version, in the words of newer and of older drivers.
+            // The version is too new, in the error codes of newer and older drivers.
             Err(
                 NvmlError::Code(
                     sys::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH
@@ -320,7 +320,7 @@ pub(in crate::nvml) fn fabric_info(device: &Device<'_>) -> Result<FabricInfo, Nv
     })
 }
 
-/// `nvmlDeviceGetPlatformInfo`, version 2.
+/// Calls `nvmlDeviceGetPlatformInfo`, version 2.
 pub(in crate::nvml) fn platform_info(device: &Device<'_>) -> Result<sys::nvmlPlatformInfo_v2_t, NvmlError> {
     let mut info = sys::nvmlPlatformInfo_v2_t {
         version: version::<sys::nvmlPlatformInfo_v2_t>(2),
@@ -336,14 +336,14 @@ pub(in crate::nvml) fn platform_info(device: &Device<'_>) -> Result<sys::nvmlPla
     Ok(info)
 }
 
-/// Which list of processes.
+/// The process lists of NVML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::nvml) enum ProcessList {
-    /// `nvmlDeviceGetComputeRunningProcesses_v3`.
+    /// The list of `nvmlDeviceGetComputeRunningProcesses_v3`.
     Compute,
-    /// `nvmlDeviceGetGraphicsRunningProcesses_v3`.
+    /// The list of `nvmlDeviceGetGraphicsRunningProcesses_v3`.
     Graphics,
-    /// `nvmlDeviceGetMPSComputeRunningProcesses_v3`.
+    /// The list of `nvmlDeviceGetMPSComputeRunningProcesses_v3`.
     Mps,
 }
 
@@ -368,7 +368,7 @@ pub(in crate::nvml) fn processes(device: &Device<'_>, list: ProcessList) -> Resu
                 processes.truncate(count as usize);
                 return Ok(processes);
             }
-            // Processes may start between two attempts, so the buffer is larger than needed now.
+            // Processes may start between two attempts, so the buffer is larger than currently needed.
             Err(NvmlError::Code(sys::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE)) if room < MAX_PROCESSES => {
                 room = (count as usize).max(room).saturating_mul(2).min(MAX_PROCESSES);
             }

@@ -1,4 +1,4 @@
-//! NVML, opened once, and its GPUs. [`Session::part`] reads one section of one GPU.
+//! Opens NVML and its GPUs once (`Session`). [`Session::part`] reads one section of one GPU.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::path::PathBuf;
@@ -22,9 +22,9 @@ use crate::nvml::answer::{GpuAddress, Missing, Part};
 use crate::nvml::current_call::CallRecorder;
 use crate::nvml::errors::NvmlError;
 
-/// Maximum length of a text of NVML in a report; NVML's buffers have 96 bytes.
+/// Maximum length of a text from NVML in a report; NVML's buffers have 96 bytes.
 const TEXT: usize = 96;
-/// Maximum number of GPUs. No node has more; a higher count of a driver is ignored.
+/// Maximum number of GPUs. No node has more; if a driver returns a higher count, it is ignored.
 pub(in crate::nvml) const MAX_GPUS: u32 = 128;
 
 const HANDLE: &str = "nvmlDeviceGetHandleByIndex_v2";
@@ -35,7 +35,7 @@ pub(in crate::nvml) struct Session {
     /// Path of the library that is open.
     pub(in crate::nvml) library: PathBuf,
     recorder: CallRecorder,
-    /// No call is made later.
+    /// Time after which no call is made.
     deadline: Instant,
     /// Number of GPUs that NVML counts.
     pub(in crate::nvml) count: u32,
@@ -44,19 +44,19 @@ pub(in crate::nvml) struct Session {
     /// Whether answers are cached for products: there are several GPUs, and a section has such values.
     shares_products: bool,
     products: RefCell<Vec<(Product, &'static Cache)>>,
-    /// Whether NVML does not support peer-to-peer capabilities. They are then not read again.
+    /// Whether NVML does not support peer-to-peer capabilities. In that case they are not read again.
     pub(in crate::nvml) p2p_absent: Cell<bool>,
 }
 
 pub(in crate::nvml) struct Gpu {
     pub(in crate::nvml) identity: Identity,
-    /// Its handle, or the reason why it has none.
+    /// The GPU's handle, or the reason why it has no handle.
     device: Result<&'static Device<'static>, NvmlError>,
-    /// Why it no longer responds, from the first such call.
+    /// The first error that showed that the GPU no longer responds.
     gone: OnceCell<NvmlError>,
     cache: Cache,
     of_product: Option<&'static Cache>,
-    /// Its links, for the pairs.
+    /// The GPU's links, for reading the pairs.
     pub(in crate::nvml) topology: OnceCell<GpuTopology>,
 }
 
@@ -68,7 +68,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// A problem that lists every library that was tried, with its error and the next step.
+    /// Fails with a problem that lists every library that was tried, with its error and the next step.
     pub(in crate::nvml) fn open_one_of(
         libraries: library::Candidates,
         request: &NvmlRequest,
@@ -76,7 +76,7 @@ impl Session {
         deadline: Instant,
     ) -> Result<Self, Problem> {
         let NvmlRequest { paths, sections, without, .. } = request;
-        // A GPU that hangs would also stop the initialization.
+        // The initialization would also stop at a GPU that hangs.
         let (nvml, library) = library::open(libraries, paths, &recorder, !without.is_empty())?;
         let count = {
             let _current = recorder.record("nvmlDeviceGetCount_v2", None, None);
@@ -85,7 +85,7 @@ impl Session {
         let count = count.min(MAX_GPUS);
         let of_products = [SectionName::Inventory, SectionName::Telemetry];
         let shares_products = count > 1 && sections.iter().any(|section| of_products.contains(section));
-        // Never dropped, because that would call nvmlShutdown.
+        // `nvml` is never dropped, because that would call nvmlShutdown.
         let nvml = Box::leak(Box::new(nvml));
         let (gpus, products, p2p_absent) = (Vec::new(), RefCell::default(), Cell::new(false));
         let mut session =
@@ -94,13 +94,13 @@ impl Session {
         Ok(session)
     }
 
-    /// The GPUs that respond: PCI address, NVML index, UUID.
+    /// Returns the GPUs that respond: PCI address, NVML index, UUID.
     pub(in crate::nvml) fn pci_addresses(&self) -> Vec<GpuAddress> {
         let open = self.gpus.iter().filter(|gpu| gpu.is_open()).map(|gpu| gpu.identity.clone());
         open.filter_map(|Identity { index, uuid, pci_address }| Some((pci_address?, index, uuid))).collect()
     }
 
-    /// Opens one GPU. For the first process, the driver initializes the GPU, which can take seconds.
+    /// Opens one GPU. If no other process uses the GPU, the driver initializes it, which can take seconds.
     fn gpu(&self, index: u32) -> Gpu {
         let mut identity = Identity { index, ..Identity::default() };
         let (gone, cache) = (OnceCell::new(), Cache::default());
@@ -119,7 +119,7 @@ impl Session {
             identity.pci_address = pci.ok().and_then(|pci| PciAddress::parse(&pci.bus_id));
             identity.uuid = uuid.ok().and_then(|uuid| text(&uuid));
         }
-        // NVML may still return the handle of a lost GPU, but no values.
+        // NVML may still return the handle of a lost GPU, but it returns no values.
         let device = match gone.get().or(not_reached.as_ref()) {
             Some(error) => Err(error.clone()),
             None => device,
@@ -127,7 +127,7 @@ impl Session {
         Gpu { identity, device, gone: OnceCell::new(), cache, of_product, topology: OnceCell::new() }
     }
 
-    /// The cache of the product of a GPU, if other GPUs may be of the same.
+    /// Returns the cache for the product of a GPU, if other GPUs may be the same product.
     fn product(&self, device: &Device<'_>, reader: &DeviceReader<'_>, pci: &PciInfo) -> Option<&'static Cache> {
         if !self.shares_products {
             return None;
@@ -154,8 +154,8 @@ impl Session {
         Context { gpu, recorder: &self.recorder, gone, cache, of_product, deadline: self.deadline }
     }
 
-    /// Reads one GPU's part of a section: `read` adds the values to its entry. A GPU that stopped responding keeps the values
-    /// read before.
+    /// Reads one GPU's part of a section: `read` adds the values to the GPU's entry. A GPU that stopped responding keeps the
+    /// values that were read before.
     pub(in crate::nvml) fn part<T: Entry>(
         &self,
         gpu: &Gpu,
@@ -190,18 +190,18 @@ impl Session {
 }
 
 impl Gpu {
-    /// The handle of a GPU that responds, for calls with two GPUs.
+    /// Returns the handle of a GPU that responds, for calls with two GPUs.
     pub(in crate::nvml) fn device(&self) -> Option<&'static Device<'static>> {
         self.device.as_ref().ok().copied().filter(|_| self.gone.get().is_none())
     }
 
-    /// Whether it has an entry in sections.
+    /// Returns whether the GPU has an entry in sections.
     pub(in crate::nvml) fn is_open(&self) -> bool {
         self.device.is_ok()
     }
 }
 
-/// A text of NVML, cleaned and truncated; `None` if it is empty.
+/// Returns a text from NVML, cleaned and truncated; `None` if the text is empty.
 pub(in crate::nvml) fn text(raw: &str) -> Option<String> {
     Some(clean(raw, TEXT)).filter(|text| !text.is_empty())
 }

@@ -1,8 +1,8 @@
-//! The order of the reading.
+//! The order in which the sections are read from NVML (`Session::read`).
 //!
-//! Facts that help most to find a fault come first, for all GPUs, so that they are read even if NVML is slow or stops to answer:
-//! NVLinks (one call), errors and repairs, processes, temperatures and clocks, then properties, connections, and the pairs of GPUs,
-//! whose number grows with the square of the GPUs.
+//! The facts that help most to find a fault are read first, for all GPUs, in case NVML is slow or stops responding: NVLinks
+//! (one call), errors and repairs, processes, temperatures and clocks, then properties, connections, and the pairs of GPUs,
+//! whose number grows with the square of the number of GPUs.
 
 use syringe_core::section_name::SectionName;
 
@@ -29,7 +29,7 @@ const STEPS: [(SectionName, Step); 8] = [
 ];
 
 impl Session {
-    /// The state of the GPU with this UUID, for an action; `None` if there is no such GPU.
+    /// Returns the state of the GPU with this UUID, for an action; `None` if there is no such GPU.
     pub(in crate::nvml) fn state(&self, uuid: &str) -> Option<GpuState> {
         let gpu = self.gpus.iter().find(|gpu| gpu.identity.uuid.as_deref() == Some(uuid))?;
         let Part { gpu: index, entry, missing, .. } = self.part(gpu, processes::read);

@@ -1,4 +1,4 @@
-//! The `telemetry` section: current temperature, power, clocks and utilization of the GPUs.
+//! Reads the `telemetry` section: current temperature, power, clocks and utilization of the GPUs.
 
 use std::ops::RangeInclusive;
 
@@ -15,7 +15,7 @@ use super::field_values::FIELD_VALUES;
 use super::{enum_names, field_values, raw, value_ranges};
 use crate::nvml::errors::{Kind, NvmlError};
 
-/// `NVML_PSTATE_UNKNOWN`.
+/// The value of `NVML_PSTATE_UNKNOWN`.
 const PSTATE_UNKNOWN: u32 = 32;
 const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 
@@ -31,7 +31,7 @@ const POLICIES: &[(PerformancePolicy, &str)] = &[
 
 pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTelemetry) {
     gpu.performance_state = performance_state(device, reader);
-    // One call for the values that only have a field ID.
+    // One call reads all values that only have a field ID.
     let ids = [
         field_values::MEMORY_TEMPERATURE,
         field_values::POWER_INSTANT,
@@ -59,7 +59,7 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     gpu.throttling = throttling(device, reader);
 }
 
-/// The value of a field if it could be read and is possible; otherwise a note.
+/// Returns the value of a field if the value could be read and is possible; otherwise notes the field.
 fn number<N>(
     reader: &mut DeviceReader<'_>,
     field: &'static str,
@@ -74,7 +74,7 @@ where
     N::try_from(reader.check_range(FIELD_VALUES, field, value, possible)?).ok()
 }
 
-/// Fields 193 to 196. A GPU without any of them has one note for all four.
+/// Returns the values of fields 193 to 196. If a GPU has none of them, there is one note for all four.
 fn tlimit_thresholds(reader: &mut DeviceReader<'_>, answers: [Result<i128, NvmlError>; 4]) -> Option<TlimitThresholds> {
     let is_absent = |answer: &Result<_, NvmlError>| answer.as_ref().is_err_and(|error| error.kind() == Kind::Absent);
     if answers.iter().all(is_absent) {
@@ -92,7 +92,7 @@ fn tlimit_thresholds(reader: &mut DeviceReader<'_>, answers: [Result<i128, NvmlE
     Some(limits).filter(|limits| *limits != TlimitThresholds::default())
 }
 
-/// 0 is the fastest. The driver's value "unknown" counts as not supported.
+/// Returns the performance state, 0 being the fastest. The driver's value "unknown" counts as not supported.
 fn performance_state(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u32> {
     const FUNCTION: &str = "nvmlDeviceGetPerformanceState";
     let state = reader.call(FUNCTION, &["performance_state"], || raw::performance_state(device))?;
@@ -103,7 +103,7 @@ fn performance_state(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Opti
     reader.check_range(FUNCTION, "performance_state", Some(state), value_ranges::PERFORMANCE_STATE)
 }
 
-/// Adds the temperatures and limits that have their own functions to those from fields.
+/// Adds the temperatures and limits that have their own functions to the values from fields.
 fn temperature(device: &Device<'_>, reader: &mut DeviceReader<'_>, fields: Temperature) -> Temperature {
     let mut celsius = |function: Function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
         let value = reader.call(function, &[field], call).map(u32::cast_signed);
@@ -129,7 +129,7 @@ fn temperature(device: &Device<'_>, reader: &mut DeviceReader<'_>, fields: Tempe
     let margin = reader.check_range(MARGIN, field, margin, value_ranges::DEGREES);
     let to_slowdown = match (temperature.slowdown_celsius, temperature.gpu_celsius) {
         (Some(slowdown), Some(now)) => slowdown.checked_sub(now),
-        // Both are relative to the maximum operating temperature; the slowdown is above it.
+        // Both values are relative to the maximum operating temperature, and the slowdown limit is above that temperature.
         _ => {
             let slowdown = temperature.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
             margin.map(|margin| margin - slowdown.unwrap_or(0))
@@ -289,7 +289,7 @@ fn reasons_mask(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u6
     const FUNCTION: &str = "nvmlDeviceGetCurrentClocksEventReasons";
     let fields = ["throttling.active", "throttling.reasons_mask"];
     match reader.try_call(FUNCTION, || raw::clocks_event_reasons(device)) {
-        // The name before R535, with the same bits.
+        // This function has the name before R535, with the same bits.
         Err(NvmlError::MissingFunction) => {
             reader.call("nvmlDeviceGetCurrentClocksThrottleReasons", &fields, || raw::clocks_throttle_reasons(device))
         }
@@ -305,7 +305,7 @@ fn reasons_mask(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u6
     }
 }
 
-/// Time under each policy, if not zero. Drivers count only some policies; a policy that should be
+/// Returns the time under each policy, if not zero. Drivers count only some policies; a policy that should be
 /// counted but could not be read is noted.
 fn violations(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<Violation> {
     const FUNCTION: &str = "nvmlDeviceGetViolationStatus";

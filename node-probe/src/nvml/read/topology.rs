@@ -1,5 +1,6 @@
-//! The part of the `topology` section from NVML: NVLinks, fabric, peer-to-peer, nearness of GPUs to each other and
-//! to CPUs. NUMA nodes, PCIe paths and NICs come from sysfs.
+//! Reads the NVML part of the `topology` section: NVLinks, fabric, peer-to-peer, distances between GPUs and to CPUs.
+//!
+//! NUMA nodes, PCIe paths and NICs come from sysfs.
 
 use nvml_wrapper::Device;
 use syringe_core::facts::topology::GpuTopology;
@@ -11,9 +12,9 @@ use super::session::{Gpu, Session};
 use super::{enum_names, fabric, nvlink, raw, value_ranges};
 use crate::nvml::answer::{Pairs, Part};
 
-/// Words of the CPU mask for NVML: 4096 CPUs.
+/// Number of words of the CPU mask for NVML: 4096 CPUs.
 const CPU_WORDS: usize = 64;
-/// Field of the peer-to-peer capabilities.
+/// Name of the field for the peer-to-peer capabilities.
 const P2P: &str = "p2p";
 
 impl Session {
@@ -26,7 +27,7 @@ impl Session {
         part
     }
 
-    /// Reads how a GPU is connected to those with a higher index.
+    /// Reads the connections between a GPU and the GPUs with a higher index.
     pub(in crate::nvml) fn pairs(&self, gpu: &Gpu) -> Part<Pairs> {
         let others = self.gpus.iter().filter(|other| other.identity.index > gpu.identity.index && other.is_open());
         let mut part = self.part(gpu, |device, reader, pairs: &mut Pairs| {
@@ -47,13 +48,13 @@ impl Session {
             }
             (pairs.answered, pairs.lacking, pairs.absent) = (peers.answered, peers.lacking, peers.absent);
         });
-        // Another process may read the pairs with a GPU that is left out here.
+        // Another process may read the pairs that include a GPU that is left out here.
         part.complete &= usize::try_from(self.count) == Ok(self.gpus.len());
         part
     }
 }
 
-/// The connection of two GPUs, in the terms of `nvidia-smi topo -m`.
+/// Returns the connection between two GPUs, in the terms of `nvidia-smi topo -m`.
 fn connection(
     gpu: &Gpu,
     other: &Gpu,
@@ -83,7 +84,7 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     gpu.pcie_replays = reader.check_range(REPLAYS, "pcie_replays", replays, value_ranges::SMALL_COUNT).map(u64::from);
 }
 
-/// A CPU mask as ranges, e.g. `0-47,96-143`; `None` for no CPU.
+/// Returns a CPU mask as ranges, e.g. `0-47,96-143`; `None` if no bit is set.
 fn cpu_list(mask: &[std::os::raw::c_ulong]) -> Option<String> {
     let bits = u64::BITS as usize;
     let is_set = |cpu: &usize| mask.get(cpu / bits).is_some_and(|word| word >> (cpu % bits) & 1 == 1);

@@ -1,15 +1,17 @@
-//! The possible ranges of NVML's numbers. A value outside is a defect of the driver or of the device, often all ones.
-//! The value is dropped and reported. The ranges are wide: they check the answer, not the GPU.
+//! The possible ranges of NVML's numbers. A value outside its range is a defect of the driver or of the device.
+//!
+//! Often all bits of such a value are set. The value is dropped and reported. The ranges are wide: they check the answer,
+//! not the GPU.
 
 use std::ops::RangeInclusive;
 
-/// A share of time or of a limit.
+/// A share of a time or of a limit.
 pub(in crate::nvml) const PERCENT: RangeInclusive<u32> = 0..=100;
 /// Fan speed. According to the header it may exceed 100 %.
 pub(in crate::nvml) const FAN_PERCENT: RangeInclusive<u32> = 0..=255;
 /// Temperatures and their limits.
 pub(in crate::nvml) const CELSIUS: RangeInclusive<i32> = -100..=250;
-/// Distances of temperatures.
+/// Differences between temperatures.
 pub(in crate::nvml) const DEGREES: RangeInclusive<i32> = -250..=250;
 /// Power; a whole rack of GPUs draws about 130 kW.
 pub(in crate::nvml) const MILLIWATTS: RangeInclusive<u32> = 0..=200_000_000;
@@ -17,7 +19,7 @@ pub(in crate::nvml) const MHZ: RangeInclusive<u32> = 0..=100_000;
 pub(in crate::nvml) const PCIE_GENERATION: RangeInclusive<u32> = 0..=16;
 pub(in crate::nvml) const PCIE_LANES: RangeInclusive<u32> = 0..=64;
 pub(in crate::nvml) const PERFORMANCE_STATE: RangeInclusive<u32> = 0..=15;
-/// Counters. All ones is NVML's "not available", and the value of a device that left the bus.
+/// Counters. All bits set is NVML's "not available", and the value of a device that left the bus.
 pub(in crate::nvml) const COUNT: RangeInclusive<u64> = 0..=u64::MAX - 1;
-/// Counters of 32 bits.
+/// Counters with 32 bits.
 pub(in crate::nvml) const SMALL_COUNT: RangeInclusive<u32> = 0..=u32::MAX - 1;

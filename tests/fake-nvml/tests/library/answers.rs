@@ -1,4 +1,4 @@
-//! The library returns the values of the facts file.
+//! Tests that the library returns the values of the facts file.
 
 use crate::support::{Fake, facts, open, said};
 use nvml_wrapper::Device;
@@ -14,7 +14,7 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 use syringe_core::scenarios;
 
-/// The scenarios in which NVML works.
+/// Returns the scenarios in which NVML works.
 fn working() -> impl Iterator<Item = (&'static str, Report)> {
     let all = scenarios::all().iter().map(|scenario| (scenario.name, scenario.report()));
     all.filter(|(_, report)| report.sections.inventory.as_ref().is_some_and(|section| section.data.is_some()))
@@ -28,7 +28,7 @@ fn mode(current: bool, pending: bool) -> Mode {
     Mode { current, pending }
 }
 
-/// A structure's version field: its size and its version.
+/// Returns the value of a structure's version field: size and version.
 fn version<T>(number: u32) -> u32 {
     size_of::<T>() as u32 | number << 24
 }
@@ -142,22 +142,22 @@ fn reading(device: &Device<'_>, gpu: &GpuTelemetry) {
     assert_eq!(said(field(device, 82, 0)).map(|degrees| degrees as i32), temperature.memory_celsius);
     assert_eq!(said(field(device, 186, 0)).map(|milliwatts| milliwatts as u32), power.instant_milliwatts);
     let mut margin = nvmlMarginTemperature_t { version: version::<nvmlMarginTemperature_t>(1), marginTemperature: 0 };
-    // SAFETY: a live handle, and a structure of the version that it states.
+    // SAFETY: the handle is valid, and the structure has the stated version.
     let code = unsafe { device.nvml().lib().nvmlDeviceGetMarginTemperature(device.handle(), &mut margin) };
     assert_eq!((code == 0).then_some(margin.marginTemperature), temperature.tlimit_margin_celsius);
 }
 
-/// One field's value as a whole number.
+/// Returns the value of a field as an integer.
 fn field(device: &Device<'_>, id: u32, scope: u32) -> Result<i64, nvml_wrapper::error::NvmlError> {
-    // SAFETY: plain data, valid as zeros.
+    // SAFETY: plain data, for which zeros are valid.
     let mut value: nvmlFieldValue_t = unsafe { std::mem::zeroed() };
     (value.fieldId, value.scopeId) = (id, scope);
-    // SAFETY: a live handle and one entry.
+    // SAFETY: the handle is valid, and there is one entry.
     nvml_wrapper::error::nvml_try(unsafe {
         device.nvml().lib().nvmlDeviceGetFieldValues(device.handle(), 1, &mut value)
     })?;
     nvml_wrapper::error::nvml_try(value.nvmlReturn)?;
-    // SAFETY: the library has set the union and says which member.
+    // SAFETY: the library has set the union, and `valueType` names the member.
     Ok(unsafe {
         match value.valueType {
             nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT => value.value.uiVal.into(),
@@ -218,10 +218,10 @@ fn cpus(list: Option<&str>) -> u32 {
 fn a_rack_is_registered_with_its_fabric() {
     let Fake { nvml, .. } = &open(&facts("gb200-4")).expect("opens");
     let device = nvml.device_by_index(2).expect("listed");
-    // SAFETY: plain data, valid as zeros.
+    // SAFETY: plain data, for which zeros are valid.
     let mut info: nvmlGpuFabricInfo_v3_t = unsafe { std::mem::zeroed() };
     info.version = version::<nvmlGpuFabricInfo_v3_t>(3);
-    // SAFETY: a live handle, and a structure of the version that it states.
+    // SAFETY: the handle is valid, and the structure has the stated version.
     assert_eq!(unsafe { nvml.lib().nvmlDeviceGetGpuFabricInfoV(device.handle(), &mut info) }, 0);
     assert_eq!((info.state, info.status, info.cliqueId, info.healthSummary), (3, 0, 32766, 1));
     assert_eq!(info.healthMask, 0b01_1010_1010);
@@ -290,7 +290,7 @@ fn mig_devices_are_those_of_the_facts() {
             assert!(said(mig.name()).is_some_and(|name| name.ends_with(fact.profile.as_deref().unwrap_or("?"))));
             let attributes = said(mig.attributes());
             assert_eq!(attributes.map(|attributes| attributes.multiprocessor_count), fact.multiprocessors);
-            // What only a whole GPU has.
+            // Only a whole GPU supports this call.
             assert_eq!(said(mig.power_usage()), None);
         }
     }
@@ -326,7 +326,7 @@ fn processes_are_those_of_the_facts() {
     }
 }
 
-/// Every function that a reader of the facts needs is there.
+/// The library exports every function that the probe needs.
 #[test]
 fn no_function_is_missing() {
     let Fake { nvml, .. } = &open(&facts("healthy-h100-8")).expect("opens");

@@ -1,4 +1,4 @@
-//! The library fails, blocks and crashes as the facts or a variable specify.
+//! Tests that the library fails, blocks and crashes as the facts or the environment variables specify.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -73,12 +73,12 @@ fn a_call_or_a_field_fails_with_the_code_that_a_switch_names() {
     assert_eq!((field_code(&one, 82), field_code(&other, 186)), (0, 0));
 }
 
-/// The return code of one field.
+/// Returns the return code of one field.
 fn field_code(device: &nvml_wrapper::Device<'_>, id: u32) -> u32 {
-    // SAFETY: plain data, valid as zeros.
+    // SAFETY: plain data, for which zeros are valid.
     let mut value: nvmlFieldValue_t = unsafe { std::mem::zeroed() };
     value.fieldId = id;
-    // SAFETY: a live handle and one entry.
+    // SAFETY: the handle is valid, and there is one entry.
     assert_eq!(unsafe { device.nvml().lib().nvmlDeviceGetFieldValues(device.handle(), 1, &mut value) }, 0);
     value.nvmlReturn
 }
@@ -105,7 +105,7 @@ fn a_delay_makes_every_call_slower() {
 #[test]
 fn a_blocked_call_never_returns_and_blocks_no_other() {
     let switches = [("FAKE_NVML_BLOCK", "nvmlDeviceGetPowerUsage:2")];
-    // Never dropped: the thread below keeps using it.
+    // Never dropped, because the thread below keeps using the library.
     let fake: &'static Fake = Box::leak(Box::new(open_with(&facts("healthy-h100-8"), &switches).expect("opens")));
     let power = |index: u32| fake.nvml.device_by_index(index).and_then(|device| device.power_usage());
     let (done, waits) = channel();
@@ -118,7 +118,7 @@ fn a_blocked_call_never_returns_and_blocks_no_other() {
 #[test]
 fn with_a_lock_a_blocked_call_blocks_all() {
     let switches = [("FAKE_NVML_BLOCK", "nvmlDeviceGetPowerUsage:2"), ("FAKE_NVML_LOCK", "1")];
-    // Never dropped: the threads below keep using it.
+    // Never dropped, because the threads below keep using the library.
     let fake: &'static Fake = Box::leak(Box::new(open_with(&facts("healthy-h100-8"), &switches).expect("opens")));
     let power = |index: u32| fake.nvml.device_by_index(index).and_then(|device| device.power_usage());
     assert!(power(1).is_ok());
@@ -130,7 +130,7 @@ fn with_a_lock_a_blocked_call_blocks_all() {
     assert_eq!(waits.recv_timeout(Duration::from_millis(300)), Err(RecvTimeoutError::Timeout));
 }
 
-/// A C caller's mistakes are answered, not obeyed.
+/// Wrong arguments of a C caller lead to error codes.
 #[test]
 fn null_pointers_short_buffers_and_wrong_versions_are_refused() {
     let Fake { nvml, .. } = &open(&facts("healthy-h100-8")).expect("opens");
@@ -140,7 +140,7 @@ fn null_pointers_short_buffers_and_wrong_versions_are_refused() {
     let mut memory = nvmlMemory_v2_t { version: 1, total: 0, reserved: 0, free: 0, used: 0 };
     let unknown = std::ptr::without_provenance_mut(0x7777);
     let null: *mut u8 = std::ptr::null_mut();
-    // SAFETY: what is not refused lies in the buffers above; that is what is tested.
+    // SAFETY: accepted calls only write to the buffers above. This is the tested property.
     unsafe {
         assert_eq!(lib.nvmlDeviceGetName(handle, null.cast(), 96), 2);
         assert_eq!(lib.nvmlDeviceGetName(handle, text.as_mut_ptr(), 21), 7);
@@ -164,7 +164,7 @@ fn null_pointers_short_buffers_and_wrong_versions_are_refused() {
 #[test]
 fn nothing_answers_before_the_first_and_after_the_last_user() {
     let fake = open(&facts("healthy-t4-1")).expect("opens");
-    // SAFETY: the library is open for as long as `library` lives, and its functions have the types of the real ones.
+    // SAFETY: the library stays open while `library` exists, and its functions have the types of the real functions.
     unsafe {
         let library = NvmlLib::new(&fake.library).expect("opens");
         let mut count = 0;

@@ -1,6 +1,6 @@
-//! Tests of the built library, opened by path through `nvml-wrapper` as its users open it.
+//! Tests of the built fake NVML library, which is opened by path with `nvml-wrapper`.
 #![allow(non_upper_case_globals, reason = "NVML's own names")]
-#![allow(unsafe_code, reason = "environment variables; NVML calls that nvml-wrapper lacks, or would not make")]
+#![allow(unsafe_code, reason = "environment variables, and NVML calls that nvml-wrapper lacks or does not make")]
 
 mod answers;
 mod faults;

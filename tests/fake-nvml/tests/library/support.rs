@@ -1,4 +1,4 @@
-//! Opens the fake library as its users do: by path, through `nvml-wrapper`.
+//! The type `Fake`: a copy of the fake library, opened by path with `nvml-wrapper`. Functions that open it.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use nvml_wrapper::error::NvmlError;
 use syringe_core::report::Report;
 use syringe_core::scenarios;
 
-/// The environment belongs to the whole process: one library reads it at a time.
+/// The environment belongs to the whole process: only one library at a time may read it.
 static ENVIRONMENT: Mutex<()> = Mutex::new(());
 
 const SWITCHES: [&str; 7] = [
@@ -21,26 +21,26 @@ const SWITCHES: [&str; 7] = [
     "FAKE_NVML_SLOW",
 ];
 
-/// A library of its own for one test: a copy of the file, so that the loader takes it for another library.
+/// The library of one test. The file is a copy, so that the loader treats the copy as another library.
 pub(crate) struct Fake {
     pub(crate) nvml: Nvml,
     pub(crate) library: PathBuf,
     _folder: tempfile::TempDir,
 }
 
-/// Opens the library on these facts.
+/// Opens the library with these facts.
 pub(crate) fn open(report: &Report) -> Result<Fake, NvmlError> {
     open_with(report, &[])
 }
 
-/// Opens the library on these facts with switches set.
+/// Opens the library with these facts and environment variables.
 pub(crate) fn open_with(report: &Report, switches: &[(&str, &str)]) -> Result<Fake, NvmlError> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (library, facts) = (folder.path().join("libnvidia-ml.so.1"), folder.path().join("facts.json"));
     std::fs::copy(fake_nvml::library_path(), &library).expect("the library is built");
     std::fs::write(&facts, serde_json::to_vec(report).expect("a report is JSON")).expect("the folder is ours");
     let _alone = ENVIRONMENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // SAFETY: every test of this program changes and reads the environment under the lock alone.
+    // SAFETY: the tests of this program change and read the environment only while they hold the lock.
     unsafe {
         SWITCHES.iter().for_each(|name| std::env::remove_var(name));
         switches.iter().for_each(|(name, value)| std::env::set_var(name, value));
@@ -50,12 +50,12 @@ pub(crate) fn open_with(report: &Report, switches: &[(&str, &str)]) -> Result<Fa
     Ok(Fake { nvml, library, _folder: folder })
 }
 
-/// The facts of one scenario.
+/// Returns the facts of one scenario.
 pub(crate) fn facts(name: &str) -> Report {
-    scenarios::named(name).unwrap_or_else(|| panic!("no scenario {name}")).report()
+    scenarios::named(name).unwrap_or_else(|| panic!("there is no scenario {name}")).report()
 }
 
-/// What NVML says, where "not supported" is `None`.
+/// Returns the value from NVML. "Not supported" is `None`.
 pub(crate) fn said<T>(answer: Result<T, NvmlError>) -> Option<T> {
     match answer {
         Ok(value) => Some(value),

@@ -18,7 +18,7 @@ pub struct Quantity {
     pub text: String,
 }
 
-/// A time; a message in protobuf, RFC 3339 in JSON.
+/// A time: a message in protobuf, RFC 3339 in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Time {
     /// Seconds since 1970.
@@ -29,14 +29,14 @@ pub struct Time {
 }
 
 impl Time {
-    /// The time. 1970 is what the API has for a container that never started: none.
+    /// Returns the time, or `None` for 1970, which the API uses for a container that never started.
     pub fn timestamp(self) -> Option<Timestamp> {
         Timestamp::new(self.seconds, self.nanos).ok().filter(|time| time.as_second() > 0)
     }
 }
 
 impl<'de> Deserialize<'de> for Time {
-    /// An invalid time is none.
+    /// Deserializes a time. An invalid time counts as not set.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let time: Option<Timestamp> = text.parse().ok();
@@ -54,18 +54,18 @@ pub struct Owner {
     pub name: String,
 }
 
-/// `None` for an empty text.
+/// Returns `None` for an empty text.
 pub fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// The quantities in the type of k8s-openapi; `None` for none.
+/// Converts quantities to the type of k8s-openapi. Returns `None` if there are none.
 pub fn quantities(of: Quantities) -> Option<BTreeMap<String, FullQuantity>> {
     let all = of.into_iter().map(|(name, quantity)| (name, FullQuantity(quantity.text)));
     Some(all.collect()).filter(|all: &BTreeMap<_, _>| !all.is_empty())
 }
 
-/// The time in the type of k8s-openapi.
+/// Converts a time to the type of k8s-openapi.
 pub fn time(of: Option<Time>) -> Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time> {
     of.and_then(Time::timestamp).map(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time)
 }

@@ -1,4 +1,4 @@
-//! A node without its images, addresses and managed fields.
+//! `Node`: a node as the API server sends it, without images, addresses and managed fields.
 
 use std::collections::BTreeMap;
 
@@ -26,16 +26,16 @@ pub struct Node {
 pub struct NodeMetadata {
     #[prost(string, tag = "1")]
     pub name: String,
-    /// All labels: those that --allow-nodes selects by may be any.
+    /// All labels, because --allow-nodes can select by any label.
     #[prost(btree_map = "string, string", tag = "11")]
     pub labels: BTreeMap<String, String>,
 }
 
-/// Whether and which pods may be scheduled to a node.
+/// Settings of a node for scheduling: cordon and taints.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct NodeSpec {
-    /// Cordoned.
+    /// Whether the node is cordoned.
     #[prost(bool, tag = "4")]
     pub unschedulable: bool,
     #[prost(message, repeated, tag = "5")]
@@ -51,7 +51,7 @@ pub struct Taint {
     pub value: String,
     #[prost(string, tag = "3")]
     pub effect: String,
-    /// Since when.
+    /// Time at which the taint was added.
     #[prost(message, optional, tag = "4")]
     pub time_added: Option<Time>,
 }
@@ -73,23 +73,23 @@ pub struct NodeStatus {
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct NodeCondition {
-    /// `Ready`, `DiskPressure`, …
+    /// Type: `Ready`, `DiskPressure`, ….
     #[prost(string, tag = "1")]
     #[serde(rename = "type")]
     pub name: String,
-    /// `True`, `False`, `Unknown`.
+    /// `True`, `False` or `Unknown`.
     #[prost(string, tag = "2")]
     pub status: String,
-    /// When it was reported last.
+    /// Time of the last report.
     #[prost(message, optional, tag = "3")]
     pub last_heartbeat_time: Option<Time>,
-    /// When it changed last.
+    /// Time of the last change.
     #[prost(message, optional, tag = "4")]
     pub last_transition_time: Option<Time>,
-    /// The reason in one word.
+    /// Reason in one word.
     #[prost(string, tag = "5")]
     pub reason: String,
-    /// The reason as text.
+    /// Reason as text.
     #[prost(string, tag = "6")]
     pub message: String,
 }

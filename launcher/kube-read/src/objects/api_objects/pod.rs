@@ -1,4 +1,4 @@
-//! A pod in the list of one node.
+//! Type for a pod in the list of pods on one node.
 
 use std::collections::BTreeMap;
 
@@ -29,10 +29,10 @@ pub struct PodMetadata {
     pub namespace: String,
     #[prost(string, tag = "5")]
     pub uid: String,
-    /// When it was created.
+    /// Time of creation.
     #[prost(message, optional, tag = "8")]
     pub creation_timestamp: Option<Time>,
-    /// Set while it is being deleted.
+    /// Time of deletion. Set while the pod is being deleted.
     #[prost(message, optional, tag = "9")]
     pub deletion_timestamp: Option<Time>,
     #[prost(btree_map = "string, string", tag = "11")]
@@ -49,7 +49,7 @@ pub struct PodMetadata {
 pub struct PodSpec {
     #[prost(message, repeated, tag = "2")]
     pub containers: Vec<Container>,
-    /// Node; empty while it waits for one.
+    /// Node of the pod. Empty until the pod is scheduled.
     #[prost(string, tag = "10")]
     pub node_name: String,
     /// Init containers and sidecars.
@@ -74,7 +74,7 @@ pub struct Container {
     /// Requests, limits and claims.
     #[prost(message, required, tag = "8")]
     pub resources: Resources,
-    /// Whether it is privileged.
+    /// The security context, which says whether the container is privileged.
     #[prost(message, required, tag = "15")]
     pub security_context: SecurityContext,
     /// `Always` on an init container makes it a sidecar.
@@ -87,7 +87,7 @@ pub struct Container {
 pub struct Variable {
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Value; empty if it comes from elsewhere. It can be a secret.
+    /// Value. Empty if it comes from another source. It can be a secret.
     #[prost(string, tag = "2")]
     pub value: String,
 }
@@ -100,12 +100,12 @@ pub struct Resources {
     pub limits: Quantities,
     #[prost(btree_map = "string, message", tag = "2")]
     pub requests: Quantities,
-    /// Names of the pod's claims that it uses.
+    /// Names of the pod's claims that the container uses.
     #[prost(message, repeated, tag = "3")]
     pub claims: Vec<Named>,
 }
 
-/// Something with a name.
+/// An object of which only the name is read.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct Named {
@@ -113,20 +113,20 @@ pub struct Named {
     pub name: String,
 }
 
-/// Rights of a container.
+/// Privileges of a container.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct SecurityContext {
-    /// Gives the container all rights and devices of the host.
+    /// Whether the container gets all privileges and devices of the host.
     #[prost(bool, tag = "2")]
     pub privileged: bool,
 }
 
-/// A claim as the pod names it.
+/// A claim in the specification of a pod.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodClaim {
-    /// Name inside the pod.
+    /// Name of the claim inside the pod.
     #[prost(string, tag = "1")]
     pub name: String,
     /// Name of the ResourceClaim.

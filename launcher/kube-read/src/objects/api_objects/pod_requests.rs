@@ -1,4 +1,4 @@
-//! A pod in a list of all pods of the cluster: only what it requests, and where.
+//! Type for a pod in a list of all pods of the cluster, with only its requests and its node.
 
 use prost::Message;
 use serde::Deserialize;
@@ -31,13 +31,13 @@ pub struct Identity {
 pub struct Spec {
     #[prost(message, repeated, tag = "2")]
     pub containers: Vec<Container>,
-    /// Node; empty while it waits for one.
+    /// Node of the pod. Empty until the pod is scheduled.
     #[prost(string, tag = "10")]
     pub node_name: String,
     /// Init containers and sidecars.
     #[prost(message, repeated, tag = "20")]
     pub init_containers: Vec<Container>,
-    /// Overhead of its RuntimeClass.
+    /// Overhead of the pod's RuntimeClass.
     #[prost(btree_map = "string, message", tag = "32")]
     pub overhead: Quantities,
 }
@@ -65,7 +65,7 @@ pub struct Resources {
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct Status {
-    /// `Pending`, `Running`, `Succeeded`, `Failed`.
+    /// `Pending`, `Running`, `Succeeded` or `Failed`.
     #[prost(string, tag = "1")]
     pub phase: String,
 }

@@ -1,4 +1,4 @@
-//! The status of a pod in the list of one node.
+//! Type for the status of a pod in the list of pods on one node.
 
 use prost::Message;
 use serde::Deserialize;
@@ -9,27 +9,27 @@ use crate::objects::api_objects::meta::Time;
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct PodStatus {
-    /// `Pending`, `Running`, `Succeeded`, `Failed`.
+    /// `Pending`, `Running`, `Succeeded` or `Failed`.
     #[prost(string, tag = "1")]
     pub phase: String,
     #[prost(message, repeated, tag = "2")]
     pub conditions: Vec<PodCondition>,
-    /// Why it is in its phase, as text.
+    /// Reason for the phase, as text.
     #[prost(string, tag = "3")]
     pub message: String,
-    /// The reason for its phase, in one word.
+    /// Reason for the phase, in one word.
     #[prost(string, tag = "4")]
     pub reason: String,
-    /// When the kubelet saw it first.
+    /// Time at which the kubelet first saw the pod.
     #[prost(message, optional, tag = "7")]
     pub start_time: Option<Time>,
-    /// State of its containers.
+    /// States of the containers.
     #[prost(message, repeated, tag = "8")]
     pub container_statuses: Vec<ContainerStatus>,
-    /// State of its init containers.
+    /// States of the init containers.
     #[prost(message, repeated, tag = "10")]
     pub init_container_statuses: Vec<ContainerStatus>,
-    /// ResourceClaims that were made for it.
+    /// ResourceClaims that were created for the pod.
     #[prost(message, repeated, tag = "15")]
     pub resource_claim_statuses: Vec<ClaimStatus>,
 }
@@ -38,20 +38,20 @@ pub struct PodStatus {
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct PodCondition {
-    /// `Ready`, …
+    /// Type of the condition: `Ready`, ….
     #[prost(string, tag = "1")]
     #[serde(rename = "type")]
     pub name: String,
-    /// `True`, `False`, `Unknown`.
+    /// `True`, `False` or `Unknown`.
     #[prost(string, tag = "2")]
     pub status: String,
 }
 
-/// The ResourceClaim that was made for a claim of the pod.
+/// The ResourceClaim that was created for a claim of the pod.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClaimStatus {
-    /// Name inside the pod.
+    /// Name of the claim inside the pod.
     #[prost(string, tag = "1")]
     pub name: String,
     /// Name of the ResourceClaim.
@@ -70,17 +70,17 @@ pub struct ContainerStatus {
     /// State before the last restart.
     #[prost(message, required, tag = "3")]
     pub last_state: ContainerState,
-    /// Whether it is ready.
+    /// Whether the container is ready.
     #[prost(bool, tag = "4")]
     pub ready: bool,
-    /// How often it was started again.
+    /// Number of restarts.
     #[prost(int32, tag = "5")]
     pub restart_count: i32,
-    /// `containerd://…`.
+    /// Container ID: `containerd://…`.
     #[prost(string, tag = "8")]
     #[serde(rename = "containerID")]
     pub container_id: String,
-    /// Devices that the kubelet gave it, with their health.
+    /// Devices that the kubelet allocated to the container, with their health.
     #[prost(message, repeated, tag = "14")]
     pub allocated_resources_status: Vec<ResourceStatus>,
 }
@@ -97,33 +97,33 @@ pub struct ContainerState {
     pub terminated: Option<Terminated>,
 }
 
-/// A container that waits.
+/// State of a container that is waiting.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct Waiting {
-    /// Why, in one word.
+    /// Reason in one word.
     #[prost(string, tag = "1")]
     pub reason: String,
     #[prost(string, tag = "2")]
     pub message: String,
 }
 
-/// A container that runs.
+/// State of a container that is running.
 #[derive(Clone, Copy, PartialEq, Eq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Running {
-    /// Since when.
+    /// Start time.
     #[prost(message, optional, tag = "1")]
     pub started_at: Option<Time>,
 }
 
-/// A container that has ended.
+/// State of a container that has terminated.
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Terminated {
     #[prost(int32, tag = "1")]
     pub exit_code: i32,
-    /// Why, in one word.
+    /// Reason in one word.
     #[prost(string, tag = "3")]
     pub reason: String,
     #[prost(string, tag = "4")]
@@ -149,11 +149,11 @@ pub struct ResourceStatus {
 #[derive(Clone, PartialEq, Eq, Message, Deserialize)]
 #[serde(default)]
 pub struct ResourceHealth {
-    /// The device plugin's name of the device: a UUID.
+    /// The device plugin's name for the device, which is a UUID.
     #[prost(string, tag = "1")]
     #[serde(rename = "resourceID")]
     pub resource_id: String,
-    /// `Healthy`, `Unhealthy`, `Unknown`.
+    /// `Healthy`, `Unhealthy` or `Unknown`.
     #[prost(string, tag = "2")]
     pub health: String,
 }

@@ -1,6 +1,7 @@
-//! Reads the CDI specifications of NVIDIA devices, and compares them with the node.
+//! Reads the CDI specifications of NVIDIA devices (`read`), and compares them with the node.
 //!
-//! Limits: device numbers are compared only if the file contains them, libraries only if it mounts them from a path of the host.
+//! Limits: device numbers are compared only if the file contains them, and libraries only if they are mounted from a host
+//! path.
 
 mod spec;
 
@@ -20,24 +21,24 @@ use crate::paths::{Owner, Paths};
 /// Default folders of CDI specifications. If two specifications name the same device, the later folder is used.
 const FOLDERS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
-/// Maximum size. A specification of 16 GPUs with 200 mounts has about 40 KiB.
+/// Maximum size of a specification. A specification of 16 GPUs with 200 mounts has about 40 KiB.
 const MAX_SPEC: usize = 512 * 1024;
-/// Maximum number of files. A DRA driver writes one for each claim.
+/// Maximum number of files. A DRA driver writes one file for each claim.
 const MAX_FILES: usize = 256;
-/// Maximum numbers of specifications, of devices of one, and of differences.
+/// Maximum numbers of specifications, of devices in one specification, and of differences.
 const MAX_SPECS: usize = 16;
 const MAX_DEVICES: usize = 64;
 const MAX_LIBRARIES: usize = 4;
 const MAX_STALE: usize = 8;
 const MAX_UNREAD: usize = 8;
 
-/// Reads the default folders, and those in the configuration of the runtime.
+/// Reads the default folders, and the folders in the configuration of the runtime.
 pub(in crate::host) fn read(paths: &Paths, configured: Option<Vec<String>>) -> Option<Cdi> {
     if paths.owner == Owner::Workload {
         return None;
     }
     let host = Root::open(&paths.host).ok()?;
-    // NVIDIA's runtime reads the usual folders, whatever containerd is configured with.
+    // NVIDIA's runtime always reads the default folders, independent of the configuration of containerd.
     let configured = configured.unwrap_or_default();
     let usual =
         FOLDERS.map(str::to_owned).into_iter().filter(|folder| !configured.iter().any(|of| is_same(of, folder)));
@@ -50,7 +51,7 @@ pub(in crate::host) fn read(paths: &Paths, configured: Option<Vec<String>>) -> O
     Some(cdi)
 }
 
-/// `/var/run` is a link to `/run`.
+/// Returns whether two paths are the same, because `/var/run` is a link to `/run`.
 fn is_same(one: &str, other: &str) -> bool {
     let plain = |folder: &str| folder.trim_end_matches('/').trim_start_matches("/var").to_owned();
     plain(one) == plain(other)
@@ -68,7 +69,7 @@ fn read_folder(paths: &Paths, host: &Root, folder: &str, cdi: &mut Cdi) {
         if number == MAX_FILES || cdi.specs.len() == MAX_SPECS {
             return unread(cdi, &path);
         }
-        // Specifications of resource claims, according to the name, are counted and not compared.
+        // If the name shows that a specification belongs to a resource claim, it is counted and not compared.
         if name.contains("-claim_") {
             cdi.claim_specs = cdi.claim_specs.saturating_add(1);
             continue;
@@ -83,7 +84,7 @@ fn read_folder(paths: &Paths, host: &Root, folder: &str, cdi: &mut Cdi) {
                 cdi.specs.push(describe(paths, host, &path, &file, &spec))
             }
             Some((_, Some(_))) => {}
-            // Probably of another vendor.
+            // The file probably belongs to another vendor.
             Some((text, None)) if !text.contains("nvidia") => {}
             Some((_, None)) | None => unread(cdi, &path),
         }
@@ -96,7 +97,7 @@ fn unread(cdi: &mut Cdi, path: &str) {
     }
 }
 
-/// `nvidia.com/gpu`, `management.nvidia.com/gpu`, `k8s.device-plugin.nvidia.com/gpu`.
+/// Returns whether a kind is from NVIDIA: `nvidia.com/gpu`, `management.nvidia.com/gpu`, `k8s.device-plugin.nvidia.com/gpu`.
 fn is_nvidia(kind: &str) -> bool {
     let vendor = kind.split('/').next().unwrap_or_default();
     vendor == "nvidia.com" || vendor.ends_with(".nvidia.com")
@@ -131,13 +132,13 @@ fn is_library(path: &str) -> bool {
     path.starts_with('/') && path.contains(".so")
 }
 
-/// `/usr/lib/x86_64-linux-gnu/libcuda.so.570.124.06`: `570.124.06`.
+/// Returns the driver version in a path: `570.124.06` for `/usr/lib/x86_64-linux-gnu/libcuda.so.570.124.06`.
 fn driver_of(path: &str) -> Option<String> {
     let version = path.rsplit('/').next()?.strip_prefix("libcuda.so.")?;
     version::is_version(version).then(|| version.to_owned())
 }
 
-/// The differences between the specification and the node. Only devices in `/dev` are compared, not those in a driver root.
+/// Compares a device with the node. Only devices in `/dev` are compared, not devices in a driver root.
 fn stale(dev: &Path, node: &DeviceNode) -> Option<StaleDevice> {
     let path = node.host_path.as_deref().unwrap_or(&node.path);
     let name = path.strip_prefix("/dev/").filter(|name| name.starts_with("nvidia") && !name.contains(".."))?;

@@ -1,13 +1,12 @@
-//! Parses the parts of a CDI specification that are compared with the node: its kind, the names of its devices, device files with
-//! their numbers, and mounted files.
+//! Parses a CDI specification (`parse`): the kind, device names, device files with their numbers, and mounted files.
 //!
 //! A specification is JSON or YAML. Only the block style of YAML is supported, as NVIDIA's tools write it (`nvidia-ctk`, the
-//! device plugin, the DRA driver): one `key: value` per line, lists with `- `. Files with other syntax, such as flow style or an
-//! anchor, are reported as not understood.
+//! device plugin, the DRA driver): one `key: value` per line, lists with `- `. Files with other syntax, such as flow style
+//! or anchors, are reported as not understood.
 
 use serde::Deserialize;
 
-/// The parts of a specification.
+/// The parts of a specification that are compared with the node.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 pub(in crate::host) struct Spec {
     #[serde(default)]
@@ -39,7 +38,7 @@ pub(in crate::host) struct DeviceNode {
     /// Path in the container.
     #[serde(default)]
     pub(in crate::host) path: String,
-    /// Path on the host; absent if it is the same.
+    /// Path on the host; empty if the path is the same as in the container.
     #[serde(rename = "hostPath", default)]
     pub(in crate::host) host_path: Option<String>,
     #[serde(default)]
@@ -60,7 +59,7 @@ pub(in crate::host) fn parse(text: &str) -> Option<Spec> {
     (!spec.kind.is_empty()).then_some(spec)
 }
 
-/// A parent key of a line, and its indentation.
+/// A parent key of a line, with its indentation.
 struct Above {
     indent: usize,
     key: String,
@@ -80,7 +79,8 @@ fn parse_yaml(text: &str) -> Option<Spec> {
         let mut content = content;
         let mut begins_entry = false;
         while let Some(rest) = content.strip_prefix("- ") {
-            // All keys of an entry have the indentation of its first key. The key of the list may have that of the dash.
+            // All keys of an entry have the indentation of its first key. The key of the list may have the indentation of
+            // the dash.
             above.retain(|key| key.indent < indent || (key.indent == indent && !is_entry(key)));
             begins_entry = true;
             if above.len() > MAX_LEVELS {
@@ -94,7 +94,7 @@ fn parse_yaml(text: &str) -> Option<Spec> {
             return None;
         }
         let Some((key, value)) = key_and_value(content) else {
-            // A scalar entry of a list: an option, an argument.
+            // The line is a scalar entry of a list, such as an option or an argument.
             continue;
         };
         if !begins_entry {
@@ -112,7 +112,7 @@ fn parse_yaml(text: &str) -> Option<Spec> {
     Some(spec)
 }
 
-/// Maximum levels of nesting. A specification has seven.
+/// Maximum number of nested levels. A specification has seven.
 const MAX_LEVELS: usize = 24;
 
 /// The parent key that represents an entry of a list.
@@ -122,7 +122,7 @@ fn is_entry(above: &Above) -> bool {
     above.key == ENTRY
 }
 
-/// `key: value` or `key:`.
+/// Splits a line of the form `key: value` or `key:`.
 fn key_and_value(content: &str) -> Option<(String, &str)> {
     let (key, value) = content.split_once(':')?;
     let plain = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-\"'".contains(&byte));

@@ -1,8 +1,8 @@
-//! Tests with specifications of NVIDIA's tools, and others.
+//! Tests of the CDI parser with specifications of NVIDIA's tools and with other files.
 
 use super::*;
 
-/// `nvidia-ctk cdi generate`, shortened.
+/// Shortened output of `nvidia-ctk cdi generate`.
 const YAML: &str = r#"---
 cdiVersion: 0.5.0
 containerEdits:

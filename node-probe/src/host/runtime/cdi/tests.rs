@@ -1,4 +1,4 @@
-//! Tests that compare specifications with the node.
+//! Tests of the comparison between CDI specifications and the node.
 
 use super::*;
 use crate::testing::Tree;
@@ -25,7 +25,7 @@ fn a_specification_is_compared_with_the_libraries_and_devices_of_the_node() {
     assert_eq!(spec.missing_libraries, ["/usr/lib/libcuda.so.570.124.06"]);
     let uvm = StaleDevice { path: "/dev/nvidia-uvm".to_owned(), in_spec: Some("511:0".to_owned()), on_node: None };
     assert_eq!(spec.stale_devices, [uvm], "nvidia0 is there, and the file gives it no number");
-    // A file that is no device has the number 0:0.
+    // A file that is not a device has the number 0:0.
     tree.file("usr/lib/libcuda.so.570.124.06", "").file("dev/nvidia-uvm", "");
     let spec = &of(&tree).specs[0];
     assert_eq!((spec.missing_libraries.len(), spec.stale_devices[0].on_node.as_deref()), (0, Some("0:0")));

@@ -1,14 +1,14 @@
-//! `nvmlDeviceGetGridLicensableFeatures_v4`: the features of a vGPU that need a license, with their license state.
+//! Calls `nvmlDeviceGetGridLicensableFeatures_v4`: the vGPU features that need a license, with their license state.
 
 use nvml_wrapper::Device;
 use nvml_wrapper_sys::bindings as sys;
 
 use super::NvmlError;
 
-/// A licensable feature as NVML gives it.
+/// A licensable feature as NVML returns it.
 pub(in crate::nvml) type Feature = sys::nvmlGridLicensableFeature_t;
 
-/// The features; none if the driver has no licensable feature.
+/// Returns the features; an empty list if the driver has no licensable features.
 pub(in crate::nvml) fn licensable_features(device: &Device<'_>) -> Result<Vec<Feature>, NvmlError> {
     let expiry = sys::nvmlGridLicenseExpiry_t { year: 0, month: 0, day: 0, hour: 0, min: 0, sec: 0, status: 0 };
     let blank = Feature {

@@ -31,6 +31,7 @@ use std::sync::LazyLock;
 
 use ::scenarios::{Expectation, Scenario};
 use diagnosis::finding::{Diagnosis, Verdict};
+use diagnosis::health::HealthStatus;
 use diagnosis::{catalogue_of_rules, diagnose};
 use insta::assert_json_snapshot;
 use jiff::SignedDuration;
@@ -140,6 +141,14 @@ fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
         Verdict::Healthy | Verdict::NoFaultFound | Verdict::Unknown => worst == Severity::Info,
     };
     assert!(fits, "{name}: verdict {:?}, worst finding {worst:?}", diagnosis.verdict);
+    let status = diagnosis.health.status;
+    let agrees = match diagnosis.verdict {
+        Verdict::Fatal | Verdict::Critical => status == HealthStatus::Unhealthy,
+        Verdict::Warning => status == HealthStatus::Degraded,
+        Verdict::Healthy => status == HealthStatus::Healthy,
+        Verdict::NoFaultFound | Verdict::Unknown => status == HealthStatus::Unknown,
+    };
+    assert!(agrees, "{name}: verdict {:?}, status {status:?}", diagnosis.verdict);
     assert!(diagnosis.findings.is_sorted_by_key(|finding| std::cmp::Reverse(finding.severity)), "{name}: order");
     assert!(!diagnosis.summary.is_empty(), "{name}");
 }

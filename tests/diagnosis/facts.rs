@@ -5,6 +5,7 @@ use diagnosis::finding::{Diagnosis, Finding, Verdict};
 use diagnosis::health::HealthStatus;
 
 use serde_json::{Value, json};
+use syringe_core::action_rules::reset_needs::needs;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::{Problem, Report, Section, Sections};
@@ -509,6 +510,22 @@ fn every_critical_finding_that_interrupts_work_has_a_plan() {
         for one in severe.filter(|one| !quiet.contains(&one.action.code)) {
             let planned = diagnosis.plan.iter().any(|plan| plan.findings.contains(&one.id));
             assert!(planned, "{name}: {}: {}", one.id, told(&diagnosis));
+        }
+    }
+}
+
+/// `reset_gpu` refuses what only a reboot repairs, so no plan may ask for a reset then.
+#[test]
+fn no_plan_contradicts_the_rules_of_the_reset() {
+    for (name, (report, expected)) in scenarios() {
+        let diagnosis = diagnose(&report, &expected.cluster);
+        let resets = diagnosis.plan.iter().filter(|plan| plan.action == ActionCode::DrainAndReset);
+        for address in resets.flat_map(|plan| &plan.addresses) {
+            let inventory = report.sections.inventory.as_ref().and_then(|section| section.data.as_ref());
+            let all = inventory.map(|inventory| inventory.gpus.as_slice()).unwrap_or_default();
+            let gpu = all.iter().find(|gpu| gpu.pci_address.as_ref() == Some(address));
+            let needs = gpu.and_then(|gpu| needs(&report, gpu.uuid.as_deref()?));
+            assert!(needs.is_none_or(|needs| needs.reboot.is_none()), "{name}: {address}");
         }
     }
 }

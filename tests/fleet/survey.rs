@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use demo_cluster::{AnswerFault, CountedFault, Denial, ExecFault, Fixture, NodeFixture, RequestFault, StartFault};
+use demo_cluster::{
+    AnswerFault, CountedFault, Denial, ExecFault, Fixture, NodeFixture, RequestFault, StartFault, workloads_of,
+};
 use serde_json::{Value, json};
 use syringe_core::report::Report;
 use syringe_core::scenarios;
@@ -36,7 +38,8 @@ async fn nodes_with_findings_come_first_and_the_others_are_one_line() {
     }
     nodes.push(NodeFixture::from_facts("gpu-008", old));
     nodes.push(NodeFixture::new("cpu-1", facts("no-gpu")));
-    let bench = Bench::of(Fixture::of(nodes)).await;
+    let pods = nodes.iter().flat_map(workloads_of).collect();
+    let bench = Bench::of(Fixture { pods, ..Fixture::of(nodes) }).await;
     let answer = bench.ask("get_gpu_health", json!({})).await;
     assert_eq!((&answer["verdict"], count(&answer, "gpu_nodes"), count(&answer, "read")), (&json!("fatal"), 8, 8));
     assert_eq!(answer["findings"][0]["id"], "gpu-off-bus");

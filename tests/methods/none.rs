@@ -220,7 +220,7 @@ async fn a_file_that_is_no_longer_written_is_skipped() {
 #[tokio::test]
 async fn log_files_that_cannot_be_read_are_named_with_the_reason() {
     for (fixture, why) in [
-        (fixture(), "keep a journal alone"),
+        (fixture(), "may have only a journal"),
         (with_files(&[("kern.log", String::new())]), "kern.log contains no line with a time"),
         (logging().denying(Denial::of("get", "nodes/proxy")), "cannot get resource \"nodes/proxy\""),
     ] {

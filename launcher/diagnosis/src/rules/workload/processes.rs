@@ -52,9 +52,10 @@ rules! {
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     if let Some(section) = node.processes() {
+        let unmatched = matching_fails(node).is_some();
         for process in &section.processes {
             drafts.extend(state(node, process));
-            drafts.extend(owner(node, process));
+            drafts.extend(owner(node, process, unmatched));
         }
         drafts.extend(memory(node, section));
         if !section.host_pid_namespace {
@@ -188,7 +189,7 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
+fn owner(node: &Node<'_>, process: &GpuProcess, unmatched: bool) -> Option<Draft> {
     let held: u64 = process.uses.iter().filter_map(|usage| usage.memory_bytes).fold(0, u64::saturating_add);
     let service = is_service(process);
     let ended = process.state.as_deref() == Some("Z");
@@ -197,7 +198,7 @@ fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
     }
     match (&process.pod_uid, &node.kubernetes.live_pod_uids) {
         // There is a finding about the match if it fails for every process.
-        (Some(_), Some(_)) if matching_fails(node).is_some() => None,
+        (Some(_), Some(_)) if unmatched => None,
         (Some(uid), Some(live)) if !live.contains(uid) => Some(
             draft(GONE_POD, process).with_evidence(format!("pod {} does not exist on the node", evidence::data(uid))),
         ),

@@ -1,0 +1,84 @@
+//! Answers what users ask about a plan: how urgent it is, what happens to a deleted pod, which results are wrong, and whether
+//! to return the GPU.
+
+use crate::conclusion::plan::{SHOWN, urgent, wants};
+use crate::evidence;
+use crate::finding::{Rma, Urgency};
+use crate::input::node::{Gpu, Node};
+use crate::input::processes::is_service;
+use crate::rule::{Draft, InPlan};
+use syringe_core::classification::{ActionCode, Class, Severity};
+
+/// Returns how urgent the actions of a draft are.
+pub(super) fn urgency(draft: &Draft) -> Urgency {
+    let continues = matches!(draft.rule.in_plan, InPlan::OtherWorkContinues | InPlan::WorkContinues);
+    let at_the_machine = draft.action == ActionCode::CheckCabling;
+    match draft.severity {
+        Severity::Info | Severity::Warning => Urgency::NextMaintenance,
+        Severity::Critical if continues || at_the_machine => Urgency::WhenJobsEnd,
+        Severity::Critical | Severity::Fatal => Urgency::Now,
+    }
+}
+
+pub(super) fn rma<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Rma {
+    let of = |draft: &Draft| match draft.rule.class {
+        _ if wants(draft, ActionCode::ContactVendor) => Rma::Yes,
+        Class::Hardware if draft.severity >= Severity::Critical => Rma::IfRepeated,
+        _ => Rma::No,
+    };
+    drafts.map(of).max().unwrap_or_default()
+}
+
+/// Returns the pids of processes that no signal ends, of the drafts that `of` selects.
+pub(super) fn stuck(drafts: &[Draft], of: impl Fn(&Draft) -> bool) -> Vec<String> {
+    let unkillable = |draft: &&Draft| draft.rule.in_plan == InPlan::UnkillableProcess && of(draft);
+    urgent(drafts).filter(unkillable).filter_map(|draft| draft.scope.pid).map(|pid| pid.to_string()).collect()
+}
+
+/// Returns what happens to a pod on the GPUs of a plan that is deleted before.
+pub(super) fn if_pod_deleted(stuck: &[String], urgency: Urgency) -> String {
+    match (stuck, urgency) {
+        ([_, ..], _) => {
+            let pids = evidence::some(stuck, SHOWN);
+            format!("The pod of pid {pids} stays in Terminating: no signal ends the process, only a power cycle does.")
+        }
+        ([], Urgency::Now) => {
+            "The next pod on {node} can get the same GPU and fail, too: cordon {node} before you delete a pod."
+                .to_owned()
+        }
+        ([], _) => String::new(),
+    }
+}
+
+/// Returns which results of the work on a GPU can be trusted. Empty if the errors do not concern results.
+pub(super) fn results(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> String {
+    let of_gpu = |effect| urgent(drafts).find(|draft| draft.rule.in_plan == effect && draft.is_on(gpu));
+    if let Some(draft) = of_gpu(InPlan::ResultsSuspect) {
+        let since = draft.since.map(|since| format!(" from {} on", evidence::time(since))).unwrap_or_default();
+        let users = users(node, gpu);
+        let users = if users.is_empty() { String::new() } else { format!(" ({})", evidence::some(&users, SHOWN)) };
+        return format!(
+            "Do not use what programs on {{gpu}}{users} computed{since}; use a checkpoint from before. Programs on other GPUs \
+             are affected only if they took data from it."
+        );
+    }
+    match of_gpu(InPlan::OtherWorkContinues) {
+        Some(_) => {
+            "Only the program that used the bad memory lost its work; other results are not affected.".to_owned()
+        }
+        None => String::new(),
+    }
+}
+
+/// Returns the programs on a GPU now: `pid 7 'python3' of ml/train-0`.
+fn users(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
+    let all = node.processes().into_iter().flat_map(|section| &section.processes);
+    let on_gpu =
+        all.filter(|process| process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index) && !is_service(process));
+    let named = on_gpu.map(|process| {
+        let pod = process.pod_uid.as_deref().and_then(|uid| node.pod_name(uid));
+        let pod = pod.map(|pod| format!(" of {pod}")).unwrap_or_default();
+        format!("{}{pod}", evidence::process(process))
+    });
+    named.collect()
+}

@@ -1,0 +1,166 @@
+//! Makes one plan for each GPU, or for the node: how urgent it is, which work may continue, and the steps in order.
+//!
+//! Each rule has its own action. Two rules about one GPU can contradict each other ("other work may continue", "drain
+//! the work"), or one can require a reboot that a process of another finding blocks. A plan joins the actions of all findings
+//! about its GPUs: the strongest one leads, actions that it does not include remain steps, and the texts of the findings refer
+//! to the plan. The rules of the reset itself (`syringe_core::action_rules`) say which GPUs are reset together, what must be
+//! done before, and whether a reset is sufficient.
+
+mod consequences;
+mod of_gpu;
+mod of_node;
+
+use crate::evidence;
+use crate::evidence::Label;
+use crate::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU, Plan};
+use crate::input::node::{Gpu, Node};
+use crate::rule::Draft;
+use syringe_core::action_rules::reset_needs::{ResetNeeds, needs};
+use syringe_core::classification::{ActionCode, Severity};
+
+/// Maximum number of process ids in a step.
+const SHOWN: usize = 4;
+
+/// Makes the plans, and adapts the texts of the drafts to them.
+pub(crate) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
+    if let Some(whole) = of_node::whole(node, drafts) {
+        return vec![of_node::of_node(node, drafts, whole)];
+    }
+    let mut plans: Vec<(Gpu, Plan)> = Vec::new();
+    for gpu in &node.gpus {
+        plans.extend(of_gpu::of_gpu(node, gpu, drafts).map(|plan| (gpu.clone(), plan)));
+    }
+    grouped(plans, &node.name)
+}
+
+/// Returns the drafts that require an action.
+fn urgent(drafts: &[Draft]) -> impl Iterator<Item = &Draft> {
+    let is_idle = |action| matches!(action, ActionCode::None | ActionCode::Watch);
+    drafts.iter().filter(move |draft| draft.severity > Severity::Info && !draft.actions().all(is_idle))
+}
+
+fn is_reset(action: ActionCode) -> bool {
+    matches!(action, ActionCode::ResetGpu | ActionCode::DrainAndReset)
+}
+
+fn wants(draft: &Draft, action: ActionCode) -> bool {
+    draft.actions().any(|one| one == action)
+}
+
+fn wants_reset(draft: &Draft) -> bool {
+    draft.actions().any(is_reset)
+}
+
+/// Returns whether the draft is the only finding of a plan: then its text has no other action to contradict.
+fn is_only(draft: &Draft, findings: usize) -> bool {
+    findings == 1 && draft.severity > Severity::Info && needs_plan(draft)
+}
+
+/// Returns whether the action is carried out at the machine.
+fn is_inspection(action: ActionCode) -> bool {
+    matches!(action, ActionCode::CheckCabling | ActionCode::CheckCooling)
+}
+
+/// Returns whether the action interrupts the work on a GPU or on the node, so that it needs a plan.
+fn needs_plan(draft: &Draft) -> bool {
+    let interrupts = |action| {
+        let returns = action == ActionCode::ContactVendor;
+        is_reset(action) || is_inspection(action) || returns || action == ActionCode::DrainAndReboot
+    };
+    draft.actions().any(interrupts)
+}
+
+fn needs_of(node: &Node<'_>, gpu: &Gpu) -> Option<ResetNeeds> {
+    needs(node.report, gpu.uuid.as_deref()?)
+}
+
+/// Returns the steps for actions that the lead does not include, other than those that the plan has steps for.
+fn further<'a>(drafts: impl Iterator<Item = &'a Draft>, lead: ActionCode) -> Vec<String> {
+    let all = drafts.flat_map(|draft| &draft.further);
+    let own = all.filter(|(action, _)| !lead.includes(*action) && !is_inspection(*action));
+    let own = own.filter(|(action, _)| *action != ActionCode::ContactVendor);
+    let mut steps: Vec<String> = own.map(|(_, advice)| advice.clone()).collect();
+    steps.dedup();
+    steps
+}
+
+/// Adapts the texts of the drafts, so that none of them contradicts the plan.
+fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
+    for draft in drafts {
+        let text = match draft.action {
+            // A fault of an application still needs attention; the plan names the work that may continue.
+            ActionCode::RestartPod if draft.severity == Severity::Info => {
+                format!(
+                    "Check the log of the application; this does not indicate a fault of {{gpu}}. Otherwise follow {what}."
+                )
+            }
+            ActionCode::RestartPod => format!("Stop the work of the pod and start it elsewhere; then follow {what}."),
+            ActionCode::Watch if draft.severity > Severity::Info && draft.scope.gpu.is_some() => {
+                format!("No separate action: follow {what}.")
+            }
+            action if is_reset(action) && !what.starts_with(PLAN_OF_GPU) => {
+                let until = " Until then do not schedule new work on {gpu}.";
+                let until = if draft.severity >= Severity::Critical { until } else { "" };
+                format!("No separate reset: {what} includes it.{until}")
+            }
+            ActionCode::DrainAndReboot if draft.severity > Severity::Info => {
+                format!("Cordon and drain {{node}}, then {verb} it, as described in {PLAN_FOR_NODE} {{node}}.")
+            }
+            action if is_reset(action) && draft.severity == Severity::Warning => {
+                format!("Reset {{gpu}} of {{node}}, as described in {ITS_PLAN}.")
+            }
+            action if is_reset(action) && draft.severity > Severity::Info => {
+                format!("Do not schedule new work on {{gpu}} of {{node}} and reset it, as described in {ITS_PLAN}.")
+            }
+            _ => continue,
+        };
+        if is_reset(draft.action) || draft.action == ActionCode::DrainAndReboot {
+            draft.action = if lead == ActionCode::DrainAndReboot { lead } else { draft.action };
+        }
+        draft.advice = text;
+        // The plan has steps for these.
+        draft.further.clear();
+    }
+}
+
+/// Merges identical plans of several GPUs.
+fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
+    let mut groups: Vec<(Plan, Vec<Gpu>)> = Vec::new();
+    for (gpu, plan) in plans {
+        match groups.iter_mut().find(|(first, _)| *first == plan) {
+            Some((_, gpus)) => gpus.push(gpu),
+            None => groups.push((plan, vec![gpu])),
+        }
+    }
+    let named = |(plan, gpus): (Plan, Vec<Gpu>)| {
+        let labels: Vec<Label> = gpus.iter().map(|gpu| (gpu.index, gpu.label())).collect();
+        let names = evidence::gpus(&labels);
+        let fill = |text: String| text.replace("{gpu}", &names).replace("{node}", node);
+        Plan {
+            subject: fill(plan.subject),
+            before_plan: fill(plan.before_plan),
+            steps: plan.steps.into_iter().map(fill).collect(),
+            if_pod_deleted: fill(plan.if_pod_deleted),
+            results: fill(plan.results),
+            addresses: gpus.into_iter().filter_map(|gpu| gpu.pci).collect(),
+            ..plan
+        }
+    };
+    groups.into_iter().map(named).collect()
+}
+
+fn ids<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
+    let mut ids: Vec<String> = drafts.map(|draft| draft.rule.id.to_owned()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn distinct(mut labels: Vec<Label>) -> Vec<Label> {
+    labels.sort_unstable();
+    labels.dedup();
+    // A finding about a process may have the index of the GPU without its address. The longer name is used for both.
+    let full: Vec<u32> = labels.iter().filter(|(_, text)| text.contains('(')).filter_map(|(index, _)| *index).collect();
+    labels.retain(|(index, text)| text.contains('(') || !index.is_some_and(|index| full.contains(&index)));
+    labels
+}

@@ -1,0 +1,146 @@
+//! The plan of a GPU that must be reset, inspected or returned.
+
+use crate::conclusion::plan::consequences::{if_pod_deleted, results, rma, stuck, urgency};
+use crate::conclusion::plan::{
+    further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, urgent, wants, wants_reset,
+};
+use crate::evidence;
+use crate::evidence::Label;
+use crate::finding::{PLAN_OF_GPU, Plan, Urgency};
+use crate::input::node::{Gpu, Node};
+use crate::rule::{Draft, InPlan};
+use syringe_core::action_rules::reset_needs::ResetGroup;
+use syringe_core::classification::{ActionCode, Severity};
+
+/// Makes the plan of a GPU that must be reset, inspected or returned.
+pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
+    let of_it = |draft: &&Draft| draft.is_on(gpu);
+    let own = || urgent(drafts).filter(of_it);
+    let planned = || own().filter(|draft| needs_plan(draft));
+    let findings = ids(own());
+    let worst = planned().map(|draft| draft.severity).max()?;
+    let returned = own().any(|draft| wants(draft, ActionCode::ContactVendor));
+    let reset = own().any(wants_reset);
+    let watches = |draft: &Draft| draft.action == ActionCode::Watch && draft.severity > Severity::Info;
+    let other_text =
+        drafts.iter().any(|draft| draft.is_on(gpu) && (draft.action == ActionCode::RestartPod || watches(draft)));
+    let several = findings.len() > 1 || other_text;
+    if worst < Severity::Critical && !(several && (reset || returned)) {
+        return None;
+    }
+    let urgency = planned().map(urgency).max()?;
+    let needs = needs_of(node, gpu).filter(|_| reset);
+    let group = needs.as_ref().and_then(|needs| group(node, gpu, &needs.group));
+    let heat = planned().all(|draft| draft.action == ActionCode::CheckCooling);
+    let contained = own().any(|draft| draft.rule.in_plan == InPlan::OtherWorkContinues);
+    let mut before_plan = match urgency {
+        Urgency::Now if heat => {
+            "Move the work on {gpu} to other GPUs, if there are free ones; it runs slowly.".to_owned()
+        }
+        Urgency::Now => {
+            "Do not schedule new work on {gpu}, and stop its running work now. Work on other GPUs of {node} may \
+            continue"
+                .to_owned()
+        }
+        Urgency::WhenJobsEnd if contained => {
+            "Restart the affected application. Other work on {gpu} may continue until the \
+            drain; do not schedule new work on it."
+                .to_owned()
+        }
+        Urgency::WhenJobsEnd => {
+            "Work on {gpu} may continue until the drain; do not schedule new work on it.".to_owned()
+        }
+        Urgency::NextMaintenance => "Running and new work on {gpu} may continue until the maintenance.".to_owned(),
+    };
+    if urgency == Urgency::Now && !heat {
+        before_plan.push_str(if group.is_some() { " until the reset, which includes them." } else { "." });
+    }
+    let mut steps = Vec::new();
+    if urgency > Urgency::NextMaintenance && !heat {
+        steps.push("Cordon {node}, so that {gpu} gets no new work.".to_owned());
+    }
+    // Steps that come before the reset, such as deleting MIG devices. A step of a finding has the same purpose as that of the
+    // reset rules.
+    let further = further(own(), ActionCode::DrainAndReset);
+    if reset {
+        let before = needs.iter().flat_map(|needs| &needs.before).filter(|_| further.is_empty());
+        steps.extend(before.cloned());
+        steps.extend(further);
+        steps.extend(group.as_ref().and_then(|group| group.before.clone()));
+        let target = group.as_ref().map_or("{gpu}", |group| group.target.as_str());
+        let together = group.as_ref().map_or("", |group| group.why);
+        steps.push(match urgency {
+            Urgency::Now => format!("Stop the work on {target}, then reset {target}{together}."),
+            Urgency::WhenJobsEnd => {
+                format!("Reset {target}{together} when its work has finished, at the latest at the next drain.")
+            }
+            Urgency::NextMaintenance => format!("Reset {target}{together} at the next maintenance of {{node}}."),
+        });
+        steps.push("If the reset fails or a process does not end, drain and power-cycle {node}.".to_owned());
+    } else {
+        steps.extend(further);
+    }
+    if heat {
+        steps.push("Check airflow, fans, coolant and inlet temperature of {node} near {gpu}.".to_owned());
+    } else if own().any(|draft| draft.actions().any(is_inspection)) {
+        steps.push("When {node} is drained, check seating, power, cooling and cables of {gpu}.".to_owned());
+    }
+    if returned {
+        steps.push("Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).".to_owned());
+    }
+    let action = match (returned, reset) {
+        (true, _) => ActionCode::ContactVendor,
+        (false, true) => ActionCode::DrainAndReset,
+        (false, false) => planned().max_by_key(|draft| draft.severity)?.action,
+    };
+    let stuck = stuck(drafts, |draft| draft.is_on(gpu));
+    let if_pod_deleted = if heat { String::new() } else { if_pod_deleted(&stuck, urgency) };
+    let (results, rma) = (results(node, gpu, drafts), rma(own()));
+    let adapted = drafts.iter_mut().filter(|draft| draft.is_on(gpu) && !is_only(draft, findings.len()));
+    refer_to_plan(adapted, action, &format!("{PLAN_OF_GPU} {{gpu}}"), "reset");
+    Some(Plan {
+        subject: "{gpu}".to_owned(),
+        action,
+        urgency,
+        before_plan,
+        steps,
+        if_pod_deleted,
+        results,
+        rma,
+        findings,
+        addresses: Vec::new(),
+    })
+}
+
+/// The GPUs that are reset together with a GPU.
+struct Together {
+    /// Names of all GPUs of the group.
+    target: String,
+    why: &'static str,
+    /// A step that makes a reset of the GPU alone possible.
+    before: Option<String>,
+}
+
+fn group(node: &Node<'_>, gpu: &Gpu, group: &ResetGroup) -> Option<Together> {
+    let all = |peers: &[u32]| {
+        let indices = peers.iter().copied().chain(gpu.index);
+        let labels: Vec<Label> = indices.filter_map(|index| Some((Some(index), node.gpu(index)?.label()))).collect();
+        evidence::gpus(&labels)
+    };
+    match group {
+        ResetGroup::Alone | ResetGroup::Unknown => None,
+        ResetGroup::WithFabricManager { peers, .. } => Some(Together {
+            target: "{gpu}".to_owned(),
+            why: "",
+            before: Some(format!(
+                "Start nvidia-fabricmanager on {{node}}: without it, {} can only be reset together.",
+                all(peers)
+            )),
+        }),
+        ResetGroup::Together(peers) => Some(Together {
+            target: all(peers),
+            why: " together: NVLink connects them, and on this architecture none can be reset alone",
+            before: None,
+        }),
+    }
+}

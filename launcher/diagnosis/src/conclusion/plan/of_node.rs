@@ -1,0 +1,150 @@
+//! The plan of a node that must be rebooted, or whose GPUs and NVSwitches are all reset together.
+
+use crate::conclusion::plan::consequences::{if_pod_deleted, results, rma, stuck, urgency};
+use crate::conclusion::plan::{
+    SHOWN, distinct, further, ids, is_inspection, is_only, needs_of, needs_plan, refer_to_plan, urgent, wants,
+    wants_reset,
+};
+use crate::evidence;
+use crate::evidence::Label;
+use crate::finding::Plan;
+use crate::input::node::{Gpu, Node};
+use crate::rule::{Draft, InPlan};
+use syringe_core::classification::{ActionCode, Severity};
+
+/// A plan for the whole node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whole {
+    Reboot,
+    /// Resets all GPUs and NVSwitches together.
+    ResetAll,
+}
+
+/// Returns whether a finding requires a plan for the whole node.
+pub(super) fn whole(node: &Node<'_>, drafts: &[Draft]) -> Option<Whole> {
+    let worst = urgent(drafts).filter(|draft| needs_plan(draft)).map(|draft| draft.severity).max()?;
+    if worst < Severity::Critical && urgent(drafts).count() < 2 {
+        return None;
+    }
+    let resets = || urgent(drafts).filter(|draft| wants_reset(draft) && draft.severity >= Severity::Critical);
+    if urgent(drafts).any(|draft| wants(draft, ActionCode::DrainAndReboot)) || why_not_reset(node, drafts).is_some() {
+        return Some(Whole::Reboot);
+    }
+    // A switch, or a device that no section lists.
+    resets().any(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu))).then_some(Whole::ResetAll)
+}
+
+/// Returns the first GPU that should be reset, but for which only a reboot is sufficient, with the reason.
+fn why_not_reset(node: &Node<'_>, drafts: &[Draft]) -> Option<(Label, String)> {
+    let reset = |gpu: &&Gpu| {
+        let mut own = urgent(drafts).filter(|draft| draft.is_on(gpu) && draft.severity >= Severity::Critical);
+        own.any(wants_reset)
+    };
+    node.gpus.iter().filter(reset).find_map(|gpu| Some(((gpu.index, gpu.label()), needs_of(node, gpu)?.reboot?)))
+}
+
+/// Makes the plan of a node that must be rebooted, or whose GPUs are all reset. This plan includes the resets of its GPUs.
+pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Plan {
+    let findings = ids(urgent(drafts));
+    let reboots = || urgent(drafts).filter(|draft| wants(draft, ActionCode::DrainAndReboot));
+    let mut gone: Vec<&Draft> = reboots().filter(|draft| draft.rule.in_plan == InPlan::PowerCycle).collect();
+    let stuck: Vec<String> = stuck(drafts, |_| true);
+    let mut steps = vec!["Cordon {node}.".to_owned()];
+    let name = &node.name;
+    steps.push(if stuck.is_empty() {
+        "Drain {node}.".to_owned()
+    } else {
+        format!("Drain {{node}}. Do not wait for pid {}: no signal ends it.", evidence::some(&stuck, SHOWN))
+    });
+    let why = if reboots().next().is_none() { why_not_reset(node, drafts) } else { None };
+    steps.extend(why.map(|((_, gpu), why)| format!("A reset of {gpu} is not sufficient: {why}.")));
+    steps.push(
+        match (whole, gone.is_empty(), stuck.is_empty()) {
+            (Whole::Reboot, false, true) => {
+                "Power-cycle {node}: a reset or a plain reboot may not bring back a GPU that fell off the bus."
+            }
+            (Whole::Reboot, true, true) => "Reboot {node}.",
+            (Whole::ResetAll, _, true) => {
+                "Reset all GPUs and NVSwitches of {node} together (nvidia-smi --gpu-reset), or reboot {node}."
+            }
+            (_, _, false) => {
+                "Power-cycle {node} (BMC): a plain reboot can wait forever for a process that no signal ends."
+            }
+        }
+        .to_owned(),
+    );
+    let (lead, verb) = match whole {
+        Whole::ResetAll if stuck.is_empty() => (ActionCode::DrainAndReset, "reset"),
+        _ if gone.is_empty() && stuck.is_empty() => (ActionCode::DrainAndReboot, "reboot"),
+        _ => (ActionCode::DrainAndReboot, "power-cycle"),
+    };
+    let places = |wanted: fn(&Draft) -> bool| -> Vec<Label> {
+        urgent(drafts).filter(|draft| wanted(draft) && draft.names_gpu()).map(Draft::label).collect()
+    };
+    let reset = distinct(places(wants_reset));
+    if !reset.is_empty() && whole == Whole::Reboot {
+        steps.push(format!("{} needs no separate reset: the {verb} resets it.", evidence::gpus(&reset)));
+    }
+    steps.extend(afterwards(&places));
+    let returned = places(|draft| wants(draft, ActionCode::ContactVendor));
+    gone.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
+    if !gone.is_empty() {
+        let gpus = distinct(gone.iter().map(|draft| draft.label()).collect());
+        steps.push(format!("If {} falls off the bus again, return it (RMA).", evidence::gpus(&gpus)));
+    }
+    steps.extend(further(urgent(drafts), lead));
+    let affected = distinct(places(|draft| draft.severity >= Severity::Critical));
+    let before_plan = before_drain(node, &affected);
+    let urgency = urgent(drafts).filter(|draft| needs_plan(draft)).map(urgency).max().unwrap_or_default();
+    let suspect: Vec<&Gpu> = node.gpus.iter().filter(|gpu| !results(node, gpu, drafts).is_empty()).collect();
+    let results = suspect.iter().map(|gpu| results(node, gpu, drafts).replace("{gpu}", &gpu.label()));
+    let results = results.collect::<Vec<_>>().join(" ");
+    let if_pod_deleted = if_pod_deleted(&stuck, urgency);
+    let rma = rma(urgent(drafts));
+    let what = format!("the {verb} of {{node}}");
+    let adapted = drafts.iter_mut().filter(|draft| !is_only(draft, findings.len()));
+    refer_to_plan(adapted, lead, &what, verb);
+    let fill = |text: String| text.replace("{node}", name);
+    Plan {
+        subject: name.clone(),
+        action: lead,
+        urgency,
+        before_plan,
+        steps: steps.into_iter().map(fill).collect(),
+        if_pod_deleted: fill(if_pod_deleted),
+        results,
+        rma,
+        findings,
+        addresses: Vec::new(),
+    }
+}
+
+/// Returns which work may continue until the drain.
+fn before_drain(node: &Node<'_>, affected: &[Label]) -> String {
+    let name = &node.name;
+    if affected.is_empty() || node.listed().count() <= affected.len() {
+        return format!("Do not schedule new work on {name}; the drain ends the running work.");
+    }
+    format!(
+        "Work that does not use {} may continue until the drain. Stop jobs that use it now. Do not schedule new work on \
+         {name}.",
+        evidence::gpus(affected)
+    )
+}
+
+/// Returns the steps for hardware repairs, which come last.
+fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> {
+    let mut steps = Vec::new();
+    let cabling = distinct(places(|draft| draft.actions().any(is_inspection)));
+    if !cabling.is_empty() {
+        steps.push(format!(
+            "While the node is down, check seating, power, cooling and cables of {}.",
+            evidence::gpus(&cabling)
+        ));
+    }
+    let vendor = distinct(places(|draft| wants(draft, ActionCode::ContactVendor)));
+    if !vendor.is_empty() {
+        steps.push(format!("Run the NVIDIA field diagnostic on {} and return it (RMA).", evidence::gpus(&vendor)));
+    }
+    steps
+}

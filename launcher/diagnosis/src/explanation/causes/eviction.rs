@@ -112,7 +112,12 @@ pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
     (case.pod.node_ready == Some(false) && case.pod.phase != "Succeeded").then(|| {
         let what = format!("its node {} is not Ready", case.node);
         case.explain(Cause::Node, Certainty::Certain, what)
-            .with_evidence([format!("node {}: Ready is not True", case.node)])
+            .with_evidence([match &case.pod.node_not_ready {
+                Some(why) => format!("node {}: {why}", case.node),
+                None => format!("node {}: Ready is not True", case.node),
+            }])
+            .with_evidence(pressure(case))
+            .with_evidence(case.unread.then(|| "no probe read the node: Kubernetes has all that is known".to_owned()))
             .with_action(
                 ActionCode::DrainAndReboot,
                 format!(

@@ -236,7 +236,9 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         );
     }
     let what = match case.pod.phase.as_str() {
-        "Running" if claims::sections_not_read(case).is_empty() => format!("{what}, and no problem was found"),
+        "Running" if !needs_gpus || claims::sections_not_read(case).is_empty() => {
+            format!("{what}, and no problem was found")
+        }
         "Running" => format!("{what}, and no problem was found in what was read"),
         _ => what.to_owned(),
     };

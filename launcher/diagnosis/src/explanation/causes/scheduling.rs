@@ -4,16 +4,10 @@ use crate::explanation::causes::phrases::{self, Part};
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::pod::{CapacityShortage, PodFacts, Preemption};
+use syringe_core::facts::kubernetes::pod::{CapacityShortage, Preemption};
 
 /// Reasons of events of the cluster autoscaler and of Karpenter about a pod without a node.
 const AUTOSCALER: [&str; 4] = ["NotTriggerScaleUp", "TriggeredScaleUp", "FailedScaleUp", "Nominated"];
-
-/// Returns since when a Pending pod waits.
-pub(crate) fn waiting_since(pod: &PodFacts) -> Option<String> {
-    let since = pod.scheduled.or(pod.created).filter(|_| pod.phase == "Pending")?;
-    Some(format!("it has waited since {since:.0}"))
-}
 
 pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase != "Pending" || case.pod.node.is_some() {
@@ -116,7 +110,6 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_evidence(room.and_then(|room| room.fits_now.clone()))
         .with_evidence([format!("scheduler: {message}")])
         .with_evidence(case.events(&AUTOSCALER).next().map(event_quote))
-        .with_evidence(waiting_since(case.pod))
         .with_evidence(no_preemption(&case.pod.preemption, message))
         .with_action(code, action)
 }

@@ -50,6 +50,7 @@ const ABOUT: [About; 13] = [
             "evidence",
             "action",
             "ruled_out",
+            "unknown",
             "timeline",
             "node_findings",
             "candidates",

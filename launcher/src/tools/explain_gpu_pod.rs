@@ -29,7 +29,7 @@ use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::client::connection::Connection;
 use kube_read::objects::capacity_shortage;
-use kube_read::objects::node_conditions::{is_ready, pressure};
+use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::reads::pod::ReadPod;
 use kube_read::reads::{candidate_nodes, pod, pod_log};
@@ -276,6 +276,7 @@ async fn read_node_of(
     };
     let object_of_node = read_node::read_node_object(call, connection, &node).await;
     pod.node_ready = object_of_node.as_ref().ok().map(is_ready);
+    pod.node_not_ready = object_of_node.as_ref().ok().and_then(why_not_ready);
     pod.node_pressure = object_of_node.as_ref().map(pressure).unwrap_or_default();
     let ask = ReadRequest::everything_about(object.and_then(TargetContainer::first_with_gpu));
     let read = match object_of_node {

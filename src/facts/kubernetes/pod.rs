@@ -12,6 +12,8 @@ pub struct PodFacts {
     pub node: Option<String>,
     /// Whether that node is Ready; `None` if the node was not read.
     pub node_ready: Option<bool>,
+    /// The condition `Ready` of that node with its reason, message and time, if the node is not Ready.
+    pub node_not_ready: Option<String>,
     /// The pressure conditions of that node: name (`DiskPressure`, `MemoryPressure`, `PIDPressure`) and status.
     pub node_pressure: Vec<(String, String)>,
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.

@@ -45,6 +45,7 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         uid: pod.annotations().get(STATIC_UID).cloned().or_else(|| pod.uid()).unwrap_or_default(),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
         node_ready: None,
+        node_not_ready: None,
         node_pressure: Vec::new(),
         phase: clean(&status.phase.unwrap_or_default(), 20),
         reason: status.reason.map(|reason| clean(&reason, 80)),

@@ -298,6 +298,24 @@ mod tests {
     }
 
     #[test]
+    fn nodes_with_the_same_reasons_are_one_candidate() {
+        let of = |node: &str, reason: &str, holder: &str| Candidate {
+            node: node.into(),
+            reasons_against: vec![reason.into()],
+            used_by: vec![holder.into()],
+            rejections: Vec::new(),
+            free: BTreeMap::new(),
+            offers: Vec::new(),
+        };
+        let full = "0 of 8 free";
+        let groups = grouped(vec![of("a", full, "ml/1"), of("b", "cordoned", "ml/2"), of("c", full, "ml/3")]);
+        let told: Vec<_> = groups.iter().map(|group| (group.node.as_str(), group.used_by.join(" "))).collect();
+        assert_eq!(told, [("a, c", "ml/1 ml/3".to_owned()), ("b", "ml/2".to_owned())]);
+        let many = grouped((0..20).map(|node| of(&format!("n{node}"), full, "ml/1")).collect());
+        assert!(many.len() == 1 && many[0].node.ends_with(" and 8 more"), "{:?}", many[0].node);
+    }
+
+    #[test]
     fn a_node_with_room_has_nothing_against_it() {
         assert!(objections(pod(json!({})), node(json!({})), 4).is_empty());
     }

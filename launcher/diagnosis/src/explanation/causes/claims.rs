@@ -2,10 +2,11 @@
 //!
 //! A statement is made only if the query over raw events and findings has no result, and if the query could be made.
 
-use crate::explanation::causes::{Case, finding_quote, is_fault, line};
+use crate::explanation::causes::{Case, effects, finding_quote, is_fault, line};
 use crate::finding::{Finding, Scope};
 use syringe_core::classification::{Class, Severity};
 use syringe_core::report::Section;
+use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
 /// Source of facts in entries about the GPUs and the node of a pod.
@@ -39,13 +40,10 @@ pub(super) fn judge(case: &Case<'_>, unread_reason: Option<&str>) -> (Vec<String
         return (ruled_out, unknown);
     }
     let Claim { says, against, unread } = about_gpu(case);
-    if let Some(why) = unread {
-        unknown.push(Unknown::new(GPU, format!("GPU fault not ruled out: {why}")));
-    } else if against.is_empty() {
-        ruled_out.push(says);
-    } else {
-        let listed = against.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
-        unknown.push(Unknown::new(GPU, format!("GPU fault not ruled out: {listed}")));
+    let reasons: Vec<String> = against.into_iter().take(SHOWN).chain(unread).collect();
+    match reasons.is_empty() {
+        true => ruled_out.push(says),
+        false => unknown.push(Unknown::new(GPU, format!("GPU fault not ruled out: {}", reasons.join("; ")))),
     }
     if !case.on_node.log_covers {
         unknown.push(Unknown::new(LOG, "the kernel log does not cover the start of the pod"));
@@ -74,17 +72,44 @@ fn about_gpu(case: &Case<'_>) -> Claim {
             claim.unread = (count == 0).then(|| "the kubelet has no record of which GPU this pod got".to_owned());
             claim
         } else {
-            Claim::new("GPU: no Xid of a GPU fault in the kernel log, and no finding on its GPUs")
+            // Without the log of its run, nothing is known about Xids.
+            let log = if on_node.log_covers { "no Xid of a GPU fault in the kernel log, and " } else { "" };
+            Claim::new(format!("GPU: {log}no finding on its GPUs"))
         };
+        claim.unread = claim.unread.or_else(|| {
+            let sections = sections_not_read(case);
+            (!sections.is_empty()).then(|| format!("not everything about the GPUs was read: {}", sections.join(", ")))
+        });
         claim.against = events_in_words(&on_node.own_events, "");
         claim.against.extend(events_in_words(&on_node.node_events, " (on the node)"));
         claim.against.extend(events_in_words(&on_node.earlier_events, " (before this run)"));
         claim.against.extend(events_in_words(&on_node.later_events, " (after its end)"));
-        let of_gpu = |finding: &&&Finding| !finding.addresses.is_empty() || finding.class != Class::Application;
+        // How GPUs are advertised and given to containers says nothing about the GPUs.
+        let of_gpu = |finding: &&&Finding| {
+            let of_node = finding.class != Class::Application && !effects::stops_starts(finding);
+            !finding.addresses.is_empty() || of_node
+        };
         let found = concerns(case);
         claim.against.extend(found.iter().filter(of_gpu).map(|finding| finding_quote(finding)));
     }
     claim
+}
+
+/// Sections with facts about the GPUs.
+const OF_GPUS: [SectionName; 6] = [
+    SectionName::Inventory,
+    SectionName::Telemetry,
+    SectionName::Topology,
+    SectionName::Ecc,
+    SectionName::Mig,
+    SectionName::Xid,
+];
+
+/// Returns the sections about GPUs that could not be read, or only in part.
+pub(super) fn sections_not_read(case: &Case<'_>) -> Vec<&'static str> {
+    let unknown = case.diagnosis.map(|diagnosis| diagnosis.unknown.as_slice()).unwrap_or_default();
+    let of_gpus = OF_GPUS.into_iter().filter(|section| unknown.iter().any(|unknown| unknown.is_of(*section)));
+    of_gpus.map(SectionName::as_str).collect()
 }
 
 fn events_in_words(events: &[syringe_core::facts::kernel_log::KernelEvent], note: &str) -> Vec<String> {

@@ -99,7 +99,9 @@ pub(crate) fn first_cause(
         (explanation.ruled_out, explanation.unknown) = claims::judge(&case, unread_reason);
     }
     let inferred = explanation.certainty == Certainty::Likely;
-    let is_partly_unread = case.unread || case.diagnosis.is_some_and(lacks_kubernetes_input);
+    let is_partly_unread = case.unread
+        || case.diagnosis.is_some_and(lacks_kubernetes_input)
+        || !claims::sections_not_read(&case).is_empty();
     if is_partly_unread && inferred && matches!(explanation.cause, Cause::Application | Cause::None) && pod.wants_gpus {
         // If the hardware was not read, a GPU fault is possible. If the pods of the node were not read, a fault of NVIDIA's
         // stack is possible. Reasons that the kubelet or the scheduler reported stay certain.

@@ -108,11 +108,20 @@ impl<'m> Usage<'m> {
     }
 }
 
+/// Explains a pod whose node is not Ready. A container that ended by itself ended while the kubelet could report it.
 pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
-    (case.pod.node_ready == Some(false) && case.pod.phase != "Succeeded").then(|| {
+    let end = case.failed();
+    let by_itself = end.is_some_and(|end| !matches!(end.exit_code, 137 | 143));
+    (case.pod.node_ready == Some(false) && case.pod.phase != "Succeeded" && !by_itself).then(|| {
         let what = format!("its node {} is not Ready", case.node);
-        case.explain(Cause::Node, Certainty::Certain, what)
-            .with_evidence([format!("node {}: Ready is not True", case.node)])
+        let certainty = if end.is_some() { Certainty::Likely } else { Certainty::Certain };
+        case.explain(Cause::Node, certainty, what)
+            .with_evidence([match &case.pod.node_not_ready {
+                Some(why) => format!("node {}: {why}", case.node),
+                None => format!("node {}: Ready is not True", case.node),
+            }])
+            .with_evidence(pressure(case))
+            .with_evidence(case.unread.then(|| "no probe read the node: Kubernetes has all that is known".to_owned()))
             .with_action(
                 ActionCode::DrainAndReboot,
                 format!(

@@ -235,7 +235,13 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
                 .with_action(ActionCode::Watch, format!("See diagnose_gpu_node for {}.", case.node)),
         );
     }
-    let what = if case.pod.phase == "Running" { format!("{what}, and no problem was found") } else { what.to_owned() };
+    let what = match case.pod.phase.as_str() {
+        "Running" if !needs_gpus || claims::sections_not_read(case).is_empty() => {
+            format!("{what}, and no problem was found")
+        }
+        "Running" => format!("{what}, and no problem was found in what was read"),
+        _ => what.to_owned(),
+    };
     Some(case.explain(Cause::None, certainty, what).with_action(ActionCode::None, "No action needed."))
 }
 

@@ -1,10 +1,13 @@
 //! Pods that are not scheduled: the reason in the messages of the scheduler.
 
 use crate::explanation::causes::phrases::{self, Part};
-use crate::explanation::causes::{Case, NOT_IDENTIFIED};
+use crate::explanation::causes::{Case, NOT_IDENTIFIED, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, Preemption};
+
+/// Reasons of events of the cluster autoscaler and of Karpenter about a pod without a node.
+const AUTOSCALER: [&str; 4] = ["NotTriggerScaleUp", "TriggeredScaleUp", "FailedScaleUp", "Nominated"];
 
 pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase != "Pending" || case.pod.node.is_some() {
@@ -106,6 +109,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_evidence(room.map(|room| room.shortage.clone()))
         .with_evidence(room.and_then(|room| room.fits_now.clone()))
         .with_evidence([format!("scheduler: {message}")])
+        .with_evidence(case.events(&AUTOSCALER).next().map(event_quote))
         .with_evidence(no_preemption(&case.pod.preemption, message))
         .with_action(code, action)
 }

@@ -113,6 +113,7 @@ pub(crate) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(applied.evidence)
         .with_evidence(runtime_class(case, phrase))
         .with_evidence(rebooted_since(case, phrase))
+        .with_evidence(waiting_since(case))
         .with_evidence(finding_lines);
     explanation.action = applied.action;
     // The operator builds the tag from the driver version, the distribution and the kernel.
@@ -133,6 +134,7 @@ fn not_identified(case: &Case<'_>, failure: &str, messages: Vec<String>) -> Expl
     case.explain(Cause::Unknown, Certainty::Possible, format!("{failure}; {NOT_IDENTIFIED}"))
         .with_evidence(messages)
         .with_evidence(beside.take(FINDING_LINES))
+        .with_evidence(waiting_since(case))
         .with_action(
             ActionCode::Watch,
             format!(
@@ -215,6 +217,12 @@ fn compare_cuda(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
         evidence: driver.map(|_| has),
         action: Action { code: ActionCode::UpdateSoftware, text },
     })
+}
+
+/// Returns since when a pod has waited on its node for the start of its containers.
+fn waiting_since(case: &Case<'_>) -> Option<String> {
+    let since = known_time(case.pod.scheduled).filter(|_| case.pod.phase == "Pending")?;
+    Some(format!("it has waited since {since:.0}"))
 }
 
 /// The finding about the part of the node that the phrase is about. It gives the reason.

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use syringe_core::classification::{ActionCode, Class, Severity};
+use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
 
 use crate::explanation::causes::phrases::{Part, known};
@@ -156,6 +157,31 @@ fn nothing_is_ruled_out_beside_an_xid_or_a_finding_on_the_gpu() {
     let explained = with(&runs, Vec::new(), warning);
     assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Possible), "{}", explained.summary);
     assert!(!explained.summary.contains("no problem"), "{}", explained.summary);
+}
+
+#[test]
+fn what_was_read_in_part_rules_nothing_out() {
+    let mut report = node(Vec::new());
+    let why = Problem { why: "NVML: Timeout".into(), ..Problem::default() };
+    report.sections.ecc = Some(Section::failed(why));
+    let explained = cause_of(&failed(1, "Error"), &report);
+    assert_eq!(explained.certainty, Certainty::Possible, "{}", explained.summary);
+    assert!(explained.ruled_out.is_empty(), "{:?}", explained.ruled_out);
+    assert!(explained.unknown[0].why.contains("not everything about the GPUs was read: ecc"), "{explained:?}");
+    let mut short = node(Vec::new());
+    short.sections.xid.as_mut().and_then(|section| section.data.as_mut()).expect("a log").coverage.clear();
+    let explained = cause_of(&failed(1, "Error"), &short);
+    assert!(explained.ruled_out.iter().all(|line| !line.contains("Xid")), "{:?}", explained.ruled_out);
+}
+
+#[test]
+fn a_node_that_is_not_ready_and_was_not_read_is_explained_with_its_condition() {
+    let why = "Ready is Unknown since 2026-11-21T02:31:00Z (NodeStatusUnknown: Kubelet stopped posting node status.)";
+    let pod = PodFacts { node_ready: Some(false), node_not_ready: Some(why.into()), ..waits("ContainerCreating", "") };
+    let explained = explain(&pod, None, Some("node is not Ready"));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Certain), "{}", explained.summary);
+    assert!(explained.evidence.iter().any(|line| line.contains(why)), "{:?}", explained.evidence);
+    assert!(explained.evidence.iter().any(|line| line.contains("no probe read the node")), "{:?}", explained.evidence);
 }
 
 fn evicted(message: &str) -> Explanation {

@@ -174,8 +174,14 @@ fn kubernetes_own_reasons_come_first() {
     };
     let preempted = PodFacts { events: vec![event], ..failed(143, "Error") };
     assert_eq!(cause_of(&preempted, &node(Vec::new())).cause, Cause::Cluster);
-    let away = PodFacts { node_ready: Some(false), ..failed(1, "Error") };
-    assert_eq!(explain(&away, None, Some("node is not Ready")).cause, Cause::Node);
+    let away = |code| PodFacts { node_ready: Some(false), ..failed(code, "Error") };
+    let of = |code| {
+        let explained = explain(&away(code), None, Some("node is not Ready"));
+        (explained.cause, explained.certainty)
+    };
+    assert_eq!(of(143), (Cause::Node, Certainty::Likely));
+    // The kubelet still reported this end, so the node was there.
+    assert_eq!(of(1), (Cause::Application, Certainty::Possible));
 }
 
 #[test]

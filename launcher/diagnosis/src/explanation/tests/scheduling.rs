@@ -1,6 +1,7 @@
 //! Tests of pods that wait for a node: the explanation quotes the message of the scheduler.
 
 use crate::explanation::tests::{Cause, Certainty, ContainerFacts, PodEvent, PodFacts, explain, failed};
+use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, Preemption};
 
 fn waiting(message: Option<&str>) -> PodFacts {
@@ -123,6 +124,37 @@ fn changes_that_are_all_required_are_named_as_such() {
         "{}",
         explained.action.text
     );
+}
+
+#[test]
+fn a_request_that_never_fits_is_not_one_that_waits() {
+    let room = |never_fits| CapacityShortage {
+        shortage: "requests 16 nvidia.com/gpu on one node".into(),
+        changes: vec!["request at most 8 nvidia.com/gpu in one pod: no GPU node has more".into()],
+        needs_all: true,
+        never_fits,
+        fits_now: Some("fits now: at most 2 nvidia.com/gpu in one pod (2 on gpu-7)".into()),
+        ..CapacityShortage::default()
+    };
+    let message = Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
+    let scaler = PodEvent {
+        reason: "NotTriggerScaleUp".into(),
+        message: "pod didn't trigger scale-up: 1 max node group size reached".into(),
+        ..PodEvent::default()
+    };
+    for (never, words, code) in [
+        (true, "it never fits, however long it waits: no node is that big", ActionCode::ChangeRequest),
+        (false, "it waits, because no node fits", ActionCode::Watch),
+    ] {
+        let events = vec![scaler.clone()];
+        let pod = PodFacts { capacity_shortage: Some(room(never)), events, ..waiting(message) };
+        let explained = explain(&pod, None, None);
+        assert!(explained.summary.contains(words), "{}", explained.summary);
+        assert_eq!(explained.action.code, code);
+        for line in ["fits now: at most 2", "max node group size reached"] {
+            assert!(explained.evidence.iter().any(|evidence| evidence.contains(line)), "{line}: {explained:?}");
+        }
+    }
 }
 
 #[test]

@@ -65,6 +65,7 @@ mod tests {
         ("modprobe: ERROR: could not insert 'nvidia': Permission denied", "module-load-denied"),
         ("modprobe: ERROR: could not insert 'nvidia': Exec format error", "module-of-another-kernel"),
         ("modprobe: ERROR: could not insert 'nvidia': No such device", "gpu-refused-by-driver"),
+        ("modprobe: ERROR: could not insert 'nvidia_peermem': Invalid argument", "peer-memory-module-not-loaded"),
         ("ERROR: The Nouveau kernel driver is currently in use by your system.", "nouveau-in-use"),
         ("ERROR: Unable to load the kernel module 'nvidia.ko'.", "module-does-not-load"),
         ("make[1]: *** [/usr/src/nvidia-550.54.15/kernel/Makefile] Error 2", "module-does-not-compile"),

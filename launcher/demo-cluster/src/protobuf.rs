@@ -1,13 +1,14 @@
-//! Objects in the protobuf of Kubernetes: pods, nodes, their lists, and `Status`.
+//! `encode`: writes pods, nodes, their lists, and `Status` in the protobuf format of Kubernetes.
 //!
-//! The field numbers are those of `generated.proto` of k8s.io/api and k8s.io/apimachinery. Fields that no object of this cluster
-//! has are not in the tables.
+//! The field numbers are from `generated.proto` of k8s.io/api and k8s.io/apimachinery. The tables do not contain fields
+//! that no
+//! object of this cluster has.
 
 use bytes::{BufMut, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
 use serde_json::{Map, Value};
 
-/// A message: name in JSON, number and type of each field, in the order of the numbers.
+/// A message type: JSON name, number and type of each field, ordered by number.
 type Message = &'static [(&'static str, u32, Type)];
 
 #[derive(Clone, Copy)]
@@ -226,7 +227,7 @@ const STATUS: Message = &[
 /// `runtime.Unknown` without its content.
 const ENVELOPE: Message = &[("typeMeta", 1, Object(&[("apiVersion", 1, Text), ("kind", 2, Text)]))];
 
-/// The object in protobuf, with the envelope; `None` for a kind that has no table.
+/// Returns the object in protobuf, with the envelope; `None` for a kind that has no table.
 pub(crate) fn encode(object: &Value) -> Option<Vec<u8>> {
     let message = match (object["apiVersion"].as_str()?, object["kind"].as_str()?) {
         ("v1", "Pod") => POD,
@@ -248,7 +249,7 @@ fn bytes_of(write: impl FnOnce(&mut BytesMut)) -> BytesMut {
     bytes
 }
 
-/// A field with bytes.
+/// Writes a field with bytes.
 fn put(into: &mut BytesMut, number: u32, bytes: &[u8]) {
     encode_key(number, WireType::LengthDelimited, into);
     encode_varint(bytes.len() as u64, into);
@@ -286,7 +287,7 @@ fn put_field(into: &mut BytesMut, number: u32, of: Type, value: &Value) {
     }
 }
 
-/// An entry of a map is a message with a key and a value.
+/// Writes an entry of a map, which is a message with a key and a value.
 fn put_entry(into: &mut BytesMut, number: u32, of: Type, key: &str, value: &Value) {
     let entry = bytes_of(|into| {
         put(into, 1, key.as_bytes());

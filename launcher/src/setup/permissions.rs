@@ -1,17 +1,18 @@
-//! The permissions that gpu-syringe uses, once: the Roles of `deploy/rbac.yaml`, the table of `docs/permissions.md` and the checks
-//! of `gpu-syringe doctor` are made from this table.
+//! `GRANTS`: the table of the permissions that gpu-syringe uses.
+//! It is the source of the Roles in `deploy/rbac.yaml`, of the table in `docs/permissions.md` and of the checks of
+//! `gpu-syringe doctor`.
 
 use std::fmt::Write;
 
-/// Width of a generated file.
+/// Maximum line length of a generated file.
 const WIDTH: usize = 120;
 
 /// A Role or ClusterRole of the set-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrantedBy {
-    /// Role `gpu-syringe-reader` of the namespace of the probes.
+    /// Role `gpu-syringe-reader` in the namespace of the probes.
     Reader,
-    /// Role `gpu-syringe-operator` of that namespace.
+    /// Role `gpu-syringe-operator` in the namespace of the probes.
     Operator,
     /// ClusterRole `gpu-syringe-read`.
     ClusterRead,
@@ -20,7 +21,7 @@ pub(crate) enum GrantedBy {
 }
 
 impl GrantedBy {
-    /// The name of the object, without the suffix of another namespace.
+    /// Returns the name of the object, without the suffix for a namespace that is not the default.
     pub(crate) fn role(self) -> &'static str {
         match self {
             Self::Reader => "gpu-syringe-reader",
@@ -30,7 +31,7 @@ impl GrantedBy {
         }
     }
 
-    /// The kind of the object.
+    /// Returns the kind of the object.
     pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::Reader | Self::Operator => "Role",
@@ -38,7 +39,7 @@ impl GrantedBy {
         }
     }
 
-    /// Scope, for a table.
+    /// Returns the scope, for the table.
     fn place(self) -> &'static str {
         match self {
             Self::Reader | Self::Operator => "namespace of the probes",
@@ -54,14 +55,14 @@ pub(crate) struct Grant {
     pub(crate) by: GrantedBy,
     /// API group; empty for the core group.
     pub(crate) group: &'static str,
-    /// Resources, with subresources: `pods/exec`.
+    /// Resources, with subresources such as `pods/exec`.
     pub(crate) resources: &'static [&'static str],
     pub(crate) verbs: &'static [&'static str],
     /// Purpose.
     pub(crate) why: &'static str,
     /// Effect of a missing permission.
     pub(crate) without: &'static str,
-    /// gpu-syringe also answers without it, less completely or by another method.
+    /// Whether gpu-syringe also works without the permission, with a less complete answer or by another method.
     pub(crate) optional: bool,
 }
 
@@ -74,7 +75,7 @@ pub(crate) struct Permission {
 }
 
 impl Permission {
-    /// Resource without its subresource, and the subresource.
+    /// Returns the resource without the subresource, and the subresource.
     pub(crate) fn parts(&self) -> (&'static str, Option<&'static str>) {
         self.resource.split_once('/').map_or((self.resource, None), |(resource, sub)| (resource, Some(sub)))
     }
@@ -166,7 +167,7 @@ pub(crate) const GRANTS: [Grant; 9] = [
     },
 ];
 
-/// The permissions of these roles, one by one.
+/// Returns the permissions of these roles, one entry per verb and resource.
 pub(crate) fn permissions(of: &[GrantedBy]) -> Vec<Permission> {
     let grants = GRANTS.iter().filter(|grant| of.contains(&grant.by));
     let each = |grant: &'static Grant| {
@@ -178,7 +179,7 @@ pub(crate) fn permissions(of: &[GrantedBy]) -> Vec<Permission> {
     grants.flat_map(each).collect()
 }
 
-/// The rules of a role in YAML, each with its purpose as a comment.
+/// Returns the rules of a role in YAML, each with its purpose as a comment.
 pub(super) fn rules(of: GrantedBy) -> String {
     let mut text = String::from("rules:\n");
     for Grant { group, resources, verbs, why, .. } in GRANTS.iter().filter(|grant| grant.by == of) {
@@ -191,7 +192,7 @@ pub(super) fn rules(of: GrantedBy) -> String {
     text
 }
 
-/// The text as lines of a comment.
+/// Returns the text as lines of a YAML comment.
 fn comment(text: &str, indent: &str) -> String {
     let mut lines = vec![format!("{indent}#")];
     for word in text.split_whitespace() {
@@ -203,7 +204,7 @@ fn comment(text: &str, indent: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The table of `docs/permissions.md`.
+/// Returns the table of `docs/permissions.md`.
 pub(super) fn table() -> String {
     let mut text =
         String::from("| role | where | resource | verbs | used for | without it |\n|---|---|---|---|---|---|\n");

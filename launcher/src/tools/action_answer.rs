@@ -1,4 +1,4 @@
-//! The answer of a tool that changes a node: the plan and its consent, the outcome, the report of the node.
+//! `ActionAnswer`: the answer of a tool that changes a node: plan, consent, outcome and report of the node.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,7 +15,7 @@ pub struct ActionAnswer<T> {
     /// `terminal_command` or `token`.
     #[schemars(extend("x-text" = "own"))]
     pub outcome: String,
-    /// One or two sentences.
+    /// Summary in one or two sentences.
     pub summary: String,
     /// The plan in plain words, to be shown to the user.
     #[schemars(extend("x-text" = "whole"))]
@@ -24,22 +24,22 @@ pub struct ActionAnswer<T> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-text" = "own"))]
     pub terminal_command: Option<String>,
-    /// Pass it with the same arguments in a second call after the user agreed to the plan. Valid once.
+    /// Token for a second call with the same arguments, after the user agreed to the plan. It is valid once.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-text" = "own"))]
     pub token: Option<String>,
     /// How long the token is valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_valid_seconds: Option<u64>,
-    /// Who agreed, and how.
+    /// Who agreed to the plan, and how.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<String>,
-    /// The report of the node: before and after.
+    /// The report of the node about the action: the state before and after.
     pub action: Option<T>,
     /// The probe that returned the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,
-    /// The action was done.
+    /// Whether the action was done.
     #[serde(skip)]
     #[schemars(skip)]
     pub(super) is_done: bool,

@@ -1,4 +1,4 @@
-//! `diagnose_gpu_node`: every section and every rule over one node, with one probe.
+//! The tool `diagnose_gpu_node`: reads every section of one node with one probe, and applies every rule.
 
 use std::collections::BTreeMap;
 
@@ -41,19 +41,19 @@ pub struct DiagnoseArgs {
     pub context: Option<String>,
 }
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DiagnosisSection {
     /// Sections that were read, with their status.
     pub sections_read: Vec<SectionStatus>,
-    /// Number of GPUs that NVML or PCI shows.
+    /// Number of GPUs that NVML or the PCI bus shows.
     pub gpus: u32,
     /// Score of the node, 0 to 100. Absent if nothing was checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u32>,
     /// Status of the node.
     pub status: HealthStatus,
-    /// The stages from the GPUs on the PCI bus to the scheduler. Repair the first `broken` one.
+    /// The stages from the GPUs on the PCI bus to the scheduler. Repair the first stage that is `broken`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stack: Vec<StackStage>,
     /// GPUs that are not healthy, with the reasons for lost points.
@@ -62,7 +62,7 @@ pub struct DiagnosisSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<BTreeMap<String, Value>>")]
     pub detail: Option<Value>,
-    /// Sections of the detail that did not fit.
+    /// Sections that are left out of `detail` for space.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-text" = "own"))]
     pub detail_omitted: Vec<String>,
@@ -147,7 +147,7 @@ impl DiagnosisSection {
     }
 }
 
-/// The sections as the probe printed them. The largest are left out if the answer would be too long.
+/// Returns the sections as the probe printed them. The largest are left out if the answer would be too long.
 fn detail_of(sections: Sections) -> Option<Value> {
     serde_json::to_value(sections).ok()
 }

@@ -1,4 +1,4 @@
-//! `get_gpu_inventory`: the GPUs of one node or of all nodes, with their identity and driver.
+//! The tool `get_gpu_inventory`: the GPUs of one node or of all GPU nodes, with identity and driver.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -21,7 +21,7 @@ use kube_read::Failure;
 
 pub struct GetGpuInventory;
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct InventorySection {
     /// The driver and the GPUs.

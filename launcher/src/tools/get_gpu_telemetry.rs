@@ -1,4 +1,4 @@
-//! `get_gpu_telemetry`: current temperature, power, clocks and utilization of the GPUs of a node.
+//! The tool `get_gpu_telemetry`: current temperature, power, clocks and utilization of the GPUs of a node.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use syringe_core::section_name::SectionName;
 use crate::terminal::table::cell;
 use crate::tools::gpu_section::{Column, GpuSection};
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TelemetrySection {
     /// One reading of every GPU.
@@ -64,7 +64,7 @@ fn watts(milliwatts: Option<u32>) -> String {
     cell(milliwatts.map(|milliwatts| milliwatts / 1000))
 }
 
-/// Generation and width of a PCIe link.
+/// Returns the generation and width of a PCIe link as text.
 pub(super) fn pcie_link(generation: Option<u32>, width: Option<u32>) -> String {
     cell(generation.zip(width).map(|(generation, width)| format!("gen{generation} x{width}")))
 }

@@ -1,5 +1,5 @@
-//! `gpu-syringe processes`: the processes on the GPUs of a node, each with the command that ends it. A command for people: models get the
-//! same facts from `get_pod_gpu_allocation` and `diagnose_gpu_node`.
+//! The command `gpu-syringe processes`: lists the processes on the GPUs of a node, each with the command that kills it.
+//! It is not a tool: models get the same facts from `get_pod_gpu_allocation` and `diagnose_gpu_node`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -33,7 +33,7 @@ pub struct GpuProcesses;
 
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ProcessList {
-    /// One sentence.
+    /// Summary in one sentence.
     pub summary: String,
     /// The node.
     pub node: String,
@@ -57,22 +57,22 @@ pub struct ProcessOnGpu {
     pub uuid: Option<String>,
     /// Process ID on the node.
     pub pid: u32,
-    /// Start time in clock ticks since boot: with the pid, it identifies the process.
+    /// Start time in clock ticks since boot. Together with the pid, this time identifies the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_ticks: Option<u64>,
-    /// Name.
+    /// Name of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Scheduler state; no signal ends a process in state D.
+    /// Scheduler state. No signal kills a process in state D.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// `namespace/name` of its pod, or the UID of a pod that no longer exists.
+    /// `namespace/name` of the pod of the process, or the UID of a pod that no longer exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// GPU memory in bytes.
+    /// GPU memory that the process uses, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
-    /// The command that ends it, after a question to the user.
+    /// The command that kills the process after asking the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terminal_command: Option<String>,
 }
@@ -94,7 +94,7 @@ impl Tool for GpuProcesses {
         let existing_pods = Some(ExistingPods::on_node(&connection, &node_name, call.time_left()).await);
         let known = NodeToRead::new(&call, &connection, &kubernetes, existing_pods);
         let command = ReadCommand::of(get_pod_gpu_allocation::SECTIONS);
-        // The admission policy knows the requests of the tools.
+        // The request has the name of a tool, because the admission policy admits only the requests of tools.
         let mut read = read_node::read_with_object(&call, known, GetPodGpuAllocation::NAME, command).await?;
         if let Some(existing_pods) = &read.existing_pods {
             existing_pods.replace_static_pod_uids(&mut read.report.sections);
@@ -146,7 +146,7 @@ impl Tool for GpuProcesses {
 
 impl CommandAnswer for ProcessList {
     fn outcome(&self) -> Outcome {
-        // A list has no verdict.
+        // This list has no verdict.
         Outcome::NothingFound
     }
 
@@ -189,7 +189,7 @@ fn list(inventory: &Inventory, processes: &Processes, pod_of: impl Fn(&String) -
     listed
 }
 
-/// The command that ends the process. `None` for one that no signal ends, or that cannot be identified.
+/// Returns the command that kills the process. `None` if no signal kills the process or it cannot be identified.
 fn kill_command(call: &CallContext, node: &str, process: &ProcessOnGpu) -> Option<String> {
     let (uuid, ticks) = (process.uuid.as_ref()?, process.start_ticks?);
     if matches!(process.state.as_deref(), Some("D" | "X" | "Z")) {

@@ -1,4 +1,4 @@
-//! `inspect_topology`: how the GPUs of a node are connected to each other, to switches, NICs and CPUs.
+//! The tool `inspect_topology`: how the GPUs of a node are connected to each other, to switches, NICs and CPUs.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::terminal::table::{Rows, cell};
 use crate::tools::get_gpu_telemetry::pcie_link;
 use crate::tools::gpu_section::{Column, GpuSection};
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TopologySection {
     /// Connections of every GPU.
@@ -94,7 +94,7 @@ fn link_errors(gpu: &GpuTopology) -> String {
     parts.join("; ")
 }
 
-/// The matrix in the format of `nvidia-smi topo -m`.
+/// Returns the matrix in the format of `nvidia-smi topo -m`.
 fn matrix_rows(gpus: &[GpuTopology], matrix: &[Vec<String>]) -> Rows {
     let names: Vec<_> = gpus.iter().map(|gpu| format!("GPU{}", gpu.index)).collect();
     let mut rows = Rows::new([String::new()].into_iter().chain(names.clone()));

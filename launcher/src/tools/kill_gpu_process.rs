@@ -1,4 +1,4 @@
-//! `kill_gpu_process`: ends one process on one GPU. Operator mode only.
+//! The tool `kill_gpu_process`: kills one process on one GPU. Operator mode only.
 
 use std::time::Duration;
 
@@ -24,9 +24,9 @@ use kube_read::reads::pod_description;
 
 /// Default time between SIGTERM and SIGKILL.
 const DEFAULT_GRACE: u64 = 10;
-/// Maximum time between SIGTERM and SIGKILL: the limit of node-probe.
+/// Maximum time between SIGTERM and SIGKILL, which is also the limit of node-probe.
 const MAX_GRACE: u64 = 60;
-/// Time for the wait after SIGKILL, and for the checks before and after.
+/// Time for the checks before and after the signals, and for the wait after SIGKILL.
 const CHECK_TIME: Duration = Duration::from_secs(30);
 
 pub struct KillGpuProcess;
@@ -217,7 +217,7 @@ fn gibibytes(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1_u32 << 30))
 }
 
-/// The memory before and after, where both are known.
+/// Returns the GPU memory in use before and after, if both are known.
 fn freed(done: &KillAction) -> String {
     match (done.memory_before_bytes, done.memory_after_bytes) {
         (Some(before), Some(after)) => {

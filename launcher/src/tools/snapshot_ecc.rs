@@ -1,4 +1,4 @@
-//! `snapshot_ecc`: memory errors, row remaps and retired pages of the GPUs of a node.
+//! The tool `snapshot_ecc`: memory errors, row remaps and retired pages of the GPUs of a node.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::terminal::style::{Paint, paint};
 use crate::terminal::table::cell;
 use crate::tools::gpu_section::{Column, GpuSection};
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct EccSection {
     /// Memory health of every GPU.

@@ -8,8 +8,10 @@ use crate::probe::{ProbeResult, Timings};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 use kube_read::reads::api_only_facts::ApiOnlyFacts;
+use syringe_macros::omit;
 
 /// How the facts were read, and what remains in the cluster.
+#[omit(Option, Vec, version, !api_only)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ProbeSummary {
     /// The probe method.
@@ -22,27 +24,20 @@ pub struct ProbeSummary {
     /// `hardware`, `file` for replayed facts (the demo), or `api` if no probe ran.
     pub source: Source,
     /// Version of node-probe; empty if none ran.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
     /// How much of the node the probe could see. Absent: all of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<ReportScope>,
     /// When the facts were read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<jiff::Timestamp>,
     /// Whether the object of the probe pod is certainly deleted. The kubelet ends its container a moment later.
     pub deleted: bool,
     /// What remains in the cluster, and how to remove it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub left_behind: Option<String>,
     /// A process of the probe that is known to stay on the node although its pod is deleted, and how to find it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub process_left: Option<String>,
     /// Notes about the probe (a retry, a probe that did not end).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Methods that `--via auto` passed over and why, each only in the first answer that it concerns.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<String>,
     /// Duration of each phase.
     pub timings_ms: TimingsMs,

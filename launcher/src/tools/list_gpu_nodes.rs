@@ -27,6 +27,7 @@ use kube_read::objects::node_conditions::{is_cordoned, is_ready};
 use kube_read::objects::node_facts as node_gpus;
 use kube_read::objects::node_labels::{is_gpu_node, label_number};
 use kube_read::reads::{nodes, pods, resource_claims};
+use syringe_macros::omit;
 
 pub struct ListGpuNodes;
 
@@ -47,6 +48,7 @@ pub struct ListArgs {
     pub context: Option<String>,
 }
 
+#[omit(Option, unknown)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuNodes {
     /// Number of nodes with problems, listed or not.
@@ -61,17 +63,15 @@ pub struct GpuNodes {
     /// GPU nodes, nodes with problems first.
     pub nodes: Vec<GpuNode>,
     /// Nodes left out of `nodes` for space; they have no problems unless `problems_omitted` says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes_omitted: Option<usize>,
     /// Nodes with problems among those left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub problems_omitted: Option<usize>,
     /// What could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
 }
 
 /// All GPU nodes together.
+#[omit(Option)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct NodeCounts {
     /// Nodes that were checked.
@@ -85,17 +85,16 @@ pub struct NodeCounts {
     /// GPU resources by name, allocatable.
     pub allocatable: ResourceCounts,
     /// GPU resources by name, allocated. Absent if the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated: Option<ResourceCounts>,
     /// GPU resources by name, free for new pods: none of a node that is cordoned or not Ready. Absent if the pods could not be
     /// read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub free: Option<ResourceCounts>,
     /// GPU nodes by model.
     pub models: BTreeMap<String, u32>,
 }
 
 /// One GPU node.
+#[omit(Option, Vec, cordoned)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuNode {
     /// Node name.
@@ -103,29 +102,22 @@ pub struct GpuNode {
     /// Whether its kubelet is Ready.
     pub ready: bool,
     /// Problems that Kubernetes reports.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
     /// GPU model (GPU Feature Discovery).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Number of GPUs (GPU Feature Discovery).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_count: Option<u32>,
     /// Driver version (GPU Feature Discovery).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
     /// GPU resources (capacity). Devices of dynamic resource allocation have the name of their driver.
     pub capacity: ResourceCounts,
     /// GPU resources (allocatable): less than the capacity if the device plugin reports unhealthy devices.
     pub allocatable: ResourceCounts,
     /// GPU resources (allocated). Absent if the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated: Option<ResourceCounts>,
     /// Whether it is cordoned.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cordoned: bool,
     /// Taints, `key=value:effect`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<String>,
 }
 

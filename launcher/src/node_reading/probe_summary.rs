@@ -8,8 +8,10 @@ use crate::probe::{ProbeResult, Timings};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 use kube_read::reads::api_only_facts::ApiOnlyFacts;
+use syringe_macros::omit;
 
 /// How the facts were read, and what remains in the cluster.
+#[omit(Option, Vec, version, !api_only)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ProbeSummary {
     /// The probe method.
@@ -21,28 +23,21 @@ pub struct ProbeSummary {
     pub context: String,
     /// `hardware`, `file` for replayed facts (the demo), or `api` if no probe ran.
     pub source: Source,
-    /// Version of node-probe; empty if no probe ran.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// Version of node-probe; empty if none ran.
     pub version: String,
-    /// The part of the node that the probe could see. Absent if the probe could see the whole node.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// How much of the node the probe could see. Absent: all of it.
     pub scope: Option<ReportScope>,
-    /// The time when the facts were read.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// When the facts were read.
     pub taken_at: Option<jiff::Timestamp>,
     /// Whether the object of the probe pod is certainly deleted. The kubelet stops its container a moment later.
     pub deleted: bool,
     /// What remains in the cluster, and how to remove it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub left_behind: Option<String>,
     /// A process of the probe that is known to stay on the node although its pod is deleted, and how to find it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub process_left: Option<String>,
-    /// Notes about the probe (a retry, a probe that did not exit).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Notes about the probe (a retry, a probe that did not end).
     pub note: Option<String>,
-    /// Methods that `--via auto` passed over and why. Each is listed only in the first answer to which it applies.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Methods that `--via auto` passed over and why, each only in the first answer that it concerns.
     pub passed_over: Vec<String>,
     /// Duration of each phase.
     pub timings_ms: TimingsMs,

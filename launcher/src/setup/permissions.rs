@@ -3,12 +3,17 @@
 //! `gpu-syringe doctor`.
 
 use std::fmt::Write;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+use syringe_core::tsv::{parts, rows, word};
 
 /// Maximum line length of a generated file.
 const WIDTH: usize = 120;
 
 /// A Role or ClusterRole of the set-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum GrantedBy {
     /// Role `gpu-syringe-reader` in the namespace of the probes.
     Reader,
@@ -50,14 +55,14 @@ impl GrantedBy {
 }
 
 /// Permissions on some resources.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Grant {
     pub(crate) by: GrantedBy,
     /// API group; empty for the core group.
     pub(crate) group: &'static str,
-    /// Resources, with subresources such as `pods/exec`.
-    pub(crate) resources: &'static [&'static str],
-    pub(crate) verbs: &'static [&'static str],
+    /// Resources, with subresources: `pods/exec`.
+    pub(crate) resources: Vec<&'static str>,
+    pub(crate) verbs: Vec<&'static str>,
     /// Purpose.
     pub(crate) why: &'static str,
     /// Effect of a missing permission.
@@ -82,97 +87,22 @@ impl Permission {
 }
 
 /// Every permission, in the order of the manifest.
-pub(crate) const GRANTS: [Grant; 9] = [
-    Grant {
-        by: GrantedBy::Reader,
-        group: "",
-        resources: &["pods"],
-        verbs: &["create", "get", "list", "delete"],
-        why: "create, delete: the probe pod. get: its status. list: the sweep of pods that a killed launcher did not delete.",
-        without: "no probe: only what the Kubernetes API knows (`--via none`)",
-        optional: false,
-    },
-    Grant {
-        by: GrantedBy::Reader,
-        group: "",
-        resources: &["pods/exec"],
-        verbs: &["get", "create"],
-        why: "A websocket exec is a GET; since Kubernetes 1.35 it also needs create.",
-        without: "only `--via logs`, which needs the image of the probe",
-        optional: false,
-    },
-    Grant {
-        by: GrantedBy::Reader,
-        group: "",
-        resources: &["pods/log"],
-        verbs: &["get"],
-        why: "If websockets are not possible, the answer is read from the log of the pod (--via logs).",
-        without: "no answer where a proxy refuses websockets",
-        optional: true,
-    },
-    Grant {
-        by: GrantedBy::Operator,
-        group: "gpu-syringe.dev",
-        resources: &["actions"],
-        verbs: &["create"],
-        why: "deploy/admission-policy.yaml requires it for a probe that kills a process or resets a GPU. The resource does not \
-              exist in the API; only the permission is used.",
-        without: "no kill and no reset where the policy is installed",
-        optional: false,
-    },
-    Grant {
-        by: GrantedBy::ClusterRead,
-        group: "",
-        resources: &["nodes"],
-        verbs: &["get", "list"],
-        why: "get: whether a probe can run on the node. list: list_gpu_nodes.",
-        without: "no answer about a node (get), no list of GPU nodes (list)",
-        optional: false,
-    },
-    Grant {
-        by: GrantedBy::ClusterRead,
-        group: "",
-        resources: &["pods", "events"],
-        verbs: &["get", "list"],
-        why: "Which pods use GPUs, and their events.",
-        without: "pods, free GPUs and events are unknown",
-        optional: true,
-    },
-    Grant {
-        by: GrantedBy::ClusterRead,
-        group: "resource.k8s.io",
-        resources: &["resourceclaims", "resourceslices"],
-        verbs: &["get", "list"],
-        why: "Devices allocated by Dynamic Resource Allocation.",
-        without: "GPUs that DRA allocated are unknown",
-        optional: true,
-    },
-    Grant {
-        by: GrantedBy::Ephemeral,
-        group: "",
-        resources: &["pods/ephemeralcontainers"],
-        verbs: &["patch"],
-        why: "Adds the container of `--via ephemeral` to a pod.",
-        without: "no `--via ephemeral`",
-        optional: true,
-    },
-    Grant {
-        by: GrantedBy::Ephemeral,
-        group: "",
-        resources: &["pods/exec"],
-        verbs: &["get", "create"],
-        why: "Reads from it.",
-        without: "no `--via ephemeral`",
-        optional: true,
-    },
-];
+pub(crate) static GRANTS: LazyLock<Vec<Grant>> =
+    LazyLock::new(|| rows(include_str!("permissions.tsv")).filter_map(grant).collect());
+
+fn grant(row: Vec<&'static str>) -> Option<Grant> {
+    let [by, group, resources, verbs, optional, why, without] = row[..] else { return None };
+    let group = if group == "-" { "" } else { group };
+    let (resources, verbs) = (parts(resources), parts(verbs));
+    Some(Grant { by: word(by)?, group, resources, verbs, why, without, optional: optional == "optional" })
+}
 
 /// Returns the permissions of these roles, one entry per verb and resource.
 pub(crate) fn permissions(of: &[GrantedBy]) -> Vec<Permission> {
     let grants = GRANTS.iter().filter(|grant| of.contains(&grant.by));
     let each = |grant: &'static Grant| {
-        let resources: &'static [&'static str] = grant.resources;
-        resources
+        grant
+            .resources
             .iter()
             .flat_map(move |&resource| grant.verbs.iter().map(move |&verb| Permission { grant, resource, verb }))
     };
@@ -208,7 +138,7 @@ fn comment(text: &str, indent: &str) -> String {
 pub(super) fn table() -> String {
     let mut text =
         String::from("| role | where | resource | verbs | used for | without it |\n|---|---|---|---|---|---|\n");
-    for Grant { by, group, resources, verbs, why, without, .. } in &GRANTS {
+    for Grant { by, group, resources, verbs, why, without, .. } in GRANTS.iter() {
         let resources: Vec<_> = resources
             .iter()
             .map(|name| if group.is_empty() { format!("`{name}`") } else { format!("`{name}.{group}`") })
@@ -234,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_comment_has_no_line_over_the_width_and_loses_no_word() {
-        for grant in &GRANTS {
+        for grant in GRANTS.iter() {
             let comment = comment(grant.why, "  ");
             assert!(comment.lines().all(|line| line.starts_with("  # ") && line.len() <= WIDTH), "{comment}");
             assert_eq!(comment.replace('#', " ").split_whitespace().collect::<Vec<_>>().join(" "), grant.why);

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use syringe_macros::omit;
 
 use crate::answer::node_page::foot;
 use crate::cli::exit_status::{CommandAnswer, Outcome};
@@ -9,6 +10,7 @@ use crate::node_reading::probe_summary::ProbeSummary;
 use crate::terminal::page::Page;
 
 /// The answer of a tool that changes a node. `T` is the report of the node.
+#[omit(Option, !action)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ActionAnswer<T> {
     /// `awaiting_consent`, `declined`, `refused`, or the outcome of the action. With `awaiting_consent` nothing was done: see
@@ -21,23 +23,18 @@ pub struct ActionAnswer<T> {
     #[schemars(extend("x-text" = "whole"))]
     pub plan: String,
     /// Command that the user runs in a terminal to see the plan again and carry it out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-text" = "own"))]
     pub terminal_command: Option<String>,
-    /// Token for a second call with the same arguments, after the user agreed to the plan. It is valid once.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Pass it with the same arguments in a second call after the user agreed to the plan. Valid once.
     #[schemars(extend("x-text" = "own"))]
     pub token: Option<String>,
     /// How long the token is valid.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub token_valid_seconds: Option<u64>,
-    /// Who agreed to the plan, and how.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Who agreed, and how.
     pub consent: Option<String>,
     /// The report of the node about the action: the state before and after.
     pub action: Option<T>,
     /// The probe that returned the report.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,
     /// Whether the action was done.
     #[serde(skip)]

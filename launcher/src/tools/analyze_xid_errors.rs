@@ -18,6 +18,7 @@ use crate::terminal::table::{cell, new_table, pci_cell, second};
 use crate::tools::common_args::node_name;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
+use syringe_macros::omit;
 
 /// Maximum number of events in one answer. The newest are kept, the others are counted.
 const MAX_EVENTS: usize = 60;
@@ -51,7 +52,8 @@ impl XidArgs {
     }
 }
 
-/// The part of the answer that only this tool has.
+/// The section of this tool.
+#[omit(Option)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct XidSection {
     /// Distinct kernel events, newest last: equal lines are one event with a count. `raw` is the text of the kernel:
@@ -61,10 +63,8 @@ pub struct XidSection {
     pub events_omitted: u64,
     /// Start of the requested window. Older events are in `events` only if they show a state that lasts
     /// until a reset or reboot.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// Number of events before that window that were left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub events_before: Option<u64>,
     /// Lines that a program wrote into the kernel log to look like lines of the driver. They are ignored.
     pub untrusted_lines: u64,

@@ -22,6 +22,7 @@ use crate::terminal::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::{NODE_HELP, node_name};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
+use syringe_macros::omit;
 
 pub struct DiagnoseGpuNode;
 
@@ -41,7 +42,8 @@ pub struct DiagnoseArgs {
     pub context: Option<String>,
 }
 
-/// The part of the answer that only this tool has.
+/// The section of this tool.
+#[omit(Option, stack, detail_omitted)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DiagnosisSection {
     /// Sections that were read, with their status.
@@ -49,21 +51,17 @@ pub struct DiagnosisSection {
     /// Number of GPUs that NVML or the PCI bus shows.
     pub gpus: u32,
     /// Score of the node, 0 to 100. Absent if nothing was checked.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u32>,
     /// Status of the node.
     pub status: HealthStatus,
-    /// The stages from the GPUs on the PCI bus to the scheduler. Repair the first stage that is `broken`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// The stages from the GPUs on the PCI bus to the scheduler. Repair the first `broken` one.
     pub stack: Vec<StackStage>,
     /// GPUs that are not healthy, with the reasons for lost points.
     pub affected_gpus: Vec<GpuHealth>,
     /// Every fact that was read, by section. Only with `detail`. `detail_omitted` names the sections that are left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<BTreeMap<String, Value>>")]
     pub detail: Option<Value>,
-    /// Sections that are left out of `detail` for space.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Sections of the detail that did not fit.
     #[schemars(extend("x-text" = "own"))]
     pub detail_omitted: Vec<String>,
 }

@@ -33,6 +33,7 @@ use kube_read::objects::node_conditions::is_ready;
 use kube_read::objects::scheduler_filters::{Candidate, requested};
 use kube_read::reads::pod::ReadPod;
 use kube_read::reads::{candidate_nodes, pod, pod_log};
+use syringe_macros::omit;
 
 /// Maximum number of findings about the node in one answer.
 const MAX_FINDINGS: usize = 8;
@@ -73,6 +74,7 @@ impl ExplainArgs {
     }
 }
 
+#[omit(Option, Vec, !node_findings)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PodExplanation {
     /// Name of the pod.
@@ -83,34 +85,26 @@ pub struct PodExplanation {
     #[serde(flatten)]
     pub explanation: Explanation,
     /// The end of the log of the container that failed, if you may read it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_tail: Option<LogTail>,
     /// The pod's phase; `NotCreated` if its controller could not create it.
     pub phase: String,
-    /// Node of the pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Its node.
     pub node: Option<String>,
-    /// For a pod that needs GPUs: the stages from the GPUs on the PCI bus of the node to the scheduler. Repair the
-    /// first stage that is `broken`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// The stages from the GPUs of the node on the PCI bus to the scheduler, for a pod that needs GPUs. Repair the first `broken`
+    /// link first.
     pub stack: Vec<StackStage>,
     /// Findings about the node with the severity warning or higher, whatever their cause.
     pub node_findings: Vec<Finding>,
-    /// Number of findings left out of `node_findings`; diagnose_gpu_node returns all.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Findings left out of `node_findings`; diagnose_gpu_node has all.
     pub node_findings_omitted: Option<usize>,
     /// What could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
     /// The GPU nodes with the reasons against each, for a Pending pod, most suitable first. An empty list of reasons means
     /// that no check excludes the node; the scheduler may still exclude it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
-    /// Number of nodes left out of `candidates` for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Nodes left out of `candidates` for space.
     pub candidates_omitted: Option<usize>,
     /// How the node was read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,
 }
 

@@ -29,6 +29,7 @@ use kube_read::objects::resolve_devices::Leftovers;
 use kube_read::reads::existing_pods::ExistingPods;
 use kube_read::reads::node_with_pods;
 use kube_read::reads::node_with_pods::NodeWithPods;
+use syringe_macros::omit;
 
 /// The sections that show which container has which device.
 pub(super) const SECTIONS: [SectionName; 4] =
@@ -60,6 +61,7 @@ pub struct AllocationArgs {
     pub context: Option<String>,
 }
 
+#[omit(Option, findings, unknown)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PodAllocation {
     /// Summary in one or two sentences.
@@ -71,26 +73,21 @@ pub struct PodAllocation {
     /// The time when the Kubernetes API was read. The time of the facts from the probe is in `probe`.
     pub taken_at: jiff::Timestamp,
     /// Findings of the probe about the allocation. Only with `resolve_devices`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
     /// What could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
     /// Use of each GPU resource of the node by all pods.
     pub resources: Vec<ResourceUse>,
     /// Pods that request or use GPUs, those with the most GPUs first.
     pub pods: Vec<PodRow>,
-    /// Number of pods left out of `pods` for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Pods left out of `pods` for space.
     pub pods_omitted: Option<usize>,
     /// Number of pods with GPUs in other namespaces than the requested one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pods_in_other_namespaces: Option<usize>,
     /// Device allocations and processes that belong to no pod of the node. Only with `resolve_devices`.
     #[serde(skip_serializing_if = "Leftovers::is_empty")]
     pub leftovers: Leftovers,
     /// How the probe ran or failed. Absent without `resolve_devices`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,
 }
 

@@ -28,9 +28,11 @@ use crate::tools::tool::Tool;
 use kube_read::Failure;
 use kube_read::objects::name_validation;
 use kube_read::reads::existing_pods::ExistingPods;
+use syringe_macros::omit;
 
 pub struct GpuProcesses;
 
+#[omit(unknown)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ProcessList {
     /// Summary in one sentence.
@@ -40,40 +42,32 @@ pub struct ProcessList {
     /// Processes by GPU. A process on two GPUs is listed twice.
     pub processes: Vec<ProcessOnGpu>,
     /// What could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
     /// How the node was read.
     pub probe: ProbeSummary,
 }
 
 /// A process on a GPU.
+#[omit(Option)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ProcessOnGpu {
     /// NVML index of the GPU. Absent if the process only has a device file of a GPU open.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<u32>,
     /// UUID of the GPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
     /// Process ID on the node.
     pub pid: u32,
-    /// Start time in clock ticks since boot. Together with the pid, this time identifies the process.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Start time in clock ticks since boot: with the pid, it identifies the process.
     pub start_ticks: Option<u64>,
-    /// Name of the process.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Name.
     pub name: Option<String>,
-    /// Scheduler state. No signal kills a process in state D.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Scheduler state; no signal ends a process in state D.
     pub state: Option<String>,
-    /// `namespace/name` of the pod of the process, or the UID of a pod that no longer exists.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `namespace/name` of its pod, or the UID of a pod that no longer exists.
     pub pod: Option<String>,
-    /// GPU memory that the process uses, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// GPU memory in bytes.
     pub memory_bytes: Option<u64>,
-    /// The command that kills the process after asking the user.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The command that ends it, after a question to the user.
     pub terminal_command: Option<String>,
 }
 

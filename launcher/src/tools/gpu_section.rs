@@ -54,7 +54,33 @@ pub trait GpuSection: Serialize + JsonSchema + Send + Sized + 'static {
     fn after_table(&self, _page: &mut Page) {}
 }
 
-/// Returns the answer about a node that was read.
+/// The parts of a [`GpuSection`] that follow from the field of the report: the answer has a field of the same name.
+macro_rules! of_report {
+    ($field:ident: $facts:ident of $gpu:ident) => {
+        const SECTION: syringe_core::section_name::SectionName = syringe_core::section_name::SectionName::$facts;
+        type Facts = $facts;
+        type Gpu = $gpu;
+
+        fn take(sections: &mut syringe_core::report::Sections) -> Option<syringe_core::report::Section<$facts>> {
+            sections.$field.take()
+        }
+
+        fn new($field: $facts) -> Self {
+            Self { $field }
+        }
+
+        fn gpus(&self) -> (&[$gpu], &[syringe_core::facts::LostGpu]) {
+            (&self.$field.gpus, &self.$field.lost)
+        }
+
+        fn identity(gpu: &$gpu) -> (u32, Option<&syringe_core::pci::PciAddress>) {
+            (gpu.index, gpu.pci_address.as_ref())
+        }
+    };
+}
+pub(super) use of_report;
+
+/// The answer about a node that was read.
 pub(super) fn answer<S: GpuSection>(mut read: NodeReading) -> Result<NodeAnswer<S>, Failure> {
     let facts = read_node::section(&read.note, S::SECTION, S::take(&mut read.report.sections))?;
     Ok(NodeAnswer::new(read.diagnosis, S::new(facts), read.note))

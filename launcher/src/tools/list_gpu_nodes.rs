@@ -27,6 +27,7 @@ use kube_read::objects::node_conditions::{is_cordoned, is_ready};
 use kube_read::objects::node_facts as node_gpus;
 use kube_read::objects::node_labels::{is_gpu_node, label_number};
 use kube_read::reads::{nodes, pods, resource_claims};
+use syringe_macros::omit;
 
 pub struct ListGpuNodes;
 
@@ -47,6 +48,7 @@ pub struct ListArgs {
     pub context: Option<String>,
 }
 
+#[omit(Option, unknown)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuNodes {
     /// Number of nodes with problems, listed or not.
@@ -60,18 +62,16 @@ pub struct GpuNodes {
     pub totals: NodeCounts,
     /// GPU nodes. Nodes with problems come first.
     pub nodes: Vec<GpuNode>,
-    /// Number of nodes left out of `nodes` for space. They have no problems unless `problems_omitted` says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Nodes left out of `nodes` for space; they have no problems unless `problems_omitted` says so.
     pub nodes_omitted: Option<usize>,
-    /// Number of nodes with problems that were left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Nodes with problems among those left out.
     pub problems_omitted: Option<usize>,
     /// What could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
 }
 
-/// Totals of all GPU nodes.
+/// All GPU nodes together.
+#[omit(Option)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct NodeCounts {
     /// Nodes that were checked.
@@ -84,18 +84,17 @@ pub struct NodeCounts {
     pub capacity: ResourceCounts,
     /// Allocatable amount of each GPU resource, by name.
     pub allocatable: ResourceCounts,
-    /// Allocated amount of each GPU resource, by name. Absent if the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// GPU resources by name, allocated. Absent if the pods could not be read.
     pub allocated: Option<ResourceCounts>,
-    /// Free amount of each GPU resource for new pods, by name. A node that is cordoned or not Ready has no free GPUs.
-    /// Absent if the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// GPU resources by name, free for new pods: none of a node that is cordoned or not Ready. Absent if the pods could not be
+    /// read.
     pub free: Option<ResourceCounts>,
     /// Number of GPU nodes by GPU model.
     pub models: BTreeMap<String, u32>,
 }
 
 /// One GPU node.
+#[omit(Option, Vec, cordoned)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuNode {
     /// Node name.
@@ -103,29 +102,22 @@ pub struct GpuNode {
     /// Whether the node is Ready.
     pub ready: bool,
     /// Problems that Kubernetes reports.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
     /// GPU model (GPU Feature Discovery).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Number of GPUs (GPU Feature Discovery).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_count: Option<u32>,
     /// Driver version (GPU Feature Discovery).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
     /// Capacity of each GPU resource. Devices of dynamic resource allocation have the name of their driver.
     pub capacity: ResourceCounts,
     /// Allocatable amount of each GPU resource: less than the capacity if the device plugin reports unhealthy devices.
     pub allocatable: ResourceCounts,
-    /// Allocated amount of each GPU resource. Absent if the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// GPU resources (allocated). Absent if the pods could not be read.
     pub allocated: Option<ResourceCounts>,
-    /// Whether the node is cordoned.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    /// Whether it is cordoned.
     pub cordoned: bool,
-    /// Taints in the form `key=value:effect`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Taints, `key=value:effect`.
     pub taints: Vec<String>,
 }
 

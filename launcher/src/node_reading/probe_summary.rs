@@ -23,11 +23,11 @@ pub struct ProbeSummary {
     pub context: String,
     /// `hardware`, `file` for replayed facts (the demo), or `api` if no probe ran.
     pub source: Source,
-    /// Version of node-probe; empty if none ran.
+    /// Version of node-probe; empty if no probe ran.
     pub version: String,
-    /// How much of the node the probe could see. Absent: all of it.
+    /// The part of the node that the probe could see. Absent if the probe could see the whole node.
     pub scope: Option<ReportScope>,
-    /// When the facts were read.
+    /// The time when the facts were read.
     pub taken_at: Option<jiff::Timestamp>,
     /// Whether the object of the probe pod is certainly deleted. The kubelet stops its container a moment later.
     pub deleted: bool,
@@ -35,9 +35,9 @@ pub struct ProbeSummary {
     pub left_behind: Option<String>,
     /// A process of the probe that is known to stay on the node although its pod is deleted, and how to find it.
     pub process_left: Option<String>,
-    /// Notes about the probe (a retry, a probe that did not end).
+    /// Notes about the probe (a retry, a probe that did not exit).
     pub note: Option<String>,
-    /// Methods that `--via auto` passed over and why, each only in the first answer that it concerns.
+    /// Methods that `--via auto` passed over and why. Each is listed only in the first answer to which it applies.
     pub passed_over: Vec<String>,
     /// Duration of each phase.
     pub timings_ms: TimingsMs,

@@ -34,7 +34,7 @@ pub(crate) const RESERVED_FOR_DELETION: Duration = Duration::from_secs(2);
 const NOT_WANTED: &str = "gpu-syringe was started with --via none";
 
 /// Note about kernel lines that cannot be compared with other facts.
-const LOG_FILES: &str = " The kernel's lines come from log files that its kubelet serves: they do not show whether a fault was fixed \
+const LOG_FILES: &str = " The kernel lines come from log files that the kubelet serves: they do not show whether a fault was fixed \
     since, unless the driver logged it (reload, reset).";
 
 /// A node that was read.

@@ -198,7 +198,7 @@ impl Prober {
         self.session.tasks.spawn(async move {
             match prober.sweep(&connection).await {
                 Ok(swept) if !swept.deleted.is_empty() => {
-                    tracing::info!(pods = ?swept.deleted, "swept probe pods that an earlier launcher left");
+                    tracing::info!(pods = ?swept.deleted, "cleaned up probe pods that an earlier launcher left behind");
                 }
                 Ok(_) => {}
                 Err(failure) => tracing::debug!(%failure, "sweep failed"),

@@ -132,7 +132,7 @@ async fn clean_up_after_panic(context: &ProbeContext) -> CleanUp {
 fn being_deleted(context: &ProbeContext, received: &ReceivedReport, via: ProbeMethod, timings: Timings) -> ProbeResult {
     let begun: Vec<String> = context.begun().iter().map(|open| format!("{}/{}", open.namespace, open.pod)).collect();
     let left_behind = format!(
-        "the probe pod of node {} ({}) is still being deleted, which continues; gpu-syringe sweep deletes what is left",
+        "the probe pod of node {} ({}) is still being deleted in the background; gpu-syringe sweep deletes what is left",
         context.request.node,
         begun.join(", ")
     );

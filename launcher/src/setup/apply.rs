@@ -22,7 +22,7 @@ use kube_read::Failure;
 /// Time limit until a new policy is in effect, which usually takes a second.
 const POLICY_TIME: Duration = Duration::from_secs(12);
 /// Note about an API server that does not see the parameter of the policy.
-const BLIND: &str = "The policy is in effect, but the API server does not see its ConfigMap, or an old one: it had such a policy before \
+const BLIND: &str = "The policy is in effect, but the API server does not see its ConfigMap, or sees an old one: it had such a policy before \
      and lost it (kubernetes/kubernetes#130887). Restart kube-apiserver; gpu-syringe doctor has the command.";
 /// Pause between two checks of the policy.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -89,7 +89,7 @@ async fn wait_for_policy(connection: &Connection, settings: &Settings, image: &s
     }
     Err(Failure::new(
         format!("Waiting until the policy of namespace {namespace} is in effect"),
-        format!("after {POLICY_TIME:?} the API server still answers a pod that is no probe with: {answer}"),
+        format!("after {POLICY_TIME:?} the API server still answers a pod that is not a probe with: {answer}"),
         "No user was given permissions. Look at kubectl get validatingadmissionpolicybinding, then run the same command again.",
     ))
 }

@@ -88,7 +88,7 @@ impl SetupArgs {
             None => Ok(()),
             Some(name) => Err(Failure::usage(
                 "Binding the permissions",
-                format!("{name} is not a user or group of your own: too many would have root on the nodes"),
+                format!("{name} includes too many users, and all of them would have root on the nodes"),
                 "Name the users or the group of the people who operate GPU nodes.",
             )),
         }
@@ -289,7 +289,7 @@ fn report(
     let lines: Vec<_> = applied.iter().map(line).collect();
     let mut text = lines.join("\n");
     if applied.is_empty() {
-        text = format!("Nothing of a set-up is in namespace {namespace}.");
+        text = format!("There is no set-up in namespace {namespace}.");
     } else if profile.is_some() {
         text.push_str("\n\nNext: gpu-syringe doctor");
     }

@@ -66,7 +66,7 @@ impl Installed {
                 "it exists and was not made by gpu-syringe; setup would admit privileged pods to it",
                 format!(
                     "Name another namespace. If it is meant for the probes alone, hand it over: kubectl label namespace {name} \
-                     {}={} (setup --uninstall then deletes it, with all that it contains).",
+                     {}={} (setup --uninstall then deletes it with everything in it).",
                     LABEL.0, LABEL.1
                 ),
             )),
@@ -118,8 +118,8 @@ pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     if !SYSTEM.contains(&name) {
         return Ok(());
     }
-    let why = "it is a namespace of the cluster itself; the probes need one of their own";
-    let next = "Name another namespace, or leave the option out (gpu-syringe).";
+    let why = "it is a system namespace; the probes need their own namespace";
+    let next = "Name another namespace, or leave the option out (default: gpu-syringe).";
     Err(Failure::new(format!("Using namespace {name} for probes"), why, next))
 }
 

@@ -60,7 +60,7 @@ pub(crate) struct Grant {
     pub(crate) by: GrantedBy,
     /// API group; empty for the core group.
     pub(crate) group: &'static str,
-    /// Resources, with subresources: `pods/exec`.
+    /// Resources, with subresources such as `pods/exec`.
     pub(crate) resources: Vec<&'static str>,
     pub(crate) verbs: Vec<&'static str>,
     /// Purpose.

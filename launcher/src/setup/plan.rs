@@ -163,7 +163,7 @@ fn content(object: &DynamicObject) -> DynamicObject {
 fn refusal(refused: &[(ObjectRef, RequestError)]) -> Failure {
     let each = refused.iter().map(|(reference, error)| format!("{reference}: {}", error.reason()));
     let why = each.collect::<Vec<_>>().join("; ");
-    let what = format!("Setting up ({} of the objects are refused; nothing was changed)", refused.len());
+    let what = format!("Setting up (objects rejected: {}; nothing was changed)", refused.len());
     let conflicts = refused.iter().any(|(_, error)| error.code() == Some(409));
     let Some((_, first)) = refused.iter().find(|(_, error)| error.code() == Some(403)).or_else(|| refused.first())
     else {

@@ -25,12 +25,12 @@ pub struct ActionAnswer<T> {
     /// Command that the user runs in a terminal to see the plan again and carry it out.
     #[schemars(extend("x-text" = "own"))]
     pub terminal_command: Option<String>,
-    /// Pass it with the same arguments in a second call after the user agreed to the plan. Valid once.
+    /// Token for a second call with the same arguments, after the user agreed to the plan. It is valid once.
     #[schemars(extend("x-text" = "own"))]
     pub token: Option<String>,
     /// How long the token is valid.
     pub token_valid_seconds: Option<u64>,
-    /// Who agreed, and how.
+    /// Who agreed to the plan, and how.
     pub consent: Option<String>,
     /// The report of the node about the action: the state before and after.
     pub action: Option<T>,

@@ -52,7 +52,7 @@ impl XidArgs {
     }
 }
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
 #[omit(Option)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct XidSection {

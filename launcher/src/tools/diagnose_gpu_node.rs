@@ -42,7 +42,7 @@ pub struct DiagnoseArgs {
     pub context: Option<String>,
 }
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
 #[omit(Option, stack, detail_omitted)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DiagnosisSection {
@@ -54,14 +54,14 @@ pub struct DiagnosisSection {
     pub score: Option<u32>,
     /// Status of the node.
     pub status: HealthStatus,
-    /// The stages from the GPUs on the PCI bus to the scheduler. Repair the first `broken` one.
+    /// The stages from the GPUs on the PCI bus to the scheduler. Repair the first stage that is `broken`.
     pub stack: Vec<StackStage>,
     /// GPUs that are not healthy, with the reasons for lost points.
     pub affected_gpus: Vec<GpuHealth>,
     /// Every fact that was read, by section. Only with `detail`. `detail_omitted` names the sections that are left out.
     #[schemars(with = "Option<BTreeMap<String, Value>>")]
     pub detail: Option<Value>,
-    /// Sections of the detail that did not fit.
+    /// Sections that are left out of `detail` for space.
     #[schemars(extend("x-text" = "own"))]
     pub detail_omitted: Vec<String>,
 }

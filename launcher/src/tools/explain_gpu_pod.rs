@@ -88,21 +88,21 @@ pub struct PodExplanation {
     pub log_tail: Option<LogTail>,
     /// The pod's phase; `NotCreated` if its controller could not create it.
     pub phase: String,
-    /// Its node.
+    /// Node of the pod.
     pub node: Option<String>,
-    /// The stages from the GPUs of the node on the PCI bus to the scheduler, for a pod that needs GPUs. Repair the first `broken`
-    /// link first.
+    /// For a pod that needs GPUs: the stages from the GPUs on the PCI bus of the node to the scheduler. Repair the
+    /// first stage that is `broken`.
     pub stack: Vec<StackStage>,
     /// Findings about the node with the severity warning or higher, whatever their cause.
     pub node_findings: Vec<Finding>,
-    /// Findings left out of `node_findings`; diagnose_gpu_node has all.
+    /// Number of findings left out of `node_findings`; diagnose_gpu_node returns all.
     pub node_findings_omitted: Option<usize>,
     /// What could not be read.
     pub unknown: Vec<Unknown>,
     /// The GPU nodes with the reasons against each, for a Pending pod, most suitable first. An empty list of reasons means
     /// that no check excludes the node; the scheduler may still exclude it.
     pub candidates: Vec<Candidate>,
-    /// Nodes left out of `candidates` for space.
+    /// Number of nodes left out of `candidates` for space.
     pub candidates_omitted: Option<usize>,
     /// How the node was read.
     pub probe: Option<ProbeSummary>,

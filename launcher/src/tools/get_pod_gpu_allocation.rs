@@ -80,7 +80,7 @@ pub struct PodAllocation {
     pub resources: Vec<ResourceUse>,
     /// Pods that request or use GPUs, those with the most GPUs first.
     pub pods: Vec<PodRow>,
-    /// Pods left out of `pods` for space.
+    /// Number of pods left out of `pods` for space.
     pub pods_omitted: Option<usize>,
     /// Number of pods with GPUs in other namespaces than the requested one.
     pub pods_in_other_namespaces: Option<usize>,

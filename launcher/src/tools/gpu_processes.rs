@@ -57,17 +57,17 @@ pub struct ProcessOnGpu {
     pub uuid: Option<String>,
     /// Process ID on the node.
     pub pid: u32,
-    /// Start time in clock ticks since boot: with the pid, it identifies the process.
+    /// Start time in clock ticks since boot. Together with the pid, this time identifies the process.
     pub start_ticks: Option<u64>,
-    /// Name.
+    /// Name of the process.
     pub name: Option<String>,
-    /// Scheduler state; no signal ends a process in state D.
+    /// Scheduler state. No signal kills a process in state D.
     pub state: Option<String>,
-    /// `namespace/name` of its pod, or the UID of a pod that no longer exists.
+    /// `namespace/name` of the pod of the process, or the UID of a pod that no longer exists.
     pub pod: Option<String>,
-    /// GPU memory in bytes.
+    /// GPU memory that the process uses, in bytes.
     pub memory_bytes: Option<u64>,
-    /// The command that ends it, after a question to the user.
+    /// The command that kills the process after asking the user.
     pub terminal_command: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl Tool for GpuProcesses {
     const NAME: &'static str = "gpu_processes";
     const TITLE: &'static str = "Processes on the GPUs of a node";
     const DESCRIPTION: &'static str =
-        "Processes on the GPUs of a node, with their pods, and the command that ends each.";
+        "Processes on the GPUs of a node, with their pods, and the command that kills each.";
     const PROBES: bool = true;
     type Args = NodeArgs;
     type Answer = ProcessList;
@@ -128,7 +128,7 @@ impl Tool for GpuProcesses {
         page.push_table(rows);
         answer.unknown.iter().for_each(|unknown| page.push_unknown(unknown));
         if answer.processes.iter().any(|one| one.terminal_command.is_some()) {
-            page.push_str("\nTo end one of them (this asks first):\n");
+            page.push_str("\nTo kill one of them (this asks first):\n");
         }
         for one in &answer.processes {
             one.terminal_command.iter().for_each(|line| page.push_command(line));

@@ -80,7 +80,7 @@ macro_rules! of_report {
 }
 pub(super) use of_report;
 
-/// The answer about a node that was read.
+/// Returns the answer about a node that was read.
 pub(super) fn answer<S: GpuSection>(mut read: NodeReading) -> Result<NodeAnswer<S>, Failure> {
     let facts = read_node::section(&read.note, S::SECTION, S::take(&mut read.report.sections))?;
     Ok(NodeAnswer::new(read.diagnosis, S::new(facts), read.note))

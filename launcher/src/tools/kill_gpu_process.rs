@@ -63,7 +63,7 @@ pub struct KillArgs {
 impl Tool for KillGpuProcess {
     const NAME: &'static str = "kill_gpu_process";
     const TITLE: &'static str = "Kill a GPU process";
-    const DESCRIPTION: &'static str = "Ends one process on one GPU of a node: SIGTERM, then SIGKILL. Needs pid and start_ticks from a report. Refuses a recycled pid, a process that is not on that GPU, and processes that the node needs. The user is asked first; if the host cannot ask, the answer has plan and terminal_command: show both to the user.";
+    const DESCRIPTION: &'static str = "Kills one process on one GPU of a node: SIGTERM, then SIGKILL. Needs pid and start_ticks from a report. Refuses a recycled pid, a process that is not on that GPU, and processes that the node needs. The user is asked first; if the host cannot ask, the answer has plan and terminal_command: show both to the user.";
     const PROBES: bool = true;
     const DESTRUCTIVE: bool = true;
     type Args = KillArgs;
@@ -144,8 +144,8 @@ impl OperatorAction for KillArgs {
     fn state_afterwards(&self, done: &KillAction) -> String {
         let pid = self.pid;
         match (done.outcome, &done.refusal) {
-            (KillOutcome::Planned, _) => format!("process {pid} still runs and uses the GPU"),
-            (KillOutcome::AlreadyGone, _) => format!("process {pid} has ended"),
+            (KillOutcome::Planned, _) => format!("process {pid} is still running and uses the GPU"),
+            (KillOutcome::AlreadyGone, _) => format!("process {pid} has exited"),
             (_, Some(refusal)) => format!("process {pid} was not found as before: {}", refusal.why),
             (_, None) => self.outcome(done).1,
         }
@@ -154,7 +154,7 @@ impl OperatorAction for KillArgs {
     fn outcome(&self, done: &KillAction) -> (String, String) {
         let pid = self.pid;
         let mut summary = match done.outcome {
-            KillOutcome::Planned => format!("Process {pid} can be ended."),
+            KillOutcome::Planned => format!("Process {pid} can be killed."),
             KillOutcome::Refused => match &done.refusal {
                 Some(refusal) => {
                     format!("Nothing was done: {}. {}", refusal.why.trim_end_matches('.'), refusal.next_step)
@@ -167,8 +167,8 @@ impl OperatorAction for KillArgs {
                 format!("Process {pid} ended by {signal} after {seconds:.1} s.{}", freed(done))
             }
             KillOutcome::AlreadyGone => format!("Process {pid} no longer exists. Nothing was done."),
-            KillOutcome::Survived => format!("Process {pid} did not end after SIGKILL."),
-            KillOutcome::Simulated => format!("Process {pid} would have been ended."),
+            KillOutcome::Survived => format!("Process {pid} did not exit after SIGKILL."),
+            KillOutcome::Simulated => format!("Process {pid} would have been killed."),
         };
         for note in &done.notes {
             summary.push(' ');
@@ -206,7 +206,7 @@ impl OperatorAction for KillArgs {
             plan.push('\n');
         }
         plan.push_str(&format!(
-            "SIGTERM first; SIGKILL if it still runs after {} s. Unsaved work will be lost.",
+            "SIGTERM first; SIGKILL if it is still running after {} s. Unsaved work will be lost.",
             self.grace()
         ));
         plan

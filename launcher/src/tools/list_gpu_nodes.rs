@@ -62,15 +62,15 @@ pub struct GpuNodes {
     pub totals: NodeCounts,
     /// GPU nodes. Nodes with problems come first.
     pub nodes: Vec<GpuNode>,
-    /// Nodes left out of `nodes` for space; they have no problems unless `problems_omitted` says so.
+    /// Number of nodes left out of `nodes` for space. They have no problems unless `problems_omitted` says so.
     pub nodes_omitted: Option<usize>,
-    /// Nodes with problems among those left out.
+    /// Number of nodes with problems that were left out.
     pub problems_omitted: Option<usize>,
     /// What could not be read.
     pub unknown: Vec<Unknown>,
 }
 
-/// All GPU nodes together.
+/// Totals of all GPU nodes.
 #[omit(Option)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct NodeCounts {
@@ -84,10 +84,10 @@ pub struct NodeCounts {
     pub capacity: ResourceCounts,
     /// Allocatable amount of each GPU resource, by name.
     pub allocatable: ResourceCounts,
-    /// GPU resources by name, allocated. Absent if the pods could not be read.
+    /// Allocated amount of each GPU resource, by name. Absent if the pods could not be read.
     pub allocated: Option<ResourceCounts>,
-    /// GPU resources by name, free for new pods: none of a node that is cordoned or not Ready. Absent if the pods could not be
-    /// read.
+    /// Free amount of each GPU resource for new pods, by name. A node that is cordoned or not Ready has no free GPUs.
+    /// Absent if the pods could not be read.
     pub free: Option<ResourceCounts>,
     /// Number of GPU nodes by GPU model.
     pub models: BTreeMap<String, u32>,
@@ -113,11 +113,11 @@ pub struct GpuNode {
     pub capacity: ResourceCounts,
     /// Allocatable amount of each GPU resource: less than the capacity if the device plugin reports unhealthy devices.
     pub allocatable: ResourceCounts,
-    /// GPU resources (allocated). Absent if the pods could not be read.
+    /// Allocated amount of each GPU resource. Absent if the pods could not be read.
     pub allocated: Option<ResourceCounts>,
-    /// Whether it is cordoned.
+    /// Whether the node is cordoned.
     pub cordoned: bool,
-    /// Taints, `key=value:effect`.
+    /// Taints in the form `key=value:effect`.
     pub taints: Vec<String>,
 }
 

@@ -203,7 +203,7 @@ impl Search<'_> {
         let node = self.within_call(nodes::read(&self.context.connection, &self.context.request.node)).await?;
         self.context.present_image = present_image::find(&node, &image);
         if self.context.present_image.is_none() {
-            let why = format!("no --image is set, and the node does not report {image} with a digest among its images");
+            let why = format!("no --image is set, and the node does not list {image} with a digest");
             let next_step =
                 "Name an image of node-probe that the node can pull: --image REGISTRY/node-probe@sha256:DIGEST.";
             self.pass_over(ProbeMethod::Pod, Reason { why, next_step: next_step.to_owned() });

@@ -40,7 +40,7 @@ pub(crate) fn fatal_state(pod: &Pod, probe_container: &ProbeContainer, settings:
         let next = match end.exit_code {
             _ if is_missing => if_missing,
             TERMINATED => {
-                "The pod was deleted or evicted, or the node shuts down: see the events of the node. Then try again."
+                "The pod was deleted or evicted, or the node is shutting down: see the events of the node. Then try again."
             }
             _ => "Check the kubelet log of the node for this pod.",
         };
@@ -100,7 +100,7 @@ fn image_cause(reason: &str, message: &str, method: ProbeMethod) -> Cause {
 pub(crate) fn end_reason(end: &ContainerStateTerminated) -> String {
     let message = end.message.as_deref().map(|message| format!(", {}", clean(message, 400))).unwrap_or_default();
     format!(
-        "the container ended: {} (exit code {}){message}",
+        "the container exited: {} (exit code {}){message}",
         end.reason.as_deref().unwrap_or("no reason"),
         end.exit_code
     )

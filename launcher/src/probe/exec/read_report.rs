@@ -88,7 +88,7 @@ fn failed_at_once(context: &ProbeContext, method: ProbeMethod, output: &ExecOutp
     stdout.is_empty().then(|| {
         Failure::new(
             format!("Running the probe on node {}", context.request.node),
-            format!("it ended with exit code {code} and printed no document; error output: {error_output}"),
+            format!("it exited with code {code} and printed no document; error output: {error_output}"),
             match method {
                 ProbeMethod::Inject => {
                     "It may not be compatible with the C library of the base image or the node: use another --base-image or \
@@ -183,7 +183,7 @@ pub(crate) fn parse(output: &ExecOutput) -> Result<Report, String> {
     Report::from_node(stdout).map_err(|error| {
         let ending = match ended {
             ExecEnd::Disconnected => "the connection was cut".to_owned(),
-            ExecEnd::Exit(code) => format!("the probe ended with exit code {code}"),
+            ExecEnd::Exit(code) => format!("the probe exited with code {code}"),
             ExecEnd::DocumentOnly => "the probe did not exit normally".to_owned(),
         };
         let error_output =

@@ -76,7 +76,7 @@ pub(crate) async fn exec(
                 return Err(slow_upload(context, sent.load(Ordering::Relaxed), input.len(), attempt.elapsed()));
             }
             Err(_) => {
-                context.note_process_stays("had not ended when the time of the call was over");
+                context.note_process_stays("had not exited when the time of the call was over");
                 return Err(context.out_of_time("the probe did not finish"));
             }
             Ok(Ok(output)) => {
@@ -206,7 +206,7 @@ pub(crate) async fn not_started_in_time(
             Some(pull) => {
                 let next = "The registry may be slow or not reachable from the node: check it, raise --start-timeout, or use --via \
                             inject, which needs no registry.";
-                let why = format!("{late}; the node still pulls the image (event Pulling: {pull})");
+                let why = format!("{late}; the node is still pulling the image (event Pulling: {pull})");
                 Failure { next_step: next.to_owned(), ..context.out_of_time(&why) }
             }
             None => context.out_of_time(&format!("{late} ({last})")),

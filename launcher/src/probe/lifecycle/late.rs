@@ -83,15 +83,15 @@ impl LateObject {
 
 async fn end_pod(pods: &Api<Pod>, name: &str, is_ending: bool) -> Attempt {
     let Ok(Ok(Some(pod))) = timeout(LOOK_TIME, pods.get_metadata_opt(name)).await else {
-        let end = if is_ending { "it was not created before the program ended" } else { "it was never created" };
+        let end = if is_ending { "it was not created before the program exited" } else { "it was never created" };
         let outcome = format!("its creation was not answered, and {end}");
         return Attempt { outcome, uid: None, deleted: None, is_final: false, may_run: false };
     };
     let uid = pod.metadata.uid;
     let deletion = delete_pod(pods, name, &CreateOutcome::Created { uid: uid.clone() }).await;
     let outcome = match &deletion {
-        Ok(_) => "created after its creation was given up; deleted".to_owned(),
-        Err(reason) => format!("created after its creation was given up; not deleted: {reason}"),
+        Ok(_) => "created after the launcher had given up; deleted".to_owned(),
+        Err(reason) => format!("created after the launcher had given up; not deleted: {reason}"),
     };
     Attempt { outcome, uid, deleted: Some(deletion.is_ok()), is_final: true, may_run: false }
 }
@@ -106,7 +106,7 @@ async fn end_container(added: &AddedContainer, lifetime_seconds: u64) -> Attempt
             format!("it has not started; if it starts, it exits on its own within {lifetime_seconds} s")
         }
         FinalState::Unknown => {
-            format!("it could not be ended; it exits on its own within {lifetime_seconds} s of its start")
+            format!("it could not be stopped; it exits on its own within {lifetime_seconds} s of its start")
         }
     };
     Attempt {

@@ -46,7 +46,7 @@ impl OpenProbe {
         let acts =
             if *is_action { format!(" (it changes node {node}: an action may be interrupted)") } else { String::new() };
         format!(
-            "{what}pod {namespace}/{pod}{acts} exits on its own within {lifetime_seconds} s of its start. To end it now: {}",
+            "{what}pod {namespace}/{pod}{acts} exits on its own within {lifetime_seconds} s of its start. To stop it now: {}",
             self.command()
         )
     }

@@ -116,9 +116,9 @@ async fn sweep_pod(connection: &Connection, open: &OpenProbe, swept: &mut SweepR
     match delete_pod(&pods, pod, &CreateOutcome::Created { uid: None }).await {
         Ok(Deletion::Deleted) => {
             swept.deleted.push(pod.clone());
-            Some("swept: the launcher that created it has ended")
+            Some("cleaned up: the launcher that created the pod has exited")
         }
-        Ok(Deletion::NotFound) => Some("swept: the launcher that created it was killed; the pod does not exist"),
+        Ok(Deletion::NotFound) => Some("cleaned up: the launcher that created the pod was killed; the pod no longer exists"),
         Err(reason) => {
             swept.failed.push((pod.clone(), reason.to_string()));
             None
@@ -148,16 +148,16 @@ async fn sweep_container(
     match (AddedContainer { client, settings, probe_container, uid: None }).end(false).await {
         FinalState::Ended => {
             swept.ended.push(name);
-            Some("swept: the launcher that added it was killed; it has ended")
+            Some("cleaned up: the launcher that added the container was killed; the container has exited")
         }
-        FinalState::Gone => Some("swept: the launcher that added it was killed; its pod was deleted"),
-        FinalState::NotAdded => Some("swept: the launcher was killed before it was added"),
+        FinalState::Gone => Some("cleaned up: the launcher that added the container was killed; the pod was deleted"),
+        FinalState::NotAdded => Some("cleaned up: the launcher was killed before the container was added"),
         FinalState::Stuck | FinalState::Waits => {
             swept.kept.push(name);
             None
         }
         FinalState::Unknown => {
-            let why = format!("it could not be ended; it exits on its own within {lifetime_seconds} s of its start");
+            let why = format!("it could not be stopped; it exits on its own within {lifetime_seconds} s of its start");
             swept.failed.push((name, why));
             None
         }
@@ -211,18 +211,18 @@ fn reason_to_delete(pod: &Pod, own: &LauncherIdentity, now: Option<Timestamp>) -
     let (made_by, session) = (label(pod, OWNER_LABEL), label(pod, SESSION_LABEL));
     if made_by == own.id && session == own.session {
         // The caller skips the pods of running calls.
-        return Some("an earlier call of this launcher could not delete it");
+        return Some("an earlier call of this launcher could not delete the pod");
     }
     if own.is_dead(made_by, session) {
-        return Some("the launcher that created it has ended");
+        return Some("the launcher that created the pod has exited");
     }
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
     let lifetime = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or(0);
     let age = now?.as_second() - pod.creation_timestamp()?.0.as_second();
     if matches!(phase, "Succeeded" | "Failed") && age > lifetime {
-        return Some("it has ended, and its deadline has passed");
+        return Some("the pod has terminated, and its deadline has passed");
     }
-    (age > lifetime + SLACK_SECONDS).then_some("its deadline has long passed")
+    (age > lifetime + SLACK_SECONDS).then_some("the deadline of the pod passed long ago")
 }
 
 fn label<'a>(pod: &'a Pod, name: &str) -> &'a str {
@@ -238,7 +238,7 @@ async fn write_line(connection: &Connection, session: &LauncherSession, pod: &Po
         pod: Some(pod.name_any()),
         pod_uid: pod.metadata.uid.clone(),
         deleted: Some(true),
-        ..swept_line(connection, format!("swept: {why}"))
+        ..swept_line(connection, format!("cleaned up: {why}"))
     };
     session.audit.append_or_warn(line).await;
 }

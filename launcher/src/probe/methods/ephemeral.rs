@@ -279,7 +279,7 @@ impl ProbeSteps for Ephemeral {
 fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
     let OpenProbe { namespace, pod, container, lifetime_seconds: seconds, .. } = open;
     let container = container.as_deref().unwrap_or_default();
-    let looks = format!("gpu-syringe looks for it for up to {} s and ends it", LATE_TIME.as_secs());
+    let looks = format!("gpu-syringe looks for it for up to {} s and stops it", LATE_TIME.as_secs());
     let what = match state {
         FinalState::Gone => return None,
         FinalState::NotAdded => {
@@ -293,7 +293,7 @@ fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
             format!("has not started; if it starts, it exits on its own within {seconds} s, and {looks}")
         }
         FinalState::Unknown => format!(
-            "could not be stopped; it exits on its own within {seconds} s, and {looks}; to end it now: {}",
+            "could not be stopped; it exits on its own within {seconds} s, and {looks}; to stop it now: {}",
             open.command()
         ),
     };

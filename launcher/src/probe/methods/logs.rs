@@ -179,7 +179,7 @@ impl Logs {
             }
             (Some(_), Some(failed)) => context.lost_contact(failed),
             (Some(_), None) => {
-                context.note_process_stays("had not ended when the time of the call was over");
+                context.note_process_stays("had not exited when the time of the call was over");
                 context.out_of_time(&format!("the probe did not finish within {:.1} s; {last}", waited.as_secs_f64()))
             }
         }

@@ -42,7 +42,7 @@ pub(crate) fn denial(why: &str, namespace: &str) -> Option<Denial> {
         return Denial::new(
             "GKE Autopilot",
             PolicyKind::EveryPrivilegedPod,
-            "Autopilot admits privileged pods of allowlisted partners only. Use a Standard node pool for GPU nodes that \
+            "Autopilot admits privileged pods only from allowlisted partners. Use a Standard node pool for GPU nodes that \
              you want to probe.",
         );
     }

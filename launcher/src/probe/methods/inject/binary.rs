@@ -113,14 +113,14 @@ fn beside(program: &Path, architecture: &str) -> Result<PathBuf, String> {
         // This check comes before opening the file: another user may have made a pipe with that name.
         if !is_trusted(&path, program) {
             if path.symlink_metadata().is_ok() {
-                let why = "belongs to another user than gpu-syringe, others can write to it or its folder, or it is no program";
+                let why = "belongs to another user, is writable by others (or its folder is), or is not an executable file";
                 refused.get_or_insert(format!("{} {why}", path.display()));
             }
         } else if machine(&path).is_ok_and(|machine| machine == architecture) {
             return Ok(path);
         }
     }
-    Err(refused.unwrap_or_else(|| format!("none of these in {} is one: {}", folder.display(), names.join(", "))))
+    Err(refused.unwrap_or_else(|| format!("no node-probe for this architecture in {}; looked for: {}", folder.display(), names.join(", "))))
 }
 
 /// Returns whether only root or the owner of this program can have written the file. It runs as root on nodes, and a

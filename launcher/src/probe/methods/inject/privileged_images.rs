@@ -42,7 +42,7 @@ pub(in crate::probe) async fn find(connection: &Connection, node: &str) -> Resul
     };
     let images = of_pods(&listed);
     if images.is_empty() {
-        let why = "no container runs privileged there, so that no image of the node is known to be trusted";
+        let why = "no container runs privileged on the node, so no image on the node is known to be trusted";
         let next = "Name an image with --base-image that you trust, that is on the node, and that has sh, sleep, and head or tar.";
         return Err(Failure::new(what(), why, next).because_of(Cause::Upload));
     }

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use syringe_macros::{facts, omit};
 
 use crate::common_values;
 use crate::facts::action::Action;
@@ -27,6 +28,7 @@ use crate::{json_reader, sanitize};
 pub const SCHEMA_VERSION: u32 = 3;
 
 /// The result of one run of `node-probe`. Each run prints exactly one.
+#[omit(Option, Vec)]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
@@ -38,32 +40,24 @@ pub struct Report {
     pub source: Source,
     /// Host name of the node (`/proc/sys/kernel/hostname`), read in the UTS namespace of the host. A probe with hostNetwork
     /// is in that namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// Boot id (`/proc/sys/kernel/random/boot_id`). It changes with every boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
     /// Kernel release (`/proc/sys/kernel/osrelease`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
     /// Time at which the probe started to read. All ages in this report are relative to it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<Timestamp>,
     /// Duration of the read.
     pub duration_ms: u64,
     /// The part of the node that the probe could see. Absent if the probe could see the whole node.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<ReportScope>,
     pub sections: Sections,
     /// In facts files only: raw kernel log records, one string each, in any format that `xid --kernel-log` reads. If
     /// present, the section `xid` is parsed from them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernel_log: Vec<String>,
     /// The result or the plan of `kill` or `reset`. Absent in reports of other commands.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
     /// Why the report has no sections (wrong usage, unreadable facts file).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
 }
 
@@ -114,9 +108,8 @@ impl Report {
 }
 
 /// The part of the node that a probe could see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
+#[derive(Copy, Eq)]
 pub struct ReportScope {
     /// The GPUs that the probe could open: those of the node, or those of a container.
     pub gpus: Extent,
@@ -155,35 +148,27 @@ pub enum Source {
 }
 
 /// One optional entry per section. A section that was not requested is absent.
+#[omit(Option)]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sections {
     /// Properties of the GPUs (NVML).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub inventory: Option<Section<Inventory>>,
     /// Current values of the GPUs (NVML).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub telemetry: Option<Section<Telemetry>>,
     /// Connections of the GPUs (NVML and sysfs).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub topology: Option<Section<Topology>>,
     /// Memory errors and repairs (NVML).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ecc: Option<Section<Ecc>>,
     /// GPU processes (NVML and procfs).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<Section<Processes>>,
     /// MIG instances (NVML).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mig: Option<Section<Mig>>,
     /// Device allocations of the kubelet.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub kubelet: Option<Section<Kubelet>>,
     /// Driver, kernel modules, device files and PCI devices (procfs and sysfs).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<Section<Host>>,
     /// Xids and other kernel log lines about GPUs.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub xid: Option<Section<KernelLog>>,
 }
 
@@ -204,14 +189,15 @@ pub struct Section<T> {
 }
 
 /// A section in JSON.
+#[omit(Option, Vec)]
 #[derive(Serialize, Deserialize)]
 struct Document {
     status: Status,
     #[serde(default)]
     duration_ms: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     data: Option<serde_json::Value>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     problems: Vec<Problem>,
 }
 
@@ -251,22 +237,17 @@ pub enum Status {
 }
 
 /// Something that could not be read, with the reason and the next step.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option, next_step, code))]
 pub struct Problem {
     /// The section, field or file that could not be read.
     pub what: String,
     /// The cause, with the error message (`NVML: GPU is lost`).
     pub why: String,
     /// The recommended next step. Empty if nothing helps.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub next_step: String,
     /// NVML index of the GPU, if the problem is about one GPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<u32>,
     /// A stable code for rules: `gpu_lost`, `timeout`, `driver_not_loaded`, `version_mismatch`, …
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub code: String,
 }
 

@@ -9,6 +9,11 @@ pub fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
     table.lines().filter(|row| !row.starts_with('#')).map(|row| row.split('\t').collect())
 }
 
+/// Returns the lines of a list, without its comment lines.
+pub fn list(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.lines().filter(|line| !line.starts_with('#'))
+}
+
 /// Returns the variant of an enum with this name.
 pub fn word<T: Deserialize<'static>>(name: &'static str) -> Option<T> {
     T::deserialize(IntoDeserializer::<Error>::into_deserializer(name)).ok()

@@ -1,19 +1,16 @@
 //! `Unknown`: facts that are needed for an answer and could not be read.
 
-use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
 use crate::section_name::SectionName;
 
 /// Something that could not be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option))]
 pub struct Unknown {
     /// Sections of the report, separated by commas, or another source of facts: `pods`, `events`.
     #[cfg_attr(feature = "schema", schemars(extend("x-text" = "own")))]
     pub section: String,
     /// NVML index of the GPU, if the fact is about one GPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<u32>,
     /// The reason why the fact could not be read, and the next step.
     pub why: String,

@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// The crates of the workspace, each with the crates of the workspace that it links.
-const ALLOWED: [(&str, &[&str]); 7] = [
-    ("syringe-core", &[]),
+const ALLOWED: [(&str, &[&str]); 8] = [
+    ("syringe-macros", &[]),
+    ("syringe-core", &["syringe-macros"]),
     ("node-probe", &["syringe-core"]),
     ("diagnosis", &["syringe-core"]),
-    ("kube-read", &["syringe-core"]),
+    ("kube-read", &["syringe-core", "syringe-macros"]),
     ("demo-cluster", &["node-probe", "syringe-core"]),
-    ("gpu-syringe", &["demo-cluster", "diagnosis", "kube-read", "syringe-core"]),
+    ("gpu-syringe", &["demo-cluster", "diagnosis", "kube-read", "syringe-core", "syringe-macros"]),
     ("fake-nvml", &["syringe-core"]),
 ];
 

@@ -310,7 +310,7 @@ fn a_facts_file_that_cannot_be_used_says_why() {
         (&newer, "schema version is 99; this program reads version 3"),
         (&older, "schema version is 1 (node-probe 0.1.0); this program reads version 3"),
         (&empty, "neither a known section"),
-        (&answer, "an answer of gpu-syringe"),
+        (&answer, "output of gpu-syringe"),
         (&other, "neither a known section"),
         (&failed, "the probe failed: no section"),
     ] {

@@ -3,93 +3,31 @@
 //!
 //! Any process can use such a name. This is harmless: the process is then not killed.
 
+use std::sync::LazyLock;
+
 use crate::facts::action::Obstacle;
+use crate::tsv::{parts, rows};
 
 /// Length of a process name in the kernel.
 const COMM_BYTES: usize = 15;
 
 /// A protected process, and what to do instead of a kill.
 struct Protected {
-    names: &'static [&'static str],
+    names: Vec<&'static str>,
     /// Whether the names are prefixes.
     prefix: bool,
     what: &'static str,
     next_step: &'static str,
 }
 
-const PROTECTED: &[Protected] = &[
-    Protected {
-        names: &["systemd", "init", "machined", "openrc-init", "runit", "dbus-daemon", "sshd", "udevd"],
-        prefix: false,
-        what: "part of the operating system",
-        next_step: "If it must be stopped, restart its unit on the node.",
-    },
-    Protected {
-        names: &["systemd-"],
-        prefix: true,
-        what: "part of systemd",
-        next_step: "If it must be stopped, restart its unit on the node.",
-    },
-    Protected {
-        names: &["kubelet", "kube-proxy", "k3s", "rke2", "k0s", "k3s-server", "k3s-agent"],
-        prefix: false,
-        what: "part of Kubernetes on this node",
-        next_step: "Drain the node and restart the service there.",
-    },
-    Protected {
-        names: &[
-            "containerd",
-            "dockerd",
-            "crio",
-            "conmon",
-            "conmonrs",
-            "runc",
-            "crun",
-            "youki",
-            "cri-dockerd",
-            "podman",
-        ],
-        prefix: false,
-        what: "the container runtime",
-        next_step: "Drain the node and restart the runtime there.",
-    },
-    Protected {
-        names: &["containerd-shim", "docker-contain", "nvidia-contain", "nvidia-ctk"],
-        prefix: true,
-        what: "a shim or hook of the container runtime",
-        next_step: "Delete the pod instead.",
-    },
-    Protected {
-        names: &["nvidia-persiste", "nv-fabricmanage", "nvidia-imex", "nvidia-powerd", "nvlsm", "nvidia-gridd"],
-        prefix: true,
-        what: "a daemon of the NVIDIA driver",
-        next_step: "Restart its unit on the node, or its pod.",
-    },
-    Protected {
-        names: &["nv-hostengine", "dcgm-exporter", "dcgm", "nvidia-device-p", "nvidia-mig-mana", "gpu-feature-dis"],
-        prefix: true,
-        what: "part of the GPU software of the cluster",
-        next_step: "Delete its pod, or disable it on this node (labels nvidia.com/gpu.deploy.… of the GPU Operator).",
-    },
-    Protected {
-        names: &["nvidia-cuda-mps"],
-        prefix: true,
-        what: "the MPS control daemon or server: a kill also terminates all clients",
-        next_step: "Stop MPS with: echo quit | nvidia-cuda-mps-control.",
-    },
-    Protected {
-        names: &["Xorg", "Xwayland", "gdm", "gnome-shell", "sddm", "lightdm"],
-        prefix: false,
-        what: "the display server",
-        next_step: "Stop the unit of the display manager on the node.",
-    },
-    Protected {
-        names: &["node-probe", "gpu-syringe"],
-        prefix: false,
-        what: "gpu-syringe itself",
-        next_step: "Its probes exit on their own.",
-    },
-];
+static PROTECTED: LazyLock<Vec<Protected>> = LazyLock::new(|| {
+    let rows = rows(include_str!("data/protected.tsv"));
+    let entry = |row: Vec<&'static str>| {
+        let [names, kind, what, next_step] = row[..] else { return None };
+        Some(Protected { names: parts(names), prefix: kind == "prefixes", what, next_step })
+    };
+    rows.filter_map(entry).collect()
+});
 
 /// The process that is to be killed.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,6 +1,7 @@
 //! The `action` of a report: what `node-probe kill` or `node-probe reset` found and did. A report has at most one.
 
 use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
 use super::ecc::RecoveryAction;
 use super::processes::GpuProcess;
@@ -19,16 +20,13 @@ pub enum Action {
 }
 
 /// The reason why an action was refused, or a condition that blocks the action.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(next_step))]
 pub struct Obstacle {
     /// A stable code: `recycled_pid`, `protected`, `no_gpu`, `processes`, `not_cordoned`, …
     pub code: String,
     /// The reason as a sentence.
     pub why: String,
     /// The recommended next step.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub next_step: String,
 }
 
@@ -40,47 +38,35 @@ impl Obstacle {
 }
 
 /// The result of killing one process.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option, Vec))]
 pub struct KillAction {
     /// The outcome.
     pub outcome: KillOutcome,
     /// UUID of the GPU in the request.
     pub gpu: String,
     /// NVML index of that GPU, if it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_index: Option<u32>,
     /// Process id.
     pub pid: u32,
     /// Start time of the process in the request, in clock ticks since boot.
     pub start_ticks: u64,
     /// The process before the action.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<GpuProcess>,
     /// How the use of the GPU was detected: `nvml`, `device_file`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
     /// The reason why the action was refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Obstacle>,
     /// The signal that terminated the process: `SIGTERM` or `SIGKILL`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<String>,
     /// Time from the first signal until the process exited, or until the wait timed out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub waited_ms: Option<u64>,
     /// GPU memory in use before the action.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_before_bytes: Option<u64>,
     /// GPU memory in use after the action.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_after_bytes: Option<u64>,
     /// Descendants of the process that used the GPU before the action. They do not exit with the process.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub children_on_gpu: Vec<u32>,
     /// Additional information: state D, memory that stays in use, …
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
@@ -105,50 +91,38 @@ pub enum KillOutcome {
 }
 
 /// The reset of one GPU.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option, Vec))]
 pub struct ResetAction {
     /// The outcome.
     pub outcome: ResetOutcome,
     /// The plan of the reset, with its blockers.
     pub plan: ResetPlan,
     /// The commands that were run, in order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<CompletedStep>,
     /// The GPU after the reset; absent if no reset was started.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub now: Option<GpuAfterReset>,
     /// What happened, and the state of the GPU, in one sentence.
     pub summary: String,
 }
 
 /// The plan of a reset.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option, Vec, !blockers, !steps))]
 pub struct ResetPlan {
     /// UUID of the GPU.
     pub gpu: String,
     /// NVML index.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
     /// PCI address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pci_address: Option<PciAddress>,
     /// Product name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The conditions that block the reset. If the list is empty, the reset is possible.
     pub blockers: Vec<Obstacle>,
     /// Additional information that does not block the reset.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// Reasons for a reset: a pending remap, the recommendation of the driver.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
     /// Indices of the GPUs that can only be reset together with this GPU.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub together_with: Vec<u32>,
     /// Whether persistence mode is on. If it is on, it is disabled before the reset and enabled again after the reset.
     pub persistence_mode: bool,
@@ -199,9 +173,7 @@ pub enum ResetOutcome {
 }
 
 /// One command that was run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct CompletedStep {
     /// The command, e.g. `nvidia-smi --gpu-reset -i GPU-…`.
     pub command: String,
@@ -214,30 +186,22 @@ pub struct CompletedStep {
 }
 
 /// A GPU after a reset.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option, Vec, !answers))]
 pub struct GpuAfterReset {
     /// Whether NVML lists a GPU with this UUID and can read it; `None` if NVML was not available.
     pub answers: Option<bool>,
     /// Whether a row remap is still pending.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub remap_pending: Option<bool>,
     /// The recovery action that the driver recommends now.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery_action: Option<RecoveryAction>,
     /// Whether persistence mode is on. The reset restores the previous value.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub persistence_mode: Option<bool>,
     /// Xids of this GPU since the reset began.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub new_xids: Vec<u32>,
     /// Whether the kernel log was read after the reset.
     pub kernel_log_read: bool,
     /// Sections that could not be read, so their state is unknown: `ecc`, `topology`, `xid`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_read: Vec<SectionName>,
     /// Problems found after the reset.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
 }

@@ -7,16 +7,14 @@
 //! "Unknown Error", although the GPU is healthy.
 
 use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
 /// Device files of one container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(pod_uid))]
 pub struct ContainerAccess {
     /// Container id of the container runtime.
     pub container_id: String,
     /// UID of the pod, from the cgroup.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
     /// `NVIDIA_VISIBLE_DEVICES` of the first process of the container: the devices that the container requests.
     pub visible_devices: Option<String>,
@@ -25,16 +23,13 @@ pub struct ContainerAccess {
 }
 
 /// One device file of a container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(bool))]
 pub struct ContainerDevice {
     /// Name below `/dev`: `nvidiactl`, `nvidia0`, `nvidia-uvm`, `nvidia-caps/nvidia-cap1`.
     pub name: String,
     /// Whether the device cgroup of the container allows access to the file.
     pub access: Access,
     /// Whether the node now has a different device with this name, because the driver was reloaded.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
 }
 

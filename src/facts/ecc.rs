@@ -4,34 +4,28 @@
 //! *Aggregate* counters are stored in the InfoROM over the lifetime of the board.
 
 use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
-use super::{LostGpu, Mode, Unread, Unsupported, availability_of};
+use super::{LostGpu, Mode, Unread, Unsupported, availability_of, is_zero};
 use crate::pci::PciAddress;
 
 /// ECC state of every GPU.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Vec, !gpus))]
 pub struct Ecc {
     /// One entry per GPU, in NVML's order.
     pub gpus: Vec<GpuEcc>,
     /// Fields that the driver does not support.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
     /// Fields that could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<Unread>,
     /// GPUs that do not respond, or no longer respond.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<LostGpu>,
 }
 
 availability_of!(Ecc);
 
 /// Memory health of one GPU.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(sram, remapped_rows, retired_pages, channel_repair_pending, tpc_repair_pending))]
 pub struct GpuEcc {
     /// NVML index.
     pub index: u32,
@@ -46,30 +40,23 @@ pub struct GpuEcc {
     /// Errors over the lifetime of the board.
     pub aggregate: ErrorCounts,
     /// SRAM errors in detail (`nvmlDeviceGetSramEccErrorStatus`, Ampere and later).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sram: Option<SramErrors>,
     /// Row remapping (Ampere and later).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub remapped_rows: Option<RemappedRows>,
     /// Page retirement (before Ampere).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub retired_pages: Option<RetiredPages>,
     /// The recovery action that the driver recommends (field 230, R570 and later).
     pub recovery_action: Option<RecoveryAction>,
     /// Whether a channel repair is pending until a reset (`nvmlDeviceGetRepairStatus`, Blackwell and later).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub channel_repair_pending: Option<bool>,
     /// Whether a TPC repair is pending until a reset (Blackwell and later).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tpc_repair_pending: Option<bool>,
     /// Whether the checksum of the InfoROM is correct (`nvmlDeviceValidateInforom`).
     pub inforom_valid: Option<bool>,
 }
 
 /// Corrected and uncorrected errors of one kind of counter (volatile or aggregate).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Vec))]
 pub struct ErrorCounts {
     /// Corrected errors in all locations (`nvmlDeviceGetTotalEccErrors`).
     pub corrected: Option<u64>,
@@ -77,14 +64,11 @@ pub struct ErrorCounts {
     pub uncorrected: Option<u64>,
     /// Error counts by location (`nvmlDeviceGetMemoryErrorCounter`). Locations without errors are omitted, and also those
     /// with a counter that could not be read: see [`Ecc::availability`].
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub locations: Vec<LocationErrors>,
 }
 
 /// Errors at one location.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct LocationErrors {
     /// `dram` (device memory), `sram`, `l1_cache`, `l2_cache`, `register_file`, `texture_memory`, `texture_shm`, `cbu`.
     pub location: String,
@@ -96,59 +80,36 @@ pub struct LocationErrors {
 
 /// SRAM errors by kind and location. Counts are over the lifetime of the board unless stated otherwise. An omitted
 /// count is zero.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(u64))]
 pub struct SramErrors {
     /// Whether the driver reports too many uncorrected SRAM errors, so that the board should be replaced.
     pub threshold_exceeded: bool,
     /// Corrected errors since driver load.
-    #[serde(skip_serializing_if = "is_zero")]
     pub volatile_corrected: u64,
     /// Uncorrected parity errors since driver load.
-    #[serde(skip_serializing_if = "is_zero")]
     pub volatile_uncorrected_parity: u64,
     /// Uncorrected SEC-DED errors since driver load.
-    #[serde(skip_serializing_if = "is_zero")]
     pub volatile_uncorrected_secded: u64,
     /// Corrected errors over the lifetime of the board.
-    #[serde(skip_serializing_if = "is_zero")]
     pub aggregate_corrected: u64,
     /// Uncorrected parity errors over the lifetime of the board.
-    #[serde(skip_serializing_if = "is_zero")]
     pub aggregate_uncorrected_parity: u64,
     /// Uncorrected SEC-DED errors over the lifetime of the board.
-    #[serde(skip_serializing_if = "is_zero")]
     pub aggregate_uncorrected_secded: u64,
     /// Uncorrected errors in the L2 cache.
-    #[serde(skip_serializing_if = "is_zero")]
     pub bucket_l2: u64,
     /// Uncorrected errors in an SM.
-    #[serde(skip_serializing_if = "is_zero")]
     pub bucket_sm: u64,
     /// Uncorrected errors in PCIe.
-    #[serde(skip_serializing_if = "is_zero")]
     pub bucket_pcie: u64,
     /// Uncorrected errors in a microcontroller.
-    #[serde(skip_serializing_if = "is_zero")]
     pub bucket_microcontroller: u64,
     /// Uncorrected errors elsewhere.
-    #[serde(skip_serializing_if = "is_zero")]
     pub bucket_other: u64,
 }
 
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
-fn is_no_bank(count: &u32) -> bool {
-    *count == 0
-}
-
 /// Row remapping: bad rows of HBM are replaced by spare rows.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option))]
 pub struct RemappedRows {
     /// Rows remapped for corrected errors.
     pub correctable: u32,
@@ -159,35 +120,26 @@ pub struct RemappedRows {
     /// Whether a remap has failed at any time, because no spare row was left.
     pub failure_occurred: bool,
     /// Number of banks by remaining spare rows.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub histogram: Option<RemapHistogram>,
 }
 
 /// Number of memory banks by remaining spare rows (`nvmlDeviceGetRowRemapperHistogram`). An omitted count is zero.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(u32, !max))]
 pub struct RemapHistogram {
     /// Banks with all spare rows left.
     pub max: u32,
     /// Banks with many spare rows left.
-    #[serde(skip_serializing_if = "is_no_bank")]
     pub high: u32,
     /// Banks with some spare rows left.
-    #[serde(skip_serializing_if = "is_no_bank")]
     pub partial: u32,
     /// Banks with one spare row left.
-    #[serde(skip_serializing_if = "is_no_bank")]
     pub low: u32,
     /// Banks with no spare row left: the next bad row of such a bank cannot be repaired.
-    #[serde(skip_serializing_if = "is_no_bank")]
     pub none: u32,
 }
 
 /// Retired pages (before Ampere).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct RetiredPages {
     /// Pages retired because of several single-bit errors at one address.
     pub single_bit: u32,

@@ -2,7 +2,7 @@
 //!
 //! Source: procfs, sysfs and the file system of the host.
 
-use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
 use super::cdi::Cdi;
 use super::container::ContainerAccess;
@@ -13,9 +13,18 @@ use super::stack_log::StackLog;
 use crate::pci::PciAddress;
 
 /// Facts of the host.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(
+    numa_balancing,
+    container,
+    container_runtime,
+    cdi,
+    driver_load,
+    nvidia_stack,
+    stack_log,
+    device_nodes_missing,
+    gsp_firmware_versions,
+    hugepages
+))]
 pub struct Host {
     /// Operating system (`PRETTY_NAME` of `/etc/os-release`).
     pub operating_system: Option<String>,
@@ -30,12 +39,10 @@ pub struct Host {
     /// Character devices that are present: `nvidiactl`, `nvidia0`, `nvidia-uvm`, `nvidia-caps/nvidia-cap1`, …
     pub device_nodes: Vec<String>,
     /// Expected character devices that are missing.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub device_nodes_missing: Vec<String>,
     /// Daemons of a GPU node, and whether they are running.
     pub daemons: Daemons,
     /// GSP firmware files on disk, by driver version.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gsp_firmware_versions: Vec<String>,
     /// Path of a CDI specification for NVIDIA devices, if it exists.
     pub cdi_spec: Option<String>,
@@ -46,39 +53,29 @@ pub struct Host {
     /// Number of NUMA nodes.
     pub numa_nodes: Option<u32>,
     /// Whether the kernel automatically moves pages between NUMA nodes (`kernel.numa_balancing`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub numa_balancing: Option<bool>,
     /// Huge pages by size in KiB: total and free.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hugepages: Vec<HugePages>,
     /// Total memory of the node.
     pub memory_total_bytes: Option<u64>,
     /// Available memory of the node.
     pub memory_available_bytes: Option<u64>,
     /// GPU devices of one container, if a container was passed to the probe.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerAccess>,
     /// The configuration and the process of the container runtime.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub container_runtime: Option<ContainerRuntime>,
     /// CDI specifications of NVIDIA devices, compared with the node.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cdi: Option<Cdi>,
     /// Facts about whether the kernel accepts the nvidia module. Read only if there are GPUs and the module is not loaded.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_load: Option<DriverLoad>,
     /// Traces of NVIDIA's software for Kubernetes on the node: sockets, registrations, processes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub nvidia_stack: Option<NvidiaStack>,
     /// The last log lines of one container of that software, if the probe request contains the container.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stack_log: Option<StackLog>,
 }
 
 /// Driver versions. NVML does not work if they differ.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(module_listed, module_use_count))]
 pub struct DriverVersions {
     /// Version of the loaded kernel module (`/sys/module/nvidia/version`); `None` if the module is not loaded.
     pub loaded: Option<String>,
@@ -89,10 +86,8 @@ pub struct DriverVersions {
     /// Whether `modules.dep` of the running kernel lists `nvidia.ko`, on the host or below the driver root of the GPU
     /// Operator. `None` if `modules.dep` could not be read. If `module_on_disk` is absent, this field shows whether the file
     /// is missing or only the version is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub module_listed: Option<bool>,
     /// Number of modules, files and processes that hold the loaded module (`/sys/module/nvidia/refcnt`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub module_use_count: Option<u32>,
     /// Version of the NVML library on disk, from its file name (`libnvidia-ml.so.570.124.06`).
     pub library: Option<String>,
@@ -101,9 +96,7 @@ pub struct DriverVersions {
 }
 
 /// An NVIDIA GPU on the PCI bus, whether or not a driver is bound to it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(iommu_group))]
 pub struct PciGpu {
     /// PCI address.
     pub pci_address: Option<PciAddress>,
@@ -116,16 +109,13 @@ pub struct PciGpu {
     /// NUMA node.
     pub numa_node: Option<u32>,
     /// IOMMU group.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub iommu_group: Option<u32>,
     /// Whether the device responds on the bus (the bytes of its configuration space are not all `ff`).
     pub answers: Option<bool>,
 }
 
 /// State of each daemon: `Some(true)` running, `Some(false)` not running, `None` unknown.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct Daemons {
     /// `nvidia-persistenced`.
     pub persistenced: Option<bool>,
@@ -140,9 +130,7 @@ pub struct Daemons {
 }
 
 /// Huge pages of one size.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct HugePages {
     /// Page size.
     pub size_kib: u64,

@@ -2,15 +2,13 @@
 //!
 //! Source: NVML. The version of the kernel module is from `/proc/driver/nvidia`.
 
-use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
 use super::{LostGpu, Mode, Unread, Unsupported, availability_of};
 use crate::pci::PciAddress;
 
 /// The driver and the GPUs that NVML lists.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Vec, !gpus))]
 pub struct Inventory {
     /// Driver version (`nvmlSystemGetDriverVersion`), e.g. `570.124.06`.
     pub driver_version: Option<String>,
@@ -23,22 +21,17 @@ pub struct Inventory {
     /// One entry per GPU, in NVML's order. A GPU that could not be opened is listed in the problems of the section.
     pub gpus: Vec<GpuInventory>,
     /// Fields that the driver does not support.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
     /// Fields that could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<Unread>,
     /// GPUs that do not respond, or no longer respond.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<LostGpu>,
 }
 
 availability_of!(Inventory);
 
 /// Properties of one GPU that do not change at run time.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(vgpu_license, platform))]
 pub struct GpuInventory {
     /// NVML index. The index changes when a GPU is lost: identify a GPU by UUID or PCI address.
     pub index: u32,
@@ -83,7 +76,6 @@ pub struct GpuInventory {
     /// Virtualization mode: `none`, `passthrough`, `vgpu`, `host_vgpu`, `host_vsga`.
     pub virtualization_mode: Option<String>,
     /// License of a vGPU (`nvmlDeviceGetGridLicensableFeatures_v4`). Read only if the virtualization mode is `vgpu`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub vgpu_license: Option<VgpuLicense>,
     /// Whether a display is active on the GPU.
     pub display_active: Option<bool>,
@@ -104,42 +96,33 @@ pub struct GpuInventory {
     /// Number of GPU cores (`nvmlDeviceGetNumGpuCores`).
     pub cores: Option<u32>,
     /// Position of the GPU in a rack-scale system (`nvmlDeviceGetPlatformInfo`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
 }
 
 /// Licensable features of a vGPU. Empty if the driver reports none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct VgpuLicense {
     /// Features for which the GPU can be licensed; at most three.
     pub features: Vec<LicensableFeature>,
 }
 
 /// One licensable feature.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option))]
 pub struct LicensableFeature {
     /// Name of the feature: `vgpu`, `rtx`, `gaming` or `compute`. An unknown feature has its number as name.
     pub name: String,
     /// Product, e.g. `NVIDIA Virtual Compute Server`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub product: Option<String>,
     /// Whether the feature is in use.
     pub enabled: bool,
     /// Whether the feature is licensed now.
     pub licensed: bool,
     /// Text of the driver about the license.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub info: Option<String>,
 }
 
 /// InfoROM object versions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct InforomVersions {
     /// Image version, e.g. `G520.0200.00.05`.
     pub image: Option<String>,
@@ -152,9 +135,7 @@ pub struct InforomVersions {
 }
 
 /// Position in a rack-scale system.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct Platform {
     /// Serial number of the chassis.
     pub chassis_serial: Option<String>,

@@ -6,12 +6,10 @@
 //! state of resource claims (`dra_manager_state`), and, if the checkpoint cannot be read, the pod-resources API of the
 //! kubelet.
 
-use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
 /// Device allocations of the kubelet.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct Kubelet {
     /// Source of the allocations: `checkpoint`, `pod_resources`, or `claims` if neither could be read.
     pub source: String,
@@ -22,30 +20,24 @@ pub struct Kubelet {
 }
 
 /// Devices of one resource that are allocated to one container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option))]
 pub struct Allocation {
     /// Pod UID. Empty if the source identifies the pod by name only and the UID was not found.
     pub pod_uid: String,
     /// Namespace, if the source contains it (`pod_resources`, claims).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Pod name, if the source contains it (`pod_resources`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
     /// Container name. Empty for a resource claim, which belongs to the pod.
     pub container: String,
     /// Resource name, e.g. `nvidia.com/gpu`, `nvidia.com/mig-1g.10gb`. For a claim, the driver name (`gpu.nvidia.com`).
     pub resource: String,
     /// Resource claim (dynamic resource allocation) of the devices.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
     /// GPU or MIG UUIDs. A time-sliced replica has the UUID of its GPU; `replicas` counts the replicas. For a claim, the
     /// device names of the DRA driver (`gpu-3`).
     pub devices: Vec<String>,
     /// Number of time-sliced or MPS replicas, if the devices are shared.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
 }
 
@@ -68,9 +60,7 @@ impl Allocation {
 }
 
 /// Devices of one resource that a device plugin registered.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct RegisteredDevices {
     /// Resource name.
     pub resource: String,

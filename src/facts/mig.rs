@@ -1,29 +1,23 @@
 //! The `mig` section: MIG mode and instances. Source: NVML.
 
-use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
 use super::Mode;
 use super::{Unread, Unsupported};
 
 /// MIG state of every GPU that supports MIG.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Vec, !gpus))]
 pub struct Mig {
     /// One entry per GPU that supports MIG, in NVML's order.
     pub gpus: Vec<GpuMig>,
     /// Fields that the driver does not support.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
     /// Fields that could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<Unread>,
 }
 
 /// MIG state of one GPU.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct GpuMig {
     /// NVML index.
     pub index: u32,
@@ -38,9 +32,7 @@ pub struct GpuMig {
 }
 
 /// One MIG device.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct MigDevice {
     /// UUID (`MIG-…`).
     pub uuid: Option<String>,

@@ -24,14 +24,12 @@ pub mod stack_log;
 pub mod telemetry;
 pub mod topology;
 
-use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
 use crate::pci::PciAddress;
 
 /// Fields that the driver does not support on these GPUs. A `null` in such a field is not an error.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct Unsupported {
     /// NVML indices.
     pub gpus: Vec<u32>,
@@ -41,9 +39,7 @@ pub struct Unsupported {
 
 /// Fields of these GPUs that could not be read or had invalid values. A `null` or an empty list in such a field has no
 /// meaning. The problems of the section contain the reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct Unread {
     /// NVML indices.
     pub gpus: Vec<u32>,
@@ -53,24 +49,17 @@ pub struct Unread {
 
 /// A GPU that does not respond, or no longer responds. The values come from an earlier read, from PCI and from the kernel
 /// log; unknown values are absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option))]
 pub struct LostGpu {
     /// NVML index; absent for a GPU that NVML does not list.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
     /// PCI address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pci_address: Option<PciAddress>,
     /// UUID (from NVML before the loss, otherwise `/proc/driver/nvidia/gpus/*/information`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
     /// Serial number of the board (from the kernel log).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
     /// Name of the physical slot (`/sys/bus/pci/slots`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
     /// Why the GPU does not respond: the code of the problem (`gpu_lost`, `timeout`, …), or `not_in_nvml` for a GPU that is
     /// bound to the nvidia driver and missing from NVML.
@@ -129,10 +118,14 @@ macro_rules! availability_of {
 }
 pub(crate) use availability_of;
 
+/// Whether a count is zero, for the attributes of `syringe_macros`.
+pub fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
+}
+
 /// A setting that takes effect at the next reset or reboot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
+#[derive(Copy, Eq)]
 pub struct Mode {
     /// Current value.
     pub current: bool,

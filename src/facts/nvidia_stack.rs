@@ -1,66 +1,49 @@
 //! `NvidiaStack`: traces of NVIDIA's software for Kubernetes on the node (sockets, validation files, processes).
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
 /// Facts about how the driver, the plugins and the kubelet are connected on the node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option, Vec))]
 pub struct NvidiaStack {
     /// Start time of the kubelet process. In k3s, RKE2 and similar, the kubelet is part of another program.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub kubelet_started_at: Option<Timestamp>,
     /// Sockets of device plugins in the kubelet's `device-plugins` folder, without `kubelet.sock`. `None`: folder not found.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin_sockets: Option<Vec<TimestampedFile>>,
     /// Sockets in the kubelet's folder for plugin registration: DRA drivers, storage. `None` if the folder was not found.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub registry_sockets: Option<Vec<TimestampedFile>>,
     /// Files that the validator of the GPU Operator writes (`/run/nvidia/validations`): `driver-ready`, `toolkit-ready`, …
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub validations: Vec<TimestampedFile>,
     /// Processes with names of NVIDIA's software for Kubernetes. A name is not a proof: `pod_uid` identifies the pod.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<StackProcess>,
     /// Limits of inotify, and the number of instances in use.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub inotify: Option<Inotify>,
 }
 
 /// A file with the time of its last change.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option))]
 pub struct TimestampedFile {
     /// Name of the file in the folder.
     pub name: String,
     /// Time of the last change of the file. For a socket, the time of its creation.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
 }
 
 /// One process of NVIDIA's software.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option))]
 pub struct StackProcess {
     /// Name in the kernel (`comm`), at most 15 bytes, e.g. `nvidia-device-p`.
     pub name: String,
     /// Process id on the host.
     pub pid: u32,
     /// UID of the pod to which the process belongs; absent for a service of the node.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
     /// Start time of the process.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
 }
 
 /// Limits of `fs.inotify`. If no instance is free, device plugins fail with "too many open files".
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(instances_of_root))]
 pub struct Inotify {
     /// `max_user_instances`.
     pub max_user_instances: Option<u64>,
@@ -68,6 +51,5 @@ pub struct Inotify {
     pub max_user_watches: Option<u64>,
     /// Number of instances that processes of root hold. `None`: not counted because an NVIDIA plugin has its socket, or not
     /// all processes could be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub instances_of_root: Option<u64>,
 }

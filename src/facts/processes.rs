@@ -1,12 +1,10 @@
 //! The `processes` section: GPU processes. Source: NVML process lists, `/proc`, cgroups.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
 /// GPU processes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(unaccounted_memory))]
 pub struct Processes {
     /// Whether process ids are those of the host (the probe runs in the initial PID namespace). If `false`, NVML omits
     /// processes, and the list is incomplete.
@@ -14,14 +12,11 @@ pub struct Processes {
     /// One entry per process.
     pub processes: Vec<GpuProcess>,
     /// By GPU: GPU memory in use that is not explained by the listed processes and exceeds the overhead of the driver.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unaccounted_memory: Vec<UnaccountedMemory>,
 }
 
 /// One process that NVML lists on a GPU, or that has a GPU device file open.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(user, threads, pod_uid, container_id, qos, parent_pid, open_device_files))]
 pub struct GpuProcess {
     /// Process id in the PID namespace of the host.
     pub pid: u32,
@@ -33,7 +28,6 @@ pub struct GpuProcess {
     /// User id.
     pub uid: Option<u32>,
     /// User name on the host, if `/etc/passwd` contains the id.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Start time. Start time and process id together identify the process.
     pub started_at: Option<Timestamp>,
@@ -43,24 +37,18 @@ pub struct GpuProcess {
     /// `X`: NVML lists the process, but it no longer exists in `/proc`.
     pub state: Option<String>,
     /// Threads of the process; only if a thread is in uninterruptible sleep or not all threads were checked.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<Threads>,
     /// How the process uses each GPU.
     pub uses: Vec<GpuUse>,
     /// GPU device files (`/dev/nvidiaN`) that the process has open although NVML does not list it on those GPUs.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub open_device_files: Vec<String>,
     /// UID of the pod, from the cgroup.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
     /// Container id, from the cgroup.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
     /// Quality of service class: `guaranteed`, `burstable`, `besteffort`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub qos: Option<String>,
     /// Parent process, if the process is a zombie.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_pid: Option<u32>,
 }
 
@@ -83,9 +71,7 @@ impl GpuProcess {
 }
 
 /// Threads of a process (`/proc/PID/task`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Vec))]
 pub struct Threads {
     /// Number of threads that were checked.
     pub checked: u32,
@@ -94,14 +80,11 @@ pub struct Threads {
     /// Number of threads that were in state `D` at two readings a tenth of a second apart and did not run in between.
     pub uninterruptible: u32,
     /// The first of these threads.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub examples: Vec<Thread>,
 }
 
 /// One thread in uninterruptible sleep.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct Thread {
     /// Thread id in the PID namespace of the host.
     pub tid: u32,
@@ -112,9 +95,7 @@ pub struct Thread {
 }
 
 /// Use of one GPU by a process.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option, !memory_bytes))]
 pub struct GpuUse {
     /// NVML index.
     pub gpu: u32,
@@ -123,17 +104,13 @@ pub struct GpuUse {
     /// GPU memory in use; `None` if the driver does not report it.
     pub memory_bytes: Option<u64>,
     /// MIG GPU instance.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mig_gpu_instance: Option<u32>,
     /// MIG compute instance.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mig_compute_instance: Option<u32>,
 }
 
 /// GPU memory in use that is not explained by the listed processes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct UnaccountedMemory {
     /// NVML index.
     pub gpu: u32,

@@ -1,34 +1,27 @@
 //! The `telemetry` section: current values of the GPUs. Source: NVML.
 
-use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
 use super::{LostGpu, Unread, Unsupported, availability_of};
 use crate::pci::PciAddress;
 
 /// One reading of every GPU.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Vec, !gpus))]
 pub struct Telemetry {
     /// One entry per GPU, in NVML's order.
     pub gpus: Vec<GpuTelemetry>,
     /// Fields that the driver does not support.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
     /// Fields that could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<Unread>,
     /// GPUs that do not respond, or no longer respond.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<LostGpu>,
 }
 
 availability_of!(Telemetry);
 
 /// Current values of one GPU.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct GpuTelemetry {
     /// NVML index.
     pub index: u32,
@@ -57,9 +50,7 @@ pub struct GpuTelemetry {
 }
 
 /// Temperatures.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(tlimit_thresholds))]
 pub struct Temperature {
     /// Temperature of the GPU core.
     pub gpu_celsius: Option<i32>,
@@ -77,7 +68,6 @@ pub struct Temperature {
     /// later; `T.Limit` in nvidia-smi). The margin decreases as the GPU warms up.
     pub tlimit_margin_celsius: Option<i32>,
     /// Thresholds on the `T.Limit` scale (Ada and later). They replace the limits in degrees above.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tlimit_thresholds: Option<TlimitThresholds>,
     /// Computed: `slowdown_celsius - gpu_celsius`. If the driver supports only `T.Limit`: `tlimit_margin_celsius` minus
     /// the slowdown threshold, or only the margin if that threshold is unknown.
@@ -86,28 +76,20 @@ pub struct Temperature {
 
 /// Thresholds on the `T.Limit` scale. They are constants of the board, not margins. The scale decreases as the GPU warms
 /// up and is 0 at the highest operating temperature. Thresholds above that temperature are negative.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Option))]
 pub struct TlimitThresholds {
     /// Threshold at which the hardware shuts down (field 193), e.g. -8.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shutdown_celsius: Option<i32>,
     /// Threshold at which the hardware slows down (field 194), e.g. -2.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub slowdown_celsius: Option<i32>,
     /// Highest operating temperature of the memory (field 195).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_max_celsius: Option<i32>,
     /// Highest operating temperature of the GPU (field 196), e.g. 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_max_celsius: Option<i32>,
 }
 
 /// Power.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct Power {
     /// Power draw (`nvmlDeviceGetPowerUsage`): the average over one second on Ampere (except GA100) and later, otherwise
     /// the current value.
@@ -131,9 +113,7 @@ pub struct Power {
 }
 
 /// Clocks: current and maximum.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct Clocks {
     /// Current graphics clock.
     pub graphics_mhz: Option<u32>,
@@ -158,9 +138,7 @@ pub struct Clocks {
 }
 
 /// Utilization. Not supported on a GPU with MIG enabled.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct Utilization {
     /// Percentage of time in which a kernel was running.
     pub gpu_percent: Option<u32>,
@@ -177,9 +155,7 @@ pub struct Utilization {
 }
 
 /// Memory in use.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct MemoryUse {
     /// Total GPU memory.
     pub total_bytes: Option<u64>,
@@ -196,9 +172,7 @@ pub struct MemoryUse {
 }
 
 /// The PCIe link. An idle GPU reduces the generation. The width of a healthy link does not change.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct PcieLink {
     /// Current generation.
     pub generation: Option<u32>,
@@ -215,9 +189,7 @@ pub struct PcieLink {
 }
 
 /// Clock event reasons (`nvmlDeviceGetCurrentClocksEventReasons`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(violations))]
 pub struct Throttling {
     /// Whether the clocks are reduced because of a fault: hardware slowdown, thermal slowdown or power brake. Idle, a
     /// setting or a power cap at full load are reasons but not throttling. `None` if the driver does not report the reasons.
@@ -228,14 +200,11 @@ pub struct Throttling {
     pub reasons_mask: Option<u64>,
     /// Time with each reason since the driver was loaded, if the driver counts it (`nvmlDeviceGetViolationStatus`).
     /// The list is also empty if the times could not be read: see [`Telemetry::availability`].
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<Violation>,
 }
 
 /// Time for which one policy reduced the clocks since the driver was loaded. A time of zero is omitted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct Violation {
     /// `power`, `thermal`, `sync_boost`, `board_limit`, `low_utilization`, `reliability`.
     pub policy: String,

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use syringe_macros::facts;
 
 use super::{LostGpu, Unread, Unsupported, availability_of};
 use crate::pci::PciAddress;
 
 /// Connections of every GPU.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(p2p_lacking, nics, unsupported, unread, lost))]
 pub struct Topology {
     /// One entry per GPU, in NVML's order.
     pub gpus: Vec<GpuTopology>,
@@ -18,32 +16,25 @@ pub struct Topology {
     /// NVLinks), `PIX`, `PXB`, `PHB`, `NODE`, `SYS`, or `?`. These are the terms of `nvidia-smi topo -m`.
     pub matrix: Vec<Vec<String>>,
     /// Peer-to-peer capabilities that some pairs of GPUs do not have. See also `p2p_all_ok`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub p2p_lacking: Vec<MissingP2p>,
     /// Capabilities that every pair of GPUs has (`read`, `write`, `atomics`).
     pub p2p_all_ok: Vec<String>,
     /// InfiniBand and RoCE ports.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nics: Vec<NicPort>,
     /// NVSwitches on the PCI bus of this node.
     pub nvswitches: Vec<PciAddress>,
     /// Fields that the driver does not support.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
     /// Fields that could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<Unread>,
     /// GPUs that do not respond, or no longer respond.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<LostGpu>,
 }
 
 availability_of!(Topology);
 
 /// Connections of one GPU.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(fabric))]
 pub struct GpuTopology {
     /// NVML index.
     pub index: u32,
@@ -58,7 +49,6 @@ pub struct GpuTopology {
     /// All NVLinks of the GPU, including inactive links. Links with identical values are one entry.
     pub nvlinks: Vec<NvlinkGroup>,
     /// Registration with the NVSwitch fabric (Hopper and later, on NVSwitch systems).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fabric: Option<Fabric>,
     /// The PCIe path from the GPU (first) up to the root port, as sysfs shows it.
     pub pcie_path: Vec<PcieHop>,
@@ -67,9 +57,7 @@ pub struct GpuTopology {
 }
 
 /// NVLinks of one GPU with identical values.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(BTreeMap))]
 pub struct NvlinkGroup {
     /// Link numbers.
     pub links: Vec<u32>,
@@ -87,14 +75,11 @@ pub struct NvlinkGroup {
     /// `ecc`, and on NVLink 5 `malformed_packets`, `buffer_overrun`, `local_link_integrity`, `link_recovery_successful`,
     /// `link_recovery_failed`, `symbol_errors`, `effective_errors`, … The map is also empty if the counters could not be
     /// read: see [`Topology::availability`], field `nvlinks.errors`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub errors: BTreeMap<String, u64>,
 }
 
 /// Registration with the NVSwitch fabric (`nvmlDeviceGetGpuFabricInfoV`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(cluster_uuid, health, Vec))]
 pub struct Fabric {
     /// State of the registration: `not_supported`, `not_started`, `in_progress`, `completed`.
     pub state: String,
@@ -103,21 +88,16 @@ pub struct Fabric {
     /// NVLink clique id.
     pub clique_id: Option<u32>,
     /// Cluster UUID after the registration; absent if all digits are zero (a single node).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_uuid: Option<String>,
     /// Health summary (R570 and later): `healthy`, `unhealthy`, `limited_capacity`, `not_supported`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
     /// Problems in the health mask: `degraded_bandwidth`, `route_recovery`, `route_unhealthy`, `access_timeout`,
     /// `incorrect_configuration`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub health_issues: Vec<String>,
 }
 
 /// One device on the PCIe path.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(BTreeMap))]
 pub struct PcieHop {
     /// PCI address.
     pub pci_address: Option<PciAddress>,
@@ -132,14 +112,11 @@ pub struct PcieHop {
     /// Highest number of lanes of this device.
     pub max_width: Option<u32>,
     /// AER totals that are not zero: `correctable`, `nonfatal`, `fatal` (`aer_dev_*`).
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub aer: BTreeMap<String, u64>,
 }
 
 /// A peer-to-peer capability that is missing between pairs of GPUs, all for the same reason.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct MissingP2p {
     /// The missing capability: `read`, `write` or `atomics`.
     pub capability: String,
@@ -151,9 +128,7 @@ pub struct MissingP2p {
 }
 
 /// One InfiniBand or RoCE port (`/sys/class/infiniband`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts(omit(Vec))]
 pub struct NicPort {
     /// Device name, e.g. `mlx5_0`.
     pub device: String,
@@ -170,14 +145,11 @@ pub struct NicPort {
     /// Data rate of the port.
     pub rate_gigabits_per_second: Option<f64>,
     /// The GPUs nearest to the port, each with the kind of the connection (`PIX`, `PXB`, `PHB`, `NODE`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub near: Vec<NearGpu>,
 }
 
 /// A GPU near a NIC.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(default)]
+#[facts]
 pub struct NearGpu {
     /// NVML index.
     pub gpu: u32,

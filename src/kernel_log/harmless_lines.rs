@@ -6,123 +6,28 @@
 //! Lines that are neither events nor in this table are counted and shown as not recognized. Therefore the table must be
 //! narrow: a line is added only if its meaning is known.
 
+use std::sync::LazyLock;
+
 use crate::kernel_log::line_parser;
+use crate::tsv::{rows, unescaped};
+
+/// The texts of the table of this kind.
+fn texts(kind: &str) -> Vec<String> {
+    let rows = rows(include_str!("data/harmless_lines.tsv"));
+    rows.filter(|row| row[0] == kind).filter_map(|row| row.get(1).map(|text| unescaped(text))).collect()
+}
 
 /// The first words of harmless lines.
-const BEGINS: [&str; 61] = [
-    // Module load and unload.
-    "nvidia: loading out-of-tree module",
-    "nvidia: module license",
-    "nvidia: module verification failed: signature and/or required key missing",
-    "nvidia_uvm: module ",
-    "nvidia_drm: module ",
-    "nvidia_modeset: module ",
-    "nvidia_peermem: module ",
-    "nvidia_fs: module ",
-    "nvidia_vgpu_vfio: module ",
-    "nvidia-nvlink: Nvlink Core is being initialized",
-    "nvidia-nvlink: Unregistered Nvlink Core",
-    "nvidia-nvlink: Unregistered the Nvlink Core",
-    "nvidia-nvswitch: Probing device",
-    "nvidia-modeset: Loading NVIDIA",
-    "nvidia-modeset: Unloading",
-    "nvidia-uvm: Loaded the UVM driver",
-    "nvidia-uvm: Unloaded the UVM driver",
-    "nvidia-fs: Initializing nvfs driver",
-    "nvidia-fs: registered correctly",
-    "nvidia-fs: driver unloaded",
-    "nvidia-gpu ",
-    "NVRM: loading NVIDIA UNIX ",
-    "NVRM: Persistence mode is deprecated",
-    "NVRM: nvidia-vgpu-vfio",
-    "NVRM: GPU Board Serial Number",
-    "NVRM: Open nvidia.ko is only ready for use on",
-    "NVRM: To force use of Open nvidia.ko",
-    "NVRM: 'OpenRmEnableUnsupportedGpus'",
-    // Further lines of messages whose first lines are events.
-    "NVRM: (PCI ID: ",
-    "NVRM: installed in this system",
-    "NVRM: make sure that this kernel module",
-    "NVRM: kernel module and all NVIDIA driver",
-    "NVRM: components have the same version",
-    "NVRM: has the version ",
-    "NVRM: the version ",
-    "NVRM: this kernel module has the version",
-    "NVRM: have the same version",
-    "NVRM: nvidia.ko because it does not include",
-    "NVRM: System Processor (GSP)",
-    "NVRM: Please see the",
-    "NVRM: sections in the driver README",
-    "NVRM: at www.nvidia.com",
-    "NVRM: The system BIOS may have misconfigured your",
-    "NVRM: This is a 64-bit BAR mapped above",
-    "NVRM: This can occur when a driver such as",
-    "NVRM: nouveau, rivafb, nvidiafb",
-    "NVRM: was loaded and obtained ownership of",
-    "NVRM: the NVIDIA device(s)",
-    "NVRM: Try unloading the conflicting kernel module",
-    "NVRM: reconfigure your kernel without the conflicting",
-    "NVRM: driver(s)), then try loading the NVIDIA kernel module",
-    "NVRM: again.",
-    "NVRM: No NVIDIA devices probed",
-    "NVRM: A GPU crash dump has been created",
-    // Messages of other components about NVIDIA programs and settings.
-    "audit: ",
-    "systemd[",
-    "Linux version ",
-    "Command line: ",
-    "Kernel command line: ",
-    "Modules linked in: ",
-    "Unknown kernel command line parameters",
-];
+static BEGINS: LazyLock<Vec<String>> = LazyLock::new(|| texts("begin"));
 
 /// Parts of harmless lines of the driver.
-const DRIVER_CHAT: [&str; 2] = ["**********", "nvidia-bug-report"];
+static DRIVER_CHAT: LazyLock<Vec<String>> = LazyLock::new(|| texts("driver"));
 
 /// Parts of lines that belong to an Xid. If there is no Xid nearby, the error was not recognized.
-const PART_OF_XID: [&str; 12] = [
-    "RPC history",
-    "RPC event history",
-    "GSP RPC buffer contains",
-    "entry function",
-    "_kgspLogXid",
-    "Check failed:",
-    "-CPU -> GSP",
-    "GSP_RM_",
-    "gpuHandleSanityCheckRegReadError",
-    "krcWatchdog",
-    "GspRmFree failed",
-    "os_dump_stack",
-];
+static PART_OF_XID: LazyLock<Vec<String>> = LazyLock::new(|| texts("xid"));
 
 /// Parts of harmless lines of `nvidia` and `pcieport` devices: interrupts, power and VGA.
-const DEVICE_CHAT: [&str; 25] = [
-    "enabling device (",
-    "vgaarb:",
-    " for MSI/MSI-X",
-    "PCI INT ",
-    "can't derive routing",
-    "irq ",
-    "Direct firmware load",
-    "firmware: ",
-    "error status/mask=",
-    "TLP Header",
-    "aer_status:",
-    "aer_layer=",
-    "aer_uncor_severity",
-    "broadcast ",
-    "AER: enabled with",
-    "AER: aerdrv:",
-    "DPC: error containment capabilities",
-    "AER: subordinate device reset",
-    "AER: Root Port link has been reset",
-    "AER: Downstream Port link has been reset",
-    "runtime IRQ mapping",
-    "enabling Extended Tags",
-    "PME: ",
-    "Signaling",
-    "restoring config space",
-];
+static DEVICE_CHAT: LazyLock<Vec<String>> = LazyLock::new(|| texts("device"));
 
 /// Returns whether a text is the name of an AER status bit. The kernel prints one per line below an error, after `[ 6] `.
 fn is_status_bit(text: &str) -> bool {
@@ -151,7 +56,7 @@ pub(super) fn meaning(text: &str) -> Meaning {
     if behind("NVRM") || behind("SXid") || line_parser::has_error_frame(text) || is_grave(text) {
         return Meaning::Unknown;
     }
-    if BEGINS.iter().any(|begin| text.starts_with(begin)) {
+    if BEGINS.iter().any(|begin| text.starts_with(begin.as_str())) {
         return Meaning::Nothing;
     }
     if let Some(rest) = text.strip_prefix("NVRM: ") {
@@ -168,8 +73,8 @@ fn is_grave(text: &str) -> bool {
 fn of_driver(rest: &str) -> Meaning {
     /// Unsupported calls and failed allocations of applications. A working driver logs them.
     const USUAL: [&str; 2] = ["[NV_ERR_NOT_SUPPORTED]", "[NV_ERR_NO_MEMORY]"];
-    let holds = |words: &[&str]| words.iter().any(|words| rest.contains(words));
-    if holds(&DRIVER_CHAT) || rest.contains("Check failed:") && holds(&USUAL) {
+    let holds = |words: &[String]| words.iter().any(|words| rest.contains(words.as_str()));
+    if holds(&DRIVER_CHAT) || rest.contains("Check failed:") && USUAL.iter().any(|words| rest.contains(words)) {
         Meaning::Nothing
     } else if holds(&PART_OF_XID) || is_table_row(rest) {
         Meaning::PartOfXid
@@ -182,7 +87,7 @@ fn is_of_others(text: &str) -> bool {
     if text.starts_with("nvidia ") || text.starts_with("pcieport ") || text.starts_with("pci ") {
         let rest = text.splitn(3, ' ').nth(2).unwrap_or_default();
         let rest = rest.strip_prefix("AER: ").unwrap_or(rest);
-        return DEVICE_CHAT.iter().any(|words| text.contains(words)) || is_status_bit(rest);
+        return DEVICE_CHAT.iter().any(|words| text.contains(words.as_str())) || is_status_bit(rest);
     }
     if text.starts_with("nvidia-nvswitch") {
         return ["using MSI", "open (", "release (", "Loaded", "Unloaded", "ioctl", "probed"]

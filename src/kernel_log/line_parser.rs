@@ -9,6 +9,7 @@ use memchr::memmem::Finder;
 
 use crate::kernel_log::line::Parsed;
 use crate::kernel_log::{iommu, module_refused, nvrm, other_kernel_lines, pcie, sxid, xid_frame};
+use crate::tsv::{list, unescaped};
 
 /// The family of a text, which determines the parser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,38 +118,10 @@ pub(super) fn has_error_frame(text: &str) -> bool {
 
 /// Returns whether an unrecognized text reports an error, by words of the kernel and the driver.
 pub(super) fn speaks_of_error(text: &str) -> bool {
-    const WORDS: [&str; 28] = [
-        "error",
-        "fail",
-        "fatal",
-        "bug:",
-        "lockup",
-        "locked",
-        "lost",
-        "fallen",
-        "unusable",
-        "not respond",
-        "timeout",
-        "timed out",
-        "panic",
-        "oops",
-        "rip:",
-        "unknown symbol",
-        "disagrees",
-        "does not",
-        "cannot",
-        "unable",
-        "invalid",
-        "corrupt",
-        "hang",
-        "hung",
-        "bad ",
-        "stuck",
-        "warning: cpu",
-        "power cable",
-    ];
+    static WORDS: LazyLock<Vec<String>> =
+        LazyLock::new(|| list(include_str!("data/error_words.tsv")).map(unescaped).collect());
     let text = text.to_ascii_lowercase();
-    WORDS.iter().any(|word| text.contains(word)) || has_error_frame(&text)
+    WORDS.iter().any(|word| text.contains(word.as_str())) || has_error_frame(&text)
 }
 
 /// Returns a second driver frame in a text: the line break between two lines was lost.

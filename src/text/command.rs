@@ -3,8 +3,11 @@
 //! Command lines contain passwords and tokens that no pattern recognizes completely. Therefore, only known words are
 //! shown, and each other word becomes `…`.
 
+use std::sync::LazyLock;
+
 use super::clean;
 use super::secrets::is_of_secret;
+use crate::tsv::list;
 
 /// Maximum length of a command line.
 pub const MAX: usize = 160;
@@ -22,46 +25,7 @@ const MAX_FILE: usize = 64;
 const SCRIPTS: [&str; 8] = [".py", ".sh", ".jar", ".js", ".rb", ".pl", ".lua", ".jl"];
 
 /// Options whose values only describe the layout of a job, with dashes instead of underscores.
-const HARMLESS: [&str; 38] = [
-    "batch-size",
-    "data-parallel-size",
-    "dtype",
-    "epochs",
-    "global-batch-size",
-    "gpu",
-    "gpu-memory-utilization",
-    "gpus",
-    "learning-rate",
-    "local-rank",
-    "lr",
-    "machine-rank",
-    "master-port",
-    "max-model-len",
-    "max-num-seqs",
-    "max-steps",
-    "micro-batch-size",
-    "nnodes",
-    "node-rank",
-    "nodes",
-    "nproc-per-node",
-    "num-gpus",
-    "num-machines",
-    "num-nodes",
-    "num-processes",
-    "num-workers",
-    "pipeline-parallel-size",
-    "port",
-    "precision",
-    "rank",
-    "seed",
-    "steps",
-    "tensor-parallel-size",
-    "tp",
-    "pp",
-    "workers",
-    "world-size",
-    "threads",
-];
+static HARMLESS: LazyLock<Vec<&str>> = LazyLock::new(|| list(include_str!("data/layout_options.tsv")).collect());
 
 /// Words that are allowed as values.
 const WORDS: [&str; 12] =

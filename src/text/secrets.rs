@@ -5,35 +5,17 @@
 //! secrets are not recognized. Text of a node is shown only to the user.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use crate::tsv::rows;
 
 /// Placeholder for a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
 /// Prefixes of tokens, each with the minimum number of characters that follow the prefix.
-const SHAPES: [(&str, usize); 22] = [
-    ("AKIA", 12),
-    ("ASIA", 12),
-    ("hf_", 16),
-    ("api_org_", 16),
-    ("sk-", 16),
-    ("ghp_", 16),
-    ("gho_", 16),
-    ("ghu_", 16),
-    ("ghs_", 16),
-    ("ghr_", 16),
-    ("github_pat_", 16),
-    ("glpat-", 12),
-    ("xoxb-", 10),
-    ("xoxp-", 10),
-    ("xoxa-", 10),
-    ("nvapi-", 16),
-    ("AIza", 20),
-    ("ya29.", 16),
-    ("npm_", 20),
-    ("pypi-", 20),
-    ("dop_v1_", 16),
-    ("eyJ", 12),
-];
+static SHAPES: LazyLock<Vec<(&str, usize)>> = LazyLock::new(|| {
+    rows(include_str!("data/token_shapes.tsv")).filter_map(|row| Some((row[0], row.get(1)?.parse().ok()?))).collect()
+});
 
 /// Placeholder for words that were already omitted.
 const LEFT_OUT: &str = "…";

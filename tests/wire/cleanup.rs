@@ -130,7 +130,7 @@ async fn a_process_that_stays_on_the_node_is_told_from_a_pod_that_is_deleted() {
     let probe = &answer.success()["probe"];
     assert_eq!((&probe["deleted"], probe.get("left_behind")), (&json!(true), None), "{probe}");
     let left = probe["process_left"].as_str().unwrap_or_else(|| panic!("{probe}"));
-    for words in ["on node gpu-1", "did not exit", "until the driver answers or the node is rebooted", "ps -eo"] {
+    for words in ["on node gpu-1", "did not exit", "until the driver responds or the node is rebooted", "ps -eo"] {
         assert!(left.contains(words), "'{words}' is missing in: {left}");
     }
     bed.assert_bare(1);

@@ -160,7 +160,7 @@ async fn every_swept_pod_has_an_audit_line() {
     let line = &lines[0];
     assert_eq!((&line["event"], &line["pod"], &line["deleted"]), (&json!("sweep"), &json!(name), &json!(true)));
     assert_eq!((&line["node"], &line["tool"]), (&json!("gpu-1"), &json!("get_gpu_inventory")));
-    assert_eq!(line["outcome"], "swept: the launcher that created it has ended");
+    assert_eq!(line["outcome"], "cleaned up: the launcher that created the pod has exited");
     assert!(line["pod_uid"].is_string() && line["server"].is_string(), "{line}");
 }
 

@@ -1,6 +1,6 @@
-//! The work of the API server on a pod before it stores it: validation, defaults, Pod Security.
+//! Functions that validate a new pod, set its defaults and check Pod Security, before the pod is stored.
 //!
-//! Only the checks that a probe pod can fail, not all of Kubernetes.
+//! These are only the checks that a probe pod can fail, not all checks of Kubernetes.
 
 use std::collections::BTreeSet;
 
@@ -85,7 +85,7 @@ fn qos_class(spec: Option<&PodSpec>) -> &'static str {
     if spec.is_some_and(|spec| spec.containers.iter().any(has_resources)) { "Burstable" } else { "BestEffort" }
 }
 
-/// The Pod Security level that a namespace enforces; `None` for `privileged`.
+/// Returns the Pod Security level that a namespace enforces; `None` for `privileged`.
 fn enforced_level(state: &ClusterState, namespace: &str) -> Option<String> {
     let namespace = state.get::<Namespace>(&(String::new(), namespace.to_owned()));
     let level = namespace
@@ -93,8 +93,8 @@ fn enforced_level(state: &ClusterState, namespace: &str) -> Option<String> {
     level.filter(|level| level != "privileged").or_else(|| state.injector.pod_security_level())
 }
 
-/// Checks that a pod meets the Pod Security level of its namespace. Only the rules of `baseline` are checked, which
-/// `restricted` includes.
+/// Checks that a pod meets the Pod Security level of its namespace. Only the rules of `baseline`, which `restricted`
+/// includes, are checked.
 pub(crate) fn check_pod_security(state: &ClusterState, pod: &Pod, name: &str) -> Result<(), ApiError> {
     let Some(spec) = &pod.spec else { return Ok(()) };
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();

@@ -1,5 +1,4 @@
-//! The GPUs that a node advertises: the labels of GPU feature discovery and the resources of the device plugin, from the
-//! facts of the node.
+//! `labels`, `resources`: the labels of GPU feature discovery and the resources of the device plugin for a node.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +23,7 @@ fn listed(facts: &Report) -> usize {
     inventory(facts).map_or(0, |inventory| inventory.gpus.len())
 }
 
-/// The labels of GPU feature discovery; none for a node without GPUs.
+/// Returns the labels of GPU feature discovery; no labels for a node without GPUs.
 pub(crate) fn labels(facts: &Report) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     if installed(facts) == 0 {
@@ -69,7 +68,7 @@ pub(crate) fn labels(facts: &Report) -> BTreeMap<String, String> {
     labels
 }
 
-/// Returns capacity and allocatable by resource: from the kubelet's checkpoint if the facts have it, otherwise from the GPUs.
+/// Returns capacity and allocatable by resource: from the kubelet checkpoint if it is in the facts, otherwise from the GPUs.
 pub(crate) fn resources(facts: &Report) -> BTreeMap<String, (u64, u64)> {
     let kubelet = Section::data_of(&facts.sections.kubelet);
     let registered = kubelet.map_or(&[][..], |kubelet| &kubelet.registered);
@@ -86,7 +85,7 @@ pub(crate) fn resources(facts: &Report) -> BTreeMap<String, (u64, u64)> {
         let allocatable = one.devices.iter().filter(healthy).count() as u64;
         (one.resource.clone(), (one.devices.len() as u64, allocatable))
     });
-    // The checkpoint of a node without GPUs can have an empty entry; the Node object has none.
+    // The checkpoint of a node without GPUs can have an empty entry, but the Node object has no entry.
     counts.filter(|(_, (capacity, _))| *capacity > 0 || installed(facts) > 0).collect()
 }
 

@@ -1,4 +1,4 @@
-//! API errors: why a request fails, as the `Status` object and with the message that a real API server sends.
+//! `ApiError`: the reason why a request fails, with the `Status` object and the message of a real API server.
 
 use http::{HeaderValue, Response, header};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::response::{Body, json, plain_text};
 
-/// Why a request fails. The text is that of a real API server or kubelet.
+/// The reason why a request fails. The text is that of a real API server or kubelet.
 #[derive(Clone, Debug, Error)]
 pub(crate) enum ApiError {
     /// 401: the request has no valid token.
@@ -15,53 +15,53 @@ pub(crate) enum ApiError {
     /// 403: the request came through a web page or another host name.
     #[error("forbidden: {0}")]
     AccessDenied(&'static str),
-    /// 404 for an object.
+    /// 404: the object does not exist.
     #[error("{resource} \"{name}\" not found")]
     NotFound { resource: &'static str, name: String },
-    /// 404 for a path.
+    /// 404: the path does not exist.
     #[error("the server could not find the requested resource")]
     NoSuchPath,
-    /// 405.
+    /// 405: the method is not allowed.
     #[error("the server does not allow this method on the requested resource")]
     MethodNotAllowed,
-    /// 409 at a creation.
+    /// 409: an object with this name already exists.
     #[error("{resource} \"{name}\" already exists")]
     AlreadyExists { resource: &'static str, name: String },
-    /// 409 for a precondition.
+    /// 409: a precondition is not met.
     #[error("Operation cannot be fulfilled on {resource} \"{name}\": {reason}")]
     Conflict { resource: &'static str, name: String, reason: String },
-    /// 409 of a server-side apply.
+    /// 409: a server-side apply has a conflict with another field manager.
     #[error("Apply failed with 1 conflict: conflict with \"kubectl-edit\" using v1: {field}")]
     ApplyConflict { field: String },
-    /// 403 of an admission controller.
+    /// 403 from an admission controller.
     #[error("{resource} \"{name}\" is forbidden: {reason}")]
     AdmissionDenied { resource: &'static str, name: String, reason: String },
-    /// 403 of the authorizer.
+    /// 403 from the authorizer.
     #[error("{} is forbidden: {reason}", subject(.resource, .name))]
     AuthorizationDenied { resource: String, name: Option<String>, reason: String },
-    /// 422.
+    /// 422: the object is invalid.
     #[error("{kind} \"{name}\" is invalid: {}", join_causes(.causes))]
     Invalid { kind: &'static str, name: String, causes: Vec<Cause> },
-    /// 400.
+    /// 400: the request is invalid.
     #[error("{0}")]
     BadRequest(String),
-    /// 406.
+    /// 406: the client accepts no available format.
     #[error("406: Not Acceptable\n\nAvailable representations: application/json, application/vnd.kubernetes.protobuf")]
     NotAcceptable,
-    /// 415.
+    /// 415: the format of the body is not supported.
     #[error("the body of the request was in an unknown format - accepted media types include: {0}")]
     UnsupportedMediaType(&'static str),
-    /// 410: a watch or a page of a list that starts at a version which is no longer known.
+    /// 410: a watch or a page of a list starts at a version that is no longer known.
     #[error("{0}")]
     Expired(String),
-    /// 429 with `Retry-After`.
+    /// 429 with `Retry-After`: there are too many requests.
     #[cfg_attr(not(feature = "test-support"), expect(dead_code, reason = "only a fault causes it"))]
     #[error("the server has received too many requests and has asked us to try again later")]
     TooManyRequests { retry_after_seconds: u32 },
-    /// 500.
+    /// 500: an internal error.
     #[error("Internal error occurred: {0}")]
     Internal(String),
-    /// Plain text without a `Status`, the answer of a kubelet or of a proxy.
+    /// Plain text without a `Status`, as a kubelet or a proxy sends it.
     #[error("{text}")]
     PlainText { code: u16, text: String },
 }
@@ -69,7 +69,7 @@ pub(crate) enum ApiError {
 /// A field that makes an object invalid.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause {
-    /// `FieldValueInvalid`, `FieldValueRequired`, `FieldValueForbidden`, ….
+    /// The reason, such as `FieldValueInvalid`, `FieldValueRequired` or `FieldValueForbidden`.
     pub(crate) reason: &'static str,
     pub(crate) field: String,
     pub(crate) message: String,
@@ -85,7 +85,7 @@ fn subject(resource: &str, name: &Option<String>) -> String {
 }
 
 impl ApiError {
-    /// The HTTP code, and the `reason` of the `Status`.
+    /// Returns the HTTP code and the `reason` of the `Status`.
     fn code(&self) -> (u16, &'static str) {
         match self {
             Self::Unauthorized => (401, "Unauthorized"),

@@ -1,7 +1,9 @@
-//! Authentication: only clients that have the token of this run may send requests, and no web page.
+//! `Authenticator`: accepts only requests with the token of this run, and no requests from web pages.
 //!
-//! The server listens on loopback, which every user and every browser of the machine can reach. The token keeps other
-//! users out. The checks of `Host` and `Origin` keep out a web page that learned the port, also by DNS rebinding.
+//! The server listens on loopback, which every user and every browser of the machine can reach. The token prevents
+//! access by other
+//! users. The checks of `Host` and `Origin` prevent access by a web page that learned the port, for example by DNS
+//! rebinding.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -10,7 +12,7 @@ use http::{HeaderMap, header};
 
 use crate::api_error::ApiError;
 
-/// Random bytes of a token. RFC 6750 requires at least 128 bits.
+/// Number of random bytes in a token. RFC 6750 requires at least 128 bits.
 const TOKEN_BYTES: usize = 32;
 
 /// The rules for requests to one server.
@@ -21,7 +23,7 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    /// Rules with a new token, for a server at `address`.
+    /// Returns rules with a new token, for a server at `address`.
     ///
     /// # Errors
     /// When the system has no random numbers.
@@ -45,7 +47,7 @@ impl Authenticator {
         if !self.is_own_host(headers) {
             return Err(ApiError::AccessDenied("the Host header is not the address of this server"));
         }
-        // Browsers send it, API clients do not.
+        // Browsers send this header, API clients do not.
         if headers.contains_key(header::ORIGIN) {
             return Err(ApiError::AccessDenied("requests with an Origin header are not served"));
         }
@@ -66,7 +68,7 @@ impl Authenticator {
     }
 }
 
-/// Compares in a time that does not depend on where the first difference is.
+/// Compares in a time that does not depend on the position of the first difference.
 fn is_equal(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && left.iter().zip(right).fold(0, |all, (left, right)| all | (left ^ right)) == 0
 }

@@ -1,4 +1,4 @@
-//! Authorization: every request is allowed, except those that the fixture denies.
+//! `authorize`, `review`: every request is allowed, except those that the fixture denies.
 
 use http::Response;
 use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SubjectAccessReviewStatus};
@@ -39,7 +39,7 @@ pub(crate) fn authorize(state: &ClusterState, info: &RequestInfo) -> Result<(), 
     Err(ApiError::AuthorizationDenied { resource: info.resource.clone(), name: info.name.clone(), reason })
 }
 
-/// `selfsubjectaccessreviews` `create`.
+/// Serves `create` of `selfsubjectaccessreviews`.
 pub(crate) fn review(state: &ClusterState, body: &[u8]) -> Result<Response<Body>, ApiError> {
     let mut review: SelfSubjectAccessReview = parse(body)?;
     let denied = review.spec.resource_attributes.as_ref().is_some_and(|attributes| {

@@ -1,4 +1,4 @@
-//! The state of the cluster, which the API server and the kubelets share.
+//! `ClusterState`: the state of the cluster, which the API server and the kubelets share.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;
@@ -22,19 +22,19 @@ pub(crate) struct ClusterState {
     store: Mutex<Store>,
     pub(crate) authenticator: Authenticator,
     pub(crate) injector: Injector,
-    /// Every request so far: `GET /api/v1/nodes`.
+    /// All requests so far, such as `GET /api/v1/nodes`.
     #[cfg(feature = "test-support")]
     pub(crate) requests: Mutex<Vec<String>>,
-    /// Requests whose client waits for the answer.
+    /// Requests whose client is waiting for the response.
     #[cfg(feature = "test-support")]
     pub(crate) in_service: InService,
-    /// Pods created through the API so far.
+    /// Number of pods created through the API so far.
     pub(crate) pods_created: AtomicU64,
-    /// The latest version of the store. Watches wait for a change.
+    /// The latest version of the store. Watches wait for a change of this value.
     pub(crate) changed: watch::Sender<u64>,
-    /// The containers that run, which the API shows later.
+    /// The running containers. The API shows them later.
     pub(crate) runtime: Runtime,
-    /// Cancelled when the `Cluster` is dropped; ends every task.
+    /// Cancelled when the `Cluster` is dropped. Stops every task.
     pub(crate) stop: CancellationToken,
     pub(crate) timing: Timing,
     pub(crate) exec_refusals: ExecRefusals,
@@ -46,7 +46,7 @@ pub(crate) struct ClusterState {
     hosts: HashMap<String, Host>,
 }
 
-/// The facts and settings of a node that its `Node` object does not have.
+/// The facts and settings of a node that are not in its `Node` object.
 pub(crate) struct Host {
     pub(crate) facts: Arc<Report>,
     pub(crate) images: Vec<String>,
@@ -54,7 +54,7 @@ pub(crate) struct Host {
     pub(crate) log_files: BTreeMap<String, String>,
 }
 
-/// The number of requests that are being served.
+/// Counts the requests that are being served.
 #[cfg(feature = "test-support")]
 #[derive(Default)]
 pub(crate) struct InService(Arc<()>);
@@ -76,7 +76,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ClusterState {
-    /// The initial state that a fixture describes.
+    /// Returns the initial state that a fixture describes.
     pub(crate) fn new(fixture: Fixture, authenticator: Authenticator) -> Self {
         let Fixture {
             cluster_name: _,
@@ -142,12 +142,12 @@ impl ClusterState {
         result
     }
 
-    /// The object with this key.
+    /// Returns the object with this key.
     pub(crate) fn get<K: Stored>(&self, key: &Key) -> Option<Arc<K>> {
         self.store(|store| K::collection(store).get(key).cloned())
     }
 
-    /// The host of a node.
+    /// Returns the host of a node.
     pub(crate) fn host(&self, node: &str) -> Option<&Host> {
         self.hosts.get(node)
     }
@@ -158,7 +158,7 @@ impl ClusterState {
         lock(&self.requests).push(line);
     }
 
-    /// Starts a task that ends with the cluster.
+    /// Starts a task that is stopped together with the cluster.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         tokio::spawn(async move {

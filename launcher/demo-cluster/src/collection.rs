@@ -1,7 +1,8 @@
-//! The objects of one kind, by namespace and name, with a limited history of changes for watches.
+//! `Collection`: the objects of one kind by namespace and name, with a limited history of changes for watches.
 //!
-//! Objects are in an `Arc`: a list takes references while the store is locked, and serializes them afterwards. There are no
-//! snapshots: the second page of a list shows the objects that exist when it is requested.
+//! Objects are in an `Arc`: a list takes references while the store is locked, and serializes the objects afterwards.
+//! There are no
+//! snapshots: the second page of a list shows the objects that exist when that page is requested.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
@@ -13,7 +14,8 @@ use crate::selector::{Fields, Labels};
 /// Namespace (empty for cluster-scoped kinds) and name.
 pub(crate) type Key = (String, String);
 
-/// Number of changes of each kind that are kept for watches. A watch from an older version gets 410, as after a compaction of etcd.
+/// Number of changes of each kind that are kept for watches. A watch from an older version gets 410, like after a
+/// compaction of etcd.
 const HISTORY: usize = 8_192;
 
 /// One change of an object.
@@ -21,9 +23,9 @@ const HISTORY: usize = 8_192;
 pub(crate) struct Change<K> {
     /// The resource version of the change.
     pub(crate) version: u64,
-    /// The object before; `None` for a new one.
+    /// The object before the change; `None` for a new object.
     pub(crate) before: Option<Arc<K>>,
-    /// The object after; `None` for a deleted one, whose `before` has the version of the deletion.
+    /// The object after the change; `None` for a deleted object, whose `before` has the version of the deletion.
     pub(crate) after: Option<Arc<K>>,
 }
 
@@ -42,7 +44,7 @@ impl<K> Default for Collection<K> {
     }
 }
 
-/// Which objects a list or watch selects.
+/// The selection of objects by a list or watch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
     pub(crate) namespace: Option<String>,
@@ -66,23 +68,23 @@ pub(crate) struct Page<K> {
     pub(crate) items: Vec<Arc<K>>,
     /// The last key of this page, if more pages follow.
     pub(crate) next: Option<Key>,
-    /// Number of objects that follow; unknown with selectors, as in a real API server.
+    /// Number of objects that follow; `None` with selectors, as in a real API server.
     pub(crate) remaining: Option<usize>,
 }
 
-/// The key of an object.
+/// Returns the key of an object.
 pub(crate) fn key_of<K: Kind>(object: &K) -> Key {
     let metadata = object.metadata();
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
 impl<K: Kind> Collection<K> {
-    /// The object with this key.
+    /// Returns the object with this key.
     pub(crate) fn get(&self, key: &Key) -> Option<&Arc<K>> {
         self.items.get(key)
     }
 
-    /// Every object, in the order of namespace and name.
+    /// Returns all objects in the order of namespace and name.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<K>> {
         self.items.values()
     }
@@ -92,7 +94,7 @@ impl<K: Kind> Collection<K> {
         self.index.get(value).map_or(0, BTreeSet::len)
     }
 
-    /// Stores an object, and replaces the one with the same key.
+    /// Stores an object, and replaces an existing object with the same key.
     pub(crate) fn put(&mut self, version: u64, object: Arc<K>) {
         let key = key_of(&*object);
         let before = self.items.insert(key.clone(), Arc::clone(&object));
@@ -140,13 +142,13 @@ impl<K: Kind> Collection<K> {
         self.compacted = version;
     }
 
-    /// The changes after `version`; `None` if some of them are no longer in the history.
+    /// Returns the changes after `version`; `None` if some of them are no longer in the history.
     pub(crate) fn since(&self, version: u64) -> Option<impl Iterator<Item = &Change<K>>> {
         let start = self.history.partition_point(|change| change.version <= version);
         (version >= self.compacted).then(|| self.history.range(start..))
     }
 
-    /// Up to `limit` selected objects after the key `after`.
+    /// Returns up to `limit` selected objects after the key `after`.
     pub(crate) fn page(&self, selection: &Selection, after: Option<&Key>, limit: Option<usize>) -> Page<K> {
         let limit = limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
         let mut selected = self.candidates(selection, after).filter(|object| selection.matches(&***object));
@@ -159,7 +161,7 @@ impl<K: Kind> Collection<K> {
         Page { items, next, remaining }
     }
 
-    /// The objects after `after` that can be selected: those of the namespace, or those that the index lists.
+    /// Returns the objects after `after` that can be selected: those of the namespace, or those that the index lists.
     fn candidates<'a>(
         &'a self,
         selection: &'a Selection,

@@ -1,4 +1,4 @@
-//! The writable layer of a container.
+//! `ContainerFiles`: the files in the writable layer of a container.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +10,11 @@ use tokio::sync::watch;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerFile {
     pub bytes: Bytes,
-    /// The file has mode bits for execution.
+    /// Whether the file is executable.
     pub executable: bool,
 }
 
-/// The files of one container. Clones share them.
+/// The files of one container. Clones share these files.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerFiles(Arc<Inner>);
 
@@ -36,7 +36,7 @@ impl ContainerFiles {
         self.0.changed.send_replace(());
     }
 
-    /// A file, if it exists.
+    /// Returns a file, if it exists.
     pub fn get(&self, path: &str) -> Option<ContainerFile> {
         self.0.files.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
     }

@@ -1,4 +1,5 @@
-//! The container runtime of all nodes: state, log and files of each container. The API shows changes later.
+//! `Runtime`: the container runtime of all nodes, with state, log and files of each container.
+//! The API shows changes later.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::container_files::ContainerFiles;
 use crate::pod_status;
 
-/// Longest log that is kept for a container.
+/// Maximum size of the log of a container.
 const MAX_LOG_BYTES: usize = 10 * 1024 * 1024;
 
 /// The pods of the kubelets, by UID.
@@ -24,18 +25,18 @@ struct PodRuntime {
 
 struct ContainerRuntime {
     running: bool,
-    /// Cancelled when the container ends, with every process in it.
+    /// Cancelled when the container exits, which kills every process in the container.
     ended: CancellationToken,
     log: Vec<u8>,
     files: ContainerFiles,
 }
 
-/// Why a process cannot be started in a container.
+/// The reason why a process cannot be started in a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExecTargetError {
     /// The kubelet does not have the pod.
     PodUnknown,
-    /// The container does not run yet, or no longer.
+    /// The container is not running yet, or has exited.
     ContainerNotFound,
 }
 
@@ -44,7 +45,7 @@ impl Runtime {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds these containers, which do not run yet. The token is cancelled when the pod is killed.
+    /// Adds these containers, which are not running yet. The returned token is cancelled when the pod is killed.
     pub(crate) fn add(&self, uid: &str, containers: impl IntoIterator<Item = String>) -> CancellationToken {
         let mut pods = self.pods();
         let pod = pods.entry(uid.to_owned()).or_default();
@@ -73,7 +74,7 @@ impl Runtime {
         self.with_container(uid, container, |container| container.running = true);
     }
 
-    /// Marks a container as ended, and ends every process in it.
+    /// Marks a container as exited, and kills every process in the container.
     pub(crate) fn set_ended(&self, uid: &str, container: &str) {
         self.with_container(uid, container, |container| {
             container.running = false;
@@ -89,19 +90,19 @@ impl Runtime {
         });
     }
 
-    /// The log of a container.
+    /// Returns the log of a container.
     pub(crate) fn log(&self, uid: &str, container: &str) -> Option<Vec<u8>> {
         let mut log = None;
         self.with_container(uid, container, |container| log = Some(container.log.clone()));
         log
     }
 
-    /// The files of a container.
+    /// Returns the files of a container.
     pub(crate) fn files(&self, pod: &Pod, container: &str) -> ContainerFiles {
         self.files_of(pod.metadata.uid.as_deref().unwrap_or_default(), container)
     }
 
-    /// The files of a container, by the UID of the pod.
+    /// Returns the files of a container, by the UID of the pod.
     pub(crate) fn files_of(&self, uid: &str, container: &str) -> ContainerFiles {
         let mut files = ContainerFiles::default();
         self.with_container(uid, container, |container| files = container.files.clone());
@@ -121,7 +122,7 @@ impl Runtime {
         self.pods().remove(uid);
     }
 
-    /// Checks that a process can be started in a container. The token is cancelled when the container ends.
+    /// Checks that a process can be started in a container. The returned token is cancelled when the container exits.
     pub(crate) fn running(&self, pod: &Pod, container: &str) -> Result<CancellationToken, ExecTargetError> {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
         let known = self.pods().contains_key(uid);

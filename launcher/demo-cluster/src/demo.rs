@@ -1,4 +1,4 @@
-//! The cluster of `--demo`: three GPU nodes (one healthy, two with problems), a node without GPUs, and their workloads.
+//! `demo`: the fixture of `--demo`: one healthy GPU node, two with problems, a node without GPUs, and workloads.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
@@ -14,34 +14,35 @@ use crate::generated_metadata;
 use crate::node_fixture::NodeFixture;
 use crate::workload::{workload_pod, workloads_of};
 
-/// The nodes, each with its scenario.
+/// The nodes, each with the name of its scenario.
 const NODES: [(&str, &str); 4] =
     [("gpu-1", "healthy-h100-8"), ("gpu-2", "xid79-off-bus"), ("gpu-3", "ecc-remap-pending"), ("cpu-1", "no-gpu")];
 /// The namespace of the pod that cannot be scheduled.
 const NAMESPACE: &str = "research";
-/// UID of that pod: its event names it.
+/// UID of the pod that cannot be scheduled. The event about the pod contains this UID.
 const PENDING_UID: &str = "3c1a7b52-8d0e-4f63-9a1b-2e5d7c904f18";
-/// The message of the scheduler about it.
+/// The message of the scheduler about the pod that cannot be scheduled.
 const FAILED_SCHEDULING: &str = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: 0/4 nodes are available: \
      4 No preemption victims found for incoming pod.";
 
-/// The fixture of `--demo`, with the timing of a real cluster.
+/// Returns the fixture of `--demo`, with the timing of a real cluster.
 pub fn demo() -> Fixture {
     let facts = NODES.map(|(name, scenario)| (name, facts_of(scenario)));
     of_facts(facts)
 }
 
-/// Moves the times of a node's facts to this time. Otherwise the facts are older than the events of the cluster.
+/// Returns the fixture with the times of all node facts moved to `now`. Otherwise the facts would be older than the
+/// cluster events.
 pub fn demo_at(now: Timestamp) -> Fixture {
     let facts = NODES.map(|(name, scenario)| (name, facts_of(scenario)));
     let newest = facts.iter().filter_map(|(_, facts)| facts.taken_at).max();
     let later = newest.map_or(SignedDuration::ZERO, |newest| now.duration_since(newest));
-    // Logs have whole seconds.
+    // Times in logs are whole seconds.
     let later = SignedDuration::from_secs(later.as_secs());
     of_facts(facts.map(|(name, facts)| (name, shifted(&facts, later).unwrap_or(facts))))
 }
 
-/// The facts with every time later by a duration.
+/// Returns the facts with a duration added to every time.
 fn shifted(facts: &Report, later: SignedDuration) -> Option<Report> {
     let mut document = serde_json::to_value(facts).ok()?;
     shift_times(&mut document, later);
@@ -80,7 +81,7 @@ fn of_facts<const N: usize>(facts: [(&'static str, Report); N]) -> Fixture {
 }
 
 fn node(name: &str, facts: Report) -> NodeFixture {
-    // The host name of the scenario is that of another machine.
+    // The host name in the scenario is that of another machine.
     let node = NodeFixture::from_facts(name, Report { hostname: Some(name.to_owned()), ..facts });
     if node.resources.is_empty() {
         return node;
@@ -89,11 +90,11 @@ fn node(name: &str, facts: Report) -> NodeFixture {
     NodeFixture { taints: vec![taint], ..node }
 }
 
-/// A pod that requests more GPUs than are free.
+/// Returns a pod that requests more GPUs than are free.
 fn pending_pod() -> Pod {
     let mut pod = workload_pod(NAMESPACE, "finetune-0", "", 8);
     pod.metadata.uid = Some(PENDING_UID.to_owned());
-    // The admission plugin ExtendedResourceToleration adds it to every pod that requests GPUs.
+    // The admission plugin ExtendedResourceToleration adds this toleration to every pod that requests GPUs.
     let toleration = Toleration {
         key: Some("nvidia.com/gpu".to_owned()),
         operator: Some("Exists".to_owned()),

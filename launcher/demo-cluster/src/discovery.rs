@@ -1,4 +1,4 @@
-//! Discovery: version, health, API groups and resources.
+//! `serve`: serves version, health, API groups and resources (API discovery).
 
 use http::{Method, Response};
 use k8s_openapi::apimachinery::pkg::version::Info;
@@ -8,7 +8,7 @@ use crate::api_error::ApiError;
 use crate::cluster_state::ClusterState;
 use crate::response::{self, Body};
 
-/// A resource in discovery: name, kind, whether it is namespaced, verbs.
+/// A resource in discovery: name, kind, whether the resource is namespaced, and verbs.
 type Resource = (&'static str, &'static str, bool, &'static [&'static str]);
 
 const CORE: &[Resource] = &[
@@ -20,7 +20,7 @@ const CORE: &[Resource] = &[
     ("pods/exec", "PodExecOptions", true, &["create", "get"]),
     ("pods/log", "Pod", true, &["get"]),
 ];
-/// The API groups other than the core group; each has one version.
+/// All API groups except the core group. Each group has one version.
 const GROUPS: &[(&str, &[Resource])] = &[
     ("authorization.k8s.io", &[("selfsubjectaccessreviews", "SelfSubjectAccessReview", false, &["create"])]),
     (
@@ -73,7 +73,7 @@ fn resources(group_version: &str, resources: &[Resource]) -> Value {
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": each})
 }
 
-/// `v1.36.2` → major `1`, minor `36`.
+/// Parses a version: `v1.36.2` has major `1` and minor `36`.
 fn version(git_version: &str) -> Info {
     let mut numbers = git_version.trim_start_matches('v').split('.').map(str::to_owned);
     Info {

@@ -1,4 +1,4 @@
-//! The `pods/ephemeralcontainers` subresource: `get`, `update` (PUT) and `patch`.
+//! `serve`: serves `get`, `update` (PUT) and `patch` of the subresource `pods/ephemeralcontainers`.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub(crate) fn serve(
             })
         });
         let edited = edited.ok_or(ApiError::NotFound { resource: "pods", name })?;
-        // Another request changed the list meanwhile: as an API server, try again with the new list.
+        // If another request changed the list in the meantime, try again with the new list, as an API server does.
         if is_current {
             kubelet::start_ephemeral_containers(state, &edited, added);
             return Ok(json(200, &*edited));
@@ -64,7 +64,7 @@ fn containers(pod: &Pod) -> Vec<EphemeralContainer> {
     pod.spec.as_ref().and_then(|spec| spec.ephemeral_containers.clone()).unwrap_or_default()
 }
 
-/// The containers of a patch. Other fields are ignored, as in a real API server.
+/// Returns the containers of a patch. Other fields are ignored, as in a real API server.
 fn patch_containers(patch: &Value) -> Vec<Value> {
     patch["spec"]["ephemeralContainers"].as_array().cloned().unwrap_or_default()
 }
@@ -73,7 +73,7 @@ fn bad_patch(error: serde_json::Error) -> ApiError {
     ApiError::BadRequest(format!("unable to parse the patch: {error}"))
 }
 
-/// A strategic merge patch: an existing container is changed field by field, a new one is added.
+/// Applies a strategic merge patch: an existing container is changed field by field, a new container is added.
 fn merge(mut containers: Vec<EphemeralContainer>, patch: &Value) -> Result<Vec<EphemeralContainer>, ApiError> {
     for change in patch_containers(patch) {
         match containers.iter().position(|container| change["name"] == *container.name) {
@@ -90,7 +90,7 @@ fn merge(mut containers: Vec<EphemeralContainer>, patch: &Value) -> Result<Vec<E
     Ok(containers)
 }
 
-/// A JSON merge patch: it replaces the whole list.
+/// Applies a JSON merge patch, which replaces the whole list.
 fn replace(containers: Vec<EphemeralContainer>, patch: &Value) -> Result<Vec<EphemeralContainer>, ApiError> {
     if patch["spec"].get("ephemeralContainers").is_none() {
         return Ok(containers);

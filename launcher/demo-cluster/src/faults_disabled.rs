@@ -1,4 +1,4 @@
-//! Replaces the module `faults` in builds without the feature `test-support`: the same functions, which inject nothing.
+//! Replaces the module `faults` in builds without `test-support`: the same functions, but they inject nothing.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The start of a cluster: its nodes, the existing objects, the denied requests, and its timing.
+//! `Fixture`: the initial state of a cluster: nodes, existing objects, denied requests and timing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,20 +9,20 @@ use serde_json::Value;
 use crate::node_fixture::NodeFixture;
 use crate::programs::{NodeProbe, Programs};
 
-/// The start of a cluster.
+/// The initial state of a cluster.
 #[derive(Clone)]
 pub struct Fixture {
     /// The name of the cluster and of the only context of its kubeconfig.
     pub cluster_name: String,
-    /// The version of `/version`, such as `v1.36.2`.
+    /// The version that `/version` returns, such as `v1.36.2`.
     pub kubernetes_version: String,
     /// The user of the kubeconfig.
     pub user: String,
     pub nodes: Vec<NodeFixture>,
-    /// Existing pods. No kubelet starts their containers; one reports only ephemeral containers that are added later.
+    /// Existing pods. No kubelet starts their containers, but a kubelet starts ephemeral containers that are added later.
     pub pods: Vec<Pod>,
     pub events: Vec<Event>,
-    /// Namespaces in addition to `default`, `kube-system`, and those of the pods and events.
+    /// Namespaces in addition to `default`, `kube-system`, and the namespaces of the pods and events.
     pub namespaces: Vec<Namespace>,
     /// `resource.k8s.io/v1` ResourceClaims.
     pub resource_claims: Vec<Value>,
@@ -30,11 +30,11 @@ pub struct Fixture {
     pub resource_slices: Vec<Value>,
     /// The requests that the user is not allowed to make.
     pub denied: Vec<Denial>,
-    /// The time of each step.
+    /// The duration of each step.
     pub timing: Timing,
-    /// The refusal of an exec into a container that does not run.
+    /// The way in which an exec into a container that is not running is rejected.
     pub exec_refusals: ExecRefusals,
-    /// Exec supports `v5.channel.k8s.io`, in which a client can close standard input.
+    /// Whether exec supports `v5.channel.k8s.io`, in which a client can close standard input.
     pub half_close: bool,
     /// The programs of the container images.
     pub programs: Arc<dyn Programs>,
@@ -61,7 +61,7 @@ impl Default for Fixture {
     }
 }
 
-/// The namespace of `deploy/namespace.yaml`, which admits privileged pods.
+/// Returns the namespace of `deploy/namespace.yaml`, which admits privileged pods.
 fn probe_namespace() -> Namespace {
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some("gpu-syringe".to_owned());
@@ -73,7 +73,7 @@ fn probe_namespace() -> Namespace {
 }
 
 impl Fixture {
-    /// A cluster of these nodes that starts pods within milliseconds.
+    /// Returns a cluster with these nodes that starts pods within milliseconds.
     pub fn of(nodes: impl IntoIterator<Item = NodeFixture>) -> Self {
         Self { nodes: nodes.into_iter().collect(), timing: Timing::fast(), ..Self::default() }
     }
@@ -93,14 +93,14 @@ impl Fixture {
     }
 }
 
-/// The time of each step.
+/// The duration of each step.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// From the creation of a pod until its kubelet has it. Before, an exec gets `pod does not exist`.
+    /// From the creation of a pod until its kubelet has the pod. Before that, an exec gets `pod does not exist`.
     pub kubelet_sees: Duration,
-    /// From the creation of a pod until its container runs.
+    /// From the creation of a pod until its container is running.
     pub container_start: Duration,
-    /// From a change in the runtime until the API shows it: the kubelet's relist.
+    /// From a change in the runtime until the API shows the change, because of the relist interval of the kubelet.
     pub status_lag: Duration,
     /// From a failed pull until `ImagePullBackOff`.
     pub pull_back_off: Duration,
@@ -109,7 +109,8 @@ pub struct Timing {
 }
 
 impl Default for Timing {
-    /// As measured with a Kubernetes 1.36 kubelet and containerd 2.1, for a pod without volumes on the host network.
+    /// Returns the values measured with a Kubernetes 1.36 kubelet and containerd 2.1, for a pod without volumes on the
+    /// host network.
     fn default() -> Self {
         Self {
             kubelet_sees: Duration::from_millis(15),
@@ -122,7 +123,7 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// A few milliseconds per step, in the same order.
+    /// Returns a few milliseconds for each step, so that the steps happen in the same order.
     pub fn fast() -> Self {
         Self {
             kubelet_sees: Duration::from_millis(2),
@@ -134,31 +135,31 @@ impl Timing {
     }
 }
 
-/// The refusal of an exec into a container that does not run.
+/// The way in which an exec into a container that is not running is rejected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExecRefusals {
-    /// With an HTTP error before the upgrade: Kubernetes 1.36, where the kubelet gets the request itself.
+    /// An HTTP error before the upgrade, as in Kubernetes 1.36, where the kubelet gets the request itself.
     #[default]
     BeforeUpgrade,
-    /// With a failure on the status channel after the upgrade: up to 1.35, where the API server translates to SPDY.
+    /// A failure on the status channel after the upgrade, as up to Kubernetes 1.35, where the API server translates to SPDY.
     OnStatusChannel,
 }
 
-/// Something that the user is not allowed to do. An empty string or `*` matches everything.
+/// A request that the user is not allowed to make. An empty string or `*` matches everything.
 #[derive(Clone, Debug, Default)]
 pub struct Denial {
     /// The verb, such as `create`.
     pub verb: String,
-    /// The API group; `None` is any.
+    /// The API group; `None` for any group.
     pub group: Option<String>,
     /// The resource with its subresource, such as `pods/exec`.
     pub resource: String,
-    /// The namespace; `None` is any.
+    /// The namespace; `None` for any namespace.
     pub namespace: Option<String>,
 }
 
 impl Denial {
-    /// A denial of `verb` on `resource` (`pods/exec`) in any namespace.
+    /// Returns a denial of `verb` on `resource` (such as `pods/exec`) in any namespace.
     pub fn of(verb: &str, resource: &str) -> Self {
         Self { verb: verb.to_owned(), resource: resource.to_owned(), ..Self::default() }
     }

@@ -1,10 +1,10 @@
-//! Generates the metadata of new objects: names, UIDs and time. Deterministic, apart from the time.
+//! Functions that generate names, UIDs and times for new objects. Names and UIDs are deterministic.
 
 use jiff::Timestamp;
 
-/// The characters of generated names in Kubernetes: no vowels, and none that look alike.
+/// The characters of generated names in Kubernetes: no vowels, and no characters that look alike.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-/// Length of the generated end of a name.
+/// Length of the generated suffix of a name.
 const SUFFIX_LENGTH: usize = 5;
 
 pub(crate) fn now() -> Timestamp {
@@ -19,7 +19,7 @@ fn mix(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// A version 4 UUID derived from `number`.
+/// Returns a version 4 UUID derived from `number`.
 pub(crate) fn uid(number: u64) -> String {
     let (high, low) = (mix(number), mix(number ^ 0x5bd1_e995_0000_0001));
     format!(
@@ -32,7 +32,7 @@ pub(crate) fn uid(number: u64) -> String {
     )
 }
 
-/// The generated end of a name, derived from `number`.
+/// Returns the generated suffix of a name, derived from `number`.
 pub(crate) fn suffix(number: u64) -> String {
     let mut rest = mix(number);
     let base = ALPHABET.len() as u64;

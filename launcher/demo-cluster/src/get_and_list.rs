@@ -1,4 +1,4 @@
-//! `get` and `list` for every stored kind.
+//! `get`, `list`: serve these verbs for every stored kind.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::response::{Body, json};
 use crate::selector::{Fields, Labels};
 use crate::store::Stored;
 
-/// The selection of a list, watch or collection deletion.
+/// Returns the selection of a list, watch or collection deletion.
 pub(crate) fn selection<K: Stored>(info: &RequestInfo, query: &Query) -> Result<Selection, ApiError> {
     let labels = Labels::parse(query.get("labelSelector").unwrap_or_default()).map_err(ApiError::BadRequest)?;
     let fields =
@@ -24,18 +24,18 @@ pub(crate) fn selection<K: Stored>(info: &RequestInfo, query: &Query) -> Result<
     Ok(Selection { namespace: info.namespace.clone(), labels, fields })
 }
 
-/// The key of the object of a request.
+/// Returns the key of the object of a request.
 pub(crate) fn key(info: &RequestInfo) -> Key {
     (info.namespace.clone().unwrap_or_default(), info.name.clone().unwrap_or_default())
 }
 
-/// The object of a request.
+/// Returns the object of a request.
 pub(crate) fn find<K: Stored>(state: &ClusterState, info: &RequestInfo) -> Result<Arc<K>, ApiError> {
     let key = key(info);
     state.get(&key).ok_or(ApiError::NotFound { resource: K::PLURAL, name: key.1 })
 }
 
-/// `get`.
+/// Serves `get`.
 pub(crate) fn get<K: Stored>(state: &ClusterState, info: &RequestInfo) -> Result<Response<Body>, ApiError> {
     Ok(json(200, &*find::<K>(state, info)?))
 }
@@ -55,7 +55,7 @@ fn each<K: Kind, S: Serializer>(items: &[Arc<K>], serializer: S) -> Result<S::Ok
     serializer.collect_seq(items.iter().map(|item| &**item))
 }
 
-/// `list`, in pages if the client requests it.
+/// Serves `list`, in pages if the client requests pages.
 pub(crate) fn list<K: Stored>(
     state: &ClusterState,
     info: &RequestInfo,
@@ -75,12 +75,13 @@ pub(crate) fn list<K: Stored>(
     Ok(list_response(metadata, page.items))
 }
 
-/// A list response with these objects.
+/// Returns a list response with these objects.
 pub(crate) fn list_response<K: Stored>(metadata: ListMeta, items: Vec<Arc<K>>) -> Response<Body> {
     json(200, &List { kind: format!("{}List", K::KIND), api_version: K::API_VERSION, metadata, items })
 }
 
-/// The key after which a list continues. A `continue` token is `version:namespace/name`; clients must not parse it.
+/// Returns the key after which a list continues. A `continue` token is `version:namespace/name`; clients must not parse
+/// the token.
 fn continue_key(state: &ClusterState, token: &str) -> Result<Key, ApiError> {
     if state.injector.take_continue_expiry() {
         return Err(ApiError::Expired(

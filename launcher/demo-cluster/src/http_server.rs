@@ -1,4 +1,4 @@
-//! The HTTP server: accepts connections, checks access, and passes each request to the module of its resource.
+//! `accept`: the HTTP server, which accepts connections, checks access, and calls the module of the requested resource.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::{
 /// Accepts connections until the cluster stops.
 pub(crate) async fn accept(state: Arc<ClusterState>, listener: TcpListener) {
     loop {
-        // An accept fails if the process has no free file descriptors; other connections can release some.
+        // An accept fails if the process has no free file descriptors. Other connections may release some.
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             continue;
@@ -40,7 +40,7 @@ pub(crate) async fn accept(state: Arc<ClusterState>, listener: TcpListener) {
 }
 
 async fn connection(state: Arc<ClusterState>, stream: TcpStream) {
-    // Otherwise the small frames of an exec wait for acknowledgements of the client.
+    // Without this, the small frames of an exec wait for acknowledgements from the client.
     let _ = stream.set_nodelay(true);
     let hang_up = CancellationToken::new();
     let service = service_fn(|request| {
@@ -49,7 +49,7 @@ async fn connection(state: Arc<ClusterState>, stream: TcpStream) {
     });
     let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::select! {
-        // If the client disconnects, there is no one to report an error to.
+        // If the client disconnects, there is nobody to whom an error could be reported.
         _ = serving => {}
         () = hang_up.cancelled() => {}
     }
@@ -73,7 +73,7 @@ async fn respond(state: &Arc<ClusterState>, request: Request<Incoming>, hang_up:
     };
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::of(request.method(), request.uri(), &query);
-    // A watch is a stream of JSON here, and an exec is not a document.
+    // A watch is a stream of JSON here, and an exec has no document.
     let is_document =
         info.as_ref().is_some_and(|info| matches!(info.verb, "get" | "list") && info.subresource.is_none());
     let (own, of_own) = (Arc::clone(state), info.clone());
@@ -157,7 +157,7 @@ fn serve_read<K: Stored>(
     }
 }
 
-/// A list of objects that are stored as JSON.
+/// Returns a list of objects that are stored as JSON.
 fn list_json(
     state: &ClusterState,
     info: &RequestInfo,

@@ -1,5 +1,5 @@
-//! Objects that are stored as JSON: the kinds of a set-up (permissions, quota, policies) and namespaces. `get`, `list`, server-side
-//! apply and `delete`, as far as a client can see them.
+//! `serve`: serves requests for objects that are stored as JSON: permissions, quota, policies and namespaces.
+//! The verbs are `get`, `list`, server-side apply and `delete`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::request_info::RequestInfo;
 use crate::response::{self, Body};
 use crate::store::Store;
 
-/// API group, plural name and kind of the objects that are only JSON.
+/// API group, plural name and kind of the objects that are stored only as JSON.
 const KINDS: [(&str, &str, &str); 8] = [
     ("", "configmaps", "ConfigMap"),
     ("", "resourcequotas", "ResourceQuota"),
@@ -58,7 +58,7 @@ pub(crate) fn serve(
     })
 }
 
-/// Stores an object of a fixture: of another field manager.
+/// Stores an object of a fixture. Its fields belong to another field manager.
 pub(crate) fn put_existing(store: &mut Store, mut value: Value) {
     let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
     let Some((_, plural, _)) = KINDS.iter().find(|(_, _, kind)| value["kind"] == *kind) else { return };
@@ -89,7 +89,7 @@ fn list(state: &ClusterState, key: &JsonKey, kind: &str) -> Response<Body> {
     response::json(200, &json!({"kind": format!("{kind}List"), "apiVersion": "v1", "metadata": {}, "items": items}))
 }
 
-/// UID, time and version of a stored object.
+/// Sets UID, creation time and version of a stored object.
 fn stamp(store: &mut Store, value: &mut Value, before: Option<&Value>) {
     let version = store.next_version().to_string();
     let number = store.next_number();
@@ -102,8 +102,8 @@ fn stamp(store: &mut Store, value: &mut Value, before: Option<&Value>) {
     }
 }
 
-/// Server-side apply: the fields of the body become the client's, those that it no longer sends are removed, and those that
-/// another field manager set to another value are a conflict.
+/// Serves a server-side apply: the client becomes the field manager of the fields in the body, and fields that it no
+/// longer sends are removed. A field that another manager set to another value is a conflict.
 fn apply(
     state: &ClusterState,
     key: &JsonKey,
@@ -181,7 +181,7 @@ fn delete(state: &Arc<ClusterState>, key: &JsonKey, body: &[u8]) -> Result<Respo
     Ok(response::json(200, &found.value))
 }
 
-/// The leaves of an object by their JSON pointers. A list is a leaf, as the atomic lists of these kinds are.
+/// Returns the leaves of an object by JSON pointer. A list is a leaf, because the lists of these kinds are atomic.
 fn leaves(value: &Value) -> BTreeMap<String, Value> {
     fn walk(value: &Value, path: &str, into: &mut BTreeMap<String, Value>) {
         match value {

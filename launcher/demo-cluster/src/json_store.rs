@@ -1,4 +1,4 @@
-//! Objects that are stored as JSON.
+//! `JsonObject`, `JsonKey`: an object that is stored as JSON, and its key.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 /// Plural name, namespace and name.
 pub(crate) type JsonKey = (&'static str, String, String);
 
-/// An object, and which of its fields the client applied.
+/// An object, and the fields that the client applied.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct JsonObject {
     pub(crate) value: Value,

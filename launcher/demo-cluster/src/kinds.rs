@@ -1,4 +1,4 @@
-//! The stored kinds: the name of each in a path, and the fields that a selector can use.
+//! The trait `Kind` for stored kinds: the name in a path, and the fields that a selector can use.
 
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -8,14 +8,14 @@ use serde::Serialize;
 pub(crate) trait Kind:
     k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + Serialize + Clone + Send + Sync + 'static
 {
-    /// The resource's name in a path: `pods`.
+    /// The name of the resource in a path, such as `pods`.
     const PLURAL: &'static str;
     /// The fields that a `fieldSelector` can use.
     const FIELDS: &'static [&'static str];
-    /// The one of them that has an index, so that a list by it does not read every object.
+    /// The field that has an index, so that a list by this field does not read every object.
     const INDEXED: Option<&'static str> = None;
 
-    /// The value of one of [`Kind::FIELDS`]; empty if the object has none.
+    /// Returns the value of one of [`Kind::FIELDS`]; empty if the object does not have the field.
     fn field(&self, field: &str) -> &str;
 }
 

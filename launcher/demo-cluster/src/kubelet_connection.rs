@@ -1,5 +1,4 @@
-//! The connection of the API server to a kubelet for `exec` and `log`: the node of a pod, the container of a request, and the
-//! error for a node that does not answer.
+//! Functions for `exec` and `log`: find the node of a pod and the container of a request, and check the kubelet.
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 
@@ -7,13 +6,13 @@ use crate::api_error::ApiError;
 use crate::cluster_state::ClusterState;
 use crate::node_object;
 
-/// The node of a pod.
+/// Returns the node of a pod.
 pub(crate) fn node_name<'a>(pod: &'a Pod, name: &str) -> Result<&'a str, ApiError> {
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).filter(|node| !node.is_empty());
     node.ok_or_else(|| ApiError::BadRequest(format!("pod {name} does not have a host assigned")))
 }
 
-/// The container of a request: the requested one, or the only one.
+/// Returns the container of a request: the requested container, or the only container.
 pub(crate) fn container_name(pod: &Pod, requested: Option<&str>) -> Result<String, ApiError> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let spec = pod.spec.as_ref();
@@ -32,7 +31,7 @@ pub(crate) fn container_name(pod: &Pod, requested: Option<&str>) -> Result<Strin
     }
 }
 
-/// Checks that the kubelet of a node answers.
+/// Checks that the kubelet of a node responds.
 pub(crate) fn check_reachable(state: &ClusterState, node: &str) -> Result<(), ApiError> {
     let object = state.get::<Node>(&(String::new(), node.to_owned()));
     if object.as_ref().is_some_and(|node| node_object::is_ready(node)) {

@@ -1,8 +1,9 @@
-//! A Kubernetes cluster inside one process, for the demo of gpu-syringe and for its tests: an API server on loopback, and
-//! kubelets that run the real `node-probe` on facts from a file.
+//! `Cluster`: a Kubernetes cluster inside one process, for the demo and the tests of gpu-syringe.
+//! It has an API server on loopback, and kubelets that run the real `node-probe` on facts from a file.
 //!
-//! It behaves like Kubernetes 1.36 as far as gpu-syringe can see: verbs, paging, watches, `Status` errors, the phases of a
-//! pod. It is not a general test double for Kubernetes. It stops when its [`Cluster`] is dropped.
+//! For gpu-syringe, it behaves like Kubernetes 1.36: verbs, paging, watches, `Status` errors, the phases of a pod. It
+//! is not a
+//! general test double for Kubernetes. It stops when the [`Cluster`] is dropped.
 //!
 //! ```text
 //!   kube client ──HTTP/1.1, websocket──▶ http_server ─┬─ get_and_list, watch ──▶ store ◀── kubelet (one task per pod)
@@ -10,12 +11,12 @@
 //!                                                     └─ exec ──▶ programs ──▶ node_probe::run(facts of the node)
 //! ```
 //!
-//! The API server listens on 127.0.0.1, on a free port, without TLS. Each cluster has a random bearer token, which is in
-//! its kubeconfig; requests without it get 401. Requests of web pages are refused.
+//! The API server listens on a free port of 127.0.0.1, without TLS. Each cluster has a random bearer token, which is in its
+//! kubeconfig; requests without the token get 401. Requests from web pages are rejected.
 //!
 //! # Modules
 //!
-//! Each line imports only from the lines above it.
+//! Each line imports only from the lines above.
 //!
 //! ```text
 //!   generated_metadata, query, selector, response       names, UIDs, time; parameters; selectors; HTTP responses
@@ -28,7 +29,7 @@
 //!   cluster_state, demo                                 the state of server and kubelets; the fixture of --demo
 //!   kubelet, kubelet_connection                         pods on nodes; the node and container of an exec or log
 //!   admission, probe_policy, authorization              checks of a request
-//!   get_and_list, json_objects                          get and list; objects of a set-up as JSON
+//!   get_and_list, json_objects                          get and list; objects that are stored as JSON
 //!   watch, pods, ephemeral_containers, exec             one part of the API each
 //!   pod_logs, node_logs, discovery                      one part of the API each
 //!   http_server                                         connections and routing
@@ -36,8 +37,9 @@
 //!
 //! # Features
 //!
-//! `test-support`: faults that a test injects, container images with a shell, and the log of requests. The demo does not
-//! have them.
+//! `test-support`: faults that a test injects, container images with a shell, and the log of requests. The demo is
+//! built without
+//! this feature.
 
 mod admission;
 mod advertised_gpus;
@@ -114,7 +116,7 @@ pub use self::workload::{workload_pod, workloads_of};
 use self::authentication::Authenticator;
 use self::cluster_state::ClusterState;
 
-/// A running cluster. It stops when this is dropped, with all connections and pods.
+/// A running cluster. When this value is dropped, the cluster stops with all connections and pods.
 pub struct Cluster {
     state: Arc<ClusterState>,
     address: SocketAddr,
@@ -135,12 +137,12 @@ impl Cluster {
         Ok(Self { state, address, name })
     }
 
-    /// The URL of the API server: `http://127.0.0.1:PORT`.
+    /// Returns the URL of the API server: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// A kubeconfig with one context, and with the token of this cluster.
+    /// Returns a kubeconfig with one context and the token of this cluster.
     pub fn kubeconfig(&self) -> Kubeconfig {
         let name = self.name.clone();
         let user = self.state.user.clone();
@@ -162,7 +164,7 @@ impl Cluster {
         }
     }
 
-    /// The kubeconfig as the text of a file. It is JSON, and therefore YAML.
+    /// Returns the kubeconfig as the text of a file. The text is JSON, and therefore also YAML.
     pub fn kubeconfig_yaml(&self) -> String {
         serde_json::to_string_pretty(&self.kubeconfig()).unwrap_or_default()
     }
@@ -173,7 +175,7 @@ impl Cluster {
         self.state.store(|store| self.state.injector.edit(store, edit));
     }
 
-    /// The pods of a namespace.
+    /// Returns the pods of a namespace.
     pub fn pods(&self, namespace: &str) -> Vec<Pod> {
         let is_in_namespace = |pod: &&Arc<Pod>| pod.metadata.namespace.as_deref() == Some(namespace);
         self.state.store(|store| store.pods.all().filter(is_in_namespace).map(|pod| Pod::clone(pod)).collect())
@@ -184,13 +186,13 @@ impl Cluster {
         self.state.pods_created.load(Ordering::Relaxed)
     }
 
-    /// Every request with a valid token so far, in order: `GET /api/v1/nodes?limit=500`.
+    /// Returns all requests with a valid token so far, in order, such as `GET /api/v1/nodes?limit=500`.
     #[cfg(feature = "test-support")]
     pub fn requests(&self) -> Vec<String> {
         self.state.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// Returns the number of requests that are being served: their clients wait for an answer.
+    /// Returns the number of requests that are being served: their clients are waiting for a response.
     #[cfg(feature = "test-support")]
     pub fn requests_in_service(&self) -> usize {
         self.state.in_service.number()
@@ -201,12 +203,13 @@ impl Cluster {
         self.state.store(|store| drop(store.edit(&(String::new(), name.to_owned()), edit)));
     }
 
-    /// Adds a pod, or replaces the one with the same name. No kubelet runs it.
+    /// Adds a pod, or replaces the pod with the same name. No kubelet runs this pod.
     pub fn add_pod(&self, pod: Pod) {
         self.state.store(|store| store.put_existing(pod));
     }
 
-    /// Adds an object of a set-up (Role, ConfigMap, ResourceQuota, …), or replaces the one with the same name, as another field manager.
+    /// Adds an object of a set-up (Role, ConfigMap, ResourceQuota, …) as another field manager, or replaces the object
+    /// with the same name.
     pub fn add_object(&self, object: serde_json::Value) {
         self.state.store(|store| json_objects::put_existing(store, object));
     }
@@ -217,7 +220,7 @@ impl Cluster {
         self.state.store(|store| store.json.retain(|key, object| object.value["kind"] != kind || key.2 != name));
     }
 
-    /// Adds a namespace, or replaces the one with the same name.
+    /// Adds a namespace, or replaces the namespace with the same name.
     #[cfg(feature = "test-support")]
     pub fn add_namespace(&self, mut namespace: k8s_openapi::api::core::v1::Namespace) {
         let name = namespace.metadata.name.clone().unwrap_or_default();
@@ -232,7 +235,7 @@ impl Cluster {
         self.state.store(|store| drop(store.edit(&(String::new(), name.to_owned()), edit)));
     }
 
-    /// The objects of a set-up: kind and name.
+    /// Returns kind and name of the objects of a set-up.
     #[cfg(feature = "test-support")]
     pub fn objects(&self) -> Vec<(String, String)> {
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
@@ -252,7 +255,7 @@ impl Cluster {
     }
 }
 
-/// The object in the protobuf of Kubernetes; `None` for a kind that the cluster serves in JSON only.
+/// Returns the object in the protobuf format of Kubernetes; `None` for a kind that the cluster serves only in JSON.
 #[cfg(feature = "test-support")]
 pub fn in_protobuf(object: &serde_json::Value) -> Option<Vec<u8>> {
     protobuf::encode(object)

@@ -1,4 +1,4 @@
-//! The format of an answer: JSON, or protobuf for the objects that can be written in it, as the client accepts.
+//! `negotiate`: converts a response into the format that the client accepts: JSON, or protobuf if the kind supports it.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -16,7 +16,7 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 pub(crate) struct Accepted {
     pub(crate) protobuf: bool,
     json: bool,
-    /// Protobuf has the higher weight.
+    /// Whether protobuf has the higher weight.
     prefers_protobuf: bool,
 }
 
@@ -33,7 +33,7 @@ impl Accepted {
             let parameters: Vec<&str> = parts.collect();
             let weight = parameters.iter().find_map(|one| one.strip_prefix("q="));
             let weight = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
-            // Tables are not served. In place of the metadata of an object, the whole object is served in JSON.
+            // Tables are not supported. If only the metadata of an object is requested, the whole object is sent in JSON.
             let transformed = parameters.iter().find_map(|one| one.strip_prefix("as="));
             if weight <= 0.0 || transformed.is_some_and(|kind| !kind.starts_with("PartialObjectMetadata")) {
                 continue;
@@ -48,15 +48,15 @@ impl Accepted {
         Self { protobuf: protobuf.is_some(), json: json.is_some(), prefers_protobuf }
     }
 
-    /// The formats without protobuf, for a server that does not support it.
+    /// Returns the formats without protobuf, for a server that does not support protobuf.
     #[cfg(feature = "test-support")]
     pub(crate) fn without_protobuf(self) -> Self {
         Self { protobuf: false, json: self.json, prefers_protobuf: false }
     }
 }
 
-/// The response in the format that the client prefers; 406 if it accepts none that this object can be written in. Other
-/// responses than JSON objects stay as they are.
+/// Returns the response in the format that the client prefers; 406 if the client accepts no format that this object
+/// supports. Responses that are not JSON objects are not changed.
 pub(crate) async fn negotiate(response: Response<Body>, accepted: Accepted) -> Response<Body> {
     let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json");
     if !is_json || (accepted.json && !accepted.prefers_protobuf) {

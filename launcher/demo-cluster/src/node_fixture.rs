@@ -1,4 +1,4 @@
-//! A node of a fixture: the facts that a probe reads on it, and its `Node` object.
+//! `NodeFixture`: a node of a fixture, with the facts that a probe reads and the `Node` object.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use syringe_core::report::Report;
 
 use crate::{advertised_gpus, node_object};
 
-/// The image of the probe of this version, which every node of a fixture has.
+/// The image of this version of the probe, which every node of a fixture has.
 pub const PROBE_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
 
 /// The image of the probe by digest.
 pub const PROBE_IMAGE_PINNED: &str =
     "ghcr.io/gpu-syringe/node-probe@sha256:eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
 
-/// A node, and the facts that a probe reads on it.
+/// A node, and the facts that a probe reads on the node.
 #[derive(Clone, Debug)]
 pub struct NodeFixture {
     pub name: String,
@@ -30,33 +30,33 @@ pub struct NodeFixture {
     /// Labels in addition to those that every node has.
     pub labels: BTreeMap<String, String>,
     pub taints: Vec<Taint>,
-    /// Conditions in addition to `Ready`, such as those of node-problem-detector.
+    /// Conditions in addition to `Ready`, such as the conditions of node-problem-detector.
     pub conditions: Vec<NodeCondition>,
-    /// The node is cordoned.
+    /// Whether the node is cordoned.
     pub unschedulable: bool,
-    /// Capacity and allocatable by resource: `nvidia.com/gpu` → (8, 8).
+    /// Capacity and allocatable by resource, such as (8, 8) for `nvidia.com/gpu`.
     pub resources: BTreeMap<String, (u64, u64)>,
-    /// Images on the node; by default the probe's.
+    /// Images on the node; by default the image of the probe.
     pub images: Vec<String>,
     /// Images that the node cannot pull.
     pub unpullable_images: Vec<String>,
-    /// Files in `/var/log`, which the kubelet serves: `kern.log` → text.
+    /// Files in `/var/log`, which the kubelet serves, by name (such as `kern.log`).
     pub log_files: BTreeMap<String, String>,
     /// The operating system that the kubelet reports; Ubuntu by default.
     pub os_image: Option<String>,
-    /// The time at which each of these labels was written, for `managedFields`.
+    /// The time at which a label was written, by label, for `managedFields`.
     pub label_times: BTreeMap<String, Timestamp>,
 }
 
 impl NodeFixture {
-    /// A node with these facts, the labels of GPU feature discovery, and the resources of the device plugin. A GPU that NVML
-    /// does not list is in the capacity, but not allocatable.
+    /// Returns a node with these facts, the labels of GPU feature discovery, and the resources of the device plugin. A
+    /// GPU that NVML does not list counts in the capacity, but is not allocatable.
     pub fn from_facts(name: &str, facts: Report) -> Self {
         let (labels, resources) = (advertised_gpus::labels(&facts), advertised_gpus::resources(&facts));
         Self { labels, resources, ..Self::new(name, facts) }
     }
 
-    /// A node with these facts, without labels and resources of GPUs.
+    /// Returns a node with these facts, without GPU labels and GPU resources.
     pub fn new(name: &str, facts: Report) -> Self {
         Self {
             name: name.to_owned(),
@@ -81,7 +81,7 @@ impl NodeFixture {
         self
     }
 
-    /// Adds a resource, all of it allocatable.
+    /// Adds a resource that is completely allocatable.
     #[must_use]
     pub fn with_resource(mut self, resource: &str, count: u64) -> Self {
         self.resources.insert(resource.to_owned(), (count, count));
@@ -102,7 +102,7 @@ impl NodeFixture {
         self
     }
 
-    /// The `Node` object. The address is derived from `index`, the position of the node in the fixture.
+    /// Returns the `Node` object. The address is derived from `index`, the position of the node in the fixture.
     pub(crate) fn object(&self, index: usize, version: &str) -> Node {
         let labels = [("kubernetes.io/hostname", self.name.as_str()), ("kubernetes.io/os", "linux")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -146,7 +146,7 @@ impl NodeFixture {
         }
     }
 
-    /// One entry for each repository: a fixture has one image of it.
+    /// Returns one entry for each repository, because a fixture has at most one image per repository.
     fn reported_images(&self) -> Vec<ContainerImage> {
         let mut images: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for name in &self.images {
@@ -158,7 +158,7 @@ impl NodeFixture {
         images.into_values().map(|names| ContainerImage { names: Some(names), size_bytes: Some(12_000_000) }).collect()
     }
 
-    /// One entry for each label whose time is known.
+    /// Returns one entry for each label whose time is known.
     fn managed_fields(&self) -> Option<Vec<ManagedFieldsEntry>> {
         let entry = |(label, time): (&String, &Timestamp)| ManagedFieldsEntry {
             manager: Some("operator".to_owned()),
@@ -185,7 +185,7 @@ impl NodeFixture {
     }
 }
 
-/// The address of the node at this position of the fixture.
+/// Returns the address of the node at this position in the fixture.
 fn address(index: usize) -> String {
     format!("10.{}.{}.{}", index / 62_500, index / 250 % 250, index % 250 + 1)
 }

@@ -1,4 +1,4 @@
-//! `nodes/proxy` to `/logs/` of the kubelet: files in `/var/log`, complete or their last bytes.
+//! `serve`: serves `nodes/proxy` to `/logs/` of the kubelet: a file in `/var/log`, complete or only the last bytes.
 
 use http::{HeaderName, Request, Response, header};
 use jiff::Timestamp;
@@ -38,7 +38,7 @@ pub(crate) fn serve<B>(
             response
         }
     };
-    // Log files are assumed to change all the time.
+    // The modification time is the current time, because log files are assumed to change all the time.
     let now = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
     set_header(&mut response, header::LAST_MODIFIED, &now.unwrap_or_default());
     Ok(response)
@@ -50,7 +50,7 @@ fn set_header(response: &mut Response<Body>, name: HeaderName, text: &str) {
     }
 }
 
-/// The count of `bytes=-COUNT`, the only supported range.
+/// Returns the count of `bytes=-COUNT`, the only supported range.
 fn suffix_length(range: &str) -> Option<usize> {
     range.strip_prefix("bytes=-")?.parse().ok()
 }

@@ -1,11 +1,11 @@
-//! The `Ready` condition and the address of a `Node` object.
+//! Functions for the `Ready` condition and the address of a `Node` object.
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::generated_metadata;
 
-/// The `Ready` condition of a node whose kubelet reports, or no longer does.
+/// Returns the `Ready` condition of a node whose kubelet reports, or no longer reports.
 pub(crate) fn ready_condition(is_reporting: bool) -> NodeCondition {
     let (status, reason, message) = if is_reporting {
         ("True", "KubeletReady", "kubelet is posting ready status")
@@ -47,7 +47,7 @@ pub(crate) fn set_ready(node: &mut Node, is_reporting: bool) {
     conditions.push(ready_condition(is_reporting));
 }
 
-/// The internal address; empty if there is none.
+/// Returns the internal address; empty if the node has no address.
 pub(crate) fn internal_ip(node: &Node) -> String {
     let addresses = node.status.as_ref().and_then(|status| status.addresses.as_ref());
     let internal = addresses.and_then(|all| all.iter().find(|address| address.type_ == "InternalIP"));

@@ -1,5 +1,7 @@
-//! `pods/log`: the output of a container's main process. Supports `container`, `tailLines`, `limitBytes`, and `follow`,
-//! which waits for the end of the container and sends the whole log at once. `timestamps` is ignored.
+//! `serve`: serves `pods/log`, the output of the main process of a container.
+//! It supports `container`, `tailLines`, `limitBytes`, and `follow`, which waits until the container exits and sends
+//! the whole log
+//! at once. `timestamps` is ignored.
 
 use std::sync::Arc;
 
@@ -24,7 +26,7 @@ pub(crate) async fn serve(
     let name = get_and_list::key(info).1;
     let node = kubelet_connection::node_name(&pod, &name)?;
     kubelet_connection::check_reachable(state, node)?;
-    // A real kubelet uses the status, too, which is later than the runtime.
+    // A real kubelet also uses the status, which is updated later than the runtime.
     if !has_started(&pod, &container) {
         let reason = waiting_reason(&pod, &container).unwrap_or_else(|| "ContainerCreating".to_owned());
         return Err(ApiError::BadRequest(format!(

@@ -1,4 +1,4 @@
-//! The status of a pod as a kubelet writes it: container states, and the phase and conditions that follow from them.
+//! Functions that write the status of a pod as a kubelet does: container states, phase and conditions.
 
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::generated_metadata;
 
-/// The end of a container.
+/// The termination of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Termination {
     pub(crate) exit_code: i32,
@@ -17,7 +17,7 @@ pub(crate) struct Termination {
 }
 
 impl Termination {
-    /// The end of a process with this exit code.
+    /// Returns the termination of a process with this exit code.
     pub(crate) fn exit(exit_code: i32) -> Self {
         Self { exit_code, reason: if exit_code == 0 { "Completed" } else { "Error" }, message: None }
     }
@@ -31,7 +31,7 @@ fn status(pod: &mut Pod) -> &mut PodStatus {
     pod.status.get_or_insert_with(PodStatus::default)
 }
 
-/// The status of one container, ephemeral ones included.
+/// Returns the status of a container or an ephemeral container.
 fn container_status<'a>(pod: &'a mut Pod, name: &str) -> &'a mut ContainerStatus {
     let spec = pod.spec.as_ref();
     let ephemeral =
@@ -69,7 +69,7 @@ fn set_condition(pod: &mut Pod, kind: &str, holds: bool, reason: Option<&str>) {
     });
 }
 
-/// The kubelet creates the containers.
+/// Writes that the kubelet is creating the containers.
 pub(crate) fn creating(pod: &mut Pod, host_ip: &str) {
     let names: Vec<_> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|one| one.name.clone()).collect();
     for name in names {
@@ -91,7 +91,7 @@ pub(crate) fn creating(pod: &mut Pod, host_ip: &str) {
     }
 }
 
-/// A container waits to start.
+/// Writes that a container is waiting to start.
 pub(crate) fn waiting(pod: &mut Pod, container: &str, reason: &str, message: Option<String>) {
     let entry = container_status(pod, container);
     (entry.ready, entry.started) = (false, Some(false));
@@ -101,7 +101,7 @@ pub(crate) fn waiting(pod: &mut Pod, container: &str, reason: &str, message: Opt
     });
 }
 
-/// Writes that a container runs.
+/// Writes that a container is running.
 pub(crate) fn running(pod: &mut Pod, container: &str) {
     let entry = container_status(pod, container);
     (entry.ready, entry.started) = (true, Some(true));
@@ -114,7 +114,7 @@ pub(crate) fn running(pod: &mut Pod, container: &str) {
     update_phase(pod);
 }
 
-/// Writes that a container ended.
+/// Writes that a container has terminated.
 pub(crate) fn terminated(pod: &mut Pod, container: &str, end: &Termination) {
     let entry = container_status(pod, container);
     let running = entry.state.take().and_then(|state| state.running);
@@ -159,7 +159,7 @@ fn update_phase(pod: &mut Pod) {
     set_condition(pod, "ContainersReady", all_ready, reason);
 }
 
-/// The kubelet rejected the pod.
+/// Writes that the kubelet rejected the pod.
 pub(crate) fn rejected(pod: &mut Pod, reason: &str, message: &str) {
     let status = status(pod);
     status.phase = Some("Failed".to_owned());
@@ -168,7 +168,7 @@ pub(crate) fn rejected(pod: &mut Pod, reason: &str, message: &str) {
     status.start_time.get_or_insert_with(now);
 }
 
-/// The pod ran longer than `activeDeadlineSeconds`, and its containers were killed.
+/// Writes that the pod ran longer than `activeDeadlineSeconds` and its containers were killed.
 pub(crate) fn deadline_exceeded(pod: &mut Pod) {
     let names: Vec<_> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|one| one.name.clone()).collect();
     for name in names {
@@ -185,7 +185,7 @@ pub(crate) fn is_pending(pod: &Pod) -> bool {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_none_or(|phase| phase == "Pending")
 }
 
-/// The names of the containers that run according to the API.
+/// Returns the names of the containers that are running according to the API.
 pub(crate) fn running_containers(pod: &Pod) -> Vec<String> {
     let Some(status) = &pod.status else { return Vec::new() };
     let statuses = status.container_statuses.iter().chain(&status.ephemeral_container_statuses).flatten();

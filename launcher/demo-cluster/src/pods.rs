@@ -1,4 +1,4 @@
-//! Changes of pods: `create`, `patch`, `delete`, `deletecollection`.
+//! Functions that serve `create`, `patch`, `delete` and `deletecollection` of pods.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::request_info::RequestInfo;
 use crate::response::{Body, json};
 use crate::{admission, generated_metadata, get_and_list, kubelet, probe_policy};
 
-/// `create`.
+/// Serves `create`.
 pub(crate) fn create(
     state: &Arc<ClusterState>,
     info: &RequestInfo,
@@ -54,7 +54,7 @@ pub(crate) fn create(
     Ok(json(201, &*pod))
 }
 
-/// The name of the pod, generated if needed.
+/// Returns the name of the pod, and generates the name if needed.
 fn ensure_name(state: &ClusterState, pod: &mut Pod) -> Result<String, ApiError> {
     let metadata = &mut pod.metadata;
     if metadata.name.as_ref().is_none_or(String::is_empty) {
@@ -68,7 +68,7 @@ fn ensure_name(state: &ClusterState, pod: &mut Pod) -> Result<String, ApiError> 
     Ok(metadata.name.clone().unwrap_or_default())
 }
 
-/// Returns the pod that a creation would store: with UID and time, without a resource version.
+/// Returns the pod that a creation would store, with UID and time, without a resource version.
 fn dry_run(state: &ClusterState, mut pod: Pod, name: &str) -> Result<Response<Body>, ApiError> {
     if state.get::<Pod>(&key_of(&pod)).is_some() {
         return Err(ApiError::AlreadyExists { resource: "pods", name: name.to_owned() });
@@ -78,7 +78,7 @@ fn dry_run(state: &ClusterState, mut pod: Pod, name: &str) -> Result<Response<Bo
     Ok(json(201, &pod))
 }
 
-/// `patch` of a pod: JSON merge patches, and strategic merge patches that have the same result.
+/// Serves `patch`: JSON merge patches, and strategic merge patches that have the same result.
 pub(crate) fn patch(
     state: &ClusterState,
     info: &RequestInfo,
@@ -107,7 +107,7 @@ pub(crate) fn patch(
     Ok(json(200, &*edited))
 }
 
-/// JSON merge patch (RFC 7386): `null` removes, objects are merged, other values are replaced.
+/// Applies a JSON merge patch (RFC 7386): `null` removes a value, objects are merged, other values are replaced.
 fn merge(into: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *into = patch;
@@ -126,7 +126,7 @@ fn merge(into: &mut Value, patch: Value) {
     }
 }
 
-/// The options of a deletion, from the body or the query.
+/// Returns the options of a deletion, from the body or the query.
 fn delete_options(query: &Query, body: &[u8]) -> Result<DeleteOptions, ApiError> {
     let mut options: DeleteOptions = if body.is_empty() { DeleteOptions::default() } else { parse(body)? };
     if let Some(seconds) = query.number("gracePeriodSeconds") {
@@ -138,7 +138,7 @@ fn delete_options(query: &Query, body: &[u8]) -> Result<DeleteOptions, ApiError>
     Ok(options)
 }
 
-/// `delete`.
+/// Serves `delete`.
 pub(crate) fn delete(
     state: &Arc<ClusterState>,
     info: &RequestInfo,
@@ -149,7 +149,7 @@ pub(crate) fn delete(
     Ok(json(200, &*remove(state, &get_and_list::key(info), &options)?))
 }
 
-/// `deletecollection`.
+/// Serves `deletecollection`.
 pub(crate) fn delete_collection(
     state: &Arc<ClusterState>,
     info: &RequestInfo,
@@ -218,7 +218,7 @@ fn check_preconditions(pod: &Pod, key: &Key, options: &DeleteOptions) -> Result<
     Ok(())
 }
 
-/// The grace period of a deletion: zero for a pod that ended or has no node.
+/// Returns the grace period of a deletion, which is zero for a pod that has terminated or has no node.
 fn grace_seconds(pod: &Pod, options: &DeleteOptions) -> i64 {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let spec = pod.spec.as_ref();

@@ -1,5 +1,6 @@
-//! The effect of the policy that `gpu-syringe setup --profile hardened` installs: only a probe of the image in its parameter is
-//! admitted. This is not CEL, which `tests/policy.rs` evaluates; it reads the fields that distinguish a probe from other pods.
+//! `check`: simulates the policy of `gpu-syringe setup --profile hardened`, which admits only the probe.
+//! This code does not evaluate CEL, which `tests/policy.rs` does; it reads the fields that distinguish a probe from
+//! other pods.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;

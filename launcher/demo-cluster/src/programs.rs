@@ -1,6 +1,6 @@
-//! The programs of container images, as the kubelet and exec start them.
+//! The trait `Programs`: starts the programs of container images for the kubelet and for exec.
 //!
-//! [`NodeProbe`] is the image of the probe: the real `node-probe`, which replays the facts of its node. With the feature
+//! [`NodeProbe`] is the image of the probe with the real `node-probe`, which replays the facts of its node. With the feature
 //! `test-support`, `Userland` has images with a shell and other programs.
 
 use std::pin::Pin;
@@ -14,17 +14,17 @@ use tokio::sync::mpsc;
 
 use crate::container_files::{ContainerFile, ContainerFiles};
 
-/// Most bytes of output in one piece, as containerd reads them from a pipe.
+/// Maximum number of bytes of output in one piece, the same as when containerd reads from a pipe.
 const PIECE: usize = 32 * 1024;
 
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// Program and arguments; never empty.
+    /// Program and arguments. This list is never empty.
     pub argv: Vec<String>,
     /// The image of the container.
     pub image: String,
     pub node: String,
-    /// The facts that a probe reads on that node.
+    /// The facts that a probe reads on the node.
     pub facts: Arc<Report>,
     /// The files of the container.
     pub files: ContainerFiles,
@@ -39,7 +39,7 @@ pub struct Streams {
     pub stderr: mpsc::Sender<Bytes>,
 }
 
-/// A running process; resolves to its exit code. Dropping it kills the process if possible.
+/// A running process. The future resolves to the exit code. Dropping the future kills the process if possible.
 pub type Process = Pin<Box<dyn Future<Output = i32> + Send>>;
 
 /// The programs of the container images.
@@ -53,12 +53,12 @@ pub trait Programs: Send + Sync + 'static {
     }
 }
 
-/// The last part of a path: `/usr/bin/node-probe` → `node-probe`.
+/// Returns the last part of a path: `node-probe` for `/usr/bin/node-probe`.
 pub(crate) fn base_name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
-/// Images with `node-probe`: those with `probe` or `syringe` in their name.
+/// The programs of images with `node-probe`: images with `probe` or `syringe` in the name.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NodeProbe;
 
@@ -74,7 +74,7 @@ impl Programs for NodeProbe {
         let (arguments, facts) = (arguments.to_vec(), Arc::clone(&invocation.facts));
         let run = tokio::task::spawn_blocking(move || node_probe::run(&arguments, Some(&facts)));
         Some(Box::pin(async move {
-            // A panic of the real program aborts it.
+            // A panic of the real program aborts the process, which gives this exit code.
             let Ok(outcome) = run.await else { return 134 };
             let Streams { stdin: _open, stdout, stderr } = streams;
             tokio::join!(write(stderr, outcome.stderr), write(stdout, outcome.stdout));
@@ -83,7 +83,7 @@ impl Programs for NodeProbe {
     }
 }
 
-/// Writes in pieces; stops if the reader is gone.
+/// Writes output in pieces. Stops if the reader is gone.
 async fn write(to: mpsc::Sender<Bytes>, output: Vec<u8>) {
     let mut rest = Bytes::from(output);
     while !rest.is_empty() {

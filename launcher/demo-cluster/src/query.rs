@@ -1,6 +1,6 @@
-//! The query parameters of a request.
+//! `Query`: the query parameters of a request.
 
-/// The decoded parameters, in their order.
+/// The decoded parameters, in the order of the request.
 #[derive(Debug, Default)]
 pub(crate) struct Query(Vec<(String, String)>);
 
@@ -10,12 +10,12 @@ impl Query {
         Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
     }
 
-    /// The first value of `key`; an empty one is the same as none, as in a real API server.
+    /// Returns the first value of `key`. An empty value counts as missing, as in a real API server.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// All values of `key`, in their order: `command` is repeated.
+    /// Returns all values of `key` in the order of the request. For example, `command` is repeated.
     pub(crate) fn all(&self, key: &str) -> Vec<String> {
         self.0.iter().filter(|(name, _)| name == key).map(|(_, value)| value.clone()).collect()
     }
@@ -25,7 +25,7 @@ impl Query {
         self.get(key).is_some_and(|value| !matches!(value, "false" | "0"))
     }
 
-    /// The value of `key` as a number; `None` if it is absent or not a number.
+    /// Returns the value of `key` as a number; `None` if the value is absent or not a number.
     pub(crate) fn number(&self, key: &str) -> Option<u64> {
         self.get(key)?.parse().ok()
     }

@@ -1,4 +1,4 @@
-//! The body of a request: reading and parsing. A body is read before its request is served.
+//! Functions that read and parse the body of a request. A body is read before its request is served.
 
 use bytes::Bytes;
 use http::Request;
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api_error::ApiError;
 
-/// The largest accepted body, as in a real API server.
+/// Maximum size of a body, the same as in a real API server.
 const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 
 /// Reads the whole body of a request.

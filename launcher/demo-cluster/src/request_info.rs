@@ -1,4 +1,4 @@
-//! Verb, resource and object of a request, from its method, path and query as in a real API server.
+//! `RequestInfo`: verb, resource and object of a request, from method, path and query as in a real API server.
 
 use http::{Method, Uri};
 
@@ -7,7 +7,7 @@ use crate::query::Query;
 /// A request to one resource, in the terms of RBAC rules.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RequestInfo {
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
+    /// The verb: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`.
     pub(crate) verb: &'static str,
     /// The API group; empty for the core group.
     pub(crate) group: String,
@@ -19,7 +19,7 @@ pub(crate) struct RequestInfo {
 }
 
 impl RequestInfo {
-    /// `None` for a path without a resource (`/version`, `/apis`).
+    /// Parses a request. `None` for a path without a resource (`/version`, `/apis`).
     pub(crate) fn of(method: &Method, uri: &Uri, query: &Query) -> Option<Self> {
         let parts: Vec<&str> = uri.path().split('/').filter(|part| !part.is_empty()).collect();
         let (group, version, rest) = match parts[..] {
@@ -27,7 +27,7 @@ impl RequestInfo {
             ["apis", group, version, ref rest @ ..] if !rest.is_empty() => (group, version, rest),
             _ => return None,
         };
-        // `namespaces/x` is the object x if nothing follows, and the namespace of what follows otherwise.
+        // If nothing follows, `namespaces/x` is the object x. Otherwise x is the namespace of the resource that follows.
         let (namespace, rest) = match *rest {
             ["namespaces", namespace, ref inner @ ..] if !inner.is_empty() => (Some(namespace), inner),
             _ => (None, rest),
@@ -36,7 +36,7 @@ impl RequestInfo {
             [resource] => (resource, None, None),
             [resource, name] => (resource, Some(name), None),
             [resource, name, subresource] => (resource, Some(name), Some(subresource)),
-            // The rest is a path on the kubelet.
+            // The part after `proxy` is a path on the kubelet.
             [resource, name, "proxy", ..] => (resource, Some(name), Some("proxy")),
             _ => return None,
         };
@@ -51,7 +51,7 @@ impl RequestInfo {
         })
     }
 
-    /// Resource and subresource as in RBAC rules: `pods/exec`.
+    /// Returns resource and subresource as in RBAC rules, such as `pods/exec`.
     pub(crate) fn full_resource(&self) -> String {
         match &self.subresource {
             Some(subresource) => format!("{}/{subresource}", self.resource),

@@ -1,4 +1,4 @@
-//! HTTP responses: JSON, plain text, and streams of JSON.
+//! Functions that make HTTP responses: JSON, plain text, and streams of JSON.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use serde::Serialize;
 
-/// A response body: complete, or a stream (watch).
+/// A response body, which is complete or a stream (watch).
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
@@ -33,7 +33,7 @@ pub(crate) fn plain_text(code: u16, text: impl Into<Bytes>) -> Response<Body> {
     with(code, "text/plain; charset=utf-8", full(text))
 }
 
-/// A stream of JSON objects, one per line.
+/// Returns a stream of JSON objects, one per line.
 pub(crate) fn json_stream(body: Body) -> Response<Body> {
     with(200, "application/json", body)
 }

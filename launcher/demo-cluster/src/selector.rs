@@ -1,10 +1,10 @@
-//! Label and field selectors: parsing, and matching of objects.
+//! `Labels`, `Fields`: parse label and field selectors, and match objects.
 //!
-//! Labels: `a=b`, `a==b`, `a!=b`, `a in (x,y)`, `a notin (x,y)`, `a`, `!a`. Fields: `a=b`, `a==b`, `a!=b`.
+//! Label selectors: `a=b`, `a==b`, `a!=b`, `a in (x,y)`, `a notin (x,y)`, `a`, `!a`. Field selectors: `a=b`, `a==b`, `a!=b`.
 
 use std::collections::BTreeMap;
 
-/// One requirement on one label.
+/// A requirement on one label.
 #[derive(Clone, Debug, PartialEq)]
 enum Requirement {
     In(String, Vec<String>),
@@ -13,11 +13,11 @@ enum Requirement {
     Absent(String),
 }
 
-/// A parsed `labelSelector`: all requirements must be met. An empty one selects every object.
+/// A parsed `labelSelector`: all requirements must be met. An empty selector selects every object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Labels(Vec<Requirement>);
 
-/// A parsed `fieldSelector`: `(field, value, equal)`.
+/// A parsed `fieldSelector` with entries `(field, value, equal)`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Fields(Vec<(String, String, bool)>);
 
@@ -45,7 +45,7 @@ impl Labels {
 }
 
 impl Fields {
-    /// Parses a selector with the fields in `known`. The error is the message of the 400 response.
+    /// Parses a selector that may use only the fields in `known`. The error is the message of the 400 response.
     pub(crate) fn parse(text: &str, known: &[&str]) -> Result<Self, String> {
         let mut fields = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -64,18 +64,18 @@ impl Fields {
         self.0.is_empty()
     }
 
-    /// Returns whether an object is selected. `read` returns its fields.
+    /// Returns whether an object is selected. `read` returns the fields of the object.
     pub(crate) fn matches<'a>(&self, read: impl Fn(&str) -> &'a str) -> bool {
         self.0.iter().all(|(field, value, equal)| (read(field) == value) == *equal)
     }
 
-    /// The value that `field` must have, if the selector requires one.
+    /// Returns the value that `field` must have, if the selector requires a value.
     pub(crate) fn required(&self, field: &str) -> Option<&str> {
         self.0.iter().find(|(name, _, equal)| *equal && name == field).map(|(_, value, _)| value.as_str())
     }
 }
 
-/// `a!=b`, `a==b` or `a=b`.
+/// Parses `a!=b`, `a==b` or `a=b`.
 fn comparison(part: &str) -> Option<(&str, &str, bool)> {
     let (key, value, equal) = if let Some((key, value)) = part.split_once("!=") {
         (key, value, false)
@@ -109,7 +109,7 @@ fn requirement(part: &str) -> Result<Requirement, String> {
     }
 }
 
-/// Splits at the commas outside of parentheses.
+/// Splits the text at commas outside parentheses.
 fn split(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut depth, mut start) = (0_u32, 0);

@@ -1,4 +1,4 @@
-//! All stored objects, with one resource version for all kinds.
+//! `Store`: all stored objects of the cluster, with one resource version for all kinds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ pub(crate) struct Store {
     pub(crate) nodes: Collection<Node>,
     pub(crate) events: Collection<Event>,
     pub(crate) namespaces: Collection<Namespace>,
-    /// `resource.k8s.io/v1` objects as JSON: the client library has no type for them in its oldest version.
+    /// `resource.k8s.io/v1` ResourceClaims as JSON: the client library has no type for these objects in its oldest version.
     pub(crate) claims: Vec<Value>,
-    /// See `claims`.
+    /// `resource.k8s.io/v1` ResourceSlices as JSON, for the same reason as `claims`.
     pub(crate) slices: Vec<Value>,
     pub(crate) json: JsonObjects,
 }
 
-/// A kind that the store has a collection of.
+/// A kind for which the store has a collection.
 pub(crate) trait Stored: Kind {
-    /// The collection of this kind.
+    /// Returns the collection of this kind.
     fn collection(store: &Store) -> &Collection<Self>;
-    /// The collection of this kind, to change it.
+    /// Returns the collection of this kind for a change.
     fn collection_mut(store: &mut Store) -> &mut Collection<Self>;
 }
 
@@ -52,24 +52,25 @@ macro_rules! stored {
 stored!(Pod => pods, Node => nodes, Event => events, Namespace => namespaces);
 
 impl Store {
-    /// The resource version of the latest change.
+    /// Returns the resource version of the latest change.
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
-    /// A resource version for a change.
+    /// Returns a resource version for the next change.
     pub(crate) fn next_version(&mut self) -> u64 {
         self.version += 1;
         self.version
     }
 
-    /// A number that was not used before. UIDs and generated names are derived from it.
+    /// Returns a number that was not used before. UIDs and generated names are derived from this number.
     pub(crate) fn next_number(&mut self) -> u64 {
         self.identities += 1;
         self.identities
     }
 
-    /// Stores `object`, and replaces the one with the same namespace and name. Sets UID and creation time if they are absent.
+    /// Stores `object`, and replaces an object with the same namespace and name. Sets UID and creation time if they are
+    /// absent.
     pub(crate) fn put<K: Stored>(&mut self, mut object: K) -> Arc<K> {
         self.version += 1;
         let identity = self.next_number();
@@ -83,7 +84,7 @@ impl Store {
         object
     }
 
-    /// Changes the object with this key; `None` if there is none.
+    /// Changes the object with this key; returns `None` if the object does not exist.
     pub(crate) fn edit<K: Stored>(&mut self, key: &Key, edit: impl FnOnce(&mut K)) -> Option<Arc<K>> {
         let mut object = K::clone(K::collection(self).get(key)?);
         edit(&mut object);
@@ -119,7 +120,7 @@ impl Store {
         self.put(namespace);
     }
 
-    /// Removes the history of changes, as a compaction of etcd does.
+    /// Removes the history of changes, like a compaction of etcd.
     #[cfg(feature = "test-support")]
     pub(crate) fn compact(&mut self) {
         let version = self.version;

@@ -1,4 +1,4 @@
-//! `watch`: a stream of changes, one JSON object per line, starting at the resource version that the client sends.
+//! `watch`: serves a stream of changes, one JSON object per line, from the resource version that the client sends.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ use crate::response::{self, Body};
 use crate::selector::Fields;
 use crate::store::Stored;
 
-/// The duration of a watch without `timeoutSeconds`. A real API server uses 30 to 60 minutes.
+/// Duration of a watch without `timeoutSeconds`. A real API server uses 30 to 60 minutes.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 1_800;
 
 #[derive(Serialize)]
@@ -36,7 +36,7 @@ struct WatchEvent<'a, T> {
 }
 
 fn write_event(into: &mut BytesMut, kind: &'static str, object: &impl Serialize) {
-    // These types always serialize.
+    // Serialization of these types does not fail.
     if let Ok(bytes) = serde_json::to_vec(&WatchEvent { kind, object }) {
         into.put_slice(&bytes);
         into.put_u8(b'\n');
@@ -54,7 +54,7 @@ struct Watcher<K> {
     ended: bool,
 }
 
-/// `watch`.
+/// Serves `watch`.
 pub(crate) fn watch<K: Stored>(
     state: &Arc<ClusterState>,
     info: &RequestInfo,
@@ -93,7 +93,7 @@ pub(crate) fn watch<K: Stored>(
 }
 
 impl<K: Stored> Watcher<K> {
-    /// The next lines; `None` at the end of the watch.
+    /// Returns the next lines; `None` at the end of the watch.
     async fn next(&mut self) -> Option<Bytes> {
         if self.ended {
             return None;
@@ -141,14 +141,15 @@ impl<K: Stored> Watcher<K> {
     }
 }
 
-/// The event of a change for a client that watches the selected objects only.
+/// Returns the event of a change for a client that watches only the selected objects.
 fn event<'a, K: Kind>(change: &'a Change<K>, selection: &Selection) -> Option<(&'static str, &'a K)> {
     let before = change.before.as_deref().filter(|object| selection.matches(*object));
     let after = change.after.as_deref().filter(|object| selection.matches(*object));
     match (before, after) {
         (None, Some(object)) => Some(("ADDED", object)),
         (Some(_), Some(object)) => Some(("MODIFIED", object)),
-        // For an object that is no longer selected, its current state; for a deleted one, its last state.
+        // The event contains the current state of an object that is no longer selected, and the last state of a deleted
+        // object.
         (Some(last), None) => Some(("DELETED", change.after.as_deref().unwrap_or(last))),
         (None, None) => None,
     }

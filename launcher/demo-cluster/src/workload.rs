@@ -1,4 +1,4 @@
-//! Pods for fixtures: running workloads with GPUs.
+//! Functions that make pods for fixtures: running workloads with GPUs.
 
 use std::collections::BTreeMap;
 
@@ -15,20 +15,20 @@ use syringe_core::report::Report;
 use crate::generated_metadata;
 use crate::node_fixture::NodeFixture;
 
-/// The age of a pod without processes at the time of the facts.
+/// The age of a pod without processes, relative to the time of the facts.
 const AGE_WITHOUT_PROCESSES: SignedDuration = SignedDuration::from_hours(3);
 
-/// The namespace of pods whose facts do not have it.
+/// The namespace of pods for which the facts have no namespace.
 const NAMESPACE: &str = "workloads";
 
-/// A running pod on `node` with `gpus` of `nvidia.com/gpu`.
+/// Returns a running pod on `node` that has `gpus` devices of `nvidia.com/gpu`.
 pub fn workload_pod(namespace: &str, name: &str, node: &str, gpus: u64) -> Pod {
     let held = (gpus > 0).then(|| ("nvidia.com/gpu".to_owned(), gpus));
     pod(namespace, name, node, vec![container("main", held)], generated_metadata::now(), |_| None)
 }
 
-/// The pods in the kubelet's allocations of a node's facts, with their UIDs, containers and resources. A pod whose name is
-/// not in the facts is named after its node, its container and its index.
+/// Returns the pods that have kubelet allocations in the facts of a node, with UIDs, containers and resources. A pod
+/// whose name is not in the facts is named after its node, container and index.
 pub fn workloads_of(node: &NodeFixture) -> Vec<Pod> {
     let facts: &Report = &node.facts;
     let allocations = facts.sections.kubelet.iter().filter_map(|section| section.data.as_ref());
@@ -54,7 +54,7 @@ pub fn workloads_of(node: &NodeFixture) -> Vec<Pod> {
     pods.into_iter().enumerate().map(one).collect()
 }
 
-/// When the first process of the pod started according to the facts, whose times can be long ago.
+/// Returns the start time of the first process of the pod in the facts. The facts can be old.
 fn started(facts: &Report, pod_uid: &str) -> Option<Timestamp> {
     let processes = facts.sections.processes.as_ref()?.data.as_ref()?;
     let own = processes.processes.iter().filter(|process| process.pod_uid.as_deref() == Some(pod_uid));
@@ -62,12 +62,12 @@ fn started(facts: &Report, pod_uid: &str) -> Option<Timestamp> {
     first.or_else(|| facts.taken_at?.checked_sub(AGE_WITHOUT_PROCESSES).ok())
 }
 
-/// The container of an allocation. Claims of dynamic resource allocation have none.
+/// Returns the container of an allocation. Claims of dynamic resource allocation have no container.
 fn main_name(allocation: &Allocation) -> &str {
     if allocation.container.is_empty() { "main" } else { &allocation.container }
 }
 
-/// The resource request of an allocation; `None` for a claim, which is not a resource of a container.
+/// Returns the resource request of an allocation; `None` for a claim, which is not a resource of a container.
 fn amount(allocation: &Allocation) -> Option<(String, u64)> {
     let count = allocation.replicas.map_or(allocation.devices.len() as u64, u64::from);
     allocation.claim.is_none().then(|| (allocation.resource.clone(), count))

@@ -6,11 +6,14 @@ use diagnosis::finding::{Urgency, Verdict};
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::classification::{ActionCode, Class, Severity};
+use syringe_core::facts::is_zero;
+use syringe_macros::omit;
 
 use crate::answer::node_name_ranges::NodeNames;
 use crate::cli::exit_status::{CommandAnswer, Outcome};
 
 /// An answer about many nodes.
+#[omit(Option, Vec, !nodes, !groups)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FleetAnswer {
     /// The verdict of the worst node; `unknown` if some nodes were not read and none is worse.
@@ -25,52 +28,38 @@ pub struct FleetAnswer {
     #[schemars(extend("x-text" = "own"))]
     pub verdicts: BTreeMap<String, usize>,
     /// Sections that were checked, if not all. In this case, no verdict is about a whole node.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-text" = "own"))]
     pub checked_only: Vec<String>,
     /// Findings of all nodes, worst first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<FleetFinding>,
     /// Findings left out for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
     /// Nodes that differ from most nodes of their model.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outliers: Vec<Outlier>,
     /// Outliers left out for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub outliers_omitted: Option<usize>,
     /// Nodes that could not be read, by reason.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<FailedNodes>,
     /// Reasons left out for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_omitted: Option<usize>,
     /// Nodes that were skipped for a minute because they failed twice in a row.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<FailedNodes>,
     /// Reasons left out of `skipped` for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped_omitted: Option<usize>,
     /// Nodes that were not read because of the time limit or `limit` of the call. Use a selector to read them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub not_reached: Option<NodeNames>,
     /// Nodes with findings or differences, worst first. A node that is neither here nor in `failed`, `skipped` or
     /// `not_reached` has no finding and does not differ from its model.
     pub nodes: Vec<NodeDetail>,
     /// Nodes left out of `nodes` for space; `findings` and `outliers` list them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes_omitted: Option<usize>,
     /// All nodes that were read, by model.
     pub groups: Vec<ModelGroup>,
     /// Models left out for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub groups_omitted: Option<usize>,
     /// Objects that are left on the cluster, and what to do about them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_behind: Vec<String>,
     /// Entries left out of `left_behind` for space. gpu-syringe sweep deletes these pods.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub left_behind_omitted: Option<usize>,
     /// How the nodes were read.
     pub probes: ProbesSummary,
@@ -158,6 +147,7 @@ pub struct FleetFinding {
 }
 
 /// Nodes that could not be read for the same reason.
+#[omit(next_step)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FailedNodes {
     /// The nodes.
@@ -165,11 +155,11 @@ pub struct FailedNodes {
     /// The cause.
     pub why: String,
     /// What to do next.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub next_step: String,
 }
 
 /// A node with findings or differences.
+#[omit(Option, Vec, usize)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeDetail {
     /// The node.
@@ -177,28 +167,23 @@ pub struct NodeDetail {
     /// Verdict of the node.
     pub verdict: Verdict,
     /// When its plan must be carried out; `diagnose_gpu_node` of the node returns the plan.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub urgency: Option<Urgency>,
     /// Score of the node, if health was requested.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u32>,
     /// One or two sentences.
     pub summary: String,
     /// Worst findings of the node, in short form: `fatal gpu-off-bus GPU 3: evidence`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
     /// Number of findings that are not listed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
     /// Differences from most nodes of the model: `driver_version 550.90 (common: 570.124)`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differs: Vec<String>,
     /// Number of values that could not be read.
-    #[serde(skip_serializing_if = "is_zero")]
     pub unknown: usize,
 }
 
 /// How the nodes were read.
+#[omit(Vec)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct ProbesSummary {
     /// Number of nodes that are read at the same time.
@@ -212,10 +197,5 @@ pub struct ProbesSummary {
     /// Duration for the slowest node.
     pub slowest_node_ms: u64,
     /// Methods that `--via auto` did not use, and why. Each is only in the first answer that it concerns.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub passed_over: Vec<String>,
-}
-
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }

@@ -10,11 +10,13 @@ use syringe_core::unknown::Unknown;
 use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::node_reading::probe_summary::ProbeSummary;
 use kube_read::reads::api_only_facts::ApiOnlyFacts;
+use syringe_macros::omit;
 
 /// Maximum number of findings in one answer. The rest is counted.
 const MAX_FINDINGS: usize = 40;
 
 /// An answer about one node. `T` is the tool's own section.
+#[omit(Option, Vec, !findings)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeAnswer<T> {
     /// Whether too little was read to rule out a worse finding.
@@ -27,33 +29,25 @@ pub struct NodeAnswer<T> {
     /// One or two sentences.
     pub summary: String,
     /// Sections that were read in full and checked.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub checked: Vec<SectionName>,
     /// Sections of which a part could not be read; `unknown` lists the missing parts. The rest of the section was checked.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub partly_checked: Vec<SectionName>,
     /// Sections that this tool does not read. `diagnose_gpu_node` reads all sections.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_requested: Vec<SectionName>,
     /// Findings, worst first.
     pub findings: Vec<Finding>,
     /// Findings left out of `findings` for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
     /// Steps to take, in this order. There is one plan for each GPU or node that has actions from several findings.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<Plan>,
     /// Limits of the verdict: what one reading, this log or these GPUs cannot show.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_checked: Vec<String>,
     /// Data that could not be read. The verdict draws no conclusion from it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
     /// Time windows that the kernel logs actually cover.
     #[serde(skip_serializing_if = "LogCoverage::is_empty")]
     pub coverage: LogCoverage,
     /// Facts from the Kubernetes API, if no probe could read the node. The section of the tool is then empty.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<Box<ApiOnlyFacts>>,
     /// The section of the tool.
     #[serde(flatten)]

@@ -25,12 +25,14 @@ use kube_read::objects::pod_rows::PodRow;
 use kube_read::objects::resolve_devices;
 use kube_read::reads::events::NodeEvent;
 use kube_read::reads::node_with_pods::NodeWithPods;
+use syringe_macros::omit;
 
 /// Maximum number of bytes of all pods in one answer.
 const MAX_POD_BYTES: usize = 16_000;
 /// Maximum number of findings in one answer. The worst are kept; `diagnose_gpu_node` returns all.
 const MAX_FINDINGS: usize = 10;
 
+#[omit(Option, Vec, BTreeMap, !resources, !pods, !conditions)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeDescription {
     /// The node in numbers.
@@ -40,63 +42,49 @@ pub struct NodeDescription {
     /// The kubeconfig context.
     pub context: String,
     /// Findings from the probe, worst first. `diagnose_gpu_node` checks more.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
     /// Findings left out for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
     /// Data that could not be read, including the data of a probe that was not possible.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
     /// Problems that Kubernetes reports.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kubernetes_problems: Vec<String>,
     /// Whether the kubelet reports Ready.
     pub ready: bool,
     /// Whether the node is cordoned.
     pub cordoned: bool,
     /// GPU model.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Driver version, read by the probe, or else from the labels of the node.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
     /// Newest CUDA version that the driver supports.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cuda_version: Option<String>,
     /// The GPUs, from the probe.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GpuRow>,
     /// Use of each GPU resource.
     pub resources: Vec<ResourceUse>,
     /// Pods that request or use GPUs.
     pub pods: Vec<PodRow>,
     /// Pods left out for space; `get_pod_gpu_allocation` has more.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pods_omitted: Option<usize>,
     /// Conditions of the node.
     pub conditions: Vec<Condition>,
     /// Taints, `key=value:effect`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<String>,
     /// Labels about GPUs, with their full names: they can be used as selectors.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Newest events of the node. The messages are data from the node.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<NodeEvent>,
     /// Older events left out for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub events_omitted: Option<usize>,
     /// Stages of the GPUs from the PCI bus to the scheduler, in order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stack: Vec<StackStage>,
     /// How the node was read, or how the probe failed; absent if no probe was created.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,
 }
 
 /// The node in numbers.
+#[omit(Option)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeSummary {
     /// One or two sentences.
@@ -104,39 +92,32 @@ pub struct NodeSummary {
     /// GPUs that the node should have.
     pub total_gpus: u64,
     /// GPUs that are allocated, completely or in part. Absent if the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated_gpus: Option<u64>,
     /// GPUs that are free and allocatable. Absent if the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub available_gpus: Option<u64>,
     /// The worse of the state in Kubernetes and the findings of the probe; `unknown` is not healthy.
     pub overall_health: HealthStatus,
 }
 
 /// A GPU as a table row.
+#[omit(Option)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuRow {
     /// NVML index; absent for a GPU that NVML does not list.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
     /// UUID.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
     /// PCI address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pci_address: Option<String>,
     /// Status.
     pub status: HealthStatus,
     /// Score; 100 means no fault.
     pub score: u32,
     /// GPU temperature.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature_celsius: Option<i32>,
     /// Utilization.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub utilization_percent: Option<u32>,
     /// Memory in use.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_used_bytes: Option<u64>,
 }
 

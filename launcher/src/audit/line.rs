@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use syringe_macros::omit;
 
 /// The event that a line records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,7 @@ pub enum AuditEvent {
     Sweep,
 }
 
+#[omit(Option, !time)]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuditLine {
@@ -34,7 +36,6 @@ pub struct AuditLine {
     /// Address of the API server.
     pub server: String,
     /// User of the kubeconfig.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     pub node: String,
     /// Tool for which the probe ran.
@@ -45,32 +46,23 @@ pub struct AuditLine {
     /// Namespace of the pod.
     pub namespace: String,
     /// Name of the pod. Absent before the pod is created, and if no pod was created.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
     /// Name of the ephemeral container in this pod. Absent for a probe pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
     /// The probe method that created the pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
     /// The image that ran.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// UID of the pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
     /// The plan that was shown.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
     /// Who consented, and how: `user (elicitation)`, `token`, `--yes`, …
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// Whether the object of the pod is certainly deleted.
-    #[serde(alias = "removed", skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "removed")]
     pub deleted: Option<bool>,
     /// Duration.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use syringe_core::text::clean;
+use syringe_macros::omit;
 
 /// Maximum length of the evidence of a check, which quotes the API server.
 const MAX_EVIDENCE: usize = 400;
@@ -29,16 +30,15 @@ pub(crate) struct Fix {
 }
 
 /// One check.
+#[omit(Option, bool)]
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Check {
     /// A stable name.
     pub(crate) id: String,
     pub(crate) status: Status,
     pub(crate) evidence: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fix: Option<Fix>,
     /// Whether the result matters but is not known.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) undecided: bool,
 }
 

@@ -1,5 +1,6 @@
-//! Asks the user of an MCP host, in both generations of the protocol: by a request while the call waits (elicitation,
-//! up to 2025-11-25), or by an answer that requires input and a second call with the input (2026-07-28).
+//! `consent`: asks the user of an MCP host, in both generations of the protocol.
+//! Up to version 2025-11-25: a request while the call waits (elicitation). In version 2026-07-28: an answer that
+//! requires input, and a second call with the input.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::consent::{Consent, ConsentAnswer, HostAnswer, NoPrompt, PendingQuestion, Prompt, TOKEN_LIFETIME, Tokens};
 
-/// Key of the only question.
+/// Key of the question. There is only one.
 const QUESTION: &str = "consent";
 
 /// The form of the question.
@@ -28,14 +29,14 @@ struct Agreement {
 
 rmcp::elicit_safe!(Agreement);
 
-/// The consent of a request, with the answer that the request contains.
+/// Returns the `Consent` for a request, with the user's answer if the request contains it.
 pub(super) fn consent(
     context: &RequestContext<RoleServer>,
     request: &CallToolRequestParams,
     tokens: Arc<Tokens>,
 ) -> Consent {
     let modern = context.protocol_version().is_some_and(|version| !version.has_initialize());
-    // A host that names no kind of question supports forms. A host that only opens links cannot ask.
+    // A host that names no kind of elicitation supports forms. A host that only opens links cannot ask.
     let forms = |can: ElicitationCapability| can.form.is_some() || can.url.is_none();
     let elicits = context.client_capabilities().and_then(|client| client.elicitation).is_some_and(forms);
     let ask: Arc<dyn Prompt> = match (modern, elicits) {
@@ -46,7 +47,7 @@ pub(super) fn consent(
     Consent::new(ask, tokens).with_answer(answer(request))
 }
 
-/// The answer of the host's user. Everything except `agree: true` is a no.
+/// Returns the answer of the host's user. Everything except `agree: true` means no.
 fn answer(request: &CallToolRequestParams) -> Option<HostAnswer> {
     let token = request.request_state.clone()?;
     let response = request.input_responses.as_ref().and_then(|responses| responses.get(QUESTION));
@@ -55,7 +56,7 @@ fn answer(request: &CallToolRequestParams) -> Option<HostAnswer> {
     Some(HostAnswer { token, accepted })
 }
 
-/// The answer of a call that requires the consent of the user.
+/// Returns the answer to a call that requires the consent of the user.
 pub(super) fn input_required(pending: &PendingQuestion) -> Result<InputRequiredResult, ErrorData> {
     let requested_schema = ElicitationSchema::from_type::<Agreement>()
         .map_err(|error| ErrorData::internal_error(format!("the question's schema: {error}"), None))?;
@@ -65,7 +66,7 @@ pub(super) fn input_required(pending: &PendingQuestion) -> Result<InputRequiredR
     Ok(InputRequiredResult::new(Some(requests), Some(pending.token.clone())))
 }
 
-/// The newer protocol: the question is the answer of the call.
+/// The prompt for the newer protocol: the question is in the answer to the call.
 struct DeferredPrompt;
 
 impl Prompt for DeferredPrompt {
@@ -74,7 +75,7 @@ impl Prompt for DeferredPrompt {
     }
 }
 
-/// The older protocol: a request to the host while the call waits.
+/// The prompt for the older protocol: a request to the host while the call waits.
 struct Elicit {
     peer: Peer<RoleServer>,
     time: Duration,

@@ -1,4 +1,4 @@
-//! The MCP server over standard input and output.
+//! Modules of the MCP server, which uses standard input and output.
 
 mod elicitation;
 mod prompts;

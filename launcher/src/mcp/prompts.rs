@@ -1,4 +1,4 @@
-//! Prompts for common tasks of an SRE: which tools to call in which order, and what to answer.
+//! The MCP prompts for common tasks of an SRE: which tools to call in which order, and what to answer.
 
 use rmcp::ErrorData;
 use rmcp::model::{GetPromptRequestParams, GetPromptResult, Prompt, PromptArgument, PromptMessage, Role};
@@ -10,7 +10,7 @@ struct PromptTemplate {
     description: &'static str,
     /// Name, description, required.
     arguments: &'static [(&'static str, &'static str, bool)],
-    /// `{name}` stands for an argument.
+    /// Text of the prompt. `{name}` is replaced by the argument `name`.
     text: &'static str,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn list() -> Vec<Prompt> {
         .collect()
 }
 
-/// One prompt with its arguments filled in.
+/// Returns one prompt with its arguments filled in.
 pub(super) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResult, ErrorData> {
     let Some(prompt) = PROMPTS.iter().find(|prompt| prompt.name == request.name) else {
         let known: Vec<_> = PROMPTS.iter().map(|prompt| prompt.name).collect();

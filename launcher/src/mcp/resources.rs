@@ -1,15 +1,15 @@
-//! Resources: the meaning of an Xid or SXid code, for a code that the model read elsewhere.
+//! The MCP resources `xid://` and `sxid://`: the meaning of an Xid or SXid code.
 
 use rmcp::ErrorData;
 use rmcp::model::{ReadResourceResult, Resource, ResourceContents, ResourceTemplate};
 use serde_json::{Value, json};
 use syringe_core::kernel_log::catalogue::{SxidEntry, XidEntry, sxid, xid, xids};
 
-/// All codes in one table.
+/// URI of the table of all codes.
 const INDEX: &str = "xid://catalogue";
 const JSON: &str = "application/json";
 
-/// Resources without a parameter.
+/// Returns the resources without a parameter.
 pub(super) fn list() -> Vec<Resource> {
     vec![
         Resource::new(INDEX, "xid-catalogue")
@@ -19,7 +19,7 @@ pub(super) fn list() -> Vec<Resource> {
     ]
 }
 
-/// Resources with a code as parameter.
+/// Returns the resources with a code as a parameter.
 pub(super) fn templates() -> Vec<ResourceTemplate> {
     vec![
         ResourceTemplate::new("xid://{code}", "xid")

@@ -1,12 +1,12 @@
-//! Limits a report from inside a container to the GPUs that the container was given.
+//! `limit_to_container`: limits a report from inside a container to the GPUs of that container.
 //!
-//! GPUs that NVML does not list in a container are not missing on the node. Without this, a probe in a container without GPUs
-//! would report that the node has lost all GPUs.
+//! GPUs that NVML does not list in a container are not missing on the node. Without this limit, a probe in a container
+//! without GPUs would report that the node has lost all GPUs.
 
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::report::{Extent, Problem, Report, ReportScope, Section, Status};
 
-/// Kind of a problem that is caused by the container, not the GPU. No rule uses it, so the section is unknown.
+/// Kind of a problem that is caused by the container, not by the GPU. No rule uses this kind, so the section is unknown.
 const OUT_OF_SIGHT: &str = "out_of_sight";
 
 /// Removes facts from a report and from the cluster facts that cannot be compared inside a container.

@@ -1,4 +1,4 @@
-//! Reads a node: the node object, the probe, and the diagnosis.
+//! Modules that read a node: the node object, the probe, and the diagnosis.
 
 mod container_scope;
 pub(crate) mod probe_summary;

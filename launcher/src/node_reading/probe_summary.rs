@@ -1,4 +1,4 @@
-//! The field `probe` of an answer: how its facts were read, how long that took, and what remains in the cluster.
+//! `ProbeSummary`: the field `probe` of an answer, which says how the facts were read and what remains in the cluster.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,8 +8,10 @@ use crate::probe::{ProbeResult, Timings};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 use kube_read::reads::api_only_facts::ApiOnlyFacts;
+use syringe_macros::omit;
 
 /// How the facts were read, and what remains in the cluster.
+#[omit(Option, Vec, version, !api_only)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ProbeSummary {
     /// The probe method.
@@ -21,32 +23,25 @@ pub struct ProbeSummary {
     pub context: String,
     /// `hardware`, `file` for replayed facts (the demo), or `api` if no probe ran.
     pub source: Source,
-    /// Version of node-probe; empty if none ran.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// Version of node-probe; empty if no probe ran.
     pub version: String,
-    /// How much of the node the probe could see. Absent: all of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The part of the node that the probe could see. Absent if the probe could see the whole node.
     pub scope: Option<ReportScope>,
-    /// When the facts were read.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The time when the facts were read.
     pub taken_at: Option<jiff::Timestamp>,
-    /// Whether the object of the probe pod is certainly deleted. The kubelet ends its container a moment later.
+    /// Whether the object of the probe pod is certainly deleted. The kubelet stops its container a moment later.
     pub deleted: bool,
     /// What remains in the cluster, and how to remove it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub left_behind: Option<String>,
     /// A process of the probe that is known to stay on the node although its pod is deleted, and how to find it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub process_left: Option<String>,
-    /// Notes about the probe (a retry, a probe that did not end).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Notes about the probe (a retry, a probe that did not exit).
     pub note: Option<String>,
-    /// Methods that `--via auto` passed over and why, each only in the first answer that it concerns.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Methods that `--via auto` passed over and why. Each is listed only in the first answer to which it applies.
     pub passed_over: Vec<String>,
     /// Duration of each phase.
     pub timings_ms: TimingsMs,
-    /// The facts that replace those of a probe. They move to a field of the answer.
+    /// The facts that replace those of a probe. They are moved to a field of the answer.
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) api_only: Option<Box<ApiOnlyFacts>>,
@@ -55,13 +50,13 @@ pub struct ProbeSummary {
 /// Duration of each phase in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct TimingsMs {
-    /// Creation of the pod in the API.
+    /// Until the pod was created in the API.
     pub create: u64,
     /// From the creation to the start of the probe.
     pub start: u64,
-    /// Until the report was complete.
+    /// From the start of the probe until the report was complete.
     pub exec: u64,
-    /// Until the pod was deleted.
+    /// From the complete report until the pod was deleted.
     pub remove: u64,
     /// Total.
     pub total: u64,
@@ -82,7 +77,7 @@ impl From<Timings> for TimingsMs {
 }
 
 impl ProbeSummary {
-    /// The note for a probe that returned `report`.
+    /// Returns the summary of a probe that returned a report.
     pub fn of_pod(node: &str, context: &str, probed: &ProbeResult) -> Self {
         let ProbeResult { report, via, deleted, left_behind, process_left, timings, note, passed_over, .. } = probed;
         let Report { source, probe_version, taken_at, scope, .. } = report;
@@ -104,7 +99,7 @@ impl ProbeSummary {
         }
     }
 
-    /// The note if no probe ran, with the reason.
+    /// Returns the summary if no probe ran, with the reason.
     pub(crate) fn without_probe(node: &str, context: &str, note: String) -> Self {
         Self {
             via: ProbeMethod::None.as_str(),
@@ -124,7 +119,7 @@ impl ProbeSummary {
         }
     }
 
-    /// The note for a probe that returned no facts; `None` where none was created.
+    /// Returns the summary of a probe that returned no facts; `None` if no probe was created.
     pub(crate) fn of_failed_probe(via: ProbeMethod, node: &str, context: &str, failure: &Failure) -> Option<Self> {
         let Failure { why, deleted, left_behind, process_left, .. } = failure;
         if !deleted && left_behind.is_none() {

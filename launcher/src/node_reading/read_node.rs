@@ -1,4 +1,4 @@
-//! Reads one node: the node object, the probe, the diagnosis.
+//! Functions that read one node: `read` reads the node object, runs the probe and makes the diagnosis.
 
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ pub(crate) const RESERVED_FOR_DELETION: Duration = Duration::from_secs(2);
 /// The reason why no probe ran with `--via none`.
 const NOT_WANTED: &str = "gpu-syringe was started with --via none";
 
-/// Note about a kernel log without other facts for comparison.
-const LOG_FILES: &str = " The kernel's lines come from log files that its kubelet serves: they do not show whether a fault was fixed \
+/// Note about kernel lines that cannot be compared with other facts.
+const LOG_FILES: &str = " The kernel lines come from log files that the kubelet serves: they do not show whether a fault was fixed \
     since, unless the driver logged it (reload, reset).";
 
 /// A node that was read.
@@ -44,15 +44,15 @@ pub(crate) struct NodeReading {
     pub(crate) note: ProbeSummary,
     /// The pods on the node before or after the probe, if they could be listed.
     pub(crate) existing_pods: Option<ExistingPods>,
-    /// Facts of Kubernetes about it.
+    /// Data from the Kubernetes API about the node.
     pub(crate) cluster: KubernetesFacts,
 }
 
-/// A node whose object was read.
+/// A node whose Node object was already read.
 pub(crate) struct NodeToRead<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) kubernetes: &'a Node,
-    /// The pods on it, listed before the probe, or why they could not be listed. `None`: they are not needed.
+    /// The pods on the node, listed before the probe, or the failure to list them. `None` if they are not needed.
     pub(crate) existing_pods: Option<Result<ExistingPods, Failure>>,
     /// Time for the probe, including the deletion of its pod.
     pub(crate) time: Duration,
@@ -61,7 +61,7 @@ pub(crate) struct NodeToRead<'a> {
 }
 
 impl<'a> NodeToRead<'a> {
-    /// A node that is read in the time that is left of the call.
+    /// Returns a node that is to be read in the remaining time of the call.
     pub(crate) fn new(
         call: &CallContext,
         connection: &'a Connection,
@@ -86,7 +86,7 @@ impl<C: Into<ReadCommand>> From<C> for ReadRequest {
 }
 
 impl ReadRequest {
-    /// Everything, and one container.
+    /// Returns a request for all sections, and for details of one container.
     pub(crate) fn everything_about(target: Option<TargetContainer>) -> Self {
         let id = target.as_ref().and_then(|target| target.id.clone());
         Self { command: ReadCommand::everything().with_container(id), target }
@@ -110,7 +110,7 @@ fn reading_node(node_name: &str) -> String {
     format!("Looking at node {}", clean(node_name, 253))
 }
 
-/// Reads the node object, before the probe.
+/// Reads the Node object, before the probe.
 pub(crate) async fn read_node_object(
     call: &CallContext,
     connection: &Connection,
@@ -120,7 +120,8 @@ pub(crate) async fn read_node_object(
     call.with_deadline(&reading_node(node_name), nodes::read(connection, node_name)).await
 }
 
-/// Reads a node whose object was read. If no probe can run, the result contains the facts of Kubernetes.
+/// Probes a node whose Node object was already read. If no probe can run, the result contains only data from the
+/// Kubernetes API.
 pub(crate) async fn read_or_api_only(
     call: &CallContext,
     connection: &Connection,
@@ -136,7 +137,7 @@ pub(crate) async fn read_or_api_only(
         true => Some(ExistingPods::on_node(connection, &kubernetes.name_any(), call.time_left()).await),
         false => None,
     };
-    // Authentication and reading the node have used part of the call's time.
+    // Authentication and the read of the node have used part of the time of the call.
     let known = NodeToRead::new(call, connection, kubernetes, listed);
     let mut read = read_with_object(call, known, tool, ask).await?;
     if read.report.source == Source::Api {
@@ -151,7 +152,8 @@ pub(crate) async fn read_or_api_only(
 }
 
 impl NodeReading {
-    /// Adds kernel messages from the log endpoint of the kubelet when no probe ran. `Err`: the reason why there are none.
+    /// Adds kernel messages from the log endpoint of the kubelet if no probe ran. `Err` contains the reason why there
+    /// are none.
     pub(crate) async fn add_kernel_log(
         &mut self,
         call: &CallContext,
@@ -160,7 +162,7 @@ impl NodeReading {
         since: Option<&Since>,
     ) -> Result<(), String> {
         let failed = |why: String| format!("kernel lines in the node's log files: {why}");
-        // The log files of the kubelet are restricted to the same nodes as a probe.
+        // The settings that restrict probes to some nodes also restrict the log files of the kubelet.
         call.settings.check_node_allowed(kubernetes).map_err(|refusal| failed(refusal.why))?;
         let since = since.map(|since| since.resolve(jiff::Timestamp::now()));
         let log = node_log::read(connection, &kubernetes.name_any(), since, call.time_left()).await;
@@ -172,8 +174,8 @@ impl NodeReading {
     }
 }
 
-/// Reads a node whose object was read. If no probe can run, all facts of the node are unknown; the caller adds those of the
-/// Kubernetes API.
+/// Probes a node whose Node object was already read. If no probe can run, all facts of the node are unknown; the caller
+/// adds the data from the Kubernetes API.
 pub(crate) async fn read_with_object(
     call: &CallContext,
     known: NodeToRead<'_>,
@@ -193,7 +195,8 @@ pub(crate) async fn read_with_object(
     }
 }
 
-/// As [`read_with_object`], but fails where `--via auto` finds no method: an answer about many nodes has the reason once.
+/// Works like [`read_with_object`], but fails if `--via auto` finds no method, so that an answer about many nodes has
+/// the reason once.
 pub(crate) async fn read_or_refused(
     call: &CallContext,
     known: NodeToRead<'_>,
@@ -255,13 +258,13 @@ pub(crate) async fn read_or_refused(
     Ok(NodeReading { report, diagnosis, note, existing_pods, cluster })
 }
 
-/// The first container of NVIDIA's stack that does not start.
+/// Returns the first container of NVIDIA's software stack that does not start.
 fn stack_log(facts: &KubernetesFacts) -> Option<StackContainer> {
     let (pod, container) = first_failing_pod(facts)?;
     format!("{}/{container}", pod.uid).parse().ok()
 }
 
-/// The result for a node without a probe: all hardware facts are unknown, with the reason.
+/// Returns the result for a node without a probe: all hardware facts are unknown, with the reason.
 fn without_probe(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> NodeReading {
     let report = api_only::report(why, next_step);
     let cluster = node_gpus::cluster_facts(kubernetes);
@@ -280,8 +283,8 @@ async fn probe(call: &CallContext, connection: &Connection, request: ProbeReques
     Ok(probed)
 }
 
-/// The section of a report, or the failure to read it, with what the probe left behind. Empty if no probe ran: the answer
-/// itself contains the reason and the facts of Kubernetes.
+/// Returns the section of a report, or the failure to read it, with what the probe left behind. Empty if no probe ran:
+/// then the answer itself contains the reason and the data from the Kubernetes API.
 pub(crate) fn section<T: Default>(
     note: &ProbeSummary,
     name: SectionName,

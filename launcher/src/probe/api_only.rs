@@ -1,14 +1,14 @@
-//! The report of a node without a probe: every section is unknown, with the reason.
+//! `report`: makes the report of a node without a probe, in which every section is unknown with the reason.
 
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source};
 use syringe_core::section_name::SectionName;
 
 use kube_read::Failure;
 
-/// Code of the problem that every section has.
+/// Code of the problem in every section.
 pub(crate) const CODE: &str = "no_probe";
 
-/// A report whose sections all have this problem.
+/// Returns a report in which every section has this problem.
 pub(crate) fn report(why: &str, next_step: &str) -> Report {
     let mut sections = Sections::default();
     for name in SectionName::ALL {
@@ -29,7 +29,7 @@ pub(crate) fn report(why: &str, next_step: &str) -> Report {
     }
 }
 
-/// The failure of a call that needs a probe.
+/// Returns the failure of a call that needs a probe.
 pub(super) fn refusal(node: &str) -> Failure {
     Failure::new(
         format!("Probing node {node}"),

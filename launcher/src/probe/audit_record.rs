@@ -1,4 +1,4 @@
-//! The audit record of one call: collected while its pod exists, written when the pod is deleted, one line for each pod.
+//! `AuditRecord`: collects the audit data of one call, and writes one line for each pod after the pod is deleted.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,16 +15,16 @@ use crate::probe::result::ProbeResult;
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// Longest text in an annotation. Kubernetes allows 256 KiB.
+/// Maximum length of an annotation. Kubernetes allows 256 KiB.
 const MAX_ANNOTATION: usize = 1500;
 
-/// The part of a record that only actions have.
+/// The data that only the record of an action has.
 #[derive(Clone, Debug, Default)]
 pub struct ActionDetails {
     pub arguments: Value,
-    /// The plan in words.
+    /// The plan as text.
     pub plan: String,
-    /// The plan in one line, without any text from the node.
+    /// The plan in one line, without text from the node.
     pub headline: String,
     /// Who consented, and how.
     pub consent: String,
@@ -37,13 +37,13 @@ pub struct AuditRecord {
     line: AuditLine,
     headline: Option<String>,
     is_action: bool,
-    /// The pod that exists now.
+    /// The current pod.
     pod: Mutex<Option<Used>>,
     /// The image of that pod.
     image: Mutex<Option<String>>,
 }
 
-/// A pod that was created, or may have been. For an ephemeral container: the pod that it was added to.
+/// A pod that was created or may have been created, or the pod to which an ephemeral container was added.
 #[derive(Debug)]
 struct Used {
     open: OpenProbe,
@@ -51,7 +51,7 @@ struct Used {
 }
 
 impl AuditRecord {
-    /// A record of reading a node, or with `action` of changing it.
+    /// Returns a record of a call that reads a node, or with `action`, of a call that changes a node.
     pub(crate) fn new(
         audit: Arc<AuditLog>,
         connection: &Connection,
@@ -77,8 +77,8 @@ impl AuditRecord {
         Self { audit, line, headline, is_action, pod: Mutex::default(), image: Mutex::default() }
     }
 
-    /// The record as annotations of the pod: the API server's audit log keeps them together with the user. They have no text
-    /// from the node, since every user who may list pods can read them.
+    /// Returns the record as annotations of the pod, which the audit log of the API server keeps together with the user. The
+    /// annotations contain no text from the node, because every user who may list pods can read them.
     pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
         let AuditLine { context, user, tool, arguments, consent, .. } = &self.line;
         let entries = [
@@ -95,7 +95,7 @@ impl AuditRecord {
             .collect()
     }
 
-    /// Records that the pod was created. Without a UID: it may have been.
+    /// Records that the pod was created, or without a UID, that it may have been created.
     pub(super) fn created(&self, open: &OpenProbe, uid: Option<&str>) {
         let used = Used { open: open.clone(), uid: uid.map(str::to_owned) };
         *self.pod.lock().unwrap_or_else(PoisonError::into_inner) = Some(used);
@@ -106,7 +106,7 @@ impl AuditRecord {
         *self.image.lock().unwrap_or_else(PoisonError::into_inner) = Some(image.to_owned());
     }
 
-    /// Writes the line before an action. If that fails, the action is not done.
+    /// Writes the line before an action. If writing fails, the action is not done.
     pub(crate) async fn action_starts(&self) -> Result<(), Failure> {
         let line = AuditLine { event: AuditEvent::ActionStarted, ..self.line.clone() };
         self.audit.append(line).await.map_err(|error| {
@@ -132,7 +132,7 @@ impl AuditRecord {
         self.audit.append_or_warn(AuditLine { event, outcome: Some(outcome), ..self.line.clone() }).await;
     }
 
-    /// Writes the line of a pod that was created after its creation was given up, or never did.
+    /// Writes the line of a pod that was created after the client gave up, or that was never created.
     pub(super) async fn late(&self, open: &OpenProbe, uid: Option<String>, outcome: &str, deleted: Option<bool>) {
         let OpenProbe { namespace, pod, container, .. } = open.clone();
         let outcome = Some(outcome.to_owned());
@@ -140,7 +140,7 @@ impl AuditRecord {
         self.audit.append_or_warn(AuditLine { pod: Some(pod), pod_uid: uid, container, ..line }).await;
     }
 
-    /// Writes the line of a pod that is deleted, or of a call that created none. A second pod of the call gets its own line.
+    /// Writes the line of a deleted pod, or of a call that created no pod. A second pod of the same call gets its own line.
     pub(crate) async fn ended(&self, result: &Result<ProbeResult, Failure>, took: Duration) {
         let used = self.pod.lock().unwrap_or_else(PoisonError::into_inner).take();
         let deleted = match result {

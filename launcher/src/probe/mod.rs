@@ -1,13 +1,13 @@
-//! Probes: create a pod on a node, read one JSON document from it, delete the pod.
+//! Modules that run a probe: create a pod on a node, read one JSON document from the pod, delete the pod.
 //!
-//! - `lifecycle`: the pod object, its creation and deletion, the sweep
-//! - `exec`: exec until the container runs, and the report that the probe prints
+//! - `lifecycle`: the pod object, its creation and deletion, and the clean-up after killed launchers
+//! - `exec`: exec with retries until the container is running, and the report that the probe prints
 //! - `methods`: pod, ephemeral, inject, logs
-//! - `choose`: which method and image a probe uses
-//! - `refusal`: why a cluster refused a pod, and what changes that
+//! - `choose`: the choice of the method and the image of a probe
+//! - `refusal`: why a cluster rejected a pod, and which step fixes the cause
 //!
-//! A probe is a task that nothing cancels: a caller that gives up stops waiting, and the task goes on until the pod is
-//! deleted. [`Prober::settle`] waits for all of them.
+//! A probe is a task that nothing cancels: a caller that gives up stops waiting, but the task continues until the pod is
+//! deleted. [`Prober::settle`] waits for all these tasks.
 
 pub(crate) mod api_only;
 mod audit_record;

@@ -1,5 +1,4 @@
-//! The context of one probe: request, settings, connection, deadline and cancellation, from the creation of its pod to its
-//! deletion.
+//! `ProbeContext`: the request, settings, connection, deadline and cancellation of one probe.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,52 +21,52 @@ use crate::settings::Settings;
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// The context of one probe. Nothing cancels its task: it ends when the objects that it created are deleted.
+/// The context of one probe. Nothing cancels the task of the probe; it ends when all objects that it created are deleted.
 pub(super) struct ProbeContext {
     pub(super) connection: Connection,
     pub(super) settings: Arc<Settings>,
     pub(super) session: LauncherSession,
     pub(super) request: ProbeRequest,
     pub(super) on_phase: OnPhase,
-    /// The caller cancelled the call.
+    /// Cancelled when the caller cancels the call.
     pub(super) cancel: CancellationToken,
-    /// The program is ending.
+    /// Cancelled when the program is exiting.
     pub(super) stop: CancellationToken,
-    /// When reading must have ended.
+    /// The time at which reading must be complete.
     pub(super) end: Instant,
-    /// Takes the result if the deletion of the pod is not done at `answer_by`.
+    /// Receives the result if the pod is not deleted by `answer_by`.
     pub(super) early: Mutex<Option<oneshot::Sender<ProbeResult>>>,
-    /// When the caller gets a result that was read, even if the pod is still being deleted.
+    /// The time at which the caller gets a result that was read, even if the pod is still being deleted.
     pub(super) answer_by: Instant,
     /// The record for the audit log.
     pub(super) record: Arc<AuditRecord>,
-    /// Objects that this call created, or tried to create, without an audit line yet.
+    /// Objects that this call created or tried to create, and that have no audit line yet.
     pub(super) begun: Mutex<Vec<OpenProbe>>,
-    /// Whether the node is changed. An action is neither repeated nor interrupted.
+    /// Whether the call changes the node. An action is neither repeated nor interrupted.
     pub(super) is_action: bool,
     /// Notified when the API server has admitted the pod.
     pub(super) admitted: Notify,
-    /// Whether an exec was accepted: its program ran, or may have.
+    /// Whether an exec was accepted: its program ran or may have run.
     pub(super) accepted: AtomicBool,
     /// Whether the action may have been started on the node.
     pub(super) action_sent: AtomicBool,
-    /// The image of the probe that the node has, if no other is named.
+    /// If no image is set: the image of the probe that is already on the node.
     pub(super) present_image: Option<String>,
     /// The base image that --via auto chose.
     pub(super) base_image: Option<String>,
     /// Methods that were passed over and why, one line each.
     pub(super) passed_over: Vec<String>,
-    /// Why the process of the probe may stay on the node after its pod is deleted.
+    /// The reason why the process of the probe may stay on the node after its pod is deleted.
     pub(super) process_stays: OnceLock<&'static str>,
 }
 
-/// Context, API server and user of a connection.
+/// Returns context, API server and user of a connection.
 pub(super) fn cluster_of(connection: &Connection) -> String {
     format!("{} {} {}", connection.context, connection.server, connection.user.as_deref().unwrap_or_default())
 }
 
 impl ProbeContext {
-    /// The pod of a method that creates one.
+    /// Returns the pod for a method that creates a pod.
     pub(super) fn pod(&self) -> Result<ProbePod, Failure> {
         let ProbeRequest { node, tool, .. } = &self.request;
         let pod = ProbePod::new(&self.settings, &self.session.identity, node, tool)?
@@ -79,12 +78,12 @@ impl ProbeContext {
         Ok(if self.is_for_actions() { pod.running(pod_spec::hold(&self.settings, true)) } else { pod })
     }
 
-    /// Whether the command needs operator mode. The plan of an action does too.
+    /// Returns whether the command needs operator mode, like an action or the plan of an action.
     pub(super) fn is_for_actions(&self) -> bool {
         self.request.command.is_for_actions()
     }
 
-    /// The entry of a pod, or of an ephemeral container in it, among the open probes.
+    /// Returns the entry for the open probes: a pod, or an ephemeral container in a pod.
     pub(super) fn open_probe(&self, namespace: &str, pod: &str, container: Option<&str>) -> OpenProbe {
         OpenProbe {
             server: self.connection.server.clone(),
@@ -105,17 +104,17 @@ impl ProbeContext {
         self.session.begin(open).await;
     }
 
-    /// Leaves a probe to a task in the background, which writes its last audit line.
+    /// Leaves a probe to a background task, which writes its last audit line.
     pub(super) fn leave_to_background(&self, open: &OpenProbe) {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).retain(|one| one != open);
     }
 
-    /// Objects that this call created, or tried to create.
+    /// Returns the objects that this call created or tried to create.
     pub(super) fn begun(&self) -> Vec<OpenProbe> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Closes the entries of this call, after their audit lines.
+    /// Closes the entries of this call after their audit lines are written.
     pub(super) async fn close(&self) {
         let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
         for open in &begun {
@@ -123,17 +122,17 @@ impl ProbeContext {
         }
     }
 
-    /// Records that the process of the probe had not ended when its pod was deleted.
+    /// Records that the process of the probe had not exited when its pod was deleted.
     pub(super) fn note_process_stays(&self, why: &'static str) {
         let _ = self.process_stays.set(why);
     }
 
-    /// The process that may stay on the node, and how to find it.
+    /// Describes the process that may stay on the node, and how to find it.
     pub(super) fn process_left(&self) -> Option<String> {
         let (why, node) = (self.process_stays.get()?, &self.request.node);
         Some(format!(
             "node-probe on node {node} {why}. The kubelet kills it with its container, but a process that waits in the \
-             driver stays until the driver answers or the node is rebooted. To look for it on the node: \
+             driver stays until the driver responds or the node is rebooted. To look for it on the node: \
              ps -eo pid,stat,etime,args | grep node-probe"
         ))
     }
@@ -142,12 +141,12 @@ impl ProbeContext {
     pub(super) fn answer_early(&self, result: ProbeResult) {
         let early = self.early.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(early) = early {
-            // A call that was given up has no receiver.
+            // If the caller gave up, there is no receiver.
             drop(early.send(result));
         }
     }
 
-    /// Reports a phase to the caller. A panic of the callback must not leave a pod.
+    /// Reports a phase to the caller. A panic of the callback must not leave a pod behind.
     pub(super) fn report(&self, phase: Phase) {
         let reported = catch_unwind(AssertUnwindSafe(|| (self.on_phase)(phase)));
         if reported.is_err() {
@@ -155,33 +154,33 @@ impl ProbeContext {
         }
     }
 
-    /// Context, API server and user.
+    /// Returns context, API server and user.
     pub(super) fn cluster(&self) -> String {
         cluster_of(&self.connection)
     }
 
-    /// Adds the time for the upload of node-probe.
+    /// Extends the deadlines by the time for the upload of node-probe.
     pub(super) fn add_upload_time(&mut self) {
         self.end += self.request.upload_time;
         self.answer_by += self.request.upload_time;
     }
 
-    /// The pods of a namespace.
+    /// Returns the API of the pods in a namespace.
     pub(super) fn pods(&self, namespace: &str) -> Api<Pod> {
         Api::namespaced(self.connection.client.clone(), namespace)
     }
 
-    /// Whether the call was cancelled, or the program is ending.
+    /// Returns whether the call was cancelled or the program is exiting.
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled() || self.stop.is_cancelled()
     }
 
-    /// Whether the probe may run again in another pod: it only reads, and no exec was accepted.
+    /// Returns whether the probe may run again in another pod: it only reads, and no exec was accepted.
     pub(super) fn may_retry_with_another_pod(&self) -> bool {
         !self.is_action && !self.accepted.load(Ordering::Relaxed)
     }
 
-    /// The failure of a probe that ran out of time.
+    /// Returns the failure of a probe that ran out of time.
     pub(super) fn out_of_time(&self, why: &str) -> Failure {
         Failure::new(
             format!("Probing node {}", self.request.node),
@@ -190,23 +189,23 @@ impl ProbeContext {
         )
     }
 
-    /// The failure of a probe in which the program has a defect.
+    /// Returns the failure of a probe whose code panicked.
     pub(super) fn panicked(&self) -> Failure {
         let what = format!("Probing node {}", self.request.node);
         Failure::new(what, "gpu-syringe panicked", "This is a defect of gpu-syringe: please report it with its log.")
     }
 
-    /// The failure of a probe of which nothing could be read: neither the pod nor an answer.
+    /// Returns the failure of a probe if neither its pod nor a response could be read.
     pub(super) fn lost_contact(&self, why: &str) -> Failure {
         let server = &self.connection.server;
         Failure::new(
             format!("Probing node {} through {server}", self.request.node),
-            format!("the connection failed, so that it is unknown whether the probe ran: {why}"),
+            format!("the connection failed, so it is unknown whether the probe ran: {why}"),
             format!("Check that {server} can be reached from here (VPN, proxy, firewall), and try again."),
         )
     }
 
-    /// The failure of a probe whose deadline passed while this computer was suspended.
+    /// Returns the failure of a probe whose deadline passed while this computer was suspended.
     pub(super) fn suspended(&self, slept: Duration) -> Failure {
         let (outcome, next) = if self.is_action && self.accepted.load(Ordering::Relaxed) {
             ("; the action may have been done", "Check the node (diagnose_gpu_node) before the next step.")
@@ -224,7 +223,7 @@ impl ProbeContext {
     }
 
     pub(super) fn stopped(&self) -> Failure {
-        // On the command line both tokens fire at the end of the program.
+        // On the command line, both tokens are cancelled when the program exits.
         let why = if self.stop.is_cancelled() { "gpu-syringe was interrupted" } else { "cancelled by the caller" };
         Failure::new(format!("Probing node {}", self.request.node), why, "Call again to get the answer.")
     }

@@ -1,5 +1,5 @@
-//! The limit on probes in flight for the whole process: a host that makes 60 calls at once must not start 60 privileged pods on
-//! one node. Calls beyond it wait, first come, first served.
+//! `ProbeSlots`: limits the number of probes in flight in this process. Other calls wait in order of arrival.
+//! Without this limit, a host that makes 60 calls at once would start 60 privileged pods on one node.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,13 +12,13 @@ use super::probe_context::ProbeContext;
 use crate::probe::request::Phase;
 use kube_read::Failure;
 
-/// With less time left no pod is created, because it would be deleted before it could answer.
+/// If less time than this is left, no pod is created, because it would be deleted before the probe could respond.
 const MIN_TIME: Duration = Duration::from_secs(3);
 
-/// Slots for probes. The permit of a slot is held until the pod is deleted.
+/// The slots for probes. The permit of a slot is held until the pod is deleted.
 #[derive(Debug)]
 pub(super) struct ProbeSlots {
-    /// Fair: serves in the order of the requests.
+    /// The free slots. The semaphore is fair: it serves requests in their order.
     free: Arc<Semaphore>,
     limit: u16,
     waiting: AtomicU32,
@@ -29,7 +29,7 @@ impl ProbeSlots {
         Self { free: Arc::new(Semaphore::new(limit.into())), limit, waiting: AtomicU32::new(0) }
     }
 
-    /// Takes a slot, or waits for one within the time of the call. Nothing was created if this fails.
+    /// Takes a slot, or waits for a slot within the time of the call. If this fails, nothing was created.
     pub(super) async fn take(&self, context: &ProbeContext) -> Result<OwnedSemaphorePermit, Failure> {
         if let Ok(slot) = self.free.clone().try_acquire_owned() {
             return Ok(slot);
@@ -53,10 +53,10 @@ impl ProbeSlots {
     }
 }
 
-/// A call that waits for a slot; dropped when it stops waiting.
+/// A call that is waiting for a slot. It is dropped when the call stops waiting.
 struct Queued<'a> {
     waiting: &'a AtomicU32,
-    /// How many wait before it.
+    /// Number of calls that are waiting before this one.
     before: u32,
 }
 

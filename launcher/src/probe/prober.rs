@@ -1,4 +1,4 @@
-//! Starts probes as tasks that nothing cancels, and waits for them at the end of the program.
+//! `Prober`: starts each probe as a task that nothing cancels, and waits for all tasks when the program exits.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -28,18 +28,19 @@ use crate::settings::Settings;
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// Longest time that the end of the program waits for pods: creation of one, looking for one whose creation was not answered,
-/// and its deletion with all retries. The slack is for an ephemeral container, which takes more steps to end.
+/// Maximum time that an exiting program waits for pods: the creation of a pod, looking for a pod whose creation was not
+/// answered, and the deletion with all retries. The slack is for an ephemeral container, which takes more steps to
+/// stop.
 pub(crate) const SETTLE_TIME: Duration = pod_lifecycle::CREATE_TIME
     .saturating_add(delete_pod::REMOVAL_TIME)
     .saturating_add(LATE_TIME_AT_END)
     .saturating_add(SLACK);
-/// Time for the deletion of a pod after the deadline of its probe. Then the caller gets the result that was read.
+/// Time for the deletion of a pod after the deadline of its probe. After that, the caller gets the result that was read.
 const DELETION_TIME: Duration = Duration::from_millis(1500);
-/// See [`SETTLE_TIME`].
+/// Additional time for an ephemeral container: see [`SETTLE_TIME`].
 const SLACK: Duration = Duration::from_secs(10);
 
-/// Creates probes, and makes sure that each is deleted.
+/// Creates probes, and makes sure that each probe is deleted.
 #[derive(Clone)]
 pub struct Prober {
     settings: Arc<Settings>,
@@ -49,7 +50,8 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// A prober with these settings. `stop` cancels every probe that reads: its pod is deleted at once. An action goes on.
+    /// Returns a prober with these settings. `stop` cancels every probe that reads, and its pod is deleted at once. An
+    /// action continues.
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
         Self {
             slots: Arc::new(ProbeSlots::new(settings.probes_in_flight())),
@@ -100,7 +102,7 @@ impl Prober {
         self.spawn(ProbeContext { cancel, ..context }).await
     }
 
-    /// The context of a probe that reads. Only the end of the program cancels it.
+    /// Returns the context of a probe that reads. Only the exit of the program cancels the probe.
     fn reading_context(
         &self,
         connection: &Connection,
@@ -132,7 +134,7 @@ impl Prober {
         }
     }
 
-    /// The context of a probe of a test.
+    /// Returns the context of a probe in a test.
     #[cfg(test)]
     pub(super) fn test_context(&self, connection: &Connection, request: ProbeRequest) -> ProbeContext {
         let record =
@@ -140,8 +142,8 @@ impl Prober {
         self.reading_context(connection, request, Arc::new(|_| ()), record)
     }
 
-    /// Changes a node: as [`Self::probe`], but only after the audit log has its line. Neither the caller nor the end of the
-    /// program cancels it: an interrupted reset is worse than a late one.
+    /// Changes a node. It works like [`Self::probe`], but only after a line is in the audit log. Neither the caller nor
+    /// the exit of the program cancels an action, because an interrupted reset is worse than a late one.
     pub(crate) async fn act(
         &self,
         connection: &Connection,
@@ -152,7 +154,7 @@ impl Prober {
         let settings = Arc::new(self.settings.with_call_time(request.deadline));
         let record =
             AuditRecord::new(self.session.audit.clone(), connection, &settings.probe_namespace, &request, Some(note));
-        // Taken before `stop` is checked: a program that ends later waits for this action.
+        // The token is taken before `stop` is checked, so that a program that exits later waits for this action.
         let _held = self.session.tasks.token();
         if self.session.stop.is_cancelled() {
             return Err(Failure::new("The action", "gpu-syringe is shutting down", "Start it again and call again."));
@@ -170,32 +172,33 @@ impl Prober {
         let mut task = self.session.tasks.spawn(run_probe(context, cache.clone(), self.slots.clone()));
         let ended = tokio::select! {
             ended = &mut task => ended,
-            // The task goes on until the pod is deleted.
+            // The task continues until the pod is deleted.
             Ok(result) = early_result => return Ok(cache.with_new_lines(&connection, result)),
         };
         let ended = ended.map(|result| result.map(|result| cache.with_new_lines(&connection, result)));
-        // A join error is a panic outside of the steps of the probe. It becomes a failure of this call, not of the server.
+        // A join error is a panic outside the steps of the probe. It becomes a failure of this call, not of the server.
         ended.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))
         })
     }
 
-    /// Deletes the probes of earlier launchers: our pods in the namespace whose process is dead, expired pods, and ephemeral containers.
+    /// Cleans up after earlier launchers: deletes pods in the namespace whose launcher has exited and expired pods, and
+    /// stops ephemeral containers.
     pub async fn sweep(&self, connection: &Connection) -> Result<SweepResult, Failure> {
         let of_pods = sweep::sweep(connection, &self.settings.probe_namespace, &self.session).await;
-        // Also where the user may not list pods in that namespace.
+        // This is also done if the user may not list pods in that namespace.
         let mut swept = of_pods.as_ref().cloned().unwrap_or_default();
         sweep::sweep_ended_sessions(connection, &self.settings, &self.session, &mut swept).await;
         of_pods.map(|_| swept)
     }
 
-    /// Sweeps in the background. The program waits for it before it ends.
+    /// Cleans up in the background. The program waits for this task before it exits.
     pub fn sweep_in_background(&self, connection: &Connection) {
         let (prober, connection) = (self.clone(), connection.clone());
         self.session.tasks.spawn(async move {
             match prober.sweep(&connection).await {
                 Ok(swept) if !swept.deleted.is_empty() => {
-                    tracing::info!(pods = ?swept.deleted, "swept probe pods that an earlier launcher left");
+                    tracing::info!(pods = ?swept.deleted, "cleaned up probe pods that an earlier launcher left behind");
                 }
                 Ok(_) => {}
                 Err(failure) => tracing::debug!(%failure, "sweep failed"),
@@ -203,12 +206,12 @@ impl Prober {
         });
     }
 
-    /// A description of each probe that may be on a cluster now, with the command that deletes or ends it.
+    /// Returns a description of each probe that may be on a cluster now, with the command that deletes or stops it.
     pub fn open_probes(&self) -> Vec<String> {
         self.session.open.descriptions()
     }
 
-    /// Writes an audit line for each of them: the program ends before their calls do.
+    /// Writes an audit line for each open probe, because the program exits before their calls end.
     pub fn audit_open_probes(&self) {
         for OpenProbe { server, context, node, tool, namespace, pod, container, is_action, .. } in
             self.session.open.all()
@@ -232,12 +235,12 @@ impl Prober {
         }
     }
 
-    /// Nodes that a running action changes.
+    /// Returns the nodes that a running action changes.
     pub(crate) fn nodes_of_actions(&self) -> BTreeSet<String> {
         self.session.open.nodes_of_actions()
     }
 
-    /// Waits until every pod is deleted. Call after `stop`.
+    /// Waits until every pod is deleted. To be called after `stop` is cancelled.
     pub async fn settle(&self) {
         self.session.tasks.close();
         self.session.tasks.wait().await;

@@ -1,4 +1,4 @@
-//! The request for a probe, and its progress.
+//! `ProbeRequest`: what a probe is to read or do. `Phase`: the progress of a call.
 
 use syringe_core::probe_command::ProbeCommand;
 
@@ -10,9 +10,9 @@ use super::target_container::TargetContainer;
 /// Progress of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Other probes of this launcher are in flight; the pod is created when one of them ends.
+    /// Other probes of this launcher are in flight; the pod is created when a slot is free.
     Queue {
-        /// How many calls wait before this one.
+        /// Number of calls that are waiting before this one.
         before: u32,
         /// Maximum number of probes in flight.
         limit: u16,
@@ -21,9 +21,9 @@ pub enum Phase {
     Create,
     /// The pod exists; its container is starting.
     Start,
-    /// The node pulls the image of the container.
+    /// The node is pulling the image of the container.
     Pull,
-    /// The probe runs.
+    /// The probe is running.
     Read,
     /// The pod is being deleted.
     Remove,
@@ -40,7 +40,7 @@ impl Phase {
     /// Number of phases of a call about one node.
     const OF_ONE_NODE: u32 = 4;
 
-    /// The number of the phase, 0 while it waits to begin, and the number of phases.
+    /// Returns the number of the phase (0 while the call is waiting) and the total number of phases.
     pub fn position(self) -> (u32, u32) {
         match self {
             Self::Queue { .. } => (0, Self::OF_ONE_NODE),
@@ -52,7 +52,7 @@ impl Phase {
         }
     }
 
-    /// Text for the user.
+    /// Returns a text for the user.
     pub fn description(self) -> String {
         match self {
             Self::Queue { before, limit } => {
@@ -68,7 +68,7 @@ impl Phase {
     }
 }
 
-/// Callback for each phase. Must not block.
+/// Callback that is called for each phase. It must not block.
 pub type OnPhase = Arc<dyn Fn(Phase) + Send + Sync>;
 
 /// What one probe is to read or do.
@@ -78,9 +78,9 @@ pub struct ProbeRequest {
     pub node: String,
     /// The command of `node-probe`.
     pub command: ProbeCommand,
-    /// Tool that asks, for the labels of the pod.
+    /// Name of the tool, for the labels of the pod.
     pub tool: &'static str,
-    /// The container that the question is about.
+    /// The container that the call is about.
     pub target: Option<TargetContainer>,
     /// Time for everything but the deletion.
     pub deadline: Duration,

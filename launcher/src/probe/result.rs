@@ -1,4 +1,4 @@
-//! The result of a probe, and of its steps.
+//! `ProbeResult` and `Timings`: the result of a probe. `CleanUp` and `CreateOutcome`: the results of its steps.
 
 use std::time::Duration;
 
@@ -14,30 +14,30 @@ pub struct ProbeResult {
     pub via: ProbeMethod,
     /// Name of the pod that was used.
     pub pod: String,
-    /// Whether the object of the pod is certainly deleted. Its container ends a moment later.
+    /// Whether the pod object is certainly deleted. Its container exits a moment later.
     pub deleted: bool,
-    /// The reason if it is not, and what to do.
+    /// If the pod object is not deleted: the reason, and what to do.
     pub left_behind: Option<String>,
     /// A process of the probe that stays on the node, and how to find it.
     pub process_left: Option<String>,
     /// How long each phase took.
     pub timings: Timings,
-    /// Remarks about how the document was read (a retry, a probe that did not end).
+    /// Notes about how the document was read (a retry, a probe that did not exit).
     pub note: Option<String>,
-    /// Methods that were passed over and why, each once for a launcher.
+    /// Methods that were passed over and why. Each line is returned only once per launcher.
     pub passed_over: Vec<String>,
 }
 
 /// Duration of each phase.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timings {
-    /// Until the API server had the pod.
+    /// From the start of the call until the API server had created the pod.
     pub create: Duration,
-    /// From there until the probe ran.
+    /// From the creation until the probe started.
     pub start: Duration,
-    /// Until its document was complete.
+    /// From the start until the document was complete.
     pub exec: Duration,
-    /// Until the pod was gone.
+    /// From the complete document until the pod was deleted.
     pub remove: Duration,
     pub total: Duration,
 }
@@ -49,7 +49,7 @@ pub(super) struct ProbeContainer {
     pub(super) pod: String,
     pub(super) container: String,
     pub(super) image: String,
-    /// The method that created it.
+    /// The method that created the container.
     pub(super) method: ProbeMethod,
     /// Next step if the image does not contain the program.
     pub(super) if_missing: &'static str,
@@ -60,23 +60,23 @@ pub(super) struct ProbeContainer {
 pub(super) struct CleanUp {
     /// Name of the pod that was used.
     pub(super) pod: String,
-    /// Whether the object of the pod is certainly deleted.
+    /// Whether the pod object is certainly deleted.
     pub(super) deleted: bool,
     /// The objects that are left, and the command that deletes them.
     pub(super) left_behind: Option<String>,
 }
 
-/// Whether an object whose creation was requested exists.
+/// What is known about the creation of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CreateOutcome {
-    /// It was refused, or never requested.
+    /// The creation was rejected or never requested.
     NotCreated,
     Created {
-        /// Its UID: a later object of the same name has another one.
+        /// The UID. A later object with the same name has another UID.
         uid: Option<String>,
     },
-    /// The answer left it open: it exists, will exist in a moment, or never will.
+    /// The response does not tell: the object exists, will exist in a moment, or will never exist.
     Unknown,
-    /// No answer came: it may still be created at any time until the API server gives up the request.
+    /// There was no response: the object may be created at any time until the API server ends the request.
     Unanswered,
 }

@@ -1,4 +1,4 @@
-//! Runs one probe by one method: create, read, clean up, whatever fails.
+//! `run`: runs one probe with one method: create, read, and always clean up.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -16,8 +16,8 @@ use crate::probe::result::{CleanUp, CreateOutcome, ProbeResult, Timings};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 
-/// Creates, reads and cleans up; cleans up even when creating or reading failed. Writes the audit log's line.
-/// `steps`: an error if there is no method to run; it gets its line as well.
+/// Creates, reads and cleans up, also if creating or reading failed. Then writes a line in the audit log.
+/// `steps` is an error if there is no method to run; this also gets a line in the audit log.
 pub(super) async fn run(
     context: &ProbeContext,
     steps: Result<impl ProbeSteps, Failure>,
@@ -33,14 +33,14 @@ pub(super) async fn run(
 }
 
 async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: Instant) -> Result<ProbeResult, Failure> {
-    // No pod for a caller that gave up in the meantime, or when the program is ending: the program ends as soon as no
-    // probe is left.
+    // No pod is created if the caller gave up in the meantime or the program is exiting: the program exits as soon as
+    // no probe is left.
     if context.is_cancelled() {
         return Err(context.stopped());
     }
     let mut timings = Timings::default();
     context.report(Phase::Create);
-    // A panic is a defect, and must leave neither a pod nor a missing line of the audit log.
+    // After a panic, which is a defect, the pod must still be deleted and the audit line written.
     let created =
         AssertUnwindSafe(steps.create(context)).catch_unwind().await.unwrap_or_else(|_| Err(context.panicked()));
     timings.create = began.elapsed();
@@ -97,7 +97,7 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
     }
 }
 
-/// Refuses a report of another schema: of fields with other names nothing would be read.
+/// Rejects a report with another schema version: fields with other names would be ignored without an error.
 fn check_version(context: &ProbeContext, received: ReceivedReport) -> Result<ReceivedReport, Failure> {
     let Some(why) = received.report.other_version() else { return Ok(received) };
     let next = match context.settings.via {
@@ -107,7 +107,7 @@ fn check_version(context: &ProbeContext, received: ReceivedReport) -> Result<Rec
     Err(Failure::new(format!("Reading the report from node {}", context.request.node), why, next))
 }
 
-/// Deletes the pods that a clean-up which panicked did not delete. An ephemeral container is left to the next launcher, which
+/// Deletes the pods that are left after a clean-up panicked. An ephemeral container is left to the next launcher, which
 /// finds it in the file of this session.
 async fn clean_up_after_panic(context: &ProbeContext) -> CleanUp {
     let mut left = Vec::new();
@@ -128,11 +128,11 @@ async fn clean_up_after_panic(context: &ProbeContext) -> CleanUp {
     CleanUp { pod: name, deleted: left_behind.is_none(), left_behind }
 }
 
-/// The result of a probe whose pod is still being deleted.
+/// Returns the result of a probe whose pod is still being deleted.
 fn being_deleted(context: &ProbeContext, received: &ReceivedReport, via: ProbeMethod, timings: Timings) -> ProbeResult {
     let begun: Vec<String> = context.begun().iter().map(|open| format!("{}/{}", open.namespace, open.pod)).collect();
     let left_behind = format!(
-        "the probe pod of node {} ({}) is still being deleted, which continues; gpu-syringe sweep deletes what is left",
+        "the probe pod of node {} ({}) is still being deleted in the background; gpu-syringe sweep deletes what is left",
         context.request.node,
         begun.join(", ")
     );
@@ -167,7 +167,7 @@ mod tests {
     use crate::settings::Settings;
     use kube_read::Contexts;
 
-    /// A method with a defect in its clean-up.
+    /// A method whose clean-up panics.
     struct Defect(PodLifecycle);
 
     impl ProbeSteps for Defect {
@@ -200,7 +200,7 @@ mod tests {
             let folder = tempfile::tempdir().expect("a directory");
             let log = AuditLog::at(folder.path());
             let prober = Prober::new(settings, CancellationToken::new()).with_audit(log.clone());
-            // A pod that is left stays in the file of the session: not in that of the user.
+            // A pod that is left stays in the session file, so the test does not use the session directory of the user.
             let prober = prober.with_session_in(folder.path().to_owned());
             let (node, deadline) = ("gpu-1".to_owned(), Duration::from_secs(20));
             let command = ProbeCommand::Read(SectionName::Xid.into());

@@ -1,4 +1,4 @@
-//! A running container that has GPUs: the subject of a question about its pod, and the target of an ephemeral container.
+//! `TargetContainer`: the running GPU container that a call is about, or next to which a container is added.
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
@@ -13,18 +13,18 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// A running container with GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetContainer {
-    /// Namespace of its pod.
+    /// Namespace of the pod.
     pub namespace: String,
-    /// Its pod.
+    /// Name of the pod.
     pub pod: String,
-    /// Its name.
+    /// Name of the container.
     pub container: String,
-    /// Its ID in the container runtime, if it has the usual form.
+    /// ID in the container runtime, if the ID has the usual form.
     pub id: Option<ContainerId>,
 }
 
 impl TargetContainer {
-    /// The first running container with a GPU; `None` if the pod does not run or is a static pod.
+    /// Returns the first running container with a GPU; `None` if the pod is not running or is a static pod.
     pub fn first_with_gpu(pod: &Pod) -> Option<Self> {
         let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
         let is_static = pod.annotations().contains_key(MIRROR);

@@ -1,4 +1,4 @@
-//! Checks the permissions of the user (SelfSubjectAccessReview). Every user may check its own.
+//! `is_allowed`: checks a permission of the user by a SelfSubjectAccessReview, which every user may create.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(crate) struct Access<'a> {
     pub(crate) group: &'a str,
     pub(crate) resource: &'a str,
     pub(crate) subresource: Option<&'a str>,
-    /// `None` for all namespaces, and for objects without one.
+    /// `None` for all namespaces, and for objects without a namespace.
     pub(crate) namespace: Option<&'a str>,
 }
 

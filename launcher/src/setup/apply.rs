@@ -1,4 +1,4 @@
-//! Applies a plan, the policy before the permissions, and removes the policy if the profile has none.
+//! `apply`: applies a plan, the policy before the permissions. `check_policy`: checks whether the policy is in effect.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ use crate::settings::{ProbeMethod, Settings};
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// Time limit until the API server applies a new policy, which usually takes a second.
+/// Time limit until a new policy is in effect, which usually takes a second.
 const POLICY_TIME: Duration = Duration::from_secs(12);
-/// Remark about an API server that does not see the parameter.
-const BLIND: &str = "The policy is in effect, but the API server does not see its ConfigMap, or an old one: it had such a policy before \
+/// Note about an API server that does not see the parameter of the policy.
+const BLIND: &str = "The policy is in effect, but the API server does not see its ConfigMap, or sees an old one: it had such a policy before \
      and lost it (kubernetes/kubernetes#130887). Restart kube-apiserver; gpu-syringe doctor has the command.";
-/// Pause between two checks of it.
+/// Pause between two checks of the policy.
 const PAUSE: Duration = Duration::from_millis(250);
 /// The policies of the hardened profile.
 const POLICIES: [&str; 3] = [PROBE_POLICY, "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
@@ -57,7 +57,7 @@ pub(super) async fn apply(
         }
         applied.push((reference.clone(), *change));
     }
-    // Without bindings it was not checked yet.
+    // If the plan has no bindings, the policy was not checked yet.
     if has_policy && !is_checked {
         remark = wait_for_policy(connection, settings, &image).await?;
     }
@@ -69,8 +69,8 @@ fn so_far(applied: &[Applied]) -> String {
     format!("{changed} objects were applied before it")
 }
 
-/// Waits until the policy rejects a pod that is no probe. Otherwise a user could create one in the first moment. Returns a remark
-/// if it rejects every pod.
+/// Waits until the policy rejects a pod that is not a probe. Otherwise a user could create such a pod before the policy
+/// is in effect. Returns a note if the policy rejects every pod.
 async fn wait_for_policy(connection: &Connection, settings: &Settings, image: &str) -> Result<Option<String>, Failure> {
     let namespace = &settings.probe_namespace;
     let end = Instant::now() + POLICY_TIME;
@@ -89,17 +89,17 @@ async fn wait_for_policy(connection: &Connection, settings: &Settings, image: &s
     }
     Err(Failure::new(
         format!("Waiting until the policy of namespace {namespace} is in effect"),
-        format!("after {POLICY_TIME:?} the API server still answers a pod that is no probe with: {answer}"),
+        format!("after {POLICY_TIME:?} the API server still answers a pod that is not a probe with: {answer}"),
         "No user was given permissions. Look at kubectl get validatingadmissionpolicybinding, then run the same command again.",
     ))
 }
 
-/// Part of the message of a policy whose parameter does not exist, as far as the API server knows.
+/// Part of the rejection message if the API server does not find the parameter of the policy.
 pub(crate) const NO_PARAMS: &str = "no params found";
-/// The answer if nothing rejects the pod.
+/// The text of [`PolicyState::NotInEffect`] if nothing rejects the pod.
 pub(crate) const ADMITTED: &str = "it is admitted";
 
-/// The policy uses this image, and not that of an older ConfigMap.
+/// Returns whether the policy uses this image, and not the image of an older ConfigMap.
 async fn is_current(connection: &Connection, settings: &Settings, image: &str) -> bool {
     let settings = Settings {
         via: ProbeMethod::Pod,
@@ -111,24 +111,24 @@ async fn is_current(connection: &Connection, settings: &Settings, image: &str) -
     let Ok(pod) = probe::printed(&settings, "gpu-node") else { return true };
     let api = Api::namespaced(connection.client.clone(), &pod.namespace);
     let answer = objects::check_admitted(&api, &pod.object).await;
-    // Another rejection says nothing about the image.
+    // A rejection for another reason says nothing about the image.
     !answer.is_err_and(|error| error.reason().contains("data.image"))
 }
 
 /// State of the policy of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PolicyState {
-    /// It rejects a pod that is no probe.
+    /// The policy rejects a pod that is not a probe.
     InEffect,
-    /// It rejects every pod, because the API server does not see its parameter.
+    /// The policy rejects every pod, because the API server does not see the parameter.
     WithoutParameter,
-    /// Something else was answered.
+    /// The response was not from the policy.
     NotInEffect(String),
 }
 
 /// Sends a dry run of a pod that the policy must reject.
 pub(crate) async fn check_policy(connection: &Connection, namespace: &str) -> PolicyState {
-    // Valid at every Pod Security level, so that nothing else rejects it.
+    // The pod is valid at every Pod Security level, so that nothing but the policy rejects it.
     let spec = json!({
         "spec": {
             "automountServiceAccountToken": false,
@@ -157,7 +157,7 @@ pub(crate) async fn check_policy(connection: &Connection, namespace: &str) -> Po
     }
 }
 
-/// A remark about an API server that has lost its policy, if one was removed.
+/// Returns a note about an API server that has lost its policy, if a policy was removed.
 pub(super) fn note_of_removed_policy(applied: &[Applied]) -> Option<String> {
     let is_removed = applied
         .iter()
@@ -169,7 +169,8 @@ pub(super) fn note_of_removed_policy(applied: &[Applied]) -> Option<String> {
     })
 }
 
-/// The objects of the policy, in the order in which they are removed: the parameter first, without which no pod is admitted.
+/// Returns the objects of the policy in the order in which they are removed. The parameter is the first, because
+/// without it no pod is admitted.
 pub(super) fn policy_objects(namespace: &str) -> Vec<ObjectRef> {
     let mut objects = vec![ObjectRef::new::<ConfigMap>(Some(namespace), PARAMETER)];
     objects.extend(of_each_policy::<ValidatingAdmissionPolicyBinding>(namespace));
@@ -177,7 +178,7 @@ pub(super) fn policy_objects(namespace: &str) -> Vec<ObjectRef> {
     objects
 }
 
-/// The objects of one kind of all policies.
+/// Returns the objects of one kind that belong to the policies.
 pub(crate) fn of_each_policy<K: Resource<DynamicType = ()>>(namespace: &str) -> impl Iterator<Item = ObjectRef> {
     POLICIES.iter().map(move |name| ObjectRef::new::<K>(None, &cluster_name(name, namespace)))
 }

@@ -1,4 +1,4 @@
-//! The command `gpu-syringe setup`: prints the manifests, applies them, or removes what they made.
+//! The command `gpu-syringe setup`: prints the manifests, applies them, or removes the objects that they created.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -15,22 +15,22 @@ use crate::settings::Settings;
 use kube_read::Failure;
 use kube_read::{Connection, Contexts};
 
-/// The risk of the trial profile, which a user must know before it is applied.
+/// The risk of the trial profile, which is shown to the user before the profile is applied.
 const TRIAL_RISK: &str = "Without the policy, whoever may create pods in this namespace has root on every node of the cluster: \
      nothing limits what a privileged pod runs. This includes the control plane, and hardening later takes back nothing that such \
      a pod has done. Use the trial profile on test clusters or with users who are administrators \
      anyway; --profile hardened --image REGISTRY/PATH@sha256:DIGEST is recommended.";
 
-/// Users and groups that everybody, or every component of the cluster, belongs to.
+/// Users and groups to which everybody or every component of the cluster belongs.
 const ANYBODY: [&str; 5] =
     ["system:authenticated", "system:unauthenticated", "system:anonymous", "system:serviceaccounts", "system:nodes"];
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SetupArgs {
-    /// How much is set up; by default hardened with an --image that is pinned by digest, trial without
+    /// Scope of the set-up (default: hardened with an --image pinned by digest, otherwise trial)
     #[arg(long, value_name = "PROFILE")]
     profile: Option<Profile>,
-    /// User who may use gpu-syringe (repeatable); without a user or group no binding is made
+    /// User who may use gpu-syringe (repeatable); without a user or group, no binding is created
     #[arg(long, value_name = "NAME")]
     user: Vec<String>,
     /// Group whose users may use gpu-syringe (repeatable)
@@ -42,7 +42,7 @@ pub(crate) struct SetupArgs {
     /// Apply the manifests instead of printing them
     #[arg(long, conflicts_with = "uninstall")]
     apply: bool,
-    /// Remove everything that setup made, with the namespace
+    /// Remove everything that setup created, including the namespace
     #[arg(long, conflicts_with_all = ["profile", "user", "group", "operator"])]
     uninstall: bool,
     /// Skip the confirmation prompt
@@ -57,16 +57,16 @@ pub(crate) struct SetupArgs {
 }
 
 pub(crate) struct SetupOutput {
-    /// For standard output.
+    /// Text for standard output.
     pub(crate) text: String,
-    /// The result for programs.
+    /// The result as JSON.
     pub(crate) json: Value,
     pub(crate) names: Vec<String>,
-    /// The text is a manifest.
+    /// Whether the text is a manifest.
     pub(crate) is_manifest: bool,
-    /// For standard error.
+    /// Notes for standard error.
     pub(crate) notes: Vec<String>,
-    /// All changes were made.
+    /// Whether all changes were made.
     pub(crate) is_done: bool,
 }
 
@@ -82,19 +82,19 @@ impl SetupArgs {
         Parameters::new(settings, readers, operators)
     }
 
-    /// Refuses users and groups of [`ANYBODY`].
+    /// Rejects users and groups of [`ANYBODY`].
     fn check_subjects(&self) -> Result<(), Failure> {
         match self.user.iter().chain(&self.group).find(|name| ANYBODY.contains(&name.as_str())) {
             None => Ok(()),
             Some(name) => Err(Failure::usage(
                 "Binding the permissions",
-                format!("{name} is not a user or group of your own: too many would have root on the nodes"),
+                format!("{name} includes too many users, and all of them would have root on the nodes"),
                 "Name the users or the group of the people who operate GPU nodes.",
             )),
         }
     }
 
-    /// Refuses an image that is named by a tag, which would silently select the trial profile.
+    /// Rejects an image with a tag, which would silently select the trial profile.
     fn check_pinned(&self, settings: &Settings) -> Result<(), Failure> {
         if !settings.names_image() || pinned_image(settings).is_some() || self.profile == Some(Profile::Trial) {
             return Ok(());
@@ -109,7 +109,7 @@ impl SetupArgs {
         ))
     }
 
-    /// A line about the bindings, if there are none.
+    /// Returns a note if no bindings are created.
     fn binding_note(&self) -> Option<String> {
         let none = self.user.is_empty() && self.group.is_empty();
         none.then(|| "No user or group is named, so no binding is made: add --user NAME or --group NAME.".to_owned())
@@ -158,7 +158,7 @@ fn print(args: &SetupArgs, settings: &Settings) -> Result<SetupOutput, Failure> 
 struct Intent {
     profile: Profile,
     planned: Vec<Planned>,
-    /// The policy that the profile does not have.
+    /// The objects of the policy to remove, if the profile has no policy.
     removal: Removal,
 }
 
@@ -183,7 +183,7 @@ impl Intent {
     }
 }
 
-/// The subjects of a binding, or the image that the policy admits.
+/// Returns the subjects of a binding, or the image that the policy admits.
 fn what_it_grants(manifest: &Value) -> String {
     let subjects = manifest["subjects"].as_array().into_iter().flatten();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -252,7 +252,7 @@ async fn apply(
     Ok(report(&applied, Some(profile), connection, namespace, notes))
 }
 
-/// The hardened profile without an image would admit no probe at all.
+/// Fails if the hardened profile has no image: then its policy would not admit any probe.
 fn check_image(profile: Profile, parameters: &Parameters, installed: &Installed) -> Result<(), Failure> {
     if profile == Profile::Trial || !parameters.policy["image"].is_empty() || installed.image().is_some() {
         return Ok(());
@@ -264,9 +264,9 @@ fn check_image(profile: Profile, parameters: &Parameters, installed: &Installed)
     ))
 }
 
-/// Asks, and returns the answer of a command that was declined.
+/// Asks the user. If the user declines, returns the output of the command.
 async fn ask(prompt: &dyn Prompt, plan: &str) -> Option<SetupOutput> {
-    // It quotes names of the cluster.
+    // The plan quotes names from the cluster.
     let plan = clean_keeping_lines(plan);
     let why = match prompt.ask(&plan).await {
         ConsentAnswer::Yes(_) => return None,
@@ -289,7 +289,7 @@ fn report(
     let lines: Vec<_> = applied.iter().map(line).collect();
     let mut text = lines.join("\n");
     if applied.is_empty() {
-        text = format!("Nothing of a set-up is in namespace {namespace}.");
+        text = format!("There is no set-up in namespace {namespace}.");
     } else if profile.is_some() {
         text.push_str("\n\nNext: gpu-syringe doctor");
     }

@@ -1,4 +1,4 @@
-//! The installed objects of a set-up, and the values that an administrator set in them.
+//! `Installed`: the objects of a set-up that exist in the cluster, with the values that an administrator set in them.
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
@@ -14,13 +14,13 @@ use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::objects::name_validation::check_namespace;
 
-/// Namespaces of the cluster itself, and the default namespace.
+/// The system namespaces, and the default namespace.
 const SYSTEM: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// The objects of a set-up that exist.
 pub(super) struct Installed {
     pub(super) namespace: Option<DynamicObject>,
-    /// The policy limits new pods of the namespace to the probe.
+    /// Whether a policy limits new pods in the namespace to the probe.
     pub(super) has_policy: bool,
     parameter: Option<DynamicObject>,
     /// Subjects of the binding of readers, without the operators.
@@ -29,7 +29,7 @@ pub(super) struct Installed {
 }
 
 impl Installed {
-    /// Reads what exists for this namespace.
+    /// Reads the objects that exist for this namespace.
     pub(super) async fn read(connection: &Connection, namespace: &str) -> Result<Self, Failure> {
         let get = async |object: ObjectRef| {
             objects::get(connection, &object).await.map_err(|error| failed(&format!("Reading {object}"), &error))
@@ -43,7 +43,7 @@ impl Installed {
             get(role_binding(GrantedBy::Reader)),
             get(role_binding(GrantedBy::Operator)),
         )?;
-        // Ignore bindings that we did not create.
+        // Bindings that setup did not create are ignored.
         let subjects_of_ours = |binding: Option<DynamicObject>| subjects(binding.filter(is_ours).as_ref());
         let (all, operators) = (subjects_of_ours(readers), subjects_of_ours(operators));
         let readers = all.into_iter().filter(|subject| !operators.contains(subject)).collect();
@@ -52,7 +52,7 @@ impl Installed {
         Ok(Self { namespace: found, has_policy, parameter, readers, operators })
     }
 
-    /// Refuses a namespace of another user: its pods could become privileged, and `--uninstall` would delete them.
+    /// Rejects a namespace that setup did not create: its pods could become privileged, and `--uninstall` would delete them.
     pub(super) fn check_namespace(&self, name: &str) -> Result<(), Failure> {
         let what = || format!("Setting up namespace {name}");
         match &self.namespace {
@@ -66,7 +66,7 @@ impl Installed {
                 "it exists and was not made by gpu-syringe; setup would admit privileged pods to it",
                 format!(
                     "Name another namespace. If it is meant for the probes alone, hand it over: kubectl label namespace {name} \
-                     {}={} (setup --uninstall then deletes it, with all that it contains).",
+                     {}={} (setup --uninstall then deletes it with everything in it).",
                     LABEL.0, LABEL.1
                 ),
             )),
@@ -74,7 +74,7 @@ impl Installed {
         }
     }
 
-    /// The image that the policy admits now.
+    /// Returns the image that the policy admits now.
     pub(super) fn image(&self) -> Option<&str> {
         self.parameter.as_ref()?.data["data"]["image"].as_str().filter(|image| !image.is_empty())
     }
@@ -105,25 +105,25 @@ impl Installed {
         parameters.readers.retain(|subject| !parameters.operators.contains(subject));
     }
 
-    /// The profile to set up if the command line names none.
+    /// Returns the profile to set up if the command line names no profile.
     pub(super) fn profile(&self, parameters: &Parameters) -> Profile {
         let has_image = parameters.policy.get("image").is_some_and(|image| !image.is_empty());
         if self.has_policy || has_image { Profile::Hardened } else { Profile::Trial }
     }
 }
 
-/// Refuses an invalid name, and the namespaces of the cluster itself.
+/// Rejects an invalid name and the system namespaces.
 pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     check_namespace(name)?;
     if !SYSTEM.contains(&name) {
         return Ok(());
     }
-    let why = "it is a namespace of the cluster itself; the probes need one of their own";
-    let next = "Name another namespace, or leave the option out (gpu-syringe).";
+    let why = "it is a system namespace; the probes need their own namespace";
+    let next = "Name another namespace, or leave the option out (default: gpu-syringe).";
     Err(Failure::new(format!("Using namespace {name} for probes"), why, next))
 }
 
-/// The object has the label of a set-up.
+/// Returns whether the object has the label of a set-up.
 pub(super) fn is_ours(object: &DynamicObject) -> bool {
     object.labels().get(LABEL.0).is_some_and(|value| value == LABEL.1)
 }
@@ -135,7 +135,7 @@ fn subjects(binding: Option<&DynamicObject>) -> Vec<Subject> {
         match subject["kind"].as_str()? {
             "User" => Some(Subject { kind: "User", name }),
             "Group" => Some(Subject { kind: "Group", name }),
-            // RBAC knows a service account by this user name too.
+            // In RBAC, a service account also has this user name.
             "ServiceAccount" => {
                 let namespace = subject["namespace"].as_str()?;
                 Some(Subject { kind: "User", name: format!("system:serviceaccount:{namespace}:{name}") })
@@ -146,7 +146,7 @@ fn subjects(binding: Option<&DynamicObject>) -> Vec<Subject> {
     each.filter_map(subject).collect()
 }
 
-/// The failure of a request of the set-up, with the next step.
+/// Returns the failure of a request of the set-up, with the next step.
 pub(super) fn failed(what: &str, error: &RequestError) -> Failure {
     let next = match error.code() {
         Some(401) => "Sign in again: the credentials of this context are no longer accepted.",

@@ -1,5 +1,5 @@
-//! The manifests: the files of `deploy/` with the values of one set-up. `gpu-syringe setup` prints and applies the same text, so that
-//! `kubectl apply` has the same result.
+//! `Parameters`: fills the templates of the files in `deploy/` with the values of one set-up.
+//! `gpu-syringe setup` prints and applies the same text, so `kubectl apply` has the same result.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,7 +16,7 @@ const PARAMETERS: &str = include_str!("templates/policy-parameters.yaml");
 const POLICY: &str = include_str!("templates/admission-policy.yaml");
 const RBAC: &str = include_str!("templates/rbac.yaml");
 
-/// The namespace of a set-up whose objects have no suffix.
+/// The default namespace, for which the names of the objects have no suffix.
 const DEFAULT_NAMESPACE: &str = "gpu-syringe";
 /// Label of every object of a set-up, and its value.
 pub(crate) const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "gpu-syringe");
@@ -24,20 +24,20 @@ pub(crate) const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "gpu-syr
 pub(crate) const PARAMETER: &str = "gpu-syringe-policy";
 /// Name of the policy that decides about new pods, without the suffix.
 pub(crate) const PROBE_POLICY: &str = "gpu-syringe-probe-only";
-/// The keys of that ConfigMap.
+/// The keys of the ConfigMap with the parameters.
 const KEYS: [&str; 6] = ["image", "runtimeClassName", "priorityClassName", "imagePullSecrets", "labels", "annotations"];
 
 /// Scope of a set-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Profile {
-    /// Namespace, permissions and quota: a probe needs no image of its own. Users of it have root on the nodes
+    /// Namespace, permissions and quota: no image of node-probe is needed. Users of gpu-syringe have root on the nodes
     Trial,
-    /// The same, and a policy that admits only the probe, from one image by digest (recommended)
+    /// The same with a policy that admits only the probe, from one image pinned by digest (recommended)
     Hardened,
 }
 
 impl Profile {
-    /// The name on the command line.
+    /// Returns the name on the command line.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Trial => "trial",
@@ -60,14 +60,14 @@ pub(crate) struct Parameters {
     pub(crate) namespace: String,
     pub(crate) readers: Vec<Subject>,
     pub(crate) operators: Vec<Subject>,
-    /// The data of the ConfigMap of the policy.
+    /// The data of the ConfigMap with the parameters of the policy.
     pub(crate) policy: BTreeMap<&'static str, String>,
-    /// The subjects are placeholders that the reader of the file replaces.
+    /// Whether the subjects are placeholders that the reader of the file replaces.
     pub(crate) example: bool,
 }
 
 impl Parameters {
-    /// The values that fit these settings: the pod that they create is the one that the policy admits.
+    /// Returns the values for these settings, so that the policy admits the pod that the settings create.
     pub(crate) fn new(settings: &Settings, readers: Vec<Subject>, operators: Vec<Subject>) -> Self {
         let keys = |pairs: &[crate::settings::KeyValue]| {
             pairs.iter().map(|pair| pair.key.as_str()).collect::<Vec<_>>().join(",")
@@ -84,7 +84,7 @@ impl Parameters {
         Self { namespace: settings.probe_namespace.clone(), readers, operators, policy, example: false }
     }
 
-    /// The values of the files in `deploy/`.
+    /// Returns the values of the files in `deploy/`.
     fn of_the_files() -> Self {
         let group = |name: &str| vec![Subject { kind: "Group", name: name.to_owned() }];
         Self {
@@ -96,7 +96,7 @@ impl Parameters {
         }
     }
 
-    /// The name of an object of the whole cluster: each namespace has its own.
+    /// Returns the name of a cluster-scoped object, which differs for each namespace.
     pub(crate) fn cluster_name(&self, name: &str) -> String {
         cluster_name(name, &self.namespace)
     }
@@ -105,7 +105,7 @@ impl Parameters {
         let suffix = self.cluster_name("");
         let namespace = match self.namespace.as_str() {
             DEFAULT_NAMESPACE => DEFAULT_NAMESPACE.to_owned(),
-            // A name such as 123 or true is text.
+            // A name such as 123 or true must stay text.
             name => quoted(name),
         };
         let mut text = template.replace("@NAMESPACE@", &namespace).replace("@SUFFIX@", &suffix);
@@ -117,7 +117,7 @@ impl Parameters {
 
     fn rbac(&self) -> String {
         let note = if self.example { " Set your groups in the bindings at the end." } else { "" };
-        // Before the values are filled in: a name may contain what looks like a placeholder.
+        // This comes before the values are filled in: a name may contain text that looks like a placeholder.
         let template = RBAC
             .replace("@BINDINGS_NOTE@", note)
             .replace("@RULES_READER@", &permissions::rules(GrantedBy::Reader))
@@ -158,8 +158,8 @@ impl Parameters {
         text
     }
 
-    /// The files of a profile, in the order in which they are applied: the policy before the namespace that it limits, and before
-    /// the permissions.
+    /// Returns the files of a profile in the order in which they are applied: the policy comes before the namespace
+    /// that it limits, and before the permissions.
     pub(crate) fn files(&self, profile: Profile) -> Vec<(&'static str, String)> {
         let mut files = Vec::new();
         if profile == Profile::Hardened {
@@ -173,12 +173,12 @@ impl Parameters {
         files
     }
 
-    /// All files as one document.
+    /// Returns all files as one document.
     pub(crate) fn yaml(&self, profile: Profile) -> String {
         self.files(profile).into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("---\n")
     }
 
-    /// All files as objects.
+    /// Returns all files as objects.
     pub(crate) fn objects(&self, profile: Profile) -> Result<Vec<Value>, Failure> {
         let mut objects = Vec::new();
         for (name, text) in self.files(profile) {
@@ -191,28 +191,28 @@ impl Parameters {
     }
 }
 
-/// The name of an object of the whole cluster that belongs to the set-up of this namespace.
+/// Returns the name of a cluster-scoped object that belongs to the set-up of this namespace.
 pub(crate) fn cluster_name(name: &str, namespace: &str) -> String {
     if namespace == DEFAULT_NAMESPACE { name.to_owned() } else { format!("{name}-{namespace}") }
 }
 
-/// The image of the settings, if it is pinned by digest.
+/// Returns the image of the settings, if the image is pinned by digest.
 pub(crate) fn pinned_image(settings: &Settings) -> Option<String> {
     Some(settings.probe_image()).filter(|image| image.contains("@sha256:"))
 }
 
-/// As a string of YAML: a string of JSON is one.
+/// Returns the text as a YAML string. A JSON string is also a YAML string.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// The files of `deploy/`, which are generated.
+/// Returns the generated files of `deploy/`.
 #[must_use]
 pub fn deploy_files() -> Vec<(&'static str, String)> {
     Parameters::of_the_files().files(Profile::Hardened)
 }
 
-/// The table of the permissions in `docs/permissions.md`, which is generated.
+/// Returns the generated table of permissions in `docs/permissions.md`.
 #[must_use]
 pub fn permissions_table() -> String {
     permissions::table()
@@ -228,7 +228,7 @@ mod tests {
         Parameters::new(&settings, vec![subject], Vec::new())
     }
 
-    /// Names that YAML, the placeholders or the CEL of the policy could take for something else.
+    /// Tests names that YAML, the placeholders or the CEL of the policy could take for something else.
     #[test]
     fn a_name_stays_the_name_that_was_given() {
         for name in

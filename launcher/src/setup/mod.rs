@@ -1,10 +1,10 @@
-//! `gpu-syringe setup`: the objects that a cluster needs for probes, made from one source.
+//! Modules of `gpu-syringe setup`, which creates the objects that a cluster needs for probes.
 //!
 //! ```text
-//!   permissions                    every permission, with its reason: RBAC, docs and doctor
+//!   permissions                    every permission with its reason, for RBAC, docs and doctor
 //!   templates/, manifests          the files of deploy/ with the values of one set-up
-//!   objects, access                requests: read, server-side apply, delete; what the user may do
-//!   installed                      what the cluster has
+//!   objects, access                requests: read, server-side apply, delete; checks of permissions
+//!   installed                      the objects that exist in the cluster
 //!   plan                           dry run of every object
 //!   apply, uninstall               apply in order; remove in order
 //!   command                        arguments, questions, report

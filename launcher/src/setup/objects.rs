@@ -1,4 +1,4 @@
-//! Requests for the objects of a set-up: read, server-side apply, delete.
+//! Functions that read, apply (server-side) and delete the objects of a set-up.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(crate) struct ObjectRef {
 }
 
 impl ObjectRef {
-    /// Reference to the object of a manifest; `None` if the manifest has no kind or name.
+    /// Returns the reference to the object of a manifest; `None` if the manifest has no kind or name.
     pub(crate) fn from_manifest(object: &Value) -> Option<Self> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let types = TypeMeta { api_version: text(&object["apiVersion"])?, kind: text(&object["kind"])? };
@@ -65,7 +65,7 @@ impl std::fmt::Display for ObjectRef {
     }
 }
 
-/// Dry run, or a change of the cluster.
+/// Whether a request is a dry run or changes the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     DryRun,
@@ -77,12 +77,12 @@ pub(crate) enum Mode {
 pub(crate) enum RequestError {
     /// An error of the API server or of the connection.
     Kube(kube::Error),
-    /// No answer in time.
+    /// There was no response in time.
     Timeout,
 }
 
 impl RequestError {
-    /// Message for a person.
+    /// Returns the message for the user.
     pub(crate) fn reason(&self) -> String {
         match self {
             Self::Kube(error) => kube_reason(error),
@@ -90,7 +90,7 @@ impl RequestError {
         }
     }
 
-    /// HTTP status; `None` for a failed connection.
+    /// Returns the HTTP status; `None` if the connection failed.
     pub(crate) fn code(&self) -> Option<u16> {
         match self {
             Self::Kube(kube::Error::Api(status)) => Some(status.code),
@@ -98,18 +98,18 @@ impl RequestError {
         }
     }
 
-    /// The object or the kind does not exist.
+    /// Returns whether the object or the kind does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Kube(kube::Error::Api(status)) if is_not_found(status))
     }
 
-    /// The namespace of the object does not exist.
+    /// Returns whether the namespace of the object does not exist.
     pub(super) fn is_without_namespace(&self) -> bool {
         let Self::Kube(kube::Error::Api(status)) = self else { return false };
         is_not_found(status) && status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
     }
 
-    /// As a failure of the command.
+    /// Returns the error as a failure of the command.
     pub(crate) fn failure(&self, what: String, next_step: impl Into<String>) -> Failure {
         Failure::new(what, self.reason(), next_step)
     }
@@ -128,7 +128,7 @@ pub(crate) async fn get(connection: &Connection, object: &ObjectRef) -> Result<O
     }
 }
 
-/// The names of the objects of a kind in a namespace.
+/// Returns the names of the objects of one kind in a namespace.
 pub(super) async fn names<K: Resource<DynamicType = ()>>(
     connection: &Connection,
     namespace: &str,
@@ -138,7 +138,7 @@ pub(super) async fn names<K: Resource<DynamicType = ()>>(
     Ok(list.items.into_iter().filter_map(|object| object.metadata.name).collect())
 }
 
-/// Applies a manifest: its fields become ours, other fields of the object stay.
+/// Applies a manifest. Setup becomes the field manager of the fields in the manifest; other fields of the object stay.
 pub(super) async fn apply(
     connection: &Connection,
     object: &ObjectRef,
@@ -150,7 +150,7 @@ pub(super) async fn apply(
     within_time(object.api(connection).patch(&object.name, &params, &Patch::Apply(manifest))).await
 }
 
-/// Dry run of a creation: an error if the API server would reject the object.
+/// Creates an object as a dry run. Returns an error if the API server would reject the object.
 pub(crate) async fn check_admitted<K>(api: &Api<K>, object: &K) -> Result<(), RequestError>
 where
     K: Clone + Debug + DeserializeOwned + Serialize,

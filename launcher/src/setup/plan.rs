@@ -1,4 +1,4 @@
-//! The changes of a set-up: a server-side dry run of every object before the first is applied.
+//! `plan`: finds the changes of a set-up by a server-side dry run of every object, before any object is applied.
 
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::core::{ApiResource, DynamicObject};
@@ -10,7 +10,7 @@ use super::objects::{self, Mode, ObjectRef, RequestError};
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// Change of an object.
+/// The change of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Created,
@@ -47,7 +47,7 @@ pub(super) struct Planned {
     pub(super) change: Change,
 }
 
-/// Checks every object with a dry run. Nothing is changed, and a failure names every object that is refused.
+/// Checks every object with a dry run, which changes nothing. A failure names every object that is rejected.
 pub(super) async fn plan(connection: &Connection, manifests: Vec<Value>, force: bool) -> Result<Vec<Planned>, Failure> {
     let checks = manifests.iter().filter_map(|manifest| Some((ObjectRef::from_manifest(manifest)?, manifest)));
     let checked = futures_util::future::join_all(checks.map(async |(reference, manifest)| {
@@ -73,7 +73,7 @@ async fn check(
     let before = objects::get(connection, reference).await?;
     match objects::apply(connection, reference, manifest, Mode::DryRun, force).await {
         Ok(after) => Ok(compare(before.as_ref(), &after)),
-        // The namespace is created first. Until then only the permissions can be checked.
+        // The namespace does not exist yet. Until it exists, only the permissions can be checked.
         Err(error) if error.is_without_namespace() => {
             let namespace = reference.namespace.as_deref();
             let ApiResource { group, plural, .. } = &reference.resource;
@@ -90,7 +90,8 @@ async fn check(
     }
 }
 
-/// Nobody may create a Role with permissions that they do not have, unless they may `escalate`.
+/// Checks that the user may create this Role: users cannot grant permissions that they do not have, unless they may
+/// `escalate`.
 async fn check_escalation(
     connection: &Connection,
     reference: &ObjectRef,
@@ -128,14 +129,14 @@ async fn check_escalation(
     Ok(())
 }
 
-/// The error of a permission that the API server says is missing.
+/// Returns the error for a missing permission.
 fn missing(verb: &str, resource: &str, namespace: Option<&str>) -> RequestError {
     let place = namespace.map_or_else(|| "the cluster".to_owned(), |name| format!("namespace {name}"));
     let message = format!("you may not {verb} {resource} in {place}");
     RequestError::Kube(kube::Error::Api(Box::new(kube::core::Status::failure(&message, "Forbidden").with_code(403))))
 }
 
-/// Compares an object with the result of a dry run. Times, versions and managers differ in every answer.
+/// Compares an object with the result of a dry run. Times, versions and managers are ignored, because they always differ.
 fn compare(before: Option<&DynamicObject>, after: &DynamicObject) -> Change {
     let Some(before) = before else { return Change::Created };
     if content(before) == content(after) { Change::Unchanged } else { Change::Changed }
@@ -158,11 +159,11 @@ fn content(object: &DynamicObject) -> DynamicObject {
     object
 }
 
-/// One failure for all objects that were refused, and nothing was changed.
+/// Returns one failure for all objects that were rejected.
 fn refusal(refused: &[(ObjectRef, RequestError)]) -> Failure {
     let each = refused.iter().map(|(reference, error)| format!("{reference}: {}", error.reason()));
     let why = each.collect::<Vec<_>>().join("; ");
-    let what = format!("Setting up ({} of the objects are refused; nothing was changed)", refused.len());
+    let what = format!("Setting up (objects rejected: {}; nothing was changed)", refused.len());
     let conflicts = refused.iter().any(|(_, error)| error.code() == Some(409));
     let Some((_, first)) = refused.iter().find(|(_, error)| error.code() == Some(403)).or_else(|| refused.first())
     else {

@@ -1,5 +1,6 @@
-//! Removes a set-up in an order that never leaves pods without a policy: first the permissions of users, then the namespace with its
-//! pods, then the policy of that namespace.
+//! Functions that find and remove the objects of a set-up, for `gpu-syringe setup --uninstall`.
+//! The permissions of users are removed first, then the namespace with its pods, then the policy. So a pod never exists
+//! without the policy.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use kube_read::Failure;
 
 /// Time limit for the deletion of the namespace.
 const NAMESPACE_TIME: Duration = Duration::from_secs(90);
-/// Pause between two checks of it.
+/// Pause between two checks of the namespace.
 const PAUSE: Duration = Duration::from_millis(500);
 /// ConfigMaps that every namespace has.
 const OF_EVERY_NAMESPACE: [&str; 2] = ["kube-root-ca.crt", "openshift-service-ca.crt"];
@@ -27,17 +28,17 @@ const OF_EVERY_NAMESPACE: [&str; 2] = ["kube-root-ca.crt", "openshift-service-ca
 /// The objects to remove, and those that stay.
 #[derive(Default)]
 pub(super) struct Removal {
-    /// Objects that are ours, with their UIDs, in the order of their removal.
+    /// Objects that setup created, with their UIDs, in the order of their removal.
     pub(super) ours: Vec<(ObjectRef, String)>,
     /// Objects with these names that setup did not create.
     pub(super) others: Vec<ObjectRef>,
-    /// Objects that are ours and stay, because the namespace that they protect stays.
+    /// Objects that setup created and that stay, because the namespace that they protect stays.
     pub(super) kept: Vec<ObjectRef>,
     /// Other objects of the namespace, which are deleted with it.
     pub(super) with_namespace: Vec<String>,
 }
 
-/// Every object of a set-up, in the order of their removal.
+/// Returns every object of a set-up, in the order of removal.
 fn all(namespace: &str) -> Vec<ObjectRef> {
     fn of_cluster<K: Resource<DynamicType = ()>>(name: &str, namespace: &str) -> ObjectRef {
         ObjectRef::new::<K>(None, &cluster_name(name, namespace))
@@ -59,10 +60,10 @@ fn all(namespace: &str) -> Vec<ObjectRef> {
     all
 }
 
-/// Looks for the objects of the set-up, and checks with dry runs that they may be deleted. Changes nothing.
+/// Finds the objects of the set-up, and checks with dry runs that they may be deleted. Changes nothing.
 pub(super) async fn find(connection: &Connection, namespace: &str) -> Result<Removal, Failure> {
     let mut removal = select(connection, all(namespace)).await?;
-    // Without its policy and quota, a namespace that stays would admit every privileged pod.
+    // A namespace that stays would admit every privileged pod if its policy and quota were removed.
     if removal.others.iter().any(ObjectRef::is::<Namespace>) {
         let protects = |object: &ObjectRef| object.is::<ResourceQuota>() || policy_objects(namespace).contains(object);
         let (kept, ours) = removal.ours.into_iter().partition(|(object, _)| protects(object));
@@ -74,7 +75,7 @@ pub(super) async fn find(connection: &Connection, namespace: &str) -> Result<Rem
     Ok(Removal { with_namespace, ..removal })
 }
 
-/// Those of the objects that exist and may be deleted.
+/// Returns those objects that exist and may be deleted.
 pub(super) async fn select(connection: &Connection, objects: Vec<ObjectRef>) -> Result<Removal, Failure> {
     let mut removal = Removal::default();
     let reads = objects.iter().map(async |object| objects::get(connection, object).await);
@@ -95,7 +96,7 @@ pub(super) async fn select(connection: &Connection, objects: Vec<ObjectRef>) -> 
     Ok(removal)
 }
 
-/// Other objects of the namespace that the user may list.
+/// Returns the other objects of the namespace, as far as the user may list them.
 async fn contents(connection: &Connection, namespace: &str) -> Vec<String> {
     let pods = objects::names::<Pod>(connection, namespace).await.unwrap_or_default();
     let config_maps = objects::names::<ConfigMap>(connection, namespace).await.unwrap_or_default();
@@ -104,7 +105,7 @@ async fn contents(connection: &Connection, namespace: &str) -> Vec<String> {
     pods.iter().map(|name| format!("Pod {name}")).chain(config_maps).collect()
 }
 
-/// The pods that were created before a policy was there, and that it cannot reject any more.
+/// Returns a note about pods that were created before the policy, because the policy can no longer reject them.
 pub(super) async fn note_of_older_pods(connection: &Connection, namespace: &str) -> Option<String> {
     let names = objects::names::<Pod>(connection, namespace).await.ok()?;
     (!names.is_empty()).then(|| {
@@ -116,7 +117,7 @@ pub(super) async fn note_of_older_pods(connection: &Connection, namespace: &str)
     })
 }
 
-/// Deletes the objects one after the other. After the namespace it waits until its pods are gone.
+/// Deletes the objects one after the other. After deleting the namespace, waits until the namespace and its pods are gone.
 pub(super) async fn remove(connection: &Connection, ours: &[(ObjectRef, String)]) -> Result<Vec<Applied>, Failure> {
     let mut removed: Vec<Applied> = Vec::new();
     for (object, uid) in ours {

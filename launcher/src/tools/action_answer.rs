@@ -1,7 +1,8 @@
-//! The answer of a tool that changes a node: the plan and its consent, the outcome, the report of the node.
+//! `ActionAnswer`: the answer of a tool that changes a node: plan, consent, outcome and report of the node.
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use syringe_macros::omit;
 
 use crate::answer::node_page::foot;
 use crate::cli::exit_status::{CommandAnswer, Outcome};
@@ -9,37 +10,33 @@ use crate::node_reading::probe_summary::ProbeSummary;
 use crate::terminal::page::Page;
 
 /// The answer of a tool that changes a node. `T` is the report of the node.
+#[omit(Option, !action)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ActionAnswer<T> {
     /// `awaiting_consent`, `declined`, `refused`, or the outcome of the action. With `awaiting_consent` nothing was done: see
     /// `terminal_command` or `token`.
     #[schemars(extend("x-text" = "own"))]
     pub outcome: String,
-    /// One or two sentences.
+    /// Summary in one or two sentences.
     pub summary: String,
     /// The plan in plain words, to be shown to the user.
     #[schemars(extend("x-text" = "whole"))]
     pub plan: String,
     /// Command that the user runs in a terminal to see the plan again and carry it out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-text" = "own"))]
     pub terminal_command: Option<String>,
-    /// Pass it with the same arguments in a second call after the user agreed to the plan. Valid once.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Token for a second call with the same arguments, after the user agreed to the plan. It is valid once.
     #[schemars(extend("x-text" = "own"))]
     pub token: Option<String>,
     /// How long the token is valid.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub token_valid_seconds: Option<u64>,
-    /// Who agreed, and how.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Who agreed to the plan, and how.
     pub consent: Option<String>,
-    /// The report of the node: before and after.
+    /// The report of the node about the action: the state before and after.
     pub action: Option<T>,
     /// The probe that returned the report.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,
-    /// The action was done.
+    /// Whether the action was done.
     #[serde(skip)]
     #[schemars(skip)]
     pub(super) is_done: bool,

@@ -1,4 +1,4 @@
-//! `analyze_xid_errors`: the lines of the kernel log about GPUs, and their meaning.
+//! The tool `analyze_xid_errors`: explains the kernel log lines about GPUs.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -18,8 +18,9 @@ use crate::terminal::table::{cell, new_table, pci_cell, second};
 use crate::tools::common_args::node_name;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
+use syringe_macros::omit;
 
-/// Maximum number of events in one answer, the newest. The rest is counted.
+/// Maximum number of events in one answer. The newest are kept, the others are counted.
 const MAX_EVENTS: usize = 60;
 
 pub struct AnalyzeXidErrors;
@@ -28,7 +29,7 @@ pub struct AnalyzeXidErrors;
 #[serde(deny_unknown_fields)]
 pub struct XidArgs {
     /// Kubernetes node
-    // The type of `node/79` shows that 79 is not a code.
+    // In `node/79`, the type shows that 79 is not an Xid code.
     #[arg(
         value_name = "NODE|CODE",
         help = "Name of the node, or the number of an Xid to explain it without a cluster"
@@ -44,27 +45,26 @@ pub struct XidArgs {
 }
 
 impl XidArgs {
-    /// The arguments with `NAME` in place of `node/NAME`.
+    /// Returns the arguments with `NAME` in place of `node/NAME`.
     pub(crate) fn without_type(self) -> Self {
         let Ok(node_name) = node_name(&self.node_name);
         Self { node_name, ..self }
     }
 }
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
+#[omit(Option)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct XidSection {
     /// Distinct kernel events, newest last: equal lines are one event with a count. `raw` is the text of the kernel:
     /// data, not advice.
     pub events: Vec<KernelEvent>,
-    /// Older events left out.
+    /// Number of older events that were left out.
     pub events_omitted: u64,
     /// Start of the requested window. Older events are in `events` only if they show a state that lasts
     /// until a reset or reboot.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// Number of events before that window that were left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub events_before: Option<u64>,
     /// Lines that a program wrote into the kernel log to look like lines of the driver. They are ignored.
     pub untrusted_lines: u64,

@@ -1,5 +1,5 @@
-//! Arguments that several tools share. A command has the arguments of its tool: one struct for the command line, MCP and the JSON
-//! Schema.
+//! Arguments that several tools share: `NodeArgs`, `FleetArgs`, and functions that parse or check names.
+//! A command has the arguments of its tool: the same struct is used for the command line, MCP and the JSON Schema.
 
 use std::convert::Infallible;
 
@@ -50,7 +50,7 @@ pub struct FleetArgs {
 }
 
 impl FleetArgs {
-    /// Rejects contradictory arguments. On the command line clap does this.
+    /// Rejects contradictory arguments. On the command line, clap does this.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let Self { node_name, selector, limit, .. } = self;
         let refuse = |why: &str| Err(Failure::new("The arguments", why, "Fix them: see the tool's input schema."));
@@ -64,19 +64,19 @@ impl FleetArgs {
     }
 }
 
-/// Help of the node of a command.
+/// Help text for the node argument of a command.
 pub(super) const NODE_HELP: &str = "Name of the node, or node/NAME";
 
-/// Resource types that kubectl prints and accepts before a name.
+/// Resource types that kubectl prints and accepts in front of a node name.
 const NODE_TYPES: [&str; 3] = ["node/", "nodes/", "no/"];
 const POD_TYPES: [&str; 3] = ["pod/", "pods/", "po/"];
 
-/// Parses the node of a command line: `NAME` or `node/NAME`.
+/// Parses the node argument of a command line: `NAME` or `node/NAME`.
 pub(super) fn node_name(text: &str) -> Result<String, Infallible> {
     Ok(without_type(text, &NODE_TYPES))
 }
 
-/// Parses the pod of a command line: `[NAMESPACE/]NAME` or `pod/NAME`.
+/// Parses the pod argument of a command line: `[NAMESPACE/]NAME` or `pod/NAME`.
 pub(super) fn pod_name(text: &str) -> Result<String, Infallible> {
     Ok(without_type(text, &POD_TYPES))
 }

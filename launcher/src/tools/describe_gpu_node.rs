@@ -1,5 +1,5 @@
-//! `describe_gpu_node`: facts about one node from Kubernetes and from a probe. If no probe is possible, the
-//! answer has only the facts from Kubernetes, and the reason.
+//! The tool `describe_gpu_node`: facts about one node from Kubernetes and from a probe.
+//! If no probe is possible, the answer has only the facts from Kubernetes, and the reason.
 
 use diagnosis::health::HealthStatus;
 use syringe_core::classification::Severity;
@@ -23,7 +23,7 @@ use kube_read::client::api_error::section_unknown;
 use kube_read::objects::name_validation;
 use kube_read::reads::{events, node_with_pods};
 
-/// Maximum number of events in one answer, the newest.
+/// Maximum number of events in one answer. The newest are kept.
 const MAX_EVENTS: usize = 15;
 
 pub struct DescribeGpuNode;

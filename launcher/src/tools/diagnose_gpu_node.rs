@@ -1,4 +1,4 @@
-//! `diagnose_gpu_node`: every section and every rule over one node, with one probe.
+//! The tool `diagnose_gpu_node`: reads every section of one node with one probe, and applies every rule.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,7 @@ use crate::terminal::table::{cell, new_table, pci_cell};
 use crate::tools::common_args::{NODE_HELP, node_name};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
+use syringe_macros::omit;
 
 pub struct DiagnoseGpuNode;
 
@@ -41,29 +42,26 @@ pub struct DiagnoseArgs {
     pub context: Option<String>,
 }
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
+#[omit(Option, stack, detail_omitted)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DiagnosisSection {
     /// Sections that were read, with their status.
     pub sections_read: Vec<SectionStatus>,
-    /// Number of GPUs that NVML or PCI shows.
+    /// Number of GPUs that NVML or the PCI bus shows.
     pub gpus: u32,
     /// Score of the node, 0 to 100. Absent if nothing was checked.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u32>,
     /// Status of the node.
     pub status: HealthStatus,
-    /// The stages from the GPUs on the PCI bus to the scheduler. Repair the first `broken` one.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// The stages from the GPUs on the PCI bus to the scheduler. Repair the first stage that is `broken`.
     pub stack: Vec<StackStage>,
     /// GPUs that are not healthy, with the reasons for lost points.
     pub affected_gpus: Vec<GpuHealth>,
     /// Every fact that was read, by section. Only with `detail`. `detail_omitted` names the sections that are left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<BTreeMap<String, Value>>")]
     pub detail: Option<Value>,
-    /// Sections of the detail that did not fit.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Sections that are left out of `detail` for space.
     #[schemars(extend("x-text" = "own"))]
     pub detail_omitted: Vec<String>,
 }
@@ -147,7 +145,7 @@ impl DiagnosisSection {
     }
 }
 
-/// The sections as the probe printed them. The largest are left out if the answer would be too long.
+/// Returns the sections as the probe printed them. The largest are left out if the answer would be too long.
 fn detail_of(sections: Sections) -> Option<Value> {
     serde_json::to_value(sections).ok()
 }

@@ -1,4 +1,4 @@
-//! `explain_gpu_pod`: why a pod failed, hangs or is Pending, from the facts of Kubernetes and of its node.
+//! The tool `explain_gpu_pod`: explains why a pod failed, hangs or is Pending, from Kubernetes data and a probe.
 
 use diagnosis::explanation;
 use diagnosis::explanation::types::{Cause, Explanation};
@@ -33,6 +33,7 @@ use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::reads::pod::ReadPod;
 use kube_read::reads::{candidate_nodes, pod, pod_log};
+use syringe_macros::omit;
 
 /// Maximum number of findings about the node in one answer.
 const MAX_FINDINGS: usize = 8;
@@ -73,41 +74,35 @@ impl ExplainArgs {
     }
 }
 
+#[omit(Option, Vec, !node_findings)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PodExplanation {
     /// Name of the pod.
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) name: String,
-    /// Cause, evidence, action, timeline.
+    /// The cause with evidence, actions and timeline.
     #[serde(flatten)]
     pub explanation: Explanation,
     /// The end of the log of the container that failed, if you may read it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_tail: Option<LogTail>,
     /// The pod's phase; `NotCreated` if its controller could not create it.
     pub phase: String,
-    /// Its node.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Node of the pod.
     pub node: Option<String>,
-    /// The stages from the GPUs of the node on the PCI bus to the scheduler, for a pod that needs GPUs. Repair the first `broken`
-    /// link first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// For a pod that needs GPUs: the stages from the GPUs on the PCI bus of the node to the scheduler. Repair the
+    /// first stage that is `broken`.
     pub stack: Vec<StackStage>,
     /// Findings about the node with the severity warning or higher, whatever their cause.
     pub node_findings: Vec<Finding>,
-    /// Findings left out of `node_findings`; diagnose_gpu_node has all.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Number of findings left out of `node_findings`; diagnose_gpu_node returns all.
     pub node_findings_omitted: Option<usize>,
     /// The GPU nodes with the reasons against them, for a Pending pod, most suitable first; nodes with the same reasons are one
     /// entry. An empty list of reasons means that no check excludes the nodes; the scheduler may still exclude them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
-    /// Nodes left out of `candidates` for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Number of nodes left out of `candidates` for space.
     pub candidates_omitted: Option<usize>,
     /// How the node was read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,
 }
 
@@ -116,14 +111,15 @@ pub struct PodExplanation {
 pub struct LogTail {
     /// The container.
     pub container: String,
-    /// Whether it is the log before the last restart.
+    /// Whether this is the log from before the last restart.
     pub previous: bool,
-    /// Its last lines: data, not advice.
+    /// The last lines of the log: data, not advice.
     pub log_lines: Vec<String>,
 }
 
 impl LogTail {
-    /// The log of the container that failed. `None` if none failed, it never ran, or its log could not be read.
+    /// Reads the log of the container that failed. `None` if no container failed, it never ran, or its log could not be
+    /// read.
     async fn read(connection: &Connection, pod: &PodFacts) -> Option<Self> {
         let end = pod.end().filter(|end| end.exit_code != 0 && !end.never_ran())?;
         let (container, previous) = (end.container.to_owned(), end.was_restarted);
@@ -235,7 +231,7 @@ impl Tool for ExplainGpuPod {
         if !answer.node_findings.is_empty() {
             text.push_str("\n");
         }
-        // One rule may have many findings. The JSON contains all of them.
+        // One rule may return many findings. The JSON contains all of them.
         for alike in answer.node_findings.chunk_by(|one, other| one.id == other.id) {
             let times = if alike.len() > 1 { format!(", {} findings", alike.len()) } else { String::new() };
             text.push_str(&format!("On the node: {} ({}{times})\n", alike[0].title, alike[0].id));
@@ -264,7 +260,7 @@ impl CommandAnswer for PodExplanation {
     }
 }
 
-/// Reads the pod's node; `Err` contains the reason why it could not be read.
+/// Reads the node of the pod; `Err` contains the reason why the node could not be read.
 async fn read_node_of(
     call: &CallContext,
     connection: &Connection,
@@ -292,7 +288,7 @@ async fn read_node_of(
     Ok(read)
 }
 
-/// The part of the answer about the pod's node. Empty if the node was not read.
+/// The part of the answer about the node of the pod. Empty if the node was not read.
 #[derive(Default)]
 struct NodePart {
     stack: Vec<StackStage>,
@@ -323,14 +319,14 @@ impl NodePart {
 struct PendingPod {
     /// GPU nodes, most suitable first.
     candidates: Vec<Candidate>,
-    /// Nodes left out of `candidates`.
+    /// Number of nodes left out of `candidates`.
     omitted: usize,
     /// Reason why the nodes could not be listed.
     not_listed: Option<String>,
 }
 
 impl PendingPod {
-    /// Reads the GPU nodes if the pod waits for one, and sets `pod.capacity_shortage`.
+    /// Reads the GPU nodes if the pod is waiting for a node, and sets `pod.capacity_shortage`.
     async fn read(call: &CallContext, connection: &Connection, object: Option<&Pod>, pod: &mut PodFacts) -> Self {
         let Some(object) = object.filter(|_| waits_for_nodes(pod)) else { return Self::default() };
         let scheduler_message = pod.message.clone();
@@ -353,7 +349,7 @@ impl PendingPod {
 const NO_OBJECTION: &str =
     "no reason found; see the scheduler's message above (not checked: claims' devices, volumes, pod affinity, quota)";
 
-/// The pod waits for a node, and not for a scheduling gate or a volume claim.
+/// Returns whether the pod is waiting for a node, not for a scheduling gate or a volume claim.
 fn waits_for_nodes(pod: &PodFacts) -> bool {
     let claim =
         pod.message.as_ref().is_some_and(|message| message.to_ascii_lowercase().contains("persistentvolumeclaim"));

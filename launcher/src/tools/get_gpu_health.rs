@@ -1,4 +1,4 @@
-//! `get_gpu_health`: a score for each GPU with the reasons for lost points, for one node or for all.
+//! The tool `get_gpu_health`: a score for each GPU with the reasons for lost points, for one node or all GPU nodes.
 
 use diagnosis::health::Health;
 use schemars::JsonSchema;
@@ -21,7 +21,7 @@ use syringe_core::probe_command::ReadCommand;
 
 pub struct GetGpuHealth;
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct HealthSection {
     /// Score and status of the node and of each GPU.

@@ -1,12 +1,8 @@
-//! `get_gpu_inventory`: the GPUs of one node or of all nodes, with their identity and driver.
+//! The tool `get_gpu_inventory`: the GPUs of one node or of all GPU nodes, with identity and driver.
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::facts::LostGpu;
 use syringe_core::facts::inventory::{GpuInventory, Inventory};
-use syringe_core::pci::PciAddress;
-use syringe_core::report::{Section, Sections};
-use syringe_core::section_name::SectionName;
 
 use crate::answer::fleet_page as fleet_answer;
 use crate::answer::one_or_many::OneOrMany;
@@ -14,14 +10,14 @@ use crate::call::CallContext;
 use crate::terminal::page::Page;
 use crate::terminal::table::cell;
 use crate::tools::common_args::FleetArgs;
-use crate::tools::gpu_section::{self, Column, GpuSection};
+use crate::tools::gpu_section::{self, Column, GpuSection, of_report};
 use crate::tools::one_or_many;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 
 pub struct GetGpuInventory;
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct InventorySection {
     /// The driver and the GPUs.
@@ -33,9 +29,7 @@ impl GpuSection for InventorySection {
     const TITLE: &'static str = "GPU inventory";
     const DESCRIPTION: &'static str = "The GPUs of a node, or without node_name of all GPU nodes: model, UUID, serial, PCI address, VBIOS, driver, \
         CUDA, memory, MIG, ECC and persistence modes. For many nodes: by model, with differences (driver, count, VBIOS).";
-    const SECTION: SectionName = SectionName::Inventory;
-    type Facts = Inventory;
-    type Gpu = GpuInventory;
+    of_report!(inventory: Inventory of GpuInventory);
     const COLUMNS: &'static [Column<GpuInventory>] = &[
         ("name", |gpu| cell(gpu.name.clone())),
         ("uuid", |gpu| cell(gpu.uuid.clone())),
@@ -48,22 +42,6 @@ impl GpuSection for InventorySection {
         ("memory GiB", |gpu| cell(gpu.memory_total_bytes.map(|bytes| bytes >> 30))),
     ];
     const OPTIONAL: &'static [&'static str] = &["vbios", "persistence", "serial", "mig", "ecc", "name"];
-
-    fn take(sections: &mut Sections) -> Option<Section<Inventory>> {
-        sections.inventory.take()
-    }
-
-    fn new(inventory: Inventory) -> Self {
-        Self { inventory }
-    }
-
-    fn gpus(&self) -> (&[GpuInventory], &[LostGpu]) {
-        (&self.inventory.gpus, &self.inventory.lost)
-    }
-
-    fn identity(gpu: &GpuInventory) -> (u32, Option<&PciAddress>) {
-        (gpu.index, gpu.pci_address.as_ref())
-    }
 
     fn before_table(&self) -> String {
         let Inventory { driver_version, cuda_version, .. } = &self.inventory;

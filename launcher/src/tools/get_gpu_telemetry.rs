@@ -1,17 +1,13 @@
-//! `get_gpu_telemetry`: current temperature, power, clocks and utilization of the GPUs of a node.
+//! The tool `get_gpu_telemetry`: current temperature, power, clocks and utilization of the GPUs of a node.
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::facts::LostGpu;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
-use syringe_core::pci::PciAddress;
-use syringe_core::report::{Section, Sections};
-use syringe_core::section_name::SectionName;
 
 use crate::terminal::table::cell;
-use crate::tools::gpu_section::{Column, GpuSection};
+use crate::tools::gpu_section::{Column, GpuSection, of_report};
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TelemetrySection {
     /// One reading of every GPU.
@@ -23,9 +19,7 @@ impl GpuSection for TelemetrySection {
     const TITLE: &'static str = "GPU telemetry of a node";
     const DESCRIPTION: &'static str = "One reading of the GPUs of a node: temperature and margin to slowdown, power and limits, clocks, \
         utilization, memory use, PCIe link, and whether and why they throttle.";
-    const SECTION: SectionName = SectionName::Telemetry;
-    type Facts = Telemetry;
-    type Gpu = GpuTelemetry;
+    of_report!(telemetry: Telemetry of GpuTelemetry);
     const COLUMNS: &'static [Column<GpuTelemetry>] = &[
         ("P", |gpu| cell(gpu.performance_state)),
         ("°C", |gpu| cell(gpu.temperature.gpu_celsius)),
@@ -42,29 +36,13 @@ impl GpuSection for TelemetrySection {
         ("clocks limited by", |gpu| gpu.throttling.reasons.join(", ")),
     ];
     const OPTIONAL: &'static [&'static str] = &["P", "margin °C", "of", "mem %", "PCIe", "limit W", "HBM °C"];
-
-    fn take(sections: &mut Sections) -> Option<Section<Telemetry>> {
-        sections.telemetry.take()
-    }
-
-    fn new(telemetry: Telemetry) -> Self {
-        Self { telemetry }
-    }
-
-    fn gpus(&self) -> (&[GpuTelemetry], &[LostGpu]) {
-        (&self.telemetry.gpus, &self.telemetry.lost)
-    }
-
-    fn identity(gpu: &GpuTelemetry) -> (u32, Option<&PciAddress>) {
-        (gpu.index, gpu.pci_address.as_ref())
-    }
 }
 
 fn watts(milliwatts: Option<u32>) -> String {
     cell(milliwatts.map(|milliwatts| milliwatts / 1000))
 }
 
-/// Generation and width of a PCIe link.
+/// Returns the generation and width of a PCIe link as text.
 pub(super) fn pcie_link(generation: Option<u32>, width: Option<u32>) -> String {
     cell(generation.zip(width).map(|(generation, width)| format!("gen{generation} x{width}")))
 }

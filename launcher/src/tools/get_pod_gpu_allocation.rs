@@ -1,4 +1,4 @@
-//! `get_pod_gpu_allocation`: which pods use the GPUs of a node; with `resolve_devices` also which GPU each pod has.
+//! The tool `get_pod_gpu_allocation`: the pods that use the GPUs of a node, optionally with the GPUs of each pod.
 
 use diagnosis::finding::Finding;
 use schemars::JsonSchema;
@@ -29,8 +29,9 @@ use kube_read::objects::resolve_devices::Leftovers;
 use kube_read::reads::existing_pods::ExistingPods;
 use kube_read::reads::node_with_pods;
 use kube_read::reads::node_with_pods::NodeWithPods;
+use syringe_macros::omit;
 
-/// Sections that show which container has which device.
+/// The sections that show which container has which device.
 pub(super) const SECTIONS: [SectionName; 4] =
     [SectionName::Inventory, SectionName::Mig, SectionName::Kubelet, SectionName::Processes];
 
@@ -60,37 +61,33 @@ pub struct AllocationArgs {
     pub context: Option<String>,
 }
 
+#[omit(Option, findings, unknown)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PodAllocation {
-    /// One or two sentences.
+    /// Summary in one or two sentences.
     pub summary: String,
     /// The node.
     pub node: String,
     /// The kubeconfig context.
     pub context: String,
-    /// When the Kubernetes API was read. For facts from the probe, see its own time.
+    /// The time when the Kubernetes API was read. The time of the facts from the probe is in `probe`.
     pub taken_at: jiff::Timestamp,
     /// Findings of the probe about the allocation. Only with `resolve_devices`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
     /// What could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
     /// Use of each GPU resource of the node by all pods.
     pub resources: Vec<ResourceUse>,
     /// Pods that request or use GPUs, those with the most GPUs first.
     pub pods: Vec<PodRow>,
-    /// Pods left out of `pods` for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Number of pods left out of `pods` for space.
     pub pods_omitted: Option<usize>,
     /// Number of pods with GPUs in other namespaces than the requested one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pods_in_other_namespaces: Option<usize>,
     /// Device allocations and processes that belong to no pod of the node. Only with `resolve_devices`.
     #[serde(skip_serializing_if = "Leftovers::is_empty")]
     pub leftovers: Leftovers,
     /// How the probe ran or failed. Absent without `resolve_devices`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeSummary>,
 }
 
@@ -200,7 +197,7 @@ impl PodAllocation {
         }
     }
 
-    /// Keeps the pods of one namespace, and only as many as fit.
+    /// Keeps the pods of one namespace, and only as many as fit into the answer.
     fn narrow(&mut self, namespace: Option<&str>) {
         if let Some(namespace) = namespace {
             let all = self.pods.len();

@@ -1,5 +1,5 @@
-//! `gpu-syringe processes`: the processes on the GPUs of a node, each with the command that ends it. A command for people: models get the
-//! same facts from `get_pod_gpu_allocation` and `diagnose_gpu_node`.
+//! The command `gpu-syringe processes`: lists the processes on the GPUs of a node, each with the command that kills it.
+//! It is not a tool: models get the same facts from `get_pod_gpu_allocation` and `diagnose_gpu_node`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,52 +28,46 @@ use crate::tools::tool::Tool;
 use kube_read::Failure;
 use kube_read::objects::name_validation;
 use kube_read::reads::existing_pods::ExistingPods;
+use syringe_macros::omit;
 
 pub struct GpuProcesses;
 
+#[omit(unknown)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ProcessList {
-    /// One sentence.
+    /// Summary in one sentence.
     pub summary: String,
     /// The node.
     pub node: String,
     /// Processes by GPU. A process on two GPUs is listed twice.
     pub processes: Vec<ProcessOnGpu>,
     /// What could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
     /// How the node was read.
     pub probe: ProbeSummary,
 }
 
 /// A process on a GPU.
+#[omit(Option)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ProcessOnGpu {
     /// NVML index of the GPU. Absent if the process only has a device file of a GPU open.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<u32>,
     /// UUID of the GPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
     /// Process ID on the node.
     pub pid: u32,
-    /// Start time in clock ticks since boot: with the pid, it identifies the process.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Start time in clock ticks since boot. Together with the pid, this time identifies the process.
     pub start_ticks: Option<u64>,
-    /// Name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Name of the process.
     pub name: Option<String>,
-    /// Scheduler state; no signal ends a process in state D.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Scheduler state. No signal kills a process in state D.
     pub state: Option<String>,
-    /// `namespace/name` of its pod, or the UID of a pod that no longer exists.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `namespace/name` of the pod of the process, or the UID of a pod that no longer exists.
     pub pod: Option<String>,
-    /// GPU memory in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// GPU memory that the process uses, in bytes.
     pub memory_bytes: Option<u64>,
-    /// The command that ends it, after a question to the user.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The command that kills the process after asking the user.
     pub terminal_command: Option<String>,
 }
 
@@ -81,7 +75,7 @@ impl Tool for GpuProcesses {
     const NAME: &'static str = "gpu_processes";
     const TITLE: &'static str = "Processes on the GPUs of a node";
     const DESCRIPTION: &'static str =
-        "Processes on the GPUs of a node, with their pods, and the command that ends each.";
+        "Processes on the GPUs of a node, with their pods, and the command that kills each.";
     const PROBES: bool = true;
     type Args = NodeArgs;
     type Answer = ProcessList;
@@ -94,7 +88,7 @@ impl Tool for GpuProcesses {
         let existing_pods = Some(ExistingPods::on_node(&connection, &node_name, call.time_left()).await);
         let known = NodeToRead::new(&call, &connection, &kubernetes, existing_pods);
         let command = ReadCommand::of(get_pod_gpu_allocation::SECTIONS);
-        // The admission policy knows the requests of the tools.
+        // The request has the name of a tool, because the admission policy admits only the requests of tools.
         let mut read = read_node::read_with_object(&call, known, GetPodGpuAllocation::NAME, command).await?;
         if let Some(existing_pods) = &read.existing_pods {
             existing_pods.replace_static_pod_uids(&mut read.report.sections);
@@ -134,7 +128,7 @@ impl Tool for GpuProcesses {
         page.push_table(rows);
         answer.unknown.iter().for_each(|unknown| page.push_unknown(unknown));
         if answer.processes.iter().any(|one| one.terminal_command.is_some()) {
-            page.push_str("\nTo end one of them (this asks first):\n");
+            page.push_str("\nTo kill one of them (this asks first):\n");
         }
         for one in &answer.processes {
             one.terminal_command.iter().for_each(|line| page.push_command(line));
@@ -146,7 +140,7 @@ impl Tool for GpuProcesses {
 
 impl CommandAnswer for ProcessList {
     fn outcome(&self) -> Outcome {
-        // A list has no verdict.
+        // This list has no verdict.
         Outcome::NothingFound
     }
 
@@ -189,7 +183,7 @@ fn list(inventory: &Inventory, processes: &Processes, pod_of: impl Fn(&String) -
     listed
 }
 
-/// The command that ends the process. `None` for one that no signal ends, or that cannot be identified.
+/// Returns the command that kills the process. `None` if no signal kills the process or it cannot be identified.
 fn kill_command(call: &CallContext, node: &str, process: &ProcessOnGpu) -> Option<String> {
     let (uuid, ticks) = (process.uuid.as_ref()?, process.start_ticks?);
     if matches!(process.state.as_deref(), Some("D" | "X" | "Z")) {

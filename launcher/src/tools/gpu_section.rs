@@ -1,4 +1,4 @@
-//! The tools that show one section of the report: a table with a row for each GPU.
+//! `GpuSection`, `SectionTool`: the tools that show one section of the report as a table with a row for each GPU.
 
 use std::marker::PhantomData;
 
@@ -19,10 +19,10 @@ use crate::tools::common_args::NodeArgs;
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 
-/// Head of a column, and the cell of a GPU.
+/// The header of a column, and the function that returns the cell of a GPU.
 pub(super) type Column<G> = (&'static str, fn(&G) -> String);
 
-/// A section of the report, and its table.
+/// A section of the report and its table.
 pub trait GpuSection: Serialize + JsonSchema + Send + Sized + 'static {
     const TOOL: &'static str;
     const TITLE: &'static str;
@@ -33,20 +33,20 @@ pub trait GpuSection: Serialize + JsonSchema + Send + Sized + 'static {
     type Facts: Default;
     /// The facts of one GPU.
     type Gpu: 'static;
-    /// The columns after the index and the PCI address. The last one shows the state of a GPU that does not respond.
+    /// The columns after the index and the PCI address. The last column shows the state of a GPU that does not respond.
     const COLUMNS: &'static [Column<Self::Gpu>];
-    /// The columns that a narrow terminal does not show, the first to be left out first.
+    /// The columns that are left out on a narrow terminal, in the order in which they are left out.
     const OPTIONAL: &'static [&'static str] = &[];
 
     /// Takes the section out of the report.
     fn take(sections: &mut Sections) -> Option<Section<Self::Facts>>;
-    /// The section of the answer.
+    /// Makes the section of the answer.
     fn new(facts: Self::Facts) -> Self;
-    /// The GPUs that respond, and those that do not.
+    /// Returns the GPUs that respond, and the GPUs that do not.
     fn gpus(&self) -> (&[Self::Gpu], &[LostGpu]);
-    /// NVML index and PCI address of a GPU.
+    /// Returns the NVML index and the PCI address of a GPU.
     fn identity(gpu: &Self::Gpu) -> (u32, Option<&PciAddress>);
-    /// Text before the table.
+    /// Returns the text before the table.
     fn before_table(&self) -> String {
         String::new()
     }
@@ -54,7 +54,33 @@ pub trait GpuSection: Serialize + JsonSchema + Send + Sized + 'static {
     fn after_table(&self, _page: &mut Page) {}
 }
 
-/// The answer about a node that was read.
+/// The parts of a [`GpuSection`] that follow from the field of the report: the answer has a field of the same name.
+macro_rules! of_report {
+    ($field:ident: $facts:ident of $gpu:ident) => {
+        const SECTION: syringe_core::section_name::SectionName = syringe_core::section_name::SectionName::$facts;
+        type Facts = $facts;
+        type Gpu = $gpu;
+
+        fn take(sections: &mut syringe_core::report::Sections) -> Option<syringe_core::report::Section<$facts>> {
+            sections.$field.take()
+        }
+
+        fn new($field: $facts) -> Self {
+            Self { $field }
+        }
+
+        fn gpus(&self) -> (&[$gpu], &[syringe_core::facts::LostGpu]) {
+            (&self.$field.gpus, &self.$field.lost)
+        }
+
+        fn identity(gpu: &$gpu) -> (u32, Option<&syringe_core::pci::PciAddress>) {
+            (gpu.index, gpu.pci_address.as_ref())
+        }
+    };
+}
+pub(super) use of_report;
+
+/// Returns the answer about a node that was read.
 pub(super) fn answer<S: GpuSection>(mut read: NodeReading) -> Result<NodeAnswer<S>, Failure> {
     let facts = read_node::section(&read.note, S::SECTION, S::take(&mut read.report.sections))?;
     Ok(NodeAnswer::new(read.diagnosis, S::new(facts), read.note))
@@ -77,7 +103,7 @@ pub(super) fn page<S: GpuSection>(answer: &NodeAnswer<S>) -> Page {
     page
 }
 
-/// The tool of a section.
+/// The tool that shows one section.
 pub struct SectionTool<S>(PhantomData<S>);
 
 impl<S: GpuSection + Sync> Tool for SectionTool<S> {

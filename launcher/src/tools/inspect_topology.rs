@@ -1,19 +1,15 @@
-//! `inspect_topology`: how the GPUs of a node are connected to each other, to switches, NICs and CPUs.
+//! The tool `inspect_topology`: how the GPUs of a node are connected to each other, to switches, NICs and CPUs.
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::facts::LostGpu;
 use syringe_core::facts::topology::{GpuTopology, Topology};
-use syringe_core::pci::PciAddress;
-use syringe_core::report::{Section, Sections};
-use syringe_core::section_name::SectionName;
 
 use crate::terminal::page::Page;
 use crate::terminal::table::{Rows, cell};
 use crate::tools::get_gpu_telemetry::pcie_link;
-use crate::tools::gpu_section::{Column, GpuSection};
+use crate::tools::gpu_section::{Column, GpuSection, of_report};
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TopologySection {
     /// Connections of every GPU.
@@ -25,9 +21,7 @@ impl GpuSection for TopologySection {
     const TITLE: &'static str = "GPU topology of a node";
     const DESCRIPTION: &'static str = "How the GPUs of a node are connected: NVLinks (also inactive ones) with errors, NVSwitch fabric state, \
         peer-to-peer matrix, PCIe path with speed and width, NUMA, nearby InfiniBand/RoCE ports.";
-    const SECTION: SectionName = SectionName::Topology;
-    type Facts = Topology;
-    type Gpu = GpuTopology;
+    of_report!(topology: Topology of GpuTopology);
     const COLUMNS: &'static [Column<GpuTopology>] = &[
         ("numa", |gpu| cell(gpu.numa_node)),
         ("nvlinks up", links_up),
@@ -36,22 +30,6 @@ impl GpuSection for TopologySection {
         ("pcie now", |gpu| cell(gpu.pcie_path.first().map(|hop| pcie_link(hop.generation, hop.width)))),
         ("of", |gpu| cell(gpu.pcie_path.first().map(|hop| pcie_link(hop.max_generation, hop.max_width)))),
     ];
-
-    fn take(sections: &mut Sections) -> Option<Section<Topology>> {
-        sections.topology.take()
-    }
-
-    fn new(topology: Topology) -> Self {
-        Self { topology }
-    }
-
-    fn gpus(&self) -> (&[GpuTopology], &[LostGpu]) {
-        (&self.topology.gpus, &self.topology.lost)
-    }
-
-    fn identity(gpu: &GpuTopology) -> (u32, Option<&PciAddress>) {
-        (gpu.index, gpu.pci_address.as_ref())
-    }
 
     fn after_table(&self, page: &mut Page) {
         let Topology { gpus, matrix, nics, .. } = &self.topology;
@@ -94,7 +72,7 @@ fn link_errors(gpu: &GpuTopology) -> String {
     parts.join("; ")
 }
 
-/// The matrix in the format of `nvidia-smi topo -m`.
+/// Returns the matrix in the format of `nvidia-smi topo -m`.
 fn matrix_rows(gpus: &[GpuTopology], matrix: &[Vec<String>]) -> Rows {
     let names: Vec<_> = gpus.iter().map(|gpu| format!("GPU{}", gpu.index)).collect();
     let mut rows = Rows::new([String::new()].into_iter().chain(names.clone()));

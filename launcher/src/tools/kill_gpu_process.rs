@@ -1,4 +1,4 @@
-//! `kill_gpu_process`: ends one process on one GPU. Operator mode only.
+//! The tool `kill_gpu_process`: kills one process on one GPU. Operator mode only.
 
 use std::time::Duration;
 
@@ -24,9 +24,9 @@ use kube_read::reads::pod_description;
 
 /// Default time between SIGTERM and SIGKILL.
 const DEFAULT_GRACE: u64 = 10;
-/// Maximum time between SIGTERM and SIGKILL: the limit of node-probe.
+/// Maximum time between SIGTERM and SIGKILL, which is also the limit of node-probe.
 const MAX_GRACE: u64 = 60;
-/// Time for the wait after SIGKILL, and for the checks before and after.
+/// Time for the checks before and after the signals, and for the wait after SIGKILL.
 const CHECK_TIME: Duration = Duration::from_secs(30);
 
 pub struct KillGpuProcess;
@@ -63,7 +63,7 @@ pub struct KillArgs {
 impl Tool for KillGpuProcess {
     const NAME: &'static str = "kill_gpu_process";
     const TITLE: &'static str = "Kill a GPU process";
-    const DESCRIPTION: &'static str = "Ends one process on one GPU of a node: SIGTERM, then SIGKILL. Needs pid and start_ticks from a report. Refuses a recycled pid, a process that is not on that GPU, and processes that the node needs. The user is asked first; if the host cannot ask, the answer has plan and terminal_command: show both to the user.";
+    const DESCRIPTION: &'static str = "Kills one process on one GPU of a node: SIGTERM, then SIGKILL. Needs pid and start_ticks from a report. Refuses a recycled pid, a process that is not on that GPU, and processes that the node needs. The user is asked first; if the host cannot ask, the answer has plan and terminal_command: show both to the user.";
     const PROBES: bool = true;
     const DESTRUCTIVE: bool = true;
     type Args = KillArgs;
@@ -144,8 +144,8 @@ impl OperatorAction for KillArgs {
     fn state_afterwards(&self, done: &KillAction) -> String {
         let pid = self.pid;
         match (done.outcome, &done.refusal) {
-            (KillOutcome::Planned, _) => format!("process {pid} still runs and uses the GPU"),
-            (KillOutcome::AlreadyGone, _) => format!("process {pid} has ended"),
+            (KillOutcome::Planned, _) => format!("process {pid} is still running and uses the GPU"),
+            (KillOutcome::AlreadyGone, _) => format!("process {pid} has exited"),
             (_, Some(refusal)) => format!("process {pid} was not found as before: {}", refusal.why),
             (_, None) => self.outcome(done).1,
         }
@@ -154,7 +154,7 @@ impl OperatorAction for KillArgs {
     fn outcome(&self, done: &KillAction) -> (String, String) {
         let pid = self.pid;
         let mut summary = match done.outcome {
-            KillOutcome::Planned => format!("Process {pid} can be ended."),
+            KillOutcome::Planned => format!("Process {pid} can be killed."),
             KillOutcome::Refused => match &done.refusal {
                 Some(refusal) => {
                     format!("Nothing was done: {}. {}", refusal.why.trim_end_matches('.'), refusal.next_step)
@@ -167,8 +167,8 @@ impl OperatorAction for KillArgs {
                 format!("Process {pid} ended by {signal} after {seconds:.1} s.{}", freed(done))
             }
             KillOutcome::AlreadyGone => format!("Process {pid} no longer exists. Nothing was done."),
-            KillOutcome::Survived => format!("Process {pid} did not end after SIGKILL."),
-            KillOutcome::Simulated => format!("Process {pid} would have been ended."),
+            KillOutcome::Survived => format!("Process {pid} did not exit after SIGKILL."),
+            KillOutcome::Simulated => format!("Process {pid} would have been killed."),
         };
         for note in &done.notes {
             summary.push(' ');
@@ -206,7 +206,7 @@ impl OperatorAction for KillArgs {
             plan.push('\n');
         }
         plan.push_str(&format!(
-            "SIGTERM first; SIGKILL if it still runs after {} s. Unsaved work will be lost.",
+            "SIGTERM first; SIGKILL if it is still running after {} s. Unsaved work will be lost.",
             self.grace()
         ));
         plan
@@ -217,7 +217,7 @@ fn gibibytes(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1_u32 << 30))
 }
 
-/// The memory before and after, where both are known.
+/// Returns the GPU memory in use before and after, if both are known.
 fn freed(done: &KillAction) -> String {
     match (done.memory_before_bytes, done.memory_after_bytes) {
         (Some(before), Some(after)) => {

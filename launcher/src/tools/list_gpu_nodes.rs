@@ -1,4 +1,4 @@
-//! `list_gpu_nodes`: which nodes have GPUs, from the Kubernetes API. No pod is created.
+//! The tool `list_gpu_nodes`: lists the nodes with GPUs from the Kubernetes API. No pod is created.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::pin;
@@ -27,6 +27,7 @@ use kube_read::objects::node_conditions::{is_cordoned, is_ready};
 use kube_read::objects::node_facts as node_gpus;
 use kube_read::objects::node_labels::{is_gpu_node, label_number};
 use kube_read::reads::{nodes, pods, resource_claims};
+use syringe_macros::omit;
 
 pub struct ListGpuNodes;
 
@@ -38,7 +39,7 @@ pub struct ListArgs {
     #[schemars(length(max = 500))]
     pub selector: Option<String>,
     /// Only nodes with at least this many free GPUs
-    // Not an argument of models: they read `free` of the totals.
+    // Models do not have this argument: they read `free` in the totals.
     #[arg(long, value_name = "GPUS")]
     #[serde(skip)]
     pub(crate) free: Option<u64>,
@@ -47,31 +48,30 @@ pub struct ListArgs {
     pub context: Option<String>,
 }
 
+#[omit(Option, unknown)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuNodes {
     /// Number of nodes with problems, listed or not.
     #[serde(skip)]
     with_problems: usize,
-    /// One sentence.
+    /// Summary in one sentence.
     pub summary: String,
     /// The kubeconfig context.
     pub context: String,
-    /// All GPU nodes together.
+    /// Totals of all GPU nodes.
     pub totals: NodeCounts,
-    /// GPU nodes, nodes with problems first.
+    /// GPU nodes. Nodes with problems come first.
     pub nodes: Vec<GpuNode>,
-    /// Nodes left out of `nodes` for space; they have no problems unless `problems_omitted` says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Number of nodes left out of `nodes` for space. They have no problems unless `problems_omitted` says so.
     pub nodes_omitted: Option<usize>,
-    /// Nodes with problems among those left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Number of nodes with problems that were left out.
     pub problems_omitted: Option<usize>,
     /// What could not be read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
 }
 
-/// All GPU nodes together.
+/// Totals of all GPU nodes.
+#[omit(Option)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct NodeCounts {
     /// Nodes that were checked.
@@ -80,52 +80,44 @@ pub struct NodeCounts {
     pub gpu_nodes: u32,
     /// GPU nodes that are Ready.
     pub gpu_nodes_ready: u32,
-    /// GPU resources by name, capacity.
+    /// Capacity of each GPU resource, by name.
     pub capacity: ResourceCounts,
-    /// GPU resources by name, allocatable.
+    /// Allocatable amount of each GPU resource, by name.
     pub allocatable: ResourceCounts,
-    /// GPU resources by name, allocated. Absent if the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Allocated amount of each GPU resource, by name. Absent if the pods could not be read.
     pub allocated: Option<ResourceCounts>,
-    /// GPU resources by name, free for new pods: none of a node that is cordoned or not Ready. Absent if the pods could not be
-    /// read.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Free amount of each GPU resource for new pods, by name. A node that is cordoned or not Ready has no free GPUs.
+    /// Absent if the pods could not be read.
     pub free: Option<ResourceCounts>,
-    /// GPU nodes by model.
+    /// Number of GPU nodes by GPU model.
     pub models: BTreeMap<String, u32>,
 }
 
 /// One GPU node.
+#[omit(Option, Vec, cordoned)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuNode {
     /// Node name.
     pub name: String,
-    /// Whether its kubelet is Ready.
+    /// Whether the node is Ready.
     pub ready: bool,
     /// Problems that Kubernetes reports.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
     /// GPU model (GPU Feature Discovery).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Number of GPUs (GPU Feature Discovery).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_count: Option<u32>,
     /// Driver version (GPU Feature Discovery).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
-    /// GPU resources (capacity). Devices of dynamic resource allocation have the name of their driver.
+    /// Capacity of each GPU resource. Devices of dynamic resource allocation have the name of their driver.
     pub capacity: ResourceCounts,
-    /// GPU resources (allocatable): less than the capacity if the device plugin reports unhealthy devices.
+    /// Allocatable amount of each GPU resource: less than the capacity if the device plugin reports unhealthy devices.
     pub allocatable: ResourceCounts,
-    /// GPU resources (allocated). Absent if the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Allocated amount of each GPU resource. Absent if the pods could not be read.
     pub allocated: Option<ResourceCounts>,
-    /// Whether it is cordoned.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    /// Whether the node is cordoned.
     pub cordoned: bool,
-    /// Taints, `key=value:effect`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Taints in the form `key=value:effect`.
     pub taints: Vec<String>,
 }
 
@@ -207,7 +199,7 @@ impl Tool for ListGpuNodes {
 
 impl CommandAnswer for GpuNodes {
     fn outcome(&self) -> Outcome {
-        // A list has no verdict.
+        // This list has no verdict.
         Outcome::NothingFound
     }
 
@@ -219,19 +211,19 @@ impl CommandAnswer for GpuNodes {
 /// Time of a call that is reserved for building the answer.
 const RESERVED_FOR_ANSWER: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// The answers of the API server.
+/// The data from the API server.
 struct Listed {
     dra: Option<Dra>,
     /// Nodes that were checked.
     checked: u32,
-    /// The GPU nodes, without the resources that pods hold.
+    /// The GPU nodes, without the resources that pods use.
     rows: Vec<GpuNode>,
-    /// Resources that pods hold on each node.
+    /// The resources that pods use on each node.
     held: Result<HashMap<String, ResourceCounts>, Failure>,
 }
 
-/// Lists the nodes and all pods at the same time. For few GPU nodes, the pods of each are listed as soon as the nodes are known,
-/// and the list that is complete first is used.
+/// Lists the nodes and all pods at the same time. If there are few GPU nodes, the pods of each node are also listed as
+/// soon as the nodes are known, and the list that is complete first is used.
 async fn list(
     connection: &Connection,
     selector: Option<&str>,
@@ -258,7 +250,7 @@ async fn list(
     Ok(Listed { dra, checked, rows, held })
 }
 
-/// Devices of dynamic resource allocation, number of nodes, and the GPU nodes.
+/// Returns the devices of dynamic resource allocation, the number of nodes, and the GPU nodes.
 async fn gpu_nodes(
     connection: &Connection,
     selector: Option<&str>,
@@ -299,7 +291,7 @@ impl GpuNodes {
         self.nodes.push(row);
     }
 
-    /// Keeps the nodes with at least `least` free GPUs, most first. The totals are still of all nodes.
+    /// Keeps the nodes with at least `least` free GPUs. The totals are still those of all nodes.
     fn keep_free(&mut self, least: u64) -> Result<(), Failure> {
         if self.totals.allocated.is_none() && !self.nodes.is_empty() {
             let next = "See the reason with gpu-syringe nodes.";
@@ -332,7 +324,7 @@ impl GpuNodes {
 }
 
 impl GpuNode {
-    /// GPUs for a new pod: none on a node that is cordoned or not Ready. `None` if the pods are unknown.
+    /// Returns the free GPUs for a new pod: none on a node that is cordoned or not Ready. `None` if the pods are unknown.
     fn free(&self) -> Option<ResourceCounts> {
         let allocated = self.allocated.as_ref()?;
         let takes_pods = self.ready && !self.cordoned;

@@ -1,4 +1,4 @@
-//! The tools, one file each. They are the same for an MCP host and for the command line.
+//! Modules of the tools, one file each. The command line has the same tools as an MCP host.
 
 mod action_answer;
 pub mod analyze_xid_errors;

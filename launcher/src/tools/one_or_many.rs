@@ -1,4 +1,4 @@
-//! Reads the node of a call, or all GPU nodes.
+//! `read`: reads the node that a call names, or all GPU nodes.
 
 use crate::answer::node::NodeAnswer;
 use crate::answer::one_or_many::OneOrMany;
@@ -9,7 +9,7 @@ use crate::tools::common_args::FleetArgs;
 use kube_read::Failure;
 use syringe_core::probe_command::ReadCommand;
 
-/// Reads one node, whose answer `answer` makes, or many.
+/// Reads one node and makes the answer with `answer`, or reads all GPU nodes that `args` select.
 pub(super) async fn read<T>(
     call: &CallContext,
     args: FleetArgs,

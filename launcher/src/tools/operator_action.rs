@@ -1,6 +1,6 @@
-//! The common steps of the tools of operator mode: check the node, make a plan, get consent, write the audit log, act.
+//! `run`: the steps of an operator tool: check the node, make a plan, get consent, write the audit log, act.
 //!
-//! A tool describes its action as an [`OperatorAction`]. The safety checks are here, once for all actions.
+//! A tool implements [`OperatorAction`]. All actions share the safety checks in this module.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use kube_read::reads::nodes;
 
 /// Maximum lifetime of the pod of an action. deploy/admission-policy.yaml allows at most 15 minutes.
 pub(crate) const MAX_ACTION_TIME: Duration = Duration::from_secs(840);
-/// Time to read the node after an action whose outcome is not known.
+/// Time limit for reading the node after an action whose outcome is not known.
 const TIME_TO_LOOK_AFTERWARDS: Duration = Duration::from_secs(20);
 
 /// An action on a node.
@@ -37,29 +37,29 @@ pub(super) trait OperatorAction: Sync {
     type Report: Clone + Send;
     const TOOL: &'static str;
 
-    /// The node, the context and the token of the call.
+    /// Returns the node, the context and the token of the call.
     fn target(&self) -> Target<'_>;
-    /// The arguments that the consent is bound to: all except those of [`Self::target`].
+    /// Returns the arguments to which the consent is bound: all except those of [`Self::target`].
     fn arguments(&self) -> Value;
-    /// The action in one line, only from the arguments: it becomes an annotation of the pod.
+    /// Describes the action in one line for an annotation of the pod. Uses only the arguments.
     fn headline(&self) -> String;
     /// Rejects invalid arguments before anything is created.
     fn validate(&self) -> Result<(), Failure>;
-    /// The action of node-probe, or only its plan.
+    /// Returns the action of node-probe, or only the plan of this action.
     fn node_action(&self, call: &CallContext, kubernetes: &Node, plan: bool) -> NodeAction;
-    /// Time for the action on the node.
+    /// Returns the time limit of the action on the node.
     fn time(&self) -> Duration;
-    /// The report of the node, if it is about this action.
+    /// Returns the report of the node, if the report is about this action.
     fn from_action(action: Action) -> Option<Self::Report>;
-    /// Outcome and sentence for the report of the node.
+    /// Returns the outcome and the summary for the report of the node.
     fn outcome(&self, done: &Self::Report) -> (String, String);
-    /// The plan has no blockers, so that the user can be asked.
+    /// Returns whether the plan has no blockers, so that the user can be asked.
     fn is_clear(done: &Self::Report) -> bool;
-    /// The action was done.
+    /// Returns whether the action was done.
     fn is_done(done: &Self::Report) -> bool;
-    /// State of the GPU in a plan that was made after an action with an unknown outcome.
+    /// Describes the state of the GPU, from a plan that was made after an action with an unknown outcome.
     fn state_afterwards(&self, done: &Self::Report) -> String;
-    /// The plan in plain words.
+    /// Returns the plan as text for the user.
     fn plan(
         &self,
         call: &CallContext,
@@ -75,13 +75,13 @@ pub(super) struct Target<'a> {
     pub(super) token: Option<&'a str>,
 }
 
-/// A plan that was agreed to.
+/// A plan to which the user agreed.
 struct AgreedPlan {
     plan: String,
     how: String,
 }
 
-/// Plans, asks, acts.
+/// Makes the plan, asks for consent and does the action.
 pub(super) async fn run<D: OperatorAction>(call: &CallContext, action: &D) -> Result<ActionAnswer<D::Report>, Failure> {
     let Target { node_name, context, token } = action.target();
     if call.settings.mode != Mode::Operator {
@@ -105,16 +105,16 @@ pub(super) async fn run<D: OperatorAction>(call: &CallContext, action: &D) -> Re
             Err(answer) => return Ok(*answer),
         },
     };
-    // A call that is cancelled while the question is open counts as declined, whatever the answer is.
+    // A call that is cancelled while the user is asked counts as declined, even if the user agrees.
     if call.cancel.is_cancelled() {
         return Ok(session.declined(agreed.plan, "the call was cancelled", None).await);
     }
-    // The node may have changed while the question was open: no longer Ready, or no longer cordoned.
+    // The node may have changed while the user was asked: it may no longer be Ready or cordoned.
     session.kubernetes = read_actionable_node(call, &connection, node_name).await?;
     session.act(agreed).await
 }
 
-/// Refuses an API server that is not the one of `--server`.
+/// Rejects an API server that is not the one set by `--server`.
 fn check_server(call: &CallContext, connection: &Connection, tool: &str) -> Result<(), Failure> {
     let Some(server) = call.server.as_deref().filter(|server| *server != connection.address()) else { return Ok(()) };
     let why =
@@ -122,7 +122,7 @@ fn check_server(call: &CallContext, connection: &Connection, tool: &str) -> Resu
     Err(Failure::new(format!("Running {tool}"), why, "Check the kubeconfig, and request a new plan."))
 }
 
-/// Reads the node. Fails if no action is possible on it.
+/// Reads the node. Fails if no action is possible on the node.
 async fn read_actionable_node(call: &CallContext, connection: &Connection, name: &str) -> Result<Node, Failure> {
     let node = nodes::read(connection, name).await?;
     call.settings.check_node_allowed(&node)?;
@@ -130,7 +130,7 @@ async fn read_actionable_node(call: &CallContext, connection: &Connection, name:
     Ok(node)
 }
 
-/// One action on its node.
+/// One action on a node.
 struct ActionSession<'a, D> {
     call: &'a CallContext,
     action: &'a D,
@@ -140,7 +140,7 @@ struct ActionSession<'a, D> {
 }
 
 impl<D: OperatorAction> ActionSession<'_, D> {
-    /// The consent in the call: a token, or the answer of the host's user.
+    /// Checks the consent in the call: a token, or the answer of the host's user.
     async fn redeem(
         &self,
         token: Option<&str>,
@@ -216,7 +216,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         Ok(Err(Box::new(answer)))
     }
 
-    /// The answer with a token: for the host, which asks its user (`later`), or for the model.
+    /// Returns the answer with a token: for the host, which asks its user (`later`), or for the model.
     fn await_consent(
         &self,
         answer: ActionAnswer<D::Report>,
@@ -246,15 +246,15 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         })
     }
 
-    /// The command that does the same in a terminal.
+    /// Returns the command that does the same action in a terminal.
     fn terminal_command(&self) -> String {
         let CallContext { settings, contexts, .. } = self.call;
         let Connection { context, .. } = self.connection;
         let mut settings = Settings::clone(settings);
-        // Only the context of the plan; a service account has none.
+        // Only the context of the plan is used; a service account has no context.
         settings.context = Some(context.clone()).filter(|context| context != IN_CLUSTER);
         settings.allow_context.clear();
-        // The demo cluster has another address after each start.
+        // The address of the demo cluster changes with each start.
         let server = Some(self.connection.address()).filter(|_| !settings.is_demo());
         let kubeconfig = contexts.kubeconfig_variable();
         let node = self.action.target().node_name;
@@ -272,7 +272,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         ActionDetails { arguments: self.action.arguments(), plan, headline: self.action.headline(), consent }
     }
 
-    /// The audit record of an action that was not started.
+    /// Returns the audit record of an action that was not started.
     fn record(&self, plan: String) -> AuditRecord {
         let request = self.request(None, Duration::ZERO);
         let audit = std::sync::Arc::new(self.call.prober.audit().clone());
@@ -296,7 +296,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         }
     }
 
-    /// The request for the action with this ID, or for its plan.
+    /// Returns the request for the action with this ID; without an ID, the request for the plan.
     fn request(&self, once: Option<String>, deadline: Duration) -> ProbeRequest {
         let action = self.action.node_action(self.call, &self.kubernetes, once.is_none());
         ProbeRequest {
@@ -309,7 +309,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         }
     }
 
-    /// The plan, from the current state of the node.
+    /// Makes the plan from the current state of the node.
     async fn plan_on_node(&self) -> Result<(D::Report, ProbeSummary), Failure> {
         let deadline = self.call.time_left().saturating_sub(RESERVED_FOR_DELETION);
         let request = self.request(None, deadline);
@@ -346,7 +346,8 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         })
     }
 
-    /// The failure of an action that may have been done, with what the node says now. A second plan changes nothing.
+    /// Adds the current state of the node to the failure of an action that may have been done. The plan that is made
+    /// for this changes nothing on the node.
     async fn with_state_afterwards(&self, failure: Failure) -> Failure {
         let node = self.action.target().node_name;
         let request = self.request(None, TIME_TO_LOOK_AFTERWARDS);

@@ -1,4 +1,4 @@
-//! The list of all tools.
+//! `all`: returns the list of all tools.
 
 use crate::settings::Mode;
 use crate::tools::get_gpu_telemetry::TelemetrySection;
@@ -11,7 +11,7 @@ use crate::tools::{
     get_pod_gpu_allocation, kill_gpu_process, list_gpu_nodes, reset_gpu,
 };
 
-/// Every tool of this mode, in the order of the list. Tools that change a node exist only in
+/// Returns every tool of this mode, in the order in which they are listed. Tools that change a node exist only in
 /// operator mode.
 pub fn all(mode: Mode) -> Vec<ToolEntry> {
     let mut tools = vec![

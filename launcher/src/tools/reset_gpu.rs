@@ -1,4 +1,4 @@
-//! `reset_gpu`: resets one GPU that nobody uses. Operator mode only.
+//! The tool `reset_gpu`: resets one GPU that nobody uses. Operator mode only.
 
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ use kube_read::Connection;
 use kube_read::Failure;
 use kube_read::objects::node_conditions::is_cordoned;
 
-/// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode. The rest is for the checks before and after.
+/// nvidia-smi may take 5 minutes for the reset and 2 minutes for persistence mode. The other time is for the checks
+/// before and after.
 const TIME: Duration = Duration::from_secs(480);
 
 pub struct ResetGpu;

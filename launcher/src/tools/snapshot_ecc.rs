@@ -1,19 +1,15 @@
-//! `snapshot_ecc`: memory errors, row remaps and retired pages of the GPUs of a node.
+//! The tool `snapshot_ecc`: memory errors, row remaps and retired pages of the GPUs of a node.
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::facts::LostGpu;
 use syringe_core::facts::ecc::{Ecc, GpuEcc, RemappedRows};
-use syringe_core::pci::PciAddress;
-use syringe_core::report::{Section, Sections};
-use syringe_core::section_name::SectionName;
 
 use crate::answer::wire::variant_name::variant_name;
 use crate::terminal::style::{Paint, paint};
 use crate::terminal::table::cell;
-use crate::tools::gpu_section::{Column, GpuSection};
+use crate::tools::gpu_section::{Column, GpuSection, of_report};
 
-/// The section of this tool.
+/// The part of the answer that only this tool has.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct EccSection {
     /// Memory health of every GPU.
@@ -25,9 +21,7 @@ impl GpuSection for EccSection {
     const TITLE: &'static str = "GPU memory errors of a node";
     const DESCRIPTION: &'static str = "Memory errors and repairs of a node's GPUs: ECC errors since driver load and over the board's \
         lifetime, SRAM threshold, row remapping with spare rows left, retired pages, and the recovery action that the driver recommends.";
-    const SECTION: SectionName = SectionName::Ecc;
-    type Facts = Ecc;
-    type Gpu = GpuEcc;
+    of_report!(ecc: Ecc of GpuEcc);
     const COLUMNS: &'static [Column<GpuEcc>] = &[
         ("ecc", |gpu| cell(gpu.mode.map(|mode| if mode.current { "on" } else { "off" }))),
         ("corrected", |gpu| cell(gpu.volatile.corrected)),
@@ -43,22 +37,6 @@ impl GpuSection for EccSection {
     ];
     const OPTIONAL: &'static [&'static str] =
         &["ecc", "lifetime corr.", "lifetime uncorr.", "rows remapped (corr. / uncorr.)"];
-
-    fn take(sections: &mut Sections) -> Option<Section<Ecc>> {
-        sections.ecc.take()
-    }
-
-    fn new(ecc: Ecc) -> Self {
-        Self { ecc }
-    }
-
-    fn gpus(&self) -> (&[GpuEcc], &[LostGpu]) {
-        (&self.ecc.gpus, &self.ecc.lost)
-    }
-
-    fn identity(gpu: &GpuEcc) -> (u32, Option<&PciAddress>) {
-        (gpu.index, gpu.pci_address.as_ref())
-    }
 }
 
 fn rows(gpu: &GpuEcc, read: fn(&RemappedRows) -> String) -> String {

@@ -1,4 +1,4 @@
-//! The trait of a tool: typed arguments, an answer with a schema, a text for a terminal.
+//! The trait `Tool` with typed arguments and an answer with a schema, and `ToolEntry`, a tool with erased types.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -16,21 +16,21 @@ use crate::cli::exit_status::{CommandAnswer, Outcome};
 use crate::terminal::page::Page;
 use kube_read::Failure;
 
-/// Maximum length of a name: a type and the name of an object.
+/// Maximum length of a name, which consists of the type and the name of an object.
 const MAX_NAME: usize = 260;
 
-/// The field that says that an answer is about the demo cluster.
+/// The field that marks an answer about the demo cluster.
 const DEMO: &str = "demo";
 
 pub trait Tool: Send + Sync + 'static {
-    /// Name in MCP. The command has dashes in place of underscores.
+    /// Name in MCP. The name of the command has dashes in place of underscores.
     const NAME: &'static str;
     const TITLE: &'static str;
     /// Description for models: content of the answer, and when to use the tool.
     const DESCRIPTION: &'static str;
-    /// The tool creates a pod, and is not marked as read-only.
+    /// Whether the tool creates a pod. Then it is not marked as read-only.
     const PROBES: bool;
-    /// The tool changes a node, and exists only in operator mode.
+    /// Whether the tool changes a node. Then it exists only in operator mode.
     const DESTRUCTIVE: bool = false;
     /// Arguments of the tool and of its command, all validated before anything is created.
     type Args: clap::Args + Clone + DeserializeOwned + Serialize + JsonSchema + Send + Sync;
@@ -38,7 +38,7 @@ pub trait Tool: Send + Sync + 'static {
 
     fn call(call: CallContext, args: Self::Args) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 
-    /// The answer as text for a terminal.
+    /// Returns the answer as text for a terminal.
     fn page(answer: &Self::Answer) -> Page;
 }
 
@@ -49,9 +49,9 @@ pub struct RenderedAnswer {
     pub json: Value,
     /// Text, for a terminal.
     pub page: Page,
-    /// Names of the objects that it is about, as kubectl prints them.
+    /// Names of the objects in the answer, as kubectl prints them.
     pub names: Vec<String>,
-    /// Outcome: the exit status of a command.
+    /// The outcome, which decides the exit status of a command.
     pub outcome: Outcome,
 }
 
@@ -60,19 +60,19 @@ pub struct ToolEntry {
     pub name: &'static str,
     pub title: &'static str,
     pub description: &'static str,
-    /// The tool creates a pod.
+    /// Whether the tool creates a pod.
     pub probes: bool,
-    /// The tool changes a node.
+    /// Whether the tool changes a node.
     pub destructive: bool,
     /// JSON Schema of the arguments.
     pub input_schema: fn() -> Value,
-    /// The whole JSON Schema of the answer, with definitions.
+    /// The complete JSON Schema of the answer, with definitions.
     pub(crate) answer_schema: fn() -> Value,
     call: fn(CallContext, Value) -> BoxFuture<'static, Result<RenderedAnswer, Failure>>,
 }
 
 impl ToolEntry {
-    /// The entry of a tool.
+    /// Returns the entry of a tool.
     pub fn of<T: Tool>() -> Self {
         Self {
             name: T::NAME,
@@ -86,7 +86,7 @@ impl ToolEntry {
         }
     }
 
-    /// The short JSON Schema of the answer that hosts get.
+    /// Returns the short JSON Schema of the answer, which hosts get.
     pub fn output_schema(&self) -> Value {
         crate::answer::wire::schema::output(&(self.answer_schema)())
     }

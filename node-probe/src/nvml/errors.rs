@@ -3,13 +3,16 @@
 //! There are three kinds. *Absent*: this hardware or driver does not have the value, which is not a defect. *Gone*: the GPU
 //! no longer responds, so it is not called again. *Failed*: everything else.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use nvml_wrapper::error::NvmlError as WrapperError;
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
+use serde::Deserialize;
 use syringe_core::nvml_codes;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
+use syringe_core::tsv::{rows, word};
 
 /// Maximum length of an error text of another program (the dynamic loader) in a report.
 const FOREIGN_TEXT: usize = 200;
@@ -32,7 +35,8 @@ pub(super) enum NvmlError {
 }
 
 /// The meaning of an error for the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
     /// The hardware or the driver does not support the value.
     Absent,
@@ -52,103 +56,17 @@ struct Meaning {
     next_step: &'static str,
 }
 
-const fn meaning(number: u32, code: &'static str, kind: Kind, words: &'static str, next_step: &'static str) -> Meaning {
-    Meaning { number, code, kind, words, next_step }
-}
-
-const KERNEL_LOG: &str = "Check the kernel log (xid section) for messages of the driver about this GPU.";
 const HANGS: &str = "The driver hangs on this GPU, or is very slow. Check for Xid 79, Xid 119 and processes in state D. If it happens \
                      again, reboot the node.";
-const RELOAD: &str = "The driver was replaced while the old kernel module is loaded: drain the node and reboot it, or \
-                      unload and reload the nvidia modules.";
 
-/// The meanings of `nvmlReturn_t`. *Invalid argument* is Absent: the probe only passes valid arguments, and drivers return
-/// this code for "not on this hardware", and for field IDs and structure versions that are newer than the driver.
-const MEANINGS: &[Meaning] = &[
-    meaning(1, nvml_codes::UNINITIALIZED, Kind::Failed, "Uninitialized", ""),
-    meaning(2, "not_supported", Kind::Absent, "Invalid Argument", ""),
-    meaning(3, "not_supported", Kind::Absent, "Not Supported", ""),
-    meaning(
-        4,
-        nvml_codes::NO_PERMISSION,
-        Kind::Failed,
-        "Insufficient Permissions",
-        "Run the probe privileged, as root.",
-    ),
-    meaning(6, "not_found", Kind::Absent, "Not Found", ""),
-    meaning(7, nvml_codes::INSUFFICIENT_SIZE, Kind::Failed, "Insufficient Size", ""),
-    meaning(
-        8,
-        nvml_codes::INSUFFICIENT_POWER,
-        Kind::Failed,
-        "Insufficient External Power",
-        "Check the power cables of the GPU.",
-    ),
-    meaning(
-        9,
-        nvml_codes::DRIVER_NOT_LOADED,
-        Kind::Failed,
-        "Driver Not Loaded",
-        "Install or rebuild the NVIDIA driver for the running kernel, then load it (modprobe nvidia).",
-    ),
-    meaning(10, nvml_codes::TIMEOUT, Kind::Gone, "Timeout", KERNEL_LOG),
-    meaning(11, nvml_codes::INTERRUPT_ISSUE, Kind::Failed, "Interrupt Request Issue", KERNEL_LOG),
-    meaning(
-        12,
-        nvml_codes::LIBRARY_NOT_FOUND,
-        Kind::Failed,
-        "NVML Shared Library Not Found",
-        "Nothing to do on a node without GPUs; otherwise install the NVIDIA driver.",
-    ),
-    meaning(
-        14,
-        nvml_codes::CORRUPTED_INFOROM,
-        Kind::Failed,
-        "Corrupted infoROM",
-        "Counters and settings kept in the InfoROM are not reliable: have the board checked or replaced.",
-    ),
-    meaning(
-        15,
-        nvml_codes::GPU_LOST,
-        Kind::Gone,
-        "GPU is lost",
-        "Drain the node and power-cycle it; a GPU reset does not help. If it happens again, RMA the GPU.",
-    ),
-    meaning(
-        16,
-        nvml_codes::RESET_REQUIRED,
-        Kind::Failed,
-        "GPU requires reset",
-        "Drain the GPU's work, then reset the GPU or reboot the node.",
-    ),
-    meaning(
-        17,
-        nvml_codes::ACCESS_BLOCKED,
-        Kind::Failed,
-        "GPU access blocked by the operating system",
-        "Check that /dev/nvidiactl and /dev/nvidiaN exist and that the device cgroup allows them (a privileged pod has \
-         all device nodes that existed at its start).",
-    ),
-    meaning(18, nvml_codes::VERSION_MISMATCH, Kind::Failed, "Driver/library version mismatch", RELOAD),
-    meaning(19, nvml_codes::IN_USE, Kind::Failed, "In use by another client", ""),
-    meaning(
-        20,
-        nvml_codes::INSUFFICIENT_MEMORY,
-        Kind::Failed,
-        "Insufficient Memory",
-        "Give the probe pod more memory.",
-    ),
-    meaning(21, "no_data", Kind::Absent, "No data", ""),
-    meaning(22, "not_supported", Kind::Absent, "vGPU is not supported while ECC is enabled", ""),
-    meaning(23, nvml_codes::INSUFFICIENT_RESOURCES, Kind::Failed, "Insufficient resources", ""),
-    meaning(24, "not_supported", Kind::Absent, "Frequency not supported", ""),
-    meaning(25, "not_supported", Kind::Absent, "Argument version mismatch", ""),
-    meaning(26, "not_supported", Kind::Absent, "Deprecated", ""),
-    meaning(27, nvml_codes::NOT_READY, Kind::Failed, "Not ready", "Try again in some seconds."),
-    meaning(28, nvml_codes::GPU_NOT_FOUND, Kind::Gone, "GPU not found", KERNEL_LOG),
-    meaning(29, nvml_codes::INVALID_STATE, Kind::Failed, "Invalid state", KERNEL_LOG),
-    meaning(999, nvml_codes::UNKNOWN, Kind::Failed, "Unknown Error", KERNEL_LOG),
-];
+static MEANINGS: LazyLock<Vec<Meaning>> =
+    LazyLock::new(|| rows(include_str!("errors.tsv")).filter_map(meaning).collect());
+
+fn meaning(row: Vec<&'static str>) -> Option<Meaning> {
+    let [number, code, kind, words, next_step] = row[..] else { return None };
+    let next_step = if next_step == "-" { "" } else { next_step };
+    Some(Meaning { number: number.parse().ok()?, code, kind: word(kind)?, words, next_step })
+}
 
 /// The value of `NVML_ERROR_FUNCTION_NOT_FOUND`.
 const FUNCTION_NOT_FOUND: u32 = 13;
@@ -287,6 +205,11 @@ mod tests {
         assert_eq!(code(WrapperError::NoPermission), "no_permission");
         assert_eq!(code(WrapperError::ResetRequired), "reset_required");
         assert_eq!(code(WrapperError::Unknown), "unknown");
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_read() {
+        assert_eq!(MEANINGS.len(), syringe_core::tsv::rows(include_str!("errors.tsv")).count());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The frames of an exec: one byte for the channel, then data.
+//! Functions that send the frames of an exec (one byte for the channel, then data), and make the status of a process.
 //!
 //! ```text
 //!   0 stdin   ──▶ process          1 stdout, 2 stderr ◀── process
@@ -22,7 +22,7 @@ pub(super) const STDERR: u8 = 2;
 const STATUS: u8 = 3;
 pub(super) const CLOSE: u8 = 255;
 
-/// The half of a websocket that frames are written to.
+/// The half of a websocket to which frames are written.
 pub(super) type Sink<S> = SplitSink<WebSocketStream<S>, Message>;
 
 /// Sends data on a channel.
@@ -37,7 +37,7 @@ pub(super) async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     sink.send(Message::Binary(frame.freeze())).await
 }
 
-/// Sends the status and closes the connection. The client can be gone already.
+/// Sends the status and closes the connection. The client may have disconnected already.
 pub(super) async fn finish<S: AsyncRead + AsyncWrite + Unpin>(sink: &mut Sink<S>, status: &Status) {
     let text = serde_json::to_vec(status).unwrap_or_default();
     if send(sink, STATUS, &text).await.is_ok() {
@@ -45,7 +45,7 @@ pub(super) async fn finish<S: AsyncRead + AsyncWrite + Unpin>(sink: &mut Sink<S>
     }
 }
 
-/// The status of a process with this exit code.
+/// Returns the status of a process with this exit code.
 pub(super) fn exit_status(code: i32, program: &str) -> Status {
     if code == 0 {
         return Status { status: Some("Success".to_owned()), ..Status::default() };
@@ -63,12 +63,12 @@ pub(super) fn exit_status(code: i32, program: &str) -> Status {
     }
 }
 
-/// The status of a process that was not started.
+/// Returns the status of a process that was not started.
 pub(super) fn failure_status(reason: String) -> Status {
     ApiError::Internal(reason).status()
 }
 
-/// Why a program that the image does not have was not started.
+/// Returns the error message for a program that the image does not have.
 pub(super) fn not_found(program: &str) -> String {
     let program = program.split(' ').next().unwrap_or_default();
     format!(

@@ -1,6 +1,8 @@
-//! `pods/exec`: the checks of API server and kubelet, then the websocket upgrade.
+//! `serve`: serves `pods/exec` with the checks of API server and kubelet and the websocket upgrade.
 //!
-//! The API server does not check the phase of the pod: an exec works as soon as the container runs, before the API shows it.
+//! The API server does not check the phase of the pod: an exec works as soon as the container is running, even before
+//! the API shows
+//! this state.
 //!
 //! ```text
 //!   channels (frames of a websocket) ─▶ session (one exec) ─▶ this module (the request)
@@ -33,10 +35,10 @@ use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::response::{Body, full};
 
-/// The subprotocols, best first. Only with the first a client can close standard input.
+/// The subprotocols, best first. A client can close standard input only with the first subprotocol.
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 
-/// Serves an exec: answers the request, and starts a task for the upgraded connection.
+/// Serves an exec: responds to the request, and starts a task for the upgraded connection.
 pub(super) fn serve(
     state: &Arc<ClusterState>,
     info: &RequestInfo,
@@ -74,7 +76,7 @@ pub(super) fn serve(
     let upgrade = hyper::upgrade::on(request);
     let session = Session { options, half_close: protocol == PROTOCOLS[0], start };
     state.spawn(async move {
-        // The client can disconnect before the upgrade.
+        // The client may disconnect before the upgrade.
         let Ok(upgraded) = upgrade.await else { return };
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
         session.run(socket).await;
@@ -82,7 +84,7 @@ pub(super) fn serve(
     Ok(switching_protocols(protocol, accept))
 }
 
-/// The message of the kubelet about a container that does not run.
+/// Returns the message of the kubelet about a container that is not running.
 fn error_text(error: ExecTargetError, container: &str) -> String {
     match error {
         ExecTargetError::PodUnknown => "pod does not exist".to_owned(),
@@ -128,7 +130,7 @@ fn stream_options(query: &Query) -> Result<StreamOptions, ApiError> {
     Ok(options)
 }
 
-/// Checks the websocket handshake of the client; returns the subprotocol and the accept key.
+/// Checks the websocket handshake of the client. Returns the subprotocol and the accept key.
 fn handshake(headers: &HeaderMap, half_close: bool) -> Result<(&'static str, String), ApiError> {
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let key = headers.get(header::SEC_WEBSOCKET_KEY);

@@ -1,4 +1,4 @@
-//! One exec on an upgraded connection: the frames of the client to the process, and its output back.
+//! `Session`: one exec on an upgraded connection. Passes frames of the client to the process, and output to the client.
 
 use std::sync::Arc;
 
@@ -29,12 +29,12 @@ pub(super) struct StreamOptions {
 
 /// The process on the connection.
 pub(super) enum Start {
-    /// No process: the status has this reason.
+    /// No process was started; the status has this reason.
     Failed(String),
     Process {
         programs: Arc<dyn Programs>,
         invocation: Invocation,
-        /// Cancelled when the container ends, and the process with it.
+        /// Cancelled when the container exits, which also kills the process.
         ended: CancellationToken,
         injection: ExecInjection,
     },
@@ -42,23 +42,23 @@ pub(super) enum Start {
 
 pub(super) struct Session {
     pub(super) options: StreamOptions,
-    /// The client can close standard input (v5).
+    /// Whether the client can close standard input (v5).
     pub(super) half_close: bool,
     pub(super) start: Start,
 }
 
-/// Why writing to the client ended.
+/// The reason why writing to the client ended.
 enum WriteEnd {
-    /// The process ended, and all of its output is written.
+    /// The process exited, and all of its output is written.
     Exited(i32),
-    /// The container ended, or the limit of stdout is reached.
+    /// The container exited, or the limit of stdout is reached.
     Killed,
     /// The client disconnected.
     Disconnected,
 }
 
 impl Session {
-    /// Runs until the process ends or the client disconnects.
+    /// Runs until the process exits or the client disconnects.
     pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(self, socket: WebSocketStream<S>) {
         let Self { options, half_close, start } = self;
         let (mut sink, stream) = socket.split();
@@ -101,7 +101,7 @@ impl Session {
     }
 }
 
-/// Passes the frames of the client on. Returns when the client disconnected.
+/// Passes the frames of the client to the process. Returns when the client disconnects.
 async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: SplitStream<WebSocketStream<S>>,
     mut stdin: Option<mpsc::Sender<Bytes>>,
@@ -126,7 +126,7 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Writes output until the process has ended and all of its output is written.
+/// Writes output until the process has exited and all of its output is written.
 async fn write<S: AsyncRead + AsyncWrite + Unpin>(
     sink: &mut Sink<S>,
     options: &StreamOptions,

@@ -1,16 +1,16 @@
-//! A fault that happens always, or a number of times.
+//! `CountedFault`: a fault that happens always, or a given number of times.
 
-/// A fault, and how many times it still happens.
+/// A fault, and the number of times that it still happens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CountedFault<T> {
     fault: T,
-    /// Number of requests before it starts.
+    /// Number of requests before the first fault.
     skip: u32,
     left: Option<u32>,
 }
 
 impl<T: Clone> CountedFault<T> {
-    /// Every time, until the faults are changed.
+    /// Returns a fault that happens every time, until the faults are changed.
     pub fn always(fault: T) -> Self {
         Self { fault, skip: 0, left: None }
     }
@@ -23,12 +23,12 @@ impl<T: Clone> CountedFault<T> {
         Self { fault, skip: 0, left: Some(times) }
     }
 
-    /// Every time but the first `skip` times.
+    /// Returns a fault that happens every time except the first `skip` times.
     pub fn after(skip: u32, fault: T) -> Self {
         Self { fault, skip, left: None }
     }
 
-    /// The fault, if it still happens; counts down.
+    /// Returns the fault if it still happens, and counts down.
     pub(super) fn take(&mut self) -> Option<T> {
         if self.skip > 0 {
             self.skip -= 1;

@@ -1,4 +1,4 @@
-//! Faults of an exec.
+//! `ExecFault`: a fault of an exec. `ExecInjection`: applies the fault to one exec.
 
 use bytes::Bytes;
 
@@ -7,42 +7,42 @@ use crate::api_error::ApiError;
 /// A fault of an exec.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExecFault {
-    /// The connection is closed after this much of stdout: no status, no close frame.
+    /// The connection is closed after a part of stdout, without a status or a close frame.
     Cut {
-        /// Bytes of stdout that are still sent.
+        /// Number of bytes of stdout that are still sent.
         after_bytes: usize,
     },
-    /// stdout ends after this much of it, and the status is success.
+    /// stdout ends early, and the status is success.
     Truncated {
-        /// Bytes of stdout that are still sent.
+        /// Number of bytes of stdout that are still sent.
         after_bytes: usize,
     },
     /// One byte of standard input is changed.
     InputGarbled,
-    /// Standard input ends after this much of it.
+    /// Standard input ends early.
     InputCut {
-        /// Bytes that are still passed on.
+        /// Number of bytes that are still passed on.
         after_bytes: usize,
     },
-    /// The exec is accepted, and then nothing is sent until the client disconnects.
+    /// The exec is accepted, but nothing is sent until the client disconnects.
     Hang,
-    /// 403 before the upgrade.
+    /// The exec gets 403 before the upgrade.
     Forbidden,
-    /// A proxy on the way does not support websockets: this HTTP code, without upgrade and without a `Status`.
+    /// A proxy that does not support websockets responds with this HTTP code, without an upgrade and without a `Status`.
     UpgradeRefused(u16),
-    /// The process is killed after this much of stdout: exit code 137.
+    /// The process is killed after a part of stdout, with exit code 137.
     Killed {
-        /// Bytes of stdout that are still sent.
+        /// Number of bytes of stdout that are still sent.
         after_bytes: usize,
     },
 }
 
-/// The fault of one exec, if it has one.
+/// The fault of one exec, if there is a fault.
 #[derive(Clone, Debug)]
 pub(crate) struct ExecInjection(pub(super) Option<ExecFault>);
 
 impl ExecInjection {
-    /// Why the request fails before the upgrade. `name` is the pod's.
+    /// Returns the error of a request that fails before the upgrade. `name` is the name of the pod.
     pub(crate) fn refusal(&self, name: &str) -> Option<ApiError> {
         match &self.0 {
             Some(ExecFault::Forbidden) => Some(ApiError::AdmissionDenied {
@@ -81,7 +81,7 @@ impl ExecInjection {
         matches!(self.0, Some(ExecFault::Cut { .. }))
     }
 
-    /// The exit code in the status, in place of `code`.
+    /// Returns the exit code for the status, in place of `code`.
     pub(crate) fn exit_code(&self, code: i32) -> i32 {
         match self.0 {
             Some(ExecFault::Truncated { .. }) => 0,
@@ -90,13 +90,13 @@ impl ExecInjection {
         }
     }
 
-    /// Returns the part of a piece of standard input that the process gets, and whether standard input ends after it.
+    /// Returns the part of `data` that the process gets on standard input, and whether standard input ends after this part.
     pub(crate) fn pass_input(&mut self, data: Bytes) -> (Bytes, bool) {
         match &mut self.0 {
             Some(ExecFault::InputGarbled) => {
                 self.0 = None;
                 let mut garbled = data.to_vec();
-                // After the header of a tar: the archive stays valid, and its file is changed.
+                // The changed byte is after the tar header: the archive stays valid, but the file in it is changed.
                 let at = garbled.len() * 3 / 4;
                 garbled[at] ^= 0x20;
                 (garbled.into(), false)

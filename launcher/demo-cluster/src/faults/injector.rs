@@ -1,5 +1,5 @@
-//! Applies the planned faults: the server and the kubelets call it for each request, pod start and exec. `faults_disabled.rs` replaces
-//! it in builds without the feature `test-support`.
+//! `Injector`: applies the planned faults. The server and the kubelets call it for each request, pod start and exec.
+//! `faults_disabled.rs` replaces this module in builds without the feature `test-support`.
 
 use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ use crate::request_info::RequestInfo;
 use crate::response::{Body, plain_text};
 use crate::store::Store;
 
-/// The faults that are left.
+/// The faults that have not happened yet.
 #[derive(Default)]
 pub(crate) struct Injector(Mutex<Faults>);
 
@@ -34,11 +34,11 @@ impl Injector {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the faults, and the `Ready` conditions that follow from them.
+    /// Changes the faults, and the `Ready` conditions that depend on them.
     pub(crate) fn edit(&self, store: &mut Store, edit: impl FnOnce(&mut Faults)) {
         let mut faults = self.faults();
         edit(&mut faults);
-        // Only where the faults make a difference: a test may have changed the condition itself.
+        // Only conditions that contradict the faults are changed: a test may have changed a condition itself.
         let changed: Vec<_> = store
             .nodes
             .all()
@@ -120,7 +120,7 @@ impl Injector {
         }
     }
 
-    /// Returns the accepted formats that reach the server, or the refusal of protobuf.
+    /// Returns the accepted formats that reach the server, or the error if protobuf is rejected.
     pub(crate) fn accepted(&self, accepted: Accepted) -> Result<Accepted, ApiError> {
         match self.faults().api.protobuf_refusal {
             Some(ProtobufRefusal::NotAcceptable) if accepted.protobuf => {
@@ -131,7 +131,7 @@ impl Injector {
         }
     }
 
-    /// Sets the `Date` of an answer, if the clock of the API server differs. Otherwise the HTTP server sets it.
+    /// Sets the `Date` of a response, if the clock of the API server differs. Otherwise the HTTP server sets the date.
     pub(crate) fn set_date(&self, response: &mut Response<Body>) {
         let behind = self.clock_behind();
         let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&(Timestamp::now() - behind));
@@ -145,12 +145,12 @@ impl Injector {
         self.faults().api.clock_behind
     }
 
-    /// The Pod Security level that every namespace enforces.
+    /// Returns the Pod Security level that every namespace enforces.
     pub(crate) fn pod_security_level(&self) -> Option<String> {
         self.faults().api.pod_security.then(|| "baseline".to_owned())
     }
 
-    /// Returns whether a `continue` token is too old.
+    /// Returns whether the next `continue` token is too old.
     pub(crate) fn take_continue_expiry(&self) -> bool {
         let left = &mut self.faults().api.expired_continues;
         let is_expired = *left > 0;
@@ -158,7 +158,7 @@ impl Injector {
         is_expired
     }
 
-    /// Returns the fault of a pod that starts on this node.
+    /// Returns the fault of a pod that is starting on this node.
     pub(crate) fn start(&self, node: &str) -> StartInjection {
         StartInjection(self.faults().take_start(node))
     }
@@ -168,7 +168,7 @@ impl Injector {
         ExecInjection(self.faults().take_exec(node))
     }
 
-    /// Resolves when the main process of a container that starts on this node is to be killed.
+    /// Resolves when the main process of a container on this node is to be killed.
     pub(crate) async fn main_process_killed(&self, node: &str) {
         let killed = self.faults().take_main_process_killed(node);
         match killed {
@@ -178,12 +178,12 @@ impl Injector {
     }
 }
 
-/// The first half of a body; then the connection is closed.
+/// Returns the first half of a body, and closes the connection afterwards.
 async fn cut(body: Body, hang_up: CancellationToken) -> Body {
     let bytes = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
     let half = Frame::data(bytes.slice(..bytes.len() / 2));
     let close = async move {
-        // The first half must be on its way.
+        // The first half must be sent before the connection is closed.
         tokio::time::sleep(Duration::from_millis(50)).await;
         hang_up.cancel();
         std::future::pending().await

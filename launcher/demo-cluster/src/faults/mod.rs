@@ -1,4 +1,4 @@
-//! Faults of the cluster, for tests.
+//! Modules of the faults that tests can set in the cluster.
 //!
 //! ```text
 //!   armed ─▶ start, exec, request ─▶ plan (edited by a test) ─▶ injector (read by the cluster)

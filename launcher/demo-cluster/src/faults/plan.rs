@@ -1,6 +1,6 @@
-//! Which faults the cluster has: of a node, or of the API server.
+//! `Faults`: the faults of the cluster, of its nodes or of the API server.
 //!
-//! Faults are deterministic: a fault applies always, or to the next n requests.
+//! Faults are deterministic: a fault applies to all requests, or to the next n requests.
 //!
 //! ```
 //! use demo_cluster::{CountedFault, ExecFault, Faults};
@@ -18,12 +18,12 @@ use super::exec::ExecFault;
 use super::pod_start::StartFault;
 use super::request::{AnswerFault, ProtobufRefusal, RequestFault};
 
-/// The faults of the cluster. The default is none.
+/// The faults of the cluster. By default there are no faults.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// Faults of all nodes. A fault of the same kind in nodes comes first.
+    /// Faults of all nodes. A fault of the same kind in `nodes` has priority.
     pub everywhere: NodeFaults,
-    /// Faults of single nodes, by name.
+    /// Faults of single nodes, by node name.
     pub nodes: BTreeMap<String, NodeFaults>,
     /// Faults of the API server.
     pub api: ApiFaults,
@@ -31,11 +31,11 @@ pub struct Faults {
 
 #[derive(Clone, Debug, Default)]
 pub struct NodeFaults {
-    /// The kubelet no longer reports: `Ready` is `Unknown`, new pods stay Pending, exec cannot reach it.
+    /// The kubelet no longer reports: `Ready` is `Unknown`, new pods stay Pending, and an exec cannot reach the kubelet.
     pub not_ready: bool,
-    /// Why a new pod does not run.
+    /// The reason why a new pod does not start.
     pub start: Option<CountedFault<StartFault>>,
-    /// The main process of a container is killed (`OOMKilled`) after it ran for this time.
+    /// The main process of a container is killed (`OOMKilled`) after this run time.
     pub main_process_killed: Option<CountedFault<Duration>>,
     /// A fault of an exec.
     pub exec: Option<CountedFault<ExecFault>>,
@@ -46,18 +46,19 @@ pub struct NodeFaults {
 pub struct ApiFaults {
     /// Every namespace enforces Pod Security `baseline`, with any labels.
     pub pod_security: bool,
-    /// So many next `continue` tokens are answered with 410, as if they were too old.
+    /// This number of `continue` tokens get 410, as if they were too old.
     pub expired_continues: u32,
-    /// The refusal of protobuf.
+    /// The way in which protobuf is rejected.
     pub protobuf_refusal: Option<ProtobufRefusal>,
-    /// The clock of the API server is behind the clock of this machine by this much: `Date` and creation times.
+    /// The time by which the clock of the API server is behind the clock of this machine. It affects `Date` and
+    /// creation times.
     pub clock_behind: Duration,
-    /// Faults of single requests; the first that matches is used.
+    /// Faults of single requests. The first fault that matches is used.
     pub requests: Vec<RequestFault>,
 }
 
 impl Faults {
-    /// The faults of one node, to change.
+    /// Returns the faults of one node, so that a test can change them.
     pub fn on(&mut self, node: &str) -> &mut NodeFaults {
         self.nodes.entry(node.to_owned()).or_default()
     }
@@ -90,22 +91,22 @@ impl Faults {
 }
 
 impl ApiFaults {
-    /// The next `times` requests are answered with 429.
+    /// Makes the next `times` requests fail with 429.
     pub fn too_many_requests(&mut self, times: u32, retry_after_seconds: u32) {
         self.add_for_any(CountedFault::times(AnswerFault::TooManyRequests(retry_after_seconds), times));
     }
 
-    /// The next `times` requests are answered with 500.
+    /// Makes the next `times` requests fail with 500.
     pub fn internal_errors(&mut self, times: u32) {
         self.add_for_any(CountedFault::times(AnswerFault::InternalError, times));
     }
 
-    /// Every answer is delayed by this time.
+    /// Delays every response by this time.
     pub fn slow(&mut self, delay: Duration) {
         self.add_for_any(CountedFault::always(AnswerFault::Slow(delay)));
     }
 
-    /// The next `times` deletions of a pod are answered with 500.
+    /// Makes the next `times` deletions of a pod fail with 500.
     pub fn failing_deletes(&mut self, times: u32) {
         let answer = CountedFault::times(AnswerFault::InternalError, times);
         self.requests.push(RequestFault { verb: Some("delete"), resource: Some("pods"), answer });

@@ -1,8 +1,8 @@
-//! Faults of the start of a pod.
+//! `StartFault`: a fault of the start of a pod. `StartInjection`: applies the fault to one pod.
 
 use std::time::Duration;
 
-/// Why a pod does not run.
+/// The reason why a pod does not start.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StartFault {
     /// The image cannot be pulled: `ErrImagePull`, then `ImagePullBackOff`, with events.
@@ -14,18 +14,18 @@ pub enum StartFault {
         /// The message after `Pod was rejected: `.
         message: String,
     },
-    /// The registry does not answer: the pull of the image never ends.
+    /// The registry does not respond, so the pull of the image never ends.
     HungPull,
-    /// The image is pulled, and then the runtime does not start the container.
+    /// The image is pulled, but the runtime does not start the container.
     HungRuntime,
-    /// The container takes this much longer to start.
+    /// The start of the container takes this additional time.
     Slow(Duration),
-    /// No sandbox can be created, for this reason: the pod stays Pending, and an event has the reason.
+    /// No sandbox can be created, for this reason. The pod stays Pending, and an event has the reason.
     NoSandbox(String),
 }
 
 impl StartFault {
-    /// The rejection by a node that runs its maximum of pods.
+    /// Returns the rejection by a node that runs its maximum number of pods.
     pub fn out_of_pods() -> Self {
         Self::Rejected {
             reason: "OutOfpods".to_owned(),
@@ -34,12 +34,12 @@ impl StartFault {
     }
 }
 
-/// The fault of a pod, for the kubelet that starts it.
+/// The fault of one pod, for the kubelet that starts the pod.
 #[derive(Debug)]
 pub(crate) struct StartInjection(pub(super) Option<StartFault>);
 
 impl StartInjection {
-    /// Reason and message of a rejection.
+    /// Returns the reason and the message of a rejection.
     pub(crate) fn rejection(&self) -> Option<(String, String)> {
         match &self.0 {
             Some(StartFault::Rejected { reason, message }) => Some((reason.clone(), message.clone())),
@@ -62,7 +62,7 @@ impl StartInjection {
         self.0 == Some(StartFault::HungPull)
     }
 
-    /// Why no sandbox can be created.
+    /// Returns the reason why no sandbox can be created.
     pub(crate) fn sandbox_error(&self) -> Option<&str> {
         match &self.0 {
             Some(StartFault::NoSandbox(reason)) => Some(reason),

@@ -1,57 +1,59 @@
-//! Faults of single requests to the API server.
+//! `RequestFault`: a fault of single requests to the API server. `AnswerFault`: the response to such a request.
 
 use std::time::Duration;
 
 use super::counted_fault::CountedFault;
 
-/// A fault of the requests that match.
+/// A fault of the requests with this verb and resource.
 #[derive(Clone, Debug)]
 pub struct RequestFault {
-    /// The verb (`get`, `list`, `delete`, …); `None`: any.
+    /// The verb (`get`, `list`, `delete`, …); `None` for any verb.
     pub verb: Option<&'static str>,
-    /// The resource as in RBAC rules (`pods`, `pods/exec`); `None`: any.
+    /// The resource as in RBAC rules (`pods`, `pods/exec`); `None` for any resource.
     pub resource: Option<&'static str>,
-    /// The answer.
+    /// The response.
     pub answer: CountedFault<AnswerFault>,
 }
 
-/// The way in which a server, or a proxy in front of it, refuses protobuf.
+/// The way in which a server, or a proxy in front of the server, rejects protobuf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProtobufRefusal {
-    /// Each request that accepts protobuf is answered with 406.
+    /// Each request that accepts protobuf gets 406.
     NotAcceptable,
-    /// Each request is answered in JSON.
+    /// Each response is in JSON.
     JsonInstead,
 }
 
-/// The answer to a request that fails.
+/// The response to a request that fails.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AnswerFault {
-    /// 429 with this `Retry-After`, in seconds.
+    /// The request gets 429 with this `Retry-After`, in seconds.
     TooManyRequests(u32),
-    /// This code in plain text without a `Status`, as of a proxy or of a filter in front of the API server.
+    /// The request gets this code in plain text without a `Status`, like from a proxy or a filter in front of the API
+    /// server.
     PlainText {
         /// The HTTP code.
         code: u16,
         /// `Retry-After`, in seconds.
         retry_after: Option<u32>,
     },
-    /// 500 with a `Status`.
+    /// The request gets 500 with a `Status`.
     InternalError,
-    /// 403 of an admission controller: `pods "NAME" is forbidden: ` and this.
+    /// The request gets 403 from an admission controller: `pods "NAME" is forbidden: ` and this text.
     Forbidden(String),
     /// The request is served after this time.
     Slow(Duration),
-    /// The connection is closed without an answer.
+    /// The connection is closed without a response.
     Closed,
-    /// The request is served, and the connection is closed without an answer.
+    /// The request is served, but the connection is closed without a response.
     ServedAndClosed,
-    /// The request is served, and the connection is closed in the middle of the answer.
+    /// The request is served, but the connection is closed in the middle of the response.
     CutBody,
-    /// The request is served, and the answer is 500.
+    /// The request is served, but the response is 500.
     Lost,
-    /// No answer is sent, and the request is served after this time, also if the client no longer waits: a proxy holds it.
+    /// A proxy holds the request: it is served after this time, also if the client no longer waits. No response is sent.
     Late(Duration),
-    /// 409 of an admission plugin whose object was changed meanwhile, as a ResourceQuota. Nothing is stored.
+    /// The request gets 409 from an admission plugin whose object, such as a ResourceQuota, was changed in the
+    /// meantime. Nothing is stored.
     Conflict,
 }

@@ -1,4 +1,4 @@
-//! One container: its main process, from start to end, and its status in the API.
+//! `run`: runs the main process of one container, and updates the container status in the API.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::cluster_state::ClusterState;
 use crate::pod_status::{self, Termination};
 use crate::programs::{Invocation, Streams};
 
-/// Pieces of output in the channel to the log.
+/// Capacity of the channel to the log, in pieces of output.
 const OUTPUT_CHANNEL: usize = 16;
 
-/// Runs a container from its start to its end. The API shows both after the interval of the kubelet's relist.
+/// Runs a container until it exits. The API shows start and exit later, because of the relist interval of the kubelet.
 pub(super) async fn run(state: &ClusterState, pod_ref: &ScheduledPod, config: &ContainerConfig) {
     state.runtime.set_running(&pod_ref.uid, &config.name);
     let main = main_process(state, pod_ref, config);
@@ -36,7 +36,7 @@ async fn main_process(state: &ClusterState, pod_ref: &ScheduledPod, config: &Con
     let process = async {
         match config.hold_time() {
             Some(Duration::MAX) => std::future::pending().await,
-            // Every image can wait, but `node-probe` needs an image that has it.
+            // Every image has programs that wait, but `node-probe hold` needs an image with node-probe.
             Some(time) if !config.is_probe() || state.programs.has_node_probe(&config.image) => {
                 let files = state.runtime.files_of(&pod_ref.uid, &config.name);
                 let _ = tokio::time::timeout(time, files.wait_for(RELEASE_FILE)).await;
@@ -51,7 +51,7 @@ async fn main_process(state: &ClusterState, pod_ref: &ScheduledPod, config: &Con
     }
 }
 
-/// Runs a main process; its output becomes the log of the container.
+/// Runs a main process. Its output becomes the log of the container.
 async fn execute(state: &ClusterState, pod_ref: &ScheduledPod, config: &ContainerConfig) -> Termination {
     let Some(host) = state.host(&pod_ref.node) else { return Termination::exit(1) };
     let invocation = Invocation {

@@ -1,4 +1,4 @@
-//! The configuration of a container: its image and its main process.
+//! `ContainerConfig`: the image and the main process of a container.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::programs::base_name;
 pub(super) struct ContainerConfig {
     pub(super) name: String,
     pub(super) image: String,
-    /// The pull policy is `Never`.
+    /// Whether the pull policy is `Never`.
     pub(super) never_pull: bool,
     pub(super) argv: Vec<String>,
 }
@@ -23,7 +23,7 @@ impl ContainerConfig {
         Self { never_pull: image_pull_policy.as_deref() == Some("Never"), ..config }
     }
 
-    /// The configuration of an ephemeral container; `None` if the pod has none with this name.
+    /// Returns the configuration of an ephemeral container; `None` if the pod has no such container.
     pub(super) fn ephemeral(spec: &PodSpec, name: &str) -> Option<Self> {
         let container = spec.ephemeral_containers.as_ref()?.iter().find(|container| container.name == name)?;
         Some(Self::new(name, container.image.as_ref(), container.command.as_deref(), container.args.as_deref()))
@@ -41,7 +41,7 @@ impl ContainerConfig {
         self.argv.first().is_some_and(|program| base_name(program) == NODE_PROBE)
     }
 
-    /// Returns the time for which the main process sleeps, if it is sleep, pause or node-probe hold.
+    /// Returns how long the main process sleeps, if it is `sleep`, `pause` or `node-probe hold`.
     pub(super) fn hold_time(&self) -> Option<Duration> {
         let arguments = &self.argv[1..];
         match (base_name(self.argv.first()?), arguments.first().map(String::as_str)) {
@@ -56,7 +56,7 @@ impl ContainerConfig {
     }
 }
 
-/// `90`, `90s`, `5m`, `1h`.
+/// Parses `90`, `90s`, `5m` or `1h`.
 fn duration(text: &str) -> Option<Duration> {
     let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {

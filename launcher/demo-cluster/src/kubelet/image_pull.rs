@@ -1,11 +1,11 @@
-//! Images that cannot be pulled, and the status and events of the kubelet about them.
+//! Functions that find images that cannot be pulled, and write the status and events of the kubelet about these images.
 
 use super::container_config::ContainerConfig;
 use super::scheduled_pod::ScheduledPod;
 use crate::cluster_state::ClusterState;
 use crate::pod_status;
 
-/// The containers whose image the node does not have and cannot pull.
+/// Returns the containers whose image the node does not have and cannot pull.
 pub(super) fn unavailable<'a>(
     state: &ClusterState,
     pod_ref: &ScheduledPod,
@@ -18,7 +18,7 @@ pub(super) fn unavailable<'a>(
     configs.iter().filter(missing).collect()
 }
 
-/// Fails to pull the images, and backs off. Does not return: the back-off of a real kubelet takes minutes.
+/// Reports failed pulls and the back-off. Does not return, because the back-off of a real kubelet takes minutes.
 pub(super) async fn back_off(state: &ClusterState, pod_ref: &ScheduledPod, configs: Vec<&ContainerConfig>) {
     tokio::time::sleep(state.timing.container_start).await;
     for config in &configs {

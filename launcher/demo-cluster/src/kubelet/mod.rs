@@ -1,8 +1,8 @@
-//! The kubelets: the life of a pod that is assigned to a node.
+//! Modules of the kubelets, which run the pods that are assigned to a node.
 //!
-//! Each pod that is created on a known node has one task, which runs as long as its containers. A pod of the fixture has
-//! none. Not simulated: init containers, restarts (`restartPolicy` is taken as `Never`), container probes, volumes,
-//! scheduling.
+//! Each pod that is created on a known node has one task, which runs as long as its containers. A pod of the fixture
+//! has no task.
+//! Not simulated: init containers, restarts (`restartPolicy` is treated as `Never`), container probes, volumes, scheduling.
 //!
 //! ```text
 //!   container_config, scheduled_pod ─▶ container, image_pull ─▶ pod_worker

@@ -1,4 +1,4 @@
-//! The work of a kubelet on a pod: accept it, start its containers, end it.
+//! Functions that run a pod as a kubelet does: accept or reject the pod, start its containers, terminate it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) fn start_pod(state: &Arc<ClusterState>, pod: &Pod) {
     }
 }
 
-/// Kills the containers of a pod that was removed.
+/// Kills the containers of a removed pod.
 pub(crate) fn kill_pod(state: &ClusterState, pod: &Pod) {
     if let Some(uid) = &pod.metadata.uid {
         state.runtime.kill(uid);
@@ -31,7 +31,7 @@ pub(crate) fn kill_pod(state: &ClusterState, pod: &Pod) {
     }
 }
 
-/// Terminates a pod gracefully, and removes it afterwards. The pod stays as long as its node is not ready.
+/// Terminates a pod gracefully, and removes it afterwards. While its node is not ready, the pod stays.
 pub(crate) fn terminate_pod(state: &Arc<ClusterState>, pod: &Pod) {
     let Some(pod_ref) = ScheduledPod::of(state, pod) else { return };
     let task = Arc::clone(state);
@@ -76,7 +76,7 @@ pub(crate) fn start_ephemeral_containers(state: &Arc<ClusterState>, pod: &Pod, a
     }
 }
 
-/// Runs a pod from its start to its end.
+/// Runs a pod until it terminates.
 async fn run_pod(state: &ClusterState, pod_ref: ScheduledPod) {
     pod_ref.until_node_ready(state).await;
     tokio::time::sleep(state.timing.kubelet_sees).await;
@@ -84,7 +84,7 @@ async fn run_pod(state: &ClusterState, pod_ref: ScheduledPod) {
     let Some(spec) = pod.spec.as_ref() else { return };
     let injection = state.injector.start(&pod_ref.node);
     let killed = state.runtime.add(&pod_ref.uid, spec.containers.iter().map(|container| container.name.clone()));
-    // If the pod was deleted before it was added to the runtime, nothing else removes it from there.
+    // If the pod was deleted before it was added to the runtime, nothing else removes it from the runtime.
     if pod_ref.pod(state).is_none() {
         state.runtime.remove(&pod_ref.uid);
         return;
@@ -112,7 +112,7 @@ async fn run_pod(state: &ClusterState, pod_ref: ScheduledPod) {
     }
 }
 
-/// Starts the containers and waits for their end. Does not return if an image cannot be pulled.
+/// Starts the containers and waits until they exit. Does not return if an image cannot be pulled.
 async fn run_containers(
     state: &ClusterState,
     pod_ref: &ScheduledPod,
@@ -128,7 +128,7 @@ async fn run_containers(
         if injection.is_runtime_hanging() {
             pod_ref.record_event(state, "Normal", "Pulled", format!("Successfully pulled image \"{image}\" in 312ms"));
         }
-        // After the other event: within a second events have no order.
+        // This event comes after the other one, because events within the same second have no order.
         pod_ref.record_event(state, "Normal", "Pulling", format!("Pulling image \"{image}\""));
         return std::future::pending().await;
     }
@@ -153,7 +153,7 @@ async fn deadline(seconds: Option<i64>) {
     }
 }
 
-/// Why the kubelet rejects the pod: reason and message.
+/// Returns the reason and the message if the kubelet rejects the pod.
 fn rejection(
     state: &ClusterState,
     pod_ref: &ScheduledPod,

@@ -1,4 +1,4 @@
-//! A pod that is assigned to a node, and how its kubelet reports on it.
+//! `ScheduledPod`: a pod that is assigned to a node; its kubelet updates the status and records events.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::collection::{Key, key_of};
 use crate::generated_metadata;
 use crate::node_object;
 
-/// A pod that is assigned to a node, by its name, UID and node.
+/// A pod that is assigned to a node: name, UID and node.
 #[derive(Clone)]
 pub(super) struct ScheduledPod {
     pub(super) key: Key,
@@ -19,14 +19,14 @@ pub(super) struct ScheduledPod {
 }
 
 impl ScheduledPod {
-    /// `None` for a pod without a node, or with one that does not exist: no kubelet runs it.
+    /// Returns `None` for a pod that no kubelet runs, because it has no node or its node does not exist.
     pub(super) fn of(state: &ClusterState, pod: &Pod) -> Option<Self> {
         let node = pod.spec.as_ref()?.node_name.clone()?;
         state.host(&node)?;
         Some(Self { key: key_of(pod), uid: pod.metadata.uid.clone()?, node })
     }
 
-    /// The pod, unless it was removed or replaced by one with the same name.
+    /// Returns the pod, unless it was removed or replaced by a pod with the same name.
     pub(super) fn pod(&self, state: &ClusterState) -> Option<Arc<Pod>> {
         state.get::<Pod>(&self.key).filter(|pod| pod.metadata.uid.as_ref() == Some(&self.uid))
     }

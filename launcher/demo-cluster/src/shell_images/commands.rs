@@ -1,4 +1,4 @@
-//! The programs of an image, with the options that the scripts of the launcher use.
+//! Functions that run the programs of an image, with the options that the scripts of the launcher use.
 
 use std::io::Read;
 use std::time::Duration;
@@ -73,7 +73,7 @@ pub(super) async fn run(container: &Container, argv: &[String], input: &mut Inpu
             tokio::time::sleep(Duration::from_secs(seconds.parse().unwrap_or(0))).await;
             Output::default()
         }
-        // The root of the container, as procfs of the host shows it.
+        // The path is the root of the container, as procfs of the host shows it.
         ("chroot", [root, path, arguments @ ..]) => {
             let process = root.strip_suffix("/root");
             if process.is_none() || process != container.image.host_process {
@@ -111,7 +111,7 @@ fn untar(container: &Container, directory: &str, bytes: &[u8]) -> Output {
             let name = entry.path().map_err(|error| error.to_string())?.display().to_string();
             let executable = entry.header().mode().is_ok_and(|mode| mode & 0o100 != 0);
             let mut contents = Vec::new();
-            // Like a real tar, it writes what it read before it reports the missing end.
+            // Like a real tar, this writes the bytes that were read before it reports that the end is missing.
             let is_complete = entry.read_to_end(&mut contents).is_ok();
             write(container, &format!("{directory}/{name}"), contents, executable)
                 .map_err(|reason| format!("can't open '{name}': {reason}"))?;
@@ -143,7 +143,7 @@ async fn execute(container: &Container, path: &str, arguments: &[&str], has_load
             stderr: String::from_utf8_lossy(&outcome.stderr).into_owned(),
             exit_code: outcome.exit_code,
         },
-        // A panic of the real program aborts it.
+        // A panic of the real program aborts the process, which gives this exit code.
         Err(_) => Output::failed(134, "aborted".into()),
     }
 }

@@ -1,4 +1,4 @@
-//! A container, as its programs see it.
+//! `Container`: a container as its programs see it.
 
 use std::sync::Arc;
 

@@ -1,14 +1,14 @@
-//! Container images with other programs than the probe.
+//! `Image`: a container image with programs other than the probe.
 
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// The programs in its path: `sh`, `tar`, `head`, …
+    /// The programs in the path of the image: `sh`, `tar`, `head`, …
     pub programs: Vec<&'static str>,
-    /// The image has the loader of glibc.
+    /// Whether the image has the loader of glibc.
     pub glibc: bool,
-    /// The host has the loader of glibc.
+    /// Whether the host has the loader of glibc.
     pub host_glibc: bool,
-    /// A process whose root is the root of the host and is accessible, such as `/proc/1`.
+    /// A process through which the root of the host is accessible, such as `/proc/1`.
     pub host_process: Option<&'static str>,
     /// Permissions of `/tmp`.
     pub tmp: Tmp,
@@ -17,32 +17,32 @@ pub struct Image {
 /// Permissions of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tmp {
-    /// Reading, writing and execution.
+    /// Reading, writing and execution are allowed.
     Usual,
-    /// Reading only.
+    /// Only reading is allowed.
     ReadOnly,
-    /// Reading and writing.
+    /// Reading and writing are allowed.
     NoExec,
 }
 
 impl Image {
-    /// The base image of a distribution.
+    /// Returns the base image of a distribution.
     pub fn debian() -> Self {
         let programs = vec!["sh", "sleep", "tar", "head", "cat", "chmod", "sha256sum", "chroot", "grep"];
         Self { programs, glibc: true, host_glibc: true, host_process: Some("/proc/1"), tmp: Tmp::Usual }
     }
 
-    /// An image with these programs, without glibc.
+    /// Returns an image with the programs of `debian`, but without glibc.
     pub fn busybox() -> Self {
         Self { glibc: false, ..Self::debian() }
     }
 
-    /// An image without programs.
+    /// Returns an image without programs.
     pub fn distroless() -> Self {
         Self { programs: Vec::new(), ..Self::debian() }
     }
 
-    /// Without some of its programs.
+    /// Removes some programs from the image.
     #[must_use]
     pub fn without(mut self, programs: &[&str]) -> Self {
         self.programs.retain(|own| !programs.contains(own));

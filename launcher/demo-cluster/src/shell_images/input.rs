@@ -1,16 +1,16 @@
-//! Standard input of a shell, which is truncated as containerd does after the process closed its standard output.
+//! `Input`: standard input of a shell, truncated in the way of containerd after a process closes its standard output.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-/// Bytes of standard input that containerd passes on to a process that closed its standard output.
+/// Number of bytes of standard input that containerd passes on to a process that has closed its standard output.
 const MAX_AFTER_CLOSED_STDOUT: usize = 192 * 1024;
 
 /// Standard input, read piece by piece.
 pub(super) struct Input {
     from: mpsc::Receiver<Bytes>,
     rest: Bytes,
-    /// Number of bytes that containerd still passes on; `None`: all.
+    /// Number of bytes that containerd still passes on; `None` for all bytes.
     left: Option<usize>,
 }
 
@@ -19,12 +19,12 @@ impl Input {
         Self { from, rest: Bytes::new(), left: None }
     }
 
-    /// The process closed its standard output.
+    /// Limits the input because the process closed its standard output.
     pub(super) fn limit(&mut self) {
         self.left = Some(MAX_AFTER_CLOSED_STDOUT);
     }
 
-    /// Reads until the end, at most `most` bytes.
+    /// Reads until the end of the input, up to `most` bytes.
     pub(super) async fn read(&mut self, most: usize) -> Vec<u8> {
         let most = most.min(self.left.unwrap_or(usize::MAX));
         let mut all = Vec::new();

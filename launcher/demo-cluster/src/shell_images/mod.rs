@@ -1,7 +1,8 @@
-//! Container images with a small shell and a few programs, for tests of `--via inject`.
+//! `Userland`: container images with a small shell and a few programs, for tests of `--via inject`.
 //!
-//! It is not a general shell: it runs the scripts of the launcher's `--via inject`, and those with which the tests show why
-//! these scripts are as they are.
+//! The shell is not a general one: it runs only the scripts of `--via inject`, and the scripts with which tests show
+//! why those
+//! scripts are needed in this form.
 //!
 //! ```text
 //!   image, input ─▶ container ─▶ commands ─▶ shell ─▶ this module
@@ -22,10 +23,10 @@ use self::input::Input;
 use self::shell::Shell;
 use crate::programs::{Invocation, NodeProbe, Process, Programs, Streams, base_name};
 
-/// The image of Debian by a digest.
+/// The Debian image by digest.
 const PINNED: &str = "docker.io/library/debian@sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
 
-/// Images by name. All other images are those of [`NodeProbe`].
+/// Images by name. For all other images, [`NodeProbe`] is used.
 #[derive(Clone, Debug)]
 pub struct ShellImages {
     images: BTreeMap<String, Image>,

@@ -1,4 +1,4 @@
-//! The shell: a sequence of statements with pipes, a redirection, and a few variables.
+//! `Shell`: a shell that runs statements with pipes, a redirection, and a few variables.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -10,14 +10,14 @@ use super::input::Input;
 /// The process ID of the shell.
 const PID: &str = "4711";
 
-/// The run of one `sh -c`.
+/// A run of `sh -c`.
 pub(super) struct Shell {
     container: Container,
     statements: Vec<Statement>,
     arguments: Vec<String>,
 }
 
-/// `a | b > file`.
+/// A statement of the form `a | b > file`.
 struct Statement {
     commands: Vec<Vec<String>>,
     to: Option<String>,
@@ -32,7 +32,7 @@ impl Shell {
 
     pub(super) async fn run(self, mut input: Input, stdout: mpsc::Sender<Bytes>, stderr: mpsc::Sender<Bytes>) -> i32 {
         let Self { container, statements, arguments } = self;
-        // A shell replaces itself with its only command. If that writes to a file, standard output is closed.
+        // A shell replaces itself with its only command. If that command writes to a file, standard output is closed.
         if statements.len() == 1 && statements[0].to.is_some() && statements[0].commands.len() == 1 {
             input.limit();
         }

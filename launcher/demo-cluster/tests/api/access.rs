@@ -1,4 +1,4 @@
-//! Access to the API server: only with the token of this run, and not for web pages.
+//! Tests of the access to the API server: requests need the token of this run, and web pages get no access.
 
 use demo_cluster::{Cluster, Fixture};
 use http::{Method, StatusCode};
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{authorization, node, start};
 
-/// Sends a request with exactly these headers; returns the status code and the body.
+/// Sends a request with exactly these headers. Returns the status code and the body.
 async fn send(cluster: &Cluster, method: &Method, path: &str, headers: &[(&str, &str)]) -> (StatusCode, Value) {
     let address = cluster.url().replace("http://", "");
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -27,7 +27,7 @@ fn host(cluster: &Cluster) -> String {
     cluster.url().replace("http://", "")
 }
 
-/// One path of each kind: a resource, a subresource with an upgrade, discovery, health, and none at all.
+/// One path of each kind: a resource, a subresource with an upgrade, discovery, health, and a path that does not exist.
 const PATHS: [&str; 6] = [
     "/api/v1/nodes",
     "/api/v1/namespaces/default/pods/a/exec?command=sh&stdout=true",

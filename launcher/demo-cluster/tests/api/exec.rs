@@ -1,4 +1,4 @@
-//! Exec on both protocols, when it is accepted, and many at once.
+//! Tests of exec: both protocols, the time from which an exec is accepted, and many execs at once.
 
 use std::time::Duration;
 

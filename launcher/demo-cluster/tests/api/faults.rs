@@ -1,4 +1,4 @@
-//! The faults that a test can set, and the denied requests.
+//! Tests of the faults that a test can set, and of denied requests.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ async fn a_node_that_is_not_ready_starts_no_pods_and_reports_no_status() {
 
 #[tokio::test]
 async fn an_image_that_cannot_be_pulled_backs_off_with_events() {
-    // Long enough to see each state on a busy machine.
+    // The times are long enough to see each state on a busy machine.
     let timing = Timing { pull_back_off: Duration::from_millis(500), ..Timing::fast() };
     let nodes = [node("gpu-1").with_unpullable_image(IMAGE), node("gpu-2")];
     let (cluster, client) = start(Fixture { timing, ..Fixture::of(nodes) }).await;

@@ -1,4 +1,4 @@
-//! Tests the cluster with the real client: access, every verb, exec with both subprotocols, and each fault.
+//! Tests of the cluster with the real client: access, every verb, exec with both subprotocols, and each fault.
 #![allow(clippy::unwrap_used)]
 
 mod access;

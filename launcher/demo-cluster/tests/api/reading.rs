@@ -1,4 +1,4 @@
-//! Discovery, get, list, paging and watch.
+//! Tests of discovery, get, list, paging and watch.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -186,7 +186,7 @@ async fn the_demo_has_gpu_nodes_with_problems_and_pods_with_gpus() {
     assert_eq!(about.items[0].reason.as_deref(), Some("FailedScheduling"));
 }
 
-/// Content type, code and body of an answer to a request with this `Accept`.
+/// Returns content type, code and body of the response to a request with this `Accept` header.
 async fn accepting(client: &kube::Client, path: &str, accept: &str) -> (String, u16, Vec<u8>) {
     let request =
         http::Request::get(path).header(http::header::ACCEPT, accept).body(kube::client::Body::empty()).unwrap();
@@ -210,7 +210,7 @@ async fn objects_and_errors_are_served_in_the_format_that_the_client_prefers() {
     let json = "application/json";
     let (content, code, _) = accepting(&client, "/api/v1/nodes", "application/json, */*").await;
     assert_eq!((content.as_str(), code), (json, 200));
-    // Events have no table: the answer is JSON if the client accepts it, otherwise 406.
+    // Events have no protobuf table: the response is JSON if the client accepts JSON, otherwise 406.
     let (content, code, _) =
         accepting(&client, "/api/v1/events", "application/vnd.kubernetes.protobuf, application/json;q=0.5").await;
     assert_eq!((content.as_str(), code), (json, 200));

@@ -1,4 +1,4 @@
-//! Support for the tests: a cluster with a client, probe pods, and an exec that is read to its end.
+//! Functions for the tests: start a cluster with a client, create probe pods, and run an exec until it ends.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ pub(crate) async fn client(cluster: &Cluster) -> Client {
     Client::try_from(config).unwrap()
 }
 
-/// The `Authorization` header with the token of a cluster.
+/// Returns the `Authorization` header with the token of a cluster.
 pub(crate) fn authorization(cluster: &Cluster) -> String {
     let kubeconfig: serde_json::Value = serde_json::from_str(&cluster.kubeconfig_yaml()).unwrap();
     format!("Bearer {}", kubeconfig["users"][0]["user"]["token"].as_str().unwrap_or_default())
@@ -95,12 +95,12 @@ pub(crate) fn streams() -> AttachParams {
     AttachParams::default().container("probe").max_stdout_buf_size(256 * 1024)
 }
 
-/// Execs as soon as the container runs.
+/// Starts an exec as soon as the container is running.
 pub(crate) async fn exec(client: &Client, pod: &str, command: &[&str], streams: &AttachParams) -> AttachedProcess {
     until("an exec", async || pods(client).exec(pod, command.to_vec(), streams).await.ok()).await
 }
 
-/// The refusal of an exec that is not accepted.
+/// Returns the error status of an exec that is rejected.
 pub(crate) async fn refused(client: &Client, pod: &str, streams: &AttachParams) -> Status {
     match pods(client).exec(pod, ["node-probe", "inventory"], streams).await {
         Ok(_) => panic!("the exec was accepted"),
@@ -146,7 +146,7 @@ pub(crate) async fn finish(mut process: AttachedProcess) -> Ran {
     }
 }
 
-/// A program that prints its input, and the length of its input.
+/// A program that prints its input and the length of the input.
 pub(crate) struct Echo;
 
 impl Programs for Echo {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use syringe_macros::omit;
 
 use crate::objects::gpu_pod::{Container, Pod};
 use crate::objects::gpu_resource_names::{GPU_RESOURCE, Unit, unit};
@@ -28,6 +29,7 @@ pub enum ContainerRole {
 }
 
 /// One resource of a node.
+#[omit(Option)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ResourceUse {
     /// Name, e.g. `nvidia.com/gpu`; for dynamic resource allocation, the name of the driver.
@@ -39,13 +41,10 @@ pub struct ResourceUse {
     /// Units that can be allocated: those that the device plugin reports as healthy.
     pub allocatable: u64,
     /// Units that are allocated to pods. Absent when the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated: Option<u64>,
     /// Units that are free. Absent when the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub available: Option<u64>,
     /// Units per GPU, if GPUs are shared.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
 }
 

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::text::clean;
+use syringe_macros::omit;
 
 /// Maximum number of conditions of one node that are about GPUs.
 const MAX_GPU_CONDITIONS: usize = 32;
@@ -12,6 +13,7 @@ const MAX_GPU_CONDITIONS: usize = 32;
 const MAX_CONDITIONS: usize = 64;
 
 /// A condition of the node.
+#[omit(Option)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Condition {
     /// Name.
@@ -19,13 +21,10 @@ pub struct Condition {
     /// `True`, `False`, `Unknown`.
     pub status: String,
     /// Reason in one word.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Message. Only a condition that is not in its healthy state has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Time since the last transition.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub for_seconds: Option<i64>,
 }
 

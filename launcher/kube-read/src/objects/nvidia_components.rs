@@ -3,9 +3,11 @@
 //! Such pods have labels of the GPU Operator, the Helm charts or the cloud providers' DaemonSets, or known images.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use k8s_openapi::api::core::v1 as api;
 use kube::ResourceExt;
+use syringe_core::tsv::list;
 
 use crate::objects::api_objects::pod::Pod;
 
@@ -13,29 +15,7 @@ use crate::objects::api_objects::pod::Pod;
 const LABELS: [&str; 5] = ["app", "app.kubernetes.io/name", "app.kubernetes.io/component", "k8s-app", "name"];
 
 /// Values of these labels, or prefixes of the values.
-const COMPONENTS: [&str; 21] = [
-    "nvidia-driver-daemonset",
-    "nvidia-driver-installer",
-    "nvidia-driver",
-    "nvidia-vgpu-manager",
-    "nvidia-container-toolkit",
-    "nvidia-device-plugin",
-    "nvidia-gpu-device-plugin",
-    "nvidia-operator-validator",
-    "nvidia-cuda-validator",
-    "nvidia-plugin-validator",
-    "gpu-feature-discovery",
-    "nvidia-mig-manager",
-    "nvidia-dcgm",
-    "dcgm-exporter",
-    "nvidia-node-status-exporter",
-    "nvidia-fabricmanager",
-    "nvidia-dra-driver",
-    "nvidia-sandbox-validator",
-    "nvidia-sandbox-device-plugin",
-    "nvidia-kubevirt-gpu-device-plugin",
-    "nvidia-vfio-manager",
-];
+static COMPONENTS: LazyLock<Vec<&str>> = LazyLock::new(|| list(include_str!("data/component_labels.tsv")).collect());
 
 /// Parts of image names.
 const IMAGES: [&str; 9] = [

@@ -1,9 +1,12 @@
 //! Creates the facts about the pods of NVIDIA's software: the component of each pod, and the states of its containers.
 
+use std::sync::LazyLock;
+
 use syringe_core::facts::kubernetes::node::{
     Component, ContainerStateKind, NvidiaContainer, NvidiaContainerState, NvidiaPod, RuntimeClassUse,
 };
 use syringe_core::text::{clean, clean_keeping_end};
+use syringe_core::tsv::{rows, word};
 
 use crate::objects::api_objects::meta::{Time, given};
 use crate::objects::api_objects::pod::{Container, Pod as ListedPod};
@@ -23,44 +26,11 @@ const MAX_CONTAINERS: usize = 16;
 const MAX_CLASSES: usize = 16;
 const MAX_PODS: usize = 4;
 
-/// Components by container name or image. Names come first, because the images of the device plugin and the DRA driver
-/// contain several programs.
-const CONTAINERS: [(&str, Component); 13] = [
-    ("mps-control-daemon", Component::Other),
-    ("gpu-feature-discovery", Component::FeatureDiscovery),
-    ("nvidia-device-plugin", Component::DevicePlugin),
-    ("nvidia-gpu-device-plugin", Component::DevicePlugin),
-    ("nvidia-driver-ctr", Component::Driver),
-    ("nvidia-gpu-driver", Component::Driver),
-    ("nvidia-container-toolkit-ctr", Component::ContainerToolkit),
-    ("nvidia-operator-validator", Component::Validator),
-    ("nvidia-mig-manager", Component::MigManager),
-    ("dcgm", Component::Monitoring),
-    ("nvidia-dcgm", Component::Monitoring),
-    ("nvidia-sandbox-device-plugin", Component::SandboxDevicePlugin),
-    ("nvidia-vgpu-manager", Component::VgpuManager),
-];
-
-/// Components by label value, or by a prefix of it.
-const LABELS: [(&str, Component); 17] = [
-    ("nvidia-driver-daemonset", Component::Driver),
-    ("nvidia-driver-installer", Component::Driver),
-    ("nvidia-driver", Component::Driver),
-    ("nvidia-container-toolkit", Component::ContainerToolkit),
-    ("nvidia-device-plugin-mps", Component::Other),
-    ("nvidia-device-plugin", Component::DevicePlugin),
-    ("nvidia-gpu-device-plugin", Component::DevicePlugin),
-    ("nvidia-dra-driver", Component::DraDriver),
-    ("nvidia-operator-validator", Component::Validator),
-    ("gpu-feature-discovery", Component::FeatureDiscovery),
-    ("nvidia-mig-manager", Component::MigManager),
-    ("nvidia-sandbox-device-plugin", Component::SandboxDevicePlugin),
-    ("nvidia-kubevirt-gpu-device-plugin", Component::SandboxDevicePlugin),
-    ("nvidia-vgpu-manager", Component::VgpuManager),
-    ("nvidia-vfio-manager", Component::VgpuManager),
-    ("nvidia-dcgm", Component::Monitoring),
-    ("dcgm-exporter", Component::Monitoring),
-];
+/// The columns: what is compared, a name or prefix of it, the component.
+static COMPONENTS: LazyLock<Vec<(&str, &str, Component)>> = LazyLock::new(|| {
+    let rows = rows(include_str!("data/components.tsv"));
+    rows.filter_map(|row| Some((row[0], *row.get(1)?, word(row.get(2)?)?))).collect()
+});
 
 /// Returns the facts of a pod if it belongs to NVIDIA's software.
 pub fn nvidia_pod(pod: &ListedPod) -> Option<NvidiaPod> {
@@ -108,11 +78,12 @@ pub fn runtime_classes(pods: &[Pod]) -> Vec<RuntimeClassUse> {
 }
 
 fn component(containers: &[Container], identity: &PodIdentity<'_>) -> Component {
-    let known = |table: &[(&str, Component)], name: &str| {
-        table.iter().find(|(known, _)| name.starts_with(known)).map(|(_, component)| *component)
+    let known = |kind: &str, name: &str| {
+        let mut rows = COMPONENTS.iter().filter(|row| row.0 == kind);
+        rows.find(|row| name.starts_with(row.1)).map(|row| row.2)
     };
-    let by_container = containers.iter().find_map(|container| known(&CONTAINERS, &container.name));
-    let by_label = || identity.component_labels.iter().find_map(|value| known(&LABELS, value));
+    let by_container = containers.iter().find_map(|container| known("container", &container.name));
+    let by_label = || identity.component_labels.iter().find_map(|value| known("label", value));
     by_container.or_else(by_label).unwrap_or_default()
 }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::text::clean;
+use syringe_macros::omit;
 
 use crate::objects::api_objects::pod::PodClaim;
 use crate::objects::api_objects::pod_status::{ContainerStatus, ResourceHealth};
@@ -16,6 +17,7 @@ use crate::objects::name_validation::container_id_without_scheme;
 const MAX_UUIDS: usize = 128;
 
 /// A pod that requests GPUs.
+#[omit(Vec, bool, !containers)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct PodRow {
     /// Namespace.
@@ -27,21 +29,19 @@ pub struct PodRow {
     /// `Pending`, `Running`, `Succeeded`, `Failed`.
     pub phase: String,
     /// Whether the pod is being deleted. Its devices are not free yet.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub terminating: bool,
     /// Resources that the pod holds. Empty if the pod has terminated.
     pub holds: ResourceCounts,
     /// Containers that request GPUs.
     pub containers: Vec<ContainerRow>,
     /// Claims with allocated GPUs.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<ClaimRow>,
     /// GPU and MIG UUIDs in annotations of the pod, as a scheduler wrote them. They are not verified.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub annotated_uuids: Vec<String>,
 }
 
 /// A container that requests or has GPUs.
+#[omit(Option, Vec)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ContainerRow {
     /// Name.
@@ -51,10 +51,8 @@ pub struct ContainerRow {
     /// Requests.
     pub requests: ResourceCounts,
     /// Limits, if they differ from the requests.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<ResourceCounts>,
     /// Devices, according to the API or a probe.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceRow>,
     /// ID in the container runtime, with which processes are assigned to the container.
     #[serde(skip)]
@@ -62,41 +60,38 @@ pub struct ContainerRow {
 }
 
 /// A device of a container.
+#[omit(Option, Vec)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceRow {
     /// GPU or MIG UUID, or the device's name if it has no UUID.
     pub uuid: String,
     /// NVML index of the GPU. Needs `resolve_devices`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<u32>,
     /// MIG profile. Needs `resolve_devices`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub mig_profile: Option<String>,
     /// `Healthy`, `Unhealthy` or `Unknown` according to the device plugin, if the pod status has it (1.31 or newer, feature gate).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
     /// Source of the allocation: `kubelet`, `pod_status`, `claim`.
     #[schemars(extend("x-text" = "own"))]
     pub source: &'static str,
     /// Processes of the container on the device. Needs `resolve_devices`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<ProcessRow>,
 }
 
 /// A process on a GPU.
+#[omit(Option)]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ProcessRow {
     /// Process id on the host.
     pub pid: u32,
     /// Name. Text from the node.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// GPU memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
 }
 
 /// A claim of a pod.
+#[omit(shared_with)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct ClaimRow {
     /// Name in the pod specification.
@@ -106,11 +101,11 @@ pub struct ClaimRow {
     /// Devices.
     pub devices: Vec<ClaimDevice>,
     /// Other pods that share the claim and its devices.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shared_with: Vec<String>,
 }
 
 /// A device that is allocated to a claim.
+#[omit(Option, bool)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct ClaimDevice {
     /// Driver.
@@ -118,10 +113,8 @@ pub struct ClaimDevice {
     /// Name in the node's pool, e.g. `gpu-3`.
     pub device: String,
     /// UUID, if the driver publishes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
     /// Admin access: the claim may use the device for monitoring, and other claims can hold it at the same time.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub admin_access: bool,
 }
 

@@ -11,18 +11,18 @@ use syringe_core::facts::mig::Mig;
 use syringe_core::facts::processes::{GpuProcess, GpuUse};
 use syringe_core::report::{Section, Sections};
 use syringe_core::text::clean;
+use syringe_macros::omit;
 
 use crate::objects::gpu_requests::{ContainerRole, ResourceCounts};
 use crate::objects::pod_rows::{ContainerRow, DeviceRow, PodRow, ProcessRow};
 
 /// Allocations and processes that belong to no container of an existing pod.
+#[omit(Vec)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Leftovers {
     /// Devices that the kubelet still has allocated to deleted pods.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allocated_to_deleted_pods: Vec<StaleAllocation>,
     /// Processes on GPUs without an allocation: of the host, or of a container that accesses the GPU without an allocation.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<StrayProcess>,
 }
 
@@ -34,12 +34,12 @@ impl Leftovers {
 }
 
 /// An allocation to a pod that does not exist.
+#[omit(Option)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct StaleAllocation {
     /// UID of the pod. Empty if the kubelet reported its name instead.
     pub pod_uid: String,
     /// `NAMESPACE/NAME`, if the kubelet reported it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
     /// Name of the container.
     pub container: String,
@@ -48,6 +48,7 @@ pub struct StaleAllocation {
 }
 
 /// A process on a device that is not allocated to its container.
+#[omit(Option)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct StrayProcess {
     /// The process.
@@ -56,7 +57,6 @@ pub struct StrayProcess {
     /// The device.
     pub uuid: String,
     /// The pod in the name of the process's cgroup.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
 }
 

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
+use syringe_macros::omit;
 
 use crate::objects::api_objects::pod_requests::PodRequests;
 use crate::objects::gpu_resource_names::is_gpu_resource;
@@ -29,6 +30,7 @@ const NAMED: usize = 12;
 const HOLDERS: usize = 3;
 
 /// A GPU node, or several with the same reasons, and the reasons why the pod does not fit on it.
+#[omit(used_by)]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Candidate {
     /// Node name; for several nodes, their names separated by commas.
@@ -36,7 +38,6 @@ pub struct Candidate {
     /// Reasons why the pod does not fit on the node. Empty if no check excludes the node.
     pub reasons_against: Vec<String>,
     /// Pods that use the missing resource on the node, largest first: `namespace/name (8 nvidia.com/gpu)`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub used_by: Vec<String>,
     /// Reasons against the node that do not depend on free resources.
     #[serde(skip)]

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::text::clean;
+use syringe_macros::omit;
 use tokio::time::timeout;
 
 use crate::Failure;
@@ -32,6 +33,7 @@ const MAX_ENTRIES: usize = 20;
 const MAX_TEXT: usize = 200;
 
 /// Facts about a node's GPUs from the Kubernetes API.
+#[omit(Vec, labels)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct ApiOnlyFacts {
     /// GPU resources that the node has.
@@ -39,19 +41,14 @@ pub struct ApiOnlyFacts {
     /// Allocatable GPU resources.
     pub allocatable: BTreeMap<String, u64>,
     /// Labels of GPU Feature Discovery, under their full names.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Conditions that are not in their healthy state, from the kubelet, NVSentinel or node-problem-detector.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<String>,
     /// Allocated devices that their device plugin reports as unhealthy.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unhealthy_devices: Vec<String>,
     /// Events of the node about GPUs, newest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<String>,
     /// Facts that could not be read, with the reason.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_read: Vec<String>,
 }
 

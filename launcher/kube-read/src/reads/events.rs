@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::facts::kubernetes::pod::PodEvent;
 use syringe_core::text::{clean, clean_keeping_end};
+use syringe_macros::omit;
 
 use crate::Failure;
 use crate::client::connection::Connection;
@@ -31,6 +32,7 @@ const MAX_POD_EVENTS: usize = 50;
 const MAX_REFUSALS: usize = 100;
 
 /// An event.
+#[omit(Option)]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct NodeEvent {
     /// `Normal` or `Warning`.
@@ -42,7 +44,6 @@ pub struct NodeEvent {
     /// Number of occurrences.
     pub count: u32,
     /// Time of the last occurrence.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
 }
 

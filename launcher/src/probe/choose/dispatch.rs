@@ -1,4 +1,4 @@
-//! Runs one probe: waits for its turn, and searches for a method that works.
+//! `run_probe`: waits for a free slot, then runs one probe with the first method that works.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use crate::settings::ProbeMethod;
 use kube_read::Connection;
 use kube_read::Failure;
 
-/// State that a launcher keeps from call to call.
+/// State that a launcher keeps between calls.
 #[derive(Debug, Default)]
 pub(crate) struct ProberCache {
-    /// Methods that do not work.
+    /// The methods that do not work.
     pub(crate) memory: MethodMemory,
-    /// Probe binaries that were packed for upload.
+    /// Archives of node-probe for upload.
     pub(crate) archives: Arc<Archives>,
 }
 
 impl ProberCache {
-    /// The result without lines that an earlier answer has had.
+    /// Removes the lines that an earlier answer already contained.
     pub(crate) fn with_new_lines(&self, connection: &Connection, mut result: ProbeResult) -> ProbeResult {
         let cluster = cluster_of(connection);
         result.passed_over.retain(|line| self.memory.is_new(&cluster, line));
@@ -32,7 +32,7 @@ impl ProberCache {
     }
 }
 
-/// Runs one probe by a method of the settings.
+/// Runs one probe with a method that the settings allow.
 pub(crate) async fn run_probe(
     context: ProbeContext,
     cache: Arc<ProberCache>,
@@ -44,7 +44,7 @@ pub(crate) async fn run_probe(
     if let Err(refusal) = check_host_access(&context) {
         return refused(&context, refusal).await;
     }
-    // Held until the pod is deleted.
+    // The slot is held until the pod is deleted.
     let _slot = match slots.take(&context).await {
         Ok(slot) => slot,
         Err(failure) => return refused(&context, failure).await,
@@ -52,7 +52,7 @@ pub(crate) async fn run_probe(
     search::run(context, &cache).await
 }
 
-/// Refuses an action where the probe does not see the host: inside a pod a process ID of the host names another process.
+/// Rejects an action if the probe does not see the host: inside a pod, a process ID of the host belongs to another process.
 fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
     let is_in_container = context.settings.via == ProbeMethod::Ephemeral || context.settings.runtime_class.is_some();
     if !context.is_for_actions() || !is_in_container {
@@ -65,7 +65,7 @@ fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
     ))
 }
 
-/// Writes the audit line of a call that is refused before anything is created.
+/// Writes the audit line of a call that is rejected before anything is created.
 async fn refused(context: &ProbeContext, refusal: Failure) -> Result<ProbeResult, Failure> {
     let result = Err(refusal);
     context.record.ended(&result, Duration::ZERO).await;

@@ -1,9 +1,9 @@
-//! Names of images as kubelets report them.
+//! `ImageReference`: parses image names as kubelets report them.
 
 /// Length of the hexadecimal digits of a SHA-256.
 const SHA256_DIGITS: usize = 64;
 
-/// A full reference: `registry/path[:tag][@digest]`.
+/// A full image reference: `registry/path[:tag][@digest]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ImageReference<'a> {
     pub(crate) registry: &'a str,
@@ -13,11 +13,12 @@ pub(crate) struct ImageReference<'a> {
 }
 
 impl<'a> ImageReference<'a> {
-    /// `None` for a name without a registry, which each runtime completes as it likes, and for what is no reference.
+    /// Parses a name. `None` for a name without a registry, which each runtime completes in its own way, and for an
+    /// invalid name.
     pub(crate) fn of(name: &'a str) -> Option<Self> {
         let (name, digest) = name.split_once('@').map_or((name, None), |(name, digest)| (name, Some(digest)));
         let (registry, rest) = name.split_once('/')?;
-        // A colon after the registry is a tag's.
+        // A colon after the registry starts the tag.
         let (path, tag) = rest.split_once(':').map_or((rest, None), |(path, tag)| (path, Some(tag)));
         let of = |text: &str, more: &str| {
             !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.as_bytes().contains(&byte))
@@ -28,12 +29,12 @@ impl<'a> ImageReference<'a> {
         (is_host && is_whole).then_some(Self { registry, path, tag, digest })
     }
 
-    /// Whether registry and path are equal.
+    /// Returns whether the image has this registry and path.
     pub(crate) fn is_of(&self, registry: &str, path: &str) -> bool {
         self.registry == registry && self.path == path
     }
 
-    /// The reference that names the content, without a tag; `None` without a SHA-256.
+    /// Returns the reference by digest, without the tag; `None` without a SHA-256 digest.
     pub(crate) fn pinned(&self) -> Option<String> {
         let digest = self.digest?;
         let digits = digest.strip_prefix("sha256:")?;

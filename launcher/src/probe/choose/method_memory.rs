@@ -1,4 +1,4 @@
-//! Which probe methods do not work on a cluster or a node, kept from call to call for some minutes.
+//! `MethodMemory`: remembers for some minutes which probe methods do not work on a cluster or a node.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,28 +7,28 @@ use std::time::Duration;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 
-/// How long a refusal of the API server is remembered: an administrator may be changing it now.
+/// How long a rejection by the API server is remembered. It is short because an administrator may be fixing the cause.
 const REFUSAL_TIME: Duration = Duration::from_secs(60);
-/// How long the rest is remembered: trying it costs a pod and seconds.
+/// How long any other obstacle is remembered. It is long because another attempt costs a pod and several seconds.
 const LONG_TIME: Duration = Duration::from_secs(600);
-/// How long other probes wait for the first one of a cluster, which may be refused.
+/// How long other probes wait for the first probe of a cluster, which may be rejected.
 const FIRST_TIME: Duration = Duration::from_secs(2);
-/// A part of a method that does not work.
+/// The part of a probe method that does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Obstructed {
-    /// Any pod, in the whole cluster: the namespace, a permission or a policy.
+    /// Any pod in the whole cluster, because of the namespace, a permission or a policy.
     Pods,
-    /// The pod of inject, in the whole cluster: a policy.
+    /// The pod of --via inject in the whole cluster, because of a policy.
     UploadPods,
-    /// Exec, in the whole cluster: a permission, or a proxy behind which the log could be read.
+    /// Exec in the whole cluster, because of a permission, or of a proxy through which only the log could be read.
     Exec,
-    /// Exec on one node: websockets were refused, perhaps by its kubelet.
+    /// Exec on one node, because websockets were rejected, perhaps by its kubelet.
     ExecOnNode,
-    /// Reading the log of a pod, in the whole cluster.
+    /// Reading the log of a pod in the whole cluster.
     Logs,
-    /// The image of the probe, on one node.
+    /// The image of the probe on one node.
     Image,
-    /// Uploading node-probe, on one node.
+    /// Uploading node-probe on one node.
     Upload,
 }
 
@@ -45,7 +45,7 @@ impl Obstructed {
     }
 }
 
-/// Why a method was not used, and what to do so that it can be.
+/// The reason why a method was not used, and the step that makes it possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reason {
     pub(crate) why: String,
@@ -55,7 +55,7 @@ pub(crate) struct Reason {
 /// A node of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
-    /// Context, API server and user: another user may have other permissions.
+    /// Context, API server and user. The user is included because another user may have other permissions.
     pub(crate) cluster: &'a str,
     pub(crate) node: &'a str,
 }
@@ -77,21 +77,21 @@ impl Key {
 #[derive(Debug, Default)]
 struct Known {
     reasons: HashMap<Key, (Reason, Instant)>,
-    /// When a cluster last admitted a pod.
+    /// The time when each cluster last admitted a pod.
     admitted: HashMap<String, Instant>,
-    /// The lines that an answer of this process has had.
+    /// The lines that an answer of this process already contained.
     shown: HashSet<String>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct MethodMemory {
     known: Mutex<Known>,
-    /// For each API server: held by the first probe.
+    /// One lock per cluster, held by the first probe.
     first: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl MethodMemory {
-    /// Why this does not work there at `now`; `None` to try it.
+    /// Returns the reason why this is known not to work there at `now`; `None` if it can be tried.
     pub(crate) fn reason(&self, place: Place<'_>, what: Obstructed, now: Instant) -> Option<Reason> {
         let known = self.known();
         let (reason, since) = known.reasons.get(&Key::of(place, what))?;
@@ -104,7 +104,7 @@ impl MethodMemory {
         known.reasons.insert(Key::of(place, what), (reason, now));
     }
 
-    /// Forgets what a success disproves.
+    /// Forgets the obstacles that a success disproved.
     pub(crate) fn forget(&self, place: Place<'_>, disproved: &[Obstructed]) {
         let mut known = self.known();
         for what in disproved {
@@ -117,8 +117,8 @@ impl MethodMemory {
         self.known().admitted.insert(place.cluster.to_owned(), now);
     }
 
-    /// Waits for the first probe of a cluster, since all are refused for the same reason. The caller holds the guard while it probes.
-    /// `None` if a pod was admitted before, or if the first one takes long.
+    /// Waits for the first probe of a cluster, because all probes are rejected for the same reason. The caller holds
+    /// the guard during its probe. `None` if a pod was already admitted, or if the first probe takes long.
     pub(crate) async fn wait_for_first(&self, place: Place<'_>) -> Option<OwnedMutexGuard<()>> {
         let is_admitted = || {
             let since = self.known().admitted.get(place.cluster).copied();
@@ -135,7 +135,7 @@ impl MethodMemory {
         (!is_admitted()).then_some(guard)
     }
 
-    /// Whether no answer of this process has had this line.
+    /// Returns whether no earlier answer of this process contained this line.
     pub(crate) fn is_new(&self, cluster: &str, line: &str) -> bool {
         self.known().shown.insert(format!("{cluster} {line}"))
     }

@@ -1,4 +1,4 @@
-//! The method of a probe, and the image that it uses.
+//! Modules that choose the method and the image of a probe.
 
 pub(super) mod dispatch;
 pub(super) mod image_reference;

@@ -1,4 +1,4 @@
-//! The probe's image on a node that already has it.
+//! `find`: finds the image of the probe among the images that a node reports.
 
 use k8s_openapi::api::core::v1::Node;
 
@@ -7,14 +7,15 @@ use crate::probe::choose::image_reference::ImageReference;
 /// The names of one image.
 pub(crate) type Names<'a> = Vec<&'a str>;
 
-/// The images that a node reports: at most 50, the largest, with at most five names each.
+/// Returns the images that a node reports: the 50 largest, with at most five names each.
 pub(crate) fn reported(node: &Node) -> impl Iterator<Item = Names<'_>> {
     let images = node.status.as_ref().and_then(|status| status.images.as_deref()).unwrap_or_default();
     images.iter().map(|image| image.names.iter().flatten().map(String::as_str).collect())
 }
 
-/// The image of the probe among those of the node, by its digest. Its tag must be equal: everybody who may create pods on the
-/// node can have another release pulled to it. A tag alone may be of an import: then the user names the image.
+/// Returns the image of the probe on the node, by digest. The tag must be equal, because everybody who may create pods
+/// can make the node pull another release. An image that has only a tag may be an import, and is not used unless the
+/// user names it.
 pub(crate) fn find(node: &Node, wanted: &str) -> Option<String> {
     let wanted = ImageReference::of(wanted)?;
     let found = |names: Names<'_>| {
@@ -46,13 +47,13 @@ mod tests {
         };
         assert_eq!(found(&[&["docker.io/library/debian:13"], &[&digest, tag]]), Some(digest.clone()));
         assert_eq!(found(&[&[tag]]), None, "a tag alone");
-        // Another release, another repository, another registry, and a digest of which no tag is known.
+        // These are another release, another repository, another registry, and a digest without a known tag.
         let other = "ghcr.io/gpu-syringe/node-probe:0.0.9";
         for names in [&[digest.as_str(), other][..], &[digest.as_str()], &["evil.example/gpu-syringe/node-probe:0.1.0"]]
         {
             assert_eq!(found(&[names]), None, "{names:?}");
         }
-        // The tag of one image and the digest of another are not one image.
+        // The tag is that of one image, and the digest that of another.
         assert_eq!(found(&[&[&digest], &[tag]]), None);
         assert_eq!(found(&[]), None);
     }

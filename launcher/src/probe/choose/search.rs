@@ -1,19 +1,19 @@
-//! The search for a method that works: a list of methods, each tried until one reads the node.
+//! `run`: tries the probe methods one after the other until one of them reads the node.
 //!
 //! ```text
-//!   auto, from the method that needs the least trust:
-//!     pod       the image of the probe is named by a setting, or on the node by digest
-//!     logs      the same image, where exec is unavailable
+//!   auto, starting with the method that needs the least trust:
+//!     pod       the image of the probe is set, or is on the node by digest
+//!     logs      the same image, if exec is unavailable
 //!     inject    node-probe is uploaded into an image that runs privileged on the node
-//!   pod         pod, then logs where websockets are refused
-//!   others      the method alone
+//!   pod         pod, then logs if websockets are rejected
+//!   others      only that method
 //! ```
 //!
-//! The next method is tried only after a refusal that proves that nothing ran and that this method does not work here: see
-//! [`Search::after`]. A policy, a missing permission and a missing namespace end the search: trying another pod would be
-//! probing for a loophole. If the cause is busy, late or cancelled, or an action may have been done, the call fails. If the user names
-//! an image by digest, nothing else runs. `auto` never adds an ephemeral container: it would stay in the spec of a pod of another
-//! owner, who could enter it.
+//! The next method is tried only if the failure proves that nothing ran and that this method does not work here: see
+//! [`Search::after`]. A policy, a missing permission and a missing namespace end the search: another pod would be an
+//! attempt to bypass them. The call fails if a server was busy, the time is over, the call was cancelled, or an action
+//! may have been done. If the user names an image by digest, no other image is used. `auto` never adds an ephemeral
+//! container, because it would stay in the spec of a pod of another owner, who could enter it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,10 +37,10 @@ use kube_read::Failure;
 use kube_read::failure::{Cause, PolicyKind};
 use kube_read::reads::nodes;
 
-/// With less time left no other method is tried.
+/// If less time than this is left, no other method is tried.
 const MIN_TIME: Duration = Duration::from_secs(3);
 
-/// The methods to try, in this order.
+/// Returns the methods to try, in this order.
 fn methods(via: ProbeMethod) -> &'static [ProbeMethod] {
     match via {
         ProbeMethod::Auto => &[ProbeMethod::Pod, ProbeMethod::Logs, ProbeMethod::Inject],
@@ -68,18 +68,18 @@ impl PassedOver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Method,
-    /// No other pod: only the API server.
+    /// Create no other pod: use only the API server.
     ApiOnly,
 }
 
-/// How a method ended.
+/// The outcome of a method.
 enum Tried {
     Found(Box<ProbeResult>),
     Passed,
     Ended,
 }
 
-/// The reason to pass over a method that failed.
+/// Returns the reason for passing over a method that failed.
 fn reason_of(failure: &Failure, server: &str) -> Reason {
     let why = match &failure.cause {
         Cause::Policy(policy) => format!("{} forbids it", policy.name),
@@ -97,14 +97,14 @@ struct Search<'a> {
     memory: &'a MethodMemory,
     archives: Arc<Archives>,
     passed: Vec<PassedOver>,
-    /// Pods that were created and deleted.
+    /// Number of pods that were created and deleted.
     pods: u32,
     /// Whether a pod was requested.
     has_run: bool,
     began: Instant,
 }
 
-/// Runs one probe by the first method that works.
+/// Runs one probe with the first method that works.
 pub(crate) async fn run(context: ProbeContext, cache: &ProberCache) -> Result<ProbeResult, Failure> {
     let mut search = Search {
         is_auto: context.settings.via == ProbeMethod::Auto,
@@ -143,7 +143,7 @@ impl Search<'_> {
         self.passed.push(passed);
     }
 
-    /// The result of the first method that works; `Ok(None)` if none does.
+    /// Returns the result of the first method that works; `Ok(None)` if no method works.
     async fn run(&mut self) -> Result<Option<ProbeResult>, Failure> {
         if self.is_refused() {
             return Ok(None);
@@ -154,7 +154,7 @@ impl Search<'_> {
                 match self.try_method(method).await? {
                     Tried::Found(result) => return Ok(Some(*result)),
                     Tried::Ended => return Ok(None),
-                    // Websockets are refused with the next image as well.
+                    // Websockets would be rejected with the next image as well.
                     Tried::Passed if self.exec_obstacle().is_some() => break,
                     Tried::Passed => {}
                 }
@@ -163,7 +163,7 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// Whether every pod is known to be refused. A method that the user fixed is tried again.
+    /// Returns whether the cluster is known to reject every pod. A method that the user chose is tried in any case.
     fn is_refused(&mut self) -> bool {
         let reason = self.known(Obstructed::Pods).filter(|_| self.is_auto);
         let is_refused = reason.is_some();
@@ -175,8 +175,9 @@ impl Search<'_> {
         self.known(Obstructed::Exec).or_else(|| self.known(Obstructed::ExecOnNode))
     }
 
-    /// The images into which node-probe is uploaded, one after the other; `None` for a method or an image that needs no choice.
-    /// Empty: the method is not tried.
+    /// Returns the base images to try one after the other; `None` stands for a method that does not choose a base image
+    /// here.
+    /// If the list is empty, the method is not tried.
     async fn base_images(&mut self, method: ProbeMethod) -> Result<Vec<Option<String>>, Failure> {
         let has_image = self.context.settings.names_image() || self.context.present_image.is_some();
         let is_tried = match method {
@@ -193,7 +194,7 @@ impl Search<'_> {
         Ok(if is_tried { vec![None] } else { Vec::new() })
     }
 
-    /// Whether there is an image of the probe to start.
+    /// Returns whether there is an image of the probe that can be started.
     async fn finds_image(&mut self) -> Result<bool, Failure> {
         let image = self.context.settings.probe_image();
         if self.context.settings.names_image() {
@@ -202,7 +203,7 @@ impl Search<'_> {
         let node = self.within_call(nodes::read(&self.context.connection, &self.context.request.node)).await?;
         self.context.present_image = present_image::find(&node, &image);
         if self.context.present_image.is_none() {
-            let why = format!("no --image is set, and the node does not report {image} with a digest among its images");
+            let why = format!("no --image is set, and the node does not list {image} with a digest");
             let next_step =
                 "Name an image of node-probe that the node can pull: --image REGISTRY/node-probe@sha256:DIGEST.";
             self.pass_over(ProbeMethod::Pod, Reason { why, next_step: next_step.to_owned() });
@@ -210,7 +211,7 @@ impl Search<'_> {
         Ok(self.context.present_image.is_some())
     }
 
-    /// The images that run privileged on the node, for `auto`.
+    /// Returns the images that run privileged on the node, for `auto`.
     async fn privileged_images(&mut self) -> Result<Vec<Option<String>>, Failure> {
         let method = ProbeMethod::Inject;
         let needs = [Obstructed::UploadPods, Obstructed::Upload];
@@ -239,7 +240,7 @@ impl Search<'_> {
         }
     }
 
-    /// The reason why inject is not allowed: the user names the only image that may run.
+    /// Returns the reason why inject is not allowed, if the user named the only image that may run.
     fn pinned_image(&self) -> Option<Reason> {
         let Settings { base_image, .. } = &*self.context.settings;
         let is_pinned = self.context.settings.names_image() && self.context.settings.probe_image().contains('@');
@@ -249,7 +250,7 @@ impl Search<'_> {
         })
     }
 
-    /// The result of a request, unless the call ends before.
+    /// Waits for a request. Fails if the call ends first.
     async fn within_call<T>(&self, request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let context = &self.context;
         tokio::select! {
@@ -260,7 +261,7 @@ impl Search<'_> {
         }
     }
 
-    /// Obstacles that rule out a method. A method that no other one follows is tried in any case.
+    /// Returns the obstacles that rule out a method. A method that is the last one in the list is tried in any case.
     fn needs(&self, method: ProbeMethod) -> &'static [Obstructed] {
         match method {
             ProbeMethod::Pod if self.is_auto => &[Obstructed::Image, Obstructed::Exec, Obstructed::ExecOnNode],
@@ -275,7 +276,7 @@ impl Search<'_> {
             self.pass_over(method, reason);
             return Ok(Tried::Passed);
         }
-        // Kept until a failure is remembered, for the probes that wait.
+        // The lock is held until a failure is remembered, because other probes wait for it.
         let mut first = if self.is_auto { self.memory.wait_for_first(self.place()).await } else { None };
         if self.is_refused() {
             return Ok(Tried::Ended);
@@ -295,7 +296,7 @@ impl Search<'_> {
         }
     }
 
-    /// The reason why the log is read in place of an exec, if it is not a missing permission.
+    /// Returns why the log is read in place of an exec, if the reason is not a missing permission.
     fn refused_websocket(&self) -> Option<Reason> {
         if self.is_auto {
             self.known(Obstructed::ExecOnNode)
@@ -328,13 +329,13 @@ impl Search<'_> {
             result = &mut running => return result,
             () = context.admitted.notified() => {}
         }
-        // The cluster admits our pods.
+        // The cluster has admitted the pod.
         self.memory.remember_admitted(self.place(), Instant::now());
         *first = None;
         running.await
     }
 
-    /// The obstacle to remember, and the next step; `None`: the call fails.
+    /// Returns the obstacle to remember and the next step; `None` if the call fails.
     fn after(&self, failure: &Failure, method: ProbeMethod) -> Option<(Option<Obstructed>, Next)> {
         if !self.is_auto {
             let is_exec = matches!(failure.cause, Cause::WebsocketsRefused | Cause::ExecUnanswered);
@@ -365,7 +366,7 @@ impl Search<'_> {
             Cause::ExecForbidden => (Some(Obstructed::Exec), Next::Method),
             Cause::LogForbidden => (Some(Obstructed::Logs), Next::Method),
             Cause::ImageUnavailable | Cause::ImageNotOnNode => (Some(Obstructed::Image), Next::Method),
-            // If the local binary is missing, no pod was created: try again next time.
+            // If no pod was created, the local binary is missing: try again next time.
             Cause::Upload => (failure.deleted.then_some(Obstructed::Upload), Next::Method),
         })
     }
@@ -380,9 +381,9 @@ impl Search<'_> {
         }
         let context = &self.context;
         let may_follow = next == Next::Method && context.may_retry_with_another_pod();
-        // Another method might have read the node.
+        // There is too little time for a method that might read the node.
         let is_late = may_follow && context.end.saturating_duration_since(Instant::now()) < MIN_TIME;
-        // An action is not repeated in another pod, and no second pod is made while the first may exist.
+        // An action is not repeated in another pod, and no second pod is created while the first may exist.
         let is_final = context.is_action || failure.left_behind.is_some() || context.is_cancelled();
         if is_final || is_late || !(may_follow || self.is_auto) {
             return Err(failure);
@@ -392,7 +393,7 @@ impl Search<'_> {
         Ok(if may_follow { Tried::Passed } else { Tried::Ended })
     }
 
-    /// The result, or the failure of a node that no method reads.
+    /// Returns the result, or a failure if no method could read the node.
     async fn finish(self, found: Result<Option<ProbeResult>, Failure>) -> Result<ProbeResult, Failure> {
         let failure = match found {
             Ok(Some(mut result)) => {
@@ -409,7 +410,7 @@ impl Search<'_> {
         let deleted = failure.deleted || self.pods > 0 && failure.left_behind.is_none();
         let failed = Err(failure.deleted(deleted));
         if !self.has_run {
-            // A call that created nothing has its line in the audit log as well.
+            // A call that created nothing also gets a line in the audit log.
             self.context.record.ended(&failed, self.began.elapsed()).await;
         }
         failed
@@ -417,7 +418,7 @@ impl Search<'_> {
 
     fn no_method(&self) -> Failure {
         let what = format!("Probing node {}", self.context.request.node);
-        // The reason that refuses every pod comes first, whatever else was passed over.
+        // A reason that applies to every pod comes first, before the methods that were passed over.
         let refused = self.known(Obstructed::Pods);
         let cause = Cause::NoMethod { cluster_wide: refused.is_some() };
         let failure = match refused {
@@ -438,7 +439,7 @@ impl Search<'_> {
     }
 }
 
-/// Obstacles that a success of this method disproves.
+/// Returns the obstacles that a success of this method disproves.
 fn disproved_by(method: ProbeMethod) -> &'static [Obstructed] {
     match method {
         ProbeMethod::Logs => &[Obstructed::Pods, Obstructed::Image, Obstructed::Logs],

@@ -1,4 +1,4 @@
-//! Reads the state of a container, and whether it can still start.
+//! Functions that read the state of a container from its pod: whether it can still start, and how it exited.
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use syringe_core::text::clean;
@@ -7,7 +7,7 @@ use crate::probe::result::ProbeContainer;
 use crate::settings::{ProbeMethod, Settings};
 use kube_read::failure::Cause;
 
-/// Next step if the pod was deleted, and not by this launcher.
+/// Next step if somebody other than this launcher deleted the pod.
 pub(crate) const BY_OTHERS: &str =
     "Another user or a controller deleted the probe pod: the audit log of the API server names it. Then try again.";
 /// Next step after an error of the container runtime.
@@ -16,7 +16,7 @@ const RUNTIME_LOG: &str =
 /// Exit code after SIGTERM.
 const TERMINATED: i32 = 143;
 
-/// A state from which a container will not run.
+/// A state in which a container will never run.
 #[derive(Clone, Debug)]
 pub(crate) struct FatalState {
     pub(crate) why: String,
@@ -24,11 +24,11 @@ pub(crate) struct FatalState {
     pub(crate) cause: Cause,
 }
 
-/// The reason why the container will not run; `None` while it may still start.
+/// Returns the reason why the container will never run; `None` while it may still start.
 pub(crate) fn fatal_state(pod: &Pod, probe_container: &ProbeContainer, settings: &Settings) -> Option<FatalState> {
     let ProbeContainer { container, method, if_missing, .. } = probe_container;
     let fatal = |why, next_step: &str, cause| Some(FatalState { why, next_step: next_step.to_owned(), cause });
-    // With another base image node-probe may run: this one is of another architecture, or a hook of the runtime refuses it.
+    // Another base image may work: this one is for another architecture, or a hook of the runtime rejects it.
     let unfit = || if *method == ProbeMethod::Inject { Cause::Upload } else { Cause::Other };
     if let Some(end) = state_of(pod, container).and_then(|state| state.terminated.as_ref()) {
         let words = end_reason(end);
@@ -40,7 +40,7 @@ pub(crate) fn fatal_state(pod: &Pod, probe_container: &ProbeContainer, settings:
         let next = match end.exit_code {
             _ if is_missing => if_missing,
             TERMINATED => {
-                "The pod was deleted or evicted, or the node shuts down: see the events of the node. Then try again."
+                "The pod was deleted or evicted, or the node is shutting down: see the events of the node. Then try again."
             }
             _ => "Check the kubelet log of the node for this pod.",
         };
@@ -72,9 +72,9 @@ pub(crate) fn fatal_state(pod: &Pod, probe_container: &ProbeContainer, settings:
     fatal(format!("{reason}: {message}"), next, cause)
 }
 
-/// The cause of a container that waits for its image, by the message of the registry, the resolver or the runtime.
+/// Returns why a container is waiting for its image, from the message of the registry, the resolver or the runtime.
 fn image_cause(reason: &str, message: &str, method: ProbeMethod) -> Cause {
-    /// The image does not exist, is refused, or is for another platform.
+    /// Messages about an image that does not exist, may not be pulled, or is for another platform.
     const FINAL: [&str; 8] = [
         "not found",
         "manifest unknown",
@@ -96,17 +96,17 @@ fn image_cause(reason: &str, message: &str, method: ProbeMethod) -> Cause {
     }
 }
 
-/// Describes how a container ended.
+/// Describes how a container exited.
 pub(crate) fn end_reason(end: &ContainerStateTerminated) -> String {
     let message = end.message.as_deref().map(|message| format!(", {}", clean(message, 400))).unwrap_or_default();
     format!(
-        "the container ended: {} (exit code {}){message}",
+        "the container exited: {} (exit code {}){message}",
         end.reason.as_deref().unwrap_or("no reason"),
         end.exit_code
     )
 }
 
-/// The state of a container, ephemeral ones included.
+/// Returns the state of a container or an ephemeral container.
 pub(crate) fn state_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerState> {
     let status = pod.status.as_ref()?;
     let mut all = status.container_statuses.iter().chain(&status.ephemeral_container_statuses).flatten();
@@ -133,9 +133,9 @@ fn after_rejection(reason: &str, settings: &Settings) -> &'static str {
     }
 }
 
-/// Whether the message of the runtime is about a program that the image does not contain.
+/// Returns whether the runtime reports that the image does not contain the program.
 pub(crate) fn is_missing_program(why: &str) -> bool {
-    // A hook of the runtime may also miss a file: the libraries of the driver.
+    // A hook of the runtime also reports missing files, such as the libraries of the driver.
     let program = why.contains("executable file") && why.contains("not found");
     program || why.contains("exec: \"") && why.contains("no such file or directory")
 }
@@ -144,7 +144,7 @@ pub(crate) fn is_missing_program(why: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// The fatal state of a pod whose container has this state, with the method that created it.
+    /// Returns the fatal state of a pod that `method` created and whose container is in this state.
     fn state(method: ProbeMethod, phase: &str, is_deleted: bool, state: serde_json::Value) -> Option<FatalState> {
         let pod = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "p", "deletionTimestamp": is_deleted.then_some("2026-11-21T02:00:00Z")},

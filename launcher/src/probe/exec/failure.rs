@@ -1,4 +1,4 @@
-//! The failures of an exec, with their causes and next steps.
+//! Functions that make the failures of an exec, with causes and next steps, and the enum `Refusal`.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use kube_read::Failure;
 use kube_read::client::api_status::is_not_a_status;
 use kube_read::failure::Cause;
 
-/// A refused exec, classified by the message of the API server, the kubelet or the runtime.
+/// The reason why an exec was rejected, from the message of the API server, the kubelet or the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The container does not run yet.
+    /// The container is not running yet.
     NotYet,
     /// The API server cannot connect to the kubelet.
     KubeletUnreachable,
@@ -27,7 +27,7 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     pub(crate) fn of(message: &str) -> Self {
-        // Not "unable to upgrade connection": it precedes temporary and permanent causes.
+        // "unable to upgrade connection" is not in this list: both temporary and permanent causes follow that text.
         const NOT_YET: [&str; 5] = [
             "container not found",
             "pod does not exist",
@@ -53,7 +53,7 @@ impl Refusal {
     }
 }
 
-/// The failure of an upload that the connection was too slow for.
+/// Returns the failure of an upload for which the connection was too slow.
 pub(crate) fn slow_upload(context: &ProbeContext, sent: usize, length: usize, took: Duration) -> Failure {
     let kilobytes = |bytes: usize| bytes as f64 / 1000.0;
     let seconds = took.as_secs_f64();
@@ -74,7 +74,7 @@ pub(crate) fn slow_upload(context: &ProbeContext, sent: usize, length: usize, to
 pub(crate) fn exec_forbidden(probe_container: &ProbeContainer, why: &str) -> Failure {
     let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
     let next = "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml). Without them, use --via logs.";
-    // Otherwise an admission plugin refuses, or the credentials are not valid.
+    // Otherwise an admission plugin rejects the exec, or the credentials are not valid.
     let cause = if is_missing_permission(why) { Cause::ExecForbidden } else { Cause::Refused };
     Failure::new(what, why, next).because_of(cause)
 }
@@ -82,7 +82,7 @@ pub(crate) fn exec_forbidden(probe_container: &ProbeContainer, why: &str) -> Fai
 pub(crate) fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
     let what = format!("Opening a websocket to node {} through {}", context.request.node, context.connection.server);
     if Refusal::of(why) == Refusal::KubeletUnreachable {
-        // The log is read through the kubelet as well: no other method helps.
+        // The API server also needs the kubelet to read the log, so no other method helps.
         let next = "The API server cannot reach the kubelet of the node (port 10250): check the firewall between them, or \
              konnectivity.";
         return Failure::new(what, why, next);
@@ -92,8 +92,8 @@ pub(crate) fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
     Failure::new(what, why, next).because_of(Cause::WebsocketsRefused)
 }
 
-/// The failure of an exec in a running container. A proxy that drops websockets and a node that hangs look alike if neither
-/// answers.
+/// Returns the failure of an exec in a running container. If there is no response, a proxy that drops websockets cannot be
+/// distinguished from a node that hangs.
 pub(crate) fn no_exec(context: &ProbeContext, error: &ExecError) -> Failure {
     let failure = no_websocket(context, &error.to_string());
     match failure.cause {
@@ -102,18 +102,19 @@ pub(crate) fn no_exec(context: &ProbeContext, error: &ExecError) -> Failure {
     }
 }
 
-/// Whether the API server, the kubelet or a proxy answered an exec, and a repetition would get the same answer.
+/// Returns whether the API server, the kubelet or a proxy responded to the exec, and would send the same response again.
 fn is_answer(error: &ExecError) -> bool {
     let ExecError::Kube(error) = error else { return false };
     match error {
-        // A proxy: the API server and the kubelet answer with a Status.
+        // The response is from a proxy: the API server and the kubelet respond with a Status.
         kube::Error::Api(status) if is_not_a_status(status) && status.code == 502 => true,
         kube::Error::Api(status) => is_final(status.code) && !Refusal::of(&status.message).is_temporary(),
         error => matches!(error, kube::Error::UpgradeConnection(_)),
     }
 }
 
-/// Whether the status code of a proxy is permanent, as of one without websockets. A bad gateway may recover.
+/// Returns whether a proxy with this status code will never pass the request on, for example because it does not support
+/// websockets. A bad gateway may recover.
 pub(crate) fn is_final(code: u16) -> bool {
     code < 500 || code == 501
 }
@@ -143,7 +144,7 @@ pub(crate) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, 
     Failure::new(running(context), why, next).because_of(cause)
 }
 
-/// The failure of a probe whose pod another user or a controller deleted.
+/// Returns the failure of a probe whose pod was deleted by another user or a controller.
 pub(crate) fn pod_deleted(context: &ProbeContext) -> Failure {
     Failure::new(running(context), "the pod was deleted", BY_OTHERS)
 }

@@ -1,4 +1,4 @@
-//! Exec in a container until it runs, and the report in what the probe printed.
+//! Modules that run the probe in a container by exec, and read the report from the output of the probe.
 
 pub(super) mod container_state;
 pub(super) mod failure;

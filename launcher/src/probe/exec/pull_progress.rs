@@ -1,4 +1,4 @@
-//! Reports a pull of the image to the caller: the status of a pod does not show it.
+//! `report_pull`: tells the caller that the node is pulling the image, which the status of a pod does not show.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::probe::request::Phase;
 use crate::probe::result::ProbeContainer;
 use kube_read::reads::events;
 
-/// A container that has not started by then may wait for its image.
+/// A container that has not started after this time may be waiting for its image.
 const SLOW_START: Duration = Duration::from_secs(2);
-/// Time for the request.
+/// Time limit of the request for the events.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
-/// Reports, once, whether a slow start is a pull of the image.
+/// If the start is slow because the node is pulling the image, reports this once.
 pub(crate) async fn report_pull(
     context: &ProbeContext,
     probe_container: &ProbeContainer,

@@ -1,4 +1,5 @@
-//! Reads the JSON document that a probe prints. If it is incomplete, a read is repeated; the outcome of an action is awaited.
+//! Functions that read the JSON document that a probe prints.
+//! If the document is incomplete, a probe that reads is run again; an action is not repeated, only asked for its outcome.
 
 use std::time::Duration;
 
@@ -14,22 +15,22 @@ use crate::probe::result::{ProbeContainer, Timings};
 use crate::settings::ProbeMethod;
 use kube_read::Failure;
 
-/// Code of the problem by which a probe refuses an action that was started before.
+/// Problem code of a probe that rejects an action because the action was already started.
 const ALREADY_RUN: &str = "already_run";
-/// Exit codes from here on are 128 plus a signal: a crash or an OOM kill, which may not happen again.
+/// Lowest exit code that stands for a signal (128 plus the signal): a crash or an OOM kill, which may not happen again.
 const SIGNALLED: i32 = 128;
-/// Pause between two requests for the outcome of an action. A reset takes minutes.
+/// Pause between two requests for the outcome of an action. A reset can take minutes.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// A document and how it was read.
+/// A report, and a note about how it was read.
 pub(crate) struct ReceivedReport {
     pub(crate) report: Report,
-    /// Remarks about how it was read.
+    /// Note about how the report was read.
     pub(crate) note: Option<String>,
 }
 
 impl ReceivedReport {
-    /// Adds a remark.
+    /// Adds a note.
     pub(crate) fn with_note(mut self, note: Option<String>) -> Self {
         self.note = match (self.note, note) {
             (Some(one), Some(other)) => Some(format!("{other}; {one}")),
@@ -50,7 +51,7 @@ pub(crate) async fn read(
     read_or_retry(context, output, probe_container, argv, timings).await
 }
 
-/// The document in `output`; if it is incomplete, the document of a second run.
+/// Returns the report in `output`; if it is incomplete, runs the probe again and returns the second report.
 pub(crate) async fn read_or_retry(
     context: &ProbeContext,
     output: ExecOutput,
@@ -80,14 +81,14 @@ pub(crate) async fn read_or_retry(
     }
 }
 
-/// The failure of a program that ended with an error and printed nothing. A second run would do the same.
+/// Returns the failure of a program that exited with an error and printed nothing. A second run would do the same.
 fn failed_at_once(context: &ProbeContext, method: ProbeMethod, output: &ExecOutput) -> Option<Failure> {
     let ExecOutput { stdout, stderr, ended: ExecEnd::Exit(code @ 1..SIGNALLED), .. } = output else { return None };
     let error_output = if stderr.is_empty() { "none".to_owned() } else { clean(stderr, 300) };
     stdout.is_empty().then(|| {
         Failure::new(
             format!("Running the probe on node {}", context.request.node),
-            format!("it ended with exit code {code} and printed no document; error output: {error_output}"),
+            format!("it exited with code {code} and printed no document; error output: {error_output}"),
             match method {
                 ProbeMethod::Inject => {
                     "It may not be compatible with the C library of the base image or the node: use another --base-image or \
@@ -101,8 +102,9 @@ fn failed_at_once(context: &ProbeContext, method: ProbeMethod, output: &ExecOutp
     })
 }
 
-/// The outcome of an action whose answer was lost. The pod stays while the action may run: deleting it would interrupt the
-/// action. The probe does not repeat an action; when it is run again, it reports the outcome of the first run.
+/// Returns the outcome of an action whose response was lost. The pod is kept while the action may be running, because
+/// its deletion would interrupt the action. A second run of the probe does not repeat the action: it reports the
+/// outcome of the first run.
 async fn outcome(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -120,7 +122,7 @@ async fn outcome(
                 Ok(_) => "the action was started and has not reported its outcome".to_owned(),
                 Err(why) => why,
             },
-            // If the pod is gone, nothing runs any more.
+            // If the pod is gone, nothing is running any more.
             Err(failure) => match exec_retry::check_pod(context, probe_container).await {
                 Err(gone) => return Err(gone),
                 Ok(_) => failure.why,
@@ -141,7 +143,7 @@ fn outcome_unknown(context: &ProbeContext, why: &str) -> Failure {
     )
 }
 
-/// The failure of an incomplete answer.
+/// Returns the failure of a probe whose document is incomplete.
 pub(crate) fn incomplete(context: &ProbeContext, method: ProbeMethod, why: &str) -> Failure {
     Failure::new(
         format!("Reading the probe's answer from node {}", context.request.node),
@@ -158,7 +160,7 @@ pub(crate) fn incomplete(context: &ProbeContext, method: ProbeMethod, why: &str)
     )
 }
 
-/// Whether the probe only reports that the action was started before.
+/// Returns whether the probe reports only that the action was already started.
 fn is_under_way(report: &Report) -> bool {
     report.error.as_ref().is_some_and(|problem| problem.code == ALREADY_RUN)
 }
@@ -171,17 +173,17 @@ fn stuck(context: &ProbeContext, output: &ExecOutput) -> Option<String> {
     })
 }
 
-/// The report in what the probe printed.
+/// Parses the report in the output of the probe.
 pub(crate) fn parse(output: &ExecOutput) -> Result<Report, String> {
     let ExecOutput { stdout, stderr, ended, .. } = output;
-    // A log is cut at this size by the kubelet.
+    // The kubelet cuts a log at this size.
     if stdout.len() >= document_size::MAX_BYTES {
         return Err(TooLarge::of(stdout).to_string());
     }
     Report::from_node(stdout).map_err(|error| {
         let ending = match ended {
             ExecEnd::Disconnected => "the connection was cut".to_owned(),
-            ExecEnd::Exit(code) => format!("the probe ended with exit code {code}"),
+            ExecEnd::Exit(code) => format!("the probe exited with code {code}"),
             ExecEnd::DocumentOnly => "the probe did not exit normally".to_owned(),
         };
         let error_output =

@@ -1,4 +1,4 @@
-//! Exec with retries until the container runs. Watches the pod for reasons to stop retrying.
+//! `exec`: repeats an exec until the container is running, and reads the pod for reasons to stop.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,30 +24,31 @@ use kube_read::client::retry::{is_busy, is_not_sent, retry_after};
 use kube_read::failure::{Cause, kube_reason};
 use kube_read::reads::events;
 
-/// Time for an exec request to be upgraded.
+/// Time limit of the upgrade of an exec request to a websocket.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
-/// First pause between two attempts. A container with a cached image runs after some 170 ms.
+/// First pause between two attempts. A container whose image is on the node is running after about 170 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// Longest pause at first: most containers start within a second.
+/// Maximum pause in the beginning: most containers start within a second.
 const YOUNG_PAUSE: Duration = Duration::from_millis(30);
 const MAX_PAUSE: Duration = Duration::from_millis(400);
-/// A pause is at most this fraction of the time waited so far.
+/// Divisor of the time waited so far: a pause is at most this part of that time.
 const PART_OF_WAIT: u32 = 16;
-/// How often the status of the pod is read at first. A pull may take minutes.
+/// First pause between two reads of the pod status. A pull may take minutes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How often it is read later.
+/// Maximum pause between two reads of the pod status.
 const MAX_LOOK_PAUSE: Duration = Duration::from_secs(2);
-/// Time for one read of the pod or its events.
+/// Time limit of one read of the pod or its events.
 const LOOK_TIME: Duration = Duration::from_secs(3);
-/// How long an exec may be refused after the container was seen running. Then something else refuses it.
+/// How long an exec may be rejected after the container was seen running. After that, the cause is not the start.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
-/// How often a websocket is refused before the method is given up: one refusal may be of a proxy that restarts.
+/// Number of rejected websockets after which the method is given up. A single rejection may be from a proxy that is
+/// restarting.
 const MAX_REFUSALS: u32 = 3;
-/// Pause after a refusal.
+/// Pause after a rejected websocket.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
 
-/// Runs one command, and retries until the container accepts it. Reads the status of the pod in between.
+/// Runs one command, with retries until the container accepts it. Reads the status of the pod between the attempts.
 pub(crate) async fn exec(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -75,7 +76,7 @@ pub(crate) async fn exec(
                 return Err(slow_upload(context, sent.load(Ordering::Relaxed), input.len(), attempt.elapsed()));
             }
             Err(_) => {
-                context.note_process_stays("had not ended when the time of the call was over");
+                context.note_process_stays("had not exited when the time of the call was over");
                 return Err(context.out_of_time("the probe did not finish"));
             }
             Ok(Ok(output)) => {
@@ -118,12 +119,12 @@ pub(crate) async fn exec(
     Err(start_timed_out(context, probe_container, waiting.elapsed(), &last).await)
 }
 
-/// Whether the API server limits the number of requests.
+/// Returns whether the API server rejected the request because there are too many requests.
 fn is_throttled(error: &ExecError) -> bool {
     matches!(error, ExecError::Kube(error) if is_busy(error))
 }
 
-/// The result of one exec; `Elapsed` at the end of the time for reading.
+/// The result of one exec; `Elapsed` if the time for reading is over.
 type Attempt = Result<Result<ExecOutput, ExecError>, Elapsed>;
 
 /// Runs the command once, and records whether an action may have been started.
@@ -131,14 +132,14 @@ async fn exec_once(context: &ProbeContext, command: &Command<'_>) -> Attempt {
     let on_phase = context.on_phase.clone();
     let run = exec_websocket::run(&context.connection.client, command, UPGRADE_TIME, move || on_phase(Phase::Read));
     let attempted = timeout_at(context.end, run).await;
-    // The upload, which has input, starts no action.
+    // A command with input is the upload, which starts no action.
     if context.is_action && command.input.is_empty() && may_have_started(&attempted) {
         context.action_sent.store(true, Ordering::Relaxed);
     }
     attempted
 }
 
-/// Whether the command may have been started: the API server, the kubelet and the runtime did not refuse it.
+/// Returns whether the command may have been started: the API server, the kubelet and the runtime did not reject it.
 fn may_have_started(attempted: &Attempt) -> bool {
     match attempted {
         Ok(Err(ExecError::Refused(_) | ExecError::Kube(kube::Error::Api(_)))) => false,
@@ -147,7 +148,7 @@ fn may_have_started(attempted: &Attempt) -> bool {
     }
 }
 
-/// The pause before the next attempt. Only several refused websockets are an error: see [`MAX_REFUSALS`].
+/// Returns the pause before the next attempt. Rejected websockets are an error only after [`MAX_REFUSALS`] attempts.
 fn pause_after(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -161,7 +162,7 @@ fn pause_after(
     })
 }
 
-/// The failure of a container that accepted no exec in time.
+/// Returns the failure of a container that did not accept an exec in time.
 async fn start_timed_out(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -176,7 +177,8 @@ async fn start_timed_out(
     }
 }
 
-/// The failure of a container that did not start in time, with the newest warning of the pod, or else the `last` error.
+/// Returns the failure of a container that did not start in time, with the newest warning of the pod, or else the
+/// `last` error.
 pub(crate) async fn not_started_in_time(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -184,7 +186,7 @@ pub(crate) async fn not_started_in_time(
     last: &str,
 ) -> Failure {
     let late = not_started_after(context, waited);
-    // The status of the pod does not show a pull that takes long.
+    // The status of the pod does not show that a pull takes long.
     let pull = async {
         let ProbeContainer { namespace, pod, .. } = probe_container;
         let looking = events::unfinished_pull(&context.connection, namespace, pod);
@@ -204,7 +206,7 @@ pub(crate) async fn not_started_in_time(
             Some(pull) => {
                 let next = "The registry may be slow or not reachable from the node: check it, raise --start-timeout, or use --via \
                             inject, which needs no registry.";
-                let why = format!("{late}; the node still pulls the image (event Pulling: {pull})");
+                let why = format!("{late}; the node is still pulling the image (event Pulling: {pull})");
                 Failure { next_step: next.to_owned(), ..context.out_of_time(&why) }
             }
             None => context.out_of_time(&format!("{late} ({last})")),
@@ -212,7 +214,8 @@ pub(crate) async fn not_started_in_time(
     }
 }
 
-/// The newest warning event: causes that the status does not show, such as a failed sandbox. Only for our own pods.
+/// Returns the newest warning event of a pod that we created. It can show a cause that the status does not, such as a
+/// failed sandbox.
 async fn newest_warning(context: &ProbeContext, probe_container: &ProbeContainer) -> Option<String> {
     if probe_container.container != CONTAINER {
         return None;
@@ -222,7 +225,7 @@ async fn newest_warning(context: &ProbeContext, probe_container: &ProbeContainer
     Some(format!("{}: {}", warning.reason, warning.message))
 }
 
-/// States that the container did not start, the time waited, and the limit that applied.
+/// Describes that the container did not start, how long it was waited for, and which limit applied.
 fn not_started_after(context: &ProbeContext, waited: Duration) -> String {
     let limit = if waited >= context.settings.start_time() {
         format!("--start-timeout {}", context.settings.start_timeout)
@@ -232,7 +235,7 @@ fn not_started_after(context: &ProbeContext, waited: Duration) -> String {
     format!("the probe container did not start within {:.1} s, the limit of {limit}", waited.as_secs_f64())
 }
 
-/// The pause before the next attempt after a refused exec; an error if retrying is useless.
+/// Returns the pause before the next attempt after a rejected exec; an error if retrying is useless.
 fn retry_pause(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -249,7 +252,7 @@ fn retry_pause(
     match error {
         kube::Error::Api(status) if matches!(status.code, 429 | 503) => Ok(retry_after(status)),
         kube::Error::Api(_) if Refusal::of(&why).is_temporary() => Ok(FIRST_PAUSE),
-        // A proxy in front of the API server answers, or the kubelet.
+        // The response is from a proxy in front of the API server, or from the kubelet.
         kube::Error::Api(status) if is_not_a_status(status) && is_final(status.code) => {
             Err(no_websocket(context, &why))
         }
@@ -268,7 +271,7 @@ fn retry_pause(
     }
 }
 
-/// The state of the container while waiting for exec.
+/// The state of the container while an exec is retried.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PodState {
     Running,
@@ -277,7 +280,7 @@ pub(crate) enum PodState {
     Unread(String),
 }
 
-/// Reads the status of the pod; fails if the container can never start.
+/// Reads the status of the pod. Fails if the container can never start.
 pub(crate) async fn check_pod(context: &ProbeContext, probe_container: &ProbeContainer) -> Result<PodState, Failure> {
     match timeout(LOOK_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
         Ok(Ok(Some(pod))) => match container_state::fatal_state(&pod, probe_container, &context.settings) {
@@ -288,7 +291,7 @@ pub(crate) async fn check_pod(context: &ProbeContext, probe_container: &ProbeCon
             }),
         },
         Ok(Ok(None)) => Err(pod_deleted(context)),
-        // A failed read proves nothing. The next exec shows the state.
+        // A failed read shows nothing about the container. The next exec shows its state.
         Ok(Err(error)) => Ok(PodState::Unread(kube_reason(&error))),
         Err(_) => Ok(PodState::Unread(format!("no answer within {LOOK_TIME:?}"))),
     }

@@ -1,11 +1,11 @@
-//! Runs one command in a container over a websocket and reads its output.
+//! `run`: runs one command in a container over a websocket and reads the output of the command.
 //!
-//! Hand-written in place of kube's `AttachedProcess`, for three reasons:
+//! This module replaces kube's `AttachedProcess`, for three reasons:
 //!
-//! - Standard input must work with version 4 of the protocol, which cannot signal its end.
-//! - A process that is stuck in the driver never ends: the document is taken once it is complete, without the status on
-//!   channel 3, which follows all output. A lost connection is an error at once.
-//! - Pings: proxies close a connection that is silent while a slow probe reads.
+//! - Standard input must work with version 4 of the protocol, which cannot signal the end of standard input.
+//! - A process that is stuck in the driver never exits. So the document is returned as soon as it is complete, without the
+//!   status on channel 3, which follows all output. A lost connection is an error at once.
+//! - Pings are needed: proxies close a connection that is silent while a slow probe reads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,67 +24,68 @@ const STDERR: u8 = 2;
 const STATUS: u8 = 3;
 const CLOSE: u8 = 255;
 
-/// Limit on standard output. A probe leaves out what makes its report larger.
+/// Maximum size of standard output. A probe leaves out sections that would make its report larger.
 const MAX_OUTPUT_BYTES: usize = document_size::MAX_BYTES;
-/// Limit on standard error, which is only quoted in messages.
+/// Maximum size of standard error, which is only quoted in messages.
 const MAX_STDERR_BYTES: usize = 4096;
-/// How long to wait for the status after a complete document. A process that is stuck in the driver never ends.
+/// How long to wait for the status after a complete document. A process that is stuck in the driver never exits.
 const STATUS_GRACE: Duration = Duration::from_secs(2);
 
 /// Interval of pings. Proxies and load balancers close a connection that is silent for a minute.
 const PING_EVERY: Duration = Duration::from_secs(5);
-/// A connection whose server answered a ping is dead after this silence: a firewall or a VPN dropped it.
+/// If a server that has answered a ping is silent for this time, the connection is dead: a firewall or a VPN dropped it.
 const DEAD_AFTER: Duration = Duration::from_secs(16);
 
-/// How much of standard input goes into one frame.
+/// Maximum number of bytes of standard input in one frame.
 const INPUT_FRAME_BYTES: usize = 32 << 10;
 
 /// The output of one command.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ExecOutput {
-    /// Standard output, complete unless the connection was cut.
+    /// Standard output. It is complete unless the connection was cut.
     pub(crate) stdout: Vec<u8>,
     /// The beginning of standard error.
     pub(crate) stderr: String,
     pub(crate) ended: ExecEnd,
-    /// Whether the end of standard input could be signalled (version 5 of the protocol).
+    /// Whether the client could signal the end of standard input (version 5 of the protocol).
     pub(crate) half_close: bool,
 }
 
-/// How an exec ended.
+/// The way in which an exec ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ExecEnd {
-    /// With an exit code.
+    /// The process exited with this code.
     Exit(i32),
-    /// A complete document arrived, and then nothing: the process does not end.
+    /// A complete document arrived, but no status: the process does not exit.
     DocumentOnly,
-    /// The connection was lost first.
+    /// The connection was lost before that.
     #[default]
     Disconnected,
 }
 
-/// Why a command did not run to its end.
+/// The reason why a command did not run until it exited.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExecError {
-    /// The API server or a proxy refused.
+    /// The API server or a proxy rejected the request.
     #[error("{}", kube_read::failure::kube_reason(.0))]
     Kube(#[from] kube::Error),
-    /// No answer to the upgrade.
+    /// There was no response to the upgrade request.
     #[error("the API server did not answer the exec request within {0:?}")]
     Timeout(Duration),
-    /// The runtime could not run it; its message. Up to Kubernetes 1.35 also for a container that does not run yet.
+    /// The message of a runtime that could not run the command. Until Kubernetes 1.35, also of a container that is not
+    /// running yet.
     #[error("{0}")]
     Refused(String),
-    /// It ran, and printed more than a report may have.
+    /// The command ran, and printed more than the maximum size of a report.
     #[error("{0}")]
     TooLarge(TooLarge),
 }
 
-/// A document of more than [`MAX_OUTPUT_BYTES`].
+/// The error for a document of more than [`MAX_OUTPUT_BYTES`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it printed more than 4 MiB, which is more than a report may have{}", .section.as_deref().unwrap_or_default())]
 pub(crate) struct TooLarge {
-    /// The section that grew, for the message. `None`: the output is not a report.
+    /// The section that is too large, for the message. `None` if the output is not a report.
     pub(crate) section: Option<String>,
 }
 
@@ -104,13 +105,13 @@ pub(crate) struct Command<'a> {
     pub(crate) pod: &'a str,
     pub(crate) container: &'a str,
     pub(crate) argv: &'a [String],
-    /// Standard input. Version 4 cannot signal its end: the command must get the length as an argument.
+    /// Standard input. Version 4 cannot signal the end of the input, so the command must get the length as an argument.
     pub(crate) input: &'a [u8],
     /// Receives how many bytes of the input were sent.
     pub(crate) sent: &'a AtomicUsize,
 }
 
-/// Runs a command and reads its output. `connect_time` limits the upgrade only; the caller sets a timeout for the rest.
+/// Runs a command and reads its output. `connect_time` limits only the upgrade; the caller sets a timeout for the rest.
 /// `started` is called when the connection is open.
 pub(crate) async fn run(
     client: &Client,
@@ -119,7 +120,7 @@ pub(crate) async fn run(
     started: impl FnOnce(),
 ) -> Result<ExecOutput, ExecError> {
     let Command { namespace, pod, container, argv, input, sent } = command;
-    // Always with standard input: without it some runtimes end the output after its first flush.
+    // Standard input is always requested: without it, some runtimes end the output after the first flush.
     let params = AttachParams::default().container(*container).stdin(true).stdout(true).stderr(true).tty(false);
     let path = <k8s_openapi::api::core::v1::Pod as kube::Resource>::url_path(&(), Some(namespace));
     let request = Request::new(path).exec(pod, argv.iter().cloned(), &params).map_err(kube::Error::BuildRequest)?;
@@ -155,7 +156,7 @@ pub(crate) async fn run(
                 }
                 Some(Ok(Message::Pong(_))) => answers_pings = true,
                 Some(Ok(Message::Ping(_) | Message::Text(_) | Message::Frame(_))) => {}
-                // Without a status the connection was cut, even if it was closed properly.
+                // If there was no status, the connection was cut, even if it was closed properly.
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break Ok(ExecEnd::Disconnected),
             }
         }
@@ -164,7 +165,7 @@ pub(crate) async fn run(
     Ok(ExecOutput { ended: ended?, ..output })
 }
 
-/// Sends standard input and its end. A process that stops reading is reported by its status, not here.
+/// Sends standard input and signals its end. If the process stops reading, its status shows the error, not this function.
 async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close: bool, sent: &AtomicUsize) {
     for piece in input.chunks(INPUT_FRAME_BYTES) {
         let mut frame = Vec::with_capacity(piece.len() + 1);
@@ -180,7 +181,7 @@ async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close:
     }
 }
 
-/// Sends pings, since proxies close a silent connection. Ends when sending fails; the reading side reports why.
+/// Sends pings, because proxies close a silent connection. Returns when sending fails; the reading side reports the reason.
 async fn keep_open(sink: &mut (impl Sink<Message> + Unpin), every: Duration) {
     loop {
         sleep(every).await;
@@ -190,13 +191,13 @@ async fn keep_open(sink: &mut (impl Sink<Message> + Unpin), every: Duration) {
     }
 }
 
-/// A complete document is one line with its newline.
+/// Returns whether this is a complete document: one line that ends with a newline.
 fn is_document(stdout: &[u8]) -> bool {
     stdout.ends_with(b"}\n")
 }
 
 impl ExecOutput {
-    /// Takes one frame: a channel number and its bytes. `Some` when the frame was the last one.
+    /// Handles one frame: a channel number and bytes. Returns `Some` for the last frame.
     fn take(&mut self, frame: &[u8]) -> Option<Result<ExecEnd, ExecError>> {
         let (channel, data) = frame.split_first()?;
         match *channel {
@@ -218,7 +219,7 @@ impl ExecOutput {
     }
 }
 
-/// Reads the status frame: success, an exit code, or the reason why the command could not run.
+/// Parses the status frame: success, an exit code, or the reason why the command could not run.
 fn ended(data: &[u8]) -> Result<ExecEnd, ExecError> {
     let refused = |why: &str| Err(ExecError::Refused(syringe_core::text::clean(why, 300)));
     let Ok(status) = serde_json::from_slice::<Status>(data) else {

@@ -1,4 +1,4 @@
-//! Deletes a pod, and checks that it is gone.
+//! `delete_pod`: deletes a pod with retries, and checks that the pod is gone.
 
 use std::time::Duration;
 
@@ -12,39 +12,39 @@ use kube_read::client::api_status::{is_conflict, is_not_a_status, is_not_found};
 use kube_read::client::retry::{is_retryable, retry_after};
 use kube_read::failure::kube_reason;
 
-/// Time for a deletion with all retries. A shutdown waits for it.
+/// Time limit of a deletion with all retries. A shutdown waits for the deletion.
 pub(crate) const REMOVAL_TIME: Duration = Duration::from_secs(10);
-/// Time for one request.
+/// Time limit of one request.
 const REQUEST_TIME: Duration = Duration::from_secs(3);
-/// How long a pod may take to appear when the answer to its creation was lost.
+/// How long a pod may take to appear if the response to its creation was lost.
 const UNSEEN_TIME: Duration = Duration::from_secs(2);
-/// First pause between two attempts; doubles up to a second.
+/// First pause between two attempts. The pause doubles up to a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Why a pod may still be there.
+/// The reason why a pod may still exist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub(crate) struct DeleteError {
     reason: String,
-    /// Whether the user may not delete it. Retrying is useless then.
+    /// Whether the user lacks the permission to delete the pod. Then a retry is useless.
     pub(crate) is_forbidden: bool,
 }
 
 /// The outcome of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deletion {
-    /// Its object existed and is deleted.
+    /// The pod object existed and is deleted.
     Deleted,
-    /// It does not exist. After an unknown outcome: it did not come to exist while it was waited for.
+    /// The pod does not exist. If the outcome of its creation was unknown, it did not appear during the waiting time.
     NotFound,
 }
 
-/// Deletes the pod `name`. With a UID a later pod of the same name is left alone; after an unknown outcome the pod is waited
-/// for, since it may still come to exist.
+/// Deletes the pod `name`. If the UID is known, a later pod with the same name is left alone. If the outcome of the
+/// creation is unknown, waits for the pod, because it may still appear.
 pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutcome) -> Result<Deletion, DeleteError> {
     let uid = if let CreateOutcome::Created { uid } = outcome { uid.as_deref() } else { None };
     let params = DeleteParams {
-        // Deletes at once, without waiting for the kubelet: the probe has nothing to shut down.
+        // The pod is deleted at once, without waiting for the kubelet: the probe has nothing to shut down.
         grace_period_seconds: Some(0),
         preconditions: uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
         ..DeleteParams::default()
@@ -53,12 +53,12 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
     let end = began + REMOVAL_TIME;
     let mut pause = FIRST_PAUSE;
     let mut reason = String::from("no attempt was made");
-    // Whether an attempt without an answer may have deleted it.
+    // Whether an attempt without a response may have deleted the pod.
     let mut may_be_deleted = false;
     while Instant::now() < end {
         let mut asked = Duration::ZERO;
         match timeout_at(request_end(end), pods.delete(name, &params)).await {
-            // Right: a Status, the object is deleted. Left: the object, deleted or terminating.
+            // Right is a Status: the object is deleted. Left is the object, which is deleted or terminating.
             Ok(Ok(either::Either::Right(_))) => return Ok(Deletion::Deleted),
             Ok(Ok(either::Either::Left(_))) => {
                 if is_gone(pods, name, uid, end).await {
@@ -73,7 +73,7 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
                     return Ok(if by_us { Deletion::Deleted } else { Deletion::NotFound });
                 }
             }
-            // Another pod has the name now, and ours is deleted. Other conflicts prove nothing.
+            // Another pod has this name now, so ours is deleted. Other conflicts prove nothing.
             Ok(Err(kube::Error::Api(status))) if is_conflict(&status) && is_gone(pods, name, uid, end).await => {
                 return Ok(Deletion::Deleted);
             }
@@ -101,7 +101,7 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
     Err(DeleteError { reason, is_forbidden: false })
 }
 
-/// Deadline of a request that starts now.
+/// Returns the deadline of a request that starts now.
 fn request_end(end: Instant) -> Instant {
     end.min(Instant::now() + REQUEST_TIME)
 }

@@ -1,4 +1,4 @@
-//! Ends an ephemeral container. Kubernetes cannot remove one: `node-probe release` makes its main process exit.
+//! `AddedContainer`: stops an ephemeral container with `node-probe release`, which makes the main process exit.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -17,27 +17,27 @@ use crate::settings::Settings;
 use kube_read::client::api_status::is_not_found;
 use syringe_core::probe_command::ProbeCommand;
 
-/// Time for one request.
+/// Time limit of one request.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
-/// Time for the container to end.
+/// Time limit for the container to exit.
 const END_TIME: Duration = Duration::from_secs(5);
-/// Pause between two checks whether it has.
+/// Pause between two checks whether the container has exited.
 const PAUSE: Duration = Duration::from_millis(60);
 /// Exit code of a process that was killed (128 + SIGKILL).
 const KILLED: i32 = 137;
 
-/// State of our container after the probe.
+/// State of the ephemeral container after the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FinalState {
-    /// Its pod was deleted.
+    /// The pod was deleted.
     Gone,
-    /// The pod does not have it.
+    /// The pod does not have the container.
     NotAdded,
     Ended,
     Stuck,
-    /// It has not started, and may start at any time.
+    /// The container has not started, and may start at any time.
     Waits,
-    /// It runs, or its state could not be read.
+    /// The container is running, or its state could not be read.
     Unknown,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct AddedContainer {
 }
 
 impl AddedContainer {
-    /// Reads its state. `accepted`: an exec in it was accepted.
+    /// Reads the state of the container. `accepted`: the container has accepted an exec.
     pub(crate) async fn final_state(&self, accepted: bool) -> FinalState {
         let ProbeContainer { namespace, pod, container, .. } = &self.probe_container;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
@@ -69,7 +69,7 @@ impl AddedContainer {
             return FinalState::NotAdded;
         }
         let state = container_state::state_of(&pod, container);
-        // The status is updated late: it proves nothing once an exec was accepted.
+        // The status is updated late, so it proves nothing after an exec was accepted.
         if accepted || state.is_some_and(|state| state.running.is_some()) {
             return FinalState::Unknown;
         }
@@ -82,9 +82,9 @@ impl AddedContainer {
         }
     }
 
-    /// Ends it, and returns its state.
+    /// Stops the container and returns its state.
     pub(crate) async fn end(&self, accepted: bool) -> FinalState {
-        // Once an exec was accepted the container has started.
+        // If an exec was accepted, the container has started.
         if !accepted {
             let state = self.final_state(false).await;
             if !matches!(state, FinalState::Unknown | FinalState::Waits) {
@@ -94,7 +94,7 @@ impl AddedContainer {
         if self.release().await { FinalState::Ended } else { self.final_state(accepted).await }
     }
 
-    /// Makes the container exit; returns whether it certainly has.
+    /// Makes the container exit. Returns whether it has certainly exited.
     async fn release(&self) -> bool {
         let ProbeContainer { namespace, pod, container, .. } = &self.probe_container;
         let argv = ProbeCommand::Release.argv();
@@ -106,7 +106,7 @@ impl AddedContainer {
             let run = exec_websocket::run(&self.client, &command, REQUEST_TIME, || ());
             let gone = match timeout(END_TIME, run).await {
                 Ok(Ok(output)) => match output.ended {
-                    // The command may be killed together with its container.
+                    // The command may be killed together with the container.
                     ExecEnd::Exit(0 | KILLED) | ExecEnd::Disconnected => {
                         released = true;
                         false
@@ -118,7 +118,7 @@ impl AddedContainer {
                 Ok(Err(error)) => Refusal::of(&error.to_string()) == Refusal::NotYet,
                 Err(_) => false,
             };
-            // Before the release a missing container may not have started yet.
+            // Before the release, a missing container may not have started yet.
             if gone && released {
                 return true;
             }

@@ -1,8 +1,8 @@
-//! Ends in the background what may appear after its creation was given up: a probe pod whose creation was not answered, or an
-//! ephemeral container that has not started or could not be ended.
+//! `end_in_background`: a task that deletes a late probe pod or stops a late ephemeral container.
 //!
-//! A proxy may hold a request, and the API server may finish one whose client has left. The failure of the call names the object
-//! that may still appear; the audit log records the outcome.
+//! A pod is late if its creation was not answered. A container is late if it has not started or could not be stopped. A
+//! proxy may hold a request, and the API server may complete a request whose client has disconnected. The failure of
+//! the call names the object that may still appear, and the audit log records the outcome.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::probe::lifecycle::open_probes::OpenProbe;
 use crate::probe::probe_context::ProbeContext;
 use crate::probe::result::CreateOutcome;
 
-/// How long after its creation was given up an object may still be created: an API server ends a request after 60 s.
+/// How long after the client gave up an object may still be created: an API server ends a request after 60 s.
 pub(crate) const LATE_TIME: Duration = Duration::from_secs(70);
-/// How long the end of the program waits for it.
+/// How long a program that is exiting waits for the object.
 pub(crate) const LATE_TIME_AT_END: Duration = Duration::from_secs(20);
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Time to look for a pod.
+/// Time limit for looking for a pod.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
 /// An object that may still appear.
@@ -31,7 +31,7 @@ pub(crate) enum LateObject {
     Container(AddedContainer),
 }
 
-/// The outcome of one attempt to end it.
+/// The outcome of one attempt to delete or stop the object.
 struct Attempt {
     /// Text for the audit log.
     outcome: String,
@@ -39,11 +39,11 @@ struct Attempt {
     deleted: Option<bool>,
     /// Whether a later attempt would have the same outcome.
     is_final: bool,
-    /// Whether it may still run after the last attempt. Then the next launcher ends it.
+    /// Whether the container may still be running after the last attempt. Then the next launcher stops it.
     may_run: bool,
 }
 
-/// Starts the task that ends the object. The program waits for it before it ends.
+/// Starts the task that deletes or stops the object. The program waits for this task before it exits.
 pub(crate) fn end_in_background(context: &ProbeContext, object: LateObject, open: OpenProbe) {
     let (session, record) = (context.session.clone(), context.record.clone());
     context.leave_to_background(&open);
@@ -83,15 +83,15 @@ impl LateObject {
 
 async fn end_pod(pods: &Api<Pod>, name: &str, is_ending: bool) -> Attempt {
     let Ok(Ok(Some(pod))) = timeout(LOOK_TIME, pods.get_metadata_opt(name)).await else {
-        let end = if is_ending { "it was not created before the program ended" } else { "it was never created" };
+        let end = if is_ending { "it was not created before the program exited" } else { "it was never created" };
         let outcome = format!("its creation was not answered, and {end}");
         return Attempt { outcome, uid: None, deleted: None, is_final: false, may_run: false };
     };
     let uid = pod.metadata.uid;
     let deletion = delete_pod(pods, name, &CreateOutcome::Created { uid: uid.clone() }).await;
     let outcome = match &deletion {
-        Ok(_) => "created after its creation was given up; deleted".to_owned(),
-        Err(reason) => format!("created after its creation was given up; not deleted: {reason}"),
+        Ok(_) => "created after the launcher had given up; deleted".to_owned(),
+        Err(reason) => format!("created after the launcher had given up; not deleted: {reason}"),
     };
     Attempt { outcome, uid, deleted: Some(deletion.is_ok()), is_final: true, may_run: false }
 }
@@ -106,7 +106,7 @@ async fn end_container(added: &AddedContainer, lifetime_seconds: u64) -> Attempt
             format!("it has not started; if it starts, it exits on its own within {lifetime_seconds} s")
         }
         FinalState::Unknown => {
-            format!("it could not be ended; it exits on its own within {lifetime_seconds} s of its start")
+            format!("it could not be stopped; it exits on its own within {lifetime_seconds} s of its start")
         }
     };
     Attempt {

@@ -1,8 +1,8 @@
-//! The identity of a launcher process in the labels of its pods, and whether that process still runs.
+//! `LauncherIdentity`: identifies a launcher process in pod labels, and checks whether that process is still running.
 //!
-//! Each launcher locks a file of its own while it runs; the operating system releases the lock when the process ends.
-//! Labels of a pod name the identity of the lock directory (`owner`) and the file (`session`). If the `owner` of a pod is
-//! ours and its lock can be taken, the process that created it has ended.
+//! Each running launcher holds a lock on its own file; the operating system releases the lock when the process exits.
+//! The labels of a pod name the identity of the lock directory (`owner`) and the file (`session`). If the `owner` is
+//! ours and the file can be locked, the process that created the pod has exited.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, Write};
@@ -16,11 +16,12 @@ use crate::probe::lifecycle::open_probes::OpenProbe;
 use crate::probe::lifecycle::random_name::random_suffix;
 use crate::user_dirs::{lock_dir, state_dir};
 
-/// Age at which the lock file of a dead session is deleted.
+/// Age after which the lock file of a dead session is deleted.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-/// Age at which a lock file of another machine, or from before a reboot, is deleted: its process may still run.
+/// Age after which a lock file of another machine or of an earlier boot is deleted. It is long because the process may
+/// be running.
 const FORGET_OTHERS_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Longest list of open probes that is read.
+/// Maximum size of a list of open probes that is read.
 const MAX_LIST_BYTES: u64 = 1 << 20;
 /// Length of an owner identity.
 const ID_LENGTH: usize = 20;
@@ -28,17 +29,17 @@ const ID_LENGTH: usize = 20;
 /// The identity of this process in the labels of its pods.
 #[derive(Debug)]
 pub struct LauncherIdentity {
-    /// Identity of the lock directory on this machine, until its next boot.
+    /// Identity of the lock directory on this machine until the next boot.
     pub id: String,
     pub session: String,
     directory: Option<PathBuf>,
-    /// Holds the lock, and the probes of this process that have no audit line yet: one JSON list.
+    /// The locked file. It contains the probes of this process that have no audit line yet, as a JSON list.
     lock: Option<File>,
     unaudited: Mutex<Vec<OpenProbe>>,
 }
 
-/// The file of a session that has ended, with the probes that it did not write an audit line for. Locked, so that no other
-/// launcher ends them too.
+/// The file of a session that has ended, with the probes that have no audit line. The file is locked, so that no other
+/// launcher stops the same probes.
 pub(crate) struct EndedSession {
     file: File,
     pub(crate) unaudited: Vec<OpenProbe>,
@@ -52,13 +53,13 @@ impl EndedSession {
 }
 
 impl LauncherIdentity {
-    /// Starts a session. Without any directory that can be written, pods are swept by their age only.
+    /// Starts a session. If no directory can be written, only the age of a pod decides whether it is cleaned up.
     pub fn start_session() -> Self {
         Self::start_session_in(state_dir().or_else(lock_dir), &machine())
     }
 
     pub(crate) fn start_session_in(directory: Option<PathBuf>, machine: &str) -> Self {
-        // Without random numbers no pod gets a name, so that no pod has these labels.
+        // Without random numbers no pod gets a name, so no pod has these labels.
         let Ok(session) = random_suffix() else { return Self::unlocked("-".into(), "-".into()) };
         let locked = directory.and_then(|directory| {
             let id = identity(&directory, machine)?;
@@ -79,8 +80,9 @@ impl LauncherIdentity {
         Self { id, session, directory: None, lock: None, unaudited: Mutex::default() }
     }
 
-    /// Changes the list of probes without an audit line in the file of this session. Blocks. A list that was written survives the
-    /// end of this process. A list with an ephemeral container survives a power failure too: no label records it.
+    /// Changes the list of probes without an audit line in the file of this session. Blocks. The list is kept after
+    /// this process exits.
+    /// If it has an ephemeral container, which no label records, it is also kept after a power failure.
     pub(crate) fn write_unaudited(&self, change: impl FnOnce(&mut Vec<OpenProbe>)) -> io::Result<()> {
         let mut unaudited = self.unaudited.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut unaudited);
@@ -89,7 +91,7 @@ impl LauncherIdentity {
         if unaudited.iter().any(|open| open.container.is_some()) { file.sync_data() } else { Ok(()) }
     }
 
-    /// The ended sessions of this user and machine that left probes without an audit line. Blocks.
+    /// Returns the ended sessions of this user and machine that left probes without an audit line. Blocks.
     pub(crate) fn ended_sessions(&self) -> Vec<EndedSession> {
         let Some(directory) = &self.directory else { return Vec::new() };
         let (ours, own) = (format!("session-{}-", self.id), lock_file(directory, &self.id, &self.session));
@@ -98,7 +100,7 @@ impl LauncherIdentity {
         others.filter_map(|file| ended_session(&file.path())).collect()
     }
 
-    /// Whether the process that made a pod of `owner` and `session` has certainly ended.
+    /// Returns whether the process that created a pod with these labels has certainly exited.
     pub fn is_dead(&self, owner: &str, session: &str) -> bool {
         if owner != self.id || session == self.session || !is_plain(session) {
             return false;
@@ -125,7 +127,7 @@ impl Drop for LauncherIdentity {
     }
 }
 
-/// The session of this file; `None` if it runs, or left nothing.
+/// Returns the session of this file; `None` if the session is running or left nothing.
 fn ended_session(path: &Path) -> Option<EndedSession> {
     let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
     if file.metadata().ok()?.len() > MAX_LIST_BYTES {
@@ -136,7 +138,8 @@ fn ended_session(path: &Path) -> Option<EndedSession> {
     (!unaudited.is_empty()).then_some(EndedSession { file, unaudited })
 }
 
-/// Writes the list in place, since the file is locked. The rest of a longer list is cut off afterwards.
+/// Writes the list into the file, because the file itself is locked. If the old list was longer, the rest is cut off
+/// afterwards.
 fn write_list(mut file: &File, list: &[OpenProbe]) -> io::Result<()> {
     let text = if list.is_empty() { Vec::new() } else { serde_json::to_vec(list)? };
     file.rewind()?;
@@ -144,7 +147,7 @@ fn write_list(mut file: &File, list: &[OpenProbe]) -> io::Result<()> {
     file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
 }
 
-/// Creates a file that only the user can read.
+/// Creates a file that only this user can read.
 fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -153,7 +156,7 @@ fn create_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Identifies this machine and its boot: a home directory or a disk image may be copied or shared.
+/// Returns a text that identifies this machine and boot, because a home directory or a disk image may be copied or shared.
 fn machine() -> String {
     let files = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id", "/etc/hostname"];
     let files = files.map(|file| fs::read_to_string(file).unwrap_or_default());
@@ -162,13 +165,13 @@ fn machine() -> String {
     format!("{}\n{}", files.join("\n"), host.unwrap_or_default())
 }
 
-/// A hash of a random word in the directory, the device and inode of that file, and the machine. A label must not contain
-/// the name of the user or of the machine.
+/// Returns a hash of a random word in a file of the directory, the device and inode of that file, and the machine. A
+/// label must not contain the name of the user or of the machine.
 fn identity(directory: &Path, machine: &str) -> Option<String> {
     let file = directory.join("owner");
     let read = || fs::read_to_string(&file).ok().map(|id| id.trim().to_owned()).filter(|id| is_plain(id));
     let word = read().or_else(|| {
-        // Two launchers may start for the first time together: the first link wins, and both read that file.
+        // Two launchers may start for the first time at the same moment: the first link is kept, and both read that file.
         let mine = directory.join(format!("owner.{}", random_suffix().ok()?));
         create_private(&mine).ok()?.write_all(random_suffix().ok()?.as_bytes()).ok()?;
         let _ = fs::hard_link(&mine, &file).or_else(|_| fs::copy(&mine, &file).map(|_| ()));
@@ -181,7 +184,7 @@ fn identity(directory: &Path, machine: &str) -> Option<String> {
     Some(id[..ID_LENGTH].to_owned())
 }
 
-/// Device and inode of the file, which a copy does not share. Makes the file private.
+/// Returns device and inode of the file, which differ in a copy. Makes the file private.
 #[cfg(unix)]
 fn device_and_inode(file: &Path) -> Option<String> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -198,8 +201,8 @@ fn device_and_inode(file: &Path) -> Option<String> {
     Some(format!("{created:?}"))
 }
 
-/// Deletes the lock files of launchers that were killed long ago. A recent file stays: a launcher that is starting has
-/// created its file and not locked it yet. `is_dead` does not need the file.
+/// Deletes the lock files of launchers that were killed long ago. A recent file is kept, because a launcher that is
+/// starting may have created the file but not locked it yet. `is_dead` does not need the file.
 fn delete_stale_locks(directory: &Path, id: &str) {
     let ours = format!("session-{id}-");
     for file in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
@@ -208,8 +211,8 @@ fn delete_stale_locks(directory: &Path, id: &str) {
             continue;
         }
         let Ok(metadata) = file.metadata() else { continue };
-        // A lock held on another machine may look free here if both share the directory. A list is for the next sweep of its
-        // cluster.
+        // If two machines share the directory, a lock that the other machine holds may look free here. A list is kept
+        // for the next clean-up on its cluster.
         let limit = if name.starts_with(&ours) && metadata.len() == 0 { FORGET_AFTER } else { FORGET_OTHERS_AFTER };
         let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
         let dead = || File::open(file.path()).is_ok_and(|lock| lock.try_lock().is_ok());
@@ -256,7 +259,7 @@ mod tests {
         assert!(!mine.is_dead(&mine.id, &mine.session));
     }
 
-    /// Otherwise each of two machines with a shared or copied home directory would delete the pods of the other.
+    /// If the identities were equal, two machines with a shared or copied home directory would delete each other's pods.
     #[test]
     fn a_copied_or_shared_home_directory_makes_no_two_machines_one() {
         let (home, copy) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));

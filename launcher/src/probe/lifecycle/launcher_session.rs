@@ -1,4 +1,4 @@
-//! State that all probes of this process share.
+//! `LauncherSession`: the state that all probes of this process share.
 
 use std::sync::Arc;
 
@@ -13,22 +13,24 @@ use crate::probe::lifecycle::open_probes::{OpenProbe, OpenProbes};
 pub(crate) struct LauncherSession {
     pub(crate) identity: Arc<LauncherIdentity>,
     pub(crate) open: Arc<OpenProbes>,
-    /// Every task that may have a pod. The program waits for them before it ends.
+    /// All tasks that may have a pod. The program waits for these tasks before it exits.
     pub(crate) tasks: TaskTracker,
-    /// The program is ending.
+    /// Cancelled when the program is exiting.
     pub(crate) stop: CancellationToken,
     pub(crate) audit: Arc<AuditLog>,
 }
 
 impl LauncherSession {
-    /// Records a probe before the request that creates its pod or container. It is also written to the file of this session, so
-    /// that the next launcher ends it and writes its audit line, if this one is killed.
+    /// Records a probe before the request that creates its pod or container. The probe is also written to the file of
+    /// this session:
+    /// if this launcher is killed, the next one stops the probe and writes its audit line.
     pub(crate) async fn begin(&self, open: OpenProbe) {
         self.open.add(open.clone());
         self.write_unaudited(move |all| all.push(open)).await;
     }
 
-    /// Records that the audit line of a probe is written, and nothing of it is left or will be ended by this process.
+    /// Records that the audit line of a probe is written, and that this process has nothing more to delete or stop for
+    /// the probe.
     pub(crate) async fn close(&self, open: &OpenProbe) {
         self.open.remove(open);
         let open = open.clone();

@@ -1,4 +1,4 @@
-//! The pod of a probe: its object, creation and deletion, and the sweep of pods that killed launchers left.
+//! Modules that create and delete probe pods, and clean up what killed launchers left behind.
 
 pub(super) mod delete_pod;
 pub(super) mod end_container;

@@ -1,7 +1,7 @@
-//! Probe pods and ephemeral containers that this process has, or may have, on clusters now.
+//! `OpenProbes`: the probe pods and ephemeral containers that this process has, or may have, on clusters now.
 //!
-//! An entry is added before the request that creates the object, and stays until the object is deleted or has ended. A sweep
-//! spares these pods; the end of the program names what is left.
+//! An entry is added before the request that creates the object, and stays until the object is deleted or has exited. A
+//! clean-up skips these pods. When the program exits, it reports the entries that are left.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,23 +13,23 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct OpenProbe {
     /// Address of the API server.
     pub(crate) server: String,
-    /// Kubeconfig context, for a command that the user runs.
+    /// Kubeconfig context, for a command that the user can run.
     pub(crate) context: String,
     pub(crate) node: String,
-    /// Tool of the call.
+    /// Name of the tool.
     pub(crate) tool: String,
     pub(crate) namespace: String,
     pub(crate) pod: String,
     /// The ephemeral container; `None` for a probe pod.
     pub(crate) container: Option<String>,
-    /// Longest time that it runs.
+    /// Maximum run time.
     pub(crate) lifetime_seconds: u64,
-    /// Whether it changes its node.
+    /// Whether the probe changes the node.
     pub(crate) is_action: bool,
 }
 
 impl OpenProbe {
-    /// The command that deletes or ends it.
+    /// Returns the command that deletes the pod or stops the container.
     pub(crate) fn command(&self) -> String {
         let Self { context, namespace, pod, container, .. } = self;
         match container {
@@ -46,7 +46,7 @@ impl OpenProbe {
         let acts =
             if *is_action { format!(" (it changes node {node}: an action may be interrupted)") } else { String::new() };
         format!(
-            "{what}pod {namespace}/{pod}{acts} exits on its own within {lifetime_seconds} s of its start. To end it now: {}",
+            "{what}pod {namespace}/{pod}{acts} exits on its own within {lifetime_seconds} s of its start. To stop it now: {}",
             self.command()
         )
     }
@@ -69,14 +69,14 @@ impl OpenProbes {
         self.lock().remove(probe);
     }
 
-    /// Whether this process may still use the pod.
+    /// Returns whether this process may still be using the pod.
     pub(crate) fn has_pod(&self, server: &str, namespace: &str, pod: &str) -> bool {
         self.lock().iter().any(|open| {
             open.container.is_none() && open.pod == pod && open.namespace == namespace && open.server == server
         })
     }
 
-    /// A description of each, with the command that ends it.
+    /// Returns a description of each open probe, with the command that deletes or stops it.
     pub(crate) fn descriptions(&self) -> Vec<String> {
         self.lock().iter().map(OpenProbe::description).collect()
     }
@@ -85,7 +85,7 @@ impl OpenProbes {
         self.lock().iter().cloned().collect()
     }
 
-    /// Nodes that a running action changes.
+    /// Returns the nodes that a running action changes.
     pub(crate) fn nodes_of_actions(&self) -> BTreeSet<String> {
         self.lock().iter().filter(|open| open.is_action).map(|open| open.node.clone()).collect()
     }

@@ -1,4 +1,4 @@
-//! A probe pod: create and delete it. Three methods use one.
+//! `PodLifecycle`: creates and deletes the probe pod of the methods pod, inject and logs.
 
 use std::time::Duration;
 
@@ -21,18 +21,18 @@ use kube_read::client::api_status::{is_already_exists, is_conflict, is_page_of_p
 use kube_read::client::retry::{is_closed, is_not_sent, retry_pause};
 use kube_read::failure::{Cause, kube_reason};
 
-/// Time for the creation with all retries. Admission webhooks may be slow.
+/// Time limit of the creation with all retries. Admission webhooks may be slow.
 pub(crate) const CREATE_TIME: Duration = Duration::from_secs(10);
 /// Pause after a conflict.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
-/// Time to check whether a pod exists when the answer to its creation was lost.
+/// Time limit for checking whether a pod exists after the response to its creation was lost.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
 /// A pod that is created for one call.
 pub(crate) struct PodLifecycle {
     pod: ProbePod,
     outcome: CreateOutcome,
-    /// Its entry among the open probes, from before the first request until it is deleted.
+    /// The entry among the open probes, from before the first request until the pod is deleted.
     open: Option<OpenProbe>,
 }
 
@@ -41,7 +41,7 @@ impl PodLifecycle {
         Self { pod, outcome: CreateOutcome::NotCreated, open: None }
     }
 
-    /// The container in which the probe runs.
+    /// Returns the container in which the probe runs.
     pub(crate) fn probe_container(&self, method: ProbeMethod, if_missing: &'static str) -> ProbeContainer {
         let ProbePod { name, namespace, object } = &self.pod;
         let image = object.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone());
@@ -55,7 +55,7 @@ impl PodLifecycle {
         }
     }
 
-    /// Creates the pod, with retries. The name stays the same, so that a retry never makes a second pod.
+    /// Creates the pod, with retries. The name stays the same, so a retry never creates a second pod.
     pub(crate) async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
         let open = context.open_probe(&self.pod.namespace, &self.pod.name, None);
         let containers = self.pod.object.spec.iter().flat_map(|spec| &spec.containers);
@@ -68,7 +68,7 @@ impl PodLifecycle {
         let params = PostParams::default();
         let end = Instant::now() + CREATE_TIME;
         loop {
-            // Until the answer arrives, also if this task panics.
+            // The outcome is `Unanswered` until a response arrives, also if this task panics.
             let before = std::mem::replace(&mut self.outcome, CreateOutcome::Unanswered);
             let created = timeout_at(end, pods.create(&params, &self.pod.object)).await;
             self.outcome = before;
@@ -101,7 +101,7 @@ impl PodLifecycle {
             if (is_taken || may_exist.is_some() && is_closed(&error)) && self.is_found(context).await {
                 return Ok(());
             }
-            // 429, a server that is starting, a quota that changed meanwhile, or a closed connection.
+            // The error is 429, a server that is starting, a quota that changed in the meantime, or a closed connection.
             if let Some(pause) = create_pause(&error).filter(|pause| Instant::now() + *pause < end) {
                 tokio::select! {
                     () = sleep(pause) => {}
@@ -125,7 +125,8 @@ impl PodLifecycle {
         self.outcome = CreateOutcome::Created { uid };
     }
 
-    /// Records that the pod may exist. A later refusal does not change this: an earlier attempt may have created it.
+    /// Records that the pod may exist. A later rejection does not change this, because an earlier attempt may have
+    /// created the pod.
     fn record_open(&mut self, context: &ProbeContext, outcome: CreateOutcome) {
         if let Some(open) = &self.open {
             context.record.created(open, None);
@@ -135,7 +136,8 @@ impl PodLifecycle {
         }
     }
 
-    /// Checks for the pod of an attempt whose answer was lost. Its labels distinguish it from a pod of another launcher.
+    /// Checks whether an attempt whose response was lost created the pod. The labels show that the pod is not of
+    /// another launcher.
     async fn is_found(&mut self, context: &ProbeContext) -> bool {
         let pods = context.pods(&self.pod.namespace);
         match timeout(LOOK_TIME, pods.get_metadata_opt(&self.pod.name)).await {
@@ -143,7 +145,7 @@ impl PodLifecycle {
                 self.record_created(context, pod.metadata.uid);
                 true
             }
-            // A failed read proves nothing.
+            // A failed read shows nothing about the pod.
             Ok(Ok(_) | Err(_)) | Err(_) => false,
         }
     }
@@ -169,7 +171,7 @@ impl PodLifecycle {
             late::end_in_background(context, LateObject::Pod(context.pods(namespace)), open.clone());
             return CleanUp { pod: name.clone(), deleted: false, left_behind };
         }
-        // A pod that could not be deleted is no longer in use: the next sweep tries again.
+        // A pod that could not be deleted is no longer in use, so the next clean-up tries again.
         open.iter().for_each(|open| context.session.open.remove(open));
         let left_behind = deletion.err().map(|reason| {
             tracing::warn!(pod = %name, %reason, "the probe pod could not be deleted");
@@ -210,12 +212,12 @@ impl PodLifecycle {
     }
 }
 
-/// Whether the pod may exist after this error; `None` if it was not created.
+/// Returns whether the pod may exist after this error; `None` if it was not created.
 fn outcome_of(error: &kube::Error) -> Option<CreateOutcome> {
     match error {
-        // The name is unique: an earlier attempt succeeded, or a proxy sent this one twice.
+        // The name is unique, so an earlier attempt succeeded, or a proxy sent this request twice.
         kube::Error::Api(status) if is_already_exists(status) => Some(CreateOutcome::Unknown),
-        // A proxy gave up waiting; the API server may not have.
+        // A proxy stopped waiting, but the API server may still create the pod.
         kube::Error::Api(status) if status.code == 504 => Some(CreateOutcome::Unanswered),
         kube::Error::Api(status) if status.code >= 500 => Some(CreateOutcome::Unknown),
         kube::Error::Api(_) => None,
@@ -224,7 +226,8 @@ fn outcome_of(error: &kube::Error) -> Option<CreateOutcome> {
     }
 }
 
-/// Pause before the creation is repeated. A quota that was changed meanwhile is a conflict: nothing was created.
+/// Returns the pause before the next attempt. A quota that changed in the meantime causes a conflict, and nothing was
+/// created.
 fn create_pause(error: &kube::Error) -> Option<Duration> {
     match error {
         kube::Error::Api(status) if is_conflict(status) => Some(CONFLICT_PAUSE),

@@ -1,4 +1,4 @@
-//! The probe pod: exactly what is created on a node. `gpu-syringe pod-spec` prints it.
+//! `ProbePod`: the pod object that is created on a node, and that `gpu-syringe pod-spec` prints.
 //!
 //! docs/probe-pod.md gives the reason for each field.
 
@@ -19,39 +19,39 @@ use kube_read::Failure;
 
 /// Name of the pod's only container.
 pub const CONTAINER: &str = "probe";
-/// Value of the `app.kubernetes.io/managed-by` label: what the sweep looks for.
+/// Value of the `app.kubernetes.io/managed-by` label, by which the clean-up selects pods.
 pub const MANAGED_BY: &str = "gpu-syringe";
 /// Label with the identity of the lock directory of the launcher.
 pub(crate) const OWNER_LABEL: &str = "gpu-syringe.dev/owner";
 /// Label with the launcher process that created the pod.
 pub(crate) const SESSION_LABEL: &str = "gpu-syringe.dev/session";
-/// Label with the tool of the call.
+/// Label with the name of the tool.
 pub(crate) const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
-/// Memory limit of the probe: ten times its measured use.
+/// Memory limit of the probe: ten times the measured use.
 const MEMORY_LIMIT: &str = "128Mi";
 /// User ID of a probe that is not privileged.
 const PLAIN_USER: i64 = 65_532;
-/// Kubernetes ends the pod this long after its own process should have ended.
+/// Kubernetes stops the pod this long after its process should have exited by itself.
 const DEADLINE_SLACK_SECONDS: u64 = 10;
 
 /// A probe pod that is about to be created.
 #[derive(Clone, Debug)]
 pub struct ProbePod {
-    /// Its name. Unique, so that the pod can be deleted by name when the answer to its creation was lost.
+    /// The name. It is unique, so that the pod can be deleted by name if the response to its creation was lost.
     pub name: String,
     pub namespace: String,
     pub object: Pod,
 }
 
 impl ProbePod {
-    /// The pod for one call of `tool` on `node`.
+    /// Returns the pod for one call of `tool` on `node`.
     ///
     /// # Errors
-    /// If the system has no random numbers for its name.
+    /// If the system has no random numbers for the name.
     pub fn new(settings: &Settings, owner: &LauncherIdentity, node: &str, tool: &str) -> Result<Self, Failure> {
         let name = probe_name()?;
         let lifetime = settings.probe_lifetime().as_secs();
-        // With a RuntimeClass the runtime adds the GPUs to an unprivileged container: no host namespace is needed.
+        // With a RuntimeClass, the runtime adds the GPUs to an unprivileged container, so no host namespace is needed.
         let privileged = settings.runtime_class.is_none().then_some(true);
         let object = Pod {
             metadata: ObjectMeta {
@@ -62,19 +62,20 @@ impl ProbePod {
                 ..ObjectMeta::default()
             },
             spec: Some(PodSpec {
-                // Bypasses the scheduler: the node to diagnose may be cordoned, tainted or full.
+                // The pod bypasses the scheduler, because the node to diagnose may be cordoned, tainted or full.
                 node_name: Some(node.to_owned()),
                 tolerations: Some(tolerations(settings)),
                 runtime_class_name: settings.runtime_class.clone(),
-                // Gives the processes of the host, and its files through /proc/1/root. Without volumes the pod starts in half the time.
+                // This gives access to the processes of the host, and to its files through /proc/1/root. A pod without
+                // volumes starts twice as fast.
                 host_pid: privileged,
-                // Without CNI the pod starts faster, and also on a node whose network is broken.
+                // Without CNI, the pod starts faster, and can start on a node whose network is broken.
                 host_network: privileged,
                 dns_policy: Some("Default".into()),
                 restart_policy: Some("Never".into()),
                 active_deadline_seconds: i64::try_from(lifetime + DEADLINE_SLACK_SECONDS).ok(),
                 termination_grace_period_seconds: Some(0),
-                // The pod needs no credentials of the cluster.
+                // The pod needs no credentials for the cluster.
                 automount_service_account_token: Some(false),
                 enable_service_links: Some(false),
                 image_pull_secrets: pull_secrets(settings),
@@ -86,7 +87,7 @@ impl ProbePod {
         Ok(Self { name, namespace: settings.probe_namespace.clone(), object })
     }
 
-    /// Makes `argv` the main process.
+    /// Sets `argv` as the main process.
     #[must_use]
     pub(crate) fn running(mut self, argv: Vec<String>) -> Self {
         if let Some(container) = self.container() {
@@ -95,7 +96,7 @@ impl ProbePod {
         self
     }
 
-    /// Uses an image that is on the node, for --via inject.
+    /// Sets an image that is on the node, for --via inject.
     #[must_use]
     pub(crate) fn with_image(mut self, image: &str, hold: Vec<String>) -> Self {
         if let Some(container) = self.container() {
@@ -113,12 +114,12 @@ impl ProbePod {
         self
     }
 
-    /// Uses an image of the probe that is on the node.
+    /// Sets an image of the probe that is on the node.
     #[must_use]
     pub(crate) fn with_present_image(mut self, image: &str) -> Self {
         if let Some(container) = self.container() {
             container.image = Some(image.to_owned());
-            // No setting names this image, so that it must not be pulled.
+            // No setting names this image, so it must not be pulled.
             container.image_pull_policy = Some("Never".into());
         }
         self
@@ -135,8 +136,9 @@ impl ProbePod {
     }
 }
 
-/// The main process of the pod. It ends by itself, also when the launcher was killed or the network is down. node-probe refuses
-/// an action in a container whose main process is not for an `operator`, and the admission policy checks it.
+/// Returns the main process of the pod. It exits by itself, also if the launcher was killed or the network is down.
+/// node-probe rejects an action if the main process was not started for an `operator`; the admission policy checks this
+/// argument.
 pub(crate) fn hold(settings: &Settings, operator: bool) -> Vec<String> {
     let seconds = settings.probe_lifetime().as_secs();
     ProbeCommand::Hold(HoldCommand { seconds, releasable: false, operator }).argv()
@@ -153,7 +155,8 @@ fn container(settings: &Settings) -> Container {
         image_pull_policy: Some(settings.image_pull_policy.as_str().into()),
         command: Some(hold(settings, false)),
         resources: Some(ResourceRequirements {
-            // Explicit zero requests: otherwise a LimitRange sets defaults, which a full node refuses.
+            // The requests are explicitly zero: otherwise a LimitRange sets defaults, with which a full node rejects
+            // the pod.
             requests: quantities(&[("cpu", "0"), ("memory", "0")]),
             limits: quantities(&[("memory", MEMORY_LIMIT)]),
             ..ResourceRequirements::default()
@@ -166,7 +169,7 @@ fn container(settings: &Settings) -> Container {
 
 fn security(settings: &Settings) -> SecurityContext {
     if settings.runtime_class.is_some() {
-        // The requirements of Pod Security "restricted".
+        // These are the requirements of Pod Security "restricted".
         return SecurityContext {
             allow_privilege_escalation: Some(false),
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
@@ -178,7 +181,7 @@ fn security(settings: &Settings) -> SecurityContext {
         };
     }
     SecurityContext {
-        // Required for device files, /dev/kmsg and /proc entries of other processes.
+        // This is required for device files, /dev/kmsg and /proc entries of other processes.
         privileged: Some(true),
         read_only_root_filesystem: Some(true),
         run_as_user: Some(0),
@@ -216,11 +219,11 @@ fn labels(settings: &Settings, owner: &LauncherIdentity, tool: &str) -> BTreeMap
         // Newer Istio reads the label, older Istio the annotation.
         ("sidecar.istio.io/inject", "false"),
     ];
-    // Our labels last, so that settings cannot replace them: the sweep relies on them.
+    // Our labels come last, so that settings cannot replace the labels by which the clean-up finds pods.
     pairs(&settings.label).chain(own.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
 }
 
-/// Disables sidecar injection: a sidecar keeps the pod running and slows its start.
+/// Disables sidecar injection: a sidecar keeps the pod running and slows down its start.
 fn annotations(settings: &Settings) -> BTreeMap<String, String> {
     let own = [
         ("sidecar.istio.io/inject", "false"),

@@ -1,14 +1,14 @@
-//! Random names of probe pods, containers and sessions.
+//! Functions that return random names for probe pods, containers and sessions.
 
 use kube_read::Failure;
 use syringe_core::PROBE_NAME_PREFIX;
 
-/// The name of a new probe.
+/// Returns the name of a new probe.
 pub(crate) fn probe_name() -> Result<String, Failure> {
     Ok(format!("{PROBE_NAME_PREFIX}{}", random_suffix()?))
 }
 
-/// Ten letters and digits: 50 bits, so that no two pods ever share a name.
+/// Returns ten random letters and digits: 50 bits, so that no two pods ever have the same name.
 pub(crate) fn random_suffix() -> Result<String, Failure> {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = [0; 10];

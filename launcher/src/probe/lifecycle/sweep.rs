@@ -1,4 +1,4 @@
-//! Deletes the probe pods that killed launchers left behind, and ends their ephemeral containers.
+//! `sweep`, `sweep_ended_sessions`: delete the pods and stop the ephemeral containers left by killed launchers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,28 +25,30 @@ use kube_read::Failure;
 use kube_read::failure::kube_reason;
 use kube_read::objects::name_validation::is_subdomain;
 
-/// Time for the list.
+/// Time limit of the pod list.
 const LIST_TIME: Duration = Duration::from_secs(8);
-/// Time for the list once the program is ending.
+/// Time limit of the pod list when the program is exiting.
 const LIST_TIME_AT_END: Duration = Duration::from_secs(1);
-/// How long after its deadline a running pod is deleted. Generous, since it may belong to a call of another user.
+/// How long after its deadline a running pod is deleted. The time is long because the pod may belong to a call of
+/// another user.
 const SLACK_SECONDS: i64 = 600;
 
-/// The outcome of a sweep.
+/// The outcome of a clean-up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SweepResult {
     /// Pods that were deleted.
     pub deleted: Vec<String>,
     /// Pods that may belong to calls in progress.
     pub kept: Vec<String>,
-    /// Ephemeral containers that were ended: `namespace/pod/container`.
+    /// Ephemeral containers that were stopped: `namespace/pod/container`.
     pub ended: Vec<String>,
-    /// Pods that could not be deleted, and containers that could not be ended, with the reason.
+    /// Pods that could not be deleted and containers that could not be stopped, with the reason.
     pub failed: Vec<(String, String)>,
 }
 
-/// Ends what killed launchers have not written an audit line for, and writes it. The files of their sessions name it: an
-/// ephemeral container has no labels, and a pod may be deleted already, or be in another namespace.
+/// Stops the probes of killed launchers that have no audit line, and writes these lines. The probes are found in the
+/// session files, because an ephemeral container has no labels, and a pod may already be deleted or be in another
+/// namespace.
 pub(crate) async fn sweep_ended_sessions(
     connection: &Connection,
     settings: &Arc<Settings>,
@@ -58,7 +60,7 @@ pub(crate) async fn sweep_ended_sessions(
     for one in ended {
         let mut left = Vec::new();
         for open in &one.unaudited {
-            // A probe on another cluster is ended by the sweep of a call there.
+            // A probe on another cluster is stopped by the next call to that cluster.
             let is_here = open.server == connection.server && !session.stop.is_cancelled();
             if !(is_here && sweep_open(connection, settings, session, open, swept).await) {
                 left.push(open.clone());
@@ -71,7 +73,7 @@ pub(crate) async fn sweep_ended_sessions(
     }
 }
 
-/// Ends a probe of an ended session; returns whether nothing of it is left, with an audit line.
+/// Stops a probe of an ended session. Returns whether nothing of the probe is left and its audit line is written.
 async fn sweep_open(
     connection: &Connection,
     settings: &Arc<Settings>,
@@ -114,9 +116,11 @@ async fn sweep_pod(connection: &Connection, open: &OpenProbe, swept: &mut SweepR
     match delete_pod(&pods, pod, &CreateOutcome::Created { uid: None }).await {
         Ok(Deletion::Deleted) => {
             swept.deleted.push(pod.clone());
-            Some("swept: the launcher that created it has ended")
+            Some("cleaned up: the launcher that created the pod has exited")
         }
-        Ok(Deletion::NotFound) => Some("swept: the launcher that created it was killed; the pod does not exist"),
+        Ok(Deletion::NotFound) => {
+            Some("cleaned up: the launcher that created the pod was killed; the pod no longer exists")
+        }
         Err(reason) => {
             swept.failed.push((pod.clone(), reason.to_string()));
             None
@@ -124,7 +128,7 @@ async fn sweep_pod(connection: &Connection, open: &OpenProbe, swept: &mut SweepR
     }
 }
 
-/// Ends a container; `None` if it may still run.
+/// Stops a container; `None` if it may still be running.
 async fn sweep_container(
     connection: &Connection,
     settings: &Arc<Settings>,
@@ -146,23 +150,23 @@ async fn sweep_container(
     match (AddedContainer { client, settings, probe_container, uid: None }).end(false).await {
         FinalState::Ended => {
             swept.ended.push(name);
-            Some("swept: the launcher that added it was killed; it has ended")
+            Some("cleaned up: the launcher that added the container was killed; the container has exited")
         }
-        FinalState::Gone => Some("swept: the launcher that added it was killed; its pod was deleted"),
-        FinalState::NotAdded => Some("swept: the launcher was killed before it was added"),
+        FinalState::Gone => Some("cleaned up: the launcher that added the container was killed; the pod was deleted"),
+        FinalState::NotAdded => Some("cleaned up: the launcher was killed before the container was added"),
         FinalState::Stuck | FinalState::Waits => {
             swept.kept.push(name);
             None
         }
         FinalState::Unknown => {
-            let why = format!("it could not be ended; it exits on its own within {lifetime_seconds} s of its start");
+            let why = format!("it could not be stopped; it exits on its own within {lifetime_seconds} s of its start");
             swept.failed.push((name, why));
             None
         }
     }
 }
 
-/// Sweeps one namespace. After the end of the program was requested, a slow list is not awaited.
+/// Cleans up one namespace. If the program is exiting, a slow list is not awaited.
 pub(crate) async fn sweep(
     connection: &Connection,
     namespace: &str,
@@ -172,7 +176,7 @@ pub(crate) async fn sweep(
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
     let what = || format!("Listing probe pods in namespace {namespace}");
     let next = "Check the connection, and that you may list pods in that namespace (deploy/rbac.yaml).";
-    // A cluster that does not answer must not delay the end of the program.
+    // A cluster that does not respond must not delay the exit of the program.
     let listing = tokio::select! {
         listing = timeout(LIST_TIME, pods.list(&ours)) => listing,
         () = async { session.stop.cancelled().await; sleep(LIST_TIME_AT_END).await } => return Ok(SweepResult::default()),
@@ -191,7 +195,7 @@ pub(crate) async fn sweep(
         };
         let created = CreateOutcome::Created { uid: pod.metadata.uid.clone() };
         match delete_pod(&pods, &name, &created).await {
-            // Another launcher, or its own call, deleted it: that one writes the line.
+            // Another launcher or the call itself deleted the pod, and writes the audit line.
             Ok(Deletion::NotFound) => {}
             Ok(Deletion::Deleted) => {
                 write_line(connection, session, pod, why).await;
@@ -203,30 +207,31 @@ pub(crate) async fn sweep(
     Ok(swept)
 }
 
-/// The reason why no call waits for this pod; `None` if one may. `now` is the time of the API server, as the pod's creation time is.
+/// Returns the reason why no call is waiting for this pod; `None` if a call may be. `now` is the time of the API
+/// server, like the creation time of the pod.
 fn reason_to_delete(pod: &Pod, own: &LauncherIdentity, now: Option<Timestamp>) -> Option<&'static str> {
     let (made_by, session) = (label(pod, OWNER_LABEL), label(pod, SESSION_LABEL));
     if made_by == own.id && session == own.session {
-        // The caller spares the pods of running calls.
-        return Some("an earlier call of this launcher could not delete it");
+        // The caller skips the pods of running calls.
+        return Some("an earlier call of this launcher could not delete the pod");
     }
     if own.is_dead(made_by, session) {
-        return Some("the launcher that created it has ended");
+        return Some("the launcher that created the pod has exited");
     }
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
     let lifetime = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or(0);
     let age = now?.as_second() - pod.creation_timestamp()?.0.as_second();
     if matches!(phase, "Succeeded" | "Failed") && age > lifetime {
-        return Some("it has ended, and its deadline has passed");
+        return Some("the pod has terminated, and its deadline has passed");
     }
-    (age > lifetime + SLACK_SECONDS).then_some("its deadline has long passed")
+    (age > lifetime + SLACK_SECONDS).then_some("the deadline of the pod passed long ago")
 }
 
 fn label<'a>(pod: &'a Pod, name: &str) -> &'a str {
     pod.labels().get(name).map(String::as_str).unwrap_or_default()
 }
 
-/// The audit line of a pod that was swept: its launcher may have been killed before it wrote one.
+/// Writes the audit line of a pod that was cleaned up, because its launcher may have been killed before writing the line.
 async fn write_line(connection: &Connection, session: &LauncherSession, pod: &Pod, why: &str) {
     let line = AuditLine {
         node: clean(pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default(), 253),
@@ -235,7 +240,7 @@ async fn write_line(connection: &Connection, session: &LauncherSession, pod: &Po
         pod: Some(pod.name_any()),
         pod_uid: pod.metadata.uid.clone(),
         deleted: Some(true),
-        ..swept_line(connection, format!("swept: {why}"))
+        ..swept_line(connection, format!("cleaned up: {why}"))
     };
     session.audit.append_or_warn(line).await;
 }

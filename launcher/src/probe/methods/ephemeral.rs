@@ -1,7 +1,7 @@
-//! `--via ephemeral`: an ephemeral container in a running GPU pod, for full nodes and for the view of a workload.
+//! `--via ephemeral`: an ephemeral container in a running GPU pod, for full nodes and to see what a workload sees.
 //!
-//! Kubernetes cannot remove an ephemeral container from the spec of a pod: the container is ended, and the result names what
-//! stays. The probe sees NVML and the processes of that pod, not of the host.
+//! Kubernetes cannot remove an ephemeral container from the spec of a pod: the container is stopped, and the result
+//! says what stays. The probe sees NVML and the processes of that pod, not those of the host.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -33,33 +33,33 @@ use kube_read::client::api_status::{is_conflict, is_not_a_status, is_page_of_pro
 use kube_read::client::retry;
 use kube_read::failure::kube_reason;
 
-/// Pods in it are never chosen: only --ephemeral-pod can name one.
+/// A pod in this namespace is used only if --ephemeral-pod names it.
 const SYSTEM_NAMESPACE: &str = "kube-system";
-/// Time to add the container, with all retries.
+/// Time limit for adding the container, with all retries.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Pause after a conflict.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Several times the maximum number of pods on a node.
+/// Limit of the pod list: several times the maximum number of pods on a node.
 const MAX_PODS: u32 = 500;
 
 /// An ephemeral container in a pod of another owner.
 pub(in crate::probe) struct Ephemeral {
     probe_container: Option<ProbeContainer>,
-    /// The container whose process namespace ours shares.
+    /// The container whose process namespace our container shares.
     target: Option<TargetContainer>,
     added: Added,
     /// UID of the pod, once the container was added.
     uid: Option<String>,
-    /// Its entry among the open probes, from before the first request.
+    /// The entry among the open probes, which is added before the first request.
     open: Option<OpenProbe>,
 }
 
-/// Whether the container was added.
+/// The outcome of a request to add the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Added {
     No,
     Yes,
-    /// The answer was lost.
+    /// The response was lost.
     Unknown,
 }
 
@@ -72,12 +72,12 @@ impl Ephemeral {
         Failure::new(format!("Adding an ephemeral container on node {}", context.request.node), why, next)
     }
 
-    /// Chooses the pod: of the settings, of the request, or the first suitable one.
+    /// Chooses the pod: the one in the settings, the one in the request, or the first suitable pod.
     async fn choose(context: &ProbeContext) -> Result<TargetContainer, Failure> {
         let node = &context.request.node;
         let asked = context.settings.ephemeral_pod.as_ref();
         if let (None, Some(target)) = (asked, &context.request.target) {
-            // A model can name this pod: the same rule applies as for a chosen one.
+            // A model can name this pod, so it must not be in this namespace either.
             if target.namespace == SYSTEM_NAMESPACE {
                 return Err(Self::failed(
                     context,
@@ -125,7 +125,7 @@ impl Ephemeral {
     /// Adds the container, with retries. A repeated patch changes nothing, since the name of the container stays the same.
     async fn add(&mut self, context: &ProbeContext, container: &EphemeralContainer) -> Result<(), Failure> {
         let Some(open) = self.open.clone() else { return Err(context.out_of_time("no pod was chosen")) };
-        // Before the request: the next launcher must find the container if this one is killed.
+        // This comes before the request: if this launcher is killed, the next launcher must find the container.
         context.begin(open.clone()).await;
         let pods = context.pods(&open.namespace);
         let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
@@ -183,7 +183,7 @@ impl Ephemeral {
         Self::failed(context, why, next)
     }
 
-    /// The container to clean up, if it may exist.
+    /// Returns the container to clean up, if it may exist.
     fn added_container(&self, context: &ProbeContext) -> Option<AddedContainer> {
         Some(AddedContainer {
             client: context.connection.client.clone(),
@@ -194,7 +194,7 @@ impl Ephemeral {
     }
 }
 
-/// Whether the container may have been added although the request failed.
+/// Returns whether the container may have been added although the request failed.
 fn may_be_added(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code >= 500,
@@ -202,7 +202,7 @@ fn may_be_added(error: &kube::Error) -> bool {
     }
 }
 
-/// Pause before the request is repeated. A pod that was changed meanwhile is a conflict.
+/// Returns the pause before the request is repeated. A pod that was changed in the meantime causes a conflict.
 fn patch_pause(error: &kube::Error) -> Option<Duration> {
     match error {
         kube::Error::Api(status) if is_conflict(status) => Some(PAUSE),
@@ -275,11 +275,11 @@ impl ProbeSteps for Ephemeral {
     }
 }
 
-/// Text about the parts that stay.
+/// Returns a description of what stays in the cluster.
 fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
     let OpenProbe { namespace, pod, container, lifetime_seconds: seconds, .. } = open;
     let container = container.as_deref().unwrap_or_default();
-    let looks = format!("gpu-syringe looks for it for up to {} s and ends it", LATE_TIME.as_secs());
+    let looks = format!("gpu-syringe looks for it for up to {} s and stops it", LATE_TIME.as_secs());
     let what = match state {
         FinalState::Gone => return None,
         FinalState::NotAdded => {
@@ -293,7 +293,7 @@ fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
             format!("has not started; if it starts, it exits on its own within {seconds} s, and {looks}")
         }
         FinalState::Unknown => format!(
-            "could not be stopped; it exits on its own within {seconds} s, and {looks}; to end it now: {}",
+            "could not be stopped; it exits on its own within {seconds} s, and {looks}; to stop it now: {}",
             open.command()
         ),
     };
@@ -311,8 +311,9 @@ fn container(context: &ProbeContext, target: &str) -> Result<EphemeralContainer,
         image: Some(context.settings.probe_image()),
         image_pull_policy: Some(context.settings.image_pull_policy.as_str().into()),
         command: Some(ProbeCommand::Hold(hold).argv()),
-        // Shares the process namespace of the target: /proc/1/root is its root, with its NVML library. node-probe loads that
-        // library as an unprivileged user, and runs nothing else of it.
+        // The probe shares the process namespace of the target: /proc/1/root is the root of the target, with its NVML
+        // library.
+        // node-probe loads that library as an unprivileged user, and runs nothing else from that root.
         target_container_name: Some(target.to_owned()),
         security_context: Some(SecurityContext {
             privileged: Some(true),

@@ -1,7 +1,7 @@
 //! `--via logs`: the probe is the main process of the pod, and its document is read from the log of the pod.
 //!
-//! Needs `pods/log` in place of `pods/exec`, and no websocket. Up to a second slower, until the kubelet reports the start.
-//! Log collectors of the cluster get a copy of the document.
+//! This method needs `pods/log` in place of `pods/exec`, and no websocket. It is up to a second slower, because it
+//! waits until the kubelet reports the start. Log collectors of the cluster get a copy of the document.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,34 +28,34 @@ use kube_read::client::api_status::is_not_a_status;
 use kube_read::client::retry::retry_pause;
 use kube_read::failure::{Cause, kube_reason};
 
-/// Time for one request.
+/// Time limit of one request.
 const REQUEST_TIME: Duration = Duration::from_secs(8);
 /// Pause between two reads of the pod.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long the log of a container that has ended may be incomplete: the runtime still writes what was printed last.
+/// How long the log may stay incomplete after its container exited: the runtime is still writing the last output.
 const LOG_LAG: Duration = Duration::from_secs(2);
-/// Limit on the log: ten times the largest report.
+/// Maximum size of the log: ten times the largest report.
 const MAX_LOG_BYTES: i64 = 4 << 20;
-/// Exit codes from here on come from a shell or a runtime, not from the probe.
+/// Lowest exit code that comes from a shell or a runtime, not from the probe.
 const NOT_THE_PROBES: i32 = 125;
 
 /// A pod that prints the document to its log.
 pub(in crate::probe) struct Logs(PodLifecycle);
 
-/// State of the container while its document is awaited.
+/// State of the container while the launcher waits for its document.
 #[derive(Default)]
 struct Progress {
-    /// When the container was first seen running or ended.
+    /// The time when the container was first seen running or terminated.
     started: Option<Instant>,
-    /// When it was first seen ended, and how it ended.
+    /// The time when the container was first seen terminated, and its final state.
     ended: Option<(Instant, ContainerStateTerminated)>,
-    /// Why it will not print a document.
+    /// The reason why the container will not print a document.
     fatal: Option<FatalState>,
-    /// Why the last read of the pod failed, if it did.
+    /// The reason why the last read of the pod failed, if it failed.
     look_failed: Option<String>,
-    /// Why the last log had no document, or could not be read.
+    /// The reason why the last log had no document or could not be read.
     last: String,
-    /// The last log could not be read, or was incomplete at first.
+    /// The reason why a log was incomplete or could not be read at first.
     was_incomplete: Option<String>,
 }
 
@@ -74,7 +74,7 @@ impl Logs {
         let failed = |why: String| Some(format!("reading pod {} failed: {why}", probe_container.pod));
         match look {
             Ok(Ok(None)) => {
-                // It may have run since the last look.
+                // The container may have run since the last read.
                 context.action_sent.store(context.is_action, Ordering::Relaxed);
                 return Err(exec_failure::pod_deleted(context));
             }
@@ -99,14 +99,14 @@ impl Logs {
                     return Err(exec_failure::not_started(context, probe_container, state.clone()));
                 }
             }
-            // A failed read proves nothing.
+            // A failed read shows nothing about the container.
             Ok(Err(error)) => progress.look_failed = failed(kube_reason(&error)),
             Err(_) => progress.look_failed = failed(format!("no answer within {REQUEST_TIME:?}")),
         }
         Ok(())
     }
 
-    /// The document in the log as it is now; `Err` if no later log can have it. Failed requests are repeated.
+    /// Returns the document in the current log; `Err` if no later log can contain it. Failed requests are repeated.
     async fn document(
         context: &ProbeContext,
         probe_container: &ProbeContainer,
@@ -155,7 +155,7 @@ impl Logs {
         })
     }
 
-    /// The failure of a document that did not come in time.
+    /// Returns the failure of a probe whose document did not arrive in time.
     async fn late(
         context: &ProbeContext,
         probe_container: &ProbeContainer,
@@ -164,7 +164,7 @@ impl Logs {
     ) -> Failure {
         let Progress { started, ended, look_failed, last, .. } = progress;
         if look_failed.is_some() {
-            // It may have started since the last look.
+            // The container may have started since the last read.
             context.action_sent.store(context.is_action, Ordering::Relaxed);
         }
         match (started, look_failed) {
@@ -179,7 +179,7 @@ impl Logs {
             }
             (Some(_), Some(failed)) => context.lost_contact(failed),
             (Some(_), None) => {
-                context.note_process_stays("had not ended when the time of the call was over");
+                context.note_process_stays("had not exited when the time of the call was over");
                 context.out_of_time(&format!("the probe did not finish within {:.1} s; {last}", waited.as_secs_f64()))
             }
         }
@@ -199,7 +199,8 @@ impl ProbeSteps for Logs {
         self.0.create(context).await
     }
 
-    /// Reads the log until it has the document. The container may go on: a thread that is stuck in the driver keeps it alive.
+    /// Reads the log until it contains the document. The container may keep running because of a thread that is stuck
+    /// in the driver.
     async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<ReceivedReport, Failure> {
         let probe_container = self.0.probe_container(self.method(), NO_PROBE);
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! The probe methods. `deploy/METHODS.md` lists where each works, what it needs, and what it leaves.
+//! Modules of the probe methods. `deploy/METHODS.md` lists where each works, what it needs, and what it leaves behind.
 
 pub(super) mod ephemeral;
 pub(super) mod inject;

@@ -1,4 +1,4 @@
-//! `--via pod`: a privileged pod of the probe's image that waits, and one exec in it.
+//! `--via pod`: creates a privileged pod from the image of the probe, and runs the probe in it by exec.
 
 use super::probe_steps::ProbeSteps;
 use crate::probe::exec::read_report;

@@ -1,4 +1,4 @@
-//! The pod that `gpu-syringe pod-spec` prints.
+//! `printed`: returns the pod that `gpu-syringe pod-spec` prints.
 
 use syringe_core::probe_command::{ProbeCommand, ReadCommand};
 
@@ -8,7 +8,8 @@ use crate::probe::lifecycle::pod_spec::ProbePod;
 use crate::settings::{ProbeMethod, Settings};
 use kube_read::Failure;
 
-/// The pod that the probe method of the settings creates. With --via logs its command is that of the largest report.
+/// Returns the pod that the probe method of the settings creates. With --via logs, its command is the one that reads
+/// every section.
 pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failure> {
     let pod = ProbePod::new(settings, &LauncherIdentity::start_session(), node, "pod-spec")?;
     match settings.via {

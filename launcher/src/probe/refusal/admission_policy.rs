@@ -1,4 +1,4 @@
-//! Which policy of a cluster rejected a pod, and what an administrator can change.
+//! `denial`: finds the policy of the cluster that rejected a pod, and what an administrator can change.
 
 use crate::probe::refusal::{create_forbidden, next_steps};
 use kube_read::Failure;
@@ -6,14 +6,14 @@ use kube_read::failure::{Cause, Policy, PolicyKind};
 
 /// The policies in deploy/admission-policy.yaml.
 const SHIPPED: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
-/// Name of the parameter of the policies. A rejection that names it is fixed there.
+/// The parameter of the policies. If a rejection names the parameter, an administrator fixes the cause there.
 const PARAMETER: &str = "ConfigMap gpu-syringe-policy";
 
 /// A denial by a policy of the cluster.
 #[derive(Debug)]
 pub(crate) struct Denial {
     policy: Policy,
-    /// What an administrator can change.
+    /// The change that an administrator can make.
     next_step: String,
 }
 
@@ -22,14 +22,14 @@ impl Denial {
         Some(Self { policy: Policy { name: name.into(), kind }, next_step: next_step.into() })
     }
 
-    /// The failure of a denied request. `why` is the message of the API server.
+    /// Returns the failure of a denied request. `why` is the message of the API server.
     pub(crate) fn failure(self, what: String, why: &str) -> Failure {
         let Self { policy, next_step } = self;
         Failure::new(what, format!("denied by {}: {why}", policy.name), next_step).because_of(Cause::Policy(policy))
     }
 }
 
-/// The policy behind the message of a denied request; `None` if no policy denied it.
+/// Returns the policy that denied a request, from the message; `None` if no policy denied it.
 pub(crate) fn denial(why: &str, namespace: &str) -> Option<Denial> {
     if let Some(level) = between(why, "violates PodSecurity \"", "\"") {
         return Denial::new(
@@ -42,7 +42,7 @@ pub(crate) fn denial(why: &str, namespace: &str) -> Option<Denial> {
         return Denial::new(
             "GKE Autopilot",
             PolicyKind::EveryPrivilegedPod,
-            "Autopilot admits privileged pods of allowlisted partners only. Use a Standard node pool for GPU nodes that \
+            "Autopilot admits privileged pods only from allowlisted partners. Use a Standard node pool for GPU nodes that \
              you want to probe.",
         );
     }
@@ -57,7 +57,7 @@ pub(crate) fn denial(why: &str, namespace: &str) -> Option<Denial> {
         );
     }
     if let Some(name) = between(why, "ValidatingAdmissionPolicy '", "'") {
-        // In another namespace than gpu-syringe, setup adds the namespace to the names of the policies.
+        // If the namespace is not gpu-syringe, setup adds the namespace to the names of the policies.
         let plain = name.strip_suffix(&format!("-{namespace}")).unwrap_or(name);
         if SHIPPED.contains(&name) || SHIPPED.contains(&plain) {
             return Denial::new(
@@ -84,12 +84,12 @@ pub(crate) fn denial(why: &str, namespace: &str) -> Option<Denial> {
     None
 }
 
-/// The next step after a rejected creation of a pod, whatever rejected it.
+/// Returns the next step after the creation of a pod was rejected, by a policy or by an admission plugin.
 pub(crate) fn next_step_of_rejection(why: &str, namespace: &str) -> String {
     denial(why, namespace).map_or_else(|| create_forbidden::classify(why, namespace).1, |denial| denial.next_step)
 }
 
-/// The next step after a rejection by a policy of deploy/admission-policy.yaml.
+/// Returns the next step after a rejection by a policy of deploy/admission-policy.yaml.
 fn next_step_of_shipped(why: &str, namespace: &str) -> String {
     if why.contains("data.image") || why.contains("no params found") {
         next_steps::policy_image(namespace)

@@ -1,16 +1,16 @@
-//! The cause of a 403 answer to the creation of a pod, and the next step: a missing permission, or an admission plugin.
+//! `classify`: finds the cause and the next step if the API server answers the creation of a pod with 403.
 
 use crate::probe::refusal::next_steps;
 use kube_read::failure::Cause;
 
-/// Whether the message is that of the authorizer: a permission is missing.
+/// Returns whether the message is from the authorizer: a permission is missing.
 pub(crate) fn is_missing_permission(why: &str) -> bool {
     why.contains(" cannot ") && why.contains(" resource \"")
 }
 
-/// The cause, and what an administrator or the user can change. `why` is the message of the API server.
+/// Returns the cause, and what an administrator or the user can change. `why` is the message of the API server.
 pub(crate) fn classify(why: &str, namespace: &str) -> (Cause, String) {
-    // Admission plugins write `pods "NAME" is forbidden: WHY`. The texts are those of Kubernetes 1.36.
+    // The message of an admission plugin is `pods "NAME" is forbidden: WHY`. These texts are from Kubernetes 1.36.
     let cases = [
         (
             "exceeded quota",

@@ -1,4 +1,4 @@
-//! Why a cluster refused a pod, and what changes that.
+//! Modules that find out why a cluster rejected a pod, and which step fixes the cause.
 
 pub(super) mod admission_policy;
 pub(super) mod create_forbidden;

@@ -1,24 +1,24 @@
-//! The commands that set up a cluster for probes, in the order in which they are run.
+//! Next steps for the user: the commands that set up a cluster for probes.
 
-/// The namespace of a set-up without `--probe-namespace`.
+/// The namespace that is used without `--probe-namespace`.
 const DEFAULT_NAMESPACE: &str = "gpu-syringe";
 pub(crate) const CHECK: &str = "Then check it: gpu-syringe doctor.";
 
-/// The image does not contain node-probe.
+/// Next step if the image does not contain node-probe.
 pub(in crate::probe) const NO_PROBE: &str =
     "The image does not contain node-probe: use the right image with --image (deploy/Containerfile builds it).";
 
-/// The command that an administrator runs.
+/// Returns the setup command that an administrator runs.
 fn set_up(namespace: &str, profile: &str) -> String {
     format!("gpu-syringe setup --apply --profile {profile}{}", other(namespace))
 }
 
-/// The option for another namespace than the default.
+/// Returns the option for a namespace that is not the default one.
 fn other(namespace: &str) -> String {
     if namespace == DEFAULT_NAMESPACE { String::new() } else { format!(" --probe-namespace {namespace}") }
 }
 
-/// Both profiles, the recommended one first.
+/// Returns the setup commands of both profiles, the recommended one first.
 fn set_up_either(namespace: &str) -> String {
     format!(
         "{} --image REGISTRY/node-probe@sha256:DIGEST (recommended), or {}, which needs no image",
@@ -27,12 +27,12 @@ fn set_up_either(namespace: &str) -> String {
     )
 }
 
-/// The namespace of the probes does not exist.
+/// Returns the next step if the namespace of the probes does not exist.
 pub(crate) fn namespace_missing(namespace: &str) -> String {
     format!("An administrator creates namespace {namespace}: {}. {CHECK}", set_up_either(namespace))
 }
 
-/// The namespace does not admit privileged pods.
+/// Returns the next step if the namespace does not admit privileged pods.
 pub(crate) fn pod_security(namespace: &str) -> String {
     format!(
         "Ask an administrator to admit privileged pods in that namespace: {}; the label alone: kubectl label namespace \
@@ -41,7 +41,7 @@ pub(crate) fn pod_security(namespace: &str) -> String {
     )
 }
 
-/// The user may not do what a probe needs. `why` is the message of the API server.
+/// Returns the next step if the user lacks a permission that a probe needs. `why` is the message of the API server.
 pub(crate) fn permission_missing(namespace: &str, why: &str) -> String {
     let user = why.split_once("User \"").and_then(|(_, rest)| rest.split_once('"')).map(|(user, _)| user);
     let plain = |user: &&str| {
@@ -56,7 +56,7 @@ pub(crate) fn permission_missing(namespace: &str, why: &str) -> String {
     )
 }
 
-/// The policy of deploy/ names no image, or another one.
+/// Returns the next step if the policy of deploy/ names no image or another image.
 pub(crate) fn policy_image(namespace: &str) -> String {
     format!(
         "Ask an administrator to set the image that the policy admits: {} --image REGISTRY/node-probe@sha256:DIGEST. Then start \

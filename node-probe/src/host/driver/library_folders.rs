@@ -1,5 +1,9 @@
 //! Lists the library folders of an installed driver on the platforms of Kubernetes nodes (`folders`).
 
+use std::sync::LazyLock;
+
+use syringe_core::tsv::list;
+
 use crate::bounded;
 use crate::in_root::Root;
 use crate::trusted_file;
@@ -9,33 +13,7 @@ use crate::trusted_file;
 pub(crate) const DRIVER_ROOTS: [&str; 2] = ["run/nvidia/driver", ""];
 
 /// Library folders below a root. `{arch}` is the architecture of this machine (`x86_64`, `aarch64`).
-const FOLDERS: [&str; 18] = [
-    // Debian, Ubuntu, DGX OS, AKS
-    "usr/lib/{arch}-linux-gnu",
-    "usr/lib/{arch}-linux-gnu/nvidia/current",
-    // RHEL, Rocky, Amazon Linux, SUSE, RHCOS
-    "usr/lib64",
-    "usr/lib64/nvidia",
-    "lib64",
-    "lib/{arch}-linux-gnu",
-    "usr/lib",
-    "usr/local/nvidia/lib64",
-    "usr/local/lib",
-    // GKE: Container-Optimized OS and the Ubuntu installer
-    "home/kubernetes/bin/nvidia/lib64",
-    // Bottlerocket; older ones have a folder per version below it
-    "{arch}-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
-    "{arch}-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla/*",
-    // Talos
-    "usr/local/glibc/usr/lib",
-    "usr/local/glibc/lib",
-    "usr/lib/glibc/lib64",
-    // AKS, some versions
-    "usr/bin/lib64",
-    // WSL 2 and NixOS
-    "usr/lib/wsl/lib",
-    "run/opengl-driver/lib",
-];
+static FOLDERS: LazyLock<Vec<&str>> = LazyLock::new(|| list(include_str!("data/library_folders.tsv")).collect());
 
 /// Maximum number of lists of folders, and of folders. A distribution has about ten of each. The root may belong to a
 /// workload.
@@ -46,7 +24,7 @@ const MAX_FOLDERS: usize = 128;
 /// `ld.so.conf` if only root can change that file. `foreign`: the root belongs to a workload.
 pub(in crate::host) fn folders(root: &Root, foreign: bool) -> Vec<String> {
     let mut folders = Vec::new();
-    for folder in FOLDERS {
+    for folder in FOLDERS.iter() {
         let folder = folder.replace("{arch}", std::env::consts::ARCH);
         match folder.strip_suffix("/*") {
             Some(parent) => folders.extend(children(root, parent)),

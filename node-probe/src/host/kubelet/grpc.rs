@@ -229,7 +229,7 @@ mod tests {
         let refusal = frame(HEADERS, END_HEADERS | END_STREAM, STREAM, b"\x88");
         let whole = answer(b"hello");
         for (said, expected) in [
-            (refusal, "refused"),
+            (refusal, "rejected the call"),
             (frame(GOAWAY, 0, 0, &[0; 8]), "closed"),
             (frame(RST_STREAM, 0, STREAM, &[0; 4]), "reset the call"),
             (answer(&[7; 2000]), "more than 1000 bytes"),

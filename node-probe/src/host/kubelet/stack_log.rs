@@ -4,11 +4,13 @@
 //! folder, or be Docker's log of one container. A pod that mounts `/var/log` of the host can create links there.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use syringe_core::facts::stack_log::{StackLog, names_failure};
 use syringe_core::probe_command::StackContainer;
 use syringe_core::report::Problem;
 use syringe_core::text::clean_keeping_end;
+use syringe_core::tsv::list;
 
 use crate::files;
 use crate::in_root::{HostFile, Root};
@@ -18,28 +20,7 @@ use crate::paths::{Owner, Paths};
 const PODS: &str = "/var/log/pods";
 
 /// Parts of pod names whose logs may be read. `nvidia` alone is also part of the names of workloads.
-const NAMES: [&str; 20] = [
-    "nvidia-driver",
-    "nvidia-gpu-driver",
-    "nvidia-vgpu-manager",
-    "nvidia-vgpu-device-manager",
-    "nvidia-container-toolkit",
-    "nvidia-device-plugin",
-    "nvidia-gpu-device-plugin",
-    "nvidia-kubevirt-gpu-device-plugin",
-    "nvidia-sandbox",
-    "nvidia-vfio-manager",
-    "nvidia-operator-validator",
-    "nvidia-cuda-validator",
-    "nvidia-plugin-validator",
-    "nvidia-mig-manager",
-    "nvidia-dra-driver",
-    "dra-driver-nvidia",
-    "k8s-dra-driver",
-    "gpu-kubelet-plugin",
-    "gpu-feature-discovery",
-    "dcgm",
-];
+static NAMES: LazyLock<Vec<&str>> = LazyLock::new(|| list(include_str!("data/log_pods.tsv")).collect());
 
 /// Maximum number of bytes that are read.
 const MAX_LOG: u64 = 64 * 1024;

@@ -1,52 +1,11 @@
-//! Text for the numbers of NVML's enums. Each table is one enum of `nvml.h`.
+//! Text for the numbers of NVML's enums, from `enum_names.tsv`.
 //!
-//! A number that is not in a table comes from a newer driver.
+//! A number that is not in the table comes from a newer driver.
+
+use std::sync::LazyLock;
 
 use syringe_core::facts::clock_events::REASONS;
-
-/// Product brands (`nvmlBrandType_t`), as `nvidia-smi -q` prints them.
-const BRANDS: &[(u32, &str)] = &[
-    (1, "Quadro"),
-    (2, "Tesla"),
-    (3, "NVS"),
-    (4, "GRID"),
-    (5, "GeForce"),
-    (6, "Titan"),
-    (7, "NVIDIA Virtual Applications"),
-    (8, "NVIDIA Virtual PC"),
-    (9, "NVIDIA Virtual Compute Server"),
-    (10, "NVIDIA RTX Virtual Workstation"),
-    (11, "NVIDIA Cloud Gaming"),
-    (12, "Quadro RTX"),
-    (13, "NVIDIA RTX"),
-    (14, "NVIDIA"),
-    (15, "GeForce RTX"),
-    (16, "Titan RTX"),
-];
-
-/// Architectures (`nvmlDeviceArchitecture_t`).
-const ARCHITECTURES: &[(u32, &str)] = &[
-    (2, "Kepler"),
-    (3, "Maxwell"),
-    (4, "Pascal"),
-    (5, "Volta"),
-    (6, "Turing"),
-    (7, "Ampere"),
-    (8, "Ada"),
-    (9, "Hopper"),
-    (10, "Blackwell"),
-    (13, "Rubin"),
-];
-
-/// Licensable features (`nvmlGridLicenseFeatureCode_t`).
-const LICENSABLE: &[(u32, &str)] = &[(1, "vgpu"), (2, "rtx"), (3, "gaming"), (4, "compute")];
-
-/// Fabric states (`nvmlGpuFabricState_t`).
-const FABRIC_STATES: &[(u32, &str)] = &[(0, "not_supported"), (1, "not_started"), (2, "in_progress"), (3, "completed")];
-
-/// Fabric health summaries (`NVML_GPU_FABRIC_HEALTH_SUMMARY_…`).
-const FABRIC_HEALTH: &[(u32, &str)] =
-    &[(0, "not_supported"), (1, "healthy"), (2, "unhealthy"), (3, "limited_capacity")];
+use syringe_core::tsv::rows;
 
 /// Parts of the fabric health mask (`NVML_GPU_FABRIC_HEALTH_MASK_…`): shift, width mask, the values that mean a problem,
 /// name. Values of a two-bit part: 1 is true, 2 is false, 0 is unknown. Values of the configuration: 0 is unknown, 1 is
@@ -58,22 +17,6 @@ const FABRIC_ISSUES: &[(u32, u32, std::ops::RangeInclusive<u32>, &str)] = &[
     (6, 0x3, 1..=1, "access_timeout"),
     (8, 0xf, 2..=15, "incorrect_configuration"),
 ];
-
-/// Peer-to-peer states (`nvmlGpuP2PStatus_t`); 0 is `ok`.
-const P2P: &[(u32, &str)] = &[
-    (0, "ok"),
-    (1, "chipset_not_supported"),
-    (2, "gpu_not_supported"),
-    (3, "topology_not_supported"),
-    (4, "disabled_by_regkey"),
-    (5, "not_supported"),
-];
-
-/// The distance between two GPUs (`nvmlGpuTopologyLevel_t`), in the terms of `nvidia-smi topo -m`.
-const LEVELS: &[(u32, &str)] = &[(0, "PIX"), (10, "PIX"), (20, "PXB"), (30, "PHB"), (40, "NODE"), (50, "SYS")];
-
-/// Types of device at the remote end of an NVLink (`nvmlIntNvLinkDeviceType_t`).
-const LINK_ENDS: &[(u32, &str)] = &[(0, "gpu"), (1, "ibm_npu"), (2, "switch")];
 
 /// NVLink generations: NVML's number (`nvmlNvlinkVersion_t`), the kernel driver's
 /// (`NV2080_CTRL_NVLINK_CAPS_NVLINK_VERSION_…`) and the generation.
@@ -91,42 +34,40 @@ const NVLINK_VERSIONS: &[(u32, u32, u32)] = &[
 /// The NVLink generation of each architecture (`nvmlDeviceArchitecture_t`).
 const NVLINK_OF_ARCHITECTURE: &[(u32, u32)] = &[(4, 1), (5, 2), (6, 2), (7, 3), (9, 4), (10, 5), (13, 6)];
 
-/// Compute modes (`nvmlComputeMode_t`).
-const COMPUTE_MODES: &[(u32, &str)] =
-    &[(0, "default"), (1, "exclusive_thread"), (2, "prohibited"), (3, "exclusive_process")];
+/// The columns: enum, number, text.
+static NAMES: LazyLock<Vec<(&str, u32, &str)>> = LazyLock::new(|| {
+    let rows = rows(include_str!("enum_names.tsv"));
+    rows.filter_map(|row| Some((row[0], row.get(1)?.parse().ok()?, *row.get(2)?))).collect()
+});
 
-/// Virtualization modes (`nvmlGpuVirtualizationMode_t`).
-const VIRTUALIZATION_MODES: &[(u32, &str)] =
-    &[(0, "none"), (1, "passthrough"), (2, "vgpu"), (3, "host_vgpu"), (4, "host_vsga")];
-
-fn word(table: &[(u32, &'static str)], number: u32) -> Option<&'static str> {
-    table.iter().find(|(known, _)| *known == number).map(|(_, word)| *word)
+fn word(of: &str, number: u32) -> Option<&'static str> {
+    NAMES.iter().find(|row| row.0 == of && row.1 == number).map(|row| row.2)
 }
 
-fn word_or_number(table: &[(u32, &'static str)], number: u32) -> String {
-    word(table, number).map_or_else(|| format!("unknown ({number})"), str::to_owned)
+fn word_or_number(of: &str, number: u32) -> String {
+    word(of, number).map_or_else(|| format!("unknown ({number})"), str::to_owned)
 }
 
 /// Returns the brand; 0 is NVML's "unknown".
 pub(in crate::nvml) fn brand(number: u32) -> String {
-    word_or_number(BRANDS, number)
+    word_or_number("brand", number)
 }
 
 /// Returns the architecture; `None` for NVML's own "unknown".
 pub(in crate::nvml) fn architecture(number: u32) -> Option<String> {
-    (number != u32::MAX).then(|| word_or_number(ARCHITECTURES, number))
+    (number != u32::MAX).then(|| word_or_number("architecture", number))
 }
 
 pub(in crate::nvml) fn compute_mode(number: u32) -> String {
-    word_or_number(COMPUTE_MODES, number)
+    word_or_number("compute_mode", number)
 }
 
 pub(in crate::nvml) fn virtualization_mode(number: u32) -> String {
-    word_or_number(VIRTUALIZATION_MODES, number)
+    word_or_number("virtualization_mode", number)
 }
 
 pub(in crate::nvml) fn licensable(number: u32) -> String {
-    word_or_number(LICENSABLE, number)
+    word_or_number("licensable", number)
 }
 
 /// Returns whether a fault limits the clocks, and the text of every reason.
@@ -141,11 +82,11 @@ pub(in crate::nvml) fn clock_reasons(mask: u64) -> (bool, Vec<String>) {
 }
 
 pub(in crate::nvml) fn fabric_state(number: u32) -> String {
-    word_or_number(FABRIC_STATES, number)
+    word_or_number("fabric_state", number)
 }
 
 pub(in crate::nvml) fn fabric_health(number: u32) -> String {
-    word_or_number(FABRIC_HEALTH, number)
+    word_or_number("fabric_health", number)
 }
 
 /// Returns the problems in a fabric health mask.
@@ -156,17 +97,17 @@ pub(in crate::nvml) fn fabric_issues(mask: u32) -> Vec<String> {
 
 /// Returns the peer-to-peer state: `ok`, or the reason why peer-to-peer access is not possible.
 pub(in crate::nvml) fn p2p_status(number: u32) -> &'static str {
-    word(P2P, number).unwrap_or("unknown")
+    word("p2p", number).unwrap_or("unknown")
 }
 
 /// Returns the distance between two GPUs; `?` for an unknown level.
 pub(in crate::nvml) fn topology_level(number: u32) -> &'static str {
-    word(LEVELS, number).unwrap_or("?")
+    word("level", number).unwrap_or("?")
 }
 
 /// Returns the type of device at the remote end of an NVLink.
 pub(in crate::nvml) fn link_end(number: u32) -> &'static str {
-    word(LINK_ENDS, number).unwrap_or("unknown")
+    word("link_end", number).unwrap_or("unknown")
 }
 
 /// Returns the NVLink generation for a number that `nvmlDeviceGetNvLinkVersion` returned, e.g. `4`.

@@ -1,6 +1,9 @@
 //! Reads values that NVML returns by field ID (`nvmlDeviceGetFieldValues`), several in one call.
 
+use std::sync::LazyLock;
+
 use nvml_wrapper::Device;
+use syringe_core::tsv::rows;
 
 use super::device_reader::DeviceReader;
 use super::raw::{FieldKey, field_values};
@@ -30,29 +33,10 @@ pub(in crate::nvml) const RECOVERY_ACTION: u32 = 230;
 /// Counters of one NVLink 5 link and their names in the report; the scope is the link. Bit error rates (220, 222) are
 /// not counts. Only the FEC history bins for 8 and more errors per block are reported, because the lower bins also count on
 /// healthy links.
-pub(in crate::nvml) const NVLINK5_ERRORS: &[(u32, &str)] = &[
-    (205, "vl15_dropped"),
-    (206, "malformed_packets"),
-    (207, "buffer_overrun"),
-    (208, "receive"),
-    (209, "receive_remote"),
-    (210, "receive_general"),
-    (211, "local_link_integrity"),
-    (212, "transmit_discards"),
-    (213, "link_recovery_successful"),
-    (214, "link_recovery_failed"),
-    (215, "link_recovery"),
-    (219, "effective_errors"),
-    (221, "symbol_errors"),
-    (243, "fec_history_8"),
-    (244, "fec_history_9"),
-    (245, "fec_history_10"),
-    (246, "fec_history_11"),
-    (247, "fec_history_12"),
-    (248, "fec_history_13"),
-    (249, "fec_history_14"),
-    (250, "fec_history_15"),
-];
+pub(in crate::nvml) static NVLINK5_ERRORS: LazyLock<Vec<(u32, &str)>> = LazyLock::new(|| {
+    let rows = rows(include_str!("nvlink5_counters.tsv"));
+    rows.filter_map(|row| Some((row[0].parse().ok()?, *row.get(1)?))).collect()
+});
 
 /// Returns the values of some fields of the whole GPU. Missing values are noted under the field's path.
 pub(in crate::nvml) fn of_gpu<const N: usize>(

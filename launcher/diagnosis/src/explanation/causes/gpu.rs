@@ -175,16 +175,16 @@ pub(crate) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
 
 /// Explains a pod by a fault that its own GPU code caused. Xids of the end of a program are no cause.
 pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
-    let xids = case.own_xids(&[Class::Application]);
-    if xids.is_empty() || case.pod.phase == "Succeeded" {
+    if case.pod.phase == "Succeeded" {
         return None;
     }
-    let damaged = |event: &&&KernelEvent| event.code.is_some_and(|code| DAMAGED_COMMANDS.contains(&code));
-    if xids.iter().any(|event| damaged(&event)) {
+    let mut damaged = case.own_xids(&[Class::Application, Class::Hardware]);
+    damaged.retain(|event| event.code.is_some_and(|code| DAMAGED_COMMANDS.contains(&code)));
+    if !damaged.is_empty() {
         let what = "its GPU received damaged commands: NVIDIA names the quality of the PCIe link as the usual reason";
         return Some(
             case.explain(Cause::Gpu, Certainty::Possible, what)
-                .with_evidence(quotes(&xids))
+                .with_evidence(quotes(&damaged))
                 .with_evidence(end_quote(case))
                 .with_plan_or(
                     case.plan(),
@@ -192,6 +192,10 @@ pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
                     format!("Check the PCIe errors of the GPU (diagnose_gpu_node for {}). If it happens again, drain the node and run diagnostics.", case.node),
                 ),
         );
+    }
+    let xids = case.own_xids(&[Class::Application]);
+    if xids.is_empty() {
+        return None;
     }
     let failed = case.failed().is_some() || case.pod.phase == "Failed";
     let what = if failed {

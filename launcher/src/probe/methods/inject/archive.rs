@@ -1,4 +1,4 @@
-//! A tar archive of node-probe, created once per launcher in an unnamed temporary file.
+//! `Archives`: tar archives of node-probe, each created once per launcher in an unnamed temporary file.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -11,7 +11,7 @@ use kube_read::Failure;
 
 /// Name of the probe in the archive.
 pub(super) const NAME: &str = "node-probe";
-/// A tar header: what precedes the file's bytes.
+/// Size of a tar header, which precedes the bytes of the file.
 const TAR_HEADER_BYTES: usize = 512;
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct Archive {
     /// SHA-256 of the program, in hexadecimal digits.
     pub(super) sha256: String,
     size: usize,
-    /// Unnamed: the system deletes it when the process ends.
+    /// The archive. The file has no name, so the system deletes it when the process exits.
     tar: Mutex<File>,
 }
 
@@ -50,7 +50,7 @@ impl Archive {
     }
 }
 
-/// Identifies a program without reading it: its place, and for a file its modification time and length.
+/// Identifies a program without reading it: path, modification time and length of a file, or a program inside this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
     place: ProbeBinary,
@@ -71,12 +71,12 @@ impl Stamp {
     }
 }
 
-/// The archives so far, usually one for each architecture.
+/// The archives created so far, usually one per architecture.
 #[derive(Debug, Default)]
 pub(crate) struct Archives(Mutex<Vec<(Stamp, Arc<Archive>)>>);
 
 impl Archives {
-    /// The archive of this program. Packed again only if its file has changed.
+    /// Returns the archive of this program, and creates it again only if the file has changed.
     pub(super) async fn of(&self, binary: &ProbeBinary) -> Result<Arc<Archive>, Failure> {
         let failed = |why: String| {
             let what = format!("Packing {binary} for the node");

@@ -1,4 +1,4 @@
-//! Chooses the base image among the images of the node.
+//! `choose`: chooses the base image for --via inject among the images of the node.
 
 use k8s_openapi::api::core::v1::Node;
 
@@ -8,8 +8,9 @@ use crate::settings::Settings;
 use kube_read::Failure;
 use kube_read::failure::Cause;
 
-/// Repositories whose images have a shell, best first: with glibc, then those that need the loader of the host. Registry and
-/// path must be equal: otherwise a user who can push to another repository could run a shell in a privileged pod.
+/// Repositories whose images have a shell, best first: images with glibc, then images that need the loader of the host.
+/// Registry and path must be equal: otherwise a user who can push to another repository could run a shell in a
+/// privileged pod.
 const WITH_SHELL: [(&str, &[&str]); 13] = [
     ("nvcr.io", &["nvidia/cuda", "nvidia/driver", "nvidia/pytorch"]),
     ("docker.io", &["nvidia/cuda", "library/ubuntu", "library/debian"]),
@@ -27,7 +28,7 @@ const WITH_SHELL: [(&str, &[&str]); 13] = [
     ("registry.k8s.io", &["e2e-test-images/busybox"]),
 ];
 
-/// The position of an image among them; behind all of them for another one.
+/// Returns the position of an image in this list; `usize::MAX` for an image that is not in the list.
 pub(super) fn rank(image: &ImageReference<'_>) -> usize {
     repositories().position(|(registry, path)| image.is_of(registry, path)).unwrap_or(usize::MAX)
 }
@@ -36,8 +37,8 @@ fn repositories() -> impl Iterator<Item = (&'static str, &'static str)> {
     WITH_SHELL.iter().flat_map(|(registry, paths)| paths.iter().map(move |path| (*registry, *path)))
 }
 
-/// The image that the settings name, or the best that the node reports. Only for --via inject: a name does not prove what the
-/// image is, and the user who asks for the method accepts that.
+/// Returns the image that the settings name, or the best that the node reports. Only for --via inject: a name does not
+/// prove what an image contains, and a user who asks for this method accepts that.
 pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure> {
     if let Some(image) = &settings.base_image {
         return Ok(image.clone());

@@ -1,4 +1,4 @@
-//! Finds a node-probe that matches the architecture of the node (by ELF header).
+//! `find`: finds a node-probe whose ELF header has the architecture of the node.
 
 use std::fmt;
 use std::fs::File;
@@ -10,16 +10,16 @@ use crate::settings::Settings;
 use kube_read::Failure;
 use kube_read::failure::Cause;
 
-/// The part of an ELF header that includes its machine.
+/// Size of the part of an ELF header that includes the machine number.
 const HEAD_BYTES: usize = 20;
-/// ELF machine numbers (`e_machine`) with the names of Kubernetes.
+/// ELF machine numbers (`e_machine`) with the architecture names of Kubernetes.
 const MACHINES: [(u16, &str); 5] = [(62, "amd64"), (183, "arm64"), (21, "ppc64le"), (22, "s390x"), (243, "riscv64")];
 
 /// A node-probe to upload.
 #[derive(Clone, Debug)]
 pub(super) enum ProbeBinary {
     File(PathBuf),
-    /// A program inside of this one.
+    /// A program that is inside this one.
     Carried(&'static CarriedProgram),
 }
 
@@ -53,7 +53,7 @@ impl ProbeBinary {
     }
 }
 
-/// The program to upload to a node of this architecture.
+/// Returns the program to upload to a node of this architecture.
 pub(super) fn find(settings: &Settings, architecture: &str) -> Result<ProbeBinary, Failure> {
     let failed = |why: String, next: &str| {
         let what = format!("Finding a node-probe for {architecture} to upload");
@@ -87,7 +87,7 @@ pub(super) fn find(settings: &Settings, architecture: &str) -> Result<ProbeBinar
     }
 }
 
-/// The architecture as the names of programs have it.
+/// Returns the name of the architecture in file names of programs (as in `uname -m`).
 fn uname(architecture: &str) -> &str {
     match architecture {
         "amd64" => "x86_64",
@@ -96,9 +96,9 @@ fn uname(architecture: &str) -> &str {
     }
 }
 
-/// The node-probe in the folder of `program`.
+/// Returns the node-probe in the folder of `program`.
 fn beside(program: &Path, architecture: &str) -> Result<PathBuf, String> {
-    // Never the current directory: another user may have put a file there.
+    // The current directory is never used: another user may have put a file there.
     let Some(folder) = program.parent().filter(|folder| folder.is_absolute()) else {
         return Err("the folder of gpu-syringe is not known".to_owned());
     };
@@ -110,21 +110,24 @@ fn beside(program: &Path, architecture: &str) -> Result<PathBuf, String> {
     ];
     let mut refused = None;
     for path in names.iter().map(|name| folder.join(name)) {
-        // Looked at before it is opened: another user may have made a pipe of that name.
+        // This check comes before opening the file: another user may have made a pipe with that name.
         if !is_trusted(&path, program) {
             if path.symlink_metadata().is_ok() {
-                let why = "belongs to another user than gpu-syringe, others can write to it or its folder, or it is no program";
+                let why =
+                    "belongs to another user, is writable by others (or its folder is), or is not an executable file";
                 refused.get_or_insert(format!("{} {why}", path.display()));
             }
         } else if machine(&path).is_ok_and(|machine| machine == architecture) {
             return Ok(path);
         }
     }
-    Err(refused.unwrap_or_else(|| format!("none of these in {} is one: {}", folder.display(), names.join(", "))))
+    Err(refused.unwrap_or_else(|| {
+        format!("no node-probe for this architecture in {}; looked for: {}", folder.display(), names.join(", "))
+    }))
 }
 
-/// Whether only root or the owner of this program can have written the file: it runs as root on nodes, and a folder such as
-/// /tmp has files of other users.
+/// Returns whether only root or the owner of this program can have written the file. It runs as root on nodes, and a
+/// folder such as /tmp contains files of other users.
 #[cfg(unix)]
 fn is_trusted(path: &Path, program: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -136,19 +139,19 @@ fn is_trusted(path: &Path, program: &Path) -> bool {
         return false;
     };
     let is_own = |uid: u32| uid == program.uid() || uid == 0;
-    // A browser saves a file without the permission to run it.
+    // The file must be executable: a file that a browser saved is not.
     file.is_file() && is_own(file.uid()) && file.mode() & (WRITABLE_BY_OTHERS | EXECUTABLE) == EXECUTABLE
-        // Nobody else can put another file in its place.
+        // Nobody else may be able to replace the file.
         && is_own(folder.uid()) && folder.mode() & WRITABLE_BY_OTHERS == 0
 }
 
-/// On other systems the permissions are not looked at: the packages have the program inside.
+/// On other systems permissions are not checked, and no file is used: the packages have the program inside.
 #[cfg(not(unix))]
 fn is_trusted(_: &Path, _: &Path) -> bool {
     false
 }
 
-/// The architecture that a program is for.
+/// Returns the architecture that a program was built for.
 pub(super) fn machine(path: &Path) -> Result<String, String> {
     let mut head = [0; HEAD_BYTES];
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).map_err(|error| match error.kind() {
@@ -198,7 +201,7 @@ mod tests {
             ("node-probe-amd64", 62, true),
             ("node-probe-linux-amd64", 62, true),
             ("node-probe-aarch64", 183, false),
-            // A name for another architecture than the file has.
+            // The architecture in the name differs from the one in the file.
             ("node-probe-x86_64", 183, false),
             ("node-probe-dev", 62, false),
         ] {

@@ -1,6 +1,6 @@
-//! `--via inject`: creates a pod of an image that is on the node, uploads node-probe, verifies its hash, runs it.
+//! `--via inject`: creates a pod from an image on the node, uploads node-probe, verifies the hash, and runs node-probe.
 //!
-//! Needs no registry and no image of ours: for air-gapped clusters and builds from source.
+//! This method needs no registry and no image of node-probe. It is for air-gapped clusters and builds from source.
 
 mod archive;
 mod base_image;
@@ -38,15 +38,15 @@ use kube_read::reads::nodes;
 
 /// Runs the probe with the base image's own loader.
 const RUN: &str = r#"exec /tmp/node-probe "$@""#;
-/// Runs the probe with the host's loader: the base image may have none (a static busybox), or not glibc's (Alpine). The shell
-/// stays, since the host sees the file through its root. Only the root of PID 1 is trusted: another process can choose its
-/// name, and its root may be a container's.
+/// Runs the probe with the loader of the host: the base image may have no loader (a static busybox), or another one
+/// than that of glibc (Alpine). The shell keeps running, because the host sees the file through the root of the shell.
+/// Only the root of PID 1 is trusted: another process can choose its own name, and its root may be that of a container.
 const RUN_WITH_HOST_LOADER: &str = r#"chroot /proc/1/root /proc/$$/root/tmp/node-probe "$@"; exit $?"#;
 /// Exit code of a shell if the program or its loader is not found.
 const NOT_FOUND: i32 = 127;
 /// Exit code of a shell if the program may not be executed.
 const NOT_EXECUTABLE: i32 = 126;
-/// Exit codes of a failed `chroot`: of GNU, and of busybox. The probe also uses the second.
+/// Exit codes of a failed `chroot` of GNU and of busybox. The probe also uses the second code.
 const CHROOT_FAILED: [i32; 2] = [125, 1];
 /// Next step if the base image has no shell.
 const NO_SHELL: &str = "The base image has no shell: name one that has sh, sleep and head or tar with --base-image.";
@@ -54,7 +54,7 @@ const NO_SHELL: &str = "The base image has no shell: name one that has sh, sleep
 /// A pod into which node-probe is uploaded.
 pub(in crate::probe) struct Inject {
     archives: Arc<Archives>,
-    /// The base image, if it is already chosen.
+    /// The base image, if it was already chosen.
     base_image: Option<String>,
     created: Option<CreatedPod>,
 }
@@ -82,7 +82,7 @@ impl ProbeSteps for Inject {
             None => base_image::choose(&context.settings, &node)?,
         };
         let architecture = architecture(&node);
-        // Checked before anything is created: the file, and its architecture.
+        // The file and its architecture are checked before anything is created.
         let binary = binary::find(&context.settings, &architecture)?;
         let archive = self.archives.of(&binary).await?;
         let pod = upload_pod(context.pod()?, &image, &context.settings);
@@ -120,7 +120,7 @@ impl ProbeSteps for Inject {
     }
 }
 
-/// The base image that would be used on this node, if there is also a node-probe for it. Creates nothing.
+/// Returns the base image that would be used on this node, if there is also a node-probe for the node. Creates nothing.
 pub(crate) async fn preview(connection: &Connection, settings: &Settings, node: &Node) -> Result<String, Failure> {
     let name = node.metadata.name.as_deref().unwrap_or_default();
     let image = match (settings.via, &settings.base_image) {
@@ -130,13 +130,13 @@ pub(crate) async fn preview(connection: &Connection, settings: &Settings, node: 
     binary::find(settings, &architecture(node)).map(|_| image)
 }
 
-/// The pod that waits while node-probe is uploaded and runs.
+/// Returns the pod that waits while node-probe is uploaded and run.
 pub(super) fn upload_pod(pod: ProbePod, image: &str, settings: &Settings) -> ProbePod {
     let hold = format!("exec sleep {}", settings.probe_lifetime().as_secs());
     pod.with_image(image, ["sh", "-c", &hold].map(str::to_owned).to_vec())
 }
 
-/// `sh -c SCRIPT node-probe ARGUMENTS…`: the shell does not interpret the arguments.
+/// Returns `sh -c SCRIPT node-probe ARGUMENTS…`. The shell does not interpret the arguments.
 fn shell_command(script: &str, command: &ProbeCommand) -> Vec<String> {
     ["sh", "-c", script].map(str::to_owned).into_iter().chain(command.argv()).collect()
 }
@@ -149,7 +149,7 @@ fn is_exit(output: &ExecOutput, code: i32) -> bool {
     output.stdout.is_empty() && output.ended == ExecEnd::Exit(code)
 }
 
-/// The failure of a run that the shell or `chroot` refused.
+/// Fails if the shell or `chroot` could not run the probe.
 fn refused(context: &ProbeContext, output: &ExecOutput) -> Result<(), Failure> {
     let stderr = syringe_core::text::clean(&output.stderr, 300);
     let failed = |why: String, next: &str| {
@@ -177,7 +177,7 @@ fn refused(context: &ProbeContext, output: &ExecOutput) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The node's architecture, as Kubernetes names it: `amd64`, `arm64`.
+/// Returns the architecture of the node by its Kubernetes name: `amd64`, `arm64`.
 fn architecture(node: &Node) -> String {
     let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
     let label = || node.metadata.labels.as_ref()?.get("kubernetes.io/arch").cloned();

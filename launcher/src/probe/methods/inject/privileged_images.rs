@@ -1,8 +1,8 @@
-//! Base images for `--via auto`: those of containers that run privileged on the node now.
+//! `find`: the base images for `--via auto`, which are the images of the privileged containers running on the node.
 //!
-//! The names in `node.status.images` prove nothing: a mirror that answers for other registries, a registry that tenants can push
-//! to, or an import decides what a name means on a node. An image that runs privileged there is root on the node already, so
-//! that starting it once more adds no privilege.
+//! The names in `node.status.images` prove nothing: a mirror of other registries, a registry to which tenants can push,
+//! or an import decides what a name means on a node. An image that runs privileged on the node already has root there,
+//! so starting it once more adds no privilege.
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::Api;
@@ -18,14 +18,14 @@ use kube_read::client::connection::Connection;
 use kube_read::client::retry;
 use kube_read::failure::{Cause, kube_reason};
 
-/// How many images are tried: some have no shell.
+/// Maximum number of images that are tried: some have no shell.
 const MAX_IMAGES: usize = 3;
-/// Several times the maximum number of pods on a node.
+/// Limit of the pod list: several times the maximum number of pods on a node.
 const MAX_PODS: u32 = 500;
-/// Namespaces of the software of the cluster.
+/// Namespaces of cluster software.
 const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "gpu-operator", "nvidia-gpu-operator"];
 
-/// The images by digest, the best first.
+/// Returns the images by digest, best first.
 pub(in crate::probe) async fn find(connection: &Connection, node: &str) -> Result<Vec<String>, Failure> {
     let what = || format!("Looking for an image that runs privileged on node {node}");
     let on_node = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(MAX_PODS);
@@ -42,7 +42,7 @@ pub(in crate::probe) async fn find(connection: &Connection, node: &str) -> Resul
     };
     let images = of_pods(&listed);
     if images.is_empty() {
-        let why = "no container runs privileged there, so that no image of the node is known to be trusted";
+        let why = "no container runs privileged on the node, so no image on the node is known to be trusted";
         let next = "Name an image with --base-image that you trust, that is on the node, and that has sh, sleep, and head or tar.";
         return Err(Failure::new(what(), why, next).because_of(Cause::Upload));
     }
@@ -57,8 +57,8 @@ fn of_pods(pods: &[Pod]) -> Vec<String> {
     images.into_iter().map(|(_, _, image)| image).take(MAX_IMAGES).collect()
 }
 
-/// Whether a privileged container of this pod is root on the node: not in a virtual machine or a sandbox of a RuntimeClass, and
-/// not in a user namespace.
+/// Returns whether a privileged container of this pod is root on the node: it is not if the pod runs in a virtual
+/// machine or a sandbox of a RuntimeClass, or in a user namespace.
 fn is_on_the_host(pod: &Pod) -> bool {
     let managed_by = pod.metadata.labels.as_ref().and_then(|labels| labels.get("app.kubernetes.io/managed-by"));
     pod.metadata.deletion_timestamp.is_none()
@@ -66,7 +66,7 @@ fn is_on_the_host(pod: &Pod) -> bool {
         && pod.spec.as_ref().is_some_and(|spec| spec.runtime_class_name.is_none() && spec.host_users != Some(false))
 }
 
-/// The images of the privileged containers that run, with their rank.
+/// Returns the images of the running privileged containers, with their rank.
 fn of_pod(pod: &Pod) -> Vec<(usize, bool, String)> {
     let privileged = |container: &&Container| {
         container.security_context.as_ref().and_then(|context| context.privileged) == Some(true)
@@ -96,7 +96,7 @@ mod tests {
         format!("{repository}@sha256:{}", "a".repeat(64))
     }
 
-    /// A pod with one container of this image, changed by a merge of `spec` and `status`.
+    /// Returns a pod with one container of this image, changed by `edit`.
     fn pod(image: &str, edit: impl FnOnce(&mut Value)) -> Value {
         let mut pod = json!({
             "metadata": {"name": "p", "namespace": "tools"},
@@ -132,7 +132,7 @@ mod tests {
                 0
             );
         }
-        // The status of another container, and images without a digest of a repository.
+        // The status is that of another container, or the image has no repository digest.
         assert_eq!(taken(|pod| pod["status"]["containerStatuses"][0]["name"] = json!("sidecar")), 0);
         for id in ["docker.io/library/debian:13", "sha256:ab", "", &format!("sha256:{}", "a".repeat(64))] {
             assert_eq!(images(vec![pod(id, |_| ())]).len(), 0, "{id}");

@@ -1,5 +1,5 @@
-//! The scripts of inject under real shells: sh, dash, bash, and busybox with its own programs. A shell that is not installed is
-//! skipped, with a line that says so.
+//! Tests that run the scripts of --via inject in real shells: sh, dash, bash, and busybox with its own programs.
+//! A shell that is not installed is skipped with a message.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use super::upload::{DIRECTORY, METHODS, UploadError, UploadMethod, UploadResult,
 use super::{Archive, RUN, RUN_WITH_HOST_LOADER};
 use crate::probe::exec::websocket::{ExecEnd, ExecOutput};
 
-/// Longest run of a script.
+/// Maximum run time of a script.
 const TIME: Duration = Duration::from_secs(20);
 /// Programs that a base image has.
 const PROGRAMS: [&str; 6] = ["head", "tar", "chmod", "sha256sum", "chroot", "sleep"];
@@ -24,12 +24,12 @@ const PROGRAMS: [&str; 6] = ["head", "tar", "chmod", "sha256sum", "chroot", "sle
 struct Shell {
     name: &'static str,
     argv: Vec<PathBuf>,
-    /// Where `/tmp` and `/usr/bin` of the image are.
+    /// Directory that contains the `/tmp` and `/usr/bin` of the image.
     root: tempfile::TempDir,
 }
 
 impl Shell {
-    /// All that are installed, with all programs but one.
+    /// Returns all installed shells, with all programs except `lacking`.
     fn all(lacking: &str) -> Vec<Self> {
         ["sh", "dash", "bash", "busybox"].into_iter().filter_map(|name| Self::new(name, lacking)).collect()
     }
@@ -51,18 +51,18 @@ impl Shell {
         Some(Self { name, argv, root })
     }
 
-    /// The directory that replaces `/tmp` of the image.
+    /// Returns the directory that replaces `/tmp` of the image.
     fn files(&self) -> PathBuf {
         self.root.path().join("files")
     }
 
-    /// A script that calls a program which the image lacks. The programs of busybox are in its shell: there the call gets a name
-    /// that no program has.
+    /// Returns a script that calls a program that the image lacks. In busybox the programs are part of the shell, so
+    /// the script calls a program name that does not exist.
     fn without(&self, program: &str, script: String) -> String {
         if self.name == "busybox" { script.replace(&format!("{program} "), &format!("no-{program} ")) } else { script }
     }
 
-    /// Starts a script, behind these words.
+    /// Starts a script with the words of `before` in front of the command.
     fn start(&self, before: &[&str], script: &str, arguments: &[&str]) -> Child {
         let script = script.replace(DIRECTORY, self.files().to_str().expect("a name"));
         let mut words = before.iter().map(PathBuf::from).chain(self.argv.iter().cloned());
@@ -73,7 +73,7 @@ impl Shell {
         command.spawn().expect("the shell starts")
     }
 
-    /// Runs a script, and gives it its input in two parts. With `keep_open` its standard input does not end.
+    /// Runs a script and writes its input in two parts. With `keep_open`, standard input is not closed.
     fn run(&self, script: &str, input: &[u8], keep_open: bool) -> Ran {
         let mut child = self.start(&[], script, &[]);
         let mut stdin = child.stdin.take().expect("a pipe");
@@ -81,7 +81,7 @@ impl Shell {
         let stdout = collect(child.stdout.take().expect("a pipe"), closed.clone());
         let stderr = collect(child.stderr.take().expect("a pipe"), Arc::default());
         let (first, second) = input.split_at(input.len() / 2);
-        // A program that is missing does not read.
+        // If the program is missing, nothing reads the input.
         let _ = stdin.write_all(first).and_then(|()| stdin.flush());
         thread::sleep(Duration::from_millis(150));
         let closed_early = closed.load(Ordering::SeqCst);
@@ -99,10 +99,10 @@ impl Shell {
     }
 }
 
-/// How a script ended.
+/// The result of a script.
 struct Ran {
     output: ExecOutput,
-    /// Whether it had closed its standard output before it had all of its input.
+    /// Whether the script closed its standard output before it received all of its input.
     closed_early: bool,
 }
 
@@ -133,7 +133,7 @@ fn archive(program: &[u8]) -> Archive {
     Archive::pack(program).expect("an archive")
 }
 
-/// Bytes that look like no text.
+/// Returns bytes that are not text.
 fn program(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at * 31 % 251) as u8).collect()
 }
@@ -146,7 +146,7 @@ fn judged(method: UploadMethod, ran: &Ran, sha256: &str) -> String {
     }
 }
 
-/// Whether standard input may stay open: a client cannot close it with version 4 of the protocol.
+/// Returns whether standard input may stay open: with version 4 of the protocol, a client cannot close it.
 fn is_bounded(method: UploadMethod) -> bool {
     method != UploadMethod::Tar
 }
@@ -170,7 +170,7 @@ fn every_shell_writes_the_whole_program_and_keeps_its_output_open_until_then() {
     }
 }
 
-/// Why each script ends with a command that prints: so that the shell does not replace itself with the one before.
+/// Shows why each script ends with a command that prints: otherwise the shell replaces itself with the command before it.
 #[test]
 fn a_script_that_only_writes_a_file_closes_its_output_early() {
     let early = Shell::all("")
@@ -215,7 +215,7 @@ fn every_shell_names_the_program_that_an_image_lacks() {
     }
 }
 
-/// Exit code and output of a script that runs the probe.
+/// Returns the exit code and the output of a script that runs the probe.
 fn run_probe(shell: &Shell, before: &[&str], script: &str, arguments: &[&str]) -> (i32, String) {
     let mut child = shell.start(before, script, arguments);
     let stdout = collect(child.stdout.take().expect("a pipe"), Arc::default());
@@ -229,7 +229,7 @@ fn install(folder: &Path, bytes: &[u8], mode: u32) {
     fs::set_permissions(file, fs::Permissions::from_mode(mode)).expect("ours");
 }
 
-/// A probe that prints its arguments, one a line, and ends with exit code 7.
+/// A probe that prints its arguments, one per line, and exits with code 7.
 const PRINTS: &[u8] = b"#!/bin/sh\nfor word; do printf '%s\\n' \"$word\"; done\nexit 7\n";
 /// Arguments that a shell must not interpret.
 const ARGUMENTS: [&str; 6] = ["inventory", "--since", "a b", "$(id)`id`", "'\"\\;*?", "-c"];
@@ -243,7 +243,7 @@ fn no_shell_interprets_the_arguments_of_the_probe() {
     }
 }
 
-/// Runs what follows as root of its own namespaces, with a process 1 whose root may be entered.
+/// Runs the command that follows as root in new namespaces, in which the root of process 1 may be entered.
 const NAMESPACES: [&str; 6] = ["/usr/bin/unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
 
 #[test]

@@ -1,4 +1,5 @@
-//! Uploads node-probe into the pod, and verifies its hash there: runtimes may truncate standard input and report success.
+//! `upload`: uploads node-probe into the pod and verifies its hash there.
+//! The hash is needed because runtimes may truncate standard input and report success.
 
 use syringe_core::text::clean;
 
@@ -13,11 +14,11 @@ use kube_read::failure::Cause;
 /// Directory of node-probe in the pod.
 pub(super) const DIRECTORY: &str = "/tmp";
 
-/// How the pod writes standard input to a file. The shell keeps standard output open and prints the hash last: containerd
-/// truncates the input of a command whose output closes early.
+/// The way in which the pod writes standard input to a file. The shell keeps standard output open and prints the hash
+/// last, because containerd truncates the input of a command whose output closes early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UploadMethod {
-    /// `tar` after `head`: GNU tar reads to the end of its input, which version 4 of the protocol cannot signal.
+    /// `head | tar`: GNU tar reads until the end of its input, which version 4 of the protocol cannot signal.
     BoundedTar,
     /// `head` only, if the image has no tar.
     Head,
@@ -25,7 +26,7 @@ pub(super) enum UploadMethod {
     Tar,
 }
 
-/// In the order in which they are tried.
+/// The upload methods in the order in which they are tried.
 pub(super) const METHODS: [UploadMethod; 3] = [UploadMethod::BoundedTar, UploadMethod::Head, UploadMethod::Tar];
 
 /// Result of one upload.
@@ -36,7 +37,7 @@ pub(super) enum UploadResult {
     Broken(String),
 }
 
-/// Why no other method of upload would help.
+/// The failure of an upload for which no other upload method would help.
 pub(super) struct UploadError {
     pub(super) why: String,
     next_step: &'static str,
@@ -141,7 +142,7 @@ pub(super) fn upload_result(
         output.stderr.lines().any(|line| line.contains(&format!("{program}: ")) && line.contains("not found"))
     };
     let lacking = method.programs().iter().find(|program| lacks(program));
-    // Without chmod the file is whole and may not be executed, and the next method would find it there.
+    // If chmod is missing, the file is complete but not executable, and the next method would find it there.
     if hash == Some(sha256) && lacking.is_none() {
         return Ok(UploadResult::Whole);
     }
@@ -150,7 +151,7 @@ pub(super) fn upload_result(
         return not_this_image(format!("{DIRECTORY} of the base image is read-only: {stderr}"), next);
     }
     if stderr.contains("No space left") {
-        // No other image helps.
+        // Another image would not help.
         return Err(UploadError {
             why: format!("the node's disk is full: {stderr}"),
             next_step: "Free space on the node's container storage.",

@@ -448,7 +448,7 @@ fn impossible_numbers_are_told_and_nothing_is_ended_because_of_them() {
     });
     let diagnosis = judged(&report);
     assert!(diagnosis.unknown.iter().any(|one| one.why.contains("not reliable")), "{}", told(&diagnosis));
-    // Every pod of the API is another one than those of the kubelet and of the processes.
+    // No pod that the API lists is a pod of the kubelet or of a process.
     let whole = scenarios().remove("healthy-h100-8").expect("it").0;
     let pod = |uid: &str| {
         let running = "2026-11-21T00:00:00Z";

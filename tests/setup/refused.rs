@@ -55,7 +55,7 @@ async fn permissions_that_the_user_does_not_hold_cannot_be_given() {
 #[tokio::test]
 async fn a_namespace_of_somebody_else_is_not_taken_over() {
     let bed = bare().await;
-    for (name, words) in [("kube-system", "of the cluster itself"), ("default", "of the cluster itself")] {
+    for (name, words) in [("kube-system", "it is a system namespace"), ("default", "it is a system namespace")] {
         let refused = bed.launcher().args(["--probe-namespace", name, "setup", "--apply", "--yes"]).run().await;
         assert!(refused.stderr.contains(words), "{}", refused.stderr);
     }
@@ -116,8 +116,8 @@ async fn what_would_give_more_than_was_asked_for_is_a_usage_error() {
     let bed = bare().await;
     for (args, words) in [
         (&["--apply", "--yes", "--image", "registry.test/node-probe:1", "--user", "u"][..], "not pinned by digest"),
-        (&["--apply", "--yes", "--group", "system:authenticated"], "too many would have root"),
-        (&["--apply", "--yes", "--user", "system:anonymous"], "too many would have root"),
+        (&["--apply", "--yes", "--group", "system:authenticated"], "includes too many users"),
+        (&["--apply", "--yes", "--user", "system:anonymous"], "includes too many users"),
         (&["--uninstall", "--yes", "--user", "alice"], "--user"),
         (&["--uninstall", "--yes", "--profile", "trial"], "--profile"),
     ] {

@@ -35,7 +35,7 @@ pub(crate) enum ToolCommand {
     Health(Watched<FleetArgs>),
     /// GPUs of a node, or of all GPU nodes
     Inventory(FleetArgs),
-    /// What is wrong: reads everything, applies every rule
+    /// What is wrong: reads all, applies every rule
     Diagnose(DiagnoseArgs),
     /// State of a node in Kubernetes and of its GPUs
     Describe(NodeArgs),

@@ -9,7 +9,7 @@ use crate::input::pods_match::matching_fails;
 use crate::rule::{DEBUG_DOC, Draft, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::Component;
-use syringe_core::report::Problem;
+use syringe_core::report::{Extent, Problem};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 
@@ -130,8 +130,9 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
         count_of(("the PCI bus", "PCI shows"), on_pci, sections.host.is_some().then_some(host)),
     ];
     let Some((count, source)) = expected(node) else {
-        // If PCI was not read, a failure of NVML does not show that hardware is missing.
-        if !none || on_pci.is_none() {
+        // If PCI was not read, a failure of NVML does not show that hardware is missing. A container may have no GPU.
+        let whole = node.report.scope.is_none_or(|scope| scope.gpus == Extent::Node && scope.files == Extent::Node);
+        if !none || on_pci.is_none() || !whole {
             return None;
         }
         let signs = signs(node);

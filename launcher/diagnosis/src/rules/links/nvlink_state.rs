@@ -15,7 +15,7 @@ use syringe_core::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 rules! {
     DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down",
         DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.",
-        means "NVLinks are down that are up on other GPUs of the model, or that the model uses on such a board.",
+        means "Some NVLinks of this GPU are down, although other GPUs of the model have them up, or the model uses them on this board.",
         reads "topology.nvlinks", in_plan WorkContinues;
     ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "High NVLink error counters",
         Watch "Read the counters of {gpu} again later: only growing counters indicate a fault. If they grow, check \

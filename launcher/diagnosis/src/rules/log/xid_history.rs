@@ -23,7 +23,7 @@ rules! {
         means "An Xid that is no reason for a reset occurred many times on one GPU. Its advice asks to look at repetitions.",
         reads "xid";
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
-        None "No action: they do not describe the current state of the GPUs of {node}.",
+        None "No action: these events do not describe the current state of the GPUs of {node}.",
         means "Xids from before the last boot, driver load or reset. They do not describe the current state.",
         reads "xid";
 }

@@ -11,7 +11,7 @@ use crate::input::node::{Gpu, Node};
 use crate::input::processes::{MIN_BYTES, is_service};
 use crate::rule::Draft;
 use crate::rules::kubernetes::usage::rules::SHARED_MEMORY_FULL;
-use syringe_core::classification::Severity;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::gpu_names::GpuNames;
 
@@ -65,7 +65,9 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         0 => None,
         1 => by_pod.into_values().find(|uses| pile_up(uses)).map(|uses| {
             // The workers of one server may look the same.
-            draft().with_severity(Severity::Info).with_all_evidence(processes(node, &uses))
+            let advice = "Stop processes that are not needed on {gpu} of {node}: processes of one pod may be left from earlier runs.";
+            let draft = draft().with_severity(Severity::Info).with_all_evidence(processes(node, &uses));
+            draft.with_action(ActionCode::FixApplication, advice)
         }),
         _ => {
             let mut pods: Vec<_> = by_pod.into_iter().collect();

@@ -18,7 +18,7 @@ const VIA_LOGS: &[&str] = &["--mode", "operator", "--via", "logs"];
 #[tokio::test]
 async fn an_action_whose_pod_is_deleted_says_that_it_may_have_been_done() {
     let tools =
-        [("kill_gpu_process", kill(), "process 41210 still runs"), ("reset_gpu", reset(), "NVML lists the GPU")];
+        [("kill_gpu_process", kill(), "process 41210 is still running"), ("reset_gpu", reset(), "NVML lists the GPU")];
     for words in [USUAL, VIA_LOGS] {
         for (tool, arguments, state) in &tools {
             let setup = Setup { user: User::Agrees, words, linger: Duration::from_millis(700), ..Setup::default() };

@@ -44,7 +44,11 @@ async fn a_websocket_that_is_cut_in_the_middle_of_the_output_is_an_error_within_
 async fn an_answer_that_is_truncated_with_status_success_is_an_error() {
     for after_bytes in [0, 1_000] {
         let bed = with_exec(ExecFault::Truncated { after_bytes }).await;
-        inventory(&bed).await.error_with(&["exit code 0", "not a complete document", &format!("{after_bytes} bytes")]);
+        inventory(&bed).await.error_with(&[
+            "exited with code 0",
+            "not a complete document",
+            &format!("{after_bytes} bytes"),
+        ]);
         bed.assert_bare(1);
     }
 }
@@ -52,7 +56,7 @@ async fn an_answer_that_is_truncated_with_status_success_is_an_error() {
 #[tokio::test]
 async fn a_probe_that_is_killed_is_an_error_with_its_exit_code() {
     let bed = with_exec(ExecFault::Killed { after_bytes: 100 }).await;
-    inventory(&bed).await.error_with(&["exit code 137"]);
+    inventory(&bed).await.error_with(&["exited with code 137"]);
     bed.assert_bare(1);
 }
 
@@ -60,7 +64,7 @@ async fn a_probe_that_is_killed_is_an_error_with_its_exit_code() {
 async fn the_error_output_of_a_program_that_fails_at_once_is_quoted() {
     let bed = Bed::running(Fails("node-probe: unknown command 'inventory'\n")).await;
     let answer = inventory(&bed).await;
-    answer.error_with(&["exit code 2", "unknown command 'inventory'", "--image"]);
+    answer.error_with(&["exited with code 2", "unknown command 'inventory'", "--image"]);
     assert!(!answer.text.contains("proxy") && !answer.text.contains("twice"), "{}", answer.text);
     bed.assert_bare(1);
 }
@@ -288,7 +292,7 @@ async fn a_report_of_another_schema_version_is_an_error_that_names_it() {
         let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
         answer.error_with(&[
             "schema version is 1 (node-probe 0.0.9)",
-            "reads 3",
+            "reads version 3",
             "--image",
             "The probe pod was deleted",
         ]);

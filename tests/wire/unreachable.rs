@@ -88,7 +88,11 @@ async fn a_server_without_a_scheme_is_an_error_and_no_panic() {
     let home = tempfile::tempdir().unwrap();
     let ended = launcher(home.path(), "127.0.0.1:6443").args(["nodes"]).run().await;
     assert_eq!(ended.code, Some(3));
-    assert!(ended.stderr.contains("has no https://") && !ended.stderr.contains("panicked"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("does not start with https://") && !ended.stderr.contains("panicked"),
+        "{}",
+        ended.stderr
+    );
 }
 
 /// A server that accepts connections but reads nothing, for connections without TLS, with TLS, and for a command.

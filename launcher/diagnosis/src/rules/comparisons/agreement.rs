@@ -46,6 +46,9 @@ const IDENTITY: [(&str, &str); 4] = [
     ("inventory.module_id", "module id"),
 ];
 
+/// No baseboard has more GPUs.
+const GPUS_OF_A_BASEBOARD: usize = 8;
+
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = node.answering().filter_map(|gpu| readings(node, gpu)).collect();
     drafts.extend(same_identity(node));
@@ -88,7 +91,12 @@ fn same_identity(node: &Node<'_>) -> Option<Draft> {
     let mut holders: BTreeMap<String, Vec<(Option<u32>, String)>> = BTreeMap::new();
     for gpu in node.answering() {
         let fields = of_gpu(node, gpu);
-        let own = IDENTITY.iter().filter_map(|(path, name)| Some(format!("{name} {}", text(fields.get(*path)?))));
+        // Each baseboard numbers its own modules.
+        let one_board = node.answering().count() <= GPUS_OF_A_BASEBOARD;
+        let own = IDENTITY
+            .iter()
+            .filter(|(path, _)| one_board || !path.ends_with("module_id"))
+            .filter_map(|(path, name)| Some(format!("{name} {}", text(fields.get(*path)?))));
         for identity in own {
             holders.entry(identity).or_default().push((gpu.index, gpu.label()));
         }

@@ -1,4 +1,4 @@
-//! The start of a time window as a user types it: a duration (`24h`, `30m`, `7d`) or a time (RFC 3339).
+//! `Since`: the start of a time window as a user types it: a duration (`24h`, `30m`, `7d`) or a time (RFC 3339).
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! Tests that no answer is longer than what MCP hosts pass to a model, for any content of nodes and cluster.
+//! Modules of the tests that no answer is longer than what MCP hosts pass to a model, for any node and cluster.
 #![allow(clippy::unwrap_used)]
 
 #[path = "answer_size/enlarge.rs"]

@@ -1,4 +1,4 @@
-//! Tests of the documents: links, paths, commands, messages of the program, and generated pages.
+//! Modules of the tests of the documents, and `assert_current`, which compares a generated page with its file.
 //!
 //! Links and paths must exist, commands must be valid, explained messages must be in the source.
 //!

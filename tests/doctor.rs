@@ -1,4 +1,4 @@
-//! Tests of `gpu-syringe doctor`: each fault leads to the expected failing checks and a command that fixes it.
+//! Modules of the tests of `gpu-syringe doctor`: each fault must lead to the right checks and a command that fixes it.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Tests of tool calls that read many nodes.
+//! Modules of the tests of tool calls that read many nodes: `survey` has the tests.
 #![allow(clippy::unwrap_used)]
 
 #[path = "fleet/survey.rs"]

@@ -1,4 +1,4 @@
-//! Tests of the shipped `node-probe` against hostile tenants of the node and hostile callers of exec.
+//! Modules of the tests of the shipped `node-probe` against hostile tenants of the node and hostile callers of exec.
 //!
 //! Files of a tenant or caller must not be loaded or run, or must run without any privilege.
 //!

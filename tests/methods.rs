@@ -1,4 +1,4 @@
-//! Tests of every probe method against the demo cluster: the tools give the same answers, and no pod is left behind.
+//! Modules of the tests of every probe method against the demo cluster, with equal answers and no pod left behind.
 #![allow(clippy::unwrap_used)]
 
 #[path = "methods/auto.rs"]

@@ -1,4 +1,4 @@
-//! Tests of the built `node-probe kill` and `node-probe reset` on a simulated machine with real processes.
+//! Modules of the tests of `node-probe kill`, `reset` and the journal on a simulated machine with real processes.
 //!
 //! The fake NVML library replaces the driver, a script replaces `nvidia-smi`, and ordinary files replace the GPU devices.
 #![cfg(target_os = "linux")]

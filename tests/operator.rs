@@ -1,4 +1,4 @@
-//! Tests of operator mode over MCP: permissions, consent in both protocol eras, and the audit log.
+//! Modules of the tests of operator mode over MCP and on the command line: permissions, consent, audit log.
 //!
 //! The cluster is the demo cluster. Its nodes are facts files: actions are checked as on a real node, but change nothing.
 #![allow(clippy::unwrap_used)]

@@ -1,4 +1,4 @@
-//! Tests of the shipped admission policy (`deploy/admission-policy.yaml`) with genuine and hostile requests.
+//! Modules of the tests of `deploy/admission-policy.yaml` and the Roles, with genuine and hostile requests.
 //!
 //! The genuine requests are those that the launcher makes in every mode. Each hostile request is a file in
 //! `tests/policy/hostile/`. `tests/e2e.rs` sends the same files to a real API server.

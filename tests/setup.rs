@@ -1,4 +1,4 @@
-//! Tests of `gpu-syringe setup`: generated files, the table of permissions, `--apply`, `--uninstall`, and faults.
+//! Modules of the tests of `gpu-syringe setup`: generated files, permissions, `--apply`, `--uninstall`, and faults.
 //!
 //! `INSTA_UPDATE=always cargo test -p gpu-syringe --test setup generated` writes the files of `deploy/` and the table.
 

@@ -1,4 +1,4 @@
-//! Checks of all fuzz targets: run time, and length and characters of texts.
+//! `in_time`, `assert_clean`: checks that all fuzz targets share: run time, length and characters of texts.
 //!
 //! Each crate includes this file with `#[path]`.
 

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets of `syringe-core`: properties of its parsers for any input.
+//! The body of the fuzz target `kernel_lines`: properties of the kernel log parsers of `syringe-core` for any input.
 //!
 //! The tests of the crate run the bodies on the committed inputs.
 

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets of the launcher: properties of tool calls with any arguments.
+//! The body of the fuzz target `tool_arguments`: properties of tool calls with any arguments. Re-exports `archive`.
 //!
 //! The tests of the crate run the bodies on the committed inputs.
 

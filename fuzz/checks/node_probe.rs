@@ -1,4 +1,4 @@
-//! The body of the fuzz target `cgroup`, and the modules with the other fuzz targets of `node-probe`.
+//! The body of the fuzz target `cgroup`, and re-exports of the bodies of the other fuzz targets of `node-probe`.
 //!
 //! The tests of the crate run the bodies on the committed inputs.
 

@@ -1,4 +1,4 @@
-//! The attributes `facts` and `omit` of the structs in JSON documents.
+//! Procedural macros: the attributes `facts` and `omit` for structs in JSON documents.
 //!
 //! `omit(Option, Vec, notes, !gpus)` is a list of types and of field names. Each field that has such a type or name is left
 //! out of the JSON while it has no value: `None`, an empty text, list or map, `false` or zero. `!` excepts a field.

@@ -1,4 +1,4 @@
-//! Rules for the kill and reset actions: which processes must not be killed, and what blocks a GPU reset.
+//! Modules of the rules for the actions: which processes must not be killed, and what blocks a GPU reset.
 //!
 //! The functions are pure. They run on the node right before the action.
 

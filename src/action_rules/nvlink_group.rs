@@ -1,4 +1,4 @@
-//! The GPUs that NVLink connects and that must be reset together, and the reset rule about them ([`super::reset_plan`]).
+//! `group_of`: the GPUs that must be reset together because of NVLink. `group`: the rule about them for a reset plan.
 
 use super::reset_conditions::ResetConditions;
 use crate::facts::action::ResetPlan;

@@ -1,4 +1,4 @@
-//! GPU device files of one container, and whether the container may open them.
+//! `ContainerAccess`: the GPU device files of one container, and whether the container may open them.
 //!
 //! Part of the `host` section if a container was passed to the probe. Source: `/proc/PID/root/dev`, and the result of
 //! opening the files in the cgroup of the container.

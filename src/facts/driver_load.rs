@@ -1,4 +1,4 @@
-//! Facts about why the nvidia module is not loaded. They are read only if the node has GPUs without the module.
+//! `DriverLoad`: why the nvidia module is not loaded. It is read only if the node has GPUs without the module.
 
 use jiff::Timestamp;
 use syringe_macros::facts;

@@ -1,4 +1,4 @@
-//! The `host` section: facts about the GPUs and the node that do not need NVML.
+//! The `host` section: driver versions, GPUs on PCI, device files, daemons and other facts that do not need NVML.
 //!
 //! Source: procfs, sysfs and the file system of the host.
 

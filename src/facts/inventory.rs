@@ -1,4 +1,4 @@
-//! The `inventory` section: properties of the GPUs.
+//! The `inventory` section: properties of the GPUs (identity, firmware, modes, slot, vGPU license) and driver versions.
 //!
 //! Source: NVML. The version of the kernel module is from `/proc/driver/nvidia`.
 

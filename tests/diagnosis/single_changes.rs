@@ -1,4 +1,4 @@
-//! Changes each fact of healthy nodes, one at a time, and checks that the diagnosis changes or that the table says why not.
+//! Changes single facts of healthy nodes: the diagnosis must change, or a table must say why it does not.
 //!
 //! `docs/facts.md` shows the result: each kind of fact, the rules that read it, and the changes that are not judged, with the reason
 //! (`single_changes/not_judged.tsv`).

@@ -1,4 +1,4 @@
-//! The formats in which logs write a kernel line: functions that add the prefix of each format.
+//! `FORMATS`: 27 log formats of a kernel line (kmsg, dmesg, syslog, journal), each with a function that writes it.
 //!
 //! The time in the prefixes is 2025-02-23T16:24:18Z, 171.6 s after boot.
 

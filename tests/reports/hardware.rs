@@ -1,4 +1,4 @@
-//! Report cases about hardware, firmware and processes.
+//! Report cases about GPU hardware, firmware, PCIe, processes outside of pods, and programs that crash or are killed.
 
 use demo_cluster::Fixture;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! The command-line arguments of the benchmark.
+//! `Options`, `Part`: the command-line arguments of the benchmark, and the parts of the benchmark that they select.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Functions that generate names, UIDs and times for new objects. Names and UIDs are deterministic.
+//! Functions that generate deterministic names and UIDs, and times, for new objects. `is_subdomain` checks a name.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! The diagnosis of a node: all rules on its facts, and the conclusions from their findings.
+//! `diagnose`: applies all rules to the facts of a node. `first_failing_pod`: the first broken pod of NVIDIA's stack.
 
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::{KubernetesFacts, NvidiaPod};

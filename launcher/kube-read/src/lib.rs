@@ -1,4 +1,4 @@
-//! Reads the Kubernetes API for gpu-syringe.
+//! The crate `kube-read`, which reads the Kubernetes API for gpu-syringe: its modules.
 //!
 //! | module | content |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! The answers about one node and about many nodes, and their text for a terminal.
+//! Modules of the answers about one node and about many nodes, and of their text for a terminal.
 
 pub(crate) mod fleet;
 pub(crate) mod fleet_page;

@@ -1,4 +1,4 @@
-//! The audit log: every probe pod and every action is one line of JSON in `$XDG_STATE_HOME/gpu-syringe/audit.jsonl`.
+//! Modules of the audit log (`$XDG_STATE_HOME/gpu-syringe/audit.jsonl`): a JSON line for every probe pod and action.
 //!
 //! ```text
 //!   probe::AuditRecord (one call; a line per pod) ─▶ AuditLine ─▶ AuditLog (append, mode 0600, rotate) ─▶ audit.jsonl, audit.jsonl.1, …

@@ -1,4 +1,4 @@
-//! The context of one tool call, and the nodes that are skipped after failures.
+//! Modules for the context of one tool call, and for the nodes that are skipped after failures.
 
 mod call_context;
 mod failure_backoff;

@@ -1,4 +1,4 @@
-//! The names of the commands, in the one table for the command line, next steps and printed command lines.
+//! `command_of`: the name of the command that runs a tool, for the command line, next steps and printed commands.
 
 /// The command of each tool.
 const COMMANDS: [(&str, &str); 13] = [

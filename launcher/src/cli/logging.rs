@@ -1,4 +1,4 @@
-//! Writes log messages to standard error.
+//! `start`: sets up the log, which is written to standard error as text or as JSON lines.
 
 use std::io::IsTerminal;
 

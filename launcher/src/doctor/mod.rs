@@ -1,4 +1,4 @@
-//! `gpu-syringe doctor`: checks what works and what does not, and prints the command that fixes each problem.
+//! Modules of `gpu-syringe doctor`, which checks what works, and prints the command that fixes each problem.
 //!
 //! ```text
 //!   check, fix                                        one result; the commands

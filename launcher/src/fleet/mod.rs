@@ -1,4 +1,4 @@
-//! Reads many nodes in one call: selects them, probes each once, compares them, and truncates the answer.
+//! Modules that read many nodes in one call: select them, probe each once, compare them, and truncate the answer.
 
 mod aggregate;
 mod node_row;

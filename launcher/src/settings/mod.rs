@@ -1,4 +1,4 @@
-//! The settings of the person who starts gpu-syringe. A tool cannot change them.
+//! Modules for the settings of the person who starts gpu-syringe. A tool cannot change them.
 //! Order of precedence: flags, environment, settings file, defaults.
 
 mod as_command_line;

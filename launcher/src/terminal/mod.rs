@@ -1,4 +1,4 @@
-//! Text for a terminal: tables, pages, colours, and the features of the terminal.
+//! Modules for text on a terminal: tables, pages, colours, and the features of the terminal.
 
 pub(crate) mod detect;
 pub mod layout;

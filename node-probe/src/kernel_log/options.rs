@@ -1,4 +1,4 @@
-//! Options for reading the kernel log.
+//! `Options`: options for reading the kernel log: the start of the time window, and whether to read the journal.
 
 use jiff::Timestamp;
 

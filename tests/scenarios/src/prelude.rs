@@ -1,4 +1,4 @@
-//! Imports that most scenario modules use.
+//! Re-exports of the names that most scenario modules use. No other code.
 
 pub(crate) use syringe_core::classification::Severity::{Critical, Fatal, Info, Warning};
 pub(crate) use syringe_core::facts::kubernetes::node::KubernetesFacts;

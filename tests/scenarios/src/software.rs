@@ -1,4 +1,4 @@
-//! Scenarios of faults in driver, firmware, processes and configuration, and of reports with too few facts.
+//! Scenarios of faults in driver, firmware, processes, containers and configuration, and of reports with few facts.
 
 use syringe_core::facts::Mode;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};

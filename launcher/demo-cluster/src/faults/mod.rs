@@ -1,4 +1,4 @@
-//! Modules of the faults that tests can set in the cluster.
+//! Modules of the faults that tests can set in the cluster, and re-exports of their types (`Faults`, `Injector`, …).
 //!
 //! ```text
 //!   armed ─▶ start, exec, request ─▶ plan (edited by a test) ─▶ injector (read by the cluster)

@@ -1,4 +1,4 @@
-//! Modules of the kubelets, which run the pods that are assigned to a node.
+//! Modules of the simulated kubelets, which run the pods of a node. Re-exports `start_pod`, `kill_pod` and others.
 //!
 //! Each pod that is created on a known node has one task, which runs as long as its containers. A pod of the fixture
 //! has no task.

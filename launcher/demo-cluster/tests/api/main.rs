@@ -1,4 +1,4 @@
-//! Tests of the cluster with the real client: access, every verb, exec with both subprotocols, and each fault.
+//! Modules of the tests of the demo cluster's API with the real client: access, exec, faults, pods, get/list/watch.
 #![allow(clippy::unwrap_used)]
 
 mod access;

@@ -1,5 +1,4 @@
-//! Gaps and contradictions in the facts. With one of them the verdict cannot be `healthy`, except with two names of one
-//! process: a program can rename its threads.
+//! Lists gaps and contradictions in the facts. All of them except a renamed process forbid the verdict `healthy`.
 
 use crate::evidence;
 use crate::input::node::Node;

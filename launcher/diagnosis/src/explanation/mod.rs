@@ -1,4 +1,4 @@
-//! Explains why a pod failed, hangs or waits, from the data of Kubernetes and the report of its node.
+//! `explain`: explains why a pod failed, hangs or waits, from the data of Kubernetes and the report of its node.
 //!
 //! ```text
 //!   PodFacts (Kubernetes) ─┐

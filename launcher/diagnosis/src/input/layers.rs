@@ -1,5 +1,4 @@
-//! The layers of a node through which a GPU reaches a program, as lists of things with names: PCI, driver, device files, NVML, CDI,
-//! kubelet, NVLink.
+//! `things`: the named things of each layer between GPU and program (PCI, driver, `/dev`, NVML, CDI, kubelet, NVLink).
 //!
 //! Two things of different layers are the same if they have a name in common. A layer that was not read whole has no missing things.
 
@@ -55,6 +54,9 @@ impl Thing {
     }
 }
 
+/// Maximum number of devices of a specification in a report.
+const MOST_CDI_DEVICES: usize = 64;
+
 /// Returns the things of a layer. `None` if it was not read, or not whole.
 pub(crate) fn things(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
     let is_whole = |section: SectionName| {
@@ -90,7 +92,13 @@ fn list(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
             files.map(|file| Thing::named(format!("file {file}"), &format!("/dev/{file}"))).collect()
         }
         Layer::Cdi => {
-            let specs = host?.cdi.as_ref()?.specs.iter().filter(|spec| spec.kind == "nvidia.com/gpu");
+            let specs = || host.and_then(|host| host.cdi.as_ref()).into_iter().flat_map(|cdi| &cdi.specs);
+            let specs = || specs().filter(|spec| spec.kind == "nvidia.com/gpu");
+            // The probe cuts longer lists.
+            if specs().any(|spec| spec.devices.len() >= MOST_CDI_DEVICES) {
+                return None;
+            }
+            let specs = specs();
             let devices = specs.flat_map(|spec| &spec.devices).filter(|device| *device != "all");
             devices.filter_map(|device| Some(Thing::named(device_name(device)?, device))).collect()
         }
@@ -129,10 +137,7 @@ fn list(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
                 .collect();
             let with_gsp = node.inventory()?.gpus.iter().any(|gpu| gpu.gsp_enabled == Some(true));
             if let Some(version) = host.and_then(|host| host.driver.loaded.as_deref()).filter(|_| with_gsp) {
-                things.push(Thing::named(
-                    format!("firmware {version}"),
-                    &format!("GSP firmware {}", crate::evidence::data(version)),
-                ));
+                things.push(Thing::named(format!("firmware {version}"), &label("firmware", version)));
             }
             things
         }
@@ -147,7 +152,11 @@ fn list(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
 }
 
 fn label(kind: &str, name: &str) -> String {
-    if kind == "module" { format!("kernel module {name}") } else { format!("/dev/{name}") }
+    match kind {
+        "module" => format!("kernel module {name}"),
+        "firmware" => format!("GSP firmware {}", crate::evidence::data(name)),
+        _ => format!("/dev/{name}"),
+    }
 }
 
 fn pci(address: &PciAddress) -> String {
@@ -181,18 +190,13 @@ fn schedulable(node: &Node<'_>) -> Vec<Thing> {
         let mig = node.mig_of(gpu).filter(|mig| mig.mode.is_some_and(|mode| mode.current));
         match mig {
             None => things.push(whole_gpu(node, gpu)),
+            // NVML's numbers of MIG devices have gaps, so that only the UUID identifies one.
             Some(mig) => {
-                let devices =
-                    mig.devices.iter().enumerate().filter_map(|(at, device)| Some((at, device.uuid.as_ref()?)));
-                things.extend(devices.map(|(at, uuid)| {
-                    let by_index = gpu.index.map(|index| format!("index {index}:{at}"));
-                    let names = [Some(format!("uuid {uuid}")), by_index].into_iter().flatten().collect();
-                    Thing {
-                        names,
-                        label: format!("{} of {}", crate::evidence::data(uuid), gpu.label()),
-                        gpu: Some(gpu.clone()),
-                    }
-                }));
+                things.extend(mig.devices.iter().filter_map(|device| device.uuid.as_ref()).map(|uuid| Thing {
+                    names: vec![format!("uuid {uuid}")],
+                    label: format!("{} of {}", crate::evidence::data(uuid), gpu.label()),
+                    gpu: Some(gpu.clone()),
+                }))
             }
         }
     }
@@ -202,7 +206,8 @@ fn schedulable(node: &Node<'_>) -> Vec<Thing> {
 fn of_kubelet<'k>(kubelet: &'k Kubelet, devices: impl Fn(&'k Kubelet) -> Vec<&'k String>) -> Vec<Thing> {
     let mut things: Vec<Thing> = Vec::new();
     for device in devices(kubelet) {
-        if let Some(name) = device_name(device)
+        // The numbers of other plugins are no indices of GPUs.
+        if let Some(name) = device_name(device).filter(|name| !name.starts_with("index"))
             && !things.iter().any(|thing| thing.names.contains(&name))
         {
             things.push(Thing::named(name, &crate::evidence::data(device)));

@@ -1,4 +1,4 @@
-//! The time window that the kernel log covers.
+//! Functions for the time window that the kernel log covers: its start, and the reason if it is too short.
 //!
 //! "No Xid" is only true for that window. A window of an hour on a machine that has been running for weeks does not show
 //! that there were no Xids.

@@ -1,4 +1,4 @@
-//! The input of the rules: node, GPUs, processes, kernel events, driver state and NVIDIA's stack.
+//! Modules with the input of the rules: node, GPUs, processes, kernel events, driver state and NVIDIA's stack.
 
 pub(crate) mod driver;
 pub(crate) mod fields;

@@ -1,4 +1,4 @@
-//! Lists of Xid codes by subject: memory, NVLink, GSP.
+//! Xid codes by subject (memory, NVLink, GSP, repairs), and functions that classify the Xid of a kernel event.
 
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};

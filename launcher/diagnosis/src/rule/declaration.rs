@@ -1,4 +1,4 @@
-//! The constant part of a finding, in tables: id, title, highest severity, class, action, reference.
+//! `Rule`: the constant part of a finding (id, title, severity, class, action, …). Macro `rules!`: a table of rules.
 //!
 //! The file of each group begins with its table; `catalogue_of_rules` lists them all. Programs rely on the ids: an id does
 //! not change its meaning and is not reused. The functions of the group add what depends on the facts: evidence, and

@@ -1,4 +1,4 @@
-//! All rules: one folder for each subject, one file for each group. A folder does not use the rules of another folder.
+//! Runs all rules (`drafts`, `unread`) and lists them (`catalogue_of_rules`). A folder uses no rules of another one.
 
 mod comparisons;
 mod containers;

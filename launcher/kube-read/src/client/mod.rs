@@ -1,4 +1,4 @@
-//! The client of the API server: connection, credentials, proxy, retries, pages, errors.
+//! Modules of the client of the API server: connection, credentials, proxy, retries, lists, pages, errors.
 
 pub mod api_error;
 pub mod api_log;

@@ -1,4 +1,4 @@
-//! Reads lists page by page. Each page is processed and dropped before the next request.
+//! `fold`: reads a list (`Query`) page by page. Each page is processed and dropped before the next request.
 
 use kube::api::{ListParams, Request};
 use kube::core::Status;

@@ -1,4 +1,4 @@
-//! Types for dynamic resource allocation: devices that drivers publish, and devices that claims have allocated.
+//! `Dra`: dynamic resource allocation: devices that drivers publish, claims, and devices that are allocated to claims.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! Types of Kubernetes objects, and functions that evaluate them. No I/O.
+//! Modules with types of Kubernetes objects, and with functions that evaluate these objects. No I/O.
 
 pub mod api_objects;
 pub mod capacity_shortage;

@@ -1,4 +1,4 @@
-//! Reads the GPU resources of one node from Kubernetes: capacity, allocatable amounts, amounts that pods hold.
+//! Facts about one node from Kubernetes: GPU model, driver version, taints, problems, GPU capacity and its use.
 //! Device plugins and dynamic resource allocation report GPUs differently. Here, both become amounts by name.
 
 use jiff::Timestamp;

@@ -1,4 +1,4 @@
-//! Requests to the API server that read objects.
+//! Modules with the requests to the API server that read nodes, pods, events, claims and logs.
 
 pub mod api_only_facts;
 pub mod candidate_nodes;

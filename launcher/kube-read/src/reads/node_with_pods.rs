@@ -1,4 +1,4 @@
-//! Reads one node with its pods and claims.
+//! `NodeWithPods`: reads one node with its pods and claims.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;

@@ -1,4 +1,4 @@
-//! Reads one node by name, or all nodes that match a selector and a predicate.
+//! Reads one node by name, or all nodes that match a selector and a predicate. `must_be_ready` checks a node.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};

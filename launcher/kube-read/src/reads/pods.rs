@@ -1,4 +1,4 @@
-//! Reads the pods of one node with their GPUs, and the allocated amounts of all nodes of the cluster.
+//! Reads the pods of one node with their GPUs, and the allocated and requested amounts of several or all nodes.
 
 use std::collections::{BTreeSet, HashMap};
 

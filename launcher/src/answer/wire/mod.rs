@@ -1,4 +1,4 @@
-//! Functions for the JSON of an answer: its size, marks for untrusted text, JSON Schema, and names of enum variants.
+//! Modules for the JSON of an answer: its size, marks for untrusted text, JSON Schema, and names of enum variants.
 
 pub(crate) mod byte_budget;
 pub(crate) mod fit_answer;

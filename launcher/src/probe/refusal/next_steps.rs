@@ -1,4 +1,4 @@
-//! Next steps for the user: the commands that set up a cluster for probes.
+//! Texts of next steps after a rejected probe: set-up commands, Pod Security, permissions, the image of the policy.
 
 /// The namespace that is used without `--probe-namespace`.
 const DEFAULT_NAMESPACE: &str = "gpu-syringe";

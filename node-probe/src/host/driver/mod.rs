@@ -1,4 +1,4 @@
-//! Reads driver versions that must match (kernel module, module on disk, NVML library) and other files of the driver.
+//! Reads versions of driver parts, which must match, GSP firmware, a CDI specification and the path of the toolkit.
 //!
 //! This module only reads files: no library is loaded, and no package database is read.
 

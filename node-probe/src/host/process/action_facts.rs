@@ -1,4 +1,4 @@
-//! Reads the facts about one process and one GPU that an action needs, at the time of the call.
+//! Reads facts for an action: the open GPUs of a process, a description of the process, the minor number of a GPU.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,4 +1,4 @@
-//! Limits the list of a runtime's handlers, and checks whether the handlers' programs exist on the host.
+//! Limits the list of a container runtime's handlers, and checks whether the handlers' programs exist on the host.
 
 use std::collections::BTreeMap;
 

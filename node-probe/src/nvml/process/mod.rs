@@ -1,4 +1,4 @@
-//! The modules for the child processes that call NVML:
+//! Modules for the child processes that call NVML:
 //!
 //! ```text
 //!   subprocess       starts a child process that calls NVML, and reads its answers

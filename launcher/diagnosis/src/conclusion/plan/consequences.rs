@@ -1,5 +1,4 @@
-//! Answers what users ask about a plan: how urgent it is, what happens to a deleted pod, which results are wrong, and whether
-//! to return the GPU.
+//! Texts of a plan: its urgency, whether to return the GPU, effects of deleting the pod, and results that are wrong.
 
 use crate::conclusion::plan::{SHOWN, urgent, wants};
 use crate::evidence;

@@ -1,4 +1,4 @@
-//! The table of the effects of findings on pods, `data/effects.tsv`: which findings end programs, and which stop starts.
+//! The table `data/effects.tsv`: findings whose faults end running programs, and findings that stop pods from starting.
 
 use std::sync::LazyLock;
 

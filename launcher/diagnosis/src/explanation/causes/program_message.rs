@@ -1,4 +1,4 @@
-//! Programs that say why they ended: known messages of CUDA, NVML, NCCL and loaders in the termination message or the log.
+//! Causes from known messages of CUDA, NVML, NCCL and loaders in the termination message or the log of a program.
 //!
 //! The words of a program are its own statement, so the cause is likely and not certain. A finding about its GPU or node gives
 //! the reason.

@@ -1,4 +1,4 @@
-//! Containers that could not be created or started: the reason in the waiting state, the termination message, or events.
+//! Causes why a container could not be created or started, from its waiting state, termination message or events.
 //!
 //! Only messages of the kubelet and the container runtime are used, never the output of a program. The newest message is
 //! used, but no message about a container that has started since. A finding about the same part of the node gives the

@@ -1,4 +1,4 @@
-//! The same fact in several sections. If the values differ, one of the readings is wrong or the facts changed in between.
+//! Rules about one fact in several sections: if the values differ, a reading is wrong or the fact changed in between.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What Kubernetes says of the node compared with the node: numbers of GPUs, requests and allocations, labels and components.
+//! Rules that compare Kubernetes' data about a node with the node: readiness, GPU counts, labels, allocations, plugin.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +20,13 @@ rules! {
         means "The number of devices that device plugins registered with the kubelet differs from capacity or allocatable of the \
             node.",
         reads "kubelet.registered, kubernetes.gpu_capacity, kubernetes.gpu_allocatable";
-    LABEL_DIFFERS: "gpu-label-differs" Warning Driver OPERATOR_DOC, "The label with the number of GPUs is wrong or missing",
-        UpdateSoftware "Restart the pod of GPU feature discovery on {node}: it writes the labels at its start.",
+    LABEL_DIFFERS: "gpu-label-differs" Info Driver OPERATOR_DOC, "The label with the number of GPUs is wrong or missing",
+        Watch "Read the log of GPU feature discovery on {node}. It writes the labels every minute.",
         means "The label nvidia.com/gpu.count differs from the number of GPUs in NVML, or feature discovery runs and did not write it.",
         reads "kubernetes.gpu_label_count, kubernetes.nvidia_pods, inventory.gpus";
-    COMPONENT_MISSING: "stack-component-missing" Warning Driver OPERATOR_DOC, "A component that the labels ask for has no pod on the node",
-        UpdateSoftware "Check why the DaemonSet of the component has no Ready pod on {node}: taints, node selector, quota, a paused \
-            upgrade (`kubectl get daemonsets --all-namespaces`).",
+    COMPONENT_MISSING: "stack-component-missing" Info Driver OPERATOR_DOC, "A component that the labels ask for has no pod on the node",
+        Watch "No action if the component is disabled in the GPU Operator. Otherwise check why its DaemonSet has no pod on {node}: \
+            taints, node selector, quota, a paused upgrade (`kubectl get daemonsets --all-namespaces`).",
         means "The GPU Operator labelled the node for a component, and no pod of this component is on it.",
         reads "kubernetes.labels, kubernetes.nvidia_pods";
     REQUEST_DIFFERS: "pod-devices-differ-from-request" Warning Driver PLUGIN_DOC,
@@ -48,7 +48,9 @@ rules! {
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
-    if node.kubernetes.ready == Some(false) {
+    // A node that is joining is not Ready yet.
+    let up = node.host().and_then(|host| host.uptime_seconds).is_none_or(|up| up >= JOINING_SECONDS);
+    if node.kubernetes.ready == Some(false) && up {
         drafts.push(Draft::on_node(NOT_READY).with_evidence("the condition Ready of the node is not true"));
     }
     if node.answering().next().is_none() || node.driver.is_broken() {
@@ -63,6 +65,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(of(PLUGIN_GONE, plugin(node)));
     drafts
 }
+
+/// A node that booted less than this ago may be joining the cluster.
+const JOINING_SECONDS: u64 = 600;
 
 /// Resource of whole GPUs.
 const GPU: &str = "nvidia.com/gpu";
@@ -80,6 +85,12 @@ fn counts(node: &Node<'_>) -> Vec<String> {
         return Vec::new();
     }
     let count = u32::try_from(whole.devices.len()).unwrap_or(u32::MAX);
+    // A multiple of the devices is a number of replicas: each GPU is offered several times.
+    let is_multiple =
+        |number: Option<u32>| number.is_some_and(|number| number > count && count > 0 && number % count == 0);
+    if is_multiple(cluster.gpu_allocatable) || is_multiple(cluster.gpu_capacity) {
+        return Vec::new();
+    }
     let mut lines = Vec::new();
     // The kubelet adds the devices that a plugin marks as unhealthy to the capacity, and the checkpoint does not list them.
     if let Some(capacity) = cluster.gpu_capacity.filter(|capacity| *capacity < count) {
@@ -103,6 +114,11 @@ fn label(node: &Node<'_>) -> Vec<String> {
     };
     let discovery =
         pods::of(node, Component::FeatureDiscovery).any(|pod| pod.ready && pods::is_older(node, pod.created));
+    // Feature discovery counts the GPUs of one model.
+    let names: std::collections::BTreeSet<_> = node.answering().map(|gpu| &gpu.name).collect();
+    if names.len() > 1 || node.kubernetes.other_gpu_resources {
+        return Vec::new();
+    }
     match node.kubernetes.gpu_label_count {
         Some(count) if count < gpus => vec![format!("label nvidia.com/gpu.count is {count}, NVML lists {gpus} GPUs")],
         None if discovery && node.kubernetes.labels.feature_discovery => {
@@ -168,6 +184,8 @@ fn requests(node: &Node<'_>) -> Vec<String> {
                 *allocated.entry(allocation.resource.as_str()).or_default() += count;
             }
             // `pod-gpu-not-allocated` is about a container without any device.
+            // Other resources, such as network cards, are not in the facts of the pod.
+            allocated.retain(|resource, _| *resource == GPU || resource.starts_with("nvidia.com/mig-"));
             for (resource, count) in allocated {
                 let requested = container.requests.get(resource).copied().unwrap_or(0);
                 if requested != count {
@@ -192,7 +210,11 @@ fn resources(node: &Node<'_>) -> Vec<String> {
         return Vec::new();
     }
     let is_registered = |resource: &str| kubelet.registered.iter().any(|registered| registered.resource == resource);
-    let unknown = kubelet.allocations.iter().filter(|one| one.claim.is_none() && !is_registered(&one.resource));
+    let of_gpus = |resource: &str| resource == GPU || resource.starts_with("nvidia.com/mig-");
+    let unknown = kubelet
+        .allocations
+        .iter()
+        .filter(|one| one.claim.is_none() && of_gpus(&one.resource) && !is_registered(&one.resource));
     let mut lines: Vec<String> = unknown
         .map(|one| format!("{}, allocated to pod {}", evidence::data(&one.resource), evidence::data(&one.holder())))
         .collect();

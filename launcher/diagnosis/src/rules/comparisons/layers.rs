@@ -1,4 +1,4 @@
-//! Neighbouring layers compared by identity: which thing of one layer is missing in the next one.
+//! Rules that compare neighbouring layers (PCI, driver, NVML, CDI, kubelet, NVLink): things missing in the next layer.
 //!
 //! Each difference is a finding. A finding of another group that knows the cause takes over, and keeps the difference as evidence.
 
@@ -24,17 +24,18 @@ rules! {
         means "NVML lists a GPU whose device file /dev/nvidiaN does not exist on the node.",
         reads "inventory.minor_number, host.device_nodes";
     FILE_WITHOUT_GPU: "device-file-without-gpu" Info Driver DEBUG_DOC, "A device file belongs to no GPU",
-        None "No action: the file is left from a GPU that {node} no longer has.",
+        Watch "Compare the GPUs on the PCI bus of {node} with NVML: the GPU of the file was removed, passed to a virtual machine, or \
+            is lost.",
         means "A file /dev/nvidiaN exists, and NVML lists no GPU with this number.",
         reads "inventory.minor_number, host.device_nodes";
     PART_MISSING: "driver-part-missing" Warning Driver DEBUG_DOC, "A part of the driver that CUDA needs is missing",
-        UpdateSoftware "Load the module on {node} (nvidia-modprobe -c 0 -u creates its device files, too), or restart the component \
-            that does this. CUDA programs fail without it.",
+        UpdateSoftware "Load the module on {node} (nvidia-modprobe -c 0 -u creates its device files, too), or install the firmware of \
+            the loaded driver. The first CUDA program does this itself only if nvidia-modprobe is installed.",
         means "NVML works, and a kernel module or device file that CUDA programs need does not exist: CUDA fails to initialize.",
         reads "host.modules, host.device_nodes, inventory.gpus";
     NOT_REGISTERED: "gpu-not-registered" Warning Driver PLUGIN_DOC, "A device plugin does not offer a GPU or MIG device",
-        UpdateSoftware "Restart the NVIDIA device plugin on {node}: the kubelet does not know {gpu}, so no pod can get it. If it is \
-            still not registered, read the log of the plugin.",
+        Watch "Read the log of the NVIDIA device plugin on {node}: a plugin withdraws a GPU after an Xid. Restart the plugin only if \
+            {gpu} is healthy: a restart offers it to pods again.",
         means "NVML lists a GPU or MIG device, and device plugins registered others with the kubelet, but not this one.",
         reads "inventory.gpus, mig.gpus, kubelet.registered", about Unavailable;
     NOT_IN_CDI: "gpu-not-in-cdi" Warning Driver PLUGIN_DOC, "The CDI specification does not have a GPU or MIG device",
@@ -124,8 +125,27 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         return Vec::new();
     }
     let mut drafts: Vec<Draft> = PAIRS.iter().flat_map(|pair| compare(node, pair)).collect();
+    for draft in &mut drafts {
+        let about_cdi = draft.rule.id == NOT_IN_CDI.id || draft.rule.id == CDI_WITHOUT_GPU.id;
+        // Not used, a specification is outdated without a problem. Not used, a GPU needs no module of CUDA.
+        if (about_cdi && !uses_cdi(node)) || (draft.rule.id == PART_MISSING.id && !uses_gpus(node)) {
+            draft.severity = Severity::Info;
+        }
+    }
     drafts.extend(board(node));
     drafts
+}
+
+/// Returns whether NVIDIA's runtime is in CDI mode.
+fn uses_cdi(node: &Node<'_>) -> bool {
+    let runtime = node.host().and_then(|host| host.container_runtime.as_ref());
+    runtime.and_then(|runtime| runtime.toolkit.as_ref()).is_some_and(|toolkit| toolkit.mode.as_deref() == Some("cdi"))
+}
+
+/// Returns whether containers or processes use the GPUs.
+fn uses_gpus(node: &Node<'_>) -> bool {
+    let allocated = node.kubelet().is_some_and(|kubelet| !kubelet.allocations.is_empty());
+    allocated || node.processes().is_some_and(|all| all.processes.iter().any(|process| !process.uses.is_empty()))
 }
 
 fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
@@ -140,8 +160,13 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
     if !known.iter().any(|form| own.contains(form)) {
         return Vec::new();
     }
+    let is_switch = matches!(pair.from, Layer::LinkedSwitches | Layer::Switches);
     let is_in = |thing: &Thing| thing.names.iter().any(|name| to.iter().any(|other| other.names.contains(name)));
     let comparable = |thing: &Thing| thing.names.iter().any(|name| known.contains(&form(name)));
+    // In a virtual machine the NVLinks can name the addresses of the host.
+    if is_switch && !from.iter().any(is_in) {
+        return Vec::new();
+    }
     let missing: Vec<&Thing> = from.iter().filter(|thing| comparable(thing) && !is_in(thing)).collect();
     let (with_gpu, without): (Vec<&Thing>, Vec<&Thing>) = missing.into_iter().partition(|thing| thing.gpu.is_some());
     let place = pair.place;

@@ -1,5 +1,4 @@
-//! Comparisons that need no rule of their own: a GPU with its peers, a layer with the next one, a value with its possible range, and
-//! a fact with the same fact in another section.
+//! `GROUPS`: the rules that compare a fact with other GPUs, other layers, other sections, Kubernetes, or its range.
 
 mod agreement;
 mod kubernetes;

@@ -1,4 +1,4 @@
-//! Components in the order of time: a component that is older than one that it depends on, or that another one was replaced under.
+//! Rules about times that contradict each other, and components that are older than a component they depend on.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -69,7 +69,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let (own, base) = (time(node, *component)?, time(node, *base)?);
         // A component that is older than the boot has the time of a wrong clock.
         let of_this_boot = node.booted().is_some_and(|boot| own.duration_since(boot) > -TOLERANCE);
-        let is_older = of_this_boot && base.duration_since(own) > TOLERANCE;
+        // A plugin that registered after the driver was loaded waited for the driver.
+        let waited = *component != Event::PluginSocket
+            && time(node, Event::PluginSocket).is_some_and(|registered| registered.duration_since(base) > -TOLERANCE);
+        let is_older = of_this_boot && !waited && base.duration_since(own) > TOLERANCE;
         is_older.then(|| format!("{reason} ({} and {})", evidence::time(own), evidence::time(base)))
     });
     let older: Vec<String> = older.collect();
@@ -117,8 +120,14 @@ fn time(node: &Node<'_>, event: Event) -> Option<Timestamp> {
         Event::DriverLoad => node.driver_loaded(),
         Event::KubeletStart => stack()?.kubelet_started_at,
         Event::RuntimeStart => runtime()?.started_at,
-        Event::PluginSocket => stack()?.plugin_sockets.iter().flatten().filter_map(|socket| socket.at).min(),
-        Event::PluginProcess => stack()?.processes.iter().filter_map(|process| process.started_at).min(),
+        Event::PluginSocket => {
+            let own = stack()?.plugin_sockets.iter().flatten().filter(|socket| socket.name.contains("nvidia"));
+            own.filter_map(|socket| socket.at).max()
+        }
+        Event::PluginProcess => {
+            let own = stack()?.processes.iter().filter(|process| process.name == "nvidia-device-p");
+            own.filter_map(|process| process.started_at).max()
+        }
         Event::PluginPod => pod_start(node, Part::DevicePlugin),
         Event::FeatureDiscoveryPod => pod_start(node, Part::FeatureDiscovery),
         Event::ValidatorFile => stack()?.validations.iter().filter_map(|file| file.at).min(),

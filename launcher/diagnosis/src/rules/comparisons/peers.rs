@@ -1,4 +1,4 @@
-//! Each GPU compared with its peers, the GPUs of the same model: fields that must be equal, and fields that the peers have.
+//! Rules that compare each GPU with the GPUs of the same model: memory, power limit, versions, modes, missing fields.
 //!
 //! A fixed threshold exists for few values. But identical boards of one node have equal sizes, limits, modes and versions, and the
 //! driver offers the same fields for each of them.
@@ -12,6 +12,7 @@ use crate::input::fields;
 use crate::input::fields::{Fields, of_gpu, text};
 use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, Rule, Unread, rules};
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::Availability;
 use syringe_core::facts::ecc::GpuEcc;
 use syringe_core::facts::inventory::GpuInventory;
@@ -72,7 +73,6 @@ const EQUAL: &[(&str, Rule)] = &[
     ("inventory.pci_device_id", DIFFERS),
     ("inventory.cores", DIFFERS),
     ("inventory.bar1_total_bytes", DIFFERS),
-    ("inventory.memory_reserved_bytes", DIFFERS),
     ("inventory.compute_mode", MODE),
     ("inventory.persistence_mode", MODE),
     ("inventory.gsp_enabled", DIFFERS),
@@ -89,8 +89,8 @@ const EQUAL: &[(&str, Rule)] = &[
     ("telemetry.clocks.max_sm_mhz", DIFFERS),
     ("telemetry.clocks.max_memory_mhz", DIFFERS),
     ("telemetry.clocks.max_video_mhz", DIFFERS),
-    ("telemetry.clocks.application_graphics_mhz", DIFFERS),
-    ("telemetry.clocks.application_memory_mhz", DIFFERS),
+    ("telemetry.clocks.application_graphics_mhz", MODE),
+    ("telemetry.clocks.application_memory_mhz", MODE),
     ("telemetry.temperature.slowdown_celsius", DIFFERS),
     ("telemetry.temperature.shutdown_celsius", DIFFERS),
     ("telemetry.temperature.gpu_max_celsius", DIFFERS),
@@ -105,7 +105,6 @@ const EQUAL: &[(&str, Rule)] = &[
     ("topology.nvlinks.count", DIFFERS),
     ("topology.nvlinks.version", DIFFERS),
     ("topology.nvlinks.speed_megabytes_per_second", DIFFERS),
-    ("topology.pcie_path.length", DIFFERS),
     ("topology.pcie_path.0.max_generation", DIFFERS),
     ("topology.pcie_path.0.max_width", DIFFERS),
     ("topology.pcie_path.1.max_generation", VERSION),
@@ -120,6 +119,8 @@ const MAY_LACK: &[&str] = &[
     "telemetry.utilization",
     "inventory.vgpu_license",
     "inventory.display_active",
+    // A bridge can connect two of several cards.
+    "topology.nvlinks",
     "ecc.recovery_action",
     "topology.fabric.cluster_uuid",
     "telemetry.clocks.application",
@@ -162,6 +163,10 @@ fn models<'n>(node: &'n Node<'_>) -> Vec<Model<'n>> {
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     for model in models(node) {
+        if model.len() == 2 {
+            drafts.extend(pair(&model));
+            continue;
+        }
         for (field, rule) in EQUAL {
             let odd = odd(&model, field);
             // Several GPUs with another version are another batch; a single one was replaced.
@@ -169,6 +174,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
                 continue;
             }
             for (gpu, line) in odd {
+                let by_kind = rule.id == DIFFERS.id || rule.id == MEMORY.id;
+                if by_kind && is_other_kind(&model, gpu) {
+                    continue;
+                }
                 match drafts.iter_mut().find(|draft| draft.rule.id == rule.id && draft.is_on(gpu)) {
                     Some(draft) => draft.evidence.push(line),
                     None => drafts.push(Draft::on_gpu(*rule, gpu).with_evidence(line)),
@@ -179,19 +188,47 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the GPUs whose field differs from that of the others, with both values. Of two GPUs that differ, the second is named. If
-/// there is no majority, the GPUs are batches of different versions.
+/// Returns the GPUs whose field differs from that of the others, with both values. If there is no majority, the GPUs are batches of
+/// different versions.
 fn odd<'n>(model: &Model<'n>, field: &str) -> Vec<(&'n Gpu, String)> {
     let values: Vec<(&Gpu, &Value)> =
         model.iter().filter_map(|(gpu, fields)| Some((*gpu, fields.get(field)?))).collect();
-    let count = |value: &Value| values.iter().filter(|(_, other)| *other == value).count();
-    let usual = match values.as_slice() {
-        [(_, first), (_, second)] if first != second => Some(*first),
-        all => all.iter().map(|(_, value)| *value).find(|value| count(value) * 2 > all.len()),
-    };
-    let Some(usual) = usual else { return Vec::new() };
+    let Some(usual) = majority(values.iter().map(|(_, value)| *value)) else { return Vec::new() };
     let odd = values.iter().filter(|(_, value)| *value != usual);
     odd.map(|(gpu, value)| (*gpu, format!("{field} is {}, on the other GPUs {}", text(value), text(usual)))).collect()
+}
+
+/// Returns the value that more than half have.
+fn majority<'v>(values: impl Iterator<Item = &'v Value> + Clone) -> Option<&'v Value> {
+    let count = |value: &Value| values.clone().filter(|other| *other == value).count();
+    values.clone().find(|value| count(value) * 2 > values.clone().count())
+}
+
+/// Returns the differences of two GPUs. Neither of them is the usual one.
+fn pair(model: &Model<'_>) -> Option<Draft> {
+    let [(first, one), (second, other)] = model.as_slice() else { return None };
+    let lines = EQUAL.iter().filter_map(|(field, rule)| {
+        let (left, right) = (one.get(*field)?, other.get(*field)?);
+        let line = format!("{field} is {} on {}, {} on {}", text(left), first.label(), text(right), second.label());
+        (left != right).then_some((rule.severity, line))
+    });
+    let lines: Vec<(Severity, String)> = lines.collect();
+    let worst = lines.iter().map(|(severity, _)| *severity).max()?;
+    let advice = "Find out why the two GPUs of {node} differ: a setting, another board, or missing memory.";
+    let draft = Draft::on_node(DIFFERS).with_severity(worst).with_action(ActionCode::Watch, advice);
+    Some(draft.with_all_evidence(lines.into_iter().map(|(_, line)| line)))
+}
+
+/// Returns whether the modes or the board of a GPU differ from those of its model, so that its limits and sizes differ, too.
+fn is_other_kind(model: &Model<'_>, gpu: &Gpu) -> bool {
+    const KIND: [&str; 5] = [
+        "inventory.mig_mode.current",
+        "inventory.ecc_mode.current",
+        "inventory.virtualization_mode",
+        "inventory.vbios_version",
+        "inventory.pci_subsystem_id",
+    ];
+    KIND.iter().any(|field| odd(model, field).iter().any(|(other, _)| other.index == gpu.index))
 }
 
 /// Returns the fields that a GPU lacks and its peers have, and the fields that every GPU has.
@@ -204,8 +241,7 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
                 model.iter().filter(|(_, fields)| !fields.contains_key(field)).map(|(gpu, _)| *gpu).collect();
             // If half of the GPUs lack it, they are of another kind.
             if without.len() * 2 <= model.len() {
-                let indices =
-                    without.into_iter().filter(|gpu| !is_different_mode(node, gpu)).filter_map(|gpu| gpu.index);
+                let indices = without.into_iter().filter(|gpu| !is_other_kind(&model, gpu)).filter_map(|gpu| gpu.index);
                 for index in indices {
                     lacking.entry(index).or_default().insert(field.clone());
                 }
@@ -241,12 +277,6 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
 
 /// Fields by GPU index.
 type Lacking = BTreeMap<u32, BTreeSet<String>>;
-
-/// Returns whether MIG mode or ECC mode of a GPU differs from the mode of the first GPU: then NVML offers other fields.
-fn is_different_mode(node: &Node<'_>, gpu: &Gpu) -> bool {
-    let modes = |gpu: &Gpu| node.inventory_of(gpu).map(|gpu| (gpu.mig_mode, gpu.ecc_mode));
-    node.answering().next().is_some_and(|first| modes(first) != modes(gpu))
-}
 
 /// Maximum number of fields in one line.
 const NAMED: usize = 4;

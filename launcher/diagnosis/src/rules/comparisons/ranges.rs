@@ -1,4 +1,4 @@
-//! Values outside of the range that their unit allows. The unit is the end of the field's name.
+//! Rule about implausible values: a value is outside of the range that its unit allows, or contradicts another value.
 
 use serde_json::Value;
 
@@ -18,6 +18,8 @@ rules! {
 /// Largest possible value by the end of the field's name. The first row that fits is used.
 const LARGEST: &[(&str, f64)] = &[
     ("replays", 1e12),
+    // The speed of a fan can exceed its nominal one.
+    ("fan_percent", 400.0),
     ("percent", 100.0),
     // No board draws more: 10 kW.
     ("milliwatts", 1e7),
@@ -49,10 +51,10 @@ const LARGEST: &[(&str, f64)] = &[
     ("tray", 1024.0),
     ("host_id", 1024.0),
     // Counters with 32 bits are full at 4 294 967 295. No board lives that long.
-    ("corrected", 1e9),
     ("uncorrected", 1e6),
-    ("correctable", 1e6),
+    ("corrected", 1e9),
     ("uncorrectable", 1e6),
+    ("correctable", 1e6),
     ("single_bit", 1e6),
     ("double_bit", 1e6),
     ("histogram.max", 1e5),
@@ -64,9 +66,7 @@ const NEVER_ZERO: &[&str] = &[
     "clocks.sm_mhz",
     "clocks.memory_mhz",
     "clocks.graphics_mhz",
-    "clocks.video_mhz",
     "draw_milliwatts",
-    "energy_millijoules",
     "numa_nodes",
     "memory_available_bytes",
     "memory_total_bytes",

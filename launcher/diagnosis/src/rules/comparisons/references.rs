@@ -1,5 +1,4 @@
-//! Facts that refer to other facts of the node: a process to a GPU, a NIC to its nearest GPU, a MIG device to its profile. The thing that
-//! is referred to must exist, and both sides must agree.
+//! Checks facts that refer to other facts (process to GPU, NIC to GPU, MIG device to profile): both sides must agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +15,8 @@ const SHOWN: usize = 3;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     // A GPU that does not respond is missing in some sections only, which its own finding explains.
-    if node.answering().next().is_none() || node.gpus.iter().any(|gpu| !gpu.answers) {
+    let passed_through = |gpu: &Gpu| node.pci_of(gpu).is_some_and(|pci| pci.driver.as_deref() == Some("vfio-pci"));
+    if node.answering().next().is_none() || node.gpus.iter().any(|gpu| !gpu.answers && !passed_through(gpu)) {
         return Vec::new();
     }
     let of_node = [versions(node), processes(node), nics(node), matrix(node), mig_devices(node)];
@@ -61,12 +61,15 @@ fn processes(node: &Node<'_>) -> Vec<String> {
         if pid == 0 || !pids.insert(pid) {
             lines.push(format!("process id {pid} is listed twice, or is no process id"));
         }
+        let mut of_process: BTreeMap<u32, u64> = BTreeMap::new();
         for one in &process.uses {
             if !indices.contains(&one.gpu) {
                 lines.push(format!("process {pid} uses GPU {}, which NVML does not list", one.gpu));
             }
             if one.kind != "graphics" && one.mig_gpu_instance.is_none() {
-                *used.entry(one.gpu).or_default() += one.memory_bytes.unwrap_or(0);
+                // A process can be in several lists of NVML, each with the same memory.
+                let own = of_process.entry(one.gpu).or_default();
+                *own = (*own).max(one.memory_bytes.unwrap_or(0));
             }
             let instances = node.mig().into_iter().flat_map(|mig| &mig.gpus).filter(|gpu| gpu.index == one.gpu);
             let mut devices = instances.flat_map(|gpu| &gpu.devices);
@@ -76,6 +79,10 @@ fn processes(node: &Node<'_>) -> Vec<String> {
             if one.mig_gpu_instance.is_some() && node.mig().is_some() && !devices.any(is_instance) {
                 lines.push(format!("process {pid} uses a MIG device of GPU {} that NVML does not list", one.gpu));
             }
+        }
+        for (gpu, bytes) in of_process {
+            let sum = used.entry(gpu).or_default();
+            *sum = sum.saturating_add(bytes);
         }
         for file in &process.open_device_files {
             let number = file.strip_prefix("/dev/nvidia").and_then(|number| number.parse::<u32>().ok());
@@ -122,7 +129,6 @@ fn nics(node: &Node<'_>) -> Vec<String> {
             lines.push(format!("{name} is on NUMA node {numa}, which the node does not have"));
         }
     }
-    let numa_nodes = node.host().and_then(|host| host.numa_nodes);
     for gpu in &topology.gpus {
         let mut links: Vec<u32> = gpu.nvlinks.iter().flat_map(|group| group.links.iter().copied()).collect();
         links.sort_unstable();
@@ -133,9 +139,6 @@ fn nics(node: &Node<'_>) -> Vec<String> {
         let kind = |group: &NvlinkGroup| (group.version, group.speed_megabytes_per_second);
         if active.windows(2).any(|pair| kind(pair[0]) != kind(pair[1])) {
             lines.push(format!("the NVLinks of GPU {} have different versions or speeds", gpu.index));
-        }
-        if let Some(numa) = gpu.numa_node.filter(|numa| numa_nodes.is_some_and(|nodes| *numa >= nodes)) {
-            lines.push(format!("GPU {} is on NUMA node {numa}, which the node does not have", gpu.index));
         }
     }
     lines
@@ -211,12 +214,13 @@ fn slices(profile: &str) -> Option<u32> {
 fn pcie_path(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let Some(topology) = node.topology_of(gpu) else { return Vec::new() };
     let [end, port, ..] = topology.pcie_path.as_slice() else { return Vec::new() };
+    // In a virtual machine the port is a virtual one, with a width of its own.
+    if node.inventory_of(gpu).is_none_or(|gpu| gpu.virtualization_mode.as_deref() != Some("none")) {
+        return Vec::new();
+    }
     let mut lines = Vec::new();
-    let ends = [("lanes", end.width.zip(port.width)), ("generation", end.generation.zip(port.generation))];
-    for (name, values) in ends {
-        if let Some((end, port)) = values.filter(|(end, port)| end != port) {
-            lines.push(format!("PCIe link: {name} {end} at the GPU, {port} at the port above it"));
-        }
+    if let Some((end, port)) = end.width.zip(port.width).filter(|(end, port)| end != port) {
+        lines.push(format!("PCIe link: {end} lanes at the GPU, {port} at the port above it"));
     }
     if end.pci_address.as_ref().zip(topology.pci_address.as_ref()).is_some_and(|(first, own)| first != own) {
         lines.push("the PCIe path begins at another device".to_owned());

@@ -1,4 +1,4 @@
-//! Rules about the container runtime, CDI and one container.
+//! `GROUPS`: the rules about the container runtime, CDI, single containers, and pods that do not start.
 
 mod cdi;
 mod container;

@@ -1,4 +1,4 @@
-//! Rules about driver lines in the kernel log that are not Xids.
+//! Rules about driver lines in the kernel log other than Xids: nvidia-uvm, nvidia-peermem, assertions, failed probes.
 
 use crate::input::node::Node;
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, XID_DOC, rules};

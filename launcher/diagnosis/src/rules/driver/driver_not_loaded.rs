@@ -1,4 +1,4 @@
-//! Rules about specific reasons why the driver is not loaded. They replace `driver-not-loaded`.
+//! Rules about the reason why the driver is not loaded: Secure Boot, SELinux, or no module for the running kernel.
 //!
 //! If there are several reasons, the one that stops the load first is used: no module for this kernel, its signature,
 //! SELinux, a module that was built for another kernel. Only kernel lines of the running boot count.

@@ -1,4 +1,4 @@
-//! Rules about the driver: not loaded, wrong version, its setup, its log.
+//! `GROUPS`: the rules about the driver: unusable, not loaded, its set-up, GPU modes, its log.
 
 mod driver_log;
 mod driver_not_loaded;

@@ -1,4 +1,4 @@
-//! Rules about memory errors and repairs, from the counters, the row remapper and the memory Xids.
+//! Rules about GPU memory: ECC errors, row remapping, retired pages, SRAM, InfoROM; from counters and memory Xids.
 //!
 //! The state in NVML has priority over the log: an Xid 63 means that a repair was recorded, and only NVML shows whether
 //! it is pending. Aggregate counters are the history of the board, not its current state.

@@ -1,4 +1,4 @@
-//! Rules about single GPUs: lost, memory, temperature, power, MIG.
+//! `GROUPS`: the rules about single GPUs: lost, rejected by the driver, memory, temperature, power, MIG, GSP, recovery.
 
 mod gsp;
 mod memory;

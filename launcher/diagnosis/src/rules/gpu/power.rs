@@ -1,4 +1,4 @@
-//! Rules about power: external power brake, lowered limits, low clocks under load.
+//! Rules about power: power brake, missing power of a GPU or NIC, slowdowns, lowered limits, low clocks under load.
 //!
 //! A GPU at its power cap under full load works as designed. The power cap is a reason for its clocks, but never a
 //! finding.

@@ -1,4 +1,4 @@
-//! Rules about GPUs that differ from other GPUs of their model: faults for which no fixed threshold exists.
+//! Rules about GPUs that are hotter or slower than most GPUs of their model: no fixed threshold exists for this.
 //!
 //! Only GPUs with the same product name are compared. There must be enough of them for a majority, and GPUs under load
 //! are compared with GPUs under load only.

@@ -1,4 +1,4 @@
-//! Rules about advertised, allocated and used GPUs in Kubernetes, and about NVIDIA's stack.
+//! `GROUPS`: the rules about advertised, allocated and used GPUs in Kubernetes, and about NVIDIA's stack.
 
 mod gpus;
 mod nvidia_stack;

@@ -1,4 +1,4 @@
-//! Rules about NVLink, NVSwitch and PCIe.
+//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager and PCIe.
 
 mod fabric_manager;
 mod nvlink_events;

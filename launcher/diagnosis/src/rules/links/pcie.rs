@@ -1,4 +1,4 @@
-//! Rules about PCIe links: missing lanes, low generation under load, a slot that limits the GPU, errors on the path.
+//! Rules about PCIe: lost lanes, low generation, slots that limit the GPU, errors, lost links, replays, IOMMU faults.
 //!
 //! An idle GPU lowers the generation of its link to save power, so the generation is checked under load only. The
 //! number of lanes does not change in normal operation. An error is often logged for the port above the GPU.

@@ -1,4 +1,4 @@
-//! Rules about Xids and other lines of the kernel log, and about how much of the log was read.
+//! `GROUPS`: the rules about Xids and other lines of the kernel log, and about how much of the log was read.
 
 mod coverage;
 mod other_devices;

@@ -1,4 +1,4 @@
-//! Xids that no other group handles, by class: application, driver, hardware.
+//! Rules about Xids that no other group handles: application faults, and a rule for each class of other faults.
 //!
 //! The catalogue defines severity, action and ageing of a code. Applications cause 13, 31, 43, 45, 68 and similar
 //! codes. Such Xids indicate a GPU fault only if different workloads fail on one GPU and not on the others.

@@ -1,4 +1,4 @@
-//! Rules about processes and jobs.
+//! `GROUPS`: the rules about GPU processes, and about jobs that wait for a lost GPU.
 
 mod processes;
 mod waiting_job;

@@ -1,4 +1,4 @@
-//! Type for a pod in the list of pods on one node.
+//! `Pod`: a pod in the list of pods on one node, with its metadata and specification (containers, resources, claims).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Type for a pod in a list of all pods of the cluster, with only its requests and its node.
+//! `PodRequests`: a pod in a list of all pods of the cluster, with only its requests and its node.
 
 use prost::Message;
 use serde::Deserialize;

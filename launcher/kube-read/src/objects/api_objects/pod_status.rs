@@ -1,4 +1,4 @@
-//! Type for the status of a pod in the list of pods on one node.
+//! `PodStatus`: the status of a pod in the list of pods on one node: conditions, container states, claims, devices.
 
 use prost::Message;
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! Rules that compare requested, allocated, used and advertised GPUs.
+//! `check`, `refine`: run the rules that compare requested, allocated, used and advertised GPUs.
 //!
 //! Each rule compares at least two of these, and reports nothing if one of them was not read completely:
 //!

@@ -1,4 +1,4 @@
-//! `ResetConditions`: the conditions of a reset that only the launcher can check (cordon and allocations).
+//! `ResetConditions`: whether the node is cordoned, and whether a reset requires a cordon and a GPU without allocations.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResetConditions {

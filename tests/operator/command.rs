@@ -1,4 +1,4 @@
-//! Tests of operator mode on the command line, with the built program and its demo cluster.
+//! Tests of what the command `kill-gpu-process` needs to act (`--mode operator`, `--yes`, the named server).
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

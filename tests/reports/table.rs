@@ -108,7 +108,7 @@ fn written(rows: &[Row]) -> String {
             text.push_str(&line(row));
         }
     }
-    text
+    text + include_str!("sealed.md")
 }
 
 fn out(row: &Row) -> bool {

@@ -1,4 +1,4 @@
-//! `ShellImages`: container images with a small shell and a few programs, for tests of `--via inject`.
+//! `ShellImages`: simulates containers whose image has a shell and a few programs, for tests of `--via inject`.
 //!
 //! The shell is not a general one: it runs only the scripts of `--via inject`, and the scripts with which tests show
 //! why those

@@ -72,6 +72,9 @@ const JOINING_SECONDS: u64 = 600;
 /// Resource of whole GPUs.
 const GPU: &str = "nvidia.com/gpu";
 
+/// No device plugin is configured with more replicas of a GPU.
+const REPLICAS: u32 = 1024;
+
 /// Registered devices against capacity and allocatable, if whole GPUs are the only resource.
 fn counts(node: &Node<'_>) -> Vec<String> {
     let cluster = node.kubernetes;
@@ -86,8 +89,9 @@ fn counts(node: &Node<'_>) -> Vec<String> {
     }
     let count = u32::try_from(whole.devices.len()).unwrap_or(u32::MAX);
     // A multiple of the devices is a number of replicas: each GPU is offered several times.
-    let is_multiple =
-        |number: Option<u32>| number.is_some_and(|number| number > count && count > 0 && number % count == 0);
+    let is_multiple = |number: Option<u32>| {
+        number.is_some_and(|number| number > count && count > 0 && number % count == 0 && number / count <= REPLICAS)
+    };
     if is_multiple(cluster.gpu_allocatable) || is_multiple(cluster.gpu_capacity) {
         return Vec::new();
     }

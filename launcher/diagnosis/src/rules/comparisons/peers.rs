@@ -228,6 +228,9 @@ fn is_other_kind(model: &Model<'_>, gpu: &Gpu) -> bool {
         "inventory.vbios_version",
         "inventory.pci_subsystem_id",
     ];
+    if let [(_, one), (_, other)] = model.as_slice() {
+        return KIND.iter().any(|field| one.get(*field) != other.get(*field));
+    }
     KIND.iter().any(|field| odd(model, field).iter().any(|(other, _)| other.index == gpu.index))
 }
 
@@ -252,16 +255,16 @@ pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
         let (Some(index), own) = (gpu.index, of_gpu(node, gpu)) else { continue };
         for (section, names) in FIELDS.iter() {
             let read = node.report.sections.get(*section);
+            let paths = names.iter().map(|name| (name, format!("{}.{name}", section.as_str())));
+            let optional = |path: &str| OPTIONAL.iter().chain(MAY_LACK).any(|free| path.starts_with(free));
+            let required: Vec<(&String, String)> = paths.filter(|(_, path)| !optional(path)).collect();
             // A facts file that was written by hand may omit values.
-            let present = names.iter().filter(|name| own.contains_key(&format!("{}.{name}", section.as_str()))).count();
-            let is_read = read.has_data() && read.problems().is_empty() && present * 3 > names.len();
-            for name in names.iter().filter(|_| is_read) {
-                let path = format!("{}.{name}", section.as_str());
-                let optional = OPTIONAL.iter().chain(MAY_LACK).any(|free| path.starts_with(free));
-                if !optional
-                    && !own.contains_key(&path)
-                    && node.availability(*section, index, name) == Availability::Read
-                {
+            let present = required.iter().filter(|(_, path)| own.contains_key(path)).count();
+            if !read.has_data() || !read.problems().is_empty() || present * 3 < required.len() {
+                continue;
+            }
+            for (name, path) in required {
+                if !own.contains_key(&path) && node.availability(*section, index, name) == Availability::Read {
                     unexplained.entry(index).or_default().insert(path);
                 }
             }

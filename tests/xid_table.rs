@@ -44,7 +44,7 @@ after a reset, a driver load or a reboot, or several times within a day.
 | evidence | meaning |
 |---|---|
 | `responds` | NVML can read the GPU |
-| `counters` | also, the counters show no uncorrected memory error since the driver was loaded; a GPU without ECC has no counters |
+| `counters` | also, the counters show no uncorrected memory error since the driver was loaded; a GPU without counters shows nothing |
 | `pcie_link` | also, the PCIe link has all its lanes |
 | `nvlinks` | also, as many NVLinks are up as on the other GPUs of the model |
 | `power` | also, the clocks are not reduced because of power or temperature |

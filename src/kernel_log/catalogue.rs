@@ -45,7 +45,7 @@ pub enum Ageing {
 pub enum RecoveryEvidence {
     /// NVML can read the GPU.
     Responds,
-    /// Also, the memory counters show no uncorrected error since the driver was loaded. A GPU without ECC has no counters.
+    /// Also, the memory counters show no uncorrected error since the driver was loaded. Without counters nothing shows it.
     Counters,
     /// Also, the PCIe link of the GPU has all its lanes.
     PcieLink,

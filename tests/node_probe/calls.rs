@@ -30,7 +30,10 @@ fn gpus(count: u32) -> Bench {
         let uuid = |index: u32| Some(format!("GPU-00000000-0000-4000-8000-{index:012x}"));
         let address = |index: u32| Some(syringe_core::pci::PciAddress::new(0, 0x10 + index, 0, 0));
         let name = |index| (index, uuid(index), address(index));
-        repeat(&mut with(inventory).gpus, count, |gpu, index| (gpu.index, gpu.uuid, gpu.pci_address) = name(index));
+        repeat(&mut with(inventory).gpus, count, |gpu, index| {
+            (gpu.index, gpu.uuid, gpu.pci_address) = name(index);
+            gpu.minor_number = Some(index);
+        });
         repeat(&mut with(telemetry).gpus, count, |gpu, index| (gpu.index, gpu.uuid, gpu.pci_address) = name(index));
         repeat(&mut with(ecc).gpus, count, |gpu, index| (gpu.index, gpu.uuid, gpu.pci_address) = name(index));
         repeat(&mut with(mig).gpus, count, |gpu, index| (gpu.index, gpu.uuid) = (index, uuid(index)));

@@ -294,9 +294,8 @@ impl<'a> Node<'a> {
         }
         let now = self.telemetry_of(gpu)?;
         match evidence {
-            RecoveryEvidence::Counters if uncorrected.is_none() => {
-                self.has_no_ecc(gpu).then_some("NVML can read the GPU, which has no error counters")
-            }
+            // Without counters nothing shows that the memory works: NVIDIA asks for a reset.
+            RecoveryEvidence::Counters if uncorrected.is_none() => None,
             RecoveryEvidence::Responds | RecoveryEvidence::Counters => Some(match uncorrected {
                 Some(_) => "NVML can read the GPU, and there is no uncorrected error since the driver was loaded",
                 None => "NVML can read the GPU",
@@ -315,15 +314,6 @@ impl<'a> Node<'a> {
             RecoveryEvidence::Power => (mask_of(&now.throttling) & FAULTS == 0)
                 .then_some("NVML can read the GPU, and its clocks are not reduced because of power or temperature"),
         }
-    }
-
-    /// Returns whether the GPU does not count memory errors: ECC is off, or the driver does not offer the counters.
-    fn has_no_ecc(&self, gpu: &Gpu) -> bool {
-        let mode = self.ecc_of(gpu).and_then(|ecc| ecc.mode).or_else(|| self.inventory_of(gpu)?.ecc_mode);
-        let not_offered = gpu.index.is_some_and(|index| {
-            self.availability(SectionName::Ecc, index, "volatile.uncorrected") == Availability::Unsupported
-        });
-        mode.is_some_and(|mode| !mode.current) || not_offered
     }
 
     /// Returns whether as many NVLinks of the GPU are up as on each GPU of the same model.

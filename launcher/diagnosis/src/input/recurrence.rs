@@ -153,8 +153,10 @@ fn incidents(mut times: Vec<Timestamp>) -> Vec<Timestamp> {
     times.sort_unstable();
     let mut before: Option<Timestamp> = None;
     times.retain(|time| {
-        let is_new = before.is_none_or(|before| time.duration_since(before) > INCIDENT);
-        before = Some(*time);
+        let is_new = before.is_none_or(|before| time.duration_since(before) >= INCIDENT);
+        if is_new {
+            before = Some(*time);
+        }
         is_new
     });
     times

@@ -106,7 +106,7 @@ fn unknown_error_counters_are_no_recovery_from_a_memory_error() {
     let sram = json!({"sram": {"volatile_uncorrected_parity": 0}});
     assert_eq!(of(95, json!({}), sram), Some(Severity::Fatal), "the SRAM counters do not cover all memory");
     let off = json!({"mode": {"current": false, "pending": false}});
-    assert_eq!(of(95, json!({}), off), Some(Severity::Info), "a GPU without ECC has no counters");
+    assert_eq!(of(95, json!({}), off), Some(Severity::Fatal), "without counters nothing shows that the memory works");
     assert_eq!(of(119, json!({}), json!({})), Some(Severity::Info), "the counters say nothing about GSP");
 }
 

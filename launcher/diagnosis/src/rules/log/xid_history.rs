@@ -97,8 +97,10 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
         return repeats(node, recurrence);
     }
     let in_a_day = most_in_a_day(&recurrence.since_cure);
+    let uncured = recurrence.since_cure.len();
+    let recent = node.age(recurrence.newest()).is_none_or(|age| age <= WEEK);
     // A GPU that does not respond logs its fault again and again.
-    let often = in_a_day >= OFTEN && node.is_readable(gpu);
+    let often = (in_a_day >= OFTEN || (uncured >= OFTEN && recent)) && node.is_readable(gpu);
     if *periods < 2 && !often {
         return None;
     }
@@ -107,6 +109,8 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     let cured = (periods > boots)
         .then(|| format!("{names} came back after a reset or a driver load (in {periods} periods between them)"));
     let rate = (in_a_day > 1).then(|| format!("{names}: {in_a_day} times within a day"));
+    let rate =
+        rate.or_else(|| (uncured > 1).then(|| format!("{names}: {uncured} times since the last reset or driver load")));
     let times = newest_times(incidents);
     let settled = node.age(recurrence.newest()).is_some_and(|age| age > PROBATION[usize::from(*periods > 2)]);
     let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(RECURRING, gpu) };

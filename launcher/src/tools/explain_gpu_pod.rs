@@ -1,5 +1,7 @@
 //! The tool `explain_gpu_pod`: explains why a pod failed, hangs or is Pending, from Kubernetes data and a probe.
 
+use std::collections::BTreeMap;
+
 use diagnosis::explanation;
 use diagnosis::explanation::types::{Cause, Explanation};
 use diagnosis::finding::{Diagnosis, Finding};
@@ -29,6 +31,7 @@ use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::client::connection::Connection;
 use kube_read::objects::capacity_shortage;
+use kube_read::objects::pod_owner::PodOwner;
 use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
 use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::reads::pod::ReadPod;
@@ -46,9 +49,13 @@ pub struct ExplainGpuPod;
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainArgs {
-    /// Pod
-    #[arg(value_name = "[NAMESPACE/]POD", help = "Name of the pod, NAMESPACE/NAME or pod/NAME", value_parser = pod_name)]
-    #[schemars(length(min = 1, max = 253))]
+    /// Pod or NAMESPACE/POD; or its owner (job/NAME, deploy/NAME, …), of which the pod in the worst state is explained
+    #[arg(
+        value_name = "POD",
+        help = "Name of the pod, NAMESPACE/NAME, or its owner: job/NAME, deploy/NAME, sts/NAME, pytorchjob/NAME …",
+        value_parser = pod_name
+    )]
+    #[schemars(length(min = 1, max = 300))]
     pub pod: String,
     /// Namespace of the pod; by default that of the kubeconfig context, or else `default`
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
@@ -60,9 +67,16 @@ pub struct ExplainArgs {
 }
 
 impl ExplainArgs {
-    /// Moves the namespace of `NAMESPACE/NAME` into its own argument.
+    /// Returns the pod or the owner that the arguments name.
+    fn target(&self) -> PodOwner {
+        PodOwner::of_kind(&self.pod).unwrap_or_else(|| PodOwner::named(&self.pod))
+    }
+
+    /// Moves the namespace of `NAMESPACE/NAME` into its own argument. `KIND/NAME` stays.
     pub(crate) fn with_namespace_of_pod(self) -> Result<Self, Failure> {
-        let Some((prefix, name)) = self.pod.split_once('/') else { return Ok(self) };
+        let Some((prefix, name)) = self.pod.split_once('/').filter(|_| PodOwner::of_kind(&self.pod).is_none()) else {
+            return Ok(self);
+        };
         match &self.namespace {
             Some(other) if other != prefix => Err(Failure::usage(
                 "The arguments",
@@ -86,6 +100,8 @@ pub struct PodExplanation {
     pub explanation: Explanation,
     /// The end of the log of the container that failed, if you may read it.
     pub log_tail: Option<LogTail>,
+    /// If an owner was named, its pods: the pod of this answer is the one in the worst state.
+    pub selected_of: Option<SelectedOf>,
     /// The pod's phase; `NotCreated` if its controller could not create it.
     pub phase: String,
     /// Node of the pod.
@@ -104,6 +120,25 @@ pub struct PodExplanation {
     pub candidates_omitted: Option<usize>,
     /// How the node was read.
     pub probe: Option<ProbeSummary>,
+}
+
+/// The pods of the owner that the caller named.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SelectedOf {
+    /// Owner, for example `job/train`.
+    pub owner: String,
+    /// Number of its pods in each phase.
+    pub phases: BTreeMap<String, usize>,
+}
+
+impl SelectedOf {
+    fn line(&self) -> String {
+        let Self { owner, phases } = self;
+        let pods: usize = phases.values().sum();
+        let each: Vec<_> = phases.iter().map(|(phase, count)| format!("{count} {phase}")).collect();
+        let plural = if pods == 1 { "" } else { "s" };
+        format!("{owner} has {pods} pod{plural} ({}); this is the one in the worst state.", each.join(", "))
+    }
 }
 
 /// The end of a container's log.
@@ -138,15 +173,19 @@ impl Tool for ExplainGpuPod {
     type Answer = PodExplanation;
 
     async fn call(call: CallContext, args: ExplainArgs) -> Result<PodExplanation, Failure> {
-        let ExplainArgs { pod: name, namespace, context } = args;
+        let args = ExplainArgs { pod: pod_name(&args.pod).unwrap_or_default(), ..args }.with_namespace_of_pod()?;
+        let target = args.target();
+        let ExplainArgs { namespace, context, .. } = args;
         let reading = async {
             let connection = call.contexts.connect(context.as_deref()).await?;
             let namespace = namespace.as_deref().unwrap_or_else(|| connection.client.default_namespace());
-            let read = pod::read(&connection, namespace, &name).await?;
+            let read = pod::read(&connection, namespace, &target).await?;
             Ok((connection, read))
         };
         let (connection, read) = call.with_deadline("Reading the pod", reading).await?;
-        let ReadPod { object, facts: mut pod, no_events } = read;
+        let ReadPod { object, facts: mut pod, no_events, selected_of } = read;
+        let selected_of = selected_of.map(|phases| SelectedOf { owner: target.text(), phases });
+        let name = pod.name.clone();
         let mut failed_probe = None;
         let read = read_node_of(&call, &connection, object.as_ref(), &mut pod).await.map_err(|failure| {
             let node = pod.node.clone().unwrap_or_default();
@@ -172,6 +211,7 @@ impl Tool for ExplainGpuPod {
             name,
             explanation,
             log_tail,
+            selected_of,
             phase,
             node,
             stack,
@@ -190,6 +230,9 @@ impl Tool for ExplainGpuPod {
             paint(cause_word(*cause), cause_paint(*cause)),
             variant_name(certainty)
         ));
+        if let Some(selected_of) = &answer.selected_of {
+            text.push_str(&format!("    {}\n", selected_of.line()));
+        }
         for line in evidence {
             text.push_str(&format!("    {line}\n"));
         }
@@ -390,6 +433,7 @@ mod tests {
         assert_eq!(pod("train", None), found("train", None));
         assert_eq!(pod("pod/train", Some("ml")), found("train", Some("ml")));
         assert_eq!(pod("ml/train", None), found("train", Some("ml")));
+        assert_eq!(pod("job/train", Some("ml")), found("job/train", Some("ml")));
         assert_eq!(pod("ml/train", Some("ml")), found("train", Some("ml")));
         assert!(pod("ml/train", Some("web")).is_err());
     }

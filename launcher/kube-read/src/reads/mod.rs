@@ -8,6 +8,7 @@ pub mod existing_pods;
 pub mod node_log;
 pub mod node_with_pods;
 pub mod nodes;
+pub mod owned_pods;
 pub mod pod;
 pub mod pod_description;
 pub mod pod_log;

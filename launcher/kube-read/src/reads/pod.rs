@@ -1,4 +1,6 @@
-//! Reads one pod with its events.
+//! `read`: reads one pod with its events, by the name of the pod or of its owner.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
@@ -8,7 +10,9 @@ use crate::Failure;
 use crate::client::api_error::{request_failed, timed_out};
 use crate::client::connection::Connection;
 use crate::client::retry;
+use crate::objects::pod_owner::PodOwner;
 use crate::objects::{name_validation, pod_facts};
+use crate::reads::owned_pods::{self, OwnedPods};
 use crate::reads::events;
 
 /// A pod with its events.
@@ -19,32 +23,56 @@ pub struct ReadPod {
     pub facts: PodFacts,
     /// Why the events could not be read.
     pub no_events: Option<Failure>,
+    /// If the caller named an owner: how many of its pods are in each phase.
+    pub selected_of: Option<BTreeMap<String, usize>>,
 }
 
-/// Reads the pod and its events.
-pub async fn read(connection: &Connection, namespace: &str, name: &str) -> Result<ReadPod, Failure> {
+/// Reads the pod and its events. If there is no pod with this name, reads the worst pod of the owner with this name.
+pub async fn read(connection: &Connection, namespace: &str, target: &PodOwner) -> Result<ReadPod, Failure> {
+    let name = &target.name;
     name_validation::check_namespace(namespace)?;
     name_validation::check_pod_name(name)?;
     let what = || format!("Reading pod {namespace}/{name}");
+    if target.kind.is_some() {
+        let found = owned_pods::worst(connection, namespace, target).await?;
+        if let Some(OwnedPods { worst, phases }) = found {
+            return Ok(with_events(connection, namespace, worst, Some(phases)).await);
+        }
+    }
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
     let pod = retry::read(|| pods.get_opt(name))
         .await
         .ok_or_else(|| timed_out(connection, what()))?
         .map_err(|error| request_failed(connection, what(), &error))?;
+    let pod = pod.filter(|_| target.kind.is_none());
     let Some(pod) = pod else {
+        // The error of the list is not reported: the caller did not ask for a list.
+        let owned = if target.kind.is_none() { owned_pods::worst(connection, namespace, target).await } else { Ok(None) };
+        if let Ok(Some(OwnedPods { worst, phases })) = owned {
+            return Ok(with_events(connection, namespace, worst, Some(phases)).await);
+        }
         let refused = not_created(connection, namespace, name).await;
         let facts = refused.ok_or_else(|| {
             Failure::new(
-                what(),
+                target.kind.map_or_else(what, |_| format!("Reading the pods of {} in namespace {namespace}", target.text())),
                 format!("there is no such pod in context {}", connection.context),
                 "Check the name and the namespace (on the command line: -n NAMESPACE). A pod that was deleted is gone from the API: its events and the node's kernel log \
                  (analyze_xid_errors) are what is left of it.",
             )
         })?;
-        return Ok(ReadPod { object: None, facts, no_events: None });
+        return Ok(ReadPod { object: None, facts, no_events: None, selected_of: None });
     };
+    Ok(with_events(connection, namespace, pod, None).await)
+}
+
+/// Adds the events of the pod. Events are optional: a user who may not list them still gets an explanation.
+async fn with_events(
+    connection: &Connection,
+    namespace: &str,
+    pod: Pod,
+    selected_of: Option<BTreeMap<String, usize>>,
+) -> ReadPod {
     let mut facts = pod_facts::from_pod(&pod);
-    // Events are optional. A user who is not allowed to list them still gets an explanation.
     let no_events = match events::of_pod(connection, namespace, &pod.uid().unwrap_or_default()).await {
         Ok(events) => {
             facts.events = events;
@@ -52,7 +80,7 @@ pub async fn read(connection: &Connection, namespace: &str, name: &str) -> Resul
         }
         Err(failure) => Some(failure),
     };
-    Ok(ReadPod { object: Some(pod), facts, no_events })
+    ReadPod { object: Some(pod), facts, no_events, selected_of }
 }
 
 /// Finds a pod that its controller could not create because a quota or another admission plugin rejected it. `name` may

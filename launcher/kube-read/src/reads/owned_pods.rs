@@ -1,0 +1,133 @@
+//! `worst`: finds the pods of a Job, Deployment or another owner in a namespace, and selects the one in the worst state.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use syringe_core::facts::kubernetes::pod::{ContainerState, PodFacts};
+
+use crate::Failure;
+use crate::client::connection::Connection;
+use crate::client::pagination::{self, Query};
+use crate::objects::pod_facts;
+use crate::objects::pod_owner::PodOwner;
+
+/// The pods of one owner.
+pub struct OwnedPods {
+    /// The pod in the worst state.
+    pub worst: Pod,
+    /// Number of pods in each phase.
+    pub phases: BTreeMap<String, usize>,
+}
+
+/// Order of states: a higher value is worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Succeeded,
+    Running,
+    NotReady,
+    Waiting,
+    CannotStart,
+    Failed,
+}
+
+/// Returns the pods of an owner; `None` if it has no pod in the namespace. Fails if the pods cannot be listed.
+pub async fn worst(connection: &Connection, namespace: &str, owner: &PodOwner) -> Result<Option<OwnedPods>, Failure> {
+    let query = Query {
+        what: &format!("Listing the pods of namespace {namespace}"),
+        path: &format!("/api/v1/namespaces/{namespace}/pods"),
+        labels: None,
+        fields: None,
+    };
+    let pods = pagination::fold(connection, &query, Vec::new, |pods: &mut Vec<Pod>, pod: Pod| {
+        if owner.owns(&pod) {
+            pods.push(pod);
+        }
+    });
+    Ok(select(pods.await?))
+}
+
+fn select(pods: Vec<Pod>) -> Option<OwnedPods> {
+    let mut phases = BTreeMap::new();
+    let mut ranked: Vec<_> = pods
+        .into_iter()
+        .map(|pod| {
+            let facts = pod_facts::from_pod(&pod);
+            *phases.entry(facts.phase.clone()).or_default() += 1;
+            (state(&facts), since(&facts), pod)
+        })
+        .collect();
+    // Of several pods in the same state, the first one is more likely the cause than its consequences.
+    ranked.sort_by_key(|(state, since, pod)| (std::cmp::Reverse(*state), *since, pod.name_any()));
+    let (_, _, worst) = ranked.into_iter().next()?;
+    Some(OwnedPods { worst, phases })
+}
+
+fn state(facts: &PodFacts) -> State {
+    let is_stuck = |state: &ContainerState| match state {
+        ContainerState::Waiting { reason, .. } => !matches!(reason.as_str(), "ContainerCreating" | "PodInitializing"),
+        _ => false,
+    };
+    match facts.phase.as_str() {
+        "Succeeded" => State::Succeeded,
+        "Failed" => State::Failed,
+        _ if facts.containers.iter().any(|container| is_stuck(&container.state)) => State::CannotStart,
+        "Running" if facts.ready == Some(true) => State::Running,
+        "Running" => State::NotReady,
+        _ => State::Waiting,
+    }
+}
+
+/// Returns the time of the first container's end, or of the creation of the pod.
+fn since(facts: &PodFacts) -> Option<Timestamp> {
+    facts.end().and_then(|end| end.finished).or(facts.created)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(name: &str, phase: &str, finished: Option<&str>, waiting: Option<&str>) -> Pod {
+        let state = match (finished, waiting) {
+            (Some(at), _) => json!({"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": at}}),
+            (None, Some(reason)) => json!({"waiting": {"reason": reason}}),
+            (None, None) => json!({"running": {"startedAt": "2026-11-22T00:00:00Z"}}),
+        };
+        let container: Value = json!({"name": "main", "image": "x", "imageID": "x", "ready": false, "restartCount": 0, "state": state});
+        let value = json!({
+            "metadata": {"name": name, "namespace": "ml", "creationTimestamp": "2026-11-22T00:00:00Z"},
+            "status": {"phase": phase, "containerStatuses": [container]},
+        });
+        serde_json::from_value(value).expect("a pod")
+    }
+
+    fn name_of_worst(pods: &[Pod]) -> String {
+        select(pods.to_vec()).expect("a pod").worst.name_any()
+    }
+
+    #[test]
+    fn the_first_pod_that_failed_is_the_worst() {
+        let pods = [
+            pod("a", "Failed", Some("2026-11-22T03:00:00Z"), None),
+            pod("b", "Failed", Some("2026-11-22T02:00:00Z"), None),
+            pod("c", "Running", None, None),
+            pod("d", "Pending", None, Some("ImagePullBackOff")),
+        ];
+        assert_eq!(name_of_worst(&pods), "b");
+        assert_eq!(name_of_worst(&pods[2..]), "d");
+        assert_eq!(select(pods.to_vec()).expect("pods").phases["Failed"], 2);
+        assert!(select(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn a_pod_that_is_starting_is_better_than_one_that_cannot_start() {
+        let starting = pod("starting", "Pending", None, Some("ContainerCreating"));
+        let refused = pod("refused", "Pending", None, Some("CreateContainerError"));
+        assert_eq!(name_of_worst(&[starting.clone(), refused]), "refused");
+        let done = pod("done", "Succeeded", None, None);
+        assert_eq!(name_of_worst(&[done, starting]), "starting");
+    }
+}

@@ -1,4 +1,4 @@
-//! The maximum size of a printed report, and functions that measure the size of each section.
+//! The maximum size of a printed report, and functions that find the size of each section in its text, even if cut off.
 
 use crate::section_name::SectionName;
 

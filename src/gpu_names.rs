@@ -1,4 +1,4 @@
-//! `GpuNames`: the names of a GPU and its MIG devices in the kubelet, device plugins and resource claims.
+//! `GpuNames`: matches a GPU and its MIG devices with kubelet allocations, by UUIDs, minor number or NVML index.
 
 use crate::facts::kubelet::Allocation;
 use crate::pci::PciAddress;

@@ -1,4 +1,4 @@
-//! Tests of the blockers in a reset plan: each test changes one fact about an idle GPU.
+//! Tests of reset plans: each changed fact of an idle GPU gives its own blocker or none; and of the steps of a plan.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The body of the fuzz target `archive`: packs any file as node-probe, and compares the unpacked file.
+//! The body of the fuzz target `archive`: packs the input as a node-probe program, unpacks it, and compares the two.
 
 use std::io::Read;
 

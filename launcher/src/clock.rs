@@ -1,4 +1,4 @@
-//! `now`, `suspended_beyond`: a clock that also counts the time of a suspend.
+//! `now`: the time including suspends, by the wall clock. `suspended_beyond`: completes if a suspend passes a limit.
 //!
 //! On Linux and macOS, `Instant` and every timer of tokio stop during a suspend, while pods, tokens and users continue.
 //! This matters for only two limits: a consent must not outlive its time, and a call that was suspended beyond its

@@ -1,4 +1,4 @@
-//! The table of harmless lines about NVIDIA: lines that say nothing about the health of a GPU.
+//! `meaning`: says whether a line that is not an event is harmless, a part of an Xid, or unknown, from a table.
 //!
 //! These are banners, normal messages of the driver, explanations of a line that is an event, and messages of the kernel
 //! about programs called `nvidia-…`.

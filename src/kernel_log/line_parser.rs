@@ -1,4 +1,4 @@
-//! `parse`: parses one text of the kernel log about GPUs.
+//! `parse`: parses one kernel log text about GPUs. Other functions tell whether a text mentions NVIDIA or an error.
 //!
 //! [`family`] checks a few bytes and rejects almost all lines of a busy node; only the other lines are parsed. A line that
 //! only mentions a GPU does not count: the frame of the driver and valid addresses are required.

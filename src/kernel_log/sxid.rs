@@ -1,4 +1,4 @@
-//! Parses SXid lines of the NVSwitch driver.
+//! `parse`: parses an SXid line of the NVSwitch driver: switch, code, link, and whether the error is fatal.
 //!
 //! Format: `nvidia-nvswitchN: SXid (PCI:dddd:bb:dd.f): CODE, Fatal|Non-fatal, Link NN TEXT`.
 //!

@@ -1,4 +1,4 @@
-//! `ValueByAddress`: values from the log (UUID, serial number) for the GPU at each PCI address.
+//! `ValueByAddress`: a value from the log (UUID or serial number) for each boot and PCI address of a GPU.
 //!
 //! There is one map for each boot, because a GPU can be replaced between two boots.
 

@@ -1,4 +1,4 @@
-//! `read`: parses the values in the texts of single Xid codes.
+//! `read`, `sub_code`: parse the text of an Xid by its code (location, memory, link, GSP function, …) into its `Line`.
 //!
 //! Source: the print statements of the open GPU kernel modules 595.45.04, NVIDIA's Xid documentation, and lines from
 //! public reports. On drivers with GSP, the wording depends on the firmware, so missing values are ignored. If the text

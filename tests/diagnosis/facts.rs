@@ -1,4 +1,4 @@
-//! Tests of verdicts, findings and limits that follow from single facts, read or not read.
+//! Tests of `diagnose` with changed facts: findings, unknown facts, limits of an answer, stuck processes, GPU plans.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Finding, Verdict};

@@ -1,4 +1,4 @@
-//! Changes single facts of healthy nodes: the diagnosis must change, or a table must say why it does not.
+//! Test that changes single facts of healthy nodes: the diagnosis changes, or a table says why it does not.
 //!
 //! `docs/facts.md` shows the result: each kind of fact, the rules that read it, and the changes that are not judged, with the reason
 //! (`single_changes/not_judged.tsv`).

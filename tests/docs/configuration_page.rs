@@ -1,4 +1,4 @@
-//! Generates `docs/configuration.md` with every setting, from the definition of the command line.
+//! Generates `docs/configuration.md` from the definition of the command line, and tests that it is current.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Tests of `node-probe kill`, with processes from NVML.
+//! Tests of `node-probe kill`: processes from NVML or an open device file, refusals, `--operator`, one run for each id.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Tests of the consent of the host's user in both eras of the protocol.
+//! Tests of the consent of an MCP host's user in both eras of the protocol: given, refused, and bound to its call.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Tests of actions that were sent to a node, but whose outcome is not known.
+//! Tests that an action whose pod is deleted says that it may have been done, and that one never started does not.
 
 use std::time::Duration;
 

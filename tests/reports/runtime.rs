@@ -1,4 +1,4 @@
-//! Report cases about the container runtime and CDI, asked about the node.
+//! Cases of public reports about the container runtime and CDI, asked with `diagnose_gpu_node`.
 
 use demo_cluster::Fixture;
 use serde_json::json;

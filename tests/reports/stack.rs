@@ -1,4 +1,4 @@
-//! Report cases about GPUs that are not advertised: which part of NVIDIA's stack failed first.
+//! Cases of public reports about GPUs that are not advertised: which part of NVIDIA's stack failed first.
 
 use demo_cluster::{Fixture, NodeFixture};
 use k8s_openapi::api::core::v1::Pod;

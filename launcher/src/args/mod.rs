@@ -1,4 +1,4 @@
-//! Parses the command line arguments of `gpu-syringe`.
+//! `read`: parses the command line of `gpu-syringe` into `Arguments`, with defaults from the settings file.
 
 mod help;
 pub(crate) mod man;

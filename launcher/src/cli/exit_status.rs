@@ -1,4 +1,4 @@
-//! `Outcome`: the outcome of an answer, and the exit status of a command.
+//! `Outcome`, `CommandAnswer`, `FailOn`: the outcome of an answer, and the exit status that follows from it.
 
 use clap::ValueEnum;
 use diagnosis::finding::Verdict;

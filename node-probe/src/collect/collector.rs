@@ -1,4 +1,4 @@
-//! Collects the results of the threads until the deadline. A missing result becomes a problem with the reason.
+//! `Collector`: collects the sections from the reading threads until the deadline. A missing one becomes a problem.
 
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread;

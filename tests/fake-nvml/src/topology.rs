@@ -1,4 +1,4 @@
-//! NVML functions for the connections between GPUs and CPUs (section `topology`).
+//! NVML functions for topology: distance of two GPUs, peer-to-peer, CPU and NUMA affinity (section `topology`).
 
 use std::ffi::{c_uint, c_ulong};
 

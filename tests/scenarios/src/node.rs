@@ -1,4 +1,4 @@
-//! `Node`: a node that a scenario changes.
+//! `Node`: the report of a scenario's node, made from a healthy base node; each method changes one kind of fact.
 //!
 //! A node starts as a healthy node: the first GPUs of a file of `base`, with a different name and different work. Each
 //! method makes one change and returns the node.

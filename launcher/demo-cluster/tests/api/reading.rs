@@ -1,4 +1,4 @@
-//! Tests of discovery, get, list, paging and watch.
+//! Tests of discovery, get, list, paging, watch and response formats, and of the nodes of the demo.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Repeats a read that a busy or restarting API server rejects, within the time limit of one read.
+//! `read`: repeats a read that a busy or restarting API server rejects, with a time limit. Also classifies errors.
 //! A read fails at once if the server cannot be reached.
 //!
 //! A read that fails with 429 is repeated as long as this time permits. After other errors, it is repeated a few times.

@@ -1,4 +1,4 @@
-//! The pods of a node of which no container has started yet, for the rule about pods that do not start.
+//! `from_pods`: selects the pods of a node of which no container has started, for the rule about such pods.
 
 use syringe_core::facts::kubernetes::node::StartingPod;
 use syringe_core::text::{clean, clean_keeping_end};

@@ -1,4 +1,4 @@
-//! Creates correct and small JSON Schemas for tool definitions.
+//! `input`, `output`: create small JSON Schemas of the arguments and the answer of a tool.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};

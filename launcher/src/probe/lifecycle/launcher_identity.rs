@@ -1,4 +1,4 @@
-//! `LauncherIdentity`: identifies a launcher process in pod labels, and checks whether that process is still running.
+//! `LauncherIdentity`: the locked file of a launcher, which shows whether it runs and lists its unaudited probes.
 //!
 //! Each running launcher holds a lock on its own file; the operating system releases the lock when the process exits.
 //! The labels of a pod name the identity of the lock directory (`owner`) and the file (`session`). If the `owner` is

@@ -1,4 +1,4 @@
-//! `LauncherSession`: the state that all probes of this process share.
+//! `LauncherSession`: the state that all probes of a process share: identity, open probes, tasks, stop, audit log.
 
 use std::sync::Arc;
 

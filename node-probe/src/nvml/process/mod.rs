@@ -1,4 +1,4 @@
-//! Modules for the child processes that call NVML:
+//! Modules for the child processes that call NVML: their start, their code, their answers and their supervision.
 //!
 //! ```text
 //!   subprocess       starts a child process that calls NVML, and reads its answers

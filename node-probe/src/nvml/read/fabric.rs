@@ -1,4 +1,4 @@
-//! Describes the registration of a GPU with the NVLink fabric (`nvmlDeviceGetGpuFabricInfoV`).
+//! `describe`: converts the values of `nvmlDeviceGetGpuFabricInfoV` into facts: which are valid in which state.
 
 use syringe_core::facts::topology::Fabric;
 
